@@ -1,0 +1,2 @@
+//! The `hindcast` command.
+fn main() {}

@@ -1,0 +1,4 @@
+//! The bytes of a Hindcast trace.
+
+pub mod layout;
+pub mod meta;

@@ -1,0 +1,2 @@
+//! What was trained.
+pub mod objective;

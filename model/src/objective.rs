@@ -1,0 +1,89 @@
+//! What an analysis has to know of a model: per-example losses as a function of parameters and buffers.
+
+use candle_core::{Result, Tensor};
+
+/// Name and shape of a parameter or buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorDef {
+    /// Unique among the objective's parameters, or among its buffers.
+    pub name: String,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+}
+
+/// The part of the data that an index points into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Examples that are trained on; batch indices point here.
+    Train,
+    /// Examples that queries are about.
+    Validation,
+    /// Examples that nothing but a final figure uses.
+    Test,
+}
+
+/// Examples on the device, decoded and preprocessed.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Position of each row in its split.
+    pub indices: Vec<u64>,
+    /// (B, ...) in the run's float type.
+    pub inputs: Tensor,
+    /// (B,) u32 classes, or (B, k) floats for regression and binary targets.
+    pub targets: Tensor,
+}
+
+/// How the model is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As trained: batch statistics, dropout, augmentation, penalty.
+    Train,
+    /// Running statistics, no dropout, no augmentation, no penalty.
+    Evaluate,
+}
+
+/// Key of a step's random draws. A row's draws depend on (seed, step, example, occurrence within the batch) alone,
+/// never on the other rows, so that leaving an example out changes nobody else's mask or crop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draws {
+    /// The run's seed.
+    pub seed: u64,
+    /// The step t.
+    pub step: u64,
+}
+
+/// One forward pass.
+pub struct Pass<'a> {
+    /// In the order of [`Objective::parameters`].
+    pub parameters: &'a [Tensor],
+    /// In the order of [`Objective::buffers`], as they are before the pass.
+    pub buffers: &'a [Tensor],
+    /// The examples.
+    pub batch: &'a Batch,
+    /// Train or evaluate.
+    pub mode: Mode,
+    /// Key of the random draws (used in [`Mode::Train`] only).
+    pub draws: Draws,
+}
+
+/// What a forward pass gives.
+pub struct Losses {
+    /// (B,) loss of each example, with its share of a penalty that sits inside the loss.
+    pub per_example: Tensor,
+    /// Scalar added once to the batch loss, whatever the weights: a penalty outside the examples' losses.
+    pub shared: Option<Tensor>,
+    /// Buffers after the pass, in the order of [`Objective::buffers`]; differentiable in parameters and buffers.
+    pub buffers: Vec<Tensor>,
+    /// (B, ...) the model's output, for error rates.
+    pub outputs: Tensor,
+}
+
+/// A model with its loss, twice differentiable in its parameters.
+pub trait Objective: Send + Sync {
+    /// Parameters in the order of the trace's layout (by name).
+    fn parameters(&self) -> &[TensorDef];
+    /// Buffers in the order of the trace's layout (by name).
+    fn buffers(&self) -> &[TensorDef];
+    /// Runs the model.
+    fn losses(&self, pass: &Pass<'_>) -> Result<Losses>;
+}

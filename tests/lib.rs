@@ -1,0 +1,1 @@
+//! Promises that cross the crates; see `promises/`.

@@ -1,0 +1,2 @@
+//! Promises of the tool that cross its crates.
+fn main() {}
