@@ -1,0 +1,292 @@
+//! The command line: what can be asked for. Each verb runs in the file of `commands/` that bears its name.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Record a training run once; later, and elsewhere, ask which training examples made the model what it is.
+#[derive(Debug, Parser)]
+#[command(name = "hindcast", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed; 2 wrong usage; 3 the trace has lost or corrupt data.
+Results go to standard output, talk and progress to standard error.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole road on digits drawn by code: record, close, reopen, rank, retrain without the worst
+    #[cfg(feature = "record")]
+    Demo(Demo),
+    /// List the tasks that ship, or show one as TOML
+    Task(TaskCommand),
+    /// Train a task and record every step of it
+    #[cfg(feature = "record")]
+    Record(Record),
+    /// Say what a run holds
+    Info(Info),
+    /// Check that a trace is whole and unaltered, and (--replay) that its steps really are training steps on that data
+    Verify(Verify),
+    /// Replay the trace backwards and rank the training examples by influence
+    Influence(Influence),
+    /// Really retrain without some examples, on the recorded batches, and compare with the prediction
+    Counterfactual(Counterfactual),
+    /// Write steps as safetensors files, one a step, and steps.jsonl
+    Export(Export),
+    /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
+    Exactness(Exactness),
+    /// Measure how well predicted influence agrees with real retraining
+    #[command(subcommand)]
+    Experiment(Experiment),
+}
+
+/// `hindcast demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Folder for the run, the table and the picture (made if missing; an earlier demo in it is replaced)
+    #[arg(long, value_name = "DIR", default_value = "hindcast-demo")]
+    pub out: PathBuf,
+    /// How many of the worst examples to print
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    pub top: usize,
+    /// Seed of the digits, the initial weights and the batches
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `hindcast task`
+#[derive(Debug, Args)]
+pub struct TaskCommand {
+    /// List or show.
+    #[command(subcommand)]
+    pub verb: TaskVerb,
+}
+
+/// `hindcast task list|show`
+#[derive(Debug, Subcommand)]
+pub enum TaskVerb {
+    /// Names and one-line descriptions of the tasks that ship
+    List,
+    /// Print a task as TOML: save it, change it, record it
+    Show {
+        /// Name of a task that ships, or a TOML file
+        task: String,
+        /// Change a key first: --set train.epochs=1
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+}
+
+/// `hindcast record`
+#[derive(Debug, Args)]
+pub struct Record {
+    /// Name of a task that ships (see `hindcast task list`), or a TOML file
+    pub task: String,
+    /// Folder with the data files (digits need none)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder of the run; must not exist yet
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    /// What to keep: all, last-epoch, last-steps=N, every=N, budget=SIZE (as 2GB; keeps the newest)
+    #[arg(long, default_value = "all")]
+    pub keep: String,
+    /// When a power cut may lose nothing: os (when the system writes), seals (each finished segment), every=N (steps), always
+    #[arg(long, default_value = "seals")]
+    pub durability: String,
+    /// When storage is too slow: block training, stop with an error, or skip (keep digest and metadata, count it)
+    #[arg(long, value_name = "POLICY", default_value = "block")]
+    pub when_full: String,
+    /// When storage fails: fail (stop training) or train-on (train on, mark the gap)
+    #[arg(long, value_name = "POLICY", default_value = "fail")]
+    pub on_error: String,
+    /// Where to train: cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Change any key of the task: --set train.epochs=1 --set data.validation=1000
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `hindcast info`
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
+    /// Recompute sampled steps from the data and compare with what was recorded
+    #[arg(long)]
+    pub replay: bool,
+    /// Folder with the data files, for --replay
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    pub data: Option<PathBuf>,
+    /// How many steps --replay recomputes (0: all)
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "replay")]
+    pub steps: usize,
+    /// Head digest that you kept outside the trace: fail unless the trace ends in it
+    #[arg(long, value_name = "HEX")]
+    pub head: Option<String>,
+}
+
+/// `hindcast influence`
+#[derive(Debug, Args)]
+pub struct Influence {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Folder with the data files
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What to ask about: validation (its mean loss), validation:3,17, train:5, test:0..10, or a .safetensors file with a gradient; may be given several times
+    #[arg(long, value_name = "QUERY", default_value = "validation")]
+    pub query: Vec<String>,
+    /// Steps whose use of an example counts: all, last-epoch, or A..B
+    #[arg(long, value_name = "WINDOW", default_value = "all")]
+    pub window: String,
+    /// Where to write the table: .csv, .jsonl or (with the feature) .parquet
+    #[arg(long, value_name = "FILE", default_value = "scores.csv")]
+    pub out: PathBuf,
+    /// Arithmetic of the replay: as recorded, or the float64 reference
+    #[arg(long, value_enum, default_value_t = Precision::Recorded)]
+    pub precision: Precision,
+    /// Add a column an epoch
+    #[arg(long)]
+    pub per_epoch: bool,
+    /// How many of the most harmful and most helpful examples to print
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    pub top: usize,
+    /// Where to replay: cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Write a picture of the most harmful examples (image data only)
+    #[arg(long, value_name = "FILE.png")]
+    pub picture: Option<PathBuf>,
+}
+
+/// Float type of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// The float type that the run trained in.
+    Recorded,
+    /// 32 bits.
+    F32,
+    /// 64 bits: the reference.
+    F64,
+}
+
+/// `hindcast counterfactual`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("removed").required(true).args(["without", "top"]))]
+pub struct Counterfactual {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Folder with the data files
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// File with the examples to leave out: one index a line
+    #[arg(long, value_name = "FILE")]
+    pub without: Option<PathBuf>,
+    /// Leave out the K most harmful examples of a table written by `influence`
+    #[arg(long, num_args = 2, value_names = ["K", "SCORES"])]
+    pub top: Option<Vec<String>>,
+    /// Steps that the examples are left out of: all, last-epoch, or A..B
+    #[arg(long, value_name = "WINDOW", default_value = "all")]
+    pub window: String,
+    /// What the change is measured on: as for `influence`
+    #[arg(long, value_name = "QUERY", default_value = "validation")]
+    pub query: String,
+    /// What leaving out means under batch norm: loss-only (it stays in the batch statistics) or absent
+    #[arg(long, value_enum, default_value_t = RemovalKind::LossOnly)]
+    pub removal: RemovalKind,
+    /// What the rest of a batch is divided by: fixed (the original size) or renormalised
+    #[arg(long, value_enum, default_value_t = DenominatorKind::Fixed)]
+    pub denominators: DenominatorKind,
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What leaving an example out means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RemovalKind {
+    /// Its loss term goes, it stays in the batch statistics.
+    LossOnly,
+    /// It leaves the batch.
+    Absent,
+}
+
+/// What a batch's loss is divided by once an example is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DenominatorKind {
+    /// The original size (the paper's rule).
+    Fixed,
+    /// The size that is left.
+    Renormalised,
+}
+
+/// `hindcast export`
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Steps to write: A..B (B left out), or one step
+    #[arg(long, value_name = "A..B")]
+    pub steps: String,
+    /// Folder to write to; must not exist yet or be empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `hindcast exactness`
+#[derive(Debug, Args)]
+pub struct Exactness {
+    /// Only rows whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast experiment`
+#[derive(Debug, Subcommand)]
+pub enum Experiment {
+    /// Kendall's tau and Jaccard index of predicted influence against leaving each training example out for real (paper, section 7.1)
+    #[cfg(feature = "record")]
+    Agreement(Agreement),
+}
+
+/// `hindcast experiment agreement`
+#[derive(Debug, Args)]
+pub struct Agreement {
+    /// Tasks to run: names of tasks that ship, or TOML files
+    #[arg(required = true)]
+    pub tasks: Vec<String>,
+    /// Folder with the data files
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Seeds, A..B with B left out
+    #[arg(long, default_value = "0..10")]
+    pub seeds: String,
+    /// Rows already in this CSV file are not run again
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Change any key of the tasks
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
