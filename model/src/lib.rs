@@ -1,2 +1,3 @@
 //! What was trained.
 pub mod objective;
+pub mod random;
