@@ -1,3 +1,5 @@
 //! What was trained.
 pub mod objective;
 pub mod random;
+pub mod real;
+pub mod update;

@@ -1,0 +1,47 @@
+//! The float types that a run can be trained in.
+
+use candle_core::WithDType;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// f32 or f64: what parameters, gradients and update rules compute in.
+pub trait Real: WithDType + Default + std::iter::Sum<Self> + sealed::Sealed {
+    /// The nearest value.
+    fn of(x: f64) -> Self;
+    /// Exactly, as float64.
+    fn wide(self) -> f64;
+    /// Correctly rounded square root.
+    fn root(self) -> Self;
+}
+
+impl Real for f32 {
+    fn of(x: f64) -> Self {
+        x as f32
+    }
+
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+}
+
+impl Real for f64 {
+    fn of(x: f64) -> Self {
+        x
+    }
+
+    fn wide(self) -> f64 {
+        self
+    }
+
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+}

@@ -1,0 +1,287 @@
+//! The reverse of one step: from a sensitivity to θ_{t+1} to one to θ_t.
+//!
+//! Let u be a query's derivative with respect to θ_{t+1}, and the moments of an [`Adjoint`] its derivative with respect
+//! to the optimizer's state after the step. [`Linearized::direction`] gives s, its derivative with respect to the batch
+//! gradient G_t; example j's share is then `w_j <s, g_j>`. [`Linearized::advance`] takes `H s` back in and leaves the
+//! derivatives with respect to θ_t and the state before the step. docs/math.md derives the formulas.
+
+use std::ops::Range;
+
+use super::step::bias_corrections;
+use super::{Blocks, Clip, Hyper, Settings, StepPoint, UpdateError, UpdateRule, check};
+use crate::real::Real;
+
+/// Derivatives of one query with respect to everything that the next step reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adjoint {
+    /// With respect to the parameters, (p).
+    pub u: Vec<f64>,
+    /// With respect to the optimizer's state, in the order of [`UpdateRule::state_tensors`]: momentum's v (p), or
+    /// Adam's p and q (2p).
+    pub state: Vec<f64>,
+}
+
+/// A query's derivative with respect to the gradient of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Direction {
+    /// With respect to the clipped gradient G̃, (p).
+    clipped: Vec<f64>,
+    /// With respect to G where the step clipped.
+    raw: Option<Vec<f64>>,
+}
+
+impl Direction {
+    /// s with respect to G_t, (p): multiply it with per-example gradients, and the Hessian with it. 0 for untrained
+    /// tensors.
+    pub fn s(&self) -> &[f64] {
+        self.raw.as_deref().unwrap_or(&self.clipped)
+    }
+}
+
+/// One step, linearised about where it was taken. The same for all queries.
+#[derive(Debug, Clone)]
+pub struct Linearized {
+    rule: UpdateRule,
+    active: Vec<(Range<usize>, Hyper)>,
+    values: usize,
+    first: bool,
+    clip: Option<(Clip, Vec<f64>)>,
+    adam: Option<Adam>,
+}
+
+/// What Adam's derivatives need of the step.
+#[derive(Debug, Clone)]
+struct Adam {
+    /// The gradient that the moments saw: clipped, with a coupled decay.
+    seen: Vec<f64>,
+    /// `D/(1−β1^k)` with `D = 1/(√n̂+ε)`.
+    d: Vec<f64>,
+    /// `S/(1−β2^k)` with `S = m̂/(2√n̂(√n̂+ε)²)`.
+    s: Vec<f64>,
+}
+
+impl UpdateRule {
+    /// A query at the end of a run: u is its gradient at θ_T, and it doesn't depend on the optimizer's last state.
+    pub fn adjoint(&self, query: Vec<f64>) -> Adjoint {
+        let state = vec![0.0; self.state_values(query.len())];
+        Adjoint { u: query, state }
+    }
+
+    /// Whether the reverse of a step needs the batch gradient ([`StepPoint::gradient`]); without it an empty slice will
+    /// do.
+    pub fn reverse_needs_gradient(&self, clip_norm: Option<f64>) -> bool {
+        clip_norm.is_some() || self.reverse_needs_state()
+    }
+
+    /// Whether it needs the optimizer's state before the step ([`StepPoint::state`]); without it an empty slice will
+    /// do.
+    pub fn reverse_needs_state(&self) -> bool {
+        matches!(self, Self::Adam { .. } | Self::AdamW { .. })
+    }
+
+    /// The reverse of the step that [`UpdateRule::step`] takes from `at` with the same settings.
+    ///
+    /// # Errors
+    /// [`UpdateError`] where lengths, flags or groups don't fit together.
+    pub fn linearize<T: Real>(
+        &self,
+        blocks: &Blocks,
+        settings: &Settings,
+        at: StepPoint<'_, T>,
+    ) -> Result<Linearized, UpdateError> {
+        let values = blocks.values();
+        let active = settings.active(blocks)?;
+        let mut gradient = Vec::new();
+        let mut clip = None;
+        if self.reverse_needs_gradient(settings.clip_norm) {
+            check("the gradient", values, at.gradient.len())?;
+            gradient = vec![0.0; values];
+            for (range, _) in &active {
+                let wide = at.gradient[range.clone()].iter().map(|g| g.wide());
+                for (to, from) in gradient[range.clone()].iter_mut().zip(wide) {
+                    *to = from;
+                }
+            }
+            let norm = Clip::norm(active.iter().map(|(range, _)| &gradient[range.clone()]));
+            clip = Clip::of(norm, settings.clip_norm).map(|c| (c, gradient.clone()));
+        }
+        let adam = if self.reverse_needs_state() {
+            at.check(self, blocks)?;
+            let scale = clip.as_ref().map_or(1.0, |(c, _)| c.scale);
+            gradient.iter_mut().for_each(|g| *g *= scale);
+            Some(self.adam(&active, settings.optimizer_step, at, gradient))
+        } else {
+            None
+        };
+        Ok(Linearized {
+            rule: self.clone(),
+            active,
+            values,
+            first: settings.optimizer_step == 0,
+            clip,
+            adam,
+        })
+    }
+
+    /// Takes the moments one step on, in float64, and from them D and S.
+    fn adam<T: Real>(
+        &self,
+        active: &[(Range<usize>, Hyper)],
+        done: u64,
+        at: StepPoint<'_, T>,
+        mut seen: Vec<f64>,
+    ) -> Adam {
+        let p = seen.len();
+        let (mut d, mut s) = (vec![0.0; p], vec![0.0; p]);
+        if let Self::Adam {
+            beta1, beta2, eps, ..
+        }
+        | Self::AdamW {
+            beta1, beta2, eps, ..
+        } = *self
+        {
+            let coupled = matches!(self, Self::Adam { .. });
+            let (scale1, scale2) = bias_corrections(beta1, beta2, done);
+            for (range, hyper) in active {
+                for i in range.clone() {
+                    if coupled {
+                        seen[i] += hyper.weight_decay * at.parameters[i].wide();
+                    }
+                    let g = seen[i];
+                    let m = beta1 * at.state[i].wide() + (1.0 - beta1) * g;
+                    let n = beta2 * at.state[p + i].wide() + (1.0 - beta2) * g * g;
+                    let (m, root) = (m * scale1, (n * scale2).sqrt());
+                    let inverse = 1.0 / (root + eps);
+                    d[i] = inverse * scale1;
+                    // The root has no derivative at 0; there the gradient was 0 in every step so far.
+                    if root > 0.0 {
+                        s[i] = m * inverse * inverse / (2.0 * root) * scale2;
+                    }
+                }
+            }
+        }
+        Adam { seen, d, s }
+    }
+}
+
+impl Linearized {
+    /// s: how the query changes with the gradient of this step.
+    ///
+    /// # Errors
+    /// [`UpdateError::Length`] where the adjoint belongs to other parameters or another rule.
+    pub fn direction(&self, adjoint: &Adjoint) -> Result<Direction, UpdateError> {
+        self.check(adjoint)?;
+        let mut s = vec![0.0; self.values];
+        for (range, hyper) in &self.active {
+            let eta = hyper.learning_rate;
+            for i in range.clone() {
+                let u = adjoint.u[i];
+                s[i] = match self.rule {
+                    UpdateRule::Sgd { momentum, .. } if momentum == 0.0 => -eta * u,
+                    UpdateRule::Sgd {
+                        dampening,
+                        nesterov,
+                        ..
+                    } => {
+                        let v = self.velocity(hyper, u, adjoint.state[i]);
+                        let through = if self.first { v } else { (1.0 - dampening) * v };
+                        if nesterov { through - eta * u } else { through }
+                    }
+                    UpdateRule::Adam { beta1, beta2, .. }
+                    | UpdateRule::AdamW { beta1, beta2, .. } => {
+                        let (p, q, seen) = self.moments(hyper, adjoint, i);
+                        (1.0 - beta1) * p + 2.0 * (1.0 - beta2) * seen * q
+                    }
+                };
+            }
+        }
+        let raw = self.clip.as_ref().map(|(clip, gradient)| {
+            let mut raw = s.clone();
+            let product: f64 = gradient.iter().zip(&s).map(|(g, s)| g * s).sum();
+            for (range, _) in &self.active {
+                clip.pull_back(&gradient[range.clone()], product, &mut raw[range.clone()]);
+            }
+            raw
+        });
+        Ok(Direction { clipped: s, raw })
+    }
+
+    /// Takes the adjoint from after the step to before it. `hessian_product` is `H_t s` for the direction's
+    /// [`s`](Direction::s), (p).
+    ///
+    /// # Errors
+    /// [`UpdateError::Length`] where a vector has another length than the parameters.
+    pub fn advance(
+        &self,
+        adjoint: &mut Adjoint,
+        direction: &Direction,
+        hessian_product: &[f64],
+    ) -> Result<(), UpdateError> {
+        self.check(adjoint)?;
+        check("H s", self.values, hessian_product.len())?;
+        check("the direction", self.values, direction.clipped.len())?;
+        for (range, hyper) in &self.active {
+            let (eta, decay) = (hyper.learning_rate, hyper.weight_decay);
+            for i in range.clone() {
+                let u = adjoint.u[i];
+                // A decay that is added after clipping sees the unclipped direction.
+                let mut before = u + decay * direction.clipped[i];
+                match self.rule {
+                    UpdateRule::Sgd { momentum, .. } => {
+                        if momentum != 0.0 {
+                            let v = self.velocity(hyper, u, adjoint.state[i]);
+                            adjoint.state[i] = if self.first { 0.0 } else { momentum * v };
+                        }
+                    }
+                    UpdateRule::Adam { beta1, beta2, .. }
+                    | UpdateRule::AdamW { beta1, beta2, .. } => {
+                        if matches!(self.rule, UpdateRule::AdamW { .. }) {
+                            before = (1.0 - eta * decay) * u;
+                        }
+                        let (p, q, _) = self.moments(hyper, adjoint, i);
+                        adjoint.state[i] = beta1 * p;
+                        adjoint.state[self.values + i] = beta2 * q;
+                    }
+                }
+                adjoint.u[i] = before;
+            }
+        }
+        for (u, h) in adjoint.u.iter_mut().zip(hessian_product) {
+            *u += h;
+        }
+        Ok(())
+    }
+
+    /// v̂: the derivative with respect to the velocity after the step, the step's own use of it included.
+    fn velocity(&self, hyper: &Hyper, u: f64, v: f64) -> f64 {
+        match self.rule {
+            UpdateRule::Sgd {
+                momentum,
+                nesterov: true,
+                ..
+            } => v - hyper.learning_rate * momentum * u,
+            _ => v - hyper.learning_rate * u,
+        }
+    }
+
+    /// p̂, q̂ and the gradient that the moments saw.
+    fn moments(&self, hyper: &Hyper, adjoint: &Adjoint, i: usize) -> (f64, f64, f64) {
+        let (p, q) = (adjoint.state[i], adjoint.state[self.values + i]);
+        match &self.adam {
+            Some(adam) => {
+                let move_ = hyper.learning_rate * adjoint.u[i];
+                (p - move_ * adam.d[i], q + move_ * adam.s[i], adam.seen[i])
+            }
+            None => (p, q, 0.0),
+        }
+    }
+
+    fn check(&self, adjoint: &Adjoint) -> Result<(), UpdateError> {
+        check("the adjoint u", self.values, adjoint.u.len())?;
+        check(
+            "the adjoint of the optimizer's state",
+            self.rule.state_values(self.values),
+            adjoint.state.len(),
+        )
+    }
+}

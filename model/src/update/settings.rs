@@ -1,0 +1,125 @@
+//! What was in force in a step, and which part of the flat vectors it applies to.
+
+use std::ops::Range;
+
+use super::{UpdateError, UpdateRule};
+use crate::objective::TensorDef;
+
+/// Hyperparameters of one parameter group in one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hyper {
+    /// Learning rate η.
+    pub learning_rate: f64,
+    /// The optimizer's own decay λ: coupled (SGD, Adam) or decoupled (AdamW), as the rule says.
+    pub weight_decay: f64,
+}
+
+/// One parameter tensor in the flat vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Where its values lie.
+    pub range: Range<usize>,
+    /// Its parameter group.
+    pub group: usize,
+}
+
+/// The parameter tensors, one after another.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Blocks {
+    blocks: Vec<Block>,
+}
+
+impl Blocks {
+    /// From the number of values and the group of each tensor, in order.
+    pub fn new(tensors: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let mut start = 0;
+        let blocks = tensors
+            .into_iter()
+            .map(|(len, group)| {
+                let range = start..start + len;
+                start = range.end;
+                Block { range, group }
+            })
+            .collect();
+        Self { blocks }
+    }
+
+    /// All tensors in group 0.
+    pub fn of(parameters: &[TensorDef]) -> Self {
+        Self::new(parameters.iter().map(|def| (def.shape.iter().product(), 0)))
+    }
+
+    /// The tensors in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Block> {
+        self.blocks.iter()
+    }
+
+    /// Parameter tensors.
+    pub fn tensors(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Values of all tensors together: p.
+    pub fn values(&self) -> usize {
+        self.blocks.last().map_or(0, |b| b.range.end)
+    }
+}
+
+/// What was in force in one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Updates that the optimizer itself had done before this one: its own counter, from 0, not the run's step.
+    pub optimizer_step: u64,
+    /// Learning rate and decay of each group.
+    pub groups: Vec<Hyper>,
+    /// Threshold C of global-norm clipping.
+    pub clip_norm: Option<f64>,
+    /// One flag a parameter tensor: had it a gradient? A tensor without one is skipped: no decay, no moments.
+    pub trained: Vec<bool>,
+}
+
+impl Settings {
+    /// One group with the rule's own decay and clipping, all tensors trained.
+    pub fn uniform(
+        rule: &UpdateRule,
+        optimizer_step: u64,
+        learning_rate: f64,
+        tensors: usize,
+    ) -> Self {
+        Self {
+            optimizer_step,
+            groups: vec![Hyper {
+                learning_rate,
+                weight_decay: rule.weight_decay(),
+            }],
+            clip_norm: rule.clip_norm(),
+            trained: vec![true; tensors],
+        }
+    }
+
+    /// Trained tensors with their range and hyperparameters.
+    pub(super) fn active<'a>(
+        &'a self,
+        blocks: &'a Blocks,
+    ) -> Result<Vec<(Range<usize>, Hyper)>, UpdateError> {
+        if self.trained.len() != blocks.tensors() {
+            return Err(UpdateError::Flags {
+                expected: blocks.tensors(),
+                got: self.trained.len(),
+            });
+        }
+        let mut active = Vec::with_capacity(blocks.tensors());
+        for (tensor, (block, &trained)) in blocks.iter().zip(&self.trained).enumerate() {
+            if !trained {
+                continue;
+            }
+            let hyper = self.groups.get(block.group).ok_or(UpdateError::Group {
+                tensor,
+                group: block.group,
+                groups: self.groups.len(),
+            })?;
+            active.push((block.range.clone(), *hyper));
+        }
+        Ok(active)
+    }
+}

@@ -1,0 +1,298 @@
+//! The reverse of every update rule against training runs that were really re-weighted.
+//!
+//! Example j's weight is moved a little in every batch of a window, the run is repeated in float64, and the central
+//! difference of the final validation loss is compared with what the reverse sweep says.
+
+use hindcast_model::update::{Blocks, Hyper, Settings, StepPoint, UpdateRule};
+
+use crate::tanh_net::{D, Examples, H, P, add, relative_error, stream};
+
+const N: usize = 24;
+const BATCH: usize = 6;
+const STEPS: usize = 20;
+
+/// A training run to be differentiated.
+struct Run {
+    rule: UpdateRule,
+    /// Factor of the learning rates 0.3/√(t+1).
+    scale: f64,
+    /// Steps that are swept; those before belong to the past.
+    window: std::ops::Range<usize>,
+    /// Groups of the two tensors.
+    groups: Vec<Hyper>,
+    /// Steps in which the second tensor has no gradient.
+    untrained: Vec<usize>,
+    /// Sizes of the micro-batches, each with a mean of its own; one batch when empty.
+    micro: Vec<usize>,
+    /// Whether a batch holds one example twice.
+    twice: bool,
+}
+
+impl Run {
+    fn of(rule: &str, scale: f64) -> Self {
+        Self {
+            rule: UpdateRule::from_toml(rule).unwrap(),
+            scale,
+            window: 0..STEPS,
+            groups: Vec::new(),
+            untrained: Vec::new(),
+            micro: Vec::new(),
+            twice: false,
+        }
+    }
+
+    fn batches(&self) -> Vec<Vec<usize>> {
+        let mut stream = stream(1);
+        (0..STEPS)
+            .map(|_| {
+                let mut batch: Vec<usize> = stream.permutation(N)[..BATCH]
+                    .iter()
+                    .map(|&i| i as usize)
+                    .collect();
+                if self.twice {
+                    batch[3] = batch[0];
+                }
+                batch
+            })
+            .collect()
+    }
+
+    /// Weight of each row in the batch loss.
+    fn weights(&self) -> Vec<f64> {
+        if self.micro.is_empty() {
+            return vec![1.0 / BATCH as f64; BATCH];
+        }
+        let parts = self.micro.len() as f64;
+        self.micro
+            .iter()
+            .flat_map(|&len| vec![1.0 / (parts * len as f64); len])
+            .collect()
+    }
+
+    fn settings(&self, t: usize) -> Settings {
+        let eta = 0.3 / ((1 + t) as f64).sqrt() * self.scale;
+        let mut settings = Settings::uniform(&self.rule, t as u64, eta, 2);
+        if !self.groups.is_empty() {
+            settings.groups = self.groups.clone();
+            for group in &mut settings.groups {
+                group.learning_rate *= eta;
+            }
+        }
+        settings.trained[1] = !self.untrained.contains(&t);
+        settings
+    }
+
+    fn blocks(&self) -> Blocks {
+        Blocks::new([(D * H, 0), (H, self.groups.len().saturating_sub(1))])
+    }
+
+    /// Trains; example weights count inside the window only. Gives the final θ and each step's (θ, state, G).
+    #[allow(clippy::type_complexity)]
+    fn train(&self, data: &Examples, v: &[f64]) -> (Vec<f64>, Vec<(Vec<f64>, Vec<f64>, Vec<f64>)>) {
+        let mut stream = stream(2);
+        let mut theta: Vec<f64> = (0..P).map(|_| 0.7 * stream.normal()).collect();
+        let mut state = vec![0.0; self.rule.state_values(P)];
+        let mut trace = Vec::new();
+        for (t, batch) in self.batches().iter().enumerate() {
+            let mut g = vec![0.0; P];
+            for (&j, w) in batch.iter().zip(self.weights()) {
+                let v = if self.window.contains(&t) { v[j] } else { 1.0 };
+                add(&mut g, w * v, &data.gradient(&theta, j));
+            }
+            trace.push((theta.clone(), state.clone(), g.clone()));
+            self.rule
+                .step(
+                    &self.blocks(),
+                    &self.settings(t),
+                    &mut theta,
+                    &g,
+                    &mut state,
+                )
+                .unwrap();
+        }
+        (theta, trace)
+    }
+
+    /// dV/dv_j by the reverse sweep, and how many steps clipped.
+    fn sweep(&self, data: &Examples, validation: &Examples) -> Vec<f64> {
+        let (theta, trace) = self.train(data, &[1.0; N]);
+        let mut adjoint = self.rule.adjoint(validation.mean_gradient(&theta));
+        let mut scores = vec![0.0; N];
+        let batches = self.batches();
+        for t in self.window.clone().rev() {
+            let (theta, state, g) = &trace[t];
+            let point = StepPoint {
+                parameters: theta,
+                gradient: g,
+                state,
+            };
+            let reverse = self
+                .rule
+                .linearize(&self.blocks(), &self.settings(t), point)
+                .unwrap();
+            let direction = reverse.direction(&adjoint).unwrap();
+            let mut hs = vec![0.0; P];
+            for (&j, w) in batches[t].iter().zip(self.weights()) {
+                let (g, h) = data.tangent(theta, direction.s(), j);
+                scores[j] += w * g.iter().zip(direction.s()).map(|(g, s)| g * s).sum::<f64>();
+                add(&mut hs, w, &h);
+            }
+            reverse.advance(&mut adjoint, &direction, &hs).unwrap();
+        }
+        scores
+    }
+
+    /// Relative error of the sweep against central differences.
+    fn error(&self) -> f64 {
+        let data = Examples::draw(&mut stream(3), N);
+        let validation = Examples::draw(&mut stream(4), 9);
+        let at = |j: usize, e: f64| {
+            let mut v = [1.0; N];
+            v[j] += e;
+            validation.mean_loss(&self.train(&data, &v).0)
+        };
+        // Four points, because Adam's root bends sharply where a second moment is small.
+        let e = 5e-5;
+        let differences: Vec<f64> = (0..N)
+            .map(|j| {
+                (8.0 * (at(j, e) - at(j, -e)) - (at(j, 2.0 * e) - at(j, -2.0 * e))) / (12.0 * e)
+            })
+            .collect();
+        let error = relative_error(&self.sweep(&data, &validation), &differences);
+        println!("{error:.1e}  {}", self.rule.describe());
+        error
+    }
+
+    fn clips_in(&self) -> usize {
+        let data = Examples::draw(&mut stream(3), N);
+        let norm = |g: &[f64]| g.iter().map(|g| g * g).sum::<f64>().sqrt();
+        let (_, trace) = self.train(&data, &[1.0; N]);
+        let c = self.rule.clip_norm().unwrap();
+        trace.iter().filter(|(_, _, g)| norm(g) > c).count()
+    }
+}
+
+const LIMIT: f64 = 1e-8;
+
+/// Every rule with every constant at work.
+const RULES: [(&str, &str, f64); 14] = [
+    ("sgd", "kind = 'sgd'", 1.0),
+    ("sgd, decay", "kind = 'sgd'\nweight_decay = 0.05", 1.0),
+    (
+        "momentum",
+        "kind = 'sgd'\nmomentum = 0.9\nweight_decay = 0.01",
+        0.2,
+    ),
+    (
+        "dampening",
+        "kind = 'sgd'\nmomentum = 0.8\ndampening = 0.3\nweight_decay = 0.01",
+        0.3,
+    ),
+    (
+        "nesterov",
+        "kind = 'sgd'\nmomentum = 0.9\nnesterov = true\nweight_decay = 0.01",
+        0.2,
+    ),
+    (
+        "nesterov, dampening",
+        "kind = 'sgd'\nmomentum = 0.9\nnesterov = true\ndampening = 0.2\nweight_decay = 0.01",
+        0.2,
+    ),
+    (
+        "momentum, clipping",
+        "kind = 'sgd'\nmomentum = 0.5\nweight_decay = 0.01\nclip_norm = 0.1",
+        1.0,
+    ),
+    (
+        "nesterov, clipping",
+        "kind = 'sgd'\nmomentum = 0.9\nnesterov = true\nweight_decay = 0.01\nclip_norm = 0.1",
+        0.2,
+    ),
+    ("sgd, clipping", "kind = 'sgd'\nclip_norm = 0.1", 1.0),
+    ("adam", "kind = 'adam'\nbeta2 = 0.95\neps = 1e-3", 0.1),
+    (
+        "adam, decay",
+        "kind = 'adam'\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1",
+        0.1,
+    ),
+    (
+        "adamw",
+        "kind = 'adamw'\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1",
+        0.1,
+    ),
+    (
+        "adam, decay, clipping",
+        "kind = 'adam'\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.1,
+    ),
+    (
+        "adamw, clipping",
+        "kind = 'adamw'\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.1,
+    ),
+];
+
+#[test]
+fn every_rule_agrees_with_re_weighted_training() {
+    for (name, rule, scale) in RULES {
+        let run = Run::of(rule, scale);
+        assert!(run.error() <= LIMIT, "{name}");
+        if run.rule.clip_norm().is_some() {
+            assert!(run.clips_in() > STEPS / 2, "{name} should clip");
+        }
+    }
+}
+
+#[test]
+fn a_threshold_between_the_norms_clips_some_steps_only() {
+    let run = Run::of("kind = 'sgd'\nmomentum = 0.5\nclip_norm = 0.25", 0.5);
+    assert!((3..STEPS - 2).contains(&run.clips_in()));
+    assert!(run.error() <= LIMIT);
+}
+
+#[test]
+fn a_window_that_starts_in_the_middle_keeps_the_optimizers_own_counter() {
+    for (name, rule, scale) in RULES {
+        let mut run = Run::of(rule, scale);
+        run.window = 7..STEPS;
+        assert!(run.error() <= LIMIT, "{name}");
+    }
+}
+
+#[test]
+fn a_tensor_without_a_gradient_is_skipped() {
+    for (name, rule, scale) in RULES {
+        let mut run = Run::of(rule, scale);
+        run.untrained = vec![0, 4, 5, 13];
+        assert!(run.error() <= LIMIT, "{name}");
+    }
+}
+
+#[test]
+fn groups_have_learning_rates_and_decays_of_their_own() {
+    for (name, rule, scale) in RULES {
+        let mut run = Run::of(rule, scale);
+        let group = |learning_rate, weight_decay| Hyper {
+            learning_rate,
+            weight_decay,
+        };
+        run.groups = vec![group(1.0, 0.0), group(0.5, 0.07)];
+        assert!(run.error() <= LIMIT, "{name}");
+    }
+}
+
+#[test]
+fn accumulated_micro_batches_of_unequal_size() {
+    for (name, rule, scale) in RULES {
+        let mut run = Run::of(rule, scale);
+        run.micro = vec![1, 3, 2];
+        assert!(run.error() <= LIMIT, "{name}");
+    }
+}
+
+#[test]
+fn an_example_that_occurs_twice_in_a_batch() {
+    let mut run = Run::of("kind = 'adamw'\neps = 1e-3", 0.1);
+    run.twice = true;
+    assert!(run.error() <= LIMIT);
+}

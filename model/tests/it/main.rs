@@ -1,0 +1,4 @@
+//! Tests of the crate through its public interface, in one binary so that candle is linked once.
+
+mod adjoint;
+mod tanh_net;
