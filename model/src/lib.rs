@@ -1,5 +1,6 @@
 //! What was trained.
 pub mod objective;
+pub mod ops;
 pub mod random;
 pub mod real;
 pub mod update;

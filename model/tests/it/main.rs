@@ -1,4 +1,5 @@
 //! Tests of the crate through its public interface, in one binary so that candle is linked once.
 
 mod adjoint;
+mod ops;
 mod tanh_net;

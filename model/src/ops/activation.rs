@@ -1,0 +1,179 @@
+//! Activations.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use super::element::{Element, by_dtype, elements, same_kind, storage};
+use super::parallel::{map, zip};
+
+/// max(x, 0). The derivative at 0 is 0, as in PyTorch (candle's own takes 1 there).
+///
+/// # Errors
+/// A type other than f32 and f64.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    same_kind("relu", x, &[])?;
+    if x.device().is_cpu() {
+        x.apply_op1(Relu)
+    } else {
+        let open = x.detach().gt(0f64)?.to_dtype(x.dtype())?;
+        x.mul(&open)
+    }
+}
+
+/// Hyperbolic tangent.
+///
+/// # Errors
+/// A type other than f32 and f64.
+pub fn tanh(x: &Tensor) -> Result<Tensor> {
+    same_kind("tanh", x, &[])?;
+    x.tanh()
+}
+
+/// 1 / (1 + e^−x), without overflow for any x.
+///
+/// # Errors
+/// A type other than f32 and f64.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    same_kind("sigmoid", x, &[])?;
+    if x.device().is_cpu() {
+        x.apply_op1(Sigmoid)
+    } else {
+        // σ(x) = (1 + tanh(x/2)) / 2 neither overflows nor loses its derivatives.
+        x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
+    }
+}
+
+/// ln(1 + e^x), without overflow for any x.
+///
+/// # Errors
+/// A type other than f32 and f64.
+pub fn softplus(x: &Tensor) -> Result<Tensor> {
+    same_kind("softplus", x, &[])?;
+    if x.device().is_cpu() {
+        return x.apply_op1(Softplus);
+    }
+    // max(x, 0) + ln(1 + e^-|x|), both halves written with the sign as a constant.
+    let positive = x.detach().gt(0f64)?.to_dtype(x.dtype())?;
+    let sign = positive.affine(2.0, -1.0)?;
+    let tail = x.mul(&sign)?.neg()?.exp()?.affine(1.0, 1.0)?.log()?;
+    x.mul(&positive)?.add(&tail)
+}
+
+/// x Φ(x) with the normal distribution function Φ (the exact form, not its tanh approximation).
+///
+/// # Errors
+/// A type other than f32 and f64.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    same_kind("gelu", x, &[])?;
+    // candle's own `gelu_erf` has six digits of 1/√(2π) in its backward; `erf` has all of them.
+    let cdf = x
+        .affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?
+        .erf()?
+        .affine(0.5, 0.5)?;
+    x.mul(&cdf)
+}
+
+struct Relu;
+/// g where the ReLU's output `y` is above 0, else 0: linear in g, its own transpose.
+struct ReluGate {
+    y: Tensor,
+}
+struct Sigmoid;
+struct Softplus;
+
+impl CustomOp1 for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, l)?;
+            // Written so that a NaN stays one.
+            let y = map(&x, |v| if v <= T::ZERO { T::ZERO } else { v });
+            Ok((storage(y), l.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        g.apply_op1(ReluGate { y: y.detach() }).map(Some)
+    }
+}
+
+impl CustomOp1 for ReluGate {
+    fn name(&self) -> &'static str {
+        "relu gradient"
+    }
+
+    fn cpu_fwd(&self, g: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (guard, yl) = self.y.storage_and_layout();
+        let candle_core::Storage::Cpu(y) = &*guard else {
+            return Err(super::element::error(
+                self.name(),
+                "the output has left the CPU",
+            ));
+        };
+        by_dtype!(self.name(), g, T => {
+            let g = elements::<T>(self.name(), g, l)?;
+            let y = elements::<T>(self.name(), y, yl)?;
+            let out = zip(&g, &y, |g, y| if y > T::ZERO { g } else { T::ZERO });
+            Ok((storage(out), l.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        g.apply_op1(ReluGate { y: self.y.clone() }).map(Some)
+    }
+}
+
+impl CustomOp1 for Sigmoid {
+    fn name(&self) -> &'static str {
+        "sigmoid"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, l)?;
+            Ok((storage(map(&x, logistic)), l.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        // σ' = σ (1 − σ), with σ still a function of x, so that this can be differentiated again.
+        let slope = y.mul(&y.affine(-1.0, 1.0)?)?;
+        g.mul(&slope).map(Some)
+    }
+}
+
+impl CustomOp1 for Softplus {
+    fn name(&self) -> &'static str {
+        "softplus"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, l)?;
+            let y = map(&x, log_one_plus_exp);
+            Ok((storage(y), l.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        g.mul(&x.apply_op1(Sigmoid)?).map(Some)
+    }
+}
+
+/// The exponent is never positive, so nothing overflows.
+fn logistic<T: Element>(v: T) -> T {
+    let e = (-Element::abs(v)).exp();
+    if v >= T::ZERO {
+        T::ONE / (T::ONE + e)
+    } else {
+        e / (T::ONE + e)
+    }
+}
+
+/// The exponent is never positive here either.
+fn log_one_plus_exp<T: Element>(v: T) -> T {
+    let tail = (-Element::abs(v)).exp().ln_1p();
+    if v > T::ZERO { v + tail } else { tail }
+}

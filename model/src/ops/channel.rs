@@ -1,0 +1,270 @@
+//! Operations along the channels of (B, C) or (B, C, ...) tensors: the parts of biases and batch normalisation.
+//!
+//! With p the positions of a plane, [`Scale`] gives y = a[c] x, [`Dot`] gives Σ_{b,p} x y for each channel and [`Sum`]
+//! gives Σ_{b,p} x. `Scale` and `Dot` are the partial derivatives of one form Σ a[c] x y, so each one's backward is
+//! written with the other; `Sum`'s is a broadcast.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+
+use super::conv::wanted;
+use super::element::{Element, by_dtype, elements, error, storage};
+use super::parallel::{for_rows, sum_over};
+
+/// (batch, channels, positions) of a tensor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planes {
+    b: usize,
+    c: usize,
+    p: usize,
+}
+
+impl Planes {
+    pub(crate) fn of(op: &str, dims: &[usize]) -> Result<Self> {
+        match dims {
+            [b, c, rest @ ..] => Ok(Self {
+                b: *b,
+                c: *c,
+                p: rest.iter().product(),
+            }),
+            _ => Err(error(
+                op,
+                format!("expected (batch, channels) or (batch, channels, ...), got {dims:?}"),
+            )),
+        }
+    }
+
+    /// Elements a channel.
+    pub(crate) fn per_channel(&self) -> usize {
+        self.b * self.p
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.c
+    }
+}
+
+/// Σ over batch and positions: (B, C, ...) to (C,).
+pub(crate) fn sum(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        let x = x.flatten_from(1)?.reshape((x.dim(0)?, x.dim(1)?, ()))?;
+        return x.sum(2)?.sum(0);
+    }
+    x.apply_op1(Sum)
+}
+
+/// Σ over batch and positions of x y: (C,).
+pub(crate) fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return sum(&x.mul(y)?);
+    }
+    x.apply_op2(y, Dot)
+}
+
+/// y = a[c] x.
+pub(crate) fn scale(x: &Tensor, a: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return x.broadcast_mul(&lifted(a, x.rank())?);
+    }
+    x.apply_op2(a, Scale)
+}
+
+/// y = x + b[c].
+pub(crate) fn add_bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return x.broadcast_add(&lifted(b, x.rank())?);
+    }
+    x.apply_op2(b, AddBias)
+}
+
+/// (C,) as (1, C, 1, ...), to broadcast against a tensor of that rank.
+pub(crate) fn lifted(a: &Tensor, rank: usize) -> Result<Tensor> {
+    let mut dims = vec![1; rank];
+    if let Some(d) = dims.get_mut(1) {
+        *d = a.elem_count();
+    }
+    a.reshape(dims)
+}
+
+struct Sum;
+struct Dot;
+struct Scale;
+struct AddBias;
+
+/// Channel sums of `f(x, y)` over `planes`, in a fixed order.
+fn reduce<T: Element>(s: Planes, term: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
+    sum_over(s.b, s.c, |range, part| {
+        for b in range {
+            for (c, total) in part.iter_mut().enumerate() {
+                let start = (b * s.c + c) * s.p;
+                // Sixteen running sums: they vectorise, and shorter sums round less.
+                let mut lanes = [T::ZERO; 16];
+                let whole = s.p / 16 * 16;
+                for k in (0..whole).step_by(16) {
+                    for (l, lane) in lanes.iter_mut().enumerate() {
+                        *lane += term(start + k + l);
+                    }
+                }
+                for k in whole..s.p {
+                    lanes[k - whole] += term(start + k);
+                }
+                *total += lanes.iter().copied().sum::<T>();
+            }
+        }
+    })
+}
+
+/// `out = f(channel, x)` element by element.
+fn apply<T: Element>(s: Planes, x: &[T], f: impl Fn(usize, T) -> T + Send + Sync) -> Vec<T> {
+    let mut out = vec![T::ZERO; x.len()];
+    let row = s.c * s.p;
+    for_rows(&mut out, row, |b, row_out| {
+        let x = &x[b * row..(b + 1) * row];
+        if s.p == 0 {
+            return;
+        }
+        for (c, (o, x)) in row_out
+            .chunks_exact_mut(s.p)
+            .zip(x.chunks_exact(s.p))
+            .enumerate()
+        {
+            for (o, &x) in o.iter_mut().zip(x) {
+                *o = f(c, x);
+            }
+        }
+    });
+    out
+}
+
+impl CustomOp1 for Sum {
+    fn name(&self) -> &'static str {
+        "channel sum"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let s = Planes::of(self.name(), l.dims())?;
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, l)?;
+            Ok((storage(reduce(s, |i| x[i])), Shape::from(s.c)))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(lifted(g, x.rank())?.broadcast_as(x.shape())?))
+    }
+}
+
+/// The (C,) operand's length must be the other's channel count.
+fn channels_agree(op: &str, s: Planes, a: &Layout) -> Result<()> {
+    if a.dims() == [s.c] {
+        return Ok(());
+    }
+    Err(error(
+        op,
+        format!(
+            "expected one value for each of {} channels, got shape {:?}",
+            s.c,
+            a.dims()
+        ),
+    ))
+}
+
+impl CustomOp2 for Dot {
+    fn name(&self) -> &'static str {
+        "channel dot product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        y: &CpuStorage,
+        yl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let s = Planes::of(self.name(), xl.dims())?;
+        if xl.dims() != yl.dims() {
+            return Err(error(
+                self.name(),
+                format!("shapes differ: {:?} and {:?}", xl.dims(), yl.dims()),
+            ));
+        }
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, xl)?;
+            let y = elements::<T>(self.name(), y, yl)?;
+            Ok((storage(reduce(s, |i| x[i] * y[i])), Shape::from(s.c)))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((wanted(x, || scale(y, g))?, wanted(y, || scale(x, g))?))
+    }
+}
+
+impl CustomOp2 for Scale {
+    fn name(&self) -> &'static str {
+        "channel scale"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        a: &CpuStorage,
+        al: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let s = Planes::of(self.name(), xl.dims())?;
+        channels_agree(self.name(), s, al)?;
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, xl)?;
+            let a = elements::<T>(self.name(), a, al)?;
+            Ok((storage(apply(s, &x, |c, v| a[c] * v)), xl.shape().clone()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        a: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((wanted(x, || scale(g, a))?, wanted(a, || dot(x, g))?))
+    }
+}
+
+impl CustomOp2 for AddBias {
+    fn name(&self) -> &'static str {
+        "add a bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        a: &CpuStorage,
+        al: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let s = Planes::of(self.name(), xl.dims())?;
+        channels_agree(self.name(), s, al)?;
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, xl)?;
+            let a = elements::<T>(self.name(), a, al)?;
+            Ok((storage(apply(s, &x, |c, v| v + a[c])), xl.shape().clone()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        a: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((wanted(x, || Ok(g.clone()))?, wanted(a, || sum(g))?))
+    }
+}

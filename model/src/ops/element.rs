@@ -1,0 +1,177 @@
+//! The two float types that the kernels are generic over, and checked access to candle's CPU storage.
+
+use std::borrow::Cow;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, DType, Error, Layout, Result, Tensor, WithDType};
+
+/// f32 or f64.
+pub(crate) trait Element:
+    WithDType
+    + Default
+    + std::iter::Sum
+    + std::ops::Neg<Output = Self>
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+{
+    const ZERO: Self;
+    const ONE: Self;
+    fn exp(self) -> Self;
+    fn ln_1p(self) -> Self;
+    fn abs(self) -> Self;
+    fn is_nan(self) -> bool;
+}
+
+macro_rules! element {
+    ($t:ty) => {
+        impl Element for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            #[inline(always)]
+            fn exp(self) -> Self {
+                <$t>::exp(self)
+            }
+            #[inline(always)]
+            fn ln_1p(self) -> Self {
+                <$t>::ln_1p(self)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                <$t>::abs(self)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                <$t>::is_nan(self)
+            }
+        }
+    };
+}
+element!(f32);
+element!(f64);
+
+/// Runs `$body` with `$t` standing for the storage's float type; any other type is an error that names the op.
+macro_rules! by_dtype {
+    ($op:expr, $storage:expr, $t:ident => $body:expr) => {{
+        use candle_core::backend::BackendStorage as _;
+        match $storage.dtype() {
+            candle_core::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            other => Err($crate::ops::element::error(
+                $op,
+                format!("expected f32 or f64 tensors, got {other:?}; convert with to_dtype"),
+            )),
+        }
+    }};
+}
+pub(crate) use by_dtype;
+
+/// An error that names the op.
+pub(crate) fn error(op: &str, text: impl std::fmt::Display) -> Error {
+    Error::Msg(format!("{op}: {text}")).bt()
+}
+
+/// The elements in row-major order: borrowed where the layout is contiguous, gathered where it is not (a transpose,
+/// or the broadcast gradient of a sum).
+pub(crate) fn elements<'a, T: Element>(
+    op: &str,
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> Result<Cow<'a, [T]>> {
+    if storage.dtype() != T::DTYPE {
+        return Err(error(
+            op,
+            format!(
+                "all tensors must have one float type; expected {:?}, got {:?}",
+                T::DTYPE,
+                storage.dtype()
+            ),
+        ));
+    }
+    let all = T::cpu_storage_as_slice(storage)?;
+    let outside = || error(op, "a tensor's layout reaches beyond its storage");
+    match layout.contiguous_offsets() {
+        Some((start, end)) => all.get(start..end).map(Cow::Borrowed).ok_or_else(outside),
+        None => {
+            let mut out = Vec::with_capacity(layout.shape().elem_count());
+            collect(
+                all,
+                layout.dims(),
+                layout.stride(),
+                layout.start_offset(),
+                &mut out,
+            )
+            .map(|()| Cow::Owned(out))
+            .ok_or_else(outside)
+        }
+    }
+}
+
+/// Appends the elements of a strided view in row-major order; `None` if one lies outside.
+fn collect<T: Copy>(
+    all: &[T],
+    dims: &[usize],
+    strides: &[usize],
+    start: usize,
+    out: &mut Vec<T>,
+) -> Option<()> {
+    let (Some((&n, dims)), Some((&by, strides))) = (dims.split_first(), strides.split_first())
+    else {
+        out.push(*all.get(start)?);
+        return Some(());
+    };
+    if n == 0 {
+        return Some(());
+    }
+    if !dims.is_empty() {
+        return (0..n).try_for_each(|i| collect(all, dims, strides, start + i * by, out));
+    }
+    match by {
+        0 => out.extend(std::iter::repeat_n(*all.get(start)?, n)),
+        1 => out.extend_from_slice(all.get(start..start + n)?),
+        _ => {
+            all.get(start + (n - 1) * by)?;
+            out.extend(all[start..].iter().step_by(by).take(n));
+        }
+    }
+    Some(())
+}
+
+/// Wraps a result for candle.
+pub(crate) fn storage<T: Element>(data: Vec<T>) -> CpuStorage {
+    T::to_cpu_storage_owned(data)
+}
+
+/// Float type and device shared by all operands.
+pub(crate) fn same_kind(op: &str, first: &Tensor, others: &[(&str, &Tensor)]) -> Result<()> {
+    if !matches!(first.dtype(), DType::F32 | DType::F64) {
+        return Err(error(
+            op,
+            format!("expected f32 or f64 tensors, got {:?}", first.dtype()),
+        ));
+    }
+    for (name, tensor) in others {
+        if tensor.dtype() != first.dtype() {
+            return Err(error(
+                op,
+                format!(
+                    "{name} must have the input's float type {:?}, got {:?}",
+                    first.dtype(),
+                    tensor.dtype()
+                ),
+            ));
+        }
+        if !tensor.device().same_device(first.device()) {
+            return Err(error(
+                op,
+                format!("{name} is on another device than the input"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Batch normalisation with PyTorch's conventions (Ioffe and Szegedy 2015).
+
+use candle_core::{Result, Tensor};
+
+use super::channel::{self, Planes};
+use super::element::{error, same_kind};
+
+/// Normalises each channel of `x` (B, C) or (B, C, ...), then scales by `gamma` (C,) and shifts by `beta` (C,). Gives y in
+/// x's shape, the new running mean (C,) and the new running variance (C,).
+///
+/// In training mode by the batch's own mean μ and variance σ² (over batch and positions, divided by n), and the running
+/// statistics become (1 − m) r + m μ and (1 − m) r + m σ² n/(n − 1) with `momentum` m; in evaluation mode by the running
+/// statistics, which stay as they are. All three results can be differentiated, twice, in all five tensors.
+///
+/// # Errors
+/// Shapes or types that do not fit; training on a single value per channel, whose variance does not exist.
+#[allow(clippy::too_many_arguments)] // The operands of the layer, in PyTorch's order.
+pub fn batch_norm(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    running_mean: &Tensor,
+    running_var: &Tensor,
+    momentum: f64,
+    eps: f64,
+    train: bool,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    const OP: &str = "batch_norm";
+    let per_channel = [
+        ("gamma", gamma),
+        ("beta", beta),
+        ("the running mean", running_mean),
+        ("the running variance", running_var),
+    ];
+    same_kind(OP, x, &per_channel)?;
+    let planes = Planes::of(OP, x.dims())?;
+    for (name, t) in per_channel {
+        if t.dims() != [planes.channels()] {
+            return Err(error(
+                OP,
+                format!(
+                    "{name} must have shape [{}] for an input {:?}, got {:?}",
+                    planes.channels(),
+                    x.dims(),
+                    t.dims()
+                ),
+            ));
+        }
+    }
+    if !train {
+        let a = gamma.div(&running_var.affine(1.0, eps)?.sqrt()?)?;
+        let b = beta.sub(&running_mean.mul(&a)?)?;
+        let y = channel::add_bias(&channel::scale(x, &a)?, &b)?;
+        return Ok((y, running_mean.clone(), running_var.clone()));
+    }
+    let n = planes.per_channel();
+    if n < 2 {
+        return Err(error(
+            OP,
+            format!(
+                "training needs more than one value per channel, got {n} from an input {:?}",
+                x.dims()
+            ),
+        ));
+    }
+    let n = n as f64;
+    let mean = channel::sum(x)?.affine(1.0 / n, 0.0)?;
+    let centred = channel::add_bias(x, &mean.neg()?)?;
+    let var = channel::dot(&centred, &centred)?.affine(1.0 / n, 0.0)?;
+    let a = gamma.div(&var.affine(1.0, eps)?.sqrt()?)?;
+    let y = channel::add_bias(&channel::scale(&centred, &a)?, beta)?;
+    let blend = |old: &Tensor, new: &Tensor, factor: f64| {
+        old.affine(1.0 - momentum, 0.0)?
+            .add(&new.affine(momentum * factor, 0.0)?)
+    };
+    let new_mean = blend(running_mean, &mean, 1.0)?;
+    let new_var = blend(running_var, &var, n / (n - 1.0))?;
+    Ok((y, new_mean, new_var))
+}

@@ -1,0 +1,313 @@
+//! Pooling.
+//!
+//! Max pooling reads, for each window, one element whose position is found in the forward pass and then fixed:
+//! `Gather` (x -> y) and `Spread` (y-shaped -> x-shaped) are transposes of each other, so each is the other's backward.
+//! Average pooling is linear, too, and pairs with its own transpose in the same way. candle's own max pooling scales
+//! the gradient by the number of elements in the window, which is why it is not used here.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
+
+use super::composed;
+use super::element::{Element, by_dtype, elements, error, same_kind, storage};
+use super::geometry::Pool;
+use super::parallel::for_rows;
+
+/// Maximum over windows: (B, C, H, W) to (B, C, OH, OW) with OH = ⌊(H + 2 padding − KH) / stride⌋ + 1. Padding never
+/// wins. Where several elements of a window are largest, the first in reading order gets the gradient; a NaN wins, as in
+/// PyTorch.
+///
+/// # Errors
+/// A tensor that is not (B, C, H, W), a window that does not fit, a stride of 0, padding above half of the kernel.
+pub fn max_pool2d(
+    x: &Tensor,
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    padding: (usize, usize),
+) -> Result<Tensor> {
+    max_pool("max_pool2d", x, kernel, stride, padding, false)
+}
+
+/// `max_pool2d(relu(x))` in one pass, with the same values and derivatives.
+///
+/// # Errors
+/// As [`max_pool2d`].
+pub fn relu_max_pool2d(
+    x: &Tensor,
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    padding: (usize, usize),
+) -> Result<Tensor> {
+    max_pool("relu_max_pool2d", x, kernel, stride, padding, true)
+}
+
+fn max_pool(
+    op: &'static str,
+    x: &Tensor,
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    padding: (usize, usize),
+    relu: bool,
+) -> Result<Tensor> {
+    same_kind(op, x, &[])?;
+    let shape = Pool::new(op, x, kernel, stride, padding)?;
+    if !x.device().is_cpu() {
+        let y = composed::max_pool2d(x, &shape)?;
+        return if relu { y.relu() } else { Ok(y) };
+    }
+    x.apply_op1(Max {
+        shape,
+        relu,
+        winners: OnceLock::new(),
+    })
+}
+
+/// Mean over windows, without padding: (B, C, H, W) to (B, C, OH, OW) with OH = ⌊(H − KH) / stride⌋ + 1.
+///
+/// # Errors
+/// A tensor that is not (B, C, H, W), a window that does not fit, a stride of 0.
+pub fn avg_pool2d(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Tensor> {
+    const OP: &str = "avg_pool2d";
+    same_kind(OP, x, &[])?;
+    let shape = Pool::new(OP, x, kernel, stride, (0, 0))?;
+    if x.device().is_cpu() {
+        x.apply_op1(Average(shape))
+    } else {
+        composed::avg_pool2d(x, &shape)
+    }
+}
+
+/// A window without a winner: all of it is at most 0 and a ReLU comes first.
+const NOBODY: u32 = u32::MAX;
+
+/// Finds the winners and reads them.
+struct Max {
+    shape: Pool,
+    relu: bool,
+    /// Position of each window's winner in its plane, known once the forward pass has run.
+    winners: OnceLock<Arc<Vec<u32>>>,
+}
+
+/// Reads the winners: x-shaped -> y-shaped.
+struct Gather(Pool, Arc<Vec<u32>>);
+/// Adds to the winners: y-shaped -> x-shaped.
+struct Spread(Pool, Arc<Vec<u32>>);
+
+impl CustomOp1 for Max {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let s = &self.shape;
+        if u32::try_from(s.h * s.w).is_err() {
+            return Err(error(
+                self.name(),
+                format!("a plane of {} x {} has too many elements", s.h, s.w),
+            ));
+        }
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, l)?;
+            let winners = find_winners(s, self.relu, &x);
+            let y = gather(s, &winners, &x);
+            let _ = self.winners.set(Arc::new(winners));
+            Ok((storage(y), s.y_shape().into()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let winners = self
+            .winners
+            .get()
+            .ok_or_else(|| error(self.name(), "the backward pass ran before the forward pass"))?;
+        g.apply_op1(Spread(self.shape, winners.clone())).map(Some)
+    }
+}
+
+impl CustomOp1 for Gather {
+    fn name(&self) -> &'static str {
+        "max_pool2d gather"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, l)?;
+            Ok((storage(gather(&self.0, &self.1, &x)), self.0.y_shape().into()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        g.apply_op1(Spread(self.0, self.1.clone())).map(Some)
+    }
+}
+
+impl CustomOp1 for Spread {
+    fn name(&self) -> &'static str {
+        "max_pool2d spread"
+    }
+
+    fn cpu_fwd(&self, y: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(self.name(), y, T => {
+            let y = elements::<T>(self.name(), y, l)?;
+            Ok((storage(spread(&self.0, &self.1, &y)), self.0.x_shape().into()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        g.apply_op1(Gather(self.0, self.1.clone())).map(Some)
+    }
+}
+
+fn find_winners<T: Element>(s: &Pool, relu: bool, x: &[T]) -> Vec<u32> {
+    use rayon::prelude::*;
+    let windows = s.oh * s.ow;
+    let mut winners = vec![NOBODY; s.b * s.c * windows];
+    if windows == 0 {
+        return winners;
+    }
+    // Sixteen planes a piece: enough work to be worth handing to a thread.
+    winners
+        .par_chunks_mut(windows * 16)
+        .enumerate()
+        .for_each(|(i, piece)| {
+            for (k, out) in piece.chunks_exact_mut(windows).enumerate() {
+                let plane = &x[(i * 16 + k) * s.h * s.w..][..s.h * s.w];
+                for (row, line) in out.chunks_exact_mut(s.ow).enumerate() {
+                    for (column, winner) in line.iter_mut().enumerate() {
+                        *winner = winner_of(s, relu, plane, row, column);
+                    }
+                }
+            }
+        });
+    winners
+}
+
+#[inline]
+fn winner_of<T: Element>(s: &Pool, relu: bool, plane: &[T], row: usize, column: usize) -> u32 {
+    let mut best: Option<(T, usize)> = None;
+    for r in s.rows(row) {
+        for c in s.columns(column) {
+            let v = plane[r * s.w + c];
+            let wins = match best {
+                None => true,
+                // A NaN beats everything that came before it.
+                Some((b, _)) => v > b || (v.is_nan() && !b.is_nan()),
+            };
+            if wins {
+                best = Some((v, r * s.w + c));
+            }
+        }
+    }
+    match best {
+        Some((v, at)) if !relu || v > T::ZERO || v.is_nan() => at as u32,
+        _ => NOBODY,
+    }
+}
+
+fn gather<T: Element>(s: &Pool, winners: &[u32], x: &[T]) -> Vec<T> {
+    let windows = s.oh * s.ow;
+    let mut y = vec![T::ZERO; winners.len()];
+    for_rows(&mut y, windows * s.c, |b, out| {
+        let mine = &winners[b * windows * s.c..];
+        for (c, (out, mine)) in out
+            .chunks_exact_mut(windows)
+            .zip(mine.chunks_exact(windows))
+            .enumerate()
+        {
+            let plane = &x[(b * s.c + c) * s.h * s.w..][..s.h * s.w];
+            for (o, &at) in out.iter_mut().zip(mine) {
+                *o = plane.get(at as usize).copied().unwrap_or(T::ZERO);
+            }
+        }
+    });
+    y
+}
+
+fn spread<T: Element>(s: &Pool, winners: &[u32], y: &[T]) -> Vec<T> {
+    let (windows, plane) = (s.oh * s.ow, s.h * s.w);
+    let mut x = vec![T::ZERO; s.b * s.c * plane];
+    for_rows(&mut x, plane * s.c, |b, out| {
+        for (c, out) in out.chunks_exact_mut(plane).enumerate() {
+            let start = (b * s.c + c) * windows;
+            let (mine, y) = (&winners[start..][..windows], &y[start..][..windows]);
+            for (&at, &v) in mine.iter().zip(y) {
+                if let Some(o) = out.get_mut(at as usize) {
+                    *o += v;
+                }
+            }
+        }
+    });
+    x
+}
+
+/// x -> y.
+struct Average(Pool);
+/// y-shaped -> x-shaped.
+struct AverageTransposed(Pool);
+
+impl CustomOp1 for Average {
+    fn name(&self) -> &'static str {
+        "avg_pool2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let s = &self.0;
+        by_dtype!(self.name(), x, T => {
+            let x = elements::<T>(self.name(), x, l)?;
+            let share = T::from_f64(1.0 / (s.kernel.0 * s.kernel.1) as f64);
+            let mut y = vec![T::ZERO; s.b * s.c * s.oh * s.ow];
+            for_rows(&mut y, s.oh * s.ow, |i, out| {
+                let plane = &x[i * s.h * s.w..][..s.h * s.w];
+                for (row, line) in out.chunks_exact_mut(s.ow).enumerate() {
+                    for (column, o) in line.iter_mut().enumerate() {
+                        let mut total = T::ZERO;
+                        for r in s.rows(row) {
+                            for c in s.columns(column) {
+                                total += plane[r * s.w + c];
+                            }
+                        }
+                        *o = total * share;
+                    }
+                }
+            });
+            Ok((storage(y), s.y_shape().into()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        g.apply_op1(AverageTransposed(self.0)).map(Some)
+    }
+}
+
+impl CustomOp1 for AverageTransposed {
+    fn name(&self) -> &'static str {
+        "avg_pool2d transposed"
+    }
+
+    fn cpu_fwd(&self, y: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let s = &self.0;
+        by_dtype!(self.name(), y, T => {
+            let y = elements::<T>(self.name(), y, l)?;
+            let share = T::from_f64(1.0 / (s.kernel.0 * s.kernel.1) as f64);
+            let mut x = vec![T::ZERO; s.b * s.c * s.h * s.w];
+            for_rows(&mut x, s.h * s.w, |i, out| {
+                let y = &y[i * s.oh * s.ow..][..s.oh * s.ow];
+                for (row, line) in y.chunks_exact(s.ow).enumerate() {
+                    for (column, &v) in line.iter().enumerate() {
+                        for r in s.rows(row) {
+                            for c in s.columns(column) {
+                                out[r * s.w + c] += v * share;
+                            }
+                        }
+                    }
+                }
+            });
+            Ok((storage(x), s.x_shape().into()))
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        g.apply_op1(Average(self.0)).map(Some)
+    }
+}
