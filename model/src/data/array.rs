@@ -1,0 +1,138 @@
+//! An array as a file holds it, turned into inputs or labels.
+
+use super::spec::{AxisOrder, Target};
+use super::store::{Labels, Values};
+use super::DataError;
+use std::path::Path;
+
+/// More classes than this are taken for a file of something else.
+const MAX_CLASSES: i64 = 65_536;
+
+/// Elements of an array, row-major.
+pub(super) enum Elements {
+    U8(Vec<u8>),
+    I64(Vec<i64>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+impl Elements {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::I64(v) => v.len(),
+            Self::F32(v) => v.len(),
+            Self::F64(v) => v.len(),
+        }
+    }
+}
+
+/// An array of examples along its first axis. `elements.len()` is the product of `shape`.
+pub(super) struct Array {
+    pub(super) shape: Vec<usize>,
+    pub(super) elements: Elements,
+}
+
+/// The product of dimensions, or nothing where it doesn't fit.
+pub(super) fn volume(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+}
+
+impl Array {
+    /// Number of examples.
+    pub(super) fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(0)
+    }
+
+    /// An example's shape and all values: (N, H, W) becomes one channel, (N, H, W, C) with `nhwc` channels first.
+    pub(super) fn into_inputs(self, path: &Path, order: Option<AxisOrder>) -> Result<(Vec<usize>, Values), DataError> {
+        let tail = self.shape.get(1..).unwrap_or_default().to_vec();
+        let values = match self.elements {
+            Elements::U8(v) => Values::U8(v),
+            Elements::F32(v) => Values::F32(v),
+            Elements::F64(v) => Values::F64(v),
+            Elements::I64(v) => Values::F64(v.into_iter().map(|x| x as f64).collect()),
+        };
+        if self.shape.is_empty() {
+            return Err(DataError::malformed(path, "holds a single number, expected examples along the first axis"));
+        }
+        match (tail.as_slice(), order) {
+            // A column of numbers: one feature an example.
+            ([], _) => Ok((vec![1], values)),
+            (&[h, w], None | Some(AxisOrder::Nchw)) => Ok((vec![1, h, w], values)),
+            (&[h, w, c], Some(AxisOrder::Nhwc)) => {
+                let values = match values {
+                    Values::U8(v) => Values::U8(channels_first(&v, h * w, c)),
+                    Values::F32(v) => Values::F32(channels_first(&v, h * w, c)),
+                    Values::F64(v) => Values::F64(channels_first(&v, h * w, c)),
+                };
+                Ok((vec![c, h, w], values))
+            }
+            (other, Some(AxisOrder::Nhwc)) => Err(DataError::malformed(
+                path,
+                format!("layout \"nhwc\" expects four axes (examples, height, width, channels), the array has {}", other.len() + 1),
+            )),
+            _ => Ok((tail, values)),
+        }
+    }
+
+    /// One label a row: integers are classes, floats are values, unless `target` says otherwise.
+    pub(super) fn into_labels(self, path: &Path, target: Option<Target>) -> Result<Labels, DataError> {
+        let width = volume(self.shape.get(1..).unwrap_or_default()).unwrap_or(0);
+        let integers = matches!(self.elements, Elements::U8(_) | Elements::I64(_));
+        let classes = match target {
+            Some(Target::Class) => true,
+            Some(Target::Value) => false,
+            Some(Target::Input) | None => integers,
+        };
+        if self.shape.is_empty() || width == 0 {
+            return Err(DataError::malformed(path, format!("labels have shape {:?}, expected one row for each example", self.shape)));
+        }
+        if !classes {
+            let data = match self.elements {
+                Elements::U8(v) => v.into_iter().map(f64::from).collect(),
+                Elements::I64(v) => v.into_iter().map(|x| x as f64).collect(),
+                Elements::F32(v) => v.into_iter().map(f64::from).collect(),
+                Elements::F64(v) => v,
+            };
+            return Ok(Labels::Values { width, data });
+        }
+        if width != 1 {
+            return Err(DataError::malformed(
+                path,
+                format!("labels have shape {:?}, but classes are one number a row; for regression on them say target = \"value\"", self.shape),
+            ));
+        }
+        let class = |row: usize, number: Option<i64>, text: &dyn Fn() -> String| match number {
+            Some(c) if (0..MAX_CLASSES).contains(&c) => Ok(c as u32),
+            _ => Err(DataError::Class {
+                path: path.to_path_buf(),
+                row: row as u64,
+                got: text(),
+                expected: format!("whole numbers from 0 to {}; for regression say target = \"value\"", MAX_CLASSES - 1),
+            }),
+        };
+        let whole = |x: f64| (x.fract() == 0.0 && x.abs() < 9e15).then_some(x as i64);
+        let classes: Result<Vec<u32>, DataError> = match self.elements {
+            Elements::U8(v) => Ok(v.into_iter().map(u32::from).collect()),
+            Elements::I64(v) => v.into_iter().enumerate().map(|(i, x)| class(i, Some(x), &|| x.to_string())).collect(),
+            Elements::F32(v) => v.into_iter().enumerate().map(|(i, x)| class(i, whole(x.into()), &|| x.to_string())).collect(),
+            Elements::F64(v) => v.into_iter().enumerate().map(|(i, x)| class(i, whole(x), &|| x.to_string())).collect(),
+        };
+        Ok(Labels::Classes(classes?))
+    }
+}
+
+/// Turns rows of (pixels, channels) into (channels, pixels).
+fn channels_first<T: Copy>(values: &[T], pixels: usize, channels: usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(values.len());
+    if pixels * channels == 0 {
+        return out;
+    }
+    for row in values.chunks_exact(pixels * channels) {
+        for c in 0..channels {
+            out.extend(row.iter().skip(c).step_by(channels));
+        }
+    }
+    out
+}

@@ -1,0 +1,83 @@
+//! Finding a data file under one of its usual names, and reading it unpacked.
+
+use super::DataError;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// What an `.xz` file's header may make the decoder allocate. `xz -9` asks for 65 MiB.
+const XZ_MEMORY: u64 = 128 << 20;
+/// Refused above this, whatever an archive unpacks to.
+const MAX_UNPACKED: u64 = 64 << 30;
+
+/// A data folder, with the sub-folders in which the usual tools leave the files.
+pub(super) struct Folder<'a> {
+    dir: &'a Path,
+    below: &'static [&'static str],
+}
+
+impl<'a> Folder<'a> {
+    pub(super) fn new(dir: &'a Path, below: &'static [&'static str]) -> Self {
+        Self { dir, below }
+    }
+
+    /// The path of the first file that exists among `names`, each as it is, with `.gz`, and with `.xz`.
+    pub(super) fn find(&self, names: &[&str]) -> Result<PathBuf, DataError> {
+        let mut tried = Vec::new();
+        for below in std::iter::once("").chain(self.below.iter().copied()) {
+            for name in names {
+                for packed in ["", ".gz", ".xz"] {
+                    let relative = Path::new(below).join(format!("{name}{packed}"));
+                    let path = self.dir.join(&relative);
+                    if path.is_file() {
+                        return Ok(path);
+                    }
+                    tried.push(relative.display().to_string());
+                }
+            }
+        }
+        let hint = if self.dir.is_dir() {
+            "Give the folder that holds the file, or name the file in the Task's [data] table".to_string()
+        } else {
+            format!("There is no folder {}", self.dir.display())
+        };
+        let name = names.first().copied().unwrap_or_default().to_string();
+        Err(DataError::Missing { folder: self.dir.to_path_buf(), name, tried, hint })
+    }
+}
+
+/// Opens a file, unpacking by its ending.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
+    let file = File::open(path).map_err(|e| DataError::io(path, e))?;
+    Ok(match path.extension().and_then(|e| e.to_str()) {
+        Some("gz") => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
+        Some("xz") => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
+                .map_err(|e| DataError::io(path, e.into()))?;
+            Box::new(BufReader::new(liblzma::read::XzDecoder::new_stream(file, stream)))
+        }
+        _ => Box::new(BufReader::new(file)),
+    })
+}
+
+/// Reads a whole file, unpacked. The buffer grows with what really comes, never with what a header says.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    let mut reader = open(path)?;
+    let got = reader.by_ref().take(MAX_UNPACKED).read_to_end(&mut bytes).map_err(|e| unpacking(path, e))?;
+    if got as u64 == MAX_UNPACKED {
+        return Err(DataError::malformed(path, format!("unpacks to more than {MAX_UNPACKED} bytes")));
+    }
+    bytes.shrink_to_fit();
+    Ok(bytes)
+}
+
+/// An I/O error while unpacking is most often a damaged or cut archive: say so.
+pub(super) fn unpacking(path: &Path, error: std::io::Error) -> DataError {
+    let packed = matches!(path.extension().and_then(|e| e.to_str()), Some("gz" | "xz"));
+    if packed {
+        DataError::malformed(path, format!("cannot be unpacked ({error}): fetch it again, or unpack it yourself and leave the plain file beside it"))
+    } else {
+        DataError::io(path, error)
+    }
+}

@@ -1,0 +1,377 @@
+//! The `[data]` table of a Task.
+
+use super::DataError;
+use serde::{Deserialize, Serialize};
+
+/// Where examples come from: `data.source`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// IDX files as MNIST's: big-endian arrays of any rank, inputs and labels apart.
+    Idx,
+    /// CIFAR-10's binary version: records of a label byte and 3 × 32 × 32 bytes.
+    Cifar10,
+    /// A table with a header line.
+    Csv,
+    /// NumPy arrays, inputs and labels in a file each.
+    Npy,
+    /// Safetensors files with a tensor of inputs and one of labels.
+    Safetensors,
+    /// Digits drawn by code: no file is needed, and which labels are wrong is known.
+    Digits,
+}
+
+impl Source {
+    /// The name in a Task.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idx => "idx",
+            Self::Cifar10 => "cifar10",
+            Self::Csv => "csv",
+            Self::Npy => "npy",
+            Self::Safetensors => "safetensors",
+            Self::Digits => "digits",
+        }
+    }
+}
+
+/// Files of one part: a name, several names read one after the other, or inputs and labels apart.
+///
+/// Names are relative to the data folder; `.gz` or `.xz` may follow on disk without being named here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a file name, a list of file names, or { inputs = \"…\", labels = \"…\" }")]
+pub enum Files {
+    /// One file.
+    One(String),
+    /// Several files; rows are counted through.
+    Many(Vec<String>),
+    /// Inputs and labels in a file each (`idx`, `npy`).
+    Pair(Pair),
+}
+
+/// Inputs and labels in a file each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// File of inputs, one example along the first axis.
+    pub inputs: String,
+    /// File of labels, in the same order.
+    pub labels: String,
+}
+
+/// A class named in `data.classes`: by its name, or by its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a class's number or name")]
+pub enum ClassRef {
+    /// A class whose name is this number, else the class of this number.
+    Number(u64),
+    /// A class of this name.
+    Name(String),
+}
+
+/// What the three splits are drawn from: `data.pool`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pool {
+    /// Train and validation from the training files, test from the test files.
+    #[default]
+    Separate,
+    /// All three from the training files; the test files are not read.
+    Train,
+    /// All three from training and test files together.
+    All,
+}
+
+/// How the examples of a split are chosen when not all are wanted: `data.pick`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pick {
+    /// At random, by the seed. A split's examples stand in the order of the files all the same.
+    #[default]
+    Random,
+    /// The first rows: train, then validation, then test.
+    First,
+}
+
+/// Order of an image array's axes: `data.layout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AxisOrder {
+    /// Examples, channels, height, width.
+    Nchw,
+    /// Examples, height, width, channels: turned into channels first when loaded.
+    Nhwc,
+}
+
+/// What a batch's targets are: `data.target`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// (B,) u32 class numbers.
+    Class,
+    /// (B, k) floats: regression targets, or the class number as one float.
+    Value,
+    /// (B, n) floats: the inputs themselves, as augmented and scaled (autoencoders).
+    Input,
+}
+
+/// The `[data]` table of a Task: where examples come from, which of them are used, and how they are scaled.
+///
+/// ```toml
+/// [data]
+/// source = "idx"            # idx | cifar10 | csv | npy | safetensors | digits
+///
+/// # Files, relative to the data folder; `.gz` and `.xz` are found by themselves. MNIST's and CIFAR-10's names are built in.
+/// train_files = { inputs = "train-images-idx3-ubyte", labels = "train-labels-idx1-ubyte" }   # idx, npy
+/// # train_files = ["a.csv", "b.csv"]        # csv, safetensors, cifar10: one name or several
+/// # validation_files, test_files            # likewise, for files of their own
+/// # inputs = "images"; labels = "targets"   # safetensors: tensor names ("inputs" and "labels" unless said)
+/// # layout = "nhwc"                         # npy, safetensors, idx: channels last in the file
+/// # label = "income"                        # csv: the label's column; every other column is an input
+/// # categorical = ["sex"]                   # csv: columns of text, one-hot
+/// # ignore = ["id"]                         # csv: columns left out
+/// # columns = ["age", "sex", "income"]      # csv: names for a file without a header line
+/// # delimiter = ";"                         # csv: a comma unless said
+/// # comment = "|"                           # csv: lines that begin so are skipped
+///
+/// # Which examples.
+/// skip = 5000               # the first rows of the training files are left out
+/// classes = [1, 7]          # only these classes, renumbered 0, 1 in this order
+/// class_names = ["one", "seven"]            # names by class number in the file
+/// pool = "train"            # "separate": validation from the training files, test from the test files (default)
+///                           # "train": all splits from the training files; "all": training and test files joined
+/// pick = "random"           # or "first"
+/// train = 200               # sizes; all that is left unless said,
+/// validation = 200          # none unless said (all of validation_files where given),
+/// test = 200                # all of the test files unless said
+/// seed = 3                  # of the draw and of digits; the run's seed unless said
+/// flipped = 0.08            # this share of training labels is made wrong on purpose, which ones being known (digits: 0.08)
+///
+/// # What the model sees: (x / divide_by − mean) / sd.
+/// divide_by = 255.0         # 255 for bytes and 1 for floats unless said
+/// mean = [0.5]              # one for all channels, or one each
+/// sd = [0.5]
+/// standardise = true        # then each feature less its mean over the train split, by its standard deviation there
+/// target = "class"          # | "value" | "input"
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Where examples come from.
+    pub source: Source,
+    /// Training files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_files: Option<Files>,
+    /// Validation files, where validation isn't held out of the training files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_files: Option<Files>,
+    /// Test files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_files: Option<Files>,
+    /// Name of the safetensors tensor of inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
+    /// Name of the safetensors tensor of labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// Axis order of image arrays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<AxisOrder>,
+    /// Label column of a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Text columns of a table, one-hot over the values that occur in any file, in sorted order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categorical: Vec<String>,
+    /// Columns of a table that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
+    /// Column names of a table without a header line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// Separator of a table's cells: one ASCII character.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// First character of a table's lines that are skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<char>,
+    /// Rows left out at the beginning of the training files.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub skip: u64,
+    /// Classes kept, renumbered in this order; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassRef>,
+    /// Names by class number in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
+    /// What the splits are drawn from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pool: Pool,
+    /// How they are drawn.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pick: Pick,
+    /// Training examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<u64>,
+    /// Validation examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<u64>,
+    /// Test examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<u64>,
+    /// Seed of the draw, of flipped labels and of digits; the run's seed when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Share of training labels made wrong on purpose, in [0, 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flipped: Option<f64>,
+    /// Raw values are divided by this first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divide_by: Option<f64>,
+    /// Subtracted next, by channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mean: Vec<f64>,
+    /// Divided by next, by channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sd: Vec<f64>,
+    /// Then each feature is standardised by its mean and standard deviation over the train split.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub standardise: bool,
+    /// What a batch's targets are; by the labels' type when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl DataSpec {
+    /// A table with nothing but a source.
+    pub fn new(source: Source) -> Self {
+        Self {
+            source,
+            train_files: None,
+            validation_files: None,
+            test_files: None,
+            inputs: None,
+            labels: None,
+            layout: None,
+            label: None,
+            categorical: Vec::new(),
+            ignore: Vec::new(),
+            columns: Vec::new(),
+            delimiter: None,
+            comment: None,
+            skip: 0,
+            classes: Vec::new(),
+            class_names: Vec::new(),
+            pool: Pool::Separate,
+            pick: Pick::Random,
+            train: None,
+            validation: None,
+            test: None,
+            seed: None,
+            flipped: None,
+            divide_by: None,
+            mean: Vec::new(),
+            sd: Vec::new(),
+            standardise: false,
+            target: None,
+        }
+    }
+
+    /// Looks at the table alone, without any file.
+    ///
+    /// # Errors
+    /// [`DataError::Spec`] for a key that the source doesn't have, that it lacks, or whose value can't be.
+    pub fn validate(&self) -> Result<(), DataError> {
+        use Source::{Cifar10, Csv, Digits, Idx, Npy, Safetensors};
+        let only = |key: &str, set: bool, sources: &[Source]| {
+            if set && !sources.contains(&self.source) {
+                let names: Vec<_> = sources.iter().map(|s| s.name()).collect();
+                return Err(DataError::spec(
+                    key,
+                    format!("is a key of source {}, not of {:?}", names.join(", "), self.source.name()),
+                ));
+            }
+            Ok(())
+        };
+        let files = [Idx, Cifar10, Csv, Npy, Safetensors];
+        only("train_files", self.train_files.is_some(), &files)?;
+        only("validation_files", self.validation_files.is_some(), &files)?;
+        only("test_files", self.test_files.is_some(), &files)?;
+        only("inputs", self.inputs.is_some(), &[Safetensors])?;
+        only("labels", self.labels.is_some(), &[Safetensors])?;
+        only("layout", self.layout.is_some(), &[Idx, Npy, Safetensors])?;
+        only("label", self.label.is_some(), &[Csv])?;
+        only("categorical", !self.categorical.is_empty(), &[Csv])?;
+        only("ignore", !self.ignore.is_empty(), &[Csv])?;
+        only("columns", !self.columns.is_empty(), &[Csv])?;
+        only("delimiter", self.delimiter.is_some(), &[Csv])?;
+        only("comment", self.comment.is_some(), &[Csv])?;
+        only("skip", self.skip > 0, &files)?;
+        only("pool", self.pool != Pool::Separate, &files)?;
+        only("pick", self.pick != Pick::Random, &files)?;
+        only("classes", !self.classes.is_empty(), &[Idx, Cifar10, Csv, Npy, Safetensors])?;
+        for (key, value) in [("train_files", &self.train_files), ("validation_files", &self.validation_files), ("test_files", &self.test_files)] {
+            self.validate_files(key, value.as_ref())?;
+        }
+        if matches!(self.source, Csv | Npy | Safetensors) && self.train_files.is_none() {
+            return Err(DataError::spec("train_files", format!("source {:?} has no built-in file names: say which file holds the training examples", self.source.name())));
+        }
+        if self.source == Csv && self.label.is_none() {
+            return Err(DataError::spec("label", "say which column is the label"));
+        }
+        for (key, value) in [("delimiter", self.delimiter), ("comment", self.comment)] {
+            if let Some(c) = value.filter(|c| !c.is_ascii()) {
+                return Err(DataError::spec(key, format!("expected one ASCII character, got {c:?}")));
+            }
+        }
+        if self.validation_files.is_some() && self.pool != Pool::Separate {
+            return Err(DataError::spec("validation_files", "files of their own go with pool = \"separate\" only"));
+        }
+        if self.train == Some(0) {
+            return Err(DataError::spec("train", "expected at least one training example, got 0"));
+        }
+        if let Some(share) = self.flipped.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(DataError::spec("flipped", format!("expected a share of the training labels in [0, 1], got {share}")));
+        }
+        if let Some(d) = self.divide_by.filter(|d| !d.is_finite() || *d == 0.0) {
+            return Err(DataError::spec("divide_by", format!("expected a finite number other than 0, got {d}")));
+        }
+        if let Some(m) = self.mean.iter().find(|m| !m.is_finite()) {
+            return Err(DataError::spec("mean", format!("expected finite numbers, got {m}")));
+        }
+        if let Some(s) = self.sd.iter().find(|s| !s.is_finite() || **s <= 0.0) {
+            return Err(DataError::spec("sd", format!("expected finite numbers above 0, got {s}")));
+        }
+        Ok(())
+    }
+
+    fn validate_files(&self, key: &str, files: Option<&Files>) -> Result<(), DataError> {
+        let names: Vec<&String> = match (self.source, files) {
+            (_, None) => return Ok(()),
+            (Source::Idx | Source::Npy, Some(Files::Pair(pair))) => vec![&pair.inputs, &pair.labels],
+            (Source::Idx | Source::Npy, Some(_)) => {
+                return Err(DataError::spec(key, format!("source {:?} has inputs and labels in a file each: {{ inputs = \"…\", labels = \"…\" }}", self.source.name())));
+            }
+            (_, Some(Files::Pair(_))) => {
+                return Err(DataError::spec(key, format!("source {:?} has inputs and labels in the same file: give one name or a list of names", self.source.name())));
+            }
+            (_, Some(Files::One(name))) => vec![name],
+            (_, Some(Files::Many(names))) => names.iter().collect(),
+        };
+        if names.is_empty() {
+            return Err(DataError::spec(key, "expected at least one file name, got an empty list"));
+        }
+        // A Task may come out of somebody else's run: it must not reach outside of the folder that the user named.
+        for name in names {
+            let inside = std::path::Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
+            if name.is_empty() || !inside {
+                return Err(DataError::spec(key, format!("expected a name inside the data folder, got {name:?}")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Decoded examples in memory, as compact as their file.
+
+use super::DataError;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Inputs of all rows, one after the other, in the type they were decoded to.
+#[derive(Debug)]
+pub(super) enum Values {
+    U8(Vec<u8>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+impl Values {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::F32(v) => v.len(),
+            Self::F64(v) => v.len(),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::U8(_) => "bytes",
+            Self::F32(_) => "32-bit floats",
+            Self::F64(_) => "64-bit floats",
+        }
+    }
+
+    /// Bytes that the values take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::F32(v) => 4 * v.len(),
+            Self::F64(v) => 8 * v.len(),
+        }
+    }
+
+    fn append(&mut self, other: Self) -> Result<(), (&'static str, &'static str)> {
+        match (&mut *self, other) {
+            (Self::U8(a), Self::U8(mut b)) => a.append(&mut b),
+            (Self::F32(a), Self::F32(mut b)) => a.append(&mut b),
+            (Self::F64(a), Self::F64(mut b)) => a.append(&mut b),
+            (a, b) => return Err((a.name(), b.name())),
+        }
+        Ok(())
+    }
+
+    fn retain(&mut self, rows: &[usize], width: usize) {
+        match self {
+            Self::U8(v) => retain(v, rows, width),
+            Self::F32(v) => retain(v, rows, width),
+            Self::F64(v) => retain(v, rows, width),
+        }
+    }
+}
+
+/// Labels of all rows.
+#[derive(Debug)]
+pub(super) enum Labels {
+    Classes(Vec<u32>),
+    Values { width: usize, data: Vec<f64> },
+}
+
+impl Labels {
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Classes(v) => v.len(),
+            Self::Values { width, data } => data.len().checked_div(*width).unwrap_or(0),
+        }
+    }
+
+    fn append(&mut self, other: Self) -> Result<(), &'static str> {
+        match (self, other) {
+            (Self::Classes(a), Self::Classes(mut b)) => a.append(&mut b),
+            (Self::Values { width, data }, Self::Values { width: w, data: mut d }) if *width == w => data.append(&mut d),
+            (Self::Values { .. }, Self::Values { .. }) => return Err("labels of another width"),
+            _ => return Err("labels of another type (classes in one, values in the other)"),
+        }
+        Ok(())
+    }
+
+    fn retain(&mut self, rows: &[usize]) {
+        match self {
+            Self::Classes(v) => retain(v, rows, 1),
+            Self::Values { width, data } => retain(data, rows, *width),
+        }
+    }
+}
+
+/// Keeps ascending `rows` of `width` values each, in place.
+fn retain<T: Copy>(values: &mut Vec<T>, rows: &[usize], width: usize) {
+    for (to, &from) in rows.iter().enumerate() {
+        values.copy_within(from * width..(from + 1) * width, to * width);
+    }
+    values.truncate(rows.len() * width);
+    values.shrink_to_fit();
+}
+
+/// Examples of one or more files, in their order.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// An example's shape.
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Values,
+    pub(super) labels: Labels,
+    /// Each file with its number of rows.
+    pub(super) files: Vec<(PathBuf, usize)>,
+}
+
+impl Part {
+    /// Rows of one file (or of a pair, named by its inputs).
+    pub(super) fn new(path: &Path, labels_path: &Path, shape: Vec<usize>, rows: usize, values: Values, labels: Labels) -> Result<Self, DataError> {
+        if labels.rows() != rows {
+            return Err(DataError::Count {
+                inputs_path: path.to_path_buf(),
+                inputs: rows as u64,
+                labels_path: labels_path.to_path_buf(),
+                labels: labels.rows() as u64,
+            });
+        }
+        if shape.contains(&0) {
+            return Err(DataError::malformed(path, format!("an example has shape {shape:?}: it holds no value")));
+        }
+        Ok(Self { shape, values, labels, files: vec![(path.to_path_buf(), rows)] })
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.labels.rows()
+    }
+
+    /// Puts another part's rows after this one's.
+    pub(super) fn append(&mut self, other: Self) -> Result<(), DataError> {
+        let path = other.files.first().map(|f| f.0.clone()).unwrap_or_default();
+        if self.shape != other.shape {
+            return Err(DataError::malformed(&path, format!("examples have shape {:?}, but those before have {:?}", other.shape, self.shape)));
+        }
+        self.values.append(other.values).map_err(|(a, b)| DataError::malformed(&path, format!("holds {b}, but the files before hold {a}")))?;
+        self.labels.append(other.labels).map_err(|what| DataError::malformed(&path, format!("has {what} than the files before")))?;
+        self.files.extend(other.files);
+        Ok(())
+    }
+}
+
+/// What a source gives: training rows, and those of validation and test files where there are any.
+pub(super) struct Parts {
+    pub(super) train: Part,
+    pub(super) validation: Option<Part>,
+    pub(super) test: Option<Part>,
+    /// Names of the classes, where the source knows them.
+    pub(super) names: Option<Vec<String>>,
+    /// Names of the features, where they have any.
+    pub(super) features: Vec<String>,
+}
+
+/// All rows of a source, in one store.
+pub(super) struct Rows {
+    pub(super) all: Part,
+    /// Rows of training, validation and test files within `all`.
+    pub(super) ranges: [Range<usize>; 3],
+}
+
+impl Rows {
+    pub(super) fn new(train: Part, validation: Option<Part>, test: Option<Part>) -> Result<Self, DataError> {
+        let mut all = train;
+        let mut ends = [all.rows(); 3];
+        for (end, part) in ends.iter_mut().skip(1).zip([validation, test]) {
+            if let Some(part) = part {
+                all.append(part)?;
+            }
+            *end = all.rows();
+        }
+        let [a, b, c] = ends;
+        Ok(Self { all, ranges: [0..a, a..b, b..c] })
+    }
+
+    /// Gives up every row but the ascending `rows`.
+    pub(super) fn retain(&mut self, rows: &[usize]) {
+        if rows.len() == self.all.rows() {
+            return;
+        }
+        let width = self.all.shape.iter().product();
+        self.all.values.retain(rows, width);
+        self.all.labels.retain(rows);
+    }
+}
