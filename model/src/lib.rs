@@ -1,4 +1,5 @@
 //! What was trained.
+pub mod data;
 pub mod objective;
 pub mod ops;
 pub mod random;

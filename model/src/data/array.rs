@@ -1,8 +1,8 @@
 //! An array as a file holds it, turned into inputs or labels.
 
+use super::DataError;
 use super::spec::{AxisOrder, Target};
 use super::store::{Labels, Values};
-use super::DataError;
 use std::path::Path;
 
 /// More classes than this are taken for a file of something else.
@@ -45,7 +45,11 @@ impl Array {
     }
 
     /// An example's shape and all values: (N, H, W) becomes one channel, (N, H, W, C) with `nhwc` channels first.
-    pub(super) fn into_inputs(self, path: &Path, order: Option<AxisOrder>) -> Result<(Vec<usize>, Values), DataError> {
+    pub(super) fn into_inputs(
+        self,
+        path: &Path,
+        order: Option<AxisOrder>,
+    ) -> Result<(Vec<usize>, Values), DataError> {
         let tail = self.shape.get(1..).unwrap_or_default().to_vec();
         let values = match self.elements {
             Elements::U8(v) => Values::U8(v),
@@ -54,7 +58,10 @@ impl Array {
             Elements::I64(v) => Values::F64(v.into_iter().map(|x| x as f64).collect()),
         };
         if self.shape.is_empty() {
-            return Err(DataError::malformed(path, "holds a single number, expected examples along the first axis"));
+            return Err(DataError::malformed(
+                path,
+                "holds a single number, expected examples along the first axis",
+            ));
         }
         match (tail.as_slice(), order) {
             // A column of numbers: one feature an example.
@@ -70,14 +77,21 @@ impl Array {
             }
             (other, Some(AxisOrder::Nhwc)) => Err(DataError::malformed(
                 path,
-                format!("layout \"nhwc\" expects four axes (examples, height, width, channels), the array has {}", other.len() + 1),
+                format!(
+                    "layout \"nhwc\" expects four axes (examples, height, width, channels), the array has {}",
+                    other.len() + 1
+                ),
             )),
             _ => Ok((tail, values)),
         }
     }
 
     /// One label a row: integers are classes, floats are values, unless `target` says otherwise.
-    pub(super) fn into_labels(self, path: &Path, target: Option<Target>) -> Result<Labels, DataError> {
+    pub(super) fn into_labels(
+        self,
+        path: &Path,
+        target: Option<Target>,
+    ) -> Result<Labels, DataError> {
         let width = volume(self.shape.get(1..).unwrap_or_default()).unwrap_or(0);
         let integers = matches!(self.elements, Elements::U8(_) | Elements::I64(_));
         let classes = match target {
@@ -86,7 +100,13 @@ impl Array {
             Some(Target::Input) | None => integers,
         };
         if self.shape.is_empty() || width == 0 {
-            return Err(DataError::malformed(path, format!("labels have shape {:?}, expected one row for each example", self.shape)));
+            return Err(DataError::malformed(
+                path,
+                format!(
+                    "labels have shape {:?}, expected one row for each example",
+                    self.shape
+                ),
+            ));
         }
         if !classes {
             let data = match self.elements {
@@ -100,7 +120,10 @@ impl Array {
         if width != 1 {
             return Err(DataError::malformed(
                 path,
-                format!("labels have shape {:?}, but classes are one number a row; for regression on them say target = \"value\"", self.shape),
+                format!(
+                    "labels have shape {:?}, but classes are one number a row; for regression on them say target = \"value\"",
+                    self.shape
+                ),
             ));
         }
         let class = |row: usize, number: Option<i64>, text: &dyn Fn() -> String| match number {
@@ -109,15 +132,30 @@ impl Array {
                 path: path.to_path_buf(),
                 row: row as u64,
                 got: text(),
-                expected: format!("whole numbers from 0 to {}; for regression say target = \"value\"", MAX_CLASSES - 1),
+                expected: format!(
+                    "whole numbers from 0 to {}; for regression say target = \"value\"",
+                    MAX_CLASSES - 1
+                ),
             }),
         };
         let whole = |x: f64| (x.fract() == 0.0 && x.abs() < 9e15).then_some(x as i64);
         let classes: Result<Vec<u32>, DataError> = match self.elements {
             Elements::U8(v) => Ok(v.into_iter().map(u32::from).collect()),
-            Elements::I64(v) => v.into_iter().enumerate().map(|(i, x)| class(i, Some(x), &|| x.to_string())).collect(),
-            Elements::F32(v) => v.into_iter().enumerate().map(|(i, x)| class(i, whole(x.into()), &|| x.to_string())).collect(),
-            Elements::F64(v) => v.into_iter().enumerate().map(|(i, x)| class(i, whole(x), &|| x.to_string())).collect(),
+            Elements::I64(v) => v
+                .into_iter()
+                .enumerate()
+                .map(|(i, x)| class(i, Some(x), &|| x.to_string()))
+                .collect(),
+            Elements::F32(v) => v
+                .into_iter()
+                .enumerate()
+                .map(|(i, x)| class(i, whole(x.into()), &|| x.to_string()))
+                .collect(),
+            Elements::F64(v) => v
+                .into_iter()
+                .enumerate()
+                .map(|(i, x)| class(i, whole(x), &|| x.to_string()))
+                .collect(),
         };
         Ok(Labels::Classes(classes?))
     }

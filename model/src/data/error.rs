@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum DataError {
     /// The source reads files and no folder was given.
-    #[error("data source {source_name:?} reads files, but no data folder was given: name the folder that holds them (--data DIR)")]
+    #[error(
+        "data source {source_name:?} reads files, but no data folder was given: name the folder that holds them (--data DIR)"
+    )]
     NoFolder {
         /// The source's name in a Task.
         source_name: &'static str,
@@ -168,14 +170,23 @@ pub enum DataError {
 
 impl DataError {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_path_buf(), source }
+        Self::Io {
+            path: path.to_path_buf(),
+            source,
+        }
     }
 
     pub(crate) fn malformed(path: &Path, what: impl Into<String>) -> Self {
-        Self::Malformed { path: path.to_path_buf(), what: what.into() }
+        Self::Malformed {
+            path: path.to_path_buf(),
+            what: what.into(),
+        }
     }
 
     pub(crate) fn spec(key: &str, what: impl Into<String>) -> Self {
-        Self::Spec { key: format!("data.{key}"), what: what.into() }
+        Self::Spec {
+            key: format!("data.{key}"),
+            what: what.into(),
+        }
     }
 }

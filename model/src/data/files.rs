@@ -37,12 +37,18 @@ impl<'a> Folder<'a> {
             }
         }
         let hint = if self.dir.is_dir() {
-            "Give the folder that holds the file, or name the file in the Task's [data] table".to_string()
+            "Give the folder that holds the file, or name the file in the Task's [data] table"
+                .to_string()
         } else {
             format!("There is no folder {}", self.dir.display())
         };
         let name = names.first().copied().unwrap_or_default().to_string();
-        Err(DataError::Missing { folder: self.dir.to_path_buf(), name, tried, hint })
+        Err(DataError::Missing {
+            folder: self.dir.to_path_buf(),
+            name,
+            tried,
+            hint,
+        })
     }
 }
 
@@ -52,9 +58,14 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
     Ok(match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
         Some("xz") => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
-                .map_err(|e| DataError::io(path, e.into()))?;
-            Box::new(BufReader::new(liblzma::read::XzDecoder::new_stream(file, stream)))
+            let stream = liblzma::stream::Stream::new_stream_decoder(
+                XZ_MEMORY,
+                liblzma::stream::CONCATENATED,
+            )
+            .map_err(|e| DataError::io(path, e.into()))?;
+            Box::new(BufReader::new(liblzma::read::XzDecoder::new_stream(
+                file, stream,
+            )))
         }
         _ => Box::new(BufReader::new(file)),
     })
@@ -64,9 +75,16 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     let mut reader = open(path)?;
-    let got = reader.by_ref().take(MAX_UNPACKED).read_to_end(&mut bytes).map_err(|e| unpacking(path, e))?;
+    let got = reader
+        .by_ref()
+        .take(MAX_UNPACKED)
+        .read_to_end(&mut bytes)
+        .map_err(|e| unpacking(path, e))?;
     if got as u64 == MAX_UNPACKED {
-        return Err(DataError::malformed(path, format!("unpacks to more than {MAX_UNPACKED} bytes")));
+        return Err(DataError::malformed(
+            path,
+            format!("unpacks to more than {MAX_UNPACKED} bytes"),
+        ));
     }
     bytes.shrink_to_fit();
     Ok(bytes)
@@ -76,7 +94,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
 pub(super) fn unpacking(path: &Path, error: std::io::Error) -> DataError {
     let packed = matches!(path.extension().and_then(|e| e.to_str()), Some("gz" | "xz"));
     if packed {
-        DataError::malformed(path, format!("cannot be unpacked ({error}): fetch it again, or unpack it yourself and leave the plain file beside it"))
+        DataError::malformed(
+            path,
+            format!(
+                "cannot be unpacked ({error}): fetch it again, or unpack it yourself and leave the plain file beside it"
+            ),
+        )
     } else {
         DataError::io(path, error)
     }

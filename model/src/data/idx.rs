@@ -17,33 +17,74 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
             return Err(DataError::Magic {
                 path: path.to_path_buf(),
                 format: "an IDX file",
-                expected: "00 00, an element type of 08, 09, 0b, 0c, 0d or 0e, and a rank from 01".into(),
-                got: got.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" "),
+                expected: "00 00, an element type of 08, 09, 0b, 0c, 0d or 0e, and a rank from 01"
+                    .into(),
+                got: got
+                    .iter()
+                    .map(|b| format!("{b:02x}"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
             });
         }
     };
     let width = width(kind).unwrap_or(1);
     let dims = take(&mut reader, path, 4 * rank, "the header's dimensions")?;
-    let shape: Vec<usize> =
-        dims.chunks_exact(4).map(|d| u32::from_be_bytes([d[0], d[1], d[2], d[3]]) as usize).collect();
-    let bytes = volume(&shape).and_then(|n| n.checked_mul(width)).filter(|n| *n <= isize::MAX as usize).ok_or_else(|| {
-        DataError::malformed(path, format!("the header speaks of {shape:?} elements, more than any file holds"))
-    })?;
-    let body = take(&mut reader, path, bytes, &format!("{shape:?} elements of {width} bytes"))?;
+    let shape: Vec<usize> = dims
+        .chunks_exact(4)
+        .map(|d| u32::from_be_bytes([d[0], d[1], d[2], d[3]]) as usize)
+        .collect();
+    let bytes = volume(&shape)
+        .and_then(|n| n.checked_mul(width))
+        .filter(|n| *n <= isize::MAX as usize)
+        .ok_or_else(|| {
+            DataError::malformed(
+                path,
+                format!("the header speaks of {shape:?} elements, more than any file holds"),
+            )
+        })?;
+    let body = take(
+        &mut reader,
+        path,
+        bytes,
+        &format!("{shape:?} elements of {width} bytes"),
+    )?;
     let mut beyond = [0u8; 1];
-    if reader.read(&mut beyond).map_err(|e| files::unpacking(path, e))? > 0 {
+    if reader
+        .read(&mut beyond)
+        .map_err(|e| files::unpacking(path, e))?
+        > 0
+    {
         let what = format!("{shape:?} elements of {width} bytes and the header");
         let expected = (4 + 4 * rank + bytes) as u64;
-        return Err(DataError::Trailing { path: path.to_path_buf(), what, expected, got: expected + 1 });
+        return Err(DataError::Trailing {
+            path: path.to_path_buf(),
+            what,
+            expected,
+            got: expected + 1,
+        });
     }
     let elements = match kind {
         0x08 => Elements::U8(body),
         0x09 => Elements::I64(body.into_iter().map(|b| i64::from(b as i8)).collect()),
-        0x0b => Elements::I64(body.chunks_exact(2).map(|b| i64::from(i16::from_be_bytes([b[0], b[1]]))).collect()),
-        0x0c => Elements::I64(body.chunks_exact(4).map(|b| i64::from(i32::from_be_bytes([b[0], b[1], b[2], b[3]]))).collect()),
-        0x0d => Elements::F32(body.chunks_exact(4).map(|b| f32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        0x0b => Elements::I64(
+            body.chunks_exact(2)
+                .map(|b| i64::from(i16::from_be_bytes([b[0], b[1]])))
+                .collect(),
+        ),
+        0x0c => Elements::I64(
+            body.chunks_exact(4)
+                .map(|b| i64::from(i32::from_be_bytes([b[0], b[1], b[2], b[3]])))
+                .collect(),
+        ),
+        0x0d => Elements::F32(
+            body.chunks_exact(4)
+                .map(|b| f32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+        ),
         _ => Elements::F64(
-            body.chunks_exact(8).map(|b| f64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect(),
+            body.chunks_exact(8)
+                .map(|b| f64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+                .collect(),
         ),
     };
     Ok(Array { shape, elements })
@@ -62,7 +103,11 @@ fn width(kind: u8) -> Option<usize> {
 /// Exactly `n` bytes. The buffer grows as they come, so a header that lies costs nothing.
 fn take(reader: &mut impl Read, path: &Path, n: usize, what: &str) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
-    reader.by_ref().take(n as u64).read_to_end(&mut bytes).map_err(|e| files::unpacking(path, e))?;
+    reader
+        .by_ref()
+        .take(n as u64)
+        .read_to_end(&mut bytes)
+        .map_err(|e| files::unpacking(path, e))?;
     if bytes.len() < n {
         return Err(DataError::Truncated {
             path: path.to_path_buf(),

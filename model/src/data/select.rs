@@ -1,8 +1,8 @@
 //! Which rows become which split's examples.
 
+use super::DataError;
 use super::spec::{ClassRef, DataSpec, Pick, Pool};
 use super::store::{Labels, Rows};
-use super::DataError;
 use crate::random::{Purpose, Stream};
 
 /// Rows of the splits train, validation, test: ascending.
@@ -11,12 +11,19 @@ pub(super) type Splits = [Vec<usize>; 3];
 /// Keeps the classes of `data.classes` and renumbers them in that order; rows of other classes get no number.
 ///
 /// Returns the names of the classes kept.
-pub(super) fn renumber(spec: &DataSpec, labels: &mut Labels, names: Vec<String>) -> Result<Vec<String>, DataError> {
+pub(super) fn renumber(
+    spec: &DataSpec,
+    labels: &mut Labels,
+    names: Vec<String>,
+) -> Result<Vec<String>, DataError> {
     if spec.classes.is_empty() {
         return Ok(names);
     }
     let Labels::Classes(classes) = labels else {
-        return Err(DataError::spec("classes", "the labels are values, not classes"));
+        return Err(DataError::spec(
+            "classes",
+            "the labels are values, not classes",
+        ));
     };
     let mut map: Vec<Option<u32>> = vec![None; names.len()];
     let mut kept = Vec::new();
@@ -24,23 +31,38 @@ pub(super) fn renumber(spec: &DataSpec, labels: &mut Labels, names: Vec<String>)
         let by_name = |text: &str| names.iter().position(|n| n == text);
         let found = match wanted {
             ClassRef::Name(text) => by_name(text),
-            ClassRef::Number(n) => by_name(&n.to_string()).or(usize::try_from(*n).ok().filter(|n| *n < names.len())),
+            ClassRef::Number(n) => {
+                by_name(&n.to_string()).or(usize::try_from(*n).ok().filter(|n| *n < names.len()))
+            }
         };
         let Some(slot) = found.and_then(|c| map.get_mut(c).map(|slot| (c, slot))) else {
             let text = match wanted {
                 ClassRef::Name(text) => text.clone(),
                 ClassRef::Number(n) => n.to_string(),
             };
-            return Err(DataError::spec("classes", format!("there is no class {text:?}; there are {}", names.join(", "))));
+            return Err(DataError::spec(
+                "classes",
+                format!("there is no class {text:?}; there are {}", names.join(", ")),
+            ));
         };
         if slot.1.is_some() {
-            return Err(DataError::spec("classes", format!("class {:?} is named twice", names.get(slot.0).map_or("", String::as_str))));
+            return Err(DataError::spec(
+                "classes",
+                format!(
+                    "class {:?} is named twice",
+                    names.get(slot.0).map_or("", String::as_str)
+                ),
+            ));
         }
         *slot.1 = Some(kept.len() as u32);
         kept.extend(names.get(slot.0).cloned());
     }
     for class in classes.iter_mut() {
-        *class = map.get(*class as usize).copied().flatten().unwrap_or(DROPPED);
+        *class = map
+            .get(*class as usize)
+            .copied()
+            .flatten()
+            .unwrap_or(DROPPED);
     }
     Ok(kept)
 }
@@ -55,13 +77,17 @@ pub(super) fn draw(spec: &DataSpec, rows: &Rows, seed: u64) -> Result<Splits, Da
         Labels::Values { .. } => true,
     };
     let [train, validation, test] = rows.ranges.clone();
-    let skip = usize::try_from(spec.skip).unwrap_or(usize::MAX).min(train.len());
+    let skip = usize::try_from(spec.skip)
+        .unwrap_or(usize::MAX)
+        .min(train.len());
     let mut pool: Vec<usize> = (train.start + skip..train.end).filter(kept).collect();
     let mut pool_name = match (spec.skip, spec.classes.is_empty()) {
         (0, true) => "the training files".to_string(),
         (0, false) => "the training files, with these classes alone,".to_string(),
         (k, true) => format!("the training files, less their first {k} rows,"),
-        (k, false) => format!("the training files, less their first {k} rows and with these classes alone,"),
+        (k, false) => {
+            format!("the training files, less their first {k} rows and with these classes alone,")
+        }
     };
     if spec.pool == Pool::All {
         pool.extend(test.clone().filter(kept));
@@ -74,39 +100,79 @@ pub(super) fn draw(spec: &DataSpec, rows: &Rows, seed: u64) -> Result<Splits, Da
     let t = from_pool(spec.test, spec.pool == Pool::Separate);
     let held = v.saturating_add(t);
     let size = |key: &'static str, asked: u64, taken: u64| {
-        usize::try_from(asked).ok().filter(|_| asked.saturating_add(taken) <= available as u64).ok_or_else(|| DataError::TooFew {
-            key,
-            asked,
-            pool: pool_name.clone(),
-            available: available as u64,
-            left: if taken > 0 { format!(", of which {taken} go to the other splits") } else { String::new() },
-        })
+        usize::try_from(asked)
+            .ok()
+            .filter(|_| asked.saturating_add(taken) <= available as u64)
+            .ok_or_else(|| DataError::TooFew {
+                key,
+                asked,
+                pool: pool_name.clone(),
+                available: available as u64,
+                left: if taken > 0 {
+                    format!(", of which {taken} go to the other splits")
+                } else {
+                    String::new()
+                },
+            })
     };
     let v = size("data.validation", v, 0)?;
     let t = size("data.test", t, v as u64)?;
-    let n = size("data.train", spec.train.unwrap_or((available as u64).saturating_sub(held)), held)?;
+    let n = size(
+        "data.train",
+        spec.train
+            .unwrap_or((available as u64).saturating_sub(held)),
+        held,
+    )?;
     if n == 0 {
         return Err(DataError::TooFew {
             key: "data.train",
             asked: 1,
             pool: pool_name,
             available: available as u64,
-            left: if held > 0 { format!(", of which {held} go to the other splits") } else { String::new() },
+            left: if held > 0 {
+                format!(", of which {held} go to the other splits")
+            } else {
+                String::new()
+            },
         });
     }
     let (train, mut from_validation, mut from_test) = match spec.pick {
-        Pick::First => (pool[..n].to_vec(), pool[n..n + v].to_vec(), pool[n + v..n + v + t].to_vec()),
+        Pick::First => (
+            pool[..n].to_vec(),
+            pool[n..n + v].to_vec(),
+            pool[n + v..n + v + t].to_vec(),
+        ),
         Pick::Random => {
             // Held-out examples first: how many are trained on then changes nothing about who is held out.
             Stream::of_run(seed, Purpose::Split(0)).shuffle(&mut pool);
-            (pool[v + t..v + t + n].to_vec(), pool[..v].to_vec(), pool[v..v + t].to_vec())
+            (
+                pool[v + t..v + t + n].to_vec(),
+                pool[..v].to_vec(),
+                pool[v..v + t].to_vec(),
+            )
         }
     };
     if own_validation {
-        from_validation = own(spec, validation.filter(kept).collect(), spec.validation, "data.validation", "the validation files", seed, 1)?;
+        from_validation = own(
+            spec,
+            validation.filter(kept).collect(),
+            spec.validation,
+            "data.validation",
+            "the validation files",
+            seed,
+            1,
+        )?;
     }
     if spec.pool == Pool::Separate {
-        from_test = own(spec, test.filter(kept).collect(), spec.test, "data.test", "the test files", seed, 2)?;
+        from_test = own(
+            spec,
+            test.filter(kept).collect(),
+            spec.test,
+            "data.test",
+            "the test files",
+            seed,
+            2,
+        )?;
     }
     let mut splits = [train, from_validation, from_test];
     for split in &mut splits {
@@ -116,16 +182,27 @@ pub(super) fn draw(spec: &DataSpec, rows: &Rows, seed: u64) -> Result<Splits, Da
 }
 
 /// A split that has files of its own: all of them, or as many as asked for.
-fn own(spec: &DataSpec, mut rows: Vec<usize>, asked: Option<u64>, key: &'static str, pool: &str, seed: u64, index: u32) -> Result<Vec<usize>, DataError> {
+fn own(
+    spec: &DataSpec,
+    mut rows: Vec<usize>,
+    asked: Option<u64>,
+    key: &'static str,
+    pool: &str,
+    seed: u64,
+    index: u32,
+) -> Result<Vec<usize>, DataError> {
     let Some(asked) = asked else { return Ok(rows) };
     let available = rows.len() as u64;
-    let n = usize::try_from(asked).ok().filter(|n| *n <= rows.len()).ok_or_else(|| DataError::TooFew {
-        key,
-        asked,
-        pool: pool.to_string(),
-        available,
-        left: String::new(),
-    })?;
+    let n = usize::try_from(asked)
+        .ok()
+        .filter(|n| *n <= rows.len())
+        .ok_or_else(|| DataError::TooFew {
+            key,
+            asked,
+            pool: pool.to_string(),
+            available,
+            left: String::new(),
+        })?;
     if spec.pick == Pick::Random {
         Stream::of_run(seed, Purpose::Split(index)).shuffle(&mut rows);
     }
@@ -136,16 +213,31 @@ fn own(spec: &DataSpec, mut rows: Vec<usize>, asked: Option<u64>, key: &'static 
 /// Gives a share of the training examples a wrong class, drawn evenly among the others.
 ///
 /// Returns, for each training example, the class it had.
-pub(super) fn flip(share: f64, train: &[usize], labels: &mut Labels, classes: usize, seed: u64) -> Result<Vec<u32>, DataError> {
+pub(super) fn flip(
+    share: f64,
+    train: &[usize],
+    labels: &mut Labels,
+    classes: usize,
+    seed: u64,
+) -> Result<Vec<u32>, DataError> {
     let (Labels::Classes(all), true) = (labels, classes >= 2) else {
-        return Err(DataError::spec("flipped", "needs labels of two classes or more"));
+        return Err(DataError::spec(
+            "flipped",
+            "needs labels of two classes or more",
+        ));
     };
-    let had: Vec<u32> = train.iter().map(|&row| all.get(row).copied().unwrap_or(0)).collect();
+    let had: Vec<u32> = train
+        .iter()
+        .map(|&row| all.get(row).copied().unwrap_or(0))
+        .collect();
     let count = (share * train.len() as f64).round() as usize;
     let order = Stream::of_run(seed, Purpose::LabelNoise(0)).permutation(train.len());
     for &i in order.iter().take(count) {
-        let other = Stream::of_example(seed, i, Purpose::LabelNoise(1)).below(classes as u64 - 1) as u32;
-        let Some(class) = train.get(i as usize).and_then(|&row| all.get_mut(row)) else { continue };
+        let other =
+            Stream::of_example(seed, i, Purpose::LabelNoise(1)).below(classes as u64 - 1) as u32;
+        let Some(class) = train.get(i as usize).and_then(|&row| all.get_mut(row)) else {
+            continue;
+        };
         *class = if other >= *class { other + 1 } else { other };
     }
     Ok(had)

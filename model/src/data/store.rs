@@ -75,7 +75,13 @@ impl Labels {
     fn append(&mut self, other: Self) -> Result<(), &'static str> {
         match (self, other) {
             (Self::Classes(a), Self::Classes(mut b)) => a.append(&mut b),
-            (Self::Values { width, data }, Self::Values { width: w, data: mut d }) if *width == w => data.append(&mut d),
+            (
+                Self::Values { width, data },
+                Self::Values {
+                    width: w,
+                    data: mut d,
+                },
+            ) if *width == w => data.append(&mut d),
             (Self::Values { .. }, Self::Values { .. }) => return Err("labels of another width"),
             _ => return Err("labels of another type (classes in one, values in the other)"),
         }
@@ -112,7 +118,14 @@ pub(super) struct Part {
 
 impl Part {
     /// Rows of one file (or of a pair, named by its inputs).
-    pub(super) fn new(path: &Path, labels_path: &Path, shape: Vec<usize>, rows: usize, values: Values, labels: Labels) -> Result<Self, DataError> {
+    pub(super) fn new(
+        path: &Path,
+        labels_path: &Path,
+        shape: Vec<usize>,
+        rows: usize,
+        values: Values,
+        labels: Labels,
+    ) -> Result<Self, DataError> {
         if labels.rows() != rows {
             return Err(DataError::Count {
                 inputs_path: path.to_path_buf(),
@@ -122,9 +135,17 @@ impl Part {
             });
         }
         if shape.contains(&0) {
-            return Err(DataError::malformed(path, format!("an example has shape {shape:?}: it holds no value")));
+            return Err(DataError::malformed(
+                path,
+                format!("an example has shape {shape:?}: it holds no value"),
+            ));
         }
-        Ok(Self { shape, values, labels, files: vec![(path.to_path_buf(), rows)] })
+        Ok(Self {
+            shape,
+            values,
+            labels,
+            files: vec![(path.to_path_buf(), rows)],
+        })
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -135,10 +156,20 @@ impl Part {
     pub(super) fn append(&mut self, other: Self) -> Result<(), DataError> {
         let path = other.files.first().map(|f| f.0.clone()).unwrap_or_default();
         if self.shape != other.shape {
-            return Err(DataError::malformed(&path, format!("examples have shape {:?}, but those before have {:?}", other.shape, self.shape)));
+            return Err(DataError::malformed(
+                &path,
+                format!(
+                    "examples have shape {:?}, but those before have {:?}",
+                    other.shape, self.shape
+                ),
+            ));
         }
-        self.values.append(other.values).map_err(|(a, b)| DataError::malformed(&path, format!("holds {b}, but the files before hold {a}")))?;
-        self.labels.append(other.labels).map_err(|what| DataError::malformed(&path, format!("has {what} than the files before")))?;
+        self.values.append(other.values).map_err(|(a, b)| {
+            DataError::malformed(&path, format!("holds {b}, but the files before hold {a}"))
+        })?;
+        self.labels.append(other.labels).map_err(|what| {
+            DataError::malformed(&path, format!("has {what} than the files before"))
+        })?;
         self.files.extend(other.files);
         Ok(())
     }
@@ -163,7 +194,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(train: Part, validation: Option<Part>, test: Option<Part>) -> Result<Self, DataError> {
+    pub(super) fn new(
+        train: Part,
+        validation: Option<Part>,
+        test: Option<Part>,
+    ) -> Result<Self, DataError> {
         let mut all = train;
         let mut ends = [all.rows(); 3];
         for (end, part) in ends.iter_mut().skip(1).zip([validation, test]) {
@@ -173,7 +208,10 @@ impl Rows {
             *end = all.rows();
         }
         let [a, b, c] = ends;
-        Ok(Self { all, ranges: [0..a, a..b, b..c] })
+        Ok(Self {
+            all,
+            ranges: [0..a, a..b, b..c],
+        })
     }
 
     /// Gives up every row but the ascending `rows`.

@@ -1,0 +1,198 @@
+//! The `[augment]` table: random crops and flips, drawn for each example alone.
+
+use super::DataError;
+use crate::objective::Draws;
+use crate::random::{Purpose, Stream};
+use serde::{Deserialize, Serialize};
+
+/// The `[augment]` table of a Task.
+///
+/// ```toml
+/// [augment]
+/// pad_crop = 2      # pad by 2 pixels on every side, then cut a random window of the old size
+/// flip = true       # mirror left to right with probability 1/2
+/// ```
+///
+/// Images are cropped first, then flipped, both before scaling: the border is black (0), as it would be in the file.
+/// A row's draws depend on seed, step, example and occurrence within the batch alone (see [`Draws`]), so leaving an
+/// example out changes no other row: stream [`Purpose::Augment`]`(0)` gives the window's row and column, each uniform
+/// in `0..=2·pad_crop`, and `Augment(1)` whether it is flipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentSpec {
+    /// Pixels of border on every side before the random crop; 0 for none.
+    #[serde(default)]
+    pub pad_crop: u32,
+    /// Whether images are mirrored left to right half of the time.
+    #[serde(default)]
+    pub flip: bool,
+}
+
+impl AugmentSpec {
+    /// Whether anything is done at all.
+    pub fn is_none(&self) -> bool {
+        self.pad_crop == 0 && !self.flip
+    }
+
+    /// Looks whether examples of this shape can be augmented.
+    ///
+    /// # Errors
+    /// [`DataError::Spec`] for examples that are no images, or a border wider than the image.
+    pub fn validate(&self, shape: &[usize]) -> Result<(), DataError> {
+        let wrong = |key: &str, what: String| {
+            Err(DataError::Spec {
+                key: format!("augment{key}"),
+                what,
+            })
+        };
+        match *shape {
+            _ if self.is_none() => Ok(()),
+            [_, h, w] if self.pad_crop as usize > h.min(w) => wrong(
+                ".pad_crop",
+                format!(
+                    "expected at most the image's {h} × {w} pixels, got {}",
+                    self.pad_crop
+                ),
+            ),
+            [_, _, _] => Ok(()),
+            _ => wrong(
+                "",
+                format!(
+                    "only images can be cropped or flipped, but examples have shape {shape:?}, not (channels, height, width)"
+                ),
+            ),
+        }
+    }
+
+    /// The window of one row.
+    pub(super) fn window(&self, draws: Draws, example: u64, occurrence: u64) -> Window {
+        let pad = i64::from(self.pad_crop);
+        let mut window = Window {
+            down: 0,
+            right: 0,
+            mirrored: false,
+        };
+        if pad > 0 {
+            let mut stream = Stream::of_row(draws, example, occurrence, Purpose::Augment(0));
+            let side = 2 * self.pad_crop as u64 + 1;
+            window.down = stream.below(side) as i64 - pad;
+            window.right = stream.below(side) as i64 - pad;
+        }
+        if self.flip {
+            window.mirrored =
+                Stream::of_row(draws, example, occurrence, Purpose::Augment(1)).bernoulli(0.5);
+        }
+        window
+    }
+}
+
+/// Where a cropped image begins in the old one, and whether it is then mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    down: i64,
+    right: i64,
+    mirrored: bool,
+}
+
+impl Window {
+    /// Cuts the window out of (C, H, W) `image`; outside of the image is `T::default()`, which is 0.
+    pub(super) fn cut<T: Copy + Default>(
+        &self,
+        image: &[T],
+        height: usize,
+        width: usize,
+        out: &mut [T],
+    ) {
+        out.fill(T::default());
+        let source = |at: usize, offset: i64, size: usize| {
+            usize::try_from(at as i64 + offset)
+                .ok()
+                .filter(|i| *i < size)
+        };
+        let plane = height * width;
+        if plane == 0 {
+            return;
+        }
+        for (image, out) in image.chunks_exact(plane).zip(out.chunks_exact_mut(plane)) {
+            for (y, out) in out.chunks_exact_mut(width).enumerate() {
+                let Some(row) = source(y, self.down, height)
+                    .and_then(|y| image.get(y * width..(y + 1) * width))
+                else {
+                    continue;
+                };
+                for (x, out) in out.iter_mut().enumerate() {
+                    let x = if self.mirrored { width - 1 - x } else { x };
+                    if let Some(value) = source(x, self.right, width).and_then(|x| row.get(x)) {
+                        *out = *value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_shift_and_mirror() {
+        let image: Vec<u8> = (1..=6).collect(); // 1 2 3 / 4 5 6
+        let mut out = vec![9; 6];
+        Window {
+            down: 1,
+            right: -1,
+            mirrored: false,
+        }
+        .cut(&image, 2, 3, &mut out);
+        assert_eq!(out, [0, 4, 5, 0, 0, 0]);
+        Window {
+            down: 0,
+            right: 0,
+            mirrored: true,
+        }
+        .cut(&image, 2, 3, &mut out);
+        assert_eq!(out, [3, 2, 1, 6, 5, 4]);
+        // Cropped first, then mirrored.
+        Window {
+            down: 1,
+            right: -1,
+            mirrored: true,
+        }
+        .cut(&image, 2, 3, &mut out);
+        assert_eq!(out, [5, 4, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn every_window_is_as_likely_as_the_next() {
+        let spec = AugmentSpec {
+            pad_crop: 1,
+            flip: true,
+        };
+        let mut count = std::collections::HashMap::new();
+        for step in 0..18_000 {
+            let w = spec.window(Draws { seed: 5, step }, 7, 0);
+            *count.entry((w.down, w.right, w.mirrored)).or_insert(0u32) += 1;
+        }
+        assert_eq!(count.len(), 18);
+        // Five standard deviations of a binomial count with mean 1000.
+        assert!(count.values().all(|n| n.abs_diff(1000) < 155), "{count:?}");
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let spec = AugmentSpec {
+            pad_crop: 2,
+            flip: false,
+        };
+        assert!(spec.validate(&[1, 28, 28]).is_ok());
+        assert!(
+            spec.validate(&[784])
+                .unwrap_err()
+                .to_string()
+                .contains("(channels, height, width)")
+        );
+        assert!(spec.validate(&[1, 1, 28]).is_err());
+        assert!(AugmentSpec::default().validate(&[784]).is_ok());
+    }
+}

@@ -1,0 +1,263 @@
+//! From the `[data]` table to a data set.
+
+use super::memory::{Examples, FileStart};
+use super::scale::Scale;
+use super::select::{self, Splits};
+use super::spec::{DataSpec, Files, Pair, Pool, Source, Target};
+use super::store::{Labels, Part, Parts, Rows};
+use super::{AugmentSpec, DataError, DataSet, digits, files, idx};
+use std::path::Path;
+
+/// Reads (or draws) the examples of a Task.
+///
+/// `dir` is the data folder; `digits` needs none. MNIST's and CIFAR-10's usual sub-folders are looked into as well.
+/// `seed` is the run's; [`DataSpec::seed`] goes before it. `augment` is the Task's `[augment]` table.
+///
+/// # Errors
+/// [`DataError`] for a table that can't be, a file that is missing or broken, and more examples asked for than there
+/// are. Nothing is allocated on a header's word: memory follows the bytes that are there.
+pub fn load(
+    spec: &DataSpec,
+    augment: Option<&AugmentSpec>,
+    dir: Option<&Path>,
+    seed: u64,
+) -> Result<Box<dyn DataSet>, DataError> {
+    spec.validate()?;
+    let seed = spec.seed.unwrap_or(seed);
+    let augment = augment.copied().unwrap_or_default();
+    let parts = read(spec, dir, seed)?;
+    augment.validate(&parts.train.shape)?;
+
+    let mut files = file_starts(&parts.train, 0);
+    let mut first = parts.train.rows();
+    for part in [&parts.validation, &parts.test].into_iter().flatten() {
+        files.extend(file_starts(part, first));
+        first += part.rows();
+    }
+    let Parts {
+        train,
+        validation,
+        test,
+        names,
+        features,
+    } = parts;
+    let mut rows = Rows::new(train, validation, test)?;
+    let target = target(spec, &rows.all.labels)?;
+    let mut names = class_names(spec, &rows.all, names, &files)?;
+    names = select::renumber(spec, &mut rows.all.labels, names)?;
+
+    let mut splits = if spec.source == Source::Digits {
+        rows.ranges.clone().map(Iterator::collect)
+    } else {
+        select::draw(spec, &rows, seed)?
+    };
+    let origins = compact(&mut rows, &mut splits);
+    let share = spec.flipped.unwrap_or(if spec.source == Source::Digits {
+        digits::FLIPPED
+    } else {
+        0.0
+    });
+    let [train, ..] = &splits;
+    let had = if share > 0.0 {
+        Some(select::flip(
+            share,
+            train,
+            &mut rows.all.labels,
+            names.len(),
+            seed,
+        )?)
+    } else if let (Labels::Classes(c), Source::Digits) = (&rows.all.labels, spec.source) {
+        Some(
+            train
+                .iter()
+                .map(|&r| c.get(r).copied().unwrap_or(0))
+                .collect(),
+        )
+    } else {
+        None
+    };
+    let mut scale = Scale::new(spec, &rows.all.shape, &rows.all.values)?;
+    if spec.standardise {
+        scale.fit(&rows.all.values, train, rows.all.shape.iter().product());
+    }
+    Ok(Box::new(Examples {
+        rows: rows.all,
+        origins,
+        files,
+        splits,
+        names,
+        features,
+        scale,
+        augment,
+        target,
+        had,
+        source: spec.source.name(),
+    }))
+}
+
+/// Reads all files that the table speaks of.
+fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Parts, DataError> {
+    if spec.source == Source::Digits {
+        let [train, validation, test] = [(spec.train, 0), (spec.validation, 1), (spec.test, 2)]
+            .map(|(count, split)| {
+                digits::draw(count.unwrap_or(digits::SIZES[split]), split as u32, seed)
+            });
+        let names = Some((0..10).map(|d| d.to_string()).collect());
+        return Ok(Parts {
+            train: train?,
+            validation: Some(validation?),
+            test: Some(test?),
+            names,
+            features: Vec::new(),
+        });
+    }
+    let dir = dir.ok_or(DataError::NoFolder {
+        source_name: spec.source.name(),
+    })?;
+    let mut parts = match spec.source {
+        Source::Idx => read_idx(spec, dir)?,
+        _ => return Err(DataError::spec("source", "not read yet")),
+    };
+    parts.features.shrink_to_fit();
+    Ok(parts)
+}
+
+/// Whether the test files are wanted at all.
+pub(super) fn wants_test(spec: &DataSpec) -> bool {
+    match spec.pool {
+        Pool::Separate => spec.test != Some(0),
+        Pool::Train => false,
+        Pool::All => true,
+    }
+}
+
+fn read_idx(spec: &DataSpec, dir: &Path) -> Result<Parts, DataError> {
+    const BELOW: &[&str] = &["mnist", "MNIST/raw"];
+    // Names as published, and as some mirrors write them.
+    const TRAIN: [&[&str]; 2] = [
+        &["train-images-idx3-ubyte", "train-images.idx3-ubyte"],
+        &["train-labels-idx1-ubyte", "train-labels.idx1-ubyte"],
+    ];
+    const TEST: [&[&str]; 2] = [
+        &["t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"],
+        &["t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"],
+    ];
+    let folder = files::Folder::new(dir, BELOW);
+    let part = |given: Option<&Files>, usual: [&[&str]; 2]| -> Result<Part, DataError> {
+        let (inputs, labels) = match given {
+            Some(Files::Pair(Pair { inputs, labels })) => {
+                (folder.find(&[inputs])?, folder.find(&[labels])?)
+            }
+            _ => (folder.find(usual[0])?, folder.find(usual[1])?),
+        };
+        let (images, classes) = rayon::join(|| idx::read(&inputs), || idx::read(&labels));
+        let images = images?;
+        let rows = images.rows();
+        let (shape, values) = images.into_inputs(&inputs, spec.layout)?;
+        Part::new(
+            &inputs,
+            &labels,
+            shape,
+            rows,
+            values,
+            classes?.into_labels(&labels, spec.target)?,
+        )
+    };
+    let train = part(spec.train_files.as_ref(), TRAIN)?;
+    let validation = spec
+        .validation_files
+        .as_ref()
+        .map(|f| part(Some(f), TRAIN))
+        .transpose()?;
+    // Own training files don't go with MNIST's test files.
+    let has_test = spec.test_files.is_some() || spec.train_files.is_none();
+    let test = (has_test && wants_test(spec))
+        .then(|| part(spec.test_files.as_ref(), TEST))
+        .transpose()?;
+    Ok(Parts {
+        train,
+        validation,
+        test,
+        names: None,
+        features: Vec::new(),
+    })
+}
+
+fn file_starts(part: &Part, mut first: usize) -> Vec<FileStart> {
+    let mut first_of_part = 0;
+    let mut starts = Vec::new();
+    for (path, rows) in &part.files {
+        starts.push(FileStart {
+            path: path.clone(),
+            first,
+            first_of_part,
+        });
+        first += rows;
+        first_of_part += rows;
+    }
+    starts
+}
+
+fn target(spec: &DataSpec, labels: &Labels) -> Result<Target, DataError> {
+    match (spec.target, labels) {
+        (Some(Target::Class), Labels::Values { .. }) => Err(DataError::spec(
+            "target",
+            "\"class\" needs class labels, but the labels are values",
+        )),
+        (Some(target), _) => Ok(target),
+        (None, Labels::Classes(_)) => Ok(Target::Class),
+        (None, Labels::Values { .. }) => Ok(Target::Value),
+    }
+}
+
+/// Names of all classes, and that no label lies beyond them.
+fn class_names(
+    spec: &DataSpec,
+    all: &Part,
+    known: Option<Vec<String>>,
+    files: &[FileStart],
+) -> Result<Vec<String>, DataError> {
+    let Labels::Classes(classes) = &all.labels else {
+        return match spec.class_names.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(DataError::spec(
+                "class_names",
+                "the labels are values, not classes",
+            )),
+        };
+    };
+    let names = match (spec.class_names.is_empty(), known) {
+        (false, _) => spec.class_names.clone(),
+        (true, Some(names)) => names,
+        (true, None) => (0..=classes.iter().copied().max().unwrap_or(0))
+            .map(|c| c.to_string())
+            .collect(),
+    };
+    if let Some(row) = classes.iter().position(|c| *c as usize >= names.len()) {
+        let file = files.iter().rev().find(|f| f.first <= row);
+        return Err(DataError::Class {
+            path: file.map(|f| f.path.clone()).unwrap_or_default(),
+            row: (row - file.map_or(0, |f| f.first)) as u64,
+            got: classes.get(row).map(u32::to_string).unwrap_or_default(),
+            expected: format!(
+                "0 to {} ({})",
+                names.len().saturating_sub(1),
+                names.join(", ")
+            ),
+        });
+    }
+    Ok(names)
+}
+
+/// Gives up rows that are in no split. Returns, for each kept row, which it was among all.
+fn compact(rows: &mut Rows, splits: &mut Splits) -> Vec<usize> {
+    let mut kept: Vec<usize> = splits.iter().flatten().copied().collect();
+    kept.sort_unstable();
+    rows.retain(&kept);
+    for split in splits {
+        for row in split {
+            *row = kept.binary_search(row).unwrap_or(0);
+        }
+    }
+    kept
+}

@@ -1,0 +1,417 @@
+//! A loaded data set: decoded examples in memory, scaled and augmented when a batch is asked for.
+
+use super::augment::{AugmentSpec, Window};
+use super::fingerprint::{Digest, Leaves, RawInput, RawLabel, leaf};
+use super::scale::Scale;
+use super::select::Splits;
+use super::spec::Target;
+use super::store::{Labels, Part, Values};
+use super::{DataError, DataSet, Image, split_name};
+use crate::objective::{Batch, Draws, Split};
+use crate::random::occurrences;
+use candle_core::{DType, Device, Tensor, WithDType};
+use rayon::prelude::*;
+use std::path::PathBuf;
+
+/// Batches with more values than this are filled by all cores.
+const PARALLEL_FROM: usize = 1 << 19;
+
+/// Decoded examples with everything that turns them into batches.
+pub(super) struct Examples {
+    /// Rows that are in a split, in the order of the files.
+    pub(super) rows: Part,
+    /// For each kept row, the row it had in all files together.
+    pub(super) origins: Vec<usize>,
+    /// Every file, with the first row it has in all files together and in its part.
+    pub(super) files: Vec<FileStart>,
+    /// Positions in `rows`, by split.
+    pub(super) splits: Splits,
+    /// Names of the classes; empty when the labels are values.
+    pub(super) names: Vec<String>,
+    /// Names of the features, where they have any.
+    pub(super) features: Vec<String>,
+    pub(super) scale: Scale,
+    pub(super) augment: AugmentSpec,
+    pub(super) target: Target,
+    /// The class that each training example had before labels were flipped.
+    pub(super) had: Option<Vec<u32>>,
+    /// Name of the source.
+    pub(super) source: &'static str,
+}
+
+/// Where a file's rows begin.
+#[derive(Debug, Clone)]
+pub(super) struct FileStart {
+    pub(super) path: PathBuf,
+    /// In all files together.
+    pub(super) first: usize,
+    /// In the files of its part (training, validation, test).
+    pub(super) first_of_part: usize,
+}
+
+impl Examples {
+    fn split(&self, split: Split) -> &[usize] {
+        let [train, validation, test] = &self.splits;
+        match split {
+            Split::Train => train,
+            Split::Validation => validation,
+            Split::Test => test,
+        }
+    }
+
+    /// Position in the store of example `index`, or nothing outside of the split.
+    fn row(&self, split: Split, index: u64) -> Option<usize> {
+        self.split(split).get(usize::try_from(index).ok()?).copied()
+    }
+
+    fn checked(&self, split: Split, index: u64) -> Result<usize, DataError> {
+        self.row(split, index).ok_or_else(|| DataError::Index {
+            split: split_name(split),
+            index,
+            len: self.split(split).len() as u64,
+        })
+    }
+
+    fn width(&self) -> usize {
+        self.rows.shape.iter().product()
+    }
+
+    fn input(&self, row: usize) -> RawInput<'_> {
+        let range = row * self.width()..(row + 1) * self.width();
+        match &self.rows.values {
+            Values::U8(v) => RawInput::U8(v.get(range).unwrap_or_default()),
+            Values::F32(v) => RawInput::F32(v.get(range).unwrap_or_default()),
+            Values::F64(v) => RawInput::F64(v.get(range).unwrap_or_default()),
+        }
+    }
+
+    fn raw_label(&self, row: usize) -> RawLabel<'_> {
+        match &self.rows.labels {
+            Labels::Classes(c) => RawLabel::Class(c.get(row).copied().unwrap_or(0)),
+            Labels::Values { width, data } => {
+                RawLabel::Values(data.get(row * width..(row + 1) * width).unwrap_or_default())
+            }
+        }
+    }
+
+    fn leaf_of(&self, row: usize) -> Digest {
+        leaf(&self.rows.shape, self.input(row), self.raw_label(row))
+    }
+
+    /// Inputs of these rows, one after the other.
+    fn inputs<T: WithDType>(&self, rows: &[usize], windows: Option<&[Window]>) -> Vec<T> {
+        let width = self.width();
+        let mut out: Vec<T> = vec![T::zero(); rows.len() * width];
+        let fill = |scratch: &mut Scratch, (i, out): (usize, &mut [T])| {
+            let Some(&row) = rows.get(i) else { return };
+            match windows.and_then(|w| w.get(i)) {
+                Some(window) => self.cut(row, window, scratch, out),
+                None => self.scale.row(&self.rows.values, row, out),
+            }
+        };
+        if out.len() >= PARALLEL_FROM {
+            out.par_chunks_mut(width)
+                .enumerate()
+                .for_each_init(Scratch::default, fill);
+        } else {
+            let mut scratch = Scratch::default();
+            out.chunks_mut(width)
+                .enumerate()
+                .for_each(|item| fill(&mut scratch, item));
+        }
+        out
+    }
+
+    /// One augmented row.
+    fn cut<T: WithDType>(&self, row: usize, window: &Window, scratch: &mut Scratch, out: &mut [T]) {
+        let &[_, h, w] = self.rows.shape.as_slice() else {
+            return;
+        };
+        match self.input(row) {
+            RawInput::U8(raw) => {
+                scratch.bytes.resize(raw.len(), 0);
+                window.cut(raw, h, w, &mut scratch.bytes);
+                self.scale.bytes(&scratch.bytes, out);
+            }
+            RawInput::F32(raw) => {
+                scratch.floats.resize(raw.len(), 0.0);
+                window.cut(raw, h, w, &mut scratch.floats);
+                self.scale.floats(&scratch.floats, out);
+            }
+            RawInput::F64(raw) => {
+                scratch.doubles.resize(raw.len(), 0.0);
+                window.cut(raw, h, w, &mut scratch.doubles);
+                self.scale.floats(&scratch.doubles, out);
+            }
+        }
+    }
+
+    fn targets(
+        &self,
+        rows: &[usize],
+        inputs: &Tensor,
+        device: &Device,
+    ) -> Result<Tensor, candle_core::Error> {
+        if self.target == Target::Input {
+            return inputs.flatten_from(1);
+        }
+        match (&self.rows.labels, self.target) {
+            (Labels::Classes(c), Target::Class) => {
+                let classes: Vec<u32> = rows
+                    .iter()
+                    .map(|r| c.get(*r).copied().unwrap_or(0))
+                    .collect();
+                Tensor::from_vec(classes, rows.len(), device)
+            }
+            (Labels::Classes(c), _) => {
+                let values: Vec<f64> = rows
+                    .iter()
+                    .map(|r| c.get(*r).copied().unwrap_or(0).into())
+                    .collect();
+                Tensor::from_vec(values, (rows.len(), 1), &Device::Cpu)?
+                    .to_dtype(inputs.dtype())?
+                    .to_device(device)
+            }
+            (Labels::Values { width, data }, _) => {
+                let mut values = Vec::with_capacity(rows.len() * width);
+                for r in rows {
+                    values.extend_from_slice(
+                        data.get(r * width..(r + 1) * width).unwrap_or_default(),
+                    );
+                }
+                Tensor::from_vec(values, (rows.len(), *width), &Device::Cpu)?
+                    .to_dtype(inputs.dtype())?
+                    .to_device(device)
+            }
+        }
+    }
+
+    /// The file of a row of all files together.
+    fn file(&self, origin: usize) -> Option<&FileStart> {
+        let after = self.files.partition_point(|f| f.first <= origin);
+        self.files.get(after.checked_sub(1)?)
+    }
+}
+
+/// A cropped image before scaling.
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    floats: Vec<f32>,
+    doubles: Vec<f64>,
+}
+
+impl DataSet for Examples {
+    fn len(&self, split: Split) -> u64 {
+        self.split(split).len() as u64
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.rows.shape
+    }
+
+    fn batch(
+        &self,
+        split: Split,
+        indices: &[u64],
+        draws: Option<Draws>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Batch, DataError> {
+        let rows: Vec<usize> = indices
+            .iter()
+            .map(|&i| self.checked(split, i))
+            .collect::<Result<_, _>>()?;
+        let windows: Option<Vec<Window>> = draws.filter(|_| !self.augment.is_none()).map(|draws| {
+            indices
+                .iter()
+                .zip(occurrences(indices))
+                .map(|(&i, occurrence)| self.augment.window(draws, i, occurrence))
+                .collect()
+        });
+        let mut shape = vec![rows.len()];
+        shape.extend(&self.rows.shape);
+        let inputs = match dtype {
+            DType::F64 => {
+                Tensor::from_vec(self.inputs::<f64>(&rows, windows.as_deref()), shape, device)?
+            }
+            DType::F32 => {
+                Tensor::from_vec(self.inputs::<f32>(&rows, windows.as_deref()), shape, device)?
+            }
+            DType::BF16 | DType::F16 => Tensor::from_vec(
+                self.inputs::<f32>(&rows, windows.as_deref()),
+                shape,
+                &Device::Cpu,
+            )?
+            .to_dtype(dtype)?
+            .to_device(device)?,
+            other => {
+                return Err(DataError::Other(format!(
+                    "inputs are floats, not {}",
+                    other.as_str()
+                )));
+            }
+        };
+        let targets = self.targets(&rows, &inputs, device)?;
+        Ok(Batch {
+            indices: indices.to_vec(),
+            inputs,
+            targets,
+        })
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn class(&self, split: Split, index: u64) -> Option<usize> {
+        match &self.rows.labels {
+            Labels::Classes(c) => c.get(self.row(split, index)?).map(|c| *c as usize),
+            Labels::Values { .. } => None,
+        }
+    }
+
+    fn label(&self, split: Split, index: u64) -> String {
+        let Some(row) = self.row(split, index) else {
+            return String::new();
+        };
+        match self.raw_label(row) {
+            RawLabel::Class(c) => self
+                .names
+                .get(c as usize)
+                .cloned()
+                .unwrap_or_else(|| c.to_string()),
+            RawLabel::Values(v) => v.iter().map(f64::to_string).collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    fn origin(&self, split: Split, index: u64) -> u64 {
+        let origin = self
+            .row(split, index)
+            .and_then(|row| self.origins.get(row).copied());
+        let in_part = origin.and_then(|o| self.file(o).map(|f| o - f.first + f.first_of_part));
+        in_part.map_or(index, |row| row as u64)
+    }
+
+    fn origin_file(&self, split: Split, index: u64) -> Option<(String, u64)> {
+        let origin = self.origins.get(self.row(split, index)?).copied()?;
+        let file = self.file(origin)?;
+        let name = if self.source == "digits" {
+            file.path.as_os_str()
+        } else {
+            file.path.file_name()?
+        };
+        Some((
+            name.to_string_lossy().into_owned(),
+            (origin - file.first) as u64,
+        ))
+    }
+
+    fn planted(&self, split: Split, index: u64) -> Option<bool> {
+        let row = self.row(split, index)?;
+        self.clean_class(split, index)
+            .map(|had| match self.raw_label(row) {
+                RawLabel::Class(now) => now as usize != had,
+                RawLabel::Values(_) => false,
+            })
+    }
+
+    fn clean_class(&self, split: Split, index: u64) -> Option<usize> {
+        let had = self.had.as_ref()?;
+        match split {
+            Split::Train => had.get(usize::try_from(index).ok()?).map(|c| *c as usize),
+            _ => self.class(split, index),
+        }
+    }
+
+    fn image(&self, split: Split, index: u64) -> Option<Image> {
+        let &[channels @ (1 | 3), height, width] = self.rows.shape.as_slice() else {
+            return None;
+        };
+        let row = self.row(split, index)?;
+        let bytes: Vec<u8> = match self.input(row) {
+            RawInput::U8(v) => v.to_vec(),
+            RawInput::F32(v) => stretch(&v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()),
+            RawInput::F64(v) => stretch(v),
+        };
+        let plane = height * width;
+        let pixels = (0..plane)
+            .flat_map(|p| (0..channels).map(move |c| c * plane + p))
+            .map(|i| bytes.get(i).copied().unwrap_or(0))
+            .collect();
+        Some(Image {
+            width,
+            height,
+            channels,
+            pixels,
+        })
+    }
+
+    fn leaf(&self, split: Split, index: u64) -> Option<Digest> {
+        self.row(split, index).map(|row| self.leaf_of(row))
+    }
+
+    fn leaves(&self, split: Split) -> Option<Leaves> {
+        let leaves = self
+            .split(split)
+            .par_iter()
+            .map(|&row| self.leaf_of(row))
+            .collect();
+        Some(Leaves {
+            name: split_name(split).to_string(),
+            leaves,
+        })
+    }
+
+    fn feature_names(&self) -> &[String] {
+        &self.features
+    }
+
+    fn describe(&self) -> String {
+        let [train, validation, test] = &self.splits;
+        let mut text = format!(
+            "{}: {} training, {} validation, {} test examples of shape {:?}\n",
+            self.source,
+            train.len(),
+            validation.len(),
+            test.len(),
+            self.rows.shape
+        );
+        match &self.rows.labels {
+            Labels::Classes(_) => text.push_str(&format!("classes: {}\n", self.names.join(", "))),
+            Labels::Values { width, .. } => {
+                text.push_str(&format!("labels: {width} values an example\n"))
+            }
+        }
+        text.push_str(&format!("inputs: {}\n", self.scale.describe()));
+        if let Some(had) = &self.had {
+            let wrong = (0..had.len() as u64)
+                .filter(|&i| self.planted(Split::Train, i) == Some(true))
+                .count();
+            text.push_str(&format!("training labels made wrong on purpose: {wrong}\n"));
+        }
+        for file in &self.files {
+            text.push_str(&format!("read from {}\n", file.path.display()));
+        }
+        text.push_str(&format!(
+            "memory: {:.1} MB\n",
+            self.rows.values.bytes() as f64 / 1e6
+        ));
+        text
+    }
+}
+
+/// Floats as grey levels: the least black, the greatest white.
+fn stretch(values: &[f64]) -> Vec<u8> {
+    let (low, high) = values
+        .iter()
+        .filter(|v| v.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+            (l.min(*v), h.max(*v))
+        });
+    let span = if high > low { high - low } else { 1.0 };
+    values
+        .iter()
+        .map(|v| ((v - low) / span * 255.0).round() as u8)
+        .collect()
+}

@@ -1,0 +1,196 @@
+//! Data sets: the files (or the code) that examples come from, the splits they are drawn into, and batches of them.
+//!
+//! [`load`] turns a Task's [`DataSpec`] into a [`DataSet`]. Decoded examples stay in memory as compact as in their file;
+//! a batch is scaled in f64, rounded once to the run's float type, and augmented only when draws are given.
+//!
+//! ```
+//! use hindcast_model::data::{DataSpec, Source, load};
+//! use hindcast_model::objective::Split;
+//! use candle_core::{DType, Device};
+//!
+//! let mut spec = DataSpec::new(Source::Digits);
+//! spec.train = Some(100);
+//! let digits = load(&spec, None, None, 0)?;
+//! let batch = digits.batch(Split::Train, &[3, 14, 15], None, DType::F32, &Device::Cpu)?;
+//! assert_eq!(batch.inputs.dims(), [3, 1, 28, 28]);
+//! # Ok::<(), hindcast_model::data::DataError>(())
+//! ```
+
+mod array;
+mod augment;
+mod digits;
+mod error;
+mod files;
+mod fingerprint;
+mod glyphs;
+mod idx;
+mod load;
+mod memory;
+mod scale;
+mod select;
+mod spec;
+mod store;
+
+pub use augment::AugmentSpec;
+pub use error::DataError;
+pub use fingerprint::{Digest, Leaves, RawInput, RawLabel, SplitFingerprint, leaf};
+pub use load::load;
+pub use spec::{AxisOrder, ClassRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
+
+use crate::objective::{Batch, Draws, Split};
+use candle_core::{DType, Device};
+
+/// All splits, in the order of a fingerprint.
+pub const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+
+/// `train`, `validation` or `test`.
+pub fn split_name(split: Split) -> &'static str {
+    match split {
+        Split::Train => "train",
+        Split::Validation => "validation",
+        Split::Test => "test",
+    }
+}
+
+/// Raw pixels of an example, for pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// Height × width × channels bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// Examples of a run.
+///
+/// An own data set needs [`len`](DataSet::len), [`shape`](DataSet::shape) and [`batch`](DataSet::batch); what else it
+/// answers makes tables, pictures and checks richer.
+pub trait DataSet: Send + Sync {
+    /// Number of examples in a split.
+    fn len(&self, split: Split) -> u64;
+
+    /// An example's shape, without the batch axis: (channels, height, width) for images.
+    fn shape(&self) -> &[usize];
+
+    /// The examples at `indices` (repeats allowed): inputs (B, shape…) in `dtype`, and targets, which are (B,) u32
+    /// classes or (B, k) floats in `dtype`. Augmented if and only if draws are given and the task augments.
+    ///
+    /// # Errors
+    /// [`DataError::Index`] for an index outside of the split; [`DataError::Tensor`] when the device fails.
+    fn batch(
+        &self,
+        split: Split,
+        indices: &[u64],
+        draws: Option<Draws>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Batch, DataError>;
+
+    /// Names by class number; empty when the labels are no classes.
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Number of classes; nothing when the labels are no classes.
+    fn class_count(&self) -> Option<usize> {
+        Some(self.class_names().len()).filter(|n| *n > 0)
+    }
+
+    /// The class that the run sees; nothing when the labels are no classes or the index is outside of the split.
+    fn class(&self, split: Split, index: u64) -> Option<usize> {
+        let _ = (split, index);
+        None
+    }
+
+    /// The label as text: a class's name, or the values. Empty for an index outside of the split.
+    fn label(&self, split: Split, index: u64) -> String {
+        self.class(split, index)
+            .map(|c| {
+                self.class_names()
+                    .get(c)
+                    .cloned()
+                    .unwrap_or_else(|| c.to_string())
+            })
+            .unwrap_or_default()
+    }
+
+    /// Row of an example in the original files, from 0, counted through the files of its part (training, validation or
+    /// test) in their order: CIFAR-10's 0 to 49,999 for five training files. The index itself where there is no other
+    /// numbering.
+    fn origin(&self, split: Split, index: u64) -> u64 {
+        let _ = split;
+        index
+    }
+
+    /// The file an example comes from, and its row there, from 0.
+    fn origin_file(&self, split: Split, index: u64) -> Option<(String, u64)> {
+        let _ = (split, index);
+        None
+    }
+
+    /// Whether the label was made wrong on purpose; nothing where nobody knows.
+    fn planted(&self, split: Split, index: u64) -> Option<bool> {
+        let _ = (split, index);
+        None
+    }
+
+    /// The class before labels were made wrong on purpose; nothing where nobody knows.
+    fn clean_class(&self, split: Split, index: u64) -> Option<usize> {
+        let _ = (split, index);
+        None
+    }
+
+    /// Raw pixels, without scaling and augmentation; nothing for what is no image.
+    fn image(&self, split: Split, index: u64) -> Option<Image> {
+        let _ = (split, index);
+        None
+    }
+
+    /// Names by feature of a table; empty for other data.
+    fn feature_names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Digest of one decoded example with its label ([`leaf`]); nothing when the set has no fingerprint.
+    fn leaf(&self, split: Split, index: u64) -> Option<Digest> {
+        let _ = (split, index);
+        None
+    }
+
+    /// Digests of all examples of a split; nothing when the set has no fingerprint.
+    fn leaves(&self, split: Split) -> Option<Leaves> {
+        let leaves = (0..self.len(split))
+            .map(|i| self.leaf(split, i))
+            .collect::<Option<Vec<_>>>()?;
+        Some(Leaves {
+            name: split_name(split).to_string(),
+            leaves,
+        })
+    }
+
+    /// Name, size and Merkle root of every split, in the order of [`SPLITS`]; empty when the set has no fingerprint.
+    fn fingerprint(&self) -> Vec<SplitFingerprint> {
+        let all: Option<Vec<_>> = SPLITS
+            .iter()
+            .map(|&split| self.leaves(split).map(|l| l.fingerprint()))
+            .collect();
+        all.unwrap_or_default()
+    }
+
+    /// A few lines for people: source, sizes, classes, scaling, files.
+    fn describe(&self) -> String {
+        let sizes: Vec<_> = SPLITS
+            .iter()
+            .map(|&s| format!("{} {}", self.len(s), split_name(s)))
+            .collect();
+        format!(
+            "{} examples of shape {:?}\n",
+            sizes.join(", "),
+            self.shape()
+        )
+    }
+}

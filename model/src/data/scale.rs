@@ -1,0 +1,187 @@
+//! From decoded values to what the model sees: `(x / divide_by − mean) / sd`, then standardised. All in f64.
+
+use super::DataError;
+use super::spec::DataSpec;
+use super::store::Values;
+use candle_core::WithDType;
+
+/// The scaling of a data set.
+#[derive(Debug, Clone)]
+pub(super) struct Scale {
+    divide_by: f64,
+    mean: Vec<f64>,
+    sd: Vec<f64>,
+    /// Values per channel in an example.
+    per_channel: usize,
+    /// For bytes: all 256 results for each channel's mean and standard deviation.
+    table: Vec<[f64; 256]>,
+    /// Mean and standard deviation of each feature.
+    standard: Option<(Vec<f64>, Vec<f64>)>,
+}
+
+impl Scale {
+    /// Scaling by the Task's numbers, not yet standardised.
+    pub(super) fn new(
+        spec: &DataSpec,
+        shape: &[usize],
+        values: &Values,
+    ) -> Result<Self, DataError> {
+        let features: usize = shape.iter().product();
+        // The first axis of (C, H, W) is channels; a flat example has one channel for each feature.
+        let channels = shape.first().copied().unwrap_or(1);
+        let count = spec.mean.len().max(spec.sd.len()).max(1);
+        for (key, given) in [("mean", &spec.mean), ("sd", &spec.sd)] {
+            if !matches!(given.len(), 0 | 1) && given.len() != channels {
+                return Err(DataError::spec(
+                    key,
+                    format!(
+                        "expected one number, or one for each of {channels} channels (examples have shape {shape:?}), got {}",
+                        given.len()
+                    ),
+                ));
+            }
+        }
+        let spread = |given: &[f64], otherwise: f64| -> Vec<f64> {
+            match given {
+                [] => vec![otherwise; count],
+                [one] => vec![*one; count],
+                many => many.to_vec(),
+            }
+        };
+        let bytes = matches!(values, Values::U8(_));
+        let mut scale = Self {
+            divide_by: spec.divide_by.unwrap_or(if bytes { 255.0 } else { 1.0 }),
+            mean: spread(&spec.mean, 0.0),
+            sd: spread(&spec.sd, 1.0),
+            per_channel: if count == 1 {
+                features.max(1)
+            } else {
+                (features / channels).max(1)
+            },
+            table: Vec::new(),
+            standard: None,
+        };
+        if bytes {
+            scale.table = (0..count)
+                .map(|c| {
+                    let mut row = [0.0; 256];
+                    for (raw, slot) in row.iter_mut().enumerate() {
+                        *slot = scale.by_channel(raw as f64, c);
+                    }
+                    row
+                })
+                .collect();
+        }
+        Ok(scale)
+    }
+
+    fn by_channel(&self, raw: f64, channel: usize) -> f64 {
+        let mean = self.mean.get(channel).copied().unwrap_or(0.0);
+        let sd = self.sd.get(channel).copied().unwrap_or(1.0);
+        (raw / self.divide_by - mean) / sd
+    }
+
+    /// Fits the standardisation to `rows`: population standard deviation, and 1 where a feature is constant up to
+    /// rounding, as scikit-learn's `StandardScaler` does.
+    pub(super) fn fit(&mut self, values: &Values, rows: &[usize], features: usize) {
+        let mut row = vec![0.0; features];
+        let count = rows.len() as f64;
+        let mut mean = vec![0.0; features];
+        for &r in rows {
+            self.row(values, r, &mut row);
+            for (m, x) in mean.iter_mut().zip(&row) {
+                *m += x;
+            }
+        }
+        for m in &mut mean {
+            *m /= count;
+        }
+        let mut variance = vec![0.0; features];
+        for &r in rows {
+            self.row(values, r, &mut row);
+            for ((v, x), m) in variance.iter_mut().zip(&row).zip(&mean) {
+                *v += (x - m) * (x - m);
+            }
+        }
+        let sd = variance
+            .iter()
+            .zip(&mean)
+            .map(|(v, m)| {
+                let v = v / count;
+                // What rounding alone can leave of a constant feature's variance.
+                let rounding = count * f64::EPSILON * v + (count * m * f64::EPSILON).powi(2);
+                if v <= rounding { 1.0 } else { v.sqrt() }
+            })
+            .collect();
+        self.standard = Some((mean, sd));
+    }
+
+    /// Row `r` as the model sees it.
+    pub(super) fn row<T: WithDType>(&self, values: &Values, r: usize, out: &mut [T]) {
+        let n = out.len();
+        let range = r * n..(r + 1) * n;
+        match values {
+            Values::U8(v) => self.bytes(v.get(range).unwrap_or_default(), out),
+            Values::F32(v) => self.floats(v.get(range).unwrap_or_default(), out),
+            Values::F64(v) => self.floats(v.get(range).unwrap_or_default(), out),
+        }
+    }
+
+    /// An example of bytes, such as one that was cropped.
+    pub(super) fn bytes<T: WithDType>(&self, raw: &[u8], out: &mut [T]) {
+        if let Some((mean, sd)) = &self.standard {
+            for (j, (x, y)) in raw.iter().zip(out.iter_mut()).enumerate() {
+                let value = self
+                    .table
+                    .get(j / self.per_channel)
+                    .map_or(0.0, |t| t[usize::from(*x)]);
+                *y = T::from_f64(
+                    (value - mean.get(j).copied().unwrap_or(0.0))
+                        / sd.get(j).copied().unwrap_or(1.0),
+                );
+            }
+            return;
+        }
+        for ((table, raw), out) in self
+            .table
+            .iter()
+            .zip(raw.chunks(self.per_channel))
+            .zip(out.chunks_mut(self.per_channel))
+        {
+            for (x, y) in raw.iter().zip(out) {
+                *y = T::from_f64(table[usize::from(*x)]);
+            }
+        }
+    }
+
+    /// An example of floats.
+    pub(super) fn floats<S: Copy + Into<f64>, T: WithDType>(&self, raw: &[S], out: &mut [T]) {
+        for (j, (x, y)) in raw.iter().zip(out.iter_mut()).enumerate() {
+            let mut value = self.by_channel((*x).into(), j / self.per_channel);
+            if let Some((mean, sd)) = &self.standard {
+                value = (value - mean.get(j).copied().unwrap_or(0.0))
+                    / sd.get(j).copied().unwrap_or(1.0);
+            }
+            *y = T::from_f64(value);
+        }
+    }
+
+    /// A line for people.
+    pub(super) fn describe(&self) -> String {
+        let list = |v: &[f64]| match v {
+            [one] => one.to_string(),
+            many => format!("{many:?}"),
+        };
+        let mut text = String::from("x");
+        if self.divide_by != 1.0 {
+            text = format!("{text} / {}", self.divide_by);
+        }
+        if self.mean.iter().any(|m| *m != 0.0) || self.sd.iter().any(|s| *s != 1.0) {
+            text = format!("({text} - {}) / {}", list(&self.mean), list(&self.sd));
+        }
+        if self.standard.is_some() {
+            text.push_str(", standardised on the train split");
+        }
+        text
+    }
+}
