@@ -11,6 +11,13 @@ pub struct TensorDef {
     pub shape: Vec<usize>,
 }
 
+/// Values of all these tensors together: the length of their flat vector.
+pub fn values(defs: &[TensorDef]) -> usize {
+    defs.iter()
+        .map(|def| def.shape.iter().product::<usize>())
+        .sum()
+}
+
 /// The part of the data that an index points into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {

@@ -4,3 +4,4 @@ mod adjoint;
 mod data;
 mod ops;
 mod tanh_net;
+mod task;

@@ -1,0 +1,232 @@
+//! Which examples stand in which step, and with which weights.
+
+use crate::objective::Batch;
+use crate::random::{Purpose, Stream};
+use crate::schedule::Position;
+use crate::task::{Cut, LossSpec, Order, Reduction, TrainSpec};
+
+/// The batches of a run: a function of the `[train]` table and the number of training examples.
+///
+/// Epoch e's order is the permutation drawn from the run's stream [`Purpose::Order`]`(e)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batches {
+    examples: u64,
+    train: TrainSpec,
+}
+
+impl Batches {
+    /// For this many training examples.
+    pub fn new(train: &TrainSpec, examples: u64) -> Self {
+        Self {
+            examples,
+            train: train.clone(),
+        }
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        let batch = self.train.batch.max(1) as u64;
+        if self.train.drop_last && self.train.batches == Cut::Fixed {
+            self.examples / batch
+        } else {
+            self.examples.div_ceil(batch)
+        }
+    }
+
+    /// Steps of the run.
+    pub fn steps(&self) -> u64 {
+        self.steps_per_epoch().saturating_mul(self.train.epochs)
+    }
+
+    /// Where step t is.
+    pub fn position(&self, step: u64) -> Position {
+        Position {
+            step,
+            epoch: step / self.steps_per_epoch().max(1),
+            steps: self.steps(),
+        }
+    }
+
+    /// The batches of one epoch, in order.
+    pub fn epoch(&self, epoch: u64) -> Vec<Vec<u64>> {
+        let n = self.examples as usize;
+        let order = match self.train.order {
+            Order::Sequential => (0..self.examples).collect(),
+            // A Task has at most 2³² − 1 epochs.
+            Order::Shuffle => {
+                Stream::of_run(self.train.seed, Purpose::Order(epoch as u32)).permutation(n)
+            }
+        };
+        let steps = self.steps_per_epoch() as usize;
+        match self.train.batches {
+            Cut::Fixed => order
+                .chunks(self.train.batch.max(1))
+                .take(steps)
+                .map(<[u64]>::to_vec)
+                .collect(),
+            Cut::Even => {
+                let mut rest = order.as_slice();
+                (0..steps)
+                    .map(|part| {
+                        let longer = usize::from(part < n % steps);
+                        let (batch, after) = rest.split_at(n / steps + longer);
+                        rest = after;
+                        batch.to_vec()
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// Lengths of the parts that a batch of this size is run in; empty where it is run at once.
+    pub fn micro_batches(&self, batch: usize) -> Vec<usize> {
+        match self.train.micro_batch {
+            Some(most) if most > 0 && most < batch => {
+                let full = vec![most; batch / most];
+                let last = Some(batch % most).filter(|&rest| rest > 0);
+                full.into_iter().chain(last).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Weights w of a batch's examples in the batch loss `Σ_j w_j ℓ_j`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Weights {
+    /// `1/|S|` each.
+    Mean,
+    /// 1 each.
+    Sum,
+    /// One each, in the order of the batch.
+    Each(Vec<f64>),
+}
+
+impl Weights {
+    /// The weights that a loss gives a batch. With class weights c, a mean has `w_j = c_{y_j} / Σ_i c_{y_i}` and a sum
+    /// `w_j = c_{y_j}`.
+    ///
+    /// # Errors
+    /// Where class weights meet targets that are no classes, or a class that has none.
+    pub fn of(loss: &LossSpec, batch: &Batch) -> candle_core::Result<Self> {
+        if loss.class_weights.is_empty() {
+            return Ok(match loss.reduction {
+                Reduction::Mean => Self::Mean,
+                Reduction::Sum => Self::Sum,
+            });
+        }
+        if batch.targets.dtype() != candle_core::DType::U32 {
+            candle_core::bail!(
+                "class weights need targets that are classes (u32), got {:?}",
+                batch.targets.dtype()
+            );
+        }
+        let mut each = Vec::with_capacity(batch.indices.len());
+        for class in batch.targets.flatten_all()?.to_vec1::<u32>()? {
+            match loss.class_weights.get(class as usize) {
+                Some(&w) => each.push(w),
+                None => candle_core::bail!(
+                    "class {class} has no weight: loss.class_weights has {} entries",
+                    loss.class_weights.len()
+                ),
+            }
+        }
+        if loss.reduction == Reduction::Mean {
+            let sum: f64 = each.iter().sum();
+            each.iter_mut().for_each(|w| *w /= sum);
+        }
+        Ok(Self::Each(each))
+    }
+
+    /// One number a row, for a batch of n.
+    pub fn values(&self, n: usize) -> Vec<f64> {
+        match self {
+            Self::Mean => vec![1.0 / n as f64; n],
+            Self::Sum => vec![1.0; n],
+            Self::Each(each) => each.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{LossKind, Precision};
+    use candle_core::{Device, Tensor};
+
+    fn train(batch: usize) -> TrainSpec {
+        TrainSpec {
+            epochs: 3,
+            batch,
+            seed: 5,
+            dtype: Precision::F32,
+            order: Order::Shuffle,
+            batches: Cut::Fixed,
+            drop_last: false,
+            micro_batch: None,
+        }
+    }
+
+    fn sizes(batches: &Batches) -> Vec<usize> {
+        let epoch = batches.epoch(0);
+        assert_eq!(epoch.len() as u64, batches.steps_per_epoch());
+        epoch.iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn every_example_stands_in_an_epoch_once_and_epochs_differ() {
+        let batches = Batches::new(&train(4), 10);
+        assert_eq!(sizes(&batches), [4, 4, 2]);
+        let (first, second) = (batches.epoch(0), batches.epoch(1));
+        assert_ne!(first, second);
+        for epoch in [first, second] {
+            let mut all = epoch.concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..10).collect::<Vec<_>>());
+        }
+        assert_eq!(batches.steps(), 9);
+        let at = batches.position(7);
+        assert_eq!((at.step, at.epoch, at.steps), (7, 2, 9));
+    }
+
+    #[test]
+    fn an_epoch_is_cut_as_the_task_says() {
+        let mut spec = train(4);
+        spec.drop_last = true;
+        assert_eq!(sizes(&Batches::new(&spec, 10)), [4, 4]);
+        spec.drop_last = false;
+        spec.batches = Cut::Even;
+        // numpy.array_split(range(10), 3).
+        assert_eq!(sizes(&Batches::new(&spec, 10)), [4, 3, 3]);
+        assert_eq!(sizes(&Batches::new(&spec, 8)), [4, 4]);
+        assert_eq!(sizes(&Batches::new(&spec, 3)), [3]);
+        assert!(Batches::new(&spec, 0).epoch(0).is_empty());
+        spec.order = Order::Sequential;
+        assert_eq!(Batches::new(&spec, 3).epoch(1), [vec![0, 1, 2]]);
+        spec.micro_batch = Some(2);
+        let batches = Batches::new(&spec, 10);
+        assert_eq!(batches.micro_batches(5), [2, 2, 1]);
+        assert_eq!(batches.micro_batches(4), [2, 2]);
+        assert!(batches.micro_batches(2).is_empty());
+    }
+
+    #[test]
+    fn class_weights_are_divided_by_their_sum_in_a_mean() {
+        let batch = Batch {
+            indices: vec![0, 1, 2],
+            inputs: Tensor::zeros((3, 1), candle_core::DType::F32, &Device::Cpu).unwrap(),
+            targets: Tensor::new(&[0u32, 1, 1], &Device::Cpu).unwrap(),
+        };
+        let mut loss = LossSpec::new(LossKind::CrossEntropy);
+        assert_eq!(Weights::of(&loss, &batch).unwrap(), Weights::Mean);
+        loss.class_weights = vec![1.0, 3.0];
+        let mean = Weights::of(&loss, &batch).unwrap().values(3);
+        assert_eq!(mean, [1.0 / 7.0, 3.0 / 7.0, 3.0 / 7.0]);
+        loss.reduction = Reduction::Sum;
+        let sum = Weights::of(&loss, &batch).unwrap();
+        assert_eq!(sum, Weights::Each(vec![1.0, 3.0, 3.0]));
+        loss.class_weights = vec![1.0];
+        let error = Weights::of(&loss, &batch).unwrap_err().to_string();
+        assert!(error.contains("class 1 has no weight"), "{error}");
+    }
+}

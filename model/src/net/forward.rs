@@ -1,0 +1,258 @@
+//! The forward pass.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::{Net, Node, Op};
+use crate::objective::{Batch, Draws, Losses, Mode, Objective, Pass, TensorDef};
+use crate::ops;
+use crate::random::{Purpose, Stream, occurrences};
+use crate::real::Real;
+use crate::task::{LossKind, PenaltyIn};
+
+impl Objective for Net {
+    fn parameters(&self) -> &[TensorDef] {
+        &self.parameters
+    }
+
+    fn buffers(&self) -> &[TensorDef] {
+        &self.buffers
+    }
+
+    fn losses(&self, pass: &Pass<'_>) -> Result<Losses> {
+        self.check(pass)?;
+        let mut buffers = pass.buffers.to_vec();
+        let outputs = self.chain(&self.nodes, &pass.batch.inputs, pass, &mut buffers)?;
+        let mut per_example = self.per_example(&outputs, pass.batch)?;
+        let mut shared = None;
+        if pass.mode == Mode::Train && self.loss.penalty > 0.0 {
+            let penalty = self.penalty(pass.parameters)?;
+            match self.loss.penalty_in {
+                PenaltyIn::Examples => per_example = per_example.broadcast_add(&penalty)?,
+                PenaltyIn::Batch => shared = Some(penalty),
+            }
+        }
+        Ok(Losses {
+            per_example,
+            shared,
+            buffers,
+            outputs,
+        })
+    }
+}
+
+impl Net {
+    /// ½α‖θ‖² over all parameters.
+    fn penalty(&self, parameters: &[Tensor]) -> Result<Tensor> {
+        let mut sum: Option<Tensor> = None;
+        for parameter in parameters {
+            let square = parameter.sqr()?.sum_all()?;
+            sum = Some(match sum {
+                None => square,
+                Some(sum) => sum.add(&square)?,
+            });
+        }
+        match sum {
+            Some(sum) => sum.affine(0.5 * self.loss.penalty, 0.0),
+            None => candle_core::bail!("the model has no parameters to penalise"),
+        }
+    }
+
+    fn per_example(&self, outputs: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let targets = &batch.targets;
+        match self.loss.kind {
+            LossKind::CrossEntropy => ops::cross_entropy(outputs, targets),
+            LossKind::BinaryCrossEntropy => {
+                let targets = targets.to_dtype(outputs.dtype())?;
+                ops::binary_cross_entropy_with_logits(outputs, &shaped(&targets, outputs)?)
+            }
+            LossKind::MeanSquaredError => {
+                let targets = targets.to_dtype(outputs.dtype())?;
+                ops::mean_squared_error(outputs, &shaped(&targets, outputs)?)
+            }
+        }
+    }
+
+    fn chain(
+        &self,
+        nodes: &[Node],
+        input: &Tensor,
+        pass: &Pass<'_>,
+        buffers: &mut [Tensor],
+    ) -> Result<Tensor> {
+        let mut x = input.clone();
+        let mut rest = nodes;
+        while let Some((node, after)) = rest.split_first() {
+            rest = after;
+            x = match (&node.op, after.first().map(|next| &next.op)) {
+                // One pass over the values instead of two.
+                (
+                    Op::Relu,
+                    Some(&Op::MaxPool2d {
+                        kernel,
+                        stride,
+                        padding,
+                    }),
+                ) => {
+                    rest = &after[1..];
+                    ops::relu_max_pool2d(&x, kernel, stride, padding)?
+                }
+                (op, _) => self
+                    .apply(op, &x, pass, buffers)
+                    .map_err(|e| e.context(format!("layer {}", node.path)))?,
+            };
+        }
+        Ok(x)
+    }
+
+    fn apply(
+        &self,
+        op: &Op,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        buffers: &mut [Tensor],
+    ) -> Result<Tensor> {
+        let p = |i: usize| &pass.parameters[i];
+        match *op {
+            Op::Linear { weight, bias } => ops::linear(x, p(weight), bias.map(p)),
+            Op::Conv2d {
+                weight,
+                bias,
+                stride,
+                padding,
+            } => ops::conv2d(x, p(weight), bias.map(p), stride, padding),
+            Op::ConvTranspose2d {
+                weight,
+                bias,
+                stride,
+                padding,
+                output_padding,
+            } => ops::conv_transpose2d(x, p(weight), bias.map(p), stride, padding, output_padding),
+            Op::Relu => ops::relu(x),
+            Op::Tanh => ops::tanh(x),
+            Op::Sigmoid => ops::sigmoid(x),
+            Op::Gelu => ops::gelu(x),
+            Op::MaxPool2d {
+                kernel,
+                stride,
+                padding,
+            } => ops::max_pool2d(x, kernel, stride, padding),
+            Op::AvgPool2d { kernel, stride } => ops::avg_pool2d(x, kernel, stride),
+            Op::BatchNorm {
+                weight,
+                bias,
+                mean,
+                variance,
+                momentum,
+                eps,
+            } => {
+                let train = pass.mode == Mode::Train;
+                let (y, new_mean, new_variance) = ops::batch_norm(
+                    x,
+                    p(weight),
+                    p(bias),
+                    &buffers[mean],
+                    &buffers[variance],
+                    momentum,
+                    eps,
+                    train,
+                )?;
+                buffers[mean] = new_mean;
+                buffers[variance] = new_variance;
+                Ok(y)
+            }
+            Op::Dropout { p, stream } => {
+                if pass.mode == Mode::Evaluate || p == 0.0 {
+                    return Ok(x.clone());
+                }
+                x.mul(&mask_like(x, &pass.batch.indices, pass.draws, p, stream)?)
+            }
+            Op::Flatten => ops::flatten(x),
+            Op::Residual {
+                ref body,
+                ref projection,
+            } => {
+                let path = self.chain(body, x, pass, buffers)?;
+                path.add(&self.chain(projection, x, pass, buffers)?)
+            }
+        }
+    }
+
+    /// Counts and shapes, before any layer stumbles over them.
+    fn check(&self, pass: &Pass<'_>) -> Result<()> {
+        let lists = [
+            ("parameter", &self.parameters, pass.parameters),
+            ("buffer", &self.buffers, pass.buffers),
+        ];
+        for (what, defs, tensors) in lists {
+            if defs.len() != tensors.len() {
+                candle_core::bail!(
+                    "the model has {} {what}s, but {} were given",
+                    defs.len(),
+                    tensors.len()
+                );
+            }
+            for (def, tensor) in defs.iter().zip(tensors) {
+                if def.shape != tensor.dims() {
+                    candle_core::bail!(
+                        "{what} {}: expected shape {:?}, got {:?}",
+                        def.name,
+                        def.shape,
+                        tensor.dims()
+                    );
+                }
+            }
+        }
+        let rows = pass.batch.indices.len();
+        if pass.batch.inputs.dims().split_first() != Some((&rows, &self.input)) {
+            candle_core::bail!(
+                "the model takes inputs of shape {:?} for each of the batch's {rows} indices, got a tensor of shape {:?}; \
+                 model.input of the task and the data must fit",
+                self.input,
+                pass.batch.inputs.dims()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Targets in the outputs' shape where the number of values is the same: an image's target may come as a vector.
+fn shaped(targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
+    if targets.dims() != outputs.dims() && targets.elem_count() == outputs.elem_count() {
+        targets.reshape(outputs.dims())
+    } else {
+        Ok(targets.clone())
+    }
+}
+
+/// 0 with probability p, else 1/(1 − p), for each value of each row: a constant.
+fn mask_like(x: &Tensor, indices: &[u64], draws: Draws, p: f64, stream: u32) -> Result<Tensor> {
+    match x.dtype() {
+        candle_core::DType::F32 => mask::<f32>(x.dims(), x.device(), indices, draws, p, stream),
+        candle_core::DType::F64 => mask::<f64>(x.dims(), x.device(), indices, draws, p, stream),
+        other => candle_core::bail!("dropout works on f32 and f64, not on {other:?}"),
+    }
+}
+
+fn mask<T: Real>(
+    dims: &[usize],
+    device: &Device,
+    indices: &[u64],
+    draws: Draws,
+    p: f64,
+    layer: u32,
+) -> Result<Tensor> {
+    let row: usize = dims.iter().skip(1).product();
+    let keep = T::of(1.0 / (1.0 - p));
+    let mut values = Vec::with_capacity(row * indices.len());
+    for (&index, occurrence) in indices.iter().zip(occurrences(indices)) {
+        let mut stream = Stream::of_row(draws, index, occurrence, Purpose::Dropout(layer));
+        values.extend((0..row).map(|_| {
+            if stream.bernoulli(p) {
+                T::default()
+            } else {
+                keep
+            }
+        }));
+    }
+    Tensor::from_vec(values, dims, device)
+}

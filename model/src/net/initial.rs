@@ -1,0 +1,34 @@
+//! Values that a run starts with.
+
+use super::{Net, Start};
+use crate::random::{Purpose, Stream};
+use crate::real::Real;
+
+impl Net {
+    /// θ_0: flat, in the order of the parameters. Weights and biases of linear and convolution layers are uniform in
+    /// ±1/√fan_in, as PyTorch's are; scales start at 1 and shifts at 0. Tensor i is drawn from the run's stream
+    /// [`Purpose::Init`]`(i)` in float64 and then rounded, so that f32 and f64 runs start alike.
+    pub fn initial_parameters<T: Real>(&self, seed: u64) -> Vec<T> {
+        let mut flat = Vec::with_capacity(self.parameter_values());
+        for (i, (def, start)) in self.parameters.iter().zip(&self.starts).enumerate() {
+            let size = def.shape.iter().product();
+            match *start {
+                Start::Constant(x) => flat.extend(std::iter::repeat_n(T::of(x), size)),
+                Start::Uniform(bound) => {
+                    let mut stream = Stream::of_run(seed, Purpose::Init(i as u32));
+                    flat.extend((0..size).map(|_| T::of(stream.uniform_in(-bound, bound))));
+                }
+            }
+        }
+        flat
+    }
+
+    /// r_0: flat, in the order of the buffers: running means 0, running variances 1.
+    pub fn initial_buffers<T: Real>(&self) -> Vec<T> {
+        self.buffers
+            .iter()
+            .zip(&self.buffer_starts)
+            .flat_map(|(def, &x)| std::iter::repeat_n(T::of(x), def.shape.iter().product()))
+            .collect()
+    }
+}

@@ -1,0 +1,177 @@
+//! Changing a Task by `path=value`.
+
+use toml::{Table, Value};
+
+use super::{Task, TaskError, suggest};
+
+/// Keys that say which other keys a table has.
+const TAGS: [&str; 2] = ["kind", "source"];
+
+impl Task {
+    /// Sets one key, as `set("train.epochs", "1")`. See [`Task::set_all`].
+    ///
+    /// # Errors
+    /// As [`Task::set_all`].
+    pub fn set(&mut self, path: &str, value: &str) -> Result<(), TaskError> {
+        self.set_all(&[(path, value)])
+    }
+
+    /// Sets keys, as `--set train.epochs=1` does. Paths go through tables by name and through lists by number
+    /// (`model.layers.0.out`). A value is read as TOML, and as plain text where it isn't any, so that
+    /// `schedule.kind=cosine` needs no quotes. Where a table's `kind` or `source` changes, the keys that only the old
+    /// kind had are left behind.
+    ///
+    /// The Task is checked once all keys are set, and is as before if anything is wrong.
+    ///
+    /// # Errors
+    /// [`TaskError::Set`] for a path that doesn't exist (with the keys that are near) or a value of the wrong type;
+    /// whatever [`Task::validate`] finds.
+    pub fn set_all(&mut self, assignments: &[(&str, &str)]) -> Result<(), TaskError> {
+        let mut tree = Table::try_from(&*self).map_err(|e| TaskError::Text(e.to_string()))?;
+        let mut problems = Vec::new();
+        let mut result = Ok(self.clone());
+        for (path, text) in assignments {
+            let keys: Vec<&str> = path.split('.').collect();
+            place(&mut tree, &keys, read(text)).map_err(|problem| TaskError::Set {
+                path: (*path).to_string(),
+                problem,
+            })?;
+            result = parse(&mut tree, &keys, assignments);
+            // A change of kind may need keys that are set later: only the last word counts.
+            if let Err(problem) = &result {
+                problems.push((path, text, keys, problem.clone()));
+            }
+        }
+        let task = match result {
+            Ok(task) => task,
+            Err(last) => {
+                // Blame the assignment that made the unknown key, else the first after which nothing fitted.
+                let unknown = suggest::unknown(&last).map(|(name, _)| name);
+                let blamed = problems
+                    .iter()
+                    .find(|(_, _, keys, _)| keys.last().copied() == unknown.as_deref())
+                    .or(problems.first());
+                return Err(match blamed {
+                    Some((path, text, keys, problem)) => TaskError::Set {
+                        path: (**path).to_string(),
+                        problem: explain(problem, keys, text),
+                    },
+                    None => TaskError::Text(last),
+                });
+            }
+        };
+        task.validate()?;
+        *self = task;
+        Ok(())
+    }
+}
+
+/// A value as TOML, or the text itself.
+fn read(text: &str) -> Value {
+    toml::from_str::<Table>(&format!("x = {text}"))
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("x"))
+        .unwrap_or_else(|| Value::String(text.to_string()))
+}
+
+fn place(tree: &mut Table, keys: &[&str], value: Value) -> Result<(), String> {
+    let Some((last, parents)) = keys.split_last() else {
+        return Err("the path is empty".into());
+    };
+    if keys.iter().any(|key| key.is_empty()) {
+        return Err("expected names with dots between them, as in train.epochs".into());
+    }
+    match parent(tree, parents)? {
+        Parent::Table(table) => {
+            table.insert((*last).to_string(), value);
+        }
+        Parent::List(list) => *entry(list, last)? = value,
+    }
+    Ok(())
+}
+
+enum Parent<'a> {
+    Table(&'a mut Table),
+    List(&'a mut Vec<Value>),
+}
+
+fn parent<'a>(tree: &'a mut Table, keys: &[&str]) -> Result<Parent<'a>, String> {
+    let mut at = Parent::Table(tree);
+    for key in keys {
+        let next = match at {
+            Parent::Table(table) => {
+                let known: Vec<String> = table.keys().cloned().collect();
+                match table.get_mut(*key) {
+                    Some(next) => next,
+                    None => {
+                        let near = suggest::near(key, &known);
+                        return Err(format!(
+                            "there is no table {key:?}{near}; here are {}",
+                            known.join(", ")
+                        ));
+                    }
+                }
+            }
+            Parent::List(list) => entry(list, key)?,
+        };
+        at = match next {
+            Value::Table(table) => Parent::Table(table),
+            Value::Array(list) => Parent::List(list),
+            other => return Err(format!("{key} is {other}, which has no keys")),
+        };
+    }
+    Ok(at)
+}
+
+fn entry<'a>(list: &'a mut [Value], key: &str) -> Result<&'a mut Value, String> {
+    let len = list.len();
+    key.parse::<usize>()
+        .ok()
+        .and_then(|i| list.get_mut(i))
+        .ok_or_else(|| format!("expected a number below {len} in a list, got {key:?}"))
+}
+
+/// Reads the tree; where a tag was just changed, drops what the new kind doesn't know.
+fn parse(tree: &mut Table, keys: &[&str], assignments: &[(&str, &str)]) -> Result<Task, String> {
+    let (tag, parents) = match keys.split_last() {
+        Some((last, parents)) if TAGS.contains(last) => (true, parents),
+        _ => (false, keys),
+    };
+    loop {
+        let problem = match Task::deserialize_value(tree.clone()) {
+            Ok(task) => return Ok(task),
+            Err(problem) => problem,
+        };
+        let stale = suggest::unknown(&problem)
+            .map(|(name, _)| name)
+            .filter(|name| {
+                let path = parents.iter().copied().chain([name.as_str()]);
+                let path = path.collect::<Vec<_>>().join(".");
+                tag && assignments.iter().all(|(set, _)| *set != path)
+            });
+        let dropped = match (stale, parent(tree, parents)) {
+            (Some(name), Ok(Parent::Table(table))) => table.remove(&name).is_some(),
+            _ => false,
+        };
+        if !dropped {
+            return Err(problem);
+        }
+    }
+}
+
+fn explain(problem: &str, keys: &[&str], text: &str) -> String {
+    let problem = problem.trim_end();
+    let Some((name, known)) = suggest::unknown(problem) else {
+        return format!("{text:?} doesn't go there: {problem}");
+    };
+    let near = suggest::near(&name, &known);
+    let known = known.join(", ");
+    if keys.last() == Some(&name.as_str()) {
+        format!("there is no such key{near}; here are {known}")
+    } else if name == text {
+        format!("there is no {name:?}{near}; here are {known}")
+    } else {
+        format!("{name:?} doesn't go with it{near}; here are {known}")
+    }
+}

@@ -1,0 +1,72 @@
+//! "Did you mean …?"
+
+/// ` (did you mean "x"?)` where one of `known` is much like `name`, else nothing.
+pub(crate) fn near<S: AsRef<str>>(name: &str, known: &[S]) -> String {
+    nearest(name, known).map_or_else(String::new, |best| format!(" (did you mean {best:?}?)"))
+}
+
+/// The one of `known` that is most like `name`, if any is much like it.
+pub(crate) fn nearest<'a, S: AsRef<str>>(name: &str, known: &'a [S]) -> Option<&'a str> {
+    let likeness = |k: &str| {
+        let (a, b) = (name.to_lowercase(), k.to_lowercase());
+        // A key that begins like the other is as near as one with a letter wrong.
+        if a.len() >= 3 && (a.starts_with(&b) || b.starts_with(&a)) {
+            1.0
+        } else {
+            strsim::normalized_damerau_levenshtein(&a, &b)
+        }
+    };
+    known
+        .iter()
+        .map(|k| (likeness(k.as_ref()), k.as_ref()))
+        .filter(|(score, _)| *score >= 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}
+
+/// What serde says of a key or variant that it doesn't know: the name, and those that it would have taken.
+pub(crate) fn unknown(message: &str) -> Option<(String, Vec<String>)> {
+    let line = message
+        .lines()
+        .find(|l| l.contains("unknown field `") || l.contains("unknown variant `"))?;
+    let mut quoted = line.split('`').skip(1).step_by(2).map(str::to_string);
+    let name = quoted.next()?;
+    Some((name, quoted.collect()))
+}
+
+/// The message, with a suggestion where it speaks of an unknown key or variant.
+pub(crate) fn explain(message: &str) -> String {
+    let message = message.trim_end();
+    match unknown(message) {
+        Some((name, known)) => match nearest(&name, &known) {
+            Some(best) => format!("{message}\ndid you mean `{best}`?"),
+            None => message.to_string(),
+        },
+        None => message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_of_the_finger_find_their_key() {
+        let known = ["epochs", "batch", "seed"];
+        assert_eq!(nearest("epocs", &known), Some("epochs"));
+        assert_eq!(nearest("batch_size", &known), Some("batch"));
+        assert_eq!(nearest("Seed", &known), Some("seed"));
+        assert_eq!(nearest("momentum", &known), None);
+    }
+
+    #[test]
+    fn serdes_message_is_understood() {
+        let message = "unknown field `epocs`, expected one of `epochs`, `batch`";
+        assert_eq!(
+            unknown(message),
+            Some(("epocs".into(), vec!["epochs".into(), "batch".into()]))
+        );
+        assert!(explain(message).ends_with("did you mean `epochs`?"));
+        assert_eq!(explain("missing field `batch`"), "missing field `batch`");
+    }
+}
