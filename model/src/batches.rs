@@ -109,26 +109,36 @@ impl Weights {
     /// # Errors
     /// Where class weights meet targets that are no classes, or a class that has none.
     pub fn of(loss: &LossSpec, batch: &Batch) -> candle_core::Result<Self> {
+        Self::of_parts(loss, std::slice::from_ref(batch))
+    }
+
+    /// The same for a batch that comes in micro-batches: a mean is over all of them together.
+    ///
+    /// # Errors
+    /// As [`Weights::of`].
+    pub fn of_parts(loss: &LossSpec, parts: &[Batch]) -> candle_core::Result<Self> {
         if loss.class_weights.is_empty() {
             return Ok(match loss.reduction {
                 Reduction::Mean => Self::Mean,
                 Reduction::Sum => Self::Sum,
             });
         }
-        if batch.targets.dtype() != candle_core::DType::U32 {
-            candle_core::bail!(
-                "class weights need targets that are classes (u32), got {:?}",
-                batch.targets.dtype()
-            );
-        }
-        let mut each = Vec::with_capacity(batch.indices.len());
-        for class in batch.targets.flatten_all()?.to_vec1::<u32>()? {
-            match loss.class_weights.get(class as usize) {
-                Some(&w) => each.push(w),
-                None => candle_core::bail!(
-                    "class {class} has no weight: loss.class_weights has {} entries",
-                    loss.class_weights.len()
-                ),
+        let mut each = Vec::new();
+        for batch in parts {
+            if batch.targets.dtype() != candle_core::DType::U32 {
+                candle_core::bail!(
+                    "class weights need targets that are classes (u32), got {:?}",
+                    batch.targets.dtype()
+                );
+            }
+            for class in batch.targets.flatten_all()?.to_vec1::<u32>()? {
+                match loss.class_weights.get(class as usize) {
+                    Some(&w) => each.push(w),
+                    None => candle_core::bail!(
+                        "class {class} has no weight: loss.class_weights has {} entries",
+                        loss.class_weights.len()
+                    ),
+                }
             }
         }
         if loss.reduction == Reduction::Mean {

@@ -8,4 +8,5 @@ pub mod random;
 pub mod real;
 pub mod schedule;
 pub mod task;
+pub mod train;
 pub mod update;

@@ -93,4 +93,10 @@ pub trait Objective: Send + Sync {
     fn buffers(&self) -> &[TensorDef];
     /// Runs the model.
     fn losses(&self, pass: &Pass<'_>) -> Result<Losses>;
+    /// [`Losses::shared`] of a training pass alone, for a batch that removal has left without a row. None unless the
+    /// model says otherwise.
+    fn shared_penalty(&self, parameters: &[Tensor]) -> Result<Option<Tensor>> {
+        let _ = parameters;
+        Ok(None)
+    }
 }

@@ -24,11 +24,10 @@ impl Objective for Net {
         let outputs = self.chain(&self.nodes, &pass.batch.inputs, pass, &mut buffers)?;
         let mut per_example = self.per_example(&outputs, pass.batch)?;
         let mut shared = None;
-        if pass.mode == Mode::Train && self.loss.penalty > 0.0 {
-            let penalty = self.penalty(pass.parameters)?;
-            match self.loss.penalty_in {
-                PenaltyIn::Examples => per_example = per_example.broadcast_add(&penalty)?,
-                PenaltyIn::Batch => shared = Some(penalty),
+        if pass.mode == Mode::Train {
+            shared = self.shared_penalty(pass.parameters)?;
+            if self.loss.penalty > 0.0 && self.loss.penalty_in == PenaltyIn::Examples {
+                per_example = per_example.broadcast_add(&self.penalty(pass.parameters)?)?;
             }
         }
         Ok(Losses {
@@ -37,6 +36,11 @@ impl Objective for Net {
             buffers,
             outputs,
         })
+    }
+
+    fn shared_penalty(&self, parameters: &[Tensor]) -> Result<Option<Tensor>> {
+        let here = self.loss.penalty > 0.0 && self.loss.penalty_in == PenaltyIn::Batch;
+        here.then(|| self.penalty(parameters)).transpose()
     }
 }
 

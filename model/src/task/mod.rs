@@ -33,9 +33,11 @@ pub use layers::{Layer, ModelSpec, Size};
 pub use loss::{LossKind, LossSpec, PenaltyIn, Reduction};
 pub use training::{Cut, Order, Precision, TrainSpec};
 
-use crate::data::{AugmentSpec, DataSpec};
+use crate::data::{self, AugmentSpec, DataError, DataSet, DataSpec};
 use crate::net::Net;
+use crate::objective::Split;
 use crate::schedule::Schedule;
+use crate::train::TrainError;
 use crate::update::UpdateRule;
 
 /// Everything that decides the numbers of a run.
@@ -96,6 +98,47 @@ impl Task {
     /// [`TaskError::Text`] where a value has no TOML form.
     pub fn to_toml(&self) -> Result<String, TaskError> {
         toml::to_string(self).map_err(|e| TaskError::Text(e.to_string()))
+    }
+
+    /// Reads (or draws) the examples. `dir` is the data folder; digits need none.
+    ///
+    /// # Errors
+    /// [`DataError`] where a file is missing or broken, or has fewer examples than the task wants.
+    pub fn load_data(&self, dir: Option<&Path>) -> Result<Box<dyn DataSet>, DataError> {
+        data::load(&self.data, Some(&self.augment), dir, self.train.seed)
+    }
+
+    /// Looks whether examples fit the model.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] where their shape isn't `model.input`, there are more classes than outputs, or there is
+    /// nothing to train on.
+    pub fn check_data(&self, data: &dyn DataSet) -> Result<(), TrainError> {
+        if data.shape() != self.model.input {
+            return Err(TrainError::Data(format!(
+                "the examples have shape {:?}, but the task's model.input is {:?}: set it to the examples' shape",
+                data.shape(),
+                self.model.input
+            )));
+        }
+        if data.len(Split::Train) == 0 {
+            return Err(TrainError::Data("there are no training examples".into()));
+        }
+        let outputs = match Net::new(self) {
+            Ok(net) => match (self.loss.kind, net.output_shape()) {
+                (LossKind::CrossEntropy, [k]) => Some(*k),
+                (LossKind::BinaryCrossEntropy, [1]) => Some(2),
+                _ => None,
+            },
+            Err(_) => None,
+        };
+        match (outputs, data.class_count()) {
+            (Some(outputs), Some(classes)) if classes > outputs => Err(TrainError::Data(format!(
+                "the examples have {classes} classes, but the model tells {outputs} apart: widen its last layer or \
+                 choose with data.classes"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn deserialize_value(table: toml::Table) -> Result<Self, String> {

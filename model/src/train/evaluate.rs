@@ -1,0 +1,155 @@
+//! Losses and errors on a split.
+
+use candle_core::{D, DType, Device, Tensor};
+
+use super::gradient::append_f64;
+use super::{TrainError, tensors};
+use crate::data::DataSet;
+use crate::objective::{Batch, Draws, Mode, Objective, Pass, Split};
+use crate::real::Real;
+
+/// Rows that are run at once: bounds memory, and changes no value, since evaluation treats rows one by one.
+const ROWS: usize = 500;
+
+/// How a model does on a split, in evaluation mode: without penalty, dropout and augmentation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss; 0 where there are no examples.
+    pub loss: f64,
+    /// Examples whose class isn't the one predicted; None where targets are no classes.
+    pub errors: Option<u64>,
+    /// Examples looked at.
+    pub examples: u64,
+}
+
+impl Evaluation {
+    /// Share of examples that are classified wrongly.
+    pub fn error_rate(&self) -> Option<f64> {
+        self.errors
+            .filter(|_| self.examples > 0)
+            .map(|errors| errors as f64 / self.examples as f64)
+    }
+}
+
+/// Evaluates a model on a whole split. `parameters` (p) and `buffers` are flat, in the objective's order.
+///
+/// # Errors
+/// [`TrainError`] where lengths don't fit, a batch can't be had or the model fails.
+pub fn evaluate<T: Real>(
+    objective: &dyn Objective,
+    parameters: &[T],
+    buffers: &[T],
+    data: &dyn DataSet,
+    split: Split,
+    device: &Device,
+) -> Result<Evaluation, TrainError> {
+    let indices: Vec<u64> = (0..data.len(split)).collect();
+    let mut errors = Some(0);
+    let mut sum = 0.0;
+    let run = Run {
+        objective,
+        data,
+        split,
+        device,
+    };
+    run.each(parameters, buffers, &indices, |losses, outputs, batch| {
+        sum += losses.iter().sum::<f64>();
+        errors = match (errors, wrong(outputs, batch)?) {
+            (Some(all), Some(more)) => Some(all + more),
+            _ => None,
+        };
+        Ok(())
+    })?;
+    let examples = indices.len() as u64;
+    Ok(Evaluation {
+        loss: sum / examples.max(1) as f64,
+        errors: errors.filter(|_| examples > 0),
+        examples,
+    })
+}
+
+/// Losses of these examples in evaluation mode, in their order.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn losses<T: Real>(
+    objective: &dyn Objective,
+    parameters: &[T],
+    buffers: &[T],
+    data: &dyn DataSet,
+    split: Split,
+    indices: &[u64],
+    device: &Device,
+) -> Result<Vec<f64>, TrainError> {
+    let mut all = Vec::with_capacity(indices.len());
+    let run = Run {
+        objective,
+        data,
+        split,
+        device,
+    };
+    run.each(parameters, buffers, indices, |losses, _, _| {
+        all.extend_from_slice(losses);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+struct Run<'a> {
+    objective: &'a dyn Objective,
+    data: &'a dyn DataSet,
+    split: Split,
+    device: &'a Device,
+}
+
+impl Run<'_> {
+    fn each<T: Real>(
+        &self,
+        parameters: &[T],
+        buffers: &[T],
+        indices: &[u64],
+        mut see: impl FnMut(&[f64], &Tensor, &Batch) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        let objective = self.objective;
+        let parameters = tensors(
+            "parameters",
+            parameters,
+            objective.parameters(),
+            self.device,
+        )?;
+        let buffers = tensors("buffers", buffers, objective.buffers(), self.device)?;
+        for indices in indices.chunks(ROWS) {
+            let batch = self
+                .data
+                .batch(self.split, indices, None, T::DTYPE, self.device)?;
+            let result = objective.losses(&Pass {
+                parameters: &parameters,
+                buffers: &buffers,
+                batch: &batch,
+                mode: Mode::Evaluate,
+                draws: Draws { seed: 0, step: 0 },
+            })?;
+            let mut losses = Vec::with_capacity(indices.len());
+            append_f64::<T>(&result.per_example, &mut losses)?;
+            see(&losses, &result.outputs, &batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows whose largest output is another class's; with one output, whose sign says another class.
+fn wrong(outputs: &Tensor, batch: &Batch) -> Result<Option<u64>, TrainError> {
+    if batch.targets.dtype() != DType::U32 {
+        return Ok(None);
+    }
+    let predicted = match outputs.dims() {
+        [_, 1] => outputs.squeeze(1)?.gt(0f64)?.to_dtype(DType::U32)?,
+        [_] => outputs.gt(0f64)?.to_dtype(DType::U32)?,
+        [_, _] => outputs.argmax(D::Minus1)?,
+        _ => return Ok(None),
+    };
+    let predicted = predicted.to_vec1::<u32>()?;
+    let truth = batch.targets.flatten_all()?.to_vec1::<u32>()?;
+    let wrong = predicted.iter().zip(&truth).filter(|(p, t)| p != t);
+    Ok(Some(wrong.count() as u64))
+}

@@ -1,0 +1,167 @@
+//! The gradient of a batch loss.
+
+use candle_core::{Tensor, Var};
+
+use super::{TrainError, append, check_length, tensors};
+use crate::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
+use crate::real::Real;
+
+/// A batch loss and its gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradient<T> {
+    /// `Σ_j w_j ℓ_j` and the penalty outside the examples' losses, summed in float64.
+    pub loss: f64,
+    /// ℓ_j, one a row.
+    pub per_example: Vec<f64>,
+    /// G, (p): 0 where a tensor has no gradient.
+    pub gradient: Vec<T>,
+    /// One flag a parameter tensor: has the loss a gradient in it?
+    pub trained: Vec<bool>,
+    /// Buffers after the pass.
+    pub buffers: Vec<T>,
+}
+
+/// The batch loss `Σ_j w_j ℓ_j` (and the penalty outside the examples' losses) at `parameters`, with its gradient.
+///
+/// `parameters` (p) and `buffers` are flat, in the objective's order; `weights` has one number a row. Everything runs on
+/// the device of the batch. A batch without rows, as removal may leave one, has the gradient of the penalty alone, and
+/// leaves the buffers as they are.
+///
+/// # Errors
+/// [`TrainError::Length`] where lengths don't fit, [`TrainError::Tensor`] where the model fails.
+pub fn gradient<T: Real>(
+    objective: &dyn Objective,
+    parameters: &[T],
+    buffers: &[T],
+    batch: &Batch,
+    mode: Mode,
+    draws: Draws,
+    weights: &[f64],
+) -> Result<Gradient<T>, TrainError> {
+    part(
+        objective, parameters, buffers, batch, mode, draws, weights, true,
+    )
+}
+
+/// As [`gradient`]; `shared` says whether the penalty outside the examples' losses counts: once a step.
+#[allow(clippy::too_many_arguments)] // A gradient is a function of all of these.
+pub(super) fn part<T: Real>(
+    objective: &dyn Objective,
+    parameters: &[T],
+    buffers: &[T],
+    batch: &Batch,
+    mode: Mode,
+    draws: Draws,
+    weights: &[f64],
+    shared: bool,
+) -> Result<Gradient<T>, TrainError> {
+    check_length("weights of the batch", batch.indices.len(), weights.len())?;
+    let device = batch.inputs.device();
+    let variables = tensors("parameters", parameters, objective.parameters(), device)?
+        .iter()
+        .map(Var::from_tensor)
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let inputs: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
+    if batch.indices.is_empty() {
+        return empty(objective, parameters, buffers, &inputs, mode, shared);
+    }
+    let before = tensors("buffers", buffers, objective.buffers(), device)?;
+    let losses = objective.losses(&Pass {
+        parameters: &inputs,
+        buffers: &before,
+        batch,
+        mode,
+        draws,
+    })?;
+    let mut per_example = Vec::with_capacity(weights.len());
+    append_f64::<T>(&losses.per_example, &mut per_example)?;
+    check_length("losses of the batch", weights.len(), per_example.len())?;
+    let mut loss = weighted(&per_example, weights);
+    let narrow = weights.iter().map(|&w| T::of(w)).collect::<Vec<_>>();
+    let narrow = Tensor::from_vec(narrow, weights.len(), device)?;
+    let mut total = losses.per_example.mul(&narrow)?.sum_all()?;
+    if let Some(penalty) = losses.shared.as_ref().filter(|_| shared) {
+        let mut value = Vec::with_capacity(1);
+        append_f64::<T>(penalty, &mut value)?;
+        loss += value.iter().sum::<f64>();
+        total = total.add(penalty)?;
+    }
+    let (gradient, trained) = backward(&total, &inputs, objective, parameters.len())?;
+    Ok(Gradient {
+        loss,
+        per_example,
+        gradient,
+        trained,
+        buffers: after(objective, &losses, buffers)?,
+    })
+}
+
+fn weighted(losses: &[f64], weights: &[f64]) -> f64 {
+    losses.iter().zip(weights).map(|(l, w)| l * w).sum()
+}
+
+fn backward<T: Real>(
+    total: &Tensor,
+    inputs: &[Tensor],
+    objective: &dyn Objective,
+    p: usize,
+) -> Result<(Vec<T>, Vec<bool>), TrainError> {
+    let store = total.backward()?;
+    let found: Vec<Option<&Tensor>> = inputs.iter().map(|x| store.get(x)).collect();
+    let mut gradient = Vec::with_capacity(p);
+    append(&found, objective.parameters(), &mut gradient)?;
+    Ok((gradient, found.iter().map(Option::is_some).collect()))
+}
+
+fn after<T: Real>(
+    objective: &dyn Objective,
+    losses: &Losses,
+    before: &[T],
+) -> Result<Vec<T>, TrainError> {
+    let found: Vec<Option<&Tensor>> = losses.buffers.iter().map(Some).collect();
+    let mut buffers = Vec::with_capacity(before.len());
+    append(&found, objective.buffers(), &mut buffers)?;
+    Ok(buffers)
+}
+
+/// A batch without rows.
+fn empty<T: Real>(
+    objective: &dyn Objective,
+    parameters: &[T],
+    buffers: &[T],
+    inputs: &[Tensor],
+    mode: Mode,
+    shared: bool,
+) -> Result<Gradient<T>, TrainError> {
+    let mut result = Gradient {
+        loss: 0.0,
+        per_example: Vec::new(),
+        gradient: vec![T::default(); parameters.len()],
+        // The optimizer acts on what it would act on with rows: decay and momentum go on.
+        trained: vec![true; inputs.len()],
+        buffers: buffers.to_vec(),
+    };
+    let penalty = match mode {
+        Mode::Train if shared => objective.shared_penalty(inputs)?,
+        _ => None,
+    };
+    if let Some(penalty) = penalty {
+        let mut value = Vec::with_capacity(1);
+        append_f64::<T>(&penalty, &mut value)?;
+        result.loss = value.iter().sum();
+        (result.gradient, _) = backward(&penalty, inputs, objective, parameters.len())?;
+    }
+    Ok(result)
+}
+
+/// Appends a tensor's values as float64.
+pub(super) fn append_f64<T: Real>(tensor: &Tensor, to: &mut Vec<f64>) -> Result<(), TrainError> {
+    let def = crate::objective::TensorDef {
+        name: String::new(),
+        shape: tensor.dims().to_vec(),
+    };
+    let mut values: Vec<T> = Vec::with_capacity(tensor.elem_count());
+    append(&[Some(tensor)], &[def], &mut values)?;
+    to.extend(values.into_iter().map(Real::wide));
+    Ok(())
+}

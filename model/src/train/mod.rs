@@ -1,0 +1,79 @@
+//! Training: gradients on flat vectors, one step, and the loop over a Task's steps.
+//!
+//! A run's state is three flat vectors of its float type on the host: parameters, buffers and the optimizer's state
+//! ([`ModelState`]). [`Stepper`] is what training, the check of a trace and counterfactual retraining have in common:
+//! the same state, batch and settings give the same bits. On a GPU the forward and backward pass run there; parameters
+//! go over once a step and the gradient comes back in one piece.
+//!
+//! ```
+//! use candle_core::Device;
+//! use hindcast_model::{net::Net, objective::Split, task::Task, train::{self, TrainError, Trainer}};
+//!
+//! let mut task = Task::builtin("digits")?;
+//! task.set_all(&[("data.train", "64"), ("data.validation", "32"), ("train.epochs", "1")])?;
+//! let data = task.load_data(None)?;
+//! let net = Net::new(&task)?;
+//! let mut trainer = Trainer::<f32>::new(&task, &net, data.as_ref(), &Device::Cpu)?;
+//! while trainer.step(|step| {
+//!     println!("step {}: loss {:.3} on {:?}", step.step, step.loss, step.indices);
+//!     Ok::<(), TrainError>(())
+//! })? {}
+//! let state = trainer.into_state();
+//! let after = train::evaluate(&net, &state.parameters, &state.buffers, data.as_ref(), Split::Validation, &Device::Cpu)?;
+//! println!("validation loss {:.3}", after.loss);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod evaluate;
+mod flat;
+mod gradient;
+mod step;
+mod trainer;
+
+pub use evaluate::{Evaluation, evaluate, losses};
+pub use flat::{append, tensors};
+pub use gradient::{Gradient, gradient};
+pub use step::{ModelState, Part, Stepper};
+pub use trainer::{StepRecord, Trainer};
+
+use crate::data::DataError;
+use crate::update::UpdateError;
+
+/// Why a step can't be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A vector has another length than the model's tensors.
+    #[error("{what}: expected {expected} values, got {got}")]
+    Length {
+        /// Which vector.
+        what: String,
+        /// Values expected.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// The data set doesn't go with the task.
+    #[error("{0}")]
+    Data(String),
+    /// A batch can't be had.
+    #[error(transparent)]
+    Batch(#[from] DataError),
+    /// The model or the device fails.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// The update can't be computed.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+}
+
+pub(crate) fn check_length(what: &str, expected: usize, got: usize) -> Result<(), TrainError> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(TrainError::Length {
+        what: what.to_string(),
+        expected,
+        got,
+    })
+}

@@ -1,0 +1,235 @@
+//! The loop over a Task's steps.
+
+use candle_core::Device;
+
+use super::{ModelState, Part, Stepper, TrainError, check_length};
+use crate::batches::{Batches, Weights};
+use crate::data::DataSet;
+use crate::net::Net;
+use crate::objective::{Draws, Objective, Split, values};
+use crate::real::Real;
+use crate::task::Task;
+use crate::update::Settings;
+
+/// One step, between its gradient and its update: all that a trace records of it.
+#[derive(Debug)]
+pub struct StepRecord<'a, T> {
+    /// t.
+    pub step: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The batch, in order.
+    pub indices: &'a [u64],
+    /// Its weights in the batch loss.
+    pub weights: &'a Weights,
+    /// Lengths of the micro-batches; empty where the batch was run at once.
+    pub micro_batches: &'a [usize],
+    /// Learning rate, decay, clipping, the optimizer's own counter, and which tensors have a gradient.
+    pub settings: &'a Settings,
+    /// The batch loss.
+    pub loss: f64,
+    /// ℓ_j of each row.
+    pub per_example: &'a [f64],
+    /// θ_t, the optimizer's state before the step, and the buffers r_t before the forward pass.
+    pub before: &'a ModelState<T>,
+    /// r_{t+1}: the buffers after the forward pass.
+    pub buffers: &'a [T],
+    /// G_t, before clipping and decay.
+    pub gradient: &'a [T],
+}
+
+/// Trains a Task step by step.
+pub struct Trainer<'a, T> {
+    task: &'a Task,
+    stepper: Stepper<'a>,
+    data: &'a dyn DataSet,
+    device: Device,
+    batches: Batches,
+    /// The epoch that is under way.
+    order: Option<(u64, Vec<Vec<u64>>)>,
+    state: ModelState<T>,
+    step: u64,
+}
+
+impl<'a, T: Real> Trainer<'a, T> {
+    /// At step 0 of a Task, with its model's starting values.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] where the data doesn't go with the task.
+    pub fn new(
+        task: &'a Task,
+        net: &'a Net,
+        data: &'a dyn DataSet,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let parameters = net.initial_parameters(task.train.seed);
+        let optimizer = vec![T::default(); task.optimizer.state_values(parameters.len())];
+        let state = ModelState {
+            parameters,
+            buffers: net.initial_buffers(),
+            optimizer,
+        };
+        Self::resume(task, net, data, device, 0, state)
+    }
+
+    /// At step `step` of a Task, with any model and the state that is to go on from.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] where the data doesn't go with the task, [`TrainError::Length`] where the state doesn't go
+    /// with the model.
+    pub fn resume(
+        task: &'a Task,
+        objective: &'a dyn Objective,
+        data: &'a dyn DataSet,
+        device: &Device,
+        step: u64,
+        state: ModelState<T>,
+    ) -> Result<Self, TrainError> {
+        task.check_data(data)?;
+        let stepper = Stepper::new(objective, &task.optimizer);
+        let p = stepper.blocks().values();
+        check_length("parameters", p, state.parameters.len())?;
+        let r = values(objective.buffers());
+        check_length("buffers", r, state.buffers.len())?;
+        let o = task.optimizer.state_values(p);
+        check_length("the optimizer's state", o, state.optimizer.len())?;
+        Ok(Self {
+            task,
+            stepper,
+            data,
+            device: device.clone(),
+            batches: Batches::new(&task.train, data.len(Split::Train)),
+            order: None,
+            state,
+            step,
+        })
+    }
+
+    /// The next step's number: how many were taken since the run began.
+    pub fn next_step(&self) -> u64 {
+        self.step
+    }
+
+    /// The batches of the run.
+    pub fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// θ_t, buffers and the optimizer's state before the next step.
+    pub fn state(&self) -> &ModelState<T> {
+        &self.state
+    }
+
+    /// As [`Trainer::state`], for keeps.
+    pub fn into_state(self) -> ModelState<T> {
+        self.state
+    }
+
+    /// Takes one step, or gives false where the run is over. `observe` sees it after the gradient and before the update;
+    /// where it fails, the state stays as it is.
+    ///
+    /// # Errors
+    /// [`TrainError`], and whatever `observe` gives.
+    pub fn step<E: From<TrainError>>(
+        &mut self,
+        observe: impl FnOnce(&StepRecord<'_, T>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if self.step >= self.batches.steps() {
+            return Ok(false);
+        }
+        let at = self.batches.position(self.step);
+        let order = match self.order.take() {
+            Some((epoch, order)) if epoch == at.epoch => order,
+            _ => self.batches.epoch(at.epoch),
+        };
+        let in_epoch = (at.step % self.batches.steps_per_epoch().max(1)) as usize;
+        let result = match order.get(in_epoch) {
+            Some(indices) => self.step_on(indices, at, observe),
+            None => Ok(()),
+        };
+        self.order = Some((at.epoch, order));
+        result?;
+        self.step += 1;
+        Ok(true)
+    }
+
+    fn step_on<E: From<TrainError>>(
+        &mut self,
+        indices: &[u64],
+        at: crate::schedule::Position,
+        observe: impl FnOnce(&StepRecord<'_, T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let draws = Draws {
+            seed: self.task.train.seed,
+            step: at.step,
+        };
+        let micro_batches = self.batches.micro_batches(indices.len());
+        let (weights, parts) = self.parts(indices, &micro_batches, draws)?;
+        let gradient = self.stepper.gradient(&self.state, &parts, draws)?;
+        let mut settings = Settings::uniform(
+            &self.task.optimizer,
+            at.step,
+            self.task.schedule.rate(at),
+            self.stepper.blocks().tensors(),
+        );
+        settings.trained.clone_from(&gradient.trained);
+        observe(&StepRecord {
+            step: at.step,
+            epoch: at.epoch,
+            indices,
+            weights: &weights,
+            micro_batches: &micro_batches,
+            settings: &settings,
+            loss: gradient.loss,
+            per_example: &gradient.per_example,
+            before: &self.state,
+            buffers: &gradient.buffers,
+            gradient: &gradient.gradient,
+        })?;
+        self.stepper
+            .update(&settings, gradient, &mut self.state)
+            .map_err(E::from)
+    }
+
+    /// The batch in the parts it is run in, with its weights over the whole of it.
+    fn parts(
+        &self,
+        indices: &[u64],
+        micro_batches: &[usize],
+        draws: Draws,
+    ) -> Result<(Weights, Vec<Part>), TrainError> {
+        let split = |indices: &[u64]| {
+            self.data
+                .batch(Split::Train, indices, Some(draws), T::DTYPE, &self.device)
+        };
+        if micro_batches.is_empty() {
+            let batch = split(indices)?;
+            let weights = Weights::of(&self.task.loss, &batch)?;
+            let values = weights.values(indices.len());
+            return Ok((
+                weights,
+                vec![Part {
+                    batch,
+                    weights: values,
+                }],
+            ));
+        }
+        let mut batches = Vec::with_capacity(micro_batches.len());
+        let mut rest = indices;
+        for &len in micro_batches {
+            let (now, later) = rest.split_at(len.min(rest.len()));
+            batches.push(split(now)?);
+            rest = later;
+        }
+        let weights = Weights::of_parts(&self.task.loss, &batches)?;
+        let mut values = weights.values(indices.len()).into_iter();
+        let parts = batches
+            .into_iter()
+            .map(|batch| Part {
+                weights: values.by_ref().take(batch.indices.len()).collect(),
+                batch,
+            })
+            .collect();
+        Ok((weights, parts))
+    }
+}
