@@ -1,8 +1,19 @@
 //! What a step's tensors are called, how they are shaped, and where their bytes lie.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::FormatError;
+
+/// Most tensors a layout may name.
+pub const MAX_TENSORS: usize = 1 << 20;
+/// Longest tensor name, in bytes.
+pub const MAX_NAME: usize = 4096;
+/// Most dimensions of a tensor.
+pub const MAX_DIMENSIONS: usize = 16;
 
 /// Element type of a recorded tensor. Bytes are little-endian on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,4 +77,213 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
     /// Index of the parameter group (learning rate and decay); 0 where there is one group.
     pub group: u16,
+}
+
+impl TensorSpec {
+    /// Elements in the tensor; 1 for a scalar.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes that the tensor takes.
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.dtype.size()
+    }
+}
+
+/// The tensors of a run in their fixed order: parameters by name, buffers by name, optimizer state by name.
+///
+/// Cheap to clone. On disk and in the manifest it is the list of its [`TensorSpec`]s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<TensorSpec>", into = "Vec<TensorSpec>")]
+pub struct Layout {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Inner {
+    tensors: Vec<TensorSpec>,
+    /// Byte offset of each tensor inside its section; sections are parameters + buffers, and optimizer state.
+    offsets: Vec<usize>,
+    buffers: usize,
+    optimizer: usize,
+    parameter_bytes: usize,
+    buffer_bytes: usize,
+    optimizer_bytes: usize,
+    groups: usize,
+}
+
+impl Layout {
+    /// Sorts and checks the tensors.
+    ///
+    /// # Errors
+    /// A name that is empty, too long or given twice in one role, or sizes whose sum doesn't fit the address space.
+    pub fn new(mut tensors: Vec<TensorSpec>) -> Result<Layout, FormatError> {
+        if tensors.len() > MAX_TENSORS {
+            return Err(FormatError::Limit {
+                what: "number of tensors",
+                found: tensors.len() as u64,
+                limit: MAX_TENSORS as u64,
+            });
+        }
+        tensors.sort_by(|a, b| (a.role, &a.name).cmp(&(b.role, &b.name)));
+        let bad = |t: &TensorSpec, why: &str| FormatError::Layout {
+            tensor: t.name.clone(),
+            why: why.to_owned(),
+        };
+        for pair in tensors.windows(2) {
+            if let [a, b] = pair
+                && a.role == b.role
+                && a.name == b.name
+            {
+                return Err(bad(b, "the name is given twice in one role"));
+            }
+        }
+        let mut sizes = [0usize; 3];
+        let mut offsets = Vec::with_capacity(tensors.len());
+        for t in &tensors {
+            if t.name.is_empty() || t.name.len() > MAX_NAME {
+                return Err(bad(t, "a name has 1 to 4096 bytes"));
+            }
+            if t.shape.len() > MAX_DIMENSIONS {
+                return Err(bad(t, "a tensor has at most 16 dimensions"));
+            }
+            // A zero makes the product harmless whatever the other dimensions are, so multiply the others alone.
+            let elements = t
+                .shape
+                .iter()
+                .filter(|&&d| d != 0)
+                .try_fold(1usize, |n, &d| n.checked_mul(d));
+            let bytes = elements
+                .and_then(|n| n.checked_mul(t.dtype.size()))
+                .ok_or_else(|| bad(t, "its size overflows"))?;
+            let bytes = if t.shape.contains(&0) { 0 } else { bytes };
+            let section = if t.role == Role::OptimizerState {
+                sizes[2]
+            } else {
+                sizes[0] + sizes[1]
+            };
+            offsets.push(section);
+            let size = match t.role {
+                Role::Parameter => &mut sizes[0],
+                Role::Buffer => &mut sizes[1],
+                Role::OptimizerState => &mut sizes[2],
+            };
+            *size = size
+                .checked_add(bytes)
+                .filter(|&n| n <= isize::MAX as usize / 4)
+                .ok_or_else(|| bad(t, "the sizes' sum overflows"))?;
+        }
+        let count = |role| tensors.iter().filter(|t| t.role == role).count();
+        let buffers = count(Role::Parameter);
+        let optimizer = buffers + count(Role::Buffer);
+        let groups = tensors
+            .iter()
+            .filter(|t| t.role == Role::Parameter)
+            .map(|t| usize::from(t.group) + 1)
+            .max();
+        let [parameter_bytes, buffer_bytes, optimizer_bytes] = sizes;
+        Ok(Layout {
+            inner: Arc::new(Inner {
+                tensors,
+                offsets,
+                buffers,
+                optimizer,
+                parameter_bytes,
+                buffer_bytes,
+                optimizer_bytes,
+                groups: groups.unwrap_or(1),
+            }),
+        })
+    }
+
+    /// All tensors: parameters, buffers, optimizer state.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.inner.tensors
+    }
+
+    /// The parameters, by name.
+    pub fn parameters(&self) -> &[TensorSpec] {
+        &self.inner.tensors[..self.inner.buffers]
+    }
+
+    /// The buffers, by name.
+    pub fn buffers(&self) -> &[TensorSpec] {
+        &self.inner.tensors[self.inner.buffers..self.inner.optimizer]
+    }
+
+    /// The optimizer's tensors, by name.
+    pub fn optimizer_state(&self) -> &[TensorSpec] {
+        &self.inner.tensors[self.inner.optimizer..]
+    }
+
+    /// Bytes of a [`State`](crate::State): parameters and buffers.
+    pub fn frame_bytes(&self) -> usize {
+        self.inner.parameter_bytes + self.inner.buffer_bytes
+    }
+
+    /// Bytes of the parameters alone; they come first in a state.
+    pub fn parameter_bytes(&self) -> usize {
+        self.inner.parameter_bytes
+    }
+
+    /// Bytes of the buffers alone.
+    pub fn buffer_bytes(&self) -> usize {
+        self.inner.buffer_bytes
+    }
+
+    /// Bytes of the optimizer state alone.
+    pub fn optimizer_bytes(&self) -> usize {
+        self.inner.optimizer_bytes
+    }
+
+    /// Bytes of a [`KeyState`](crate::KeyState): buffers before the forward pass, and optimizer state.
+    pub fn key_bytes(&self) -> usize {
+        self.inner.buffer_bytes + self.inner.optimizer_bytes
+    }
+
+    /// Where tensor `index` of [`tensors`](Layout::tensors) begins, in bytes: parameters and buffers inside a state, optimizer state
+    /// inside the optimizer's bytes.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn offset(&self, index: usize) -> usize {
+        self.inner.offsets[index]
+    }
+
+    /// The bytes of tensor `index` inside its section; see [`offset`](Layout::offset).
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn range(&self, index: usize) -> Range<usize> {
+        let start = self.offset(index);
+        start..start + self.inner.tensors[index].bytes()
+    }
+
+    /// Parameter groups: one more than the highest group of a parameter, at least 1.
+    pub fn groups(&self) -> usize {
+        self.inner.groups
+    }
+
+    /// The tensor of that role and name, as an index into [`tensors`](Layout::tensors).
+    pub fn index_of(&self, role: Role, name: &str) -> Option<usize> {
+        self.inner
+            .tensors
+            .binary_search_by(|t| (t.role, t.name.as_str()).cmp(&(role, name)))
+            .ok()
+    }
+}
+
+impl TryFrom<Vec<TensorSpec>> for Layout {
+    type Error = FormatError;
+
+    fn try_from(tensors: Vec<TensorSpec>) -> Result<Layout, FormatError> {
+        Layout::new(tensors)
+    }
+}
+
+impl From<Layout> for Vec<TensorSpec> {
+    fn from(layout: Layout) -> Vec<TensorSpec> {
+        layout.tensors().to_vec()
+    }
 }

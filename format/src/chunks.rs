@@ -1,0 +1,187 @@
+//! How the tensors' bytes are cut into chunks: the unit that is compressed, checksummed and, when damaged, lost.
+
+use serde::{Deserialize, Serialize};
+
+use crate::FormatError;
+use crate::layout::{DType, Layout, TensorSpec};
+
+/// Most elements of a chunk: planes of 64 KiB stay in the second-level cache while they are coded, and a damaged chunk costs little.
+pub const MAX_CHUNK_ELEMENTS: usize = 1 << 16;
+/// A tensor or pool with fewer elements than this shares a chunk with its neighbours, since a chunk costs some 20 bytes a frame by itself.
+const POOL_BELOW: usize = 1 << 10;
+
+/// Elements of each chunk, in order. Chunks tile the two sections exactly, and none spans two roles or dtypes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chunking {
+    /// Of the state: parameters, then buffers.
+    pub state: Vec<u32>,
+    /// Of the key state: buffers before the forward pass, then optimizer state.
+    pub key: Vec<u32>,
+}
+
+impl Chunking {
+    /// The rule that this writer follows; a reader goes by what the run says instead.
+    ///
+    /// Neighbours of one role and dtype are pooled while the pool or the next tensor is small; what is larger than
+    /// [`MAX_CHUNK_ELEMENTS`] is cut into equal parts.
+    pub fn for_layout(layout: &Layout) -> Chunking {
+        let mut state = cut(layout.parameters());
+        let buffers = cut(layout.buffers());
+        state.extend_from_slice(&buffers);
+        let mut key = buffers;
+        key.extend(cut(layout.optimizer_state()));
+        Chunking { state, key }
+    }
+}
+
+fn cut(tensors: &[TensorSpec]) -> Vec<u32> {
+    let mut chunks = Vec::new();
+    let mut pool: Option<(DType, usize)> = None;
+    for t in tensors.iter().filter(|t| t.elements() > 0) {
+        let n = t.elements();
+        match &mut pool {
+            Some((dtype, held))
+                if *dtype == t.dtype
+                    && (*held < POOL_BELOW || n < POOL_BELOW)
+                    && *held + n <= MAX_CHUNK_ELEMENTS =>
+            {
+                *held += n;
+            }
+            _ => {
+                split(pool.take(), &mut chunks);
+                pool = Some((t.dtype, n));
+            }
+        }
+    }
+    split(pool, &mut chunks);
+    chunks
+}
+
+fn split(pool: Option<(DType, usize)>, chunks: &mut Vec<u32>) {
+    let Some((_, elements)) = pool else { return };
+    let parts = elements.div_ceil(MAX_CHUNK_ELEMENTS);
+    let (size, longer) = (elements / parts, elements % parts);
+    chunks.extend((0..parts).map(|i| (size + usize::from(i < longer)) as u32));
+}
+
+/// One chunk, resolved against the layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub dtype: DType,
+    /// First byte inside the section.
+    pub offset: usize,
+    pub elements: usize,
+    /// First tensor that it touches and the one after the last, as indices into `layout.tensors()`.
+    pub tensors: (usize, usize),
+}
+
+impl Chunk {
+    pub fn bytes(&self) -> usize {
+        self.elements * self.dtype.size()
+    }
+
+    /// Names for an error; the first few where there are many.
+    pub fn names(&self, layout: &Layout) -> Vec<String> {
+        layout
+            .tensors()
+            .get(self.tensors.0..self.tensors.1)
+            .unwrap_or(&[])
+            .iter()
+            .map(|t| t.name.clone())
+            .collect()
+    }
+}
+
+/// The chunks of both sections.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub state: Vec<Chunk>,
+    pub key: Vec<Chunk>,
+}
+
+impl Plan {
+    /// Checks that the chunks tile the layout exactly.
+    pub fn new(layout: &Layout, chunking: &Chunking) -> Result<Plan, FormatError> {
+        let first_buffer = layout.parameters().len();
+        let first_optimizer = first_buffer + layout.buffers().len();
+        let all = layout.tensors().len();
+        Ok(Plan {
+            state: resolve(
+                layout,
+                &chunking.state,
+                &[(0, first_buffer), (first_buffer, first_optimizer)],
+            )?,
+            key: resolve(
+                layout,
+                &chunking.key,
+                &[(first_buffer, first_optimizer), (first_optimizer, all)],
+            )?,
+        })
+    }
+}
+
+/// `parts` are the tensors of the section, one role after the other.
+fn resolve(
+    layout: &Layout,
+    sizes: &[u32],
+    parts: &[(usize, usize)],
+) -> Result<Vec<Chunk>, FormatError> {
+    let wrong = |got: u64| {
+        FormatError::corrupt(
+            "chunks of the run",
+            "chunks that tile the tensors role by role and dtype by dtype",
+            got,
+        )
+    };
+    let mut chunks = Vec::with_capacity(sizes.len());
+    let mut offset = 0;
+    let mut sizes = sizes.iter();
+    for &(first, end) in parts {
+        // Elements of tensor `at` that no chunk has taken yet.
+        let (mut at, mut taken) = (first, 0);
+        loop {
+            while at < end && layout.tensors()[at].elements() == taken {
+                (at, taken) = (at + 1, 0);
+            }
+            if at == end {
+                break;
+            }
+            let Some(&size) = sizes.next() else {
+                return Err(wrong(chunks.len() as u64));
+            };
+            let elements = size as usize;
+            if elements == 0 || elements > MAX_CHUNK_ELEMENTS {
+                return Err(wrong(u64::from(size)));
+            }
+            let (dtype, from) = (layout.tensors()[at].dtype, at);
+            let mut missing = elements;
+            while missing > 0 {
+                let Some(t) = layout.tensors()[..end]
+                    .get(at)
+                    .filter(|t| t.dtype == dtype || t.elements() == 0)
+                else {
+                    return Err(wrong(u64::from(size)));
+                };
+                let take = missing.min(t.elements() - taken);
+                missing -= take;
+                taken += take;
+                if missing > 0 {
+                    (at, taken) = (at + 1, 0);
+                }
+            }
+            let chunk = Chunk {
+                dtype,
+                offset,
+                elements,
+                tensors: (from, at + 1),
+            };
+            offset += chunk.bytes();
+            chunks.push(chunk);
+        }
+    }
+    match sizes.next() {
+        Some(&size) => Err(wrong(u64::from(size))),
+        None => Ok(chunks),
+    }
+}

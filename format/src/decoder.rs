@@ -1,0 +1,189 @@
+//! Frames back to states.
+
+use crate::FormatError;
+use crate::chunks::Chunk;
+use crate::codec::{Direction, PlaneReader, from_planes};
+use crate::encoder::Context;
+use crate::frame::{Frame, FrameKind};
+use crate::state::{KeyState, State};
+
+/// Decodes frames of one run. Owns its scratch: steps of the same layout are decoded without allocating.
+pub(crate) struct Decoder {
+    pub context: Context,
+    reader: PlaneReader,
+    planes: Vec<u8>,
+}
+
+impl Decoder {
+    pub fn new(context: Context) -> Result<Decoder, FormatError> {
+        let reader =
+            PlaneReader::new().map_err(|e| FormatError::io("zstd", "making a decompressor", e))?;
+        Ok(Decoder {
+            context,
+            reader,
+            planes: Vec::new(),
+        })
+    }
+
+    /// Overwrites `state` (and `key`) with a keyframe or final state.
+    pub fn full(
+        &mut self,
+        frame: &Frame<'_>,
+        state: &mut State,
+        key: Option<&mut KeyState>,
+    ) -> Result<(), FormatError> {
+        if !matches!(frame.header.kind, FrameKind::Keyframe | FrameKind::Final) {
+            return Err(FormatError::corrupt(
+                "frame kind",
+                "a full state",
+                format!("{:?}", frame.header.kind),
+            )
+            .at_step(frame.header.step));
+        }
+        let plan = std::sync::Arc::clone(&self.context.plan);
+        match key {
+            Some(key) => self.chunks(
+                frame,
+                &mut [
+                    (&plan.state, Some(&mut state.bytes)),
+                    (&plan.key, Some(&mut key.bytes)),
+                ],
+                Direction::Set,
+            ),
+            None => self.chunks(
+                frame,
+                &mut [(&plan.state, Some(&mut state.bytes)), (&plan.key, None)],
+                Direction::Set,
+            ),
+        }
+    }
+
+    /// A keyframe or final state in fresh memory, asked for only once the chunk table has shown that the frame could fill it.
+    pub fn whole(&mut self, frame: &Frame<'_>) -> Result<(State, KeyState), FormatError> {
+        let plan = std::sync::Arc::clone(&self.context.plan);
+        frame.table(&[&plan.state, &plan.key])?;
+        let (mut state, mut key) = (
+            State::zeros(&self.context.layout),
+            KeyState::zeros(&self.context.layout),
+        );
+        self.full(frame, &mut state, Some(&mut key))?;
+        Ok((state, key))
+    }
+
+    /// Takes `state` over a difference or link, forward or backward. After an error `state` is worth nothing.
+    pub fn change(
+        &mut self,
+        frame: &Frame<'_>,
+        direction: Direction,
+        state: &mut State,
+    ) -> Result<(), FormatError> {
+        if !matches!(frame.header.kind, FrameKind::Difference | FrameKind::Link) {
+            return Err(FormatError::corrupt(
+                "frame kind",
+                "a difference",
+                format!("{:?}", frame.header.kind),
+            )
+            .at_step(frame.header.step));
+        }
+        let plan = std::sync::Arc::clone(&self.context.plan);
+        self.chunks(
+            frame,
+            &mut [(&plan.state, Some(&mut state.bytes))],
+            direction,
+        )
+    }
+
+    /// Checks every checksum of a frame without decoding its tensors; returns all damage that it finds.
+    pub fn check(&self, frame: &Frame<'_>) -> Vec<FormatError> {
+        let mut found: Vec<FormatError> = frame.check_trailer().err().into_iter().collect();
+        if let Err(e) = frame.meta_bytes() {
+            found.push(e);
+        } else if frame.header.kind.has_meta()
+            && let Ok(bytes) = frame.meta_bytes()
+            && let Err(e) = crate::wire::decode(frame.header.step, bytes)
+        {
+            found.push(e);
+        }
+        let plan = &self.context.plan;
+        let sections: &[&[Chunk]] = match frame.header.kind {
+            FrameKind::Keyframe | FrameKind::Final => &[&plan.state, &plan.key],
+            FrameKind::Difference | FrameKind::Link => &[&plan.state],
+            FrameKind::Gap => &[],
+        };
+        let mut table = match frame.table(sections) {
+            Ok(table) => table,
+            Err(e) => {
+                found.push(e);
+                return found;
+            }
+        };
+        for chunk in sections.iter().flat_map(|s| s.iter()) {
+            match table.next(chunk.dtype.size()) {
+                Ok(Ok(_)) => {}
+                Ok(Err(e)) => found.push(located(e, frame, chunk, &self.context)),
+                Err(e) => {
+                    found.push(located(e, frame, chunk, &self.context));
+                    return found;
+                }
+            }
+        }
+        found.extend(table.finish().err().map(|e| e.at_step(frame.header.step)));
+        found
+    }
+
+    fn chunks(
+        &mut self,
+        frame: &Frame<'_>,
+        sections: &mut [(&Vec<Chunk>, Option<&mut Vec<u8>>)],
+        direction: Direction,
+    ) -> Result<(), FormatError> {
+        let mut table = match sections {
+            [(a, _)] => frame.table(&[a])?,
+            [(a, _), (b, _)] => frame.table(&[a, b])?,
+            _ => frame.table(&[])?,
+        };
+        for (chunks, values) in sections {
+            for chunk in chunks.iter() {
+                let stored = table
+                    .next(chunk.dtype.size())
+                    .and_then(|inner| inner)
+                    .map_err(|e| located(e, frame, chunk, &self.context))?;
+                let Some(values) = values else { continue };
+                self.planes.resize(chunk.bytes(), 0);
+                for (plane, (coding, bytes)) in self
+                    .planes
+                    .chunks_exact_mut(chunk.elements)
+                    .zip(stored.planes.iter().take(stored.count))
+                {
+                    self.reader
+                        .decode(*coding, bytes, plane)
+                        .map_err(|e| located(e, frame, chunk, &self.context))?;
+                }
+                let Some(values) = values.get_mut(chunk.offset..chunk.offset + chunk.bytes())
+                else {
+                    return Err(FormatError::Mismatch {
+                        what: "bytes of a state",
+                        expected: (chunk.offset + chunk.bytes()) as u64,
+                        got: values.len() as u64,
+                    });
+                };
+                from_planes(chunk.dtype, &self.planes, chunk.elements, direction, values);
+            }
+        }
+        table.finish().map_err(|e| e.at_step(frame.header.step))
+    }
+}
+
+/// Adds step and tensors to damage found in a chunk.
+fn located(
+    mut error: FormatError,
+    frame: &Frame<'_>,
+    chunk: &Chunk,
+    context: &Context,
+) -> FormatError {
+    if let FormatError::Corrupt(c) = &mut error {
+        c.step = Some(frame.header.step);
+        c.tensors = chunk.names(&context.layout);
+    }
+    error
+}

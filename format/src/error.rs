@@ -1,0 +1,269 @@
+//! One error type, whose variants a caller can act on.
+
+use std::io;
+
+/// What can go wrong while writing or reading a trace.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The bytes end early: normal at the tail of a segment that is still being written, damage anywhere else.
+    #[error(
+        "{file}: incomplete: {what} needs {need} bytes where {have} are left; a recorder that is still writing may add them"
+    )]
+    Incomplete {
+        /// File name inside the run folder.
+        file: String,
+        /// Which structure ends early.
+        what: &'static str,
+        /// Bytes that are there.
+        have: u64,
+        /// Bytes that it needs.
+        need: u64,
+    },
+    /// The bytes are there and wrong.
+    #[error("{0}")]
+    Corrupt(Box<Corruption>),
+    /// Written by a later version of Hindcast.
+    #[error(
+        "{file}: format version {found}, and this build reads up to version {supported}; use a newer hindcast"
+    )]
+    NewerVersion {
+        /// File name inside the run folder.
+        file: String,
+        /// The version that the file states.
+        found: u32,
+        /// The newest version that this build reads.
+        supported: u32,
+    },
+    /// The storage failed.
+    #[error("{path}: {doing} failed{}: {source}", match .step { Some(step) => format!(" at step {step}"), None => String::new() })]
+    Io {
+        /// Run folder and file.
+        path: String,
+        /// What was being done.
+        doing: &'static str,
+        /// The step being written or read, where there is one.
+        step: Option<u64>,
+        /// The storage's own error.
+        source: io::Error,
+    },
+    /// No trace at this place.
+    #[error("{path}: not a recorded run: {why}")]
+    NotARun {
+        /// The place.
+        path: String,
+        /// What is missing.
+        why: String,
+    },
+    /// A run is there already, and recordings are never overwritten.
+    #[error("{path}: exists already; choose another folder, or resume the run that is there")]
+    AlreadyExists {
+        /// The place.
+        path: String,
+    },
+    /// The writer failed before and refuses everything since then.
+    #[error(
+        "{path}: the writer stopped at its first failure and takes no more steps (a retried write proves nothing): {first}"
+    )]
+    Poisoned {
+        /// The run.
+        path: String,
+        /// The first failure, as text.
+        first: String,
+    },
+    /// The list of tensors makes no sense.
+    #[error("layout: {tensor}: {why}")]
+    Layout {
+        /// The tensor, by name.
+        tensor: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Bytes, values or flags that don't fit the layout.
+    #[error("{what}: expected {expected}, got {got}")]
+    Mismatch {
+        /// What was given.
+        what: &'static str,
+        /// What the layout asks for.
+        expected: u64,
+        /// What came.
+        got: u64,
+    },
+    /// Frames appended in an order that a segment can't have.
+    #[error("frame of step {step} can't be appended: {why}")]
+    Order {
+        /// The frame's step.
+        step: u64,
+        /// The rule that it breaks.
+        why: String,
+    },
+    /// The trace doesn't hold that step.
+    #[error("step {step} can't be read: {why}")]
+    NotRecorded {
+        /// The step asked for.
+        step: u64,
+        /// Why it isn't there.
+        why: String,
+    },
+    /// A number over a limit of the format.
+    #[error("{what} is {found}, over the format's limit of {limit}")]
+    Limit {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// An iterator was asked again after it had failed.
+    #[error("this iterator failed before and stays failed: {first}")]
+    Failed {
+        /// The first failure, as text.
+        first: String,
+    },
+}
+
+/// Where the damage is and how it showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Corruption {
+    /// File name inside the run folder.
+    pub file: String,
+    /// Segment number.
+    pub segment: Option<u64>,
+    /// Step whose frame is damaged.
+    pub step: Option<u64>,
+    /// Tensors whose bytes are in the damaged part.
+    pub tensors: Vec<String>,
+    /// Which structure is damaged.
+    pub what: String,
+    /// What it should have been.
+    pub expected: String,
+    /// What it is.
+    pub got: String,
+}
+
+impl std::fmt::Display for Corruption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}: corrupt",
+            if self.file.is_empty() {
+                "trace"
+            } else {
+                &self.file
+            }
+        )?;
+        if let Some(segment) = self.segment {
+            write!(f, ", segment {segment}")?;
+        }
+        if let Some(step) = self.step {
+            write!(f, ", step {step}")?;
+        }
+        if !self.tensors.is_empty() {
+            write!(f, ", tensors {}", self.tensors.join(", "))?;
+        }
+        write!(f, ": {}", self.what)?;
+        if !self.expected.is_empty() || !self.got.is_empty() {
+            write!(f, ": expected {}, got {}", self.expected, self.got)?;
+        }
+        Ok(())
+    }
+}
+
+impl FormatError {
+    /// Damage found by a parser that doesn't know which file it is reading.
+    pub(crate) fn corrupt(
+        what: impl Into<String>,
+        expected: impl ToString,
+        got: impl ToString,
+    ) -> FormatError {
+        FormatError::Corrupt(Box::new(Corruption {
+            what: what.into(),
+            expected: expected.to_string(),
+            got: got.to_string(),
+            ..Corruption::default()
+        }))
+    }
+
+    /// Adds the file and segment to an error of a parser; keeps what is known already.
+    pub(crate) fn within(mut self, in_file: &str, in_segment: Option<u64>) -> FormatError {
+        match &mut self {
+            FormatError::Corrupt(c) => {
+                if c.file.is_empty() {
+                    c.file = in_file.to_owned();
+                }
+                c.segment = c.segment.or(in_segment);
+            }
+            FormatError::Incomplete { file, .. } | FormatError::NewerVersion { file, .. }
+                if file.is_empty() =>
+            {
+                *file = in_file.to_owned();
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// Adds the step to an error of a parser.
+    pub(crate) fn at_step(mut self, at: u64) -> FormatError {
+        if let FormatError::Corrupt(c) = &mut self {
+            c.step = c.step.or(Some(at));
+        }
+        self
+    }
+
+    pub(crate) fn io(
+        path: impl Into<String>,
+        doing: &'static str,
+        source: io::Error,
+    ) -> FormatError {
+        FormatError::Io {
+            path: path.into(),
+            doing,
+            step: None,
+            source,
+        }
+    }
+
+    /// Is it the bytes that are wrong or missing, rather than the storage or the request?
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            FormatError::Corrupt(_) | FormatError::Incomplete { .. }
+        )
+    }
+}
+
+/// A checksum as errors print it.
+pub(crate) fn hex32(value: u32) -> String {
+    format!("{value:08x}")
+}
+
+/// A digest as errors and the manifest print it: lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// The inverse of [`hex`]; `None` unless it is exactly `N` bytes in lower-case hex.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let nibble = |d: u8| match d {
+        b'0'..=b'9' => Some(d - b'0'),
+        b'a'..=b'f' => Some(d - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(*pair.first()?)? << 4 | nibble(*pair.get(1)?)?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,359 @@
+//! A frame's bytes: fixed header, metadata, chunk table, chunks, and the length once more.
+//!
+//! Nothing here does I/O: the same code reads from a map, a buffer or a fuzzer.
+
+use crate::FormatError;
+use crate::chunks::Chunk;
+use crate::codec::Coding;
+use crate::error::hex32;
+
+/// First four bytes of every frame.
+pub const FRAME_MAGIC: [u8; 4] = *b"HCFR";
+/// Bytes of a frame's header.
+pub const FRAME_HEADER: usize = 64;
+/// Bytes after the chunks: the frame's length once more.
+pub const FRAME_TRAILER: usize = 8;
+/// Longest frame.
+pub const MAX_FRAME: u64 = 1 << 40;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FrameKind {
+    /// The full state, and the key state; opens a segment.
+    Keyframe,
+    /// The difference to the recorded state before it.
+    Difference,
+    /// Metadata and the state's digest, no tensors.
+    Gap,
+    /// Closes a segment: the difference from its last state to the state that opens the next segment. No metadata.
+    Link,
+    /// The run's final state and key state, in a segment of its own. No metadata.
+    Final,
+}
+
+impl FrameKind {
+    fn code(self) -> u8 {
+        match self {
+            FrameKind::Keyframe => 1,
+            FrameKind::Difference => 2,
+            FrameKind::Gap => 3,
+            FrameKind::Link => 4,
+            FrameKind::Final => 5,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<FrameKind> {
+        Some(match code {
+            1 => FrameKind::Keyframe,
+            2 => FrameKind::Difference,
+            3 => FrameKind::Gap,
+            4 => FrameKind::Link,
+            5 => FrameKind::Final,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn code_of(self) -> u8 {
+        self.code()
+    }
+
+    /// Has it the metadata of a step?
+    pub fn has_meta(self) -> bool {
+        matches!(
+            self,
+            FrameKind::Keyframe | FrameKind::Difference | FrameKind::Gap
+        )
+    }
+
+    /// Has it the tensors of a step (a keyframe or a difference)?
+    pub fn has_state(self) -> bool {
+        matches!(self, FrameKind::Keyframe | FrameKind::Difference)
+    }
+}
+
+/// The fixed header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub kind: FrameKind,
+    /// Whole frame, header and trailer included.
+    pub length: u64,
+    pub step: u64,
+    /// The step whose state a difference starts from; the step itself elsewhere.
+    pub base: u64,
+    pub meta_length: u32,
+    pub chunks: u32,
+    pub meta_crc: u32,
+    pub table_length: u32,
+}
+
+/// Checksums start from the run's salt, so that a frame of another run doesn't pass.
+pub(crate) fn salt_crc(salt: &[u8; 16]) -> u32 {
+    crc32c::crc32c(salt)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..at + 4)
+        .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+impl FrameHeader {
+    pub fn write(&self, salt: u32) -> [u8; FRAME_HEADER] {
+        let mut h = [0; FRAME_HEADER];
+        h[0..4].copy_from_slice(&FRAME_MAGIC);
+        h[4] = self.kind.code();
+        h[8..16].copy_from_slice(&self.length.to_le_bytes());
+        h[16..24].copy_from_slice(&self.step.to_le_bytes());
+        h[24..32].copy_from_slice(&self.base.to_le_bytes());
+        h[32..36].copy_from_slice(&self.meta_length.to_le_bytes());
+        h[36..40].copy_from_slice(&self.chunks.to_le_bytes());
+        h[40..44].copy_from_slice(&self.meta_crc.to_le_bytes());
+        h[44..48].copy_from_slice(&self.table_length.to_le_bytes());
+        let crc = crc32c::crc32c_append(salt, &h[..60]);
+        h[60..64].copy_from_slice(&crc.to_le_bytes());
+        h
+    }
+
+    /// Reads a header from the first bytes of `bytes`.
+    pub fn read(bytes: &[u8], salt: u32) -> Result<FrameHeader, FormatError> {
+        let Some(h) = bytes.get(..FRAME_HEADER) else {
+            return Err(FormatError::Incomplete {
+                file: String::new(),
+                what: "frame header",
+                have: bytes.len() as u64,
+                need: FRAME_HEADER as u64,
+            });
+        };
+        if h[..4] != FRAME_MAGIC {
+            return Err(FormatError::corrupt(
+                "frame magic",
+                crate::hex(&FRAME_MAGIC),
+                crate::hex(&h[..4]),
+            ));
+        }
+        let crc = crc32c::crc32c_append(salt, &h[..60]);
+        if crc != u32_at(h, 60) {
+            return Err(FormatError::corrupt(
+                "frame header checksum",
+                hex32(u32_at(h, 60)),
+                hex32(crc),
+            ));
+        }
+        let step = u64_at(h, 16);
+        let bad = |what: &str, expected: &str, got: u64| {
+            Err(FormatError::corrupt(what, expected, got).at_step(step))
+        };
+        let Some(kind) = FrameKind::from_code(h[4]) else {
+            return bad("frame kind", "1 to 5", u64::from(h[4]));
+        };
+        let header = FrameHeader {
+            kind,
+            length: u64_at(h, 8),
+            step,
+            base: u64_at(h, 24),
+            meta_length: u32_at(h, 32),
+            chunks: u32_at(h, 36),
+            meta_crc: u32_at(h, 40),
+            table_length: u32_at(h, 44),
+        };
+        let fixed = (FRAME_HEADER + FRAME_TRAILER) as u64
+            + u64::from(header.meta_length)
+            + u64::from(header.table_length);
+        if header.length < fixed || header.length > MAX_FRAME {
+            return bad(
+                "frame length",
+                "room for metadata, chunk table and trailer",
+                header.length,
+            );
+        }
+        Ok(header)
+    }
+}
+
+/// A whole frame in memory, header checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub header: FrameHeader,
+    bytes: &'a [u8],
+    salt: u32,
+}
+
+/// One chunk as stored.
+pub(crate) struct StoredChunk<'a> {
+    /// Coding and stored bytes of each plane, lowest byte first.
+    pub planes: [(Coding, &'a [u8]); 8],
+    pub count: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// Takes a frame that begins at the first byte of `bytes`; what follows it is left alone.
+    pub fn read(bytes: &'a [u8], salt: u32) -> Result<Frame<'a>, FormatError> {
+        let header = FrameHeader::read(bytes, salt)?;
+        match usize::try_from(header.length)
+            .ok()
+            .and_then(|n| bytes.get(..n))
+        {
+            Some(bytes) => Ok(Frame {
+                header,
+                bytes,
+                salt,
+            }),
+            None => Err(FormatError::Incomplete {
+                file: String::new(),
+                what: "frame",
+                have: bytes.len() as u64,
+                need: header.length,
+            }),
+        }
+    }
+
+    fn part(&self, start: usize, length: usize) -> &'a [u8] {
+        // FrameHeader::read has checked that metadata and table lie inside the frame.
+        self.bytes.get(start..start + length).unwrap_or(&[])
+    }
+
+    /// The metadata's bytes, checksum checked.
+    pub fn meta_bytes(&self) -> Result<&'a [u8], FormatError> {
+        let meta = self.part(FRAME_HEADER, self.header.meta_length as usize);
+        let crc = crc32c::crc32c_append(self.salt, meta);
+        if crc != self.header.meta_crc {
+            return Err(FormatError::corrupt(
+                "metadata checksum",
+                hex32(self.header.meta_crc),
+                hex32(crc),
+            )
+            .at_step(self.header.step));
+        }
+        Ok(meta)
+    }
+
+    /// The length repeated at the end. A frame without it was not written to its end.
+    pub fn check_trailer(&self) -> Result<(), FormatError> {
+        let stored = u64_at(self.bytes, self.bytes.len() - FRAME_TRAILER);
+        if stored != self.header.length {
+            return Err(FormatError::corrupt(
+                "frame length at the frame's end",
+                self.header.length,
+                stored,
+            )
+            .at_step(self.header.step));
+        }
+        Ok(())
+    }
+
+    pub fn has_trailer(&self) -> bool {
+        self.check_trailer().is_ok()
+    }
+
+    /// The chunk table, checked against the chunks that the run states for such a frame.
+    pub fn table(&self, chunks: &[&[Chunk]]) -> Result<Table<'a>, FormatError> {
+        let at = |e: FormatError| e.at_step(self.header.step);
+        let table = self.part(
+            FRAME_HEADER + self.header.meta_length as usize,
+            self.header.table_length as usize,
+        );
+        let count: usize = chunks.iter().map(|c| c.len()).sum();
+        let length: usize = chunks
+            .iter()
+            .flat_map(|c| c.iter())
+            .map(|c| 4 + 4 * c.dtype.size())
+            .sum::<usize>()
+            + 4;
+        if table.len() < 4
+            || crc32c::crc32c_append(self.salt, &table[..table.len() - 4])
+                != u32_at(table, table.len() - 4)
+        {
+            return Err(at(FormatError::corrupt(
+                "chunk table checksum",
+                "a table that agrees with its checksum",
+                "another",
+            )));
+        }
+        if count != self.header.chunks as usize || length != table.len() {
+            return Err(at(FormatError::corrupt(
+                "chunk table",
+                format!("{count} chunks"),
+                format!("{} chunks", self.header.chunks),
+            )));
+        }
+        let start = FRAME_HEADER + self.header.meta_length as usize + table.len();
+        Ok(Table {
+            table,
+            at: 0,
+            payload: self.part(start, self.bytes.len() - start - FRAME_TRAILER),
+            salt: self.salt,
+        })
+    }
+}
+
+/// Walks the chunk table; chunks come in the order of the plan.
+pub(crate) struct Table<'a> {
+    table: &'a [u8],
+    at: usize,
+    payload: &'a [u8],
+    salt: u32,
+}
+
+impl<'a> Table<'a> {
+    /// The next chunk. The outer error is a table that leads nowhere, the inner one a damaged chunk, after which the next can be read.
+    pub fn next(
+        &mut self,
+        planes: usize,
+    ) -> Result<Result<StoredChunk<'a>, FormatError>, FormatError> {
+        let crc = u32_at(self.table, self.at);
+        let mut chunk = StoredChunk {
+            planes: [(Coding::Raw, &[]); 8],
+            count: planes,
+        };
+        let mut total = 0usize;
+        let whole = self.payload;
+        for (k, slot) in chunk.planes.iter_mut().take(planes).enumerate() {
+            let entry = u32_at(self.table, self.at + 4 + 4 * k);
+            let Some((coding, length)) = Coding::unpack(entry) else {
+                return Err(FormatError::corrupt(
+                    "coding of a plane",
+                    "0 to 2",
+                    entry >> 30,
+                ));
+            };
+            let Some((stored, rest)) = self.payload.split_at_checked(length) else {
+                return Err(FormatError::corrupt(
+                    "stored length of a plane",
+                    format!("at most {}", self.payload.len()),
+                    length,
+                ));
+            };
+            *slot = (coding, stored);
+            self.payload = rest;
+            total += length;
+        }
+        self.at += 4 + 4 * planes;
+        let got = crc32c::crc32c_append(self.salt, &whole[..total]);
+        if got != crc {
+            return Ok(Err(FormatError::corrupt(
+                "chunk checksum",
+                hex32(crc),
+                hex32(got),
+            )));
+        }
+        Ok(Ok(chunk))
+    }
+
+    /// After the last chunk: nothing may be left that no checksum covers.
+    pub fn finish(&self) -> Result<(), FormatError> {
+        if self.payload.is_empty() {
+            Ok(())
+        } else {
+            Err(FormatError::corrupt(
+                "bytes after the last chunk",
+                0,
+                self.payload.len(),
+            ))
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a run says about itself once: written at creation and repeated in every segment.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunks::Chunking;
+use crate::layout::Layout;
+
+/// What the trace knows about the data that was trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DataIdentity {
+    /// The loop said that there is no fingerprint.
+    None,
+    /// Merkle roots over the decoded examples of each split.
+    Fingerprint {
+        /// One entry a split.
+        splits: Vec<SplitIdentity>,
+    },
+}
+
+/// One split of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitIdentity {
+    /// `train`, `validation`, `test`.
+    pub name: String,
+    /// How many examples it has.
+    pub examples: u64,
+    /// Merkle root over the decoded examples.
+    #[serde(with = "hex_array")]
+    pub root: [u8; 32],
+}
+
+/// Everything that holds for the whole run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunInfo {
+    /// Random, made at creation; mixed into every checksum, so that a frame of another run never passes.
+    #[serde(with = "hex_array")]
+    pub salt: [u8; 16],
+    /// RFC 3339, UTC.
+    pub created: String,
+    /// Program and version that wrote the run.
+    pub writer: String,
+    /// The tensors.
+    pub layout: Layout,
+    /// How the tensors' bytes are cut into chunks.
+    pub chunks: Chunking,
+    /// The run's seed.
+    pub seed: u64,
+    /// Update rule as TOML text, if the loop told it.
+    pub rule: Option<String>,
+    /// Task as TOML text, if the loop told it.
+    pub task: Option<String>,
+    /// The data's fingerprint.
+    pub data: DataIdentity,
+    /// What is kept, as the recorder prints it (`all`, `last-steps=20`).
+    pub keep: String,
+    /// Name of the loop's own objective, if it isn't a task.
+    pub objective: Option<String>,
+    /// Anything else.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl RunInfo {
+    /// A run that keeps everything and says nothing more about itself, with a fresh salt and the present time.
+    pub fn new(layout: Layout, seed: u64) -> RunInfo {
+        RunInfo {
+            salt: fresh_salt(),
+            created: rfc3339(SystemTime::now()),
+            writer: concat!("hindcast-format ", env!("CARGO_PKG_VERSION")).to_owned(),
+            chunks: Chunking::for_layout(&layout),
+            layout,
+            seed,
+            rule: None,
+            task: None,
+            data: DataIdentity::None,
+            keep: "all".to_owned(),
+            objective: None,
+            notes: BTreeMap::new(),
+        }
+    }
+}
+
+/// 16 bytes that no other run has: the operating system's randomness (through the standard library's hash keys), time and process.
+fn fresh_salt() -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    for _ in 0..4 {
+        hasher.update(&RandomState::new().build_hasher().finish().to_le_bytes());
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    hasher.update(&now.as_nanos().to_le_bytes());
+    hasher.update(&std::process::id().to_le_bytes());
+    let mut salt = [0; 16];
+    hasher.finalize_xof().fill(&mut salt);
+    salt
+}
+
+/// `2026-11-23T22:51:52Z`.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
+    // Civil date from days since 1970-01-01, on years that begin in March (Howard Hinnant's "days" algorithms).
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
+/// Byte arrays as lower-case hex in JSON.
+pub(crate) mod hex_array {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&crate::error::hex(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        from: D,
+    ) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(from)?;
+        crate::error::unhex(&text)
+            .ok_or_else(|| D::Error::custom(format!("expected {} lower-case hex digits", 2 * N)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn dates_are_civil() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_700_000_000, "2023-11-14T22:13:20Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn salts_differ() {
+        assert_ne!(fresh_salt(), fresh_salt());
+    }
+}

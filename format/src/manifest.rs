@@ -1,0 +1,249 @@
+//! `manifest.json`: an in-toto Statement about the run's files, closed with a seal over every byte before it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::FormatError;
+use crate::info::{RunInfo, hex_array};
+use crate::segment::VERSION;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+/// Longest manifest.
+pub const MAX_MANIFEST: u64 = 1 << 30;
+const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+const PREDICATE: &str = "https://github.com/hindcast/hindcast/blob/main/docs/format.md#manifest";
+/// What stands around the seal's 64 digits; nothing may follow.
+const SEAL_BEFORE: &str = ",\n  \"seal\": \"";
+const SEAL_AFTER: &str = "\"\n}\n";
+
+/// Is the run still being written?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Being recorded, or its recorder was killed.
+    Open,
+    /// Closed without a final state.
+    Unfinished,
+    /// Closed with its final state.
+    Finished,
+}
+
+/// One sealed segment, still there or dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentRecord {
+    /// Position in the chain, from 0.
+    pub number: u64,
+    /// File name.
+    pub file: String,
+    /// First recorded step.
+    pub first_step: u64,
+    /// One more than the last recorded step.
+    pub end_step: u64,
+    /// Steps with tensors.
+    pub steps: u64,
+    /// Steps without tensors.
+    pub gaps: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// BLAKE3 over the file, from its first byte to the digest in its trailer; the header holds the digest of the segment before.
+    #[serde(with = "hex_array")]
+    pub digest: [u8; 32],
+    /// Holds the final state and no steps.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Removed on purpose (a ring of segments).
+    pub dropped: bool,
+}
+
+/// The run was cut back and went on from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fork {
+    /// First step that was cut away, and that the run recorded anew.
+    pub at_step: u64,
+    /// One more than the last step that there had been.
+    pub end_step: u64,
+    /// When, RFC 3339, UTC.
+    pub time: String,
+    /// Sealed segments that were cut away, whole or in part.
+    pub superseded: Vec<SegmentRecord>,
+}
+
+/// Everything that the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format version.
+    pub format: u32,
+    /// Open, unfinished or finished.
+    pub status: Status,
+    /// The run.
+    pub run: RunInfo,
+    /// All sealed segments in order, dropped ones included.
+    pub segments: Vec<SegmentRecord>,
+    /// Cuts, oldest first.
+    pub forks: Vec<Fork>,
+    /// Counts that the recorder wants to keep: gaps, stalls, bytes.
+    pub counters: BTreeMap<String, u64>,
+    /// Digest of the last sealed segment: the end of the chain. Zeros while there is none.
+    #[serde(with = "hex_array")]
+    pub chain: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subject {
+    name: String,
+    digest: BTreeMap<String, String>,
+    /// Length in bytes.
+    size: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Statement {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<Subject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    predicate: Manifest,
+}
+
+#[derive(Deserialize)]
+struct Sealed {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<Subject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    predicate: Manifest,
+}
+
+impl Manifest {
+    /// A run without segments.
+    pub fn new(run: RunInfo) -> Manifest {
+        Manifest {
+            format: VERSION,
+            status: Status::Open,
+            run,
+            segments: Vec::new(),
+            forks: Vec::new(),
+            counters: BTreeMap::new(),
+            chain: [0; 32],
+        }
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        let live = self.segments.iter().filter(|s| !s.dropped);
+        live.map(|s| Subject {
+            name: s.file.clone(),
+            digest: BTreeMap::from([("blake3".to_owned(), crate::hex(&s.digest))]),
+            size: s.bytes,
+        })
+        .collect()
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// JSON can't be made (no memory).
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
+        let statement = Statement {
+            kind: STATEMENT.into(),
+            subject: self.subjects(),
+            predicate_type: PREDICATE.into(),
+            predicate: self.clone(),
+        };
+        let mut text = serde_json::to_string_pretty(&statement)
+            .map_err(|e| FormatError::io(MANIFEST, "writing JSON", e.into()))?;
+        // The statement's closing brace goes behind the seal.
+        text.truncate(text.strip_suffix("\n}").map_or(text.len(), str::len));
+        let seal = seal(text.as_bytes());
+        text.push_str(SEAL_BEFORE);
+        text.push_str(&crate::hex(&seal));
+        text.push_str(SEAL_AFTER);
+        Ok(text.into_bytes())
+    }
+
+    /// Reads a manifest: first the seal, then the version, then the rest.
+    ///
+    /// # Errors
+    /// Damage anywhere, or a newer version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<(Manifest, [u8; 32]), FormatError> {
+        Manifest::parse(bytes).map_err(|e| e.within(MANIFEST, None))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<(Manifest, [u8; 32]), FormatError> {
+        let suffix = SEAL_BEFORE.len() + 64 + SEAL_AFTER.len();
+        let bad = |got: &str| {
+            FormatError::corrupt(
+                "seal of the manifest",
+                "`seal` as the last field and nothing after it",
+                got,
+            )
+        };
+        let split = bytes
+            .len()
+            .checked_sub(suffix)
+            .ok_or_else(|| bad("a shorter file"))?;
+        let (body, end) = bytes.split_at(split);
+        let digits = end
+            .strip_prefix(SEAL_BEFORE.as_bytes())
+            .and_then(|rest| rest.strip_suffix(SEAL_AFTER.as_bytes()))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .ok_or_else(|| bad("something else"))?;
+        let stored: [u8; 32] = crate::error::unhex(digits).ok_or_else(|| bad("no digest"))?;
+        let seal = seal(body);
+        if seal != stored {
+            return Err(FormatError::corrupt(
+                "seal of the manifest",
+                digits,
+                crate::hex(&seal),
+            ));
+        }
+        let json = |e: serde_json::Error| FormatError::corrupt("manifest", "the JSON of a run", e);
+        #[derive(Deserialize)]
+        struct Version {
+            predicate: Format,
+        }
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let version: Version = serde_json::from_slice(bytes).map_err(json)?;
+        if version.predicate.format > VERSION {
+            return Err(FormatError::NewerVersion {
+                file: String::new(),
+                found: version.predicate.format,
+                supported: VERSION,
+            });
+        }
+        let sealed: Sealed = serde_json::from_slice(bytes).map_err(json)?;
+        let manifest = sealed.predicate;
+        let expected = manifest.subjects();
+        let agrees = sealed.kind == STATEMENT
+            && sealed.predicate_type == PREDICATE
+            && expected.len() == sealed.subject.len()
+            && expected
+                .iter()
+                .zip(&sealed.subject)
+                .all(|(a, b)| a.name == b.name && a.digest == b.digest && a.size == b.size);
+        if !agrees {
+            return Err(FormatError::corrupt(
+                "subjects of the manifest",
+                "those of its segments",
+                "others",
+            ));
+        }
+        Ok((manifest, seal))
+    }
+}
+
+/// BLAKE3 over every byte before the seal: the run's head digest.
+fn seal(body: &[u8]) -> [u8; 32] {
+    *blake3::hash(body).as_bytes()
+}

@@ -1,0 +1,159 @@
+//! A segment's footer: the index (a cache that a linear scan rebuilds) and the trailer that seals the segment.
+
+use super::scan::Entry;
+use crate::FormatError;
+use crate::error::hex32;
+use crate::frame::FrameKind;
+
+/// First four bytes of the footer.
+pub(crate) const FOOTER_MAGIC: [u8; 4] = *b"HCIX";
+const END_MAGIC: [u8; 8] = *b"HCSEALED";
+/// Bytes of the trailer, which ends every sealed segment.
+pub(crate) const TRAILER: usize = 60;
+/// Trailer bytes that the segment's digest covers: all before the digest itself.
+const HASHED: usize = 16;
+/// Bytes of an index entry.
+const ENTRY: usize = 16;
+
+/// The end of a sealed segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    pub index_crc: u32,
+    pub footer_length: u32,
+    pub file_length: u64,
+    pub digest: [u8; 32],
+}
+
+/// The footer's bytes, for a segment whose frames end at `at` and whose bytes so far are in `hasher`; and the segment's digest.
+pub(crate) fn footer(
+    entries: &[Entry],
+    at: u64,
+    salt: u32,
+    mut hasher: blake3::Hasher,
+) -> (Vec<u8>, [u8; 32]) {
+    let length = 8 + ENTRY * entries.len() + TRAILER;
+    let mut out = Vec::with_capacity(length);
+    out.extend_from_slice(&FOOTER_MAGIC);
+    out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+    for entry in entries {
+        // A frame is at most 2^40 bytes long: the kind fits above.
+        let packed = entry.length | u64::from(entry.kind.code_of()) << 56;
+        out.extend_from_slice(&packed.to_le_bytes());
+        out.extend_from_slice(&entry.step.to_le_bytes());
+    }
+    let crc = crc32c::crc32c_append(salt, &out);
+    let start = out.len();
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&(length as u32).to_le_bytes());
+    out.extend_from_slice(&(at + length as u64).to_le_bytes());
+    hasher.update(&out);
+    let digest = *hasher.finalize().as_bytes();
+    out.extend_from_slice(&digest);
+    out.extend_from_slice(&END_MAGIC);
+    let crc = crc32c::crc32c(out.get(start..).unwrap_or(&[]));
+    out.extend_from_slice(&crc.to_le_bytes());
+    (out, digest)
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..at + 4)
+        .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn le64(bytes: &[u8], at: usize) -> u64 {
+    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
+}
+
+impl Trailer {
+    /// Reads the last [`TRAILER`] bytes of a file of that length.
+    pub fn read(bytes: &[u8], file_length: u64) -> Result<Trailer, FormatError> {
+        if bytes.len() != TRAILER || bytes.get(48..56) != Some(&END_MAGIC[..]) {
+            return Err(FormatError::corrupt(
+                "end of a sealed segment",
+                crate::hex(&END_MAGIC),
+                crate::hex(bytes.get(48..56).unwrap_or(&[])),
+            ));
+        }
+        let crc = crc32c::crc32c(&bytes[..56]);
+        if crc != le32(bytes, 56) {
+            return Err(FormatError::corrupt(
+                "trailer checksum",
+                hex32(le32(bytes, 56)),
+                hex32(crc),
+            ));
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(&bytes[16..48]);
+        let trailer = Trailer {
+            index_crc: le32(bytes, 0),
+            footer_length: le32(bytes, 4),
+            file_length: le64(bytes, 8),
+            digest,
+        };
+        if trailer.file_length != file_length
+            || u64::from(trailer.footer_length) > file_length
+            || (trailer.footer_length as usize) < 8 + TRAILER
+        {
+            return Err(FormatError::corrupt(
+                "length of a sealed segment",
+                trailer.file_length,
+                file_length,
+            ));
+        }
+        Ok(trailer)
+    }
+
+    /// How many of the file's bytes the digest covers.
+    pub fn hashed(file_length: u64) -> u64 {
+        file_length.saturating_sub((TRAILER - HASHED) as u64)
+    }
+
+    /// Reads the index from the footer's bytes (without the trailer). Frames are contiguous and end where the footer begins.
+    pub fn entries(&self, index: &[u8], salt: u32) -> Result<Vec<Entry>, FormatError> {
+        let crc = crc32c::crc32c_append(salt, index);
+        if crc != self.index_crc {
+            return Err(FormatError::corrupt(
+                "index checksum",
+                hex32(self.index_crc),
+                hex32(crc),
+            ));
+        }
+        let count = le32(index, 4) as usize;
+        if index.get(..4) != Some(&FOOTER_MAGIC[..]) || index.len() != 8 + ENTRY * count {
+            return Err(FormatError::corrupt(
+                "index length",
+                8 + ENTRY * count,
+                index.len(),
+            ));
+        }
+        let frames_end = self.file_length - u64::from(self.footer_length);
+        let mut entries = Vec::with_capacity(count);
+        let mut total = 0u64;
+        for raw in index[8..].chunks_exact(ENTRY) {
+            let packed = le64(raw, 0);
+            let length = packed & ((1 << 56) - 1);
+            let kind = FrameKind::from_code((packed >> 56) as u8).ok_or_else(|| {
+                FormatError::corrupt("frame kind in the index", "1 to 5", packed >> 56)
+            })?;
+            total = total
+                .checked_add(length)
+                .filter(|&t| t <= frames_end)
+                .ok_or_else(|| {
+                    FormatError::corrupt("frame lengths in the index", frames_end, "more")
+                })?;
+            entries.push(Entry {
+                offset: 0,
+                length,
+                step: le64(raw, 8),
+                kind,
+            });
+        }
+        let mut offset = frames_end - total;
+        for entry in &mut entries {
+            entry.offset = offset;
+            offset += entry.length;
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,155 @@
+//! A segment's header. Its first 20 bytes are frozen for all versions of the format.
+
+use crate::FormatError;
+use crate::error::hex32;
+use crate::info::RunInfo;
+
+/// First eight bytes of every segment: a byte that no text has, a name, and line ends that a text-mode transfer would change.
+pub(crate) const MAGIC: [u8; 8] = *b"\x89HCS\r\n\x1a\n";
+/// The format version that this build writes, and the newest that it reads.
+pub(crate) const VERSION: u32 = 1;
+/// Magic, version, header length, and their checksum.
+pub(crate) const PREFIX: usize = 20;
+/// Prefix and fixed fields; the run's description follows.
+const FIXED: usize = 80;
+/// Longest header.
+pub(crate) const MAX_HEADER: u32 = 1 << 26;
+
+/// What a segment says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Holds the final state, and no steps.
+    pub is_final: bool,
+    pub number: u64,
+    /// How often the run had been cut back when this segment was written.
+    pub fork: u32,
+    pub first_step: u64,
+    /// Digest of the segment before; zeros for the first.
+    pub previous: [u8; 32],
+    pub info: RunInfo,
+}
+
+pub(crate) fn write_header(header: &Header) -> Result<Vec<u8>, FormatError> {
+    let info = serde_json::to_vec(&header.info)
+        .map_err(|e| FormatError::io("run description", "writing JSON", e.into()))?;
+    let length = FIXED + info.len() + 4;
+    if length > MAX_HEADER as usize {
+        return Err(FormatError::Limit {
+            what: "bytes of a segment header",
+            found: length as u64,
+            limit: u64::from(MAX_HEADER),
+        });
+    }
+    let mut out = Vec::with_capacity(length);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&(length as u32).to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+    out.extend_from_slice(&u32::from(header.is_final).to_le_bytes());
+    out.extend_from_slice(&header.number.to_le_bytes());
+    out.extend_from_slice(&header.fork.to_le_bytes());
+    out.extend_from_slice(&(info.len() as u32).to_le_bytes());
+    out.extend_from_slice(&header.first_step.to_le_bytes());
+    out.extend_from_slice(&header.previous);
+    out.extend_from_slice(&info);
+    let crc = crc32c::crc32c(out.get(PREFIX..).unwrap_or(&[]));
+    out.extend_from_slice(&crc.to_le_bytes());
+    Ok(out)
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..at + 4)
+        .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn le64(bytes: &[u8], at: usize) -> u64 {
+    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
+}
+
+fn short(what: &'static str, have: usize, need: usize) -> FormatError {
+    FormatError::Incomplete {
+        file: String::new(),
+        what,
+        have: have as u64,
+        need: need as u64,
+    }
+}
+
+/// Checks the prefix and says how long the header is.
+pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
+    let Some(prefix) = bytes.get(..PREFIX) else {
+        return Err(short("segment header", bytes.len(), PREFIX));
+    };
+    if prefix[..8] != MAGIC {
+        return Err(FormatError::corrupt(
+            "segment magic",
+            crate::hex(&MAGIC),
+            crate::hex(&prefix[..8]),
+        ));
+    }
+    // The checksum first: a flipped bit in the version must not read as a newer version.
+    let crc = crc32c::crc32c(&prefix[..16]);
+    if crc != le32(prefix, 16) {
+        return Err(FormatError::corrupt(
+            "checksum of the segment's first 16 bytes",
+            hex32(le32(prefix, 16)),
+            hex32(crc),
+        ));
+    }
+    let version = le32(prefix, 8);
+    if version > VERSION {
+        return Err(FormatError::NewerVersion {
+            file: String::new(),
+            found: version,
+            supported: VERSION,
+        });
+    }
+    let length = le32(prefix, 12);
+    if version == 0 || length < (FIXED + 4) as u32 || length > MAX_HEADER {
+        return Err(FormatError::corrupt(
+            "segment header length",
+            format!("{} to {MAX_HEADER}", FIXED + 4),
+            length,
+        ));
+    }
+    Ok(length as usize)
+}
+
+/// Reads the header and says how long it is.
+pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> {
+    let length = read_prefix(bytes)?;
+    let Some(h) = bytes.get(..length) else {
+        return Err(short("segment header", bytes.len(), length));
+    };
+    let crc = crc32c::crc32c(&h[PREFIX..length - 4]);
+    if crc != le32(h, length - 4) {
+        return Err(FormatError::corrupt(
+            "segment header checksum",
+            hex32(le32(h, length - 4)),
+            hex32(crc),
+        ));
+    }
+    let info = &h[FIXED..length - 4];
+    if le32(h, 36) as usize != info.len() || le32(h, 20) > 1 {
+        return Err(FormatError::corrupt(
+            "segment header",
+            format!("a run description of {} bytes", info.len()),
+            le32(h, 36),
+        ));
+    }
+    let info = serde_json::from_slice(info).map_err(|e| {
+        FormatError::corrupt("run description in the segment header", "JSON of a run", e)
+    })?;
+    let mut previous = [0; 32];
+    previous.copy_from_slice(&h[48..80]);
+    let header = Header {
+        is_final: le32(h, 20) == 1,
+        number: le64(h, 24),
+        fork: le32(h, 32),
+        first_step: le64(h, 40),
+        previous,
+        info,
+    };
+    Ok((header, length))
+}

@@ -1,0 +1,174 @@
+//! The linear scan: finds the frames of a segment that has no index, and tells "not yet complete" from "corrupt".
+
+use super::file::Source;
+use super::footer::FOOTER_MAGIC;
+use crate::FormatError;
+use crate::decoder::Decoder;
+use crate::frame::{FRAME_HEADER, FRAME_MAGIC, Frame, FrameHeader, FrameKind};
+
+/// Where a frame stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub offset: u64,
+    pub length: u64,
+    pub step: u64,
+    pub kind: FrameKind,
+}
+
+/// How a segment ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// With a footer.
+    Sealed,
+    /// After a whole frame: at the file's end or in reserved zeros.
+    Clean,
+    /// In the middle of a frame that begins there: the writer hasn't finished it, or was killed.
+    Torn(u64),
+    /// In bytes that are neither; described among the problems.
+    Damaged(u64),
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub entries: Vec<Entry>,
+    pub tail: Tail,
+    pub problems: Vec<FormatError>,
+    /// Entries before the first damage that hides the tensors of what follows.
+    pub sound: usize,
+}
+
+/// Bytes looked at in one go when searching.
+const STRIDE: usize = 1 << 16;
+
+/// Scans from the end of the header on, checking every frame's checksums.
+pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Scan, FormatError> {
+    let salt = decoder.context.salt;
+    let length = source.length();
+    let mut found = Scan {
+        entries: Vec::new(),
+        tail: Tail::Clean,
+        problems: Vec::new(),
+        sound: usize::MAX,
+    };
+    let mut scratch = Vec::new();
+    let mut at = start;
+    while at < length {
+        let head = source.bytes(
+            at,
+            (length - at).min(FRAME_HEADER as u64) as usize,
+            &mut scratch,
+        )?;
+        if head.starts_with(&FOOTER_MAGIC) {
+            found.tail = Tail::Sealed;
+            return Ok(found);
+        }
+        match FrameHeader::read(head, salt) {
+            Ok(header) => {
+                if header.length > length - at {
+                    // The header is whole, the rest is not there: unless a later frame shows that the length itself leads astray.
+                    found.tail = Tail::Torn(at);
+                    return Ok(found);
+                }
+                let bytes = source.bytes(at, header.length as usize, &mut scratch)?;
+                let frame = Frame::read(bytes, salt)?;
+                let damage = decoder.check(&frame);
+                if !damage.is_empty()
+                    && !frame.has_trailer()
+                    && all_zero(source, at + header.length, &mut Vec::new())?
+                {
+                    // The end was never written and nothing follows.
+                    found.tail = Tail::Torn(at);
+                    return Ok(found);
+                }
+                if damage.iter().any(hides_tensors) {
+                    found.sound = found.sound.min(found.entries.len());
+                }
+                found.problems.extend(damage);
+                found.entries.push(Entry {
+                    offset: at,
+                    length: header.length,
+                    step: header.step,
+                    kind: header.kind,
+                });
+                at += header.length;
+            }
+            Err(error) => {
+                let head = head.to_vec();
+                if all_zero(source, at, &mut scratch)? {
+                    found.tail = Tail::Clean;
+                    return Ok(found);
+                }
+                // A header is stored from its magic on, so a torn one begins like a header, and nothing but zeros follows it.
+                let begins = head
+                    .iter()
+                    .zip(&FRAME_MAGIC)
+                    .take_while(|(a, b)| a == b)
+                    .count();
+                let rest_empty =
+                    begins < 4 && head[begins..].iter().all(|&b| b == 0) || begins == 4;
+                if (begins > 0 || head.len() < 4)
+                    && rest_empty
+                    && all_zero(source, at + head.len() as u64, &mut scratch)?
+                {
+                    found.tail = Tail::Torn(at);
+                    return Ok(found);
+                }
+                found.problems.push(error);
+                found.sound = found.sound.min(found.entries.len());
+                match resync(source, at + 1, salt)? {
+                    Some(next) => at = next,
+                    None => {
+                        found.tail = Tail::Damaged(at);
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Damage to anything but the metadata or the repeated length: the frame's difference is lost.
+fn hides_tensors(problem: &FormatError) -> bool {
+    !matches!(problem, FormatError::Corrupt(c) if c.what.starts_with("metadata") || c.what.starts_with("frame length at"))
+}
+
+/// Is everything from `at` on zero?
+fn all_zero(source: &Source, mut at: u64, scratch: &mut Vec<u8>) -> Result<bool, FormatError> {
+    while at < source.length() {
+        let n = (source.length() - at).min(STRIDE as u64) as usize;
+        if source.bytes(at, n, scratch)?.iter().any(|&b| b != 0) {
+            return Ok(false);
+        }
+        at += n as u64;
+    }
+    Ok(true)
+}
+
+/// The next place from `at` on where a frame with a good header or a footer begins.
+fn resync(source: &Source, mut at: u64, salt: u32) -> Result<Option<u64>, FormatError> {
+    let (mut scratch, mut header) = (Vec::new(), Vec::new());
+    while at < source.length() {
+        let n = (source.length() - at).min(STRIDE as u64) as usize;
+        let window = source.bytes(at, n, &mut scratch)?;
+        for i in 0..n.saturating_sub(3) {
+            let magic = &window[i..i + 4];
+            let here = at + i as u64;
+            if magic == FRAME_MAGIC && source.length() - here >= FRAME_HEADER as u64 {
+                let head = source.bytes(here, FRAME_HEADER, &mut header)?;
+                if FrameHeader::read(head, salt).is_ok_and(|h| h.length <= source.length() - here) {
+                    return Ok(Some(here));
+                }
+            } else if magic == FOOTER_MAGIC && super::file::footer_at(source, here, salt)? {
+                return Ok(Some(here));
+            }
+        }
+        if n < STRIDE {
+            break;
+        }
+        // The magic may lie across two windows.
+        at += (n - 3) as u64;
+    }
+    Ok(None)
+}

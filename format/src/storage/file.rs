@@ -1,0 +1,117 @@
+//! An open segment on disk: a window of reserved blocks that moves along, or plain positioned writes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+
+use super::WriteFile;
+use super::map::Window;
+
+/// First window; later ones double up to [`LARGEST`].
+const SMALLEST: u64 = 1 << 20;
+const LARGEST: u64 = 1 << 26;
+/// Windows begin at multiples of this: no page size in use is larger.
+const ALIGN: u64 = 1 << 16;
+
+/// File systems whose `fallocate` reserves blocks that a later store can't fail to get: ext2/3/4, XFS, tmpfs. Others (copy on write,
+/// network, FUSE) are written without a map: a store into a map that finds no space kills the process with SIGBUS.
+const HONOURED: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
+
+pub(super) struct SegmentFile {
+    file: File,
+    position: u64,
+    /// Bytes reserved, and so the file's length, in mapped mode.
+    reserved: u64,
+    window: Option<Window>,
+    mapped: bool,
+}
+
+impl SegmentFile {
+    pub fn new(file: File, position: u64, map: bool) -> SegmentFile {
+        let mapped = map && fstatfs(&file).is_ok_and(|s| HONOURED.contains(&(s.f_type as i64)));
+        SegmentFile {
+            file,
+            position,
+            reserved: position,
+            window: None,
+            mapped,
+        }
+    }
+
+    /// Moves the window to the position and reserves its blocks; false if this file can't be mapped.
+    fn advance(&mut self) -> bool {
+        let start = self.position / ALIGN * ALIGN;
+        let length = (self.reserved.max(SMALLEST)).min(LARGEST);
+        let end = start + length.max(2 * ALIGN);
+        // Whatever a failing call has reserved is given back by `trim`.
+        self.reserved = end;
+        if fallocate(&self.file, FallocateFlags::empty(), start, end - start).is_err() {
+            // Not supported here, or not enough space for a whole window: plain writes use what is left and report when it is gone.
+            return false;
+        }
+        // A file may refuse to be mapped (no address space left); that is no reason to stop.
+        self.window = Window::new(&self.file, start, (end - start) as usize).ok();
+        self.window.is_some()
+    }
+}
+
+impl WriteFile for SegmentFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while self.mapped && !rest.is_empty() {
+            if self
+                .window
+                .as_ref()
+                .is_none_or(|w| w.start + w.length as u64 <= self.position)
+            {
+                // Frames are contiguous, so a window is never left with a hole in it.
+                self.mapped = self.advance();
+                continue;
+            }
+            if let Some(window) = &mut self.window {
+                let at = (self.position - window.start) as usize;
+                let (now, later) = rest.split_at(rest.len().min(window.length - at));
+                window.store(at, now);
+                self.position += now.len() as u64;
+                rest = later;
+            }
+        }
+        if !rest.is_empty() {
+            self.window = None;
+            self.file.write_all_at(rest, self.position)?;
+            self.position += rest.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(window) = &self.window {
+            window.flush((self.position - window.start) as usize)?;
+        }
+        // fdatasync writes back pages dirtied through earlier windows, too.
+        self.file.sync_data()
+    }
+
+    fn trim(&mut self) -> io::Result<()> {
+        self.window = None;
+        self.mapped = false;
+        if self.reserved > self.position {
+            self.file.set_len(self.position)?;
+        }
+        self.reserved = self.position;
+        Ok(())
+    }
+}
+
+impl Drop for SegmentFile {
+    fn drop(&mut self) {
+        // Best effort: zeros after the last frame are valid, just wasteful.
+        let _ = self.trim();
+    }
+}

@@ -1,0 +1,185 @@
+//! A run as a folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::file::SegmentFile;
+use super::{Entry, Mapped, ReadFile, Storage, WriteFile};
+
+/// A run as a folder of files.
+#[derive(Debug, Clone)]
+pub struct FsStorage {
+    folder: PathBuf,
+    map: bool,
+}
+
+impl FsStorage {
+    /// The folder; nothing is touched yet.
+    pub fn new(folder: impl Into<PathBuf>) -> FsStorage {
+        FsStorage {
+            folder: folder.into(),
+            map: true,
+        }
+    }
+
+    /// Writes without maps, whatever the file system honours.
+    pub fn without_maps(mut self) -> FsStorage {
+        self.map = false;
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The folder above, for syncing what happened to the run's own name.
+    fn parent(&self) -> &Path {
+        match self.folder.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+}
+
+fn write_whole(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    if sync { file.sync_all() } else { Ok(()) }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match File::open(path)?.sync_all() {
+        // Some file systems can't sync a folder and say so; there is nothing more to do there.
+        Err(e)
+            if e.kind() == io::ErrorKind::InvalidInput
+                || e.kind() == io::ErrorKind::Unsupported =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+impl Storage for FsStorage {
+    fn location(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    fn create_run(&self, manifest: &[u8], sync: bool) -> io::Result<()> {
+        // An empty folder is no run; rename replaces it.
+        if self.folder.exists() && fs::read_dir(&self.folder)?.next().is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let name = self.folder.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        fs::create_dir_all(self.parent())?;
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".new-{}", std::process::id()));
+        let temporary = self.parent().join(temporary);
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary)?;
+        }
+        let build = || {
+            fs::create_dir(&temporary)?;
+            write_whole(&temporary.join(crate::manifest::MANIFEST), manifest, sync)?;
+            if sync {
+                sync_folder(&temporary)?;
+            }
+            fs::rename(&temporary, &self.folder)?;
+            if sync {
+                sync_folder(self.parent())
+            } else {
+                Ok(())
+            }
+        };
+        let built: io::Result<()> = build();
+        if built.is_err() {
+            let _ = fs::remove_dir_all(&temporary);
+        }
+        built.map_err(|e| {
+            if e.kind() == io::ErrorKind::DirectoryNotEmpty {
+                io::ErrorKind::AlreadyExists.into()
+            } else {
+                e
+            }
+        })
+    }
+
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let mut name = entry.file_name().to_string_lossy().into_owned();
+            let kind = entry.metadata()?;
+            if kind.is_dir() {
+                name.push('/');
+            }
+            entries.push(Entry {
+                name,
+                length: kind.len(),
+            });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn WriteFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(self.path(name))?;
+        Ok(Box::new(SegmentFile::new(file, 0, self.map)))
+    }
+
+    fn append(&self, name: &str, at: u64) -> io::Result<Box<dyn WriteFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path(name))?;
+        file.set_len(at)?;
+        Ok(Box::new(SegmentFile::new(file, at, self.map)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {
+        Ok(Box::new(Positioned(File::open(self.path(name))?)))
+    }
+
+    fn map(&self, name: &str) -> io::Result<Mapped> {
+        Mapped::sealed(&File::open(self.path(name))?)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.path(&format!("{name}.tmp"));
+        write_whole(&temporary, bytes, true)?;
+        fs::rename(&temporary, self.path(name))?;
+        sync_folder(&self.folder)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        File::open(self.path(name))?.sync_data()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        sync_folder(&self.folder)
+    }
+}
+
+struct Positioned(File);
+
+impl ReadFile for Positioned {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}

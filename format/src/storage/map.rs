@@ -1,0 +1,92 @@
+//! The only unsafe code of this crate: memory maps.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use memmap2::{Mmap, MmapMut, MmapOptions};
+
+/// A whole file in memory.
+#[derive(Debug, Clone)]
+pub struct Mapped(Inner);
+
+#[derive(Debug, Clone)]
+enum Inner {
+    Map(Arc<Mmap>),
+    Bytes(Arc<Vec<u8>>),
+}
+
+impl Mapped {
+    /// Bytes that are in memory anyway.
+    pub fn from_bytes(bytes: Arc<Vec<u8>>) -> Mapped {
+        Mapped(Inner::Bytes(bytes))
+    }
+
+    /// Maps a sealed segment.
+    pub(crate) fn sealed(file: &File) -> io::Result<Mapped> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Mapped::from_bytes(Arc::default()));
+        }
+        // SAFETY: a map is undefined behaviour if the file is changed underneath. Sealed segments are written once: nothing in Hindcast
+        // opens one for writing again (a resumed run writes a segment of another name), so only a foreign program that edits or cuts the
+        // file in place could break this, as with every program that maps files. Bytes are checked by checksums as they are read.
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Mapped(Inner::Map(Arc::new(map))))
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Inner::Map(map) => map,
+            Inner::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// A window of an open segment whose blocks have been reserved.
+pub(super) struct Window {
+    map: MmapMut,
+    pub start: u64,
+    pub length: usize,
+}
+
+impl Window {
+    /// Maps `length` bytes from `start` on; `start` is a multiple of the page size and the blocks are allocated.
+    pub fn new(file: &File, start: u64, length: usize) -> io::Result<Window> {
+        // SAFETY: the file was created by this process for appending and is written by this process alone; readers use positioned reads
+        // and never rely on bytes that aren't published. The blocks behind the window were allocated by `fallocate` on a file system
+        // known to honour it, so that a store can't fail for want of space.
+        let map = unsafe { MmapOptions::new().offset(start).len(length).map_mut(file)? };
+        Ok(Window { map, start, length })
+    }
+
+    /// Copies `bytes` to `at` (relative to the window) in ascending order, so that a process killed midway leaves a prefix.
+    pub fn store(&mut self, mut at: usize, bytes: &[u8]) {
+        // memcpy may copy a piece's end before its middle, hence pieces; the first and last eight bytes, a frame's magic and the length at
+        // its end, stand alone.
+        let (head, rest) = bytes.split_at(bytes.len().min(8));
+        let (body, tail) = rest.split_at(rest.len().saturating_sub(8));
+        let pieces = std::iter::once(head)
+            .chain(body.chunks(4096))
+            .chain(std::iter::once(tail));
+        for piece in pieces.filter(|p| !p.is_empty()) {
+            self.map[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+            compiler_fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Hands the window's dirty pages to the disk.
+    pub fn flush(&self, upto: usize) -> io::Result<()> {
+        if upto == 0 {
+            Ok(())
+        } else {
+            self.map.flush_range(0, upto.min(self.length))
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Where a run's files live: a small trait, a folder, and a twin in memory on which faults can be injected.
+
+mod file;
+mod fs;
+mod map;
+mod mem;
+
+use std::fmt;
+use std::io;
+
+pub use fs::FsStorage;
+pub use map::Mapped;
+pub use mem::{Crash, MemStorage};
+
+/// A file in a run folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Name inside the folder; a folder in the folder ends with `/`.
+    pub name: String,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// One run's folder. Names are plain file names, never paths.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// What to call it in messages: the folder's path.
+    fn location(&self) -> String;
+
+    /// Makes the run appear with this manifest in it, whole or not at all, and durable if `sync`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if there is something already.
+    fn create_run(&self, manifest: &[u8], sync: bool) -> io::Result<()>;
+
+    /// All files, by name.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is no run.
+    fn list(&self) -> io::Result<Vec<Entry>>;
+
+    /// Opens a new file for appending; an older one of that name is replaced.
+    fn create(&self, name: &str) -> io::Result<Box<dyn WriteFile>>;
+
+    /// Opens an existing file for appending at byte `at`; what follows is cut off.
+    fn append(&self, name: &str, at: u64) -> io::Result<Box<dyn WriteFile>>;
+
+    /// Opens a file for positioned reads; it may be growing.
+    fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>>;
+
+    /// The whole file in memory; only for files that no longer change.
+    fn map(&self, name: &str) -> io::Result<Mapped>;
+
+    /// Replaces a small file: the old content or the new, never a mixture. Durable when it returns.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes a closed file's content durable.
+    fn sync(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations and removals durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// A file that is being appended to.
+pub trait WriteFile: Send {
+    /// Appends all of `bytes`. Another reader may see part of them until this returns, but always a prefix.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Bytes written so far.
+    fn position(&self) -> u64;
+
+    /// Makes everything written so far durable.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Gives back what was reserved beyond the last byte.
+    fn trim(&mut self) -> io::Result<()>;
+}
+
+/// A file that is read at positions.
+pub trait ReadFile: Send + Sync {
+    /// Bytes at this moment.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}

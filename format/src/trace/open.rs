@@ -1,0 +1,344 @@
+//! Opening a run: the manifest, the segments that it lists, and the tail that it doesn't list yet.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Trace;
+use crate::FormatError;
+use crate::encoder::Context;
+use crate::info::RunInfo;
+use crate::manifest::{MANIFEST, MAX_MANIFEST, Manifest, Status};
+use crate::segment::{self, Segment, Tail};
+use crate::storage::Storage;
+
+/// A segment of the trace, not necessarily loaded.
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub number: u64,
+    pub name: String,
+    /// First step and one more than the last, gaps included.
+    pub range: Range<u64>,
+    pub steps: u64,
+    pub gaps: u64,
+    pub bytes: u64,
+    pub sealed: bool,
+    pub is_final: bool,
+    /// Kept in memory: segments that the manifest doesn't list had to be scanned.
+    pub loaded: Option<Arc<Segment>>,
+}
+
+/// A manifest and its seal, or what is wrong with it.
+type Read = Result<(Manifest, [u8; 32]), FormatError>;
+
+/// A recorder may drop or seal segments between the two looks that opening takes; so often is it tried again.
+const ATTEMPTS: usize = 5;
+
+pub(crate) fn read_manifest(storage: &dyn Storage) -> Read {
+    let path = || format!("{}/{MANIFEST}", storage.location());
+    let file = storage
+        .open(MANIFEST)
+        .map_err(|e| FormatError::io(path(), "opening", e))?;
+    let length = file
+        .length()
+        .map_err(|e| FormatError::io(path(), "measuring", e))?;
+    if length > MAX_MANIFEST {
+        return Err(FormatError::Limit {
+            what: "bytes of the manifest",
+            found: length,
+            limit: MAX_MANIFEST,
+        });
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_at(0, &mut bytes)
+        .map_err(|e| FormatError::io(path(), "reading", e))?;
+    Manifest::from_bytes(&bytes)
+}
+
+impl Trace {
+    /// Opens the run in that storage.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn open_storage(storage: Arc<dyn Storage>) -> Result<Trace, FormatError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let manifest = read_manifest(storage.as_ref());
+            let files = list(storage.as_ref())?;
+            let vanished = manifest.as_ref().is_ok_and(|(m, _)| {
+                m.segments
+                    .iter()
+                    .any(|s| !s.dropped && !files.contains_key(&s.file))
+            });
+            if !vanished || attempt == ATTEMPTS {
+                return Trace::assemble(storage, manifest, &files);
+            }
+        }
+    }
+
+    fn assemble(
+        storage: Arc<dyn Storage>,
+        manifest: Read,
+        files: &BTreeMap<String, u64>,
+    ) -> Result<Trace, FormatError> {
+        let mut problems = Vec::new();
+        match manifest {
+            Ok((manifest, seal)) => {
+                let parts = listed(&manifest, files, &mut problems);
+                let context = Context::new(&manifest.run)?;
+                let mut trace = Trace {
+                    info: manifest.run.clone(),
+                    context,
+                    status: manifest.status,
+                    parts,
+                    problems,
+                    manifest: Some((manifest, seal)),
+                    storage,
+                };
+                trace.add_tail(files)?;
+                Ok(trace)
+            }
+            Err(e @ FormatError::NewerVersion { .. }) => Err(e),
+            Err(e) => {
+                let found: Vec<(u64, u32)> = files
+                    .keys()
+                    .filter_map(|name| segment::parse_name(name))
+                    .collect();
+                if found.is_empty() {
+                    let why = format!("no readable {MANIFEST} and no segments in it ({e})");
+                    return Err(if e.is_damage() {
+                        e
+                    } else {
+                        FormatError::NotARun {
+                            path: storage.location(),
+                            why,
+                        }
+                    });
+                }
+                problems.push(e);
+                Trace::without_manifest(storage, found, problems)
+            }
+        }
+    }
+
+    /// The manifest is lost: every segment repeats the run's description, so the segments tell all but the counters.
+    fn without_manifest(
+        storage: Arc<dyn Storage>,
+        found: Vec<(u64, u32)>,
+        mut problems: Vec<FormatError>,
+    ) -> Result<Trace, FormatError> {
+        // Of several files with one number the one of the latest cut counts.
+        let names: BTreeMap<u64, u32> =
+            found
+                .into_iter()
+                .fold(BTreeMap::new(), |mut names, (number, fork)| {
+                    let latest = names.entry(number).or_insert(fork);
+                    *latest = fork.max(*latest);
+                    names
+                });
+        let latest_fork = names.values().copied().max().unwrap_or(0);
+        let mut info: Option<RunInfo> = None;
+        let mut parts: Vec<Part> = Vec::new();
+        for (&number, &fork) in &names {
+            // What an interrupted cut left behind: numbers from the cut on that the newer files don't reach.
+            if fork < latest_fork && names.range(..number).any(|(_, &f)| f == latest_fork) {
+                continue;
+            }
+            match Segment::load(
+                storage.as_ref(),
+                &segment::name(number, fork),
+                info.as_ref(),
+                false,
+            ) {
+                Ok(segment) => {
+                    if let Some(header) = &segment.header
+                        && info.as_ref().is_none_or(|i| *i == header.info)
+                    {
+                        info.get_or_insert_with(|| header.info.clone());
+                    } else if segment.header.is_some() {
+                        problems.push(
+                            FormatError::corrupt("run description", "that of the run", "another")
+                                .within(&segment.name, Some(number)),
+                        );
+                        continue;
+                    }
+                    problems.extend(copies(&segment.problems));
+                    parts.push(part(number, segment));
+                }
+                Err(e @ FormatError::NewerVersion { .. }) => return Err(e),
+                Err(e) => problems.push(e),
+            }
+        }
+        let Some(info) = info else {
+            return Err(problems.swap_remove(0));
+        };
+        let status = if parts.iter().any(|p| p.is_final) {
+            Status::Finished
+        } else {
+            Status::Open
+        };
+        let context = Context::new(&info)?;
+        Ok(Trace {
+            storage,
+            info,
+            context,
+            status,
+            manifest: None,
+            parts,
+            problems,
+        })
+    }
+
+    /// Segments that the manifest doesn't list yet: the one being written, and sealed ones before it.
+    fn add_tail(&mut self, files: &BTreeMap<String, u64>) -> Result<(), FormatError> {
+        let Some((manifest, _)) = &self.manifest else {
+            return Ok(());
+        };
+        let fork = manifest.forks.len() as u32;
+        let mut previous = Some(manifest.chain);
+        let mut number = manifest.segments.last().map_or(0, |s| s.number + 1);
+        loop {
+            let name = segment::name(number, fork);
+            if !files.contains_key(&name) || self.status != Status::Open {
+                return Ok(());
+            }
+            let segment = match Segment::load(self.storage.as_ref(), &name, Some(&self.info), false)
+            {
+                Ok(segment) => segment,
+                // Its header isn't written yet.
+                Err(FormatError::Incomplete { .. }) => return Ok(()),
+                Err(FormatError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Ok(());
+                }
+                Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => {
+                    return Err(e);
+                }
+                Err(e) => {
+                    self.problems.push(e);
+                    return Ok(());
+                }
+            };
+            if let Some(header) = &segment.header
+                && (header.info != self.info
+                    || header.number != number
+                    || header.fork != fork
+                    || previous.is_some_and(|p| p != header.previous))
+            {
+                let expected = "the segment that follows in this run";
+                self.problems.push(
+                    FormatError::corrupt("segment header", expected, "another segment's")
+                        .within(&name, Some(number)),
+                );
+                return Ok(());
+            }
+            self.problems.extend(copies(&segment.problems));
+            previous = segment.digest;
+            self.parts.push(part(number, segment));
+            number += 1;
+        }
+    }
+}
+
+fn list(storage: &dyn Storage) -> Result<BTreeMap<String, u64>, FormatError> {
+    match storage.list() {
+        Ok(entries) => Ok(entries.into_iter().map(|e| (e.name, e.length)).collect()),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Err(FormatError::NotARun {
+                path: storage.location(),
+                why: "there is no such folder".to_owned(),
+            })
+        }
+        Err(e) => Err(FormatError::io(storage.location(), "listing", e)),
+    }
+}
+
+fn listed(
+    manifest: &Manifest,
+    files: &BTreeMap<String, u64>,
+    problems: &mut Vec<FormatError>,
+) -> Vec<Part> {
+    let live = manifest.segments.iter().filter(|s| !s.dropped);
+    live.map(|s| {
+        if !files.contains_key(&s.file) {
+            problems.push(
+                FormatError::corrupt("segment file", "present", "missing")
+                    .within(&s.file, Some(s.number)),
+            );
+        }
+        Part {
+            number: s.number,
+            name: s.file.clone(),
+            range: s.first_step..s.end_step,
+            steps: s.steps,
+            gaps: s.gaps,
+            bytes: s.bytes,
+            sealed: true,
+            is_final: s.is_final,
+            loaded: None,
+        }
+    })
+    .collect()
+}
+
+/// A loaded segment as a part. What follows damage in a segment that has no other end can't be decoded, so it isn't offered.
+fn part(number: u64, mut segment: Segment) -> Part {
+    let sealed = segment.tail == Tail::Sealed;
+    if !sealed {
+        segment.entries.truncate(segment.sound);
+    }
+    let steps = segment
+        .entries
+        .iter()
+        .filter(|e| e.kind.has_state())
+        .count() as u64;
+    let gaps = segment.entries.iter().filter(|e| e.kind.has_meta()).count() as u64 - steps;
+    let meta = || segment.entries.iter().filter(|e| e.kind.has_meta());
+    let start = segment
+        .entries
+        .first()
+        .map(|e| e.step)
+        .or(segment.header.as_ref().map(|h| h.first_step))
+        .unwrap_or(0);
+    Part {
+        number,
+        name: segment.name.clone(),
+        range: start..meta().last().map_or(start, |e| e.step + 1),
+        steps,
+        gaps,
+        bytes: segment.source.length(),
+        sealed,
+        is_final: segment.header.as_ref().is_some_and(|h| h.is_final)
+            || segment
+                .entries
+                .iter()
+                .any(|e| e.kind == crate::FrameKind::Final),
+        loaded: Some(Arc::new(segment)),
+    }
+}
+
+/// Damage that the segment keeps and the trace reports.
+fn copies(problems: &[FormatError]) -> Vec<FormatError> {
+    let copy = |p: &FormatError| match p {
+        FormatError::Corrupt(c) => Some(FormatError::Corrupt(c.clone())),
+        FormatError::Incomplete {
+            file,
+            what,
+            have,
+            need,
+        } => Some(FormatError::Incomplete {
+            file: file.clone(),
+            what,
+            have: *have,
+            need: *need,
+        }),
+        _ => None,
+    };
+    problems.iter().filter_map(copy).collect()
+}

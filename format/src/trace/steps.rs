@@ -1,0 +1,198 @@
+//! Many steps, one at a time, in either direction.
+
+use std::ops::Range;
+
+use super::Trace;
+use super::walk::{Place, Walker};
+use crate::FormatError;
+use crate::meta::StepMeta;
+use crate::state::{KeyState, State};
+
+/// One step, lent until the next is asked for.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// What the loop said about it.
+    pub meta: &'a StepMeta,
+    /// θ_t and r_{t+1}.
+    pub state: &'a State,
+    /// At keyframes: r_t and the optimizer state before the step.
+    pub key: Option<&'a KeyState>,
+}
+
+/// The steps of a range in the memory of one step (two at keyframes, which are compared with the state that the walk arrives with).
+///
+/// ```no_run
+/// # fn main() -> Result<(), hindcast_format::FormatError> {
+/// let trace = hindcast_format::Trace::open("runs/mnist")?;
+/// let mut steps = trace.reverse(trace.span());
+/// while let Some(step) = steps.next()? {
+///     println!("{} {}", step.meta.step, step.state.bytes().len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Steps<'a> {
+    trace: &'a Trace,
+    range: Range<u64>,
+    reverse: bool,
+    tolerant: bool,
+    walker: Option<Walker<'a>>,
+    /// Where the step is that was lent last.
+    place: Option<Place>,
+    meta: Option<StepMeta>,
+    damage: Vec<FormatError>,
+    failed: Option<String>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(trace: &'a Trace, range: Range<u64>, reverse: bool) -> Steps<'a> {
+        Steps {
+            trace,
+            range,
+            reverse,
+            tolerant: false,
+            walker: None,
+            place: None,
+            meta: None,
+            damage: Vec::new(),
+            failed: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Goes on after damage: a state is taken from the other end of its segment where one frame is damaged, and a step that can't be
+    /// had either way is passed over. Everything met is in [`damage`](Steps::damage).
+    pub fn tolerant(mut self) -> Steps<'a> {
+        self.tolerant = true;
+        self
+    }
+
+    /// Damage that a tolerant iterator went around.
+    pub fn damage(&self) -> &[FormatError] {
+        &self.damage
+    }
+
+    /// The next step.
+    ///
+    /// # Errors
+    /// Damage, located; after the first error [`FormatError::Failed`] for ever.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it lends, which Iterator can't"
+    )]
+    pub fn next(&mut self) -> Result<Option<Step<'_>>, FormatError> {
+        if let Some(first) = &self.failed {
+            return Err(FormatError::Failed {
+                first: first.clone(),
+            });
+        }
+        match self.advance() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(e) => {
+                self.failed = Some(e.to_string());
+                return Err(e);
+            }
+        }
+        match (&self.meta, &self.walker) {
+            (Some(meta), Some(walker)) => Ok(walker.state().map(|state| Step {
+                meta,
+                state,
+                key: walker.valid_key(),
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    /// Moves to the next step; false at the end.
+    fn advance(&mut self) -> Result<bool, FormatError> {
+        let mut walker = match self.walker.take() {
+            Some(walker) => walker,
+            None => Walker::new(self.trace)?,
+        };
+        let result = self.advance_with(&mut walker);
+        self.walker = Some(walker);
+        result
+    }
+
+    fn advance_with(&mut self, walker: &mut Walker<'a>) -> Result<bool, FormatError> {
+        loop {
+            let Some(place) = self.following(walker)? else {
+                return Ok(false);
+            };
+            self.place = Some(place);
+            match self.visit(walker, place) {
+                Ok(()) => return Ok(true),
+                Err(e) if self.tolerant && e.is_damage() => self.damage.push(e),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn visit(&mut self, walker: &mut Walker<'a>, place: Place) -> Result<(), FormatError> {
+        walker.step_to(place, self.tolerant)?;
+        if place.1 == 0 {
+            match walker.confirm(place.0) {
+                Err(e) if self.tolerant && e.is_damage() => self.damage.push(e),
+                other => other?,
+            }
+        }
+        let segment = walker.segment(place.0)?;
+        if let Some(entry) = segment.entries.get(place.1) {
+            self.meta = Some(self.trace.meta_of(&segment, entry, &mut self.scratch)?.0);
+        }
+        Ok(())
+    }
+
+    /// The next place in the range that has tensors.
+    fn following(&mut self, walker: &mut Walker<'a>) -> Result<Option<Place>, FormatError> {
+        let parts = &self.trace.parts;
+        let (mut part, mut entry) = match (self.place, self.reverse) {
+            (Some((part, entry)), _) => (part, Some(entry)),
+            (None, false) => (0, None),
+            (None, true) => (parts.len().wrapping_sub(1), None),
+        };
+        loop {
+            let Some(p) = parts.get(part) else {
+                return Ok(None);
+            };
+            let overlaps =
+                !p.is_final && p.range.start < self.range.end && self.range.start < p.range.end;
+            if overlaps {
+                let segment = match walker.segment(part) {
+                    Ok(segment) => Some(segment),
+                    Err(e) if self.tolerant && e.is_damage() => {
+                        self.damage.push(e);
+                        None
+                    }
+                    Err(e) => return Err(e),
+                };
+                if let Some(segment) = segment {
+                    let wanted = |i: &usize| {
+                        segment
+                            .entries
+                            .get(*i)
+                            .is_some_and(|e| e.kind.has_state() && self.range.contains(&e.step))
+                    };
+                    let found = if self.reverse {
+                        (0..entry.unwrap_or(segment.entries.len()))
+                            .rev()
+                            .find(wanted)
+                    } else {
+                        (entry.map_or(0, |e| e + 1)..segment.entries.len()).find(wanted)
+                    };
+                    if let Some(found) = found {
+                        return Ok(Some((part, found)));
+                    }
+                }
+            }
+            part = if self.reverse {
+                part.wrapping_sub(1)
+            } else {
+                part + 1
+            };
+            entry = None;
+        }
+    }
+}

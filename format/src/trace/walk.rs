@@ -1,0 +1,363 @@
+//! Moving one state through a trace, frame by frame, in either direction.
+
+use std::sync::Arc;
+
+use super::Trace;
+use crate::FormatError;
+use crate::codec::Direction;
+use crate::decoder::Decoder;
+use crate::frame::{Frame, FrameKind};
+use crate::segment::{Entry, Segment};
+use crate::state::{KeyState, State};
+
+/// A frame with tensors: part, and entry inside it.
+pub(crate) type Place = (usize, usize);
+
+/// One state, and where in the trace it stands.
+pub(crate) struct Walker<'a> {
+    trace: &'a Trace,
+    decoder: Decoder,
+    /// The segment that was used last.
+    segment: Option<(usize, Arc<Segment>)>,
+    at: Option<Place>,
+    /// None until the first frame has shown that the trace can fill it.
+    state: Option<State>,
+    key: Option<KeyState>,
+    /// Does `key` belong to the place?
+    key_valid: bool,
+    /// A keyframe that the walk arrives at from behind is decoded here and compared.
+    check: Option<State>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Walker<'a> {
+    pub fn new(trace: &'a Trace) -> Result<Walker<'a>, FormatError> {
+        Ok(Walker {
+            trace,
+            decoder: Decoder::new(trace.context.clone())?,
+            segment: None,
+            at: None,
+            state: None,
+            key: None,
+            key_valid: false,
+            check: None,
+            scratch: Vec::new(),
+        })
+    }
+
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    pub fn into_state(self) -> State {
+        self.state
+            .unwrap_or_else(|| State::zeros(self.trace.layout()))
+    }
+
+    /// The key state, if the place is a keyframe whose own frame was read.
+    pub fn valid_key(&self) -> Option<&KeyState> {
+        self.key.as_ref().filter(|_| self.key_valid)
+    }
+
+    /// The key state of a keyframe, reading its frame if the state came from elsewhere; `None` elsewhere or where it is damaged.
+    pub fn key(&mut self) -> Result<Option<KeyState>, FormatError> {
+        if let (Some((part, 0)), false) = (self.at, self.key_valid) {
+            let _ = self.confirm(part);
+        }
+        Ok(self.valid_key().cloned())
+    }
+
+    /// The segment of a part; the one used last is kept.
+    pub fn segment(&mut self, part: usize) -> Result<Arc<Segment>, FormatError> {
+        if let Some((held, segment)) = &self.segment
+            && *held == part
+        {
+            return Ok(Arc::clone(segment));
+        }
+        let Some(p) = self.trace.parts.get(part) else {
+            return Err(FormatError::corrupt("segment", "a segment", "none"));
+        };
+        let segment = self.trace.load(p).map_err(|e| match e {
+            FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                FormatError::corrupt("segment file", "present", "missing")
+                    .within(&p.name, Some(p.number))
+            }
+            e => e,
+        })?;
+        self.segment = Some((part, Arc::clone(&segment)));
+        Ok(segment)
+    }
+
+    /// Goes to a step from whichever end of its segment is nearer, or from the other where that way is damaged.
+    pub fn seek(&mut self, step: u64, heal: bool) -> Result<(), FormatError> {
+        let missing = || self.trace.missing(step);
+        let part = self
+            .trace
+            .parts
+            .iter()
+            .position(|p| !p.is_final && p.range.contains(&step))
+            .ok_or_else(missing)?;
+        let segment = self.segment(part)?;
+        match segment
+            .entries
+            .iter()
+            .position(|e| e.kind.has_meta() && e.step == step)
+        {
+            Some(entry)
+                if segment
+                    .entries
+                    .get(entry)
+                    .is_some_and(|e| e.kind.has_state()) =>
+            {
+                self.seek_place((part, entry), heal)
+            }
+            Some(_) => Err(FormatError::NotRecorded {
+                step,
+                why: "it was recorded without its tensors (a gap)".to_owned(),
+            }),
+            None => Err(self.trace.missing(step)),
+        }
+    }
+
+    pub fn seek_place(&mut self, (part, entry): Place, heal: bool) -> Result<(), FormatError> {
+        let segment = self.segment(part)?;
+        let behind = segment.entries.len().saturating_sub(entry) + 1;
+        let linked = self.link_target(part, &segment)?;
+        let front_first = !linked || entry <= behind;
+        let mut go = |front: bool| {
+            if front {
+                self.from_front(part, entry)
+            } else {
+                self.from_back(part, entry)
+            }
+        };
+        match go(front_first) {
+            Err(e) if heal && linked && e.is_damage() => go(!front_first).map_err(|_| e),
+            other => other,
+        }
+    }
+
+    /// Moves one frame where that leads to `to`, and seeks otherwise.
+    pub fn step_to(&mut self, to: Place, heal: bool) -> Result<(), FormatError> {
+        let moved = match self.at {
+            Some(at) if at == to => return Ok(()),
+            Some(at) => self.neighbour(at, to),
+            None => Ok(false),
+        };
+        match moved {
+            Ok(true) => Ok(()),
+            Ok(false) => self.seek_place(to, heal || to.1 != 0),
+            Err(e) if heal && e.is_damage() => self.seek_place(to, true).map_err(|_| e),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes the single frame between two neighbouring places, if they are neighbours.
+    fn neighbour(&mut self, at: Place, to: Place) -> Result<bool, FormatError> {
+        if at.0 == to.0 {
+            let segment = self.segment(at.0)?;
+            let next = |from: usize| {
+                (from + 1..segment.entries.len())
+                    .find(|&i| segment.entries.get(i).is_some_and(|e| e.kind.has_state()))
+            };
+            if next(at.1) == Some(to.1) {
+                self.apply(&segment, at.0, at.1, to.1, Direction::Forward)?;
+            } else if next(to.1) == Some(at.1) {
+                self.apply(&segment, at.0, to.1, at.1, Direction::Backward)?;
+            } else {
+                return Ok(false);
+            }
+            self.arrive(to);
+            return Ok(true);
+        }
+        if at == (to.0 + 1, 0) {
+            let segment = self.segment(to.0)?;
+            let last = segment.entries.len().saturating_sub(1);
+            let is_last = (to.1 + 1..last)
+                .all(|i| segment.entries.get(i).is_some_and(|e| !e.kind.has_state()));
+            if is_last && self.link_target(to.0, &segment)? {
+                self.apply(&segment, to.0, to.1, last, Direction::Backward)?;
+                self.arrive(to);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn arrive(&mut self, at: Place) {
+        self.at = Some(at);
+        self.key_valid = false;
+    }
+
+    /// Has this segment a link, and does the next segment open with the state that it leads to?
+    fn link_target(&mut self, part: usize, segment: &Segment) -> Result<bool, FormatError> {
+        let Some(link) = segment.entries.last().filter(|e| e.kind == FrameKind::Link) else {
+            return Ok(false);
+        };
+        Ok(self
+            .trace
+            .parts
+            .get(part + 1)
+            .is_some_and(|next| next.range.start == link.step && (next.is_final || next.steps > 0)))
+    }
+
+    /// Decodes the keyframe that opens the segment and goes forward.
+    fn from_front(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+        let segment = self.segment(part)?;
+        self.keyframe(&segment, part, 0)?;
+        let mut before = 0;
+        for i in 1..=entry {
+            if segment.entries.get(i).is_some_and(|e| e.kind.has_state()) {
+                self.apply(&segment, part, before, i, Direction::Forward)?;
+                before = i;
+            }
+        }
+        if entry != 0 {
+            self.arrive((part, entry));
+        }
+        Ok(())
+    }
+
+    /// Decodes the state that opens the next segment and goes backward.
+    fn from_back(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+        let segment = self.segment(part)?;
+        let next = self.segment(part + 1)?;
+        self.keyframe(&next, part + 1, 0)?;
+        let mut after = segment.entries.len().saturating_sub(1);
+        for i in (entry..after).rev() {
+            if segment.entries.get(i).is_some_and(|e| e.kind.has_state()) {
+                self.apply(&segment, part, i, after, Direction::Backward)?;
+                after = i;
+            }
+        }
+        self.arrive((part, entry));
+        Ok(())
+    }
+
+    /// Overwrites the state with a full one.
+    fn keyframe(
+        &mut self,
+        segment: &Segment,
+        part: usize,
+        entry: usize,
+    ) -> Result<(), FormatError> {
+        self.at = None;
+        let e = entry_of(segment, entry)?;
+        let salt = self.trace.context.salt;
+        let bytes = segment.frame(e, &mut self.scratch)?;
+        let mut decode = || {
+            let frame = Frame::read(bytes, salt)?;
+            same_step(&frame, e)?;
+            match (&mut self.state, &mut self.key) {
+                (Some(state), Some(key)) => self.decoder.full(&frame, state, Some(key)),
+                (state, key) => {
+                    let (whole, whole_key) = self.decoder.whole(&frame)?;
+                    (*state, *key) = (Some(whole), Some(whole_key));
+                    Ok(())
+                }
+            }
+        };
+        decode().map_err(|error| located(error, segment, e))?;
+        self.at = Some((part, entry));
+        self.key_valid = true;
+        Ok(())
+    }
+
+    /// At a keyframe that was reached from behind: decodes it, compares, and so has its key state.
+    pub fn confirm(&mut self, part: usize) -> Result<(), FormatError> {
+        if self.key_valid {
+            return Ok(());
+        }
+        let segment = self.segment(part)?;
+        let e = entry_of(&segment, 0)?;
+        let salt = self.trace.context.salt;
+        let bytes = segment.frame(e, &mut self.scratch)?;
+        let check = self
+            .check
+            .get_or_insert_with(|| State::zeros(self.trace.layout()));
+        let key = self
+            .key
+            .get_or_insert_with(|| KeyState::zeros(self.trace.layout()));
+        let mut decode = || {
+            let frame = Frame::read(bytes, salt)?;
+            same_step(&frame, e)?;
+            self.decoder.full(&frame, check, Some(key))?;
+            if self.state.as_ref() == Some(&*check) {
+                Ok(())
+            } else {
+                Err(FormatError::corrupt(
+                    "keyframe",
+                    "the state that the differences behind it lead back to",
+                    "another",
+                ))
+            }
+        };
+        decode().map_err(|error| located(error, &segment, e))?;
+        self.key_valid = true;
+        Ok(())
+    }
+
+    /// Takes the state over the frame at `later`, whose base is the state at `earlier`.
+    fn apply(
+        &mut self,
+        segment: &Segment,
+        _part: usize,
+        earlier: usize,
+        later: usize,
+        direction: Direction,
+    ) -> Result<(), FormatError> {
+        let (base, e) = (entry_of(segment, earlier)?, entry_of(segment, later)?);
+        // Half a frame applied is worth nothing: the place is known again when all of it is.
+        self.at = None;
+        let salt = self.trace.context.salt;
+        let bytes = segment.frame(e, &mut self.scratch)?;
+        let Some(state) = &mut self.state else {
+            return Err(FormatError::corrupt(
+                "state",
+                "a state to start from",
+                "none",
+            ));
+        };
+        let mut decode = || {
+            let frame = Frame::read(bytes, salt)?;
+            same_step(&frame, e)?;
+            if frame.header.base != base.step {
+                return Err(FormatError::corrupt(
+                    "base of a difference",
+                    base.step,
+                    frame.header.base,
+                ));
+            }
+            self.decoder.change(&frame, direction, state)
+        };
+        decode().map_err(|error| located(error, segment, e))
+    }
+}
+
+fn entry_of(segment: &Segment, entry: usize) -> Result<&Entry, FormatError> {
+    segment.entries.get(entry).ok_or_else(|| {
+        FormatError::corrupt(
+            "frames of a segment",
+            format!("more than {entry}"),
+            segment.entries.len(),
+        )
+    })
+}
+
+/// The index is a cache: what it says must be what the frame says.
+fn same_step(frame: &Frame<'_>, entry: &Entry) -> Result<(), FormatError> {
+    if frame.header.step == entry.step && frame.header.kind == entry.kind {
+        Ok(())
+    } else {
+        Err(FormatError::corrupt(
+            "frame",
+            format!("step {}", entry.step),
+            format!("step {}", frame.header.step),
+        ))
+    }
+}
+
+fn located(error: FormatError, segment: &Segment, entry: &Entry) -> FormatError {
+    let number = crate::segment::parse_name(&segment.name).map(|(n, _)| n);
+    error.at_step(entry.step).within(&segment.name, number)
+}

@@ -1,0 +1,647 @@
+//! Checking every byte of a run: a report, never a repair.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::FormatError;
+use crate::codec::Direction;
+use crate::decoder::Decoder;
+use crate::frame::{Frame, FrameKind};
+use crate::manifest::{MANIFEST, Status};
+use crate::segment::{self, Segment, Source, Tail, Trailer};
+use crate::state::{KeyState, State};
+use crate::storage::{FsStorage, Storage};
+use crate::trace::{Part, Trace};
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// As intended, but worth knowing: steps recorded without tensors, segments dropped by a ring.
+    Note,
+    /// Nothing recorded is lost: an unfinished last frame, a file that doesn't belong here.
+    Warning,
+    /// Recorded data is lost or altered.
+    Error,
+}
+
+/// What a finding is about.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// The manifest can't be read, or its seal doesn't agree with it.
+    Manifest,
+    /// A segment that the manifest lists is not there.
+    MissingFile,
+    /// A file that the manifest doesn't list.
+    ExtraFile,
+    /// A segment's header or footer is damaged, or says something else than the manifest.
+    Segment,
+    /// A segment's bytes don't agree with its digest.
+    Digest,
+    /// A segment doesn't follow the one before it.
+    Chain,
+    /// A step's metadata is damaged.
+    Metadata,
+    /// A step's tensors are damaged.
+    Tensors,
+    /// A frame is damaged in another way.
+    Frame,
+    /// A segment's link doesn't lead to the state that opens the next one.
+    Link,
+    /// The run says that it is finished and holds no final state.
+    FinalState,
+    /// The last frame was not written to its end.
+    TornTail,
+    /// Steps that were recorded without their tensors.
+    Gap,
+    /// Segments that were removed on purpose.
+    Dropped,
+}
+
+/// One thing that verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is about.
+    pub kind: FindingKind,
+    /// How much it matters.
+    pub severity: Severity,
+    /// File name inside the run folder.
+    pub file: String,
+    /// Segment number.
+    pub segment: Option<u64>,
+    /// Step.
+    pub step: Option<u64>,
+    /// Tensors that are hit.
+    pub tensors: Vec<String>,
+    /// In words: what was expected and what was found.
+    pub text: String,
+}
+
+/// What verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// The run.
+    pub location: String,
+    /// Open, unfinished or finished; `None` if the run can't be opened.
+    pub status: Option<Status>,
+    /// Segments that are there.
+    pub segments: u64,
+    /// Steps with tensors that are there.
+    pub steps: u64,
+    /// Of them, how many can be read, tensors and metadata.
+    pub steps_ok: u64,
+    /// Steps without tensors.
+    pub gaps: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// The manifest's seal, which stands for the whole run once it is closed: compare it with one kept elsewhere.
+    pub head_digest: Option<String>,
+    /// Everything found, in the order of the files.
+    pub findings: Vec<Finding>,
+}
+
+impl VerifyReport {
+    /// Is nothing lost or altered?
+    pub fn is_ok(&self) -> bool {
+        self.findings.iter().all(|f| f.severity < Severity::Error)
+    }
+
+    /// The gravest severity among the findings.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|f| f.severity).max()
+    }
+}
+
+/// Checks the run in that folder.
+///
+/// # Errors
+/// Only if the storage fails or there is no run: damage is in the report.
+pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, FormatError> {
+    let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(path.as_ref()));
+    verify_storage(&storage)
+}
+
+/// Checks the run in that storage: every checksum and digest, the chain, names and order, missing and extra files, the manifest's seal,
+/// that every frame decodes, and that every link leads exactly to the state that opens the next segment.
+///
+/// # Errors
+/// Only if the storage fails or there is no run: damage is in the report.
+pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, FormatError> {
+    let mut report = VerifyReport {
+        location: storage.location(),
+        status: None,
+        segments: 0,
+        steps: 0,
+        steps_ok: 0,
+        gaps: 0,
+        bytes: 0,
+        head_digest: None,
+        findings: Vec::new(),
+    };
+    let trace = match Trace::open_storage(Arc::clone(storage)) {
+        Ok(trace) => trace,
+        Err(e) if e.is_damage() => {
+            report.add(finding_kind(&e, FindingKind::Manifest), &e);
+            return Ok(report);
+        }
+        Err(e) => return Err(e),
+    };
+    report.status = Some(trace.status());
+    report.head_digest = trace.head_digest().map(|d| crate::hex(&d));
+    for problem in trace.problems() {
+        let kind = match problem {
+            FormatError::Corrupt(c) if c.file == MANIFEST => FindingKind::Manifest,
+            FormatError::Corrupt(c) if c.what == "segment file" => FindingKind::MissingFile,
+            // Segments report the rest themselves below.
+            FormatError::Corrupt(c) if trace.parts.iter().any(|p| p.name == c.file) => continue,
+            FormatError::Corrupt(_) | FormatError::Incomplete { .. } => FindingKind::Segment,
+            _ => FindingKind::Manifest,
+        };
+        report.add(kind, problem);
+    }
+    report.files(&trace)?;
+    let mut checker = Checker {
+        trace: &trace,
+        decoder: Decoder::new(trace.context.clone())?,
+        chain: None,
+        link: None,
+    };
+    for part in &trace.parts {
+        report.segments += 1;
+        report.steps += part.steps;
+        report.gaps += part.gaps;
+        checker.segment(part, &mut report)?;
+    }
+    if trace.status() == Status::Finished && !trace.parts.iter().any(|p| p.is_final) {
+        let error =
+            FormatError::corrupt("finished run", "a final state", "none").within(MANIFEST, None);
+        report.add(FindingKind::FinalState, &error);
+    }
+    Ok(report)
+}
+
+impl VerifyReport {
+    fn add(&mut self, kind: FindingKind, error: &FormatError) {
+        let mut finding = Finding {
+            kind,
+            severity: Severity::Error,
+            file: String::new(),
+            segment: None,
+            step: None,
+            tensors: Vec::new(),
+            text: error.to_string(),
+        };
+        match error {
+            FormatError::Corrupt(c) => {
+                finding.file.clone_from(&c.file);
+                finding.segment = c.segment;
+                finding.step = c.step;
+                finding.tensors.clone_from(&c.tensors);
+            }
+            FormatError::Incomplete { file, .. } => finding.file.clone_from(file),
+            _ => {}
+        }
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    fn note(
+        &mut self,
+        kind: FindingKind,
+        severity: Severity,
+        file: &str,
+        segment: Option<u64>,
+        step: Option<u64>,
+        text: String,
+    ) {
+        self.findings.push(Finding {
+            kind,
+            severity,
+            file: file.to_owned(),
+            segment,
+            step,
+            tensors: Vec::new(),
+            text,
+        });
+    }
+
+    /// Files that are missing or don't belong here.
+    fn files(&mut self, trace: &Trace) -> Result<(), FormatError> {
+        let storage = trace.storage();
+        let known: BTreeSet<&str> = trace
+            .parts
+            .iter()
+            .map(|p| p.name.as_str())
+            .chain([MANIFEST])
+            .collect();
+        for entry in storage
+            .list()
+            .map_err(|e| FormatError::io(storage.location(), "listing", e))?
+        {
+            self.bytes += entry.length;
+            if !known.contains(entry.name.as_str()) {
+                let text = format!(
+                    "{}: not part of the run: neither the manifest nor a segment leads to it",
+                    entry.name
+                );
+                self.note(
+                    FindingKind::ExtraFile,
+                    Severity::Warning,
+                    &entry.name,
+                    None,
+                    None,
+                    text,
+                );
+            }
+        }
+        if let Some(manifest) = trace.manifest() {
+            let dropped = manifest.segments.iter().filter(|s| s.dropped).count();
+            if dropped > 0 {
+                let text = format!(
+                    "{MANIFEST}: {dropped} segments were dropped on purpose; their digests are kept"
+                );
+                self.note(
+                    FindingKind::Dropped,
+                    Severity::Note,
+                    MANIFEST,
+                    None,
+                    None,
+                    text,
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn finding_kind(error: &FormatError, otherwise: FindingKind) -> FindingKind {
+    match error {
+        FormatError::Corrupt(c) if !c.tensors.is_empty() || c.what.starts_with("chunk") => {
+            FindingKind::Tensors
+        }
+        FormatError::Corrupt(c) if c.what.starts_with("metadata") => FindingKind::Metadata,
+        FormatError::Corrupt(c) if c.what.starts_with("frame") => FindingKind::Frame,
+        FormatError::Corrupt(c) if c.file.starts_with("seg-") => FindingKind::Segment,
+        _ => otherwise,
+    }
+}
+
+struct Checker<'a> {
+    trace: &'a Trace,
+    decoder: Decoder,
+    /// Digest of the segment before, where it is known, and its number.
+    chain: Option<([u8; 32], u64)>,
+    /// Where the last link led: step and the state's digest.
+    link: Option<(u64, [u8; 32])>,
+}
+
+impl Checker<'_> {
+    fn segment(&mut self, part: &Part, report: &mut VerifyReport) -> Result<(), FormatError> {
+        let storage = self.trace.storage();
+        let listed = self
+            .trace
+            .manifest()
+            .and_then(|m| m.segments.iter().find(|s| s.file == part.name));
+        let segment = match &part.loaded {
+            Some(segment) => Arc::clone(segment),
+            None => match Segment::load(
+                storage.as_ref(),
+                &part.name,
+                Some(self.trace.info()),
+                listed.is_some(),
+            ) {
+                Ok(segment) => Arc::new(segment),
+                Err(FormatError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
+                    return Ok(());
+                }
+                Err(e) if e.is_damage() => {
+                    report.add(FindingKind::Segment, &e);
+                    (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            },
+        };
+        for problem in &segment.problems {
+            report.add(finding_kind(problem, FindingKind::Segment), problem);
+        }
+        if let Tail::Torn(at) = segment.tail {
+            let step = segment.entries.last().map(|e| e.step);
+            let text = format!(
+                "{}: the frame that begins at byte {at} was not written to its end; the last whole step is {}",
+                part.name,
+                step.map_or("none".to_owned(), |s| s.to_string())
+            );
+            report.note(
+                FindingKind::TornTail,
+                Severity::Warning,
+                &part.name,
+                Some(part.number),
+                step,
+                text,
+            );
+        }
+        self.identity(part, &segment, report);
+        let digest = self.digest(part, &segment, report)?;
+        self.chain = Some((digest, part.number));
+        self.frames(part, &segment, report)
+    }
+
+    /// Header and manifest agree, and the segment follows the one before.
+    fn identity(&self, part: &Part, segment: &Segment, report: &mut VerifyReport) {
+        let add = |report: &mut VerifyReport, kind, what: &str, expected: String, got: String| {
+            report.add(
+                kind,
+                &FormatError::corrupt(what, expected, got).within(&part.name, Some(part.number)),
+            );
+        };
+        let manifest = self.trace.manifest();
+        let listed = manifest.and_then(|m| m.segments.iter().find(|s| s.file == part.name));
+        if let Some(header) = &segment.header {
+            let name = segment::name(header.number, header.fork);
+            if name != part.name {
+                add(
+                    report,
+                    FindingKind::Chain,
+                    "name of the segment",
+                    name,
+                    part.name.clone(),
+                );
+            }
+            if header.info != *self.trace.info() {
+                add(
+                    report,
+                    FindingKind::Chain,
+                    "run description in the segment header",
+                    "that of the run".into(),
+                    "another".into(),
+                );
+            }
+            let before = manifest
+                .and_then(|m| m.segments.iter().take_while(|s| s.file != part.name).last())
+                .map(|s| (s.digest, s.number));
+            let (previous, number) = match (before, self.chain) {
+                (Some((digest, number)), _) if listed.is_some() => (Some(digest), Some(number)),
+                (_, Some((digest, number))) => (Some(digest), Some(number)),
+                // The first segment there is: the beginning of the chain, unless earlier ones were dropped with the manifest lost.
+                _ => ((header.number == 0).then_some([0; 32]), None),
+            };
+            if let Some(previous) = previous
+                && previous != header.previous
+            {
+                add(
+                    report,
+                    FindingKind::Chain,
+                    "digest of the segment before",
+                    crate::hex(&previous),
+                    crate::hex(&header.previous),
+                );
+            }
+            if let Some(number) = number
+                && number + 1 != header.number
+            {
+                add(
+                    report,
+                    FindingKind::Chain,
+                    "number of the segment",
+                    (number + 1).to_string(),
+                    header.number.to_string(),
+                );
+            }
+            if let Some(first) = segment.entries.first()
+                && first.step != header.first_step
+            {
+                add(
+                    report,
+                    FindingKind::Segment,
+                    "first step of the segment",
+                    header.first_step.to_string(),
+                    first.step.to_string(),
+                );
+            }
+        }
+        if let Some(record) = listed {
+            let count = |state: bool| {
+                segment
+                    .entries
+                    .iter()
+                    .filter(|e| e.kind.has_meta() && e.kind.has_state() == state)
+                    .count() as u64
+            };
+            let last = segment
+                .entries
+                .iter()
+                .rfind(|e| e.kind.has_meta())
+                .map_or(record.first_step, |e| e.step + 1);
+            let expected = (record.bytes, record.steps, record.gaps, record.end_step);
+            let got = (segment.source.length(), count(true), count(false), last);
+            if expected != got {
+                add(
+                    report,
+                    FindingKind::Segment,
+                    "bytes, steps, gaps and end that the manifest lists",
+                    format!("{expected:?}"),
+                    format!("{got:?}"),
+                );
+            }
+        }
+    }
+
+    /// The whole file against the digest in its trailer and in the manifest; says the digest that the next segment must name.
+    fn digest(
+        &self,
+        part: &Part,
+        segment: &Segment,
+        report: &mut VerifyReport,
+    ) -> Result<[u8; 32], FormatError> {
+        let listed = self
+            .trace
+            .manifest()
+            .and_then(|m| m.segments.iter().find(|s| s.file == part.name))
+            .map(|s| s.digest);
+        if segment.tail != Tail::Sealed {
+            return Ok(listed.unwrap_or([0; 32]));
+        }
+        let computed = hash(&segment.source)?;
+        for (what, stored) in [
+            ("digest of the segment", segment.digest),
+            ("digest of the segment in the manifest", listed),
+        ] {
+            if let Some(stored) = stored
+                && stored != computed
+            {
+                let error = FormatError::corrupt(what, crate::hex(&stored), crate::hex(&computed))
+                    .within(&part.name, Some(part.number));
+                report.add(FindingKind::Digest, &error);
+            }
+        }
+        Ok(listed.or(segment.digest).unwrap_or(computed))
+    }
+
+    /// Every frame: checksums, decoding, and the link to the next segment.
+    fn frames(
+        &mut self,
+        part: &Part,
+        segment: &Segment,
+        report: &mut VerifyReport,
+    ) -> Result<(), FormatError> {
+        let salt = self.trace.context.salt;
+        let mut scratch = Vec::new();
+        let mut state: Option<(State, KeyState)> = None;
+        let (mut sound, mut unreadable, mut first_gap, mut base) =
+            (true, BTreeSet::new(), None, None);
+        let arriving = self.link.take();
+        for (i, entry) in segment.entries.iter().enumerate() {
+            let located =
+                |e: FormatError| e.at_step(entry.step).within(&part.name, Some(part.number));
+            let bytes = segment.frame(entry, &mut scratch)?;
+            let frame = match Frame::read(bytes, salt) {
+                Ok(frame)
+                    if frame.header.kind == entry.kind
+                        && frame.header.step == entry.step
+                        && frame.header.length == entry.length =>
+                {
+                    frame
+                }
+                other => {
+                    let e = other.err().unwrap_or_else(|| {
+                        FormatError::corrupt(
+                            "frame that the index names",
+                            format!("step {}", entry.step),
+                            "another",
+                        )
+                    });
+                    report.add(FindingKind::Frame, &located(e));
+                    (sound, _) = (false, unreadable.insert(entry.step));
+                    continue;
+                }
+            };
+            let damage = self.decoder.check(&frame);
+            for e in &damage {
+                unreadable.insert(entry.step);
+                let e = match e {
+                    FormatError::Corrupt(c) => located(FormatError::Corrupt(c.clone())),
+                    other => FormatError::corrupt(other.to_string(), "", "")
+                        .within(&part.name, Some(part.number))
+                        .at_step(entry.step),
+                };
+                report.add(finding_kind(&e, FindingKind::Frame), &e);
+            }
+            if entry.kind == FrameKind::Gap {
+                first_gap = first_gap.or(Some(entry.step));
+                continue;
+            }
+            let decoded = match (entry.kind, i) {
+                (FrameKind::Keyframe | FrameKind::Final, 0) => match &mut state {
+                    Some((s, k)) => self.decoder.full(&frame, s, Some(k)),
+                    none => self.decoder.whole(&frame).map(|whole| *none = Some(whole)),
+                },
+                (FrameKind::Difference | FrameKind::Link, 1..)
+                    if base.is_some() && base != Some(frame.header.base) =>
+                {
+                    Err(FormatError::corrupt(
+                        "base of a difference",
+                        base.unwrap_or(0),
+                        frame.header.base,
+                    ))
+                }
+                (FrameKind::Difference | FrameKind::Link, 1..) => match (&mut state, sound) {
+                    (Some((s, _)), true) => self.decoder.change(&frame, Direction::Forward, s),
+                    _ => Ok(()),
+                },
+                _ => Err(FormatError::corrupt(
+                    "frame kind",
+                    "a full state first and differences after it",
+                    format!("{:?}", entry.kind),
+                )),
+            };
+            base = Some(entry.step);
+            if let Err(e) = decoded {
+                let e = located(e);
+                if damage.is_empty() {
+                    report.add(finding_kind(&e, FindingKind::Frame), &e);
+                }
+                (sound, _) = (false, unreadable.insert(entry.step));
+            }
+            let now = state
+                .as_ref()
+                .filter(|_| sound)
+                .map(|(s, _)| s.digest_if(i == 0 || entry.kind == FrameKind::Link));
+            if i == 0
+                && let (Some((step, expected)), Some(Some(got))) = (arriving, now)
+                && (step, expected) != (entry.step, got)
+            {
+                let e = FormatError::corrupt(
+                    "state that opens the segment",
+                    "the state that the link before it leads to",
+                    "another",
+                );
+                report.add(FindingKind::Link, &located(e));
+            }
+            if entry.kind == FrameKind::Link
+                && let Some(Some(digest)) = now
+            {
+                self.link = Some((entry.step, digest));
+            }
+        }
+        if let Some(step) = first_gap {
+            let text = format!(
+                "{}: {} steps from step {step} on were recorded without their tensors",
+                part.name, part.gaps
+            );
+            report.note(
+                FindingKind::Gap,
+                Severity::Note,
+                &part.name,
+                Some(part.number),
+                Some(step),
+                text,
+            );
+        }
+        report.steps_ok += if unreadable.is_empty() && sound {
+            part.steps
+        } else {
+            self.readable(part)
+        };
+        Ok(())
+    }
+
+    /// In a damaged segment: steps that can be had from one end or the other.
+    fn readable(&self, part: &Part) -> u64 {
+        let mut steps = self.trace.forward(part.range.clone()).tolerant();
+        let mut count = 0;
+        while let Ok(Some(_)) = steps.next() {
+            count += 1;
+        }
+        count
+    }
+}
+
+impl State {
+    /// Hashing every state would cost more than decoding it.
+    fn digest_if(&self, wanted: bool) -> Option<[u8; 32]> {
+        wanted.then(|| self.digest())
+    }
+}
+
+fn hash(source: &Source) -> Result<[u8; 32], FormatError> {
+    let end = Trailer::hashed(source.length());
+    let mut hasher = blake3::Hasher::new();
+    let mut scratch = Vec::new();
+    let mut at = 0;
+    while at < end {
+        let n = (end - at).min(1 << 20);
+        hasher.update(source.bytes(at, n as usize, &mut scratch)?);
+        at += n;
+    }
+    Ok(*hasher.finalize().as_bytes())
+}

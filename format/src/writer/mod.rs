@@ -1,0 +1,498 @@
+//! Writing a run: segments in order, sealed one after the other, the manifest behind them.
+
+mod open;
+mod resume;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::FormatError;
+use crate::encoder::{Context, EncodedFrame, Encoder};
+use crate::frame::FrameKind;
+use crate::info::RunInfo;
+use crate::manifest::{MANIFEST, Manifest, SegmentRecord, Status};
+use crate::segment::{self, Header};
+use crate::state::{KeyState, State};
+use crate::storage::Storage;
+use open::OpenSegment;
+pub use resume::ResumePoint;
+
+/// What a power cut may take. A killed process takes nothing at any level: what was appended is in the operating system's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Nothing is synced before the run ends or a segment is dropped: a power cut may take everything since then. What is left is a
+    /// valid prefix.
+    Os,
+    /// Synced when a segment is sealed: a power cut takes at most the open segment (256 steps unless the policy says otherwise).
+    #[default]
+    Seals,
+    /// Also synced after so many steps: a power cut takes at most that many.
+    Every(u32),
+    /// Synced after every step.
+    Always,
+}
+
+/// Writes one run; takes encoded frames in order. Not for sharing, but it may move between threads.
+///
+/// Failure is sticky: after the first error every call but the destructor answers [`FormatError::Poisoned`], since after a failed write
+/// or sync nobody knows what is on the disk. [`RunWriter::resume`] finds out.
+pub struct RunWriter {
+    state: Result<Live, String>,
+    location: String,
+    durable: Option<u64>,
+}
+
+/// A writer that has not failed.
+struct Live {
+    storage: Arc<dyn Storage>,
+    manifest: Manifest,
+    context: Context,
+    durability: Durability,
+    open: Option<OpenSegment>,
+    /// Sealed files that were not synced (durability Os).
+    unsynced: Vec<String>,
+    fork: u32,
+    /// Last step, with tensors or without, and the last one with tensors.
+    last: Option<u64>,
+    last_state: Option<u64>,
+    /// The step that the last segment's link leads to; the next segment must open with it.
+    linked_to: Option<u64>,
+}
+
+impl std::fmt::Debug for RunWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunWriter")
+            .field("location", &self.location)
+            .field("durable", &self.durable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RunWriter {
+    /// Makes a new run appear at the storage's place, whole or not at all.
+    ///
+    /// # Errors
+    /// [`FormatError::AlreadyExists`], a description that contradicts itself, or the storage's error.
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        info: RunInfo,
+        durability: Durability,
+    ) -> Result<RunWriter, FormatError> {
+        let location = storage.location();
+        let context = Context::new(&info)?;
+        let manifest = Manifest::new(info);
+        storage
+            .create_run(&manifest.to_bytes()?, durability != Durability::Os)
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::AlreadyExists => FormatError::AlreadyExists {
+                    path: location.clone(),
+                },
+                _ => FormatError::io(location.clone(), "creating the run", e),
+            })?;
+        Ok(RunWriter {
+            state: Ok(Live {
+                storage,
+                manifest,
+                context,
+                durability,
+                open: None,
+                unsynced: Vec::new(),
+                fork: 0,
+                last: None,
+                last_state: None,
+                linked_to: None,
+            }),
+            location,
+            durable: None,
+        })
+    }
+
+    /// An encoder for this run's frames.
+    ///
+    /// # Errors
+    /// Only if memory is short, or the writer has failed.
+    pub fn encoder(&self) -> Result<Encoder, FormatError> {
+        match &self.state {
+            Ok(live) => Encoder::with_context(live.context.clone()),
+            Err(first) => Err(self.poisoned(first)),
+        }
+    }
+
+    /// The run's description.
+    ///
+    /// # Errors
+    /// The writer has failed.
+    pub fn info(&self) -> Result<&RunInfo, FormatError> {
+        match &self.state {
+            Ok(live) => Ok(&live.manifest.run),
+            Err(first) => Err(self.poisoned(first)),
+        }
+    }
+
+    /// Begins the segment that the next appended keyframe opens. The one before must be sealed.
+    ///
+    /// # Errors
+    /// A segment is open still, or the storage's error.
+    pub fn open_segment(&mut self, first_step: u64) -> Result<(), FormatError> {
+        self.sticky(|live, _| live.open_segment(first_step, false))
+    }
+
+    /// Appends a frame and gives its buffer back for reuse ([`Encoder::recycle_bytes`]). When this returns, a killed process loses
+    /// nothing up to this step; [`durable_step`](RunWriter::durable_step) says what a power cut loses nothing of.
+    ///
+    /// # Errors
+    /// [`FormatError::Order`] for a frame that can't stand here (the writer stays usable), or the storage's error (it doesn't).
+    pub fn append(&mut self, frame: EncodedFrame) -> Result<Vec<u8>, FormatError> {
+        if let Ok(live) = &self.state {
+            live.allowed(&frame)?;
+        }
+        self.sticky(|live, durable| {
+            if live.append(&frame)? {
+                *durable = live.last.or(*durable);
+            }
+            Ok(frame.bytes)
+        })
+    }
+
+    /// Seals the open segment: footer, digest, sync and manifest, as the durability says. Nothing to do if none is open.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn seal(&mut self) -> Result<(), FormatError> {
+        self.sticky(|live, durable| {
+            live.seal()?;
+            if live.durability != Durability::Os {
+                live.publish()?;
+                *durable = live.last.or(*durable);
+            }
+            Ok(())
+        })
+    }
+
+    /// Drops the oldest `count` sealed segments; their digests stay in the manifest, so that the chain holds.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn drop_oldest(&mut self, count: usize) -> Result<(), FormatError> {
+        self.sticky(|live, durable| {
+            let mut names = Vec::new();
+            for record in live
+                .manifest
+                .segments
+                .iter_mut()
+                .filter(|s| !s.dropped)
+                .take(count)
+            {
+                record.dropped = true;
+                names.push(record.file.clone());
+            }
+            live.drop_files(&names)?;
+            if live.open.is_none() {
+                *durable = live.last.or(*durable);
+            }
+            Ok(())
+        })
+    }
+
+    /// Sealed segments that are there, oldest first.
+    ///
+    /// # Errors
+    /// The writer has failed.
+    pub fn segments(&self) -> Result<impl Iterator<Item = &SegmentRecord>, FormatError> {
+        match &self.state {
+            Ok(live) => Ok(live.manifest.segments.iter().filter(|s| !s.dropped)),
+            Err(first) => Err(self.poisoned(first)),
+        }
+    }
+
+    /// Bytes of the open segment so far.
+    pub fn open_bytes(&self) -> u64 {
+        self.state
+            .as_ref()
+            .ok()
+            .and_then(|live| live.open.as_ref())
+            .map_or(0, |open| open.position())
+    }
+
+    /// The last step up to which a power cut loses nothing.
+    pub fn durable_step(&self) -> Option<u64> {
+        self.durable
+    }
+
+    /// Syncs what has been appended, whatever the durability.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn sync(&mut self) -> Result<(), FormatError> {
+        self.sticky(|live, durable| {
+            live.sync_all()?;
+            *durable = live.last.or(*durable);
+            Ok(())
+        })
+    }
+
+    /// Ends the run with its final state θ_T, r_T and the optimizer state after the last step. Append a link to that state before, if the
+    /// last recorded state is at hand: it makes the last segment readable from its end.
+    ///
+    /// # Errors
+    /// States that don't fit the layout, or the storage's error.
+    pub fn finish(
+        self,
+        final_state: &State,
+        final_key: &KeyState,
+        counters: BTreeMap<String, u64>,
+    ) -> Result<Manifest, FormatError> {
+        let mut encoder = self.encoder()?;
+        let step = match &self.state {
+            Ok(live) => live.linked_to.or(live.last.map(|s| s + 1)).unwrap_or(0),
+            Err(first) => return Err(self.poisoned(first)),
+        };
+        let frame = encoder.final_state(step, final_state, final_key)?;
+        self.close(|live| {
+            live.seal()?;
+            live.open_segment(step, true)?;
+            live.append(&frame)?;
+            live.seal()?;
+            live.manifest.status = Status::Finished;
+            live.manifest.counters = counters;
+            live.publish()
+        })
+    }
+
+    /// Ends the run without a final state: what is recorded is sealed as unfinished.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn abandon(self, counters: BTreeMap<String, u64>) -> Result<Manifest, FormatError> {
+        self.close(|live| {
+            live.seal()?;
+            live.manifest.status = Status::Unfinished;
+            live.manifest.counters = counters;
+            live.publish()
+        })
+    }
+
+    fn close(
+        mut self,
+        end: impl FnOnce(&mut Live) -> Result<(), FormatError>,
+    ) -> Result<Manifest, FormatError> {
+        self.sticky(|live, _| {
+            end(live)?;
+            Ok(live.manifest.clone())
+        })
+    }
+
+    /// Runs `work` unless the writer has failed before; its failure is the writer's.
+    fn sticky<T>(
+        &mut self,
+        work: impl FnOnce(&mut Live, &mut Option<u64>) -> Result<T, FormatError>,
+    ) -> Result<T, FormatError> {
+        let live = match &mut self.state {
+            Ok(live) => live,
+            Err(first) => {
+                return Err(FormatError::Poisoned {
+                    path: self.location.clone(),
+                    first: first.clone(),
+                });
+            }
+        };
+        work(live, &mut self.durable).inspect_err(|e| self.state = Err(e.to_string()))
+    }
+
+    fn poisoned(&self, first: &str) -> FormatError {
+        FormatError::Poisoned {
+            path: self.location.clone(),
+            first: first.to_owned(),
+        }
+    }
+}
+
+impl Live {
+    fn io(
+        &self,
+        name: &str,
+        doing: &'static str,
+        step: Option<u64>,
+    ) -> impl FnOnce(std::io::Error) -> FormatError + use<> {
+        let path = format!("{}/{name}", self.storage.location());
+        move |source| FormatError::Io {
+            path,
+            doing,
+            step,
+            source,
+        }
+    }
+
+    /// May this frame stand here?
+    fn allowed(&self, frame: &EncodedFrame) -> Result<(), FormatError> {
+        let refuse = |why: String| {
+            Err(FormatError::Order {
+                step: frame.step,
+                why,
+            })
+        };
+        let Some(open) = &self.open else {
+            return refuse("no segment is open; open one first".into());
+        };
+        if open.linked() {
+            return refuse("the segment is closed by a link; seal it".into());
+        }
+        let after = self.last.is_none_or(|last| frame.step > last);
+        match frame.kind {
+            FrameKind::Keyframe if !open.is_empty() => {
+                refuse("a keyframe opens a segment; seal the open one first".into())
+            }
+            FrameKind::Keyframe if self.linked_to.is_some_and(|to| to != frame.step) => {
+                refuse(format!(
+                    "the segment before is linked to step {}",
+                    self.linked_to.unwrap_or(0)
+                ))
+            }
+            FrameKind::Keyframe | FrameKind::Gap if !after => refuse(format!(
+                "step {} is recorded already",
+                self.last.unwrap_or(0)
+            )),
+            FrameKind::Difference | FrameKind::Link
+                if Some(frame.base) != self.last_state || !open.has_state() =>
+            {
+                refuse(format!(
+                    "it starts from step {}, and the segment's last recorded state is {:?}",
+                    frame.base, self.last_state
+                ))
+            }
+            FrameKind::Difference | FrameKind::Link if !after => refuse(format!(
+                "step {} is recorded already",
+                self.last.unwrap_or(0)
+            )),
+            FrameKind::Gap if open.is_empty() => refuse("a segment opens with a keyframe".into()),
+            FrameKind::Final => refuse("the final state is written by finish".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn open_segment(&mut self, first_step: u64, is_final: bool) -> Result<(), FormatError> {
+        if self.open.is_some() {
+            return Err(FormatError::Order {
+                step: first_step,
+                why: "a segment is open still; seal it first".into(),
+            });
+        }
+        let number = self.manifest.segments.last().map_or(0, |s| s.number + 1);
+        let header = Header {
+            is_final,
+            number,
+            fork: self.fork,
+            first_step,
+            previous: self.manifest.chain,
+            info: self.manifest.run.clone(),
+        };
+        let name = segment::name(number, self.fork);
+        let bytes = segment::write_header(&header)?;
+        let file =
+            self.storage
+                .create(&name)
+                .map_err(self.io(&name, "creating", Some(first_step)))?;
+        let mut open = OpenSegment::new(file, name.clone(), number, first_step, is_final);
+        open.write(&bytes)
+            .map_err(self.io(&name, "writing the header", Some(first_step)))?;
+        self.open = Some(open);
+        Ok(())
+    }
+
+    /// Appends and, where the durability asks for it, syncs; says whether everything is durable now.
+    fn append(&mut self, frame: &EncodedFrame) -> Result<bool, FormatError> {
+        let name = self
+            .open
+            .as_ref()
+            .map(|o| o.name().to_owned())
+            .unwrap_or_default();
+        let failed = self.io(&name, "writing", Some(frame.step));
+        let Some(open) = &mut self.open else {
+            return Ok(false);
+        };
+        open.append(frame).map_err(failed)?;
+        match frame.kind {
+            FrameKind::Link => self.linked_to = Some(frame.step),
+            FrameKind::Final => {}
+            _ => {
+                self.linked_to = None;
+                self.last = Some(frame.step);
+                if frame.kind.has_state() {
+                    self.last_state = Some(frame.step);
+                }
+            }
+        }
+        let due = match self.durability {
+            Durability::Os | Durability::Seals => false,
+            Durability::Every(n) => open.unsynced() >= n.max(1),
+            Durability::Always => open.unsynced() >= 1,
+        };
+        if due {
+            self.sync_all()?;
+        }
+        Ok(due)
+    }
+
+    /// Makes all files durable, but not the manifest.
+    fn sync_all(&mut self) -> Result<(), FormatError> {
+        for name in std::mem::take(&mut self.unsynced) {
+            self.storage
+                .sync(&name)
+                .map_err(self.io(&name, "syncing", self.last))?;
+        }
+        if let Some(open) = &mut self.open {
+            let name = open.name().to_owned();
+            let synced = open.sync();
+            synced.map_err(self.io(&name, "syncing", self.last))?;
+        }
+        self.storage
+            .sync_dir()
+            .map_err(self.io("", "syncing the folder", self.last))
+    }
+
+    fn seal(&mut self) -> Result<(), FormatError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let name = open.name().to_owned();
+        let sync = self.durability != Durability::Os;
+        let digest = open
+            .seal(self.context.salt, sync)
+            .map_err(self.io(&name, "sealing", self.last))?;
+        if sync {
+            self.storage
+                .sync_dir()
+                .map_err(self.io("", "syncing the folder", self.last))?;
+        } else {
+            self.unsynced.push(name);
+        }
+        self.manifest.segments.push(open.record(digest));
+        self.manifest.chain = digest;
+        Ok(())
+    }
+
+    /// Writes the manifest; whatever it lists has been synced before.
+    fn publish(&mut self) -> Result<(), FormatError> {
+        if !self.unsynced.is_empty() {
+            self.sync_all()?;
+        }
+        let bytes = self.manifest.to_bytes()?;
+        self.storage
+            .replace(MANIFEST, &bytes)
+            .map_err(self.io(MANIFEST, "replacing", self.last))
+    }
+
+    /// The manifest first: a file that it calls dropped may be there still, one that it calls present may not be missing.
+    fn drop_files(&mut self, names: &[String]) -> Result<(), FormatError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.publish()?;
+        for name in names {
+            self.storage
+                .remove(name)
+                .map_err(self.io(name, "removing", self.last))?;
+        }
+        Ok(())
+    }
+}

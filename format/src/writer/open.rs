@@ -1,0 +1,135 @@
+//! The segment that is being written.
+
+use std::io;
+
+use crate::encoder::EncodedFrame;
+use crate::frame::FrameKind;
+use crate::manifest::SegmentRecord;
+use crate::segment::{Entry, footer};
+use crate::storage::WriteFile;
+
+pub(super) struct OpenSegment {
+    file: Box<dyn WriteFile>,
+    hasher: blake3::Hasher,
+    entries: Vec<Entry>,
+    unsynced: u32,
+    record: SegmentRecord,
+}
+
+impl OpenSegment {
+    pub fn new(
+        file: Box<dyn WriteFile>,
+        name: String,
+        number: u64,
+        first_step: u64,
+        is_final: bool,
+    ) -> OpenSegment {
+        let record = SegmentRecord {
+            number,
+            file: name,
+            first_step,
+            end_step: first_step,
+            steps: 0,
+            gaps: 0,
+            bytes: 0,
+            digest: [0; 32],
+            is_final,
+            dropped: false,
+        };
+        OpenSegment {
+            file,
+            hasher: blake3::Hasher::new(),
+            entries: Vec::new(),
+            unsynced: 0,
+            record,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.record.file
+    }
+
+    pub fn position(&self) -> u64 {
+        self.file.position()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn has_state(&self) -> bool {
+        self.record.steps > 0
+    }
+
+    pub fn linked(&self) -> bool {
+        self.entries
+            .last()
+            .is_some_and(|e| e.kind == FrameKind::Link)
+    }
+
+    pub fn unsynced(&self) -> u32 {
+        self.unsynced
+    }
+
+    /// Appends bytes as they are: the header.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write(bytes)?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    pub fn append(&mut self, frame: &EncodedFrame) -> io::Result<()> {
+        self.append_raw(frame.kind, frame.step, &frame.bytes)
+    }
+
+    pub fn append_raw(&mut self, kind: FrameKind, step: u64, bytes: &[u8]) -> io::Result<()> {
+        let offset = self.file.position();
+        self.write(bytes)?;
+        self.entries.push(Entry {
+            offset,
+            length: bytes.len() as u64,
+            step,
+            kind,
+        });
+        if kind.has_meta() {
+            self.record.end_step = step + 1;
+            self.unsynced += 1;
+            if kind.has_state() {
+                self.record.steps += 1;
+            } else {
+                self.record.gaps += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()?;
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Writes the footer, gives reserved space back and syncs if asked to; says the segment's digest.
+    pub fn seal(&mut self, salt: u32, sync: bool) -> io::Result<[u8; 32]> {
+        let (bytes, digest) = footer(
+            &self.entries,
+            self.file.position(),
+            salt,
+            std::mem::take(&mut self.hasher),
+        );
+        self.file.write(&bytes)?;
+        self.file.trim()?;
+        if sync {
+            self.file.sync()?;
+        }
+        Ok(digest)
+    }
+
+    pub fn record(&self, digest: [u8; 32]) -> SegmentRecord {
+        SegmentRecord {
+            digest,
+            bytes: self.file.position(),
+            ..self.record.clone()
+        }
+    }
+}

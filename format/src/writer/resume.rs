@@ -1,0 +1,267 @@
+//! Going on with a run that was interrupted, from a step of the user's choice.
+
+use std::sync::Arc;
+
+use super::{Durability, Live, RunWriter};
+use crate::FormatError;
+use crate::encoder::Context;
+use crate::manifest::{Fork, MANIFEST, SegmentRecord, Status};
+use crate::meta::StepMeta;
+use crate::segment::{self, Header, Segment, Tail};
+use crate::state::{KeyState, State};
+use crate::storage::Storage;
+use crate::trace::Trace;
+use crate::writer::open::OpenSegment;
+
+/// Where a resumed run goes on.
+#[derive(Debug, Clone)]
+pub struct ResumePoint {
+    /// The step that is recorded next.
+    pub step: u64,
+    /// θ of that step and its buffers after the forward pass, as the trace had them; `None` if it wasn't recorded.
+    pub state: Option<State>,
+    /// Buffers and optimizer state before the step, if it was a keyframe.
+    pub key: Option<KeyState>,
+    /// What the trace said about that step.
+    pub meta: Option<StepMeta>,
+    /// The last step that was kept.
+    pub last: Option<u64>,
+    /// One more than the last step that there was before the cut.
+    pub end: u64,
+}
+
+/// What of the old run goes on living.
+struct Cut {
+    /// Sealed segments that stay as they are.
+    kept: Vec<SegmentRecord>,
+    /// The segment to be written anew, without the frames from the cut on.
+    rewritten: Option<Arc<Segment>>,
+    superseded: Vec<SegmentRecord>,
+}
+
+impl RunWriter {
+    /// Opens a run for going on at `at_step`: steps before it stay, it and all after it are cut away, and the cut is logged in the
+    /// manifest. The next segment opens with step `at_step` or a later one, as a keyframe.
+    ///
+    /// Nothing is removed before what replaces it is durable: the segment that the cut goes through is copied up to the cut under a new
+    /// name and synced, the manifest is replaced, and only then are the old files removed. Killed anywhere in between, the run is either
+    /// as it was or as it shall be.
+    ///
+    /// # Errors
+    /// Damage before the cut (recover the run first, or cut before it), no such run, or the storage's error.
+    pub fn resume(
+        storage: Arc<dyn Storage>,
+        at_step: u64,
+        durability: Durability,
+    ) -> Result<(RunWriter, ResumePoint), FormatError> {
+        let trace = Trace::open_storage(Arc::clone(&storage))?;
+        let Some(manifest) = trace.manifest() else {
+            let path = storage.location();
+            return Err(FormatError::NotARun {
+                path,
+                why: format!("its {MANIFEST} is damaged; recover the run before resuming it"),
+            });
+        };
+        let end = trace.span().end;
+        let (state, key, meta) = match trace.read(at_step) {
+            Ok(recorded) => (Some(recorded.state), recorded.key, Some(recorded.meta)),
+            Err(FormatError::NotRecorded { .. }) => (None, None, None),
+            Err(e) => return Err(e),
+        };
+        let mut manifest = manifest.clone();
+        let cut = plan(&trace, at_step)?;
+        let context = Context::new(&manifest.run)?;
+        manifest
+            .segments
+            .retain(|s| s.dropped && cut.kept.first().is_none_or(|k| s.number < k.number));
+        manifest.segments.extend(cut.kept);
+        manifest.chain = manifest.segments.last().map_or([0; 32], |s| s.digest);
+        manifest.status = Status::Open;
+        let time = crate::info::rfc3339(std::time::SystemTime::now());
+        manifest.forks.push(Fork {
+            at_step,
+            end_step: end,
+            time,
+            superseded: cut.superseded,
+        });
+        let fork = manifest.forks.len() as u32;
+        let mut live = Live {
+            storage: Arc::clone(&storage),
+            manifest,
+            context,
+            durability,
+            open: None,
+            unsynced: Vec::new(),
+            fork,
+            last: None,
+            last_state: None,
+            linked_to: None,
+        };
+        if let Some(segment) = cut.rewritten {
+            live.copy(&segment, at_step)?;
+        }
+        live.last = live
+            .manifest
+            .segments
+            .iter()
+            .rfind(|s| !s.is_final && s.end_step > s.first_step)
+            .map(|s| s.end_step - 1);
+        live.last_state = live.last;
+        for record in &live.manifest.segments {
+            if !record.dropped {
+                live.unsynced.push(record.file.clone());
+            }
+        }
+        live.publish()?;
+        live.sweep()?;
+        let last = live.last;
+        let point = ResumePoint {
+            step: at_step,
+            state,
+            key,
+            meta,
+            last,
+            end,
+        };
+        let location = storage.location();
+        Ok((
+            RunWriter {
+                state: Ok(live),
+                location,
+                durable: last,
+            },
+            point,
+        ))
+    }
+}
+
+/// Decides what stays. Nothing is touched yet.
+fn plan(trace: &Trace, at_step: u64) -> Result<Cut, FormatError> {
+    let listed = |number: u64| {
+        trace.manifest().and_then(|m| {
+            m.segments
+                .iter()
+                .find(|s| s.number == number && !s.dropped)
+                .cloned()
+        })
+    };
+    let mut cut = Cut {
+        kept: Vec::new(),
+        rewritten: None,
+        superseded: Vec::new(),
+    };
+    for part in &trace.parts {
+        let record = listed(part.number);
+        if part.is_final || part.range.start >= at_step {
+            cut.superseded.extend(record);
+            continue;
+        }
+        let segment = trace.load(part)?;
+        if let Some(damaged) = segment.problems.iter().find(|p| p.is_damage()) {
+            return Err(FormatError::NotRecorded {
+                step: at_step,
+                why: format!("the trace is damaged before it: {damaged}"),
+            });
+        }
+        // A link stays only if the state that it leads to stays.
+        let whole = segment.tail == Tail::Sealed
+            && part.range.end <= at_step
+            && segment
+                .entries
+                .last()
+                .is_some_and(|e| e.kind != crate::FrameKind::Link || e.step < at_step);
+        match (record, segment.digest) {
+            (Some(record), _) if whole => cut.kept.push(record),
+            (None, Some(digest)) if whole => cut.kept.push(SegmentRecord {
+                number: part.number,
+                file: part.name.clone(),
+                first_step: part.range.start,
+                end_step: part.range.end,
+                steps: part.steps,
+                gaps: part.gaps,
+                bytes: part.bytes,
+                digest,
+                is_final: false,
+                dropped: false,
+            }),
+            (record, _) => {
+                cut.superseded.extend(record);
+                cut.rewritten = Some(segment);
+            }
+        }
+    }
+    Ok(cut)
+}
+
+impl Live {
+    /// Copies a segment's frames before `at_step` into a sealed segment of the present fork.
+    fn copy(&mut self, segment: &Segment, at_step: u64) -> Result<(), FormatError> {
+        let Some(first) = segment.entries.first() else {
+            return Ok(());
+        };
+        let number = crate::segment::parse_name(&segment.name).map_or(0, |(n, _)| n);
+        let name = segment::name(number, self.fork);
+        let header = Header {
+            is_final: false,
+            number,
+            fork: self.fork,
+            first_step: first.step,
+            previous: self.manifest.chain,
+            info: self.manifest.run.clone(),
+        };
+        let file = self
+            .storage
+            .create(&name)
+            .map_err(self.io(&name, "creating", Some(at_step)))?;
+        let mut open = OpenSegment::new(file, name.clone(), number, first.step, false);
+        open.write(&segment::write_header(&header)?)
+            .map_err(self.io(&name, "writing the header", Some(at_step)))?;
+        let decoder = crate::decoder::Decoder::new(self.context.clone())?;
+        let mut scratch = Vec::new();
+        for entry in segment
+            .entries
+            .iter()
+            .filter(|e| e.kind.has_meta() && e.step < at_step)
+        {
+            let bytes = segment.frame(entry, &mut scratch)?;
+            let frame = crate::frame::Frame::read(bytes, self.context.salt)
+                .map_err(|e| e.within(&segment.name, Some(number)))?;
+            if let Some(damage) = decoder.check(&frame).into_iter().next() {
+                return Err(damage.within(&segment.name, Some(number)));
+            }
+            open.append_raw(entry.kind, entry.step, bytes)
+                .map_err(self.io(&name, "writing", Some(entry.step)))?;
+        }
+        let digest =
+            open.seal(self.context.salt, true)
+                .map_err(self.io(&name, "sealing", Some(at_step)))?;
+        self.manifest.segments.push(open.record(digest));
+        self.manifest.chain = digest;
+        Ok(())
+    }
+
+    /// Removes segment files that the manifest doesn't list: the new manifest is durable, so nothing needs them any more.
+    fn sweep(&mut self) -> Result<(), FormatError> {
+        let files = self
+            .storage
+            .list()
+            .map_err(self.io("", "listing", self.last))?;
+        for file in files {
+            let listed = self
+                .manifest
+                .segments
+                .iter()
+                .any(|s| !s.dropped && s.file == file.name);
+            let ours =
+                segment::parse_name(&file.name).is_some() || file.name == format!("{MANIFEST}.tmp");
+            if ours && !listed {
+                self.storage
+                    .remove(&file.name)
+                    .map_err(self.io(&file.name, "removing", self.last))?;
+            }
+        }
+        self.storage
+            .sync_dir()
+            .map_err(self.io("", "syncing the folder", self.last))
+    }
+}
