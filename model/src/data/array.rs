@@ -16,17 +16,6 @@ pub(super) enum Elements {
     F64(Vec<f64>),
 }
 
-impl Elements {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::U8(v) => v.len(),
-            Self::I64(v) => v.len(),
-            Self::F32(v) => v.len(),
-            Self::F64(v) => v.len(),
-        }
-    }
-}
-
 /// An array of examples along its first axis. `elements.len()` is the product of `shape`.
 pub(super) struct Array {
     pub(super) shape: Vec<usize>,

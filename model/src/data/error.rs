@@ -8,14 +8,19 @@ use std::path::{Path, PathBuf};
 pub enum DataError {
     /// The source reads files and no folder was given.
     #[error(
-        "data source {source_name:?} reads files, but no data folder was given: name the folder that holds them (--data DIR)"
+        "data source {source_name:?} reads files, but no data folder was given: \
+         name the folder that holds them (--data DIR)"
     )]
     NoFolder {
         /// The source's name in a Task.
         source_name: &'static str,
     },
     /// None of the names that a file may have exists.
-    #[error("no data file {name:?} in {}: looked for {}. {hint}", folder.display(), tried.join(", "))]
+    #[error(
+        "no data file {name:?} in {}: looked for {}. {hint}",
+        folder.display(),
+        tried.join(", ")
+    )]
     Missing {
         /// The data folder that was given.
         folder: PathBuf,
@@ -35,7 +40,11 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The file ends before what its header or its record size promises.
-    #[error("{} is truncated: {what} needs {expected} bytes, the file has {got}. Fetch or unpack it again", path.display())]
+    #[error(
+        "{} is truncated: {what} needs {expected} bytes, the file has {got}. Fetch or unpack \
+         it again",
+        path.display()
+    )]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -47,7 +56,11 @@ pub enum DataError {
         got: u64,
     },
     /// The file goes on after what its header promises.
-    #[error("{} has bytes after its end: {what} takes {expected} bytes, the file has {got} or more. Is it the right file?", path.display())]
+    #[error(
+        "{} has bytes after its end: {what} takes {expected} bytes, the file has {got} or \
+         more. Is it the right file?",
+        path.display()
+    )]
     Trailing {
         /// The file.
         path: PathBuf,
@@ -59,7 +72,11 @@ pub enum DataError {
         got: u64,
     },
     /// The file is of another kind.
-    #[error("{} is not {format}: it should begin with {expected}, but begins with {got}. Is it the right file, and unpacked?", path.display())]
+    #[error(
+        "{} is not {format}: it should begin with {expected}, but begins with {got}. Is it \
+         the right file, and unpacked?",
+        path.display()
+    )]
     Magic {
         /// The file.
         path: PathBuf,
@@ -79,7 +96,10 @@ pub enum DataError {
         what: String,
     },
     /// Inputs and labels don't belong together.
-    #[error("{} has {inputs} rows, but {} has {labels} labels: they are not a pair", inputs_path.display(), labels_path.display())]
+    #[error(
+        "{} has {inputs} rows, but {} has {labels} labels: they are not a pair",
+        inputs_path.display(), labels_path.display()
+    )]
     Count {
         /// The file of inputs.
         inputs_path: PathBuf,
@@ -102,8 +122,12 @@ pub enum DataError {
         /// The classes allowed.
         expected: String,
     },
-    /// A cell of a table can't be read.
-    #[error("{}: row {row} (line {line}), column {column:?}: expected {expected}, got {got:?}. {hint}", path.display())]
+    /// A cell of a table can't be read. (Boxed texts keep the error small.)
+    #[error(
+        "{}: row {row} (line {line}), column {column:?}: expected {expected}, got {got:?}. \
+         {hint}",
+        path.display()
+    )]
     Cell {
         /// The file.
         path: PathBuf,
@@ -112,13 +136,13 @@ pub enum DataError {
         /// Line of the file, from 1.
         line: u64,
         /// The column's name.
-        column: String,
+        column: Box<str>,
         /// What a cell of this column is.
-        expected: String,
+        expected: Box<str>,
         /// What it holds.
-        got: String,
+        got: Box<str>,
         /// What to do.
-        hint: String,
+        hint: Box<str>,
     },
     /// A key of the Task's `[data]` or `[augment]` table is wrong.
     #[error("{key}: {what}")]

@@ -3,9 +3,9 @@
 use super::memory::{Examples, FileStart};
 use super::scale::Scale;
 use super::select::{self, Splits};
-use super::spec::{DataSpec, Files, Pair, Pool, Source, Target};
+use super::spec::{DataSpec, Source, Target};
 use super::store::{Labels, Part, Parts, Rows};
-use super::{AugmentSpec, DataError, DataSet, digits, files, idx};
+use super::{AugmentSpec, DataError, DataSet, digits, sources};
 use std::path::Path;
 
 /// Reads (or draws) the examples of a Task.
@@ -25,7 +25,7 @@ pub fn load(
     spec.validate()?;
     let seed = spec.seed.unwrap_or(seed);
     let augment = augment.copied().unwrap_or_default();
-    let parts = read(spec, dir, seed)?;
+    let parts = sources::read(spec, dir, seed)?;
     augment.validate(&parts.train.shape)?;
 
     let mut files = file_starts(&parts.train, 0);
@@ -93,94 +93,6 @@ pub fn load(
         had,
         source: spec.source.name(),
     }))
-}
-
-/// Reads all files that the table speaks of.
-fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Parts, DataError> {
-    if spec.source == Source::Digits {
-        let [train, validation, test] = [(spec.train, 0), (spec.validation, 1), (spec.test, 2)]
-            .map(|(count, split)| {
-                digits::draw(count.unwrap_or(digits::SIZES[split]), split as u32, seed)
-            });
-        let names = Some((0..10).map(|d| d.to_string()).collect());
-        return Ok(Parts {
-            train: train?,
-            validation: Some(validation?),
-            test: Some(test?),
-            names,
-            features: Vec::new(),
-        });
-    }
-    let dir = dir.ok_or(DataError::NoFolder {
-        source_name: spec.source.name(),
-    })?;
-    let mut parts = match spec.source {
-        Source::Idx => read_idx(spec, dir)?,
-        _ => return Err(DataError::spec("source", "not read yet")),
-    };
-    parts.features.shrink_to_fit();
-    Ok(parts)
-}
-
-/// Whether the test files are wanted at all.
-pub(super) fn wants_test(spec: &DataSpec) -> bool {
-    match spec.pool {
-        Pool::Separate => spec.test != Some(0),
-        Pool::Train => false,
-        Pool::All => true,
-    }
-}
-
-fn read_idx(spec: &DataSpec, dir: &Path) -> Result<Parts, DataError> {
-    const BELOW: &[&str] = &["mnist", "MNIST/raw"];
-    // Names as published, and as some mirrors write them.
-    const TRAIN: [&[&str]; 2] = [
-        &["train-images-idx3-ubyte", "train-images.idx3-ubyte"],
-        &["train-labels-idx1-ubyte", "train-labels.idx1-ubyte"],
-    ];
-    const TEST: [&[&str]; 2] = [
-        &["t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"],
-        &["t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"],
-    ];
-    let folder = files::Folder::new(dir, BELOW);
-    let part = |given: Option<&Files>, usual: [&[&str]; 2]| -> Result<Part, DataError> {
-        let (inputs, labels) = match given {
-            Some(Files::Pair(Pair { inputs, labels })) => {
-                (folder.find(&[inputs])?, folder.find(&[labels])?)
-            }
-            _ => (folder.find(usual[0])?, folder.find(usual[1])?),
-        };
-        let (images, classes) = rayon::join(|| idx::read(&inputs), || idx::read(&labels));
-        let images = images?;
-        let rows = images.rows();
-        let (shape, values) = images.into_inputs(&inputs, spec.layout)?;
-        Part::new(
-            &inputs,
-            &labels,
-            shape,
-            rows,
-            values,
-            classes?.into_labels(&labels, spec.target)?,
-        )
-    };
-    let train = part(spec.train_files.as_ref(), TRAIN)?;
-    let validation = spec
-        .validation_files
-        .as_ref()
-        .map(|f| part(Some(f), TRAIN))
-        .transpose()?;
-    // Own training files don't go with MNIST's test files.
-    let has_test = spec.test_files.is_some() || spec.train_files.is_none();
-    let test = (has_test && wants_test(spec))
-        .then(|| part(spec.test_files.as_ref(), TEST))
-        .transpose()?;
-    Ok(Parts {
-        train,
-        validation,
-        test,
-        names: None,
-        features: Vec::new(),
-    })
 }
 
 fn file_starts(part: &Part, mut first: usize) -> Vec<FileStart> {

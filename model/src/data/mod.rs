@@ -18,6 +18,7 @@
 
 mod array;
 mod augment;
+mod cifar10;
 mod digits;
 mod error;
 mod files;
@@ -26,10 +27,16 @@ mod glyphs;
 mod idx;
 mod load;
 mod memory;
+mod npy;
 mod scale;
 mod select;
+mod sources;
 mod spec;
 mod store;
+mod table;
+mod tensors;
+mod texts;
+mod validate;
 
 pub use augment::AugmentSpec;
 pub use error::DataError;

@@ -13,14 +13,6 @@ pub(super) enum Values {
 }
 
 impl Values {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::U8(v) => v.len(),
-            Self::F32(v) => v.len(),
-            Self::F64(v) => v.len(),
-        }
-    }
-
     fn name(&self) -> &'static str {
         match self {
             Self::U8(_) => "bytes",

@@ -1,60 +1,80 @@
-//! Data sets, made here or real.
+//! Data sets, made here or real: what is drawn from files, what a batch holds, and how broken files are refused.
 
-use candle_core::{DType, Device};
-use hindcast_model::data::{DataSet, DataSpec, Source, load};
-use hindcast_model::objective::Split;
+mod broken;
+mod digits;
+mod formats;
+mod real;
+mod splits;
+mod table;
 
-fn digits(train: u64) -> Box<dyn DataSet> {
-    let mut spec = DataSpec::new(Source::Digits);
-    spec.train = Some(train);
-    load(&spec, None, None, 0).unwrap()
+use hindcast_model::data::{DataError, DataSet, DataSpec, load};
+use std::io::Write;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A `[data]` table.
+fn spec(text: &str) -> DataSpec {
+    toml::from_str(text).unwrap()
 }
 
-#[test]
-fn digits_come_with_known_wrong_labels() {
-    let set = digits(5000);
-    assert_eq!(
-        [Split::Train, Split::Validation, Split::Test].map(|s| set.len(s)),
-        [5000, 1000, 1000]
-    );
-    let wrong: Vec<u64> = (0..5000)
-        .filter(|&i| set.planted(Split::Train, i) == Some(true))
-        .collect();
-    assert_eq!(wrong.len(), 400);
-    assert!(
-        wrong
-            .iter()
-            .all(|&i| set.class(Split::Train, i) != set.clean_class(Split::Train, i))
-    );
-    assert!((0..1000).all(|i| set.planted(Split::Validation, i) == Some(false)));
-    let batch = set
-        .batch(Split::Train, &[1, 1], None, DType::F32, &Device::Cpu)
-        .unwrap();
-    assert_eq!(batch.inputs.dims(), [2, 1, 28, 28]);
+fn open(text: &str, dir: &Path) -> Result<Box<dyn DataSet>, DataError> {
+    load(&spec(text), None, Some(dir), 0)
 }
 
-#[test]
-#[ignore = "writes a picture for people: 20 digits of each class, to look at after changing how they are drawn"]
-fn contact_sheet() {
-    let set = digits(2000);
-    let (across, side) = (20, 28);
-    let mut sheet = vec![0u8; across * side * 10 * side];
-    let mut filled = [0; 10];
-    for i in 0..2000 {
-        let class = set.clean_class(Split::Train, i).unwrap();
-        if filled[class] == across {
-            continue;
-        }
-        let image = set.image(Split::Train, i).unwrap();
-        for y in 0..side {
-            let at = (class * side + y) * across * side + filled[class] * side;
-            sheet[at..at + side].copy_from_slice(&image.pixels[y * side..(y + 1) * side]);
-        }
-        filled[class] += 1;
+/// The message of a data set that must not load.
+fn refused(text: &str, dir: &Path) -> String {
+    match open(text, dir) {
+        Ok(set) => panic!("loaded, although it should not: {}", set.describe()),
+        Err(e) => e.to_string(),
     }
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("digits.pgm");
-    let mut bytes = format!("P5 {} {} 255\n", across * side, 10 * side).into_bytes();
-    bytes.extend(sheet);
-    std::fs::write(&path, bytes).unwrap();
-    println!("{}", path.display());
+}
+
+/// Asserts that a message holds every one of these pieces.
+fn says(message: &str, pieces: &[&str]) {
+    for piece in pieces {
+        assert!(message.contains(piece), "{message:?} doesn't say {piece:?}");
+    }
+}
+
+/// An IDX file of bytes.
+fn idx(dims: &[u32], body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, dims.len() as u8];
+    bytes.extend(dims.iter().flat_map(|d| d.to_be_bytes()));
+    bytes.extend(body);
+    bytes
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    dir
+}
+
+/// MNIST's four files with `train` and `test` images of 2 × 3 pixels: image i holds i, i+1, …, its label is i mod 10.
+fn little_mnist(train: u32, test: u32) -> TempDir {
+    let images = |n: u32| -> Vec<u8> {
+        (0..n)
+            .flat_map(|i| (0..6).map(move |p| (i + p) as u8))
+            .collect()
+    };
+    let labels = |n: u32| -> Vec<u8> { (0..n).map(|i| (i % 10) as u8).collect() };
+    folder(&[
+        (
+            "train-images-idx3-ubyte",
+            &idx(&[train, 2, 3], &images(train)),
+        ),
+        ("train-labels-idx1-ubyte", &idx(&[train], &labels(train))),
+        ("t10k-images-idx3-ubyte", &idx(&[test, 2, 3], &images(test))),
+        ("t10k-labels-idx1-ubyte", &idx(&[test], &labels(test))),
+    ])
 }

@@ -1,0 +1,184 @@
+//! Which files each source reads, under which names.
+
+use super::spec::{DataSpec, Files, Pair, Pool, Source};
+use super::store::{Part, Parts};
+use super::{DataError, array, cifar10, digits, files, idx, npy, table, tensors};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// A file's names: the first is the one that is asked for, the others are what some mirrors call it.
+type Names<'a> = &'a [&'a str];
+
+/// MNIST's files: inputs and labels, training and test.
+const MNIST: [[Names<'static>; 2]; 2] = [
+    [
+        &["train-images-idx3-ubyte", "train-images.idx3-ubyte"],
+        &["train-labels-idx1-ubyte", "train-labels.idx1-ubyte"],
+    ],
+    [
+        &["t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"],
+        &["t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"],
+    ],
+];
+
+/// Reads all files that the table speaks of, or draws the digits.
+pub(super) fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Parts, DataError> {
+    if spec.source == Source::Digits {
+        return read_digits(spec, seed);
+    }
+    let dir = dir.ok_or(DataError::NoFolder {
+        source_name: spec.source.name(),
+    })?;
+    let below: &[&str] = match spec.source {
+        Source::Idx => &["mnist", "MNIST/raw"],
+        Source::Cifar10 => &["cifar10", "cifar-10-batches-bin"],
+        _ => &[],
+    };
+    let folder = files::Folder::new(dir, below);
+    match spec.source {
+        Source::Idx => pairs(spec, &folder, Some(&MNIST), idx::read),
+        Source::Npy => pairs(spec, &folder, None, npy::read),
+        Source::Cifar10 => {
+            let names = Some(cifar10::NAMES.map(String::from).to_vec());
+            Ok(Parts {
+                names,
+                ..lists(spec, &folder, cifar10::read)?
+            })
+        }
+        Source::Safetensors => lists(spec, &folder, |path| tensors::read(path, spec)),
+        Source::Csv | Source::Digits => {
+            let [train, validation, test] = paths(spec, &folder)?;
+            table::read(spec, &train, &validation, &test)
+        }
+    }
+}
+
+fn read_digits(spec: &DataSpec, seed: u64) -> Result<Parts, DataError> {
+    let draw = |count: Option<u64>, split: usize| {
+        digits::draw(count.unwrap_or(digits::SIZES[split]), split as u32, seed)
+    };
+    Ok(Parts {
+        train: draw(spec.train, 0)?,
+        validation: Some(draw(spec.validation, 1)?),
+        test: Some(draw(spec.test, 2)?),
+        names: Some((0..10).map(|d| d.to_string()).collect()),
+        features: Vec::new(),
+    })
+}
+
+/// Whether the test files are wanted at all.
+fn wants_test(spec: &DataSpec) -> bool {
+    match spec.pool {
+        Pool::Separate => spec.test != Some(0),
+        Pool::Train => false,
+        Pool::All => true,
+    }
+}
+
+/// Sources with inputs and labels in a file each.
+fn pairs(
+    spec: &DataSpec,
+    folder: &files::Folder<'_>,
+    usual: Option<&[[Names<'_>; 2]; 2]>,
+    read: impl Fn(&Path) -> Result<array::Array, DataError> + Sync,
+) -> Result<Parts, DataError> {
+    let part =
+        |given: Option<&Files>, usual: Option<[Names<'_>; 2]>| -> Result<Option<Part>, DataError> {
+            let (inputs, labels) = match (given, usual) {
+                (Some(Files::Pair(Pair { inputs, labels })), _) => {
+                    (folder.find(&[inputs])?, folder.find(&[labels])?)
+                }
+                (_, Some([inputs, labels])) => (folder.find(inputs)?, folder.find(labels)?),
+                _ => return Ok(None),
+            };
+            let (array, classes) = rayon::join(|| read(&inputs), || read(&labels));
+            let array = array?;
+            let rows = array.rows();
+            let (shape, values) = array.into_inputs(&inputs, spec.layout)?;
+            let labels_of_file = classes?.into_labels(&labels, spec.target)?;
+            Part::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
+        };
+    let train = part(spec.train_files.as_ref(), usual.map(|u| u[0]))?.ok_or_else(|| {
+        DataError::spec("train_files", "say which files hold the training examples")
+    })?;
+    let validation = part(spec.validation_files.as_ref(), None)?;
+    // Own training files don't go with the usual test files.
+    let usual_test = usual.filter(|_| spec.train_files.is_none()).map(|u| u[1]);
+    let test = if wants_test(spec) {
+        part(spec.test_files.as_ref(), usual_test)?
+    } else {
+        None
+    };
+    Ok(Parts {
+        train,
+        validation,
+        test,
+        names: None,
+        features: Vec::new(),
+    })
+}
+
+/// Sources with inputs and labels in the same file; files are read side by side.
+fn lists(
+    spec: &DataSpec,
+    folder: &files::Folder<'_>,
+    read: impl Fn(&Path) -> Result<Part, DataError> + Sync,
+) -> Result<Parts, DataError> {
+    let [train, validation, test] = paths(spec, folder)?;
+    let part = |paths: &[PathBuf]| -> Result<Option<Part>, DataError> {
+        let parts: Vec<Part> = paths
+            .par_iter()
+            .map(|path| read(path))
+            .collect::<Result<_, _>>()?;
+        let mut parts = parts.into_iter();
+        let Some(mut first) = parts.next() else {
+            return Ok(None);
+        };
+        for part in parts {
+            first.append(part)?;
+        }
+        Ok(Some(first))
+    };
+    let train = part(&train)?
+        .ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?;
+    Ok(Parts {
+        train,
+        validation: part(&validation)?,
+        test: part(&test)?,
+        names: None,
+        features: Vec::new(),
+    })
+}
+
+/// Files of the training, validation and test parts.
+fn paths(spec: &DataSpec, folder: &files::Folder<'_>) -> Result<[Vec<PathBuf>; 3], DataError> {
+    let given = |files: Option<&Files>| -> Vec<String> {
+        match files {
+            Some(Files::One(name)) => vec![name.clone()],
+            Some(Files::Many(names)) => names.clone(),
+            _ => Vec::new(),
+        }
+    };
+    let mut train = given(spec.train_files.as_ref());
+    let mut test = given(spec.test_files.as_ref());
+    if spec.source == Source::Cifar10 && train.is_empty() {
+        train = cifar10::TRAIN.map(String::from).to_vec();
+        if test.is_empty() {
+            test = vec![cifar10::TEST.to_string()];
+        }
+    }
+    if !wants_test(spec) {
+        test.clear();
+    }
+    let find = |names: Vec<String>| {
+        names
+            .iter()
+            .map(|n| folder.find(&[n.as_str()]))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    Ok([
+        find(train)?,
+        find(given(spec.validation_files.as_ref()))?,
+        find(test)?,
+    ])
+}

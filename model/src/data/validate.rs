@@ -1,0 +1,164 @@
+//! What can be said against a `[data]` table before any file is opened.
+
+use super::DataError;
+use super::spec::{DataSpec, Files, Pick, Pool, Source};
+
+impl DataSpec {
+    /// Looks at the table alone, without any file.
+    ///
+    /// # Errors
+    /// [`DataError::Spec`] for a key that the source doesn't have, that it lacks, or whose value can't be.
+    pub fn validate(&self) -> Result<(), DataError> {
+        use Source::{Cifar10, Csv, Idx, Npy, Safetensors};
+        let only = |key: &str, set: bool, sources: &[Source]| {
+            if set && !sources.contains(&self.source) {
+                let names: Vec<_> = sources.iter().map(|s| s.name()).collect();
+                return Err(DataError::spec(
+                    key,
+                    format!(
+                        "is a key of source {}, not of {:?}",
+                        names.join(", "),
+                        self.source.name()
+                    ),
+                ));
+            }
+            Ok(())
+        };
+        let files = [Idx, Cifar10, Csv, Npy, Safetensors];
+        only("train_files", self.train_files.is_some(), &files)?;
+        only("validation_files", self.validation_files.is_some(), &files)?;
+        only("test_files", self.test_files.is_some(), &files)?;
+        only("inputs", self.inputs.is_some(), &[Safetensors])?;
+        only("labels", self.labels.is_some(), &[Safetensors])?;
+        only("layout", self.layout.is_some(), &[Idx, Npy, Safetensors])?;
+        only("label", self.label.is_some(), &[Csv])?;
+        only("categorical", !self.categorical.is_empty(), &[Csv])?;
+        only("ignore", !self.ignore.is_empty(), &[Csv])?;
+        only("columns", !self.columns.is_empty(), &[Csv])?;
+        only("delimiter", self.delimiter.is_some(), &[Csv])?;
+        only("comment", self.comment.is_some(), &[Csv])?;
+        only("skip", self.skip > 0, &files)?;
+        only("pool", self.pool != Pool::Separate, &files)?;
+        only("pick", self.pick != Pick::Random, &files)?;
+        only(
+            "classes",
+            !self.classes.is_empty(),
+            &[Idx, Cifar10, Csv, Npy, Safetensors],
+        )?;
+        for (key, value) in [
+            ("train_files", &self.train_files),
+            ("validation_files", &self.validation_files),
+            ("test_files", &self.test_files),
+        ] {
+            self.validate_files(key, value.as_ref())?;
+        }
+        if matches!(self.source, Csv | Npy | Safetensors) && self.train_files.is_none() {
+            return Err(DataError::spec(
+                "train_files",
+                format!(
+                    "source {:?} has no built-in file names: say which file holds the training examples",
+                    self.source.name()
+                ),
+            ));
+        }
+        if self.source == Csv && self.label.is_none() {
+            return Err(DataError::spec("label", "say which column is the label"));
+        }
+        for (key, value) in [("delimiter", self.delimiter), ("comment", self.comment)] {
+            if let Some(c) = value.filter(|c| !c.is_ascii()) {
+                return Err(DataError::spec(
+                    key,
+                    format!("expected one ASCII character, got {c:?}"),
+                ));
+            }
+        }
+        if self.validation_files.is_some() && self.pool != Pool::Separate {
+            return Err(DataError::spec(
+                "validation_files",
+                "files of their own go with pool = \"separate\" only",
+            ));
+        }
+        if self.train == Some(0) {
+            return Err(DataError::spec(
+                "train",
+                "expected at least one training example, got 0",
+            ));
+        }
+        if let Some(share) = self.flipped.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(DataError::spec(
+                "flipped",
+                format!("expected a share of the training labels in [0, 1], got {share}"),
+            ));
+        }
+        if let Some(d) = self.divide_by.filter(|d| !d.is_finite() || *d == 0.0) {
+            return Err(DataError::spec(
+                "divide_by",
+                format!("expected a finite number other than 0, got {d}"),
+            ));
+        }
+        if let Some(m) = self.mean.iter().find(|m| !m.is_finite()) {
+            return Err(DataError::spec(
+                "mean",
+                format!("expected finite numbers, got {m}"),
+            ));
+        }
+        if let Some(s) = self.sd.iter().find(|s| !s.is_finite() || **s <= 0.0) {
+            return Err(DataError::spec(
+                "sd",
+                format!("expected finite numbers above 0, got {s}"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_files(&self, key: &str, files: Option<&Files>) -> Result<(), DataError> {
+        let names: Vec<&String> = match (self.source, files) {
+            (_, None) => return Ok(()),
+            (Source::Idx | Source::Npy, Some(Files::Pair(pair))) => {
+                vec![&pair.inputs, &pair.labels]
+            }
+            (Source::Idx | Source::Npy, Some(_)) => {
+                return Err(DataError::spec(
+                    key,
+                    format!(
+                        "source {:?} has inputs and labels in a file each: {{ inputs = \"…\", labels = \"…\" }}",
+                        self.source.name()
+                    ),
+                ));
+            }
+            (_, Some(Files::Pair(_))) => {
+                return Err(DataError::spec(
+                    key,
+                    format!(
+                        "source {:?} has inputs and labels in the same file: give one name or a list of names",
+                        self.source.name()
+                    ),
+                ));
+            }
+            (_, Some(Files::One(name))) => vec![name],
+            (_, Some(Files::Many(names))) => names.iter().collect(),
+        };
+        if names.is_empty() {
+            return Err(DataError::spec(
+                key,
+                "expected at least one file name, got an empty list",
+            ));
+        }
+        // A Task may come out of somebody else's run: it must not reach outside of the folder that the user named.
+        for name in names {
+            let inside = std::path::Path::new(name).components().all(|c| {
+                matches!(
+                    c,
+                    std::path::Component::Normal(_) | std::path::Component::CurDir
+                )
+            });
+            if name.is_empty() || !inside {
+                return Err(DataError::spec(
+                    key,
+                    format!("expected a name inside the data folder, got {name:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! The same examples from files of every kind.
+
+use super::{folder, gzip, idx, little_mnist, open};
+use candle_core::{DType, Device, Tensor};
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+use std::collections::HashMap;
+
+fn npy(kind: &str, fortran: bool, shape: &str, body: &[u8]) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
+    let header = format!("{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+fn inputs(set: &dyn DataSet) -> Vec<Vec<f64>> {
+    let indices: Vec<u64> = (0..set.len(Split::Train)).collect();
+    let batch = set
+        .batch(Split::Train, &indices, None, DType::F64, &Device::Cpu)
+        .unwrap();
+    batch.inputs.flatten_from(1).unwrap().to_vec2().unwrap()
+}
+
+/// Bytes 0 to 23 as four images of 2 × 3 pixels.
+const PIXELS: [u8; 24] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+];
+
+#[test]
+fn packed_and_plain_files_are_the_same_data() {
+    let plain = little_mnist(20, 10);
+    let one = open("source = 'idx'", plain.path()).unwrap();
+    let packed = tempfile::tempdir().unwrap();
+    std::fs::create_dir(packed.path().join("mnist")).unwrap();
+    for entry in std::fs::read_dir(plain.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("mnist/{}.gz", path.file_name().unwrap().to_str().unwrap());
+        std::fs::write(
+            packed.path().join(name),
+            gzip(&std::fs::read(path).unwrap()),
+        )
+        .unwrap();
+    }
+    // Found below the folder, too.
+    let two = open("source = 'idx'", packed.path()).unwrap();
+    assert_eq!(one.fingerprint(), two.fingerprint());
+    assert_eq!(one.fingerprint()[0].examples, 20);
+}
+
+#[test]
+fn idx_npy_and_safetensors_agree_on_bytes() {
+    let labels = [3u8, 0, 1, 2];
+    // 'F': the first axis runs fastest.
+    let mut fortran = Vec::new();
+    for x in 0..3 {
+        for y in 0..2 {
+            fortran.extend((0..4).map(|n| PIXELS[n * 6 + y * 3 + x]));
+        }
+    }
+    let wide: Vec<u8> = labels
+        .iter()
+        .flat_map(|l| i64::from(*l).to_be_bytes())
+        .collect();
+    let tensors = HashMap::from([
+        (
+            "inputs",
+            Tensor::from_slice(&PIXELS, (4, 2, 3), &Device::Cpu).unwrap(),
+        ),
+        (
+            "targets",
+            Tensor::from_slice(&labels.map(i64::from), 4, &Device::Cpu).unwrap(),
+        ),
+    ]);
+    let dir = folder(&[
+        ("x.idx", &idx(&[4, 2, 3], &PIXELS)),
+        ("y.idx", &idx(&[4], &labels)),
+        ("x.npy", &npy("|u1", false, "(4, 2, 3)", &PIXELS)),
+        ("f.npy", &npy("|u1", true, "(4, 2, 3)", &fortran)),
+        ("y.npy", &npy(">i8", false, "(4,)", &wide)),
+    ]);
+    candle_core::safetensors::save(&tensors, dir.path().join("all.safetensors")).unwrap();
+    let sets = [
+        "source = 'idx'\ntrain_files = { inputs = 'x.idx', labels = 'y.idx' }",
+        "source = 'npy'\ntrain_files = { inputs = 'x.npy', labels = 'y.npy' }",
+        "source = 'npy'\ntrain_files = { inputs = 'f.npy', labels = 'y.npy' }",
+        "source = 'safetensors'\ntrain_files = 'all.safetensors'\nlabels = 'targets'",
+    ]
+    .map(|text| open(text, dir.path()).unwrap());
+    for set in &sets {
+        assert_eq!(set.shape(), [1, 2, 3]);
+        assert_eq!(set.fingerprint(), sets[0].fingerprint());
+        assert_eq!(
+            (0..4)
+                .map(|i| set.class(Split::Train, i).unwrap())
+                .collect::<Vec<_>>(),
+            [3, 0, 1, 2]
+        );
+        assert_eq!(inputs(&**set), inputs(&*sets[0]));
+    }
+}
+
+#[test]
+fn floats_are_read_in_their_own_width_and_not_divided() {
+    let f32s: Vec<u8> = [0.5f32, -1.0, 2.0, 4.0]
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    let f64s: Vec<u8> = [0.1f64, 0.2].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let be: Vec<u8> = [0.5f32, -1.0, 2.0, 4.0]
+        .iter()
+        .flat_map(|x| x.to_be_bytes())
+        .collect();
+    let mut idx_floats = vec![0, 0, 0x0d, 2, 0, 0, 0, 2, 0, 0, 0, 2];
+    idx_floats.extend(&be);
+    let dir = folder(&[
+        ("x.npy", &npy("<f4", false, "(2, 2)", &f32s)),
+        ("y.npy", &npy("<f8", false, "(2,)", &f64s)),
+        ("x.idx", &idx_floats),
+        ("y.idx", &idx(&[2], &[1, 0])),
+    ]);
+    let set = open(
+        "source = 'npy'\ntrain_files = { inputs = 'x.npy', labels = 'y.npy' }",
+        dir.path(),
+    )
+    .unwrap();
+    assert_eq!(inputs(&*set), [[0.5, -1.0], [2.0, 4.0]]);
+    // Float labels are values to predict.
+    let batch = set
+        .batch(Split::Train, &[1], None, DType::F64, &Device::Cpu)
+        .unwrap();
+    assert_eq!(batch.targets.to_vec2::<f64>().unwrap(), [[0.2]]);
+    assert_eq!(set.class_count(), None);
+    assert_eq!(set.label(Split::Train, 0), "0.1");
+    let set = open(
+        "source = 'idx'\ntrain_files = { inputs = 'x.idx', labels = 'y.idx' }",
+        dir.path(),
+    )
+    .unwrap();
+    assert_eq!(inputs(&*set), [[0.5, -1.0], [2.0, 4.0]]);
+}
+
+#[test]
+fn channels_last_become_channels_first() {
+    let dir = folder(&[
+        ("x.npy", &npy("|u1", false, "(2, 2, 2, 3)", &PIXELS)),
+        ("y.npy", &npy("|u1", false, "(2,)", &[0, 1])),
+    ]);
+    let text = "source = 'npy'\ntrain_files = { inputs = 'x.npy', labels = 'y.npy' }\nlayout = 'nhwc'\ndivide_by = 1\nmean = [0, 1, 2]";
+    let set = open(text, dir.path()).unwrap();
+    assert_eq!(set.shape(), [3, 2, 2]);
+    assert_eq!(
+        inputs(&*set)[0],
+        [0.0, 3.0, 6.0, 9.0, 0.0, 3.0, 6.0, 9.0, 0.0, 3.0, 6.0, 9.0]
+    );
+    // Pictures want the pixels' colours together again.
+    assert_eq!(set.image(Split::Train, 1).unwrap().pixels, &PIXELS[12..]);
+}
+
+#[test]
+fn cifar10_records_are_counted_through_the_files() {
+    let record = |label: u8, fill: u8| -> Vec<u8> { [vec![label], vec![fill; 3072]].concat() };
+    let dir = folder(&[
+        ("a.bin", &[record(3, 10), record(9, 11)].concat()),
+        ("b.bin.gz", &gzip(&record(0, 12))),
+        ("t.bin", &record(1, 13)),
+    ]);
+    let set = open(
+        "source = 'cifar10'\ntrain_files = ['a.bin', 'b.bin']\ntest_files = 't.bin'",
+        dir.path(),
+    )
+    .unwrap();
+    assert_eq!(set.shape(), [3, 32, 32]);
+    assert_eq!(set.label(Split::Train, 0), "cat");
+    assert_eq!(set.origin(Split::Train, 2), 2);
+    assert_eq!(
+        set.origin_file(Split::Train, 2),
+        Some(("b.bin.gz".to_string(), 0))
+    );
+    assert_eq!(set.label(Split::Test, 0), "automobile");
+    let kept = open(
+        "source = 'cifar10'\ntrain_files = ['a.bin', 'b.bin']\nclasses = ['truck', 3]",
+        dir.path(),
+    )
+    .unwrap();
+    assert_eq!(
+        [0, 1].map(|i| kept.label(Split::Train, i)),
+        ["cat", "truck"]
+    );
+    assert_eq!(
+        [0, 1].map(|i| kept.class(Split::Train, i)),
+        [Some(1), Some(0)]
+    );
+}

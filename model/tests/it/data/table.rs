@@ -1,0 +1,141 @@
+//! CSV tables.
+
+use super::{folder, open, refused, says};
+use candle_core::{DType, Device};
+use hindcast_model::objective::Split;
+
+const PEOPLE: &str =
+    "age, sex, id, income\n39, Male, 1, <=50K\n50, Female, 2, >50K\n38, Male, 3, <=50K\n";
+const TABLE: &str = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'income'\ncategorical = ['sex']\nignore = ['id']";
+
+#[test]
+fn numbers_stay_and_categories_become_columns() {
+    let dir = folder(&[("a.csv", PEOPLE.as_bytes())]);
+    let set = open(TABLE, dir.path()).unwrap();
+    assert_eq!(set.feature_names(), ["age", "sex=Female", "sex=Male"]);
+    assert_eq!(set.class_names(), ["<=50K", ">50K"]);
+    let batch = set
+        .batch(Split::Train, &[0, 1], None, DType::F64, &Device::Cpu)
+        .unwrap();
+    assert_eq!(
+        batch.inputs.to_vec2::<f64>().unwrap(),
+        [[39.0, 0.0, 1.0], [50.0, 1.0, 0.0]]
+    );
+    assert_eq!(batch.targets.to_vec1::<u32>().unwrap(), [0, 1]);
+    assert_eq!(set.image(Split::Train, 0), None);
+}
+
+#[test]
+fn categories_and_classes_are_those_of_all_files() {
+    let test = "age,sex,id,income\n20,Other,9,?\n";
+    let dir = folder(&[("a.csv", PEOPLE.as_bytes()), ("t.csv", test.as_bytes())]);
+    let set = open(&format!("{TABLE}\ntest_files = 't.csv'"), dir.path()).unwrap();
+    assert_eq!(
+        set.feature_names(),
+        ["age", "sex=Female", "sex=Male", "sex=Other"]
+    );
+    assert_eq!(set.class_names(), ["<=50K", ">50K", "?"]);
+    assert_eq!(set.class(Split::Test, 0), Some(2));
+    // The Task's names give the numbers, and must be all there are.
+    let named = open(
+        &format!("{TABLE}\nclass_names = ['>50K', '<=50K']"),
+        dir.path(),
+    )
+    .unwrap();
+    assert_eq!(named.class(Split::Train, 0), Some(1));
+    says(
+        &refused(&format!("{TABLE}\nclass_names = ['>50K']"), dir.path()),
+        &["data.class_names", "<=50K"],
+    );
+}
+
+#[test]
+fn number_labels_are_sorted_as_numbers_or_predicted() {
+    let dir = folder(&[("a.csv", b"x;y\n1;10\n2;9\n3;10\n")]);
+    let text = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'y'\ndelimiter = ';'";
+    let set = open(text, dir.path()).unwrap();
+    assert_eq!(set.class_names(), ["9", "10"]);
+    let set = open(&format!("{text}\ntarget = 'value'"), dir.path()).unwrap();
+    let batch = set
+        .batch(Split::Train, &[0, 1], None, DType::F32, &Device::Cpu)
+        .unwrap();
+    assert_eq!(batch.targets.to_vec2::<f32>().unwrap(), [[10.0], [9.0]]);
+}
+
+#[test]
+fn a_file_without_a_header_gets_its_names_from_the_task() {
+    let dir = folder(&[("a.csv", b"|a remark\n1,a\n2,b\n\n")]);
+    let set = open(
+        "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'y'\ncolumns = ['x', 'y']\ncomment = '|'",
+        dir.path(),
+    )
+    .unwrap();
+    assert_eq!(set.len(Split::Train), 2);
+    assert_eq!(set.label(Split::Train, 1), "b");
+}
+
+#[test]
+fn what_cannot_be_a_number_is_named() {
+    let dir = folder(&[
+        ("a.csv", b"x,y\n1,a\nn/a,b\n"),
+        ("short.csv", b"x,y\n1,a\n2\n"),
+        ("twice.csv", b"x,x\n1,a\n"),
+        ("empty.csv", b"x,y\n"),
+        ("nan.csv", b"x,y\nNaN,b\n"),
+        ("latin.csv", b"x,y\n1,\xe9\n"),
+        ("y.csv", b"y\na\n"),
+        ("other.csv", b"x,z\n1,a\n"),
+    ]);
+    let table = |file: &str| format!("source = 'csv'\ntrain_files = '{file}'\nlabel = 'y'");
+    says(
+        &refused(&table("a.csv"), dir.path()),
+        &[
+            "row 1",
+            "line 3",
+            "\"x\"",
+            "a finite number",
+            "n/a",
+            "categorical = [\"x\"]",
+        ],
+    );
+    says(
+        &refused(&table("short.csv"), dir.path()),
+        &["line 3", "1 cells", "expected 2"],
+    );
+    says(
+        &refused(&table("twice.csv"), dir.path()),
+        &["two columns \"x\""],
+    );
+    says(&refused(&table("empty.csv"), dir.path()), &["no row"]);
+    says(&refused(&table("nan.csv"), dir.path()), &["NaN", "finite"]);
+    says(
+        &refused(&table("latin.csv"), dir.path()),
+        &["line 2", "UTF-8"],
+    );
+    says(
+        &refused(&table("y.csv"), dir.path()),
+        &["no column of inputs"],
+    );
+    says(
+        &refused(&table("other.csv"), dir.path()),
+        &["data.label", "no column \"y\"", "x, z"],
+    );
+    let two =
+        "source = 'csv'\ntrain_files = ['nan.csv', 'other.csv']\nlabel = 'y'\ncategorical = ['x']";
+    says(&refused(two, dir.path()), &["other.csv", "x, z", "x, y"]);
+    let many: String = std::iter::once("x,y\n".to_string())
+        .chain((0..1500).map(|i| format!("{i},{i}.5\n")))
+        .collect();
+    let dir = folder(&[("many.csv", many.as_bytes())]);
+    says(
+        &refused(&table("many.csv"), dir.path()),
+        &["at most 1000 classes", "target = \"value\""],
+    );
+    assert!(
+        open(
+            &format!("{}\ntarget = 'value'", table("many.csv")),
+            dir.path()
+        )
+        .is_ok()
+    );
+}
