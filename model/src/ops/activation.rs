@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+use super::composed;
 use super::element::{Element, by_dtype, elements, same_kind, storage};
 use super::parallel::{map, zip};
 
@@ -14,8 +15,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
         x.apply_op1(Relu)
     } else {
-        let open = x.detach().gt(0f64)?.to_dtype(x.dtype())?;
-        x.mul(&open)
+        composed::relu(x)
     }
 }
 
@@ -37,8 +37,7 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
         x.apply_op1(Sigmoid)
     } else {
-        // σ(x) = (1 + tanh(x/2)) / 2 neither overflows nor loses its derivatives.
-        x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
+        composed::sigmoid(x)
     }
 }
 
@@ -49,13 +48,10 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
     same_kind("softplus", x, &[])?;
     if x.device().is_cpu() {
-        return x.apply_op1(Softplus);
+        x.apply_op1(Softplus)
+    } else {
+        composed::softplus(x)
     }
-    // max(x, 0) + ln(1 + e^-|x|), both halves written with the sign as a constant.
-    let positive = x.detach().gt(0f64)?.to_dtype(x.dtype())?;
-    let sign = positive.affine(2.0, -1.0)?;
-    let tail = x.mul(&sign)?.neg()?.exp()?.affine(1.0, 1.0)?.log()?;
-    x.mul(&positive)?.add(&tail)
 }
 
 /// x Φ(x) with the normal distribution function Φ (the exact form, not its tanh approximation).

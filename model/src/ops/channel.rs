@@ -6,6 +6,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
+use super::composed;
 use super::conv::wanted;
 use super::element::{Element, by_dtype, elements, error, storage};
 use super::parallel::{for_rows, sum_over};
@@ -46,8 +47,7 @@ impl Planes {
 /// Σ over batch and positions: (B, C, ...) to (C,).
 pub(crate) fn sum(x: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        let x = x.flatten_from(1)?.reshape((x.dim(0)?, x.dim(1)?, ()))?;
-        return x.sum(2)?.sum(0);
+        return composed::channel_sum(x);
     }
     x.apply_op1(Sum)
 }
@@ -55,7 +55,7 @@ pub(crate) fn sum(x: &Tensor) -> Result<Tensor> {
 /// Σ over batch and positions of x y: (C,).
 pub(crate) fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        return sum(&x.mul(y)?);
+        return composed::channel_sum(&x.mul(y)?);
     }
     x.apply_op2(y, Dot)
 }

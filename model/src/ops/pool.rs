@@ -54,7 +54,7 @@ fn max_pool(
     let shape = Pool::new(op, x, kernel, stride, padding)?;
     if !x.device().is_cpu() {
         let y = composed::max_pool2d(x, &shape)?;
-        return if relu { y.relu() } else { Ok(y) };
+        return if relu { composed::relu(&y) } else { Ok(y) };
     }
     x.apply_op1(Max {
         shape,
