@@ -99,17 +99,40 @@ pub struct Record {
     #[arg(long, default_value = "seals")]
     pub durability: String,
     /// When storage is too slow: block training, stop with an error, or skip (keep digest and metadata, count it)
-    #[arg(long, value_name = "POLICY", default_value = "block")]
-    pub when_full: String,
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = WhenFullPolicy::Block, hide_possible_values = true)]
+    pub when_full: WhenFullPolicy,
     /// When storage fails: fail (stop training) or train-on (train on, mark the gap)
-    #[arg(long, value_name = "POLICY", default_value = "fail")]
-    pub on_error: String,
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = OnErrorPolicy::Fail, hide_possible_values = true)]
+    pub on_error: OnErrorPolicy,
     /// Where to train: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Change any key of the task: --set train.epochs=1 --set data.validation=1000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Something to keep with the run: --note machine=n7
+    #[arg(long = "note", value_name = "KEY=VALUE")]
+    pub note: Vec<String>,
+}
+
+/// What happens when storage cannot keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenFullPolicy {
+    /// Training waits.
+    Block,
+    /// Training stops with an error.
+    Stop,
+    /// The step's digest and metadata are kept without its tensors, and counted.
+    Skip,
+}
+
+/// What happens when storage fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnErrorPolicy {
+    /// Training stops with an error.
+    Fail,
+    /// Training goes on without its recording, which says so.
+    TrainOn,
 }
 
 /// `hindcast info`
@@ -187,6 +210,17 @@ pub enum Precision {
     F32,
     /// 64 bits: the reference.
     F64,
+}
+
+impl Precision {
+    /// The float type, unless it is the recorded one.
+    pub fn dtype(self) -> Option<candle_core::DType> {
+        match self {
+            Precision::Recorded => None,
+            Precision::F32 => Some(candle_core::DType::F32),
+            Precision::F64 => Some(candle_core::DType::F64),
+        }
+    }
 }
 
 /// `hindcast counterfactual`

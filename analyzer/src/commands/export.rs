@@ -1,0 +1,107 @@
+//! `hindcast export`: steps as safetensors files, for other tools.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+use super::context::open_trace;
+use super::{Outcome, Usage, progress};
+use crate::cli::Export;
+
+pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
+    let range = parse_range(&args.steps)?;
+    let trace = open_trace(&args.run)?;
+    if !trace.covers(range.clone())? {
+        let held: Vec<_> = trace.ranges()?.iter().map(|r| format!("{}..{}", r.start, r.end)).collect();
+        bail!("--steps {}: the run holds {}", args.steps, held.join(", "));
+    }
+    if args.out.exists() && fs::read_dir(&args.out)?.next().is_some() {
+        bail!("{} exists and is not empty: name a new folder", args.out.display());
+    }
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    let index_path = args.out.join("steps.jsonl");
+    let index = fs::File::create(&index_path)
+        .with_context(|| format!("cannot write {}", index_path.display()))?;
+    let mut index = BufWriter::new(index);
+    let bar = progress::bar(range.end - range.start, "exporting", "steps");
+    let tensors = trace.layout().tensors().to_vec();
+    let mut steps = trace.forward(range);
+    while let Some(step) = steps.next()? {
+        let file = format!("step-{:09}.safetensors", step.meta.step);
+        write_step(&args.out.join(&file), &tensors, &step)?;
+        serde_json::to_writer(&mut index, &describe(step.meta, &file))?;
+        writeln!(index)?;
+        bar.inc(1);
+    }
+    index.flush()?;
+    bar.finish_and_clear();
+    println!("{}", index_path.display());
+    Ok(Outcome::Fine)
+}
+
+/// `A..B` (B left out), or one step.
+pub(crate) fn parse_range(text: &str) -> anyhow::Result<std::ops::Range<u64>> {
+    let usage = || Usage(format!("--steps: expected A..B with A < B, or one step, got {text:?}"));
+    let range = match text.split_once("..") {
+        Some((a, b)) => {
+            let parse = |t: &str| t.trim().parse::<u64>().map_err(|_| usage());
+            parse(a)?..parse(b)?
+        }
+        None => {
+            let step: u64 = text.trim().parse().map_err(|_| usage())?;
+            step..step.checked_add(1).ok_or_else(usage)?
+        }
+    };
+    if range.is_empty() {
+        return Err(usage().into());
+    }
+    Ok(range)
+}
+
+fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Result<()> {
+    let frame = specs.iter().filter(|s| s.role != hindcast_format::Role::OptimizerState);
+    let mut views = Vec::new();
+    for (i, spec) in frame.enumerate() {
+        let dtype = match spec.dtype {
+            DType::F32 => Dtype::F32,
+            DType::F64 => Dtype::F64,
+            DType::Bf16 => Dtype::BF16,
+            DType::F16 => Dtype::F16,
+        };
+        let view = TensorView::new(dtype, spec.shape.clone(), step.state.tensor(i))
+            .with_context(|| format!("tensor {} of step {}", spec.name, step.meta.step))?;
+        views.push((spec.name.clone(), view));
+    }
+    safetensors::serialize_to_file(views, None, path)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn describe(meta: &StepMeta, file: &str) -> Value {
+    let weights = match &meta.weights {
+        BatchWeights::Mean => json!("mean"),
+        BatchWeights::Sum => json!("sum"),
+        BatchWeights::Each(w) => json!(w),
+    };
+    let scalars: serde_json::Map<String, Value> =
+        meta.scalars.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    json!({
+        "step": meta.step,
+        "epoch": meta.epoch,
+        "file": file,
+        "learning_rate": meta.groups.iter().map(|g| g.learning_rate).collect::<Vec<_>>(),
+        "weight_decay": meta.groups.iter().map(|g| g.weight_decay).collect::<Vec<_>>(),
+        "indices": meta.indices,
+        "weights": weights,
+        "micro_batches": meta.micro_batches,
+        "loss": meta.loss,
+        "clip_norm": meta.clip_norm,
+        "optimizer_step": meta.optimizer_step,
+        "trained": meta.trained,
+        "scalars": scalars,
+    })
+}

@@ -1,0 +1,152 @@
+//! `hindcast info`: what a run holds.
+
+use std::io::{Write, stdout};
+use std::ops::Range;
+
+use hindcast_format::{DataIdentity, Manifest, RunInfo, SegmentSize, Status, Trace, hex};
+use serde::Serialize;
+
+use super::context::open_trace;
+use super::{Outcome, progress};
+use crate::cli::Info;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    run: String,
+    status: Status,
+    steps: u64,
+    span: Range<u64>,
+    ranges: Vec<Range<u64>>,
+    epochs: Vec<Epoch>,
+    gaps: u64,
+    stored_bytes: u64,
+    raw_bytes: u64,
+    ratio: f64,
+    parameters: u64,
+    head_digest: Option<String>,
+    info: &'a RunInfo,
+    segments: Vec<SegmentSize>,
+    manifest: Option<&'a Manifest>,
+}
+
+#[derive(Serialize)]
+struct Epoch {
+    epoch: u64,
+    steps: Range<u64>,
+}
+
+pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
+    let trace = open_trace(&args.run)?;
+    let segments = trace.sizes();
+    let sum = |f: fn(&SegmentSize) -> u64| segments.iter().map(f).sum::<u64>();
+    let (stored_bytes, raw_bytes) = (sum(|s| s.stored_bytes), sum(|s| s.raw_bytes));
+    let epochs = trace.epochs()?;
+    let report = Report {
+        run: args.run.display().to_string(),
+        status: trace.status(),
+        steps: sum(|s| s.recorded),
+        span: trace.span(),
+        ranges: trace.ranges()?,
+        epochs: epochs.into_iter().map(|(epoch, steps)| Epoch { epoch, steps }).collect(),
+        gaps: sum(|s| s.gaps),
+        stored_bytes,
+        raw_bytes,
+        ratio: stored_bytes as f64 / (raw_bytes as f64).max(1.0),
+        parameters: trace.layout().parameters().iter().map(|t| t.shape.iter().product::<usize>() as u64).sum(),
+        head_digest: trace.head_digest().map(|d| hex(&d)),
+        info: trace.info(),
+        segments,
+        manifest: trace.manifest(),
+    };
+    let mut out = stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report, &trace)?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Result<()> {
+    let info = report.info;
+    let status = match report.status {
+        Status::Finished => "finished",
+        Status::Unfinished => "unfinished: training stopped before it said that it was done; what was recorded is usable",
+        Status::Open => "open: being recorded now, or its recorder was killed; what is there is usable",
+    };
+    writeln!(out, "{}", report.run)?;
+    writeln!(out, "  status      {status}")?;
+    writeln!(out, "  recorded    {} by {}", info.created, info.writer)?;
+    writeln!(out, "  task        {}", task_name(info))?;
+    writeln!(out, "  kept        {}", info.keep)?;
+    writeln!(
+        out,
+        "  holds       {} steps in {}..{}, {} epochs{}",
+        report.steps,
+        report.span.start,
+        report.span.end,
+        report.epochs.len(),
+        if report.gaps > 0 { format!(", {} recorded by digest only", report.gaps) } else { String::new() }
+    )?;
+    if report.ranges.len() > 1 {
+        let first: Vec<_> = report.ranges.iter().take(4).map(|r| format!("{}..{}", r.start, r.end)).collect();
+        writeln!(out, "              in {} pieces ({}{})", report.ranges.len(), first.join(", "), if report.ranges.len() > 4 { ", …" } else { "" })?;
+    }
+    writeln!(
+        out,
+        "  size        {} in {} segments, {:.3} of the raw {}",
+        progress::bytes(report.stored_bytes),
+        report.segments.len(),
+        report.ratio,
+        progress::bytes(report.raw_bytes)
+    )?;
+    let layout = trace.layout();
+    writeln!(
+        out,
+        "  tensors     {} parameters in {} tensors, {} buffers, {} of optimizer state",
+        report.parameters,
+        layout.parameters().len(),
+        layout.buffers().len(),
+        layout.optimizer_state().len()
+    )?;
+    match &info.data {
+        DataIdentity::None => writeln!(out, "  data        no fingerprint was recorded")?,
+        DataIdentity::Fingerprint { splits } => {
+            for (i, split) in splits.iter().enumerate() {
+                let head = if i == 0 { "data" } else { "" };
+                writeln!(out, "  {head:<11} {} {} examples, fingerprint {}", split.name, split.examples, hex(&split.root))?;
+            }
+        }
+    }
+    if let Some(manifest) = report.manifest {
+        let dropped = manifest.segments.iter().filter(|s| s.dropped).count();
+        if dropped > 0 {
+            writeln!(out, "  dropped     {dropped} older segments, as asked for; their digests stay")?;
+        }
+        for fork in &manifest.forks {
+            writeln!(out, "  resumed     at step {} on {} (steps up to {} were superseded)", fork.at_step, fork.time, fork.end_step)?;
+        }
+        for (name, count) in manifest.counters.iter().filter(|(_, n)| **n > 0) {
+            writeln!(out, "  {name:<11} {count}")?;
+        }
+    }
+    match &report.head_digest {
+        Some(head) => writeln!(out, "  head        {head}")?,
+        None => writeln!(out, "  head        none: the manifest is damaged or missing")?,
+    }
+    for problem in trace.problems() {
+        writeln!(out, "  damaged     {problem}")?;
+    }
+    Ok(())
+}
+
+fn task_name(info: &RunInfo) -> String {
+    let name = info
+        .task
+        .as_deref()
+        .and_then(|text| toml::from_str::<toml::Table>(text).ok())
+        .and_then(|t| t.get("name").and_then(|n| n.as_str()).map(str::to_owned));
+    name.or_else(|| info.objective.clone()).unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
+}

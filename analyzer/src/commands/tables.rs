@@ -1,0 +1,75 @@
+//! Tables for people.
+
+use std::io::{self, Write};
+
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+
+use crate::{QuerySweep, ScoreRow, ScoreTable};
+
+/// The k most harmful and the k most helpful examples of a query.
+pub(crate) fn extremes(
+    out: &mut dyn Write,
+    table: &ScoreTable,
+    data: &dyn DataSet,
+    query: usize,
+    k: usize,
+) -> io::Result<()> {
+    if k == 0 {
+        return Ok(());
+    }
+    writeln!(out, "most harmful (the query's value falls without them):")?;
+    rows(out, &table.worst(query, k), data, query)?;
+    writeln!(out, "most helpful (it rises without them):")?;
+    rows(out, &table.best(query, k), data, query)
+}
+
+/// Rows with index, row in the original file, label, times seen, influence and, where known, whether the label was flipped.
+pub(crate) fn rows(
+    out: &mut dyn Write,
+    rows: &[&ScoreRow],
+    data: &dyn DataSet,
+    query: usize,
+) -> io::Result<()> {
+    writeln!(out, "{:>6} {:>8} {:<12} {:>5} {:>12}", "index", "file row", "label", "seen", "influence")?;
+    for row in rows {
+        let influence = row.influence.get(query).copied().flatten();
+        let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
+        let note = match data.planted(Split::Train, row.index) {
+            Some(true) => truth(data, row.index),
+            Some(false) => "  label right".to_owned(),
+            None => String::new(),
+        };
+        writeln!(
+            out,
+            "{:>6} {:>8} {:<12} {:>5} {influence:>12}{note}",
+            row.index, row.row, row.label, row.occurrences
+        )?;
+    }
+    Ok(())
+}
+
+fn truth(data: &dyn DataSet, index: u64) -> String {
+    match data.clean_class(Split::Train, index) {
+        Some(class) => {
+            let name = data.class_names().get(class).cloned().unwrap_or_else(|| class.to_string());
+            format!("  label FLIPPED, really {name}")
+        }
+        None => "  label FLIPPED".to_owned(),
+    }
+}
+
+/// How far the adjoint grew over the sweep: the plain-words sign of when a first-order estimate is not to be believed.
+pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> {
+    let norm = |entry: Option<&(u64, f64)>| entry.map_or(f64::NAN, |e| e.1);
+    let (first, last) = (norm(sweep.growth.first()), norm(sweep.growth.last()));
+    let factor = last / first;
+    let verdict = if !factor.is_finite() {
+        "not finite: these scores mean nothing"
+    } else if factor > 100.0 {
+        "large: the first-order estimate is likely off; check with `hindcast counterfactual` in a shorter window"
+    } else {
+        "moderate: check a few with `hindcast counterfactual` in the same window"
+    };
+    writeln!(out, "adjoint |u| grew from {first:.3e} to {last:.3e} (x{factor:.2}) over the sweep; {verdict}")
+}

@@ -1,0 +1,121 @@
+//! `hindcast verify`: is the trace whole and unaltered, and (`--replay`) are its steps training steps on that data?
+
+use std::io::{Write, stdout};
+
+use anyhow::Context as _;
+use hindcast_format::{FormatError, Severity, Status, VerifyReport};
+use serde::Serialize;
+
+use crate::Subject;
+use super::{Outcome, progress};
+use crate::cli::{Precision, Verify};
+use crate::{ReplayReport, replay_check};
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    trace: VerifyReport,
+    /// Whether the trace ends in the digest that was kept outside of it, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_matches: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<ReplayReport>,
+}
+
+pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
+    let trace = match hindcast_format::verify(&args.run) {
+        Ok(report) => report,
+        // Nothing there is not damage: the folder was mistyped.
+        Err(e @ (FormatError::NotARun { .. } | FormatError::NewerVersion { .. })) => {
+            return Err(e).with_context(|| format!("cannot verify {}", args.run.display()));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let damaged = !trace.is_ok();
+    let head_matches = args.head.as_ref().map(|want| {
+        trace.head_digest.as_ref().is_some_and(|got| got.eq_ignore_ascii_case(want.trim()))
+    });
+    // A damaged trace is not replayed: what it would say about the data is worth nothing.
+    let replay = (args.replay && !damaged).then(|| replay(args)).transpose()?;
+    let report = Report { trace, head_matches, replay };
+
+    let mut out = stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report, args)?;
+    }
+    Ok(if damaged || report.head_matches == Some(false) {
+        Outcome::Damaged
+    } else if report.replay.as_ref().is_some_and(|r| !r.passed()) {
+        Outcome::Failed
+    } else {
+        Outcome::Fine
+    })
+}
+
+fn replay(args: &Verify) -> anyhow::Result<ReplayReport> {
+    let subject = Subject::open(&args.run, args.data.as_deref())?;
+    let run = subject.recorded()?;
+    let mut engine = subject.engine(None, Device::Cpu)?;
+    let bar = progress::bar(0, "replaying", "steps");
+    let report = replay_check(&run, &mut engine, args.steps, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result<()> {
+    let trace = &report.trace;
+    for finding in &trace.findings {
+        let severity = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "DAMAGED",
+        };
+        write!(out, "{severity}: {}", finding.file)?;
+        if let Some(step) = finding.step {
+            write!(out, ", step {step}")?;
+        }
+        if !finding.tensors.is_empty() {
+            write!(out, ", {}", finding.tensors.join(", "))?;
+        }
+        writeln!(out, ": {}", finding.text)?;
+    }
+    let status = match trace.status {
+        Some(Status::Finished) => "finished",
+        Some(Status::Unfinished) => "unfinished",
+        Some(Status::Open) => "open",
+        None => "status unknown",
+    };
+    writeln!(
+        out,
+        "{}: {} of {} steps in {} segments are whole ({}, {status})",
+        if trace.is_ok() { "ok" } else { "DAMAGED" },
+        trace.steps_ok,
+        trace.steps,
+        trace.segments,
+        progress::bytes(trace.bytes)
+    )?;
+    if trace.gaps > 0 {
+        writeln!(out, "{} steps were recorded by digest only, by the policy that was chosen", trace.gaps)?;
+    }
+    if let Some(head) = &trace.head_digest {
+        writeln!(out, "head {head}")?;
+    }
+    match (report.head_matches, &args.head) {
+        (Some(true), _) => writeln!(out, "the head is the one that was kept outside of the trace")?,
+        (Some(false), Some(want)) => writeln!(out, "DAMAGED: the head kept outside of the trace is {want}: this is another trace, or an altered one")?,
+        _ if trace.is_ok() => writeln!(out, "keep the head outside of the trace: with `--head` it proves that nothing was exchanged as a whole")?,
+        _ => {}
+    }
+    match &report.replay {
+        Some(replay) => writeln!(out, "{replay}")?,
+        None if args.replay => writeln!(out, "not replayed: the trace is damaged")?,
+        None => {}
+    }
+    Ok(())
+}

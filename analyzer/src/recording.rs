@@ -1,0 +1,172 @@
+//! Trains a Task while recording it: what `hindcast record` and the experiments run.
+
+use anyhow::Context as _;
+use candle_core::{Device, Shape, Tensor, Var};
+use hindcast_format::{DataIdentity, GroupHyper, SplitIdentity};
+use hindcast_model::batches::Weights;
+use hindcast_model::data::DataSet;
+use hindcast_model::net::Net;
+use hindcast_model::objective::{Objective, TensorDef};
+use hindcast_model::real::Real;
+use hindcast_model::task::{Precision, Task};
+use hindcast_model::train::{ModelState, StepRecord, TrainError, Trainer};
+use hindcast_recorder::{BatchInfo, Builder, Named, Recorder, RecorderError, StepInfo, Summary};
+
+/// Trains `task` on `data` from its first step to its last and records every step. `builder` says where and how; task,
+/// rule, seed and fingerprint are filled in here. `progress` is told the steps done, the steps in all and the loss.
+///
+/// # Errors
+/// Where training fails, or recording does and its policy is to stop.
+pub fn record_task(
+    task: &Task,
+    data: &dyn DataSet,
+    device: &Device,
+    builder: Builder,
+    progress: &mut dyn FnMut(u64, u64, f64),
+) -> anyhow::Result<Summary> {
+    let net = Net::new(task)?;
+    let builder = builder
+        .task(task.to_toml()?)
+        .rule(task.optimizer.to_toml()?)
+        .seed(task.train.seed)
+        .data(identity(data));
+    match task.train.precision {
+        Precision::F32 => run::<f32>(task, &net, data, device, builder, progress),
+        Precision::F64 => run::<f64>(task, &net, data, device, builder, progress),
+    }
+}
+
+fn identity(data: &dyn DataSet) -> DataIdentity {
+    let splits: Vec<_> = data
+        .fingerprint()
+        .into_iter()
+        .map(|s| SplitIdentity { name: s.name, examples: s.examples, root: s.root })
+        .collect();
+    if splits.is_empty() { DataIdentity::None } else { DataIdentity::Fingerprint { splits } }
+}
+
+fn run<T: Real>(
+    task: &Task,
+    net: &Net,
+    data: &dyn DataSet,
+    device: &Device,
+    builder: Builder,
+    progress: &mut dyn FnMut(u64, u64, f64),
+) -> anyhow::Result<Summary> {
+    let mut trainer = Trainer::<T>::new(task, net, data, device)?;
+    let (steps, epoch) = (trainer.batches().steps(), trainer.batches().steps_per_epoch());
+    let mirror = Mirror::new(task, net, trainer.state())?;
+    let recorder = mirror.create(builder.expected_steps(steps, epoch))?;
+    loop {
+        let more = trainer.step(|step| -> Result<(), RecordingError> {
+            mirror.show(step.before, step.buffers)?;
+            record(&recorder, step)?;
+            progress(step.step + 1, steps, step.loss);
+            Ok(())
+        });
+        if !more.context("training stopped")? {
+            break;
+        }
+    }
+    let end = trainer.into_state();
+    mirror.show(&end, &end.buffers)?;
+    Ok(recorder.finish()?)
+}
+
+fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), RecorderError> {
+    let micro: Vec<u32> = step.micro_batches.iter().map(|&n| n as u32).collect();
+    let mut batch = BatchInfo::new(step.epoch, step.indices).micro_batches(&micro);
+    batch = match step.weights {
+        Weights::Mean => batch,
+        Weights::Sum => batch.summed(),
+        Weights::Each(weights) => batch.weights(weights),
+    };
+    if let Some(threshold) = step.settings.clip_norm {
+        batch = batch.clip_norm(threshold);
+    }
+    let groups: Vec<_> = step
+        .settings
+        .groups
+        .iter()
+        .map(|g| GroupHyper { learning_rate: g.learning_rate, weight_decay: g.weight_decay })
+        .collect();
+    let rate = groups.first().map_or(0.0, |g| g.learning_rate);
+    recorder.step(
+        &StepInfo::new(batch, rate)
+            .groups(&groups)
+            .loss(step.loss)
+            .optimizer_step(step.settings.optimizer_step)
+            .trained(&step.settings.trained),
+    )
+}
+
+/// The trainer's flat vectors as the variables that a recorder reads.
+struct Mirror {
+    parameters: Vec<(TensorDef, Var)>,
+    buffers: Vec<(TensorDef, Var)>,
+    optimizer: Vec<(TensorDef, Var)>,
+}
+
+impl Mirror {
+    fn new<T: Real>(task: &Task, net: &Net, state: &ModelState<T>) -> anyhow::Result<Self> {
+        let optimizer: Vec<TensorDef> = task
+            .optimizer
+            .state_tensors(net.parameters())
+            .into_iter()
+            .map(|t| TensorDef { name: t.name, shape: t.shape })
+            .collect();
+        Ok(Self {
+            parameters: vars(net.parameters(), &state.parameters)?,
+            buffers: vars(net.buffers(), &state.buffers)?,
+            optimizer: vars(&optimizer, &state.optimizer)?,
+        })
+    }
+
+    fn create(&self, builder: Builder) -> Result<Recorder, RecorderError> {
+        let mut named = Vec::new();
+        named.extend(self.parameters.iter().map(|(d, v)| Named::parameter(d.name.as_str(), v)));
+        named.extend(self.buffers.iter().map(|(d, v)| Named::buffer(d.name.as_str(), v)));
+        named.extend(self.optimizer.iter().map(|(d, v)| Named::optimizer_state(d.name.as_str(), v)));
+        builder.create_from(named)
+    }
+
+    /// θ_t and the optimizer's state before the step, with the buffers as they are after its forward pass.
+    fn show<T: Real>(&self, before: &ModelState<T>, buffers: &[T]) -> Result<(), RecordingError> {
+        set(&self.parameters, &before.parameters)?;
+        set(&self.buffers, buffers)?;
+        set(&self.optimizer, &before.optimizer)
+    }
+}
+
+fn vars<T: Real>(defs: &[TensorDef], values: &[T]) -> anyhow::Result<Vec<(TensorDef, Var)>> {
+    let mut rest = values;
+    let mut out = Vec::with_capacity(defs.len());
+    for def in defs {
+        let shape = Shape::from(def.shape.clone());
+        let (here, after) = rest.split_at(shape.elem_count().min(rest.len()));
+        rest = after;
+        out.push((def.clone(), Var::from_tensor(&Tensor::from_slice(here, shape, &Device::Cpu)?)?));
+    }
+    Ok(out)
+}
+
+fn set<T: Real>(to: &[(TensorDef, Var)], values: &[T]) -> Result<(), RecordingError> {
+    let mut rest = values;
+    for (_, var) in to {
+        let (here, after) = rest.split_at(var.elem_count().min(rest.len()));
+        rest = after;
+        var.set(&Tensor::from_slice(here, var.shape().clone(), &Device::Cpu)?)?;
+    }
+    Ok(())
+}
+
+/// Why a recorded training stopped.
+#[derive(Debug, thiserror::Error)]
+enum RecordingError {
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}

@@ -1,0 +1,166 @@
+//! A recorded run together with its Task and data: what an analysis opens.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use candle_core::{DType, Device};
+use hindcast_format::{DataIdentity, Trace};
+use hindcast_model::data::{DataSet, load};
+use hindcast_model::net::Net;
+use hindcast_model::objective::Objective;
+use hindcast_model::task::Task;
+use hindcast_model::update::UpdateRule;
+
+use crate::{AutodiffEngine, RecordedRun, TraceSource};
+
+/// A recorded run with the Task and the data that made it.
+pub struct Subject {
+    source: TraceSource,
+    task: Task,
+    data: Box<dyn DataSet>,
+    objective: Arc<dyn Objective>,
+    rule: UpdateRule,
+    seed: u64,
+}
+
+impl Subject {
+    /// Opens a run and loads its data from `data_dir` (digits need none), which must be the data that it was trained on.
+    ///
+    /// # Errors
+    /// Where the folder holds no trace, the trace no Task, or the data is missing or another.
+    pub fn open(run: &Path, data_dir: Option<&Path>) -> anyhow::Result<Self> {
+        let (trace, task) = open(run)?;
+        let data = load_data(&task, data_dir, trace.info().seed)?;
+        Self::new(run, trace, task, data)
+    }
+
+    /// Opens a run of which the data is already loaded.
+    ///
+    /// # Errors
+    /// As [`Subject::open`].
+    pub fn with_data(run: &Path, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
+        let (trace, task) = open(run)?;
+        Self::new(run, trace, task, data)
+    }
+
+    fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
+        let info = trace.info().clone();
+        check_identity(&info.data, data.as_ref(), run)?;
+        let objective = Net::new(&task)
+            .with_context(|| format!("{}: the recorded task does not build", run.display()))?;
+        let rule = match &info.rule {
+            Some(text) => UpdateRule::from_toml(text).with_context(|| {
+                format!("{}: the recorded update rule cannot be read", run.display())
+            })?,
+            None => task.optimizer.clone(),
+        };
+        Ok(Self {
+            source: TraceSource::new(trace)?,
+            task,
+            data,
+            objective: Arc::new(objective),
+            rule,
+            seed: info.seed,
+        })
+    }
+
+    /// What a replay needs.
+    ///
+    /// # Errors
+    /// Where the model's tensors are not the recorded ones.
+    pub fn recorded(&self) -> anyhow::Result<RecordedRun<'_>> {
+        Ok(RecordedRun::new(
+            &self.source,
+            Arc::clone(&self.objective),
+            self.data.as_ref(),
+            self.rule.clone(),
+            self.seed,
+        )?)
+    }
+
+    /// The Task that was trained.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The data that it was trained on.
+    pub fn data(&self) -> &dyn DataSet {
+        self.data.as_ref()
+    }
+
+    /// The recorded steps.
+    pub fn source(&self) -> &TraceSource {
+        &self.source
+    }
+
+    /// A replay engine in float type `dtype` (the recorded one unless given) on `device`.
+    ///
+    /// # Errors
+    /// Where the engine cannot differentiate twice here.
+    pub fn engine(&self, dtype: Option<DType>, device: Device) -> anyhow::Result<AutodiffEngine> {
+        let dtype = match dtype {
+            Some(dtype) => dtype,
+            None => self.recorded()?.dtype(),
+        };
+        Ok(AutodiffEngine::new(Arc::clone(&self.objective), dtype, device)?)
+    }
+
+    /// Digest that the trace ends in, as hexadecimal text; empty where the manifest is lost.
+    pub fn head(&self) -> String {
+        self.source.trace().head_digest().map(|d| hindcast_format::hex(&d)).unwrap_or_default()
+    }
+}
+
+fn open(run: &Path) -> anyhow::Result<(Trace, Task)> {
+    let trace = Trace::open(run).with_context(|| format!("cannot open {}", run.display()))?;
+    let Some(text) = &trace.info().task else {
+        bail!(
+            "{}: the run was recorded without a task, so its model and data are not known here; \
+             its analysis needs a program that brings them",
+            run.display()
+        );
+    };
+    let task = Task::from_toml(text)
+        .with_context(|| format!("{}: the recorded task cannot be read", run.display()))?;
+    Ok((trace, task))
+}
+
+/// Loads a task's data; a source that needs files says so by name when there is no folder.
+pub(crate) fn load_data(
+    task: &Task,
+    dir: Option<&Path>,
+    seed: u64,
+) -> anyhow::Result<Box<dyn DataSet>> {
+    load(&task.data, Some(&task.augment), dir, seed)
+        .with_context(|| format!("data of task {:?}", task.name))
+}
+
+/// The data must be what the run was trained on: an analysis of other data answers another question.
+fn check_identity(
+    recorded: &DataIdentity,
+    data: &dyn DataSet,
+    run: &Path,
+) -> anyhow::Result<()> {
+    let DataIdentity::Fingerprint { splits } = recorded else {
+        return Ok(());
+    };
+    let here = data.fingerprint();
+    for want in splits {
+        let Some(got) = here.iter().find(|s| s.name == want.name) else {
+            bail!("{}: the run was trained on a {} split, which this data does not have", run.display(), want.name);
+        };
+        if got.examples != want.examples || got.root != want.root {
+            bail!(
+                "{}: this is not the data that the run was trained on: its {} split has {} examples with fingerprint {}, \
+                 here are {} with fingerprint {}; point --data at the recorded files",
+                run.display(), want.name, want.examples, short(&want.root), got.examples, short(&got.root)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn short(digest: &[u8; 32]) -> String {
+    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}

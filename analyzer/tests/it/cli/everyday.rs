@@ -1,0 +1,117 @@
+//! Days on which nothing goes wrong.
+
+use std::fs;
+
+use super::*;
+
+#[test]
+fn record_verify_rank_and_retrain() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+
+    let info = fine(dir, &["info", "run"]);
+    for words in ["digits", "10 steps", "finished"] {
+        assert!(info.contains(words), "`info` does not say {words:?}:\n{info}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&fine(dir, &["info", "run", "--json"])).unwrap();
+    assert_eq!(json["steps"], 10);
+
+    fine(dir, &["verify", "run"]);
+    fine(dir, &["verify", "run", "--replay", "--steps", "0"]);
+
+    let said = fine(dir, &["influence", "run", "--out", "scores.csv", "--picture", "worst.png", "--per-epoch"]);
+    assert!(said.contains("most harmful"), "{said}");
+    let table = fs::read_to_string(dir.join("scores.csv")).unwrap();
+    assert_eq!(table.lines().count(), 121, "one line an example, and the header");
+    assert!(image::open(dir.join("worst.png")).is_ok());
+
+    let said = fine(dir, &["counterfactual", "run", "--top", "5", "scores.csv"]);
+    assert!(said.contains("predicted") && said.contains("real"), "{said}");
+    let said = fine(dir, &["counterfactual", "run", "--top", "5", "scores.csv", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(json["real_change"].is_number() && json["predicted_change"].is_number(), "{said}");
+}
+
+/// A copy made by any tool is the run: no absolute paths, no file times, nothing that must be writable.
+#[test]
+fn a_read_only_copy_gives_the_same_scores() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["influence", "run", "--out", "here.csv"]);
+    fs::create_dir_all(dir.join("else/where")).unwrap();
+    for entry in fs::read_dir(dir.join("run")).unwrap() {
+        let entry = entry.unwrap();
+        let to = dir.join("else/where").join(entry.file_name());
+        fs::copy(entry.path(), &to).unwrap();
+        let mut permissions = fs::metadata(&to).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&to, permissions).unwrap();
+    }
+    fs::remove_dir_all(dir.join("run")).unwrap();
+    fine(dir, &["verify", "else/where", "--replay"]);
+    fine(dir, &["influence", "else/where", "--out", "there.csv"]);
+    assert_eq!(fs::read(dir.join("here.csv")).unwrap(), fs::read(dir.join("there.csv")).unwrap());
+}
+
+#[test]
+fn scores_do_not_depend_on_the_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    for (threads, out) in [("1", "one.csv"), ("2", "two.csv")] {
+        let status = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+            .args(["influence", "run", "--out", out])
+            .env("RAYON_NUM_THREADS", threads)
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert_eq!(code(&status), 0, "{}", stderr(&status));
+    }
+    assert_eq!(fs::read(dir.join("one.csv")).unwrap(), fs::read(dir.join("two.csv")).unwrap());
+}
+
+#[test]
+fn last_epoch_keeps_enough_for_a_last_epoch_sweep() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fine(
+        dir,
+        &[
+            "record", "digits", "--out", "run", "--keep", "last-epoch", "--set", "data.train=100", "--set",
+            "data.validation=20", "--set", "data.test=0", "--set", "train.epochs=4", "--set", "train.batch=20",
+        ],
+    );
+    fine(dir, &["verify", "run"]);
+    fine(dir, &["influence", "run", "--window", "last-epoch"]);
+    let said = fine(dir, &["counterfactual", "run", "--top", "3", "scores.csv", "--window", "last-epoch"]);
+    assert!(said.contains("predicted"), "{said}");
+}
+
+#[test]
+fn exported_steps_are_safetensors() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["export", "run", "--steps", "3..6", "--out", "steps"]);
+    let lines = fs::read_to_string(dir.join("steps/steps.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 3);
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["step"], 3);
+    assert_eq!(first["indices"].as_array().unwrap().len(), 25);
+    let bytes = fs::read(dir.join("steps").join(first["file"].as_str().unwrap())).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert!(tensors.len() >= 2);
+}
+
+#[test]
+fn tasks_that_ship_are_listed_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let listed = fine(dir.path(), &["task", "list"]);
+    for name in ["digits", "mnist-cnn", "mnist-dnn", "mnist-logreg", "cifar10-cnn"] {
+        assert!(listed.contains(name), "{listed}");
+        let shown = fine(dir.path(), &["task", "show", name, "--set", "train.epochs=3"]);
+        assert!(shown.contains("epochs = 3"), "{shown}");
+    }
+}

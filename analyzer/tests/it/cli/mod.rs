@@ -1,0 +1,47 @@
+//! The command as a user meets it: what it prints, what it writes, how it exits.
+
+mod damage;
+mod everyday;
+mod mistakes;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `hindcast` with these words in `dir`.
+fn hindcast(dir: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(words)
+        .current_dir(dir)
+        .output()
+        .expect("the command starts")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("the command was not killed")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs `hindcast` and expects it to be fine.
+fn fine(dir: &Path, words: &[&str]) -> String {
+    let output = hindcast(dir, words);
+    assert_eq!(code(&output), 0, "hindcast {words:?}\n{}{}", stdout(&output), stderr(&output));
+    stdout(&output)
+}
+
+/// Records a small run of the digits into `dir/run`: a few dozen steps, some seconds at most.
+fn small_run(dir: &Path) {
+    fine(
+        dir,
+        &[
+            "record", "digits", "--out", "run", "--set", "data.train=120", "--set", "data.validation=40", "--set",
+            "data.test=0", "--set", "train.epochs=2", "--set", "train.batch=25",
+        ],
+    );
+}
