@@ -1,1 +1,93 @@
-//! recorder
+//! Records a candle training loop step by step, for almost nothing.
+//!
+//! A run is a folder: every step's parameters as they were before the step, bit for bit, with the batch, the learning
+//! rate and whatever else the loop says about it. `hindcast` replays it backwards, on another machine if need be, to
+//! say which training examples made the model what it is.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
+//! use hindcast_recorder::{Keep, Recorder};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("run");
+//! let variables = VarMap::new();
+//! let model = linear(3, 1, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+//! let x = Tensor::randn(0f32, 1., (8, 3), &Device::Cpu)?;
+//! let y = x.sum_keepdim(1)?;
+//!
+//! let run = Recorder::builder(&path).keep(Keep::LastEpoch).create(&variables)?;
+//! let mut sgd = run.wrap(SGD::new(variables.all_vars(), 0.1)?);
+//! for epoch in 0..2 {
+//!     for batch in [[0u32, 1, 2, 3], [4, 5, 6, 7]] {
+//!         let rows = Tensor::new(&batch, &Device::Cpu)?;
+//!         let loss = mse(&model.forward(&x.index_select(&rows, 0)?)?, &y.index_select(&rows, 0)?)?;
+//!         run.batch(epoch, &batch.map(u64::from))?; // what the next step is about
+//!         sgd.backward_step(&loss)?; // records, then steps
+//!     }
+//! }
+//! let summary = run.finish()?;
+//! assert_eq!(summary.steps, 4);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is recorded when
+//!
+//! Frame *t* holds θ_t, the parameters *before* step *t*, with the buffers (BatchNorm's running statistics) as the step's forward pass left
+//! them, since that is what the variables hold when the optimizer is called. The final state is recorded by
+//! [`Recorder::finish`].
+//!
+//! # What it costs
+//!
+//! The training thread copies the parameters once into a buffer that is used again and again, and goes on. Encoding and writing happen on
+//! threads of their own behind a queue that is bounded in bytes; [`WhenFull`] says what happens when it is full. On a GPU the
+//! parameters are joined on the device and brought over in one transfer.
+//!
+//! # When something fails
+//!
+//! Failure is sticky: after a failed write nothing more is recorded, and what was recorded before stays readable. [`OnError`] says whether
+//! training hears of it. A run dropped without [`Recorder::finish`] is sealed as unfinished, and a run cut off by a crash can be
+//! [resumed](Builder::resume).
+
+#![forbid(unsafe_code)]
+
+mod builder;
+mod encode;
+mod error;
+mod estimate;
+mod finite;
+mod inner;
+mod keep;
+mod names;
+mod policy;
+mod pool;
+mod queue;
+mod recorder;
+mod resume;
+mod retention;
+mod shared;
+mod snapshot;
+mod start;
+mod statistics;
+mod step;
+mod wrap;
+mod write;
+
+pub use builder::Builder;
+pub use error::RecorderError;
+pub use estimate::Estimate;
+pub use keep::Keep;
+pub use names::Named;
+pub use policy::{LossValues, OnError, WhenFull};
+pub use recorder::{Recorder, Summary};
+pub use resume::Resumed;
+pub use statistics::{NonFinite, Statistics};
+pub use step::{BatchInfo, OptimizerState, StepInfo};
+pub use wrap::Recorded;
+
+// The words of the format that the recorder's own interface uses.
+pub use hindcast_format::layout::Role;
+pub use hindcast_format::meta::GroupHyper;
+pub use hindcast_format::{DataIdentity, Durability, SplitIdentity};

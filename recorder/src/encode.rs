@@ -1,0 +1,177 @@
+//! The encoder threads: from snapshots to frames.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hindcast_format::{Encoder, FormatError, State};
+
+use crate::error::RecorderError;
+use crate::finite::first_not_finite;
+use crate::shared::{End, Final, Frames, Job, Kind, Product, Shared, Work};
+use crate::statistics::{NonFinite, add, add_time};
+
+/// Body of an encoder thread: takes work in order until the queue is closed. Whatever happens to a piece of work, the
+/// writer gets a product with its number, since it waits for every number in turn.
+pub(crate) fn run(shared: &Shared, mut encoder: Encoder) {
+    while let Some((number, work)) = shared.work.take() {
+        let product = match work {
+            Work::Step(job) => step(shared, &mut encoder, *job),
+            Work::Finish(end) => finish(shared, &mut encoder, *end),
+            Work::Flush(signal) => Product::Flush(signal),
+            Work::Abandon => Product::Abandon,
+        };
+        shared.products.give(number, product);
+        shared.made_progress();
+    }
+}
+
+fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
+    let (step, held) = (job.meta.step, job.held);
+    if shared.failure().is_some() {
+        // Nothing is written any more; the writer only counts what is lost.
+        return Product::Failed {
+            held,
+            error: lost(shared, step),
+        };
+    }
+    let start = Instant::now();
+    let encoded = catch_unwind(AssertUnwindSafe(|| encode(shared, encoder, job)));
+    add_time(&shared.counters.encoding_ns, start.elapsed());
+    let error = match encoded {
+        Ok(Ok(frames)) => return Product::Frames(Box::new(Frames { held, ..frames })),
+        Ok(Err(error)) => RecorderError::Storage {
+            run: shared.run.clone(),
+            step,
+            source: Arc::new(error),
+        },
+        Err(panic) => RecorderError::Thread {
+            run: shared.run.clone(),
+            step,
+            thread: "encoder",
+            message: panic_text(&*panic),
+        },
+    };
+    Product::Failed { held, error }
+}
+
+/// The last piece of work always becomes the last product, so that the writer ends.
+fn finish(shared: &Shared, encoder: &mut Encoder, end: End) -> Product {
+    let End {
+        step,
+        state,
+        key,
+        before,
+    } = end;
+    look_for_non_finite(shared, step, &state);
+    let link = catch_unwind(AssertUnwindSafe(|| {
+        before
+            .map(|before| encoder.link(step, before.step, &before.state, &state))
+            .transpose()
+    }));
+    match link {
+        Ok(Ok(link)) => {
+            return Product::Finish(Box::new(Final {
+                step,
+                link,
+                state,
+                key,
+            }));
+        }
+        Ok(Err(error)) => shared.fail(RecorderError::Storage {
+            run: shared.run.clone(),
+            step,
+            source: Arc::new(error),
+        }),
+        Err(panic) => shared.fail(RecorderError::Thread {
+            run: shared.run.clone(),
+            step,
+            thread: "encoder",
+            message: panic_text(&*panic),
+        }),
+    }
+    Product::Abandon
+}
+
+fn lost(shared: &Shared, step: u64) -> RecorderError {
+    match shared.failure() {
+        Some(first) => first.clone(),
+        None => RecorderError::Over {
+            run: shared.run.clone(),
+            step,
+        },
+    }
+}
+
+fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, FormatError> {
+    let Job { meta, kind, held } = job;
+    let pool = &shared.pool;
+    if let Some(bytes) = pool.frame() {
+        encoder.recycle_bytes(bytes);
+    }
+    let (cut, frame, raw_bytes) = match kind {
+        Kind::Keyframe { state, key, before } => {
+            look_for_non_finite(shared, meta.step, &state);
+            let link = match &before {
+                Some(before) => {
+                    Some(encoder.link(meta.step, before.step, &before.state, &state)?)
+                }
+                None => None,
+            };
+            let frame = encoder.keyframe(&meta, &state, &key)?;
+            let raw = state.bytes().len();
+            pool.give_back_key(key);
+            pool.give_back(state);
+            before
+                .into_iter()
+                .for_each(|before| pool.give_back(before.state));
+            (Some(link), frame, raw)
+        }
+        Kind::Difference { state, before } => {
+            look_for_non_finite(shared, meta.step, &state);
+            let frame = encoder.difference(&meta, before.step, &before.state, &state)?;
+            let raw = state.bytes().len();
+            pool.give_back(state);
+            pool.give_back(before.state);
+            (None, frame, raw)
+        }
+        Kind::Thinned { state } => {
+            look_for_non_finite(shared, meta.step, &state);
+            let frame = encoder.gap(&meta, &state.digest())?;
+            pool.give_back(state);
+            add(&shared.counters.thinned, 1);
+            (None, frame, 0)
+        }
+        Kind::Skipped { digest } => (None, encoder.gap(&meta, &digest)?, 0),
+    };
+    let frames = Frames {
+        step: meta.step,
+        epoch: meta.epoch,
+        cut,
+        frame,
+        raw_bytes: raw_bytes as u64,
+        held,
+    };
+    pool.give_back_meta(meta);
+    Ok(frames)
+}
+
+fn look_for_non_finite(shared: &Shared, step: u64, state: &State) {
+    if let Some(index) = first_not_finite(state) {
+        let tensor = state
+            .layout()
+            .tensors()
+            .get(index)
+            .map_or_else(String::new, |spec| spec.name.clone());
+        shared.counters.not_finite(NonFinite { step, tensor });
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

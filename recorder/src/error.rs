@@ -1,0 +1,159 @@
+//! What can go wrong while recording, said so that the reader knows where and what to do.
+
+use std::sync::Arc;
+
+use hindcast_format::FormatError;
+
+/// Why a run could not be created, or a step not be recorded.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecorderError {
+    /// A textual [`Keep`](crate::Keep) that means nothing.
+    #[error("cannot read {text:?} as what to keep: {why}")]
+    Keep {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+
+    /// The variables, groups or options given when creating the run don't fit together.
+    #[error("cannot create the run {run}: {why}")]
+    Setup {
+        /// The run's path.
+        run: String,
+        /// What doesn't fit, and what to do.
+        why: String,
+    },
+
+    /// The run could not be created or resumed.
+    #[error("cannot open the run {run}{}: {source}", match .step { 0 => String::new(), step => format!(" at step {step}") })]
+    Open {
+        /// The run's path.
+        run: String,
+        /// The step it should have begun with.
+        step: u64,
+        /// The format crate's error.
+        source: Arc<FormatError>,
+    },
+
+    /// A step was taken without saying what it is about.
+    #[error(
+        "step {step} of {run} has no batch: call batch(epoch, &indices) on the run before the optimizer steps"
+    )]
+    NoBatch {
+        /// The run's path.
+        run: String,
+        /// The step that was about to be recorded.
+        step: u64,
+    },
+
+    /// A second batch was announced although no step was taken for the first.
+    #[error(
+        "step {step} of {run} already has a batch of {announced} examples: if it is one micro-batch of several, announce all of them together with \
+         BatchInfo::micro_batches; if its step was left out, call skip_batch() first"
+    )]
+    BatchPending {
+        /// The run's path.
+        run: String,
+        /// The step that is waiting.
+        step: u64,
+        /// How many indices were announced for it.
+        announced: usize,
+    },
+
+    /// What a step was said to be about is wrong. Nothing was recorded; the call may be repeated with the right values.
+    #[error("step {step} of {run}: {why}")]
+    Step {
+        /// The run's path.
+        run: String,
+        /// The step that was about to be recorded.
+        step: u64,
+        /// What was expected, what was given, and what to do.
+        why: String,
+    },
+
+    /// The queue was full and the policy is [`WhenFull::Stop`](crate::WhenFull::Stop).
+    #[error(
+        "step {step} of {run} found the queue full ({held} of {limit} bytes): storage is slower than training; give the run more queue_bytes or encoders, or \
+         let it block or skip"
+    )]
+    QueueFull {
+        /// The run's path.
+        run: String,
+        /// The first step that was not recorded.
+        step: u64,
+        /// Bytes waiting in the queue.
+        held: u64,
+        /// The queue's limit in bytes.
+        limit: u64,
+    },
+
+    /// Copying a tensor, computing the gradients or updating the variables failed.
+    #[error("step {step} of {run}: {what}: {source}")]
+    Candle {
+        /// The run's path.
+        run: String,
+        /// The step being recorded.
+        step: u64,
+        /// What was being done.
+        what: String,
+        /// candle's error.
+        source: Arc<candle_core::Error>,
+    },
+
+    /// Writing the trace failed. Sticky: what was written before stays readable, nothing more is recorded.
+    #[error(
+        "recording {run} failed at step {step}: {source}; the trace holds the steps before it, and the run can be resumed"
+    )]
+    Storage {
+        /// The run's path.
+        run: String,
+        /// The first step that is not in the trace.
+        step: u64,
+        /// The format crate's error, with the file.
+        source: Arc<FormatError>,
+    },
+
+    /// A thread of the recorder died.
+    #[error("recording {run} failed at step {step}: the {thread} thread panicked: {message}")]
+    Thread {
+        /// The run's path.
+        run: String,
+        /// The step it was working on.
+        step: u64,
+        /// Which thread.
+        thread: &'static str,
+        /// What it said.
+        message: String,
+    },
+
+    /// Storage has not answered for so long that the run was left as it is.
+    #[error(
+        "recording {run}: storage has not answered for {seconds} s; the run was left as it is on disk"
+    )]
+    Stuck {
+        /// The run's path.
+        run: String,
+        /// How long nothing happened.
+        seconds: u64,
+    },
+
+    /// The run has been finished or dropped; the wrapper outlived it.
+    #[error(
+        "the run {run} is over: it was finished or dropped before step {step}; keep the Recorder alive for as long as its optimizer steps"
+    )]
+    Over {
+        /// The run's path.
+        run: String,
+        /// The step that was about to be recorded.
+        step: u64,
+    },
+}
+
+/// So that `?` works in loops whose functions return candle's `Result`.
+impl From<RecorderError> for candle_core::Error {
+    fn from(error: RecorderError) -> Self {
+        candle_core::Error::msg(error)
+    }
+}

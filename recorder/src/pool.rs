@@ -1,0 +1,110 @@
+//! Buffers that go round: filled on the training thread, emptied by the encoders, filled again.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use hindcast_format::layout::Layout;
+use hindcast_format::meta::{BatchWeights, StepMeta};
+use hindcast_format::{KeyState, State};
+
+/// Buffers of a kind that wait to be used again; more than these are freed.
+const FREE: usize = 1024;
+
+/// Free snapshots, key states, metadata and frame buffers of one run. It grows to what the queue holds at its fullest,
+/// and then nothing is allocated any more.
+pub(crate) struct Pool {
+    layout: Layout,
+    states: ArrayQueue<State>,
+    keys: ArrayQueue<KeyState>,
+    metas: ArrayQueue<StepMeta>,
+    frames: ArrayQueue<Vec<u8>>,
+}
+
+impl Pool {
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            states: ArrayQueue::new(FREE),
+            keys: ArrayQueue::new(16),
+            metas: ArrayQueue::new(FREE),
+            frames: ArrayQueue::new(FREE),
+        }
+    }
+
+    /// A state to be overwritten; what is in it is left from before.
+    pub(crate) fn state(&self) -> State {
+        self.states
+            .pop()
+            .unwrap_or_else(|| State::zeros(&self.layout))
+    }
+
+    /// A key state to be overwritten.
+    pub(crate) fn key(&self) -> KeyState {
+        self.keys
+            .pop()
+            .unwrap_or_else(|| KeyState::zeros(&self.layout))
+    }
+
+    /// Metadata with nothing in it but the room of its lists.
+    pub(crate) fn meta(&self) -> StepMeta {
+        self.metas.pop().unwrap_or_else(empty_meta)
+    }
+
+    /// Takes a snapshot back if this was the last one to hold it.
+    pub(crate) fn give_back(&self, state: Arc<State>) {
+        if let Some(state) = Arc::into_inner(state) {
+            drop(self.states.push(state));
+        }
+    }
+
+    /// Takes a state back that nobody else holds.
+    pub(crate) fn give_back_state(&self, state: State) {
+        drop(self.states.push(state));
+    }
+
+    /// A buffer for a frame, if one is free.
+    pub(crate) fn frame(&self) -> Option<Vec<u8>> {
+        self.frames.pop()
+    }
+
+    /// Takes the buffer of a written frame back.
+    pub(crate) fn give_back_frame(&self, bytes: Vec<u8>) {
+        drop(self.frames.push(bytes));
+    }
+
+    /// Takes a key state back.
+    pub(crate) fn give_back_key(&self, key: KeyState) {
+        drop(self.keys.push(key));
+    }
+
+    /// Takes metadata back, its lists emptied.
+    pub(crate) fn give_back_meta(&self, mut meta: StepMeta) {
+        meta.groups.clear();
+        meta.indices.clear();
+        meta.weights = BatchWeights::Mean;
+        meta.micro_batches.clear();
+        meta.loss = None;
+        meta.clip_norm = None;
+        meta.trained.clear();
+        meta.scalars.clear();
+        meta.extensions.clear();
+        drop(self.metas.push(meta));
+    }
+}
+
+fn empty_meta() -> StepMeta {
+    StepMeta {
+        step: 0,
+        epoch: 0,
+        groups: Vec::new(),
+        indices: Vec::new(),
+        weights: BatchWeights::Mean,
+        micro_batches: Vec::new(),
+        loss: None,
+        clip_norm: None,
+        optimizer_step: 0,
+        trained: Vec::new(),
+        scalars: Vec::new(),
+        extensions: Vec::new(),
+    }
+}

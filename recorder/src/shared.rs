@@ -1,0 +1,227 @@
+//! What the training thread, the encoders and the writer share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use hindcast_format::meta::StepMeta;
+use hindcast_format::{EncodedFrame, KeyState, State};
+
+use crate::error::RecorderError;
+use crate::pool::Pool;
+use crate::queue::{Budget, Queue};
+use crate::statistics::{Counters, Statistics};
+
+/// One recorded step on its way from the training thread to an encoder.
+pub(crate) struct Job {
+    pub(crate) meta: StepMeta,
+    pub(crate) kind: Kind,
+    /// What it holds of the queue's budget.
+    pub(crate) held: u64,
+}
+
+/// A recorded state that the next one is told from.
+pub(crate) struct Base {
+    pub(crate) step: u64,
+    pub(crate) state: Arc<State>,
+}
+
+/// What becomes of a step.
+pub(crate) enum Kind {
+    /// Opens a segment. `before` is the last state of the segment that ends here.
+    Keyframe {
+        state: Arc<State>,
+        key: KeyState,
+        before: Option<Base>,
+    },
+    /// Follows `before` in the same segment.
+    Difference { state: Arc<State>, before: Base },
+    /// Metadata and digest only, since the run keeps every n-th step.
+    Thinned { state: Arc<State> },
+    /// Metadata and digest only, since there was no room; the digest was taken on the training thread.
+    Skipped { digest: [u8; 32] },
+}
+
+/// What the training thread asks for.
+pub(crate) enum Work {
+    Step(Box<Job>),
+    Finish(Box<End>),
+    Flush(Arc<Signal>),
+    Abandon,
+}
+
+/// The state at the end of a run.
+pub(crate) struct End {
+    /// The first step that was not taken.
+    pub(crate) step: u64,
+    pub(crate) state: State,
+    pub(crate) key: KeyState,
+    /// The state recorded last.
+    pub(crate) before: Option<Base>,
+}
+
+/// What an encoder hands to the writer.
+pub(crate) enum Product {
+    Frames(Box<Frames>),
+    Finish(Box<Final>),
+    Flush(Arc<Signal>),
+    Abandon,
+    /// The encoder could not; the step, what it held, and why.
+    Failed {
+        held: u64,
+        error: RecorderError,
+    },
+}
+
+/// The encoded frames of one step.
+pub(crate) struct Frames {
+    pub(crate) step: u64,
+    pub(crate) epoch: u64,
+    /// Opens a segment; the link that ends the one before, if there is one.
+    pub(crate) cut: Option<Option<EncodedFrame>>,
+    pub(crate) frame: EncodedFrame,
+    pub(crate) raw_bytes: u64,
+    pub(crate) held: u64,
+}
+
+/// The end of a run: the way to the final state, if there is a state before it, and that state.
+pub(crate) struct Final {
+    pub(crate) step: u64,
+    pub(crate) link: Option<EncodedFrame>,
+    pub(crate) state: State,
+    pub(crate) key: KeyState,
+}
+
+/// A flag that somebody waits for.
+#[derive(Default)]
+pub(crate) struct Signal {
+    set: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Signal {
+    pub(crate) fn raise(&self) {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*set {
+            set = self
+                .changed
+                .wait(set)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for at most `time`; says whether the flag is up.
+    pub(crate) fn wait_for(&self, time: Duration) -> bool {
+        let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let (set, _) = self
+            .changed
+            .wait_timeout_while(set, time, |set| !*set)
+            .unwrap_or_else(PoisonError::into_inner);
+        *set
+    }
+}
+
+pub(crate) struct Shared {
+    /// The run's place, for messages.
+    pub(crate) run: String,
+    pub(crate) work: Queue<Work>,
+    pub(crate) products: Queue<Product>,
+    pub(crate) budget: Budget,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Counters,
+    failure: OnceLock<RecorderError>,
+    /// The durable step and one more; 0 while there is none.
+    durable: AtomicU64,
+    /// Grows with everything that any thread gets done.
+    progress: AtomicU64,
+    pub(crate) over: Signal,
+    /// The head digest of a run that was finished.
+    head: OnceLock<[u8; 32]>,
+}
+
+impl Shared {
+    pub(crate) fn new(run: String, pool: Pool, queue_bytes: u64) -> Self {
+        Self {
+            run,
+            work: Queue::new(),
+            products: Queue::new(),
+            budget: Budget::new(queue_bytes),
+            pool,
+            counters: Counters::default(),
+            failure: OnceLock::new(),
+            durable: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            over: Signal::default(),
+            head: OnceLock::new(),
+        }
+    }
+
+    /// Recording has failed: the first failure stays, and nobody waits for room any more.
+    pub(crate) fn fail(&self, error: RecorderError) {
+        // A later failure is a consequence of the first.
+        let _ = self.failure.set(error);
+        self.budget.lift();
+    }
+
+    pub(crate) fn failure(&self) -> Option<&RecorderError> {
+        self.failure.get()
+    }
+
+    pub(crate) fn durable(&self) -> Option<u64> {
+        self.durable.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    pub(crate) fn set_durable(&self, step: Option<u64>) {
+        self.durable.store(
+            step.map_or(0, |step| step.saturating_add(1)),
+            Ordering::Release,
+        );
+    }
+
+    pub(crate) fn made_progress(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The run is over: with its head digest, if it was finished.
+    pub(crate) fn end(&self, head: Option<[u8; 32]>) {
+        if let Some(head) = head {
+            let _ = self.head.set(head);
+        }
+        self.over.raise();
+    }
+
+    pub(crate) fn head(&self) -> Option<[u8; 32]> {
+        self.head.get().copied()
+    }
+
+    /// Waits for the end of the run, for as long as something moves within `patience`. False if nothing did.
+    pub(crate) fn wait_while_moving(&self, patience: Duration) -> bool {
+        let mut last = (self.progress.load(Ordering::Relaxed), Instant::now());
+        loop {
+            if self.over.wait_for(Duration::from_millis(100).min(patience)) {
+                return true;
+            }
+            let now = self.progress.load(Ordering::Relaxed);
+            if now != last.0 {
+                last = (now, Instant::now());
+            } else if last.1.elapsed() >= patience {
+                return false;
+            }
+        }
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        let peak = self.budget.peak();
+        Statistics {
+            queue_peak_bytes: peak.bytes,
+            queue_peak_steps: peak.items,
+            failure: self.failure().cloned(),
+            ..self.counters.snapshot()
+        }
+    }
+}

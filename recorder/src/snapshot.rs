@@ -1,0 +1,316 @@
+//! Copying tensors into bytes: once, without allocating where the device allows it.
+
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+
+/// One tensor and where its bytes go in the snapshot.
+struct Slot {
+    tensor: Tensor,
+    start: usize,
+    bytes: usize,
+}
+
+/// How the tensors of a layout are copied into one run of bytes: on the CPU one by one from where they lie; on another
+/// device joined there, so that one transfer a dtype brings them all over.
+pub(crate) struct Plan {
+    on_cpu: Vec<Slot>,
+    elsewhere: Vec<Vec<Slot>>,
+    bytes: usize,
+}
+
+impl Plan {
+    /// A plan that lays the bytes of `tensors` back to back in their order.
+    pub(crate) fn new(tensors: impl IntoIterator<Item = Tensor>) -> Self {
+        let mut plan = Self {
+            on_cpu: Vec::new(),
+            elsewhere: Vec::new(),
+            bytes: 0,
+        };
+        for tensor in tensors {
+            let slot = Slot {
+                start: plan.bytes,
+                bytes: byte_len(&tensor),
+                tensor,
+            };
+            plan.bytes += slot.bytes;
+            plan.place(slot);
+        }
+        plan
+    }
+
+    fn place(&mut self, slot: Slot) {
+        if slot.tensor.device().is_cpu() {
+            self.on_cpu.push(slot);
+            return;
+        }
+        let group = self.elsewhere.iter_mut().find(|group| {
+            group.first().is_some_and(|one| {
+                one.tensor.dtype() == slot.tensor.dtype()
+                    && one.tensor.device().same_device(slot.tensor.device())
+            })
+        });
+        match group {
+            Some(group) => group.push(slot),
+            None => self.elsewhere.push(vec![slot]),
+        }
+    }
+
+    /// Bytes that a snapshot takes.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Copies the tensors' present values, little-endian, into `out`, whose length is [`Plan::bytes`].
+    pub(crate) fn copy(&self, out: &mut [u8]) -> candle_core::Result<()> {
+        for slot in &self.on_cpu {
+            copy_tensor(&slot.tensor, window(out, slot.start, slot.bytes)?)?;
+        }
+        for group in &self.elsewhere {
+            gather(group, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Joins a group on its device, brings it over in one transfer, and deals its pieces out.
+fn gather(group: &[Slot], out: &mut [u8]) -> candle_core::Result<()> {
+    let flat = group
+        .iter()
+        .map(|slot| slot.tensor.detach().flatten_all())
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let joined = match flat.as_slice() {
+        [one] => one.clone(),
+        many => Tensor::cat(many, 0)?,
+    };
+    let joined = joined.to_device(&Device::Cpu)?;
+    let (storage, layout) = joined.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        candle_core::bail!("a tensor moved to the CPU did not arrive there");
+    };
+    let mut at = layout.start_offset();
+    for slot in group {
+        let elements = slot.tensor.elem_count();
+        copy_elements(storage, at, elements, window(out, slot.start, slot.bytes)?)?;
+        at += elements;
+    }
+    Ok(())
+}
+
+/// Copies one tensor's elements in row-major order, little-endian.
+pub(crate) fn copy_tensor(tensor: &Tensor, out: &mut [u8]) -> candle_core::Result<()> {
+    {
+        let (storage, layout) = tensor.storage_and_layout();
+        if let (Storage::Cpu(storage), Some((start, end))) =
+            (&*storage, layout.contiguous_offsets())
+        {
+            return copy_elements(storage, start, end - start, out);
+        }
+    }
+    // A view with strides, or another device: one copy more.
+    let moved = tensor.detach().to_device(&Device::Cpu)?.contiguous()?;
+    let (storage, layout) = moved.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => {
+            copy_elements(storage, layout.start_offset(), moved.elem_count(), out)
+        }
+        _ => candle_core::bail!("a tensor moved to the CPU did not arrive there"),
+    }
+}
+
+/// Bytes of a tensor's elements laid back to back.
+pub(crate) fn byte_len(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
+}
+
+fn window(out: &mut [u8], start: usize, bytes: usize) -> candle_core::Result<&mut [u8]> {
+    match out.get_mut(start..start + bytes) {
+        Some(window) => Ok(window),
+        None => {
+            candle_core::bail!("a snapshot of {bytes} bytes at {start} does not fit its buffer")
+        }
+    }
+}
+
+fn copy_elements(
+    storage: &CpuStorage,
+    start: usize,
+    elements: usize,
+    out: &mut [u8],
+) -> candle_core::Result<()> {
+    fn slice<T: bytemuck::Pod>(values: &[T], start: usize, elements: usize) -> Option<&[u8]> {
+        values
+            .get(start..start.checked_add(elements)?)
+            .map(bytemuck::cast_slice)
+    }
+    let (bytes, dtype) = match storage {
+        CpuStorage::F32(values) => (slice(values, start, elements), DType::F32),
+        CpuStorage::F64(values) => (slice(values, start, elements), DType::F64),
+        CpuStorage::BF16(values) => (slice(values, start, elements), DType::BF16),
+        CpuStorage::F16(values) => (slice(values, start, elements), DType::F16),
+        _ => candle_core::bail!("only f32, f64, bf16 and f16 tensors are recorded"),
+    };
+    match bytes {
+        Some(bytes) if bytes.len() == out.len() => out.copy_from_slice(bytes),
+        _ => candle_core::bail!(
+            "a tensor of {elements} elements of {dtype:?} does not fit its {} recorded bytes: did it change its type?",
+            out.len()
+        ),
+    }
+    if cfg!(target_endian = "big") {
+        for element in out.chunks_exact_mut(dtype.size_in_bytes()) {
+            element.reverse();
+        }
+    }
+    Ok(())
+}
+
+/// A tensor on the CPU out of recorded bytes: little-endian, row-major.
+pub(crate) fn tensor_from_bytes(
+    bytes: &[u8],
+    dtype: hindcast_format::layout::DType,
+    shape: &[usize],
+) -> candle_core::Result<Tensor> {
+    let dtype = candle_dtype(dtype);
+    if cfg!(target_endian = "big") {
+        let mut swapped = bytes.to_vec();
+        for element in swapped.chunks_exact_mut(dtype.size_in_bytes()) {
+            element.reverse();
+        }
+        return Tensor::from_raw_buffer(&swapped, dtype, shape, &Device::Cpu);
+    }
+    Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)
+}
+
+/// The format's name of a candle dtype, where the format records it.
+pub(crate) fn format_dtype(dtype: DType) -> Option<hindcast_format::layout::DType> {
+    use hindcast_format::layout::DType as Recorded;
+    match dtype {
+        DType::F32 => Some(Recorded::F32),
+        DType::F64 => Some(Recorded::F64),
+        DType::BF16 => Some(Recorded::Bf16),
+        DType::F16 => Some(Recorded::F16),
+        _ => None,
+    }
+}
+
+fn candle_dtype(dtype: hindcast_format::layout::DType) -> DType {
+    use hindcast_format::layout::DType as Recorded;
+    match dtype {
+        Recorded::F32 => DType::F32,
+        Recorded::F64 => DType::F64,
+        Recorded::Bf16 => DType::BF16,
+        Recorded::F16 => DType::F16,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{IndexOp, Var};
+
+    use super::*;
+
+    fn cpu(values: &[f32], shape: &[usize]) -> Tensor {
+        Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn bytes(tensor: &Tensor) -> Vec<u8> {
+        let mut out = vec![0; byte_len(tensor)];
+        copy_tensor(tensor, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn contiguous_offset_and_strided_tensors_come_out_row_major() {
+        let whole = cpu(&[1., 2., 3., 4., 5., 6.], &[2, 3]);
+        let expect = |values: &[f32]| {
+            values
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<u8>>()
+        };
+        assert_eq!(bytes(&whole), expect(&[1., 2., 3., 4., 5., 6.]));
+        assert_eq!(bytes(&whole.i(1).unwrap()), expect(&[4., 5., 6.]));
+        assert_eq!(
+            bytes(&whole.t().unwrap()),
+            expect(&[1., 4., 2., 5., 3., 6.])
+        );
+        assert_eq!(bytes(&whole.i((.., 1)).unwrap()), expect(&[2., 5.]));
+        assert_eq!(
+            bytes(&cpu(&[7.], &[]).broadcast_as((2, 2)).unwrap()),
+            expect(&[7.; 4])
+        );
+        assert_eq!(bytes(&cpu(&[], &[0, 3])), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn every_float_type_keeps_its_bits() {
+        let weird = [
+            f32::NAN,
+            -0.0,
+            f32::from_bits(1),
+            f32::from_bits(0xffc1_2345),
+            f32::INFINITY,
+        ];
+        let expect: Vec<u8> = weird
+            .iter()
+            .flat_map(|v| v.to_bits().to_le_bytes())
+            .collect();
+        assert_eq!(bytes(&cpu(&weird, &[5])), expect);
+        for dtype in [DType::F64, DType::BF16, DType::F16] {
+            let tensor = cpu(&[1.5, -2.0], &[2]).to_dtype(dtype).unwrap();
+            let recorded = format_dtype(dtype).unwrap();
+            let back = tensor_from_bytes(&bytes(&tensor), recorded, &[2]).unwrap();
+            assert_eq!(
+                back.to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap(),
+                [1.5, -2.0],
+                "{dtype:?}"
+            );
+        }
+        let whole = Tensor::from_slice(&[1u32], 1, &Device::Cpu).unwrap();
+        assert!(
+            copy_tensor(&whole, &mut [0; 4])
+                .unwrap_err()
+                .to_string()
+                .contains("only f32")
+        );
+    }
+
+    #[test]
+    fn a_plan_follows_its_variables() {
+        let a = Var::from_tensor(&cpu(&[1., 2.], &[2])).unwrap();
+        let b = Var::from_tensor(&cpu(&[3.], &[]).to_dtype(DType::F64).unwrap()).unwrap();
+        let plan = Plan::new([a.as_tensor().clone(), b.as_tensor().clone()]);
+        let mut out = vec![0; plan.bytes()];
+        a.set(&cpu(&[5., 6.], &[2])).unwrap();
+        plan.copy(&mut out).unwrap();
+        let mut expect: Vec<u8> = [5f32, 6.].iter().flat_map(|v| v.to_le_bytes()).collect();
+        expect.extend(3f64.to_le_bytes());
+        assert_eq!(out, expect);
+    }
+
+    /// The path that a GPU takes, walked on the CPU: join, transfer, deal out.
+    #[test]
+    fn gathering_deals_the_pieces_out_to_their_places() {
+        let first = cpu(&[1., 2., 3., 4.], &[2, 2]);
+        let second = cpu(&[5.], &[]);
+        let group = [
+            Slot {
+                start: 4,
+                bytes: 16,
+                tensor: first.t().unwrap(),
+            },
+            Slot {
+                start: 0,
+                bytes: 4,
+                tensor: second,
+            },
+        ];
+        let mut out = vec![0; 20];
+        gather(&group, &mut out).unwrap();
+        let expect: Vec<u8> = [5f32, 1., 3., 2., 4.]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        assert_eq!(out, expect);
+    }
+}

@@ -1,0 +1,160 @@
+//! Starting a run's threads.
+
+use std::sync::Arc;
+use std::thread::{Builder as Thread, JoinHandle};
+
+use hindcast_format::{Encoder, FormatError, RunInfo, RunWriter, Segmenter, State};
+
+use crate::builder::Builder;
+use crate::error::RecorderError;
+use crate::estimate::Estimate;
+use crate::inner::{Choices, Inner, Tensors};
+use crate::names::Bound;
+use crate::pool::Pool;
+use crate::recorder::Recorder;
+use crate::retention::Retention;
+use crate::shared::Shared;
+use crate::snapshot::Plan;
+
+/// Least room in a queue that was given none.
+const QUEUE_BYTES: u64 = 64 << 20;
+
+/// Where a run goes on.
+pub(crate) struct Position {
+    pub(crate) step: u64,
+    pub(crate) update: u64,
+    /// r before the step's forward pass; `None` takes what the variables hold.
+    pub(crate) buffers: Option<Vec<u8>>,
+}
+
+pub(crate) fn create(
+    builder: Builder,
+    bound: Bound,
+    info: RunInfo,
+    estimate: Estimate,
+) -> Result<Recorder, RecorderError> {
+    let writer = RunWriter::create(Arc::clone(&builder.storage), info, builder.durability)
+        .map_err(|error| failed(&builder.name, 0, error))?;
+    let retention = Retention::new(builder.kept());
+    start(
+        &builder,
+        bound,
+        estimate,
+        writer,
+        retention,
+        Position {
+            step: 0,
+            update: 0,
+            buffers: None,
+        },
+    )
+}
+
+pub(crate) fn failed(run: &str, step: u64, error: FormatError) -> RecorderError {
+    RecorderError::Open {
+        run: run.to_owned(),
+        step,
+        source: Arc::new(error),
+    }
+}
+
+pub(crate) fn start(
+    builder: &Builder,
+    bound: Bound,
+    estimate: Estimate,
+    writer: RunWriter,
+    retention: Retention,
+    at: Position,
+) -> Result<Recorder, RecorderError> {
+    let Bound {
+        layout,
+        parameters,
+        buffers,
+        optimizer,
+    } = bound;
+    let plan = Plan::new(
+        parameters
+            .iter()
+            .chain(&buffers)
+            .map(|var| var.as_tensor().clone()),
+    );
+    let before = match at.buffers {
+        Some(buffers) => buffers,
+        None => {
+            let mut state = State::zeros(&layout);
+            plan.copy(state.bytes_mut()).map_err(|error| {
+                builder.setup(format!("the variables could not be copied: {error}"))
+            })?;
+            state.buffers().to_vec()
+        }
+    };
+    let queue_bytes = builder
+        .queue_bytes
+        .unwrap_or_else(|| QUEUE_BYTES.max(4 * layout.frame_bytes() as u64));
+    let shared = Arc::new(Shared::new(
+        builder.name.clone(),
+        Pool::new(layout.clone()),
+        queue_bytes,
+    ));
+    let encoders = (0..builder.encoders)
+        .map(|_| writer.encoder())
+        .collect::<Result<Vec<_>, _>>();
+    let encoders = encoders.map_err(|error| failed(&builder.name, at.step, error))?;
+    let threads = spawn(builder, &shared, encoders, writer, retention)?;
+    let segmenter = Segmenter::new(builder.segments(layout.frame_bytes() as u64));
+    let choices = Choices {
+        keep: builder.kept(),
+        when_full: builder.when_full,
+        on_error: builder.on_error,
+        loss_values: builder.loss_values,
+        weight_decay: builder.weight_decay,
+        examples: builder.examples(),
+    };
+    let tensors = Tensors {
+        layout: layout.clone(),
+        parameters,
+        plan,
+        optimizer,
+    };
+    let inner = Inner::new(
+        shared,
+        choices,
+        tensors,
+        segmenter,
+        (at.step, at.update),
+        before,
+    );
+    Ok(Recorder::start(inner, layout, estimate, threads))
+}
+
+fn spawn(
+    builder: &Builder,
+    shared: &Arc<Shared>,
+    encoders: Vec<Encoder>,
+    writer: RunWriter,
+    retention: Retention,
+) -> Result<Vec<JoinHandle<()>>, RecorderError> {
+    let mut threads = Vec::with_capacity(encoders.len() + 1);
+    for encoder in encoders {
+        let own = Arc::clone(shared);
+        let thread = Thread::new()
+            .name("hindcast-encode".into())
+            .spawn(move || crate::encode::run(&own, encoder));
+        threads.push(thread);
+    }
+    let own = Arc::clone(shared);
+    threads.push(
+        Thread::new()
+            .name("hindcast-write".into())
+            .spawn(move || crate::write::run(&own, writer, retention)),
+    );
+    threads
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| {
+            // Those that did start end with their queues.
+            shared.work.close();
+            shared.products.close();
+            builder.setup(format!("a thread could not be started: {error}"))
+        })
+}

@@ -1,0 +1,277 @@
+//! What the loop says about a step.
+
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
+
+/// What the next step is about: which examples, with which weights.
+///
+/// ```
+/// use hindcast_recorder::BatchInfo;
+/// let indices = [17, 4, 4, 9];
+/// // Two micro-batches of two, whose gradients are added before the optimizer steps.
+/// let batch = BatchInfo::new(0, &indices).micro_batches(&[2, 2]).clip_norm(1.0).scalar("temperature", 0.5);
+/// # let _ = batch;
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct BatchInfo<'a> {
+    pub(crate) epoch: u64,
+    pub(crate) indices: &'a [u64],
+    pub(crate) weights: Weights<'a>,
+    pub(crate) micro_batches: &'a [u32],
+    pub(crate) clip_norm: Option<f64>,
+    pub(crate) scalars: [Option<(&'a str, f64)>; MAX_SCALARS],
+}
+
+/// User scalars that one step may carry.
+pub(crate) const MAX_SCALARS: usize = 16;
+
+/// Borrowed form of [`BatchWeights`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    Mean,
+    Sum,
+    Each(&'a [f64]),
+}
+
+impl<'a> BatchInfo<'a> {
+    /// A batch of the training examples `indices`, in order; an index may occur twice. Its loss is their mean unless
+    /// [`summed`](Self::summed) or [`weights`](Self::weights) says otherwise.
+    pub fn new(epoch: u64, indices: &'a [u64]) -> Self {
+        Self {
+            epoch,
+            indices,
+            weights: Weights::Mean,
+            micro_batches: &[],
+            clip_norm: None,
+            scalars: [None; MAX_SCALARS],
+        }
+    }
+
+    /// The batch loss is the sum of the examples' losses, not their mean.
+    pub fn summed(mut self) -> Self {
+        self.weights = Weights::Sum;
+        self
+    }
+
+    /// The weight of every example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices.
+    pub fn weights(mut self, weights: &'a [f64]) -> Self {
+        self.weights = Weights::Each(weights);
+        self
+    }
+
+    /// Lengths of the micro-batches that the indices split into, for loops that add up gradients before they step.
+    pub fn micro_batches(mut self, lengths: &'a [u32]) -> Self {
+        self.micro_batches = lengths;
+        self
+    }
+
+    /// Threshold of global-norm gradient clipping in force in this step.
+    pub fn clip_norm(mut self, threshold: f64) -> Self {
+        self.clip_norm = Some(threshold);
+        self
+    }
+
+    /// A number of the user's own to keep with the step; 16 at most, more are refused when the step is recorded.
+    pub fn scalar(mut self, name: &'a str, value: f64) -> Self {
+        match self.scalars.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some((name, value)),
+            // Marks the overflow, which the recording call then reports: a setter has no error to return.
+            None => self.scalars = [Some(("", f64::NAN)); MAX_SCALARS],
+        }
+        self
+    }
+}
+
+impl BatchInfo<'_> {
+    /// Does it make sense, given the number of training examples? The error says what does not.
+    pub(crate) fn check(&self, examples: Option<u64>) -> Result<(), String> {
+        let batch = self.indices.len();
+        if batch == 0 {
+            return Err(
+                "the batch is empty: a step needs at least one training example".to_owned(),
+            );
+        }
+        if let Some(examples) = examples
+            && let Some(at) = self.indices.iter().position(|index| *index >= examples)
+        {
+            let index = self.indices.get(at).copied().unwrap_or_default();
+            return Err(format!(
+                "index {index} (number {at} of the batch) lies outside of the training data, which has {examples} examples"
+            ));
+        }
+        if let Weights::Each(weights) = self.weights {
+            if weights.len() != batch {
+                return Err(format!(
+                    "expected a weight for each of {batch} indices, got {}",
+                    weights.len()
+                ));
+            }
+            if let Some(bad) = weights.iter().find(|weight| !weight.is_finite()) {
+                return Err(format!(
+                    "a weight of {bad} cannot be replayed: weights must be finite"
+                ));
+            }
+        }
+        let lengths: u64 = self
+            .micro_batches
+            .iter()
+            .map(|length| u64::from(*length))
+            .sum();
+        if !self.micro_batches.is_empty() && lengths != batch as u64 {
+            return Err(format!(
+                "the micro-batches' lengths add up to {lengths}, and the batch has {batch} indices"
+            ));
+        }
+        if self
+            .scalars
+            .iter()
+            .flatten()
+            .any(|(name, _)| name.is_empty())
+        {
+            return Err(format!(
+                "a scalar needs a name, and a step carries {MAX_SCALARS} at most"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes it into metadata whose lists are empty.
+    pub(crate) fn write(&self, meta: &mut StepMeta) {
+        meta.epoch = self.epoch;
+        meta.indices.extend_from_slice(self.indices);
+        meta.weights = match self.weights {
+            Weights::Mean => BatchWeights::Mean,
+            Weights::Sum => BatchWeights::Sum,
+            Weights::Each(weights) => BatchWeights::Each(weights.to_vec()),
+        };
+        meta.micro_batches.extend_from_slice(self.micro_batches);
+        meta.clip_norm = self.clip_norm;
+        meta.scalars.extend(
+            self.scalars
+                .iter()
+                .flatten()
+                .map(|(name, value)| ((*name).to_owned(), *value)),
+        );
+    }
+}
+
+/// Which parameters had a gradient in a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trained<'a> {
+    All,
+    Gradients(&'a GradStore),
+    Flags(&'a [bool]),
+}
+
+/// Everything a loop that owns its update says about a step: the batch, the hyperparameters and what it knows beside.
+///
+/// Hand it to [`Recorder::step`](crate::Recorder::step) after the gradients are known and before the variables change.
+#[derive(Clone, Copy)]
+#[must_use]
+pub struct StepInfo<'a> {
+    pub(crate) batch: Option<BatchInfo<'a>>,
+    pub(crate) hyper: Hyper<'a>,
+    pub(crate) loss: Option<f64>,
+    pub(crate) optimizer_step: Option<u64>,
+    pub(crate) trained: Trained<'a>,
+    pub(crate) optimizer: Option<&'a dyn OptimizerState>,
+}
+
+/// Learning rate and decay: one for all groups, or one a group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Hyper<'a> {
+    One(GroupHyper),
+    Each(&'a [GroupHyper]),
+}
+
+impl<'a> StepInfo<'a> {
+    /// A step on `batch` with learning rate η in every parameter group.
+    pub fn new(batch: BatchInfo<'a>, learning_rate: f64) -> Self {
+        Self {
+            batch: Some(batch),
+            ..Self::announced(learning_rate)
+        }
+    }
+
+    /// A step on the batch that was announced with [`Recorder::batch`](crate::Recorder::batch).
+    pub fn announced(learning_rate: f64) -> Self {
+        Self {
+            batch: None,
+            hyper: Hyper::One(GroupHyper {
+                learning_rate,
+                weight_decay: 0.0,
+            }),
+            loss: None,
+            optimizer_step: None,
+            trained: Trained::All,
+            optimizer: None,
+        }
+    }
+
+    /// The optimizer's own decay λ, in every group.
+    pub fn weight_decay(mut self, decay: f64) -> Self {
+        if let Hyper::One(hyper) = &mut self.hyper {
+            hyper.weight_decay = decay;
+        }
+        self
+    }
+
+    /// Learning rate and decay of each parameter group, in the groups' order.
+    pub fn groups(mut self, groups: &'a [GroupHyper]) -> Self {
+        self.hyper = Hyper::Each(groups);
+        self
+    }
+
+    /// Value of the batch loss.
+    pub fn loss(mut self, loss: f64) -> Self {
+        self.loss = Some(loss);
+        self
+    }
+
+    /// How many updates the optimizer had done before this one, where that is not simply the number of steps recorded.
+    pub fn optimizer_step(mut self, updates: u64) -> Self {
+        self.optimizer_step = Some(updates);
+        self
+    }
+
+    /// The gradients: a parameter without one is marked as not trained in this step. Without this call all are.
+    pub fn gradients(mut self, gradients: &'a GradStore) -> Self {
+        self.trained = Trained::Gradients(gradients);
+        self
+    }
+
+    /// One flag a parameter in the layout's order (by name): is it trained in this step?
+    pub fn trained(mut self, flags: &'a [bool]) -> Self {
+        self.trained = Trained::Flags(flags);
+        self
+    }
+
+    /// The optimizer's state as it is before the update; read only at keyframes.
+    pub fn optimizer(mut self, state: &'a dyn OptimizerState) -> Self {
+        self.optimizer = Some(state);
+        self
+    }
+}
+
+/// The optimizer's own tensors (momentum, Adam's moments), recorded with every keyframe.
+///
+/// An optimizer whose state lives in [`Var`](candle_core::Var)s need not implement this: give the variables to
+/// [`Builder::create_from`](crate::Builder::create_from) with [`Named::optimizer_state`](crate::Named::optimizer_state).
+pub trait OptimizerState {
+    /// Every tensor by its name: the same names, shapes and types in every call, in any order.
+    ///
+    /// # Errors
+    /// Whatever candle says; it ends the recording call that asked.
+    fn tensors(&self) -> candle_core::Result<Vec<(String, Tensor)>>;
+}
+
+impl<F> OptimizerState for F
+where
+    F: Fn() -> candle_core::Result<Vec<(String, Tensor)>>,
+{
+    fn tensors(&self) -> candle_core::Result<Vec<(String, Tensor)>> {
+        self()
+    }
+}
