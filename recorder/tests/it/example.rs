@@ -1,0 +1,15 @@
+//! The example that the front page shows, run as it is.
+
+#[path = "../../examples/own_loop.rs"]
+#[allow(dead_code)]
+mod own_loop;
+
+#[test]
+fn the_own_loop_of_the_front_page_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    own_loop::record(path.to_str().unwrap()).unwrap();
+    let trace = hindcast_format::Trace::open(&path).unwrap();
+    assert_eq!(crate::common::kept(&trace), (0..40).collect::<Vec<_>>());
+    assert!(trace.verify().unwrap().findings.is_empty());
+}

@@ -1,0 +1,10 @@
+//! Recording real candle loops, and reading them back with the format crate.
+
+mod common;
+mod ends;
+mod example;
+mod keeps;
+mod kinds;
+mod loops;
+mod policies;
+mod resume;

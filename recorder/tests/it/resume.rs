@@ -1,0 +1,233 @@
+//! Runs that were cut off and go on.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use hindcast_format::{MemStorage, Status};
+use hindcast_recorder::{BatchInfo, Keep, OptimizerState, StepInfo};
+
+use crate::common::*;
+
+/// A run of `steps` steps that was dropped without finish, segments of four.
+fn cut_off(steps: u64) -> (Arc<MemStorage>, Vec<Vec<u8>>) {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.segment_steps(4).create(&net.map).unwrap();
+    let seen = train(&run, &mut sgd(&run, &net), &net, 0..steps, 6).unwrap();
+    drop(run);
+    (storage, seen)
+}
+
+#[test]
+fn a_resumed_run_ends_like_one_that_was_never_cut_off() {
+    let whole = {
+        let (storage, builder) = in_memory();
+        let net = Linear::new();
+        let run = builder.create(&net.map).unwrap();
+        train(&run, &mut sgd(&run, &net), &net, 0..20, 6).unwrap();
+        run.finish().unwrap();
+        let trace = open(&storage);
+        (
+            states(&trace),
+            (0..20)
+                .map(|step| trace.meta(step).unwrap())
+                .collect::<Vec<_>>(),
+            trace.final_state().unwrap(),
+        )
+    };
+    for at in [0, 1, 3, 4, 5, 8, 12] {
+        let (storage, _) = cut_off(13);
+        let net = Linear::new();
+        let (run, resumed) = on(&storage)
+            .segment_steps(4)
+            .restore_variables()
+            .resume(&net.map, at)
+            .unwrap();
+        assert_eq!(
+            (resumed.step, resumed.optimizer_step, resumed.end),
+            (at, at, 13)
+        );
+        assert_eq!(resumed.epoch, at.checked_sub(1).map(|last| last / 6));
+        assert_eq!(run.next_step(), at);
+        train(&run, &mut sgd(&run, &net), &net, at..20, 6).unwrap();
+        let summary = run.finish().unwrap();
+        assert_eq!(summary.steps, 20);
+        let trace = open(&storage);
+        assert_eq!(trace.status(), Status::Finished);
+        let metas: Vec<_> = (0..20).map(|step| trace.meta(step).unwrap()).collect();
+        assert!(
+            (states(&trace), metas, trace.final_state().unwrap()) == whole,
+            "resumed at {at}"
+        );
+        assert_eq!(
+            trace.manifest().unwrap().forks.len(),
+            1,
+            "the fork is logged"
+        );
+        let report = trace.verify().unwrap();
+        assert!(
+            report.findings.is_empty(),
+            "resumed at {at}: {:?}",
+            report.findings
+        );
+    }
+}
+
+#[test]
+fn variables_from_the_right_checkpoint_pass_and_others_do_not() {
+    let (storage, seen) = cut_off(13);
+    let net = Linear::new();
+    let error = on(&storage).resume(&net.map, 7).unwrap_err().to_string();
+    assert!(
+        error.contains("at step 7: \"b\" holds other values")
+            && error.contains("restore_variables()"),
+        "{error}"
+    );
+    assert_eq!(
+        kept(&open(&storage)).len(),
+        13,
+        "a refused resume cuts nothing away"
+    );
+    // The user's own checkpoint of step 7.
+    let (copy, _) = cut_off(13);
+    drop(on(&copy).restore_variables().resume(&net.map, 7).unwrap());
+    assert_eq!(net.bytes(), seen[7]);
+    let (run, _) = on(&storage).resume(&net.map, 7).unwrap();
+    run.finish().unwrap();
+    assert_eq!(kept(&open(&storage)), (0..7).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_run_goes_on_after_its_last_step_and_after_its_end() {
+    let (storage, _) = cut_off(5);
+    let net = Linear::new();
+    let error = on(&storage)
+        .restore_variables()
+        .resume(&net.map, 5)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("step 5 cannot be restored: the trace has no tensors of that step"),
+        "{error}"
+    );
+    let error = on(&storage).resume(&net.map, 6).unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "it holds steps up to 4, so it cannot go on at step 6: resume at step 5 or before"
+        ),
+        "{error}"
+    );
+    let (run, _) = on(&storage).resume(&net.map, 5).unwrap();
+    train(&run, &mut sgd(&run, &net), &net, 5..7, 6).unwrap();
+    run.finish().unwrap();
+    // A finished run has the state after its last step.
+    let other = Linear::new();
+    let (run, resumed) = on(&storage)
+        .restore_variables()
+        .resume(&other.map, 7)
+        .unwrap();
+    assert_eq!((resumed.step, other.bytes()), (7, net.bytes()));
+    train(&run, &mut sgd(&run, &other), &other, 7..9, 6).unwrap();
+    run.finish().unwrap();
+    let trace = open(&storage);
+    assert_eq!(kept(&trace), (0..9).collect::<Vec<_>>());
+    assert_eq!(trace.manifest().unwrap().forks.len(), 2);
+}
+
+#[test]
+fn what_a_run_is_cannot_change() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder
+        .keep(Keep::LastEpoch)
+        .seed(3)
+        .task("a")
+        .create(&net.map)
+        .unwrap();
+    train(&run, &mut sgd(&run, &net), &net, 0..14, 6).unwrap();
+    drop(run);
+    let refused = |builder: hindcast_recorder::Builder| {
+        builder
+            .restore_variables()
+            .resume(&net.map, 13)
+            .unwrap_err()
+            .to_string()
+    };
+    let error = refused(on(&storage).keep(Keep::All));
+    assert!(error.contains("choice of what to keep cannot change when it is resumed: it is \"last-epoch\", and \"all\" was asked for"), "{error}");
+    assert!(refused(on(&storage).seed(4)).contains("seed cannot change"));
+    assert!(refused(on(&storage).task("b")).contains("task cannot change"));
+    let other = Linear::of(candle_core::DType::F64);
+    let error = on(&storage).resume(&other.map, 13).unwrap_err().to_string();
+    assert!(error.contains("the trace has \"b\" (Parameter, f32 of shape [1], group 0), the variables \"b\" (Parameter, f64"), "{error}");
+    let (_, builder) = in_memory();
+    assert!(
+        builder
+            .resume(&net.map, 0)
+            .unwrap_err()
+            .to_string()
+            .starts_with("cannot open the run the run"),
+        "no run"
+    );
+    // The ring goes on where it was.
+    let (run, _) = on(&storage)
+        .restore_variables()
+        .resume(&net.map, 13)
+        .unwrap();
+    train(&run, &mut sgd(&run, &net), &net, 13..30, 6).unwrap();
+    run.finish().unwrap();
+    let trace = open(&storage);
+    assert_eq!(
+        (trace.info().seed, kept(&trace)),
+        (3, (24..30).collect::<Vec<_>>())
+    );
+}
+
+#[test]
+fn the_optimizers_state_comes_back_at_a_keyframe() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let state = |value: f32| {
+        move || {
+            Ok(vec![(
+                "velocity".to_owned(),
+                Tensor::new(&[value, -value], &candle_core::Device::Cpu)?,
+            )])
+        }
+    };
+    let run = builder
+        .optimizer_state(&state(0.0))
+        .segment_steps(3)
+        .create(&net.map)
+        .unwrap();
+    for step in 0..8u16 {
+        let now = state(f32::from(step));
+        run.step(
+            &StepInfo::new(BatchInfo::new(0, &[0]), 0.1)
+                .optimizer_step(100 + u64::from(step))
+                .optimizer(&now as &dyn OptimizerState),
+        )
+        .unwrap();
+    }
+    drop(run);
+    let (run, resumed) = on(&storage)
+        .optimizer_state(&state(0.0))
+        .resume(&net.map, 6)
+        .unwrap();
+    assert_eq!(resumed.optimizer_step, 106);
+    assert_eq!(
+        resumed.optimizer_state.unwrap()["velocity"]
+            .to_vec1::<f32>()
+            .unwrap(),
+        [6.0, -6.0]
+    );
+    drop(run);
+    let (_run, resumed) = on(&storage)
+        .optimizer_state(&state(0.0))
+        .resume(&net.map, 5)
+        .unwrap();
+    assert!(
+        resumed.optimizer_state.is_none(),
+        "between keyframes the trace has no optimizer state"
+    );
+}
