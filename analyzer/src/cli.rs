@@ -39,7 +39,8 @@ pub enum Command {
     Export(Export),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
     Exactness(Exactness),
-    /// Measure how well predicted influence agrees with real retraining
+    /// Many runs against the truth: how well predictions agree with retraining, what recording costs
+    #[cfg(feature = "experiments")]
     #[command(subcommand)]
     Experiment(Experiment),
 }
@@ -298,11 +299,33 @@ pub struct Exactness {
 }
 
 /// `hindcast experiment`
+#[cfg(feature = "experiments")]
 #[derive(Debug, Subcommand)]
 pub enum Experiment {
     /// Kendall's tau and Jaccard index of predicted influence against leaving each training example out for real (paper, section 7.1)
-    #[cfg(feature = "record")]
     Agreement(Agreement),
+    /// What recording adds to training: the same task with and without it, side by side in one process
+    Recording(RecordingCost),
+}
+
+/// `hindcast experiment recording`
+#[derive(Debug, Args)]
+pub struct RecordingCost {
+    /// Tasks to train: names of tasks that ship, or TOML files
+    #[arg(required = true)]
+    pub tasks: Vec<String>,
+    /// Folder with the data files
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Steps timed together
+    #[arg(long, default_value_t = 10)]
+    pub block: u64,
+    /// Change any key of the tasks
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hindcast experiment agreement`

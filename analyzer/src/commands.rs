@@ -12,10 +12,12 @@ mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;
 mod exactness;
+#[cfg(feature = "experiments")]
 mod experiment;
 mod export;
 mod influence;
 mod info;
+mod pictures;
 mod progress;
 #[cfg(feature = "record")]
 mod record;
@@ -69,6 +71,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Counterfactual(args) => counterfactual::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Exactness(args) => exactness::run(&args),
+        #[cfg(feature = "experiments")]
         Command::Experiment(args) => experiment::run(&args),
     }
 }

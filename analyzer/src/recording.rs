@@ -53,24 +53,64 @@ fn run<T: Real>(
     builder: Builder,
     progress: &mut dyn FnMut(u64, u64, f64),
 ) -> anyhow::Result<Summary> {
-    let mut trainer = Trainer::<T>::new(task, net, data, device)?;
-    let (steps, epoch) = (trainer.batches().steps(), trainer.batches().steps_per_epoch());
-    let mirror = Mirror::new(task, net, trainer.state())?;
-    let recorder = mirror.create(builder.expected_steps(steps, epoch))?;
-    loop {
-        let more = trainer.step(|step| -> Result<(), RecordingError> {
+    let mut recording = Recording::<T>::new(task, net, data, device, builder)?;
+    let steps = recording.steps();
+    while let Some((step, loss)) = recording.step()? {
+        progress(step + 1, steps, loss);
+    }
+    recording.finish()
+}
+
+/// A training that is being recorded.
+pub(crate) struct Recording<'a, T> {
+    trainer: Trainer<'a, T>,
+    mirror: Mirror,
+    recorder: Recorder,
+}
+
+impl<'a, T: Real> Recording<'a, T> {
+    pub fn new(
+        task: &'a Task,
+        net: &'a Net,
+        data: &'a dyn DataSet,
+        device: &Device,
+        builder: Builder,
+    ) -> anyhow::Result<Self> {
+        let trainer = Trainer::<T>::new(task, net, data, device)?;
+        let (steps, epoch) = (trainer.batches().steps(), trainer.batches().steps_per_epoch());
+        let mirror = Mirror::new(task, net, trainer.state())?;
+        let recorder = mirror.create(builder.expected_steps(steps, epoch))?;
+        Ok(Self { trainer, mirror, recorder })
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.trainer.batches().steps()
+    }
+
+    /// Takes the next step and records it; gives its number and loss, or nothing after the last.
+    pub fn step(&mut self) -> anyhow::Result<Option<(u64, f64)>> {
+        let (mirror, recorder) = (&self.mirror, &self.recorder);
+        let mut taken = None;
+        let more = self.trainer.step(|step| -> Result<(), RecordingError> {
             mirror.show(step.before, step.buffers)?;
-            record(&recorder, step)?;
-            progress(step.step + 1, steps, step.loss);
+            record(recorder, step)?;
+            taken = Some((step.step, step.loss));
             Ok(())
         });
-        if !more.context("training stopped")? {
-            break;
-        }
+        more.context("training stopped")?;
+        Ok(taken)
     }
-    let end = trainer.into_state();
-    mirror.show(&end, &end.buffers)?;
-    Ok(recorder.finish()?)
+
+    /// Waits until everything recorded so far is written.
+    pub fn flush(&self) -> Result<(), RecorderError> {
+        self.recorder.flush()
+    }
+
+    pub fn finish(self) -> anyhow::Result<Summary> {
+        let end = self.trainer.into_state();
+        self.mirror.show(&end, &end.buffers)?;
+        Ok(self.recorder.finish()?)
+    }
 }
 
 fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), RecorderError> {

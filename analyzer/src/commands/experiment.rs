@@ -8,12 +8,43 @@ use anyhow::Context as _;
 
 use super::{Outcome, Usage, progress, task};
 use crate::cli::{self, Experiment};
-use crate::experiment::{Agreement, agreement};
+use crate::experiment::{Agreement, agreement, recording_cost};
+use crate::subject::load_data;
 
 pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
     match args {
         Experiment::Agreement(args) => run_agreement(args),
+        Experiment::Recording(args) => run_recording(args),
     }
+}
+
+fn run_recording(args: &cli::RecordingCost) -> anyhow::Result<Outcome> {
+    let mut rows = Vec::new();
+    for name in &args.tasks {
+        let task = task::find(name, &args.set)?;
+        let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
+        rows.push(recording_cost(&task, data.as_ref(), args.block)?);
+    }
+    let mut out = stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &rows)?;
+        writeln!(out)?;
+        return Ok(Outcome::Fine);
+    }
+    for row in rows {
+        writeln!(
+            out,
+            "{}: {} steps, median ms a step {:.4} plain, {:.4} recorded ({:+.1} us): ratio {:.4}; {:.4} of the raw bytes stored",
+            row.task,
+            row.steps,
+            row.plain_ms,
+            row.recorded_ms,
+            1e3 * (row.recorded_ms - row.plain_ms),
+            row.ratio,
+            row.stored_share
+        )?;
+    }
+    Ok(Outcome::Fine)
 }
 
 fn run_agreement(args: &cli::Agreement) -> anyhow::Result<Outcome> {
