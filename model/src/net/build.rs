@@ -72,7 +72,7 @@ impl Builder {
                 kind: layer.kind(),
                 expected: misfit.expected,
                 got: shape.clone(),
-                advice: misfit.advice.to_string(),
+                advice: misfit.advice,
             };
             let mut output = output_shape(layer, &shape).map_err(error)?;
             values(&output).map_err(error)?;

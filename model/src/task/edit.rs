@@ -100,19 +100,10 @@ fn parent<'a>(tree: &'a mut Table, keys: &[&str]) -> Result<Parent<'a>, String> 
     let mut at = Parent::Table(tree);
     for key in keys {
         let next = match at {
-            Parent::Table(table) => {
-                let known: Vec<String> = table.keys().cloned().collect();
-                match table.get_mut(*key) {
-                    Some(next) => next,
-                    None => {
-                        let near = suggest::near(key, &known);
-                        return Err(format!(
-                            "there is no table {key:?}{near}; here are {}",
-                            known.join(", ")
-                        ));
-                    }
-                }
-            }
+            // A table that isn't there yet may be one that a Task can have; if not, reading the result says so.
+            Parent::Table(table) => table
+                .entry((*key).to_string())
+                .or_insert_with(|| Value::Table(Table::new())),
             Parent::List(list) => entry(list, key)?,
         };
         at = match next {
@@ -169,6 +160,8 @@ fn explain(problem: &str, keys: &[&str], text: &str) -> String {
     let known = known.join(", ");
     if keys.last() == Some(&name.as_str()) {
         format!("there is no such key{near}; here are {known}")
+    } else if keys.contains(&name.as_str()) {
+        format!("there is no table {name:?}{near}; here are {known}")
     } else if name == text {
         format!("there is no {name:?}{near}; here are {known}")
     } else {

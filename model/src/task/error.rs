@@ -27,7 +27,7 @@ pub enum TaskError {
         /// Shape of one example that comes in.
         got: Vec<usize>,
         /// What would help.
-        advice: String,
+        advice: &'static str,
     },
     /// A key's value is out of range, or doesn't go with another key.
     #[error("{key} = {got}: expected {expected}")]
@@ -65,10 +65,16 @@ pub enum TaskError {
     },
     /// The `[data]` or `[augment]` table.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(Box<DataError>),
     /// The `[optimizer]` table.
     #[error("optimizer.{0}")]
     Update(#[from] UpdateError),
+}
+
+impl From<DataError> for TaskError {
+    fn from(error: DataError) -> Self {
+        Self::Data(Box::new(error))
+    }
 }
 
 impl TaskError {

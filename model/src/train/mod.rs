@@ -58,13 +58,19 @@ pub enum TrainError {
     Data(String),
     /// A batch can't be had.
     #[error(transparent)]
-    Batch(#[from] DataError),
+    Batch(Box<DataError>),
     /// The model or the device fails.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
     /// The update can't be computed.
     #[error(transparent)]
     Update(#[from] UpdateError),
+}
+
+impl From<DataError> for TrainError {
+    fn from(error: DataError) -> Self {
+        Self::Batch(Box::new(error))
+    }
 }
 
 pub(crate) fn check_length(what: &str, expected: usize, got: usize) -> Result<(), TrainError> {

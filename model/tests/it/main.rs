@@ -2,6 +2,9 @@
 
 mod adjoint;
 mod data;
+mod net;
 mod ops;
+mod optimizers;
 mod tanh_net;
 mod task;
+mod training;

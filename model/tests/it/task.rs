@@ -306,7 +306,7 @@ fn a_changed_kind_leaves_the_old_kinds_keys_behind() {
     task.set("schedule.kind", "cosine").unwrap();
     let text = task.to_toml().unwrap();
     assert!(
-        text.contains("kind = \"cosine\"\nlearning_rate = 0.05"),
+        text.contains("kind = \"cosine\"\nlearning_rate = 0.1"),
         "{text}"
     );
     let e = task
@@ -359,7 +359,7 @@ fn a_key_that_cannot_be_set_is_named_with_those_near_it() {
             "1",
             "expected a number below 6 in a list, got \"9\"",
         ),
-        ("train.epochs.x", "1", "epochs is 6, which has no keys"),
+        ("train.epochs.x", "1", "epochs is 8, which has no keys"),
         ("train.", "1", "expected names with dots between them"),
         (
             "model.layers.0.kernel",
