@@ -104,27 +104,29 @@ impl Window {
         out: &mut [T],
     ) {
         out.fill(T::default());
-        let source = |at: usize, offset: i64, size: usize| {
-            usize::try_from(at as i64 + offset)
-                .ok()
-                .filter(|i| *i < size)
-        };
         let plane = height * width;
         if plane == 0 {
             return;
         }
+        // Columns of the window that lie inside the image, and where they begin in either.
+        let shift = usize::try_from(self.right.unsigned_abs()).unwrap_or(width);
+        let inside = width.saturating_sub(shift);
+        let (from, to) = if self.right < 0 {
+            (0, shift)
+        } else {
+            (shift, 0)
+        };
         for (image, out) in image.chunks_exact(plane).zip(out.chunks_exact_mut(plane)) {
             for (y, out) in out.chunks_exact_mut(width).enumerate() {
-                let Some(row) = source(y, self.down, height)
-                    .and_then(|y| image.get(y * width..(y + 1) * width))
-                else {
-                    continue;
-                };
-                for (x, out) in out.iter_mut().enumerate() {
-                    let x = if self.mirrored { width - 1 - x } else { x };
-                    if let Some(value) = source(x, self.right, width).and_then(|x| row.get(x)) {
-                        *out = *value;
-                    }
+                let row = usize::try_from(y as i64 + self.down)
+                    .ok()
+                    .and_then(|y| image.get(y * width + from..y * width + from + inside))
+                    .filter(|_| inside > 0);
+                if let (Some(row), Some(out)) = (row, out.get_mut(to..to + inside)) {
+                    out.copy_from_slice(row);
+                }
+                if self.mirrored {
+                    out.reverse();
                 }
             }
         }

@@ -28,12 +28,6 @@ pub fn load(
     let parts = sources::read(spec, dir, seed)?;
     augment.validate(&parts.train.shape)?;
 
-    let mut files = file_starts(&parts.train, 0);
-    let mut first = parts.train.rows();
-    for part in [&parts.validation, &parts.test].into_iter().flatten() {
-        files.extend(file_starts(part, first));
-        first += part.rows();
-    }
     let Parts {
         train,
         validation,
@@ -41,9 +35,10 @@ pub fn load(
         names,
         features,
     } = parts;
+    let files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
     let mut rows = Rows::new(train, validation, test)?;
     let target = target(spec, &rows.all.labels)?;
-    let mut names = class_names(spec, &rows.all, names, &files)?;
+    let mut names = class_names(&spec.class_names, &rows.all, names, &files)?;
     names = select::renumber(spec, &mut rows.all.labels, names)?;
 
     let mut splits = if spec.source == Source::Digits {
@@ -95,17 +90,20 @@ pub fn load(
     }))
 }
 
-fn file_starts(part: &Part, mut first: usize) -> Vec<FileStart> {
-    let mut first_of_part = 0;
-    let mut starts = Vec::new();
-    for (path, rows) in &part.files {
-        starts.push(FileStart {
-            path: path.clone(),
-            first,
-            first_of_part,
-        });
-        first += rows;
-        first_of_part += rows;
+/// Every file of the training, validation and test parts with the rows that it begins at.
+pub(super) fn file_starts(parts: [Option<&Part>; 3]) -> Vec<FileStart> {
+    let (mut first, mut starts) = (0, Vec::new());
+    for part in parts.into_iter().flatten() {
+        let mut first_of_part = 0;
+        for (path, rows) in &part.files {
+            starts.push(FileStart {
+                path: path.clone(),
+                first,
+                first_of_part,
+            });
+            first += rows;
+            first_of_part += rows;
+        }
     }
     starts
 }
@@ -122,28 +120,28 @@ fn target(spec: &DataSpec, labels: &Labels) -> Result<Target, DataError> {
     }
 }
 
-/// Names of all classes, and that no label lies beyond them.
-fn class_names(
-    spec: &DataSpec,
+/// Names of all classes, `given` before `known`, and that no label lies beyond them.
+pub(super) fn class_names(
+    given: &[String],
     all: &Part,
     known: Option<Vec<String>>,
     files: &[FileStart],
 ) -> Result<Vec<String>, DataError> {
     let Labels::Classes(classes) = &all.labels else {
-        return match spec.class_names.is_empty() {
-            true => Ok(Vec::new()),
-            false => Err(DataError::spec(
+        return match given {
+            [] => Ok(Vec::new()),
+            _ => Err(DataError::spec(
                 "class_names",
                 "the labels are values, not classes",
             )),
         };
     };
-    let names = match (spec.class_names.is_empty(), known) {
-        (false, _) => spec.class_names.clone(),
-        (true, Some(names)) => names,
-        (true, None) => (0..=classes.iter().copied().max().unwrap_or(0))
+    let names = match (given, known) {
+        ([], Some(names)) => names,
+        ([], None) => (0..=classes.iter().copied().max().unwrap_or(0))
             .map(|c| c.to_string())
             .collect(),
+        (given, _) => given.to_vec(),
     };
     if let Some(row) = classes.iter().position(|c| *c as usize >= names.len()) {
         let file = files.iter().rev().find(|f| f.first <= row);

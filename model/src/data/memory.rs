@@ -9,12 +9,9 @@ use super::store::{Labels, Part, Values};
 use super::{DataError, DataSet, Image, split_name};
 use crate::objective::{Batch, Draws, Split};
 use crate::random::occurrences;
-use candle_core::{DType, Device, Tensor, WithDType};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::path::PathBuf;
-
-/// Batches with more values than this are filled by all cores.
-const PARALLEL_FROM: usize = 1 << 19;
 
 /// Decoded examples with everything that turns them into batches.
 pub(super) struct Examples {
@@ -72,11 +69,11 @@ impl Examples {
         })
     }
 
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.rows.shape.iter().product()
     }
 
-    fn input(&self, row: usize) -> RawInput<'_> {
+    pub(super) fn input(&self, row: usize) -> RawInput<'_> {
         let range = row * self.width()..(row + 1) * self.width();
         match &self.rows.values {
             Values::U8(v) => RawInput::U8(v.get(range).unwrap_or_default()),
@@ -98,107 +95,11 @@ impl Examples {
         leaf(&self.rows.shape, self.input(row), self.raw_label(row))
     }
 
-    /// Inputs of these rows, one after the other.
-    fn inputs<T: WithDType>(&self, rows: &[usize], windows: Option<&[Window]>) -> Vec<T> {
-        let width = self.width();
-        let mut out: Vec<T> = vec![T::zero(); rows.len() * width];
-        let fill = |scratch: &mut Scratch, (i, out): (usize, &mut [T])| {
-            let Some(&row) = rows.get(i) else { return };
-            match windows.and_then(|w| w.get(i)) {
-                Some(window) => self.cut(row, window, scratch, out),
-                None => self.scale.row(&self.rows.values, row, out),
-            }
-        };
-        if out.len() >= PARALLEL_FROM {
-            out.par_chunks_mut(width)
-                .enumerate()
-                .for_each_init(Scratch::default, fill);
-        } else {
-            let mut scratch = Scratch::default();
-            out.chunks_mut(width)
-                .enumerate()
-                .for_each(|item| fill(&mut scratch, item));
-        }
-        out
-    }
-
-    /// One augmented row.
-    fn cut<T: WithDType>(&self, row: usize, window: &Window, scratch: &mut Scratch, out: &mut [T]) {
-        let &[_, h, w] = self.rows.shape.as_slice() else {
-            return;
-        };
-        match self.input(row) {
-            RawInput::U8(raw) => {
-                scratch.bytes.resize(raw.len(), 0);
-                window.cut(raw, h, w, &mut scratch.bytes);
-                self.scale.bytes(&scratch.bytes, out);
-            }
-            RawInput::F32(raw) => {
-                scratch.floats.resize(raw.len(), 0.0);
-                window.cut(raw, h, w, &mut scratch.floats);
-                self.scale.floats(&scratch.floats, out);
-            }
-            RawInput::F64(raw) => {
-                scratch.doubles.resize(raw.len(), 0.0);
-                window.cut(raw, h, w, &mut scratch.doubles);
-                self.scale.floats(&scratch.doubles, out);
-            }
-        }
-    }
-
-    fn targets(
-        &self,
-        rows: &[usize],
-        inputs: &Tensor,
-        device: &Device,
-    ) -> Result<Tensor, candle_core::Error> {
-        if self.target == Target::Input {
-            return inputs.flatten_from(1);
-        }
-        match (&self.rows.labels, self.target) {
-            (Labels::Classes(c), Target::Class) => {
-                let classes: Vec<u32> = rows
-                    .iter()
-                    .map(|r| c.get(*r).copied().unwrap_or(0))
-                    .collect();
-                Tensor::from_vec(classes, rows.len(), device)
-            }
-            (Labels::Classes(c), _) => {
-                let values: Vec<f64> = rows
-                    .iter()
-                    .map(|r| c.get(*r).copied().unwrap_or(0).into())
-                    .collect();
-                Tensor::from_vec(values, (rows.len(), 1), &Device::Cpu)?
-                    .to_dtype(inputs.dtype())?
-                    .to_device(device)
-            }
-            (Labels::Values { width, data }, _) => {
-                let mut values = Vec::with_capacity(rows.len() * width);
-                for r in rows {
-                    values.extend_from_slice(
-                        data.get(r * width..(r + 1) * width).unwrap_or_default(),
-                    );
-                }
-                Tensor::from_vec(values, (rows.len(), *width), &Device::Cpu)?
-                    .to_dtype(inputs.dtype())?
-                    .to_device(device)
-            }
-        }
-    }
-
     /// The file of a row of all files together.
     fn file(&self, origin: usize) -> Option<&FileStart> {
         let after = self.files.partition_point(|f| f.first <= origin);
         self.files.get(after.checked_sub(1)?)
     }
-}
-
-/// A cropped image before scaling.
-#[derive(Default)]
-struct Scratch {
-    bytes: Vec<u8>,
-    floats: Vec<f32>,
-    doubles: Vec<f64>,
 }
 
 impl DataSet for Examples {

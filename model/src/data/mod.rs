@@ -22,12 +22,14 @@ mod cifar10;
 mod digits;
 mod error;
 mod files;
+mod fill;
 mod fingerprint;
 mod glyphs;
 mod idx;
 mod load;
 mod memory;
 mod npy;
+mod own;
 mod scale;
 mod select;
 mod sources;
@@ -42,6 +44,7 @@ pub use augment::AugmentSpec;
 pub use error::DataError;
 pub use fingerprint::{Digest, Leaves, RawInput, RawLabel, SplitFingerprint, leaf};
 pub use load::load;
+pub use own::{Pairs, from_tensors};
 pub use spec::{AxisOrder, ClassRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
 
 use crate::objective::{Batch, Draws, Split};
@@ -186,6 +189,40 @@ pub trait DataSet: Send + Sync {
             .map(|&split| self.leaves(split).map(|l| l.fingerprint()))
             .collect();
         all.unwrap_or_default()
+    }
+
+    /// Looks whether these are the examples that a run recorded.
+    ///
+    /// # Errors
+    /// [`DataError::Fingerprint`] names the first split that differs and how. A recorded set without a fingerprint
+    /// (an empty list) can't be compared, and passes.
+    fn compare(&self, recorded: &[SplitFingerprint]) -> Result<(), DataError> {
+        let found = self.fingerprint();
+        for want in recorded {
+            let differs = |what: String| DataError::Fingerprint {
+                split: want.name.clone(),
+                what,
+            };
+            let Some(have) = found.iter().find(|have| have.name == want.name) else {
+                return Err(differs("the data set here has no fingerprint of it".into()));
+            };
+            if have.examples != want.examples {
+                return Err(differs(format!(
+                    "it has {} examples here, {} were recorded: look at the sizes in the task's [data] table and at \
+                     the files",
+                    have.examples, want.examples
+                )));
+            }
+            if have.root != want.root {
+                return Err(differs(format!(
+                    "as many examples, but others (root {}, recorded {}): another seed, other [data] keys, or other \
+                     files",
+                    blake3::Hash::from_bytes(have.root).to_hex(),
+                    blake3::Hash::from_bytes(want.root).to_hex()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// A few lines for people: source, sizes, classes, scaling, files.

@@ -75,6 +75,18 @@ impl Scale {
         Ok(scale)
     }
 
+    /// Values as they are.
+    pub(super) fn identity(features: usize) -> Self {
+        Self {
+            divide_by: 1.0,
+            mean: vec![0.0],
+            sd: vec![1.0],
+            per_channel: features.max(1),
+            table: vec![std::array::from_fn(|raw| raw as f64)],
+            standard: None,
+        }
+    }
+
     fn by_channel(&self, raw: f64, channel: usize) -> f64 {
         let mean = self.mean.get(channel).copied().unwrap_or(0.0);
         let sd = self.sd.get(channel).copied().unwrap_or(1.0);

@@ -303,6 +303,71 @@ fn a_table_survives_being_written() {
     assert!(!toml::to_string(&table).unwrap().contains("categorical"));
 }
 
+/// A reader that panics, loops or takes the memory of a header's word would not get through this.
+#[test]
+fn any_changed_byte_is_read_or_refused() {
+    let header = br#"{"inputs":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]},"labels":{"dtype":"U8","shape":[2],"data_offsets":[4,6]}}"#;
+    let tensors = [
+        &(header.len() as u64).to_le_bytes()[..],
+        header,
+        &[1, 2, 3, 4, 0, 1],
+    ]
+    .concat();
+    let array = b"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }\n";
+    let npy = [
+        &b"\x93NUMPY\x01\x00"[..],
+        &[array.len() as u8, 0],
+        &array[..],
+        &[0; 16],
+    ]
+    .concat();
+    let x = idx(&[2, 1, 1, 1], &[1, 2]);
+    let packed = gzip(&x);
+    let csv = b"x,y,z\n1,a,\"b\"\n2.5e1,c,d\n".to_vec();
+    let y = idx(&[2], &[0, 1]);
+    let pair = |source: &str| {
+        format!(
+            "source = '{source}'\ntrain_files = {{ inputs = 'x', labels = 'y' }}\nstandardise = true"
+        )
+    };
+    for (text, name, bytes) in [
+        (pair("idx"), "x", x),
+        (pair("idx"), "x.gz", packed),
+        (
+            pair("idx")
+                .replace("'x'", "'z'")
+                .replace("'y'", "'x'")
+                .replace("'z'", "'y'"),
+            "x",
+            y.clone(),
+        ),
+        (pair("npy").replace("'y'", "'x'"), "x", npy),
+        (
+            "source = 'safetensors'\ntrain_files = 'x'".into(),
+            "x",
+            tensors,
+        ),
+        (
+            "source = 'csv'\ntrain_files = 'x'\nlabel = 'y'\ncategorical = ['z']".into(),
+            "x",
+            csv,
+        ),
+    ] {
+        let dir = folder(&[(name, &bytes), ("y", &y)]);
+        let path = dir.path().join(name);
+        let mut refusals = 0;
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x10, 0x80, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] ^= flip;
+                std::fs::write(&path, &changed).unwrap();
+                refusals += u32::from(open(&text, dir.path()).is_err());
+            }
+        }
+        assert!(refusals > 0, "{text}");
+    }
+}
+
 /// Errors travel between threads and up through `?`.
 #[test]
 fn errors_are_ordinary_errors() {

@@ -1,8 +1,8 @@
 //! The same examples from files of every kind.
 
-use super::{folder, gzip, idx, little_mnist, open};
+use super::{folder, gzip, idx, little_mnist, open, refused, says};
 use candle_core::{DType, Device, Tensor};
-use hindcast_model::data::DataSet;
+use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
 use std::collections::HashMap;
 
@@ -193,4 +193,88 @@ fn cifar10_records_are_counted_through_the_files() {
         [0, 1].map(|i| kept.class(Split::Train, i)),
         [Some(1), Some(0)]
     );
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    std::io::Read::read_to_end(&mut liblzma::read::XzEncoder::new(bytes, 6), &mut packed).unwrap();
+    packed
+}
+
+#[test]
+fn xz_is_unpacked_and_a_cut_one_refused() {
+    let record = [vec![4], vec![7; 3072]].concat();
+    let text = "source = 'cifar10'\ntrain_files = 'a.bin'";
+    let packed = xz(&record);
+    let set = open(text, folder(&[("a.bin.xz", &packed)]).path()).unwrap();
+    assert_eq!(set.label(Split::Train, 0), "deer");
+    let cut = folder(&[("a.bin.xz", &packed[..packed.len() - 20])]);
+    says(
+        &refused(text, cut.path()),
+        &["a.bin.xz", "cannot be unpacked"],
+    );
+}
+
+#[test]
+fn validation_can_have_files_of_its_own() {
+    let csv = |n: i32| -> String {
+        std::iter::once("x,y\n".into())
+            .chain((0..n).map(|i| format!("{i},{}\n", i % 2)))
+            .collect()
+    };
+    let dir = folder(&[("a.csv", csv(9).as_bytes()), ("b.csv", csv(5).as_bytes())]);
+    let text = "source = 'csv'\ntrain_files = 'a.csv'\nvalidation_files = 'b.csv'\nlabel = 'y'\nvalidation = 3";
+    let set = open(text, dir.path()).unwrap();
+    assert_eq!(
+        [Split::Train, Split::Validation, Split::Test].map(|s| set.len(s)),
+        [9, 3, 0]
+    );
+    assert!((0..3).all(|i| set.origin_file(Split::Validation, i).unwrap().0 == "b.csv"));
+    assert!((0..3).all(|i| set.origin(Split::Validation, i) < 5));
+    says(
+        &refused(&text.replace("= 3", "= 6"), dir.path()),
+        &["data.validation", "6", "the validation files has only 5"],
+    );
+}
+
+#[test]
+fn a_programs_own_tensors_are_a_data_set_too() {
+    let inputs = Tensor::from_slice(&PIXELS, (4, 1, 2, 3), &Device::Cpu).unwrap();
+    let labels = Tensor::from_slice(&[3u32, 0, 1, 2], 4, &Device::Cpu).unwrap();
+    let set = from_tensors(
+        (&inputs, &labels),
+        Some((&inputs, &labels)),
+        None,
+        &["a", "b", "c", "d"],
+        None,
+    )
+    .unwrap();
+    assert_eq!(set.label(Split::Train, 0), "d");
+    assert_eq!(set.len(Split::Validation), 4);
+    assert_eq!(self::inputs(&*set)[1], [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+    let files = folder(&[
+        ("x", &idx(&[4, 2, 3], &PIXELS)),
+        ("y", &idx(&[4], &[3, 0, 1, 2])),
+    ]);
+    let read = open(
+        "source = 'idx'\ntrain_files = { inputs = 'x', labels = 'y' }",
+        files.path(),
+    )
+    .unwrap();
+    assert_eq!(read.fingerprint()[0], set.fingerprint()[0]);
+    read.compare(&set.fingerprint()[..1]).unwrap();
+    let error = read.compare(&set.fingerprint()).unwrap_err().to_string();
+    says(
+        &error,
+        &["validation split", "0 examples here, 4 were recorded"],
+    );
+    let mut other = set.fingerprint();
+    other[0].root[0] ^= 1;
+    says(
+        &set.compare(&other).unwrap_err().to_string(),
+        &["train split", "as many examples, but others"],
+    );
+    let short = Tensor::from_slice(&[3u32, 0], 2, &Device::Cpu).unwrap();
+    assert!(from_tensors((&inputs, &short), None, None, &[], None).is_err());
+    assert!(from_tensors((&inputs, &labels), None, None, &["a", "b"], None).is_err());
 }

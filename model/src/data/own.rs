@@ -1,0 +1,106 @@
+//! A data set from tensors that a program already has.
+
+use super::array::{Array, Elements};
+use super::load::{class_names, file_starts};
+use super::memory::Examples;
+use super::scale::Scale;
+use super::spec::Target;
+use super::store::{Labels, Part, Rows, Values};
+use super::{AugmentSpec, DataError, DataSet};
+use candle_core::{DType, Tensor};
+use std::path::Path;
+
+/// Inputs (N, shape…) and targets of the same N examples.
+pub type Pairs<'a> = (&'a Tensor, &'a Tensor);
+
+/// A data set of a program's own tensors, with fingerprint, pictures and augmentation like any other.
+///
+/// Inputs are (N, shape…) of type u8, f16, bf16, f32 or f64, and are given to the model as they are: scale them before.
+/// Targets are (N,) integers (u8, u32, i64) for classes, or (N,) or (N, k) floats. `classes` names the classes; without
+/// names they are called by their numbers.
+///
+/// # Errors
+/// [`DataError::Malformed`] for tensors whose types or shapes don't fit together, [`DataError::Class`] for a class
+/// without a name, [`DataError::Spec`] for augmentation of what is no image.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use hindcast_model::{data::from_tensors, objective::Split};
+///
+/// let inputs = Tensor::rand(0f32, 1.0, (100, 4), &Device::Cpu)?;
+/// let targets = Tensor::zeros(100, DType::U32, &Device::Cpu)?;
+/// let data = from_tensors((&inputs, &targets), None, None, &["flower"], None)?;
+/// assert_eq!(data.len(Split::Train), 100);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn from_tensors(
+    train: Pairs<'_>,
+    validation: Option<Pairs<'_>>,
+    test: Option<Pairs<'_>>,
+    classes: &[&str],
+    augment: Option<&AugmentSpec>,
+) -> Result<Box<dyn DataSet>, DataError> {
+    let train = part("train", train)?;
+    let validation = validation.map(|p| part("validation", p)).transpose()?;
+    let test = test.map(|p| part("test", p)).transpose()?;
+    let augment = augment.copied().unwrap_or_default();
+    augment.validate(&train.shape)?;
+    let files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
+    let rows = Rows::new(train, validation, test)?;
+    let given: Vec<String> = classes.iter().map(|c| c.to_string()).collect();
+    let names = class_names(&given, &rows.all, None, &files)?;
+    let target = match &rows.all.labels {
+        Labels::Classes(_) => Target::Class,
+        Labels::Values { .. } => Target::Value,
+    };
+    Ok(Box::new(Examples {
+        origins: (0..rows.all.rows()).collect(),
+        files,
+        splits: rows.ranges.clone().map(Iterator::collect),
+        names,
+        features: Vec::new(),
+        scale: Scale::identity(rows.all.shape.iter().product()),
+        augment,
+        target,
+        had: None,
+        source: "tensors",
+        rows: rows.all,
+    }))
+}
+
+/// One split's tensors.
+fn part(name: &str, (inputs, targets): Pairs<'_>) -> Result<Part, DataError> {
+    let path = Path::new(name);
+    let shape = inputs.dims().get(1..).unwrap_or_default().to_vec();
+    let flat = inputs.flatten_all()?;
+    let values = match inputs.dtype() {
+        DType::U8 => Values::U8(flat.to_vec1()?),
+        DType::F64 => Values::F64(flat.to_vec1()?),
+        DType::F32 => Values::F32(flat.to_vec1()?),
+        DType::F16 | DType::BF16 => Values::F32(flat.to_dtype(DType::F32)?.to_vec1()?),
+        other => {
+            let what = format!("inputs of type {}; expected u8 or floats", other.as_str());
+            return Err(DataError::malformed(path, what));
+        }
+    };
+    let flat = targets.flatten_all()?;
+    let elements = match targets.dtype() {
+        DType::U8 | DType::U32 | DType::I64 => Elements::I64(flat.to_dtype(DType::I64)?.to_vec1()?),
+        _ => Elements::F64(flat.to_dtype(DType::F64)?.to_vec1()?),
+    };
+    let labels = Array {
+        shape: targets.dims().to_vec(),
+        elements,
+    };
+    let rows = inputs.dims().first().copied().unwrap_or(0);
+    // A plain list of numbers is a feature each.
+    let shape = if shape.is_empty() { vec![1] } else { shape };
+    Part::new(
+        path,
+        path,
+        shape,
+        rows,
+        values,
+        labels.into_labels(path, None)?,
+    )
+}
