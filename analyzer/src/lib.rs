@@ -1,1 +1,43 @@
-//! analyzer
+//! Replays a recorded training run backwards and says which examples made the model what it is.
+//!
+//! The road: a [`StepSource`] (a trace on disk), the [`Objective`](hindcast_model::objective::Objective) and the data
+//! that made it form a [`RecordedRun`]; a [`ReplayEngine`] gives products and Hessian-vector products at each step; a
+//! [`Query`]'s gradient at the end of training is swept backwards by [`sweep()`] into a [`SweepState`], whose
+//! [`table`](SweepState::table) is written as CSV, JSON lines or Parquet.
+
+mod agreement;
+mod anchor;
+mod compare;
+mod counterfactual;
+mod engine;
+mod error;
+mod memory;
+mod query;
+mod replay_check;
+mod run;
+mod scores;
+mod source;
+mod sweep;
+mod trace;
+mod window;
+
+pub use agreement::{jaccard_of_extremes, kendall_tau};
+pub use compare::Comparison;
+pub use counterfactual::{
+    CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress, SplitLoss,
+    counterfactuals,
+};
+pub use engine::{AutodiffEngine, Gradient, Products, ReplayEngine, StepInput};
+pub use error::{AnalysisError, Result};
+pub use memory::MemoryRun;
+pub use query::{Query, QueryGradient};
+pub use replay_check::{
+    DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
+};
+pub use run::RecordedRun;
+pub use scores::{QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path};
+pub use source::{
+    RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,
+};
+pub use sweep::{QuerySweep, SweepOptions, SweepState, TableOrigin, resume, sweep};
+pub use window::Window;

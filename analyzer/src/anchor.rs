@@ -1,0 +1,49 @@
+//! The optimizer's state before a step, as near to it as the trace knows it.
+
+use std::ops::Range;
+
+use crate::error::{AnalysisError, Result};
+use crate::run::RecordedRun;
+
+/// The newest step at or before `step` whose optimizer state is known, and that state (f64, flat): a keyframe that
+/// holds it, or the optimizer's own first step, before which it is zero.
+pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<f64>)> {
+    let source = run.source();
+    let values = run.rule().state_values(run.blocks().values());
+    if values == 0 {
+        return Ok((step, Vec::new()));
+    }
+    // A stretch without gaps opens with a key of its own, so nothing before it is needed.
+    let stretch = source.ranges()?.into_iter().find(|r| r.contains(&step));
+    let stretch = stretch.map_or(step, |r| r.start);
+    let at = match source.optimizer_state().is_empty() {
+        false => source.keyframe(step)?.max(stretch),
+        true => stretch,
+    };
+    let first = source
+        .forward(at..at + 1)?
+        .next()?
+        .ok_or_else(|| AnalysisError::Window(format!("step {at} is not in the trace")))?;
+    match first.key {
+        _ if first.meta.optimizer_step == 0 => Ok((at, vec![0.0; values])),
+        Some(key) if key.optimizer.len() == values => Ok((at, key.optimizer)),
+        _ => Err(AnalysisError::Unsupported(format!(
+            "{} has a state that step {at} doesn't hold: let the recorder see it (record with an optimizer of hindcast_model::update), or keep the run from its first step (--keep all)",
+            run.rule().describe()
+        ))),
+    }
+}
+
+/// r_A stands in the frame before A unless A opens a segment.
+pub(crate) fn with_buffers_before(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Range<u64>> {
+    if run.source().buffers().is_empty() || run.source().keyframe(range.start)? == range.start {
+        return Ok(range);
+    }
+    Ok(range.start - 1..range.end)
+}
+
+pub(crate) fn no_buffers(step: u64) -> AnalysisError {
+    AnalysisError::Window(format!(
+        "step {step}: the buffers before its forward pass are not in the trace"
+    ))
+}

@@ -1,0 +1,194 @@
+//! Counterfactual replay: the run again, from its recorded state, without a set of examples. The truth that a sweep
+//! estimates.
+
+mod outcome;
+mod removal;
+mod replay;
+mod start;
+
+pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
+pub use removal::{Denominators, Removal};
+pub(crate) use start::{parts, start_state, stepper};
+
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use candle_core::{DType, Device};
+use hindcast_model::ops::second_order::STACK_BYTES;
+use hindcast_model::real::Real;
+
+use crate::compare::Comparison;
+use crate::error::{AnalysisError, Result};
+use crate::query::Query;
+use crate::run::RecordedRun;
+
+/// How counterfactual runs are done.
+#[derive(Debug, Clone)]
+pub struct CounterfactualOptions {
+    /// Steps [A, B) in which the examples are left out. The replay starts at A and goes on to T; from B on everyone
+    /// takes part again. Compare a score with a removal in the same window.
+    pub window: Range<u64>,
+    /// What leaving out means.
+    pub removal: Removal,
+    /// What the rest is divided by.
+    pub denominators: Denominators,
+    /// Runs at a time; 0 is as many as the machine has cores. On another device than the CPU always one.
+    pub threads: usize,
+    /// Where the runs are trained.
+    pub device: Device,
+}
+
+impl CounterfactualOptions {
+    /// Fixed denominators, loss-only removal, all cores, CPU.
+    pub fn new(window: Range<u64>) -> Self {
+        CounterfactualOptions {
+            window,
+            removal: Removal::default(),
+            denominators: Denominators::default(),
+            threads: 0,
+            device: Device::Cpu,
+        }
+    }
+}
+
+/// Gets (steps done, steps in all) over all runs, from several threads, and may stop them.
+pub type ReplayProgress<'a> = dyn Fn(u64, u64) -> ControlFlow<()> + Sync + 'a;
+
+/// Retrains from A to T without each of the `sets` (and once with everyone).
+///
+/// # Errors
+/// Where the trace doesn't hold the start of the window or the metadata of a later step, a set names an example that
+/// the data doesn't have, the model fails, or `progress` asks to stop.
+pub fn counterfactuals(
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+    queries: &[Query],
+    sets: &[Vec<u64>],
+    progress: &ReplayProgress<'_>,
+) -> Result<CounterfactualReport> {
+    match run.dtype() {
+        DType::F64 => typed::<f64>(run, options, queries, sets, progress),
+        _ => typed::<f32>(run, options, queries, sets, progress),
+    }
+}
+
+fn typed<T: Real>(
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+    queries: &[Query],
+    sets: &[Vec<u64>],
+    progress: &ReplayProgress<'_>,
+) -> Result<CounterfactualReport> {
+    let examples = run.examples() as u64;
+    if let Some(i) = sets.iter().flatten().find(|&&i| i >= examples) {
+        return Err(AnalysisError::Invalid(format!(
+            "example {i} can't be left out: the train split has {examples} examples, 0..{examples}"
+        )));
+    }
+    let source = run.source();
+    let end = source.end()?;
+    let window = &options.window;
+    if window.is_empty() || window.end > end.step {
+        return Err(AnalysisError::Window(format!(
+            "window {}..{}: the run has steps 0..{}",
+            window.start, window.end, end.step
+        )));
+    }
+    let start = start_state::<T>(run, window.start, &options.device)?;
+    let steps = replay::steps(run, window.start..end.step)?;
+    let everyone = Vec::new();
+    let all: Vec<&Vec<u64>> = std::iter::once(&everyone).chain(sets).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = match (options.device.is_cpu(), options.threads) {
+        (false, _) => 1,
+        (true, 0) => cores.min(all.len()),
+        (true, n) => n.min(all.len()),
+    };
+    let job = replay::Job {
+        run,
+        options,
+        queries,
+        steps: &steps,
+        start: &start,
+        inner_threads: (cores / workers).max(1),
+        done: AtomicU64::new(0),
+        total: steps.len() as u64 * all.len() as u64,
+        stopped: AtomicBool::new(false),
+        progress,
+    };
+    let mut outcomes = spread(&job, &all, workers)?;
+    let everyone = outcomes.remove(0);
+    let reproduction =
+        Comparison::of(&everyone.parameters, &end.parameters, source.parameters()).worse(
+            Comparison::of(&everyone.buffers, &end.buffers, source.buffers()),
+        );
+    Ok(CounterfactualReport {
+        queries: queries.iter().map(ToString::to_string).collect(),
+        window: window.clone(),
+        removal: options.removal,
+        denominators: options.denominators,
+        everyone,
+        reproduction,
+        outcomes,
+    })
+}
+
+/// Deals the runs out to worker threads and brings the outcomes into the order of `all`.
+fn spread<T: Real>(
+    job: &replay::Job<'_, T>,
+    all: &[&Vec<u64>],
+    workers: usize,
+) -> Result<Vec<Outcome>> {
+    let results: Vec<Result<Vec<(usize, Outcome)>>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|k| {
+                let mine: Vec<(usize, &[u64])> = all
+                    .iter()
+                    .enumerate()
+                    .skip(k)
+                    .step_by(workers)
+                    .map(|(i, set)| (i, set.as_slice()))
+                    .collect();
+                std::thread::Builder::new()
+                    .name(format!("counterfactual-{k}"))
+                    .stack_size(STACK_BYTES)
+                    .spawn_scoped(scope, move || {
+                        let result = job.work(&mine);
+                        if result.is_err() {
+                            job.stopped.store(true, Ordering::Relaxed);
+                        }
+                        result
+                    })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| match thread {
+                Err(e) => Err(AnalysisError::Unsupported(format!(
+                    "starting a thread: {e}"
+                ))),
+                Ok(thread) => thread.join().unwrap_or_else(|_| {
+                    Err(AnalysisError::EnginePanicked {
+                        doing: "retraining".to_owned(),
+                        message: "the panic's own message is above".to_owned(),
+                    })
+                }),
+            })
+            .collect()
+    });
+    let mut outcomes = Vec::with_capacity(all.len());
+    let mut errors = Vec::new();
+    for result in results {
+        match result {
+            Ok(mine) => outcomes.extend(mine),
+            Err(e) => errors.push(e),
+        }
+    }
+    // The first real failure says more than the cancellations that it caused.
+    errors.sort_by_key(|e| matches!(e, AnalysisError::Cancelled { .. }));
+    if let Some(first) = errors.into_iter().next() {
+        return Err(first);
+    }
+    outcomes.sort_by_key(|(at, _)| *at);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+}

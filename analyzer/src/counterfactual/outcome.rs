@@ -1,0 +1,123 @@
+//! Where counterfactual runs end.
+
+use std::ops::Range;
+
+use candle_core::Device;
+use hindcast_model::data::{SPLITS, split_name};
+use hindcast_model::real::Real;
+use hindcast_model::train::{ModelState, evaluate};
+use serde::Serialize;
+
+use super::{Denominators, Removal};
+use crate::compare::Comparison;
+use crate::error::{AnalysisError, Result};
+use crate::query::Query;
+use crate::run::RecordedRun;
+
+/// Loss and errors on a split, in evaluation mode.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SplitLoss {
+    /// `train`, `validation` or `test`.
+    pub split: String,
+    /// Examples.
+    pub examples: u64,
+    /// Mean loss, without penalty.
+    pub loss: f64,
+    /// Share of wrongly classified examples, where targets are classes.
+    pub error_rate: Option<f64>,
+}
+
+/// Where one run ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The examples that were left out.
+    pub without: Vec<u64>,
+    /// Value of each query.
+    pub queries: Vec<f64>,
+    /// Final losses of the splits that have examples.
+    pub losses: Vec<SplitLoss>,
+    /// θ_T of this run.
+    #[serde(skip)]
+    pub parameters: Vec<f64>,
+    /// r_T of this run.
+    #[serde(skip)]
+    pub buffers: Vec<f64>,
+}
+
+/// Counterfactual runs beside the run with everyone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CounterfactualReport {
+    /// Names of the queries.
+    pub queries: Vec<String>,
+    /// Steps in which the examples were left out.
+    pub window: Range<u64>,
+    /// What leaving out meant.
+    pub removal: Removal,
+    /// What the rest was divided by.
+    pub denominators: Denominators,
+    /// The replay of the run with everyone.
+    pub everyone: Outcome,
+    /// That replay's θ_T and r_T against the recorded ones: bit-identical on the machine that trained, as long as it
+    /// trained by the same arithmetic. Changes are always taken against the replay.
+    pub reproduction: Comparison,
+    /// One a set, in order.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl CounterfactualReport {
+    /// Real change of a query: its value without the set less its value with everyone; `None` where there is no such
+    /// set or query.
+    pub fn change(&self, set: usize, query: usize) -> Option<f64> {
+        let without = self.outcomes.get(set)?.queries.get(query)?;
+        Some(without - self.everyone.queries.get(query)?)
+    }
+}
+
+impl Outcome {
+    /// Evaluates a run's final state.
+    pub(super) fn of<T: Real>(
+        run: &RecordedRun<'_>,
+        queries: &[Query],
+        without: &[u64],
+        state: &ModelState<T>,
+        device: &Device,
+    ) -> Result<Outcome> {
+        if let Some(bad) = state.parameters.iter().position(|x| !x.wide().is_finite()) {
+            return Err(AnalysisError::Invalid(format!(
+                "retraining without {} examples diverged: parameter value {bad} is not finite",
+                without.len()
+            )));
+        }
+        let losses = SPLITS
+            .into_iter()
+            .filter(|&split| run.data().len(split) > 0)
+            .map(|split| {
+                let of = evaluate(
+                    run.objective().as_ref(),
+                    &state.parameters,
+                    &state.buffers,
+                    run.data(),
+                    split,
+                    device,
+                )?;
+                Ok(SplitLoss {
+                    split: split_name(split).to_owned(),
+                    examples: of.examples,
+                    loss: of.loss,
+                    error_rate: of.error_rate(),
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect();
+        Ok(Outcome {
+            without: without.to_vec(),
+            queries: queries
+                .iter()
+                .map(|q| q.value(run, &state.parameters, &state.buffers, device))
+                .collect::<Result<Vec<_>>>()?,
+            losses,
+            parameters: wide(&state.parameters),
+            buffers: wide(&state.buffers),
+        })
+    }
+}

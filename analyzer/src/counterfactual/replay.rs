@@ -1,0 +1,106 @@
+//! One worker's runs, side by side: each step's batch is loaded once for all of them.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hindcast_format::meta::StepMeta;
+use hindcast_model::ops::second_order::STACK_BYTES;
+use hindcast_model::real::Real;
+use hindcast_model::train::ModelState;
+
+use super::removal::without;
+use super::start::stepper;
+use super::{CounterfactualOptions, Outcome, ReplayProgress};
+use crate::error::{AnalysisError, Result};
+use crate::query::Query;
+use crate::run::RecordedRun;
+use crate::source::weights_of;
+
+/// What all workers share.
+pub(super) struct Job<'a, T> {
+    pub run: &'a RecordedRun<'a>,
+    pub options: &'a CounterfactualOptions,
+    pub queries: &'a [Query],
+    pub steps: &'a [StepMeta],
+    pub start: &'a ModelState<T>,
+    /// Threads that a worker's own matrix products may use.
+    pub inner_threads: usize,
+    pub done: AtomicU64,
+    pub total: u64,
+    pub stopped: AtomicBool,
+    pub progress: &'a ReplayProgress<'a>,
+}
+
+/// Metadata of the steps to be replayed; none may be missing.
+pub(super) fn steps(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Vec<StepMeta>> {
+    let steps = run.source().metas(range.clone())?;
+    let mut there = steps.iter().map(|meta| meta.step);
+    for due in range.clone() {
+        if there.next() != Some(due) {
+            return Err(AnalysisError::Window(format!(
+                "the batch of step {due} is not in the trace: a counterfactual run needs every step's batch from {} to {}",
+                range.start, range.end
+            )));
+        }
+    }
+    Ok(steps)
+}
+
+impl<T: Real> Job<'_, T> {
+    /// Trains this worker's runs to the end and evaluates them.
+    pub fn work(&self, mine: &[(usize, &[u64])]) -> Result<Vec<(usize, Outcome)>> {
+        if !self.options.device.is_cpu() {
+            return self.train(mine);
+        }
+        // A pool of its own, so that workers don't queue in the global one.
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.inner_threads)
+            .stack_size(STACK_BYTES)
+            .build()
+            .map_err(|e| AnalysisError::Unsupported(format!("starting a thread pool: {e}")))?;
+        pool.install(|| self.train(mine))
+    }
+
+    fn train(&self, mine: &[(usize, &[u64])]) -> Result<Vec<(usize, Outcome)>> {
+        let removed: Vec<BTreeSet<u64>> = mine
+            .iter()
+            .map(|(_, set)| set.iter().copied().collect())
+            .collect();
+        let mut states: Vec<ModelState<T>> = vec![self.start.clone(); mine.len()];
+        let stepper = stepper(self.run);
+        let nobody = BTreeSet::new();
+        for meta in self.steps {
+            let batches = self.run.batches(meta, T::DTYPE, &self.options.device)?;
+            let weights = weights_of(meta)?;
+            let settings = self.run.settings(meta);
+            let inside = self.options.window.contains(&meta.step);
+            for (state, removed) in states.iter_mut().zip(&removed) {
+                if self.stopped.load(Ordering::Relaxed) {
+                    return Err(AnalysisError::Cancelled { step: meta.step });
+                }
+                let parts = without(
+                    meta,
+                    &batches,
+                    &weights,
+                    if inside { removed } else { &nobody },
+                    self.options.removal,
+                    self.options.denominators,
+                )?;
+                let gradient = stepper.gradient(state, &parts, self.run.draws(meta.step))?;
+                stepper.update(&settings, gradient, state)?;
+                let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+                if (self.progress)(done, self.total).is_break() {
+                    self.stopped.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        let device = &self.options.device;
+        mine.iter()
+            .zip(&states)
+            .map(|((at, set), state)| {
+                Outcome::of(self.run, self.queries, set, state, device).map(|o| (*at, o))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,310 @@
+//! The double backward itself, on whatever thread it is called.
+
+use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
+use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
+
+use super::{Gradient, Products, StepInput, flat};
+use crate::error::{AnalysisError, Doing, Result};
+
+/// Everything that stays the same from step to step.
+pub(super) struct Context<'a> {
+    pub objective: &'a dyn Objective,
+    pub dtype: DType,
+    pub device: &'a Device,
+}
+
+/// A forward pass with its leaves.
+struct Forward {
+    parameters: Vec<Var>,
+    buffers: Vec<Var>,
+    weights: Var,
+    losses: Losses,
+}
+
+impl Context<'_> {
+    /// One backward a micro-batch.
+    pub fn gradient(&self, input: &StepInput<'_>) -> Result<Gradient> {
+        self.check(input)?;
+        let parameters = flat::variables(
+            input.parameters,
+            self.objective.parameters(),
+            self.dtype,
+            self.device,
+        )?;
+        let mut out = Gradient {
+            loss: 0.0,
+            parameters: vec![0.0; input.parameters.len()],
+            buffers: Vec::new(),
+            per_example: Vec::with_capacity(input.examples()),
+            buffers_after: input.buffers.to_vec(),
+        };
+        let several = input.micro_batches.len() > 1;
+        let mut offset = 0;
+        for (k, batch) in input.micro_batches.iter().enumerate() {
+            let end = offset + batch.indices.len();
+            let weights = &input.weights[offset..end];
+            offset = end;
+            let before = std::mem::take(&mut out.buffers_after);
+            let pass = self.forward(
+                &parameters,
+                &before,
+                batch,
+                weights,
+                input.mode,
+                input.draws,
+            )?;
+            let loss = pass.batch_loss(k == 0)?;
+            let grads = backward(&loss)?;
+            (|| {
+                out.loss += loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+                let mut here = Vec::with_capacity(out.parameters.len());
+                for (var, def) in pass.parameters.iter().zip(self.objective.parameters()) {
+                    flat::append(&mut here, grads.get(var), def, 1.0)?;
+                }
+                for (sum, x) in out.parameters.iter_mut().zip(here) {
+                    *sum += x;
+                }
+                // With several micro-batches the first one's statistics also reach the loss through the later ones
+                // only in evaluation, where nothing updates them; so the sum over micro-batches is the whole.
+                let mut adjoint = Vec::with_capacity(before.len());
+                for (var, def) in pass.buffers.iter().zip(self.objective.buffers()) {
+                    flat::append(&mut adjoint, grads.get(var), def, 1.0)?;
+                }
+                if several && !out.buffers.is_empty() {
+                    for (sum, x) in out.buffers.iter_mut().zip(adjoint) {
+                        *sum += x;
+                    }
+                } else {
+                    out.buffers = adjoint;
+                }
+                out.per_example
+                    .extend(flat::values(&pass.losses.per_example)?);
+                for t in &pass.losses.buffers {
+                    out.buffers_after.extend(flat::values(t)?);
+                }
+                candle_core::Result::Ok(())
+            })()
+            .doing(|| "reading a gradient back".to_owned())?;
+        }
+        Ok(out)
+    }
+
+    /// One double backward a micro-batch and direction, newest micro-batch first.
+    pub fn products(
+        &self,
+        input: &StepInput<'_>,
+        directions: &[Vec<f64>],
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        self.check(input)?;
+        if directions.len() != buffer_adjoints.len() {
+            return Err(AnalysisError::Mismatch {
+                what: "buffer adjoints".to_owned(),
+                expected: format!("one a direction ({})", directions.len()),
+                got: buffer_adjoints.len().to_string(),
+                hint: "give one a query, empty where the model has no buffers".to_owned(),
+            });
+        }
+        for (s, rho) in directions.iter().zip(buffer_adjoints) {
+            flat::check("direction", s, self.objective.parameters())?;
+            flat::check("buffer adjoint", rho, self.objective.buffers())?;
+        }
+        let parameters = flat::variables(
+            input.parameters,
+            self.objective.parameters(),
+            self.dtype,
+            self.device,
+        )?;
+        let starts = self.buffers_before_each(&parameters, input)?;
+        let mut out = Products {
+            products: vec![vec![0.0; input.examples()]; directions.len()],
+            hessian: vec![vec![0.0; input.parameters.len()]; directions.len()],
+            buffer_adjoints: buffer_adjoints.to_vec(),
+        };
+        let mut end = input.examples();
+        for (k, (batch, before)) in input.micro_batches.iter().zip(&starts).enumerate().rev() {
+            let start = end - batch.indices.len();
+            let weights = &input.weights[start..end];
+            let pass =
+                self.forward(&parameters, before, batch, weights, input.mode, input.draws)?;
+            let loss = pass.batch_loss(k == 0)?;
+            let grads = backward(&loss)?;
+            for (q, s) in directions.iter().enumerate() {
+                let rho = std::mem::take(&mut out.buffer_adjoints[q]);
+                let (products, hessian, rho) = self.one_direction(&pass, &grads, s, &rho)?;
+                out.products[q][start..end].copy_from_slice(&products);
+                for (sum, x) in out.hessian[q].iter_mut().zip(hessian) {
+                    *sum += x;
+                }
+                out.buffer_adjoints[q] = rho;
+            }
+            end = start;
+        }
+        Ok(out)
+    }
+
+    /// Differentiates `<s, ∇f> + <ρ, r_out>` in weights, parameters and buffers.
+    fn one_direction(
+        &self,
+        pass: &Forward,
+        grads: &GradStore,
+        s: &[f64],
+        rho: &[f64],
+    ) -> Result<(Vec<f64>, Vec<f64>, Vec<f64>)> {
+        let scale = flat::power_of_two_scale(&[s, rho]);
+        let (parameters, buffers) = (self.objective.parameters(), self.objective.buffers());
+        let scalar = (|| {
+            let s = flat::tensors(s, parameters, scale, self.dtype, self.device)?;
+            let rho = flat::tensors(rho, buffers, scale, self.dtype, self.device)?;
+            let mut sum = Tensor::zeros((), self.dtype, self.device)?;
+            for (var, s) in pass.parameters.iter().zip(&s) {
+                if let Some(g) = grads.get(var) {
+                    sum = (sum + (g * s)?.sum_all()?)?;
+                }
+            }
+            for (after, rho) in pass.losses.buffers.iter().zip(&rho) {
+                sum = (sum + (after * rho)?.sum_all()?)?;
+            }
+            candle_core::Result::Ok(sum)
+        })()
+        .doing(|| "multiplying the gradient with a direction".to_owned())?;
+        let second = backward(&scalar)?;
+        let read = |vars: &[Var], defs| {
+            let mut out = Vec::with_capacity(flat::count(defs));
+            for (var, def) in vars.iter().zip(defs) {
+                flat::append(&mut out, second.get(var), def, 1.0 / scale)?;
+            }
+            candle_core::Result::Ok(out)
+        };
+        (|| {
+            let products = match second.get(&pass.weights) {
+                Some(t) => flat::values(t)?.iter().map(|x| x / scale).collect(),
+                None => vec![0.0; pass.weights.elem_count()],
+            };
+            Ok((
+                products,
+                read(&pass.parameters, parameters)?,
+                read(&pass.buffers, buffers)?,
+            ))
+        })()
+        .doing(|| "reading a Hessian-vector product back".to_owned())
+    }
+
+    /// r before each micro-batch; costs forward passes only where several share a step and the model has buffers.
+    fn buffers_before_each(
+        &self,
+        parameters: &[Var],
+        input: &StepInput<'_>,
+    ) -> Result<Vec<Vec<f64>>> {
+        let mut starts = vec![input.buffers.to_vec()];
+        if self.objective.buffers().is_empty() {
+            starts.resize(input.micro_batches.len(), Vec::new());
+            return Ok(starts);
+        }
+        let detached: Vec<Var> = parameters.to_vec();
+        for batch in &input.micro_batches[..input.micro_batches.len() - 1] {
+            let before = starts.last().cloned().unwrap_or_default();
+            let weights = vec![0.0; batch.indices.len()];
+            let pass =
+                self.forward(&detached, &before, batch, &weights, input.mode, input.draws)?;
+            let mut after = Vec::with_capacity(before.len());
+            for t in &pass.losses.buffers {
+                after.extend(flat::values(t).doing(|| "reading the buffers back".to_owned())?);
+            }
+            starts.push(after);
+        }
+        Ok(starts)
+    }
+
+    fn forward(
+        &self,
+        parameters: &[Var],
+        buffers: &[f64],
+        batch: &Batch,
+        weights: &[f64],
+        mode: Mode,
+        draws: Draws,
+    ) -> Result<Forward> {
+        let buffers = flat::variables(buffers, self.objective.buffers(), self.dtype, self.device)?;
+        let weights = Tensor::new(weights, self.device)
+            .and_then(|w| Var::from_tensor(&w.to_dtype(self.dtype)?))
+            .doing(|| "putting the weights on the device".to_owned())?;
+        let losses = {
+            let parameters: Vec<Tensor> =
+                parameters.iter().map(|v| v.as_tensor().clone()).collect();
+            let buffers: Vec<Tensor> = buffers.iter().map(|v| v.as_tensor().clone()).collect();
+            self.objective
+                .losses(&Pass {
+                    parameters: &parameters,
+                    buffers: &buffers,
+                    batch,
+                    mode,
+                    draws,
+                })
+                .doing(|| format!("running the model on a batch of {}", batch.indices.len()))?
+        };
+        let shape = losses.per_example.dims();
+        if shape != [batch.indices.len()] {
+            return Err(AnalysisError::Mismatch {
+                what: "the objective's per-example losses".to_owned(),
+                expected: format!("[{}]", batch.indices.len()),
+                got: format!("{shape:?}"),
+                hint: "an Objective returns one loss a row of its batch".to_owned(),
+            });
+        }
+        if losses.buffers.len() != self.objective.buffers().len() {
+            return Err(AnalysisError::Mismatch {
+                what: "the objective's buffers after the pass".to_owned(),
+                expected: self.objective.buffers().len().to_string(),
+                got: losses.buffers.len().to_string(),
+                hint: "an Objective returns every buffer, changed or not".to_owned(),
+            });
+        }
+        Ok(Forward {
+            parameters: parameters.to_vec(),
+            buffers,
+            weights,
+            losses,
+        })
+    }
+
+    fn check(&self, input: &StepInput<'_>) -> Result<()> {
+        flat::check("parameters", input.parameters, self.objective.parameters())?;
+        flat::check("buffers", input.buffers, self.objective.buffers())?;
+        let examples = input.examples();
+        if input.weights.len() != examples {
+            return Err(AnalysisError::Mismatch {
+                what: "weights".to_owned(),
+                expected: format!("{examples}, one an example"),
+                got: input.weights.len().to_string(),
+                hint: "weights follow the order of the micro-batches' examples".to_owned(),
+            });
+        }
+        if input.micro_batches.is_empty()
+            || input.micro_batches.iter().any(|b| b.indices.is_empty())
+        {
+            return Err(AnalysisError::Invalid(
+                "a replay engine needs at least one example in each micro-batch".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Forward {
+    /// `Σ_j w_j ℓ_j`, and what is shared if asked for (once a step, so with its first micro-batch).
+    fn batch_loss(&self, with_shared: bool) -> Result<Tensor> {
+        (|| {
+            let sum = (self.weights.as_tensor() * &self.losses.per_example)?.sum_all()?;
+            match &self.losses.shared {
+                Some(shared) if with_shared => sum + shared.reshape(())?,
+                _ => Ok(sum),
+            }
+        })()
+        .doing(|| "weighting the losses".to_owned())
+    }
+}
+
+fn backward(scalar: &Tensor) -> Result<GradStore> {
+    scalar.backward().doing(|| "differentiating".to_owned())
+}

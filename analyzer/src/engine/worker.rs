@@ -1,0 +1,235 @@
+//! The autodiff engine's own thread.
+//!
+//! candle reads once a thread whether gradients may be differentiated again, and walks its graph recursively; so the
+//! engine keeps a thread with a large stack, on which the switch is set before the first backward.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use candle_core::{DType, Device, Tensor, Var};
+use hindcast_model::objective::{Batch, Draws, Mode, Objective};
+use hindcast_model::ops::second_order;
+
+use super::autodiff::Context;
+use super::{Gradient, Products, ReplayEngine, StepInput, flat};
+use crate::error::{AnalysisError, Doing, Result};
+
+/// Stack of the engine's thread. Only touched pages cost memory.
+const STACK_BYTES: usize = second_order::STACK_BYTES;
+
+/// Replays any [`Objective`] by differentiating candle's graph twice.
+///
+/// Sums over examples and layers run in `dtype`; the directions that go in and the products that come out are
+/// float64, scaled by powers of two so that float32 neither overflows nor underflows.
+pub struct AutodiffEngine {
+    requests: Option<Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+    dtype: DType,
+    device: Device,
+    parameters: usize,
+    buffers: usize,
+}
+
+struct OwnedStep {
+    parameters: Vec<f64>,
+    buffers: Vec<f64>,
+    micro_batches: Vec<Batch>,
+    weights: Vec<f64>,
+    mode: Mode,
+    draws: Draws,
+}
+
+enum Request {
+    Probe(Sender<Result<()>>),
+    Gradient(Box<OwnedStep>, Sender<Result<Gradient>>),
+    Products(
+        Box<OwnedStep>,
+        Vec<Vec<f64>>,
+        Vec<Vec<f64>>,
+        Sender<Result<Products>>,
+    ),
+}
+
+impl AutodiffEngine {
+    /// Starts the thread and checks, by differentiating x³ twice, that second derivatives work on it.
+    ///
+    /// # Errors
+    /// [`AnalysisError::NotTwiceDifferentiable`] where they don't; the message names the cure.
+    pub fn new(objective: Arc<dyn Objective>, dtype: DType, device: &Device) -> Result<Self> {
+        if !matches!(dtype, DType::F32 | DType::F64) {
+            return Err(AnalysisError::Unsupported(format!(
+                "the autodiff engine runs in f32 or f64, not in {dtype:?}"
+            )));
+        }
+        let (requests, inbox) = channel();
+        let (parameters, buffers) = (
+            flat::count(objective.parameters()),
+            flat::count(objective.buffers()),
+        );
+        let on = device.clone();
+        second_order::enable();
+        let thread = std::thread::Builder::new()
+            .name("hindcast-engine".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || serve(&inbox, objective.as_ref(), dtype, &on))
+            .map_err(|e| {
+                AnalysisError::Unsupported(format!("starting the replay engine's thread: {e}"))
+            })?;
+        let engine = AutodiffEngine {
+            requests: Some(requests),
+            thread: Some(thread),
+            dtype,
+            device: device.clone(),
+            parameters,
+            buffers,
+        };
+        engine.ask(Request::Probe)?;
+        Ok(engine)
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(Sender<Result<T>>) -> Request) -> Result<T> {
+        let (reply, answer) = channel();
+        self.requests
+            .as_ref()
+            .ok_or(AnalysisError::EngineGone)?
+            .send(request(reply))
+            .map_err(|_| AnalysisError::EngineGone)?;
+        answer.recv().map_err(|_| AnalysisError::EngineGone)?
+    }
+}
+
+impl ReplayEngine for AutodiffEngine {
+    fn parameter_count(&self) -> usize {
+        self.parameters
+    }
+
+    fn buffer_count(&self) -> usize {
+        self.buffers
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
+        let step = Box::new(OwnedStep::from(input));
+        self.ask(|reply| Request::Gradient(step, reply))
+    }
+
+    fn products(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &[Vec<f64>],
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        let step = Box::new(OwnedStep::from(input));
+        let (s, rho) = (directions.to_vec(), buffer_adjoints.to_vec());
+        self.ask(|reply| Request::Products(step, s, rho, reply))
+    }
+}
+
+impl Drop for AutodiffEngine {
+    fn drop(&mut self) {
+        // Closing the channel ends the loop; a thread that panicked has said so through its last reply.
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl From<&StepInput<'_>> for OwnedStep {
+    fn from(input: &StepInput<'_>) -> Self {
+        OwnedStep {
+            parameters: input.parameters.to_vec(),
+            buffers: input.buffers.to_vec(),
+            micro_batches: input.micro_batches.to_vec(),
+            weights: input.weights.to_vec(),
+            mode: input.mode,
+            draws: input.draws,
+        }
+    }
+}
+
+impl OwnedStep {
+    fn borrow(&self) -> StepInput<'_> {
+        StepInput {
+            parameters: &self.parameters,
+            buffers: &self.buffers,
+            micro_batches: &self.micro_batches,
+            weights: &self.weights,
+            mode: self.mode,
+            draws: self.draws,
+        }
+    }
+}
+
+fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, device: &Device) {
+    let context = Context {
+        objective,
+        dtype,
+        device,
+    };
+    // A reply that nobody waits for any more is no failure.
+    while let Ok(request) = inbox.recv() {
+        match request {
+            Request::Probe(reply) => {
+                let _ = reply.send(caught("probing", || probe(dtype, device)));
+            }
+            Request::Gradient(step, reply) => {
+                let _ = reply.send(caught("differentiating once", || {
+                    context.gradient(&step.borrow())
+                }));
+            }
+            Request::Products(step, s, rho, reply) => {
+                let _ = reply.send(caught("differentiating twice", || {
+                    context.products(&step.borrow(), &s, &rho)
+                }));
+            }
+        }
+    }
+}
+
+/// candle panics where an operation's backward leaves out an argument; that is a model's error, not ours to die of.
+fn caught<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(AnalysisError::EnginePanicked {
+            doing: doing.to_owned(),
+            message,
+        })
+    })
+}
+
+/// d²(x³)/dx² at 2 is 12; without the switch candle says that the second derivative doesn't exist.
+fn probe(dtype: DType, device: &Device) -> Result<()> {
+    let second = (|| {
+        let x = Var::from_tensor(&Tensor::new(2.0_f64, device)?.to_dtype(dtype)?)?;
+        let cube = (x.as_tensor() * x.as_tensor())?.mul(x.as_tensor())?;
+        let Some(first) = cube.backward()?.get(&x).cloned() else {
+            return Ok(None);
+        };
+        match first.backward()?.get(&x) {
+            None => Ok(None),
+            Some(t) => t.to_dtype(DType::F64)?.to_scalar::<f64>().map(Some),
+        }
+    })()
+    .doing(|| "probing second derivatives with x³".to_owned())?;
+    if second == Some(12.0) {
+        return Ok(());
+    }
+    Err(AnalysisError::NotTwiceDifferentiable(format!(
+        "d²(x³)/dx² at 2 came out as {} instead of 12: candle detaches gradients on this thread; set CANDLE_GRAD_DO_NOT_DETACH=1 in the environment before the program starts",
+        second.map_or("nothing".to_owned(), |x| x.to_string())
+    )))
+}

@@ -1,0 +1,120 @@
+//! What can go wrong while a trace is replayed.
+
+use std::path::PathBuf;
+
+/// Error of an analysis. Each variant says where it happened, what was expected, what was there and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnalysisError {
+    /// candle refused an operation.
+    #[error("{doing}: {source}")]
+    Candle {
+        /// What was being done.
+        doing: String,
+        /// candle's own error.
+        #[source]
+        source: candle_core::Error,
+    },
+    /// The engine's thread can't differentiate twice.
+    #[error("{0}")]
+    NotTwiceDifferentiable(String),
+    /// The engine's thread panicked inside a model's code or candle.
+    #[error(
+        "the replay engine panicked while {doing}: {message}; an operation of the model has no second derivative in candle (use the ones of hindcast_model::ops)"
+    )]
+    EnginePanicked {
+        /// What was being done.
+        doing: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// The engine's thread has gone.
+    #[error("the replay engine's thread has ended after an earlier failure; make a new engine")]
+    EngineGone,
+    /// A vector or tensor has another size than the model says.
+    #[error("{what}: expected {expected}, got {got}; {hint}")]
+    Mismatch {
+        /// What has the wrong size or name.
+        what: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        got: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The trace doesn't hold what was asked for.
+    #[error("{0}")]
+    Window(String),
+    /// The query can't be understood or doesn't fit the data.
+    #[error("query `{query}`: {problem}")]
+    Query {
+        /// As the user wrote it.
+        query: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The analysis isn't defined for this run.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A number became infinite or NaN.
+    #[error(
+        "step {step}: {what} is not finite any more; the run diverges when swept backwards: use a shorter window (--window last-epoch) or the float64 engine"
+    )]
+    NotFinite {
+        /// Step t at which it was first seen.
+        step: u64,
+        /// Which quantity.
+        what: String,
+    },
+    /// The caller's progress callback asked to stop.
+    #[error("cancelled at step {step}")]
+    Cancelled {
+        /// The next step that would have been done.
+        step: u64,
+    },
+    /// The trace can't be read.
+    #[error(transparent)]
+    Trace(Box<dyn std::error::Error + Send + Sync>),
+    /// The data set can't be read.
+    #[error("data: {0}")]
+    Data(String),
+    /// A file of ours can't be read or written.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What happened.
+        problem: String,
+    },
+    /// An input of a retraining or a check is wrong.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl From<hindcast_model::train::TrainError> for AnalysisError {
+    fn from(e: hindcast_model::train::TrainError) -> Self {
+        match e {
+            hindcast_model::train::TrainError::Batch(e) => AnalysisError::Data(e.to_string()),
+            other => AnalysisError::Invalid(format!("training: {other}")),
+        }
+    }
+}
+
+/// Result of an analysis.
+pub type Result<T, E = AnalysisError> = std::result::Result<T, E>;
+
+/// Says what was being done when candle failed.
+pub(crate) trait Doing<T> {
+    /// Attaches the description.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for candle_core::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| AnalysisError::Candle {
+            doing: what(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! The columns of a table, the same in every file format.
+
+use super::{ScoreMetadata, ScoreRow};
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    Index,
+    Row,
+    Label,
+    Occurrences,
+    Influence(usize),
+    Renormalised(usize),
+    /// Query, and position in the metadata's list of epochs.
+    Epoch(usize, usize),
+}
+
+/// A cell's value, typed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Cell {
+    Integer(u64),
+    Text(String),
+    Number(Option<f64>),
+}
+
+/// Names and meanings, in the order in which they are written. With one query the names are plain; with several,
+/// the query stands in brackets: `influence[validation:3]`.
+pub(super) fn columns(metadata: &ScoreMetadata) -> Vec<(String, Column)> {
+    let mut out = vec![
+        ("index".to_owned(), Column::Index),
+        ("row".to_owned(), Column::Row),
+        ("label".to_owned(), Column::Label),
+        ("occurrences".to_owned(), Column::Occurrences),
+    ];
+    let several = metadata.queries.len() > 1;
+    for (q, query) in metadata.queries.iter().enumerate() {
+        let of = |base: String| match several {
+            true => format!("{base}[{}]", query.name),
+            false => base,
+        };
+        out.push((of("influence".to_owned()), Column::Influence(q)));
+        out.push((
+            of("influence_renormalised".to_owned()),
+            Column::Renormalised(q),
+        ));
+        for (e, epoch) in metadata.epochs.iter().enumerate() {
+            out.push((of(format!("epoch_{epoch}")), Column::Epoch(q, e)));
+        }
+    }
+    out
+}
+
+/// A row's cell in a column.
+pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
+    match column {
+        Column::Index => Cell::Integer(row.index),
+        Column::Row => Cell::Integer(row.row),
+        Column::Label => Cell::Text(row.label.clone()),
+        Column::Occurrences => Cell::Integer(row.occurrences),
+        Column::Influence(q) => Cell::Number(row.influence.get(q).copied().flatten()),
+        Column::Renormalised(q) => Cell::Number(row.renormalised.get(q).copied().flatten()),
+        Column::Epoch(q, e) => Cell::Number(
+            row.epochs
+                .get(q)
+                .and_then(|of| of.get(e))
+                .copied()
+                .flatten(),
+        ),
+    }
+}
+
+/// The columns that a file's header names, with the queries and epochs that they speak of.
+#[derive(Debug, Default)]
+pub(super) struct Header {
+    pub columns: Vec<Option<Column>>,
+    pub queries: Vec<String>,
+    pub epochs: Vec<u64>,
+}
+
+impl Header {
+    /// Understands a header; columns with other names are left alone. `index` and one `influence` have to be there.
+    pub fn read<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Header, String> {
+        let mut out = Header::default();
+        for name in names {
+            let column = out.column(name.trim());
+            out.columns.push(column);
+        }
+        for (needed, there) in [
+            ("index", out.columns.contains(&Some(Column::Index))),
+            ("influence", !out.queries.is_empty()),
+        ] {
+            if !there {
+                return Err(format!(
+                    "there is no column `{needed}`; a table of scores has at least `index` and `influence`"
+                ));
+            }
+        }
+        Ok(out)
+    }
+
+    fn column(&mut self, name: &str) -> Option<Column> {
+        let (base, query) = match name.split_once('[') {
+            Some((base, rest)) => (base, rest.strip_suffix(']')?),
+            None => (name, ""),
+        };
+        match base {
+            "index" => Some(Column::Index),
+            "row" => Some(Column::Row),
+            "label" => Some(Column::Label),
+            "occurrences" => Some(Column::Occurrences),
+            "influence" => Some(Column::Influence(position(
+                &mut self.queries,
+                query.to_owned(),
+            ))),
+            "influence_renormalised" => Some(Column::Renormalised(position(
+                &mut self.queries,
+                query.to_owned(),
+            ))),
+            _ => {
+                let epoch = base.strip_prefix("epoch_")?.parse().ok()?;
+                let q = position(&mut self.queries, query.to_owned());
+                Some(Column::Epoch(q, position(&mut self.epochs, epoch)))
+            }
+        }
+    }
+
+    /// A row without values.
+    pub fn blank(&self) -> ScoreRow {
+        ScoreRow {
+            index: 0,
+            row: 0,
+            label: String::new(),
+            occurrences: 0,
+            influence: vec![None; self.queries.len()],
+            renormalised: vec![None; self.queries.len()],
+            epochs: match self.epochs.is_empty() {
+                true => Vec::new(),
+                false => vec![vec![None; self.epochs.len()]; self.queries.len()],
+            },
+        }
+    }
+}
+
+/// Puts a cell into a row.
+pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(), String> {
+    match (column, cell) {
+        (Column::Index, Cell::Integer(i)) => row.index = i,
+        (Column::Row, Cell::Integer(i)) => row.row = i,
+        (Column::Occurrences, Cell::Integer(i)) => row.occurrences = i,
+        (Column::Label, Cell::Text(text)) => row.label = text,
+        (Column::Influence(q), Cell::Number(x)) => row.influence[q] = x,
+        (Column::Renormalised(q), Cell::Number(x)) => row.renormalised[q] = x,
+        (Column::Epoch(q, e), Cell::Number(x)) => row.epochs[q][e] = x,
+        (column, cell) => return Err(format!("column {column:?} can't hold {cell:?}")),
+    }
+    Ok(())
+}
+
+fn position<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
+    match list.iter().position(|x| *x == item) {
+        Some(at) => at,
+        None => {
+            list.push(item);
+            list.len() - 1
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Tables in files, with their metadata beside them.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::text::{metadata_of, read_csv, read_json_lines};
+use super::{ScoreMetadata, ScoreTable};
+use crate::error::{AnalysisError, Result};
+
+/// A table's file format, known by the file's ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Csv,
+    JsonLines,
+    #[cfg(feature = "parquet")]
+    Parquet,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Format> {
+        let ending = path
+            .extension()
+            .map(|e| e.to_string_lossy().to_ascii_lowercase());
+        match ending.as_deref() {
+            Some("csv") => Ok(Format::Csv),
+            Some("jsonl" | "ndjson") => Ok(Format::JsonLines),
+            #[cfg(feature = "parquet")]
+            Some("parquet") => Ok(Format::Parquet),
+            #[cfg(not(feature = "parquet"))]
+            Some("parquet") => Err(file(
+                path,
+                "this build can't read or write Parquet: build with --features parquet, or use .csv or .jsonl",
+            )),
+            _ => Err(file(
+                path,
+                "a table of scores ends in .csv, .jsonl or .parquet",
+            )),
+        }
+    }
+}
+
+/// Where the metadata of the table at `path` is: `scores.csv.meta.json` beside `scores.csv`.
+pub fn sidecar_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".meta.json");
+    PathBuf::from(name)
+}
+
+impl ScoreTable {
+    /// Writes the table as CSV, JSON lines or Parquet (by the file's ending), and its metadata to
+    /// [`sidecar_path`]. Each file appears whole or not at all.
+    ///
+    /// # Errors
+    /// Where the ending is unknown or a file can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let format = Format::of(path)?;
+        let metadata = serde_json::to_vec_pretty(&self.metadata)
+            .map_err(|e| file(path, &format!("metadata: {e}")))?;
+        replace(path, |to| match format {
+            Format::Csv => self.write_csv(to),
+            Format::JsonLines => self.write_json_lines(to),
+            #[cfg(feature = "parquet")]
+            Format::Parquet => self.write_parquet(to).map_err(std::io::Error::other),
+        })?;
+        replace(&sidecar_path(path), |to| {
+            to.write_all(&metadata)?;
+            to.write_all(b"\n")
+        })
+    }
+
+    /// Reads a table back. A table without its sidecar (made or copied by hand) is fine as long as it has the columns
+    /// `index` and `influence`; its metadata then has version 0 and knows only what the columns say.
+    ///
+    /// # Errors
+    /// Where the file can't be read or understood; the text names the line.
+    pub fn read(path: &Path) -> Result<ScoreTable> {
+        let format = Format::of(path)?;
+        let open = || File::open(path).map(BufReader::new);
+        let (header, rows) = match format {
+            Format::Csv => read_csv(open().map_err(|e| file(path, &e.to_string()))?),
+            Format::JsonLines => read_json_lines(open().map_err(|e| file(path, &e.to_string()))?),
+            #[cfg(feature = "parquet")]
+            Format::Parquet => super::columnar::read(path),
+        }
+        .map_err(|e| file(path, &e))?;
+        let known = metadata_of(&header);
+        let sidecar = sidecar_path(path);
+        let metadata = match std::fs::read(&sidecar) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => known,
+            Err(e) => return Err(file(&sidecar, &e.to_string())),
+            Ok(bytes) => {
+                let told: ScoreMetadata = serde_json::from_slice(&bytes)
+                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
+                let several = told.queries.len() > 1;
+                let fits = told.queries.len() == known.queries.len()
+                    && told.epochs == known.epochs
+                    && (!several
+                        || told
+                            .queries
+                            .iter()
+                            .zip(&known.queries)
+                            .all(|(a, b)| a.name == b.name));
+                if !fits {
+                    return Err(file(
+                        &sidecar,
+                        &format!(
+                            "describes other columns than {}: remove it if the table was edited on purpose",
+                            path.display()
+                        ),
+                    ));
+                }
+                told
+            }
+        };
+        Ok(ScoreTable { metadata, rows })
+    }
+}
+
+/// Writes to a temporary file beside `path`, then renames it.
+fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let done = (|| {
+        let mut to = BufWriter::new(File::create(&temporary)?);
+        write(&mut to)?;
+        to.flush()?;
+        to.get_ref().sync_all()?;
+        drop(to);
+        std::fs::rename(&temporary, path)
+    })();
+    done.map_err(|e: std::io::Error| {
+        // The temporary file is ours; whether it can be removed changes nothing about the error.
+        let _ = std::fs::remove_file(&temporary);
+        file(path, &e.to_string())
+    })
+}
+
+fn file(path: &Path, problem: &str) -> AnalysisError {
+    AnalysisError::File {
+        path: path.to_path_buf(),
+        problem: problem.to_owned(),
+    }
+}

@@ -1,0 +1,123 @@
+//! The table of scores: one row an example, one influence a query.
+
+#[cfg(feature = "parquet")]
+mod columnar;
+mod columns;
+mod files;
+mod text;
+
+pub use files::sidecar_path;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the metadata beside a table.
+pub const METADATA_VERSION: u32 = 1;
+
+/// Where a table's numbers come from: without it a score means nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreMetadata {
+    /// [`METADATA_VERSION`].
+    pub version: u32,
+    /// Program and version that wrote it.
+    pub writer: String,
+    /// Head digest of the run (BLAKE3, hexadecimal), as `hindcast verify` prints it.
+    pub run_digest: String,
+    /// Steps [A, B) that were scored.
+    pub window: Range<u64>,
+    /// T, at which the queries live.
+    pub run_steps: u64,
+    /// Estimator, such as `reverse-sweep`.
+    pub method: String,
+    /// Element type and device of the replay, such as `f64 cpu`.
+    pub engine: String,
+    /// Update rule as text, empty if the run doesn't say.
+    pub rule: String,
+    /// Queries in the order of the influence columns.
+    pub queries: Vec<QueryMetadata>,
+    /// Epochs in the order of the per-epoch columns, newest last; empty where none were asked for.
+    pub epochs: Vec<u64>,
+}
+
+/// A query as it was evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueryMetadata {
+    /// As the user wrote it.
+    pub name: String,
+    /// Its value at the end of training.
+    pub value: f64,
+}
+
+/// One training example.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreRow {
+    /// Its index in the training split.
+    pub index: u64,
+    /// Its row in the original file.
+    pub row: u64,
+    /// Its label as text.
+    pub label: String,
+    /// How often the window's batches hold it.
+    pub occurrences: u64,
+    /// L_j a query, fixed denominators; `None` where the example never occurs. Positive: leaving it out of the
+    /// window raises the query, so it helps where the query is a loss.
+    pub influence: Vec<Option<f64>>,
+    /// The same with batches renormalised by what is left of them.
+    pub renormalised: Vec<Option<f64>>,
+    /// Each epoch's share of the influence, an inner list a query; empty where none were asked for.
+    pub epochs: Vec<Vec<Option<f64>>>,
+}
+
+/// Scores of all the training examples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreTable {
+    /// Where the numbers come from.
+    pub metadata: ScoreMetadata,
+    /// One row an example, in any order.
+    pub rows: Vec<ScoreRow>,
+}
+
+impl ScoreTable {
+    /// Sorts by a query's influence, ascending: for a loss, the most harmful example first. Examples that never
+    /// occurred come last, in the order of their indices.
+    pub fn sort_by_influence(&mut self, query: usize) {
+        self.rows.sort_by(|a, b| {
+            let of = |r: &ScoreRow| r.influence.get(query).copied().flatten();
+            match (of(a), of(b)) {
+                (Some(x), Some(y)) => x.total_cmp(&y).then(a.index.cmp(&b.index)),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (None, None) => a.index.cmp(&b.index),
+            }
+        });
+    }
+
+    /// The `k` rows with the smallest influence on a query (for a loss: the most harmful), the smallest first.
+    pub fn worst(&self, query: usize, k: usize) -> Vec<&ScoreRow> {
+        let mut scored = self.scored(query);
+        scored.truncate(k);
+        scored
+    }
+
+    /// The `k` rows with the largest influence on a query (for a loss: the most helpful), the largest first.
+    pub fn best(&self, query: usize, k: usize) -> Vec<&ScoreRow> {
+        let mut scored = self.scored(query);
+        scored.reverse();
+        scored.truncate(k);
+        scored
+    }
+
+    /// Rows that have a score, ascending.
+    fn scored(&self, query: usize) -> Vec<&ScoreRow> {
+        let of = |r: &ScoreRow| r.influence.get(query).copied().flatten();
+        let mut rows: Vec<&ScoreRow> = self.rows.iter().filter(|r| of(r).is_some()).collect();
+        rows.sort_by(|a, b| {
+            of(a)
+                .unwrap_or(f64::NAN)
+                .total_cmp(&of(b).unwrap_or(f64::NAN))
+                .then(a.index.cmp(&b.index))
+        });
+        rows
+    }
+}

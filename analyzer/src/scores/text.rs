@@ -1,0 +1,169 @@
+//! CSV and JSON lines.
+
+use std::io::{BufRead, Read, Write};
+
+use serde_json::{Map, Value};
+
+use super::columns::{Cell, Column, Header, cell, columns, fill};
+use super::{ScoreMetadata, ScoreRow, ScoreTable};
+
+impl ScoreTable {
+    /// Writes a plain CSV table: a header, then a line an example. Floats are the shortest decimals that read back as
+    /// the same float64; an example without a score has empty cells.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_csv(&self, to: impl Write) -> std::io::Result<()> {
+        let columns = columns(&self.metadata);
+        let mut csv = csv::Writer::from_writer(to);
+        csv.write_record(columns.iter().map(|(name, _)| name))
+            .map_err(csv_error)?;
+        for row in &self.rows {
+            csv.write_record(columns.iter().map(|(_, column)| match cell(row, *column) {
+                Cell::Integer(i) => i.to_string(),
+                Cell::Text(text) => text,
+                Cell::Number(None) => String::new(),
+                // Debug prints the shortest decimal that reads back, with an exponent where that is shorter.
+                Cell::Number(Some(x)) => format!("{x:?}"),
+            }))
+            .map_err(csv_error)?;
+        }
+        csv.flush()
+    }
+
+    /// Writes a JSON object a line with the names of the CSV's columns; `null` where there is no score.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_json_lines(&self, mut to: impl Write) -> std::io::Result<()> {
+        let columns = columns(&self.metadata);
+        for row in &self.rows {
+            let object: Map<String, Value> = columns
+                .iter()
+                .map(|(name, column)| {
+                    let value = match cell(row, *column) {
+                        Cell::Integer(i) => Value::from(i),
+                        Cell::Text(text) => Value::from(text),
+                        Cell::Number(x) => Value::from(x),
+                    };
+                    (name.clone(), value)
+                })
+                .collect();
+            serde_json::to_writer(&mut to, &object)?;
+            to.write_all(b"\n")?;
+        }
+        to.flush()
+    }
+}
+
+/// Reads a CSV table: columns in any order, columns with other names left alone.
+pub(super) fn read_csv(from: impl Read) -> Result<(Header, Vec<ScoreRow>), String> {
+    let mut csv = csv::Reader::from_reader(from);
+    let header = Header::read(csv.headers().map_err(|e| e.to_string())?.iter())?;
+    let mut rows = Vec::new();
+    for (at, record) in csv.records().enumerate() {
+        let record = record.map_err(|e| e.to_string())?;
+        let mut row = header.blank();
+        for (text, column) in record.iter().zip(&header.columns) {
+            let Some(column) = *column else { continue };
+            parse(text, column)
+                .and_then(|cell| fill(&mut row, column, cell))
+                .map_err(|e| format!("line {}: {e}", at + 2))?;
+        }
+        rows.push(row);
+    }
+    Ok((header, rows))
+}
+
+fn parse(text: &str, column: Column) -> Result<Cell, String> {
+    match column {
+        Column::Label => Ok(Cell::Text(text.to_owned())),
+        Column::Index | Column::Row | Column::Occurrences => text
+            .trim()
+            .parse()
+            .map(Cell::Integer)
+            .map_err(|_| format!("`{text}` is not a whole number")),
+        _ if text.trim().is_empty() => Ok(Cell::Number(None)),
+        _ => text
+            .trim()
+            .parse()
+            .map(|x| Cell::Number(Some(x)))
+            .map_err(|_| format!("`{text}` is not a number")),
+    }
+}
+
+/// Reads JSON lines; every line has the keys of the first.
+pub(super) fn read_json_lines(from: impl BufRead) -> Result<(Header, Vec<ScoreRow>), String> {
+    let mut header: Option<(Vec<String>, Header)> = None;
+    let mut rows = Vec::new();
+    for (at, line) in from.lines().enumerate() {
+        let line = line.map_err(|e| e.to_string())?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let object: Map<String, Value> =
+            serde_json::from_str(&line).map_err(|e| format!("line {}: {e}", at + 1))?;
+        if header.is_none() {
+            let names: Vec<String> = object.keys().cloned().collect();
+            let read = Header::read(names.iter().map(String::as_str))?;
+            header = Some((names, read));
+        }
+        let Some((names, known)) = &header else {
+            continue;
+        };
+        let mut row = known.blank();
+        for (name, column) in names.iter().zip(&known.columns) {
+            let Some(column) = *column else { continue };
+            let value = object
+                .get(name)
+                .ok_or_else(|| format!("line {}: `{name}` is missing", at + 1))?;
+            let cell = match (column, value) {
+                (Column::Label, Value::String(text)) => Cell::Text(text.clone()),
+                (Column::Index | Column::Row | Column::Occurrences, v) if v.is_u64() => {
+                    Cell::Integer(v.as_u64().unwrap_or_default())
+                }
+                (_, Value::Null) => Cell::Number(None),
+                (_, v) => Cell::Number(Some(
+                    v.as_f64()
+                        .ok_or_else(|| format!("line {}: `{name}` can't be {v}", at + 1))?,
+                )),
+            };
+            fill(&mut row, column, cell).map_err(|e| format!("line {}: {e}", at + 1))?;
+        }
+        rows.push(row);
+    }
+    match header {
+        Some((_, header)) => Ok((header, rows)),
+        None => Err("the file has no rows".to_owned()),
+    }
+}
+
+/// Metadata as far as the columns tell it, for a table whose sidecar is gone.
+pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
+    ScoreMetadata {
+        version: 0,
+        writer: String::new(),
+        run_digest: String::new(),
+        window: 0..0,
+        run_steps: 0,
+        method: String::new(),
+        engine: String::new(),
+        rule: String::new(),
+        queries: header
+            .queries
+            .iter()
+            .map(|name| super::QueryMetadata {
+                name: name.clone(),
+                value: f64::NAN,
+            })
+            .collect(),
+        epochs: header.epochs.clone(),
+    }
+}
+
+fn csv_error(e: csv::Error) -> std::io::Error {
+    match e.into_kind() {
+        csv::ErrorKind::Io(e) => e,
+        other => std::io::Error::other(format!("{other:?}")),
+    }
+}

@@ -1,0 +1,242 @@
+//! The reverse sweep: the paper's Algorithm 2 for every update rule.
+//!
+//! Newest step first: the query's sensitivity u to the parameters after a step gives s, its sensitivity to the step's
+//! batch gradient; the engine gives every `<s, g_j>` and `H s`; the first are the examples' scores, the second takes
+//! u to the parameters before the step. Running statistics have a sensitivity ρ of their own. All of it is in
+//! float64, whatever type the engine computes in.
+
+mod feed;
+mod rebuilt;
+mod scoring;
+mod state;
+mod table;
+
+pub(crate) use state::norm;
+pub use state::{QuerySweep, SweepState};
+pub use table::TableOrigin;
+
+use std::ops::{ControlFlow, Range};
+
+use hindcast_model::objective::Mode;
+use hindcast_model::update::{Adjoint, StepPoint};
+
+use crate::engine::{ReplayEngine, StepInput};
+use crate::error::{AnalysisError, Result};
+use crate::query::QueryGradient;
+use crate::run::RecordedRun;
+use crate::source::weights_of;
+use feed::{FedStep, Feed, Stream};
+use rebuilt::Rebuilt;
+
+/// How a sweep is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweepOptions {
+    /// Steps [A, B) that are scored; [`crate::window::Window::resolve`] makes it. The sweep walks [A, T).
+    pub window: Range<u64>,
+    /// Also keep each epoch's share of the scores (8 bytes an example, epoch and query).
+    pub per_epoch: bool,
+}
+
+/// Walks the run backwards and scores every training example of the window for every query.
+///
+/// `progress` is called after each step with the state so far and may stop the sweep.
+///
+/// # Errors
+/// Where the trace doesn't hold [A, T), a step can't be read or replayed, a number stops being finite, or `progress`
+/// asks to stop ([`AnalysisError::Cancelled`]).
+pub fn sweep(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    queries: &[QueryGradient],
+    options: &SweepOptions,
+    progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
+) -> Result<SweepState> {
+    let end = run.source().end()?.step;
+    for q in queries {
+        for (what, got, expected) in [
+            ("parameters", q.parameters.len(), engine.parameter_count()),
+            ("buffers", q.buffers.len(), engine.buffer_count()),
+        ] {
+            if got != expected {
+                return Err(AnalysisError::Mismatch {
+                    what: format!("gradient of query `{}` in the {what}", q.name),
+                    expected: expected.to_string(),
+                    got: got.to_string(),
+                    hint: "compute it with the run's own model".to_owned(),
+                });
+            }
+        }
+    }
+    let state = SweepState::new(
+        options.window.clone(),
+        end,
+        run.examples(),
+        run.rule().state_values(run.blocks().values()),
+        queries,
+    );
+    resume(run, engine, state, options.per_epoch, progress)
+}
+
+/// Goes on from a state that an earlier sweep of the same run left behind.
+///
+/// # Errors
+/// As [`sweep`].
+pub fn resume(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    mut state: SweepState,
+    per_epoch: bool,
+    progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
+) -> Result<SweepState> {
+    if state.is_done() || state.queries.is_empty() {
+        return Ok(state);
+    }
+    // A range that the trace doesn't hold is named before the first step is computed.
+    let todo = crate::window::Window::Steps(state.window.clone())
+        .resolve(run.source())?
+        .start..state.next;
+    let mut feed: Box<dyn Feed> = match run.rule().reverse_needs_state() {
+        true => Box::new(Rebuilt::new(run, todo)?),
+        false => Box::new(Stream::new(run, todo)?),
+    };
+    while !state.is_done() {
+        let step = feed.next(engine)?.ok_or_else(|| {
+            AnalysisError::Window(format!(
+                "the trace ends before step {}: run `hindcast verify` on it",
+                state.next - 1
+            ))
+        })?;
+        if step.meta.step + 1 != state.next {
+            return Err(AnalysisError::Window(format!(
+                "the trace gave step {} where {} was due: run `hindcast verify` on it",
+                step.meta.step,
+                state.next - 1
+            )));
+        }
+        back(run, engine, &mut state, &step, per_epoch)?;
+        if progress(&state).is_break() && !state.is_done() {
+            return Err(AnalysisError::Cancelled { step: state.next });
+        }
+    }
+    Ok(state)
+}
+
+/// One step back.
+fn back(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    state: &mut SweepState,
+    step: &FedStep,
+    per_epoch: bool,
+) -> Result<()> {
+    let t = step.meta.step;
+    let failed =
+        |e: hindcast_model::update::UpdateError| AnalysisError::Invalid(format!("step {t}: {e}"));
+    let linear = run
+        .rule()
+        .linearize(
+            run.blocks(),
+            &run.settings(&step.meta),
+            StepPoint {
+                parameters: &step.parameters,
+                gradient: &step.gradient,
+                state: &step.state,
+            },
+        )
+        .map_err(failed)?;
+    let mut adjoints: Vec<Adjoint> = state
+        .queries
+        .iter_mut()
+        .map(|q| Adjoint {
+            u: std::mem::take(&mut q.parameters),
+            state: std::mem::take(&mut q.optimizer),
+        })
+        .collect();
+    let directions = adjoints
+        .iter()
+        .map(|a| linear.direction(a).map_err(failed))
+        .collect::<Result<Vec<_>>>()?;
+    let flat: Vec<Vec<f64>> = directions.iter().map(|d| d.s().to_vec()).collect();
+    let buffer_adjoints: Vec<Vec<f64>> = state
+        .queries
+        .iter_mut()
+        .map(|q| std::mem::take(&mut q.buffers))
+        .collect();
+    let weights = weights_of(&step.meta)?;
+    let batches = run.batches(&step.meta, engine.dtype(), engine.device())?;
+    let out = engine.products(
+        &StepInput {
+            parameters: &step.parameters,
+            buffers: &step.buffers,
+            micro_batches: &batches,
+            weights: &weights,
+            mode: Mode::Train,
+            draws: run.draws(t),
+        },
+        &flat,
+        &buffer_adjoints,
+    )?;
+    if state.window.contains(&t) {
+        score(state, step, &weights, &out.products, per_epoch)?;
+    }
+    let parts = state.queries.iter_mut().zip(&mut adjoints).zip(&directions);
+    for (((query, adjoint), direction), (hessian, rho)) in
+        parts.zip(out.hessian.iter().zip(out.buffer_adjoints))
+    {
+        linear
+            .advance(adjoint, direction, hessian)
+            .map_err(failed)?;
+        let size = norm(&adjoint.u);
+        if !size.is_finite() || rho.iter().any(|x| !x.is_finite()) {
+            return Err(AnalysisError::NotFinite {
+                step: t,
+                what: format!("the sensitivity of query `{}`", query.name),
+            });
+        }
+        query.growth.push((t, size));
+        query.parameters = std::mem::take(&mut adjoint.u);
+        query.optimizer = std::mem::take(&mut adjoint.state);
+        query.buffers = rho;
+    }
+    state.next = t;
+    Ok(())
+}
+
+/// Adds a step's shares to the scores.
+fn score(
+    state: &mut SweepState,
+    step: &FedStep,
+    weights: &[f64],
+    products: &[Vec<f64>],
+    per_epoch: bool,
+) -> Result<()> {
+    let examples = state.occurrences.len();
+    for (q, (query, products)) in state.queries.iter_mut().zip(products).enumerate() {
+        let mut of_epoch = per_epoch.then(|| {
+            query
+                .epochs
+                .entry(step.meta.epoch)
+                .or_insert_with(|| vec![0.0; examples])
+        });
+        for removal in scoring::removals(&step.meta, weights, products) {
+            let at = usize::try_from(removal.index)
+                .ok()
+                .filter(|&at| at < examples)
+                .ok_or_else(|| {
+                    AnalysisError::Data(format!(
+                        "step {} holds training example {}, but the data has {examples}",
+                        step.meta.step, removal.index
+                    ))
+                })?;
+            if q == 0 {
+                state.occurrences[at] += removal.occurrences;
+            }
+            query.influence[at] += removal.fixed;
+            query.renormalised[at] += removal.renormalised;
+            if let Some(epoch) = &mut of_epoch {
+                epoch[at] += removal.fixed;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What a sweep knows between two steps: a few vectors, so that it can be saved and taken up again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::query::QueryGradient;
+
+/// A sweep between two steps; at the end, its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweepState {
+    /// Steps [A, B) that are scored.
+    pub window: Range<u64>,
+    /// T, where the queries live.
+    pub end: u64,
+    /// The steps [next, T) have been walked; the sweep is done when `next` is A.
+    pub next: u64,
+    /// How often the window's batches hold each training example so far, length N.
+    pub occurrences: Vec<u64>,
+    /// One entry a query.
+    pub queries: Vec<QuerySweep>,
+}
+
+/// One query's share of a [`SweepState`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuerySweep {
+    /// As the user wrote it.
+    pub name: String,
+    /// Its value at θ_T.
+    pub value: f64,
+    /// u: the query's sensitivity to the parameters before step `next`, length p.
+    pub parameters: Vec<f64>,
+    /// Its sensitivity to the optimizer's state there.
+    pub optimizer: Vec<f64>,
+    /// ρ: its sensitivity to the running statistics there, length b.
+    pub buffers: Vec<f64>,
+    /// L_j so far with fixed denominators, length N.
+    pub influence: Vec<f64>,
+    /// L_j so far with renormalised batches, length N.
+    pub renormalised: Vec<f64>,
+    /// Share of each epoch in `influence`, if asked for.
+    pub epochs: BTreeMap<u64, Vec<f64>>,
+    /// `(t, ‖u_t‖)` newest first, beginning with T: where it grows fast, a first-order estimate is not to be trusted.
+    pub growth: Vec<(u64, f64)>,
+}
+
+impl SweepState {
+    /// A sweep that hasn't walked a step.
+    pub(super) fn new(
+        window: Range<u64>,
+        end: u64,
+        examples: usize,
+        optimizer_values: usize,
+        queries: &[QueryGradient],
+    ) -> Self {
+        SweepState {
+            window,
+            end,
+            next: end,
+            occurrences: vec![0; examples],
+            queries: queries
+                .iter()
+                .map(|q| QuerySweep {
+                    name: q.name.clone(),
+                    value: q.value,
+                    parameters: q.parameters.clone(),
+                    optimizer: vec![0.0; optimizer_values],
+                    buffers: q.buffers.clone(),
+                    influence: vec![0.0; examples],
+                    renormalised: vec![0.0; examples],
+                    epochs: BTreeMap::new(),
+                    growth: vec![(end, norm(&q.parameters))],
+                })
+                .collect(),
+        }
+    }
+
+    /// Steps walked so far, and in all.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.end - self.next, self.end - self.window.start)
+    }
+
+    /// Has the whole window been walked?
+    pub fn is_done(&self) -> bool {
+        self.next <= self.window.start
+    }
+}
+
+/// Euclidean norm.
+pub(crate) fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+}

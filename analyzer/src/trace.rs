@@ -1,0 +1,151 @@
+//! A trace on disk as a source of steps.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hindcast_format::layout::TensorSpec;
+use hindcast_format::meta::StepMeta;
+use hindcast_format::{FormatError, KeyState, Steps, Trace};
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Objective;
+use hindcast_model::update::UpdateRule;
+
+use crate::error::{AnalysisError, Result};
+use crate::run::RecordedRun;
+use crate::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
+
+struct Walk<'a>(Steps<'a>);
+
+impl StepWalk for Walk<'_> {
+    fn next(&mut self) -> Result<Option<RecordedStep>> {
+        let Some(step) = self.0.next()? else {
+            return Ok(None);
+        };
+        let mut out = RecordedStep {
+            meta: step.meta.clone(),
+            parameters: Vec::new(),
+            buffers_after: Vec::new(),
+            key: step.key.map(key),
+        };
+        step.state.parameters_f64(&mut out.parameters);
+        step.state.buffers_f64(&mut out.buffers_after);
+        Ok(Some(out))
+    }
+}
+
+fn key(key: &KeyState) -> RecordedKey {
+    let mut out = RecordedKey::default();
+    key.buffers_before_f64(&mut out.buffers_before);
+    key.optimizer_f64(&mut out.optimizer);
+    out
+}
+
+impl StepSource for Trace {
+    fn parameters(&self) -> &[TensorSpec] {
+        self.layout().parameters()
+    }
+
+    fn buffers(&self) -> &[TensorSpec] {
+        self.layout().buffers()
+    }
+
+    fn optimizer_state(&self) -> &[TensorSpec] {
+        self.layout().optimizer_state()
+    }
+
+    fn ranges(&self) -> Result<Vec<Range<u64>>> {
+        Ok(Trace::ranges(self)?)
+    }
+
+    fn epochs(&self) -> Result<Vec<(u64, Range<u64>)>> {
+        Ok(Trace::epochs(self)?)
+    }
+
+    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(Trace::forward(self, range))))
+    }
+
+    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(Trace::reverse(self, range))))
+    }
+
+    fn keyframe(&self, step: u64) -> Result<u64> {
+        Ok(self.start_of(step)?)
+    }
+
+    fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>> {
+        let mut metas = Trace::metas(self, range);
+        let mut out = Vec::new();
+        while let Some(meta) = metas.next()? {
+            out.push(meta);
+        }
+        Ok(out)
+    }
+
+    /// Of a run that was never finished, the state before its last recorded step.
+    fn end(&self) -> Result<RecordedEnd> {
+        let mut end = RecordedEnd {
+            step: 0,
+            parameters: Vec::new(),
+            buffers: Vec::new(),
+            optimizer: None,
+        };
+        if let (Some((state, key)), Some(step)) = (self.final_state()?, self.final_step()) {
+            let mut optimizer = Vec::new();
+            state.parameters_f64(&mut end.parameters);
+            state.buffers_f64(&mut end.buffers);
+            key.optimizer_f64(&mut optimizer);
+            end.step = step;
+            end.optimizer = Some(optimizer);
+            return Ok(end);
+        }
+        let Some(last) = Trace::ranges(self)?.last().map(|r| r.end - 1) else {
+            return Err(AnalysisError::Window("the trace holds no steps".to_owned()));
+        };
+        let step = self.read(last)?;
+        end.step = last;
+        step.state.parameters_f64(&mut end.parameters);
+        match step.key {
+            Some(of) => {
+                let of = key(&of);
+                end.buffers = of.buffers_before;
+                end.optimizer = Some(of.optimizer);
+            }
+            None if self.layout().buffers().is_empty() => {}
+            None => self.read(last - 1)?.state.buffers_f64(&mut end.buffers),
+        }
+        Ok(end)
+    }
+}
+
+impl From<FormatError> for AnalysisError {
+    fn from(e: FormatError) -> Self {
+        AnalysisError::Trace(Box::new(e))
+    }
+}
+
+impl<'a> RecordedRun<'a> {
+    /// A trace with the model and data that made it; rule and seed are the recorded ones.
+    ///
+    /// # Errors
+    /// As [`RecordedRun::new`], and where the trace says no update rule and none is given.
+    pub fn from_trace(
+        trace: &'a Trace,
+        objective: Arc<dyn Objective>,
+        data: &'a dyn DataSet,
+        rule: Option<UpdateRule>,
+    ) -> Result<Self> {
+        let info = trace.info();
+        let rule = match (rule, &info.rule) {
+            (Some(rule), _) => rule,
+            (None, Some(text)) => UpdateRule::from_toml(text)
+                .map_err(|e| AnalysisError::Invalid(format!("the recorded update rule: {e}")))?,
+            (None, None) => {
+                return Err(AnalysisError::Unsupported(
+                    "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give the rule".to_owned(),
+                ));
+            }
+        };
+        RecordedRun::new(trace, objective, data, rule, info.seed)
+    }
+}

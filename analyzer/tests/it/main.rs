@@ -1,0 +1,6 @@
+//! What the analyzer promises, on runs small enough to retrain hundreds of times.
+
+mod tiny;
+
+mod engine_is_exact;
+mod sweep_matches_differences;

@@ -1,0 +1,235 @@
+//! Scores against central differences of really re-weighted training, for every update rule.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use hindcast_analyzer::{
+    Query, QueryGradient, RecordedRun, SweepOptions, SweepState, Window, resume, sweep,
+};
+use hindcast_model::update::UpdateRule;
+
+use crate::tiny::{Plan, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train};
+
+/// Small enough that the third derivative of an Adam run doesn't show.
+const STEP: f64 = 2e-5;
+
+fn value(
+    plan: &Plan,
+    net: &Arc<TinyNet>,
+    query: &Query,
+    changed: Option<&Reweighted>,
+) -> QueryGradient {
+    let run = train(plan, net, changed);
+    query.gradient(&run, &mut engine(net), &TinyData).unwrap()
+}
+
+fn differences(plan: &Plan, net: &Arc<TinyNet>, query: &Query, within: &Range<u64>) -> Vec<f64> {
+    (0..TRAIN as u64)
+        .map(|example| {
+            let at = |factor| {
+                let changed = Reweighted {
+                    example,
+                    factor,
+                    within: within.clone(),
+                };
+                value(plan, net, query, Some(&changed)).value
+            };
+            // The score is the effect of leaving out, so of lowering the weight.
+            (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
+        })
+        .collect()
+}
+
+fn scores(plan: &Plan, net: &Arc<TinyNet>, queries: &[Query], window: &Window) -> SweepState {
+    let recorded = train(plan, net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let mut engine = engine(net);
+    let gradients: Vec<_> = queries
+        .iter()
+        .map(|q| q.gradient(&recorded, &mut engine, &TinyData).unwrap())
+        .collect();
+    let options = SweepOptions {
+        window: window.resolve(&recorded).unwrap(),
+        per_epoch: true,
+    };
+    sweep(&run, &mut engine, &gradients, &options, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
+}
+
+fn agrees(name: &str, plan: &Plan, window: Window) {
+    let net = TinyNet::new(plan.penalty);
+    let queries: [Query; 2] = [Query::default(), "train:3,9".parse().unwrap()];
+    let got = scores(plan, &net, &queries, &window);
+    for (query, sweep) in queries.iter().zip(&got.queries) {
+        let truth = differences(plan, &net, query, &got.window);
+        let error = relative_error(&sweep.influence, &truth);
+        println!("{name:28} {query:12} {error:.1e}");
+        assert!(error < 1e-6, "{name}, {query}: {error:e}");
+        let by_epoch: Vec<f64> = (0..TRAIN)
+            .map(|j| sweep.epochs.values().map(|e| e[j]).sum())
+            .collect();
+        assert!(relative_error(&by_epoch, &sweep.influence) < 1e-12);
+    }
+}
+
+fn sgd(text: &str) -> UpdateRule {
+    UpdateRule::from_toml(&format!("kind = \"sgd\"\n{text}")).unwrap()
+}
+
+#[test]
+fn every_rule() {
+    let cases = [
+        ("sgd", sgd(""), 0.5),
+        ("sgd, decay", sgd("weight_decay = 0.05"), 0.5),
+        (
+            "momentum, decay",
+            sgd("momentum = 0.9\nweight_decay = 0.01"),
+            0.2,
+        ),
+        (
+            "momentum, dampening",
+            sgd("momentum = 0.8\ndampening = 0.3"),
+            0.3,
+        ),
+        (
+            "nesterov, decay",
+            sgd("momentum = 0.9\nnesterov = true\nweight_decay = 0.01"),
+            0.2,
+        ),
+        (
+            "clipping",
+            sgd("momentum = 0.5\nweight_decay = 0.01\nclip_norm = 0.05"),
+            0.5,
+        ),
+        (
+            "nesterov, clipping",
+            sgd("momentum = 0.5\nnesterov = true\nclip_norm = 0.05"),
+            0.5,
+        ),
+        (
+            "adamw",
+            UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1")
+                .unwrap(),
+            0.1,
+        ),
+        (
+            "adam with decay",
+            UpdateRule::from_toml("kind = \"adam\"\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1")
+                .unwrap(),
+            0.1,
+        ),
+        (
+            "adamw, clipping",
+            UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3\nclip_norm = 0.05")
+                .unwrap(),
+            0.1,
+        ),
+    ];
+    for (name, rule, eta) in cases {
+        agrees(name, &Plan::new(rule, eta), Window::All);
+    }
+}
+
+#[test]
+fn every_circumstance() {
+    let momentum = || sgd("momentum = 0.9\nweight_decay = 0.01");
+    let adam = || UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3").unwrap();
+    let base = |rule| Plan::new(rule, 0.2);
+    for rule in [momentum(), adam()] {
+        let kind = rule.describe();
+        let plan = Plan {
+            warm: 5,
+            ..base(rule.clone())
+        };
+        agrees(&format!("{kind}: warm start"), &plan, Window::All);
+        agrees(&format!("{kind}: last epoch"), &plan, Window::LastEpoch);
+        agrees(
+            &format!("{kind}: middle window"),
+            &plan,
+            Window::Steps(2..7),
+        );
+        let plan = Plan {
+            micro: vec![2, 3],
+            ..base(rule.clone())
+        };
+        agrees(&format!("{kind}: micro-batches"), &plan, Window::All);
+        let plan = Plan {
+            micro: vec![2, 1, 2],
+            weights: Some(vec![0.3, 0.1, 0.25, 0.2, 0.4]),
+            penalty: 0.1,
+            ..base(rule.clone())
+        };
+        agrees(&format!("{kind}: weights, penalty"), &plan, Window::All);
+        let plan = Plan {
+            clip_odd: Some(0.05),
+            ..base(rule.clone())
+        };
+        agrees(&format!("{kind}: clipping at times"), &plan, Window::All);
+        let plan = Plan {
+            keep_state: false,
+            ..base(rule)
+        };
+        agrees(
+            &format!("{kind}: state unrecorded"),
+            &plan,
+            Window::Steps(5..9),
+        );
+    }
+}
+
+#[test]
+fn a_stopped_sweep_goes_on_to_the_same_bits() {
+    let plan = Plan::new(UpdateRule::adamw(), 0.1);
+    let net = TinyNet::new(0.0);
+    let recorded = train(&plan, &net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let mut engine = engine(&net);
+    let query = Query::default()
+        .gradient(&recorded, &mut engine, &TinyData)
+        .unwrap();
+    let options = SweepOptions {
+        window: 0..10,
+        per_epoch: true,
+    };
+    let mut go_on = |_: &SweepState| ControlFlow::Continue(());
+    let whole = sweep(
+        &run,
+        &mut engine,
+        std::slice::from_ref(&query),
+        &options,
+        &mut go_on,
+    )
+    .unwrap();
+    let mut saved = String::new();
+    let mut stop = |state: &SweepState| {
+        saved = serde_json::to_string(state).unwrap();
+        match state.next {
+            6 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    };
+    let message = sweep(&run, &mut engine, &[query], &options, &mut stop)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(message, "cancelled at step 6");
+    let state: SweepState = serde_json::from_str(&saved).unwrap();
+    assert_eq!(state.progress(), (4, 10));
+    let rest = resume(&run, &mut engine, state, true, &mut go_on).unwrap();
+    assert_eq!(rest, whole);
+}
+
+#[test]
+fn gaps_are_refused_with_the_missing_steps() {
+    let plan = Plan::new(UpdateRule::sgd(), 0.1);
+    let net = TinyNet::new(0.0);
+    let mut recorded = train(&plan, &net, None);
+    recorded
+        .steps
+        .retain(|s| s.meta.step < 2 || s.meta.step >= 4);
+    let message = Window::All.resolve(&recorded).unwrap_err().to_string();
+    assert!(message.contains("not in the trace: 2..4"), "{message}");
+    assert!(message.contains("--window 4..10"), "{message}");
+    assert_eq!(Window::Steps(4..6).resolve(&recorded).unwrap(), 4..6);
+}

@@ -1,0 +1,342 @@
+//! A model of a dozen parameters with a running statistic and a penalty, its data, and a training loop in float64.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+use hindcast_analyzer::{
+    AutodiffEngine, MemoryRun, RecordedEnd, RecordedKey, RecordedRun, RecordedStep, ReplayEngine,
+    StepInput, micro_batches_of, weights_of,
+};
+use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
+use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
+use hindcast_model::data::{DataError, DataSet};
+use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass, Split, TensorDef};
+use hindcast_model::update::UpdateRule;
+
+pub const FEATURES: usize = 3;
+const HIDDEN: usize = 4;
+/// Training and validation examples.
+pub const TRAIN: usize = 14;
+const VALIDATION: usize = 9;
+
+/// `softplus(-y · w2 tanh(w1 x − m))`, m being the batch's mean activation in training and the running one else.
+pub struct TinyNet {
+    parameters: Vec<TensorDef>,
+    buffers: Vec<TensorDef>,
+    penalty: f64,
+}
+
+impl TinyNet {
+    pub fn new(penalty: f64) -> Arc<Self> {
+        let def = |name: &str, shape: &[usize]| TensorDef {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+        };
+        Arc::new(TinyNet {
+            parameters: vec![
+                def("idle", &[2]),
+                def("w1", &[HIDDEN, FEATURES]),
+                def("w2", &[1, HIDDEN]),
+            ],
+            buffers: vec![def("mean", &[HIDDEN])],
+            penalty,
+        })
+    }
+
+    pub fn start(&self) -> Vec<f64> {
+        noise(1, 2 + HIDDEN * FEATURES + HIDDEN)
+    }
+}
+
+impl Objective for TinyNet {
+    fn parameters(&self) -> &[TensorDef] {
+        &self.parameters
+    }
+
+    fn buffers(&self) -> &[TensorDef] {
+        &self.buffers
+    }
+
+    fn losses(&self, pass: &Pass<'_>) -> Result<Losses> {
+        let (w1, w2) = (&pass.parameters[1], &pass.parameters[2]);
+        let z = pass.batch.inputs.matmul(&w1.t()?)?;
+        let (m, after) = match pass.mode {
+            Mode::Train => {
+                let m = z.mean(0)?;
+                let after = ((&pass.buffers[0] * 0.8)? + (&m * 0.2)?)?;
+                (m, after)
+            }
+            Mode::Evaluate => (pass.buffers[0].clone(), pass.buffers[0].clone()),
+        };
+        let outputs = z.broadcast_sub(&m)?.tanh()?.matmul(&w2.t()?)?;
+        let margin = (&outputs * &pass.batch.targets)?.squeeze(1)?;
+        let per_example = (margin.neg()?.exp()? + 1.0)?.log()?;
+        let shared = match pass.mode {
+            Mode::Train if self.penalty > 0.0 => {
+                let squares = (w1.sqr()?.sum_all()? + w2.sqr()?.sum_all()?)?;
+                Some((squares * (0.5 * self.penalty))?)
+            }
+            _ => None,
+        };
+        Ok(Losses {
+            per_example,
+            shared,
+            buffers: vec![after],
+            outputs,
+        })
+    }
+}
+
+/// Numbers in about (-1, 1) that depend on `seed` alone.
+pub fn noise(seed: u64, n: usize) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        })
+        .collect()
+}
+
+pub struct TinyData;
+
+impl DataSet for TinyData {
+    fn len(&self, split: Split) -> u64 {
+        match split {
+            Split::Train => TRAIN as u64,
+            Split::Validation => VALIDATION as u64,
+            Split::Test => 0,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &[FEATURES]
+    }
+
+    fn batch(
+        &self,
+        split: Split,
+        indices: &[u64],
+        _draws: Option<Draws>,
+        dtype: DType,
+        device: &Device,
+    ) -> std::result::Result<Batch, DataError> {
+        let len = self.len(split);
+        if let Some(&index) = indices.iter().find(|&&i| i >= len) {
+            return Err(DataError::Index {
+                split: hindcast_model::data::split_name(split),
+                index,
+                len,
+            });
+        }
+        let base = match split {
+            Split::Train => 100,
+            _ => 900,
+        };
+        let mut x: Vec<f64> = Vec::new();
+        let mut y = Vec::new();
+        for &i in indices {
+            let row = noise(base + i, FEATURES + 1);
+            x.extend(&row[..FEATURES]);
+            y.push(if row[FEATURES] > 0.0 { 1.0 } else { -1.0 });
+        }
+        let n = indices.len();
+        Ok(Batch {
+            indices: indices.to_vec(),
+            inputs: Tensor::from_vec(x, (n, FEATURES), device)?.to_dtype(dtype)?,
+            targets: Tensor::from_vec(y, (n, 1), device)?.to_dtype(dtype)?,
+        })
+    }
+}
+
+/// What a run does besides its update rule.
+#[derive(Clone)]
+pub struct Plan {
+    pub rule: UpdateRule,
+    pub learning_rate: f64,
+    pub steps: u64,
+    /// Steps from which a segment opens.
+    pub segment: u64,
+    pub penalty: f64,
+    /// Clipping in force in odd steps only.
+    pub clip_odd: Option<f64>,
+    /// Cut batches into micro-batches of these lengths.
+    pub micro: Vec<u32>,
+    /// Recorded weights instead of the mean.
+    pub weights: Option<Vec<f64>>,
+    /// The optimizer had done this many updates before the run's first step.
+    pub warm: u64,
+    /// Keep the optimizer's state in keyframes.
+    pub keep_state: bool,
+}
+
+impl Plan {
+    pub fn new(rule: UpdateRule, learning_rate: f64) -> Self {
+        Plan {
+            rule,
+            learning_rate,
+            steps: 10,
+            segment: 4,
+            penalty: 0.0,
+            clip_odd: None,
+            micro: Vec::new(),
+            weights: None,
+            warm: 0,
+            keep_state: true,
+        }
+    }
+
+    pub fn meta(&self, t: u64) -> StepMeta {
+        // Five examples of fourteen, an index twice in every third batch, a short batch now and then.
+        let mut indices: Vec<u64> = (0..5)
+            .map(|k| (t * 5 + k * 3 + t / 3) % TRAIN as u64)
+            .collect();
+        if t % 3 == 1 {
+            indices[4] = indices[0];
+        }
+        if t % 4 == 3 && self.micro.is_empty() && self.weights.is_none() {
+            indices.truncate(3);
+        }
+        StepMeta {
+            step: t,
+            epoch: t / 3,
+            groups: vec![GroupHyper {
+                learning_rate: self.learning_rate / ((1 + t) as f64).sqrt(),
+                weight_decay: self.rule.weight_decay(),
+            }],
+            indices,
+            weights: match &self.weights {
+                None => BatchWeights::Mean,
+                Some(w) => BatchWeights::Each(w.clone()),
+            },
+            micro_batches: self.micro.clone(),
+            loss: None,
+            clip_norm: self.clip_odd.filter(|_| t % 2 == 1),
+            optimizer_step: self.warm + t,
+            trained: vec![false, true, t != 2],
+            scalars: Vec::new(),
+            extensions: Vec::new(),
+        }
+    }
+}
+
+/// An example's factor in every batch that holds it, within a range of steps.
+#[derive(Clone)]
+pub struct Reweighted {
+    pub example: u64,
+    pub factor: f64,
+    pub within: std::ops::Range<u64>,
+}
+
+/// Trains in float64 and records every step in memory.
+pub fn train(plan: &Plan, net: &Arc<TinyNet>, changed: Option<&Reweighted>) -> MemoryRun {
+    let mut engine = engine(net);
+    let p = engine.parameter_count();
+    let specs = |defs: &[TensorDef], role| {
+        defs.iter()
+            .map(|d| TensorSpec {
+                name: d.name.clone(),
+                role,
+                dtype: Stored::F64,
+                shape: d.shape.clone(),
+                group: 0,
+            })
+            .collect::<Vec<_>>()
+    };
+    let state_defs: Vec<TensorDef> = plan
+        .rule
+        .state_tensors(net.parameters())
+        .into_iter()
+        .map(|t| TensorDef {
+            name: t.name,
+            shape: t.shape,
+        })
+        .collect();
+    let mut out = MemoryRun {
+        parameters: specs(net.parameters(), Role::Parameter),
+        buffers: specs(net.buffers(), Role::Buffer),
+        optimizer_state: match plan.keep_state {
+            true => specs(&state_defs, Role::OptimizerState),
+            false => Vec::new(),
+        },
+        steps: Vec::new(),
+        end: None,
+    };
+    let empty = MemoryRun {
+        parameters: out.parameters.clone(),
+        buffers: out.buffers.clone(),
+        ..MemoryRun::default()
+    };
+    let run = RecordedRun::new(&empty, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let mut theta = net.start();
+    let mut buffers = noise(3, HIDDEN);
+    let mut state: Vec<f64> = noise(5, plan.rule.state_values(p))
+        .iter()
+        .map(|x| if plan.warm > 0 { 0.01 * (x + 1.5) } else { 0.0 })
+        .collect();
+    for t in 0..plan.steps {
+        let meta = plan.meta(t);
+        let mut weights = weights_of(&meta).unwrap();
+        if let Some(c) = changed.filter(|c| c.within.contains(&t)) {
+            for (w, &i) in weights.iter_mut().zip(&meta.indices) {
+                if i == c.example {
+                    *w *= c.factor;
+                }
+            }
+        }
+        assert!(micro_batches_of(&meta).is_ok());
+        let batches = run.batches(&meta, DType::F64, &Device::Cpu).unwrap();
+        let gradient = engine
+            .gradient(&StepInput {
+                parameters: &theta,
+                buffers: &buffers,
+                micro_batches: &batches,
+                weights: &weights,
+                mode: Mode::Train,
+                draws: run.draws(t),
+            })
+            .unwrap();
+        let key = t.is_multiple_of(plan.segment).then(|| RecordedKey {
+            buffers_before: buffers.clone(),
+            optimizer: match plan.keep_state {
+                true => state.clone(),
+                false => Vec::new(),
+            },
+        });
+        out.steps.push(RecordedStep {
+            meta: meta.clone(),
+            parameters: theta.clone(),
+            buffers_after: gradient.buffers_after.clone(),
+            key,
+        });
+        buffers = gradient.buffers_after;
+        plan.rule
+            .step(
+                run.blocks(),
+                &run.settings(&meta),
+                &mut theta,
+                &gradient.parameters,
+                &mut state,
+            )
+            .unwrap();
+    }
+    out.end = Some(RecordedEnd {
+        step: plan.steps,
+        parameters: theta,
+        buffers,
+        optimizer: Some(state),
+    });
+    out
+}
+
+pub fn engine(net: &Arc<TinyNet>) -> AutodiffEngine {
+    AutodiffEngine::new(net.clone(), DType::F64, &Device::Cpu).unwrap()
+}
+
+/// ‖a − b‖ / ‖b‖.
+pub fn relative_error(a: &[f64], b: &[f64]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
