@@ -177,7 +177,7 @@ impl Linearized {
             for i in range.clone() {
                 let u = adjoint.u[i];
                 s[i] = match self.rule {
-                    UpdateRule::Sgd { momentum, .. } if momentum == 0.0 => -eta * u,
+                    UpdateRule::Sgd { momentum: 0.0, .. } => -eta * u,
                     UpdateRule::Sgd {
                         dampening,
                         nesterov,

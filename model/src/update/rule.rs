@@ -276,7 +276,7 @@ impl UpdateRule {
     /// Prefixes of the state's tensors, in the order of their names.
     pub(super) fn slots(&self) -> &'static [&'static str] {
         match *self {
-            Self::Sgd { momentum, .. } if momentum == 0.0 => &[],
+            Self::Sgd { momentum: 0.0, .. } => &[],
             Self::Sgd { .. } => &["momentum"],
             Self::Adam { .. } | Self::AdamW { .. } => &["moment1", "moment2"],
         }

@@ -68,7 +68,7 @@ impl UpdateRule {
             let theta = &mut parameters[range.clone()];
             let gradient = &gradient[range.clone()];
             match *self {
-                Self::Sgd { momentum, .. } if momentum == 0.0 => {
+                Self::Sgd { momentum: 0.0, .. } => {
                     for (x, &g) in theta.iter_mut().zip(gradient) {
                         let mut g = clipped(g);
                         if decays {

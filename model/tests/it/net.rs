@@ -250,12 +250,12 @@ fn a_penalty_sits_where_the_task_says() {
     close(&[inside.loss], &[plain.loss + 2.0 * 0.25 * half], 1e-14);
     close(&[outside.loss], &[plain.loss + 0.25 * half], 1e-14);
     assert_eq!(outside.per_example, plain.per_example);
-    for i in 0..p.len() {
+    for (i, x) in p.iter().enumerate() {
         let gap = [
             inside.gradient[i] - plain.gradient[i],
             outside.gradient[i] - plain.gradient[i],
         ];
-        close(&gap, &[2.0 * 0.25 * p[i], 0.25 * p[i]], 1e-12);
+        close(&gap, &[2.0 * 0.25 * x, 0.25 * x], 1e-12);
     }
     // Evaluation knows no penalty.
     let evaluated = run(&of("penalty = 0.25"), Mode::Evaluate);
