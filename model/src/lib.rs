@@ -1,4 +1,23 @@
-//! What was trained.
+//! What was trained: tasks, models, update rules, data and seeded random numbers.
+//!
+//! Whoever analyses a run must be able to compute with it again: the same losses at the same parameters, the same batches,
+//! the same masks and crops, the same step. This crate is where that is written down once, for training, for the check of
+//! a trace, for the reverse sweep and for counterfactual retraining.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`task`] | a TOML file that says all that decides a run, and the five that ship |
+//! | [`data`] | the examples: files, digits drawn by code, splits, scaling, augmentation, fingerprints |
+//! | [`objective`] | the trait that an analysis needs of a model: per-example losses |
+//! | [`net`] | the model of a task, which is an [`objective::Objective`] |
+//! | [`ops`] | its layers on candle tensors, right to the second derivative |
+//! | [`batches`], [`schedule`] | which examples stand in which step, with which weights and learning rate |
+//! | [`update`] | SGD, Adam and AdamW: the step forward, and its exact reverse |
+//! | [`train`] | gradients on flat vectors, one step, the loop over them |
+//! | [`random`] | random numbers as a function of seed, step, example and purpose |
+//!
+//! Formulas and their sources are in docs/math.md.
+
 pub mod batches;
 pub mod data;
 pub mod net;

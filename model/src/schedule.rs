@@ -25,7 +25,7 @@ pub enum Schedule {
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: u64,
     },
-    /// `η/√(t+1)` in step t (Hara, Nitanda and Maehara, 2019, appendix C.2).
+    /// `η/√(t+1)` in step t (Hara, Nitanda and Maehara, 2019, table 2).
     InverseSqrt {
         /// η of the first step.
         learning_rate: f64,
