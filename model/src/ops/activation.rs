@@ -70,8 +70,8 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 
 struct Relu;
 /// g where the ReLU's output `y` is above 0, else 0: linear in g, its own transpose.
-struct ReluGate {
-    y: Tensor,
+pub(super) struct ReluGate {
+    pub(super) y: Tensor,
 }
 struct Sigmoid;
 struct Softplus;

@@ -90,27 +90,59 @@ struct Dot;
 struct Scale;
 struct AddBias;
 
-/// Channel sums of `f(x, y)` over `planes`, in a fixed order.
-fn reduce<T: Element>(s: Planes, term: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
+/// Σ over batch and positions of x, or of x y where `y` is given, for each channel, in a fixed order.
+fn reduce<T: Element>(s: Planes, x: &[T], y: Option<&[T]>) -> Vec<T> {
+    let row = s.c * s.p;
     sum_over(s.b, s.c, |range, part| {
         for b in range {
-            for (c, total) in part.iter_mut().enumerate() {
-                let start = (b * s.c + c) * s.p;
-                // Sixteen running sums: they vectorise, and shorter sums round less.
-                let mut lanes = [T::ZERO; 16];
-                let whole = s.p / 16 * 16;
-                for k in (0..whole).step_by(16) {
-                    for (l, lane) in lanes.iter_mut().enumerate() {
-                        *lane += term(start + k + l);
+            let x = &x[b * row..(b + 1) * row];
+            let y = y.map(|y| &y[b * row..(b + 1) * row]);
+            if s.p == 1 {
+                match y {
+                    None => part.iter_mut().zip(x).for_each(|(t, &x)| *t += x),
+                    Some(y) => {
+                        let terms = x.iter().zip(y).map(|(&x, &y)| x * y);
+                        part.iter_mut().zip(terms).for_each(|(t, v)| *t += v);
                     }
                 }
-                for k in whole..s.p {
-                    lanes[k - whole] += term(start + k);
-                }
-                *total += lanes.iter().copied().sum::<T>();
+                continue;
+            }
+            for (c, total) in part.iter_mut().enumerate() {
+                let x = &x[c * s.p..(c + 1) * s.p];
+                *total += match y {
+                    None => sum_of(x),
+                    Some(y) => dot_of(x, &y[c * s.p..(c + 1) * s.p]),
+                };
             }
         }
     })
+}
+
+/// Running sums side by side: they vectorise, and shorter sums round less.
+const LANES: usize = 16;
+
+fn sum_of<T: Element>(x: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for (lane, &x) in lanes.iter_mut().zip(x) {
+            *lane += x;
+        }
+    }
+    lanes.iter().chain(rest).copied().sum()
+}
+
+fn dot_of<T: Element>(x: &[T], y: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (xs, x) = x.as_chunks::<LANES>();
+    let (ys, y) = y.as_chunks::<LANES>();
+    for (x, y) in xs.iter().zip(ys) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * y;
+        }
+    }
+    let rest = x.iter().zip(y).map(|(&x, &y)| x * y);
+    lanes.iter().copied().chain(rest).sum()
 }
 
 /// `out = f(channel, x)` element by element.
@@ -144,7 +176,7 @@ impl CustomOp1 for Sum {
         let s = Planes::of(self.name(), l.dims())?;
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, l)?;
-            Ok((storage(reduce(s, |i| x[i])), Shape::from(s.c)))
+            Ok((storage(reduce(s, &x, None)), Shape::from(s.c)))
         })
     }
 
@@ -190,7 +222,7 @@ impl CustomOp2 for Dot {
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, xl)?;
             let y = elements::<T>(self.name(), y, yl)?;
-            Ok((storage(reduce(s, |i| x[i] * y[i])), Shape::from(s.c)))
+            Ok((storage(reduce(s, &x, Some(&y))), Shape::from(s.c)))
         })
     }
 

@@ -3,9 +3,9 @@
 //! A convolution y = x * w is linear in x and in w, so the sum <g, x * w> has three partial derivatives, and each is
 //! again linear in the two operands that remain:
 //!
-//! - [`Forward`] (x, w) -> y-shaped,
-//! - [`InputGradient`] (g, w) -> x-shaped, which is also the transposed convolution,
-//! - [`WeightGradient`] (x, g) -> w-shaped.
+//! - `Forward` (x, w) -> y-shaped,
+//! - `InputGradient` (g, w) -> x-shaped, which is also the transposed convolution,
+//! - `WeightGradient` (x, g) -> w-shaped.
 //!
 //! The backward pass of each is the other two, so derivatives of any order stay inside this file. On another device than
 //! the CPU the same functions are built of candle's own operations (see [`super::composed`]).
@@ -14,6 +14,7 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
+use super::block::{self, Finish};
 use super::channel;
 use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
@@ -39,12 +40,11 @@ pub fn conv2d(
     const OP: &str = "conv2d";
     same_kind(OP, x, &[("the weight", w)])?;
     let g = Conv::forward(OP, x, w, stride, padding)?;
-    let y = if x.device().is_cpu() {
-        x.apply_op2(w, Forward(g))?
-    } else {
-        composed::conv2d(x, w, &g)?
-    };
-    with_bias(OP, y, bias, g.o)
+    match bias {
+        Some(bias) => block::apply(OP, x, w, bias, g, Finish::Nothing),
+        None if x.device().is_cpu() => x.apply_op2(w, Forward(g)),
+        None => composed::conv2d(x, w, &g),
+    }
 }
 
 /// Two-dimensional transposed convolution, the gradient of [`conv2d`] with respect to its input.
@@ -70,30 +70,36 @@ pub fn conv_transpose2d(
     } else {
         composed::conv_transpose2d(x, w, &g)?
     };
-    with_bias(OP, y, bias, g.c)
+    match bias {
+        Some(bias) => {
+            one_each(OP, x, bias, g.c)?;
+            channel::add_bias(&y, bias)
+        }
+        None => Ok(y),
+    }
 }
 
-fn with_bias(op: &str, y: Tensor, bias: Option<&Tensor>, channels: usize) -> Result<Tensor> {
-    let Some(bias) = bias else { return Ok(y) };
-    same_kind(op, &y, &[("the bias", bias)])?;
-    if bias.dims() != [channels] {
-        return Err(error(
-            op,
-            format!(
-                "the bias must have shape [{channels}], got {:?}",
-                bias.dims()
-            ),
-        ));
+/// A bias has one value for each output channel.
+pub(super) fn one_each(op: &str, x: &Tensor, bias: &Tensor, channels: usize) -> Result<()> {
+    same_kind(op, x, &[("the bias", bias)])?;
+    if bias.dims() == [channels] {
+        return Ok(());
     }
-    channel::add_bias(&y, bias)
+    Err(error(
+        op,
+        format!(
+            "the bias must have shape [{channels}], got {:?}",
+            bias.dims()
+        ),
+    ))
 }
 
 /// (x, w) -> y.
-struct Forward(Conv);
+pub(super) struct Forward(pub(super) Conv);
 /// (g, w) -> x-shaped.
-struct InputGradient(Conv);
+pub(super) struct InputGradient(pub(super) Conv);
 /// (x, g) -> w-shaped.
-struct WeightGradient(Conv);
+pub(super) struct WeightGradient(pub(super) Conv);
 
 /// `Some(f())` where the operand leads to a variable: candle wants no gradient for others, and data needs none.
 pub(crate) fn wanted(
@@ -211,7 +217,10 @@ thread_local! {
 }
 
 /// Calls `f` with this thread's scratch memory of `len` elements, whose contents are arbitrary.
-fn with_scratch<T: Element + bytemuck::Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
+pub(super) fn with_scratch<T: Element + bytemuck::Pod, R>(
+    len: usize,
+    f: impl FnOnce(&mut [T]) -> R,
+) -> R {
     PATCHES.with_borrow_mut(|words| {
         let need = (len * size_of::<T>()).div_ceil(size_of::<u64>());
         if words.len() < need {

@@ -11,7 +11,7 @@ use super::element::error;
 use super::{second_order, *};
 
 /// Distance of the differences' points. Inputs must lie farther than twice this from a kink.
-pub const STEP: f64 = 1e-3;
+pub const STEP: f64 = 1e-4;
 
 /// How far an operation's derivatives are from differences in float64: ‖computed − differences‖ / ‖differences‖ of the
 /// worst input.
@@ -247,6 +247,20 @@ fn convolutions(n: &mut Noise, rows: &mut Rows) -> Result<()> {
             conv2d(&t[0], &t[1], Some(&t[2]), stride, padding)
         })?);
     }
+    let inputs = off_the_kinks(n)?;
+    rows.push(check_derivatives(
+        "conv2d_relu 3x3 padding 1",
+        &inputs,
+        |t| conv2d_relu(&t[0], &t[1], Some(&t[2]), (1, 1), (1, 1)),
+    )?);
+    rows.push(check_derivatives(
+        "conv2d_relu_max_pool2d 3x3 pool 2",
+        &inputs,
+        |t| {
+            let (one, two, none) = ((1, 1), (2, 2), (0, 0));
+            conv2d_relu_max_pool2d(&t[0], &t[1], Some(&t[2]), one, one, two, two, none)
+        },
+    )?);
     for (stride, padding, extra) in [((1, 1), (0, 0), (0, 0)), ((2, 3), (1, 0), (1, 2))] {
         let inputs = [
             n.tensor(&[2, 3, 3, 4], -1., 1.)?,
@@ -260,6 +274,25 @@ fn convolutions(n: &mut Noise, rows: &mut Rows) -> Result<()> {
         })?);
     }
     Ok(())
+}
+
+/// Input, weight and bias of a padded 3x3 convolution none of whose outputs is near 0.
+fn off_the_kinks(n: &mut Noise) -> Result<[Tensor; 3]> {
+    for _ in 0..1000 {
+        let t = [
+            n.tensor(&[2, 2, 4, 4], -1., 1.)?,
+            n.tensor(&[3, 2, 3, 3], -1., 1.)?,
+            n.tensor(&[3], -1., 1.)?,
+        ];
+        let z = conv2d(&t[0], &t[1], Some(&t[2]), (1, 1), (1, 1))?;
+        if z.abs()?.min_all()?.to_scalar::<f64>()? > 100.0 * STEP {
+            return Ok(t);
+        }
+    }
+    Err(error(
+        "conv2d_relu",
+        "no test point away from the kinks was found",
+    ))
 }
 
 fn pooling(n: &mut Noise, rows: &mut Rows) -> Result<()> {

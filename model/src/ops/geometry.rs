@@ -164,7 +164,24 @@ impl Pool {
         stride: (usize, usize),
         padding: (usize, usize),
     ) -> Result<Self> {
-        let (b, c, h, w) = rank4(op, "the input", "(batch, channels, height, width)", x)?;
+        let shape = rank4(op, "the input", "(batch, channels, height, width)", x)?;
+        Self::of(op, shape, kernel, stride, padding)
+    }
+
+    /// Pooling of a (batch, channels, height, width) tensor.
+    pub(crate) fn of(
+        op: &str,
+        (b, c, h, w): (usize, usize, usize, usize),
+        kernel: (usize, usize),
+        stride: (usize, usize),
+        padding: (usize, usize),
+    ) -> Result<Self> {
+        if h.checked_mul(w).is_none_or(|n| n >= u32::MAX as usize) {
+            return Err(error(
+                op,
+                format!("a plane of {h} x {w} has too many elements"),
+            ));
+        }
         if padding.0 > kernel.0 / 2 || padding.1 > kernel.1 / 2 {
             return Err(error(
                 op,

@@ -12,6 +12,7 @@
 //! height, width), transposed convolution weights (in, out, height, width). Losses are (batch,).
 
 mod activation;
+mod block;
 mod channel;
 mod composed;
 mod conv;
@@ -28,6 +29,7 @@ mod pool;
 pub mod second_order;
 
 pub use activation::{gelu, relu, sigmoid, softplus, tanh};
+pub use block::{conv2d_relu, conv2d_relu_max_pool2d};
 pub use conv::{conv_transpose2d, conv2d};
 pub use derivatives::{DerivativeReport, check_derivatives, derivative_check};
 pub use linear::{flatten, linear};

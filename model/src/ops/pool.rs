@@ -8,6 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
+use rayon::prelude::*;
 
 use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
@@ -92,7 +93,7 @@ struct Max {
 /// Reads the winners: x-shaped -> y-shaped.
 struct Gather(Pool, Arc<Vec<u32>>);
 /// Adds to the winners: y-shaped -> x-shaped.
-struct Spread(Pool, Arc<Vec<u32>>);
+pub(super) struct Spread(pub(super) Pool, pub(super) Arc<Vec<u32>>);
 
 impl CustomOp1 for Max {
     fn name(&self) -> &'static str {
@@ -101,16 +102,9 @@ impl CustomOp1 for Max {
 
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let s = &self.shape;
-        if u32::try_from(s.h * s.w).is_err() {
-            return Err(error(
-                self.name(),
-                format!("a plane of {} x {} has too many elements", s.h, s.w),
-            ));
-        }
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, l)?;
-            let winners = find_winners(s, self.relu, &x);
-            let y = gather(s, &winners, &x);
+            let (y, winners) = reduce(s, self.relu, &x);
             let _ = self.winners.set(Arc::new(winners));
             Ok((storage(y), s.y_shape().into()))
         })
@@ -159,28 +153,76 @@ impl CustomOp1 for Spread {
     }
 }
 
-fn find_winners<T: Element>(s: &Pool, relu: bool, x: &[T]) -> Vec<u32> {
-    use rayon::prelude::*;
-    let windows = s.oh * s.ow;
-    let mut winners = vec![NOBODY; s.b * s.c * windows];
-    if windows == 0 {
-        return winners;
+/// Values and winners of all windows.
+fn reduce<T: Element>(s: &Pool, relu: bool, x: &[T]) -> (Vec<T>, Vec<u32>) {
+    let (windows, plane) = (s.oh * s.ow, s.h * s.w);
+    let mut y = vec![T::ZERO; s.b * s.c * windows];
+    let mut winners = vec![NOBODY; y.len()];
+    if y.is_empty() {
+        return (y, winners);
     }
-    // Sixteen planes a piece: enough work to be worth handing to a thread.
-    winners
-        .par_chunks_mut(windows * 16)
-        .enumerate()
-        .for_each(|(i, piece)| {
-            for (k, out) in piece.chunks_exact_mut(windows).enumerate() {
-                let plane = &x[(i * 16 + k) * s.h * s.w..][..s.h * s.w];
-                for (row, line) in out.chunks_exact_mut(s.ow).enumerate() {
-                    for (column, winner) in line.iter_mut().enumerate() {
-                        *winner = winner_of(s, relu, plane, row, column);
-                    }
-                }
+    // All channels of an example are a piece: enough work to be worth handing to a thread.
+    y.par_chunks_mut(windows * s.c)
+        .zip(winners.par_chunks_mut(windows * s.c))
+        .zip(x.par_chunks(plane * s.c))
+        .for_each(|((y, winners), x)| {
+            for ((y, winners), plane) in y
+                .chunks_exact_mut(windows)
+                .zip(winners.chunks_exact_mut(windows))
+                .zip(x.chunks_exact(plane))
+            {
+                reduce_plane(s, relu, plane, y, winners);
             }
         });
-    winners
+    (y, winners)
+}
+
+/// Values and winners of one plane's windows.
+pub(super) fn reduce_plane<T: Element>(
+    s: &Pool,
+    relu: bool,
+    plane: &[T],
+    y: &mut [T],
+    winners: &mut [u32],
+) {
+    let halves = s.kernel == (2, 2) && s.stride == (2, 2) && s.padding == (0, 0);
+    for (row, (y, winners)) in y
+        .chunks_exact_mut(s.ow)
+        .zip(winners.chunks_exact_mut(s.ow))
+        .enumerate()
+    {
+        if halves {
+            let start = 2 * row * s.w;
+            let (top, bottom) = plane[start..start + 2 * s.w].split_at(s.w);
+            let windows = top.chunks_exact(2).zip(bottom.chunks_exact(2));
+            for (column, ((y, winner), (top, bottom))) in
+                y.iter_mut().zip(winners).zip(windows).enumerate()
+            {
+                let at = (start + 2 * column) as u32;
+                let mut best = (top[0], at);
+                for (v, at) in [
+                    (top[1], at + 1),
+                    (bottom[0], at + s.w as u32),
+                    (bottom[1], at + s.w as u32 + 1),
+                ] {
+                    // A NaN beats everything that came before it.
+                    if v > best.0 || (v.is_nan() && !best.0.is_nan()) {
+                        best = (v, at);
+                    }
+                }
+                (*y, *winner) = if relu && best.0 <= T::ZERO {
+                    (T::ZERO, NOBODY)
+                } else {
+                    best
+                };
+            }
+            continue;
+        }
+        for (column, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
+            *winner = winner_of(s, relu, plane, row, column);
+            *y = plane.get(*winner as usize).copied().unwrap_or(T::ZERO);
+        }
+    }
 }
 
 #[inline]

@@ -285,6 +285,20 @@ proptest! {
         prop_assert_eq!(values(&y), values(&want));
         let fused = ops::relu_max_pool2d(&x, s.kernel, s.stride, p).unwrap();
         prop_assert_eq!(values(&fused), values(&want.relu().unwrap()));
+        let (w, b) = (noise(s.seed ^ 5, &[s.o, s.x[1], 1, 1], DType::F64), s.bias(DType::F64));
+        let separate = value_and_gradients(&[&x, &w, &b], |t| {
+            let z = ops::conv2d(&t[0], &t[1], None, (1, 1), (0, 0))?.broadcast_add(&t[2].reshape((1, (), 1, 1))?)?;
+            ops::max_pool2d(&ops::relu(&z)?, s.kernel, s.stride, p)
+        }).unwrap();
+        let block = value_and_gradients(&[&x, &w, &b], |t| {
+            ops::conv2d_relu_max_pool2d(&t[0], &t[1], Some(&t[2]), (1, 1), (0, 0), s.kernel, s.stride, p)
+        }).unwrap();
+        for (a, b) in block.iter().zip(&separate) {
+            let size = values(b).iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+            for (a, b) in values(a).iter().zip(values(b)) {
+                prop_assert!((a - b).abs() < 1e-12 * size);
+            }
+        }
         if s.x[2] >= s.kernel.0 && s.x[3] >= s.kernel.1 {
             let y = ops::avg_pool2d(&x, s.kernel, s.stride).unwrap();
             prop_assert!(distance(&y, &naive_pool(&x, s.kernel, s.stride, (0, 0), true)) < 1e-13);
