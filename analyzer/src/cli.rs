@@ -13,7 +13,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed; 2 wrong usage; 3 the trace has lost or corrupt data.
+const EXIT_CODES: &str =
+    "Exit codes: 0 fine; 1 failed; 2 wrong usage; 3 the trace has lost or corrupt data.
 Results go to standard output, talk and progress to standard error.";
 
 /// The verbs.
@@ -37,8 +38,6 @@ pub enum Command {
     Counterfactual(Counterfactual),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     Export(Export),
-    /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
-    Exactness(Exactness),
     /// Many runs against the truth: how well predictions agree with retraining, what recording costs
     #[cfg(feature = "experiments")]
     #[command(subcommand)]
@@ -285,17 +284,6 @@ pub struct Export {
     /// Folder to write to; must not exist yet or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-}
-
-/// `hindcast exactness`
-#[derive(Debug, Args)]
-pub struct Exactness {
-    /// Only rows whose name has this in it
-    #[arg(long, value_name = "TEXT")]
-    pub only: Option<String>,
-    /// For scripts
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `hindcast experiment`

@@ -11,7 +11,6 @@ mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;
-mod exactness;
 #[cfg(feature = "experiments")]
 mod experiment;
 mod export;
@@ -70,7 +69,6 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Influence(args) => influence::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]
         Command::Experiment(args) => experiment::run(&args),
     }
@@ -78,7 +76,9 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 
@@ -87,7 +87,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return 2;
     }
     let damaged = error.chain().any(|cause| {
-        cause.downcast_ref::<hindcast_format::FormatError>().is_some_and(|e| e.is_damage())
+        cause
+            .downcast_ref::<hindcast_format::FormatError>()
+            .is_some_and(|e| e.is_damage())
     });
     if damaged { 3 } else { 1 }
 }

@@ -5,6 +5,15 @@
 //! [`Query`]'s gradient at the end of training is swept backwards by [`sweep()`] into a [`SweepState`], whose
 //! [`table`](SweepState::table) is written as CSV, JSON lines or Parquet.
 
+pub mod cli;
+pub mod commands;
+#[cfg(feature = "experiments")]
+pub mod experiment;
+pub mod picture;
+#[cfg(feature = "record")]
+mod recording;
+mod subject;
+
 mod agreement;
 mod anchor;
 mod compare;
@@ -24,13 +33,15 @@ mod window;
 pub use agreement::{jaccard_of_extremes, kendall_tau};
 pub use compare::Comparison;
 pub use counterfactual::{
-    CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress, SplitLoss,
-    counterfactuals,
+    CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress,
+    SplitLoss, counterfactuals,
 };
 pub use engine::{AutodiffEngine, Gradient, Products, ReplayEngine, StepInput};
 pub use error::{AnalysisError, Result};
 pub use memory::MemoryRun;
 pub use query::{Query, QueryGradient};
+#[cfg(feature = "record")]
+pub use recording::record_task;
 pub use replay_check::{
     DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
 };
@@ -39,5 +50,6 @@ pub use scores::{QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_pat
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,
 };
+pub use subject::Subject;
 pub use sweep::{QuerySweep, SweepOptions, SweepState, TableOrigin, resume, sweep};
 pub use window::Window;

@@ -46,7 +46,11 @@ pub fn write_grid(
     let rows = (tiles.len() as u32).div_ceil(columns);
     let text_width = 16 + 8 * title.len().max(subtitle.len() * 3 / 4) as u32;
     let width = (GAP + columns * (SIDE + 2 * BORDER + GAP)).max(text_width);
-    let mut canvas = Canvas(RgbImage::from_pixel(width, HEAD + rows * cell_height + GAP, PAPER));
+    let mut canvas = Canvas(RgbImage::from_pixel(
+        width,
+        HEAD + rows * cell_height + GAP,
+        PAPER,
+    ));
     canvas.text(title, GAP, 18, MonoTextStyle::new(&FONT_8X13_BOLD, INK));
     canvas.text(subtitle, GAP, 34, MonoTextStyle::new(&FONT_6X10, QUIET));
     for (i, tile) in tiles.iter().enumerate() {
@@ -60,10 +64,20 @@ pub fn write_grid(
         }
         // Whole pixels of a small image stay visible: no smoothing.
         let scaled = imageops::resize(&tile.image, SIDE, SIDE, imageops::FilterType::Nearest);
-        imageops::replace(&mut canvas.0, &scaled, i64::from(x + BORDER), i64::from(y + BORDER));
+        imageops::replace(
+            &mut canvas.0,
+            &scaled,
+            i64::from(x + BORDER),
+            i64::from(y + BORDER),
+        );
         for (l, line) in tile.caption.iter().enumerate() {
             let style = MonoTextStyle::new(&FONT_6X10, if l == 0 { INK } else { QUIET });
-            canvas.text(line, x + BORDER, y + SIDE + 2 * BORDER + 11 + l as u32 * LINE, style);
+            canvas.text(
+                line,
+                x + BORDER,
+                y + SIDE + 2 * BORDER + 11 + l as u32 * LINE,
+                style,
+            );
         }
     }
     canvas.0.save_with_format(path, image::ImageFormat::Png)
@@ -117,11 +131,24 @@ mod tests {
             caption: vec!["3".into(), "-0.01".into()],
             marked,
         };
-        write_grid(&path, "Worst", "of all", &[tile(true), tile(false), tile(false)], 2).unwrap();
+        write_grid(
+            &path,
+            "Worst",
+            "of all",
+            &[tile(true), tile(false), tile(false)],
+            2,
+        )
+        .unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
         assert_eq!(picture.width(), GAP + 2 * (SIDE + 2 * BORDER + GAP));
         assert_eq!(*picture.get_pixel(GAP, HEAD), ACCENT);
-        assert_eq!(*picture.get_pixel(GAP + SIDE + 2 * BORDER + GAP, HEAD), FRAME);
-        assert_eq!(*picture.get_pixel(GAP + BORDER, HEAD + BORDER), Rgb([0, 0, 0]));
+        assert_eq!(
+            *picture.get_pixel(GAP + SIDE + 2 * BORDER + GAP, HEAD),
+            FRAME
+        );
+        assert_eq!(
+            *picture.get_pixel(GAP + BORDER, HEAD + BORDER),
+            Rgb([0, 0, 0])
+        );
     }
 }

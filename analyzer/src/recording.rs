@@ -30,7 +30,7 @@ pub fn record_task(
         .rule(task.optimizer.to_toml()?)
         .seed(task.train.seed)
         .data(identity(data));
-    match task.train.precision {
+    match task.train.dtype {
         Precision::F32 => run::<f32>(task, &net, data, device, builder, progress),
         Precision::F64 => run::<f64>(task, &net, data, device, builder, progress),
     }
@@ -40,9 +40,17 @@ fn identity(data: &dyn DataSet) -> DataIdentity {
     let splits: Vec<_> = data
         .fingerprint()
         .into_iter()
-        .map(|s| SplitIdentity { name: s.name, examples: s.examples, root: s.root })
+        .map(|s| SplitIdentity {
+            name: s.name,
+            examples: s.examples,
+            root: s.root,
+        })
         .collect();
-    if splits.is_empty() { DataIdentity::None } else { DataIdentity::Fingerprint { splits } }
+    if splits.is_empty() {
+        DataIdentity::None
+    } else {
+        DataIdentity::Fingerprint { splits }
+    }
 }
 
 fn run<T: Real>(
@@ -77,10 +85,17 @@ impl<'a, T: Real> Recording<'a, T> {
         builder: Builder,
     ) -> anyhow::Result<Self> {
         let trainer = Trainer::<T>::new(task, net, data, device)?;
-        let (steps, epoch) = (trainer.batches().steps(), trainer.batches().steps_per_epoch());
+        let (steps, epoch) = (
+            trainer.batches().steps(),
+            trainer.batches().steps_per_epoch(),
+        );
         let mirror = Mirror::new(task, net, trainer.state())?;
         let recorder = mirror.create(builder.expected_steps(steps, epoch))?;
-        Ok(Self { trainer, mirror, recorder })
+        Ok(Self {
+            trainer,
+            mirror,
+            recorder,
+        })
     }
 
     pub fn steps(&self) -> u64 {
@@ -128,7 +143,10 @@ fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), 
         .settings
         .groups
         .iter()
-        .map(|g| GroupHyper { learning_rate: g.learning_rate, weight_decay: g.weight_decay })
+        .map(|g| GroupHyper {
+            learning_rate: g.learning_rate,
+            weight_decay: g.weight_decay,
+        })
         .collect();
     let rate = groups.first().map_or(0.0, |g| g.learning_rate);
     recorder.step(
@@ -153,7 +171,10 @@ impl Mirror {
             .optimizer
             .state_tensors(net.parameters())
             .into_iter()
-            .map(|t| TensorDef { name: t.name, shape: t.shape })
+            .map(|t| TensorDef {
+                name: t.name,
+                shape: t.shape,
+            })
             .collect();
         Ok(Self {
             parameters: vars(net.parameters(), &state.parameters)?,
@@ -164,9 +185,21 @@ impl Mirror {
 
     fn create(&self, builder: Builder) -> Result<Recorder, RecorderError> {
         let mut named = Vec::new();
-        named.extend(self.parameters.iter().map(|(d, v)| Named::parameter(d.name.as_str(), v)));
-        named.extend(self.buffers.iter().map(|(d, v)| Named::buffer(d.name.as_str(), v)));
-        named.extend(self.optimizer.iter().map(|(d, v)| Named::optimizer_state(d.name.as_str(), v)));
+        named.extend(
+            self.parameters
+                .iter()
+                .map(|(d, v)| Named::parameter(d.name.as_str(), v)),
+        );
+        named.extend(
+            self.buffers
+                .iter()
+                .map(|(d, v)| Named::buffer(d.name.as_str(), v)),
+        );
+        named.extend(
+            self.optimizer
+                .iter()
+                .map(|(d, v)| Named::optimizer_state(d.name.as_str(), v)),
+        );
         builder.create_from(named)
     }
 
@@ -185,7 +218,10 @@ fn vars<T: Real>(defs: &[TensorDef], values: &[T]) -> anyhow::Result<Vec<(Tensor
         let shape = Shape::from(def.shape.clone());
         let (here, after) = rest.split_at(shape.elem_count().min(rest.len()));
         rest = after;
-        out.push((def.clone(), Var::from_tensor(&Tensor::from_slice(here, shape, &Device::Cpu)?)?));
+        out.push((
+            def.clone(),
+            Var::from_tensor(&Tensor::from_slice(here, shape, &Device::Cpu)?)?,
+        ));
     }
     Ok(out)
 }
@@ -195,7 +231,11 @@ fn set<T: Real>(to: &[(TensorDef, Var)], values: &[T]) -> Result<(), RecordingEr
     for (_, var) in to {
         let (here, after) = rest.split_at(var.elem_count().min(rest.len()));
         rest = after;
-        var.set(&Tensor::from_slice(here, var.shape().clone(), &Device::Cpu)?)?;
+        var.set(&Tensor::from_slice(
+            here,
+            var.shape().clone(),
+            &Device::Cpu,
+        )?)?;
     }
     Ok(())
 }

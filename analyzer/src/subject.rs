@@ -5,23 +5,20 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use candle_core::{DType, Device};
-use hindcast_format::{DataIdentity, Trace};
+use hindcast_format::Trace;
 use hindcast_model::data::{DataSet, load};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::Task;
-use hindcast_model::update::UpdateRule;
 
-use crate::{AutodiffEngine, RecordedRun, TraceSource};
+use crate::{AutodiffEngine, RecordedRun, check_data};
 
 /// A recorded run with the Task and the data that made it.
 pub struct Subject {
-    source: TraceSource,
+    trace: Trace,
     task: Task,
     data: Box<dyn DataSet>,
     objective: Arc<dyn Objective>,
-    rule: UpdateRule,
-    seed: u64,
 }
 
 impl Subject {
@@ -45,37 +42,34 @@ impl Subject {
     }
 
     fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
-        let info = trace.info().clone();
-        check_identity(&info.data, data.as_ref(), run)?;
+        check_identity(&trace, data.as_ref(), run)?;
         let objective = Net::new(&task)
             .with_context(|| format!("{}: the recorded task does not build", run.display()))?;
-        let rule = match &info.rule {
-            Some(text) => UpdateRule::from_toml(text).with_context(|| {
-                format!("{}: the recorded update rule cannot be read", run.display())
-            })?,
-            None => task.optimizer.clone(),
-        };
         Ok(Self {
-            source: TraceSource::new(trace)?,
+            trace,
             task,
             data,
             objective: Arc::new(objective),
-            rule,
-            seed: info.seed,
         })
     }
 
     /// What a replay needs.
     ///
     /// # Errors
-    /// Where the model's tensors are not the recorded ones.
+    /// Where the model's tensors are not the recorded ones, or the update rule cannot be read.
     pub fn recorded(&self) -> anyhow::Result<RecordedRun<'_>> {
-        Ok(RecordedRun::new(
-            &self.source,
-            Arc::clone(&self.objective),
+        let rule = self
+            .trace
+            .info()
+            .rule
+            .is_none()
+            .then(|| self.task.optimizer.clone());
+        let objective = Arc::clone(&self.objective);
+        Ok(RecordedRun::from_trace(
+            &self.trace,
+            objective,
             self.data.as_ref(),
-            self.rule.clone(),
-            self.seed,
+            rule,
         )?)
     }
 
@@ -90,8 +84,8 @@ impl Subject {
     }
 
     /// The recorded steps.
-    pub fn source(&self) -> &TraceSource {
-        &self.source
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// A replay engine in float type `dtype` (the recorded one unless given) on `device`.
@@ -103,12 +97,19 @@ impl Subject {
             Some(dtype) => dtype,
             None => self.recorded()?.dtype(),
         };
-        Ok(AutodiffEngine::new(Arc::clone(&self.objective), dtype, device)?)
+        Ok(AutodiffEngine::new(
+            Arc::clone(&self.objective),
+            dtype,
+            &device,
+        )?)
     }
 
     /// Digest that the trace ends in, as hexadecimal text; empty where the manifest is lost.
     pub fn head(&self) -> String {
-        self.source.trace().head_digest().map(|d| hindcast_format::hex(&d)).unwrap_or_default()
+        self.trace
+            .head_digest()
+            .map(|d| hindcast_format::hex(&d))
+            .unwrap_or_default()
     }
 }
 
@@ -137,30 +138,18 @@ pub(crate) fn load_data(
 }
 
 /// The data must be what the run was trained on: an analysis of other data answers another question.
-fn check_identity(
-    recorded: &DataIdentity,
-    data: &dyn DataSet,
-    run: &Path,
-) -> anyhow::Result<()> {
-    let DataIdentity::Fingerprint { splits } = recorded else {
+fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> anyhow::Result<()> {
+    let differing = check_data(&trace.info().data, data).unwrap_or_default();
+    if differing.is_empty() {
         return Ok(());
-    };
-    let here = data.fingerprint();
-    for want in splits {
-        let Some(got) = here.iter().find(|s| s.name == want.name) else {
-            bail!("{}: the run was trained on a {} split, which this data does not have", run.display(), want.name);
-        };
-        if got.examples != want.examples || got.root != want.root {
-            bail!(
-                "{}: this is not the data that the run was trained on: its {} split has {} examples with fingerprint {}, \
-                 here are {} with fingerprint {}; point --data at the recorded files",
-                run.display(), want.name, want.examples, short(&want.root), got.examples, short(&got.root)
-            );
-        }
     }
-    Ok(())
-}
-
-fn short(digest: &[u8; 32]) -> String {
-    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+    let list: Vec<_> = differing
+        .iter()
+        .map(|d| format!("{}: {}", d.split, d.problem))
+        .collect();
+    bail!(
+        "{}: this is not the data that the run was trained on ({}); point --data at the recorded files",
+        run.display(),
+        list.join("; ")
+    )
 }

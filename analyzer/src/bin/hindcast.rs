@@ -1,2 +1,5 @@
 //! The `hindcast` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    hindcast_analyzer::commands::main()
+}

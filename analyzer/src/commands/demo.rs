@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Write, stdout};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -9,10 +10,9 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 use hindcast_model::objective::Split;
 
-use crate::Subject;
 use super::{Outcome, influence, pictures, progress, tables};
 use crate::cli::{Demo, Precision};
-use crate::{Counterfactual, Denominators, Query, Removal, Window, counterfactuals};
+use crate::{CounterfactualOptions, Query, Subject, Window, counterfactuals};
 
 /// Files that a demo makes in its folder; only these are replaced by the next one.
 const RUN: &str = "run";
@@ -25,23 +25,41 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let run = args.out.join(RUN);
     clear(&args.out, &run)?;
 
-    writeln!(out, "1. Train a small network on drawn digits, some labels flipped, and record every step of it.")?;
+    writeln!(
+        out,
+        "1. Train a small network on drawn digits, some labels flipped, and record every step of it."
+    )?;
     out.flush()?;
     // A process of its own, as training usually is: nothing but the folder passes from it to the analysis.
     record(&run, args.seed)?;
 
-    writeln!(out, "\n2. Training is over and its process gone. Open the folder and check every byte of it.")?;
+    writeln!(
+        out,
+        "\n2. Training is over and its process gone. Open the folder and check every byte of it."
+    )?;
     let report = hindcast_format::verify(&run)?;
-    ensure!(report.is_ok(), "the trace is damaged: run `hindcast verify {}`", run.display());
+    ensure!(
+        report.is_ok(),
+        "the trace is damaged: run `hindcast verify {}`",
+        run.display()
+    );
     writeln!(
         out,
         "   {} steps, {}, head {}…",
         report.steps,
         progress::bytes(report.bytes),
-        report.head_digest.as_deref().unwrap_or_default().get(..16).unwrap_or_default()
+        report
+            .head_digest
+            .as_deref()
+            .unwrap_or_default()
+            .get(..16)
+            .unwrap_or_default()
     )?;
 
-    writeln!(out, "\n3. Replay it backwards: which examples does the validation loss owe what?")?;
+    writeln!(
+        out,
+        "\n3. Replay it backwards: which examples does the validation loss owe what?"
+    )?;
     out.flush()?;
     let subject = Subject::open(&run, None)?;
     let query: Query = "validation".parse()?;
@@ -50,17 +68,31 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         &subject,
         std::slice::from_ref(&query),
         &Window::All,
-        &influence::Settings { precision: Precision::Recorded, device: "cpu", per_epoch: false },
+        &influence::Settings {
+            precision: Precision::Recorded,
+            device: "cpu",
+            per_epoch: false,
+        },
     )?;
     let scores = args.out.join(SCORES);
     table.write(&scores)?;
-    writeln!(out, "   swept in {}; the {} most harmful:", progress::duration(swept.elapsed()), args.top)?;
+    writeln!(
+        out,
+        "   swept in {}; the {} most harmful:",
+        progress::duration(swept.elapsed()),
+        args.top
+    )?;
     let data = subject.data();
     tables::rows(&mut out, &table.worst(0, args.top), data, 0)?;
 
-    let flipped = (0..data.len(Split::Train)).filter(|&i| data.planted(Split::Train, i) == Some(true)).count();
+    let flipped = (0..data.len(Split::Train))
+        .filter(|&i| data.planted(Split::Train, i) == Some(true))
+        .count();
     let worst = table.worst(0, flipped);
-    let found = worst.iter().filter(|r| data.planted(Split::Train, r.index) == Some(true)).count();
+    let found = worst
+        .iter()
+        .filter(|r| data.planted(Split::Train, r.index) == Some(true))
+        .count();
     writeln!(
         out,
         "   {flipped} of {} labels were flipped; {found} of the {flipped} most harmful examples are among them: {:.0} %",
@@ -68,28 +100,35 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         100.0 * found as f64 / flipped.max(1) as f64
     )?;
 
-    writeln!(out, "\n4. Retrain without those {flipped}, on the recorded batches.")?;
-    out.flush()?;
-    let without: Vec<u64> = worst.iter().map(|r| r.index).collect();
-    let request = Counterfactual {
-        without,
-        window: Window::All,
-        removal: Removal::LossOnly,
-        denominators: Denominators::Fixed,
-    };
-    let recorded = subject.recorded()?;
-    let results = counterfactuals(&recorded, &[request], std::slice::from_ref(&query), &mut |_, _| {})?;
-    let Some(result) = results.first() else { bail!("the retraining gave no result") };
-    let Some((before, after)) = result.values.first().map(|v| (v.recorded, v.retrained)) else {
-        bail!("the retraining gave no value")
-    };
     writeln!(
         out,
-        "   validation loss {before:.4} before, {after:.4} after ({:+.1} %); error {:.1} % before, {:.1} % after",
-        100.0 * (after - before) / before,
-        100.0 * result.error_recorded.unwrap_or(f64::NAN),
-        100.0 * result.error_retrained.unwrap_or(f64::NAN)
+        "\n4. Retrain without those {flipped}, on the recorded batches."
     )?;
+    out.flush()?;
+    let without: Vec<u64> = worst.iter().map(|r| r.index).collect();
+    let recorded = subject.recorded()?;
+    let options = CounterfactualOptions::new(Window::All.resolve(recorded.source())?);
+    let report = counterfactuals(&recorded, &options, &[query], &[without], &|_, _| {
+        ControlFlow::Continue(())
+    })?;
+    let [after] = report.outcomes.as_slice() else {
+        bail!("the retraining gave no result")
+    };
+    for (before, after) in report.everyone.losses.iter().zip(&after.losses) {
+        if before.split == "train" {
+            continue;
+        }
+        writeln!(
+            out,
+            "   {} loss {:.4} before, {:.4} after ({:+.0} %); error {:.1} % before, {:.1} % after",
+            before.split,
+            before.loss,
+            after.loss,
+            100.0 * (after.loss - before.loss) / before.loss,
+            100.0 * before.error_rate.unwrap_or(f64::NAN),
+            100.0 * after.error_rate.unwrap_or(f64::NAN)
+        )?;
+    }
 
     let picture = args.out.join(PICTURE);
     pictures::worst(&picture, &table, data, 0, 40)?;
@@ -97,7 +136,11 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     writeln!(out, "table    {}", scores.display())?;
     writeln!(out, "picture  {}", picture.display())?;
     writeln!(out, "took     {}", progress::duration(begun.elapsed()))?;
-    writeln!(out, "\nNext: hindcast info {0}; hindcast influence {0} --query validation:3 --window last-epoch", run.display())?;
+    writeln!(
+        out,
+        "\nNext: hindcast info {0}; hindcast influence {0} --query validation:3 --window last-epoch",
+        run.display()
+    )?;
     Ok(Outcome::Fine)
 }
 
@@ -109,7 +152,11 @@ fn clear(folder: &Path, run: &Path) -> anyhow::Result<()> {
     }
     let ours = hindcast_format::Trace::open(run)
         .is_ok_and(|t| t.info().notes.get("made-by").is_some_and(|n| n == "demo"));
-    ensure!(ours, "{} exists and is no demo's: name another folder with --out", run.display());
+    ensure!(
+        ours,
+        "{} exists and is no demo's: name another folder with --out",
+        run.display()
+    );
     fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))
 }
 
@@ -120,7 +167,12 @@ fn record(run: &Path, seed: u64) -> anyhow::Result<()> {
         .arg("digits")
         .arg("--out")
         .arg(run)
-        .args(["--set", &format!("train.seed={seed}"), "--note", "made-by=demo"])
+        .args([
+            "--set",
+            &format!("train.seed={seed}"),
+            "--note",
+            "made-by=demo",
+        ])
         .stdin(Stdio::null())
         .status()
         .context("cannot start the recording process")?;

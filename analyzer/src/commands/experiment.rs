@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Write, stdout};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -49,25 +50,43 @@ fn run_recording(args: &cli::RecordingCost) -> anyhow::Result<Outcome> {
 
 fn run_agreement(args: &cli::Agreement) -> anyhow::Result<Outcome> {
     let seeds = parse_seeds(&args.seeds)?;
-    let tasks = args.tasks.iter().map(|name| task::find(name, &args.set)).collect::<anyhow::Result<Vec<_>>>()?;
+    let tasks = args
+        .tasks
+        .iter()
+        .map(|name| task::find(name, &args.set))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let penalty_given = args.set.iter().any(|s| s.starts_with("loss.penalty="));
     let mut rows = match &args.out {
         Some(path) if path.exists() => read_rows(path)?,
         _ => Vec::new(),
     };
     let mut out = stdout().lock();
-    writeln!(out, "{:<14} {:>4} {:>9} {:>7} {:>8} {:>12}", "task", "seed", "penalty", "tau", "Jaccard", "max |change|")?;
+    writeln!(
+        out,
+        "{:<14} {:>4} {:>9} {:>7} {:>8} {:>12}",
+        "task", "seed", "penalty", "tau", "Jaccard", "max |change|"
+    )?;
     for task in &tasks {
         for seed in seeds.clone() {
-            let done = rows.iter().find(|r| r.task == task.name && r.seed == seed).cloned();
+            let done = rows
+                .iter()
+                .find(|r| r.task == task.name && r.seed == seed)
+                .cloned();
             let row = match done {
                 Some(row) => row,
                 None => {
                     let bar = progress::bar(0, "retraining", "runs");
-                    let row = agreement(task, args.data.as_deref(), seed, penalty_given, &mut |done, total| {
-                        bar.set_length(total);
-                        bar.set_position(done);
-                    })
+                    let row = agreement(
+                        task,
+                        args.data.as_deref(),
+                        seed,
+                        penalty_given,
+                        &|done, total| {
+                            bar.set_length(total);
+                            bar.set_position(done);
+                            ControlFlow::Continue(())
+                        },
+                    )
                     .with_context(|| format!("task {}, seed {seed}", task.name))?;
                     bar.finish_and_clear();
                     if let Some(path) = &args.out {
@@ -87,7 +106,10 @@ fn run_agreement(args: &cli::Agreement) -> anyhow::Result<Outcome> {
     }
     for task in &tasks {
         let of = |f: fn(&Agreement) -> f64| -> Vec<f64> {
-            rows.iter().filter(|r| r.task == task.name && seeds.contains(&r.seed)).map(f).collect()
+            rows.iter()
+                .filter(|r| r.task == task.name && seeds.contains(&r.seed))
+                .map(f)
+                .collect()
         };
         let (tau, jaccard) = (mean_sd(&of(|r| r.tau)), mean_sd(&of(|r| r.jaccard)));
         writeln!(
@@ -123,8 +145,8 @@ fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, Usage> {
 }
 
 fn read_rows(path: &Path) -> anyhow::Result<Vec<Agreement>> {
-    let mut reader = csv::Reader::from_path(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let mut reader =
+        csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
     reader
         .deserialize()
         .collect::<Result<_, _>>()
@@ -139,7 +161,9 @@ fn append_row(path: &Path, row: &Agreement) -> anyhow::Result<()> {
         .append(true)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    let mut writer = csv::WriterBuilder::new().has_headers(!begun).from_writer(file);
+    let mut writer = csv::WriterBuilder::new()
+        .has_headers(!begun)
+        .from_writer(file);
     writer.serialize(row)?;
     writer.flush()?;
     Ok(())

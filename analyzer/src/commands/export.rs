@@ -17,11 +17,18 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let range = parse_range(&args.steps)?;
     let trace = open_trace(&args.run)?;
     if !trace.covers(range.clone())? {
-        let held: Vec<_> = trace.ranges()?.iter().map(|r| format!("{}..{}", r.start, r.end)).collect();
+        let held: Vec<_> = trace
+            .ranges()?
+            .iter()
+            .map(|r| format!("{}..{}", r.start, r.end))
+            .collect();
         bail!("--steps {}: the run holds {}", args.steps, held.join(", "));
     }
     if args.out.exists() && fs::read_dir(&args.out)?.next().is_some() {
-        bail!("{} exists and is not empty: name a new folder", args.out.display());
+        bail!(
+            "{} exists and is not empty: name a new folder",
+            args.out.display()
+        );
     }
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let index_path = args.out.join("steps.jsonl");
@@ -46,7 +53,11 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
 
 /// `A..B` (B left out), or one step.
 pub(crate) fn parse_range(text: &str) -> anyhow::Result<std::ops::Range<u64>> {
-    let usage = || Usage(format!("--steps: expected A..B with A < B, or one step, got {text:?}"));
+    let usage = || {
+        Usage(format!(
+            "--steps: expected A..B with A < B, or one step, got {text:?}"
+        ))
+    };
     let range = match text.split_once("..") {
         Some((a, b)) => {
             let parse = |t: &str| t.trim().parse::<u64>().map_err(|_| usage());
@@ -64,7 +75,9 @@ pub(crate) fn parse_range(text: &str) -> anyhow::Result<std::ops::Range<u64>> {
 }
 
 fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Result<()> {
-    let frame = specs.iter().filter(|s| s.role != hindcast_format::Role::OptimizerState);
+    let frame = specs
+        .iter()
+        .filter(|s| s.role != hindcast_format::Role::OptimizerState);
     let mut views = Vec::new();
     for (i, spec) in frame.enumerate() {
         let dtype = match spec.dtype {
@@ -87,8 +100,11 @@ fn describe(meta: &StepMeta, file: &str) -> Value {
         BatchWeights::Sum => json!("sum"),
         BatchWeights::Each(w) => json!(w),
     };
-    let scalars: serde_json::Map<String, Value> =
-        meta.scalars.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let scalars: serde_json::Map<String, Value> = meta
+        .scalars
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
     json!({
         "step": meta.step,
         "epoch": meta.epoch,

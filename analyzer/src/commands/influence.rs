@@ -2,19 +2,27 @@
 
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::Subject;
+use super::context::device;
 use super::{Outcome, Usage, pictures, progress, tables};
+use crate::Subject;
 use crate::cli::{Influence, Precision};
-use crate::{Query, ScoreTable, SweepOptions, SweepState, TableOrigin, Window, sidecar_path, sweep};
+use crate::{
+    Query, ScoreTable, SweepOptions, SweepState, TableOrigin, Window, sidecar_path, sweep,
+};
 
 pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
-    let queries = args.query.iter().map(|q| parse_query(q)).collect::<anyhow::Result<Vec<_>>>()?;
-    ScoreTable::check_path(&args.out).map_err(|e| Usage(format!("--out: {e}")))?;
+    let queries = args
+        .query
+        .iter()
+        .map(|q| parse_query(q))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    check_output(&args.out)?;
     let subject = Subject::open(&args.run, args.data.as_deref())?;
     let begun = Instant::now();
     let settings = Settings {
@@ -39,14 +47,28 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
     }
     let never = state.occurrences.iter().filter(|&&n| n == 0).count();
     if never > 0 {
-        writeln!(out, "{never} of {} examples were in no batch of the window: their scores are empty", state.occurrences.len())?;
+        writeln!(
+            out,
+            "{never} of {} examples were in no batch of the window: their scores are empty",
+            state.occurrences.len()
+        )?;
     }
-    writeln!(out, "{} ({} rows, with {})", args.out.display(), table.rows.len(), sidecar_path(&args.out).display())?;
+    writeln!(
+        out,
+        "{} ({} rows, with {})",
+        args.out.display(),
+        table.rows.len(),
+        sidecar_path(&args.out).display()
+    )?;
     if let Some(path) = &args.picture {
         let count = pictures::worst(path, &table, subject.data(), 0, 40)?;
         writeln!(out, "{} ({count} most harmful)", path.display())?;
     }
-    eprintln!("swept {} steps in {}", state.end - state.window.start, progress::duration(begun.elapsed()));
+    eprintln!(
+        "swept {} steps in {}",
+        state.end - state.window.start,
+        progress::duration(begun.elapsed())
+    );
     Ok(Outcome::Fine)
 }
 
@@ -69,9 +91,12 @@ pub(crate) fn score(
     let window = window.resolve(run.source())?;
     let gradients = queries
         .iter()
-        .map(|q| q.gradient(&run, &mut engine))
+        .map(|q| q.gradient(run.source(), &mut engine, run.data()))
         .collect::<Result<Vec<_>, _>>()?;
-    let options = SweepOptions { window: window.clone(), per_epoch: settings.per_epoch };
+    let options = SweepOptions {
+        window: window.clone(),
+        per_epoch: settings.per_epoch,
+    };
     let steps = run.source().end()?.step - window.start;
     let bar = progress::bar(steps, "sweeping", "steps");
     let state = sweep(&run, &mut engine, &gradients, &options, &mut |state| {
@@ -81,17 +106,48 @@ pub(crate) fn score(
     bar.finish_and_clear();
     let precision = format!("{:?}", settings.precision).to_lowercase();
     let engine = format!("autodiff, {precision} precision, {}", settings.device);
-    let origin = TableOrigin { run_digest: subject.head(), engine };
+    let origin = TableOrigin {
+        run_digest: subject.head(),
+        engine,
+    };
     let table = state.table(&run, &origin);
     Ok((state, table))
 }
 
 /// A window from the command line; a mistake is wrong usage.
 pub(crate) fn parse_window(text: &str) -> anyhow::Result<Window> {
-    text.parse().map_err(|e| Usage(format!("--window: {e}")).into())
+    text.parse()
+        .map_err(|e| Usage(format!("--window: {e}")).into())
 }
 
 /// A query from the command line; a mistake is wrong usage.
 pub(crate) fn parse_query(text: &str) -> anyhow::Result<Query> {
-    text.parse().map_err(|e| Usage(format!("--query: {e}")).into())
+    text.parse()
+        .map_err(|e| Usage(format!("--query: {e}")).into())
+}
+
+/// A name whose ending says no format is wrong usage: better known before the sweep than after it.
+fn check_output(path: &Path) -> Result<(), Usage> {
+    let known: &[&str] = if cfg!(feature = "parquet") {
+        &["csv", "jsonl", "ndjson", "parquet"]
+    } else {
+        &["csv", "jsonl", "ndjson"]
+    };
+    let ending = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
+    if known.contains(&ending) {
+        return Ok(());
+    }
+    let hint = if ending == "parquet" {
+        "; Parquet needs a build with `--features parquet`"
+    } else {
+        ""
+    };
+    Err(Usage(format!(
+        "--out {}: expected a name that ends in .{}{hint}",
+        path.display(),
+        known.join(" or .")
+    )))
 }

@@ -48,12 +48,20 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         steps: sum(|s| s.recorded),
         span: trace.span(),
         ranges: trace.ranges()?,
-        epochs: epochs.into_iter().map(|(epoch, steps)| Epoch { epoch, steps }).collect(),
+        epochs: epochs
+            .into_iter()
+            .map(|(epoch, steps)| Epoch { epoch, steps })
+            .collect(),
         gaps: sum(|s| s.gaps),
         stored_bytes,
         raw_bytes,
         ratio: stored_bytes as f64 / (raw_bytes as f64).max(1.0),
-        parameters: trace.layout().parameters().iter().map(|t| t.shape.iter().product::<usize>() as u64).sum(),
+        parameters: trace
+            .layout()
+            .parameters()
+            .iter()
+            .map(|t| t.shape.iter().product::<usize>() as u64)
+            .sum(),
         head_digest: trace.head_digest().map(|d| hex(&d)),
         info: trace.info(),
         segments,
@@ -73,8 +81,12 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
     let info = report.info;
     let status = match report.status {
         Status::Finished => "finished",
-        Status::Unfinished => "unfinished: training stopped before it said that it was done; what was recorded is usable",
-        Status::Open => "open: being recorded now, or its recorder was killed; what is there is usable",
+        Status::Unfinished => {
+            "unfinished: training stopped before it said that it was done; what was recorded is usable"
+        }
+        Status::Open => {
+            "open: being recorded now, or its recorder was killed; what is there is usable"
+        }
     };
     writeln!(out, "{}", report.run)?;
     writeln!(out, "  status      {status}")?;
@@ -88,11 +100,26 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
         report.span.start,
         report.span.end,
         report.epochs.len(),
-        if report.gaps > 0 { format!(", {} recorded by digest only", report.gaps) } else { String::new() }
+        if report.gaps > 0 {
+            format!(", {} recorded by digest only", report.gaps)
+        } else {
+            String::new()
+        }
     )?;
     if report.ranges.len() > 1 {
-        let first: Vec<_> = report.ranges.iter().take(4).map(|r| format!("{}..{}", r.start, r.end)).collect();
-        writeln!(out, "              in {} pieces ({}{})", report.ranges.len(), first.join(", "), if report.ranges.len() > 4 { ", …" } else { "" })?;
+        let first: Vec<_> = report
+            .ranges
+            .iter()
+            .take(4)
+            .map(|r| format!("{}..{}", r.start, r.end))
+            .collect();
+        writeln!(
+            out,
+            "              in {} pieces ({}{})",
+            report.ranges.len(),
+            first.join(", "),
+            if report.ranges.len() > 4 { ", …" } else { "" }
+        )?;
     }
     writeln!(
         out,
@@ -116,17 +143,30 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
         DataIdentity::Fingerprint { splits } => {
             for (i, split) in splits.iter().enumerate() {
                 let head = if i == 0 { "data" } else { "" };
-                writeln!(out, "  {head:<11} {} {} examples, fingerprint {}", split.name, split.examples, hex(&split.root))?;
+                writeln!(
+                    out,
+                    "  {head:<11} {} {} examples, fingerprint {}",
+                    split.name,
+                    split.examples,
+                    hex(&split.root)
+                )?;
             }
         }
     }
     if let Some(manifest) = report.manifest {
         let dropped = manifest.segments.iter().filter(|s| s.dropped).count();
         if dropped > 0 {
-            writeln!(out, "  dropped     {dropped} older segments, as asked for; their digests stay")?;
+            writeln!(
+                out,
+                "  dropped     {dropped} older segments, as asked for; their digests stay"
+            )?;
         }
         for fork in &manifest.forks {
-            writeln!(out, "  resumed     at step {} on {} (steps up to {} were superseded)", fork.at_step, fork.time, fork.end_step)?;
+            writeln!(
+                out,
+                "  resumed     at step {} on {} (steps up to {} were superseded)",
+                fork.at_step, fork.time, fork.end_step
+            )?;
         }
         for (name, count) in manifest.counters.iter().filter(|(_, n)| **n > 0) {
             writeln!(out, "  {name:<11} {count}")?;
@@ -134,7 +174,10 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
     }
     match &report.head_digest {
         Some(head) => writeln!(out, "  head        {head}")?,
-        None => writeln!(out, "  head        none: the manifest is damaged or missing")?,
+        None => writeln!(
+            out,
+            "  head        none: the manifest is damaged or missing"
+        )?,
     }
     for problem in trace.problems() {
         writeln!(out, "  damaged     {problem}")?;
@@ -148,5 +191,6 @@ fn task_name(info: &RunInfo) -> String {
         .as_deref()
         .and_then(|text| toml::from_str::<toml::Table>(text).ok())
         .and_then(|t| t.get("name").and_then(|n| n.as_str()).map(str::to_owned));
-    name.or_else(|| info.objective.clone()).unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
+    name.or_else(|| info.objective.clone())
+        .unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
 }

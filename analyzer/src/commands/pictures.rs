@@ -34,7 +34,12 @@ pub(crate) fn worst(
         known |= planted.is_some();
         let mut first = format!("#{} is \"{}\"", row.index, row.label);
         first.truncate(18);
-        let score = row.influence.get(query).copied().flatten().unwrap_or(f64::NAN);
+        let score = row
+            .influence
+            .get(query)
+            .copied()
+            .flatten()
+            .unwrap_or(f64::NAN);
         tiles.push(Tile {
             image: to_rgb(&image)?,
             caption: vec![first, format!("{score:+.2e}")],

@@ -15,7 +15,10 @@ use crate::subject::load_data;
 
 pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     // Whatever is wrong with the words is said before anything is loaded or made.
-    let keep: Keep = args.keep.parse().map_err(|e| Usage(format!("--keep: {e}")))?;
+    let keep: Keep = args
+        .keep
+        .parse()
+        .map_err(|e| Usage(format!("--keep: {e}")))?;
     let durability = durability(&args.durability)?;
     let when_full = match args.when_full {
         WhenFullPolicy::Block => WhenFull::Block,
@@ -40,22 +43,31 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         builder = builder.note(key.trim(), value.trim());
     }
     if args.out.exists() {
-        bail!("{} exists: a run is never overwritten; name a new folder", args.out.display());
+        bail!(
+            "{} exists: a run is never overwritten; name a new folder",
+            args.out.display()
+        );
     }
     let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
     eprint!("task {}: {}", task.name, data.describe());
 
     let begun = Instant::now();
     let bar = progress::bar(0, "training", "steps");
-    let summary = record_task(&task, data.as_ref(), &device, builder, &mut |done, total, loss| {
-        if done == 1 {
-            bar.set_length(total);
-        }
-        bar.set_position(done);
-        if done % 16 == 0 || done == total {
-            bar.set_message(format!("loss {loss:.4}"));
-        }
-    });
+    let summary = record_task(
+        &task,
+        data.as_ref(),
+        &device,
+        builder,
+        &mut |done, total, loss| {
+            if done == 1 {
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+            if done % 16 == 0 || done == total {
+                bar.set_message(format!("loss {loss:.4}"));
+            }
+        },
+    );
     bar.finish_and_clear();
     let summary = summary.with_context(|| format!("recording {}", args.out.display()))?;
     let seconds = begun.elapsed();
@@ -69,13 +81,19 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
             eprintln!("keep this head digest outside of the trace: {head}");
         }
     }
-    eprintln!("trained and recorded {} steps in {}", summary.steps, progress::duration(seconds));
+    eprintln!(
+        "trained and recorded {} steps in {}",
+        summary.steps,
+        progress::duration(seconds)
+    );
     Ok(Outcome::Fine)
 }
 
 fn durability(text: &str) -> Result<Durability, Usage> {
     let usage = || {
-        Usage(format!("--durability: expected os, seals, every=N (steps) or always, got {text:?}"))
+        Usage(format!(
+            "--durability: expected os, seals, every=N (steps) or always, got {text:?}"
+        ))
     };
     match text {
         "os" => Ok(Durability::Os),

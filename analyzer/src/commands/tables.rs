@@ -31,7 +31,11 @@ pub(crate) fn rows(
     data: &dyn DataSet,
     query: usize,
 ) -> io::Result<()> {
-    writeln!(out, "{:>6} {:>8} {:<12} {:>5} {:>12}", "index", "file row", "label", "seen", "influence")?;
+    writeln!(
+        out,
+        "{:>6} {:>8} {:<12} {:>5} {:>12}",
+        "index", "file row", "label", "seen", "influence"
+    )?;
     for row in rows {
         let influence = row.influence.get(query).copied().flatten();
         let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
@@ -52,7 +56,11 @@ pub(crate) fn rows(
 fn truth(data: &dyn DataSet, index: u64) -> String {
     match data.clean_class(Split::Train, index) {
         Some(class) => {
-            let name = data.class_names().get(class).cloned().unwrap_or_else(|| class.to_string());
+            let name = data
+                .class_names()
+                .get(class)
+                .cloned()
+                .unwrap_or_else(|| class.to_string());
             format!("  label FLIPPED, really {name}")
         }
         None => "  label FLIPPED".to_owned(),
@@ -71,5 +79,8 @@ pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> 
     } else {
         "moderate: check a few with `hindcast counterfactual` in the same window"
     };
-    writeln!(out, "adjoint |u| grew from {first:.3e} to {last:.3e} (x{factor:.2}) over the sweep; {verdict}")
+    writeln!(
+        out,
+        "adjoint |u| grew from {first:.3e} to {last:.3e} (x{factor:.2}) over the sweep; {verdict}"
+    )
 }

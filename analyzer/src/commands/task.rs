@@ -18,7 +18,9 @@ pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
         }
         TaskVerb::Show { task, set } => {
             // Unchanged, a task that ships is shown with its comments.
-            let own = Task::builtins().into_iter().find(|b| b.name == task && set.is_empty());
+            let own = Task::builtins()
+                .into_iter()
+                .find(|b| b.name == task && set.is_empty());
             match own {
                 Some(builtin) => write!(out, "{}", builtin.text)?,
                 None => write!(out, "{}", find(task, set)?.to_toml()?)?,
@@ -45,7 +47,8 @@ pub(crate) fn find(name: &str, set: &[String]) -> anyhow::Result<Task> {
         };
         assignments.push((key.trim(), value.trim()));
     }
-    task.set_all(&assignments).map_err(|e| Usage(format!("--set: {e}")))?;
+    task.set_all(&assignments)
+        .map_err(|e| Usage(format!("--set: {e}")))?;
     Ok(task)
 }
 

@@ -6,10 +6,9 @@ use anyhow::Context as _;
 use hindcast_format::{FormatError, Severity, Status, VerifyReport};
 use serde::Serialize;
 
-use crate::Subject;
 use super::{Outcome, progress};
-use crate::cli::{Precision, Verify};
-use crate::{ReplayReport, replay_check};
+use crate::cli::Verify;
+use crate::{ReplayCheckOptions, ReplayCheckReport, Subject, replay_check};
 
 #[derive(Serialize)]
 struct Report {
@@ -19,7 +18,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     head_matches: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    replay: Option<ReplayReport>,
+    replay: Option<ReplayCheckReport>,
 }
 
 pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
@@ -33,11 +32,20 @@ pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
     };
     let damaged = !trace.is_ok();
     let head_matches = args.head.as_ref().map(|want| {
-        trace.head_digest.as_ref().is_some_and(|got| got.eq_ignore_ascii_case(want.trim()))
+        trace
+            .head_digest
+            .as_ref()
+            .is_some_and(|got| got.eq_ignore_ascii_case(want.trim()))
     });
     // A damaged trace is not replayed: what it would say about the data is worth nothing.
-    let replay = (args.replay && !damaged).then(|| replay(args)).transpose()?;
-    let report = Report { trace, head_matches, replay };
+    let replay = (args.replay && !damaged)
+        .then(|| replay(args))
+        .transpose()?;
+    let report = Report {
+        trace,
+        head_matches,
+        replay,
+    };
 
     let mut out = stdout().lock();
     if args.json {
@@ -55,14 +63,17 @@ pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
     })
 }
 
-fn replay(args: &Verify) -> anyhow::Result<ReplayReport> {
+fn replay(args: &Verify) -> anyhow::Result<ReplayCheckReport> {
     let subject = Subject::open(&args.run, args.data.as_deref())?;
     let run = subject.recorded()?;
-    let mut engine = subject.engine(None, Device::Cpu)?;
     let bar = progress::bar(0, "replaying", "steps");
-    let report = replay_check(&run, &mut engine, args.steps, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
+    let options = ReplayCheckOptions {
+        samples: args.steps,
+        ..ReplayCheckOptions::new(&run)
+    };
+    let report = replay_check(&run, &options, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
     Ok(report)
@@ -101,21 +112,77 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         progress::bytes(trace.bytes)
     )?;
     if trace.gaps > 0 {
-        writeln!(out, "{} steps were recorded by digest only, by the policy that was chosen", trace.gaps)?;
+        writeln!(
+            out,
+            "{} steps were recorded by digest only, by the policy that was chosen",
+            trace.gaps
+        )?;
     }
     if let Some(head) = &trace.head_digest {
         writeln!(out, "head {head}")?;
     }
     match (report.head_matches, &args.head) {
-        (Some(true), _) => writeln!(out, "the head is the one that was kept outside of the trace")?,
-        (Some(false), Some(want)) => writeln!(out, "DAMAGED: the head kept outside of the trace is {want}: this is another trace, or an altered one")?,
-        _ if trace.is_ok() => writeln!(out, "keep the head outside of the trace: with `--head` it proves that nothing was exchanged as a whole")?,
+        (Some(true), _) => writeln!(
+            out,
+            "the head is the one that was kept outside of the trace"
+        )?,
+        (Some(false), Some(want)) => writeln!(
+            out,
+            "DAMAGED: the head kept outside of the trace is {want}: this is another trace, or an altered one"
+        )?,
+        _ if trace.is_ok() => writeln!(
+            out,
+            "keep the head outside of the trace: with `--head` it proves that nothing was exchanged as a whole"
+        )?,
         _ => {}
     }
     match &report.replay {
-        Some(replay) => writeln!(out, "{replay}")?,
+        Some(replay) => print_replay(out, replay)?,
         None if args.replay => writeln!(out, "not replayed: the trace is damaged")?,
         None => {}
+    }
+    Ok(())
+}
+
+fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Result<()> {
+    for check in report.steps.iter().filter(|c| !c.passed) {
+        write!(
+            out,
+            "NOT REPRODUCED: step {}: relative error {:.2e}",
+            check.step, check.comparison.max_relative_error
+        )?;
+        if let Some(tensor) = &check.comparison.tensor {
+            write!(out, " in {tensor}")?;
+        }
+        if !check.trained_differs.is_empty() {
+            write!(
+                out,
+                "; other tensors had a gradient: {}",
+                check.trained_differs.join(", ")
+            )?;
+        }
+        writeln!(out)?;
+    }
+    let passed = report.steps.iter().filter(|c| c.passed).count();
+    write!(
+        out,
+        "replayed: {passed} of {} sampled steps give the next recorded state",
+        report.steps.len()
+    )?;
+    if report.bit_identical() {
+        writeln!(out, ", bit for bit")?;
+    } else {
+        let worst = report
+            .worst()
+            .map_or(f64::NAN, |w| w.comparison.max_relative_error);
+        writeln!(
+            out,
+            " within {:.0e} (largest relative error {worst:.1e})",
+            report.tolerance
+        )?;
+    }
+    if !report.note.is_empty() {
+        writeln!(out, "note: {}", report.note)?;
     }
     Ok(())
 }

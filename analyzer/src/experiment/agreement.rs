@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::penalty::cross_validated;
 use crate::recording::record_task;
-use crate::Subject;
 use crate::{
-    AutodiffEngine, Counterfactual, Denominators, Query, Removal, SweepOptions, Window,
+    AutodiffEngine, CounterfactualOptions, Query, ReplayProgress, Subject, SweepOptions, Window,
     counterfactuals, jaccard_of_extremes, kendall_tau, sweep,
 };
 
@@ -54,7 +53,7 @@ pub fn agreement(
     data_dir: Option<&Path>,
     seed: u64,
     penalty_given: bool,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &ReplayProgress<'_>,
 ) -> anyhow::Result<Agreement> {
     let mut task = task.clone();
     task.set("train.seed", &seed.to_string())?;
@@ -66,36 +65,43 @@ pub fn agreement(
     }
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("run");
-    record_task(&task, data.as_ref(), &Device::Cpu, Recorder::builder(&path), &mut |_, _, _| {})?;
+    record_task(
+        &task,
+        data.as_ref(),
+        &Device::Cpu,
+        Recorder::builder(&path),
+        &mut |_, _, _| {},
+    )?;
 
     let subject = Subject::with_data(&path, data)?;
     let run = subject.recorded()?;
-    let mut engine = AutodiffEngine::new(run.objective().clone(), run.dtype(), Device::Cpu)?;
+    let mut engine = AutodiffEngine::new(run.objective().clone(), run.dtype(), &Device::Cpu)?;
     let query: Query = "validation".parse()?;
     let begun = Instant::now();
-    let gradient = query.gradient(&run, &mut engine)?;
-    let options = SweepOptions { window: Window::All.resolve(run.source())?, per_epoch: false };
+    let gradient = query.gradient(run.source(), &mut engine, run.data())?;
+    let options = SweepOptions {
+        window: Window::All.resolve(run.source())?,
+        per_epoch: false,
+    };
     let state = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
         std::ops::ControlFlow::Continue(())
     })?;
     let sweep_seconds = begun.elapsed().as_secs_f64();
-    let Some(swept) = state.queries.first() else { anyhow::bail!("the sweep gave no scores") };
+    let Some(swept) = state.queries.first() else {
+        anyhow::bail!("the sweep gave no scores")
+    };
 
     let begun = Instant::now();
-    let requests: Vec<_> = (0..run.examples() as u64)
-        .map(|j| Counterfactual {
-            without: vec![j],
-            window: Window::All,
-            removal: Removal::LossOnly,
-            denominators: Denominators::Fixed,
-        })
+    let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
+    let options = CounterfactualOptions::new(options.window);
+    let report = counterfactuals(&run, &options, &[query], &sets, progress)?;
+    let truth: Vec<f64> = (0..sets.len())
+        .filter_map(|set| report.change(set, 0))
         .collect();
-    let results = counterfactuals(&run, &requests, &[query], progress)?;
-    let truth: Vec<f64> = results
-        .iter()
-        .map(|r| r.values.first().map_or(f64::NAN, |v| v.retrained - v.recorded))
-        .collect();
-    ensure!(truth.len() == swept.influence.len(), "a counterfactual run is missing");
+    ensure!(
+        truth.len() == swept.influence.len(),
+        "a counterfactual run is missing"
+    );
     Ok(Agreement {
         task: task.name.clone(),
         seed,
@@ -111,7 +117,13 @@ pub fn agreement(
 
 /// A task without a hidden layer and with one output: the paper's logistic regressions.
 fn is_linear_classifier(task: &Task) -> bool {
-    let layers: Vec<_> = task.model.layers.iter().map(|l| l.kind()).filter(|k| *k != "flatten").collect();
+    let layers: Vec<_> = task
+        .model
+        .layers
+        .iter()
+        .map(|l| l.kind())
+        .filter(|k| *k != "flatten")
+        .collect();
     layers == ["linear"] && task.loss.kind == LossKind::BinaryCrossEntropy
 }
 
@@ -121,6 +133,9 @@ fn penalty_of(data: &dyn DataSet) -> anyhow::Result<f64> {
     let batch = data.batch(Split::Train, &indices, None, DType::F64, &Device::Cpu)?;
     let flat: Vec<f64> = batch.inputs.flatten_all()?.to_vec1()?;
     let inputs = Array2::from_shape_vec((n as usize, flat.len() / (n as usize).max(1)), flat)?;
-    let positive: Vec<bool> = indices.iter().map(|&i| data.class(Split::Train, i) == Some(1)).collect();
+    let positive: Vec<bool> = indices
+        .iter()
+        .map(|&i| data.class(Split::Train, i) == Some(1))
+        .collect();
     cross_validated(&inputs, &positive)
 }

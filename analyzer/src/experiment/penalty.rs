@@ -41,7 +41,9 @@ pub fn cross_validated(inputs: &Array2<f64>, positive: &[bool]) -> anyhow::Resul
 fn stratified_folds(positive: &[bool]) -> anyhow::Result<Vec<Vec<usize>>> {
     let mut folds = vec![Vec::new(); FOLDS];
     for class in [false, true] {
-        let rows: Vec<usize> = (0..positive.len()).filter(|&i| positive[i] == class).collect();
+        let rows: Vec<usize> = (0..positive.len())
+            .filter(|&i| positive[i] == class)
+            .collect();
         anyhow::ensure!(
             rows.len() >= FOLDS,
             "cross-validation needs {FOLDS} examples of each class, got {} of class {}",
@@ -77,7 +79,11 @@ fn fold_accuracy(
         .fit(&train)
         .map_err(|e| anyhow::anyhow!("cross-validation at C = {c:e}: {e}"))?;
     let guessed = fitted.predict(&inputs.select(Axis(0), held));
-    let right = guessed.iter().zip(labels(held).iter()).filter(|(a, b)| a == b).count();
+    let right = guessed
+        .iter()
+        .zip(labels(held).iter())
+        .filter(|(a, b)| a == b)
+        .count();
     Ok(right as f64 / held.len() as f64)
 }
 
@@ -89,7 +95,9 @@ mod tests {
     fn clouds(n: usize) -> (Array2<f64>, Vec<bool>) {
         let mut state = 1u64;
         let mut noise = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) as f64 / (1u64 << 31) as f64 * 2.0 - 1.0
         };
         let positive: Vec<bool> = (0..n).map(|i| i % 2 == 1).collect();
@@ -112,6 +120,10 @@ mod tests {
     fn a_class_with_too_few_rows_is_an_error_that_says_so() {
         let x = Array2::zeros((6, 3));
         let error = cross_validated(&x, &[true, true, true, true, true, false]).unwrap_err();
-        assert!(error.to_string().contains("5 examples of each class, got 1 of class 0"));
+        assert!(
+            error
+                .to_string()
+                .contains("5 examples of each class, got 1 of class 0")
+        );
     }
 }

@@ -37,8 +37,12 @@ pub struct RecordingCost {
 ///
 /// # Errors
 /// Where training or recording fails.
-pub fn recording_cost(task: &Task, data: &dyn DataSet, block: u64) -> anyhow::Result<RecordingCost> {
-    match task.train.precision {
+pub fn recording_cost(
+    task: &Task,
+    data: &dyn DataSet,
+    block: u64,
+) -> anyhow::Result<RecordingCost> {
+    match task.train.dtype {
         Precision::F32 => run::<f32>(task, data, block),
         Precision::F64 => run::<f64>(task, data, block),
     }

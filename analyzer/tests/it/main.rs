@@ -2,5 +2,6 @@
 
 mod tiny;
 
+mod cli;
 mod engine_is_exact;
 mod sweep_matches_differences;

@@ -22,9 +22,13 @@ fn a_flipped_bit_anywhere_makes_verify_exit_with_3() {
             fs::write(&path, &damaged).unwrap();
             let output = hindcast(dir, &["verify", "run"]);
             assert_eq!(
-                code(&output), 3,
+                code(&output),
+                3,
                 "bit {} of byte {at} of {} went unseen:\n{}{}",
-                i % 8, path.display(), stdout(&output), stderr(&output)
+                i % 8,
+                path.display(),
+                stdout(&output),
+                stderr(&output)
             );
         }
         fs::write(&path, &whole).unwrap();
@@ -38,12 +42,22 @@ fn a_lost_or_added_file_makes_verify_exit_with_3() {
     let dir = dir.path();
     small_run(dir);
     let run = dir.join("run");
-    let names: Vec<_> = fs::read_dir(&run).unwrap().map(|e| e.unwrap().path()).collect();
+    let names: Vec<_> = fs::read_dir(&run)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     for path in names {
         let aside = dir.join("aside");
         fs::rename(&path, &aside).unwrap();
         let output = hindcast(dir, &["verify", "run"]);
-        assert_eq!(code(&output), 3, "{} gone: {}{}", path.display(), stdout(&output), stderr(&output));
+        assert_eq!(
+            code(&output),
+            3,
+            "{} gone: {}{}",
+            path.display(),
+            stdout(&output),
+            stderr(&output)
+        );
         fs::rename(&aside, &path).unwrap();
     }
     fs::write(run.join("seg-999999.hcs"), b"stray").unwrap();
@@ -60,5 +74,8 @@ fn another_head_than_the_one_kept_outside_is_refused() {
     let head = report["head_digest"].as_str().unwrap();
     fine(dir, &["verify", "run", "--head", head]);
     let other = "0".repeat(head.len());
-    assert_eq!(code(&hindcast(dir, &["verify", "run", "--head", &other])), 3);
+    assert_eq!(
+        code(&hindcast(dir, &["verify", "run", "--head", &other])),
+        3
+    );
 }

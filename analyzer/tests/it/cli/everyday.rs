@@ -12,25 +12,60 @@ fn record_verify_rank_and_retrain() {
 
     let info = fine(dir, &["info", "run"]);
     for words in ["digits", "10 steps", "finished"] {
-        assert!(info.contains(words), "`info` does not say {words:?}:\n{info}");
+        assert!(
+            info.contains(words),
+            "`info` does not say {words:?}:\n{info}"
+        );
     }
-    let json: serde_json::Value = serde_json::from_str(&fine(dir, &["info", "run", "--json"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&fine(dir, &["info", "run", "--json"])).unwrap();
     assert_eq!(json["steps"], 10);
 
     fine(dir, &["verify", "run"]);
     fine(dir, &["verify", "run", "--replay", "--steps", "0"]);
 
-    let said = fine(dir, &["influence", "run", "--out", "scores.csv", "--picture", "worst.png", "--per-epoch"]);
+    let said = fine(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--out",
+            "scores.csv",
+            "--picture",
+            "worst.png",
+            "--per-epoch",
+        ],
+    );
     assert!(said.contains("most harmful"), "{said}");
     let table = fs::read_to_string(dir.join("scores.csv")).unwrap();
-    assert_eq!(table.lines().count(), 121, "one line an example, and the header");
+    assert_eq!(
+        table.lines().count(),
+        121,
+        "one line an example, and the header"
+    );
     assert!(image::open(dir.join("worst.png")).is_ok());
 
     let said = fine(dir, &["counterfactual", "run", "--top", "5", "scores.csv"]);
-    assert!(said.contains("predicted") && said.contains("real"), "{said}");
-    let said = fine(dir, &["counterfactual", "run", "--top", "5", "scores.csv", "--json"]);
+    assert!(
+        said.contains("predicted") && said.contains("real"),
+        "{said}"
+    );
+    let said = fine(
+        dir,
+        &[
+            "counterfactual",
+            "run",
+            "--top",
+            "5",
+            "scores.csv",
+            "--json",
+        ],
+    );
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert!(json["real_change"].is_number() && json["predicted_change"].is_number(), "{said}");
+    assert!(
+        json["real_change"].is_number() && json["predicted_change"].is_number(),
+        "{said}"
+    );
 }
 
 /// A copy made by any tool is the run: no absolute paths, no file times, nothing that must be writable.
@@ -52,7 +87,10 @@ fn a_read_only_copy_gives_the_same_scores() {
     fs::remove_dir_all(dir.join("run")).unwrap();
     fine(dir, &["verify", "else/where", "--replay"]);
     fine(dir, &["influence", "else/where", "--out", "there.csv"]);
-    assert_eq!(fs::read(dir.join("here.csv")).unwrap(), fs::read(dir.join("there.csv")).unwrap());
+    assert_eq!(
+        fs::read(dir.join("here.csv")).unwrap(),
+        fs::read(dir.join("there.csv")).unwrap()
+    );
 }
 
 #[test]
@@ -69,7 +107,10 @@ fn scores_do_not_depend_on_the_number_of_threads() {
             .unwrap();
         assert_eq!(code(&status), 0, "{}", stderr(&status));
     }
-    assert_eq!(fs::read(dir.join("one.csv")).unwrap(), fs::read(dir.join("two.csv")).unwrap());
+    assert_eq!(
+        fs::read(dir.join("one.csv")).unwrap(),
+        fs::read(dir.join("two.csv")).unwrap()
+    );
 }
 
 #[test]
@@ -79,13 +120,38 @@ fn last_epoch_keeps_enough_for_a_last_epoch_sweep() {
     fine(
         dir,
         &[
-            "record", "digits", "--out", "run", "--keep", "last-epoch", "--set", "data.train=100", "--set",
-            "data.validation=20", "--set", "data.test=0", "--set", "train.epochs=4", "--set", "train.batch=20",
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--keep",
+            "last-epoch",
+            "--set",
+            "data.train=100",
+            "--set",
+            "data.validation=20",
+            "--set",
+            "data.test=0",
+            "--set",
+            "train.epochs=4",
+            "--set",
+            "train.batch=20",
         ],
     );
     fine(dir, &["verify", "run"]);
     fine(dir, &["influence", "run", "--window", "last-epoch"]);
-    let said = fine(dir, &["counterfactual", "run", "--top", "3", "scores.csv", "--window", "last-epoch"]);
+    let said = fine(
+        dir,
+        &[
+            "counterfactual",
+            "run",
+            "--top",
+            "3",
+            "scores.csv",
+            "--window",
+            "last-epoch",
+        ],
+    );
     assert!(said.contains("predicted"), "{said}");
 }
 
@@ -109,9 +175,18 @@ fn exported_steps_are_safetensors() {
 fn tasks_that_ship_are_listed_and_shown() {
     let dir = tempfile::tempdir().unwrap();
     let listed = fine(dir.path(), &["task", "list"]);
-    for name in ["digits", "mnist-cnn", "mnist-dnn", "mnist-logreg", "cifar10-cnn"] {
+    for name in [
+        "digits",
+        "mnist-cnn",
+        "mnist-dnn",
+        "mnist-logreg",
+        "cifar10-cnn",
+    ] {
         assert!(listed.contains(name), "{listed}");
-        let shown = fine(dir.path(), &["task", "show", name, "--set", "train.epochs=3"]);
+        let shown = fine(
+            dir.path(),
+            &["task", "show", name, "--set", "train.epochs=3"],
+        );
         assert!(shown.contains("epochs = 3"), "{shown}");
     }
 }

@@ -11,10 +11,22 @@ fn wrong_usage_exits_with_2_and_says_what_was_expected() {
     for (words, expected) in [
         (vec!["influense"], "influence"),
         (vec!["record", "digitz", "--out", "run"], "digits"),
-        (vec!["record", "digits", "--out", "run", "--set", "train.epoch=1"], "epochs"),
-        (vec!["record", "digits", "--out", "run", "--set", "train.epochs"], "KEY=VALUE"),
-        (vec!["record", "digits", "--out", "run", "--keep", "some"], "last-epoch"),
-        (vec!["record", "digits", "--out", "run", "--device", "gpu"], "cuda"),
+        (
+            vec!["record", "digits", "--out", "run", "--set", "train.epoch=1"],
+            "epochs",
+        ),
+        (
+            vec!["record", "digits", "--out", "run", "--set", "train.epochs"],
+            "KEY=VALUE",
+        ),
+        (
+            vec!["record", "digits", "--out", "run", "--keep", "some"],
+            "last-epoch",
+        ),
+        (
+            vec!["record", "digits", "--out", "run", "--device", "gpu"],
+            "cuda",
+        ),
         (vec!["influence", "run", "--window", "5..2"], "5..2"),
         (vec!["influence", "run", "--query", "valid"], "validation"),
         (vec!["influence", "run", "--out", "scores.xls"], "csv"),
@@ -22,8 +34,15 @@ fn wrong_usage_exits_with_2_and_says_what_was_expected() {
     ] {
         let output = hindcast(dir.path(), &words);
         assert_eq!(code(&output), 2, "{words:?}: {}", stderr(&output));
-        assert!(stderr(&output).contains(expected), "{words:?} does not say {expected:?}: {}", stderr(&output));
-        assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "{words:?} left something behind");
+        assert!(
+            stderr(&output).contains(expected),
+            "{words:?} does not say {expected:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            fs::read_dir(dir.path()).unwrap().next().is_none(),
+            "{words:?} left something behind"
+        );
     }
 }
 
@@ -34,11 +53,19 @@ fn what_is_missing_is_named() {
     for verb in ["info", "verify", "influence"] {
         let output = hindcast(dir, &[verb, "nowhere"]);
         assert_eq!(code(&output), 1, "{verb}: {}", stderr(&output));
-        assert!(stderr(&output).contains("nowhere"), "{verb}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains("nowhere"),
+            "{verb}: {}",
+            stderr(&output)
+        );
     }
     let output = hindcast(dir, &["record", "mnist-cnn", "--data", ".", "--out", "run"]);
     assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("train-images-idx3-ubyte"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("train-images-idx3-ubyte"),
+        "{}",
+        stderr(&output)
+    );
     assert!(!dir.join("run").exists(), "a run without data is not begun");
 }
 

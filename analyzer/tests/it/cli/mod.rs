@@ -31,7 +31,13 @@ fn stderr(output: &Output) -> String {
 /// Runs `hindcast` and expects it to be fine.
 fn fine(dir: &Path, words: &[&str]) -> String {
     let output = hindcast(dir, words);
-    assert_eq!(code(&output), 0, "hindcast {words:?}\n{}{}", stdout(&output), stderr(&output));
+    assert_eq!(
+        code(&output),
+        0,
+        "hindcast {words:?}\n{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
     stdout(&output)
 }
 
@@ -40,8 +46,20 @@ fn small_run(dir: &Path) {
     fine(
         dir,
         &[
-            "record", "digits", "--out", "run", "--set", "data.train=120", "--set", "data.validation=40", "--set",
-            "data.test=0", "--set", "train.epochs=2", "--set", "train.batch=25",
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "data.train=120",
+            "--set",
+            "data.validation=40",
+            "--set",
+            "data.test=0",
+            "--set",
+            "train.epochs=2",
+            "--set",
+            "train.batch=25",
         ],
     );
 }

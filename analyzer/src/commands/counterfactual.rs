@@ -1,0 +1,304 @@
+//! `hindcast counterfactual`: really retrain without some examples, and compare with what was predicted.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Write, stdout};
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::influence::{Settings, parse_query, parse_window, score};
+use super::{Outcome, Usage, progress};
+use crate::cli::{Counterfactual, DenominatorKind, Precision, RemovalKind};
+use crate::{
+    CounterfactualOptions, CounterfactualReport, Denominators, Query, Removal, ScoreTable, Subject,
+    Window, counterfactuals,
+};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    query: &'a str,
+    window: Range<u64>,
+    without: u64,
+    value_with_everyone: f64,
+    value_without: f64,
+    real_change: f64,
+    predicted_change: f64,
+    predicted_from: &'a str,
+    retraining: &'a CounterfactualReport,
+}
+
+pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
+    let window = parse_window(&args.window)?;
+    let query = parse_query(&args.query)?;
+    let removed = Removed::parse(args)?;
+    let subject = Subject::open(&args.run, args.data.as_deref())?;
+    let run = subject.recorded()?;
+    let range = window.resolve(run.source())?;
+    let table = removed.table()?;
+    let without = removed.indices(table.as_ref(), &query)?;
+    let examples = run.examples() as u64;
+    if let Some(i) = without.iter().find(|&&i| i >= examples) {
+        anyhow::bail!(
+            "example {i} can't be left out: the train split has {examples} examples, 0..{examples}"
+        );
+    }
+
+    let options = CounterfactualOptions {
+        removal: match args.removal {
+            RemovalKind::LossOnly => Removal::LossOnly,
+            RemovalKind::Absent => Removal::Absent,
+        },
+        denominators: match args.denominators {
+            DenominatorKind::Fixed => Denominators::Fixed,
+            DenominatorKind::Renormalised => Denominators::Renormalised,
+        },
+        ..CounterfactualOptions::new(range.clone())
+    };
+    let begun = Instant::now();
+    let bar = progress::bar(0, "retraining", "steps");
+    let sets = [without.clone()];
+    let report = counterfactuals(
+        &run,
+        &options,
+        std::slice::from_ref(&query),
+        &sets,
+        &|done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+            ControlFlow::Continue(())
+        },
+    )?;
+    bar.finish_and_clear();
+    let retrained = begun.elapsed();
+
+    // A table of another window, query or run predicts another change: then the window is swept here.
+    let fitting = table
+        .as_ref()
+        .and_then(|t| fitting_query(t, &subject, &range, &query).map(|q| (t, q)));
+    let (predicted, source) = match fitting {
+        Some((table, q)) => (predict(table, q, &without, &options), "the table"),
+        None => {
+            let settings = Settings {
+                precision: Precision::Recorded,
+                device: "cpu",
+                per_epoch: false,
+            };
+            let (_, table) = score(
+                &subject,
+                std::slice::from_ref(&query),
+                &Window::Steps(range.clone()),
+                &settings,
+            )?;
+            (
+                predict(&table, 0, &without, &options),
+                "a sweep of this window",
+            )
+        }
+    };
+    let real = report
+        .change(0, 0)
+        .context("the retraining gave no value")?;
+    let mut out = stdout().lock();
+    let name = query.to_string();
+    if args.json {
+        let report = Report {
+            query: &name,
+            window: range,
+            without: without.len() as u64,
+            value_with_everyone: report.everyone.queries.first().copied().unwrap_or(f64::NAN),
+            value_without: report
+                .outcomes
+                .first()
+                .and_then(|o| o.queries.first())
+                .copied()
+                .unwrap_or(f64::NAN),
+            real_change: real,
+            predicted_change: predicted,
+            predicted_from: source,
+            retraining: &report,
+        };
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report, &name, predicted, real, source)?;
+        eprintln!("retrained in {}", progress::duration(retrained));
+    }
+    Ok(Outcome::Fine)
+}
+
+fn print(
+    out: &mut dyn Write,
+    report: &CounterfactualReport,
+    query: &str,
+    predicted: f64,
+    real: f64,
+    source: &str,
+) -> anyhow::Result<()> {
+    let n = report.outcomes.first().map_or(0, |o| o.without.len());
+    writeln!(
+        out,
+        "without {n} examples in steps {}..{} ({} removal, {} denominators):",
+        report.window.start, report.window.end, report.removal, report.denominators
+    )?;
+    let value = |o: Option<&crate::Outcome>| {
+        o.and_then(|o| o.queries.first())
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    let (with, without) = (
+        value(Some(&report.everyone)),
+        value(report.outcomes.first()),
+    );
+    writeln!(
+        out,
+        "  {query}: {with:.6} with everyone, {without:.6} without"
+    )?;
+    writeln!(
+        out,
+        "  change: {predicted:+.4e} predicted (by {source}), {real:+.4e} real"
+    )?;
+    if let Some(outcome) = report.outcomes.first() {
+        for (with, without) in report.everyone.losses.iter().zip(&outcome.losses) {
+            write!(
+                out,
+                "  {:<10} loss {:.4} -> {:.4}",
+                with.split, with.loss, without.loss
+            )?;
+            if let (Some(a), Some(b)) = (with.error_rate, without.error_rate) {
+                write!(out, ", error {:.2} % -> {:.2} %", 100.0 * a, 100.0 * b)?;
+            }
+            writeln!(out)?;
+        }
+    }
+    let same = &report.reproduction;
+    if same.bit_identical {
+        writeln!(
+            out,
+            "  (retraining with everyone gives the recorded parameters, bit for bit)"
+        )?;
+    } else {
+        writeln!(
+            out,
+            "  (retraining with everyone comes within {:.1e} of the recorded parameters, relative: \
+             another machine or device trained; changes are taken between the two retrainings)",
+            same.max_relative_error
+        )?;
+    }
+    Ok(())
+}
+
+/// Which query of a table predicts exactly this: same run, same window, same query.
+fn fitting_query(
+    table: &ScoreTable,
+    subject: &Subject,
+    range: &Range<u64>,
+    query: &Query,
+) -> Option<usize> {
+    let meta = &table.metadata;
+    if meta.run_digest != subject.head() || meta.window != *range {
+        return None;
+    }
+    let name = query.to_string();
+    meta.queries.iter().position(|q| q.name == name)
+}
+
+/// The linear prediction for a set is the sum over its examples.
+fn predict(
+    table: &ScoreTable,
+    query: usize,
+    without: &[u64],
+    options: &CounterfactualOptions,
+) -> f64 {
+    let wanted: BTreeSet<u64> = without.iter().copied().collect();
+    let rows = table.rows.iter().filter(|r| wanted.contains(&r.index));
+    let of = |row: &crate::ScoreRow| match options.denominators {
+        Denominators::Fixed => row.influence.get(query).copied().flatten(),
+        Denominators::Renormalised => row.renormalised.get(query).copied().flatten(),
+    };
+    // An example that no batch of the window holds has no score, and leaving it out changes nothing.
+    rows.filter_map(of).sum()
+}
+
+/// Where the examples to leave out are named.
+enum Removed<'a> {
+    File(&'a Path),
+    Worst { count: usize, table: &'a Path },
+}
+
+impl<'a> Removed<'a> {
+    fn parse(args: &'a Counterfactual) -> Result<Self, Usage> {
+        if let Some(path) = &args.without {
+            return Ok(Removed::File(path));
+        }
+        let words = args.top.as_deref().unwrap_or_default();
+        let [count, table] = words else {
+            return Err(Usage("give --without FILE or --top K SCORES".to_owned()));
+        };
+        let count = count
+            .parse()
+            .ok()
+            .filter(|&k: &usize| k > 0)
+            .ok_or_else(|| {
+                Usage(format!(
+                    "--top K SCORES: expected a number of examples, got {count:?}"
+                ))
+            })?;
+        Ok(Removed::Worst {
+            count,
+            table: Path::new(table),
+        })
+    }
+
+    fn table(&self) -> anyhow::Result<Option<ScoreTable>> {
+        match self {
+            Removed::File(_) => Ok(None),
+            Removed::Worst { table, .. } => Ok(Some(ScoreTable::read(table)?)),
+        }
+    }
+
+    /// The training examples, each once.
+    fn indices(&self, table: Option<&ScoreTable>, query: &Query) -> anyhow::Result<Vec<u64>> {
+        match (self, table) {
+            (Removed::Worst { count, .. }, Some(table)) => {
+                let name = query.to_string();
+                let q = table
+                    .metadata
+                    .queries
+                    .iter()
+                    .position(|q| q.name == name)
+                    .unwrap_or(0);
+                Ok(table.worst(q, *count).iter().map(|r| r.index).collect())
+            }
+            (Removed::File(path), _) => read_indices(path),
+            (Removed::Worst { .. }, None) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// One index a line; empty lines and lines that begin with `#` are skipped.
+fn read_indices(path: &Path) -> anyhow::Result<Vec<u64>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut indices = BTreeSet::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let index = line.parse().with_context(|| {
+            format!(
+                "{}, line {}: expected the index of a training example, got {line:?}",
+                path.display(),
+                n + 1
+            )
+        })?;
+        indices.insert(index);
+    }
+    anyhow::ensure!(!indices.is_empty(), "{} names no example", path.display());
+    Ok(indices.into_iter().collect())
+}
