@@ -37,6 +37,13 @@ impl Task {
                 problem,
             })?;
             result = parse(&mut tree, &keys, assignments);
+            if matches!(&result, Err(problem) if problem.contains("expected a string")) {
+                // A name that looks like a number.
+                let name = Value::String((*text).to_string());
+                if place(&mut tree, &keys, name).is_ok() {
+                    result = parse(&mut tree, &keys, assignments);
+                }
+            }
             // A change of kind may need keys that are set later: only the last word counts.
             if let Err(problem) = &result {
                 problems.push((path, text, keys, problem.clone()));

@@ -33,7 +33,7 @@ pub use layers::{Layer, ModelSpec, Size};
 pub use loss::{LossKind, LossSpec, PenaltyIn, Reduction};
 pub use training::{Cut, Order, Precision, TrainSpec};
 
-use crate::data::{self, AugmentSpec, DataError, DataSet, DataSpec};
+use crate::data::{self, AugmentSpec, DataError, DataSet, DataSpec, Target};
 use crate::net::Net;
 use crate::objective::Split;
 use crate::schedule::Schedule;
@@ -219,6 +219,15 @@ impl Task {
             (LossKind::BinaryCrossEntropy, [1]) => Some(2),
             (LossKind::BinaryCrossEntropy | LossKind::MeanSquaredError, _) => None,
         };
+        if let (LossKind::CrossEntropy, Some(target @ (Target::Value | Target::Input))) =
+            (loss.kind, self.data.target)
+        {
+            return Err(TaskError::value(
+                "data.target",
+                format!("{target:?}").to_lowercase(),
+                "\"class\" with the cross-entropy loss",
+            ));
+        }
         if let (Some(k), true) = (classes, !self.data.classes.is_empty()) {
             let kept = self.data.classes.len();
             if kept > k {

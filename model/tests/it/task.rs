@@ -276,13 +276,13 @@ fn any_key_can_be_set() {
         ("data.mean", "[0.25]"),
         ("optimizer.clip_norm", "2.5"),
         ("augment.flip", "true"),
-        ("name", "mine"),
+        ("name", "7"),
     ])
     .unwrap();
     assert_eq!(task.train.epochs, 1);
     assert_eq!(task.data.validation, Some(1000));
     assert_eq!(task.optimizer.clip_norm(), Some(2.5));
-    assert_eq!(task.name, "mine");
+    assert_eq!(task.name, "7");
     assert!(task.augment.flip);
     assert!(matches!(task.model.layers[0], Layer::Conv2d { out: 7, .. }));
     let text = task.to_toml().unwrap();
@@ -344,6 +344,11 @@ fn a_key_that_cannot_be_set_is_named_with_those_near_it() {
             "can't set train.epochs: \"-1\" doesn't go there: invalid value: integer `-1`",
         ),
         ("train.epochs", "0", "train.epochs = 0: expected 1 or more"),
+        (
+            "data.target",
+            "value",
+            "data.target = value: expected \"class\" with the cross-entropy loss",
+        ),
         (
             "train.dtype",
             "f16",
