@@ -1,23 +1,23 @@
 //! Recording a step on the training thread: check it, copy it, queue it.
 
+mod complete;
+mod queue;
+
 use std::sync::Arc;
 
-use candle_core::{Device, Storage as Place, Tensor, Var};
+use candle_core::{Tensor, Var};
 use hindcast_format::layout::Layout;
-use hindcast_format::meta::{GroupHyper, StepMeta};
-use hindcast_format::{Segmenter, State};
+use hindcast_format::meta::StepMeta;
+use hindcast_format::Segmenter;
 
 use crate::error::RecorderError;
 use crate::keep::Keep;
 use crate::names::{Source, copy_optimizer};
 use crate::policy::{LossValues, OnError, WhenFull};
-use crate::shared::{Base, End, Job, Kind, Shared, Work};
+use crate::shared::{Base, End, Job, Shared, Work};
 use crate::snapshot::Plan;
-use crate::statistics::{add, add_time};
-use crate::step::{BatchInfo, Hyper, OptimizerState, StepInfo, Trained};
-
-/// Metadata of steps without tensors may take this much of the queue beyond its limit before they wait, too.
-const SKIPPED_EXTRA: u64 = 16 << 20;
+use crate::statistics::add;
+use crate::step::{BatchInfo, OptimizerState, StepInfo};
 
 /// What the user chose for a run.
 pub(crate) struct Choices {
@@ -213,15 +213,21 @@ impl Inner {
             self.step_done(info.optimizer_step.unwrap_or(self.next_update));
             return Ok(());
         }
-        if let Err(error) = self.complete(&mut meta, info, loss) {
-            // The announced batch waits on, so that the call can be repeated.
-            if info.batch.is_none() {
-                self.pending = Some(meta);
+        let captured = self
+            .complete(&mut meta, info, loss)
+            .and_then(|()| self.capture(&meta, info.optimizer));
+        let (kind, held) = match captured {
+            Ok(captured) => captured,
+            Err(error) => {
+                // The announced batch waits on, so that the call can be repeated.
+                if info.batch.is_none() {
+                    self.pending = Some(meta);
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         let update = meta.optimizer_step;
-        self.queue(meta, info.optimizer)?;
+        self.send(Work::Step(Box::new(Job { meta, kind, held })));
         self.step_done(update);
         Ok(())
     }
@@ -230,205 +236,6 @@ impl Inner {
         self.next_step += 1;
         self.next_update = update + 1;
         add(&self.shared.counters.steps, 1);
-    }
-
-    /// Adds to the batch's metadata what the step says.
-    fn complete(
-        &self,
-        meta: &mut StepMeta,
-        info: &StepInfo<'_>,
-        loss: Option<&Tensor>,
-    ) -> Result<(), RecorderError> {
-        let (groups, parameters) = (self.groups(), self.tensors.parameters.len());
-        meta.step = self.next_step;
-        meta.groups.clear();
-        match info.hyper {
-            Hyper::One(hyper) => meta.groups.resize(groups, hyper),
-            Hyper::Each(each) if each.len() == groups => meta.groups.extend_from_slice(each),
-            Hyper::Each(each) => {
-                return Err(self.wrong(format!(
-                    "expected learning rates of {groups} parameter groups, got {}",
-                    each.len()
-                )));
-            }
-        }
-        if let Some(bad) = meta.groups.iter().find(|group: &&GroupHyper| {
-            !group.learning_rate.is_finite() || !group.weight_decay.is_finite()
-        }) {
-            return Err(self.wrong(format!(
-                "a learning rate of {} and a decay of {} cannot be replayed",
-                bad.learning_rate, bad.weight_decay
-            )));
-        }
-        meta.trained.clear();
-        match info.trained {
-            Trained::All => meta.trained.resize(parameters, true),
-            Trained::Gradients(gradients) => meta.trained.extend(
-                self.tensors
-                    .parameters
-                    .iter()
-                    .map(|var| gradients.get(var).is_some()),
-            ),
-            Trained::Flags(flags) if flags.len() == parameters => {
-                meta.trained.extend_from_slice(flags)
-            }
-            Trained::Flags(flags) => {
-                return Err(self.wrong(format!(
-                    "expected flags of {parameters} parameters, got {}",
-                    flags.len()
-                )));
-            }
-        }
-        meta.optimizer_step = info.optimizer_step.unwrap_or(self.next_update);
-        meta.loss = info.loss;
-        if let (None, Some(loss)) = (meta.loss, loss) {
-            meta.loss = self
-                .loss_value(loss)
-                .map_err(|error| self.candle("reading the loss", error))?;
-        }
-        Ok(())
-    }
-
-    fn loss_value(&self, loss: &Tensor) -> candle_core::Result<Option<f64>> {
-        let wanted = match self.choices.loss_values {
-            LossValues::Never => false,
-            LossValues::OnCpu => matches!(loss.device(), Device::Cpu),
-            LossValues::Always => true,
-        };
-        if !wanted || loss.elem_count() != 1 {
-            return Ok(None);
-        }
-        {
-            // The usual case without the tensors that a conversion would make.
-            let (storage, layout) = loss.storage_and_layout();
-            if let Place::Cpu(candle_core::CpuStorage::F32(values)) = &*storage {
-                return Ok(values
-                    .get(layout.start_offset())
-                    .map(|value| f64::from(*value)));
-            }
-        }
-        loss.detach()
-            .flatten_all()?
-            .get(0)?
-            .to_dtype(candle_core::DType::F64)?
-            .to_scalar()
-            .map(Some)
-    }
-
-    /// Takes the snapshot and hands it to the encoders, as the policies allow.
-    fn queue(
-        &mut self,
-        meta: StepMeta,
-        optimizer: Option<&dyn OptimizerState>,
-    ) -> Result<(), RecorderError> {
-        let shared = Arc::clone(&self.shared);
-        let placement = self.segmenter.place(&meta);
-        let cut = placement.cut || self.last.is_none();
-        let thinned = matches!(self.choices.keep, Keep::EveryNth(n) if !meta.step.is_multiple_of(n));
-        let layout = &self.tensors.layout;
-        let small = meta_bytes(&meta);
-        let full = small
-            + layout.frame_bytes() as u64
-            + if cut && !thinned {
-                layout.key_bytes() as u64
-            } else {
-                0
-            };
-        let has_room = match self.choices.when_full {
-            WhenFull::Block => {
-                let waited = shared.budget.take(full);
-                if !waited.is_zero() {
-                    add(&shared.counters.stalls, 1);
-                    add_time(&shared.counters.stalled_ns, waited);
-                }
-                true
-            }
-            WhenFull::Skip => shared.budget.try_take(full, 0),
-            WhenFull::Stop => {
-                if !shared.budget.try_take(full, 0) {
-                    let (held, limit) = (shared.budget.held(), shared.budget.limit());
-                    let error = RecorderError::QueueFull {
-                        run: shared.run.clone(),
-                        step: meta.step,
-                        held,
-                        limit,
-                    };
-                    self.stopped = Some(error.clone());
-                    return Err(error);
-                }
-                true
-            }
-        };
-        let mut state = shared.pool.state();
-        if let Err(error) = self.tensors.plan.copy(state.bytes_mut()) {
-            if has_room {
-                shared.budget.give_back(full);
-            }
-            return Err(self.stop_on(self.candle("copying the variables", error)));
-        }
-        let step = meta.step;
-        let kind = if !has_room {
-            let digest = state.digest();
-            self.keep_buffers(&state);
-            shared.pool.give_back_state(state);
-            shared.budget.take_or_wait(small, SKIPPED_EXTRA);
-            add(&shared.counters.skipped, 1);
-            Kind::Skipped { digest }
-        } else if thinned {
-            self.keep_buffers(&state);
-            Kind::Thinned {
-                state: Arc::new(state),
-            }
-        } else if cut {
-            let mut key = shared.pool.key();
-            key.buffers_before_mut().copy_from_slice(&self.buffers);
-            let layout = &self.tensors.layout;
-            if let Err(why) = copy_optimizer(
-                layout.optimizer_state(),
-                &self.tensors.optimizer,
-                optimizer,
-                key.optimizer_mut(),
-            ) {
-                shared.budget.give_back(full);
-                return Err(self.stop_on(self.wrong(why)));
-            }
-            self.keep_buffers(&state);
-            let state = Arc::new(state);
-            let before = self.last.replace(Base {
-                step,
-                state: Arc::clone(&state),
-            });
-            Kind::Keyframe { state, key, before }
-        } else {
-            self.keep_buffers(&state);
-            let state = Arc::new(state);
-            match self.last.replace(Base {
-                step,
-                state: Arc::clone(&state),
-            }) {
-                Some(before) => Kind::Difference { state, before },
-                // `cut` is true without a state before.
-                None => return Err(self.wrong("there is no state to take the difference to")),
-            }
-        };
-        if cut && matches!(kind, Kind::Skipped { .. } | Kind::Thinned { .. }) {
-            // Only a step with tensors can open a segment: the next one does.
-            self.segmenter.cut_next();
-        }
-        let held = if has_room { full } else { small };
-        self.send(Work::Step(Box::new(Job { meta, kind, held })));
-        Ok(())
-    }
-
-    fn keep_buffers(&mut self, state: &State) {
-        self.buffers.clear();
-        self.buffers.extend_from_slice(state.buffers());
-    }
-
-    /// The segmenter has placed a step that is not recorded, so nothing may follow.
-    fn stop_on(&mut self, error: RecorderError) -> RecorderError {
-        self.stopped.get_or_insert_with(|| error.clone());
-        error
     }
 
     pub(crate) fn send(&mut self, work: Work) {
@@ -484,16 +291,6 @@ impl Inner {
         }
         self.shared.made_progress();
     }
-}
-
-/// What a step's metadata takes in memory, about.
-fn meta_bytes(meta: &StepMeta) -> u64 {
-    let lists = meta.groups.len() * 16
-        + meta.indices.len() * 16
-        + meta.micro_batches.len() * 4
-        + meta.trained.len()
-        + meta.scalars.len() * 64;
-    512 + lists as u64
 }
 
 impl Drop for Inner {

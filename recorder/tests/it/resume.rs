@@ -231,3 +231,29 @@ fn the_optimizers_state_comes_back_at_a_keyframe() {
         "between keyframes the trace has no optimizer state"
     );
 }
+
+#[test]
+fn a_run_that_keeps_every_nth_step_goes_on_between_them() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.keep(Keep::EveryNth(4)).create(&net.map).unwrap();
+    train(&run, &mut sgd(&run, &net), &net, 0..6, 6).unwrap();
+    run.finish().unwrap();
+    let error = on(&storage)
+        .restore_variables()
+        .resume(&net.map, 5)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("the trace has no tensors of that step"),
+        "{error}"
+    );
+    let (run, _) = on(&storage).resume(&net.map, 6).unwrap();
+    train(&run, &mut sgd(&run, &net), &net, 6..14, 6).unwrap();
+    run.finish().unwrap();
+    // The first step after the cut opens a segment, so it is kept with its tensors.
+    let trace = open(&storage);
+    assert_eq!(kept(&trace), [0, 4, 6, 8, 12]);
+    assert!((0..14).all(|step| trace.meta(step).unwrap().indices == indices(step)));
+    assert!(trace.verify().unwrap().is_ok());
+}

@@ -1,0 +1,158 @@
+//! From what was chosen to what a run needs.
+
+use candle_nn::VarMap;
+use hindcast_format::layout::Role;
+use hindcast_format::{DataIdentity, RunInfo, SegmentPolicy};
+
+use super::Builder;
+use crate::error::RecorderError;
+use crate::estimate::{Basis, Estimate};
+use crate::keep::Keep;
+use crate::names::{Bound, Named, bind, from_map, is_running_statistic};
+use crate::retention::steps_per_segment;
+use crate::step::OptimizerState;
+
+/// More threads than this have never helped anyone.
+const MAX_ENCODERS: usize = 64;
+
+impl Builder {
+    pub(crate) fn name_all(&self, variables: &VarMap) -> Vec<Named> {
+        let role = |name: &str| {
+            if is_running_statistic(name) || self.buffers.iter().any(|test| test(name)) {
+                Role::Buffer
+            } else {
+                Role::Parameter
+            }
+        };
+        let group = |name: &str| {
+            if role(name) == Role::Parameter {
+                self.groups.as_ref().map_or(0, |of| of(name))
+            } else {
+                0
+            }
+        };
+        let mut named = from_map(variables, role, group);
+        named.retain(|named| !self.exclude.iter().any(|test| test(&named.name)));
+        named
+    }
+
+    pub(crate) fn bind(&self, variables: Vec<Named>) -> Result<Bound, RecorderError> {
+        self.kept().check()?;
+        if self.encoders == 0 || self.encoders > MAX_ENCODERS {
+            return Err(self.setup(format!(
+                "expected 1 to {MAX_ENCODERS} encoders, got {}",
+                self.encoders
+            )));
+        }
+        let state = match &self.state {
+            None => None,
+            Some(Ok(tensors)) => Some(move || Ok(tensors.clone())),
+            Some(Err(error)) => {
+                return Err(self.setup(format!("the optimizer's state could not be read: {error}")));
+            }
+        };
+        bind(
+            variables,
+            state.as_ref().map(|state| state as &dyn OptimizerState),
+        )
+        .map_err(|why| self.setup(why))
+    }
+
+    pub(crate) fn kept(&self) -> Keep {
+        self.keep.unwrap_or_default()
+    }
+
+    /// Takes from a recorded run what stays as it was; what was chosen otherwise for this builder is an error.
+    pub(crate) fn agree_with(&mut self, info: &RunInfo) -> Result<(), RecorderError> {
+        let differs = |what: &str, old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
+            Err(self.setup(format!("a run's {what} cannot change when it is resumed: it is {old:?}, and {new:?} was asked for")))
+        };
+        let keep: Keep = info.keep.parse()?;
+        match self.keep {
+            Some(asked) if asked != keep => {
+                return differs("choice of what to keep", &info.keep, &asked.to_string());
+            }
+            _ => {}
+        }
+        match self.seed {
+            Some(asked) if asked != info.seed => return differs("seed", &info.seed, &asked),
+            _ => {}
+        }
+        for (what, old, new) in [
+            ("task", &info.task, &self.task),
+            ("rule", &info.rule, &self.rule),
+            ("objective", &info.objective, &self.objective),
+        ] {
+            if new.is_some() && old != new {
+                return differs(what, old, new);
+            }
+        }
+        if self.data != DataIdentity::None && self.data != info.data {
+            return differs("data", &info.data, &self.data);
+        }
+        self.keep = Some(keep);
+        self.data = info.data.clone();
+        Ok(())
+    }
+
+    pub(crate) fn setup(&self, why: impl Into<String>) -> RecorderError {
+        RecorderError::Setup {
+            run: self.name.clone(),
+            why: why.into(),
+        }
+    }
+
+    pub(crate) fn info(&self, bound: &Bound) -> Result<RunInfo, RecorderError> {
+        let mut info = RunInfo::new(bound.layout.clone(), self.seed.unwrap_or(0));
+        info.writer = concat!("hindcast-recorder ", env!("CARGO_PKG_VERSION")).to_owned();
+        info.rule = self.rule.clone();
+        info.task = self.task.clone();
+        info.data = self.data.clone();
+        info.keep = self.kept().to_string();
+        info.objective = self.objective.clone();
+        info.notes = self.notes.clone();
+        Ok(info)
+    }
+
+    pub(crate) fn segments(&self, frame_bytes: u64) -> SegmentPolicy {
+        let usual = SegmentPolicy::default();
+        let max_steps = self
+            .segment_steps
+            .unwrap_or_else(|| steps_per_segment(self.kept(), frame_bytes, usual.max_steps));
+        SegmentPolicy {
+            max_steps,
+            min_steps: usual.min_steps.min(max_steps),
+            cut_every_epoch: self.kept() == Keep::LastEpoch,
+        }
+    }
+
+    pub(crate) fn estimate_of(&self, bound: &Bound) -> Estimate {
+        let raw_step = bound.layout.frame_bytes() as u64;
+        Estimate::new(&Basis {
+            keep: self.kept(),
+            raw_step,
+            keyframe_extra: bound.layout.key_bytes() as u64,
+            segment_steps: u64::from(self.segments(raw_step).max_steps),
+            steps: self.steps,
+            steps_per_epoch: self.steps_per_epoch,
+        })
+    }
+
+    /// Training examples, where the data's identity tells.
+    pub(crate) fn examples(&self) -> Option<u64> {
+        match &self.data {
+            DataIdentity::None => None,
+            DataIdentity::Fingerprint { splits } => {
+                let train =
+                    splits
+                        .iter()
+                        .find(|split| split.name == "train")
+                        .or(match splits.as_slice() {
+                            [only] => Some(only),
+                            _ => None,
+                        });
+                train.map(|split| split.examples)
+            }
+        }
+    }
+}
