@@ -6,9 +6,9 @@ mod queue;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
+use hindcast_format::Segmenter;
 use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
-use hindcast_format::Segmenter;
 
 use crate::error::RecorderError;
 use crate::keep::Keep;

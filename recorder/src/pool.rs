@@ -1,6 +1,6 @@
 //! Buffers that go round: filled on the training thread, emptied by the encoders, filled again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::queue::ArrayQueue;
 use hindcast_format::layout::Layout;
@@ -14,7 +14,8 @@ const FREE: usize = 1024;
 /// and then nothing is allocated any more.
 pub(crate) struct Pool {
     layout: Layout,
-    states: ArrayQueue<State>,
+    /// Last in, first out: the one used last is the likeliest to be in the cache still.
+    states: Mutex<Vec<State>>,
     keys: ArrayQueue<KeyState>,
     metas: ArrayQueue<StepMeta>,
     frames: ArrayQueue<Vec<u8>>,
@@ -24,18 +25,21 @@ impl Pool {
     pub(crate) fn new(layout: Layout) -> Self {
         Self {
             layout,
-            states: ArrayQueue::new(FREE),
+            states: Mutex::default(),
             keys: ArrayQueue::new(16),
             metas: ArrayQueue::new(FREE),
             frames: ArrayQueue::new(FREE),
         }
     }
 
+    fn states(&self) -> MutexGuard<'_, Vec<State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A state to be overwritten; what is in it is left from before.
     pub(crate) fn state(&self) -> State {
-        self.states
-            .pop()
-            .unwrap_or_else(|| State::zeros(&self.layout))
+        let state = self.states().pop();
+        state.unwrap_or_else(|| State::zeros(&self.layout))
     }
 
     /// A key state to be overwritten.
@@ -53,13 +57,13 @@ impl Pool {
     /// Takes a snapshot back if this was the last one to hold it.
     pub(crate) fn give_back(&self, state: Arc<State>) {
         if let Some(state) = Arc::into_inner(state) {
-            drop(self.states.push(state));
+            self.states().push(state);
         }
     }
 
     /// Takes a state back that nobody else holds.
     pub(crate) fn give_back_state(&self, state: State) {
-        drop(self.states.push(state));
+        self.states().push(state);
     }
 
     /// A buffer for a frame, if one is free.

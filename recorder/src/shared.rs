@@ -225,3 +225,60 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hindcast_format::layout::{DType, Layout, Role, TensorSpec};
+
+    use super::*;
+
+    fn shared() -> Arc<Shared> {
+        let spec = TensorSpec {
+            name: "w".into(),
+            role: Role::Parameter,
+            dtype: DType::F32,
+            shape: vec![1],
+            group: 0,
+        };
+        let layout = Layout::new(vec![spec]).unwrap();
+        Arc::new(Shared::new("run".into(), Pool::new(layout), 1 << 20))
+    }
+
+    #[test]
+    fn storage_that_does_not_answer_is_not_waited_for_for_ever() {
+        let shared = shared();
+        assert!(!shared.wait_while_moving(Duration::from_millis(30)));
+    }
+
+    #[test]
+    fn storage_that_is_slow_is_waited_for() {
+        let shared = shared();
+        let slow = Arc::clone(&shared);
+        let worker = std::thread::spawn(move || {
+            for _ in 0..8 {
+                std::thread::sleep(Duration::from_millis(50));
+                slow.made_progress();
+            }
+            slow.end(Some([7; 32]));
+        });
+        assert!(shared.wait_while_moving(Duration::from_millis(300)));
+        worker.join().unwrap();
+        assert_eq!(shared.head(), Some([7; 32]));
+    }
+
+    #[test]
+    fn the_first_failure_stays_and_frees_those_who_wait() {
+        let shared = shared();
+        let over = |step| RecorderError::Over {
+            run: "run".into(),
+            step,
+        };
+        shared.fail(over(3));
+        shared.fail(over(4));
+        assert!(matches!(
+            shared.failure(),
+            Some(RecorderError::Over { step: 3, .. })
+        ));
+        assert!(shared.budget.try_take(u64::MAX, 0));
+    }
+}
