@@ -7,8 +7,9 @@ use crate::layout::{DType, Layout, TensorSpec};
 
 /// Most elements of a chunk: planes of 64 KiB stay in the second-level cache while they are coded, and a damaged chunk costs little.
 pub const MAX_CHUNK_ELEMENTS: usize = 1 << 16;
-/// A tensor or pool with fewer elements than this shares a chunk with its neighbours, since a chunk costs some 20 bytes a frame by itself.
-const POOL_BELOW: usize = 1 << 10;
+/// A tensor or pool with fewer elements than this shares a chunk with its neighbours, since a chunk costs
+/// some 20 bytes a frame by itself, and every plane of it a table of its own in zstd's frame.
+const POOL_BELOW: usize = 1 << 12;
 
 /// Elements of each chunk, in order. Chunks tile the two sections exactly, and none spans two roles or dtypes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

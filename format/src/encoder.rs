@@ -281,7 +281,7 @@ impl Encoder {
         let crc = crc32c::crc32c_append(salt, &out[table..at]);
         out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
         let length = (out.len() + crate::frame::FRAME_TRAILER) as u64;
-        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&crate::frame::trailer(length));
         let narrow = |what, n: usize| {
             u32::try_from(n).map_err(|_| FormatError::Limit {
                 what,

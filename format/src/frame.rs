@@ -11,8 +11,10 @@ use crate::error::hex32;
 pub const FRAME_MAGIC: [u8; 4] = *b"HCFR";
 /// Bytes of a frame's header.
 pub const FRAME_HEADER: usize = 64;
-/// Bytes after the chunks: the frame's length once more.
-pub const FRAME_TRAILER: usize = 8;
+/// Bytes after the chunks: the frame's length once more, and [`END_MAGIC`].
+pub const FRAME_TRAILER: usize = 12;
+/// Last four bytes of every frame. Each has several bits set, so that no flipped bit makes a written end look like an unwritten one.
+pub const END_MAGIC: [u8; 4] = *b"HCFE";
 /// Longest frame.
 pub const MAX_FRAME: u64 = 1 << 40;
 
@@ -90,6 +92,14 @@ pub(crate) struct FrameHeader {
 /// Checksums start from the run's salt, so that a frame of another run doesn't pass.
 pub(crate) fn salt_crc(salt: &[u8; 16]) -> u32 {
     crc32c::crc32c(salt)
+}
+
+/// What stands behind the chunks.
+pub(crate) fn trailer(length: u64) -> [u8; FRAME_TRAILER] {
+    let mut trailer = [0; FRAME_TRAILER];
+    trailer[..8].copy_from_slice(&length.to_le_bytes());
+    trailer[8..].copy_from_slice(&END_MAGIC);
+    trailer
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -232,22 +242,30 @@ impl<'a> Frame<'a> {
         Ok(meta)
     }
 
-    /// The length repeated at the end. A frame without it was not written to its end.
+    /// The length repeated at the end, and the magic that closes the frame.
     pub fn check_trailer(&self) -> Result<(), FormatError> {
-        let stored = u64_at(self.bytes, self.bytes.len() - FRAME_TRAILER);
-        if stored != self.header.length {
-            return Err(FormatError::corrupt(
-                "frame length at the frame's end",
-                self.header.length,
-                stored,
-            )
-            .at_step(self.header.step));
+        let (got, expected) = (self.end(), trailer(self.header.length));
+        if got != expected {
+            let (expected, got) = (crate::hex(&expected), crate::hex(got));
+            let error = FormatError::corrupt("frame length at the frame's end", expected, got);
+            return Err(error.at_step(self.header.step));
         }
         Ok(())
     }
 
-    pub fn has_trailer(&self) -> bool {
-        self.check_trailer().is_ok()
+    /// Is the end what a writer leaves that was stopped: the first bytes of the trailer, or none, and zeros?
+    pub fn is_unfinished(&self) -> bool {
+        let (got, expected) = (self.end(), trailer(self.header.length));
+        let agreeing = got
+            .iter()
+            .zip(&expected)
+            .take_while(|(a, b)| a == b)
+            .count();
+        agreeing < FRAME_TRAILER && got[agreeing..].iter().all(|&b| b == 0)
+    }
+
+    fn end(&self) -> &'a [u8] {
+        self.part(self.bytes.len() - FRAME_TRAILER, FRAME_TRAILER)
     }
 
     /// The chunk table, checked against the chunks that the run states for such a frame.

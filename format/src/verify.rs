@@ -11,7 +11,7 @@ use crate::codec::Direction;
 use crate::decoder::Decoder;
 use crate::frame::{Frame, FrameKind};
 use crate::manifest::{MANIFEST, Status};
-use crate::segment::{self, Segment, Source, Tail, Trailer};
+use crate::segment::{self, Segment, Source, Tail, Trailer, Trust};
 use crate::state::{KeyState, State};
 use crate::storage::{FsStorage, Storage};
 use crate::trace::{Part, Trace};
@@ -314,7 +314,7 @@ impl Checker<'_> {
                 storage.as_ref(),
                 &part.name,
                 Some(self.trace.info()),
-                listed.is_some(),
+                Trust::Listed,
             ) {
                 Ok(segment) => Arc::new(segment),
                 Err(FormatError::Io { source, .. })

@@ -1,8 +1,8 @@
 //! A segment file as a reader sees it.
 
-use super::footer::{TRAILER, Trailer};
-use super::header::{Header, PREFIX, read_header, read_prefix};
-use super::scan::{Entry, Tail, scan};
+use super::footer::{TRAILER, Trailer, footer};
+use super::header::{Header, MAGIC, PREFIX, read_header, read_prefix};
+use super::scan::{Entry, Tail, all_zero, scan};
 use crate::FormatError;
 use crate::decoder::Decoder;
 use crate::encoder::Context;
@@ -27,6 +27,11 @@ impl Source {
             Source::Map(bytes) => bytes.len() as u64,
             Source::File { length, .. } => *length,
         }
+    }
+
+    /// Is it a file that a recorder may be writing?
+    pub fn may_grow(&self) -> bool {
+        matches!(self, Source::File { .. })
     }
 
     /// `length` bytes from `offset` on: from the map, or read into `scratch`.
@@ -61,6 +66,21 @@ impl Source {
             }
         }
     }
+}
+
+/// So often is a segment looked at again that changed while it was looked at.
+const ATTEMPTS: usize = 5;
+
+/// How far a segment's own word is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// The manifest lists it: it was sealed and synced, so whatever is wrong with it is damage.
+    Listed,
+    /// The manifest is lost: as listed if it ends with a good trailer, as tail otherwise.
+    Orphan,
+    /// After the last segment that the manifest lists: it may be unfinished anywhere, its footer included, and a power cut may have
+    /// taken parts of it. Every checksum is looked at.
+    Tail,
 }
 
 /// A segment, its frames found.
@@ -124,16 +144,25 @@ pub(super) fn footer_at(source: &Source, at: u64, salt: u32) -> Result<bool, For
 }
 
 impl Segment {
-    /// Opens a segment. `known` is the run's description from elsewhere, for a header that is damaged; `listed` says that the
-    /// manifest calls the segment sealed.
+    /// Opens a segment. `known` is the run's description from elsewhere, for a header that is damaged; `trust` says
+    /// what is known about the segment from elsewhere.
     pub fn load(
         storage: &dyn Storage,
         name: &str,
         known: Option<&RunInfo>,
-        listed: bool,
+        trust: Trust,
     ) -> Result<Segment, FormatError> {
         let number = super::parse_name(name).map(|(number, _)| number);
-        Segment::find(storage, name, known, listed)
+        // A recorder that seals the segment just now gives its reserved space back: the file ends before the length that was measured.
+        let shrunk = |e: &FormatError| matches!(e, FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof);
+        let mut found = Segment::find(storage, name, known, trust);
+        for _ in 0..ATTEMPTS {
+            if !found.as_ref().is_err_and(shrunk) {
+                break;
+            }
+            found = Segment::find(storage, name, known, trust);
+        }
+        found
             .map_err(|e| e.within(name, number))
             .map(|mut segment| {
                 segment.problems = segment
@@ -149,7 +178,7 @@ impl Segment {
         storage: &dyn Storage,
         name: &str,
         known: Option<&RunInfo>,
-        listed: bool,
+        trust: Trust,
     ) -> Result<Segment, FormatError> {
         let path = format!("{}/{name}", storage.location());
         let io = |doing| {
@@ -165,15 +194,23 @@ impl Segment {
         };
         let mut problems = Vec::new();
         let trailer = read_end(&source);
-        if trailer.is_ok() || listed {
+        let listed = trust == Trust::Listed || trust == Trust::Orphan && trailer.is_ok();
+        if listed {
             source = Source::Map(storage.map(name).map_err(io("mapping"))?);
         }
-        let header = read_start(&source);
-        let (header, start) = match header {
+        let (header, start) = match read_start(&source) {
             Ok((header, start)) => (Some(header), Some(start as u64)),
             Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => return Err(e),
             // A segment whose header isn't complete has no frames yet.
             Err(e @ FormatError::Incomplete { .. }) if !listed => return Err(e),
+            Err(_) if !listed && unwritten(&source)? => {
+                return Err(FormatError::Incomplete {
+                    file: String::new(),
+                    what: "segment header",
+                    have: 0,
+                    need: PREFIX as u64,
+                });
+            }
             Err(e) => {
                 problems.push(e);
                 (None, None)
@@ -185,50 +222,82 @@ impl Segment {
                 .unwrap_or_else(|| FormatError::corrupt("segment header", "a header", "none")));
         };
         let decoder = Decoder::new(Context::new(info)?)?;
-        let index = match &trailer {
-            Ok(trailer) => match read_index(&source, trailer, decoder.context.salt) {
-                Ok(entries) => Some(entries),
-                Err(e) => {
-                    problems.push(e);
-                    None
-                }
-            },
-            Err(_) => None,
+        let salt = decoder.context.salt;
+        let mut segment = Segment {
+            name: name.to_owned(),
+            source,
+            header,
+            entries: Vec::new(),
+            tail: Tail::Sealed,
+            digest: trailer.as_ref().ok().map(|t| t.digest),
+            problems,
+            sound: 0,
         };
-        let digest = trailer.as_ref().ok().map(|t| t.digest);
-        if let Some(entries) = index {
-            return Ok(Segment {
-                name: name.to_owned(),
-                source,
-                header,
-                sound: entries.len(),
-                entries,
-                tail: Tail::Sealed,
-                digest,
-                problems,
-            });
+        if let (true, Ok(trailer)) = (listed, &trailer) {
+            match read_index(&segment.source, trailer, salt) {
+                Ok(entries) => {
+                    (segment.sound, segment.entries) = (entries.len(), entries);
+                    return Ok(segment);
+                }
+                Err(e) => segment.problems.push(e),
+            }
         }
         // A damaged header may hide its own length; the first frame is found by its magic then.
-        let found = scan(&source, start.unwrap_or(PREFIX as u64), &decoder)?;
+        let found = scan(&segment.source, start.unwrap_or(PREFIX as u64), &decoder)?;
         let from_scan = found
             .problems
             .into_iter()
             .filter(|p| start.is_some() || !is_magic(p));
-        problems.extend(from_scan);
-        if let (Err(e), true) = (trailer, listed || found.tail == Tail::Sealed) {
-            problems.push(e);
+        segment.problems.extend(from_scan);
+        (segment.entries, segment.tail) = (found.entries, found.tail);
+        segment.sound = found.sound.min(segment.entries.len());
+        if listed {
+            // It was sealed, so what is wrong now has happened since; its frames can be had from both ends all the same.
+            segment.tail = Tail::Sealed;
+            segment.problems.extend(trailer.err());
+        } else if segment.tail == Tail::Sealed {
+            segment.judge_footer(found.end, salt)?;
+            if segment.tail == Tail::Sealed {
+                segment.source = Source::Map(storage.map(name).map_err(io("mapping"))?);
+            }
         }
-        let sound = found.sound.min(found.entries.len());
-        Ok(Segment {
-            name: name.to_owned(),
-            source,
-            header,
-            sound,
-            entries: found.entries,
-            tail: found.tail,
-            digest,
-            problems,
-        })
+        Ok(segment)
+    }
+
+    /// A tail's footer against the footer that its frames make: whole, the beginning of it (sealing was interrupted), or damaged.
+    fn judge_footer(&mut self, at: u64, salt: u32) -> Result<(), FormatError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut scratch = Vec::new();
+        let mut hashed = 0;
+        while hashed < at {
+            let n = (at - hashed).min(1 << 20);
+            hasher.update(self.source.bytes(hashed, n as usize, &mut scratch)?);
+            hashed += n;
+        }
+        let (expected, digest) = footer(&self.entries, at, salt, hasher);
+        let rest = self.source.length() - at;
+        let here = rest.min(expected.len() as u64) as usize;
+        let got = self.source.bytes(at, here, &mut scratch)?;
+        let agreeing = got
+            .iter()
+            .zip(&expected)
+            .take_while(|(a, b)| a == b)
+            .count();
+        let zeros_follow = got[agreeing..].iter().all(|&b| b == 0)
+            && all_zero(&self.source, at + here as u64, &mut Vec::new())?;
+        (self.tail, self.digest) = if agreeing == expected.len() && rest == expected.len() as u64 {
+            (Tail::Sealed, Some(digest))
+        } else if zeros_follow {
+            (Tail::Torn(at), None)
+        } else {
+            self.problems.push(FormatError::corrupt(
+                "segment footer",
+                "the footer that the segment's frames make",
+                format!("another from byte {} on", at + agreeing as u64),
+            ));
+            (Tail::Damaged(at), None)
+        };
+        Ok(())
     }
 
     /// A frame's bytes.
@@ -243,6 +312,30 @@ impl Segment {
             .bytes(entry.offset, length, scratch)
             .map_err(|e| e.within(&self.name, number))
     }
+}
+
+/// Is the header of a segment whose blocks are reserved still on its way? It is stored in ascending order, its checksum last, and
+/// nothing but zeros follows.
+fn unwritten(source: &Source) -> Result<bool, FormatError> {
+    let mut scratch = Vec::new();
+    let from = match read_prefix(source.bytes(
+        0,
+        (PREFIX as u64).min(source.length()) as usize,
+        &mut scratch,
+    )?) {
+        Ok(length) => length as u64 - 4,
+        // The magic is stored first.
+        Err(_) if source.length() >= PREFIX as u64 && holds(source, 0, &MAGIC)? => {
+            PREFIX as u64 - 4
+        }
+        Err(_) => 0,
+    };
+    all_zero(source, from, &mut scratch)
+}
+
+/// Does the source hold exactly these bytes there?
+fn holds(source: &Source, at: u64, expected: &[u8]) -> Result<bool, FormatError> {
+    Ok(source.bytes(at, expected.len(), &mut Vec::new())? == expected)
 }
 
 fn is_magic(problem: &FormatError) -> bool {

@@ -5,7 +5,7 @@ mod footer;
 mod header;
 mod scan;
 
-pub(crate) use file::{Segment, Source};
+pub(crate) use file::{Segment, Source, Trust};
 pub(crate) use footer::{Trailer, footer};
 pub(crate) use header::{Header, VERSION, write_header};
 pub(crate) use scan::{Entry, Tail};

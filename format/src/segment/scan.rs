@@ -33,11 +33,15 @@ pub(crate) enum Tail {
 pub(crate) struct Scan {
     pub entries: Vec<Entry>,
     pub tail: Tail,
+    /// Where the frames end.
+    pub end: u64,
     pub problems: Vec<FormatError>,
     /// Entries before the first damage that hides the tensors of what follows.
     pub sound: usize,
 }
 
+/// So often is a damaged place looked at in a segment that may be growing.
+const LOOKS: u32 = 3;
 /// Bytes looked at in one go when searching.
 const STRIDE: usize = 1 << 16;
 
@@ -48,11 +52,18 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
     let mut found = Scan {
         entries: Vec::new(),
         tail: Tail::Clean,
+        end: start,
         problems: Vec::new(),
         sound: usize::MAX,
     };
     let mut scratch = Vec::new();
-    let mut at = start;
+    let (mut at, mut looks, mut looks_at) = (start, 0, start);
+    // A recorder may write on while this looks: what seems damaged is looked at again before it is called so.
+    let mut again = |at: u64| {
+        looks = if looks_at == at { looks + 1 } else { 1 };
+        looks_at = at;
+        source.may_grow() && looks <= LOOKS
+    };
     while at < length {
         let head = source.bytes(
             at,
@@ -60,7 +71,7 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
             &mut scratch,
         )?;
         if head.starts_with(&FOOTER_MAGIC) {
-            found.tail = Tail::Sealed;
+            (found.tail, found.end) = (Tail::Sealed, at);
             return Ok(found);
         }
         match FrameHeader::read(head, salt) {
@@ -73,13 +84,13 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
                 let bytes = source.bytes(at, header.length as usize, &mut scratch)?;
                 let frame = Frame::read(bytes, salt)?;
                 let damage = decoder.check(&frame);
-                if !damage.is_empty()
-                    && !frame.has_trailer()
-                    && all_zero(source, at + header.length, &mut Vec::new())?
-                {
-                    // The end was never written and nothing follows.
+                if frame.is_unfinished() && all_zero(source, at + header.length, &mut Vec::new())? {
+                    // The end was never written, and nothing follows.
                     found.tail = Tail::Torn(at);
                     return Ok(found);
+                }
+                if !damage.is_empty() && again(at) {
+                    continue;
                 }
                 if damage.iter().any(hides_tensors) {
                     found.sound = found.sound.min(found.entries.len());
@@ -100,19 +111,14 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
                     return Ok(found);
                 }
                 // A header is stored from its magic on, so a torn one begins like a header, and nothing but zeros follows it.
-                let begins = head
-                    .iter()
-                    .zip(&FRAME_MAGIC)
-                    .take_while(|(a, b)| a == b)
-                    .count();
-                let rest_empty =
-                    begins < 4 && head[begins..].iter().all(|&b| b == 0) || begins == 4;
-                if (begins > 0 || head.len() < 4)
-                    && rest_empty
+                if (begins_like(&head, &FRAME_MAGIC) || begins_like(&head, &FOOTER_MAGIC))
                     && all_zero(source, at + head.len() as u64, &mut scratch)?
                 {
                     found.tail = Tail::Torn(at);
                     return Ok(found);
+                }
+                if again(at) {
+                    continue;
                 }
                 found.problems.push(error);
                 found.sound = found.sound.min(found.entries.len());
@@ -134,8 +140,18 @@ fn hides_tensors(problem: &FormatError) -> bool {
     !matches!(problem, FormatError::Corrupt(c) if c.what.starts_with("metadata") || c.what.starts_with("frame length at"))
 }
 
+/// Is this the magic, or its first bytes and then zeros?
+fn begins_like(head: &[u8], magic: &[u8; 4]) -> bool {
+    let agreeing = head.iter().zip(magic).take_while(|(a, b)| a == b).count();
+    agreeing == 4 || agreeing > 0 && head[agreeing..].iter().all(|&b| b == 0)
+}
+
 /// Is everything from `at` on zero?
-fn all_zero(source: &Source, mut at: u64, scratch: &mut Vec<u8>) -> Result<bool, FormatError> {
+pub(super) fn all_zero(
+    source: &Source,
+    mut at: u64,
+    scratch: &mut Vec<u8>,
+) -> Result<bool, FormatError> {
     while at < source.length() {
         let n = (source.length() - at).min(STRIDE as u64) as usize;
         if source.bytes(at, n, scratch)?.iter().any(|&b| b != 0) {

@@ -17,7 +17,7 @@ const ALIGN: u64 = 1 << 16;
 
 /// File systems whose `fallocate` reserves blocks that a later store can't fail to get: ext2/3/4, XFS, tmpfs. Others (copy on write,
 /// network, FUSE) are written without a map: a store into a map that finds no space kills the process with SIGBUS.
-const HONOURED: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
+const HONOURED: [i128; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 
 pub(super) struct SegmentFile {
     file: File,
@@ -30,7 +30,7 @@ pub(super) struct SegmentFile {
 
 impl SegmentFile {
     pub fn new(file: File, position: u64, map: bool) -> SegmentFile {
-        let mapped = map && fstatfs(&file).is_ok_and(|s| HONOURED.contains(&(s.f_type as i64)));
+        let mapped = map && fstatfs(&file).is_ok_and(|s| HONOURED.contains(&i128::from(s.f_type)));
         SegmentFile {
             file,
             position,
@@ -43,7 +43,7 @@ impl SegmentFile {
     /// Moves the window to the position and reserves its blocks; false if this file can't be mapped.
     fn advance(&mut self) -> bool {
         let start = self.position / ALIGN * ALIGN;
-        let length = (self.reserved.max(SMALLEST)).min(LARGEST);
+        let length = self.reserved.clamp(SMALLEST, LARGEST);
         let end = start + length.max(2 * ALIGN);
         // Whatever a failing call has reserved is given back by `trim`.
         self.reserved = end;

@@ -43,10 +43,10 @@ impl FsStorage {
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
-    if sync { file.sync_all() } else { Ok(()) }
+    file.sync_all()
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -67,7 +67,7 @@ impl Storage for FsStorage {
         self.folder.display().to_string()
     }
 
-    fn create_run(&self, manifest: &[u8], sync: bool) -> io::Result<()> {
+    fn create_run(&self, manifest: &[u8]) -> io::Result<()> {
         // An empty folder is no run; rename replaces it.
         if self.folder.exists() && fs::read_dir(&self.folder)?.next().is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -83,16 +83,10 @@ impl Storage for FsStorage {
         }
         let build = || {
             fs::create_dir(&temporary)?;
-            write_whole(&temporary.join(crate::manifest::MANIFEST), manifest, sync)?;
-            if sync {
-                sync_folder(&temporary)?;
-            }
+            write_whole(&temporary.join(crate::manifest::MANIFEST), manifest)?;
+            sync_folder(&temporary)?;
             fs::rename(&temporary, &self.folder)?;
-            if sync {
-                sync_folder(self.parent())
-            } else {
-                Ok(())
-            }
+            sync_folder(self.parent())
         };
         let built: io::Result<()> = build();
         if built.is_err() {
@@ -112,7 +106,12 @@ impl Storage for FsStorage {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let mut name = entry.file_name().to_string_lossy().into_owned();
-            let kind = entry.metadata()?;
+            let kind = match entry.metadata() {
+                Ok(kind) => kind,
+                // Replaced or dropped by a recorder between the two looks.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
             if kind.is_dir() {
                 name.push('/');
             }
@@ -135,15 +134,6 @@ impl Storage for FsStorage {
         Ok(Box::new(SegmentFile::new(file, 0, self.map)))
     }
 
-    fn append(&self, name: &str, at: u64) -> io::Result<Box<dyn WriteFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(name))?;
-        file.set_len(at)?;
-        Ok(Box::new(SegmentFile::new(file, at, self.map)))
-    }
-
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {
         Ok(Box::new(Positioned(File::open(self.path(name))?)))
     }
@@ -154,7 +144,7 @@ impl Storage for FsStorage {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.path(&format!("{name}.tmp"));
-        write_whole(&temporary, bytes, true)?;
+        write_whole(&temporary, bytes)?;
         fs::rename(&temporary, self.path(name))?;
         sync_folder(&self.folder)
     }

@@ -38,7 +38,6 @@ struct Fail {
 enum Op {
     CreateRun {
         manifest: Vec<u8>,
-        sync: bool,
     },
     Create {
         name: String,
@@ -47,10 +46,6 @@ enum Op {
         name: String,
         at: u64,
         bytes: Vec<u8>,
-    },
-    Cut {
-        name: String,
-        length: u64,
     },
     Sync {
         name: String,
@@ -225,7 +220,7 @@ type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
 fn apply(op: &Op, exists: &mut bool, files: &mut Files) {
     match op {
-        Op::CreateRun { manifest, .. } => {
+        Op::CreateRun { manifest } => {
             *exists = true;
             files.insert(
                 crate::manifest::MANIFEST.to_owned(),
@@ -238,11 +233,6 @@ fn apply(op: &Op, exists: &mut bool, files: &mut Files) {
         Op::Write { name, at, bytes } => {
             if let Some(file) = files.get_mut(name) {
                 write(Arc::make_mut(file), *at as usize, bytes);
-            }
-        }
-        Op::Cut { name, length } => {
-            if let Some(file) = files.get_mut(name) {
-                Arc::make_mut(file).resize(*length as usize, 0);
             }
         }
         Op::Replace { name, bytes } => {
@@ -340,20 +330,17 @@ fn power_lost(log: &[Op], keep: &mut dyn FnMut() -> bool) -> (bool, Vec<(String,
     let mut inodes: Vec<Disk> = Vec::new();
     let (mut now, mut synced): (BTreeMap<String, usize>, BTreeMap<String, usize>) =
         Default::default();
-    let (mut exists, mut exists_synced) = (false, false);
+    let mut exists = false;
     for op in log {
         match op {
-            Op::CreateRun { manifest, sync } => {
+            Op::CreateRun { manifest } => {
                 exists = true;
                 inodes.push(Disk {
-                    synced: if *sync { manifest.clone() } else { Vec::new() },
+                    synced: manifest.clone(),
                     now: manifest.clone(),
                 });
                 now.insert(crate::manifest::MANIFEST.to_owned(), inodes.len() - 1);
-                if *sync {
-                    exists_synced = true;
-                    synced.clone_from(&now);
-                }
+                synced.clone_from(&now);
             }
             Op::Create { name } => {
                 inodes.push(Disk::default());
@@ -362,11 +349,6 @@ fn power_lost(log: &[Op], keep: &mut dyn FnMut() -> bool) -> (bool, Vec<(String,
             Op::Write { name, at, bytes } => {
                 if let Some(&i) = now.get(name) {
                     write(&mut inodes[i].now, *at as usize, bytes);
-                }
-            }
-            Op::Cut { name, length } => {
-                if let Some(&i) = now.get(name) {
-                    inodes[i].now.resize(*length as usize, 0);
                 }
             }
             Op::Sync { name } => {
@@ -388,9 +370,6 @@ fn power_lost(log: &[Op], keep: &mut dyn FnMut() -> bool) -> (bool, Vec<(String,
             Op::SyncDir => synced.clone_from(&now),
         }
     }
-    if exists && !exists_synced && !keep() {
-        return (false, Vec::new());
-    }
     let mut names: Vec<&String> = now.keys().chain(synced.keys()).collect();
     names.sort();
     names.dedup();
@@ -410,13 +389,12 @@ impl Storage for MemStorage {
         "memory".to_owned()
     }
 
-    fn create_run(&self, manifest: &[u8], sync: bool) -> io::Result<()> {
+    fn create_run(&self, manifest: &[u8]) -> io::Result<()> {
         if self.lock().exists {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.step(Op::CreateRun {
             manifest: manifest.to_vec(),
-            sync,
         })
     }
 
@@ -443,19 +421,6 @@ impl Storage for MemStorage {
             storage: self.clone(),
             name: name.to_owned(),
             position: 0,
-        }))
-    }
-
-    fn append(&self, name: &str, at: u64) -> io::Result<Box<dyn WriteFile>> {
-        self.content(name)?;
-        self.step(Op::Cut {
-            name: name.to_owned(),
-            length: at,
-        })?;
-        Ok(Box::new(MemFile {
-            storage: self.clone(),
-            name: name.to_owned(),
-            position: at,
         }))
     }
 

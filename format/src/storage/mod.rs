@@ -26,11 +26,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// What to call it in messages: the folder's path.
     fn location(&self) -> String;
 
-    /// Makes the run appear with this manifest in it, whole or not at all, and durable if `sync`.
+    /// Makes the run appear with this manifest in it, whole or not at all. Durable when it returns.
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] if there is something already.
-    fn create_run(&self, manifest: &[u8], sync: bool) -> io::Result<()>;
+    fn create_run(&self, manifest: &[u8]) -> io::Result<()>;
 
     /// All files, by name.
     ///
@@ -40,9 +40,6 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Opens a new file for appending; an older one of that name is replaced.
     fn create(&self, name: &str) -> io::Result<Box<dyn WriteFile>>;
-
-    /// Opens an existing file for appending at byte `at`; what follows is cut off.
-    fn append(&self, name: &str, at: u64) -> io::Result<Box<dyn WriteFile>>;
 
     /// Opens a file for positioned reads; it may be growing.
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>>;

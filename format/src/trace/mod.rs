@@ -337,7 +337,7 @@ impl Trace {
                 self.storage.as_ref(),
                 &part.name,
                 Some(&self.info),
-                part.sealed,
+                crate::segment::Trust::Listed,
             )
             .map(Arc::new),
         }

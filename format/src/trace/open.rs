@@ -10,7 +10,7 @@ use crate::FormatError;
 use crate::encoder::Context;
 use crate::info::RunInfo;
 use crate::manifest::{MANIFEST, MAX_MANIFEST, Manifest, Status};
-use crate::segment::{self, Segment, Tail};
+use crate::segment::{self, Segment, Tail, Trust};
 use crate::storage::Storage;
 
 /// A segment of the trace, not necessarily loaded.
@@ -150,7 +150,7 @@ impl Trace {
                 storage.as_ref(),
                 &segment::name(number, fork),
                 info.as_ref(),
-                false,
+                Trust::Orphan,
             ) {
                 Ok(segment) => {
                     if let Some(header) = &segment.header
@@ -172,7 +172,12 @@ impl Trace {
             }
         }
         let Some(info) = info else {
-            return Err(problems.swap_remove(0));
+            // Nothing to read: damage says more than a manifest that is merely missing.
+            let telling = problems
+                .iter()
+                .position(FormatError::is_damage)
+                .unwrap_or(0);
+            return Err(problems.swap_remove(telling));
         };
         let status = if parts.iter().any(|p| p.is_final) {
             Status::Finished
@@ -204,22 +209,24 @@ impl Trace {
             if !files.contains_key(&name) || self.status != Status::Open {
                 return Ok(());
             }
-            let segment = match Segment::load(self.storage.as_ref(), &name, Some(&self.info), false)
-            {
-                Ok(segment) => segment,
-                // Its header isn't written yet.
-                Err(FormatError::Incomplete { .. }) => return Ok(()),
-                Err(FormatError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    return Ok(());
-                }
-                Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => {
-                    return Err(e);
-                }
-                Err(e) => {
-                    self.problems.push(e);
-                    return Ok(());
-                }
-            };
+            let segment =
+                match Segment::load(self.storage.as_ref(), &name, Some(&self.info), Trust::Tail) {
+                    Ok(segment) => segment,
+                    // Its header isn't written yet.
+                    Err(FormatError::Incomplete { .. }) => return Ok(()),
+                    Err(FormatError::Io { source, .. })
+                        if source.kind() == io::ErrorKind::NotFound =>
+                    {
+                        return Ok(());
+                    }
+                    Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => {
+                        return Err(e);
+                    }
+                    Err(e) => {
+                        self.problems.push(e);
+                        return Ok(());
+                    }
+                };
             if let Some(header) = &segment.header
                 && (header.info != self.info
                     || header.number != number
@@ -235,7 +242,12 @@ impl Trace {
             }
             self.problems.extend(copies(&segment.problems));
             previous = segment.digest;
+            // What follows a segment without an end would leave a gap behind it.
+            let ends = segment.tail != Tail::Sealed;
             self.parts.push(part(number, segment));
+            if ends {
+                return Ok(());
+            }
             number += 1;
         }
     }
@@ -309,7 +321,7 @@ fn part(number: u64, mut segment: Segment) -> Part {
     Part {
         number,
         name: segment.name.clone(),
-        range: start..meta().last().map_or(start, |e| e.step + 1),
+        range: start..meta().next_back().map_or(start, |e| e.step + 1),
         steps,
         gaps,
         bytes: segment.source.length(),

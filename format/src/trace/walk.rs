@@ -126,9 +126,9 @@ impl<'a> Walker<'a> {
         let front_first = !linked || entry <= behind;
         let mut go = |front: bool| {
             if front {
-                self.from_front(part, entry)
+                self.go_forward(part, entry)
             } else {
-                self.from_back(part, entry)
+                self.go_backward(part, entry)
             }
         };
         match go(front_first) {
@@ -202,7 +202,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Decodes the keyframe that opens the segment and goes forward.
-    fn from_front(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+    fn go_forward(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
         let segment = self.segment(part)?;
         self.keyframe(&segment, part, 0)?;
         let mut before = 0;
@@ -219,7 +219,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Decodes the state that opens the next segment and goes backward.
-    fn from_back(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+    fn go_backward(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
         let segment = self.segment(part)?;
         let next = self.segment(part + 1)?;
         self.keyframe(&next, part + 1, 0)?;

@@ -82,7 +82,7 @@ impl RunWriter {
         let context = Context::new(&info)?;
         let manifest = Manifest::new(info);
         storage
-            .create_run(&manifest.to_bytes()?, durability != Durability::Os)
+            .create_run(&manifest.to_bytes()?)
             .map_err(|e| match e.kind() {
                 std::io::ErrorKind::AlreadyExists => FormatError::AlreadyExists {
                     path: location.clone(),

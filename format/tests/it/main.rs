@@ -1,4 +1,14 @@
 //! What a trace promises (docs/durability.md), each promise with a test that tries to break it.
 
+mod allocations;
+mod bits;
 mod common;
+mod crash;
+mod damage;
+mod faults;
+mod golden;
+mod hostile;
+mod reader;
+mod resume;
+mod ring;
 mod round_trip;

@@ -1,0 +1,71 @@
+//! A reader may open a run while it is being recorded, and sees a valid prefix that grows (P7).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hindcast_format::{FsStorage, MemStorage, RunWriter, Storage, Trace};
+
+use crate::common::*;
+
+fn beside(storage: impl Fn() -> Arc<dyn Storage>) {
+    let plan = Plan {
+        steps: 600,
+        ..Plan::new(600)
+    };
+    let truth = truth(&plan);
+    let done = AtomicBool::new(false);
+    let writer = RunWriter::create(storage(), info(&plan.layout), plan.durability).unwrap();
+    let looks = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            go_on(writer, &plan, &truth, 0, |_, _| {}).unwrap();
+            done.store(true, Ordering::Release);
+        });
+        let (mut seen, mut looks) = (0, 0);
+        loop {
+            let last_look = done.load(Ordering::Acquire);
+            let trace = Trace::open_storage(storage()).unwrap();
+            assert!(trace.problems().is_empty(), "{:?}", trace.problems());
+            let ranges = trace.ranges().unwrap();
+            let steps = ranges.first().map_or(0, |r| r.end);
+            assert!(
+                ranges.len() <= 1 && steps >= seen,
+                "{ranges:?} after {seen}"
+            );
+            let newest = steps.saturating_sub(40)..steps;
+            let mut iterator = trace.reverse(newest.clone());
+            let mut expected = newest.end;
+            while let Some(step) = iterator.next().unwrap() {
+                expected -= 1;
+                assert_eq!(step.meta.step, expected);
+                assert!(step.state == &truth.states[expected as usize]);
+            }
+            assert_eq!(expected, newest.start);
+            (seen, looks) = (steps, looks + 1);
+            if last_look {
+                assert_eq!(seen, plan.steps);
+                return looks;
+            }
+        }
+    });
+    println!("{looks} looks at a run of 600 steps while it was recorded");
+}
+
+#[test]
+fn a_reader_beside_a_mapped_writer_sees_a_growing_prefix() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    beside(|| Arc::new(FsStorage::new(&path)));
+}
+
+#[test]
+fn a_reader_beside_a_plain_writer_sees_a_growing_prefix() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    beside(|| Arc::new(FsStorage::new(&path).without_maps()));
+}
+
+#[test]
+fn a_reader_beside_a_writer_in_memory_sees_a_growing_prefix() {
+    let memory = MemStorage::new();
+    beside(|| Arc::new(memory.clone()));
+}

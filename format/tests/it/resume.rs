@@ -1,0 +1,203 @@
+//! Going on after an interruption: the trace is cut back to a step of the user's choice, and never destroyed on the way.
+
+use std::io;
+use std::sync::Arc;
+
+use hindcast_format::{Crash, Durability, FormatError, MemStorage, RunWriter, Status, Trace};
+
+use crate::common::*;
+
+/// Resumes at `at` with the same trajectory, to the end.
+fn resume(storage: &MemStorage, plan: &Plan, truth: &Truth, at: u64) -> Result<(), FormatError> {
+    let (writer, point) = RunWriter::resume(Arc::new(storage.clone()), at, plan.durability)?;
+    assert_eq!(point.step, at);
+    assert_eq!(point.last, at.checked_sub(1));
+    if let Some(state) = &point.state {
+        assert!(state == &truth.states[at as usize]);
+        assert_eq!(point.meta.as_ref(), Some(&truth.metas[at as usize]));
+    }
+    go_on(
+        writer,
+        &Plan {
+            end: End::Finish,
+            ..plan.clone()
+        },
+        truth,
+        at,
+        |_, _| {},
+    )
+    .map(drop)
+}
+
+#[test]
+fn a_run_is_resumed_at_any_step_however_it_ended() {
+    for end in [End::Leave, End::Abandon, End::Finish] {
+        let plan = Plan {
+            end,
+            ..Plan::new(40)
+        };
+        for at in 0..=40 {
+            let (storage, truth) = recorded(&plan);
+            resume(&storage, &plan, &truth, at).unwrap();
+            let trace = open(&storage).unwrap();
+            assert_eq!(trace.status(), Status::Finished);
+            assert_eq!(
+                check_forward(&trace, &truth),
+                (0..40).collect::<Vec<_>>(),
+                "resumed at {at}"
+            );
+            let mut backward = 0;
+            let mut steps = trace.reverse(0..40);
+            while let Some(step) = steps.next().unwrap() {
+                assert!(step.state == &truth.states[step.meta.step as usize]);
+                backward += 1;
+            }
+            assert_eq!(backward, 40);
+            let report = trace.verify().unwrap();
+            assert!(report.findings.is_empty(), "resumed at {at}: {report:#?}");
+            let forks = &trace.manifest().unwrap().forks;
+            assert_eq!(
+                (forks.len(), forks[0].at_step, forks[0].end_step),
+                (1, at, 40)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_is_resumed_again_and_again() {
+    let plan = Plan {
+        end: End::Leave,
+        ..Plan::new(40)
+    };
+    let (storage, truth) = recorded(&plan);
+    for at in [35, 20, 21, 40, 16] {
+        resume(&storage, &plan, &truth, at).unwrap();
+    }
+    let trace = open(&storage).unwrap();
+    assert_eq!(check_forward(&trace, &truth).len(), 40);
+    assert!(trace.verify().unwrap().findings.is_empty());
+    assert_eq!(
+        trace
+            .manifest()
+            .unwrap()
+            .forks
+            .iter()
+            .map(|f| f.at_step)
+            .collect::<Vec<_>>(),
+        [35, 20, 21, 40, 16]
+    );
+}
+
+#[test]
+fn a_torn_tail_is_left_behind_when_resuming() {
+    let plan = Plan {
+        end: End::Leave,
+        ..Plan::new(24)
+    };
+    let (storage, truth) = recorded(&plan);
+    let name = storage.files().last().unwrap().0.clone();
+    storage.edit(&name, |b| b.truncate(b.len() - 20));
+    let steps = open(&storage).unwrap().span().end;
+    assert_eq!(steps, 23);
+    resume(&storage, &plan, &truth, steps).unwrap();
+    assert!(
+        open(&storage)
+            .unwrap()
+            .verify()
+            .unwrap()
+            .findings
+            .is_empty()
+    );
+}
+
+#[test]
+fn killed_while_resuming_the_run_is_as_it_was_or_as_it_shall_be() {
+    let plan = Plan {
+        end: End::Abandon,
+        ..Plan::new(40)
+    };
+    let truth = truth(&plan);
+    let storage = MemStorage::logged();
+    record(Arc::new(storage.clone()), &plan).unwrap();
+    let before = storage.operations();
+    drop(RunWriter::resume(Arc::new(storage.clone()), 21, Durability::Seals).unwrap());
+    let mut seen = std::collections::BTreeSet::new();
+    for operations in before..=storage.operations() {
+        let length = if operations < storage.operations() {
+            storage.operation_bytes(operations).max(2)
+        } else {
+            1
+        };
+        for bytes in (0..length).step_by(7) {
+            let image = storage.crash_image(Crash::Kill { operations, bytes });
+            let steps = check_forward(&open(&image).unwrap(), &truth).len();
+            assert!(
+                steps == 40 || steps == 21,
+                "{steps} steps after {operations} operations and {bytes} bytes"
+            );
+            seen.insert(steps);
+            assert!(
+                Trace::open_storage(Arc::new(image.clone()))
+                    .unwrap()
+                    .verify()
+                    .unwrap()
+                    .is_ok()
+            );
+            // And it can be resumed once more from there.
+            if bytes == 0 {
+                resume(&image, &plan, &truth, 15).unwrap();
+                assert!(open(&image).unwrap().verify().unwrap().findings.is_empty());
+            }
+        }
+        for keep in [false, true] {
+            let image = storage.crash_image(Crash::PowerLoss {
+                operations,
+                keep: &mut || keep,
+            });
+            let steps = check_forward(&open(&image).unwrap(), &truth).len();
+            assert!(
+                steps == 40 || steps == 21,
+                "{steps} steps after a power cut"
+            );
+        }
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
+fn a_failing_disk_while_resuming_destroys_nothing() {
+    let plan = Plan {
+        end: End::Abandon,
+        ..Plan::new(40)
+    };
+    let truth = truth(&plan);
+    for nth in 0.. {
+        let storage = MemStorage::new();
+        record(Arc::new(storage.clone()), &plan).unwrap();
+        storage.fail_nth(storage.calls() + nth, true, io::ErrorKind::StorageFull);
+        let resumed = RunWriter::resume(Arc::new(storage.clone()), 21, Durability::Seals);
+        let steps = check_forward(&open(&storage).unwrap(), &truth).len();
+        assert!(steps == 40 || steps == 21);
+        if resumed.is_ok() {
+            assert_eq!(steps, 21);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_damaged_before_the_cut_is_not_resumed() {
+    let plan = Plan {
+        end: End::Leave,
+        ..Plan::new(24)
+    };
+    let (storage, _) = recorded(&plan);
+    let name = storage.files().last().unwrap().0.clone();
+    let length = storage.files().last().unwrap().1.len();
+    storage.edit(&name, |b| b[length / 2] ^= 1);
+    let error = RunWriter::resume(Arc::new(storage), 24, Durability::Seals)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("damaged before it"), "{error}");
+}
