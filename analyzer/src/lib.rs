@@ -20,6 +20,8 @@ mod compare;
 mod counterfactual;
 mod engine;
 mod error;
+#[cfg(feature = "record")]
+pub mod exactness;
 mod memory;
 mod query;
 mod replay_check;

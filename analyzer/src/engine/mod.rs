@@ -8,6 +8,8 @@ mod autodiff;
 mod flat;
 mod worker;
 
+#[cfg(feature = "record")]
+pub(crate) use flat::variables;
 pub use worker::AutodiffEngine;
 
 use candle_core::{DType, Device};

@@ -13,7 +13,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::columns::{Cell, Column, Header, cell, columns, fill};
-use super::{ScoreRow, ScoreTable};
+use super::{ScoreMetadata, ScoreRow, ScoreTable};
 
 impl ScoreTable {
     /// Writes one row group with the CSV's columns (zstd); null where there is no score.
@@ -70,7 +70,10 @@ impl ScoreTable {
 }
 
 /// Reads a table; columns with other names or types are refused by name.
-pub(super) fn read(path: &Path) -> Result<(Header, Vec<ScoreRow>), String> {
+pub(super) fn read(
+    path: &Path,
+    told: Option<&ScoreMetadata>,
+) -> Result<(Header, Vec<ScoreRow>), String> {
     let open = File::open(path).map_err(|e| e.to_string())?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|e| e.to_string())?;
     let names: Vec<String> = builder
@@ -79,7 +82,7 @@ pub(super) fn read(path: &Path) -> Result<(Header, Vec<ScoreRow>), String> {
         .iter()
         .map(|f| f.name().clone())
         .collect();
-    let header = Header::read(names.iter().map(String::as_str))?;
+    let header = Header::read(names.iter().map(String::as_str), told)?;
     let mut rows = Vec::new();
     for batch in builder.build().map_err(|e| e.to_string())? {
         let batch = batch.map_err(|e| e.to_string())?;

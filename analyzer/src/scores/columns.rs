@@ -78,20 +78,48 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Understands a header; columns with other names are left alone. `index` and one `influence` have to be there.
-    pub fn read<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Header, String> {
+    /// Understands a header; columns with other names are left alone. `index` and one `influence` have to be there, and
+    /// with metadata exactly the columns that it describes.
+    pub fn read<'a>(
+        names: impl IntoIterator<Item = &'a str>,
+        told: Option<&ScoreMetadata>,
+    ) -> Result<Header, String> {
         let mut out = Header::default();
+        if let Some(told) = told {
+            out.epochs.clone_from(&told.epochs);
+            out.queries = match told.queries.as_slice() {
+                [_] => vec![String::new()],
+                several => several.iter().map(|q| q.name.clone()).collect(),
+            };
+        }
         for name in names {
             let column = out.column(name.trim());
             out.columns.push(column);
         }
         for (needed, there) in [
             ("index", out.columns.contains(&Some(Column::Index))),
-            ("influence", !out.queries.is_empty()),
+            (
+                "influence",
+                out.columns
+                    .iter()
+                    .any(|c| matches!(c, Some(Column::Influence(_)))),
+            ),
         ] {
             if !there {
                 return Err(format!(
                     "there is no column `{needed}`; a table of scores has at least `index` and `influence`"
+                ));
+            }
+        }
+        if let Some(told) = told {
+            let missing = columns(told)
+                .into_iter()
+                .find(|(_, column)| !out.columns.contains(&Some(*column)));
+            let strange = out.queries.len() != told.queries.len() || out.epochs != told.epochs;
+            if missing.is_some() || strange {
+                return Err(format!(
+                    "the metadata beside it describes other columns{}; remove the metadata if the table was edited on purpose",
+                    missing.map_or(String::new(), |(name, _)| format!(" (`{name}`)"))
                 ));
             }
         }

@@ -76,43 +76,28 @@ impl ScoreTable {
     /// Where the file can't be read or understood; the text names the line.
     pub fn read(path: &Path) -> Result<ScoreTable> {
         let format = Format::of(path)?;
-        let open = || File::open(path).map(BufReader::new);
+        let sidecar = sidecar_path(path);
+        let told: Option<ScoreMetadata> = match std::fs::read(&sidecar) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(file(&sidecar, &e.to_string())),
+            Ok(bytes) => Some(
+                serde_json::from_slice(&bytes)
+                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?,
+            ),
+        };
+        let open = || {
+            File::open(path)
+                .map(BufReader::new)
+                .map_err(|e| file(path, &e.to_string()))
+        };
         let (header, rows) = match format {
-            Format::Csv => read_csv(open().map_err(|e| file(path, &e.to_string()))?),
-            Format::JsonLines => read_json_lines(open().map_err(|e| file(path, &e.to_string()))?),
+            Format::Csv => read_csv(open()?, told.as_ref()),
+            Format::JsonLines => read_json_lines(open()?, told.as_ref()),
             #[cfg(feature = "parquet")]
-            Format::Parquet => super::columnar::read(path),
+            Format::Parquet => super::columnar::read(path, told.as_ref()),
         }
         .map_err(|e| file(path, &e))?;
-        let known = metadata_of(&header);
-        let sidecar = sidecar_path(path);
-        let metadata = match std::fs::read(&sidecar) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => known,
-            Err(e) => return Err(file(&sidecar, &e.to_string())),
-            Ok(bytes) => {
-                let told: ScoreMetadata = serde_json::from_slice(&bytes)
-                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
-                let several = told.queries.len() > 1;
-                let fits = told.queries.len() == known.queries.len()
-                    && told.epochs == known.epochs
-                    && (!several
-                        || told
-                            .queries
-                            .iter()
-                            .zip(&known.queries)
-                            .all(|(a, b)| a.name == b.name));
-                if !fits {
-                    return Err(file(
-                        &sidecar,
-                        &format!(
-                            "describes other columns than {}: remove it if the table was edited on purpose",
-                            path.display()
-                        ),
-                    ));
-                }
-                told
-            }
-        };
+        let metadata = told.unwrap_or_else(|| metadata_of(&header));
         Ok(ScoreTable { metadata, rows })
     }
 }

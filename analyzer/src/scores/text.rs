@@ -38,37 +38,40 @@ impl ScoreTable {
     pub fn write_json_lines(&self, mut to: impl Write) -> std::io::Result<()> {
         let columns = columns(&self.metadata);
         for row in &self.rows {
-            let object: Map<String, Value> = columns
-                .iter()
-                .map(|(name, column)| {
-                    let value = match cell(row, *column) {
-                        Cell::Integer(i) => Value::from(i),
-                        Cell::Text(text) => Value::from(text),
-                        Cell::Number(x) => Value::from(x),
-                    };
-                    (name.clone(), value)
-                })
-                .collect();
-            serde_json::to_writer(&mut to, &object)?;
-            to.write_all(b"\n")?;
+            // By hand, because serde_json's map forgets the order of the columns.
+            for (i, (name, column)) in columns.iter().enumerate() {
+                to.write_all(if i == 0 { b"{" } else { b"," })?;
+                serde_json::to_writer(&mut to, name)?;
+                to.write_all(b":")?;
+                match cell(row, *column) {
+                    Cell::Integer(i) => serde_json::to_writer(&mut to, &i)?,
+                    Cell::Text(text) => serde_json::to_writer(&mut to, &text)?,
+                    Cell::Number(x) => serde_json::to_writer(&mut to, &x)?,
+                }
+            }
+            to.write_all(b"}\n")?;
         }
         to.flush()
     }
 }
 
 /// Reads a CSV table: columns in any order, columns with other names left alone.
-pub(super) fn read_csv(from: impl Read) -> Result<(Header, Vec<ScoreRow>), String> {
+pub(super) fn read_csv(
+    from: impl Read,
+    told: Option<&ScoreMetadata>,
+) -> Result<(Header, Vec<ScoreRow>), String> {
     let mut csv = csv::Reader::from_reader(from);
-    let header = Header::read(csv.headers().map_err(|e| e.to_string())?.iter())?;
+    let header = Header::read(csv.headers().map_err(|e| e.to_string())?.iter(), told)?;
     let mut rows = Vec::new();
     for (at, record) in csv.records().enumerate() {
         let record = record.map_err(|e| e.to_string())?;
+        let line = record.position().map_or(at as u64 + 2, |p| p.line());
         let mut row = header.blank();
         for (text, column) in record.iter().zip(&header.columns) {
             let Some(column) = *column else { continue };
             parse(text, column)
                 .and_then(|cell| fill(&mut row, column, cell))
-                .map_err(|e| format!("line {}: {e}", at + 2))?;
+                .map_err(|e| format!("line {line}: {e}"))?;
         }
         rows.push(row);
     }
@@ -93,7 +96,10 @@ fn parse(text: &str, column: Column) -> Result<Cell, String> {
 }
 
 /// Reads JSON lines; every line has the keys of the first.
-pub(super) fn read_json_lines(from: impl BufRead) -> Result<(Header, Vec<ScoreRow>), String> {
+pub(super) fn read_json_lines(
+    from: impl BufRead,
+    told: Option<&ScoreMetadata>,
+) -> Result<(Header, Vec<ScoreRow>), String> {
     let mut header: Option<(Vec<String>, Header)> = None;
     let mut rows = Vec::new();
     for (at, line) in from.lines().enumerate() {
@@ -105,7 +111,7 @@ pub(super) fn read_json_lines(from: impl BufRead) -> Result<(Header, Vec<ScoreRo
             serde_json::from_str(&line).map_err(|e| format!("line {}: {e}", at + 1))?;
         if header.is_none() {
             let names: Vec<String> = object.keys().cloned().collect();
-            let read = Header::read(names.iter().map(String::as_str))?;
+            let read = Header::read(names.iter().map(String::as_str), told)?;
             header = Some((names, read));
         }
         let Some((names, known)) = &header else {

@@ -3,5 +3,12 @@
 mod tiny;
 
 mod cli;
+mod counterfactuals_are_real;
 mod engine_is_exact;
+#[cfg(feature = "record")]
+mod exactness_matrix;
+#[cfg(feature = "record")]
+mod road;
+mod steps_are_replayed;
 mod sweep_matches_differences;
+mod tables_round_trip;

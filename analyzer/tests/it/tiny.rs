@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use hindcast_analyzer::{
-    AutodiffEngine, MemoryRun, RecordedEnd, RecordedKey, RecordedRun, RecordedStep, ReplayEngine,
-    StepInput, micro_batches_of, weights_of,
+    AutodiffEngine, MemoryRun, RecordedEnd, RecordedKey, RecordedRun, RecordedStep, weights_of,
 };
 use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
 use hindcast_model::data::{DataError, DataSet};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass, Split, TensorDef};
+use hindcast_model::train::{ModelState, Part, Stepper};
 use hindcast_model::update::UpdateRule;
 
 pub const FEATURES: usize = 3;
@@ -230,10 +230,32 @@ pub struct Reweighted {
     pub within: std::ops::Range<u64>,
 }
 
-/// Trains in float64 and records every step in memory.
+/// Changes the weights of a step's batch.
+pub type Change<'a> = dyn Fn(&StepMeta, &mut [f64]) + 'a;
+
+impl Reweighted {
+    pub fn apply(&self, meta: &StepMeta, weights: &mut [f64]) {
+        for (w, &i) in weights.iter_mut().zip(&meta.indices) {
+            if i == self.example && self.within.contains(&meta.step) {
+                *w *= self.factor;
+            }
+        }
+    }
+}
+
+/// Trains in float64, by the steps that every Task is trained by, and records every step in memory.
 pub fn train(plan: &Plan, net: &Arc<TinyNet>, changed: Option<&Reweighted>) -> MemoryRun {
-    let mut engine = engine(net);
-    let p = engine.parameter_count();
+    train_with(plan, net, &|meta, weights| {
+        if let Some(changed) = changed {
+            changed.apply(meta, weights);
+        }
+    })
+}
+
+/// As [`train`], with any change of the weights.
+pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> MemoryRun {
+    let stepper = Stepper::new(net.as_ref(), &plan.rule);
+    let p = stepper.blocks().values();
     let specs = |defs: &[TensorDef], role| {
         defs.iter()
             .map(|d| TensorSpec {
@@ -270,63 +292,51 @@ pub fn train(plan: &Plan, net: &Arc<TinyNet>, changed: Option<&Reweighted>) -> M
         ..MemoryRun::default()
     };
     let run = RecordedRun::new(&empty, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
-    let mut theta = net.start();
-    let mut buffers = noise(3, HIDDEN);
-    let mut state: Vec<f64> = noise(5, plan.rule.state_values(p))
-        .iter()
-        .map(|x| if plan.warm > 0 { 0.01 * (x + 1.5) } else { 0.0 })
-        .collect();
+    let mut state = ModelState {
+        parameters: net.start(),
+        buffers: noise(3, HIDDEN),
+        optimizer: noise(5, plan.rule.state_values(p))
+            .iter()
+            .map(|x| if plan.warm > 0 { 0.01 * (x + 1.5) } else { 0.0 })
+            .collect::<Vec<f64>>(),
+    };
     for t in 0..plan.steps {
         let meta = plan.meta(t);
         let mut weights = weights_of(&meta).unwrap();
-        if let Some(c) = changed.filter(|c| c.within.contains(&t)) {
-            for (w, &i) in weights.iter_mut().zip(&meta.indices) {
-                if i == c.example {
-                    *w *= c.factor;
-                }
-            }
-        }
-        assert!(micro_batches_of(&meta).is_ok());
-        let batches = run.batches(&meta, DType::F64, &Device::Cpu).unwrap();
-        let gradient = engine
-            .gradient(&StepInput {
-                parameters: &theta,
-                buffers: &buffers,
-                micro_batches: &batches,
-                weights: &weights,
-                mode: Mode::Train,
-                draws: run.draws(t),
+        change(&meta, &mut weights);
+        let mut rest = weights.into_iter();
+        let parts: Vec<Part> = run
+            .batches(&meta, DType::F64, &Device::Cpu)
+            .unwrap()
+            .into_iter()
+            .map(|batch| Part {
+                weights: rest.by_ref().take(batch.indices.len()).collect(),
+                batch,
             })
-            .unwrap();
+            .collect();
+        let gradient = stepper.gradient(&state, &parts, run.draws(t)).unwrap();
         let key = t.is_multiple_of(plan.segment).then(|| RecordedKey {
-            buffers_before: buffers.clone(),
+            buffers_before: state.buffers.clone(),
             optimizer: match plan.keep_state {
-                true => state.clone(),
+                true => state.optimizer.clone(),
                 false => Vec::new(),
             },
         });
         out.steps.push(RecordedStep {
             meta: meta.clone(),
-            parameters: theta.clone(),
-            buffers_after: gradient.buffers_after.clone(),
+            parameters: state.parameters.clone(),
+            buffers_after: gradient.buffers.clone(),
             key,
         });
-        buffers = gradient.buffers_after;
-        plan.rule
-            .step(
-                run.blocks(),
-                &run.settings(&meta),
-                &mut theta,
-                &gradient.parameters,
-                &mut state,
-            )
+        stepper
+            .update(&run.settings(&meta), gradient, &mut state)
             .unwrap();
     }
     out.end = Some(RecordedEnd {
         step: plan.steps,
-        parameters: theta,
-        buffers,
-        optimizer: Some(state),
+        parameters: state.parameters,
+        buffers: state.buffers,
+        optimizer: Some(state.optimizer),
     });
     out
 }

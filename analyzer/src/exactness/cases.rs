@@ -1,0 +1,272 @@
+//! What the matrix looks at.
+
+/// One row to be measured.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub kind: &'static str,
+    pub name: String,
+    /// TOML of `[model] layers`.
+    pub layers: String,
+    pub loss: &'static str,
+    /// The rest of the `[loss]` table.
+    pub loss_keys: String,
+    /// TOML of `[optimizer]`.
+    pub optimizer: String,
+    pub learning_rate: f64,
+    pub circumstance: Circumstance,
+}
+
+/// What makes a row's steps different from plain ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Circumstance {
+    Plain,
+    BatchNorm,
+    Dropout,
+    Augmentation,
+    ShortBatch,
+    Duplicate,
+    Weights,
+    MicroBatches,
+    /// Scores of a window in the middle of the run.
+    Window,
+}
+
+impl Circumstance {
+    fn name(self) -> &'static str {
+        match self {
+            Circumstance::Plain => "plain",
+            Circumstance::BatchNorm => "batch-norm",
+            Circumstance::Dropout => "dropout",
+            Circumstance::Augmentation => "augmentation",
+            Circumstance::ShortBatch => "short-batch",
+            Circumstance::Duplicate => "duplicate",
+            Circumstance::Weights => "weights",
+            Circumstance::MicroBatches => "micro-batches",
+            Circumstance::Window => "window",
+        }
+    }
+
+    /// Layers that the circumstance puts between body and head.
+    fn between(self) -> &'static str {
+        match self {
+            Circumstance::BatchNorm => "{ kind = \"batch_norm\", momentum = 0.3 },",
+            Circumstance::Dropout => "{ kind = \"dropout\", p = 0.3 },",
+            _ => "",
+        }
+    }
+}
+
+/// Bodies that put each layer to use, on images of 1 × 6 × 6; the head flattens and ends in a linear layer.
+const LAYERS: [(&str, &str); 13] = [
+    (
+        "linear",
+        "{ kind = \"flatten\" }, { kind = \"linear\", out = 5 },",
+    ),
+    (
+        "flatten",
+        "{ kind = \"avg_pool2d\", kernel = 2 }, { kind = \"flatten\" },",
+    ),
+    (
+        "conv2d",
+        "{ kind = \"conv2d\", out = 2, kernel = [3, 2], stride = [2, 1], padding = 1 }, { kind = \"tanh\" },",
+    ),
+    (
+        "conv_transpose2d",
+        "{ kind = \"avg_pool2d\", kernel = 2 }, { kind = \"conv_transpose2d\", out = 2, kernel = 3, stride = 2, padding = 1, output_padding = 1 }, { kind = \"tanh\" },",
+    ),
+    (
+        "relu",
+        "{ kind = \"flatten\" }, { kind = \"linear\", out = 6 }, { kind = \"relu\" },",
+    ),
+    (
+        "tanh",
+        "{ kind = \"flatten\" }, { kind = \"linear\", out = 5 }, { kind = \"tanh\" },",
+    ),
+    (
+        "sigmoid",
+        "{ kind = \"flatten\" }, { kind = \"linear\", out = 5 }, { kind = \"sigmoid\" },",
+    ),
+    (
+        "gelu",
+        "{ kind = \"flatten\" }, { kind = \"linear\", out = 5 }, { kind = \"gelu\" },",
+    ),
+    (
+        "max_pool2d",
+        "{ kind = \"conv2d\", out = 2, kernel = 3 }, { kind = \"tanh\" }, { kind = \"max_pool2d\", kernel = 3, stride = 2, padding = 1 },",
+    ),
+    (
+        "avg_pool2d",
+        "{ kind = \"conv2d\", out = 2, kernel = 3 }, { kind = \"tanh\" }, { kind = \"avg_pool2d\", kernel = 2, stride = 1 },",
+    ),
+    (
+        "batch_norm",
+        "{ kind = \"conv2d\", out = 2, kernel = 3, stride = 2 }, { kind = \"batch_norm\" }, { kind = \"tanh\" },",
+    ),
+    (
+        "dropout",
+        "{ kind = \"flatten\" }, { kind = \"linear\", out = 6 }, { kind = \"tanh\" }, { kind = \"dropout\", p = 0.4 },",
+    ),
+    (
+        "residual",
+        "{ kind = \"residual\", layers = [{ kind = \"conv2d\", out = 2, kernel = 3, padding = 1 }, { kind = \"tanh\" }], projection = [{ kind = \"conv2d\", out = 2, kernel = 1 }] }, { kind = \"avg_pool2d\", kernel = 2 },",
+    ),
+];
+
+const LOSSES: [&str; 3] = [
+    "cross-entropy",
+    "binary-cross-entropy",
+    "mean-squared-error",
+];
+
+const REDUCTIONS: [&str; 2] = ["mean", "sum"];
+
+const CIRCUMSTANCES: [Circumstance; 7] = [
+    Circumstance::Plain,
+    Circumstance::BatchNorm,
+    Circumstance::Dropout,
+    Circumstance::Augmentation,
+    Circumstance::ShortBatch,
+    Circumstance::Duplicate,
+    Circumstance::Weights,
+];
+
+/// Rules, each with a learning rate at which a few steps stay far from chaos.
+const OPTIMIZERS: [(&str, &str, f64); 12] = [
+    ("sgd", "kind = \"sgd\"", 0.3),
+    ("sgd decay", "kind = \"sgd\"\nweight_decay = 0.05", 0.3),
+    (
+        "momentum decay",
+        "kind = \"sgd\"\nmomentum = 0.9\nweight_decay = 0.01",
+        0.1,
+    ),
+    (
+        "momentum dampening",
+        "kind = \"sgd\"\nmomentum = 0.8\ndampening = 0.3",
+        0.2,
+    ),
+    (
+        "nesterov decay",
+        "kind = \"sgd\"\nmomentum = 0.9\nnesterov = true\nweight_decay = 0.01",
+        0.1,
+    ),
+    ("sgd clipping", "kind = \"sgd\"\nclip_norm = 0.1", 0.3),
+    (
+        "nesterov clipping",
+        "kind = \"sgd\"\nmomentum = 0.5\nnesterov = true\nclip_norm = 0.1",
+        0.2,
+    ),
+    ("adam", "kind = \"adam\"\neps = 0.01", 0.01),
+    (
+        "adam decay",
+        "kind = \"adam\"\neps = 0.01\nweight_decay = 0.1",
+        0.01,
+    ),
+    (
+        "adamw",
+        "kind = \"adamw\"\neps = 0.01\nweight_decay = 0.1",
+        0.01,
+    ),
+    (
+        "adamw clipping",
+        "kind = \"adamw\"\neps = 0.01\nclip_norm = 0.1",
+        0.01,
+    ),
+    (
+        "adam decay clipping",
+        "kind = \"adam\"\neps = 0.01\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.01,
+    ),
+];
+
+/// Loss tables beside the plain ones.
+const PENALTIES: [(&str, &str); 3] = [
+    ("penalty-in-examples", "penalty = 0.05"),
+    ("penalty-in-batch", "penalty = 0.05\npenalty_in = \"batch\""),
+    ("class-weights", "class_weights = [1.0, 2.5, 0.5]"),
+];
+
+fn outputs(loss: &str) -> usize {
+    match loss {
+        "cross-entropy" => 3,
+        "binary-cross-entropy" => 1,
+        _ => 2,
+    }
+}
+
+fn layers(body: &str, loss: &str, circumstance: Circumstance) -> String {
+    let flatten = if body.contains("flatten") {
+        ""
+    } else {
+        "{ kind = \"flatten\" },"
+    };
+    format!(
+        "[{body} {} {flatten} {{ kind = \"linear\", out = {} }}]",
+        circumstance.between(),
+        outputs(loss)
+    )
+}
+
+/// All rows.
+pub(super) fn all() -> Vec<Case> {
+    let mut out = Vec::new();
+    let plain = |name: String, body: &str, loss: &'static str, circumstance| Case {
+        kind: "layer",
+        name,
+        layers: layers(body, loss, circumstance),
+        loss,
+        loss_keys: String::new(),
+        optimizer: "kind = \"sgd\"".to_owned(),
+        // Squared errors are steep: at larger rates the differences' own third-order error shows.
+        learning_rate: if loss == "mean-squared-error" {
+            0.05
+        } else {
+            0.2
+        },
+        circumstance,
+    };
+    for (layer, body) in LAYERS {
+        for loss in LOSSES {
+            for reduction in REDUCTIONS {
+                for circumstance in CIRCUMSTANCES {
+                    let name = format!("layer {layer} {loss} {reduction} {}", circumstance.name());
+                    let mut case = plain(name, body, loss, circumstance);
+                    case.loss_keys = format!("reduction = \"{reduction}\"");
+                    if reduction == "sum" {
+                        case.learning_rate /= 4.0;
+                    }
+                    out.push(case);
+                }
+            }
+        }
+    }
+    let tanh = LAYERS[5].1;
+    for (name, keys) in PENALTIES {
+        for reduction in REDUCTIONS {
+            let mut case = plain(
+                format!("layer tanh cross-entropy {reduction} {name}"),
+                tanh,
+                "cross-entropy",
+                Circumstance::Plain,
+            );
+            case.loss_keys = format!("reduction = \"{reduction}\"\n{keys}");
+            case.learning_rate = 0.05;
+            out.push(case);
+        }
+    }
+    for (rule, optimizer, learning_rate) in OPTIMIZERS {
+        for circumstance in [
+            Circumstance::Plain,
+            Circumstance::BatchNorm,
+            Circumstance::MicroBatches,
+            Circumstance::Window,
+        ] {
+            let name = format!("optimizer {rule} {}", circumstance.name());
+            let mut case = plain(name, tanh, "cross-entropy", circumstance);
+            case.kind = "optimizer";
+            case.optimizer = optimizer.to_owned();
+            case.learning_rate = learning_rate;
+            out.push(case);
+        }
+    }
+    out
+}

@@ -1,0 +1,92 @@
+//! One row: a recorded run, swept, against really re-weighted training.
+
+use std::ops::ControlFlow;
+
+use candle_core::{DType, Device};
+use hindcast_model::objective::Split;
+use hindcast_model::train::evaluate;
+
+use super::ExactnessRow;
+use super::cases::Case;
+use super::training::{Changed, Run, TRAIN, window};
+use crate::engine::AutodiffEngine;
+use crate::error::Result;
+use crate::query::Query;
+use crate::run::RecordedRun;
+use crate::sweep::{SweepOptions, norm, sweep};
+
+/// How far a weight is moved.
+const STEP: f64 = 1e-4;
+
+/// Norm-wise relative error of a row's scores. The query is the mean validation loss in evaluation mode, so that batch
+/// norm is read through its running statistics.
+pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
+    Ok(ExactnessRow {
+        kind: case.kind,
+        name: case.name.clone(),
+        error: error(case, STEP)?,
+        second: None,
+    })
+}
+
+/// The error with weights moved by `step`.
+fn error(case: &Case, step: f64) -> Result<f64> {
+    let run = Run::new(case)?;
+    let window = window(case.circumstance, run.length());
+    let trace = run.record()?;
+    let recorded = RecordedRun::from_trace(&trace, run.net.clone(), run.data.as_ref(), None)?;
+    let mut engine = AutodiffEngine::new(run.net.clone(), DType::F64, &Device::Cpu)?;
+    let query = Query::default().gradient(&trace, &mut engine, run.data.as_ref())?;
+    let options = SweepOptions {
+        window: window.clone(),
+        per_epoch: false,
+    };
+    let swept = sweep(&recorded, &mut engine, &[query], &options, &mut |_| {
+        ControlFlow::Continue(())
+    })?;
+    let value = |example: u64, factor: f64| -> Result<f64> {
+        let changed = Changed {
+            example,
+            factor,
+            within: window.clone(),
+        };
+        let end = run.train(Some(&changed), &mut |_| Ok(()))?;
+        let net = run.net.as_ref();
+        let data = run.data.as_ref();
+        let (theta, buffers) = (&end.parameters, &end.buffers);
+        let found = evaluate(net, theta, buffers, data, Split::Validation, &Device::Cpu)?;
+        Ok(found.loss)
+    };
+    let mut differences = Vec::new();
+    for example in 0..TRAIN {
+        // A score is the effect of leaving out, so of lowering the weight.
+        differences
+            .push((value(example, 1.0 - step)? - value(example, 1.0 + step)?) / (2.0 * step));
+    }
+    let gap: Vec<f64> = swept.queries[0]
+        .influence
+        .iter()
+        .zip(&differences)
+        .map(|(a, b)| a - b)
+        .collect();
+    Ok(norm(&gap) / norm(&differences))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exactness::cases;
+
+    /// At a learning rate that is too large for the differences, what is left is their own error: it falls with the
+    /// square of the step, which an error of the scores would not.
+    #[test]
+    fn what_is_left_is_the_differences_own_error() {
+        let mut case = cases::all()
+            .into_iter()
+            .find(|c| c.name == "layer conv_transpose2d mean-squared-error mean batch-norm")
+            .unwrap();
+        case.learning_rate = 0.2;
+        let (coarse, fine) = (error(&case, 2e-4).unwrap(), error(&case, 1e-4).unwrap());
+        assert!((coarse / fine - 4.0).abs() < 0.2, "{coarse:e} and {fine:e}");
+    }
+}

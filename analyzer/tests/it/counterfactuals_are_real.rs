@@ -1,0 +1,246 @@
+//! Counterfactual replay against training that was done without it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hindcast_analyzer::{
+    CounterfactualOptions, CounterfactualReport, Denominators, MemoryRun, Query, RecordedRun,
+    Removal, SweepOptions, counterfactuals, kendall_tau, sweep,
+};
+use hindcast_model::update::UpdateRule;
+
+use crate::tiny::{
+    Plan, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train, train_with,
+};
+
+fn rules() -> [UpdateRule; 3] {
+    [
+        "kind = \"sgd\"",
+        "kind = \"sgd\"\nmomentum = 0.9\nweight_decay = 0.01",
+        "kind = \"adamw\"",
+    ]
+    .map(|text| UpdateRule::from_toml(text).unwrap())
+}
+
+fn replay(
+    plan: &Plan,
+    net: &Arc<TinyNet>,
+    recorded: &MemoryRun,
+    options: &CounterfactualOptions,
+    sets: &[Vec<u64>],
+) -> CounterfactualReport {
+    let run = RecordedRun::new(recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let queries = [Query::default(), "train:3,9".parse().unwrap()];
+    counterfactuals(&run, options, &queries, sets, &|_, _| {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
+}
+
+#[test]
+fn leaving_nobody_out_gives_the_recorded_bits_from_any_step() {
+    for rule in rules() {
+        for micro in [Vec::new(), vec![2, 3]] {
+            let plan = Plan {
+                micro,
+                warm: 3,
+                ..Plan::new(rule.clone(), 0.1)
+            };
+            let net = TinyNet::new(0.05);
+            let recorded = train(&plan, &net, None);
+            for start in [0, 4, 6, 9] {
+                let options = CounterfactualOptions::new(start..10);
+                let report = replay(&plan, &net, &recorded, &options, &[vec![]]);
+                assert!(
+                    report.reproduction.bit_identical,
+                    "{:?}",
+                    report.reproduction
+                );
+                assert_eq!(report.change(0, 0), Some(0.0));
+                let end = recorded.end.as_ref().unwrap();
+                assert_eq!(report.everyone.parameters, end.parameters);
+                assert_eq!(report.everyone.buffers, end.buffers);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loss_only_removal_is_training_with_weight_zero() {
+    for rule in rules() {
+        let plan = Plan::new(rule, 0.1);
+        let net = TinyNet::new(0.05);
+        let recorded = train(&plan, &net, None);
+        let mut options = CounterfactualOptions::new(2..7);
+        options.threads = 3;
+        let sets: Vec<Vec<u64>> = (0..TRAIN as u64).map(|i| vec![i]).collect();
+        let report = replay(&plan, &net, &recorded, &options, &sets);
+        for (set, outcome) in sets.iter().zip(&report.outcomes) {
+            let changed = Reweighted {
+                example: set[0],
+                factor: 0.0,
+                within: 2..7,
+            };
+            let truth = train(&plan, &net, Some(&changed)).end.unwrap();
+            assert_eq!(outcome.without, *set);
+            assert_eq!(outcome.parameters, truth.parameters);
+            assert_eq!(outcome.buffers, truth.buffers);
+        }
+        // The validation loss is query 0 and the second split's loss.
+        assert_eq!(report.everyone.losses.len(), 2);
+        assert!((report.everyone.losses[1].loss - report.everyone.queries[0]).abs() < 1e-15);
+    }
+}
+
+#[test]
+fn the_ways_of_removing_differ_where_they_should() {
+    let plan = Plan::new(UpdateRule::sgd(), 0.5);
+    let net = TinyNet::new(0.0);
+    let recorded = train(&plan, &net, None);
+    let end = |removal, denominators, set: Vec<u64>| {
+        let options = CounterfactualOptions {
+            removal,
+            denominators,
+            ..CounterfactualOptions::new(0..10)
+        };
+        replay(&plan, &net, &recorded, &options, &[set])
+            .outcomes
+            .remove(0)
+            .parameters
+    };
+    let base = end(Removal::LossOnly, Denominators::Fixed, vec![3]);
+    // The net's batch mean sees who is absent.
+    assert_ne!(base, end(Removal::Absent, Denominators::Fixed, vec![3]));
+    assert_ne!(
+        base,
+        end(Removal::LossOnly, Denominators::Renormalised, vec![3])
+    );
+    // With nobody left, nothing moves.
+    let all: Vec<u64> = (0..TRAIN as u64).collect();
+    for removal in [Removal::LossOnly, Removal::Absent] {
+        for denominators in [Denominators::Fixed, Denominators::Renormalised] {
+            assert_eq!(end(removal, denominators, all.clone()), net_start(&net));
+        }
+    }
+}
+
+fn net_start(net: &TinyNet) -> Vec<f64> {
+    net.start()
+}
+
+#[test]
+fn renormalised_scores_are_derivatives_towards_the_renormalised_batch() {
+    for weights in [None, Some(vec![0.3, 0.1, 0.25, 0.2, 0.4])] {
+        let plan = Plan {
+            weights,
+            ..Plan::new(UpdateRule::sgd(), 0.5)
+        };
+        let net = TinyNet::new(0.0);
+        let recorded = train(&plan, &net, None);
+        let run =
+            RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+        let mut engine = engine(&net);
+        let query = Query::default()
+            .gradient(&recorded, &mut engine, &TinyData)
+            .unwrap();
+        let options = SweepOptions {
+            window: 0..10,
+            per_epoch: false,
+        };
+        let state = sweep(&run, &mut engine, &[query], &options, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let differences: Vec<f64> = (0..TRAIN as u64)
+            .map(|j| {
+                let value = |alpha: f64| {
+                    let moved = train_with(&plan, &net, &|meta, w| {
+                        let total: f64 = w.iter().sum();
+                        let of = |i: u64| if i == j { 1.0 } else { 0.0 };
+                        let gone: f64 = meta
+                            .indices
+                            .iter()
+                            .zip(w.iter())
+                            .map(|(&i, w)| of(i) * w)
+                            .sum();
+                        let scale = if total > gone {
+                            total / (total - gone)
+                        } else {
+                            0.0
+                        };
+                        for (w, &i) in w.iter_mut().zip(&meta.indices) {
+                            *w += alpha * (*w * scale * (1.0 - of(i)) - *w);
+                        }
+                    });
+                    Query::default()
+                        .gradient(&moved, &mut self::engine(&net), &TinyData)
+                        .unwrap()
+                        .value
+                };
+                (value(2e-5) - value(-2e-5)) / 4e-5
+            })
+            .collect();
+        assert!(relative_error(&state.queries[0].renormalised, &differences) < 1e-6);
+    }
+}
+
+#[test]
+fn the_sweep_predicts_the_order_of_real_removals() {
+    let plan = Plan::new(UpdateRule::sgd(), 0.1);
+    let net = TinyNet::new(0.0);
+    let recorded = train(&plan, &net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let mut engine = engine(&net);
+    let query = Query::default()
+        .gradient(&recorded, &mut engine, &TinyData)
+        .unwrap();
+    let options = SweepOptions {
+        window: 0..10,
+        per_epoch: false,
+    };
+    let state = sweep(&run, &mut engine, &[query], &options, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let sets: Vec<Vec<u64>> = (0..TRAIN as u64).map(|i| vec![i]).collect();
+    let report = replay(
+        &plan,
+        &net,
+        &recorded,
+        &CounterfactualOptions::new(0..10),
+        &sets,
+    );
+    let real: Vec<f64> = (0..TRAIN).map(|i| report.change(i, 0).unwrap()).collect();
+    let tau = kendall_tau(&state.queries[0].influence, &real).unwrap();
+    assert!(tau > 0.9, "tau {tau}");
+}
+
+#[test]
+fn progress_counts_every_step_and_can_stop() {
+    let plan = Plan::new(UpdateRule::sgd(), 0.1);
+    let net = TinyNet::new(0.0);
+    let recorded = train(&plan, &net, None);
+    let run = RecordedRun::new(&recorded, net, &TinyData, plan.rule.clone(), 7).unwrap();
+    let options = CounterfactualOptions::new(4..10);
+    let seen = AtomicU64::new(0);
+    let sets = [vec![1], vec![2, 5]];
+    counterfactuals(&run, &options, &[], &sets, &|_, total| {
+        assert_eq!(total, 18);
+        seen.fetch_add(1, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(seen.into_inner(), 18);
+    let stopped = counterfactuals(&run, &options, &[], &sets, &|_, _| ControlFlow::Break(()));
+    assert!(stopped.unwrap_err().to_string().starts_with("cancelled"));
+    let message = counterfactuals(&run, &options, &[], &[vec![99]], &|_, _| {
+        ControlFlow::Continue(())
+    })
+    .unwrap_err()
+    .to_string();
+    assert!(
+        message.contains("example 99") && message.contains("0..14"),
+        "{message}"
+    );
+}
