@@ -1,5 +1,6 @@
 //! Where a run's files live: a small trait, a folder, and a twin in memory on which faults can be injected.
 
+mod crash;
 mod file;
 mod fs;
 mod map;
@@ -8,9 +9,10 @@ mod mem;
 use std::fmt;
 use std::io;
 
+pub use crash::Crash;
 pub use fs::FsStorage;
 pub use map::Mapped;
-pub use mem::{Crash, MemStorage};
+pub use mem::MemStorage;
 
 /// A file in a run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,298 +1,18 @@
-//! Checking every byte of a run: a report, never a repair.
+//! Checking one segment after the other.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::report::{FindingKind, Severity, VerifyReport, finding_kind};
 use crate::FormatError;
 use crate::codec::Direction;
 use crate::decoder::Decoder;
 use crate::frame::{Frame, FrameKind};
-use crate::manifest::{MANIFEST, Status};
 use crate::segment::{self, Segment, Source, Tail, Trailer, Trust};
 use crate::state::{KeyState, State};
-use crate::storage::{FsStorage, Storage};
 use crate::trace::{Part, Trace};
 
-/// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// As intended, but worth knowing: steps recorded without tensors, segments dropped by a ring.
-    Note,
-    /// Nothing recorded is lost: an unfinished last frame, a file that doesn't belong here.
-    Warning,
-    /// Recorded data is lost or altered.
-    Error,
-}
-
-/// What a finding is about.
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FindingKind {
-    /// The manifest can't be read, or its seal doesn't agree with it.
-    Manifest,
-    /// A segment that the manifest lists is not there.
-    MissingFile,
-    /// A file that the manifest doesn't list.
-    ExtraFile,
-    /// A segment's header or footer is damaged, or says something else than the manifest.
-    Segment,
-    /// A segment's bytes don't agree with its digest.
-    Digest,
-    /// A segment doesn't follow the one before it.
-    Chain,
-    /// A step's metadata is damaged.
-    Metadata,
-    /// A step's tensors are damaged.
-    Tensors,
-    /// A frame is damaged in another way.
-    Frame,
-    /// A segment's link doesn't lead to the state that opens the next one.
-    Link,
-    /// The run says that it is finished and holds no final state.
-    FinalState,
-    /// The last frame was not written to its end.
-    TornTail,
-    /// Steps that were recorded without their tensors.
-    Gap,
-    /// Segments that were removed on purpose.
-    Dropped,
-}
-
-/// One thing that verification found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// What it is about.
-    pub kind: FindingKind,
-    /// How much it matters.
-    pub severity: Severity,
-    /// File name inside the run folder.
-    pub file: String,
-    /// Segment number.
-    pub segment: Option<u64>,
-    /// Step.
-    pub step: Option<u64>,
-    /// Tensors that are hit.
-    pub tensors: Vec<String>,
-    /// In words: what was expected and what was found.
-    pub text: String,
-}
-
-/// What verification found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifyReport {
-    /// The run.
-    pub location: String,
-    /// Open, unfinished or finished; `None` if the run can't be opened.
-    pub status: Option<Status>,
-    /// Segments that are there.
-    pub segments: u64,
-    /// Steps with tensors that are there.
-    pub steps: u64,
-    /// Of them, how many can be read, tensors and metadata.
-    pub steps_ok: u64,
-    /// Steps without tensors.
-    pub gaps: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// The manifest's seal, which stands for the whole run once it is closed: compare it with one kept elsewhere.
-    pub head_digest: Option<String>,
-    /// Everything found, in the order of the files.
-    pub findings: Vec<Finding>,
-}
-
-impl VerifyReport {
-    /// Is nothing lost or altered?
-    pub fn is_ok(&self) -> bool {
-        self.findings.iter().all(|f| f.severity < Severity::Error)
-    }
-
-    /// The gravest severity among the findings.
-    pub fn worst(&self) -> Option<Severity> {
-        self.findings.iter().map(|f| f.severity).max()
-    }
-}
-
-/// Checks the run in that folder.
-///
-/// # Errors
-/// Only if the storage fails or there is no run: damage is in the report.
-pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, FormatError> {
-    let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(path.as_ref()));
-    verify_storage(&storage)
-}
-
-/// Checks the run in that storage: every checksum and digest, the chain, names and order, missing and extra files, the manifest's seal,
-/// that every frame decodes, and that every link leads exactly to the state that opens the next segment.
-///
-/// # Errors
-/// Only if the storage fails or there is no run: damage is in the report.
-pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, FormatError> {
-    let mut report = VerifyReport {
-        location: storage.location(),
-        status: None,
-        segments: 0,
-        steps: 0,
-        steps_ok: 0,
-        gaps: 0,
-        bytes: 0,
-        head_digest: None,
-        findings: Vec::new(),
-    };
-    let trace = match Trace::open_storage(Arc::clone(storage)) {
-        Ok(trace) => trace,
-        Err(e) if e.is_damage() => {
-            report.add(finding_kind(&e, FindingKind::Manifest), &e);
-            return Ok(report);
-        }
-        Err(e) => return Err(e),
-    };
-    report.status = Some(trace.status());
-    report.head_digest = trace.head_digest().map(|d| crate::hex(&d));
-    for problem in trace.problems() {
-        let kind = match problem {
-            FormatError::Corrupt(c) if c.file == MANIFEST => FindingKind::Manifest,
-            FormatError::Corrupt(c) if c.what == "segment file" => FindingKind::MissingFile,
-            // Segments report the rest themselves below.
-            FormatError::Corrupt(c) if trace.parts.iter().any(|p| p.name == c.file) => continue,
-            FormatError::Corrupt(_) | FormatError::Incomplete { .. } => FindingKind::Segment,
-            _ => FindingKind::Manifest,
-        };
-        report.add(kind, problem);
-    }
-    report.files(&trace)?;
-    let mut checker = Checker {
-        trace: &trace,
-        decoder: Decoder::new(trace.context.clone())?,
-        chain: None,
-        link: None,
-    };
-    for part in &trace.parts {
-        report.segments += 1;
-        report.steps += part.steps;
-        report.gaps += part.gaps;
-        checker.segment(part, &mut report)?;
-    }
-    if trace.status() == Status::Finished && !trace.parts.iter().any(|p| p.is_final) {
-        let error =
-            FormatError::corrupt("finished run", "a final state", "none").within(MANIFEST, None);
-        report.add(FindingKind::FinalState, &error);
-    }
-    Ok(report)
-}
-
-impl VerifyReport {
-    fn add(&mut self, kind: FindingKind, error: &FormatError) {
-        let mut finding = Finding {
-            kind,
-            severity: Severity::Error,
-            file: String::new(),
-            segment: None,
-            step: None,
-            tensors: Vec::new(),
-            text: error.to_string(),
-        };
-        match error {
-            FormatError::Corrupt(c) => {
-                finding.file.clone_from(&c.file);
-                finding.segment = c.segment;
-                finding.step = c.step;
-                finding.tensors.clone_from(&c.tensors);
-            }
-            FormatError::Incomplete { file, .. } => finding.file.clone_from(file),
-            _ => {}
-        }
-        if !self.findings.contains(&finding) {
-            self.findings.push(finding);
-        }
-    }
-
-    fn note(
-        &mut self,
-        kind: FindingKind,
-        severity: Severity,
-        file: &str,
-        segment: Option<u64>,
-        step: Option<u64>,
-        text: String,
-    ) {
-        self.findings.push(Finding {
-            kind,
-            severity,
-            file: file.to_owned(),
-            segment,
-            step,
-            tensors: Vec::new(),
-            text,
-        });
-    }
-
-    /// Files that are missing or don't belong here.
-    fn files(&mut self, trace: &Trace) -> Result<(), FormatError> {
-        let storage = trace.storage();
-        let known: BTreeSet<&str> = trace
-            .parts
-            .iter()
-            .map(|p| p.name.as_str())
-            .chain([MANIFEST])
-            .collect();
-        for entry in storage
-            .list()
-            .map_err(|e| FormatError::io(storage.location(), "listing", e))?
-        {
-            self.bytes += entry.length;
-            if !known.contains(entry.name.as_str()) {
-                let text = format!(
-                    "{}: not part of the run: neither the manifest nor a segment leads to it",
-                    entry.name
-                );
-                self.note(
-                    FindingKind::ExtraFile,
-                    Severity::Warning,
-                    &entry.name,
-                    None,
-                    None,
-                    text,
-                );
-            }
-        }
-        if let Some(manifest) = trace.manifest() {
-            let dropped = manifest.segments.iter().filter(|s| s.dropped).count();
-            if dropped > 0 {
-                let text = format!(
-                    "{MANIFEST}: {dropped} segments were dropped on purpose; their digests are kept"
-                );
-                self.note(
-                    FindingKind::Dropped,
-                    Severity::Note,
-                    MANIFEST,
-                    None,
-                    None,
-                    text,
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn finding_kind(error: &FormatError, otherwise: FindingKind) -> FindingKind {
-    match error {
-        FormatError::Corrupt(c) if !c.tensors.is_empty() || c.what.starts_with("chunk") => {
-            FindingKind::Tensors
-        }
-        FormatError::Corrupt(c) if c.what.starts_with("metadata") => FindingKind::Metadata,
-        FormatError::Corrupt(c) if c.what.starts_with("frame") => FindingKind::Frame,
-        FormatError::Corrupt(c) if c.file.starts_with("seg-") => FindingKind::Segment,
-        _ => otherwise,
-    }
-}
-
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     trace: &'a Trace,
     decoder: Decoder,
     /// Digest of the segment before, where it is known, and its number.
@@ -301,8 +21,18 @@ struct Checker<'a> {
     link: Option<(u64, [u8; 32])>,
 }
 
-impl Checker<'_> {
-    fn segment(&mut self, part: &Part, report: &mut VerifyReport) -> Result<(), FormatError> {
+impl<'a> Checker<'a> {
+    pub fn new(trace: &'a Trace) -> Result<Checker<'a>, FormatError> {
+        let decoder = Decoder::new(trace.context.clone())?;
+        Ok(Checker {
+            trace,
+            decoder,
+            chain: None,
+            link: None,
+        })
+    }
+
+    pub fn segment(&mut self, part: &Part, report: &mut VerifyReport) -> Result<(), FormatError> {
         let storage = self.trace.storage();
         let listed = self
             .trace

@@ -1,0 +1,129 @@
+//! Checking every byte of a run: a report, never a repair.
+
+mod check;
+mod report;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::FormatError;
+use crate::manifest::{MANIFEST, Status};
+use crate::storage::{FsStorage, Storage};
+use crate::trace::Trace;
+use check::Checker;
+use report::finding_kind;
+pub use report::{Finding, FindingKind, Severity, VerifyReport};
+
+/// Checks the run in that folder.
+///
+/// # Errors
+/// Only if the storage fails or there is no run: damage is in the report.
+pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, FormatError> {
+    let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(path.as_ref()));
+    verify_storage(&storage)
+}
+
+/// Checks the run in that storage: every checksum and digest, the chain, names and order, missing and extra files, the manifest's seal,
+/// that every frame decodes, and that every link leads exactly to the state that opens the next segment.
+///
+/// # Errors
+/// Only if the storage fails or there is no run: damage is in the report.
+pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, FormatError> {
+    let mut report = VerifyReport {
+        location: storage.location(),
+        status: None,
+        segments: 0,
+        steps: 0,
+        steps_ok: 0,
+        gaps: 0,
+        bytes: 0,
+        head_digest: None,
+        findings: Vec::new(),
+    };
+    let trace = match Trace::open_storage(Arc::clone(storage)) {
+        Ok(trace) => trace,
+        Err(e) if e.is_damage() => {
+            report.add(finding_kind(&e, FindingKind::Manifest), &e);
+            return Ok(report);
+        }
+        Err(e) => return Err(e),
+    };
+    report.status = Some(trace.status());
+    report.head_digest = trace.head_digest().map(|d| crate::hex(&d));
+    for problem in trace.problems() {
+        let kind = match problem {
+            FormatError::Corrupt(c) if c.file == MANIFEST => FindingKind::Manifest,
+            FormatError::Corrupt(c) if c.what == "segment file" => FindingKind::MissingFile,
+            // Segments report the rest themselves below.
+            FormatError::Corrupt(c) if trace.parts.iter().any(|p| p.name == c.file) => continue,
+            FormatError::Corrupt(_) | FormatError::Incomplete { .. } => FindingKind::Segment,
+            _ => FindingKind::Manifest,
+        };
+        report.add(kind, problem);
+    }
+    report.files(&trace)?;
+    let mut checker = Checker::new(&trace)?;
+    for part in &trace.parts {
+        report.segments += 1;
+        report.steps += part.steps;
+        report.gaps += part.gaps;
+        checker.segment(part, &mut report)?;
+    }
+    if trace.status() == Status::Finished && !trace.parts.iter().any(|p| p.is_final) {
+        let error =
+            FormatError::corrupt("finished run", "a final state", "none").within(MANIFEST, None);
+        report.add(FindingKind::FinalState, &error);
+    }
+    Ok(report)
+}
+
+impl VerifyReport {
+    /// Files that are missing or don't belong here.
+    fn files(&mut self, trace: &Trace) -> Result<(), FormatError> {
+        let storage = trace.storage();
+        let known: BTreeSet<&str> = trace
+            .parts
+            .iter()
+            .map(|p| p.name.as_str())
+            .chain([MANIFEST])
+            .collect();
+        for entry in storage
+            .list()
+            .map_err(|e| FormatError::io(storage.location(), "listing", e))?
+        {
+            self.bytes += entry.length;
+            if !known.contains(entry.name.as_str()) {
+                let text = format!(
+                    "{}: not part of the run: neither the manifest nor a segment leads to it",
+                    entry.name
+                );
+                self.note(
+                    FindingKind::ExtraFile,
+                    Severity::Warning,
+                    &entry.name,
+                    None,
+                    None,
+                    text,
+                );
+            }
+        }
+        if let Some(manifest) = trace.manifest() {
+            let dropped = manifest.segments.iter().filter(|s| s.dropped).count();
+            if dropped > 0 {
+                let text = format!(
+                    "{MANIFEST}: {dropped} segments were dropped on purpose; their digests are kept"
+                );
+                self.note(
+                    FindingKind::Dropped,
+                    Severity::Note,
+                    MANIFEST,
+                    None,
+                    None,
+                    text,
+                );
+            }
+        }
+        Ok(())
+    }
+}
