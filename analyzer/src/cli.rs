@@ -38,6 +38,8 @@ pub enum Command {
     Counterfactual(Counterfactual),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     Export(Export),
+    /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
+    Exactness(Exactness),
     /// Many runs against the truth: how well predictions agree with retraining, what recording costs
     #[cfg(feature = "experiments")]
     #[command(subcommand)]
@@ -284,6 +286,17 @@ pub struct Export {
     /// Folder to write to; must not exist yet or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// `hindcast exactness`
+#[derive(Debug, Args)]
+pub struct Exactness {
+    /// Only rows whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hindcast experiment`

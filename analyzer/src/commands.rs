@@ -11,6 +11,7 @@ mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;
+mod exactness;
 #[cfg(feature = "experiments")]
 mod experiment;
 mod export;
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Influence(args) => influence::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]
         Command::Experiment(args) => experiment::run(&args),
     }

@@ -116,9 +116,17 @@ impl<'a, T: Real> Recording<'a, T> {
         Ok(taken)
     }
 
-    /// Waits until everything recorded so far is written.
-    pub fn flush(&self) -> Result<(), RecorderError> {
-        self.recorder.flush()
+    /// Waits until everything recorded so far has been encoded and handed to storage.
+    pub fn drain(&self) {
+        loop {
+            let statistics = self.recorder.statistics();
+            if statistics.written + statistics.lost >= statistics.steps
+                || statistics.failure.is_some()
+            {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(20));
+        }
     }
 
     pub fn finish(self) -> anyhow::Result<Summary> {

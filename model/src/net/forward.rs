@@ -86,9 +86,50 @@ impl Net {
         let mut x = input.clone();
         let mut rest = nodes;
         while let Some((node, after)) = rest.split_first() {
-            rest = after;
-            x = match (&node.op, after.first().map(|next| &next.op)) {
-                // One pass over the values instead of two.
+            let mut used = 0;
+            let following = |i: usize| after.get(i).map(|next| &next.op);
+            // What stands side by side is done in one pass over the values, where there is one: same values, same derivatives.
+            let next = match (&node.op, following(0), following(1)) {
+                (
+                    &Op::Conv2d {
+                        weight,
+                        bias,
+                        stride,
+                        padding,
+                    },
+                    Some(Op::Relu),
+                    Some(&Op::MaxPool2d {
+                        kernel,
+                        stride: pool_stride,
+                        padding: pool_padding,
+                    }),
+                ) => {
+                    used = 2;
+                    ops::conv2d_relu_max_pool2d(
+                        &x,
+                        &pass.parameters[weight],
+                        bias.map(|b| &pass.parameters[b]),
+                        stride,
+                        padding,
+                        kernel,
+                        pool_stride,
+                        pool_padding,
+                    )
+                }
+                (
+                    &Op::Conv2d {
+                        weight,
+                        bias,
+                        stride,
+                        padding,
+                    },
+                    Some(Op::Relu),
+                    _,
+                ) => {
+                    used = 1;
+                    let bias = bias.map(|b| &pass.parameters[b]);
+                    ops::conv2d_relu(&x, &pass.parameters[weight], bias, stride, padding)
+                }
                 (
                     Op::Relu,
                     Some(&Op::MaxPool2d {
@@ -96,14 +137,15 @@ impl Net {
                         stride,
                         padding,
                     }),
+                    _,
                 ) => {
-                    rest = &after[1..];
-                    ops::relu_max_pool2d(&x, kernel, stride, padding)?
+                    used = 1;
+                    ops::relu_max_pool2d(&x, kernel, stride, padding)
                 }
-                (op, _) => self
-                    .apply(op, &x, pass, buffers)
-                    .map_err(|e| e.context(format!("layer {}", node.path)))?,
+                (op, _, _) => self.apply(op, &x, pass, buffers),
             };
+            x = next.map_err(|e| e.context(format!("layer {}", node.path)))?;
+            rest = after.get(used..).unwrap_or_default();
         }
         Ok(x)
     }
