@@ -108,11 +108,20 @@ macro_rules! element {
                 while at < elements {
                     let n = BLOCK.min(elements - at);
                     let block = &mut block[..n];
-                    block.fill(0);
-                    for (k, plane) in planes.chunks_exact(elements).enumerate() {
-                        let shift = 8 * k as u32;
-                        for (z, byte) in block.iter_mut().zip(&plane[at..at + n]) {
-                            *z |= <$unsigned>::from(*byte) << shift;
+                    // Two planes a pass: half as many trips through the block as one by one.
+                    for (k, pair) in planes.chunks_exact(2 * elements).enumerate() {
+                        let (low, high) = pair.split_at(elements);
+                        let bytes = low[at..at + n].iter().zip(&high[at..at + n]);
+                        let halves = block.iter_mut().zip(bytes);
+                        if k == 0 {
+                            for (z, (a, b)) in halves {
+                                *z = <$unsigned>::from(u16::from_le_bytes([*a, *b]));
+                            }
+                        } else {
+                            let shift = 16 * k as u32;
+                            for (z, (a, b)) in halves {
+                                *z |= <$unsigned>::from(u16::from_le_bytes([*a, *b])) << shift;
+                            }
                         }
                     }
                     let values = values[at * $size..(at + n) * $size]
