@@ -2,7 +2,44 @@
 //!
 //! A trace holds every step of a training run: the parameters before the step, the buffers after its forward pass, the batch and the
 //! hyperparameters. It is written append-only, survives a killed process at any byte, and is read in both directions with one step of
-//! memory. docs/format.md specifies the bytes.
+//! memory. docs/format.md specifies the bytes, docs/durability.md says what they promise.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use hindcast_format::*;
+//!
+//! # fn main() -> Result<(), FormatError> {
+//! # let folder = std::env::temp_dir().join(format!("hindcast-doc-{}", std::process::id()));
+//! # let _ = std::fs::remove_dir_all(&folder);
+//! # let folder = folder.as_path();
+//! let weight = TensorSpec { name: "weight".into(), role: Role::Parameter, dtype: DType::F32, shape: vec![2, 3], group: 0 };
+//! let layout = Layout::new(vec![weight])?;
+//! let meta = |step| StepMeta {
+//!     step, epoch: 0, groups: vec![GroupHyper { learning_rate: 0.1, weight_decay: 0.0 }], indices: vec![5, 9],
+//!     weights: BatchWeights::Mean, micro_batches: vec![], loss: None, clip_norm: None, optimizer_step: step,
+//!     trained: vec![true], scalars: vec![], extensions: vec![],
+//! };
+//! let states: Vec<State> = (0..3u8).map(|t| State::new(&layout, vec![t; 24])).collect::<Result<_, _>>()?;
+//! let key = KeyState::zeros(&layout);
+//!
+//! let mut writer = RunWriter::create(Arc::new(FsStorage::new(folder)), RunInfo::new(layout, 0), Durability::Seals)?;
+//! let mut encoder = writer.encoder()?;
+//! writer.open_segment(0)?;
+//! writer.append(encoder.keyframe(&meta(0), &states[0], &key)?)?;
+//! writer.append(encoder.difference(&meta(1), 0, &states[0], &states[1])?)?;
+//! writer.append(encoder.link(2, 1, &states[1], &states[2])?)?;
+//! writer.finish(&states[2], &key, Default::default())?;
+//!
+//! let trace = Trace::open(folder)?;
+//! let mut steps = trace.reverse(trace.span());
+//! while let Some(step) = steps.next()? {
+//!     assert_eq!(step.state, &states[step.meta.step as usize]);
+//! }
+//! assert!(trace.verify()?.is_ok());
+//! # std::fs::remove_dir_all(folder).ok();
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod layout;
 pub mod meta;
