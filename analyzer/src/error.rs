@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-/// Error of an analysis. Each variant says where it happened, what was expected, what was there and what to do.
+/// Error of an analysis. Each variant says where it happened, what was expected, what was there and what to do; what a
+/// trace or candle said is its [`source`](std::error::Error::source), so print the whole chain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnalysisError {
     /// candle refused an operation.
-    #[error("{doing}: {source}")]
+    #[error("{doing}")]
     Candle {
         /// What was being done.
         doing: String,
@@ -74,8 +75,8 @@ pub enum AnalysisError {
         step: u64,
     },
     /// The trace can't be read.
-    #[error(transparent)]
-    Trace(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the trace can't be read")]
+    Trace(#[from] hindcast_format::FormatError),
     /// The data set can't be read.
     #[error("data: {0}")]
     Data(String),

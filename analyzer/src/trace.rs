@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;
-use hindcast_format::{FormatError, KeyState, Steps, Trace};
+use hindcast_format::{KeyState, Steps, Trace};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
 use hindcast_model::update::UpdateRule;
@@ -115,12 +115,6 @@ impl StepSource for Trace {
             None => self.read(last - 1)?.state.buffers_f64(&mut end.buffers),
         }
         Ok(end)
-    }
-}
-
-impl From<FormatError> for AnalysisError {
-    fn from(e: FormatError) -> Self {
-        AnalysisError::Trace(Box::new(e))
     }
 }
 

@@ -170,7 +170,8 @@ impl Run {
     pub fn record(&self) -> Result<Trace> {
         let storage = Arc::new(MemStorage::new());
         let mut recorder: Option<(Recorder, Mirror)> = None;
-        let failed = |e: hindcast_recorder::RecorderError| AnalysisError::Trace(Box::new(e));
+        let failed =
+            |e: hindcast_recorder::RecorderError| AnalysisError::Invalid(format!("recording: {e}"));
         let last = self.train(None, &mut |step| {
             let (recorder, mirror) = match &mut recorder {
                 Some(both) => both,
@@ -233,6 +234,9 @@ pub(super) struct Shown<'a> {
     gradient: &'a Gradient<f64>,
 }
 
+/// Tensors, their flat values, and what they are to a recorder.
+type Vectors<'a> = (&'a [TensorDef], &'a [f64], fn(&str, &Var) -> Named);
+
 /// The flat state as variables, which is what a recorder looks at.
 struct Mirror(Vec<(Named, Var)>, [usize; 3]);
 
@@ -248,7 +252,7 @@ impl Mirror {
             })
             .collect();
         let mut out = Vec::new();
-        let make: [(&[TensorDef], &[f64], fn(&str, &Var) -> Named); 3] = [
+        let make: [Vectors<'_>; 3] = [
             (net.parameters(), &state.parameters, |n, v| {
                 Named::parameter(n, v)
             }),

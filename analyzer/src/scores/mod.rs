@@ -18,7 +18,7 @@ pub const METADATA_VERSION: u32 = 1;
 /// Where a table's numbers come from: without it a score means nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreMetadata {
-    /// [`METADATA_VERSION`].
+    /// 1; 0 in a table that was read without its metadata.
     pub version: u32,
     /// Program and version that wrote it.
     pub writer: String,

@@ -1,5 +1,7 @@
 //! The autodiff engine against central differences of its own first derivatives and of plain losses.
 
+use std::slice::from_ref;
+
 use candle_core::{DType, Device};
 use hindcast_analyzer::{AutodiffEngine, ReplayEngine, StepInput};
 use hindcast_model::data::DataSet;
@@ -125,7 +127,7 @@ fn single_precision_keeps_directions_of_any_size() {
             .collect();
         let rho: Vec<f64> = noise(23, 4).iter().map(|x| x * size).collect();
         let exact = wide
-            .products(&point.input(), &[s.clone()], &[rho.clone()])
+            .products(&point.input(), from_ref(&s), from_ref(&rho))
             .unwrap();
         let got = narrow.products(&rounded.input(), &[s], &[rho]).unwrap();
         assert!(relative_error(&got.products[0], &exact.products[0]) < 1e-5);

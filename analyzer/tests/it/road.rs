@@ -197,6 +197,32 @@ fn a_run_that_kept_its_last_epoch_gives_the_same_scores_there() {
 }
 
 #[test]
+fn a_damaged_step_stops_the_sweep_and_says_where() {
+    let recorded = record("f64", Keep::All);
+    let path = recorded._folder.path().join("run");
+    let segment = std::fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|file| std::fs::metadata(file).unwrap().len())
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&segment, bytes).unwrap();
+    let trace = Trace::open(&path).unwrap();
+    let walk = || -> hindcast_analyzer::Result<()> {
+        let mut steps = StepSource::reverse(&trace, 0..10)?;
+        while steps.next()?.is_some() {}
+        Ok(())
+    };
+    let error = walk().unwrap_err();
+    let cause = std::error::Error::source(&error)
+        .and_then(|cause| cause.downcast_ref::<hindcast_format::FormatError>())
+        .unwrap();
+    assert!(cause.is_damage(), "{cause}");
+}
+
+#[test]
 fn queries_about_examples_that_are_not_there_are_refused() {
     let recorded = record("f64", Keep::All);
     let mut engine = AutodiffEngine::new(recorded.net.clone(), DType::F64, &Device::Cpu).unwrap();
