@@ -231,9 +231,12 @@ struct Case {
     heavy: bool,
 }
 
+/// Makes a net of these layers for batches of this size.
+type Build = fn(Layers, usize) -> Result<Net>;
+
 fn cases() -> Result<Vec<Case>> {
     let mut out = Vec::new();
-    let builders: [(&str, fn(Layers, usize) -> Result<Net>, bool); 2] =
+    let builders: [(&str, Build, bool); 2] =
         [("mnist-cnn", mnist, false), ("cifar10-cnn", cifar, true)];
     for (net, build, heavy) in builders {
         for (layers, who) in [
