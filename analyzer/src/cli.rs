@@ -39,6 +39,7 @@ pub enum Command {
     /// Write steps as safetensors files, one a step, and steps.jsonl
     Export(Export),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
+    #[cfg(feature = "record")]
     Exactness(Exactness),
     /// Many runs against the truth: how well predictions agree with retraining, what recording costs
     #[cfg(feature = "experiments")]
@@ -289,6 +290,7 @@ pub struct Export {
 }
 
 /// `hindcast exactness`
+#[cfg(feature = "record")]
 #[derive(Debug, Args)]
 pub struct Exactness {
     /// Only rows whose name has this in it

@@ -11,6 +11,7 @@ mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;
+#[cfg(feature = "record")]
 mod exactness;
 #[cfg(feature = "experiments")]
 mod experiment;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Influence(args) => influence::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args),
         Command::Export(args) => export::run(&args),
+        #[cfg(feature = "record")]
         Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]
         Command::Experiment(args) => experiment::run(&args),
