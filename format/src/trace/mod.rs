@@ -221,18 +221,7 @@ impl Trace {
     /// # Errors
     /// [`FormatError::NotRecorded`] or damaged metadata.
     pub fn meta(&self, step: u64) -> Result<StepMeta, FormatError> {
-        let part = self
-            .steps_parts()
-            .find(|p| p.range.contains(&step))
-            .ok_or_else(|| self.missing(step))?;
-        let segment = self.load(part)?;
-        let entry = segment
-            .entries
-            .iter()
-            .find(|e| e.kind.has_meta() && e.step == step)
-            .ok_or_else(|| self.missing(step))?;
-        self.meta_of(&segment, entry, &mut Vec::new())
-            .map(|(meta, _)| meta)
+        self.meta_and_digest(step).map(|(meta, _)| meta)
     }
 
     /// The digest that a gap holds in place of its state.
@@ -240,6 +229,11 @@ impl Trace {
     /// # Errors
     /// [`FormatError::NotRecorded`] or damaged metadata.
     pub fn gap_digest(&self, step: u64) -> Result<Option<[u8; 32]>, FormatError> {
+        self.meta_and_digest(step).map(|(_, digest)| digest)
+    }
+
+    /// A step's metadata, and the digest of its state where it is a gap.
+    fn meta_and_digest(&self, step: u64) -> Result<(StepMeta, Option<[u8; 32]>), FormatError> {
         let part = self
             .steps_parts()
             .find(|p| p.range.contains(&step))
@@ -251,7 +245,6 @@ impl Trace {
             .find(|e| e.kind.has_meta() && e.step == step)
             .ok_or_else(|| self.missing(step))?;
         self.meta_of(&segment, entry, &mut Vec::new())
-            .map(|(_, digest)| digest)
     }
 
     /// The metadata of all steps in `range`, gaps included, oldest first.

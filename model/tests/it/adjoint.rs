@@ -87,7 +87,7 @@ impl Run {
     }
 
     /// Trains; example weights count inside the window only. Gives the final θ and each step's (θ, state, G).
-    #[allow(clippy::type_complexity)]
+    #[allow(clippy::type_complexity)] // Three vectors a step, used in this file alone.
     fn train(&self, data: &Examples, v: &[f64]) -> (Vec<f64>, Vec<(Vec<f64>, Vec<f64>, Vec<f64>)>) {
         let mut stream = stream(2);
         let mut theta: Vec<f64> = (0..P).map(|_| 0.7 * stream.normal()).collect();

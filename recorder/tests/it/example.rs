@@ -1,7 +1,7 @@
 //! The example that the front page shows, run as it is.
 
 #[path = "../../examples/own_loop.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // Its `main` is for `cargo run --example`.
 mod own_loop;
 
 #[test]
