@@ -2,9 +2,9 @@
 
 use crate::FormatError;
 use crate::chunks::Chunk;
-use crate::codec::{Direction, PlaneReader, from_planes};
+use crate::codec::{Direction, PlaneReader, from_magnitudes, from_planes};
 use crate::encoder::Context;
-use crate::frame::{Frame, FrameKind};
+use crate::frame::{Frame, FrameKind, StoredChunk};
 use crate::state::{KeyState, State};
 
 /// Decodes frames of one run. Owns its scratch: steps of the same layout are decoded without allocating.
@@ -118,7 +118,7 @@ impl Decoder {
             }
         };
         for chunk in sections.iter().flat_map(|s| s.iter()) {
-            match table.next(chunk.dtype.size()) {
+            match table.next(chunk) {
                 Ok(Ok(_)) => {}
                 Ok(Err(e)) => found.push(located(e, frame, chunk, &self.context)),
                 Err(e) => {
@@ -145,20 +145,10 @@ impl Decoder {
         for (chunks, values) in sections {
             for chunk in chunks.iter() {
                 let stored = table
-                    .next(chunk.dtype.size())
+                    .next(chunk)
                     .and_then(|inner| inner)
                     .map_err(|e| located(e, frame, chunk, &self.context))?;
                 let Some(values) = values else { continue };
-                self.planes.resize(chunk.bytes(), 0);
-                for (plane, (coding, bytes)) in self
-                    .planes
-                    .chunks_exact_mut(chunk.elements)
-                    .zip(stored.planes.iter().take(stored.count))
-                {
-                    self.reader
-                        .decode(*coding, bytes, plane)
-                        .map_err(|e| located(e, frame, chunk, &self.context))?;
-                }
                 let Some(values) = values.get_mut(chunk.offset..chunk.offset + chunk.bytes())
                 else {
                     return Err(FormatError::Mismatch {
@@ -167,10 +157,37 @@ impl Decoder {
                         got: values.len() as u64,
                     });
                 };
-                from_planes(chunk.dtype, &self.planes, chunk.elements, direction, values);
+                self.put(&stored, chunk, direction, values)
+                    .map_err(|e| located(e, frame, chunk, &self.context))?;
             }
         }
         table.finish().map_err(|e| e.at_step(frame.header.step))
+    }
+
+    /// Decodes one chunk and puts it into its bytes of the state.
+    fn put(
+        &mut self,
+        stored: &StoredChunk<'_>,
+        chunk: &Chunk,
+        direction: Direction,
+        values: &mut [u8],
+    ) -> Result<(), FormatError> {
+        self.planes.resize(chunk.bytes(), 0);
+        match stored {
+            StoredChunk::Planes { planes, count } => {
+                let slots = self.planes.chunks_exact_mut(chunk.elements);
+                for (plane, (coding, bytes)) in slots.zip(planes.iter().take(*count)) {
+                    self.reader.decode(*coding, bytes, plane)?;
+                }
+                from_planes(chunk.dtype, &self.planes, chunk.elements, direction, values);
+                Ok(())
+            }
+            StoredChunk::Magnitudes { open_bits, classes } => {
+                let plane = &mut self.planes[..chunk.elements];
+                self.reader.decode(classes.0, classes.1, plane)?;
+                from_magnitudes(chunk.dtype, plane, open_bits, direction, values)
+            }
+        }
     }
 }
 

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::FormatError;
 use crate::chunks::{Chunk, Plan};
-use crate::codec::{PlaneCoder, Source, to_planes};
-use crate::frame::{FRAME_HEADER, FrameHeader, FrameKind, salt_crc};
+use crate::codec::{Entry, PlaneCoder, Source, open_bits_are_noise, to_magnitudes, to_planes};
+use crate::frame::{
+    FRAME_HEADER, FrameHeader, FrameKind, MAGNITUDES_ENTRY, planes_entry, salt_crc,
+};
 use crate::info::RunInfo;
 use crate::layout::Layout;
 use crate::meta::{BatchWeights, StepMeta};
@@ -63,6 +65,8 @@ pub struct Encoder {
     coder: PlaneCoder,
     planes: Vec<u8>,
     meta: Vec<u8>,
+    /// Which chunks of the frame at hand are stored as classes of magnitude.
+    magnitudes: Vec<bool>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -94,6 +98,7 @@ impl Encoder {
             coder,
             planes: Vec::new(),
             meta: Vec::new(),
+            magnitudes: Vec::new(),
             spare: Vec::new(),
         })
     }
@@ -264,18 +269,36 @@ impl Encoder {
         out.resize(FRAME_HEADER, 0);
         out.extend_from_slice(&self.meta);
         let table = out.len();
-        let entries = parts.iter().flat_map(|p| p.chunks.iter());
-        let table_length = entries
-            .clone()
-            .map(|c| 4 + 4 * c.dtype.size())
-            .sum::<usize>()
-            + 4;
-        let chunks = entries.count();
+        // The form of each chunk decides how long its entry is, so all are chosen before the first is coded.
+        self.magnitudes.clear();
+        let mut table_length = 4;
+        for (part, chunk) in parts
+            .iter()
+            .flat_map(|p| p.chunks.iter().map(move |c| (p, c)))
+        {
+            let source = part.source(chunk);
+            let magnitudes =
+                part.earlier.is_some() && open_bits_are_noise(chunk.dtype, source, chunk.elements);
+            self.magnitudes.push(magnitudes);
+            table_length += if magnitudes {
+                MAGNITUDES_ENTRY
+            } else {
+                planes_entry(chunk.dtype.size())
+            };
+        }
+        let chunks = self.magnitudes.len();
         out.resize(table + table_length, 0);
-        let mut at = table;
+        let (mut at, mut index) = (table, 0);
         for part in parts {
             for chunk in part.chunks {
-                at = self.chunk(chunk, part, at, &mut out);
+                at = self.chunk(
+                    chunk,
+                    part.source(chunk),
+                    self.magnitudes[index],
+                    at,
+                    &mut out,
+                );
+                index += 1;
             }
         }
         let crc = crc32c::crc32c_append(salt, &out[table..at]);
@@ -309,27 +332,38 @@ impl Encoder {
     }
 
     /// Appends one chunk to `out` and fills its table entry at `at`; says where the next entry stands.
-    fn chunk(&mut self, chunk: &Chunk, part: &Part<'_>, at: usize, out: &mut Vec<u8>) -> usize {
-        let range = chunk.offset..chunk.offset + chunk.bytes();
+    fn chunk(
+        &mut self,
+        chunk: &Chunk,
+        source: Source<'_>,
+        magnitudes: bool,
+        at: usize,
+        out: &mut Vec<u8>,
+    ) -> usize {
         self.planes.resize(chunk.bytes(), 0);
-        let later = &part.later[range.clone()];
-        let source = match part.earlier {
-            Some(earlier) => Source::Change {
-                earlier: &earlier[range],
-                later,
-            },
-            None => Source::Plain(later),
-        };
-        to_planes(chunk.dtype, source, chunk.elements, &mut self.planes);
         let start = out.len();
-        for (k, plane) in self.planes.chunks_exact(chunk.elements).enumerate() {
-            let (coding, length) = self.coder.encode(plane, out);
-            let entry = at + 4 + 4 * k;
-            out[entry..entry + 4].copy_from_slice(&coding.pack(length).to_le_bytes());
+        let mut entry = at + 4;
+        let mut put = |out: &mut Vec<u8>, e: Entry| {
+            out[entry..entry + 4].copy_from_slice(&e.pack().to_le_bytes());
+            entry += 4;
+        };
+        if magnitudes {
+            let classes = &mut self.planes[..chunk.elements];
+            to_magnitudes(chunk.dtype, source, classes, out);
+            let open_bits = out.len() - start;
+            put(out, Entry::OpenBits(open_bits));
+            let (coding, length) = self.coder.encode(classes, out);
+            put(out, Entry::Plane(coding, length));
+        } else {
+            to_planes(chunk.dtype, source, chunk.elements, &mut self.planes);
+            for plane in self.planes.chunks_exact(chunk.elements) {
+                let (coding, length) = self.coder.encode(plane, out);
+                put(out, Entry::Plane(coding, length));
+            }
         }
         let crc = crc32c::crc32c_append(self.context.salt, &out[start..]);
         out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-        at + 4 + 4 * chunk.dtype.size()
+        entry
     }
 }
 
@@ -338,6 +372,20 @@ struct Part<'a> {
     chunks: &'a [Chunk],
     earlier: Option<&'a [u8]>,
     later: &'a [u8],
+}
+
+impl<'a> Part<'a> {
+    fn source(&self, chunk: &Chunk) -> Source<'a> {
+        let range = chunk.offset..chunk.offset + chunk.bytes();
+        let later = &self.later[range.clone()];
+        match self.earlier {
+            Some(earlier) => Source::Change {
+                earlier: &earlier[range],
+                later,
+            },
+            None => Source::Plain(later),
+        }
+    }
 }
 
 fn same(what: &'static str, expected: &Layout, got: &Layout) -> Result<(), FormatError> {

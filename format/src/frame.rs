@@ -4,7 +4,7 @@
 
 use crate::FormatError;
 use crate::chunks::Chunk;
-use crate::codec::Coding;
+use crate::codec::{Coding, Entry};
 use crate::error::hex32;
 
 /// First four bytes of every frame.
@@ -194,10 +194,31 @@ pub(crate) struct Frame<'a> {
 }
 
 /// One chunk as stored.
-pub(crate) struct StoredChunk<'a> {
-    /// Coding and stored bytes of each plane, lowest byte first.
-    pub planes: [(Coding, &'a [u8]); 8],
-    pub count: usize,
+pub(crate) enum StoredChunk<'a> {
+    /// Coding and stored bytes of each byte plane, lowest byte first.
+    Planes {
+        planes: [(Coding, &'a [u8]); 8],
+        count: usize,
+    },
+    /// Classes of magnitude, and the bits that they leave open.
+    Magnitudes {
+        open_bits: &'a [u8],
+        classes: (Coding, &'a [u8]),
+    },
+}
+
+/// Bytes of a chunk's entry in the table, checksum included: classes of magnitude, or so many byte planes.
+pub(crate) const MAGNITUDES_ENTRY: usize = 12;
+pub(crate) const fn planes_entry(planes: usize) -> usize {
+    4 + 4 * planes
+}
+
+/// Bytes of the chunk's entry that begins at `at`: its first word says which form it has.
+fn entry_length(table: &[u8], at: usize, chunk: &Chunk) -> usize {
+    match Entry::unpack(u32_at(table, at + 4)) {
+        Entry::OpenBits(_) => MAGNITUDES_ENTRY,
+        Entry::Plane(..) => planes_entry(chunk.dtype.size()),
+    }
 }
 
 impl<'a> Frame<'a> {
@@ -275,13 +296,6 @@ impl<'a> Frame<'a> {
             FRAME_HEADER + self.header.meta_length as usize,
             self.header.table_length as usize,
         );
-        let count: usize = chunks.iter().map(|c| c.len()).sum();
-        let length: usize = chunks
-            .iter()
-            .flat_map(|c| c.iter())
-            .map(|c| 4 + 4 * c.dtype.size())
-            .sum::<usize>()
-            + 4;
         if table.len() < 4
             || crc32c::crc32c_append(self.salt, &table[..table.len() - 4])
                 != u32_at(table, table.len() - 4)
@@ -292,6 +306,13 @@ impl<'a> Frame<'a> {
                 "another",
             )));
         }
+        // Beyond the table's end every entry reads as zeros, and the lengths disagree.
+        let count: usize = chunks.iter().map(|c| c.len()).sum();
+        let length = chunks
+            .iter()
+            .flat_map(|c| c.iter())
+            .fold(0, |at, chunk| at + entry_length(table, at, chunk))
+            + 4;
         if count != self.header.chunks as usize || length != table.len() {
             return Err(at(FormatError::corrupt(
                 "chunk table",
@@ -321,36 +342,27 @@ impl<'a> Table<'a> {
     /// The next chunk. The outer error is a table that leads nowhere, the inner one a damaged chunk, after which the next can be read.
     pub fn next(
         &mut self,
-        planes: usize,
+        chunk: &Chunk,
     ) -> Result<Result<StoredChunk<'a>, FormatError>, FormatError> {
         let crc = u32_at(self.table, self.at);
-        let mut chunk = StoredChunk {
-            planes: [(Coding::Raw, &[]); 8],
-            count: planes,
-        };
-        let mut total = 0usize;
+        let length = entry_length(self.table, self.at, chunk);
         let whole = self.payload;
-        for (k, slot) in chunk.planes.iter_mut().take(planes).enumerate() {
-            let entry = u32_at(self.table, self.at + 4 + 4 * k);
-            let Some((coding, length)) = Coding::unpack(entry) else {
-                return Err(FormatError::corrupt(
-                    "coding of a plane",
-                    "0 to 2",
-                    entry >> 30,
-                ));
-            };
-            let Some((stored, rest)) = self.payload.split_at_checked(length) else {
-                return Err(FormatError::corrupt(
-                    "stored length of a plane",
-                    format!("at most {}", self.payload.len()),
-                    length,
-                ));
-            };
-            *slot = (coding, stored);
-            self.payload = rest;
-            total += length;
-        }
-        self.at += 4 + 4 * planes;
+        let stored = match Entry::unpack(u32_at(self.table, self.at + 4)) {
+            Entry::OpenBits(bytes) => StoredChunk::Magnitudes {
+                open_bits: self.take(bytes)?,
+                classes: self.plane(self.at + 8)?,
+            },
+            Entry::Plane(..) => {
+                let count = chunk.dtype.size();
+                let mut planes: [(Coding, &[u8]); 8] = [(Coding::Raw, &[]); 8];
+                for (k, slot) in planes.iter_mut().take(count).enumerate() {
+                    *slot = self.plane(self.at + 4 + 4 * k)?;
+                }
+                StoredChunk::Planes { planes, count }
+            }
+        };
+        self.at += length;
+        let total = whole.len() - self.payload.len();
         let got = crc32c::crc32c_append(self.salt, &whole[..total]);
         if got != crc {
             return Ok(Err(FormatError::corrupt(
@@ -359,7 +371,27 @@ impl<'a> Table<'a> {
                 hex32(got),
             )));
         }
-        Ok(Ok(chunk))
+        Ok(Ok(stored))
+    }
+
+    /// The plane whose entry stands at `at` in the table.
+    fn plane(&mut self, at: usize) -> Result<(Coding, &'a [u8]), FormatError> {
+        match Entry::unpack(u32_at(self.table, at)) {
+            Entry::Plane(coding, length) => Ok((coding, self.take(length)?)),
+            Entry::OpenBits(_) => Err(FormatError::corrupt("coding of a plane", "0 to 2", 3)),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], FormatError> {
+        let Some((stored, rest)) = self.payload.split_at_checked(length) else {
+            return Err(FormatError::corrupt(
+                "stored length of a plane",
+                format!("at most {}", self.payload.len()),
+                length,
+            ));
+        };
+        self.payload = rest;
+        Ok(stored)
     }
 
     /// After the last chunk: nothing may be left that no checksum covers.

@@ -1,7 +1,8 @@
 //! What a trace costs: bytes a step against raw float32, and the codec's speed against zstd-1 alone on the same byte planes.
 //!
 //! `cargo bench -p hindcast-format` trains the paper's MNIST CNN and a 784-128-128-10 MLP with plain SGD, records every step, and prints
-//! both, with the zeroth-order entropy of the planes beside the bytes (no coder that looks at one byte at a time does better). `HINDCAST_BENCH_IMAGES` and `HINDCAST_BENCH_LABELS` name uncompressed IDX files to train on; without them images of blurred
+//! both, with the zeroth-order entropy of the byte planes and of the magnitudes beside the bytes (what an ideal coder of single bytes
+//! would need for either form). `HINDCAST_BENCH_IMAGES` and `HINDCAST_BENCH_LABELS` name uncompressed IDX files to train on; without them images of blurred
 //! strokes are drawn. `HINDCAST_BENCH_STATES` names a file of raw float32 states back to back (`HINDCAST_BENCH_TENSORS=500,20,…` says
 //! how they are cut) to be measured instead.
 
@@ -26,8 +27,17 @@ fn main() {
         return;
     }
     println!(
-        "{:<28} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10} {:>10}",
-        "", "raw B", "entropy", "frame", "file", "enc MB/s", "enc/zstd", "dec MB/s", "dec/zstd"
+        "{:<28} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10} {:>10}",
+        "",
+        "raw B",
+        "planes",
+        "classes",
+        "frame",
+        "file",
+        "enc MB/s",
+        "enc/zstd",
+        "dec MB/s",
+        "dec/zstd"
     );
     if let (Ok(path), Ok(tensors)) = (
         std::env::var("HINDCAST_BENCH_STATES"),
@@ -135,7 +145,11 @@ fn measure(name: &str, states: &[State], batch: u64) {
         .sum();
     let steps = states.len() - 1;
 
-    let planes = byte_planes(&info, states);
+    let changes = changes(&info, states);
+    let planes: Vec<Vec<u8>> = changes
+        .iter()
+        .flat_map(|c| (0..4).map(|k| c.iter().map(|z| (z >> (8 * k)) as u8).collect()))
+        .collect();
     let mut zstd = zstd::bulk::Compressor::new(1).unwrap();
     let mut unzstd = zstd::bulk::Decompressor::new().unwrap();
     let mut out =
@@ -185,8 +199,9 @@ fn measure(name: &str, states: &[State], batch: u64) {
     };
     let speed = |i: usize| raw * (steps - 1) as f64 / 1e6 / median(&|t| t[i].as_secs_f64());
     println!(
-        "{name:<28} {raw:>9} {:>9.4} {:>9.4} {:>9.4} {:>10.0} {:>10.2} {:>10.0} {:>10.2}",
+        "{name:<28} {raw:>9} {:>9.4} {:>9.4} {:>9.4} {:>9.4} {:>10.0} {:>10.2} {:>10.0} {:>10.2}",
         planes.iter().map(|p| entropy(p)).sum::<f64>() / (raw * (steps - 1) as f64),
+        changes.iter().map(|c| magnitudes(c)).sum::<f64>() / (raw * (steps - 1) as f64),
         frames as f64 / (raw * (steps - 1) as f64),
         file as f64 / (raw * steps as f64),
         speed(0),
@@ -245,8 +260,19 @@ fn record(info: &RunInfo, states: &[State], batch: u64) -> (MemStorage, usize) {
     (storage, frames)
 }
 
-/// The planes that the encoder compresses, made here from the specification.
-fn byte_planes(info: &RunInfo, states: &[State]) -> Vec<Vec<u8>> {
+/// Bytes that an ideal coder would need for the chunk's classes of magnitude, and the open bits.
+fn magnitudes(change: &[u32]) -> f64 {
+    let open = |z: u32| (32 - z.leading_zeros()).saturating_sub(3);
+    let classes: Vec<u8> = change
+        .iter()
+        .map(|&z| ((open(z) << 2) + (z >> open(z))) as u8)
+        .collect();
+    let bits: u32 = change.iter().map(|&z| open(z)).sum();
+    entropy(&classes) + f64::from(bits) / 8.0
+}
+
+/// The integers that the encoder codes, a chunk and step each, made here from the specification.
+fn changes(info: &RunInfo, states: &[State]) -> Vec<Vec<u32>> {
     let ordered = |b: &[u8]| {
         let bits = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
         if bits >> 31 == 1 {
@@ -255,23 +281,19 @@ fn byte_planes(info: &RunInfo, states: &[State]) -> Vec<Vec<u8>> {
             bits ^ 1 << 31
         }
     };
-    let mut planes = Vec::new();
+    let mut changes = Vec::new();
     for pair in states[..states.len() - 1].windows(2) {
         let mut at = 0;
         for &elements in &info.chunks.state {
             let range = at..at + 4 * elements as usize;
             at = range.end;
             let (a, b) = (&pair[0].bytes()[range.clone()], &pair[1].bytes()[range]);
-            let zigzag: Vec<u32> = a
-                .chunks_exact(4)
-                .zip(b.chunks_exact(4))
-                .map(|(a, b)| {
-                    let d = ordered(b).wrapping_sub(ordered(a));
-                    d << 1 ^ (d as i32 >> 31) as u32
-                })
-                .collect();
-            planes.extend((0..4).map(|k| zigzag.iter().map(|z| (z >> (8 * k)) as u8).collect()));
+            let zigzag = a.chunks_exact(4).zip(b.chunks_exact(4)).map(|(a, b)| {
+                let d = ordered(b).wrapping_sub(ordered(a));
+                d << 1 ^ (d as i32 >> 31) as u32
+            });
+            changes.push(zigzag.collect());
         }
     }
-    planes
+    changes
 }

@@ -1,7 +1,11 @@
-//! Tensors to bytes and back: order-preserving integers, differences, byte planes, zstd.
+//! Tensors to bytes and back: order-preserving integers, differences, then byte planes or classes of magnitude, zstd.
 
+mod magnitudes;
 mod order;
 mod planes;
+mod word;
 
-pub(crate) use order::{Direction, Source, from_planes, to_planes};
-pub(crate) use planes::{Coding, PlaneCoder, PlaneReader};
+pub(crate) use magnitudes::{from_magnitudes, open_bits_are_noise, to_magnitudes};
+pub(crate) use order::{from_planes, to_planes};
+pub(crate) use planes::{Coding, Entry, PlaneCoder, PlaneReader};
+pub(crate) use word::{Direction, Source};

@@ -6,7 +6,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use crate::FormatError;
 
-/// Two bits of a plane's entry in the chunk table.
+/// How a plane is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     /// The bytes themselves.
@@ -17,27 +17,37 @@ pub(crate) enum Coding {
     Constant,
 }
 
-/// Bits of a plane's entry that hold its stored length.
+/// An entry of the chunk table: two bits that say what, and the stored length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A plane of bytes: a byte plane, or the classes of magnitude.
+    Plane(Coding, usize),
+    /// The bits that classes leave open. As a chunk's first entry it says that one plane follows: the classes.
+    OpenBits(usize),
+}
+
+/// Bits of an entry that hold the stored length.
 const LENGTH_BITS: u32 = 30;
 
-impl Coding {
-    pub fn pack(self, length: usize) -> u32 {
-        let code = match self {
-            Coding::Raw => 0,
-            Coding::Zstd => 1,
-            Coding::Constant => 2,
+impl Entry {
+    pub fn pack(self) -> u32 {
+        let (code, length) = match self {
+            Entry::Plane(Coding::Raw, length) => (0, length),
+            Entry::Plane(Coding::Zstd, length) => (1, length),
+            Entry::Plane(Coding::Constant, length) => (2, length),
+            Entry::OpenBits(length) => (3, length),
         };
         code << LENGTH_BITS | length as u32
     }
 
-    pub fn unpack(entry: u32) -> Option<(Coding, usize)> {
-        let coding = match entry >> LENGTH_BITS {
-            0 => Coding::Raw,
-            1 => Coding::Zstd,
-            2 => Coding::Constant,
-            _ => return None,
-        };
-        Some((coding, (entry & ((1 << LENGTH_BITS) - 1)) as usize))
+    pub fn unpack(entry: u32) -> Entry {
+        let length = (entry & ((1 << LENGTH_BITS) - 1)) as usize;
+        match entry >> LENGTH_BITS {
+            0 => Entry::Plane(Coding::Raw, length),
+            1 => Entry::Plane(Coding::Zstd, length),
+            2 => Entry::Plane(Coding::Constant, length),
+            _ => Entry::OpenBits(length),
+        }
     }
 }
 
@@ -196,7 +206,8 @@ mod tests {
             let mut back = vec![0x55; plane.len()];
             reader.decode(coding, &out[1..], &mut back).unwrap();
             assert_eq!(back, plane);
-            assert_eq!(Coding::unpack(coding.pack(length)), Some((coding, length)));
+            let entry = Entry::Plane(coding, length);
+            assert_eq!(Entry::unpack(entry.pack()), entry);
         }
     }
 
@@ -211,6 +222,6 @@ mod tests {
         assert!(reader.decode(coding, &out, &mut [0; 1001]).is_err());
         assert!(reader.decode(Coding::Raw, &[1, 2], &mut [0; 3]).is_err());
         assert!(reader.decode(Coding::Constant, &[], &mut [0; 3]).is_err());
-        assert_eq!(Coding::unpack(3 << 30), None);
+        assert_eq!(Entry::unpack(3 << 30 | 5), Entry::OpenBits(5));
     }
 }
