@@ -117,16 +117,8 @@ impl<'a, T: Real> Recording<'a, T> {
     }
 
     /// Waits until everything recorded so far has been encoded and handed to storage.
-    pub fn drain(&self) {
-        loop {
-            let statistics = self.recorder.statistics();
-            if statistics.written + statistics.lost >= statistics.steps
-                || statistics.failure.is_some()
-            {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_micros(20));
-        }
+    pub fn drain(&self) -> anyhow::Result<()> {
+        Ok(self.recorder.drain()?)
     }
 
     pub fn finish(self) -> anyhow::Result<Summary> {

@@ -139,13 +139,6 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Waits until the recorder's threads have nothing left to do.
-fn drain(run: &Recorder, steps: u64) {
-    while run.statistics().written < steps {
-        std::thread::sleep(Duration::from_micros(50));
-    }
-}
-
 fn compare(
     name: &str,
     make: fn() -> Result<Net>,
@@ -186,7 +179,7 @@ fn compare(
                     recorded_sgd.step(&gradients)?;
                     steps += 1;
                 }
-                drain(&run, steps);
+                run.drain()?;
                 let spent = processor(ClockId::ProcessCPUTime) - whole;
                 b.push((begun.elapsed().as_secs_f64() / turn as f64, spent));
             }

@@ -18,7 +18,7 @@ pub(crate) fn run(shared: &Shared, mut encoder: Encoder) {
         let product = match work {
             Work::Step(job) => step(shared, &mut encoder, *job),
             Work::Finish(end) => finish(shared, &mut encoder, *end),
-            Work::Flush(signal) => Product::Flush(signal),
+            Work::Flush(flush) => Product::Flush(flush),
             Work::Abandon => Product::Abandon,
         };
         shared.products.give(number, product);

@@ -283,6 +283,7 @@ impl Inner {
     fn close(&mut self, last: Work) {
         if !matches!(self.stopped, Some(RecorderError::Over { .. })) {
             self.send(last);
+            self.shared.hurry();
             self.shared.work.close();
             self.stopped = Some(RecorderError::Over {
                 run: self.shared.run.clone(),

@@ -2,7 +2,8 @@
 //!
 //! A hand-over to a sleeping thread costs the giver a system call, which a training step of a hundred microseconds
 //! would feel. So a taker that has just been busy does not sleep at once: it naps, each nap twice as long as the one
-//! before, and looks again; only then does it sleep until it is woken.
+//! before, and looks again; only then does it sleep until it is woken. While somebody waits for the queue to run dry
+//! (a flush, the end of the run, a full queue), nobody naps.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,8 @@ struct State<T> {
     items: VecDeque<Option<T>>,
     present: usize,
     sleepers: usize,
+    /// Those who wait for the queue to run dry.
+    hurried: usize,
     closed: bool,
 }
 
@@ -37,6 +40,7 @@ impl<T> Queue<T> {
                 items: VecDeque::new(),
                 present: 0,
                 sleepers: 0,
+                hurried: 0,
                 closed: false,
             }),
             ready: Condvar::new(),
@@ -85,12 +89,13 @@ impl<T> Queue<T> {
             if state.closed {
                 return None;
             }
-            if naps < NAPS {
-                drop(state);
-                std::thread::sleep(nap);
+            if naps < NAPS && state.hurried == 0 {
+                (state, _) = self
+                    .ready
+                    .wait_timeout(state, nap)
+                    .unwrap_or_else(PoisonError::into_inner);
                 nap *= 2;
                 naps += 1;
-                state = self.lock();
             } else {
                 state.sleepers += 1;
                 state = self
@@ -100,6 +105,19 @@ impl<T> Queue<T> {
                 state.sleepers -= 1;
             }
         }
+    }
+
+    /// Somebody waits for the queue to run dry: wakes those who nap, and keeps them from napping until
+    /// [`relax`](Self::relax) has been called as often.
+    pub(crate) fn hurry(&self) {
+        self.lock().hurried += 1;
+        self.ready.notify_all();
+    }
+
+    /// One waits no longer.
+    pub(crate) fn relax(&self) {
+        let mut state = self.lock();
+        state.hurried = state.hurried.saturating_sub(1);
     }
 
     /// No more items come: takers get what is left, then `None`.
@@ -274,6 +292,26 @@ mod tests {
         thread::sleep(Duration::from_millis(12));
         queue.close();
         assert_eq!(taker.join().unwrap(), 3);
+    }
+
+    #[test]
+    fn a_napping_taker_is_woken_by_whoever_is_in_a_hurry() {
+        let queue = Arc::new(Queue::new());
+        let taker = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || std::iter::from_fn(|| queue.take()).count())
+        };
+        queue.hurry();
+        for number in 0..100 {
+            queue.give(number, ());
+            // Awake at once: a nap would be noticed here as a queue that stays full.
+            while queue.lock().present > 0 {
+                thread::yield_now();
+            }
+        }
+        queue.relax();
+        queue.close();
+        assert_eq!(taker.join().unwrap(), 100);
     }
 
     #[test]

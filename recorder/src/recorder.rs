@@ -14,7 +14,7 @@ use crate::builder::Builder;
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
 use crate::inner::Inner;
-use crate::shared::{Shared, Signal, Work};
+use crate::shared::{Flush, Shared, Signal, Work};
 use crate::statistics::Statistics;
 use crate::step::{BatchInfo, OptimizerState, StepInfo};
 use crate::wrap::Recorded;
@@ -152,10 +152,29 @@ impl Recorder {
     /// # Errors
     /// Recording has failed.
     pub fn flush(&self) -> Result<(), RecorderError> {
-        let signal = Arc::new(Signal::default());
-        self.handle.lock().send(Work::Flush(Arc::clone(&signal)));
-        signal.wait();
-        match self.handle.shared().failure() {
+        self.wait_for(true)
+    }
+
+    /// Waits until everything recorded so far has been encoded and handed to storage, without syncing it: a reader, or whoever
+    /// comes after a `kill -9`, finds all of it from then on.
+    ///
+    /// # Errors
+    /// Recording has failed.
+    pub fn drain(&self) -> Result<(), RecorderError> {
+        self.wait_for(false)
+    }
+
+    fn wait_for(&self, sync: bool) -> Result<(), RecorderError> {
+        let shared = self.handle.shared();
+        let done = Arc::new(Signal::default());
+        self.handle.lock().send(Work::Flush(Flush {
+            done: Arc::clone(&done),
+            sync,
+        }));
+        shared.hurry();
+        done.wait();
+        shared.relax();
+        match shared.failure() {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
         }

@@ -46,8 +46,16 @@ pub(crate) enum Kind {
 pub(crate) enum Work {
     Step(Box<Job>),
     Finish(Box<End>),
-    Flush(Arc<Signal>),
+    Flush(Flush),
     Abandon,
+}
+
+/// Somebody waits until everything before this has been handed to storage.
+pub(crate) struct Flush {
+    /// Raised then.
+    pub(crate) done: Arc<Signal>,
+    /// Sync it, too.
+    pub(crate) sync: bool,
 }
 
 /// The state at the end of a run.
@@ -64,7 +72,7 @@ pub(crate) struct End {
 pub(crate) enum Product {
     Frames(Box<Frames>),
     Finish(Box<Final>),
-    Flush(Arc<Signal>),
+    Flush(Flush),
     Abandon,
     /// The encoder could not; the step, what it held, and why.
     Failed {
@@ -159,6 +167,18 @@ impl Shared {
             over: Signal::default(),
             head: OnceLock::new(),
         }
+    }
+
+    /// Somebody waits for the threads: they don't nap until [`relax`](Self::relax).
+    pub(crate) fn hurry(&self) {
+        self.work.hurry();
+        self.products.hurry();
+    }
+
+    /// Nobody waits any longer.
+    pub(crate) fn relax(&self) {
+        self.work.relax();
+        self.products.relax();
     }
 
     /// Recording has failed: the first failure stays, and nobody waits for room any more.

@@ -64,14 +64,16 @@ impl Writing<'_> {
                 }
                 false
             }
-            Product::Flush(signal) => {
+            Product::Flush(flush) => {
                 let step = self.last.map_or(0, |last| last + 1);
-                self.guarded(step, |writing, writer| {
-                    writer.sync()?;
-                    writing.shared.set_durable(writer.durable_step());
-                    Ok(())
-                });
-                signal.raise();
+                if flush.sync {
+                    self.guarded(step, |writing, writer| {
+                        writer.sync()?;
+                        writing.shared.set_durable(writer.durable_step());
+                        Ok(())
+                    });
+                }
+                flush.done.raise();
                 false
             }
             Product::Finish(end) => {

@@ -75,7 +75,7 @@ fn run<T: Real>(task: &Task, data: &dyn DataSet, block: u64) -> anyhow::Result<R
                 }
             }
             if which == 1 {
-                recorded.drain();
+                recorded.drain()?;
             }
             if let Some(time) = times.get_mut(which) {
                 *time = begun.elapsed().as_secs_f64() * 1e3 / now as f64;

@@ -125,7 +125,12 @@ impl Inner {
             self.choices.when_full
         };
         if policy == WhenFull::Block {
+            if shared.budget.try_take(bytes, 0) {
+                return Ok(true);
+            }
+            shared.hurry();
             let waited = shared.budget.take(bytes);
+            shared.relax();
             if !waited.is_zero() {
                 add(&shared.counters.stalls, 1);
                 add_time(&shared.counters.stalled_ns, waited);

@@ -176,3 +176,17 @@ fn nonsense_is_refused_at_creation() {
         assert!(error.contains("must not be zero"), "{error}");
     }
 }
+
+#[test]
+fn what_is_drained_is_found_by_a_reader_at_once() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.create(&net.map).unwrap();
+    let mut sgd = sgd(&run, &net);
+    for step in 0..20 {
+        train(&run, &mut sgd, &net, step..step + 1, 10).unwrap();
+        run.drain().unwrap();
+        assert_eq!(kept(&open(&storage)), range(0..step + 1));
+    }
+    run.finish().unwrap();
+}
