@@ -139,7 +139,10 @@ impl Trace {
                     names
                 });
         let latest_fork = names.values().copied().max().unwrap_or(0);
-        let mut info: Option<RunInfo> = None;
+        // A segment whose header is damaged, too, is read by the description that another one repeats.
+        let info = names
+            .iter()
+            .find_map(|(&number, &fork)| description(storage.as_ref(), number, fork));
         let mut parts: Vec<Part> = Vec::new();
         for (&number, &fork) in &names {
             // What an interrupted cut left behind: numbers from the cut on that the newer files don't reach.
@@ -153,11 +156,8 @@ impl Trace {
                 Trust::Orphan,
             ) {
                 Ok(segment) => {
-                    if let Some(header) = &segment.header
-                        && info.as_ref().is_none_or(|i| *i == header.info)
-                    {
-                        info.get_or_insert_with(|| header.info.clone());
-                    } else if segment.header.is_some() {
+                    let own = segment.header.as_ref().map(|h| &h.info);
+                    if own.is_some() && own != info.as_ref() {
                         problems.push(
                             FormatError::corrupt("run description", "that of the run", "another")
                                 .within(&segment.name, Some(number)),
@@ -333,6 +333,13 @@ fn part(number: u64, mut segment: Segment) -> Part {
                 .any(|e| e.kind == crate::FrameKind::Final),
         loaded: Some(Arc::new(segment)),
     }
+}
+
+/// The run's description as that segment repeats it, if its header is whole.
+fn description(storage: &dyn Storage, number: u64, fork: u32) -> Option<RunInfo> {
+    let name = segment::name(number, fork);
+    let segment = Segment::load(storage, &name, None, Trust::Orphan).ok()?;
+    segment.header.map(|h| h.info)
 }
 
 /// Damage that the segment keeps and the trace reports.

@@ -242,11 +242,22 @@ impl RunWriter {
         final_key: &KeyState,
         counters: BTreeMap<String, u64>,
     ) -> Result<Manifest, FormatError> {
-        let mut encoder = self.encoder()?;
         let step = match &self.state {
             Ok(live) => live.linked_to.or(live.last.map(|s| s + 1)).unwrap_or(0),
             Err(first) => return Err(self.poisoned(first)),
         };
+        self.finish_at(step, final_state, final_key, counters)
+    }
+
+    /// As [`finish`](RunWriter::finish), with T said: steps before it may be missing.
+    pub(crate) fn finish_at(
+        self,
+        step: u64,
+        final_state: &State,
+        final_key: &KeyState,
+        counters: BTreeMap<String, u64>,
+    ) -> Result<Manifest, FormatError> {
+        let mut encoder = self.encoder()?;
         let frame = encoder.final_state(step, final_state, final_key)?;
         self.close(|live| {
             live.seal()?;

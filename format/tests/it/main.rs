@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod hostile;
 mod reader;
+mod recover;
 mod resume;
 mod ring;
 mod round_trip;
