@@ -51,12 +51,15 @@ impl<'a> Census<'a> {
                 let why = format!("segments {}..{} are missing", number + 1, part.number);
                 add(losses, step(end..part.range.start, "", why));
             }
+            let follows = before
+                .filter(|(number, _)| number + 1 == part.number)
+                .map(|(_, end)| end);
             before = Some((part.number, part.range.end));
             if part.is_final {
                 continue;
             }
             match census.segment(p) {
-                Ok(segment) => census.count(p, part, &segment, losses),
+                Ok(segment) => census.count(p, part, &segment, follows, losses),
                 Err(e) if e.is_damage() => {
                     add(
                         losses,
@@ -118,7 +121,15 @@ impl<'a> Census<'a> {
     }
 
     /// Adds a segment's steps, and the holes between them that were not always there.
-    fn count(&mut self, p: usize, part: &Part, segment: &Segment, losses: &mut Vec<Loss>) {
+    /// `follows`: where the segment before it ends.
+    fn count(
+        &mut self,
+        p: usize,
+        part: &Part,
+        segment: &Segment,
+        follows: Option<u64>,
+        losses: &mut Vec<Loss>,
+    ) {
         let mut found: Vec<u64> = Vec::new();
         for (i, entry) in segment.entries.iter().enumerate() {
             if !entry.kind.has_meta() {
@@ -145,9 +156,18 @@ impl<'a> Census<'a> {
         if segment.problems.is_empty() || counted {
             return;
         }
-        let first = segment.header.as_ref().map(|h| h.first_step);
-        let mut at = first.map_or(part.range.start, |first| first.min(part.range.start));
-        for &found in found.iter().chain([&part.range.end]) {
+        let listed = self
+            .trace
+            .manifest()
+            .is_some_and(|m| m.segments.iter().any(|s| s.file == part.name));
+        let header = segment.header.as_ref().map(|h| h.first_step);
+        let start = match header.or(follows) {
+            Some(start) if !listed => start,
+            _ => part.range.start,
+        };
+        let mut at = start;
+        let end = if listed { part.range.end } else { start };
+        for &found in found.iter().chain([&end]) {
             if at < found {
                 let why = "the frame's header is damaged".to_owned();
                 add(losses, step(at..found, &segment.name, why));
@@ -155,7 +175,7 @@ impl<'a> Census<'a> {
             at = found.max(at) + 1;
         }
         if let (Tail::Damaged(byte), false) = (&segment.tail, part.sealed) {
-            let next = found.last().map_or(part.range.start, |s| s + 1);
+            let next = found.last().map_or(start, |s| s + 1);
             let why = format!(
                 "at least one frame from byte {byte} on is damaged beyond recognition; how many steps there were is not known"
             );

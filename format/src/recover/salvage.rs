@@ -362,7 +362,8 @@ impl<'a> Salvage<'a> {
         };
         match over() {
             Ok(state) => Ok(Some(state)),
-            Err(e) if e.is_damage() => Ok(None),
+            // Behind damage in a segment that was never sealed the trace offers no states.
+            Err(e) if e.is_damage() || matches!(e, FormatError::NotRecorded { .. }) => Ok(None),
             Err(e) => Err(e),
         }
     }
