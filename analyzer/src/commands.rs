@@ -22,6 +22,7 @@ mod pictures;
 mod progress;
 #[cfg(feature = "record")]
 mod record;
+mod recover;
 mod tables;
 mod task;
 mod verify;
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Influence(args) => influence::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Recover(args) => recover::run(&args),
         #[cfg(feature = "record")]
         Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]

@@ -101,7 +101,7 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
         report.span.end,
         report.epochs.len(),
         if report.gaps > 0 {
-            format!(", {} recorded by digest only", report.gaps)
+            format!(", {} more without their tensors", report.gaps)
         } else {
             String::new()
         }
@@ -171,6 +171,9 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
         for (name, count) in manifest.counters.iter().filter(|(_, n)| **n > 0) {
             writeln!(out, "  {name:<11} {count}")?;
         }
+    }
+    for (key, text) in &info.notes {
+        writeln!(out, "  note        {key}: {text}")?;
     }
     match &report.head_digest {
         Some(head) => writeln!(out, "  head        {head}")?,

@@ -87,14 +87,8 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             Severity::Warning => "warning",
             Severity::Error => "DAMAGED",
         };
-        write!(out, "{severity}: {}", finding.file)?;
-        if let Some(step) = finding.step {
-            write!(out, ", step {step}")?;
-        }
-        if !finding.tensors.is_empty() {
-            write!(out, ", {}", finding.tensors.join(", "))?;
-        }
-        writeln!(out, ": {}", finding.text)?;
+        // The text names file, segment, step and tensors itself.
+        writeln!(out, "{severity}: {}", finding.text)?;
     }
     let status = match trace.status {
         Some(Status::Finished) => "finished",
@@ -102,19 +96,36 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         Some(Status::Open) => "open",
         None => "status unknown",
     };
-    writeln!(
-        out,
-        "{}: {} of {} steps in {} segments are whole ({}, {status})",
-        if trace.is_ok() { "ok" } else { "DAMAGED" },
-        trace.steps_ok,
-        trace.steps,
-        trace.segments,
-        progress::bytes(trace.bytes)
-    )?;
+    let (size, segments) = (progress::bytes(trace.bytes), trace.segments);
+    if trace.is_ok() {
+        writeln!(
+            out,
+            "ok: {} steps in {segments} segments are whole ({size}, {status})",
+            trace.steps
+        )?;
+    } else if trace.status.is_none() {
+        writeln!(
+            out,
+            "DAMAGED: nothing of it can be read: neither the manifest nor any segment says what the run is"
+        )?;
+    } else {
+        let errors = trace
+            .findings
+            .iter()
+            .filter(|f| f.severity == Severity::Error);
+        writeln!(
+            out,
+            "DAMAGED: {} findings; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
+             `hindcast recover` writes them to a new run and says what is lost",
+            errors.count(),
+            trace.steps_ok,
+            trace.steps
+        )?;
+    }
     if trace.gaps > 0 {
         writeln!(
             out,
-            "{} steps were recorded by digest only, by the policy that was chosen",
+            "{} steps are there without their tensors: left out by the policy that was chosen, or lost before a recovery",
             trace.gaps
         )?;
     }
