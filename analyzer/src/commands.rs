@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
-mod context;
+pub(crate) mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;

@@ -11,6 +11,7 @@ use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::Task;
 
+use crate::commands::context::open_trace;
 use crate::{AutodiffEngine, RecordedRun, check_data};
 
 /// A recorded run with the Task and the data that made it.
@@ -114,7 +115,7 @@ impl Subject {
 }
 
 fn open(run: &Path) -> anyhow::Result<(Trace, Task)> {
-    let trace = Trace::open(run).with_context(|| format!("cannot open {}", run.display()))?;
+    let trace = open_trace(run)?;
     let Some(text) = &trace.info().task else {
         bail!(
             "{}: the run was recorded without a task, so its model and data are not known here; \

@@ -61,6 +61,14 @@ pub enum FormatError {
         /// The place.
         path: String,
     },
+    /// Another writer is at work on the run.
+    #[error(
+        "{path}: a recorder is writing this run at this moment; wait until it has ended, or end it first"
+    )]
+    InUse {
+        /// The run.
+        path: String,
+    },
     /// The writer failed before and refuses everything since then.
     #[error(
         "{path}: the writer stopped at its first failure and takes no more steps (a retried write proves nothing): {first}"

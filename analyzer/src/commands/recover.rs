@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 
 use hindcast_format::{LossKind, RecoverReport, Status};
 
+use super::context::unopened;
 use super::{Outcome, progress};
 use crate::cli::Recover;
 
@@ -15,7 +16,10 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
     });
     bar.finish_and_clear();
     // Exit code 3 says that a new run is there: an error is another thing, whatever it is about.
-    let report = report.map_err(|e| anyhow::anyhow!("nothing was written: {e}"))?;
+    let report = report.map_err(|e| match e.is_damage() {
+        true => anyhow::anyhow!("{}: nothing was written: {e}", args.run.display()),
+        false => unopened(&args.run, e),
+    })?;
     let mut out = stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;

@@ -2,10 +2,10 @@
 
 use std::io::{Write, stdout};
 
-use anyhow::Context as _;
-use hindcast_format::{FormatError, Severity, Status, VerifyReport};
+use hindcast_format::{Severity, Status, VerifyReport};
 use serde::Serialize;
 
+use super::context::unopened;
 use super::{Outcome, progress};
 use crate::cli::Verify;
 use crate::{ReplayCheckOptions, ReplayCheckReport, Subject, replay_check};
@@ -22,14 +22,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
-    let trace = match hindcast_format::verify(&args.run) {
-        Ok(report) => report,
-        // Nothing there is not damage: the folder was mistyped.
-        Err(e @ (FormatError::NotARun { .. } | FormatError::NewerVersion { .. })) => {
-            return Err(e).with_context(|| format!("cannot verify {}", args.run.display()));
-        }
-        Err(e) => return Err(e.into()),
-    };
+    let trace = hindcast_format::verify(&args.run).map_err(|e| unopened(&args.run, e))?;
     let damaged = !trace.is_ok();
     let head_matches = args.head.as_ref().map(|want| {
         trace

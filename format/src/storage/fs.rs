@@ -5,8 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::file::SegmentFile;
-use super::{Entry, Mapped, ReadFile, Storage, WriteFile};
+
+use super::{Claim, Entry, Mapped, ReadFile, Storage, WriteFile};
 
 /// A run as a folder of files.
 #[derive(Debug, Clone)]
@@ -99,6 +102,17 @@ impl Storage for FsStorage {
                 e
             }
         })
+    }
+
+    /// A lock on the folder itself: no file of its own that could be left behind, copied or forgotten.
+    fn claim(&self) -> io::Result<Option<Claim>> {
+        let folder = File::open(&self.folder)?;
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Claim { _folder: folder })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
+            // Some network file systems know no locks; what they can't do they can't do.
+            Err(_) => Ok(None),
+        }
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {

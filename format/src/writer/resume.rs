@@ -48,13 +48,20 @@ impl RunWriter {
     /// as it was or as it shall be.
     ///
     /// # Errors
-    /// Damage before the cut (recover the run first, or cut before it), no such run, or the storage's error.
+    /// Damage before the cut (recover the run first, or cut before it), no such run, another writer ([`FormatError::InUse`]), or the
+    /// storage's error.
     pub fn resume(
         storage: Arc<dyn Storage>,
         at_step: u64,
         durability: Durability,
     ) -> Result<(RunWriter, ResumePoint), FormatError> {
         let trace = Trace::open_storage(Arc::clone(&storage))?;
+        // Before anything is looked at that a recorder may still change: opened again, the run is what it will stay.
+        let claim = super::claim(storage.as_ref())?;
+        let trace = match claim {
+            Some(_) => Trace::open_storage(Arc::clone(&storage))?,
+            None => trace,
+        };
         let Some(manifest) = trace.manifest() else {
             let path = storage.location();
             return Err(FormatError::NotARun {
@@ -86,6 +93,7 @@ impl RunWriter {
         });
         let fork = manifest.forks.len() as u32;
         let mut live = Live {
+            _claim: claim,
             storage: Arc::clone(&storage),
             manifest,
             context,
