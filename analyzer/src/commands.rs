@@ -53,9 +53,16 @@ pub fn main() -> ExitCode {
         // Whoever reads our output has seen enough (`| head`): that is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // `{:#}` prints the chain of causes on one line.
-            let _ = writeln!(io::stderr(), "hindcast: {error:#}");
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            let mut out = io::stderr();
+            let _ = writeln!(out, "hindcast: {}", in_one_line(&error));
+            if code == 3 {
+                let _ = writeln!(
+                    out,
+                    "hindcast: `hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run"
+                );
+            }
+            ExitCode::from(code)
         }
     }
 }
@@ -78,6 +85,20 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         #[cfg(feature = "experiments")]
         Command::Experiment(args) => experiment::run(&args),
     }
+}
+
+/// The chain of causes; one that its effect quotes is not said again.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -277,9 +277,11 @@ pub fn check_data(recorded: &DataIdentity, data: &dyn DataSet) -> Option<Vec<Dat
                 "{} examples were recorded, the data has {}",
                 then.examples, now.examples
             )),
-            Some(now) if now.root != then.root => {
-                Some("an example or its label differs from what was trained on".to_owned())
-            }
+            Some(now) if now.root != then.root => Some(format!(
+                "an example or its label differs from what was trained on: fingerprint {} was recorded, the data has {}",
+                hindcast_format::hex(&then.root),
+                hindcast_format::hex(&now.root)
+            )),
             Some(_) => None,
         };
         out.extend(problem.map(|problem| DataDifference {

@@ -146,7 +146,11 @@ fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> anyhow::Resu
     }
     let list: Vec<_> = differing
         .iter()
-        .map(|d| format!("{}: {}", d.split, d.problem))
+        .map(|d| {
+            let rows = crate::rows::differing(&trace.info().notes, &d.split, data);
+            let rows = rows.map_or(String::new(), |rows| format!("; {rows}"));
+            format!("{}: {}{rows}", d.split, d.problem)
+        })
         .collect();
     bail!(
         "{}: this is not the data that the run was trained on ({}); point --data at the recorded files",

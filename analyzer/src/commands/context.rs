@@ -13,13 +13,20 @@ pub(crate) fn open_trace(run: &Path) -> anyhow::Result<Trace> {
     Trace::open(run).map_err(|e| unopened(run, e))
 }
 
+/// Says on standard error what is damaged in a trace that can be read all the same: whoever trusts its answers should know.
+pub(crate) fn warn(trace: &Trace) {
+    for problem in trace.problems() {
+        eprintln!("warning: {problem}; `hindcast verify` looks everywhere");
+    }
+}
+
 /// Why a run can't be opened. Damage names the file alone, so the run is said before it.
 pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
     match error {
         FormatError::NotARun { .. } => match half_born(run) {
-            Some(left) => anyhow::Error::from(error).context(format!(
-                "{left}, beside it, is what a recorder leaves that is killed while it makes a run: nothing was recorded in it; remove it, and record again"
-            )),
+            Some(left) => anyhow::anyhow!(
+                "{error}; {left}, beside it, is what a recorder leaves that is killed while it makes a run: nothing was recorded in it, so remove it and record again"
+            ),
             None => error.into(),
         },
         e @ FormatError::Io { .. } => e.into(),

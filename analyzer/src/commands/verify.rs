@@ -105,12 +105,14 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         let errors = trace
             .findings
             .iter()
-            .filter(|f| f.severity == Severity::Error);
+            .filter(|f| f.severity == Severity::Error)
+            .count();
         writeln!(
             out,
-            "DAMAGED: {} findings; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
+            "DAMAGED: {} finding{}; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
              `hindcast recover` writes them to a new run and says what is lost",
-            errors.count(),
+            errors,
+            if errors == 1 { "" } else { "s" },
             trace.steps_ok,
             trace.steps
         )?;

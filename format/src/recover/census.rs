@@ -61,10 +61,7 @@ impl<'a> Census<'a> {
             match census.segment(p) {
                 Ok(segment) => census.count(p, part, &segment, follows, losses),
                 Err(e) if e.is_damage() => {
-                    add(
-                        losses,
-                        step(part.range.clone(), &part.name, unprefixed(&e, &part.name)),
-                    );
+                    add(losses, step(part.range.clone(), &part.name, e.to_string()));
                 }
                 Err(e) => return Err(e),
             }
@@ -191,15 +188,6 @@ fn step(steps: Range<u64>, file: &str, why: String) -> Loss {
         file: file.to_owned(),
         tensors: vec![],
         why,
-    }
-}
-
-/// An error's text without the file's name, which the loss says anyway.
-pub(super) fn unprefixed(error: &FormatError, file: &str) -> String {
-    let text = error.to_string();
-    match text.strip_prefix(file) {
-        Some(rest) => rest.trim_start_matches(':').trim_start().to_owned(),
-        None => text,
     }
 }
 

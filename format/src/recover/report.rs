@@ -51,7 +51,7 @@ impl fmt::Display for Loss {
             _ => format!("steps {}..{}", self.steps.start, self.steps.end),
         };
         match self.kind {
-            LossKind::Step => write!(f, "{steps}: nothing is left of it")?,
+            LossKind::Step => write!(f, "{steps}: lost whole, metadata and tensors")?,
             LossKind::Tensors => {
                 write!(
                     f,
@@ -66,7 +66,13 @@ impl fmt::Display for Loss {
             )?,
             LossKind::Proof => write!(f, "{}: the proof that it is unaltered", self.file)?,
         }
-        write!(f, ": {}", self.why)
+        // An error's text begins with its file; a reason of our own doesn't.
+        let whole = self.file.is_empty() || self.why.starts_with(&self.file);
+        match self.kind {
+            _ if whole => write!(f, ": {}", self.why),
+            LossKind::Segment | LossKind::Proof => write!(f, ": {}", self.why),
+            _ => write!(f, ": {}: {}", self.file, self.why),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! tensors alone are lost is a gap, and a keyframe stands only where the key state of its step is known: elsewhere the step goes on with the
 //! segment before as a difference, from which an analysis rebuilds that state or says that it can't.
 
-use super::census::{Census, Known, fits, unprefixed};
+use super::census::{Census, Known, fits};
 use super::partial::{Partial, key_of};
 use super::report::{Loss, LossKind, add};
 use crate::FormatError;
@@ -280,7 +280,7 @@ impl<'a> Salvage<'a> {
             Err(e) if e.is_damage() => e,
             Err(e) => return Err(e),
         };
-        let why = unprefixed(&error, &name);
+        let why = error.to_string();
         let Some(state) = self.over_the_link(step)? else {
             self.no_final(&name, &why);
             return Ok(None);

@@ -106,18 +106,25 @@ impl Trace {
                     .keys()
                     .filter_map(|name| segment::parse_name(name))
                     .collect();
+                let missing = matches!(&e, FormatError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
                 if found.is_empty() {
-                    let why = format!("no readable {MANIFEST} and no segments in it ({e})");
-                    return Err(if e.is_damage() {
-                        e
-                    } else {
-                        FormatError::NotARun {
-                            path: storage.location(),
-                            why,
-                        }
+                    let why = match (missing, files.is_empty()) {
+                        _ if e.is_damage() => return Err(e),
+                        (true, true) => "the folder is empty".to_owned(),
+                        (true, false) => format!("there is no {MANIFEST} and no segment in it"),
+                        (false, _) => format!("no readable {MANIFEST} and no segment in it ({e})"),
+                    };
+                    return Err(FormatError::NotARun {
+                        path: storage.location(),
+                        why,
                     });
                 }
-                problems.push(e);
+                // Beside segments a manifest that isn't there is damage.
+                problems.push(match missing {
+                    true => FormatError::corrupt("manifest", "present", "missing")
+                        .within(MANIFEST, None),
+                    false => e,
+                });
                 Trace::without_manifest(storage, found, problems)
             }
         }
@@ -256,17 +263,14 @@ impl Trace {
 fn list(storage: &dyn Storage) -> Result<BTreeMap<String, u64>, FormatError> {
     match storage.list() {
         Ok(entries) => Ok(entries.into_iter().map(|e| (e.name, e.length)).collect()),
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Err(FormatError::NotARun {
-                path: storage.location(),
-                why: "there is no such folder".to_owned(),
-            })
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(FormatError::NotARun {
+            path: storage.location(),
+            why: "there is no such folder".to_owned(),
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(FormatError::NotARun {
+            path: storage.location(),
+            why: "it is a file, and a run is a folder".to_owned(),
+        }),
         Err(e) => Err(FormatError::io(storage.location(), "listing", e)),
     }
 }

@@ -66,7 +66,9 @@ impl RunWriter {
             let path = storage.location();
             return Err(FormatError::NotARun {
                 path,
-                why: format!("its {MANIFEST} is damaged; recover the run before resuming it"),
+                why: format!(
+                    "its {MANIFEST} is lost or damaged; recover the run, and resume what `recover` wrote"
+                ),
             });
         };
         let end = trace.span().end;
@@ -217,6 +219,22 @@ impl Live {
             previous: self.manifest.chain,
             info: self.manifest.run.clone(),
         };
+        let kept: Vec<_> = segment
+            .entries
+            .iter()
+            .filter(|e| e.kind.has_meta() && e.step < at_step)
+            .collect();
+        // Checked before anything is made: a refused cut leaves the run as it was, to the last file.
+        let decoder = crate::decoder::Decoder::new(self.context.clone())?;
+        let mut scratch = Vec::new();
+        for entry in &kept {
+            let bytes = segment.frame(entry, &mut scratch)?;
+            let frame = crate::frame::Frame::read(bytes, self.context.salt)
+                .map_err(|e| e.within(&segment.name, Some(number)))?;
+            if let Some(damage) = decoder.check(&frame).into_iter().next() {
+                return Err(damage.within(&segment.name, Some(number)));
+            }
+        }
         let file = self
             .storage
             .create(&name)
@@ -224,19 +242,8 @@ impl Live {
         let mut open = OpenSegment::new(file, name.clone(), number, first.step, false);
         open.write(&segment::write_header(&header)?)
             .map_err(self.io(&name, "writing the header", Some(at_step)))?;
-        let decoder = crate::decoder::Decoder::new(self.context.clone())?;
-        let mut scratch = Vec::new();
-        for entry in segment
-            .entries
-            .iter()
-            .filter(|e| e.kind.has_meta() && e.step < at_step)
-        {
+        for entry in kept {
             let bytes = segment.frame(entry, &mut scratch)?;
-            let frame = crate::frame::Frame::read(bytes, self.context.salt)
-                .map_err(|e| e.within(&segment.name, Some(number)))?;
-            if let Some(damage) = decoder.check(&frame).into_iter().next() {
-                return Err(damage.within(&segment.name, Some(number)));
-            }
             open.append_raw(entry.kind, entry.step, bytes)
                 .map_err(self.io(&name, "writing", Some(entry.step)))?;
         }

@@ -62,8 +62,15 @@ impl Setup {
 fn rows(label_of_row_3: u32) -> String {
     let mut text = "a,b,y\n".to_owned();
     for i in 0..40u32 {
-        let (a, b) = (f64::from(i * 7 % 20) / 10.0 - 1.0, f64::from(i * 3 % 20) / 10.0 - 1.0);
-        let y = if i == 3 { label_of_row_3 } else { u32::from(a + b > 0.1) };
+        let (a, b) = (
+            f64::from(i * 7 % 20) / 10.0 - 1.0,
+            f64::from(i * 3 % 20) / 10.0 - 1.0,
+        );
+        let y = if i == 3 {
+            label_of_row_3
+        } else {
+            u32::from(a + b > 0.1)
+        };
         text.push_str(&format!("{a},{b},{y}\n"));
     }
     text
@@ -119,7 +126,11 @@ impl World {
         for folder in ["data", "other"] {
             copy(&self.dir.path().join(folder), &dir.path().join(folder));
         }
-        fs::copy(self.dir.path().join("task.toml"), dir.path().join("task.toml")).unwrap();
+        fs::copy(
+            self.dir.path().join("task.toml"),
+            dir.path().join("task.toml"),
+        )
+        .unwrap();
         fs::write(dir.path().join("out.txt"), "3\n").unwrap();
         Setup {
             dir,
@@ -237,7 +248,11 @@ impl World {
         let setup = self.finished();
         let left = setup.dir.path().join(".run.new-4711");
         fs::create_dir(&left).unwrap();
-        fs::rename(setup.run().join("manifest.json"), left.join("manifest.json")).unwrap();
+        fs::rename(
+            setup.run().join("manifest.json"),
+            left.join("manifest.json"),
+        )
+        .unwrap();
         fs::remove_dir_all(setup.run()).unwrap();
         setup
     }

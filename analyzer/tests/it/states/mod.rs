@@ -1,6 +1,7 @@
 //! Every state of a run × every command: what it exits with and what it says, and docs/states.md says the same.
 
 mod build;
+mod page;
 mod table;
 
 use std::collections::BTreeMap;
@@ -17,13 +18,22 @@ use build::{Setup, World};
 const COMMANDS: [(&str, &str); 9] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
-    ("verify --replay", "hindcast verify run --replay --data data"),
+    (
+        "verify --replay",
+        "hindcast verify run --replay --data data",
+    ),
     ("influence", "hindcast influence run --data data"),
-    ("counterfactual", "hindcast counterfactual run --data data --without out.txt"),
+    (
+        "counterfactual",
+        "hindcast counterfactual run --data data --without out.txt",
+    ),
     ("export", "hindcast export run --steps 4..8 --out steps"),
     ("recover", "hindcast recover run --out new"),
     ("record", "hindcast record task.toml --data data --out run"),
-    (RESUME, "Recorder::builder(\"run\").restore_variables().resume_from(variables, 6)"),
+    (
+        RESUME,
+        "Recorder::builder(\"run\").restore_variables().resume_from(variables, 6)",
+    ),
 ];
 const RESUME: &str = "resume";
 
