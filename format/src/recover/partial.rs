@@ -1,6 +1,7 @@
 //! What is left of a full frame (keyframe, final state) in which some chunks are damaged.
 
-use crate::codec::{Direction, PlaneReader, from_planes};
+use crate::codec::Direction;
+use crate::decoder::Decoder;
 use crate::encoder::Context;
 use crate::frame::Frame;
 use crate::state::KeyState;
@@ -15,44 +16,38 @@ pub(super) struct Partial {
 /// Reads the key section chunk by chunk: damage in the state section, or in the other half, costs nothing here.
 pub(super) fn key_of(frame: &Frame<'_>, context: &Context) -> Partial {
     let plan = &context.plan;
-    let (Ok(mut table), Ok(mut reader)) =
-        (frame.table(&[&plan.state, &plan.key]), PlaneReader::new())
-    else {
+    let (Ok(mut table), Ok(mut decoder)) = (
+        frame.table(&[&plan.state, &plan.key]),
+        Decoder::new(context.clone()),
+    ) else {
         return Partial::default();
     };
     for chunk in &plan.state {
         // A damaged chunk is passed over; a table that leads nowhere ends the reading.
-        if table.next(chunk.dtype.size()).is_err() {
+        if table.next(chunk).is_err() {
             return Partial::default();
         }
     }
     let mut key = KeyState::zeros(&context.layout);
     let buffers_end = context.layout.buffer_bytes();
     let (mut buffers, mut optimizer) = (true, true);
-    let mut planes = Vec::new();
     for chunk in &plan.key {
-        let Ok(stored) = table.next(chunk.dtype.size()) else {
+        let Ok(stored) = table.next(chunk) else {
             return Partial::default();
         };
-        let read = || {
-            let stored = stored?;
-            planes.resize(chunk.bytes(), 0);
-            let slots = planes.chunks_exact_mut(chunk.elements);
-            for (plane, (coding, bytes)) in slots.zip(stored.planes.iter().take(stored.count)) {
-                reader.decode(*coding, bytes, plane)?;
-            }
-            Ok::<(), crate::FormatError>(())
-        };
-        let whole = read().is_ok();
-        match key
+        let values = key
             .bytes
-            .get_mut(chunk.offset..chunk.offset + chunk.bytes())
-        {
-            Some(values) if whole => {
-                from_planes(chunk.dtype, &planes, chunk.elements, Direction::Set, values)
+            .get_mut(chunk.offset..chunk.offset + chunk.bytes());
+        let whole = match (stored, values) {
+            (Ok(stored), Some(values)) => {
+                decoder.put(&stored, chunk, Direction::Set, values).is_ok()
             }
-            _ if chunk.offset < buffers_end => buffers = false,
-            _ => optimizer = false,
+            _ => false,
+        };
+        if !whole && chunk.offset < buffers_end {
+            buffers = false;
+        } else if !whole {
+            optimizer = false;
         }
     }
     Partial {
