@@ -76,7 +76,11 @@ impl Storage for FsStorage {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let name = self.folder.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        fs::create_dir_all(self.parent())?;
+        // A file where a folder should be is no run that exists already.
+        fs::create_dir_all(self.parent()).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::from(rustix::io::Errno::NOTDIR),
+            _ => e,
+        })?;
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".new-{}", std::process::id()));
