@@ -1,4 +1,4 @@
-//! The bytes of a Hindcast trace: segments, frames, codecs, manifest, verification.
+//! The bytes of a Hindcast trace: segments, frames, codecs, manifest, verification, recovery.
 //!
 //! A trace holds every step of a training run: the parameters before the step, the buffers after its forward pass, the batch and the
 //! hyperparameters. It is written append-only, survives a killed process at any byte, and is read in both directions with one step of
