@@ -22,6 +22,9 @@ pub(super) struct Known {
     pub opens: bool,
 }
 
+/// What a frame says about its step, with the digest that a gap has.
+pub(super) type Said = (StepMeta, Option<[u8; 32]>);
+
 /// All steps that there is a trace of, ascending.
 pub(super) struct Census<'a> {
     trace: &'a Trace,
@@ -96,10 +99,7 @@ impl<'a> Census<'a> {
     }
 
     /// What the frame says about its step, if that can be read and fits the run.
-    pub fn meta(
-        &mut self,
-        known: &Known,
-    ) -> Result<Option<(StepMeta, Option<[u8; 32]>)>, FormatError> {
+    pub fn meta(&mut self, known: &Known) -> Result<Option<Said>, FormatError> {
         let segment = self.segment(known.part)?;
         let salt = self.trace.context.salt;
         let bytes = segment.frame(&known.entry, &mut self.scratch)?;
