@@ -1,7 +1,7 @@
 //! Which rows of the data are others than those that were recorded.
 //!
 //! A run records one digest a split, which says that something differs and not where. So its notes hold, for every split, the digests of
-//! up to [`BLOCKS`] blocks of rows as well: 8 bytes each, which is enough to find a row and never to trust it.
+//! up to 256 blocks of rows as well: 8 bytes each, which is enough to find a row and never to trust it.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use hindcast_model::objective::Split;
 /// The note of a split's blocks is this and the split's name.
 pub(crate) const ROWS_NOTE: &str = "data-rows.";
 /// Most blocks of a split: with so few rows every row has its own. The notes stand in every segment, so they are kept small.
+#[cfg(feature = "record")]
 const BLOCKS: u64 = 256;
 /// Most rows or blocks that are named.
 const NAMED: usize = 5;
@@ -81,4 +82,103 @@ pub(crate) fn differing(
         "the first examples that differ: {}",
         named.join(", ")
     ))
+}
+
+#[cfg(all(test, feature = "record"))]
+mod tests {
+    use candle_core::{DType, Device};
+    use hindcast_model::data::{DataError, Digest};
+    use hindcast_model::objective::{Batch, Draws};
+
+    use super::*;
+
+    /// Rows that are their number, but for some.
+    struct Rows {
+        count: u64,
+        changed: Vec<u64>,
+    }
+
+    impl DataSet for Rows {
+        fn len(&self, split: Split) -> u64 {
+            match split {
+                Split::Train => self.count,
+                _ => 0,
+            }
+        }
+
+        fn shape(&self) -> &[usize] {
+            &[]
+        }
+
+        fn batch(
+            &self,
+            _: Split,
+            _: &[u64],
+            _: Option<Draws>,
+            _: DType,
+            _: &Device,
+        ) -> Result<Batch, DataError> {
+            unreachable!("nobody trains on it")
+        }
+
+        fn leaf(&self, _: Split, index: u64) -> Option<Digest> {
+            let changed = self.changed.contains(&index);
+            Some(*blake3::hash(format!("{index} {changed}").as_bytes()).as_bytes())
+        }
+    }
+
+    fn said(recorded: u64, count: u64, changed: &[u64]) -> Option<String> {
+        let recorded = Rows {
+            count: recorded,
+            changed: vec![],
+        };
+        let notes: BTreeMap<String, String> = notes(&recorded).into_iter().collect();
+        let changed = changed.to_vec();
+        differing(&notes, "train", &Rows { count, changed })
+    }
+
+    #[test]
+    fn few_rows_are_named_one_by_one_and_many_by_their_block() {
+        assert_eq!(said(256, 256, &[]), None);
+        assert_eq!(
+            said(256, 256, &[7, 200]).unwrap(),
+            "the first examples that differ: 7, 200"
+        );
+        // 1,000 rows in blocks of four.
+        assert_eq!(
+            said(1000, 1000, &[7, 8, 999]).unwrap(),
+            "the first examples that differ: some of 4..8, some of 8..12, some of 996..1000"
+        );
+        let many: Vec<u64> = (10..20).collect();
+        assert_eq!(
+            said(100, 100, &many).unwrap(),
+            "the first examples that differ: 10, 11, 12, 13, 14, …"
+        );
+        // Another number of rows: the common ones are compared.
+        assert_eq!(
+            said(100, 90, &[3]).unwrap(),
+            "the first examples that differ: 3"
+        );
+    }
+
+    #[test]
+    fn notes_that_are_no_blocks_say_nothing() {
+        let data = Rows {
+            count: 3,
+            changed: vec![1],
+        };
+        for text in [
+            "",
+            ":",
+            "0:00",
+            "x:00",
+            "1",
+            "1:zz",
+            "99999999999999999999:00",
+        ] {
+            let notes = BTreeMap::from([(format!("{ROWS_NOTE}train"), text.to_owned())]);
+            assert_eq!(differing(&notes, "train", &data), None, "{text:?}");
+        }
+        assert_eq!(differing(&BTreeMap::new(), "train", &data), None);
+    }
 }
