@@ -29,8 +29,10 @@ pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
             ),
             None => error.into(),
         },
-        e @ FormatError::Io { .. } => e.into(),
-        e => anyhow::Error::from(e).context(run.display().to_string()),
+        e if e.is_damage() || matches!(e, FormatError::NewerVersion { .. }) => {
+            anyhow::Error::from(e).context(run.display().to_string())
+        }
+        e => e.into(),
     }
 }
 

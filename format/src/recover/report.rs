@@ -53,10 +53,7 @@ impl fmt::Display for Loss {
         match self.kind {
             LossKind::Step => write!(f, "{steps}: lost whole, metadata and tensors")?,
             LossKind::Tensors => {
-                write!(
-                    f,
-                    "{steps}: its tensors are lost; kept as a gap, with its metadata"
-                )?;
+                write!(f, "{steps}: tensors lost, metadata kept (a gap)")?;
             }
             LossKind::KeyState => write!(f, "{steps}: the state that only a keyframe holds")?,
             LossKind::FinalState => f.write_str("the final state")?,
