@@ -10,6 +10,7 @@ mod golden;
 mod hostile;
 mod reader;
 mod recover;
+mod recover_in_folders;
 mod resume;
 mod ring;
 mod round_trip;
