@@ -27,11 +27,45 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
     match first.key {
         _ if first.meta.optimizer_step == 0 => Ok((at, vec![0.0; values])),
         Some(key) if key.optimizer.len() == values => Ok((at, key.optimizer)),
-        _ => Err(AnalysisError::Unsupported(format!(
-            "{} has a state that step {at} doesn't hold: let the recorder see it (record with an optimizer of hindcast_model::update), or keep the run from its first step (--keep all)",
-            run.rule().describe()
-        ))),
+        _ => Err(AnalysisError::Unsupported(unknown_state(run, at)?)),
     }
+}
+
+/// A state that a step doesn't hold: never seen by the recorder, or lost. Where a later step holds it, a window can begin there.
+fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<String> {
+    let (source, rule) = (run.source(), run.rule().describe());
+    if source.optimizer_state().is_empty() {
+        return Ok(format!(
+            "{rule} has a state that step {at} doesn't hold: let the recorder see it (record with an optimizer of hindcast_model::update), or keep the run from its first step (--keep all)"
+        ));
+    }
+    let mut later = None;
+    for range in source.ranges()? {
+        // Keyframes ascend with the steps: the first one behind `at`, by halving.
+        let (mut low, mut high) = (range.start.max(at + 1), range.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if source.keyframe(middle)? > at {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        if low < range.end {
+            later = Some(low);
+            break;
+        }
+    }
+    Ok(match later {
+        Some(step) => {
+            format!(
+                "{rule} has a state, and the trace doesn't hold the one before step {at} (it was lost, or a resumed run began there without it): the next step that may hold it is {step}, so use --window {step}.."
+            ) + &source.end()?.step.to_string()
+        }
+        None => format!(
+            "{rule} has a state, and the trace doesn't hold the one before step {at} (it was lost, or a resumed run began there without it), nor any later one"
+        ),
+    })
 }
 
 /// r_A stands in the frame before A unless A opens a segment.

@@ -38,6 +38,8 @@ pub enum Command {
     Counterfactual(Counterfactual),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     Export(Export),
+    /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
+    Recover(Recover),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
     #[cfg(feature = "record")]
     Exactness(Exactness),
@@ -287,6 +289,23 @@ pub struct Export {
     /// Folder to write to; must not exist yet or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// `hindcast recover`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing was lost; 1 failed, and nothing was written; 2 wrong usage; 3 something was lost, and the report says what.
+The run itself is only read."
+)]
+pub struct Recover {
+    /// Folder of the run, which is only read
+    pub run: PathBuf,
+    /// Folder of the new run; must not exist yet
+    #[arg(long, value_name = "NEW")]
+    pub out: PathBuf,
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hindcast exactness`

@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
-mod context;
+pub(crate) mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;
@@ -22,6 +22,7 @@ mod pictures;
 mod progress;
 #[cfg(feature = "record")]
 mod record;
+mod recover;
 mod tables;
 mod task;
 mod verify;
@@ -52,9 +53,16 @@ pub fn main() -> ExitCode {
         // Whoever reads our output has seen enough (`| head`): that is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // `{:#}` prints the chain of causes on one line.
-            let _ = writeln!(io::stderr(), "hindcast: {error:#}");
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            let mut out = io::stderr();
+            let _ = writeln!(out, "hindcast: {}", in_one_line(&error));
+            if code == 3 {
+                let _ = writeln!(
+                    out,
+                    "hindcast: `hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run"
+                );
+            }
+            ExitCode::from(code)
         }
     }
 }
@@ -71,6 +79,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Influence(args) => influence::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Recover(args) => recover::run(&args),
         #[cfg(feature = "record")]
         Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]
@@ -78,11 +87,29 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
+/// The chain of causes; one that its effect quotes is not said again.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = Some(io::ErrorKind::BrokenPipe);
     error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        // serde_json keeps the writer's error to itself.
+        let json = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind);
+        io == broken || json == broken
     })
 }
 

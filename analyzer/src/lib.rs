@@ -25,6 +25,7 @@ pub mod exactness;
 mod memory;
 mod query;
 mod replay_check;
+mod rows;
 mod run;
 mod scores;
 mod source;

@@ -30,6 +30,10 @@ pub fn record_task(
         .rule(task.optimizer.to_toml()?)
         .seed(task.train.seed)
         .data(identity(data));
+    // What lets a later analysis say which rows of other data differ.
+    let builder = crate::rows::notes(data)
+        .into_iter()
+        .fold(builder, |builder, (key, text)| builder.note(key, text));
     match task.train.dtype {
         Precision::F32 => run::<f32>(task, &net, data, device, builder, progress),
         Precision::F64 => run::<f64>(task, &net, data, device, builder, progress),

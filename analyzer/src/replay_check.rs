@@ -100,14 +100,33 @@ pub fn replay_check(
     options: &ReplayCheckOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<ReplayCheckReport> {
-    let (steps, note) = sample(run, options.samples)?;
+    let (steps, mut note) = sample(run, options.samples)?;
     let mut checks = Vec::with_capacity(steps.len());
+    let mut unknown: Option<(AnalysisError, Vec<u64>)> = None;
     for (i, &step) in steps.iter().enumerate() {
-        checks.push(match run.dtype() {
+        let check = match run.dtype() {
             DType::F64 => check::<f64>(run, step, options)?,
             _ => check::<f32>(run, step, options)?,
-        });
+        };
+        match (check, &mut unknown) {
+            (Ok(check), _) => checks.push(check),
+            (Err(_), Some((_, left_out))) => left_out.push(step),
+            (Err(e), none) => *none = Some((e, vec![step])),
+        }
         progress(i + 1, steps.len());
+    }
+    match unknown {
+        Some((first, _)) if checks.is_empty() => return Err(first),
+        Some((_, left_out)) => {
+            if !note.is_empty() {
+                note.push_str("; ");
+            }
+            note.push_str(&format!(
+                "{} of the sampled steps can't be computed again, because the buffers or optimizer state before them are not in the trace (a hole is before them): {left_out:?}",
+                left_out.len()
+            ));
+        }
+        None => {}
     }
     Ok(ReplayCheckReport {
         tolerance: options.tolerance,
@@ -165,14 +184,18 @@ fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
     Ok((candidates, note))
 }
 
+/// The inner error says that the trace doesn't hold what the step starts from: behind a hole it is no fault of the step.
 fn check<T: Real>(
     run: &RecordedRun<'_>,
     step: u64,
     options: &ReplayCheckOptions,
-) -> Result<StepCheck> {
+) -> Result<Result<StepCheck>> {
     let source = run.source();
     let (meta, buffers_after, after) = recorded(run, step)?;
-    let mut state = start_state::<T>(run, step, &options.device)?;
+    let mut state = match start_state::<T>(run, step, &options.device) {
+        Err(e @ (AnalysisError::Unsupported(_) | AnalysisError::Window(_))) => return Ok(Err(e)),
+        other => other?,
+    };
     let parts = parts::<T>(run, &meta, &options.device)?;
     let stepper = stepper(run);
     let gradient = stepper.gradient(&state, &parts, run.draws(step))?;
@@ -190,13 +213,13 @@ fn check<T: Real>(
         Comparison::of(&wide(&state.buffers), &buffers_after, source.buffers()),
     );
     let passed = comparison.bit_identical || comparison.max_relative_error <= options.tolerance;
-    Ok(StepCheck {
+    Ok(Ok(StepCheck {
         step,
         comparison,
         loss,
         trained_differs,
         passed,
-    })
+    }))
 }
 
 /// Metadata and r_{t+1} of step t, and θ_{t+1}.
@@ -254,9 +277,11 @@ pub fn check_data(recorded: &DataIdentity, data: &dyn DataSet) -> Option<Vec<Dat
                 "{} examples were recorded, the data has {}",
                 then.examples, now.examples
             )),
-            Some(now) if now.root != then.root => {
-                Some("an example or its label differs from what was trained on".to_owned())
-            }
+            Some(now) if now.root != then.root => Some(format!(
+                "an example or its label differs from what was trained on: fingerprint {} was recorded, the data has {}",
+                hindcast_format::hex(&then.root),
+                hindcast_format::hex(&now.root)
+            )),
             Some(_) => None,
         };
         out.extend(problem.map(|problem| DataDifference {

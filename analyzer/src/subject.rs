@@ -11,6 +11,7 @@ use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::Task;
 
+use crate::commands::context::open_trace;
 use crate::{AutodiffEngine, RecordedRun, check_data};
 
 /// A recorded run with the Task and the data that made it.
@@ -114,7 +115,7 @@ impl Subject {
 }
 
 fn open(run: &Path) -> anyhow::Result<(Trace, Task)> {
-    let trace = Trace::open(run).with_context(|| format!("cannot open {}", run.display()))?;
+    let trace = open_trace(run)?;
     let Some(text) = &trace.info().task else {
         bail!(
             "{}: the run was recorded without a task, so its model and data are not known here; \
@@ -145,7 +146,11 @@ fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> anyhow::Resu
     }
     let list: Vec<_> = differing
         .iter()
-        .map(|d| format!("{}: {}", d.split, d.problem))
+        .map(|d| {
+            let rows = crate::rows::differing(&trace.info().notes, &d.split, data);
+            let rows = rows.map_or(String::new(), |rows| format!("; {rows}"));
+            format!("{}: {}{rows}", d.split, d.problem)
+        })
         .collect();
     bail!(
         "{}: this is not the data that the run was trained on ({}); point --data at the recorded files",

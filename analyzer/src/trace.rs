@@ -10,6 +10,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
 use hindcast_model::update::UpdateRule;
 
+use crate::anchor::no_buffers;
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
 use crate::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
@@ -25,7 +26,7 @@ impl StepWalk for Walk<'_> {
             meta: step.meta.clone(),
             parameters: Vec::new(),
             buffers_after: Vec::new(),
-            key: step.key.map(key),
+            key: step.key.and_then(key),
         };
         step.state.parameters_f64(&mut out.parameters);
         step.state.buffers_f64(&mut out.buffers_after);
@@ -33,11 +34,20 @@ impl StepWalk for Walk<'_> {
     }
 }
 
-fn key(key: &KeyState) -> RecordedKey {
+/// A recovered run may hold a keyframe of which not all is known. Optimizer state that isn't is left empty; without the buffers there is no
+/// key at all, since the replay would start from them.
+fn key(key: &KeyState) -> Option<RecordedKey> {
     let mut out = RecordedKey::default();
     key.buffers_before_f64(&mut out.buffers_before);
-    key.optimizer_f64(&mut out.optimizer);
-    out
+    if key.optimizer_known() {
+        key.optimizer_f64(&mut out.optimizer);
+    }
+    key.buffers_known().then_some(out)
+}
+
+fn optimizer_values(trace: &Trace) -> usize {
+    let tensors = trace.layout().optimizer_state();
+    tensors.iter().map(TensorSpec::elements).sum()
 }
 
 impl StepSource for Trace {
@@ -91,12 +101,14 @@ impl StepSource for Trace {
             optimizer: None,
         };
         if let (Some((state, key)), Some(step)) = (self.final_state()?, self.final_step()) {
-            let mut optimizer = Vec::new();
             state.parameters_f64(&mut end.parameters);
             state.buffers_f64(&mut end.buffers);
-            key.optimizer_f64(&mut optimizer);
             end.step = step;
-            end.optimizer = Some(optimizer);
+            end.optimizer = key.optimizer_known().then(|| {
+                let mut optimizer = Vec::new();
+                key.optimizer_f64(&mut optimizer);
+                optimizer
+            });
             return Ok(end);
         }
         let Some(last) = Trace::ranges(self)?.last().map(|r| r.end - 1) else {
@@ -105,14 +117,17 @@ impl StepSource for Trace {
         let step = self.read(last)?;
         end.step = last;
         step.state.parameters_f64(&mut end.parameters);
-        match step.key {
+        match step.key.as_ref().and_then(key) {
             Some(of) => {
-                let of = key(&of);
                 end.buffers = of.buffers_before;
-                end.optimizer = Some(of.optimizer);
+                end.optimizer =
+                    (of.optimizer.len() == optimizer_values(self)).then_some(of.optimizer);
             }
             None if self.layout().buffers().is_empty() => {}
-            None => self.read(last - 1)?.state.buffers_f64(&mut end.buffers),
+            None => {
+                let before = last.checked_sub(1).ok_or_else(|| no_buffers(last))?;
+                self.state(before)?.0.buffers_f64(&mut end.buffers);
+            }
         }
         Ok(end)
     }

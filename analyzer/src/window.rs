@@ -136,9 +136,10 @@ fn missing(window: &Window, ranges: &[Range<u64>], needed: Range<u64>) -> String
             .to_owned(),
     };
     format!(
-        "window {window}: a sweep walks back from the end of training and needs every step of {}..{}, but {count} of them are not in the trace: {}; {cure}",
+        "window {window}: a sweep walks back from the end of training and needs every step of {}..{}, but {count} of them {} not in the trace: {}; {cure}",
         needed.start,
         needed.end,
+        if count == 1 { "is" } else { "are" },
         named.join(", ")
     )
 }

@@ -165,7 +165,7 @@ impl Decoder {
     }
 
     /// Decodes one chunk and puts it into its bytes of the state.
-    fn put(
+    pub fn put(
         &mut self,
         stored: &StoredChunk<'_>,
         chunk: &Chunk,

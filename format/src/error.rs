@@ -61,6 +61,14 @@ pub enum FormatError {
         /// The place.
         path: String,
     },
+    /// Another writer is at work on the run.
+    #[error(
+        "{path}: a recorder is writing this run at this moment; wait until it has ended, or end it first"
+    )]
+    InUse {
+        /// The run.
+        path: String,
+    },
     /// The writer failed before and refuses everything since then.
     #[error(
         "{path}: the writer stopped at its first failure and takes no more steps (a retried write proves nothing): {first}"
@@ -114,6 +122,32 @@ pub enum FormatError {
         found: u64,
         /// The limit.
         limit: u64,
+    },
+    /// Nothing of a damaged run can be read.
+    #[error("{path}: nothing can be recovered: {why}")]
+    NothingToRecover {
+        /// The run.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A recorder changed the run while it was being recovered.
+    #[error(
+        "{path}: the run changed while it was read, so a recorder is writing it; recover it when that has stopped"
+    )]
+    Changed {
+        /// The run.
+        path: String,
+    },
+    /// A recovered run that was read back is not what was written: the disk or the memory errs.
+    #[error(
+        "{path}: the recovered run, read back, is not what was written: {why}; it was removed, try another disk"
+    )]
+    NotAsWritten {
+        /// The run.
+        path: String,
+        /// What differs.
+        why: String,
     },
     /// An iterator was asked again after it had failed.
     #[error("this iterator failed before and stays failed: {first}")]

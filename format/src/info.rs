@@ -87,7 +87,7 @@ impl RunInfo {
 }
 
 /// 16 bytes that no other run has: the operating system's randomness (through the standard library's hash keys), time and process.
-fn fresh_salt() -> [u8; 16] {
+pub(crate) fn fresh_salt() -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     for _ in 0..4 {
         hasher.update(&RandomState::new().build_hasher().finish().to_le_bytes());

@@ -1,4 +1,4 @@
-//! The bytes of a Hindcast trace: segments, frames, codecs, manifest, verification.
+//! The bytes of a Hindcast trace: segments, frames, codecs, manifest, verification, recovery.
 //!
 //! A trace holds every step of a training run: the parameters before the step, the buffers after its forward pass, the batch and the
 //! hyperparameters. It is written append-only, survives a killed process at any byte, and is read in both directions with one step of
@@ -52,11 +52,13 @@ mod error;
 mod frame;
 mod info;
 mod manifest;
+mod recover;
 mod segment;
 mod segmenter;
 mod state;
 mod storage;
 mod trace;
+mod unknown;
 mod verify;
 mod wire;
 mod writer;
@@ -69,9 +71,12 @@ pub use info::{DataIdentity, RunInfo, SplitIdentity};
 pub use layout::{DType, Layout, Role, TensorSpec};
 pub use manifest::{Fork, MANIFEST, Manifest, SegmentRecord, Status};
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
+pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage};
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
 pub use state::{KeyState, State, elements_f64};
-pub use storage::{Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Storage, WriteFile};
+pub use storage::{
+    Claim, Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Storage, WriteFile,
+};
 pub use trace::{Metas, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{Finding, FindingKind, Severity, VerifyReport, verify, verify_storage};
 pub use writer::{Durability, ResumePoint, RunWriter};

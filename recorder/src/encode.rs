@@ -63,7 +63,7 @@ fn finish(shared: &Shared, encoder: &mut Encoder, end: End) -> Product {
         key,
         before,
     } = end;
-    look_for_non_finite(shared, step, &state);
+    look_for_non_finite(shared, step, &state, None);
     let link = catch_unwind(AssertUnwindSafe(|| {
         before
             .map(|before| encoder.link(step, before.step, &before.state, &state))
@@ -111,7 +111,7 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
     }
     let (cut, frame, raw_bytes) = match kind {
         Kind::Keyframe { state, key, before } => {
-            look_for_non_finite(shared, meta.step, &state);
+            look_for_non_finite(shared, meta.step, &state, meta.loss);
             let link = match &before {
                 Some(before) => {
                     Some(encoder.link(meta.step, before.step, &before.state, &state)?)
@@ -128,7 +128,7 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
             (Some(link), frame, raw)
         }
         Kind::Difference { state, before } => {
-            look_for_non_finite(shared, meta.step, &state);
+            look_for_non_finite(shared, meta.step, &state, meta.loss);
             let frame = encoder.difference(&meta, before.step, &before.state, &state)?;
             let raw = state.bytes().len();
             pool.give_back(state);
@@ -136,7 +136,7 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
             (None, frame, raw)
         }
         Kind::Thinned { state } => {
-            look_for_non_finite(shared, meta.step, &state);
+            look_for_non_finite(shared, meta.step, &state, meta.loss);
             let frame = encoder.gap(&meta, &state.digest())?;
             pool.give_back(state);
             add(&shared.counters.thinned, 1);
@@ -156,15 +156,17 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
     Ok(frames)
 }
 
-fn look_for_non_finite(shared: &Shared, step: u64, state: &State) {
-    if let Some(index) = first_not_finite(state) {
-        let tensor = state
-            .layout()
-            .tensors()
-            .get(index)
-            .map_or_else(String::new, |spec| spec.name.clone());
-        shared.counters.not_finite(NonFinite { step, tensor });
-    }
+fn look_for_non_finite(shared: &Shared, step: u64, state: &State, loss: Option<f64>) {
+    let tensor = match first_not_finite(state) {
+        Some(index) => {
+            let spec = state.layout().tensors().get(index);
+            spec.map_or_else(String::new, |spec| spec.name.clone())
+        }
+        // The loss is the first to go: the parameters follow a step later.
+        None if loss.is_some_and(|loss| !loss.is_finite()) => "loss".to_owned(),
+        None => return,
+    };
+    shared.counters.not_finite(NonFinite { step, tensor });
 }
 
 /// What a panic said.

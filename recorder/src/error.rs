@@ -27,7 +27,7 @@ pub enum RecorderError {
     },
 
     /// The run could not be created or resumed.
-    #[error("cannot open the run {run}{}: {source}", match .step { 0 => String::new(), step => format!(" at step {step}") })]
+    #[error("cannot open the run {run}{}: {source}{}", match .step { 0 => String::new(), step => format!(" at step {step}") }, match .source.is_damage() { true => "; `hindcast recover` writes what is left of it as a new run, which can be resumed", false => "" })]
     Open {
         /// The run's path.
         run: String,

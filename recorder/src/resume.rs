@@ -186,15 +186,18 @@ fn before(trace: &Trace, step: u64) -> Result<Before, FormatError> {
     if let Some((state, key)) = recorded(trace.state(step))? {
         found.parameters = Some(state.parameters().to_vec());
         if let Some(key) = key {
-            found.buffers = Some(key.buffers_before().to_vec());
-            found.optimizer = Some(key.optimizer().to_vec());
+            // In a recovered run a keyframe may not know them.
+            if key.buffers_known() {
+                found.buffers = Some(key.buffers_before().to_vec());
+            }
+            found.optimizer = key.optimizer_known().then(|| key.optimizer().to_vec());
         }
     } else if trace.final_step() == Some(step)
         && let Some((state, key)) = trace.final_state()?
     {
         found.parameters = Some(state.parameters().to_vec());
         found.buffers = Some(state.buffers().to_vec());
-        found.optimizer = Some(key.optimizer().to_vec());
+        found.optimizer = key.optimizer_known().then(|| key.optimizer().to_vec());
     }
     Ok(found)
 }

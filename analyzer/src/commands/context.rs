@@ -4,13 +4,50 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use candle_core::Device;
-use hindcast_format::Trace;
+use hindcast_format::{FormatError, Trace};
 
 use super::Usage;
 
 /// Opens a trace, saying what to do when the folder holds none.
 pub(crate) fn open_trace(run: &Path) -> anyhow::Result<Trace> {
-    Trace::open(run).with_context(|| format!("cannot open {}", run.display()))
+    Trace::open(run).map_err(|e| unopened(run, e))
+}
+
+/// Says on standard error what is damaged in a trace that can be read all the same: whoever trusts its answers should know.
+pub(crate) fn warn(trace: &Trace) {
+    for problem in trace.problems() {
+        eprintln!("warning: {problem}; `hindcast verify` looks everywhere");
+    }
+}
+
+/// Why a run can't be opened. Damage names the file alone, so the run is said before it.
+pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
+    match error {
+        FormatError::NotARun { .. } => match half_born(run) {
+            Some(left) => anyhow::anyhow!(
+                "{error}; {left}, beside it, is what a recorder leaves that is killed while it makes a run: nothing was recorded in it, so remove it and record again"
+            ),
+            None => error.into(),
+        },
+        e if e.is_damage() || matches!(e, FormatError::NewerVersion { .. }) => {
+            anyhow::Error::from(e).context(run.display().to_string())
+        }
+        e => e.into(),
+    }
+}
+
+/// The folder in which a recorder was making this run when it was killed.
+fn half_born(run: &Path) -> Option<String> {
+    let name = run.file_name()?.to_string_lossy().into_owned();
+    let parent = match run.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut left = std::fs::read_dir(parent).ok()?.filter_map(|entry| {
+        let entry = entry.ok()?.file_name().to_string_lossy().into_owned();
+        entry.starts_with(&format!(".{name}.new-")).then_some(entry)
+    });
+    left.next()
 }
 
 /// `cpu`, `cuda`, `cuda:1`.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::context::warn;
 use super::influence::{Settings, parse_query, parse_window, score};
 use super::{Outcome, Usage, progress};
 use crate::cli::{Counterfactual, DenominatorKind, Precision, RemovalKind};
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
     let query = parse_query(&args.query)?;
     let removed = Removed::parse(args)?;
     let subject = Subject::open(&args.run, args.data.as_deref())?;
+    warn(subject.trace());
     let run = subject.recorded()?;
     let range = window.resolve(run.source())?;
     let table = removed.table()?;

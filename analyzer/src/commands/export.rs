@@ -9,13 +9,14 @@ use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
-use super::context::open_trace;
+use super::context::{open_trace, warn};
 use super::{Outcome, Usage, progress};
 use crate::cli::Export;
 
 pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let range = parse_range(&args.steps)?;
     let trace = open_trace(&args.run)?;
+    warn(&trace);
     if !trace.covers(range.clone())? {
         let held: Vec<_> = trace
             .ranges()?

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::context::device;
+use super::context::{device, warn};
 use super::{Outcome, Usage, pictures, progress, tables};
 use crate::Subject;
 use crate::cli::{Influence, Precision};
@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     check_output(&args.out)?;
     let subject = Subject::open(&args.run, args.data.as_deref())?;
+    warn(subject.trace());
     let begun = Instant::now();
     let settings = Settings {
         precision: args.precision,
@@ -39,8 +40,20 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
     for (q, sweep) in state.queries.iter().enumerate() {
         writeln!(
             out,
-            "{}: {:.6} at the end of training; window {}..{} of {} steps",
-            sweep.name, sweep.value, state.window.start, state.window.end, state.end
+            "{}: {:.6} {}; window {}..{} of {} steps",
+            sweep.name,
+            sweep.value,
+            match subject.trace().final_step() {
+                Some(_) => "at the end of training".to_owned(),
+                // θ of the last recorded step: what that step did is not in the trace.
+                None => format!(
+                    "before step {}, the last that is recorded (the run has no final state)",
+                    state.end
+                ),
+            },
+            state.window.start,
+            state.window.end,
+            state.end
         )?;
         tables::extremes(&mut out, &table, subject.data(), q, args.top)?;
         tables::growth(&mut out, sweep)?;

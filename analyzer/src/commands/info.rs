@@ -3,12 +3,15 @@
 use std::io::{Write, stdout};
 use std::ops::Range;
 
-use hindcast_format::{DataIdentity, Manifest, RunInfo, SegmentSize, Status, Trace, hex};
+use hindcast_format::{
+    DataIdentity, FormatError, Manifest, RunInfo, SegmentSize, Status, Trace, hex,
+};
 use serde::Serialize;
 
 use super::context::open_trace;
 use super::{Outcome, progress};
 use crate::cli::Info;
+use crate::rows::ROWS_NOTE;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -28,6 +31,8 @@ struct Report<'a> {
     info: &'a RunInfo,
     segments: Vec<SegmentSize>,
     manifest: Option<&'a Manifest>,
+    /// Damage that was met; `verify` looks everywhere.
+    damage: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -41,13 +46,31 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
     let segments = trace.sizes();
     let sum = |f: fn(&SegmentSize) -> u64| segments.iter().map(f).sum::<u64>();
     let (stored_bytes, raw_bytes) = (sum(|s| s.stored_bytes), sum(|s| s.raw_bytes));
-    let epochs = trace.epochs()?;
+    let mut damage: Vec<String> = trace.problems().iter().map(ToString::to_string).collect();
+    let mut despite = |e: FormatError| match e.is_damage() {
+        true => {
+            let text = e.to_string();
+            if !damage.contains(&text) {
+                damage.push(text);
+            }
+            Ok(())
+        }
+        false => Err(e),
+    };
+    // What is damaged is said, and everything else all the same.
+    let (epochs, epochs_known) = match trace.epochs() {
+        Ok(epochs) => (epochs, true),
+        Err(e) => despite(e).map(|()| (Vec::new(), false))?,
+    };
+    let ranges = trace
+        .ranges()
+        .or_else(|e| despite(e).map(|()| Vec::new()))?;
     let report = Report {
         run: args.run.display().to_string(),
         status: trace.status(),
         steps: sum(|s| s.recorded),
         span: trace.span(),
-        ranges: trace.ranges()?,
+        ranges,
         epochs: epochs
             .into_iter()
             .map(|(epoch, steps)| Epoch { epoch, steps })
@@ -66,18 +89,27 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         info: trace.info(),
         segments,
         manifest: trace.manifest(),
+        damage,
     };
     let mut out = stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
-        print(&mut out, &report, &trace)?;
+        print(&mut out, &report, &trace, epochs_known)?;
     }
-    Ok(Outcome::Fine)
+    Ok(match report.damage.is_empty() {
+        true => Outcome::Fine,
+        false => Outcome::Damaged,
+    })
 }
 
-fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Result<()> {
+fn print(
+    out: &mut dyn Write,
+    report: &Report<'_>,
+    trace: &Trace,
+    epochs_known: bool,
+) -> anyhow::Result<()> {
     let info = report.info;
     let status = match report.status {
         Status::Finished => "finished",
@@ -95,13 +127,16 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
     writeln!(out, "  kept        {}", info.keep)?;
     writeln!(
         out,
-        "  holds       {} steps in {}..{}, {} epochs{}",
+        "  holds       {} steps in {}..{}, {}{}",
         report.steps,
         report.span.start,
         report.span.end,
-        report.epochs.len(),
+        match epochs_known {
+            true => format!("{} epochs", report.epochs.len()),
+            false => "epochs unknown".to_owned(),
+        },
         if report.gaps > 0 {
-            format!(", {} recorded by digest only", report.gaps)
+            format!(", {} more without their tensors", report.gaps)
         } else {
             String::new()
         }
@@ -158,7 +193,8 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
         if dropped > 0 {
             writeln!(
                 out,
-                "  dropped     {dropped} older segments, as asked for; their digests stay"
+                "  dropped     {dropped} older segment{}, as asked for; their digests stay",
+                if dropped == 1 { "" } else { "s" }
             )?;
         }
         for fork in &manifest.forks {
@@ -172,6 +208,13 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
             writeln!(out, "  {name:<11} {count}")?;
         }
     }
+    for (key, text) in info
+        .notes
+        .iter()
+        .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
+    {
+        writeln!(out, "  note        {key}: {text}")?;
+    }
     match &report.head_digest {
         Some(head) => writeln!(out, "  head        {head}")?,
         None => writeln!(
@@ -179,8 +222,14 @@ fn print(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> anyhow::Res
             "  head        none: the manifest is damaged or missing"
         )?,
     }
-    for problem in trace.problems() {
+    for problem in &report.damage {
         writeln!(out, "  damaged     {problem}")?;
+    }
+    if !report.damage.is_empty() {
+        writeln!(
+            out,
+            "              `hindcast verify` looks everywhere; `hindcast recover` writes what is left as a new run"
+        )?;
     }
     Ok(())
 }

@@ -42,7 +42,9 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         };
         builder = builder.note(key.trim(), value.trim());
     }
-    if args.out.exists() {
+    // As for the recorder itself: an empty folder is no run.
+    let empty = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_none());
+    if args.out.exists() && !empty {
         bail!(
             "{} exists: a run is never overwritten; name a new folder",
             args.out.display()

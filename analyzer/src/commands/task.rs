@@ -3,6 +3,7 @@
 use std::io::{Write, stdout};
 use std::path::Path;
 
+use anyhow::Context as _;
 use hindcast_model::task::Task;
 
 use super::{Outcome, Usage};
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
 /// A task by the name that it ships under or from a TOML file, with keys changed as `KEY=VALUE`, and validated.
 pub(crate) fn find(name: &str, set: &[String]) -> anyhow::Result<Task> {
     let mut task = if looks_like_file(name) {
-        Task::from_file(Path::new(name))?
+        Task::from_file(Path::new(name)).with_context(|| format!("task {name}"))?
     } else {
         Task::builtin(name).map_err(|e| Usage(format!("{e}; or name a TOML file")))?
     };

@@ -2,10 +2,10 @@
 
 use std::io::{Write, stdout};
 
-use anyhow::Context as _;
-use hindcast_format::{FormatError, Severity, Status, VerifyReport};
+use hindcast_format::{Severity, Status, VerifyReport};
 use serde::Serialize;
 
+use super::context::unopened;
 use super::{Outcome, progress};
 use crate::cli::Verify;
 use crate::{ReplayCheckOptions, ReplayCheckReport, Subject, replay_check};
@@ -22,14 +22,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
-    let trace = match hindcast_format::verify(&args.run) {
-        Ok(report) => report,
-        // Nothing there is not damage: the folder was mistyped.
-        Err(e @ (FormatError::NotARun { .. } | FormatError::NewerVersion { .. })) => {
-            return Err(e).with_context(|| format!("cannot verify {}", args.run.display()));
-        }
-        Err(e) => return Err(e.into()),
-    };
+    let trace = hindcast_format::verify(&args.run).map_err(|e| unopened(&args.run, e))?;
     let damaged = !trace.is_ok();
     let head_matches = args.head.as_ref().map(|want| {
         trace
@@ -87,14 +80,8 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             Severity::Warning => "warning",
             Severity::Error => "DAMAGED",
         };
-        write!(out, "{severity}: {}", finding.file)?;
-        if let Some(step) = finding.step {
-            write!(out, ", step {step}")?;
-        }
-        if !finding.tensors.is_empty() {
-            write!(out, ", {}", finding.tensors.join(", "))?;
-        }
-        writeln!(out, ": {}", finding.text)?;
+        // The text names file, segment, step and tensors itself.
+        writeln!(out, "{severity}: {}", finding.text)?;
     }
     let status = match trace.status {
         Some(Status::Finished) => "finished",
@@ -102,19 +89,38 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         Some(Status::Open) => "open",
         None => "status unknown",
     };
-    writeln!(
-        out,
-        "{}: {} of {} steps in {} segments are whole ({}, {status})",
-        if trace.is_ok() { "ok" } else { "DAMAGED" },
-        trace.steps_ok,
-        trace.steps,
-        trace.segments,
-        progress::bytes(trace.bytes)
-    )?;
+    let (size, segments) = (progress::bytes(trace.bytes), trace.segments);
+    if trace.is_ok() {
+        writeln!(
+            out,
+            "ok: {} steps in {segments} segments are whole ({size}, {status})",
+            trace.steps
+        )?;
+    } else if trace.status.is_none() {
+        writeln!(
+            out,
+            "DAMAGED: nothing of it can be read: neither the manifest nor any segment says what the run is"
+        )?;
+    } else {
+        let errors = trace
+            .findings
+            .iter()
+            .filter(|f| f.severity == Severity::Error)
+            .count();
+        writeln!(
+            out,
+            "DAMAGED: {} finding{}; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
+             `hindcast recover` writes them to a new run and says what is lost",
+            errors,
+            if errors == 1 { "" } else { "s" },
+            trace.steps_ok,
+            trace.steps
+        )?;
+    }
     if trace.gaps > 0 {
         writeln!(
             out,
-            "{} steps were recorded by digest only, by the policy that was chosen",
+            "{} steps are there without their tensors: left out by the policy that was chosen, or lost before a recovery",
             trace.gaps
         )?;
     }

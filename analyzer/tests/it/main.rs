@@ -9,6 +9,8 @@ mod engine_is_exact;
 mod exactness_matrix;
 #[cfg(feature = "record")]
 mod road;
+#[cfg(feature = "record")]
+mod states;
 mod steps_are_replayed;
 mod sweep_matches_differences;
 mod tables_round_trip;

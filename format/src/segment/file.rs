@@ -2,10 +2,11 @@
 
 use super::footer::{TRAILER, Trailer, footer};
 use super::header::{Header, MAGIC, PREFIX, read_header, read_prefix};
-use super::scan::{Entry, Tail, all_zero, scan};
+use super::scan::{Entry, Tail, all_zero, resync, scan};
 use crate::FormatError;
 use crate::decoder::Decoder;
 use crate::encoder::Context;
+use crate::frame::FrameKind;
 use crate::info::RunInfo;
 use crate::storage::{Mapped, ReadFile, Storage};
 
@@ -243,14 +244,22 @@ impl Segment {
             }
         }
         // A damaged header may hide its own length; the first frame is found by its magic then.
-        let found = scan(&segment.source, start.unwrap_or(PREFIX as u64), &decoder)?;
-        let from_scan = found
-            .problems
-            .into_iter()
-            .filter(|p| start.is_some() || !is_magic(p));
-        segment.problems.extend(from_scan);
+        let start = match start {
+            Some(start) => start,
+            None => resync(&segment.source, PREFIX as u64, salt)?.unwrap_or(PREFIX as u64),
+        };
+        let found = scan(&segment.source, start, &decoder)?;
+        segment.problems.extend(found.problems);
         (segment.entries, segment.tail) = (found.entries, found.tail);
         segment.sound = found.sound.min(segment.entries.len());
+        if segment
+            .entries
+            .first()
+            .is_some_and(|e| !matches!(e.kind, FrameKind::Keyframe | FrameKind::Final))
+        {
+            // The keyframe is lost: nothing to start from at this end.
+            segment.sound = 0;
+        }
         if listed {
             // It was sealed, so what is wrong now has happened since; its frames can be had from both ends all the same.
             segment.tail = Tail::Sealed;
@@ -336,10 +345,6 @@ fn unwritten(source: &Source) -> Result<bool, FormatError> {
 /// Does the source hold exactly these bytes there?
 fn holds(source: &Source, at: u64, expected: &[u8]) -> Result<bool, FormatError> {
     Ok(source.bytes(at, expected.len(), &mut Vec::new())? == expected)
-}
-
-fn is_magic(problem: &FormatError) -> bool {
-    matches!(problem, FormatError::Corrupt(c) if c.what == "frame magic")
 }
 
 fn read_start(source: &Source) -> Result<(Header, usize), FormatError> {

@@ -163,7 +163,7 @@ pub(super) fn all_zero(
 }
 
 /// The next place from `at` on where a frame with a good header or a footer begins.
-fn resync(source: &Source, mut at: u64, salt: u32) -> Result<Option<u64>, FormatError> {
+pub(super) fn resync(source: &Source, mut at: u64, salt: u32) -> Result<Option<u64>, FormatError> {
     let (mut scratch, mut header) = (Vec::new(), Vec::new());
     while at < source.length() {
         let n = (source.length() - at).min(STRIDE as u64) as usize;

@@ -5,8 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::file::SegmentFile;
-use super::{Entry, Mapped, ReadFile, Storage, WriteFile};
+
+use super::{Claim, Entry, Mapped, ReadFile, Storage, WriteFile};
 
 /// A run as a folder of files.
 #[derive(Debug, Clone)]
@@ -73,7 +76,11 @@ impl Storage for FsStorage {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let name = self.folder.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        fs::create_dir_all(self.parent())?;
+        // A file where a folder should be is no run that exists already.
+        fs::create_dir_all(self.parent()).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::from(rustix::io::Errno::NOTDIR),
+            _ => e,
+        })?;
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".new-{}", std::process::id()));
@@ -99,6 +106,17 @@ impl Storage for FsStorage {
                 e
             }
         })
+    }
+
+    /// A lock on the folder itself: no file of its own that could be left behind, copied or forgotten.
+    fn claim(&self) -> io::Result<Option<Claim>> {
+        let folder = File::open(&self.folder)?;
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Claim { _folder: folder })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
+            // Some network file systems know no locks; what they can't do they can't do.
+            Err(_) => Ok(None),
+        }
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {

@@ -34,6 +34,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// [`io::ErrorKind::AlreadyExists`] if there is something already.
     fn create_run(&self, manifest: &[u8]) -> io::Result<()>;
 
+    /// Claims the run for one writer, for as long as the claim is held; a process that dies gives it back. Readers claim nothing.
+    /// Nothing is claimed where the storage knows no locks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another writer holds it.
+    fn claim(&self) -> io::Result<Option<Claim>> {
+        Ok(None)
+    }
+
     /// All files, by name.
     ///
     /// # Errors
@@ -60,6 +69,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Makes creations and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// A run claimed by its writer; dropping it gives the run back.
+#[derive(Debug)]
+pub struct Claim {
+    /// Closing the file unlocks it.
+    _folder: std::fs::File,
 }
 
 /// A file that is being appended to.

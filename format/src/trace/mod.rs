@@ -19,7 +19,7 @@ use crate::segment::Segment;
 use crate::state::{KeyState, State};
 use crate::storage::{FsStorage, Storage};
 pub use meta::Metas;
-pub(crate) use open::Part;
+pub(crate) use open::{Part, read_manifest};
 pub use steps::{Step, Steps};
 pub(crate) use walk::Walker;
 
@@ -332,7 +332,15 @@ impl Trace {
                 Some(&self.info),
                 crate::segment::Trust::Listed,
             )
-            .map(Arc::new),
+            .map(Arc::new)
+            // The manifest lists it, so that it isn't there is damage, and not the storage's failure.
+            .map_err(|e| match e {
+                FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                    FormatError::corrupt("segment file", "present", "missing")
+                        .within(&part.name, Some(part.number))
+                }
+                e => e,
+            }),
         }
     }
 
@@ -352,10 +360,26 @@ impl Trace {
     }
 
     fn missing(&self, step: u64) -> FormatError {
-        let span = self.span();
-        FormatError::NotRecorded {
-            step,
-            why: format!("the trace holds steps {}..{}", span.start, span.end),
-        }
+        let why = match self.ranges() {
+            Ok(ranges) if ranges.is_empty() => "the trace holds no steps".to_owned(),
+            Ok(ranges) => format!("the trace holds {}", held(&ranges)),
+            Err(_) => {
+                let span = self.span();
+                format!("the trace holds steps {}..{}", span.start, span.end)
+            }
+        };
+        FormatError::NotRecorded { step, why }
     }
+}
+
+/// `steps 0..12, 13..40`; the first few and the last where there are many.
+fn held(ranges: &[Range<u64>]) -> String {
+    const NAMED: usize = 6;
+    let text = |r: &Range<u64>| format!("{}..{}", r.start, r.end);
+    let mut named: Vec<String> = ranges.iter().take(NAMED).map(text).collect();
+    if let (Some(last), true) = (ranges.last(), ranges.len() > NAMED) {
+        named.push(format!("… ({} stretches)", ranges.len()));
+        named.push(text(last));
+    }
+    format!("steps {}", named.join(", "))
 }

@@ -106,18 +106,25 @@ impl Trace {
                     .keys()
                     .filter_map(|name| segment::parse_name(name))
                     .collect();
+                let missing = matches!(&e, FormatError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
                 if found.is_empty() {
-                    let why = format!("no readable {MANIFEST} and no segments in it ({e})");
-                    return Err(if e.is_damage() {
-                        e
-                    } else {
-                        FormatError::NotARun {
-                            path: storage.location(),
-                            why,
-                        }
+                    let why = match (missing, files.is_empty()) {
+                        _ if e.is_damage() => return Err(e),
+                        (true, true) => "the folder is empty".to_owned(),
+                        (true, false) => format!("there is no {MANIFEST} and no segment in it"),
+                        (false, _) => format!("no readable {MANIFEST} and no segment in it ({e})"),
+                    };
+                    return Err(FormatError::NotARun {
+                        path: storage.location(),
+                        why,
                     });
                 }
-                problems.push(e);
+                // Beside segments a manifest that isn't there is damage.
+                problems.push(match missing {
+                    true => FormatError::corrupt("manifest", "present", "missing")
+                        .within(MANIFEST, None),
+                    false => e,
+                });
                 Trace::without_manifest(storage, found, problems)
             }
         }
@@ -139,7 +146,10 @@ impl Trace {
                     names
                 });
         let latest_fork = names.values().copied().max().unwrap_or(0);
-        let mut info: Option<RunInfo> = None;
+        // A segment whose header is damaged, too, is read by the description that another one repeats.
+        let info = names
+            .iter()
+            .find_map(|(&number, &fork)| description(storage.as_ref(), number, fork));
         let mut parts: Vec<Part> = Vec::new();
         for (&number, &fork) in &names {
             // What an interrupted cut left behind: numbers from the cut on that the newer files don't reach.
@@ -153,11 +163,8 @@ impl Trace {
                 Trust::Orphan,
             ) {
                 Ok(segment) => {
-                    if let Some(header) = &segment.header
-                        && info.as_ref().is_none_or(|i| *i == header.info)
-                    {
-                        info.get_or_insert_with(|| header.info.clone());
-                    } else if segment.header.is_some() {
+                    let own = segment.header.as_ref().map(|h| &h.info);
+                    if own.is_some() && own != info.as_ref() {
                         problems.push(
                             FormatError::corrupt("run description", "that of the run", "another")
                                 .within(&segment.name, Some(number)),
@@ -256,17 +263,14 @@ impl Trace {
 fn list(storage: &dyn Storage) -> Result<BTreeMap<String, u64>, FormatError> {
     match storage.list() {
         Ok(entries) => Ok(entries.into_iter().map(|e| (e.name, e.length)).collect()),
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Err(FormatError::NotARun {
-                path: storage.location(),
-                why: "there is no such folder".to_owned(),
-            })
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(FormatError::NotARun {
+            path: storage.location(),
+            why: "there is no such folder".to_owned(),
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(FormatError::NotARun {
+            path: storage.location(),
+            why: "it is a file, and a run is a folder".to_owned(),
+        }),
         Err(e) => Err(FormatError::io(storage.location(), "listing", e)),
     }
 }
@@ -333,6 +337,13 @@ fn part(number: u64, mut segment: Segment) -> Part {
                 .any(|e| e.kind == crate::FrameKind::Final),
         loaded: Some(Arc::new(segment)),
     }
+}
+
+/// The run's description as that segment repeats it, if its header is whole.
+fn description(storage: &dyn Storage, number: u64, fork: u32) -> Option<RunInfo> {
+    let name = segment::name(number, fork);
+    let segment = Segment::load(storage, &name, None, Trust::Orphan).ok()?;
+    segment.header.map(|h| h.info)
 }
 
 /// Damage that the segment keeps and the trace reports.

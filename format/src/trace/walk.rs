@@ -77,13 +77,7 @@ impl<'a> Walker<'a> {
         let Some(p) = self.trace.parts.get(part) else {
             return Err(FormatError::corrupt("segment", "a segment", "none"));
         };
-        let segment = self.trace.load(p).map_err(|e| match e {
-            FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                FormatError::corrupt("segment file", "present", "missing")
-                    .within(&p.name, Some(p.number))
-            }
-            e => e,
-        })?;
+        let segment = self.trace.load(p)?;
         self.segment = Some((part, Arc::clone(&segment)));
         Ok(segment)
     }
@@ -132,9 +126,39 @@ impl<'a> Walker<'a> {
             }
         };
         match go(front_first) {
-            Err(e) if heal && linked && e.is_damage() => go(!front_first).map_err(|_| e),
+            Err(e) if heal && linked && e.is_damage() => go(!front_first)
+                .or_else(|_| self.go_backward_from_afar(part, entry))
+                .map_err(|_| e),
             other => other,
         }
+    }
+
+    /// Neither the segment's keyframe leads here, nor the next segment's: backward through whole segments, from the nearest one whose
+    /// opening state can be read.
+    fn go_backward_from_afar(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+        let mut from = part;
+        loop {
+            let segment = self.segment(from)?;
+            if !self.link_target(from, &segment)? {
+                return Err(FormatError::corrupt(
+                    "way back to the state",
+                    "a keyframe behind it",
+                    "none that can be read",
+                ));
+            }
+            from += 1;
+            let next = self.segment(from)?;
+            match self.keyframe(&next, from, 0) {
+                Ok(()) => break,
+                Err(e) if e.is_damage() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        while from > part {
+            from -= 1;
+            self.back_over(from, if from == part { entry } else { 0 })?;
+        }
+        Ok(())
     }
 
     /// Moves one frame where that leads to `to`, and seeks otherwise.
@@ -220,9 +244,14 @@ impl<'a> Walker<'a> {
 
     /// Decodes the state that opens the next segment and goes backward.
     fn go_backward(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
-        let segment = self.segment(part)?;
         let next = self.segment(part + 1)?;
         self.keyframe(&next, part + 1, 0)?;
+        self.back_over(part, entry)
+    }
+
+    /// From the state that opens the next segment back to `entry`.
+    fn back_over(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+        let segment = self.segment(part)?;
         let mut after = segment.entries.len().saturating_sub(1);
         for i in (entry..after).rev() {
             if segment.entries.get(i).is_some_and(|e| e.kind.has_state()) {

@@ -111,8 +111,9 @@ impl VerifyReport {
         if let Some(manifest) = trace.manifest() {
             let dropped = manifest.segments.iter().filter(|s| s.dropped).count();
             if dropped > 0 {
+                let s = if dropped == 1 { " was" } else { "s were" };
                 let text = format!(
-                    "{MANIFEST}: {dropped} segments were dropped on purpose; their digests are kept"
+                    "{MANIFEST}: {dropped} segment{s} dropped on purpose; their digests are kept"
                 );
                 self.note(
                     FindingKind::Dropped,

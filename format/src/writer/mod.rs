@@ -13,7 +13,7 @@ use crate::info::RunInfo;
 use crate::manifest::{MANIFEST, Manifest, SegmentRecord, Status};
 use crate::segment::{self, Header};
 use crate::state::{KeyState, State};
-use crate::storage::Storage;
+use crate::storage::{Claim, Storage};
 use open::OpenSegment;
 pub use resume::ResumePoint;
 
@@ -44,6 +44,8 @@ pub struct RunWriter {
 
 /// A writer that has not failed.
 struct Live {
+    /// No other writer comes near while this one lives.
+    _claim: Option<Claim>,
     storage: Arc<dyn Storage>,
     manifest: Manifest,
     context: Context,
@@ -89,8 +91,10 @@ impl RunWriter {
                 },
                 _ => FormatError::io(location.clone(), "creating the run", e),
             })?;
+        let claim = claim(storage.as_ref())?;
         Ok(RunWriter {
             state: Ok(Live {
+                _claim: claim,
                 storage,
                 manifest,
                 context,
@@ -242,11 +246,22 @@ impl RunWriter {
         final_key: &KeyState,
         counters: BTreeMap<String, u64>,
     ) -> Result<Manifest, FormatError> {
-        let mut encoder = self.encoder()?;
         let step = match &self.state {
             Ok(live) => live.linked_to.or(live.last.map(|s| s + 1)).unwrap_or(0),
             Err(first) => return Err(self.poisoned(first)),
         };
+        self.finish_at(step, final_state, final_key, counters)
+    }
+
+    /// As [`finish`](RunWriter::finish), with T said: steps before it may be missing.
+    pub(crate) fn finish_at(
+        self,
+        step: u64,
+        final_state: &State,
+        final_key: &KeyState,
+        counters: BTreeMap<String, u64>,
+    ) -> Result<Manifest, FormatError> {
+        let mut encoder = self.encoder()?;
         let frame = encoder.final_state(step, final_state, final_key)?;
         self.close(|live| {
             live.seal()?;
@@ -305,6 +320,16 @@ impl RunWriter {
             first: first.to_owned(),
         }
     }
+}
+
+/// One writer a run.
+fn claim(storage: &dyn Storage) -> Result<Option<Claim>, FormatError> {
+    storage.claim().map_err(|e| match e.kind() {
+        std::io::ErrorKind::WouldBlock => FormatError::InUse {
+            path: storage.location(),
+        },
+        _ => FormatError::io(storage.location(), "locking the folder", e),
+    })
 }
 
 impl Live {

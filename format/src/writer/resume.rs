@@ -48,18 +48,27 @@ impl RunWriter {
     /// as it was or as it shall be.
     ///
     /// # Errors
-    /// Damage before the cut (recover the run first, or cut before it), no such run, or the storage's error.
+    /// Damage before the cut (recover the run first, or cut before it), no such run, another writer ([`FormatError::InUse`]), or the
+    /// storage's error.
     pub fn resume(
         storage: Arc<dyn Storage>,
         at_step: u64,
         durability: Durability,
     ) -> Result<(RunWriter, ResumePoint), FormatError> {
         let trace = Trace::open_storage(Arc::clone(&storage))?;
+        // Before anything is looked at that a recorder may still change: opened again, the run is what it will stay.
+        let claim = super::claim(storage.as_ref())?;
+        let trace = match claim {
+            Some(_) => Trace::open_storage(Arc::clone(&storage))?,
+            None => trace,
+        };
         let Some(manifest) = trace.manifest() else {
             let path = storage.location();
             return Err(FormatError::NotARun {
                 path,
-                why: format!("its {MANIFEST} is damaged; recover the run before resuming it"),
+                why: format!(
+                    "its {MANIFEST} is lost or damaged; recover the run, and resume what `recover` wrote"
+                ),
             });
         };
         let end = trace.span().end;
@@ -86,6 +95,7 @@ impl RunWriter {
         });
         let fork = manifest.forks.len() as u32;
         let mut live = Live {
+            _claim: claim,
             storage: Arc::clone(&storage),
             manifest,
             context,
@@ -209,6 +219,22 @@ impl Live {
             previous: self.manifest.chain,
             info: self.manifest.run.clone(),
         };
+        let kept: Vec<_> = segment
+            .entries
+            .iter()
+            .filter(|e| e.kind.has_meta() && e.step < at_step)
+            .collect();
+        // Checked before anything is made: a refused cut leaves the run as it was, to the last file.
+        let decoder = crate::decoder::Decoder::new(self.context.clone())?;
+        let mut scratch = Vec::new();
+        for entry in &kept {
+            let bytes = segment.frame(entry, &mut scratch)?;
+            let frame = crate::frame::Frame::read(bytes, self.context.salt)
+                .map_err(|e| e.within(&segment.name, Some(number)))?;
+            if let Some(damage) = decoder.check(&frame).into_iter().next() {
+                return Err(damage.within(&segment.name, Some(number)));
+            }
+        }
         let file = self
             .storage
             .create(&name)
@@ -216,19 +242,8 @@ impl Live {
         let mut open = OpenSegment::new(file, name.clone(), number, first.step, false);
         open.write(&segment::write_header(&header)?)
             .map_err(self.io(&name, "writing the header", Some(at_step)))?;
-        let decoder = crate::decoder::Decoder::new(self.context.clone())?;
-        let mut scratch = Vec::new();
-        for entry in segment
-            .entries
-            .iter()
-            .filter(|e| e.kind.has_meta() && e.step < at_step)
-        {
+        for entry in kept {
             let bytes = segment.frame(entry, &mut scratch)?;
-            let frame = crate::frame::Frame::read(bytes, self.context.salt)
-                .map_err(|e| e.within(&segment.name, Some(number)))?;
-            if let Some(damage) = decoder.check(&frame).into_iter().next() {
-                return Err(damage.within(&segment.name, Some(number)));
-            }
             open.append_raw(entry.kind, entry.step, bytes)
                 .map_err(self.io(&name, "writing", Some(entry.step)))?;
         }

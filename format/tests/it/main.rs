@@ -9,6 +9,8 @@ mod faults;
 mod golden;
 mod hostile;
 mod reader;
+mod recover;
+mod recover_in_folders;
 mod resume;
 mod ring;
 mod round_trip;

@@ -201,3 +201,21 @@ fn a_run_that_is_damaged_before_the_cut_is_not_resumed() {
         .to_string();
     assert!(error.contains("damaged before it"), "{error}");
 }
+
+/// Two recorders on one run would take each other's segments away.
+#[test]
+fn a_run_has_one_writer_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Arc::new(hindcast_format::FsStorage::new(dir.path().join("run")));
+    let plan = Plan::new(12);
+    let first = RunWriter::create(storage.clone(), info(&plan.layout), plan.durability).unwrap();
+    let second = RunWriter::resume(storage.clone(), 0, plan.durability).unwrap_err();
+    assert!(matches!(second, FormatError::InUse { .. }), "{second}");
+    // Reading is nobody's business, and a writer that has gone, however it went, is in nobody's way.
+    assert!(Trace::open_storage(storage.clone()).is_ok());
+    drop(first);
+    let (third, _) = RunWriter::resume(storage.clone(), 0, plan.durability).unwrap();
+    assert!(RunWriter::resume(storage.clone(), 0, plan.durability).is_err());
+    third.abandon(Default::default()).unwrap();
+    assert!(RunWriter::resume(storage, 0, plan.durability).is_ok());
+}

@@ -105,6 +105,39 @@ fn values_that_are_not_finite_are_recorded_and_reported() {
     assert_eq!(states(&open(&storage)), (0..).zip(seen).collect::<Vec<_>>());
 }
 
+/// The loss is the first to go; the parameters are still finite in that step.
+#[test]
+fn a_loss_that_is_not_finite_is_recorded_and_reported() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.create(&net.map).unwrap();
+    for loss in [0.5, 0.25, f64::NAN, f64::INFINITY, 1.0] {
+        run.step(&StepInfo::new(BatchInfo::new(0, &[0]), 0.1).loss(loss))
+            .unwrap();
+    }
+    run.flush().unwrap();
+    let statistics = run.statistics();
+    let first = statistics.non_finite.clone().unwrap();
+    assert_eq!(
+        (
+            first.step,
+            first.tensor.as_str(),
+            statistics.non_finite_steps
+        ),
+        (2, "loss", 2)
+    );
+    assert!(
+        statistics
+            .to_string()
+            .contains("(first \"loss\" at step 2)"),
+        "{statistics}"
+    );
+    run.finish().unwrap();
+    let trace = open(&storage);
+    assert!(trace.meta(2).unwrap().loss.unwrap().is_nan());
+    assert_eq!(trace.meta(3).unwrap().loss, Some(f64::INFINITY));
+}
+
 #[test]
 fn any_number_of_encoders_writes_the_same_trace() {
     let record = |encoders| {

@@ -81,3 +81,74 @@ fn another_head_than_the_one_kept_outside_is_refused() {
         3
     );
 }
+
+/// Where frame `nth` of a segment begins.
+fn frame(bytes: &[u8], nth: usize) -> usize {
+    (0..bytes.len() - 4)
+        .filter(|&i| &bytes[i..i + 4] == b"HCFR")
+        .nth(nth)
+        .unwrap()
+}
+
+/// Adam's moments before step 0 are lost with a byte of the first keyframe. Nothing that rests on them may come out as a number.
+#[test]
+fn an_optimizer_state_that_is_lost_is_never_taken_for_zeros() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let settings = [
+        "data.train=60",
+        "data.validation=20",
+        "data.test=0",
+        "train.epochs=2",
+        "train.batch=20",
+        "optimizer.kind=adam",
+        "schedule.learning_rate=0.001",
+    ];
+    let mut words = vec!["record", "digits", "--out", "run"];
+    words.extend(settings.iter().flat_map(|s| ["--set", s]));
+    fine(dir, &words);
+    fine(dir, &["influence", "run", "--out", "whole.csv"]);
+    let segment = dir.join("run/seg-00000000.hcs");
+    let mut bytes = fs::read(&segment).unwrap();
+    let end = frame(&bytes, 1);
+    bytes[end - 13] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let output = hindcast(dir, &["recover", "run", "--out", "new"]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(
+        said.contains("LOST: step 0: the state that only a keyframe holds")
+            && said.contains("the optimizer state before it can't be read")
+            && said.contains("6 steps recovered, with its final state"),
+        "{said}"
+    );
+    fine(dir, &["verify", "new"]);
+    // Adam's own first step needs no state: before it the moments are zero by definition.
+    fine(dir, &["influence", "new", "--out", "again.csv"]);
+    assert_eq!(
+        fs::read(dir.join("whole.csv")).unwrap(),
+        fs::read(dir.join("again.csv")).unwrap()
+    );
+
+    // Step 1 on, the moments are whatever step 0 made of them: without it nobody knows.
+    let mut bytes = fs::read(&segment).unwrap();
+    let (first, second) = (frame(&bytes, 0) + 20, frame(&bytes, 1) + 66);
+    bytes[first] ^= 1;
+    bytes[second] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let output = hindcast(dir, &["recover", "run", "--out", "later"]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    for verb in [
+        &["influence", "later"][..],
+        &["counterfactual", "later", "--top", "3", "whole.csv"],
+        &["verify", "later", "--replay"],
+    ] {
+        let output = hindcast(dir, verb);
+        let said = stderr(&output);
+        assert_eq!(code(&output), 1, "{verb:?}: {said}{}", stdout(&output));
+        assert!(
+            said.contains("has a state, and the trace doesn't hold the one before step 2"),
+            "{verb:?}: {said}"
+        );
+    }
+}

@@ -85,12 +85,29 @@ fn a_read_only_copy_gives_the_same_scores() {
         fs::set_permissions(&to, permissions).unwrap();
     }
     fs::remove_dir_all(dir.join("run")).unwrap();
+    let folder = dir.join("else/where");
+    let mut permissions = fs::metadata(&folder).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&folder, permissions).unwrap();
+    fine(dir, &["info", "else/where"]);
     fine(dir, &["verify", "else/where", "--replay"]);
     fine(dir, &["influence", "else/where", "--out", "there.csv"]);
+    fine(
+        dir,
+        &["counterfactual", "else/where", "--top", "3", "there.csv"],
+    );
+    fine(dir, &["recover", "else/where", "--out", "again"]);
     assert_eq!(
         fs::read(dir.join("here.csv")).unwrap(),
         fs::read(dir.join("there.csv")).unwrap()
     );
+    // So that the temporary folder can be removed.
+    #[allow(clippy::permissions_set_readonly_false, reason = "it goes away now")]
+    {
+        let mut permissions = fs::metadata(&folder).unwrap().permissions();
+        permissions.set_readonly(false);
+        fs::set_permissions(&folder, permissions).unwrap();
+    }
 }
 
 #[test]

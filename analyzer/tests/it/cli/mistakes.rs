@@ -88,11 +88,20 @@ fn an_example_that_is_not_there_is_named() {
     small_run(dir);
     let output = hindcast(dir, &["influence", "run", "--query", "validation:40"]);
     assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("40"), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(
+        said.contains("`validation:40`") && said.contains("40 examples, 0..40"),
+        "{said}"
+    );
     fs::write(dir.join("out.txt"), "3\n120\n").unwrap();
     let output = hindcast(dir, &["counterfactual", "run", "--without", "out.txt"]);
     assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("120"), "{}", stderr(&output));
+    assert!(
+        stderr(&output)
+            .contains("example 120 can't be left out: the train split has 120 examples, 0..120"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -108,4 +117,311 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+/// The same where the reader goes away in the middle of a run's description.
+#[test]
+fn info_into_a_pipe_that_closes_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    small_run(dir.path());
+    for words in [
+        &["info", "run"][..],
+        &["info", "run", "--json"],
+        &["verify", "run"],
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+            .args(words)
+            .current_dir(dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(code(&output), 0, "{words:?}: {}", stderr(&output));
+        assert!(stderr(&output).is_empty(), "{words:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn every_verb_explains_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = fine(dir.path(), &["-h"]);
+    assert!(all.contains("Exit codes: 0 fine"), "{all}");
+    let verbs: Vec<&str> = all
+        .lines()
+        .skip_while(|l| !l.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|l| l.starts_with("  "))
+        .filter(|l| !l.starts_with("   "))
+        .filter_map(|l| l.split_whitespace().next())
+        .collect();
+    for known in [
+        "record",
+        "info",
+        "verify",
+        "influence",
+        "counterfactual",
+        "export",
+        "recover",
+        "task",
+    ] {
+        assert!(verbs.contains(&known), "{known} is not among {verbs:?}");
+    }
+    for verb in verbs.into_iter().filter(|&verb| verb != "help") {
+        let help = fine(dir.path(), &[verb, "-h"]);
+        assert!(help.contains("Usage: hindcast"), "{verb}: {help}");
+        let long = fine(dir.path(), &["help", verb]);
+        assert!(long.len() >= help.len(), "{verb}");
+    }
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn slips_of_the_finger_get_a_suggestion() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let shown = fine(dir, &["task", "show", "digits"]);
+    for (file, from, to) in [
+        ("layer.toml", "\"conv2d\"", "\"conv2\""),
+        ("key.toml", "epochs =", "epoch ="),
+        ("loss.toml", "\"cross-entropy\"", "\"cross-entrpy\""),
+    ] {
+        fs::write(dir.join(file), shown.replacen(from, to, 1)).unwrap();
+    }
+    for (words, meant) in [
+        (vec!["recver", "run", "--out", "new"], "recover"),
+        (vec!["task", "lst"], "list"),
+        (vec!["influence", "run", "--qery", "validation"], "--query"),
+        (
+            vec!["record", "digit", "--out", "run"],
+            "did you mean \"digits\"?",
+        ),
+        (
+            vec![
+                "record",
+                "digits",
+                "--out",
+                "run",
+                "--set",
+                "schedule.learnin_rate=1",
+            ],
+            "did you mean \"learning_rate\"?",
+        ),
+        (
+            vec!["record", "layer.toml", "--out", "run"],
+            "did you mean `conv2d`?",
+        ),
+        (
+            vec!["record", "key.toml", "--out", "run"],
+            "did you mean `epochs`?",
+        ),
+        (
+            vec!["record", "loss.toml", "--out", "run"],
+            "did you mean `cross-entropy`?",
+        ),
+    ] {
+        let output = hindcast(dir, &words);
+        let said = stderr(&output);
+        assert_ne!(code(&output), 0, "{words:?}");
+        assert!(
+            said.contains(meant),
+            "{words:?} does not suggest {meant:?}: {said}"
+        );
+        if words[1].ends_with(".toml") {
+            assert!(
+                said.contains(words[1]),
+                "{words:?} does not name the file: {said}"
+            );
+        }
+        assert!(!dir.join("run").exists(), "{words:?} began a run");
+    }
+}
+
+#[test]
+fn a_task_that_does_not_build_names_the_layer_and_the_shapes() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let task = fine(dir, &["task", "show", "digits"]);
+    // A convolution where a row of numbers arrives.
+    let broken = task.replacen(
+        "{ kind = \"linear\", out = 10 }",
+        "{ kind = \"conv2d\", out = 4, kernel = 3 }",
+        1,
+    );
+    fs::write(dir.join("broken.toml"), broken).unwrap();
+    let output = hindcast(dir, &["record", "broken.toml", "--out", "run"]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    for words in [
+        "broken.toml",
+        "model.layers[5]",
+        "conv2d",
+        "expects",
+        "got input shape [256]",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+    assert!(!dir.join("run").exists());
+    // One that builds, on examples of another shape.
+    let output = hindcast(
+        dir,
+        &[
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "model.input=[1, 32, 32]",
+        ],
+    );
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(
+        said.contains("[1, 28, 28]") && said.contains("[1, 32, 32]"),
+        "{said}"
+    );
+    assert!(!dir.join("run").exists(), "{said}");
+}
+
+/// Numbers that run away are recorded as they are, and said: where they began, and where an analysis meets them.
+#[test]
+fn a_training_that_diverges_is_recorded_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let words = [
+        "record",
+        "digits",
+        "--out",
+        "run",
+        "--set",
+        "data.train=60",
+        "--set",
+        "data.validation=20",
+        "--set",
+        "data.test=0",
+        "--set",
+        "train.epochs=2",
+        "--set",
+        "train.batch=20",
+        "--set",
+        "schedule.learning_rate=1e38",
+    ];
+    let said = fine(dir, &words);
+    assert!(
+        said.contains("with a value that is not finite (first \"") && said.contains("\" at step "),
+        "{said}"
+    );
+    let info = fine(dir, &["info", "run"]);
+    assert!(info.contains("non-finite-steps"), "{info}");
+    fine(dir, &["verify", "run"]);
+    let output = hindcast(dir, &["influence", "run"]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("not finite"), "{said}");
+}
+
+/// A limit on the size of files stands for a disk without space: the kernel refuses the write in the same place.
+#[test]
+#[cfg(unix)]
+fn a_full_disk_names_file_and_step_and_leaves_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let limited = |blocks: u32, words: &str| {
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec {} {words}",
+            env!("CARGO_BIN_EXE_hindcast")
+        );
+        Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(dir)
+            .output()
+            .unwrap()
+    };
+    // Blocks of 1,024 bytes: room for some steps of 23 kB.
+    let output = limited(
+        100,
+        "record digits --out run --set data.train=120 --set data.validation=40 --set data.test=0 --set train.epochs=5 --set train.batch=20",
+    );
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("run/seg-00000000.hcs"), "{said}");
+    assert!(said.contains("failed at step "), "{said}");
+    assert!(said.contains("can be resumed"), "{said}");
+    assert_eq!(said.matches("os error").count(), 1, "said once: {said}");
+    let info = fine(dir, &["info", "run"]);
+    assert!(info.contains("open"), "{info}");
+    let steps: serde_json::Value =
+        serde_json::from_str(&fine(dir, &["info", "run", "--json"])).unwrap();
+    assert!(steps["steps"].as_u64().unwrap() >= 1, "{info}");
+    fine(dir, &["verify", "run"]);
+    // Recovering onto a full disk leaves nothing behind, and the run as it is.
+    let output = limited(20, "recover run --out new");
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(
+        said.contains("seg-00000000.hcs") && said.contains("os error"),
+        "{said}"
+    );
+    assert!(!dir.join("new").exists());
+    let names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.starts_with('.'))
+        .collect();
+    assert!(names.is_empty(), "{names:?} stayed behind");
+    fine(dir, &["recover", "run", "--out", "new"]);
+    // Output that can't be written is a failure, unlike output that nobody reads.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(["info", "run"])
+        .current_dir(dir)
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("No space left"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_place_that_cannot_be_written_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fs::write(dir.join("file"), "mine").unwrap();
+    for words in [
+        vec!["record", "digits", "--out", "file/run"],
+        vec!["recover", "run", "--out", "file/new"],
+        vec!["export", "run", "--steps", "0", "--out", "file/steps"],
+        vec!["influence", "run", "--out", "file/scores.csv"],
+    ] {
+        let output = hindcast(dir, &words);
+        let said = stderr(&output);
+        assert_eq!(code(&output), 1, "{words:?}: {said}");
+        assert!(
+            said.contains("file/") && said.contains("os error"),
+            "{words:?}: {said}"
+        );
+    }
+    assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "mine");
+    let closed = dir.join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(closed.join("probe"), b"").is_ok() {
+        println!("not tried: this user may write to every folder");
+        return;
+    }
+    let output = hindcast(dir, &["record", "digits", "--out", "closed/run"]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("closed/run"),
+        "{}",
+        stderr(&output)
+    );
 }

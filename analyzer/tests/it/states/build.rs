@@ -1,0 +1,323 @@
+//! Runs in every state that there is: each made from one tiny run of a real task.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use hindcast_format::{
+    Durability, FsStorage, KeyState, RunInfo, RunWriter, State as Weights, StepMeta, Trace,
+};
+
+/// The tiny run: three epochs of four steps, a segment an epoch, and its data.
+pub struct World {
+    dir: tempfile::TempDir,
+    info: RunInfo,
+    steps: Vec<(StepMeta, Weights, KeyState)>,
+    end: (Weights, KeyState),
+}
+
+const STEPS: u64 = 12;
+const SEGMENT: u64 = 4;
+
+const TASK: &str = r#"
+name = "tiny"
+description = "Two features, two classes"
+[data]
+source = "csv"
+train_files = "train.csv"
+label = "y"
+validation = 8
+[model]
+input = [2]
+layers = [{ kind = "linear", out = 2 }]
+[loss]
+kind = "cross-entropy"
+[optimizer]
+kind = "sgd"
+[schedule]
+kind = "constant"
+learning_rate = 0.05
+[train]
+epochs = 3
+batch = 8
+seed = 0
+"#;
+
+/// Where a state is set up: a folder with `run`, `data` and `out.txt` (the examples to leave out) in it.
+pub struct Setup {
+    pub dir: tempfile::TempDir,
+    /// The folder given to `--data`.
+    pub data: &'static str,
+    /// A writer that is still at work on the run.
+    pub writer: Option<RunWriter>,
+}
+
+impl Setup {
+    pub fn run(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+}
+
+fn rows(label_of_row_3: u32) -> String {
+    let mut text = "a,b,y\n".to_owned();
+    for i in 0..40u32 {
+        let (a, b) = (
+            f64::from(i * 7 % 20) / 10.0 - 1.0,
+            f64::from(i * 3 % 20) / 10.0 - 1.0,
+        );
+        let y = if i == 3 {
+            label_of_row_3
+        } else {
+            u32::from(a + b > 0.1)
+        };
+        text.push_str(&format!("{a},{b},{y}\n"));
+    }
+    text
+}
+
+impl World {
+    /// Records the run with the command and keeps its steps in memory.
+    pub fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        for (folder, label) in [("data", 0), ("other", 1)] {
+            fs::create_dir(at.join(folder)).unwrap();
+            fs::write(at.join(folder).join("train.csv"), rows(label)).unwrap();
+        }
+        fs::write(at.join("task.toml"), TASK).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+            .args(["record", "task.toml", "--data", "data", "--out", "base"])
+            .current_dir(at)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let trace = Trace::open(at.join("base")).unwrap();
+        let mut steps = Vec::new();
+        let mut walk = trace.forward(0..u64::MAX);
+        while let Some(step) = walk.next().unwrap() {
+            // Neither buffers nor optimizer state: every step may open a segment.
+            let key = KeyState::zeros(trace.layout());
+            steps.push((step.meta.clone(), step.state.clone(), key));
+        }
+        assert_eq!(steps.len() as u64, STEPS);
+        let end = trace.final_state().unwrap().unwrap();
+        let mut info = trace.info().clone();
+        info.created = "2026-01-02T03:04:05Z".to_owned();
+        World {
+            info,
+            steps,
+            end,
+            dir,
+        }
+    }
+
+    /// The tensors' names and shapes, for a training loop that goes on.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let tensors = self.info.layout.parameters();
+        tensors
+            .iter()
+            .map(|t| (t.name.clone(), t.shape.clone()))
+            .collect()
+    }
+
+    pub fn empty(&self) -> Setup {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["data", "other"] {
+            copy(&self.dir.path().join(folder), &dir.path().join(folder));
+        }
+        fs::copy(
+            self.dir.path().join("task.toml"),
+            dir.path().join("task.toml"),
+        )
+        .unwrap();
+        fs::write(dir.path().join("out.txt"), "3\n").unwrap();
+        Setup {
+            dir,
+            data: "data",
+            writer: None,
+        }
+    }
+
+    fn writer(&self, setup: &Setup) -> RunWriter {
+        let storage = Arc::new(FsStorage::new(setup.run()));
+        RunWriter::create(storage, self.info.clone(), Durability::Seals).unwrap()
+    }
+
+    /// Appends steps; a segment every four.
+    fn append(&self, writer: &mut RunWriter, steps: std::ops::Range<u64>) {
+        let mut encoder = writer.encoder().unwrap();
+        for t in steps.clone() {
+            let (meta, state, key) = &self.steps[t as usize];
+            let before = (t > steps.start).then(|| &self.steps[t as usize - 1].1);
+            let frame = match before {
+                Some(before) if t % SEGMENT != 0 => {
+                    encoder.difference(meta, t - 1, before, state).unwrap()
+                }
+                before => {
+                    if let Some(before) = before {
+                        writer
+                            .append(encoder.link(t, t - 1, before, state).unwrap())
+                            .unwrap();
+                    }
+                    writer.seal().unwrap();
+                    writer.open_segment(t).unwrap();
+                    encoder.keyframe(meta, state, key).unwrap()
+                }
+            };
+            writer.append(frame).unwrap();
+        }
+    }
+
+    fn finish(&self, mut writer: RunWriter) {
+        let mut encoder = writer.encoder().unwrap();
+        let (state, key) = &self.end;
+        let last = &self.steps[STEPS as usize - 1].1;
+        let link = encoder.link(STEPS, STEPS - 1, last, state).unwrap();
+        writer.append(link).unwrap();
+        writer.finish(state, key, Default::default()).unwrap();
+    }
+
+    pub fn finished(&self) -> Setup {
+        let setup = self.empty();
+        let mut writer = self.writer(&setup);
+        self.append(&mut writer, 0..STEPS);
+        self.finish(writer);
+        setup
+    }
+
+    /// As a killed recorder leaves it: steps 8 and 9 in an open segment.
+    pub fn killed(&self) -> Setup {
+        let mut setup = self.live();
+        drop(setup.writer.take());
+        setup
+    }
+
+    pub fn live(&self) -> Setup {
+        let mut setup = self.empty();
+        let mut writer = self.writer(&setup);
+        self.append(&mut writer, 0..10);
+        setup.writer = Some(writer);
+        setup
+    }
+
+    pub fn unfinished(&self) -> Setup {
+        let setup = self.empty();
+        let mut writer = self.writer(&setup);
+        self.append(&mut writer, 0..10);
+        writer.abandon(Default::default()).unwrap();
+        setup
+    }
+
+    pub fn ring(&self) -> Setup {
+        let setup = self.empty();
+        let mut writer = self.writer(&setup);
+        self.append(&mut writer, 0..STEPS);
+        writer.drop_oldest(1).unwrap();
+        self.finish(writer);
+        setup
+    }
+
+    pub fn resumed(&self) -> Setup {
+        let setup = self.killed();
+        let storage = Arc::new(FsStorage::new(setup.run()));
+        let (mut writer, _) = RunWriter::resume(storage, 6, Durability::Seals).unwrap();
+        self.append_from(&mut writer, 6);
+        self.finish(writer);
+        setup
+    }
+
+    /// After a cut the first step is a keyframe wherever it falls.
+    fn append_from(&self, writer: &mut RunWriter, from: u64) {
+        let mut encoder = writer.encoder().unwrap();
+        let (meta, state, key) = &self.steps[from as usize];
+        writer.open_segment(from).unwrap();
+        writer
+            .append(encoder.keyframe(meta, state, key).unwrap())
+            .unwrap();
+        for t in from + 1..STEPS {
+            let (meta, state, _) = &self.steps[t as usize];
+            let before = &self.steps[t as usize - 1].1;
+            writer
+                .append(encoder.difference(meta, t - 1, before, state).unwrap())
+                .unwrap();
+        }
+    }
+
+    pub fn half_born(&self) -> Setup {
+        let setup = self.finished();
+        let left = setup.dir.path().join(".run.new-4711");
+        fs::create_dir(&left).unwrap();
+        fs::rename(
+            setup.run().join("manifest.json"),
+            left.join("manifest.json"),
+        )
+        .unwrap();
+        fs::remove_dir_all(setup.run()).unwrap();
+        setup
+    }
+
+    pub fn torn(&self) -> Setup {
+        let setup = self.killed();
+        let last = setup.run().join("seg-00000002.hcs");
+        let length = fs::metadata(&last).unwrap().len();
+        let file = fs::OpenOptions::new().write(true).open(&last).unwrap();
+        file.set_len(length - 20).unwrap();
+        setup
+    }
+
+    /// A finished run of which one byte of a file is changed.
+    pub fn hit(&self, file: &str, at: impl Fn(&[u8]) -> usize) -> Setup {
+        let setup = self.finished();
+        let path = setup.run().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at(&bytes);
+        bytes[at] ^= 0x10;
+        fs::write(&path, bytes).unwrap();
+        setup
+    }
+
+    pub fn without(&self, file: &str) -> Setup {
+        let setup = self.finished();
+        fs::remove_file(setup.run().join(file)).unwrap();
+        setup
+    }
+
+    /// Says that it is of version 9, with a seal that agrees.
+    pub fn future(&self) -> Setup {
+        let setup = self.finished();
+        let path = setup.run().join("manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.replacen("\"format\": 1,", "\"format\": 9,", 1);
+        let (body, _) = text.split_once(",\n  \"seal\": \"").unwrap();
+        let seal = blake3::hash(body.as_bytes()).to_hex();
+        fs::write(&path, format!("{body},\n  \"seal\": \"{seal}\"\n}}\n")).unwrap();
+        setup
+    }
+
+    /// What `recover` makes of a run whose step 5 is lost whole.
+    pub fn recovered(&self) -> Setup {
+        let setup = self.hit("seg-00000001.hcs", |b| frame(b, 1) + 20);
+        let aside = setup.dir.path().join("aside");
+        fs::rename(setup.run(), &aside).unwrap();
+        hindcast_format::recover(&aside, setup.run(), &mut |_, _| {}).unwrap();
+        fs::remove_dir_all(aside).unwrap();
+        setup
+    }
+}
+
+/// Where frame `nth` of a segment begins.
+pub fn frame(bytes: &[u8], nth: usize) -> usize {
+    (0..bytes.len() - 4)
+        .filter(|&i| &bytes[i..i + 4] == b"HCFR")
+        .nth(nth)
+        .unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}

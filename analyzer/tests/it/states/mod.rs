@@ -1,0 +1,145 @@
+//! Every state of a run × every command: what it exits with and what it says, and docs/states.md says the same.
+
+mod build;
+mod page;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use candle_core::{DType, Device, Var};
+use hindcast_recorder::{Named, Recorder};
+
+use build::{Setup, World};
+
+/// The columns, in the order of a state's cells. A new command is a new row here and a cell more in every state.
+const COMMANDS: [(&str, &str); 9] = [
+    ("info", "hindcast info run"),
+    ("verify", "hindcast verify run"),
+    (
+        "verify --replay",
+        "hindcast verify run --replay --data data",
+    ),
+    ("influence", "hindcast influence run --data data"),
+    (
+        "counterfactual",
+        "hindcast counterfactual run --data data --without out.txt",
+    ),
+    ("export", "hindcast export run --steps 4..8 --out steps"),
+    ("recover", "hindcast recover run --out new"),
+    ("record", "hindcast record task.toml --data data --out run"),
+    (
+        RESUME,
+        "Recorder::builder(\"run\").restore_variables().resume_from(variables, 6)",
+    ),
+];
+const RESUME: &str = "resume";
+
+/// How a command ends in a state: its exit code, and words that its output has. In the library an error counts as 1.
+struct Cell(i32, &'static [&'static str]);
+
+/// A state, in which every command is tried.
+struct State {
+    name: &'static str,
+    /// What it is, for the page.
+    meaning: &'static str,
+    build: fn(&World) -> Setup,
+    cells: [Cell; COMMANDS.len()],
+}
+
+/// Runs a command in a fresh copy of the state; its exit code and all that it said.
+fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, String) {
+    if command == RESUME {
+        return resume(world, &setup.run());
+    }
+    let line = line.replace("--data data", &format!("--data {}", setup.data));
+    let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(line.split(' ').skip(1))
+        .current_dir(setup.dir.path())
+        .output()
+        .unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output.status.code().unwrap_or(-1), text)
+}
+
+/// A training loop that goes on at step 6 with what the trace has.
+fn resume(world: &World, run: &Path) -> (i32, String) {
+    let vars: Vec<(String, Var)> = world
+        .tensors()
+        .into_iter()
+        .map(|(name, shape)| (name, Var::zeros(shape, DType::F32, &Device::Cpu).unwrap()))
+        .collect();
+    let named = vars
+        .iter()
+        .map(|(name, var)| Named::parameter(name.as_str(), var));
+    let builder = Recorder::builder(run).restore_variables();
+    match builder.resume_from(named.collect(), 6) {
+        Ok((_, resumed)) => (
+            0,
+            format!("goes on at step {} of {}", resumed.step, resumed.end),
+        ),
+        Err(e) => (1, e.to_string()),
+    }
+}
+
+/// Names and bytes of everything in the run, for the proof that nothing was changed.
+fn bytes_of(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let Ok(entries) = fs::read_dir(run) else {
+        return fs::read(run)
+            .map(|bytes| BTreeMap::from([(String::new(), bytes)]))
+            .unwrap_or_default();
+    };
+    entries
+        .map(|e| {
+            let path = e.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read(&path).unwrap_or_default())
+        })
+        .collect()
+}
+
+#[test]
+fn every_command_in_every_state_ends_as_the_table_says() {
+    let world = World::new();
+    let mut wrong = Vec::new();
+    let show = std::env::var_os("HINDCAST_SHOW_STATES").is_some();
+    for state in table::states() {
+        for ((command, line), Cell(code, says)) in COMMANDS.iter().zip(&state.cells) {
+            let setup = (state.build)(&world);
+            let before = bytes_of(&setup.run());
+            let (got, text) = outcome(&world, &setup, command, line);
+            if show {
+                println!("## {} × {command}: {got}\n{text}", state.name);
+            }
+            let unsaid: Vec<_> = says.iter().filter(|s| !text.contains(**s)).collect();
+            if got != *code || !unsaid.is_empty() || says.is_empty() || text.contains("panicked") {
+                wrong.push(format!(
+                    "{} × {command}: expected {code} and {unsaid:?}, got {got}:\n{text}",
+                    state.name
+                ));
+            }
+            // Whatever goes on, only a recorder changes a run: one that resumes it, or one that may begin here.
+            let changes = *code == 0 && [RESUME, "record"].contains(command);
+            if !changes && bytes_of(&setup.run()) != before {
+                wrong.push(format!("{} × {command}: the run was changed", state.name));
+            }
+            if *command == "recover" && got != 1 {
+                let verified = hindcast_format::verify(setup.dir.path().join("new")).unwrap();
+                assert!(verified.is_ok(), "{}: {verified:#?}", state.name);
+            }
+            let left = fs::read_dir(setup.dir.path()).unwrap();
+            let left: Vec<String> = left
+                .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+                .filter(|n| n.starts_with('.') && n != ".run.new-4711")
+                .collect();
+            assert!(left.is_empty(), "{} × {command} left {left:?}", state.name);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n---\n"));
+}

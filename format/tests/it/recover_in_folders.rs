@@ -1,0 +1,98 @@
+//! Recovery on real folders and failing disks: the new run appears whole or not at all, and the original stays as it was (P12).
+
+use std::sync::Arc;
+
+use hindcast_format::{FormatError, MemStorage, Storage, Trace, recover, recover_storage};
+
+use crate::common::*;
+use crate::damage::small_plan;
+
+#[test]
+fn in_folders_the_new_run_appears_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, new) = (dir.path().join("run"), dir.path().join("out/new"));
+    let plan = Plan::new(24);
+    let truth = record(Arc::new(hindcast_format::FsStorage::new(&run)), &plan).unwrap();
+    let before = snapshot(&run);
+    let report = recover(&run, &new, &mut |_, _| {}).unwrap();
+    assert!(report.is_lossless());
+    assert_eq!(report.recovered, new.display().to_string());
+    assert_eq!(
+        snapshot(&run),
+        before,
+        "bytes, lengths and times of the original"
+    );
+    let trace = Trace::open(&new).unwrap();
+    assert_eq!(check_forward(&trace, &truth).len(), 24);
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("out")).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing else stays behind: {left:?}");
+
+    // Never over something that is there, never into the original.
+    let error = recover(&run, &new, &mut |_, _| {}).unwrap_err();
+    assert!(
+        matches!(error, FormatError::AlreadyExists { .. }),
+        "{error}"
+    );
+    let error = recover(&run, &run, &mut |_, _| {}).unwrap_err();
+    assert!(
+        matches!(error, FormatError::AlreadyExists { .. }),
+        "{error}"
+    );
+    let error = recover(&run, run.join("deep/inside"), &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("inside the run"), "{error}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"mine").unwrap();
+    let error = recover(&run, &file, &mut |_, _| {}).unwrap_err();
+    assert!(
+        matches!(error, FormatError::AlreadyExists { .. }),
+        "{error}"
+    );
+    let error = recover(
+        dir.path().join("nowhere"),
+        dir.path().join("x"),
+        &mut |_, _| {},
+    );
+    assert!(matches!(error, Err(FormatError::NotARun { .. })));
+    assert_eq!(snapshot(&run), before);
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+    assert!(!dir.path().join("x").exists());
+}
+
+/// Names, times and bytes of all files.
+fn snapshot(folder: &std::path::Path) -> Vec<(String, std::time::SystemTime, Vec<u8>)> {
+    let mut all: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| {
+            let path = e.unwrap().path();
+            let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            (path.display().to_string(), time, bytes)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_failing_disk_leaves_the_original_as_it_was() {
+    let (storage, _) = recorded(&small_plan());
+    let before = storage.files();
+    for nth in 0.. {
+        let target = MemStorage::new();
+        target.fail_nth(nth, true, std::io::ErrorKind::StorageFull);
+        let result = recover_storage(
+            &(Arc::new(storage.clone()) as Arc<dyn Storage>),
+            &(Arc::new(target) as Arc<dyn Storage>),
+            &mut |_, _| {},
+        );
+        assert_eq!(storage.files(), before);
+        match result {
+            Err(FormatError::Io { .. }) => {}
+            Err(e) => panic!("call {nth}: {e}"),
+            Ok(report) => {
+                assert!(report.is_lossless() && nth > 10);
+                break;
+            }
+        }
+    }
+}
