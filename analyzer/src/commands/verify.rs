@@ -22,7 +22,10 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
-    let trace = match hindcast_format::verify(&args.run) {
+    let bar = progress::bar(0, "checking", "bytes");
+    let checked = hindcast_format::verify_with(&args.run, &mut |done, total| bar.at(done, total));
+    drop(bar);
+    let trace = match checked {
         Ok(report) => report,
         // Nothing there is not damage: the folder was mistyped.
         Err(e @ (FormatError::NotARun { .. } | FormatError::NewerVersion { .. })) => {
@@ -72,10 +75,8 @@ fn replay(args: &Verify) -> anyhow::Result<ReplayCheckReport> {
         ..ReplayCheckOptions::new(&run)
     };
     let report = replay_check(&run, &options, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+        bar.at(done as u64, total as u64);
     })?;
-    bar.finish_and_clear();
     Ok(report)
 }
 

@@ -15,6 +15,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
             ScoreRow {
                 index: i,
                 row: 1000 + 7 * i,
+                name: None,
                 label: ["seven", "one, or \"I\"", "", "ä\nb", "5"][i as usize].to_owned(),
                 occurrences: if seen { i + 1 } else { 0 },
                 influence: queries.iter().map(|_| next(seen)).collect(),
