@@ -62,9 +62,9 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
         },
         ..CounterfactualOptions::new(range.clone())
     };
+    let interrupts = Interrupts::listen();
     announce(&run, &range, without.len(), limit)?;
     let begun = Instant::now();
-    let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "retraining", "steps");
     let sets = [without.clone()];
     let report = counterfactuals(

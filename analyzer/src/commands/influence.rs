@@ -153,11 +153,7 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
     if let Some((path, count)) = pictured {
         writeln!(out, "{} ({count} most harmful)", path.display())?;
     }
-    eprintln!(
-        "swept {} steps in {}",
-        state.end - state.window.start,
-        progress::duration(seconds)
-    );
+    eprintln!("took {}", progress::duration(seconds));
     Ok(Outcome::Fine)
 }
 

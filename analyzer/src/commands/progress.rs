@@ -73,6 +73,12 @@ impl Bar {
         self.0.set_position(done);
     }
 
+    /// Begins here: what an earlier process did says nothing about the rate.
+    pub fn begin_at(&self, done: u64) {
+        self.0.set_position(done);
+        self.0.reset_eta();
+    }
+
     /// Prints a line to standard error without disturbing the bar.
     pub fn say(&self, line: &str) {
         self.0.suspend(|| eprintln!("{line}"));

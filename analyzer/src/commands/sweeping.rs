@@ -107,6 +107,7 @@ pub(crate) fn score(
         told: settings.quiet,
         saved: Ok(false),
     };
+    watch.bar.begin_at(watch.first);
     let swept = match begun {
         Some(state) => resume(&run, &mut engine, state, options.per_epoch, &mut |state| {
             watch.step(state)
@@ -258,9 +259,10 @@ impl Watch<'_> {
     }
 
     fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
-        self.bar.finish_and_clear();
         let saved = std::mem::replace(&mut self.saved, Ok(false));
+        // Before it is cleared: a bar that is finished says that everything is done.
         let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        self.bar.finish_and_clear();
         told(error, || match (saved, &self.saving) {
             (Ok(true), Some(saving)) => format!(
                 "{done} of {total} steps are swept and kept in {}; the same command with --resume goes on from there",

@@ -11,4 +11,6 @@ mod exactness_matrix;
 mod road;
 mod steps_are_replayed;
 mod sweep_matches_differences;
+#[cfg(feature = "record")]
+mod sweeps_go_on;
 mod tables_round_trip;
