@@ -66,6 +66,7 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
     announce(&run, &range, without.len(), limit)?;
     let begun = Instant::now();
     let bar = progress::bar(0, "retraining", "steps");
+    let time = progress::Estimate::from(0);
     let sets = [without.clone()];
     let report = counterfactuals(
         &run,
@@ -74,6 +75,7 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
         &sets,
         &|done, total| {
             bar.at(done, total);
+            time.after(done, total, &bar);
             interrupts.flow()
         },
     );

@@ -1,7 +1,8 @@
 //! Progress on standard error, on a terminal only.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
@@ -82,6 +83,55 @@ impl Bar {
     /// Prints a line to standard error without disturbing the bar.
     pub fn say(&self, line: &str) {
         self.0.suspend(|| eprintln!("{line}"));
+    }
+}
+
+/// Says once how long it will take, as soon as that is worth something: in a log, too, where no bar is.
+pub struct Estimate {
+    begun: Instant,
+    first: u64,
+    told: AtomicBool,
+}
+
+impl Estimate {
+    /// Time runs from now on; `first` steps were done before.
+    pub fn from(first: u64) -> Self {
+        Estimate {
+            begun: Instant::now(),
+            first,
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// Never says anything.
+    pub fn silent() -> Self {
+        let out = Self::from(0);
+        out.told.store(true, Ordering::Relaxed);
+        out
+    }
+
+    /// May be called after every step, from any thread.
+    pub fn after(&self, done: u64, total: u64, bar: &Bar) {
+        // From so many steps and so much time on, a guess of the whole is worth saying, if it is long.
+        const STEPS: u64 = 5;
+        const TIME: Duration = Duration::from_secs(2);
+        const LONG: Duration = Duration::from_secs(10);
+        let (steps, time) = (done.saturating_sub(self.first), self.begun.elapsed());
+        if steps < STEPS || time < TIME || self.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (a_step, more) = (
+            time / u32::try_from(steps).unwrap_or(u32::MAX),
+            total - done,
+        );
+        let whole = Duration::from_secs_f64(a_step.as_secs_f64() * more as f64);
+        if whole >= LONG {
+            bar.say(&format!(
+                "time: about {} for {more} more steps, {:.1} ms each",
+                left(whole),
+                1e3 * a_step.as_secs_f64()
+            ));
+        }
     }
 }
 

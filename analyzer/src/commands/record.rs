@@ -56,6 +56,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "training", "steps");
+    let time = progress::Estimate::from(0);
     let mut done = 0;
     let summary = record_watched(
         &task,
@@ -66,6 +67,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         &mut |now, total, loss| {
             done = now;
             bar.at(now, total);
+            time.after(now, total, &bar);
             if now % 16 == 0 || now == total {
                 bar.set_message(format!("loss {loss:.4}"));
             }

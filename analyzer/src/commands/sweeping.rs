@@ -102,22 +102,22 @@ pub(crate) fn score(
         bar: progress::bar(steps, "sweeping", "steps"),
         interrupts,
         saving,
-        begun: Instant::now(),
-        first: begun.as_ref().map_or(0, |state| state.progress().0),
-        told: settings.quiet,
+        time: progress::Estimate::silent(),
         saved: Ok(false),
     };
-    watch.bar.begin_at(watch.first);
     let swept = match begun {
-        Some(state) => resume(&run, &mut engine, state, options.per_epoch, &mut |state| {
-            watch.step(state)
-        }),
+        Some(state) => {
+            watch.begin(state.progress().0, settings.quiet);
+            resume(&run, &mut engine, state, options.per_epoch, &mut |state| {
+                watch.step(state)
+            })
+        }
         None => {
             let gradients = queries
                 .iter()
                 .map(|q| q.gradient(run.source(), &mut engine, run.data()))
                 .collect::<Result<Vec<_>, _>>()?;
-            watch.begun = Instant::now();
+            watch.begin(0, settings.quiet);
             sweep(&run, &mut engine, &gradients, &options, &mut |state| {
                 watch.step(state)
             })
@@ -198,22 +198,20 @@ struct Watch<'a> {
     bar: Bar,
     interrupts: Interrupts,
     saving: Option<Saving<'a>>,
-    begun: Instant,
-    /// Steps that an earlier sweep had done.
-    first: u64,
-    /// Whether the time has been estimated.
-    told: bool,
+    time: progress::Estimate,
     /// Whether an interrupted sweep was saved.
     saved: anyhow::Result<bool>,
 }
 
-/// From so many steps and so much time on, a guess of the whole time is worth saying.
-const STEPS_SEEN: u64 = 5;
-const TIME_SEEN: Duration = Duration::from_secs(2);
-/// A wait that is worth announcing.
-const WORTH_SAYING: Duration = Duration::from_secs(10);
-
 impl Watch<'_> {
+    /// The first step comes now; `done` steps were swept earlier.
+    fn begin(&mut self, done: u64, quiet: bool) {
+        self.bar.begin_at(done);
+        if !quiet {
+            self.time = progress::Estimate::from(done);
+        }
+    }
+
     fn step(&mut self, state: &SweepState) -> ControlFlow<()> {
         let (done, total) = state.progress();
         self.bar.at(done, total);
@@ -226,7 +224,7 @@ impl Watch<'_> {
             }
             return ControlFlow::Break(());
         }
-        self.estimate(done, total);
+        self.time.after(done, total, &self.bar);
         if let Some(saving) = &mut self.saving
             && saving.at.elapsed() >= saving.pause
             && let Err(error) = saving.save(state)
@@ -237,25 +235,6 @@ impl Watch<'_> {
             ));
         }
         ControlFlow::Continue(())
-    }
-
-    /// Says once how long it will take.
-    fn estimate(&mut self, done: u64, total: u64) {
-        let (steps, time) = (done - self.first, self.begun.elapsed());
-        if self.told || steps < STEPS_SEEN || time < TIME_SEEN {
-            return;
-        }
-        self.told = true;
-        let a_step = time.as_secs_f64() / steps as f64;
-        let left = Duration::from_secs_f64(a_step * (total - done) as f64);
-        if left >= WORTH_SAYING {
-            self.bar.say(&format!(
-                "time: about {} for {} more steps, {:.1} ms each",
-                progress::left(left),
-                total - done,
-                1e3 * a_step
-            ));
-        }
     }
 
     fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {

@@ -154,7 +154,8 @@ for row in rows:
     };
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let problem = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !output.status.success() && problem.contains("ModuleNotFoundError") {
+    let lacks = ["ModuleNotFoundError", "usable engine"];
+    if !output.status.success() && lacks.iter().any(|l| problem.contains(l)) {
         println!("skipped: this Python has neither DuckDB nor pandas");
         return;
     }

@@ -61,34 +61,37 @@ fn rows_are_sorted_chosen_printed_and_written() {
     largest.reverse();
     assert_eq!(best, largest);
 
+    // The label of the most harmful example: one row at least fulfils both conditions.
+    let labels = column(dir, "scores.csv", "label");
+    let worst = (0..120).min_by(|&a, &b| all[a].total_cmp(&all[b])).unwrap();
+    let label = &labels[worst];
     fine(
         dir,
         &[
             "scores",
             "scores.csv",
             "--where",
-            "label=3",
+            &format!("label={label}"),
             "--where",
             "influence<0",
             "--sort",
             "index",
             "--descending",
             "--out",
-            "threes.csv",
+            "some.csv",
         ],
     );
-    let labels = column(dir, "scores.csv", "label");
     let mut wanted: Vec<f64> = (0..120)
-        .filter(|&i| labels[i] == "3" && all[i] < 0.0)
+        .filter(|&i| labels[i] == *label && all[i] < 0.0)
         .map(|i| i as f64)
         .collect();
     wanted.reverse();
-    assert!(!wanted.is_empty(), "the run has harmful threes");
-    assert_eq!(numbers(dir, "threes.csv", "index"), wanted);
+    assert!(!wanted.is_empty() && wanted.len() < 60);
+    assert_eq!(numbers(dir, "some.csv", "index"), wanted);
 
     // A part of a table is a table: it says where it comes from, and other verbs take it.
-    fine(dir, &["scores", "threes.csv", "--json"]);
-    let said = fine(dir, &["counterfactual", "run", "--top", "2", "threes.csv"]);
+    fine(dir, &["scores", "some.csv", "--json"]);
+    let said = fine(dir, &["counterfactual", "run", "--top", "2", "some.csv"]);
     assert!(said.contains("predicted (by the table)"), "{said}");
 }
 
