@@ -26,6 +26,7 @@ pub(super) const SCORES: &str = "\
   table, metadata        the file, and what stands beside it (null where nothing does)
   rows_in_table, rows    how many rows the file has, and those that were chosen, with the table's columns";
 
+#[cfg(feature = "record")]
 pub(super) const RECORD_JSON: &str = "\
 --json prints an object with
   run, steps, seconds    the folder, steps trained, time taken
