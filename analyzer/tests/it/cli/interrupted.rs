@@ -10,8 +10,8 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A run whose sweep takes long enough to be interrupted several times.
-fn longer_run(dir: &Path) {
+/// A run of 12 steps an epoch, whose replay takes long enough to be interrupted.
+fn longer_run(dir: &Path, epochs: u64) {
     fine(
         dir,
         &[
@@ -26,7 +26,7 @@ fn longer_run(dir: &Path) {
             "--set",
             "data.test=0",
             "--set",
-            "train.epochs=8",
+            &format!("train.epochs={epochs}"),
             "--set",
             "train.batch=10",
         ],
@@ -96,7 +96,7 @@ fn stopped_at(child: &mut Child, checkpoint: &Path, steps: u64, name: &str) -> b
 fn an_interrupted_sweep_goes_on_to_the_same_table() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    longer_run(dir);
+    longer_run(dir, 8);
     let words = |out: &'static str| {
         [
             "influence",
@@ -121,9 +121,9 @@ fn an_interrupted_sweep_goes_on_to_the_same_table() {
     let mut words = words("scores.csv").to_vec();
     for (steps, name, code) in [
         (5, "INT", Some(130)),
-        (20, "TERM", Some(143)),
-        (40, "KILL", None),
-        (60, "INT", Some(130)),
+        (12, "TERM", Some(143)),
+        (25, "KILL", None),
+        (40, "INT", Some(130)),
     ] {
         let mut child = start(dir, &words);
         assert!(
@@ -184,7 +184,7 @@ fn an_interrupted_sweep_goes_on_to_the_same_table() {
 fn a_counterfactual_stops_cleanly() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    longer_run(dir);
+    longer_run(dir, 50);
     fs::write(dir.join("out.txt"), "3\n").unwrap();
     let mut child = start(dir, &["counterfactual", "run", "--without", "out.txt"]);
     let rest = wait_for(&mut child, "to retrain: ");
@@ -231,7 +231,7 @@ fn an_interrupted_recording_is_a_run_that_can_be_used() {
 fn a_second_signal_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    longer_run(dir);
+    longer_run(dir, 50);
     fs::write(dir.join("out.txt"), "3\n").unwrap();
     let mut child = start(dir, &["counterfactual", "run", "--without", "out.txt"]);
     let rest = wait_for(&mut child, "to retrain: ");
