@@ -1,21 +1,19 @@
 //! The command line: what can be asked for. Each verb runs in the file of `commands/` that bears its name.
 
+mod help;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Record a training run once; later, and elsewhere, ask which training examples made the model what it is.
 #[derive(Debug, Parser)]
-#[command(name = "hindcast", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "hindcast", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100, after_help = help::EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
-
-const EXIT_CODES: &str =
-    "Exit codes: 0 fine; 1 failed; 2 wrong usage; 3 the trace has lost or corrupt data.
-Results go to standard output, talk and progress to standard error.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -27,16 +25,25 @@ pub enum Command {
     Task(TaskCommand),
     /// Train a task and record every step of it
     #[cfg(feature = "record")]
+    #[command(after_long_help = help::RECORD_JSON)]
     Record(Record),
     /// Say what a run holds
+    #[command(after_long_help = help::INFO_JSON)]
     Info(Info),
     /// Check that a trace is whole and unaltered, and (--replay) that its steps really are training steps on that data
+    #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
     /// Replay the trace backwards and rank the training examples by influence
+    #[command(after_long_help = format!("{}\n\n{}", help::INFLUENCE, help::NAMES))]
     Influence(Influence),
+    /// Sort, filter and print the table that `influence` wrote, or write a part of it
+    #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
+    Scores(Scores),
     /// Really retrain without some examples, on the recorded batches, and compare with the prediction
+    #[command(after_long_help = help::COUNTERFACTUAL_JSON)]
     Counterfactual(Counterfactual),
     /// Write steps as safetensors files, one a step, and steps.jsonl
+    #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
     /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
     Recover(Recover),
@@ -47,6 +54,10 @@ pub enum Command {
     #[cfg(feature = "experiments")]
     #[command(subcommand)]
     Experiment(Experiment),
+    /// Print completions for a shell: hindcast completions bash > /etc/bash_completion.d/hindcast
+    Completions(Completions),
+    /// Print the manual page, or write one a verb
+    Man(Man),
 }
 
 /// `hindcast demo`
@@ -75,7 +86,11 @@ pub struct TaskCommand {
 #[derive(Debug, Subcommand)]
 pub enum TaskVerb {
     /// Names and one-line descriptions of the tasks that ship
-    List,
+    List {
+        /// For scripts: a list of {name, description}
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a task as TOML: save it, change it, record it
     Show {
         /// Name of a task that ships, or a TOML file
@@ -118,6 +133,9 @@ pub struct Record {
     /// Something to keep with the run: --note machine=n7
     #[arg(long = "note", value_name = "KEY=VALUE")]
     pub note: Vec<String>,
+    /// For scripts: print a summary (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What happens when storage cannot keep up.
@@ -145,7 +163,7 @@ pub enum OnErrorPolicy {
 pub struct Info {
     /// Folder of the run
     pub run: PathBuf,
-    /// For scripts
+    /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
 }
@@ -155,7 +173,7 @@ pub struct Info {
 pub struct Verify {
     /// Folder of the run
     pub run: PathBuf,
-    /// For scripts
+    /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
     /// Recompute sampled steps from the data and compare with what was recorded
@@ -180,15 +198,21 @@ pub struct Influence {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// What to ask about: validation (its mean loss), validation:3,17, train:5, test:0..10, or a .safetensors file with a gradient; may be given several times
+    /// What to ask about: validation (its mean loss), validation:3,17, train:5, test:0..10, or vector:FILE.safetensors (a gradient of your own); may be given several times
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
     /// Steps whose use of an example counts: all, last-epoch, or A..B
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
     /// Where to write the table: .csv, .jsonl or (with the feature) .parquet
-    #[arg(long, value_name = "FILE", default_value = "scores.csv")]
+    #[arg(long, value_name = "SCORES", default_value = "scores.csv")]
     pub out: PathBuf,
+    /// Go on from where an interrupted sweep for the same table stopped
+    #[arg(long)]
+    pub resume: bool,
+    /// Keep a long sweep's state every so many seconds, so that a crash loses no more (0: after every step)
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub checkpoint_every: u64,
     /// Arithmetic of the replay: as recorded, or the float64 reference
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
     pub precision: Precision,
@@ -204,12 +228,99 @@ pub struct Influence {
     /// Write a picture of the most harmful examples (image data only)
     #[arg(long, value_name = "FILE.png")]
     pub picture: Option<PathBuf>,
+    /// Names of the examples.
+    #[command(flatten)]
+    pub names: NamesArgs,
+    /// Memory that the sweep may take, as 8GB, instead of what is available now
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// For scripts: print a summary (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Names of one's own for examples.
+#[derive(Debug, Args)]
+pub struct NamesArgs {
+    /// Your own ids, file names or texts of the examples, for what is printed and a column of the table (--help says how)
+    #[arg(long, value_name = "FILE")]
+    pub names: Option<PathBuf>,
+    /// What numbers mean in --names: rows of the original file, or indices of the training split
+    #[arg(
+        long,
+        value_enum,
+        value_name = "row|index",
+        requires = "names",
+        hide_possible_values = true
+    )]
+    pub names_by: Option<NamesBy>,
+    /// Which column of --names holds the names
+    #[arg(long, value_name = "COLUMN", requires = "names")]
+    pub name_column: Option<String>,
+}
+
+/// What numbers mean in a file of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NamesBy {
+    /// The row in the original file.
+    Row,
+    /// The index in the training split.
+    Index,
+}
+
+/// `hindcast scores`
+#[derive(Debug, Args)]
+pub struct Scores {
+    /// Table written by `influence`: .csv, .jsonl or (with the feature) .parquet
+    #[arg(value_name = "SCORES")]
+    pub table: PathBuf,
+    /// Column to sort by, ascending [default: the first influence, so the most harmful first]
+    #[arg(long, value_name = "COLUMN")]
+    pub sort: Option<String>,
+    /// Sort descending
+    #[arg(long)]
+    pub descending: bool,
+    /// Only rows for which this is so: --where label=3 --where 'influence<0'; may be given several times
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub conditions: Vec<String>,
+    /// Only the first K rows that have a value in the sorted column
+    #[arg(long, value_name = "K", conflicts_with = "bottom")]
+    pub top: Option<usize>,
+    /// Only the last K rows that have a value in the sorted column, the last one first
+    #[arg(long, value_name = "K")]
+    pub bottom: Option<usize>,
+    /// Names of the examples.
+    #[command(flatten)]
+    pub names: NamesArgs,
+    /// Write the rows to a table instead of printing them: .csv, .jsonl or (with the feature) .parquet
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// For scripts: print the rows as JSON (--help lists the fields)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `hindcast man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write hindcast.1, hindcast-record.1 and so on to this folder (made if missing)
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// Float type of a replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Precision {
     /// The float type that the run trained in.
+    #[default]
     Recorded,
     /// 32 bits.
     F32,
@@ -255,7 +366,10 @@ pub struct Counterfactual {
     /// What the rest of a batch is divided by: fixed (the original size) or renormalised
     #[arg(long, value_enum, default_value_t = DenominatorKind::Fixed)]
     pub denominators: DenominatorKind,
-    /// For scripts
+    /// Memory that the retraining may take, as 8GB, instead of what is available now
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
 }
@@ -289,6 +403,9 @@ pub struct Export {
     /// Folder to write to; must not exist yet or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// For scripts: print a summary (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hindcast recover`

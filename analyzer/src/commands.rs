@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
+mod completions;
 pub(crate) mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
@@ -18,11 +19,15 @@ mod experiment;
 mod export;
 mod influence;
 mod info;
+mod interrupt;
+mod memory;
 mod pictures;
 mod progress;
 #[cfg(feature = "record")]
 mod record;
 mod recover;
+mod scores;
+mod sweeping;
 mod tables;
 mod task;
 mod verify;
@@ -77,6 +82,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Influence(args) => influence::run(&args),
+        Command::Scores(args) => scores::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Recover(args) => recover::run(&args),
@@ -84,6 +90,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]
         Command::Experiment(args) => experiment::run(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
     }
 }
 
@@ -116,6 +124,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<Usage>()) {
         return 2;
+    }
+    if error
+        .chain()
+        .any(|cause| cause.is::<interrupt::Interrupted>())
+    {
+        return interrupt::exit_code();
     }
     let damaged = error.chain().any(|cause| {
         cause

@@ -16,6 +16,7 @@ mod subject;
 
 mod agreement;
 mod anchor;
+mod atomic;
 mod compare;
 mod counterfactual;
 mod engine;
@@ -49,10 +50,15 @@ pub use replay_check::{
     DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
 };
 pub use run::RecordedRun;
-pub use scores::{QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path};
+pub use scores::{
+    NameKey, Names, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+};
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,
 };
 pub use subject::Subject;
-pub use sweep::{QuerySweep, SweepOptions, SweepState, TableOrigin, resume, sweep};
+pub use sweep::{
+    QuerySweep, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions, SweepState, TableOrigin,
+    resume, sweep,
+};
 pub use window::Window;

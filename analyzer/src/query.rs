@@ -243,6 +243,18 @@ impl Query {
         }
     }
 
+    /// BLAKE3 of the file that the query reads, hexadecimal; empty where it reads none.
+    pub(crate) fn file_digest(&self) -> Result<String> {
+        let Query::Vector { path } = self else {
+            return Ok(String::new());
+        };
+        let bytes = std::fs::read(path).map_err(|e| AnalysisError::Query {
+            query: self.to_string(),
+            problem: e.to_string(),
+        })?;
+        Ok(blake3::hash(&bytes).to_hex().to_string())
+    }
+
     /// The examples that the query averages over, checked against the data.
     fn examples(&self, data: &dyn DataSet) -> Result<Vec<u64>> {
         let Query::Loss {

@@ -1,5 +1,7 @@
 //! Trains a Task while recording it: what `hindcast record` and the experiments run.
 
+use std::ops::ControlFlow;
+
 use anyhow::Context as _;
 use candle_core::{Device, Shape, Tensor, Var};
 use hindcast_format::{DataIdentity, GroupHyper, SplitIdentity};
@@ -10,7 +12,11 @@ use hindcast_model::objective::{Objective, TensorDef};
 use hindcast_model::real::Real;
 use hindcast_model::task::{Precision, Task};
 use hindcast_model::train::{ModelState, StepRecord, TrainError, Trainer};
-use hindcast_recorder::{BatchInfo, Builder, Named, Recorder, RecorderError, StepInfo, Summary};
+use hindcast_recorder::{
+    BatchInfo, Builder, Estimate, Named, Recorder, RecorderError, StepInfo, Summary,
+};
+
+use crate::error::AnalysisError;
 
 /// Trains `task` on `data` from its first step to its last and records every step. `builder` says where and how; task,
 /// rule, seed and fingerprint are filled in here. `progress` is told the steps done, the steps in all and the loss.
@@ -24,6 +30,32 @@ pub fn record_task(
     builder: Builder,
     progress: &mut dyn FnMut(u64, u64, f64),
 ) -> anyhow::Result<Summary> {
+    record_watched(
+        task,
+        data,
+        device,
+        builder,
+        &mut |_| {},
+        &mut |done, total, loss| {
+            progress(done, total, loss);
+            ControlFlow::Continue(())
+        },
+    )
+}
+
+/// As [`record_task`]: `begun` is told what the run will take before the first step, and `progress` may stop it; the
+/// run is closed then as one that was not finished.
+///
+/// # Errors
+/// As [`record_task`]; [`AnalysisError::Cancelled`] where it was stopped.
+pub(crate) fn record_watched(
+    task: &Task,
+    data: &dyn DataSet,
+    device: &Device,
+    builder: Builder,
+    begun: &mut dyn FnMut(&Estimate),
+    progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
+) -> anyhow::Result<Summary> {
     let net = Net::new(task)?;
     let builder = builder
         .task(task.to_toml()?)
@@ -35,8 +67,8 @@ pub fn record_task(
         .into_iter()
         .fold(builder, |builder, (key, text)| builder.note(key, text));
     match task.train.dtype {
-        Precision::F32 => run::<f32>(task, &net, data, device, builder, progress),
-        Precision::F64 => run::<f64>(task, &net, data, device, builder, progress),
+        Precision::F32 => run::<f32>(task, &net, data, device, builder, begun, progress),
+        Precision::F64 => run::<f64>(task, &net, data, device, builder, begun, progress),
     }
 }
 
@@ -63,12 +95,16 @@ fn run<T: Real>(
     data: &dyn DataSet,
     device: &Device,
     builder: Builder,
-    progress: &mut dyn FnMut(u64, u64, f64),
+    begun: &mut dyn FnMut(&Estimate),
+    progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
 ) -> anyhow::Result<Summary> {
     let mut recording = Recording::<T>::new(task, net, data, device, builder)?;
+    begun(recording.recorder.estimate());
     let steps = recording.steps();
     while let Some((step, loss)) = recording.step()? {
-        progress(step + 1, steps, loss);
+        if progress(step + 1, steps, loss).is_break() && step + 1 < steps {
+            return Err(AnalysisError::Cancelled { step: step + 1 }.into());
+        }
     }
     recording.finish()
 }

@@ -78,5 +78,7 @@ pub use storage::{
     Claim, Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Storage, WriteFile,
 };
 pub use trace::{Metas, Recorded, SegmentSize, Step, Steps, Trace};
-pub use verify::{Finding, FindingKind, Severity, VerifyReport, verify, verify_storage};
+pub use verify::{
+    Finding, FindingKind, Severity, VerifyReport, verify, verify_storage, verify_with,
+};
 pub use writer::{Durability, ResumePoint, RunWriter};

@@ -31,6 +31,8 @@ pub struct Estimate {
     pub stored_run: Option<u64>,
     /// The most on disk at any time, about; `None` likewise.
     pub disk_peak: Option<u64>,
+    /// The most memory that recording takes beside the loop's own, about: the queue at its fullest and the encoders.
+    pub memory_peak: u64,
 }
 
 /// What the estimate is made from.
@@ -41,6 +43,8 @@ pub(crate) struct Basis {
     pub(crate) segment_steps: u64,
     pub(crate) steps: Option<u64>,
     pub(crate) steps_per_epoch: Option<u64>,
+    pub(crate) queue_bytes: u64,
+    pub(crate) encoders: usize,
 }
 
 impl Estimate {
@@ -52,6 +56,8 @@ impl Estimate {
             segment_steps,
             steps,
             steps_per_epoch,
+            queue_bytes,
+            encoders,
         } = basis;
         let stored_step = (raw_step as f64 * TYPICAL_RATIO) as u64 + META_BYTES;
         let keyframe = raw_step + keyframe_extra + META_BYTES;
@@ -97,6 +103,9 @@ impl Estimate {
             steps,
             stored_run,
             disk_peak,
+            // An encoder holds a step's planes and its frame, the writer a frame, the recorder the state before.
+            memory_peak: queue_bytes
+                .saturating_add(raw_step.saturating_mul(2 * encoders as u64 + 2)),
         }
     }
 }
@@ -122,7 +131,8 @@ impl fmt::Display for Estimate {
             ),
             (Some(run), _) => write!(f, "; about {} on disk", Bytes(run)),
             (None, _) => write!(f, "; the whole depends on the number of steps"),
-        }
+        }?;
+        write!(f, "; at most {} of memory", Bytes(self.memory_peak))
     }
 }
 
@@ -138,6 +148,8 @@ mod tests {
             segment_steps: 256,
             steps: Some(1000),
             steps_per_epoch: Some(100),
+            queue_bytes: 64 << 20,
+            encoders: 1,
         })
     }
 
@@ -172,8 +184,11 @@ mod tests {
             segment_steps: 256,
             steps: None,
             steps_per_epoch: None,
+            queue_bytes: 32,
+            encoders: 1,
         });
         assert_eq!(unknown.stored_run, None);
+        assert_eq!(unknown.memory_peak, 32 + 4 * 8);
         assert!(
             unknown
                 .to_string()

@@ -16,9 +16,6 @@ use crate::retention::Retention;
 use crate::shared::Shared;
 use crate::snapshot::Plan;
 
-/// Least room in a queue that was given none.
-const QUEUE_BYTES: u64 = 64 << 20;
-
 /// Where a run goes on.
 pub(crate) struct Position {
     pub(crate) step: u64,
@@ -88,9 +85,7 @@ pub(crate) fn start(
             state.buffers().to_vec()
         }
     };
-    let queue_bytes = builder
-        .queue_bytes
-        .unwrap_or_else(|| QUEUE_BYTES.max(4 * layout.frame_bytes() as u64));
+    let queue_bytes = builder.queue_limit(layout.frame_bytes() as u64);
     let shared = Arc::new(Shared::new(
         builder.name.clone(),
         Pool::new(layout.clone()),

@@ -7,6 +7,9 @@ use candle_core::Device;
 use hindcast_format::{FormatError, Trace};
 
 use super::Usage;
+use super::memory::Limit;
+use crate::cli::{NamesArgs, NamesBy};
+use crate::{NameKey, Names};
 
 /// Opens a trace, saying what to do when the folder holds none.
 pub(crate) fn open_trace(run: &Path) -> anyhow::Result<Trace> {
@@ -72,4 +75,24 @@ pub(crate) fn device(text: &str) -> anyhow::Result<Device> {
             format!("--device {text}: this build has no CUDA in it; build with `--features cuda`")
         }
     })
+}
+
+/// `--memory`; a mistake is wrong usage.
+pub(crate) fn memory(text: Option<&str>) -> anyhow::Result<Option<Limit>> {
+    Ok(text
+        .map(|text| text.parse().map_err(|e| Usage(format!("--memory: {e}"))))
+        .transpose()?)
+}
+
+/// `--names`.
+pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<Option<Names>> {
+    let by = args.names_by.map(|by| match by {
+        NamesBy::Row => NameKey::Row,
+        NamesBy::Index => NameKey::Index,
+    });
+    let Some(path) = &args.names else {
+        return Ok(None);
+    };
+    let names = Names::read(path, by, args.name_column.as_deref()).context("--names")?;
+    Ok(Some(names))
 }

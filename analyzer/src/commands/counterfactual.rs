@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Write, stdout};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::context::warn;
-use super::influence::{Settings, parse_query, parse_window, score};
-use super::{Outcome, Usage, progress};
-use crate::cli::{Counterfactual, DenominatorKind, Precision, RemovalKind};
+use super::influence::{parse_query, parse_window};
+use super::interrupt::{Interrupts, told};
+use super::sweeping::{Settings, score};
+use super::{Outcome, Usage, context, memory, progress};
+use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::{
-    CounterfactualOptions, CounterfactualReport, Denominators, Query, Removal, ScoreTable, Subject,
-    Window, counterfactuals,
+    CounterfactualOptions, CounterfactualReport, Denominators, Query, RecordedRun, Removal,
+    ScoreTable, Subject, Window, counterfactuals,
 };
 
 /// What `--json` prints.
@@ -37,8 +38,9 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
     let query = parse_query(&args.query)?;
     let removed = Removed::parse(args)?;
+    let limit = context::memory(args.memory.as_deref())?;
     let subject = Subject::open(&args.run, args.data.as_deref())?;
-    warn(subject.trace());
+    context::warn(subject.trace());
     let run = subject.recorded()?;
     let range = window.resolve(run.source())?;
     let table = removed.table()?;
@@ -61,8 +63,11 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
         },
         ..CounterfactualOptions::new(range.clone())
     };
+    let interrupts = Interrupts::listen();
+    announce(&run, &range, without.len(), limit)?;
     let begun = Instant::now();
     let bar = progress::bar(0, "retraining", "steps");
+    let time = progress::Estimate::from(0);
     let sets = [without.clone()];
     let report = counterfactuals(
         &run,
@@ -70,12 +75,17 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
         std::slice::from_ref(&query),
         &sets,
         &|done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-            ControlFlow::Continue(())
+            bar.at(done, total);
+            time.after(done, total, &bar);
+            interrupts.flow()
         },
-    )?;
-    bar.finish_and_clear();
+    );
+    drop((bar, interrupts));
+    let report = report.map_err(|e| {
+        told(e.into(), || {
+            "retraining stopped; nothing was written".to_owned()
+        })
+    })?;
     let retrained = begun.elapsed();
 
     // A table of another window, query or run predicts another change: then the window is swept here.
@@ -86,9 +96,8 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
         Some((table, q)) => (predict(table, q, &without, &options), "the table"),
         None => {
             let settings = Settings {
-                precision: Precision::Recorded,
-                device: "cpu",
-                per_epoch: false,
+                memory: limit,
+                ..Settings::default()
             };
             let (_, table) = score(
                 &subject,
@@ -132,6 +141,50 @@ pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
     }
     Ok(Outcome::Fine)
 }
+
+/// Says what will be done and what it takes, and refuses what cannot fit.
+fn announce(
+    run: &RecordedRun<'_>,
+    window: &Range<u64>,
+    without: usize,
+    limit: Option<memory::Limit>,
+) -> anyhow::Result<()> {
+    let source = run.source();
+    let end = source.end()?;
+    let steps = end.step.saturating_sub(window.start);
+    let values = (end.parameters.len() + end.buffers.len()) as u64;
+    let optimizer = run.rule().state_values(run.blocks().values()) as u64;
+    let width = run.dtype().size_in_bytes() as u64;
+    let batch = source
+        .metas(window.start..window.start + 1)?
+        .first()
+        .map_or(0, |meta| meta.indices.len() as u64);
+    // Two runs, each with its state, a gradient and the new state; every step's batch; the recorded end in float64.
+    let states = RUNS * width * (3 * values + 2 * optimizer);
+    let needed = states + steps * (8 * batch + META_BYTES) + 2 * 8 * values;
+    let there = memory::check(
+        "this retraining",
+        needed / 2,
+        needed,
+        limit,
+        "use a shorter window, or a machine with more",
+    )?;
+    eprintln!(
+        "to retrain: {steps} steps from {} to {}, with everyone and without {without} examples",
+        window.start, end.step
+    );
+    eprintln!(
+        "memory: about {} beside the data and the model's own intermediate values{}{there}",
+        progress::bytes(needed),
+        if there.is_empty() { "" } else { "; " },
+    );
+    Ok(())
+}
+
+/// The run with everyone, and the one without the examples.
+const RUNS: u64 = 2;
+/// A step's metadata beside its indices, about.
+const META_BYTES: u64 = 300;
 
 fn print(
     out: &mut dyn Write,

@@ -10,8 +10,9 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 use hindcast_model::objective::Split;
 
-use super::{Outcome, influence, pictures, progress, tables};
-use crate::cli::{Demo, Precision};
+use super::sweeping::{Settings, score};
+use super::{Outcome, pictures, progress, tables};
+use crate::cli::Demo;
 use crate::{CounterfactualOptions, Query, Subject, Window, counterfactuals};
 
 /// Files that a demo makes in its folder; only these are replaced by the next one.
@@ -37,7 +38,9 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         out,
         "\n2. Training is over and its process gone. Open the folder and check every byte of it."
     )?;
-    let report = hindcast_format::verify(&run)?;
+    let bar = progress::bar(0, "checking", "bytes");
+    let report = hindcast_format::verify_with(&run, &mut |done, total| bar.at(done, total))?;
+    drop(bar);
     ensure!(
         report.is_ok(),
         "the trace is damaged: run `hindcast verify {}`",
@@ -64,14 +67,13 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let subject = Subject::open(&run, None)?;
     let query: Query = "validation".parse()?;
     let swept = Instant::now();
-    let (_, table) = influence::score(
+    let (_, table) = score(
         &subject,
         std::slice::from_ref(&query),
         &Window::All,
-        &influence::Settings {
-            precision: Precision::Recorded,
-            device: "cpu",
-            per_epoch: false,
+        &Settings {
+            quiet: true,
+            ..Settings::default()
         },
     )?;
     let scores = args.out.join(SCORES);
@@ -108,9 +110,12 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let without: Vec<u64> = worst.iter().map(|r| r.index).collect();
     let recorded = subject.recorded()?;
     let options = CounterfactualOptions::new(Window::All.resolve(recorded.source())?);
-    let report = counterfactuals(&recorded, &options, &[query], &[without], &|_, _| {
+    let bar = progress::bar(0, "retraining", "steps");
+    let report = counterfactuals(&recorded, &options, &[query], &[without], &|done, total| {
+        bar.at(done, total);
         ControlFlow::Continue(())
     })?;
+    drop(bar);
     let [after] = report.outcomes.as_slice() else {
         bail!("the retraining gave no result")
     };

@@ -2,11 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Write, stdout};
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
 use crate::cli::{self, Experiment};
 use crate::experiment::{Agreement, agreement, recording_cost};
@@ -21,11 +21,19 @@ pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
 
 fn run_recording(args: &cli::RecordingCost) -> anyhow::Result<Outcome> {
     let mut rows = Vec::new();
+    let interrupts = Interrupts::listen();
     for name in &args.tasks {
         let task = task::find(name, &args.set)?;
         let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
-        rows.push(recording_cost(&task, data.as_ref(), args.block)?);
+        let bar = progress::bar(0, "training twice", "steps");
+        let row = recording_cost(&task, data.as_ref(), args.block, &mut |done, total| {
+            bar.at(done, total);
+            interrupts.flow()
+        });
+        drop(bar);
+        rows.push(row.map_err(|e| told(e, || "nothing was measured to the end".to_owned()))?);
     }
+    drop(interrupts);
     let mut out = stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &rows)?;
@@ -75,20 +83,25 @@ fn run_agreement(args: &cli::Agreement) -> anyhow::Result<Outcome> {
             let row = match done {
                 Some(row) => row,
                 None => {
-                    let bar = progress::bar(0, "retraining", "runs");
+                    let interrupts = Interrupts::listen();
+                    let bar = progress::bar(0, "retraining", "steps");
                     let row = agreement(
                         task,
                         args.data.as_deref(),
                         seed,
                         penalty_given,
                         &|done, total| {
-                            bar.set_length(total);
-                            bar.set_position(done);
-                            ControlFlow::Continue(())
+                            bar.at(done, total);
+                            interrupts.flow()
                         },
-                    )
-                    .with_context(|| format!("task {}, seed {seed}", task.name))?;
-                    bar.finish_and_clear();
+                    );
+                    drop((bar, interrupts));
+                    let row = row.map_err(|e| {
+                        told(
+                            e.context(format!("task {}, seed {seed}", task.name)),
+                            || stopped(args),
+                        )
+                    })?;
                     if let Some(path) = &args.out {
                         append_row(path, &row)?;
                     }
@@ -126,6 +139,16 @@ fn run_agreement(args: &cli::Agreement) -> anyhow::Result<Outcome> {
         )?;
     }
     Ok(Outcome::Fine)
+}
+
+fn stopped(args: &cli::Agreement) -> String {
+    match &args.out {
+        Some(path) => format!(
+            "the rows that were ready are in {}; the same command goes on after them",
+            path.display()
+        ),
+        None => "no rows are kept without --out".to_owned(),
+    }
 }
 
 /// Mean and sample standard deviation.

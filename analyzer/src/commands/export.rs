@@ -1,7 +1,7 @@
 //! `hindcast export`: steps as safetensors files, for other tools.
 
 use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -38,17 +38,33 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let mut index = BufWriter::new(index);
     let bar = progress::bar(range.end - range.start, "exporting", "steps");
     let tensors = trace.layout().tensors().to_vec();
-    let mut steps = trace.forward(range);
+    let (mut files, mut bytes) = (0_u64, 0);
+    let mut steps = trace.forward(range.clone());
     while let Some(step) = steps.next()? {
         let file = format!("step-{:09}.safetensors", step.meta.step);
-        write_step(&args.out.join(&file), &tensors, &step)?;
+        let path = args.out.join(&file);
+        write_step(&path, &tensors, &step)?;
+        files += 1;
+        bytes += fs::metadata(&path).map_or(0, |m| m.len());
         serde_json::to_writer(&mut index, &describe(step.meta, &file))?;
         writeln!(index)?;
         bar.inc(1);
     }
     index.flush()?;
-    bar.finish_and_clear();
-    println!("{}", index_path.display());
+    drop(bar);
+    let mut out = stdout().lock();
+    if args.json {
+        let summary = json!({
+            "index": index_path.display().to_string(),
+            "steps": range,
+            "files": files,
+            "bytes": bytes,
+        });
+        serde_json::to_writer_pretty(&mut out, &summary)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}", index_path.display())?;
+    }
     Ok(Outcome::Fine)
 }
 

@@ -1,19 +1,65 @@
 //! `hindcast influence`: replay the trace backwards and rank the training examples.
 
+use std::fs;
 use std::io::{Write, stdout};
-use std::ops::ControlFlow;
+use std::ops::Range;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use hindcast_model::objective::Split;
+use serde::Serialize;
 
-use super::context::{device, warn};
-use super::{Outcome, Usage, pictures, progress, tables};
-use crate::Subject;
-use crate::cli::{Influence, Precision};
-use crate::{
-    Query, ScoreTable, SweepOptions, SweepState, TableOrigin, Window, sidecar_path, sweep,
-};
+use super::sweeping::{Checkpoints, Settings, score};
+use super::{Outcome, Usage, context, pictures, progress, tables};
+use crate::atomic;
+use crate::cli::Influence;
+use crate::{Query, QuerySweep, ScoreRow, ScoreTable, Subject, SweepState, Window, sidecar_path};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    run: String,
+    run_digest: &'a str,
+    window: Range<u64>,
+    run_steps: u64,
+    engine: &'a str,
+    seconds: f64,
+    examples: usize,
+    never_seen: usize,
+    queries: Vec<QueryReport<'a>>,
+    table: String,
+    metadata: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<String>,
+}
+
+#[derive(Serialize)]
+struct QueryReport<'a> {
+    name: &'a str,
+    value: f64,
+    growth: Growth,
+    most_harmful: Vec<Row<'a>>,
+    most_helpful: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Growth {
+    first: f64,
+    last: f64,
+    factor: f64,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    index: u64,
+    row: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    label: &'a str,
+    occurrences: u64,
+    influence: Option<f64>,
+}
 
 pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
@@ -23,20 +69,64 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
         .map(|q| parse_query(q))
         .collect::<anyhow::Result<Vec<_>>>()?;
     check_output(&args.out)?;
+    let memory = context::memory(args.memory.as_deref())?;
+    // Whatever is wrong with names and folders is better known before the sweep than after it.
+    let names = context::names(&args.names)?;
     let subject = Subject::open(&args.run, args.data.as_deref())?;
-    warn(subject.trace());
+    context::warn(subject.trace());
+    if let Some(names) = &names {
+        let data = subject.data();
+        let examples = 0..data.len(Split::Train);
+        let pairs: Vec<_> = examples
+            .map(|i| (i, data.origin(Split::Train, i)))
+            .collect();
+        names.check(&pairs)?;
+    }
+    atomic::try_folder(&args.out)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     let begun = Instant::now();
+    let checkpoint = Checkpoints::path_of(&args.out);
     let settings = Settings {
         precision: args.precision,
-        device: &args.device,
+        device: Some(&args.device),
         per_epoch: args.per_epoch,
+        checkpoints: Some(Checkpoints {
+            path: checkpoint.clone(),
+            every: Duration::from_secs(args.checkpoint_every),
+            resume: args.resume,
+        }),
+        memory,
+        quiet: false,
     };
-    let (state, table) = score(&subject, &queries, &window, &settings)?;
+    let (state, mut table) = score(&subject, &queries, &window, &settings)?;
+    if let Some(names) = &names {
+        table.join(names)?;
+    }
     table
         .write(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
+    if checkpoint.exists() {
+        fs::remove_file(&checkpoint)
+            .with_context(|| format!("cannot remove {}", checkpoint.display()))?;
+    }
+    let pictured = match &args.picture {
+        Some(path) => Some((path, pictures::worst(path, &table, subject.data(), 0, 40)?)),
+        None => None,
+    };
+    let seconds = begun.elapsed();
 
     let mut out = stdout().lock();
+    if args.json {
+        let mut report = report(&state, &table, args.top);
+        report.run = args.run.display().to_string();
+        report.seconds = seconds.as_secs_f64();
+        report.table = args.out.display().to_string();
+        report.metadata = sidecar_path(&args.out).display().to_string();
+        report.picture = pictured.map(|(path, _)| path.display().to_string());
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+        return Ok(Outcome::Fine);
+    }
     for (q, sweep) in state.queries.iter().enumerate() {
         writeln!(
             out,
@@ -58,7 +148,7 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
         tables::extremes(&mut out, &table, subject.data(), q, args.top)?;
         tables::growth(&mut out, sweep)?;
     }
-    let never = state.occurrences.iter().filter(|&&n| n == 0).count();
+    let never = never_seen(&state);
     if never > 0 {
         writeln!(
             out,
@@ -73,58 +163,63 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
         table.rows.len(),
         sidecar_path(&args.out).display()
     )?;
-    if let Some(path) = &args.picture {
-        let count = pictures::worst(path, &table, subject.data(), 0, 40)?;
+    if let Some((path, count)) = pictured {
         writeln!(out, "{} ({count} most harmful)", path.display())?;
     }
-    eprintln!(
-        "swept {} steps in {}",
-        state.end - state.window.start,
-        progress::duration(begun.elapsed())
-    );
+    eprintln!("took {}", progress::duration(seconds));
     Ok(Outcome::Fine)
 }
 
-/// How a sweep is computed.
-pub(crate) struct Settings<'a> {
-    pub precision: Precision,
-    pub device: &'a str,
-    pub per_epoch: bool,
+fn never_seen(state: &SweepState) -> usize {
+    state.occurrences.iter().filter(|&&n| n == 0).count()
 }
 
-/// Sweeps and makes the table: what `influence` and `demo` share.
-pub(crate) fn score(
-    subject: &Subject,
-    queries: &[Query],
-    window: &Window,
-    settings: &Settings<'_>,
-) -> anyhow::Result<(SweepState, ScoreTable)> {
-    let run = subject.recorded()?;
-    let mut engine = subject.engine(settings.precision.dtype(), device(settings.device)?)?;
-    let window = window.resolve(run.source())?;
-    let gradients = queries
-        .iter()
-        .map(|q| q.gradient(run.source(), &mut engine, run.data()))
-        .collect::<Result<Vec<_>, _>>()?;
-    let options = SweepOptions {
-        window: window.clone(),
-        per_epoch: settings.per_epoch,
-    };
-    let steps = run.source().end()?.step - window.start;
-    let bar = progress::bar(steps, "sweeping", "steps");
-    let state = sweep(&run, &mut engine, &gradients, &options, &mut |state| {
-        bar.set_position(state.progress().0);
-        ControlFlow::Continue(())
-    })?;
-    bar.finish_and_clear();
-    let precision = format!("{:?}", settings.precision).to_lowercase();
-    let engine = format!("autodiff, {precision} precision, {}", settings.device);
-    let origin = TableOrigin {
-        run_digest: subject.head(),
-        engine,
-    };
-    let table = state.table(&run, &origin);
-    Ok((state, table))
+fn report<'a>(state: &'a SweepState, table: &'a ScoreTable, top: usize) -> Report<'a> {
+    let queries = state.queries.iter().enumerate().map(|(q, sweep)| {
+        let rows = |rows: Vec<&'a ScoreRow>| {
+            rows.into_iter()
+                .map(|r| Row {
+                    index: r.index,
+                    row: r.row,
+                    name: r.name.as_deref(),
+                    label: &r.label,
+                    occurrences: r.occurrences,
+                    influence: r.influence.get(q).copied().flatten(),
+                })
+                .collect()
+        };
+        QueryReport {
+            name: &sweep.name,
+            value: sweep.value,
+            growth: growth(sweep),
+            most_harmful: rows(table.worst(q, top)),
+            most_helpful: rows(table.best(q, top)),
+        }
+    });
+    Report {
+        run: String::new(),
+        run_digest: &table.metadata.run_digest,
+        window: state.window.clone(),
+        run_steps: state.end,
+        engine: &table.metadata.engine,
+        seconds: 0.0,
+        examples: state.occurrences.len(),
+        never_seen: never_seen(state),
+        queries: queries.collect(),
+        table: String::new(),
+        metadata: String::new(),
+        picture: None,
+    }
+}
+
+fn growth(sweep: &QuerySweep) -> Growth {
+    let norm = |entry: Option<&(u64, f64)>| entry.map_or(f64::NAN, |e| e.1);
+    let (first, last) = (norm(sweep.growth.first()), norm(sweep.growth.last()));
+    Growth {
+        first,
+        last,
+        factor: last / first,
+    }
 }
 
 /// A window from the command line; a mistake is wrong usage.
@@ -140,7 +235,7 @@ pub(crate) fn parse_query(text: &str) -> anyhow::Result<Query> {
 }
 
 /// A name whose ending says no format is wrong usage: better known before the sweep than after it.
-fn check_output(path: &Path) -> Result<(), Usage> {
+pub(crate) fn check_output(path: &Path) -> Result<(), Usage> {
     let known: &[&str] = if cfg!(feature = "parquet") {
         &["csv", "jsonl", "ndjson", "parquet"]
     } else {

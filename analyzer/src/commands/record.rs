@@ -1,16 +1,18 @@
 //! `hindcast record`: train a task and record every step of it.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use hindcast_format::{Durability, hex};
-use hindcast_recorder::{Keep, OnError, Recorder, WhenFull};
+use hindcast_recorder::{Keep, OnError, Recorder, Summary, WhenFull};
+use serde_json::{Value, json};
 
 use super::context::device;
+use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
 use crate::cli::{OnErrorPolicy, Record, WhenFullPolicy};
-use crate::recording::record_task;
+use crate::recording::record_watched;
 use crate::subject::load_data;
 
 pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
@@ -54,27 +56,43 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     eprint!("task {}: {}", task.name, data.describe());
 
     let begun = Instant::now();
+    let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "training", "steps");
-    let summary = record_task(
+    let time = progress::Estimate::from(0);
+    let mut done = 0;
+    let summary = record_watched(
         &task,
         data.as_ref(),
         &device,
         builder,
-        &mut |done, total, loss| {
-            if done == 1 {
-                bar.set_length(total);
-            }
-            bar.set_position(done);
-            if done % 16 == 0 || done == total {
+        &mut |estimate| bar.say(&estimate.to_string()),
+        &mut |now, total, loss| {
+            done = now;
+            bar.at(now, total);
+            time.after(now, total, &bar);
+            if now % 16 == 0 || now == total {
                 bar.set_message(format!("loss {loss:.4}"));
             }
+            interrupts.flow()
         },
     );
-    bar.finish_and_clear();
-    let summary = summary.with_context(|| format!("recording {}", args.out.display()))?;
+    drop((bar, interrupts));
+    let summary = summary.map_err(|e| {
+        told(e.context(format!("recording {}", args.out.display())), || {
+            format!(
+                "{} holds the {done} steps that were trained, closed as unfinished: `info` and `influence` take it as it is",
+                args.out.display()
+            )
+        })
+    })?;
     let seconds = begun.elapsed();
 
     let mut out = stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report(args, &summary, seconds))?;
+        writeln!(out)?;
+        return Ok(Outcome::Fine);
+    }
     writeln!(out, "{summary}")?;
     if let Some(head) = &summary.head {
         // Kept outside of the trace it proves, years later, that nothing in it was exchanged.
@@ -89,6 +107,26 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         progress::duration(seconds)
     );
     Ok(Outcome::Fine)
+}
+
+/// What `--json` prints.
+fn report(args: &Record, summary: &Summary, time: Duration) -> Value {
+    let counted = &summary.statistics;
+    json!({
+        "run": args.out.display().to_string(),
+        "steps": summary.steps,
+        "seconds": time.as_secs_f64(),
+        "head_digest": summary.head.as_ref().map(|head| hex(head)),
+        "written": counted.written,
+        "skipped": counted.skipped,
+        "thinned": counted.thinned,
+        "lost": counted.lost,
+        "non_finite_steps": counted.non_finite_steps,
+        "raw_bytes": counted.raw_bytes,
+        "stored_bytes": counted.stored_bytes,
+        "stalls": counted.stalls,
+        "stalled_seconds": counted.stalled.as_secs_f64(),
+    })
 }
 
 fn durability(text: &str) -> Result<Durability, Usage> {

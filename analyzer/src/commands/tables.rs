@@ -31,11 +31,13 @@ pub(crate) fn rows(
     data: &dyn DataSet,
     query: usize,
 ) -> io::Result<()> {
-    writeln!(
+    let named = rows.iter().any(|row| row.name.is_some());
+    write!(
         out,
         "{:>6} {:>8} {:<12} {:>5} {:>12}",
         "index", "file row", "label", "seen", "influence"
     )?;
+    writeln!(out, "{}", if named { "  name" } else { "" })?;
     for row in rows {
         let influence = row.influence.get(query).copied().flatten();
         let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
@@ -44,11 +46,68 @@ pub(crate) fn rows(
             Some(false) => "  label right".to_owned(),
             None => String::new(),
         };
+        let name = row
+            .name
+            .as_deref()
+            .map_or_else(String::new, |name| format!("  {}", short(name)));
         writeln!(
             out,
-            "{:>6} {:>8} {:<12} {:>5} {influence:>12}{note}",
+            "{:>6} {:>8} {:<12} {:>5} {influence:>12}{name}{note}",
             row.index, row.row, row.label, row.occurrences
         )?;
+    }
+    Ok(())
+}
+
+/// A name on a line of its own: texts may be long and have lines.
+fn short(name: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut out: String = name
+        .chars()
+        .take(LONGEST)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if name.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// All rows of a table, with an influence a query; the name last.
+pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()> {
+    let several = table.metadata.queries.len() > 1;
+    let heads: Vec<String> = table
+        .metadata
+        .queries
+        .iter()
+        .map(|q| match several {
+            true => format!("influence[{}]", q.name),
+            false => "influence".to_owned(),
+        })
+        .collect();
+    write!(
+        out,
+        "{:>6} {:>8} {:<12} {:>5}",
+        "index", "file row", "label", "seen"
+    )?;
+    for head in &heads {
+        write!(out, " {head:>12}")?;
+    }
+    writeln!(out, "{}", if table.is_named() { "  name" } else { "" })?;
+    for row in &table.rows {
+        write!(
+            out,
+            "{:>6} {:>8} {:<12} {:>5}",
+            row.index, row.row, row.label, row.occurrences
+        )?;
+        for (head, influence) in heads.iter().zip(&row.influence) {
+            let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
+            write!(out, " {influence:>0$}", head.chars().count().max(12))?;
+        }
+        match &row.name {
+            Some(name) => writeln!(out, "  {}", short(name))?,
+            None => writeln!(out)?,
+        }
     }
     Ok(())
 }

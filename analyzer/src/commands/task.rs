@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hindcast_model::task::Task;
+use serde_json::json;
 
 use super::{Outcome, Usage};
 use crate::cli::{TaskCommand, TaskVerb};
@@ -12,7 +13,15 @@ use crate::cli::{TaskCommand, TaskVerb};
 pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
     let mut out = stdout().lock();
     match &args.verb {
-        TaskVerb::List => {
+        TaskVerb::List { json: true } => {
+            let list: Vec<_> = Task::builtins()
+                .into_iter()
+                .map(|task| json!({ "name": task.name, "description": task.description }))
+                .collect();
+            serde_json::to_writer_pretty(&mut out, &list)?;
+            writeln!(out)?;
+        }
+        TaskVerb::List { json: false } => {
             for task in Task::builtins() {
                 writeln!(out, "{:<14} {}", task.name, task.description)?;
             }

@@ -22,7 +22,10 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
-    let trace = hindcast_format::verify(&args.run).map_err(|e| unopened(&args.run, e))?;
+    let bar = progress::bar(0, "checking", "bytes");
+    let checked = hindcast_format::verify_with(&args.run, &mut |done, total| bar.at(done, total));
+    drop(bar);
+    let trace = checked.map_err(|e| unopened(&args.run, e))?;
     let damaged = !trace.is_ok();
     let head_matches = args.head.as_ref().map(|want| {
         trace
@@ -65,10 +68,8 @@ fn replay(args: &Verify) -> anyhow::Result<ReplayCheckReport> {
         ..ReplayCheckOptions::new(&run)
     };
     let report = replay_check(&run, &options, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+        bar.at(done as u64, total as u64);
     })?;
-    bar.finish_and_clear();
     Ok(report)
 }
 

@@ -13,7 +13,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::penalty::cross_validated;
-use crate::recording::record_task;
+use crate::recording::record_watched;
 use crate::{
     AutodiffEngine, CounterfactualOptions, Query, ReplayProgress, Subject, SweepOptions, Window,
     counterfactuals, jaccard_of_extremes, kendall_tau, sweep,
@@ -65,12 +65,15 @@ pub fn agreement(
     }
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("run");
-    record_task(
+    // Training and sweep are short beside the counterfactual runs: they don't count as progress, but can be stopped.
+    let stop = || progress(0, 0);
+    record_watched(
         &task,
         data.as_ref(),
         &Device::Cpu,
         Recorder::builder(&path),
-        &mut |_, _, _| {},
+        &mut |_| {},
+        &mut |_, _, _| stop(),
     )?;
 
     let subject = Subject::with_data(&path, data)?;
@@ -83,9 +86,7 @@ pub fn agreement(
         window: Window::All.resolve(run.source())?,
         per_epoch: false,
     };
-    let state = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
-        std::ops::ControlFlow::Continue(())
-    })?;
+    let state = sweep(&run, &mut engine, &[gradient], &options, &mut |_| stop())?;
     let sweep_seconds = begun.elapsed().as_secs_f64();
     let Some(swept) = state.queries.first() else {
         anyhow::bail!("the sweep gave no scores")

@@ -1,5 +1,6 @@
 //! What recording costs: the same training with and without it, side by side in one process.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use hindcast_model::train::{TrainError, Trainer};
 use hindcast_recorder::{Recorder, Statistics};
 use serde::Serialize;
 
+use crate::error::AnalysisError;
 use crate::recording::Recording;
 
 /// What recording a task cost.
@@ -34,21 +36,28 @@ pub struct RecordingCost {
 }
 
 /// Trains `task` twice at once, in alternating blocks of `block` steps: plainly, and recorded with everything kept.
+/// `progress` is told the steps done and in all after each pair of blocks, and may stop it.
 ///
 /// # Errors
-/// Where training or recording fails.
+/// Where training or recording fails, or `progress` asks to stop.
 pub fn recording_cost(
     task: &Task,
     data: &dyn DataSet,
     block: u64,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> anyhow::Result<RecordingCost> {
     match task.train.dtype {
-        Precision::F32 => run::<f32>(task, data, block),
-        Precision::F64 => run::<f64>(task, data, block),
+        Precision::F32 => run::<f32>(task, data, block, progress),
+        Precision::F64 => run::<f64>(task, data, block, progress),
     }
 }
 
-fn run<T: Real>(task: &Task, data: &dyn DataSet, block: u64) -> anyhow::Result<RecordingCost> {
+fn run<T: Real>(
+    task: &Task,
+    data: &dyn DataSet,
+    block: u64,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> anyhow::Result<RecordingCost> {
     let net = Net::new(task)?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("run");
@@ -88,6 +97,9 @@ fn run<T: Real>(task: &Task, data: &dyn DataSet, block: u64) -> anyhow::Result<R
             ratios.push(times[1] / times[0]);
         }
         done += now;
+        if progress(done, steps).is_break() {
+            return Err(AnalysisError::Cancelled { step: done }.into());
+        }
     }
     let statistics: Statistics = recorded.finish()?.statistics;
     Ok(RecordingCost {

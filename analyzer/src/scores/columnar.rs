@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, UInt64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, UInt64Type};
+use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -18,20 +20,18 @@ use super::{ScoreMetadata, ScoreRow, ScoreTable};
 impl ScoreTable {
     /// Writes one row group with the CSV's columns (zstd); null where there is no score.
     pub(super) fn write_parquet(&self, to: impl Write + Send) -> Result<(), String> {
-        let columns = columns(&self.metadata);
+        let columns = columns(&self.metadata, self.is_named());
         let mut fields = Vec::with_capacity(columns.len());
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
         for (name, column) in &columns {
             let (array, data_type): (ArrayRef, DataType) = match column {
-                Column::Label => (
-                    Arc::new(
-                        self.rows
-                            .iter()
-                            .map(|r| Some(&r.label))
-                            .collect::<StringArray>(),
-                    ),
-                    DataType::Utf8,
-                ),
+                Column::Label | Column::Name => {
+                    let texts = self.rows.iter().map(|r| match cell(r, *column) {
+                        Cell::Text(text) => Some(text),
+                        _ => None,
+                    });
+                    (Arc::new(texts.collect::<StringArray>()), DataType::Utf8)
+                }
                 Column::Index | Column::Row | Column::Occurrences => {
                     let values = self.rows.iter().map(|r| match cell(r, *column) {
                         Cell::Integer(i) => i,
@@ -98,7 +98,7 @@ pub(super) fn read(
             };
             for (i, row) in rows[start..].iter_mut().enumerate() {
                 let cell = match column {
-                    Column::Label => {
+                    Column::Label | Column::Name => {
                         let text = array.as_string_opt::<i32>().ok_or_else(|| wrong("text"))?;
                         Cell::Text(text.value(i).to_owned())
                     }

@@ -7,6 +7,7 @@ use super::{ScoreMetadata, ScoreRow};
 pub(super) enum Column {
     Index,
     Row,
+    Name,
     Label,
     Occurrences,
     Influence(usize),
@@ -23,15 +24,33 @@ pub(super) enum Cell {
     Number(Option<f64>),
 }
 
+impl std::fmt::Display for Cell {
+    /// As a CSV has it: empty where there is no value.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cell::Integer(i) => write!(f, "{i}"),
+            Cell::Text(text) => f.write_str(text),
+            Cell::Number(None) => Ok(()),
+            // Debug prints the shortest decimal that reads back, with an exponent where that is shorter.
+            Cell::Number(Some(x)) => write!(f, "{x:?}"),
+        }
+    }
+}
+
 /// Names and meanings, in the order in which they are written. With one query the names are plain; with several,
-/// the query stands in brackets: `influence[validation:3]`.
-pub(super) fn columns(metadata: &ScoreMetadata) -> Vec<(String, Column)> {
+/// the query stands in brackets: `influence[validation:3]`. `name` is there where names were joined.
+pub(super) fn columns(metadata: &ScoreMetadata, named: bool) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),
         ("row".to_owned(), Column::Row),
+    ];
+    if named {
+        out.push(("name".to_owned(), Column::Name));
+    }
+    out.extend([
         ("label".to_owned(), Column::Label),
         ("occurrences".to_owned(), Column::Occurrences),
-    ];
+    ]);
     let several = metadata.queries.len() > 1;
     for (q, query) in metadata.queries.iter().enumerate() {
         let of = |base: String| match several {
@@ -55,6 +74,7 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
     match column {
         Column::Index => Cell::Integer(row.index),
         Column::Row => Cell::Integer(row.row),
+        Column::Name => Cell::Text(row.name.clone().unwrap_or_default()),
         Column::Label => Cell::Text(row.label.clone()),
         Column::Occurrences => Cell::Integer(row.occurrences),
         Column::Influence(q) => Cell::Number(row.influence.get(q).copied().flatten()),
@@ -112,7 +132,7 @@ impl Header {
             }
         }
         if let Some(told) = told {
-            let missing = columns(told)
+            let missing = columns(told, false)
                 .into_iter()
                 .find(|(_, column)| !out.columns.contains(&Some(*column)));
             let strange = out.queries.len() != told.queries.len() || out.epochs != told.epochs;
@@ -134,6 +154,7 @@ impl Header {
         match base {
             "index" => Some(Column::Index),
             "row" => Some(Column::Row),
+            "name" => Some(Column::Name),
             "label" => Some(Column::Label),
             "occurrences" => Some(Column::Occurrences),
             "influence" => Some(Column::Influence(position(
@@ -157,6 +178,7 @@ impl Header {
         ScoreRow {
             index: 0,
             row: 0,
+            name: None,
             label: String::new(),
             occurrences: 0,
             influence: vec![None; self.queries.len()],
@@ -175,6 +197,7 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
         (Column::Index, Cell::Integer(i)) => row.index = i,
         (Column::Row, Cell::Integer(i)) => row.row = i,
         (Column::Occurrences, Cell::Integer(i)) => row.occurrences = i,
+        (Column::Name, Cell::Text(text)) => row.name = Some(text),
         (Column::Label, Cell::Text(text)) => row.label = text,
         (Column::Influence(q), Cell::Number(x)) => row.influence[q] = x,
         (Column::Renormalised(q), Cell::Number(x)) => row.renormalised[q] = x,

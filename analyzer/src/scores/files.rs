@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
+use crate::atomic;
 use crate::error::{AnalysisError, Result};
 
 /// A table's file format, known by the file's ending.
@@ -102,27 +103,17 @@ impl ScoreTable {
     }
 }
 
-/// Writes to a temporary file beside `path`, then renames it.
+/// The file appears whole or not at all.
 fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let done = (|| {
-        let mut to = BufWriter::new(File::create(&temporary)?);
+    atomic::replace(path, |temporary| {
+        let mut to = BufWriter::new(File::create(temporary)?);
         write(&mut to)?;
-        to.flush()?;
-        to.get_ref().sync_all()?;
-        drop(to);
-        std::fs::rename(&temporary, path)
-    })();
-    done.map_err(|e: std::io::Error| {
-        // The temporary file is ours; whether it can be removed changes nothing about the error.
-        let _ = std::fs::remove_file(&temporary);
-        file(path, &e.to_string())
+        to.flush()
     })
+    .map_err(|e| file(path, &e.to_string()))
 }
 
 fn file(path: &Path, problem: &str) -> AnalysisError {

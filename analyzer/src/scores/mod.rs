@@ -4,9 +4,12 @@
 mod columnar;
 mod columns;
 mod files;
+mod names;
+mod select;
 mod text;
 
 pub use files::sidecar_path;
+pub use names::{NameKey, Names};
 
 use std::ops::Range;
 
@@ -56,6 +59,8 @@ pub struct ScoreRow {
     pub index: u64,
     /// Its row in the original file.
     pub row: u64,
+    /// What the user calls it ([`ScoreTable::join`]); `None` where no names were joined.
+    pub name: Option<String>,
     /// Its label as text.
     pub label: String,
     /// How often the window's batches hold it.
@@ -79,6 +84,11 @@ pub struct ScoreTable {
 }
 
 impl ScoreTable {
+    /// Whether examples carry names: then there is a column `name`.
+    pub(crate) fn is_named(&self) -> bool {
+        self.rows.iter().any(|row| row.name.is_some())
+    }
+
     /// Sorts by a query's influence, ascending: for a loss, the most harmful example first. Examples that never
     /// occurred come last, in the order of their indices.
     pub fn sort_by_influence(&mut self, query: usize) {

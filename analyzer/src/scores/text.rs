@@ -14,18 +14,16 @@ impl ScoreTable {
     /// # Errors
     /// What the writer says.
     pub fn write_csv(&self, to: impl Write) -> std::io::Result<()> {
-        let columns = columns(&self.metadata);
+        let columns = columns(&self.metadata, self.is_named());
         let mut csv = csv::Writer::from_writer(to);
         csv.write_record(columns.iter().map(|(name, _)| name))
             .map_err(csv_error)?;
         for row in &self.rows {
-            csv.write_record(columns.iter().map(|(_, column)| match cell(row, *column) {
-                Cell::Integer(i) => i.to_string(),
-                Cell::Text(text) => text,
-                Cell::Number(None) => String::new(),
-                // Debug prints the shortest decimal that reads back, with an exponent where that is shorter.
-                Cell::Number(Some(x)) => format!("{x:?}"),
-            }))
+            csv.write_record(
+                columns
+                    .iter()
+                    .map(|(_, column)| cell(row, *column).to_string()),
+            )
             .map_err(csv_error)?;
         }
         csv.flush()
@@ -36,23 +34,32 @@ impl ScoreTable {
     /// # Errors
     /// What the writer says.
     pub fn write_json_lines(&self, mut to: impl Write) -> std::io::Result<()> {
-        let columns = columns(&self.metadata);
+        let columns = columns(&self.metadata, self.is_named());
         for row in &self.rows {
-            // By hand, because serde_json's map forgets the order of the columns.
-            for (i, (name, column)) in columns.iter().enumerate() {
-                to.write_all(if i == 0 { b"{" } else { b"," })?;
-                serde_json::to_writer(&mut to, name)?;
-                to.write_all(b":")?;
-                match cell(row, *column) {
-                    Cell::Integer(i) => serde_json::to_writer(&mut to, &i)?,
-                    Cell::Text(text) => serde_json::to_writer(&mut to, &text)?,
-                    Cell::Number(x) => serde_json::to_writer(&mut to, &x)?,
-                }
-            }
-            to.write_all(b"}\n")?;
+            write_json(&mut to, row, &columns)?;
+            to.write_all(b"\n")?;
         }
         to.flush()
     }
+}
+
+/// One row as a JSON object; by hand, because serde_json's map forgets the order of the columns.
+pub(super) fn write_json(
+    to: &mut impl Write,
+    row: &ScoreRow,
+    columns: &[(String, Column)],
+) -> std::io::Result<()> {
+    for (i, (name, column)) in columns.iter().enumerate() {
+        to.write_all(if i == 0 { b"{" } else { b"," })?;
+        serde_json::to_writer(&mut *to, name)?;
+        to.write_all(b":")?;
+        match cell(row, *column) {
+            Cell::Integer(i) => serde_json::to_writer(&mut *to, &i)?,
+            Cell::Text(text) => serde_json::to_writer(&mut *to, &text)?,
+            Cell::Number(x) => serde_json::to_writer(&mut *to, &x)?,
+        }
+    }
+    to.write_all(b"}")
 }
 
 /// Reads a CSV table: columns in any order, columns with other names left alone.
@@ -80,7 +87,7 @@ pub(super) fn read_csv(
 
 fn parse(text: &str, column: Column) -> Result<Cell, String> {
     match column {
-        Column::Label => Ok(Cell::Text(text.to_owned())),
+        Column::Label | Column::Name => Ok(Cell::Text(text.to_owned())),
         Column::Index | Column::Row | Column::Occurrences => text
             .trim()
             .parse()
@@ -124,7 +131,7 @@ pub(super) fn read_json_lines(
                 .get(name)
                 .ok_or_else(|| format!("line {}: `{name}` is missing", at + 1))?;
             let cell = match (column, value) {
-                (Column::Label, Value::String(text)) => Cell::Text(text.clone()),
+                (Column::Label | Column::Name, Value::String(text)) => Cell::Text(text.clone()),
                 (Column::Index | Column::Row | Column::Occurrences, v) if v.is_u64() => {
                     Cell::Integer(v.as_u64().unwrap_or_default())
                 }

@@ -5,12 +5,16 @@
 //! u to the parameters before the step. Running statistics have a sensitivity ρ of their own. All of it is in
 //! float64, whatever type the engine computes in.
 
+mod checkpoint;
+mod cost;
 mod feed;
 mod rebuilt;
 mod scoring;
 mod state;
 mod table;
 
+pub use checkpoint::{SweepCheckpoint, SweepIdentity};
+pub use cost::SweepCost;
 pub(crate) use state::norm;
 pub use state::{QuerySweep, SweepState};
 pub use table::TableOrigin;

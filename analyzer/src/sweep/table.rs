@@ -38,6 +38,7 @@ impl SweepState {
                 ScoreRow {
                     index,
                     row: run.data().origin(Split::Train, index),
+                    name: None,
                     label: run.data().label(Split::Train, index),
                     occurrences,
                     influence: self.queries.iter().map(|q| seen(&q.influence)).collect(),

@@ -13,4 +13,6 @@ mod road;
 mod states;
 mod steps_are_replayed;
 mod sweep_matches_differences;
+#[cfg(feature = "record")]
+mod sweeps_go_on;
 mod tables_round_trip;

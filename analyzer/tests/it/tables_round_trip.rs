@@ -15,6 +15,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
             ScoreRow {
                 index: i,
                 row: 1000 + 7 * i,
+                name: None,
                 label: ["seven", "one, or \"I\"", "", "ä\nb", "5"][i as usize].to_owned(),
                 occurrences: if seen { i + 1 } else { 0 },
                 influence: queries.iter().map(|_| next(seen)).collect(),
@@ -87,6 +88,111 @@ fn extreme_numbers_labels_and_columns_survive() {
         for epochs in [&[][..], &[0], &[18, 19]] {
             round_trip(folder.path(), &table(queries, epochs, &values));
         }
+    }
+}
+
+#[test]
+fn names_survive_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = table(&["validation"], &[], &[0.5]);
+    for (row, name) in table
+        .rows
+        .iter_mut()
+        .zip(["a.png", "", "one, or \"I\"", "ä\nb", "5"])
+    {
+        row.name = Some(name.to_owned());
+    }
+    round_trip(folder.path(), &table);
+}
+
+/// Other programs read what we call Parquet, with its numbers, texts and missing scores.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_is_read_by_duckdb_or_pandas() {
+    const READ: &str = r#"
+import sys
+path = sys.argv[1]
+try:
+    import duckdb
+    rows = duckdb.sql(f"SELECT * FROM read_parquet('{path}') ORDER BY index").fetchall()
+    columns = duckdb.sql(f"SELECT * FROM read_parquet('{path}')").columns
+    who = "DuckDB " + duckdb.__version__
+except ImportError:
+    import pandas
+    frame = pandas.read_parquet(path).sort_values("index")
+    columns = list(frame.columns)
+    rows = [[None if pandas.isna(x) else x for x in row] for row in frame.itertuples(index=False)]
+    who = "pandas " + pandas.__version__
+print(who)
+print("|".join(columns))
+for row in rows:
+    print("|".join("" if x is None else float(x).hex() if isinstance(x, float) else str(x) for x in row))
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.parquet");
+    let mut table = table(
+        &["validation"],
+        &[4],
+        &[0.1 + 0.2, -f64::MAX, 5e-324, -2e-9],
+    );
+    for row in &mut table.rows {
+        row.name = Some(format!("{}.png", row.index));
+        row.label = format!("label {}", row.index);
+    }
+    table.write(&path).unwrap();
+    let python = std::env::var_os("HINDCAST_PYTHON").unwrap_or_else(|| "python3".into());
+    let output = match std::process::Command::new(&python)
+        .args(["-c", READ])
+        .arg(&path)
+        .output()
+    {
+        Ok(output) => output,
+        Err(e) => {
+            println!("skipped: {} cannot be run here: {e}", python.display());
+            return;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let problem = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lacks = ["ModuleNotFoundError", "usable engine"];
+    if !output.status.success() && lacks.iter().any(|l| problem.contains(l)) {
+        println!("skipped: this Python has neither DuckDB nor pandas");
+        return;
+    }
+    assert!(output.status.success(), "{problem}");
+    let mut lines = said.lines();
+    println!("read by {}", lines.next().unwrap());
+    assert_eq!(
+        lines.next().unwrap(),
+        "index|row|name|label|occurrences|influence|influence_renormalised|epoch_4"
+    );
+    let hex = |x: Option<f64>| x.map_or(String::new(), python_hex);
+    for row in &table.rows {
+        let cells = [
+            row.index.to_string(),
+            row.row.to_string(),
+            row.name.clone().unwrap(),
+            row.label.clone(),
+            row.occurrences.to_string(),
+            hex(row.influence[0]),
+            hex(row.renormalised[0]),
+            hex(row.epochs[0][0]),
+        ];
+        assert_eq!(lines.next(), Some(cells.join("|").as_str()));
+    }
+    assert_eq!(lines.next(), None);
+}
+
+/// A float as Python's `float.hex` writes it: every bit of it.
+#[cfg(feature = "parquet")]
+fn python_hex(x: f64) -> String {
+    let bits = x.to_bits();
+    let (exponent, fraction) = ((bits >> 52) & 0x7ff, bits & ((1 << 52) - 1));
+    let sign = if x.is_sign_negative() { "-" } else { "" };
+    match exponent {
+        0 if fraction == 0 => format!("{sign}0x0.0p+0"),
+        0 => format!("{sign}0x0.{fraction:013x}p-1022"),
+        _ => format!("{sign}0x1.{fraction:013x}p{:+}", exponent as i64 - 1023),
     }
 }
 

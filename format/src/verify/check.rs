@@ -32,7 +32,13 @@ impl<'a> Checker<'a> {
         })
     }
 
-    pub fn segment(&mut self, part: &Part, report: &mut VerifyReport) -> Result<(), FormatError> {
+    /// Checks one segment; `progress` is told how many of its bytes are done.
+    pub fn segment(
+        &mut self,
+        part: &Part,
+        report: &mut VerifyReport,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), FormatError> {
         let storage = self.trace.storage();
         let listed = self
             .trace
@@ -83,7 +89,7 @@ impl<'a> Checker<'a> {
         self.identity(part, &segment, report);
         let digest = self.digest(part, &segment, report)?;
         self.chain = Some((digest, part.number));
-        self.frames(part, &segment, report)
+        self.frames(part, &segment, report, progress)
     }
 
     /// Header and manifest agree, and the segment follows the one before.
@@ -223,6 +229,7 @@ impl<'a> Checker<'a> {
         part: &Part,
         segment: &Segment,
         report: &mut VerifyReport,
+        progress: &mut dyn FnMut(u64),
     ) -> Result<(), FormatError> {
         let salt = self.trace.context.salt;
         let mut scratch = Vec::new();
@@ -231,6 +238,7 @@ impl<'a> Checker<'a> {
             (true, BTreeSet::new(), None, None);
         let arriving = self.link.take();
         for (i, entry) in segment.entries.iter().enumerate() {
+            progress(entry.offset.min(part.bytes));
             let located =
                 |e: FormatError| e.at_step(entry.step).within(&part.name, Some(part.number));
             let bytes = segment.frame(entry, &mut scratch)?;

@@ -24,12 +24,31 @@ pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, FormatError> {
     verify_storage(&storage)
 }
 
+/// As [`verify`], telling `progress` the bytes checked and the bytes of all segments, after each frame.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    path: impl AsRef<Path>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, FormatError> {
+    let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(path.as_ref()));
+    every_byte(&storage, progress)
+}
+
 /// Checks the run in that storage: every checksum and digest, the chain, names and order, missing and extra files, the manifest's seal,
 /// that every frame decodes, and that every link leads exactly to the state that opens the next segment.
 ///
 /// # Errors
 /// Only if the storage fails or there is no run: damage is in the report.
 pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, FormatError> {
+    every_byte(storage, &mut |_, _| {})
+}
+
+fn every_byte(
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, FormatError> {
     let mut report = VerifyReport {
         location: storage.location(),
         status: None,
@@ -64,11 +83,17 @@ pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, Format
     }
     report.files(&trace)?;
     let mut checker = Checker::new(&trace)?;
+    let total = trace.parts.iter().map(|p| p.bytes).sum();
+    let mut before = 0;
     for part in &trace.parts {
         report.segments += 1;
         report.steps += part.steps;
         report.gaps += part.gaps;
-        checker.segment(part, &mut report)?;
+        checker.segment(part, &mut report, &mut |within| {
+            progress(before + within, total);
+        })?;
+        before += part.bytes;
+        progress(before, total);
     }
     if trace.status() == Status::Finished && !trace.parts.iter().any(|p| p.is_final) {
         let error =

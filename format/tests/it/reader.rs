@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hindcast_format::{FsStorage, MemStorage, RunWriter, Storage, Trace};
+use hindcast_format::{FsStorage, MemStorage, RunWriter, Storage, Trace, verify, verify_with};
 
 use crate::common::*;
+use crate::damage::small_plan;
 
 fn beside(storage: impl Fn() -> Arc<dyn Storage>) {
     let plan = Plan {
@@ -68,4 +69,18 @@ fn a_reader_beside_a_plain_writer_sees_a_growing_prefix() {
 fn a_reader_beside_a_writer_in_memory_sees_a_growing_prefix() {
     let memory = MemStorage::new();
     beside(|| Arc::new(memory.clone()));
+}
+
+#[test]
+fn verification_says_how_far_it_has_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    record(Arc::new(FsStorage::new(&path)), &small_plan()).unwrap();
+    let mut seen = Vec::new();
+    let report = verify_with(&path, &mut |done, total| seen.push((done, total))).unwrap();
+    assert_eq!(report, verify(&path).unwrap());
+    let (done, total) = *seen.last().unwrap();
+    assert_eq!(done, total);
+    assert!(seen.len() as u64 > report.steps, "at least once a step");
+    assert!(seen.iter().all(|s| s.1 == total) && seen.is_sorted());
 }

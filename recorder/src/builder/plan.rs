@@ -12,6 +12,8 @@ use crate::names::{Bound, Named, bind, from_map, is_running_statistic};
 use crate::retention::steps_per_segment;
 use crate::step::OptimizerState;
 
+/// Least room in a queue that was given none.
+const QUEUE_BYTES: u64 = 64 << 20;
 /// More threads than this have never helped anyone.
 const MAX_ENCODERS: usize = 64;
 
@@ -135,7 +137,15 @@ impl Builder {
             segment_steps: u64::from(self.segments(raw_step).max_steps),
             steps: self.steps,
             steps_per_epoch: self.steps_per_epoch,
+            queue_bytes: self.queue_limit(raw_step),
+            encoders: self.encoders,
         })
+    }
+
+    /// How many bytes of snapshots may wait.
+    pub(crate) fn queue_limit(&self, raw_step: u64) -> u64 {
+        self.queue_bytes
+            .unwrap_or_else(|| QUEUE_BYTES.max(4 * raw_step))
     }
 
     /// Training examples, where the data's identity tells.

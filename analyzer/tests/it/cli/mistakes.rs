@@ -10,6 +10,8 @@ fn wrong_usage_exits_with_2_and_says_what_was_expected() {
     let dir = tempfile::tempdir().unwrap();
     for (words, expected) in [
         (vec!["influense"], "influence"),
+        (vec!["influence", "run", "--resum"], "--resume"),
+        (vec!["influence", "run", "--precision", "f46"], "f64"),
         (vec!["record", "digitz", "--out", "run"], "digits"),
         (
             vec!["record", "digits", "--out", "run", "--set", "train.epoch=1"],

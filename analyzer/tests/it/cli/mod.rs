@@ -2,7 +2,11 @@
 
 mod damage;
 mod everyday;
+#[cfg(unix)]
+mod interrupted;
 mod mistakes;
+mod scripts;
+mod tables;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,0 +1,134 @@
+//! Does it fit into memory? Asked before long work, and answered with care: a wrong no is worse than a late one.
+
+use std::str::FromStr;
+
+use anyhow::bail;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use super::progress::bytes;
+
+/// How much memory work may take: what is free now, or what the user says (`--memory`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit(pub u64);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    /// `8GB`, `500 MB`, `1.5e9`; decimal units, or binary ones as `8GiB`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let bad = || format!("expected a size as 8GB, 500MB or 2GiB, got {text:?}");
+        let end = text
+            .find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E')
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let number: f64 = number.trim().parse().map_err(|_| bad())?;
+        let unit = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "k" | "kb" => 1e3,
+            "m" | "mb" => 1e6,
+            "g" | "gb" => 1e9,
+            "t" | "tb" => 1e12,
+            "kib" => 1024.0,
+            "mib" => 1024.0 * 1024.0,
+            "gib" => 1024.0 * 1024.0 * 1024.0,
+            "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+            _ => return Err(bad()),
+        };
+        let size = number * unit;
+        if !(size.is_finite() && size > 0.0) {
+            return Err(bad());
+        }
+        Ok(Limit(size as u64))
+    }
+}
+
+/// Bytes that can still be had, as far as the system says: free memory and what can be freed, within the control group's
+/// limit. `None` where it doesn't say.
+pub(crate) fn available() -> Option<u64> {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(refresh);
+    let free = system.available_memory();
+    // A group's page cache can be freed, so only its processes' own pages are counted against its limit.
+    let group = system
+        .cgroup_limits()
+        .map(|group| group.total_memory.saturating_sub(group.rss));
+    match (free, group) {
+        (0, None) => None,
+        (0, Some(group)) => Some(group),
+        (free, group) => Some(group.map_or(free, |group| group.min(free))),
+    }
+}
+
+/// Refuses work of which even `certain` bytes are not to be had, and warns where `about` bytes may not be. Says what
+/// there is.
+pub(crate) fn check(
+    what: &str,
+    certain: u64,
+    about: u64,
+    limit: Option<Limit>,
+    hint: &str,
+) -> anyhow::Result<String> {
+    let (there, whose) = match limit {
+        Some(Limit(bytes)) => (Some(bytes), "allowed by --memory"),
+        None => (available(), "available"),
+    };
+    let Some(there) = there else {
+        return Ok(String::new());
+    };
+    if certain > there {
+        bail!(
+            "{what} needs at least {} of memory, {} is {whose}: {hint}; or say how much it may take (--memory SIZE)",
+            bytes(certain),
+            bytes(there)
+        );
+    }
+    Ok(match about > there {
+        true => format!("only {} {whose}: this may not fit, {hint}", bytes(there)),
+        false => format!("{} {whose}", bytes(there)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, size) in [
+            ("8GB", 8_000_000_000),
+            ("500 mb", 500_000_000),
+            ("2GiB", 1 << 31),
+            ("1.5e3", 1500),
+            ("1e3k", 1_000_000),
+            ("12", 12),
+        ] {
+            assert_eq!(text.parse(), Ok(Limit(size)), "{text}");
+        }
+        for text in ["", "GB", "-1GB", "8 apples", "1e999", "0"] {
+            assert!(text.parse::<Limit>().unwrap_err().contains("8GB"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_surely_does_not_fit_is_refused_and_what_may_not_is_said() {
+        let limit = Some(Limit(1_000_000));
+        let said = check("a sweep", 10, 20, limit, "ask less").unwrap();
+        assert!(said.contains("1.00 MB allowed"), "{said}");
+        let said = check("a sweep", 10, 2_000_000, limit, "ask less").unwrap();
+        assert!(said.contains("may not fit, ask less"), "{said}");
+        let error = check("a sweep", 2_000_000, 2_000_000, limit, "ask less").unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("2.00 MB") && error.contains("ask less") && error.contains("--memory"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn this_machine_says_what_it_has() {
+        if let Some(bytes) = available() {
+            assert!(bytes > 1 << 20, "{bytes}");
+        }
+    }
+}

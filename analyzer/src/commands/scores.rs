@@ -1,0 +1,91 @@
+//! `hindcast scores`: sort, filter and print a table of scores.
+
+use std::io::{BufWriter, Write, stdout};
+
+use serde_json::json;
+
+use super::influence::check_output;
+use super::{Outcome, Usage, context, tables};
+use crate::cli::Scores;
+use crate::{ScoreTable, sidecar_path};
+
+pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
+    if let Some(out) = &args.out {
+        check_output(out)?;
+    }
+    let names = context::names(&args.names)?;
+    let mut table = ScoreTable::read(&args.table)?;
+    let rows_in_table = table.rows.len();
+    if let Some(names) = &names {
+        table.join(names)?;
+    }
+    let conditions = args
+        .conditions
+        .iter()
+        .map(|text| table.condition(text))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Usage(format!("--where: {e}")))?;
+    let key = match &args.sort {
+        Some(name) => table
+            .sort_key(name)
+            .map_err(|e| Usage(format!("--sort: {e}")))?,
+        None => table.influence_key(),
+    };
+    table.keep(&conditions);
+    table.sort_by(key, args.descending);
+    if args.top.is_some() || args.bottom.is_some() {
+        table.keep_valued(key);
+    }
+    if let Some(k) = args.bottom {
+        table.rows.reverse();
+        table.rows.truncate(k);
+    }
+    if let Some(k) = args.top {
+        table.rows.truncate(k);
+    }
+
+    if let Some(path) = &args.out {
+        table.write(path)?;
+    }
+    let mut out = BufWriter::new(stdout().lock());
+    if args.json {
+        json(&mut out, &table, args, rows_in_table)?;
+    } else if let Some(path) = &args.out {
+        writeln!(
+            out,
+            "{} ({} of {rows_in_table} rows, with {})",
+            path.display(),
+            table.rows.len(),
+            sidecar_path(path).display()
+        )?;
+    } else {
+        tables::columns(&mut out, &table)?;
+    }
+    out.flush()?;
+    Ok(Outcome::Fine)
+}
+
+fn json(
+    out: &mut impl Write,
+    table: &ScoreTable,
+    args: &Scores,
+    rows_in_table: usize,
+) -> anyhow::Result<()> {
+    // Version 0 means that nothing stood beside the table.
+    let metadata = match table.metadata.version {
+        0 => json!(null),
+        _ => json!(table.metadata),
+    };
+    writeln!(out, "{{")?;
+    writeln!(
+        out,
+        "  \"table\": {},",
+        json!(args.table.display().to_string())
+    )?;
+    writeln!(out, "  \"metadata\": {metadata},")?;
+    writeln!(out, "  \"rows_in_table\": {rows_in_table},")?;
+    write!(out, "  \"rows\": ")?;
+    table.write_json_array(out)?;
+    writeln!(out, "\n}}")?;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Rows of a table by simple comparisons, and their order.
+
+use std::cmp::Ordering;
+
+use super::columns::{Cell, Column, cell, columns};
+use super::text::write_json;
+use super::{ScoreRow, ScoreTable};
+
+/// Longest first, so that `<=` isn't taken for `<`.
+const COMPARISONS: [(&str, Comparison); 6] = [
+    ("!=", Comparison::Differs),
+    ("<=", Comparison::AtMost),
+    (">=", Comparison::AtLeast),
+    ("=", Comparison::Equals),
+    ("<", Comparison::Below),
+    (">", Comparison::Above),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Equals,
+    Differs,
+    Below,
+    AtMost,
+    Above,
+    AtLeast,
+}
+
+/// `COLUMN=VALUE`, or another comparison: `!=`, `<`, `<=`, `>`, `>=`. An empty value stands for no value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Condition {
+    column: Column,
+    comparison: Comparison,
+    value: String,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SortKey(Column);
+
+impl ScoreTable {
+    /// Names of the columns, as they are written.
+    pub(crate) fn column_names(&self) -> Vec<String> {
+        self.columns().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn columns(&self) -> Vec<(String, Column)> {
+        columns(&self.metadata, self.is_named())
+    }
+
+    /// A column to sort by.
+    pub(crate) fn sort_key(&self, name: &str) -> Result<SortKey, String> {
+        self.columns()
+            .into_iter()
+            .find(|(n, _)| n == name.trim())
+            .map(|(_, column)| SortKey(column))
+            .ok_or_else(|| self.no_column(name))
+    }
+
+    /// The first query's influence.
+    pub(crate) fn influence_key(&self) -> SortKey {
+        SortKey(Column::Influence(0))
+    }
+
+    fn no_column(&self, name: &str) -> String {
+        format!(
+            "there is no column `{name}`; there are: {}",
+            self.column_names().join(", ")
+        )
+    }
+
+    /// Reads a condition on one of this table's columns.
+    pub(crate) fn condition(&self, text: &str) -> Result<Condition, String> {
+        let text = text.trim();
+        let parsed = |rest: &str| {
+            let rest = rest.trim_start();
+            COMPARISONS
+                .iter()
+                .find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)))
+                .map(|(comparison, value)| (comparison, value.trim().to_owned()))
+        };
+        // A query's name may hold any sign, so the longest column that the text begins with is meant.
+        let found = self
+            .columns()
+            .into_iter()
+            .filter_map(|(name, column)| {
+                let (comparison, value) = parsed(text.strip_prefix(name.as_str())?)?;
+                Some((name, column, comparison, value))
+            })
+            .max_by_key(|(name, ..)| name.len());
+        let Some((name, column, comparison, value)) = found else {
+            let end = text.find(['=', '<', '>', '!']);
+            return Err(match end {
+                Some(end) if end > 0 => self.no_column(text[..end].trim()),
+                _ => format!(
+                    "expected COLUMN=VALUE, or with !=, <, <=, > or >= between them, got `{text}`"
+                ),
+            });
+        };
+        let texts = matches!(column, Column::Label | Column::Name);
+        if !texts && !value.is_empty() && value.parse::<f64>().is_err() {
+            return Err(format!("column `{name}` holds numbers: `{value}` is none"));
+        }
+        Ok(Condition {
+            column,
+            comparison,
+            value,
+        })
+    }
+
+    /// Keeps the rows that fulfil every condition.
+    pub(crate) fn keep(&mut self, conditions: &[Condition]) {
+        self.rows
+            .retain(|row| conditions.iter().all(|c| c.holds(row)));
+    }
+
+    /// Sorts by a column, rows of the same value by index; rows without a value come last in either direction.
+    pub(crate) fn sort_by(&mut self, key: SortKey, descending: bool) {
+        let SortKey(column) = key;
+        let numeric = self
+            .rows
+            .iter()
+            .all(|row| number(&cell(row, column)).is_some() || missing(row, column));
+        self.rows.sort_by(|a, b| {
+            let (x, y) = (cell(a, column), cell(b, column));
+            let order = match (missing(a, column), missing(b, column)) {
+                (true, true) => Ordering::Equal,
+                (true, false) => return Ordering::Greater,
+                (false, true) => return Ordering::Less,
+                (false, false) if numeric => compare(&x, &y),
+                (false, false) => x.to_string().cmp(&y.to_string()),
+            };
+            let order = if descending { order.reverse() } else { order };
+            order.then(a.index.cmp(&b.index))
+        });
+    }
+
+    /// Leaves the rows that have a value in a column.
+    pub(crate) fn keep_valued(&mut self, SortKey(column): SortKey) {
+        self.rows.retain(|row| !missing(row, column));
+    }
+
+    /// The rows as a JSON array of objects with the columns' names.
+    pub(crate) fn write_json_array(&self, to: &mut impl std::io::Write) -> std::io::Result<()> {
+        let columns = self.columns();
+        to.write_all(b"[")?;
+        for (i, row) in self.rows.iter().enumerate() {
+            to.write_all(if i == 0 { b"\n    " } else { b",\n    " })?;
+            write_json(to, row, &columns)?;
+        }
+        to.write_all(b"\n  ]")
+    }
+}
+
+impl Condition {
+    fn holds(&self, row: &ScoreRow) -> bool {
+        use Comparison::{Above, AtLeast, AtMost, Below, Differs, Equals};
+        let there = cell(row, self.column);
+        if self.value.is_empty() {
+            let empty = there.to_string().is_empty();
+            return match self.comparison {
+                Equals => empty,
+                Differs => !empty,
+                _ => false,
+            };
+        }
+        if there == Cell::Number(None) {
+            return false;
+        }
+        let order = compare(&there, &Cell::Text(self.value.clone()));
+        match self.comparison {
+            Equals => order.is_eq(),
+            Differs => order.is_ne(),
+            Below => order.is_lt(),
+            AtMost => order.is_le(),
+            Above => order.is_gt(),
+            AtLeast => order.is_ge(),
+        }
+    }
+}
+
+fn missing(row: &ScoreRow, column: Column) -> bool {
+    cell(row, column) == Cell::Number(None)
+}
+
+/// As numbers if both are, as texts otherwise.
+fn compare(a: &Cell, b: &Cell) -> Ordering {
+    match (number(a), number(b)) {
+        // −0 and 0 are the same number.
+        (Some(x), Some(y)) => x.partial_cmp(&y).unwrap_or_else(|| x.total_cmp(&y)),
+        _ => a.to_string().cmp(&b.to_string()),
+    }
+}
+
+fn number(cell: &Cell) -> Option<f64> {
+    match cell {
+        Cell::Integer(i) => Some(*i as f64),
+        Cell::Number(x) => *x,
+        Cell::Text(text) => text.trim().parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{QueryMetadata, ScoreMetadata};
+
+    fn table() -> ScoreTable {
+        let row = |index, label: &str, occurrences, influence| ScoreRow {
+            index,
+            row: 10 + index,
+            name: None,
+            label: label.to_owned(),
+            occurrences,
+            influence: vec![influence, influence.map(|x: f64| -x)],
+            renormalised: vec![influence; 2],
+            epochs: Vec::new(),
+        };
+        let query = |name: &str| QueryMetadata {
+            name: name.to_owned(),
+            value: 0.0,
+        };
+        ScoreTable {
+            metadata: ScoreMetadata {
+                queries: vec![query("validation"), query("vector:a=b<c.safetensors")],
+                ..crate::scores::text::metadata_of(&Default::default())
+            },
+            rows: vec![
+                row(0, "3", 2, Some(1.5)),
+                row(1, "10", 0, None),
+                row(2, "7", 1, Some(-2e-9)),
+                row(3, "3", 12, Some(0.25)),
+            ],
+        }
+    }
+
+    fn kept(conditions: &[&str]) -> Vec<u64> {
+        let mut table = table();
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|c| table.condition(c).unwrap())
+            .collect();
+        table.keep(&conditions);
+        table.rows.iter().map(|r| r.index).collect()
+    }
+
+    #[test]
+    fn comparisons_hold_by_number_where_both_are_numbers() {
+        assert_eq!(kept(&["label=3"]), [0, 3]);
+        assert_eq!(kept(&["label != 3", "index<2"]), [1]);
+        assert_eq!(kept(&["label>=7"]), [1, 2], "10 is more than 7");
+        assert_eq!(kept(&["occurrences>1", "occurrences<=12"]), [0, 3]);
+        assert_eq!(kept(&["influence[validation]<0"]), [2]);
+        assert_eq!(kept(&["influence[vector:a=b<c.safetensors]>0"]), [2]);
+        assert_eq!(kept(&["influence[validation]="]), [1], "no score");
+        assert_eq!(kept(&["influence[validation]!="]), [0, 2, 3]);
+        assert_eq!(kept(&["row=12.0"]), [2]);
+    }
+
+    #[test]
+    fn conditions_that_make_no_sense_say_what_would() {
+        for (text, hint) in [
+            ("labels=3", "no column `labels`"),
+            ("influence<0", "influence[validation]"),
+            ("occurrences=many", "holds numbers"),
+            ("label", "COLUMN=VALUE"),
+            ("=3", "COLUMN=VALUE"),
+            ("", "COLUMN=VALUE"),
+        ] {
+            let message = table().condition(text).unwrap_err();
+            assert!(message.contains(hint), "{text}: {message}");
+        }
+        assert!(table().sort_key("size").is_err());
+    }
+
+    #[test]
+    fn rows_without_a_value_come_last_in_either_direction() {
+        let sorted = |name: &str, descending| {
+            let mut table = table();
+            let key = table.sort_key(name).unwrap();
+            table.sort_by(key, descending);
+            table.rows.iter().map(|r| r.index).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted("influence[validation]", false), [2, 3, 0, 1]);
+        assert_eq!(sorted("influence[validation]", true), [0, 3, 2, 1]);
+        assert_eq!(sorted("label", false), [0, 3, 2, 1], "by number");
+        assert_eq!(sorted("occurrences", true), [3, 0, 2, 1]);
+    }
+}

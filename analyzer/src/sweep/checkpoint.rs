@@ -1,0 +1,394 @@
+//! A sweep that was stopped, in a file: so that it can go on later to the bits that it would have come to.
+//!
+//! A safetensors file. Its metadata holds `hindcast-sweep` (JSON: version, writer, the sweep's identity, the next step)
+//! and `blake3` (hexadecimal, over that JSON and every tensor's name, length and bytes, in the order of the names).
+//! `occurrences` is (N,); of query q there are `q.value` (1,), `q.parameters` (p,), `q.optimizer`, `q.buffers` (b,),
+//! `q.influence` and `q.renormalised` (N,), `q.growth.steps` and `q.growth.norms`, and `q.epoch.E` (N,) for each epoch E
+//! that was asked for and met. Counts are U64, all else is F64.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use super::{QuerySweep, SweepOptions, SweepState};
+use crate::atomic;
+use crate::error::{AnalysisError, Result};
+use crate::query::Query;
+use crate::run::RecordedRun;
+
+/// Version of the file; another one is refused.
+const VERSION: u32 = 1;
+const HEADER: &str = "hindcast-sweep";
+const DIGEST: &str = "blake3";
+
+/// Which sweep it is: with the same identity, a sweep comes to the same bits on one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepIdentity {
+    /// Head digest of the run, hexadecimal; empty where it has none.
+    pub run_digest: String,
+    /// BLAKE3 of T, θ_T and r_T, hexadecimal: the run's end, also where there is no head digest.
+    pub end_digest: String,
+    /// Steps [A, B) that are scored.
+    pub window: Range<u64>,
+    /// Queries as the user wrote them, with a digest of the gradient where it came from a file.
+    pub queries: Vec<(String, String)>,
+    /// Whether each epoch's share is kept.
+    pub per_epoch: bool,
+    /// Element type and device of the replay.
+    pub engine: String,
+    /// Update rule as text.
+    pub rule: String,
+    /// N.
+    pub examples: u64,
+}
+
+impl SweepIdentity {
+    /// The identity of a sweep that is about to begin. `run_digest` and `engine` are those of the table's
+    /// [`TableOrigin`](super::TableOrigin).
+    ///
+    /// # Errors
+    /// Where the run's end or a query's file can't be read.
+    pub fn of(
+        run: &RecordedRun<'_>,
+        queries: &[Query],
+        options: &SweepOptions,
+        run_digest: &str,
+        engine: &str,
+    ) -> Result<Self> {
+        let end = run.source().end()?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&end.step.to_le_bytes());
+        for x in end.parameters.iter().chain(&end.buffers) {
+            hasher.update(&x.to_le_bytes());
+        }
+        Ok(SweepIdentity {
+            run_digest: run_digest.to_owned(),
+            end_digest: hasher.finalize().to_hex().to_string(),
+            window: options.window.clone(),
+            queries: queries
+                .iter()
+                .map(|q| Ok((q.to_string(), q.file_digest()?)))
+                .collect::<Result<_>>()?,
+            per_epoch: options.per_epoch,
+            engine: engine.to_owned(),
+            rule: run.rule().to_toml().unwrap_or_default(),
+            examples: run.examples() as u64,
+        })
+    }
+}
+
+/// A stopped sweep with its identity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SweepCheckpoint {
+    /// Which sweep it is.
+    pub identity: SweepIdentity,
+    /// Program and version that wrote it: another one may round otherwise.
+    pub writer: String,
+    /// How far it had come.
+    pub state: SweepState,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    writer: String,
+    identity: SweepIdentity,
+    end: u64,
+    next: u64,
+}
+
+impl SweepCheckpoint {
+    /// Writes a sweep's state to `path`, whole or not at all; what was there is replaced.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn write(path: &Path, identity: &SweepIdentity, state: &SweepState) -> Result<()> {
+        let header = Header {
+            version: VERSION,
+            writer: writer(),
+            identity: identity.clone(),
+            end: state.end,
+            next: state.next,
+        };
+        let header =
+            serde_json::to_string(&header).map_err(|e| problem(path, &format!("header: {e}")))?;
+        let tensors = tensors(state);
+        let mut digest = Digest::new(&header);
+        for (name, values) in &tensors {
+            digest.add(name, &values.data());
+        }
+        let metadata = HashMap::from([
+            (HEADER.to_owned(), header),
+            (DIGEST.to_owned(), digest.finish()),
+        ]);
+        atomic::replace(path, |temporary| {
+            safetensors::serialize_to_file(tensors, Some(metadata), temporary)
+                .map_err(std::io::Error::other)
+        })
+        .map_err(|e| problem(path, &e.to_string()))
+    }
+
+    /// Reads a checkpoint back.
+    ///
+    /// # Errors
+    /// Where the file can't be read, is no checkpoint, is damaged, or is of another version.
+    pub fn read(path: &Path) -> Result<SweepCheckpoint> {
+        let bytes = std::fs::read(path).map_err(|e| problem(path, &e.to_string()))?;
+        parse(&bytes).map_err(|e| problem(path, &e))
+    }
+
+    /// The state, if the checkpoint is of this sweep.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Mismatch`] naming the first thing that differs.
+    pub fn state_of(self, path: &Path, wanted: &SweepIdentity) -> Result<SweepState> {
+        let here = &self.identity;
+        let names = |q: &[(String, String)]| {
+            let names: Vec<&str> = q.iter().map(|(name, _)| name.as_str()).collect();
+            names.join(", ")
+        };
+        let steps = |w: &Range<u64>| format!("{}..{}", w.start, w.end);
+        let pairs = [
+            ("run", wanted.run_digest.clone(), here.run_digest.clone()),
+            (
+                "end of the run",
+                wanted.end_digest.clone(),
+                here.end_digest.clone(),
+            ),
+            ("query", names(&wanted.queries), names(&here.queries)),
+            ("window", steps(&wanted.window), steps(&here.window)),
+            ("engine", wanted.engine.clone(), here.engine.clone()),
+            ("update rule", wanted.rule.clone(), here.rule.clone()),
+            (
+                "choice of a column an epoch",
+                wanted.per_epoch.to_string(),
+                here.per_epoch.to_string(),
+            ),
+            (
+                "number of training examples",
+                wanted.examples.to_string(),
+                here.examples.to_string(),
+            ),
+            (
+                "content of a query's file",
+                format!("{:?}", wanted.queries),
+                format!("{:?}", here.queries),
+            ),
+        ];
+        for (what, expected, got) in pairs {
+            if expected != got {
+                return Err(AnalysisError::Mismatch {
+                    what: format!(
+                        "{} is the checkpoint of another sweep: its {what}",
+                        path.display()
+                    ),
+                    expected,
+                    got,
+                    hint: "repeat the command that was interrupted, with --resume, or move the file away to begin anew".to_owned(),
+                });
+            }
+        }
+        Ok(self.state)
+    }
+}
+
+fn writer() -> String {
+    concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+impl SweepCheckpoint {
+    /// Was it written by another version of this program, which may round otherwise?
+    pub fn is_foreign(&self) -> bool {
+        self.writer != writer()
+    }
+}
+
+fn problem(path: &Path, problem: &str) -> AnalysisError {
+    AnalysisError::File {
+        path: path.to_path_buf(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// Numbers on their way into the file, turned into bytes one tensor at a time.
+enum Values<'a> {
+    Counts(Cow<'a, [u64]>, [usize; 1]),
+    Floats(Cow<'a, [f64]>, [usize; 1]),
+}
+
+impl View for Values<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Values::Counts(..) => Dtype::U64,
+            Values::Floats(..) => Dtype::F64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Values::Counts(_, shape) | Values::Floats(_, shape) => shape,
+        }
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(match self {
+            Values::Counts(x, _) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Values::Floats(x, _) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        8 * self.shape()[0]
+    }
+}
+
+fn floats<'a>(x: impl Into<Cow<'a, [f64]>>) -> Values<'a> {
+    let x = x.into();
+    let shape = [x.len()];
+    Values::Floats(x, shape)
+}
+
+fn counts<'a>(x: impl Into<Cow<'a, [u64]>>) -> Values<'a> {
+    let x = x.into();
+    let shape = [x.len()];
+    Values::Counts(x, shape)
+}
+
+fn tensors(state: &SweepState) -> BTreeMap<String, Values<'_>> {
+    let mut out = BTreeMap::new();
+    out.insert("occurrences".to_owned(), counts(&state.occurrences));
+    for (q, query) in state.queries.iter().enumerate() {
+        let mut put = |name: &str, values| out.insert(format!("{q}.{name}"), values);
+        put("value", floats(vec![query.value]));
+        put("parameters", floats(&query.parameters));
+        put("optimizer", floats(&query.optimizer));
+        put("buffers", floats(&query.buffers));
+        put("influence", floats(&query.influence));
+        put("renormalised", floats(&query.renormalised));
+        let (steps, norms): (Vec<u64>, Vec<f64>) = query.growth.iter().copied().unzip();
+        put("growth.steps", counts(steps));
+        put("growth.norms", floats(norms));
+        for (epoch, share) in &query.epochs {
+            put(&format!("epoch.{epoch}"), floats(share));
+        }
+    }
+    out
+}
+
+struct Digest(blake3::Hasher);
+
+impl Digest {
+    fn new(header: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(header.len() as u64).to_le_bytes());
+        hasher.update(header.as_bytes());
+        Digest(hasher)
+    }
+
+    fn add(&mut self, name: &str, data: &[u8]) {
+        for part in [name.as_bytes(), data] {
+            self.0.update(&(part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    fn finish(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
+    let damaged = |what: &str| {
+        format!("the checkpoint is damaged ({what}): remove it and sweep from the beginning")
+    };
+    let strange = |e| format!("not a sweep's checkpoint: {e}");
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(strange)?;
+    let file = SafeTensors::deserialize(bytes).map_err(strange)?;
+    let said = metadata.metadata().clone().unwrap_or_default();
+    let (Some(header), Some(digest)) = (said.get(HEADER), said.get(DIGEST)) else {
+        return Err("not a sweep's checkpoint: a safetensors file of something else".to_owned());
+    };
+    // The version first: what else a newer one holds is not ours to judge.
+    let version = serde_json::from_str::<serde_json::Value>(header)
+        .ok()
+        .and_then(|v| v.get("version")?.as_u64());
+    if version.is_some_and(|v| v > u64::from(VERSION)) {
+        return Err(format!(
+            "the checkpoint has version {}, this program reads version {VERSION}: go on with the program that wrote it",
+            version.unwrap_or_default()
+        ));
+    }
+    let mut names: Vec<&str> = file.names();
+    names.sort_unstable();
+    let mut check = Digest::new(header);
+    for name in &names {
+        check.add(name, file.tensor(name).map_err(strange)?.data());
+    }
+    if check.finish() != *digest {
+        return Err(damaged("its digest is another one"));
+    }
+    let header: Header = serde_json::from_str(header).map_err(|e| damaged(&e.to_string()))?;
+    let floats = |name: &str| numbers(&file, name, Dtype::F64, f64::from_le_bytes);
+    let counts = |name: &str| numbers(&file, name, Dtype::U64, u64::from_le_bytes);
+    let read = || -> Result<SweepState, String> {
+        let mut queries = Vec::new();
+        for (q, (name, _)) in header.identity.queries.iter().enumerate() {
+            let of = |part: &str| floats(&format!("{q}.{part}"));
+            let steps = counts(&format!("{q}.growth.steps"))?;
+            let prefix = format!("{q}.epoch.");
+            let mut epochs = BTreeMap::new();
+            for tensor in names.iter().filter(|n| n.starts_with(&prefix)) {
+                let epoch = tensor[prefix.len()..]
+                    .parse()
+                    .map_err(|_| format!("tensor `{tensor}`"))?;
+                epochs.insert(epoch, floats(tensor)?);
+            }
+            queries.push(QuerySweep {
+                name: name.clone(),
+                value: of("value")?.first().copied().ok_or("no value")?,
+                parameters: of("parameters")?,
+                optimizer: of("optimizer")?,
+                buffers: of("buffers")?,
+                influence: of("influence")?,
+                renormalised: of("renormalised")?,
+                epochs,
+                growth: steps.into_iter().zip(of("growth.norms")?).collect(),
+            });
+        }
+        Ok(SweepState {
+            window: header.identity.window.clone(),
+            end: header.end,
+            next: header.next,
+            occurrences: counts("occurrences")?,
+            queries,
+        })
+    };
+    Ok(SweepCheckpoint {
+        state: read().map_err(|e| damaged(&e))?,
+        identity: header.identity,
+        writer: header.writer,
+    })
+}
+
+fn numbers<T>(
+    file: &SafeTensors<'_>,
+    name: &str,
+    dtype: Dtype,
+    read: fn([u8; 8]) -> T,
+) -> Result<Vec<T>, String> {
+    let view = file.tensor(name).map_err(|e| e.to_string())?;
+    if view.dtype() != dtype {
+        return Err(format!("tensor `{name}` is {:?}", view.dtype()));
+    }
+    Ok(view
+        .data()
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|b| read(*b))
+        .collect())
+}

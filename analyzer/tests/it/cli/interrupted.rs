@@ -1,0 +1,242 @@
+//! Ctrl-C, `kill` and `kill -9` while it works: what is kept, how it goes on, how it exits.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A run of 12 steps an epoch, whose replay takes long enough to be interrupted.
+fn longer_run(dir: &Path, epochs: u64) {
+    fine(
+        dir,
+        &[
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "data.train=120",
+            "--set",
+            "data.validation=20",
+            "--set",
+            "data.test=0",
+            "--set",
+            &format!("train.epochs={epochs}"),
+            "--set",
+            "train.batch=10",
+        ],
+    );
+}
+
+fn start(dir: &Path, words: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(words)
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// Waits until the child has written this line's beginning to standard error; gives a thread that reads the rest.
+fn wait_for(child: &mut Child, begins: &str) -> std::thread::JoinHandle<String> {
+    let mut from = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with(begins) {
+        line.clear();
+        let read = from.read_line(&mut line).unwrap();
+        assert!(read > 0, "it ended without {begins:?}");
+    }
+    std::thread::spawn(move || {
+        let mut rest = String::new();
+        from.read_to_string(&mut rest).unwrap();
+        rest
+    })
+}
+
+/// Steps that a checkpoint has behind it, read without the library.
+fn swept(path: &Path) -> Option<u64> {
+    let bytes = fs::read(path).ok()?;
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).ok()?;
+    let header = metadata.metadata().as_ref()?.get("hindcast-sweep")?.clone();
+    let header: serde_json::Value = serde_json::from_str(&header).ok()?;
+    Some(header["end"].as_u64()? - header["next"].as_u64()?)
+}
+
+/// Ends the child by a signal once its checkpoint has so many steps; false if it was done before.
+fn stopped_at(child: &mut Child, checkpoint: &Path, steps: u64, name: &str) -> bool {
+    let begun = Instant::now();
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if swept(checkpoint) >= Some(steps) {
+            signal(child, name);
+            return true;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no checkpoint came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_interrupted_sweep_goes_on_to_the_same_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    longer_run(dir, 8);
+    let words = |out: &'static str| {
+        [
+            "influence",
+            "run",
+            "--query",
+            "validation",
+            "--query",
+            "validation:3",
+            "--per-epoch",
+            "--checkpoint-every",
+            "0",
+            "--out",
+            out,
+        ]
+    };
+    fine(dir, &words("whole.csv"));
+    assert!(
+        !dir.join("whole.csv.sweep.safetensors").exists(),
+        "a finished sweep leaves no checkpoint"
+    );
+    let checkpoint = dir.join("scores.csv.sweep.safetensors");
+    let mut words = words("scores.csv").to_vec();
+    for (steps, name, code) in [
+        (5, "INT", Some(130)),
+        (12, "TERM", Some(143)),
+        (25, "KILL", None),
+        (40, "INT", Some(130)),
+    ] {
+        let mut child = start(dir, &words);
+        assert!(
+            stopped_at(&mut child, &checkpoint, steps, name),
+            "it was done too soon"
+        );
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), code, "{}", stderr(&output));
+        if code.is_some() {
+            let said = stderr(&output);
+            assert!(
+                said.contains("of 96 steps are swept") && said.contains("--resume"),
+                "{said}"
+            );
+            assert!(!said.contains("96 of 96"), "{said}");
+        }
+        assert!(swept(&checkpoint) >= Some(steps));
+        assert!(!dir.join("scores.csv").exists());
+        if words.last() != Some(&"--resume") {
+            // Beginning anew would throw the work away: that takes a word.
+            let output = hindcast(dir, &words);
+            assert_eq!(super::code(&output), 1);
+            assert!(stderr(&output).contains("--resume"), "{}", stderr(&output));
+            words.push("--resume");
+        }
+    }
+    // Another question has another answer.
+    let output = hindcast(
+        dir,
+        &["influence", "run", "--resume", "--query", "validation:4"],
+    );
+    assert_eq!(super::code(&output), 1);
+    assert!(
+        stderr(&output).contains("its query: expected validation:4, got validation, validation:3"),
+        "{}",
+        stderr(&output)
+    );
+    fine(dir, &words);
+    assert!(
+        fs::read(dir.join("scores.csv")).unwrap() == fs::read(dir.join("whole.csv")).unwrap(),
+        "the table of an interrupted sweep is another one"
+    );
+    assert!(
+        !checkpoint.exists(),
+        "a finished sweep leaves no checkpoint"
+    );
+    // Nothing to go on from: the same command begins anew, and says so.
+    let output = hindcast(dir, &words);
+    assert_eq!(super::code(&output), 0);
+    assert!(
+        stderr(&output).contains("from the beginning"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_counterfactual_stops_cleanly() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    longer_run(dir, 50);
+    fs::write(dir.join("out.txt"), "3\n").unwrap();
+    let mut child = start(dir, &["counterfactual", "run", "--without", "out.txt"]);
+    let rest = wait_for(&mut child, "to retrain: ");
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    let said = rest.join().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("interrupted: ") && output.stdout.is_empty(),
+        "{said}"
+    );
+}
+
+#[cfg(feature = "record")]
+#[test]
+fn an_interrupted_recording_is_a_run_that_can_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut child = start(
+        dir,
+        &[
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "train.epochs=200",
+        ],
+    );
+    let rest = wait_for(&mut child, "keeping all: ");
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    let said = rest.join().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("closed as unfinished"), "{said}");
+    fine(dir, &["verify", "run"]);
+    let info = fine(dir, &["info", "run"]);
+    assert!(info.contains("unfinished"), "{info}");
+}
+
+/// Ended by a signal before it listens, or by a second one after it: at once either way.
+#[test]
+fn a_second_signal_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    longer_run(dir, 50);
+    fs::write(dir.join("out.txt"), "3\n").unwrap();
+    let mut child = start(dir, &["counterfactual", "run", "--without", "out.txt"]);
+    let rest = wait_for(&mut child, "to retrain: ");
+    signal(&child, "INT");
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", rest.join().unwrap());
+}
