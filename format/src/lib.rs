@@ -72,6 +72,6 @@ pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
 pub use state::{KeyState, State, elements_f64};
 pub use storage::{Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Storage, WriteFile};
-pub use trace::{Metas, Recorded, SegmentSize, Step, Steps, Trace};
+pub use trace::{Checkpoint, Metas, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{Finding, FindingKind, Severity, VerifyReport, verify, verify_storage};
 pub use writer::{Durability, ResumePoint, RunWriter};
