@@ -1,5 +1,9 @@
 //! The command line: what can be asked for. Each verb runs in the file of `commands/` that bears its name.
 
+mod own;
+
+pub use own::{OwnProgram, run_with};
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,7 +17,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str =
+pub(crate) const EXIT_CODES: &str =
     "Exit codes: 0 fine; 1 failed; 2 wrong usage; 3 the trace has lost or corrupt data.
 Results go to standard output, talk and progress to standard error.";
 
@@ -38,6 +42,8 @@ pub enum Command {
     Counterfactual(Counterfactual),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     Export(Export),
+    /// Write the model as it stood before a step as one safetensors file: a trace is also every checkpoint
+    Checkpoint(Checkpoint),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
     #[cfg(feature = "record")]
     Exactness(Exactness),
@@ -286,6 +292,19 @@ pub struct Export {
     pub steps: String,
     /// Folder to write to; must not exist yet or be empty
     #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `hindcast checkpoint`
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Which state: before step T, last (the newest that the run holds), or final (after the last step of a finished run)
+    #[arg(long, value_name = "T")]
+    pub step: String,
+    /// File to write: parameters and buffers under their names, as candle's VarMap::load expects them; must not exist yet
+    #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
 }
 

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use context::Models;
 
-mod context;
+mod checkpoint;
+pub(crate) mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;
@@ -18,6 +20,7 @@ mod experiment;
 mod export;
 mod influence;
 mod info;
+pub(crate) mod own;
 mod pictures;
 mod progress;
 #[cfg(feature = "record")]
@@ -44,8 +47,12 @@ pub(crate) struct Usage(pub String);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    exit("hindcast", run(Cli::parse()))
+}
+
+/// The exit code of how a verb ended; what went wrong is said in the name of the program.
+fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
+    match outcome {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
         Ok(Outcome::Damaged) => ExitCode::from(3),
@@ -53,7 +60,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // `{:#}` prints the chain of causes on one line.
-            let _ = writeln!(io::stderr(), "hindcast: {error:#}");
+            let _ = writeln!(io::stderr(), "{program}: {error:#}");
             ExitCode::from(exit_code(&error))
         }
     }
@@ -67,10 +74,11 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         #[cfg(feature = "record")]
         Command::Record(args) => record::run(&args),
         Command::Info(args) => info::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Influence(args) => influence::run(&args),
-        Command::Counterfactual(args) => counterfactual::run(&args),
+        Command::Verify(args) => verify::run(&args, &Models::Recorded),
+        Command::Influence(args) => influence::run(&args, &Models::Recorded),
+        Command::Counterfactual(args) => counterfactual::run(&args, &Models::Recorded),
         Command::Export(args) => export::run(&args),
+        Command::Checkpoint(args) => checkpoint::run(&args),
         #[cfg(feature = "record")]
         Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]

@@ -16,6 +16,7 @@ mod subject;
 
 mod agreement;
 mod anchor;
+mod check;
 mod compare;
 mod counterfactual;
 mod engine;
@@ -33,6 +34,9 @@ mod trace;
 mod window;
 
 pub use agreement::{jaccard_of_extremes, kendall_tau};
+pub use check::{
+    CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective, check_run,
+};
 pub use compare::Comparison;
 pub use counterfactual::{
     CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress,
@@ -42,6 +46,8 @@ pub use engine::{AutodiffEngine, Gradient, Products, ReplayEngine, StepInput};
 pub use error::{AnalysisError, Result};
 pub use memory::MemoryRun;
 pub use query::{Query, QueryGradient};
+#[cfg(feature = "record")]
+pub use hindcast_recorder::{LoadInto, Loaded};
 #[cfg(feature = "record")]
 pub use recording::record_task;
 pub use replay_check::{

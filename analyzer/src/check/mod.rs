@@ -204,17 +204,6 @@ impl Check<'_> {
         self.rows.iter().skip(row).any(|row| !row.passed)
     }
 
-    fn input<'a>(&'a self, parameters: &'a [f64], buffers: &'a [f64], mode: Mode) -> StepInput<'a> {
-        StepInput {
-            parameters,
-            buffers,
-            micro_batches: std::slice::from_ref(self.point.batch),
-            weights: &self.weights,
-            mode,
-            draws: self.point.draws,
-        }
-    }
-
     /// A step's gradient at (θ, r).
     fn gradient(&mut self, theta: &[f64], r: &[f64], mode: Mode) -> Result<crate::Gradient> {
         let (batch, weights) = (self.point.batch, std::mem::take(&mut self.weights));

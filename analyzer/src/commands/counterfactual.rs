@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::context::Models;
 use super::influence::{Settings, parse_query, parse_window, score};
 use super::{Outcome, Usage, progress};
 use crate::cli::{Counterfactual, DenominatorKind, Precision, RemovalKind};
@@ -32,11 +33,11 @@ struct Report<'a> {
     retraining: &'a CounterfactualReport,
 }
 
-pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
     let query = parse_query(&args.query)?;
     let removed = Removed::parse(args)?;
-    let subject = Subject::open(&args.run, args.data.as_deref())?;
+    let subject = models.open(&args.run, args.data.as_deref())?;
     let run = subject.recorded()?;
     let range = window.resolve(run.source())?;
     let table = removed.table()?;

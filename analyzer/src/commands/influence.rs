@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::context::device;
+use super::context::{Models, device};
 use super::{Outcome, Usage, pictures, progress, tables};
 use crate::Subject;
 use crate::cli::{Influence, Precision};
@@ -15,7 +15,7 @@ use crate::{
     Query, ScoreTable, SweepOptions, SweepState, TableOrigin, Window, sidecar_path, sweep,
 };
 
-pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
     let queries = args
         .query
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
         .map(|q| parse_query(q))
         .collect::<anyhow::Result<Vec<_>>>()?;
     check_output(&args.out)?;
-    let subject = Subject::open(&args.run, args.data.as_deref())?;
+    let subject = models.open(&args.run, args.data.as_deref())?;
     let begun = Instant::now();
     let settings = Settings {
         precision: args.precision,
@@ -87,6 +87,7 @@ pub(crate) fn score(
     settings: &Settings<'_>,
 ) -> anyhow::Result<(SweepState, ScoreTable)> {
     let run = subject.recorded()?;
+    trust(subject)?;
     let mut engine = subject.engine(settings.precision.dtype(), device(settings.device)?)?;
     let window = window.resolve(run.source())?;
     let gradients = queries
@@ -112,6 +113,19 @@ pub(crate) fn score(
     };
     let table = state.table(&run, &origin);
     Ok((state, table))
+}
+
+/// An own model is checked before its derivatives are believed.
+fn trust(subject: &Subject) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    match subject.check()? {
+        None => Ok(()),
+        Some(report) if report.passed() => {
+            eprintln!("{report}; {}", progress::duration(begun.elapsed()));
+            Ok(())
+        }
+        Some(report) => anyhow::bail!("{report}"),
+    }
 }
 
 /// A window from the command line; a mistake is wrong usage.
