@@ -35,7 +35,8 @@ mod window;
 
 pub use agreement::{jaccard_of_extremes, kendall_tau};
 pub use check::{
-    CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective, check_run,
+    CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,
+    check_run,
 };
 pub use compare::Comparison;
 pub use counterfactual::{
@@ -44,10 +45,10 @@ pub use counterfactual::{
 };
 pub use engine::{AutodiffEngine, Gradient, Products, ReplayEngine, StepInput};
 pub use error::{AnalysisError, Result};
-pub use memory::MemoryRun;
-pub use query::{Query, QueryGradient};
 #[cfg(feature = "record")]
 pub use hindcast_recorder::{LoadInto, Loaded};
+pub use memory::MemoryRun;
+pub use query::{Query, QueryGradient};
 #[cfg(feature = "record")]
 pub use recording::record_task;
 pub use replay_check::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 use hindcast_format::layout::{Layout, TensorSpec};
-use hindcast_format::{Checkpoint, FormatError, RunWriter, Trace};
+use hindcast_format::{Checkpoint, FormatError, RunWriter, Status, Trace};
 
 use crate::builder::Builder;
 use crate::error::RecorderError;
@@ -126,7 +126,8 @@ impl Builder {
     /// program calls that may be killed at any moment. The variables hold that step's values afterwards, and training goes on with step
     /// [`Resumed::step`] (0 in a new run). Whatever came after it is cut away and trained again.
     ///
-    /// Without optimizer state that is the last step recorded; with it, the newest keyframe, whose
+    /// A run that was killed while it was being finished goes on at its end, and has only to be finished again. Without
+    /// optimizer state the newest step is the last step recorded; with it, the newest keyframe, whose
     /// [`optimizer_state`](Resumed::optimizer_state) belongs back into the optimizer.
     ///
     /// # Errors
@@ -151,7 +152,7 @@ impl Builder {
             }
             Err(error) => return Err(failed(&self.name, 0, error)),
         };
-        if let Some(end) = trace.final_step() {
+        if let (Status::Finished, Some(end)) = (trace.status(), trace.final_step()) {
             return Err(self.setup(format!(
                 "it is finished, after {end} steps; to train on all the same, call resume(variables, {end})"
             )));

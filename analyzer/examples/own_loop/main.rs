@@ -10,8 +10,8 @@
 //! With `--data DIR` it is MNIST's files, without it the digits that the model crate draws. `net.rs` is an ordinary candle_nn model,
 //! `train.rs` an ordinary loop; `main` is all that the analysis needs.
 
-mod data;
-mod net;
+pub mod data;
+pub mod net;
 mod train;
 
 use std::ffi::OsString;

@@ -32,8 +32,14 @@ impl Net {
 
     /// (B, 1, 28, 28) to logits (B, 10).
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let x = self.norm1.forward_t(&self.conv1.forward(x)?, train)?.relu()?;
-        let x = self.norm2.forward_t(&self.conv2.forward(&x)?, train)?.relu()?;
+        let x = self
+            .norm1
+            .forward_t(&self.conv1.forward(x)?, train)?
+            .relu()?;
+        let x = self
+            .norm2
+            .forward_t(&self.conv2.forward(&x)?, train)?
+            .relu()?;
         self.out.forward(&x.flatten_from(1)?)
     }
 }

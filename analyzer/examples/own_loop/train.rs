@@ -19,7 +19,7 @@ use super::net::Net;
 const SEED: u64 = 7;
 const EPOCHS: u64 = 5;
 const BATCH: usize = 32;
-const LEARNING_RATE: f64 = 0.05;
+const LEARNING_RATE: f64 = 0.02;
 
 /// `own_loop train RUN [--data DIR]`
 pub fn command(words: &[OsString]) -> ExitCode {

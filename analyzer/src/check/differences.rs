@@ -91,6 +91,10 @@ mod tests {
     fn a_derivative_of_nothing_is_right() {
         assert_eq!(agreement(&[0.0], 1.0, |_| Ok(vec![0.7])).unwrap(), 0.0);
         assert!(agreement(&[0.1], 1.0, |_| Ok(vec![0.7])).unwrap() > 0.5);
-        assert!(agreement(&[f64::NAN], 1.0, |h| Ok(vec![h])).unwrap().is_infinite());
+        assert!(
+            agreement(&[f64::NAN], 1.0, |h| Ok(vec![h]))
+                .unwrap()
+                .is_infinite()
+        );
     }
 }

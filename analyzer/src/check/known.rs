@@ -61,7 +61,14 @@ pub(super) fn by_message(text: &str) -> Option<KnownOperation> {
         Some(GATHER)
     } else if has(&["upsampl", "upscaling"]) {
         Some(UPSAMPLE)
-    } else if has(&["softmax-last", "layer-norm", "rms-norm", "rotary", "sdpa", "flash-attn"]) {
+    } else if has(&[
+        "softmax-last",
+        "layer-norm",
+        "rms-norm",
+        "rotary",
+        "sdpa",
+        "flash-attn",
+    ]) {
         Some(FUSED)
     } else {
         None
@@ -100,7 +107,10 @@ pub(super) fn by_values(
 
 /// x pooled to the result's size with the window that leads there.
 fn max_pooled(x: &Tensor, result: &Tensor) -> Option<Result<Tensor>> {
-    let ([b, c, h, w], [rb, rc, oh, ow]) = (*<&[usize; 4]>::try_from(x.dims()).ok()?, *<&[usize; 4]>::try_from(result.dims()).ok()?);
+    let ([b, c, h, w], [rb, rc, oh, ow]) = (
+        *<&[usize; 4]>::try_from(x.dims()).ok()?,
+        *<&[usize; 4]>::try_from(result.dims()).ok()?,
+    );
     if (b, c) != (rb, rc) || oh == 0 || ow == 0 || (h, w) == (oh, ow) || h < oh || w < ow {
         return None;
     }

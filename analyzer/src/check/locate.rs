@@ -335,7 +335,9 @@ fn caught(test: impl FnOnce() -> Candle<bool>) -> Verdict {
     match catch_unwind(AssertUnwindSafe(test)) {
         Ok(Ok(true)) => Verdict::Right,
         Ok(Ok(false)) => Verdict::Wrong(None),
-        Ok(Err(e)) => Verdict::Wrong(Some(e.to_string().lines().next().unwrap_or_default().to_owned())),
+        Ok(Err(e)) => Verdict::Wrong(Some(
+            e.to_string().lines().next().unwrap_or_default().to_owned(),
+        )),
         Err(_) => Verdict::Wrong(Some("the backward pass panicked".to_owned())),
     }
 }

@@ -118,7 +118,9 @@ impl fmt::Display for CheckReport {
         }
         match &self.fault {
             Some(fault) => write!(f, "{fault}"),
-            None => f.write_str("no single operation of the forward pass could be made out as the cause"),
+            None => f.write_str(
+                "no single operation of the forward pass could be made out as the cause",
+            ),
         }
     }
 }
@@ -293,7 +295,10 @@ impl Check<'_> {
                 let at = moved(point.parameters, &direction, h);
                 Ok(vec![self.gradient(&at, point.buffers, mode)?.loss])
             })?;
-            self.row(format!("gradient of the {name} loss in {}", def.name), error);
+            self.row(
+                format!("gradient of the {name} loss in {}", def.name),
+                error,
+            );
             start += n;
         }
         let mut start = 0;
@@ -305,7 +310,10 @@ impl Check<'_> {
                 let at = moved(point.buffers, &direction, h);
                 Ok(vec![self.gradient(point.parameters, &at, mode)?.loss])
             })?;
-            self.row(format!("gradient of the {name} loss in {}", def.name), error);
+            self.row(
+                format!("gradient of the {name} loss in {}", def.name),
+                error,
+            );
             start += n;
         }
         Ok(())

@@ -156,7 +156,8 @@ impl Trace {
         }
         let end = match self.final_step() {
             Some(step) => format!("; the end of training stands before step {step}"),
-            None => "; the run was not finished, so the state after its last step is not there".to_owned(),
+            None => "; the run was not finished, so the state after its last step is not there"
+                .to_owned(),
         };
         Ok(match text.is_empty() {
             true => format!("the run keeps no steps{end}"),

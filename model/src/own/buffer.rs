@@ -23,7 +23,12 @@ impl Buffer {
     ///
     /// # Errors
     /// Where the builder doesn't give it.
-    pub fn get(vb: &VarBuilder<'_>, shape: impl Into<Shape>, name: &str, init: Init) -> Result<Self> {
+    pub fn get(
+        vb: &VarBuilder<'_>,
+        shape: impl Into<Shape>,
+        name: &str,
+        init: Init,
+    ) -> Result<Self> {
         // A variable of a VarMap is taken as it is, anything else copied.
         Ok(Self(Var::from_tensor(
             &vb.get_with_hints(shape, name, init)?,

@@ -1,0 +1,271 @@
+//! The example `own_loop`, from end to end: recorded, killed at random moments, resumed, verified by replay, asked, retrained.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use hindcast_format::{Status, Trace};
+
+#[path = "../../examples/own_loop/main.rs"]
+#[allow(dead_code)] // Its `main` is for `cargo run --example`.
+mod example;
+
+/// The words of the example's command line, for the process that plays it.
+const WORDS: &str = "HINDCAST_OWN_LOOP_WORDS";
+
+/// Not a test: the example's process, which the tests below start and kill.
+#[test]
+#[ignore = "started by the other tests of this module"]
+fn process() {
+    let Ok(words) = std::env::var(WORDS) else {
+        return;
+    };
+    let words = std::iter::once("own_loop").chain(words.split('\n'));
+    let code = example::run(words.map(Into::into).collect());
+    // An exit code can't be read, only given to a process; these two are all that the example ends with.
+    let fine = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
+    std::process::exit(i32::from(!fine));
+}
+
+/// The example with these words, as a process of its own.
+fn command(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "own_loop::process", "--ignored", "--nocapture"])
+        .env(WORDS, words.join("\n"))
+        .current_dir(dir);
+    command
+}
+
+fn own_loop(dir: &Path, words: &[&str]) -> Output {
+    command(dir, words).output().unwrap()
+}
+
+fn fine(dir: &Path, words: &[&str]) -> String {
+    let output = own_loop(dir, words);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(output.status.success(), "own_loop {words:?}\n{out}{err}");
+    out + &err
+}
+
+/// What training ended in.
+fn end(run: &Path) -> (u64, Vec<u8>) {
+    let trace = Trace::open(run).unwrap();
+    assert_eq!(trace.status(), Status::Finished);
+    let (state, _) = trace.final_state().unwrap().unwrap();
+    (trace.final_step().unwrap(), state.into_bytes())
+}
+
+/// Numbers in 0..1 that differ from run to run of the test, and are printed with it.
+struct Moments(u64);
+
+impl Moments {
+    fn new() -> Self {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .subsec_nanos();
+        println!("moments drawn with seed {seed}");
+        Moments(u64::from(seed) | 1)
+    }
+
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Trains with `kills` kills at random moments of what is left, and at the last start to the end. Gives the steps at which
+/// starts went on.
+fn train_with_kills(dir: &Path, run: &str, kills: usize, whole: Duration) -> Vec<u64> {
+    let mut moments = Moments::new();
+    let path = dir.join(run);
+    let mut went_on = Vec::new();
+    let mut killed = 0;
+    while killed < kills {
+        let held = Trace::open(&path).map_or(0, |trace| trace.span().end);
+        let left = 1.0 - held as f64 / 120.0;
+        // The quickest kills find no run yet, a half-born one or one without a step.
+        let after = whole.mul_f64(moments.next() * (0.1 + left * 0.6));
+        let mut child = command(dir, &["train", run])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < after && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if child.try_wait().unwrap().is_none() {
+            child.kill().unwrap(); // SIGKILL
+            killed += 1;
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        went_on.extend(said.lines().find_map(|l| {
+            l.split_once("goes on at step ")?
+                .1
+                .trim()
+                .parse::<u64>()
+                .ok()
+        }));
+        if Trace::open(&path).is_ok_and(|t| t.status() == Status::Finished) {
+            break;
+        }
+        assert!(
+            output.status.code().is_none() || output.status.success(),
+            "a start failed: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    fine(dir, &["train", run]);
+    println!("{killed} kills; went on at steps {went_on:?}");
+    went_on
+}
+
+fn killed_and_resumed(kills: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let begun = Instant::now();
+    fine(dir, &["train", "whole"]);
+    let whole = begun.elapsed();
+    let went_on = train_with_kills(dir, "killed", kills, whole);
+    assert!(!went_on.is_empty(), "no start found anything to go on with");
+    assert!(went_on.windows(2).all(|w| w[0] <= w[1]), "{went_on:?}");
+    assert!(
+        end(&dir.join("killed")) == end(&dir.join("whole")),
+        "the run that was killed ended otherwise than the one that wasn't"
+    );
+    let report = hindcast_format::verify(dir.join("killed")).unwrap();
+    assert!(report.is_ok(), "{:?}", report.findings);
+    let said = fine(dir, &["train", "killed"]);
+    assert!(said.contains("is finished"), "{said}");
+}
+
+#[test]
+fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fine(dir, &["train", "run"]);
+
+    let said = fine(dir, &["verify", "run", "--replay"]);
+    assert!(said.contains("ok: 120 of 120 steps"), "{said}");
+    assert!(
+        said.contains("replayed: 20 of 20 sampled steps give the next recorded state, bit for bit"),
+        "{said}"
+    );
+
+    let said = fine(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--window",
+            "last-epoch",
+            "--out",
+            "scores.csv",
+        ],
+    );
+    assert!(
+        said.contains("derivatives of the model agree with differences in float64"),
+        "{said}"
+    );
+    let table = hindcast_analyzer::ScoreTable::read(&dir.join("scores.csv")).unwrap();
+    let worst = table.worst(0, 20);
+    // Digits whose labels were flipped are known, and harm.
+    let data = example::data::load(None).unwrap();
+    let flipped = |i: u64| data.planted(hindcast_model::objective::Split::Train, i) == Some(true);
+    let found = worst.iter().filter(|row| flipped(row.index)).count();
+    assert!(
+        found >= 12,
+        "only {found} of the 20 worst have a flipped label"
+    );
+
+    let said = fine(
+        dir,
+        &[
+            "counterfactual",
+            "run",
+            "--window",
+            "last-epoch",
+            "--top",
+            "10",
+            "scores.csv",
+        ],
+    );
+    assert!(
+        said.contains("retraining with everyone gives the recorded parameters, bit for bit"),
+        "{said}"
+    );
+    // "change: P predicted (by the table), R real"
+    let line = said.lines().find_map(|l| l.trim().strip_prefix("change: "));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    let number = |at: usize| words[at].parse::<f64>().unwrap();
+    let (predicted, real) = (number(0), number(words.len() - 2));
+    println!("predicted {predicted:+.4e}, real {real:+.4e}");
+    assert!(predicted < 0.0 && real < 0.0, "{said}");
+    let ratio = real / predicted;
+    assert!(
+        (0.4..1.6).contains(&ratio),
+        "real / predicted is {ratio}: {said}"
+    );
+
+    // Any step as a file that candle loads.
+    fine(
+        dir,
+        &[
+            "checkpoint",
+            "run",
+            "--step",
+            "final",
+            "--out",
+            "model.safetensors",
+        ],
+    );
+    let mut variables = candle_nn::VarMap::new();
+    let vb = candle_nn::VarBuilder::from_varmap(
+        &variables,
+        candle_core::DType::F32,
+        &candle_core::Device::Cpu,
+    );
+    example::net::Net::new(vb).unwrap();
+    variables.load(dir.join("model.safetensors")).unwrap();
+    let trace = Trace::open(dir.join("run")).unwrap();
+    let (last, _) = trace.final_state().unwrap().unwrap();
+    let vars = variables.data().lock().unwrap();
+    for (i, spec) in trace.layout().tensors().iter().enumerate() {
+        let loaded: Vec<u8> = vars[&spec.name]
+            .flatten_all()
+            .and_then(|t| t.to_vec1::<f32>())
+            .unwrap()
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
+        assert_eq!(loaded, last.tensor(i), "{}", spec.name);
+    }
+
+    // The command without the model says what it lacks.
+    let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(["influence", "run"])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("run_with"));
+}
+
+#[test]
+fn killed_four_times_it_ends_in_the_same_bits() {
+    killed_and_resumed(4);
+}
+
+#[test]
+#[ignore = "a long round: cargo test -p hindcast-analyzer --test it own_loop::killed_twenty -- --ignored --nocapture"]
+fn killed_twenty_times_it_ends_in_the_same_bits() {
+    killed_and_resumed(20);
+}
