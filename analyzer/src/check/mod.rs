@@ -232,10 +232,12 @@ impl Check<'_> {
     }
 
     fn problem(&mut self, what: String, error: &AnalysisError) {
-        let mut text = error.to_string();
+        // A backtrace may follow what candle says; the first line is the message.
+        let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        let mut text = first(error.to_string());
         let mut cause = std::error::Error::source(error);
         while let Some(e) = cause {
-            text = format!("{text}: {e}");
+            text = format!("{text}: {}", first(e.to_string()));
             cause = e.source();
         }
         self.rows.push(CheckRow {
