@@ -25,6 +25,8 @@ use crate::error::{Doing, Result};
 const FAILS: f64 = 1e-4;
 /// Second derivatives below this, of results of size 1, say nothing.
 const MOVED: f64 = 1e-8;
+/// Independent random directions; a result that is right along all of them is right.
+const PROBES: usize = 2;
 /// How far after a failure a result may be right again.
 const NEAR: usize = 32;
 
@@ -124,6 +126,42 @@ fn looking() -> String {
     "looking for the operation with the wrong derivative".to_owned()
 }
 
+/// What first derivatives are tested along.
+struct Slopes {
+    directions: Vec<Tensor>,
+    covectors: Vec<Tensor>,
+    usable: Vec<bool>,
+}
+
+/// What second derivatives are tested along.
+struct Curvatures {
+    inner: Vec<Tensor>,
+    outer: Vec<Tensor>,
+    w: Vec<f64>,
+    covectors: Vec<Tensor>,
+}
+
+impl Curvatures {
+    /// The slope of the sum over these results along the inner direction, as a function that can be differentiated.
+    fn slope(&self, graph: &Graph, included: &[bool]) -> Candle<Tensor> {
+        let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        for i in places(included) {
+            // A square makes linear operations count in the second derivative, too.
+            let n = &graph.nodes[i];
+            let curved = n.add(&n.sqr()?.affine(0.5, 0.0)?)?;
+            sum = sum.add(&curved.mul(&self.covectors[i])?.sum_all()?)?;
+        }
+        let grads = sum.backward()?;
+        let mut total = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        for (p, v) in graph.parameters.iter().zip(&self.inner) {
+            if let Some(g) = grads.get(p) {
+                total = total.add(&g.mul(v)?.sum_all()?)?;
+            }
+        }
+        Ok(total)
+    }
+}
+
 /// How a test of some results ended.
 enum Verdict {
     Right,
@@ -164,17 +202,49 @@ impl Search<'_> {
     }
 
     fn first(&self) -> Candle<Option<Fault>> {
-        let mut noise = Noise::new(23);
         let theta = self.point.parameters;
         let base = self.graph(theta)?;
+        let mut probes = Vec::with_capacity(PROBES);
+        for seed in 0..PROBES as u64 {
+            match self.slopes(&base, theta, seed)? {
+                Some(probe) => probes.push(probe),
+                None => return Ok(None),
+            }
+        }
+        self.search(1, &base, |included, probe| {
+            let Slopes {
+                directions,
+                covectors,
+                usable,
+            } = &probes[probe];
+            caught(|| {
+                let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+                let mut due = 0.0;
+                for i in places(included).filter(|&i| usable[i]) {
+                    sum = sum.add(&base.nodes[i].mul(&covectors[i])?.sum_all()?)?;
+                    due += 1.0;
+                }
+                let slope = along(&sum, &base.parameters, directions)?;
+                Ok(match (slope - due).abs() <= FAILS {
+                    true if due == 0.0 => Verdict::Blind,
+                    true => Verdict::Right,
+                    false => Verdict::Wrong(None),
+                })
+            })
+        })
+    }
+
+    /// Random covectors of all results, scaled so that each one's slope along a random direction is 1 by its differences. `None`
+    /// where the forward pass takes another course beside the point.
+    fn slopes(&self, base: &Graph, theta: &[f64], seed: u64) -> Candle<Option<Slopes>> {
+        let mut noise = Noise::new(23 + seed);
         let v = noise.vector(theta.len(), 0.1);
-        let directions = self.cut(&v)?;
         let mut covectors = base
             .nodes
             .iter()
             .map(|n| Tensor::from_vec(noise.vector(n.elem_count(), 1.0), n.dims(), &Device::Cpu))
             .collect::<Candle<Vec<_>>>()?;
-        // Each result's slope along v, at two distances: where they differ a kink lies between, and the result is left out.
+        // At two distances: where they differ a kink lies between, and the result is left out.
         let mut slopes = Vec::new();
         for h in &DISTANCES[..2] {
             let plus = self.graph(&moved(theta, &v, *h))?;
@@ -189,90 +259,75 @@ impl Search<'_> {
             }
             slopes.push(here);
         }
-        let mut expected = Vec::with_capacity(covectors.len());
+        let mut usable = Vec::with_capacity(covectors.len());
         for (i, c) in covectors.iter_mut().enumerate() {
             let (a, b) = (slopes[0][i], slopes[1][i]);
             let size = scalar(&base.nodes[i].detach().sqr()?.sum_all()?)?.sqrt();
-            let usable = (a - b).abs() <= 1e-5 * a.abs() && a.abs() > 1e-7 * size.max(1e-9);
-            *c = c.affine(if usable { 1.0 / a } else { 0.0 }, 0.0)?;
-            expected.push(f64::from(u8::from(usable)));
+            let good = (a - b).abs() <= 1e-5 * a.abs() && a.abs() > 1e-7 * size.max(1e-9);
+            *c = c.affine(if good { 1.0 / a } else { 0.0 }, 0.0)?;
+            usable.push(good);
         }
-        self.search(1, &base, |included| {
-            caught(|| {
-                let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
-                let mut due = 0.0;
-                for i in places(included) {
-                    sum = sum.add(&base.nodes[i].mul(&covectors[i])?.sum_all()?)?;
-                    due += expected[i];
-                }
-                let slope = along(&sum, &base.parameters, &directions)?;
-                Ok(match (slope - due).abs() <= FAILS {
-                    true if due == 0.0 => Verdict::Blind,
-                    true => Verdict::Right,
-                    false => Verdict::Wrong(None),
-                })
-            })
-        })
+        Ok(Some(Slopes {
+            directions: self.cut(&v)?,
+            covectors,
+            usable,
+        }))
     }
 
     fn second(&self) -> Candle<Option<Fault>> {
-        let mut noise = Noise::new(29);
-        let theta = self.point.parameters;
-        let base = self.graph(theta)?;
-        let (v, w) = (
-            noise.vector(theta.len(), 0.1),
-            noise.vector(theta.len(), 0.1),
-        );
-        let (inner, outer) = (self.cut(&v)?, self.cut(&w)?);
+        let base = self.graph(self.point.parameters)?;
+        let probes = (0..PROBES as u64)
+            .map(|seed| self.curvatures(&base, seed))
+            .collect::<Candle<Vec<_>>>()?;
+        self.search(2, &base, |included, probe| {
+            caught(|| self.curvature(&base, included, &probes[probe]))
+        })
+    }
+
+    fn curvatures(&self, base: &Graph, seed: u64) -> Candle<Curvatures> {
+        let mut noise = Noise::new(29 + seed);
+        let p = self.point.parameters.len();
+        let inner = self.cut(&noise.vector(p, 0.1))?;
+        let w = noise.vector(p, 0.1);
         let mut covectors = Vec::with_capacity(base.nodes.len());
         for n in &base.nodes {
             let size = scalar(&n.detach().sqr()?.sum_all()?)?.sqrt().max(1e-9);
             let c = noise.vector(n.elem_count(), 1.0 / size);
             covectors.push(Tensor::from_vec(c, n.dims(), &Device::Cpu)?);
         }
-        // A square makes linear operations count in the second derivative, too.
-        let sum = |graph: &Graph, included: &[bool]| -> Candle<Tensor> {
-            let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
-            for i in places(included) {
-                let (n, c) = (&graph.nodes[i], &covectors[i]);
-                let curved = n.add(&n.sqr()?.affine(0.5, 0.0)?)?;
-                sum = sum.add(&curved.mul(c)?.sum_all()?)?;
-            }
-            Ok(sum)
-        };
-        let slope = |graph: &Graph, included: &[bool]| -> Candle<Tensor> {
-            let grads = sum(graph, included)?.backward()?;
-            let mut total = Tensor::zeros((), DType::F64, &Device::Cpu)?;
-            for (p, v) in graph.parameters.iter().zip(&inner) {
-                if let Some(g) = grads.get(p) {
-                    total = total.add(&g.mul(v)?.sum_all()?)?;
-                }
-            }
-            Ok(total)
-        };
-        self.search(2, &base, |included| {
-            caught(|| {
-                let exact = along(&slope(&base, included)?, &base.parameters, &outer)?;
-                for h in DISTANCES {
-                    let plus = self.graph(&moved(theta, &w, h))?;
-                    let minus = self.graph(&moved(theta, &w, -h))?;
-                    if plus.nodes.len() != base.nodes.len() {
-                        return Ok(Verdict::Blind);
-                    }
-                    let (plus, minus) = (slope(&plus, included)?, slope(&minus, included)?);
-                    let (plus, minus) = (scalar(&plus)?, scalar(&minus)?);
-                    let found = (plus - minus) / (2.0 * h);
-                    let size = exact.abs().max(found.abs()).max(1e-9);
-                    if (exact - found).abs() <= FAILS * size {
-                        return Ok(match exact.abs() > MOVED {
-                            true => Verdict::Right,
-                            false => Verdict::Blind,
-                        });
-                    }
-                }
-                Ok(Verdict::Wrong(None))
-            })
+        Ok(Curvatures {
+            inner,
+            outer: self.cut(&w)?,
+            w,
+            covectors,
         })
+    }
+
+    /// Does the Hessian of the sum over these results, along two directions, agree with differences of its gradient?
+    fn curvature(&self, base: &Graph, included: &[bool], probe: &Curvatures) -> Candle<Verdict> {
+        let exact = along(
+            &probe.slope(base, included)?,
+            &base.parameters,
+            &probe.outer,
+        )?;
+        for h in DISTANCES {
+            let plus = self.graph(&moved(self.point.parameters, &probe.w, h))?;
+            let minus = self.graph(&moved(self.point.parameters, &probe.w, -h))?;
+            if plus.nodes.len() != base.nodes.len() || minus.nodes.len() != base.nodes.len() {
+                return Ok(Verdict::Blind);
+            }
+            let plus = scalar(&probe.slope(&plus, included)?)?;
+            let minus = scalar(&probe.slope(&minus, included)?)?;
+            let found = (plus - minus) / (2.0 * h);
+            let size = exact.abs().max(found.abs()).max(1e-9);
+            if (exact - found).abs() <= FAILS * size {
+                return Ok(match exact.abs() > MOVED {
+                    true => Verdict::Right,
+                    false => Verdict::Blind,
+                });
+            }
+        }
+        Ok(Verdict::Wrong(None))
     }
 
     /// The first result that fails without anything after it being right again.
@@ -280,12 +335,12 @@ impl Search<'_> {
         &self,
         order: u8,
         base: &Graph,
-        mut test: impl FnMut(&[bool]) -> Verdict,
+        test: impl Fn(&[bool], usize) -> Verdict,
     ) -> Candle<Option<Fault>> {
         let n = base.nodes.len();
         let mut skipped = vec![false; n];
         // Where a derivative doesn't exist that is what is looked for, and not a number that is off.
-        let missing = matches!(test(&vec![true; n]), Verdict::Wrong(Some(_)));
+        let missing = matches!(test(&vec![true; n], 0), Verdict::Wrong(Some(_)));
         let fails = |verdict| match verdict {
             Verdict::Right | Verdict::Blind => None,
             Verdict::Wrong(None) if missing => None,
@@ -296,12 +351,12 @@ impl Search<'_> {
                 (0..n).map(|i| i < k && !skipped[i]).collect()
             };
             let (mut right, mut wrong) = (0, n);
-            let Some(mut problem) = fails(test(&until(n, &skipped))) else {
+            let Some(mut problem) = fails(test(&until(n, &skipped), 0)) else {
                 return Ok(None);
             };
             while wrong - right > 1 {
                 let middle = right.midpoint(wrong);
-                match fails(test(&until(middle, &skipped))) {
+                match fails(test(&until(middle, &skipped), 0)) {
                     None => right = middle,
                     Some(text) => (wrong, problem) = (middle, text),
                 }
@@ -310,11 +365,11 @@ impl Search<'_> {
             let healed = (at + 1..n.min(at + 1 + NEAR)).find(|&later| {
                 let alone: Vec<bool> = (0..n).map(|i| i == later).collect();
                 follows(&base.nodes[later], &base.nodes[at])
-                    && matches!(test(&alone), Verdict::Right)
+                    && (0..PROBES).all(|probe| matches!(test(&alone, probe), Verdict::Right))
             });
             match healed {
                 None => return self.fault(order, base, at, problem).map(Some),
-                Some(later) => { eprintln!("healed at {at} {:?} later {later} {:?}", base.nodes[at].dims(), base.nodes[later].dims());
+                Some(later) => {
                     skipped[at] = true;
                     for (i, skip) in skipped.iter_mut().enumerate().take(later).skip(at) {
                         *skip |= follows(&base.nodes[i], &base.nodes[at]);

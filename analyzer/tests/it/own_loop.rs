@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hindcast_format::{Status, Trace};
 
@@ -80,61 +80,60 @@ impl Moments {
     }
 }
 
-/// Trains with `kills` kills at random moments of what is left, and at the last start to the end. Gives the steps at which
-/// starts went on.
-fn train_with_kills(dir: &Path, run: &str, kills: usize, whole: Duration) -> Vec<u64> {
+/// Steps that the example takes.
+const STEPS: u64 = 120;
+
+/// Trains with `kills` kills, each at a random moment of its share of what is left, and at the last start to the end. Gives the
+/// steps at which starts went on.
+fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
     let mut moments = Moments::new();
     let path = dir.join(run);
+    let steps = || Trace::open(&path).map_or(0, |trace| trace.span().end);
     let mut went_on = Vec::new();
-    let mut killed = 0;
-    while killed < kills {
-        let held = Trace::open(&path).map_or(0, |trace| trace.span().end);
-        let left = 1.0 - held as f64 / 120.0;
-        // The quickest kills find no run yet, a half-born one or one without a step.
-        let after = whole.mul_f64(moments.next() * (0.1 + left * 0.6));
+    for kill in 0..kills {
+        let held = steps();
+        let share = (STEPS - held) as f64 / (kills - kill + 1) as f64;
+        // Every fourth kill comes while the process starts, when there may be no run yet, or a half-born one.
+        let (goal, delay) = match kill % 4 {
+            0 => (0, moments.next() * 0.6),
+            _ => (
+                held + 1 + (2.0 * share * moments.next()) as u64,
+                moments.next() * 0.05,
+            ),
+        };
         let mut child = command(dir, &["train", run])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let begun = Instant::now();
-        while begun.elapsed() < after && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(2));
+        while steps() < goal && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
         }
-        if child.try_wait().unwrap().is_none() {
-            child.kill().unwrap(); // SIGKILL
-            killed += 1;
-        }
+        std::thread::sleep(Duration::from_secs_f64(delay));
+        child.kill().unwrap(); // SIGKILL
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        went_on.extend(said.lines().find_map(|l| {
-            l.split_once("goes on at step ")?
-                .1
-                .trim()
-                .parse::<u64>()
-                .ok()
-        }));
-        if Trace::open(&path).is_ok_and(|t| t.status() == Status::Finished) {
-            break;
-        }
         assert!(
-            output.status.code().is_none() || output.status.success(),
-            "a start failed: {said}{}",
+            output.status.code().is_none(),
+            "kill {kill} found the process ended: {said}{}",
             String::from_utf8_lossy(&output.stderr)
         );
+        let step = said
+            .lines()
+            .find_map(|line| line.split_once("goes on at step "));
+        went_on.extend(step.map(|(_, step)| step.trim().parse::<u64>().unwrap()));
     }
+    let held = steps();
     fine(dir, &["train", run]);
-    println!("{killed} kills; went on at steps {went_on:?}");
+    println!("{kills} kills; went on at steps {went_on:?} and at last from {held}");
     went_on
 }
 
-fn killed_and_resumed(kills: usize) {
+fn killed_and_resumed(kills: u64) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let begun = Instant::now();
     fine(dir, &["train", "whole"]);
-    let whole = begun.elapsed();
-    let went_on = train_with_kills(dir, "killed", kills, whole);
+    let went_on = train_with_kills(dir, "killed", kills);
     assert!(!went_on.is_empty(), "no start found anything to go on with");
     assert!(went_on.windows(2).all(|w| w[0] <= w[1]), "{went_on:?}");
     assert!(
