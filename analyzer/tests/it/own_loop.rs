@@ -1,4 +1,4 @@
-//! The example `own_loop`, from end to end: recorded, killed at random moments, resumed, verified by replay, asked, retrained.
+//! The example `own_model`, from end to end: recorded, killed at random moments, resumed, verified by replay, asked, retrained.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use hindcast_format::{Status, Trace};
 
-#[path = "../../examples/own_loop/main.rs"]
+#[path = "../../examples/own_model/main.rs"]
 #[allow(dead_code)] // Its `main` is for `cargo run --example`.
 mod example;
 
 /// The words of the example's command line, for the process that plays it.
-const WORDS: &str = "HINDCAST_OWN_LOOP_WORDS";
+const WORDS: &str = "HINDCAST_OWN_MODEL_WORDS";
 
 /// Not a test: the example's process, which the tests below start and kill.
 #[test]
@@ -20,7 +20,7 @@ fn process() {
     let Ok(words) = std::env::var(WORDS) else {
         return;
     };
-    let words = std::iter::once("own_loop").chain(words.split('\n'));
+    let words = std::iter::once("own_model").chain(words.split('\n'));
     let code = example::run(words.map(Into::into).collect());
     // An exit code can't be read, only given to a process; these two are all that the example ends with.
     let fine = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
@@ -37,17 +37,17 @@ fn command(dir: &Path, words: &[&str]) -> Command {
     command
 }
 
-fn own_loop(dir: &Path, words: &[&str]) -> Output {
+fn own_model(dir: &Path, words: &[&str]) -> Output {
     command(dir, words).output().unwrap()
 }
 
 fn fine(dir: &Path, words: &[&str]) -> String {
-    let output = own_loop(dir, words);
+    let output = own_model(dir, words);
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     );
-    assert!(output.status.success(), "own_loop {words:?}\n{out}{err}");
+    assert!(output.status.success(), "own_model {words:?}\n{out}{err}");
     out + &err
 }
 
@@ -89,7 +89,7 @@ fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
     let mut moments = Moments::new();
     let path = dir.join(run);
     let steps = || Trace::open(&path).map_or(0, |trace| trace.span().end);
-    let mut went_on = Vec::new();
+    let (mut went_on, mut killed) = (Vec::new(), 0);
     for kill in 0..kills {
         let held = steps();
         let share = (STEPS - held) as f64 / (kills - kill + 1) as f64;
@@ -97,7 +97,7 @@ fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
         let (goal, delay) = match kill % 4 {
             0 => (0, moments.next() * 0.6),
             _ => (
-                held + 1 + (2.0 * share * moments.next()) as u64,
+                held + 1 + (1.8 * share * moments.next()) as u64,
                 moments.next() * 0.05,
             ),
         };
@@ -114,10 +114,11 @@ fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
-            output.status.code().is_none(),
-            "kill {kill} found the process ended: {said}{}",
+            output.status.code().is_none() || output.status.success(),
+            "start {kill} failed: {said}{}",
             String::from_utf8_lossy(&output.stderr)
         );
+        killed += u64::from(output.status.code().is_none());
         let step = said
             .lines()
             .find_map(|line| line.split_once("goes on at step "));
@@ -125,17 +126,24 @@ fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
     }
     let held = steps();
     fine(dir, &["train", run]);
-    println!("{kills} kills; went on at steps {went_on:?} and at last from {held}");
+    println!("{killed} kills; went on at steps {went_on:?} and at last from {held}");
+    // A start may come too late to be killed, at the very end.
+    assert!(
+        killed + 2 >= kills,
+        "only {killed} of {kills} starts were killed"
+    );
     went_on
 }
 
-fn killed_and_resumed(kills: u64) {
+#[test]
+fn killed_twenty_times_it_ends_in_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fine(dir, &["train", "whole"]);
-    let went_on = train_with_kills(dir, "killed", kills);
+    let went_on = train_with_kills(dir, "killed", 20);
     assert!(!went_on.is_empty(), "no start found anything to go on with");
-    assert!(went_on.windows(2).all(|w| w[0] <= w[1]), "{went_on:?}");
+    // A start that is killed before its first step is written loses the step that it went on from, and no more.
+    assert!(went_on.windows(2).all(|w| w[0] <= w[1] + 1), "{went_on:?}");
     assert!(
         end(&dir.join("killed")) == end(&dir.join("whole")),
         "the run that was killed ended otherwise than the one that wasn't"
@@ -256,15 +264,4 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("run_with"));
-}
-
-#[test]
-fn killed_four_times_it_ends_in_the_same_bits() {
-    killed_and_resumed(4);
-}
-
-#[test]
-#[ignore = "a long round: cargo test -p hindcast-analyzer --test it own_loop::killed_twenty -- --ignored --nocapture"]
-fn killed_twenty_times_it_ends_in_the_same_bits() {
-    killed_and_resumed(20);
 }

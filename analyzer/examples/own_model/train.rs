@@ -21,7 +21,7 @@ const EPOCHS: u64 = 5;
 const BATCH: usize = 32;
 const LEARNING_RATE: f64 = 0.02;
 
-/// `own_loop train RUN [--data DIR]`
+/// `own_model train RUN [--data DIR]`
 pub fn command(words: &[OsString]) -> ExitCode {
     let result = match words {
         [run] => train(Path::new(run), None),
@@ -29,14 +29,14 @@ pub fn command(words: &[OsString]) -> ExitCode {
             train(Path::new(run), Some(PathBuf::from(folder)))
         }
         _ => {
-            eprintln!("usage: own_loop train RUN [--data DIR]");
+            eprintln!("usage: own_model train RUN [--data DIR]");
             return ExitCode::from(2);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("own_loop: {error:#}");
+            eprintln!("own_model: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -62,7 +62,7 @@ fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
     let (run, at) = Recorder::builder(path)
         .seed(SEED)
         .rule("kind = \"sgd\"") // what turns a gradient into a step
-        .objective("own_loop")
+        .objective("own_model")
         .fingerprint(data.fingerprint())
         .create_or_resume(&variables)?;
     if at.end > 0 {

@@ -1,10 +1,10 @@
 //! A model and a training loop of one's own, recorded, killed, resumed and analysed: what Hindcast asks of a program that has no task.
 //!
 //! ```sh
-//! cargo run --release --example own_loop -- train runs/own               # kill it, start it again: it goes on exactly
-//! cargo run --release --example own_loop -- verify runs/own --replay     # and all of hindcast's other questions
-//! cargo run --release --example own_loop -- influence runs/own --out scores.csv
-//! cargo run --release --example own_loop -- counterfactual runs/own --top 20 scores.csv
+//! cargo run --release --example own_model -- train runs/own               # kill it, start it again: it goes on exactly
+//! cargo run --release --example own_model -- verify runs/own --replay     # and all of hindcast's other questions
+//! cargo run --release --example own_model -- influence runs/own --out scores.csv
+//! cargo run --release --example own_model -- counterfactual runs/own --top 20 scores.csv
 //! ```
 //!
 //! With `--data DIR` it is MNIST's files, without it the digits that the model crate draws. `net.rs` is an ordinary candle_nn model,
@@ -33,7 +33,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
     match OwnModel::new(Net::new, Net::forward, ops::cross_entropy) {
         Ok(model) => OwnProgram::new(model, data::load).run_args(words),
         Err(error) => {
-            eprintln!("own_loop: the model doesn't build: {error}");
+            eprintln!("own_model: the model doesn't build: {error}");
             ExitCode::FAILURE
         }
     }
