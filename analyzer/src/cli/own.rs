@@ -82,25 +82,36 @@ impl OwnProgram {
 /// Runs the command line of this process on the runs of an own model: what the `main` of its analysis program returns.
 ///
 /// ```no_run
+/// # use std::path::Path;
+/// # use std::process::ExitCode;
 /// # use candle_core::{DType, Device, Result, Tensor};
-/// # use candle_nn::{Linear, Module, VarBuilder, linear};
-/// # struct Net(Linear);
-/// # impl Net {
-/// #     fn new(vb: VarBuilder) -> Result<Self> { Ok(Net(linear(4, 3, vb)?)) }
-/// #     fn forward(&self, x: &Tensor, _train: bool) -> Result<Tensor> { self.0.forward(x) }
+/// # use candle_nn::{Linear, Module, ModuleT, VarBuilder, linear};
+/// # use hindcast_analyzer::cli::run_with;
+/// # use hindcast_model::data::{DataSet, from_tensors};
+/// # use hindcast_model::{ops, own::{BatchNorm, OwnModel, batch_norm}};
+/// # fn load_my_examples(_: Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> {
+/// #     let x = Tensor::zeros((9, 784), DType::F32, &Device::Cpu)?;
+/// #     let y = Tensor::zeros(9, DType::U32, &Device::Cpu)?;
+/// #     Ok(from_tensors((&x, &y), None, None, &[], None)?)
 /// # }
-/// # fn examples() -> Result<(Tensor, Tensor)> {
-/// #     Ok((Tensor::zeros((9, 4), DType::F32, &Device::Cpu)?, Tensor::zeros(9, DType::U32, &Device::Cpu)?))
-/// # }
-/// use hindcast_analyzer::cli::run_with;
-/// use hindcast_model::{data::from_tensors, ops, own::OwnModel};
+/// struct Net { first: Linear, norm: BatchNorm, second: Linear }
 ///
-/// fn main() -> std::process::ExitCode {
+/// impl Net {
+///     fn new(vb: VarBuilder) -> Result<Self> {
+///         Ok(Self {
+///             first: linear(784, 64, vb.pp("first"))?,
+///             norm: batch_norm(64, 1e-5, vb.pp("norm"))?,        // hindcast_model::own's
+///             second: linear(64, 10, vb.pp("second"))?,
+///         })
+///     }
+///     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+///         self.second.forward(&self.norm.forward_t(&self.first.forward(x)?, train)?.relu()?)
+///     }
+/// }
+///
+/// fn main() -> ExitCode {
 ///     let model = OwnModel::new(Net::new, Net::forward, ops::cross_entropy).expect("the model builds");
-///     run_with(model, |_folder| {
-///         let (x, y) = examples()?;
-///         Ok(from_tensors((&x, &y), None, None, &[], None)?)
-///     })
+///     run_with(model, |folder| load_my_examples(folder))         // in the order whose indices were recorded
 /// }
 /// ```
 pub fn run_with(
