@@ -1,6 +1,9 @@
 //! The command line: what can be asked for. Each verb runs in the file of `commands/` that bears its name.
 
-mod help;
+pub(crate) mod help;
+mod own;
+
+pub use own::{OwnProgram, run_with};
 
 use std::path::PathBuf;
 
@@ -47,6 +50,8 @@ pub enum Command {
     Export(Export),
     /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
     Recover(Recover),
+    /// Write the model as it stood before a step as one safetensors file: a trace is also every checkpoint
+    Checkpoint(Checkpoint),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
     #[cfg(feature = "record")]
     Exactness(Exactness),
@@ -423,6 +428,19 @@ pub struct Recover {
     /// For scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// `hindcast checkpoint`
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Which state: before step T, last (the newest that the run holds), or final (after the last step of a finished run)
+    #[arg(long, value_name = "T")]
+    pub step: String,
+    /// File to write: parameters and buffers under their names, as candle's VarMap::load expects them; must not exist yet
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
 }
 
 /// `hindcast exactness`

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use context::Models;
 
+mod checkpoint;
 mod completions;
 pub(crate) mod context;
 mod counterfactual;
@@ -21,6 +23,7 @@ mod influence;
 mod info;
 mod interrupt;
 mod memory;
+pub(crate) mod own;
 mod pictures;
 mod progress;
 #[cfg(feature = "record")]
@@ -50,8 +53,12 @@ pub(crate) struct Usage(pub String);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    exit("hindcast", run(Cli::parse()))
+}
+
+/// The exit code of how a verb ended; what went wrong is said in the name of the program.
+fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
+    match outcome {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
         Ok(Outcome::Damaged) => ExitCode::from(3),
@@ -60,11 +67,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let code = exit_code(&error);
             let mut out = io::stderr();
-            let _ = writeln!(out, "hindcast: {}", in_one_line(&error));
+            let _ = writeln!(out, "{program}: {}", in_one_line(&error));
             if code == 3 {
                 let _ = writeln!(
                     out,
-                    "hindcast: `hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run"
+                    "{program}: `hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run"
                 );
             }
             ExitCode::from(code)
@@ -80,12 +87,13 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         #[cfg(feature = "record")]
         Command::Record(args) => record::run(&args),
         Command::Info(args) => info::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Influence(args) => influence::run(&args),
+        Command::Verify(args) => verify::run(&args, &Models::Recorded),
+        Command::Influence(args) => influence::run(&args, &Models::Recorded),
         Command::Scores(args) => scores::run(&args),
-        Command::Counterfactual(args) => counterfactual::run(&args),
+        Command::Counterfactual(args) => counterfactual::run(&args, &Models::Recorded),
         Command::Export(args) => export::run(&args),
         Command::Recover(args) => recover::run(&args),
+        Command::Checkpoint(args) => checkpoint::run(&args),
         #[cfg(feature = "record")]
         Command::Exactness(args) => exactness::run(&args),
         #[cfg(feature = "experiments")]

@@ -17,6 +17,7 @@ mod subject;
 mod agreement;
 mod anchor;
 mod atomic;
+mod check;
 mod compare;
 mod counterfactual;
 mod engine;
@@ -35,6 +36,10 @@ mod trace;
 mod window;
 
 pub use agreement::{jaccard_of_extremes, kendall_tau};
+pub use check::{
+    CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,
+    check_run,
+};
 pub use compare::Comparison;
 pub use counterfactual::{
     CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress,
@@ -42,6 +47,8 @@ pub use counterfactual::{
 };
 pub use engine::{AutodiffEngine, Gradient, Products, ReplayEngine, StepInput};
 pub use error::{AnalysisError, Result};
+#[cfg(feature = "record")]
+pub use hindcast_recorder::{LoadInto, Loaded};
 pub use memory::MemoryRun;
 pub use query::{Query, QueryGradient};
 #[cfg(feature = "record")]

@@ -1,5 +1,6 @@
-//! A recorded run together with its Task and data: what an analysis opens.
+//! A recorded run together with its model and data: what an analysis opens.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,16 +11,20 @@ use hindcast_model::data::{DataSet, load};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::Task;
+use hindcast_model::update::UpdateRule;
 
+use crate::cli::OwnProgram;
 use crate::commands::context::open_trace;
-use crate::{AutodiffEngine, RecordedRun, check_data};
+use crate::{AutodiffEngine, CheckOptions, CheckReport, RecordedRun, check_data, check_run};
 
-/// A recorded run with the Task and the data that made it.
+/// A recorded run with the model and the data that made it.
 pub struct Subject {
     trace: Trace,
-    task: Task,
+    task: Option<Task>,
+    rule: Option<UpdateRule>,
     data: Box<dyn DataSet>,
     objective: Arc<dyn Objective>,
+    unchecked: Cell<bool>,
 }
 
 impl Subject {
@@ -48,10 +53,52 @@ impl Subject {
             .with_context(|| format!("{}: the recorded task does not build", run.display()))?;
         Ok(Self {
             trace,
-            task,
+            rule: Some(task.optimizer.clone()),
+            task: Some(task),
             data,
             objective: Arc::new(objective),
+            unchecked: Cell::new(false),
         })
+    }
+
+    /// Opens a run of an own model, with the data that the program loads from `data_dir`.
+    ///
+    /// # Errors
+    /// Where the folder holds no trace, or the data is missing or another than was trained on.
+    pub fn open_own(
+        program: &OwnProgram,
+        run: &Path,
+        data_dir: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let trace = Trace::open(run).with_context(|| format!("cannot open {}", run.display()))?;
+        if trace.info().task.is_some() {
+            bail!(
+                "{}: the run carries a task, which says what was trained: analyse it with `hindcast`",
+                run.display()
+            );
+        }
+        let data = program.load(data_dir)?;
+        check_identity(&trace, data.as_ref(), run)?;
+        Ok(Self {
+            trace,
+            task: None,
+            rule: program.update_rule().cloned(),
+            data,
+            objective: program.objective(),
+            unchecked: Cell::new(program.checks()),
+        })
+    }
+
+    /// Checks an own model's derivatives, the first time that this is called; the models of tasks are tested.
+    ///
+    /// # Errors
+    /// Where the model can't be run. A wrong derivative is a finding of the report.
+    pub fn check(&self) -> anyhow::Result<Option<CheckReport>> {
+        if !self.unchecked.replace(false) {
+            return Ok(None);
+        }
+        let report = check_run(&self.recorded()?, &CheckOptions::default());
+        Ok(Some(report.context("checking the model's derivatives")?))
     }
 
     /// What a replay needs.
@@ -59,12 +106,11 @@ impl Subject {
     /// # Errors
     /// Where the model's tensors are not the recorded ones, or the update rule cannot be read.
     pub fn recorded(&self) -> anyhow::Result<RecordedRun<'_>> {
-        let rule = self
-            .trace
-            .info()
-            .rule
-            .is_none()
-            .then(|| self.task.optimizer.clone());
+        // What was recorded counts.
+        let rule = match self.trace.info().rule {
+            Some(_) => None,
+            None => self.rule.clone(),
+        };
         let objective = Arc::clone(&self.objective);
         Ok(RecordedRun::from_trace(
             &self.trace,
@@ -74,9 +120,9 @@ impl Subject {
         )?)
     }
 
-    /// The Task that was trained.
-    pub fn task(&self) -> &Task {
-        &self.task
+    /// The Task that was trained; nothing for an own model.
+    pub fn task(&self) -> Option<&Task> {
+        self.task.as_ref()
     }
 
     /// The data that it was trained on.
@@ -119,7 +165,7 @@ fn open(run: &Path) -> anyhow::Result<(Trace, Task)> {
     let Some(text) = &trace.info().task else {
         bail!(
             "{}: the run was recorded without a task, so its model and data are not known here; \
-             its analysis needs a program that brings them",
+             its analysis needs the program that brings them (hindcast_analyzer::cli::run_with)",
             run.display()
         );
     };

@@ -10,6 +10,7 @@
 //! | [`data`] | the examples: files, digits drawn by code, splits, scaling, augmentation, fingerprints |
 //! | [`objective`] | the trait that an analysis needs of a model: per-example losses |
 //! | [`net`] | the model of a task, which is an [`objective::Objective`] |
+//! | [`own`] | a candle model of one's own as an objective |
 //! | [`ops`] | its layers on candle tensors, right to the second derivative |
 //! | [`batches`], [`schedule`] | which examples stand in which step, with which weights and learning rate |
 //! | [`update`] | SGD, Adam and AdamW: the step forward, and its exact reverse |
@@ -23,6 +24,7 @@ pub mod data;
 pub mod net;
 pub mod objective;
 pub mod ops;
+pub mod own;
 pub mod random;
 pub mod real;
 pub mod schedule;

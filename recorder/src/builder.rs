@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use candle_nn::VarMap;
-use hindcast_format::{DataIdentity, Durability, FsStorage, Storage};
+use hindcast_format::{DataIdentity, Durability, FsStorage, SplitIdentity, Storage};
 
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
@@ -160,6 +160,30 @@ impl Builder {
     pub fn data(mut self, identity: DataIdentity) -> Self {
         self.data = identity;
         self
+    }
+
+    /// What the training data is, as the name, the number of examples and the Merkle root of each split: what the `fingerprint` of
+    /// a data set of `hindcast_model` gives. An analysis can then tell whether it has the same data. Without splits there is no
+    /// fingerprint.
+    pub fn fingerprint<S: Into<(String, u64, [u8; 32])>>(
+        self,
+        splits: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let splits: Vec<_> = splits
+            .into_iter()
+            .map(|split| {
+                let (name, examples, root) = split.into();
+                SplitIdentity {
+                    name,
+                    examples,
+                    root,
+                }
+            })
+            .collect();
+        self.data(match splits.is_empty() {
+            true => DataIdentity::None,
+            false => DataIdentity::Fingerprint { splits },
+        })
     }
 
     /// Anything else worth keeping with the run.

@@ -37,6 +37,17 @@ pub enum RecorderError {
         source: Arc<FormatError>,
     },
 
+    /// A step of a trace can't be loaded into variables. None of them has changed.
+    #[error("cannot load step {step} of {run}: {why}")]
+    Load {
+        /// The run's path.
+        run: String,
+        /// The step asked for.
+        step: u64,
+        /// What doesn't fit, or which steps there are.
+        why: String,
+    },
+
     /// A step was taken without saying what it is about.
     #[error(
         "step {step} of {run} has no batch: call batch(epoch, &indices) on the run before the optimizer steps"

@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod checkpoint;
 mod encode;
 mod error;
 mod estimate;
@@ -76,6 +77,7 @@ mod wrap;
 mod write;
 
 pub use builder::Builder;
+pub use checkpoint::{LoadInto, Loaded};
 pub use error::RecorderError;
 pub use estimate::Estimate;
 pub use keep::Keep;

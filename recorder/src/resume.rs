@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 use hindcast_format::layout::{Layout, TensorSpec};
-use hindcast_format::{FormatError, RunWriter, Trace};
+use hindcast_format::{Checkpoint, FormatError, RunWriter, Status, Trace};
 
 use crate::builder::Builder;
 use crate::error::RecorderError;
@@ -31,16 +31,6 @@ pub struct Resumed {
     /// The optimizer's tensors before that step, by name, where the trace has them (at keyframes and at a run's end). They are on the
     /// CPU.
     pub optimizer_state: Option<BTreeMap<String, Tensor>>,
-}
-
-/// θ, r and the optimizer's bytes before a step, as far as the trace has them.
-struct Before {
-    parameters: Option<Vec<u8>>,
-    buffers: Option<Vec<u8>>,
-    optimizer: Option<Vec<u8>>,
-    epoch: Option<u64>,
-    update: u64,
-    end: u64,
 }
 
 impl Builder {
@@ -77,12 +67,13 @@ impl Builder {
         let trace = Trace::open_storage(Arc::clone(&self.storage)).map_err(open)?;
         self.agree_with(trace.info())?;
         same_layout(trace.layout(), &bound.layout).map_err(|why| self.setup(why))?;
-        let before = before(&trace, step).map_err(open)?;
-        if step > before.end {
+        let before = trace.before(step).map_err(open)?;
+        let end = trace.span().end;
+        if step > end {
             return Err(self.setup(format!(
                 "it holds steps up to {}, so it cannot go on at step {step}: resume at step {} or before",
-                before.end.saturating_sub(1),
-                before.end
+                end.saturating_sub(1),
+                end
             )));
         }
         if self.restore {
@@ -108,29 +99,78 @@ impl Builder {
                 segment.bytes,
             );
         }
-        let optimizer_state = before
-            .optimizer
-            .map(|bytes| tensors(bound.layout.optimizer_state(), &bytes))
-            .transpose();
-        let optimizer_state = optimizer_state
+        let optimizer_state = optimizer_tensors(&before, &bound.layout)
             .map_err(|error| self.setup(format!("the optimizer's recorded state: {error}")))?;
         let resumed = Resumed {
             step,
             epoch: before.epoch,
-            optimizer_step: before.update,
+            optimizer_step: before.optimizer_step,
             end: point.end,
             optimizer_state,
         };
         let estimate = self.estimate_of(&bound);
         let at = Position {
             step,
-            update: before.update,
+            update: before.optimizer_step,
             buffers: before.buffers,
         };
         Ok((
             start(&self, bound, estimate, writer, retention, at)?,
             resumed,
         ))
+    }
+}
+
+impl Builder {
+    /// Creates the run, or goes on with the one that is there from the newest step that its trace can restore: what a training
+    /// program calls that may be killed at any moment. The variables hold that step's values afterwards, and training goes on with step
+    /// [`Resumed::step`] (0 in a new run). Whatever came after it is cut away and trained again.
+    ///
+    /// A run that was killed while it was being finished goes on at its end, and has only to be finished again. Without
+    /// optimizer state the newest step is the last step recorded; with it, the newest keyframe, whose
+    /// [`optimizer_state`](Resumed::optimizer_state) belongs back into the optimizer.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`resume`](Self::resume). A finished run is left alone:
+    /// [`resume`](Self::resume) goes on with one on purpose.
+    pub fn create_or_resume(
+        self,
+        variables: &VarMap,
+    ) -> Result<(Recorder, Resumed), RecorderError> {
+        let trace = match Trace::open_storage(Arc::clone(&self.storage)) {
+            Ok(trace) => trace,
+            Err(FormatError::NotARun { .. }) => {
+                let run = self.create(variables)?;
+                let resumed = Resumed {
+                    step: 0,
+                    epoch: None,
+                    optimizer_step: 0,
+                    end: 0,
+                    optimizer_state: None,
+                };
+                return Ok((run, resumed));
+            }
+            Err(error) => return Err(failed(&self.name, 0, error)),
+        };
+        if let (Status::Finished, Some(end)) = (trace.status(), trace.final_step()) {
+            return Err(self.setup(format!(
+                "it is finished, after {end} steps; to train on all the same, call resume(variables, {end})"
+            )));
+        }
+        let newest = trace
+            .newest_checkpoint()
+            .map_err(|error| failed(&self.name, 0, error))?;
+        let held = trace.span().end;
+        drop(trace);
+        match newest {
+            Some(step) => self.restore_variables().resume(variables, step),
+            // Killed before its first step was written: the variables hold what they were made with.
+            None if held == 0 => self.resume(variables, 0),
+            None => Err(self.setup(format!(
+                "it has steps up to {}, but none that could be restored: load a checkpoint of your own and call resume",
+                held - 1
+            ))),
+        }
     }
 }
 
@@ -162,55 +202,6 @@ fn same_layout(recorded: &Layout, given: &Layout) -> Result<(), String> {
     }
 }
 
-/// Reads what stood before `step`, from that step's frame, the one before it, or the run's end.
-fn before(trace: &Trace, step: u64) -> Result<Before, FormatError> {
-    let end = trace.span().end;
-    let mut found = Before {
-        parameters: None,
-        buffers: None,
-        optimizer: None,
-        epoch: None,
-        update: 0,
-        end,
-    };
-    if let Some(last) = step.checked_sub(1) {
-        if let Some(meta) = recorded(trace.meta(last))? {
-            found.epoch = Some(meta.epoch);
-            found.update = meta.optimizer_step + 1;
-        }
-        found.buffers = recorded(trace.state(last))?.map(|(state, _)| state.buffers().to_vec());
-    }
-    if let Some(meta) = recorded(trace.meta(step))? {
-        found.update = meta.optimizer_step;
-    }
-    if let Some((state, key)) = recorded(trace.state(step))? {
-        found.parameters = Some(state.parameters().to_vec());
-        if let Some(key) = key {
-            // In a recovered run a keyframe may not know them.
-            if key.buffers_known() {
-                found.buffers = Some(key.buffers_before().to_vec());
-            }
-            found.optimizer = key.optimizer_known().then(|| key.optimizer().to_vec());
-        }
-    } else if trace.final_step() == Some(step)
-        && let Some((state, key)) = trace.final_state()?
-    {
-        found.parameters = Some(state.parameters().to_vec());
-        found.buffers = Some(state.buffers().to_vec());
-        found.optimizer = key.optimizer_known().then(|| key.optimizer().to_vec());
-    }
-    Ok(found)
-}
-
-/// A step that is not in the trace is nothing to read, and no error.
-fn recorded<T>(read: Result<T, FormatError>) -> Result<Option<T>, FormatError> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(FormatError::NotRecorded { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// The variables of a section with their recorded bytes.
 fn pieces<'a>(
     specs: &'a [TensorSpec],
@@ -224,7 +215,7 @@ fn pieces<'a>(
     })
 }
 
-fn restore(bound: &Bound, before: &Before) -> Result<(), String> {
+fn restore(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
     let Some(parameters) = &before.parameters else {
         return Err(
             "the trace has no tensors of that step; load a checkpoint of it instead".to_owned(),
@@ -257,7 +248,7 @@ fn restore(bound: &Bound, before: &Before) -> Result<(), String> {
 }
 
 /// Do the variables hold what the trace has? Where it has nothing there is nothing to check.
-fn check(bound: &Bound, before: &Before) -> Result<(), String> {
+fn check(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
     let sections = [
         (
             bound.layout.parameters(),
@@ -286,20 +277,20 @@ fn check(bound: &Bound, before: &Before) -> Result<(), String> {
     Ok(())
 }
 
-fn tensors(
-    specs: &[TensorSpec],
-    mut bytes: &[u8],
-) -> candle_core::Result<BTreeMap<String, Tensor>> {
-    let mut tensors = BTreeMap::new();
-    for spec in specs {
-        let Some((here, rest)) = bytes.split_at_checked(spec.bytes()) else {
-            candle_core::bail!("{:?} is cut short", spec.name);
-        };
-        tensors.insert(
-            spec.name.clone(),
-            tensor_from_bytes(here, spec.dtype, &spec.shape)?,
-        );
-        bytes = rest;
-    }
-    Ok(tensors)
+/// The optimizer's tensors by name, where the trace has them.
+pub(crate) fn optimizer_tensors(
+    checkpoint: &Checkpoint,
+    layout: &Layout,
+) -> candle_core::Result<Option<BTreeMap<String, Tensor>>> {
+    let Some(tensors) = checkpoint.optimizer_tensors(layout) else {
+        return Ok(None);
+    };
+    tensors
+        .into_iter()
+        .map(|(spec, bytes)| {
+            let tensor = tensor_from_bytes(bytes, spec.dtype, &spec.shape)?;
+            Ok((spec.name.clone(), tensor))
+        })
+        .collect::<candle_core::Result<_>>()
+        .map(Some)
 }

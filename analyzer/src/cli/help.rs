@@ -1,6 +1,6 @@
 //! What `--help` adds below the options: exit codes, and the fields that `--json` prints. Scripts rely on these names.
 
-pub(super) const EXIT_CODES: &str =
+pub(crate) const EXIT_CODES: &str =
     "Exit codes: 0 fine; 1 failed; 2 wrong usage; 3 the trace has lost or corrupt data;
 130 interrupted by Ctrl-C, 143 by a plain kill (a second one ends at once).
 Results go to standard output, talk and progress to standard error.";

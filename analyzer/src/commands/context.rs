@@ -8,8 +8,26 @@ use hindcast_format::{FormatError, Trace};
 
 use super::Usage;
 use super::memory::Limit;
-use crate::cli::{NamesArgs, NamesBy};
-use crate::{NameKey, Names};
+use crate::cli::{NamesArgs, NamesBy, OwnProgram};
+use crate::{NameKey, Names, Subject};
+
+/// Where a run's model and data come from.
+pub(crate) enum Models {
+    /// From the task that the run carries.
+    Recorded,
+    /// From the program that this is.
+    Own(OwnProgram),
+}
+
+impl Models {
+    /// Opens a run with its model and data.
+    pub(crate) fn open(&self, run: &Path, data: Option<&Path>) -> anyhow::Result<Subject> {
+        match self {
+            Models::Recorded => Subject::open(run, data),
+            Models::Own(program) => Subject::open_own(program, run, data),
+        }
+    }
+}
 
 /// Opens a trace, saying what to do when the folder holds none.
 pub(crate) fn open_trace(run: &Path) -> anyhow::Result<Trace> {

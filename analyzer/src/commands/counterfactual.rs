@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::context::Models;
 use super::influence::{parse_query, parse_window};
 use super::interrupt::{Interrupts, told};
 use super::sweeping::{Settings, score};
@@ -34,12 +35,12 @@ struct Report<'a> {
     retraining: &'a CounterfactualReport,
 }
 
-pub(crate) fn run(args: &Counterfactual) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
     let query = parse_query(&args.query)?;
     let removed = Removed::parse(args)?;
     let limit = context::memory(args.memory.as_deref())?;
-    let subject = Subject::open(&args.run, args.data.as_deref())?;
+    let subject = models.open(&args.run, args.data.as_deref())?;
     context::warn(subject.trace());
     let run = subject.recorded()?;
     let range = window.resolve(run.source())?;

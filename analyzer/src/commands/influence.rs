@@ -10,11 +10,12 @@ use anyhow::Context as _;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
+use super::context::Models;
 use super::sweeping::{Checkpoints, Settings, score};
 use super::{Outcome, Usage, context, pictures, progress, tables};
 use crate::atomic;
 use crate::cli::Influence;
-use crate::{Query, QuerySweep, ScoreRow, ScoreTable, Subject, SweepState, Window, sidecar_path};
+use crate::{Query, QuerySweep, ScoreRow, ScoreTable, SweepState, Window, sidecar_path};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -61,7 +62,7 @@ struct Row<'a> {
     influence: Option<f64>,
 }
 
-pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
     let queries = args
         .query
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Influence) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
     // Whatever is wrong with names and folders is better known before the sweep than after it.
     let names = context::names(&args.names)?;
-    let subject = Subject::open(&args.run, args.data.as_deref())?;
+    let subject = models.open(&args.run, args.data.as_deref())?;
     context::warn(subject.trace());
     if let Some(names) = &names {
         let data = subject.data();

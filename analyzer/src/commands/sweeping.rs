@@ -95,6 +95,7 @@ pub(crate) fn score(
         dtype.size_in_bytes(),
         settings,
     )?;
+    trust(subject)?;
     let mut engine = subject.engine(Some(dtype), device)?;
     let interrupts = Interrupts::listen();
     let steps = run.source().end()?.step - options.window.start;
@@ -175,6 +176,19 @@ fn announce(
     Ok(())
 }
 
+/// An own model is checked before its derivatives are believed.
+fn trust(subject: &Subject) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    match subject.check()? {
+        None => Ok(()),
+        Some(report) if report.passed() => {
+            eprintln!("{report}; {}", progress::duration(begun.elapsed()));
+            Ok(())
+        }
+        Some(report) => anyhow::bail!("{report}"),
+    }
+}
+
 /// Values that the model's layers put out for one example.
 fn values_per_example(subject: &Subject) -> Option<u64> {
     fn of(nodes: &[Node]) -> u64 {
@@ -189,7 +203,7 @@ fn values_per_example(subject: &Subject) -> Option<u64> {
             })
             .sum()
     }
-    let net = Net::new(subject.task()).ok()?;
+    let net = Net::new(subject.task()?).ok()?;
     Some(of(net.nodes()) + net.input_shape().iter().product::<usize>() as u64)
 }
 

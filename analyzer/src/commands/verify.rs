@@ -5,10 +5,10 @@ use std::io::{Write, stdout};
 use hindcast_format::{Severity, Status, VerifyReport};
 use serde::Serialize;
 
-use super::context::unopened;
+use super::context::{Models, unopened};
 use super::{Outcome, progress};
 use crate::cli::Verify;
-use crate::{ReplayCheckOptions, ReplayCheckReport, Subject, replay_check};
+use crate::{ReplayCheckOptions, ReplayCheckReport, replay_check};
 
 #[derive(Serialize)]
 struct Report {
@@ -21,7 +21,7 @@ struct Report {
     replay: Option<ReplayCheckReport>,
 }
 
-pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     let bar = progress::bar(0, "checking", "bytes");
     let checked = hindcast_format::verify_with(&args.run, &mut |done, total| bar.at(done, total));
     drop(bar);
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
     });
     // A damaged trace is not replayed: what it would say about the data is worth nothing.
     let replay = (args.replay && !damaged)
-        .then(|| replay(args))
+        .then(|| replay(args, models))
         .transpose()?;
     let report = Report {
         trace,
@@ -59,8 +59,8 @@ pub(crate) fn run(args: &Verify) -> anyhow::Result<Outcome> {
     })
 }
 
-fn replay(args: &Verify) -> anyhow::Result<ReplayCheckReport> {
-    let subject = Subject::open(&args.run, args.data.as_deref())?;
+fn replay(args: &Verify, models: &Models) -> anyhow::Result<ReplayCheckReport> {
+    let subject = models.open(&args.run, args.data.as_deref())?;
     let run = subject.recorded()?;
     let bar = progress::bar(0, "replaying", "steps");
     let options = ReplayCheckOptions {

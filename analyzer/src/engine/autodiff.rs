@@ -127,6 +127,7 @@ impl Context<'_> {
             let weights = &input.weights[start..end];
             let pass =
                 self.forward(&parameters, before, batch, weights, input.mode, input.draws)?;
+            self.buffers_differentiable(&pass)?;
             let loss = pass.batch_loss(k == 0)?;
             let grads = backward(&loss)?;
             for (q, s) in directions.iter().enumerate() {
@@ -141,6 +142,23 @@ impl Context<'_> {
             end = start;
         }
         Ok(out)
+    }
+
+    /// A buffer that changed outside of the graph has no adjoint, and the scores would silently lack its share.
+    fn buffers_differentiable(&self, pass: &Forward) -> Result<()> {
+        let defs = self.objective.buffers();
+        for ((after, before), def) in pass.losses.buffers.iter().zip(&pass.buffers).zip(defs) {
+            let cut = !after.track_op()
+                && (|| Ok(flat::values(after)? != flat::values(before)?))()
+                    .doing(|| format!("comparing the buffer {}", def.name))?;
+            if cut {
+                return Err(AnalysisError::Unsupported(format!(
+                    "the forward pass overwrites the buffer `{}` outside of candle's graph, as candle_nn's BatchNorm does, so a sweep can't                      be carried through it: build the model with hindcast_model::own::batch_norm (same names, same arithmetic; runs that were                      trained with candle_nn's are analysed with it), or keep statistics of your own in a hindcast_model::own::Buffer",
+                    def.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Differentiates `<s, ∇f> + <ρ, r_out>` in weights, parameters and buffers.

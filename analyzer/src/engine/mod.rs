@@ -5,7 +5,7 @@
 //! running statistics' share `∂a/∂θ = H s + J_statᵀ ρ`, and the statistics' adjoint before the pass, `∂a/∂r_in`.
 
 mod autodiff;
-mod flat;
+pub(crate) mod flat;
 mod worker;
 
 #[cfg(feature = "record")]

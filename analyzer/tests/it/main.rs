@@ -8,6 +8,10 @@ mod engine_is_exact;
 #[cfg(feature = "record")]
 mod exactness_matrix;
 #[cfg(feature = "record")]
+mod own_loop;
+#[cfg(feature = "record")]
+mod own_models;
+#[cfg(feature = "record")]
 mod road;
 #[cfg(feature = "record")]
 mod states;

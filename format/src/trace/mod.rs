@@ -1,5 +1,6 @@
 //! Reading a run: what is there, one step, or many in either direction.
 
+mod checkpoint;
 mod meta;
 mod open;
 mod steps;
@@ -18,6 +19,7 @@ use crate::meta::StepMeta;
 use crate::segment::Segment;
 use crate::state::{KeyState, State};
 use crate::storage::{FsStorage, Storage};
+pub use checkpoint::Checkpoint;
 pub use meta::Metas;
 pub(crate) use open::{Part, read_manifest};
 pub use steps::{Step, Steps};

@@ -39,6 +39,13 @@ pub struct SplitFingerprint {
     pub root: Digest,
 }
 
+/// Name, number of examples and root, for a recorder that doesn't know this type.
+impl From<SplitFingerprint> for (String, u64, Digest) {
+    fn from(split: SplitFingerprint) -> Self {
+        (split.name, split.examples, split.root)
+    }
+}
+
 impl SplitFingerprint {
     /// Shows that the example at `index` has this leaf, given the digests beside its way up ([`Leaves::prove`]).
     ///

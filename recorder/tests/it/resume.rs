@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use hindcast_format::{MemStorage, Status};
-use hindcast_recorder::{BatchInfo, Keep, OptimizerState, StepInfo};
+use hindcast_recorder::{BatchInfo, Keep, LoadInto, OptimizerState, StepInfo};
 
 use crate::common::*;
 
@@ -256,4 +256,125 @@ fn a_run_that_keeps_every_nth_step_goes_on_between_them() {
     assert_eq!(kept(&trace), [0, 4, 6, 8, 12]);
     assert!((0..14).all(|step| trace.meta(step).unwrap().indices == indices(step)));
     assert!(trace.verify().unwrap().is_ok());
+}
+
+/// A program that is started again and again, and only says how far it shall get.
+#[test]
+fn created_or_resumed_a_run_goes_on_where_its_trace_ends() {
+    let whole = {
+        let (storage, builder) = in_memory();
+        let net = Linear::new();
+        let run = builder.create(&net.map).unwrap();
+        train(&run, &mut sgd(&run, &net), &net, 0..20, 6).unwrap();
+        run.finish().unwrap();
+        (
+            states(&open(&storage)),
+            open(&storage).final_state().unwrap(),
+        )
+    };
+    let (storage, _) = in_memory();
+    let again = || on(&storage).segment_steps(4);
+    let mut starts = Vec::new();
+    for until in [0, 5, 5, 9, 20] {
+        let net = Linear::new();
+        let (run, at) = again().create_or_resume(&net.map).unwrap();
+        starts.push((at.step, at.end));
+        train(
+            &run,
+            &mut sgd(&run, &net),
+            &net,
+            at.step..until.max(at.step),
+            6,
+        )
+        .unwrap();
+        match until {
+            20 => drop(run.finish().unwrap()),
+            _ => drop(run),
+        }
+    }
+    // The last step that was recorded is taken again: its state was before the step.
+    assert_eq!(starts, [(0, 0), (0, 0), (4, 5), (4, 5), (8, 9)]);
+    assert!(
+        (
+            states(&open(&storage)),
+            open(&storage).final_state().unwrap()
+        ) == whole
+    );
+    let error = again()
+        .create_or_resume(&Linear::new().map)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("it is finished, after 20 steps"), "{error}");
+    assert_eq!(
+        kept(&open(&storage)).len(),
+        20,
+        "a finished run is left alone"
+    );
+}
+
+#[test]
+fn with_optimizer_state_a_run_goes_on_at_the_newest_keyframe() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let state = || {
+        Ok(vec![(
+            "velocity".to_owned(),
+            Tensor::new(&[1f32, 2.0], &candle_core::Device::Cpu)?,
+        )])
+    };
+    let run = builder
+        .optimizer_state(&state)
+        .segment_steps(3)
+        .create(&net.map)
+        .unwrap();
+    for step in 0..8u16 {
+        let info =
+            StepInfo::new(BatchInfo::new(0, &[0]), 0.1).optimizer(&state as &dyn OptimizerState);
+        run.step(&info.optimizer_step(u64::from(step))).unwrap();
+    }
+    drop(run);
+    let (run, at) = on(&storage)
+        .optimizer_state(&state)
+        .create_or_resume(&net.map)
+        .unwrap();
+    assert_eq!((at.step, at.end), (6, 8));
+    assert!(at.optimizer_state.is_some());
+    drop(run);
+}
+
+#[test]
+fn a_step_that_is_not_kept_is_refused_with_those_that_are() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.keep(Keep::EveryNth(4)).create(&net.map).unwrap();
+    let seen = train(&run, &mut sgd(&run, &net), &net, 0..10, 6).unwrap();
+    run.finish().unwrap();
+    let end = net.bytes();
+    let trace = open(&storage);
+    for step in [0, 4, 8] {
+        trace.load_into(&net.map, step).unwrap();
+        assert_eq!(net.bytes(), seen[step as usize]);
+    }
+    let error = trace.load_into(&net.map, 5).unwrap_err().to_string();
+    assert!(
+        error.contains("its tensors are not kept; the run keeps steps 0, 4, 8; the end of training stands before step 10"),
+        "{error}"
+    );
+    let loaded = trace.load_into(&net.map, 10).unwrap();
+    assert_eq!((net.bytes(), loaded.optimizer_step), (end, 10));
+}
+
+#[test]
+fn a_data_sets_fingerprint_is_recorded() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let splits = [("train".to_owned(), 64u64, [3u8; 32])];
+    let run = builder.fingerprint(splits).create(&net.map).unwrap();
+    assert!(run.batch(0, &[64]).is_err(), "outside of the data");
+    drop(run);
+    let hindcast_format::DataIdentity::Fingerprint { splits } = &open(&storage).info().data.clone()
+    else {
+        panic!("no fingerprint");
+    };
+    assert_eq!((splits[0].examples, splits[0].root), (64, [3; 32]));
 }

@@ -207,3 +207,61 @@ fn tasks_that_ship_are_listed_and_shown() {
         assert!(shown.contains("epochs = 3"), "{shown}");
     }
 }
+
+#[test]
+fn a_trace_is_every_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    let said = fine(
+        dir,
+        &[
+            "checkpoint",
+            "run",
+            "--step",
+            "3",
+            "--out",
+            "three.safetensors",
+        ],
+    );
+    assert!(
+        said.contains("6 parameters and 0 buffers as before step 3"),
+        "{said}"
+    );
+    fine(dir, &["export", "run", "--steps", "3", "--out", "steps"]);
+    let read = |path: &str| {
+        let bytes = fs::read(dir.join(path)).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file.tensors().into_iter();
+        let owned = tensors.map(|(name, t)| (name, t.shape().to_vec(), t.data().to_vec()));
+        let mut all: Vec<_> = owned.collect();
+        all.sort();
+        all
+    };
+    assert_eq!(
+        read("three.safetensors"),
+        read("steps/step-000000003.safetensors")
+    );
+    // The newest state of a finished run is its end.
+    for word in ["last", "final", "10"] {
+        let file = format!("{word}.safetensors");
+        let said = fine(dir, &["checkpoint", "run", "--step", word, "--out", &file]);
+        assert!(said.contains("before step 10"), "{said}");
+        assert_eq!(read(&file), read("last.safetensors"));
+    }
+    let refused = |words: &[&str], exit: i32, text: &str| {
+        let output = hindcast(dir, words);
+        assert_eq!(code(&output), exit, "{}", stderr(&output));
+        assert!(stderr(&output).contains(text), "{}", stderr(&output));
+    };
+    let step =
+        |step: &'static str, out: &'static str| ["checkpoint", "run", "--step", step, "--out", out];
+    refused(
+        &step("11", "new"),
+        1,
+        "--step 11: its tensors are not kept; the run keeps steps 0 to 9",
+    );
+    refused(&step("newest", "new"), 2, "last or final");
+    refused(&step("1", "last.safetensors"), 1, "exists");
+    assert!(!dir.join("new").exists());
+}

@@ -1,0 +1,117 @@
+//! The training loop: candle_nn's SGD, and three things that the recorder is told.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{Optimizer, SGD, VarBuilder, VarMap};
+use hindcast_format::{Status, Trace};
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+use hindcast_model::ops;
+use hindcast_model::random::{Purpose, Stream};
+use hindcast_recorder::Recorder;
+
+use super::net::Net;
+
+const SEED: u64 = 7;
+const EPOCHS: u64 = 5;
+const BATCH: usize = 32;
+const LEARNING_RATE: f64 = 0.02;
+
+/// `own_model train RUN [--data DIR]`
+pub fn command(words: &[OsString]) -> ExitCode {
+    let result = match words {
+        [run] => train(Path::new(run), None),
+        [run, flag, folder] if flag == "--data" => {
+            train(Path::new(run), Some(PathBuf::from(folder)))
+        }
+        _ => {
+            eprintln!("usage: own_model train RUN [--data DIR]");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("own_model: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Trains, or goes on where an earlier start was killed.
+fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
+    if let Ok(trace) = Trace::open(path)
+        && trace.status() == Status::Finished
+    {
+        println!("{} is finished", path.display());
+        return Ok(());
+    }
+    let data = super::data::load(folder.as_deref())?;
+    let variables = VarMap::new();
+    let net = Net::new(VarBuilder::from_varmap(
+        &variables,
+        DType::F32,
+        &Device::Cpu,
+    ))?;
+    initialise(&variables)?;
+
+    let (run, at) = Recorder::builder(path)
+        .seed(SEED)
+        .rule("kind = \"sgd\"") // what turns a gradient into a step
+        .objective("own_model")
+        .fingerprint(data.fingerprint())
+        .create_or_resume(&variables)?;
+    if at.end > 0 {
+        println!("{} goes on at step {}", path.display(), at.step);
+    }
+    let mut sgd = run.wrap(SGD::new(variables.all_vars(), LEARNING_RATE)?);
+    let per_epoch = data.len(Split::Train) / BATCH as u64;
+    for step in at.step..EPOCHS * per_epoch {
+        let epoch = step / per_epoch;
+        // The batches are a function of the step, so that a resumed run sees those that an uninterrupted one would.
+        let indices = batch(data.as_ref(), epoch, step % per_epoch);
+        let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
+        let logits = net.forward(&batch.inputs, true)?;
+        let loss = ops::cross_entropy(&logits, &batch.targets)?.mean_all()?;
+        run.batch(epoch, &indices)?;
+        sgd.backward_step(&loss)?;
+    }
+    println!("{}", run.finish()?);
+    Ok(())
+}
+
+/// The examples of a batch: epoch by epoch in another order.
+fn batch(data: &dyn DataSet, epoch: u64, number: u64) -> Vec<u64> {
+    let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
+    let order = order.permutation(data.len(Split::Train) as usize);
+    let start = number as usize * BATCH;
+    order[start..start + BATCH].to_vec()
+}
+
+/// candle's own generator can't be seeded, so the weights that a killed run starts with again are drawn here: uniform in
+/// ±1/√fan_in. The batch norms stay as candle makes them.
+fn initialise(variables: &VarMap) -> anyhow::Result<()> {
+    let Ok(vars) = variables.data().lock() else {
+        bail!("the variables are locked by a thread that panicked");
+    };
+    let mut names: Vec<&String> = vars.keys().filter(|n| !n.starts_with("norm")).collect();
+    names.sort();
+    for (i, name) in names.into_iter().enumerate() {
+        let var = &vars[name];
+        let weight = vars
+            .get(&name.replace("bias", "weight"))
+            .with_context(|| format!("{name} has no weight beside it"))?;
+        let fan_in: usize = weight.dims().iter().skip(1).product();
+        let bound = 1.0 / (fan_in as f64).sqrt();
+        let mut stream = Stream::of_run(SEED, Purpose::Init(i as u32));
+        let values: Vec<f32> = (0..var.elem_count())
+            .map(|_| stream.uniform_in(-bound, bound) as f32)
+            .collect();
+        var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu)?)?;
+    }
+    Ok(())
+}

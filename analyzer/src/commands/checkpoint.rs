@@ -1,0 +1,120 @@
+//! `hindcast checkpoint`: the model as it stood before a step, as one safetensors file.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{DType, FormatError, TensorSpec, Trace};
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::context::open_trace;
+use super::{Outcome, Usage};
+use crate::cli::Checkpoint;
+
+/// What an optimizer's tensor is called in the file: no parameter's name, so that loading the model passes it over.
+const OPTIMIZER: &str = "optimizer/";
+
+pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
+    let wanted = Wanted::parse(&args.step)?;
+    if args.out.exists() {
+        bail!(
+            "{} exists: a file is never overwritten; name a new one",
+            args.out.display()
+        );
+    }
+    let trace = open_trace(&args.run)?;
+    let step = wanted
+        .find(&trace)
+        .with_context(|| args.run.display().to_string())?;
+    let checkpoint = match trace.checkpoint(step) {
+        Ok(checkpoint) => checkpoint,
+        Err(FormatError::NotRecorded { why, .. }) => {
+            bail!("{}: --step {}: {why}", args.run.display(), args.step)
+        }
+        Err(e) => return Err(e).with_context(|| args.run.display().to_string()),
+    };
+    let layout = trace.layout();
+    let mut views = Vec::new();
+    for (spec, bytes) in checkpoint.tensors(layout).unwrap_or_default() {
+        views.push((spec.name.clone(), view(spec, bytes)?));
+    }
+    let state = checkpoint.optimizer_tensors(layout).unwrap_or_default();
+    for (spec, bytes) in &state {
+        views.push((format!("{OPTIMIZER}{}", spec.name), view(spec, bytes)?));
+    }
+    let about = HashMap::from([
+        ("step".to_owned(), step.to_string()),
+        (
+            "optimizer_step".to_owned(),
+            checkpoint.optimizer_step.to_string(),
+        ),
+        (
+            "run".to_owned(),
+            trace
+                .head_digest()
+                .map(|d| hindcast_format::hex(&d))
+                .unwrap_or_default(),
+        ),
+    ]);
+    safetensors::serialize_to_file(views, Some(about), &args.out)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    let kept = match (layout.optimizer_state().is_empty(), state.is_empty()) {
+        (true, _) => "",
+        (false, false) => ", with the optimizer's state",
+        (false, true) => {
+            ", without the optimizer's state, which the run holds at its keyframes and its end only"
+        }
+    };
+    println!(
+        "{}: {} parameters and {} buffers as before step {step}{kept}",
+        args.out.display(),
+        layout.parameters().len(),
+        layout.buffers().len()
+    );
+    Ok(Outcome::Fine)
+}
+
+fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {
+    let dtype = match spec.dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::Bf16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+    };
+    TensorView::new(dtype, spec.shape.clone(), bytes)
+        .with_context(|| format!("tensor {}", spec.name))
+}
+
+/// Which state.
+enum Wanted {
+    Step(u64),
+    Last,
+    Final,
+}
+
+impl Wanted {
+    fn parse(text: &str) -> Result<Self, Usage> {
+        match text.trim() {
+            "last" => Ok(Wanted::Last),
+            "final" => Ok(Wanted::Final),
+            number => number.parse().map(Wanted::Step).map_err(|_| {
+                Usage(format!(
+                    "--step: expected a step's number, last or final, got {text:?}"
+                ))
+            }),
+        }
+    }
+
+    fn find(&self, trace: &Trace) -> anyhow::Result<u64> {
+        let newest = match self {
+            Wanted::Step(step) => return Ok(*step),
+            Wanted::Last => trace.newest_checkpoint()?,
+            Wanted::Final => match trace.final_step() {
+                Some(step) => Some(step),
+                None => bail!(
+                    "the run was not finished, so the state after its last step is not in it; --step last gives the newest that is"
+                ),
+            },
+        };
+        newest.context("the run holds no step yet")
+    }
+}

@@ -1,0 +1,267 @@
+//! The example `own_model`, from end to end: recorded, killed at random moments, resumed, verified by replay, asked, retrained.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use hindcast_format::{Status, Trace};
+
+#[path = "../../examples/own_model/main.rs"]
+#[allow(dead_code)] // Its `main` is for `cargo run --example`.
+mod example;
+
+/// The words of the example's command line, for the process that plays it.
+const WORDS: &str = "HINDCAST_OWN_MODEL_WORDS";
+
+/// Not a test: the example's process, which the tests below start and kill.
+#[test]
+#[ignore = "started by the other tests of this module"]
+fn process() {
+    let Ok(words) = std::env::var(WORDS) else {
+        return;
+    };
+    let words = std::iter::once("own_model").chain(words.split('\n'));
+    let code = example::run(words.map(Into::into).collect());
+    // An exit code can't be read, only given to a process; these two are all that the example ends with.
+    let fine = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
+    std::process::exit(i32::from(!fine));
+}
+
+/// The example with these words, as a process of its own.
+fn command(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "own_loop::process", "--ignored", "--nocapture"])
+        .env(WORDS, words.join("\n"))
+        .current_dir(dir);
+    command
+}
+
+fn own_model(dir: &Path, words: &[&str]) -> Output {
+    command(dir, words).output().unwrap()
+}
+
+fn fine(dir: &Path, words: &[&str]) -> String {
+    let output = own_model(dir, words);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(output.status.success(), "own_model {words:?}\n{out}{err}");
+    out + &err
+}
+
+/// What training ended in.
+fn end(run: &Path) -> (u64, Vec<u8>) {
+    let trace = Trace::open(run).unwrap();
+    assert_eq!(trace.status(), Status::Finished);
+    let (state, _) = trace.final_state().unwrap().unwrap();
+    (trace.final_step().unwrap(), state.into_bytes())
+}
+
+/// Numbers in 0..1 that differ from run to run of the test, and are printed with it.
+struct Moments(u64);
+
+impl Moments {
+    fn new() -> Self {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .subsec_nanos();
+        println!("moments drawn with seed {seed}");
+        Moments(u64::from(seed) | 1)
+    }
+
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Steps that the example takes.
+const STEPS: u64 = 120;
+
+/// Trains with `kills` kills, each at a random moment of its share of what is left, and at the last start to the end. Gives the
+/// steps at which starts went on.
+fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
+    let mut moments = Moments::new();
+    let path = dir.join(run);
+    let steps = || Trace::open(&path).map_or(0, |trace| trace.span().end);
+    let (mut went_on, mut killed) = (Vec::new(), 0);
+    for kill in 0..kills {
+        let held = steps();
+        let share = (STEPS - held) as f64 / (kills - kill + 1) as f64;
+        // Every fourth kill comes while the process starts, when there may be no run yet, or a half-born one.
+        let (goal, delay) = match kill % 4 {
+            0 => (0, moments.next() * 0.6),
+            _ => (
+                held + 1 + (1.8 * share * moments.next()) as u64,
+                moments.next() * 0.05,
+            ),
+        };
+        let mut child = command(dir, &["train", run])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while steps() < goal && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_secs_f64(delay));
+        child.kill().unwrap(); // SIGKILL
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.code().is_none() || output.status.success(),
+            "start {kill} failed: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        killed += u64::from(output.status.code().is_none());
+        let step = said
+            .lines()
+            .find_map(|line| line.split_once("goes on at step "));
+        went_on.extend(step.map(|(_, step)| step.trim().parse::<u64>().unwrap()));
+    }
+    let held = steps();
+    fine(dir, &["train", run]);
+    println!("{killed} kills; went on at steps {went_on:?} and at last from {held}");
+    // A start may come too late to be killed, at the very end.
+    assert!(
+        killed + 2 >= kills,
+        "only {killed} of {kills} starts were killed"
+    );
+    went_on
+}
+
+#[test]
+fn killed_twenty_times_it_ends_in_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fine(dir, &["train", "whole"]);
+    let went_on = train_with_kills(dir, "killed", 20);
+    assert!(!went_on.is_empty(), "no start found anything to go on with");
+    // A start that is killed before its first step is written loses the step that it went on from, and no more.
+    assert!(went_on.windows(2).all(|w| w[0] <= w[1] + 1), "{went_on:?}");
+    assert!(
+        end(&dir.join("killed")) == end(&dir.join("whole")),
+        "the run that was killed ended otherwise than the one that wasn't"
+    );
+    let report = hindcast_format::verify(dir.join("killed")).unwrap();
+    assert!(report.is_ok(), "{:?}", report.findings);
+    let said = fine(dir, &["train", "killed"]);
+    assert!(said.contains("is finished"), "{said}");
+}
+
+#[test]
+fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fine(dir, &["train", "run"]);
+
+    let said = fine(dir, &["verify", "run", "--replay"]);
+    assert!(said.contains("ok: 120 of 120 steps"), "{said}");
+    assert!(
+        said.contains("replayed: 20 of 20 sampled steps give the next recorded state, bit for bit"),
+        "{said}"
+    );
+
+    let said = fine(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--window",
+            "last-epoch",
+            "--out",
+            "scores.csv",
+        ],
+    );
+    assert!(
+        said.contains("derivatives of the model agree with differences in float64"),
+        "{said}"
+    );
+    let table = hindcast_analyzer::ScoreTable::read(&dir.join("scores.csv")).unwrap();
+    let worst = table.worst(0, 20);
+    // Digits whose labels were flipped are known, and harm.
+    let data = example::data::load(None).unwrap();
+    let flipped = |i: u64| data.planted(hindcast_model::objective::Split::Train, i) == Some(true);
+    let found = worst.iter().filter(|row| flipped(row.index)).count();
+    assert!(
+        found >= 12,
+        "only {found} of the 20 worst have a flipped label"
+    );
+
+    let said = fine(
+        dir,
+        &[
+            "counterfactual",
+            "run",
+            "--window",
+            "last-epoch",
+            "--top",
+            "10",
+            "scores.csv",
+        ],
+    );
+    assert!(
+        said.contains("retraining with everyone gives the recorded parameters, bit for bit"),
+        "{said}"
+    );
+    // "change: P predicted (by the table), R real"
+    let line = said.lines().find_map(|l| l.trim().strip_prefix("change: "));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    let number = |at: usize| words[at].parse::<f64>().unwrap();
+    let (predicted, real) = (number(0), number(words.len() - 2));
+    println!("predicted {predicted:+.4e}, real {real:+.4e}");
+    assert!(predicted < 0.0 && real < 0.0, "{said}");
+    let ratio = real / predicted;
+    assert!(
+        (0.4..1.6).contains(&ratio),
+        "real / predicted is {ratio}: {said}"
+    );
+
+    // Any step as a file that candle loads.
+    fine(
+        dir,
+        &[
+            "checkpoint",
+            "run",
+            "--step",
+            "final",
+            "--out",
+            "model.safetensors",
+        ],
+    );
+    let mut variables = candle_nn::VarMap::new();
+    let vb = candle_nn::VarBuilder::from_varmap(
+        &variables,
+        candle_core::DType::F32,
+        &candle_core::Device::Cpu,
+    );
+    example::net::Net::new(vb).unwrap();
+    variables.load(dir.join("model.safetensors")).unwrap();
+    let trace = Trace::open(dir.join("run")).unwrap();
+    let (last, _) = trace.final_state().unwrap().unwrap();
+    let vars = variables.data().lock().unwrap();
+    for (i, spec) in trace.layout().tensors().iter().enumerate() {
+        let loaded: Vec<u8> = vars[&spec.name]
+            .flatten_all()
+            .and_then(|t| t.to_vec1::<f32>())
+            .unwrap()
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
+        assert_eq!(loaded, last.tensor(i), "{}", spec.name);
+    }
+
+    // The command without the model says what it lacks.
+    let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(["influence", "run"])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("run_with"));
+}

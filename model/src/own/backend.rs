@@ -1,0 +1,102 @@
+//! Where an own model's `VarBuilder` takes its tensors from.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::Init;
+use candle_nn::var_builder::SimpleBackend;
+
+/// Names and shapes, by name: the order of a trace's layout.
+type Found = Arc<Mutex<BTreeMap<String, Vec<usize>>>>;
+
+/// Hands out ones and remembers what was asked for.
+#[derive(Default)]
+pub(super) struct Collect(Found);
+
+impl Collect {
+    pub(super) fn found(&self) -> Found {
+        Arc::clone(&self.0)
+    }
+}
+
+impl SimpleBackend for Collect {
+    fn get(&self, s: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shape = found
+            .entry(name.to_owned())
+            .or_insert_with(|| s.dims().to_vec());
+        if shape != s.dims() {
+            candle_core::bail!(
+                "the model asks for `{name}` in two shapes: {shape:?} and {:?}",
+                s.dims()
+            );
+        }
+        Tensor::ones(s, dtype, dev)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!(
+            "the model asks for `{name}` without saying its shape; use `get`, as over a VarMap"
+        )
+    }
+
+    /// As over a fresh VarMap: what was asked for before is there.
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(name)
+    }
+}
+
+/// Hands out a pass's tensors.
+pub(super) struct Given {
+    tensors: HashMap<String, Tensor>,
+    asked: Mutex<HashSet<String>>,
+}
+
+impl Given {
+    pub(super) fn new(tensors: HashMap<String, Tensor>) -> Self {
+        Self {
+            tensors,
+            asked: Mutex::new(HashSet::new()),
+        }
+    }
+}
+
+impl SimpleBackend for Given {
+    fn get(&self, s: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
+        let tensor = self.get_unchecked(name, dtype, dev)?;
+        if tensor.shape() != &s {
+            candle_core::bail!(
+                "the model asks for `{name}` of shape {:?}, but it was {:?} when it was first built",
+                s.dims(),
+                tensor.dims()
+            );
+        }
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> Result<Tensor> {
+        let Some(tensor) = self.tensors.get(name) else {
+            candle_core::bail!(
+                "the model asks for `{name}`, which it did not ask for when it was first built: a model must ask for \
+                 the same tensors each time"
+            );
+        };
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned());
+        // Both give the tensor itself where nothing changes, which a buffer relies on.
+        tensor.to_device(dev)?.to_dtype(dtype)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(name)
+    }
+}

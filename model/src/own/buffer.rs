@@ -1,0 +1,160 @@
+//! Tensors that a forward pass changes.
+//!
+//! In training a buffer is a variable that is overwritten. In a replay its new value must stay in the graph, so a pass
+//! opens a scope on its thread: reading a buffer in it gives the pass's own tensor, and writing one keeps the new tensor for the pass's
+//! result.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use candle_core::{Result, Shape, Tensor, TensorId, Var};
+use candle_nn::{Init, VarBuilder};
+
+/// A tensor of a layer that its forward pass changes and no optimizer does: running statistics.
+///
+/// In training it is a variable of the `VarMap`, overwritten by [`set`](Buffer::set), as candle_nn's layers do it. In a replay
+/// reads and writes are differentiable. Its name must be known as a buffer's, to the recorder and to
+/// [`OwnModel::buffers_where`](super::OwnModel::buffers_where).
+#[derive(Debug, Clone)]
+pub struct Buffer(Var);
+
+impl Buffer {
+    /// The buffer `name` at the builder's place, with the value of `init` in a new `VarMap`.
+    ///
+    /// # Errors
+    /// Where the builder doesn't give it.
+    pub fn get(
+        vb: &VarBuilder<'_>,
+        shape: impl Into<Shape>,
+        name: &str,
+        init: Init,
+    ) -> Result<Self> {
+        // A variable of a VarMap is taken as it is, anything else copied.
+        Ok(Self(Var::from_tensor(
+            &vb.get_with_hints(shape, name, init)?,
+        )?))
+    }
+
+    /// Its present value: a constant in training, the pass's tensor in a replay.
+    pub fn value(&self) -> Tensor {
+        with(self.0.id(), |scope, at| scope.now(at)).unwrap_or_else(|| self.0.as_detached_tensor())
+    }
+
+    /// Gives it a new value of the same shape.
+    ///
+    /// # Errors
+    /// Another shape or type.
+    pub fn set(&self, value: &Tensor) -> Result<()> {
+        if value.dims() != self.0.dims() || value.dtype() != self.0.dtype() {
+            candle_core::bail!(
+                "a buffer of shape {:?} ({:?}) can't become one of shape {:?} ({:?})",
+                self.0.dims(),
+                self.0.dtype(),
+                value.dims(),
+                value.dtype()
+            );
+        }
+        match with(self.0.id(), |scope, at| {
+            if let Some(slot) = scope.after.get_mut(at) {
+                *slot = Some(value.clone());
+            }
+        }) {
+            Some(()) => Ok(()),
+            None => self.0.set(&value.detach()),
+        }
+    }
+}
+
+thread_local! {
+    static OPEN: RefCell<Vec<Inner>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Inner {
+    places: HashMap<TensorId, usize>,
+    before: Vec<Tensor>,
+    after: Vec<Option<Tensor>>,
+}
+
+impl Inner {
+    fn now(&self, at: usize) -> Tensor {
+        match self.after.get(at) {
+            Some(Some(value)) => value.clone(),
+            _ => self.before[at].clone(),
+        }
+    }
+}
+
+/// The innermost scope, if the tensor is a buffer of it.
+fn with<T>(id: TensorId, act: impl FnOnce(&mut Inner, usize) -> T) -> Option<T> {
+    OPEN.with_borrow_mut(|open| {
+        let inner = open.last_mut()?;
+        let at = *inner.places.get(&id)?;
+        Some(act(inner, at))
+    })
+}
+
+/// The buffers of a running pass; closed when it is dropped.
+pub(super) struct Scope(Vec<Var>);
+
+impl Scope {
+    /// Opens it for buffers as they are before the pass.
+    pub(super) fn enter(before: &[Tensor]) -> Result<Self> {
+        let copies = before
+            .iter()
+            .map(|t| Var::from_tensor(&t.detach().copy()?))
+            .collect::<Result<Vec<_>>>()?;
+        let places = copies.iter().enumerate().map(|(i, c)| (c.id(), i));
+        let inner = Inner {
+            places: places.collect(),
+            before: before.to_vec(),
+            after: vec![None; before.len()],
+        };
+        OPEN.with_borrow_mut(|open| open.push(inner));
+        Ok(Self(copies))
+    }
+
+    /// What the model's builder gets.
+    pub(super) fn handed_out(&self) -> impl Iterator<Item = &Tensor> {
+        self.0.iter().map(Var::as_tensor)
+    }
+
+    /// The buffers after the pass. One that was overwritten in its variable comes without a graph.
+    pub(super) fn leave(self) -> Result<Vec<Tensor>> {
+        let kept: Vec<(Tensor, Option<Tensor>)> = OPEN.with_borrow_mut(|open| {
+            open.last_mut().map_or_else(Vec::new, |inner| {
+                let after = std::mem::take(&mut inner.after);
+                inner.before.drain(..).zip(after).collect()
+            })
+        });
+        kept.into_iter()
+            .zip(&self.0)
+            .map(|((before, after), copy)| match after {
+                Some(after) => Ok(after),
+                None if same_values(&before, copy)? => Ok(before),
+                None => Ok(copy.as_detached_tensor()),
+            })
+            .collect()
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        OPEN.with_borrow_mut(|open| {
+            open.pop();
+        });
+    }
+}
+
+/// Bit for bit, but that every NaN is a NaN.
+fn same_values(a: &Tensor, b: &Tensor) -> Result<bool> {
+    let values = |t: &Tensor| {
+        t.detach()
+            .to_dtype(candle_core::DType::F64)?
+            .flatten_all()?
+            .to_vec1::<f64>()
+    };
+    Ok(values(a)?
+        .iter()
+        .zip(&values(b)?)
+        .all(|(a, b)| a == b || (a.is_nan() && b.is_nan())))
+}

@@ -1,0 +1,140 @@
+//! A trace as every checkpoint of its run: recorded values back into variables.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Tensor, Var};
+use candle_nn::VarMap;
+use hindcast_format::{Checkpoint, FormatError, Layout, Role, Trace};
+
+use crate::error::RecorderError;
+use crate::resume::optimizer_tensors;
+use crate::snapshot::{format_dtype, tensor_from_bytes};
+
+/// What [`LoadInto::load_into`] found beside the variables' values.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The step that would be taken from here.
+    pub step: u64,
+    /// The epoch of the step before it; `None` at step 0.
+    pub epoch: Option<u64>,
+    /// How many updates the optimizer had done.
+    pub optimizer_step: u64,
+    /// The optimizer's tensors by name, where the trace has them: at keyframes and at a run's end. They are on the CPU.
+    pub optimizer_state: Option<BTreeMap<String, Tensor>>,
+}
+
+/// Loading a step of a trace into a model's variables, for trainers and analysts alike.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// # use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
+/// use hindcast_format::Trace;
+/// use hindcast_recorder::{LoadInto, Recorder};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("run");
+/// let variables = VarMap::new();
+/// let model = linear(3, 1, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+/// # let x = Tensor::randn(0f32, 1., (8, 3), &Device::Cpu)?;
+/// # let run = Recorder::builder(&path).create(&variables)?;
+/// # let mut sgd = run.wrap(SGD::new(variables.all_vars(), 0.1)?);
+/// # for _ in 0..3 {
+/// #     run.batch(0, &[0])?;
+/// #     sgd.backward_step(&model.forward(&x)?.sqr()?.mean_all()?)?;
+/// # }
+/// # run.finish()?;
+/// let trace = Trace::open(&path)?;
+/// trace.load_into(&variables, 2)?; // as they were before step 2
+/// trace.load_into(&variables, 3)?; // three steps were taken: the end of training
+/// assert!(trace.load_into(&variables, 4).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub trait LoadInto {
+    /// Puts the parameters and buffers as they were before step `step` into the variables of the same names. All of them or, on
+    /// an error, none.
+    ///
+    /// # Errors
+    /// A step that isn't kept (the error says which are), variables of other names, shapes or types, damage.
+    fn load_into(&self, variables: &VarMap, step: u64) -> Result<Loaded, RecorderError>;
+}
+
+impl LoadInto for Trace {
+    fn load_into(&self, variables: &VarMap, step: u64) -> Result<Loaded, RecorderError> {
+        let run = self.storage().location();
+        let load = |why: String| RecorderError::Load {
+            run: run.clone(),
+            step,
+            why,
+        };
+        let checkpoint = self.checkpoint(step).map_err(|error| match error {
+            FormatError::NotRecorded { why, .. } => load(why),
+            other => RecorderError::Open {
+                run: run.clone(),
+                step,
+                source: std::sync::Arc::new(other),
+            },
+        })?;
+        let layout = self.layout();
+        let values = matched(&checkpoint, layout, variables).map_err(load)?;
+        for (name, var, value) in &values {
+            let set = || var.set(&value.to_device(var.device())?);
+            set().map_err(|error| load(format!("{name:?}: {error}")))?;
+        }
+        Ok(Loaded {
+            step,
+            epoch: checkpoint.epoch,
+            optimizer_step: checkpoint.optimizer_step,
+            optimizer_state: optimizer_tensors(&checkpoint, layout)
+                .map_err(|error| load(format!("the optimizer's recorded state: {error}")))?,
+        })
+    }
+}
+
+/// Every variable with its recorded value; nothing has been set yet.
+fn matched(
+    checkpoint: &Checkpoint,
+    layout: &Layout,
+    variables: &VarMap,
+) -> Result<Vec<(String, Var, Tensor)>, String> {
+    let tensors = checkpoint.tensors(layout).unwrap_or_default();
+    let vars = variables
+        .data()
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let known = |name: &str| tensors.iter().any(|(spec, _)| spec.name == name);
+    if let Some(extra) = vars.keys().filter(|name| !known(name)).min() {
+        return Err(format!(
+            "the variables have {extra:?}, which the trace doesn't hold"
+        ));
+    }
+    let mut out = Vec::with_capacity(tensors.len());
+    for (spec, bytes) in tensors {
+        let Some(var) = vars.get(&spec.name) else {
+            let what = match spec.role {
+                Role::Buffer => "buffer",
+                _ => "parameter",
+            };
+            return Err(format!(
+                "the trace has the {what} {:?} of shape {:?}, which the variables lack: build the model over them first",
+                spec.name, spec.shape
+            ));
+        };
+        if var.dims() != spec.shape || format_dtype(var.dtype()) != Some(spec.dtype) {
+            return Err(format!(
+                "{:?} was recorded as {} of shape {:?}, the variable is {:?} of shape {:?}",
+                spec.name,
+                spec.dtype,
+                spec.shape,
+                var.dtype(),
+                var.dims()
+            ));
+        }
+        let value = tensor_from_bytes(bytes, spec.dtype, &spec.shape)
+            .map_err(|error| format!("{:?}: {error}", spec.name))?;
+        out.push((spec.name.clone(), var.clone(), value));
+    }
+    Ok(out)
+}
