@@ -42,6 +42,12 @@ fn record(plan: &Plan) -> anyhow::Result<()> {
     let (run, from) = if plan.resume {
         let trace = Trace::open(&plan.run)?;
         let last = trace.ranges()?.last().context("no step to go on from")?.end - 1;
+        // Between the steps that `every=N` keeps, the statistics before a step are not recorded: a keyframe has them.
+        let last = if plan.keep.starts_with("every") {
+            trace.start_of(last)?
+        } else {
+            last
+        };
         drop(trace);
         // The step itself and what follows it are cut away on purpose from here on.
         say(&format!("resuming {last}"));

@@ -70,9 +70,7 @@ impl Training {
 
     /// The examples of a step's batch.
     pub fn indices(step: u64) -> Vec<u64> {
-        (0..BATCH)
-            .map(|i| (step * 5 + i * 11) % EXAMPLES)
-            .collect()
+        (0..BATCH).map(|i| (step * 5 + i * 11) % EXAMPLES).collect()
     }
 
     /// The forward pass of a step: its loss; the batch norm's statistics move.

@@ -73,7 +73,8 @@ fn looks(plan: &Plan, at_least: u64, written: &AtomicU64) -> anyhow::Result<u64>
         let report = ask(&["verify", &path, "--json"])?;
         ensure!(report["status"] == "open", "look {look}: {report}");
         ensure!(
-            report["steps_ok"] == report["steps"] && report["steps"].as_u64() >= Some(at_least.min(newest)),
+            report["steps_ok"] == report["steps"]
+                && report["steps"].as_u64() >= Some(at_least.min(newest)),
             "look {look}: {report}"
         );
     }

@@ -46,10 +46,23 @@ fn analyse(dir: &Path, run: &str, out: &Path) -> anyhow::Result<BTreeMap<PathBuf
     let to = |name: &str| out.join(name).display().to_string();
     fine(dir, &["verify", run, "--replay"]);
     fine(dir, &["info", run]);
-    fine(dir, &["influence", run, "--out", &to("scores.csv"), "--per-epoch"]);
-    let words = ["counterfactual", run, "--top", "4", &to("scores.csv"), "--json"];
+    fine(
+        dir,
+        &["influence", run, "--out", &to("scores.csv"), "--per-epoch"],
+    );
+    let words = [
+        "counterfactual",
+        run,
+        "--top",
+        "4",
+        &to("scores.csv"),
+        "--json",
+    ];
     fs::write(out.join("without.json"), fine(dir, &words))?;
-    fine(dir, &["export", run, "--steps", "2..5", "--out", &to("steps")]);
+    fine(
+        dir,
+        &["export", run, "--steps", "2..5", "--out", &to("steps")],
+    );
     let mut all = BTreeMap::new();
     for path in files(out)?.into_iter().chain(files(&out.join("steps"))?) {
         if path.is_file() {
@@ -82,8 +95,19 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
     fine(
         dir,
         &[
-            "record", "digits", "--out", "run", "--set", "data.train=100", "--set",
-            "data.validation=20", "--set", "data.test=0", "--set", "train.epochs=2", "--set",
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "data.train=100",
+            "--set",
+            "data.validation=20",
+            "--set",
+            "data.test=0",
+            "--set",
+            "train.epochs=2",
+            "--set",
             "train.batch=20",
         ],
     );
@@ -116,11 +140,7 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
         let from = dir.join(from);
         let before = look(&from.join(run))?;
         let found = analyse(&from, run, &dir.join(format!("answers-{i}")))?;
-        ensure!(
-            found.keys().eq(answers.keys()),
-            "{run}: {:?}",
-            found.keys()
-        );
+        ensure!(found.keys().eq(answers.keys()), "{run}: {:?}", found.keys());
         for (name, bytes) in &found {
             ensure!(*bytes == answers[name], "{run}: {} differs", name.display());
         }
@@ -129,7 +149,9 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
 
     // Who may do everything is not kept from writing by modes: a mount without writing is.
     let Some(way) = own_mounts() else {
-        println!("skipped in part: this machine lets no process mount a folder without writing (unshare, mount)");
+        println!(
+            "skipped in part: this machine lets no process mount a folder without writing (unshare, mount)"
+        );
         return Ok(());
     };
     let mounted = shell(

@@ -202,12 +202,7 @@ struct Kept {
 
 /// Records on a disk of so many kilobytes; then makes room and goes on. The disk goes with its process, so that the run
 /// is copied out of it.
-fn on_a_small_disk(
-    way: &[&str],
-    kilobytes: u64,
-    plan: &Plan,
-    kept: &Path,
-) -> anyhow::Result<Kept> {
+fn on_a_small_disk(way: &[&str], kilobytes: u64, plan: &Plan, kept: &Path) -> anyhow::Result<Kept> {
     let again = Plan {
         resume: true,
         train_on: false,

@@ -198,7 +198,11 @@ fn check(plan: &Plan, truth: &Truth, acknowledged: u64, tally: &mut Tally) -> an
 /// Goes on from the last step that is there, or from an earlier one, to the end that an uninterrupted run reaches.
 fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
     let trace = Trace::open(&plan.run)?;
-    let recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
+    let mut recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
+    if plan.keep.starts_with("every") {
+        // Between the steps that are kept, the statistics before a step are not recorded: keyframes have them.
+        recorded.retain(|&step| trace.start_of(step).is_ok_and(|start| start == step));
+    }
     let end = trace.span().end;
     let forks = trace.manifest().map_or(0, |m| m.forks.len());
     drop(trace);

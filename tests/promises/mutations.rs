@@ -217,7 +217,10 @@ fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
     for (what, pieces) in [
         ("frames swapped", [1, 2, 4, 3, 5, 6, 7].map(piece).to_vec()),
         ("a frame removed", [1, 2, 4, 5, 6, 7].map(piece).to_vec()),
-        ("a frame doubled", [1, 2, 3, 3, 4, 5, 6, 7].map(piece).to_vec()),
+        (
+            "a frame doubled",
+            [1, 2, 3, 3, 4, 5, 6, 7].map(piece).to_vec(),
+        ),
     ] {
         expect(what.to_owned(), &|all| {
             let bytes = &ours[&name];
@@ -253,7 +256,10 @@ fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
         write(&dir.join("run"), all)?;
         fine(dir, &["verify", "run"]);
         let (said, _) = exits(dir, &["verify", "run", "--head", &head], 3);
-        ensure!(said.contains("another trace, or an altered one"), "{what}: {said}");
+        ensure!(
+            said.contains("another trace, or an altered one"),
+            "{what}: {said}"
+        );
         told += 1;
         Ok(())
     };

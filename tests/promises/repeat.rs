@@ -66,7 +66,14 @@ fn an_analysis_is_the_same_to_the_bit_however_often_and_with_however_many_thread
         let (csv, lines) = (table("csv"), table("jsonl"));
         let ask = |words: &[&str]| with_threads(dir, threads, words);
         ask(&["influence", "run", "--out", &csv, "--per-epoch"])?;
-        ask(&["influence", "run", "--out", &lines, "--query", "validation:3"])?;
+        ask(&[
+            "influence",
+            "run",
+            "--out",
+            &lines,
+            "--query",
+            "validation:3",
+        ])?;
         let last = "--window=last-epoch";
         let json = ask(&["counterfactual", "run", "--top", "5", &csv, "--json"])?;
         let late = ask(&["counterfactual", "run", "--top", "2", &csv, last, "--json"])?;

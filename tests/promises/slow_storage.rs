@@ -70,10 +70,7 @@ fn agrees(trace: &Trace, fast: &Trace) -> anyhow::Result<Vec<u64>> {
 }
 
 fn scores(dir: &Path, run: &str, window: &str, out: &str) -> anyhow::Result<Vec<u8>> {
-    fine(
-        dir,
-        &["influence", run, "--window", window, "--out", out],
-    );
+    fine(dir, &["influence", run, "--window", window, "--out", out]);
     Ok(std::fs::read(dir.join(out))?)
 }
 
@@ -241,11 +238,7 @@ fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tes
         "{error}"
     );
     ensure!(!dir.join("scores.csv").exists(), "a table of half a run");
-    let (_, error) = exits(
-        dir,
-        &["counterfactual", "run", "--without", "nobody"],
-        1,
-    );
+    let (_, error) = exits(dir, &["counterfactual", "run", "--without", "nobody"], 1);
     ensure!(error.contains("are not in the trace"), "{error}");
 
     // That window gives what it gives on the whole run.
@@ -257,11 +250,21 @@ fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tes
     );
     let retrained = |run: &str, table: &str| -> anyhow::Result<Value> {
         let words = [
-            "counterfactual", run, "--top", "3", table, "--window", &window, "--json",
+            "counterfactual",
+            run,
+            "--top",
+            "3",
+            table,
+            "--window",
+            &window,
+            "--json",
         ];
         Ok(serde_json::from_str(&fine(dir, &words))?)
     };
-    let (a, b) = (retrained("run", "skip.csv")?, retrained("fast", "fast.csv")?);
+    let (a, b) = (
+        retrained("run", "skip.csv")?,
+        retrained("fast", "fast.csv")?,
+    );
     ensure!(a["real_change"] == b["real_change"], "{a} {b}");
     Ok(())
 }
