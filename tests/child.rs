@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match recorded {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("error {error:#}"));
+            say(&format!("error {error}"));
             ExitCode::from(1)
         }
     }

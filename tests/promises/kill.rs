@@ -19,7 +19,7 @@ use crate::common::{CHILD, Tested, as_text, compare, files, folder, undamaged};
 
 const STEPS: u64 = 400;
 const FEW: usize = 12;
-const MANY: usize = 128;
+const MANY: usize = 1_200;
 
 /// When a child is killed.
 #[derive(Debug, Clone, Copy)]
@@ -256,7 +256,7 @@ fn keeps_enough_at_the_end(plan: &Plan, held: &std::ops::Range<u64>) -> bool {
 fn round(seed: u64, truths: &Truths, tally: &mut Tally) -> anyhow::Result<()> {
     let mut noise = Noise(seed);
     // Most rounds in memory, where syncing takes no time: to a kill it makes no difference what has been synced.
-    let place = folder(noise.below(4) > 0)?;
+    let place = folder(noise.below(12) > 0)?;
     let plan = plan(&place.path().join("run"), &mut noise);
     let when = Kill::draw(&mut noise);
     kill_and_go_on(&plan, when, truths.of(plan.hidden), &mut noise, tally).with_context(|| {

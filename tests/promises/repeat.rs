@@ -21,12 +21,12 @@ validation = 30
 [model]
 input = [1, 28, 28]
 layers = [
-    { kind = "conv", out = 4, kernel = 3 },
-    { kind = "batch-norm" },
+    { kind = "conv2d", out = 4, kernel = 3 },
+    { kind = "batch_norm" },
     { kind = "relu" },
-    { kind = "max-pool", kernel = 4 },
+    { kind = "max_pool2d", kernel = 4 },
     { kind = "flatten" },
-    { kind = "dropout", rate = 0.2 },
+    { kind = "dropout", p = 0.2 },
     { kind = "linear", out = 10 },
 ]
 [loss]
