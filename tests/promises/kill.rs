@@ -148,12 +148,11 @@ fn plan(run: &Path, noise: &mut Noise) -> Plan {
 
 /// Does a run that keeps its newest steps hold as many as it promised, if it has been told to keep so many?
 fn keeps_enough(plan: &Plan, held: &std::ops::Range<u64>) -> bool {
-    let last = held.end.saturating_sub(1);
     let least = match plan.keep.as_str() {
         "last-steps=20" => held.end.saturating_sub(20),
-        // The epoch before the one of the last step.
-        "last-epoch" => (last / EPOCH * EPOCH).saturating_sub(EPOCH),
-        "budget=20kB" => last,
+        // The last epoch that is complete: its successor may have no step yet.
+        "last-epoch" => (held.end / EPOCH).saturating_sub(1) * EPOCH,
+        "budget=20kB" => held.end.saturating_sub(1),
         _ => 0,
     };
     held.start <= least
@@ -228,7 +227,7 @@ fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
     ensure!(trace.status() == Status::Finished);
     let held = compare(&trace, truth)?;
     ensure!(
-        held.end == to && keeps_enough_at_the_end(plan, &held),
+        held.end == to && keeps_enough(plan, &held),
         "{held:?} after going on from {from} to {to}"
     );
     ensure!(trace.manifest().map(|m| m.forks.len()) == Some(forks + 1));
@@ -243,14 +242,6 @@ fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
         report.findings
     );
     Ok(())
-}
-
-/// At a run's end the last epoch alone may stand.
-fn keeps_enough_at_the_end(plan: &Plan, held: &std::ops::Range<u64>) -> bool {
-    match plan.keep.as_str() {
-        "last-epoch" => held.start <= held.end.saturating_sub(1) / EPOCH * EPOCH,
-        _ => keeps_enough(plan, held),
-    }
 }
 
 fn round(seed: u64, truths: &Truths, tally: &mut Tally) -> anyhow::Result<()> {
