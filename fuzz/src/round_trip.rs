@@ -114,11 +114,9 @@ fn change(u: &mut Unstructured<'_>, layout: &Layout, state: &mut State) -> Resul
                     *byte = byte.wrapping_add(by);
                 }
             }
-            2 => {
-                if !bytes.is_empty() {
-                    let at = u.choose_index(bytes.len())?;
-                    bytes[at] ^= u.arbitrary::<u8>()?;
-                }
+            2 if !bytes.is_empty() => {
+                let at = u.choose_index(bytes.len())?;
+                bytes[at] ^= u.arbitrary::<u8>()?;
             }
             _ => {}
         }

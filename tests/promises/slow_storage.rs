@@ -181,7 +181,7 @@ fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tes
     )?;
     let statistics = &summary.statistics;
     let (skipped, written) = (statistics.skipped, statistics.written);
-    ensure!(skipped >= 8 && skipped <= 20, "{statistics}");
+    ensure!((8..=20).contains(&skipped), "{statistics}");
     ensure!(skipped + written == STEPS && statistics.lost == 0);
     let trace = Trace::open(dir.join("run"))?;
     ensure!(counter(&trace, "skipped") == skipped);
