@@ -157,6 +157,7 @@ impl<'a, T: Real> Recording<'a, T> {
     }
 
     /// Waits until everything recorded so far has been encoded and handed to storage.
+    #[cfg(feature = "experiments")]
     pub fn drain(&self) -> anyhow::Result<()> {
         Ok(self.recorder.drain()?)
     }

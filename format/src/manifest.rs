@@ -239,7 +239,41 @@ impl Manifest {
                 "others",
             ));
         }
+        manifest.check_segments()?;
         Ok((manifest, seal))
+    }
+
+    /// A seal proves that nothing changed by accident, not that a writer made the list: names lead nowhere else, numbers and
+    /// steps ascend, and no segment holds more steps than fit.
+    fn check_segments(&self) -> Result<(), FormatError> {
+        let (mut number, mut step) = (None, 0);
+        for s in &self.segments {
+            let wrong = |expected: &str, got: String| {
+                Err(FormatError::corrupt(
+                    format!("entry of segment {} in the manifest", s.number),
+                    expected,
+                    got,
+                ))
+            };
+            let named = crate::segment::parse_name(&s.file).map(|(number, _)| number);
+            if named != Some(s.number) {
+                return wrong("the name of a segment of that number", s.file.clone());
+            }
+            if number.is_some_and(|before| s.number <= before) {
+                return wrong("numbers that ascend", format!("{number:?} before it"));
+            }
+            if s.first_step < step || s.end_step < s.first_step {
+                let range = format!("{}..{} after {step}", s.first_step, s.end_step);
+                return wrong("steps that ascend", range);
+            }
+            let most = s.end_step - s.first_step;
+            if s.steps.checked_add(s.gaps).is_none_or(|n| n > most) {
+                let count = format!("{} and {} gaps", s.steps, s.gaps);
+                return wrong(&format!("{most} steps at most"), count);
+            }
+            (number, step) = (Some(s.number), s.end_step);
+        }
+        Ok(())
     }
 }
 

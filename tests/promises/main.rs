@@ -1,5 +1,14 @@
 //! Promises of the tool that cross its crates.
 
+mod beside;
+mod common;
+mod copies;
+mod full_disk;
+mod kill;
+mod mutations;
+mod repeat;
+mod slow_storage;
+
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
 use hindcast_format::{Status, Trace, verify};

@@ -2,6 +2,7 @@
 
 use std::io::{Write, stdout};
 use std::ops::Range;
+use std::path::Path;
 
 use hindcast_format::{
     DataIdentity, FormatError, Manifest, RunInfo, SegmentSize, Status, Trace, hex,
@@ -41,8 +42,32 @@ struct Epoch {
     steps: Range<u64>,
 }
 
+/// A recorder that keeps the newest steps may drop some between two looks of one report; so often it is begun anew.
+const ATTEMPTS: usize = 5;
+
+/// Epochs with their steps, and runs of consecutive steps; or what is damaged there.
+type Parts = (
+    Result<Vec<(u64, Range<u64>)>, FormatError>,
+    Result<Vec<Range<u64>>, FormatError>,
+);
+
+/// What is there, all of it seen at one time.
+fn look(run: &Path) -> anyhow::Result<(Trace, Parts)> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let trace = open_trace(run)?;
+        match (trace.epochs(), trace.ranges()) {
+            (Err(FormatError::NotRecorded { .. }), _)
+            | (_, Err(FormatError::NotRecorded { .. }))
+                if attempt < ATTEMPTS => {}
+            parts => return Ok((trace, parts)),
+        }
+    }
+}
+
 pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
-    let trace = open_trace(&args.run)?;
+    let (trace, (epochs, ranges)) = look(&args.run)?;
     let segments = trace.sizes();
     let sum = |f: fn(&SegmentSize) -> u64| segments.iter().map(f).sum::<u64>();
     let (stored_bytes, raw_bytes) = (sum(|s| s.stored_bytes), sum(|s| s.raw_bytes));
@@ -58,13 +83,11 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         false => Err(e),
     };
     // What is damaged is said, and everything else all the same.
-    let (epochs, epochs_known) = match trace.epochs() {
+    let (epochs, epochs_known) = match epochs {
         Ok(epochs) => (epochs, true),
         Err(e) => despite(e).map(|()| (Vec::new(), false))?,
     };
-    let ranges = trace
-        .ranges()
-        .or_else(|e| despite(e).map(|()| Vec::new()))?;
+    let ranges = ranges.or_else(|e| despite(e).map(|()| Vec::new()))?;
     let report = Report {
         run: args.run.display().to_string(),
         status: trace.status(),

@@ -238,6 +238,7 @@ impl Segment {
             match read_index(&segment.source, trailer, salt) {
                 Ok(entries) => {
                     (segment.sound, segment.entries) = (entries.len(), entries);
+                    segment.keep_order();
                     return Ok(segment);
                 }
                 Err(e) => segment.problems.push(e),
@@ -270,7 +271,40 @@ impl Segment {
                 segment.source = Source::Map(storage.map(name).map_err(io("mapping"))?);
             }
         }
+        segment.keep_order();
         Ok(segment)
+    }
+
+    /// Steps ascend, and nothing follows a link. Frames that stand in another order, though their checksums are right, were put
+    /// there by somebody else: they are damage, and not offered.
+    fn keep_order(&mut self) {
+        let wrong = |i: usize, entry: &Entry| {
+            let before = i.checked_sub(1).and_then(|before| self.entries.get(before));
+            // After the last number there is no step, so that nothing could say where the run ends.
+            entry.step == u64::MAX
+                || before.is_some_and(|before| {
+                    entry.step <= before.step
+                        || matches!(before.kind, FrameKind::Link | FrameKind::Final)
+                        || entry.kind == FrameKind::Final
+                })
+        };
+        let Some(first_wrong) = (0..self.entries.len())
+            .find(|&i| self.entries.get(i).is_some_and(|entry| wrong(i, entry)))
+        else {
+            return;
+        };
+        if let Some(entry) = self.entries.get(first_wrong) {
+            self.problems.push(
+                FormatError::corrupt(
+                    "order of frames",
+                    "steps that ascend, and a link last",
+                    format!("a frame of kind {:?}, step {}", entry.kind, entry.step),
+                )
+                .at_step(entry.step),
+            );
+        }
+        self.entries.truncate(first_wrong);
+        self.sound = self.sound.min(first_wrong);
     }
 
     /// A tail's footer against the footer that its frames make: whole, the beginning of it (sealing was interrupted), or damaged.

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::WriteFile;
 use super::map::Window;
@@ -28,6 +30,12 @@ pub(super) struct SegmentFile {
     mapped: bool,
 }
 
+/// How large this process may let a file grow. Whoever asks for more gets an error only if the process ignores SIGXFSZ, and is killed
+/// by it otherwise: so nobody here asks.
+fn largest_file() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
 impl SegmentFile {
     pub fn new(file: File, position: u64, map: bool) -> SegmentFile {
         let mapped = map && fstatfs(&file).is_ok_and(|s| HONOURED.contains(&i128::from(s.f_type)));
@@ -45,6 +53,9 @@ impl SegmentFile {
         let start = self.position / ALIGN * ALIGN;
         let length = self.reserved.clamp(SMALLEST, LARGEST);
         let end = start + length.max(2 * ALIGN);
+        if end > largest_file() {
+            return false;
+        }
         // Whatever a failing call has reserved is given back by `trim`.
         self.reserved = end;
         if fallocate(&self.file, FallocateFlags::empty(), start, end - start).is_err() {
@@ -80,6 +91,9 @@ impl WriteFile for SegmentFile {
         }
         if !rest.is_empty() {
             self.window = None;
+            if rest.len() as u64 > largest_file().saturating_sub(self.position) {
+                return Err(Errno::FBIG.into());
+            }
             self.file.write_all_at(rest, self.position)?;
             self.position += rest.len() as u64;
         }

@@ -21,7 +21,7 @@ use crate::state::{KeyState, State};
 use crate::storage::{FsStorage, Storage};
 pub use checkpoint::Checkpoint;
 pub use meta::Metas;
-pub(crate) use open::{Part, read_manifest};
+pub(crate) use open::{Part, SEGMENT_FILE, read_manifest};
 pub use steps::{Step, Steps};
 pub(crate) use walk::Walker;
 
@@ -335,14 +335,33 @@ impl Trace {
                 crate::segment::Trust::Listed,
             )
             .map(Arc::new)
-            // The manifest lists it, so that it isn't there is damage, and not the storage's failure.
-            .map_err(|e| match e {
-                FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                    FormatError::corrupt("segment file", "present", "missing")
-                        .within(&part.name, Some(part.number))
-                }
-                e => e,
-            }),
+            .map_err(|e| self.absent(part, e)),
+        }
+    }
+
+    /// Why a listed segment's file isn't there: a recorder has dropped it, or cut it away, since the trace was opened; or it is lost.
+    fn absent(&self, part: &Part, error: FormatError) -> FormatError {
+        match error {
+            FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let given_up = self.manifest.is_some()
+            && read_manifest(self.storage.as_ref()).is_ok_and(|(now, _)| {
+                !now.segments
+                    .iter()
+                    .any(|s| s.file == part.name && !s.dropped)
+            });
+        if given_up {
+            FormatError::NotRecorded {
+                step: part.range.start,
+                why: format!(
+                    "the recorder has dropped {} since the trace was opened; open it again",
+                    part.name
+                ),
+            }
+        } else {
+            FormatError::corrupt(SEGMENT_FILE, "present", "missing")
+                .within(&part.name, Some(part.number))
         }
     }
 

@@ -32,6 +32,9 @@ pub(crate) struct Part {
 /// A manifest and its seal, or what is wrong with it.
 type Read = Result<(Manifest, [u8; 32]), FormatError>;
 
+/// What is damaged where a listed file is not there.
+pub(crate) const SEGMENT_FILE: &str = "segment file";
+
 /// A recorder may drop or seal segments between the two looks that opening takes; so often is it tried again.
 const ATTEMPTS: usize = 5;
 
@@ -284,7 +287,7 @@ fn listed(
     live.map(|s| {
         if !files.contains_key(&s.file) {
             problems.push(
-                FormatError::corrupt("segment file", "present", "missing")
+                FormatError::corrupt(SEGMENT_FILE, "present", "missing")
                     .within(&s.file, Some(s.number)),
             );
         }

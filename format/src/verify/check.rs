@@ -1,16 +1,15 @@
 //! Checking one segment after the other.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::report::{FindingKind, Severity, VerifyReport, finding_kind};
 use crate::FormatError;
 use crate::codec::Direction;
 use crate::decoder::Decoder;
 use crate::frame::{Frame, FrameKind};
-use crate::segment::{self, Segment, Source, Tail, Trailer, Trust};
+use crate::segment::{self, Segment, Source, Tail, Trailer};
 use crate::state::{KeyState, State};
-use crate::trace::{Part, Trace};
+use crate::trace::{Part, SEGMENT_FILE, Trace};
 
 pub(super) struct Checker<'a> {
     trace: &'a Trace,
@@ -32,40 +31,45 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// Checks one segment; `progress` is told how many of its bytes are done.
+    /// Checks one segment, and says whether it is part of the run still; `progress` is told how many of its bytes are done.
     pub fn segment(
         &mut self,
         part: &Part,
         report: &mut VerifyReport,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<(), FormatError> {
-        let storage = self.trace.storage();
+    ) -> Result<bool, FormatError> {
         let listed = self
             .trace
             .manifest()
             .and_then(|m| m.segments.iter().find(|s| s.file == part.name));
-        let segment = match &part.loaded {
-            Some(segment) => Arc::clone(segment),
-            None => match Segment::load(
-                storage.as_ref(),
-                &part.name,
-                Some(self.trace.info()),
-                Trust::Listed,
-            ) {
-                Ok(segment) => Arc::new(segment),
-                Err(FormatError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound =>
-                {
-                    (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
-                    return Ok(());
+        let segment = match self.trace.load(part) {
+            Ok(segment) => segment,
+            // A recorder that keeps the newest steps has dropped it since the run was opened.
+            Err(FormatError::NotRecorded { .. }) => {
+                (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
+                return Ok(false);
+            }
+            Err(FormatError::Corrupt(c)) => {
+                let known = self.trace.problems().iter().any(
+                    |p| matches!(p, FormatError::Corrupt(p) if p.file == c.file && p.what == c.what),
+                );
+                let (kind, missing) = match c.what.as_str() {
+                    SEGMENT_FILE => (FindingKind::MissingFile, true),
+                    _ => (FindingKind::Segment, false),
+                };
+                // A file that was missing when the run was opened has been reported.
+                if !(missing && known) {
+                    report.add(kind, &FormatError::Corrupt(c));
                 }
-                Err(e) if e.is_damage() => {
-                    report.add(FindingKind::Segment, &e);
-                    (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
-                    return Ok(());
-                }
-                Err(e) => return Err(e),
-            },
+                (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
+                return Ok(true);
+            }
+            Err(e) if e.is_damage() => {
+                report.add(FindingKind::Segment, &e);
+                (self.chain, self.link) = (listed.map(|s| (s.digest, s.number)), None);
+                return Ok(true);
+            }
+            Err(e) => return Err(e),
         };
         for problem in &segment.problems {
             report.add(finding_kind(problem, FindingKind::Segment), problem);
@@ -89,7 +93,8 @@ impl<'a> Checker<'a> {
         self.identity(part, &segment, report);
         let digest = self.digest(part, &segment, report)?;
         self.chain = Some((digest, part.number));
-        self.frames(part, &segment, report, progress)
+        self.frames(part, &segment, report, progress)?;
+        Ok(true)
     }
 
     /// Header and manifest agree, and the segment follows the one before.

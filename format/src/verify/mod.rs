@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::FormatError;
 use crate::manifest::{MANIFEST, Status};
 use crate::storage::{FsStorage, Storage};
-use crate::trace::Trace;
+use crate::trace::{SEGMENT_FILE, Trace};
 use check::Checker;
 use report::finding_kind;
 pub use report::{Finding, FindingKind, Severity, VerifyReport};
@@ -73,7 +73,7 @@ fn every_byte(
     for problem in trace.problems() {
         let kind = match problem {
             FormatError::Corrupt(c) if c.file == MANIFEST => FindingKind::Manifest,
-            FormatError::Corrupt(c) if c.what == "segment file" => FindingKind::MissingFile,
+            FormatError::Corrupt(c) if c.what == SEGMENT_FILE => FindingKind::MissingFile,
             // Segments report the rest themselves below.
             FormatError::Corrupt(c) if trace.parts.iter().any(|p| p.name == c.file) => continue,
             FormatError::Corrupt(_) | FormatError::Incomplete { .. } => FindingKind::Segment,
@@ -86,12 +86,14 @@ fn every_byte(
     let total = trace.parts.iter().map(|p| p.bytes).sum();
     let mut before = 0;
     for part in &trace.parts {
-        report.segments += 1;
-        report.steps += part.steps;
-        report.gaps += part.gaps;
-        checker.segment(part, &mut report, &mut |within| {
+        let there = checker.segment(part, &mut report, &mut |within| {
             progress(before + within, total);
         })?;
+        if there {
+            report.segments += 1;
+            report.steps += part.steps;
+            report.gaps += part.gaps;
+        }
         before += part.bytes;
         progress(before, total);
     }

@@ -362,6 +362,9 @@ impl Live {
         if open.linked() {
             return refuse("the segment is closed by a link; seal it".into());
         }
+        if frame.step == u64::MAX {
+            return refuse("no step can follow it".into());
+        }
         let after = self.last.is_none_or(|last| frame.step > last);
         match frame.kind {
             FrameKind::Keyframe if !open.is_empty() => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hindcast_format::{MemStorage, Storage, verify_storage};
+use hindcast_format::{FormatError, MANIFEST, Manifest, MemStorage, Storage, verify_storage};
 
 use crate::allocations::peak;
 use crate::common::*;
@@ -98,4 +98,110 @@ fn garbage_files_are_refused() {
         assert!(open(&image).is_err());
         bounded(&image, "garbage");
     }
+}
+
+/// A manifest that somebody wrote by hand, its seal right.
+fn with_manifest(
+    storage: &MemStorage,
+    change: impl FnOnce(&mut Manifest),
+) -> Result<Manifest, FormatError> {
+    let files: std::collections::BTreeMap<_, _> = storage.files().into_iter().collect();
+    let (mut manifest, _) = Manifest::from_bytes(&files[MANIFEST]).unwrap();
+    change(&mut manifest);
+    let bytes = manifest.to_bytes().unwrap();
+    let image = MemStorage::from_files(files);
+    image.edit(MANIFEST, |b| b.clone_from(&bytes));
+    bounded(&image, "a manifest by hand");
+    Manifest::from_bytes(&bytes).map(|(manifest, _)| manifest)
+}
+
+/// No list that a writer would not make is believed: not one that leads out of the folder, which a resumed run would remove files by,
+/// and not one whose numbers don't fit together.
+#[test]
+fn a_manifest_whose_segments_make_no_sense_is_refused() {
+    let (storage, _) = recorded(&small_plan());
+    with_manifest(&storage, |_| {}).unwrap();
+    type Change = fn(&mut Manifest);
+    let changes: [(&str, Change); 8] = [
+        ("name", |m| {
+            m.segments[0].file = "../seg-00000000.hcs".into()
+        }),
+        ("name", |m| m.segments[1].file = "/etc/passwd".into()),
+        ("name", |m| m.segments[1].file = "seg-00000004.hcs".into()),
+        ("numbers that ascend", |m| m.segments.swap(0, 1)),
+        ("steps that ascend", |m| m.segments[1].first_step = u64::MAX),
+        ("steps that ascend", |m| m.segments[0].end_step = 7),
+        ("steps at most", |m| m.segments[0].steps = 5),
+        ("steps at most", |m| m.segments[0].gaps = u64::MAX),
+    ];
+    for (expected, change) in changes {
+        let error = with_manifest(&storage, change).unwrap_err();
+        assert!(
+            error.is_damage() && error.to_string().contains(expected),
+            "{expected}: {error}"
+        );
+    }
+}
+
+/// Frames whose checksums are right, in an order that no writer makes: found, and only what stands before them is offered.
+#[test]
+fn frames_out_of_order_are_damage() {
+    let (storage, truth) = recorded(&Plan {
+        steps: 7,
+        end: End::Leave,
+        ..small_plan()
+    });
+    let name = "seg-00000001.hcs";
+    let files: std::collections::BTreeMap<_, _> = storage.files().into_iter().collect();
+    let bytes = &files[name];
+    let mut at: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|&i| &bytes[i..i + 4] == b"HCFR")
+        .collect();
+    at.push(bytes.len());
+    // Steps 4, 5 and 6.
+    let frame = |i: usize| &bytes[at[i]..at[i + 1]];
+    for (order, kept) in [
+        ([0, 2, 1].as_slice(), 1),
+        (&[0, 1, 1, 2], 2),
+        (&[0, 1, 0], 2),
+        (&[0, 1, 2, 1], 3),
+    ] {
+        let image = MemStorage::from_files(files.clone());
+        image.edit(name, |b| {
+            b.truncate(at[0]);
+            order.iter().for_each(|&i| b.extend(frame(i)));
+        });
+        bounded(&image, "frames out of order");
+        let trace = open(&image).unwrap();
+        assert_eq!(trace.problems().len(), 1, "{order:?}");
+        assert!(!trace.verify().unwrap().is_ok(), "{order:?}");
+        let mut steps = trace.forward(0..9);
+        let mut seen = 0;
+        while let Ok(Some(step)) = steps.next() {
+            assert!(step.state == &truth.states[seen]);
+            seen += 1;
+        }
+        assert!(seen <= 4 + kept, "{order:?}: {seen} steps");
+    }
+}
+
+#[test]
+fn the_last_number_that_there_is_can_be_no_step() {
+    let plan = small_plan();
+    let mut writer = hindcast_format::RunWriter::create(
+        Arc::new(MemStorage::new()),
+        info(&plan.layout),
+        plan.durability,
+    )
+    .unwrap();
+    let mut encoder = writer.encoder().unwrap();
+    let state = first_state(&plan.layout, 1);
+    let step = hindcast_format::StepMeta {
+        step: u64::MAX,
+        ..meta(&plan.layout, 0, 1)
+    };
+    writer.open_segment(u64::MAX).unwrap();
+    let frame = encoder.keyframe(&step, &state, &key_for(&plan.layout, 1));
+    let error = writer.append(frame.unwrap()).unwrap_err();
+    assert!(matches!(error, FormatError::Order { .. }), "{error}");
 }

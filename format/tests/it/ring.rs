@@ -1,9 +1,12 @@
 //! A ring of segments: the oldest are dropped, the chain holds.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hindcast_format::{
-    Crash, Durability, FindingKind, MemStorage, RunWriter, SegmentPolicy, Segmenter,
+    Crash, Durability, Entry, FindingKind, FormatError, MANIFEST, Manifest, Mapped, MemStorage,
+    ReadFile, RunWriter, SegmentPolicy, Segmenter, Storage, WriteFile, verify_storage,
 };
 
 use crate::common::*;
@@ -136,4 +139,111 @@ fn killed_or_cut_from_power_while_dropping_a_ring_holds_an_epoch_at_least() {
             }
         }
     }
+}
+
+/// Marks the oldest segment as dropped and removes its file, as a recorder does.
+fn drop_oldest(storage: &MemStorage) {
+    let mut oldest = String::new();
+    storage.edit(MANIFEST, |bytes| {
+        let (mut manifest, _) = Manifest::from_bytes(bytes).unwrap();
+        let record = manifest.segments.iter_mut().find(|s| !s.dropped).unwrap();
+        record.dropped = true;
+        oldest.clone_from(&record.file);
+        *bytes = manifest.to_bytes().unwrap();
+    });
+    storage.remove(&oldest).unwrap();
+}
+
+#[test]
+fn what_a_recorder_drops_while_it_is_read_is_not_damage_and_what_is_lost_is() {
+    let plan = Plan::new(40);
+    let (storage, truth) = recorded(&plan);
+    let trace = open(&storage).unwrap();
+    drop_oldest(&storage);
+    let dropped = |error: &FormatError| {
+        assert!(
+            matches!(error, FormatError::NotRecorded { why, .. } if why.contains("dropped seg-00000000.hcs") && why.contains("open it again")),
+            "{error}"
+        );
+    };
+    dropped(&trace.read(3).unwrap_err());
+    dropped(&trace.epochs().unwrap_err());
+    dropped(&trace.forward(0..40).next().unwrap_err());
+    // Backward the steps that are still there come first.
+    let mut steps = trace.reverse(0..40).tolerant();
+    for step in (10..40).rev() {
+        let found = steps.next().unwrap().unwrap();
+        assert!(found.meta.step == step && found.state == &truth.states[step as usize]);
+    }
+    dropped(&steps.next().unwrap_err());
+    assert_eq!(open(&storage).unwrap().span(), 10..40);
+    // A file that no manifest calls dropped is lost.
+    storage.remove("seg-00000001.hcs").unwrap();
+    let error = trace.read(12).unwrap_err();
+    assert!(
+        error.is_damage() && error.to_string().contains("seg-00000001.hcs"),
+        "{error}"
+    );
+    assert!(
+        trace
+            .epochs()
+            .is_err_and(|e| matches!(e, FormatError::NotRecorded { .. }))
+    );
+    assert!(!open(&storage).unwrap().verify().unwrap().is_ok());
+}
+
+/// Storage under a recorder that drops its oldest segment right after a reader has listed the files.
+#[derive(Debug)]
+struct Dropping {
+    storage: MemStorage,
+    listed: AtomicBool,
+}
+
+impl Storage for Dropping {
+    fn location(&self) -> String {
+        self.storage.location()
+    }
+    fn create_run(&self, manifest: &[u8]) -> io::Result<()> {
+        self.storage.create_run(manifest)
+    }
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        let entries = self.storage.list();
+        if !self.listed.swap(true, Ordering::Relaxed) {
+            drop_oldest(&self.storage);
+        }
+        entries
+    }
+    fn create(&self, name: &str) -> io::Result<Box<dyn WriteFile>> {
+        self.storage.create(name)
+    }
+    fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {
+        self.storage.open(name)
+    }
+    fn map(&self, name: &str) -> io::Result<Mapped> {
+        self.storage.map(name)
+    }
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.storage.replace(name, bytes)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.storage.remove(name)
+    }
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.storage.sync(name)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.storage.sync_dir()
+    }
+}
+
+#[test]
+fn verification_beside_a_ring_counts_what_is_there() {
+    let (storage, _) = recorded(&Plan::new(40));
+    let dropping: Arc<dyn Storage> = Arc::new(Dropping {
+        storage,
+        listed: AtomicBool::new(false),
+    });
+    let report = verify_storage(&dropping).unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    assert_eq!((report.steps, report.steps_ok), (30, 30), "{report:?}");
 }

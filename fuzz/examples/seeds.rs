@@ -1,0 +1,56 @@
+//! Writes a small corpus to begin with, made from the golden run: `cargo run --example seeds` in this folder.
+
+use std::fs;
+use std::path::Path;
+
+use hindcast_fuzz::golden::{Files, golden, second_frame};
+use hindcast_fuzz::pack;
+
+fn main() -> std::io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(name), bytes)
+    };
+    let golden = golden();
+    write("open", "golden", &pack(&golden))?;
+    for name in golden.keys() {
+        let mut without: Files = golden.clone();
+        without.remove(name);
+        write("open", &format!("without-{name}"), &pack(&without))?;
+        let mut cut = golden.clone();
+        cut.entry(name.clone())
+            .and_modify(|bytes| bytes.truncate(bytes.len() * 2 / 3));
+        write("open", &format!("cut-{name}"), &pack(&cut))?;
+    }
+    for (number, how) in (0u8..3).flat_map(|n| [0u8, 0x10, 0x20, 0x30].map(|how| (n, how))) {
+        let name = format!("seg-{number:08}.hcs");
+        // The first byte's remainder by three says which segment it is.
+        let first = (how..how + 3).find(|first| first % 3 == number);
+        if let (Some(first), Some(bytes)) = (first, golden.get(&name)) {
+            let seed = [&[first], bytes.as_slice()].concat();
+            write("segment", &format!("{number}-{how:x}"), &seed)?;
+        }
+    }
+    if let Some(segment) = golden.get("seg-00000000.hcs") {
+        let rest = &segment[second_frame()..];
+        write("frame", "rest", rest)?;
+        let mut frames: Vec<usize> = (0..rest.len().saturating_sub(4))
+            .filter(|&i| rest[i..].starts_with(b"HCFR"))
+            .collect();
+        frames.push(rest.len());
+        for (i, pair) in frames.windows(2).enumerate() {
+            write("frame", &format!("frame-{i}"), &rest[pair[0]..pair[1]])?;
+        }
+    }
+    write("manifest", "golden", &golden["manifest.json"])?;
+    for seed in 0..12u8 {
+        let bytes: Vec<u8> = (0..1024u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> (8 + seed)) as u8)
+            .collect();
+        write("round_trip", &seed.to_string(), &bytes)?;
+    }
+    println!("{}", corpus.display());
+    Ok(())
+}

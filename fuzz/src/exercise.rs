@@ -1,0 +1,77 @@
+//! Reads all that can be read of a run, by every way there is. Whatever the bytes are: no panic, no endless loop, iterators
+//! stay failed, and the ways agree with one another.
+
+use std::sync::Arc;
+
+use hindcast_format::{FormatError, MemStorage, Steps, Storage, Trace, verify_storage};
+
+use crate::golden::Files;
+
+/// A step and the digest of its state.
+type Seen = Vec<(u64, [u8; 32])>;
+
+pub fn exercise(files: &Files) {
+    let storage: Arc<dyn Storage> = Arc::new(MemStorage::from_files(files.clone()));
+    let report = verify_storage(&storage);
+    let Ok(trace) = Trace::open_storage(Arc::clone(&storage)) else {
+        assert!(!report.is_ok_and(|report| report.is_ok()));
+        return;
+    };
+    let bytes: usize = files.values().map(Vec::len).sum();
+    let (ranges, epochs) = (trace.ranges(), trace.epochs());
+    let _ = (
+        epochs,
+        trace.final_state(),
+        trace.sizes(),
+        trace.covers(0..9),
+    );
+    let forward = walk(trace.forward(0..u64::MAX));
+    let backward = walk(trace.reverse(0..u64::MAX));
+    let tolerant = walk(trace.reverse(0..u64::MAX).tolerant());
+    // A frame takes 76 bytes at least, so that no file has more steps than that.
+    for (seen, _) in [&forward, &backward, &tolerant] {
+        assert!(seen.len() <= bytes / 76, "{} steps", seen.len());
+    }
+    // No way of walking gives another state than the other way gives, unless it says that something is damaged.
+    if let ((there, true), (mut back, true)) = (forward, backward.clone()) {
+        back.reverse();
+        assert_eq!(there, back);
+        // Nor does random access.
+        for (step, digest) in there.iter().take(3).chain(there.iter().rev().take(1)) {
+            if let Ok((state, _)) = trace.state(*step) {
+                assert_eq!(state.digest(), *digest, "step {step}");
+            }
+        }
+    }
+    for step in [0, 3, 7, u64::MAX] {
+        let _ = (trace.read(step), trace.meta(step), trace.gap_digest(step));
+    }
+    let metas = trace.metas(0..u64::MAX).count();
+    assert!(metas <= bytes / 76 + 1, "{metas} steps of metadata");
+    let Ok(report) = report else { return };
+    if report.is_ok() {
+        // Whole is whole: what verification found nothing against can be read, to the last step.
+        assert!(ranges.is_ok() && backward.1, "{report:?}");
+        assert_eq!(backward.0.len() as u64, report.steps_ok, "{report:?}");
+    }
+}
+
+/// Walks to the end or to the first error; says what came, and whether the end was reached.
+fn walk(mut steps: Steps<'_>) -> (Seen, bool) {
+    let mut seen = Seen::new();
+    loop {
+        match steps.next() {
+            Ok(Some(step)) => seen.push((step.meta.step, step.state.digest())),
+            Ok(None) => {
+                assert!(matches!(steps.next(), Ok(None)), "an end after the end");
+                return (seen, true);
+            }
+            Err(_) => {
+                for _ in 0..2 {
+                    assert!(matches!(steps.next(), Err(FormatError::Failed { .. })));
+                }
+                return (seen, false);
+            }
+        }
+    }
+}

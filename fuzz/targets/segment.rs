@@ -1,0 +1,3 @@
+#![cfg_attr(fuzzing, no_main)]
+
+hindcast_fuzz::target!(hindcast_fuzz::segment);

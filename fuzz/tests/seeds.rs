@@ -1,0 +1,112 @@
+//! The targets on the golden run, and on some thousands of changes to it: no fuzzer is needed for that.
+
+use hindcast_fuzz::golden::{golden, second_frame};
+use hindcast_fuzz::{frame, manifest, open, pack, repair, round_trip, segment};
+
+/// Changes to every target's bytes.
+const ROUNDS: u64 = 600;
+
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (z ^ (z >> 27)) as usize >> 8
+    }
+}
+
+/// What a fuzzer does: bytes flipped, overwritten, taken out, put in and doubled.
+fn changed(seed: &[u8], noise: &mut Noise) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..1 + noise.next() % 4 {
+        if bytes.is_empty() {
+            return bytes;
+        }
+        let (at, length) = (noise.next() % bytes.len(), noise.next() % 24);
+        let end = (at + length).min(bytes.len());
+        match noise.next() % 6 {
+            0 => bytes[at] ^= 1 << (length % 8),
+            1 => bytes[at] = noise.next() as u8,
+            2 => bytes[at..end].fill(0xff),
+            3 => drop(bytes.drain(at..end)),
+            4 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            _ => bytes.truncate(at),
+        }
+    }
+    bytes
+}
+
+fn on_changes(target: fn(&[u8]), seeds: &[Vec<u8>]) {
+    let mut noise = Noise(11);
+    for seed in seeds {
+        target(seed);
+    }
+    for round in 0..ROUNDS {
+        target(&changed(&seeds[round as usize % seeds.len()], &mut noise));
+    }
+}
+
+#[test]
+fn a_folder_of_changed_files() {
+    on_changes(open, &[pack(&golden())]);
+}
+
+#[test]
+fn a_changed_segment() {
+    let golden = golden();
+    let seeds: Vec<Vec<u8>> = [(0, 0u8), (1, 1), (2, 2), (0, 0x12), (1, 0x22)]
+        .map(|(number, how)| [&[how], golden[&format!("seg-{number:08}.hcs")].as_slice()].concat())
+        .into();
+    on_changes(segment, &seeds);
+}
+
+#[test]
+fn changed_frames() {
+    let rest = golden()["seg-00000000.hcs"][second_frame()..].to_vec();
+    on_changes(frame, &[rest]);
+}
+
+#[test]
+fn a_changed_manifest() {
+    on_changes(manifest, &[golden()["manifest.json"].clone()]);
+}
+
+#[test]
+fn states_of_all_kinds() {
+    let seeds: Vec<Vec<u8>> = (0..8)
+        .map(|seed| {
+            let mut noise = Noise(seed);
+            (0..700).map(|_| noise.next() as u8).collect()
+        })
+        .collect();
+    on_changes(round_trip, &seeds);
+}
+
+/// The checksums that this crate makes are those of the format: a run that has them all is left as it is.
+#[test]
+fn nothing_is_repaired_in_a_run_that_is_whole() {
+    assert_eq!(repair::all(&golden()), golden());
+    // And a run whose checksums were all lost gets them back.
+    let mut lost = golden();
+    for (name, bytes) in &mut lost {
+        if name.ends_with(".hcs") {
+            bytes[16..20].fill(0);
+            let end = bytes.len();
+            bytes[end - 4..].fill(0);
+            bytes[end - 44..end - 12].fill(0);
+            let frames: Vec<usize> = (0..end - 4)
+                .filter(|&i| bytes[i..].starts_with(b"HCFR"))
+                .collect();
+            for at in frames {
+                bytes[at + 40..at + 44].fill(0);
+                bytes[at + 60..at + 64].fill(0);
+            }
+        }
+    }
+    assert_ne!(lost, golden());
+    assert_eq!(repair::all(&lost), golden());
+}

@@ -1,0 +1,119 @@
+//! The process that the promises are tried on. With a [plan](hindcast_tests::plan::Plan) in its environment it records a
+//! training loop and says on standard output what has been acknowledged, so that whoever kills it knows what must be
+//! there; without one it is the command `hindcast`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use hindcast_format::{State, Trace, hex};
+use hindcast_tests::plan::{PLAN, Plan};
+use hindcast_tests::training::Training;
+
+fn main() -> ExitCode {
+    let Some(plan) = std::env::var_os(PLAN) else {
+        return hindcast_analyzer::commands::main();
+    };
+    let recorded = plan
+        .to_str()
+        .context("the plan is not UTF-8")
+        .and_then(|text| Ok(serde_json::from_str(text)?))
+        .and_then(|plan: Plan| record(&plan));
+    match recorded {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error {error}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// A line in one write: the reader takes none that has no end.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Whoever has heard enough and closed the pipe is about to kill this process.
+    let _ = out.write_all(format!("{line}\n").as_bytes());
+    let _ = out.flush();
+}
+
+fn record(plan: &Plan) -> anyhow::Result<()> {
+    let training = Training::new(plan.hidden)?;
+    let variables = training.variables();
+    let (run, from) = if plan.resume {
+        let trace = Trace::open(&plan.run)?;
+        let last = trace.ranges()?.last().context("no step to go on from")?.end - 1;
+        // Between the steps that `every=N` keeps, the statistics before a step are not recorded: a keyframe has them.
+        let last = if plan.keep.starts_with("every") {
+            trace.start_of(last)?
+        } else {
+            last
+        };
+        drop(trace);
+        // The step itself and what follows it are cut away on purpose from here on.
+        say(&format!("resuming {last}"));
+        let builder = plan.builder()?.restore_variables();
+        (builder.resume(variables, last)?.0, last)
+    } else {
+        (plan.builder()?.create(variables)?, 0)
+    };
+    say("begun");
+    let mut acknowledged = from;
+    let trained = training.record(&run, from..plan.steps, |step| {
+        let flushed = plan.flush_every.is_some_and(|n| (step + 1) % n == 0);
+        if flushed {
+            run.flush()?;
+        }
+        // A step is acknowledged once storage has taken it. Steps that `every=N` leaves out are not among those written,
+        // so such a run counts flushed steps alone.
+        let now = if flushed {
+            step + 1
+        } else if plan.keep.starts_with("every") {
+            acknowledged
+        } else {
+            from + run.statistics().written
+        };
+        if now > acknowledged {
+            acknowledged = now;
+            say(&format!("ack {now}"));
+        }
+        if plan.fill_after == Some(step) {
+            fill(plan)?;
+        }
+        Ok(())
+    });
+    let statistics = run.statistics();
+    let end = State::new(run.layout(), training.bytes()?)?;
+    match trained {
+        Ok(()) => {
+            let summary = run.finish()?;
+            let statistics = &summary.statistics;
+            if let Some(failure) = &statistics.failure {
+                say(&format!("failure {failure}"));
+            }
+            say(&format!("lost {}", statistics.lost));
+            say(&format!("end {}", hex(&end.digest())));
+            Ok(())
+        }
+        Err(error) => {
+            say(&format!("ack {}", from + statistics.written));
+            Err(error)
+        }
+    }
+}
+
+/// Fills the disk to its last byte.
+fn fill(plan: &Plan) -> anyhow::Result<()> {
+    let mut ballast = std::fs::File::create(plan.run.with_file_name("ballast"))?;
+    let mut piece = vec![0x5a; 1 << 16];
+    while !piece.is_empty() {
+        match ballast.write(&piece) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                piece.truncate(piece.len() / 2);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    say("filled");
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! The command and the recording child as a test runs them, and a trace held against the truth.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, ensure};
+use hindcast_format::{State, Trace, VerifyReport};
+use hindcast_tests::plan::{PLAN, Plan};
+use hindcast_tests::training::{EPOCH, Training, Truth};
+
+pub type Tested = Result<(), anyhow::Error>;
+
+/// The process that is `hindcast`, or records a plan.
+pub const CHILD: &str = env!("CARGO_BIN_EXE_promises-child");
+
+/// Runs `hindcast` with these words in `dir`.
+pub fn hindcast(dir: &Path, words: &[&str]) -> Output {
+    Command::new(CHILD)
+        .env_remove(PLAN)
+        .args(words)
+        .current_dir(dir)
+        .output()
+        .expect("the command starts")
+}
+
+/// What a process said, for messages.
+pub fn said(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Runs `hindcast`, expects this exit code, and gives what it printed: its results, and what it said beside them.
+pub fn exits(dir: &Path, words: &[&str], code: i32) -> (String, String) {
+    let output = hindcast(dir, words);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "hindcast {words:?}: {}",
+        said(&output)
+    );
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// Runs `hindcast`, expects it to be fine, and gives its results.
+pub fn fine(dir: &Path, words: &[&str]) -> String {
+    exits(dir, words, 0).0
+}
+
+/// A plan as a child process gets it.
+pub fn as_text(plan: &Plan) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(plan)?)
+}
+
+/// A temporary folder in memory where the system has such a file system, on disk otherwise.
+pub fn folder(in_memory: bool) -> anyhow::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let there = in_memory
+        .then(|| tempfile::tempdir_in(memory).ok())
+        .flatten();
+    match there {
+        Some(folder) => Ok(folder),
+        None => Ok(tempfile::tempdir()?),
+    }
+}
+
+/// The files of a folder.
+pub fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut all = std::fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    all.sort();
+    Ok(all)
+}
+
+/// Holds everything that the trace has against the truth, forward and backward: no step is missing between the first and
+/// the last, every state is right to the bit, and a step without its tensors has the digest of the right ones. Says
+/// which steps there are.
+pub fn compare(trace: &Trace, truth: &Truth) -> anyhow::Result<Range<u64>> {
+    let span = trace.span();
+    ensure!(
+        span.end <= truth.steps(),
+        "there are steps up to {}, which nobody took",
+        span.end
+    );
+    let mut expected = span.clone();
+    let mut metas = trace.metas(span.clone());
+    while let Some(meta) = metas.next()? {
+        let step = expected.next().context("a step that is not in the span")?;
+        ensure!(meta.step == step, "step {step} is missing: {meta:?}");
+        ensure!(meta.indices == Training::indices(step), "batch of {step}");
+        ensure!(meta.epoch == step / EPOCH, "epoch of {step}");
+    }
+    ensure!(expected.is_empty(), "steps {expected:?} are missing");
+    let recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
+    let mut forward = trace.forward(span.clone());
+    for &step in &recorded {
+        let found = forward.next()?.context("fewer steps than the ranges say")?;
+        ensure!(found.meta.step == step, "{} for {step}", found.meta.step);
+        ensure!(found.state.bytes() == truth.state(step), "state of {step}");
+        if let Some(key) = found.key {
+            ensure!(
+                key.buffers_before() == truth.buffers_before(step),
+                "statistics before {step}"
+            );
+        }
+    }
+    ensure!(forward.next()?.is_none(), "more steps than the ranges say");
+    let mut backward = trace.reverse(span.clone());
+    for &step in recorded.iter().rev() {
+        let found = backward.next()?.context("fewer steps backward")?;
+        ensure!(found.state.bytes() == truth.state(step), "state of {step}");
+    }
+    for step in span.clone().filter(|step| !recorded.contains(step)) {
+        let state = State::new(trace.layout(), truth.state(step).to_vec())?;
+        ensure!(
+            trace.gap_digest(step)? == Some(state.digest()),
+            "digest of {step}"
+        );
+    }
+    if let (Some((state, _)), Some(step)) = (trace.final_state()?, trace.final_step()) {
+        ensure!(step == span.end, "the run ends at {step}, not {}", span.end);
+        ensure!(state.bytes() == truth.end(step), "the final state");
+    }
+    Ok(span)
+}
+
+/// No damage; what else there is to say about a run that was cut off is welcome.
+pub fn undamaged(report: &VerifyReport) -> anyhow::Result<()> {
+    ensure!(report.is_ok(), "{:#?}", report.findings);
+    ensure!(report.steps_ok == report.steps, "{report:#?}");
+    Ok(())
+}

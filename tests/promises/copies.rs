@@ -1,0 +1,173 @@
+//! P14: a copy is the run. Made by any tool, read-only, elsewhere, under another name and looked at from another folder, it
+//! gives the same answers, and nobody writes into it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::ensure;
+use hindcast_tests::plan::PLAN;
+
+use crate::common::{CHILD, Tested, files, fine, said};
+
+/// Names, contents, times of change and permissions.
+type Look = BTreeMap<PathBuf, (Vec<u8>, SystemTime, u32)>;
+
+fn look(run: &Path) -> anyhow::Result<Look> {
+    files(run)?
+        .into_iter()
+        .map(|path| {
+            let about = fs::metadata(&path)?;
+            let look = (
+                fs::read(&path)?,
+                about.modified()?,
+                about.permissions().mode(),
+            );
+            Ok((path, look))
+        })
+        .collect()
+}
+
+fn shell(dir: &Path, script: &str) -> anyhow::Result<std::process::Output> {
+    Ok(Command::new("sh")
+        .args(["-ec", script])
+        .env("CHILD", CHILD)
+        .env_remove(PLAN)
+        .current_dir(dir)
+        .output()?)
+}
+
+/// Everything that an analysis gives: the checks, the table with what goes with it, and a retraining.
+fn analyse(dir: &Path, run: &str, out: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
+    fs::create_dir_all(out)?;
+    let to = |name: &str| out.join(name).display().to_string();
+    fine(dir, &["verify", run, "--replay"]);
+    fine(dir, &["info", run]);
+    fine(
+        dir,
+        &["influence", run, "--out", &to("scores.csv"), "--per-epoch"],
+    );
+    let words = [
+        "counterfactual",
+        run,
+        "--top",
+        "4",
+        &to("scores.csv"),
+        "--json",
+    ];
+    fs::write(out.join("without.json"), fine(dir, &words))?;
+    fine(
+        dir,
+        &["export", run, "--steps", "2..5", "--out", &to("steps")],
+    );
+    let mut all = BTreeMap::new();
+    for path in files(out)?.into_iter().chain(files(&out.join("steps"))?) {
+        if path.is_file() {
+            all.insert(path.strip_prefix(out)?.to_owned(), fs::read(&path)?);
+        }
+    }
+    Ok(all)
+}
+
+/// `unshare` with which this machine lets a process have mounts of its own, if any.
+pub fn own_mounts() -> Option<&'static str> {
+    ["unshare -m", "unshare --user --map-root-user -m"]
+        .into_iter()
+        .find(|way| {
+            let folder = tempfile::tempdir();
+            folder.is_ok_and(|folder| {
+                shell(
+                    folder.path(),
+                    &format!("{way} mount -t tmpfs -o size=64k tmpfs ."),
+                )
+                .is_ok_and(|output| output.status.success())
+            })
+        })
+}
+
+#[test]
+fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    fine(
+        dir,
+        &[
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "data.train=100",
+            "--set",
+            "data.validation=20",
+            "--set",
+            "data.test=0",
+            "--set",
+            "train.epochs=2",
+            "--set",
+            "train.batch=20",
+        ],
+    );
+    let answers = analyse(dir, "run", &dir.join("answers"))?;
+    ensure!(answers.len() >= 6, "{:?}", answers.keys());
+
+    // The original's folder is gone before its copy is looked at; times and modes are whatever the tools make of them.
+    let made = shell(
+        dir,
+        "mkdir -p far/away work
+         cp -r run far/away/copy
+         tar cf run.tar run && mkdir unpacked && tar xf run.tar -C unpacked && rm run.tar
+         rm -r run
+         touch -d 2001-02-03 far/away/copy/*
+         chmod 0444 far/away/copy/* && chmod 0555 far/away/copy
+         ln -s far/away/copy linked",
+    )?;
+    ensure!(made.status.success(), "{}", said(&made));
+    let absolute = dir.join("far/away/copy").display().to_string();
+    for (i, (from, run)) in [
+        ("work", "../far/away/copy"),
+        ("far/away/copy", "."),
+        (".", "linked"),
+        ("/", absolute.as_str()),
+        ("unpacked", "run"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let from = dir.join(from);
+        let before = look(&from.join(run))?;
+        let found = analyse(&from, run, &dir.join(format!("answers-{i}")))?;
+        ensure!(found.keys().eq(answers.keys()), "{run}: {:?}", found.keys());
+        for (name, bytes) in &found {
+            ensure!(*bytes == answers[name], "{run}: {} differs", name.display());
+        }
+        ensure!(look(&from.join(run))? == before, "{run} was changed");
+    }
+
+    // Who may do everything is not kept from writing by modes: a mount without writing is.
+    let Some(way) = own_mounts() else {
+        println!(
+            "skipped in part: this machine lets no process mount a folder without writing (unshare, mount)"
+        );
+        return Ok(());
+    };
+    let mounted = shell(
+        dir,
+        &format!(
+            "{way} sh -ec '
+                 mount --bind far/away/copy far/away/copy
+                 mount -o remount,bind,ro far/away/copy
+                 if touch far/away/copy/stray 2>/dev/null; then exit 9; fi
+                 \"$CHILD\" verify far/away/copy --replay
+                 \"$CHILD\" influence far/away/copy --out mounted.csv --per-epoch'"
+        ),
+    )?;
+    ensure!(mounted.status.success(), "{}", said(&mounted));
+    ensure!(fs::read(dir.join("mounted.csv"))? == answers[Path::new("scores.csv")]);
+    // So that the folder can be removed by whoever is not root.
+    shell(dir, "chmod 0755 far/away/copy")?;
+    Ok(())
+}

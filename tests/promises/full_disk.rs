@@ -1,0 +1,282 @@
+//! P5: a disk that is really full, or a file that really may not grow. Training goes on or stops as was chosen, nobody
+//! dies by a signal, the error names file and step, what was acknowledged is there, and with room again the run goes on.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, ensure};
+use hindcast_format::{State, Status, Trace, hex};
+use hindcast_tests::plan::{PLAN, Plan};
+use hindcast_tests::training::Truth;
+
+use crate::common::{CHILD, Tested, as_text, compare, exits, fine, said, undamaged};
+
+const HIDDEN: usize = 256;
+const STEPS: u64 = 400;
+
+/// What a child said of its recording.
+#[derive(Debug, Default)]
+struct Reported {
+    acknowledged: u64,
+    /// The error that ended the recording: the child's end, or (where it trained on) only the recording's.
+    error: String,
+    lost: u64,
+    end: Option<String>,
+}
+
+fn reported(output: &Output) -> anyhow::Result<Reported> {
+    let mut all = Reported::default();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("ack", steps) => all.acknowledged = steps.parse()?,
+            ("error" | "failure", why) => all.error = why.to_owned(),
+            ("lost", steps) => all.lost = steps.parse()?,
+            ("end", digest) => all.end = Some(digest.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+/// Holds what is left of a run whose storage failed against what its recorder had said.
+fn check(
+    plan: &Plan,
+    run: &Path,
+    output: &Output,
+    truth: &Truth,
+    why: &str,
+) -> anyhow::Result<(u64, Reported)> {
+    ensure!(
+        output.status.code() == Some(if plan.train_on { 0 } else { 1 }),
+        "{}",
+        said(output)
+    );
+    let reported = reported(output)?;
+    let trace = Trace::open(run)?;
+    ensure!(trace.status() == Status::Open, "{:?}", trace.status());
+    ensure!(trace.problems().is_empty(), "{:?}", trace.problems());
+    let held = compare(&trace, truth)?;
+    undamaged(&trace.verify()?)?;
+    ensure!(held.start == 0 && held.end >= reported.acknowledged);
+    // The error names what failed: the run, the file in it, the step, and the system's reason.
+    let text = &reported.error;
+    ensure!(
+        text.starts_with(&format!("recording {} failed at step ", plan.run.display())),
+        "{text}"
+    );
+    let step: u64 = text
+        .split("failed at step ")
+        .nth(1)
+        .and_then(|rest| rest.split(':').next())
+        .context("no step in it")?
+        .parse()?;
+    ensure!(
+        step == held.end || step + 1 == held.end,
+        "{held:?} are there: {text}"
+    );
+    ensure!(
+        text.contains(&format!("{}/", plan.run.display()))
+            && text.contains(why)
+            && text.contains("can be resumed"),
+        "{text}"
+    );
+    if plan.train_on {
+        let bytes = truth.end(plan.steps);
+        let end = State::new(trace.layout(), bytes)?.digest();
+        ensure!(
+            reported.end == Some(hex(&end)),
+            "training went on to another end"
+        );
+        ensure!(reported.lost >= plan.steps - held.end, "{reported:?}");
+    } else {
+        ensure!(reported.end.is_none(), "{reported:?}");
+    }
+    Ok((held.end, reported))
+}
+
+/// The run goes on where there is room, in this process, to the end that an uninterrupted run reaches.
+fn check_resumed(run: &Path, truth: &Truth) -> anyhow::Result<()> {
+    let trace = Trace::open(run)?;
+    ensure!(trace.status() == Status::Finished);
+    ensure!(compare(&trace, truth)? == (0..STEPS));
+    undamaged(&trace.verify()?)
+}
+
+/// A plan in `folder`, and what else differs.
+fn plans(folder: &Path) -> Vec<Plan> {
+    let mut all = Vec::new();
+    for maps in [true, false] {
+        for train_on in [false, true] {
+            all.push(Plan {
+                maps,
+                train_on,
+                segment_steps: Some(150),
+                ..Plan::new(folder.join("run"), HIDDEN, STEPS)
+            });
+        }
+    }
+    all
+}
+
+#[test]
+fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
+    let truth = Truth::new(HIDDEN, STEPS)?;
+    // The first limit refuses a window of reserved blocks outright; under the second there is room for one, and for no other.
+    for kilobytes in [300, 1100] {
+        let mut most = 0;
+        for plan in plans(Path::new("")) {
+            let folder = tempfile::tempdir()?;
+            let plan = Plan {
+                run: folder.path().join("run"),
+                ..plan
+            };
+            // A shell's child inherits the limit, in blocks of 512 bytes. The signal that the system sends to whoever writes
+            // beyond it is left as it is: it would kill.
+            let output = Command::new("sh")
+                .arg("-c")
+                .arg(format!("ulimit -f {}; exec \"$0\"", 2 * kilobytes))
+                .arg(CHILD)
+                .env(PLAN, as_text(&plan)?)
+                .output()?;
+            let context = || format!("{kilobytes} kB, {plan:?}: {}", said(&output));
+            let (held, _) =
+                check(&plan, &plan.run, &output, &truth, "File too large").with_context(context)?;
+            let bytes = std::fs::metadata(plan.run.join("seg-00000000.hcs"))?.len();
+            ensure!(bytes <= kilobytes * 1024, "{bytes} bytes, {}", context());
+            ensure!(held > 5 && held < STEPS, "{held} steps, {}", context());
+            most = held.max(most);
+            // Without the limit the run goes on.
+            let again = Plan {
+                resume: true,
+                train_on: false,
+                ..plan.clone()
+            };
+            let output = Command::new(CHILD).env(PLAN, as_text(&again)?).output()?;
+            ensure!(output.status.success(), "{}", said(&output));
+            check_resumed(&plan.run, &truth).with_context(context)?;
+        }
+        println!("at most {kilobytes} kB a file: up to {most} steps held");
+    }
+    Ok(())
+}
+
+/// How this machine lets a process have a small disk of its own.
+fn small_disks() -> Option<Vec<&'static str>> {
+    let ways = [
+        vec!["unshare", "-m"],
+        vec!["unshare", "--user", "--map-root-user", "-m"],
+    ];
+    ways.into_iter().find(|way| {
+        let Ok(folder) = tempfile::tempdir() else {
+            return false;
+        };
+        Command::new(way[0])
+            .args(&way[1..])
+            .args(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .arg(folder.path())
+            .output()
+            .is_ok_and(|output| output.status.success())
+    })
+}
+
+/// What a small disk held when its run failed, and when the run had gone on.
+struct Kept {
+    failed: PathBuf,
+    resumed: PathBuf,
+    output: Output,
+}
+
+/// Records on a disk of so many kilobytes; then makes room and goes on. The disk goes with its process, so that the run
+/// is copied out of it.
+fn on_a_small_disk(way: &[&str], kilobytes: u64, plan: &Plan, kept: &Path) -> anyhow::Result<Kept> {
+    let again = Plan {
+        resume: true,
+        train_on: false,
+        fill_after: None,
+        ..plan.clone()
+    };
+    let disk = plan.run.parent().context("a run has a folder")?;
+    let script = r#"
+        set -e
+        mount -t tmpfs -o size="$SIZE" tmpfs "$DISK"
+        code=0
+        "$CHILD" || code=$?
+        cp -r "$DISK/run" "$KEPT/failed"
+        rm -f "$DISK/ballast"
+        mount -o remount,size=64m "$DISK"
+        HINDCAST_TESTS_PLAN="$AGAIN" "$CHILD" >"$KEPT/said" 2>&1 || exit 99
+        cp -r "$DISK/run" "$KEPT/resumed"
+        exit "$code"
+    "#;
+    let output = Command::new(way[0])
+        .args(&way[1..])
+        .args(["sh", "-c", script])
+        .env("SIZE", format!("{kilobytes}k"))
+        .env("DISK", disk)
+        .env("KEPT", kept)
+        .env("CHILD", CHILD)
+        .env("AGAIN", as_text(&again)?)
+        .env(PLAN, as_text(plan)?)
+        .output()?;
+    ensure!(
+        output.status.code() != Some(99),
+        "going on failed: {}",
+        std::fs::read_to_string(kept.join("said")).unwrap_or_default()
+    );
+    Ok(Kept {
+        failed: kept.join("failed"),
+        resumed: kept.join("resumed"),
+        output,
+    })
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_process() -> Tested {
+    let Some(way) = small_disks() else {
+        println!(
+            "skipped: this machine lets no process mount a small disk of its own (unshare, mount)"
+        );
+        return Ok(());
+    };
+    let truth = Truth::new(HIDDEN, STEPS)?;
+    let folder = tempfile::tempdir()?;
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk)?;
+    // On the first there is never room for a window of reserved blocks; on the second for the first ones; on the third
+    // somebody else takes the rest of the disk while the run has such a window.
+    for (kilobytes, fill_after) in [(900, None), (2900, None), (8192, Some(20))] {
+        for plan in plans(&disk) {
+            let plan = Plan { fill_after, ..plan };
+            let kept = tempfile::tempdir()?;
+            let context = |output: &Output| format!("{kilobytes} kB, {plan:?}: {}", said(output));
+            let kept = on_a_small_disk(&way, kilobytes, &plan, kept.path())
+                .map(|found| (found, kept))
+                .with_context(|| format!("{kilobytes} kB, {plan:?}"))?;
+            let (found, _folder) = kept;
+            let (held, reported) = check(
+                &plan,
+                &found.failed,
+                &found.output,
+                &truth,
+                "No space left on device",
+            )
+            .with_context(|| context(&found.output))?;
+            println!(
+                "{kilobytes} kB, maps {}, ballast {fill_after:?}: {held} steps held, {} acknowledged, {}",
+                plan.maps, reported.acknowledged, reported.error
+            );
+            ensure!(held > 5 && held < STEPS, "{held}");
+            if plan.maps && fill_after.is_some() {
+                // The blocks that were reserved for the map are the run's own: it writes on after the disk is full.
+                ensure!(held > 40, "{held} steps on a disk filled after step 20");
+            }
+            // The command says the same of it: nothing is damaged, and it is open.
+            fine(&found.failed, &["verify", "."]);
+            ensure!(fine(&found.failed, &["info", "."]).contains("open"));
+            let head = "0".repeat(64);
+            exits(&found.failed, &["verify", ".", "--head", &head], 3);
+            check_resumed(&found.resumed, &truth).with_context(|| context(&found.output))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! P1: killed with SIGKILL at any moment, a recorder loses nothing that was acknowledged.
+//!
+//! A child process records a candle loop and reports what storage has taken; it is killed at a random moment. What is on
+//! disk must be a prefix without gaps (of a run that keeps its end: a stretch without gaps up to the last step), hold at
+//! least what was acknowledged, be right to the last bit, and go on to the same end as a run that nobody interrupted.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hindcast_format::{FindingKind, FormatError, Status, Trace};
+use hindcast_tests::noise::Noise;
+use hindcast_tests::plan::{PLAN, Plan};
+use hindcast_tests::training::{EPOCH, Training, Truth};
+
+use crate::common::{CHILD, Tested, as_text, compare, files, folder, undamaged};
+
+const STEPS: u64 = 400;
+const FEW: usize = 12;
+const MANY: usize = 1_200;
+
+/// When a child is killed.
+#[derive(Debug, Clone, Copy)]
+enum Kill {
+    /// So long after it was started.
+    Start(Duration),
+    /// So long after it has reported this many steps.
+    Steps(u64, Duration),
+}
+
+impl Kill {
+    fn draw(noise: &mut Noise) -> Self {
+        let moment = Duration::from_micros(noise.below(2_000));
+        match noise.below(8) {
+            0 => Self::Start(Duration::from_micros(noise.below(20_000))),
+            _ => Self::Steps(noise.below(STEPS / 3), moment),
+        }
+    }
+}
+
+/// What a killed child had said.
+#[derive(Debug, Default)]
+struct Reported {
+    acknowledged: u64,
+    resuming: Option<u64>,
+    ended: bool,
+    error: Option<String>,
+}
+
+/// Lets a child record `plan`, kills it, and says what it had reported.
+fn kill(plan: &Plan, when: Kill) -> anyhow::Result<Reported> {
+    let mut child = Command::new(CHILD)
+        .env(PLAN, as_text(plan)?)
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("the pipe")?);
+    let mut reported = Reported::default();
+    let mut line = String::new();
+    // A line that the kill cut short has no end and says nothing.
+    let mut listen = |reported: &mut Reported| -> anyhow::Result<bool> {
+        line.clear();
+        lines.read_line(&mut line)?;
+        let Some(text) = line.strip_suffix('\n') else {
+            return Ok(false);
+        };
+        match text.split_once(' ').unwrap_or((text, "")) {
+            ("ack", steps) => reported.acknowledged = steps.parse()?,
+            ("resuming", step) => reported.resuming = Some(step.parse()?),
+            ("end", _) => reported.ended = true,
+            ("error", why) => reported.error = Some(why.to_owned()),
+            _ => {}
+        }
+        Ok(true)
+    };
+    match when {
+        Kill::Start(moment) => std::thread::sleep(moment),
+        Kill::Steps(steps, moment) => {
+            while reported.acknowledged < steps && listen(&mut reported)? {}
+            std::thread::sleep(moment);
+        }
+    }
+    child.kill()?;
+    while listen(&mut reported)? {}
+    child.wait()?;
+    ensure!(reported.error.is_none(), "{reported:?}");
+    Ok(reported)
+}
+
+/// What the rounds met.
+#[derive(Debug, Default)]
+struct Tally {
+    before_the_run: u64,
+    recording: u64,
+    resuming: u64,
+    after_the_end: u64,
+    acknowledged: u64,
+    recovered: u64,
+    torn: u64,
+    unlisted_seals: u64,
+    mapped: u64,
+    undropped: u64,
+}
+
+/// Truths for both sizes of net.
+struct Truths {
+    few: Truth,
+    many: Truth,
+}
+
+impl Truths {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            few: Truth::new(FEW, STEPS + 40)?,
+            many: Truth::new(MANY, STEPS + 40)?,
+        })
+    }
+
+    fn of(&self, hidden: usize) -> &Truth {
+        if hidden == FEW { &self.few } else { &self.many }
+    }
+}
+
+/// Every way of keeping, of syncing and of writing; short segments, so that kills meet their ends.
+fn plan(run: &Path, noise: &mut Noise) -> Plan {
+    Plan {
+        keep: noise
+            .one_of(&[
+                "all",
+                "all",
+                "last-steps=20",
+                "last-epoch",
+                "budget=20kB",
+                "every=3",
+            ])
+            .to_owned(),
+        durability: noise
+            .one_of(&["os", "seals", "every=5", "always"])
+            .to_owned(),
+        segment_steps: noise.one_of(&[Some(1), Some(3), Some(8), Some(40), None]),
+        maps: noise.below(2) == 0,
+        encoders: noise.one_of(&[1, 3]),
+        flush_every: Some(noise.one_of(&[3, 7, 64])),
+        ..Plan::new(run, noise.one_of(&[FEW, FEW, FEW, MANY]), STEPS)
+    }
+}
+
+/// Does a run that keeps its newest steps hold as many as it promised, if it has been told to keep so many?
+fn keeps_enough(plan: &Plan, held: &std::ops::Range<u64>) -> bool {
+    let least = match plan.keep.as_str() {
+        "last-steps=20" => held.end.saturating_sub(20),
+        // The last epoch that is complete: its successor may have no step yet.
+        "last-epoch" => (held.end / EPOCH).saturating_sub(1) * EPOCH,
+        "budget=20kB" => held.end.saturating_sub(1),
+        _ => 0,
+    };
+    held.start <= least
+}
+
+/// Looks at what a kill left behind.
+fn check(plan: &Plan, truth: &Truth, acknowledged: u64, tally: &mut Tally) -> anyhow::Result<u64> {
+    let trace = Trace::open(&plan.run)?;
+    ensure!(trace.problems().is_empty(), "{:?}", trace.problems());
+    let held = compare(&trace, truth)?;
+    ensure!(
+        held.end >= acknowledged,
+        "{acknowledged} steps were acknowledged, {held:?} are there"
+    );
+    ensure!(keeps_enough(plan, &held), "{held:?} are there");
+    let report = trace.verify()?;
+    undamaged(&report)?;
+    let met = |kind| report.findings.iter().any(|f| f.kind == kind);
+    tally.torn += u64::from(met(FindingKind::TornTail));
+    tally.undropped += u64::from(
+        report
+            .findings
+            .iter()
+            .any(|f| f.kind == FindingKind::ExtraFile && f.file.ends_with(".hcs")),
+    );
+    let listed = trace
+        .manifest()
+        .map_or(0, |m| m.segments.iter().filter(|s| !s.dropped).count());
+    let sealed = trace.sizes().iter().filter(|s| s.sealed).count();
+    tally.unlisted_seals += u64::from(sealed > listed);
+    // Reserved blocks behind the last frame are what a map leaves and nothing else does.
+    let reserved = trace
+        .sizes()
+        .last()
+        .is_some_and(|s| !s.sealed && s.stored_bytes >= 1 << 20);
+    tally.mapped += u64::from(reserved);
+    tally.acknowledged += acknowledged;
+    tally.recovered += held.end;
+    Ok(held.end)
+}
+
+/// Goes on from the last step that is there, or from an earlier one, to the end that an uninterrupted run reaches.
+fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
+    let trace = Trace::open(&plan.run)?;
+    let mut recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
+    if plan.keep.starts_with("every") {
+        // Between the steps that are kept, the statistics before a step are not recorded: keyframes have them.
+        recorded.retain(|&step| trace.start_of(step).is_ok_and(|start| start == step));
+    }
+    let end = trace.span().end;
+    let forks = trace.manifest().map_or(0, |m| m.forks.len());
+    drop(trace);
+    let training = Training::new(plan.hidden)?;
+    let back = noise.below(recorded.len().min(6) as u64) as usize;
+    let builder = plan.builder()?;
+    let (run, from) = match recorded.iter().rev().nth(back) {
+        Some(&at) => (
+            builder
+                .restore_variables()
+                .resume(training.variables(), at)?
+                .0,
+            at,
+        ),
+        // Nothing was recorded: the run goes on from its beginning.
+        None => (builder.resume(training.variables(), 0)?.0, 0),
+    };
+    let to = end + 1 + noise.below(30);
+    training.record(&run, from..to, |_| Ok(()))?;
+    ensure!(training.bytes()? == truth.end(to), "the end at step {to}");
+    run.finish()?;
+    let trace = Trace::open(&plan.run)?;
+    ensure!(trace.status() == Status::Finished);
+    let held = compare(&trace, truth)?;
+    ensure!(
+        held.end == to && keeps_enough(plan, &held),
+        "{held:?} after going on from {from} to {to}"
+    );
+    ensure!(trace.manifest().map(|m| m.forks.len()) == Some(forks + 1));
+    let report = trace.verify()?;
+    undamaged(&report)?;
+    ensure!(
+        report
+            .findings
+            .iter()
+            .all(|f| matches!(f.kind, FindingKind::Dropped | FindingKind::Gap)),
+        "left behind: {:#?}",
+        report.findings
+    );
+    Ok(())
+}
+
+fn round(seed: u64, truths: &Truths, tally: &mut Tally) -> anyhow::Result<()> {
+    let mut noise = Noise(seed);
+    // Most rounds in memory, where syncing takes no time: to a kill it makes no difference what has been synced.
+    let place = folder(noise.below(12) > 0)?;
+    let plan = plan(&place.path().join("run"), &mut noise);
+    let when = Kill::draw(&mut noise);
+    kill_and_go_on(&plan, when, truths.of(plan.hidden), &mut noise, tally).with_context(|| {
+        let there = files(&plan.run).unwrap_or_default();
+        format!("seed {seed}, killed at {when:?}, {plan:?}, left {there:?}")
+    })
+}
+
+fn kill_and_go_on(
+    plan: &Plan,
+    when: Kill,
+    truth: &Truth,
+    noise: &mut Noise,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let reported = kill(plan, when)?;
+    match Trace::open(&plan.run) {
+        Err(FormatError::NotARun { .. }) => {
+            // What there is of it is no run; a new one can begin at its place.
+            tally.before_the_run += 1;
+            ensure!(reported.acknowledged == 0, "{reported:?} without a run");
+            let training = Training::new(plan.hidden)?;
+            let run = plan.builder()?.create(training.variables())?;
+            training.record(&run, 0..5, |_| Ok(()))?;
+            run.finish()?;
+            ensure!(compare(&Trace::open(&plan.run)?, truth)?.end == 5);
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+        Ok(_) => {}
+    }
+    let held = check(plan, truth, reported.acknowledged, tally)?;
+    if reported.ended {
+        tally.after_the_end += 1;
+        return Ok(());
+    }
+    tally.recording += 1;
+    if held > 0 && noise.below(3) == 0 {
+        // The run that goes on is killed as well.
+        let again = Plan {
+            resume: true,
+            ..plan.clone()
+        };
+        let moment = Duration::from_micros(noise.below(3_000));
+        let when = match noise.below(3) {
+            0 => Kill::Start(Duration::from_micros(noise.below(20_000))),
+            1 => Kill::Steps(held.saturating_sub(1), moment),
+            _ => Kill::Steps(held + noise.below(60), moment),
+        };
+        let reported = kill(&again, when)?;
+        // From the step that it goes on at, steps are cut away on purpose.
+        let acknowledged = reported
+            .resuming
+            .map_or(held, |at| at.max(reported.acknowledged));
+        tally.resuming += 1;
+        check(plan, truth, acknowledged, tally)
+            .with_context(|| format!("killed again at {when:?}, {reported:?}"))?;
+        if reported.ended {
+            return Ok(());
+        }
+    }
+    go_on(plan, truth, noise)
+}
+
+fn rounds(seeds: std::ops::Range<u64>) -> Tested {
+    let begun = Instant::now();
+    let truths = Truths::new()?;
+    let mut tally = Tally::default();
+    let count = seeds.end - seeds.start;
+    for seed in seeds.clone() {
+        round(seed, &truths, &mut tally)?;
+    }
+    println!(
+        "seeds {seeds:?}: {count} recordings killed in {:.0} s: {tally:?}",
+        begun.elapsed().as_secs_f64()
+    );
+    // The rounds are worth something only if they met what they are about.
+    ensure!(tally.recording >= count / 2, "{tally:?}");
+    ensure!(tally.acknowledged >= 10 * count, "{tally:?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_recorder_loses_nothing_that_was_acknowledged() -> Tested {
+    rounds(0..200)
+}
+
+#[test]
+#[ignore = "2,000 rounds take some minutes: cargo test -p hindcast-tests -- --ignored --nocapture two_thousand"]
+fn a_killed_recorder_loses_nothing_in_two_thousand_rounds() -> Tested {
+    rounds(1_000..3_000)
+}

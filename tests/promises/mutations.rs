@@ -1,0 +1,298 @@
+//! P10 with the command: whoever edits, removes, reorders, renames, cuts or splices what a run consists of is found out by
+//! `verify`, which exits with 3. What is consistent in itself is another run, and only the head digest tells.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use hindcast_format::{Durability, FsStorage, MANIFEST, RunWriter, State, Trace};
+use hindcast_tests::plan::Plan;
+use hindcast_tests::training::Training;
+
+use crate::common::{Tested, exits, files, fine};
+
+const HIDDEN: usize = 4;
+const STEPS: u64 = 30;
+/// Steps a segment: four segments, and the final one.
+const SEGMENT: u64 = 8;
+
+/// A run's files by name.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn read(run: &Path) -> anyhow::Result<Files> {
+    let mut all = Files::new();
+    for path in files(run)? {
+        let name = path.file_name().context("a name")?.to_string_lossy();
+        all.insert(name.into_owned(), fs::read(&path)?);
+    }
+    Ok(all)
+}
+
+fn write(run: &Path, all: &Files) -> anyhow::Result<()> {
+    if run.exists() {
+        fs::remove_dir_all(run)?;
+    }
+    fs::create_dir(run)?;
+    for (name, bytes) in all {
+        fs::write(run.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// A finished run of the training loop with so many hidden units; says its head.
+fn record(run: &Path, hidden: usize) -> anyhow::Result<String> {
+    let plan = Plan {
+        segment_steps: Some(SEGMENT as u32),
+        ..Plan::new(run, hidden, STEPS)
+    };
+    let training = Training::new(hidden)?;
+    let recorder = plan.builder()?.create(training.variables())?;
+    training.record(&recorder, 0..STEPS, |_| Ok(()))?;
+    let head = recorder.finish()?.head.context("a head")?;
+    Ok(hindcast_format::hex(&head))
+}
+
+/// Writes the run anew with the format's own writer, as a forger can who has it: same description, same salt, `steps` steps,
+/// one state changed. Everything in it agrees.
+fn forge(from: &Path, to: &Path, steps: u64, change: Option<u64>) -> anyhow::Result<()> {
+    let trace = Trace::open(from)?;
+    let mut states: Vec<State> = (0..steps)
+        .map(|step| Ok(trace.state(step)?.0))
+        .collect::<anyhow::Result<_>>()?;
+    let (end, key) = trace.final_state()?.context("a final state")?;
+    let end = if steps == STEPS {
+        end
+    } else {
+        trace.state(steps)?.0
+    };
+    states.push(end);
+    if let Some(step) = change {
+        states[step as usize].bytes_mut()[1] ^= 0x40;
+    }
+    let storage = Arc::new(FsStorage::new(to));
+    let mut writer = RunWriter::create(storage, trace.info().clone(), Durability::Os)?;
+    let mut encoder = writer.encoder()?;
+    for step in 0..steps {
+        let at = step as usize;
+        let meta = trace.meta(step)?;
+        if step % SEGMENT == 0 {
+            if step > 0 {
+                let link = encoder.link(step, step - 1, &states[at - 1], &states[at])?;
+                writer.append(link)?;
+            }
+            writer.seal()?;
+            writer.open_segment(step)?;
+            let key = trace.state(step)?.1.context("a keyframe")?;
+            let keyframe = encoder.keyframe(&meta, &states[at], &key)?;
+            writer.append(keyframe)?;
+        } else {
+            let (before, now) = (&states[at - 1], &states[at]);
+            writer.append(encoder.difference(&meta, step - 1, before, now)?)?;
+        }
+    }
+    let (last, end) = (&states[steps as usize - 1], &states[steps as usize]);
+    writer.append(encoder.link(steps, steps - 1, last, end)?)?;
+    let counters = trace.manifest().context("a manifest")?.counters.clone();
+    writer.finish(end, &key, counters)?;
+    Ok(())
+}
+
+/// Changes the manifest's text and gives it a seal that agrees.
+fn reseal(all: &mut Files, change: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
+    let text = String::from_utf8(all.remove(MANIFEST).context("a manifest")?)?;
+    let end = ",\n  \"seal\": \"";
+    let body = &text[..text.rfind(end).context("a seal")?];
+    let changed = change(body);
+    ensure!(changed != body, "nothing was changed");
+    let seal = blake3::hash(changed.as_bytes()).to_hex();
+    all.insert(
+        MANIFEST.to_owned(),
+        format!("{changed}{end}{seal}\"\n}}\n").into_bytes(),
+    );
+    Ok(())
+}
+
+/// Where the frames of a segment begin.
+fn frames(bytes: &[u8]) -> Vec<usize> {
+    (0..bytes.len().saturating_sub(4))
+        .filter(|&i| &bytes[i..i + 4] == b"HCFR")
+        .collect()
+}
+
+fn segment(number: u64) -> String {
+    format!("seg-{number:08}.hcs")
+}
+
+#[test]
+fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let head = record(&dir.join("ours"), HIDDEN)?;
+    record(&dir.join("again"), HIDDEN)?;
+    record(&dir.join("other"), HIDDEN + 1)?;
+    forge(&dir.join("ours"), &dir.join("forged"), STEPS, Some(11))?;
+    forge(&dir.join("ours"), &dir.join("shorter"), 20, None)?;
+    let [ours, again, other, forged, shorter] =
+        ["ours", "again", "other", "forged", "shorter"].map(|name| read(&dir.join(name)));
+    let (ours, again, other, forged, shorter) = (ours?, again?, other?, forged?, shorter?);
+    ensure!(ours.len() == 6, "{:?}", ours.keys());
+    ensure!(fine(dir, &["verify", "ours", "--head", &head]).contains("ok: 30 of 30"));
+
+    let mut found = 0;
+    // Found without being told anything.
+    let mut expect = |what: String, change: &dyn Fn(&mut Files) -> anyhow::Result<()>| -> Tested {
+        let mut all = ours.clone();
+        change(&mut all)?;
+        ensure!(all != ours, "{what}: nothing was changed");
+        write(&dir.join("run"), &all)?;
+        let (said, _) = exits(dir, &["verify", "run"], 3);
+        ensure!(said.contains("DAMAGED"), "{what}: {said}");
+        found += 1;
+        Ok(())
+    };
+    for (name, bytes) in &ours {
+        for at in [9, bytes.len() / 3, bytes.len() / 2, bytes.len() - 9] {
+            expect(format!("{name}: byte {at} edited"), &|all| {
+                all.get_mut(name).context("a file")?[at] ^= 0x21;
+                Ok(())
+            })?;
+        }
+        expect(format!("{name} removed"), &|all| {
+            all.remove(name).map(drop).context("a file")
+        })?;
+        expect(format!("{name} emptied"), &|all| {
+            all.get_mut(name).context("a file")?.clear();
+            Ok(())
+        })?;
+        expect(format!("{name} lengthened"), &|all| {
+            all.get_mut(name).context("a file")?.push(0);
+            Ok(())
+        })?;
+        for (whose, theirs) in [
+            ("of the same training recorded again", &again),
+            ("of another model's run", &other),
+            ("of a forged run with the same salt", &forged),
+            ("of a forged run that ends earlier", &shorter),
+        ] {
+            let Some(bytes) = theirs.get(name).filter(|bytes| *bytes != &ours[name]) else {
+                continue;
+            };
+            expect(format!("{name} {whose}"), &|all| {
+                all.insert(name.clone(), bytes.clone());
+                Ok(())
+            })?;
+        }
+    }
+    for number in 0..5 {
+        let name = segment(number);
+        let bytes = &ours[&name];
+        for &at in &frames(bytes) {
+            expect(format!("{name} cut at its frame at {at}"), &|all| {
+                all.get_mut(&name).context("a file")?.truncate(at);
+                Ok(())
+            })?;
+        }
+        for to in [segment(7), format!("seg-{number:08}.f1.hcs")] {
+            expect(format!("{name} renamed {to}"), &|all| {
+                let bytes = all.remove(&name).context("a file")?;
+                all.insert(to.clone(), bytes);
+                Ok(())
+            })?;
+        }
+        for with in (0..number).map(segment) {
+            expect(format!("{name} and {with} swapped"), &|all| {
+                let (a, b) = (all[&name].clone(), all[&with].clone());
+                all.insert(name.clone(), b);
+                all.insert(with.clone(), a);
+                Ok(())
+            })?;
+        }
+    }
+    // Two whole frames in another order; a frame taken out; a frame there twice.
+    let name = segment(1);
+    let at = frames(&ours[&name]);
+    let piece = |i: usize| ours[&name][at[i]..at[i + 1]].to_vec();
+    for (what, pieces) in [
+        ("frames swapped", [1, 2, 4, 3, 5, 6, 7].map(piece).to_vec()),
+        ("a frame removed", [1, 2, 4, 5, 6, 7].map(piece).to_vec()),
+        (
+            "a frame doubled",
+            [1, 2, 3, 3, 4, 5, 6, 7].map(piece).to_vec(),
+        ),
+    ] {
+        expect(what.to_owned(), &|all| {
+            let bytes = &ours[&name];
+            let mut changed = bytes[..at[1]].to_vec();
+            changed.extend(pieces.concat());
+            changed.extend(&bytes[at[8]..]);
+            all.insert(name.clone(), changed);
+            Ok(())
+        })?;
+    }
+    // A manifest that was edited and sealed anew, but doesn't fit the segments.
+    let edits: [(&str, &str, &str); 3] = [
+        ("a digest", "\"digest\": \"", "\"digest\": \"00"),
+        ("a step more", "\"end_step\": 16", "\"end_step\": 17"),
+        ("no final state", "\"final\": true", "\"final\": false"),
+    ];
+    for (what, from, to) in edits {
+        expect(format!("manifest, {what}"), &|all| {
+            reseal(all, |text| match what {
+                "a digest" => {
+                    let at = text.rfind(from).unwrap_or(0) + from.len();
+                    format!("{}00{}", &text[..at], &text[at + 2..])
+                }
+                _ => text.replacen(from, to, 1),
+            })
+        })?;
+    }
+    println!("{found} mutations of a finished run: verify exits with 3 for each");
+
+    // Consistent in themselves: other runs, told by the head that was kept.
+    let mut told = 0;
+    let mut foreign = |what: &str, all: &Files| -> Tested {
+        write(&dir.join("run"), all)?;
+        fine(dir, &["verify", "run"]);
+        let (said, _) = exits(dir, &["verify", "run", "--head", &head], 3);
+        ensure!(
+            said.contains("another trace, or an altered one"),
+            "{what}: {said}"
+        );
+        told += 1;
+        Ok(())
+    };
+    foreign("the training recorded again", &again)?;
+    foreign("another model's run", &other)?;
+    foreign("one weight of one step changed", &forged)?;
+    foreign("the last ten steps left out", &shorter)?;
+    let mut noted = ours.clone();
+    reseal(&mut noted, |text| {
+        text.replacen("\"written\": 30", "\"written\": 29", 1)
+    })?;
+    foreign("a counter changed", &noted)?;
+    println!("{told} runs that agree in themselves: verify --head exits with 3 for each");
+    write(&dir.join("run"), &ours)?;
+    fine(dir, &["verify", "run", "--head", &head]);
+    Ok(())
+}
+
+/// What was put beside a run takes nothing away from it, and is named.
+#[test]
+fn what_does_not_belong_to_a_run_is_named() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let head = record(&dir.join("run"), HIDDEN)?;
+    let run = dir.join("run");
+    for stray in [segment(5), segment(0).replace(".hcs", ".f1.hcs")] {
+        fs::copy(run.join(segment(1)), run.join(&stray))?;
+        let said = fine(dir, &["verify", "run", "--head", &head]);
+        ensure!(
+            said.contains(&format!("{stray}: not part of the run")),
+            "{said}"
+        );
+        fs::remove_file(run.join(&stray))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! A training loop as users write it (candle's layers, batch norm among them, and its SGD) that computes the same bits
+//! in every process, so that whatever a trace holds of it can be told right or wrong.
+
+use std::ops::Range;
+
+use anyhow::Context as _;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{
+    BatchNorm, Linear, Module, ModuleT, Optimizer, SGD, VarBuilder, VarMap, batch_norm, linear,
+    loss::mse,
+};
+use hindcast_recorder::Recorder;
+
+use crate::noise::Noise;
+
+/// Steps that make an epoch.
+pub const EPOCH: u64 = 25;
+const EXAMPLES: u64 = 64;
+const BATCH: u64 = 8;
+const INPUTS: usize = 6;
+const OUTPUTS: usize = 3;
+const RATE: f64 = 0.05;
+
+/// Linear, batch norm, ReLU, linear, on numbers drawn by code.
+pub struct Training {
+    variables: VarMap,
+    first: Linear,
+    norm: BatchNorm,
+    last: Linear,
+    x: Tensor,
+    y: Tensor,
+}
+
+impl Training {
+    /// The net with so many hidden units, as it is before its first step.
+    ///
+    /// # Errors
+    /// Whatever candle says.
+    pub fn new(hidden: usize) -> anyhow::Result<Self> {
+        let variables = VarMap::new();
+        let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+        let first = linear(INPUTS, hidden, vb.pp("first"))?;
+        let norm = batch_norm(hidden, 1e-5, vb.pp("norm"))?;
+        let last = linear(hidden, OUTPUTS, vb.pp("last"))?;
+        let mut noise = Noise(7);
+        for (name, var) in by_name(&variables) {
+            // candle draws initial weights anew in every process; these are the same in all.
+            if name.ends_with("weight") && !name.starts_with("norm") {
+                var.set(&random(&mut noise, var.dims(), 0.4)?)?;
+            } else if name.ends_with("bias") {
+                var.set(&random(&mut noise, var.dims(), 0.1)?)?;
+            }
+        }
+        let x = random(&mut noise, &[EXAMPLES as usize, INPUTS], 1.0)?;
+        let y = random(&mut noise, &[EXAMPLES as usize, OUTPUTS], 1.0)?;
+        Ok(Self {
+            variables,
+            first,
+            norm,
+            last,
+            x,
+            y,
+        })
+    }
+
+    /// What is trained, and the batch norm's statistics.
+    pub fn variables(&self) -> &VarMap {
+        &self.variables
+    }
+
+    /// The examples of a step's batch.
+    pub fn indices(step: u64) -> Vec<u64> {
+        (0..BATCH).map(|i| (step * 5 + i * 11) % EXAMPLES).collect()
+    }
+
+    /// The forward pass of a step: its loss; the batch norm's statistics move.
+    ///
+    /// # Errors
+    /// Whatever candle says.
+    pub fn loss(&self, step: u64) -> anyhow::Result<Tensor> {
+        let rows: Vec<u32> = Self::indices(step).iter().map(|&i| i as u32).collect();
+        let rows = Tensor::new(rows, &Device::Cpu)?;
+        let hidden = self.first.forward(&self.x.index_select(&rows, 0)?)?;
+        let hidden = self.norm.forward_t(&hidden, true)?.relu()?;
+        Ok(mse(
+            &self.last.forward(&hidden)?,
+            &self.y.index_select(&rows, 0)?,
+        )?)
+    }
+
+    /// The variables as a frame holds them: parameters by name, then statistics by name, little-endian.
+    ///
+    /// # Errors
+    /// Whatever candle says.
+    pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        let mut sections = [Vec::new(), Vec::new()];
+        for (name, var) in by_name(&self.variables) {
+            let values = var.flatten_all()?.to_vec1::<f32>()?;
+            let section = &mut sections[usize::from(name.contains("running"))];
+            section.extend(values.into_iter().flat_map(f32::to_le_bytes));
+        }
+        Ok(sections.concat())
+    }
+
+    fn sgd(&self) -> anyhow::Result<SGD> {
+        Ok(SGD::new(self.variables.all_vars(), RATE)?)
+    }
+
+    /// Takes these steps while `run` records them; `after` is called after each.
+    ///
+    /// # Errors
+    /// The recorder's, candle's, or those of `after`.
+    pub fn record(
+        &self,
+        run: &Recorder,
+        steps: Range<u64>,
+        mut after: impl FnMut(u64) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut sgd = run.wrap(self.sgd()?);
+        for step in steps {
+            let loss = self.loss(step)?;
+            run.batch(step / EPOCH, &Self::indices(step))?;
+            sgd.backward_step(&loss)?;
+            after(step)?;
+        }
+        Ok(())
+    }
+}
+
+fn by_name(variables: &VarMap) -> Vec<(String, candle_core::Var)> {
+    let data = variables
+        .data()
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut all: Vec<_> = data
+        .iter()
+        .map(|(name, var)| (name.clone(), var.clone()))
+        .collect();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all
+}
+
+fn random(noise: &mut Noise, shape: &[usize], scale: f32) -> anyhow::Result<Tensor> {
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|_| scale * noise.float()).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// What the loop computes when nobody records or interrupts it.
+pub struct Truth {
+    /// Before each step, with the statistics after its forward pass.
+    states: Vec<Vec<u8>>,
+    /// Bytes of the parameters in each.
+    parameters: usize,
+    /// The statistics before the first step.
+    first_buffers: Vec<u8>,
+}
+
+impl Truth {
+    /// Takes `steps` steps, and one more forward pass.
+    ///
+    /// # Errors
+    /// Whatever candle says.
+    pub fn new(hidden: usize, steps: u64) -> anyhow::Result<Self> {
+        let training = Training::new(hidden)?;
+        let buffers = 2 * hidden * size_of::<f32>();
+        let first = training.bytes()?;
+        let parameters = first
+            .len()
+            .checked_sub(buffers)
+            .context("batch norm has two statistics a unit")?;
+        let mut sgd = training.sgd()?;
+        let mut states = Vec::new();
+        for step in 0..=steps {
+            let loss = training.loss(step)?;
+            states.push(training.bytes()?);
+            sgd.backward_step(&loss)?;
+        }
+        Ok(Self {
+            states,
+            parameters,
+            first_buffers: first[parameters..].to_vec(),
+        })
+    }
+
+    /// Steps that are known.
+    pub fn steps(&self) -> u64 {
+        self.states.len() as u64 - 1
+    }
+
+    /// What the frame of a step holds: θ_t and r_{t+1}.
+    pub fn state(&self, step: u64) -> &[u8] {
+        &self.states[step as usize]
+    }
+
+    /// r_t: the statistics before the forward pass of a step.
+    pub fn buffers_before(&self, step: u64) -> &[u8] {
+        match step.checked_sub(1) {
+            Some(before) => &self.state(before)[self.parameters..],
+            None => &self.first_buffers,
+        }
+    }
+
+    /// What training ends with when `step` would be the next: θ_T and r_T.
+    pub fn end(&self, step: u64) -> Vec<u8> {
+        let parameters = &self.state(step)[..self.parameters];
+        [parameters, self.buffers_before(step)].concat()
+    }
+}
