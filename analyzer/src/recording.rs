@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
-use candle_core::{Device, Shape, Tensor, Var};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Tensor, Var};
 use hindcast_format::{DataIdentity, GroupHyper, SplitIdentity};
 use hindcast_model::batches::Weights;
 use hindcast_model::data::DataSet;
@@ -272,13 +272,38 @@ fn set<T: Real>(to: &[(TensorDef, Var)], values: &[T]) -> Result<(), RecordingEr
     for (_, var) in to {
         let (here, after) = rest.split_at(var.elem_count().min(rest.len()));
         rest = after;
-        var.set(&Tensor::from_slice(
-            here,
-            var.shape().clone(),
-            &Device::Cpu,
-        )?)?;
+        var.inplace_op1(&Overwrite(here))?;
     }
     Ok(())
+}
+
+/// Writes values into a variable's own memory: `Var::set` would want a tensor made of them first, a copy more a step.
+struct Overwrite<'a, T>(&'a [T]);
+
+impl<T: Real> InplaceOp1 for Overwrite<'_, T> {
+    fn name(&self) -> &'static str {
+        "overwrite"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let values = self.0.iter().map(|v| v.wide());
+        // The variables were made of whole vectors, so they lie without gaps.
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("a mirrored variable does not lie in one piece");
+        };
+        match storage {
+            CpuStorage::F32(to) => to[start..end]
+                .iter_mut()
+                .zip(values)
+                .for_each(|(to, v)| *to = v as f32),
+            CpuStorage::F64(to) => to[start..end]
+                .iter_mut()
+                .zip(values)
+                .for_each(|(to, v)| *to = v),
+            _ => candle_core::bail!("a mirrored variable is neither f32 nor f64"),
+        }
+        Ok(())
+    }
 }
 
 /// Why a recorded training stopped.

@@ -87,6 +87,7 @@ pub(crate) fn score(
         None => None,
         Some(saving) => saving.earlier()?,
     };
+    trust(subject, settings.quiet)?;
     announce(
         subject,
         &run,
@@ -95,7 +96,6 @@ pub(crate) fn score(
         dtype.size_in_bytes(),
         settings,
     )?;
-    trust(subject)?;
     let mut engine = subject.engine(Some(dtype), device)?;
     let interrupts = Interrupts::listen();
     let steps = run.source().end()?.step - options.window.start;
@@ -128,6 +128,18 @@ pub(crate) fn score(
     drop(watch);
     let table = state.table(&run, &origin);
     Ok((state, table))
+}
+
+/// An own model is checked before its derivatives are believed.
+fn trust(subject: &Subject, quiet: bool) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    match subject.check()? {
+        None => {}
+        Some(report) if !report.passed() => bail!("{report}"),
+        Some(_) if quiet => {}
+        Some(report) => eprintln!("{report}; {}", progress::duration(begun.elapsed())),
+    }
+    Ok(())
 }
 
 /// Says what will be done and what it takes, and refuses what cannot fit.
@@ -174,19 +186,6 @@ fn announce(
         );
     }
     Ok(())
-}
-
-/// An own model is checked before its derivatives are believed.
-fn trust(subject: &Subject) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    match subject.check()? {
-        None => Ok(()),
-        Some(report) if report.passed() => {
-            eprintln!("{report}; {}", progress::duration(begun.elapsed()));
-            Ok(())
-        }
-        Some(report) => anyhow::bail!("{report}"),
-    }
 }
 
 /// Values that the model's layers put out for one example.
