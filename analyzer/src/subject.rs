@@ -70,7 +70,7 @@ impl Subject {
         run: &Path,
         data_dir: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let trace = Trace::open(run).with_context(|| format!("cannot open {}", run.display()))?;
+        let trace = open_trace(run)?;
         if trace.info().task.is_some() {
             bail!(
                 "{}: the run carries a task, which says what was trained: analyse it with `hindcast`",

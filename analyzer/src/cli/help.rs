@@ -5,7 +5,7 @@ pub(crate) const EXIT_CODES: &str =
 130 interrupted by Ctrl-C, 143 by a plain kill (a second one ends at once).
 Results go to standard output, talk and progress to standard error.";
 
-pub(super) const INFLUENCE: &str = "\
+pub(crate) const INFLUENCE: &str = "\
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors beside the table. The same command with --resume goes on from it, to the same bits.
 
 --json prints an object with
@@ -16,10 +16,10 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
                          index, row, name, label, occurrences, influence
   table, metadata        files that were written; picture where one was asked for";
 
-pub(super) const NAMES: &str = "\
+pub(crate) const NAMES: &str = "\
 --names FILE: a plain text file holds a name a line; line n (counted from 0) names row n of the original file, or example n of the training split with --names-by index. A .csv (with a header) or .jsonl may say which example a line is about in a column `row` or `index`. The name is in the column `name`, in the only other one, or in the one that --name-column names.";
 
-pub(super) const SCORES: &str = "\
+pub(crate) const SCORES: &str = "\
 --where compares a column with a value: =, !=, <, <=, >, >=; as numbers where both are numbers. Several conditions hold together; an empty value (influence=) means that there is none.
 
 --json prints an object with
@@ -34,12 +34,12 @@ pub(super) const RECORD_JSON: &str = "\
   written, skipped, thinned, lost, non_finite_steps   steps by what became of them
   raw_bytes, stored_bytes, stalls, stalled_seconds";
 
-pub(super) const EXPORT_JSON: &str = "\
+pub(crate) const EXPORT_JSON: &str = "\
 --json prints an object with
   index                  the file steps.jsonl, a line a step
   steps {start, end}, files, bytes";
 
-pub(super) const VERIFY_JSON: &str = "\
+pub(crate) const VERIFY_JSON: &str = "\
 --json prints an object with
   location, status       the run; finished, unfinished, open, or null if it cannot be opened
   segments, steps, steps_ok, gaps, bytes, head_digest
@@ -47,13 +47,14 @@ pub(super) const VERIFY_JSON: &str = "\
   head_matches           where --head was given
   replay                 where --replay was given: {tolerance, steps: [{step, comparison, loss, trained_differs, passed}], note}";
 
-pub(super) const INFO_JSON: &str = "\
+pub(crate) const INFO_JSON: &str = "\
 --json prints an object with
   run, status, steps, span {start, end}, ranges, epochs, gaps
   stored_bytes, raw_bytes, ratio, parameters, head_digest
+  damage                 what is damaged, in words; empty where nothing is
   info, segments, manifest   as they are in the run's files";
 
-pub(super) const COUNTERFACTUAL_JSON: &str = "\
+pub(crate) const COUNTERFACTUAL_JSON: &str = "\
 --json prints an object with
   query, window {start, end}, without     what was asked, and how many examples were left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from

@@ -29,16 +29,22 @@ struct Own {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Say what a run holds
+    #[command(after_long_help = help::INFO_JSON)]
     Info(Info),
     /// Check that a trace is whole and unaltered, and (--replay) that its steps really are training steps of this model on that data
+    #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
     /// Replay the trace backwards and rank the training examples by influence
+    #[command(after_long_help = format!("{}\n\n{}", help::INFLUENCE, help::NAMES))]
     Influence(Influence),
     /// Sort, filter and print the table that `influence` wrote, or write a part of it
+    #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
     /// Really retrain without some examples, on the recorded batches, and compare with the prediction
+    #[command(after_long_help = help::COUNTERFACTUAL_JSON)]
     Counterfactual(Counterfactual),
     /// Write steps as safetensors files, one a step, and steps.jsonl
+    #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
     /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
     Recover(Recover),
