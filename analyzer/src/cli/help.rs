@@ -51,6 +51,7 @@ pub(crate) const INFO_JSON: &str = "\
 --json prints an object with
   run, status, steps, span {start, end}, ranges, epochs, gaps
   stored_bytes, raw_bytes, ratio, parameters, head_digest
+  damage                 what is damaged, in words; empty where nothing is
   info, segments, manifest   as they are in the run's files";
 
 pub(crate) const COUNTERFACTUAL_JSON: &str = "\

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use hindcast_format::{DType, FormatError, TensorSpec, Trace};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::context::open_trace;
+use super::context::{open_trace, warn};
 use super::{Outcome, Usage};
 use crate::cli::Checkpoint;
 
@@ -22,6 +22,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         );
     }
     let trace = open_trace(&args.run)?;
+    warn(&trace);
     let step = wanted
         .find(&trace)
         .with_context(|| args.run.display().to_string())?;

@@ -10,8 +10,9 @@ use super::context::Models;
 use super::{
     Outcome, checkpoint, counterfactual, exit, export, influence, info, recover, scores, verify,
 };
+use crate::cli::help;
 use crate::cli::{
-    Checkpoint, Counterfactual, Export, Influence, Info, OwnProgram, Recover, Scores, Verify, help,
+    Checkpoint, Counterfactual, Export, Influence, Info, OwnProgram, Recover, Scores, Verify,
 };
 
 /// Ask which training examples made this model what it is.
@@ -36,19 +37,19 @@ enum Verb {
     /// Replay the trace backwards and rank the training examples by influence
     #[command(after_long_help = format!("{}\n\n{}", help::INFLUENCE, help::NAMES))]
     Influence(Influence),
+    /// Sort, filter and print the table that `influence` wrote, or write a part of it
+    #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
+    Scores(Scores),
     /// Really retrain without some examples, on the recorded batches, and compare with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL_JSON)]
     Counterfactual(Counterfactual),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
-    /// Write the model as it stood before a step as one safetensors file
-    Checkpoint(Checkpoint),
-    /// Sort, filter and print the table that `influence` wrote, or write a part of it
-    #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
-    Scores(Scores),
     /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
     Recover(Recover),
+    /// Write the model as it stood before a step as one safetensors file
+    Checkpoint(Checkpoint),
 }
 
 /// Runs a command line whose first word is the program's name.
@@ -83,10 +84,10 @@ fn run(own: Own, program: OwnProgram) -> anyhow::Result<Outcome> {
         Verb::Info(args) => info::run(&args),
         Verb::Verify(args) => verify::run(&args, &models),
         Verb::Influence(args) => influence::run(&args, &models),
+        Verb::Scores(args) => scores::run(&args),
         Verb::Counterfactual(args) => counterfactual::run(&args, &models),
         Verb::Export(args) => export::run(&args),
-        Verb::Checkpoint(args) => checkpoint::run(&args),
-        Verb::Scores(args) => scores::run(&args),
         Verb::Recover(args) => recover::run(&args),
+        Verb::Checkpoint(args) => checkpoint::run(&args),
     }
 }
