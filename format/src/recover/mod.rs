@@ -79,10 +79,14 @@ pub fn recover_storage(
     };
 
     // Once without writing: what is lost has to stand in the description that every segment repeats.
-    let (end, mut losses) = Salvage::new(&trace, &checked)?.walk(&mut |_| {
-        tick();
-        Ok(())
-    })?;
+    let (end, mut losses) = Salvage::new(&trace, &checked)
+        .and_then(|survey| {
+            survey.walk(&mut |_| {
+                tick();
+                Ok(())
+            })
+        })
+        .map_err(|e| moved(source, &trace, e))?;
     if end.last.is_none() && end.finished.is_none() {
         return Err(nothing(if losses.is_empty() {
             "it holds no step yet".to_owned()
@@ -96,10 +100,14 @@ pub fn recover_storage(
 
     let info = origin::describe(&trace, &checked, &losses);
     let mut write = Target::create(Arc::clone(target), info)?;
-    let (end, again) = Salvage::new(&trace, &checked)?.walk(&mut |kept| {
-        tick();
-        write.keep(kept)
-    })?;
+    let (end, again) = Salvage::new(&trace, &checked)
+        .and_then(|survey| {
+            survey.walk(&mut |kept| {
+                tick();
+                write.keep(kept)
+            })
+        })
+        .map_err(|e| moved(source, &trace, e))?;
     if again != surveyed {
         return Err(FormatError::Changed {
             path: source.location(),
@@ -173,15 +181,32 @@ fn beyond_steps(trace: &Trace, checked: &VerifyReport, losses: &mut Vec<Loss>) {
 
 /// A recorder that drops or seals segments meanwhile makes a whole run look damaged.
 fn settled(source: &Arc<dyn Storage>, trace: &Trace, losses: &[Loss]) -> Result<(), FormatError> {
-    if losses.is_empty() || trace.status() != Status::Open || trace.manifest().is_none() {
+    if losses.is_empty() || !in_motion(source, trace) {
         return Ok(());
     }
-    match crate::trace::read_manifest(source.as_ref()) {
-        Ok((_, seal)) if Some(seal) == trace.head_digest() => Ok(()),
-        _ => Err(FormatError::Changed {
+    Err(FormatError::Changed {
+        path: source.location(),
+    })
+}
+
+/// Damage in a run that a recorder is changing is the change.
+fn moved(source: &Arc<dyn Storage>, trace: &Trace, error: FormatError) -> FormatError {
+    match error.is_damage() && in_motion(source, trace) {
+        true => FormatError::Changed {
             path: source.location(),
-        }),
+        },
+        false => error,
     }
+}
+
+/// Is the manifest of an open run another one than when it was opened?
+fn in_motion(source: &Arc<dyn Storage>, trace: &Trace) -> bool {
+    trace.status() == Status::Open
+        && trace.manifest().is_some()
+        && !matches!(
+            crate::trace::read_manifest(source.as_ref()),
+            Ok((_, seal)) if Some(seal) == trace.head_digest()
+        )
 }
 
 /// What was met and cost nothing.

@@ -121,6 +121,14 @@ impl World {
             .collect()
     }
 
+    /// θ_t by tensor, as recorded.
+    pub fn parameters_before(&self, step: usize) -> Vec<(String, &[u8])> {
+        let tensors = self.info.layout.parameters().iter().enumerate();
+        tensors
+            .map(|(i, t)| (t.name.clone(), self.steps[step].1.tensor(i)))
+            .collect()
+    }
+
     pub fn empty(&self) -> Setup {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["data", "other"] {

@@ -15,7 +15,7 @@ use hindcast_recorder::{Named, Recorder};
 use build::{Setup, World};
 
 /// The columns, in the order of a state's cells. A new command is a new row here and a cell more in every state.
-const COMMANDS: [(&str, &str); 9] = [
+const COMMANDS: [(&str, &str); 10] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -28,6 +28,10 @@ const COMMANDS: [(&str, &str); 9] = [
         "hindcast counterfactual run --data data --without out.txt",
     ),
     ("export", "hindcast export run --steps 4..8 --out steps"),
+    (
+        "checkpoint",
+        "hindcast checkpoint run --step 6 --out model.safetensors",
+    ),
     ("recover", "hindcast recover run --out new"),
     ("record", "hindcast record task.toml --data data --out run"),
     (
@@ -132,6 +136,14 @@ fn every_command_in_every_state_ends_as_the_table_says() {
             if *command == "recover" && got != 1 {
                 let verified = hindcast_format::verify(setup.dir.path().join("new")).unwrap();
                 assert!(verified.is_ok(), "{}: {verified:#?}", state.name);
+            }
+            if *command == "checkpoint" && got == 0 {
+                let file = fs::read(setup.dir.path().join("model.safetensors")).unwrap();
+                let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+                for (name, bytes) in world.parameters_before(6) {
+                    let written = file.tensor(&name).unwrap();
+                    assert!(written.data() == bytes, "{}: {name}", state.name);
+                }
             }
             let left = fs::read_dir(setup.dir.path()).unwrap();
             let left: Vec<String> = left

@@ -24,6 +24,12 @@ fn taken() -> Cell {
     fails(&["run exists: a run is never overwritten; name a new folder"])
 }
 
+const CHECKPOINT: &str = "model.safetensors: 2 parameters and 0 buffers as before step 6";
+
+fn checkpoint() -> Cell {
+    ok(&[CHECKPOINT])
+}
+
 fn lossless(steps: &'static str, end: &'static str) -> Cell {
     let says: Vec<&'static str> = vec![steps, end, "nothing was lost", "run is as it was"];
     Cell(0, says.leak())
@@ -58,6 +64,7 @@ fn whole() -> Vec<State> {
                 ok(&["at the end of training; window 0..12 of 12 steps"]),
                 ok(&["predicted", "real", "bit for bit"]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
@@ -78,6 +85,7 @@ fn whole() -> Vec<State> {
                 ]),
                 ok(&["steps 0..9"]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("10 steps recovered", NOT_ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 10"]),
@@ -97,6 +105,7 @@ fn whole() -> Vec<State> {
                 ok(&["window 4..12 of 12 steps"]),
                 ok(&["steps 4..12"]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("8 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
@@ -113,6 +122,7 @@ fn whole() -> Vec<State> {
                 ok(&["window 0..12 of 12 steps"]),
                 ok(&["steps 0..12"]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
@@ -128,6 +138,7 @@ fn cut_short() -> Vec<State> {
             meaning: "The recorder was killed while it made the run: only its temporary folder, `.run.new-…`, is there.",
             build: World::half_born,
             cells: [
+                fails(HALF_BORN),
                 fails(HALF_BORN),
                 fails(HALF_BORN),
                 fails(HALF_BORN),
@@ -157,6 +168,7 @@ fn cut_short() -> Vec<State> {
                 ]),
                 ok(&["steps 0..9"]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("10 steps recovered", NOT_ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 10"]),
@@ -176,6 +188,7 @@ fn cut_short() -> Vec<State> {
                 ok(&[NO_END, "window 0..9 of 9 steps"]),
                 ok(&["steps 0..9"]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("10 steps recovered", NOT_ENDED),
                 taken(),
                 fails(&[
@@ -198,6 +211,7 @@ fn cut_short() -> Vec<State> {
                 ok(&[NO_END, "window 0..8 of 8 steps"]),
                 ok(&["steps 0..8"]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("9 steps recovered", NOT_ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 9"]),
@@ -241,6 +255,7 @@ fn hit() -> Vec<State> {
                 damaged(&["the trace can't be read", CHUNK, RECOVER]),
                 damaged(&["the trace can't be read", CHUNK, RECOVER]),
                 damaged(&[CHUNK, RECOVER]),
+                checkpoint(),
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 fails(&["at step 6", CHUNK, RESUMABLE]),
@@ -263,6 +278,7 @@ fn hit() -> Vec<State> {
                     "11 of the 12 steps that are left can be read",
                 ]),
                 damaged(&["not replayed: the trace is damaged"]),
+                damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
@@ -296,6 +312,7 @@ fn hit() -> Vec<State> {
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
+                damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[
                     "LOST: step 5: lost whole, metadata and tensors",
                     "11 steps recovered",
@@ -316,6 +333,7 @@ fn hit() -> Vec<State> {
                 damaged(&[FINAL, "chunk checksum", RECOVER]),
                 damaged(&[FINAL, "chunk checksum", RECOVER]),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
@@ -335,6 +353,7 @@ fn hit() -> Vec<State> {
                 ok(&["warning: ", SEAL, "window 0..12 of 12 steps"]),
                 ok(&["warning: ", SEAL, "steps 0..12"]),
                 ok(&["warning: ", SEAL, "steps/steps.jsonl"]),
+                ok(&["warning: ", SEAL, CHECKPOINT]),
                 damaged(&[
                     "LOST: what the manifest alone said",
                     SEAL,
@@ -365,6 +384,7 @@ fn hit() -> Vec<State> {
                 ok(&["warning: ", NO_MANIFEST, "window 0..12 of 12 steps"]),
                 ok(&["warning: ", NO_MANIFEST, "steps 0..12"]),
                 ok(&["warning: ", NO_MANIFEST, "steps/steps.jsonl"]),
+                ok(&["warning: ", NO_MANIFEST, CHECKPOINT]),
                 damaged(&[
                     "LOST: what the manifest alone said",
                     NO_MANIFEST,
@@ -385,6 +405,7 @@ fn hit() -> Vec<State> {
                 damaged(&["12 steps in 0..12, epochs unknown", NO_SEGMENT]),
                 damaged(&[NO_SEGMENT, "8 of the 12 steps"]),
                 damaged(&["not replayed: the trace is damaged"]),
+                damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[NO_SEGMENT, RECOVER]),
@@ -436,6 +457,7 @@ fn mended_or_foreign() -> Vec<State> {
                 fails(&[HOLE]),
                 fails(&[HOLE]),
                 fails(&["--steps 4..8: the run holds 0..5, 6..12"]),
+                checkpoint(),
                 lossless("11 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
@@ -446,6 +468,7 @@ fn mended_or_foreign() -> Vec<State> {
             meaning: "Written by a later Hindcast.",
             build: World::future,
             cells: [
+                fails(&[FUTURE]),
                 fails(&[FUTURE]),
                 fails(&[FUTURE]),
                 fails(&[FUTURE]),
@@ -468,6 +491,7 @@ fn mended_or_foreign() -> Vec<State> {
                 fails(OTHER),
                 fails(OTHER),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
@@ -484,6 +508,7 @@ fn mended_or_foreign() -> Vec<State> {
                 fails(NO_DATA),
                 fails(NO_DATA),
                 ok(&["steps/steps.jsonl"]),
+                checkpoint(),
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
@@ -495,6 +520,7 @@ fn mended_or_foreign() -> Vec<State> {
 /// The commands that need a run say the same; `record` makes one or refuses; so does the library.
 fn refused(says: Words, record: Cell) -> [Cell; super::COMMANDS.len()] {
     [
+        fails(says),
         fails(says),
         fails(says),
         fails(says),
