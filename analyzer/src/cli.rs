@@ -416,8 +416,7 @@ pub struct Export {
 /// `hindcast recover`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 nothing was lost; 1 failed, and nothing was written; 2 wrong usage; 3 something was lost, and the report says what.
-The run itself is only read."
+    after_help = help::RECOVER
 )]
 pub struct Recover {
     /// Folder of the run, which is only read
@@ -425,7 +424,7 @@ pub struct Recover {
     /// Folder of the new run; must not exist yet
     #[arg(long, value_name = "NEW")]
     pub out: PathBuf,
-    /// For scripts
+    /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
 }

@@ -35,6 +35,17 @@ mod sweep;
 mod trace;
 mod window;
 
+/// The guide's Rust programs, compiled; its commands are run by `tests/it/guide.rs`.
+#[cfg(all(doctest, feature = "record"))]
+mod guide {
+    #[doc = include_str!("../../docs/guide/record.md")]
+    mod record {}
+    #[doc = include_str!("../../docs/guide/keep.md")]
+    mod keep {}
+    #[doc = include_str!("../../docs/guide/own-model.md")]
+    mod own_model {}
+}
+
 pub use agreement::{jaccard_of_extremes, kendall_tau};
 pub use check::{
     CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,

@@ -59,3 +59,13 @@ pub(crate) const COUNTERFACTUAL_JSON: &str = "\
   query, window {start, end}, without     what was asked, and how many examples were left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
   retraining {queries, window, removal, denominators, everyone, reproduction, outcomes}";
+
+pub(super) const RECOVER: &str = "\
+Exit codes: 0 nothing was lost; 1 failed, and nothing was written; 2 wrong usage; 3 something was lost, and the report says what. The run itself is only read.
+
+--json prints an object with
+  original, original_status, original_head   the run that was read; null where its manifest is lost
+  recovered, status, head_digest             the run that was written
+  steps, gaps, segments, bytes               steps with and without tensors, and its size
+  losses                                     a list of {kind, steps, file, tensors, why}, empty if nothing was lost
+  remarks                                    what was met and cost nothing";

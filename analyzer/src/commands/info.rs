@@ -155,7 +155,10 @@ fn print(
         report.span.start,
         report.span.end,
         match epochs_known {
-            true => format!("{} epochs", report.epochs.len()),
+            true => match report.epochs.len() {
+                1 => "1 epoch".to_owned(),
+                n => format!("{n} epochs"),
+            },
             false => "epochs unknown".to_owned(),
         },
         if report.gaps > 0 {
@@ -227,7 +230,14 @@ fn print(
                 fork.at_step, fork.time, fork.end_step
             )?;
         }
-        for (name, count) in manifest.counters.iter().filter(|(_, n)| **n > 0) {
+        // What `size`, `holds` and `dropped` say already isn't said again.
+        let said = |name: &str, n: u64| {
+            name.ends_with("-bytes")
+                || name == "dropped-segments"
+                || (name == "written" && n == report.steps)
+        };
+        let counters = manifest.counters.iter();
+        for (name, count) in counters.filter(|(name, n)| **n > 0 && !said(name, **n)) {
             writeln!(out, "  {name:<11} {count}")?;
         }
     }

@@ -7,6 +7,8 @@ mod counterfactuals_are_real;
 mod engine_is_exact;
 #[cfg(feature = "record")]
 mod exactness_matrix;
+#[cfg(all(feature = "record", unix))]
+mod guide;
 #[cfg(feature = "record")]
 mod own_loop;
 #[cfg(feature = "record")]

@@ -37,6 +37,16 @@ fn command(dir: &Path, words: &[&str]) -> Command {
     command
 }
 
+/// A shell script that is the example's program, for the guide's pages.
+#[cfg(unix)]
+pub(crate) fn shim() -> String {
+    format!(
+        "#!/bin/sh\n{WORDS}=$(printf '%s\\n' \"$@\")\nexport {WORDS}\n\
+         exec '{}' --exact own_loop::process --ignored --nocapture --test-threads=2\n",
+        std::env::current_exe().unwrap().display()
+    )
+}
+
 fn own_model(dir: &Path, words: &[&str]) -> Output {
     command(dir, words).output().unwrap()
 }

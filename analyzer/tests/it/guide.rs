@@ -1,0 +1,243 @@
+//! The guide does what it says: every `sh` block of `docs/guide` is run, a chapter in a folder of its own, and what it shows is what comes out.
+//!
+//! A line is run by `sh` and must exit with 0, or with what a comment at its end says: `# exits with 3`, `# exits with 137 or 0`.
+//! `text` blocks show a part of the output of the `sh` block before them; their numbers are not compared, nor are rows of tables,
+//! which differ from machine to machine, and `…` stands for what was left out. `rust` blocks are compiled as doctests (in `lib.rs`).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::own_loop;
+
+/// Programs that a block may begin a line with; others are a mistake, or to be thought about first.
+const PROGRAMS: [&str; 11] = [
+    "hindcast",
+    "own_model",
+    "timeout",
+    "cp",
+    "mkdir",
+    "chmod",
+    "rm",
+    "printf",
+    "seq",
+    "cut",
+    "cat",
+];
+
+fn guide() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide")
+}
+
+fn chapters() -> BTreeSet<String> {
+    fs::read_dir(guide())
+        .expect("docs/guide is there")
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[derive(Debug)]
+struct Block<'a> {
+    language: &'a str,
+    /// Where it begins, counted from 1.
+    line: usize,
+    lines: Vec<&'a str>,
+}
+
+fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut inside = false;
+    for (i, line) in text.lines().enumerate() {
+        match line.strip_prefix("```") {
+            Some(_) if inside => inside = false,
+            Some(language) => {
+                inside = true;
+                blocks.push(Block {
+                    language,
+                    line: i + 1,
+                    lines: Vec::new(),
+                });
+            }
+            None if inside => blocks.last_mut().unwrap().lines.push(line),
+            None => assert!(
+                !line.trim_start().starts_with("```"),
+                "line {}: a block that is indented is not found: {line}",
+                i + 1
+            ),
+        }
+    }
+    assert!(!inside, "a block is not closed");
+    blocks
+}
+
+/// The command without its comment, and the exit codes that are fine.
+fn expected(line: &str) -> (&str, Vec<i32>) {
+    match line.split_once("# exits with ") {
+        None => (line, vec![0]),
+        Some((command, codes)) => {
+            let codes = codes.split(" or ").map(|code| {
+                code.trim()
+                    .parse()
+                    .unwrap_or_else(|_| panic!("not an exit code: {line}"))
+            });
+            (command.trim_end(), codes.collect())
+        }
+    }
+}
+
+/// `hindcast` and `own_model` as programs in a folder that goes on the path.
+fn programs(bin: &Path) {
+    fs::create_dir(bin).unwrap();
+    symlink(env!("CARGO_BIN_EXE_hindcast"), bin.join("hindcast")).unwrap();
+    let shim = bin.join("own_model");
+    fs::write(&shim, own_loop::shim()).unwrap();
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Words of a line, with a mark for each that has a digit in it and for units, which depend on them.
+fn masked(line: &str) -> Vec<String> {
+    let unit = |word: &str| ["B", "kB", "MB", "GB"].contains(&word);
+    line.split_whitespace()
+        // Punctuation that a cut left alone.
+        .filter(|word| word.chars().any(char::is_alphanumeric))
+        .map(|word| {
+            let bare = word.trim_matches(|c: char| c.is_ascii_punctuation());
+            match word.chars().any(|c| c.is_ascii_digit()) || unit(bare) {
+                true => "#".to_owned(),
+                false => word.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// Whether a line of the page stands for a line that was printed.
+fn shows(shown: &str, printed: &str) -> bool {
+    let printed = masked(printed);
+    match shown.split_once('…') {
+        None => masked(shown) == printed,
+        Some((start, end)) => {
+            let (start, end) = (masked(start), masked(end));
+            printed.len() >= start.len() + end.len()
+                && printed.starts_with(&start)
+                && printed.ends_with(&end)
+        }
+    }
+}
+
+/// A row of a table, or a line that begins with dots: it needn't come out everywhere.
+fn not_compared(shown: &str) -> bool {
+    let first = shown.split_whitespace().next().unwrap_or("…");
+    first == "…" || first.chars().all(|c| c.is_ascii_digit())
+}
+
+/// Runs a chapter's blocks in order in a new folder.
+fn run_chapter(name: &str) {
+    let text = fs::read_to_string(guide().join(name)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (bin, work) = (folder.path().join("bin"), folder.path().join("work"));
+    programs(&bin);
+    fs::create_dir(&work).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut printed = String::new();
+    for block in blocks(&text) {
+        match block.language {
+            "sh" => printed.clear(),
+            "text" => {
+                for shown in block.lines.iter().filter(|line| !not_compared(line)) {
+                    assert!(
+                        printed.lines().any(|line| shows(shown, line)),
+                        "{name}: the block at line {} shows what isn't printed:\n{shown}\nprinted is:\n{printed}",
+                        block.line
+                    );
+                }
+                continue;
+            }
+            "rust,no_run" => continue, // a doctest
+            other => panic!(
+                "{name}: line {}: no test knows what to do with a block of {other:?}",
+                block.line
+            ),
+        }
+        for (i, line) in block.lines.iter().enumerate() {
+            let at = format!("{name}: line {}: {line}", block.line + 1 + i);
+            let (command, codes) = expected(line);
+            let program = command.split_whitespace().next().unwrap_or_default();
+            assert!(
+                PROGRAMS.contains(&program),
+                "{at}: nothing knows {program:?}"
+            );
+            let output = Command::new("sh")
+                .args(["-c", &format!("{command} 2>&1")])
+                .current_dir(&work)
+                .env("PATH", &path)
+                .output()
+                .expect("sh starts");
+            let said = String::from_utf8_lossy(&output.stdout);
+            let code = output.status.code();
+            assert!(
+                code.is_some_and(|code| codes.contains(&code)),
+                "{at}: exits with {code:?}\n{said}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            printed += &said;
+        }
+    }
+}
+
+macro_rules! chapters {
+    ($($test:ident $file:literal,)*) => {
+        /// Every page of the guide that has a test of its own.
+        const TESTED: &[&str] = &[$($file),*];
+        $(#[test] fn $test() { run_chapter($file); })*
+    };
+}
+
+chapters! {
+    first_ten_minutes "first-ten-minutes.md",
+    record "record.md",
+    keep "keep.md",
+    move_the_trace "move.md",
+    ask "ask.md",
+    check "check.md",
+    clean "clean.md",
+    audit "audit.md",
+    own_model "own-model.md",
+    contents "README.md",
+}
+
+#[test]
+fn every_chapter_is_tested_compiled_and_in_the_contents() {
+    let contents = fs::read_to_string(guide().join("README.md")).unwrap();
+    let tested: BTreeSet<String> = TESTED.iter().map(|&name| name.to_owned()).collect();
+    assert_eq!(chapters(), tested);
+    let library = include_str!("../../src/lib.rs");
+    for name in &tested {
+        let text = fs::read_to_string(guide().join(name)).unwrap();
+        if blocks(&text).iter().any(|b| b.language.starts_with("rust")) {
+            let doctest = format!("docs/guide/{name}\")");
+            assert!(
+                library.contains(&doctest),
+                "lib.rs has no doctests of {name}"
+            );
+        }
+        assert!(
+            name == "README.md" || contents.contains(&format!("]({name})")),
+            "{name} is not in the contents"
+        );
+    }
+}
+
+#[test]
+fn what_a_page_shows_is_compared() {
+    assert!(shows(
+        "size  582.91 kB in 2 segments",
+        "  size 1.2 MB in 3 segments"
+    ));
+    assert!(shows("head 12ab…", "head 77ff"));
+    assert!(!shows("nothing was lost", "something was lost"));
+    assert!(shows("LOST: … step 3", "LOST: the tensors of step 9"));
+    assert!(not_compared("   435      435 2") && not_compared("…") && !not_compared("ok: 3 steps"));
+    assert_eq!(expected("a b   # exits with 3 or 0"), ("a b", vec![3, 0]));
+}
