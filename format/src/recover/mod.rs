@@ -189,9 +189,10 @@ fn settled(source: &Arc<dyn Storage>, trace: &Trace, losses: &[Loss]) -> Result<
     })
 }
 
-/// Damage in a run that a recorder is changing is the change.
+/// Damage in a run that a recorder is changing is the change; so is a segment that was there when the run was opened and isn't kept now.
 fn moved(source: &Arc<dyn Storage>, trace: &Trace, error: FormatError) -> FormatError {
-    match error.is_damage() && in_motion(source, trace) {
+    let by_change = error.is_damage() || matches!(error, FormatError::NotRecorded { .. });
+    match by_change && in_motion(source, trace) {
         true => FormatError::Changed {
             path: source.location(),
         },
