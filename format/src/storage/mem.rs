@@ -209,10 +209,11 @@ impl Storage for MemStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {
-        self.content(name)?;
+        let content = self.content(name)?;
         Ok(Box::new(MemReader {
             storage: self.clone(),
             name: name.to_owned(),
+            pinned: (name == crate::MANIFEST).then_some(content),
         }))
     }
 
@@ -291,15 +292,26 @@ impl WriteFile for MemFile {
 struct MemReader {
     storage: MemStorage,
     name: String,
+    /// The manifest as it was when it was opened: it is replaced whole, and a file that is open stays what it was.
+    pinned: Option<Arc<Vec<u8>>>,
+}
+
+impl MemReader {
+    fn content(&self) -> io::Result<Arc<Vec<u8>>> {
+        match &self.pinned {
+            Some(content) => Ok(Arc::clone(content)),
+            None => self.storage.content(&self.name),
+        }
+    }
 }
 
 impl ReadFile for MemReader {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.storage.content(&self.name)?.len() as u64)
+        Ok(self.content()?.len() as u64)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let content = self.storage.content(&self.name)?;
+        let content = self.content()?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = start
             .checked_add(buffer.len())
