@@ -73,40 +73,144 @@ fn split<W: Word>(source: Source<'_>, classes: &mut [u8], out: &mut Vec<u8>) {
     let start = out.len();
     // Room for every bit of every element and for the last store's eight bytes.
     out.resize(start + classes.len() * W::SIZE + 16, 0);
-    let bits = &mut out[start..];
-    // Bits that wait, fewer than 32, and the byte that they go to.
-    let (mut waiting, mut count, mut byte) = (0u64, 0u32, 0usize);
+    let mut bits = Bits {
+        bytes: &mut out[start..],
+        at: 0,
+        waiting: 0,
+        count: 0,
+    };
     let mut block = [W::default(); BLOCK];
+    let mut small = Small::default();
     for (at, classes) in (0..).step_by(BLOCK).zip(classes.chunks_mut(BLOCK)) {
         let block = &mut block[..classes.len()];
         take(source, at, block);
-        for (z, slot) in block.iter().zip(classes) {
-            let z = z.widen();
-            let (open, class) = class(z);
-            *slot = class;
-            let mut rest = z & ((1 << open) - 1);
-            let mut open = open;
-            if W::SIZE == 8 && open > 32 {
-                // Up to 61 bits: the low half first.
-                waiting |= (rest & 0xffff_ffff) << count;
-                bits[byte..byte + 8].copy_from_slice(&waiting.to_le_bytes());
-                byte += 4;
-                waiting >>= 32;
-                rest >>= 32;
-                open -= 32;
+        if W::SIZE <= 4 && small.take(block) {
+            small.split(classes, &mut bits);
+        } else {
+            for (z, slot) in block.iter().zip(classes) {
+                let z = z.widen();
+                let (open, class) = class(z);
+                *slot = class;
+                bits.put(z & ((1 << open) - 1), open);
             }
-            waiting |= rest << count;
-            count += open;
-            // Stored always, counted only where four bytes are whole: no branch to guess wrong.
-            bits[byte..byte + 8].copy_from_slice(&waiting.to_le_bytes());
-            let whole = count >> 5;
-            byte += 4 * whole as usize;
-            waiting >>= 32 * whole;
-            count &= 31;
         }
     }
-    let length = byte + (count as usize).div_ceil(8);
+    let length = bits.length();
     out.truncate(start + length);
+}
+
+/// A string of bits that is being written, lowest bit first.
+struct Bits<'a> {
+    /// Eight bytes longer than what will be in it.
+    bytes: &'a mut [u8],
+    /// The byte that the waiting bits begin in.
+    at: usize,
+    /// Bits that wait, stored already but not counted: fewer than eight.
+    waiting: u64,
+    count: u32,
+}
+
+impl Bits<'_> {
+    /// Appends the lowest `open` bits of `rest`, at most 61 of them; the others are 0.
+    #[inline(always)]
+    fn put(&mut self, rest: u64, open: u32) {
+        if open > 56 {
+            // With seven that wait, more than a word holds: the low half first.
+            self.put_few(rest & 0xffff_ffff, 32);
+            self.put_few(rest >> 32, open - 32);
+        } else {
+            self.put_few(rest, open);
+        }
+    }
+
+    /// Appends at most 56 bits.
+    #[inline(always)]
+    fn put_few(&mut self, rest: u64, open: u32) {
+        let word = self.waiting | rest << self.count;
+        // Stored always, counted only where a byte is whole: no branch to guess wrong.
+        self.bytes[self.at..self.at + 8].copy_from_slice(&word.to_le_bytes());
+        let count = self.count + open;
+        self.at += (count >> 3) as usize;
+        self.waiting = word >> (count & !7);
+        self.count = count & 7;
+    }
+
+    /// Bytes in all, the last one filled up.
+    fn length(&self) -> usize {
+        self.at + (self.count as usize).div_ceil(8)
+    }
+}
+
+/// A block whose elements are all below 2³¹, as those of nearly every block of float32 are: taken apart by arithmetic that every
+/// processor does on several elements at once, and written two elements a word.
+struct Small {
+    length: usize,
+    z: [i32; BLOCK],
+    rest: [u32; BLOCK],
+    open: [u8; BLOCK],
+}
+
+impl Default for Small {
+    fn default() -> Small {
+        Small {
+            length: 0,
+            z: [0; BLOCK],
+            rest: [0; BLOCK],
+            open: [0; BLOCK],
+        }
+    }
+}
+
+impl Small {
+    /// Takes the block over, unless one of its elements is too large: then it says so.
+    #[inline(always)]
+    fn take<W: Word>(&mut self, block: &[W]) -> bool {
+        self.length = block.len();
+        let mut all = 0;
+        for (small, z) in self.z.iter_mut().zip(block) {
+            *small = z.widen() as u32 as i32;
+            all |= *small;
+        }
+        all >= 0
+    }
+
+    #[inline(always)]
+    fn split(&mut self, classes: &mut [u8], bits: &mut Bits<'_>) {
+        let n = self.length;
+        let (z, rest, open) = (&self.z[..n], &mut self.rest[..n], &mut self.open[..n]);
+        for (((&z, rest), open), class) in z.iter().zip(rest).zip(open).zip(classes) {
+            // As a float, z has its class in its exponent and its two highest mantissa bits. Without the bits that lie eight below
+            // a bit that is set, it can't be rounded up past them.
+            let float = ((z & !(z >> 8)) as f32).to_bits();
+            let large = (float >> (23 - MANTISSA)).wrapping_sub((127 + MANTISSA - 1) << MANTISSA);
+            let both = if z < (2 << MANTISSA) { z as u32 } else { large };
+            *class = both as u8;
+            *open = ((both >> MANTISSA).max(1) - 1) as u8;
+            // Ones below z's highest bit, but for the three that the class holds. Not every processor shifts each element by a number
+            // of its own, so the ones are spread by fixed shifts.
+            let mut ones = z | z >> 1;
+            ones |= ones >> 2;
+            ones |= ones >> 4;
+            ones |= ones >> 8;
+            ones |= ones >> 16;
+            *rest = (z & (ones >> (MANTISSA + 1))) as u32;
+        }
+        let (rest, open) = (&self.rest[..n], &self.open[..n]);
+        let (pairs, opens) = (rest.chunks_exact(2), open.chunks_exact(2));
+        let last = pairs.remainder().iter().zip(opens.remainder());
+        for (rest, open) in pairs.zip(opens) {
+            if let (&[a, b], &[m, n]) = (rest, open) {
+                // At most 28 bits each.
+                bits.put_few(
+                    u64::from(a) | u64::from(b) << m,
+                    u32::from(m) + u32::from(n),
+                );
+            }
+        }
+        for (&rest, &open) in last {
+            bits.put_few(u64::from(rest), u32::from(open));
+        }
+    }
 }
 
 fn join<W: Word>(
