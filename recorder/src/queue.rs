@@ -3,7 +3,9 @@
 //! A hand-over to a sleeping thread costs the giver a system call, which a training step of a hundred microseconds
 //! would feel. So a taker that has just been busy does not sleep at once: it naps, each nap twice as long as the one
 //! before, and looks again; only then does it sleep until it is woken. While somebody waits for the queue to run dry
-//! (a flush, the end of the run, a full queue), nobody naps.
+//! (a flush, the end of the run, a full queue), nobody naps. Where items come far apart, so that a system call is
+//! nothing beside what lies between them, naps are cut short: work that begins at once falls into what a training step
+//! does on one core (its update, the next batch), work that begins a nap later takes a core from its products.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,8 @@ use std::time::{Duration, Instant};
 const FIRST_NAP: Duration = Duration::from_micros(250);
 /// Naps before a taker sleeps until it is woken: 250 µs to 4 ms, 8 ms in all.
 const NAPS: u32 = 5;
+/// Items that come further apart than this wake a taker from its nap.
+const FAR_APART: Duration = Duration::from_millis(1);
 
 struct State<T> {
     /// Number of the item at the front.
@@ -21,6 +25,9 @@ struct State<T> {
     items: VecDeque<Option<T>>,
     present: usize,
     sleepers: usize,
+    nappers: usize,
+    /// When the last item came.
+    last: Option<Instant>,
     /// Those who wait for the queue to run dry.
     hurried: usize,
     closed: bool,
@@ -40,6 +47,8 @@ impl<T> Queue<T> {
                 items: VecDeque::new(),
                 present: 0,
                 sleepers: 0,
+                nappers: 0,
+                last: None,
                 hurried: 0,
                 closed: false,
             }),
@@ -67,7 +76,10 @@ impl<T> Queue<T> {
             *place = Some(item);
             state.present += 1;
         }
-        if state.sleepers > 0 {
+        let now = Instant::now();
+        let last = state.last.replace(now);
+        let far = last.is_none_or(|last| now.duration_since(last) > FAR_APART);
+        if state.sleepers > 0 || far && state.nappers > 0 {
             self.ready.notify_one();
         }
     }
@@ -90,10 +102,12 @@ impl<T> Queue<T> {
                 return None;
             }
             if naps < NAPS && state.hurried == 0 {
+                state.nappers += 1;
                 (state, _) = self
                     .ready
                     .wait_timeout(state, nap)
                     .unwrap_or_else(PoisonError::into_inner);
+                state.nappers -= 1;
                 nap *= 2;
                 naps += 1;
             } else {
