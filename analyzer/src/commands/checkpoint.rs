@@ -26,6 +26,12 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     let step = wanted
         .find(&trace)
         .with_context(|| args.run.display().to_string())?;
+    if let Some(end) = ended(&trace).filter(|&end| step > end) {
+        bail!(
+            "{}: --step {step}: there is no such step: the run ends before step {end}; --step final is the end of training",
+            args.run.display()
+        );
+    }
     let checkpoint = match trace.checkpoint(step) {
         Ok(checkpoint) => checkpoint,
         Err(FormatError::NotRecorded { why, .. }) => {
@@ -72,6 +78,13 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         layout.buffers().len()
     );
     Ok(Outcome::Fine)
+}
+
+/// The step before which a finished run ends; another one may still grow.
+fn ended(trace: &Trace) -> Option<u64> {
+    (trace.status() == hindcast_format::Status::Finished)
+        .then(|| trace.final_step())
+        .flatten()
 }
 
 fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {

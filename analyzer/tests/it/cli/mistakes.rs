@@ -61,6 +61,13 @@ fn what_is_missing_is_named() {
             stderr(&output)
         );
     }
+    let output = hindcast(dir, &["scores", "nowhere.csv"]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("`influence RUN --out TABLE` writes one"),
+        "{}",
+        stderr(&output)
+    );
     let output = hindcast(dir, &["record", "mnist-cnn", "--data", ".", "--out", "run"]);
     assert_eq!(code(&output), 1);
     assert!(
