@@ -446,7 +446,7 @@ pub struct Checkpoint {
 #[cfg(feature = "record")]
 #[derive(Debug, Args)]
 pub struct Exactness {
-    /// Only rows whose name has this in it
+    /// Only rows whose name has all of these words in it, like "conv2d mean"
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// For scripts

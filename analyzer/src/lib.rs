@@ -67,6 +67,7 @@ pub use recording::record_task;
 pub use replay_check::{
     DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
 };
+pub use rows::row_digests;
 pub use run::RecordedRun;
 pub use scores::{
     NameKey, Names, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,

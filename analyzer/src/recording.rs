@@ -63,7 +63,7 @@ pub(crate) fn record_watched(
         .seed(task.train.seed)
         .data(identity(data));
     // What lets a later analysis say which rows of other data differ.
-    let builder = crate::rows::notes(data)
+    let builder = crate::rows::row_digests(data)
         .into_iter()
         .fold(builder, |builder, (key, text)| builder.note(key, text));
     match task.train.dtype {

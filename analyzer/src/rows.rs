@@ -11,7 +11,6 @@ use hindcast_model::objective::Split;
 /// The note of a split's blocks is this and the split's name.
 pub(crate) const ROWS_NOTE: &str = "data-rows.";
 /// Most blocks of a split: with so few rows every row has its own. The notes stand in every segment, so they are kept small.
-#[cfg(feature = "record")]
 const BLOCKS: u64 = 256;
 /// Most rows or blocks that are named.
 const NAMED: usize = 5;
@@ -28,9 +27,10 @@ fn blocks(leaves: &Leaves, size: usize) -> Vec<String> {
     leaves.leaves.chunks(size).map(digest).collect()
 }
 
-/// The notes that a recorder adds.
-#[cfg(feature = "record")]
-pub(crate) fn notes(data: &dyn DataSet) -> Vec<(String, String)> {
+/// Notes for a run that trains on `data`, as (key, text) for `Builder::note`: digests of blocks of its rows, up to 256 a split, 16
+/// hexadecimal digits each. With them an analysis that meets other data names the rows that differ, not the split alone. A task's run
+/// has them already; they prove nothing (the fingerprint does). Empty where the data set has no digests of rows.
+pub fn row_digests(data: &dyn DataSet) -> Vec<(String, String)> {
     let mut notes = Vec::new();
     for (split, name) in SPLITS {
         let Some(leaves) = data.leaves(split).filter(|l| !l.leaves.is_empty()) else {
@@ -84,7 +84,7 @@ pub(crate) fn differing(
     ))
 }
 
-#[cfg(all(test, feature = "record"))]
+#[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
     use hindcast_model::data::{DataError, Digest};
@@ -132,7 +132,7 @@ mod tests {
             count: recorded,
             changed: vec![],
         };
-        let notes: BTreeMap<String, String> = notes(&recorded).into_iter().collect();
+        let notes: BTreeMap<String, String> = row_digests(&recorded).into_iter().collect();
         let changed = changed.to_vec();
         differing(&notes, "train", &Rows { count, changed })
     }

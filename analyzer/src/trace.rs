@@ -151,7 +151,7 @@ impl<'a> RecordedRun<'a> {
                 .map_err(|e| AnalysisError::Invalid(format!("the recorded update rule: {e}")))?,
             (None, None) => {
                 return Err(AnalysisError::Unsupported(
-                    "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give the rule".to_owned(),
+                    "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give it to `OwnProgram::new(..).rule(..)` in the program that analyses".to_owned(),
                 ));
             }
         };

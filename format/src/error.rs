@@ -131,9 +131,9 @@ pub enum FormatError {
         /// Why.
         why: String,
     },
-    /// A recorder changed the run while it was being recovered.
+    /// Something, a recorder as a rule, changed the run while it was being recovered.
     #[error(
-        "{path}: the run changed while it was read, so a recorder is writing it; recover it when that has stopped"
+        "{path}: the run changed while it was read: a recorder has it, or it is being damaged or replaced at this moment; recover it when nothing writes to it any more"
     )]
     Changed {
         /// The run.

@@ -25,6 +25,7 @@ pub fn record(path: &str) -> Result<(), Box<dyn std::error::Error>> {
 
     let run = Recorder::builder(path)
         .keep(Keep::All)
+        .rule("kind = \"sgd\"") // what turns a gradient into a step
         .expected_steps(40, 8)
         .create(&variables)?;
     eprintln!("{}", run.estimate());

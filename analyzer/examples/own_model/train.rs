@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Optimizer, SGD, VarBuilder, VarMap};
+use hindcast_analyzer::row_digests;
 use hindcast_format::{Status, Trace};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
@@ -59,7 +60,11 @@ fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
     ))?;
     initialise(&variables)?;
 
-    let (run, at) = Recorder::builder(path)
+    let mut builder = Recorder::builder(path);
+    for (key, text) in row_digests(data.as_ref()) {
+        builder = builder.note(key, text); // so that other data is named by its rows
+    }
+    let (run, at) = builder
         .seed(SEED)
         .rule("kind = \"sgd\"") // what turns a gradient into a step
         .objective("own_model")

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{DType, FormatError, TensorSpec, Trace};
+use hindcast_format::{DType, FormatError, Status, TensorSpec, Trace};
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::context::{open_trace, warn};
@@ -21,12 +21,28 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
-    let trace = open_trace(&args.run)?;
+    let mut trace = open_trace(&args.run)?;
     warn(&trace);
-    let step = wanted
-        .find(&trace)
-        .with_context(|| args.run.display().to_string())?;
-    let checkpoint = match trace.checkpoint(step) {
+    let find = |trace: &Trace| {
+        wanted
+            .find(trace)
+            .with_context(|| args.run.display().to_string())
+    };
+    let mut step = find(&trace)?;
+    if let Some(end) = ended(&trace).filter(|&end| step > end) {
+        bail!(
+            "{}: --step {step}: there is no such step: the run ends before step {end}; --step final is the end of training",
+            args.run.display()
+        );
+    }
+    let mut read = trace.checkpoint(step);
+    if matches!(read, Err(FormatError::NotRecorded { .. })) && trace.status() == Status::Open {
+        // A ring drops segments while it is read: what counts is the run as it is now.
+        trace = open_trace(&args.run)?;
+        step = find(&trace)?;
+        read = trace.checkpoint(step);
+    }
+    let checkpoint = match read {
         Ok(checkpoint) => checkpoint,
         Err(FormatError::NotRecorded { why, .. }) => {
             bail!("{}: --step {}: {why}", args.run.display(), args.step)
@@ -56,8 +72,14 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
                 .unwrap_or_default(),
         ),
     ]);
-    safetensors::serialize_to_file(views, Some(about), &args.out)
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    // Beside its place first: who is killed or meets a full disk leaves no half model under the name.
+    crate::atomic::replace(&args.out, |to| {
+        safetensors::serialize_to_file(views, Some(about), to).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(e) => e,
+            other => std::io::Error::other(other),
+        })
+    })
+    .with_context(|| format!("cannot write {}", args.out.display()))?;
     let kept = match (layout.optimizer_state().is_empty(), state.is_empty()) {
         (true, _) => "",
         (false, false) => ", with the optimizer's state",
@@ -72,6 +94,13 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         layout.buffers().len()
     );
     Ok(Outcome::Fine)
+}
+
+/// The step before which a finished run ends; another one may still grow.
+fn ended(trace: &Trace) -> Option<u64> {
+    (trace.status() == Status::Finished)
+        .then(|| trace.final_step())
+        .flatten()
 }
 
 fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {

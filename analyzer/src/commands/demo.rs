@@ -143,10 +143,20 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     writeln!(out, "took     {}", progress::duration(begun.elapsed()))?;
     writeln!(
         out,
-        "\nNext: hindcast info {0}; hindcast influence {0} --query validation:3 --window last-epoch",
-        run.display()
+        "\nNext: {1} info {0}; {1} influence {0} --query validation:3 --window last-epoch",
+        run.display(),
+        called()
     )?;
     Ok(Outcome::Fine)
+}
+
+/// How this program can be called from here: after `cargo run` it isn't on the path.
+fn called() -> String {
+    std::env::args_os()
+        .next()
+        .map(|word| word.to_string_lossy().into_owned())
+        .filter(|word| !word.is_empty())
+        .unwrap_or_else(|| "hindcast".to_owned())
 }
 
 /// Removes an earlier demo's files, and nothing that a demo has not made.

@@ -2,12 +2,16 @@
 
 use std::io::{Write, stdout};
 
-use super::Outcome;
+use super::{Outcome, progress};
 use crate::cli::Exactness;
 use crate::exactness;
 
 pub(crate) fn run(args: &Exactness) -> anyhow::Result<Outcome> {
-    let rows = exactness::matrix(args.only.as_deref())?;
+    let bar = progress::bar(0, "measuring", "rows");
+    let rows = exactness::matrix_with(args.only.as_deref(), &|done, total| {
+        bar.at(done as u64, total as u64);
+    })?;
+    drop(bar);
     let mut out = stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &rows)?;

@@ -1,6 +1,7 @@
 //! `hindcast record`: train a task and record every step of it.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -14,6 +15,33 @@ use super::{Outcome, Usage, progress, task};
 use crate::cli::{OnErrorPolicy, Record, WhenFullPolicy};
 use crate::recording::record_watched;
 use crate::subject::load_data;
+
+/// Bytes that this user may still write where `path` lies or will lie; `None` where the system doesn't say.
+fn free_beside(path: &Path) -> Option<u64> {
+    let space = path
+        .ancestors()
+        .map(|p| match p.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => p,
+        })
+        .find_map(|p| rustix::fs::statvfs(p).ok())?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// What is said before the first step of a run that the disk will hardly hold. It is no error: the need is an estimate, and room may
+/// be made while training goes on.
+fn short_of_disk(needed: u64, free: u64, run: &Path) -> Option<String> {
+    (needed > free).then(|| {
+        format!(
+            "warning: the disk will hardly hold the run: about {} are needed and {} are free where {} lies. Make room, name another place \
+             (--out), or keep less (--keep last-epoch, last-steps=N or budget=SIZE); on a full disk recording fails, and what was \
+             written until then stays",
+            progress::bytes(needed),
+            progress::bytes(free),
+            run.display()
+        )
+    })
+}
 
 pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     // Whatever is wrong with the words is said before anything is loaded or made.
@@ -65,7 +93,15 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         data.as_ref(),
         &device,
         builder,
-        &mut |estimate| bar.say(&estimate.to_string()),
+        &mut |estimate| {
+            bar.say(&estimate.to_string());
+            let needed = estimate.disk_peak.or(estimate.stored_run);
+            if let (Some(needed), Some(free)) = (needed, free_beside(&args.out))
+                && let Some(warning) = short_of_disk(needed, free, &args.out)
+            {
+                bar.say(&warning);
+            }
+        },
         &mut |now, total, loss| {
             done = now;
             bar.at(now, total);
@@ -143,5 +179,35 @@ fn durability(text: &str) -> Result<Durability, Usage> {
             Some(Ok(n)) if n > 0 => Ok(Durability::Every(n)),
             _ => Err(usage()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_will_not_hold_the_run_is_said_with_need_room_and_cure() {
+        let run = Path::new("runs/mine");
+        assert_eq!(short_of_disk(1_000, 1_000, run), None);
+        let said = short_of_disk(2_000_000_000, 1_500_000_000, run).unwrap();
+        for part in [
+            "2.00 GB are needed",
+            "1.50 GB are free",
+            "runs/mine",
+            "--keep last-epoch",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_free_room_is_that_of_the_nearest_folder_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = rustix::fs::statvfs(dir.path()).unwrap();
+        let total = here.f_blocks.saturating_mul(here.f_frsize);
+        let free = free_beside(&dir.path().join("not/there/yet")).unwrap();
+        assert!(free > 0 && free <= total, "{free} of {total}");
+        assert!(free_beside(Path::new("relative-and-not-there")).is_some());
     }
 }

@@ -131,15 +131,46 @@ pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> 
     let norm = |entry: Option<&(u64, f64)>| entry.map_or(f64::NAN, |e| e.1);
     let (first, last) = (norm(sweep.growth.first()), norm(sweep.growth.last()));
     let factor = last / first;
-    let verdict = if !factor.is_finite() {
-        "not finite: these scores mean nothing"
-    } else if factor > 100.0 {
-        "large: the first-order estimate is likely off; check with `hindcast counterfactual` in a shorter window"
-    } else {
-        "moderate: check a few with `hindcast counterfactual` in the same window"
-    };
     writeln!(
         out,
-        "adjoint |u| grew from {first:.3e} to {last:.3e} (x{factor:.2}) over the sweep; {verdict}"
+        "adjoint |u| went from {first:.3e} to {last:.3e} (x{factor:.2}) over the sweep: {}",
+        verdict(factor)
     )
+}
+
+/// What a factor of the adjoint's growth means for whoever reads the scores.
+fn verdict(factor: f64) -> &'static str {
+    if !factor.is_finite() {
+        "not finite; these scores mean nothing"
+    } else if factor > 100.0 {
+        "it exploded, so the first-order estimate is likely off; check with `counterfactual` in a shorter window"
+    } else if factor > 10.0 {
+        "it grew; check a few with `counterfactual` in the same window"
+    } else {
+        "it stayed small, as it does where the estimate holds"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn only_an_adjoint_that_grew_asks_for_a_check() {
+        for (factor, expected) in [
+            (0.33, "stayed small"),
+            (1.0, "stayed small"),
+            (10.0, "stayed small"),
+            (10.1, "check a few"),
+            (101.0, "shorter window"),
+            (f64::INFINITY, "mean nothing"),
+            (f64::NAN, "mean nothing"),
+        ] {
+            assert!(
+                verdict(factor).contains(expected),
+                "{factor}: {}",
+                verdict(factor)
+            );
+        }
+    }
 }

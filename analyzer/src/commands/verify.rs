@@ -6,7 +6,7 @@ use hindcast_format::{Severity, Status, VerifyReport};
 use serde::Serialize;
 
 use super::context::{Models, unopened};
-use super::{Outcome, progress};
+use super::{Outcome, Usage, progress};
 use crate::cli::Verify;
 use crate::{ReplayCheckOptions, ReplayCheckReport, replay_check};
 
@@ -22,6 +22,9 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
+    if let Some(head) = &args.head {
+        digest(head)?;
+    }
     let bar = progress::bar(0, "checking", "bytes");
     let checked = hindcast_format::verify_with(&args.run, &mut |done, total| bar.at(done, total));
     drop(bar);
@@ -59,6 +62,18 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     })
 }
 
+/// A digest that was cut short or mistyped is no statement about the trace.
+fn digest(head: &str) -> Result<(), Usage> {
+    let head = head.trim();
+    if head.len() == 64 && head.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "--head: expected the 64 hexadecimal digits that `record`, `finish` and `verify` print, got {} characters: {head:?}",
+        head.chars().count()
+    )))
+}
+
 fn replay(args: &Verify, models: &Models) -> anyhow::Result<ReplayCheckReport> {
     let subject = models.open(&args.run, args.data.as_deref())?;
     let run = subject.recorded()?;
@@ -91,7 +106,20 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         None => "status unknown",
     };
     let (size, segments) = (progress::bytes(trace.bytes), trace.segments);
-    if trace.is_ok() {
+    if trace.is_ok() && report.head_matches == Some(false) {
+        // What is whole and not what was asked about is no "ok".
+        let ours = trace.head_digest.as_deref().unwrap_or("none");
+        writeln!(
+            out,
+            "DAMAGED: the head is {ours}, the one kept outside of the trace {}: this is another trace, or an altered one",
+            args.head.as_deref().unwrap_or_default().trim()
+        )?;
+        writeln!(
+            out,
+            "(in itself it is whole: {} steps in {segments} segments, {size}, {status})",
+            trace.steps
+        )?;
+    } else if trace.is_ok() {
         writeln!(
             out,
             "ok: {} steps in {segments} segments are whole ({size}, {status})",
@@ -125,7 +153,8 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             trace.gaps
         )?;
     }
-    if let Some(head) = &trace.head_digest {
+    let told = trace.is_ok() && report.head_matches == Some(false);
+    if let Some(head) = trace.head_digest.as_ref().filter(|_| !told) {
         writeln!(out, "head {head}")?;
     }
     match (report.head_matches, &args.head) {
@@ -133,11 +162,11 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             out,
             "the head is the one that was kept outside of the trace"
         )?,
-        (Some(false), Some(want)) => writeln!(
+        (Some(false), Some(want)) if !trace.is_ok() => writeln!(
             out,
             "DAMAGED: the head kept outside of the trace is {want}: this is another trace, or an altered one"
         )?,
-        _ if trace.is_ok() => writeln!(
+        _ if trace.is_ok() && !told => writeln!(
             out,
             "keep the head outside of the trace: with `--head` it proves that nothing was exchanged as a whole"
         )?,

@@ -47,6 +47,18 @@ impl ExactnessRow {
 /// # Errors
 /// Where `only` matches no row, or a row can't be computed at all.
 pub fn matrix(only: Option<&str>) -> Result<Vec<ExactnessRow>> {
+    matrix_with(only, &|_, _| {})
+}
+
+/// [`matrix`], and calls `progress` with how many cases are done and how many there are: once before the first, and after
+/// each, from any thread.
+///
+/// # Errors
+/// As [`matrix`].
+pub fn matrix_with(
+    only: Option<&str>,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<ExactnessRow>> {
     let wanted = |name: &str| {
         only.is_none_or(|words| words.split_whitespace().all(|word| name.contains(word)))
     };
@@ -68,7 +80,7 @@ pub fn matrix(only: Option<&str>) -> Result<Vec<ExactnessRow>> {
         })
         .filter(|row| wanted(&row.name))
         .collect();
-    rows.extend(measured(&cases)?);
+    rows.extend(measured(&cases, progress)?);
     if rows.is_empty() {
         return Err(AnalysisError::Invalid(format!(
             "no row of the exactness matrix holds the words `{}`; layers, losses, reductions and circumstances are words, like `conv2d mean dropout`",
@@ -79,7 +91,8 @@ pub fn matrix(only: Option<&str>) -> Result<Vec<ExactnessRow>> {
 }
 
 /// Measures the cases, in order, a case a thread.
-fn measured(cases: &[Case]) -> Result<Vec<ExactnessRow>> {
+fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<ExactnessRow>> {
+    progress(0, cases.len());
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<ExactnessRow>)>> = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -94,6 +107,7 @@ fn measured(cases: &[Case]) -> Result<Vec<ExactnessRow>> {
                     // A poisoned lock means another worker panicked; the scope passes that panic on.
                     if let Ok(mut done) = done.lock() {
                         done.push((at, row));
+                        progress(done.len(), cases.len());
                     }
                 }
             });

@@ -89,7 +89,7 @@ impl ScoreTable {
         let open = || {
             File::open(path)
                 .map(BufReader::new)
-                .map_err(|e| file(path, &e.to_string()))
+                .map_err(|e| file(path, &unopened(&e)))
         };
         let (header, rows) = match format {
             Format::Csv => read_csv(open()?, told.as_ref()),
@@ -114,6 +114,16 @@ fn replace(
         to.flush()
     })
     .map_err(|e| file(path, &e.to_string()))
+}
+
+/// Why a table can't be opened; the usual reason in more words than the system has.
+fn unopened(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "there is no such table; `influence RUN --out TABLE` writes one".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn file(path: &Path, problem: &str) -> AnalysisError {

@@ -1,6 +1,8 @@
 //! Every layer, loss, reduction, circumstance and optimizer, as `hindcast exactness` prints them.
 
-use hindcast_analyzer::exactness::{LIMIT, matrix, print};
+use std::sync::Mutex;
+
+use hindcast_analyzer::exactness::{LIMIT, matrix, matrix_with, print};
 
 #[test]
 fn every_row_is_within_the_limit() {
@@ -14,6 +16,18 @@ fn every_row_is_within_the_limit() {
         assert!(rows.iter().any(|row| row.kind == kind), "no {kind} rows");
     }
     assert!(rows.len() > 600, "only {} rows", rows.len());
+}
+
+#[test]
+fn progress_is_told_before_the_first_case_and_after_each() {
+    let told = Mutex::new(Vec::new());
+    let rows = matrix_with(Some("optimizer adamw"), &|done, total| {
+        told.lock().unwrap().push((done, total));
+    })
+    .unwrap();
+    assert!(rows.len() > 3, "{rows:?}");
+    let expected: Vec<_> = (0..=rows.len()).map(|done| (done, rows.len())).collect();
+    assert_eq!(told.into_inner().unwrap(), expected);
 }
 
 #[test]

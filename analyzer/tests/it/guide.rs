@@ -132,6 +132,34 @@ fn not_compared(shown: &str) -> bool {
     first == "…" || first.chars().all(|c| c.is_ascii_digit())
 }
 
+/// What a page says about `Cargo.toml` has to fit this workspace: its versions, and crates that are there.
+fn dependencies(page: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |text: &str| -> toml::Table { text.parse().unwrap() };
+    let workspace = read(&fs::read_to_string(root.join("Cargo.toml")).unwrap());
+    let ours = &workspace["workspace"]["dependencies"];
+    let page = read(page);
+    let said = page["dependencies"].as_table().unwrap();
+    assert!(!said.is_empty());
+    for (name, dependency) in said {
+        if let Some(path) = dependency.get("path").and_then(|path| path.as_str()) {
+            let folder = path.strip_prefix("../hindcast/").unwrap();
+            let package = read(&fs::read_to_string(root.join(folder).join("Cargo.toml")).unwrap());
+            assert_eq!(package["package"]["name"].as_str(), Some(name.as_str()));
+            continue;
+        }
+        let version = |d: &toml::Value| {
+            let of_table = d.get("version").and_then(|v| v.as_str());
+            d.as_str().or(of_table).unwrap_or_default().to_owned()
+        };
+        let (ours, said) = (version(&ours[name]), version(dependency));
+        assert!(
+            !said.is_empty() && ours.starts_with(&said),
+            "{name}: the page says {said:?}, the workspace {ours:?}"
+        );
+    }
+}
+
 /// Runs a chapter's blocks in order in a new folder.
 fn run_chapter(name: &str) {
     let text = fs::read_to_string(guide().join(name)).unwrap();
@@ -155,6 +183,10 @@ fn run_chapter(name: &str) {
                 continue;
             }
             "rust,no_run" => continue, // a doctest
+            "toml" => {
+                dependencies(&block.lines.join("\n"));
+                continue;
+            }
             other => panic!(
                 "{name}: line {}: no test knows what to do with a block of {other:?}",
                 block.line

@@ -170,6 +170,19 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
     let dir = dir.path();
     fine(dir, &["train", "run"]);
 
+    // What lets an analysis with other data name the rows.
+    let notes = hindcast_format::Trace::open(dir.join("run"))
+        .unwrap()
+        .info()
+        .notes
+        .clone();
+    let data = example::data::load(None).unwrap();
+    let digests = hindcast_analyzer::row_digests(data.as_ref());
+    assert_eq!(digests.len(), 2, "training and validation: {digests:?}");
+    for (key, text) in digests {
+        assert_eq!(notes.get(&key), Some(&text), "{key}");
+    }
+
     let said = fine(dir, &["verify", "run", "--replay"]);
     assert!(said.contains("ok: 120 steps"), "{said}");
     assert!(

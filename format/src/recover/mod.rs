@@ -286,10 +286,12 @@ impl Place {
                 "it lies inside the run that is to be recovered, which is never written to",
             ));
         }
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".recovering-{}", std::process::id()));
-        let temporary = parent.join(temporary);
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(RECOVERING);
+        sweep_up(parent, &hidden);
+        hidden.push(std::process::id().to_string());
+        let temporary = parent.join(hidden);
         if temporary.exists() {
             return Err(FormatError::AlreadyExists {
                 path: temporary.display().to_string(),
@@ -332,6 +334,46 @@ impl Drop for Place {
             let _ = std::fs::remove_dir_all(&self.temporary);
         }
     }
+}
+
+/// Between the new run's name and the number of the process that writes it.
+const RECOVERING: &str = ".recovering-";
+
+/// Removes what recoveries to the same place left behind when they were killed. Such a folder is a copy that nobody has checked; the
+/// run that it was made from is as it was. Only those of processes that are gone and whose lock nobody has.
+fn sweep_up(parent: &Path, hidden: &std::ffi::OsStr) {
+    let folder = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    // Best effort: what stays takes room and hurts nothing.
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .as_encoded_bytes()
+            .strip_prefix(hidden.as_encoded_bytes())
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse::<i32>().ok())
+            .and_then(rustix::process::Pid::from_raw);
+        if pid.is_some_and(|pid| gone(pid) && unlocked(&entry.path())) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn gone(pid: rustix::process::Pid) -> bool {
+    pid.as_raw_nonzero().get() > 0
+        && rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+}
+
+/// A process on another machine has a number that is nobody's here, and still the writer's lock.
+fn unlocked(folder: &Path) -> bool {
+    use rustix::fs::{FlockOperation, flock};
+    std::fs::File::open(folder)
+        .is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 /// The nearest folder above that exists, with its links resolved.

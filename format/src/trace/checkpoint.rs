@@ -108,6 +108,15 @@ impl Trace {
         if found.tensors(self.layout()).is_some() {
             return Ok(found);
         }
+        // What only this view of the run lacks is said to be so: the cure is another than for steps that were never kept.
+        let touched = |p: &&super::Part| {
+            p.range.contains(&step) || step.checked_sub(1).is_some_and(|s| p.range.contains(&s))
+        };
+        for part in self.parts.iter().filter(touched) {
+            if let Err(FormatError::NotRecorded { why, .. }) = self.load(part) {
+                return Err(FormatError::NotRecorded { step, why });
+            }
+        }
         let why = match found.parameters {
             Some(_) => "the buffers before it stood in a step that is not kept".to_owned(),
             None => "its tensors are not kept".to_owned(),

@@ -10,6 +10,7 @@ mod golden;
 mod hostile;
 mod reader;
 mod recover;
+mod recover_any_damage;
 mod recover_beside_a_writer;
 mod recover_in_folders;
 mod resume;

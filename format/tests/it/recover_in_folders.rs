@@ -96,3 +96,52 @@ fn a_failing_disk_leaves_the_original_as_it_was() {
         }
     }
 }
+
+/// A process that was killed has no number that anybody still has: one that ended and was waited for stands for it.
+fn number_of_the_dead() -> u32 {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+#[test]
+fn what_a_killed_recovery_left_is_swept_up_by_the_next_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    record(
+        Arc::new(hindcast_format::FsStorage::new(&run)),
+        &Plan::new(12),
+    )
+    .unwrap();
+    let dead = number_of_the_dead();
+    let alive = std::os::unix::process::parent_id();
+    let folder = |name: String| {
+        let path = dir.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("seg-00000000.hcs"), b"half").unwrap();
+        path
+    };
+    let left = folder(format!(".new.recovering-{dead}"));
+    let kept = [
+        folder(format!(".new.recovering-{alive}")),  // at work
+        folder(format!(".other.recovering-{dead}")), // another run's
+        folder(".new.recovering-".to_owned()),
+        folder(".new.recovering-12x".to_owned()),
+    ];
+    recover(&run, dir.path().join("new"), &mut |_, _| {}).unwrap();
+    assert!(!left.exists(), "the leftover is still there");
+    for path in &kept {
+        assert!(path.join("seg-00000000.hcs").exists(), "{}", path.display());
+    }
+
+    // Somebody who has its lock is at work, whatever number that process has here.
+    let left = folder(format!(".again.recovering-{dead}"));
+    let lock = std::fs::File::open(&left).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    recover(&run, dir.path().join("again"), &mut |_, _| {}).unwrap();
+    assert!(left.exists());
+    drop(lock);
+    std::fs::remove_dir_all(dir.path().join("again")).unwrap();
+    recover(&run, dir.path().join("again"), &mut |_, _| {}).unwrap();
+    assert!(!left.exists());
+}

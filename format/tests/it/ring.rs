@@ -168,6 +168,7 @@ fn what_a_recorder_drops_while_it_is_read_is_not_damage_and_what_is_lost_is() {
     };
     dropped(&trace.read(3).unwrap_err());
     dropped(&trace.epochs().unwrap_err());
+    dropped(&trace.checkpoint(3).unwrap_err());
     dropped(&trace.forward(0..40).next().unwrap_err());
     // Backward the steps that are still there come first.
     let mut steps = trace.reverse(0..40).tolerant();

@@ -291,7 +291,8 @@ impl DataSet for Examples {
                 .count();
             text.push_str(&format!("training labels made wrong on purpose: {wrong}\n"));
         }
-        for file in &self.files {
+        // The names of what code draws are no files'.
+        for file in self.files.iter().filter(|_| self.source != "digits") {
             text.push_str(&format!("read from {}\n", file.path.display()));
         }
         text.push_str(&format!(

@@ -76,9 +76,22 @@ fn another_head_than_the_one_kept_outside_is_refused() {
     let head = report["head_digest"].as_str().unwrap();
     fine(dir, &["verify", "run", "--head", head]);
     let other = "0".repeat(head.len());
-    assert_eq!(
-        code(&hindcast(dir, &["verify", "run", "--head", &other])),
-        3
+    let output = hindcast(dir, &["verify", "run", "--head", &other]);
+    assert_eq!(code(&output), 3);
+    // Its bytes are whole, and still no line says "ok": a script or a hurried eye would take that for the answer.
+    let said = stdout(&output);
+    assert!(!said.contains("ok:"), "{said}");
+    assert!(said.starts_with("DAMAGED: the head is "), "{said}");
+    assert!(said.contains(head) && said.contains(&other), "{said}");
+    assert!(said.contains("in itself it is whole"), "{said}");
+
+    // A digest that was cut short says nothing about the run.
+    let output = hindcast(dir, &["verify", "run", "--head", &head[..12]]);
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("expected the 64 hexadecimal digits"),
+        "{}",
+        stderr(&output)
     );
 }
 

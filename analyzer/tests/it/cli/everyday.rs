@@ -259,7 +259,7 @@ fn a_trace_is_every_checkpoint() {
     refused(
         &step("11", "new"),
         1,
-        "--step 11: its tensors are not kept; the run keeps steps 0 to 9",
+        "--step 11: there is no such step: the run ends before step 10",
     );
     refused(&step("newest", "new"), 2, "last or final");
     refused(&step("1", "last.safetensors"), 1, "exists");

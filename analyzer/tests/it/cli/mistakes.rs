@@ -61,6 +61,13 @@ fn what_is_missing_is_named() {
             stderr(&output)
         );
     }
+    let output = hindcast(dir, &["scores", "nowhere.csv"]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("`influence RUN --out TABLE` writes one"),
+        "{}",
+        stderr(&output)
+    );
     let output = hindcast(dir, &["record", "mnist-cnn", "--data", ".", "--out", "run"]);
     assert_eq!(code(&output), 1);
     assert!(
@@ -321,6 +328,48 @@ fn a_training_that_diverges_is_recorded_and_said() {
     let said = stderr(&output);
     assert_eq!(code(&output), 1, "{said}");
     assert!(said.contains("not finite"), "{said}");
+}
+
+/// A run that no disk holds: the warning comes with the estimate, before the first step, and training begins all the same.
+#[test]
+fn a_disk_that_is_too_small_is_said_before_the_first_step() {
+    use std::io::{BufRead, BufReader};
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args([
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "train.epochs=1000000000",
+        ])
+        .args(["--set", "data.train=120", "--set", "data.validation=40"])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        let done = line.starts_with("warning: ");
+        seen.push(line);
+        if done {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let warning = seen.last().unwrap();
+    assert!(
+        warning.contains("the disk will hardly hold the run")
+            && warning.contains("are needed")
+            && warning.contains("are free where run lies")
+            && warning.contains("--keep last-epoch"),
+        "{seen:#?}"
+    );
 }
 
 /// A limit on the size of files stands for a disk without space: the kernel refuses the write in the same place.
