@@ -245,7 +245,13 @@ fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
             reseal(all, |text| match what {
                 "a digest" => {
                     let at = text.rfind(from).unwrap_or(0) + from.len();
-                    format!("{}00{}", &text[..at], &text[at + 2..])
+                    // One digest of 256 begins with these two zeros.
+                    let other = if text[at..].starts_with("00") {
+                        "11"
+                    } else {
+                        "00"
+                    };
+                    format!("{}{other}{}", &text[..at], &text[at + 2..])
                 }
                 _ => text.replacen(from, to, 1),
             })
