@@ -55,6 +55,9 @@ pub(super) struct Window {
     pub length: usize,
 }
 
+/// Bytes that are stored word by word; no header of a frame is longer.
+const HEAD: usize = 256;
+
 impl Window {
     /// Maps `length` bytes from `start` on; `start` is a multiple of the page size and the blocks are allocated.
     pub fn new(file: &File, start: u64, length: usize) -> io::Result<Window> {
@@ -67,11 +70,12 @@ impl Window {
 
     /// Copies `bytes` to `at` (relative to the window) in ascending order, so that a process killed midway leaves a prefix.
     pub fn store(&mut self, mut at: usize, bytes: &[u8]) {
-        // memcpy may copy a piece's end before its middle, hence pieces; the first and last eight bytes, a frame's magic and the length at
-        // its end, stand alone.
-        let (head, rest) = bytes.split_at(bytes.len().min(8));
+        // memcpy may copy a piece's end before its middle, hence pieces: a frame's header goes word by word, since one with a hole in it
+        // can't be told from damage; the length at its end stands alone.
+        let (head, rest) = bytes.split_at(bytes.len().min(HEAD));
         let (body, tail) = rest.split_at(rest.len().saturating_sub(8));
-        let pieces = std::iter::once(head)
+        let pieces = head
+            .chunks(8)
             .chain(body.chunks(4096))
             .chain(std::iter::once(tail));
         for piece in pieces.filter(|p| !p.is_empty()) {
