@@ -124,8 +124,8 @@ impl Builder {
         self
     }
 
-    /// How many threads encode; 1 by default, which takes about 450 MB of parameters a second. The trace is the same for any
-    /// number.
+    /// How many threads encode; 1 by default, which takes several hundred MB of parameters a second and writes them, too. More have
+    /// a writer thread beside them, so that encoding goes on while storage is slow. The trace is the same for any number.
     pub fn encoders(mut self, threads: usize) -> Self {
         self.encoders = threads;
         self

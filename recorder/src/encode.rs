@@ -15,14 +15,19 @@ use crate::statistics::{NonFinite, add, add_time};
 /// writer gets a product with its number, since it waits for every number in turn.
 pub(crate) fn run(shared: &Shared, mut encoder: Encoder) {
     while let Some((number, work)) = shared.work.take() {
-        let product = match work {
-            Work::Step(job) => step(shared, &mut encoder, *job),
-            Work::Finish(end) => finish(shared, &mut encoder, *end),
-            Work::Flush(flush) => Product::Flush(flush),
-            Work::Abandon => Product::Abandon,
-        };
+        let product = product(shared, &mut encoder, work);
         shared.products.give(number, product);
         shared.made_progress();
+    }
+}
+
+/// What the writer makes of a piece of work.
+pub(crate) fn product(shared: &Shared, encoder: &mut Encoder, work: Work) -> Product {
+    match work {
+        Work::Step(job) => step(shared, encoder, *job),
+        Work::Finish(end) => finish(shared, encoder, *end),
+        Work::Flush(flush) => Product::Flush(flush),
+        Work::Abandon => Product::Abandon,
     }
 }
 

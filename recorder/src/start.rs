@@ -130,19 +130,31 @@ fn spawn(
     retention: Retention,
 ) -> Result<Vec<JoinHandle<()>>, RecorderError> {
     let mut threads = Vec::with_capacity(encoders.len() + 1);
-    for encoder in encoders {
-        let own = Arc::clone(shared);
-        let thread = Thread::new()
-            .name("hindcast-encode".into())
-            .spawn(move || crate::encode::run(&own, encoder));
-        threads.push(thread);
-    }
+    let mut encoders = encoders.into_iter();
     let own = Arc::clone(shared);
-    threads.push(
-        Thread::new()
-            .name("hindcast-write".into())
-            .spawn(move || crate::write::run(&own, writer, retention)),
-    );
+    match (encoders.next(), encoders.len()) {
+        // Two threads would only hand frames over to each other: encoding takes several times as long as writing.
+        (Some(only), 0) => threads.push(
+            Thread::new()
+                .name("hindcast-record".into())
+                .spawn(move || crate::write::encode_and_write(&own, only, writer, retention)),
+        ),
+        (first, _) => {
+            threads.push(
+                Thread::new()
+                    .name("hindcast-write".into())
+                    .spawn(move || crate::write::run(&own, writer, retention)),
+            );
+            for encoder in first.into_iter().chain(encoders) {
+                let own = Arc::clone(shared);
+                threads.push(
+                    Thread::new()
+                        .name("hindcast-encode".into())
+                        .spawn(move || crate::encode::run(&own, encoder)),
+                );
+            }
+        }
+    }
     threads
         .into_iter()
         .collect::<Result<Vec<_>, _>>()

@@ -1,13 +1,13 @@
-//! The writer thread: frames into segments, in order; segments sealed, and dropped when the run keeps less.
+//! Writing: frames into segments, in order; segments sealed, and dropped when the run keeps less.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hindcast_format::{EncodedFrame, FormatError, Manifest, RunWriter};
+use hindcast_format::{EncodedFrame, Encoder, FormatError, Manifest, RunWriter};
 
-use crate::encode::panic_text;
+use crate::encode::{panic_text, product};
 use crate::error::RecorderError;
 use crate::retention::Retention;
 use crate::shared::{Final, Frames, Product, Shared};
@@ -16,13 +16,38 @@ use crate::statistics::{add, add_time};
 /// Body of the writer thread. It takes products until the run ends, and goes on taking them after a failure, so that
 /// nobody waits for a place in the queue.
 pub(crate) fn run(shared: &Shared, writer: RunWriter, retention: Retention) {
+    let next = || Some(shared.products.take()?.1);
+    write(shared, writer, retention, next);
+}
+
+/// Body of the only thread of a run with one encoder: it writes what it has just encoded, which its core's cache still
+/// holds, and no second thread takes a core from training.
+pub(crate) fn encode_and_write(
+    shared: &Shared,
+    mut encoder: Encoder,
+    writer: RunWriter,
+    retention: Retention,
+) {
+    let next = || {
+        let (_, work) = shared.work.take()?;
+        Some(product(shared, &mut encoder, work))
+    };
+    write(shared, writer, retention, next);
+}
+
+fn write(
+    shared: &Shared,
+    writer: RunWriter,
+    retention: Retention,
+    mut next: impl FnMut() -> Option<Product>,
+) {
     let mut writing = Writing {
         shared,
         writer: Some(writer),
         retention,
         last: None,
     };
-    while let Some((_, product)) = shared.products.take() {
+    while let Some(product) = next() {
         let over = writing.take(product);
         shared.made_progress();
         if over {

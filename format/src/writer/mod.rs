@@ -429,16 +429,15 @@ impl Live {
 
     /// Appends and, where the durability asks for it, syncs; says whether everything is durable now.
     fn append(&mut self, frame: &EncodedFrame) -> Result<bool, FormatError> {
-        let name = self
-            .open
-            .as_ref()
-            .map(|o| o.name().to_owned())
-            .unwrap_or_default();
-        let failed = self.io(&name, "writing", Some(frame.step));
         let Some(open) = &mut self.open else {
             return Ok(false);
         };
-        open.append(frame).map_err(failed)?;
+        let appended = open.append(frame);
+        let unsynced = open.unsynced();
+        if let Err(error) = appended {
+            let name = open.name().to_owned();
+            return Err(self.io(&name, "writing", Some(frame.step))(error));
+        }
         match frame.kind {
             FrameKind::Link => self.linked_to = Some(frame.step),
             FrameKind::Final => {}
@@ -452,8 +451,8 @@ impl Live {
         }
         let due = match self.durability {
             Durability::Os | Durability::Seals => false,
-            Durability::Every(n) => open.unsynced() >= n.max(1),
-            Durability::Always => open.unsynced() >= 1,
+            Durability::Every(n) => unsynced >= n.max(1),
+            Durability::Always => unsynced >= 1,
         };
         if due {
             self.sync_all()?;
