@@ -69,8 +69,10 @@ impl Source {
     }
 }
 
-/// So often is a segment looked at again that changed while it was looked at.
-const ATTEMPTS: usize = 5;
+/// Bytes of a footer that are stored last, in one piece.
+const LAST_WORD: usize = 8;
+/// So often is a segment looked at that changes while it is looked at.
+const ATTEMPTS: usize = 8;
 
 /// How far a segment's own word is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +146,19 @@ pub(super) fn footer_at(source: &Source, at: u64, salt: u32) -> Result<bool, For
     Ok(crc32c::crc32c_append(salt, index).to_le_bytes()[..] == *crc)
 }
 
+/// What a look at a segment found wrong that may be a recorder's work between two reads: what is half written in one and whole in the
+/// next looks like damage, and a segment that is sealed just now gives its reserved space back, so that the file ends before the length
+/// that was measured. Damage is the same in the next look; the work of a recorder has gone on.
+fn trouble(found: &Result<Segment, FormatError>, trust: Trust) -> Option<Vec<String>> {
+    let shrunk = |e: &FormatError| matches!(e, FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof);
+    match found {
+        Ok(segment) if segment.problems.is_empty() || trust == Trust::Listed => None,
+        Ok(segment) => Some(segment.problems.iter().map(ToString::to_string).collect()),
+        Err(e) if shrunk(e) || trust != Trust::Listed && e.is_damage() => Some(vec![e.to_string()]),
+        Err(_) => None,
+    }
+}
+
 impl Segment {
     /// Opens a segment. `known` is the run's description from elsewhere, for a header that is damaged; `trust` says
     /// what is known about the segment from elsewhere.
@@ -154,14 +169,15 @@ impl Segment {
         trust: Trust,
     ) -> Result<Segment, FormatError> {
         let number = super::parse_name(name).map(|(number, _)| number);
-        // A recorder that seals the segment just now gives its reserved space back: the file ends before the length that was measured.
-        let shrunk = |e: &FormatError| matches!(e, FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof);
         let mut found = Segment::find(storage, name, known, trust);
-        for _ in 0..ATTEMPTS {
-            if !found.as_ref().is_err_and(shrunk) {
+        for _ in 1..ATTEMPTS {
+            let Some(seen) = trouble(&found, trust) else {
+                break;
+            };
+            found = Segment::find(storage, name, known, trust);
+            if trouble(&found, trust).as_ref() == Some(&seen) {
                 break;
             }
-            found = Segment::find(storage, name, known, trust);
         }
         found
             .map_err(|e| e.within(name, number))
@@ -326,8 +342,13 @@ impl Segment {
             .zip(&expected)
             .take_while(|(a, b)| a == b)
             .count();
-        let zeros_follow = got[agreeing..].iter().all(|&b| b == 0)
-            && all_zero(&self.source, at + here as u64, &mut Vec::new())?;
+        // The last word is stored last; of the words before it a writer that is stopped may leave any out, since copies needn't ascend
+        // within a page.
+        let unfinished =
+            got.len() < expected.len() || got[expected.len() - LAST_WORD..].iter().all(|&b| b == 0);
+        let begun = got[agreeing..].iter().all(|&b| b == 0)
+            || unfinished && got.iter().zip(&expected).all(|(a, b)| a == b || *a == 0);
+        let zeros_follow = begun && all_zero(&self.source, at + here as u64, &mut Vec::new())?;
         (self.tail, self.digest) = if agreeing == expected.len() && rest == expected.len() as u64 {
             (Tail::Sealed, Some(digest))
         } else if zeros_follow {

@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod hostile;
 mod reader;
+mod reader_between_two_reads;
 mod recover;
 mod recover_any_damage;
 mod recover_beside_a_writer;
