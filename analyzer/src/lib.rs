@@ -56,7 +56,7 @@ pub use counterfactual::{
     CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress,
     SplitLoss, counterfactuals,
 };
-pub use engine::{AutodiffEngine, Gradient, Products, ReplayEngine, StepInput};
+pub use engine::{AutodiffEngine, Gradient, KernelEngine, Products, ReplayEngine, StepInput};
 pub use error::{AnalysisError, Result};
 #[cfg(feature = "record")]
 pub use hindcast_recorder::{LoadInto, Loaded};

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
 
-use super::{Gradient, Products, StepInput, flat};
+use super::{Gradient, Products, StepInput, check_adjoints, check_step, flat};
 use crate::error::{AnalysisError, Doing, Result};
 
 /// Everything that stays the same from step to step.
@@ -24,7 +24,7 @@ struct Forward {
 impl Context<'_> {
     /// One backward a micro-batch.
     pub fn gradient(&self, input: &StepInput<'_>) -> Result<Gradient> {
-        self.check(input)?;
+        check_step(self.objective, input)?;
         let parameters = flat::variables(
             input.parameters,
             self.objective.parameters(),
@@ -96,19 +96,8 @@ impl Context<'_> {
         directions: &[Vec<f64>],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
-        self.check(input)?;
-        if directions.len() != buffer_adjoints.len() {
-            return Err(AnalysisError::Mismatch {
-                what: "buffer adjoints".to_owned(),
-                expected: format!("one a direction ({})", directions.len()),
-                got: buffer_adjoints.len().to_string(),
-                hint: "give one a query, empty where the model has no buffers".to_owned(),
-            });
-        }
-        for (s, rho) in directions.iter().zip(buffer_adjoints) {
-            flat::check("direction", s, self.objective.parameters())?;
-            flat::check("buffer adjoint", rho, self.objective.buffers())?;
-        }
+        check_step(self.objective, input)?;
+        check_adjoints(self.objective, directions, buffer_adjoints)?;
         let parameters = flat::variables(
             input.parameters,
             self.objective.parameters(),
@@ -284,28 +273,6 @@ impl Context<'_> {
             weights,
             losses,
         })
-    }
-
-    fn check(&self, input: &StepInput<'_>) -> Result<()> {
-        flat::check("parameters", input.parameters, self.objective.parameters())?;
-        flat::check("buffers", input.buffers, self.objective.buffers())?;
-        let examples = input.examples();
-        if input.weights.len() != examples {
-            return Err(AnalysisError::Mismatch {
-                what: "weights".to_owned(),
-                expected: format!("{examples}, one an example"),
-                got: input.weights.len().to_string(),
-                hint: "weights follow the order of the micro-batches' examples".to_owned(),
-            });
-        }
-        if input.micro_batches.is_empty()
-            || input.micro_batches.iter().any(|b| b.indices.is_empty())
-        {
-            return Err(AnalysisError::Invalid(
-                "a replay engine needs at least one example in each micro-batch".to_owned(),
-            ));
-        }
-        Ok(())
     }
 }
 

@@ -6,16 +6,18 @@
 
 mod autodiff;
 pub(crate) mod flat;
+mod kernel;
 mod worker;
 
 #[cfg(feature = "record")]
 pub(crate) use flat::variables;
+pub use kernel::KernelEngine;
 pub use worker::AutodiffEngine;
 
 use candle_core::{DType, Device};
-use hindcast_model::objective::{Batch, Draws, Mode};
+use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 
-use crate::error::Result;
+use crate::error::{AnalysisError, Result};
 
 /// One step as an engine sees it. Vectors are flat: tensors back to back in the objective's order, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -92,4 +94,46 @@ pub trait ReplayEngine {
         directions: &[Vec<f64>],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products>;
+}
+
+/// A step must fit the model before any engine runs it.
+fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
+    flat::check("parameters", input.parameters, objective.parameters())?;
+    flat::check("buffers", input.buffers, objective.buffers())?;
+    let examples = input.examples();
+    if input.weights.len() != examples {
+        return Err(AnalysisError::Mismatch {
+            what: "weights".to_owned(),
+            expected: format!("{examples}, one an example"),
+            got: input.weights.len().to_string(),
+            hint: "weights follow the order of the micro-batches' examples".to_owned(),
+        });
+    }
+    if input.micro_batches.is_empty() || input.micro_batches.iter().any(|b| b.indices.is_empty()) {
+        return Err(AnalysisError::Invalid(
+            "a replay engine needs at least one example in each micro-batch".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Directions and adjoints must fit the model, and one another.
+fn check_adjoints(
+    objective: &dyn Objective,
+    directions: &[Vec<f64>],
+    buffer_adjoints: &[Vec<f64>],
+) -> Result<()> {
+    if directions.len() != buffer_adjoints.len() {
+        return Err(AnalysisError::Mismatch {
+            what: "buffer adjoints".to_owned(),
+            expected: format!("one a direction ({})", directions.len()),
+            got: buffer_adjoints.len().to_string(),
+            hint: "give one a query, empty where the model has no buffers".to_owned(),
+        });
+    }
+    for (s, rho) in directions.iter().zip(buffer_adjoints) {
+        flat::check("direction", s, objective.parameters())?;
+        flat::check("buffer adjoint", rho, objective.buffers())?;
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod engine_is_exact;
 mod exactness_matrix;
 #[cfg(all(feature = "record", unix))]
 mod guide;
+mod kernels;
 #[cfg(feature = "record")]
 mod own_loop;
 #[cfg(feature = "record")]

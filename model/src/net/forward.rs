@@ -288,17 +288,29 @@ fn mask<T: Real>(
     layer: u32,
 ) -> Result<Tensor> {
     let row: usize = dims.iter().skip(1).product();
-    let keep = T::of(1.0 / (1.0 - p));
     let mut values = Vec::with_capacity(row * indices.len());
     for (&index, occurrence) in indices.iter().zip(occurrences(indices)) {
-        let mut stream = Stream::of_row(draws, index, occurrence, Purpose::Dropout(layer));
-        values.extend((0..row).map(|_| {
-            if stream.bernoulli(p) {
-                T::default()
-            } else {
-                keep
-            }
-        }));
+        values.extend(dropout_row::<T>(draws, index, occurrence, p, layer).take(row));
     }
     Tensor::from_vec(values, dims, device)
+}
+
+/// A row's dropout mask, value after value: 0 with probability `p`, else 1/(1 − p). `occurrence` is how many times the same
+/// example stands before it in the batch, `layer` the number of the dropout layer.
+pub fn dropout_row<T: Real>(
+    draws: Draws,
+    example: u64,
+    occurrence: u64,
+    p: f64,
+    layer: u32,
+) -> impl Iterator<Item = T> {
+    let keep = T::of(1.0 / (1.0 - p));
+    let mut stream = Stream::of_row(draws, example, occurrence, Purpose::Dropout(layer));
+    std::iter::repeat_with(move || {
+        if stream.bernoulli(p) {
+            T::default()
+        } else {
+            keep
+        }
+    })
 }

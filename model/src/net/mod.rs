@@ -4,6 +4,8 @@ mod build;
 mod forward;
 mod initial;
 
+pub use forward::dropout_row;
+
 use crate::objective::TensorDef;
 use crate::task::{LossSpec, Task, TaskError};
 

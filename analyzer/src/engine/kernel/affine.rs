@@ -1,0 +1,380 @@
+//! Layers that are matrix products: linear layers, convolutions and transposed convolutions.
+//!
+//! With y = W x and dots for tangents along a direction: ẏ = Ẇ x + W ẋ on the way forward; on the way back the cotangents
+//! are g_x = Wᵀ g and ġ_x = Wᵀ ġ + Ẇᵀ g, and the weight's gradient g xᵀ has the tangent ġ xᵀ + g ẋᵀ. For a convolution x is
+//! its patch matrix, which is laid out a tile at a time.
+//!
+//! Every product has a shape that depends on the layer and the chunk alone, never on the number of directions, so a query's
+//! numbers have the same bits whatever is asked beside it.
+
+use std::ops::Range;
+
+use super::matrix::{Matrix, MatrixMut, product};
+use super::number::{Number, sum};
+use super::patches::{Images, gather, scatter};
+use super::plan::{Affine, Geometry};
+use super::point::Point;
+
+/// Scratch of one thread.
+#[derive(Default)]
+pub(super) struct Scratch<T> {
+    /// A tile of the patch matrix, and of its tangent.
+    patches: Vec<T>,
+    moved: Vec<T>,
+    /// A tile of the patch matrix's cotangent.
+    back: Vec<T>,
+    /// A tile [ġ; g] of cotangents, or [ẋ; x] of values.
+    pair: Vec<T>,
+}
+
+impl<T: Number> Scratch<T> {
+    /// Makes room for a layer on chunks of up to `n` examples.
+    pub fn fit(&mut self, g: &Geometry, n: usize, transposed: bool) {
+        let columns = g.tile_rows(n * g.oh, size_of::<T>()) * g.ow;
+        let grow = |v: &mut Vec<T>, len: usize| {
+            if v.len() < len {
+                v.resize(len, T::ZERO);
+            }
+        };
+        if !g.is_pointwise() {
+            grow(&mut self.patches, g.taps() * columns);
+            grow(&mut self.moved, g.taps() * columns);
+        }
+        if transposed || !g.is_pointwise() {
+            grow(&mut self.back, g.taps() * columns);
+        }
+        grow(&mut self.pair, 2 * g.o * columns);
+    }
+}
+
+/// A slot's values and tangents in a chunk of `n` examples.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'a, T> {
+    /// Blocks back to back.
+    pub data: &'a [T],
+    /// Elements of a block.
+    pub block: usize,
+    pub channel_by: usize,
+    pub example_by: usize,
+    /// Whether there are tangents.
+    pub moves: bool,
+}
+
+impl<'a, T: Number> Operand<'a, T> {
+    /// A slot of a chunk.
+    pub fn slot(data: &'a [T], channels: usize, pixels: usize, n: usize, moves: bool) -> Self {
+        Self {
+            data,
+            block: channels * pixels * n,
+            channel_by: pixels * n,
+            example_by: pixels,
+            moves,
+        }
+    }
+
+    fn images(&self, block: usize) -> Images<'a, T> {
+        Images {
+            data: &self.data[block * self.block..][..self.block],
+            channel_by: self.channel_by,
+            example_by: self.example_by,
+        }
+    }
+
+    /// (channels x columns) of a pointwise layer, without moving anything.
+    fn direct(&self, block: usize, channels: usize, pixels: usize, columns: usize) -> Matrix<'a, T> {
+        let by = if pixels == 1 { self.example_by } else { 1 };
+        let data = &self.data[block * self.block..][..self.block];
+        Matrix::new(data, (channels, columns), (self.channel_by, by))
+    }
+
+    /// The patch matrix's columns of some output rows, laid out in `room` where they have to be.
+    fn columns(
+        &self,
+        block: usize,
+        g: &Geometry,
+        rows: &Range<usize>,
+        room: &'a mut [T],
+    ) -> Matrix<'a, T> {
+        let columns = rows.len() * g.ow;
+        if g.is_pointwise() {
+            return self.direct(block, g.c, g.h * g.w, columns);
+        }
+        let room = &mut room[..g.taps() * columns];
+        gather(g, self.images(block), rows.clone(), room);
+        Matrix::rows(room, g.taps(), columns)
+    }
+}
+
+/// What a chunk's kernels of one layer share.
+pub(super) struct Layer<'a, T> {
+    pub affine: &'a Affine,
+    pub point: &'a Point<T>,
+    /// Number of directions.
+    pub tangents: usize,
+    /// Examples of the chunk.
+    pub n: usize,
+}
+
+impl<T: Number> Layer<'_, T> {
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let rows = self.n * self.affine.geometry.oh;
+        let step = self.affine.geometry.tile_rows(rows, size_of::<T>());
+        (0..rows)
+            .step_by(step)
+            .map(move |start| start..(start + step).min(rows))
+    }
+
+    /// The weight (block 0) or its direction (blocks 1 to Q), (o, taps).
+    fn weight(&self, block: usize) -> Matrix<'_, T> {
+        let g = &self.affine.geometry;
+        let data = &self.point.block(block)[self.affine.weight.clone()];
+        Matrix::rows(data, g.o, g.taps())
+    }
+
+    /// [Wᵀ Ẇᵀ] of direction `q`: (taps, 2 o).
+    fn pair_of_transposes(&self, q: usize) -> &[T] {
+        let g = &self.affine.geometry;
+        &self.point.stacked(q)[self.affine.stacked..][..2 * g.o * g.taps()]
+    }
+
+    fn both(&self, q: usize) -> Matrix<'_, T> {
+        let g = &self.affine.geometry;
+        Matrix::rows(self.pair_of_transposes(q), g.taps(), 2 * g.o)
+    }
+
+    /// Wᵀ.
+    fn transpose(&self) -> Matrix<'_, T> {
+        let g = &self.affine.geometry;
+        Matrix::new(self.pair_of_transposes(0), (g.taps(), g.o), (2 * g.o, 1))
+    }
+
+    /// Ẇᵀ.
+    fn moved_transpose(&self, q: usize) -> Matrix<'_, T> {
+        let g = &self.affine.geometry;
+        let data = &self.pair_of_transposes(q)[g.o..];
+        Matrix::new(data, (g.taps(), g.o), (2 * g.o, 1))
+    }
+
+    /// The bias of a block's channel, 0 where there is none.
+    fn bias(&self, block: usize, channel: usize) -> T {
+        match &self.affine.bias {
+            Some(bias) => self.point.block(block)[bias.start + channel],
+            None => T::ZERO,
+        }
+    }
+
+    /// y and ẏ of a convolution, blocks back to back.
+    pub fn forward(&self, x: Operand<'_, T>, y: &mut [T], scratch: &mut Scratch<T>) {
+        let g = &self.affine.geometry;
+        let all = self.n * g.oh * g.ow;
+        for rows in self.tiles() {
+            let columns = rows.start * g.ow..rows.end * g.ow;
+            for (block, y) in y.chunks_exact_mut(g.o * all).enumerate() {
+                for (channel, line) in y.chunks_exact_mut(all).enumerate() {
+                    line[columns.clone()].fill(self.bias(block, channel));
+                }
+            }
+            let mut add = |block: usize, a: Matrix<'_, T>, b: Matrix<'_, T>| {
+                let y = &mut y[block * g.o * all..][..g.o * all][columns.start..];
+                product(MatrixMut::new(y, (g.o, columns.len()), (all, 1)), a, b, true);
+            };
+            let patches = x.columns(0, g, &rows, &mut scratch.patches);
+            for block in 0..=self.tangents {
+                add(block, self.weight(block), patches);
+            }
+            if x.moves {
+                for block in 1..=self.tangents {
+                    let moved = x.columns(block, g, &rows, &mut scratch.moved);
+                    add(block, self.weight(0), moved);
+                }
+            }
+        }
+    }
+
+    /// The way back through a convolution: `out` are the cotangents of y; adds to the accumulators of `gradient` (p values a
+    /// block) and writes, or `adds` to, the cotangents of x in the blocks `wanted`.
+    #[allow(clippy::too_many_arguments)] // The operands of a layer.
+    pub fn backward(
+        &self,
+        x: Operand<'_, T>,
+        out: &[T],
+        mut back: Option<(&mut [T], Range<usize>)>,
+        adds: bool,
+        gradient: &mut [T],
+        scratch: &mut Scratch<T>,
+    ) {
+        let g = &self.affine.geometry;
+        let (all, taps) = (self.n * g.oh * g.ow, g.taps());
+        self.bias_gradient(out, g.o, all, gradient);
+        if let (Some((back, wanted)), false) = (&mut back, adds || g.is_pointwise()) {
+            back[wanted.start * x.block..wanted.end * x.block].fill(T::ZERO);
+        }
+        let p = self.point.parameters;
+        for rows in self.tiles() {
+            let columns = rows.start * g.ow..rows.end * g.ow;
+            let width = columns.len();
+            let half = g.o * width;
+            let pair = &mut scratch.pair[..2 * half];
+            let copy = |block: usize, to: &mut [T]| {
+                let from = &out[block * g.o * all..][..g.o * all];
+                for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(all)) {
+                    to.copy_from_slice(&from[columns.clone()]);
+                }
+            };
+            let patches = x.columns(0, g, &rows, &mut scratch.patches);
+            let weigh = |block: usize, of: &[T], with: Matrix<'_, T>, gradient: &mut [T]| {
+                let to = &mut gradient[block * p..][self.affine.weight.clone()];
+                // The accumulator holds the transpose: its columns are what gemm's kernels write side by side.
+                let to = MatrixMut::new(to, (g.o, taps), (1, g.o));
+                product(to, Matrix::rows(of, g.o, width), with.t(), true);
+            };
+            // The cotangent of the patches goes straight where it belongs, or through a tile.
+            let room = &mut scratch.back;
+            let mut send = |block: usize, back: &mut [T], a: Matrix<'_, T>, b: &[T], inner: usize| {
+                let to = &mut back[block * x.block..][..x.block];
+                let b = Matrix::rows(b, inner, width);
+                if g.is_pointwise() {
+                    product(MatrixMut::rows(to, taps, width), a, b, adds);
+                } else {
+                    let tile = &mut room[..taps * width];
+                    product(MatrixMut::rows(tile, taps, width), a, b, false);
+                    scatter(g, tile, rows.clone(), to, x.channel_by, x.example_by);
+                }
+            };
+            if self.tangents == 0 {
+                copy(0, &mut pair[half..]);
+                weigh(0, &pair[half..], patches, gradient);
+            } else if x.moves {
+                copy(0, &mut pair[half..]);
+            }
+            for q in 0..self.tangents {
+                copy(q + 1, &mut pair[..half]);
+                weigh(q, &pair[..half], patches, gradient);
+                if x.moves {
+                    let moved = x.columns(q + 1, g, &rows, &mut scratch.moved);
+                    weigh(q, &pair[half..], moved, gradient);
+                }
+                if let Some((back, _)) = &mut back {
+                    send(q + 1, back, self.both(q), pair, 2 * g.o);
+                }
+            }
+            if let Some((back, wanted)) = &mut back
+                && wanted.start == 0
+            {
+                send(0, back, self.transpose(), &pair[half..], g.o);
+            }
+        }
+    }
+
+    /// The tangents of the bias's gradient, or the gradient itself: sums over the rows of the cotangents of y.
+    fn bias_gradient(&self, out: &[T], channels: usize, row: usize, gradient: &mut [T]) {
+        let Some(bias) = &self.affine.bias else {
+            return;
+        };
+        for at in 0..self.tangents.max(1) {
+            let block = at + usize::from(self.tangents > 0);
+            let lines = out[block * channels * row..][..channels * row].chunks_exact(row);
+            let to = &mut gradient[at * self.point.parameters..][bias.clone()];
+            for (to, line) in to.iter_mut().zip(lines) {
+                *to += T::of(sum(line));
+            }
+        }
+    }
+
+    /// y and ẏ of a transposed convolution; its geometry is that of the convolution from y to x.
+    pub fn forward_transposed(&self, x: Operand<'_, T>, y: &mut [T], scratch: &mut Scratch<T>) {
+        let g = &self.affine.geometry;
+        let (all, plane) = (self.n * g.oh * g.ow, g.h * g.w);
+        let row = self.n * plane;
+        for (block, y) in y.chunks_exact_mut(g.c * row).enumerate() {
+            for (channel, line) in y.chunks_exact_mut(row).enumerate() {
+                line.fill(self.bias(block, channel));
+            }
+        }
+        for rows in self.tiles() {
+            let columns = rows.start * g.ow..rows.end * g.ow;
+            let width = columns.len();
+            let half = g.o * width;
+            let pair = &mut scratch.pair[..2 * half];
+            let copy = |block: usize, to: &mut [T]| {
+                let from = &x.data[block * x.block..][..x.block];
+                for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(all)) {
+                    to.copy_from_slice(&from[columns.clone()]);
+                }
+            };
+            let mut spread = |block: usize, a: Matrix<'_, T>, b: Matrix<'_, T>| {
+                let tile = &mut scratch.back[..g.taps() * width];
+                product(MatrixMut::rows(tile, g.taps(), width), a, b, false);
+                let y = &mut y[block * g.c * row..][..g.c * row];
+                scatter(g, tile, rows.clone(), y, row, plane);
+            };
+            copy(0, &mut pair[half..]);
+            let lower = Matrix::rows(&pair[half..], g.o, width);
+            spread(0, self.transpose(), lower);
+            for q in 0..self.tangents {
+                if x.moves {
+                    copy(q + 1, &mut pair[..half]);
+                    spread(q + 1, self.both(q), Matrix::rows(pair, 2 * g.o, width));
+                } else {
+                    let lower = Matrix::rows(&pair[half..], g.o, width);
+                    spread(q + 1, self.moved_transpose(q), lower);
+                }
+            }
+        }
+    }
+
+    /// The way back through a transposed convolution, as [`Layer::backward`].
+    #[allow(clippy::too_many_arguments)] // The operands of a layer.
+    pub fn backward_transposed(
+        &self,
+        x: Operand<'_, T>,
+        out: &[T],
+        mut back: Option<(&mut [T], Range<usize>)>,
+        adds: bool,
+        gradient: &mut [T],
+        scratch: &mut Scratch<T>,
+    ) {
+        let g = &self.affine.geometry;
+        let (all, plane, taps) = (self.n * g.oh * g.ow, g.h * g.w, g.taps());
+        self.bias_gradient(out, g.c, self.n * plane, gradient);
+        let out = Operand::slot(out, g.c, plane, self.n, true);
+        let p = self.point.parameters;
+        for rows in self.tiles() {
+            let columns = rows.start * g.ow..rows.end * g.ow;
+            let width = columns.len();
+            let values = |block: usize| {
+                let from = &x.data[block * x.block..][..x.block][columns.start..];
+                Matrix::new(from, (g.o, width), (all, 1))
+            };
+            let weigh = |block: usize, of: Matrix<'_, T>, with: Matrix<'_, T>, to: &mut [T]| {
+                let to = &mut to[block * p..][self.affine.weight.clone()];
+                product(MatrixMut::new(to, (g.o, taps), (1, g.o)), of, with.t(), true);
+            };
+            let send = |block, back: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool| {
+                let to = &mut back[block * x.block..][..x.block][columns.start..];
+                product(MatrixMut::new(to, (g.o, width), (all, 1)), a, b, add);
+            };
+            let own = self.tangents == 0 || x.moves;
+            let patches = own.then(|| out.columns(0, g, &rows, &mut scratch.patches));
+            if let (Some(patches), 0) = (patches, self.tangents) {
+                weigh(0, values(0), patches, gradient);
+            }
+            for q in 0..self.tangents {
+                let moved = out.columns(q + 1, g, &rows, &mut scratch.moved);
+                weigh(q, values(0), moved, gradient);
+                if let (Some(patches), true) = (patches, x.moves) {
+                    weigh(q, values(q + 1), patches, gradient);
+                    if let Some((back, _)) = &mut back {
+                        send(q + 1, back, self.weight(0), moved, adds);
+                        send(q + 1, back, self.weight(q + 1), patches, true);
+                    }
+                }
+            }
+            if let (Some((back, wanted)), Some(patches)) = (&mut back, patches)
+                && wanted.start == 0
+            {
+                send(0, back, self.weight(0), patches, adds);
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Chunks, lanes and threads.
+//!
+//! A batch is cut into chunks by the net's shapes alone, and consecutive chunks form a lane, which has accumulators of its
+//! own. Threads take lanes as they come, but each lane does its chunks in order and lanes are added up in order: so the bits
+//! of a result don't depend on the number of threads.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::chunk::{Chunk, Desk, Shared, Store};
+use super::layout::Layout;
+use super::number::Number;
+use super::plan::{Kind, Plan, Work};
+
+/// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.
+const CHUNK_BYTES: usize = 384 << 10;
+/// A chunk's most examples.
+const MOST_EXAMPLES: usize = 256;
+/// Most lanes: more threads than this find nothing to do.
+const MOST_LANES: usize = 16;
+/// Values that all lanes' accumulators for one direction should hold together, as long as there are two lanes.
+const LANE_VALUES: usize = 1 << 25;
+
+/// How a batch is cut, for a net and a type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    /// A chunk's most examples.
+    pub largest: usize,
+    lanes: usize,
+}
+
+impl Cut {
+    /// By the net's shapes and the type, with one direction: what is asked beside a query must not change its bits.
+    pub fn of<T>(plan: &Plan) -> Self {
+        let bytes = Layout::new(plan, 1, 1).len * size_of::<T>();
+        Self {
+            largest: (CHUNK_BYTES / bytes.max(1)).clamp(1, MOST_EXAMPLES),
+            lanes: (LANE_VALUES / plan.parameters.max(1)).clamp(2, MOST_LANES),
+        }
+    }
+
+    pub fn chunks(&self, examples: usize) -> usize {
+        examples.div_ceil(self.largest)
+    }
+
+    fn lanes(&self, examples: usize) -> usize {
+        self.chunks(examples).min(self.lanes)
+    }
+}
+
+/// Part `i` of `parts` nearly equal parts of 0..n.
+fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
+    i * n / parts..(i + 1) * n / parts
+}
+
+/// Consecutive chunks with their accumulators.
+#[derive(Default)]
+pub(super) struct Lane<T> {
+    pub chunks: Vec<Range<usize>>,
+    /// A store a chunk where chunks wait for one another.
+    stores: Vec<Store<T>>,
+    /// Norms' sums, chunk after chunk.
+    pub sums: Vec<f64>,
+    /// p values a direction, or once.
+    pub gradient: Vec<T>,
+    /// Losses of the lane's examples, then their tangents, direction after direction.
+    pub losses: Vec<f64>,
+}
+
+impl<T> Lane<T> {
+    pub fn examples(&self) -> Range<usize> {
+        match (self.chunks.first(), self.chunks.last()) {
+            (Some(first), Some(last)) => first.start..last.end,
+            _ => 0..0,
+        }
+    }
+}
+
+/// A thread's own.
+#[derive(Default)]
+struct Worker<T> {
+    store: Store<T>,
+    desk: Desk<T>,
+}
+
+/// All lanes and threads' scratch; kept from step to step.
+pub(super) struct Lanes<T> {
+    lanes: Vec<Mutex<Lane<T>>>,
+    workers: Vec<Worker<T>>,
+    active: usize,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self {
+            lanes: Vec::new(),
+            workers: Vec::new(),
+            active: 0,
+        }
+    }
+}
+
+impl<T: Number> Lanes<T> {
+    /// Cuts a batch and clears what the lanes add up. Nothing is allocated once a batch as large was there.
+    pub fn begin(
+        &mut self,
+        plan: &Plan,
+        layout: &Layout,
+        cut: Cut,
+        examples: usize,
+        sums: usize,
+        threads: usize,
+    ) {
+        let (chunks, lanes) = (cut.chunks(examples), cut.lanes(examples));
+        self.active = lanes;
+        while self.lanes.len() < lanes {
+            self.lanes.push(Mutex::default());
+        }
+        while self.workers.len() < threads.min(lanes) {
+            self.workers.push(Worker {
+                store: Store::default(),
+                desk: Desk::default(),
+            });
+        }
+        for worker in &mut self.workers {
+            if !plan.has_barriers() {
+                fit(&mut worker.store, layout);
+            }
+            for (op, affine) in plan.affine() {
+                let transposed = matches!(op.kind, Kind::Transposed(_));
+                worker
+                    .desk
+                    .scratch
+                    .fit(&affine.geometry, layout.capacity, transposed);
+            }
+        }
+        let blocks = layout.tangents.max(1);
+        for (l, lane) in self.lanes[..lanes].iter_mut().enumerate() {
+            let lane = lane.get_mut().unwrap_or_else(PoisonError::into_inner);
+            lane.chunks.clear();
+            lane.chunks
+                .extend(part(chunks, l, lanes).map(|i| part(examples, i, chunks)));
+            if plan.has_barriers() {
+                while lane.stores.len() < lane.chunks.len() {
+                    lane.stores.push(Store::default());
+                }
+                for store in &mut lane.stores[..lane.chunks.len()] {
+                    fit(store, layout);
+                }
+            }
+            lane.sums.clear();
+            lane.sums.resize(sums * lane.chunks.len(), 0.0);
+            lane.gradient.clear();
+            lane.gradient.resize(blocks * plan.parameters, T::ZERO);
+            let examples = lane.examples().len();
+            lane.losses.clear();
+            lane.losses.resize((1 + layout.tangents) * examples, 0.0);
+        }
+    }
+
+    /// Does a phase's works on all chunks, on up to `threads` threads of the current rayon pool.
+    pub fn run(&mut self, shared: &Shared<'_, T>, works: &[Work], sums: usize, threads: usize) {
+        let lanes = &self.lanes[..self.active];
+        let next = AtomicUsize::new(0);
+        let serve = |worker: &mut Worker<T>| {
+            while let Some(lane) = lanes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
+                lane_through(shared, works, sums, &mut lane, worker);
+            }
+        };
+        let workers = self.workers.len().min(threads.max(1));
+        match &mut self.workers[..workers] {
+            [worker] => serve(worker),
+            workers => workers.par_iter_mut().with_max_len(1).for_each(serve),
+        }
+    }
+
+    /// The lanes in the order of the examples.
+    pub fn in_order(&mut self) -> impl Iterator<Item = &mut Lane<T>> {
+        self.lanes[..self.active]
+            .iter_mut()
+            .map(|lane| lane.get_mut().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn fit<T: Number>(store: &mut Store<T>, layout: &Layout) {
+    if store.values.len() < layout.len {
+        store.values.resize(layout.len, T::ZERO);
+    }
+    if store.winners.len() < layout.winners_len {
+        store.winners.resize(layout.winners_len, 0);
+    }
+}
+
+fn lane_through<T: Number>(
+    shared: &Shared<'_, T>,
+    works: &[Work],
+    sums: usize,
+    lane: &mut Lane<T>,
+    worker: &mut Worker<T>,
+) {
+    let examples = lane.examples();
+    for (i, chunk) in lane.chunks.iter().enumerate() {
+        let store = match lane.stores.get_mut(i) {
+            Some(store) if shared.plan.has_barriers() => store,
+            _ => &mut worker.store,
+        };
+        let mut chunk = Chunk {
+            examples: chunk.clone(),
+            store,
+            sums: &mut lane.sums[i * sums..(i + 1) * sums],
+            gradient: &mut lane.gradient,
+            losses: &mut lane.losses[chunk.start - examples.start..],
+            losses_by: examples.len(),
+        };
+        shared.run(works, &mut chunk, &mut worker.desk);
+    }
+}

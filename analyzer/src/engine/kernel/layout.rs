@@ -1,0 +1,236 @@
+//! Where a chunk's values lie in its store.
+//!
+//! Each slot has a place for its values (with tangents) and one for its cotangents (with theirs) while somebody needs them;
+//! places are used again afterwards, so that a chunk's passes stay in cache.
+
+use std::ops::Range;
+
+use super::plan::{Kind, Plan};
+
+/// Places for chunks of up to `capacity` examples and a number of tangents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub capacity: usize,
+    pub tangents: usize,
+    values: Vec<usize>,
+    cotangents: Vec<usize>,
+    masks: Vec<usize>,
+    sizes: Vec<usize>,
+    mask_sizes: Vec<usize>,
+    /// Elements of the store.
+    pub len: usize,
+    winners: Vec<usize>,
+    winner_sizes: Vec<usize>,
+    /// Elements of the store of winners.
+    pub winners_len: usize,
+}
+
+/// Places begin at multiples of this many elements.
+const ALIGN: usize = 16;
+
+impl Layout {
+    pub fn new(plan: &Plan, capacity: usize, tangents: usize) -> Self {
+        let lives = lives(plan);
+        let mut requests = Vec::new();
+        let mut ask = |size: usize, blocks: usize, life: Option<(usize, usize)>| {
+            requests.push(Request {
+                len: (size * capacity * blocks).next_multiple_of(ALIGN),
+                life,
+            });
+        };
+        for (slot, life) in plan.slots.iter().zip(&lives.values) {
+            let blocks = if slot.moves { 1 + tangents } else { 1 };
+            ask(slot.size(), blocks, *life);
+        }
+        for (slot, life) in plan.slots.iter().zip(&lives.cotangents) {
+            ask(slot.size(), 1 + tangents, *life);
+        }
+        for (size, life) in plan.masks.iter().zip(&lives.masks) {
+            ask(*size, 1, *life);
+        }
+        let (mut values, len) = place(&requests);
+        let mut cotangents = values.split_off(plan.slots.len());
+        let masks = cotangents.split_off(plan.slots.len());
+        let mut winners_len = 0;
+        let winners = plan
+            .winners
+            .iter()
+            .map(|size| {
+                let at = winners_len;
+                winners_len += size * capacity;
+                at
+            })
+            .collect();
+        Self {
+            capacity,
+            tangents,
+            values,
+            cotangents,
+            masks,
+            sizes: plan.slots.iter().map(|s| s.size()).collect(),
+            mask_sizes: plan.masks.clone(),
+            len,
+            winners,
+            winner_sizes: plan.winners.clone(),
+            winners_len,
+        }
+    }
+
+    /// Values (block 0) and tangents (blocks 1 to Q) of a slot for a chunk of `n` examples.
+    pub fn values(&self, slot: usize, blocks: Range<usize>, n: usize) -> Range<usize> {
+        span(self.values[slot], self.sizes[slot] * n, blocks)
+    }
+
+    /// Cotangent (block 0) and its tangents (blocks 1 to Q).
+    pub fn cotangents(&self, slot: usize, blocks: Range<usize>, n: usize) -> Range<usize> {
+        span(self.cotangents[slot], self.sizes[slot] * n, blocks)
+    }
+
+    pub fn mask(&self, mask: usize, n: usize) -> Range<usize> {
+        span(self.masks[mask], self.mask_sizes[mask] * n, 0..1)
+    }
+
+    /// In the store of winners.
+    pub fn winners(&self, pool: usize, n: usize) -> Range<usize> {
+        span(self.winners[pool], self.winner_sizes[pool] * n, 0..1)
+    }
+}
+
+fn span(at: usize, block: usize, blocks: Range<usize>) -> Range<usize> {
+    at + block * blocks.start..at + block * blocks.end
+}
+
+/// First and last moment at which each place is in use: operation i runs forward at moment i, the loss at n, and operation
+/// i backward at 2n − i.
+struct Lives {
+    values: Vec<Option<(usize, usize)>>,
+    cotangents: Vec<Option<(usize, usize)>>,
+    masks: Vec<Option<(usize, usize)>>,
+}
+
+fn lives(plan: &Plan) -> Lives {
+    let n = plan.ops.len();
+    let mut lives = Lives {
+        values: vec![None; plan.slots.len()],
+        cotangents: vec![None; plan.slots.len()],
+        masks: vec![None; plan.masks.len()],
+    };
+    fn use_at(life: &mut Option<(usize, usize)>, moment: usize) {
+        let (from, to) = life.get_or_insert((moment, moment));
+        (*from, *to) = ((*from).min(moment), (*to).max(moment));
+    }
+    for (i, op) in plan.ops.iter().enumerate() {
+        let (forward, backward) = (i, 2 * n - i);
+        let (input, output) = (&plan.slots[op.input], &plan.slots[op.output]);
+        let mut reads = [None; 2];
+        if !input.raw {
+            reads[0] = Some(op.input);
+            use_at(&mut lives.values[op.input], forward);
+        }
+        use_at(&mut lives.values[op.output], forward);
+        if let Kind::Add { other, .. } = op.kind {
+            reads[1] = Some(other);
+            use_at(&mut lives.values[other], forward);
+        }
+        if let Kind::Dropout { mask, .. } = op.kind {
+            use_at(&mut lives.masks[mask], forward);
+            use_at(&mut lives.masks[mask], backward);
+        }
+        if !output.moves {
+            continue;
+        }
+        match op.kind {
+            Kind::Convolution(_) | Kind::Transposed(_) | Kind::Norm(_) | Kind::Gelu
+                if !input.raw =>
+            {
+                use_at(&mut lives.values[op.input], backward);
+            }
+            Kind::Relu | Kind::Tanh | Kind::Sigmoid => {
+                use_at(&mut lives.values[op.output], backward);
+            }
+            _ => {}
+        }
+        use_at(&mut lives.cotangents[op.output], backward);
+        for slot in reads.into_iter().flatten() {
+            if plan.slots[slot].moves {
+                use_at(&mut lives.cotangents[slot], backward);
+            }
+        }
+    }
+    use_at(&mut lives.values[plan.output], n);
+    use_at(&mut lives.cotangents[plan.output], n);
+    lives
+}
+
+struct Request {
+    len: usize,
+    life: Option<(usize, usize)>,
+}
+
+/// The largest first, each at the lowest place that is free for as long as it lives. Gives places and the length of all.
+fn place(requests: &[Request]) -> (Vec<usize>, usize) {
+    let mut order: Vec<usize> = (0..requests.len())
+        .filter(|&i| requests[i].life.is_some())
+        .collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(requests[i].len), i));
+    let mut places = vec![0; requests.len()];
+    let mut placed: Vec<usize> = Vec::new();
+    let mut len = 0;
+    for i in order {
+        let Some((from, to)) = requests[i].life else {
+            continue;
+        };
+        let mut taken: Vec<Range<usize>> = placed
+            .iter()
+            .filter(|&&j| {
+                requests[j]
+                    .life
+                    .is_some_and(|(f, t)| f <= to && from <= t)
+            })
+            .map(|&j| places[j]..places[j] + requests[j].len)
+            .collect();
+        taken.sort_by_key(|r| r.start);
+        let mut at = 0;
+        for r in taken {
+            if r.start >= at + requests[i].len {
+                break;
+            }
+            at = at.max(r.end);
+        }
+        places[i] = at;
+        len = len.max(at + requests[i].len);
+        placed.push(i);
+    }
+    (places, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_shared_only_by_what_does_not_live_together() {
+        let requests: Vec<Request> = [
+            (10, (0, 3)),
+            (30, (2, 4)),
+            (10, (4, 6)),
+            (20, (5, 9)),
+            (5, (0, 9)),
+        ]
+        .map(|(len, life)| Request {
+            len,
+            life: Some(life),
+        })
+        .into();
+        let (places, len) = place(&requests);
+        for (i, a) in requests.iter().enumerate() {
+            for (j, b) in requests.iter().enumerate().skip(i + 1) {
+                let ((af, at), (bf, bt)) = (a.life.unwrap(), b.life.unwrap());
+                let apart =
+                    places[i] + a.len <= places[j] || places[j] + b.len <= places[i];
+                assert!(apart || at < bf || bt < af, "{i} and {j}");
+            }
+        }
+        assert_eq!(len, 45);
+    }
+}

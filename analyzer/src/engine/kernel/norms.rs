@@ -1,0 +1,159 @@
+//! All norms of a net over a batch: from chunks' sums to statistics, and what becomes of the running statistics.
+
+use super::lanes::Lanes;
+use super::norm::{Moments, width};
+use super::number::Number;
+use super::plan::Plan;
+use super::point::Point;
+use crate::error::{AnalysisError, Result};
+
+/// Kept from step to step.
+#[derive(Default)]
+pub(super) struct Norms {
+    pub moments: Vec<Moments>,
+    /// Where each norm's sums begin in a chunk's.
+    pub at: Vec<usize>,
+    /// A chunk's sums: of each norm, those of the way forward and then those of the way back.
+    pub len: usize,
+    /// All chunks' sums, in order, and their sizes.
+    sums: Vec<f64>,
+    sizes: Vec<usize>,
+}
+
+impl Norms {
+    /// Begins a batch of `n` examples; `rho` are the adjoints of the running statistics after it.
+    ///
+    /// # Errors
+    /// Where a channel has a single value, which has no variance.
+    pub fn begin<T: Number>(
+        &mut self,
+        plan: &Plan,
+        n: usize,
+        buffers: &[f64],
+        rho: &[Vec<f64>],
+        point: &Point<T>,
+    ) -> Result<()> {
+        let tangents = point.scales.len();
+        self.at.clear();
+        self.len = 0;
+        while self.moments.len() < plan.norms.len() {
+            self.moments.push(Moments::default());
+        }
+        for (moments, &op) in self.moments.iter_mut().zip(&plan.norms) {
+            let (norm, input) = (plan.norm(op), &plan.slots[plan.ops[op].input]);
+            self.at.push(self.len);
+            self.len += 2 * input.channels * width(tangents);
+            let count = n * input.pixels;
+            moments.begin(input.channels, tangents, count);
+            if !norm.batch {
+                let (mean, variance) = (norm.mean.clone(), norm.variance.clone());
+                moments.fixed(&buffers[mean], &buffers[variance], norm.eps);
+                continue;
+            }
+            if count < 2 {
+                return Err(AnalysisError::Invalid(format!(
+                    "layer {}: batch norm in training needs more than one value per channel, got {count} from a batch of {n}: \
+                     leave single examples out (train.drop_last), or evaluate",
+                    plan.ops[op].path
+                )));
+            }
+            for (q, (rho, scale)) in rho.iter().zip(&point.scales).enumerate() {
+                let (mean, variance) = (&rho[norm.mean.clone()], &rho[norm.variance.clone()]);
+                moments.seed(q, norm.momentum * scale, mean, variance);
+            }
+        }
+        Ok(())
+    }
+
+    /// The batch's statistics, once all chunks have summed.
+    pub fn gather<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
+        self.collect(lanes);
+        let norm = plan.norm(op);
+        let (at, pixels) = (self.at[norm.index], plan.slots[plan.ops[op].input].pixels);
+        let chunks = self
+            .sums
+            .chunks_exact(self.len)
+            .zip(&self.sizes)
+            .map(|(sums, n)| (n * pixels, &sums[at..]));
+        self.moments[norm.index].gather(chunks, norm.eps);
+    }
+
+    /// The batch's sums of cotangents, once all chunks have summed.
+    pub fn add_up<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
+        self.collect(lanes);
+        let index = plan.norm(op).index;
+        let moments = &mut self.moments[index];
+        let half = moments.channels * width(moments.tangents);
+        let at = self.at[index] + half;
+        let chunks = self.sums.chunks_exact(self.len);
+        moments.add_up(chunks.map(|sums| &sums[at..at + half]));
+    }
+
+    fn collect<T: Number>(&mut self, lanes: &mut Lanes<T>) {
+        self.sums.clear();
+        self.sizes.clear();
+        for lane in lanes.in_order() {
+            self.sums.extend_from_slice(&lane.sums);
+            self.sizes.extend(lane.chunks.iter().map(|c| c.len()));
+        }
+    }
+
+    /// Running statistics after a training batch, from those before it.
+    pub fn advance<T: Number>(&self, plan: &Plan, buffers: &mut [f64]) {
+        for (moments, &op) in self.moments.iter().zip(&plan.norms) {
+            let norm = plan.norm(op);
+            if !norm.batch {
+                continue;
+            }
+            let m = norm.momentum;
+            let unbiased = moments.count / (moments.count - 1.0);
+            for (range, new, factor) in [
+                (&norm.mean, &moments.mean, 1.0),
+                (&norm.variance, &moments.variance, unbiased),
+            ] {
+                for (r, new) in buffers[range.clone()].iter_mut().zip(new) {
+                    *r = T::of((1.0 - m) * *r + m * factor * new).wide();
+                }
+            }
+        }
+    }
+
+    /// Takes direction `q`'s adjoint of the running statistics from after the batch to before it.
+    pub fn adjoint<T: Number>(&self, plan: &Plan, point: &Point<T>, q: usize, rho: &mut [f64]) {
+        for (moments, &op) in self.moments.iter().zip(&plan.norms) {
+            let norm = plan.norm(op);
+            if norm.batch {
+                for range in [&norm.mean, &norm.variance] {
+                    for r in &mut rho[range.clone()] {
+                        *r *= 1.0 - norm.momentum;
+                    }
+                }
+                continue;
+            }
+            let back = 1.0 / point.scales[q];
+            for c in 0..moments.channels {
+                let at = norm.scale.start + c;
+                let (scale, moved) = (point.block(0)[at].wide(), point.block(q + 1)[at].wide());
+                let (mean, variance) = moments.of_running(q + 1, c, scale, moved);
+                rho[norm.mean.start + c] += back * mean;
+                rho[norm.variance.start + c] += back * variance;
+            }
+        }
+    }
+
+    /// Adds the loss's derivative in the running statistics before the batch: 0 in training.
+    pub fn gradient<T: Number>(&self, plan: &Plan, point: &Point<T>, out: &mut [f64]) {
+        for (moments, &op) in self.moments.iter().zip(&plan.norms) {
+            let norm = plan.norm(op);
+            if norm.batch {
+                continue;
+            }
+            for c in 0..moments.channels {
+                let scale = point.block(0)[norm.scale.start + c].wide();
+                let (mean, variance) = moments.of_running(0, c, scale, 0.0);
+                out[norm.mean.start + c] += mean;
+                out[norm.variance.start + c] += variance;
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One micro-batch through all phases, and what its lanes add up to.
+
+use hindcast_model::net::Net;
+use hindcast_model::objective::Mode;
+use hindcast_model::task::LossKind;
+
+use super::chunk::{Examples, Pass, Shared};
+use super::lanes::{Cut, Lanes};
+use super::layout::Layout;
+use super::norms::Norms;
+use super::number::Number;
+use super::plan::{Barrier, Plan, Work};
+use super::point::{Point, transpose};
+use crate::error::Result;
+
+/// Below this many operations a batch is done on the calling thread: handing it over would take longer.
+const SMALL: f64 = 1e7;
+
+/// A net in one mode, and everything that is kept from step to step.
+pub(super) struct Replay<T> {
+    pub plan: Plan,
+    cut: Cut,
+    loss: LossKind,
+    layout: Layout,
+    pub point: Point<T>,
+    pub norms: Norms,
+    lanes: Lanes<T>,
+    /// Room for the sum of all lanes' accumulators.
+    total: Vec<f64>,
+    /// Room for a weight's transpose.
+    turned: Vec<f64>,
+}
+
+impl<T: Number> Replay<T> {
+    /// # Errors
+    /// Where the net has a layer without kernels.
+    pub fn new(net: &Net, mode: Mode) -> Result<Self> {
+        let plan = Plan::new(net, mode)?;
+        let cut = Cut::of::<T>(&plan);
+        Ok(Self {
+            layout: Layout::new(&plan, cut.largest, 0),
+            cut,
+            loss: net.loss().kind,
+            point: Point::default(),
+            norms: Norms::default(),
+            lanes: Lanes::default(),
+            total: Vec::new(),
+            turned: Vec::new(),
+            plan,
+        })
+    }
+
+    /// Takes a step's parameters and directions, with the adjoints that belong to them.
+    pub fn set(&mut self, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
+        self.point.set(&self.plan, theta, directions, rho);
+        if self.layout.tangents != directions.len() {
+            self.layout = Layout::new(&self.plan, self.cut.largest, directions.len());
+        }
+    }
+
+    /// Runs a micro-batch at that point. `rho` are the adjoints of the buffers after it.
+    ///
+    /// # Errors
+    /// Where batch norm has a single value a channel to normalise by.
+    pub fn run(
+        &mut self,
+        pass: Pass,
+        examples: &Examples<'_, T>,
+        buffers: &[f64],
+        rho: &[Vec<f64>],
+    ) -> Result<()> {
+        let n = examples.indices.len();
+        let (plan, norms) = (&self.plan, &mut self.norms);
+        norms.begin(plan, n, buffers, rho, &self.point)?;
+        let products = match pass {
+            Pass::Losses => 1.0,
+            Pass::Gradient => 3.0,
+            Pass::Products => 2.0 + 6.0 * self.layout.tangents as f64,
+        };
+        let threads = match plan.flops * n as f64 * products < SMALL {
+            true => 1,
+            false => rayon::current_num_threads(),
+        };
+        self.lanes
+            .begin(plan, &self.layout, self.cut, n, norms.len, threads);
+        for (works, barrier) in &plan.phases {
+            let shared = Shared {
+                plan,
+                layout: &self.layout,
+                point: &self.point,
+                examples,
+                moments: &norms.moments,
+                sums_at: &norms.at,
+                loss: self.loss,
+                pass,
+            };
+            self.lanes.run(&shared, works, norms.len, threads);
+            if pass == Pass::Losses && works.contains(&Work::Loss) {
+                break;
+            }
+            match *barrier {
+                Barrier::Statistics(op) => norms.gather(plan, op, &mut self.lanes),
+                Barrier::Sums(op) => norms.add_up(plan, op, &mut self.lanes),
+                Barrier::End => {
+                    for &op in &plan.norms {
+                        if !plan.norm(op).batch {
+                            norms.add_up(plan, op, &mut self.lanes);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Block `block` of the examples' losses: the losses themselves, or their tangents along a direction.
+    pub fn losses(&mut self, block: usize, out: &mut [f64]) {
+        let back = match block {
+            0 => 1.0,
+            _ => 1.0 / self.point.scales[block - 1],
+        };
+        for lane in self.lanes.in_order() {
+            let examples = lane.examples();
+            let losses = &lane.losses[block * examples.len()..][..examples.len()];
+            for (out, loss) in out[examples].iter_mut().zip(losses) {
+                *out = back * loss;
+            }
+        }
+    }
+
+    /// Adds what the lanes' accumulators of direction `q` (or of the gradient, q = 0) add up to, in float64.
+    pub fn add_gradient(&mut self, q: usize, out: &mut [f64]) {
+        let p = self.plan.parameters;
+        let back = self.point.scales.get(q).map_or(1.0, |scale| 1.0 / scale);
+        self.total.clear();
+        self.total.resize(p, 0.0);
+        for lane in self.lanes.in_order() {
+            for (total, x) in self.total.iter_mut().zip(&lane.gradient[q * p..][..p]) {
+                *total += x.wide();
+            }
+        }
+        // Weights of products were added up transposed.
+        for (_, affine) in self.plan.affine() {
+            let (range, g) = (affine.weight.clone(), &affine.geometry);
+            if g.o == 1 || g.taps() == 1 {
+                continue;
+            }
+            self.turned.resize(range.len(), 0.0);
+            let weight = &mut self.total[range];
+            transpose(weight, g.taps(), g.o, &mut self.turned, g.taps());
+            weight.copy_from_slice(&self.turned);
+        }
+        for (out, total) in out.iter_mut().zip(&self.total) {
+            *out += back * total;
+        }
+    }
+}

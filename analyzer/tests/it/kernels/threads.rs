@@ -1,0 +1,76 @@
+//! The same bits, whatever else happens: any number of threads, any queries beside.
+
+use super::*;
+
+fn pools() -> [rayon::ThreadPool; 3] {
+    [1, 2, 3].map(|n| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(n)
+            .build()
+            .unwrap()
+    })
+}
+
+fn case(name: &str, n: usize, queries: usize) -> Case {
+    let task = Task::builtin(name).unwrap();
+    let mut case = Case::new(&task.model.input, task.model.layers.clone()).batches(&[n]);
+    (case.loss, case.queries) = (task.loss.clone(), queries);
+    case
+}
+
+#[test]
+fn results_have_the_same_bits_on_any_number_of_threads() {
+    for (name, n) in [("mnist-cnn", 37), ("cifar10-cnn", 5), ("mnist-dnn", 20)] {
+        let case = case(name, n, 2);
+        let results = pools().map(|pool| pool.install(|| case.by(&mut case.kernels(DType::F32))));
+        for other in &results[1..] {
+            assert!(*other == results[0], "{name}");
+        }
+        // And again with an engine that has been used.
+        let mut engine = case.kernels(DType::F32);
+        for _ in 0..2 {
+            assert!(case.by(&mut engine) == results[0], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
+    for (name, n) in [("mnist-cnn", 20), ("cifar10-cnn", 4), ("mnist-dnn", 20)] {
+        let many = case(name, n, 3);
+        let (_, all) = many.by(&mut many.kernels(DType::F32));
+        let numbers = Numbers::of(&many, &many.net(), DType::F32);
+        let mut engine = many.kernels(DType::F32);
+        for q in 0..3 {
+            let (s, rho) = (&numbers.directions[q..=q], &numbers.adjoints[q..=q]);
+            let one = engine.products(&numbers.input(Mode::Train), s, rho).unwrap();
+            assert!(one.products[0] == all.products[q], "{name}, query {q}");
+            assert!(one.hessian[0] == all.hessian[q], "{name}, query {q}");
+            assert!(one.buffer_adjoints[0] == all.buffer_adjoints[q], "{name}, query {q}");
+        }
+    }
+}
+
+#[test]
+fn single_precision_keeps_directions_of_any_size() {
+    let case = case("mnist-cnn", 6, 1);
+    let numbers = Numbers::of(&case, &case.net(), DType::F64);
+    let narrow = Numbers::of(&case, &case.net(), DType::F32);
+    for size in [1e-60, 1.0, 1e60] {
+        let s: Vec<Vec<f64>> = numbers
+            .directions
+            .iter()
+            .map(|s| s.iter().map(|x| x * size).collect())
+            .collect();
+        let want = case
+            .kernels(DType::F64)
+            .products(&numbers.input(Mode::Train), &s, &numbers.adjoints)
+            .unwrap();
+        let got = case
+            .kernels(DType::F32)
+            .products(&narrow.input(Mode::Train), &s, &numbers.adjoints)
+            .unwrap();
+        assert!(relative_error(&got.products[0], &want.products[0]) < 1e-5);
+        assert!(relative_error(&got.hessian[0], &want.hessian[0]) < 1e-5);
+    }
+}
