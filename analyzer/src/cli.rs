@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::EngineKind;
+
 /// Record a training run once; later, and elsewhere, ask which training examples made the model what it is.
 #[derive(Debug, Parser)]
 #[command(name = "hindcast", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100, after_help = help::EXIT_CODES)]
@@ -221,6 +223,9 @@ pub struct Influence {
     /// Arithmetic of the replay: as recorded, or the float64 reference
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
     pub precision: Precision,
+    /// What replays: kernels (models of tasks, on the CPU; the default there) or autodiff (any model and device, slower)
+    #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
+    pub engine: Option<EngineKind>,
     /// Add a column an epoch
     #[arg(long)]
     pub per_epoch: bool,
@@ -368,6 +373,9 @@ pub struct Counterfactual {
     /// What leaving out means under batch norm: loss-only (it stays in the batch statistics) or absent
     #[arg(long, value_enum, default_value_t = RemovalKind::LossOnly)]
     pub removal: RemovalKind,
+    /// What replays for the prediction, where no table holds it: kernels or autodiff, as for `influence`
+    #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
+    pub engine: Option<EngineKind>,
     /// What the rest of a batch is divided by: fixed (the original size) or renormalised
     #[arg(long, value_enum, default_value_t = DenominatorKind::Fixed)]
     pub denominators: DenominatorKind,

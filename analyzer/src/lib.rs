@@ -56,7 +56,9 @@ pub use counterfactual::{
     CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress,
     SplitLoss, counterfactuals,
 };
-pub use engine::{AutodiffEngine, Gradient, KernelEngine, Products, ReplayEngine, StepInput};
+pub use engine::{
+    AutodiffEngine, EngineKind, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
+};
 pub use error::{AnalysisError, Result};
 #[cfg(feature = "record")]
 pub use hindcast_recorder::{LoadInto, Loaded};

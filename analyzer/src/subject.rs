@@ -15,7 +15,10 @@ use hindcast_model::update::UpdateRule;
 
 use crate::cli::OwnProgram;
 use crate::commands::context::open_trace;
-use crate::{AutodiffEngine, CheckOptions, CheckReport, RecordedRun, check_data, check_run};
+use crate::{
+    AutodiffEngine, CheckOptions, CheckReport, EngineKind, KernelEngine, RecordedRun, ReplayEngine,
+    check_data, check_run,
+};
 
 /// A recorded run with the model and the data that made it.
 pub struct Subject {
@@ -24,6 +27,8 @@ pub struct Subject {
     rule: Option<UpdateRule>,
     data: Box<dyn DataSet>,
     objective: Arc<dyn Objective>,
+    /// The same, where it is a Task's.
+    net: Option<Arc<Net>>,
     unchecked: Cell<bool>,
 }
 
@@ -49,14 +54,16 @@ impl Subject {
 
     fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
         check_identity(&trace, data.as_ref(), run)?;
-        let objective = Net::new(&task)
+        let net = Net::new(&task)
             .with_context(|| format!("{}: the recorded task does not build", run.display()))?;
+        let net = Arc::new(net);
         Ok(Self {
             trace,
             rule: Some(task.optimizer.clone()),
             task: Some(task),
             data,
-            objective: Arc::new(objective),
+            objective: Arc::clone(&net) as Arc<dyn Objective>,
+            net: Some(net),
             unchecked: Cell::new(false),
         })
     }
@@ -85,6 +92,7 @@ impl Subject {
             rule: program.update_rule().cloned(),
             data,
             objective: program.objective(),
+            net: None,
             unchecked: Cell::new(program.checks()),
         })
     }
@@ -125,6 +133,11 @@ impl Subject {
         self.task.as_ref()
     }
 
+    /// The Task's model; nothing for an own model.
+    pub fn net(&self) -> Option<&Arc<Net>> {
+        self.net.as_ref()
+    }
+
     /// The data that it was trained on.
     pub fn data(&self) -> &dyn DataSet {
         self.data.as_ref()
@@ -135,20 +148,52 @@ impl Subject {
         &self.trace
     }
 
-    /// A replay engine in float type `dtype` (the recorded one unless given) on `device`.
+    /// Which engine replays: the one that is asked for, else the kernels where the model is a task's and `device` the CPU.
     ///
     /// # Errors
-    /// Where the engine cannot differentiate twice here.
-    pub fn engine(&self, dtype: Option<DType>, device: Device) -> anyhow::Result<AutodiffEngine> {
+    /// Where the kernels are asked for and can't be had.
+    pub fn engine_kind(
+        &self,
+        asked: Option<EngineKind>,
+        device: &Device,
+    ) -> anyhow::Result<EngineKind> {
+        match (asked, self.net.is_some(), device.is_cpu()) {
+            (Some(EngineKind::Autodiff), ..) => Ok(EngineKind::Autodiff),
+            (Some(EngineKind::Kernels), false, _) => bail!(
+                "the kernel engine replays models of tasks, and this run has a model of its own: leave --engine out, or give --engine autodiff"
+            ),
+            (Some(EngineKind::Kernels), _, false) => bail!(
+                "the kernel engine runs on the CPU: leave --device out, or give --engine autodiff"
+            ),
+            (_, true, true) => Ok(EngineKind::Kernels),
+            (None, ..) => Ok(EngineKind::Autodiff),
+        }
+    }
+
+    /// A replay engine in float type `dtype` (the recorded one unless given) on `device`; see [`Subject::engine_kind`].
+    ///
+    /// # Errors
+    /// Where the engine cannot be had, or cannot differentiate twice here.
+    pub fn engine(
+        &self,
+        asked: Option<EngineKind>,
+        dtype: Option<DType>,
+        device: Device,
+    ) -> anyhow::Result<Box<dyn ReplayEngine>> {
+        let kind = self.engine_kind(asked, &device)?;
         let dtype = match dtype {
             Some(dtype) => dtype,
             None => self.recorded()?.dtype(),
         };
-        Ok(AutodiffEngine::new(
-            Arc::clone(&self.objective),
-            dtype,
-            &device,
-        )?)
+        match (kind, &self.net) {
+            (EngineKind::Kernels, Some(net)) => {
+                Ok(Box::new(KernelEngine::new(Arc::clone(net), dtype)?))
+            }
+            _ => {
+                let objective = Arc::clone(&self.objective);
+                Ok(Box::new(AutodiffEngine::new(objective, dtype, &device)?))
+            }
+        }
     }
 
     /// Digest that the trace ends in, as hexadecimal text; empty where the manifest is lost.

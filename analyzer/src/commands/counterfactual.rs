@@ -97,6 +97,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         Some((table, q)) => (predict(table, q, &without, &options), "the table"),
         None => {
             let settings = Settings {
+                engine: args.engine,
                 memory: limit,
                 ..Settings::default()
             };

@@ -89,6 +89,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     let checkpoint = Checkpoints::path_of(&args.out);
     let settings = Settings {
         precision: args.precision,
+        engine: args.engine,
         device: Some(&args.device),
         per_epoch: args.per_epoch,
         checkpoints: Some(Checkpoints {

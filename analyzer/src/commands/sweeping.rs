@@ -12,15 +12,18 @@ use super::interrupt::{Interrupts, told};
 use super::memory::{self, Limit};
 use super::progress::{self, Bar, bytes};
 use crate::cli::Precision;
+use crate::sweep::largest_batch;
 use crate::{
-    Query, RecordedRun, ScoreTable, Subject, SweepCheckpoint, SweepCost, SweepIdentity,
-    SweepOptions, SweepState, TableOrigin, Window, resume, sweep,
+    EngineKind, Query, RecordedRun, ReplayEngine, ScoreTable, Subject, SweepCheckpoint, SweepCost,
+    SweepIdentity, SweepOptions, SweepState, TableOrigin, Window, resume, sweep,
 };
 
 /// How a sweep is computed.
 #[derive(Default)]
 pub(crate) struct Settings<'a> {
     pub precision: Precision,
+    /// The default of the subject where none is asked for.
+    pub engine: Option<EngineKind>,
     pub device: Option<&'a str>,
     pub per_epoch: bool,
     /// Where it is saved while it runs.
@@ -61,10 +64,11 @@ pub(crate) fn score(
         window: window.resolve(run.source())?,
         per_epoch: settings.per_epoch,
     };
+    let kind = subject.engine_kind(settings.engine, &device)?;
     let precision = format!("{:?}", settings.precision).to_lowercase();
     let origin = TableOrigin {
         run_digest: subject.head(),
-        engine: format!("autodiff, {precision} precision, {device_name}"),
+        engine: format!("{}, {precision} precision, {device_name}", kind.name()),
     };
     let dtype = settings.precision.dtype().unwrap_or(run.dtype());
     let saving = match &settings.checkpoints {
@@ -88,15 +92,9 @@ pub(crate) fn score(
         Some(saving) => saving.earlier()?,
     };
     trust(subject, settings.quiet)?;
-    announce(
-        subject,
-        &run,
-        queries.len(),
-        &options,
-        dtype.size_in_bytes(),
-        settings,
-    )?;
-    let mut engine = subject.engine(Some(dtype), device)?;
+    let mut engine = subject.engine(Some(kind), Some(dtype), device)?;
+    let engine = engine.as_mut();
+    announce(subject, &run, queries.len(), &options, engine, settings)?;
     let interrupts = Interrupts::listen();
     let steps = run.source().end()?.step - options.window.start;
     let mut watch = Watch {
@@ -109,17 +107,17 @@ pub(crate) fn score(
     let swept = match begun {
         Some(state) => {
             watch.begin(state.progress().0, settings.quiet);
-            resume(&run, &mut engine, state, options.per_epoch, &mut |state| {
+            resume(&run, engine, state, options.per_epoch, &mut |state| {
                 watch.step(state)
             })
         }
         None => {
             let gradients = queries
                 .iter()
-                .map(|q| q.gradient(run.source(), &mut engine, run.data()))
+                .map(|q| q.gradient(run.source(), engine, run.data()))
                 .collect::<Result<Vec<_>, _>>()?;
             watch.begin(0, settings.quiet);
-            sweep(&run, &mut engine, &gradients, &options, &mut |state| {
+            sweep(&run, engine, &gradients, &options, &mut |state| {
                 watch.step(state)
             })
         }
@@ -148,11 +146,17 @@ fn announce(
     run: &RecordedRun<'_>,
     queries: usize,
     options: &SweepOptions,
-    width: usize,
+    engine: &dyn ReplayEngine,
     settings: &Settings<'_>,
 ) -> anyhow::Result<()> {
     let per_example = values_per_example(subject);
-    let cost = SweepCost::of(run, options, queries, width, per_example)?;
+    let width = engine.dtype().size_in_bytes();
+    let mut cost = SweepCost::of(run, options, queries, width, per_example)?;
+    if let Some(examples) = largest_batch(run)?
+        && let Some(bytes) = engine.pass_bytes(examples as usize, queries)
+    {
+        cost.batch = Some(bytes);
+    }
     let batch = cost
         .batch
         .map_or(String::new(), |b| format!(", {} for its batch", bytes(b)));

@@ -19,6 +19,25 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 
 use crate::error::{AnalysisError, Result};
 
+/// Which engine replays a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineKind {
+    /// [`KernelEngine`]: for the models of tasks, on the CPU.
+    Kernels,
+    /// [`AutodiffEngine`]: for any model, on any device.
+    Autodiff,
+}
+
+impl EngineKind {
+    /// The name on the command line and in the description of a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernels => "kernels",
+            Self::Autodiff => "autodiff",
+        }
+    }
+}
+
 /// One step as an engine sees it. Vectors are flat: tensors back to back in the objective's order, row-major.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInput<'a> {
@@ -79,6 +98,11 @@ pub trait ReplayEngine {
     fn dtype(&self) -> DType;
     /// Where the model is run; batches have to lie there.
     fn device(&self) -> &Device;
+    /// Bytes of the intermediate values of a pass over `examples` at once for `queries` directions, where the engine knows.
+    fn pass_bytes(&self, examples: usize, queries: usize) -> Option<u64> {
+        let _ = (examples, queries);
+        None
+    }
     /// Loss, gradient and per-example losses, without second derivatives.
     ///
     /// # Errors

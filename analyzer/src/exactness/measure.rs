@@ -9,7 +9,7 @@ use hindcast_model::train::evaluate;
 use super::ExactnessRow;
 use super::cases::Case;
 use super::training::{Changed, Run, TRAIN, window};
-use crate::engine::AutodiffEngine;
+use crate::engine::{AutodiffEngine, KernelEngine, ReplayEngine};
 use crate::error::Result;
 use crate::query::Query;
 use crate::run::RecordedRun;
@@ -18,7 +18,7 @@ use crate::sweep::{SweepOptions, norm, sweep};
 /// How far a weight is moved.
 const STEP: f64 = 1e-4;
 
-/// Norm-wise relative error of a row's scores. The query is the mean validation loss in evaluation mode, so that batch
+/// Norm-wise relative error of a row's scores, of the engine that is further off. The query is the mean validation loss in evaluation mode, so that batch
 /// norm is read through its running statistics.
 pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
     Ok(ExactnessRow {
@@ -35,15 +35,25 @@ fn error(case: &Case, step: f64) -> Result<f64> {
     let window = window(case.circumstance, run.length());
     let trace = run.record()?;
     let recorded = RecordedRun::from_trace(&trace, run.net.clone(), run.data.as_ref(), None)?;
-    let mut engine = AutodiffEngine::new(run.net.clone(), DType::F64, &Device::Cpu)?;
-    let query = Query::default().gradient(&trace, &mut engine, run.data.as_ref())?;
     let options = SweepOptions {
         window: window.clone(),
         per_epoch: false,
     };
-    let swept = sweep(&recorded, &mut engine, &[query], &options, &mut |_| {
-        ControlFlow::Continue(())
-    })?;
+    let scores = |engine: &mut dyn ReplayEngine| -> Result<Vec<f64>> {
+        let query = Query::default().gradient(&trace, engine, run.data.as_ref())?;
+        let mut swept = sweep(&recorded, engine, &[query], &options, &mut |_| {
+            ControlFlow::Continue(())
+        })?;
+        Ok(swept.queries.swap_remove(0).influence)
+    };
+    let swept = [
+        scores(&mut AutodiffEngine::new(
+            run.net.clone(),
+            DType::F64,
+            &Device::Cpu,
+        )?)?,
+        scores(&mut KernelEngine::new(run.net.clone(), DType::F64)?)?,
+    ];
     let value = |example: u64, factor: f64| -> Result<f64> {
         let changed = Changed {
             example,
@@ -63,13 +73,15 @@ fn error(case: &Case, step: f64) -> Result<f64> {
         differences
             .push((value(example, 1.0 - step)? - value(example, 1.0 + step)?) / (2.0 * step));
     }
-    let gap: Vec<f64> = swept.queries[0]
-        .influence
-        .iter()
-        .zip(&differences)
-        .map(|(a, b)| a - b)
-        .collect();
-    Ok(norm(&gap) / norm(&differences))
+    let errors = swept.iter().map(|scores| {
+        let gap: Vec<f64> = scores
+            .iter()
+            .zip(&differences)
+            .map(|(a, b)| a - b)
+            .collect();
+        norm(&gap) / norm(&differences)
+    });
+    Ok(errors.fold(0.0, f64::max))
 }
 
 #[cfg(test)]

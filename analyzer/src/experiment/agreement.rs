@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::penalty::cross_validated;
 use crate::recording::record_watched;
 use crate::{
-    AutodiffEngine, CounterfactualOptions, Query, ReplayProgress, Subject, SweepOptions, Window,
-    counterfactuals, jaccard_of_extremes, kendall_tau, sweep,
+    CounterfactualOptions, Query, ReplayProgress, Subject, SweepOptions, Window, counterfactuals,
+    jaccard_of_extremes, kendall_tau, sweep,
 };
 
 /// One row: one seed of one task.
@@ -78,15 +78,17 @@ pub fn agreement(
 
     let subject = Subject::with_data(&path, data)?;
     let run = subject.recorded()?;
-    let mut engine = AutodiffEngine::new(run.objective().clone(), run.dtype(), &Device::Cpu)?;
+    let mut engine = subject.engine(None, Some(run.dtype()), Device::Cpu)?;
     let query: Query = "validation".parse()?;
     let begun = Instant::now();
-    let gradient = query.gradient(run.source(), &mut engine, run.data())?;
+    let gradient = query.gradient(run.source(), engine.as_mut(), run.data())?;
     let options = SweepOptions {
         window: Window::All.resolve(run.source())?,
         per_epoch: false,
     };
-    let state = sweep(&run, &mut engine, &[gradient], &options, &mut |_| stop())?;
+    let state = sweep(&run, engine.as_mut(), &[gradient], &options, &mut |_| {
+        stop()
+    })?;
     let sweep_seconds = begun.elapsed().as_secs_f64();
     let Some(swept) = state.queries.first() else {
         anyhow::bail!("the sweep gave no scores")

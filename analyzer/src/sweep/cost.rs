@@ -82,12 +82,7 @@ impl SweepCost {
         let batch = match values_per_example {
             None => None,
             Some(per_example) => {
-                let last = source.metas(end.saturating_sub(1)..end)?;
-                last.first().map(|meta| {
-                    let whole = meta.indices.len() as u64;
-                    let micro = meta.micro_batches.iter().map(|&n| u64::from(n)).max();
-                    PASSES * width as u64 * per_example * micro.unwrap_or(whole)
-                })
+                largest_batch(run)?.map(|n| PASSES * width as u64 * per_example * n)
             }
         };
         Ok(SweepCost {
@@ -109,6 +104,17 @@ impl SweepCost {
     pub fn about(&self) -> u64 {
         self.state + self.step + self.batch.unwrap_or(0)
     }
+}
+
+/// Examples that go through the model at once in the run's last step.
+pub(crate) fn largest_batch(run: &RecordedRun<'_>) -> Result<Option<u64>> {
+    let end = run.source().end()?.step;
+    let last = run.source().metas(end.saturating_sub(1)..end)?;
+    Ok(last.first().map(|meta| {
+        let whole = meta.indices.len() as u64;
+        let micro = meta.micro_batches.iter().map(|&n| u64::from(n)).max();
+        micro.unwrap_or(whole)
+    }))
 }
 
 /// The most steps of a segment as the recorder cuts them.

@@ -15,6 +15,7 @@ mod table;
 
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
+pub(crate) use cost::largest_batch;
 pub(crate) use state::norm;
 pub use state::{QuerySweep, SweepState};
 pub use table::TableOrigin;

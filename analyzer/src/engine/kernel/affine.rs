@@ -81,7 +81,13 @@ impl<'a, T: Number> Operand<'a, T> {
     }
 
     /// (channels x columns) of a pointwise layer, without moving anything.
-    fn direct(&self, block: usize, channels: usize, pixels: usize, columns: usize) -> Matrix<'a, T> {
+    fn direct(
+        &self,
+        block: usize,
+        channels: usize,
+        pixels: usize,
+        columns: usize,
+    ) -> Matrix<'a, T> {
         let by = if pixels == 1 { self.example_by } else { 1 };
         let data = &self.data[block * self.block..][..self.block];
         Matrix::new(data, (channels, columns), (self.channel_by, by))
@@ -176,7 +182,12 @@ impl<T: Number> Layer<'_, T> {
             }
             let mut add = |block: usize, a: Matrix<'_, T>, b: Matrix<'_, T>| {
                 let y = &mut y[block * g.o * all..][..g.o * all][columns.start..];
-                product(MatrixMut::new(y, (g.o, columns.len()), (all, 1)), a, b, true);
+                product(
+                    MatrixMut::new(y, (g.o, columns.len()), (all, 1)),
+                    a,
+                    b,
+                    true,
+                );
             };
             let patches = x.columns(0, g, &rows, &mut scratch.patches);
             for block in 0..=self.tangents {
@@ -230,17 +241,18 @@ impl<T: Number> Layer<'_, T> {
             };
             // The cotangent of the patches goes straight where it belongs, or through a tile.
             let room = &mut scratch.back;
-            let mut send = |block: usize, back: &mut [T], a: Matrix<'_, T>, b: &[T], inner: usize| {
-                let to = &mut back[block * x.block..][..x.block];
-                let b = Matrix::rows(b, inner, width);
-                if g.is_pointwise() {
-                    product(MatrixMut::rows(to, taps, width), a, b, adds);
-                } else {
-                    let tile = &mut room[..taps * width];
-                    product(MatrixMut::rows(tile, taps, width), a, b, false);
-                    scatter(g, tile, rows.clone(), to, x.channel_by, x.example_by);
-                }
-            };
+            let mut send =
+                |block: usize, back: &mut [T], a: Matrix<'_, T>, b: &[T], inner: usize| {
+                    let to = &mut back[block * x.block..][..x.block];
+                    let b = Matrix::rows(b, inner, width);
+                    if g.is_pointwise() {
+                        product(MatrixMut::rows(to, taps, width), a, b, adds);
+                    } else {
+                        let tile = &mut room[..taps * width];
+                        product(MatrixMut::rows(tile, taps, width), a, b, false);
+                        scatter(g, tile, rows.clone(), to, x.channel_by, x.example_by);
+                    }
+                };
             if self.tangents == 0 {
                 copy(0, &mut pair[half..]);
                 weigh(0, &pair[half..], patches, gradient);
@@ -348,7 +360,12 @@ impl<T: Number> Layer<'_, T> {
             };
             let weigh = |block: usize, of: Matrix<'_, T>, with: Matrix<'_, T>, to: &mut [T]| {
                 let to = &mut to[block * p..][self.affine.weight.clone()];
-                product(MatrixMut::new(to, (g.o, taps), (1, g.o)), of, with.t(), true);
+                product(
+                    MatrixMut::new(to, (g.o, taps), (1, g.o)),
+                    of,
+                    with.t(),
+                    true,
+                );
             };
             let send = |block, back: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool| {
                 let to = &mut back[block * x.block..][..x.block][columns.start..];

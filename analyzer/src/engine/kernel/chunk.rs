@@ -147,13 +147,23 @@ impl<T: Number> Shared<'_, T> {
         match &op.kind {
             Kind::Load => {
                 let raw = self.raw(&chunk.examples, op.input);
-                rearrange(raw, n, from.channels, from.pixels, &mut chunk.store.values[output]);
+                rearrange(
+                    raw,
+                    n,
+                    from.channels,
+                    from.pixels,
+                    &mut chunk.store.values[output],
+                );
             }
             Kind::Convolution(affine) | Kind::Transposed(affine) => {
                 let layer = self.layer(affine, n);
                 let (x, y) = pair(&mut chunk.store.values, input, output);
                 let x = match from.raw {
-                    true => raw_operand(self.raw(&chunk.examples, op.input), from.size(), from.pixels),
+                    true => raw_operand(
+                        self.raw(&chunk.examples, op.input),
+                        from.size(),
+                        from.pixels,
+                    ),
                     false => Operand::slot(x, from.channels, from.pixels, n, from.moves),
                 };
                 match &op.kind {
@@ -171,7 +181,13 @@ impl<T: Number> Shared<'_, T> {
                     Kind::Sigmoid => Curve::Sigmoid.forward(&mut chunk.store.values[output], block),
                     Kind::Dropout { p, stream, mask } => {
                         let place = self.layout.mask(mask, n);
-                        self.draw(p, stream, to.pixels, &chunk.examples, &mut chunk.store.values[place.clone()]);
+                        self.draw(
+                            p,
+                            stream,
+                            to.pixels,
+                            &chunk.examples,
+                            &mut chunk.store.values[place.clone()],
+                        );
                         let (mask, y) = pair(&mut chunk.store.values, place, output);
                         activation::masked(mask, y);
                     }
@@ -329,7 +345,11 @@ impl<T: Number> Shared<'_, T> {
             .get_disjoint_mut([input, self.all_cotangents(op.output, n), to])
             .expect("the layout keeps what lives together apart");
         let x = match from.raw {
-            true => raw_operand(self.raw(&chunk.examples, op.input), from.size(), from.pixels),
+            true => raw_operand(
+                self.raw(&chunk.examples, op.input),
+                from.size(),
+                from.pixels,
+            ),
             false => Operand::slot(x, from.channels, from.pixels, n, from.moves),
         };
         let back = from.moves.then(|| (back, self.wanted(op.input)));
@@ -371,7 +391,11 @@ impl<T: Number> Shared<'_, T> {
         let x = &chunk.store.values[self.values(input, n)];
         let half = from.channels * width(self.layout.tangents);
         let sums = &mut chunk.sums[self.sums_at[norm.index]..][..half];
-        statistics(rows(x, from.size(), from.pixels, n, from.moves), self.layout.tangents, sums);
+        statistics(
+            rows(x, from.size(), from.pixels, n, from.moves),
+            self.layout.tangents,
+            sums,
+        );
     }
 
     fn sums(&self, op: usize, chunk: &mut Chunk<'_, T>) {
@@ -408,7 +432,13 @@ impl<T: Number> Shared<'_, T> {
             self.all_cotangents(output, n),
         );
         let wanted = self.pass != Pass::Losses;
-        loss.run(z, wanted.then_some(g), chunk.losses, chunk.losses_by, &mut desk.room);
+        loss.run(
+            z,
+            wanted.then_some(g),
+            chunk.losses,
+            chunk.losses_by,
+            &mut desk.room,
+        );
     }
 
     fn layer<'s>(&'s self, affine: &'s Affine, n: usize) -> Layer<'s, T> {

@@ -100,8 +100,8 @@ fn with_slice<T: candle_core::WithDType, R>(
             "the kernel engine runs on the CPU, but the batch lies on another device: use --engine autodiff".to_owned(),
         ));
     };
-    let all = T::cpu_storage_as_slice(storage)
-        .doing(|| format!("reading a batch as {:?}", T::DTYPE))?;
+    let all =
+        T::cpu_storage_as_slice(storage).doing(|| format!("reading a batch as {:?}", T::DTYPE))?;
     let (start, end) = layout
         .contiguous_offsets()
         .unwrap_or((0, layout.shape().elem_count()));

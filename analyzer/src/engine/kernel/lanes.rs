@@ -46,7 +46,7 @@ impl Cut {
         examples.div_ceil(self.largest)
     }
 
-    fn lanes(&self, examples: usize) -> usize {
+    pub fn lanes(&self, examples: usize) -> usize {
         self.chunks(examples).min(self.lanes)
     }
 }

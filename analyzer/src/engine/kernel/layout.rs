@@ -182,11 +182,7 @@ fn place(requests: &[Request]) -> (Vec<usize>, usize) {
         };
         let mut taken: Vec<Range<usize>> = placed
             .iter()
-            .filter(|&&j| {
-                requests[j]
-                    .life
-                    .is_some_and(|(f, t)| f <= to && from <= t)
-            })
+            .filter(|&&j| requests[j].life.is_some_and(|(f, t)| f <= to && from <= t))
             .map(|&j| places[j]..places[j] + requests[j].len)
             .collect();
         taken.sort_by_key(|r| r.start);
@@ -226,8 +222,7 @@ mod tests {
         for (i, a) in requests.iter().enumerate() {
             for (j, b) in requests.iter().enumerate().skip(i + 1) {
                 let ((af, at), (bf, bt)) = (a.life.unwrap(), b.life.unwrap());
-                let apart =
-                    places[i] + a.len <= places[j] || places[j] + b.len <= places[i];
+                let apart = places[i] + a.len <= places[j] || places[j] + b.len <= places[i];
                 assert!(apart || at < bf || bt < af, "{i} and {j}");
             }
         }

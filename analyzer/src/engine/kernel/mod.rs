@@ -132,6 +132,13 @@ impl ReplayEngine for KernelEngine {
         &self.device
     }
 
+    fn pass_bytes(&self, examples: usize, queries: usize) -> Option<u64> {
+        Some(match &self.modes {
+            InType::F32(modes) => modes.train.bytes(examples, queries),
+            InType::F64(modes) => modes.train.bytes(examples, queries),
+        })
+    }
+
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
         check_step(self.net.as_ref(), input)?;
         match &mut self.modes {
@@ -274,11 +281,11 @@ impl<T: Number> Modes<T> {
             with_examples(net, batch, weights, input.draws, |examples| {
                 replay.run(Pass::Products, examples, input.buffers, rho)
             })?;
-            for q in 0..directions.len() {
+            for (q, rho) in rho.iter_mut().enumerate() {
                 replay.losses(q + 1, &mut out.products[q][start..end]);
                 replay.add_gradient(q, &mut out.hessian[q]);
                 let (plan, point) = (&replay.plan, &replay.point);
-                replay.norms.adjoint(plan, point, q, &mut rho[q]);
+                replay.norms.adjoint(plan, point, q, rho);
             }
             end = start;
         }

@@ -77,7 +77,11 @@ impl Moments {
     }
 
     /// Statistics of all chunks: `chunks` gives (values a channel, sums) in the order of the examples.
-    pub fn gather<'a>(&mut self, chunks: impl Iterator<Item = (usize, &'a [f64])> + Clone, eps: f64) {
+    pub fn gather<'a>(
+        &mut self,
+        chunks: impl Iterator<Item = (usize, &'a [f64])> + Clone,
+        eps: f64,
+    ) {
         let width = width(self.tangents);
         for c in 0..self.channels {
             let of = |sums: &'a [f64]| &sums[c * width..][..width];
@@ -228,8 +232,7 @@ pub(super) fn statistics<T: Number>(x: Rows<'_, T>, tangents: usize, sums: &mut 
             };
             let total = sum(moved);
             out[2 + 2 * q] = total;
-            out[3 + 2 * q] =
-                sum_of(row, moved, |x, m| (x - at) * m) + (at.wide() - mean) * total;
+            out[3 + 2 * q] = sum_of(row, moved, |x, m| (x - at) * m) + (at.wide() - mean) * total;
         }
     }
 }

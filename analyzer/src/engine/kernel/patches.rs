@@ -17,13 +17,7 @@ pub(super) struct Images<'a, T> {
 }
 
 /// Output positions along one axis whose tap `k` lies inside an input of `size`.
-fn inside(
-    k: usize,
-    stride: usize,
-    padding: usize,
-    size: usize,
-    positions: usize,
-) -> Range<usize> {
+fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize) -> Range<usize> {
     // i * stride + k - padding must lie in 0..size.
     let first = padding.saturating_sub(k).div_ceil(stride);
     let last = match (size + padding).checked_sub(k + 1) {
@@ -106,7 +100,8 @@ fn fixed<T: Number, const W: usize>(
         i,
         |row, at| {
             let from = &plane[at + j - g.padding.1..];
-            if let (Some(to), Some(from)) = (lines.borrow_mut().get_mut(row), from.first_chunk::<W>())
+            if let (Some(to), Some(from)) =
+                (lines.borrow_mut().get_mut(row), from.first_chunk::<W>())
             {
                 *to = *from;
             }

@@ -46,11 +46,7 @@ impl<T: Number> Point<T> {
         if self.stacked_len == 0 {
             return;
         }
-        for (q, stack) in self
-            .stacked
-            .chunks_exact_mut(self.stacked_len)
-            .enumerate()
-        {
+        for (q, stack) in self.stacked.chunks_exact_mut(self.stacked_len).enumerate() {
             for (op, affine) in plan.affine() {
                 let g = &affine.geometry;
                 let transposed = matches!(op.kind, super::plan::Kind::Transposed(_));
@@ -60,8 +56,7 @@ impl<T: Number> Point<T> {
                 let to = &mut stack[affine.stacked..][..2 * g.o * g.taps()];
                 for half in 0..2.min(1 + directions.len()) {
                     let block = if half == 0 { 0 } else { q + 1 };
-                    let from =
-                        &self.blocks[block * self.parameters..][affine.weight.clone()];
+                    let from = &self.blocks[block * self.parameters..][affine.weight.clone()];
                     transpose(from, g.o, g.taps(), &mut to[half * g.o..], 2 * g.o);
                 }
             }
@@ -70,13 +65,7 @@ impl<T: Number> Point<T> {
 }
 
 /// `to[j * by + i] = from[i * columns + j]`, some rows at a time so that reads and writes both stay in cache.
-pub(super) fn transpose<T: Copy>(
-    from: &[T],
-    rows: usize,
-    columns: usize,
-    to: &mut [T],
-    by: usize,
-) {
+pub(super) fn transpose<T: Copy>(from: &[T], rows: usize, columns: usize, to: &mut [T], by: usize) {
     const SIDE: usize = 16;
     for top in (0..rows).step_by(SIDE) {
         let bottom = (top + SIDE).min(rows);

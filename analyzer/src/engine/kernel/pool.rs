@@ -88,7 +88,8 @@ fn max_of_halves<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u3
         let start = 2 * row * s.w;
         let (top, bottom) = x[start..start + 2 * s.w].split_at(s.w);
         let windows = top.as_chunks::<2>().0.iter().zip(bottom.as_chunks::<2>().0);
-        for (column, ((y, winner), (top, bottom))) in y.iter_mut().zip(winners).zip(windows).enumerate()
+        for (column, ((y, winner), (top, bottom))) in
+            y.iter_mut().zip(winners).zip(windows).enumerate()
         {
             let at = (start + 2 * column) as u32;
             let mut best = (top[0], at);

@@ -50,6 +50,20 @@ impl<T: Number> Replay<T> {
         })
     }
 
+    /// Bytes that a pass over so many examples takes.
+    pub fn bytes(&self, examples: usize, tangents: usize) -> u64 {
+        let layout = Layout::new(&self.plan, self.cut.largest, tangents);
+        let (blocks, width) = (tangents.max(1), size_of::<T>());
+        let store = layout.len * width + layout.winners_len * size_of::<u32>();
+        let stores = match self.plan.has_barriers() {
+            true => self.cut.chunks(examples),
+            false => self.cut.lanes(examples).min(rayon::current_num_threads()),
+        };
+        let sums = self.cut.lanes(examples) * blocks * self.plan.parameters;
+        let point = (1 + tangents) * self.plan.parameters + blocks * self.plan.stacked;
+        (stores * store + width * (sums + point)) as u64
+    }
+
     /// Takes a step's parameters and directions, with the adjoints that belong to them.
     pub fn set(&mut self, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
         self.point.set(&self.plan, theta, directions, rho);

@@ -7,7 +7,9 @@ mod threads;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::{AutodiffEngine, Gradient, KernelEngine, Products, ReplayEngine, StepInput};
+use hindcast_analyzer::{
+    AutodiffEngine, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
+};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode};
 use hindcast_model::task::{Layer, LossKind, LossSpec, ModelSpec, PenaltyIn, Size, Task};
@@ -188,7 +190,9 @@ impl Numbers {
                     Tensor::from_vec(classes, b, &Device::Cpu).unwrap()
                 }
                 LossKind::BinaryCrossEntropy => {
-                    let in_unit = rows(&targets, outputs).into_iter().map(|x| x.abs().min(1.0));
+                    let in_unit = rows(&targets, outputs)
+                        .into_iter()
+                        .map(|x| x.abs().min(1.0));
                     tensor(in_unit.collect(), &[b, outputs])
                 }
                 _ => tensor(rows(&targets, outputs), &[b, outputs]),
@@ -205,10 +209,11 @@ impl Numbers {
             theta: short(theta),
             buffers: short(buffers),
             batches,
-            weights: noise(6, n).iter().map(|x| (1.0 + 0.5 * x) / n as f64).collect(),
-            directions: (0..case.queries)
-                .map(|q| noise(10 + q as u64, p))
+            weights: noise(6, n)
+                .iter()
+                .map(|x| (1.0 + 0.5 * x) / n as f64)
                 .collect(),
+            directions: (0..case.queries).map(|q| noise(10 + q as u64, p)).collect(),
             adjoints: (0..case.queries)
                 .map(|q| noise(30 + q as u64, net.buffer_values()))
                 .collect(),
@@ -235,7 +240,12 @@ pub fn size((height, width): (usize, usize)) -> Size {
     Size { height, width }
 }
 
-pub fn conv(out: usize, kernel: (usize, usize), stride: (usize, usize), padding: (usize, usize)) -> Layer {
+pub fn conv(
+    out: usize,
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    padding: (usize, usize),
+) -> Layer {
     Layer::Conv2d {
         out,
         kernel: size(kernel),

@@ -6,9 +6,20 @@ use LossKind::{BinaryCrossEntropy, CrossEntropy, MeanSquaredError};
 #[test]
 fn linear_layers_agree() {
     Case::new(&[5], vec![linear(3)]).agrees();
-    Case::new(&[5], vec![Layer::Linear { out: 1, bias: false }]).agrees();
+    Case::new(
+        &[5],
+        vec![Layer::Linear {
+            out: 1,
+            bias: false,
+        }],
+    )
+    .agrees();
     Case::new(&[6], vec![linear(4), linear(3)]).agrees();
-    Case::new(&[2, 3, 2], vec![FLATTEN, linear(4), TANH, FLATTEN, linear(2)]).agrees();
+    Case::new(
+        &[2, 3, 2],
+        vec![FLATTEN, linear(4), TANH, FLATTEN, linear(2)],
+    )
+    .agrees();
     Case::new(&[1], vec![linear(1)]).batches(&[1]).agrees();
 }
 
@@ -19,7 +30,11 @@ fn activations_agree() {
         Case::new(&[5], vec![linear(6), activation.clone(), linear(3)]).agrees();
         Case::new(&[5], vec![linear(6), activation.clone()]).agrees();
         // Before any parameter, and twice in a row.
-        Case::new(&[5], vec![first, linear(6), activation.clone(), activation, linear(2)]).agrees();
+        Case::new(
+            &[5],
+            vec![first, linear(6), activation.clone(), activation, linear(2)],
+        )
+        .agrees();
     }
     Case::new(&[4], vec![linear(9), TANH, RELU, SIGMOID, GELU, linear(3)]).agrees();
 }
@@ -39,7 +54,9 @@ fn losses_agree() {
         case.clone().evaluated().agrees();
         case.clone().penalty(0.3, PenaltyIn::Examples).agrees();
         case.clone().penalty(0.3, PenaltyIn::Batch).agrees();
-        case.batches(&[3, 1, 4]).penalty(0.2, PenaltyIn::Batch).agrees();
+        case.batches(&[3, 1, 4])
+            .penalty(0.2, PenaltyIn::Batch)
+            .agrees();
     }
     // An image against an image.
     Case::new(&[2, 3, 4], vec![conv(2, (3, 3), (1, 1), (1, 1))]).agrees();
@@ -59,7 +76,13 @@ fn dropout_agrees() {
         case.clone().batches(&[4, 4]).agrees();
         case.evaluated().agrees();
     }
-    let image = vec![conv(3, (2, 2), (1, 1), (0, 0)), drop(0.4), TANH, FLATTEN, linear(2)];
+    let image = vec![
+        conv(3, (2, 2), (1, 1), (0, 0)),
+        drop(0.4),
+        TANH,
+        FLATTEN,
+        linear(2),
+    ];
     Case::new(&[2, 4, 5], image).agrees();
 }
 
@@ -74,13 +97,23 @@ fn convolutions_agree() {
         ((1, 1), (2, 2), (0, 0)),
     ] {
         let second = |next: Layer| {
-            vec![conv(3, kernel, stride, padding), TANH, next, FLATTEN, linear(2)]
+            vec![
+                conv(3, kernel, stride, padding),
+                TANH,
+                next,
+                FLATTEN,
+                linear(2),
+            ]
         };
         Case::new(&[2, 7, 8], vec![conv(3, kernel, stride, padding)]).agrees();
         Case::new(&[2, 7, 8], second(conv(2, (2, 2), (1, 1), (0, 0)))).agrees();
         Case::new(
             &[2, 5, 4],
-            vec![conv(3, (2, 1), (1, 1), (0, 0)), TANH, conv(4, kernel, stride, padding)],
+            vec![
+                conv(3, (2, 1), (1, 1), (0, 0)),
+                TANH,
+                conv(4, kernel, stride, padding),
+            ],
         )
         .agrees();
     }
@@ -96,8 +129,14 @@ fn transposed_convolutions_agree() {
     ] {
         let layer = || conv_transposed(3, kernel, stride, padding, output_padding);
         Case::new(&[2, 4, 3], vec![layer()]).agrees();
-        Case::new(&[2, 4, 3], vec![linear_image(), TANH, layer(), GELU, FLATTEN, linear(2)]).agrees();
-        Case::new(&[2, 4, 3], vec![layer(), TANH, layer()]).batches(&[2]).agrees();
+        Case::new(
+            &[2, 4, 3],
+            vec![linear_image(), TANH, layer(), GELU, FLATTEN, linear(2)],
+        )
+        .agrees();
+        Case::new(&[2, 4, 3], vec![layer(), TANH, layer()])
+            .batches(&[2])
+            .agrees();
     }
 }
 
@@ -118,7 +157,11 @@ fn pools_agree() {
     ] {
         let conv = || conv(3, (3, 3), (1, 1), (1, 1));
         Case::new(&[2, 6, 7], vec![conv(), pool.clone(), FLATTEN, linear(2)]).agrees();
-        Case::new(&[2, 6, 7], vec![conv(), RELU, pool.clone(), FLATTEN, linear(2)]).agrees();
+        Case::new(
+            &[2, 6, 7],
+            vec![conv(), RELU, pool.clone(), FLATTEN, linear(2)],
+        )
+        .agrees();
         Case::new(&[2, 6, 7], vec![conv(), TANH, pool.clone(), conv()]).agrees();
         Case::new(&[2, 6, 7], vec![pool, FLATTEN, linear(2)]).agrees();
     }
@@ -128,7 +171,11 @@ fn pools_agree() {
 fn residuals_agree() {
     let block = || residual(vec![linear(5), TANH, linear(5)], vec![]);
     Case::new(&[5], vec![block()]).agrees();
-    Case::new(&[5], vec![linear(5), TANH, block(), RELU, block(), linear(2)]).agrees();
+    Case::new(
+        &[5],
+        vec![linear(5), TANH, block(), RELU, block(), linear(2)],
+    )
+    .agrees();
     // Activations first, on both ways: nothing may be done in place.
     Case::new(
         &[5],
@@ -136,12 +183,21 @@ fn residuals_agree() {
             linear(4),
             residual(vec![RELU, linear(3)], vec![SIGMOID, linear(3)]),
             residual(vec![], vec![]),
-            residual(vec![residual(vec![GELU], vec![TANH])], vec![Layer::Dropout { p: 0.3 }]),
+            residual(
+                vec![residual(vec![GELU], vec![TANH])],
+                vec![Layer::Dropout { p: 0.3 }],
+            ),
         ],
     )
     .agrees();
-    Case::new(&[2, 3, 3], vec![residual(vec![FLATTEN, linear(4)], vec![conv(4, (3, 3), (1, 1), (0, 0)), FLATTEN])])
-        .agrees();
+    Case::new(
+        &[2, 3, 3],
+        vec![residual(
+            vec![FLATTEN, linear(4)],
+            vec![conv(4, (3, 3), (1, 1), (0, 0)), FLATTEN],
+        )],
+    )
+    .agrees();
     Case::new(
         &[2, 6, 6],
         vec![
@@ -149,7 +205,13 @@ fn residuals_agree() {
             batch_norm(),
             RELU,
             residual(
-                vec![conv(6, (3, 3), (2, 2), (1, 1)), batch_norm(), RELU, conv(6, (3, 3), (1, 1), (1, 1)), batch_norm()],
+                vec![
+                    conv(6, (3, 3), (2, 2), (1, 1)),
+                    batch_norm(),
+                    RELU,
+                    conv(6, (3, 3), (1, 1), (1, 1)),
+                    batch_norm(),
+                ],
                 vec![conv(6, (1, 1), (2, 2), (0, 0)), batch_norm()],
             ),
             RELU,
@@ -169,9 +231,32 @@ fn batch_norm_agrees_as_trained_and_as_evaluated() {
         (vec![5], vec![linear(4), batch_norm(), TANH, linear(3)]),
         (vec![5], vec![batch_norm(), linear(3)]),
         (vec![5], vec![linear(4), batch_norm()]),
-        (vec![2, 4, 3], vec![batch_norm(), conv(3, (2, 2), (1, 1), (0, 0)), batch_norm(), RELU, FLATTEN, linear(2)]),
-        (vec![5], vec![linear(4), batch_norm(), batch_norm(), GELU, batch_norm(), linear(2)]),
-        (vec![4], vec![linear(4), residual(vec![batch_norm()], vec![]), linear(2)]),
+        (
+            vec![2, 4, 3],
+            vec![
+                batch_norm(),
+                conv(3, (2, 2), (1, 1), (0, 0)),
+                batch_norm(),
+                RELU,
+                FLATTEN,
+                linear(2),
+            ],
+        ),
+        (
+            vec![5],
+            vec![
+                linear(4),
+                batch_norm(),
+                batch_norm(),
+                GELU,
+                batch_norm(),
+                linear(2),
+            ],
+        ),
+        (
+            vec![4],
+            vec![linear(4), residual(vec![batch_norm()], vec![]), linear(2)],
+        ),
     ] {
         let case = Case::new(&input, layers);
         case.clone().agrees();
@@ -183,7 +268,12 @@ fn batch_norm_agrees_as_trained_and_as_evaluated() {
 
 #[test]
 fn the_tasks_that_ship_agree() {
-    for (name, n) in [("mnist-cnn", 6), ("mnist-dnn", 20), ("digits", 5), ("cifar10-cnn", 3)] {
+    for (name, n) in [
+        ("mnist-cnn", 6),
+        ("mnist-dnn", 20),
+        ("digits", 5),
+        ("cifar10-cnn", 3),
+    ] {
         let task = Task::builtin(name).unwrap();
         let mut case = Case::new(&task.model.input, task.model.layers.clone()).batches(&[n]);
         (case.loss, case.queries) = (task.loss.clone(), 1);
@@ -202,5 +292,8 @@ fn batch_norm_refuses_a_single_value_as_training_does() {
         .gradient(&numbers.input(Mode::Train))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("1.batch_norm") && error.contains("more than one value"), "{error}");
+    assert!(
+        error.contains("1.batch_norm") && error.contains("more than one value"),
+        "{error}"
+    );
 }

@@ -66,25 +66,27 @@ fn case() -> impl Strategy<Value = Case> {
         any::<bool>(),
         0..3usize,
     )
-        .prop_map(|((c, h, w), drawn, loss, batches, queries, train, penalty)| {
-            let input = [c, h, w];
-            let kinds = [
-                LossKind::CrossEntropy,
-                LossKind::BinaryCrossEntropy,
-                LossKind::MeanSquaredError,
-            ];
-            let mut case = Case::new(&input, fitting(&input, drawn)).loss(kinds[loss]);
-            case = match penalty {
-                0 => case,
-                1 => case.penalty(0.1, PenaltyIn::Examples),
-                _ => case.penalty(0.1, PenaltyIn::Batch),
-            };
-            (case.batches, case.queries) = (batches, queries);
-            if !train {
-                case = case.evaluated();
-            }
-            case
-        })
+        .prop_map(
+            |((c, h, w), drawn, loss, batches, queries, train, penalty)| {
+                let input = [c, h, w];
+                let kinds = [
+                    LossKind::CrossEntropy,
+                    LossKind::BinaryCrossEntropy,
+                    LossKind::MeanSquaredError,
+                ];
+                let mut case = Case::new(&input, fitting(&input, drawn)).loss(kinds[loss]);
+                case = match penalty {
+                    0 => case,
+                    1 => case.penalty(0.1, PenaltyIn::Examples),
+                    _ => case.penalty(0.1, PenaltyIn::Batch),
+                };
+                (case.batches, case.queries) = (batches, queries);
+                if !train {
+                    case = case.evaluated();
+                }
+                case
+            },
+        )
 }
 
 /// Norms of values that hardly differ amplify rounding without bound: then the engines may differ as much.

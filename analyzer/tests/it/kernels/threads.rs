@@ -43,10 +43,15 @@ fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
         let mut engine = many.kernels(DType::F32);
         for q in 0..3 {
             let (s, rho) = (&numbers.directions[q..=q], &numbers.adjoints[q..=q]);
-            let one = engine.products(&numbers.input(Mode::Train), s, rho).unwrap();
+            let one = engine
+                .products(&numbers.input(Mode::Train), s, rho)
+                .unwrap();
             assert!(one.products[0] == all.products[q], "{name}, query {q}");
             assert!(one.hessian[0] == all.hessian[q], "{name}, query {q}");
-            assert!(one.buffer_adjoints[0] == all.buffer_adjoints[q], "{name}, query {q}");
+            assert!(
+                one.buffer_adjoints[0] == all.buffer_adjoints[q],
+                "{name}, query {q}"
+            );
         }
     }
 }

@@ -13,7 +13,11 @@ pub(super) fn plan(net: &Net, mode: Mode) -> Result<Plan> {
     let (channels, pixels) = planes(net.input_shape());
     let mut compiler = Compiler {
         train: mode == Mode::Train,
-        shapes: net.parameters().iter().map(|def| def.shape.as_slice()).collect(),
+        shapes: net
+            .parameters()
+            .iter()
+            .map(|def| def.shape.as_slice())
+            .collect(),
         parameters: offsets(net.parameters()),
         buffers: offsets(net.buffers()),
         slots: Vec::new(),
