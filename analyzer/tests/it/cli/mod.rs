@@ -1,6 +1,7 @@
 //! The command as a user meets it: what it prints, what it writes, how it exits.
 
 mod damage;
+mod engines;
 mod everyday;
 #[cfg(unix)]
 mod interrupted;
