@@ -16,7 +16,7 @@ use super::number::Number;
 use super::plan::{Kind, Plan, Work};
 
 /// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.
-const CHUNK_BYTES: usize = 384 << 10;
+const CHUNK_BYTES: usize = 512 << 10;
 /// A chunk's most examples.
 const MOST_EXAMPLES: usize = 256;
 /// Most lanes: more threads than this find nothing to do.

@@ -13,6 +13,7 @@
 //! | `chunk` | one chunk through the operations of a phase |
 //! | `affine`, `patches`, `matrix` | linear layers and convolutions: products of patch matrices |
 //! | `activation`, `pool`, `norm`, `loss` | the other layers |
+//! | `wide` | loops for the processor's widest vectors |
 //! | `norms` | statistics of a whole batch |
 //! | `point`, `replay` | a step's numbers, and a micro-batch through all phases |
 
@@ -32,6 +33,7 @@ mod plan;
 mod point;
 mod pool;
 mod replay;
+mod wide;
 
 use std::sync::Arc;
 

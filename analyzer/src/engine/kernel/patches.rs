@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::number::Number;
 use super::plan::Geometry;
+use super::wide::{Loop, wide};
 
 /// Images: element (channel, example, pixel) is at `channel * channel_by + example * example_by + pixel`.
 #[derive(Clone, Copy)]
@@ -17,6 +18,7 @@ pub(super) struct Images<'a, T> {
 }
 
 /// Output positions along one axis whose tap `k` lies inside an input of `size`.
+#[inline(always)]
 fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize) -> Range<usize> {
     // i * stride + k - padding must lie in 0..size.
     let first = padding.saturating_sub(k).div_ceil(stride);
@@ -28,30 +30,109 @@ fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize
     first.min(last)..last
 }
 
-/// Calls `f(row of the tile, where the input row begins)` for each output row whose tap (row `i` of the kernel) lies in the
-/// input, and `outside(row of the tile)` for the others.
+/// Rows of pixels of one example: `lines` of the tile, `rows` of the example.
+struct Stretch {
+    example: usize,
+    rows: Range<usize>,
+    line: usize,
+}
+
+/// A tile's rows, example by example.
+#[derive(Clone, Copy)]
+struct Stretches {
+    oh: usize,
+    rows: usize,
+    example: usize,
+    row: usize,
+    line: usize,
+}
+
+impl Stretches {
+    fn of(g: &Geometry, rows: &Range<usize>) -> Self {
+        Self {
+            oh: g.oh,
+            rows: rows.len(),
+            example: rows.start / g.oh,
+            row: rows.start % g.oh,
+            line: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Stretch> {
+        if self.line == self.rows {
+            return None;
+        }
+        let end = self.oh.min(self.row + self.rows - self.line);
+        let stretch = Stretch {
+            example: self.example,
+            rows: self.row..end,
+            line: self.line,
+        };
+        self.line += end - self.row;
+        (self.example, self.row) = (self.example + 1, 0);
+        Some(stretch)
+    }
+}
+
+/// Values that are copied at once.
+const BLOCK: usize = 8;
+
+/// `to = from`, without a call for short rows.
 #[inline(always)]
-fn for_rows(
-    g: &Geometry,
-    example_by: usize,
-    rows: &Range<usize>,
-    i: usize,
-    mut f: impl FnMut(usize, usize),
-    mut outside: impl FnMut(usize),
-) {
-    let inside = inside(i, g.stride.0, g.padding.0, g.h, g.oh);
-    let (mut example, mut row) = (rows.start / g.oh, rows.start % g.oh);
-    for line in 0..rows.len() {
-        if inside.contains(&row) {
-            let y = row * g.stride.0 + i - g.padding.0;
-            f(line, example * example_by + y * g.w);
-        } else {
-            outside(line);
+fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+    let n = to.len();
+    let from = &from[..n];
+    if n < BLOCK {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
         }
-        row += 1;
-        if row == g.oh {
-            (example, row) = (example + 1, 0);
+        return;
+    }
+    let (blocks, _) = to.as_chunks_mut::<BLOCK>();
+    for (to, from) in blocks.iter_mut().zip(from.as_chunks::<BLOCK>().0) {
+        *to = *from;
+    }
+    // The last block overlaps the one before it.
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<BLOCK>(), from.last_chunk::<BLOCK>()) {
+        *to = *from;
+    }
+}
+
+/// `to += from`.
+#[inline(always)]
+fn add<T: Number>(to: &mut [T], from: &[T]) {
+    let (blocks, rest) = to.as_chunks_mut::<BLOCK>();
+    let (others, last) = from.as_chunks::<BLOCK>();
+    for (to, from) in blocks.iter_mut().zip(others) {
+        // Read whole before it is written whole, so that it becomes a vector.
+        let mut sum = *to;
+        for (to, &from) in sum.iter_mut().zip(from) {
+            *to += from;
         }
+        *to = sum;
+    }
+    for (to, &from) in rest.iter_mut().zip(last) {
+        *to += from;
+    }
+}
+
+/// Where a tap reads in one stretch: output rows before and after those that read the padding alone, and the first place of
+/// the others.
+struct Reads {
+    before: usize,
+    inside: usize,
+    at: usize,
+}
+
+#[inline(always)]
+fn reads(g: &Geometry, s: &Stretch, i: usize, high: &Range<usize>, example_by: usize) -> Reads {
+    let low = s.rows.start.max(high.start).min(s.rows.end);
+    let end = s.rows.end.min(high.end).max(low);
+    Reads {
+        before: low - s.rows.start,
+        inside: end - low,
+        at: s.example * example_by + (low * g.stride.0 + i).saturating_sub(g.padding.0) * g.w,
     }
 }
 
@@ -62,93 +143,95 @@ pub(super) fn gather<T: Number>(
     rows: Range<usize>,
     patches: &mut [T],
 ) {
-    let columns = rows.len() * g.ow;
-    let mut lines = patches.chunks_exact_mut(columns);
-    for c in 0..g.c {
-        let plane = &x.data[c * x.channel_by..];
-        for i in 0..g.kernel.0 {
-            for j in 0..g.kernel.1 {
-                let Some(line) = lines.next() else { return };
-                let within = inside(j, g.stride.1, g.padding.1, g.w, g.ow);
-                match g.ow {
-                    8 if within == (0..8) && g.stride.1 == 1 => {
-                        fixed::<T, 8>(g, x.example_by, &rows, (i, j), plane, line);
+    wide::<Gather, _>((g, x, &rows, patches));
+}
+
+type GatherOperands<'a, T> = (&'a Geometry, Images<'a, T>, &'a Range<usize>, &'a mut [T]);
+
+struct Gather;
+
+impl<'a, T: Number> Loop<GatherOperands<'a, T>> for Gather {
+    #[inline(always)]
+    fn run((g, x, rows, patches): GatherOperands<'a, T>) {
+        let columns = rows.len() * g.ow;
+        let mut lines = patches.chunks_exact_mut(columns);
+        let stretches = Stretches::of(g, rows);
+        for c in 0..g.c {
+            let plane = &x.data[c * x.channel_by..];
+            for i in 0..g.kernel.0 {
+                let high = inside(i, g.stride.0, g.padding.0, g.h, g.oh);
+                for j in 0..g.kernel.1 {
+                    let Some(line) = lines.next() else { return };
+                    let within = inside(j, g.stride.1, g.padding.1, g.w, g.ow);
+                    let shift = (within.start * g.stride.1 + j).saturating_sub(g.padding.1);
+                    let mut rest = stretches;
+                    while let Some(s) = rest.next() {
+                        let reads = reads(g, &s, i, &high, x.example_by);
+                        let line = &mut line[s.line * g.ow..][..s.rows.len() * g.ow];
+                        let (before, line) = line.split_at_mut(reads.before * g.ow);
+                        let (line, after) = line.split_at_mut(reads.inside * g.ow);
+                        before.fill(T::ZERO);
+                        after.fill(T::ZERO);
+                        if within.is_empty() {
+                            line.fill(T::ZERO);
+                            continue;
+                        }
+                        if reads.inside > 0 {
+                            let from = &plane[reads.at + shift..];
+                            copy_rows(line, g.ow, &within, from, g.stride.0 * g.w, g.stride.1);
+                        }
                     }
-                    _ => any(g, x.example_by, &rows, (i, j), within, plane, line),
                 }
             }
         }
     }
 }
 
-/// Rows of a length known when compiled: a call to memcpy costs more than they do.
+/// Rows of `ow` values, of which `within` are read from `from`: rows `down` apart, values `across`.
 #[inline(always)]
-fn fixed<T: Number, const W: usize>(
-    g: &Geometry,
-    example_by: usize,
-    rows: &Range<usize>,
-    (i, j): (usize, usize),
-    plane: &[T],
+fn copy_rows<T: Number>(
     line: &mut [T],
+    ow: usize,
+    within: &Range<usize>,
+    from: &[T],
+    down: usize,
+    across: usize,
 ) {
-    let (lines, _) = line.as_chunks_mut::<W>();
-    let lines = std::cell::RefCell::new(lines);
-    for_rows(
-        g,
-        example_by,
-        rows,
-        i,
-        |row, at| {
-            let from = &plane[at + j - g.padding.1..];
-            if let (Some(to), Some(from)) =
-                (lines.borrow_mut().get_mut(row), from.first_chunk::<W>())
-            {
-                *to = *from;
-            }
-        },
-        |row| {
-            if let Some(to) = lines.borrow_mut().get_mut(row) {
-                *to = [T::ZERO; W];
-            }
-        },
-    );
-}
-
-fn any<T: Number>(
-    g: &Geometry,
-    example_by: usize,
-    rows: &Range<usize>,
-    (i, j): (usize, usize),
-    within: Range<usize>,
-    plane: &[T],
-    line: &mut [T],
-) {
-    let line = std::cell::RefCell::new(line);
-    for_rows(
-        g,
-        example_by,
-        rows,
-        i,
-        |row, at| {
-            let mut line = line.borrow_mut();
-            let to = &mut line[row * g.ow..][..g.ow];
+    if across == 1 && within.len() == ow {
+        // Lengths that are common, known when compiled.
+        match ow {
+            8 => return copy_whole_rows::<T, 8>(line, from, down),
+            16 => return copy_whole_rows::<T, 16>(line, from, down),
+            24 => return copy_whole_rows::<T, 24>(line, from, down),
+            32 => return copy_whole_rows::<T, 32>(line, from, down),
+            _ => {}
+        }
+    }
+    for (r, to) in line.chunks_exact_mut(ow).enumerate() {
+        let from = &from[r * down..];
+        if within.len() < ow {
             to[..within.start].fill(T::ZERO);
             to[within.end..].fill(T::ZERO);
-            let to = &mut to[within.clone()];
-            if to.is_empty() {
-                return;
+        }
+        let to = &mut to[within.clone()];
+        if across == 1 {
+            copy(to, from);
+        } else {
+            for (to, &from) in to.iter_mut().zip(from.iter().step_by(across)) {
+                *to = from;
             }
-            let from = &plane[at + within.start * g.stride.1 + j - g.padding.1..];
-            if g.stride.1 == 1 {
-                to.copy_from_slice(&from[..to.len()]);
-            } else {
-                for (to, &from) in to.iter_mut().zip(from.iter().step_by(g.stride.1)) {
-                    *to = from;
-                }
-            }
-        },
-        |row| line.borrow_mut()[row * g.ow..][..g.ow].fill(T::ZERO),
-    );
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_whole_rows<T: Number, const W: usize>(line: &mut [T], from: &[T], down: usize) {
+    let (rows, _) = line.as_chunks_mut::<W>();
+    for (to, from) in rows.iter_mut().zip(from.chunks(down)) {
+        if let Some(from) = from.first_chunk::<W>() {
+            *to = *from;
+        }
+    }
 }
 
 /// Adds `patches` (taps x columns) of the output rows `rows` to the places that they were read from, in images of
@@ -161,37 +244,53 @@ pub(super) fn scatter<T: Number>(
     channel_by: usize,
     example_by: usize,
 ) {
-    let columns = rows.len() * g.ow;
-    let mut lines = patches.chunks_exact(columns);
-    for c in 0..g.c {
-        let plane = &mut x[c * channel_by..];
-        for i in 0..g.kernel.0 {
-            for j in 0..g.kernel.1 {
-                let Some(line) = lines.next() else { return };
-                let within = inside(j, g.stride.1, g.padding.1, g.w, g.ow);
-                if within.is_empty() {
-                    continue;
-                }
-                for_rows(
-                    g,
-                    example_by,
-                    &rows,
-                    i,
-                    |row, at| {
-                        let from = &line[row * g.ow..][..g.ow][within.clone()];
-                        let to = &mut plane[at + within.start * g.stride.1 + j - g.padding.1..];
-                        if g.stride.1 == 1 {
-                            for (to, &from) in to.iter_mut().zip(from) {
-                                *to += from;
-                            }
-                        } else {
-                            for (to, &from) in to.iter_mut().step_by(g.stride.1).zip(from) {
-                                *to += from;
+    wide::<Scatter, _>((g, patches, &rows, x, (channel_by, example_by)));
+}
+
+type ScatterOperands<'a, T> = (
+    &'a Geometry,
+    &'a [T],
+    &'a Range<usize>,
+    &'a mut [T],
+    (usize, usize),
+);
+
+struct Scatter;
+
+impl<'a, T: Number> Loop<ScatterOperands<'a, T>> for Scatter {
+    #[inline(always)]
+    fn run((g, patches, rows, x, by): ScatterOperands<'a, T>) {
+        let columns = rows.len() * g.ow;
+        let mut lines = patches.chunks_exact(columns);
+        let stretches = Stretches::of(g, rows);
+        for c in 0..g.c {
+            let plane = &mut x[c * by.0..];
+            for i in 0..g.kernel.0 {
+                let high = inside(i, g.stride.0, g.padding.0, g.h, g.oh);
+                for j in 0..g.kernel.1 {
+                    let Some(line) = lines.next() else { return };
+                    let within = inside(j, g.stride.1, g.padding.1, g.w, g.ow);
+                    if within.is_empty() {
+                        continue;
+                    }
+                    let shift = (within.start * g.stride.1 + j).saturating_sub(g.padding.1);
+                    let mut rest = stretches;
+                    while let Some(s) = rest.next() {
+                        let reads = reads(g, &s, i, &high, by.1);
+                        let line = &line[(s.line + reads.before) * g.ow..][..reads.inside * g.ow];
+                        for (r, from) in line.chunks_exact(g.ow).enumerate() {
+                            let to = &mut plane[reads.at + shift + r * g.stride.0 * g.w..];
+                            let from = &from[within.clone()];
+                            if g.stride.1 == 1 {
+                                add(&mut to[..from.len()], from);
+                            } else {
+                                for (to, &from) in to.iter_mut().step_by(g.stride.1).zip(from) {
+                                    *to += from;
+                                }
                             }
                         }
-                    },
-                    |_| {},
-                );
+                    }
+                }
             }
         }
     }

@@ -67,13 +67,15 @@ impl Geometry {
         if self.is_pointwise() {
             return rows;
         }
-        let columns = TILE_BYTES / (self.taps() * width);
+        let columns = (TILE_BYTES / (self.taps() * width)).max(TILE_COLUMNS);
         (columns / self.ow).clamp(1, rows)
     }
 }
 
 /// Largest patch matrix that is laid out at once: it is read several times, so it should stay in a core's own cache.
-const TILE_BYTES: usize = 192 << 10;
+const TILE_BYTES: usize = 256 << 10;
+/// Columns that are worked on at once even where their patches are larger: the weights are read again for each tile.
+const TILE_COLUMNS: usize = 192;
 
 /// Weights of a layer with a matrix product.
 #[derive(Debug, Clone)]

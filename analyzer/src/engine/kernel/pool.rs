@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::number::Number;
 use super::plan::Windows;
+use super::wide::{Loop, wide};
 
 impl Windows {
     /// Input rows of the window in output row `row`.
@@ -28,10 +29,10 @@ fn span(at: usize, stride: usize, kernel: usize, padding: usize, size: usize) ->
     start.saturating_sub(padding)..(start + kernel).saturating_sub(padding).min(size)
 }
 
-/// `beats(v, best)`: larger, or the first NaN.
+/// Larger, or the first NaN; without branches.
 #[inline(always)]
 fn beats<T: Number>(v: T, best: T) -> bool {
-    v > best || (v.is_nan() && !best.is_nan())
+    (v > best) | (v.is_nan() & !best.is_nan())
 }
 
 /// Maxima and winners of a chunk's planes; `x` and `y` hold blocks of planes, of which the first decides.
@@ -39,17 +40,7 @@ pub(super) fn max<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u
     let (plane, windows) = (s.h * s.w, s.oh * s.ow);
     let planes = winners.len() / windows;
     let (y, tangents) = y.split_at_mut(planes * windows);
-    for ((x, y), winners) in x
-        .chunks_exact(plane)
-        .zip(y.chunks_exact_mut(windows))
-        .zip(winners.chunks_exact_mut(windows))
-    {
-        if s.halves() {
-            max_of_halves(s, x, y, winners);
-        } else {
-            max_of_plane(s, x, y, winners);
-        }
-    }
+    wide::<Max, _>((s, x, y, &mut *winners));
     let moved = x.chunks_exact(planes * plane).skip(1);
     for (x, y) in moved.zip(tangents.chunks_exact_mut(planes * windows)) {
         for ((x, y), winners) in x
@@ -64,6 +55,27 @@ pub(super) fn max<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u
     }
 }
 
+struct Max;
+
+impl<'a, T: Number> Loop<(&'a Windows, &'a [T], &'a mut [T], &'a mut [u32])> for Max {
+    #[inline(always)]
+    fn run((s, x, y, winners): (&'a Windows, &'a [T], &'a mut [T], &'a mut [u32])) {
+        let windows = s.oh * s.ow;
+        for ((x, y), winners) in x
+            .chunks_exact(s.h * s.w)
+            .zip(y.chunks_exact_mut(windows))
+            .zip(winners.chunks_exact_mut(windows))
+        {
+            if s.halves() {
+                max_of_halves(s, x, y, winners);
+            } else {
+                max_of_plane(s, x, y, winners);
+            }
+        }
+    }
+}
+
+#[inline(always)]
 fn max_of_plane<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32]) {
     for (i, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
         let mut best: Option<(T, usize)> = None;
@@ -81,28 +93,63 @@ fn max_of_plane<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32
     }
 }
 
+/// Windows that are decided at once.
+const SIDE: usize = 4;
+
 /// Windows of 2 x 2 side by side.
+#[inline(always)]
 fn max_of_halves<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32]) {
     let rows = y.chunks_exact_mut(s.ow).zip(winners.chunks_exact_mut(s.ow));
+    let below = s.w as u32;
     for (row, (y, winners)) in rows.enumerate() {
         let start = 2 * row * s.w;
         let (top, bottom) = x[start..start + 2 * s.w].split_at(s.w);
-        let windows = top.as_chunks::<2>().0.iter().zip(bottom.as_chunks::<2>().0);
-        for (column, ((y, winner), (top, bottom))) in
-            y.iter_mut().zip(winners).zip(windows).enumerate()
-        {
-            let at = (start + 2 * column) as u32;
+        let mut at = start as u32;
+        let (ys, y) = y.as_chunks_mut::<SIDE>();
+        let (wins, winners) = winners.as_chunks_mut::<SIDE>();
+        let (tops, bottoms) = (
+            top.as_chunks::<{ 2 * SIDE }>().0,
+            bottom.as_chunks::<{ 2 * SIDE }>().0,
+        );
+        for (((y, wins), top), bottom) in ys.iter_mut().zip(wins).zip(tops).zip(bottoms) {
+            let (mut best, mut place) = ([T::ZERO; SIDE], [0; SIDE]);
+            for i in 0..SIDE {
+                (best[i], place[i]) = (top[2 * i], at + 2 * i as u32);
+            }
+            for (values, odd, add) in [(top, 1, 1), (bottom, 0, below), (bottom, 1, below + 1)] {
+                for i in 0..SIDE {
+                    let v = values[2 * i + odd];
+                    let wins = beats(v, best[i]);
+                    best[i] = if wins { v } else { best[i] };
+                    place[i] = if wins {
+                        at + 2 * i as u32 + add
+                    } else {
+                        place[i]
+                    };
+                }
+            }
+            (*y, *wins) = (best, place);
+            at += 2 * SIDE as u32;
+        }
+        let done = (at as usize - start) / 2;
+        let windows = top[2 * done..]
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .zip(bottom[2 * done..].as_chunks::<2>().0);
+        for ((y, winner), (top, bottom)) in y.iter_mut().zip(winners).zip(windows) {
             let mut best = (top[0], at);
             for (v, at) in [
                 (top[1], at + 1),
-                (bottom[0], at + s.w as u32),
-                (bottom[1], at + s.w as u32 + 1),
+                (bottom[0], at + below),
+                (bottom[1], at + below + 1),
             ] {
                 if beats(v, best.0) {
                     best = (v, at);
                 }
             }
             (*y, *winner) = best;
+            at += 2;
         }
     }
 }

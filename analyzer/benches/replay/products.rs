@@ -1,0 +1,162 @@
+//! The matrix products of a replay step, and the time that `gemm` takes for them alone.
+
+use gemm::Parallelism;
+use hindcast_model::net::{Net, Node, Op};
+use hindcast_model::objective::Objective as _;
+
+/// One layer's products in one tile of columns, done `times` times.
+#[derive(Clone, Copy)]
+pub struct Product {
+    m: usize,
+    n: usize,
+    k: usize,
+    /// The second operand is stored by columns (a weight's gradient), the result by columns, too.
+    turned: bool,
+    times: f64,
+}
+
+impl Product {
+    pub fn flops(&self) -> f64 {
+        self.times * 2.0 * (self.m * self.n * self.k) as f64
+    }
+}
+
+/// Columns of a tile of patches that fits a core's own cache.
+fn tile(taps: usize) -> usize {
+    ((256 << 10) / (4 * taps)).max(192)
+}
+
+/// All products of a step.
+pub fn of(net: &Net, batch: usize, queries: usize) -> Vec<Product> {
+    let mut out = Vec::new();
+    let mut place = Place {
+        net,
+        batch,
+        queries,
+        moves: false,
+        primal: false,
+    };
+    place.chain(net.nodes(), &mut out);
+    out
+}
+
+struct Place<'a> {
+    net: &'a Net,
+    batch: usize,
+    queries: usize,
+    /// What comes in depends on parameters.
+    moves: bool,
+    /// Somebody reads the cotangent of what comes in.
+    primal: bool,
+}
+
+impl Place<'_> {
+    fn chain(&mut self, nodes: &[Node], out: &mut Vec<Product>) {
+        for node in nodes {
+            let (weight, pixels) = match node.op {
+                Op::Linear { weight, .. } => (weight, 1),
+                Op::Conv2d { weight, .. } => (weight, node.output[1..].iter().product()),
+                Op::BatchNorm { .. } | Op::Tanh | Op::Sigmoid | Op::Gelu => {
+                    self.primal |= self.moves;
+                    continue;
+                }
+                Op::Residual { .. } | Op::ConvTranspose2d { .. } => {
+                    unreachable!("no case has them")
+                }
+                _ => continue,
+            };
+            let shape = &self.net.parameters()[weight].shape;
+            let (o, taps) = (shape[0], shape[1..].iter().product::<usize>());
+            let columns = pixels * self.batch;
+            let width = tile(taps).min(columns);
+            let (times, q) = (columns as f64 / width as f64, self.queries as f64);
+            let mut push = |m, n, k, turned, count: f64| {
+                let times = times * count;
+                if times > 0.0 {
+                    out.push(Product {
+                        m,
+                        n,
+                        k,
+                        turned,
+                        times,
+                    });
+                }
+            };
+            let (moves, primal) = (f64::from(self.moves), f64::from(self.primal));
+            push(o, width, taps, false, 1.0 + q + moves * q);
+            push(o, taps, width, true, q + moves * q);
+            push(taps, width, 2 * o, false, moves * q);
+            push(taps, width, o, false, moves * primal);
+            (self.moves, self.primal) = (true, self.moves);
+        }
+    }
+}
+
+/// Operands, and a share of the products for each thread.
+pub struct Alone {
+    products: Vec<Product>,
+    rooms: Vec<[Vec<f32>; 3]>,
+}
+
+impl Alone {
+    pub fn new(products: &[Product], threads: usize) -> Self {
+        let largest = |f: fn(&Product) -> usize| products.iter().map(f).max().unwrap_or(0);
+        let room = |n: usize| (0..n).map(|i| (i % 97) as f32 / 97.0).collect::<Vec<_>>();
+        Self {
+            rooms: (0..threads)
+                .map(|_| {
+                    [
+                        room(largest(|p| p.m * p.n)),
+                        room(largest(|p| p.m * p.k)),
+                        room(largest(|p| p.k * p.n)),
+                    ]
+                })
+                .collect(),
+            products: products.to_vec(),
+        }
+    }
+
+    pub fn run(&mut self) {
+        let threads = self.rooms.len();
+        let products = &self.products;
+        rayon::scope(|scope| {
+            for [c, a, b] in &mut self.rooms {
+                scope.spawn(move |_| {
+                    for p in products {
+                        for _ in 0..(p.times / threads as f64).round() as usize {
+                            let (m, n, k) = (p.m as isize, p.n as isize, p.k as isize);
+                            let (c_by, b_by) = match p.turned {
+                                true => ((m, 1), (k, 1)),
+                                false => ((1, n), (1, n)),
+                            };
+                            // SAFETY: `new` has made room for the largest operands and results, packed as these strides say.
+                            unsafe {
+                                gemm::gemm(
+                                    p.m,
+                                    p.n,
+                                    p.k,
+                                    c.as_mut_ptr(),
+                                    c_by.0,
+                                    c_by.1,
+                                    false,
+                                    a.as_ptr(),
+                                    1,
+                                    k,
+                                    b.as_ptr(),
+                                    b_by.0,
+                                    b_by.1,
+                                    1.0,
+                                    1.0,
+                                    false,
+                                    false,
+                                    false,
+                                    Parallelism::None,
+                                );
+                            }
+                        }
+                    }
+                });
+            }
+        });
+    }
+}
