@@ -51,7 +51,7 @@ use replay::Replay;
 
 /// Replays the model of a Task with kernels of its own, on the CPU, in f32 or f64.
 ///
-/// It gives what [`super::AutodiffEngine`] gives (in float64 to 1e-10), many times faster, with the same bits on any number
+/// It gives what [`super::AutodiffEngine`] gives (in float64 to 1e-10) in a fraction of the time, with the same bits on any number
 /// of threads and, for each query, whatever other queries are asked beside it. It runs on the current rayon pool.
 pub struct KernelEngine {
     net: Arc<Net>,

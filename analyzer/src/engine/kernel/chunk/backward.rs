@@ -1,0 +1,165 @@
+//! The way back through an operation.
+
+use super::super::activation::{self, Curve};
+use super::super::affine::Operand;
+use super::super::number::Number;
+use super::super::plan::{Affine, Kind, Norm, Op};
+use super::super::pool;
+use super::rearrange::{add, unflatten};
+use super::{Chunk, Desk, Shared, pair, raw_operand, rows};
+
+impl<T: Number> Shared<'_, T> {
+    pub(super) fn backward(&self, op: &Op, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
+        let n = chunk.examples.len();
+        let from = &self.plan.slots[op.input];
+        match &op.kind {
+            Kind::Convolution(affine) | Kind::Transposed(affine) => {
+                self.affine_back(op, affine, chunk, desk);
+                return;
+            }
+            Kind::Norm(norm) => {
+                self.norm_back(op, norm, chunk);
+                return;
+            }
+            _ => {}
+        }
+        // The rest turns its output's cotangents in place, and then hands them on.
+        let out = self.cotangents(op.output, n);
+        let values = &mut chunk.store.values;
+        match op.kind {
+            Kind::Relu => {
+                let (y, g) = pair(values, self.layout.values(op.output, 0..1, n), out.clone());
+                activation::relu_back(y, g);
+            }
+            Kind::Tanh | Kind::Sigmoid => {
+                let curve = match op.kind {
+                    Kind::Tanh => Curve::Tanh,
+                    _ => Curve::Sigmoid,
+                };
+                let (y, g) = pair(values, self.values(op.output, n), out.clone());
+                curve.backward(y, self.plan.slots[op.output].size() * n, g);
+            }
+            Kind::Gelu => {
+                let (x, g) = pair(values, self.values(op.input, n), out.clone());
+                activation::gelu_back(x, from.size() * n, g);
+            }
+            Kind::Dropout { mask, .. } => {
+                let (mask, g) = pair(values, self.layout.mask(mask, n), out.clone());
+                activation::masked(mask, g);
+            }
+            _ => {}
+        }
+        if op.in_place() || !from.moves {
+            if let Kind::Add { other, other_adds } = op.kind {
+                self.hand_on(op.output, other, other_adds, chunk);
+            }
+            return;
+        }
+        match &op.kind {
+            Kind::MaxPool(..) | Kind::AveragePool(_) => {
+                let wanted = self.wanted(op.input);
+                let to = self.cotangents(op.input, n);
+                let out = self.layout.cotangents(op.output, wanted, n);
+                let (g, x) = pair(&mut chunk.store.values, out, to);
+                if !op.adds {
+                    x.fill(T::ZERO);
+                }
+                match &op.kind {
+                    Kind::MaxPool(windows, index) => {
+                        let winners = &chunk.store.winners[self.layout.winners(*index, n)];
+                        pool::max_back(windows, winners, g, x);
+                    }
+                    Kind::AveragePool(windows) => pool::average_back(windows, g, x),
+                    _ => {}
+                }
+            }
+            Kind::Flatten => {
+                let to = self.cotangents(op.input, n);
+                let out = self.layout.cotangents(op.output, self.wanted(op.input), n);
+                let (g, x) = pair(&mut chunk.store.values, out, to);
+                let block = from.size() * n;
+                for (g, x) in g.chunks_exact(block).zip(x.chunks_exact_mut(block)) {
+                    unflatten(g, n, from.pixels, x, op.adds);
+                }
+            }
+            Kind::Add { other, other_adds } => {
+                // In the order of the flags: the other slot comes second.
+                self.hand_on(op.output, op.input, op.adds, chunk);
+                self.hand_on(op.output, *other, *other_adds, chunk);
+            }
+            _ => self.hand_on(op.output, op.input, op.adds, chunk),
+        }
+    }
+
+    /// Copies or adds cotangents to those of a slot of the same shape.
+    fn hand_on(&self, from: usize, to: usize, adds: bool, chunk: &mut Chunk<'_, T>) {
+        if !self.plan.slots[to].moves {
+            return;
+        }
+        let n = chunk.examples.len();
+        let write = self.cotangents(to, n);
+        let read = self.layout.cotangents(from, self.wanted(to), n);
+        let (g, x) = pair(&mut chunk.store.values, read, write);
+        if adds {
+            add(g, x);
+        } else {
+            x.copy_from_slice(g);
+        }
+    }
+
+    fn affine_back(&self, op: &Op, affine: &Affine, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
+        let n = chunk.examples.len();
+        let from = &self.plan.slots[op.input];
+        let input = match from.raw {
+            true => 0..0,
+            false => self.values(op.input, n),
+        };
+        let to = match from.moves {
+            true => self.all_cotangents(op.input, n),
+            false => 0..0,
+        };
+        let [x, out, back] = chunk
+            .store
+            .values
+            .get_disjoint_mut([input, self.all_cotangents(op.output, n), to])
+            .expect("the layout keeps what lives together apart");
+        let x = match from.raw {
+            true => raw_operand(
+                self.raw(&chunk.examples, op.input),
+                from.size(),
+                from.pixels,
+            ),
+            false => Operand::slot(x, from.channels, from.pixels, n, from.moves),
+        };
+        let back = from.moves.then(|| (back, self.wanted(op.input)));
+        let layer = self.layer(affine, n);
+        let (gradient, scratch) = (&mut *chunk.gradient, &mut desk.scratch);
+        match op.kind {
+            Kind::Transposed(_) => {
+                layer.backward_transposed(x, out, back, op.adds, gradient, scratch);
+            }
+            _ => layer.backward(x, out, back, op.adds, gradient, scratch),
+        }
+    }
+
+    fn norm_back(&self, op: &Op, norm: &Norm, chunk: &mut Chunk<'_, T>) {
+        let n = chunk.examples.len();
+        let from = &self.plan.slots[op.input];
+        if !from.moves {
+            return;
+        }
+        let [x, out, back] = chunk
+            .store
+            .values
+            .get_disjoint_mut([
+                self.values(op.input, n),
+                self.all_cotangents(op.output, n),
+                self.all_cotangents(op.input, n),
+            ])
+            .expect("the layout keeps what lives together apart");
+        let x = rows(x, from.size(), from.pixels, n, true);
+        let out = rows(out, from.size(), from.pixels, n, true);
+        let first = self.wanted(op.input).start;
+        self.normalise(norm).backward(x, out, back, first, op.adds);
+    }
+}
