@@ -205,7 +205,7 @@ pub struct Influence {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// What to ask about: validation (its mean loss), validation:3,17, train:5, test:0..10, or vector:FILE.safetensors (a gradient of your own); may be given several times
+    /// What to ask about: validation (its mean loss), validation:3,17, train:5, validation:0..99 (a query an example), per-class, or vector:FILE.safetensors (a gradient of your own); --help says more; may be given several times
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
     /// Steps whose use of an example counts: all, last-epoch, or A..B
@@ -241,7 +241,7 @@ pub struct Influence {
     /// Names of the examples.
     #[command(flatten)]
     pub names: NamesArgs,
-    /// Memory that the sweep may take, as 8GB, instead of what is available now
+    /// Memory that the sweep may take, as 8GB, instead of what is available now; where it isn't enough for all queries at once, they are answered in several passes over the steps
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// For scripts: print a summary (--help lists its fields)
@@ -367,7 +367,7 @@ pub struct Counterfactual {
     /// Steps that the examples are left out of: all, last-epoch, or A..B
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
-    /// What the change is measured on: as for `influence`
+    /// What the change is measured on: one query, as for `influence` (a range as mean:validation:0..99)
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: String,
     /// What leaving out means under batch norm: loss-only (it stays in the batch statistics) or absent

@@ -25,6 +25,7 @@ mod error;
 #[cfg(feature = "record")]
 pub mod exactness;
 mod memory;
+mod queries;
 mod query;
 mod replay_check;
 mod rows;
@@ -63,6 +64,7 @@ pub use error::{AnalysisError, Result};
 #[cfg(feature = "record")]
 pub use hindcast_recorder::{LoadInto, Loaded};
 pub use memory::MemoryRun;
+pub use queries::Queries;
 pub use query::{Query, QueryGradient};
 #[cfg(feature = "record")]
 pub use recording::record_task;
@@ -79,7 +81,7 @@ pub use source::{
 };
 pub use subject::Subject;
 pub use sweep::{
-    QuerySweep, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions, SweepState, TableOrigin,
-    resume, sweep,
+    QuerySweep, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions, SweepState, SweepTimes,
+    TableOrigin, begin, resume, resume_timed, sweep,
 };
 pub use window::Window;

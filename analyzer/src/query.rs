@@ -61,7 +61,8 @@ impl FromStr for Query {
     type Err = AnalysisError;
 
     /// Reads `validation`, `validation:3,17`, `validation:0..99` (end excluded), mixtures of these, the same with `train`
-    /// and `test`, or `vector:FILE.safetensors`.
+    /// and `test`, or `vector:FILE.safetensors`. It is one query, the mean over the examples; what a command line may ask
+    /// in one word is [`Queries`](crate::Queries).
     fn from_str(text: &str) -> Result<Self> {
         let bad = |problem: String| AnalysisError::Query {
             query: text.to_owned(),
@@ -71,17 +72,15 @@ impl FromStr for Query {
             Some((head, tail)) => (head.trim(), Some(tail.trim())),
             None => (text.trim(), None),
         };
-        let split = match head {
-            "train" => Split::Train,
-            "validation" => Split::Validation,
-            "test" => Split::Test,
-            "vector" => {
+        let split = match (split_of(head), head) {
+            (Some(split), _) => split,
+            (None, "vector") => {
                 return match tail {
                     Some(path) if !path.is_empty() => Ok(Query::Vector { path: path.into() }),
                     _ => Err(bad("expected `vector:FILE.safetensors`".to_owned())),
                 };
             }
-            other => {
+            (None, other) => {
                 return Err(bad(format!(
                     "`{other}` is neither a split (validation, train, test) nor `vector`; write `validation`, `validation:3,17`, `test:0..99` or `vector:FILE.safetensors`"
                 )));
@@ -96,10 +95,20 @@ impl FromStr for Query {
     }
 }
 
+/// The split of that name.
+pub(crate) fn split_of(name: &str) -> Option<Split> {
+    match name {
+        "train" => Some(Split::Train),
+        "validation" => Some(Split::Validation),
+        "test" => Some(Split::Test),
+        _ => None,
+    }
+}
+
 /// Longest range that a query may spell out.
 const MAX_LISTED: u64 = 100_000_000;
 
-fn indices(list: &str) -> Result<Vec<u64>, String> {
+pub(crate) fn indices(list: &str) -> Result<Vec<u64>, String> {
     let number = |s: &str| {
         s.trim().parse::<u64>().map_err(|_| {
             format!("`{s}` is not an example's index; write numbers and ranges A..B (end excluded), separated by commas")
@@ -256,7 +265,7 @@ impl Query {
     }
 
     /// The examples that the query averages over, checked against the data.
-    fn examples(&self, data: &dyn DataSet) -> Result<Vec<u64>> {
+    pub(crate) fn examples(&self, data: &dyn DataSet) -> Result<Vec<u64>> {
         let Query::Loss {
             split, examples, ..
         } = self

@@ -6,10 +6,23 @@ pub(crate) const EXIT_CODES: &str =
 Results go to standard output, talk and progress to standard error.";
 
 pub(crate) const INFLUENCE: &str = "\
+--query, each with a column of its own in the table:
+  validation             the mean loss of a split: validation, train or test
+  validation:3,17        the mean loss of these examples; ranges A..B (B excluded) may be among them
+  validation:0..99       a query an example of the range: validation:0, validation:1, ...
+  each:validation:3,17   a query an example of any list; each:validation for all of the split
+  mean:validation:0..99  one query, the mean over the range
+  per-class              a query a class: the mean loss of its validation examples (per-class:test for the test split),
+                         called validation:class-NAME; one of them may be asked for by that name
+  vector:FILE            u in <u, parameters> from a safetensors file
+Many queries share a sweep. What they take is said before it begins; where the memory isn't enough they are answered in several passes over the steps, to the same bits.
+
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors beside the table. The same command with --resume goes on from it, to the same bits.
 
 --json prints an object with
   run, run_digest, window {start, end}, run_steps, engine, seconds
+  passes                 how often the steps were walked for all queries
+  time                   seconds {replay, waiting, rest} of the sweep: in the engine, waiting for steps to be read, all else
   examples, never_seen   training examples, and those in no batch of the window
   queries                a list of {name, value, growth, most_harmful, most_helpful};
                          growth {first, last, factor} of the adjoint's norm; the last two are lists of --top rows with

@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::context::Models;
-use super::influence::{parse_query, parse_window};
+use super::influence::{one_query, parse_queries, parse_window};
 use super::interrupt::{Interrupts, told};
-use super::sweeping::{Settings, score};
+use super::sweeping::{Settings, Swept, score};
 use super::{Outcome, Usage, context, memory, progress};
 use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::{
@@ -37,11 +37,12 @@ struct Report<'a> {
 
 pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
-    let query = parse_query(&args.query)?;
+    let asked = parse_queries(&args.query)?;
     let removed = Removed::parse(args)?;
     let limit = context::memory(args.memory.as_deref())?;
     let subject = models.open(&args.run, args.data.as_deref())?;
     context::warn(subject.trace());
+    let query = one_query(&asked, subject.data())?;
     let run = subject.recorded()?;
     let range = window.resolve(run.source())?;
     let table = removed.table()?;
@@ -101,7 +102,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
                 memory: limit,
                 ..Settings::default()
             };
-            let (_, table) = score(
+            let Swept { table, .. } = score(
                 &subject,
                 std::slice::from_ref(&query),
                 &Window::Steps(range.clone()),

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 use hindcast_model::objective::Split;
 
-use super::sweeping::{Settings, score};
+use super::sweeping::{Settings, Swept, score};
 use super::{Outcome, pictures, progress, tables};
 use crate::cli::Demo;
 use crate::{CounterfactualOptions, Query, Subject, Window, counterfactuals};
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let subject = Subject::open(&run, None)?;
     let query: Query = "validation".parse()?;
     let swept = Instant::now();
-    let (_, table) = score(
+    let Swept { table, .. } = score(
         &subject,
         std::slice::from_ref(&query),
         &Window::All,

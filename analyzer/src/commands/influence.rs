@@ -1,5 +1,6 @@
 //! `hindcast influence`: replay the trace backwards and rank the training examples.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Write, stdout};
 use std::ops::Range;
@@ -7,15 +8,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use super::context::Models;
-use super::sweeping::{Checkpoints, Settings, score};
+use super::sweeping::{Checkpoints, Settings, Swept, score};
 use super::{Outcome, Usage, context, pictures, progress, tables};
 use crate::atomic;
 use crate::cli::Influence;
-use crate::{Query, QuerySweep, ScoreRow, ScoreTable, SweepState, Window, sidecar_path};
+use crate::{Queries, Query, QuerySweep, ScoreRow, ScoreTable, SweepState, Window, sidecar_path};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -26,6 +28,8 @@ struct Report<'a> {
     run_steps: u64,
     engine: &'a str,
     seconds: f64,
+    passes: u64,
+    time: Time,
     examples: usize,
     never_seen: usize,
     queries: Vec<QueryReport<'a>>,
@@ -33,6 +37,14 @@ struct Report<'a> {
     metadata: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     picture: Option<String>,
+}
+
+/// Seconds of the sweep itself.
+#[derive(Serialize, Default)]
+struct Time {
+    replay: f64,
+    waiting: f64,
+    rest: f64,
 }
 
 #[derive(Serialize)]
@@ -64,10 +76,10 @@ struct Row<'a> {
 
 pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
-    let queries = args
+    let asked = args
         .query
         .iter()
-        .map(|q| parse_query(q))
+        .map(|q| parse_queries(q))
         .collect::<anyhow::Result<Vec<_>>>()?;
     check_output(&args.out)?;
     let memory = context::memory(args.memory.as_deref())?;
@@ -75,6 +87,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     let names = context::names(&args.names)?;
     let subject = models.open(&args.run, args.data.as_deref())?;
     context::warn(subject.trace());
+    let queries = expand(&asked, subject.data())?;
     if let Some(names) = &names {
         let data = subject.data();
         let examples = 0..data.len(Split::Train);
@@ -100,7 +113,12 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         memory,
         quiet: false,
     };
-    let (state, mut table) = score(&subject, &queries, &window, &settings)?;
+    let Swept {
+        state,
+        mut table,
+        times,
+        passes,
+    } = score(&subject, &queries, &window, &settings)?;
     if let Some(names) = &names {
         table.join(names)?;
     }
@@ -122,6 +140,12 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         let mut report = report(&state, &table, args.top);
         report.run = args.run.display().to_string();
         report.seconds = seconds.as_secs_f64();
+        report.passes = passes;
+        report.time = Time {
+            replay: times.replay.as_secs_f64(),
+            waiting: times.waiting.as_secs_f64(),
+            rest: times.rest.as_secs_f64(),
+        };
         report.table = args.out.display().to_string();
         report.metadata = sidecar_path(&args.out).display().to_string();
         report.picture = pictured.map(|(path, _)| path.display().to_string());
@@ -168,6 +192,15 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     if let Some((path, count)) = pictured {
         writeln!(out, "{} ({count} most harmful)", path.display())?;
     }
+    let total = times.total().as_secs_f64().max(f64::MIN_POSITIVE);
+    let share = |of: Duration| 100.0 * of.as_secs_f64() / total;
+    eprintln!(
+        "the sweep took {}: {:.1} % replay, {:.1} % waiting for steps to be read, {:.1} % the rest",
+        progress::duration(times.total()),
+        share(times.replay),
+        share(times.waiting),
+        share(times.rest)
+    );
     eprintln!("took {}", progress::duration(seconds));
     Ok(Outcome::Fine)
 }
@@ -205,6 +238,8 @@ fn report<'a>(state: &'a SweepState, table: &'a ScoreTable, top: usize) -> Repor
         run_steps: state.end,
         engine: &table.metadata.engine,
         seconds: 0.0,
+        passes: 1,
+        time: Time::default(),
         examples: state.occurrences.len(),
         never_seen: never_seen(state),
         queries: queries.collect(),
@@ -230,10 +265,40 @@ pub(crate) fn parse_window(text: &str) -> anyhow::Result<Window> {
         .map_err(|e| Usage(format!("--window: {e}")).into())
 }
 
-/// A query from the command line; a mistake is wrong usage.
-pub(crate) fn parse_query(text: &str) -> anyhow::Result<Query> {
+/// A query, or many, from the command line; a mistake is wrong usage.
+pub(crate) fn parse_queries(text: &str) -> anyhow::Result<Queries> {
     text.parse()
         .map_err(|e| Usage(format!("--query: {e}")).into())
+}
+
+/// The one query that is asked, where many can't be answered.
+pub(crate) fn one_query(asked: &Queries, data: &dyn DataSet) -> anyhow::Result<Query> {
+    let queries = asked.expand(data)?;
+    match <[Query; 1]>::try_from(queries) {
+        Ok([query]) => Ok(query),
+        Err(many) => Err(Usage(format!(
+            "--query: that is {} queries, and one is expected: write `mean:` before a range, as mean:validation:0..99",
+            many.len()
+        ))
+        .into()),
+    }
+}
+
+/// The queries that are asked, in order. One that is asked twice would have two columns of one name.
+fn expand(asked: &[Queries], data: &dyn DataSet) -> anyhow::Result<Vec<Query>> {
+    let mut queries = Vec::new();
+    for many in asked {
+        queries.append(&mut many.expand(data)?);
+    }
+    let mut names = BTreeSet::new();
+    for query in &queries {
+        let name = query.to_string();
+        if names.contains(&name) {
+            return Err(Usage(format!("--query: `{name}` is asked twice")).into());
+        }
+        names.insert(name);
+    }
+    Ok(queries)
 }
 
 /// A name whose ending says no format is wrong usage: better known before the sweep than after it.

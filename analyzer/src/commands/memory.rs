@@ -60,6 +60,11 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
+/// Bytes that work may take: what the user says, else what can still be had.
+pub(crate) fn limit(said: Option<Limit>) -> Option<u64> {
+    said.map(|Limit(bytes)| bytes).or_else(available)
+}
+
 /// Refuses work of which even `certain` bytes are not to be had, and warns where `about` bytes may not be. Says what
 /// there is.
 pub(crate) fn check(
@@ -69,11 +74,11 @@ pub(crate) fn check(
     limit: Option<Limit>,
     hint: &str,
 ) -> anyhow::Result<String> {
-    let (there, whose) = match limit {
-        Some(Limit(bytes)) => (Some(bytes), "allowed by --memory"),
-        None => (available(), "available"),
+    let whose = match limit {
+        Some(_) => "allowed by --memory",
+        None => "available",
     };
-    let Some(there) = there else {
+    let Some(there) = self::limit(limit) else {
         return Ok(String::new());
     };
     if certain > there {

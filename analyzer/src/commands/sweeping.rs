@@ -14,8 +14,9 @@ use super::progress::{self, Bar, bytes};
 use crate::cli::Precision;
 use crate::sweep::largest_batch;
 use crate::{
-    EngineKind, Query, RecordedRun, ReplayEngine, ScoreTable, Subject, SweepCheckpoint, SweepCost,
-    SweepIdentity, SweepOptions, SweepState, TableOrigin, Window, resume, sweep,
+    EngineKind, Query, QuerySweep, RecordedRun, ReplayEngine, ScoreTable, Subject, SweepCheckpoint,
+    SweepCost, SweepIdentity, SweepOptions, SweepState, SweepTimes, TableOrigin, Window, begin,
+    resume_timed,
 };
 
 /// How a sweep is computed.
@@ -50,13 +51,23 @@ impl Checkpoints {
     }
 }
 
+/// What came of a sweep.
+pub(crate) struct Swept {
+    /// All queries' results. Where there were several passes, without the sensitivities that they ended with.
+    pub state: SweepState,
+    pub table: ScoreTable,
+    pub times: SweepTimes,
+    /// How often the steps were walked.
+    pub passes: u64,
+}
+
 /// Sweeps and makes the table.
 pub(crate) fn score(
     subject: &Subject,
     queries: &[Query],
     window: &Window,
     settings: &Settings<'_>,
-) -> anyhow::Result<(SweepState, ScoreTable)> {
+) -> anyhow::Result<Swept> {
     let run = subject.recorded()?;
     let device_name = settings.device.unwrap_or("cpu");
     let device = device(device_name)?;
@@ -94,38 +105,76 @@ pub(crate) fn score(
     trust(subject, settings.quiet)?;
     let mut engine = subject.engine(Some(kind), Some(dtype), device)?;
     let engine = engine.as_mut();
-    announce(subject, &run, queries.len(), &options, engine, settings)?;
-    let interrupts = Interrupts::listen();
-    let steps = run.source().end()?.step - options.window.start;
+    let cost = cost(subject, &run, queries.len(), &options, engine)?;
+    let a_pass = announce(&cost, &options, settings)?;
+    let end = run.source().end()?;
+    let (finished, mut under_way) = match begun {
+        None => (Vec::new(), None),
+        Some(checkpoint) => (checkpoint.finished, Some(checkpoint.state)),
+    };
+    let taken_up = under_way.as_ref().map_or(0, |state| state.queries.len());
+    let to_come = queries.len() - finished.len() - taken_up;
     let mut watch = Watch {
-        bar: progress::bar(steps, "sweeping", "steps"),
-        interrupts,
+        bar: progress::bar(cost.steps, "sweeping", "steps"),
+        interrupts: Interrupts::listen(),
         saving,
         time: progress::Estimate::silent(),
         saved: Ok(false),
+        finished,
+        passes: u64::from(taken_up > 0) + to_come.div_ceil(a_pass) as u64,
+        pass: 0,
     };
-    let swept = match begun {
-        Some(state) => {
-            watch.begin(state.progress().0, settings.quiet);
-            resume(&run, engine, state, options.per_epoch, &mut |state| {
-                watch.step(state)
-            })
+    let (passes, mut times) = (watch.passes, SweepTimes::default());
+    watch.begin(
+        under_way.as_ref().map_or(0, |state| state.progress().0),
+        settings.quiet,
+    );
+    let mut state = loop {
+        let state = match under_way.take() {
+            Some(state) => state,
+            None => {
+                let rest = &queries[watch.finished.len()..];
+                let gradients = rest[..a_pass.min(rest.len())]
+                    .iter()
+                    .map(|q| {
+                        q.gradient_at(
+                            run.source(),
+                            engine,
+                            run.data(),
+                            &end.parameters,
+                            &end.buffers,
+                        )
+                    })
+                    .collect::<Result<Vec<_>, _>>()?;
+                begin(&run, engine, &gradients, &options)?
+            }
+        };
+        let swept = resume_timed(
+            &run,
+            engine,
+            state,
+            options.per_epoch,
+            &mut |state| watch.step(state),
+            &mut times,
+        );
+        let mut state = swept.map_err(|e| watch.explain(e.into()))?;
+        if watch.finished.len() + state.queries.len() == queries.len() {
+            break state;
         }
-        None => {
-            let gradients = queries
-                .iter()
-                .map(|q| q.gradient(run.source(), engine, run.data()))
-                .collect::<Result<Vec<_>, _>>()?;
-            watch.begin(0, settings.quiet);
-            sweep(&run, engine, &gradients, &options, &mut |state| {
-                watch.step(state)
-            })
-        }
+        watch.finish_pass(&mut state);
     };
-    let state = swept.map_err(|e| watch.explain(e.into()))?;
+    // All queries in the order in which they were asked.
+    let mut all = std::mem::take(&mut watch.finished);
+    all.append(&mut state.queries);
+    state.queries = all;
     drop(watch);
     let table = state.table(&run, &origin);
-    Ok((state, table))
+    Ok(Swept {
+        state,
+        table,
+        times,
+        passes,
+    })
 }
 
 /// An own model is checked before its derivatives are believed.
@@ -140,36 +189,52 @@ fn trust(subject: &Subject, quiet: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what will be done and what it takes, and refuses what cannot fit.
-fn announce(
+/// What the sweep takes, with this engine.
+fn cost(
     subject: &Subject,
     run: &RecordedRun<'_>,
     queries: usize,
     options: &SweepOptions,
     engine: &dyn ReplayEngine,
-    settings: &Settings<'_>,
-) -> anyhow::Result<()> {
-    let per_example = values_per_example(subject);
+) -> anyhow::Result<SweepCost> {
     let width = engine.dtype().size_in_bytes();
-    let mut cost = SweepCost::of(run, options, queries, width, per_example)?;
-    if let Some(examples) = largest_batch(run)?
-        && let Some(bytes) = engine.pass_bytes(examples as usize, queries)
-    {
-        cost.batch = Some(bytes);
-    }
-    let batch = cost
+    let cost = SweepCost::of(run, options, queries, width, values_per_example(subject))?;
+    let examples = largest_batch(run)?.unwrap_or(0) as usize;
+    Ok(cost.with_passes(|queries| engine.pass_bytes(examples, queries)))
+}
+
+/// Says what will be done and what it takes, and refuses what cannot fit. Gives the number of queries that are swept at
+/// once: all of them where the memory is enough, else as many as it is enough for.
+fn announce(
+    cost: &SweepCost,
+    options: &SweepOptions,
+    settings: &Settings<'_>,
+) -> anyhow::Result<usize> {
+    let at_once = match memory::limit(settings.memory) {
+        Some(limit) => cost.queries_within(limit),
+        None => cost.queries,
+    };
+    let pass = cost.in_passes_of(at_once);
+    let batch = pass
         .batch
         .map_or(String::new(), |b| format!(", {} for its batch", bytes(b)));
     let there = memory::check(
         "this sweep",
-        cost.certain(),
-        cost.about(),
+        pass.certain(),
+        pass.about(),
         settings.memory,
-        "ask fewer queries at once, leave out --per-epoch, or use a machine with more",
+        "ask fewer queries, leave out --per-epoch, or use a machine with more",
     )?;
     if !settings.quiet {
+        let passes = match cost.queries.div_ceil(at_once) {
+            0 | 1 => String::new(),
+            n => format!(
+                ", in {n} passes over the steps with {at_once} {} each, since the memory isn't enough for all at once",
+                if at_once == 1 { "query" } else { "queries" }
+            ),
+        };
         eprintln!(
-            "to sweep: {} steps, back from {} to {}; {} examples, {} {}",
+            "to sweep: {} steps, back from {} to {}; {} examples, {} {}{passes}",
             cost.steps,
             options.window.start + cost.steps,
             options.window.start,
@@ -182,14 +247,15 @@ fn announce(
             },
         );
         eprintln!(
-            "memory: about {} beside the data ({} of state, {} for a step{batch}){}{there}",
-            bytes(cost.about()),
-            bytes(cost.state),
-            bytes(cost.step),
+            "memory: about {} beside the data ({} of state, {} for a step{batch}; {} for the table at the end){}{there}",
+            bytes(pass.about()),
+            bytes(pass.state),
+            bytes(pass.step),
+            bytes(pass.table),
             if there.is_empty() { "" } else { "; " },
         );
     }
-    Ok(())
+    Ok(usize::try_from(at_once).unwrap_or(usize::MAX))
 }
 
 /// Values that the model's layers put out for one example.
@@ -218,6 +284,11 @@ struct Watch<'a> {
     time: progress::Estimate,
     /// Whether an interrupted sweep was saved.
     saved: anyhow::Result<bool>,
+    /// Queries of the passes that are over.
+    finished: Vec<QuerySweep>,
+    /// How many passes there are, and how many of them are over.
+    passes: u64,
+    pass: u64,
 }
 
 impl Watch<'_> {
@@ -229,22 +300,34 @@ impl Watch<'_> {
         }
     }
 
+    /// A pass is over, and another comes: of its queries the results are kept.
+    fn finish_pass(&mut self, state: &mut SweepState) {
+        for mut query in state.queries.drain(..) {
+            query.parameters = Vec::new();
+            query.optimizer = Vec::new();
+            query.buffers = Vec::new();
+            self.finished.push(query);
+        }
+        self.pass += 1;
+    }
+
     fn step(&mut self, state: &SweepState) -> ControlFlow<()> {
-        let (done, total) = state.progress();
+        let (done, a_pass) = state.progress();
+        let (done, total) = (self.pass * a_pass + done, self.passes * a_pass);
         self.bar.at(done, total);
-        if state.is_done() {
+        if done == total {
             return ControlFlow::Continue(());
         }
         if self.interrupts.asked() {
             if let Some(saving) = &mut self.saving {
-                self.saved = saving.save(state).map(|()| true);
+                self.saved = saving.save(&self.finished, state).map(|()| true);
             }
             return ControlFlow::Break(());
         }
         self.time.after(done, total, &self.bar);
         if let Some(saving) = &mut self.saving
             && saving.at.elapsed() >= saving.pause
-            && let Err(error) = saving.save(state)
+            && let Err(error) = saving.save(&self.finished, state)
             && !std::mem::replace(&mut saving.warned, true)
         {
             self.bar.say(&format!(
@@ -283,7 +366,7 @@ struct Saving<'a> {
 
 impl Saving<'_> {
     /// What an earlier sweep left, if it is to be taken up.
-    fn earlier(&self) -> anyhow::Result<Option<SweepState>> {
+    fn earlier(&self) -> anyhow::Result<Option<SweepCheckpoint>> {
         let path = &self.checkpoints.path;
         if !path.exists() {
             if self.checkpoints.resume {
@@ -308,15 +391,26 @@ impl Saving<'_> {
                 checkpoint.writer
             );
         }
-        let state = checkpoint.state_of(path, &self.identity)?;
-        let (done, total) = state.progress();
-        eprintln!("{}: going on after {done} of {total} steps", path.display());
-        Ok(Some(state))
+        checkpoint.is_of(path, &self.identity)?;
+        let (done, total) = checkpoint.state.progress();
+        let of_pass = match checkpoint.finished.len() {
+            0 if checkpoint.state.queries.len() == self.identity.queries.len() => String::new(),
+            n => format!(
+                " of a pass for {} queries; {n} of {} are answered",
+                checkpoint.state.queries.len(),
+                self.identity.queries.len()
+            ),
+        };
+        eprintln!(
+            "{}: going on after {done} of {total} steps{of_pass}",
+            path.display()
+        );
+        Ok(Some(checkpoint))
     }
 
-    fn save(&mut self, state: &SweepState) -> anyhow::Result<()> {
+    fn save(&mut self, finished: &[QuerySweep], state: &SweepState) -> anyhow::Result<()> {
         let begun = Instant::now();
-        SweepCheckpoint::write(&self.checkpoints.path, &self.identity, state)?;
+        SweepCheckpoint::write_pass(&self.checkpoints.path, &self.identity, finished, state)?;
         // Saving takes at most a twentieth of the time, however large the state and slow the disk.
         self.pause = match self.checkpoints.every {
             Duration::ZERO => Duration::ZERO,

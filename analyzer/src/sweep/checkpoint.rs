@@ -21,7 +21,7 @@ use crate::query::Query;
 use crate::run::RecordedRun;
 
 /// Version of the file; another one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: &str = "hindcast-sweep";
 const DIGEST: &str = "blake3";
 
@@ -88,7 +88,9 @@ pub struct SweepCheckpoint {
     pub identity: SweepIdentity,
     /// Program and version that wrote it: another one may round otherwise.
     pub writer: String,
-    /// How far it had come.
+    /// Queries that earlier passes have answered.
+    pub finished: Vec<QuerySweep>,
+    /// How far the pass had come, with the queries that it answers.
     pub state: SweepState,
 }
 
@@ -99,6 +101,12 @@ struct Header {
     identity: SweepIdentity,
     end: u64,
     next: u64,
+    /// Queries of earlier passes; version 1 knows none.
+    #[serde(default)]
+    finished: usize,
+    /// Queries of this pass; all, where version 1 doesn't say.
+    #[serde(default)]
+    pass: Option<usize>,
 }
 
 impl SweepCheckpoint {
@@ -107,16 +115,31 @@ impl SweepCheckpoint {
     /// # Errors
     /// Where the file can't be written.
     pub fn write(path: &Path, identity: &SweepIdentity, state: &SweepState) -> Result<()> {
+        Self::write_pass(path, identity, &[], state)
+    }
+
+    /// As [`write`](Self::write), for a pass after others that have `finished` the queries before it.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn write_pass(
+        path: &Path,
+        identity: &SweepIdentity,
+        finished: &[QuerySweep],
+        state: &SweepState,
+    ) -> Result<()> {
         let header = Header {
             version: VERSION,
             writer: writer(),
             identity: identity.clone(),
             end: state.end,
             next: state.next,
+            finished: finished.len(),
+            pass: Some(state.queries.len()),
         };
         let header =
             serde_json::to_string(&header).map_err(|e| problem(path, &format!("header: {e}")))?;
-        let tensors = tensors(state);
+        let tensors = tensors(finished, state);
         let mut digest = Digest::new(&header);
         for (name, values) in &tensors {
             digest.add(name, &values.data());
@@ -141,11 +164,20 @@ impl SweepCheckpoint {
         parse(&bytes).map_err(|e| problem(path, &e))
     }
 
-    /// The state, if the checkpoint is of this sweep.
+    /// The state, if the checkpoint is of this sweep, and of its only pass or its first.
+    ///
+    /// # Errors
+    /// As [`is_of`](Self::is_of).
+    pub fn state_of(self, path: &Path, wanted: &SweepIdentity) -> Result<SweepState> {
+        self.is_of(path, wanted)?;
+        Ok(self.state)
+    }
+
+    /// Checks that the checkpoint is of this sweep.
     ///
     /// # Errors
     /// [`AnalysisError::Mismatch`] naming the first thing that differs.
-    pub fn state_of(self, path: &Path, wanted: &SweepIdentity) -> Result<SweepState> {
+    pub fn is_of(&self, path: &Path, wanted: &SweepIdentity) -> Result<()> {
         let here = &self.identity;
         let names = |q: &[(String, String)]| {
             let names: Vec<&str> = q.iter().map(|(name, _)| name.as_str()).collect();
@@ -192,7 +224,7 @@ impl SweepCheckpoint {
                 });
             }
         }
-        Ok(self.state)
+        Ok(())
     }
 }
 
@@ -258,10 +290,10 @@ fn counts<'a>(x: impl Into<Cow<'a, [u64]>>) -> Values<'a> {
     Values::Counts(x, shape)
 }
 
-fn tensors(state: &SweepState) -> BTreeMap<String, Values<'_>> {
+fn tensors<'a>(finished: &'a [QuerySweep], state: &'a SweepState) -> BTreeMap<String, Values<'a>> {
     let mut out = BTreeMap::new();
     out.insert("occurrences".to_owned(), counts(&state.occurrences));
-    for (q, query) in state.queries.iter().enumerate() {
+    for (q, query) in finished.iter().chain(&state.queries).enumerate() {
         let mut put = |name: &str, values| out.insert(format!("{q}.{name}"), values);
         put("value", floats(vec![query.value]));
         put("parameters", floats(&query.parameters));
@@ -334,9 +366,18 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
     let header: Header = serde_json::from_str(header).map_err(|e| damaged(&e.to_string()))?;
     let floats = |name: &str| numbers(&file, name, Dtype::F64, f64::from_le_bytes);
     let counts = |name: &str| numbers(&file, name, Dtype::U64, u64::from_le_bytes);
-    let read = || -> Result<SweepState, String> {
-        let mut queries = Vec::new();
-        for (q, (name, _)) in header.identity.queries.iter().enumerate() {
+    let all = header.identity.queries.len();
+    let there = match header.pass {
+        None => all,
+        Some(pass) => header.finished.saturating_add(pass),
+    };
+    if there > all || header.finished > there {
+        return Err(damaged("it holds more queries than were asked"));
+    }
+    let read = || -> Result<(Vec<QuerySweep>, SweepState), String> {
+        let mut finished = Vec::new();
+        let named = header.identity.queries.iter().take(there);
+        for (q, (name, _)) in named.enumerate() {
             let of = |part: &str| floats(&format!("{q}.{part}"));
             let steps = counts(&format!("{q}.growth.steps"))?;
             let prefix = format!("{q}.epoch.");
@@ -347,7 +388,7 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
                     .map_err(|_| format!("tensor `{tensor}`"))?;
                 epochs.insert(epoch, floats(tensor)?);
             }
-            queries.push(QuerySweep {
+            finished.push(QuerySweep {
                 name: name.clone(),
                 value: of("value")?.first().copied().ok_or("no value")?,
                 parameters: of("parameters")?,
@@ -359,16 +400,20 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
                 growth: steps.into_iter().zip(of("growth.norms")?).collect(),
             });
         }
-        Ok(SweepState {
+        let queries = finished.split_off(header.finished);
+        let state = SweepState {
             window: header.identity.window.clone(),
             end: header.end,
             next: header.next,
             occurrences: counts("occurrences")?,
             queries,
-        })
+        };
+        Ok((finished, state))
     };
+    let (finished, state) = read().map_err(|e| damaged(&e))?;
     Ok(SweepCheckpoint {
-        state: read().map_err(|e| damaged(&e))?,
+        finished,
+        state,
         identity: header.identity,
         writer: header.writer,
     })

@@ -3,6 +3,7 @@
 use hindcast_format::layout::TensorSpec;
 
 use super::SweepOptions;
+use super::ahead::{step_bytes, steps_ahead};
 use crate::error::Result;
 use crate::run::RecordedRun;
 
@@ -22,6 +23,16 @@ pub struct SweepCost {
     pub step: u64,
     /// Bytes of the intermediate values of a batch's double backward pass, about; `None` where the model doesn't say.
     pub batch: Option<u64>,
+    /// Bytes of the table that is made of the state at the end, about.
+    pub table: u64,
+    /// What one query more adds to `state`.
+    state_a_query: u64,
+    /// What of that is its result, which stays when its pass is over.
+    result_a_query: u64,
+    /// What one query more adds to `step`.
+    step_a_query: u64,
+    /// What one query more adds to `batch`.
+    batch_a_query: u64,
 }
 
 /// Values of a double backward pass for each value that the layers put out. Measured as growth of a sweep's peak memory:
@@ -61,11 +72,20 @@ impl SweepCost {
                 .filter(|(_, r)| r.end > options.window.start && r.start < options.window.end)
                 .count() as u64,
         };
-        let state = 8 * (n + q * (p + o + b + (2 + epochs) * n + 2 * (steps + 1)));
+        let result_a_query = 8 * ((2 + epochs) * n + 2 * (steps + 1));
+        let state_a_query = result_a_query + 8 * (p + o + b);
+        let state = 8 * n + q * state_a_query;
         // A decoded step, the one before it where buffers need it, and the engine's own copy.
         let mut step = 8 * 4 * (p + b);
+        let last = source.metas(end.saturating_sub(1)..end)?;
+        let last = last.first();
+        // Those that were read ahead.
+        let examples = last.map_or(0, |meta| meta.indices.len() as u64);
+        let read = step_bytes(run, width, examples);
+        step += steps_ahead(read) as u64 * read;
         // Directions, their copies, and what comes out, for every query.
-        step += 8 * q * (4 * p + 2 * b);
+        let step_a_query = 8 * (4 * p + 2 * b);
+        step += q * step_a_query;
         // Variables, gradient, direction and second gradient as tensors.
         step += 4 * width as u64 * (p + b);
         if run.rule().reverse_needs_state() {
@@ -92,7 +112,56 @@ impl SweepCost {
             state,
             step,
             batch,
+            table: n * (ROW + 16 * q * (2 + epochs)),
+            state_a_query,
+            result_a_query,
+            step_a_query,
+            batch_a_query: 0,
         })
+    }
+
+    /// The cost where the engine knows what its passes over the largest batch take, for so many queries at once.
+    #[must_use]
+    pub(crate) fn with_passes(self, bytes: impl Fn(usize) -> Option<u64>) -> SweepCost {
+        let at_once = usize::try_from(self.queries).unwrap_or(usize::MAX);
+        match (bytes(at_once), bytes(1), bytes(2)) {
+            (Some(all), Some(one), Some(two)) => SweepCost {
+                batch: Some(all),
+                batch_a_query: two.saturating_sub(one),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// The cost where the queries are answered in passes over the same steps, `queries` of them at once: the results of all
+    /// are kept, the rest is that of one pass.
+    #[must_use]
+    pub fn in_passes_of(&self, queries: u64) -> SweepCost {
+        let fewer = self.queries.saturating_sub(queries);
+        SweepCost {
+            state: self.state - fewer * (self.state_a_query - self.result_a_query),
+            step: self.step - fewer * self.step_a_query,
+            batch: self
+                .batch
+                .map(|bytes| bytes.saturating_sub(fewer * self.batch_a_query)),
+            ..self.clone()
+        }
+    }
+
+    /// The most queries of a pass, at least one, with which about `bytes` are enough.
+    pub fn queries_within(&self, bytes: u64) -> u64 {
+        let fits = |q: &u64| self.in_passes_of(*q).about() <= bytes;
+        let (mut fit, mut too_many) = (1, self.queries.max(1) + 1);
+        while too_many - fit > 1 {
+            let middle = fit + (too_many - fit) / 2;
+            if fits(&middle) {
+                fit = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        fit
     }
 
     /// Bytes that the sweep takes for certain: not all of a step's vectors need be there at the same moment.
@@ -102,7 +171,8 @@ impl SweepCost {
 
     /// Bytes that it takes, about.
     pub fn about(&self) -> u64 {
-        self.state + self.step + self.batch.unwrap_or(0)
+        let sweep = self.state + self.step + self.batch.unwrap_or(0);
+        sweep.max(self.state + self.table)
     }
 }
 
@@ -116,6 +186,9 @@ pub(crate) fn largest_batch(run: &RecordedRun<'_>) -> Result<Option<u64>> {
         micro.unwrap_or(whole)
     }))
 }
+
+/// Bytes of a table's row without its scores, about.
+const ROW: u64 = 200;
 
 /// The most steps of a segment as the recorder cuts them.
 const SEGMENT_STEPS: u64 = 256;

@@ -1,24 +1,28 @@
 //! Steps newest first, with everything that the reverse of a step reads.
 
 use std::ops::Range;
+use std::thread::Scope;
+use std::time::Duration;
 
 use hindcast_format::meta::StepMeta;
-use hindcast_model::objective::Mode;
+use hindcast_model::objective::{Batch, Mode};
 
-use crate::anchor::{no_buffers, with_buffers_before};
+use super::ahead::{Ahead, Order, ReadStep, Walked};
 use crate::engine::{Gradient, ReplayEngine, StepInput};
 use crate::error::Result;
 use crate::run::RecordedRun;
-use crate::source::{RecordedStep, StepWalk, weights_of};
+use crate::source::weights_of;
 
 /// One step, ready to be reversed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct FedStep {
     pub meta: StepMeta,
     /// θ_t.
     pub parameters: Vec<f64>,
     /// r_t, before the forward pass.
     pub buffers: Vec<f64>,
+    /// Its micro-batches.
+    pub batches: Vec<Batch>,
     /// G_t where the rule's reverse needs it, else empty.
     pub gradient: Vec<f64>,
     /// Optimizer state before the step where the rule's reverse needs it, else empty.
@@ -27,84 +31,72 @@ pub(crate) struct FedStep {
 
 /// A source of [`FedStep`]s.
 pub(crate) trait Feed {
-    /// The next older step; `None` before the oldest.
-    fn next(&mut self, engine: &mut dyn ReplayEngine) -> Result<Option<FedStep>>;
+    /// The next older step; `None` before the oldest. `waited` grows by the time that was spent on waiting for the trace
+    /// and the data.
+    fn next(
+        &mut self,
+        engine: &mut dyn ReplayEngine,
+        waited: &mut Duration,
+    ) -> Result<Option<FedStep>>;
 }
 
 /// The gradient of a recorded step's batch loss.
-pub(crate) fn gradient_of(
+pub(super) fn gradient_of(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
-    meta: &StepMeta,
-    parameters: &[f64],
-    buffers: &[f64],
+    step: &ReadStep,
 ) -> Result<Gradient> {
-    let batches = run.batches(meta, engine.dtype(), engine.device())?;
     engine.gradient(&StepInput {
-        parameters,
-        buffers,
-        micro_batches: &batches,
-        weights: &weights_of(meta)?,
+        parameters: &step.parameters,
+        buffers: &step.buffers,
+        micro_batches: &step.batches,
+        weights: &weights_of(&step.meta)?,
         mode: Mode::Train,
-        draws: run.draws(meta.step),
+        draws: run.draws(step.meta.step),
     })
 }
 
 /// Recorded steps as they are, for rules whose reverse needs no optimizer state.
-pub(crate) struct Stream<'a> {
-    run: &'a RecordedRun<'a>,
-    walk: Box<dyn StepWalk + 'a>,
-    oldest: u64,
-    pending: Option<RecordedStep>,
+pub(crate) struct Stream<'scope, 'env> {
+    run: &'env RecordedRun<'env>,
+    steps: Ahead<'scope>,
 }
 
-impl<'a> Stream<'a> {
+impl<'scope, 'env> Stream<'scope, 'env> {
     /// Walks `range` newest first.
-    pub fn new(run: &'a RecordedRun<'a>, range: Range<u64>) -> Result<Self> {
+    pub fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        run: &'env RecordedRun<'env>,
+        range: Range<u64>,
+        engine: &dyn ReplayEngine,
+    ) -> Result<Self> {
+        let walked = Walked::new(range, Order::NewestFirst, engine);
         Ok(Stream {
             run,
-            walk: run
-                .source()
-                .reverse(with_buffers_before(run, range.clone())?)?,
-            oldest: range.start,
-            pending: None,
+            steps: Ahead::spawn(scope, run, walked)?,
         })
     }
 }
 
-impl Feed for Stream<'_> {
-    fn next(&mut self, engine: &mut dyn ReplayEngine) -> Result<Option<FedStep>> {
-        let here = match self.pending.take() {
-            Some(step) => Some(step),
-            None => self.walk.next()?,
-        };
-        let Some(here) = here.filter(|s| s.meta.step >= self.oldest) else {
+impl Feed for Stream<'_, '_> {
+    fn next(
+        &mut self,
+        engine: &mut dyn ReplayEngine,
+        waited: &mut Duration,
+    ) -> Result<Option<FedStep>> {
+        let Some(step) = self.steps.next(waited)? else {
             return Ok(None);
         };
-        let buffers = match (&here.key, self.run.source().buffers().is_empty()) {
-            (_, true) => Vec::new(),
-            (Some(key), false) => key.buffers_before.clone(),
-            (None, false) => {
-                let older = self
-                    .walk
-                    .next()?
-                    .ok_or_else(|| no_buffers(here.meta.step))?;
-                let before = older.buffers_after.clone();
-                self.pending = Some(older);
-                before
-            }
-        };
-        let clip = self.run.settings(&here.meta).clip_norm;
+        let clip = self.run.settings(&step.meta).clip_norm;
         let gradient = match self.run.rule().reverse_needs_gradient(clip) {
-            true => {
-                gradient_of(self.run, engine, &here.meta, &here.parameters, &buffers)?.parameters
-            }
+            true => gradient_of(self.run, engine, &step)?.parameters,
             false => Vec::new(),
         };
         Ok(Some(FedStep {
-            meta: here.meta,
-            parameters: here.parameters,
-            buffers,
+            meta: step.meta,
+            parameters: step.parameters,
+            buffers: step.buffers,
+            batches: step.batches,
             gradient,
             state: Vec::new(),
         }))

@@ -5,6 +5,7 @@
 //! u to the parameters before the step. Running statistics have a sensitivity ρ of their own. All of it is in
 //! float64, whatever type the engine computes in.
 
+mod ahead;
 mod checkpoint;
 mod cost;
 mod feed;
@@ -12,6 +13,7 @@ mod rebuilt;
 mod scoring;
 mod state;
 mod table;
+mod times;
 
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
@@ -19,8 +21,10 @@ pub(crate) use cost::largest_batch;
 pub(crate) use state::norm;
 pub use state::{QuerySweep, SweepState};
 pub use table::TableOrigin;
+pub use times::SweepTimes;
 
 use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
 
 use hindcast_model::objective::Mode;
 use hindcast_model::update::{Adjoint, StepPoint};
@@ -32,6 +36,7 @@ use crate::run::RecordedRun;
 use crate::source::weights_of;
 use feed::{FedStep, Feed, Stream};
 use rebuilt::Rebuilt;
+use times::Timed;
 
 /// How a sweep is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +61,20 @@ pub fn sweep(
     options: &SweepOptions,
     progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
 ) -> Result<SweepState> {
+    let state = begin(run, engine, queries, options)?;
+    resume(run, engine, state, options.per_epoch, progress)
+}
+
+/// The state of a sweep that hasn't walked a step, for [`resume`] or [`resume_timed`].
+///
+/// # Errors
+/// Where a query's gradient isn't one of this run's model, or the run's end can't be read.
+pub fn begin(
+    run: &RecordedRun<'_>,
+    engine: &dyn ReplayEngine,
+    queries: &[QueryGradient],
+    options: &SweepOptions,
+) -> Result<SweepState> {
     let end = run.source().end()?.step;
     for q in queries {
         for (what, got, expected) in [
@@ -72,14 +91,13 @@ pub fn sweep(
             }
         }
     }
-    let state = SweepState::new(
+    Ok(SweepState::new(
         options.window.clone(),
         end,
         run.examples(),
         run.rule().state_values(run.blocks().values()),
         queries,
-    );
-    resume(run, engine, state, options.per_epoch, progress)
+    ))
 }
 
 /// Goes on from a state that an earlier sweep of the same run left behind.
@@ -89,9 +107,25 @@ pub fn sweep(
 pub fn resume(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
+    state: SweepState,
+    per_epoch: bool,
+    progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
+) -> Result<SweepState> {
+    let mut times = SweepTimes::default();
+    resume_timed(run, engine, state, per_epoch, progress, &mut times)
+}
+
+/// As [`resume`]; where the time went is added to `times`, also where it fails.
+///
+/// # Errors
+/// As [`sweep`].
+pub fn resume_timed(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
     mut state: SweepState,
     per_epoch: bool,
     progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
+    times: &mut SweepTimes,
 ) -> Result<SweepState> {
     if state.is_done() || state.queries.is_empty() {
         return Ok(state);
@@ -100,30 +134,37 @@ pub fn resume(
     let todo = crate::window::Window::Steps(state.window.clone())
         .resolve(run.source())?
         .start..state.next;
-    let mut feed: Box<dyn Feed> = match run.rule().reverse_needs_state() {
-        true => Box::new(Rebuilt::new(run, todo)?),
-        false => Box::new(Stream::new(run, todo)?),
-    };
-    while !state.is_done() {
-        let step = feed.next(engine)?.ok_or_else(|| {
-            AnalysisError::Window(format!(
-                "the trace ends before step {}: run `hindcast verify` on it",
-                state.next - 1
-            ))
-        })?;
-        if step.meta.step + 1 != state.next {
-            return Err(AnalysisError::Window(format!(
-                "the trace gave step {} where {} was due: run `hindcast verify` on it",
-                step.meta.step,
-                state.next - 1
-            )));
+    let begun = Instant::now();
+    let mut engine = Timed::new(engine);
+    let mut waited = Duration::ZERO;
+    let walked = std::thread::scope(|scope| {
+        let mut feed: Box<dyn Feed + '_> = match run.rule().reverse_needs_state() {
+            true => Box::new(Rebuilt::new(scope, run, todo)?),
+            false => Box::new(Stream::new(scope, run, todo, &engine)?),
+        };
+        while !state.is_done() {
+            let step = feed.next(&mut engine, &mut waited)?.ok_or_else(|| {
+                AnalysisError::Window(format!(
+                    "the trace ends before step {}: run `hindcast verify` on it",
+                    state.next - 1
+                ))
+            })?;
+            if step.meta.step + 1 != state.next {
+                return Err(AnalysisError::Window(format!(
+                    "the trace gave step {} where {} was due: run `hindcast verify` on it",
+                    step.meta.step,
+                    state.next - 1
+                )));
+            }
+            back(run, &mut engine, &mut state, &step, per_epoch)?;
+            if progress(&state).is_break() && !state.is_done() {
+                return Err(AnalysisError::Cancelled { step: state.next });
+            }
         }
-        back(run, engine, &mut state, &step, per_epoch)?;
-        if progress(&state).is_break() && !state.is_done() {
-            return Err(AnalysisError::Cancelled { step: state.next });
-        }
-    }
-    Ok(state)
+        Ok(())
+    });
+    times.add(begun.elapsed(), engine.spent(), waited);
+    walked.map(|()| state)
 }
 
 /// One step back.
@@ -168,12 +209,11 @@ fn back(
         .map(|q| std::mem::take(&mut q.buffers))
         .collect();
     let weights = weights_of(&step.meta)?;
-    let batches = run.batches(&step.meta, engine.dtype(), engine.device())?;
     let out = engine.products(
         &StepInput {
             parameters: &step.parameters,
             buffers: &step.buffers,
-            micro_batches: &batches,
+            micro_batches: &step.batches,
             weights: &weights,
             mode: Mode::Train,
             draws: run.draws(t),

@@ -6,17 +6,20 @@
 //! step of one block. That is two gradients a step and memory for 2√L steps.
 
 use std::ops::Range;
+use std::thread::Scope;
+use std::time::{Duration, Instant};
 
+use super::ahead::{Ahead, Order, ReadStep, Walked};
 use super::feed::{FedStep, Feed, gradient_of};
-use crate::anchor::{known_state, no_buffers, with_buffers_before};
+use crate::anchor::known_state;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
-use crate::source::{RecordedStep, StepWalk};
 
 /// Steps newest first with the optimizer's state before each.
-pub(crate) struct Rebuilt<'a> {
-    run: &'a RecordedRun<'a>,
+pub(crate) struct Rebuilt<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    run: &'env RecordedRun<'env>,
     /// Steps still to be fed are [oldest, newest).
     oldest: u64,
     newest: u64,
@@ -26,9 +29,14 @@ pub(crate) struct Rebuilt<'a> {
     block: Vec<FedStep>,
 }
 
-impl<'a> Rebuilt<'a> {
-    pub fn new(run: &'a RecordedRun<'a>, range: Range<u64>) -> Result<Self> {
+impl<'scope, 'env> Rebuilt<'scope, 'env> {
+    pub fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        run: &'env RecordedRun<'env>,
+        range: Range<u64>,
+    ) -> Result<Self> {
         Ok(Rebuilt {
+            scope,
             run,
             oldest: range.start,
             newest: range.end,
@@ -38,7 +46,7 @@ impl<'a> Rebuilt<'a> {
     }
 
     /// Opens the segment that ends at `self.newest`: one walk forward, keeping the state at block starts.
-    fn open_segment(&mut self, engine: &mut dyn ReplayEngine) -> Result<()> {
+    fn open_segment(&mut self, engine: &mut dyn ReplayEngine, waited: &mut Duration) -> Result<()> {
         let (start, mut state) = known_state(self.run, self.newest - 1)?;
         let length = self.newest - start;
         let block = length.isqrt().max(1);
@@ -48,8 +56,8 @@ impl<'a> Rebuilt<'a> {
         if last == start {
             return Ok(());
         }
-        let mut walk = Forward::new(self.run, start..last)?;
-        while let Some(step) = walk.next(engine, &mut state)? {
+        let mut walk = Forward::new(self.scope, self.run, start..last, engine)?;
+        while let Some(step) = walk.next(engine, &mut state, waited)? {
             let next = step.meta.step + 1;
             if (next - start).is_multiple_of(block) {
                 self.starts.push((next, state.clone()));
@@ -59,12 +67,12 @@ impl<'a> Rebuilt<'a> {
     }
 
     /// Walks the newest remaining block of the segment, keeping every step.
-    fn open_block(&mut self, engine: &mut dyn ReplayEngine) -> Result<()> {
+    fn open_block(&mut self, engine: &mut dyn ReplayEngine, waited: &mut Duration) -> Result<()> {
         let Some((start, mut state)) = self.starts.pop() else {
             return Ok(());
         };
-        let mut walk = Forward::new(self.run, start..self.newest)?;
-        while let Some(step) = walk.next(engine, &mut state)? {
+        let mut walk = Forward::new(self.scope, self.run, start..self.newest, engine)?;
+        while let Some(step) = walk.next(engine, &mut state, waited)? {
             if step.meta.step >= self.oldest {
                 self.block.push(step);
             }
@@ -73,72 +81,73 @@ impl<'a> Rebuilt<'a> {
     }
 }
 
-impl Feed for Rebuilt<'_> {
-    fn next(&mut self, engine: &mut dyn ReplayEngine) -> Result<Option<FedStep>> {
+impl Feed for Rebuilt<'_, '_> {
+    fn next(
+        &mut self,
+        engine: &mut dyn ReplayEngine,
+        waited: &mut Duration,
+    ) -> Result<Option<FedStep>> {
         if self.newest <= self.oldest {
             return Ok(None);
         }
         if self.block.is_empty() {
             if self.starts.is_empty() {
-                self.open_segment(engine)?;
+                self.open_segment(engine, waited)?;
             }
-            self.open_block(engine)?;
+            self.open_block(engine, waited)?;
         }
-        let step = self.block.pop().ok_or_else(|| {
+        let mut step = self.block.pop().ok_or_else(|| {
             AnalysisError::Window(format!("step {} is not in the trace", self.newest - 1))
         })?;
         self.newest = step.meta.step;
+        let begun = Instant::now();
+        step.batches = self
+            .run
+            .batches(&step.meta, engine.dtype(), engine.device())?;
+        *waited += begun.elapsed();
         Ok(Some(step))
     }
 }
 
 /// A walk oldest first that carries the optimizer's state along.
-struct Forward<'a> {
-    run: &'a RecordedRun<'a>,
-    walk: Box<dyn StepWalk + 'a>,
-    oldest: u64,
-    buffers: Option<Vec<f64>>,
+struct Forward<'scope, 'env> {
+    run: &'env RecordedRun<'env>,
+    steps: Ahead<'scope>,
 }
 
-impl<'a> Forward<'a> {
-    fn new(run: &'a RecordedRun<'a>, range: Range<u64>) -> Result<Self> {
+impl<'scope, 'env> Forward<'scope, 'env> {
+    fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        run: &'env RecordedRun<'env>,
+        range: Range<u64>,
+        engine: &dyn ReplayEngine,
+    ) -> Result<Self> {
+        let walked = Walked::new(range, Order::OldestFirst, engine);
         Ok(Forward {
             run,
-            oldest: range.start,
-            walk: run.source().forward(with_buffers_before(run, range)?)?,
-            buffers: None,
+            steps: Ahead::spawn(scope, run, walked)?,
         })
     }
 
-    /// The next step with `state` as it is before it; `state` is taken one step on.
+    /// The next step with `state` as it is before it; `state` is taken one step on. Its batches are left out: a whole block
+    /// of them would stay in memory.
     fn next(
         &mut self,
         engine: &mut dyn ReplayEngine,
-        state: &mut Vec<f64>,
+        state: &mut [f64],
+        waited: &mut Duration,
     ) -> Result<Option<FedStep>> {
-        let Some(RecordedStep {
-            meta,
-            parameters,
-            buffers_after,
-            key,
-        }) = self.walk.next()?
-        else {
+        let Some(step) = self.steps.next(waited)? else {
             return Ok(None);
         };
-        let before = match key {
-            Some(key) => Some(key.buffers_before),
-            None => self.buffers.take(),
-        };
-        self.buffers = Some(buffers_after);
-        if meta.step < self.oldest {
-            return self.next(engine, state);
-        }
-        let buffers = match self.run.source().buffers().is_empty() {
-            true => Vec::new(),
-            false => before.ok_or_else(|| no_buffers(meta.step))?,
-        };
-        let gradient = gradient_of(self.run, engine, &meta, &parameters, &buffers)?.parameters;
-        let fed_state = state.clone();
+        let gradient = gradient_of(self.run, engine, &step)?.parameters;
+        let ReadStep {
+            meta,
+            parameters,
+            buffers,
+            ..
+        } = step;
+        let fed_state = state.to_vec();
         // The parameters that come out are thrown away: the recorded ones are the truth.
         let mut moved = parameters.clone();
         self.run
@@ -155,6 +164,7 @@ impl<'a> Forward<'a> {
             meta,
             parameters,
             buffers,
+            batches: Vec::new(),
             gradient,
             state: fed_state,
         }))

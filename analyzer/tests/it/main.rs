@@ -22,4 +22,5 @@ mod steps_are_replayed;
 mod sweep_matches_differences;
 #[cfg(feature = "record")]
 mod sweeps_go_on;
+mod sweeps_read_ahead;
 mod tables_round_trip;

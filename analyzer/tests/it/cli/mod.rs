@@ -5,6 +5,7 @@ mod engines;
 mod everyday;
 #[cfg(unix)]
 mod interrupted;
+mod many_queries;
 mod mistakes;
 mod scripts;
 mod tables;

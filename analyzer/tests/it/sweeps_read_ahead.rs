@@ -1,0 +1,182 @@
+//! A sweep reads ahead on a thread of its own, and nobody sees it: order, errors and stops are those of one that reads itself.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hindcast_analyzer::{
+    AnalysisError, MemoryRun, Query, RecordedEnd, RecordedRun, RecordedStep, Result, StepSource,
+    StepWalk, SweepOptions, SweepState, SweepTimes, begin, resume_timed,
+};
+use hindcast_format::layout::TensorSpec;
+use hindcast_format::meta::StepMeta;
+use hindcast_model::update::UpdateRule;
+
+use crate::tiny::{Plan, TinyData, TinyNet, engine, train};
+
+/// A run that counts what is read of it newest first, and has a step that can't be read.
+struct Flawed {
+    run: MemoryRun,
+    flaw: Option<u64>,
+    /// Whether reading the flaw panics.
+    panics: bool,
+    pause: Duration,
+    read: AtomicU64,
+}
+
+struct Walk<'a>(Box<dyn StepWalk + 'a>, &'a Flawed);
+
+impl StepWalk for Walk<'_> {
+    fn next(&mut self) -> Result<Option<RecordedStep>> {
+        std::thread::sleep(self.1.pause);
+        let step = self.0.next()?;
+        if step.as_ref().map(|s| s.meta.step) == self.1.flaw && self.1.flaw.is_some() {
+            assert!(!self.1.panics, "the flaw was read");
+            return Err(AnalysisError::Data("the flaw".to_owned()));
+        }
+        self.1.read.fetch_add(1, Ordering::SeqCst);
+        Ok(step)
+    }
+}
+
+impl StepSource for Flawed {
+    fn parameters(&self) -> &[TensorSpec] {
+        self.run.parameters()
+    }
+    fn buffers(&self) -> &[TensorSpec] {
+        self.run.buffers()
+    }
+    fn optimizer_state(&self) -> &[TensorSpec] {
+        self.run.optimizer_state()
+    }
+    fn ranges(&self) -> Result<Vec<Range<u64>>> {
+        self.run.ranges()
+    }
+    fn epochs(&self) -> Result<Vec<(u64, Range<u64>)>> {
+        self.run.epochs()
+    }
+    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(self.run.forward(range)?, self)))
+    }
+    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(self.run.reverse(range)?, self)))
+    }
+    fn keyframe(&self, step: u64) -> Result<u64> {
+        self.run.keyframe(step)
+    }
+    fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>> {
+        self.run.metas(range)
+    }
+    fn end(&self) -> Result<RecordedEnd> {
+        self.run.end()
+    }
+}
+
+const STEPS: u64 = 24;
+
+fn flawed(flaw: Option<u64>) -> Flawed {
+    let plan = Plan {
+        steps: STEPS,
+        ..Plan::new(UpdateRule::from_toml("kind = \"sgd\"").unwrap(), 0.1)
+    };
+    Flawed {
+        run: train(&plan, &TinyNet::new(0.0), None),
+        flaw,
+        panics: false,
+        pause: Duration::ZERO,
+        read: AtomicU64::new(0),
+    }
+}
+
+/// Sweeps, calling `after` with the step that was replayed last.
+fn sweep(
+    source: &Flawed,
+    after: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> (Result<SweepState>, SweepTimes) {
+    let net = TinyNet::new(0.0);
+    let rule = UpdateRule::from_toml("kind = \"sgd\"").unwrap();
+    let run = RecordedRun::new(source, net.clone(), &TinyData, rule, 7).unwrap();
+    let mut engine = engine(&net);
+    let query = Query::default()
+        .gradient(source, &mut engine, &TinyData)
+        .unwrap();
+    let options = SweepOptions {
+        window: 0..STEPS,
+        per_epoch: false,
+    };
+    let state = begin(&run, &engine, &[query], &options).unwrap();
+    let mut times = SweepTimes::default();
+    let swept = resume_timed(
+        &run,
+        &mut engine,
+        state,
+        false,
+        &mut |state| after(state.next),
+        &mut times,
+    );
+    (swept, times)
+}
+
+#[test]
+fn an_error_comes_after_every_step_that_is_newer() {
+    for flaw in [STEPS - 1, 11, 0] {
+        let source = flawed(Some(flaw));
+        let mut seen = Vec::new();
+        let (swept, _) = sweep(&source, &mut |step| {
+            seen.push(step);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(swept.unwrap_err().to_string(), "data: the flaw");
+        // The buffers before a step stand in the older one, unless a keyframe has them: every fourth has.
+        let oldest = match (flaw + 1) % 4 {
+            0 => flaw + 1,
+            _ => flaw + 2,
+        };
+        assert_eq!(seen, (oldest.min(STEPS)..STEPS).rev().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_sweep_that_stops_stops_the_reading() {
+    let source = flawed(None);
+    let (swept, _) = sweep(&source, &mut |step| match step {
+        20 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(matches!(swept, Err(AnalysisError::Cancelled { step: 20 })));
+    // Four were replayed; two wait, one is in hand, one is read for its buffers, and one place became free at the last.
+    let read = source.read.load(Ordering::SeqCst);
+    assert!((4..=9).contains(&read), "{read} steps were read");
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(source.read.load(Ordering::SeqCst), read);
+}
+
+#[test]
+#[should_panic(expected = "the flaw was read")]
+fn a_panic_of_the_reader_is_not_swallowed() {
+    let mut source = flawed(Some(9));
+    source.panics = true;
+    let _ = sweep(&source, &mut |_| ControlFlow::Continue(()));
+}
+
+#[test]
+fn slow_reading_is_hidden_behind_the_replay_and_what_is_not_is_counted() {
+    let mut source = flawed(None);
+    source.pause = Duration::from_millis(4);
+    let begun = std::time::Instant::now();
+    // The progress stands for a replay of 8 ms a step.
+    let (swept, times) = sweep(&source, &mut |_| {
+        std::thread::sleep(Duration::from_millis(8));
+        ControlFlow::Continue(())
+    });
+    let whole = begun.elapsed();
+    assert!(swept.unwrap().is_done());
+    assert!(times.total() <= whole, "{times:?} of {whole:?}");
+    // Alone, reading would wait 96 ms; behind the replay it waits for the first steps.
+    assert!(times.waiting < Duration::from_millis(60), "{times:?}");
+    assert!(times.rest >= Duration::from_millis(8 * STEPS), "{times:?}");
+
+    source.pause = Duration::from_millis(8);
+    let (_, times) = sweep(&source, &mut |_| ControlFlow::Continue(()));
+    assert!(times.waiting > Duration::from_millis(90), "{times:?}");
+}
