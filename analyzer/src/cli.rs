@@ -5,6 +5,8 @@ mod own;
 
 pub use own::{OwnProgram, run_with};
 
+#[cfg(feature = "record")]
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -57,6 +59,10 @@ pub enum Command {
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
     #[cfg(feature = "record")]
     Exactness(Exactness),
+    /// Time the steps of a task on this machine: training, replay, gradient, decoding; needs no data
+    #[cfg(feature = "record")]
+    #[command(after_long_help = help::BENCH)]
+    Bench(Bench),
     /// Many runs against the truth: how well predictions agree with retraining, what recording costs
     #[cfg(feature = "experiments")]
     #[command(subcommand)]
@@ -458,6 +464,35 @@ pub struct Exactness {
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// For scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast bench`
+#[cfg(feature = "record")]
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Name of a task that ships (see `hindcast task list`), or a TOML file
+    pub task: String,
+    /// Examples a batch [default: the task's]
+    #[arg(long, value_name = "B")]
+    pub batch: Option<NonZeroUsize>,
+    /// Threads that work [default: as many as the machine has cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Queries of a replay step
+    #[arg(long, value_name = "Q", default_value = "1")]
+    pub queries: NonZeroUsize,
+    /// Arithmetic: as the task trains, or another float type
+    #[arg(long, value_enum, default_value_t = Precision::Recorded)]
+    pub precision: Precision,
+    /// How often each thing is done and timed
+    #[arg(long, value_name = "R", default_value = "50")]
+    pub reps: NonZeroUsize,
+    /// Change any key of the task: --set model.input=[1,14,14]
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
 }

@@ -8,6 +8,8 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 use context::Models;
 
+#[cfg(feature = "record")]
+mod bench;
 mod checkpoint;
 mod completions;
 pub(crate) mod context;
@@ -96,6 +98,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Checkpoint(args) => checkpoint::run(&args),
         #[cfg(feature = "record")]
         Command::Exactness(args) => exactness::run(&args),
+        #[cfg(feature = "record")]
+        Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "experiments")]
         Command::Experiment(args) => experiment::run(&args),
         Command::Completions(args) => completions::completions(&args),

@@ -5,6 +5,8 @@
 //! [`Query`]'s gradient at the end of training is swept backwards by [`sweep()`] into a [`SweepState`], whose
 //! [`table`](SweepState::table) is written as CSV, JSON lines or Parquet.
 
+#[cfg(feature = "record")]
+pub mod bench;
 pub mod cli;
 pub mod commands;
 #[cfg(feature = "experiments")]

@@ -82,3 +82,17 @@ Exit codes: 0 nothing was lost; 1 failed, and nothing was written; 2 wrong usage
   steps, gaps, segments, bytes               steps with and without tensors, and its size
   losses                                     a list of {kind, steps, file, tensors, why}, empty if nothing was lost
   remarks                                    what was met and cost nothing";
+
+#[cfg(feature = "record")]
+pub(super) const BENCH: &str = "\
+Inputs and labels are drawn by code in the task's shapes; augmentation and micro-batches are left out. Timed are
+  training step          the trainer's own: batch, forward, backward, update
+  replay step, ENGINE    all per-example products and Hessian-vector products of one recorded step, for Q queries
+  gradient, ENGINE       loss and gradient of the batch
+  decoding               one step of a recorded run in memory, newest first
+GFLOP counts the matrix products that the layers need (convolutions and linear layers; a multiplication and an addition are two): 3 forward passes a training step, 2 + 6 Q a replay step, less in the first layer. An engine may do more than it needs. The peak is what the gemm crate reaches with as many threads on 1024 x 1024 matrices.
+Let nothing else run meanwhile.
+
+--json prints an object with
+  task, batch, queries, threads, precision, parameters, peak_gflops
+  rows                   a list of {name, median_ms, min_ms, gflop, gflops, share_of_peak}; the last three are null for decoding";
