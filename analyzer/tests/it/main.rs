@@ -23,4 +23,6 @@ mod sweep_matches_differences;
 #[cfg(feature = "record")]
 mod sweeps_go_on;
 mod sweeps_read_ahead;
+#[cfg(feature = "record")]
+mod sweeps_scale;
 mod tables_round_trip;
