@@ -489,7 +489,7 @@ pub struct Bench {
     /// How often each thing is done and timed
     #[arg(long, value_name = "R", default_value = "50")]
     pub reps: NonZeroUsize,
-    /// Change any key of the task: --set model.input=[1,14,14]
+    /// Change any key of the task: --set optimizer.momentum=0.9
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// For scripts (--help lists the fields)
