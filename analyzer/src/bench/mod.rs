@@ -18,7 +18,7 @@ use hindcast_model::train::{TrainError, Trainer};
 use hindcast_recorder::Recorder;
 use serde::Serialize;
 
-use crate::engine::{AutodiffEngine, ReplayEngine, StepInput};
+use crate::engine::{AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput};
 use crate::error::AnalysisError;
 use crate::recording::record_task;
 use crate::source::StepSource;
@@ -114,10 +114,16 @@ fn engines(
     precision: Precision,
 ) -> anyhow::Result<Vec<(&'static str, Box<dyn ReplayEngine>)>> {
     let dtype = precision.dtype();
-    Ok(vec![(
-        "autodiff",
-        Box::new(AutodiffEngine::new(objective.clone(), dtype, &Device::Cpu)?),
-    )])
+    Ok(vec![
+        (
+            EngineKind::Kernels.name(),
+            Box::new(KernelEngine::new(objective.clone(), dtype)?),
+        ),
+        (
+            EngineKind::Autodiff.name(),
+            Box::new(AutodiffEngine::new(objective.clone(), dtype, &Device::Cpu)?),
+        ),
+    ])
 }
 
 /// Times the steps of `task` in its own float type on drawn examples. `progress` is told what was done and in all, and may
