@@ -379,7 +379,8 @@ pub struct Counterfactual {
     /// What leaving out means under batch norm: loss-only (it stays in the batch statistics) or absent
     #[arg(long, value_enum, default_value_t = RemovalKind::LossOnly)]
     pub removal: RemovalKind,
-    /// What replays for the prediction, where no table holds it: kernels or autodiff, as for `influence`
+    /// What retrains, and replays for the prediction: kernels (models of tasks, on the CPU; the default there) or autodiff, by
+    /// which retraining with everyone gives the recorded bits
     #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
     pub engine: Option<EngineKind>,
     /// What the rest of a batch is divided by: fixed (the original size) or renormalised

@@ -56,11 +56,11 @@ pub use check::{
 };
 pub use compare::Comparison;
 pub use counterfactual::{
-    CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress,
-    SplitLoss, counterfactuals,
+    Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal,
+    ReplayProgress, SplitLoss, counterfactuals,
 };
 pub use engine::{
-    AutodiffEngine, EngineKind, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
+    AutodiffEngine, EngineKind, Forward, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
 };
 pub use error::{AnalysisError, Result};
 #[cfg(feature = "record")]

@@ -16,8 +16,8 @@ use hindcast_model::update::UpdateRule;
 use crate::cli::OwnProgram;
 use crate::commands::context::open_trace;
 use crate::{
-    AutodiffEngine, CheckOptions, CheckReport, EngineKind, KernelEngine, RecordedRun, ReplayEngine,
-    check_data, check_run,
+    Arithmetic, AutodiffEngine, CheckOptions, CheckReport, EngineKind, KernelEngine, RecordedRun,
+    ReplayEngine, check_data, check_run,
 };
 
 /// A recorded run with the model and the data that made it.
@@ -194,6 +194,21 @@ impl Subject {
                 Ok(Box::new(AutodiffEngine::new(objective, dtype, &device)?))
             }
         }
+    }
+
+    /// By what a counterfactual run is trained where this engine is asked for; see [`Subject::engine_kind`].
+    ///
+    /// # Errors
+    /// As [`Subject::engine_kind`].
+    pub fn arithmetic(
+        &self,
+        asked: Option<EngineKind>,
+        device: &Device,
+    ) -> anyhow::Result<Arithmetic> {
+        Ok(match (self.engine_kind(asked, device)?, &self.net) {
+            (EngineKind::Kernels, Some(net)) => Arithmetic::Kernels(Arc::clone(net)),
+            _ => Arithmetic::Recorded,
+        })
     }
 
     /// Digest that the trace ends in, as hexadecimal text; empty where the manifest is lost.

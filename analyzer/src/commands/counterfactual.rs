@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use candle_core::Device;
 use serde::Serialize;
 
 use super::context::Models;
@@ -17,8 +18,8 @@ use super::sweeping::{Settings, Swept, score};
 use super::{Outcome, Usage, context, memory, progress};
 use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::{
-    CounterfactualOptions, CounterfactualReport, Denominators, Query, RecordedRun, Removal,
-    ScoreTable, Subject, Window, counterfactuals,
+    Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, Query, RecordedRun,
+    Removal, ScoreTable, Subject, Window, counterfactuals,
 };
 
 /// What `--json` prints.
@@ -63,6 +64,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             DenominatorKind::Fixed => Denominators::Fixed,
             DenominatorKind::Renormalised => Denominators::Renormalised,
         },
+        arithmetic: subject.arithmetic(args.engine, &Device::Cpu)?,
         ..CounterfactualOptions::new(range.clone())
     };
     let interrupts = Interrupts::listen();
@@ -139,7 +141,8 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
-        print(&mut out, &report, &name, predicted, real, source)?;
+        let kernels = matches!(options.arithmetic, Arithmetic::Kernels(_));
+        print(&mut out, &report, &name, predicted, real, source, kernels)?;
         eprintln!("retrained in {}", progress::duration(retrained));
     }
     Ok(Outcome::Fine)
@@ -196,6 +199,7 @@ fn print(
     predicted: f64,
     real: f64,
     source: &str,
+    kernels: bool,
 ) -> anyhow::Result<()> {
     let n = report.outcomes.first().map_or(0, |o| o.without.len());
     writeln!(
@@ -238,6 +242,13 @@ fn print(
         writeln!(
             out,
             "  (retraining with everyone gives the recorded parameters, bit for bit)"
+        )?;
+    } else if kernels {
+        writeln!(
+            out,
+            "  (retraining with everyone, by kernels, comes within {:.1e} of the recorded parameters, relative; \
+             changes are taken between two such retrainings; --engine autodiff retrains by the recorded arithmetic)",
+            same.max_relative_error
         )?;
     } else {
         writeln!(

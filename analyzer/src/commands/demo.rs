@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
+use candle_core::Device;
 use hindcast_model::objective::Split;
 
 use super::sweeping::{Settings, Swept, score};
@@ -109,7 +110,10 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     out.flush()?;
     let without: Vec<u64> = worst.iter().map(|r| r.index).collect();
     let recorded = subject.recorded()?;
-    let options = CounterfactualOptions::new(Window::All.resolve(recorded.source())?);
+    let options = CounterfactualOptions {
+        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
+        ..CounterfactualOptions::new(Window::All.resolve(recorded.source())?)
+    };
     let bar = progress::bar(0, "retraining", "steps");
     let report = counterfactuals(&recorded, &options, &[query], &[without], &|done, total| {
         bar.at(done, total);

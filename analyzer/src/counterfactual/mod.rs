@@ -1,11 +1,13 @@
 //! Counterfactual replay: the run again, from its recorded state, without a set of examples. The truth that a sweep
 //! estimates.
 
+mod arithmetic;
 mod outcome;
 mod removal;
 mod replay;
 mod start;
 
+pub use arithmetic::Arithmetic;
 pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
 pub(crate) use start::{parts, start_state, stepper};
@@ -14,6 +16,8 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use candle_core::{DType, Device};
+use hindcast_model::data::SPLITS;
+use hindcast_model::objective::Split;
 use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 
@@ -32,21 +36,27 @@ pub struct CounterfactualOptions {
     pub removal: Removal,
     /// What the rest is divided by.
     pub denominators: Denominators,
+    /// How the runs are computed; on another device than the CPU always as recorded.
+    pub arithmetic: Arithmetic,
     /// Runs at a time; 0 is as many as the machine has cores. On another device than the CPU always one.
     pub threads: usize,
     /// Where the runs are trained.
     pub device: Device,
+    /// Splits on which the runs are evaluated where they end; those without examples are passed over.
+    pub evaluate: Vec<Split>,
 }
 
 impl CounterfactualOptions {
-    /// Fixed denominators, loss-only removal, all cores, CPU.
+    /// Fixed denominators, loss-only removal, the recorded arithmetic, all cores, CPU, evaluated on all splits.
     pub fn new(window: Range<u64>) -> Self {
         CounterfactualOptions {
             window,
             removal: Removal::default(),
             denominators: Denominators::default(),
+            arithmetic: Arithmetic::default(),
             threads: 0,
             device: Device::Cpu,
+            evaluate: SPLITS.to_vec(),
         }
     }
 }

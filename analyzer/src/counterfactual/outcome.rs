@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use candle_core::Device;
-use hindcast_model::data::{SPLITS, split_name};
+use hindcast_model::data::split_name;
+use hindcast_model::objective::Split;
 use hindcast_model::real::Real;
-use hindcast_model::train::{ModelState, evaluate};
+use hindcast_model::train::ModelState;
 use serde::Serialize;
 
+use super::arithmetic::Taker;
 use super::{Denominators, Removal};
 use crate::compare::Comparison;
 use crate::error::{AnalysisError, Result};
 use crate::query::Query;
-use crate::run::RecordedRun;
 
 /// Loss and errors on a split, in evaluation mode.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -76,11 +76,11 @@ impl CounterfactualReport {
 impl Outcome {
     /// Evaluates a run's final state.
     pub(super) fn of<T: Real>(
-        run: &RecordedRun<'_>,
+        taker: &mut Taker<'_>,
         queries: &[Query],
+        splits: &[Split],
         without: &[u64],
         state: &ModelState<T>,
-        device: &Device,
     ) -> Result<Outcome> {
         if let Some(bad) = state.parameters.iter().position(|x| !x.wide().is_finite()) {
             return Err(AnalysisError::Invalid(format!(
@@ -88,18 +88,12 @@ impl Outcome {
                 without.len()
             )));
         }
-        let losses = SPLITS
-            .into_iter()
-            .filter(|&split| run.data().len(split) > 0)
-            .map(|split| {
-                let of = evaluate(
-                    run.objective().as_ref(),
-                    &state.parameters,
-                    &state.buffers,
-                    run.data(),
-                    split,
-                    device,
-                )?;
+        let data = taker.run().data();
+        let losses = splits
+            .iter()
+            .filter(|&&split| data.len(split) > 0)
+            .map(|&split| {
+                let of = taker.evaluate(state, split)?;
                 Ok(SplitLoss {
                     split: split_name(split).to_owned(),
                     examples: of.examples,
@@ -113,7 +107,18 @@ impl Outcome {
             without: without.to_vec(),
             queries: queries
                 .iter()
-                .map(|q| q.value(run, &state.parameters, &state.buffers, device))
+                .map(|q| match q {
+                    Query::Loss { split, .. } => {
+                        let losses = taker.losses(state, *split, &q.examples(data)?)?;
+                        Ok(losses.iter().sum::<f64>() / losses.len() as f64)
+                    }
+                    Query::Vector { .. } => q.value(
+                        taker.run(),
+                        &state.parameters,
+                        &state.buffers,
+                        taker.device(),
+                    ),
+                })
                 .collect::<Result<Vec<_>>>()?,
             losses,
             parameters: wide(&state.parameters),

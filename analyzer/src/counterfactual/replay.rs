@@ -9,8 +9,8 @@ use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
 
+use super::arithmetic::{Arithmetic, Taker};
 use super::removal::without;
-use super::start::stepper;
 use super::{CounterfactualOptions, Outcome, ReplayProgress};
 use crate::error::{AnalysisError, Result};
 use crate::query::Query;
@@ -68,7 +68,12 @@ impl<T: Real> Job<'_, T> {
             .map(|(_, set)| set.iter().copied().collect())
             .collect();
         let mut states: Vec<ModelState<T>> = vec![self.start.clone(); mine.len()];
-        let stepper = stepper(self.run);
+        let recorded = Arithmetic::Recorded;
+        let arithmetic = match self.options.device.is_cpu() {
+            true => &self.options.arithmetic,
+            false => &recorded,
+        };
+        let mut taker = Taker::new(self.run, arithmetic, &self.options.device)?;
         let nobody = BTreeSet::new();
         for meta in self.steps {
             let batches = self.run.batches(meta, T::DTYPE, &self.options.device)?;
@@ -87,19 +92,19 @@ impl<T: Real> Job<'_, T> {
                     self.options.removal,
                     self.options.denominators,
                 )?;
-                let gradient = stepper.gradient(state, &parts, self.run.draws(meta.step))?;
-                stepper.update(&settings, gradient, state)?;
+                let gradient = taker.gradient(state, &parts, self.run.draws(meta.step))?;
+                taker.update(&settings, gradient, state)?;
                 let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
                 if (self.progress)(done, self.total).is_break() {
                     self.stopped.store(true, Ordering::Relaxed);
                 }
             }
         }
-        let device = &self.options.device;
         mine.iter()
             .zip(&states)
             .map(|((at, set), state)| {
-                Outcome::of(self.run, self.queries, set, state, device).map(|o| (*at, o))
+                Outcome::of(&mut taker, self.queries, &self.options.evaluate, set, state)
+                    .map(|o| (*at, o))
             })
             .collect()
     }

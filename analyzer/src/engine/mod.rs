@@ -11,7 +11,7 @@ mod worker;
 
 #[cfg(feature = "record")]
 pub(crate) use flat::variables;
-pub use kernel::KernelEngine;
+pub use kernel::{Forward, KernelEngine};
 pub use worker::AutodiffEngine;
 
 use candle_core::{DType, Device};

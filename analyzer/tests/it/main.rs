@@ -4,6 +4,8 @@ mod tiny;
 
 mod cli;
 mod counterfactuals_are_real;
+#[cfg(feature = "record")]
+mod counterfactuals_by_kernels;
 mod engine_is_exact;
 #[cfg(feature = "record")]
 mod exactness_matrix;

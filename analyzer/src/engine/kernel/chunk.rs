@@ -81,6 +81,8 @@ pub(super) struct Chunk<'a, T> {
     /// Losses of the chunk's examples and, `losses_by` further on each, their tangents.
     pub losses: &'a mut [f64],
     pub losses_by: usize,
+    /// Outputs of the chunk's examples, one after the other; none where nobody asks for them.
+    pub outputs: &'a mut [T],
 }
 
 /// Two places of one store, to read and to write.
@@ -289,6 +291,12 @@ impl<T: Number> Shared<'_, T> {
             chunk.losses_by,
             &mut desk.room,
         );
+        let size = loss.outputs;
+        for (e, to) in chunk.outputs.chunks_exact_mut(size).take(n).enumerate() {
+            for (to, z) in to.iter_mut().zip(z.iter().skip(e).step_by(n)) {
+                *to = *z;
+            }
+        }
     }
 
     fn layer<'s>(&'s self, affine: &'s Affine, n: usize) -> Layer<'s, T> {

@@ -51,6 +51,15 @@ impl Cut {
     }
 }
 
+/// Values that lanes keep beside losses and gradients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// Of norms, a chunk.
+    pub sums: usize,
+    /// Of the net's outputs, an example.
+    pub outputs: usize,
+}
+
 /// Part `i` of `parts` nearly equal parts of 0..n.
 fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
     i * n / parts..(i + 1) * n / parts
@@ -68,6 +77,8 @@ pub(super) struct Lane<T> {
     pub gradient: Vec<T>,
     /// Losses of the lane's examples, then their tangents, direction after direction.
     pub losses: Vec<f64>,
+    /// Outputs of the lane's examples, one after the other, where they are asked for.
+    pub outputs: Vec<T>,
 }
 
 impl<T> Lane<T> {
@@ -111,7 +122,7 @@ impl<T: Number> Lanes<T> {
         layout: &Layout,
         cut: Cut,
         examples: usize,
-        sums: usize,
+        kept: Kept,
         threads: usize,
     ) {
         let (chunks, lanes) = (cut.chunks(examples), cut.lanes(examples));
@@ -152,12 +163,13 @@ impl<T: Number> Lanes<T> {
                 }
             }
             lane.sums.clear();
-            lane.sums.resize(sums * lane.chunks.len(), 0.0);
+            lane.sums.resize(kept.sums * lane.chunks.len(), 0.0);
             lane.gradient.clear();
             lane.gradient.resize(blocks * plan.parameters, T::ZERO);
             let examples = lane.examples().len();
             lane.losses.clear();
             lane.losses.resize((1 + layout.tangents) * examples, 0.0);
+            lane.outputs.resize(kept.outputs * examples, T::ZERO);
         }
     }
 
@@ -215,6 +227,10 @@ fn lane_through<T: Number>(
             gradient: &mut lane.gradient,
             losses: &mut lane.losses[chunk.start - examples.start..],
             losses_by: examples.len(),
+            outputs: {
+                let by = lane.outputs.len() / examples.len().max(1);
+                &mut lane.outputs[by * (chunk.start - examples.start)..]
+            },
         };
         shared.run(works, &mut chunk, &mut worker.desk);
     }

@@ -59,6 +59,15 @@ pub struct KernelEngine {
     device: Device,
 }
 
+/// What a forward pass gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forward {
+    /// ℓ_j, with its share of a penalty that sits inside the loss, length |S|.
+    pub losses: Vec<f64>,
+    /// The net's outputs, (|S|, outputs), row-major.
+    pub outputs: Vec<f64>,
+}
+
 enum InType {
     F32(Box<Modes<f32>>),
     F64(Box<Modes<f64>>),
@@ -101,15 +110,15 @@ impl KernelEngine {
         })
     }
 
-    /// ℓ_j of each example over all micro-batches, with its share of a penalty that sits inside the loss: a forward pass.
+    /// Losses and outputs of the examples over all micro-batches: a forward pass.
     ///
     /// # Errors
     /// As [`ReplayEngine::gradient`].
-    pub fn losses(&mut self, input: &StepInput<'_>) -> Result<Vec<f64>> {
+    pub fn forward(&mut self, input: &StepInput<'_>) -> Result<Forward> {
         check_step(self.net.as_ref(), input)?;
         match &mut self.modes {
-            InType::F32(modes) => modes.losses(&self.net, input),
-            InType::F64(modes) => modes.losses(&self.net, input),
+            InType::F32(modes) => modes.forward(&self.net, input),
+            InType::F64(modes) => modes.forward(&self.net, input),
         }
     }
 }
@@ -195,10 +204,12 @@ impl<T: Number> Modes<T> {
         }
     }
 
-    fn losses(&mut self, net: &Net, input: &StepInput<'_>) -> Result<Vec<f64>> {
+    fn forward(&mut self, net: &Net, input: &StepInput<'_>) -> Result<Forward> {
         let replay = self.of(input.mode);
         replay.set(input.parameters, &[], &[]);
         let mut out = vec![0.0; input.examples()];
+        let mut outputs =
+            Vec::with_capacity(out.len() * net.output_shape().iter().product::<usize>());
         let mut start = 0;
         for batch in input.micro_batches {
             let end = start + batch.indices.len();
@@ -207,13 +218,17 @@ impl<T: Number> Modes<T> {
                 replay.run(Pass::Losses, examples, input.buffers, &[])
             })?;
             replay.losses(0, &mut out[start..end]);
+            replay.outputs(&mut outputs);
             start = end;
         }
         if let Some((alpha, PenaltyIn::Examples)) = penalty(net, input.mode) {
             let share = 0.5 * alpha * dot(input.parameters, input.parameters);
             out.iter_mut().for_each(|loss| *loss += share);
         }
-        Ok(out)
+        Ok(Forward {
+            losses: out,
+            outputs,
+        })
     }
 
     fn gradient(&mut self, net: &Net, input: &StepInput<'_>) -> Result<Gradient> {

@@ -5,7 +5,7 @@ use hindcast_model::objective::Mode;
 use hindcast_model::task::LossKind;
 
 use super::chunk::{Examples, Pass, Shared};
-use super::lanes::{Cut, Lanes};
+use super::lanes::{Cut, Kept, Lanes};
 use super::layout::Layout;
 use super::norms::Norms;
 use super::number::Number;
@@ -95,8 +95,15 @@ impl<T: Number> Replay<T> {
             true => 1,
             false => rayon::current_num_threads(),
         };
+        let kept = Kept {
+            sums: norms.len,
+            outputs: match pass {
+                Pass::Losses => plan.slots[plan.output].size(),
+                Pass::Gradient | Pass::Products => 0,
+            },
+        };
         self.lanes
-            .begin(plan, &self.layout, self.cut, n, norms.len, threads);
+            .begin(plan, &self.layout, self.cut, n, kept, threads);
         for (works, barrier) in &plan.phases {
             let shared = Shared {
                 plan,
@@ -139,6 +146,13 @@ impl<T: Number> Replay<T> {
             for (out, loss) in out[examples].iter_mut().zip(losses) {
                 *out = back * loss;
             }
+        }
+    }
+
+    /// Appends the examples' outputs, after a pass for losses.
+    pub fn outputs(&mut self, out: &mut Vec<f64>) {
+        for lane in self.lanes.in_order() {
+            out.extend(lane.outputs.iter().map(|x| x.wide()));
         }
     }
 

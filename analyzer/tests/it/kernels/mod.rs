@@ -97,7 +97,7 @@ impl Case {
         let mut kernels = self.kernels(DType::F64);
         let got = self.by(&mut kernels);
         let numbers = Numbers::of(self, &self.net(), DType::F64);
-        let losses = kernels.losses(&numbers.input(self.mode)).unwrap();
+        let losses = kernels.forward(&numbers.input(self.mode)).unwrap().losses;
         let mut pairs = vec![
             ("losses", losses, want.0.per_example.clone()),
             ("loss", vec![got.0.loss], vec![want.0.loss]),

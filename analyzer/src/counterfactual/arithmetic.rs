@@ -1,0 +1,240 @@
+//! By what arithmetic counterfactual runs are trained and evaluated.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use hindcast_model::net::Net;
+use hindcast_model::objective::{Draws, Mode, Split};
+use hindcast_model::real::Real;
+use hindcast_model::train::{self, Evaluation, Gradient, ModelState, Part, Stepper};
+use hindcast_model::update::Settings;
+
+use super::start::stepper;
+use crate::engine::{Forward, KernelEngine, ReplayEngine, StepInput};
+use crate::error::Result;
+use crate::run::RecordedRun;
+
+/// By what arithmetic counterfactual runs are trained and evaluated.
+#[derive(Debug, Clone, Default)]
+pub enum Arithmetic {
+    /// By candle's, as the recorded run was: with everyone it comes to the recorded bits.
+    #[default]
+    Recorded,
+    /// By the kernels for this net, which are quicker. They sum in another order, so with everyone they come to the recorded
+    /// parameters up to rounding, and to what rounding grows to; the run with everyone that changes are taken against is
+    /// trained by them, too.
+    Kernels(Arc<Net>),
+}
+
+/// Rows that are evaluated at once.
+const ROWS: usize = 500;
+
+/// Takes steps and evaluates states.
+pub(super) struct Taker<'a> {
+    run: &'a RecordedRun<'a>,
+    stepper: Stepper<'a>,
+    engine: Option<KernelEngine>,
+    device: &'a Device,
+}
+
+fn wide<T: Real>(x: &[T]) -> Vec<f64> {
+    x.iter().map(|x| x.wide()).collect()
+}
+
+fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
+    x.iter().map(|&x| T::of(x)).collect()
+}
+
+impl<'a> Taker<'a> {
+    /// # Errors
+    /// Where the net has no kernels.
+    pub fn new(
+        run: &'a RecordedRun<'a>,
+        arithmetic: &Arithmetic,
+        device: &'a Device,
+    ) -> Result<Self> {
+        let engine = match arithmetic {
+            Arithmetic::Recorded => None,
+            Arithmetic::Kernels(net) => Some(KernelEngine::new(Arc::clone(net), run.dtype())?),
+        };
+        Ok(Self {
+            run,
+            stepper: stepper(run),
+            engine,
+            device,
+        })
+    }
+
+    /// The step's gradient, its parts' added up.
+    pub fn gradient<T: Real>(
+        &mut self,
+        state: &ModelState<T>,
+        parts: &[Part],
+        draws: Draws,
+    ) -> Result<Gradient<T>> {
+        // A batch that removal has emptied has the gradient of the penalty alone: nothing for the kernels.
+        let empty = parts.iter().any(|part| part.batch.indices.is_empty());
+        let Some(engine) = self.engine.as_mut().filter(|_| !empty) else {
+            return Ok(self.stepper.gradient(state, parts, draws)?);
+        };
+        let (batches, weights): (Vec<_>, Vec<_>) = parts
+            .iter()
+            .map(|part| (part.batch.clone(), part.weights.as_slice()))
+            .unzip();
+        let found = engine.gradient(&StepInput {
+            parameters: &wide(&state.parameters),
+            buffers: &wide(&state.buffers),
+            micro_batches: &batches,
+            weights: &weights.concat(),
+            mode: Mode::Train,
+            draws,
+        })?;
+        Ok(Gradient {
+            loss: found.loss,
+            per_example: found.per_example,
+            gradient: narrow(&found.parameters),
+            // The recorded flags decide.
+            trained: vec![true; self.run.objective().parameters().len()],
+            buffers: narrow(&found.buffers_after),
+        })
+    }
+
+    /// Moves the state along a gradient.
+    pub fn update<T: Real>(
+        &self,
+        settings: &Settings,
+        gradient: Gradient<T>,
+        state: &mut ModelState<T>,
+    ) -> Result<()> {
+        Ok(self.stepper.update(settings, gradient, state)?)
+    }
+
+    /// Loss and errors on a split.
+    pub fn evaluate<T: Real>(&mut self, state: &ModelState<T>, split: Split) -> Result<Evaluation> {
+        let data = self.run.data();
+        if self.engine.is_none() {
+            return Ok(train::evaluate(
+                self.run.objective().as_ref(),
+                &state.parameters,
+                &state.buffers,
+                data,
+                split,
+                self.device,
+            )?);
+        }
+        let indices: Vec<u64> = (0..data.len(split)).collect();
+        let (mut sum, mut errors) = (0.0, Some(0));
+        self.each(state, split, &indices, |forward, targets| {
+            sum += forward.losses.iter().sum::<f64>();
+            errors = match (errors, wrong(&forward, targets)) {
+                (Some(all), Some(more)) => Some(all + more),
+                _ => None,
+            };
+        })?;
+        let examples = indices.len() as u64;
+        Ok(Evaluation {
+            loss: sum / examples.max(1) as f64,
+            errors: errors.filter(|_| examples > 0),
+            examples,
+        })
+    }
+
+    /// Losses of these examples.
+    pub fn losses<T: Real>(
+        &mut self,
+        state: &ModelState<T>,
+        split: Split,
+        indices: &[u64],
+    ) -> Result<Vec<f64>> {
+        if self.engine.is_none() {
+            return Ok(train::losses(
+                self.run.objective().as_ref(),
+                &state.parameters,
+                &state.buffers,
+                self.run.data(),
+                split,
+                indices,
+                self.device,
+            )?);
+        }
+        let mut losses = Vec::with_capacity(indices.len());
+        self.each(state, split, indices, |forward, _| {
+            losses.extend(forward.losses);
+        })?;
+        Ok(losses)
+    }
+
+    /// Where the states lie.
+    pub fn device(&self) -> &'a Device {
+        self.device
+    }
+
+    /// The run.
+    pub fn run(&self) -> &'a RecordedRun<'a> {
+        self.run
+    }
+
+    fn each<T: Real>(
+        &mut self,
+        state: &ModelState<T>,
+        split: Split,
+        indices: &[u64],
+        mut see: impl FnMut(Forward, Option<&[u32]>),
+    ) -> Result<()> {
+        let Some(engine) = &mut self.engine else {
+            return Ok(());
+        };
+        let (parameters, buffers) = (wide(&state.parameters), wide(&state.buffers));
+        for indices in indices.chunks(ROWS) {
+            let batch = self
+                .run
+                .data()
+                .batch(split, indices, None, T::DTYPE, self.device)
+                .map_err(train::TrainError::from)?;
+            let classes = match batch.targets.dtype() {
+                DType::U32 => Some(
+                    batch
+                        .targets
+                        .flatten_all()
+                        .and_then(|t| t.to_vec1::<u32>())
+                        .map_err(train::TrainError::from)?,
+                ),
+                _ => None,
+            };
+            let forward = engine.forward(&StepInput {
+                parameters: &parameters,
+                buffers: &buffers,
+                weights: &vec![1.0; indices.len()],
+                micro_batches: std::slice::from_ref(&batch),
+                mode: Mode::Evaluate,
+                draws: Draws { seed: 0, step: 0 },
+            })?;
+            see(forward, classes.as_deref());
+        }
+        Ok(())
+    }
+}
+
+/// Examples whose largest output is another class's; with one output, whose sign says another class.
+fn wrong(forward: &Forward, classes: Option<&[u32]>) -> Option<u64> {
+    let classes = classes?;
+    let outputs = forward.outputs.len() / classes.len().max(1);
+    let predicted = |z: &[f64]| match z {
+        [z] => u32::from(*z > 0.0),
+        _ => {
+            let mut best = 0;
+            for (i, x) in z.iter().enumerate() {
+                if *x > z[best] {
+                    best = i;
+                }
+            }
+            best as u32
+        }
+    };
+    let rows = forward.outputs.chunks_exact(outputs.max(1));
+    Some(
+        rows.zip(classes)
+            .filter(|(z, class)| predicted(z) != **class)
+            .count() as u64,
+    )
+}
