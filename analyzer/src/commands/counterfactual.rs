@@ -246,8 +246,8 @@ fn print(
     } else if kernels {
         writeln!(
             out,
-            "  (retraining with everyone, by kernels, comes within {:.1e} of the recorded parameters, relative; \
-             changes are taken between two such retrainings; --engine autodiff retrains by the recorded arithmetic)",
+            "  (retrained by kernels, with everyone to within {:.1e} of the recorded parameters, relative; \
+             --engine autodiff retrains bit for bit)",
             same.max_relative_error
         )?;
     } else {
