@@ -41,8 +41,10 @@ pub enum Command {
     #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
     /// Replay the trace backwards and rank the training examples by influence
-    #[command(after_long_help = format!("{}\n\n{}", help::INFLUENCE, help::NAMES))]
+    #[command(after_long_help = format!("{}\n\n{}\n\n{}", help::methods(), help::INFLUENCE, help::NAMES))]
     Influence(Influence),
+    /// List the methods of `influence`, or say all about one: its options, what it takes, where it comes from
+    Methods(Methods),
     /// Sort, filter and print the table that `influence` wrote, or write a part of it
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
@@ -214,6 +216,12 @@ pub struct Influence {
     /// What to ask about: validation (its mean loss), validation:3,17, train:5, validation:0..99 (a query an example), per-class, or vector:FILE.safetensors (a gradient of your own); --help says more; may be given several times
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
+    /// How to score: sgd (SGD-influence, the sweep), or another of the methods below; `hindcast methods NAME` says more
+    #[arg(long, value_name = "NAME", default_value = "sgd")]
+    pub method: String,
+    /// Set an option of the method: --method-set damping=0.1; may be given several times
+    #[arg(long = "method-set", value_name = "KEY=VALUE")]
+    pub method_set: Vec<String>,
     /// Steps whose use of an example counts: all, last-epoch, or A..B
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
@@ -282,6 +290,17 @@ pub enum NamesBy {
     Row,
     /// The index in the training split.
     Index,
+}
+
+/// `hindcast methods`
+#[derive(Debug, Args)]
+pub struct Methods {
+    /// One method, with all that there is to say about it
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// For scripts: a list of {name, about, needs, source, predicts, windowed, options: [{key, default, about}]}
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hindcast scores`

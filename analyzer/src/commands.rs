@@ -16,6 +16,7 @@ pub(crate) mod context;
 mod counterfactual;
 #[cfg(feature = "record")]
 mod demo;
+mod estimating;
 #[cfg(feature = "record")]
 mod exactness;
 #[cfg(feature = "experiments")]
@@ -25,6 +26,7 @@ mod influence;
 mod info;
 mod interrupt;
 mod memory;
+mod methods;
 pub(crate) mod own;
 mod pictures;
 mod progress;
@@ -90,6 +92,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Record(args) => record::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args, &Models::Recorded),
+        Command::Methods(args) => methods::run(&args),
         Command::Influence(args) => influence::run(&args, &Models::Recorded),
         Command::Scores(args) => scores::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args, &Models::Recorded),

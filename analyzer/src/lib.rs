@@ -24,6 +24,7 @@ mod compare;
 mod counterfactual;
 mod engine;
 mod error;
+pub mod estimators;
 #[cfg(feature = "record")]
 pub mod exactness;
 mod memory;

@@ -5,6 +5,23 @@ pub(crate) const EXIT_CODES: &str =
 130 interrupted by Ctrl-C, 143 by a plain kill (a second one ends at once).
 Results go to standard output, talk and progress to standard error.";
 
+/// The methods of `influence`, with the keys that can be set.
+pub(crate) fn methods() -> String {
+    let mut out = "--method, with the options that --method-set takes:\n".to_owned();
+    for method in crate::estimators::methods() {
+        out += &format!("  {:<18} {}\n", method.name, method.about);
+        if !method.options.is_empty() {
+            let options: Vec<String> = method
+                .options
+                .iter()
+                .map(|o| format!("{}={}", o.key, o.default))
+                .collect();
+            out += &format!("  {:<18} {}\n", "", options.join(" "));
+        }
+    }
+    out + "Scores of every method sort alike: the most harmful examples have the lowest. `hindcast methods NAME` says what a method takes, what its options mean and where it comes from."
+}
+
 pub(crate) const INFLUENCE: &str = "\
 --query, each with a column of its own in the table:
   validation             the mean loss of a split: validation, train or test
@@ -20,13 +37,15 @@ Many queries share a sweep. What they take is said before it begins; where the m
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors beside the table. The same command with --resume goes on from it, to the same bits.
 
 --json prints an object with
-  run, run_digest, window {start, end}, run_steps, engine, seconds
+  run, run_digest, window {start, end}, run_steps, method, engine, seconds
   passes                 how often the steps were walked for all queries
-  time                   seconds {replay, waiting, rest} of the sweep: in the engine, waiting for steps to be read, all else
+  time                   seconds {replay, waiting, rest} of the sweep: in the engine, waiting for steps to be read, all else;
+                         null for a method that is no sweep
   examples, never_seen   training examples, and those in no batch of the window
   queries                a list of {name, value, growth, most_harmful, most_helpful};
-                         growth {first, last, factor} of the adjoint's norm; the last two are lists of --top rows with
+                         growth {first, last, factor} of the adjoint's norm, null for a method that is no sweep; the last two are lists of --top rows with
                          index, row, name, label, occurrences, influence
+  notes                  what the method says of how it went
   table, metadata        files that were written; picture where one was asked for";
 
 pub(crate) const NAMES: &str = "\

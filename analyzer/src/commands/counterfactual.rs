@@ -258,7 +258,9 @@ fn fitting_query(
     query: &Query,
 ) -> Option<usize> {
     let meta = &table.metadata;
-    if meta.run_digest != subject.head() || meta.window != *range {
+    // A method that only ranks predicts nothing.
+    let ranks = crate::estimators::method(&meta.method).is_ok_and(|m| !m.predicts);
+    if ranks || meta.run_digest != subject.head() || meta.window != *range {
         return None;
     }
     let name = query.to_string();

@@ -13,11 +13,15 @@ use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use super::context::Models;
+use super::estimating::estimate;
 use super::sweeping::{Checkpoints, Settings, Swept, score};
 use super::{Outcome, Usage, context, pictures, progress, tables};
 use crate::atomic;
 use crate::cli::Influence;
-use crate::{Queries, Query, QuerySweep, ScoreRow, ScoreTable, SweepState, Window, sidecar_path};
+use crate::estimators::{Chosen, choose};
+use crate::{
+    Queries, Query, QuerySweep, ScoreRow, ScoreTable, SweepState, SweepTimes, Window, sidecar_path,
+};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -26,13 +30,15 @@ struct Report<'a> {
     run_digest: &'a str,
     window: Range<u64>,
     run_steps: u64,
+    method: &'a str,
     engine: &'a str,
     seconds: f64,
     passes: u64,
-    time: Time,
+    time: Option<Time>,
     examples: usize,
     never_seen: usize,
     queries: Vec<QueryReport<'a>>,
+    notes: &'a [String],
     table: String,
     metadata: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +46,7 @@ struct Report<'a> {
 }
 
 /// Seconds of the sweep itself.
-#[derive(Serialize, Default)]
+#[derive(Serialize)]
 struct Time {
     replay: f64,
     waiting: f64,
@@ -51,7 +57,7 @@ struct Time {
 struct QueryReport<'a> {
     name: &'a str,
     value: f64,
-    growth: Growth,
+    growth: Option<Growth>,
     most_harmful: Vec<Row<'a>>,
     most_helpful: Vec<Row<'a>>,
 }
@@ -74,7 +80,15 @@ struct Row<'a> {
     influence: Option<f64>,
 }
 
+/// Scores, and what only a sweep knows.
+struct Answer {
+    table: ScoreTable,
+    swept: Option<(SweepState, SweepTimes)>,
+    passes: u64,
+}
+
 pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> {
+    let chosen = chosen(args)?;
     let window = parse_window(&args.window)?;
     let asked = args
         .query
@@ -112,13 +126,28 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         }),
         memory,
         quiet: false,
+        hessian: chosen.estimator.sweeps().unwrap_or_default(),
     };
-    let Swept {
-        state,
+    let answer = match chosen.estimator.sweeps() {
+        Some(_) => {
+            let swept: Swept = score(&subject, &queries, &window, &settings)?;
+            Answer {
+                table: swept.table,
+                swept: Some((swept.state, swept.times)),
+                passes: swept.passes,
+            }
+        }
+        None => Answer {
+            table: estimate(&subject, &queries, &window, &settings, &chosen)?,
+            swept: None,
+            passes: 1,
+        },
+    };
+    let Answer {
         mut table,
-        times,
+        swept,
         passes,
-    } = score(&subject, &queries, &window, &settings)?;
+    } = answer;
     if let Some(names) = &names {
         table.join(names)?;
     }
@@ -137,15 +166,15 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
 
     let mut out = stdout().lock();
     if args.json {
-        let mut report = report(&state, &table, args.top);
+        let mut report = report(swept.as_ref().map(|(state, _)| state), &table, args.top);
         report.run = args.run.display().to_string();
         report.seconds = seconds.as_secs_f64();
         report.passes = passes;
-        report.time = Time {
+        report.time = swept.as_ref().map(|(_, times)| Time {
             replay: times.replay.as_secs_f64(),
             waiting: times.waiting.as_secs_f64(),
             rest: times.rest.as_secs_f64(),
-        };
+        });
         report.table = args.out.display().to_string();
         report.metadata = sidecar_path(&args.out).display().to_string();
         report.picture = pictured.map(|(path, _)| path.display().to_string());
@@ -153,33 +182,56 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         writeln!(out)?;
         return Ok(Outcome::Fine);
     }
-    for (q, sweep) in state.queries.iter().enumerate() {
-        writeln!(
+    let metadata = &table.metadata;
+    for (q, query) in metadata.queries.iter().enumerate() {
+        write!(
             out,
-            "{}: {:.6} {}; window {}..{} of {} steps",
-            sweep.name,
-            sweep.value,
+            "{}: {:.6} {}",
+            query.name,
+            query.value,
             match subject.trace().final_step() {
                 Some(_) => "at the end of training".to_owned(),
                 // θ of the last recorded step: what that step did is not in the trace.
                 None => format!(
                     "before step {}, the last that is recorded (the run has no final state)",
-                    state.end
+                    metadata.run_steps
                 ),
             },
-            state.window.start,
-            state.window.end,
-            state.end
         )?;
+        if chosen.method.windowed {
+            let (window, steps) = (&metadata.window, metadata.run_steps);
+            write!(
+                out,
+                "; window {}..{} of {steps} steps",
+                window.start, window.end
+            )?;
+        }
+        if swept.is_none() || metadata.method != "sgd" {
+            write!(out, "; method {}", metadata.method)?;
+        }
+        writeln!(out)?;
         tables::extremes(&mut out, &table, subject.data(), q, args.top)?;
-        tables::growth(&mut out, sweep)?;
+        if let Some(sweep) = swept.as_ref().and_then(|(state, _)| state.queries.get(q)) {
+            tables::growth(&mut out, sweep)?;
+        }
     }
-    let never = never_seen(&state);
-    if never > 0 {
+    if !chosen.method.predicts {
         writeln!(
             out,
-            "{never} of {} examples were in no batch of the window: their scores are empty",
-            state.occurrences.len()
+            "{} only ranks: its scores are no predicted changes",
+            chosen.method.name
+        )?;
+    }
+    let never = never_seen(&table);
+    if never > 0 {
+        let scores = match chosen.method.windowed {
+            true => "in no batch of the window: their scores are empty",
+            false => "in no batch that the trace holds",
+        };
+        writeln!(
+            out,
+            "{never} of {} examples were {scores}",
+            table.rows.len()
         )?;
     }
     writeln!(
@@ -192,25 +244,61 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     if let Some((path, count)) = pictured {
         writeln!(out, "{} ({count} most harmful)", path.display())?;
     }
-    let total = times.total().as_secs_f64().max(f64::MIN_POSITIVE);
-    let share = |of: Duration| 100.0 * of.as_secs_f64() / total;
-    eprintln!(
-        "the sweep took {}: {:.1} % replay, {:.1} % waiting for steps to be read, {:.1} % the rest",
-        progress::duration(times.total()),
-        share(times.replay),
-        share(times.waiting),
-        share(times.rest)
-    );
+    if let Some((_, times)) = &swept {
+        let total = times.total().as_secs_f64().max(f64::MIN_POSITIVE);
+        let share = |of: Duration| 100.0 * of.as_secs_f64() / total;
+        eprintln!(
+            "the sweep took {}: {:.1} % replay, {:.1} % waiting for steps to be read, {:.1} % the rest",
+            progress::duration(times.total()),
+            share(times.replay),
+            share(times.waiting),
+            share(times.rest)
+        );
+    }
     eprintln!("took {}", progress::duration(seconds));
     Ok(Outcome::Fine)
 }
 
-fn never_seen(state: &SweepState) -> usize {
-    state.occurrences.iter().filter(|&&n| n == 0).count()
+/// The method with its options; a mistake is wrong usage, and so is what only a sweep can do.
+fn chosen(args: &Influence) -> anyhow::Result<Chosen> {
+    let mut set = Vec::new();
+    for text in &args.method_set {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Usage(format!(
+                "--method-set {text}: expected KEY=VALUE, as `hindcast methods {}` lists them",
+                args.method
+            ))
+            .into());
+        };
+        set.push((key.trim(), value.trim()));
+    }
+    let chosen = choose(&args.method, &set).map_err(|e| Usage(format!("--method: {e}")))?;
+    if chosen.estimator.sweeps().is_none() {
+        let name = chosen.method.name;
+        let refused = [
+            (
+                args.per_epoch,
+                "--per-epoch: only a sweep knows each epoch's share",
+            ),
+            (
+                args.resume,
+                "--resume: only a sweep is kept when it is interrupted",
+            ),
+        ];
+        if let Some((_, why)) = refused.iter().find(|(asked, _)| *asked) {
+            return Err(Usage(format!("{why}, and method {name} is none: leave it out")).into());
+        }
+    }
+    Ok(chosen)
 }
 
-fn report<'a>(state: &'a SweepState, table: &'a ScoreTable, top: usize) -> Report<'a> {
-    let queries = state.queries.iter().enumerate().map(|(q, sweep)| {
+fn never_seen(table: &ScoreTable) -> usize {
+    table.rows.iter().filter(|row| row.occurrences == 0).count()
+}
+
+fn report<'a>(state: Option<&SweepState>, table: &'a ScoreTable, top: usize) -> Report<'a> {
+    let metadata = &table.metadata;
+    let queries = metadata.queries.iter().enumerate().map(|(q, query)| {
         let rows = |rows: Vec<&'a ScoreRow>| {
             rows.into_iter()
                 .map(|r| Row {
@@ -224,25 +312,27 @@ fn report<'a>(state: &'a SweepState, table: &'a ScoreTable, top: usize) -> Repor
                 .collect()
         };
         QueryReport {
-            name: &sweep.name,
-            value: sweep.value,
-            growth: growth(sweep),
+            name: &query.name,
+            value: query.value,
+            growth: state.and_then(|state| state.queries.get(q)).map(growth),
             most_harmful: rows(table.worst(q, top)),
             most_helpful: rows(table.best(q, top)),
         }
     });
     Report {
         run: String::new(),
-        run_digest: &table.metadata.run_digest,
-        window: state.window.clone(),
-        run_steps: state.end,
-        engine: &table.metadata.engine,
+        run_digest: &metadata.run_digest,
+        window: metadata.window.clone(),
+        run_steps: metadata.run_steps,
+        method: &metadata.method,
+        engine: &metadata.engine,
         seconds: 0.0,
         passes: 1,
-        time: Time::default(),
-        examples: state.occurrences.len(),
-        never_seen: never_seen(state),
+        time: None,
+        examples: table.rows.len(),
+        never_seen: never_seen(table),
         queries: queries.collect(),
+        notes: &metadata.notes,
         table: String::new(),
         metadata: String::new(),
         picture: None,

@@ -12,6 +12,7 @@ use super::interrupt::{Interrupts, told};
 use super::memory::{self, Limit};
 use super::progress::{self, Bar, bytes};
 use crate::cli::Precision;
+use crate::estimators::{HessianTerm, WithHessian};
 use crate::sweep::largest_batch;
 use crate::{
     EngineKind, Query, QuerySweep, RecordedRun, ReplayEngine, ScoreTable, Subject, SweepCheckpoint,
@@ -32,6 +33,8 @@ pub(crate) struct Settings<'a> {
     pub memory: Option<Limit>,
     /// Whether nothing is said beforehand.
     pub quiet: bool,
+    /// What becomes of the Hessian's term.
+    pub hessian: HessianTerm,
 }
 
 /// Where and how often a sweep is saved.
@@ -76,22 +79,17 @@ pub(crate) fn score(
         per_epoch: settings.per_epoch,
     };
     let kind = subject.engine_kind(settings.engine, &device)?;
-    let precision = format!("{:?}", settings.precision).to_lowercase();
-    let origin = TableOrigin {
-        run_digest: subject.head(),
-        engine: format!("{}, {precision} precision, {device_name}", kind.name()),
+    let origin = origin(subject, kind, settings);
+    // Scores of another rule are other scores: such a sweep doesn't go on from this one's checkpoint.
+    let identity = match settings.hessian {
+        HessianTerm::Full => origin.engine.clone(),
+        term => format!("{}, {}", origin.engine, term.method()),
     };
     let dtype = settings.precision.dtype().unwrap_or(run.dtype());
     let saving = match &settings.checkpoints {
         None => None,
         Some(checkpoints) => Some(Saving {
-            identity: SweepIdentity::of(
-                &run,
-                queries,
-                &options,
-                &origin.run_digest,
-                &origin.engine,
-            )?,
+            identity: SweepIdentity::of(&run, queries, &options, &origin.run_digest, &identity)?,
             checkpoints,
             at: Instant::now(),
             pause: checkpoints.every,
@@ -104,7 +102,7 @@ pub(crate) fn score(
     };
     trust(subject, settings.quiet)?;
     let mut engine = subject.engine(Some(kind), Some(dtype), device)?;
-    let engine = engine.as_mut();
+    let engine = &mut WithHessian::new(engine.as_mut(), settings.hessian);
     let cost = cost(subject, &run, queries.len(), &options, engine)?;
     let a_pass = announce(&cost, &options, settings)?;
     let end = run.source().end()?;
@@ -168,7 +166,11 @@ pub(crate) fn score(
     all.append(&mut state.queries);
     state.queries = all;
     drop(watch);
-    let table = state.table(&run, &origin);
+    let mut table = state.table(&run, &origin);
+    settings
+        .hessian
+        .method()
+        .clone_into(&mut table.metadata.method);
     Ok(Swept {
         state,
         table,
@@ -177,8 +179,18 @@ pub(crate) fn score(
     })
 }
 
+/// What a table says of its origin.
+pub(super) fn origin(subject: &Subject, kind: EngineKind, settings: &Settings<'_>) -> TableOrigin {
+    let precision = format!("{:?}", settings.precision).to_lowercase();
+    let device = settings.device.unwrap_or("cpu");
+    TableOrigin {
+        run_digest: subject.head(),
+        engine: format!("{}, {precision} precision, {device}", kind.name()),
+    }
+}
+
 /// An own model is checked before its derivatives are believed.
-fn trust(subject: &Subject, quiet: bool) -> anyhow::Result<()> {
+pub(super) fn trust(subject: &Subject, quiet: bool) -> anyhow::Result<()> {
     let begun = Instant::now();
     match subject.check()? {
         None => {}

@@ -11,6 +11,7 @@ mod text;
 pub use files::sidecar_path;
 pub use names::{NameKey, Names};
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,14 @@ pub struct ScoreMetadata {
     pub window: Range<u64>,
     /// T, at which the queries live.
     pub run_steps: u64,
-    /// Estimator, such as `reverse-sweep`.
+    /// The method's name, as `hindcast methods` lists them (`sgd`; `reverse-sweep` in tables of earlier versions).
     pub method: String,
+    /// The method's options with their values; empty where it has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// What the method says of how it went, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Element type and device of the replay, such as `f64 cpu`.
     pub engine: String,
     /// Update rule as text, empty if the run doesn't say.

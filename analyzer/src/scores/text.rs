@@ -160,6 +160,8 @@ pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
         window: 0..0,
         run_steps: 0,
         method: String::new(),
+        settings: Default::default(),
+        notes: Vec::new(),
         engine: String::new(),
         rule: String::new(),
         queries: header

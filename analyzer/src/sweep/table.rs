@@ -1,6 +1,6 @@
 //! A finished sweep as a table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hindcast_model::objective::Split;
 
@@ -66,7 +66,9 @@ impl SweepState {
                 run_digest: origin.run_digest.clone(),
                 window: self.window.clone(),
                 run_steps: self.end,
-                method: "reverse-sweep".to_owned(),
+                method: "sgd".to_owned(),
+                settings: BTreeMap::new(),
+                notes: Vec::new(),
                 engine: origin.engine.clone(),
                 rule: run.rule().to_toml().unwrap_or_default(),
                 queries: self
