@@ -1,6 +1,7 @@
 //! Counterfactual replay: the run again, from its recorded state, without a set of examples. The truth that a sweep
 //! estimates.
 
+mod noise;
 mod outcome;
 mod removal;
 mod replay;
@@ -14,6 +15,8 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use candle_core::{DType, Device};
+use hindcast_model::data::SPLITS;
+use hindcast_model::objective::Split;
 use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 
@@ -36,10 +39,15 @@ pub struct CounterfactualOptions {
     pub threads: usize,
     /// Where the runs are trained.
     pub device: Device,
+    /// Splits on which the runs are evaluated where they end; those without examples are passed over.
+    pub evaluate: Vec<Split>,
+    /// Seed of noise that moves every run's start in its last digits, each run's by its own: what changes then is what
+    /// rounding decides. Nothing is moved unless said.
+    pub start_noise: Option<u64>,
 }
 
 impl CounterfactualOptions {
-    /// Fixed denominators, loss-only removal, all cores, CPU.
+    /// Fixed denominators, loss-only removal, all cores, CPU, evaluated on all splits.
     pub fn new(window: Range<u64>) -> Self {
         CounterfactualOptions {
             window,
@@ -47,6 +55,8 @@ impl CounterfactualOptions {
             denominators: Denominators::default(),
             threads: 0,
             device: Device::Cpu,
+            evaluate: SPLITS.to_vec(),
+            start_noise: None,
         }
     }
 }

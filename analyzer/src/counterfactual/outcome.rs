@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use candle_core::Device;
-use hindcast_model::data::{SPLITS, split_name};
+use hindcast_model::data::split_name;
 use hindcast_model::real::Real;
 use hindcast_model::train::{ModelState, evaluate};
 use serde::Serialize;
 
-use super::{Denominators, Removal};
+use super::{CounterfactualOptions, Denominators, Removal};
 use crate::compare::Comparison;
 use crate::error::{AnalysisError, Result};
 use crate::query::Query;
@@ -80,16 +79,19 @@ impl Outcome {
         queries: &[Query],
         without: &[u64],
         state: &ModelState<T>,
-        device: &Device,
+        options: &CounterfactualOptions,
     ) -> Result<Outcome> {
+        let device = &options.device;
         if let Some(bad) = state.parameters.iter().position(|x| !x.wide().is_finite()) {
             return Err(AnalysisError::Invalid(format!(
                 "retraining without {} examples diverged: parameter value {bad} is not finite",
                 without.len()
             )));
         }
-        let losses = SPLITS
-            .into_iter()
+        let losses = options
+            .evaluate
+            .iter()
+            .copied()
             .filter(|&split| run.data().len(split) > 0)
             .map(|split| {
                 let of = evaluate(

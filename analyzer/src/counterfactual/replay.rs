@@ -9,6 +9,7 @@ use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
 
+use super::noise::move_start;
 use super::removal::without;
 use super::start::stepper;
 use super::{CounterfactualOptions, Outcome, ReplayProgress};
@@ -68,6 +69,11 @@ impl<T: Real> Job<'_, T> {
             .map(|(_, set)| set.iter().copied().collect())
             .collect();
         let mut states: Vec<ModelState<T>> = vec![self.start.clone(); mine.len()];
+        if let Some(seed) = self.options.start_noise {
+            for (state, (at, _)) in states.iter_mut().zip(mine) {
+                move_start(&mut state.parameters, seed, *at);
+            }
+        }
         let stepper = stepper(self.run);
         let nobody = BTreeSet::new();
         for meta in self.steps {
@@ -95,11 +101,10 @@ impl<T: Real> Job<'_, T> {
                 }
             }
         }
-        let device = &self.options.device;
         mine.iter()
             .zip(&states)
             .map(|((at, set), state)| {
-                Outcome::of(self.run, self.queries, set, state, device).map(|o| (*at, o))
+                Outcome::of(self.run, self.queries, set, state, self.options).map(|o| (*at, o))
             })
             .collect()
     }
