@@ -19,9 +19,7 @@ use crate::{
 };
 
 /// How many examples the paper removes.
-pub const REMOVED: [u64; 13] = [
-    1, 3, 6, 10, 30, 60, 100, 300, 600, 1000, 3000, 6000, 10_000,
-];
+pub const REMOVED: [u64; 13] = [1, 3, 6, 10, 30, 60, 100, 300, 600, 1000, 3000, 6000, 10_000];
 
 /// Retrainings that share their batches, and whose rows are ready together.
 const TOGETHER: usize = 16;

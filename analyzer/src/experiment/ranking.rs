@@ -160,12 +160,10 @@ impl Ranking {
 /// Positions by score, the lowest first; equal ones by position. What has no score comes last.
 pub(super) fn order(scores: &[Option<f64>], sign: f64) -> Vec<u64> {
     let mut order: Vec<u64> = (0..scores.len() as u64).collect();
-    order.sort_by(
-        |&i, &j| match (scores[i as usize], scores[j as usize]) {
-            (Some(a), Some(b)) => (sign * a).total_cmp(&(sign * b)).then(i.cmp(&j)),
-            (a, b) => b.is_some().cmp(&a.is_some()).then(i.cmp(&j)),
-        },
-    );
+    order.sort_by(|&i, &j| match (scores[i as usize], scores[j as usize]) {
+        (Some(a), Some(b)) => (sign * a).total_cmp(&(sign * b)).then(i.cmp(&j)),
+        (a, b) => b.is_some().cmp(&a.is_some()).then(i.cmp(&j)),
+    });
     order
 }
 
