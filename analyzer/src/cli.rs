@@ -523,6 +523,8 @@ pub struct Bench {
 pub enum Experiment {
     /// Kendall's tau and Jaccard index of predicted influence against leaving each training example out for real (paper, section 7.1)
     Agreement(Agreement),
+    /// Test error after removing the worst examples by every method and retraining for real (paper, section 7.2)
+    Cleansing(Cleansing),
     /// What recording adds to training: the same task with and without it, side by side in one process
     Recording(RecordingCost),
 }
@@ -562,6 +564,38 @@ pub struct Agreement {
     /// Rows already in this CSV file are not run again
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Change any key of the tasks
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `hindcast experiment cleansing`
+#[cfg(feature = "experiments")]
+#[derive(Debug, Args)]
+pub struct Cleansing {
+    /// Folder with the data files, or with a folder mnist and a folder cifar10 that have them
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What to train: mnist (the task mnist-cnn), cifar10 (cifar10-cnn), another task that ships, or a TOML file; may be
+    /// given several times [default: mnist and cifar10]
+    #[arg(long, value_name = "TASK")]
+    pub only: Vec<String>,
+    /// Seeds, A..B with B left out
+    #[arg(long, default_value = "0..3")]
+    pub seeds: String,
+    /// CSV file of rows; those already in it are not computed again. Runs and scores are kept in FILE.work beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Rankings, separated by commas: a method's name (see `hindcast methods`), followed by -last-epoch for that window and
+    /// by -flipped for the opposite sign [default: all that the paper compares]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub methods: Vec<String>,
+    /// How many of the worst are removed, separated by commas [default: the paper's thirteen, 1 to 10,000]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub remove: Vec<u64>,
+    /// What is trained again: last-epoch or all
+    #[arg(long, value_enum, default_value = "last-epoch")]
+    pub retrain: crate::experiment::Retrain,
     /// Change any key of the tasks
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

@@ -11,6 +11,8 @@ use context::Models;
 #[cfg(feature = "record")]
 mod bench;
 mod checkpoint;
+#[cfg(feature = "experiments")]
+mod cleansing;
 mod completions;
 pub(crate) mod context;
 mod counterfactual;

@@ -1,9 +1,17 @@
 //! Experiments: many runs, against the truth.
 
 mod agreement;
+mod cleansing;
+mod kept;
 mod penalty;
+mod ranking;
 mod recording;
+mod rows;
 
 pub use agreement::{Agreement, agreement};
+pub use cleansing::{CleansingPlan, CleansingRow, REMOVED, Retrain, cleansing};
+pub use kept::{Kept, Watcher};
 pub use penalty::cross_validated;
+pub use ranking::{NONE, Ranking};
 pub use recording::{RecordingCost, recording_cost};
+pub(crate) use rows::{append_row, read_rows};

@@ -27,6 +27,7 @@ mod error;
 pub mod estimators;
 #[cfg(feature = "record")]
 pub mod exactness;
+pub mod measures;
 mod memory;
 mod queries;
 mod query;

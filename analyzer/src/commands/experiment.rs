@@ -15,6 +15,7 @@ use crate::subject::load_data;
 pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
     match args {
         Experiment::Agreement(args) => run_agreement(args),
+        Experiment::Cleansing(args) => super::cleansing::run(args),
         Experiment::Recording(args) => run_recording(args),
     }
 }
@@ -159,7 +160,7 @@ fn mean_sd(x: &[f64]) -> (f64, f64) {
     (mean, (square / (n - 1.0).max(1.0)).sqrt())
 }
 
-fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, Usage> {
+pub(super) fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, Usage> {
     let parsed = text
         .split_once("..")
         .and_then(|(a, b)| Some(a.trim().parse::<u64>().ok()?..b.trim().parse::<u64>().ok()?))

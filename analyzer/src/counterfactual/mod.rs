@@ -2,6 +2,7 @@
 //! estimates.
 
 mod arithmetic;
+mod noise;
 mod outcome;
 mod removal;
 mod replay;
@@ -44,6 +45,9 @@ pub struct CounterfactualOptions {
     pub device: Device,
     /// Splits on which the runs are evaluated where they end; those without examples are passed over.
     pub evaluate: Vec<Split>,
+    /// Seed of noise that moves every run's start in its last digits, each run's by its own: what changes then is what
+    /// rounding decides. Nothing is moved unless said.
+    pub start_noise: Option<u64>,
 }
 
 impl CounterfactualOptions {
@@ -57,6 +61,7 @@ impl CounterfactualOptions {
             threads: 0,
             device: Device::Cpu,
             evaluate: SPLITS.to_vec(),
+            start_noise: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
 
 use super::arithmetic::{Arithmetic, Taker};
+use super::noise::move_start;
 use super::removal::without;
 use super::{CounterfactualOptions, Outcome, ReplayProgress};
 use crate::error::{AnalysisError, Result};
@@ -68,6 +69,11 @@ impl<T: Real> Job<'_, T> {
             .map(|(_, set)| set.iter().copied().collect())
             .collect();
         let mut states: Vec<ModelState<T>> = vec![self.start.clone(); mine.len()];
+        if let Some(seed) = self.options.start_noise {
+            for (state, (at, _)) in states.iter_mut().zip(mine) {
+                move_start(&mut state.parameters, seed, *at);
+            }
+        }
         let recorded = Arithmetic::Recorded;
         let arithmetic = match self.options.device.is_cpu() {
             true => &self.options.arithmetic,

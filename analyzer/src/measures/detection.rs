@@ -1,0 +1,112 @@
+//! How well a ranking finds what was planted.
+
+use super::rank::ranks;
+use super::without_nan;
+use crate::error::{AnalysisError, Result};
+
+/// Area under the ROC curve: the chance that a planted example ranks before one that isn't, equal scores counting half.
+/// The *lowest* scores come first, as the most harmful examples have the lowest influence. 1 is perfect, 0.5 is chance.
+///
+/// # Errors
+/// Where the lists differ in length, a score is NaN, or nothing or everything is planted.
+pub fn roc_auc(scores: &[f64], planted: &[bool]) -> Result<f64> {
+    let positives = checked(scores, planted)?;
+    let negatives = planted.len() - positives;
+    if positives == 0 || negatives == 0 {
+        return Err(AnalysisError::Invalid(format!(
+            "the area under the ROC curve needs planted examples and others: {positives} of {} are planted",
+            planted.len()
+        )));
+    }
+    let before: f64 = ranks(scores)
+        .iter()
+        .zip(planted)
+        .filter(|(_, p)| **p)
+        .map(|(rank, _)| rank)
+        .sum();
+    let (n, m) = (positives as f64, negatives as f64);
+    // Mann and Whitney: pairs in which the planted one has the higher score, ties half.
+    let higher = before - n * (n + 1.0) / 2.0;
+    Ok(1.0 - higher / (n * m))
+}
+
+/// Share of planted examples among the `k` with the lowest scores. Where equal scores straddle the k-th place, those
+/// that are let in are counted by their mean, so that the order of rows decides nothing.
+///
+/// # Errors
+/// Where the lists differ in length, a score is NaN, or `k` is 0 or more than there are.
+pub fn precision_at(scores: &[f64], planted: &[bool], k: usize) -> Result<f64> {
+    checked(scores, planted)?;
+    if k == 0 || k > scores.len() {
+        return Err(AnalysisError::Invalid(format!(
+            "precision at {k} of {} examples",
+            scores.len()
+        )));
+    }
+    let mut sorted = scores.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted[k - 1];
+    let (mut below, mut tied, mut found, mut found_tied) = (0, 0, 0, 0);
+    for (&score, &planted) in scores.iter().zip(planted) {
+        if score < last {
+            below += 1;
+            found += usize::from(planted);
+        } else if score == last {
+            tied += 1;
+            found_tied += usize::from(planted);
+        }
+    }
+    let of_tied = (k - below) as f64 * found_tied as f64 / tied as f64;
+    Ok((found as f64 + of_tied) / k as f64)
+}
+
+/// Number of planted ones.
+fn checked(scores: &[f64], planted: &[bool]) -> Result<usize> {
+    if scores.len() != planted.len() {
+        return Err(AnalysisError::Invalid(format!(
+            "{} scores, but for {} examples it is said whether they were planted",
+            scores.len(),
+            planted.len()
+        )));
+    }
+    without_nan("detection", scores)?;
+    Ok(planted.iter().filter(|p| **p).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auc_counts_pairs() {
+        let planted = [true, false, true, false, false];
+        // Pairs (planted, other) with the planted one first: 3 of 3 for −2; for 1: before 4 only, half with 1: 1.5 of 3.
+        let scores = [-2.0, 0.0, 1.0, 1.0, 4.0];
+        assert!((roc_auc(&scores, &planted).unwrap() - 4.5 / 6.0).abs() < 1e-15);
+        assert_eq!(roc_auc(&[0.0, 1.0], &[true, false]).unwrap(), 1.0);
+        assert_eq!(roc_auc(&[1.0, 0.0], &[true, false]).unwrap(), 0.0);
+        assert_eq!(roc_auc(&[7.0; 5], &planted).unwrap(), 0.5);
+    }
+
+    #[test]
+    fn precision_is_a_share_of_the_lowest() {
+        let planted = [true, false, true, false, false];
+        let scores = [-2.0, 0.0, 1.0, 1.0, 4.0];
+        assert_eq!(precision_at(&scores, &planted, 1).unwrap(), 1.0);
+        assert_eq!(precision_at(&scores, &planted, 2).unwrap(), 0.5);
+        // The third place is shared by a planted one and another.
+        assert_eq!(precision_at(&scores, &planted, 3).unwrap(), 0.5);
+        assert_eq!(precision_at(&scores, &planted, 5).unwrap(), 0.4);
+        // Nobody is told apart: the share of planted ones among all.
+        assert_eq!(precision_at(&[0.0; 5], &planted, 2).unwrap(), 0.4);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(roc_auc(&[1.0], &[true, false]).is_err());
+        assert!(roc_auc(&[1.0, 2.0], &[false, false]).is_err());
+        assert!(roc_auc(&[1.0, f64::NAN], &[true, false]).is_err());
+        assert!(precision_at(&[1.0, 2.0], &[true, false], 0).is_err());
+        assert!(precision_at(&[1.0, 2.0], &[true, false], 3).is_err());
+    }
+}
