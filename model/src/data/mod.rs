@@ -20,6 +20,7 @@ mod array;
 mod augment;
 mod cifar10;
 mod digits;
+mod documents;
 mod error;
 mod files;
 mod fill;
@@ -41,6 +42,7 @@ mod texts;
 mod validate;
 
 pub use augment::AugmentSpec;
+pub use documents::{DocumentsSpec, Strip};
 pub use error::DataError;
 pub use fingerprint::{Digest, Leaves, RawInput, RawLabel, SplitFingerprint, leaf};
 pub use load::load;

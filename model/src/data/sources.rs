@@ -2,7 +2,7 @@
 
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
 use super::store::{Part, Parts};
-use super::{DataError, array, cifar10, digits, files, idx, npy, table, tensors};
+use super::{DataError, array, cifar10, digits, documents, files, idx, npy, table, tensors};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,8 @@ pub(super) fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Par
     let below: &[&str] = match spec.source {
         Source::Idx => &["mnist", "MNIST/raw"],
         Source::Cifar10 => &["cifar10", "cifar-10-batches-bin"],
+        Source::Csv => &["adult"],
+        Source::Documents => &["20news"],
         _ => &[],
     };
     let folder = files::Folder::new(dir, below);
@@ -46,6 +48,10 @@ pub(super) fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Par
             })
         }
         Source::Safetensors => lists(spec, &folder, |path| tensors::read(path, spec)),
+        Source::Documents => {
+            let [train, validation, test] = paths(spec, &folder)?;
+            documents::read(spec, &train, &validation, &test)
+        }
         Source::Csv | Source::Digits => {
             let [train, validation, test] = paths(spec, &folder)?;
             table::read(spec, &train, &validation, &test)

@@ -1,6 +1,10 @@
 //! The `[data]` table of a Task.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use super::documents::DocumentsSpec;
 
 /// Where examples come from: `data.source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +16,8 @@ pub enum Source {
     Cifar10,
     /// A table with a header line.
     Csv,
+    /// JSON lines with a text each, counted and weighted by tf-idf.
+    Documents,
     /// NumPy arrays, inputs and labels in a file each.
     Npy,
     /// Safetensors files with a tensor of inputs and one of labels.
@@ -27,6 +33,7 @@ impl Source {
             Self::Idx => "idx",
             Self::Cifar10 => "cifar10",
             Self::Csv => "csv",
+            Self::Documents => "documents",
             Self::Npy => "npy",
             Self::Safetensors => "safetensors",
             Self::Digits => "digits",
@@ -121,11 +128,11 @@ pub enum Target {
 ///
 /// ```toml
 /// [data]
-/// source = "idx"            # idx | cifar10 | csv | npy | safetensors | digits
+/// source = "idx"            # idx | cifar10 | csv | documents | npy | safetensors | digits
 ///
 /// # Files, relative to the data folder; `.gz` and `.xz` are found by themselves. MNIST's and CIFAR-10's names are built in.
 /// train_files = { inputs = "train-images-idx3-ubyte", labels = "train-labels-idx1-ubyte" }   # idx, npy
-/// # train_files = ["a.csv", "b.csv"]        # csv, safetensors, cifar10: one name or several
+/// # train_files = ["a.csv", "b.csv"]        # csv, documents, safetensors, cifar10: one name or several
 /// # validation_files, test_files            # likewise, for files of their own
 /// # inputs = "images"; labels = "targets"   # safetensors: tensor names ("inputs" and "labels" unless said)
 /// # layout = "nhwc"                         # npy, safetensors, idx: channels last in the file
@@ -135,6 +142,9 @@ pub enum Target {
 /// # columns = ["age", "sex", "income"]      # csv: names for a file without a header line
 /// # delimiter = ";"                         # csv: a comma unless said
 /// # comment = "|"                           # csv: lines that begin so are skipped
+/// # log1p = ["income"]                      # csv: columns of numbers whose log(1 + x) is the input
+/// # merge = { sex = { "0" = ["?", "n/a"] } }   # csv: texts of a column (the label's, too) that count as another
+/// # documents = { text = "text" }           # documents: see DocumentsSpec; `label` names the label's field
 ///
 /// # Which examples.
 /// skip = 5000               # the first rows of the training files are left out
@@ -179,7 +189,7 @@ pub struct DataSpec {
     /// Axis order of image arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<AxisOrder>,
-    /// Label column of a table.
+    /// Label column of a table, or field of a document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Text columns of a table, one-hot over the values that occur in any file, in sorted order.
@@ -197,6 +207,15 @@ pub struct DataSpec {
     /// First character of a table's lines that are skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<char>,
+    /// Columns of numbers above −1 of which log(1 + x) is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log1p: Vec<String>,
+    /// By column, and by the text that stands for them, texts of a table that count as one: of text columns and the label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub merge: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// How texts become numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<DocumentsSpec>,
     /// Rows left out at the beginning of the training files.
     #[serde(default, skip_serializing_if = "is_default")]
     pub skip: u64,
@@ -265,6 +284,9 @@ impl DataSpec {
             columns: Vec::new(),
             delimiter: None,
             comment: None,
+            log1p: Vec::new(),
+            merge: BTreeMap::new(),
+            documents: None,
             skip: 0,
             classes: Vec::new(),
             class_names: Vec::new(),

@@ -4,12 +4,15 @@ use super::spec::{DataSpec, Target};
 use super::store::{Labels, Part, Parts, Values};
 use super::texts::{MAX_DISTINCT, Texts};
 use super::{DataError, files};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What a column is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Number,
+    /// A number of which log(1 + x) is the input.
+    Log1p,
     /// Position in [`Table::categories`].
     Category(usize),
     Label,
@@ -23,6 +26,8 @@ struct Table<'a> {
     /// Names of the inputs' columns, in the order of the first file.
     columns: Vec<String>,
     uses: Vec<Use>,
+    /// By column, the texts that count as another.
+    merged: Vec<HashMap<&'a str, &'a str>>,
     categories: Vec<Texts>,
     labels: Texts,
 }
@@ -50,6 +55,7 @@ pub(super) fn read(
         label,
         columns: Vec::new(),
         uses: Vec::new(),
+        merged: Vec::new(),
         categories: Vec::new(),
         labels: Texts::default(),
     };
@@ -74,6 +80,7 @@ pub(super) fn read(
                     .map(|text| format!("{name}={text}")),
             ),
             Use::Number => features.push(name.clone()),
+            Use::Log1p => features.push(format!("log(1 + {name})")),
             Use::Label | Use::Ignored => {}
         }
     }
@@ -181,7 +188,9 @@ impl Table<'_> {
         let named = label
             .map(|n| ("label", n))
             .chain(self.spec.categorical.iter().map(|n| ("categorical", n)))
-            .chain(self.spec.ignore.iter().map(|n| ("ignore", n)));
+            .chain(self.spec.ignore.iter().map(|n| ("ignore", n)))
+            .chain(self.spec.log1p.iter().map(|n| ("log1p", n)))
+            .chain(self.spec.merge.keys().map(|n| ("merge", n)));
         for (key, name) in named {
             if !header.contains(name) {
                 return Err(DataError::spec(
@@ -193,7 +202,7 @@ impl Table<'_> {
                     ),
                 ));
             }
-            if key != "label" && name == self.label {
+            if !matches!(key, "label" | "merge") && name == self.label {
                 return Err(DataError::spec(
                     key,
                     format!("{name:?} is the label's column"),
@@ -209,14 +218,37 @@ impl Table<'_> {
             } else if self.spec.categorical.contains(name) {
                 self.categories.push(Texts::default());
                 Use::Category(self.categories.len() - 1)
+            } else if self.spec.log1p.contains(name) {
+                Use::Log1p
             } else {
                 Use::Number
             });
+            let groups = self.spec.merge.get(name);
+            self.merged.push(
+                groups
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|(to, from)| from.iter().map(|text| (text.as_str(), to.as_str())))
+                    .collect(),
+            );
+            let text = matches!(self.uses.last(), Some(Use::Category(_) | Use::Label));
+            if groups.is_some() && !text {
+                return Err(DataError::spec(
+                    "merge",
+                    format!("{name:?} is no column of text: name it in data.categorical, too"),
+                ));
+            }
+            if self.spec.log1p.contains(name) && self.uses.last() != Some(&Use::Log1p) {
+                return Err(DataError::spec(
+                    "log1p",
+                    format!("{name:?} is ignored or a column of text"),
+                ));
+            }
         }
         if !self
             .uses
             .iter()
-            .any(|u| matches!(u, Use::Number | Use::Category(_)))
+            .any(|u| matches!(u, Use::Number | Use::Log1p | Use::Category(_)))
         {
             return Err(DataError::malformed(
                 path,
@@ -233,8 +265,10 @@ impl Table<'_> {
         line: u64,
         raw: &mut Raw,
     ) -> Result<(), DataError> {
-        for ((cell, usage), column) in record.iter().zip(&self.uses).zip(&self.columns) {
+        let columns = self.uses.iter().zip(&self.columns).zip(&self.merged);
+        for (cell, ((usage, column), merged)) in record.iter().zip(columns) {
             let path = &raw.path;
+            let text = merged.get(cell).copied().unwrap_or(cell);
             let wrong = |expected: String, hint: String| DataError::Cell {
                 path: path.clone(),
                 row,
@@ -257,8 +291,15 @@ impl Table<'_> {
                     })?;
                     raw.cells.push(value);
                 }
+                Use::Log1p => {
+                    let value = number().filter(|x| *x > -1.0).ok_or_else(|| {
+                        let hint = format!("data.log1p takes log(1 + x) of column {column:?}");
+                        wrong("a finite number above -1".into(), hint)
+                    })?;
+                    raw.cells.push(value.ln_1p());
+                }
                 Use::Category(c) => {
-                    let n = self.categories.get_mut(*c).and_then(|t| t.number(cell));
+                    let n = self.categories.get_mut(*c).and_then(|t| t.number(text));
                     let n = n.ok_or_else(|| {
                         let hint = format!("To leave the column out, say ignore = [{column:?}]");
                         wrong(format!("one of at most {MAX_DISTINCT} categories"), hint)
@@ -273,7 +314,7 @@ impl Table<'_> {
                     raw.labels.push(value);
                 }
                 Use::Label => {
-                    let n = self.labels.number(cell).ok_or_else(|| {
+                    let n = self.labels.number(text).ok_or_else(|| {
                         let hint = "If labels are numbers to predict, say target = \"value\"";
                         wrong(
                             format!("one of at most {MAX_DISTINCT} classes"),
@@ -333,7 +374,7 @@ impl Table<'_> {
             .uses
             .iter()
             .copied()
-            .filter(|u| matches!(u, Use::Number | Use::Category(_)))
+            .filter(|u| matches!(u, Use::Number | Use::Log1p | Use::Category(_)))
             .collect();
         let mut values = Vec::with_capacity(rows * features);
         for cells in raw.cells.chunks_exact(inputs.len().max(1)) {

@@ -9,7 +9,7 @@ impl DataSpec {
     /// # Errors
     /// [`DataError::Spec`] for a key that the source doesn't have, that it lacks, or whose value can't be.
     pub fn validate(&self) -> Result<(), DataError> {
-        use Source::{Cifar10, Csv, Idx, Npy, Safetensors};
+        use Source::{Cifar10, Csv, Documents, Idx, Npy, Safetensors};
         let only = |key: &str, set: bool, sources: &[Source]| {
             if set && !sources.contains(&self.source) {
                 let names: Vec<_> = sources.iter().map(|s| s.name()).collect();
@@ -24,27 +24,26 @@ impl DataSpec {
             }
             Ok(())
         };
-        let files = [Idx, Cifar10, Csv, Npy, Safetensors];
+        let files = [Idx, Cifar10, Csv, Documents, Npy, Safetensors];
         only("train_files", self.train_files.is_some(), &files)?;
         only("validation_files", self.validation_files.is_some(), &files)?;
         only("test_files", self.test_files.is_some(), &files)?;
         only("inputs", self.inputs.is_some(), &[Safetensors])?;
         only("labels", self.labels.is_some(), &[Safetensors])?;
         only("layout", self.layout.is_some(), &[Idx, Npy, Safetensors])?;
-        only("label", self.label.is_some(), &[Csv])?;
+        only("label", self.label.is_some(), &[Csv, Documents])?;
         only("categorical", !self.categorical.is_empty(), &[Csv])?;
         only("ignore", !self.ignore.is_empty(), &[Csv])?;
         only("columns", !self.columns.is_empty(), &[Csv])?;
         only("delimiter", self.delimiter.is_some(), &[Csv])?;
         only("comment", self.comment.is_some(), &[Csv])?;
+        only("log1p", !self.log1p.is_empty(), &[Csv])?;
+        only("merge", !self.merge.is_empty(), &[Csv])?;
+        only("documents", self.documents.is_some(), &[Documents])?;
         only("skip", self.skip > 0, &files)?;
         only("pool", self.pool != Pool::Separate, &files)?;
         only("pick", self.pick != Pick::Random, &files)?;
-        only(
-            "classes",
-            !self.classes.is_empty(),
-            &[Idx, Cifar10, Csv, Npy, Safetensors],
-        )?;
+        only("classes", !self.classes.is_empty(), &files)?;
         for (key, value) in [
             ("train_files", &self.train_files),
             ("validation_files", &self.validation_files),
@@ -52,7 +51,8 @@ impl DataSpec {
         ] {
             self.validate_files(key, value.as_ref())?;
         }
-        if matches!(self.source, Csv | Npy | Safetensors) && self.train_files.is_none() {
+        if matches!(self.source, Csv | Documents | Npy | Safetensors) && self.train_files.is_none()
+        {
             return Err(DataError::spec(
                 "train_files",
                 format!(
@@ -63,6 +63,23 @@ impl DataSpec {
         }
         if self.source == Csv && self.label.is_none() {
             return Err(DataError::spec("label", "say which column is the label"));
+        }
+        if self.source == Documents {
+            let label = self.label.as_deref().ok_or_else(|| {
+                DataError::spec("label", "say which field of a document is the label")
+            })?;
+            self.documents.clone().unwrap_or_default().validate(label)?;
+        }
+        for (column, groups) in &self.merge {
+            let mut seen = std::collections::BTreeSet::new();
+            if let Some(twice) = groups.values().flatten().find(|text| !seen.insert(*text)) {
+                return Err(DataError::spec(
+                    "merge",
+                    format!(
+                        "{twice:?} of column {column:?} is named twice: it can count as one text only"
+                    ),
+                ));
+            }
         }
         for (key, value) in [("delimiter", self.delimiter), ("comment", self.comment)] {
             if let Some(c) = value.filter(|c| !c.is_ascii()) {

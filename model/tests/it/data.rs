@@ -2,6 +2,7 @@
 
 mod broken;
 mod digits;
+mod documents;
 mod formats;
 mod real;
 mod splits;

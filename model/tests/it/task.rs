@@ -25,9 +25,13 @@ fn every_task_that_ships_survives_a_round_trip() {
         names,
         [
             "digits",
+            "adult-logreg",
+            "adult-dnn",
             "mnist-cnn",
             "mnist-dnn",
             "mnist-logreg",
+            "news-logreg",
+            "news-dnn",
             "cifar10-cnn"
         ]
     );
@@ -50,6 +54,10 @@ fn the_papers_models_have_the_papers_sizes() {
     assert_eq!(values("mnist-cnn"), 13_750);
     assert_eq!(values("mnist-dnn"), 784 * 8 + 8 + 8 * 8 + 8 + 8 + 1);
     assert_eq!(values("mnist-logreg"), 785);
+    assert_eq!(values("adult-dnn"), 62 * 8 + 8 + 8 * 8 + 8 + 8 + 1);
+    assert_eq!(values("adult-logreg"), 63);
+    assert_eq!(values("news-dnn"), 4752 * 8 + 8 + 8 * 8 + 8 + 8 + 1);
+    assert_eq!(values("news-logreg"), 4753);
     assert_eq!(values("cifar10-cnn"), 307_498 + 448);
 }
 

@@ -2,8 +2,9 @@
 
 use super::open;
 use candle_core::{DType, Device};
-use hindcast_model::data::{DataSet, SPLITS};
+use hindcast_model::data::{DataSet, SPLITS, load};
 use hindcast_model::objective::Split;
+use hindcast_model::task::Task;
 use std::path::PathBuf;
 
 /// The folder of real data, or nothing where there is none.
@@ -128,4 +129,124 @@ fn adult_is_read_as_a_table() {
     assert_eq!(set.class_names(), ["<=50K", ">50K"]);
     // 6 numbers and 9 + 16 + 7 + 15 + 6 + 5 + 2 + 42 categories, "?" among them.
     assert_eq!(set.feature_names().len(), 108);
+}
+
+/// All rows of a split, unscaled.
+fn rows(set: &dyn DataSet, split: Split) -> Vec<Vec<f64>> {
+    let all: Vec<u64> = (0..set.len(split)).collect();
+    let batch = set
+        .batch(split, &all, None, DType::F64, &Device::Cpu)
+        .unwrap();
+    batch.inputs.to_vec2().unwrap()
+}
+
+/// The sum of all values, each times its row's number from 1.
+fn by_row(rows: &[Vec<f64>]) -> f64 {
+    let sums = rows.iter().map(|row| row.iter().sum::<f64>());
+    (1u32..).zip(sums).map(|(n, sum)| f64::from(n) * sum).sum()
+}
+
+fn near(got: f64, expected: f64) {
+    let error = (got - expected).abs() / expected.abs();
+    assert!(error < 1e-12, "{got} is off {expected} by {error:e}");
+}
+
+/// The figures are those of pandas and numpy.
+#[test]
+fn adults_62_features_are_the_papers() {
+    let Some(dir) = real("adult") else { return };
+    let mut spec = Task::builtin("adult-dnn").unwrap().data;
+    (spec.train, spec.validation, spec.test) = (None, None, None);
+    spec.standardise = false;
+    let set = load(&spec, None, Some(&dir), 0).unwrap();
+    assert_eq!(set.shape(), [62]);
+    assert_eq!(set.class_names(), ["<=50K", ">50K"]);
+    let rows = rows(set.as_ref(), Split::Train);
+    let positive = (0..48842).filter(|&i| set.class(Split::Train, i) == Some(1));
+    assert_eq!((rows.len(), positive.count()), (48842, 11687));
+    near(rows.iter().flatten().sum(), 62_307_590.645428896);
+    near(
+        rows.iter().flatten().map(|x| x * x).sum(),
+        2_777_626_613_689.9814,
+    );
+    near(by_row(&rows), 1_521_216_858_771.0808);
+    let column = |name: &str| {
+        let at = set.feature_names().iter().position(|n| n == name).unwrap();
+        rows.iter().map(|row| row[at]).sum::<f64>()
+    };
+    near(column("log(1 + fnlgwt)"), 585_271.6454289);
+    assert_eq!(column("native-country=group-1"), 44_827.0);
+    assert_eq!(column("marital-status=Married-civ-spouse"), 22_416.0);
+    assert_eq!(column("workclass=Never-worked"), 31.0);
+}
+
+/// The figures are those of scikit-learn's vectorizer.
+#[test]
+fn newsgroup_posts_have_scikit_learns_tfidf() {
+    let Some(dir) = real("20news") else { return };
+    let mut spec = Task::builtin("news-dnn").unwrap().data;
+    (spec.train, spec.validation, spec.test) = (None, None, None);
+    spec.pool = Default::default();
+    spec.standardise = false;
+    let set = load(&spec, None, Some(&dir), 0).unwrap();
+    assert_eq!(set.shape(), [4752]);
+    let words = set.feature_names();
+    assert_eq!(words[..5], ["00", "000", "01", "02", "0200"]);
+    assert_eq!(
+        (words[2000].as_str(), words[4751].as_str()),
+        ("game", "zyxel")
+    );
+    let (train, test) = (
+        rows(set.as_ref(), Split::Train),
+        rows(set.as_ref(), Split::Test),
+    );
+    assert_eq!((train.len(), test.len()), (1168, 777));
+    let mac = |split, n| (0..n).filter(|&i| set.class(split, i) == Some(1)).count();
+    assert_eq!((mac(Split::Train, 1168), mac(Split::Test, 777)), (578, 385));
+    near(train.iter().flatten().sum(), 5705.989364359255);
+    near(test.iter().flatten().sum(), 3656.9123217736797);
+    near(by_row(&train), 3_275_756.0572406203);
+    near(by_row(&test), 1_382_906.9169042432);
+    let by_word = train
+        .iter()
+        .flat_map(|row| (1u32..).zip(row))
+        .map(|(n, x)| f64::from(n) * x)
+        .sum();
+    near(by_word, 14_024_717.571762154);
+    near(train[0][2884], 0.50601707198606);
+    assert_eq!(words[2884], "mouse");
+    let empty = |rows: &[Vec<f64>]| rows.iter().filter(|r| r.iter().all(|x| *x == 0.0)).count();
+    assert_eq!((empty(&train), empty(&test)), (35, 21));
+}
+
+#[test]
+fn the_papers_draws_of_tables_and_posts_are_standardised() {
+    for (task, folder) in [("adult-logreg", "adult"), ("news-logreg", "20news")] {
+        let Some(dir) = real(folder) else { continue };
+        let task = Task::builtin(task).unwrap();
+        // The folder itself, and the one above it.
+        let set = task.load_data(Some(&dir)).unwrap();
+        let above = task.load_data(dir.parent()).unwrap();
+        assert_eq!(set.fingerprint(), above.fingerprint());
+        task.check_data(set.as_ref()).unwrap();
+        assert_eq!(SPLITS.map(|s| set.len(s)), [200, 200, 200]);
+        let rows = rows(set.as_ref(), Split::Train);
+        let mut constant = 0;
+        for at in 0..rows[0].len() {
+            let mean = rows.iter().map(|r| r[at]).sum::<f64>() / 200.0;
+            let variance = rows.iter().map(|r| (r[at] - mean).powi(2)).sum::<f64>() / 200.0;
+            assert!(mean.abs() < 1e-9, "feature {at} has mean {mean}");
+            constant += usize::from(variance == 0.0);
+            let one = (variance - 1.0).abs() < 1e-9;
+            assert!(
+                one || variance == 0.0,
+                "feature {at} has variance {variance}"
+            );
+        }
+        assert!(constant < rows[0].len() / 2, "{constant} constant features");
+        let mut other = task.clone();
+        other.set("train.seed", "1").unwrap();
+        let other = other.load_data(Some(&dir)).unwrap();
+        assert_ne!(set.fingerprint(), other.fingerprint());
+    }
 }

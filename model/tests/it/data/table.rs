@@ -139,3 +139,58 @@ fn what_cannot_be_a_number_is_named() {
         .is_ok()
     );
 }
+
+#[test]
+fn texts_that_count_as_another_are_merged_and_logarithms_taken() {
+    let people = "pay,work,income\n0,?,a\n1.5,none,a.\n2,Private,b\n";
+    let dir = folder(&[("a.csv", people.as_bytes())]);
+    let text = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'income'\ncategorical = ['work']\nlog1p = ['pay']\n\
+        [merge.work]\nunknown = ['?', 'none']\n[merge.income]\na = ['a.']";
+    let set = open(text, dir.path()).unwrap();
+    assert_eq!(
+        set.feature_names(),
+        ["log(1 + pay)", "work=Private", "work=unknown"]
+    );
+    assert_eq!(set.class_names(), ["a", "b"]);
+    let batch = set
+        .batch(Split::Train, &[0, 1, 2], None, DType::F64, &Device::Cpu)
+        .unwrap();
+    assert_eq!(
+        batch.inputs.to_vec2::<f64>().unwrap(),
+        [
+            [0.0, 0.0, 1.0],
+            [1.5f64.ln_1p(), 0.0, 1.0],
+            [2f64.ln_1p(), 1.0, 0.0]
+        ]
+    );
+    assert_eq!(batch.targets.to_vec1::<u32>().unwrap(), [0, 0, 1]);
+
+    let base = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'income'\ncategorical = ['work']\n";
+    for (keys, pieces) in [
+        (
+            "merge = { pay = { 0 = ['?'] } }",
+            ["data.merge", "pay", "categorical"],
+        ),
+        (
+            "merge = { job = { 0 = ['?'] } }",
+            ["data.merge", "no column \"job\"", "work"],
+        ),
+        (
+            "merge = { work = { x = ['?'], y = ['?'] } }",
+            ["data.merge", "\"?\"", "twice"],
+        ),
+        ("log1p = ['work']", ["data.log1p", "work", "text"]),
+        (
+            "log1p = ['wage']",
+            ["data.log1p", "no column \"wage\"", "pay"],
+        ),
+    ] {
+        says(&refused(&format!("{base}{keys}"), dir.path()), &pieces);
+    }
+    let dir = folder(&[("a.csv", b"pay,income\n0,a\n-1,b\n")]);
+    let text = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'income'\nlog1p = ['pay']";
+    says(
+        &refused(text, dir.path()),
+        &["row 1", "\"pay\"", "above -1", "log1p"],
+    );
+}

@@ -1,0 +1,92 @@
+//! What of a newsgroup post isn't its author's text: by the rules that scikit-learn documents for its 20 Newsgroups.
+
+use serde::{Deserialize, Serialize};
+
+/// A part of a post that is cut out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strip {
+    /// Everything up to the first blank line.
+    Headers,
+    /// Everything from the last line that is blank or of hyphens alone: a signature, most often.
+    Footers,
+    /// Lines that quote another post, or say that they do.
+    Quotes,
+}
+
+/// The text without these parts.
+pub(super) fn strip(text: &str, what: &[Strip]) -> String {
+    let mut text = text.to_owned();
+    for (part, cut) in [
+        (Strip::Headers, without_headers as fn(&str) -> String),
+        (Strip::Footers, without_footers),
+        (Strip::Quotes, without_quotes),
+    ] {
+        if what.contains(&part) {
+            text = cut(&text);
+        }
+    }
+    text
+}
+
+/// A post without a blank line is all header.
+fn without_headers(text: &str) -> String {
+    text.split_once("\n\n")
+        .map_or("", |(_, body)| body)
+        .to_owned()
+}
+
+fn without_footers(text: &str) -> String {
+    let lines: Vec<&str> = text.trim().split('\n').collect();
+    match lines
+        .iter()
+        .rposition(|line| line.trim().trim_matches('-').is_empty())
+    {
+        // A blank first line separates nothing.
+        None | Some(0) => text.to_owned(),
+        Some(at) => lines[..at].join("\n"),
+    }
+}
+
+fn without_quotes(text: &str) -> String {
+    let begins = ["In article", "Quoted from", "|", ">"];
+    let says = ["writes in", "writes:", "wrote:", "says:", "said:"];
+    let kept: Vec<&str> = text
+        .split('\n')
+        .filter(|line| {
+            !begins.iter().any(|b| line.starts_with(b)) && !says.iter().any(|s| line.contains(s))
+        })
+        .collect();
+    kept.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POST: &str = "From: a@b\nSubject: SCSI\n\nIn article <1> c@d writes:\n> My disk is dead.\n\nBuy another.\n\n-- \nA. Person\n";
+
+    #[test]
+    fn each_part_is_cut_by_itself() {
+        let body = strip(POST, &[Strip::Headers]);
+        assert!(body.starts_with("In article"), "{body:?}");
+        assert!(body.ends_with("A. Person\n"), "{body:?}");
+        let text = strip(POST, &[Strip::Quotes, Strip::Headers, Strip::Footers]);
+        assert_eq!(text.trim(), "Buy another.");
+        assert_eq!(strip(POST, &[]), POST);
+    }
+
+    #[test]
+    fn footers_begin_at_the_last_blank_or_hyphenated_line() {
+        assert_eq!(without_footers("a\n\nb\n---\nc\n\n"), "a\n\nb");
+        assert_eq!(without_footers("a\nb"), "a\nb");
+        assert_eq!(without_footers("---\nb"), "---\nb");
+        assert_eq!(without_footers(""), "");
+    }
+
+    #[test]
+    fn a_post_without_a_blank_line_is_all_header() {
+        assert_eq!(without_headers("From: a\nSubject: b"), "");
+        assert_eq!(without_headers("From: a\n\nb\n\nc"), "b\n\nc");
+    }
+}
