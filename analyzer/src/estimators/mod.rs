@@ -19,6 +19,7 @@ pub use accumulative::accumulative_changes;
 pub use choices::{Choices, Chosen, Method, MethodOption, choose, method, methods};
 pub use estimate::{Estimate, Scores};
 pub use forward::{ForwardChanges, OwnTerm, forward_changes};
+pub(crate) use forward::{defined, plain};
 pub use hessian::{HessianTerm, WithHessian};
 
 use std::ops::ControlFlow;

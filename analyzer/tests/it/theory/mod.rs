@@ -1,6 +1,7 @@
 //! Forward and accumulative estimates, bounds, and appendix A of the paper, on runs of a few parameters in float64.
 
 mod appendix_a;
+mod bounds;
 mod forward;
 
 use std::sync::Arc;
