@@ -3,6 +3,7 @@
 mod appendix_a;
 mod bounds;
 mod forward;
+mod ladder;
 
 use std::sync::Arc;
 
