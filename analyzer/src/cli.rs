@@ -51,6 +51,9 @@ pub enum Command {
     /// Really retrain without some examples, on the recorded batches, and compare with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL_JSON)]
     Counterfactual(Counterfactual),
+    /// Say what the paper's theory guarantees of the estimates, beside what is so (plain SGD, one pass over the data)
+    #[command(after_long_help = help::BOUNDS)]
+    Bounds(Bounds),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
@@ -243,6 +246,12 @@ pub struct Influence {
     /// Add a column an epoch
     #[arg(long)]
     pub per_epoch: bool,
+    /// Look again at the K most harmful examples of each query by the accumulative estimate, and at some by retraining (SGD only)
+    #[arg(long, value_name = "K")]
+    pub refine: Option<usize>,
+    /// How many of those to leave out for real, one after the other
+    #[arg(long, value_name = "M", default_value_t = 5, requires = "refine")]
+    pub refine_truth: usize,
     /// How many of the most harmful and most helpful examples to print
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub top: usize,
@@ -429,6 +438,31 @@ pub enum DenominatorKind {
     Fixed,
     /// The size that is left.
     Renormalised,
+}
+
+/// `hindcast bounds`
+#[derive(Debug, Args)]
+pub struct Bounds {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Folder with the data files
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Steps that the examples are left out of: all, last-epoch, or A..B; no example may come twice from A on
+    #[arg(long, value_name = "WINDOW", default_value = "all")]
+    pub window: String,
+    /// Only these examples, as 0..50,77 [default: all that the window holds]
+    #[arg(long, value_name = "LIST")]
+    pub examples: Option<String>,
+    /// Constants to believe, for Theorem 6 of a model whose own are not known: largest eigenvalue of a Hessian, its Lipschitz constant, largest gradient
+    #[arg(long, value_name = "Λ,L,G")]
+    pub constants: Option<String>,
+    /// Where to write the table: .csv or .jsonl
+    #[arg(long, value_name = "FILE", default_value = "bounds.csv")]
+    pub out: PathBuf,
+    /// For scripts: print a summary (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hindcast export`

@@ -10,6 +10,7 @@ use context::Models;
 
 #[cfg(feature = "record")]
 mod bench;
+mod bounds;
 mod checkpoint;
 #[cfg(feature = "experiments")]
 mod cleansing;
@@ -35,6 +36,7 @@ mod progress;
 #[cfg(feature = "record")]
 mod record;
 mod recover;
+mod refining;
 mod scores;
 mod sweeping;
 mod tables;
@@ -98,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Influence(args) => influence::run(&args, &Models::Recorded),
         Command::Scores(args) => scores::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args, &Models::Recorded),
+        Command::Bounds(args) => bounds::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Recover(args) => recover::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),

@@ -19,6 +19,7 @@ mod subject;
 mod agreement;
 mod anchor;
 mod atomic;
+mod bounds;
 mod check;
 mod compare;
 mod counterfactual;
@@ -31,6 +32,7 @@ pub mod measures;
 mod memory;
 mod queries;
 mod query;
+mod refine;
 mod replay_check;
 mod rows;
 mod run;
@@ -52,6 +54,7 @@ mod guide {
 }
 
 pub use agreement::{jaccard_of_extremes, kendall_tau};
+pub use bounds::{BoundsOptions, BoundsReport, BoundsRow, Constants, Given, Kept, bounds};
 pub use check::{
     CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,
     check_run,
@@ -72,13 +75,14 @@ pub use queries::Queries;
 pub use query::{Query, QueryGradient};
 #[cfg(feature = "record")]
 pub use recording::record_task;
+pub use refine::{Ladder, refine};
 pub use replay_check::{
     DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
 };
 pub use rows::row_digests;
 pub use run::RecordedRun;
 pub use scores::{
-    NameKey, Names, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+    NameKey, Names, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
 };
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,

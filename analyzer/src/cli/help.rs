@@ -34,6 +34,8 @@ pub(crate) const INFLUENCE: &str = "\
   vector:FILE            u in <u, parameters> from a safetensors file
 Many queries share a sweep. What they take is said before it begins; where the memory isn't enough they are answered in several passes over the steps, to the same bits.
 
+--refine K climbs a ladder: the sweep ranks all examples; the K most harmful of each query get the accumulative estimate, which follows each one's absence through the batches without it (it differs from the sweep where an example recurs in the window; SGD without momentum and clipping, models without running statistics); and the --refine-truth M most harmful of those are left out for real, one at a time. The table gets the columns accumulative and counterfactual (the real change of the query), empty for everyone else.
+
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors beside the table. The same command with --resume goes on from it, to the same bits.
 
 --json prints an object with
@@ -44,7 +46,9 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
   examples, never_seen   training examples, and those in no batch of the window
   queries                a list of {name, value, growth, most_harmful, most_helpful};
                          growth {first, last, factor} of the adjoint's norm, null for a method that is no sweep; the last two are lists of --top rows with
-                         index, row, name, label, occurrences, influence
+                         index, row, name, label, occurrences, influence;
+                         with --refine also refined (such rows with accumulative and counterfactual) and, from 10 retrained
+                         examples on, agreement {examples, sweep, accumulative}: Kendall's tau with the real changes
   notes                  what the method says of how it went
   table, metadata        files that were written; picture where one was asked for";
 
@@ -65,6 +69,19 @@ pub(super) const RECORD_JSON: &str = "\
   head_digest            keep it outside of the trace: `verify --head` checks it
   written, skipped, thinned, lost, non_finite_steps   steps by what became of them
   raw_bytes, stored_bytes, stalls, stalled_seconds";
+
+pub(crate) const BOUNDS: &str = "\
+Lemma 7 and Theorem 5 of Hara, Nitanda and Maehara (2019) are about strongly convex losses, learning rates of at most 1/Λ and one pass over the data by plain SGD; Theorem 6 about any smooth loss, a constant rate and one pass. A run that breaks what they assume is refused, with the numbers. Each example is really left out once, in float64 where the run is.
+
+The table has a line an example: index, row, label, step (whose batch holds it), gradient (its norm there), lower and upper (h(Λ) and h(λ)), estimate (the norm of the forward estimate), real (the norm of the real change), gap (the norm of their difference), theorem5 (as printed), always (2 h(λ)), theorem6. Cells are empty where a theorem says nothing of the run.
+
+Exit code 1 where a proven bound is exceeded. --json prints an object with
+  window {start, end}, run_steps, examples, rates [smallest, largest]
+  constants              {lower, upper, lipschitz, gradient, input, proven}: λ, Λ, L, G, largest input, whether the model proves them
+  inequality7, inequality8, theorem5, always, theorem6   {examples, broken, tightest} or null: how many exceed it, and how much of it is used at most
+  without_lemma7, without_theorem6   why they say nothing of the run; empty where they do
+  rounding               what rounding may move, which isn't counted as exceeding
+  table, seconds";
 
 pub(crate) const EXPORT_JSON: &str = "\
 --json prints an object with

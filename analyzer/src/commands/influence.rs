@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::context::Models;
 use super::estimating::estimate;
 use super::sweeping::{Checkpoints, Settings, Swept, score};
-use super::{Outcome, Usage, context, pictures, progress, tables};
+use super::{Outcome, Usage, context, pictures, progress, refining, tables};
 use crate::atomic;
 use crate::cli::Influence;
 use crate::estimators::{Chosen, choose};
@@ -60,6 +60,18 @@ struct QueryReport<'a> {
     growth: Option<Growth>,
     most_harmful: Vec<Row<'a>>,
     most_helpful: Vec<Row<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refined: Vec<RefinedRow<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<refining::Agreement>,
+}
+
+#[derive(Serialize)]
+struct RefinedRow<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    accumulative: Option<f64>,
+    counterfactual: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +108,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         .map(|q| parse_queries(q))
         .collect::<anyhow::Result<Vec<_>>>()?;
     check_output(&args.out)?;
+    let ladder = refining::ladder(args)?;
     let memory = context::memory(args.memory.as_deref())?;
     // Whatever is wrong with names and folders is better known before the sweep than after it.
     let names = context::names(&args.names)?;
@@ -112,6 +125,10 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     }
     atomic::try_folder(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
+    if ladder.is_some() {
+        // Better known before the sweep than after it.
+        crate::estimators::defined(&subject.recorded()?)?;
+    }
     let begun = Instant::now();
     let checkpoint = Checkpoints::path_of(&args.out);
     let settings = Settings {
@@ -157,6 +174,12 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     if checkpoint.exists() {
         fs::remove_file(&checkpoint)
             .with_context(|| format!("cannot remove {}", checkpoint.display()))?;
+    }
+    if let Some(ladder) = ladder {
+        refining::climb(&subject, &queries, &mut table, ladder, args)?;
+        table
+            .write(&args.out)
+            .with_context(|| format!("cannot write {}", args.out.display()))?;
     }
     let pictured = match &args.picture {
         Some(path) => Some((path, pictures::worst(path, &table, subject.data(), 0, 40)?)),
@@ -211,6 +234,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         }
         writeln!(out)?;
         tables::extremes(&mut out, &table, subject.data(), q, args.top)?;
+        refining::print(&mut out, &table, q, args.top)?;
         if let Some(sweep) = swept.as_ref().and_then(|(state, _)| state.queries.get(q)) {
             tables::growth(&mut out, sweep)?;
         }
@@ -299,17 +323,22 @@ fn never_seen(table: &ScoreTable) -> usize {
 fn report<'a>(state: Option<&SweepState>, table: &'a ScoreTable, top: usize) -> Report<'a> {
     let metadata = &table.metadata;
     let queries = metadata.queries.iter().enumerate().map(|(q, query)| {
-        let rows = |rows: Vec<&'a ScoreRow>| {
-            rows.into_iter()
-                .map(|r| Row {
-                    index: r.index,
-                    row: r.row,
-                    name: r.name.as_deref(),
-                    label: &r.label,
-                    occurrences: r.occurrences,
-                    influence: r.influence.get(q).copied().flatten(),
-                })
-                .collect()
+        let one = |r: &'a ScoreRow| Row {
+            index: r.index,
+            row: r.row,
+            name: r.name.as_deref(),
+            label: &r.label,
+            occurrences: r.occurrences,
+            influence: r.influence.get(q).copied().flatten(),
+        };
+        let rows = |rows: Vec<&'a ScoreRow>| rows.into_iter().map(one).collect();
+        let refined = |r: &'a ScoreRow| {
+            let refined = r.refined.get(q).copied().unwrap_or_default();
+            RefinedRow {
+                row: one(r),
+                accumulative: refined.accumulative,
+                counterfactual: refined.counterfactual,
+            }
         };
         QueryReport {
             name: &query.name,
@@ -317,6 +346,11 @@ fn report<'a>(state: Option<&SweepState>, table: &'a ScoreTable, top: usize) -> 
             growth: state.and_then(|state| state.queries.get(q)).map(growth),
             most_harmful: rows(table.worst(q, top)),
             most_helpful: rows(table.best(q, top)),
+            refined: refining::shortlist(table, q)
+                .into_iter()
+                .map(refined)
+                .collect(),
+            agreement: refining::agreement(table, q),
         }
     });
     Report {

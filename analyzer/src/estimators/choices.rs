@@ -43,6 +43,8 @@ static METHODS: &[&Method] = &[
     &super::sweeps::SGD,
     &super::sweeps::HESSIAN_FREE,
     &super::sweeps::RELEASED_RULE,
+    &super::accumulative::ACCUMULATIVE,
+    &super::accumulative::FORWARD,
     &super::random::METHOD,
 ];
 

@@ -94,6 +94,7 @@ impl Estimate {
                         .map(|q| at(&q.renormalised, i))
                         .collect(),
                     epochs: Vec::new(),
+                    refined: Vec::new(),
                 }
             })
             .collect();
@@ -117,6 +118,7 @@ impl Estimate {
                     })
                     .collect(),
                 epochs: Vec::new(),
+                refined: Vec::new(),
             },
             rows,
         }

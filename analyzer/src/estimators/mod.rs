@@ -7,14 +7,19 @@
 //! [`choose`] makes an estimator from its name and options, [`methods`] lists what there is. Formulas and sources:
 //! docs/math.md.
 
+mod accumulative;
 mod choices;
 mod estimate;
+mod forward;
 mod hessian;
 mod random;
 mod sweeps;
 
+pub use accumulative::accumulative_changes;
 pub use choices::{Choices, Chosen, Method, MethodOption, choose, method, methods};
 pub use estimate::{Estimate, Scores};
+pub use forward::{ForwardChanges, OwnTerm, forward_changes};
+pub(crate) use forward::{defined, plain};
 pub use hessian::{HessianTerm, WithHessian};
 
 use std::ops::ControlFlow;

@@ -1,6 +1,6 @@
 //! The columns of a table, the same in every file format.
 
-use super::{ScoreMetadata, ScoreRow};
+use super::{Refined, Rung, ScoreMetadata, ScoreRow};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,7 @@ pub(super) enum Column {
     Occurrences,
     Influence(usize),
     Renormalised(usize),
+    Refined(usize, Rung),
     /// Query, and position in the metadata's list of epochs.
     Epoch(usize, usize),
 }
@@ -62,6 +63,9 @@ pub(super) fn columns(metadata: &ScoreMetadata, named: bool) -> Vec<(String, Col
             of("influence_renormalised".to_owned()),
             Column::Renormalised(q),
         ));
+        for &rung in &metadata.refined {
+            out.push((of(rung.name().to_owned()), Column::Refined(q, rung)));
+        }
         for (e, epoch) in metadata.epochs.iter().enumerate() {
             out.push((of(format!("epoch_{epoch}")), Column::Epoch(q, e)));
         }
@@ -79,6 +83,13 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
         Column::Occurrences => Cell::Integer(row.occurrences),
         Column::Influence(q) => Cell::Number(row.influence.get(q).copied().flatten()),
         Column::Renormalised(q) => Cell::Number(row.renormalised.get(q).copied().flatten()),
+        Column::Refined(q, rung) => {
+            let refined = row.refined.get(q).copied().unwrap_or_default();
+            Cell::Number(match rung {
+                Rung::Accumulative => refined.accumulative,
+                Rung::Counterfactual => refined.counterfactual,
+            })
+        }
         Column::Epoch(q, e) => Cell::Number(
             row.epochs
                 .get(q)
@@ -95,6 +106,7 @@ pub(super) struct Header {
     pub columns: Vec<Option<Column>>,
     pub queries: Vec<String>,
     pub epochs: Vec<u64>,
+    pub refined: Vec<Rung>,
 }
 
 impl Header {
@@ -107,6 +119,7 @@ impl Header {
         let mut out = Header::default();
         if let Some(told) = told {
             out.epochs.clone_from(&told.epochs);
+            out.refined.clone_from(&told.refined);
             out.queries = match told.queries.as_slice() {
                 [_] => vec![String::new()],
                 several => several.iter().map(|q| q.name.clone()).collect(),
@@ -135,7 +148,9 @@ impl Header {
             let missing = columns(told, false)
                 .into_iter()
                 .find(|(_, column)| !out.columns.contains(&Some(*column)));
-            let strange = out.queries.len() != told.queries.len() || out.epochs != told.epochs;
+            let strange = out.queries.len() != told.queries.len()
+                || out.epochs != told.epochs
+                || out.refined != told.refined;
             if missing.is_some() || strange {
                 return Err(format!(
                     "the metadata beside it describes other columns{}; remove the metadata if the table was edited on purpose",
@@ -165,6 +180,15 @@ impl Header {
                 &mut self.queries,
                 query.to_owned(),
             ))),
+            "accumulative" | "counterfactual" => {
+                let rung = match base {
+                    "accumulative" => Rung::Accumulative,
+                    _ => Rung::Counterfactual,
+                };
+                position(&mut self.refined, rung);
+                let q = position(&mut self.queries, query.to_owned());
+                Some(Column::Refined(q, rung))
+            }
             _ => {
                 let epoch = base.strip_prefix("epoch_")?.parse().ok()?;
                 let q = position(&mut self.queries, query.to_owned());
@@ -187,6 +211,10 @@ impl Header {
                 true => Vec::new(),
                 false => vec![vec![None; self.epochs.len()]; self.queries.len()],
             },
+            refined: match self.refined.is_empty() {
+                true => Vec::new(),
+                false => vec![Refined::default(); self.queries.len()],
+            },
         }
     }
 }
@@ -201,6 +229,12 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
         (Column::Label, Cell::Text(text)) => row.label = text,
         (Column::Influence(q), Cell::Number(x)) => row.influence[q] = x,
         (Column::Renormalised(q), Cell::Number(x)) => row.renormalised[q] = x,
+        (Column::Refined(q, Rung::Accumulative), Cell::Number(x)) => {
+            row.refined[q].accumulative = x
+        }
+        (Column::Refined(q, Rung::Counterfactual), Cell::Number(x)) => {
+            row.refined[q].counterfactual = x;
+        }
         (Column::Epoch(q, e), Cell::Number(x)) => row.epochs[q][e] = x,
         (column, cell) => return Err(format!("column {column:?} can't hold {cell:?}")),
     }

@@ -48,6 +48,9 @@ pub struct ScoreMetadata {
     pub queries: Vec<QueryMetadata>,
     /// Epochs in the order of the per-epoch columns, newest last; empty where none were asked for.
     pub epochs: Vec<u64>,
+    /// What a shortlist was refined by, in the order of its columns; empty where nothing was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refined: Vec<Rung>,
 }
 
 /// A query as it was evaluated.
@@ -57,6 +60,35 @@ pub struct QueryMetadata {
     pub name: String,
     /// Its value at the end of training.
     pub value: f64,
+}
+
+/// What comes after the sweep, for a shortlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// The accumulative estimate.
+    Accumulative,
+    /// The real change of the query, by retraining without the example.
+    Counterfactual,
+}
+
+impl Rung {
+    /// The name of its column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Accumulative => "accumulative",
+            Rung::Counterfactual => "counterfactual",
+        }
+    }
+}
+
+/// One query's values of a shortlisted example; `None` where it isn't in the shortlist.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Refined {
+    /// The accumulative estimate of the query's change.
+    pub accumulative: Option<f64>,
+    /// Its real change.
+    pub counterfactual: Option<f64>,
 }
 
 /// One training example.
@@ -79,6 +111,8 @@ pub struct ScoreRow {
     pub renormalised: Vec<Option<f64>>,
     /// Each epoch's share of the influence, an inner list a query; empty where none were asked for.
     pub epochs: Vec<Vec<Option<f64>>>,
+    /// What a shortlist was refined to, an entry a query; empty where nothing was asked for.
+    pub refined: Vec<Refined>,
 }
 
 /// Scores of all the training examples.

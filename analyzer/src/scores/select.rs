@@ -215,6 +215,7 @@ mod tests {
             influence: vec![influence, influence.map(|x: f64| -x)],
             renormalised: vec![influence; 2],
             epochs: Vec::new(),
+            refined: Vec::new(),
         };
         let query = |name: &str| QueryMetadata {
             name: name.to_owned(),

@@ -173,6 +173,7 @@ pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
             })
             .collect(),
         epochs: header.epochs.clone(),
+        refined: header.refined.clone(),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> 
 }
 
 /// A step as it comes from the trace and the data.
-pub(super) struct ReadStep {
+pub(crate) struct ReadStep {
     pub meta: StepMeta,
     /// θ_t.
     pub parameters: Vec<f64>,
@@ -56,14 +56,14 @@ pub(super) struct ReadStep {
 
 /// Which way to walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     OldestFirst,
     NewestFirst,
 }
 
 /// What a walk reads, and for which engine.
 #[derive(Clone)]
-pub(super) struct Walked {
+pub(crate) struct Walked {
     pub range: Range<u64>,
     pub order: Order,
     pub dtype: DType,
@@ -82,7 +82,7 @@ impl Walked {
 }
 
 /// The steps of a range, read by a thread that ends with this.
-pub(super) struct Ahead<'scope> {
+pub(crate) struct Ahead<'scope> {
     steps: Option<Receiver<Result<ReadStep>>>,
     thread: Option<ScopedJoinHandle<'scope, ()>>,
 }

@@ -15,6 +15,7 @@ mod state;
 mod table;
 mod times;
 
+pub(crate) use ahead::{Ahead, Order, ReadStep, Walked};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
 pub(crate) use cost::largest_batch;

@@ -56,6 +56,7 @@ impl SweepState {
                             })
                             .collect(),
                     },
+                    refined: Vec::new(),
                 }
             })
             .collect();
@@ -80,6 +81,7 @@ impl SweepState {
                     })
                     .collect(),
                 epochs,
+                refined: Vec::new(),
             },
             rows,
         }

@@ -28,3 +28,4 @@ mod sweeps_read_ahead;
 #[cfg(feature = "record")]
 mod sweeps_scale;
 mod tables_round_trip;
+mod theory;

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use hindcast_analyzer::{QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path};
+use hindcast_analyzer::{
+    QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+};
 use proptest::prelude::*;
 
 fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
@@ -25,6 +27,17 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                     false => queries
                         .iter()
                         .map(|_| epochs.iter().map(|_| next(seen)).collect())
+                        .collect(),
+                },
+                // Only where there are epochs, too: tables with and without are written.
+                refined: match epochs.is_empty() {
+                    true => Vec::new(),
+                    false => queries
+                        .iter()
+                        .map(|_| Refined {
+                            accumulative: next(i < 3),
+                            counterfactual: next(i == 1),
+                        })
                         .collect(),
                 },
             }
@@ -50,6 +63,10 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 })
                 .collect(),
             epochs: epochs.to_vec(),
+            refined: match epochs.is_empty() {
+                true => Vec::new(),
+                false => vec![Rung::Accumulative, Rung::Counterfactual],
+            },
         },
         rows,
     }

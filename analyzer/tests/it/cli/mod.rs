@@ -11,6 +11,8 @@ mod many_queries;
 mod mistakes;
 mod scripts;
 mod tables;
+#[cfg(feature = "record")]
+mod theory;
 
 use std::path::Path;
 use std::process::{Command, Output};

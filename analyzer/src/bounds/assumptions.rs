@@ -1,0 +1,341 @@
+//! What the bounds assume of a run, looked at one by one, and the constants that the model gives.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::{DType, Device};
+use hindcast_format::meta::StepMeta;
+use hindcast_model::net::{Net, Op};
+use hindcast_model::task::{LossKind, PenaltyIn};
+
+use super::Given;
+use crate::error::{AnalysisError, Doing, Result};
+use crate::estimators::plain;
+use crate::run::RecordedRun;
+use crate::source::weights_of;
+use crate::sweep::norm;
+
+/// Largest `|σ''|` of the logistic function, at `σ = (3 ± √3)/6`: `1/(6√3)`.
+const LOGISTIC_THIRD: f64 = 0.096_225_044_864_937_63;
+
+/// Bounds of a loss's derivatives, for every example and all parameters.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Constants {
+    /// λ: no Hessian has a smaller eigenvalue. 0 or less where nothing is known.
+    pub lower: f64,
+    /// Λ: no Hessian has a larger one.
+    pub upper: f64,
+    /// L: Lipschitz constant of the Hessian.
+    pub lipschitz: f64,
+    /// G: no gradient on the way is larger.
+    pub gradient: f64,
+    /// The largest norm of an input, with the 1 of the bias.
+    pub input: f64,
+    /// Whether they follow from the model; else the user gave them.
+    pub proven: bool,
+}
+
+/// A step as the bounds need it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Step {
+    pub meta: StepMeta,
+    pub rate: f64,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Assumed {
+    pub steps: Vec<Step>,
+    pub constants: Constants,
+    /// Why Lemma 7 and Theorem 5 say nothing of this run; empty where they do.
+    pub against_convex: Vec<String>,
+    /// Why Theorem 6 doesn't.
+    pub against_smooth: Vec<String>,
+}
+
+/// Looks at every assumption for removal in the steps of `window`.
+pub(super) fn assumptions(
+    run: &RecordedRun<'_>,
+    net: &Net,
+    window: &Range<u64>,
+    given: Option<&Given>,
+) -> Result<Assumed> {
+    let end = run.source().end()?;
+    let metas = run.source().metas(window.start..end.step)?;
+    let mut broken = Vec::new();
+    if let Err(why) = plain(run.rule()) {
+        broken.push(format!(
+            "plain SGD: this run was trained by {} ({why})",
+            run.rule().describe()
+        ));
+    }
+    let steps = steps(run, metas, &mut broken)?;
+    one_pass(&steps, &mut broken);
+    if !broken.is_empty() {
+        return Err(refused(&broken));
+    }
+    let decay = steps
+        .first()
+        .and_then(|s| s.meta.groups.first())
+        .map_or(0.0, |g| g.weight_decay);
+    let (constants, unknown) = match (given, derived(run, net, &steps, decay)?) {
+        (Some(given), _) => (given.constants(), Vec::new()),
+        (None, Ok(constants)) => (constants, Vec::new()),
+        (None, Err(why)) => (Constants::unknown(), vec![why]),
+    };
+    let mut against_convex = unknown.clone();
+    let mut against_smooth: Vec<String> = unknown
+        .into_iter()
+        .map(|why| format!("{why}; --constants LARGEST-EIGENVALUE,LIPSCHITZ,GRADIENT gives them"))
+        .collect();
+    if against_convex.is_empty() && constants.lower <= 0.0 {
+        against_convex.push(match constants.proven {
+            true => "strong convexity: the loss has no penalty and the optimizer no decay, so λ = 0 (set loss.penalty)".to_owned(),
+            false => "strong convexity: the given constants say nothing of λ".to_owned(),
+        });
+    }
+    if against_smooth.is_empty() || constants.upper > 0.0 {
+        let largest = steps.iter().max_by(|a, b| a.rate.total_cmp(&b.rate));
+        if let Some(s) = largest.filter(|s| s.rate * constants.upper > 1.0) {
+            against_convex.push(format!(
+                "learning rates of at most 1/Λ: that of step {} is {}, and 1/Λ is {:.3e} (Λ = {:.4}, the largest input has the norm {:.2})",
+                s.meta.step,
+                s.rate,
+                1.0 / constants.upper,
+                constants.upper,
+                constants.input
+            ));
+        }
+    }
+    if let (Some(first), Some(other)) = (
+        steps.first(),
+        steps.iter().find(|s| s.rate != steps[0].rate),
+    ) {
+        against_smooth.push(format!(
+            "a constant learning rate: {} in step {}, {} in step {}",
+            first.rate, first.meta.step, other.rate, other.meta.step
+        ));
+    }
+    if !against_convex.is_empty() && !against_smooth.is_empty() {
+        let both: Vec<String> = against_convex
+            .iter()
+            .map(|why| format!("Lemma 7 and Theorem 5 assume {why}"))
+            .chain(
+                against_smooth
+                    .iter()
+                    .map(|why| format!("Theorem 6 assumes {why}")),
+            )
+            .collect();
+        return Err(refused(&both));
+    }
+    Ok(Assumed {
+        steps,
+        constants,
+        against_convex,
+        against_smooth,
+    })
+}
+
+fn refused(broken: &[String]) -> AnalysisError {
+    AnalysisError::Unsupported(format!(
+        "the bounds say nothing of this run; what they assume and it breaks:\n  {}",
+        broken.join("\n  ")
+    ))
+}
+
+impl Constants {
+    fn unknown() -> Self {
+        Constants {
+            lower: 0.0,
+            upper: 0.0,
+            lipschitz: f64::INFINITY,
+            gradient: f64::INFINITY,
+            input: 0.0,
+            proven: false,
+        }
+    }
+}
+
+impl Given {
+    fn constants(&self) -> Constants {
+        Constants {
+            lower: 0.0,
+            upper: self.upper,
+            lipschitz: self.lipschitz,
+            gradient: self.gradient,
+            input: 0.0,
+            proven: false,
+        }
+    }
+}
+
+/// One rate and decay for all tensors, nothing clipped, and weights that are those of a mean.
+fn steps(
+    run: &RecordedRun<'_>,
+    metas: Vec<StepMeta>,
+    broken: &mut Vec<String>,
+) -> Result<Vec<Step>> {
+    let mut steps = Vec::with_capacity(metas.len());
+    let mut decay = None;
+    for meta in metas {
+        let t = meta.step;
+        let settings = run.settings(&meta);
+        let first = settings.groups.first().copied();
+        let Some(first) = first else {
+            return Err(AnalysisError::Invalid(format!(
+                "step {t} has no learning rate: run `hindcast verify` on the trace"
+            )));
+        };
+        if broken.is_empty() {
+            let total: f64 = weights_of(&meta)?.iter().sum();
+            let negative = weights_of(&meta)?.iter().any(|w| *w < 0.0);
+            if let Some(other) = settings.groups.iter().find(|g| **g != first) {
+                broken.push(format!(
+                    "one learning rate and decay for all tensors: step {t} has {} and {} (decay {} and {})",
+                    first.learning_rate, other.learning_rate, first.weight_decay, other.weight_decay
+                ));
+            } else if *decay.get_or_insert(first.weight_decay) != first.weight_decay {
+                broken.push(format!(
+                    "one decay for all steps: that of step {t} is {}",
+                    first.weight_decay
+                ));
+            } else if let Some(tensor) = settings.trained.iter().position(|trained| !trained) {
+                broken.push(format!(
+                    "that every tensor is trained: step {t} left out `{}`",
+                    run.source()
+                        .parameters()
+                        .get(tensor)
+                        .map_or("?", |s| &s.name)
+                ));
+            } else if let Some(c) = settings.clip_norm {
+                broken.push(format!("plain SGD: step {t} clipped its gradient at {c}"));
+            } else if negative || (total - 1.0).abs() > 1e-6 {
+                broken.push(format!(
+                    "a batch's mean loss: the weights of step {t} add up to {total} instead of 1"
+                ));
+            }
+        }
+        steps.push(Step {
+            meta,
+            rate: first.learning_rate,
+        });
+    }
+    Ok(steps)
+}
+
+/// No example may come twice between the window's start and the end of training.
+fn one_pass(steps: &[Step], broken: &mut Vec<String>) {
+    let mut seen: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for step in steps {
+        for &index in &step.meta.indices {
+            seen.entry(index).or_insert((0, step.meta.step)).0 += 1;
+        }
+    }
+    let most = seen.iter().max_by_key(|(_, (times, _))| *times);
+    if let Some((example, (times, first))) = most.filter(|(_, (times, _))| *times > 1) {
+        broken.push(format!(
+            "one pass over the data: example {example} comes {times} times from step {first} on (train one epoch, or ask with --window last-epoch)"
+        ));
+    }
+}
+
+/// λ, Λ, L and G of a linear model with a convex loss; else why there are none.
+fn derived(
+    run: &RecordedRun<'_>,
+    net: &Net,
+    steps: &[Step],
+    decay: f64,
+) -> Result<Result<Constants, String>> {
+    let mut linear = None;
+    for node in net.nodes() {
+        match &node.op {
+            Op::Flatten => {}
+            Op::Linear { bias, .. } if linear.is_none() => linear = Some(bias.is_some()),
+            _ => {
+                return Ok(Err(format!(
+                    "a loss whose derivatives have known bounds: known are those of one linear layer, and `{}` isn't part of one",
+                    node.path
+                )));
+            }
+        }
+    }
+    let Some(bias) = linear else {
+        return Ok(Err(
+            "a loss whose derivatives have known bounds: the model has no linear layer".to_owned(),
+        ));
+    };
+    let outputs = net.output_shape().iter().product::<usize>() as f64;
+    // Of the loss as a function of the outputs: largest eigenvalue of the Hessian and its Lipschitz constant. The softmax's
+    // are those of a variance and a third central moment on an interval of length √2, which ‖h‖ = 1 allows.
+    let (curvature, third) = match net.loss().kind {
+        LossKind::BinaryCrossEntropy => (0.25 / outputs, LOGISTIC_THIRD / outputs),
+        LossKind::CrossEntropy => (0.5, 2.0_f64.sqrt() * 2.0 * LOGISTIC_THIRD),
+        LossKind::MeanSquaredError => (2.0 / outputs, 0.0),
+        other => {
+            return Ok(Err(format!(
+                "a loss whose derivatives have known bounds: those of {} aren't",
+                other.name()
+            )));
+        }
+    };
+    let (input, target) = extent(run, steps, bias)?;
+    let penalty = net.loss().penalty + decay;
+    // Weights add up to 1, so that it makes no difference to H where the penalty sits.
+    let _: PenaltyIn = net.loss().penalty_in;
+    let start = steps
+        .first()
+        .map_or(Ok(0.0), |s| start_norm(run, s.meta.step))?;
+    let data_gradient = |radius: f64| match net.loss().kind {
+        LossKind::BinaryCrossEntropy => input / outputs.sqrt(),
+        LossKind::CrossEntropy => 2.0_f64.sqrt() * input,
+        _ => 2.0 / outputs * (radius * input + target) * input,
+    };
+    // ‖θ‖ stays within this on the recorded path and on every counterfactual one.
+    let (mut radius, mut widest) = (start, start);
+    let mut gradient = data_gradient(radius) + penalty * radius;
+    for step in steps {
+        radius = (1.0 - step.rate * penalty).abs() * radius + step.rate * data_gradient(radius);
+        widest = widest.max(radius);
+        gradient = gradient.max(data_gradient(widest) + penalty * widest);
+    }
+    Ok(Ok(Constants {
+        lower: penalty,
+        upper: penalty + curvature * input * input,
+        lipschitz: third * input.powi(3),
+        gradient,
+        input,
+        proven: true,
+    }))
+}
+
+/// The largest norms of an input (with the bias's 1) and of a target, as they were trained on.
+fn extent(run: &RecordedRun<'_>, steps: &[Step], bias: bool) -> Result<(f64, f64)> {
+    let (mut input, mut target) = (0.0_f64, 0.0_f64);
+    for step in steps {
+        for batch in run.batches(&step.meta, DType::F64, &Device::Cpu)? {
+            let rows = |tensor: &candle_core::Tensor| -> Result<Vec<Vec<f64>>> {
+                let read = || {
+                    tensor
+                        .to_dtype(DType::F64)?
+                        .reshape((batch.indices.len(), ()))?
+                        .to_vec2()
+                };
+                read().doing(|| format!("reading the batch of step {}", step.meta.step))
+            };
+            for row in rows(&batch.inputs)? {
+                input = input.max(norm(&row).powi(2));
+            }
+            for row in rows(&batch.targets)? {
+                target = target.max(norm(&row));
+            }
+        }
+    }
+    Ok(((input + f64::from(u8::from(bias))).sqrt(), target))
+}
+
+fn start_norm(run: &RecordedRun<'_>, at: u64) -> Result<f64> {
+    let first = run.source().forward(at..at + 1)?.next()?;
+    let first =
+        first.ok_or_else(|| AnalysisError::Window(format!("step {at} is not in the trace")))?;
+    Ok(norm(&first.parameters))
+}

@@ -1,0 +1,44 @@
+//! The rows as CSV or JSON lines.
+
+use std::path::Path;
+
+use super::BoundsReport;
+use crate::atomic;
+use crate::error::{AnalysisError, Result};
+
+impl BoundsReport {
+    /// Writes a line an example: CSV, or JSON lines where the name ends in .jsonl. Where a bound says nothing of the run,
+    /// its cells are empty (`null`).
+    ///
+    /// # Errors
+    /// Where the ending is another, or the file can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let failed = |problem: String| AnalysisError::File {
+            path: path.to_owned(),
+            problem,
+        };
+        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        let mut bytes = Vec::new();
+        match ending.as_deref() {
+            Some("csv") => {
+                let mut csv = csv::Writer::from_writer(&mut bytes);
+                for row in &self.rows {
+                    csv.serialize(row).map_err(|e| failed(e.to_string()))?;
+                }
+                csv.flush().map_err(|e| failed(e.to_string()))?;
+            }
+            Some("jsonl" | "ndjson") => {
+                for row in &self.rows {
+                    serde_json::to_writer(&mut bytes, row).map_err(|e| failed(e.to_string()))?;
+                    bytes.push(b'\n');
+                }
+            }
+            _ => {
+                return Err(failed(
+                    "a table of bounds ends in .csv or .jsonl".to_owned(),
+                ));
+            }
+        }
+        atomic::replace(path, |to| std::fs::write(to, &bytes)).map_err(|e| failed(e.to_string()))
+    }
+}

@@ -1,0 +1,129 @@
+//! The accumulative estimate (ACC-SGD-IE, arXiv 2510.26185) for a shortlist of examples: the effect of earlier absences
+//! is carried through the batches as they would have been, without the example.
+
+use std::ops::{ControlFlow, Range};
+
+use super::forward::{ForwardChanges, OwnTerm, forward_changes};
+use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher};
+use crate::engine::ReplayEngine;
+use crate::error::{AnalysisError, Result};
+use crate::query::indices;
+use crate::run::RecordedRun;
+
+const EXAMPLES: &[MethodOption] = &[MethodOption {
+    key: "examples",
+    default: "all",
+    about: "the shortlist, as 0..50,77 (time and memory grow with it)",
+}];
+
+pub(super) static ACCUMULATIVE: Method = Method {
+    name: "accumulative",
+    about: "SGD-influence that carries an example's absence through the batches without it (ACC-SGD-IE)",
+    needs: "SGD without momentum and clipping, no running statistics; a Hessian product a step and example",
+    source: "ACC-SGD-IE, arXiv 2510.26185",
+    predicts: true,
+    windowed: true,
+    options: EXAMPLES,
+    build: |choices| Shortlist::boxed(choices, OwnTerm::LeftOut),
+};
+
+pub(super) static FORWARD: Method = Method {
+    name: "forward",
+    about: "SGD-influence carried forward as a vector (equation 2): the sweep's scores by another road",
+    needs: "as accumulative",
+    source: "Hara, Nitanda, Maehara: Data Cleansing for Models Trained with SGD, NeurIPS 2019, section 3",
+    predicts: true,
+    windowed: true,
+    options: EXAMPLES,
+    build: |choices| Shortlist::boxed(choices, OwnTerm::Kept),
+};
+
+/// `δ_{t+1} = (I − η_t H_t^{(−j)}) δ_t + η_t Σ w g`, where `H_t^{(−j)}` leaves j's own terms out and the others' weights
+/// as they are; see [`forward_changes`].
+///
+/// # Errors
+/// As [`forward_changes`].
+pub fn accumulative_changes(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    examples: &[u64],
+    window: &Range<u64>,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<ForwardChanges> {
+    forward_changes(run, engine, examples, window, OwnTerm::LeftOut, progress)
+}
+
+/// Either estimate as a method.
+struct Shortlist {
+    own_term: OwnTerm,
+    /// All training examples where it is `None`.
+    examples: Option<Vec<u64>>,
+}
+
+impl Shortlist {
+    fn boxed(choices: &Choices, own_term: OwnTerm) -> Result<Box<dyn Estimator>> {
+        let examples = match choices.text("examples") {
+            "all" => None,
+            list => Some(
+                indices(list)
+                    .map_err(|e| AnalysisError::Invalid(format!("examples={list}: {e}, or all")))?,
+            ),
+        };
+        Ok(Box::new(Shortlist { own_term, examples }))
+    }
+}
+
+impl Estimator for Shortlist {
+    fn method(&self) -> &'static Method {
+        match self.own_term {
+            OwnTerm::LeftOut => &ACCUMULATIVE,
+            OwnTerm::Kept => &FORWARD,
+        }
+    }
+
+    fn estimate(
+        &self,
+        question: &Question<'_>,
+        engine: &mut dyn ReplayEngine,
+        watcher: &mut Watcher<'_>,
+    ) -> Result<Estimate> {
+        let run = question.run;
+        let window = question.window.resolve(run.source())?;
+        let examples = match &self.examples {
+            None => (0..run.examples() as u64).collect(),
+            Some(list) => list.clone(),
+        };
+        let mut carried = |done, total| {
+            watcher(Stage {
+                doing: "carrying forward",
+                unit: "steps",
+                done,
+                total,
+            })
+        };
+        let changes =
+            forward_changes(run, engine, &examples, &window, self.own_term, &mut carried)?;
+        let occurrences = super::estimate::occurrences(run, std::slice::from_ref(&window))?;
+        let queries = question.gradients.iter().map(|query| {
+            let mut influence = vec![None; run.examples()];
+            let seen = changes.examples.iter().zip(&changes.occurrences);
+            for ((&j, &n), score) in seen.zip(changes.influence(query)) {
+                if let Some(slot) = influence.get_mut(j as usize).filter(|_| n > 0) {
+                    *slot = Some(score);
+                }
+            }
+            Scores {
+                influence,
+                renormalised: Vec::new(),
+            }
+        });
+        let queries = queries.collect();
+        Ok(Estimate {
+            window,
+            end: changes.end,
+            occurrences,
+            queries,
+            notes: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,367 @@
+//! How the final parameters themselves move when an example is left out, carried forward step by step: the paper's
+//! equation 2, and the recursion that the accumulative estimator shares with it.
+//!
+//! `δ_j` begins as 0 and becomes an estimate of `θ_T(without j) − θ_T`:
+//!
+//! ```text
+//! δ_{t+1} = (I − η_t H_t) δ_t + η_t Σ_{o of j in S_t} w_{t,o} g_o(θ_t)
+//! ```
+//!
+//! A reverse sweep gives `<u, δ_j>` for all examples at once; this gives the vector, for a shortlist. Directions share a
+//! pass, as queries of a sweep do.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::time::Duration;
+
+use hindcast_format::meta::StepMeta;
+use hindcast_model::objective::Mode;
+use hindcast_model::update::{Settings, UpdateRule};
+
+use crate::engine::{ReplayEngine, StepInput};
+use crate::error::{AnalysisError, Result};
+use crate::query::QueryGradient;
+use crate::run::RecordedRun;
+use crate::source::weights_of;
+use crate::sweep::{Ahead, Order, ReadStep, Walked, norm};
+
+/// Directions that go through the engine together: beyond this, a pass's shared work is a small part of it.
+const AT_ONCE: usize = 32;
+
+/// Whether an example's own term stays in the Hessian of the batches that it is left out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnTerm {
+    /// It stays: the paper's first-order estimate (equation 2), whose product with a query is the sweep's score.
+    Kept,
+    /// It goes, as it does in the run without the example: the accumulative estimate (ACC-SGD-IE). It differs from the
+    /// other only where an example occurs again within the window.
+    LeftOut,
+}
+
+/// How the final parameters would have moved without each of some examples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForwardChanges {
+    /// Steps [A, B) that the examples are left out of.
+    pub window: Range<u64>,
+    /// T.
+    pub end: u64,
+    /// The shortlist.
+    pub examples: Vec<u64>,
+    /// How often the window's batches hold each of them.
+    pub occurrences: Vec<u64>,
+    /// `‖η Σ w g_j‖` summed over the window's steps that hold the example: what its absence moves on the spot.
+    pub injected: Vec<f64>,
+    /// The estimates of `θ_T(without j) − θ_T`, one a shortlisted example, each of length p.
+    pub changes: Vec<Vec<f64>>,
+}
+
+impl ForwardChanges {
+    /// `<u, δ_j>` for each of the shortlist: the estimated change of the query.
+    pub fn influence(&self, query: &QueryGradient) -> Vec<f64> {
+        self.changes
+            .iter()
+            .map(|change| {
+                change
+                    .iter()
+                    .zip(&query.parameters)
+                    .map(|(d, u)| d * u)
+                    .sum()
+            })
+            .collect()
+    }
+}
+
+/// Carries `δ_j` from A to T for every example of `examples`, all at once: one Hessian-vector product a step and example.
+///
+/// `progress` gets (steps done, steps in all) after each step and may stop it.
+///
+/// # Errors
+/// [`AnalysisError::Unsupported`] unless the run was trained by SGD without momentum and clipping and its model has no
+/// running statistics; where the trace doesn't hold [A, T), an example isn't in the data or is named twice, a step can't
+/// be replayed, a number stops being finite, or `progress` asks to stop.
+pub fn forward_changes(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    examples: &[u64],
+    window: &Range<u64>,
+    own_term: OwnTerm,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<ForwardChanges> {
+    defined(run)?;
+    let places = places(run, examples)?;
+    let steps = crate::window::Window::Steps(window.clone())
+        .resolve(run.source())?
+        .start..run.source().end()?.step;
+    let mut walk = Forward {
+        run,
+        engine,
+        window,
+        own_term,
+        places,
+        occurrences: vec![0; examples.len()],
+        injected: vec![0.0; examples.len()],
+        changes: vec![None; examples.len()],
+    };
+    let (begin, total) = (steps.start, steps.end - steps.start);
+    std::thread::scope(|scope| {
+        let walked = Walked::new(steps.clone(), Order::OldestFirst, walk.engine);
+        let mut ahead = Ahead::spawn(scope, run, walked)?;
+        let mut waited = Duration::ZERO;
+        let mut due = begin;
+        while let Some(step) = ahead.next(&mut waited)? {
+            if step.meta.step != due {
+                return Err(AnalysisError::Window(format!(
+                    "the trace gave step {} where {due} was due: run `hindcast verify` on it",
+                    step.meta.step
+                )));
+            }
+            walk.step(&step)?;
+            due += 1;
+            if progress(due - begin, total).is_break() && due < steps.end {
+                return Err(AnalysisError::Cancelled { step: due });
+            }
+        }
+        match due == steps.end {
+            true => Ok(()),
+            false => Err(AnalysisError::Window(format!(
+                "the trace ends before step {due}: run `hindcast verify` on it"
+            ))),
+        }
+    })?;
+    let p = run.blocks().values();
+    Ok(ForwardChanges {
+        window: window.clone(),
+        end: steps.end,
+        examples: examples.to_vec(),
+        occurrences: walk.occurrences,
+        injected: walk.injected,
+        changes: walk
+            .changes
+            .into_iter()
+            .map(|change| change.unwrap_or_else(|| vec![0.0; p]))
+            .collect(),
+    })
+}
+
+/// Whether these estimates are defined for a run.
+///
+/// # Errors
+/// [`AnalysisError::Unsupported`] with the reason where they are not.
+pub(crate) fn defined(run: &RecordedRun<'_>) -> Result<()> {
+    plain(run.rule()).map_err(|why| {
+        AnalysisError::Unsupported(format!(
+            "carrying an example's effect forward (accumulative and forward estimates) is defined for SGD without momentum and clipping; this run was trained by {}: {why}. The sweep (`hindcast influence`) and counterfactual runs take every rule",
+            run.rule().describe()
+        ))
+    })?;
+    if run.source().buffers().is_empty() {
+        return Ok(());
+    }
+    Err(AnalysisError::Unsupported(format!(
+        "carrying an example's effect forward (accumulative and forward estimates) is defined for models without running statistics; this one has {} ({}, …). The sweep (`hindcast influence`) and counterfactual runs take every model",
+        run.source().buffers().len(),
+        run.source().buffers()[0].name
+    )))
+}
+
+/// Why a rule isn't plain SGD.
+pub(crate) fn plain(rule: &UpdateRule) -> Result<(), String> {
+    match *rule {
+        UpdateRule::Sgd { momentum, .. } if momentum != 0.0 => {
+            Err(format!("its momentum is {momentum}"))
+        }
+        UpdateRule::Sgd {
+            clip_norm: Some(c), ..
+        } => Err(format!("it clips gradients at {c}")),
+        UpdateRule::Sgd { .. } => Ok(()),
+        _ => Err("that is not SGD".to_owned()),
+    }
+}
+
+/// Where each example stands in the shortlist.
+fn places(run: &RecordedRun<'_>, examples: &[u64]) -> Result<BTreeMap<u64, usize>> {
+    let all = run.examples() as u64;
+    let mut places = BTreeMap::new();
+    for (at, &example) in examples.iter().enumerate() {
+        if example >= all {
+            return Err(AnalysisError::Invalid(format!(
+                "there is no example {example}: the train split has {all} examples, 0..{all}"
+            )));
+        }
+        if places.insert(example, at).is_some() {
+            return Err(AnalysisError::Invalid(format!(
+                "example {example} stands twice in the shortlist"
+            )));
+        }
+    }
+    Ok(places)
+}
+
+struct Forward<'a, 'run> {
+    run: &'a RecordedRun<'run>,
+    engine: &'a mut dyn ReplayEngine,
+    window: &'a Range<u64>,
+    own_term: OwnTerm,
+    places: BTreeMap<u64, usize>,
+    occurrences: Vec<u64>,
+    injected: Vec<f64>,
+    /// δ_j, from the first step on that holds the example.
+    changes: Vec<Option<Vec<f64>>>,
+}
+
+impl Forward<'_, '_> {
+    fn step(&mut self, step: &ReadStep) -> Result<()> {
+        let t = step.meta.step;
+        let settings = self.run.settings(&step.meta);
+        if let Some(c) = settings.clip_norm {
+            return Err(AnalysisError::Unsupported(format!(
+                "step {t} clipped its gradient at {c}: accumulative and forward estimates are defined without clipping"
+            )));
+        }
+        let weights = weights_of(&step.meta)?;
+        let here = match self.window.contains(&t) {
+            true => self.here(&step.meta),
+            false => BTreeMap::new(),
+        };
+        // The effect so far goes through the step, by the batch without j where j is in it and that is asked for.
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        for (at, change) in self.changes.iter().enumerate() {
+            match (change, self.own_term, here.get(&at)) {
+                (None, ..) => {}
+                (Some(_), OwnTerm::LeftOut, Some(rows)) => alone.push((at, rows)),
+                (Some(_), ..) => together.push(at),
+            }
+        }
+        for some in together.chunks(AT_ONCE) {
+            self.through(step, &settings, some, &weights)?;
+        }
+        for (at, rows) in alone {
+            let without = masked(&weights, |row| !rows.contains(&row));
+            self.through(step, &settings, &[at], &without)?;
+        }
+        self.inject(step, &settings, &here, &weights)
+    }
+
+    /// Which rows of the batch are which shortlisted example's.
+    fn here(&self, meta: &StepMeta) -> BTreeMap<usize, Vec<usize>> {
+        let mut here: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (row, index) in meta.indices.iter().enumerate() {
+            if let Some(&at) = self.places.get(index) {
+                here.entry(at).or_default().push(row);
+            }
+        }
+        here
+    }
+
+    /// `δ ← δ − η (H δ + λ δ)` for the examples of `some`, H being that of the batch with these weights.
+    fn through(
+        &mut self,
+        step: &ReadStep,
+        settings: &Settings,
+        some: &[usize],
+        weights: &[f64],
+    ) -> Result<()> {
+        let directions: Vec<Vec<f64>> = some
+            .iter()
+            .map(|&at| self.changes[at].take().unwrap_or_default())
+            .collect();
+        let no_buffers = vec![Vec::new(); directions.len()];
+        let input = input(self.run, step, weights);
+        let products = self.engine.products(&input, &directions, &no_buffers)?;
+        for ((&at, mut change), curved) in some.iter().zip(directions).zip(products.hessian) {
+            self.moved(settings, |range, rate, decay| {
+                for (d, h) in change[range.clone()].iter_mut().zip(&curved[range]) {
+                    *d -= rate * (h + decay * *d);
+                }
+            })?;
+            if !norm(&change).is_finite() {
+                return Err(AnalysisError::NotFinite {
+                    step: step.meta.step,
+                    what: "the effect of leaving an example out".to_owned(),
+                });
+            }
+            self.changes[at] = Some(change);
+        }
+        Ok(())
+    }
+
+    /// `δ ← δ + η Σ w g` for the examples that the step is without.
+    fn inject(
+        &mut self,
+        step: &ReadStep,
+        settings: &Settings,
+        here: &BTreeMap<usize, Vec<usize>>,
+        weights: &[f64],
+    ) -> Result<()> {
+        if here.is_empty() {
+            return Ok(());
+        }
+        // What the batch's loss has beside its examples' terms is not theirs.
+        let nobody = masked(weights, |_| false);
+        let shared = self.engine.gradient(&input(self.run, step, &nobody))?;
+        for (&at, rows) in here {
+            let own = masked(weights, |row| rows.contains(&row));
+            let with = self.engine.gradient(&input(self.run, step, &own))?;
+            let mut change = self.changes[at]
+                .take()
+                .unwrap_or_else(|| vec![0.0; self.run.blocks().values()]);
+            let mut square = 0.0;
+            self.moved(settings, |range, rate, _| {
+                let terms = with.parameters[range.clone()]
+                    .iter()
+                    .zip(&shared.parameters[range.clone()]);
+                for (d, (with, shared)) in change[range].iter_mut().zip(terms) {
+                    let term = rate * (with - shared);
+                    *d += term;
+                    square += term * term;
+                }
+            })?;
+            self.injected[at] += square.sqrt();
+            self.changes[at] = Some(change);
+            self.occurrences[at] += rows.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the range, η and λ of every tensor that the step moved.
+    fn moved(
+        &self,
+        settings: &Settings,
+        mut each: impl FnMut(Range<usize>, f64, f64),
+    ) -> Result<()> {
+        for (tensor, block) in self.run.blocks().iter().enumerate() {
+            let hyper = settings.groups.get(block.group);
+            match (settings.trained.get(tensor), hyper) {
+                (Some(false), _) => {}
+                (Some(true), Some(hyper)) => {
+                    each(block.range.clone(), hyper.learning_rate, hyper.weight_decay);
+                }
+                _ => {
+                    return Err(AnalysisError::Invalid(format!(
+                        "parameter tensor {tensor} (group {}) has no settings in the trace: run `hindcast verify` on it",
+                        block.group
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn masked(weights: &[f64], keep: impl Fn(usize) -> bool) -> Vec<f64> {
+    (0..)
+        .zip(weights)
+        .map(|(row, &w)| if keep(row) { w } else { 0.0 })
+        .collect()
+}
+
+fn input<'a>(run: &RecordedRun<'_>, step: &'a ReadStep, weights: &'a [f64]) -> StepInput<'a> {
+    StepInput {
+        parameters: &step.parameters,
+        buffers: &step.buffers,
+        micro_batches: &step.batches,
+        weights,
+        mode: Mode::Train,
+        draws: run.draws(step.meta.step),
+    }
+}
