@@ -76,7 +76,7 @@ pub use replay_check::{
 pub use rows::row_digests;
 pub use run::RecordedRun;
 pub use scores::{
-    NameKey, Names, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+    AdjointGrowth, NameKey, Names, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
 };
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use hindcast_analyzer::{QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path};
+use hindcast_analyzer::{
+    AdjointGrowth, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+};
 use proptest::prelude::*;
 
 fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
@@ -45,6 +47,11 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 .map(|name| QueryMetadata {
                     name: (*name).to_owned(),
                     value: 0.1 + 0.2,
+                    growth: Some(AdjointGrowth::of(&[
+                        (20, 0.3),
+                        (17, f64::INFINITY),
+                        (3, 1e-300),
+                    ])),
                 })
                 .collect(),
             epochs: epochs.to_vec(),
