@@ -56,8 +56,8 @@ pub use check::{
 };
 pub use compare::Comparison;
 pub use counterfactual::{
-    CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, ReplayProgress,
-    SplitLoss, counterfactuals,
+    CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal, RemovalResult,
+    RemovalResults, ReplayProgress, SplitLoss, counterfactuals,
 };
 pub use engine::{
     AutodiffEngine, EngineKind, Gradient, KernelEngine, Products, ReplayEngine, StepInput,

@@ -1,11 +1,13 @@
 //! Counterfactual replay: the run again, from its recorded state, without a set of examples. The truth that a sweep
 //! estimates.
 
+mod file;
 mod outcome;
 mod removal;
 mod replay;
 mod start;
 
+pub use file::{RemovalResult, RemovalResults};
 pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
 pub(crate) use start::{parts, start_state, stepper};

@@ -6,7 +6,7 @@ use candle_core::Device;
 use hindcast_model::data::{SPLITS, split_name};
 use hindcast_model::real::Real;
 use hindcast_model::train::{ModelState, evaluate};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Denominators, Removal};
 use crate::compare::Comparison;
@@ -15,7 +15,7 @@ use crate::query::Query;
 use crate::run::RecordedRun;
 
 /// Loss and errors on a split, in evaluation mode.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitLoss {
     /// `train`, `validation` or `test`.
     pub split: String,
