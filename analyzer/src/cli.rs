@@ -414,6 +414,12 @@ pub struct Counterfactual {
     /// What the rest of a batch is divided by: fixed (the original size) or renormalised
     #[arg(long, value_enum, default_value_t = DenominatorKind::Fixed)]
     pub denominators: DenominatorKind,
+    /// Leave each example out in a run of its own, instead of all of them in one
+    #[arg(long)]
+    pub each: bool,
+    /// Keep what came out in a file, for `report`
+    #[arg(long, value_name = "FILE.json")]
+    pub out: Option<PathBuf>,
     /// Memory that the retraining may take, as 8GB, instead of what is available now
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,

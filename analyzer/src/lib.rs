@@ -62,7 +62,7 @@ pub use check::{
 pub use compare::Comparison;
 pub use counterfactual::{
     Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal,
-    ReplayProgress, SplitLoss, counterfactuals,
+    RemovalResult, RemovalResults, ReplayProgress, SplitLoss, counterfactuals,
 };
 pub use engine::{
     AutodiffEngine, EngineKind, Forward, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
@@ -82,7 +82,8 @@ pub use replay_check::{
 pub use rows::row_digests;
 pub use run::RecordedRun;
 pub use scores::{
-    NameKey, Names, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+    AdjointGrowth, NameKey, Names, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow,
+    ScoreTable, sidecar_path,
 };
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,

@@ -107,6 +107,8 @@ pub(crate) const COUNTERFACTUAL_JSON: &str = "\
 --json prints an object with
   query, window {start, end}, without     what was asked, and how many examples were left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
+                         with --each the three in the middle are null, and `sets` has them
+  sets                   a list of {without, predicted_change, real_change, value_without, losses}, one a retraining
   retraining {queries, window, removal, denominators, everyone, reproduction, outcomes}";
 
 pub(super) const RECOVER: &str = "\

@@ -14,12 +14,14 @@ use serde::Serialize;
 use super::context::Models;
 use super::influence::{one_query, parse_queries, parse_window};
 use super::interrupt::{Interrupts, told};
-use super::sweeping::{Settings, Swept, score};
+use super::sweeping::{Settings, score};
 use super::{Outcome, Usage, context, memory, progress};
+use crate::atomic;
 use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::{
-    Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, Query, RecordedRun,
-    Removal, ScoreTable, Subject, Window, counterfactuals,
+    CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query, RecordedRun,
+    Removal, RemovalResult, RemovalResults, ScoreTable, Subject, Window, counterfactuals,
+    kendall_tau,
 };
 
 /// What `--json` prints.
@@ -29,10 +31,11 @@ struct Report<'a> {
     window: Range<u64>,
     without: u64,
     value_with_everyone: f64,
-    value_without: f64,
-    real_change: f64,
-    predicted_change: f64,
+    value_without: Option<f64>,
+    real_change: Option<f64>,
+    predicted_change: Option<f64>,
     predicted_from: &'a str,
+    sets: &'a [RemovalResult],
     retraining: &'a CounterfactualReport,
 }
 
@@ -41,6 +44,10 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let asked = parse_queries(&args.query)?;
     let removed = Removed::parse(args)?;
     let limit = context::memory(args.memory.as_deref())?;
+    if let Some(out) = &args.out {
+        check_results(out)?;
+        atomic::try_folder(out).with_context(|| format!("cannot write {}", out.display()))?;
+    }
     let subject = models.open(&args.run, args.data.as_deref())?;
     context::warn(subject.trace());
     let query = one_query(&asked, subject.data())?;
@@ -67,12 +74,15 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         arithmetic: subject.arithmetic(args.engine, &Device::Cpu)?,
         ..CounterfactualOptions::new(range.clone())
     };
+    let sets: Vec<Vec<u64>> = match args.each {
+        true => without.iter().map(|&i| vec![i]).collect(),
+        false => vec![without],
+    };
     let interrupts = Interrupts::listen();
-    announce(&run, &range, without.len(), limit)?;
+    announce(&run, &range, &sets, limit)?;
     let begun = Instant::now();
     let bar = progress::bar(0, "retraining", "steps");
     let time = progress::Estimate::from(0);
-    let sets = [without.clone()];
     let report = counterfactuals(
         &run,
         &options,
@@ -96,63 +106,102 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let fitting = table
         .as_ref()
         .and_then(|t| fitting_query(t, &subject, &range, &query).map(|q| (t, q)));
-    let (predicted, source) = match fitting {
-        Some((table, q)) => (predict(table, q, &without, &options), "the table"),
+    let swept;
+    let (table, q, source) = match fitting {
+        Some((table, q)) => (table, q, "the table"),
         None => {
             let settings = Settings {
                 engine: args.engine,
                 memory: limit,
                 ..Settings::default()
             };
-            let Swept { table, .. } = score(
-                &subject,
-                std::slice::from_ref(&query),
-                &Window::Steps(range.clone()),
-                &settings,
-            )?;
-            (
-                predict(&table, 0, &without, &options),
-                "a sweep of this window",
-            )
+            let queries = std::slice::from_ref(&query);
+            let window = Window::Steps(range.clone());
+            swept = score(&subject, queries, &window, &settings)?.table;
+            (&swept, 0, "a sweep of this window")
         }
     };
-    let real = report
-        .change(0, 0)
-        .context("the retraining gave no value")?;
-    let mut out = stdout().lock();
+    let mut results = Vec::new();
+    for (set, outcome) in report.outcomes.iter().enumerate() {
+        results.push(RemovalResult {
+            without: outcome.without.clone(),
+            predicted_change: predict(table, q, &outcome.without, &options),
+            real_change: report
+                .change(set, 0)
+                .context("the retraining gave no value")?,
+            value_without: outcome.queries.first().copied().unwrap_or(f64::NAN),
+            losses: outcome.losses.clone(),
+        });
+    }
+    let value_with_everyone = report.everyone.queries.first().copied().unwrap_or(f64::NAN);
     let name = query.to_string();
+    if let Some(path) = &args.out {
+        let (format, version, writer) = RemovalResults::opening();
+        let results = RemovalResults {
+            format,
+            version,
+            writer,
+            run_digest: subject.head(),
+            query: name.clone(),
+            window: range.clone(),
+            removal: options.removal,
+            denominators: options.denominators,
+            predicted_by: table.metadata.method.clone(),
+            value_with_everyone,
+            losses_with_everyone: report.everyone.losses.clone(),
+            sets: results.clone(),
+        };
+        results.write(path)?;
+    }
+    let mut out = stdout().lock();
     if args.json {
+        let only = match results.as_slice() {
+            [only] if !args.each => Some(only),
+            _ => None,
+        };
         let report = Report {
             query: &name,
             window: range,
-            without: without.len() as u64,
-            value_with_everyone: report.everyone.queries.first().copied().unwrap_or(f64::NAN),
-            value_without: report
-                .outcomes
-                .first()
-                .and_then(|o| o.queries.first())
-                .copied()
-                .unwrap_or(f64::NAN),
-            real_change: real,
-            predicted_change: predicted,
+            without: sets.iter().map(|set| set.len() as u64).sum(),
+            value_with_everyone,
+            value_without: only.map(|r| r.value_without),
+            real_change: only.map(|r| r.real_change),
+            predicted_change: only.map(|r| r.predicted_change),
             predicted_from: source,
+            sets: &results,
             retraining: &report,
         };
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
-        let kernels = matches!(options.arithmetic, Arithmetic::Kernels(_));
-        print(&mut out, &report, &name, predicted, real, source, kernels)?;
+        match results.as_slice() {
+            [only] if !args.each => print(&mut out, &report, &name, only, source)?,
+            each => print_each(&mut out, &report, &name, each, source)?,
+        }
+        if let Some(path) = &args.out {
+            writeln!(out, "{}", path.display())?;
+        }
         eprintln!("retrained in {}", progress::duration(retrained));
     }
     Ok(Outcome::Fine)
+}
+
+/// `report` knows these files by their ending.
+fn check_results(path: &Path) -> Result<(), Usage> {
+    match path.extension().is_some_and(|ending| ending == "json") {
+        true => Ok(()),
+        false => Err(Usage(format!(
+            "--out {}: expected a name that ends in .json",
+            path.display()
+        ))),
+    }
 }
 
 /// Says what will be done and what it takes, and refuses what cannot fit.
 fn announce(
     run: &RecordedRun<'_>,
     window: &Range<u64>,
-    without: usize,
+    sets: &[Vec<u64>],
     limit: Option<memory::Limit>,
 ) -> anyhow::Result<()> {
     let source = run.source();
@@ -165,9 +214,10 @@ fn announce(
         .metas(window.start..window.start + 1)?
         .first()
         .map_or(0, |meta| meta.indices.len() as u64);
-    // Two runs, each with its state, a gradient and the new state; every step's batch; the recorded end in float64.
-    let states = RUNS * width * (3 * values + 2 * optimizer);
-    let needed = states + steps * (8 * batch + META_BYTES) + 2 * 8 * values;
+    // One with everyone and one a set, each with its state, a gradient and the new state; every step's batch; the recorded end in float64.
+    let runs = 1 + sets.len() as u64;
+    let states = runs * width * (3 * values + 2 * optimizer);
+    let needed = states + steps * (8 * batch + META_BYTES) + runs * 8 * values;
     let there = memory::check(
         "this retraining",
         needed / 2,
@@ -176,8 +226,13 @@ fn announce(
         "use a shorter window, or a machine with more",
     )?;
     eprintln!(
-        "to retrain: {steps} steps from {} to {}, with everyone and without {without} examples",
-        window.start, end.step
+        "to retrain: {steps} steps from {} to {}, with everyone and without {}",
+        window.start,
+        end.step,
+        match sets {
+            [one] => format!("{} examples", one.len()),
+            many => format!("each of {} examples alone", many.len()),
+        }
     );
     eprintln!(
         "memory: about {} beside the data and the model's own intermediate values{}{there}",
@@ -187,8 +242,6 @@ fn announce(
     Ok(())
 }
 
-/// The run with everyone, and the one without the examples.
-const RUNS: u64 = 2;
 /// A step's metadata beside its indices, about.
 const META_BYTES: u64 = 300;
 
@@ -196,10 +249,8 @@ fn print(
     out: &mut dyn Write,
     report: &CounterfactualReport,
     query: &str,
-    predicted: f64,
-    real: f64,
+    result: &RemovalResult,
     source: &str,
-    kernels: bool,
 ) -> anyhow::Result<()> {
     let n = report.outcomes.first().map_or(0, |o| o.without.len());
     writeln!(
@@ -222,7 +273,8 @@ fn print(
     )?;
     writeln!(
         out,
-        "  change: {predicted:+.4e} predicted (by {source}), {real:+.4e} real"
+        "  change: {:+.4e} predicted (by {source}), {:+.4e} real",
+        result.predicted_change, result.real_change
     )?;
     if let Some(outcome) = report.outcomes.first() {
         for (with, without) in report.everyone.losses.iter().zip(&outcome.losses) {
@@ -237,13 +289,56 @@ fn print(
             writeln!(out)?;
         }
     }
+    reproduced(out, report)
+}
+
+/// A line a run, and how well prediction and reality agree over all of them.
+fn print_each(
+    out: &mut dyn Write,
+    report: &CounterfactualReport,
+    query: &str,
+    results: &[RemovalResult],
+    source: &str,
+) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "without each of {} examples alone in steps {}..{} ({} removal, {} denominators); change of {query}:",
+        results.len(),
+        report.window.start,
+        report.window.end,
+        report.removal,
+        report.denominators
+    )?;
+    writeln!(out, "{:>8} {:>12} {:>12}", "index", "predicted", "real")?;
+    for result in results {
+        let index = result.without.first().copied().unwrap_or_default();
+        writeln!(
+            out,
+            "{index:>8} {:>+12.4e} {:>+12.4e}",
+            result.predicted_change, result.real_change
+        )?;
+    }
+    let of = |f: fn(&RemovalResult) -> f64| results.iter().map(f).collect::<Vec<f64>>();
+    let (predicted, real) = (of(|r| r.predicted_change), of(|r| r.real_change));
+    match kendall_tau(&predicted, &real) {
+        Ok(tau) if tau.is_finite() => writeln!(
+            out,
+            "  Kendall's tau of predicted (by {source}) against real: {tau:.3}"
+        )?,
+        _ => writeln!(out, "  (too few examples for Kendall's tau)")?,
+    }
+    reproduced(out, report)
+}
+
+/// Whether the replay with everyone came to what was recorded.
+fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Result<()> {
     let same = &report.reproduction;
     if same.bit_identical {
         writeln!(
             out,
             "  (retraining with everyone gives the recorded parameters, bit for bit)"
         )?;
-    } else if kernels {
+    } else if report.engine == EngineKind::Kernels {
         writeln!(
             out,
             "  (retrained by kernels, with everyone to within {:.1e} of the recorded parameters, relative; \

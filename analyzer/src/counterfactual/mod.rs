@@ -2,6 +2,7 @@
 //! estimates.
 
 mod arithmetic;
+mod file;
 mod noise;
 mod outcome;
 mod removal;
@@ -9,6 +10,7 @@ mod replay;
 mod start;
 
 pub use arithmetic::Arithmetic;
+pub use file::{RemovalResult, RemovalResults};
 pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
 pub(crate) use start::{parts, start_state, stepper};
@@ -23,6 +25,7 @@ use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 
 use crate::compare::Comparison;
+use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Result};
 use crate::query::Query;
 use crate::run::RecordedRun;
@@ -62,6 +65,14 @@ impl CounterfactualOptions {
             device: Device::Cpu,
             evaluate: SPLITS.to_vec(),
             start_noise: None,
+        }
+    }
+
+    /// What retrains.
+    fn engine(&self) -> EngineKind {
+        match (&self.arithmetic, self.device.is_cpu()) {
+            (Arithmetic::Kernels(_), true) => EngineKind::Kernels,
+            _ => EngineKind::Autodiff,
         }
     }
 }
@@ -142,6 +153,7 @@ fn typed<T: Real>(
         window: window.clone(),
         removal: options.removal,
         denominators: options.denominators,
+        engine: options.engine(),
         everyone,
         reproduction,
         outcomes,

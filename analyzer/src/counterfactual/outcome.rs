@@ -6,16 +6,17 @@ use hindcast_model::data::split_name;
 use hindcast_model::objective::Split;
 use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::arithmetic::Taker;
 use super::{Denominators, Removal};
 use crate::compare::Comparison;
+use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Result};
 use crate::query::Query;
 
 /// Loss and errors on a split, in evaluation mode.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitLoss {
     /// `train`, `validation` or `test`.
     pub split: String,
@@ -55,6 +56,8 @@ pub struct CounterfactualReport {
     pub removal: Removal,
     /// What the rest was divided by.
     pub denominators: Denominators,
+    /// What retrained: the kernels, or candle as in the recorded run.
+    pub engine: EngineKind,
     /// The replay of the run with everyone.
     pub everyone: Outcome,
     /// That replay's θ_T and r_T against the recorded ones: bit-identical on the machine that trained, as long as it

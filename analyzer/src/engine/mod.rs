@@ -20,7 +20,8 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 use crate::error::{AnalysisError, Result};
 
 /// Which engine replays a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineKind {
     /// [`KernelEngine`]: for the models of tasks, on the CPU.
     Kernels,

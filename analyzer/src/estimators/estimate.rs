@@ -115,6 +115,7 @@ impl Estimate {
                     .map(|q| QueryMetadata {
                         name: q.name.clone(),
                         value: q.value,
+                        growth: None,
                     })
                     .collect(),
                 epochs: Vec::new(),

@@ -96,7 +96,10 @@ pub fn agreement(
 
     let begun = Instant::now();
     let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
-    let options = CounterfactualOptions::new(options.window);
+    let options = CounterfactualOptions {
+        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
+        ..CounterfactualOptions::new(options.window)
+    };
     let report = counterfactuals(&run, &options, &[query], &sets, progress)?;
     let truth: Vec<f64> = (0..sets.len())
         .filter_map(|set| report.change(set, 0))

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::ensure;
+use candle_core::Device;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
@@ -144,6 +145,7 @@ pub fn cleansing(
         // The paper's retraining takes removed examples out of the batch; only batch statistics can tell.
         removal: Removal::Absent,
         evaluate: vec![Split::Validation, Split::Test],
+        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
         ..CounterfactualOptions::new(plan.retrain.window().resolve(run.source())?)
     };
 

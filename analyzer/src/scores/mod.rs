@@ -60,6 +60,39 @@ pub struct QueryMetadata {
     pub name: String,
     /// Its value at the end of training.
     pub value: f64,
+    /// How its sensitivity grew over the sweep; nothing where the method walks no steps, or an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<AdjointGrowth>,
+}
+
+/// The norm of a query's sensitivity u on its way back through the steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdjointGrowth {
+    /// `(t, ‖u_t‖)`, newest first, from the end of training to the beginning of the window; of a long sweep, some of
+    /// the steps between. A norm that is not finite is none here.
+    pub norms: Vec<(u64, Option<f64>)>,
+}
+
+impl AdjointGrowth {
+    /// How many points are kept of a sweep.
+    const POINTS: usize = 100;
+
+    /// Of what a sweep kept, as much as a picture needs.
+    pub fn of(growth: &[(u64, f64)]) -> AdjointGrowth {
+        let last = growth.len().saturating_sub(1);
+        let points = growth.len().min(Self::POINTS);
+        let norms = (0..points)
+            .map(|i| growth[i * last / points.saturating_sub(1).max(1)])
+            .map(|(step, norm)| (step, norm.is_finite().then_some(norm)))
+            .collect();
+        AdjointGrowth { norms }
+    }
+
+    /// The last norm over the first; nothing where either is unknown or not finite.
+    pub fn factor(&self) -> Option<f64> {
+        let (first, last) = (self.norms.first()?.1?, self.norms.last()?.1?);
+        Some(last / first).filter(|factor| factor.is_finite())
+    }
 }
 
 /// What comes after the sweep, for a shortlist.
@@ -170,5 +203,31 @@ impl ScoreTable {
                 .then(a.index.cmp(&b.index))
         });
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AdjointGrowth;
+
+    #[test]
+    fn of_a_long_sweep_both_ends_and_some_steps_between_are_kept() {
+        let long: Vec<(u64, f64)> = (0..=15_640).rev().map(|t| (t, 1.0 + t as f64)).collect();
+        let kept = AdjointGrowth::of(&long);
+        assert_eq!(kept.norms.len(), 100);
+        assert_eq!(kept.norms.first(), Some(&(15_640, Some(15_641.0))));
+        assert_eq!(kept.norms.last(), Some(&(0, Some(1.0))));
+        assert!(kept.norms.windows(2).all(|pair| pair[0].0 > pair[1].0));
+        assert_eq!(kept.factor(), Some(1.0 / 15_641.0));
+    }
+
+    #[test]
+    fn a_growth_that_is_not_finite_has_no_factor() {
+        let factor = |growth: &[(u64, f64)]| AdjointGrowth::of(growth).factor();
+        assert_eq!(factor(&[(2, 0.5), (1, 1.0), (0, 2.0)]), Some(4.0));
+        assert_eq!(factor(&[(2, 0.5)]), Some(1.0), "no step was walked");
+        assert_eq!(factor(&[(2, 0.5), (0, f64::INFINITY)]), None);
+        assert_eq!(factor(&[(2, 0.0), (0, 0.0)]), None);
+        assert_eq!(factor(&[]), None);
     }
 }

@@ -220,6 +220,7 @@ mod tests {
         let query = |name: &str| QueryMetadata {
             name: name.to_owned(),
             value: 0.0,
+            growth: None,
         };
         ScoreTable {
             metadata: ScoreMetadata {

@@ -170,6 +170,7 @@ pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
             .map(|name| super::QueryMetadata {
                 name: name.clone(),
                 value: f64::NAN,
+                growth: None,
             })
             .collect(),
         epochs: header.epochs.clone(),

@@ -6,7 +6,9 @@ use hindcast_model::objective::Split;
 
 use super::SweepState;
 use crate::run::RecordedRun;
-use crate::scores::{METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable};
+use crate::scores::{
+    AdjointGrowth, METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable,
+};
 
 /// What a table says about its origin and a sweep doesn't know.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -78,6 +80,7 @@ impl SweepState {
                     .map(|q| QueryMetadata {
                         name: q.name.clone(),
                         value: q.value,
+                        growth: Some(AdjointGrowth::of(&q.growth)),
                     })
                     .collect(),
                 epochs,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hindcast_analyzer::{
-    QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+    AdjointGrowth, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
 };
 use proptest::prelude::*;
 
@@ -60,6 +60,11 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 .map(|name| QueryMetadata {
                     name: (*name).to_owned(),
                     value: 0.1 + 0.2,
+                    growth: Some(AdjointGrowth::of(&[
+                        (20, 0.3),
+                        (17, f64::INFINITY),
+                        (3, 1e-300),
+                    ])),
                 })
                 .collect(),
             epochs: epochs.to_vec(),

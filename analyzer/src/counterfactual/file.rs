@@ -1,0 +1,159 @@
+//! What a retraining gave, kept in a file: `counterfactual --out` writes it, `report` draws it.
+
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Denominators, Removal, SplitLoss};
+use crate::atomic;
+use crate::error::{AnalysisError, Result};
+
+/// What stands in [`RemovalResults::format`].
+const FORMAT: &str = "hindcast counterfactual";
+/// Version of the file.
+const VERSION: u32 = 1;
+
+/// Predicted and real changes of a query, a set of examples each, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemovalResults {
+    /// Says what the file is.
+    pub format: String,
+    /// 1.
+    pub version: u32,
+    /// Program and version that wrote it.
+    pub writer: String,
+    /// Head digest of the run (BLAKE3, hexadecimal).
+    pub run_digest: String,
+    /// The query that was measured.
+    pub query: String,
+    /// Steps in which the examples were left out.
+    pub window: Range<u64>,
+    /// What leaving out meant.
+    pub removal: Removal,
+    /// What the rest was divided by.
+    pub denominators: Denominators,
+    /// Estimator of the predictions, as a table's metadata names it.
+    pub predicted_by: String,
+    /// The query's value where nobody was left out.
+    pub value_with_everyone: f64,
+    /// Losses of the splits where nobody was left out.
+    pub losses_with_everyone: Vec<SplitLoss>,
+    /// One entry a retraining.
+    pub sets: Vec<RemovalResult>,
+}
+
+/// One retraining.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemovalResult {
+    /// The training examples that were left out.
+    pub without: Vec<u64>,
+    /// Change of the query that the scores predict.
+    pub predicted_change: f64,
+    /// Change of the query that came out.
+    pub real_change: f64,
+    /// The query's value without them.
+    pub value_without: f64,
+    /// Losses of the splits without them.
+    pub losses: Vec<SplitLoss>,
+}
+
+impl RemovalResults {
+    /// The words that open the file: its format, and who wrote it.
+    pub(crate) fn opening() -> (String, u32, String) {
+        let writer = concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION"));
+        (FORMAT.to_owned(), VERSION, writer.to_owned())
+    }
+
+    /// Writes the file, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self).map_err(|e| file(path, &e.to_string()))?;
+        atomic::replace(path, |temporary| {
+            let mut to = std::fs::File::create(temporary)?;
+            to.write_all(&json)?;
+            to.write_all(b"\n")
+        })
+        .map_err(|e| file(path, &e.to_string()))
+    }
+
+    /// Reads a file back.
+    ///
+    /// # Errors
+    /// Where it can't be read, is something else, or is of a later version.
+    pub fn read(path: &Path) -> Result<RemovalResults> {
+        let bytes = std::fs::read(path).map_err(|e| file(path, &e.to_string()))?;
+        let results: RemovalResults = serde_json::from_slice(&bytes)
+            .map_err(|e| file(path, &format!("no file of `counterfactual --out`: {e}")))?;
+        if results.format != FORMAT {
+            return Err(file(path, "no file of `counterfactual --out`"));
+        }
+        if results.version != VERSION {
+            return Err(file(
+                path,
+                &format!(
+                    "version {} of the format; this program reads version {VERSION}",
+                    results.version
+                ),
+            ));
+        }
+        Ok(results)
+    }
+}
+
+fn file(path: &Path, problem: &str) -> AnalysisError {
+    AnalysisError::File {
+        path: path.to_path_buf(),
+        problem: problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_back_as_they_were_and_nothing_else_passes_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("removed.json");
+        let (format, version, writer) = RemovalResults::opening();
+        let mut results = RemovalResults {
+            format,
+            version,
+            writer,
+            run_digest: "00ff".to_owned(),
+            query: "validation".to_owned(),
+            window: 3..9,
+            removal: Removal::LossOnly,
+            denominators: Denominators::Fixed,
+            predicted_by: "reverse-sweep".to_owned(),
+            value_with_everyone: 0.1 + 0.2,
+            losses_with_everyone: Vec::new(),
+            sets: vec![RemovalResult {
+                without: vec![4, 8],
+                predicted_change: -1e-300,
+                real_change: 2.5,
+                value_without: 2.8,
+                losses: vec![SplitLoss {
+                    split: "test".to_owned(),
+                    examples: 7,
+                    loss: 0.25,
+                    error_rate: None,
+                }],
+            }],
+        };
+        results.write(&path).unwrap();
+        assert_eq!(RemovalResults::read(&path).unwrap(), results);
+
+        results.version = 2;
+        results.write(&path).unwrap();
+        let error = RemovalResults::read(&path).unwrap_err().to_string();
+        assert!(error.contains("version 2"), "{error}");
+        std::fs::write(&path, "{\"rows\": []}").unwrap();
+        let error = RemovalResults::read(&path).unwrap_err().to_string();
+        assert!(error.contains("counterfactual --out"), "{error}");
+    }
+}
