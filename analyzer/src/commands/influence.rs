@@ -100,8 +100,8 @@ struct Answer {
 }
 
 pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> {
-    let chosen = chosen(args)?;
     let window = parse_window(&args.window)?;
+    let chosen = chosen(args, &window)?;
     let asked = args
         .query
         .iter()
@@ -284,7 +284,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
 }
 
 /// The method with its options; a mistake is wrong usage, and so is what only a sweep can do.
-fn chosen(args: &Influence) -> anyhow::Result<Chosen> {
+fn chosen(args: &Influence, window: &Window) -> anyhow::Result<Chosen> {
     let mut set = Vec::new();
     for text in &args.method_set {
         let Some((key, value)) = text.split_once('=') else {
@@ -297,6 +297,13 @@ fn chosen(args: &Influence) -> anyhow::Result<Chosen> {
         set.push((key.trim(), value.trim()));
     }
     let chosen = choose(&args.method, &set).map_err(|e| Usage(format!("--method: {e}")))?;
+    if !chosen.method.windowed && *window != Window::All {
+        return Err(Usage(format!(
+            "--window {window}: method {} is about the whole run, so a window has no meaning: leave it out",
+            chosen.method.name
+        ))
+        .into());
+    }
     if chosen.estimator.sweeps().is_none() {
         let name = chosen.method.name;
         let refused = [

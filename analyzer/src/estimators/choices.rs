@@ -45,6 +45,11 @@ static METHODS: &[&Method] = &[
     &super::sweeps::RELEASED_RULE,
     &super::accumulative::ACCUMULATIVE,
     &super::accumulative::FORWARD,
+    &super::tracin::TRACIN,
+    &super::tracin::TRACIN_STEPS,
+    &super::koh_liang::CG,
+    &super::koh_liang::SGD,
+    &super::koh_liang::LISSA,
     &super::random::METHOD,
 ];
 

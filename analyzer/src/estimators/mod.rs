@@ -12,8 +12,11 @@ mod choices;
 mod estimate;
 mod forward;
 mod hessian;
+mod koh_liang;
 mod random;
+mod still;
 mod sweeps;
+mod tracin;
 
 pub use accumulative::accumulative_changes;
 pub use choices::{Choices, Chosen, Method, MethodOption, choose, method, methods};

@@ -7,6 +7,7 @@ mod counterfactuals_are_real;
 #[cfg(feature = "record")]
 mod counterfactuals_by_kernels;
 mod engine_is_exact;
+mod estimators;
 #[cfg(feature = "record")]
 mod exactness_matrix;
 #[cfg(all(feature = "record", unix))]

@@ -8,6 +8,7 @@ mod everyday;
 #[cfg(unix)]
 mod interrupted;
 mod many_queries;
+mod methods;
 mod mistakes;
 mod scripts;
 mod tables;

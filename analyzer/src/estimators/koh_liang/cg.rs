@@ -1,0 +1,148 @@
+//! Koh and Liang by conjugate gradients on the Hessian over all training examples.
+
+use super::{Clock, Common, DAMPING, PAPER, PENALTY, Problem, dot};
+use crate::engine::ReplayEngine;
+use crate::error::Result;
+use crate::estimators::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
+
+pub(in crate::estimators) static METHOD: Method = Method {
+    name: "koh-liang-cg",
+    about: "Koh & Liang's influence function at the end of training, solved by conjugate gradients over all examples",
+    needs: "the final state alone; a pass over all training examples an iteration, with a Hessian-vector product",
+    source: PAPER,
+    predicts: true,
+    windowed: false,
+    options: &[
+        DAMPING,
+        MethodOption {
+            key: "iterations",
+            default: "100",
+            about: "at most so many iterations",
+        },
+        PENALTY,
+        MethodOption {
+            key: "tolerance",
+            default: "1e-6",
+            about: "stop where the residual is so small a part of the query's gradient",
+        },
+    ],
+    build: |choices: &Choices| {
+        Ok(Box::new(ConjugateGradient {
+            common: Common::of(choices)?,
+            iterations: choices.count("iterations", 1)?,
+            tolerance: choices.number("tolerance", "a number above 0", |x| x > 0.0)?,
+        }))
+    },
+};
+
+struct ConjugateGradient {
+    common: Common,
+    iterations: u64,
+    tolerance: f64,
+}
+
+/// Hestenes and Stiefel's iteration for one query.
+struct Solver<'a> {
+    name: &'a str,
+    /// Solution so far.
+    beta: Vec<f64>,
+    residual: Vec<f64>,
+    direction: Vec<f64>,
+    /// `‖residual‖²`.
+    square: f64,
+    /// `‖u‖²`.
+    whole: f64,
+    /// Met a direction in which the curvature isn't positive.
+    stopped: bool,
+}
+
+impl<'a> Solver<'a> {
+    fn new(name: &'a str, u: &[f64]) -> Self {
+        let square = dot(u, u);
+        Solver {
+            name,
+            beta: vec![0.0; u.len()],
+            residual: u.to_vec(),
+            direction: u.to_vec(),
+            square,
+            whole: square,
+            stopped: false,
+        }
+    }
+
+    fn going(&self, tolerance: f64) -> bool {
+        !self.stopped && self.square > tolerance * tolerance * self.whole
+    }
+
+    /// One iteration; `image` is `(Ĥ + λ)` times the direction.
+    fn step(&mut self, image: &[f64]) {
+        let curvature = dot(&self.direction, image);
+        // NaN is no curvature, either.
+        if curvature.is_nan() || curvature <= 0.0 {
+            self.stopped = true;
+            return;
+        }
+        let alpha = self.square / curvature;
+        for (x, d) in self.beta.iter_mut().zip(&self.direction) {
+            *x += alpha * d;
+        }
+        for (r, y) in self.residual.iter_mut().zip(image) {
+            *r -= alpha * y;
+        }
+        let square = dot(&self.residual, &self.residual);
+        let keep = square / self.square;
+        for (d, r) in self.direction.iter_mut().zip(&self.residual) {
+            *d = r + keep * *d;
+        }
+        self.square = square;
+    }
+}
+
+impl Estimator for ConjugateGradient {
+    fn method(&self) -> &'static Method {
+        &METHOD
+    }
+
+    fn estimate(
+        &self,
+        question: &Question<'_>,
+        engine: &mut dyn ReplayEngine,
+        watcher: &mut Watcher<'_>,
+    ) -> Result<Estimate> {
+        let end = question.run.source().end()?;
+        let problem = Problem::of(&METHOD, question, &end, &self.common)?;
+        let n = problem.examples.len();
+        let mut clock = Clock::new(watcher, self.iterations.saturating_mul(n as u64), n);
+        let mut solvers: Vec<Solver<'_>> = question
+            .gradients
+            .iter()
+            .map(|q| Solver::new(&q.name, &q.parameters))
+            .collect();
+        let mut iterations = 0;
+        while iterations < self.iterations {
+            let mut going: Vec<&mut Solver<'_>> = solvers
+                .iter_mut()
+                .filter(|s| s.going(self.tolerance))
+                .collect();
+            if going.is_empty() {
+                break;
+            }
+            let directions: Vec<Vec<f64>> = going.iter().map(|s| s.direction.clone()).collect();
+            let images = problem.apply(engine, &problem.examples, &directions, &mut clock)?;
+            for (solver, image) in going.iter_mut().zip(&images) {
+                solver.step(image);
+            }
+            iterations += 1;
+        }
+        let mut notes = Vec::new();
+        if let Some(stopped) = solvers.iter().find(|s| s.stopped) {
+            notes.push(format!(
+                "H + λ isn't positive definite: conjugate gradients stopped where they met a direction of negative curvature (query `{}`); raise damping, or take the scores for what they are",
+                stopped.name
+            ));
+        }
+        notes.push(format!("{iterations} iterations"));
+        let solutions: Vec<Vec<f64>> = solvers.into_iter().map(|s| s.beta).collect();
+        problem.finish(question, engine, &solutions, notes, clock)
+    }
+}

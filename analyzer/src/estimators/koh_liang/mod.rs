@@ -1,0 +1,270 @@
+//! Koh and Liang's influence functions (2017): `L_j = (1/N) <g_j(θ_T), (Ĥ + λI)⁻¹ u>` at the end of training, by three
+//! solvers.
+//!
+//! Ĥ is the Hessian of the mean loss over all training examples, as evaluated: running statistics, no dropout, no
+//! augmentation. A penalty that training minimised is put back by hand: ½α‖θ‖² adds αI to Ĥ and, where it sits in each
+//! example's loss, αθ to every g_j; a decay that the optimizer adds to the gradient is a penalty, too.
+
+mod cg;
+mod lissa;
+mod sgd;
+
+pub(super) use cg::METHOD as CG;
+pub(super) use lissa::METHOD as LISSA;
+pub(super) use sgd::METHOD as SGD;
+
+use hindcast_model::random::{Purpose, Stream};
+use hindcast_model::task::PenaltyIn;
+use hindcast_model::update::UpdateRule;
+
+use super::estimate::{everyone, without_window};
+use super::still::Still;
+use super::{Choices, Estimate, Method, MethodOption, Question, Stage, Watcher, tell};
+use crate::engine::ReplayEngine;
+use crate::error::{AnalysisError, Result};
+use crate::source::RecordedEnd;
+use crate::sweep::norm;
+
+const PAPER: &str =
+    "Koh, Liang: Understanding Black-box Predictions via Influence Functions, ICML 2017";
+
+const DAMPING: MethodOption = MethodOption {
+    key: "damping",
+    default: "0.1",
+    about: "λ, added to the Hessian's diagonal: as large as its most negative eigenvalue, or solvers go astray",
+};
+
+const PENALTY: MethodOption = MethodOption {
+    key: "penalty",
+    default: "auto",
+    about: "α of a penalty ½α‖θ‖² that training minimised: auto takes it from the task's loss and the optimizer's decay",
+};
+
+const SEED: MethodOption = MethodOption {
+    key: "seed",
+    default: "0",
+    about: "seed of the batches",
+};
+
+fn not_negative(x: f64) -> bool {
+    x >= 0.0
+}
+
+/// What all three solvers take.
+#[derive(Debug, Clone, PartialEq)]
+struct Common {
+    damping: f64,
+    /// α where the user says.
+    penalty: Option<f64>,
+}
+
+impl Common {
+    fn of(choices: &Choices) -> Result<Self> {
+        let wanted = "a number from 0 up";
+        Ok(Common {
+            damping: choices.number("damping", wanted, not_negative)?,
+            penalty: match choices.text("penalty") {
+                "auto" => None,
+                _ => {
+                    Some(choices.number("penalty", "auto, or a number from 0 up", not_negative)?)
+                }
+            },
+        })
+    }
+}
+
+/// A penalty that training minimised.
+struct Penalty {
+    /// α: adds αI to the Hessian.
+    curvature: f64,
+    /// α where it is part of each example's loss: adds αθ to its gradient.
+    in_examples: f64,
+}
+
+impl Penalty {
+    fn of(question: &Question<'_>, said: Option<f64>, end: &RecordedEnd) -> Result<Self> {
+        let loss = question.net.map(|net| net.loss());
+        let in_examples = loss.is_none_or(|loss| loss.penalty_in == PenaltyIn::Examples);
+        if let Some(alpha) = said {
+            return Ok(Penalty {
+                curvature: alpha,
+                in_examples: if in_examples { alpha } else { 0.0 },
+            });
+        }
+        let alpha = loss.map_or(0.0, |loss| loss.penalty);
+        Ok(Penalty {
+            curvature: alpha + decay(question, end)?,
+            in_examples: if in_examples { alpha } else { 0.0 },
+        })
+    }
+}
+
+/// λ of the last step, where the optimizer adds λθ to the gradient.
+fn decay(question: &Question<'_>, end: &RecordedEnd) -> Result<f64> {
+    let coupled = matches!(
+        question.run.rule(),
+        UpdateRule::Sgd { .. } | UpdateRule::Adam { .. }
+    );
+    let Some(last) = end.step.checked_sub(1).filter(|_| coupled) else {
+        return Ok(0.0);
+    };
+    // A run that holds no last step says nothing of its decay but what the rule says.
+    let groups = match question.run.source().metas(last..end.step) {
+        Ok(metas) => metas.into_iter().next().map(|meta| meta.groups),
+        Err(_) => None,
+    };
+    let Some(groups) = groups else {
+        return Ok(question.run.rule().weight_decay());
+    };
+    let first = groups.first().map_or(0.0, |g| g.weight_decay);
+    match groups.iter().find(|g| g.weight_decay != first) {
+        None => Ok(first),
+        Some(other) => Err(AnalysisError::Unsupported(format!(
+            "the optimizer's decay is {first} in one parameter group and {} in another, so it is no single penalty: say which with --method-set penalty=",
+            other.weight_decay
+        ))),
+    }
+}
+
+/// `(Ĥ + α + λ) β = u` for all queries.
+struct Problem<'a> {
+    still: Still<'a>,
+    /// u, Q × p.
+    queries: Vec<&'a [f64]>,
+    /// α + λ.
+    shift: f64,
+    in_examples: f64,
+    /// All training examples.
+    examples: Vec<u64>,
+}
+
+impl<'a> Problem<'a> {
+    fn of(
+        method: &'static Method,
+        question: &Question<'a>,
+        end: &'a RecordedEnd,
+        common: &Common,
+    ) -> Result<Self> {
+        without_window(method, question)?;
+        let penalty = Penalty::of(question, common.penalty, end)?;
+        if question.run.examples() == 0 {
+            return Err(AnalysisError::Data(
+                "there are no training examples".to_owned(),
+            ));
+        }
+        Ok(Problem {
+            still: Still {
+                run: question.run,
+                parameters: &end.parameters,
+                buffers: &end.buffers,
+            },
+            queries: question
+                .gradients
+                .iter()
+                .map(|q| q.parameters.as_slice())
+                .collect(),
+            shift: penalty.curvature + common.damping,
+            in_examples: penalty.in_examples,
+            examples: (0..question.run.examples() as u64).collect(),
+        })
+    }
+
+    /// `(H_S + α + λ) β` with the Hessian of the mean loss over some examples, Q × p.
+    fn apply(
+        &self,
+        engine: &mut dyn ReplayEngine,
+        examples: &[u64],
+        vectors: &[Vec<f64>],
+        clock: &mut Clock<'_, '_>,
+    ) -> Result<Vec<Vec<f64>>> {
+        let mut out = self
+            .still
+            .hessian(engine, examples, vectors, &mut |n| clock.more(n))?;
+        for (out, v) in out.iter_mut().zip(vectors) {
+            for (x, v) in out.iter_mut().zip(v) {
+                *x += self.shift * v;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Scores from solutions β, and how far each solution is from one: `‖(Ĥ + α + λ) β − u‖ / ‖u‖`, from the same pass.
+    fn finish(
+        &self,
+        question: &Question<'_>,
+        engine: &mut dyn ReplayEngine,
+        solutions: &[Vec<f64>],
+        mut notes: Vec<String>,
+        clock: Clock<'_, '_>,
+    ) -> Result<Estimate> {
+        let all = self
+            .still
+            .everyone(engine, solutions, clock.stage, clock.watcher)?;
+        let n = self.examples.len() as f64;
+        let mut scores = all.products;
+        let mut worst: f64 = 0.0;
+        for (q, solution) in solutions.iter().enumerate() {
+            let penalty: f64 = self.in_examples * dot(self.still.parameters, solution);
+            scores[q].iter_mut().for_each(|x| *x = (*x + penalty) / n);
+            let u = self.queries[q];
+            let residual: Vec<f64> = (0..u.len())
+                .map(|i| all.hessian[q][i] + self.shift * solution[i] - u[i])
+                .collect();
+            worst = worst.max(norm(&residual) / norm(u).max(f64::MIN_POSITIVE));
+        }
+        let at_worst = if solutions.len() > 1 { "at worst " } else { "" };
+        notes.push(format!(
+            "the solution leaves {at_worst}{worst:.1e} of the query's gradient unexplained (‖(H + λ) β − u‖ / ‖u‖ over all examples)"
+        ));
+        everyone(question, scores, notes)
+    }
+}
+
+/// Counts the examples that have gone through the model.
+struct Clock<'a, 'w> {
+    stage: Stage,
+    watcher: &'a mut Watcher<'w>,
+}
+
+impl<'a, 'w> Clock<'a, 'w> {
+    /// For `passes` passes over `n` examples, and the one that scores.
+    fn new(watcher: &'a mut Watcher<'w>, examples: u64, n: usize) -> Self {
+        let stage = Stage {
+            doing: "solving",
+            unit: "examples",
+            done: 0,
+            total: examples + n as u64,
+        };
+        Clock { stage, watcher }
+    }
+
+    fn more(&mut self, examples: u64) -> Result<()> {
+        self.stage.done += examples;
+        // A solver may come to an end before its last iteration.
+        self.stage.total = self.stage.total.max(self.stage.done + 1);
+        tell(self.watcher, self.stage)
+    }
+}
+
+/// All training examples in a random order, another one each round.
+fn shuffled(seed: u64, round: u64, n: usize) -> Vec<u64> {
+    let low = round as u32;
+    let high = (round >> 32) as u32;
+    let purpose = Purpose::Other(ORDER.wrapping_add(high) | (1 << 31), low);
+    Stream::of_run(seed, purpose).permutation(n)
+}
+
+/// Stream of the solvers' batches; numbers from 2³¹ up are free for other crates than the model's.
+const ORDER: u32 = (1 << 31) + 2;
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// A solver that ran away.
+fn diverged(method: &Method, query: &str, after: &str, hint: &str) -> AnalysisError {
+    AnalysisError::Invalid(format!(
+        "{}: the solution for query `{query}` runs away ({after}): {hint}",
+        method.name
+    ))
+}

@@ -1,0 +1,117 @@
+//! The model at fixed parameters, as evaluated: running statistics, no dropout, no augmentation, no penalty.
+
+use hindcast_model::objective::{Batch, Draws, Mode, Split};
+
+use super::{Stage, Watcher, tell};
+use crate::engine::{Products, ReplayEngine, StepInput};
+use crate::error::{AnalysisError, Result};
+use crate::run::RecordedRun;
+
+/// Examples that go through the model at once.
+pub(super) const CHUNK: usize = 500;
+
+/// One point of parameter space with the training data.
+pub(super) struct Still<'a> {
+    pub run: &'a RecordedRun<'a>,
+    pub parameters: &'a [f64],
+    pub buffers: &'a [f64],
+}
+
+/// Products over all training examples.
+pub(super) struct Everyone {
+    /// `<s, g_j>`, Q × N.
+    pub products: Vec<Vec<f64>>,
+    /// `H s` of the mean loss over all training examples, Q × p.
+    pub hessian: Vec<Vec<f64>>,
+}
+
+impl Still<'_> {
+    /// Training examples without augmentation.
+    pub fn batch(&self, engine: &dyn ReplayEngine, examples: &[u64]) -> Result<Batch> {
+        self.run
+            .data()
+            .batch(
+                Split::Train,
+                examples,
+                None,
+                engine.dtype(),
+                engine.device(),
+            )
+            .map_err(|e| AnalysisError::Data(e.to_string()))
+    }
+
+    /// Products with Q directions for up to a chunk of examples, each with the same weight in `H s`.
+    fn chunk(
+        &self,
+        engine: &mut dyn ReplayEngine,
+        examples: &[u64],
+        weight: f64,
+        directions: &[Vec<f64>],
+    ) -> Result<Products> {
+        let batch = self.batch(engine, examples)?;
+        engine.products(
+            &StepInput {
+                parameters: self.parameters,
+                buffers: self.buffers,
+                micro_batches: std::slice::from_ref(&batch),
+                weights: &vec![weight; examples.len()],
+                mode: Mode::Evaluate,
+                draws: Draws { seed: 0, step: 0 },
+            },
+            directions,
+            &vec![vec![0.0; self.buffers.len()]; directions.len()],
+        )
+    }
+
+    /// `H s` of the mean loss over these examples, Q × p; `after` is told of each chunk's examples.
+    pub fn hessian(
+        &self,
+        engine: &mut dyn ReplayEngine,
+        examples: &[u64],
+        directions: &[Vec<f64>],
+        after: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Vec<Vec<f64>>> {
+        let mut sum = vec![vec![0.0; self.parameters.len()]; directions.len()];
+        let weight = 1.0 / examples.len() as f64;
+        for chunk in examples.chunks(CHUNK) {
+            let part = self.chunk(engine, chunk, weight, directions)?;
+            add(&mut sum, &part.hessian);
+            after(chunk.len() as u64)?;
+        }
+        Ok(sum)
+    }
+
+    /// Products over all training examples; the watcher hears of them as the examples after `done` of `total`.
+    pub fn everyone(
+        &self,
+        engine: &mut dyn ReplayEngine,
+        directions: &[Vec<f64>],
+        mut stage: Stage,
+        watcher: &mut Watcher<'_>,
+    ) -> Result<Everyone> {
+        let examples: Vec<u64> = (0..self.run.examples() as u64).collect();
+        let mut out = Everyone {
+            products: vec![Vec::with_capacity(examples.len()); directions.len()],
+            hessian: vec![vec![0.0; self.parameters.len()]; directions.len()],
+        };
+        let weight = 1.0 / examples.len() as f64;
+        for chunk in examples.chunks(CHUNK) {
+            let part = self.chunk(engine, chunk, weight, directions)?;
+            for (all, some) in out.products.iter_mut().zip(part.products) {
+                all.extend(some);
+            }
+            add(&mut out.hessian, &part.hessian);
+            stage.done += chunk.len() as u64;
+            tell(watcher, stage)?;
+        }
+        Ok(out)
+    }
+}
+
+fn add(sum: &mut [Vec<f64>], part: &[Vec<f64>]) {
+    for (sum, part) in sum.iter_mut().zip(part) {
+        for (a, b) in sum.iter_mut().zip(part) {
+            *a += b;
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! TracIn (Pruthi, Liu, Kale, Sundararajan 2020), from the trace: every step is a checkpoint.
+
+use std::ops::Range;
+
+use hindcast_format::meta::StepMeta;
+use hindcast_model::objective::Mode;
+
+use super::estimate::occurrences;
+use super::still::Still;
+use super::{
+    Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher, tell,
+};
+use crate::anchor::{no_buffers, with_buffers_before};
+use crate::engine::{ReplayEngine, StepInput};
+use crate::error::{AnalysisError, Result};
+use crate::run::RecordedRun;
+use crate::source::weights_of;
+
+const PAPER: &str = "Pruthi, Liu, Kale, Sundararajan: Estimating Training Data Influence by Tracing Gradient Descent, NeurIPS 2020";
+
+pub(super) static TRACIN: Method = Method {
+    name: "tracin",
+    about: "TracIn: learning rate times the gradients' product, of query and example, summed over the ends of epochs",
+    needs: "the last step of each epoch of the window and what followed it; a pass over all examples a checkpoint",
+    source: PAPER,
+    predicts: false,
+    windowed: true,
+    options: &[MethodOption {
+        key: "every",
+        default: "1",
+        about: "only every k-th end of an epoch, counted back from the window's last",
+    }],
+    build: |choices: &Choices| {
+        Ok(Box::new(Tracin {
+            every: choices.count("every", 1)?,
+        }))
+    },
+};
+
+pub(super) static TRACIN_STEPS: Method = Method {
+    name: "tracin-steps",
+    about: "TracIn in every step that used the example, as it was trained on (the paper's idealised form)",
+    needs: "every step of the window, and the query's gradient at each: quick for a query of few examples only",
+    source: PAPER,
+    predicts: false,
+    windowed: true,
+    options: &[],
+    build: |_| Ok(Box::new(TracinSteps)),
+};
+
+/// Sums over checkpoints.
+struct Tracin {
+    every: u64,
+}
+
+/// Sums over steps.
+struct TracinSteps;
+
+/// The model after step `step`.
+struct Checkpoint {
+    meta: StepMeta,
+    parameters: Vec<f64>,
+    buffers: Vec<f64>,
+}
+
+impl Checkpoint {
+    fn after(run: &RecordedRun<'_>, step: u64) -> Result<Self> {
+        let source = run.source();
+        let missing = |t: u64| {
+            AnalysisError::Window(format!(
+                "step {t} is not in the trace, so the model after step {step} is not known: use a shorter window"
+            ))
+        };
+        let end = source.end()?;
+        let last = if step + 1 == end.step { step } else { step + 1 };
+        let mut walk = source.forward(step..last + 1)?;
+        let this = walk.next()?.ok_or_else(|| missing(step))?;
+        if last == step {
+            return Ok(Checkpoint {
+                meta: this.meta,
+                parameters: end.parameters,
+                buffers: end.buffers,
+            });
+        }
+        let next = walk.next()?.ok_or_else(|| missing(last))?;
+        Ok(Checkpoint {
+            meta: this.meta,
+            parameters: next.parameters,
+            buffers: this.buffers_after,
+        })
+    }
+}
+
+/// Each tensor's learning rate times the vector; 0 where a tensor wasn't trained.
+fn scaled(run: &RecordedRun<'_>, meta: &StepMeta, mut vector: Vec<f64>) -> Result<Vec<f64>> {
+    for (i, block) in run.blocks().iter().enumerate() {
+        let group = meta.groups.get(block.group).ok_or_else(|| {
+            AnalysisError::Invalid(format!(
+                "step {} records no parameter group {}: run `hindcast verify` on the trace",
+                meta.step, block.group
+            ))
+        })?;
+        let rate = match meta.trained.get(i) {
+            Some(false) => 0.0,
+            _ => group.learning_rate,
+        };
+        let values = vector[block.range.clone()].iter_mut();
+        values.for_each(|x| *x *= rate);
+    }
+    Ok(vector)
+}
+
+/// The queries' gradients elsewhere than at the end, each times the step's learning rates.
+fn directions(
+    question: &Question<'_>,
+    engine: &mut dyn ReplayEngine,
+    at: &Checkpoint,
+) -> Result<Vec<Vec<f64>>> {
+    let run = question.run;
+    let queries = question.queries.iter();
+    queries
+        .map(|query| {
+            let (source, data) = (run.source(), run.data());
+            let gradient = query.gradient_at(source, engine, data, &at.parameters, &at.buffers)?;
+            scaled(run, &at.meta, gradient.parameters)
+        })
+        .collect()
+}
+
+impl Tracin {
+    /// The last steps of the epochs, oldest first.
+    fn ends(&self, question: &Question<'_>, window: &Range<u64>) -> Result<Vec<u64>> {
+        let epochs = question.run.source().epochs()?;
+        let mut ends: Vec<u64> = epochs
+            .iter()
+            .map(|(_, steps)| steps.end - 1)
+            .filter(|end| window.contains(end))
+            .collect();
+        if ends.is_empty() {
+            return Err(AnalysisError::Window(format!(
+                "no epoch ends in the steps {}..{}, so there is no checkpoint to look at",
+                window.start, window.end
+            )));
+        }
+        let every = usize::try_from(self.every).unwrap_or(usize::MAX);
+        ends = ends.into_iter().rev().step_by(every).collect();
+        ends.reverse();
+        Ok(ends)
+    }
+}
+
+impl Estimator for Tracin {
+    fn method(&self) -> &'static Method {
+        &TRACIN
+    }
+
+    fn estimate(
+        &self,
+        question: &Question<'_>,
+        engine: &mut dyn ReplayEngine,
+        watcher: &mut Watcher<'_>,
+    ) -> Result<Estimate> {
+        let run = question.run;
+        let window = question.window.resolve(run.source())?;
+        let ends = self.ends(question, &window)?;
+        let n = run.examples();
+        let mut sums = vec![vec![0.0; n]; question.queries.len()];
+        let mut stage = Stage {
+            doing: "scoring",
+            unit: "examples",
+            done: 0,
+            total: (n * ends.len()) as u64,
+        };
+        for &step in &ends {
+            let at = Checkpoint::after(run, step)?;
+            let directions = directions(question, engine, &at)?;
+            let still = Still {
+                run,
+                parameters: &at.parameters,
+                buffers: &at.buffers,
+            };
+            let part = still.everyone(engine, &directions, stage, watcher)?;
+            for (sum, part) in sums.iter_mut().zip(&part.products) {
+                for (a, b) in sum.iter_mut().zip(part) {
+                    *a += b;
+                }
+            }
+            stage.done += n as u64;
+        }
+        let scored = |sum: Vec<f64>| sum.into_iter().map(Some).collect();
+        let named: Vec<String> = ends.iter().map(|t| t.to_string()).collect();
+        finish(
+            question,
+            window,
+            sums.into_iter().map(scored).collect(),
+            vec![format!(
+                "{} checkpoints: the model after step {}",
+                ends.len(),
+                named.join(", ")
+            )],
+        )
+    }
+}
+
+impl Estimator for TracinSteps {
+    fn method(&self) -> &'static Method {
+        &TRACIN_STEPS
+    }
+
+    fn estimate(
+        &self,
+        question: &Question<'_>,
+        engine: &mut dyn ReplayEngine,
+        watcher: &mut Watcher<'_>,
+    ) -> Result<Estimate> {
+        let run = question.run;
+        let window = question.window.resolve(run.source())?;
+        let n = run.examples();
+        let mut sums = vec![vec![None; n]; question.queries.len()];
+        let walked = with_buffers_before(run, window.clone())?;
+        let mut walk = run.source().forward(walked)?;
+        let mut buffers = None;
+        while let Some(step) = walk.next()? {
+            let t = step.meta.step;
+            if let Some(key) = &step.key {
+                buffers = Some(key.buffers_before.clone());
+            }
+            let before = buffers.replace(step.buffers_after);
+            if t < window.start {
+                continue;
+            }
+            let before = match before {
+                None if run.source().buffers().is_empty() => Vec::new(),
+                before => before.ok_or_else(|| no_buffers(t))?,
+            };
+            let at = Checkpoint {
+                meta: step.meta,
+                parameters: step.parameters,
+                buffers: before,
+            };
+            let directions = directions(question, engine, &at)?;
+            let weights = weights_of(&at.meta)?;
+            let out = engine.products(
+                &StepInput {
+                    parameters: &at.parameters,
+                    buffers: &at.buffers,
+                    micro_batches: &run.batches(&at.meta, engine.dtype(), engine.device())?,
+                    weights: &weights,
+                    mode: Mode::Train,
+                    draws: run.draws(t),
+                },
+                &directions,
+                &vec![vec![0.0; at.buffers.len()]; directions.len()],
+            )?;
+            for (sum, products) in sums.iter_mut().zip(&out.products) {
+                for ((&j, w), product) in at.meta.indices.iter().zip(&weights).zip(products) {
+                    // The data has given the example, so it is one of the N.
+                    if let Some(slot) = sum.get_mut(j as usize) {
+                        *slot = Some(slot.unwrap_or(0.0) + w * product);
+                    }
+                }
+            }
+            tell(
+                watcher,
+                Stage {
+                    doing: "walking",
+                    unit: "steps",
+                    done: t + 1 - window.start,
+                    total: window.end - window.start,
+                },
+            )?;
+        }
+        finish(question, window, sums, Vec::new())
+    }
+}
+
+fn finish(
+    question: &Question<'_>,
+    window: Range<u64>,
+    sums: Vec<Vec<Option<f64>>>,
+    notes: Vec<String>,
+) -> Result<Estimate> {
+    for (sum, query) in sums.iter().zip(question.gradients) {
+        if let Some(j) = sum.iter().position(|x| x.is_some_and(|x| !x.is_finite())) {
+            return Err(AnalysisError::Invalid(format!(
+                "the score of training example {j} for query `{}` is not finite",
+                query.name
+            )));
+        }
+    }
+    Ok(Estimate {
+        end: question.run.source().end()?.step,
+        occurrences: occurrences(question.run, std::slice::from_ref(&window))?,
+        window,
+        queries: sums
+            .into_iter()
+            .map(|influence| Scores {
+                influence,
+                renormalised: Vec::new(),
+            })
+            .collect(),
+        notes,
+    })
+}

@@ -1,0 +1,113 @@
+//! Methods as a user meets them: listed, explained, chosen, and refused with what to do.
+
+use serde_json::Value;
+
+use super::*;
+
+fn refused(dir: &Path, words: &[&str]) -> String {
+    let output = hindcast(dir, words);
+    assert_eq!(code(&output), 2, "{words:?}: {}", stderr(&output));
+    stderr(&output)
+}
+
+#[test]
+fn methods_are_listed_and_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let list = fine(dir, &["methods"]);
+    let help = fine(dir, &["influence", "--help"]);
+    let all: Value = serde_json::from_str(&fine(dir, &["methods", "--json"])).unwrap();
+    for method in all.as_array().unwrap() {
+        let name = method["name"].as_str().unwrap();
+        assert!(list.contains(&format!("{name:<18} ")), "{list}");
+        assert!(help.contains(name), "{help}");
+        let one = fine(dir, &["methods", name]);
+        assert!(one.contains(method["source"].as_str().unwrap()), "{one}");
+        for option in method["options"].as_array().unwrap() {
+            let key = option["key"].as_str().unwrap();
+            assert!(one.contains(&format!("{key}=")), "{one}");
+        }
+    }
+    let said = refused(dir, &["methods", "magic"]);
+    assert!(
+        said.contains("no method `magic`") && said.contains("random"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_table_names_its_method_and_only_predictions_are_taken_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    let table = |name: &str, extra: &[&str]| -> Value {
+        let out = format!("{name}.csv");
+        let mut words = vec!["influence", "run", "--out", &out, "--method", name];
+        words.extend(extra);
+        fine(dir, &words);
+        let metadata = std::fs::read(dir.join(format!("{out}.meta.json"))).unwrap();
+        serde_json::from_slice(&metadata).unwrap()
+    };
+    let sgd = table("sgd", &["--per-epoch"]);
+    assert_eq!(sgd["method"], "sgd");
+    assert_eq!(sgd.get("settings"), None);
+    assert_eq!(table("hessian-free", &[])["method"], "hessian-free");
+    let random = table("random", &["--method-set", "seed=5"]);
+    assert_eq!(random["method"], "random");
+    assert_eq!(random["settings"]["seed"], "5");
+
+    let predicted = |table: &str| -> Value {
+        let said = fine(
+            dir,
+            &["counterfactual", "run", "--top", "3", table, "--json"],
+        );
+        serde_json::from_str(&said).unwrap()
+    };
+    let by_sgd = predicted("sgd.csv");
+    assert_eq!(by_sgd["predicted_from"], "the table");
+    let by_chance = predicted("random.csv");
+    assert_eq!(by_chance["predicted_from"], "a sweep of this window");
+}
+
+#[test]
+fn what_a_method_cannot_do_is_refused_before_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // None of these needs the run.
+    let said = refused(dir, &["influence", "run", "--method", "magic"]);
+    assert!(said.contains("no method `magic`"), "{said}");
+    let said = refused(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--method",
+            "random",
+            "--method-set",
+            "seed",
+        ],
+    );
+    assert!(said.contains("KEY=VALUE"), "{said}");
+    let said = refused(
+        dir,
+        &["influence", "run", "--method", "random", "--per-epoch"],
+    );
+    assert!(
+        said.contains("--per-epoch") && said.contains("random"),
+        "{said}"
+    );
+    let said = refused(dir, &["influence", "run", "--method", "random", "--resume"]);
+    assert!(said.contains("--resume"), "{said}");
+    let said = refused(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--method",
+            "random",
+            "--window",
+            "last-epoch",
+        ],
+    );
+    assert!(said.contains("--window last-epoch"), "{said}");
+}

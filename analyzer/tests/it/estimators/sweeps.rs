@@ -1,0 +1,173 @@
+//! The sweep and its ablations against a sweep written out from the formulas, with differences for every derivative; and
+//! random scores.
+
+use std::sync::Arc;
+
+use hindcast_analyzer::{MemoryRun, RecordedRun, ReplayEngine, StepInput, Window, weights_of};
+use hindcast_model::objective::{Mode, values};
+use hindcast_model::update::UpdateRule;
+
+use super::{estimate, gradients, scores};
+use crate::tiny::{Plan, TRAIN, TinyData, TinyNet, engine, relative_error, train};
+use candle_core::{DType, Device};
+use hindcast_model::objective::Objective;
+
+const MOMENTUM: f64 = 0.8;
+const DECAY: f64 = 0.05;
+
+/// SGD-influence with momentum and coupled decay as docs/math.md has it, `H s` multiplied by `factor(|S_t|)`. Every
+/// derivative is a difference of batch gradients or of running statistics.
+fn by_hand(
+    plan: &Plan,
+    net: &Arc<TinyNet>,
+    recorded: &MemoryRun,
+    query: usize,
+    factor: impl Fn(usize) -> f64,
+) -> Vec<f64> {
+    let run = RecordedRun::new(recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let mut engine = engine(net);
+    let query = &gradients(recorded, net)[query];
+    let (mut u, mut rho) = (query.parameters.clone(), query.buffers.clone());
+    let mut v = vec![0.0; u.len()];
+    let mut out = vec![0.0; TRAIN];
+    // Where each parameter tensor ends, to know which are trained.
+    let sizes: Vec<usize> = net
+        .parameters()
+        .iter()
+        .map(|d| values(std::slice::from_ref(d)))
+        .collect();
+    for (t, step) in recorded.steps.iter().enumerate().rev() {
+        let before = match t {
+            0 => step.key.as_ref().unwrap().buffers_before.clone(),
+            _ => recorded.steps[t - 1].buffers_after.clone(),
+        };
+        let batches = run.batches(&step.meta, DType::F64, &Device::Cpu).unwrap();
+        let weights = weights_of(&step.meta).unwrap();
+        let mut at = |parameters: &[f64], weights: &[f64]| {
+            engine
+                .gradient(&StepInput {
+                    parameters,
+                    buffers: &before,
+                    micro_batches: &batches,
+                    weights,
+                    mode: Mode::Train,
+                    draws: run.draws(t as u64),
+                })
+                .unwrap()
+        };
+        let eta = step.meta.groups[0].learning_rate;
+        let mut trained = Vec::new();
+        for (&flag, &size) in step.meta.trained.iter().zip(&sizes) {
+            trained.extend(std::iter::repeat_n(flag, size));
+        }
+        // v̂ = v − η u; s = v̂ (no dampening).
+        let s: Vec<f64> = (0..u.len())
+            .map(|i| if trained[i] { v[i] - eta * u[i] } else { 0.0 })
+            .collect();
+        for (o, &j) in step.meta.indices.iter().enumerate() {
+            let mut alone = vec![0.0; weights.len()];
+            alone[o] = 1.0;
+            let none = vec![0.0; weights.len()];
+            // Without the share of a penalty that belongs to no example.
+            let with = at(&step.parameters, &alone).parameters;
+            let without = at(&step.parameters, &none).parameters;
+            let product: f64 = s
+                .iter()
+                .zip(with.iter().zip(&without))
+                .map(|(s, (a, b))| s * (a - b))
+                .sum();
+            out[j as usize] -= weights[o] * product;
+        }
+        let h = 1e-4;
+        let moved = |sign: f64, direction: &[f64]| -> Vec<f64> {
+            let pairs = step.parameters.iter().zip(direction);
+            pairs.map(|(x, d)| x + sign * h * d).collect()
+        };
+        let (plus, minus) = (
+            at(&moved(1.0, &s), &weights).parameters,
+            at(&moved(-1.0, &s), &weights).parameters,
+        );
+        // J_statᵀ ρ, coordinate by coordinate.
+        let statistics: Vec<f64> = (0..u.len())
+            .map(|i| {
+                let mut one = vec![0.0; u.len()];
+                one[i] = 1.0;
+                let up = at(&moved(1.0, &one), &weights).buffers_after;
+                let down = at(&moved(-1.0, &one), &weights).buffers_after;
+                let change = up.iter().zip(&down).map(|(a, b)| (a - b) / (2.0 * h));
+                change.zip(&rho).map(|(d, r)| d * r).sum()
+            })
+            .collect();
+        let scale = factor(step.meta.indices.len());
+        for i in 0..u.len() {
+            let hessian = (plus[i] - minus[i]) / (2.0 * h);
+            u[i] += scale * hessian + statistics[i];
+            if trained[i] {
+                u[i] += DECAY * s[i];
+                v[i] = MOMENTUM * s[i];
+            }
+        }
+        rho.iter_mut().for_each(|r| *r *= 0.8);
+    }
+    out
+}
+
+fn plan() -> Plan {
+    let rule = format!("kind = \"sgd\"\nmomentum = {MOMENTUM}\nweight_decay = {DECAY}");
+    Plan {
+        penalty: 0.03,
+        ..Plan::new(UpdateRule::from_toml(&rule).unwrap(), 0.3)
+    }
+}
+
+#[test]
+fn only_the_hessians_term_is_dropped_or_divided() {
+    let (plan, net) = (plan(), TinyNet::new(0.03));
+    let recorded = train(&plan, &net, None);
+    let cases: [(&str, fn(usize) -> f64); 3] = [
+        ("sgd", |_| 1.0),
+        ("hessian-free", |_| 0.0),
+        ("released-rule", |examples| 1.0 / examples as f64),
+    ];
+    let mut all = Vec::new();
+    for (name, factor) in cases {
+        let got = estimate(name, &[], &plan, &net, &recorded, &Window::All).unwrap();
+        assert_eq!((got.window.clone(), got.end), (0..10, 10));
+        for query in 0..2 {
+            let wanted = by_hand(&plan, &net, &recorded, query, factor);
+            let error = relative_error(&scores(&got, query), &wanted);
+            println!("{name:14} {error:.1e}");
+            assert!(error < 1e-6, "{name}: {error:e}");
+        }
+        all.push(scores(&got, 0));
+    }
+    // They are three different rules here, or the test would show nothing.
+    assert!(relative_error(&all[1], &all[0]) > 0.05);
+    assert!(relative_error(&all[2], &all[0]) > 0.05);
+    assert!(relative_error(&all[2], &all[1]) > 0.01);
+}
+
+#[test]
+fn random_scores_depend_on_the_seed_alone() {
+    let (plan, net) = (plan(), TinyNet::new(0.0));
+    let recorded = train(&plan, &net, None);
+    let of = |seed: &str| {
+        estimate(
+            "random",
+            &[("seed", seed)],
+            &plan,
+            &net,
+            &recorded,
+            &Window::All,
+        )
+        .unwrap()
+    };
+    let (a, again, other) = (of("1"), of("1"), of("2"));
+    assert_eq!(a, again);
+    assert_eq!(scores(&a, 0), scores(&a, 1));
+    assert_ne!(scores(&a, 0), scores(&other, 0));
+    assert!(scores(&a, 0).iter().any(|&x| x < 0.0) && scores(&a, 0).iter().any(|&x| x > 0.0));
+    let window = Window::Steps(2..5);
+    let refused = estimate("random", &[], &plan, &net, &recorded, &window).unwrap_err();
+    assert!(refused.to_string().contains("2..5"), "{refused}");
+}
