@@ -561,7 +561,7 @@ pub struct Bench {
 #[cfg(feature = "experiments")]
 #[derive(Debug, Subcommand)]
 pub enum Experiment {
-    /// Kendall's tau and Jaccard index of predicted influence against leaving each training example out for real (paper, section 7.1)
+    /// Kendall's tau and Jaccard index of every method's scores against leaving each training example out for real (paper, section 7.1)
     Agreement(Agreement),
     /// Test error after removing the worst examples by every method and retraining for real (paper, section 7.2)
     Cleansing(Cleansing),
@@ -592,9 +592,12 @@ pub struct RecordingCost {
 /// `hindcast experiment agreement`
 #[derive(Debug, Args)]
 pub struct Agreement {
-    /// Tasks to run: names of tasks that ship, or TOML files
-    #[arg(required = true)]
-    pub tasks: Vec<String>,
+    /// Settings to run, as adult/dnn or adult: adult, 20news and mnist, each with logreg and dnn; all six unless said
+    #[arg(long, value_name = "DATA[/MODEL]", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Methods to measure, by the names that the rows have; all that there are unless said
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub methods: Vec<String>,
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -604,7 +607,10 @@ pub struct Agreement {
     /// Rows already in this CSV file are not run again
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Change any key of the tasks
+    /// Seeds at a time; 0 is as many as the machine has cores
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Change any key of the tasks, which are trained in float64 unless this says otherwise
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

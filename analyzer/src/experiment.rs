@@ -1,6 +1,6 @@
 //! Experiments: many runs, against the truth.
 
-mod agreement;
+pub mod agreement;
 mod cleansing;
 mod kept;
 mod penalty;
@@ -8,7 +8,6 @@ mod ranking;
 mod recording;
 mod rows;
 
-pub use agreement::{Agreement, agreement};
 pub use cleansing::{CleansingPlan, CleansingRow, REMOVED, Retrain, cleansing};
 pub use kept::{Kept, Watcher};
 pub use penalty::cross_validated;

@@ -1,4 +1,12 @@
 //! Does predicted influence agree with the truth? (paper, section 7.1)
+//!
+//! Six settings, three data sets by two models. For each seed 200 training and 200 validation examples are drawn, a model
+//! is trained on them and recorded, and each training example is left out for real; every method's scores are held
+//! against what that did to the validation loss.
+
+mod published;
+mod row;
+mod summary;
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,51 +18,93 @@ use hindcast_model::objective::Split;
 use hindcast_model::task::{LossKind, Task};
 use hindcast_recorder::Recorder;
 use ndarray::Array2;
-use serde::{Deserialize, Serialize};
 
 use super::penalty::cross_validated;
+use crate::estimators::{Question, choose};
 use crate::recording::record_watched;
 use crate::{
-    CounterfactualOptions, Query, ReplayProgress, Subject, SweepOptions, Window, counterfactuals,
-    jaccard_of_extremes, kendall_tau, sweep,
+    CounterfactualOptions, Query, ReplayProgress, Subject, Window, counterfactuals,
+    jaccard_of_extremes, kendall_tau,
 };
 
-/// One row: one seed of one task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Agreement {
-    /// Name of the task.
-    pub task: String,
-    /// Seed of the draw, of the initial weights and of the batches.
-    pub seed: u64,
-    /// α, the penalty in each example's loss.
-    pub penalty: f64,
-    /// Mean validation loss at the end of training.
-    pub validation_loss: f64,
-    /// Kendall's tau of predicted influence against the real change of the validation loss, over all examples.
-    pub tau: f64,
-    /// Jaccard index of the ten largest and ten smallest, predicted against real.
-    pub jaccard: f64,
-    /// Largest real change of the validation loss.
-    pub largest_change: f64,
-    /// Seconds that the sweep took.
-    pub sweep_seconds: f64,
-    /// Seconds that the counterfactual runs took, all together.
-    pub truth_seconds: f64,
+pub use published::{Figure, Published, published};
+pub use row::Agreement;
+pub use summary::{Paired, Summary, paired, summary};
+
+/// How many of the largest and of the smallest the Jaccard index looks at (appendix C.1).
+const EXTREMES: usize = 10;
+
+/// One of the paper's six settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// `adult`, `20news` or `mnist`.
+    pub data: &'static str,
+    /// `logreg` or `dnn`.
+    pub model: &'static str,
+    /// Name of the task that ships for it.
+    pub task: &'static str,
 }
 
-/// Trains and records `task` with this seed, sweeps, and leaves out each training example in turn for real.
+/// The six settings, in the paper's order.
+pub const SETTINGS: [Setting; 6] = [
+    setting("adult", "logreg", "adult-logreg"),
+    setting("20news", "logreg", "news-logreg"),
+    setting("mnist", "logreg", "mnist-logreg"),
+    setting("adult", "dnn", "adult-dnn"),
+    setting("20news", "dnn", "news-dnn"),
+    setting("mnist", "dnn", "mnist-dnn"),
+];
+
+const fn setting(data: &'static str, model: &'static str, task: &'static str) -> Setting {
+    Setting { data, model, task }
+}
+
+/// A method that is measured: one of [`crate::estimators::methods`], with options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// What its rows call it.
+    pub name: &'static str,
+    /// The estimator's name.
+    pub method: &'static str,
+    /// Options that differ from what they are where nobody says, by model: (model or empty, key, value). The value
+    /// `alpha` stands for the penalty of the run.
+    pub set: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// Every method that is measured unless others are asked for.
+pub const METHODS: &[Measured] = &[
+    plain("sgd"),
+    plain("hessian-free"),
+    plain("released-rule"),
+    plain("accumulative"),
+    plain("random"),
+];
+
+const fn plain(name: &'static str) -> Measured {
+    Measured {
+        name,
+        method: name,
+        set: &[],
+    }
+}
+
+/// Trains and records `task` with this seed in its own float type, leaves out each training example in turn for real, and
+/// holds each method's scores against that: a row a method.
 ///
-/// A linear binary classifier gets its penalty by cross-validation, as in the paper, unless `penalty_given`.
+/// A linear binary classifier gets its penalty by cross-validation, as in the paper, unless `penalty_given`. Runs on one
+/// thread, so that seeds can run side by side.
 ///
 /// # Errors
 /// Where any part of the road fails.
 pub fn agreement(
+    setting: &Setting,
     task: &Task,
+    methods: &[Measured],
     data_dir: Option<&Path>,
     seed: u64,
     penalty_given: bool,
     progress: &ReplayProgress<'_>,
-) -> anyhow::Result<Agreement> {
+) -> anyhow::Result<Vec<Agreement>> {
     let mut task = task.clone();
     task.set("train.seed", &seed.to_string())?;
     let data = load(&task.data, Some(&task.augment), data_dir, seed)
@@ -65,7 +115,7 @@ pub fn agreement(
     }
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("run");
-    // Training and sweep are short beside the counterfactual runs: they don't count as progress, but can be stopped.
+    // Training and scores are short beside the counterfactual runs: they don't count as progress, but can be stopped.
     let stop = || progress(0, 0);
     record_watched(
         &task,
@@ -79,46 +129,70 @@ pub fn agreement(
     let subject = Subject::with_data(&path, data)?;
     let run = subject.recorded()?;
     let mut engine = subject.engine(None, Some(run.dtype()), Device::Cpu)?;
-    let query: Query = "validation".parse()?;
-    let begun = Instant::now();
-    let gradient = query.gradient(run.source(), engine.as_mut(), run.data())?;
-    let options = SweepOptions {
-        window: Window::All.resolve(run.source())?,
-        per_epoch: false,
-    };
-    let state = sweep(&run, engine.as_mut(), &[gradient], &options, &mut |_| {
-        stop()
-    })?;
-    let sweep_seconds = begun.elapsed().as_secs_f64();
-    let Some(swept) = state.queries.first() else {
-        anyhow::bail!("the sweep gave no scores")
-    };
+    let queries = ["validation".parse::<Query>()?];
+    let [query] = &queries;
+    let gradients = [query.gradient(run.source(), engine.as_mut(), run.data())?];
+    let [gradient] = &gradients;
 
     let begun = Instant::now();
     let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
     let options = CounterfactualOptions {
         arithmetic: subject.arithmetic(None, &Device::Cpu)?,
-        ..CounterfactualOptions::new(options.window)
+        threads: 1,
+        evaluate: Vec::new(),
+        ..CounterfactualOptions::new(Window::All.resolve(run.source())?)
     };
-    let report = counterfactuals(&run, &options, &[query], &sets, progress)?;
+    let report = counterfactuals(&run, &options, &queries, &sets, progress)?;
     let truth: Vec<f64> = (0..sets.len())
         .filter_map(|set| report.change(set, 0))
         .collect();
     ensure!(
-        truth.len() == swept.influence.len(),
+        truth.len() == run.examples(),
         "a counterfactual run is missing"
     );
-    Ok(Agreement {
-        task: task.name.clone(),
-        seed,
-        penalty: task.loss.penalty,
-        validation_loss: swept.value,
-        tau: kendall_tau(&swept.influence, &truth)?,
-        jaccard: jaccard_of_extremes(&swept.influence, &truth, 10)?,
-        largest_change: truth.iter().fold(0.0, |m: f64, x| m.max(x.abs())),
-        sweep_seconds,
-        truth_seconds: begun.elapsed().as_secs_f64(),
-    })
+    let truth_seconds = begun.elapsed().as_secs_f64();
+
+    let mut rows = Vec::new();
+    for measured in methods {
+        let begun = Instant::now();
+        let alpha = task.loss.penalty.to_string();
+        let set: Vec<(&str, &str)> = measured
+            .set
+            .iter()
+            .filter(|(model, ..)| model.is_empty() || *model == setting.model)
+            .map(|&(_, key, value)| (key, if value == "alpha" { &*alpha } else { value }))
+            .collect();
+        let question = Question {
+            run: &run,
+            net: subject.net(),
+            queries: &queries,
+            gradients: &gradients,
+            window: &Window::All,
+        };
+        let estimate = choose(measured.method, &set)?
+            .estimator
+            .estimate(&question, engine.as_mut(), &mut |_| stop())
+            .with_context(|| format!("method {}", measured.name))?;
+        let scores: Option<Vec<f64>> = estimate
+            .queries
+            .first()
+            .and_then(|q| q.influence.iter().copied().collect());
+        let scores = scores.with_context(|| format!("{} scored not everyone", measured.name))?;
+        rows.push(Agreement {
+            data: setting.data.to_owned(),
+            model: setting.model.to_owned(),
+            seed,
+            method: measured.name.to_owned(),
+            tau: kendall_tau(&scores, &truth)?,
+            jaccard: jaccard_of_extremes(&scores, &truth, EXTREMES)?,
+            penalty: task.loss.penalty,
+            validation_loss: gradient.value,
+            largest_change: truth.iter().fold(0.0, |m: f64, x| m.max(x.abs())),
+            method_seconds: begun.elapsed().as_secs_f64(),
+            truth_seconds,
+        });
+    }
+    Ok(rows)
 }
 
 /// A task without a hidden layer and with one output: the paper's logistic regressions.

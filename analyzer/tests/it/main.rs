@@ -17,6 +17,7 @@ mod kernels;
 mod own_loop;
 #[cfg(feature = "record")]
 mod own_models;
+mod parity_with_pytorch;
 #[cfg(feature = "record")]
 mod road;
 #[cfg(feature = "record")]

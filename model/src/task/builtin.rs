@@ -16,17 +16,17 @@ pub struct Builtin {
 /// Name and text.
 const TEXTS: [(&str, &str); 9] = [
     ("digits", include_str!("../../tasks/digits.toml")),
-    (
-        "adult-logreg",
-        include_str!("../../tasks/adult-logreg.toml"),
-    ),
-    ("adult-dnn", include_str!("../../tasks/adult-dnn.toml")),
     ("mnist-cnn", include_str!("../../tasks/mnist-cnn.toml")),
     ("mnist-dnn", include_str!("../../tasks/mnist-dnn.toml")),
     (
         "mnist-logreg",
         include_str!("../../tasks/mnist-logreg.toml"),
     ),
+    (
+        "adult-logreg",
+        include_str!("../../tasks/adult-logreg.toml"),
+    ),
+    ("adult-dnn", include_str!("../../tasks/adult-dnn.toml")),
     ("news-logreg", include_str!("../../tasks/news-logreg.toml")),
     ("news-dnn", include_str!("../../tasks/news-dnn.toml")),
     ("cifar10-cnn", include_str!("../../tasks/cifar10-cnn.toml")),

@@ -25,11 +25,11 @@ fn every_task_that_ships_survives_a_round_trip() {
         names,
         [
             "digits",
-            "adult-logreg",
-            "adult-dnn",
             "mnist-cnn",
             "mnist-dnn",
             "mnist-logreg",
+            "adult-logreg",
+            "adult-dnn",
             "news-logreg",
             "news-dnn",
             "cifar10-cnn"

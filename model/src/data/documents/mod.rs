@@ -144,11 +144,15 @@ pub(super) fn read(
         }
     }
     let [first, ..] = &parts;
+    let path = train.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+    if first.is_empty() {
+        let what = "holds no document of the train part";
+        return Err(DataError::malformed(path, what));
+    }
     let fitted = first.iter().flat_map(|d| &d.texts).map(String::as_str);
     let vocabulary = Vocabulary::fit(fitted, &how);
     let rows: usize = parts.iter().flatten().map(|d| d.texts.len()).sum();
     let width = vocabulary.words().len();
-    let path = train.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
     if width == 0 {
         return Err(DataError::malformed(
             path,
@@ -180,7 +184,7 @@ pub(super) fn read(
     let mut next = || made.next().transpose().map(Option::flatten);
     let (train, validation, test) = (next()?, next()?, next()?);
     let train =
-        train.ok_or_else(|| DataError::malformed(path, "holds no document of the train part"))?;
+        train.ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?;
     Ok(Parts {
         train,
         validation,

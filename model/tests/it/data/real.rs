@@ -171,10 +171,12 @@ fn adults_62_features_are_the_papers() {
     );
     near(by_row(&rows), 1_521_216_858_771.0808);
     let column = |name: &str| {
-        let at = set.feature_names().iter().position(|n| n == name).unwrap();
+        let names = set.feature_names();
+        let at = names.iter().position(|n| n == name);
+        let at = at.unwrap_or_else(|| panic!("no {name} among {names:?}"));
         rows.iter().map(|row| row[at]).sum::<f64>()
     };
-    near(column("log(1 + fnlgwt)"), 585_271.6454289);
+    near(column("log(1 + fnlwgt)"), 585_271.6454289);
     assert_eq!(column("native-country=group-1"), 44_827.0);
     assert_eq!(column("marital-status=Married-civ-spouse"), 22_416.0);
     assert_eq!(column("workclass=Never-worked"), 31.0);
@@ -243,7 +245,11 @@ fn the_papers_draws_of_tables_and_posts_are_standardised() {
                 "feature {at} has variance {variance}"
             );
         }
-        assert!(constant < rows[0].len() / 2, "{constant} constant features");
+        // Half of the words are in none of 200 posts.
+        assert!(
+            constant < rows[0].len() * 3 / 5,
+            "{constant} constant features"
+        );
         let mut other = task.clone();
         other.set("train.seed", "1").unwrap();
         let other = other.load_data(Some(&dir)).unwrap();
