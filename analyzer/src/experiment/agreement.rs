@@ -20,7 +20,7 @@ use hindcast_recorder::Recorder;
 use ndarray::Array2;
 
 use super::penalty::cross_validated;
-use crate::estimators::{Question, choose};
+use crate::estimators::{Chosen, Question, choose};
 use crate::recording::record_watched;
 use crate::{
     CounterfactualOptions, Query, ReplayProgress, Subject, Window, counterfactuals,
@@ -77,8 +77,53 @@ pub const METHODS: &[Measured] = &[
     plain("hessian-free"),
     plain("released-rule"),
     plain("accumulative"),
+    plain("tracin"),
+    // The repository that the paper took its K&L from: heavy ball on the Hessian over all examples, from u, its damping
+    // standing in for the penalty.
+    Measured {
+        name: "koh-liang-sgd",
+        method: "koh-liang-sgd",
+        set: &[
+            ("", "penalty", "0"),
+            ("logreg", "damping", "alpha"),
+            ("dnn", "damping", "1"),
+            ("", "start", "query"),
+            ("", "epochs", "100"),
+            ("", "lr", "0.01"),
+            ("", "momentum", "0.9"),
+        ],
+    },
+    // The same quadratic, solved.
+    Measured {
+        name: "koh-liang-cg",
+        method: "koh-liang-cg",
+        set: &[
+            ("", "penalty", "0"),
+            ("logreg", "damping", "alpha"),
+            ("dnn", "damping", "1"),
+            ("", "iterations", "500"),
+            ("", "tolerance", "1e-10"),
+        ],
+    },
     plain("random"),
 ];
+
+impl Measured {
+    /// The estimator with the options for a model with this penalty.
+    ///
+    /// # Errors
+    /// Where the method is not there, or does not take an option.
+    pub fn chosen(&self, model: &str, penalty: f64) -> crate::Result<Chosen> {
+        let alpha = penalty.to_string();
+        let set: Vec<(&str, &str)> = self
+            .set
+            .iter()
+            .filter(|(of, ..)| of.is_empty() || *of == model)
+            .map(|&(_, key, value)| (key, if value == "alpha" { &*alpha } else { value }))
+            .collect();
+        choose(self.method, &set)
+    }
+}
 
 const fn plain(name: &'static str) -> Measured {
     Measured {
@@ -155,13 +200,6 @@ pub fn agreement(
     let mut rows = Vec::new();
     for measured in methods {
         let begun = Instant::now();
-        let alpha = task.loss.penalty.to_string();
-        let set: Vec<(&str, &str)> = measured
-            .set
-            .iter()
-            .filter(|(model, ..)| model.is_empty() || *model == setting.model)
-            .map(|&(_, key, value)| (key, if value == "alpha" { &*alpha } else { value }))
-            .collect();
         let question = Question {
             run: &run,
             net: subject.net(),
@@ -169,7 +207,8 @@ pub fn agreement(
             gradients: &gradients,
             window: &Window::All,
         };
-        let estimate = choose(measured.method, &set)?
+        let estimate = measured
+            .chosen(setting.model, task.loss.penalty)?
             .estimator
             .estimate(&question, engine.as_mut(), &mut |_| stop())
             .with_context(|| format!("method {}", measured.name))?;

@@ -17,6 +17,7 @@ mod kernels;
 mod own_loop;
 #[cfg(feature = "record")]
 mod own_models;
+#[cfg(feature = "experiments")]
 mod parity_with_pytorch;
 #[cfg(feature = "record")]
 mod road;

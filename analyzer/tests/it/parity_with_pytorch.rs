@@ -4,7 +4,8 @@
 //! The other implementation leaves a `.npz` a run: `DATA_MODEL_float64_SEED.npz`, DATA being adult, 20news or mnist and MODEL
 //! logreg or dnn, with `x_tr` (N, d), `y_tr` (N), `x_val`, `y_val`, `alpha`, `batch` (steps, b), `lr` (steps), the
 //! layers' weights and biases `init0`, `init1`, … and `final0`, …, and by example `true` (real change of the mean
-//! validation loss), `lin` (its linear part), `sgd` (SGD-influence) and `nohess` (without the Hessian). NumPy's `savez` writes
+//! validation loss), `lin` (its linear part), `sgd` (SGD-influence), `nohess` (without the Hessian), `kl` (Koh and Liang by
+//! 100 heavy-ball steps) and `kl_cg` (by conjugate gradients). NumPy's `savez` writes
 //! such files; those of `savez_compressed` have to be written again by it.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::estimators::{Question, choose};
+use hindcast_analyzer::estimators::Question;
+use hindcast_analyzer::experiment::agreement::METHODS;
 use hindcast_analyzer::{
     Arithmetic, AutodiffEngine, CounterfactualOptions, KernelEngine, MemoryRun, Query, RecordedEnd,
     RecordedKey, RecordedRun, RecordedStep, ReplayEngine, Window, counterfactuals, kendall_tau,
@@ -223,8 +225,14 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
             gradients: &gradients,
             window: &Window::All,
         };
-        for (method, array) in [("sgd", "sgd"), ("hessian-free", "nohess")] {
-            let chosen = choose(method, &[]).unwrap();
+        for (method, array) in [
+            ("sgd", "sgd"),
+            ("hessian-free", "nohess"),
+            ("koh-liang-sgd", "kl"),
+            ("koh-liang-cg", "kl_cg"),
+        ] {
+            let measured = METHODS.iter().find(|m| m.name == method).unwrap();
+            let chosen = measured.chosen(model, task.loss.penalty).unwrap();
             let estimate = chosen
                 .estimator
                 .estimate(&question, engine.as_mut(), &mut |_| {
