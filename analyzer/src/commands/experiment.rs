@@ -16,6 +16,7 @@ pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
     match args {
         Experiment::Agreement(args) => run_agreement(args),
         Experiment::Cleansing(args) => super::cleansing::run(args),
+        Experiment::Quality(args) => super::quality::run(args),
         Experiment::Recording(args) => run_recording(args),
     }
 }
