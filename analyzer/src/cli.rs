@@ -565,6 +565,8 @@ pub enum Experiment {
     Agreement(Agreement),
     /// Test error after removing the worst examples by every method and retraining for real (paper, section 7.2)
     Cleansing(Cleansing),
+    /// The field's other measures of a ranking: linear datamodeling score, leave-one-out correlation, mislabel detection, brittleness
+    Quality(Quality),
     /// What recording adds to training: the same task with and without it, side by side in one process
     Recording(RecordingCost),
 }
@@ -643,6 +645,55 @@ pub struct Cleansing {
     #[arg(long, value_enum, default_value = "last-epoch")]
     pub retrain: crate::experiment::Retrain,
     /// Change any key of the tasks
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `hindcast experiment quality`
+#[cfg(feature = "experiments")]
+#[derive(Debug, Args)]
+pub struct Quality {
+    /// What to measure
+    #[arg(value_enum)]
+    pub measure: crate::experiment::Measure,
+    /// Folder with the data files, or with a folder mnist and a folder cifar10 that have them
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What to train: mnist (the task mnist-cnn), cifar10 (cifar10-cnn), another task that ships, or a TOML file; may be
+    /// given several times
+    #[arg(long, value_name = "TASK", default_value = "mnist")]
+    pub only: Vec<String>,
+    /// Seeds, A..B with B left out
+    #[arg(long, default_value = "0..1")]
+    pub seeds: String,
+    /// CSV file of rows; those already in it are not computed again. Runs, scores and retrainings are kept in FILE.work
+    /// beside it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Rankings, separated by commas, as for `cleansing` [default: all methods, in the window]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub methods: Vec<String>,
+    /// Steps that examples are left out of (mislabels: that are swept): all, last-epoch, or A..B
+    #[arg(long, value_name = "WINDOW", default_value = "last-epoch")]
+    pub window: String,
+    /// lds: share of the training examples that a subset leaves out
+    #[arg(long, default_value_t = 0.01)]
+    pub share: f64,
+    /// lds: how many subsets are left out; leave-one-out: how many examples
+    #[arg(long, default_value_t = 100)]
+    pub runs: u64,
+    /// lds and brittleness: how many test examples are asked about
+    #[arg(long, default_value_t = 100)]
+    pub queries: u64,
+    /// brittleness: how many of the most helpful examples are left out
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "10,30,100,300"
+    )]
+    pub remove: Vec<u64>,
+    /// Change any key of the tasks: --set data.train=10000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -33,6 +33,8 @@ mod methods;
 pub(crate) mod own;
 mod pictures;
 mod progress;
+#[cfg(feature = "experiments")]
+mod quality;
 #[cfg(feature = "record")]
 mod record;
 mod recover;

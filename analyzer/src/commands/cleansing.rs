@@ -32,7 +32,10 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
         },
         retrain: args.retrain,
     };
-    let tasks = tasks(&args.only, &args.set)?;
+    let tasks = match args.only.as_slice() {
+        [] => tasks(&["mnist".to_owned(), "cifar10".to_owned()], &args.set)?,
+        asked => tasks(asked, &args.set)?,
+    };
     let mut rows: Vec<CleansingRow> = read_rows(args.out.as_deref())?;
     for task in &tasks {
         for seed in seeds.clone() {
@@ -131,22 +134,13 @@ impl Show {
 }
 
 /// The tasks by name; the paper's two are called by their data, too.
-fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>> {
-    let names: Vec<&str> = match only {
-        [] => vec!["mnist-cnn", "cifar10-cnn"],
-        asked => asked
-            .iter()
-            .map(|name| match name.as_str() {
-                "mnist" => "mnist-cnn",
-                "cifar10" => "cifar10-cnn",
-                other => other,
-            })
-            .collect(),
-    };
-    names
-        .into_iter()
-        .map(|name| task::find(name, set))
-        .collect()
+pub(super) fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>> {
+    let names = only.iter().map(|name| match name.as_str() {
+        "mnist" => "mnist-cnn",
+        "cifar10" => "cifar10-cnn",
+        other => other,
+    });
+    names.map(|name| task::find(name, set)).collect()
 }
 
 /// Rankings as the user wrote them, or the usual ones.

@@ -14,6 +14,7 @@ pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
     match args {
         Experiment::Agreement(args) => agreement::run(args),
         Experiment::Cleansing(args) => super::cleansing::run(args),
+        Experiment::Quality(args) => super::quality::run(args),
         Experiment::Recording(args) => run_recording(args),
     }
 }
