@@ -54,6 +54,9 @@ pub enum Command {
     /// Say what the paper's theory guarantees of the estimates, beside what is so (plain SGD, one pass over the data)
     #[command(after_long_help = help::BOUNDS)]
     Bounds(Bounds),
+    /// Show a run and its scores as one page: training, harmful and helpful examples, and how far to trust them
+    #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]
+    Report(Report),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
@@ -466,6 +469,37 @@ pub struct Bounds {
     /// Where to write the table: .csv or .jsonl
     #[arg(long, value_name = "FILE", default_value = "bounds.csv")]
     pub out: PathBuf,
+    /// For scripts: print a summary (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Tables written by `influence`, one a method or window
+    #[arg(required = true, value_name = "SCORES")]
+    pub tables: Vec<PathBuf>,
+    /// Folder with the data files; without them examples are numbers
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The page to write
+    #[arg(long, value_name = "FILE.html", default_value = "report.html")]
+    pub out: PathBuf,
+    /// A file that `counterfactual --out` wrote, for predicted against real; may be given several times
+    #[arg(long, value_name = "FILE.json")]
+    pub removed: Vec<PathBuf>,
+    /// Which of the tables' queries to show [default: the first four of each table]; may be given several times
+    #[arg(long, value_name = "QUERY")]
+    pub query: Vec<String>,
+    /// How many examples to show at each end
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    pub top: usize,
+    /// Names of the examples.
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
