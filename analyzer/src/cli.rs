@@ -638,6 +638,9 @@ pub struct Agreement {
     /// Rows already in this CSV file are not run again
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Draw the rows of --out as the paper's figures, as SVG files in this folder (made if missing)
+    #[arg(long, value_name = "DIR", requires = "out")]
+    pub figures: Option<PathBuf>,
     /// Change any key of the tasks
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -660,6 +663,9 @@ pub struct Cleansing {
     /// CSV file of rows; those already in it are not computed again. Runs and scores are kept in FILE.work beside it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Draw the rows of --out as the paper's figures, as SVG files in this folder (made if missing)
+    #[arg(long, value_name = "DIR", requires = "out")]
+    pub figures: Option<PathBuf>,
     /// Rankings, separated by commas: a method's name (see `hindcast methods`), followed by -last-epoch for that window and
     /// by -flipped for the opposite sign [default: all that the paper compares]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

@@ -2,6 +2,8 @@
 
 pub(crate) mod examples;
 pub(crate) mod facts;
+#[cfg(feature = "experiments")]
+pub(crate) mod figures;
 pub(crate) mod page;
 pub(crate) mod plot;
 pub(crate) mod reproduce;
@@ -14,7 +16,7 @@ use anyhow::{Context as _, bail};
 use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
 
-use crate::{RemovalResults, ScoreTable};
+use crate::{Denominators, Removal, RemovalResult, RemovalResults, ScoreTable};
 
 use examples::Extremes;
 use facts::{Curve, Facts};
@@ -58,11 +60,14 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
             same_run(name, digest, &facts.head)?;
         }
     }
-    let mut removals = Vec::new();
     for (name, results) in source.removals {
         same_run(name, &results.run_digest, &facts.head)?;
-        removals.push(results.clone());
     }
+    let mut named = source.removals.to_vec();
+    for (name, table) in source.tables {
+        named.extend(climbed(name, table));
+    }
+    let removals: Vec<RemovalResults> = named.iter().map(|(_, r)| r.clone()).collect();
     let mut shown = Vec::new();
     for (name, table) in source.tables {
         for q in chosen(table, source.queries, name, &mut notes) {
@@ -93,11 +98,52 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
         facts,
         curve,
         shown,
-        removals: source.removals.to_vec(),
+        removals: named,
         notes,
         commands: Vec::new(),
         writer: concat!("hindcast ", env!("CARGO_PKG_VERSION")).to_owned(),
     })
+}
+
+/// Retrainings that `influence --refine` did for a table, as if they were kept in a file.
+fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
+    let meta = &table.metadata;
+    let of_query = |q: usize| {
+        let value = meta.queries[q].value;
+        let sets: Vec<RemovalResult> = table
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let real_change = row.refined.get(q)?.counterfactual?;
+                Some(RemovalResult {
+                    without: vec![row.index],
+                    predicted_change: view::score(row, q)?,
+                    real_change,
+                    value_without: value + real_change,
+                    losses: Vec::new(),
+                })
+            })
+            .collect();
+        let (format, version, writer) = RemovalResults::opening();
+        (!sets.is_empty()).then_some((
+            name.to_owned(),
+            RemovalResults {
+                format,
+                version,
+                writer,
+                run_digest: meta.run_digest.clone(),
+                query: meta.queries[q].name.clone(),
+                window: meta.window.clone(),
+                removal: Removal::default(),
+                denominators: Denominators::default(),
+                predicted_by: meta.method.clone(),
+                value_with_everyone: value,
+                losses_with_everyone: Vec::new(),
+                sets,
+            },
+        ))
+    };
+    (0..meta.queries.len()).filter_map(of_query).collect()
 }
 
 /// A page about one run shows nothing of another.

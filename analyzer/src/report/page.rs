@@ -129,7 +129,7 @@ fn title(page: &Page, view: &View) -> String {
 /// A method as a heading has it.
 fn method_name(method: &str) -> String {
     match method {
-        "reverse-sweep" => "SGD-influence".to_owned(),
+        "sgd" | "reverse-sweep" => "SGD-influence".to_owned(),
         "" => "Scores of unknown origin".to_owned(),
         other => other.to_owned(),
     }

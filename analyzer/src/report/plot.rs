@@ -20,6 +20,10 @@ pub(crate) enum Ink {
     /// What is behind the data.
     Quiet,
     /// The n-th of several series.
+    #[cfg_attr(
+        not(feature = "experiments"),
+        allow(dead_code, reason = "figures of experiments have series")
+    )]
     Series(usize),
 }
 

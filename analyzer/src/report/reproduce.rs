@@ -36,8 +36,11 @@ impl Words {
 /// The sweep that made a table, as far as its metadata tells.
 pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> String {
     let mut words = words;
-    if !meta.method.is_empty() && meta.method != "reverse-sweep" {
+    if !["", "sgd", "reverse-sweep"].contains(&meta.method.as_str()) {
         words = words.option("--method", &meta.method);
+    }
+    for (key, value) in &meta.settings {
+        words = words.option("--method-set", &format!("{key}={value}"));
     }
     for query in &meta.queries {
         words = words.option("--query", &query.name);

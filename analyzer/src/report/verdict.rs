@@ -1,12 +1,16 @@
 //! How far scores can be trusted, in plain words, and why.
 
 use super::view::View;
+use crate::estimators::method;
 use crate::{RemovalResults, kendall_tau};
 
 /// Beyond this growth of the adjoint, a check is advised.
 pub(crate) const GREW: f64 = 10.0;
 /// Beyond this, a first-order estimate is likely off.
 pub(crate) const EXPLODED: f64 = 100.0;
+/// The sweep with everything that the update rule does, and its name in tables of earlier versions.
+const EXACT: &str = "sgd";
+const EARLIER: &str = "reverse-sweep";
 /// Sets that are needed for a rank correlation to say something.
 const ENOUGH: usize = 8;
 
@@ -114,18 +118,25 @@ impl Verdict {
             level = level.max(is);
             reasons.push(reason);
         };
-        match view.method.as_str() {
-            "" => worst(
+        match (view.method.as_str(), method(&view.method)) {
+            ("", _) => worst(
                 Level::Careful,
                 "Nothing stands beside the table to say how its numbers came about.".to_owned(),
             ),
-            "reverse-sweep" => worst(
+            (EXACT | EARLIER, _) => worst(
                 Level::Plausible,
                 "The scores are the exact first derivative of training, by a sweep back through the recorded steps.".to_owned(),
             ),
-            other => worst(
+            (name, Ok(method)) => worst(
                 Level::Careful,
-                format!("`{other}` is not the exact derivative of this training: read its order, not its sizes."),
+                match method.predicts {
+                    true => format!("`{name}` estimates the change of the query in another way than by the exact derivative of this training ({}).", method.source),
+                    false => format!("`{name}` only ranks: read the order of its scores, not their sizes."),
+                },
+            ),
+            (other, Err(_)) => worst(
+                Level::Careful,
+                format!("`{other}` is no method that this version knows: read the order of its scores, not their sizes."),
             ),
         }
         growth(view, &mut worst);
@@ -256,7 +267,7 @@ mod tests {
             window: 0..20,
             removal: Removal::LossOnly,
             denominators: Denominators::Fixed,
-            predicted_by: "reverse-sweep".to_owned(),
+            predicted_by: "sgd".to_owned(),
             value_with_everyone: 0.25,
             losses_with_everyone: Vec::new(),
             sets: pairs
@@ -344,7 +355,7 @@ mod tests {
 
     #[test]
     fn another_method_or_no_metadata_asks_for_care() {
-        for method in ["", "hessian-free"] {
+        for method in ["", "hessian-free", "random", "mine"] {
             let view = View {
                 method: method.to_owned(),
                 growth: None,

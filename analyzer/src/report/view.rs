@@ -34,6 +34,9 @@ pub(crate) struct View {
     /// One entry an epoch, oldest first; empty where the table has no columns for them.
     pub epochs: Vec<EpochProfile>,
     pub growth: Option<AdjointGrowth>,
+    /// What the method's options were, and what it said of how it went.
+    pub settings: BTreeMap<String, String>,
+    pub remarks: Vec<String>,
 }
 
 /// Sums over all scored examples.
@@ -109,6 +112,8 @@ impl View {
             classes: classes(&scored, totals.hundredth),
             epochs: epochs(table, q),
             growth: query.and_then(|query| query.growth.clone()),
+            settings: meta.settings.clone(),
+            remarks: meta.notes.clone(),
             totals,
         }
     }
@@ -247,6 +252,7 @@ pub(super) mod tests {
                 influence: vec![score],
                 renormalised: vec![score],
                 epochs: vec![vec![score.map(|s| s / 2.0); 2]],
+                refined: Vec::new(),
             })
             .collect();
         ScoreTable {
@@ -256,7 +262,9 @@ pub(super) mod tests {
                 run_digest: "00ff".to_owned(),
                 window: 0..20,
                 run_steps: 20,
-                method: "reverse-sweep".to_owned(),
+                method: "sgd".to_owned(),
+                settings: BTreeMap::new(),
+                notes: Vec::new(),
                 engine: "kernels, recorded precision, cpu".to_owned(),
                 rule: "kind = \"sgd\"\n".to_owned(),
                 queries: vec![QueryMetadata {
@@ -265,6 +273,7 @@ pub(super) mod tests {
                     growth: Some(AdjointGrowth::of(&[(20, 1.0), (10, 1.5), (0, 2.0)])),
                 }],
                 epochs: vec![0, 1],
+                refined: Vec::new(),
             },
             rows,
         }

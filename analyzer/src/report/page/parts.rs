@@ -133,9 +133,16 @@ fn said(view: &View) -> Markup {
 
 fn totals(view: &View) -> Markup {
     let t = &view.totals;
+    let settings: Vec<String> = view
+        .settings
+        .iter()
+        .map(|(k, v)| format!("{k} = {v}"))
+        .collect();
     let rows = [
         ("Table", view.table.clone()),
         ("Method", method_name(&view.method)),
+        ("Options", settings.join(", ")),
+        ("The method says", view.remarks.join("; ")),
         ("Arithmetic", view.engine.clone()),
         (
             "Steps",
@@ -153,7 +160,7 @@ fn totals(view: &View) -> Markup {
     html! {
         details {
             summary { "The numbers" }
-            table.facts { tbody { @for (name, value) in rows { tr { th scope="row" { (name) } td.long { (value) } } } } }
+            table.facts { tbody { @for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) { tr { th scope="row" { (name) } td.long { (value) } } } } }
         }
     }
 }
