@@ -54,6 +54,9 @@ pub enum Command {
     /// Say what the paper's theory guarantees of the estimates, beside what is so (plain SGD, one pass over the data)
     #[command(after_long_help = help::BOUNDS)]
     Bounds(Bounds),
+    /// Show a run and its scores as one page: training, harmful and helpful examples, and how far to trust them
+    #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]
+    Report(Report),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
@@ -471,6 +474,37 @@ pub struct Bounds {
     pub json: bool,
 }
 
+/// `hindcast report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Tables written by `influence`, one a method or window
+    #[arg(required = true, value_name = "SCORES")]
+    pub tables: Vec<PathBuf>,
+    /// Folder with the data files; without them examples are numbers
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The page to write
+    #[arg(long, value_name = "FILE.html", default_value = "report.html")]
+    pub out: PathBuf,
+    /// A file that `counterfactual --out` wrote, for predicted against real; may be given several times
+    #[arg(long, value_name = "FILE.json")]
+    pub removed: Vec<PathBuf>,
+    /// Which of the tables' queries to show [default: the first four of each table]; may be given several times
+    #[arg(long, value_name = "QUERY")]
+    pub query: Vec<String>,
+    /// How many examples to show at each end
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    pub top: usize,
+    /// Names of the examples.
+    #[command(flatten)]
+    pub names: NamesArgs,
+    /// For scripts: print a summary (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `hindcast export`
 #[derive(Debug, Args)]
 pub struct Export {
@@ -609,6 +643,9 @@ pub struct Agreement {
     /// Rows already in this CSV file are not run again
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Draw the rows of --out as the paper's figures, as SVG files in this folder (made if missing)
+    #[arg(long, value_name = "DIR", requires = "out")]
+    pub figures: Option<PathBuf>,
     /// Seeds at a time; 0 is as many as the machine has cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -634,6 +671,9 @@ pub struct Cleansing {
     /// CSV file of rows; those already in it are not computed again. Runs and scores are kept in FILE.work beside it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Draw the rows of --out as the paper's figures, as SVG files in this folder (made if missing)
+    #[arg(long, value_name = "DIR", requires = "out")]
+    pub figures: Option<PathBuf>,
     /// Rankings, separated by commas: a method's name (see `hindcast methods`), followed by -last-epoch for that window and
     /// by -flipped for the opposite sign [default: all that the paper compares]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

@@ -26,19 +26,20 @@ mod exactness;
 mod experiment;
 mod export;
 mod influence;
-mod info;
+pub(crate) mod info;
 mod interrupt;
 mod memory;
 mod methods;
 pub(crate) mod own;
-mod pictures;
-mod progress;
+pub(crate) mod pictures;
+pub(crate) mod progress;
 #[cfg(feature = "experiments")]
 mod quality;
 #[cfg(feature = "record")]
 mod record;
 mod recover;
 mod refining;
+mod report;
 mod scores;
 mod sweeping;
 mod tables;
@@ -103,6 +104,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Scores(args) => scores::run(&args),
         Command::Counterfactual(args) => counterfactual::run(&args, &Models::Recorded),
         Command::Bounds(args) => bounds::run(&args),
+        Command::Report(args) => report::run(&args, &Models::Recorded),
         Command::Export(args) => export::run(&args),
         Command::Recover(args) => recover::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),

@@ -14,6 +14,7 @@ pub mod experiment;
 pub mod picture;
 #[cfg(feature = "record")]
 mod recording;
+mod report;
 mod subject;
 
 mod agreement;

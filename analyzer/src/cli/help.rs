@@ -103,6 +103,21 @@ pub(crate) const INFO_JSON: &str = "\
   damage                 what is damaged, in words; empty where nothing is
   info, segments, manifest   as they are in the run's files";
 
+pub(crate) const REPORT: &str = "\
+The page is one file that fetches nothing: open it from disk, mail it, keep it beside the run. It shows
+  the run                what was recorded, and its digests
+  trust                  how the adjoint grew, what retraining said, and a verdict in words
+  training, influence    the recorded losses; how many examples have which score
+  examples               --top most harmful and most helpful ones of each table: pictures, or rows with their values
+  epochs, classes        when and where harm and help came about (epochs: influence --per-epoch)
+  retraining             predicted against real changes (counterfactual --each --out FILE.json, then --removed FILE.json)
+  reproduce              the commands
+
+--json prints an object with
+  report, bytes, run_digest
+  views                  a list of {table, query, method, verdict, growth, reasons};
+                         verdict is confirmed, plausible, careful or doubtful; growth the factor of the adjoint's norm";
+
 pub(crate) const COUNTERFACTUAL_JSON: &str = "\
 --json prints an object with
   query, window {start, end}, without     what was asked, and how many examples were left out

@@ -13,7 +13,7 @@ type Load = Box<dyn Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send
 
 /// A program that analyses the runs of one model: `hindcast` with a model and data of its own.
 ///
-/// It has the verbs info, verify, influence, scores, counterfactual, export, recover and checkpoint, with the flags, messages and exit codes of
+/// It has the verbs info, verify, influence, scores, counterfactual, report, export, recover and checkpoint, with the flags, messages and exit codes of
 /// `hindcast`. [`run_with`] is the short way.
 pub struct OwnProgram {
     objective: Arc<dyn Objective>,

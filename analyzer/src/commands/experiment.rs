@@ -3,20 +3,43 @@
 mod agreement;
 
 use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
 
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
 use crate::cli::{self, Experiment};
 use crate::experiment::recording_cost;
+use crate::report::figures::{draw_agreement, draw_cleansing};
 use crate::subject::load_data;
 
 pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
     match args {
-        Experiment::Agreement(args) => agreement::run(args),
-        Experiment::Cleansing(args) => super::cleansing::run(args),
+        Experiment::Agreement(args) => {
+            let outcome = agreement::run(args)?;
+            figures(&args.out, &args.figures, draw_agreement).map(|()| outcome)
+        }
+        Experiment::Cleansing(args) => {
+            let outcome = super::cleansing::run(args)?;
+            figures(&args.out, &args.figures, draw_cleansing).map(|()| outcome)
+        }
         Experiment::Quality(args) => super::quality::run(args),
         Experiment::Recording(args) => run_recording(args),
     }
+}
+
+/// Draws the rows of an experiment, where it was asked for.
+fn figures(
+    rows: &Option<PathBuf>,
+    folder: &Option<PathBuf>,
+    draw: fn(&Path, &Path) -> anyhow::Result<Vec<PathBuf>>,
+) -> anyhow::Result<()> {
+    if let (Some(rows), Some(folder)) = (rows, folder) {
+        let mut out = stdout().lock();
+        for file in draw(rows, folder)? {
+            writeln!(out, "{}", file.display())?;
+        }
+    }
+    Ok(())
 }
 
 fn run_recording(args: &cli::RecordingCost) -> anyhow::Result<Outcome> {

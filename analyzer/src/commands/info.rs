@@ -267,7 +267,7 @@ fn print(
     Ok(())
 }
 
-fn task_name(info: &RunInfo) -> String {
+pub(crate) fn task_name(info: &RunInfo) -> String {
     let name = info
         .task
         .as_deref()

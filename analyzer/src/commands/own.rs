@@ -8,11 +8,13 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::context::Models;
 use super::{
-    Outcome, checkpoint, counterfactual, exit, export, influence, info, recover, scores, verify,
+    Outcome, checkpoint, counterfactual, exit, export, influence, info, recover, report, scores,
+    verify,
 };
 use crate::cli::help;
 use crate::cli::{
-    Checkpoint, Counterfactual, Export, Influence, Info, OwnProgram, Recover, Scores, Verify,
+    Checkpoint, Counterfactual, Export, Influence, Info, OwnProgram, Recover, Report, Scores,
+    Verify,
 };
 
 /// Ask which training examples made this model what it is.
@@ -43,6 +45,9 @@ enum Verb {
     /// Really retrain without some examples, on the recorded batches, and compare with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL_JSON)]
     Counterfactual(Counterfactual),
+    /// Show a run and its scores as one page: training, harmful and helpful examples, and how far to trust them
+    #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]
+    Report(Report),
     /// Write steps as safetensors files, one a step, and steps.jsonl
     #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
@@ -86,6 +91,7 @@ fn run(own: Own, program: OwnProgram) -> anyhow::Result<Outcome> {
         Verb::Influence(args) => influence::run(&args, &models),
         Verb::Scores(args) => scores::run(&args),
         Verb::Counterfactual(args) => counterfactual::run(&args, &models),
+        Verb::Report(args) => report::run(&args, &models),
         Verb::Export(args) => export::run(&args),
         Verb::Recover(args) => recover::run(&args),
         Verb::Checkpoint(args) => checkpoint::run(&args),

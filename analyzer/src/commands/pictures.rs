@@ -57,7 +57,7 @@ pub(crate) fn worst(
     Ok(tiles.len())
 }
 
-fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
+pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
     let rgb = match image.channels {
         1 => image.pixels.iter().flat_map(|&p| [p; 3]).collect(),
         _ => image.pixels.clone(),

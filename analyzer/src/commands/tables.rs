@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
+use crate::report::verdict::{EXPLODED, GREW};
 use crate::{QuerySweep, ScoreRow, ScoreTable};
 
 /// The k most harmful and the k most helpful examples of a query.
@@ -142,9 +143,9 @@ pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> 
 fn verdict(factor: f64) -> &'static str {
     if !factor.is_finite() {
         "not finite; these scores mean nothing"
-    } else if factor > 100.0 {
+    } else if factor > EXPLODED {
         "it exploded, so the first-order estimate is likely off; check with `counterfactual` in a shorter window"
-    } else if factor > 10.0 {
+    } else if factor > GREW {
         "it grew; check a few with `counterfactual` in the same window"
     } else {
         "it stayed small, as it does where the estimate holds"

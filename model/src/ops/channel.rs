@@ -149,7 +149,7 @@ fn dot_of<T: Element>(x: &[T], y: &[T]) -> T {
 fn apply<T: Element>(s: Planes, x: &[T], f: impl Fn(usize, T) -> T + Send + Sync) -> Vec<T> {
     let mut out = vec![T::ZERO; x.len()];
     let row = s.c * s.p;
-    for_rows(&mut out, row, |b, row_out| {
+    for_rows(&mut out, row, row, |b, row_out| {
         let x = &x[b * row..(b + 1) * row];
         if s.p == 0 {
             return;

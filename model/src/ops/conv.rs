@@ -235,7 +235,8 @@ fn forward<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], w: &[T]) -> Vec<T> {
     let (taps, pixels) = (g.taps(), g.pixels());
     let weight = Matrix::new(w, g.o, taps);
     let mut y = vec![T::ZERO; g.b * g.output_len()];
-    for_rows(&mut y, g.output_len(), |i, out| {
+    let work = 2 * g.o * taps * pixels;
+    for_rows(&mut y, g.output_len(), work, |i, out| {
         let x = &x[i * g.input_len()..][..g.input_len()];
         if g.is_pointwise() {
             product(out, weight, Matrix::new(x, taps, pixels), false);
@@ -253,7 +254,8 @@ fn input_gradient<T: Element + bytemuck::Pod>(g: &Conv, gy: &[T], w: &[T]) -> Ve
     let (taps, pixels) = (g.taps(), g.pixels());
     let weight = Matrix::new(w, g.o, taps).t();
     let mut gx = vec![T::ZERO; g.b * g.input_len()];
-    for_rows(&mut gx, g.input_len(), |i, out| {
+    let work = 2 * g.o * taps * pixels;
+    for_rows(&mut gx, g.input_len(), work, |i, out| {
         let gy = Matrix::new(&gy[i * g.output_len()..][..g.output_len()], g.o, pixels);
         if g.is_pointwise() {
             product(out, weight, gy, false);

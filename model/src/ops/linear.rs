@@ -190,7 +190,8 @@ fn multiply<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {
         Read::Rows => Matrix::new(b, s.k, s.n),
         Read::Columns => Matrix::new(b, s.n, s.k).t(),
     };
-    for_rows(&mut out, ROWS * s.n, |i, rows| {
+    let work = 2 * ROWS * s.n * s.k;
+    for_rows(&mut out, ROWS * s.n, work, |i, rows| {
         let first = i * ROWS;
         let count = rows.len() / s.n;
         let left = match s.a {

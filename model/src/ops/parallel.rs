@@ -7,21 +7,25 @@ use super::element::Element;
 
 /// Elements below which an element-wise loop stays on the calling thread: waking another one costs more.
 const SERIAL: usize = 1 << 15;
+/// Operations below which rows stay on the calling thread: handing them over takes as long as a few hundred thousand.
+const SMALL: usize = 1 << 18;
 /// Elements that one piece of an element-wise loop covers.
 const PIECE: usize = 1 << 14;
 /// Largest number of partial sums.
 const PARTIALS: usize = 16;
 
-/// Calls `f(i, row)` for each row of `row` elements of `out`.
+/// Calls `f(i, row)` for each row of `row` elements of `out`; a row takes about `work` operations.
 pub(crate) fn for_rows<T: Element>(
     out: &mut [T],
     row: usize,
+    work: usize,
     f: impl Fn(usize, &mut [T]) + Send + Sync,
 ) {
     if row == 0 || out.is_empty() {
         return;
     }
-    if out.len() == row || out.len() < 256 {
+    let rows = out.len().div_ceil(row);
+    if rows == 1 || rows.saturating_mul(work) < SMALL {
         out.chunks_mut(row).enumerate().for_each(|(i, r)| f(i, r));
     } else {
         out.par_chunks_mut(row)

@@ -250,7 +250,7 @@ fn winner_of<T: Element>(s: &Pool, relu: bool, plane: &[T], row: usize, column: 
 fn gather<T: Element>(s: &Pool, winners: &[u32], x: &[T]) -> Vec<T> {
     let windows = s.oh * s.ow;
     let mut y = vec![T::ZERO; winners.len()];
-    for_rows(&mut y, windows * s.c, |b, out| {
+    for_rows(&mut y, windows * s.c, windows * s.c, |b, out| {
         let mine = &winners[b * windows * s.c..];
         for (c, (out, mine)) in out
             .chunks_exact_mut(windows)
@@ -269,7 +269,7 @@ fn gather<T: Element>(s: &Pool, winners: &[u32], x: &[T]) -> Vec<T> {
 fn spread<T: Element>(s: &Pool, winners: &[u32], y: &[T]) -> Vec<T> {
     let (windows, plane) = (s.oh * s.ow, s.h * s.w);
     let mut x = vec![T::ZERO; s.b * s.c * plane];
-    for_rows(&mut x, plane * s.c, |b, out| {
+    for_rows(&mut x, plane * s.c, plane * s.c, |b, out| {
         for (c, out) in out.chunks_exact_mut(plane).enumerate() {
             let start = (b * s.c + c) * windows;
             let (mine, y) = (&winners[start..][..windows], &y[start..][..windows]);
@@ -299,7 +299,8 @@ impl CustomOp1 for Average {
             let x = elements::<T>(self.name(), x, l)?;
             let share = T::from_f64(1.0 / (s.kernel.0 * s.kernel.1) as f64);
             let mut y = vec![T::ZERO; s.b * s.c * s.oh * s.ow];
-            for_rows(&mut y, s.oh * s.ow, |i, out| {
+            let work = s.oh * s.ow * s.kernel.0 * s.kernel.1;
+            for_rows(&mut y, s.oh * s.ow, work, |i, out| {
                 let plane = &x[i * s.h * s.w..][..s.h * s.w];
                 for (row, line) in out.chunks_exact_mut(s.ow).enumerate() {
                     for (column, o) in line.iter_mut().enumerate() {
@@ -333,7 +334,8 @@ impl CustomOp1 for AverageTransposed {
             let y = elements::<T>(self.name(), y, l)?;
             let share = T::from_f64(1.0 / (s.kernel.0 * s.kernel.1) as f64);
             let mut x = vec![T::ZERO; s.b * s.c * s.h * s.w];
-            for_rows(&mut x, s.h * s.w, |i, out| {
+            let work = s.oh * s.ow * s.kernel.0 * s.kernel.1;
+            for_rows(&mut x, s.h * s.w, work, |i, out| {
                 let y = &y[i * s.oh * s.ow..][..s.oh * s.ow];
                 for (row, line) in y.chunks_exact(s.ow).enumerate() {
                     for (column, &v) in line.iter().enumerate() {

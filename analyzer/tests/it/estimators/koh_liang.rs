@@ -114,7 +114,8 @@ fn three_solvers_come_to_the_dense_solution() {
     // The optimizer's decay is a penalty that training minimised; what the user says takes its place, in every example.
     for (penalty, curvature, in_examples) in [("auto", DECAY, 0.0), ("0.2", 0.2, 0.2)] {
         let (common, exact) = (("penalty", penalty), ("damping", "0.5"));
-        let cases: [(&str, Vec<(&str, &str)>, f64); 4] = [
+        type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, f64);
+        let cases: [Case<'_>; 4] = [
             ("koh-liang-cg", vec![("tolerance", "1e-12")], 1e-7),
             (
                 "koh-liang-sgd",

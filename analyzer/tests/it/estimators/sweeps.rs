@@ -124,7 +124,8 @@ fn plan() -> Plan {
 fn only_the_hessians_term_is_dropped_or_divided() {
     let (plan, net) = (plan(), TinyNet::new(0.03));
     let recorded = train(&plan, &net, None);
-    let cases: [(&str, fn(usize) -> f64); 3] = [
+    type Case<'a> = (&'a str, fn(usize) -> f64);
+    let cases: [Case<'_>; 3] = [
         ("sgd", |_| 1.0),
         ("hessian-free", |_| 0.0),
         ("released-rule", |examples| 1.0 / examples as f64),

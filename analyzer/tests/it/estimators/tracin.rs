@@ -78,7 +78,8 @@ fn checkpoints_are_the_ends_of_epochs() {
     let (plan, net) = (plan(), TinyNet::new(0.03));
     let recorded = train(&plan, &net, None);
     // Epochs of three steps, the last of one.
-    let cases: [(&[(&str, &str)], Window, &[usize]); 4] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], Window, &'a [usize]);
+    let cases: [Case<'_>; 4] = [
         (&[], Window::All, &[2, 5, 8, 9]),
         (&[("every", "2")], Window::All, &[5, 9]),
         (&[], Window::Steps(4..9), &[5, 8]),

@@ -167,9 +167,9 @@ fn adults_62_features_are_the_papers() {
     near(rows.iter().flatten().sum(), 62_307_590.645428896);
     near(
         rows.iter().flatten().map(|x| x * x).sum(),
-        2_777_626_613_689.9814,
+        2_777_626_613_689.981_4,
     );
-    near(by_row(&rows), 1_521_216_858_771.0808);
+    near(by_row(&rows), 1_521_216_858_771.080_8);
     let column = |name: &str| {
         let names = set.feature_names();
         let at = names.iter().position(|n| n == name);

@@ -1,0 +1,127 @@
+//! The most harmful and the most helpful examples: grids of pictures, or rows with their values.
+
+use maud::{Markup, html};
+
+use super::super::examples::Example;
+use super::{Page, Shown, scrolling, section, signed, title};
+
+/// The section of examples.
+pub(super) fn examples(page: &Page) -> Markup {
+    section(
+        "examples",
+        "The examples at both ends",
+        html! {
+            @for shown in &page.shown {
+                h3 { (title(page, &shown.view)) }
+                @if let Some((wrong, found)) = shown.extremes.planted {
+                    p { (wrong) " labels are known to be wrong. Among the " (wrong) " most harmful examples, " (found) " have such a label ("
+                        (format!("{:.0} %", 100.0 * found as f64 / wrong as f64)) "); a framed picture is one of them." }
+                }
+                (list(page, shown, true))
+                (list(page, shown, false))
+            }
+        },
+    )
+}
+
+fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {
+    let (examples, heading, meaning) = match harmful {
+        true => (
+            &shown.extremes.harmful,
+            "Most harmful",
+            "it falls without them",
+        ),
+        false => (
+            &shown.extremes.helpful,
+            "Most helpful",
+            "it rises without them",
+        ),
+    };
+    html! {
+        h4 { span.dot.up[!harmful] aria-hidden="true" {} (heading) span.quiet { " – " (shown.view.query) ", " (meaning) } }
+        @if examples.is_empty() {
+            p.quiet { "There are none." }
+        } @else if examples.iter().any(|e| e.picture.is_some()) {
+            ul.grid { @for example in examples { (tile(example)) } }
+        } @else {
+            (rows(examples, &format!("{heading}, {}", title(page, &shown.view))))
+        }
+    }
+}
+
+fn tile(example: &Example) -> Markup {
+    let wrong = example.really.is_some();
+    html! {
+        li.wrong[wrong] { figure {
+            @if let Some((address, width, height)) = &example.picture {
+                img src=(address) width=(width) height=(height) loading="lazy" alt=(words(example));
+            }
+            figcaption {
+                b { (example.label) }
+                @if let Some(really) = &example.really { " " span.mark { "✗ really " (really) } }
+                br;
+                span.score.harm[example.score < 0.0].help[example.score > 0.0] { (signed(example.score)) }
+                br;
+                span.quiet { @match &example.name { Some(name) => (short(name)), None => { "#" (example.index) } } }
+            }
+        } }
+    }
+}
+
+/// A picture's example in words.
+fn words(example: &Example) -> String {
+    let mut words = format!(
+        "Training example {}, label {}",
+        example.index, example.label
+    );
+    if let Some(really) = &example.really {
+        words += &format!(" (wrong on purpose: really {really})");
+    }
+    if let Some(name) = &example.name {
+        words += &format!(", {}", short(name));
+    }
+    words + &format!(", influence {:+.2e}", example.score)
+}
+
+fn rows(examples: &[Example], label: &str) -> Markup {
+    let named = examples.iter().any(|e| e.name.is_some());
+    let valued = examples.iter().any(|e| !e.values.is_empty());
+    let known = examples.iter().any(|e| e.really.is_some());
+    scrolling(
+        label,
+        html! {
+            table {
+                thead { tr {
+                    th.n scope="col" { "Index" } th.n scope="col" { "File row" } th scope="col" { "Label" }
+                    @if known { th scope="col" { "Really" } }
+                    th.n scope="col" { "Seen" } th.n scope="col" { "Influence" }
+                    @if named { th scope="col" { "Name" } }
+                    @if valued { th scope="col" { "Values, as the model saw them" } }
+                } }
+                tbody { @for e in examples { tr {
+                    th.n scope="row" { (e.index) } td.n { (e.row) } td { (e.label) }
+                    @if known { td.mark { (e.really.as_deref().unwrap_or_default()) } }
+                    td.n { (e.occurrences) }
+                    td.n.harm[e.score < 0.0].help[e.score > 0.0] { (signed(e.score)) }
+                    @if named { td.long { (e.name.as_deref().map(short).unwrap_or_default()) } }
+                    @if valued { td.values {
+                        @for (i, (name, value)) in e.values.iter().enumerate() {
+                            @if i > 0 { ", " }
+                            (name) " " span style="white-space:nowrap" { (super::super::plot::minus(&format!("{value:.3}"))) }
+                        }
+                    } }
+                } } }
+            }
+        },
+    )
+}
+
+/// A name may be a text of many lines.
+fn short(name: &str) -> String {
+    const LONGEST: usize = 160;
+    let mut out: String = name.chars().take(LONGEST).collect();
+    if name.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    out
+}
