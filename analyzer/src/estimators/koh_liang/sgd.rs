@@ -8,7 +8,7 @@ use crate::sweep::norm;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-sgd",
-    about: "Koh & Liang's influence function, solved by momentum SGD on mini-batch Hessians (the SGD-influence paper's way)",
+    about: "Koh & Liang's influence function, solved by momentum SGD on mini-batch Hessians, the paper's way",
     needs: "the final state alone; a pass over all training examples an epoch of the solver, with a Hessian-vector product",
     source: PAPER,
     predicts: true,
