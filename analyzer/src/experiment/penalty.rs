@@ -37,10 +37,13 @@ pub fn cross_validated(inputs: &Array2<f64>, positive: &[bool]) -> anyhow::Resul
     Ok(1.0 / (best.1 * n as f64))
 }
 
-/// Each class's rows, in order, in five consecutive parts; fold f is the union of every class's part f.
+/// Each class's rows, in order, in five consecutive parts; fold f is the union of every class's part f. The parts' sizes
+/// are scikit-learn's (`StratifiedKFold`): as if rows sorted by class, the class of row 0 first, were dealt out in turn.
 fn stratified_folds(positive: &[bool]) -> anyhow::Result<Vec<Vec<usize>>> {
     let mut folds = vec![Vec::new(); FOLDS];
-    for class in [false, true] {
+    let first = positive.first().copied().unwrap_or(false);
+    let mut dealt = 0;
+    for class in [first, !first] {
         let rows: Vec<usize> = (0..positive.len())
             .filter(|&i| positive[i] == class)
             .collect();
@@ -50,9 +53,16 @@ fn stratified_folds(positive: &[bool]) -> anyhow::Result<Vec<Vec<usize>>> {
             rows.len(),
             u8::from(class)
         );
+        let mut rest = rows.as_slice();
         for (f, fold) in folds.iter_mut().enumerate() {
-            fold.extend_from_slice(&rows[f * rows.len() / FOLDS..(f + 1) * rows.len() / FOLDS]);
+            let size = (dealt..dealt + rows.len())
+                .filter(|at| at % FOLDS == f)
+                .count();
+            let (part, after) = rest.split_at(size);
+            fold.extend_from_slice(part);
+            rest = after;
         }
+        dealt += rows.len();
     }
     Ok(folds)
 }
@@ -114,6 +124,22 @@ mod tests {
         let alpha = cross_validated(&x, &y).unwrap();
         let k = (1.0 / (alpha * 60.0)).log10().mul_add(9.0 / 8.0, 4.5);
         assert!((k - k.round()).abs() < 1e-9, "C is off the grid: {alpha}");
+    }
+
+    #[test]
+    fn folds_are_scikit_learns() {
+        // StratifiedKFold(5) of y = [1]*3 + [0]*8 + [1]*5 gives these test folds.
+        let positive: Vec<bool> = (0..16).map(|i| !(3..11).contains(&i)).collect();
+        let mut folds = stratified_folds(&positive).unwrap();
+        folds.iter_mut().for_each(|f| f.sort_unstable());
+        let expected: [&[usize]; 5] = [
+            &[0, 1, 3, 4],
+            &[2, 5, 11],
+            &[6, 12, 13],
+            &[7, 8, 14],
+            &[9, 10, 15],
+        ];
+        assert_eq!(folds, expected);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The command as a user meets it: what it prints, what it writes, how it exits.
 
+#[cfg(feature = "experiments")]
+mod agreement;
 #[cfg(feature = "record")]
 mod bench;
 mod damage;
