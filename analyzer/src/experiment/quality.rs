@@ -8,7 +8,7 @@ mod subsets;
 
 use std::fmt;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 use hindcast_model::random::{Purpose, Stream};
@@ -166,6 +166,7 @@ impl Bench<'_> {
         of: &dyn Fn(&Outcome) -> anyhow::Result<Vec<f64>>,
     ) -> anyhow::Result<Vec<Vec<f64>>> {
         let options = CounterfactualOptions {
+            arithmetic: self.subject.arithmetic(None, &Device::Cpu)?,
             evaluate: Vec::new(),
             start_noise: noise.then_some(self.task.train.seed ^ NOISE),
             ..CounterfactualOptions::new(self.plan.window.resolve(run.source())?)

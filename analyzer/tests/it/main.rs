@@ -10,6 +10,8 @@ mod engine_is_exact;
 mod estimators;
 #[cfg(feature = "record")]
 mod exactness_matrix;
+#[cfg(feature = "experiments")]
+mod experiments;
 #[cfg(all(feature = "record", unix))]
 mod guide;
 mod kernels;
