@@ -48,7 +48,7 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
                          growth {first, last, factor} of the adjoint's norm, null for a method that is no sweep; the last two are lists of --top rows with
                          index, row, name, label, occurrences, influence;
                          with --refine also refined (such rows with accumulative and counterfactual) and, from 10 retrained
-                         examples on, agreement {examples, sweep, accumulative}: Kendall's tau with the real changes
+                         examples on, agreement {examples, sweep {tau, error}, accumulative {tau, error}} with the real changes
   notes                  what the method says of how it went
   table, metadata        files that were written; picture where one was asked for";
 

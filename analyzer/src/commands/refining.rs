@@ -8,6 +8,7 @@ use super::context::device;
 use super::interrupt::{Interrupts, told};
 use super::{Usage, progress};
 use crate::cli::Influence;
+use crate::sweep::norm;
 use crate::{Ladder, Query, ScoreRow, ScoreTable, Subject, kendall_tau, refine};
 
 /// Fewer retrained examples than this say nothing of an order.
@@ -69,12 +70,21 @@ pub(super) fn climb(
     })
 }
 
-/// Kendall's tau with the real changes, over the examples that were left out for real.
+/// How near the rungs come to the real changes, over the examples that were left out for real.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Agreement {
     pub examples: usize,
-    pub sweep: Option<f64>,
-    pub accumulative: Option<f64>,
+    pub sweep: Closeness,
+    pub accumulative: Closeness,
+}
+
+/// How near one rung comes.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Closeness {
+    /// Kendall's tau with the real changes; null where one of them doesn't vary.
+    pub tau: Option<f64>,
+    /// `‖estimate − real‖ / ‖real‖`.
+    pub error: f64,
 }
 
 /// How well the rungs order what was retrained; `None` where that is too little.
@@ -89,13 +99,18 @@ pub(super) fn agreement(table: &ScoreTable, query: usize) -> Option<Agreement> {
         return None;
     }
     let real: Vec<f64> = all.iter().map(|v| v.2).collect();
-    let tau = |of: fn(&(f64, f64, f64)) -> f64| {
-        kendall_tau(&all.iter().map(of).collect::<Vec<_>>(), &real).ok()
+    let close = |of: fn(&(f64, f64, f64)) -> f64| {
+        let estimated: Vec<f64> = all.iter().map(of).collect();
+        let apart: Vec<f64> = estimated.iter().zip(&real).map(|(e, r)| e - r).collect();
+        Closeness {
+            tau: kendall_tau(&estimated, &real).ok(),
+            error: norm(&apart) / norm(&real),
+        }
     };
     Some(Agreement {
         examples: all.len(),
-        sweep: tau(|v| v.0),
-        accumulative: tau(|v| v.1),
+        sweep: close(|v| v.0),
+        accumulative: close(|v| v.1),
     })
 }
 
@@ -153,13 +168,16 @@ pub(super) fn print(
         )?;
     }
     if let Some(agreement) = agreement(table, query) {
-        let tau = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.3}"));
+        let close = |c: Closeness| {
+            let tau = c.tau.map_or_else(|| "-".to_owned(), |x| format!("{x:.3}"));
+            format!("tau {tau}, relative error {:.3}", c.error)
+        };
         writeln!(
             out,
-            "Kendall's tau with the real changes of {} examples: {} of the sweep, {} of the accumulative estimate",
+            "against the real changes of {} examples: sweep {}; accumulative {}",
             agreement.examples,
-            tau(agreement.sweep),
-            tau(agreement.accumulative)
+            close(agreement.sweep),
+            close(agreement.accumulative)
         )?;
     }
     Ok(())

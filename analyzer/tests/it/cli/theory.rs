@@ -54,7 +54,7 @@ fn a_refined_table_has_the_rungs_beside_each_other() {
     );
     assert!(printed.contains("refined, by the last rung"), "{printed}");
     assert!(
-        printed.contains("Kendall's tau with the real changes of 12 examples"),
+        printed.contains("against the real changes of 12 examples: sweep tau"),
         "{printed}"
     );
     let mut csv = csv::Reader::from_path(dir.join("s.csv")).unwrap();
