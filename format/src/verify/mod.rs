@@ -45,10 +45,27 @@ pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, Format
     every_byte(storage, &mut |_, _| {})
 }
 
+/// A recorder that keeps the newest steps may drop segments before they are read; so often is the run looked at anew then.
+const ATTEMPTS: usize = 5;
+
 fn every_byte(
     storage: &Arc<dyn Storage>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<VerifyReport, FormatError> {
+    for _ in 1..ATTEMPTS {
+        let (report, outrun) = one_look(storage, progress)?;
+        if !outrun {
+            return Ok(report);
+        }
+    }
+    one_look(storage, progress).map(|(report, _)| report)
+}
+
+/// The report, and whether a recorder has dropped something of it meanwhile.
+fn one_look(
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(VerifyReport, bool), FormatError> {
     let mut report = VerifyReport {
         location: storage.location(),
         status: None,
@@ -60,11 +77,16 @@ fn every_byte(
         head_digest: None,
         findings: Vec::new(),
     };
+    // A run that isn't there is told by opening it.
+    let there_before = storage
+        .list()
+        .map(|entries| entries.into_iter().map(|e| e.name).collect())
+        .unwrap_or_default();
     let trace = match Trace::open_storage(Arc::clone(storage)) {
         Ok(trace) => trace,
         Err(e) if e.is_damage() => {
             report.add(finding_kind(&e, FindingKind::Manifest), &e);
-            return Ok(report);
+            return Ok((report, false));
         }
         Err(e) => return Err(e),
     };
@@ -81,14 +103,15 @@ fn every_byte(
         };
         report.add(kind, problem);
     }
-    report.files(&trace)?;
+    report.files(&trace, &there_before)?;
     let mut checker = Checker::new(&trace)?;
     let total = trace.parts.iter().map(|p| p.bytes).sum();
-    let mut before = 0;
+    let (mut before, mut outrun) = (0, false);
     for part in &trace.parts {
         let there = checker.segment(part, &mut report, &mut |within| {
             progress(before + within, total);
         })?;
+        outrun |= !there;
         if there {
             report.segments += 1;
             report.steps += part.steps;
@@ -102,12 +125,12 @@ fn every_byte(
             FormatError::corrupt("finished run", "a final state", "none").within(MANIFEST, None);
         report.add(FindingKind::FinalState, &error);
     }
-    Ok(report)
+    Ok((report, outrun && trace.status() == Status::Open))
 }
 
 impl VerifyReport {
-    /// Files that are missing or don't belong here.
-    fn files(&mut self, trace: &Trace) -> Result<(), FormatError> {
+    /// Files that don't belong here. `before` were there before the run was opened: what a recorder has begun since belongs to it.
+    fn files(&mut self, trace: &Trace, before: &BTreeSet<String>) -> Result<(), FormatError> {
         let storage = trace.storage();
         let known: BTreeSet<&str> = trace
             .parts
@@ -120,7 +143,7 @@ impl VerifyReport {
             .map_err(|e| FormatError::io(storage.location(), "listing", e))?
         {
             self.bytes += entry.length;
-            if !known.contains(entry.name.as_str()) {
+            if !known.contains(entry.name.as_str()) && before.contains(&entry.name) {
                 let text = format!(
                     "{}: not part of the run: neither the manifest nor a segment leads to it",
                     entry.name
