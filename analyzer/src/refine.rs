@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::counterfactual::{CounterfactualOptions, ReplayProgress, counterfactuals};
+use crate::counterfactual::{Arithmetic, CounterfactualOptions, ReplayProgress, counterfactuals};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::estimators::accumulative_changes;
@@ -21,7 +21,7 @@ pub struct Ladder {
 }
 
 /// Adds the later rungs' columns to a table that a sweep made: for each query, its K most harmful examples, and the M
-/// most harmful of them by the second rung. All are about the table's own window, with fixed denominators.
+/// most harmful of them by the second rung, which are retrained by `arithmetic`. All are about the table's own window, with fixed denominators.
 ///
 /// # Errors
 /// As [`accumulative_changes`] and [`counterfactuals`].
@@ -31,6 +31,7 @@ pub fn refine(
     queries: &[Query],
     table: &mut ScoreTable,
     ladder: Ladder,
+    arithmetic: Arithmetic,
     progress: &ReplayProgress<'_>,
 ) -> Result<()> {
     if queries.len() != table.metadata.queries.len() {
@@ -75,7 +76,12 @@ pub fn refine(
         true => None,
         false => Some(counterfactuals(
             run,
-            &CounterfactualOptions::new(window),
+            &CounterfactualOptions {
+                arithmetic,
+                // Only the queries are asked for.
+                evaluate: Vec::new(),
+                ..CounterfactualOptions::new(window)
+            },
             queries,
             &sets,
             progress,

@@ -187,7 +187,10 @@ pub fn bounds(
     let sets: Vec<Vec<u64>> = examples.iter().map(|&j| vec![j]).collect();
     let truth = counterfactuals(
         run,
-        &CounterfactualOptions::new(options.window.clone()),
+        &CounterfactualOptions {
+            evaluate: Vec::new(),
+            ..CounterfactualOptions::new(options.window.clone())
+        },
         &[],
         &sets,
         progress,

@@ -34,6 +34,8 @@ struct Report<'a> {
     value_without: Option<f64>,
     real_change: Option<f64>,
     predicted_change: Option<f64>,
+    /// `<u, θ_T(without) − θ_T>`: how the query would change if it were linear, by the real move of the parameters.
+    first_order_change: Option<f64>,
     predicted_from: &'a str,
     sets: &'a [RemovalResult],
     retraining: &'a CounterfactualReport,
@@ -153,6 +155,10 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         };
         results.write(path)?;
     }
+    let moved = match args.each {
+        true => None,
+        false => Some(first_order(&subject, &run, args.engine, &query, &report)?),
+    };
     let mut out = stdout().lock();
     if args.json {
         let only = match results.as_slice() {
@@ -167,6 +173,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             value_without: only.map(|r| r.value_without),
             real_change: only.map(|r| r.real_change),
             predicted_change: only.map(|r| r.predicted_change),
+            first_order_change: moved,
             predicted_from: source,
             sets: &results,
             retraining: &report,
@@ -175,7 +182,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         writeln!(out)?;
     } else {
         match results.as_slice() {
-            [only] if !args.each => print(&mut out, &report, &name, only, source)?,
+            [only] if !args.each => print(&mut out, &report, &name, only, moved, source)?,
             each => print_each(&mut out, &report, &name, each, source)?,
         }
         if let Some(path) = &args.out {
@@ -184,6 +191,36 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         eprintln!("retrained in {}", progress::duration(retrained));
     }
     Ok(Outcome::Fine)
+}
+
+/// `<u, θ_T(without) − θ_T>` with the query's gradient u where the run with everyone ends. What the prediction misses of it
+/// is how the parameters moved otherwise than to first order; what it misses of the real change, how the query curves.
+fn first_order(
+    subject: &Subject,
+    run: &RecordedRun<'_>,
+    asked: Option<EngineKind>,
+    query: &Query,
+    report: &CounterfactualReport,
+) -> anyhow::Result<f64> {
+    let mut engine = subject.engine(asked, Some(run.dtype()), Device::Cpu)?;
+    let with = &report.everyone;
+    let u = query.gradient_at(
+        run.source(),
+        engine.as_mut(),
+        run.data(),
+        &with.parameters,
+        &with.buffers,
+    )?;
+    let without = report
+        .outcomes
+        .first()
+        .context("the retraining gave no parameters")?;
+    let along = |u: &[f64], to: &[f64], from: &[f64]| -> f64 {
+        let moved = to.iter().zip(from).map(|(to, from)| to - from);
+        u.iter().zip(moved).map(|(u, d)| u * d).sum()
+    };
+    Ok(along(&u.parameters, &without.parameters, &with.parameters)
+        + along(&u.buffers, &without.buffers, &with.buffers))
 }
 
 /// `report` knows these files by their ending.
@@ -250,6 +287,7 @@ fn print(
     report: &CounterfactualReport,
     query: &str,
     result: &RemovalResult,
+    first_order: Option<f64>,
     source: &str,
 ) -> anyhow::Result<()> {
     let n = report.outcomes.first().map_or(0, |o| o.without.len());
@@ -276,6 +314,13 @@ fn print(
         "  change: {:+.4e} predicted (by {source}), {:+.4e} real",
         result.predicted_change, result.real_change
     )?;
+    if let Some(first_order) = first_order {
+        writeln!(
+            out,
+            "  of the real change, {first_order:+.4e} is first order in how the parameters really moved, {:+.4e} the query's curvature",
+            result.real_change - first_order
+        )?;
+    }
     if let Some(outcome) = report.outcomes.first() {
         for (with, without) in report.everyone.losses.iter().zip(&outcome.losses) {
             write!(

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use candle_core::Device;
 use serde::Serialize;
 
 use super::context::device;
@@ -56,6 +57,7 @@ pub(super) fn climb(
         queries,
         table,
         ladder,
+        subject.arithmetic(args.engine, &Device::Cpu)?,
         &|done, total| {
             bar.at(done, total);
             time.after(done, total, &bar);

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use hindcast_analyzer::estimators::{Question, accumulative_changes, choose};
 use hindcast_analyzer::{
-    Ladder, MemoryRun, Query, Rung, ScoreTable, SweepOptions, TableOrigin, Window, refine, sweep,
+    Arithmetic, Ladder, MemoryRun, Query, Rung, ScoreTable, SweepOptions, TableOrigin, Window,
+    refine, sweep,
 };
 
 use super::{Toy, scaled};
@@ -119,6 +120,7 @@ fn without_retraining_there_is_no_column_for_it() {
         &queries,
         &mut table,
         ladder,
+        Arithmetic::Recorded,
         &|_, _| ControlFlow::Continue(()),
     )
     .unwrap();
