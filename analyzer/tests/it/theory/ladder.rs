@@ -57,6 +57,7 @@ fn each_rung_looks_again_at_the_worst_of_the_one_before() {
         &queries,
         &mut table,
         ladder,
+        Arithmetic::Recorded,
         &go_on,
     )
     .unwrap();
