@@ -151,6 +151,14 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         run.display(),
         called()
     )?;
+    writeln!(
+        out,
+        "As a page: {} report {} {} --out {}",
+        called(),
+        run.display(),
+        scores.display(),
+        args.out.join("report.html").display()
+    )?;
     Ok(Outcome::Fine)
 }
 

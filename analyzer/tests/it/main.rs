@@ -22,6 +22,8 @@ mod own_models;
 #[cfg(feature = "experiments")]
 mod parity_with_pytorch;
 #[cfg(feature = "record")]
+mod report;
+#[cfg(feature = "record")]
 mod road;
 #[cfg(feature = "record")]
 mod states;

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs `hindcast` with these words in `dir`.
-fn hindcast(dir: &Path, words: &[&str]) -> Output {
+pub(crate) fn hindcast(dir: &Path, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hindcast"))
         .args(words)
         .current_dir(dir)
@@ -29,7 +29,7 @@ fn hindcast(dir: &Path, words: &[&str]) -> Output {
         .expect("the command starts")
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().expect("the command was not killed")
 }
 
@@ -37,12 +37,12 @@ fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Runs `hindcast` and expects it to be fine.
-fn fine(dir: &Path, words: &[&str]) -> String {
+pub(crate) fn fine(dir: &Path, words: &[&str]) -> String {
     let output = hindcast(dir, words);
     assert_eq!(
         code(&output),
@@ -55,7 +55,7 @@ fn fine(dir: &Path, words: &[&str]) -> String {
 }
 
 /// Records a small run of the digits into `dir/run`: a few dozen steps, some seconds at most.
-fn small_run(dir: &Path) {
+pub(crate) fn small_run(dir: &Path) {
     fine(
         dir,
         &[

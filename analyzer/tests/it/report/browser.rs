@@ -1,0 +1,203 @@
+//! The page in a real browser: nothing goes wrong, nothing is too wide for a phone, and the colours can be switched by hand.
+//!
+//! Needs Chromium or Chrome (on the path, or named by `HINDCAST_BROWSER`); without one the test says so and is skipped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::scored_run;
+use crate::cli::fine;
+
+const PROGRAMS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+];
+
+fn browser() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("HINDCAST_BROWSER") {
+        return Some(PathBuf::from(named));
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .flat_map(|folder| PROGRAMS.map(|name| folder.join(name)))
+        .find(|program| program.is_file())
+}
+
+/// What a page came to: its DOM once its scripts have run, and what the browser's console said.
+struct Opened {
+    dom: String,
+    console: Vec<String>,
+}
+
+fn open(browser: &Path, page: &Path, dir: &Path, more: &[&str]) -> Opened {
+    let profile = tempfile::tempdir_in(dir).unwrap();
+    let output = Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+        ])
+        .args(more)
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("file://{}", page.display()))
+        .stdin(Stdio::null())
+        .output()
+        .expect("the browser starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    Opened {
+        dom: String::from_utf8_lossy(&output.stdout).into_owned(),
+        console: said
+            .lines()
+            .filter(|line| line.contains("CONSOLE"))
+            .map(str::to_owned)
+            .collect(),
+    }
+}
+
+/// A page that holds `page` in a frame of a phone's width, looks at it, presses its button, and writes down what it saw.
+fn on_a_phone(page: &str, width: u32) -> String {
+    let quoted = page.replace('&', "&amp;").replace('"', "&quot;");
+    format!(
+        r##"<!doctype html><meta charset="utf-8"><title>phone</title>
+<iframe id="phone" width="{width}" height="700" style="border:0" srcdoc="{quoted}"></iframe><pre id="seen"></pre>
+<script>
+document.getElementById("phone").addEventListener("load", () => {{
+  const frame = document.getElementById("phone"), page = frame.contentDocument, view = frame.contentWindow;
+  const all = [...page.querySelectorAll("main *, header *")];
+  const inside = (e) => e.closest(".scroll, nav, svg");
+  const wide = all.filter((e) => !inside(e) && e.getBoundingClientRect().right > {width} + 1).map((e) => e.outerHTML.slice(0, 80));
+  const shown = (e) => view.getComputedStyle(e).display !== "none";
+  const plots = [...page.querySelectorAll(".plot > div")].filter(shown).map((e) => e.className);
+  const button = page.getElementById("theme");
+  const paper = () => view.getComputedStyle(page.body).backgroundColor;
+  const papers = [paper()];
+  for (let i = 0; i < 2; i++) {{ button.focus(); button.click(); papers.push(paper()); }}
+  const reached = [...page.querySelectorAll("a[href], button, summary, [tabindex]")].filter((e) => {{ e.focus(); return page.activeElement === e; }}).length;
+  const text = [...page.querySelectorAll("p, td, th, li, figcaption, summary, h2, h3, h4, .plot text")].filter((e) => shown(e) && e.closest("details:not([open])") === null && e.getClientRects().length > 0);
+  const rgb = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const light = (c) => {{ const [r, g, b] = c.map((v) => {{ v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }}); return 0.2126 * r + 0.7152 * g + 0.0722 * b; }};
+  const behind = (e) => {{ for (; e; e = e.parentElement) {{ const c = rgb(view.getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0) return c.slice(0, 3); }} return [255, 255, 255]; }};
+  const faint = [];
+  for (const theme of ["light", "dark"]) {{
+    page.documentElement.dataset.theme = theme;
+    for (const e of text) {{
+      const style = view.getComputedStyle(e);
+      const a = light(rgb(e.closest("svg") ? style.fill : style.color).slice(0, 3)), b = light(behind(e));
+      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      if (ratio < 4.5) faint.push(theme + " " + ratio.toFixed(2) + " " + e.outerHTML.slice(0, 80));
+    }}
+  }}
+  document.getElementById("seen").textContent = JSON.stringify({{
+    scroll: page.documentElement.scrollWidth, wide: wide.slice(0, 5), plots, papers, hidden: button.hidden, reached, checked: text.length, faint: faint.slice(0, 5),
+    nameless: page.querySelectorAll("img:not([alt]), th:not([scope])").length, pictures: [...page.images].filter((i) => i.complete && i.naturalWidth > 0).length, images: page.images.length,
+  }});
+}});
+</script>"##
+    )
+}
+
+#[test]
+fn a_browser_opens_the_page_without_a_complaint() {
+    let Some(browser) = browser() else {
+        eprintln!("skipped: there is no Chromium or Chrome here (HINDCAST_BROWSER names one)");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    scored_run(dir);
+    fine(
+        dir,
+        &[
+            "report",
+            "run",
+            "full.csv",
+            "last.csv",
+            "--removed",
+            "removed.json",
+            "--top",
+            "5",
+        ],
+    );
+
+    // What a complaint looks like, so that silence means something.
+    fs::write(
+        dir.join("bad.html"),
+        "<script>console.error('so')</script><img src='https://example.invalid/a.png'>",
+    )
+    .unwrap();
+    let bad = open(&browser, &dir.join("bad.html"), dir, &[]);
+    assert!(
+        bad.console.iter().any(|line| line.contains("so")),
+        "the console isn't heard"
+    );
+
+    let opened = open(&browser, &dir.join("report.html"), dir, &[]);
+    assert_eq!(opened.console, [""; 0]);
+    // Its script has run: the button is there only then.
+    assert!(
+        opened.dom.contains("Colours: as the system"),
+        "the script hasn't run"
+    );
+
+    let page = fs::read_to_string(dir.join("report.html")).unwrap();
+    for width in [320, 1200] {
+        let phone = dir.join("phone.html");
+        fs::write(&phone, on_a_phone(&page, width)).unwrap();
+        let opened = open(&browser, &phone, dir, &[]);
+        assert_eq!(opened.console, [""; 0], "{width}");
+        let begin = opened
+            .dom
+            .find("<pre id=\"seen\">")
+            .expect("the frame was loaded")
+            + 15;
+        let end = begin + opened.dom[begin..].find("</pre>").unwrap();
+        let seen = opened.dom[begin..end]
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&amp;", "&");
+        let seen: Value = serde_json::from_str(&seen).unwrap_or_else(|e| panic!("{e}: {seen}"));
+        assert!(
+            seen["scroll"].as_u64().unwrap() <= u64::from(width),
+            "{width}: {seen}"
+        );
+        assert_eq!(seen["wide"], Value::Array(Vec::new()), "{width}");
+        let plots = seen["plots"].as_array().unwrap();
+        let expected = if width == 320 { "narrow" } else { "wide" };
+        assert!(
+            plots.len() >= 6 && plots.iter().all(|p| p == expected),
+            "{width}: {seen}"
+        );
+        assert_eq!(seen["nameless"], 0, "{width}");
+        assert_eq!(seen["hidden"], false);
+        assert_eq!(seen["images"], 20, "{width}: {seen}");
+        let papers = seen["papers"].as_array().unwrap();
+        assert_ne!(
+            papers[1], papers[2],
+            "the button changes the colours: {seen}"
+        );
+        assert!(
+            seen["reached"].as_u64().unwrap() > 15,
+            "by keyboard: {seen}"
+        );
+        assert!(seen["checked"].as_u64().unwrap() > 100, "{seen}");
+        assert_eq!(
+            seen["faint"],
+            Value::Array(Vec::new()),
+            "{width}: contrast below 4.5"
+        );
+    }
+}

@@ -1,0 +1,412 @@
+//! `hindcast report`: what stands on the page is what stands in the table, and the page needs nothing but itself.
+
+mod browser;
+
+use std::fs;
+use std::path::Path;
+
+use hindcast_analyzer::{ScoreRow, ScoreTable, kendall_tau};
+
+use crate::cli::{code, fine, hindcast, small_run, stderr};
+
+/// Every section of the page, by its anchor.
+const SECTIONS: [&str; 9] = [
+    "summary",
+    "trust",
+    "training",
+    "influence",
+    "examples",
+    "epochs",
+    "classes",
+    "retraining",
+    "reproduce",
+];
+
+/// A run, two tables and a retraining in `dir`.
+pub fn scored_run(dir: &Path) {
+    small_run(dir);
+    fine(
+        dir,
+        &["influence", "run", "--per-epoch", "--out", "full.csv"],
+    );
+    fine(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--window",
+            "last-epoch",
+            "--out",
+            "last.csv",
+        ],
+    );
+    fine(
+        dir,
+        &[
+            "counterfactual",
+            "run",
+            "--each",
+            "--top",
+            "10",
+            "full.csv",
+            "--out",
+            "removed.json",
+        ],
+    );
+}
+
+fn page(dir: &Path, words: &[&str]) -> String {
+    fine(dir, &[&["report", "run"], words].concat());
+    fs::read_to_string(dir.join("report.html")).unwrap()
+}
+
+/// A number as the page writes it.
+fn written(value: f64) -> String {
+    format!("{value:+.2e}").replace('-', "\u{2212}")
+}
+
+/// The page between a section's beginning and the next one's.
+fn section<'a>(page: &'a str, anchor: &str) -> &'a str {
+    let begin = page
+        .find(&format!("<section id=\"{anchor}\""))
+        .unwrap_or_else(|| panic!("there is no section {anchor}"));
+    let rest = &page[begin..];
+    &rest[..rest.find("</section>").unwrap()]
+}
+
+/// No address of another place, no file, nothing that a browser would fetch.
+fn needs_nothing(page: &str) {
+    for sign in [
+        "http:", "https:", "src=\"/", "@import", "url(", "<link", "<iframe", "file:",
+    ] {
+        assert!(!page.contains(sign), "the page has {sign:?} in it");
+    }
+    let sources = page.matches("src=\"").count();
+    let within = page.matches("src=\"data:image/png;base64,").count();
+    assert_eq!(sources, within, "a picture is somewhere else");
+}
+
+#[test]
+fn every_section_is_there_and_its_numbers_are_the_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    scored_run(dir);
+    let page = page(
+        dir,
+        &[
+            "full.csv",
+            "last.csv",
+            "--removed",
+            "removed.json",
+            "--top",
+            "7",
+        ],
+    );
+    needs_nothing(&page);
+    for anchor in SECTIONS {
+        assert!(section(&page, anchor).contains("<h2"), "{anchor}");
+        assert!(
+            page.contains(&format!("href=\"#{anchor}\"")),
+            "{anchor} is not in the contents"
+        );
+    }
+
+    let table = ScoreTable::read(&dir.join("full.csv")).unwrap();
+    let last = ScoreTable::read(&dir.join("last.csv")).unwrap();
+    let examples = section(&page, "examples");
+    for table in [&table, &last] {
+        for row in table.worst(0, 7).into_iter().chain(table.best(0, 7)) {
+            let score = row.influence[0].unwrap();
+            let alt = format!("alt=\"Training example {}, label {}", row.index, row.label);
+            assert!(examples.contains(&alt), "{alt}");
+            assert!(examples.contains(&written(score)), "{score}");
+        }
+    }
+    let pictures = examples.matches("<img ").count();
+    assert_eq!(pictures, 2 * 2 * 7, "two tables, two ends, seven examples");
+    assert_eq!(
+        examples.matches(" alt=\"Training example ").count(),
+        pictures
+    );
+
+    let scores: Vec<f64> = table.rows.iter().filter_map(|r| r.influence[0]).collect();
+    let harmful = scores.iter().filter(|s| **s < 0.0).count();
+    let influence = section(&page, "influence");
+    assert!(
+        influence.contains(&format!(">{harmful} harm<")),
+        "{harmful}"
+    );
+    let harm: f64 = scores.iter().filter(|s| **s < 0.0).sum();
+    assert!(influence.contains(&written(harm)), "{harm}");
+
+    let of_epoch = |e: usize, sign: f64| -> f64 {
+        let share = |r: &ScoreRow| r.epochs[0][e].filter(|s| s * sign > 0.0);
+        table.rows.iter().filter_map(share).sum()
+    };
+    for e in 0..2 {
+        for sign in [-1.0, 1.0] {
+            let share = written(of_epoch(e, sign));
+            assert!(
+                section(&page, "epochs").contains(&share),
+                "epoch {e}: {share}"
+            );
+        }
+    }
+    let of_class = |class: &str| -> f64 {
+        let rows = table.rows.iter().filter(|r| r.label == class);
+        rows.filter_map(|r| r.influence[0])
+            .filter(|s| *s < 0.0)
+            .sum()
+    };
+    assert!(section(&page, "classes").contains(&written(of_class("3"))));
+
+    let removed: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("removed.json")).unwrap()).unwrap();
+    let sets = removed["sets"].as_array().unwrap();
+    assert_eq!(sets.len(), 10);
+    let of = |name: &str| -> Vec<f64> { sets.iter().map(|s| s[name].as_f64().unwrap()).collect() };
+    let (predicted, real) = (of("predicted_change"), of("real_change"));
+    let retraining = section(&page, "retraining");
+    for change in predicted.iter().chain(&real) {
+        assert!(retraining.contains(&written(*change)), "{change}");
+    }
+    let tau = kendall_tau(&predicted, &real).unwrap();
+    let trust = section(&page, "trust");
+    assert!(
+        trust.contains(&format!("real change is {tau:.2}")),
+        "{tau}: {trust}"
+    );
+    let growth = table.metadata.queries[0]
+        .growth
+        .as_ref()
+        .unwrap()
+        .factor()
+        .unwrap();
+    assert!(
+        trust.contains(&format!("×{growth:.2} over the sweep")),
+        "{growth}"
+    );
+
+    let head = &table.metadata.run_digest;
+    assert!(section(&page, "summary").contains(head.as_str()));
+    let commands = section(&page, "reproduce");
+    for command in [
+        format!("hindcast verify run --head {head}"),
+        "hindcast influence run --query validation --engine kernels --per-epoch --out full.csv"
+            .to_owned(),
+        "hindcast influence run --query validation --window 5..10 --engine kernels --out last.csv"
+            .to_owned(),
+    ] {
+        assert!(commands.contains(&command), "{command}\n{commands}");
+    }
+}
+
+#[test]
+fn json_says_what_the_page_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    scored_run(dir);
+    let said = fine(
+        dir,
+        &[
+            "report",
+            "run",
+            "full.csv",
+            "--removed",
+            "removed.json",
+            "--out",
+            "a.html",
+            "--json",
+        ],
+    );
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let page = fs::read_to_string(dir.join("a.html")).unwrap();
+    assert_eq!(said["bytes"], page.len());
+    let view = &said["views"][0];
+    assert_eq!(
+        (&view["query"], &view["method"]),
+        (&"validation".into(), &"sgd".into())
+    );
+    let verdict = view["verdict"].as_str().unwrap();
+    assert!(
+        page.contains(&format!("<article class=\"verdict {verdict}\"")),
+        "{said}"
+    );
+    assert!(page.contains(view["reasons"][0].as_str().unwrap()));
+}
+
+#[test]
+fn other_runs_tables_and_wrong_words_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    scored_run(dir);
+    let refused = |words: &[&str], expected: i32, hint: &str| {
+        let output = hindcast(dir, &[&["report", "run"], words].concat());
+        assert_eq!(code(&output), expected, "{words:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(hint),
+            "{words:?}: {}",
+            stderr(&output)
+        );
+        assert!(!dir.join("report.html").exists());
+    };
+    refused(&["full.csv", "--out", "page.txt"], 2, ".html");
+    refused(&["none.csv"], 1, "no such table");
+    refused(
+        &["full.csv", "--query", "test"],
+        1,
+        "no table has the query `test`",
+    );
+    refused(
+        &["full.csv", "--removed", "full.csv.meta.json"],
+        1,
+        "counterfactual --out",
+    );
+    refused(
+        &["full.csv", "--out", "no/such/report.html"],
+        1,
+        "cannot write",
+    );
+
+    let mut table = ScoreTable::read(&dir.join("full.csv")).unwrap();
+    table.metadata.run_digest = "00".repeat(32);
+    table.write(&dir.join("other.csv")).unwrap();
+    refused(&["other.csv"], 1, "another run");
+    let file = fs::read_to_string(dir.join("removed.json")).unwrap();
+    let head = ScoreTable::read(&dir.join("full.csv"))
+        .unwrap()
+        .metadata
+        .run_digest;
+    fs::write(
+        dir.join("other.json"),
+        file.replace(&head, &"00".repeat(32)),
+    )
+    .unwrap();
+    refused(&["full.csv", "--removed", "other.json"], 1, "another run");
+}
+
+/// A table as large as CIFAR-10's, of a run of few examples.
+#[test]
+fn a_large_table_makes_a_page_that_can_be_mailed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--query",
+            "validation:0..20",
+            "--out",
+            "full.csv",
+        ],
+    );
+    let mut table = ScoreTable::read(&dir.join("full.csv")).unwrap();
+    let small = table.rows.clone();
+    table.rows = (0..50_000)
+        .map(|index| ScoreRow {
+            index,
+            ..small[index as usize % small.len()].clone()
+        })
+        .collect();
+    table.write(&dir.join("large.csv")).unwrap();
+    let page = page(dir, &["large.csv", "--top", "100"]);
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    assert!(page.contains("50\u{202f}000 scored examples"));
+    assert!(page.contains("20 queries; the first 4 are shown"));
+    assert_eq!(section(&page, "influence").matches("<h3>").count(), 4);
+    let page = self::page(
+        dir,
+        &["large.csv", "--query", "validation:17", "--top", "1"],
+    );
+    assert_eq!(section(&page, "influence").matches("<h3>").count(), 1);
+    assert!(page.contains("<em>validation:17</em>"));
+}
+
+/// Rows of a table have no pictures: their values stand there, and the names that the user gives. Without the data there
+/// are neither, and the page says so.
+#[test]
+fn rows_are_shown_with_their_values_and_a_page_can_do_without_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("data")).unwrap();
+    let rows: String = (0..40)
+        .map(|i| format!("{},{},{}\n", i * 7 % 20, i * 3 % 20, u32::from(i % 5 > 1)))
+        .collect();
+    fs::write(
+        dir.join("data/train.csv"),
+        format!("height,<b>age,y\n{rows}"),
+    )
+    .unwrap();
+    fs::write(dir.join("task.toml"), TASK).unwrap();
+    fine(
+        dir,
+        &["record", "task.toml", "--data", "data", "--out", "run"],
+    );
+    fine(
+        dir,
+        &["influence", "run", "--data", "data", "--out", "full.csv"],
+    );
+    let names: String = (0..40).map(|i| format!("person {i} & co\n")).collect();
+    fs::write(dir.join("names.txt"), names).unwrap();
+
+    let page = page(dir, &["full.csv", "--data", "data", "--names", "names.txt"]);
+    needs_nothing(&page);
+    let examples = section(&page, "examples");
+    assert!(!examples.contains("<img"));
+    assert!(
+        examples.contains("height ") && examples.contains("&lt;b&gt;age "),
+        "{examples}"
+    );
+    let worst = ScoreTable::read(&dir.join("full.csv")).unwrap();
+    let worst = worst.worst(0, 1)[0].clone();
+    assert!(
+        examples.contains(&format!("person {} &amp; co", worst.row)),
+        "{examples}"
+    );
+
+    let output = hindcast(dir, &["report", "run", "full.csv"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no pictures"),
+        "{}",
+        stderr(&output)
+    );
+    let page = fs::read_to_string(dir.join("report.html")).unwrap();
+    assert!(page.contains("The examples themselves are not shown"));
+    assert!(section(&page, "examples").contains(&written(worst.influence[0].unwrap())));
+    // Data that is given has to be the run's.
+    fs::create_dir(dir.join("none")).unwrap();
+    assert_eq!(
+        code(&hindcast(
+            dir,
+            &["report", "run", "full.csv", "--data", "none"]
+        )),
+        1
+    );
+}
+
+const TASK: &str = r#"
+name = "people"
+description = "Two features, two classes"
+[data]
+source = "csv"
+train_files = "train.csv"
+label = "y"
+validation = 8
+[model]
+input = [2]
+layers = [{ kind = "linear", out = 2 }]
+[loss]
+kind = "cross-entropy"
+[optimizer]
+kind = "sgd"
+[schedule]
+kind = "constant"
+learning_rate = 0.05
+[train]
+epochs = 3
+batch = 8
+seed = 0
+"#;
