@@ -50,6 +50,8 @@ static METHODS: &[&Method] = &[
     &super::koh_liang::CG,
     &super::koh_liang::SGD,
     &super::koh_liang::LISSA,
+    &super::autoencoder::METHOD,
+    &super::outliers::METHOD,
     &super::random::METHOD,
 ];
 

@@ -8,11 +8,14 @@
 //! docs/math.md.
 
 mod accumulative;
+mod autoencoder;
 mod choices;
 mod estimate;
 mod forward;
 mod hessian;
+mod isolation;
 mod koh_liang;
+mod outliers;
 mod random;
 mod still;
 mod sweeps;

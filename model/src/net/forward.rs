@@ -45,6 +45,17 @@ impl Objective for Net {
 }
 
 impl Net {
+    /// What the first `layers` layers make of a batch, (B, …): its inputs for 0, the outputs for all of them.
+    ///
+    /// # Errors
+    /// Where the pass doesn't fit the model, or a layer fails.
+    pub fn hidden(&self, pass: &Pass<'_>, layers: usize) -> Result<Tensor> {
+        self.check(pass)?;
+        let nodes = self.nodes.get(..layers).unwrap_or(&self.nodes);
+        let mut buffers = pass.buffers.to_vec();
+        self.chain(nodes, &pass.batch.inputs, pass, &mut buffers)
+    }
+
     /// ½α‖θ‖² over all parameters.
     fn penalty(&self, parameters: &[Tensor]) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;

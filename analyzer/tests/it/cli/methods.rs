@@ -111,3 +111,51 @@ fn what_a_method_cannot_do_is_refused_before_it_begins() {
     );
     assert!(said.contains("--window last-epoch"), "{said}");
 }
+
+#[test]
+fn outliers_are_the_same_for_every_query_and_say_what_was_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    let cases: [(&str, &[&str]); 2] = [
+        ("autoencoder", &["epochs=2", "channels=4,3", "batch=16"]),
+        ("isolation-forest", &["trees=20"]),
+    ];
+    for (name, set) in cases {
+        let ask = |out: &str| {
+            let mut words = vec!["influence", "run", "--json", "--method", name, "--out", out];
+            words.extend(["--query", "validation", "--query", "validation:3"]);
+            for option in set {
+                words.extend(["--method-set", option]);
+            }
+            serde_json::from_str::<Value>(&fine(dir, &words)).unwrap()
+        };
+        let said = ask("a.csv");
+        assert_eq!(said["method"], name);
+        assert!(!said["notes"][0].as_str().unwrap().is_empty());
+        let (one, other) = (&said["queries"][0], &said["queries"][1]);
+        assert_eq!(one["most_harmful"], other["most_harmful"]);
+        let score = &one["most_harmful"][0]["influence"];
+        assert!(score.as_f64().unwrap() < 0.0, "{score}");
+        assert_ne!(score, &one["most_helpful"][0]["influence"]);
+        // The same again, to the last digit.
+        assert_eq!(ask("b.csv")["queries"], said["queries"]);
+    }
+    let said = hindcast(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--method",
+            "autoencoder",
+            "--method-set",
+            "channels=4",
+        ],
+    );
+    assert_eq!(code(&said), 2);
+    assert!(
+        stderr(&said).contains("channels=4: expected"),
+        "{}",
+        stderr(&said)
+    );
+}
