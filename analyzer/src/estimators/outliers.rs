@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use hindcast_model::net::{Net, Node, Op};
-use hindcast_model::objective::{Draws, Mode, Objective, Pass, Split};
+use hindcast_model::objective::{Draws, Mode, Pass, Split};
 use hindcast_model::train::tensors;
 
 use super::estimate::{everyone, without_window};
