@@ -32,7 +32,7 @@ impl Kept {
     /// The folder `ROWS.work/TASK-SEED`, made if it is missing.
     ///
     /// # Errors
-    /// Where it can't be made.
+    /// Where it can't be made, or holds a run of another task or other settings.
     pub fn beside(rows: Option<&Path>, task: &Task) -> anyhow::Result<Self> {
         let name = format!("{}-{}", task.name, task.train.seed);
         let (folder, temporary) = match rows {
@@ -48,16 +48,35 @@ impl Kept {
         };
         fs::create_dir_all(folder.join("scores"))
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Kept {
+        let kept = Kept {
             folder,
             _temporary: temporary,
-        })
+        };
+        kept.check(task)?;
+        Ok(kept)
+    }
+
+    /// Rows and runs of other settings are not taken for this task's.
+    fn check(&self, task: &Task) -> anyhow::Result<()> {
+        let path = self.folder.join("run");
+        if !path.exists() {
+            return Ok(());
+        }
+        let recorded = Trace::open(&path)?;
+        let text = recorded.info().task.as_deref();
+        if text.map(Task::from_toml).transpose()?.as_ref() != Some(task) {
+            bail!(
+                "{} is a run of another task or other settings: name another --out, or remove that folder",
+                path.display()
+            );
+        }
+        Ok(())
     }
 
     /// The seed's recorded run: the one that is kept, else `task` is trained on `data` now.
     ///
     /// # Errors
-    /// Where the kept run is another task's, or training fails or is stopped.
+    /// Where training fails or is stopped, or the kept run can't be opened.
     pub fn run(
         &self,
         task: &Task,
@@ -88,19 +107,6 @@ impl Kept {
                 },
             )?;
             fs::rename(&part, &path).with_context(|| format!("cannot make {}", path.display()))?;
-        }
-        let recorded = Trace::open(&path)?;
-        let same = recorded
-            .info()
-            .task
-            .as_deref()
-            .map(Task::from_toml)
-            .transpose()?;
-        if same.as_ref() != Some(task) {
-            bail!(
-                "{} is a run of another task or other settings: name another --out, or remove that folder",
-                path.display()
-            );
         }
         Subject::with_data(&path, data)
     }

@@ -125,7 +125,7 @@ fn removing_the_worst_helps_more_than_removing_at_random_and_a_restart_trains_no
         }
     }
     // 32 of the 400 labels are wrong. Without the most harmful the loss falls; without the most helpful it rises.
-    assert!(changes["sgd"] < changes["random"], "{changes:?}");
+    assert!(changes["sgd"] < changes["random"] - 0.01, "{changes:?}");
     assert!(changes["sgd"] < 0.0, "{changes:?}");
     assert!(changes["sgd-flipped"] > 0.01, "{changes:?}");
 
@@ -146,17 +146,14 @@ fn removing_the_worst_helps_more_than_removing_at_random_and_a_restart_trains_no
     );
     assert_eq!(fs::metadata(&run).unwrap().modified().unwrap(), trained);
 
-    // Other settings are another run: what is kept is not taken for it.
+    // Other settings are another run: neither what is kept nor the rows are taken for it.
+    let set = ["--set", "schedule.learning_rate=0.1"];
     let other = hindcast(
         folder.path(),
-        &[
-            &["experiment"][..],
-            &words,
-            &SMALL,
-            &["--set", "train.epochs=1", "--seeds", "1..3"],
-        ]
-        .concat(),
+        &[&["experiment"][..], &words, &SMALL, &set].concat(),
     );
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(said.contains("another task or other settings"), "{said}");
     assert!(!other.status.success());
 }
 
