@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::{Device, Tensor};
 use hindcast_model::net::Net;
-use hindcast_model::objective::{Draws, Mode, Split};
+use hindcast_model::objective::{Batch, Draws, Mode, Split};
 use hindcast_model::real::Real;
 use hindcast_model::train::{self, Evaluation, Gradient, ModelState, Part, Stepper};
 use hindcast_model::update::Settings;
 
-use super::start::stepper;
+use super::start::{narrow, stepper};
 use crate::engine::{Forward, KernelEngine, ReplayEngine, StepInput};
 use crate::error::Result;
 use crate::run::RecordedRun;
@@ -39,10 +39,6 @@ pub(super) struct Taker<'a> {
 
 fn wide<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.wide()).collect()
-}
-
-fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
-    x.iter().map(|&x| T::of(x)).collect()
 }
 
 impl<'a> Taker<'a> {
@@ -124,12 +120,17 @@ impl<'a> Taker<'a> {
         }
         let indices: Vec<u64> = (0..data.len(split)).collect();
         let (mut sum, mut errors) = (0.0, Some(0));
-        self.each(state, split, &indices, |forward, targets| {
+        self.each(state, split, &indices, |forward, batch| {
             sum += forward.losses.iter().sum::<f64>();
-            errors = match (errors, wrong(&forward, targets)) {
+            let rows = batch.indices.len();
+            let outputs = forward.outputs.len() / rows.max(1);
+            let outputs = Tensor::from_vec(forward.outputs, (rows, outputs), &Device::Cpu)
+                .map_err(train::TrainError::from)?;
+            errors = match (errors, train::errors(&outputs, batch)?) {
                 (Some(all), Some(more)) => Some(all + more),
                 _ => None,
             };
+            Ok(())
         })?;
         let examples = indices.len() as u64;
         Ok(Evaluation {
@@ -160,6 +161,7 @@ impl<'a> Taker<'a> {
         let mut losses = Vec::with_capacity(indices.len());
         self.each(state, split, indices, |forward, _| {
             losses.extend(forward.losses);
+            Ok(())
         })?;
         Ok(losses)
     }
@@ -179,7 +181,7 @@ impl<'a> Taker<'a> {
         state: &ModelState<T>,
         split: Split,
         indices: &[u64],
-        mut see: impl FnMut(Forward, Option<&[u32]>),
+        mut see: impl FnMut(Forward, &Batch) -> Result<()>,
     ) -> Result<()> {
         let Some(engine) = &mut self.engine else {
             return Ok(());
@@ -191,16 +193,6 @@ impl<'a> Taker<'a> {
                 .data()
                 .batch(split, indices, None, T::DTYPE, self.device)
                 .map_err(train::TrainError::from)?;
-            let classes = match batch.targets.dtype() {
-                DType::U32 => Some(
-                    batch
-                        .targets
-                        .flatten_all()
-                        .and_then(|t| t.to_vec1::<u32>())
-                        .map_err(train::TrainError::from)?,
-                ),
-                _ => None,
-            };
             let forward = engine.forward(&StepInput {
                 parameters: &parameters,
                 buffers: &buffers,
@@ -209,32 +201,8 @@ impl<'a> Taker<'a> {
                 mode: Mode::Evaluate,
                 draws: Draws { seed: 0, step: 0 },
             })?;
-            see(forward, classes.as_deref());
+            see(forward, &batch)?;
         }
         Ok(())
     }
-}
-
-/// Examples whose largest output is another class's; with one output, whose sign says another class.
-fn wrong(forward: &Forward, classes: Option<&[u32]>) -> Option<u64> {
-    let classes = classes?;
-    let outputs = forward.outputs.len() / classes.len().max(1);
-    let predicted = |z: &[f64]| match z {
-        [z] => u32::from(*z > 0.0),
-        _ => {
-            let mut best = 0;
-            for (i, x) in z.iter().enumerate() {
-                if *x > z[best] {
-                    best = i;
-                }
-            }
-            best as u32
-        }
-    };
-    let rows = forward.outputs.chunks_exact(outputs.max(1));
-    Some(
-        rows.zip(classes)
-            .filter(|(z, class)| predicted(z) != **class)
-            .count() as u64,
-    )
 }

@@ -11,7 +11,7 @@ use crate::run::RecordedRun;
 use crate::source::{RecordedStep, weights_of};
 
 /// To the run's float type; recorded numbers came from it, so nothing is lost.
-fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
+pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
     x.iter().map(|&x| T::of(x)).collect()
 }
 

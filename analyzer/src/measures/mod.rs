@@ -8,6 +8,8 @@ mod paired;
 mod rank;
 
 pub use detection::{precision_at, roc_auc};
+#[cfg(feature = "experiments")]
+pub(crate) use moments::mean_sd;
 pub use moments::{mean, sample_sd};
 #[cfg(feature = "experiments")]
 pub use paired::{PairedTest, paired_t_test};

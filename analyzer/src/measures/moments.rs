@@ -15,6 +15,17 @@ pub fn sample_sd(values: &[f64]) -> f64 {
     (squares / (values.len() - 1) as f64).sqrt()
 }
 
+/// Mean and sample standard deviation; the latter 0 of fewer than two numbers, as tables and bands show it.
+#[cfg(feature = "experiments")]
+pub(crate) fn mean_sd(values: &[f64]) -> (f64, f64) {
+    let sd = if values.len() < 2 {
+        0.0
+    } else {
+        sample_sd(values)
+    };
+    (mean(values), sd)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

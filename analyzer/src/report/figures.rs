@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::plot::{Axis, Ink, Mark, Plot, Size};
+use crate::measures::mean_sd;
 
 /// One figure's size.
 const SIZE: Size = Size {
@@ -345,14 +346,6 @@ fn in_order<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
         }
     }
     out
-}
-
-/// Mean and sample standard deviation; 0 of one value.
-fn mean_sd(x: &[f64]) -> (f64, f64) {
-    let n = x.len() as f64;
-    let mean = x.iter().sum::<f64>() / n;
-    let square = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    (mean, (square / (n - 1.0).max(1.0)).sqrt())
 }
 
 #[cfg(test)]

@@ -178,6 +178,38 @@ pub(super) struct Parts {
     pub(super) features: Vec<String>,
 }
 
+impl Parts {
+    /// Reads the files of training, validation and test in turn and puts each part's rows one after the other.
+    pub(super) fn joined<F>(
+        files: [Vec<F>; 3],
+        names: Option<Vec<String>>,
+        features: Vec<String>,
+        mut read: impl FnMut(F) -> Result<Part, DataError>,
+    ) -> Result<Self, DataError> {
+        let mut join = |files: Vec<F>| {
+            let mut joined: Option<Part> = None;
+            for file in files {
+                let part = read(file)?;
+                match &mut joined {
+                    Some(before) => before.append(part)?,
+                    None => joined = Some(part),
+                }
+            }
+            Ok::<_, DataError>(joined)
+        };
+        let [train, validation, test] = files;
+        let (train, validation, test) = (join(train)?, join(validation)?, join(test)?);
+        Ok(Self {
+            train: train
+                .ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?,
+            validation,
+            test,
+            names,
+            features,
+        })
+    }
+}
+
 /// All rows of a source, in one store.
 pub(super) struct Rows {
     pub(super) all: Part,

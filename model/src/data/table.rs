@@ -59,15 +59,11 @@ pub(super) fn read(
         categories: Vec::new(),
         labels: Texts::default(),
     };
-    let mut raw = Vec::new();
-    for paths in [train, validation, test] {
-        raw.push(
-            paths
-                .iter()
-                .map(|path| table.file(path))
-                .collect::<Result<Vec<_>, _>>()?,
-        );
-    }
+    let mut files = |paths: &[PathBuf]| {
+        let files = paths.iter().map(|path| table.file(path));
+        files.collect::<Result<Vec<_>, _>>()
+    };
+    let raw = [files(train)?, files(validation)?, files(test)?];
     let sorted: Vec<(Vec<String>, Vec<u32>)> = table.categories.iter().map(Texts::sorted).collect();
     let mut features = Vec::new();
     for (name, usage) in table.columns.iter().zip(&table.uses) {
@@ -85,27 +81,9 @@ pub(super) fn read(
         }
     }
     let (names, place) = table.classes()?;
-    let mut parts = raw.into_iter().map(|files| {
-        let mut joined: Option<Part> = None;
-        for file in files {
-            let part = table.part(file, &sorted, features.len(), place.as_deref())?;
-            match &mut joined {
-                Some(before) => before.append(part)?,
-                None => joined = Some(part),
-            }
-        }
-        Ok::<_, DataError>(joined)
-    });
-    let mut next = || parts.next().transpose().map(Option::flatten);
-    let (train, validation, test) = (next()?, next()?, next()?);
-    let train =
-        train.ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?;
-    Ok(Parts {
-        train,
-        validation,
-        test,
-        names,
-        features,
+    let width = features.len();
+    Parts::joined(raw, names, features, |file| {
+        table.part(file, &sorted, width, place.as_deref())
     })
 }
 

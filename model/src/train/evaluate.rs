@@ -54,7 +54,7 @@ pub fn evaluate<T: Real>(
     };
     run.each(parameters, buffers, &indices, |losses, outputs, batch| {
         sum += losses.iter().sum::<f64>();
-        errors = match (errors, wrong(outputs, batch)?) {
+        errors = match (errors, self::errors(outputs, batch)?) {
             (Some(all), Some(more)) => Some(all + more),
             _ => None,
         };
@@ -137,8 +137,12 @@ impl Run<'_> {
     }
 }
 
-/// Rows whose largest output is another class's; with one output, whose sign says another class.
-fn wrong(outputs: &Tensor, batch: &Batch) -> Result<Option<u64>, TrainError> {
+/// How many rows' largest output is another class's; with one output, whose sign says another class. `outputs` are
+/// (rows, outputs) or (rows); nothing where targets are no classes.
+///
+/// # Errors
+/// [`TrainError::Tensor`] where candle fails.
+pub fn errors(outputs: &Tensor, batch: &Batch) -> Result<Option<u64>, TrainError> {
     if batch.targets.dtype() != DType::U32 {
         return Ok(None);
     }

@@ -30,7 +30,7 @@ mod gradient;
 mod step;
 mod trainer;
 
-pub use evaluate::{Evaluation, evaluate, losses};
+pub use evaluate::{Evaluation, errors, evaluate, losses};
 pub use flat::{append, tensors};
 pub use gradient::{Gradient, gradient};
 pub use step::{ModelState, Part, Stepper};

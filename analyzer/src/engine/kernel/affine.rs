@@ -121,6 +121,15 @@ pub(super) struct Layer<'a, T> {
     pub n: usize,
 }
 
+/// Where the cotangents of a layer's input go.
+pub(super) struct Back<'a, T> {
+    pub to: &'a mut [T],
+    /// Blocks that are asked for.
+    pub wanted: Range<usize>,
+    /// Adds to what is there, instead of writing over it.
+    pub adds: bool,
+}
+
 impl<T: Number> Layer<'_, T> {
     fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
         let rows = self.n * self.affine.geometry.oh;
@@ -203,22 +212,21 @@ impl<T: Number> Layer<'_, T> {
     }
 
     /// The way back through a convolution: `out` are the cotangents of y; adds to the accumulators of `gradient` (p values a
-    /// block) and writes, or `adds` to, the cotangents of x in the blocks `wanted`.
-    #[allow(clippy::too_many_arguments)] // The operands of a layer.
+    /// block), and hands the cotangents of x on.
     pub fn backward(
         &self,
         x: Operand<'_, T>,
         out: &[T],
-        mut back: Option<(&mut [T], Range<usize>)>,
-        adds: bool,
+        mut back: Option<Back<'_, T>>,
         gradient: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
         let g = &self.affine.geometry;
         let (all, taps) = (self.n * g.oh * g.ow, g.taps());
         self.bias_gradient(out, g.o, all, gradient);
-        if let (Some((back, wanted)), false) = (&mut back, adds || g.is_pointwise()) {
-            back[wanted.start * x.block..wanted.end * x.block].fill(T::ZERO);
+        let adds = back.as_ref().is_some_and(|back| back.adds);
+        if let (Some(back), false) = (&mut back, adds || g.is_pointwise()) {
+            back.to[back.wanted.start * x.block..back.wanted.end * x.block].fill(T::ZERO);
         }
         let p = self.point.parameters;
         for rows in self.tiles() {
@@ -266,14 +274,14 @@ impl<T: Number> Layer<'_, T> {
                     let moved = x.columns(q + 1, g, &rows, &mut scratch.moved);
                     weigh(q, &pair[half..], moved, gradient);
                 }
-                if let Some((back, _)) = &mut back {
-                    send(q + 1, back, self.both(q), pair, 2 * g.o);
+                if let Some(back) = &mut back {
+                    send(q + 1, back.to, self.both(q), pair, 2 * g.o);
                 }
             }
-            if let Some((back, wanted)) = &mut back
-                && wanted.start == 0
+            if let Some(back) = &mut back
+                && back.wanted.start == 0
             {
-                send(0, back, self.transpose(), &pair[half..], g.o);
+                send(0, back.to, self.transpose(), &pair[half..], g.o);
             }
         }
     }
@@ -336,13 +344,11 @@ impl<T: Number> Layer<'_, T> {
     }
 
     /// The way back through a transposed convolution, as [`Layer::backward`].
-    #[allow(clippy::too_many_arguments)] // The operands of a layer.
     pub fn backward_transposed(
         &self,
         x: Operand<'_, T>,
         out: &[T],
-        mut back: Option<(&mut [T], Range<usize>)>,
-        adds: bool,
+        mut back: Option<Back<'_, T>>,
         gradient: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
@@ -381,16 +387,16 @@ impl<T: Number> Layer<'_, T> {
                 weigh(q, values(0), moved, gradient);
                 if let (Some(patches), true) = (patches, x.moves) {
                     weigh(q, values(q + 1), patches, gradient);
-                    if let Some((back, _)) = &mut back {
-                        send(q + 1, back, self.weight(0), moved, adds);
-                        send(q + 1, back, self.weight(q + 1), patches, true);
+                    if let Some(back) = &mut back {
+                        send(q + 1, back.to, self.weight(0), moved, back.adds);
+                        send(q + 1, back.to, self.weight(q + 1), patches, true);
                     }
                 }
             }
-            if let (Some((back, wanted)), Some(patches)) = (&mut back, patches)
-                && wanted.start == 0
+            if let (Some(back), Some(patches)) = (&mut back, patches)
+                && back.wanted.start == 0
             {
-                send(0, back, self.weight(0), patches, adds);
+                send(0, back.to, self.weight(0), patches, back.adds);
             }
         }
     }

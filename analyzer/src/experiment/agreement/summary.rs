@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Agreement, Figure, Setting};
+use crate::measures::mean_sd;
 
 /// One method in one setting over seeds.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,15 +90,9 @@ fn of<'a>(
         .filter(move |r| r.of(setting) && r.method == method && seeds.contains(&r.seed))
 }
 
-/// Mean and sample standard deviation.
 fn figure(x: &[f64]) -> Figure {
-    let n = x.len() as f64;
-    let mean = x.iter().sum::<f64>() / n;
-    let square = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    Figure {
-        mean,
-        sd: (square / (n - 1.0).max(1.0)).sqrt(),
-    }
+    let (mean, sd) = mean_sd(x);
+    Figure { mean, sd }
 }
 
 #[cfg(test)]

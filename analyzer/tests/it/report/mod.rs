@@ -8,6 +8,7 @@ use std::path::Path;
 use hindcast_analyzer::{ScoreRow, ScoreTable, kendall_tau};
 
 use crate::cli::{code, fine, hindcast, small_run, stderr};
+use crate::states::TASK;
 
 /// Every section of the page, by its anchor.
 const SECTIONS: [&str; 9] = [
@@ -392,27 +393,3 @@ fn rows_are_shown_with_their_values_and_a_page_can_do_without_the_data() {
         1
     );
 }
-
-const TASK: &str = r#"
-name = "people"
-description = "Two features, two classes"
-[data]
-source = "csv"
-train_files = "train.csv"
-label = "y"
-validation = 8
-[model]
-input = [2]
-layers = [{ kind = "linear", out = 2 }]
-[loss]
-kind = "cross-entropy"
-[optimizer]
-kind = "sgd"
-[schedule]
-kind = "constant"
-learning_rate = 0.05
-[train]
-epochs = 3
-batch = 8
-seed = 0
-"#;

@@ -20,7 +20,7 @@ pub struct World {
 const STEPS: u64 = 12;
 const SEGMENT: u64 = 4;
 
-const TASK: &str = r#"
+pub(crate) const TASK: &str = r#"
 name = "tiny"
 description = "Two features, two classes"
 [data]

@@ -12,6 +12,7 @@ use std::process::Command;
 use candle_core::{DType, Device, Var};
 use hindcast_recorder::{Named, Recorder};
 
+pub(crate) use build::TASK;
 use build::{Setup, World};
 
 /// The columns, in the order of a state's cells. A new command is a new row here and a cell more in every state.

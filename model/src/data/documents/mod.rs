@@ -170,27 +170,8 @@ pub(super) fn read(
     }
     let (names, places) = labels.sorted();
     let features = vocabulary.words().to_vec();
-    let mut made = parts.into_iter().map(|of_part| {
-        let mut joined: Option<Part> = None;
-        for documents in of_part {
-            let part = part(documents, &vocabulary, &places)?;
-            match &mut joined {
-                Some(before) => before.append(part)?,
-                None => joined = Some(part),
-            }
-        }
-        Ok::<_, DataError>(joined)
-    });
-    let mut next = || made.next().transpose().map(Option::flatten);
-    let (train, validation, test) = (next()?, next()?, next()?);
-    let train =
-        train.ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?;
-    Ok(Parts {
-        train,
-        validation,
-        test,
-        names: Some(names),
-        features,
+    Parts::joined(parts, Some(names), features, |documents| {
+        part(documents, &vocabulary, &places)
     })
 }
 

@@ -1,7 +1,7 @@
 //! The way back through an operation.
 
 use super::super::activation::{self, Curve};
-use super::super::affine::Operand;
+use super::super::affine::{Back, Operand};
 use super::super::number::Number;
 use super::super::plan::{Affine, Kind, Norm, Op};
 use super::super::pool;
@@ -131,14 +131,18 @@ impl<T: Number> Shared<'_, T> {
             ),
             false => Operand::slot(x, from.channels, from.pixels, n, from.moves),
         };
-        let back = from.moves.then(|| (back, self.wanted(op.input)));
+        let back = from.moves.then(|| Back {
+            to: back,
+            wanted: self.wanted(op.input),
+            adds: op.adds,
+        });
         let layer = self.layer(affine, n);
         let (gradient, scratch) = (&mut *chunk.gradient, &mut desk.scratch);
         match op.kind {
             Kind::Transposed(_) => {
-                layer.backward_transposed(x, out, back, op.adds, gradient, scratch);
+                layer.backward_transposed(x, out, back, gradient, scratch);
             }
-            _ => layer.backward(x, out, back, op.adds, gradient, scratch),
+            _ => layer.backward(x, out, back, gradient, scratch),
         }
     }
 
