@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
+use crate::estimators::method;
 use crate::report::verdict::{EXPLODED, GREW};
 use crate::{QuerySweep, ScoreRow, ScoreTable};
 
@@ -19,9 +20,21 @@ pub(crate) fn extremes(
     if k == 0 {
         return Ok(());
     }
-    writeln!(out, "most harmful (the query's value falls without them):")?;
+    // A method that only ranks says nothing of the query's value.
+    let ranks = method(&table.metadata.method).is_ok_and(|method| !method.predicts);
+    let (harmful, helpful) = match ranks {
+        true => (
+            "ranked most harmful (lowest score):",
+            "ranked most helpful (highest score):",
+        ),
+        false => (
+            "most harmful (the query's value falls without them):",
+            "most helpful (it rises without them):",
+        ),
+    };
+    writeln!(out, "{harmful}")?;
     rows(out, &table.worst(query, k), data, query)?;
-    writeln!(out, "most helpful (it rises without them):")?;
+    writeln!(out, "{helpful}")?;
     rows(out, &table.best(query, k), data, query)
 }
 

@@ -213,17 +213,19 @@ fn report(
             let printed = |f: Option<crate::experiment::agreement::Figure>| {
                 f.map_or(String::new(), |f| format!("{:.2} ({:.2})", f.mean, f.sd))
             };
+            // One seed has no spread.
+            let spread = |f: crate::experiment::agreement::Figure, error: f64| match ours.seeds {
+                0 | 1 => format!("{:.3}", f.mean),
+                _ => format!("{:.3} ({:.3}) +- {error:.3}", f.mean, f.sd),
+            };
             writeln!(
                 out,
                 "{name:<14} {:<16} {:>5}  {:<22} {:<10}  {:<22} {:<10}",
                 method.name,
                 ours.seeds,
-                format!("{:.3} ({:.3}) +- {tau:.3}", ours.tau.mean, ours.tau.sd),
+                spread(ours.tau, tau),
                 printed(paper.map(|p| p.tau)),
-                format!(
-                    "{:.3} ({:.3}) +- {jaccard:.3}",
-                    ours.jaccard.mean, ours.jaccard.sd
-                ),
+                spread(ours.jaccard, jaccard),
                 printed(paper.map(|p| p.jaccard)),
             )?;
         }
