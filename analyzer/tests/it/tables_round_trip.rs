@@ -188,7 +188,7 @@ for row in rows:
     println!("read by {}", lines.next().unwrap());
     assert_eq!(
         lines.next().unwrap(),
-        "index|row|name|label|occurrences|influence|influence_renormalised|epoch_4"
+        "index|row|name|label|occurrences|influence|influence_renormalised|accumulative|counterfactual|epoch_4"
     );
     let hex = |x: Option<f64>| x.map_or(String::new(), python_hex);
     for row in &table.rows {
@@ -200,6 +200,8 @@ for row in rows:
             row.occurrences.to_string(),
             hex(row.influence[0]),
             hex(row.renormalised[0]),
+            hex(row.refined[0].accumulative),
+            hex(row.refined[0].counterfactual),
             hex(row.epochs[0][0]),
         ];
         assert_eq!(lines.next(), Some(cells.join("|").as_str()));
