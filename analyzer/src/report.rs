@@ -49,7 +49,12 @@ pub(crate) struct Source<'a> {
 pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
     let facts = Facts::of(source.trace);
     let (curve, unread) = Curve::of(source.trace);
-    let mut notes = unread;
+    let mut damaged = facts.problems.clone();
+    damaged.extend(unread.into_iter().filter(|p| !facts.problems.contains(p)));
+    let mut notes: Vec<String> = damaged
+        .iter()
+        .map(|p| format!("The trace is damaged: {p}. What could be read is shown."))
+        .collect();
     for (name, table) in source.tables {
         let digest = &table.metadata.run_digest;
         if digest.is_empty() {
@@ -99,6 +104,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
         curve,
         shown,
         removals: named,
+        damaged,
         notes,
         commands: Vec::new(),
         writer: concat!("hindcast ", env!("CARGO_PKG_VERSION")).to_owned(),

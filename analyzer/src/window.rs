@@ -14,7 +14,7 @@ pub enum Window {
     /// Every step that the trace holds.
     #[default]
     All,
-    /// The steps of the newest epoch.
+    /// The steps of the newest epoch that has a whole one.
     LastEpoch,
     /// Steps A..B, the end excluded.
     Steps(Range<u64>),
@@ -73,7 +73,9 @@ impl Window {
             Window::All => ranges[0].start..end,
             Window::LastEpoch => {
                 let epochs = source.epochs()?;
-                let newest = epochs.last().ok_or_else(|| {
+                // Of an epoch that a killed recorder had just begun there may be no whole step.
+                let newest = epochs.iter().rev().find(|e| e.1.start < end);
+                let newest = newest.ok_or_else(|| {
                     AnalysisError::Window("the trace says no step's epoch".to_owned())
                 })?;
                 newest.1.start..end

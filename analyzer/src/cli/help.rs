@@ -115,6 +115,7 @@ The page is one file that fetches nothing: open it from disk, mail it, keep it b
 
 --json prints an object with
   report, bytes, run_digest
+  damaged                what of the trace is damaged, in words; the exit code is 3 unless it is empty
   views                  a list of {table, query, method, verdict, growth, reasons};
                          verdict is confirmed, plausible, careful or doubtful; growth the factor of the adjoint's norm";
 

@@ -20,6 +20,7 @@ struct Printed<'a> {
     report: String,
     bytes: u64,
     run_digest: &'a str,
+    damaged: &'a [String],
     views: Vec<Judged<'a>>,
 }
 
@@ -77,7 +78,6 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         (None, Some(trace)) => trace,
         (None, None) => anyhow::bail!("{}: the run can't be opened", args.run.display()),
     };
-    context::warn(trace);
     let mut page = crate::report::page(&Source {
         trace,
         data: opened.as_ref().map(|subject| subject.data()),
@@ -86,6 +86,13 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         queries: &args.query,
         top: args.top,
     })?;
+    for problem in &page.damaged {
+        eprintln!("warning: {problem}; `hindcast verify` looks everywhere");
+    }
+    let outcome = match page.damaged.is_empty() {
+        true => Outcome::Fine,
+        false => Outcome::Damaged,
+    };
     if let Some(error) = missing {
         let why = super::in_one_line(&error);
         eprintln!("warning: no pictures and values of examples: {why}");
@@ -100,7 +107,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     if args.json {
         serde_json::to_writer_pretty(&mut out, &printed(args, &page, bytes))?;
         writeln!(out)?;
-        return Ok(Outcome::Fine);
+        return Ok(outcome);
     }
     for shown in &page.shown {
         writeln!(
@@ -117,7 +124,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         args.out.display(),
         progress::bytes(bytes)
     )?;
-    Ok(Outcome::Fine)
+    Ok(outcome)
 }
 
 fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
@@ -133,6 +140,7 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
         report: args.out.display().to_string(),
         bytes,
         run_digest: &page.facts.head,
+        damaged: &page.damaged,
         views: judged.collect(),
     }
 }

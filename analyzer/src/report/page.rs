@@ -21,6 +21,8 @@ pub(crate) struct Page {
     pub shown: Vec<Shown>,
     /// Files of retrainings, with their names.
     pub removals: Vec<(String, RemovalResults)>,
+    /// What of the trace is damaged, as far as it was read; the notes say it, too.
+    pub damaged: Vec<String>,
     /// What the reader should know before all else.
     pub notes: Vec<String>,
     /// Steps to do it again: what for, and the command.

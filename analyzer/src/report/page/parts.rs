@@ -18,7 +18,7 @@ pub(super) fn summary(page: &Page) -> Markup {
         "summary",
         "The run",
         html! {
-            @for note in page.notes.iter().chain(&page.facts.problems) { p.note { (note) } }
+            @for note in &page.notes { p.note { (note) } }
             ul.stats { @for (value, what) in &page.facts.headline { li { b { (value) } span { (what) } } } }
             table.facts {
                 caption { "What the recording says of itself" }

@@ -44,7 +44,7 @@ batch = 8
 seed = 0
 "#;
 
-/// Where a state is set up: a folder with `run`, `data` and `out.txt` (the examples to leave out) in it.
+/// Where a state is set up: a folder with `run`, `data`, `out.txt` (the examples to leave out) and `scores.csv` in it.
 pub struct Setup {
     pub dir: tempfile::TempDir,
     /// The folder given to `--data`.
@@ -92,6 +92,13 @@ impl World {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
+        // What `report` shows, without what says which run it is of: each state has a digest of its own.
+        let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+            .args(["influence", "base", "--data", "data"])
+            .current_dir(at)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
         let trace = Trace::open(at.join("base")).unwrap();
         let mut steps = Vec::new();
         let mut walk = trace.forward(0..u64::MAX);
@@ -134,11 +141,9 @@ impl World {
         for folder in ["data", "other"] {
             copy(&self.dir.path().join(folder), &dir.path().join(folder));
         }
-        fs::copy(
-            self.dir.path().join("task.toml"),
-            dir.path().join("task.toml"),
-        )
-        .unwrap();
+        for file in ["task.toml", "scores.csv"] {
+            fs::copy(self.dir.path().join(file), dir.path().join(file)).unwrap();
+        }
         fs::write(dir.path().join("out.txt"), "3\n").unwrap();
         Setup {
             dir,

@@ -16,7 +16,7 @@ pub(crate) use build::TASK;
 use build::{Setup, World};
 
 /// The columns, in the order of a state's cells. A new command is a new row here and a cell more in every state.
-const COMMANDS: [(&str, &str); 10] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -27,6 +27,14 @@ const COMMANDS: [(&str, &str); 10] = [
     (
         "counterfactual",
         "hindcast counterfactual run --data data --without out.txt",
+    ),
+    (
+        "bounds",
+        "hindcast bounds run --data data --window last-epoch --out bounds.csv",
+    ),
+    (
+        "report",
+        "hindcast report run scores.csv --data data --out report.html",
     ),
     ("export", "hindcast export run --steps 4..8 --out steps"),
     (
@@ -155,4 +163,40 @@ fn every_command_in_every_state_ends_as_the_table_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n---\n"));
+}
+
+/// A verb that takes a run and has no column here would be a state of affairs that nobody tested.
+#[test]
+fn every_command_that_takes_a_run_has_its_column() {
+    let help = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+            .args(words)
+            .arg("-h")
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let general = help(&[]);
+    let listed = general
+        .split_once("Commands:\n")
+        .and_then(|(_, rest)| rest.split_once("\n\n"))
+        .expect("the help lists its commands")
+        .0;
+    let verbs: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+        .collect();
+    assert!(verbs.len() > 10, "{verbs:?}");
+    let columns: Vec<&str> = COMMANDS.iter().map(|(command, _)| *command).collect();
+    for verb in verbs {
+        let takes_a_run = help(&[verb])
+            .lines()
+            .any(|line| line.starts_with("Usage:") && line.contains("<RUN>"));
+        assert!(
+            !takes_a_run || columns.contains(&verb),
+            "`hindcast {verb}` takes a run, and has no column in COMMANDS"
+        );
+    }
 }

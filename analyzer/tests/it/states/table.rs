@@ -30,6 +30,21 @@ fn checkpoint() -> Cell {
     ok(&[CHECKPOINT])
 }
 
+/// The newest epoch of which a whole step is there holds each example once.
+fn bounds(steps: &'static str) -> Cell {
+    let says: Vec<&'static str> = vec!["each in one batch of the steps", steps, "Theorem 6"];
+    Cell(0, says.leak())
+}
+
+fn report() -> Cell {
+    ok(&["scores.csv", "report.html", "open it in a browser"])
+}
+
+/// The page is written all the same, and says what is damaged.
+fn damaged_report(says: Words) -> Cell {
+    Cell(3, [says, &["report.html"]].concat().leak())
+}
+
 fn lossless(steps: &'static str, end: &'static str) -> Cell {
     let says: Vec<&'static str> = vec![steps, end, "nothing was lost", "run is as it was"];
     Cell(0, says.leak())
@@ -63,6 +78,8 @@ fn whole() -> Vec<State> {
                 ok(&["12 of 12 sampled steps give the next recorded state, bit for bit"]),
                 ok(&["at the end of training; window 0..12 of 12 steps"]),
                 ok(&["predicted", "real", "bit for bit"]),
+                bounds("8..12"),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("12 steps recovered", ENDED),
@@ -84,6 +101,8 @@ fn whole() -> Vec<State> {
                     "window 0..9 of 9 steps",
                 ]),
                 ok(&["steps 0..9"]),
+                bounds("8..9"),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("10 steps recovered", NOT_ENDED),
@@ -104,6 +123,8 @@ fn whole() -> Vec<State> {
                 ok(&["8 of 8 sampled steps"]),
                 ok(&["window 4..12 of 12 steps"]),
                 ok(&["steps 4..12"]),
+                bounds("8..12"),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("8 steps recovered", ENDED),
@@ -121,6 +142,8 @@ fn whole() -> Vec<State> {
                 ok(&["12 of 12 sampled steps"]),
                 ok(&["window 0..12 of 12 steps"]),
                 ok(&["steps 0..12"]),
+                bounds("8..12"),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("12 steps recovered", ENDED),
@@ -138,6 +161,8 @@ fn cut_short() -> Vec<State> {
             meaning: "The recorder was killed while it made the run: only its temporary folder, `.run.new-…`, is there.",
             build: World::half_born,
             cells: [
+                fails(HALF_BORN),
+                fails(HALF_BORN),
                 fails(HALF_BORN),
                 fails(HALF_BORN),
                 fails(HALF_BORN),
@@ -167,6 +192,8 @@ fn cut_short() -> Vec<State> {
                     "window 0..9 of 9 steps",
                 ]),
                 ok(&["steps 0..9"]),
+                bounds("8..9"),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("10 steps recovered", NOT_ENDED),
@@ -187,6 +214,8 @@ fn cut_short() -> Vec<State> {
                 ok(&["9 of 9 sampled steps"]),
                 ok(&[NO_END, "window 0..9 of 9 steps"]),
                 ok(&["steps 0..9"]),
+                bounds("8..9"),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("10 steps recovered", NOT_ENDED),
@@ -210,6 +239,8 @@ fn cut_short() -> Vec<State> {
                 ok(&["8 of 8 sampled steps"]),
                 ok(&[NO_END, "window 0..8 of 8 steps"]),
                 ok(&["steps 0..8"]),
+                bounds("4..8"),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("9 steps recovered", NOT_ENDED),
@@ -254,6 +285,8 @@ fn hit() -> Vec<State> {
                 damaged(&[CHUNK, "not replayed: the trace is damaged"]),
                 damaged(&["the trace can't be read", CHUNK, RECOVER]),
                 damaged(&["the trace can't be read", CHUNK, RECOVER]),
+                bounds("8..12"),
+                report(),
                 damaged(&[CHUNK, RECOVER]),
                 checkpoint(),
                 lossless("12 steps recovered", ENDED),
@@ -280,6 +313,8 @@ fn hit() -> Vec<State> {
                 damaged(&["not replayed: the trace is damaged"]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
+                damaged(&[STEP_5, "metadata checksum", RECOVER]),
+                damaged_report(&["warning: ", STEP_5, "metadata checksum"]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[
@@ -312,6 +347,8 @@ fn hit() -> Vec<State> {
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
+                damaged_report(&["warning: ", STEP_5, "frame header checksum"]),
+                damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[
                     "LOST: step 5: lost whole, metadata and tensors",
@@ -332,6 +369,8 @@ fn hit() -> Vec<State> {
                 damaged(&["not replayed: the trace is damaged"]),
                 damaged(&[FINAL, "chunk checksum", RECOVER]),
                 damaged(&[FINAL, "chunk checksum", RECOVER]),
+                damaged(&[FINAL, "chunk checksum", RECOVER]),
+                report(),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("12 steps recovered", ENDED),
@@ -352,6 +391,8 @@ fn hit() -> Vec<State> {
                 damaged(&["not replayed: the trace is damaged"]),
                 ok(&["warning: ", SEAL, "window 0..12 of 12 steps"]),
                 ok(&["warning: ", SEAL, "steps 0..12"]),
+                ok(&["warning: ", SEAL, "each in one batch of the steps 8..12"]),
+                damaged_report(&["warning: ", SEAL]),
                 ok(&["warning: ", SEAL, "steps/steps.jsonl"]),
                 ok(&["warning: ", SEAL, CHECKPOINT]),
                 damaged(&[
@@ -383,6 +424,12 @@ fn hit() -> Vec<State> {
                 damaged(&["not replayed: the trace is damaged"]),
                 ok(&["warning: ", NO_MANIFEST, "window 0..12 of 12 steps"]),
                 ok(&["warning: ", NO_MANIFEST, "steps 0..12"]),
+                ok(&[
+                    "warning: ",
+                    NO_MANIFEST,
+                    "each in one batch of the steps 8..12",
+                ]),
+                damaged_report(&["warning: ", NO_MANIFEST]),
                 ok(&["warning: ", NO_MANIFEST, "steps/steps.jsonl"]),
                 ok(&["warning: ", NO_MANIFEST, CHECKPOINT]),
                 damaged(&[
@@ -407,6 +454,8 @@ fn hit() -> Vec<State> {
                 damaged(&["not replayed: the trace is damaged"]),
                 damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[NO_SEGMENT, RECOVER]),
+                damaged(&[NO_SEGMENT, RECOVER]),
+                damaged_report(&["warning: ", NO_SEGMENT]),
                 damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[
@@ -456,6 +505,8 @@ fn mended_or_foreign() -> Vec<State> {
                 ok(&["10 of 10 sampled steps"]),
                 fails(&[HOLE]),
                 fails(&[HOLE]),
+                bounds("8..12"),
+                report(),
                 fails(&["--steps 4..8: the run holds 0..5, 6..12"]),
                 checkpoint(),
                 lossless("11 steps recovered", ENDED),
@@ -468,6 +519,8 @@ fn mended_or_foreign() -> Vec<State> {
             meaning: "Written by a later Hindcast.",
             build: World::future,
             cells: [
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
                 fails(&[FUTURE]),
                 fails(&[FUTURE]),
                 fails(&[FUTURE]),
@@ -490,6 +543,8 @@ fn mended_or_foreign() -> Vec<State> {
                 fails(OTHER),
                 fails(OTHER),
                 fails(OTHER),
+                fails(OTHER),
+                fails(OTHER),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("12 steps recovered", ENDED),
@@ -507,6 +562,8 @@ fn mended_or_foreign() -> Vec<State> {
                 fails(NO_DATA),
                 fails(NO_DATA),
                 fails(NO_DATA),
+                fails(NO_DATA),
+                fails(NO_DATA),
                 ok(&["steps/steps.jsonl"]),
                 checkpoint(),
                 lossless("12 steps recovered", ENDED),
@@ -520,6 +577,8 @@ fn mended_or_foreign() -> Vec<State> {
 /// The commands that need a run say the same; `record` makes one or refuses; so does the library.
 fn refused(says: Words, record: Cell) -> [Cell; super::COMMANDS.len()] {
     [
+        fails(says),
+        fails(says),
         fails(says),
         fails(says),
         fails(says),
