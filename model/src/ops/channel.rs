@@ -93,7 +93,7 @@ struct AddBias;
 /// Σ over batch and positions of x, or of x y where `y` is given, for each channel, in a fixed order.
 fn reduce<T: Element>(s: Planes, x: &[T], y: Option<&[T]>) -> Vec<T> {
     let row = s.c * s.p;
-    sum_over(s.b, s.c, |range, part| {
+    sum_over(s.b, s.c, row, |range, part| {
         for b in range {
             let x = &x[b * row..(b + 1) * row];
             let y = y.map(|y| &y[b * row..(b + 1) * row]);

@@ -271,7 +271,7 @@ fn input_gradient<T: Element + bytemuck::Pod>(g: &Conv, gy: &[T], w: &[T]) -> Ve
 
 fn weight_gradient<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], gy: &[T]) -> Vec<T> {
     let (taps, pixels) = (g.taps(), g.pixels());
-    sum_over(g.b, g.o * taps, |range, part| {
+    sum_over(g.b, g.o * taps, 2 * g.o * taps * pixels, |range, part| {
         for i in range {
             let x = &x[i * g.input_len()..][..g.input_len()];
             let gy = Matrix::new(&gy[i * g.output_len()..][..g.output_len()], g.o, pixels);

@@ -7,14 +7,16 @@ use super::element::Element;
 
 /// Elements below which an element-wise loop stays on the calling thread: waking another one costs more.
 const SERIAL: usize = 1 << 15;
-/// Operations below which rows stay on the calling thread: handing them over takes as long as a few hundred thousand.
-const SMALL: usize = 1 << 18;
+/// Operations below which work stays on the calling thread: waking another one takes as long as several hundred thousand,
+/// and costs whoever else wants that core.
+const SMALL: usize = 1 << 20;
 /// Elements that one piece of an element-wise loop covers.
 const PIECE: usize = 1 << 14;
 /// Largest number of partial sums.
 const PARTIALS: usize = 16;
 
-/// Calls `f(i, row)` for each row of `row` elements of `out`; a row takes about `work` operations.
+/// Calls `f(i, row)` for each row of `row` elements of `out`, of which the last may be shorter; a whole row takes about
+/// `work` operations.
 pub(crate) fn for_rows<T: Element>(
     out: &mut [T],
     row: usize,
@@ -24,8 +26,7 @@ pub(crate) fn for_rows<T: Element>(
     if row == 0 || out.is_empty() {
         return;
     }
-    let rows = out.len().div_ceil(row);
-    if rows == 1 || rows.saturating_mul(work) < SMALL {
+    if out.len() <= row || out.len().saturating_mul(work) / row < SMALL {
         out.chunks_mut(row).enumerate().for_each(|(i, r)| f(i, r));
     } else {
         out.par_chunks_mut(row)
@@ -67,11 +68,13 @@ pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Send + S
     out
 }
 
-/// Sums `count` contributions to a vector of `len` elements. `add(range, partial)` adds those of a range of
-/// contributions; ranges are fixed by `count`, and partial sums are joined pairwise in a fixed tree.
+/// Sums `count` contributions to a vector of `len` elements, each of which takes about `work` operations. `add(range,
+/// partial)` adds those of a range of contributions; ranges are fixed by `count`, and partial sums are joined pairwise in a
+/// fixed tree, on whichever threads they were made.
 pub(crate) fn sum_over<T: Element>(
     count: usize,
     len: usize,
+    work: usize,
     add: impl Fn(std::ops::Range<usize>, &mut [T]) + Send + Sync,
 ) -> Vec<T> {
     let each = count.div_ceil(PARTIALS).max(1);
@@ -84,9 +87,12 @@ pub(crate) fn sum_over<T: Element>(
         return out;
     }
     let mut sums = vec![T::ZERO; partials * len];
-    sums.par_chunks_mut(len).enumerate().for_each(|(i, part)| {
-        add(i * each..((i + 1) * each).min(count), part);
-    });
+    let fill = |(i, part): (usize, &mut [T])| add(i * each..((i + 1) * each).min(count), part);
+    if count.saturating_mul(work) < SMALL {
+        sums.chunks_mut(len).enumerate().for_each(fill);
+    } else {
+        sums.par_chunks_mut(len).enumerate().for_each(fill);
+    }
     join(sums, len)
 }
 
@@ -116,17 +122,20 @@ mod tests {
     #[test]
     fn a_sum_over_any_count_adds_each_contribution_once() {
         for count in [0, 1, 2, 15, 16, 17, 33, 64, 100] {
-            let got = sum_over::<f64>(count, 3, |range, part| {
-                for i in range {
-                    part[0] += 1.0;
-                    part[1] += i as f64;
-                    part[2] += (i * i) as f64;
-                }
-            });
             let n = count as f64;
             let first: f64 = (0..count).map(|i| i as f64).sum();
             let second: f64 = (0..count).map(|i| (i * i) as f64).sum();
-            assert_eq!(got, [n, first, second]);
+            // On the calling thread, and handed over.
+            for work in [1, SMALL] {
+                let got = sum_over::<f64>(count, 3, work, |range, part| {
+                    for i in range {
+                        part[0] += 1.0;
+                        part[1] += i as f64;
+                        part[2] += (i * i) as f64;
+                    }
+                });
+                assert_eq!(got, [n, first, second]);
+            }
         }
     }
 }
