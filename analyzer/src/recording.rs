@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Shape, Tensor, Var};
+use candle_core::{CpuStorage, CpuStorageRef, Device, InplaceOp1, Layout, Shape, Tensor, Var};
 use hindcast_format::{DataIdentity, GroupHyper, SplitIdentity};
 use hindcast_model::batches::Weights;
 use hindcast_model::data::DataSet;
@@ -286,24 +286,27 @@ impl<T: Real> InplaceOp1 for Overwrite<'_, T> {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let values = self.0.iter().map(|v| v.wide());
         // The variables were made of whole vectors, so they lie without gaps.
         let Some((start, end)) = layout.contiguous_offsets() else {
             candle_core::bail!("a mirrored variable does not lie in one piece");
         };
-        match storage {
-            CpuStorage::F32(to) => to[start..end]
-                .iter_mut()
-                .zip(values)
-                .for_each(|(to, v)| *to = v as f32),
-            CpuStorage::F64(to) => to[start..end]
-                .iter_mut()
-                .zip(values)
-                .for_each(|(to, v)| *to = v),
-            _ => candle_core::bail!("a mirrored variable is neither f32 nor f64"),
+        let copied = match (storage, T::cpu_storage_ref(self.0)) {
+            (CpuStorage::F32(to), CpuStorageRef::F32(from)) => copy(to.get_mut(start..end), from),
+            (CpuStorage::F64(to), CpuStorageRef::F64(from)) => copy(to.get_mut(start..end), from),
+            _ => None,
+        };
+        if copied.is_none() {
+            candle_core::bail!("a mirrored variable is not of the values' type and number");
         }
         Ok(())
     }
+}
+
+/// Copies `from`; nothing where the lengths differ.
+fn copy<T: Copy>(to: Option<&mut [T]>, from: &[T]) -> Option<()> {
+    let to = to.filter(|to| to.len() == from.len())?;
+    to.copy_from_slice(from);
+    Some(())
 }
 
 /// Why a recorded training stopped.

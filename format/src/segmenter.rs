@@ -7,7 +7,8 @@ use crate::meta::StepMeta;
 pub struct SegmentPolicy {
     /// Most steps of a segment; 256 keeps keyframe and link under 1 % of it.
     pub max_steps: u32,
-    /// An epoch's end cuts only segments that have so many steps already, so that short epochs don't cost a keyframe each.
+    /// An epoch's end cuts only segments that have so many steps already, and in which another such epoch would not find room, so that
+    /// short epochs don't cost a keyframe and a sync to disk each.
     pub min_steps: u32,
     /// Cut at every epoch's end, however short: what a ring of epochs (keep the last epoch) needs.
     pub cut_every_epoch: bool,
@@ -38,6 +39,8 @@ pub struct Segmenter {
     policy: SegmentPolicy,
     steps: u32,
     epoch: Option<u64>,
+    /// Steps of the present epoch that have been placed.
+    in_epoch: u32,
 }
 
 impl Segmenter {
@@ -47,16 +50,25 @@ impl Segmenter {
             policy,
             steps: 0,
             epoch: None,
+            in_epoch: 0,
         }
     }
 
     /// Places the next recorded step.
     pub fn place(&mut self, meta: &StepMeta) -> Placement {
         let epoch_ended = self.epoch.is_some_and(|epoch| epoch != meta.epoch);
+        let max_steps = self.policy.max_steps.max(1);
+        let full = self.steps >= self.policy.min_steps
+            && self.steps.saturating_add(self.in_epoch) > max_steps;
         let cut = self.epoch.is_none()
-            || self.steps >= self.policy.max_steps.max(1)
-            || epoch_ended && (self.policy.cut_every_epoch || self.steps >= self.policy.min_steps);
+            || self.steps >= max_steps
+            || epoch_ended && (self.policy.cut_every_epoch || full);
         self.steps = if cut { 1 } else { self.steps + 1 };
+        self.in_epoch = if epoch_ended {
+            1
+        } else {
+            self.in_epoch.saturating_add(1)
+        };
         self.epoch = Some(meta.epoch);
         Placement { cut, epoch_ended }
     }
@@ -112,7 +124,9 @@ mod tests {
 
     #[test]
     fn short_epochs_share_segments_unless_each_is_to_be_dropped_alone() {
-        assert_eq!(cuts(SegmentPolicy::default(), 50, 400), [0, 150, 300]);
+        assert_eq!(cuts(SegmentPolicy::default(), 50, 600), [0, 250, 500]);
+        assert_eq!(cuts(SegmentPolicy::default(), 100, 500), [0, 200, 400]);
+        assert_eq!(cuts(SegmentPolicy::default(), 128, 600), [0, 256, 512]);
         assert_eq!(
             cuts(
                 SegmentPolicy {

@@ -53,10 +53,15 @@ pub(super) struct Window {
     map: MmapMut,
     pub start: u64,
     pub length: usize,
+    /// How far pages have been made ready.
+    ready: usize,
 }
 
 /// Bytes that are stored word by word; no header of a frame is longer.
 const HEAD: usize = 256;
+
+/// Pages are made ready so many bytes at once: a fault for each would cost a small step more than encoding it does.
+const AHEAD: usize = 1 << 17;
 
 impl Window {
     /// Maps `length` bytes from `start` on; `start` is a multiple of the page size and the blocks are allocated.
@@ -65,11 +70,35 @@ impl Window {
         // and never rely on bytes that aren't published. The blocks behind the window were allocated by `fallocate` on a file system
         // known to honour it, so that a store can't fail for want of space.
         let map = unsafe { MmapOptions::new().offset(start).len(length).map_mut(file)? };
-        Ok(Window { map, start, length })
+        Ok(Window {
+            map,
+            start,
+            length,
+            ready: 0,
+        })
+    }
+
+    /// Makes the pages up to `end` ready for stores, and some more.
+    fn prepare(&mut self, end: usize) {
+        if end <= self.ready {
+            return;
+        }
+        let from = self.ready;
+        self.ready = end.next_multiple_of(AHEAD).min(self.length);
+        // Where the system has no such call, pages become ready one by one as they are stored to.
+        #[cfg(target_os = "linux")]
+        let _ = self.map.advise_range(
+            memmap2::Advice::PopulateWrite,
+            from,
+            self.ready.saturating_sub(from),
+        );
+        #[cfg(not(target_os = "linux"))]
+        let _ = from;
     }
 
     /// Copies `bytes` to `at` (relative to the window) in ascending order, so that a process killed midway leaves a prefix.
     pub fn store(&mut self, mut at: usize, bytes: &[u8]) {
+        self.prepare(at + bytes.len());
         // memcpy may copy a piece's end before its middle, hence pieces: a frame's header goes word by word, since one with a hole in it
         // can't be told from damage; the length at its end stands alone.
         let (head, rest) = bytes.split_at(bytes.len().min(HEAD));
