@@ -153,6 +153,13 @@ impl Net {
                     used = 1;
                     ops::relu_max_pool2d(&x, kernel, stride, padding)
                 }
+                // Before a pooling the ReLU goes with that.
+                (Op::BatchNorm { .. }, Some(Op::Relu), after)
+                    if !matches!(after, Some(Op::MaxPool2d { .. })) =>
+                {
+                    used = 1;
+                    self.batch_norm(&node.op, &x, pass, buffers, true)
+                }
                 (op, _, _) => self.apply(op, &x, pass, buffers),
             };
             x = next.map_err(|e| e.context(format!("layer {}", node.path)))?;
@@ -194,29 +201,7 @@ impl Net {
                 padding,
             } => ops::max_pool2d(x, kernel, stride, padding),
             Op::AvgPool2d { kernel, stride } => ops::avg_pool2d(x, kernel, stride),
-            Op::BatchNorm {
-                weight,
-                bias,
-                mean,
-                variance,
-                momentum,
-                eps,
-            } => {
-                let train = pass.mode == Mode::Train;
-                let (y, new_mean, new_variance) = ops::batch_norm(
-                    x,
-                    p(weight),
-                    p(bias),
-                    &buffers[mean],
-                    &buffers[variance],
-                    momentum,
-                    eps,
-                    train,
-                )?;
-                buffers[mean] = new_mean;
-                buffers[variance] = new_variance;
-                Ok(y)
-            }
+            Op::BatchNorm { .. } => self.batch_norm(op, x, pass, buffers, false),
             Op::Dropout { p, stream } => {
                 if pass.mode == Mode::Evaluate || p == 0.0 {
                     return Ok(x.clone());
@@ -232,6 +217,42 @@ impl Net {
                 path.add(&self.chain(projection, x, pass, buffers)?)
             }
         }
+    }
+
+    /// A batch norm, with the ReLU that follows it where `relu`; its running statistics move in training.
+    fn batch_norm(
+        &self,
+        op: &Op,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        buffers: &mut [Tensor],
+        relu: bool,
+    ) -> Result<Tensor> {
+        let &Op::BatchNorm {
+            weight,
+            bias,
+            mean,
+            variance,
+            momentum,
+            eps,
+        } = op
+        else {
+            candle_core::bail!("not a batch norm");
+        };
+        let (y, new_mean, new_variance) = ops::normalised(
+            x,
+            &pass.parameters[weight],
+            &pass.parameters[bias],
+            &buffers[mean],
+            &buffers[variance],
+            momentum,
+            eps,
+            pass.mode == Mode::Train,
+            relu,
+        )?;
+        buffers[mean] = new_mean;
+        buffers[variance] = new_variance;
+        Ok(y)
     }
 
     /// Counts and shapes, before any layer stumbles over them.

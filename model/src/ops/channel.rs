@@ -42,6 +42,10 @@ impl Planes {
     pub(crate) fn channels(&self) -> usize {
         self.c
     }
+
+    pub(crate) fn positions(&self) -> usize {
+        self.p
+    }
 }
 
 /// Σ over batch and positions: (B, C, ...) to (C,).
@@ -89,6 +93,24 @@ struct Sum;
 struct Dot;
 struct Scale;
 struct AddBias;
+
+/// Σ over batch and positions of x for each channel, in a fixed order.
+pub(super) fn sums<T: Element>(s: Planes, x: &[T]) -> Vec<T> {
+    reduce(s, x, None)
+}
+
+/// Σ over batch and positions of (x − m[c])² for each channel, in a fixed order.
+pub(super) fn squares<T: Element>(s: Planes, x: &[T], means: &[T]) -> Vec<T> {
+    let row = s.c * s.p;
+    sum_over(s.b, s.c, row, |range, part| {
+        for b in range {
+            let x = &x[b * row..(b + 1) * row];
+            for (c, (total, &m)) in part.iter_mut().zip(means).enumerate() {
+                *total += squares_of(&x[c * s.p..(c + 1) * s.p], m);
+            }
+        }
+    })
+}
 
 /// Σ over batch and positions of x, or of x y where `y` is given, for each channel, in a fixed order.
 fn reduce<T: Element>(s: Planes, x: &[T], y: Option<&[T]>) -> Vec<T> {
@@ -145,6 +167,18 @@ fn dot_of<T: Element>(x: &[T], y: &[T]) -> T {
     lanes.iter().copied().chain(rest).sum()
 }
 
+fn squares_of<T: Element>(x: &[T], m: T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for (lane, &x) in lanes.iter_mut().zip(x) {
+            *lane += (x - m) * (x - m);
+        }
+    }
+    let rest = rest.iter().map(|&x| (x - m) * (x - m));
+    lanes.iter().copied().chain(rest).sum()
+}
+
 /// `out = f(channel, x)` element by element.
 fn apply<T: Element>(s: Planes, x: &[T], f: impl Fn(usize, T) -> T + Send + Sync) -> Vec<T> {
     let mut out = vec![T::ZERO; x.len()];
@@ -186,7 +220,7 @@ impl CustomOp1 for Sum {
 }
 
 /// The (C,) operand's length must be the other's channel count.
-fn channels_agree(op: &str, s: Planes, a: &Layout) -> Result<()> {
+pub(super) fn channels_agree(op: &str, s: Planes, a: &Layout) -> Result<()> {
     if a.dims() == [s.c] {
         return Ok(());
     }

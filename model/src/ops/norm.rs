@@ -2,8 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use super::channel::{self, Planes};
+use super::channel::Planes;
 use super::element::{error, same_kind};
+use super::normalise::{scale_shift, statistics};
 
 /// Normalises each channel of `x` (B, C) or (B, C, ...), then scales by `gamma` (C,) and shifts by `beta` (C,). Gives y in
 /// x's shape, the new running mean (C,) and the new running variance (C,).
@@ -24,6 +25,32 @@ pub fn batch_norm(
     momentum: f64,
     eps: f64,
     train: bool,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    normalised(
+        x,
+        gamma,
+        beta,
+        running_mean,
+        running_var,
+        momentum,
+        eps,
+        train,
+        false,
+    )
+}
+
+/// [`batch_norm`], and then `max(., 0)` in the same pass where `relu`.
+#[allow(clippy::too_many_arguments)] // The operands of two layers.
+pub(crate) fn normalised(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    running_mean: &Tensor,
+    running_var: &Tensor,
+    momentum: f64,
+    eps: f64,
+    train: bool,
+    relu: bool,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     const OP: &str = "batch_norm";
     let per_channel = [
@@ -47,10 +74,14 @@ pub fn batch_norm(
             ));
         }
     }
+    // y = a (x − μ) + beta in one pass over x, as a x + b.
+    let affine = |mean: &Tensor, variance: &Tensor| -> Result<Tensor> {
+        let a = gamma.div(&variance.affine(1.0, eps)?.sqrt()?)?;
+        let b = beta.sub(&mean.mul(&a)?)?;
+        scale_shift(x, &a, &b, relu)
+    };
     if !train {
-        let a = gamma.div(&running_var.affine(1.0, eps)?.sqrt()?)?;
-        let b = beta.sub(&running_mean.mul(&a)?)?;
-        let y = channel::add_bias(&channel::scale(x, &a)?, &b)?;
+        let y = affine(running_mean, running_var)?;
         return Ok((y, running_mean.clone(), running_var.clone()));
     }
     let n = planes.per_channel();
@@ -64,11 +95,9 @@ pub fn batch_norm(
         ));
     }
     let n = n as f64;
-    let mean = channel::sum(x)?.affine(1.0 / n, 0.0)?;
-    let centred = channel::add_bias(x, &mean.neg()?)?;
-    let var = channel::dot(&centred, &centred)?.affine(1.0 / n, 0.0)?;
-    let a = gamma.div(&var.affine(1.0, eps)?.sqrt()?)?;
-    let y = channel::add_bias(&channel::scale(&centred, &a)?, beta)?;
+    let both = statistics(x)?;
+    let (mean, var) = (both.get(0)?, both.get(1)?);
+    let y = affine(&mean, &var)?;
     let blend = |old: &Tensor, new: &Tensor, factor: f64| {
         old.affine(1.0 - momentum, 0.0)?
             .add(&new.affine(momentum * factor, 0.0)?)
