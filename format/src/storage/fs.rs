@@ -112,7 +112,7 @@ impl Storage for FsStorage {
     fn claim(&self) -> io::Result<Option<Claim>> {
         let folder = File::open(&self.folder)?;
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Claim { _folder: folder })),
+            Ok(()) => Ok(Some(Claim { folder })),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
             // Some network file systems know no locks; what they can't do they can't do.
             Err(_) => Ok(None),

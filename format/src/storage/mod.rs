@@ -74,8 +74,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
 /// A run claimed by its writer; dropping it gives the run back.
 #[derive(Debug)]
 pub struct Claim {
-    /// Closing the file unlocks it.
-    _folder: std::fs::File,
+    folder: std::fs::File,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock with a child that another thread has just forked and that has yet to start its
+        // program: whoever opens the run at that moment would be told that it is being written.
+        let _ = rustix::fs::flock(&self.folder, rustix::fs::FlockOperation::Unlock);
+    }
 }
 
 /// A file that is being appended to.
@@ -103,4 +110,23 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a child holds between its fork and its program: the same open file.
+    #[test]
+    fn a_claim_that_is_dropped_is_free_whoever_shares_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FsStorage::new(folder.path());
+        let claim = storage.claim().unwrap().unwrap();
+        let shared = claim.folder.try_clone().unwrap();
+        let taken = storage.claim().unwrap_err();
+        assert_eq!(taken.kind(), std::io::ErrorKind::WouldBlock);
+        drop(claim);
+        assert!(storage.claim().unwrap().is_some());
+        drop(shared);
+    }
 }

@@ -156,6 +156,15 @@ impl<'a, T: Number> Loop<GatherOperands<'a, T>> for Gather {
         let columns = rows.len() * g.ow;
         let mut lines = patches.chunks_exact_mut(columns);
         let stretches = Stretches::of(g, rows);
+        if g.padding == (0, 0) && g.stride == (1, 1) {
+            match g.ow {
+                8 => return gather_whole::<T, 8>(g, x, stretches, columns, patches),
+                16 => return gather_whole::<T, 16>(g, x, stretches, columns, patches),
+                24 => return gather_whole::<T, 24>(g, x, stretches, columns, patches),
+                32 => return gather_whole::<T, 32>(g, x, stretches, columns, patches),
+                _ => {}
+            }
+        }
         for c in 0..g.c {
             let plane = &x.data[c * x.channel_by..];
             for i in 0..g.kernel.0 {
@@ -181,6 +190,37 @@ impl<'a, T: Number> Loop<GatherOperands<'a, T>> for Gather {
                             copy_rows(line, g.ow, &within, from, g.stride.0 * g.w, g.stride.1);
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// As [`Gather`] where every tap reads whole rows of `W` pixels, one below the other: what a row costs is two moves, so the
+/// bookkeeping is done once for all taps of a channel.
+#[inline(always)]
+fn gather_whole<T: Number, const W: usize>(
+    g: &Geometry,
+    x: Images<'_, T>,
+    stretches: Stretches,
+    columns: usize,
+    patches: &mut [T],
+) {
+    let taps = g.kernel.0 * g.kernel.1;
+    for (c, lines) in patches
+        .chunks_exact_mut(taps * columns)
+        .take(g.c)
+        .enumerate()
+    {
+        let plane = &x.data[c * x.channel_by..];
+        let mut rest = stretches;
+        while let Some(s) = rest.next() {
+            let from = &plane[s.example * x.example_by + s.rows.start * g.w..];
+            let span = s.line * W..(s.line + s.rows.len()) * W;
+            let mut lines = lines.chunks_exact_mut(columns);
+            for i in 0..g.kernel.0 {
+                for (j, line) in lines.by_ref().take(g.kernel.1).enumerate() {
+                    copy_whole_rows::<T, W>(&mut line[span.clone()], &from[i * g.w + j..], g.w);
                 }
             }
         }
@@ -263,6 +303,15 @@ impl<'a, T: Number> Loop<ScatterOperands<'a, T>> for Scatter {
         let columns = rows.len() * g.ow;
         let mut lines = patches.chunks_exact(columns);
         let stretches = Stretches::of(g, rows);
+        if g.padding == (0, 0) && g.stride == (1, 1) {
+            match g.ow {
+                8 => return scatter_whole::<T, 8>(g, patches, stretches, columns, x, by),
+                16 => return scatter_whole::<T, 16>(g, patches, stretches, columns, x, by),
+                24 => return scatter_whole::<T, 24>(g, patches, stretches, columns, x, by),
+                32 => return scatter_whole::<T, 32>(g, patches, stretches, columns, x, by),
+                _ => {}
+            }
+        }
         for c in 0..g.c {
             let plane = &mut x[c * by.0..];
             for i in 0..g.kernel.0 {
@@ -292,6 +341,47 @@ impl<'a, T: Number> Loop<ScatterOperands<'a, T>> for Scatter {
                     }
                 }
             }
+        }
+    }
+}
+
+/// As [`Scatter`] where every tap reads whole rows of `W` pixels; an element gets its sums in the same order.
+#[inline(always)]
+fn scatter_whole<T: Number, const W: usize>(
+    g: &Geometry,
+    patches: &[T],
+    stretches: Stretches,
+    columns: usize,
+    x: &mut [T],
+    by: (usize, usize),
+) {
+    let taps = g.kernel.0 * g.kernel.1;
+    for (c, lines) in patches.chunks_exact(taps * columns).take(g.c).enumerate() {
+        let plane = &mut x[c * by.0..];
+        let mut rest = stretches;
+        while let Some(s) = rest.next() {
+            let to = &mut plane[s.example * by.1 + s.rows.start * g.w..];
+            let span = s.line * W..(s.line + s.rows.len()) * W;
+            let mut lines = lines.chunks_exact(columns);
+            for i in 0..g.kernel.0 {
+                for (j, line) in lines.by_ref().take(g.kernel.1).enumerate() {
+                    add_whole_rows::<T, W>(&mut to[i * g.w + j..], &line[span.clone()], g.w);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_whole_rows<T: Number, const W: usize>(to: &mut [T], from: &[T], down: usize) {
+    for (to, from) in to.chunks_mut(down).zip(from.as_chunks::<W>().0) {
+        if let Some(to) = to.first_chunk_mut::<W>() {
+            // Read whole before it is written whole, so that it becomes a vector.
+            let mut sum = *to;
+            for (to, &from) in sum.iter_mut().zip(from) {
+                *to += from;
+            }
+            *to = sum;
         }
     }
 }
