@@ -195,6 +195,11 @@ fn summary(
         .filter(|r| r.task == task && seeds.contains(&r.seed) && r.retrain == plan.retrain)
         .collect();
     let percent = |x: f64| 100.0 * x;
+    // One seed has no spread.
+    let spread = |sd: f64| match sd.is_nan() {
+        true => "-".to_owned(),
+        false => format!("{sd:.3}"),
+    };
     let none: Vec<f64> = rows
         .iter()
         .filter(|r| r.method == NONE)
@@ -205,11 +210,11 @@ fn summary(
     }
     writeln!(
         out,
-        "{task}, {} seeds, retrained: {}; test error {:.3} % (sd {:.3}) with everyone",
+        "{task}, {} seeds, retrained: {}; test error {:.3} % (sd {}) with everyone",
         none.len(),
         plan.retrain,
         mean(&none),
-        sample_sd(&none)
+        spread(sample_sd(&none))
     )?;
     writeln!(
         out,
@@ -236,13 +241,13 @@ fn summary(
             .count();
         writeln!(
             out,
-            "{:<26} {k:>6} {:>5} {:>9.3} {:>7.3} {:>+9.3} {:>7.3} {:>8} {better:>6}",
+            "{:<26} {k:>6} {:>5} {:>9.3} {:>7} {:>+9.3} {:>7} {:>8} {better:>6}",
             plan.rankings[*at].to_string(),
             rows.len(),
             mean(&after),
-            sample_sd(&after),
+            spread(sample_sd(&after)),
             test.mean,
-            test.sd,
+            spread(test.sd),
             match test.p {
                 p if p.is_nan() => "-".to_owned(),
                 p if p < LEVEL => format!("{p:.4}*"),

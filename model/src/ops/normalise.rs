@@ -178,7 +178,9 @@ mod tests {
             for dims in [&[5, 3][..], &[3, 2, 2, 3]] {
                 let c = dims[1];
                 let x = ramp(dims, 1.3, 0.4);
-                let row = check_derivatives("statistics", &[x.clone()], |t| statistics(&t[0]))?;
+                let row = check_derivatives("statistics", std::slice::from_ref(&x), |t| {
+                    statistics(&t[0])
+                })?;
                 assert!(row.first < 1e-8 && row.second < 1e-8, "{row}");
                 for relu in [false, true] {
                     let t = [x.clone(), ramp(&[c], 0.9, 1.0), ramp(&[c], 2.1, 0.1)];
