@@ -239,16 +239,17 @@ impl Net {
         else {
             candle_core::bail!("not a batch norm");
         };
-        let (y, new_mean, new_variance) = ops::normalised(
-            x,
-            &pass.parameters[weight],
-            &pass.parameters[bias],
-            &buffers[mean],
-            &buffers[variance],
+        let how = ops::Normalising {
             momentum,
             eps,
-            pass.mode == Mode::Train,
+            train: pass.mode == Mode::Train,
             relu,
+        };
+        let (y, new_mean, new_variance) = ops::normalised(
+            x,
+            [&pass.parameters[weight], &pass.parameters[bias]],
+            [&buffers[mean], &buffers[variance]],
+            how,
         )?;
         buffers[mean] = new_mean;
         buffers[variance] = new_variance;

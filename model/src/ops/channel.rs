@@ -42,10 +42,6 @@ impl Planes {
     pub(crate) fn channels(&self) -> usize {
         self.c
     }
-
-    pub(crate) fn positions(&self) -> usize {
-        self.p
-    }
 }
 
 /// Σ over batch and positions: (B, C, ...) to (C,).
@@ -180,7 +176,11 @@ fn squares_of<T: Element>(x: &[T], m: T) -> T {
 }
 
 /// `out = f(channel, x)` element by element.
-fn apply<T: Element>(s: Planes, x: &[T], f: impl Fn(usize, T) -> T + Send + Sync) -> Vec<T> {
+pub(super) fn apply<T: Element>(
+    s: Planes,
+    x: &[T],
+    f: impl Fn(usize, T) -> T + Send + Sync,
+) -> Vec<T> {
     let mut out = vec![T::ZERO; x.len()];
     let row = s.c * s.p;
     for_rows(&mut out, row, row, |b, row_out| {

@@ -26,31 +26,32 @@ pub fn batch_norm(
     eps: f64,
     train: bool,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    normalised(
-        x,
-        gamma,
-        beta,
-        running_mean,
-        running_var,
+    let how = Normalising {
         momentum,
         eps,
         train,
-        false,
-    )
+        relu: false,
+    };
+    normalised(x, [gamma, beta], [running_mean, running_var], how)
 }
 
-/// [`batch_norm`], and then `max(., 0)` in the same pass where `relu`.
-#[allow(clippy::too_many_arguments)] // The operands of two layers.
+/// How a batch norm normalises.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Normalising {
+    pub momentum: f64,
+    pub eps: f64,
+    /// By the batch's statistics, or by the running ones.
+    pub train: bool,
+    /// Whether `max(., 0)` follows, in the same pass.
+    pub relu: bool,
+}
+
+/// [`batch_norm`] with the layer that may follow it.
 pub(crate) fn normalised(
     x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    running_mean: &Tensor,
-    running_var: &Tensor,
-    momentum: f64,
-    eps: f64,
-    train: bool,
-    relu: bool,
+    [gamma, beta]: [&Tensor; 2],
+    [running_mean, running_var]: [&Tensor; 2],
+    how: Normalising,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     const OP: &str = "batch_norm";
     let per_channel = [
@@ -76,11 +77,11 @@ pub(crate) fn normalised(
     }
     // y = a (x − μ) + beta in one pass over x, as a x + b.
     let affine = |mean: &Tensor, variance: &Tensor| -> Result<Tensor> {
-        let a = gamma.div(&variance.affine(1.0, eps)?.sqrt()?)?;
+        let a = gamma.div(&variance.affine(1.0, how.eps)?.sqrt()?)?;
         let b = beta.sub(&mean.mul(&a)?)?;
-        scale_shift(x, &a, &b, relu)
+        scale_shift(x, &a, &b, how.relu)
     };
-    if !train {
+    if !how.train {
         let y = affine(running_mean, running_var)?;
         return Ok((y, running_mean.clone(), running_var.clone()));
     }
@@ -99,8 +100,8 @@ pub(crate) fn normalised(
     let (mean, var) = (both.get(0)?, both.get(1)?);
     let y = affine(&mean, &var)?;
     let blend = |old: &Tensor, new: &Tensor, factor: f64| {
-        old.affine(1.0 - momentum, 0.0)?
-            .add(&new.affine(momentum * factor, 0.0)?)
+        old.affine(1.0 - how.momentum, 0.0)?
+            .add(&new.affine(how.momentum * factor, 0.0)?)
     };
     let new_mean = blend(running_mean, &mean, 1.0)?;
     let new_var = blend(running_var, &var, n / (n - 1.0))?;

@@ -10,7 +10,6 @@ use super::channel::{self, Planes, channels_agree, lifted};
 use super::composed;
 use super::conv::wanted;
 use super::element::{Element, by_dtype, elements, storage};
-use super::parallel::for_rows;
 
 /// Mean and variance (divided by n) of each channel of (B, C, ...), over batch and positions: (2, C).
 pub(crate) fn statistics(x: &Tensor) -> Result<Tensor> {
@@ -99,8 +98,11 @@ impl CustomOp3 for ScaleShift {
             let a = elements::<T>(self.name(), a, al)?;
             let b = elements::<T>(self.name(), b, bl)?;
             let y = match self.relu {
-                true => apply(s, &x, &a, &b, |v| if v <= T::ZERO { T::ZERO } else { v }),
-                false => apply(s, &x, &a, &b, |v| v),
+                true => channel::apply(s, &x, |c, v| {
+                    let y = a[c] * v + b[c];
+                    if y <= T::ZERO { T::ZERO } else { y }
+                }),
+                false => channel::apply(s, &x, |c, v| a[c] * v + b[c]),
             };
             Ok((storage(y), xl.shape().clone()))
         })
@@ -124,36 +126,6 @@ impl CustomOp3 for ScaleShift {
             wanted(b, || channel::sum(&g))?,
         ))
     }
-}
-
-/// `finish(a[c] x + b[c])` element by element.
-fn apply<T: Element>(
-    s: Planes,
-    x: &[T],
-    a: &[T],
-    b: &[T],
-    finish: impl Fn(T) -> T + Send + Sync,
-) -> Vec<T> {
-    let mut out = vec![T::ZERO; x.len()];
-    let positions = s.positions();
-    let row = s.channels() * positions;
-    for_rows(&mut out, row, row, |i, row_out| {
-        let x = &x[i * row..(i + 1) * row];
-        if positions == 0 {
-            return;
-        }
-        for (((o, x), &a), &b) in row_out
-            .chunks_exact_mut(positions)
-            .zip(x.chunks_exact(positions))
-            .zip(a)
-            .zip(b)
-        {
-            for (o, &x) in o.iter_mut().zip(x) {
-                *o = finish(a * x + b);
-            }
-        }
-    });
-    out
 }
 
 #[cfg(test)]

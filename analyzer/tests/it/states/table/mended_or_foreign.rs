@@ -1,0 +1,109 @@
+//! What `recover` wrote, a later format, other data.
+
+use super::super::State;
+use super::super::build::{Setup, World};
+use super::*;
+
+fn with_data(w: &World, data: &'static str) -> Setup {
+    Setup {
+        data,
+        ..w.finished()
+    }
+}
+
+pub(super) fn mended_or_foreign() -> Vec<State> {
+    const HOLE: &str = "needs every step of 0..12, but 1 of them is not in the trace: 5; the newest contiguous steps are 6..12: use --window 6..12";
+    const FUTURE: &str = "manifest.json: format version 9, and this build reads up to version 1; use a newer hindcast";
+    const OTHER: Words = &[
+        "this is not the data that the run was trained on",
+        "was recorded, the data has",
+        "the first examples that differ: 3 (row 3 of train.csv)",
+        "point --data at the recorded files",
+    ];
+    const NO_DATA: Words = &[
+        "no data file \"train.csv\" in nowhere",
+        "There is no folder nowhere",
+    ];
+    vec![
+        State {
+            name: "recovered, with a hole",
+            meaning: "What `recover` wrote of a run whose step 5 was lost whole. It is whole itself, and no sweep passes over the hole.",
+            build: World::recovered,
+            cells: [
+                ok(&[
+                    "11 steps in 0..12",
+                    "in 2 pieces (0..5, 6..12)",
+                    "recovery-1.lost: step 5",
+                ]),
+                ok(&["ok: 11 steps"]),
+                ok(&["10 of 10 sampled steps"]),
+                fails(&[HOLE]),
+                fails(&[HOLE]),
+                bounds("8..12"),
+                report(),
+                fails(&["--steps 4..8: the run holds 0..5, 6..12"]),
+                checkpoint(),
+                lossless("11 steps recovered", ENDED),
+                taken(),
+                ok(&["goes on at step 6 of 12"]),
+            ],
+        },
+        State {
+            name: "future format version",
+            meaning: "Written by a later Hindcast.",
+            build: World::future,
+            cells: [
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                fails(&[FUTURE]),
+                taken(),
+                fails(&[FUTURE]),
+            ],
+        },
+        State {
+            name: "wrong data",
+            meaning: "`--data` has the same files with another label in row 3.",
+            build: |w| with_data(w, "other"),
+            cells: [
+                ok(&["finished"]),
+                ok(&["ok: 12 steps"]),
+                fails(OTHER),
+                fails(OTHER),
+                fails(OTHER),
+                fails(OTHER),
+                fails(OTHER),
+                ok(&["steps/steps.jsonl"]),
+                checkpoint(),
+                lossless("12 steps recovered", ENDED),
+                taken(),
+                ok(&["goes on at step 6 of 12"]),
+            ],
+        },
+        State {
+            name: "data missing",
+            meaning: "`--data` leads nowhere.",
+            build: |w| with_data(w, "nowhere"),
+            cells: [
+                ok(&["finished"]),
+                ok(&["ok: 12 steps"]),
+                fails(NO_DATA),
+                fails(NO_DATA),
+                fails(NO_DATA),
+                fails(NO_DATA),
+                fails(NO_DATA),
+                ok(&["steps/steps.jsonl"]),
+                checkpoint(),
+                lossless("12 steps recovered", ENDED),
+                taken(),
+                ok(&["goes on at step 6 of 12"]),
+            ],
+        },
+    ]
+}
