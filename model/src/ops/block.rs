@@ -7,16 +7,17 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use super::activation::ReluGate;
 use super::channel;
 use super::composed;
-use super::conv::{InputGradient, WeightGradient, one_each, wanted, with_scratch};
+use super::conv::{
+    InputGradient, WeightGradient, one_each, patches_of, together, wanted, with_scratch,
+};
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
 use super::geometry::{Conv, Pool};
 use super::matmul::{Matrix, product};
-use super::patches;
+use super::parallel::{row_pairs, rows};
 use super::pool::{self, Spread};
 
 /// `relu(conv2d(x, w, bias))` in one pass, with the same values and derivatives.
@@ -142,7 +143,7 @@ impl CustomOp3 for Block {
                 Finish::ReluMaxPool(pool) => pool.y_shape(),
                 _ => self.conv.y_shape(),
             };
-            let (y, winners) = forward(&self.conv, &self.finish, &x, &w, &b);
+            let (y, winners) = forward(&self.conv, &self.finish, &x, &w, Some(&b));
             let _ = self.winners.set(Arc::new(winners));
             Ok((storage(y), shape.into()))
         })
@@ -175,65 +176,70 @@ impl CustomOp3 for Block {
     }
 }
 
-fn forward<T: Element + bytemuck::Pod>(
+/// The convolution, its bias where there is one, and `finish`; for max pooling the winners, too.
+pub(super) fn forward<T: Element + bytemuck::Pod>(
     g: &Conv,
     finish: &Finish,
     x: &[T],
     w: &[T],
-    bias: &[T],
+    bias: Option<&[T]>,
 ) -> (Vec<T>, Vec<u32>) {
     let (taps, pixels) = (g.taps(), g.pixels());
     let weight = Matrix::new(w, g.o, taps);
-    // One example's convolution into `out`.
-    let convolve = |i: usize, cols: &mut [T], out: &mut [T]| {
-        let x = &x[i * g.input_len()..][..g.input_len()];
-        for (line, &b) in out.chunks_exact_mut(pixels).zip(bias) {
-            line.fill(b);
+    let group = together(g);
+    let work = 2 * g.o * taps * pixels * group;
+    // The convolution of `n` examples from the `first` on into `out`, (o, n pixels).
+    let convolve = |first: usize, n: usize, cols: &mut [T], out: &mut [T]| {
+        let x = &x[first * g.input_len()..][..n * g.input_len()];
+        if let Some(bias) = bias {
+            for (line, &b) in out.chunks_exact_mut(n * pixels).zip(bias) {
+                line.fill(b);
+            }
         }
-        if g.is_pointwise() {
-            product(out, weight, Matrix::new(x, taps, pixels), true);
-        } else {
-            patches::gather(g, x, cols);
-            product(out, weight, Matrix::new(cols, taps, pixels), true);
-        }
+        product(out, weight, patches_of(g, x, cols), bias.is_some());
     };
+    let relu = matches!(finish, Finish::Relu);
+    let rectified = |v: T| if relu && v <= T::ZERO { T::ZERO } else { v };
     let Finish::ReluMaxPool(pool) = finish else {
-        let mut y = vec![T::ZERO; g.b * g.output_len()];
-        if !y.is_empty() {
-            y.par_chunks_mut(g.output_len())
-                .enumerate()
-                .for_each(|(i, out)| {
-                    with_scratch(taps * pixels, |cols| convolve(i, cols, out));
-                    if matches!(finish, Finish::Relu) {
-                        for v in out {
-                            *v = if *v <= T::ZERO { T::ZERO } else { *v };
-                        }
+        let len = g.output_len();
+        let y = rows(g.b * len, group * len, work, |i, y| {
+            let n = y.len() / len;
+            with_scratch((taps + g.o) * n * pixels, |scratch| {
+                let (cols, out) = scratch.split_at_mut(taps * n * pixels);
+                if n == 1 {
+                    convolve(i * group, 1, cols, y);
+                    if relu {
+                        y.iter_mut().for_each(|v| *v = rectified(*v));
                     }
-                });
-        }
+                    return;
+                }
+                convolve(i * group, n, cols, out);
+                for (channel, planes) in out.chunks_exact(n * pixels).enumerate() {
+                    for (y, plane) in y.chunks_exact_mut(len).zip(planes.chunks_exact(pixels)) {
+                        let y = &mut y[channel * pixels..][..pixels];
+                        y.iter_mut()
+                            .zip(plane)
+                            .for_each(|(y, &v)| *y = rectified(v));
+                    }
+                }
+            });
+        });
         return (y, Vec::new());
     };
     let windows = pool.oh * pool.ow;
     let len = pool.c * windows;
-    let mut y = vec![T::ZERO; g.b * len];
-    let mut winners = vec![0u32; g.b * len];
-    if !y.is_empty() {
-        y.par_chunks_mut(len)
-            .zip(winners.par_chunks_mut(len))
-            .enumerate()
-            .for_each(|(i, (y, winners))| {
-                with_scratch(taps * pixels + g.output_len(), |scratch| {
-                    let (cols, out) = scratch.split_at_mut(taps * pixels);
-                    convolve(i, cols, out);
-                    for ((plane, y), winners) in out
-                        .chunks_exact(pixels)
-                        .zip(y.chunks_exact_mut(windows))
-                        .zip(winners.chunks_exact_mut(windows))
-                    {
-                        pool::reduce_plane(pool, true, plane, y, winners);
-                    }
-                });
-            });
-    }
-    (y, winners)
+    row_pairs(g.b * len, group * len, work, |i, y, winners| {
+        let n = y.len() / len;
+        with_scratch((taps + g.o) * n * pixels, |scratch| {
+            let (cols, out) = scratch.split_at_mut(taps * n * pixels);
+            convolve(i * group, n, cols, out);
+            for (channel, planes) in out.chunks_exact(n * pixels).enumerate() {
+                for (i, plane) in planes.chunks_exact(pixels).enumerate() {
+                    let at = i * len + channel * windows..i * len + (channel + 1) * windows;
+                    let (y, winners) = (&mut y[at.clone()], &mut winners[at]);
+                    pool::reduce_plane(pool, true, plane, y, winners);
+                }
+            }
+        });
+    })
 }

@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use super::composed;
 use super::conv::wanted;
 use super::element::{Element, by_dtype, elements, error, storage};
-use super::parallel::{for_rows, sum_over};
+use super::parallel::{rows, sum_over};
 
 /// (batch, channels, positions) of a tensor.
 #[derive(Debug, Clone, Copy)]
@@ -181,9 +181,8 @@ pub(super) fn apply<T: Element>(
     x: &[T],
     f: impl Fn(usize, T) -> T + Send + Sync,
 ) -> Vec<T> {
-    let mut out = vec![T::ZERO; x.len()];
     let row = s.c * s.p;
-    for_rows(&mut out, row, row, |b, row_out| {
+    rows(x.len(), row, row, |b, row_out| {
         let x = &x[b * row..(b + 1) * row];
         if s.p == 0 {
             return;
@@ -197,8 +196,7 @@ pub(super) fn apply<T: Element>(
                 *o = f(c, x);
             }
         }
-    });
-    out
+    })
 }
 
 impl CustomOp1 for Sum {

@@ -20,8 +20,8 @@ use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
 use super::geometry::Conv;
 use super::matmul::{Matrix, product};
-use super::parallel::{for_rows, sum_over};
-use super::patches;
+use super::parallel::{rows, sum_over};
+use super::patches::{self, Columns};
 
 /// Two-dimensional convolution (cross-correlation, as in PyTorch).
 ///
@@ -125,7 +125,8 @@ impl CustomOp2 for Forward {
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, xl)?;
             let w = elements::<T>(self.name(), w, wl)?;
-            Ok((storage(forward(g, &x, &w)), g.y_shape().into()))
+            let (y, _) = block::forward(g, &Finish::Nothing, &x, &w, None);
+            Ok((storage(y), g.y_shape().into()))
         })
     }
 
@@ -231,58 +232,103 @@ pub(super) fn with_scratch<T: Element + bytemuck::Pod, R>(
     })
 }
 
-fn forward<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], w: &[T]) -> Vec<T> {
-    let (taps, pixels) = (g.taps(), g.pixels());
-    let weight = Matrix::new(w, g.o, taps);
-    let mut y = vec![T::ZERO; g.b * g.output_len()];
-    let work = 2 * g.o * taps * pixels;
-    for_rows(&mut y, g.output_len(), work, |i, out| {
-        let x = &x[i * g.input_len()..][..g.input_len()];
-        if g.is_pointwise() {
-            product(out, weight, Matrix::new(x, taps, pixels), false);
-        } else {
-            with_scratch(taps * pixels, |cols: &mut [T]| {
-                patches::gather(g, x, cols);
-                product(out, weight, Matrix::new(cols, taps, pixels), false);
-            });
+/// Columns of patches that a product has at least, where examples can be put side by side: with fewer, laying out the weight for
+/// gemm's kernels costs as much as a third of the product itself.
+const COLUMNS: usize = 256;
+
+/// Examples whose patches stand side by side in one product.
+pub(super) fn together(g: &Conv) -> usize {
+    if g.is_pointwise() {
+        return 1;
+    }
+    (COLUMNS / g.pixels().max(1)).clamp(1, g.b.max(1))
+}
+
+/// Where example `i` of `n` stands.
+pub(super) fn columns(g: &Conv, n: usize, i: usize) -> Columns {
+    Columns {
+        by: n * g.pixels(),
+        at: i * g.pixels(),
+    }
+}
+
+/// The patches of some examples side by side, (taps, n pixels), laid out in `room` where they have to be.
+pub(super) fn patches_of<'a, T: Element>(g: &Conv, x: &'a [T], room: &'a mut [T]) -> Matrix<'a, T> {
+    let n = x.len() / g.input_len();
+    if g.is_pointwise() {
+        return Matrix::new(x, g.taps(), g.pixels());
+    }
+    for (i, x) in x.chunks_exact(g.input_len()).enumerate() {
+        patches::gather(g, x, room, columns(g, n, i));
+    }
+    Matrix::new(room, g.taps(), n * g.pixels())
+}
+
+/// Some examples' outputs side by side, (o, n pixels), laid out in `room` where they have to be.
+fn outputs_of<'a, T: Element>(g: &Conv, y: &'a [T], room: &'a mut [T]) -> Matrix<'a, T> {
+    let (n, pixels) = (y.len() / g.output_len(), g.pixels());
+    if n == 1 {
+        return Matrix::new(y, g.o, pixels);
+    }
+    for (i, y) in y.chunks_exact(g.output_len()).enumerate() {
+        for (row, plane) in room
+            .chunks_exact_mut(n * pixels)
+            .zip(y.chunks_exact(pixels))
+        {
+            row[i * pixels..(i + 1) * pixels].copy_from_slice(plane);
         }
-    });
-    y
+    }
+    Matrix::new(room, g.o, n * pixels)
 }
 
 fn input_gradient<T: Element + bytemuck::Pod>(g: &Conv, gy: &[T], w: &[T]) -> Vec<T> {
     let (taps, pixels) = (g.taps(), g.pixels());
     let weight = Matrix::new(w, g.o, taps).t();
-    let mut gx = vec![T::ZERO; g.b * g.input_len()];
-    let work = 2 * g.o * taps * pixels;
-    for_rows(&mut gx, g.input_len(), work, |i, out| {
-        let gy = Matrix::new(&gy[i * g.output_len()..][..g.output_len()], g.o, pixels);
+    let group = together(g);
+    let (len, row) = (g.b * g.input_len(), group * g.input_len());
+    rows(len, row, 2 * g.o * taps * pixels * group, |i, out| {
+        let n = out.len() / g.input_len();
+        let gy = &gy[i * group * g.output_len()..][..n * g.output_len()];
         if g.is_pointwise() {
-            product(out, weight, gy, false);
-        } else {
-            with_scratch(taps * pixels, |cols: &mut [T]| {
-                product(cols, weight, gy, false);
-                patches::scatter_add(g, cols, out);
-            });
+            product(out, weight, Matrix::new(gy, g.o, pixels), false);
+            return;
         }
-    });
-    gx
+        with_scratch((taps + g.o) * n * pixels, |room: &mut [T]| {
+            let (cols, room) = room.split_at_mut(taps * n * pixels);
+            product(cols, weight, outputs_of(g, gy, room), false);
+            for (i, out) in out.chunks_exact_mut(g.input_len()).enumerate() {
+                patches::scatter_add(g, cols, columns(g, n, i), out);
+            }
+        });
+    })
 }
 
 fn weight_gradient<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], gy: &[T]) -> Vec<T> {
     let (taps, pixels) = (g.taps(), g.pixels());
-    sum_over(g.b, g.o * taps, 2 * g.o * taps * pixels, |range, part| {
-        for i in range {
-            let x = &x[i * g.input_len()..][..g.input_len()];
-            let gy = Matrix::new(&gy[i * g.output_len()..][..g.output_len()], g.o, pixels);
-            if g.is_pointwise() {
-                product(part, gy, Matrix::new(x, taps, pixels).t(), true);
-            } else {
-                with_scratch(taps * pixels, |cols: &mut [T]| {
-                    patches::gather(g, x, cols);
-                    product(part, gy, Matrix::new(cols, taps, pixels).t(), true);
-                });
-            }
+    let group = together(g);
+    if g.input_len() == 0 || g.output_len() == 0 {
+        return vec![T::ZERO; g.o * taps];
+    }
+    // The sum is kept as (taps, o): then it is the outputs' gradient that has to be laid out for gemm's kernels, instead of the
+    // patches, which are many times larger.
+    let work = 2 * g.o * taps * pixels;
+    let sum: Vec<T> = sum_over(g.b, g.o * taps, work, |range, part| {
+        let x =
+            x[range.start * g.input_len()..range.end * g.input_len()].chunks(group * g.input_len());
+        let gy = gy[range.start * g.output_len()..range.end * g.output_len()]
+            .chunks(group * g.output_len());
+        for (x, gy) in x.zip(gy) {
+            let n = x.len() / g.input_len();
+            with_scratch((taps + g.o) * n * pixels, |room: &mut [T]| {
+                let (cols, room) = room.split_at_mut(taps * n * pixels);
+                let (x, gy) = (patches_of(g, x, cols), outputs_of(g, gy, room));
+                product(part, x, gy.t(), true);
+            });
         }
-    })
+    });
+    let mut gw = Vec::with_capacity(sum.len());
+    for o in 0..g.o {
+        gw.extend(sum[o..].iter().step_by(g.o));
+    }
+    gw
 }

@@ -6,7 +6,7 @@ use super::channel;
 use super::conv::wanted;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
 use super::matmul::{Matrix, product};
-use super::parallel::for_rows;
+use super::parallel::rows;
 
 /// y = x wᵀ + bias: `x` (B, I), `w` (O, I), `bias` (O,) give (B, O).
 ///
@@ -185,13 +185,12 @@ impl CustomOp2 for Product {
 const ROWS: usize = 16;
 
 fn multiply<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {
-    let mut out = vec![T::ZERO; s.m * s.n];
     let right = match s.b {
         Read::Rows => Matrix::new(b, s.k, s.n),
         Read::Columns => Matrix::new(b, s.n, s.k).t(),
     };
     let work = 2 * ROWS * s.n * s.k;
-    for_rows(&mut out, ROWS * s.n, work, |i, rows| {
+    rows(s.m * s.n, ROWS * s.n, work, |i, rows| {
         let first = i * ROWS;
         let count = rows.len() / s.n;
         let left = match s.a {
@@ -202,6 +201,5 @@ fn multiply<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {
             },
         };
         product(rows, left, right, false);
-    });
-    out
+    })
 }

@@ -1,6 +1,8 @@
 //! Work on several threads with the same bits on any number of them: the pieces and the order of every sum depend on
 //! the shapes alone, never on how many threads there are.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::element::Element;
@@ -15,57 +17,107 @@ const PIECE: usize = 1 << 14;
 /// Largest number of partial sums.
 const PARTIALS: usize = 16;
 
-/// Calls `f(i, row)` for each row of `row` elements of `out`, of which the last may be shorter; a whole row takes about
-/// `work` operations.
-pub(crate) fn for_rows<T: Element>(
-    out: &mut [T],
+/// A vector of `len` elements, made in rows of `row` elements, of which the last may be shorter: `f(i, out)` gets each row full
+/// of zeros. A whole row takes about `work` operations.
+///
+/// The zeros are written by the thread that makes the row, just before: they are in its cache then, where a vector of zeros
+/// costs a pass over memory on one thread while the others wait.
+pub(crate) fn rows<T: Copy + Default + Send>(
+    len: usize,
     row: usize,
     work: usize,
     f: impl Fn(usize, &mut [T]) + Send + Sync,
-) {
-    if row == 0 || out.is_empty() {
-        return;
-    }
-    if out.len() <= row || out.len().saturating_mul(work) / row < SMALL {
-        out.chunks_mut(row).enumerate().for_each(|(i, r)| f(i, r));
-    } else {
-        out.par_chunks_mut(row)
-            .enumerate()
-            .for_each(|(i, r)| f(i, r));
-    }
+) -> Vec<T> {
+    make(len, |spare| {
+        if row == 0 || spare.is_empty() {
+            zeroed(spare);
+            return;
+        }
+        let one = |(i, out): (usize, &mut [MaybeUninit<T>])| f(i, zeroed(out));
+        if len <= row || len.saturating_mul(work) / row < SMALL {
+            spare.chunks_mut(row).enumerate().for_each(one);
+        } else {
+            spare.par_chunks_mut(row).enumerate().for_each(one);
+        }
+    })
 }
 
-/// Fills `out` piece by piece; `f` gets each piece's first position and the piece.
-pub(crate) fn for_pieces<T: Element>(out: &mut [T], f: impl Fn(usize, &mut [T]) + Send + Sync) {
-    if out.len() < SERIAL {
-        f(0, out);
-    } else {
-        out.par_chunks_mut(PIECE)
-            .enumerate()
-            .for_each(|(i, piece)| f(i * PIECE, piece));
+/// Two vectors of `len` elements, made in rows as [`rows`] does: `f(i, first, second)`.
+pub(crate) fn row_pairs<T: Copy + Default + Send, U: Copy + Default + Send>(
+    len: usize,
+    row: usize,
+    work: usize,
+    f: impl Fn(usize, &mut [T], &mut [U]) + Send + Sync,
+) -> (Vec<T>, Vec<U>) {
+    let mut second = Vec::new();
+    let first = make(len, |first| {
+        second = make(len, |second| {
+            if row == 0 || first.is_empty() {
+                zeroed(first);
+                zeroed(second);
+                return;
+            }
+            let one = |(i, (a, b)): (usize, (&mut [MaybeUninit<T>], &mut [MaybeUninit<U>]))| {
+                f(i, zeroed(a), zeroed(b));
+            };
+            if len <= row || len.saturating_mul(work) / row < SMALL {
+                first
+                    .chunks_mut(row)
+                    .zip(second.chunks_mut(row))
+                    .enumerate()
+                    .for_each(one);
+            } else {
+                first
+                    .par_chunks_mut(row)
+                    .zip(second.par_chunks_mut(row))
+                    .enumerate()
+                    .for_each(one);
+            }
+        });
+    });
+    (first, second)
+}
+
+/// A vector of `len` elements, all of which `fill` passes to [`zeroed`].
+fn make<T: Copy>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    fill(&mut out.spare_capacity_mut()[..len]);
+    // SAFETY: the capacity is there, and the two callers above hand every element to `zeroed`: their chunks cover the slice.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// Zeros in place of whatever was there.
+fn zeroed<T: Copy + Default>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
+    out.fill(MaybeUninit::new(T::default()));
+    // SAFETY: every element has just been written.
+    unsafe { out.assume_init_mut() }
+}
+
+/// A vector of `len` elements, made piece by piece; `f` gets each piece's first position and the piece.
+fn pieces<T: Element>(len: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) -> Vec<T> {
+    if len < SERIAL {
+        return rows(len, len, 1, |_, out| f(0, out));
     }
+    rows(len, PIECE, SMALL, |i, piece| f(i * PIECE, piece))
 }
 
 /// `out[i] = f(x[i])`.
 pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Send + Sync) -> Vec<T> {
-    let mut out = vec![T::ZERO; x.len()];
-    for_pieces(&mut out, |start, piece| {
+    pieces(x.len(), |start, piece| {
         for (o, &v) in piece.iter_mut().zip(&x[start..]) {
             *o = f(v);
         }
-    });
-    out
+    })
 }
 
 /// `out[i] = f(x[i], y[i])`; both slices have the same length.
 pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Send + Sync) -> Vec<T> {
-    let mut out = vec![T::ZERO; x.len().min(y.len())];
-    for_pieces(&mut out, |start, piece| {
+    pieces(x.len().min(y.len()), |start, piece| {
         for ((o, &a), &b) in piece.iter_mut().zip(&x[start..]).zip(&y[start..]) {
             *o = f(a, b);
         }
-    });
-    out
+    })
 }
 
 /// Sums `count` contributions to a vector of `len` elements, each of which takes about `work` operations. `add(range,
@@ -86,13 +138,9 @@ pub(crate) fn sum_over<T: Element>(
         }
         return out;
     }
-    let mut sums = vec![T::ZERO; partials * len];
-    let fill = |(i, part): (usize, &mut [T])| add(i * each..((i + 1) * each).min(count), part);
-    if count.saturating_mul(work) < SMALL {
-        sums.chunks_mut(len).enumerate().for_each(fill);
-    } else {
-        sums.par_chunks_mut(len).enumerate().for_each(fill);
-    }
+    let sums = rows(partials * len, len, each.saturating_mul(work), |i, part| {
+        add(i * each..((i + 1) * each).min(count), part);
+    });
     join(sums, len)
 }
 

@@ -1,20 +1,16 @@
-//! The patch matrix of a convolution (im2col) and its transpose (col2im), for one example.
+//! The patch matrix of a convolution (im2col) and its transpose (col2im), one example at a time.
 //!
 //! Row (c, i, j) of the patch matrix holds, for each output position, the input element that kernel tap (i, j) of
 //! channel c reads there, or 0 in the padding. A convolution is the weight (o x taps) times this matrix.
+
+use std::ops::Range;
 
 use super::element::Element;
 use super::geometry::Conv;
 
 /// Output positions along one axis whose tap `k` lies inside an input of `size`.
 #[inline]
-fn inside(
-    k: usize,
-    stride: usize,
-    padding: usize,
-    size: usize,
-    positions: usize,
-) -> std::ops::Range<usize> {
+fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize) -> Range<usize> {
     // i * stride + k - padding must lie in 0..size.
     let first = padding.saturating_sub(k).div_ceil(stride);
     let last = match (size + padding).checked_sub(k + 1) {
@@ -37,39 +33,98 @@ fn copy<T: Element>(to: &mut [T], from: &[T]) {
     to.copy_from_slice(from);
 }
 
-/// Fills `patches` (taps x pixels) from one example's input (c x h x w).
-pub(crate) fn gather<T: Element>(g: &Conv, x: &[T], patches: &mut [T]) {
+/// Where one example's columns stand among those of several: row after row, `by` elements apart, from column `at` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Columns {
+    pub by: usize,
+    pub at: usize,
+}
+
+/// What one tap of a kernel reads: output rows and columns, and the place of the first value in the plane.
+struct Reads {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    from: usize,
+}
+
+impl Reads {
+    /// `None` where the tap reads the padding alone.
+    #[inline(always)]
+    fn of(g: &Conv, ki: usize, kj: usize) -> Option<Reads> {
+        let rows = inside(ki, g.stride.0, g.padding.0, g.h, g.oh);
+        let columns = inside(kj, g.stride.1, g.padding.1, g.w, g.ow);
+        if rows.is_empty() || columns.is_empty() {
+            return None;
+        }
+        let row = rows.start * g.stride.0 + ki - g.padding.0;
+        let column = columns.start * g.stride.1 + kj - g.padding.1;
+        Some(Reads {
+            from: row * g.w + column,
+            rows,
+            columns,
+        })
+    }
+
+    /// Where the output is as wide as the input and the stride is 1, all that a tap reads is one run of the plane, but for the
+    /// columns at the edge, which belong to the neighbouring rows: the run in the patches' row.
+    #[inline(always)]
+    fn run(&self, g: &Conv) -> Option<Range<usize>> {
+        (g.stride == (1, 1) && g.ow == g.w).then(|| {
+            self.rows.start * g.w + self.columns.start..(self.rows.end - 1) * g.w + self.columns.end
+        })
+    }
+
+    /// Zeros at the edge columns inside the run.
+    #[inline(always)]
+    fn clear_edges<T: Element>(&self, g: &Conv, row: &mut [T]) {
+        let (left, right) = (self.columns.start, g.ow - self.columns.end);
+        if left + right == 0 {
+            return;
+        }
+        // From the end of one row's run to the beginning of the next row's.
+        for i in self.rows.start + 1..self.rows.end {
+            row[i * g.ow - right..i * g.ow + left].fill(T::ZERO);
+        }
+    }
+}
+
+/// Fills the columns of one example's patches (taps x pixels) from its input (c x h x w).
+pub(crate) fn gather<T: Element>(g: &Conv, x: &[T], patches: &mut [T], to: Columns) {
     let pixels = g.pixels();
     if pixels == 0 {
         return;
     }
-    let mut rows = patches.chunks_exact_mut(pixels);
+    let mut rows = patches.chunks_mut(to.by);
     for plane in x.chunks_exact(g.h * g.w) {
         for ki in 0..g.kernel.0 {
-            let is = inside(ki, g.stride.0, g.padding.0, g.h, g.oh);
             for kj in 0..g.kernel.1 {
                 let Some(row) = rows.next() else { return };
-                let js = inside(kj, g.stride.1, g.padding.1, g.w, g.ow);
-                if js.is_empty() || is.is_empty() {
+                let row = &mut row[to.at..to.at + pixels];
+                let Some(reads) = Reads::of(g, ki, kj) else {
                     row.fill(T::ZERO);
                     continue;
+                };
+                if let Some(run) = reads.run(g) {
+                    row[..run.start].fill(T::ZERO);
+                    row[run.end..].fill(T::ZERO);
+                    let length = run.len();
+                    row[run].copy_from_slice(&plane[reads.from..reads.from + length]);
+                    reads.clear_edges(g, row);
+                    continue;
                 }
+                let (is, js) = (reads.rows, reads.columns);
                 row[..is.start * g.ow].fill(T::ZERO);
                 row[is.end * g.ow..].fill(T::ZERO);
-                let first = js.start * g.stride.1 + kj - g.padding.1;
-                for i in is.clone() {
+                for (r, i) in is.enumerate() {
                     let out = &mut row[i * g.ow..(i + 1) * g.ow];
-                    let source = &plane[(i * g.stride.0 + ki - g.padding.0) * g.w..][..g.w];
+                    let source = &plane[reads.from + r * g.stride.0 * g.w..];
                     out[..js.start].fill(T::ZERO);
                     out[js.end..].fill(T::ZERO);
                     let out = &mut out[js.clone()];
                     if g.stride.1 == 1 {
-                        copy(out, &source[first..first + js.len()]);
+                        copy(out, &source[..js.len()]);
                     } else {
-                        for (o, s) in out
-                            .iter_mut()
-                            .zip(source[first..].iter().step_by(g.stride.1))
-                        {
+                        for (o, s) in out.iter_mut().zip(source.iter().step_by(g.stride.1)) {
                             *o = *s;
                         }
                     }
@@ -79,32 +134,39 @@ pub(crate) fn gather<T: Element>(g: &Conv, x: &[T], patches: &mut [T]) {
     }
 }
 
-/// Adds `patches` (taps x pixels) back to the input elements (c x h x w) that they were read from.
-pub(crate) fn scatter_add<T: Element>(g: &Conv, patches: &[T], x: &mut [T]) {
+/// Adds one example's columns of patches (taps x pixels) back to the input elements (c x h x w) that they were read from. What
+/// was read from the padding is lost, in `patches`, too.
+pub(crate) fn scatter_add<T: Element>(g: &Conv, patches: &mut [T], of: Columns, x: &mut [T]) {
     let pixels = g.pixels();
     if pixels == 0 {
         return;
     }
-    let mut rows = patches.chunks_exact(pixels);
+    let mut rows = patches.chunks_mut(of.by);
     for plane in x.chunks_exact_mut(g.h * g.w) {
         for ki in 0..g.kernel.0 {
-            let is = inside(ki, g.stride.0, g.padding.0, g.h, g.oh);
             for kj in 0..g.kernel.1 {
                 let Some(row) = rows.next() else { return };
-                let js = inside(kj, g.stride.1, g.padding.1, g.w, g.ow);
-                if js.is_empty() || is.is_empty() {
+                let Some(reads) = Reads::of(g, ki, kj) else {
+                    continue;
+                };
+                let row = &mut row[of.at..of.at + pixels];
+                if let Some(run) = reads.run(g) {
+                    reads.clear_edges(g, row);
+                    for (o, s) in plane[reads.from..].iter_mut().zip(&row[run]) {
+                        *o += *s;
+                    }
                     continue;
                 }
-                let first = js.start * g.stride.1 + kj - g.padding.1;
-                for i in is.clone() {
+                let (is, js) = (reads.rows, reads.columns);
+                for (r, i) in is.enumerate() {
                     let source = &row[i * g.ow..(i + 1) * g.ow][js.clone()];
-                    let line = &mut plane[(i * g.stride.0 + ki - g.padding.0) * g.w..][..g.w];
+                    let line = &mut plane[reads.from + r * g.stride.0 * g.w..];
                     if g.stride.1 == 1 {
-                        for (o, s) in line[first..first + js.len()].iter_mut().zip(source) {
+                        for (o, s) in line.iter_mut().zip(source) {
                             *o += *s;
                         }
                     } else {
-                        for (o, s) in line[first..].iter_mut().step_by(g.stride.1).zip(source) {
+                        for (o, s) in line.iter_mut().step_by(g.stride.1).zip(source) {
                             *o += *s;
                         }
                     }

@@ -8,12 +8,11 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
-use rayon::prelude::*;
 
 use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
 use super::geometry::Pool;
-use super::parallel::for_rows;
+use super::parallel::{row_pairs, rows};
 
 /// Maximum over windows: (B, C, H, W) to (B, C, OH, OW) with OH = ⌊(H + 2 padding − KH) / stride⌋ + 1. Padding never
 /// wins. Where several elements of a window are largest, the first in reading order gets the gradient; a NaN wins, as in
@@ -156,25 +155,17 @@ impl CustomOp1 for Spread {
 /// Values and winners of all windows.
 fn reduce<T: Element>(s: &Pool, relu: bool, x: &[T]) -> (Vec<T>, Vec<u32>) {
     let (windows, plane) = (s.oh * s.ow, s.h * s.w);
-    let mut y = vec![T::ZERO; s.b * s.c * windows];
-    let mut winners = vec![NOBODY; y.len()];
-    if y.is_empty() {
-        return (y, winners);
-    }
-    // All channels of an example are a piece: enough work to be worth handing to a thread.
-    y.par_chunks_mut(windows * s.c)
-        .zip(winners.par_chunks_mut(windows * s.c))
-        .zip(x.par_chunks(plane * s.c))
-        .for_each(|((y, winners), x)| {
-            for ((y, winners), plane) in y
-                .chunks_exact_mut(windows)
-                .zip(winners.chunks_exact_mut(windows))
-                .zip(x.chunks_exact(plane))
-            {
-                reduce_plane(s, relu, plane, y, winners);
-            }
-        });
-    (y, winners)
+    // All channels of an example are a row: enough work to be worth handing to a thread.
+    let work = plane * s.c;
+    row_pairs(s.b * s.c * windows, windows * s.c, work, |b, y, winners| {
+        for ((y, winners), plane) in y
+            .chunks_exact_mut(windows)
+            .zip(winners.chunks_exact_mut(windows))
+            .zip(x[b * s.c * plane..].chunks_exact(plane))
+        {
+            reduce_plane(s, relu, plane, y, winners);
+        }
+    })
 }
 
 /// Values and winners of one plane's windows.
@@ -249,8 +240,7 @@ fn winner_of<T: Element>(s: &Pool, relu: bool, plane: &[T], row: usize, column: 
 
 fn gather<T: Element>(s: &Pool, winners: &[u32], x: &[T]) -> Vec<T> {
     let windows = s.oh * s.ow;
-    let mut y = vec![T::ZERO; winners.len()];
-    for_rows(&mut y, windows * s.c, windows * s.c, |b, out| {
+    rows(winners.len(), windows * s.c, windows * s.c, |b, out| {
         let mine = &winners[b * windows * s.c..];
         for (c, (out, mine)) in out
             .chunks_exact_mut(windows)
@@ -262,14 +252,13 @@ fn gather<T: Element>(s: &Pool, winners: &[u32], x: &[T]) -> Vec<T> {
                 *o = plane.get(at as usize).copied().unwrap_or(T::ZERO);
             }
         }
-    });
-    y
+    })
 }
 
 fn spread<T: Element>(s: &Pool, winners: &[u32], y: &[T]) -> Vec<T> {
     let (windows, plane) = (s.oh * s.ow, s.h * s.w);
-    let mut x = vec![T::ZERO; s.b * s.c * plane];
-    for_rows(&mut x, plane * s.c, plane * s.c, |b, out| {
+    let len = s.b * s.c * plane;
+    rows(len, plane * s.c, plane * s.c, |b, out| {
         for (c, out) in out.chunks_exact_mut(plane).enumerate() {
             let start = (b * s.c + c) * windows;
             let (mine, y) = (&winners[start..][..windows], &y[start..][..windows]);
@@ -279,8 +268,7 @@ fn spread<T: Element>(s: &Pool, winners: &[u32], y: &[T]) -> Vec<T> {
                 }
             }
         }
-    });
-    x
+    })
 }
 
 /// x -> y.
@@ -298,9 +286,8 @@ impl CustomOp1 for Average {
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, l)?;
             let share = T::from_f64(1.0 / (s.kernel.0 * s.kernel.1) as f64);
-            let mut y = vec![T::ZERO; s.b * s.c * s.oh * s.ow];
             let work = s.oh * s.ow * s.kernel.0 * s.kernel.1;
-            for_rows(&mut y, s.oh * s.ow, work, |i, out| {
+            let y = rows(s.b * s.c * s.oh * s.ow, s.oh * s.ow, work, |i, out| {
                 let plane = &x[i * s.h * s.w..][..s.h * s.w];
                 for (row, line) in out.chunks_exact_mut(s.ow).enumerate() {
                     for (column, o) in line.iter_mut().enumerate() {
@@ -333,9 +320,8 @@ impl CustomOp1 for AverageTransposed {
         by_dtype!(self.name(), y, T => {
             let y = elements::<T>(self.name(), y, l)?;
             let share = T::from_f64(1.0 / (s.kernel.0 * s.kernel.1) as f64);
-            let mut x = vec![T::ZERO; s.b * s.c * s.h * s.w];
             let work = s.oh * s.ow * s.kernel.0 * s.kernel.1;
-            for_rows(&mut x, s.h * s.w, work, |i, out| {
+            let x = rows(s.b * s.c * s.h * s.w, s.h * s.w, work, |i, out: &mut [T]| {
                 let y = &y[i * s.oh * s.ow..][..s.oh * s.ow];
                 for (row, line) in y.chunks_exact(s.ow).enumerate() {
                     for (column, &v) in line.iter().enumerate() {
