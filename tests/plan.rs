@@ -49,7 +49,7 @@ impl Plan {
             keep: "all".to_owned(),
             durability: "seals".to_owned(),
             segment_steps: None,
-            maps: true,
+            maps: false,
             encoders: 1,
             flush_every: None,
             train_on: false,
@@ -65,9 +65,9 @@ impl Plan {
     pub fn builder(&self) -> anyhow::Result<Builder> {
         let storage = hindcast_format::FsStorage::new(&self.run);
         let storage = if self.maps {
-            storage
+            storage.through_maps()
         } else {
-            storage.without_maps()
+            storage
         };
         let mut builder = Recorder::builder_on(Arc::new(storage), self.run.display().to_string())
             .keep(self.keep.parse()?)

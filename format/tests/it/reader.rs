@@ -55,14 +55,14 @@ fn beside(storage: impl Fn() -> Arc<dyn Storage>) {
 fn a_reader_beside_a_mapped_writer_sees_a_growing_prefix() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    beside(|| Arc::new(FsStorage::new(&path)));
+    beside(|| Arc::new(FsStorage::new(&path).through_maps()));
 }
 
 #[test]
 fn a_reader_beside_a_plain_writer_sees_a_growing_prefix() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    beside(|| Arc::new(FsStorage::new(&path).without_maps()));
+    beside(|| Arc::new(FsStorage::new(&path)));
 }
 
 #[test]

@@ -65,11 +65,11 @@ fn a_folder_holds_the_same_bytes_as_memory() {
     let plan = Plan::new(40);
     let (memory, _) = recorded(&plan);
     for (name, storage) in [
-        ("mapped", FsStorage::new(folder.path().join("mapped"))),
         (
-            "plain",
-            FsStorage::new(folder.path().join("plain")).without_maps(),
+            "mapped",
+            FsStorage::new(folder.path().join("mapped")).through_maps(),
         ),
+        ("plain", FsStorage::new(folder.path().join("plain"))),
     ] {
         let truth = record(Arc::new(storage), &plan).unwrap();
         let path = folder.path().join(name);
