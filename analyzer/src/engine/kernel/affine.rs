@@ -18,27 +18,63 @@ use super::point::Point;
 /// Scratch of one thread.
 #[derive(Default)]
 pub(super) struct Scratch<T> {
-    /// A tile of the patch matrix, and of its tangent.
-    patches: Vec<T>,
-    moved: Vec<T>,
+    /// A tile of the patch matrix, and of its tangent along each direction, or along one after the other.
+    patches: Tile<T>,
+    moved: Vec<Tile<T>>,
     /// A tile of the patch matrix's cotangent.
     back: Vec<T>,
     /// A tile [ġ; g] of cotangents, or [ẋ; x] of values.
     pair: Vec<T>,
 }
 
+/// A tile of a patch matrix, and what was laid out in it last. Where a chunk's patches are one tile, as in small nets, the way
+/// back through the last convolutions finds there what the way forward has laid out.
+#[derive(Default)]
+struct Tile<T> {
+    values: Vec<T>,
+    holds: Option<Laid>,
+}
+
+/// Names the columns of a patch matrix: of which images, which block of them, which rows of pixels, and for which layer.
+#[derive(PartialEq, Eq)]
+struct Laid {
+    images: usize,
+    block: usize,
+    rows: Range<usize>,
+    weight: usize,
+}
+
 impl<T: Number> Scratch<T> {
+    /// A pass begins: what the tiles hold belongs to another one.
+    pub fn begin(&mut self) {
+        self.patches.holds = None;
+        for moved in &mut self.moved {
+            moved.holds = None;
+        }
+    }
+
     /// Makes room for a layer on chunks of up to `n` examples.
-    pub fn fit(&mut self, g: &Geometry, n: usize, transposed: bool) {
+    pub fn fit(&mut self, g: &Geometry, n: usize, tangents: usize, transposed: bool) {
         let columns = g.tile_rows(n * g.oh, size_of::<T>()) * g.ow;
         let grow = |v: &mut Vec<T>, len: usize| {
             if v.len() < len {
                 v.resize(len, T::ZERO);
             }
         };
+        if self.moved.is_empty() {
+            self.moved.push(Tile::default());
+        }
         if !g.is_pointwise() {
-            grow(&mut self.patches, g.taps() * columns);
-            grow(&mut self.moved, g.taps() * columns);
+            grow(&mut self.patches.values, g.taps() * columns);
+            // A chunk of one example keeps the most.
+            let least = g.tile_rows(g.oh, size_of::<T>()) * g.ow;
+            let kept = g.tiles_kept(least, tangents, size_of::<T>());
+            while self.moved.len() < kept {
+                self.moved.push(Tile::default());
+            }
+            for moved in &mut self.moved[..kept] {
+                grow(&mut moved.values, g.taps() * columns);
+            }
         }
         if transposed || !g.is_pointwise() {
             grow(&mut self.back, g.taps() * columns);
@@ -93,21 +129,33 @@ impl<'a, T: Number> Operand<'a, T> {
         Matrix::new(data, (channels, columns), (self.channel_by, by))
     }
 
-    /// The patch matrix's columns of some output rows, laid out in `room` where they have to be.
+    /// The patch matrix's columns of some output rows, laid out in `tile` where they have to be. On the `way_back` they may be
+    /// there already: between a chunk's way forward and its way back nobody writes to the images.
     fn columns(
         &self,
         block: usize,
-        g: &Geometry,
+        affine: &Affine,
         rows: &Range<usize>,
-        room: &'a mut [T],
+        tile: &'a mut Tile<T>,
+        way_back: bool,
     ) -> Matrix<'a, T> {
+        let g = &affine.geometry;
         let columns = rows.len() * g.ow;
         if g.is_pointwise() {
             return self.direct(block, g.c, g.h * g.w, columns);
         }
-        let room = &mut room[..g.taps() * columns];
-        gather(g, self.images(block), rows.clone(), room);
-        Matrix::rows(room, g.taps(), columns)
+        let laid = Laid {
+            images: self.data.as_ptr().addr(),
+            block,
+            rows: rows.clone(),
+            weight: affine.weight.start,
+        };
+        let values = &mut tile.values[..g.taps() * columns];
+        if !way_back || tile.holds.as_ref() != Some(&laid) {
+            gather(g, self.images(block), rows.clone(), values);
+            tile.holds = Some(laid);
+        }
+        Matrix::rows(values, g.taps(), columns)
     }
 }
 
@@ -137,6 +185,13 @@ impl<T: Number> Layer<'_, T> {
         (0..rows)
             .step_by(step)
             .map(move |start| start..(start + step).min(rows))
+    }
+
+    /// Directions whose patches are kept side by side.
+    fn tiles_kept(&self) -> usize {
+        let g = &self.affine.geometry;
+        let columns = g.tile_rows(self.n * g.oh, size_of::<T>()) * g.ow;
+        g.tiles_kept(columns, self.tangents, size_of::<T>())
     }
 
     /// The weight (block 0) or its direction (blocks 1 to Q), (o, taps).
@@ -184,6 +239,7 @@ impl<T: Number> Layer<'_, T> {
         let all = self.n * g.oh * g.ow;
         for rows in self.tiles() {
             let columns = rows.start * g.ow..rows.end * g.ow;
+            let kept = self.tiles_kept();
             for (block, y) in y.chunks_exact_mut(g.o * all).enumerate() {
                 for (channel, line) in y.chunks_exact_mut(all).enumerate() {
                     line[columns.clone()].fill(self.bias(block, channel));
@@ -198,13 +254,14 @@ impl<T: Number> Layer<'_, T> {
                     true,
                 );
             };
-            let patches = x.columns(0, g, &rows, &mut scratch.patches);
+            let patches = x.columns(0, self.affine, &rows, &mut scratch.patches, false);
             for block in 0..=self.tangents {
                 add(block, self.weight(block), patches);
             }
             if x.moves {
                 for block in 1..=self.tangents {
-                    let moved = x.columns(block, g, &rows, &mut scratch.moved);
+                    let tile = &mut scratch.moved[block % kept];
+                    let moved = x.columns(block, self.affine, &rows, tile, false);
                     add(block, self.weight(0), moved);
                 }
             }
@@ -233,6 +290,7 @@ impl<T: Number> Layer<'_, T> {
             let columns = rows.start * g.ow..rows.end * g.ow;
             let width = columns.len();
             let half = g.o * width;
+            let kept = self.tiles_kept();
             let pair = &mut scratch.pair[..2 * half];
             let copy = |block: usize, to: &mut [T]| {
                 let from = &out[block * g.o * all..][..g.o * all];
@@ -240,7 +298,7 @@ impl<T: Number> Layer<'_, T> {
                     to.copy_from_slice(&from[columns.clone()]);
                 }
             };
-            let patches = x.columns(0, g, &rows, &mut scratch.patches);
+            let patches = x.columns(0, self.affine, &rows, &mut scratch.patches, true);
             let weigh = |block: usize, of: &[T], with: Matrix<'_, T>, gradient: &mut [T]| {
                 let to = &mut gradient[block * p..][self.affine.weight.clone()];
                 // The accumulator holds the transpose: its columns are what gemm's kernels write side by side.
@@ -271,7 +329,8 @@ impl<T: Number> Layer<'_, T> {
                 copy(q + 1, &mut pair[..half]);
                 weigh(q, &pair[..half], patches, gradient);
                 if x.moves {
-                    let moved = x.columns(q + 1, g, &rows, &mut scratch.moved);
+                    let tile = &mut scratch.moved[(q + 1) % kept];
+                    let moved = x.columns(q + 1, self.affine, &rows, tile, true);
                     weigh(q, &pair[half..], moved, gradient);
                 }
                 if let Some(back) = &mut back {
@@ -378,12 +437,14 @@ impl<T: Number> Layer<'_, T> {
                 product(MatrixMut::new(to, (g.o, width), (all, 1)), a, b, add);
             };
             let own = self.tangents == 0 || x.moves;
-            let patches = own.then(|| out.columns(0, g, &rows, &mut scratch.patches));
+            let patches =
+                own.then(|| out.columns(0, self.affine, &rows, &mut scratch.patches, false));
             if let (Some(patches), 0) = (patches, self.tangents) {
                 weigh(0, values(0), patches, gradient);
             }
             for q in 0..self.tangents {
-                let moved = out.columns(q + 1, g, &rows, &mut scratch.moved);
+                let tile = &mut scratch.moved[0];
+                let moved = out.columns(q + 1, self.affine, &rows, tile, false);
                 weigh(q, values(0), moved, gradient);
                 if let (Some(patches), true) = (patches, x.moves) {
                     weigh(q, values(q + 1), patches, gradient);

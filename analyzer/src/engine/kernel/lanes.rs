@@ -16,7 +16,7 @@ use super::number::Number;
 use super::plan::{Kind, Plan, Work};
 
 /// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.
-const CHUNK_BYTES: usize = 512 << 10;
+const CHUNK_BYTES: usize = 1 << 20;
 /// A chunk's most examples.
 const MOST_EXAMPLES: usize = 256;
 /// Most lanes: more threads than this find nothing to do.
@@ -140,12 +140,15 @@ impl<T: Number> Lanes<T> {
             if !plan.has_barriers() {
                 fit(&mut worker.store, layout);
             }
+            worker.desk.scratch.begin();
             for (op, affine) in plan.affine() {
                 let transposed = matches!(op.kind, Kind::Transposed(_));
-                worker
-                    .desk
-                    .scratch
-                    .fit(&affine.geometry, layout.capacity, transposed);
+                worker.desk.scratch.fit(
+                    &affine.geometry,
+                    layout.capacity,
+                    layout.tangents,
+                    transposed,
+                );
             }
         }
         let blocks = layout.tangents.max(1);

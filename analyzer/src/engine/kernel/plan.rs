@@ -70,12 +70,25 @@ impl Geometry {
         let columns = (TILE_BYTES / (self.taps() * width)).max(TILE_COLUMNS);
         (columns / self.ow).clamp(1, rows)
     }
+
+    /// Directions whose tiles of `columns` columns are kept side by side until the way back; at least one has its tile.
+    pub fn tiles_kept(&self, columns: usize, directions: usize, width: usize) -> usize {
+        if self.is_pointwise() {
+            return 1;
+        }
+        let tile = self.taps() * columns * width;
+        (KEPT_BYTES / tile.max(1)).clamp(1, directions.max(1))
+    }
 }
 
 /// Largest patch matrix that is laid out at once: it is read several times, so it should stay in a core's own cache.
 const TILE_BYTES: usize = 256 << 10;
-/// Columns that are worked on at once even where their patches are larger: the weights are read again for each tile.
-const TILE_COLUMNS: usize = 192;
+/// Columns that are worked on at once even where their patches are larger: the weights are read again for each tile, and a chunk
+/// of a small net whose patches are one tile lays them out once for both ways.
+const TILE_COLUMNS: usize = 320;
+
+/// Most of the directions' patches that are kept: what doesn't stay in a core's second-level cache is laid out again as quickly.
+const KEPT_BYTES: usize = 2 << 20;
 
 /// Weights of a layer with a matrix product.
 #[derive(Debug, Clone)]

@@ -56,6 +56,39 @@ fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
     }
 }
 
+/// Patches that a pass has laid out belong to that pass, whichever thread laid them out: one convolution between two batch
+/// norms, whose chunks change threads between the way forward and the way back, on other images each time.
+#[test]
+fn an_engine_that_has_been_used_has_the_bits_of_a_new_one() {
+    let layers = vec![
+        batch_norm(),
+        conv(6, (3, 3), (1, 1), (1, 1)),
+        batch_norm(),
+        FLATTEN,
+    ];
+    let case = Case::new(&[2, 12, 12], layers).batches(&[33]);
+    let numbers = Numbers::of(&case, &case.net(), DType::F32);
+    let mut turned = Numbers::of(&case, &case.net(), DType::F32);
+    for batch in &mut turned.batches {
+        batch.inputs = batch.inputs.sqr().unwrap();
+    }
+    let both = |engine: &mut KernelEngine, numbers: &Numbers| {
+        let input = numbers.input(Mode::Train);
+        let (s, rho) = (&numbers.directions, &numbers.adjoints);
+        engine.products(&input, s, rho).unwrap()
+    };
+    let want = [&numbers, &turned].map(|n| both(&mut case.kernels(DType::F32), n));
+    for pool in pools() {
+        pool.install(|| {
+            let mut engine = case.kernels(DType::F32);
+            for turn in 0..40 {
+                let got = both(&mut engine, [&numbers, &turned][turn % 2]);
+                assert!(got == want[turn % 2], "turn {turn}");
+            }
+        });
+    }
+}
+
 #[test]
 fn single_precision_keeps_directions_of_any_size() {
     let case = case("mnist-cnn", 6, 1);
