@@ -57,21 +57,13 @@ pub(crate) fn row_pairs<T: Copy + Default + Send, U: Copy + Default + Send>(
                 zeroed(second);
                 return;
             }
-            let one = |(i, (a, b)): (usize, (&mut [MaybeUninit<T>], &mut [MaybeUninit<U>]))| {
-                f(i, zeroed(a), zeroed(b));
-            };
+            let one = |i, a: &mut [_], b: &mut [_]| f(i, zeroed(a), zeroed(b));
             if len <= row || len.saturating_mul(work) / row < SMALL {
-                first
-                    .chunks_mut(row)
-                    .zip(second.chunks_mut(row))
-                    .enumerate()
-                    .for_each(one);
+                let both = first.chunks_mut(row).zip(second.chunks_mut(row));
+                both.enumerate().for_each(|(i, (a, b))| one(i, a, b));
             } else {
-                first
-                    .par_chunks_mut(row)
-                    .zip(second.par_chunks_mut(row))
-                    .enumerate()
-                    .for_each(one);
+                let both = first.par_chunks_mut(row).zip(second.par_chunks_mut(row));
+                both.enumerate().for_each(|(i, (a, b))| one(i, a, b));
             }
         });
     });
@@ -90,8 +82,8 @@ fn make<T: Copy>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T>
 /// Zeros in place of whatever was there.
 fn zeroed<T: Copy + Default>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
     out.fill(MaybeUninit::new(T::default()));
-    // SAFETY: every element has just been written.
-    unsafe { out.assume_init_mut() }
+    // SAFETY: every element has just been written, and a `MaybeUninit` lies in memory as what it holds.
+    unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), out.len()) }
 }
 
 /// A vector of `len` elements, made piece by piece; `f` gets each piece's first position and the piece.
