@@ -332,3 +332,66 @@ fn weight_gradient<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], gy: &[T]) -> V
     }
     gw
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    fn wave(dims: &[usize], by: f64) -> Tensor {
+        let n = dims.iter().product::<usize>() as f64;
+        let t = Tensor::arange(0f64, n, &Device::Cpu).unwrap();
+        (t * by).unwrap().sin().unwrap().reshape(dims).unwrap()
+    }
+
+    /// Output and gradients of Σ y² of a convolution, alone or with what follows it.
+    fn all(x: &Tensor, w: &Tensor, b: &Tensor, padding: usize, finish: usize) -> [Tensor; 4] {
+        let v = [x, w, b].map(|t| Var::from_tensor(t).unwrap());
+        let (one, pad) = ((1, 1), (padding, padding));
+        let y = match finish {
+            0 => conv2d(&v[0], &v[1], None, one, pad),
+            1 => conv2d(&v[0], &v[1], Some(&v[2]), one, pad),
+            2 => block::conv2d_relu(&v[0], &v[1], Some(&v[2]), one, pad),
+            _ => {
+                let two = (2, 2);
+                block::conv2d_relu_max_pool2d(&v[0], &v[1], Some(&v[2]), one, pad, two, two, (0, 0))
+            }
+        }
+        .unwrap();
+        let store = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let of = |v: &Var| match store.get(v.as_tensor()) {
+            Some(gradient) => gradient.clone(),
+            None => v.zeros_like().unwrap(),
+        };
+        [of(&v[0]), of(&v[1]), of(&v[2]), y]
+    }
+
+    #[test]
+    fn examples_side_by_side_give_what_they_give_alone() {
+        // Planes of 64 and 80 positions: four or three examples share a product, and the last product has fewer.
+        let x = wave(&[7, 2, 8, 10], 1.3);
+        for (kernel, padding) in [((3, 3), 1), ((1, 3), 0), ((5, 5), 2), ((2, 2), 1)] {
+            let w = wave(&[3, 2, kernel.0, kernel.1], 0.7);
+            let b = wave(&[3], 2.0);
+            for finish in 0..4 {
+                let [gx, gw, gb, y] = all(&x, &w, &b, padding, finish);
+                let alone: Vec<[Tensor; 4]> = (0..7)
+                    .map(|i| all(&x.narrow(0, i, 1).unwrap(), &w, &b, padding, finish))
+                    .collect();
+                let joined = |k: usize| {
+                    Tensor::cat(&alone.iter().map(|a| &a[k]).collect::<Vec<_>>(), 0).unwrap()
+                };
+                let sum = |k: usize| {
+                    let first = alone[0][k].zeros_like().unwrap();
+                    alone.iter().fold(first, |s, a| (s + &a[k]).unwrap())
+                };
+                for (got, want) in [(gx, joined(0)), (gw, sum(1)), (gb, sum(2)), (y, joined(3))] {
+                    let off = (got - want).unwrap().abs().unwrap().max_all().unwrap();
+                    let off: f64 = off.to_scalar().unwrap();
+                    assert!(off < 1e-12, "kernel {kernel:?}, finish {finish}: {off}");
+                }
+            }
+        }
+    }
+}
