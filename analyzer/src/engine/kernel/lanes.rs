@@ -24,6 +24,9 @@ const MOST_LANES: usize = 16;
 /// Values that all lanes' accumulators for one direction should hold together, as long as there are two lanes.
 const LANE_VALUES: usize = 1 << 25;
 
+/// Lanes come in multiples of so many: a thread that finds a lane less to do than another would wait for it.
+const EVEN: usize = 4;
+
 /// How a batch is cut, for a net and a type.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
@@ -42,12 +45,27 @@ impl Cut {
         }
     }
 
+    /// Chunks of a batch: so many that lanes get equally many, where there are enough examples.
     pub fn chunks(&self, examples: usize) -> usize {
-        examples.div_ceil(self.largest)
+        let least = examples.div_ceil(self.largest);
+        let in_lane = least.div_ceil(self.lanes);
+        least
+            .next_multiple_of(in_lane.max(1) * self.shares(least))
+            .min(examples)
     }
 
+    /// Lanes of a batch: a number that threads can share out evenly.
     pub fn lanes(&self, examples: usize) -> usize {
-        self.chunks(examples).min(self.lanes)
+        let chunks = self.chunks(examples);
+        let in_lane = chunks.div_ceil(self.lanes).max(1);
+        chunks
+            .div_ceil(in_lane)
+            .next_multiple_of(self.shares(chunks))
+            .min(self.lanes.min(chunks))
+    }
+
+    fn shares(&self, chunks: usize) -> usize {
+        EVEN.min(self.lanes).min(chunks.next_power_of_two())
     }
 }
 
@@ -236,5 +254,38 @@ fn lane_through<T: Number>(
             },
         };
         shared.run(works, &mut chunk, &mut worker.desk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_so_that_threads_have_equally_much_to_do() {
+        for largest in [1, 3, 4, 5, 256] {
+            for lanes in [2, 16] {
+                let cut = Cut { largest, lanes };
+                for examples in 1..=300 {
+                    let (chunks, lanes) = (cut.chunks(examples), cut.lanes(examples));
+                    let sizes = |n: usize, parts| (0..parts).map(move |i| part(n, i, parts).len());
+                    assert!(sizes(examples, chunks).all(|n| (1..=largest).contains(&n)));
+                    assert!(
+                        (1..=cut.lanes).contains(&lanes) && sizes(chunks, lanes).min() > Some(0)
+                    );
+                    // The busier of two threads has at most the whole share and half a lane of chunks more.
+                    let most = sizes(chunks, lanes).max().unwrap_or(0);
+                    let busier: usize = sizes(chunks, lanes).step_by(2).sum();
+                    assert!(
+                        2 * busier <= chunks + most,
+                        "{examples} in {chunks} chunks, {lanes} lanes"
+                    );
+                    // Where chunks need not be whole numbers of largest ones, lanes are equally long and come in fours.
+                    if largest > 1 && examples >= 2 * largest * cut.lanes && cut.lanes >= EVEN {
+                        assert_eq!((chunks % lanes, lanes % EVEN), (0, 0), "{examples}");
+                    }
+                }
+            }
+        }
     }
 }
