@@ -158,7 +158,7 @@ fn main() {
                     let mut alone = products::Alone::new(&products, threads);
                     let (median_alone, least_alone) = time(seconds / 2.0, || alone.run());
                     print!(
-                        "; gemm alone {:.3} ({:.3}), {:.1} GFLOP/s: the step is at {:.0} %",
+                        "; gemm alone {:.3} ({:.3}), {:.1} GFLOP/s: the step is at {:.1} %",
                         1e3 * median_alone,
                         1e3 * least_alone,
                         1e-9 * flops / median_alone,
