@@ -18,17 +18,17 @@ use super::point::Point;
 /// Scratch of one thread.
 #[derive(Default)]
 pub(super) struct Scratch<T> {
-    /// A tile of the patch matrix, and of its tangent along each direction, or along one after the other.
+    /// A tile of the patch matrix, and of its tangent along one direction after the other.
     patches: Tile<T>,
-    moved: Vec<Tile<T>>,
+    moved: Tile<T>,
     /// A tile of the patch matrix's cotangent.
     back: Vec<T>,
     /// A tile [ġ; g] of cotangents, or [ẋ; x] of values.
     pair: Vec<T>,
 }
 
-/// A tile of a patch matrix, and what was laid out in it last. Where a chunk's patches are one tile, as in small nets, the way
-/// back through the last convolutions finds there what the way forward has laid out.
+/// A tile of a patch matrix, and what was laid out in it last: the way back begins where the way forward has ended. Where a
+/// chunk's patches are one tile, as in small nets, the last convolution lays them out once for both.
 #[derive(Default)]
 struct Tile<T> {
     values: Vec<T>,
@@ -48,33 +48,20 @@ impl<T: Number> Scratch<T> {
     /// A pass begins: what the tiles hold belongs to another one.
     pub fn begin(&mut self) {
         self.patches.holds = None;
-        for moved in &mut self.moved {
-            moved.holds = None;
-        }
+        self.moved.holds = None;
     }
 
     /// Makes room for a layer on chunks of up to `n` examples.
-    pub fn fit(&mut self, g: &Geometry, n: usize, tangents: usize, transposed: bool) {
-        let columns = g.tile_rows(n * g.oh, size_of::<T>()) * g.ow;
+    pub fn fit(&mut self, g: &Geometry, n: usize, transposed: bool) {
+        let columns = g.most_rows(n * g.oh, size_of::<T>()) * g.ow;
         let grow = |v: &mut Vec<T>, len: usize| {
             if v.len() < len {
                 v.resize(len, T::ZERO);
             }
         };
-        if self.moved.is_empty() {
-            self.moved.push(Tile::default());
-        }
         if !g.is_pointwise() {
             grow(&mut self.patches.values, g.taps() * columns);
-            // A chunk of one example keeps the most.
-            let least = g.tile_rows(g.oh, size_of::<T>()) * g.ow;
-            let kept = g.tiles_kept(least, tangents, size_of::<T>());
-            while self.moved.len() < kept {
-                self.moved.push(Tile::default());
-            }
-            for moved in &mut self.moved[..kept] {
-                grow(&mut moved.values, g.taps() * columns);
-            }
+            grow(&mut self.moved.values, g.taps() * columns);
         }
         if transposed || !g.is_pointwise() {
             grow(&mut self.back, g.taps() * columns);
@@ -179,19 +166,9 @@ pub(super) struct Back<'a, T> {
 }
 
 impl<T: Number> Layer<'_, T> {
-    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let rows = self.n * self.affine.geometry.oh;
-        let step = self.affine.geometry.tile_rows(rows, size_of::<T>());
-        (0..rows)
-            .step_by(step)
-            .map(move |start| start..(start + step).min(rows))
-    }
-
-    /// Directions whose patches are kept side by side.
-    fn tiles_kept(&self) -> usize {
+    fn tiles(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + use<T> {
         let g = &self.affine.geometry;
-        let columns = g.tile_rows(self.n * g.oh, size_of::<T>()) * g.ow;
-        g.tiles_kept(columns, self.tangents, size_of::<T>())
+        g.tiles(self.n * g.oh, size_of::<T>())
     }
 
     /// The weight (block 0) or its direction (blocks 1 to Q), (o, taps).
@@ -233,13 +210,41 @@ impl<T: Number> Layer<'_, T> {
         }
     }
 
+    /// Adds `of` `with`ᵀ to the weight's gradient along the directions from `first` on, `o` rows of `of` for each.
+    fn weigh(&self, first: usize, of: Matrix<'_, T>, with: Matrix<'_, T>, gradient: &mut [T]) {
+        let shape = (of.height(), self.affine.geometry.taps());
+        let (start, by) = self.affine.accumulators(first, self.tangents.max(1));
+        let to = MatrixMut::new(&mut gradient[start..], shape, (1, by));
+        product(to, of, with.t(), true);
+    }
+
+    /// The same along every direction with its own rows, or once for the gradient itself; `of` gives the rows of some blocks.
+    fn weigh_each<'m>(
+        &self,
+        of: impl Fn(Range<usize>) -> Matrix<'m, T>,
+        with: Matrix<'_, T>,
+        gradient: &mut [T],
+    ) where
+        T: 'm,
+    {
+        let (all, block) = (self.tangents.max(1), usize::from(self.tangents > 0));
+        let step = if self.affine.joins() { all } else { 1 };
+        for first in (0..all).step_by(step) {
+            self.weigh(
+                first,
+                of(block + first..block + first + step),
+                with,
+                gradient,
+            );
+        }
+    }
+
     /// y and ẏ of a convolution, blocks back to back.
     pub fn forward(&self, x: Operand<'_, T>, y: &mut [T], scratch: &mut Scratch<T>) {
         let g = &self.affine.geometry;
         let all = self.n * g.oh * g.ow;
         for rows in self.tiles() {
             let columns = rows.start * g.ow..rows.end * g.ow;
-            let kept = self.tiles_kept();
             for (block, y) in y.chunks_exact_mut(g.o * all).enumerate() {
                 for (channel, line) in y.chunks_exact_mut(all).enumerate() {
                     line[columns.clone()].fill(self.bias(block, channel));
@@ -260,16 +265,15 @@ impl<T: Number> Layer<'_, T> {
             }
             if x.moves {
                 for block in 1..=self.tangents {
-                    let tile = &mut scratch.moved[block % kept];
-                    let moved = x.columns(block, self.affine, &rows, tile, false);
+                    let moved = x.columns(block, self.affine, &rows, &mut scratch.moved, false);
                     add(block, self.weight(0), moved);
                 }
             }
         }
     }
 
-    /// The way back through a convolution: `out` are the cotangents of y; adds to the accumulators of `gradient` (p values a
-    /// block), and hands the cotangents of x on.
+    /// The way back through a convolution: `out` are the cotangents of y; adds to the accumulators of `gradient`, and hands the
+    /// cotangents of x on.
     pub fn backward(
         &self,
         x: Operand<'_, T>,
@@ -285,12 +289,11 @@ impl<T: Number> Layer<'_, T> {
         if let (Some(back), false) = (&mut back, adds || g.is_pointwise()) {
             back.to[back.wanted.start * x.block..back.wanted.end * x.block].fill(T::ZERO);
         }
-        let p = self.point.parameters;
-        for rows in self.tiles() {
+        // From the end: what the way forward laid out last is there still.
+        for rows in self.tiles().rev() {
             let columns = rows.start * g.ow..rows.end * g.ow;
             let width = columns.len();
             let half = g.o * width;
-            let kept = self.tiles_kept();
             let pair = &mut scratch.pair[..2 * half];
             let copy = |block: usize, to: &mut [T]| {
                 let from = &out[block * g.o * all..][..g.o * all];
@@ -299,12 +302,12 @@ impl<T: Number> Layer<'_, T> {
                 }
             };
             let patches = x.columns(0, self.affine, &rows, &mut scratch.patches, true);
-            let weigh = |block: usize, of: &[T], with: Matrix<'_, T>, gradient: &mut [T]| {
-                let to = &mut gradient[block * p..][self.affine.weight.clone()];
-                // The accumulator holds the transpose: its columns are what gemm's kernels write side by side.
-                let to = MatrixMut::new(to, (g.o, taps), (1, g.o));
-                product(to, Matrix::rows(of, g.o, width), with.t(), true);
+            let cotangents = |blocks: Range<usize>| {
+                let rows = g.o * blocks.start..g.o * blocks.end;
+                let data = &out[rows.start * all..rows.end * all][columns.start..];
+                Matrix::new(data, (rows.len(), width), (all, 1))
             };
+            self.weigh_each(cotangents, patches, gradient);
             // The cotangent of the patches goes straight where it belongs, or through a tile.
             let room = &mut scratch.back;
             let mut send =
@@ -319,21 +322,16 @@ impl<T: Number> Layer<'_, T> {
                         scatter(g, tile, rows.clone(), to, x.channel_by, x.example_by);
                     }
                 };
-            if self.tangents == 0 {
-                copy(0, &mut pair[half..]);
-                weigh(0, &pair[half..], patches, gradient);
-            } else if x.moves {
+            if back.is_some() {
                 copy(0, &mut pair[half..]);
             }
-            for q in 0..self.tangents {
-                copy(q + 1, &mut pair[..half]);
-                weigh(q, &pair[..half], patches, gradient);
+            for q in (0..self.tangents).rev() {
                 if x.moves {
-                    let tile = &mut scratch.moved[(q + 1) % kept];
-                    let moved = x.columns(q + 1, self.affine, &rows, tile, true);
-                    weigh(q, &pair[half..], moved, gradient);
+                    let moved = x.columns(q + 1, self.affine, &rows, &mut scratch.moved, true);
+                    self.weigh(q, cotangents(0..1), moved, gradient);
                 }
                 if let Some(back) = &mut back {
+                    copy(q + 1, &mut pair[..half]);
                     send(q + 1, back.to, self.both(q), pair, 2 * g.o);
                 }
             }
@@ -350,10 +348,11 @@ impl<T: Number> Layer<'_, T> {
         let Some(bias) = &self.affine.bias else {
             return;
         };
-        for at in 0..self.tangents.max(1) {
+        let all = self.tangents.max(1);
+        let to = &mut gradient[all * bias.start..all * bias.end];
+        for (at, to) in to.chunks_exact_mut(channels).enumerate() {
             let block = at + usize::from(self.tangents > 0);
             let lines = out[block * channels * row..][..channels * row].chunks_exact(row);
-            let to = &mut gradient[at * self.point.parameters..][bias.clone()];
             for (to, line) in to.iter_mut().zip(lines) {
                 *to += T::of(sum(line));
             }
@@ -412,25 +411,19 @@ impl<T: Number> Layer<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let g = &self.affine.geometry;
-        let (all, plane, taps) = (self.n * g.oh * g.ow, g.h * g.w, g.taps());
+        let (all, plane) = (self.n * g.oh * g.ow, g.h * g.w);
         self.bias_gradient(out, g.c, self.n * plane, gradient);
         let out = Operand::slot(out, g.c, plane, self.n, true);
-        let p = self.point.parameters;
         for rows in self.tiles() {
             let columns = rows.start * g.ow..rows.end * g.ow;
             let width = columns.len();
-            let values = |block: usize| {
-                let from = &x.data[block * x.block..][..x.block][columns.start..];
-                Matrix::new(from, (g.o, width), (all, 1))
-            };
-            let weigh = |block: usize, of: Matrix<'_, T>, with: Matrix<'_, T>, to: &mut [T]| {
-                let to = &mut to[block * p..][self.affine.weight.clone()];
-                product(
-                    MatrixMut::new(to, (g.o, taps), (1, g.o)),
-                    of,
-                    with.t(),
-                    true,
-                );
+            let values = |blocks: Range<usize>| {
+                let from = &x.data[blocks.start * x.block..blocks.end * x.block];
+                Matrix::new(
+                    &from[columns.start..],
+                    (blocks.len() * g.o, width),
+                    (all, 1),
+                )
             };
             let send = |block, back: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool| {
                 let to = &mut back[block * x.block..][..x.block][columns.start..];
@@ -439,19 +432,15 @@ impl<T: Number> Layer<'_, T> {
             let own = self.tangents == 0 || x.moves;
             let patches =
                 own.then(|| out.columns(0, self.affine, &rows, &mut scratch.patches, false));
-            if let (Some(patches), 0) = (patches, self.tangents) {
-                weigh(0, values(0), patches, gradient);
+            if let Some(patches) = patches {
+                self.weigh_each(values, patches, gradient);
             }
             for q in 0..self.tangents {
-                let tile = &mut scratch.moved[0];
-                let moved = out.columns(q + 1, self.affine, &rows, tile, false);
-                weigh(q, values(0), moved, gradient);
-                if let (Some(patches), true) = (patches, x.moves) {
-                    weigh(q, values(q + 1), patches, gradient);
-                    if let Some(back) = &mut back {
-                        send(q + 1, back.to, self.weight(0), moved, back.adds);
-                        send(q + 1, back.to, self.weight(q + 1), patches, true);
-                    }
+                let moved = out.columns(q + 1, self.affine, &rows, &mut scratch.moved, false);
+                self.weigh(q, values(0..1), moved, gradient);
+                if let (Some(patches), true, Some(back)) = (patches, x.moves, &mut back) {
+                    send(q + 1, back.to, self.weight(0), moved, back.adds);
+                    send(q + 1, back.to, self.weight(q + 1), patches, true);
                 }
             }
             if let (Some(back), Some(patches)) = (&mut back, patches)

@@ -76,7 +76,7 @@ pub(super) struct Chunk<'a, T> {
     pub store: &'a mut Store<T>,
     /// Sums of the norms: for each norm those of the way forward, then those of the way back.
     pub sums: &'a mut [f64],
-    /// Accumulators: p values a direction, or once for a gradient.
+    /// Accumulators, as [`super::totals`] describes them.
     pub gradient: &'a mut [T],
     /// Losses of the chunk's examples and, `losses_by` further on each, their tangents.
     pub losses: &'a mut [f64],

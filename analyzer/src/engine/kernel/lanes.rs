@@ -16,7 +16,7 @@ use super::number::Number;
 use super::plan::{Kind, Plan, Work};
 
 /// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 600 << 10;
 /// A chunk's most examples.
 const MOST_EXAMPLES: usize = 256;
 /// Most lanes: more threads than this find nothing to do.
@@ -69,13 +69,15 @@ impl Cut {
     }
 }
 
-/// Values that lanes keep beside losses and gradients.
+/// Values that lanes keep beside losses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
     /// Of norms, a chunk.
     pub sums: usize,
     /// Of the net's outputs, an example.
     pub outputs: usize,
+    /// Accumulators of gradients, a lane.
+    pub gradient: usize,
 }
 
 /// Part `i` of `parts` nearly equal parts of 0..n.
@@ -91,8 +93,10 @@ pub(super) struct Lane<T> {
     stores: Vec<Store<T>>,
     /// Norms' sums, chunk after chunk.
     pub sums: Vec<f64>,
-    /// p values a direction, or once.
+    /// As [`super::totals`] describes them; empty until a thread begins to add to them.
     pub gradient: Vec<T>,
+    /// How many they will be.
+    accumulators: usize,
     /// Losses of the lane's examples, then their tangents, direction after direction.
     pub losses: Vec<f64>,
     /// Outputs of the lane's examples, one after the other, where they are asked for.
@@ -161,15 +165,12 @@ impl<T: Number> Lanes<T> {
             worker.desk.scratch.begin();
             for (op, affine) in plan.affine() {
                 let transposed = matches!(op.kind, Kind::Transposed(_));
-                worker.desk.scratch.fit(
-                    &affine.geometry,
-                    layout.capacity,
-                    layout.tangents,
-                    transposed,
-                );
+                worker
+                    .desk
+                    .scratch
+                    .fit(&affine.geometry, layout.capacity, transposed);
             }
         }
-        let blocks = layout.tangents.max(1);
         for (l, lane) in self.lanes[..lanes].iter_mut().enumerate() {
             let lane = lane.get_mut().unwrap_or_else(PoisonError::into_inner);
             lane.chunks.clear();
@@ -186,7 +187,7 @@ impl<T: Number> Lanes<T> {
             lane.sums.clear();
             lane.sums.resize(kept.sums * lane.chunks.len(), 0.0);
             lane.gradient.clear();
-            lane.gradient.resize(blocks * plan.parameters, T::ZERO);
+            lane.accumulators = kept.gradient;
             let examples = lane.examples().len();
             lane.losses.clear();
             lane.losses.resize((1 + layout.tangents) * examples, 0.0);
@@ -236,6 +237,8 @@ fn lane_through<T: Number>(
     worker: &mut Worker<T>,
 ) {
     let examples = lane.examples();
+    // By the thread that adds to them, in whose cache they then are.
+    lane.gradient.resize(lane.accumulators, T::ZERO);
     for (i, chunk) in lane.chunks.iter().enumerate() {
         let store = match lane.stores.get_mut(i) {
             Some(store) if shared.plan.has_barriers() => store,

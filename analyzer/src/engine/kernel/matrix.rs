@@ -3,6 +3,8 @@
 //! gemm runs on the widest vectors that the processor has, found out at run time. Each of our threads calls it for the
 //! chunks that it works on, so it never starts threads of its own.
 
+use std::ops::Range;
+
 use gemm::Parallelism;
 
 use super::number::Number;
@@ -63,6 +65,24 @@ impl<'a, T: Number> Matrix<'a, T> {
         Self::new(data, (rows, columns), (columns, 1))
     }
 
+    /// Number of rows.
+    pub fn height(&self) -> usize {
+        self.shape.rows
+    }
+
+    /// Some columns, without moving anything.
+    fn columns(self, range: &Range<usize>) -> Self {
+        let shape = Shape {
+            columns: range.len(),
+            ..self.shape
+        };
+        let from = (range.start * shape.columns_by).min(self.data.len());
+        Self {
+            data: &self.data[from..],
+            shape: shape.checked(self.data.len() - from),
+        }
+    }
+
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
         Self {
@@ -100,6 +120,10 @@ impl<'a, T: Number> MatrixMut<'a, T> {
     }
 }
 
+/// Longest inner dimension that gemm never cuts. Where it cuts a longer one, and so in which order it sums, depends on the
+/// shape of the result; cut here, an element's bits depend on its own row and column alone.
+const INNER: usize = 512;
+
 /// `out = a b`, or `out += a b` where `add`.
 pub(super) fn product<T: Number>(
     out: MatrixMut<'_, T>,
@@ -107,19 +131,29 @@ pub(super) fn product<T: Number>(
     b: Matrix<'_, T>,
     add: bool,
 ) {
-    let (o, a, b, data) = (
-        out.shape,
-        (a.shape, a.data),
-        (b.shape, b.data),
-        out.data.as_mut_ptr(),
-    );
+    let inner = a.shape.columns;
     assert_eq!(
-        (o.rows, o.columns, a.0.columns),
-        (a.0.rows, b.0.columns, b.0.rows),
+        (out.shape.rows, out.shape.columns, inner),
+        (a.shape.rows, b.shape.columns, b.shape.rows),
         "dimensions of a matrix product"
     );
+    let parts = match out.shape.rows.min(out.shape.columns) {
+        // A product with a vector is never cut.
+        0 | 1 => 1,
+        _ => inner.div_ceil(INNER).max(1),
+    };
+    for part in 0..parts {
+        let terms = part * inner / parts..(part + 1) * inner / parts;
+        let (a, b) = (a.columns(&terms), b.t().columns(&terms).t());
+        multiply(&mut *out.data, out.shape, a, b, add || part > 0);
+    }
+}
+
+fn multiply<T: Number>(out: &mut [T], o: Shape, a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool) {
+    let (data, a, b) = (out.as_mut_ptr(), (a.shape, a.data), (b.shape, b.data));
     // SAFETY: the constructors have checked that every element of the three matrices lies in its slice, and that no
-    // two elements of the result share a place; the result is borrowed mutably, so it overlaps neither operand.
+    // two elements of the result share a place; the result is borrowed mutably, so it overlaps neither operand; `product` has
+    // checked that the dimensions fit.
     unsafe {
         gemm::gemm(
             o.rows,
@@ -151,7 +185,14 @@ mod tests {
 
     #[test]
     fn products_into_strided_results_agree_with_the_definition() {
-        for (m, n, k) in [(1, 1, 1), (3, 5, 2), (20, 64, 25), (7, 1, 9), (1, 8, 0)] {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (3, 5, 2),
+            (20, 64, 25),
+            (7, 1, 9),
+            (1, 8, 0),
+            (3, 2, 1300),
+        ] {
             let a: Vec<f64> = (0..m * k).map(|i| (i as f64).sin()).collect();
             let b: Vec<f64> = (0..k * n).map(|i| (i as f64).cos()).collect();
             let by = n + 3;

@@ -15,7 +15,7 @@
 //! | `activation`, `pool`, `norm`, `loss` | the other layers |
 //! | `wide` | loops for the processor's widest vectors |
 //! | `norms` | statistics of a whole batch |
-//! | `point`, `replay` | a step's numbers, and a micro-batch through all phases |
+//! | `point`, `replay`, `totals` | a step's numbers, a micro-batch through all phases, and what its lanes add up to |
 
 mod activation;
 mod affine;
@@ -33,6 +33,7 @@ mod plan;
 mod point;
 mod pool;
 mod replay;
+mod totals;
 mod wide;
 
 use std::sync::Arc;
@@ -249,7 +250,7 @@ impl<T: Number> Modes<T> {
                 replay.run(Pass::Gradient, examples, &out.buffers_after, &[])
             })?;
             replay.losses(0, &mut out.per_example[start..end]);
-            replay.add_gradient(0, &mut out.parameters);
+            replay.add_gradients(std::slice::from_mut(&mut out.parameters));
             let (plan, point) = (&replay.plan, &replay.point);
             replay.norms.gradient(plan, point, &mut out.buffers);
             replay.norms.advance::<T>(plan, &mut out.buffers_after);
@@ -298,9 +299,9 @@ impl<T: Number> Modes<T> {
             with_examples(net, batch, weights, input.draws, |examples| {
                 replay.run(Pass::Products, examples, input.buffers, rho)
             })?;
+            replay.add_gradients(&mut out.hessian);
             for (q, rho) in rho.iter_mut().enumerate() {
                 replay.losses(q + 1, &mut out.products[q][start..end]);
-                replay.add_gradient(q, &mut out.hessian[q]);
                 let (plan, point) = (&replay.plan, &replay.point);
                 replay.norms.adjoint(plan, point, q, rho);
             }

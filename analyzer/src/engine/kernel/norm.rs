@@ -290,7 +290,7 @@ impl<T: Number> Normalise<'_, T> {
     /// its tangents; adds those to the accumulators.
     pub fn sums(&self, x: Rows<'_, T>, out: Rows<'_, T>, sums: &mut [f64], gradient: &mut [T]) {
         let tangents = self.moments.tangents;
-        let p = self.point.parameters;
+        let channels = self.moments.channels;
         for (c, sums) in sums.chunks_exact_mut(width(tangents)).enumerate() {
             let (row, g) = (x.row(0, c), out.row(0, c));
             for block in 0..=tangents {
@@ -312,8 +312,12 @@ impl<T: Number> Normalise<'_, T> {
                     (0, _) => continue,
                     _ => block - 1,
                 };
-                gradient[at * p + self.norm.shift.start + c] += T::of(sums[2 * block]);
-                gradient[at * p + self.norm.scale.start + c] += T::of(along);
+                for (range, sum) in [
+                    (&self.norm.shift, sums[2 * block]),
+                    (&self.norm.scale, along),
+                ] {
+                    gradient[tangents.max(1) * range.start + at * channels + c] += T::of(sum);
+                }
             }
         }
     }

@@ -61,9 +61,8 @@ impl Geometry {
         self.kernel == (1, 1) && self.stride == (1, 1) && self.padding == (0, 0)
     }
 
-    /// Columns of the patch matrix that are worked on at once: whole rows of pixels, from all examples of a chunk.
-    /// A function of the shape and the type alone.
-    pub fn tile_rows(&self, rows: usize, width: usize) -> usize {
+    /// Rows of pixels whose patches are laid out at once, at most: rows are counted through all examples of a chunk.
+    pub fn most_rows(&self, rows: usize, width: usize) -> usize {
         if self.is_pointwise() {
             return rows;
         }
@@ -71,13 +70,14 @@ impl Geometry {
         (columns / self.ow).clamp(1, rows)
     }
 
-    /// Directions whose tiles of `columns` columns are kept side by side until the way back; at least one has its tile.
-    pub fn tiles_kept(&self, columns: usize, directions: usize, width: usize) -> usize {
-        if self.is_pointwise() {
-            return 1;
-        }
-        let tile = self.taps() * columns * width;
-        (KEPT_BYTES / tile.max(1)).clamp(1, directions.max(1))
+    /// The rows of a chunk in nearly equal tiles: a function of the shape and the type alone.
+    pub fn tiles(
+        &self,
+        rows: usize,
+        width: usize,
+    ) -> impl DoubleEndedIterator<Item = Range<usize>> + use<> {
+        let tiles = rows.div_ceil(self.most_rows(rows, width).max(1));
+        (0..tiles).map(move |i| i * rows / tiles..(i + 1) * rows / tiles)
     }
 }
 
@@ -85,10 +85,7 @@ impl Geometry {
 const TILE_BYTES: usize = 256 << 10;
 /// Columns that are worked on at once even where their patches are larger: the weights are read again for each tile, and a chunk
 /// of a small net whose patches are one tile lays them out once for both ways.
-const TILE_COLUMNS: usize = 320;
-
-/// Most of the directions' patches that are kept: what doesn't stay in a core's second-level cache is laid out again as quickly.
-const KEPT_BYTES: usize = 2 << 20;
+const TILE_COLUMNS: usize = 512;
 
 /// Weights of a layer with a matrix product.
 #[derive(Debug, Clone)]
@@ -100,6 +97,31 @@ pub(super) struct Affine {
     /// Where [`super::point::Point::stacked`] has the transposes of weight and direction.
     pub stacked: usize,
 }
+
+impl Affine {
+    /// Whether products of all directions' cotangents with the same patches are one: it fills the vectors that a few channels
+    /// leave half empty. For single rows and for small results gemm has kernels that sum in another order, and a query's
+    /// numbers must not depend on what is asked beside it.
+    pub fn joins(&self) -> bool {
+        let o = self.geometry.o;
+        o > 1 && o * self.geometry.taps() > SMALL_RESULT && !o.is_multiple_of(FULL_VECTORS)
+    }
+
+    /// Where the accumulators of direction `q` of so many begin, and how far one tap's `o` values lie from the next tap's. They
+    /// hold the transpose of the weight's gradient, (taps, o): that is what gemm's kernels write side by side.
+    pub fn accumulators(&self, q: usize, directions: usize) -> (usize, usize) {
+        let (start, o) = (directions * self.weight.start, self.geometry.o);
+        match self.joins() {
+            true => (start + q * o, directions * o),
+            false => (start + q * self.weight.len(), o),
+        }
+    }
+}
+
+/// Elements of a result for which gemm has kernels of their own.
+const SMALL_RESULT: usize = 256;
+/// Rows of a result that fill gemm's kernels whatever the vectors' width.
+const FULL_VECTORS: usize = 64;
 
 /// A pooling of planes of `h` x `w` to `oh` x `ow`.
 #[derive(Debug, Clone, Copy)]
@@ -232,7 +254,7 @@ impl Plan {
         self.phases.len() > 1
     }
 
-    /// Layers with a matrix product; their accumulators hold the weight's transpose (taps, o).
+    /// Layers with a matrix product.
     pub fn affine(&self) -> impl Iterator<Item = (&Op, &Affine)> {
         self.ops.iter().filter_map(|op| match &op.kind {
             Kind::Convolution(a) | Kind::Transposed(a) => Some((op, a)),
@@ -245,6 +267,37 @@ impl Plan {
         match &self.ops[op].kind {
             Kind::Norm(norm) => norm,
             other => unreachable!("operation {op} is a norm, not {other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_are_nearly_equal_and_never_larger_than_the_room_for_them() {
+        for (c, ow) in [(1, 24), (20, 8), (64, 16), (500, 1)] {
+            let g = Geometry {
+                c,
+                h: ow + 4,
+                w: ow + 4,
+                o: 20,
+                oh: ow,
+                ow,
+                kernel: (5, 5),
+                stride: (1, 1),
+                padding: (0, 0),
+            };
+            for rows in 1..200 {
+                let tiles: Vec<_> = g.tiles(rows, 4).collect();
+                let sizes = || tiles.iter().map(|t| t.len());
+                assert_eq!(sizes().sum::<usize>(), rows);
+                assert!(tiles.windows(2).all(|t| t[0].end == t[1].start));
+                // Room is made once, for the largest chunk.
+                assert!(sizes().max().unwrap() <= g.most_rows(200, 4));
+                assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use hindcast_model::net::Net;
 use hindcast_model::objective::Mode;
 use hindcast_model::task::LossKind;
+use rayon::prelude::*;
 
 use super::chunk::{Examples, Pass, Shared};
 use super::lanes::{Cut, Kept, Lanes};
@@ -10,11 +11,15 @@ use super::layout::Layout;
 use super::norms::Norms;
 use super::number::Number;
 use super::plan::{Barrier, Plan, Work};
-use super::point::{Point, transpose};
+use super::point::Point;
+use super::totals::Totals;
 use crate::error::Result;
 
 /// Below this many operations a batch is done on the calling thread: handing it over would take longer.
 const SMALL: f64 = 1e7;
+
+/// From this many accumulators on, threads share out the directions' sums.
+const SHARED_SUMS: usize = 1 << 19;
 
 /// A net in one mode, and everything that is kept from step to step.
 pub(super) struct Replay<T> {
@@ -25,10 +30,6 @@ pub(super) struct Replay<T> {
     pub point: Point<T>,
     pub norms: Norms,
     lanes: Lanes<T>,
-    /// Room for the sum of all lanes' accumulators.
-    total: Vec<f64>,
-    /// Room for a weight's transpose.
-    turned: Vec<f64>,
 }
 
 impl<T: Number> Replay<T> {
@@ -44,8 +45,6 @@ impl<T: Number> Replay<T> {
             point: Point::default(),
             norms: Norms::default(),
             lanes: Lanes::default(),
-            total: Vec::new(),
-            turned: Vec::new(),
             plan,
         })
     }
@@ -100,6 +99,10 @@ impl<T: Number> Replay<T> {
             outputs: match pass {
                 Pass::Losses => plan.slots[plan.output].size(),
                 Pass::Gradient | Pass::Products => 0,
+            },
+            gradient: match pass {
+                Pass::Losses => 0,
+                Pass::Gradient | Pass::Products => self.layout.tangents.max(1) * plan.parameters,
             },
         };
         self.lanes
@@ -156,30 +159,22 @@ impl<T: Number> Replay<T> {
         }
     }
 
-    /// Adds what the lanes' accumulators of direction `q` (or of the gradient, q = 0) add up to, in float64.
-    pub fn add_gradient(&mut self, q: usize, out: &mut [f64]) {
-        let p = self.plan.parameters;
-        let back = self.point.scales.get(q).map_or(1.0, |scale| 1.0 / scale);
-        self.total.clear();
-        self.total.resize(p, 0.0);
-        for lane in self.lanes.in_order() {
-            for (total, x) in self.total.iter_mut().zip(&lane.gradient[q * p..][..p]) {
-                *total += x.wide();
-            }
-        }
-        // Weights of products were added up transposed.
-        for (_, affine) in self.plan.affine() {
-            let (range, g) = (affine.weight.clone(), &affine.geometry);
-            if g.o == 1 || g.taps() == 1 {
-                continue;
-            }
-            self.turned.resize(range.len(), 0.0);
-            let weight = &mut self.total[range];
-            transpose(weight, g.taps(), g.o, &mut self.turned, g.taps());
-            weight.copy_from_slice(&self.turned);
-        }
-        for (out, total) in out.iter_mut().zip(&self.total) {
-            *out += back * total;
+    /// Adds what the lanes' accumulators add up to, in float64: along each direction, or once for the gradient.
+    pub fn add_gradients(&mut self, out: &mut [Vec<f64>]) {
+        let totals = Totals {
+            plan: &self.plan,
+            lanes: self.lanes.in_order().map(|lane| &*lane.gradient).collect(),
+            directions: self.layout.tangents.max(1),
+        };
+        let scales = &self.point.scales;
+        let add = |(q, out): (usize, &mut Vec<f64>)| {
+            let back = scales.get(q).map_or(1.0, |scale| 1.0 / scale);
+            totals.add(q, back, out);
+        };
+        let values = totals.lanes.len() * totals.directions * self.plan.parameters;
+        match totals.directions > 1 && values >= SHARED_SUMS {
+            true => out.par_iter_mut().enumerate().for_each(add),
+            false => out.iter_mut().enumerate().for_each(add),
         }
     }
 }

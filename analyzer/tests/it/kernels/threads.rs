@@ -36,12 +36,41 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
 
 #[test]
 fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
-    for (name, n) in [("mnist-cnn", 20), ("cifar10-cnn", 4), ("mnist-dnn", 20)] {
-        let many = case(name, n, 3);
+    let net = |layers: Vec<Layer>, input: &[usize], n: usize| {
+        let mut case = Case::new(input, layers).batches(&[n]);
+        case.queries = 9;
+        case
+    };
+    let image = |c, o, n| {
+        let layers = vec![conv(o, (3, 3), (1, 1), (1, 1)), RELU, FLATTEN, linear(3)];
+        net(layers, &[c, 8, 8], n)
+    };
+    let cases = [
+        ("mnist-cnn", case("mnist-cnn", 20, 3)),
+        ("cifar10-cnn", case("cifar10-cnn", 4, 3)),
+        ("mnist-dnn", case("mnist-dnn", 20, 3)),
+        ("mnist-logreg", case("mnist-logreg", 5, 9)),
+        // Where gemm has kernels of their own for single rows and columns, small results and long sums.
+        (
+            "one example",
+            net(vec![linear(40), RELU, linear(10)], &[30], 1),
+        ),
+        ("small", net(vec![linear(4), RELU, linear(3)], &[5], 6)),
+        ("one channel", image(2, 1, 3)),
+        ("one channel of many", image(32, 1, 3)),
+        ("few channels", image(2, 5, 3)),
+        ("long sums", image(2, 20, 90)),
+        (
+            "many examples",
+            net(vec![linear(9), RELU, linear(2)], &[40], 700),
+        ),
+        ("many values", net(vec![linear(30)], &[1500], 7)),
+    ];
+    for (name, many) in cases {
         let (_, all) = many.by(&mut many.kernels(DType::F32));
         let numbers = Numbers::of(&many, &many.net(), DType::F32);
         let mut engine = many.kernels(DType::F32);
-        for q in 0..3 {
+        for q in 0..many.queries {
             let (s, rho) = (&numbers.directions[q..=q], &numbers.adjoints[q..=q]);
             let one = engine
                 .products(&numbers.input(Mode::Train), s, rho)

@@ -1,0 +1,100 @@
+//! What the accumulators of all lanes add up to, in float64 and in the order of the lanes.
+//!
+//! Accumulators follow the parameters, tensor by tensor; a tensor's place holds its values along each direction, one after the
+//! other, or for a weight as [`Affine::accumulators`] says.
+
+use std::ops::Range;
+
+use super::number::Number;
+use super::plan::{Affine, Kind, Plan};
+
+/// Accumulators of a pass.
+pub(super) struct Totals<'a, T> {
+    pub plan: &'a Plan,
+    /// Those of each lane.
+    pub lanes: Vec<&'a [T]>,
+    /// Number of directions, or 1 for the gradient itself.
+    pub directions: usize,
+}
+
+/// Values of a weight that are summed before they are turned.
+const ROOM: usize = 1 << 10;
+
+impl<T: Number> Totals<'_, T> {
+    /// Adds direction `q`'s sums, multiplied by `factor`, to `out` (p).
+    pub fn add(&self, q: usize, factor: f64, out: &mut [f64]) {
+        let mut room = Vec::new();
+        for op in &self.plan.ops {
+            match &op.kind {
+                Kind::Convolution(affine) | Kind::Transposed(affine) => {
+                    self.add_weight(affine, q, factor, &mut room, out);
+                    if let Some(bias) = &affine.bias {
+                        self.add_vector(bias, q, factor, &mut room, out);
+                    }
+                }
+                Kind::Norm(norm) => {
+                    self.add_vector(&norm.scale, q, factor, &mut room, out);
+                    self.add_vector(&norm.shift, q, factor, &mut room, out);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add_vector(
+        &self,
+        range: &Range<usize>,
+        q: usize,
+        factor: f64,
+        room: &mut Vec<f64>,
+        out: &mut [f64],
+    ) {
+        let at = self.directions * range.start + q * range.len();
+        self.total(at, (1, range.len()), 0, room);
+        for (out, total) in out[range.clone()].iter_mut().zip(room) {
+            *out += factor * *total;
+        }
+    }
+
+    fn add_weight(
+        &self,
+        affine: &Affine,
+        q: usize,
+        factor: f64,
+        room: &mut Vec<f64>,
+        out: &mut [f64],
+    ) {
+        let (o, taps) = (affine.geometry.o, affine.geometry.taps());
+        let (start, by) = affine.accumulators(q, self.directions);
+        let out = &mut out[affine.weight.clone()];
+        let step = (ROOM / o.max(1)).max(1);
+        for top in (0..taps).step_by(step) {
+            let rows = step.min(taps - top);
+            self.total(start + top * by, (rows, o), by, room);
+            for (i, out) in out.chunks_exact_mut(taps).enumerate() {
+                let column = room[i..].iter().step_by(o);
+                for (out, total) in out[top..][..rows].iter_mut().zip(column) {
+                    *out += factor * total;
+                }
+            }
+        }
+    }
+
+    /// Sums `rows` rows of `columns` values that begin at `at` and lie `by` apart.
+    fn total(&self, at: usize, (rows, columns): (usize, usize), by: usize, room: &mut Vec<f64>) {
+        room.clear();
+        room.resize(rows * columns, 0.0);
+        // Rows that follow one another are one.
+        let (rows, columns) = match by == columns {
+            true => (1, rows * columns),
+            false => (rows, columns),
+        };
+        for lane in &self.lanes {
+            for (r, room) in room.chunks_exact_mut(columns.max(1)).take(rows).enumerate() {
+                for (total, x) in room.iter_mut().zip(&lane[at + r * by..][..columns]) {
+                    *total += x.wide();
+                }
+            }
+        }
+    }
+}
