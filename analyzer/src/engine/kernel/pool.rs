@@ -154,19 +154,79 @@ fn max_of_halves<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u3
     }
 }
 
-/// Adds cotangents of y to their winners, block by block.
-pub(super) fn max_back<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T]) {
-    let (plane, windows) = (s.h * s.w, s.oh * s.ow);
-    let winners = winners.chunks_exact(windows);
-    for ((y, x), winners) in y
-        .chunks_exact(windows)
-        .zip(x.chunks_exact_mut(plane))
-        .zip(winners.cycle())
-    {
-        for (&y, &at) in y.iter().zip(winners) {
-            x[at as usize] += y;
+/// Cotangents of y to their winners' places, block by block; what has not won gets 0, or where it `adds` keeps what it has.
+pub(super) fn max_back<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T], adds: bool) {
+    wide::<Back, _>((s, winners, y, x, adds));
+}
+
+struct Back;
+
+type BackOperands<'a, T> = (&'a Windows, &'a [u32], &'a [T], &'a mut [T], bool);
+
+impl<'a, T: Number> Loop<BackOperands<'a, T>> for Back {
+    #[inline(always)]
+    fn run((s, winners, y, x, adds): BackOperands<'a, T>) {
+        let windows = s.oh * s.ow;
+        let covers = s.halves() && s.h.is_multiple_of(2) && s.w.is_multiple_of(2 * SIDE);
+        if !adds && !covers {
+            x.fill(T::ZERO);
+        }
+        for ((y, x), winners) in y
+            .chunks_exact(windows)
+            .zip(x.chunks_exact_mut(s.h * s.w))
+            .zip(winners.chunks_exact(windows).cycle())
+        {
+            if covers {
+                back_of_halves(s, winners, y, x, adds);
+                continue;
+            }
+            for (&y, &at) in y.iter().zip(winners) {
+                x[at as usize] += y;
+            }
         }
     }
+}
+
+/// Windows of 2 x 2 side by side, whole blocks of them: all that they have read is written, which is quicker than going to the
+/// winners' places.
+#[inline(always)]
+fn back_of_halves<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T], adds: bool) {
+    let (ys, wins) = (y.as_chunks::<SIDE>().0, winners.as_chunks::<SIDE>().0);
+    let (xs, across) = (x.as_chunks_mut::<{ 2 * SIDE }>().0, s.ow / SIDE);
+    let rows = ys.chunks_exact(across).zip(wins.chunks_exact(across));
+    for (row, ((ys, wins), xs)) in rows.zip(xs.chunks_exact_mut(2 * across)).enumerate() {
+        let (tops, bottoms) = xs.split_at_mut(across);
+        let mut at = (2 * row * s.w) as u32;
+        for (((y, wins), top), bottom) in ys.iter().zip(wins).zip(tops).zip(bottoms) {
+            put(top, spread(y, wins, at), adds);
+            put(bottom, spread(y, wins, at + s.w as u32), adds);
+            at += 2 * SIDE as u32;
+        }
+    }
+}
+
+/// What a row of windows writes from place `at` on: y in the winners' places, else 0.
+#[inline(always)]
+fn spread<T: Number>(y: &[T; SIDE], winners: &[u32; SIDE], at: u32) -> [T; 2 * SIDE] {
+    let mut row = [T::ZERO; 2 * SIDE];
+    for odd in 0..2 {
+        for i in 0..SIDE {
+            // Read first and chosen then: no branches.
+            let place = at + (2 * i + odd) as u32;
+            let (v, wins) = (y[i], winners[i] == place);
+            row[2 * i + odd] = if wins { v } else { T::ZERO };
+        }
+    }
+    row
+}
+
+#[inline(always)]
+fn put<T: Number>(to: &mut [T; 2 * SIDE], values: [T; 2 * SIDE], adds: bool) {
+    let mut sum = *to;
+    for (to, value) in sum.iter_mut().zip(values) {
+        *to = if adds { *to + value } else { value };
+    }
+    *to = sum;
 }
 
 /// Means of all planes.
@@ -188,8 +248,11 @@ pub(super) fn average<T: Number>(s: &Windows, x: &[T], y: &mut [T]) {
     }
 }
 
-/// Adds each cotangent's share to its window.
-pub(super) fn average_back<T: Number>(s: &Windows, y: &[T], x: &mut [T]) {
+/// Each cotangent's share to its window, over what is there or, where it `adds`, onto it.
+pub(super) fn average_back<T: Number>(s: &Windows, y: &[T], x: &mut [T], adds: bool) {
+    if !adds {
+        x.fill(T::ZERO);
+    }
     let share = T::of(1.0 / (s.kernel.0 * s.kernel.1) as f64);
     for (y, x) in y
         .chunks_exact(s.oh * s.ow)
@@ -199,6 +262,68 @@ pub(super) fn average_back<T: Number>(s: &Windows, y: &[T], x: &mut [T]) {
             for r in s.rows(i / s.ow) {
                 for c in s.columns(i % s.ow) {
                     x[r * s.w + c] += y * share;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `<ẏ, g> = <ẋ, back(g)>`, on planes that 2 x 2 windows cover in whole blocks and on others.
+    #[test]
+    fn the_way_back_is_the_transpose_of_the_way_forward() {
+        for (h, w, kernel, stride, padding) in [
+            (8, 8, 2, 2, 0),
+            (6, 24, 2, 2, 0),
+            (7, 8, 2, 2, 0),
+            (4, 12, 2, 2, 0),
+            (5, 9, 2, 2, 0),
+            (8, 8, 3, 2, 1),
+            (6, 6, 3, 1, 0),
+        ] {
+            let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
+            let s = Windows {
+                h,
+                w,
+                oh: out(h),
+                ow: out(w),
+                kernel: (kernel, kernel),
+                stride: (stride, stride),
+                padding: (padding, padding),
+            };
+            let (planes, blocks) = (3, 2);
+            let (plane, windows) = (h * w, s.oh * s.ow);
+            let noise = |n: usize, by: f64| (0..n).map(|i| (by * i as f64).sin()).collect();
+            let x: Vec<f64> = noise(blocks * planes * plane, 1.7);
+            let g: Vec<f64> = noise(blocks * planes * windows, 2.3);
+            let mut y = vec![f64::NAN; g.len()];
+            let mut winners = vec![u32::MAX; planes * windows];
+            max(&s, &x, &mut y, &mut winners);
+            for adds in [false, true] {
+                let mut back = match adds {
+                    true => vec![0.25; x.len()],
+                    false => vec![f64::NAN; x.len()],
+                };
+                max_back(&s, &winners, &g, &mut back, adds);
+                let there = if adds { 0.25 } else { 0.0 };
+                for block in 0..blocks {
+                    let of = |v: &[f64], n: usize| v[block * n..(block + 1) * n].to_vec();
+                    let dot = |a: Vec<f64>, b: Vec<f64>| -> f64 {
+                        a.iter().zip(&b).map(|(a, b)| a * b).sum()
+                    };
+                    let want = dot(of(&y, planes * windows), of(&g, planes * windows));
+                    let back = of(&back, planes * plane);
+                    let got = dot(
+                        of(&x, planes * plane),
+                        back.iter().map(|b| b - there).collect(),
+                    );
+                    assert!((want - got).abs() < 1e-12, "{s:?}, adds {adds}");
+                    // Nothing but winners has got anything.
+                    let touched = back.iter().filter(|b| **b != there).count();
+                    assert!(touched <= planes * windows, "{s:?}, adds {adds}");
                 }
             }
         }

@@ -61,15 +61,12 @@ impl<T: Number> Shared<'_, T> {
                 let to = self.cotangents(op.input, n);
                 let out = self.layout.cotangents(op.output, wanted, n);
                 let (g, x) = pair(&mut chunk.store.values, out, to);
-                if !op.adds {
-                    x.fill(T::ZERO);
-                }
                 match &op.kind {
                     Kind::MaxPool(windows, index) => {
                         let winners = &chunk.store.winners[self.layout.winners(*index, n)];
-                        pool::max_back(windows, winners, g, x);
+                        pool::max_back(windows, winners, g, x, op.adds);
                     }
-                    Kind::AveragePool(windows) => pool::average_back(windows, g, x),
+                    Kind::AveragePool(windows) => pool::average_back(windows, g, x, op.adds),
                     _ => {}
                 }
             }
