@@ -93,10 +93,9 @@ impl Moments {
 /// Steps that the example takes.
 const STEPS: u64 = 120;
 
-/// Trains with `kills` kills, each at a random moment of its share of what is left, and at the last start to the end. Gives the
-/// steps at which starts went on.
-fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
-    let mut moments = Moments::new();
+/// Trains with up to `kills` kills, each at a random moment of its share of what is left, and at the last start to the end. Gives
+/// how many there were (on a quick machine a start may come to the end first), and the steps at which starts went on.
+fn train_with_kills(dir: &Path, run: &str, kills: u64, moments: &mut Moments) -> (u64, Vec<u64>) {
     let path = dir.join(run);
     let steps = || Trace::open(&path).map_or(0, |trace| trace.span().end);
     let (mut went_on, mut killed) = (Vec::new(), 0);
@@ -133,16 +132,14 @@ fn train_with_kills(dir: &Path, run: &str, kills: u64) -> Vec<u64> {
             .lines()
             .find_map(|line| line.split_once("goes on at step "));
         went_on.extend(step.map(|(_, step)| step.trim().parse::<u64>().unwrap()));
+        if output.status.success() {
+            break;
+        }
     }
     let held = steps();
     fine(dir, &["train", run]);
     println!("{killed} kills; went on at steps {went_on:?} and at last from {held}");
-    // A start may come too late to be killed, at the very end.
-    assert!(
-        killed + 2 >= kills,
-        "only {killed} of {kills} starts were killed"
-    );
-    went_on
+    (killed, went_on)
 }
 
 #[test]
@@ -150,17 +147,26 @@ fn killed_twenty_times_it_ends_in_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fine(dir, &["train", "whole"]);
-    let went_on = train_with_kills(dir, "killed", 20);
-    assert!(!went_on.is_empty(), "no start found anything to go on with");
-    // A start that is killed before its first step is written loses the step that it went on from, and no more.
-    assert!(went_on.windows(2).all(|w| w[0] <= w[1] + 1), "{went_on:?}");
-    assert!(
-        end(&dir.join("killed")) == end(&dir.join("whole")),
-        "the run that was killed ended otherwise than the one that wasn't"
-    );
-    let report = hindcast_format::verify(dir.join("killed")).unwrap();
-    assert!(report.is_ok(), "{:?}", report.findings);
-    let said = fine(dir, &["train", "killed"]);
+    let (mut moments, mut kills, mut went_on_at_all) = (Moments::new(), 0, false);
+    for turn in 0..10 {
+        let run = format!("killed-{turn}");
+        let (killed, went_on) = train_with_kills(dir, &run, 20 - kills, &mut moments);
+        (kills, went_on_at_all) = (kills + killed, went_on_at_all || !went_on.is_empty());
+        // A start that is killed before its first step is written loses the step that it went on from, and no more.
+        assert!(went_on.windows(2).all(|w| w[0] <= w[1] + 1), "{went_on:?}");
+        assert!(
+            end(&dir.join(&run)) == end(&dir.join("whole")),
+            "the run that was killed ended otherwise than the one that wasn't"
+        );
+        let report = hindcast_format::verify(dir.join(&run)).unwrap();
+        assert!(report.is_ok(), "{:?}", report.findings);
+        if kills == 20 {
+            break;
+        }
+    }
+    assert_eq!(kills, 20, "of twenty starts, in ten runs, were killed");
+    assert!(went_on_at_all, "no start found anything to go on with");
+    let said = fine(dir, &["train", "killed-0"]);
     assert!(said.contains("is finished"), "{said}");
 }
 
