@@ -13,32 +13,17 @@ pub(super) fn relu<T: Number>(values: &mut [T], block: usize) {
     wide::<Cut, _>(y);
 }
 
-/// Values that are turned at once, read whole and written whole: a store under a mask would be slow.
-const BLOCK: usize = 16;
-
 struct Cut;
 
 impl<T: Number> Loop<&mut [T]> for Cut {
     #[inline(always)]
     fn run(x: &mut [T]) {
-        let (blocks, rest) = x.as_chunks_mut::<BLOCK>();
-        for block in blocks {
-            let mut out = [T::ZERO; BLOCK];
-            for (out, &x) in out.iter_mut().zip(&*block) {
-                *out = cut(x);
-            }
-            *block = out;
-        }
-        for x in rest {
-            *x = cut(*x);
+        for x in x {
+            // A NaN stays one.
+            let stays = (*x > T::ZERO) | x.is_nan();
+            *x = x.kept_if(stays);
         }
     }
-}
-
-/// Written so that a NaN stays one.
-#[inline(always)]
-fn cut<T: Number>(x: T) -> T {
-    if x <= T::ZERO { T::ZERO } else { x }
 }
 
 /// The cotangents of x from those of y, all blocks that are given.
@@ -52,26 +37,12 @@ struct Gate;
 impl<'a, T: Number> Loop<(&'a mut [T], &'a [T])> for Gate {
     #[inline(always)]
     fn run((x, y): (&'a mut [T], &'a [T])) {
-        let (guards, last) = y.as_chunks::<BLOCK>();
         for x in x.chunks_exact_mut(y.len()) {
-            let (blocks, rest) = x.as_chunks_mut::<BLOCK>();
-            for (block, guards) in blocks.iter_mut().zip(guards) {
-                let mut out = [T::ZERO; BLOCK];
-                for ((out, &x), &y) in out.iter_mut().zip(&*block).zip(guards) {
-                    *out = gate(x, y);
-                }
-                *block = out;
-            }
-            for (x, &y) in rest.iter_mut().zip(last) {
-                *x = gate(*x, y);
+            for (x, &y) in x.iter_mut().zip(y) {
+                *x = x.kept_if(y > T::ZERO);
             }
         }
     }
-}
-
-#[inline(always)]
-fn gate<T: Number>(x: T, y: T) -> T {
-    if y > T::ZERO { x } else { T::ZERO }
 }
 
 /// An activation whose derivatives are functions of what it puts out.

@@ -13,6 +13,8 @@ pub(super) trait Number: Real + Neg<Output = Self> {
     /// The error function.
     fn erf(self) -> Self;
     fn is_nan(self) -> bool;
+    /// Itself, or 0 where it may not `pass`; without a branch, or a store under a mask, which would be slow.
+    fn kept_if(self, pass: bool) -> Self;
 
     /// 1/(1 + e^−x); the exponent is never positive, so nothing overflows.
     fn logistic(self) -> Self {
@@ -26,7 +28,7 @@ pub(super) trait Number: Real + Neg<Output = Self> {
 }
 
 macro_rules! number {
-    ($t:ty, $erf:path) => {
+    ($t:ty, $bits:ty, $erf:path) => {
         impl Number for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -42,11 +44,15 @@ macro_rules! number {
             fn is_nan(self) -> bool {
                 <$t>::is_nan(self)
             }
+            #[inline(always)]
+            fn kept_if(self, pass: bool) -> Self {
+                <$t>::from_bits(self.to_bits() & <$bits>::from(pass).wrapping_neg())
+            }
         }
     };
 }
-number!(f32, libm::erff);
-number!(f64, libm::erf);
+number!(f32, u32, libm::erff);
+number!(f64, u64, libm::erf);
 
 /// Running sums side by side: they vectorise, and shorter sums round less.
 const LANES: usize = 16;
