@@ -11,6 +11,9 @@ pub struct Flops {
     pub forward: f64,
     /// Of those whose input doesn't depend on parameters, so that nothing flows back through it.
     pub first: f64,
+    /// Of those whose input's own cotangent a replay step reads, not only its tangents: below the first layer with parameters
+    /// nobody does as long as everything in between is linear in pieces.
+    pub curved: f64,
 }
 
 impl Flops {
@@ -18,7 +21,11 @@ impl Flops {
     pub fn of(net: &Net) -> Self {
         let mut out = Flops::default();
         let shape = |i: usize| net.parameters().get(i).map_or(&[][..], |def| &def.shape);
-        chain(net.nodes(), true, &shape, &mut out);
+        let start = Place {
+            moves: false,
+            curved: false,
+        };
+        chain(net.nodes(), start, &shape, &mut out);
         out
     }
 
@@ -27,21 +34,30 @@ impl Flops {
         3.0 * self.forward - self.first
     }
 
-    /// Of a replay step for `queries` directions as the R-operator needs them: 2 that they share and 6 a query; where
-    /// nothing flows back, 1 and 2.
+    /// Of a replay step for `queries` directions by the R-operator: 1 that they share and 6 a query, 1 more where the input's own
+    /// cotangent is read; where nothing flows back, 1 and 2.
     pub fn replay(&self, queries: usize) -> f64 {
         let q = queries as f64;
-        self.forward * (2.0 + 6.0 * q) - self.first * (1.0 + 4.0 * q)
+        self.forward * (1.0 + 6.0 * q) - self.first * 4.0 * q + self.curved
     }
 }
 
-/// Adds a chain's layers up; gives whether what comes out is still free of parameters.
+/// What holds for the values that a layer reads.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// They depend on parameters.
+    moves: bool,
+    /// Their own cotangent is read on the way back with tangents.
+    curved: bool,
+}
+
+/// Adds a chain's layers up; gives what holds for what comes out.
 fn chain<'a>(
     nodes: &[Node],
-    mut fresh: bool,
+    mut at: Place,
     shape: &impl Fn(usize) -> &'a [usize],
     out: &mut Flops,
-) -> bool {
+) -> Place {
     let product = |shape: &[usize]| shape.iter().product::<usize>() as f64;
     // Height times width.
     let area = |shape: &[usize]| product(shape.get(1..).unwrap_or_default());
@@ -52,24 +68,40 @@ fn chain<'a>(
             Op::Conv2d { weight, .. } => 2.0 * product(shape(*weight)) * area(&node.output),
             Op::ConvTranspose2d { weight, .. } => 2.0 * product(shape(*weight)) * area(&node.input),
             Op::Residual { body, projection } => {
-                let one = chain(body, fresh, shape, out);
-                let other = chain(projection, fresh, shape, out);
-                fresh = one && other;
+                let one = chain(body, at, shape, out);
+                let other = chain(projection, at, shape, out);
+                at = Place {
+                    moves: one.moves || other.moves,
+                    curved: one.curved || other.curved,
+                };
                 continue;
             }
             Op::BatchNorm { .. } => {
-                fresh = false;
+                at = Place {
+                    moves: true,
+                    curved: true,
+                };
+                continue;
+            }
+            Op::Tanh | Op::Sigmoid | Op::Gelu => {
+                at.curved |= at.moves;
                 continue;
             }
             _ => continue,
         };
         out.forward += work;
-        if fresh {
+        if !at.moves {
             out.first += work;
+        } else if at.curved {
+            out.curved += work;
         }
-        fresh = false;
+        // The weight's second derivative reads what comes back to a layer whose input has a tangent.
+        at = Place {
+            moves: true,
+            curved: at.moves,
+        };
     }
-    fresh
+    at
 }
 
 #[cfg(test)]
@@ -88,12 +120,14 @@ mod tests {
             flops,
             Flops {
                 forward: first + rest,
-                first
+                first,
+                // The second convolution comes straight after the first, the linear layer after one that has tangents.
+                curved: 2.0 * 3200.0,
             }
         );
         assert_eq!(flops.step(), 2.0 * first + 3.0 * rest);
-        assert_eq!(flops.replay(1), 3.0 * first + 8.0 * rest);
-        assert_eq!(flops.replay(4), 9.0 * first + 26.0 * rest);
+        assert_eq!(flops.replay(1), 3.0 * first + 7.0 * rest + 6400.0);
+        assert_eq!(flops.replay(4), 9.0 * first + 25.0 * rest + 6400.0);
     }
 
     #[test]
