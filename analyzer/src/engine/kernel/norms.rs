@@ -15,7 +15,7 @@ pub(super) struct Norms {
     pub at: Vec<usize>,
     /// A chunk's sums: of each norm, those of the way forward and then those of the way back.
     pub len: usize,
-    /// All chunks' sums, in order, and their sizes.
+    /// All chunks' sums of one norm, in order, and the chunks' sizes.
     sums: Vec<f64>,
     sizes: Vec<usize>,
 }
@@ -67,35 +67,35 @@ impl Norms {
 
     /// The batch's statistics, once all chunks have summed.
     pub fn gather<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
-        self.collect(lanes);
         let norm = plan.norm(op);
-        let (at, pixels) = (self.at[norm.index], plan.slots[plan.ops[op].input].pixels);
-        let chunks = self
-            .sums
-            .chunks_exact(self.len)
-            .zip(&self.sizes)
-            .map(|(sums, n)| (n * pixels, &sums[at..]));
+        let half = self.collect(norm.index, false, lanes);
+        let pixels = plan.slots[plan.ops[op].input].pixels;
+        let chunks = self.sums.chunks_exact(half).zip(&self.sizes);
+        let chunks = chunks.map(|(sums, n)| (n * pixels, sums));
         self.moments[norm.index].gather(chunks, norm.eps);
     }
 
     /// The batch's sums of cotangents, once all chunks have summed.
     pub fn add_up<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
-        self.collect(lanes);
         let index = plan.norm(op).index;
-        let moments = &mut self.moments[index];
-        let half = moments.channels * width(moments.tangents);
-        let at = self.at[index] + half;
-        let chunks = self.sums.chunks_exact(self.len);
-        moments.add_up(chunks.map(|sums| &sums[at..at + half]));
+        let half = self.collect(index, true, lanes);
+        self.moments[index].add_up(self.sums.chunks_exact(half));
     }
 
-    fn collect<T: Number>(&mut self, lanes: &mut Lanes<T>) {
+    /// Takes a norm's sums of one way from all chunks; gives how many a chunk has.
+    fn collect<T: Number>(&mut self, index: usize, back: bool, lanes: &mut Lanes<T>) -> usize {
+        let moments = &self.moments[index];
+        let half = moments.channels * width(moments.tangents);
+        let at = self.at[index] + if back { half } else { 0 };
         self.sums.clear();
         self.sizes.clear();
         for lane in lanes.in_order() {
-            self.sums.extend_from_slice(&lane.sums);
+            for sums in lane.sums.chunks_exact(self.len) {
+                self.sums.extend_from_slice(&sums[at..at + half]);
+            }
             self.sizes.extend(lane.chunks.iter().map(|c| c.len()));
         }
+        half
     }
 
     /// Running statistics after a training batch, from those before it.

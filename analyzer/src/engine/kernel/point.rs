@@ -1,5 +1,7 @@
 //! The numbers of one step in the kernels' type: parameters, directions, and the weights as the kernels read them.
 
+use rayon::prelude::*;
+
 use super::number::Number;
 use super::plan::Plan;
 use crate::engine::flat::power_of_two_scale;
@@ -29,24 +31,40 @@ impl<T: Number> Point<T> {
         &self.stacked[q * self.stacked_len..][..self.stacked_len]
     }
 
-    /// Takes a step's numbers. Nothing is allocated once it has held as many.
+    /// Takes a step's numbers; threads of the current rayon pool share out many directions. Nothing of that size is allocated
+    /// once it has held as many.
     pub fn set(&mut self, plan: &Plan, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
-        self.parameters = plan.parameters;
-        self.stacked_len = plan.stacked;
-        self.scales.clear();
-        self.blocks.clear();
-        self.blocks.extend(theta.iter().map(|&x| T::of(x)));
-        for (s, rho) in directions.iter().zip(rho) {
+        let p = plan.parameters;
+        let shared = directions.len() > 1 && directions.len() * p >= SHARED_VALUES;
+        self.parameters = p;
+        self.blocks.resize((1 + directions.len()) * p, T::ZERO);
+        let (still, moved) = self.blocks.split_at_mut(p);
+        fill(still, theta, 1.0);
+        let take = |(to, (s, rho)): (&mut [T], (&Vec<f64>, &Vec<f64>))| {
             let scale = power_of_two_scale(&[s, rho]);
-            self.scales.push(scale);
-            self.blocks.extend(s.iter().map(|&x| T::of(x * scale)));
+            fill(to, s, scale);
+            scale
+        };
+        if shared {
+            moved
+                .par_chunks_exact_mut(p)
+                .zip(directions.par_iter().zip(rho))
+                .map(take)
+                .collect_into_vec(&mut self.scales);
+        } else {
+            let moved = moved.chunks_exact_mut(p.max(1));
+            self.scales.clear();
+            self.scales
+                .extend(moved.zip(directions.iter().zip(rho)).map(take));
         }
-        let stacks = directions.len().max(1);
-        self.stacked.resize(stacks * self.stacked_len, T::ZERO);
-        if self.stacked_len == 0 {
+        self.stacked_len = plan.stacked;
+        self.stacked
+            .resize(directions.len().max(1) * plan.stacked, T::ZERO);
+        if plan.stacked == 0 {
             return;
         }
-        for (q, stack) in self.stacked.chunks_exact_mut(self.stacked_len).enumerate() {
+        let blocks = &self.blocks;
+        let turn = |(q, stack): (usize, &mut [T])| {
             for (op, affine) in plan.affine() {
                 let g = &affine.geometry;
                 let transposed = matches!(op.kind, super::plan::Kind::Transposed(_));
@@ -56,11 +74,30 @@ impl<T: Number> Point<T> {
                 let to = &mut stack[affine.stacked..][..2 * g.o * g.taps()];
                 for half in 0..2.min(1 + directions.len()) {
                     let block = if half == 0 { 0 } else { q + 1 };
-                    let from = &self.blocks[block * self.parameters..][affine.weight.clone()];
+                    let from = &blocks[block * p..][affine.weight.clone()];
                     transpose(from, g.o, g.taps(), &mut to[half * g.o..], 2 * g.o);
                 }
             }
+        };
+        match shared {
+            true => {
+                let stacks = self.stacked.par_chunks_exact_mut(plan.stacked);
+                stacks.enumerate().for_each(turn);
+            }
+            false => {
+                let stacks = self.stacked.chunks_exact_mut(plan.stacked);
+                stacks.enumerate().for_each(turn);
+            }
         }
+    }
+}
+
+/// From so many values of all directions on, threads share them out.
+const SHARED_VALUES: usize = 1 << 16;
+
+fn fill<T: Number>(to: &mut [T], from: &[f64], scale: f64) {
+    for (to, x) in to.iter_mut().zip(from) {
+        *to = T::of(x * scale);
     }
 }
 
