@@ -218,24 +218,12 @@ impl<T: Number> Layer<'_, T> {
         product(to, of, with.t(), true);
     }
 
-    /// The same along every direction with its own rows, or once for the gradient itself; `of` gives the rows of some blocks.
-    fn weigh_each<'m>(
-        &self,
-        of: impl Fn(Range<usize>) -> Matrix<'m, T>,
-        with: Matrix<'_, T>,
-        gradient: &mut [T],
-    ) where
-        T: 'm,
-    {
-        let (all, block) = (self.tangents.max(1), usize::from(self.tangents > 0));
-        let step = if self.affine.joins() { all } else { 1 };
-        for first in (0..all).step_by(step) {
-            self.weigh(
-                first,
-                of(block + first..block + first + step),
-                with,
-                gradient,
-            );
+    /// The blocks whose rows are multiplied by the same matrix in one product: all directions', where they may be joined, or the
+    /// values' own where there are no directions. Otherwise each direction has its own product, when it is its turn.
+    fn joint(&self) -> Option<Range<usize>> {
+        match self.tangents {
+            0 => Some(0..1),
+            n => self.affine.joins().then_some(1..n + 1),
         }
     }
 
@@ -307,7 +295,10 @@ impl<T: Number> Layer<'_, T> {
                 let data = &out[rows.start * all..rows.end * all][columns.start..];
                 Matrix::new(data, (rows.len(), width), (all, 1))
             };
-            self.weigh_each(cotangents, patches, gradient);
+            let joint = self.joint();
+            if let Some(blocks) = &joint {
+                self.weigh(0, cotangents(blocks.clone()), patches, gradient);
+            }
             // The cotangent of the patches goes straight where it belongs, or through a tile.
             let room = &mut scratch.back;
             let mut send =
@@ -326,6 +317,9 @@ impl<T: Number> Layer<'_, T> {
                 copy(0, &mut pair[half..]);
             }
             for q in (0..self.tangents).rev() {
+                if joint.is_none() {
+                    self.weigh(q, cotangents(q + 1..q + 2), patches, gradient);
+                }
                 if x.moves {
                     let moved = x.columns(q + 1, self.affine, &rows, &mut scratch.moved, true);
                     self.weigh(q, cotangents(0..1), moved, gradient);
@@ -432,10 +426,14 @@ impl<T: Number> Layer<'_, T> {
             let own = self.tangents == 0 || x.moves;
             let patches =
                 own.then(|| out.columns(0, self.affine, &rows, &mut scratch.patches, false));
-            if let Some(patches) = patches {
-                self.weigh_each(values, patches, gradient);
+            let joint = self.joint();
+            if let (Some(patches), Some(blocks)) = (patches, &joint) {
+                self.weigh(0, values(blocks.clone()), patches, gradient);
             }
             for q in 0..self.tangents {
+                if let (Some(patches), None) = (patches, &joint) {
+                    self.weigh(q, values(q + 1..q + 2), patches, gradient);
+                }
                 let moved = out.columns(q + 1, self.affine, &rows, &mut scratch.moved, false);
                 self.weigh(q, values(0..1), moved, gradient);
                 if let (Some(patches), true, Some(back)) = (patches, x.moves, &mut back) {

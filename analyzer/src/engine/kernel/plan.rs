@@ -120,8 +120,8 @@ impl Affine {
 
 /// Elements of a result for which gemm has kernels of their own.
 const SMALL_RESULT: usize = 256;
-/// Rows of a result that fill gemm's kernels whatever the vectors' width.
-const FULL_VECTORS: usize = 64;
+/// Rows of a result that fill gemm's vectors, whatever their width.
+const FULL_VECTORS: usize = 32;
 
 /// A pooling of planes of `h` x `w` to `oh` x `ow`.
 #[derive(Debug, Clone, Copy)]
