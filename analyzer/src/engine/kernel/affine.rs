@@ -4,7 +4,7 @@
 //! are g_x = Wᵀ g and ġ_x = Wᵀ ġ + Ẇᵀ g, and the weight's gradient g xᵀ has the tangent ġ xᵀ + g ẋᵀ. For a convolution x is
 //! its patch matrix, which is laid out a tile at a time.
 //!
-//! Every product has a shape that depends on the layer and the chunk alone, never on the number of directions, so a query's
+//! A product's shape depends on the number of directions only where that changes no sum ([`Affine::joins`]), so a query's
 //! numbers have the same bits whatever is asked beside it.
 
 use std::ops::Range;
