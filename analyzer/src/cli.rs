@@ -573,19 +573,19 @@ pub struct Bench {
     /// Name of a task that ships (see `hindcast task list`), or a TOML file
     pub task: String,
     /// Examples a batch [default: the task's]
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", value_parser = at_least_one)]
     pub batch: Option<NonZeroUsize>,
     /// Threads that work [default: as many as the machine has cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<NonZeroUsize>,
     /// Queries of a replay step
-    #[arg(long, value_name = "Q", default_value = "1")]
+    #[arg(long, value_name = "Q", default_value = "1", value_parser = at_least_one)]
     pub queries: NonZeroUsize,
     /// Arithmetic: as the task trains, or another float type
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
     pub precision: Precision,
     /// How often each thing is done and timed
-    #[arg(long, value_name = "R", default_value = "50")]
+    #[arg(long, value_name = "R", default_value = "50", value_parser = at_least_one)]
     pub reps: NonZeroUsize,
     /// Change any key of the task: --set optimizer.momentum=0.9
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -593,4 +593,11 @@ pub struct Bench {
     /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
+}
+
+/// A count of things of which there must be some.
+#[cfg(feature = "record")]
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number, 1 or more".to_owned())
 }

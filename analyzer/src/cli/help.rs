@@ -146,7 +146,7 @@ Inputs and labels are drawn by code in the task's shapes; augmentation and micro
   replay step, ENGINE    all per-example products and Hessian-vector products of one recorded step, for Q queries
   gradient, ENGINE       loss and gradient of the batch
   decoding               one step of a recorded run in memory, newest first
-GFLOP counts the matrix products that the layers need (convolutions and linear layers; a multiplication and an addition are two): 3 forward passes a training step, 2 + 6 Q a replay step, less in the first layer. An engine may do more than it needs. The peak is what the gemm crate reaches with as many threads on 1024 x 1024 matrices.
+GFLOP counts the matrix products that the layers need (convolutions and linear layers; a multiplication and an addition are two): as much as 3 forward passes a training step, 1 + 6 Q a replay step (1 more in layers whose input's own gradient is read), less in the first layer. An engine may do more than it needs. The peak is what the gemm crate reaches with as many threads on 1024 x 1024 matrices.
 Let nothing else run meanwhile.
 
 --json prints an object with
