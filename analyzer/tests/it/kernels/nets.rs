@@ -140,6 +140,30 @@ fn transposed_convolutions_agree() {
     }
 }
 
+/// Layers large enough that several queries share a product, and sums long enough to be cut.
+#[test]
+fn what_queries_share_agrees() {
+    let each = |input: &[usize], layers: Vec<Layer>, n: usize| {
+        let mut case = Case::new(input, layers).batches(&[n]);
+        case.queries = 3;
+        case.agrees();
+    };
+    let wide = || conv(9, (3, 3), (1, 1), (1, 1));
+    let turned = || conv_transposed(9, (3, 3), (1, 1), (1, 1), (0, 0));
+    each(
+        &[5, 6, 7],
+        vec![wide(), TANH, wide(), FLATTEN, linear(2)],
+        3,
+    );
+    each(&[9, 6, 7], vec![turned(), TANH, turned(), FLATTEN], 3);
+    each(&[5, 30, 30], vec![wide(), RELU, FLATTEN, linear(2)], 2);
+    each(
+        &[600],
+        vec![linear(12), TANH, linear(30), GELU, linear(9)],
+        5,
+    );
+}
+
 /// A layer with parameters that keeps an image one.
 fn linear_image() -> Layer {
     conv(2, (1, 1), (1, 1), (0, 0))
