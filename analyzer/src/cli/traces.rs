@@ -1,0 +1,84 @@
+//! What the verbs take that look after a recorded run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::help;
+
+/// `hindcast info`
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// For scripts (--help lists the fields)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// For scripts (--help lists the fields)
+    #[arg(long)]
+    pub json: bool,
+    /// Recompute sampled steps from the data and compare with what was recorded
+    #[arg(long)]
+    pub replay: bool,
+    /// Folder with the data files, for --replay
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    pub data: Option<PathBuf>,
+    /// How many steps --replay recomputes (0: all)
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "replay")]
+    pub steps: usize,
+    /// Head digest that you kept outside the trace: fail unless the trace ends in it
+    #[arg(long, value_name = "HEX")]
+    pub head: Option<String>,
+}
+
+/// `hindcast export`
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Steps to write: A..B (B left out), or one step
+    #[arg(long, value_name = "A..B")]
+    pub steps: String,
+    /// Folder to write to; must not exist yet or be empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// For scripts: print a summary (--help lists its fields)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast recover`
+#[derive(Debug, Args)]
+#[command(
+    after_help = help::RECOVER
+)]
+pub struct Recover {
+    /// Folder of the run, which is only read
+    pub run: PathBuf,
+    /// Folder of the new run; must not exist yet
+    #[arg(long, value_name = "NEW")]
+    pub out: PathBuf,
+    /// For scripts (--help lists the fields)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hindcast checkpoint`
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Which state: before step T, last (the newest that the run holds), or final (after the last step of a finished run)
+    #[arg(long, value_name = "T")]
+    pub step: String,
+    /// File to write: parameters and buffers under their names, as candle's VarMap::load expects them; must not exist yet
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+}
