@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::chunk::{Chunk, Desk, Shared, Store};
 use super::layout::Layout;
 use super::number::Number;
+use super::part;
 use super::plan::{Kind, Plan, Work};
 
 /// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.
@@ -78,11 +79,6 @@ pub(super) struct Kept {
     pub outputs: usize,
     /// Accumulators of gradients, a lane.
     pub gradient: usize,
-}
-
-/// Part `i` of `parts` nearly equal parts of 0..n.
-fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
-    i * n / parts..(i + 1) * n / parts
 }
 
 /// Consecutive chunks with their accumulators.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use gemm::Parallelism;
 
 use super::number::Number;
+use super::part;
 
 /// A matrix over a slice: element (i, j) is at `i * rows_by + j * columns_by`.
 #[derive(Clone, Copy)]
@@ -142,10 +143,10 @@ pub(super) fn product<T: Number>(
         0 | 1 => 1,
         _ => inner.div_ceil(INNER).max(1),
     };
-    for part in 0..parts {
-        let terms = part * inner / parts..(part + 1) * inner / parts;
+    for i in 0..parts {
+        let terms = part(inner, i, parts);
         let (a, b) = (a.columns(&terms), b.t().columns(&terms).t());
-        multiply(&mut *out.data, out.shape, a, b, add || part > 0);
+        multiply(&mut *out.data, out.shape, a, b, add || i > 0);
     }
 }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use hindcast_model::net::Net;
 use hindcast_model::objective::Mode;
 
+use super::part;
 use crate::error::Result;
 
 /// Values between layers.
@@ -77,7 +78,7 @@ impl Geometry {
         width: usize,
     ) -> impl DoubleEndedIterator<Item = Range<usize>> + use<> {
         let tiles = rows.div_ceil(self.most_rows(rows, width).max(1));
-        (0..tiles).map(move |i| i * rows / tiles..(i + 1) * rows / tiles)
+        (0..tiles).map(move |i| part(rows, i, tiles))
     }
 }
 
