@@ -275,7 +275,17 @@ impl Trace {
         };
         let segment = self.load(part)?;
         let Some(entry) = segment.entries.iter().find(|e| e.kind == FrameKind::Final) else {
-            return Ok(None);
+            // A recorder that was killed while it wrote the state never acknowledged it; a manifest that lists it did.
+            let listed = |m: &Manifest| m.segments.iter().any(|s| s.is_final);
+            return match self.manifest().is_some_and(listed) {
+                true => Err(FormatError::corrupt(
+                    "final state of a finished run",
+                    "a whole frame",
+                    "none",
+                )
+                .within(&part.name, Some(part.number))),
+                false => Ok(None),
+            };
         };
         let mut scratch = Vec::new();
         let frame = Frame::read(segment.frame(entry, &mut scratch)?, self.context.salt);

@@ -280,3 +280,29 @@ fn removed_swapped_spliced_and_cut_files_are_found() {
         .collect();
     assert!(!mutate(&|f| f.get_mut(&b).unwrap().truncate(frames[2])).is_ok());
 }
+
+/// Wherever the last segment of a finished run is cut, its final state is the recorded one or damage: never silently none, which
+/// would be another run's end.
+#[test]
+fn a_finished_run_never_loses_its_final_state_in_silence() {
+    let plan = small_plan();
+    let (storage, truth) = recorded(&plan);
+    let last = "seg-00000002.hcs";
+    let files: Files = storage.files().into_iter().collect();
+    let whole = files[last].len();
+    let mut lost = 0;
+    for length in 0..whole {
+        let image = MemStorage::from_files(storage.files());
+        image.edit(last, |bytes| bytes.truncate(length));
+        let trace = open(&image).unwrap_or_else(|e| panic!("{length} bytes: {e}"));
+        match trace.final_state() {
+            Ok(Some((state, _))) => assert!(state == truth.states[8], "{length} bytes"),
+            Ok(None) => panic!("{length} bytes: no final state, and no word of it"),
+            Err(e) => {
+                assert!(e.is_damage(), "{length} bytes: {e}");
+                lost += 1;
+            }
+        }
+    }
+    assert!(lost > 0, "no cut reached the final state");
+}
