@@ -60,13 +60,15 @@ pub enum AnalysisError {
     Unsupported(String),
     /// A number became infinite or NaN.
     #[error(
-        "step {step}: {what} is not finite any more; the run diverges when swept backwards: use a shorter window (--window last-epoch) or the float64 engine"
+        "step {step}: {what} is not finite any more; the run diverges when swept backwards: use a shorter window (--window last-epoch){}", or_wider(*.dtype)
     )]
     NotFinite {
         /// Step t at which it was first seen.
         step: u64,
         /// Which quantity.
         what: String,
+        /// The float type that it was computed in.
+        dtype: candle_core::DType,
     },
     /// The caller's progress callback asked to stop.
     #[error("cancelled at step {step}")]
@@ -117,5 +119,38 @@ impl<T> Doing<T> for candle_core::Result<T> {
             doing: what(),
             source,
         })
+    }
+}
+
+/// What else helps where numbers of this type become infinite.
+fn or_wider(dtype: candle_core::DType) -> &'static str {
+    match dtype {
+        candle_core::DType::F64 => "",
+        _ => " or float64 (--precision f64)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn float64_is_no_advice_to_a_float64_run() {
+        let said = |dtype| {
+            let what = "the sensitivity".to_owned();
+            AnalysisError::NotFinite {
+                step: 3,
+                what,
+                dtype,
+            }
+            .to_string()
+        };
+        let narrow = said(candle_core::DType::F32);
+        assert!(narrow.contains("--precision f64"), "{narrow}");
+        let wide = said(candle_core::DType::F64);
+        assert!(
+            wide.contains("--window last-epoch") && !wide.contains("64"),
+            "{wide}"
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use candle_core::Device;
 use hindcast_model::data::{DataSet, split_name};
+use hindcast_model::files;
 use hindcast_model::objective::{Draws, Mode, Split};
 use hindcast_model::real::Real;
 use safetensors::{Dtype, SafeTensors};
@@ -257,11 +258,16 @@ impl Query {
         let Query::Vector { path } = self else {
             return Ok(String::new());
         };
-        let bytes = std::fs::read(path).map_err(|e| AnalysisError::Query {
+        let problem = |problem: String| AnalysisError::Query {
             query: self.to_string(),
-            problem: e.to_string(),
-        })?;
-        Ok(blake3::hash(&bytes).to_hex().to_string())
+            problem,
+        };
+        let file = files::open(path, files::VECTOR).map_err(|e| problem(e.problem.to_string()))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update_reader(file)
+            .map_err(|e| problem(e.to_string()))?;
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// The examples that the query averages over, checked against the data.
@@ -302,13 +308,20 @@ fn add(sum: &mut [f64], part: &[f64]) {
     }
 }
 
+/// Largest header of a safetensors file.
+const VECTOR_HEADER: u64 = 100_000_008;
+
 /// Reads u for parameters (all of them) and buffers (zero where absent).
 fn read_vector(path: &Path, source: &dyn StepSource) -> Result<(Vec<f64>, Vec<f64>)> {
     let problem = |problem: String| AnalysisError::Query {
         query: format!("vector:{}", path.display()),
         problem,
     };
-    let bytes = std::fs::read(path).map_err(|e| problem(e.to_string()))?;
+    let specs = source.parameters().iter().chain(source.buffers());
+    let values = specs.map(|spec| spec.shape.iter().product::<usize>() as u64);
+    let most = VECTOR_HEADER.saturating_add(values.sum::<u64>().saturating_mul(8));
+    let bytes = files::read(path, files::VECTOR.at_most(most))
+        .map_err(|e| problem(e.problem.to_string()))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| problem(format!("not a safetensors file: {e}")))?;
     let known = |name: &str| {

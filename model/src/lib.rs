@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`task`] | a TOML file that says all that decides a run, and the five that ship |
 //! | [`data`] | the examples: files, digits drawn by code, splits, scaling, augmentation, fingerprints |
+//! | [`files`] | opening the files that a user names: regular ones, of at most a stated size |
 //! | [`objective`] | the trait that an analysis needs of a model: per-example losses |
 //! | [`net`] | the model of a task, which is an [`objective::Objective`] |
 //! | [`own`] | a candle model of one's own as an objective |
@@ -21,6 +22,7 @@
 
 pub mod batches;
 pub mod data;
+pub mod files;
 pub mod net;
 pub mod objective;
 pub mod ops;

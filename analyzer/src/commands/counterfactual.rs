@@ -1,7 +1,6 @@
 //! `hindcast counterfactual`: really retrain without some examples, and compare with what was predicted.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{Write, stdout};
 use std::ops::Range;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use candle_core::Device;
+use hindcast_model::files;
 use serde::Serialize;
 
 use super::context::Models;
@@ -493,8 +493,7 @@ impl<'a> Removed<'a> {
 
 /// One index a line; empty lines and lines that begin with `#` are skipped.
 fn read_indices(path: &Path) -> anyhow::Result<Vec<u64>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = files::read_text(path, files::INDICES)?;
     let mut indices = BTreeSet::new();
     for (n, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
+use hindcast_model::files;
 use serde::{Deserialize, Serialize};
 
 use super::{Denominators, Removal, SplitLoss};
@@ -85,7 +86,8 @@ impl RemovalResults {
     /// # Errors
     /// Where it can't be read, is something else, or is of a later version.
     pub fn read(path: &Path) -> Result<RemovalResults> {
-        let bytes = std::fs::read(path).map_err(|e| file(path, &e.to_string()))?;
+        let bytes =
+            files::read(path, files::RESULTS).map_err(|e| file(path, &e.problem.to_string()))?;
         let results: RemovalResults = serde_json::from_slice(&bytes)
             .map_err(|e| file(path, &format!("no file of `counterfactual --out`: {e}")))?;
         if results.format != FORMAT {

@@ -278,6 +278,7 @@ impl Forward<'_, '_> {
                 return Err(AnalysisError::NotFinite {
                     step: step.meta.step,
                     what: "the effect of leaving an example out".to_owned(),
+                    dtype: self.engine.dtype(),
                 });
             }
             self.changes[at] = Some(change);

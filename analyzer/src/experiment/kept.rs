@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use candle_core::Device;
 use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
+use hindcast_model::files;
 use hindcast_model::task::Task;
 use hindcast_recorder::Recorder;
 use serde::{Deserialize, Serialize};
@@ -165,8 +166,7 @@ impl Kept {
     ) -> anyhow::Result<Vec<Vec<f64>>> {
         let path = self.folder.join(format!("{name}.json"));
         if path.exists() {
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let text = files::read_text(&path, files::RESULTS)?;
             let numbers: Numbers = serde_json::from_str(&text)
                 .with_context(|| format!("{} is not one of ours", path.display()))?;
             if numbers.run != subject.head() || numbers.protocol != protocol {

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use hindcast_model::files;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,8 +14,7 @@ pub(crate) fn read_rows<R: DeserializeOwned>(path: Option<&Path>) -> anyhow::Res
     let Some(path) = path.filter(|path| path.exists()) else {
         return Ok(Vec::new());
     };
-    let mut bytes =
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut bytes = files::read(path, files::RESULTS)?;
     let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
     let torn = whole < bytes.len();
     bytes.truncate(whole);

@@ -1,8 +1,10 @@
 //! Tables in files, with their metadata beside them.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use hindcast_model::files::{self, Problem};
 
 use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
@@ -78,19 +80,16 @@ impl ScoreTable {
     pub fn read(path: &Path) -> Result<ScoreTable> {
         let format = Format::of(path)?;
         let sidecar = sidecar_path(path);
-        let told: Option<ScoreMetadata> = match std::fs::read(&sidecar) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(file(&sidecar, &e.to_string())),
+        let told: Option<ScoreMetadata> = match files::read(&sidecar, files::METADATA) {
+            Err(e) if is_missing(&e.problem) => None,
+            Err(e) => return Err(file(&sidecar, &e.problem.to_string())),
             Ok(bytes) => Some(
                 serde_json::from_slice(&bytes)
                     .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?,
             ),
         };
-        let open = || {
-            File::open(path)
-                .map(BufReader::new)
-                .map_err(|e| file(path, &unopened(&e)))
-        };
+        let open =
+            || files::open_text(path, files::TABLE).map_err(|e| file(path, &unopened(&e.problem)));
         let (header, rows) = match format {
             Format::Csv => read_csv(open()?, told.as_ref()),
             Format::JsonLines => read_json_lines(open()?, told.as_ref()),
@@ -117,13 +116,15 @@ fn replace(
 }
 
 /// Why a table can't be opened; the usual reason in more words than the system has.
-fn unopened(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            "there is no such table; `influence RUN --out TABLE` writes one".to_owned()
-        }
-        _ => error.to_string(),
+pub(super) fn unopened(problem: &Problem) -> String {
+    if is_missing(problem) {
+        return "there is no such table; `influence RUN --out TABLE` writes one".to_owned();
     }
+    problem.to_string()
+}
+
+fn is_missing(problem: &Problem) -> bool {
+    matches!(problem, Problem::Io(e) if e.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn file(path: &Path, problem: &str) -> AnalysisError {

@@ -1,10 +1,10 @@
 //! The user's own names of examples: ids, file names, texts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
+use hindcast_model::files;
 use serde_json::Value;
 
 use super::ScoreTable;
@@ -52,11 +52,7 @@ impl Names {
         let ending = path
             .extension()
             .map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let open = || {
-            File::open(path)
-                .map(BufReader::new)
-                .map_err(|e| e.to_string())
-        };
+        let open = || files::open_text(path, files::NAMES).map_err(|e| e.problem.to_string());
         let lines = match ending.as_deref() {
             Some("csv") => open().and_then(|from| csv_lines(from, by, column)),
             Some("jsonl" | "ndjson") => open().and_then(|from| json_lines(from, by, column)),

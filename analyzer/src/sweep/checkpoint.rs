@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
+use hindcast_model::files;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
@@ -160,7 +161,8 @@ impl SweepCheckpoint {
     /// # Errors
     /// Where the file can't be read, is no checkpoint, is damaged, or is of another version.
     pub fn read(path: &Path) -> Result<SweepCheckpoint> {
-        let bytes = std::fs::read(path).map_err(|e| problem(path, &e.to_string()))?;
+        let bytes = files::read(path, files::CHECKPOINT)
+            .map_err(|e| problem(path, &e.problem.to_string()))?;
         parse(&bytes).map_err(|e| problem(path, &e))
     }
 

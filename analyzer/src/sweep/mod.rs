@@ -237,6 +237,7 @@ fn back(
             return Err(AnalysisError::NotFinite {
                 step: t,
                 what: format!("the sensitivity of query `{}`", query.name),
+                dtype: engine.dtype(),
             });
         }
         query.growth.push((t, size));

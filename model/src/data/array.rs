@@ -10,6 +10,8 @@ const MAX_CLASSES: i64 = 65_536;
 
 /// Elements of an array, row-major.
 pub(super) enum Elements {
+    /// 0 and 1.
+    Bool(Vec<u8>),
     U8(Vec<u8>),
     I64(Vec<i64>),
     F32(Vec<f32>),
@@ -33,6 +35,37 @@ impl Array {
         self.shape.first().copied().unwrap_or(0)
     }
 
+    /// That no value is NaN or infinite: training on one makes every parameter NaN.
+    pub(super) fn check_finite(&self, path: &Path, what: &str) -> Result<(), DataError> {
+        let bad = match &self.elements {
+            Elements::F32(v) => first_non_finite(v),
+            Elements::F64(v) => first_non_finite(v),
+            Elements::Bool(_) | Elements::U8(_) | Elements::I64(_) => None,
+        };
+        let Some((at, value)) = bad else {
+            return Ok(());
+        };
+        Err(DataError::malformed(
+            path,
+            format!(
+                "{what}, {}: expected a finite number, got {value}. Leave the row out, or put a number in its place",
+                place(at, self.shape.get(1..).unwrap_or_default())
+            ),
+        ))
+    }
+
+    /// As [`Array::check_finite`] for labels that are values; those that are classes are checked as classes.
+    pub(super) fn check_labels(
+        &self,
+        path: &Path,
+        target: Option<Target>,
+    ) -> Result<(), DataError> {
+        match target {
+            Some(Target::Class | Target::Input) => Ok(()),
+            Some(Target::Value) | None => self.check_finite(path, "labels"),
+        }
+    }
+
     /// An example's shape and all values: (N, H, W) becomes one channel, (N, H, W, C) with `nhwc` channels first.
     pub(super) fn into_inputs(
         self,
@@ -41,6 +74,8 @@ impl Array {
     ) -> Result<(Vec<usize>, Values), DataError> {
         let tail = self.shape.get(1..).unwrap_or_default().to_vec();
         let values = match self.elements {
+            // Not as bytes: a byte is a grey level, and is divided by 255.
+            Elements::Bool(v) => Values::F32(v.into_iter().map(f32::from).collect()),
             Elements::U8(v) => Values::U8(v),
             Elements::F32(v) => Values::F32(v),
             Elements::F64(v) => Values::F64(v),
@@ -82,7 +117,10 @@ impl Array {
         target: Option<Target>,
     ) -> Result<Labels, DataError> {
         let width = volume(self.shape.get(1..).unwrap_or_default()).unwrap_or(0);
-        let integers = matches!(self.elements, Elements::U8(_) | Elements::I64(_));
+        let integers = matches!(
+            self.elements,
+            Elements::Bool(_) | Elements::U8(_) | Elements::I64(_)
+        );
         let classes = match target {
             Some(Target::Class) => true,
             Some(Target::Value) => false,
@@ -99,7 +137,7 @@ impl Array {
         }
         if !classes {
             let data = match self.elements {
-                Elements::U8(v) => v.into_iter().map(f64::from).collect(),
+                Elements::Bool(v) | Elements::U8(v) => v.into_iter().map(f64::from).collect(),
                 Elements::I64(v) => v.into_iter().map(|x| x as f64).collect(),
                 Elements::F32(v) => v.into_iter().map(f64::from).collect(),
                 Elements::F64(v) => v,
@@ -129,7 +167,7 @@ impl Array {
         };
         let whole = |x: f64| (x.fract() == 0.0 && x.abs() < 9e15).then_some(x as i64);
         let classes: Result<Vec<u32>, DataError> = match self.elements {
-            Elements::U8(v) => Ok(v.into_iter().map(u32::from).collect()),
+            Elements::Bool(v) | Elements::U8(v) => Ok(v.into_iter().map(u32::from).collect()),
             Elements::I64(v) => v
                 .into_iter()
                 .enumerate()
@@ -150,6 +188,28 @@ impl Array {
     }
 }
 
+fn first_non_finite<T: Copy + Into<f64>>(values: &[T]) -> Option<(usize, f64)> {
+    let values = values.iter().map(|v| (*v).into());
+    values
+        .enumerate()
+        .find(|(_, v): &(usize, f64)| !v.is_finite())
+}
+
+/// Where element `at` stands in rows of this shape, counted from 0: "row 4, column 2", "row 4, position [0, 3, 1]".
+fn place(at: usize, shape: &[usize]) -> String {
+    let mut rest = at;
+    let mut position = vec![0; shape.len()];
+    for (i, d) in position.iter_mut().zip(shape).rev() {
+        *i = rest % d.max(&1);
+        rest /= d.max(&1);
+    }
+    match position.as_slice() {
+        [] => format!("row {rest}"),
+        [column] => format!("row {rest}, column {column}"),
+        position => format!("row {rest}, position {position:?}"),
+    }
+}
+
 /// Turns rows of (pixels, channels) into (channels, pixels).
 fn channels_first<T: Copy>(values: &[T], pixels: usize, channels: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(values.len());
@@ -162,4 +222,37 @@ fn channels_first<T: Copy>(values: &[T], pixels: usize, channels: usize) -> Vec<
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_not_finite_is_named_by_its_place() {
+        let said = |shape: &[usize], elements: Elements| {
+            let array = Array {
+                shape: shape.to_vec(),
+                elements,
+            };
+            let checked = array.check_finite(Path::new("x.npy"), "inputs");
+            checked.map_err(|e| e.to_string())
+        };
+        let mut values = vec![1.0f64; 24];
+        assert_eq!(said(&[6, 4], Elements::F64(values.clone())), Ok(()));
+        values[19] = f64::NEG_INFINITY;
+        let flat = said(&[6, 4], Elements::F64(values.clone())).unwrap_err();
+        for part in ["x.npy", "inputs, row 4, column 3", "-inf"] {
+            assert!(flat.contains(part), "{flat}");
+        }
+        let image = said(&[2, 3, 2, 2], Elements::F64(values.clone())).unwrap_err();
+        assert!(image.contains("row 1, position [1, 1, 1]"), "{image}");
+        let column = said(&[24], Elements::F64(values)).unwrap_err();
+        assert!(column.contains("row 19:"), "{column}");
+        let float = said(&[1, 1], Elements::F32(vec![f32::NAN])).unwrap_err();
+        assert!(
+            float.contains("row 0, column 0") && float.contains("NaN"),
+            "{float}"
+        );
+    }
 }

@@ -32,10 +32,28 @@ pub(super) const TRAIN: [&str; 5] = [
 /// The usual name of the test file.
 pub(super) const TEST: &str = "test_batch.bin";
 
+/// Whether these are records of a coarse label (of 20), a fine one (of 100) and an image.
+fn is_cifar100(bytes: &[u8]) -> bool {
+    let (records, rest) = bytes.as_chunks::<{ IMAGE + 2 }>();
+    let labelled = |[coarse, fine, ..]: &[u8; IMAGE + 2]| *coarse < 20 && *fine < 100;
+    !records.is_empty() && rest.is_empty() && records.iter().all(labelled)
+}
+
 /// Reads one file of records.
 pub(super) fn read(path: &Path) -> Result<Part, DataError> {
     let bytes = files::read(path)?;
     let (records, rest) = bytes.as_chunks::<{ IMAGE + 1 }>();
+    if !rest.is_empty() && is_cifar100(&bytes) {
+        return Err(DataError::malformed(
+            path,
+            format!(
+                "looks like CIFAR-100's binary version: {} records of two labels and 3 × 32 × 32 pixels. Source \"cifar10\" \
+                 reads CIFAR-10's records of one label. To train on CIFAR-100, save images and labels as .npy files and say \
+                 source = \"npy\"",
+                bytes.len() / (IMAGE + 2)
+            ),
+        ));
+    }
     if records.is_empty() || !rest.is_empty() {
         return Err(DataError::Truncated {
             path: path.to_path_buf(),

@@ -1,5 +1,6 @@
 //! What can be wrong with data, said so that the reader knows where to look and what to do.
 
+use crate::files::FileError;
 use std::path::{Path, PathBuf};
 
 /// Why data could not be loaded or read.
@@ -39,6 +40,9 @@ pub enum DataError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// It is no regular file, or larger than a data file can be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file ends before what its header or its record size promises.
     #[error(
         "{} is truncated: {what} needs {expected} bytes, the file has {got}. Fetch or unpack \

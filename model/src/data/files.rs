@@ -1,7 +1,7 @@
 //! Finding a data file under one of its usual names, and reading it unpacked.
 
 use super::DataError;
-use std::fs::File;
+use crate::files::{self, DATA};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,7 @@ impl<'a> Folder<'a> {
     /// The path of the first file that exists among `names`, each as it is, with `.gz`, and with `.xz`.
     pub(super) fn find(&self, names: &[&str]) -> Result<PathBuf, DataError> {
         let mut tried = Vec::new();
+        let mut unreadable = None;
         for below in std::iter::once("").chain(self.below.iter().copied()) {
             for name in names {
                 for packed in ["", ".gz", ".xz"] {
@@ -32,9 +33,16 @@ impl<'a> Folder<'a> {
                     if path.is_file() {
                         return Ok(path);
                     }
+                    // A pipe, a folder or a link to nothing under the name says more than that no file has it.
+                    if path.symlink_metadata().is_ok() && unreadable.is_none() {
+                        unreadable = files::open(&path, DATA).err();
+                    }
                     tried.push(relative.display().to_string());
                 }
             }
+        }
+        if let Some(error) = unreadable {
+            return Err(error.into());
         }
         let hint = if self.dir.is_dir() {
             "Give the folder that holds the file, or name the file in the Task's [data] table"
@@ -54,7 +62,7 @@ impl<'a> Folder<'a> {
 
 /// Opens a file, unpacking by its ending.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
-    let file = File::open(path).map_err(|e| DataError::io(path, e))?;
+    let file = files::open(path, DATA)?;
     Ok(match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
         Some("xz") => {
@@ -71,12 +79,27 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
     })
 }
 
+/// Opens a file of text, unpacking by its ending and leaving out a byte order mark.
+pub(super) fn open_text(path: &Path) -> Result<impl Read + Send, DataError> {
+    files::without_mark(open(path)?).map_err(|e| unpacking(path, e))
+}
+
+/// Reads a whole file of UTF-8 text, unpacked and without a byte order mark.
+pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
+    String::from_utf8(read_all(path, open_text(path)?)?).map_err(|e| {
+        let valid = e.utf8_error().valid_up_to();
+        DataError::malformed(path, files::not_text(e.as_bytes(), valid).to_string())
+    })
+}
+
 /// Reads a whole file, unpacked. The buffer grows with what really comes, never with what a header says.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    read_all(path, open(path)?)
+}
+
+fn read_all(path: &Path, reader: impl Read) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
-    let mut reader = open(path)?;
     let got = reader
-        .by_ref()
         .take(MAX_UNPACKED)
         .read_to_end(&mut bytes)
         .map_err(|e| unpacking(path, e))?;

@@ -34,6 +34,7 @@ pub fn load(
         test,
         names,
         features,
+        mut notes,
     } = parts;
     let files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
     let mut rows = Rows::new(train, validation, test)?;
@@ -47,6 +48,9 @@ pub fn load(
         select::draw(spec, &rows, seed)?
     };
     let origins = compact(&mut rows, &mut splits);
+    if target == Target::Class {
+        notes.extend(select::never_trained(&splits, &rows.all.labels, &names));
+    }
     let share = spec.flipped.unwrap_or(if spec.source == Source::Digits {
         digits::FLIPPED
     } else {
@@ -86,6 +90,7 @@ pub fn load(
         augment,
         target,
         had,
+        notes,
         source: spec.source.name(),
     }))
 }

@@ -32,6 +32,8 @@ pub(super) struct Examples {
     pub(super) target: Target,
     /// The class that each training example had before labels were flipped.
     pub(super) had: Option<Vec<u32>>,
+    /// Lines for people about what was made of the files, warnings among them.
+    pub(super) notes: Vec<String>,
     /// Name of the source.
     pub(super) source: &'static str,
 }
@@ -299,6 +301,9 @@ impl DataSet for Examples {
             "memory: {:.1} MB\n",
             self.rows.values.bytes() as f64 / 1e6
         ));
+        for note in &self.notes {
+            text.push_str(&format!("{note}\n"));
+        }
         text
     }
 }

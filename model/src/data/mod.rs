@@ -19,6 +19,7 @@
 mod array;
 mod augment;
 mod cifar10;
+mod csv_text;
 mod digits;
 mod documents;
 mod error;

@@ -2,6 +2,7 @@
 
 use super::array::{Array, Elements, volume};
 use super::{DataError, files};
+use half::f16;
 use npyz::{DType, NpyFile, Order, TypeChar};
 use std::path::Path;
 
@@ -43,7 +44,7 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
     let order = header.order();
     let file = NpyFile::with_header(header, body);
     let elements = match (kind.type_char(), width) {
-        (TypeChar::Bool, _) => Elements::U8(
+        (TypeChar::Bool, _) => Elements::Bool(
             file.into_vec::<bool>()
                 .map_err(broken)?
                 .into_iter()
@@ -58,13 +59,20 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
         (TypeChar::Int, 2) => widen(file.into_vec::<i16>().map_err(broken)?),
         (TypeChar::Int, 4) => widen(file.into_vec::<i32>().map_err(broken)?),
         (TypeChar::Int, 8) => Elements::I64(file.into_vec().map_err(broken)?),
+        (TypeChar::Float, 2) => Elements::F32(
+            file.into_vec::<f16>()
+                .map_err(broken)?
+                .into_iter()
+                .map(f16::to_f32)
+                .collect(),
+        ),
         (TypeChar::Float, 4) => Elements::F32(file.into_vec().map_err(broken)?),
         (TypeChar::Float, 8) => Elements::F64(file.into_vec().map_err(broken)?),
         _ => {
             return Err(DataError::malformed(
                 path,
                 format!(
-                    "holds elements of type {kind}; expected booleans, integers, float32 or float64 (numpy's astype converts)"
+                    "holds elements of type {kind}; expected booleans, integers, float16, float32 or float64 (numpy's astype(\"float32\") converts; bfloat16 has no type of its own in a .npy)"
                 ),
             ));
         }
@@ -72,6 +80,7 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
     let elements = match order {
         Order::C => elements,
         Order::Fortran => match elements {
+            Elements::Bool(v) => Elements::Bool(row_major(&v, &shape)),
             Elements::U8(v) => Elements::U8(row_major(&v, &shape)),
             Elements::I64(v) => Elements::I64(row_major(&v, &shape)),
             Elements::F32(v) => Elements::F32(row_major(&v, &shape)),

@@ -63,6 +63,7 @@ pub fn from_tensors(
         augment,
         target,
         had: None,
+        notes: Vec::new(),
         source: "tensors",
         rows: rows.all,
     }))

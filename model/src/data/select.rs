@@ -1,9 +1,12 @@
 //! Which rows become which split's examples.
 
-use super::DataError;
 use super::spec::{ClassRef, DataSpec, Pick, Pool};
 use super::store::{Labels, Rows};
+use super::texts::{all_numbers, listed, same_number};
+use super::{DataError, split_name};
+use crate::objective::Split;
 use crate::random::{Purpose, Stream};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Rows of the splits train, validation, test: ascending.
 pub(super) type Splits = [Vec<usize>; 3];
@@ -27,10 +30,17 @@ pub(super) fn renumber(
     };
     let mut map: Vec<Option<u32>> = vec![None; names.len()];
     let mut kept = Vec::new();
+    let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
+    // Among names that are numbers, a number is a name, however it is written.
+    let numbers = all_numbers(&names);
+    let by_name = |text: &str| {
+        let exactly = places.get(text).copied();
+        exactly.or_else(|| names.iter().position(|name| same_number(name, text)))
+    };
     for wanted in &spec.classes {
-        let by_name = |text: &str| names.iter().position(|n| n == text);
         let found = match wanted {
             ClassRef::Name(text) => by_name(text),
+            ClassRef::Number(n) if numbers => by_name(&n.to_string()),
             ClassRef::Number(n) => {
                 by_name(&n.to_string()).or(usize::try_from(*n).ok().filter(|n| *n < names.len()))
             }
@@ -42,7 +52,7 @@ pub(super) fn renumber(
             };
             return Err(DataError::spec(
                 "classes",
-                format!("there is no class {text:?}; there are {}", names.join(", ")),
+                format!("there is no class {text:?}; there are {}", listed(&names)),
             ));
         };
         if slot.1.is_some() {
@@ -69,6 +79,38 @@ pub(super) fn renumber(
 
 /// Class number of a row whose class isn't kept.
 const DROPPED: u32 = u32::MAX;
+
+/// Warns of classes that the validation or test split has and the training split lacks: a model never learns to tell them.
+pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) -> Vec<String> {
+    let Labels::Classes(classes) = labels else {
+        return Vec::new();
+    };
+    let class = |row: &usize| classes.get(*row).copied().unwrap_or(0);
+    let [train, validation, test] = splits;
+    let trained: HashSet<u32> = train.iter().map(class).collect();
+    let mut warnings = Vec::new();
+    for (split, rows) in [(Split::Validation, validation), (Split::Test, test)] {
+        let mut counts = BTreeMap::<u32, u64>::new();
+        for class in rows.iter().map(class).filter(|c| !trained.contains(c)) {
+            *counts.entry(class).or_default() += 1;
+        }
+        if counts.is_empty() {
+            continue;
+        }
+        let of = |(class, count): (&u32, &u64)| {
+            let name = names.get(*class as usize).map_or("", String::as_str);
+            format!("{name:?} ({count} examples)")
+        };
+        let named: Vec<String> = counts.iter().map(of).collect();
+        warnings.push(format!(
+            "warning: the {} split has classes that no training example has, so the model cannot learn them: {}. Look at \
+             how the files spell their labels and at how the splits are drawn",
+            split_name(split),
+            listed(&named)
+        ));
+    }
+    warnings
+}
 
 /// Draws the splits.
 pub(super) fn draw(spec: &DataSpec, rows: &Rows, seed: u64) -> Result<Splits, DataError> {

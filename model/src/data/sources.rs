@@ -69,6 +69,7 @@ fn read_digits(spec: &DataSpec, seed: u64) -> Result<Parts, DataError> {
         test: Some(draw(spec.test, 2)?),
         names: Some((0..10).map(|d| d.to_string()).collect()),
         features: Vec::new(),
+        notes: Vec::new(),
     })
 }
 
@@ -98,10 +99,12 @@ fn pairs(
                 _ => return Ok(None),
             };
             let (array, classes) = rayon::join(|| read(&inputs), || read(&labels));
-            let array = array?;
+            let (array, classes) = (array?, classes?);
+            array.check_finite(&inputs, "inputs")?;
+            classes.check_labels(&labels, spec.target)?;
             let rows = array.rows();
             let (shape, values) = array.into_inputs(&inputs, spec.layout)?;
-            let labels_of_file = classes?.into_labels(&labels, spec.target)?;
+            let labels_of_file = classes.into_labels(&labels, spec.target)?;
             Part::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
         };
     let train = part(spec.train_files.as_ref(), usual.map(|u| u[0]))?.ok_or_else(|| {
@@ -121,6 +124,7 @@ fn pairs(
         test,
         names: None,
         features: Vec::new(),
+        notes: Vec::new(),
     })
 }
 
@@ -153,6 +157,7 @@ fn lists(
         test: part(&test)?,
         names: None,
         features: Vec::new(),
+        notes: Vec::new(),
     })
 }
 

@@ -160,12 +160,18 @@ pub enum Target {
 /// flipped = 0.08            # this share of training labels is made wrong on purpose, which ones being known (digits: 0.08)
 ///
 /// # What the model sees: (x / divide_by − mean) / sd.
-/// divide_by = 255.0         # 255 for bytes and 1 for floats unless said
+/// divide_by = 255.0         # by default 255 for bytes, and 1 for booleans, other integers and floats
 /// mean = [0.5]              # one for all channels, or one each
 /// sd = [0.5]
 /// standardise = true        # then each feature less its mean over the train split, by its standard deviation there
 /// target = "class"          # | "value" | "input"
 /// ```
+///
+/// Arrays hold booleans (0 and 1), integers, or floats of 16, 32 or 64 bits; bfloat16 is read from safetensors files.
+/// A value that is NaN or infinite is refused with its file and place, before anything is trained. So is a missing label
+/// of a table: an empty cell, or `NaN`, `NA` and the like where all other labels are numbers. Labels or categories of a
+/// table that are the same number, as `1` and `1.0`, are one class or category if the whole column holds numbers. A class
+/// that only the validation or test split has is warned about. Text files are UTF-8, with or without a byte order mark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {

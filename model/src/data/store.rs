@@ -176,6 +176,8 @@ pub(super) struct Parts {
     pub(super) names: Option<Vec<String>>,
     /// Names of the features, where they have any.
     pub(super) features: Vec<String>,
+    /// Lines for people about what was made of the files.
+    pub(super) notes: Vec<String>,
 }
 
 impl Parts {
@@ -206,6 +208,7 @@ impl Parts {
             test,
             names,
             features,
+            notes: Vec::new(),
         })
     }
 }

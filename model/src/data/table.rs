@@ -1,10 +1,11 @@
 //! Tables: CSV files with a header line, a label column, and numbers or categories in the others.
 
+use super::csv_text::{CsvProblem, CsvText, Row};
 use super::spec::{DataSpec, Target};
 use super::store::{Labels, Part, Parts, Values};
-use super::texts::{MAX_DISTINCT, Texts};
+use super::texts::{MAX_DISTINCT, Sorted, Texts, listed, same_number};
 use super::{DataError, files};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// What a column is used for.
@@ -30,6 +31,8 @@ struct Table<'a> {
     merged: Vec<HashMap<&'a str, &'a str>>,
     categories: Vec<Texts>,
     labels: Texts,
+    /// For each of the labels' texts, the file, row and line that it first stood in.
+    first_labels: Vec<(PathBuf, u64, u64)>,
 }
 
 /// Rows of one file: inputs with categories as numbers of texts, and the label likewise.
@@ -40,7 +43,12 @@ struct Raw {
 }
 
 /// Names of the classes, and each label text's place among them.
-type Classes = (Option<Vec<String>>, Option<Vec<u32>>);
+#[derive(Default)]
+struct Classes {
+    names: Option<Vec<String>>,
+    places: Option<Vec<u32>>,
+    notes: Vec<String>,
+}
 
 /// Reads the tables of all parts; categories and classes are those that occur in any of them.
 pub(super) fn read(
@@ -58,52 +66,63 @@ pub(super) fn read(
         merged: Vec::new(),
         categories: Vec::new(),
         labels: Texts::default(),
+        first_labels: Vec::new(),
     };
     let mut files = |paths: &[PathBuf]| {
         let files = paths.iter().map(|path| table.file(path));
         files.collect::<Result<Vec<_>, _>>()
     };
     let raw = [files(train)?, files(validation)?, files(test)?];
-    let sorted: Vec<(Vec<String>, Vec<u32>)> = table.categories.iter().map(Texts::sorted).collect();
+    let sorted: Vec<Sorted> = table.categories.iter().map(Texts::sorted).collect();
     let mut features = Vec::new();
+    let mut notes = Vec::new();
     for (name, usage) in table.columns.iter().zip(&table.uses) {
         match usage {
-            Use::Category(c) => features.extend(
-                sorted
-                    .get(*c)
-                    .into_iter()
-                    .flat_map(|s| &s.0)
-                    .map(|text| format!("{name}={text}")),
-            ),
+            Use::Category(c) => {
+                let Some(sorted) = sorted.get(*c) else {
+                    continue;
+                };
+                features.extend(sorted.names.iter().map(|text| format!("{name}={text}")));
+                notes.extend(sorted.notes(name));
+            }
             Use::Number => features.push(name.clone()),
             Use::Log1p => features.push(format!("log(1 + {name})")),
             Use::Label | Use::Ignored => {}
         }
     }
-    let (names, place) = table.classes()?;
-    let width = features.len();
-    Parts::joined(raw, names, features, |file| {
-        table.part(file, &sorted, width, place.as_deref())
-    })
+    let classes = table.classes()?;
+    notes.extend(classes.notes);
+    let (width, places) = (features.len(), classes.places);
+    let parts = Parts::joined(raw, classes.names, features, |file| {
+        table.part(file, &sorted, width, places.as_deref())
+    })?;
+    Ok(Parts { notes, ..parts })
 }
 
 impl Table<'_> {
     /// Reads one file.
     fn file(&mut self, path: &Path) -> Result<Raw, DataError> {
         let spec = self.spec;
+        let (delimiter, comment) = (
+            spec.delimiter.map_or(b',', |c| c as u8),
+            spec.comment.map(|c| c as u8),
+        );
+        let text = CsvText::new(files::open_text(path)?, delimiter, comment);
+        // The header is read as a row, and rows of another length are refused here, where their line is known.
         let mut reader = csv::ReaderBuilder::new()
-            .has_headers(spec.columns.is_empty())
-            .delimiter(spec.delimiter.map_or(b',', |c| c as u8))
-            .comment(spec.comment.map(|c| c as u8))
-            .trim(csv::Trim::All)
-            .from_reader(files::open(path)?);
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(delimiter)
+            .comment(comment)
+            .from_reader(text);
+        let mut record = Row {
+            record: csv::ByteRecord::new(),
+            line: 0,
+        };
+        let mut next = |record: &mut Row| record.next(&mut reader).map_err(|e| broken(path, e));
         let header = if spec.columns.is_empty() {
-            reader
-                .headers()
-                .map_err(|e| broken(path, e))?
-                .iter()
-                .map(String::from)
-                .collect()
+            next(&mut record)?;
+            record.cells(path)?.into_iter().map(String::from).collect()
         } else {
             spec.columns.clone()
         };
@@ -113,23 +132,19 @@ impl Table<'_> {
             cells: Vec::new(),
             labels: Vec::new(),
         };
-        let mut record = csv::StringRecord::new();
         let mut row = 0;
-        while reader
-            .read_record(&mut record)
-            .map_err(|e| broken(path, e))?
-        {
-            let line = record.position().map_or(0, csv::Position::line);
-            if record.len() != self.columns.len() {
+        while next(&mut record)? {
+            let (line, cells) = (record.line, record.cells(path)?);
+            if cells.len() != self.columns.len() {
                 let what = format!(
                     "line {line} has {} cells, expected {} ({})",
-                    record.len(),
+                    cells.len(),
                     self.columns.len(),
-                    self.columns.join(", ")
+                    listed(&self.columns)
                 );
                 return Err(DataError::malformed(path, what));
             }
-            self.record(&record, row, line, &mut raw)?;
+            self.record(&cells, row, line, &mut raw)?;
             row += 1;
         }
         if row == 0 {
@@ -144,23 +159,19 @@ impl Table<'_> {
             if self.columns != header {
                 let what = format!(
                     "has columns {}, but the files before have {}",
-                    header.join(", "),
-                    self.columns.join(", ")
+                    listed(header),
+                    listed(&self.columns)
                 );
                 return Err(DataError::malformed(path, what));
             }
             return Ok(());
         }
-        let listed = || header.join(", ");
-        for (i, name) in header.iter().enumerate() {
-            if header.iter().skip(i + 1).any(|other| other == name) {
-                return Err(DataError::malformed(
-                    path,
-                    format!(
-                        "has two columns {name:?}: rename one, or name them all by data.columns"
-                    ),
-                ));
-            }
+        let mut names = HashSet::with_capacity(header.len());
+        if let Some(twice) = header.iter().find(|name| !names.insert(name.as_str())) {
+            return Err(DataError::malformed(
+                path,
+                format!("has two columns {twice:?}: rename one, or name them all by data.columns"),
+            ));
         }
         let label = std::slice::from_ref(&self.spec.label).iter().flatten();
         let named = label
@@ -170,13 +181,13 @@ impl Table<'_> {
             .chain(self.spec.log1p.iter().map(|n| ("log1p", n)))
             .chain(self.spec.merge.keys().map(|n| ("merge", n)));
         for (key, name) in named {
-            if !header.contains(name) {
+            if !names.contains(name.as_str()) {
                 return Err(DataError::spec(
                     key,
                     format!(
                         "{} has no column {name:?}; it has {}",
                         path.display(),
-                        listed()
+                        listed(header)
                     ),
                 ));
             }
@@ -188,15 +199,37 @@ impl Table<'_> {
             }
         }
         self.columns = header.to_vec();
+        self.uses(header)?;
+        if !self
+            .uses
+            .iter()
+            .any(|u| matches!(u, Use::Number | Use::Log1p | Use::Category(_)))
+        {
+            return Err(DataError::malformed(
+                path,
+                format!("has no column of inputs, only {}", listed(header)),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Settles what each column is used for.
+    fn uses(&mut self, header: &[String]) -> Result<(), DataError> {
+        let set = |names: &'_ [String]| names.iter().cloned().collect::<HashSet<String>>();
+        let (ignored, categorical, log1p) = (
+            set(&self.spec.ignore),
+            set(&self.spec.categorical),
+            set(&self.spec.log1p),
+        );
         for name in header {
             self.uses.push(if name == self.label {
                 Use::Label
-            } else if self.spec.ignore.contains(name) {
+            } else if ignored.contains(name) {
                 Use::Ignored
-            } else if self.spec.categorical.contains(name) {
+            } else if categorical.contains(name) {
                 self.categories.push(Texts::default());
                 Use::Category(self.categories.len() - 1)
-            } else if self.spec.log1p.contains(name) {
+            } else if log1p.contains(name) {
                 Use::Log1p
             } else {
                 Use::Number
@@ -216,35 +249,25 @@ impl Table<'_> {
                     format!("{name:?} is no column of text: name it in data.categorical, too"),
                 ));
             }
-            if self.spec.log1p.contains(name) && self.uses.last() != Some(&Use::Log1p) {
+            if log1p.contains(name) && self.uses.last() != Some(&Use::Log1p) {
                 return Err(DataError::spec(
                     "log1p",
                     format!("{name:?} is ignored or a column of text"),
                 ));
             }
         }
-        if !self
-            .uses
-            .iter()
-            .any(|u| matches!(u, Use::Number | Use::Log1p | Use::Category(_)))
-        {
-            return Err(DataError::malformed(
-                path,
-                format!("has no column of inputs, only {}", listed()),
-            ));
-        }
         Ok(())
     }
 
     fn record(
         &mut self,
-        record: &csv::StringRecord,
+        cells: &[&str],
         row: u64,
         line: u64,
         raw: &mut Raw,
     ) -> Result<(), DataError> {
         let columns = self.uses.iter().zip(&self.columns).zip(&self.merged);
-        for (cell, ((usage, column), merged)) in record.iter().zip(columns) {
+        for (&cell, ((usage, column), merged)) in cells.iter().zip(columns) {
             let path = &raw.path;
             let text = merged.get(cell).copied().unwrap_or(cell);
             let wrong = |expected: String, hint: String| DataError::Cell {
@@ -253,7 +276,7 @@ impl Table<'_> {
                 line,
                 column: column.as_str().into(),
                 expected: expected.into(),
-                got: cell.into(),
+                got: shortened(cell).into(),
                 hint: hint.into(),
             };
             let number = || cell.parse::<f64>().ok().filter(|x| x.is_finite());
@@ -291,6 +314,13 @@ impl Table<'_> {
                     })?;
                     raw.labels.push(value);
                 }
+                Use::Label if text.is_empty() => {
+                    let hint = format!(
+                        "Give the row its label or leave the row out; to train on it as a class of its own, \
+                         say merge = {{ {column:?} = {{ unknown = [\"\"] }} }}"
+                    );
+                    return Err(wrong("a label".into(), hint));
+                }
                 Use::Label => {
                     let n = self.labels.number(text).ok_or_else(|| {
                         let hint = "If labels are numbers to predict, say target = \"value\"";
@@ -299,6 +329,9 @@ impl Table<'_> {
                             hint.into(),
                         )
                     })?;
+                    if n as usize == self.first_labels.len() {
+                        self.first_labels.push((path.clone(), row, line));
+                    }
                     raw.labels.push(n.into());
                 }
             }
@@ -309,26 +342,31 @@ impl Table<'_> {
     /// Names of the classes with the place of each label text among them; nothing for labels that are values.
     fn classes(&self) -> Result<Classes, DataError> {
         if self.spec.target == Some(Target::Value) {
-            return Ok((None, None));
+            return Ok(Classes::default());
         }
-        let (names, place) = self.labels.sorted();
-        if self.spec.class_names.is_empty() {
-            return Ok((Some(names), Some(place)));
+        let given = &self.spec.class_names;
+        if given.is_empty() {
+            self.none_missing()?;
+            let sorted = self.labels.sorted();
+            return Ok(Classes {
+                notes: sorted.notes(self.label),
+                names: Some(sorted.names),
+                places: Some(sorted.places),
+            });
         }
         // The Task gives the order, and thereby the class numbers.
-        let mut by_task = vec![0; place.len()];
+        let mut by_task = vec![0; self.labels.numbers.len()];
         for (text, n) in &self.labels.numbers {
-            let at = self
-                .spec
-                .class_names
-                .iter()
-                .position(|name| name == text)
+            let exactly = given.iter().position(|name| name == text);
+            let at = exactly
+                .or_else(|| given.iter().position(|name| same_number(name, text)))
                 .ok_or_else(|| {
                     DataError::spec(
                         "class_names",
                         format!(
-                            "the label {text:?} occurs, but is not among {}",
-                            self.spec.class_names.join(", ")
+                            "the label {:?} occurs, but is not among {}",
+                            shortened(text),
+                            listed(given)
                         ),
                     )
                 })?;
@@ -336,14 +374,44 @@ impl Table<'_> {
                 *slot = at as u32;
             }
         }
-        Ok((Some(self.spec.class_names.clone()), Some(by_task)))
+        Ok(Classes {
+            names: Some(given.clone()),
+            places: Some(by_task),
+            notes: Vec::new(),
+        })
+    }
+
+    /// That no label among numbers is what programs write for a missing one.
+    fn none_missing(&self) -> Result<(), DataError> {
+        let Some((text, n)) = self.labels.missing_among_numbers() else {
+            return Ok(());
+        };
+        let (path, row, line) = self
+            .first_labels
+            .get(n as usize)
+            .cloned()
+            .unwrap_or_default();
+        let column = self.label;
+        Err(DataError::Cell {
+            path,
+            row,
+            line,
+            column: column.into(),
+            expected: "a number, as all other labels are".into(),
+            got: text.into(),
+            hint: format!(
+                "Give the row its label or leave the row out; to train on it as a class of its own, \
+                 say merge = {{ {column:?} = {{ unknown = [{text:?}] }} }}"
+            )
+            .into(),
+        })
     }
 
     /// One file's rows, with categories one-hot.
     fn part(
         &self,
         raw: Raw,
-        sorted: &[(Vec<String>, Vec<u32>)],
+        sorted: &[Sorted],
         features: usize,
         place: Option<&[u32]>,
     ) -> Result<Part, DataError> {
@@ -361,13 +429,14 @@ impl Table<'_> {
                     values.push(*cell);
                     continue;
                 };
-                let Some((texts, places)) = sorted.get(*c) else {
+                let Some(sorted) = sorted.get(*c) else {
                     continue;
                 };
-                let hot = places
+                let hot = sorted
+                    .places
                     .get(*cell as usize)
                     .map_or(usize::MAX, |p| *p as usize);
-                values.extend((0..texts.len()).map(|i| if i == hot { 1.0 } else { 0.0 }));
+                values.extend((0..sorted.names.len()).map(|i| if i == hot { 1.0 } else { 0.0 }));
             }
         }
         let labels = match place {
@@ -393,26 +462,21 @@ impl Table<'_> {
     }
 }
 
+/// A cell for a message: its beginning.
+fn shortened(cell: &str) -> String {
+    const SHOWN: usize = 80;
+    match cell.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", cell.get(..end).unwrap_or_default()),
+        None => cell.to_string(),
+    }
+}
+
 fn broken(path: &Path, error: csv::Error) -> DataError {
     match error.into_kind() {
-        csv::ErrorKind::Io(e) => files::unpacking(path, e),
-        csv::ErrorKind::UnequalLengths {
-            pos,
-            expected_len,
-            len,
-        } => {
-            let line = pos.map_or(0, |p| p.line());
-            DataError::malformed(
-                path,
-                format!(
-                    "line {line} has {len} cells, expected {expected_len} as in the first line"
-                ),
-            )
-        }
-        csv::ErrorKind::Utf8 { pos, err } => {
-            let line = pos.map_or(0, |p| p.line());
-            DataError::malformed(path, format!("line {line} is not UTF-8 text ({err})"))
-        }
+        csv::ErrorKind::Io(e) => match CsvProblem::of(&e) {
+            Some(problem) => DataError::malformed(path, problem.to_string()),
+            None => files::unpacking(path, e),
+        },
         other => DataError::malformed(path, format!("is no readable table: {other:?}")),
     }
 }

@@ -16,6 +16,8 @@ pub(super) fn read(path: &Path, spec: &DataSpec) -> Result<Part, DataError> {
         .map_err(|e| DataError::malformed(path, format!("is no readable safetensors file: {e}")))?;
     let inputs = tensor(path, &file, "inputs", spec.inputs.as_deref())?;
     let labels = tensor(path, &file, "labels", spec.labels.as_deref())?;
+    inputs.check_finite(path, "inputs")?;
+    labels.check_labels(path, spec.target)?;
     let rows = inputs.rows();
     let (shape, values) = inputs.into_inputs(path, spec.layout)?;
     Part::new(
@@ -59,7 +61,8 @@ fn elements(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Elements, 
     }
     let data = view.data();
     Ok(match view.dtype() {
-        Dtype::U8 | Dtype::BOOL => Elements::U8(data.to_vec()),
+        Dtype::U8 => Elements::U8(data.to_vec()),
+        Dtype::BOOL => Elements::Bool(data.iter().map(|b| u8::from(*b != 0)).collect()),
         Dtype::I8 => Elements::I64(each(data, |b| i8::from_le_bytes(b).into())),
         Dtype::I16 => Elements::I64(each(data, |b| i16::from_le_bytes(b).into())),
         Dtype::U16 => Elements::I64(each(data, |b| u16::from_le_bytes(b).into())),

@@ -5,10 +5,75 @@ use std::collections::HashMap;
 /// A column with more distinct texts than this holds no categories and no classes.
 pub(super) const MAX_DISTINCT: usize = 1000;
 
+/// What programs write where a value is missing, in lower case.
+const MISSING: [&str; 12] = [
+    "?", "-", ".", "na", "n/a", "#n/a", "<na>", "nan", "nil", "none", "null", "missing",
+];
+
 /// Distinct texts of a column, numbered as they come.
 #[derive(Default)]
 pub(super) struct Texts {
     pub(super) numbers: HashMap<String, u32>,
+}
+
+/// The texts of a column in the order of their categories.
+pub(super) struct Sorted {
+    /// A text for each category.
+    pub(super) names: Vec<String>,
+    /// For each number of [`Texts`], the place of its category.
+    pub(super) places: Vec<u32>,
+    /// What was made one: the category's name, and the other texts that are the same number.
+    pub(super) merged: Vec<(String, Vec<String>)>,
+}
+
+/// A number that a text spells. Whole numbers are compared as such: as floats, large ones that differ could be equal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Number {
+    Whole(i128),
+    Float(f64),
+}
+
+impl Number {
+    fn of(text: &str) -> Option<Self> {
+        if let Ok(whole) = text.parse() {
+            return Some(Self::Whole(whole));
+        }
+        let float: f64 = text.parse().ok().filter(|x: &f64| x.is_finite())?;
+        // Up to 2⁵³ a float without a fraction is the whole number that was written.
+        let exact = float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0;
+        Some(if exact {
+            Self::Whole(float as i128)
+        } else {
+            Self::Float(float)
+        })
+    }
+
+    fn value(self) -> f64 {
+        match self {
+            Self::Whole(n) => n as f64,
+            Self::Float(x) => x,
+        }
+    }
+
+    /// By value; what is equal as floats, by kind and then exactly.
+    fn order(self, other: Self) -> std::cmp::Ordering {
+        let exact = |n| match n {
+            Self::Whole(n) => (0, n),
+            Self::Float(_) => (1, 0),
+        };
+        let by_value = self.value().total_cmp(&other.value());
+        by_value.then_with(|| exact(self).cmp(&exact(other)))
+    }
+}
+
+/// Whether two texts are the same number.
+pub(super) fn same_number(a: &str, b: &str) -> bool {
+    Number::of(a).is_some_and(|a| Number::of(b) == Some(a))
+}
+
+/// Whether every one of the texts is a number.
+pub(super) fn all_numbers(texts: &[String]) -> bool {
+    texts.iter().all(|text| Number::of(text).is_some())
 }
 
 impl Texts {
@@ -25,32 +90,142 @@ impl Texts {
         Some(next as u32)
     }
 
-    /// Texts in sorted order (by value where all are numbers), and for each number its place there.
-    pub(super) fn sorted(&self) -> (Vec<String>, Vec<u32>) {
-        let mut texts: Vec<(&String, u32)> = self.numbers.iter().map(|(t, n)| (t, *n)).collect();
-        let values: Option<HashMap<u32, f64>> = texts
+    /// A text that stands for a missing value among texts that are numbers otherwise, with its number.
+    pub(super) fn missing_among_numbers(&self) -> Option<(&str, u32)> {
+        let (numbers, others): (Vec<_>, Vec<_>) = self
+            .numbers
             .iter()
-            .map(|(t, n)| {
-                t.parse()
-                    .ok()
-                    .filter(|v: &f64| v.is_finite())
-                    .map(|v| (*n, v))
-            })
-            .collect();
-        texts.sort_by(|(a, m), (b, n)| match &values {
-            Some(v) => v
-                .get(m)
-                .unwrap_or(&0.0)
-                .total_cmp(v.get(n).unwrap_or(&0.0))
-                .then_with(|| a.cmp(b)),
-            None => a.cmp(b),
-        });
-        let mut place = vec![0; texts.len()];
-        for (at, (_, n)) in texts.iter().enumerate() {
-            if let Some(slot) = place.get_mut(*n as usize) {
-                *slot = at as u32;
+            .partition(|(text, _)| Number::of(text).is_some());
+        let all_missing = others
+            .iter()
+            .all(|(text, _)| MISSING.contains(&text.to_lowercase().as_str()));
+        let first = others.into_iter().min_by_key(|(_, n)| **n)?;
+        (!numbers.is_empty() && all_missing).then_some((first.0.as_str(), *first.1))
+    }
+
+    /// Categories in sorted order. Where all texts are numbers, the order is theirs, and texts that are the same number,
+    /// such as `1` and `1.0`, are one category, called by the shortest.
+    pub(super) fn sorted(&self) -> Sorted {
+        let mut texts: Vec<(&String, u32)> = self.numbers.iter().map(|(t, n)| (t, *n)).collect();
+        texts.sort();
+        let values: Option<Vec<Number>> = texts.iter().map(|(t, _)| Number::of(t)).collect();
+        let mut categories: Vec<Vec<(&String, u32)>> = Vec::new();
+        match values {
+            None => categories.extend(texts.into_iter().map(|text| vec![text])),
+            Some(values) => {
+                let mut valued: Vec<_> = values.into_iter().zip(texts).collect();
+                valued.sort_by(|(a, (s, _)), (b, (t, _))| {
+                    a.order(*b)
+                        .then_with(|| s.len().cmp(&t.len()))
+                        .then_with(|| s.cmp(t))
+                });
+                for same in valued.chunk_by(|(a, _), (b, _)| a == b) {
+                    categories.push(same.iter().map(|(_, text)| *text).collect());
+                }
             }
         }
-        (texts.into_iter().map(|(t, _)| t.clone()).collect(), place)
+        let mut sorted = Sorted {
+            names: Vec::with_capacity(categories.len()),
+            places: vec![0; self.numbers.len()],
+            merged: Vec::new(),
+        };
+        for (at, texts) in categories.into_iter().enumerate() {
+            for (_, n) in &texts {
+                if let Some(place) = sorted.places.get_mut(*n as usize) {
+                    *place = at as u32;
+                }
+            }
+            let mut texts = texts.into_iter().map(|(text, _)| text.clone());
+            let name = texts.next().unwrap_or_default();
+            let others: Vec<String> = texts.collect();
+            if !others.is_empty() {
+                sorted.merged.push((name.clone(), others));
+            }
+            sorted.names.push(name);
+        }
+        sorted
+    }
+}
+
+impl Sorted {
+    /// Lines that say which texts of `column` were made one.
+    pub(super) fn notes(&self, column: &str) -> Vec<String> {
+        let quoted = |texts: &[String]| {
+            let texts: Vec<String> = texts.iter().map(|t| format!("{t:?}")).collect();
+            texts.join(", ")
+        };
+        let note = |(name, others): &(String, Vec<String>)| {
+            format!(
+                "note: column {column:?} holds {name:?} and {}, which are the same number: they are one, called {name:?}",
+                quoted(others)
+            )
+        };
+        self.merged.iter().map(note).collect()
+    }
+}
+
+/// Names of columns for a message: the first few, and how many there are.
+pub(super) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let first = names.get(..SHOWN.min(names.len())).unwrap_or_default();
+    let mut text = first.join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(", … ({} in all)", names.len()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(list: &[&str]) -> Texts {
+        let mut texts = Texts::default();
+        for text in list {
+            texts.number(text).unwrap();
+        }
+        texts
+    }
+
+    #[test]
+    fn equal_numbers_are_one_category_and_others_stay_apart() {
+        let sorted = texts(&["1.0", "10", "1", "0", "-0.0", "01", "2.5"]).sorted();
+        assert_eq!(sorted.names, ["0", "1", "2.5", "10"]);
+        assert_eq!(sorted.places, [1, 3, 1, 0, 0, 1, 2]);
+        assert_eq!(sorted.merged.len(), 2);
+        let note = sorted.notes("y").concat();
+        assert!(note.contains("\"1\" and \"01\", \"1.0\""), "{note}");
+        // Not all are numbers: then none is.
+        let sorted = texts(&["1.0", "1", "b"]).sorted();
+        assert_eq!(sorted.names, ["1", "1.0", "b"]);
+        assert!(sorted.merged.is_empty());
+        // As floats these are equal.
+        let large = texts(&["9007199254740993", "9007199254740992"]).sorted();
+        assert_eq!(large.names, ["9007199254740992", "9007199254740993"]);
+        assert_eq!(large.places, [1, 0]);
+        // A single spelling keeps its name.
+        assert_eq!(texts(&["2.0", "1.0"]).sorted().names, ["1.0", "2.0"]);
+    }
+
+    #[test]
+    fn what_is_missing_among_numbers_is_found() {
+        let found = |list: &[&str]| {
+            let texts = texts(list);
+            texts
+                .missing_among_numbers()
+                .map(|(text, n)| (text.to_string(), n))
+        };
+        assert_eq!(found(&["1", "NaN", "0", "NA"]), Some(("NaN".into(), 1)));
+        assert_eq!(found(&["1", "0"]), None);
+        assert_eq!(found(&["1", "other"]), None);
+        assert_eq!(found(&["cat", "NA"]), None);
+        assert_eq!(found(&["NA", "none"]), None);
+    }
+
+    #[test]
+    fn long_lists_are_cut_in_messages() {
+        let names: Vec<String> = (0..60_000).map(|i| i.to_string()).collect();
+        assert!(listed(&names).ends_with("18, 19, … (60000 in all)"));
+        assert_eq!(listed(&names[..3]), "0, 1, 2");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::suggest;
 use crate::data::DataError;
+use crate::files::Problem;
 use crate::update::UpdateError;
 
 /// Why a text is no Task, or a Task can't be trained.
@@ -61,7 +62,7 @@ pub enum TaskError {
         /// Its path.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: Problem,
     },
     /// The `[data]` or `[augment]` table.
     #[error(transparent)]

@@ -34,6 +34,7 @@ pub use loss::{LossKind, LossSpec, PenaltyIn, Reduction};
 pub use training::{Cut, Order, Precision, TrainSpec};
 
 use crate::data::{self, AugmentSpec, DataError, DataSet, DataSpec, Target};
+use crate::files;
 use crate::net::Net;
 use crate::objective::Split;
 use crate::schedule::Schedule;
@@ -85,9 +86,9 @@ impl Task {
     /// # Errors
     /// [`TaskError::File`], or as [`Task::from_toml`].
     pub fn from_file(path: &Path) -> Result<Self, TaskError> {
-        let text = std::fs::read_to_string(path).map_err(|source| TaskError::File {
+        let text = files::read_text(path, files::TASK).map_err(|e| TaskError::File {
             path: path.display().to_string(),
-            source,
+            source: e.problem,
         })?;
         Self::from_toml(&text)
     }

@@ -168,11 +168,13 @@ pub(super) fn read(
             ),
         ));
     }
-    let (names, places) = labels.sorted();
+    let sorted = labels.sorted();
+    let notes = sorted.notes(label);
     let features = vocabulary.words().to_vec();
-    Parts::joined(parts, Some(names), features, |documents| {
-        part(documents, &vocabulary, &places)
-    })
+    let parts = Parts::joined(parts, Some(sorted.names), features, |documents| {
+        part(documents, &vocabulary, &sorted.places)
+    })?;
+    Ok(Parts { notes, ..parts })
 }
 
 /// The documents of a file by part; `own` is the part that the file was named for.
@@ -183,9 +185,7 @@ fn file(
     own: usize,
     labels: &mut Texts,
 ) -> Result<Vec<(usize, Documents)>, DataError> {
-    let bytes = files::read(path)?;
-    let content = std::str::from_utf8(&bytes)
-        .map_err(|e| DataError::malformed(path, format!("is not UTF-8 text ({e})")))?;
+    let content = files::read_text(path)?;
     let mut parts: Vec<(usize, Documents)> = Vec::new();
     let lines = content.lines().zip(1u64..);
     for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty()) {
@@ -217,7 +217,13 @@ fn file(
                 })?
             }
         };
-        let class = labels.number(&field(label)?).ok_or_else(|| {
+        let text = field(label)?;
+        if text.is_empty() {
+            return Err(wrong(format!(
+                "field {label:?} is empty; expected the document's label. Give it one, or leave the line out"
+            )));
+        }
+        let class = labels.number(&text).ok_or_else(|| {
             wrong(format!(
                 "field {label:?} holds more than {MAX_DISTINCT} different labels"
             ))

@@ -6,7 +6,7 @@ use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
 use std::collections::HashMap;
 
-fn npy(kind: &str, fortran: bool, shape: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn npy(kind: &str, fortran: bool, shape: &str, body: &[u8]) -> Vec<u8> {
     let order = if fortran { "True" } else { "False" };
     let header = format!("{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -16,7 +16,7 @@ fn npy(kind: &str, fortran: bool, shape: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn inputs(set: &dyn DataSet) -> Vec<Vec<f64>> {
+pub(super) fn inputs(set: &dyn DataSet) -> Vec<Vec<f64>> {
     let indices: Vec<u64> = (0..set.len(Split::Train)).collect();
     let batch = set
         .batch(Split::Train, &indices, None, DType::F64, &Device::Cpu)

@@ -1,0 +1,282 @@
+//! Prepares a table's text for the `csv` crate, so that its line numbers are true and quotes mean what people mean by them.
+//!
+//! Lines end in `\n` whatever they ended in, the last one included. Spaces before an opening quote are dropped, so that
+//! `1, "a, b"` has two cells. A quote that is never closed is an error: it would make one cell of the rest of the file.
+
+use std::io::{self, Read};
+
+use super::DataError;
+
+/// A longer row is refused: a file without line ends would otherwise be read into memory as one.
+const MAX_ROW: u64 = 256 << 20;
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Why a text is no table.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CsvProblem {
+    #[error(
+        "line {0}: a quote (\") is opened at the beginning of a cell and never closed. Close it, or double it if it is part of the text"
+    )]
+    Unclosed(u64),
+    #[error("line {0}: the row has more than {MAX_ROW} bytes. Is it the right file?")]
+    Long(u64),
+}
+
+impl CsvProblem {
+    /// The problem in an error that a reader gave.
+    pub(super) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    RowStart,
+    CellStart,
+    Cell,
+    Quoted,
+    /// After a quote within quotes: it ends them, or is doubled and stands for itself.
+    QuoteInQuotes,
+    Comment,
+}
+
+/// The text of a table as the `csv` crate should see it.
+pub(super) struct CsvText<R> {
+    from: R,
+    delimiter: u8,
+    comment: Option<u8>,
+    at: At,
+    /// Spaces at the beginning of a cell, until it is known whether a quote follows.
+    spaces: Vec<u8>,
+    /// Whether the last byte was `\r`, for which a `\n` was given.
+    returned: bool,
+    line: u64,
+    /// Line of the last opening quote.
+    opened: u64,
+    row_bytes: u64,
+    /// What was made of the text and not taken yet.
+    made: Vec<u8>,
+    taken: usize,
+    /// Whether the last line has its end.
+    complete: bool,
+    ended: bool,
+}
+
+impl<R: Read> CsvText<R> {
+    pub(super) fn new(from: R, delimiter: u8, comment: Option<u8>) -> Self {
+        Self {
+            from,
+            delimiter,
+            comment,
+            at: At::RowStart,
+            spaces: Vec::new(),
+            returned: false,
+            line: 1,
+            opened: 0,
+            row_bytes: 0,
+            made: Vec::new(),
+            taken: 0,
+            complete: true,
+            ended: false,
+        }
+    }
+
+    fn make(&mut self, chunk: &[u8]) -> Result<(), CsvProblem> {
+        for &byte in chunk {
+            let after_return = std::mem::replace(&mut self.returned, byte == b'\r');
+            match byte {
+                b'\n' if after_return => {}
+                b'\r' | b'\n' => self.line_end(),
+                byte => self.byte(byte),
+            }
+            self.row_bytes += 1;
+            if self.row_bytes > MAX_ROW {
+                return Err(CsvProblem::Long(self.line));
+            }
+        }
+        Ok(())
+    }
+
+    fn line_end(&mut self) {
+        self.made.append(&mut self.spaces);
+        self.made.push(b'\n');
+        self.line += 1;
+        self.complete = true;
+        if self.at != At::Quoted {
+            self.at = At::RowStart;
+            self.row_bytes = 0;
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.complete = false;
+        self.at = match self.at {
+            At::RowStart if self.comment == Some(byte) => At::Comment,
+            At::RowStart | At::CellStart => {
+                if matches!(byte, b' ' | b'\t') && byte != self.delimiter {
+                    self.spaces.push(byte);
+                    // A line that begins with a space is no comment.
+                    self.at = At::CellStart;
+                    return;
+                }
+                if byte == b'"' {
+                    self.spaces.clear();
+                    self.opened = self.line;
+                    At::Quoted
+                } else {
+                    self.made.append(&mut self.spaces);
+                    self.after_cell(byte)
+                }
+            }
+            At::Cell => self.after_cell(byte),
+            At::Quoted if byte == b'"' => At::QuoteInQuotes,
+            At::QuoteInQuotes if byte == b'"' => At::Quoted,
+            At::QuoteInQuotes => self.after_cell(byte),
+            at @ (At::Quoted | At::Comment) => at,
+        };
+        self.made.push(byte);
+    }
+
+    fn after_cell(&self, byte: u8) -> At {
+        if byte == self.delimiter {
+            At::CellStart
+        } else {
+            At::Cell
+        }
+    }
+
+    fn end(&mut self) -> Result<(), CsvProblem> {
+        self.ended = true;
+        if self.at == At::Quoted {
+            return Err(CsvProblem::Unclosed(self.opened));
+        }
+        if !self.complete {
+            self.line_end();
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for CsvText<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        while self.taken == self.made.len() && !self.ended {
+            self.made.clear();
+            self.taken = 0;
+            let mut chunk = [0; CHUNK];
+            let got = match self.from.read(&mut chunk) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            let made = match chunk.get(..got) {
+                Some(chunk) if got > 0 => self.make(chunk),
+                _ => self.end(),
+            };
+            made.map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))?;
+        }
+        let rest = self.made.get(self.taken..).unwrap_or_default();
+        let n = rest.len().min(to.len());
+        to[..n].copy_from_slice(&rest[..n]);
+        self.taken += n;
+        Ok(n)
+    }
+}
+
+/// One row of a table: its cells as they stand in the file, and its line.
+pub(super) struct Row {
+    pub(super) record: csv::ByteRecord,
+    /// The line that it begins on, from 1.
+    pub(super) line: u64,
+}
+
+impl Row {
+    /// The cells as text, without spaces around them.
+    ///
+    /// # Errors
+    /// Names the line of a cell that isn't UTF-8.
+    pub(super) fn cells(&self, path: &std::path::Path) -> Result<Vec<&str>, DataError> {
+        let text = |(i, cell): (usize, _)| {
+            std::str::from_utf8(cell).map(str::trim).map_err(|e| {
+                let what = format!(
+                    "line {}, cell {} is not UTF-8 text ({e}). Save the file as UTF-8",
+                    self.line,
+                    i + 1
+                );
+                DataError::malformed(path, what)
+            })
+        };
+        self.record.iter().enumerate().map(text).collect()
+    }
+
+    /// Reads the next row over this one; gives false at the end.
+    pub(super) fn next(&mut self, reader: &mut csv::Reader<impl Read>) -> csv::Result<bool> {
+        let more = reader.read_byte_record(&mut self.record)?;
+        // The reader stands behind the row's line end. Where it began to look for the row, blank lines and comments may
+        // have come first, so that its own position of the row is too early.
+        let within = self.record.as_slice().iter().filter(|b| **b == b'\n');
+        self.line = reader.position().line() - 1 - within.count() as u64;
+        Ok(more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(text: &str) -> Result<String, String> {
+        let mut out = String::new();
+        CsvText::new(text.as_bytes(), b',', Some(b'#'))
+            .read_to_string(&mut out)
+            .map(|_| out)
+            .map_err(|e| {
+                CsvProblem::of(&e)
+                    .expect("a problem of the text")
+                    .to_string()
+            })
+    }
+
+    #[test]
+    fn lines_end_in_one_way_and_spaces_before_quotes_go() {
+        for (text, expected) in [
+            ("", ""),
+            ("a,b", "a,b\n"),
+            ("a\r\nb\rc\n", "a\nb\nc\n"),
+            ("a,  \"x, y\" ,b\n", "a,\"x, y\" ,b\n"),
+            ("a, b \"c\"\n", "a, b \"c\"\n"),
+            ("\"a\r\nb\"\r\n", "\"a\nb\"\n"),
+            ("\"he said \"\"no\"\", \"\n", "\"he said \"\"no\"\", \"\n"),
+            ("# 5\" here\na\n", "# 5\" here\na\n"),
+            (" \n\n", " \n\n"),
+            ("5\",6\n", "5\",6\n"),
+        ] {
+            assert_eq!(made(text).as_deref(), Ok(expected), "{text:?}");
+        }
+        let open = made("a,b\n1,\"two\n3,four\n").unwrap_err();
+        assert!(
+            open.contains("line 2") && open.contains("never closed"),
+            "{open}"
+        );
+    }
+
+    #[test]
+    fn a_tab_that_separates_is_kept() {
+        let mut out = String::new();
+        CsvText::new("a\t \"b\"\t\tc\n".as_bytes(), b'\t', None)
+            .read_to_string(&mut out)
+            .unwrap();
+        assert_eq!(out, "a\t\"b\"\t\tc\n");
+    }
+
+    #[test]
+    fn a_row_without_an_end_is_refused() {
+        let endless = io::repeat(b'x').take(MAX_ROW + 2);
+        let mut text = CsvText::new(endless, b',', None);
+        let error = io::copy(&mut text, &mut io::sink()).unwrap_err();
+        assert!(
+            CsvProblem::of(&error)
+                .unwrap()
+                .to_string()
+                .contains("line 1")
+        );
+    }
+}

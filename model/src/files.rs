@@ -1,0 +1,380 @@
+//! Opens the input files that a user names: regular files only, of at most a stated size.
+//!
+//! A path can lead to a named pipe that nobody writes to, to a device that never ends, or to a sparse file of a terabyte.
+//! Reading any of them would hang the program or exhaust its memory. Every file that comes from outside is therefore
+//! opened here: the path is looked at first, opened without blocking, and looked at again. Text loses its byte order mark.
+//!
+//! ```
+//! use hindcast_model::files;
+//!
+//! let error = files::read_text(std::path::Path::new("/"), files::TASK).unwrap_err();
+//! assert!(error.to_string().contains("it is a folder"));
+//! ```
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::path::{Path, PathBuf};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What a file is read as, and the largest size that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// What the file holds, as in "a file of …".
+    pub what: &'static str,
+    /// Largest size in bytes.
+    pub most: u64,
+}
+
+impl Kind {
+    /// The same kind with another limit, where the caller knows how large the file can be.
+    pub const fn at_most(self, most: u64) -> Self {
+        Self { most, ..self }
+    }
+}
+
+/// A task, which people write by hand.
+pub const TASK: Kind = Kind {
+    what: "a task (TOML)",
+    most: 16 * MIB,
+};
+/// Names of examples: 40 bytes each for 100 million examples.
+pub const NAMES: Kind = Kind {
+    what: "names of examples",
+    most: 4 * GIB,
+};
+/// Indices of examples, one per line.
+pub const INDICES: Kind = Kind {
+    what: "indices of examples",
+    most: GIB,
+};
+/// A query's vector: a value of 8 bytes for each of 2³⁴ parameters, which is the largest model, and a header.
+pub const VECTOR: Kind = Kind {
+    what: "a query's vector (safetensors)",
+    most: 129 * GIB,
+};
+/// A table of scores.
+pub const TABLE: Kind = Kind {
+    what: "a table of scores",
+    most: 16 * GIB,
+};
+/// What lies beside a table of scores.
+pub const METADATA: Kind = Kind {
+    what: "a table's metadata (JSON)",
+    most: 256 * MIB,
+};
+/// Results that another verb wrote.
+pub const RESULTS: Kind = Kind {
+    what: "results (JSON or CSV)",
+    most: GIB,
+};
+/// The state of an interrupted sweep: the adjoints of many queries.
+pub const CHECKPOINT: Kind = Kind {
+    what: "an interrupted sweep",
+    most: 256 * GIB,
+};
+/// Examples of a data set, packed or not.
+pub const DATA: Kind = Kind {
+    what: "examples",
+    most: 64 * GIB,
+};
+
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {problem}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a file, without its path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The system refuses.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is no regular file.
+    #[error("expected a file of {what}, but it is {found}. {advice}")]
+    Kind {
+        /// What it is read as.
+        what: &'static str,
+        /// What it is.
+        found: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// It is larger than such a file can be.
+    #[error("it has {size} bytes, but a file of {what} has at most {most}. Is it the right file?")]
+    Size {
+        /// What it is read as.
+        what: &'static str,
+        /// Its bytes.
+        size: u64,
+        /// Bytes allowed.
+        most: u64,
+    },
+    /// It is no UTF-8 text.
+    #[error("line {line} is not UTF-8 text. {advice}")]
+    Text {
+        /// The line, from 1.
+        line: usize,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// Opens a regular file of at most the kind's size.
+///
+/// # Errors
+/// [`FileError`] where the path leads to nothing, to anything but a regular file, or to a file that is too large. No such
+/// path makes the call wait.
+pub fn open(path: &Path, kind: Kind) -> Result<File, FileError> {
+    open_regular(path, kind).map_err(|problem| FileError {
+        path: path.to_path_buf(),
+        problem,
+    })
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// As [`open`], and where reading fails.
+pub fn read(path: &Path, kind: Kind) -> Result<Vec<u8>, FileError> {
+    let failed = |problem: Problem| FileError {
+        path: path.to_path_buf(),
+        problem,
+    };
+    let file = open(path, kind)?;
+    let mut bytes = Vec::new();
+    // Some files of the system have no size, and a file can grow while it is read.
+    let size = file
+        .take(kind.most.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|e| failed(e.into()))? as u64;
+    if size > kind.most {
+        return Err(failed(too_large(kind, size)));
+    }
+    Ok(bytes)
+}
+
+/// Reads a whole file of UTF-8 text, without its byte order mark.
+///
+/// # Errors
+/// As [`read`], and where the file isn't UTF-8.
+pub fn read_text(path: &Path, kind: Kind) -> Result<String, FileError> {
+    let mut bytes = read(path, kind)?;
+    if bytes.starts_with(MARK) {
+        bytes.drain(..MARK.len());
+    }
+    String::from_utf8(bytes).map_err(|e| FileError {
+        path: path.to_path_buf(),
+        problem: not_text(e.as_bytes(), e.utf8_error().valid_up_to()),
+    })
+}
+
+/// Opens a file of text for reading line by line. Its byte order mark is left out.
+///
+/// # Errors
+/// As [`open`], and where reading fails.
+pub fn open_text(path: &Path, kind: Kind) -> Result<impl BufRead + use<>, FileError> {
+    let file = open(path, kind)?;
+    let unmarked = without_mark(file.take(kind.most)).map_err(|e| FileError {
+        path: path.to_path_buf(),
+        problem: e.into(),
+    })?;
+    Ok(BufReader::new(unmarked))
+}
+
+/// UTF-8's byte order mark, which some editors and spreadsheets put before a text.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The text that a reader gives, less a byte order mark.
+pub(crate) fn without_mark<R: Read>(mut from: R) -> io::Result<Chain<Cursor<Vec<u8>>, R>> {
+    let mut start = Vec::with_capacity(MARK.len());
+    from.by_ref()
+        .take(MARK.len() as u64)
+        .read_to_end(&mut start)?;
+    if start == MARK {
+        start.clear();
+    }
+    Ok(Cursor::new(start).chain(from))
+}
+
+/// Says where a text stops being UTF-8.
+pub(crate) fn not_text(bytes: &[u8], valid: usize) -> Problem {
+    let before = bytes.get(..valid).unwrap_or_default();
+    let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    Problem::Text {
+        line: 1 + before.iter().filter(|b| **b == b'\n').count(),
+        advice: if utf16 {
+            "It looks like UTF-16: save it as UTF-8"
+        } else {
+            "Save the file as UTF-8"
+        },
+    }
+}
+
+fn open_regular(path: &Path, kind: Kind) -> Result<File, Problem> {
+    // Before it is opened: opening a device can move a tape, and opening a socket fails with a message about addresses.
+    check(&std::fs::metadata(path)?, kind)?;
+    let file = non_blocking().open(path)?;
+    // And again: what stands under the name may have changed.
+    check(&file.metadata()?, kind)?;
+    Ok(file)
+}
+
+fn non_blocking() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options
+}
+
+fn check(metadata: &Metadata, kind: Kind) -> Result<(), Problem> {
+    if let Some((found, advice)) = other_kind(metadata) {
+        return Err(Problem::Kind {
+            what: kind.what,
+            found,
+            advice,
+        });
+    }
+    if metadata.len() > kind.most {
+        return Err(too_large(kind, metadata.len()));
+    }
+    Ok(())
+}
+
+fn too_large(kind: Kind, size: u64) -> Problem {
+    Problem::Size {
+        what: kind.what,
+        size,
+        most: kind.most,
+    }
+}
+
+/// What stands under a path if it is no regular file, and what to do about it.
+fn other_kind(metadata: &Metadata) -> Option<(&'static str, &'static str)> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return None;
+    }
+    if kind.is_dir() {
+        return Some(("a folder", "Name a file"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some((
+                "a pipe",
+                "Piped input and <(…) are not read: write the text to a file first, and name that file",
+            ));
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some(("a device", "Name a file"));
+        }
+        if kind.is_socket() {
+            return Some(("a socket", "Name a file"));
+        }
+    }
+    Some(("not a regular file", "Name a file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(path: &Path, kind: Kind) -> String {
+        read_text(path, kind).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_none_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = said(dir.path(), NAMES);
+        assert!(
+            folder.contains("a file of names of examples, but it is a folder"),
+            "{folder}"
+        );
+        let missing = said(&dir.path().join("none"), NAMES);
+        assert!(missing.contains("No such file"), "{missing}");
+        #[cfg(unix)]
+        {
+            let zero = said(Path::new("/dev/zero"), TASK);
+            assert!(zero.contains("it is a device"), "{zero}");
+            let pipe = dir.path().join("pipe");
+            let made = std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap();
+            assert!(made.success());
+            let pipe = said(&pipe, INDICES);
+            assert!(
+                pipe.contains("it is a pipe") && pipe.contains("<(…)"),
+                "{pipe}"
+            );
+            let socket = dir.path().join("socket");
+            let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            assert!(said(&socket, TABLE).contains("it is a socket"));
+            let link = dir.path().join("link");
+            std::fs::write(dir.path().join("text"), "held").unwrap();
+            std::os::unix::fs::symlink("text", &link).unwrap();
+            assert_eq!(read_text(&link, NAMES).unwrap(), "held");
+        }
+    }
+
+    #[test]
+    fn a_file_beyond_its_limit_is_refused_unread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sparse");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let large = said(&path, TASK);
+        for part in ["1099511627776 bytes", "a task (TOML)", "16777216"] {
+            assert!(large.contains(part), "{large}");
+        }
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(read_text(&path, TASK.at_most(4)).unwrap(), "four");
+        assert!(said(&path, TASK.at_most(3)).contains("at most 3"));
+        // Files of the system have no size: what comes is counted.
+        #[cfg(target_os = "linux")]
+        assert!(said(Path::new("/proc/self/status"), TASK.at_most(3)).contains("at most 3"));
+    }
+
+    #[test]
+    fn text_comes_without_its_byte_order_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        let marked = [
+            "\u{feff}first\nsecond",
+            "first\nsecond",
+            "\u{feff}",
+            "",
+            "x",
+        ];
+        for text in marked {
+            std::fs::write(&path, text).unwrap();
+            let bare = text.trim_start_matches('\u{feff}');
+            assert_eq!(read_text(&path, NAMES).unwrap(), bare);
+            let mut read = String::new();
+            open_text(&path, NAMES)
+                .unwrap()
+                .read_to_string(&mut read)
+                .unwrap();
+            assert_eq!(read, bare);
+        }
+        std::fs::write(&path, b"a\nb\xe9\n").unwrap();
+        assert!(said(&path, NAMES).contains("line 2 is not UTF-8"));
+        std::fs::write(&path, b"\xff\xfea\0").unwrap();
+        assert!(said(&path, NAMES).contains("UTF-16"));
+    }
+}
