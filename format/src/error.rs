@@ -259,6 +259,14 @@ impl FormatError {
         }
     }
 
+    /// A file of the run that can't be opened: damage where it is something else than a regular file.
+    pub(crate) fn opening(path: &str, source: io::Error) -> FormatError {
+        match crate::storage::not_regular(&source) {
+            Some(kind) => FormatError::corrupt("file", "a regular file", kind),
+            None => FormatError::io(path, "opening", source),
+        }
+    }
+
     /// Is it the bytes that are wrong or missing, rather than the storage or the request?
     pub fn is_damage(&self) -> bool {
         matches!(

@@ -77,7 +77,7 @@ pub use state::{KeyState, State, elements_f64};
 pub use storage::{
     Claim, Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Storage, WriteFile,
 };
-pub use trace::{Checkpoint, Metas, Recorded, SegmentSize, Step, Steps, Trace};
+pub use trace::{Checkpoint, Metas, Readable, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{
     Finding, FindingKind, Severity, VerifyReport, verify, verify_storage, verify_with,
 };

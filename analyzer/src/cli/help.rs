@@ -101,6 +101,7 @@ pub(crate) const INFO_JSON: &str = "\
   run, status, steps, span {start, end}, ranges, epochs, gaps
   stored_bytes, raw_bytes, ratio, parameters, head_digest
   damage                 what is damaged, in words; empty where nothing is
+  steps_ok               of a damaged run: how many of its steps can be read
   info, segments, manifest   as they are in the run's files";
 
 pub(crate) const REPORT: &str = "\
@@ -136,7 +137,8 @@ Exit codes: 0 nothing was lost; 1 failed, and nothing was written; 2 wrong usage
   original, original_status, original_head   the run that was read; null where its manifest is lost
   recovered, status, head_digest             the run that was written
   steps, gaps, segments, bytes               steps with and without tensors, and its size
-  losses                                     a list of {kind, steps, file, tensors, why}, empty if nothing was lost
+  losses                                     a list of {kind, steps {start, end}, file, tensors, why, others}, empty if nothing was lost; `why` is the
+                                             cause at the first step, `others` counts the causes of later ones
   remarks                                    what was met and cost nothing";
 
 #[cfg(feature = "record")]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -52,6 +52,13 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     }
     index.flush()?;
     drop(bar);
+    // A reader that ends early is an error of its own; this is the last look before saying that all is there.
+    ensure!(
+        files == range.end - range.start,
+        "--steps {}: {files} of the {} steps could be written",
+        args.steps,
+        range.end - range.start
+    );
     let mut out = stdout().lock();
     if args.json {
         let summary = json!({

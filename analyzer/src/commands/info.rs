@@ -22,6 +22,9 @@ struct Report<'a> {
     steps: u64,
     span: Range<u64>,
     ranges: Vec<Range<u64>>,
+    /// Of a damaged run, how many of the steps can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps_ok: Option<u64>,
     epochs: Vec<Epoch>,
     gaps: u64,
     stored_bytes: u64,
@@ -88,12 +91,18 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         Err(e) => despite(e).map(|()| (Vec::new(), false))?,
     };
     let ranges = ranges.or_else(|e| despite(e).map(|()| Vec::new()))?;
+    // What is listed is no count of what is there.
+    let steps_ok = match damage.is_empty() {
+        true => None,
+        false => Some(trace.readable(0..u64::MAX)?.steps),
+    };
     let report = Report {
         run: args.run.display().to_string(),
         status: trace.status(),
         steps: sum(|s| s.recorded),
         span: trace.span(),
         ranges,
+        steps_ok,
         epochs: epochs
             .into_iter()
             .map(|(epoch, steps)| Epoch { epoch, steps })
@@ -167,6 +176,13 @@ fn print(
             String::new()
         }
     )?;
+    if let Some(ok) = report.steps_ok {
+        writeln!(
+            out,
+            "  readable    {ok} of the {} steps: the run is damaged",
+            report.steps
+        )?;
+    }
     if report.ranges.len() > 1 {
         let first: Vec<_> = report
             .ranges

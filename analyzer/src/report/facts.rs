@@ -30,6 +30,17 @@ impl Facts {
         let epochs = trace.epochs().map_err(&mut noted).unwrap_or_default();
         let sizes = trace.sizes();
         let steps: u64 = sizes.iter().map(|s| s.recorded).sum();
+        if !problems.is_empty() {
+            // What is listed is no count of what is there.
+            match trace.readable(0..u64::MAX) {
+                Ok(readable) if readable.steps < steps => problems.push(format!(
+                    "{} of the {} recorded steps can be read",
+                    readable.steps, steps
+                )),
+                Ok(_) => {}
+                Err(e) => problems.push(e.to_string()),
+            }
+        }
         let gaps: u64 = sizes.iter().map(|s| s.gaps).sum();
         let stored: u64 = sizes.iter().map(|s| s.stored_bytes).sum();
         let raw: u64 = sizes.iter().map(|s| s.raw_bytes).sum();

@@ -45,14 +45,31 @@ impl<'a> Census<'a> {
         };
         let mut before: Option<(u64, u64)> = None;
         for (p, part) in trace.parts.iter().enumerate() {
-            // With the manifest lost nothing but their numbers tells of segments that are not there.
+            // Where the manifest lists nothing, the numbers alone tell of segments that are not there.
             if let Some((number, end)) = before
-                && part.number > number + 1
                 && end < part.range.start
-                && trace.manifest().is_none()
+                && trace.record(part).is_none()
             {
-                let why = format!("segments {}..{} are missing", number + 1, part.number);
-                add(losses, step(end..part.range.start, "", why));
+                let torn = p
+                    .checked_sub(1)
+                    .and_then(|p| trace.parts.get(p))
+                    .is_some_and(|p| !p.sealed && p.loaded.is_some());
+                let why = match part.number.saturating_sub(number) {
+                    0 | 1 if torn => Some(format!(
+                        "segment {number} was not written to its end, though segment {} follows it",
+                        part.number
+                    )),
+                    0 | 1 => None,
+                    2 => Some(format!("segment {} is missing", number + 1)),
+                    _ => Some(format!(
+                        "segments {}..{} are missing",
+                        number + 1,
+                        part.number
+                    )),
+                };
+                if let Some(why) = why {
+                    add(losses, step(end..part.range.start, "", why));
+                }
             }
             let follows = before
                 .filter(|(number, _)| number + 1 == part.number)
@@ -188,6 +205,7 @@ fn step(steps: Range<u64>, file: &str, why: String) -> Loss {
         file: file.to_owned(),
         tensors: vec![],
         why,
+        others: 0,
     }
 }
 

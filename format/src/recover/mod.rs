@@ -3,6 +3,7 @@
 //! The original is opened for reading only. The new run is written beside its final place, checked from its first byte to its last, read
 //! back and compared with what was read from the original, and only then does it appear.
 
+mod arrange;
 mod census;
 mod origin;
 mod partial;
@@ -17,11 +18,11 @@ use std::sync::Arc;
 use crate::FormatError;
 use crate::manifest::Status;
 use crate::storage::{FsStorage, Storage};
-use crate::trace::Trace;
+use crate::trace::{Part, Reading, Trace};
 use crate::verify::{FindingKind, Severity, VerifyReport, verify_storage};
 use report::add;
 pub use report::{Loss, LossKind, RecoverReport};
-use salvage::Salvage;
+use salvage::{Kept, Salvage};
 use write::{Tally, Target};
 
 /// Reads what can be read of the run in folder `run` and writes it as a new run, whole, sealed and checked, to `new`, which must not
@@ -60,7 +61,9 @@ pub fn recover_storage(
         path: source.location(),
         why,
     };
-    let trace = match Trace::open_storage(Arc::clone(source)) {
+    let arranged = arrange::arrange(source)?;
+    let source = &arranged.storage;
+    let trace = match Trace::open_for(Arc::clone(source), Reading::Salvage) {
         Ok(trace) => trace,
         Err(e) if e.is_damage() => {
             return Err(nothing(format!(
@@ -79,10 +82,15 @@ pub fn recover_storage(
     };
 
     // Once without writing: what is lost has to stand in the description that every segment repeats.
+    let (mut with_tensors, mut without) = (0, 0);
     let (end, mut losses) = Salvage::new(&trace, &checked)
         .and_then(|survey| {
-            survey.walk(&mut |_| {
+            survey.walk(&mut |kept| {
                 tick();
+                match kept {
+                    Kept::Gap { .. } => without += 1,
+                    Kept::Keyframe { .. } | Kept::Difference { .. } => with_tensors += 1,
+                }
                 Ok(())
             })
         })
@@ -95,7 +103,11 @@ pub fn recover_storage(
         }));
     }
     let surveyed = losses.clone();
+    unaccounted(&trace, with_tensors, without, &mut losses);
     beyond_steps(&trace, &checked, &mut losses);
+    for loss in &arranged.losses {
+        add(&mut losses, loss.clone());
+    }
     settled(source, &trace, &losses)?;
 
     let info = origin::describe(&trace, &checked, &losses);
@@ -131,8 +143,26 @@ pub fn recover_storage(
         segments: report.segments,
         bytes: report.bytes,
         losses,
-        remarks: remarks(&checked),
+        remarks: remarks(&arranged.remarks, &checked),
     })
+}
+
+/// The last resort: whatever was listed or found and is neither kept nor said to be lost is lost, too.
+fn unaccounted(trace: &Trace, with_tensors: u64, without: u64, losses: &mut Vec<Loss>) {
+    let known = |f: fn(&Part) -> u64| trace.parts.iter().map(f).sum::<u64>();
+    let lost = |kinds: &[LossKind]| {
+        let of_kind = losses.iter().filter(|l| kinds.contains(&l.kind));
+        of_kind.map(|l| l.steps.end - l.steps.start).sum::<u64>()
+    };
+    let missing_steps = known(|p| p.steps + p.gaps)
+        .saturating_sub(with_tensors + without + lost(&[LossKind::Step]));
+    let missing_tensors = known(|p| p.steps)
+        .saturating_sub(with_tensors + lost(&[LossKind::Step, LossKind::Tensors]));
+    let missing = missing_steps.max(missing_tensors);
+    if missing > 0 {
+        let why = format!("{missing} steps that the run lists or its files hold can't be read");
+        add(losses, Loss::of_segment("", &why));
+    }
 }
 
 /// Losses that are about no step: the manifest, whole segments, the proof that nothing was altered.
@@ -143,6 +173,7 @@ fn beyond_steps(trace: &Trace, checked: &VerifyReport, losses: &mut Vec<Loss>) {
         file: file.to_owned(),
         tensors: vec![],
         why: why.to_owned(),
+        others: 0,
     };
     if trace.manifest().is_none() {
         let why = match trace.problems().first() {
@@ -211,8 +242,8 @@ fn in_motion(source: &Arc<dyn Storage>, trace: &Trace) -> bool {
 }
 
 /// What was met and cost nothing.
-fn remarks(checked: &VerifyReport) -> Vec<String> {
-    let mut remarks: Vec<String> = Vec::new();
+fn remarks(arranged: &[String], checked: &VerifyReport) -> Vec<String> {
+    let mut remarks = arranged.to_vec();
     for finding in &checked.findings {
         if finding.severity > Severity::Note && !remarks.contains(&finding.text) {
             remarks.push(finding.text.clone());

@@ -39,8 +39,11 @@ pub struct Loss {
     pub file: String,
     /// Tensors that are hit, where damage was located so far.
     pub tensors: Vec<String>,
-    /// Why, in words.
+    /// Why, in words: the cause of the first of the steps.
     pub why: String,
+    /// How many of the steps after the first have a cause of their own, which isn't spelled out.
+    #[serde(default)]
+    pub others: u64,
 }
 
 impl fmt::Display for Loss {
@@ -57,6 +60,7 @@ impl fmt::Display for Loss {
             }
             LossKind::KeyState => write!(f, "{steps}: the state that only a keyframe holds")?,
             LossKind::FinalState => f.write_str("the final state")?,
+            LossKind::Segment if self.file.is_empty() => f.write_str("steps of unknown numbers")?,
             LossKind::Segment => write!(f, "{}: a whole segment", self.file)?,
             LossKind::Manifest => f.write_str(
                 "what the manifest alone said (forks, counters, what was dropped on purpose)",
@@ -66,9 +70,13 @@ impl fmt::Display for Loss {
         // An error's text begins with its file; a reason of our own doesn't.
         let whole = self.file.is_empty() || self.why.starts_with(&self.file);
         match self.kind {
-            _ if whole => write!(f, ": {}", self.why),
-            LossKind::Segment | LossKind::Proof => write!(f, ": {}", self.why),
-            _ => write!(f, ": {}: {}", self.file, self.why),
+            _ if whole => write!(f, ": {}", self.why)?,
+            LossKind::Segment | LossKind::Proof => write!(f, ": {}", self.why)?,
+            _ => write!(f, ": {}: {}", self.file, self.why)?,
+        }
+        match self.others {
+            0 => Ok(()),
+            n => write!(f, " (and {n} more causes like this one)"),
         }
     }
 }
@@ -109,19 +117,35 @@ impl RecoverReport {
     }
 }
 
-/// Adds a loss; one that goes on where the last of its kind ended makes that longer.
+/// Adds a loss; one that goes on where the last of its kind and file ended makes that longer, so that many lost steps are one range.
 pub(super) fn add(losses: &mut Vec<Loss>, loss: Loss) {
-    if let Some(last) = losses.last_mut()
-        && last.kind == loss.kind
-        && last.steps.end == loss.steps.start
-        && !loss.steps.is_empty()
-        && (&last.file, &last.tensors, &last.why) == (&loss.file, &loss.tensors, &loss.why)
-    {
-        last.steps.end = loss.steps.end;
-    } else if !losses.contains(&loss) {
+    let near = losses.iter_mut().rev().take(NEAR);
+    for last in near {
+        if last.kind != loss.kind || last.file != loss.file || loss.steps.is_empty() {
+            continue;
+        }
+        if last.steps.end == loss.steps.start {
+            last.steps.end = loss.steps.end;
+            last.others += u64::from(last.why != loss.why) + loss.others;
+            for tensor in loss.tensors {
+                if last.tensors.len() < NAMED && !last.tensors.contains(&tensor) {
+                    last.tensors.push(tensor);
+                }
+            }
+            return;
+        }
+        // Steps come in ascending order, kind by kind: nothing before this one can be longer.
+        break;
+    }
+    if !losses.contains(&loss) {
         losses.push(loss);
     }
 }
+
+/// How many losses back a range is looked for that goes on: losses of several kinds take turns.
+const NEAR: usize = 8;
+/// Tensors that a range of lost steps names.
+const NAMED: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +158,7 @@ mod tests {
             file: "seg-00000000.hcs".to_owned(),
             tensors: vec![],
             why: "damage".to_owned(),
+            others: 0,
         }
     }
 
@@ -146,5 +171,33 @@ mod tests {
         assert_eq!(losses, [tensors(3..6), tensors(8..9)]);
         assert!(losses[0].to_string().starts_with("steps 3..6: "));
         assert!(losses[1].to_string().starts_with("step 8: "));
+    }
+
+    #[test]
+    fn steps_with_causes_of_their_own_are_one_range_that_says_so() {
+        let mut losses = Vec::new();
+        for step in 0..1000 {
+            let mut loss = tensors(step..step + 1);
+            loss.why = format!("damage at step {step}");
+            loss.tensors = vec![format!("layer{}", step % 3)];
+            add(&mut losses, loss);
+            if step % 2 == 0 {
+                let mut whole = tensors(step..step + 1);
+                whole.kind = LossKind::KeyState;
+                add(&mut losses, whole);
+            }
+        }
+        let ranges: Vec<_> = losses
+            .iter()
+            .filter(|l| l.kind == LossKind::Tensors)
+            .collect();
+        assert_eq!(ranges.len(), 1);
+        assert_eq!((ranges[0].steps.clone(), ranges[0].others), (0..1000, 999));
+        assert_eq!(ranges[0].tensors, ["layer0", "layer1", "layer2"]);
+        let text = ranges[0].to_string();
+        assert!(
+            text.contains("steps 0..1000") && text.contains("damage at step 0 (and 999 more"),
+            "{text}"
+        );
     }
 }

@@ -130,6 +130,7 @@ impl<'a> Salvage<'a> {
             file: file.clone(),
             tensors: finding.map_or(vec![], |f| f.tensors.clone()),
             why: finding.map_or(UNREACHABLE.to_owned(), |f| f.text.clone()),
+            others: 0,
         };
         match (&meta, &self.last) {
             (Some((meta, digest)), Some(_)) => {
@@ -260,6 +261,7 @@ impl<'a> Salvage<'a> {
                 file: segment.name.clone(),
                 tensors: vec![],
                 why: format!("{} can't be read", missing.join(" and ")),
+                others: 0,
             },
         });
         Ok((key, missing))
@@ -316,6 +318,7 @@ impl<'a> Salvage<'a> {
                         why: format!(
                             "the optimizer state after the last step can't be read: {why}"
                         ),
+                        others: 0,
                     },
                 );
             }
@@ -375,6 +378,7 @@ impl<'a> Salvage<'a> {
             file: file.to_owned(),
             tensors: vec![],
             why: why.to_owned(),
+            others: 0,
         };
         add(&mut self.losses, loss);
     }

@@ -23,6 +23,18 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// A file as it is now.
+    fn of(storage: &dyn Storage, name: &str) -> Result<Source, FormatError> {
+        let path = format!("{}/{name}", storage.location());
+        let file = storage
+            .open(name)
+            .map_err(|e| FormatError::opening(&path, e))?;
+        let length = file
+            .length()
+            .map_err(|e| FormatError::io(path.clone(), "measuring", e))?;
+        Ok(Source::File { file, length, path })
+    }
+
     pub fn length(&self) -> u64 {
         match self {
             Source::Map(bytes) => bytes.len() as u64,
@@ -77,8 +89,9 @@ const ATTEMPTS: usize = 8;
 /// How far a segment's own word is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The manifest lists it: it was sealed and synced, so whatever is wrong with it is damage.
-    Listed,
+    /// The manifest lists it with so many bytes: it was sealed and synced, so whatever is wrong with it is damage, and what stands behind
+    /// those bytes is not read.
+    Listed { bytes: u64 },
     /// The manifest is lost: as listed if it ends with a good trailer, as tail otherwise.
     Orphan,
     /// After the last segment that the manifest lists: it may be unfinished anywhere, its footer included, and a power cut may have
@@ -86,10 +99,18 @@ pub(crate) enum Trust {
     Tail,
 }
 
+impl Trust {
+    fn is_listed(self) -> bool {
+        matches!(self, Trust::Listed { .. })
+    }
+}
+
 /// A segment, its frames found.
 pub(crate) struct Segment {
     pub name: String,
     pub source: Source,
+    /// Bytes of the whole file, those included that are not read.
+    pub file_length: u64,
     /// None if the header is damaged; the problem is among the problems.
     pub header: Option<Header>,
     pub entries: Vec<Entry>,
@@ -129,6 +150,17 @@ fn read_index(source: &Source, trailer: &Trailer, salt: u32) -> Result<Vec<Entry
     )
 }
 
+/// What a file's header says, where it begins with the whole header of a segment.
+pub(crate) fn header_of(storage: &dyn Storage, name: &str) -> Option<Header> {
+    let source = Source::of(storage, name).ok()?;
+    read_start(&source).ok().map(|(header, _)| header)
+}
+
+/// The end of a file, where that is the whole end of a sealed segment.
+pub(crate) fn trailer_of(storage: &dyn Storage, name: &str) -> Option<Trailer> {
+    read_end(&Source::of(storage, name).ok()?).ok()
+}
+
 /// Does a footer with a good index begin there? Asked where the end of the file is damaged.
 pub(super) fn footer_at(source: &Source, at: u64, salt: u32) -> Result<bool, FormatError> {
     let mut scratch = Vec::new();
@@ -152,9 +184,9 @@ pub(super) fn footer_at(source: &Source, at: u64, salt: u32) -> Result<bool, For
 fn trouble(found: &Result<Segment, FormatError>, trust: Trust) -> Option<Vec<String>> {
     let shrunk = |e: &FormatError| matches!(e, FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof);
     match found {
-        Ok(segment) if segment.problems.is_empty() || trust == Trust::Listed => None,
+        Ok(segment) if segment.problems.is_empty() || trust.is_listed() => None,
         Ok(segment) => Some(segment.problems.iter().map(ToString::to_string).collect()),
-        Err(e) if shrunk(e) || trust != Trust::Listed && e.is_damage() => Some(vec![e.to_string()]),
+        Err(e) if shrunk(e) || !trust.is_listed() && e.is_damage() => Some(vec![e.to_string()]),
         Err(_) => None,
     }
 }
@@ -202,8 +234,14 @@ impl Segment {
             let path = path.clone();
             move |e| FormatError::io(path, doing, e)
         };
-        let file = storage.open(name).map_err(io("opening"))?;
-        let length = file.length().map_err(io("measuring"))?;
+        let file = storage
+            .open(name)
+            .map_err(|e| FormatError::opening(&path, e))?;
+        let file_length = file.length().map_err(io("measuring"))?;
+        let length = match trust {
+            Trust::Listed { bytes } => bytes.min(file_length),
+            Trust::Orphan | Trust::Tail => file_length,
+        };
         let mut source = Source::File {
             file,
             length,
@@ -211,9 +249,11 @@ impl Segment {
         };
         let mut problems = Vec::new();
         let trailer = read_end(&source);
-        let listed = trust == Trust::Listed || trust == Trust::Orphan && trailer.is_ok();
+        let listed = trust.is_listed() || trust == Trust::Orphan && trailer.is_ok();
         if listed {
-            source = Source::Map(storage.map(name).map_err(io("mapping"))?);
+            let map = storage.map(name).map_err(io("mapping"))?;
+            // What was measured is what is read: the file may have changed between the two.
+            source = Source::Map(map.shortened(length));
         }
         let (header, start) = match read_start(&source) {
             Ok((header, start)) => (Some(header), Some(start as u64)),
@@ -243,6 +283,7 @@ impl Segment {
         let mut segment = Segment {
             name: name.to_owned(),
             source,
+            file_length,
             header,
             entries: Vec::new(),
             tail: Tail::Sealed,
@@ -292,24 +333,14 @@ impl Segment {
     }
 
     /// Steps ascend, and nothing follows a link. Frames that stand in another order, though their checksums are right, were put
-    /// there by somebody else: they are damage, and not offered.
+    /// there by somebody else: they are damage, and not offered. Of the others as many stay as ascend.
     fn keep_order(&mut self) {
-        let wrong = |i: usize, entry: &Entry| {
-            let before = i.checked_sub(1).and_then(|before| self.entries.get(before));
-            // After the last number there is no step, so that nothing could say where the run ends.
-            entry.step == u64::MAX
-                || before.is_some_and(|before| {
-                    entry.step <= before.step
-                        || matches!(before.kind, FrameKind::Link | FrameKind::Final)
-                        || entry.kind == FrameKind::Final
-                })
-        };
-        let Some(first_wrong) = (0..self.entries.len())
-            .find(|&i| self.entries.get(i).is_some_and(|entry| wrong(i, entry)))
-        else {
+        let kept = ascending(&self.entries);
+        // Where nothing is out of order there is nothing to do.
+        let Some(wrong) = (0..self.entries.len()).find(|&i| kept.get(i) != Some(&i)) else {
             return;
         };
-        if let Some(entry) = self.entries.get(first_wrong) {
+        if let Some(entry) = self.entries.get(wrong) {
             self.problems.push(
                 FormatError::corrupt(
                     "order of frames",
@@ -319,8 +350,12 @@ impl Segment {
                 .at_step(entry.step),
             );
         }
-        self.entries.truncate(first_wrong);
-        self.sound = self.sound.min(first_wrong);
+        let entries = std::mem::take(&mut self.entries);
+        self.entries = kept
+            .iter()
+            .filter_map(|&i| entries.get(i).copied())
+            .collect();
+        self.sound = self.sound.min(wrong);
     }
 
     /// A tail's footer against the footer that its frames make: whole, the beginning of it (sealing was interrupted), or damaged.
@@ -376,6 +411,51 @@ impl Segment {
             .bytes(entry.offset, length, scratch)
             .map_err(|e| e.within(&self.name, number))
     }
+}
+
+/// The longest choice of frames whose steps ascend, up to the first link or final state behind another frame.
+fn ascending(entries: &[Entry]) -> Vec<usize> {
+    let step = |i: usize| entries.get(i).map_or(u64::MAX, |e| e.step);
+    // Patience sorting: for each length the frame with the lowest step that such a choice can end with.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(entries.len());
+    for i in 0..entries.len() {
+        // After the last number there is no step, so that nothing could say where the run ends.
+        if step(i) == u64::MAX {
+            before.push(None);
+            continue;
+        }
+        let at = ends.partition_point(|&end| step(end) < step(i));
+        before.push(at.checked_sub(1).and_then(|at| ends.get(at).copied()));
+        match ends.get_mut(at) {
+            Some(end) => *end = i,
+            None => ends.push(i),
+        }
+    }
+    let mut kept = Vec::with_capacity(ends.len());
+    let mut next = ends.last().copied();
+    while let Some(i) = next {
+        kept.push(i);
+        next = before.get(i).copied().flatten();
+    }
+    kept.reverse();
+    let closes = |&i: &usize| {
+        entries
+            .get(i)
+            .is_some_and(|e| matches!(e.kind, FrameKind::Link | FrameKind::Final))
+    };
+    if let Some(end) = kept.iter().position(closes) {
+        kept.truncate(end + 1);
+    }
+    if kept.len() > 1
+        && kept
+            .last()
+            .and_then(|&i| entries.get(i))
+            .is_some_and(|e| e.kind == FrameKind::Final)
+    {
+        kept.pop();
+    }
+    kept
 }
 
 /// Is the header of a segment whose blocks are reserved still on its way? It is stored in ascending order, its checksum last, and

@@ -5,7 +5,7 @@ mod footer;
 mod header;
 mod scan;
 
-pub(crate) use file::{Segment, Source, Trust};
+pub(crate) use file::{Segment, Source, Trust, header_of, trailer_of};
 pub(crate) use footer::{Trailer, footer};
 pub(crate) use header::{Header, VERSION, write_header};
 pub(crate) use scan::{Entry, Tail};

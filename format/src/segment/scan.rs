@@ -40,6 +40,16 @@ pub(crate) struct Scan {
     pub sound: usize,
 }
 
+impl Scan {
+    /// Remembers damage; the first places where there are very many.
+    fn keep(&mut self, damage: Vec<FormatError>) {
+        let room = MOST_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(damage.into_iter().take(room));
+    }
+}
+
+/// Places of damage that are remembered of one segment.
+const MOST_PROBLEMS: usize = 1000;
 /// So often is a damaged place looked at in a segment that may be growing.
 const LOOKS: u32 = 3;
 /// Bytes looked at in one go when searching.
@@ -77,9 +87,18 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
         match FrameHeader::read(head, salt) {
             Ok(header) => {
                 if header.length > length - at {
-                    // The header is whole, the rest is not there: unless a later frame shows that the length itself leads astray.
-                    found.tail = Tail::Torn(at);
-                    return Ok(found);
+                    // The header is whole, the rest is not there. Where a frame follows all the same, bytes are missing from this one.
+                    let Some(next) = resync(source, at + FRAME_HEADER as u64, salt)? else {
+                        found.tail = Tail::Torn(at);
+                        return Ok(found);
+                    };
+                    if again(at) {
+                        continue;
+                    }
+                    found.keep(vec![cut_short(&header, next - at)]);
+                    found.sound = found.sound.min(found.entries.len());
+                    at = next;
+                    continue;
                 }
                 let bytes = source.bytes(at, header.length as usize, &mut scratch)?;
                 let frame = Frame::read(bytes, salt)?;
@@ -95,14 +114,20 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
                 if damage.iter().any(hides_tensors) {
                     found.sound = found.sound.min(found.entries.len());
                 }
-                found.problems.extend(damage);
+                // Where bytes were taken out of a frame or put into it, the next one doesn't begin where its length says.
+                let next = match damage.is_empty() || begins(source, at + header.length, salt)? {
+                    true => None,
+                    false => resync(source, at + FRAME_HEADER as u64, salt)?
+                        .filter(|&next| next < at + header.length),
+                };
+                found.keep(damage);
                 found.entries.push(Entry {
                     offset: at,
                     length: header.length,
                     step: header.step,
                     kind: header.kind,
                 });
-                at += header.length;
+                at = next.unwrap_or(at + header.length);
             }
             Err(error) => {
                 let head = head.to_vec();
@@ -120,7 +145,7 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
                 if again(at) {
                     continue;
                 }
-                found.problems.push(error);
+                found.keep(vec![error]);
                 found.sound = found.sound.min(found.entries.len());
                 match resync(source, at + 1, salt)? {
                     Some(next) => at = next,
@@ -133,6 +158,23 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
         }
     }
     Ok(found)
+}
+
+fn cut_short(header: &FrameHeader, have: u64) -> FormatError {
+    FormatError::corrupt(
+        "frame length",
+        format!("{} bytes", header.length),
+        format!("{have} bytes before the next frame"),
+    )
+    .at_step(header.step)
+}
+
+/// Does a frame or the footer begin there, or does the file end?
+fn begins(source: &Source, at: u64, salt: u32) -> Result<bool, FormatError> {
+    let n = source.length().saturating_sub(at).min(FRAME_HEADER as u64) as usize;
+    let mut scratch = Vec::new();
+    let head = source.bytes(at, n, &mut scratch)?;
+    Ok(n == 0 || head.starts_with(&FOOTER_MAGIC) || FrameHeader::read(head, salt).is_ok())
 }
 
 /// Damage to anything but the metadata or the repeated length: the frame's difference is lost.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::file::SegmentFile;
+use super::regular;
 
 use super::{Claim, Entry, Mapped, ReadFile, Storage, WriteFile};
 
@@ -155,11 +156,11 @@ impl Storage for FsStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {
-        Ok(Box::new(Positioned(File::open(self.path(name))?)))
+        Ok(Box::new(Positioned(regular::open(&self.path(name))?)))
     }
 
     fn map(&self, name: &str) -> io::Result<Mapped> {
-        Mapped::sealed(&File::open(self.path(name))?)
+        Mapped::sealed(&regular::open(&self.path(name))?)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -174,7 +175,7 @@ impl Storage for FsStorage {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        File::open(self.path(name))?.sync_data()
+        regular::open(&self.path(name))?.sync_data()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -10,7 +10,10 @@ use memmap2::{Mmap, MmapMut, MmapOptions};
 
 /// A whole file in memory.
 #[derive(Debug, Clone)]
-pub struct Mapped(Inner);
+pub struct Mapped {
+    inner: Inner,
+    length: usize,
+}
 
 #[derive(Debug, Clone)]
 enum Inner {
@@ -21,7 +24,17 @@ enum Inner {
 impl Mapped {
     /// Bytes that are in memory anyway.
     pub fn from_bytes(bytes: Arc<Vec<u8>>) -> Mapped {
-        Mapped(Inner::Bytes(bytes))
+        let length = bytes.len();
+        Mapped {
+            inner: Inner::Bytes(bytes),
+            length,
+        }
+    }
+
+    /// The first `length` bytes of it.
+    pub(crate) fn shortened(mut self, length: u64) -> Mapped {
+        self.length = usize::try_from(length).map_or(self.length, |n| n.min(self.length));
+        self
     }
 
     /// Maps a sealed segment.
@@ -33,7 +46,11 @@ impl Mapped {
         // opens one for writing again (a resumed run writes a segment of another name), so only a foreign program that edits or cuts the
         // file in place could break this, as with every program that maps files. Bytes are checked by checksums as they are read.
         let map = unsafe { Mmap::map(file)? };
-        Ok(Mapped(Inner::Map(Arc::new(map))))
+        let length = map.len();
+        Ok(Mapped {
+            inner: Inner::Map(Arc::new(map)),
+            length,
+        })
     }
 }
 
@@ -41,10 +58,11 @@ impl Deref for Mapped {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
+        let whole: &[u8] = match &self.inner {
             Inner::Map(map) => map,
             Inner::Bytes(bytes) => bytes,
-        }
+        };
+        whole.get(..self.length).unwrap_or(whole)
     }
 }
 

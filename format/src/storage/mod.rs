@@ -5,6 +5,7 @@ mod file;
 mod fs;
 mod map;
 mod mem;
+mod regular;
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,7 @@ pub use crash::Crash;
 pub use fs::FsStorage;
 pub use map::Mapped;
 pub use mem::MemStorage;
+pub(crate) use regular::not_regular;
 
 /// A file in a run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -64,7 +64,11 @@ impl<'a> Metas<'a> {
             }
             let segment = match &self.segment {
                 Some(segment) => Arc::clone(segment),
-                None => Arc::clone(self.segment.insert(self.trace.load(part)?)),
+                None => {
+                    let segment = self.trace.checked(part)?;
+                    self.trace.complete(part, &segment, &self.range)?;
+                    Arc::clone(self.segment.insert(segment))
+                }
             };
             while let Some(entry) = segment.entries.get(self.entry) {
                 self.entry += 1;

@@ -1,8 +1,10 @@
 //! Reading a run: what is there, one step, or many in either direction.
 
 mod checkpoint;
+mod identity;
 mod meta;
 mod open;
+mod readable;
 mod steps;
 mod walk;
 
@@ -21,7 +23,8 @@ use crate::state::{KeyState, State};
 use crate::storage::{FsStorage, Storage};
 pub use checkpoint::Checkpoint;
 pub use meta::Metas;
-pub(crate) use open::{Part, SEGMENT_FILE, read_manifest};
+pub(crate) use open::{Part, SEGMENT_FILE, most_told, read_manifest};
+pub use readable::Readable;
 pub use steps::{Step, Steps};
 pub(crate) use walk::Walker;
 
@@ -34,6 +37,16 @@ pub struct Trace {
     manifest: Option<(Manifest, [u8; 32])>,
     pub(crate) parts: Vec<Part>,
     problems: Vec<FormatError>,
+    reading: Reading,
+}
+
+/// What a trace is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Analyses: a listed segment whose digest or description is another than the manifest's is not the recorded one, and is refused.
+    Recorded,
+    /// Recovery: everything whose checksums agree is read, whatever is wrong with what proves that it is unaltered.
+    Salvage,
 }
 
 impl std::fmt::Debug for Trace {
@@ -137,7 +150,7 @@ impl Trace {
                 add(part.range.clone());
                 continue;
             }
-            let segment = self.load(part)?;
+            let segment = self.checked(part)?;
             segment
                 .entries
                 .iter()
@@ -240,12 +253,12 @@ impl Trace {
             .steps_parts()
             .find(|p| p.range.contains(&step))
             .ok_or_else(|| self.missing(step))?;
-        let segment = self.load(part)?;
+        let segment = self.checked(part)?;
         let entry = segment
             .entries
             .iter()
             .find(|e| e.kind.has_meta() && e.step == step)
-            .ok_or_else(|| self.missing(step))?;
+            .ok_or_else(|| self.lost_or_missing(part, &segment, step))?;
         self.meta_of(&segment, entry, &mut Vec::new())
     }
 
@@ -273,7 +286,7 @@ impl Trace {
         let Some(part) = self.parts.iter().find(|p| p.is_final) else {
             return Ok(None);
         };
-        let segment = self.load(part)?;
+        let segment = self.checked(part)?;
         let Some(entry) = segment.entries.iter().find(|e| e.kind == FrameKind::Final) else {
             // A recorder that was killed while it wrote the state never acknowledged it; a manifest that lists it did.
             let listed = |m: &Manifest| m.segments.iter().any(|s| s.is_final);
@@ -333,46 +346,6 @@ impl Trace {
 
     fn steps_parts(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().filter(|p| !p.is_final)
-    }
-
-    pub(crate) fn load(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
-        match &part.loaded {
-            Some(segment) => Ok(Arc::clone(segment)),
-            None => Segment::load(
-                self.storage.as_ref(),
-                &part.name,
-                Some(&self.info),
-                crate::segment::Trust::Listed,
-            )
-            .map(Arc::new)
-            .map_err(|e| self.absent(part, e)),
-        }
-    }
-
-    /// Why a listed segment's file isn't there: a recorder has dropped it, or cut it away, since the trace was opened; or it is lost.
-    fn absent(&self, part: &Part, error: FormatError) -> FormatError {
-        match error {
-            FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
-            other => return other,
-        }
-        let given_up = self.manifest.is_some()
-            && read_manifest(self.storage.as_ref()).is_ok_and(|(now, _)| {
-                !now.segments
-                    .iter()
-                    .any(|s| s.file == part.name && !s.dropped)
-            });
-        if given_up {
-            FormatError::NotRecorded {
-                step: part.range.start,
-                why: format!(
-                    "the recorder has dropped {} since the trace was opened; open it again",
-                    part.name
-                ),
-            }
-        } else {
-            FormatError::corrupt(SEGMENT_FILE, "present", "missing")
-                .within(&part.name, Some(part.number))
-        }
     }
 
     fn meta_of(

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Trace;
+use super::{Reading, Trace};
 use crate::FormatError;
 use crate::encoder::Context;
 use crate::info::RunInfo;
@@ -35,6 +35,9 @@ type Read = Result<(Manifest, [u8; 32]), FormatError>;
 /// What is damaged where a listed file is not there.
 pub(crate) const SEGMENT_FILE: &str = "segment file";
 
+/// What is damaged where a listed file is longer or shorter than listed.
+const SEGMENT_LENGTH: &str = "length of the segment file in bytes";
+
 /// A recorder may drop or seal segments between the two looks that opening takes; so often is it tried again.
 const ATTEMPTS: usize = 5;
 
@@ -42,7 +45,7 @@ pub(crate) fn read_manifest(storage: &dyn Storage) -> Read {
     let path = || format!("{}/{MANIFEST}", storage.location());
     let file = storage
         .open(MANIFEST)
-        .map_err(|e| FormatError::io(path(), "opening", e))?;
+        .map_err(|e| FormatError::opening(&path(), e).within(MANIFEST, None))?;
     let length = file
         .length()
         .map_err(|e| FormatError::io(path(), "measuring", e))?;
@@ -65,6 +68,13 @@ impl Trace {
     /// # Errors
     /// As [`Trace::open`].
     pub fn open_storage(storage: Arc<dyn Storage>) -> Result<Trace, FormatError> {
+        Trace::open_for(storage, Reading::Recorded)
+    }
+
+    pub(crate) fn open_for(
+        storage: Arc<dyn Storage>,
+        reading: Reading,
+    ) -> Result<Trace, FormatError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -76,7 +86,7 @@ impl Trace {
                     .any(|s| !s.dropped && !files.contains_key(&s.file))
             });
             if !vanished || attempt == ATTEMPTS {
-                return Trace::assemble(storage, manifest, &files);
+                return Trace::assemble(storage, manifest, &files, reading);
             }
         }
     }
@@ -85,11 +95,12 @@ impl Trace {
         storage: Arc<dyn Storage>,
         manifest: Read,
         files: &BTreeMap<String, u64>,
+        reading: Reading,
     ) -> Result<Trace, FormatError> {
         let mut problems = Vec::new();
         match manifest {
             Ok((manifest, seal)) => {
-                let parts = listed(&manifest, files, &mut problems);
+                let parts = listed(&manifest, storage.as_ref(), files, &mut problems);
                 let context = Context::new(&manifest.run)?;
                 let mut trace = Trace {
                     info: manifest.run.clone(),
@@ -99,6 +110,7 @@ impl Trace {
                     problems,
                     manifest: Some((manifest, seal)),
                     storage,
+                    reading,
                 };
                 trace.add_tail(files)?;
                 Ok(trace)
@@ -128,7 +140,7 @@ impl Trace {
                         .within(MANIFEST, None),
                     false => e,
                 });
-                Trace::without_manifest(storage, found, problems)
+                Trace::without_manifest(storage, found, problems, reading)
             }
         }
     }
@@ -138,6 +150,7 @@ impl Trace {
         storage: Arc<dyn Storage>,
         found: Vec<(u64, u32)>,
         mut problems: Vec<FormatError>,
+        reading: Reading,
     ) -> Result<Trace, FormatError> {
         // Of several files with one number the one of the latest cut counts.
         let names: BTreeMap<u64, u32> =
@@ -149,10 +162,10 @@ impl Trace {
                     names
                 });
         let latest_fork = names.values().copied().max().unwrap_or(0);
-        // A segment whose header is damaged, too, is read by the description that another one repeats.
-        let info = names
-            .iter()
-            .find_map(|(&number, &fork)| description(storage.as_ref(), number, fork));
+        // A segment whose header is damaged, too, is read by the description that the others repeat.
+        let info = most_told(names.iter().filter_map(|(&number, &fork)| {
+            segment::header_of(storage.as_ref(), &segment::name(number, fork)).map(|h| h.info)
+        }));
         let mut parts: Vec<Part> = Vec::new();
         for (&number, &fork) in &names {
             // What an interrupted cut left behind: numbers from the cut on that the newer files don't reach.
@@ -172,6 +185,12 @@ impl Trace {
                             FormatError::corrupt("run description", "that of the run", "another")
                                 .within(&segment.name, Some(number)),
                         );
+                        continue;
+                    }
+                    if let Some(header) = &segment.header
+                        && (header.number, header.fork) != (number, fork)
+                    {
+                        problems.push(misplaced(&segment.name, number, header.number));
                         continue;
                     }
                     problems.extend(copies(&segment.problems));
@@ -203,6 +222,7 @@ impl Trace {
             manifest: None,
             parts,
             problems,
+            reading,
         })
     }
 
@@ -211,55 +231,94 @@ impl Trace {
         let Some((manifest, _)) = &self.manifest else {
             return Ok(());
         };
+        if self.status != Status::Open {
+            return Ok(());
+        }
         let fork = manifest.forks.len() as u32;
         let mut previous = Some(manifest.chain);
-        let mut number = manifest.segments.last().map_or(0, |s| s.number + 1);
-        loop {
-            let name = segment::name(number, fork);
-            if !files.contains_key(&name) || self.status != Status::Open {
-                return Ok(());
-            }
-            let segment =
-                match Segment::load(self.storage.as_ref(), &name, Some(&self.info), Trust::Tail) {
-                    Ok(segment) => segment,
-                    // Its header isn't written yet.
-                    Err(FormatError::Incomplete { .. }) => return Ok(()),
-                    Err(FormatError::Io { source, .. })
-                        if source.kind() == io::ErrorKind::NotFound =>
-                    {
-                        return Ok(());
-                    }
-                    Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => {
-                        return Err(e);
-                    }
-                    Err(e) => {
-                        self.problems.push(e);
-                        return Ok(());
-                    }
-                };
-            if let Some(header) = &segment.header
-                && (header.info != self.info
-                    || header.number != number
-                    || header.fork != fork
-                    || previous.is_some_and(|p| p != header.previous))
-            {
-                let expected = "the segment that follows in this run";
+        let mut next = manifest.segments.last().map_or(0, |s| s.number + 1);
+        let mut numbers: Vec<u64> = files
+            .keys()
+            .filter_map(|name| segment::parse_name(name))
+            .filter(|&(number, of_fork)| number >= next && of_fork == fork)
+            .map(|(number, _)| number)
+            .collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            if number != next {
+                // A later segment shows that these were there.
+                let lost = segment::name(next, fork);
                 self.problems.push(
-                    FormatError::corrupt("segment header", expected, "another segment's")
-                        .within(&name, Some(number)),
+                    FormatError::corrupt(SEGMENT_FILE, "present", "missing")
+                        .within(&lost, Some(next)),
                 );
-                return Ok(());
+                if self.reading == Reading::Recorded {
+                    return Ok(());
+                }
+                previous = None;
             }
+            next = number.saturating_add(1);
+            let Some(segment) = self.tail_segment(number, fork, previous)? else {
+                match self.reading {
+                    Reading::Recorded => return Ok(()),
+                    Reading::Salvage => previous = None,
+                }
+                continue;
+            };
             self.problems.extend(copies(&segment.problems));
             previous = segment.digest;
             // What follows a segment without an end would leave a gap behind it.
             let ends = segment.tail != Tail::Sealed;
             self.parts.push(part(number, segment));
-            if ends {
+            if ends && self.reading == Reading::Recorded {
                 return Ok(());
             }
-            number += 1;
         }
+        Ok(())
+    }
+
+    /// A segment that the manifest doesn't list, if it is there and belongs to the run.
+    fn tail_segment(
+        &mut self,
+        number: u64,
+        fork: u32,
+        previous: Option<[u8; 32]>,
+    ) -> Result<Option<Segment>, FormatError> {
+        let name = segment::name(number, fork);
+        let loaded = Segment::load(self.storage.as_ref(), &name, Some(&self.info), Trust::Tail);
+        let segment = match loaded {
+            Ok(segment) => segment,
+            // Its header isn't written yet.
+            Err(FormatError::Incomplete { .. }) => return Ok(None),
+            Err(FormatError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => return Err(e),
+            Err(e) => {
+                self.problems.push(e);
+                return Ok(None);
+            }
+        };
+        let Some(header) = &segment.header else {
+            return Ok(Some(segment));
+        };
+        let expected = "the segment that follows in this run";
+        let other = |got: &str| {
+            FormatError::corrupt("segment header", expected, got).within(&name, Some(number))
+        };
+        let another = header.info != self.info || header.number != number || header.fork != fork;
+        if another {
+            self.problems.push(other("another segment's"));
+            return Ok(None);
+        }
+        if previous.is_some_and(|p| p != header.previous) {
+            self.problems
+                .push(other("one that follows another segment"));
+            if self.reading == Reading::Recorded {
+                return Ok(None);
+            }
+        }
+        Ok(Some(segment))
     }
 }
 
@@ -280,17 +339,22 @@ fn list(storage: &dyn Storage) -> Result<BTreeMap<String, u64>, FormatError> {
 
 fn listed(
     manifest: &Manifest,
+    storage: &dyn Storage,
     files: &BTreeMap<String, u64>,
     problems: &mut Vec<FormatError>,
 ) -> Vec<Part> {
     let live = manifest.segments.iter().filter(|s| !s.dropped);
     live.map(|s| {
-        if !files.contains_key(&s.file) {
-            problems.push(
-                FormatError::corrupt(SEGMENT_FILE, "present", "missing")
-                    .within(&s.file, Some(s.number)),
-            );
-        }
+        let problem = match files.get(&s.file) {
+            None => Some(FormatError::corrupt(SEGMENT_FILE, "present", "missing")),
+            Some(&length) if length != s.bytes => Some(match storage.open(&s.file) {
+                // Something that isn't a file has no length that could be right.
+                Err(e) => FormatError::opening(&s.file, e),
+                Ok(_) => FormatError::corrupt(SEGMENT_LENGTH, s.bytes, length),
+            }),
+            Some(_) => None,
+        };
+        problems.extend(problem.map(|p| p.within(&s.file, Some(s.number))));
         Part {
             number: s.number,
             name: s.file.clone(),
@@ -342,11 +406,29 @@ fn part(number: u64, mut segment: Segment) -> Part {
     }
 }
 
-/// The run's description as that segment repeats it, if its header is whole.
-fn description(storage: &dyn Storage, number: u64, fork: u32) -> Option<RunInfo> {
-    let name = segment::name(number, fork);
-    let segment = Segment::load(storage, &name, None, Trust::Orphan).ok()?;
-    segment.header.map(|h| h.info)
+/// Of descriptions of a run the one that most segments repeat; the first of them where several are repeated as often.
+pub(crate) fn most_told(told: impl Iterator<Item = RunInfo>) -> Option<RunInfo> {
+    let mut counted: Vec<(RunInfo, usize)> = Vec::new();
+    for info in told {
+        match counted.iter_mut().find(|(known, _)| *known == info) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((info, 1)),
+        }
+    }
+    let most = counted.iter().map(|(_, count)| *count).max()?;
+    counted
+        .into_iter()
+        .find(|(_, count)| *count == most)
+        .map(|(info, _)| info)
+}
+
+fn misplaced(name: &str, number: u64, holds: u64) -> FormatError {
+    FormatError::corrupt(
+        super::identity::MISPLACED,
+        format!("segment {number} of the run"),
+        format!("segment {holds}; `hindcast recover` finds each segment by its content"),
+    )
+    .within(name, Some(number))
 }
 
 /// Damage that the segment keeps and the trace reports.

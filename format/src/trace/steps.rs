@@ -8,6 +8,9 @@ use crate::FormatError;
 use crate::meta::StepMeta;
 use crate::state::{KeyState, State};
 
+/// Places of damage that a tolerant iterator remembers.
+const MOST_DAMAGE: usize = 1000;
+
 /// One step, lent until the next is asked for.
 #[derive(Debug)]
 pub struct Step<'a> {
@@ -68,9 +71,19 @@ impl<'a> Steps<'a> {
         self
     }
 
-    /// Damage that a tolerant iterator went around.
+    /// Damage that a tolerant iterator went around; the first thousand places where there are more.
     pub fn damage(&self) -> &[FormatError] {
         &self.damage
+    }
+
+    pub(super) fn into_damage(self) -> Vec<FormatError> {
+        self.damage
+    }
+
+    fn note(&mut self, damage: FormatError) {
+        if self.damage.len() < MOST_DAMAGE {
+            self.damage.push(damage);
+        }
     }
 
     /// The next step.
@@ -124,7 +137,7 @@ impl<'a> Steps<'a> {
             self.place = Some(place);
             match self.visit(walker, place) {
                 Ok(()) => return Ok(true),
-                Err(e) if self.tolerant && e.is_damage() => self.damage.push(e),
+                Err(e) if self.tolerant && e.is_damage() => self.note(e),
                 Err(e) => return Err(e),
             }
         }
@@ -134,7 +147,7 @@ impl<'a> Steps<'a> {
         walker.step_to(place, self.tolerant)?;
         if place.1 == 0 {
             match walker.confirm(place.0) {
-                Err(e) if self.tolerant && e.is_damage() => self.damage.push(e),
+                Err(e) if self.tolerant && e.is_damage() => self.note(e),
                 other => other?,
             }
         }
@@ -147,7 +160,8 @@ impl<'a> Steps<'a> {
 
     /// The next place in the range that has tensors.
     fn following(&mut self, walker: &mut Walker<'a>) -> Result<Option<Place>, FormatError> {
-        let parts = &self.trace.parts;
+        let trace = self.trace;
+        let parts = &trace.parts;
         let (mut part, mut entry) = match (self.place, self.reverse) {
             (Some((part, entry)), _) => (part, Some(entry)),
             (None, false) => (0, None),
@@ -163,12 +177,21 @@ impl<'a> Steps<'a> {
                 let segment = match walker.segment(part) {
                     Ok(segment) => Some(segment),
                     Err(e) if self.tolerant && e.is_damage() => {
-                        self.damage.push(e);
+                        self.note(e);
                         None
                     }
                     Err(e) => return Err(e),
                 };
                 if let Some(segment) = segment {
+                    // On entering a segment: nobody is given fewer steps than are listed without a word.
+                    if entry.is_none()
+                        && let Err(e) = trace.complete(p, &segment, &self.range)
+                    {
+                        match self.tolerant {
+                            true => self.note(e),
+                            false => return Err(e),
+                        }
+                    }
                     let wanted = |i: &usize| {
                         segment
                             .entries

@@ -77,7 +77,7 @@ impl<'a> Walker<'a> {
         let Some(p) = self.trace.parts.get(part) else {
             return Err(FormatError::corrupt("segment", "a segment", "none"));
         };
-        let segment = self.trace.load(p)?;
+        let segment = self.trace.checked(p)?;
         self.segment = Some((part, Arc::clone(&segment)));
         Ok(segment)
     }
@@ -109,7 +109,10 @@ impl<'a> Walker<'a> {
                 step,
                 why: "it was recorded without its tensors (a gap)".to_owned(),
             }),
-            None => Err(self.trace.missing(step)),
+            None => Err(match self.trace.parts.get(part) {
+                Some(p) => self.trace.lost_or_missing(p, &segment, step),
+                None => missing(),
+            }),
         }
     }
 

@@ -1,7 +1,5 @@
 //! Checking one segment after the other.
 
-use std::collections::BTreeSet;
-
 use super::report::{FindingKind, Severity, VerifyReport, finding_kind};
 use crate::FormatError;
 use crate::codec::Direction;
@@ -184,7 +182,7 @@ impl<'a> Checker<'a> {
                 .rfind(|e| e.kind.has_meta())
                 .map_or(record.first_step, |e| e.step + 1);
             let expected = (record.bytes, record.steps, record.gaps, record.end_step);
-            let got = (segment.source.length(), count(true), count(false), last);
+            let got = (segment.file_length, count(true), count(false), last);
             if expected != got {
                 add(
                     report,
@@ -239,8 +237,8 @@ impl<'a> Checker<'a> {
         let salt = self.trace.context.salt;
         let mut scratch = Vec::new();
         let mut state: Option<(State, KeyState)> = None;
-        let (mut sound, mut unreadable, mut first_gap, mut base) =
-            (true, BTreeSet::new(), None, None);
+        // As far as every frame is right, all steps can be read; where one isn't, they are counted.
+        let (mut sound, mut hurt, mut first_gap, mut base) = (true, false, None, None);
         let arriving = self.link.take();
         for (i, entry) in segment.entries.iter().enumerate() {
             progress(entry.offset.min(part.bytes));
@@ -264,13 +262,13 @@ impl<'a> Checker<'a> {
                         )
                     });
                     report.add(FindingKind::Frame, &located(e));
-                    (sound, _) = (false, unreadable.insert(entry.step));
+                    (sound, hurt) = (false, true);
                     continue;
                 }
             };
             let damage = self.decoder.check(&frame);
             for e in &damage {
-                unreadable.insert(entry.step);
+                hurt = true;
                 let e = match e {
                     FormatError::Corrupt(c) => located(FormatError::Corrupt(c.clone())),
                     other => FormatError::corrupt(other.to_string(), "", "")
@@ -313,7 +311,7 @@ impl<'a> Checker<'a> {
                 if damage.is_empty() {
                     report.add(finding_kind(&e, FindingKind::Frame), &e);
                 }
-                (sound, _) = (false, unreadable.insert(entry.step));
+                (sound, hurt) = (false, true);
             }
             let now = state
                 .as_ref()
@@ -350,22 +348,18 @@ impl<'a> Checker<'a> {
                 text,
             );
         }
-        report.steps_ok += if unreadable.is_empty() && sound {
-            part.steps
-        } else {
-            self.readable(part)
+        drop(state);
+        let promised = self.trace.identify(part, segment).is_ok()
+            && self.trace.complete(part, segment, &part.range).is_ok();
+        report.steps_ok += match promised && sound && !hurt {
+            true => segment
+                .entries
+                .iter()
+                .filter(|e| e.kind.has_state())
+                .count() as u64,
+            false => self.trace.readable(part.range.clone())?.steps,
         };
         Ok(())
-    }
-
-    /// In a damaged segment: steps that can be had from one end or the other.
-    fn readable(&self, part: &Part) -> u64 {
-        let mut steps = self.trace.forward(part.range.clone()).tolerant();
-        let mut count = 0;
-        while let Ok(Some(_)) = steps.next() {
-            count += 1;
-        }
-        count
     }
 }
 
@@ -376,7 +370,8 @@ impl State {
     }
 }
 
-fn hash(source: &Source) -> Result<[u8; 32], FormatError> {
+/// The digest of a sealed segment's bytes.
+pub(crate) fn hash(source: &Source) -> Result<[u8; 32], FormatError> {
     let end = Trailer::hashed(source.length());
     let mut hasher = blake3::Hasher::new();
     let mut scratch = Vec::new();

@@ -12,6 +12,7 @@ use crate::manifest::{MANIFEST, Status};
 use crate::storage::{FsStorage, Storage};
 use crate::trace::{SEGMENT_FILE, Trace};
 use check::Checker;
+pub(crate) use check::hash;
 use report::finding_kind;
 pub use report::{Finding, FindingKind, Severity, VerifyReport};
 

@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod golden;
 mod hostile;
+mod misplaced;
 mod reader;
 mod reader_between_two_reads;
 mod recover;

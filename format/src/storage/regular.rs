@@ -1,0 +1,90 @@
+//! Opening regular files and nothing else: a pipe, a device or a socket under the name of a file must neither hang a reader nor feed it
+//! for ever.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// What stands where a file was expected.
+#[derive(Debug, thiserror::Error)]
+#[error("expected a regular file, got {0}")]
+struct NotRegular(&'static str);
+
+/// Opens a regular file, or a link to one, for reading.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    // Before it is opened: opening alone does something to some devices. And after it, since the name may lead elsewhere by then.
+    check(std::fs::metadata(path)?.file_type())?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32)
+        .open(path)?;
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+fn check(kind: FileType) -> io::Result<()> {
+    match kind.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            NotRegular(named(kind)),
+        )),
+    }
+}
+
+fn named(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe (FIFO)"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "a device"
+    } else {
+        "something else"
+    }
+}
+
+/// What stands there, where a file could not be opened because it is none.
+pub(crate) fn not_regular(error: &io::Error) -> Option<&'static str> {
+    error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<NotRegular>())
+        .map(|NotRegular(kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "x").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        open(&at("file")).unwrap();
+        open(&at("link")).unwrap();
+        let fifo = at("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        std::os::unix::fs::symlink(&fifo, at("link to fifo")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for (path, kind) in [
+            (fifo, "pipe"),
+            (at("link to fifo"), "pipe"),
+            (at("socket"), "socket"),
+            (dir.path().to_owned(), "folder"),
+            ("/dev/zero".into(), "device"),
+        ] {
+            let error = open(&path).unwrap_err();
+            assert!(not_regular(&error).unwrap().contains(kind), "{error}");
+            assert!(error.to_string().contains(kind), "{error}");
+        }
+        let missing = open(&at("missing")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(not_regular(&missing).is_none());
+    }
+}

@@ -1,0 +1,156 @@
+//! Loading a segment, and whether its file holds the segment that its name and the manifest promise.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Part, Reading, SEGMENT_FILE, Trace, read_manifest};
+use crate::FormatError;
+use crate::manifest::SegmentRecord;
+use crate::segment::{Segment, Trust, parse_name};
+
+/// What is damaged where a file holds another segment than its name says.
+pub(crate) const MISPLACED: &str = "content of the file";
+/// What to do about it.
+const ADVICE: &str = "`hindcast recover` finds each segment by its content";
+
+impl Trace {
+    /// The segment as its file has it, whatever it says about itself.
+    pub(crate) fn load(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
+        if let Some(segment) = &part.loaded {
+            return Ok(Arc::clone(segment));
+        }
+        let trust = match self.record(part) {
+            Some(record) => Trust::Listed {
+                bytes: record.bytes,
+            },
+            None => Trust::Orphan,
+        };
+        Segment::load(self.storage.as_ref(), &part.name, Some(&self.info), trust)
+            .map(Arc::new)
+            .map_err(|e| self.absent(part, e))
+    }
+
+    /// The segment, if its file holds the one that its name and the manifest promise.
+    pub(crate) fn checked(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
+        let segment = self.load(part)?;
+        self.identify(part, &segment)?;
+        Ok(segment)
+    }
+
+    /// The manifest's entry of a segment.
+    pub(crate) fn record(&self, part: &Part) -> Option<&SegmentRecord> {
+        let (manifest, _) = self.manifest.as_ref()?;
+        manifest.segments.iter().find(|s| s.file == part.name)
+    }
+
+    /// Damage, where a segment is another one than its name and the manifest promise.
+    pub(crate) fn identify(&self, part: &Part, segment: &Segment) -> Result<(), FormatError> {
+        let expected = format!("segment {} of the run", part.number);
+        let wrong = |got: String| {
+            Err(
+                FormatError::corrupt(MISPLACED, &expected, format!("{got}; {ADVICE}"))
+                    .within(&part.name, Some(part.number)),
+            )
+        };
+        if let Some(header) = &segment.header {
+            if header.info.salt != self.info.salt {
+                return wrong("a segment of another run".to_owned());
+            }
+            if parse_name(&part.name) != Some((header.number, header.fork)) {
+                let cut = match header.fork {
+                    0 => String::new(),
+                    n => format!(", written after {n} cuts"),
+                };
+                return wrong(format!("segment {}{cut}", header.number));
+            }
+        } else if let Some(record) = self.record(part) {
+            let steps = record.first_step..record.end_step;
+            let other = segment
+                .entries
+                .iter()
+                .find(|e| e.kind.has_meta() && !steps.contains(&e.step));
+            if let Some(other) = other {
+                return wrong(format!("step {} of another segment", other.step));
+            }
+        }
+        if self.reading == Reading::Salvage {
+            return Ok(());
+        }
+        if segment.header.as_ref().is_some_and(|h| h.info != self.info) {
+            return wrong("a segment with another description of the run".to_owned());
+        }
+        if let (Some(record), Some(digest)) = (self.record(part), segment.digest)
+            && record.digest != digest
+        {
+            return wrong(format!(
+                "another segment of that number: its digest is {}, and the manifest lists {}",
+                crate::hex(&digest),
+                crate::hex(&record.digest)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Damage, where a segment holds fewer of the steps in `range` than the manifest lists.
+    pub(crate) fn complete(
+        &self,
+        part: &Part,
+        segment: &Segment,
+        range: &Range<u64>,
+    ) -> Result<(), FormatError> {
+        let steps = || segment.entries.iter().filter(|e| e.kind.has_meta());
+        let (listed, found) = (part.steps + part.gaps, steps().count() as u64);
+        if found >= listed {
+            return Ok(());
+        }
+        // Where the listed steps follow one another, it is known which of them the range should have.
+        if listed == part.range.end - part.range.start {
+            let start = range.start.max(part.range.start);
+            let end = range.end.min(part.range.end);
+            let there = steps().filter(|e| (start..end).contains(&e.step)).count() as u64;
+            if there >= end.saturating_sub(start) {
+                return Ok(());
+            }
+        }
+        Err(FormatError::corrupt(
+            "steps of the segment",
+            format!("the {listed} steps that the manifest lists"),
+            format!("{found}: the file was emptied, cut or overwritten"),
+        )
+        .within(&part.name, Some(part.number)))
+    }
+
+    /// Why a step that a part spans isn't in its segment: lost, or never recorded.
+    pub(crate) fn lost_or_missing(&self, part: &Part, segment: &Segment, step: u64) -> FormatError {
+        match self.complete(part, segment, &(step..step + 1)) {
+            Err(damage) => damage,
+            Ok(()) => self.missing(step),
+        }
+    }
+
+    /// Why a listed segment's file isn't there: a recorder has dropped it, or cut it away, since the trace was opened; or it is lost.
+    fn absent(&self, part: &Part, error: FormatError) -> FormatError {
+        match error {
+            FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let given_up = self.manifest.is_some()
+            && read_manifest(self.storage.as_ref()).is_ok_and(|(now, _)| {
+                !now.segments
+                    .iter()
+                    .any(|s| s.file == part.name && !s.dropped)
+            });
+        if given_up {
+            FormatError::NotRecorded {
+                step: part.range.start,
+                why: format!(
+                    "the recorder has dropped {} since the trace was opened; open it again",
+                    part.name
+                ),
+            }
+        } else {
+            FormatError::corrupt(SEGMENT_FILE, "present", "missing")
+                .within(&part.name, Some(part.number))
+        }
+    }
+}
