@@ -11,8 +11,8 @@ mod recording;
 mod traces;
 
 pub use analysis::{
-    Bounds, Counterfactual, DenominatorKind, Influence, Methods, NamesArgs, NamesBy, RemovalKind,
-    Report, Scores,
+    Bounds, CheckArgs, Counterfactual, DenominatorKind, Influence, Methods, NamesArgs, NamesBy,
+    RemovalKind, Report, Scores,
 };
 #[cfg(feature = "experiments")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};

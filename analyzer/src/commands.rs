@@ -44,6 +44,7 @@ mod scores;
 mod sweeping;
 mod tables;
 mod task;
+mod trust;
 mod verify;
 
 /// How a verb ended when it did not fail.

@@ -36,6 +36,7 @@ mod query;
 mod refine;
 mod replay_check;
 mod rows;
+mod rule_check;
 mod run;
 mod scores;
 mod source;
@@ -81,6 +82,7 @@ pub use replay_check::{
     DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
 };
 pub use rows::row_digests;
+pub use rule_check::{Cause, RuleCheckOptions, RuleCheckReport, RuleCheckStep, rule_check};
 pub use run::RecordedRun;
 pub use scores::{
     AdjointGrowth, NameKey, Names, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow,

@@ -146,6 +146,7 @@ fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
                 value_with_everyone: value,
                 losses_with_everyone: Vec::new(),
                 sets,
+                notes: Vec::new(),
             },
         ))
     };

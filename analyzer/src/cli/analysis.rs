@@ -66,9 +66,23 @@ pub struct Influence {
     /// Memory that the sweep may take, as 8GB, instead of what is available now; where it isn't enough for all queries at once, they are answered in several passes over the steps
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// The check of recorded steps that comes first.
+    #[command(flatten)]
+    pub check: CheckArgs,
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+}
+
+/// The check that recorded steps follow from the recorded rule, batches and data.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckArgs {
+    /// Go on where the recorded steps don't follow from the recorded update rule, batches and data; the result says so
+    #[arg(long)]
+    pub unverified: bool,
+    /// Seed that chooses the steps of that check [default: drawn and printed]
+    #[arg(long, value_name = "N")]
+    pub check_seed: Option<u64>,
 }
 
 /// Names of one's own for examples.
@@ -183,6 +197,9 @@ pub struct Counterfactual {
     /// Memory that the retraining may take, as 8GB, instead of what is available now
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// The check of recorded steps that comes first.
+    #[command(flatten)]
+    pub check: CheckArgs,
     /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
@@ -226,6 +243,9 @@ pub struct Bounds {
     /// Where to write the table: .csv or .jsonl
     #[arg(long, value_name = "FILE", default_value = "bounds.csv")]
     pub out: PathBuf,
+    /// The check of recorded steps that comes first.
+    #[command(flatten)]
+    pub check: CheckArgs,
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::context::Models;
 use super::influence::parse_window;
 use super::interrupt::{Interrupts, told};
-use super::{Outcome, Usage, context, progress};
+use super::{Outcome, Usage, context, progress, trust};
 use crate::cli::Bounds;
 use crate::query::indices;
 use crate::{BoundsOptions, BoundsReport, Given, Kept, bounds};
@@ -51,6 +51,8 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         examples,
         given,
     };
+    let end = run.source().end()?.step;
+    trust::steps(&run, options.window.start..end, &args.check, false)?;
     let begun = Instant::now();
     // What is bounded can be much smaller than the parameters: the estimate is always carried in float64.
     let mut engine = subject.engine(None, Some(DType::F64), Device::Cpu)?;

@@ -15,7 +15,7 @@ use super::context::Models;
 use super::influence::{one_query, parse_queries, parse_window};
 use super::interrupt::{Interrupts, told};
 use super::sweeping::{Settings, score};
-use super::{Outcome, Usage, context, memory, progress};
+use super::{Outcome, Usage, context, memory, progress, trust};
 use crate::atomic;
 use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::{
@@ -37,6 +37,8 @@ struct Report<'a> {
     /// `<u, θ_T(without) − θ_T>`: how the query would change if it were linear, by the real move of the parameters.
     first_order_change: Option<f64>,
     predicted_from: &'a str,
+    /// What limits the trust in these numbers.
+    notes: Vec<&'a str>,
     sets: &'a [RemovalResult],
     retraining: &'a CounterfactualReport,
 }
@@ -64,6 +66,8 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         );
     }
 
+    let end = run.source().end()?.step;
+    let unverified = trust::steps(&run, range.start..end, &args.check, false)?;
     let options = CounterfactualOptions {
         removal: match args.removal {
             RemovalKind::LossOnly => Removal::LossOnly,
@@ -152,6 +156,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             value_with_everyone,
             losses_with_everyone: report.everyone.losses.clone(),
             sets: results.clone(),
+            notes: unverified.iter().cloned().collect(),
         };
         results.write(path)?;
     }
@@ -175,6 +180,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             predicted_change: only.map(|r| r.predicted_change),
             first_order_change: moved,
             predicted_from: source,
+            notes: unverified.iter().map(String::as_str).collect(),
             sets: &results,
             retraining: &report,
         };
@@ -184,6 +190,9 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         match results.as_slice() {
             [only] if !args.each => print(&mut out, &report, &name, only, moved, source)?,
             each => print_each(&mut out, &report, &name, each, source)?,
+        }
+        if let Some(note) = &unverified {
+            writeln!(out, "  {note}")?;
         }
         if let Some(path) = &args.out {
             writeln!(out, "{}", path.display())?;

@@ -3,8 +3,8 @@
 use super::context::device;
 use super::interrupt::{Interrupts, told};
 use super::progress::{self, bytes};
-use super::sweeping::{Settings, trust};
-use super::{memory, sweeping};
+use super::sweeping::Settings;
+use super::{memory, sweeping, trust};
 use crate::estimators::{Chosen, Question};
 use crate::{Query, ScoreTable, Subject, TableOrigin, Window};
 
@@ -21,11 +21,19 @@ pub(crate) fn estimate(
     let device = device(device_name)?;
     let kind = subject.engine_kind(settings.engine, &device)?;
     let origin: TableOrigin = sweeping::origin(subject, kind, settings);
-    trust(subject, settings.quiet)?;
+    trust::derivatives(subject, settings.quiet)?;
     let dtype = settings.precision.dtype().unwrap_or(run.dtype());
     let mut engine = subject.engine(Some(kind), Some(dtype), device)?;
     let engine = engine.as_mut();
     let end = run.source().end()?;
+    // Methods without a window look at the end of training alone, and don't rest on the steps.
+    let unverified = match &settings.check {
+        Some(check) if chosen.method.windowed => {
+            let window = window.resolve(run.source())?;
+            trust::steps(&run, window.start..end.step, check, settings.quiet)?
+        }
+        _ => None,
+    };
 
     // A few vectors a query, and its scores in the estimate and in the table.
     let (q, n) = (queries.len() as u64, run.examples() as u64);
@@ -96,7 +104,9 @@ pub(crate) fn estimate(
             eprintln!("{}: {note}", chosen.method.name);
         }
     }
-    Ok(estimate.table(&run, &gradients, chosen, &origin))
+    let mut table = estimate.table(&run, &gradients, chosen, &origin);
+    table.metadata.notes.extend(unverified);
+    Ok(table)
 }
 
 /// Vectors of the parameters' length that a method keeps for a query at once, about.

@@ -144,6 +144,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         memory,
         quiet: false,
         hessian: chosen.estimator.sweeps().unwrap_or_default(),
+        check: Some(args.check.clone()),
     };
     let answer = match chosen.estimator.sweeps() {
         Some(_) => {

@@ -11,7 +11,8 @@ use super::context::device;
 use super::interrupt::{Interrupts, told};
 use super::memory::{self, Limit};
 use super::progress::{self, Bar, bytes};
-use crate::cli::Precision;
+use super::trust;
+use crate::cli::{CheckArgs, Precision};
 use crate::estimators::{HessianTerm, WithHessian};
 use crate::sweep::largest_batch;
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) struct Settings<'a> {
     pub quiet: bool,
     /// What becomes of the Hessian's term.
     pub hessian: HessianTerm,
+    /// How the recorded steps are checked first; `None` where the caller has checked them or made them itself.
+    pub check: Option<CheckArgs>,
 }
 
 /// Where and how often a sweep is saved.
@@ -100,12 +103,16 @@ pub(crate) fn score(
         None => None,
         Some(saving) => saving.earlier()?,
     };
-    trust(subject, settings.quiet)?;
+    trust::derivatives(subject, settings.quiet)?;
+    let end = run.source().end()?;
+    let unverified = match &settings.check {
+        Some(check) => trust::steps(&run, options.window.start..end.step, check, settings.quiet)?,
+        None => None,
+    };
     let mut engine = subject.engine(Some(kind), Some(dtype), device)?;
     let engine = &mut WithHessian::new(engine.as_mut(), settings.hessian);
     let cost = cost(subject, &run, queries.len(), &options, engine)?;
     let a_pass = announce(&cost, &options, settings)?;
-    let end = run.source().end()?;
     let (finished, mut under_way) = match begun {
         None => (Vec::new(), None),
         Some(checkpoint) => (checkpoint.finished, Some(checkpoint.state)),
@@ -171,6 +178,7 @@ pub(crate) fn score(
         .hessian
         .method()
         .clone_into(&mut table.metadata.method);
+    table.metadata.notes.extend(unverified);
     Ok(Swept {
         state,
         table,
@@ -187,18 +195,6 @@ pub(super) fn origin(subject: &Subject, kind: EngineKind, settings: &Settings<'_
         run_digest: subject.head(),
         engine: format!("{}, {precision} precision, {device}", kind.name()),
     }
-}
-
-/// An own model is checked before its derivatives are believed.
-pub(super) fn trust(subject: &Subject, quiet: bool) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    match subject.check()? {
-        None => {}
-        Some(report) if !report.passed() => bail!("{report}"),
-        Some(_) if quiet => {}
-        Some(report) => eprintln!("{report}; {}", progress::duration(begun.elapsed())),
-    }
-    Ok(())
 }
 
 /// What the sweep takes, with this engine.

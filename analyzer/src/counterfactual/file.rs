@@ -43,6 +43,9 @@ pub struct RemovalResults {
     pub losses_with_everyone: Vec<SplitLoss>,
     /// One entry a retraining.
     pub sets: Vec<RemovalResult>,
+    /// What limits the trust in these numbers, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One retraining.
@@ -146,6 +149,7 @@ mod tests {
                     error_rate: None,
                 }],
             }],
+            notes: vec!["UNVERIFIED: other batches".to_owned()],
         };
         results.write(&path).unwrap();
         assert_eq!(RemovalResults::read(&path).unwrap(), results);

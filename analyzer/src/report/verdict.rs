@@ -280,6 +280,7 @@ mod tests {
                     losses: Vec::new(),
                 })
                 .collect(),
+            notes: Vec::new(),
         }
     }
 

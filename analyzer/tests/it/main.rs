@@ -28,6 +28,7 @@ mod road;
 #[cfg(feature = "record")]
 mod states;
 mod steps_are_replayed;
+mod steps_follow;
 mod sweep_matches_differences;
 #[cfg(feature = "record")]
 mod sweeps_go_on;

@@ -170,6 +170,8 @@ pub struct Plan {
     pub warm: u64,
     /// Keep the optimizer's state in keyframes.
     pub keep_state: bool,
+    /// A parameter tensor that the optimizer doesn't hold, whatever the recorded flags say.
+    pub frozen: Option<usize>,
 }
 
 impl Plan {
@@ -185,6 +187,7 @@ impl Plan {
             weights: None,
             warm: 0,
             keep_state: true,
+            frozen: None,
         }
     }
 
@@ -328,9 +331,11 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
             buffers_after: gradient.buffers.clone(),
             key,
         });
-        stepper
-            .update(&run.settings(&meta), gradient, &mut state)
-            .unwrap();
+        let mut settings = run.settings(&meta);
+        if let Some(frozen) = plan.frozen {
+            settings.trained[frozen] = false;
+        }
+        stepper.update(&settings, gradient, &mut state).unwrap();
     }
     out.end = Some(RecordedEnd {
         step: plan.steps,

@@ -267,6 +267,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
                     " It is about another query, window or method than the tables of this page."
                 }
             }
+            @for note in &results.notes { p.note { (note) } }
             @if let Some(plot) = plot { (plot) }
             details open[results.sets.len() <= 3] {
                 summary { "The numbers" }

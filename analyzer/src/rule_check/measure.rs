@@ -1,0 +1,209 @@
+//! How far a computed update is from the recorded one.
+
+use hindcast_format::layout::{DType as Stored, TensorSpec};
+
+/// One step's values, flat, of the tensors `specs`.
+pub(super) struct Compared<'a> {
+    /// Before the step.
+    pub before: &'a [f64],
+    /// After it, as computed.
+    pub got: &'a [f64],
+    /// After it, as recorded.
+    pub want: &'a [f64],
+    /// Elements to leave out; empty for none.
+    pub undecided: &'a [bool],
+    pub specs: &'a [TensorSpec],
+}
+
+/// One tensor's part of a [`Compared`].
+pub(super) struct Part<'a> {
+    pub spec: &'a TensorSpec,
+    /// Position among the tensors.
+    pub tensor: usize,
+    pub before: &'a [f64],
+    pub got: &'a [f64],
+    pub want: &'a [f64],
+    undecided: &'a [bool],
+}
+
+/// The largest error over the tensors.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Difference {
+    pub bit_identical: bool,
+    pub error: f64,
+    pub tensor: Option<String>,
+}
+
+impl Difference {
+    pub fn worse(self, other: Difference) -> Difference {
+        match (self.bit_identical, other.bit_identical) {
+            (_, true) => self,
+            (true, false) => other,
+            _ if other.error > self.error => other,
+            _ => self,
+        }
+    }
+}
+
+impl<'a> Compared<'a> {
+    /// The tensors one by one.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'a>> {
+        let (before, got, want) = (self.before, self.got, self.want);
+        let (undecided, specs) = (self.undecided, self.specs);
+        let mut start = 0;
+        specs.iter().enumerate().filter_map(move |(tensor, spec)| {
+            let range = start..start + spec.shape.iter().product::<usize>();
+            start = range.end;
+            Some(Part {
+                spec,
+                tensor,
+                before: before.get(range.clone())?,
+                got: got.get(range.clone())?,
+                want: want.get(range.clone())?,
+                undecided: undecided.get(range).unwrap_or_default(),
+            })
+        })
+    }
+}
+
+impl Part<'_> {
+    /// (before, computed, recorded) of the elements that are compared.
+    pub fn elements(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        let values = self.before.iter().zip(self.got).zip(self.want);
+        values.enumerate().filter_map(|(i, ((&b, &g), &w))| {
+            let left_out = self.undecided.get(i).copied().unwrap_or(false);
+            (!left_out).then_some((b, g, w))
+        })
+    }
+
+    /// What rounding both results to the recorded type may differ by, in the Euclidean norm.
+    pub fn rounding(&self) -> f64 {
+        let size = norm(self.elements().map(|(_, _, w)| w));
+        2.0 * unit(self.spec.dtype) * size
+    }
+}
+
+/// Half the distance of 1 to the next number.
+fn unit(stored: Stored) -> f64 {
+    match stored {
+        Stored::F64 => f64::EPSILON / 2.0,
+        Stored::F32 => f64::from(f32::EPSILON) / 2.0,
+        Stored::F16 => 2f64.powi(-11),
+        Stored::Bf16 => 2f64.powi(-8),
+    }
+}
+
+pub(super) fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// The largest error over the tensors; see [`super::RuleCheckStep::error`].
+pub(super) fn compare(compared: &Compared<'_>) -> Difference {
+    let mut out = Difference {
+        bit_identical: true,
+        error: 0.0,
+        tensor: None,
+    };
+    if compared.got.len() != compared.want.len() {
+        return Difference {
+            bit_identical: false,
+            error: f64::INFINITY,
+            tensor: None,
+        };
+    }
+    for part in compared.parts() {
+        let bits = part.got.iter().zip(part.want);
+        if bits.clone().all(|(g, w)| g.to_bits() == w.to_bits()) {
+            continue;
+        }
+        out.bit_identical = false;
+        let error = error(&part);
+        if out.tensor.is_none() || error > out.error {
+            out.error = error;
+            out.tensor = Some(part.spec.name.clone());
+        }
+    }
+    out
+}
+
+fn error(part: &Part<'_>) -> f64 {
+    // A number that is finite on one side alone is no rounding; NaN on both sides agrees.
+    let odd = |(_, g, w): (f64, f64, f64)| g.is_finite() != w.is_finite();
+    if part.elements().any(odd) {
+        return f64::INFINITY;
+    }
+    let finite = || {
+        part.elements()
+            .filter(|(_, g, w)| g.is_finite() && w.is_finite())
+    };
+    let gap = norm(finite().map(|(_, g, w)| g - w));
+    let computed = norm(finite().map(|(b, g, _)| g - b));
+    let recorded = norm(finite().map(|(b, _, w)| w - b));
+    let rounding = part.rounding();
+    let size = computed.max(recorded);
+    if gap <= rounding || size == 0.0 {
+        return 0.0;
+    }
+    (gap - rounding) / size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hindcast_format::layout::Role;
+
+    fn spec(name: &str, n: usize) -> TensorSpec {
+        TensorSpec {
+            name: name.to_owned(),
+            role: Role::Parameter,
+            dtype: Stored::F32,
+            shape: vec![n],
+            group: 0,
+        }
+    }
+
+    fn compared(before: &[f64], got: &[f64], want: &[f64], undecided: &[bool]) -> Difference {
+        compare(&Compared {
+            before,
+            got,
+            want,
+            undecided,
+            specs: &[spec("a", 2), spec("b", 2)],
+        })
+    }
+
+    #[test]
+    fn an_error_is_relative_to_the_update_and_names_its_tensor() {
+        // `b` moves by 0.1 and should have moved by 0.2: a tenth of a thousandth of the parameters, half of the update.
+        let before = [1.0, 1.0, 1_000.0, 1_000.0];
+        let got = [1.1, 1.0, 1_000.1, 1_000.0];
+        let want = [1.1, 1.0, 1_000.2, 1_000.0];
+        let found = compared(&before, &got, &want, &[]);
+        assert_eq!(found.tensor.as_deref(), Some("b"));
+        assert!((found.error - 0.5).abs() < 2e-3, "{}", found.error);
+        assert!(!found.bit_identical);
+    }
+
+    #[test]
+    fn rounding_of_the_parameters_is_no_error() {
+        // The update is smaller than a float32's last place at 1,000.
+        let before = [1_000.0; 4];
+        let want = [1_000.000_05, 1_000.0, 1_000.0, 1_000.0];
+        let found = compared(&before, &[1_000.0; 4], &want, &[]);
+        assert_eq!((found.bit_identical, found.error), (false, 0.0));
+    }
+
+    #[test]
+    fn undecided_elements_and_equal_nans_are_left_out() {
+        let got = [0.1, -0.1, f64::NAN, 0.1];
+        let want = [0.1, 0.1, f64::NAN, 0.1];
+        let undecided = [false, true, false, false];
+        assert_eq!(compared(&[0.0; 4], &got, &want, &undecided).error, 0.0);
+        assert!(compared(&[0.0; 4], &got, &want, &[]).error > 1.0);
+        let lost = compared(&[0.0; 4], &[0.1; 4], &want, &undecided);
+        assert_eq!(
+            (lost.error, lost.tensor.as_deref()),
+            (f64::INFINITY, Some("b"))
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! Computes a stretch of steps again, one after the other.
+
+use std::ops::Range;
+
+use candle_core::{DType, Device};
+use hindcast_format::meta::StepMeta;
+use hindcast_model::real::Real;
+use hindcast_model::train::ModelState;
+use hindcast_model::update::UpdateRule;
+
+use super::RuleCheckStep;
+use super::cause::Cause;
+use super::measure::{Compared, compare};
+use crate::anchor::{known_state, no_buffers, with_buffers_before};
+use crate::counterfactual::{parts, stepper};
+use crate::error::{AnalysisError, Result};
+use crate::run::RecordedRun;
+use crate::source::RecordedStep;
+
+/// A step that was computed, waiting for the recorded next state.
+struct Pending<T> {
+    meta: StepMeta,
+    before: ModelState<T>,
+    after: ModelState<T>,
+    buffers_after: Vec<f64>,
+    loss: f64,
+    /// Elements of the parameters whose update rounding decides; see [`undecided`].
+    undecided: Vec<bool>,
+}
+
+/// Computes every step of `stretch`, whose first step's optimizer state must be known.
+pub(super) fn walk<T: Real>(
+    run: &RecordedRun<'_>,
+    stretch: Range<u64>,
+    device: &Device,
+) -> Result<Vec<RuleCheckStep>> {
+    let source = run.source();
+    let end = source.end()?;
+    let (known, optimizer) = known_state(run, stretch.start)?;
+    let mut optimizer: Vec<T> = optimizer.into_iter().map(T::of).collect();
+    // The last step's next state is another frame, or the end of training.
+    let last = if stretch.end == end.step {
+        stretch.end
+    } else {
+        stretch.end + 1
+    };
+    let mut walk = source.forward(with_buffers_before(run, known..last)?)?;
+    let mut buffers: Option<Vec<f64>> = None;
+    let mut pending: Option<Pending<T>> = None;
+    let mut found = Vec::new();
+    while let Some(step) = walk.next()? {
+        let RecordedStep {
+            meta,
+            parameters,
+            buffers_after,
+            key,
+        } = step;
+        if let Some(pending) = pending.take() {
+            found.push(finish(run, &pending, &parameters));
+        }
+        let before = match key {
+            Some(key) => Some(key.buffers_before),
+            None => buffers.take(),
+        };
+        buffers = Some(buffers_after.clone());
+        if meta.step < known || meta.step >= stretch.end {
+            continue;
+        }
+        let before = if source.buffers().is_empty() {
+            Vec::new()
+        } else {
+            before.ok_or_else(|| no_buffers(meta.step))?
+        };
+        let state = ModelState {
+            parameters: parameters.iter().map(|&x| T::of(x)).collect(),
+            buffers: before.iter().map(|&x| T::of(x)).collect(),
+            optimizer: std::mem::take(&mut optimizer),
+        };
+        let computed = compute(run, meta, state, buffers_after, device)?;
+        optimizer.clone_from(&computed.after.optimizer);
+        pending = Some(computed);
+    }
+    if let Some(pending) = pending {
+        if pending.meta.step + 1 != end.step {
+            return Err(AnalysisError::Window(format!(
+                "step {} is not in the trace",
+                pending.meta.step + 1
+            )));
+        }
+        found.push(finish(run, &pending, &end.parameters));
+    }
+    Ok(found)
+}
+
+fn compute<T: Real>(
+    run: &RecordedRun<'_>,
+    meta: StepMeta,
+    before: ModelState<T>,
+    buffers_after: Vec<f64>,
+    device: &Device,
+) -> Result<Pending<T>> {
+    let stepper = stepper(run);
+    let parts = parts::<T>(run, &meta, device)?;
+    let gradient = stepper.gradient(&before, &parts, run.draws(meta.step))?;
+    let loss = gradient.loss;
+    let largest = gradient
+        .gradient
+        .iter()
+        .fold(0.0_f64, |m, g| m.max(g.wide().abs()));
+    let mut after = before.clone();
+    stepper.update(&run.settings(&meta), gradient, &mut after)?;
+    let undecided = undecided(run.rule(), &meta, &after.optimizer, largest, epsilon::<T>());
+    Ok(Pending {
+        meta,
+        before,
+        after,
+        buffers_after,
+        loss,
+        undecided,
+    })
+}
+
+/// Distance of 1 to the next number of the type.
+fn epsilon<T: Real>() -> f64 {
+    if T::DTYPE == DType::F64 {
+        f64::EPSILON
+    } else {
+        f64::from(f32::EPSILON)
+    }
+}
+
+/// Adam divides by the root of the second moment. Where a gradient is zero up to rounding (an attention's key biases),
+/// that turns rounding into a whole step of either sign, which no replay can reproduce. Such elements are left out.
+fn undecided<T: Real>(
+    rule: &UpdateRule,
+    meta: &StepMeta,
+    optimizer: &[T],
+    largest: f64,
+    epsilon: f64,
+) -> Vec<bool> {
+    /// Rounding errors in units of the largest gradient's last place that a sum over a batch may gather.
+    const PLACES: f64 = 1e3;
+    let beta2 = match *rule {
+        UpdateRule::Adam { beta2, .. } | UpdateRule::AdamW { beta2, .. } => beta2,
+        _ => return Vec::new(),
+    };
+    let (_, second) = optimizer.split_at(optimizer.len() / 2);
+    let updates = i32::try_from(meta.optimizer_step.saturating_add(1)).unwrap_or(i32::MAX);
+    let correction = 1.0 - beta2.powi(updates);
+    let noise = PLACES * epsilon * largest;
+    second
+        .iter()
+        .map(|v| v.wide() / correction <= noise * noise)
+        .collect()
+}
+
+fn finish<T: Real>(run: &RecordedRun<'_>, pending: &Pending<T>, recorded: &[f64]) -> RuleCheckStep {
+    let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect::<Vec<f64>>();
+    let (before, got) = (&pending.before, &pending.after);
+    let (theta, computed) = (wide(&before.parameters), wide(&got.parameters));
+    let source = run.source();
+    let parameters = Compared {
+        before: &theta,
+        got: &computed,
+        want: recorded,
+        undecided: &pending.undecided,
+        specs: source.parameters(),
+    };
+    let (buffers, buffers_got) = (wide(&before.buffers), wide(&got.buffers));
+    let buffers = Compared {
+        before: &buffers,
+        got: &buffers_got,
+        want: &pending.buffers_after,
+        undecided: &[],
+        specs: source.buffers(),
+    };
+    let of_parameters = compare(&parameters);
+    let worse = of_parameters.clone().worse(compare(&buffers));
+    let cause = if of_parameters.error > 0.0 {
+        Cause::of(&parameters, &run.settings(&pending.meta), run.blocks())
+    } else {
+        None
+    };
+    RuleCheckStep {
+        step: pending.meta.step,
+        bit_identical: worse.bit_identical,
+        error: worse.error,
+        tensor: worse.tensor,
+        loss: pending.meta.loss.map(|recorded| (pending.loss, recorded)),
+        cause,
+    }
+}

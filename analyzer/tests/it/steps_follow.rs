@@ -1,0 +1,272 @@
+//! The check that comes before every analysis: honest loops pass at the first try, wrong ones are refused by what is wrong.
+
+use candle_core::{DType, Device};
+use hindcast_analyzer::{
+    Cause, MemoryRun, RecordedRun, RuleCheckOptions, RuleCheckReport, rule_check,
+};
+use hindcast_format::meta::BatchWeights;
+use hindcast_model::data::{DataError, DataSet};
+use hindcast_model::objective::{Batch, Draws, Split};
+use hindcast_model::update::UpdateRule;
+
+use crate::tiny::{FEATURES, Plan, TRAIN, TinyData, TinyNet, train, train_with};
+
+fn rule(text: &str) -> UpdateRule {
+    UpdateRule::from_toml(text).unwrap()
+}
+
+fn checked(
+    recorded: &MemoryRun,
+    rule: &UpdateRule,
+    data: &dyn DataSet,
+    seed: u64,
+) -> RuleCheckReport {
+    let run = RecordedRun::new(recorded, TinyNet::new(0.0), data, rule.clone(), 7).unwrap();
+    rule_check(&run, &RuleCheckOptions::new(0..10, seed)).unwrap()
+}
+
+/// Expects a refusal whichever steps are chosen, and gives the message.
+fn refused(what: &str, recorded: &MemoryRun, rule: &UpdateRule, data: &dyn DataSet) -> String {
+    let reports: Vec<_> = (0..10)
+        .map(|seed| checked(recorded, rule, data, seed))
+        .collect();
+    for report in &reports {
+        assert!(!report.passed(), "{what} passed: {report:#?}");
+    }
+    let message = reports[0].to_string();
+    println!("{what}: {message}\n");
+    assert!(message.contains("don't follow"), "{message}");
+    message
+}
+
+#[test]
+fn honest_loops_pass_whichever_steps_are_chosen() {
+    let plans = [
+        ("kind = \"sgd\"", None, vec![]),
+        ("kind = \"sgd\"\nweight_decay = 0.01", Some(0.05), vec![]),
+        ("kind = \"sgd\"\nmomentum = 0.9", None, vec![2, 3]),
+        (
+            "kind = \"sgd\"\nmomentum = 0.9\nnesterov = true",
+            Some(0.05),
+            vec![],
+        ),
+        ("kind = \"adam\"", None, vec![]),
+        (
+            "kind = \"adamw\"\nweight_decay = 0.1",
+            Some(0.05),
+            vec![4, 1],
+        ),
+    ];
+    for (text, clip_odd, micro) in plans {
+        for keep_state in [true, false] {
+            let plan = Plan {
+                keep_state,
+                clip_odd,
+                micro: micro.clone(),
+                ..Plan::new(rule(text), 0.1)
+            };
+            let recorded = train(&plan, &TinyNet::new(0.0), None);
+            for seed in 0..10 {
+                let report = checked(&recorded, &plan.rule, &TinyData, seed);
+                assert!(
+                    report.passed() && report.bit_identical() && !report.is_empty(),
+                    "{text}: {report:#?}"
+                );
+                assert!(report.steps.len() >= 4, "{text}: {report:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frozen_tensor_is_named() {
+    for text in [
+        "kind = \"sgd\"",
+        "kind = \"sgd\"\nmomentum = 0.9",
+        "kind = \"adamw\"",
+    ] {
+        let plan = Plan {
+            frozen: Some(1),
+            ..Plan::new(rule(text), 0.1)
+        };
+        let recorded = train(&plan, &TinyNet::new(0.0), None);
+        let message = refused("a frozen tensor", &recorded, &plan.rule, &TinyData);
+        assert!(
+            message.contains("Recorded as trained, but unchanged: `w1`"),
+            "{message}"
+        );
+        // Once the recorder knows, the run is as good as any other.
+        let mut known = recorded;
+        for step in &mut known.steps {
+            step.meta.trained[1] = false;
+        }
+        assert!(checked(&known, &plan.rule, &TinyData, 3).passed(), "{text}");
+    }
+    // The reverse: recorded as not trained, and updated.
+    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
+    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+    for step in &mut recorded.steps {
+        step.meta.trained[1] = false;
+    }
+    let message = refused("an updated tensor", &recorded, &plan.rule, &TinyData);
+    assert!(
+        message.contains("Recorded as not trained, but changed: `w1`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_wrong_rule_is_refused() {
+    for (trained, recorded) in [
+        ("kind = \"sgd\"\nmomentum = 0.9", "kind = \"sgd\""),
+        (
+            "kind = \"sgd\"\nmomentum = 0.9",
+            "kind = \"sgd\"\nmomentum = 0.8",
+        ),
+        ("kind = \"adam\"", "kind = \"sgd\""),
+        ("kind = \"adam\"", "kind = \"adam\"\nbeta2 = 0.9"),
+        ("kind = \"sgd\"\nclip_norm = 0.05", "kind = \"sgd\""),
+    ] {
+        let plan = Plan {
+            keep_state: false,
+            ..Plan::new(rule(trained), 0.1)
+        };
+        let run = train(&plan, &TinyNet::new(0.0), None);
+        refused(
+            &format!("{trained} as {recorded}"),
+            &run,
+            &rule(recorded),
+            &TinyData,
+        );
+    }
+}
+
+#[test]
+fn a_decay_that_was_not_recorded_is_named() {
+    for (text, recorded_decay) in [
+        ("kind = \"adamw\"\nweight_decay = 0.1", 0.0),
+        ("kind = \"sgd\"\nweight_decay = 0.0005", 0.0),
+        ("kind = \"sgd\"\nweight_decay = 0.0005", 0.001),
+    ] {
+        let plan = Plan::new(rule(text), 0.1);
+        let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+        for step in &mut recorded.steps {
+            step.meta.groups[0].weight_decay = recorded_decay;
+        }
+        let message = refused(text, &recorded, &plan.rule, &TinyData);
+        assert!(message.contains("a weight decay of"), "{message}");
+    }
+}
+
+#[test]
+fn a_scaled_loss_and_another_reduction_are_named() {
+    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
+    let halved = train_with(&plan, &TinyNet::new(0.0), &|_, weights| {
+        weights.iter_mut().for_each(|w| *w *= 0.5);
+    });
+    let message = refused("a halved loss", &halved, &plan.rule, &TinyData);
+    assert!(
+        message.contains("is 0.5000 times the computed one"),
+        "{message}"
+    );
+
+    let mut summed = train(&plan, &TinyNet::new(0.0), None);
+    for step in &mut summed.steps {
+        step.meta.weights = BatchWeights::Sum;
+    }
+    let message = refused("a mean recorded as a sum", &summed, &plan.rule, &TinyData);
+    assert!(
+        message.contains("a sum where a mean was recorded"),
+        "{message}"
+    );
+}
+
+#[test]
+fn wrong_indices_and_other_data_are_refused() {
+    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
+    let honest = train(&plan, &TinyNet::new(0.0), None);
+    let mut shifted = honest.clone();
+    for step in &mut shifted.steps {
+        for index in &mut step.meta.indices {
+            *index = (*index + 1) % TRAIN as u64;
+        }
+    }
+    refused("wrong indices", &shifted, &plan.rule, &TinyData);
+    refused("other data", &honest, &plan.rule, &OtherLabels);
+    // Under Adam, too, whose steps have the same size whatever the loss.
+    let plan = Plan::new(rule("kind = \"adam\""), 0.01);
+    let honest = train(&plan, &TinyNet::new(0.0), None);
+    refused("other data under Adam", &honest, &plan.rule, &OtherLabels);
+}
+
+#[test]
+fn one_altered_step_among_all_is_found_when_it_is_looked_at() {
+    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
+    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+    *recorded.steps[6].parameters.last_mut().unwrap() += 1e-3;
+    let run = RecordedRun::new(&recorded, TinyNet::new(0.0), &TinyData, plan.rule, 7).unwrap();
+    let mut options = RuleCheckOptions::new(0..10, 1);
+    options.samples = 10;
+    let report = rule_check(&run, &options).unwrap();
+    let off: Vec<u64> = report
+        .steps
+        .iter()
+        .filter(|s| s.error > report.tolerance)
+        .map(|s| s.step)
+        .collect();
+    assert_eq!(off, [5, 6]);
+    assert!(!report.passed());
+}
+
+#[test]
+fn losses_that_are_not_the_computed_ones_are_told() {
+    let plan = Plan::new(rule("kind = \"adam\""), 0.01);
+    // Adam takes the same steps for a halved loss, so only the recorded losses show it.
+    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+    let honest = checked(&recorded, &plan.rule, &TinyData, 1);
+    assert_eq!(honest.other_loss(), None);
+    let run = RecordedRun::new(
+        &recorded,
+        TinyNet::new(0.0),
+        &TinyData,
+        plan.rule.clone(),
+        7,
+    );
+    assert_eq!(run.unwrap().dtype(), DType::F64);
+    for step in &mut recorded.steps {
+        step.meta.loss = Some(0.1);
+    }
+    let report = checked(&recorded, &plan.rule, &TinyData, 1);
+    assert!(report.passed());
+    let (_, got, want) = report.other_loss().unwrap();
+    assert!(want == 0.1 && (got - want).abs() > 0.1, "{got} {want}");
+    assert!(!matches!(report.steps[0].cause, Some(Cause::Scaled(_))));
+}
+
+/// [`TinyData`] with every label turned around.
+struct OtherLabels;
+
+impl DataSet for OtherLabels {
+    fn len(&self, split: Split) -> u64 {
+        TinyData.len(split)
+    }
+
+    fn shape(&self) -> &[usize] {
+        &[FEATURES]
+    }
+
+    fn batch(
+        &self,
+        split: Split,
+        indices: &[u64],
+        draws: Option<Draws>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Batch, DataError> {
+        let batch = TinyData.batch(split, indices, draws, dtype, device)?;
+        Ok(Batch {
+            targets: batch.targets.neg().unwrap(),
+            ..batch
+        })
+    }
+}
