@@ -20,6 +20,7 @@ mod subject;
 mod agreement;
 mod anchor;
 mod atomic;
+mod batch_sizes;
 mod bounds;
 mod check;
 mod compare;

@@ -176,6 +176,7 @@ fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), 
         Weights::Mean => batch,
         Weights::Sum => batch.summed(),
         Weights::Each(weights) => batch.weights(weights),
+        Weights::SumOfEach(weights) => batch.summed_weights(weights),
     };
     if let Some(threshold) = step.settings.clip_norm {
         batch = batch.clip_norm(threshold);

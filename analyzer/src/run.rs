@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use hindcast_format::layout::{DType as StoredType, TensorSpec};
-use hindcast_format::meta::StepMeta;
+use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::{Batch, Draws, Objective, Split, TensorDef};
 use hindcast_model::update::{Blocks, Hyper, Settings, UpdateRule};
@@ -21,6 +21,7 @@ pub struct RecordedRun<'a> {
     rule: UpdateRule,
     seed: u64,
     blocks: Blocks,
+    sums: bool,
 }
 
 impl<'a> RecordedRun<'a> {
@@ -61,7 +62,23 @@ impl<'a> RecordedRun<'a> {
             rule,
             seed,
             blocks,
+            sums: false,
         })
+    }
+
+    /// Says that every batch loss is a sum, for traces whose weighted steps don't say it themselves.
+    pub(crate) fn with_sums(self, sums: bool) -> Self {
+        Self { sums, ..self }
+    }
+
+    /// Whether the step's batch loss is divided by something that shrinks when an example leaves. A sum is not, weighted or
+    /// plain.
+    pub fn has_denominator(&self, meta: &StepMeta) -> bool {
+        match meta.weights {
+            BatchWeights::Sum | BatchWeights::SumOfEach(_) => false,
+            BatchWeights::Mean => true,
+            BatchWeights::Each(_) => !self.sums,
+        }
     }
 
     /// The recorded steps.

@@ -89,6 +89,17 @@ pub trait StepSource: Sync {
     /// # Errors
     /// Where a step isn't recorded or can't be read.
     fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>>;
+    /// Shows `see` the metadata of `range`, oldest first, one step at a time.
+    ///
+    /// # Errors
+    /// As [`metas`](Self::metas), and whatever `see` answers.
+    fn each_meta(
+        &self,
+        range: Range<u64>,
+        see: &mut dyn FnMut(&StepMeta) -> Result<()>,
+    ) -> Result<()> {
+        self.metas(range)?.iter().try_for_each(see)
+    }
     /// θ_T and r_T.
     ///
     /// # Errors
@@ -102,8 +113,8 @@ pub fn weights_of(meta: &StepMeta) -> Result<Vec<f64>> {
     match &meta.weights {
         BatchWeights::Mean => Ok(vec![1.0 / n as f64; n]),
         BatchWeights::Sum => Ok(vec![1.0; n]),
-        BatchWeights::Each(w) if w.len() == n => Ok(w.clone()),
-        BatchWeights::Each(w) => Err(AnalysisError::Mismatch {
+        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) if w.len() == n => Ok(w.clone()),
+        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => Err(AnalysisError::Mismatch {
             what: format!("weights of step {}", meta.step),
             expected: format!("{n}, one an index"),
             got: w.len().to_string(),

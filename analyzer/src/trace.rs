@@ -8,6 +8,7 @@ use hindcast_format::meta::StepMeta;
 use hindcast_format::{KeyState, Steps, Trace};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
+use hindcast_model::task::{Reduction, Task};
 use hindcast_model::update::UpdateRule;
 
 use crate::anchor::no_buffers;
@@ -84,12 +85,24 @@ impl StepSource for Trace {
     }
 
     fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>> {
-        let mut metas = Trace::metas(self, range);
         let mut out = Vec::new();
-        while let Some(meta) = metas.next()? {
-            out.push(meta);
-        }
+        self.each_meta(range, &mut |meta| {
+            out.push(meta.clone());
+            Ok(())
+        })?;
         Ok(out)
+    }
+
+    fn each_meta(
+        &self,
+        range: Range<u64>,
+        see: &mut dyn FnMut(&StepMeta) -> Result<()>,
+    ) -> Result<()> {
+        let mut metas = Trace::metas(self, range);
+        while let Some(meta) = metas.next()? {
+            see(&meta)?;
+        }
+        Ok(())
     }
 
     /// Of a run that was never finished, the state before its last recorded step.
@@ -155,6 +168,9 @@ impl<'a> RecordedRun<'a> {
                 ));
             }
         };
-        RecordedRun::new(trace, objective, data, rule, info.seed)
+        // Early traces of tasks recorded a weighted sum as a weight per example, which reads as a weighted mean.
+        let task = info.task.as_deref().map(Task::from_toml);
+        let sums = matches!(task, Some(Ok(task)) if task.loss.reduction == Reduction::Sum);
+        Ok(RecordedRun::new(trace, objective, data, rule, info.seed)?.with_sums(sums))
     }
 }

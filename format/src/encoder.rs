@@ -422,7 +422,7 @@ fn check_meta(layout: &Layout, meta: &StepMeta) -> Result<(), FormatError> {
         layout.parameters().len(),
         meta.trained.len(),
     )?;
-    if let BatchWeights::Each(weights) = &meta.weights {
+    if let BatchWeights::Each(weights) | BatchWeights::SumOfEach(weights) = &meta.weights {
         check("weights of a step", meta.indices.len(), weights.len())?;
     }
     if !meta.micro_batches.is_empty() {

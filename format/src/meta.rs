@@ -16,8 +16,11 @@ pub enum BatchWeights {
     Mean,
     /// 1 each.
     Sum,
-    /// One weight an index, in the order of the indices.
+    /// One weight per index, in the order of the indices. They belong to a weighted mean: without an example, the others
+    /// may be scaled up to the same total.
     Each(Vec<f64>),
+    /// One weight per index, in the order of the indices. They belong to a weighted sum, which has no denominator.
+    SumOfEach(Vec<f64>),
 }
 
 /// An extension record: readers skip the ids that they do not know.

@@ -26,6 +26,10 @@ enum Weights {
     Each(Vec<f64>),
 }
 
+/// Extension record without content: the weights are those of a weighted sum. Readers that don't know it see a weight per
+/// index, as before.
+const SUM_OF_EACH: u32 = 1;
+
 #[derive(Serialize, Deserialize)]
 enum Trained {
     All(u32),
@@ -75,7 +79,7 @@ pub(crate) fn encode(
         weights: match &meta.weights {
             BatchWeights::Mean => Weights::Mean,
             BatchWeights::Sum => Weights::Sum,
-            BatchWeights::Each(w) => Weights::Each(w.clone()),
+            BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => Weights::Each(w.clone()),
         },
         micro_batches: meta.micro_batches.clone(),
         loss: meta.loss,
@@ -83,10 +87,9 @@ pub(crate) fn encode(
         optimizer_step: meta.optimizer_step,
         trained: pack(&meta.trained),
         scalars: meta.scalars.clone(),
-        extensions: meta
-            .extensions
-            .iter()
-            .map(|e| (e.id, e.bytes.clone()))
+        extensions: sum_of_each(&meta.weights)
+            .into_iter()
+            .chain(meta.extensions.iter().map(|e| (e.id, e.bytes.clone())))
             .collect(),
         digest: digest.copied(),
     };
@@ -101,9 +104,17 @@ pub(crate) fn encode(
 
 /// Reads metadata whose checksum has been looked at already.
 pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 32]>), FormatError> {
-    let wire: Wire = options()
+    let mut wire: Wire = options()
         .deserialize(bytes)
         .map_err(|e| FormatError::corrupt("metadata", "a step's metadata", e).at_step(step))?;
+    let summed = matches!(wire.weights, Weights::Each(_))
+        && wire
+            .extensions
+            .first()
+            .is_some_and(|(id, bytes)| *id == SUM_OF_EACH && bytes.is_empty());
+    if summed {
+        wire.extensions.remove(0);
+    }
     let meta = StepMeta {
         step,
         epoch: wire.epoch,
@@ -123,6 +134,7 @@ pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 3
         weights: match wire.weights {
             Weights::Mean => BatchWeights::Mean,
             Weights::Sum => BatchWeights::Sum,
+            Weights::Each(w) if summed => BatchWeights::SumOfEach(w),
             Weights::Each(w) => BatchWeights::Each(w),
         },
         micro_batches: wire.micro_batches,
@@ -140,6 +152,10 @@ pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 3
             .collect(),
     };
     Ok((meta, wire.digest))
+}
+
+fn sum_of_each(weights: &BatchWeights) -> Option<(u32, Vec<u8>)> {
+    matches!(weights, BatchWeights::SumOfEach(_)).then_some((SUM_OF_EACH, Vec::new()))
 }
 
 fn narrow(indices: &[u64]) -> Indices {
@@ -233,6 +249,23 @@ mod tests {
             );
             assert_eq!(digest, Some([5; 32]));
         }
+    }
+
+    #[test]
+    fn a_weighted_sum_is_a_weight_per_index_and_an_extension_record() {
+        let mut meta = sample();
+        let mut mean = Vec::new();
+        encode(&meta, None, &mut mean).unwrap();
+        meta.weights = BatchWeights::SumOfEach(vec![0.25, 0.25, 0.5]);
+        let mut sum = Vec::new();
+        encode(&meta, None, &mut sum).unwrap();
+        // One more record, in front of the sample's own: a u32 id and a u64 length of zero.
+        assert_eq!(sum.len(), mean.len() + 12);
+        let (back, _) = decode(7, &sum).unwrap();
+        assert_eq!(
+            (back.weights, back.extensions),
+            (meta.weights, meta.extensions)
+        );
     }
 
     #[test]

@@ -98,8 +98,10 @@ pub enum Weights {
     Mean,
     /// 1 each.
     Sum,
-    /// One each, in the order of the batch.
+    /// One each, in the order of the batch: a weighted mean.
     Each(Vec<f64>),
+    /// One each, in the order of the batch: a weighted sum, which has no denominator.
+    SumOfEach(Vec<f64>),
 }
 
 impl Weights {
@@ -141,11 +143,14 @@ impl Weights {
                 }
             }
         }
-        if loss.reduction == Reduction::Mean {
-            let sum: f64 = each.iter().sum();
-            each.iter_mut().for_each(|w| *w /= sum);
+        match loss.reduction {
+            Reduction::Sum => Ok(Self::SumOfEach(each)),
+            Reduction::Mean => {
+                let sum: f64 = each.iter().sum();
+                each.iter_mut().for_each(|w| *w /= sum);
+                Ok(Self::Each(each))
+            }
         }
-        Ok(Self::Each(each))
     }
 
     /// One number a row, for a batch of n.
@@ -153,7 +158,7 @@ impl Weights {
         match self {
             Self::Mean => vec![1.0 / n as f64; n],
             Self::Sum => vec![1.0; n],
-            Self::Each(each) => each.clone(),
+            Self::Each(each) | Self::SumOfEach(each) => each.clone(),
         }
     }
 }
@@ -234,7 +239,7 @@ mod tests {
         assert_eq!(mean, [1.0 / 7.0, 3.0 / 7.0, 3.0 / 7.0]);
         loss.reduction = Reduction::Sum;
         let sum = Weights::of(&loss, &batch).unwrap();
-        assert_eq!(sum, Weights::Each(vec![1.0, 3.0, 3.0]));
+        assert_eq!(sum, Weights::SumOfEach(vec![1.0, 3.0, 3.0]));
         loss.class_weights = vec![1.0];
         let error = Weights::of(&loss, &batch).unwrap_err().to_string();
         assert!(error.contains("class 1 has no weight"), "{error}");

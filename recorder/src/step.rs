@@ -33,6 +33,7 @@ pub(crate) enum Weights<'a> {
     Mean,
     Sum,
     Each(&'a [f64]),
+    SumOfEach(&'a [f64]),
 }
 
 impl<'a> BatchInfo<'a> {
@@ -55,9 +56,18 @@ impl<'a> BatchInfo<'a> {
         self
     }
 
-    /// The weight of every example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices.
+    /// The weight of every example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices. The loss is a weighted
+    /// mean, whose weights were divided by their total; for a weighted sum use
+    /// [`summed_weights`](Self::summed_weights).
     pub fn weights(mut self, weights: &'a [f64]) -> Self {
         self.weights = Weights::Each(weights);
+        self
+    }
+
+    /// The weight of every example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices, where the loss is a
+    /// weighted sum. Without an example, the others keep their weights: a sum has no denominator.
+    pub fn summed_weights(mut self, weights: &'a [f64]) -> Self {
+        self.weights = Weights::SumOfEach(weights);
         self
     }
 
@@ -101,7 +111,7 @@ impl BatchInfo<'_> {
                 "index {index} (number {at} of the batch) lies outside of the training data, which has {examples} examples"
             ));
         }
-        if let Weights::Each(weights) = self.weights {
+        if let Weights::Each(weights) | Weights::SumOfEach(weights) = self.weights {
             if weights.len() != batch {
                 return Err(format!(
                     "expected a weight for each of {batch} indices, got {}",
@@ -145,6 +155,7 @@ impl BatchInfo<'_> {
             Weights::Mean => BatchWeights::Mean,
             Weights::Sum => BatchWeights::Sum,
             Weights::Each(weights) => BatchWeights::Each(weights.to_vec()),
+            Weights::SumOfEach(weights) => BatchWeights::SumOfEach(weights.to_vec()),
         };
         meta.micro_batches.extend_from_slice(self.micro_batches);
         meta.clip_norm = self.clip_norm;

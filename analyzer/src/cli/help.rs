@@ -125,6 +125,7 @@ pub(crate) const COUNTERFACTUAL_JSON: &str = "\
   query, window {start, end}, without     what was asked, and how many examples were left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
                          with --each the three in the middle are null, and `sets` has them
+  notes                  what limits the trust in these numbers; empty where nothing does
   first_order_change     <u, parameters without less parameters with everyone>: what of the real change is first order in how the
                          parameters really moved, the rest being the query's curvature; null with --each
   sets                   a list of {without, predicted_change, real_change, value_without, losses}, one a retraining

@@ -52,7 +52,14 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         given,
     };
     let end = run.source().end()?.step;
-    trust::steps(&run, options.window.start..end, &args.check, false)?;
+    trust::steps(
+        &subject,
+        &run,
+        options.window.start..end,
+        &args.check,
+        None,
+        false,
+    )?;
     let begun = Instant::now();
     // What is bounded can be much smaller than the parameters: the estimate is always carried in float64.
     let mut engine = subject.engine(None, Some(DType::F64), Device::Cpu)?;

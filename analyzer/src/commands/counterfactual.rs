@@ -17,7 +17,9 @@ use super::interrupt::{Interrupts, told};
 use super::sweeping::{Settings, score};
 use super::{Outcome, Usage, context, memory, progress, trust};
 use crate::atomic;
+use crate::batch_sizes::BatchSizes;
 use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
+use crate::sweep::step_bytes;
 use crate::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query, RecordedRun,
     Removal, RemovalResult, RemovalResults, ScoreTable, Subject, Window, counterfactuals,
@@ -66,8 +68,6 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         );
     }
 
-    let end = run.source().end()?.step;
-    let unverified = trust::steps(&run, range.start..end, &args.check, false)?;
     let options = CounterfactualOptions {
         removal: match args.removal {
             RemovalKind::LossOnly => Removal::LossOnly,
@@ -86,6 +86,8 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     };
     let interrupts = Interrupts::listen();
     announce(&run, &range, &sets, limit)?;
+    let end = run.source().end()?.step;
+    let unverified = trust::steps(&subject, &run, range.start..end, &args.check, limit, false)?;
     let begun = Instant::now();
     let bar = progress::bar(0, "retraining", "steps");
     let time = progress::Estimate::from(0);
@@ -256,14 +258,12 @@ fn announce(
     let values = (end.parameters.len() + end.buffers.len()) as u64;
     let optimizer = run.rule().state_values(run.blocks().values()) as u64;
     let width = run.dtype().size_in_bytes() as u64;
-    let batch = source
-        .metas(window.start..window.start + 1)?
-        .first()
-        .map_or(0, |meta| meta.indices.len() as u64);
+    let sizes = BatchSizes::of(source, window.start..end.step)?;
     // One with everyone and one a set, each with its state, a gradient and the new state; every step's batch; the recorded end in float64.
     let runs = 1 + sets.len() as u64;
     let states = runs * width * (3 * values + 2 * optimizer);
-    let needed = states + steps * (8 * batch + META_BYTES) + runs * 8 * values;
+    let batch = step_bytes(run, width as usize, sizes.largest);
+    let needed = states + 8 * sizes.indices + steps * META_BYTES + batch + runs * 8 * values;
     let there = memory::check(
         "this retraining",
         needed / 2,

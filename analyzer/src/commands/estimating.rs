@@ -26,14 +26,6 @@ pub(crate) fn estimate(
     let mut engine = subject.engine(Some(kind), Some(dtype), device)?;
     let engine = engine.as_mut();
     let end = run.source().end()?;
-    // Methods without a window look at the end of training alone, and don't rest on the steps.
-    let unverified = match &settings.check {
-        Some(check) if chosen.method.windowed => {
-            let window = window.resolve(run.source())?;
-            trust::steps(&run, window.start..end.step, check, settings.quiet)?
-        }
-        _ => None,
-    };
 
     // A few vectors a query, and its scores in the estimate and in the table.
     let (q, n) = (queries.len() as u64, run.examples() as u64);
@@ -54,6 +46,21 @@ pub(crate) fn estimate(
             bytes(needed)
         );
     }
+    // Methods without a window look at the end of training alone, and don't rest on the steps.
+    let unverified = match &settings.check {
+        Some(check) if chosen.method.windowed => {
+            let window = window.resolve(run.source())?;
+            trust::steps(
+                subject,
+                &run,
+                window.start..end.step,
+                check,
+                settings.memory,
+                settings.quiet,
+            )?
+        }
+        _ => None,
+    };
     let gradients = queries
         .iter()
         .map(|query| {

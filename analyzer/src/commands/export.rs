@@ -122,7 +122,12 @@ fn describe(meta: &StepMeta, file: &str) -> Value {
     let weights = match &meta.weights {
         BatchWeights::Mean => json!("mean"),
         BatchWeights::Sum => json!("sum"),
-        BatchWeights::Each(w) => json!(w),
+        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => json!(w),
+    };
+    // A list of weights doesn't say whether their total is a denominator.
+    let reduction = match &meta.weights {
+        BatchWeights::Mean | BatchWeights::Each(_) => "mean",
+        BatchWeights::Sum | BatchWeights::SumOfEach(_) => "sum",
     };
     let scalars: serde_json::Map<String, Value> = meta
         .scalars
@@ -137,6 +142,7 @@ fn describe(meta: &StepMeta, file: &str) -> Value {
         "weight_decay": meta.groups.iter().map(|g| g.weight_decay).collect::<Vec<_>>(),
         "indices": meta.indices,
         "weights": weights,
+        "reduction": reduction,
         "micro_batches": meta.micro_batches,
         "loss": meta.loss,
         "clip_norm": meta.clip_norm,

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use hindcast_model::net::{Net, Node, Op};
 
 use super::context::device;
 use super::interrupt::{Interrupts, told};
@@ -14,7 +13,6 @@ use super::progress::{self, Bar, bytes};
 use super::trust;
 use crate::cli::{CheckArgs, Precision};
 use crate::estimators::{HessianTerm, WithHessian};
-use crate::sweep::largest_batch;
 use crate::{
     EngineKind, Query, QuerySweep, RecordedRun, ReplayEngine, ScoreTable, Subject, SweepCheckpoint,
     SweepCost, SweepIdentity, SweepOptions, SweepState, SweepTimes, TableOrigin, Window, begin,
@@ -105,14 +103,21 @@ pub(crate) fn score(
     };
     trust::derivatives(subject, settings.quiet)?;
     let end = run.source().end()?;
-    let unverified = match &settings.check {
-        Some(check) => trust::steps(&run, options.window.start..end.step, check, settings.quiet)?,
-        None => None,
-    };
     let mut engine = subject.engine(Some(kind), Some(dtype), device)?;
     let engine = &mut WithHessian::new(engine.as_mut(), settings.hessian);
     let cost = cost(subject, &run, queries.len(), &options, engine)?;
     let a_pass = announce(&cost, &options, settings)?;
+    let unverified = match &settings.check {
+        Some(check) => trust::steps(
+            subject,
+            &run,
+            options.window.start..end.step,
+            check,
+            settings.memory,
+            settings.quiet,
+        )?,
+        None => None,
+    };
     let (finished, mut under_way) = match begun {
         None => (Vec::new(), None),
         Some(checkpoint) => (checkpoint.finished, Some(checkpoint.state)),
@@ -206,9 +211,14 @@ fn cost(
     engine: &dyn ReplayEngine,
 ) -> anyhow::Result<SweepCost> {
     let width = engine.dtype().size_in_bytes();
-    let cost = SweepCost::of(run, options, queries, width, values_per_example(subject))?;
-    let examples = largest_batch(run)?.unwrap_or(0) as usize;
-    Ok(cost.with_passes(|queries| engine.pass_bytes(examples, queries)))
+    let cost = SweepCost::of(
+        run,
+        options,
+        queries,
+        width,
+        trust::values_per_example(subject),
+    )?;
+    Ok(cost.with_passes(|examples, queries| engine.pass_bytes(examples, queries)))
 }
 
 /// Says what will be done and what it takes, and refuses what cannot fit. Gives the number of queries that are swept at
@@ -264,24 +274,6 @@ fn announce(
         );
     }
     Ok(usize::try_from(at_once).unwrap_or(usize::MAX))
-}
-
-/// Values that the model's layers put out for one example.
-fn values_per_example(subject: &Subject) -> Option<u64> {
-    fn of(nodes: &[Node]) -> u64 {
-        nodes
-            .iter()
-            .map(|node| {
-                let inner = match &node.op {
-                    Op::Residual { body, projection } => of(body) + of(projection),
-                    _ => 0,
-                };
-                inner + node.output.iter().product::<usize>() as u64
-            })
-            .sum()
-    }
-    let net = Net::new(subject.task()?).ok()?;
-    Some(of(net.nodes()) + net.input_shape().iter().product::<usize>() as u64)
 }
 
 /// Looks after a sweep from step to step.

@@ -5,8 +5,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 
+use hindcast_model::net::{Net, Node, Op};
+
+use super::memory::{self, Limit};
 use super::progress;
+use crate::batch_sizes::BatchSizes;
 use crate::cli::CheckArgs;
+use crate::sweep::step_bytes;
 use crate::{RecordedRun, RuleCheckOptions, Subject, rule_check};
 
 /// Checks an own model's derivatives before they are believed.
@@ -24,12 +29,21 @@ pub(super) fn derivatives(subject: &Subject, quiet: bool) -> anyhow::Result<()> 
 /// Computes a few steps from `window`'s first to the end of training again, and refuses a run whose steps don't follow from
 /// the recorded rule, batches and data. Returns what the results must say where the analysis goes on all the same.
 pub(super) fn steps(
+    subject: &Subject,
     run: &RecordedRun<'_>,
     window: Range<u64>,
     args: &CheckArgs,
+    limit: Option<Limit>,
     quiet: bool,
 ) -> anyhow::Result<Option<String>> {
     let begun = Instant::now();
+    fits(
+        subject,
+        run,
+        window.clone(),
+        "the check of recorded steps",
+        limit,
+    )?;
     let seed = args.check_seed.unwrap_or_else(clock);
     let checked = rule_check(run, &RuleCheckOptions::new(window, seed));
     let report = match checked {
@@ -66,6 +80,53 @@ pub(super) fn steps(
         eprintln!("checked: {report}; {}", progress::duration(begun.elapsed()));
     }
     Ok(None)
+}
+
+/// Refuses to compute training steps whose largest batch can't fit into memory.
+pub(super) fn fits(
+    subject: &Subject,
+    run: &RecordedRun<'_>,
+    steps: Range<u64>,
+    what: &str,
+    limit: Option<Limit>,
+) -> anyhow::Result<()> {
+    let sizes = BatchSizes::of(run.source(), steps)?;
+    let width = run.dtype().size_in_bytes();
+    let read = step_bytes(run, width, sizes.largest);
+    let per_example = width as u64 * values_per_example(subject).unwrap_or(0);
+    memory::check(
+        what,
+        read + per_example * sizes.largest_pass,
+        read + TRAINING * per_example * sizes.largest_pass,
+        limit,
+        &format!(
+            "the largest batch has {} examples; use a machine with more memory",
+            sizes.largest
+        ),
+    )?;
+    Ok(())
+}
+
+/// Values of a training step for each value that the layers put out, about: the value, its gradient, and what candle makes
+/// on the way.
+const TRAINING: u64 = 4;
+
+/// Values that the model's layers put out for one example.
+pub(super) fn values_per_example(subject: &Subject) -> Option<u64> {
+    fn of(nodes: &[Node]) -> u64 {
+        nodes
+            .iter()
+            .map(|node| {
+                let inner = match &node.op {
+                    Op::Residual { body, projection } => of(body) + of(projection),
+                    _ => 0,
+                };
+                inner + node.output.iter().product::<usize>() as u64
+            })
+            .sum()
+    }
+    let net = Net::new(subject.task()?).ok()?;
+    Some(of(net.nodes()) + net.input_shape().iter().product::<usize>() as u64)
 }
 
 fn warned(note: String) -> String {

@@ -129,7 +129,7 @@ fn reweighted(
             .iter()
             .map(|&k| if k { 1.0 / left as f64 } else { 0.0 })
             .collect(),
-        (Denominators::Renormalised, BatchWeights::Each(_)) => {
+        (Denominators::Renormalised, BatchWeights::Each(_) | BatchWeights::SumOfEach(_)) => {
             let total: f64 = weights.iter().sum();
             let rest: f64 = weights
                 .iter()

@@ -96,7 +96,11 @@ impl<T: Real> Job<'_, T> {
                     &weights,
                     if inside { removed } else { &nobody },
                     self.options.removal,
-                    self.options.denominators,
+                    if self.run.has_denominator(meta) {
+                        self.options.denominators
+                    } else {
+                        super::Denominators::Fixed
+                    },
                 )?;
                 let gradient = taker.gradient(state, &parts, self.run.draws(meta.step))?;
                 taker.update(&settings, gradient, state)?;

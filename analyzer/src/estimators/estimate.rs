@@ -172,7 +172,7 @@ pub(super) fn everyone(
 pub(super) fn occurrences(run: &RecordedRun<'_>, ranges: &[Range<u64>]) -> Result<Vec<u64>> {
     let mut out = vec![0; run.examples()];
     for range in ranges {
-        for meta in run.source().metas(range.clone())? {
+        run.source().each_meta(range.clone(), &mut |meta| {
             for &index in &meta.indices {
                 let slot = usize::try_from(index).ok().and_then(|i| out.get_mut(i));
                 *slot.ok_or_else(|| {
@@ -183,7 +183,8 @@ pub(super) fn occurrences(run: &RecordedRun<'_>, ranges: &[Range<u64>]) -> Resul
                     ))
                 })? += 1;
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(out)
 }

@@ -202,6 +202,7 @@ impl Run {
                 Weights::Mean => batch,
                 Weights::Sum => batch.summed(),
                 Weights::Each(each) => batch.weights(each),
+                Weights::SumOfEach(each) => batch.summed_weights(each),
             };
             if let Some(threshold) = step.settings.clip_norm {
                 batch = batch.clip_norm(threshold);

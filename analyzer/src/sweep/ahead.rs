@@ -15,6 +15,7 @@ use hindcast_format::meta::StepMeta;
 use hindcast_model::objective::Batch;
 
 use crate::anchor::{no_buffers, with_buffers_before};
+use crate::batch_sizes::BatchSizes;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
@@ -34,14 +35,18 @@ fn places(bytes: u64) -> usize {
     if bytes > LARGE { 0 } else { PLACES }
 }
 
-/// Bytes of a step that was read: its float64 vectors and its batch's inputs in numbers of `width` bytes.
-pub(super) fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
+/// Bytes of a step that was read: its float64 vectors, and its batch's inputs and targets in numbers of `width` bytes with
+/// their indices and weights.
+pub(crate) fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
     let values = |specs: &[TensorSpec]| -> u64 { specs.iter().map(|s| s.elements() as u64).sum() };
     let source = run.source();
     let inputs: u64 = run.data().shape().iter().map(|&n| n as u64).product();
     8 * (values(source.parameters()) + 2 * values(source.buffers()))
-        + width as u64 * inputs * examples
+        + (width as u64 * (inputs + 1) + 8 * INDEX_WORDS) * examples
 }
+
+/// Numbers of eight bytes per example: its index in the metadata and in the batch, and its weight.
+const INDEX_WORDS: u64 = 3;
 
 /// A step as it comes from the trace and the data.
 pub(crate) struct ReadStep {
@@ -94,11 +99,9 @@ impl<'scope> Ahead<'scope> {
         run: &'env RecordedRun<'env>,
         walked: Walked,
     ) -> Result<Self> {
-        let newest = walked.range.end.saturating_sub(1)..walked.range.end;
         // What can't be read here is said by the walk itself, at its step.
-        let last = run.source().metas(newest).unwrap_or_default();
-        let examples = last.first().map_or(0, |meta| meta.indices.len() as u64);
-        let bytes = step_bytes(run, walked.dtype.size_in_bytes(), examples);
+        let sizes = BatchSizes::of(run.source(), walked.range.clone()).unwrap_or_default();
+        let bytes = step_bytes(run, walked.dtype.size_in_bytes(), sizes.largest);
         let (give, steps) = sync_channel(places(bytes));
         let thread = std::thread::Builder::new()
             .name("hindcast-reader".to_owned())

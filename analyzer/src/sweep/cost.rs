@@ -4,6 +4,7 @@ use hindcast_format::layout::TensorSpec;
 
 use super::SweepOptions;
 use super::ahead::{step_bytes, steps_ahead};
+use crate::batch_sizes::BatchSizes;
 use crate::error::Result;
 use crate::run::RecordedRun;
 
@@ -33,6 +34,8 @@ pub struct SweepCost {
     step_a_query: u64,
     /// What one query more adds to `batch`.
     batch_a_query: u64,
+    /// Examples that go through the model at once.
+    examples_at_once: u64,
 }
 
 /// Values of a double backward pass for each value that the layers put out. Measured as growth of a sweep's peak memory:
@@ -77,14 +80,12 @@ impl SweepCost {
         let state = 8 * n + q * state_a_query;
         // A decoded step, the one before it where buffers need it, and the engine's own copy.
         let mut step = 8 * 4 * (p + b);
-        let last = source.metas(end.saturating_sub(1)..end)?;
-        let last = last.first();
+        let sizes = BatchSizes::of(source, options.window.start..end)?;
         // Those that were read ahead.
-        let examples = last.map_or(0, |meta| meta.indices.len() as u64);
-        let read = step_bytes(run, width, examples);
+        let read = step_bytes(run, width, sizes.largest);
         step += steps_ahead(read) as u64 * read;
         // Directions, their copies, and what comes out, for every query.
-        let step_a_query = 8 * (4 * p + 2 * b);
+        let step_a_query = 8 * (4 * p + 2 * b + 2 * sizes.largest);
         step += q * step_a_query;
         // Variables, gradient, direction and second gradient as tensors.
         step += 4 * width as u64 * (p + b);
@@ -99,12 +100,8 @@ impl SweepCost {
             let root = SEGMENT_STEPS.min(longest).isqrt() + 1;
             step += 8 * root * (2 * o + 2 * p + b);
         }
-        let batch = match values_per_example {
-            None => None,
-            Some(per_example) => {
-                largest_batch(run)?.map(|n| PASSES * width as u64 * per_example * n)
-            }
-        };
+        let batch = values_per_example
+            .map(|per_example| PASSES * width as u64 * per_example * sizes.largest_pass);
         Ok(SweepCost {
             steps,
             examples: n,
@@ -117,12 +114,15 @@ impl SweepCost {
             result_a_query,
             step_a_query,
             batch_a_query: 0,
+            examples_at_once: sizes.largest_pass,
         })
     }
 
     /// The cost where the engine knows what its passes over the largest batch take, for so many queries at once.
     #[must_use]
-    pub(crate) fn with_passes(self, bytes: impl Fn(usize) -> Option<u64>) -> SweepCost {
+    pub(crate) fn with_passes(self, bytes: impl Fn(usize, usize) -> Option<u64>) -> SweepCost {
+        let examples = usize::try_from(self.examples_at_once).unwrap_or(usize::MAX);
+        let bytes = |queries| bytes(examples, queries);
         let at_once = usize::try_from(self.queries).unwrap_or(usize::MAX);
         match (bytes(at_once), bytes(1), bytes(2)) {
             (Some(all), Some(one), Some(two)) => SweepCost {
@@ -174,17 +174,6 @@ impl SweepCost {
         let sweep = self.state + self.step + self.batch.unwrap_or(0);
         sweep.max(self.state + self.table)
     }
-}
-
-/// Examples that go through the model at once in the run's last step.
-pub(crate) fn largest_batch(run: &RecordedRun<'_>) -> Result<Option<u64>> {
-    let end = run.source().end()?.step;
-    let last = run.source().metas(end.saturating_sub(1)..end)?;
-    Ok(last.first().map(|meta| {
-        let whole = meta.indices.len() as u64;
-        let micro = meta.micro_batches.iter().map(|&n| u64::from(n)).max();
-        micro.unwrap_or(whole)
-    }))
 }
 
 /// Bytes of a table's row without its scores, about.

@@ -15,10 +15,10 @@ mod state;
 mod table;
 mod times;
 
+pub(crate) use ahead::step_bytes;
 pub(crate) use ahead::{Ahead, Order, ReadStep, Walked};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
-pub(crate) use cost::largest_batch;
 pub(crate) use state::norm;
 pub use state::{QuerySweep, SweepState};
 pub use table::TableOrigin;
@@ -223,7 +223,15 @@ fn back(
         &buffer_adjoints,
     )?;
     if state.window.contains(&t) {
-        score(state, step, &weights, &out.products, per_epoch)?;
+        let has_denominator = run.has_denominator(&step.meta);
+        score(
+            state,
+            step,
+            &weights,
+            has_denominator,
+            &out.products,
+            per_epoch,
+        )?;
     }
     let parts = state.queries.iter_mut().zip(&mut adjoints).zip(&directions);
     for (((query, adjoint), direction), (hessian, rho)) in
@@ -254,6 +262,7 @@ fn score(
     state: &mut SweepState,
     step: &FedStep,
     weights: &[f64],
+    has_denominator: bool,
     products: &[Vec<f64>],
     per_epoch: bool,
 ) -> Result<()> {
@@ -265,7 +274,7 @@ fn score(
                 .entry(step.meta.epoch)
                 .or_insert_with(|| vec![0.0; examples])
         });
-        for removal in scoring::removals(&step.meta, weights, products) {
+        for removal in scoring::removals(&step.meta, has_denominator, weights, products) {
             let at = usize::try_from(removal.index)
                 .ok()
                 .filter(|&at| at < examples)

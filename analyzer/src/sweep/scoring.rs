@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hindcast_format::meta::{BatchWeights, StepMeta};
+use hindcast_format::meta::StepMeta;
 
 /// First-order change of the query when an example leaves one step's batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +20,12 @@ pub(super) struct Removal {
 /// With W the batch's total weight, w_j the example's and `G = Σ w g` the batch gradient, scaling the rest by
 /// `W/(W−w_j)` changes the gradient by `(w_j G − W Σ_o w_o g_o)/(W−w_j)`, for a plain mean `−(g_j − ḡ)/(|S|−1)`. A
 /// batch that nothing is left of has no denominator to renormalise, and neither has a sum over examples.
-pub(super) fn removals(meta: &StepMeta, weights: &[f64], products: &[f64]) -> Vec<Removal> {
+pub(super) fn removals(
+    meta: &StepMeta,
+    has_denominator: bool,
+    weights: &[f64],
+    products: &[f64],
+) -> Vec<Removal> {
     let mut by_index: BTreeMap<u64, (u64, f64, f64)> = BTreeMap::new();
     let (mut total, mut along) = (0.0, 0.0);
     for ((&index, &w), &product) in meta.indices.iter().zip(weights).zip(products) {
@@ -32,14 +37,14 @@ pub(super) fn removals(meta: &StepMeta, weights: &[f64], products: &[f64]) -> Ve
         along += w * product;
     }
     let alone = by_index.len() == 1;
-    let summed = matches!(meta.weights, BatchWeights::Sum);
     by_index
         .into_iter()
         .map(|(index, (occurrences, weight, share))| {
             let rest = total - weight;
-            let renormalised = match alone || summed || rest == 0.0 {
-                true => -share,
-                false => (weight * along - total * share) / rest,
+            let renormalised = if alone || !has_denominator || rest == 0.0 {
+                -share
+            } else {
+                (weight * along - total * share) / rest
             };
             Removal {
                 index,
@@ -54,14 +59,15 @@ pub(super) fn removals(meta: &StepMeta, weights: &[f64], products: &[f64]) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hindcast_format::meta::BatchWeights;
 
-    fn meta(indices: &[u64], weights: BatchWeights) -> StepMeta {
+    fn meta(indices: &[u64]) -> StepMeta {
         StepMeta {
             step: 0,
             epoch: 0,
             groups: Vec::new(),
             indices: indices.to_vec(),
-            weights,
+            weights: BatchWeights::Mean,
             micro_batches: Vec::new(),
             loss: None,
             clip_norm: None,
@@ -75,11 +81,7 @@ mod tests {
     #[test]
     fn a_mean_renormalises_as_the_formula_says() {
         let products = [3.0, -1.0, 4.0];
-        let out = removals(
-            &meta(&[7, 2, 5], BatchWeights::Mean),
-            &[1.0 / 3.0; 3],
-            &products,
-        );
+        let out = removals(&meta(&[7, 2, 5]), true, &[1.0 / 3.0; 3], &products);
         let mean = 2.0;
         for (r, (index, g)) in out.iter().zip([(2, -1.0), (5, 4.0), (7, 3.0)]) {
             assert_eq!((r.index, r.occurrences), (index, 1));
@@ -90,11 +92,7 @@ mod tests {
 
     #[test]
     fn duplicates_leave_together() {
-        let out = removals(
-            &meta(&[4, 4, 9], BatchWeights::Mean),
-            &[1.0 / 3.0; 3],
-            &[1.0, 2.0, 6.0],
-        );
+        let out = removals(&meta(&[4, 4, 9]), true, &[1.0 / 3.0; 3], &[1.0, 2.0, 6.0]);
         assert_eq!((out[0].index, out[0].occurrences), (4, 2));
         assert!((out[0].fixed + 1.0).abs() < 1e-15);
         // Only example 9 is left: the mean goes from 3 to 6.
@@ -105,9 +103,11 @@ mod tests {
 
     #[test]
     fn sums_and_emptied_batches_have_no_denominator() {
-        let out = removals(&meta(&[1, 2], BatchWeights::Sum), &[1.0; 2], &[5.0, 7.0]);
+        let out = removals(&meta(&[1, 2]), false, &[1.0; 2], &[5.0, 7.0]);
         assert_eq!(out[0].renormalised, out[0].fixed);
-        let out = removals(&meta(&[3], BatchWeights::Mean), &[1.0], &[5.0]);
+        let out = removals(&meta(&[1, 2]), false, &[1.0, 3.0], &[5.0, 7.0]);
+        assert_eq!((out[1].renormalised, out[1].fixed), (-21.0, -21.0));
+        let out = removals(&meta(&[3]), true, &[1.0], &[5.0]);
         assert_eq!((out[0].fixed, out[0].renormalised), (-5.0, -5.0));
     }
 }

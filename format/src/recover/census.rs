@@ -212,7 +212,7 @@ fn step(steps: Range<u64>, file: &str, why: String) -> Loss {
 /// Metadata that agrees with its checksum and contradicts the run's tensors could not be written again.
 pub(super) fn fits(layout: &Layout, meta: &StepMeta) -> bool {
     let weights = match &meta.weights {
-        BatchWeights::Each(w) => w.len() == meta.indices.len(),
+        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => w.len() == meta.indices.len(),
         BatchWeights::Mean | BatchWeights::Sum => true,
     };
     let micro: u64 = meta.micro_batches.iter().map(|&n| u64::from(n)).sum();

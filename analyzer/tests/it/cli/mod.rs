@@ -9,13 +9,19 @@ mod engines;
 mod everyday;
 #[cfg(unix)]
 mod interrupted;
+#[cfg(all(unix, feature = "record"))]
+mod large_batches;
 mod many_queries;
 mod methods;
 mod mistakes;
+#[cfg(feature = "record")]
+mod reductions;
 mod scripts;
 mod tables;
 #[cfg(feature = "record")]
 mod theory;
+#[cfg(feature = "record")]
+mod unverified;
 
 use std::path::Path;
 use std::process::{Command, Output};
