@@ -27,18 +27,16 @@ pub(crate) fn product(shared: &Shared, encoder: &mut Encoder, work: Work) -> Pro
         Work::Step(job) => step(shared, encoder, *job),
         Work::Finish(end) => finish(shared, encoder, *end),
         Work::Flush(flush) => Product::Flush(flush),
+        Work::Retry => Product::Retry,
         Work::Abandon => Product::Abandon,
     }
 }
 
 fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
     let (step, held) = (job.meta.step, job.held);
-    if shared.failure().is_some() {
-        // Nothing is written any more; the writer only counts what is lost.
-        return Product::Failed {
-            held,
-            error: lost(shared, step),
-        };
+    if let Some(error) = shared.failure() {
+        // Nothing is written at this time; the writer only counts what is lost.
+        return Product::Failed { step, held, error };
     }
     let start = Instant::now();
     let encoded = catch_unwind(AssertUnwindSafe(|| encode(shared, encoder, job)));
@@ -57,7 +55,7 @@ fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
             message: panic_text(&*panic),
         },
     };
-    Product::Failed { held, error }
+    Product::Failed { step, held, error }
 }
 
 /// The last piece of work always becomes the last product, so that the writer ends.
@@ -96,16 +94,6 @@ fn finish(shared: &Shared, encoder: &mut Encoder, end: End) -> Product {
         }),
     }
     Product::Abandon
-}
-
-fn lost(shared: &Shared, step: u64) -> RecorderError {
-    match shared.failure() {
-        Some(first) => first.clone(),
-        None => RecorderError::Over {
-            run: shared.run.clone(),
-            step,
-        },
-    }
 }
 
 fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, FormatError> {

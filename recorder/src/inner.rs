@@ -12,6 +12,7 @@ use hindcast_format::meta::StepMeta;
 
 use crate::error::RecorderError;
 use crate::keep::Keep;
+use crate::mend::Retry;
 use crate::names::{Source, copy_optimizer};
 use crate::policy::{LossValues, OnError, WhenFull};
 use crate::shared::{Base, End, Job, Shared, Work};
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     last: Option<Base>,
     /// r_t: the buffers after the last recorded forward pass.
     buffers: Vec<u8>,
+    /// When storage that has failed is tried again.
+    retry: Option<Retry>,
     /// Set for good when the run is over or stopped on the training thread.
     stopped: Option<RecorderError>,
 }
@@ -79,6 +82,7 @@ impl Inner {
             pending: None,
             last: None,
             buffers,
+            retry: None,
             stopped: None,
         }
     }
@@ -146,8 +150,8 @@ impl Inner {
         }
         match self.shared.failure() {
             None => Ok(true),
-            Some(error) if self.trains_on(error) => Ok(false),
-            Some(error) => Err(error.clone()),
+            Some(error) if self.trains_on(&error) => Ok(false),
+            Some(error) => Err(error),
         }
     }
 
@@ -208,11 +212,12 @@ impl Inner {
             }
         };
         if !recording {
-            add(&self.shared.counters.lost, 1);
             self.shared.pool.give_back_meta(meta);
+            self.pass_over()?;
             self.step_done(info.optimizer_step.unwrap_or(self.next_update));
             return Ok(());
         }
+        self.retry = None;
         let captured = self
             .complete(&mut meta, info, loss)
             .and_then(|()| self.capture(&meta, info.optimizer));
@@ -229,6 +234,28 @@ impl Inner {
         let update = meta.optimizer_step;
         self.send(Work::Step(Box::new(Job { meta, kind, held })));
         self.step_done(update);
+        Ok(())
+    }
+
+    /// Training goes on while nothing can be recorded. The next step that can be opens a segment.
+    fn pass_over(&mut self) -> Result<(), RecorderError> {
+        if !self.buffers.is_empty() {
+            // That segment's keyframe says what the buffers were before its step.
+            let mut state = self.shared.pool.state();
+            self.tensors
+                .plan
+                .copy(state.bytes_mut())
+                .map_err(|error| self.candle("copying the variables", error))?;
+            self.buffers.clear();
+            self.buffers.extend_from_slice(state.buffers());
+            self.shared.pool.give_back_state(state);
+        }
+        self.shared.counters.step_lost(self.next_step);
+        self.last = None;
+        self.segmenter.cut_next();
+        if self.retry.get_or_insert_with(Retry::new).due() {
+            self.send(Work::Retry);
+        }
         Ok(())
     }
 

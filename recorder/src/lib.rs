@@ -47,8 +47,8 @@
 //!
 //! # When something fails
 //!
-//! Failure is sticky: after a failed write nothing more is recorded, and what was recorded before stays readable. [`OnError`] says whether
-//! training hears of it. A run dropped without [`Recorder::finish`] is sealed as unfinished, and a run cut off by a crash can be
+//! What was recorded before a failed write stays readable. [`OnError`] says whether training stops then, or goes on and has its recording
+//! resumed when storage works again. A run dropped without [`Recorder::finish`] is sealed as unfinished, and a run cut off by a crash can be
 //! [resumed](Builder::resume).
 
 #![forbid(unsafe_code)]
@@ -61,6 +61,7 @@ mod estimate;
 mod finite;
 mod inner;
 mod keep;
+mod mend;
 mod names;
 mod policy;
 mod pool;

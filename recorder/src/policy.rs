@@ -13,16 +13,17 @@ pub enum WhenFull {
     Skip,
 }
 
-/// What happens after storage has failed. Either way the run records nothing more: a failed write leaves no certainty
-/// about what reached the disk.
+/// What happens after storage has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnError {
-    /// The next call returns the error, and so does every call after it.
+    /// The next call returns the error, and so does every call after it. The trace stays as the failure left it, and can be resumed.
     #[default]
     Fail,
-    /// Training goes on unrecorded. The steps lost are counted, and the error stands in
-    /// [`Statistics`](crate::Statistics) and in the [`Summary`](crate::Summary).
+    /// Training goes on. What was written before the failure is closed at once, and storage is tried again after a second, then after
+    /// growing times up to five minutes, and when the run is finished. Where it works again, recording resumes behind a gap: the steps
+    /// between are not in the trace, and every sweep that needs them is refused. [`Statistics`](crate::Statistics), the
+    /// [`Summary`](crate::Summary) and the trace's manifest say how many steps are lost, and which.
     TrainOn,
 }
 

@@ -249,6 +249,11 @@ impl Budget {
         self.freed.notify_all();
     }
 
+    /// Recording goes on: the limit holds again.
+    pub(crate) fn restore(&self) {
+        self.lock().open = true;
+    }
+
     /// Bytes in the queue at this moment.
     pub(crate) fn held(&self) -> u64 {
         self.lock().bytes

@@ -175,7 +175,7 @@ impl Recorder {
         done.wait();
         shared.relax();
         match shared.failure() {
-            Some(failure) => Err(failure.clone()),
+            Some(failure) => Err(failure),
             None => Ok(()),
         }
     }
@@ -216,7 +216,7 @@ impl Recorder {
                 Some(error)
             }
         };
-        let failure = failure.or_else(|| shared.failure().cloned());
+        let failure = failure.or_else(|| shared.failure());
         let inner = self.handle.lock();
         match failure {
             Some(error) if !inner.trains_on(&error) => Err(error),

@@ -10,9 +10,9 @@ use hindcast_format::{Checkpoint, FormatError, RunWriter, Status, Trace};
 
 use crate::builder::Builder;
 use crate::error::RecorderError;
+use crate::mend::{LostBefore, epochs, retention};
 use crate::names::{Bound, Named};
 use crate::recorder::Recorder;
-use crate::retention::Retention;
 use crate::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
 use crate::start::{Position, failed, start};
 
@@ -83,22 +83,14 @@ impl Builder {
             check(&bound, &before)
                 .map_err(|why| self.setup(format!("it cannot go on at step {step}: {why}")))?;
         }
-        let epochs: BTreeMap<u64, u64> = trace
-            .sizes()
-            .into_iter()
-            .filter_map(|size| Some((size.steps.start, trace.meta(size.steps.start).ok()?.epoch)))
-            .collect();
+        let epochs = epochs(&trace);
+        let lost = trace
+            .manifest()
+            .and_then(|manifest| LostBefore::read(&manifest.counters, step));
         drop(trace);
         let (writer, point) =
             RunWriter::resume(Arc::clone(&self.storage), step, self.durability).map_err(open)?;
-        let mut retention = Retention::new(self.kept());
-        for segment in writer.segments().map_err(open)? {
-            retention.found(
-                epochs.get(&segment.first_step).copied().unwrap_or(0),
-                segment.steps + segment.gaps,
-                segment.bytes,
-            );
-        }
+        let retention = retention(self.kept(), &epochs, &writer).map_err(open)?;
         let optimizer_state = optimizer_tensors(&before, &bound.layout)
             .map_err(|error| self.setup(format!("the optimizer's recorded state: {error}")))?;
         let resumed = Resumed {
@@ -113,6 +105,7 @@ impl Builder {
             step,
             update: before.optimizer_step,
             buffers: before.buffers,
+            lost,
         };
         Ok((
             start(&self, bound, estimate, writer, retention, at)?,

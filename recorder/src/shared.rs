@@ -1,6 +1,6 @@
 //! What the training thread, the encoders and the writer share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub(crate) enum Work {
     Step(Box<Job>),
     Finish(Box<End>),
     Flush(Flush),
+    /// Storage failed a while ago: try to go on with the run, from the next step that is recorded.
+    Retry,
     Abandon,
 }
 
@@ -73,9 +75,11 @@ pub(crate) enum Product {
     Frames(Box<Frames>),
     Finish(Box<Final>),
     Flush(Flush),
+    Retry,
     Abandon,
     /// The encoder could not; the step, what it held, and why.
     Failed {
+        step: u64,
         held: u64,
         error: RecorderError,
     },
@@ -134,6 +138,15 @@ impl Signal {
     }
 }
 
+/// What went wrong with a run.
+#[derive(Default)]
+struct Failure {
+    /// What stops the recording now; a later failure is a consequence of it.
+    now: Option<RecorderError>,
+    /// The first failure of the run, which may have been overcome.
+    first: Option<RecorderError>,
+}
+
 pub(crate) struct Shared {
     /// The run's place, for messages.
     pub(crate) run: String,
@@ -142,7 +155,9 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
-    failure: OnceLock<RecorderError>,
+    failure: Mutex<Failure>,
+    /// Whether recording has failed and not resumed since: what every step asks.
+    failing: AtomicBool,
     /// The durable step and one more; 0 while there is none.
     durable: AtomicU64,
     /// Grows with everything that any thread gets done.
@@ -161,7 +176,8 @@ impl Shared {
             budget: Budget::new(queue_bytes),
             pool,
             counters: Counters::default(),
-            failure: OnceLock::new(),
+            failure: Mutex::default(),
+            failing: AtomicBool::new(false),
             durable: AtomicU64::new(0),
             progress: AtomicU64::new(0),
             over: Signal::default(),
@@ -183,13 +199,35 @@ impl Shared {
 
     /// Recording has failed: the first failure stays, and nobody waits for room any more.
     pub(crate) fn fail(&self, error: RecorderError) {
-        // A later failure is a consequence of the first.
-        let _ = self.failure.set(error);
+        {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.first.get_or_insert_with(|| error.clone());
+            failure.now.get_or_insert(error);
+            self.failing.store(true, Ordering::Release);
+        }
         self.budget.lift();
     }
 
-    pub(crate) fn failure(&self) -> Option<&RecorderError> {
-        self.failure.get()
+    /// Storage works again, and the next step is recorded.
+    pub(crate) fn mend(&self) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.now = None;
+        self.budget.restore();
+        self.failing.store(false, Ordering::Release);
+    }
+
+    /// Why nothing is recorded at this moment.
+    pub(crate) fn failure(&self) -> Option<RecorderError> {
+        if !self.failing.load(Ordering::Acquire) {
+            return None;
+        }
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.now.clone()
+    }
+
+    fn first_failure(&self) -> Option<RecorderError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.first.clone()
     }
 
     pub(crate) fn durable(&self) -> Option<u64> {
@@ -240,7 +278,7 @@ impl Shared {
         Statistics {
             queue_peak_bytes: peak.bytes,
             queue_peak_steps: peak.items,
-            failure: self.failure().cloned(),
+            failure: self.first_failure(),
             ..self.counters.snapshot()
         }
     }
@@ -300,5 +338,13 @@ mod tests {
             Some(RecorderError::Over { step: 3, .. })
         ));
         assert!(shared.budget.try_take(u64::MAX, 0));
+        shared.mend();
+        assert!(shared.failure().is_none());
+        assert!(
+            !shared.budget.try_take(u64::MAX, 0),
+            "the limit holds again"
+        );
+        let first = shared.statistics().failure;
+        assert!(matches!(first, Some(RecorderError::Over { step: 3, .. })));
     }
 }

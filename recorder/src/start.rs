@@ -9,12 +9,15 @@ use crate::builder::Builder;
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
 use crate::inner::{Choices, Inner, Tensors};
+use crate::mend::{LostBefore, Mending};
 use crate::names::Bound;
+use crate::policy::OnError;
 use crate::pool::Pool;
 use crate::recorder::Recorder;
 use crate::retention::Retention;
 use crate::shared::Shared;
 use crate::snapshot::Plan;
+use crate::write::Output;
 
 /// Where a run goes on.
 pub(crate) struct Position {
@@ -22,6 +25,8 @@ pub(crate) struct Position {
     pub(crate) update: u64,
     /// r before the step's forward pass; `None` takes what the variables hold.
     pub(crate) buffers: Option<Vec<u8>>,
+    /// Steps that the run lost before it was resumed.
+    pub(crate) lost: Option<LostBefore>,
 }
 
 pub(crate) fn create(
@@ -43,6 +48,7 @@ pub(crate) fn create(
             step: 0,
             update: 0,
             buffers: None,
+            lost: None,
         },
     )
 }
@@ -95,7 +101,22 @@ pub(crate) fn start(
         .map(|_| writer.encoder())
         .collect::<Result<Vec<_>, _>>();
     let encoders = encoders.map_err(|error| failed(&builder.name, at.step, error))?;
-    let threads = spawn(builder, &shared, encoders, writer, retention)?;
+    let mut writer = writer;
+    if builder.on_error == OnError::TrainOn {
+        writer.hold_reserve();
+    }
+    let output = Output {
+        writer,
+        retention,
+        mending: Mending {
+            storage: Arc::clone(&builder.storage),
+            durability: builder.durability,
+            keep: builder.kept(),
+            trains_on: builder.on_error == OnError::TrainOn,
+        },
+        lost_before: at.lost,
+    };
+    let threads = spawn(builder, &shared, encoders, output)?;
     let segmenter = Segmenter::new(builder.segments(layout.frame_bytes() as u64));
     let choices = Choices {
         keep: builder.kept(),
@@ -126,8 +147,7 @@ fn spawn(
     builder: &Builder,
     shared: &Arc<Shared>,
     encoders: Vec<Encoder>,
-    writer: RunWriter,
-    retention: Retention,
+    output: Output,
 ) -> Result<Vec<JoinHandle<()>>, RecorderError> {
     let mut threads = Vec::with_capacity(encoders.len() + 1);
     let mut encoders = encoders.into_iter();
@@ -137,13 +157,13 @@ fn spawn(
         (Some(only), 0) => threads.push(
             Thread::new()
                 .name("hindcast-record".into())
-                .spawn(move || crate::write::encode_and_write(&own, only, writer, retention)),
+                .spawn(move || crate::write::encode_and_write(&own, only, output)),
         ),
         (first, _) => {
             threads.push(
                 Thread::new()
                     .name("hindcast-write".into())
-                    .spawn(move || crate::write::run(&own, writer, retention)),
+                    .spawn(move || crate::write::run(&own, output)),
             );
             for encoder in first.into_iter().chain(encoders) {
                 let own = Arc::clone(shared);

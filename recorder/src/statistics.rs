@@ -1,6 +1,7 @@
 //! What recording has done so far, and what it cost.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Statistics {
     pub thinned: u64,
     /// Steps that are not in the trace, since storage had failed ([`OnError::TrainOn`](crate::OnError::TrainOn)).
     pub lost: u64,
+    /// Which steps those are: ranges in ascending order.
+    pub lost_steps: Vec<Range<u64>>,
     /// Segments dropped because the run keeps less than everything.
     pub dropped_segments: u64,
     /// Bytes of the tensors written, before encoding.
@@ -52,7 +55,8 @@ pub struct Statistics {
     pub non_finite_steps: u64,
     /// The first of them. It is recorded bit for bit like any other.
     pub non_finite: Option<NonFinite>,
-    /// Why recording stopped, if it did.
+    /// The first failure of storage or of a thread, if there was one. Under [`OnError::TrainOn`](crate::OnError::TrainOn) recording may have
+    /// resumed after it.
     pub failure: Option<RecorderError>,
 }
 
@@ -78,11 +82,17 @@ impl fmt::Display for Statistics {
             (self.skipped, "skipped as the queue was full"),
             (self.thinned, "kept as metadata"),
             (self.lost, "lost after storage failed"),
-            (self.non_finite_steps, "with a value that is not finite"),
         ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }
+        }
+        if !self.lost_steps.is_empty() {
+            write!(f, " ({})", Ranges(&self.lost_steps))?;
+        }
+        if self.non_finite_steps > 0 {
+            let count = self.non_finite_steps;
+            write!(f, ", {count} with a value that is not finite")?;
         }
         if let Some(first) = &self.non_finite {
             write!(f, " (first {:?} at step {})", first.tensor, first.step)?;
@@ -98,6 +108,28 @@ impl fmt::Display for Statistics {
         match &self.failure {
             Some(failure) => write!(f, "; {failure}"),
             None => Ok(()),
+        }
+    }
+}
+
+/// Ranges of steps in a message; the middle of a long list is left out.
+pub(crate) struct Ranges<'a>(pub(crate) &'a [Range<u64>]);
+
+/// Ranges that a message spells out.
+const SPELLED_OUT: usize = 6;
+
+impl fmt::Display for Ranges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, range) in self.0.iter().take(SPELLED_OUT).enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            match range.end - range.start {
+                1 => write!(f, "{comma}step {}", range.start)?,
+                _ => write!(f, "{comma}steps {} to {}", range.start, range.end - 1)?,
+            }
+        }
+        match self.0.len().saturating_sub(SPELLED_OUT) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more ranges"),
         }
     }
 }
@@ -128,7 +160,6 @@ pub(crate) struct Counters {
     pub(crate) written: AtomicU64,
     pub(crate) skipped: AtomicU64,
     pub(crate) thinned: AtomicU64,
-    pub(crate) lost: AtomicU64,
     pub(crate) dropped_segments: AtomicU64,
     pub(crate) raw_bytes: AtomicU64,
     pub(crate) stored_bytes: AtomicU64,
@@ -138,6 +169,8 @@ pub(crate) struct Counters {
     pub(crate) writing_ns: AtomicU64,
     pub(crate) non_finite_steps: AtomicU64,
     non_finite: Mutex<Option<NonFinite>>,
+    /// Steps that are not in the trace, in ascending ranges.
+    lost: Mutex<Vec<Range<u64>>>,
 }
 
 /// Adds to a counter: they are only ever summed, so no order between them is promised.
@@ -163,14 +196,55 @@ impl Counters {
         }
     }
 
+    /// Notes that a step is not in the trace.
+    pub(crate) fn step_lost(&self, step: u64) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        // The writer and the training thread report in turn, so a step may come after later ones.
+        let at = lost.partition_point(|range| range.end < step);
+        match lost.get_mut(at) {
+            Some(range) if range.contains(&step) => return,
+            Some(range) if range.end == step => range.end += 1,
+            Some(range) if range.start == step + 1 => range.start = step,
+            _ => lost.insert(at, step..step + 1),
+        }
+        if let (Some(here), Some(next)) = (lost.get(at).cloned(), lost.get(at + 1).cloned())
+            && here.end == next.start
+        {
+            lost.remove(at + 1);
+            if let Some(range) = lost.get_mut(at) {
+                range.end = next.end;
+            }
+        }
+    }
+
+    /// Steps before `end` that were taken for lost after `first` are in the trace: a frame may be whole although its write reported an error.
+    /// Says how many.
+    pub(crate) fn found(&self, first: u64, end: u64) -> u64 {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = 0;
+        for range in lost.iter_mut().filter(|range| range.start >= first) {
+            let start = range.start.max(end).min(range.end);
+            found += start - range.start;
+            range.start = start;
+        }
+        lost.retain(|range| !range.is_empty());
+        found
+    }
+
     pub(crate) fn snapshot(&self) -> Statistics {
+        let lost_steps = self
+            .lost
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Statistics {
             steps: get(&self.steps),
             written: get(&self.written),
             skipped: get(&self.skipped),
             thinned: get(&self.thinned),
-            lost: get(&self.lost),
+            lost: lost_steps.iter().map(|range| range.end - range.start).sum(),
+            lost_steps,
             dropped_segments: get(&self.dropped_segments),
             raw_bytes: get(&self.raw_bytes),
             stored_bytes: get(&self.stored_bytes),
@@ -205,6 +279,24 @@ mod tests {
         ] {
             assert_eq!(Bytes(bytes).to_string(), text);
         }
+    }
+
+    #[test]
+    fn lost_steps_join_into_ranges_in_any_order() {
+        let counters = Counters::default();
+        for step in [5, 7, 6, 12, 4, 13, 20, 6] {
+            counters.step_lost(step);
+        }
+        let statistics = counters.snapshot();
+        assert_eq!(statistics.lost_steps, [4..8, 12..14, 20..21]);
+        assert_eq!(statistics.lost, 7);
+        let text = statistics.to_string();
+        assert!(
+            text.contains("7 lost after storage failed (steps 4 to 7, steps 12 to 13, step 20)"),
+            "{text}"
+        );
+        assert_eq!(counters.found(12, 13), 1);
+        assert_eq!(counters.snapshot().lost_steps, [4..8, 13..14, 20..21]);
     }
 
     #[test]

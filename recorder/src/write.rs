@@ -5,46 +5,49 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hindcast_format::{EncodedFrame, Encoder, FormatError, Manifest, RunWriter};
+use hindcast_format::{EncodedFrame, Encoder, FormatError, KeyState, Manifest, RunWriter, State};
 
 use crate::encode::{panic_text, product};
 use crate::error::RecorderError;
+use crate::mend::{LostBefore, Mending};
 use crate::retention::Retention;
 use crate::shared::{Final, Frames, Product, Shared};
-use crate::statistics::{add, add_time};
+use crate::statistics::{Statistics, add, add_time};
 
 /// Body of the writer thread. It takes products until the run ends, and goes on taking them after a failure, so that
 /// nobody waits for a place in the queue.
-pub(crate) fn run(shared: &Shared, writer: RunWriter, retention: Retention) {
+pub(crate) fn run(shared: &Shared, output: Output) {
     let next = || Some(shared.products.take()?.1);
-    write(shared, writer, retention, next);
+    write(shared, output, next);
 }
 
 /// Body of the only thread of a run with one encoder: it writes what it has just encoded, which its core's cache still
 /// holds, and no second thread takes a core from training.
-pub(crate) fn encode_and_write(
-    shared: &Shared,
-    mut encoder: Encoder,
-    writer: RunWriter,
-    retention: Retention,
-) {
+pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Output) {
     let next = || {
         let (_, work) = shared.work.take()?;
         Some(product(shared, &mut encoder, work))
     };
-    write(shared, writer, retention, next);
+    write(shared, output, next);
 }
 
-fn write(
-    shared: &Shared,
-    writer: RunWriter,
-    retention: Retention,
-    mut next: impl FnMut() -> Option<Product>,
-) {
+/// Where frames go, and what is known of the run that they go into.
+pub(crate) struct Output {
+    pub(crate) writer: RunWriter,
+    pub(crate) retention: Retention,
+    pub(crate) mending: Mending,
+    pub(crate) lost_before: Option<LostBefore>,
+}
+
+fn write(shared: &Shared, output: Output, mut next: impl FnMut() -> Option<Product>) {
     let mut writing = Writing {
         shared,
-        writer: Some(writer),
-        retention,
+        writer: Some(output.writer),
+        failed: None,
+        retention: output.retention,
+        mending: output.mending,
+        lost_before: output.lost_before,
+        first_lost: None,
         last: None,
     };
     while let Some(product) = next() {
@@ -60,9 +63,15 @@ fn write(
 
 struct Writing<'a> {
     shared: &'a Shared,
-    /// Gone once storage has failed or the run has ended.
+    /// Gone while storage has failed, and when the run has ended.
     writer: Option<RunWriter>,
+    /// The writer that failed, until its run is closed.
+    failed: Option<RunWriter>,
     retention: Retention,
+    mending: Mending,
+    lost_before: Option<LostBefore>,
+    /// The first step that the present failure took.
+    first_lost: Option<u64>,
     /// The step written last.
     last: Option<u64>,
 }
@@ -74,19 +83,23 @@ impl Writing<'_> {
             Product::Frames(frames) => {
                 let (step, held) = (frames.step, frames.held);
                 if !self.guarded(step, |writing, writer| writing.frames(writer, *frames)) {
-                    add(&self.shared.counters.lost, 1);
+                    self.lost(step);
                 }
                 self.shared.budget.give_back(held);
                 false
             }
-            Product::Failed { held, error } => {
+            Product::Failed { step, held, error } => {
                 self.shared.fail(error);
                 self.shared.budget.give_back(held);
-                add(&self.shared.counters.lost, 1);
                 // Storage may be sound: then what came before is sealed now.
                 if let Some(writer) = self.writer.take() {
                     let _ = writer.abandon(self.counters());
                 }
+                self.lost(step);
+                false
+            }
+            Product::Retry => {
+                self.reopen();
                 false
             }
             Product::Flush(flush) => {
@@ -97,6 +110,7 @@ impl Writing<'_> {
                         writing.shared.set_durable(writer.durable_step());
                         Ok(())
                     });
+                    self.set_aside();
                 }
                 flush.done.raise();
                 false
@@ -130,11 +144,55 @@ impl Writing<'_> {
                 self.writer = Some(writer);
                 return true;
             }
-            Ok(Err(error)) => self.storage_error(step, error),
+            Ok(Err(error)) => {
+                self.failed = Some(writer);
+                self.storage_error(step, error)
+            }
             Err(panic) => self.panicked(step, &*panic),
         };
         self.shared.fail(error);
         false
+    }
+
+    /// A step is not in the trace, since storage had failed or fails at it.
+    fn lost(&mut self, step: u64) {
+        self.shared.counters.step_lost(step);
+        self.first_lost.get_or_insert(step);
+        self.set_aside();
+    }
+
+    /// Closes the run of a writer that has failed: whatever it had written whole is sealed, and the manifest counts what was lost. Only
+    /// for a run that trains on; where training stops, its user resumes the run as it is.
+    fn set_aside(&mut self) {
+        let Some(failed) = self.failed.take() else {
+            return;
+        };
+        if self.mending.trains_on {
+            // On a disk that takes nothing more the run stays open, and the summary says what is lost.
+            let counters = self.counters();
+            let _ = catch_unwind(AssertUnwindSafe(|| failed.close_after_failure(counters)));
+        }
+    }
+
+    /// Tries to go on with a run whose storage failed. True if the next frame can be written.
+    fn reopen(&mut self) -> bool {
+        self.set_aside();
+        if self.writer.is_some() || !self.mending.trains_on {
+            return self.writer.is_some();
+        }
+        let Ok(Ok(mended)) = catch_unwind(AssertUnwindSafe(|| self.mending.reopen())) else {
+            return false;
+        };
+        if let Some(first) = self.first_lost.take() {
+            let found = self.shared.counters.found(first, mended.end);
+            add(&self.shared.counters.written, found);
+        }
+        self.shared.set_durable(mended.writer.durable_step());
+        self.last = mended.end.checked_sub(1);
+        self.writer = Some(mended.writer);
+        self.retention = mended.retention;
+        self.shared.mend();
+        true
     }
 
     fn frames(&mut self, writer: &mut RunWriter, frames: Frames) -> Result<(), FormatError> {
@@ -177,7 +235,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Seals the run with its final state.
+    /// Seals the run with its final state. A run that trains on gets a second try, after which at least the steps before the failure are
+    /// closed as unfinished.
     fn finish(&mut self, end: Final) {
         let Final {
             step,
@@ -185,36 +244,49 @@ impl Writing<'_> {
             state,
             key,
         } = end;
+        // Behind steps that were lost there is no state that a link could start from.
+        let mut link = link.filter(|_| self.writer.is_some());
+        for _ in 0..2 {
+            if !self.reopen() {
+                break;
+            }
+            if let Some(head) = self.try_to_finish(step, link.take(), &state, &key) {
+                self.shared.set_durable(step.checked_sub(1));
+                return self.shared.end(Some(head));
+            }
+            self.set_aside();
+        }
+        self.shared.end(None);
+    }
+
+    /// The head digest, or nothing after a failure.
+    fn try_to_finish(
+        &mut self,
+        step: u64,
+        link: Option<EncodedFrame>,
+        state: &State,
+        key: &KeyState,
+    ) -> Option<[u8; 32]> {
+        let mut manifest = None;
         self.guarded(step, |writing, writer| {
             if let Some(link) = link {
                 writing.append(writer, link)?;
             }
             writer.seal()?;
             let surplus = writing.retention.finished();
-            writing.drop_oldest(writer, surplus)
+            writing.drop_oldest(writer, surplus)?;
+            let finished = writer.finish_at(step, state, key, writing.counters())?;
+            // The head digest is what the manifest ends with.
+            manifest = Some(Manifest::from_bytes(&finished.to_bytes()?)?.1);
+            Ok(())
         });
-        let Some(writer) = self.writer.take() else {
-            return self.shared.end(None);
-        };
-        let counters = self.counters();
-        let finished = catch_unwind(AssertUnwindSafe(|| {
-            let manifest = writer.finish(&state, &key, counters)?;
-            // The head is the digest that the manifest ends with.
-            Manifest::from_bytes(&manifest.to_bytes()?).map(|(_, head)| head)
-        }));
-        match finished {
-            Ok(Ok(head)) => {
-                self.shared.set_durable(step.checked_sub(1));
-                self.shared.end(Some(head));
-            }
-            Ok(Err(error)) => self.ended_badly(self.storage_error(step, error)),
-            Err(panic) => self.ended_badly(self.panicked(step, &*panic)),
-        }
+        manifest
     }
 
     /// Seals the run as unfinished, if storage has not failed.
     fn abandon(&mut self) {
         let step = self.last.map_or(0, |last| last + 1);
+        self.reopen();
         if let Some(writer) = self.writer.take() {
             let counters = self.counters();
             match catch_unwind(AssertUnwindSafe(|| writer.abandon(counters))) {
@@ -223,11 +295,6 @@ impl Writing<'_> {
                 Err(panic) => self.shared.fail(self.panicked(step, &*panic)),
             }
         }
-        self.shared.end(None);
-    }
-
-    fn ended_badly(&self, error: RecorderError) {
-        self.shared.fail(error);
         self.shared.end(None);
     }
 
@@ -248,8 +315,26 @@ impl Writing<'_> {
             ("non-finite-steps", statistics.non_finite_steps),
         ]
         .into_iter()
+        .chain(self.lost_counters(&statistics))
         .map(|(name, count)| (name.to_owned(), count))
         .collect()
+    }
+
+    /// Steps lost in this session and in those before it, and where they begin and end.
+    fn lost_counters(&self, statistics: &Statistics) -> Vec<(&'static str, u64)> {
+        let now = statistics
+            .lost_steps
+            .first()
+            .zip(statistics.lost_steps.last());
+        let now = now.map(|(first, last)| (statistics.lost, first.start, last.end));
+        let before = self
+            .lost_before
+            .map(|before| (before.steps, before.from, before.to));
+        let all = [before, now].into_iter().flatten();
+        all.reduce(|(n, from, to), (m, start, end)| (n + m, from.min(start), to.max(end)))
+            .map_or_else(Vec::new, |(lost, from, to)| {
+                vec![("lost", lost), ("lost-from", from), ("lost-to", to)]
+            })
     }
 
     fn storage_error(&self, step: u64, error: FormatError) -> RecorderError {

@@ -9,7 +9,9 @@ use hindcast_format::{State, Status, Trace, hex};
 use hindcast_tests::plan::{PLAN, Plan};
 use hindcast_tests::training::Truth;
 
-use crate::common::{CHILD, Tested, as_text, compare, exits, fine, said, undamaged};
+use crate::common::{
+    CHILD, Tested, as_text, compare, compare_without, exits, fine, said, undamaged,
+};
 
 const HIDDEN: usize = 256;
 const STEPS: u64 = 400;
@@ -38,6 +40,15 @@ fn reported(output: &Output) -> anyhow::Result<Reported> {
     Ok(all)
 }
 
+/// The steps that the manifest counts as lost.
+fn lost(trace: &Trace) -> std::ops::Range<u64> {
+    let counter = |name: &str| {
+        let counters = trace.manifest().map(|manifest| &manifest.counters);
+        counters.and_then(|c| c.get(name)).copied().unwrap_or(0)
+    };
+    counter("lost-from")..counter("lost-to")
+}
+
 /// Holds what is left of a run whose storage failed against what its recorder had said.
 fn check(
     plan: &Plan,
@@ -53,9 +64,20 @@ fn check(
     );
     let reported = reported(output)?;
     let trace = Trace::open(run)?;
-    ensure!(trace.status() == Status::Open, "{:?}", trace.status());
     ensure!(trace.problems().is_empty(), "{:?}", trace.problems());
-    let held = compare(&trace, truth)?;
+    let lost = lost(&trace);
+    if plan.train_on {
+        // Closed, with the loss counted, although the disk is as full as it was.
+        ensure!(trace.status() != Status::Open, "{:?}", trace.status());
+        ensure!(
+            lost.end == plan.steps,
+            "the manifest counts {lost:?} as lost"
+        );
+    } else {
+        ensure!(trace.status() == Status::Open, "{:?}", trace.status());
+        ensure!(lost.is_empty(), "{lost:?}");
+    }
+    let held = compare_without(&trace, truth, lost.clone())?;
     undamaged(&trace.verify()?)?;
     ensure!(held.start == 0 && held.end >= reported.acknowledged);
     // The error names what failed: the run, the file in it, the step, and the system's reason.
@@ -87,7 +109,10 @@ fn check(
             reported.end == Some(hex(&end)),
             "training went on to another end"
         );
-        ensure!(reported.lost >= plan.steps - held.end, "{reported:?}");
+        ensure!(
+            reported.lost == plan.steps - held.end && lost == (held.end..plan.steps),
+            "{lost:?}, {held:?}, {reported:?}"
+        );
     } else {
         ensure!(reported.end.is_none(), "{reported:?}");
     }
@@ -272,7 +297,9 @@ fn a_full_disk_ends_the_recording_and_not_the_process() -> Tested {
             }
             // The command says the same of it: nothing is damaged, and it is open.
             fine(&found.failed, &["verify", "."]);
-            ensure!(fine(&found.failed, &["info", "."]).contains("open"));
+            let info = fine(&found.failed, &["info", "."]);
+            let word = if plan.train_on { "  lost  " } else { "open" };
+            ensure!(info.contains(word), "{info}");
             let head = "0".repeat(64);
             exits(&found.failed, &["verify", ".", "--head", &head], 3);
             check_resumed(&found.resumed, &truth).with_context(|| context(&found.output))?;

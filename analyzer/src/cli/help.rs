@@ -68,7 +68,10 @@ pub(super) const RECORD_JSON: &str = "\
   run, steps, seconds    the folder, steps trained, time taken
   head_digest            keep it outside of the trace: `verify --head` checks it
   written, skipped, thinned, lost, non_finite_steps   steps by what became of them
-  raw_bytes, stored_bytes, stalls, stalled_seconds";
+  lost_steps             ranges [start, end) of the steps lost after storage failed
+  failure                why storage failed, or null
+  raw_bytes, stored_bytes, stalls, stalled_seconds
+Exit code 3 where steps are missing from the trace (--on-error train-on after a failure of storage, --when-full skip): training went on to its end.";
 
 pub(crate) const BOUNDS: &str = "\
 Lemma 7 and Theorem 5 of Hara, Nitanda and Maehara (2019) are about strongly convex losses, learning rates of at most 1/Λ and one pass over the data by plain SGD; Theorem 6 about any smooth loss, a constant rate and one pass. A run that breaks what they assume is refused, with the numbers. Each example is really left out once, in float64 where the run is.

@@ -240,15 +240,31 @@ fn print(
             )?;
         }
         for fork in &manifest.forks {
+            write!(
+                out,
+                "  resumed     at step {} on {}",
+                fork.at_step, fork.time
+            )?;
+            // A run that goes on behind its last step loses nothing by it.
+            match fork.end_step > fork.at_step {
+                true => writeln!(out, " (steps up to {} were superseded)", fork.end_step)?,
+                false => writeln!(out)?,
+            }
+        }
+        let count = |name: &str| manifest.counters.get(name).copied().unwrap_or(0);
+        if count("lost") > 0 {
             writeln!(
                 out,
-                "  resumed     at step {} on {} (steps up to {} were superseded)",
-                fork.at_step, fork.time, fork.end_step
+                "  lost        {} steps in {}..{}: storage failed there, and training went on without recording",
+                count("lost"),
+                count("lost-from"),
+                count("lost-to")
             )?;
         }
         // What `size`, `holds` and `dropped` say already isn't said again.
         let said = |name: &str, n: u64| {
             name.ends_with("-bytes")
+                || name.starts_with("lost")
                 || name == "dropped-segments"
                 || (name == "written" && n == report.steps)
         };

@@ -122,12 +122,20 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         })
     })?;
     let seconds = begun.elapsed();
+    let loss = loss(&summary);
+    for text in &loss {
+        eprintln!("hindcast: {text}");
+    }
+    let outcome = match loss.is_empty() {
+        true => Outcome::Fine,
+        false => Outcome::Damaged,
+    };
 
     let mut out = stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report(args, &summary, seconds))?;
         writeln!(out)?;
-        return Ok(Outcome::Fine);
+        return Ok(outcome);
     }
     writeln!(out, "{summary}")?;
     if let Some(head) = &summary.head {
@@ -137,12 +145,55 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
             eprintln!("keep this head digest outside of the trace: {head}");
         }
     }
-    eprintln!(
-        "trained and recorded {} steps in {}",
-        summary.steps,
-        progress::duration(seconds)
-    );
-    Ok(Outcome::Fine)
+    let time = progress::duration(seconds);
+    let missing = summary.statistics.lost + summary.statistics.skipped;
+    match missing {
+        0 => eprintln!("trained and recorded {} steps in {time}", summary.steps),
+        _ => eprintln!(
+            "trained {} steps in {time}; the tensors of {missing} of them were not recorded",
+            summary.steps
+        ),
+    }
+    Ok(outcome)
+}
+
+/// What the run lacks of what was to be recorded, one sentence per kind of loss; nothing where it is whole.
+fn loss(summary: &Summary) -> Vec<String> {
+    let counted = &summary.statistics;
+    let steps = |count: u64| match count {
+        1 => "1 step is".to_owned(),
+        _ => format!("{count} steps are"),
+    };
+    let mut loss = Vec::new();
+    if counted.lost > 0 {
+        let ranges: Vec<String> = counted
+            .lost_steps
+            .iter()
+            .map(|range| format!("{}..{}", range.start, range.end))
+            .collect();
+        loss.push(format!(
+            "{} not in the trace ({}): storage failed, and training went on without it (--on-error train-on). An analysis that needs \
+             those steps will be refused",
+            steps(counted.lost),
+            ranges.join(", ")
+        ));
+    }
+    if counted.skipped > 0 {
+        loss.push(format!(
+            "{} in the trace without their tensors: storage was slower than training (--when-full skip). An analysis that needs them \
+             will be refused",
+            steps(counted.skipped)
+        ));
+    }
+    if let Some(failure) = &counted.failure {
+        loss.push(match summary.head {
+            Some(_) => format!("the failure: {failure}"),
+            None => format!(
+                "the run has no final state, since it could not be closed as finished: {failure}"
+            ),
+        });
+    }
+    loss
 }
 
 /// What `--json` prints.
@@ -157,6 +208,8 @@ fn report(args: &Record, summary: &Summary, time: Duration) -> Value {
         "skipped": counted.skipped,
         "thinned": counted.thinned,
         "lost": counted.lost,
+        "lost_steps": counted.lost_steps.iter().map(|range| [range.start, range.end]).collect::<Vec<_>>(),
+        "failure": counted.failure.as_ref().map(ToString::to_string),
         "non_finite_steps": counted.non_finite_steps,
         "raw_bytes": counted.raw_bytes,
         "stored_bytes": counted.stored_bytes,

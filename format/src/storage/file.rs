@@ -32,7 +32,7 @@ pub(super) struct SegmentFile {
 
 /// How large this process may let a file grow. Whoever asks for more gets an error only if the process ignores SIGXFSZ, and is killed
 /// by it otherwise: so nobody here asks.
-fn largest_file() -> u64 {
+pub(super) fn largest_file() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
@@ -68,8 +68,8 @@ impl SegmentFile {
     }
 }
 
-impl WriteFile for SegmentFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl SegmentFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
         while self.mapped && !rest.is_empty() {
             if self
@@ -99,6 +99,18 @@ impl WriteFile for SegmentFile {
         }
         Ok(())
     }
+}
+
+impl WriteFile for SegmentFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let before = self.position;
+        self.append(bytes).inspect_err(|_| {
+            // The window may lie behind the position now; what follows is written at positions.
+            self.window = None;
+            self.mapped = false;
+            self.position = before;
+        })
+    }
 
     fn position(&self) -> u64 {
         self.position
@@ -115,7 +127,8 @@ impl WriteFile for SegmentFile {
     fn trim(&mut self) -> io::Result<()> {
         self.window = None;
         self.mapped = false;
-        if self.reserved > self.position {
+        // A failed write may have left bytes behind the position, too.
+        if self.reserved > self.position || self.file.metadata()?.len() > self.position {
             self.file.set_len(self.position)?;
         }
         self.reserved = self.position;

@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, open};
 
-use super::file::SegmentFile;
+use super::file::{SegmentFile, largest_file};
 use super::regular;
 
-use super::{Claim, Entry, Mapped, ReadFile, Storage, WriteFile};
+use super::{Claim, Entry, Mapped, ReadFile, Reserve, Storage, WriteFile};
 
 /// A run as a folder of files.
 #[derive(Debug, Clone)]
@@ -120,6 +120,25 @@ impl Storage for FsStorage {
             // Some network file systems know no locks; what they can't do they can't do.
             Err(_) => Ok(None),
         }
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<Option<Reserve>> {
+        // The system sends a signal that kills to whoever asks for more than it may have.
+        if bytes > largest_file() {
+            return Ok(None);
+        }
+        let file = open(
+            &self.folder,
+            OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::RUSR | Mode::WUSR,
+        );
+        // Not every file system knows files without names.
+        let Ok(file) = file else { return Ok(None) };
+        fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+        Ok(Some(Reserve {
+            _file: file.into(),
+            bytes,
+        }))
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {

@@ -285,6 +285,12 @@ impl WriteFile for MemFile {
     }
 
     fn trim(&mut self) -> io::Result<()> {
+        // Only a failed write leaves bytes behind the position.
+        let position = usize::try_from(self.position).unwrap_or(usize::MAX);
+        if self.storage.content(&self.name)?.len() > position {
+            self.storage
+                .edit(&self.name, |bytes| bytes.truncate(position));
+        }
         Ok(())
     }
 }

@@ -45,6 +45,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Holds room for so many bytes until the reserve is dropped, without a file that anybody sees. Nothing is held where the storage knows
+    /// no such thing.
+    ///
+    /// # Errors
+    /// There is no such room.
+    fn reserve(&self, bytes: u64) -> io::Result<Option<Reserve>> {
+        let _ = bytes;
+        Ok(None)
+    }
+
     /// All files, by name.
     ///
     /// # Errors
@@ -87,9 +97,26 @@ impl Drop for Claim {
     }
 }
 
+/// Room on the disk that is held back; dropping it gives the room back.
+#[derive(Debug)]
+pub struct Reserve {
+    /// A file without a name: its blocks go when it is closed, also with a process that dies.
+    _file: std::fs::File,
+    bytes: u64,
+}
+
+impl Reserve {
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 /// A file that is being appended to.
 pub trait WriteFile: Send {
-    /// Appends all of `bytes`. Another reader may see part of them until this returns, but always a prefix.
+    /// Appends all of `bytes`. Another reader may see part of them until this returns, but always a prefix. After an error the
+    /// position is what it was before: whatever part was written is overwritten by the next write, or given back by
+    /// [`trim`](WriteFile::trim).
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Bytes written so far.
@@ -98,7 +125,7 @@ pub trait WriteFile: Send {
     /// Makes everything written so far durable.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Gives back what was reserved beyond the last byte.
+    /// Gives back what was reserved, or written by a failed write, beyond the position.
     fn trim(&mut self) -> io::Result<()>;
 }
 

@@ -13,9 +13,12 @@ use crate::info::RunInfo;
 use crate::manifest::{MANIFEST, Manifest, SegmentRecord, Status};
 use crate::segment::{self, Header};
 use crate::state::{KeyState, State};
-use crate::storage::{Claim, Storage};
+use crate::storage::{Claim, Reserve, Storage};
 use open::OpenSegment;
 pub use resume::ResumePoint;
+
+/// Room that is held back for a footer and a manifest, beside twice the manifest's own length.
+const RESERVE: u64 = 32 << 10;
 
 /// What a power cut may take. A killed process takes nothing at any level: what was appended is in the operating system's hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,11 +38,19 @@ pub enum Durability {
 /// Writes one run; takes encoded frames in order. Not for sharing, but it may move between threads.
 ///
 /// Failure is sticky: after the first error every call but the destructor answers [`FormatError::Poisoned`], since after a failed write
-/// or sync nobody knows what is on the disk. [`RunWriter::resume`] finds out.
+/// or sync nobody knows what is on the disk. [`RunWriter::resume`] finds out. [`RunWriter::close_after_failure`] closes what was
+/// written before.
 pub struct RunWriter {
-    state: Result<Live, String>,
+    state: Result<Live, Failed>,
     location: String,
     durable: Option<u64>,
+}
+
+/// A writer after its first error.
+struct Failed {
+    first: String,
+    /// What it was writing with, where the error leaves no doubt about what is in its files: after a failed sync nobody knows.
+    live: Option<Box<Live>>,
 }
 
 /// A writer that has not failed.
@@ -54,6 +65,9 @@ struct Live {
     /// Sealed files that were not synced (durability Os).
     unsynced: Vec<String>,
     fork: u32,
+    /// Room for the last footer and manifest, and whether it is to be held.
+    reserve: Option<Reserve>,
+    reserves: bool,
     /// Last step, with tensors or without, and the last one with tensors.
     last: Option<u64>,
     last_state: Option<u64>,
@@ -102,6 +116,8 @@ impl RunWriter {
                 open: None,
                 unsynced: Vec::new(),
                 fork: 0,
+                reserve: None,
+                reserves: false,
                 last: None,
                 last_state: None,
                 linked_to: None,
@@ -111,6 +127,15 @@ impl RunWriter {
         })
     }
 
+    /// Holds room on the disk back from now on, where the storage can: [`close_after_failure`](RunWriter::close_after_failure) then finds it on
+    /// a disk that is full to its last byte.
+    pub fn hold_reserve(&mut self) {
+        if let Ok(live) = &mut self.state {
+            live.reserves = true;
+            live.renew_reserve(0);
+        }
+    }
+
     /// An encoder for this run's frames.
     ///
     /// # Errors
@@ -118,7 +143,7 @@ impl RunWriter {
     pub fn encoder(&self) -> Result<Encoder, FormatError> {
         match &self.state {
             Ok(live) => Encoder::with_context(live.context.clone()),
-            Err(first) => Err(self.poisoned(first)),
+            Err(failed) => Err(self.poisoned(&failed.first)),
         }
     }
 
@@ -129,7 +154,7 @@ impl RunWriter {
     pub fn info(&self) -> Result<&RunInfo, FormatError> {
         match &self.state {
             Ok(live) => Ok(&live.manifest.run),
-            Err(first) => Err(self.poisoned(first)),
+            Err(failed) => Err(self.poisoned(&failed.first)),
         }
     }
 
@@ -205,7 +230,7 @@ impl RunWriter {
     pub fn segments(&self) -> Result<impl Iterator<Item = &SegmentRecord>, FormatError> {
         match &self.state {
             Ok(live) => Ok(live.manifest.segments.iter().filter(|s| !s.dropped)),
-            Err(first) => Err(self.poisoned(first)),
+            Err(failed) => Err(self.poisoned(&failed.first)),
         }
     }
 
@@ -241,21 +266,25 @@ impl RunWriter {
     /// # Errors
     /// States that don't fit the layout, or the storage's error.
     pub fn finish(
-        self,
+        mut self,
         final_state: &State,
         final_key: &KeyState,
         counters: BTreeMap<String, u64>,
     ) -> Result<Manifest, FormatError> {
         let step = match &self.state {
             Ok(live) => live.linked_to.or(live.last.map(|s| s + 1)).unwrap_or(0),
-            Err(first) => return Err(self.poisoned(first)),
+            Err(failed) => return Err(self.poisoned(&failed.first)),
         };
         self.finish_at(step, final_state, final_key, counters)
     }
 
-    /// As [`finish`](RunWriter::finish), with T said: steps before it may be missing.
-    pub(crate) fn finish_at(
-        self,
+    /// As [`finish`](RunWriter::finish), with T given: steps before it may be missing. After an error
+    /// [`close_after_failure`](RunWriter::close_after_failure) may still close the run without its final state.
+    ///
+    /// # Errors
+    /// As [`finish`](RunWriter::finish).
+    pub fn finish_at(
+        &mut self,
         step: u64,
         final_state: &State,
         final_key: &KeyState,
@@ -263,14 +292,12 @@ impl RunWriter {
     ) -> Result<Manifest, FormatError> {
         let mut encoder = self.encoder()?;
         let frame = encoder.final_state(step, final_state, final_key)?;
-        self.close(|live| {
+        self.sticky(|live, _| {
             live.seal()?;
             live.open_segment(step, true)?;
             live.append(&frame)?;
             live.seal()?;
-            live.manifest.status = Status::Finished;
-            live.manifest.counters = counters;
-            live.publish()
+            live.close(Status::Finished, counters)
         })
     }
 
@@ -278,23 +305,45 @@ impl RunWriter {
     ///
     /// # Errors
     /// The storage's error.
-    pub fn abandon(self, counters: BTreeMap<String, u64>) -> Result<Manifest, FormatError> {
-        self.close(|live| {
+    pub fn abandon(mut self, counters: BTreeMap<String, u64>) -> Result<Manifest, FormatError> {
+        self.sticky(|live, _| {
             live.seal()?;
-            live.manifest.status = Status::Unfinished;
-            live.manifest.counters = counters;
-            live.publish()
+            live.close(Status::Unfinished, counters)
         })
     }
 
-    fn close(
-        mut self,
-        end: impl FnOnce(&mut Live) -> Result<(), FormatError>,
+    /// Closes a run whose storage failed, as unfinished: every frame that was written whole is sealed, what was written of the next one is
+    /// given back, and the manifest gets the counters. On a full disk the room for that comes from what a
+    /// [reserve](RunWriter::hold_reserve) held back. A writer that has not failed is closed as by [`abandon`](RunWriter::abandon).
+    ///
+    /// # Errors
+    /// A sync had failed, so that nobody knows what is on the disk ([`RunWriter::resume`] finds out); or storage fails again. The run stays
+    /// as readable as it was.
+    pub fn close_after_failure(
+        self,
+        counters: BTreeMap<String, u64>,
     ) -> Result<Manifest, FormatError> {
-        self.sticky(|live, _| {
-            end(live)?;
-            Ok(live.manifest.clone())
-        })
+        match self.state {
+            Ok(_) => self.abandon(counters),
+            Err(Failed {
+                live: Some(mut live),
+                ..
+            }) => {
+                (live.reserve, live.reserves) = (None, false);
+                live.set_aside_the_failed_write()?;
+                live.seal()?;
+                // Where only the last manifest was missing, the run is as finished as it can be.
+                let status = match live.manifest.segments.last() {
+                    Some(last) if last.is_final => Status::Finished,
+                    _ => Status::Unfinished,
+                };
+                live.close(status, counters)
+            }
+            Err(Failed { first, live: None }) => Err(FormatError::Poisoned {
+                path: self.location,
+                first,
+            }),
+        }
     }
 
     /// Runs `work` unless the writer has failed before; its failure is the writer's.
@@ -304,14 +353,26 @@ impl RunWriter {
     ) -> Result<T, FormatError> {
         let live = match &mut self.state {
             Ok(live) => live,
-            Err(first) => {
+            Err(failed) => {
                 return Err(FormatError::Poisoned {
                     path: self.location.clone(),
-                    first: first.clone(),
+                    first: failed.first.clone(),
                 });
             }
         };
-        work(live, &mut self.durable).inspect_err(|e| self.state = Err(e.to_string()))
+        let error = match work(live, &mut self.durable) {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let failed = Failed {
+            first: error.to_string(),
+            live: None,
+        };
+        let live = std::mem::replace(&mut self.state, Err(failed));
+        if let (Ok(live), Err(failed), true) = (live, &mut self.state, leaves_no_doubt(&error)) {
+            failed.live = Some(Box::new(live));
+        }
+        Err(error)
     }
 
     fn poisoned(&self, first: &str) -> FormatError {
@@ -320,6 +381,12 @@ impl RunWriter {
             first: first.to_owned(),
         }
     }
+}
+
+/// Whether the content of the files is known after this error: a write that failed moved no position, while a failed sync may have
+/// lost what was written long before.
+fn leaves_no_doubt(error: &FormatError) -> bool {
+    matches!(error, FormatError::Io { doing, .. } if !doing.starts_with("syncing"))
 }
 
 /// One writer a run.
@@ -421,10 +488,9 @@ impl Live {
                 .create(&name)
                 .map_err(self.io(&name, "creating", Some(first_step)))?;
         let mut open = OpenSegment::new(file, name.clone(), number, first_step, is_final);
-        open.write(&bytes)
-            .map_err(self.io(&name, "writing the header", Some(first_step)))?;
+        let written = open.write(&bytes);
         self.open = Some(open);
-        Ok(())
+        written.map_err(self.io(&name, "writing the header", Some(first_step)))
     }
 
     /// Appends and, where the durability asks for it, syncs; says whether everything is durable now.
@@ -482,11 +548,16 @@ impl Live {
             return Ok(());
         };
         let name = open.name().to_owned();
-        let sync = self.durability != Durability::Os;
-        let digest = open
-            .seal(self.context.salt, sync)
-            .map_err(self.io(&name, "sealing", self.last))?;
-        if sync {
+        let digest = match open.seal(self.context.salt) {
+            Ok(digest) => digest,
+            Err(error) => {
+                // Its frames are as they were, and it may be sealed later.
+                self.open = Some(open);
+                return Err(self.io(&name, "sealing", self.last)(error));
+            }
+        };
+        if self.durability != Durability::Os {
+            open.sync().map_err(self.io(&name, "syncing", self.last))?;
             self.storage
                 .sync_dir()
                 .map_err(self.io("", "syncing the folder", self.last))?;
@@ -498,6 +569,36 @@ impl Live {
         Ok(())
     }
 
+    /// Gives back what a failed write left behind: the beginning of a frame, or a segment without a frame.
+    fn set_aside_the_failed_write(&mut self) -> Result<(), FormatError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let name = open.name().to_owned();
+        if open.is_empty() {
+            drop(open);
+            return self
+                .storage
+                .remove(&name)
+                .map_err(self.io(&name, "removing", self.last));
+        }
+        let trimmed = open.trim();
+        self.open = Some(open);
+        trimmed.map_err(self.io(&name, "sealing", self.last))
+    }
+
+    /// Publishes the manifest of a run that ends here.
+    fn close(
+        &mut self,
+        status: Status,
+        counters: BTreeMap<String, u64>,
+    ) -> Result<Manifest, FormatError> {
+        self.manifest.status = status;
+        self.manifest.counters = counters;
+        self.publish()?;
+        Ok(self.manifest.clone())
+    }
+
     /// Writes the manifest; whatever it lists has been synced before.
     fn publish(&mut self) -> Result<(), FormatError> {
         if !self.unsynced.is_empty() {
@@ -506,7 +607,21 @@ impl Live {
         let bytes = self.manifest.to_bytes()?;
         self.storage
             .replace(MANIFEST, &bytes)
-            .map_err(self.io(MANIFEST, "replacing", self.last))
+            .map_err(self.io(MANIFEST, "replacing", self.last))?;
+        self.renew_reserve(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Holds room for the next manifest, which is to lie beside one of so many bytes. No room, no reserve: the frames need it more.
+    fn renew_reserve(&mut self, manifest: u64) {
+        let needed = RESERVE + 2 * manifest;
+        let held = self.reserve.as_ref().map_or(0, Reserve::bytes);
+        if self.reserves && held < needed {
+            self.reserve = None;
+            // Half as much again, so that a growing manifest doesn't ask every time.
+            let reserved = self.storage.reserve(needed + needed / 2);
+            self.reserve = reserved.ok().flatten();
+        }
     }
 
     /// The manifest first: a file that it calls dropped may be there still, one that it calls present may not be missing.

@@ -109,19 +109,21 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Writes the footer, gives reserved space back and syncs if asked to; says the segment's digest.
-    pub fn seal(&mut self, salt: u32, sync: bool) -> io::Result<[u8; 32]> {
+    /// Gives back whatever lies behind the last whole frame.
+    pub fn trim(&mut self) -> io::Result<()> {
+        self.file.trim()
+    }
+
+    /// Writes the footer and gives reserved space back; says the segment's digest. After an error it may be tried again.
+    pub fn seal(&mut self, salt: u32) -> io::Result<[u8; 32]> {
         let (bytes, digest) = footer(
             &self.entries,
             self.file.position(),
             salt,
-            std::mem::take(&mut self.hasher),
+            self.hasher.clone(),
         );
         self.file.write(&bytes)?;
         self.file.trim()?;
-        if sync {
-            self.file.sync()?;
-        }
         Ok(digest)
     }
 

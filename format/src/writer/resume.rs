@@ -103,6 +103,8 @@ impl RunWriter {
             open: None,
             unsynced: Vec::new(),
             fork,
+            reserve: None,
+            reserves: false,
             last: None,
             last_state: None,
             linked_to: None,
@@ -240,16 +242,24 @@ impl Live {
             .create(&name)
             .map_err(self.io(&name, "creating", Some(at_step)))?;
         let mut open = OpenSegment::new(file, name.clone(), number, first.step, false);
-        open.write(&segment::write_header(&header)?)
-            .map_err(self.io(&name, "writing the header", Some(at_step)))?;
-        for entry in kept {
-            let bytes = segment.frame(entry, &mut scratch)?;
-            open.append_raw(entry.kind, entry.step, bytes)
-                .map_err(self.io(&name, "writing", Some(entry.step)))?;
-        }
-        let digest =
-            open.seal(self.context.salt, true)
-                .map_err(self.io(&name, "sealing", Some(at_step)))?;
+        let header = segment::write_header(&header)?;
+        let fill = || {
+            open.write(&header)
+                .map_err(self.io(&name, "writing the header", Some(at_step)))?;
+            for entry in kept {
+                let bytes = segment.frame(entry, &mut scratch)?;
+                open.append_raw(entry.kind, entry.step, bytes)
+                    .map_err(self.io(&name, "writing", Some(entry.step)))?;
+            }
+            open.seal(self.context.salt)
+                .and_then(|digest| open.sync().map(|()| digest))
+                .map_err(self.io(&name, "sealing", Some(at_step)))
+        };
+        let digest: Result<[u8; 32], FormatError> = fill();
+        let digest = digest.inspect_err(|_| {
+            // Half a copy is of no use, and on a full disk it would take the last free bytes.
+            let _ = self.storage.remove(&name);
+        })?;
         self.manifest.segments.push(open.record(digest));
         self.manifest.chain = digest;
         Ok(())

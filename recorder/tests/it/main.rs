@@ -8,3 +8,4 @@ mod kinds;
 mod loops;
 mod policies;
 mod resume;
+mod train_on;

@@ -212,9 +212,10 @@ fn training_goes_on_without_a_disk_if_that_was_chosen() {
     assert!(
         statistics
             .to_string()
-            .contains("lost after storage failed; recording the run failed at step"),
+            .contains(" to 59); recording the run failed at step"),
         "{statistics}"
     );
+    assert_eq!(statistics.lost_steps, [60 - statistics.lost..60]);
     let kept = kept(&open(&storage));
     assert!(kept.len() as u64 >= statistics.written);
     // The same net trains to the same end without a recorder.

@@ -1,0 +1,119 @@
+//! A run that trains on after storage failed: how its writer gets the run back, and when it tries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hindcast_format::{Durability, FormatError, RunWriter, Storage, Trace};
+
+use crate::keep::Keep;
+use crate::retention::Retention;
+
+/// First wait before storage is tried again; each one after it is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait between two tries. Every try that succeeds adds an entry to the manifest, so that they must be few.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// What a writer needs to open its run again.
+pub(crate) struct Mending {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) durability: Durability,
+    pub(crate) keep: Keep,
+    /// Whether the user chose to train on; nothing is tried otherwise.
+    pub(crate) trains_on: bool,
+}
+
+/// A run that has been opened again.
+pub(crate) struct Mended {
+    pub(crate) writer: RunWriter,
+    pub(crate) retention: Retention,
+    /// One more than the last step that the trace holds.
+    pub(crate) end: u64,
+}
+
+impl Mending {
+    /// Opens the run behind its last step. What is on the disk is read and checked again, as for any run that is resumed: the writer that
+    /// failed knows less than the disk does.
+    pub(crate) fn reopen(&self) -> Result<Mended, FormatError> {
+        let trace = Trace::open_storage(Arc::clone(&self.storage))?;
+        let (end, epochs) = (trace.span().end, epochs(&trace));
+        drop(trace);
+        let (mut writer, _) = RunWriter::resume(Arc::clone(&self.storage), end, self.durability)?;
+        writer.hold_reserve();
+        let retention = retention(self.keep, &epochs, &writer)?;
+        Ok(Mended {
+            writer,
+            retention,
+            end,
+        })
+    }
+}
+
+/// The epoch in which each segment of a trace begins, by the segment's first step.
+pub(crate) fn epochs(trace: &Trace) -> BTreeMap<u64, u64> {
+    let sizes = trace.sizes().into_iter();
+    sizes
+        .filter_map(|size| Some((size.steps.start, trace.meta(size.steps.start).ok()?.epoch)))
+        .collect()
+}
+
+/// What a run keeps, told about the segments that were there when it was opened.
+pub(crate) fn retention(
+    keep: Keep,
+    epochs: &BTreeMap<u64, u64>,
+    writer: &RunWriter,
+) -> Result<Retention, FormatError> {
+    let mut retention = Retention::new(keep);
+    for segment in writer.segments()? {
+        retention.found(
+            epochs.get(&segment.first_step).copied().unwrap_or(0),
+            segment.steps + segment.gaps,
+            segment.bytes,
+        );
+    }
+    Ok(retention)
+}
+
+/// When storage that has failed is tried again.
+pub(crate) struct Retry {
+    wait: Duration,
+    next: Instant,
+}
+
+impl Retry {
+    pub(crate) fn new() -> Self {
+        Self {
+            wait: FIRST_WAIT,
+            next: Instant::now() + FIRST_WAIT,
+        }
+    }
+
+    /// Whether it is time for a try; the next one comes later.
+    pub(crate) fn due(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.next {
+            return false;
+        }
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        self.next = now + self.wait;
+        true
+    }
+}
+
+/// Steps that an earlier session of a resumed run lost, as its manifest counts them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LostBefore {
+    pub(crate) steps: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl LostBefore {
+    /// What of it still holds for a run that is resumed at `step`: later steps are recorded anew.
+    pub(crate) fn read(counters: &BTreeMap<String, u64>, step: u64) -> Option<Self> {
+        let get = |name: &str| counters.get(name).copied();
+        let (steps, from, to) = (get("lost")?, get("lost-from")?, get("lost-to")?.min(step));
+        let steps = steps.min(to.checked_sub(from)?);
+        (steps > 0).then_some(Self { steps, from, to })
+    }
+}
