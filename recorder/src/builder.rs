@@ -36,7 +36,7 @@ pub struct Builder {
     pub(crate) loss_values: LossValues,
     pub(crate) queue_bytes: Option<u64>,
     pub(crate) encoders: usize,
-    pub(crate) weight_decay: f64,
+    pub(crate) weight_decay: Option<f64>,
     pub(crate) data: DataIdentity,
     pub(crate) restore: bool,
     seed: Option<u64>,
@@ -69,7 +69,7 @@ impl Builder {
             loss_values: LossValues::default(),
             queue_bytes: None,
             encoders: 1,
-            weight_decay: 0.0,
+            weight_decay: None,
             data: DataIdentity::None,
             restore: false,
             seed: None,
@@ -192,9 +192,10 @@ impl Builder {
         self
     }
 
-    /// The decay λ of the optimizer itself, recorded by wrapped optimizers with every step; 0 by default.
+    /// The decay λ of the optimizer itself, recorded with every step that doesn't say its own. By default it is the decay of the
+    /// [`rule`](Self::rule), or of candle's `AdamW` where that is the wrapped optimizer. Where the rule writes another, the run is refused.
     pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.weight_decay = decay;
+        self.weight_decay = Some(decay);
         self
     }
 
@@ -268,6 +269,7 @@ impl Builder {
     /// As [`create`](Self::create).
     pub fn create_from(self, variables: Vec<Named>) -> Result<Recorder, RecorderError> {
         let bound = self.bind(variables)?;
+        self.rule_says()?;
         let info = self.info(&bound)?;
         let estimate = self.estimate_of(&bound);
         crate::start::create(self, bound, info, estimate)

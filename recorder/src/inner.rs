@@ -2,10 +2,12 @@
 
 mod complete;
 mod queue;
+mod updates;
 
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
+use candle_nn::AdamW;
 use hindcast_format::Segmenter;
 use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
@@ -15,10 +17,12 @@ use crate::keep::Keep;
 use crate::mend::Retry;
 use crate::names::{Source, copy_optimizer};
 use crate::policy::{LossValues, OnError, WhenFull};
+use crate::rule::{Rule, check_optimizer, known};
 use crate::shared::{Base, End, Job, Shared, Work};
 use crate::snapshot::Plan;
 use crate::statistics::add;
-use crate::step::{BatchInfo, OptimizerState, StepInfo};
+use crate::step::{BatchInfo, OptimizerState, StepInfo, Trained};
+use updates::Claim;
 
 /// What the user chose for a run.
 pub(crate) struct Choices {
@@ -26,7 +30,8 @@ pub(crate) struct Choices {
     pub(crate) when_full: WhenFull,
     pub(crate) on_error: OnError,
     pub(crate) loss_values: LossValues,
-    pub(crate) weight_decay: f64,
+    pub(crate) weight_decay: Option<f64>,
+    pub(crate) rule: Rule,
     /// Training examples, where the data's identity tells.
     pub(crate) examples: Option<u64>,
 }
@@ -55,6 +60,12 @@ pub(crate) struct Inner {
     last: Option<Base>,
     /// r_t: the buffers after the last recorded forward pass.
     buffers: Vec<u8>,
+    /// A captured step that waits for its optimizer's update.
+    prepared: Option<Job>,
+    /// Parameters that the loop's own update has not been seen to change.
+    unseen: Option<Vec<usize>>,
+    /// What the last step of the loop's own update must have changed.
+    claim: Option<Claim>,
     /// When storage that has failed is tried again.
     retry: Option<Retry>,
     /// Set for good when the run is over or stopped on the training thread.
@@ -82,6 +93,9 @@ impl Inner {
             pending: None,
             last: None,
             buffers,
+            prepared: None,
+            unseen: None,
+            claim: None,
             retry: None,
             stopped: None,
         }
@@ -100,7 +114,29 @@ impl Inner {
     }
 
     pub(crate) fn weight_decay(&self) -> f64 {
-        self.choices.weight_decay
+        let rule = &self.choices.rule;
+        self.choices
+            .weight_decay
+            .unwrap_or_else(|| rule.default_decay())
+    }
+
+    /// Holds a wrapped optimizer, which is about to take a step, against what the run says of it; gives the decay of candle's own
+    /// optimizers.
+    pub(crate) fn check_optimizer<O: candle_nn::Optimizer + 'static>(
+        &self,
+        optimizer: &O,
+    ) -> Result<Option<f64>, RecorderError> {
+        check_optimizer(&self.choices.rule, optimizer).map_err(|why| self.wrong(why))?;
+        let Some(adamw) = known::<O, AdamW>(optimizer) else {
+            return Ok(None);
+        };
+        let decay = adamw.params().weight_decay;
+        match self.choices.weight_decay {
+            Some(given) if given != decay => Err(self.wrong(format!(
+                "the builder says weight_decay({given}), and candle_nn::AdamW has {decay}: leave the builder's out"
+            ))),
+            _ => Ok(Some(decay)),
+        }
     }
 
     /// Is this a failure that the user chose to train through?
@@ -191,7 +227,20 @@ impl Inner {
         info: &StepInfo<'_>,
         loss: Option<&Tensor>,
     ) -> Result<(), RecorderError> {
+        self.prepare(info, loss)?;
+        self.hand_over();
+        Ok(())
+    }
+
+    /// Captures θ_t and what is said of step t. [`settle`](Self::settle) or [`hand_over`](Self::hand_over) sends it on its way.
+    pub(crate) fn prepare(
+        &mut self,
+        info: &StepInfo<'_>,
+        loss: Option<&Tensor>,
+    ) -> Result<(), RecorderError> {
+        self.hand_over();
         let recording = self.ready()?;
+        self.check_claim()?;
         let mut meta = match (&info.batch, self.pending.take()) {
             (None, Some(meta)) => meta,
             (Some(batch), None) => self.describe(batch)?,
@@ -220,6 +269,12 @@ impl Inner {
         self.retry = None;
         let captured = self
             .complete(&mut meta, info, loss)
+            .and_then(|()| match info.trained {
+                Trained::Gradients(gradients) => self
+                    .claim(&meta, gradients)
+                    .map_err(|error| self.candle("reading the gradients", error)),
+                _ => Ok(()),
+            })
             .and_then(|()| self.capture(&meta, info.optimizer));
         let (kind, held) = match captured {
             Ok(captured) => captured,
@@ -232,9 +287,16 @@ impl Inner {
             }
         };
         let update = meta.optimizer_step;
-        self.send(Work::Step(Box::new(Job { meta, kind, held })));
+        self.prepared = Some(Job { meta, kind, held });
         self.step_done(update);
         Ok(())
+    }
+
+    /// Sends a captured step to the encoders.
+    pub(crate) fn hand_over(&mut self) {
+        if let Some(job) = self.prepared.take() {
+            self.send(Work::Step(Box::new(job)));
+        }
     }
 
     /// Training goes on while nothing can be recorded. The next step that can be opens a segment.
@@ -266,6 +328,8 @@ impl Inner {
     }
 
     pub(crate) fn send(&mut self, work: Work) {
+        // A step that was captured comes before whatever is asked for after it.
+        self.hand_over();
         self.shared.work.give(self.number, work);
         self.number += 1;
     }

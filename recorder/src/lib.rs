@@ -69,11 +69,13 @@ mod queue;
 mod recorder;
 mod resume;
 mod retention;
+mod rule;
 mod shared;
 mod snapshot;
 mod start;
 mod statistics;
 mod step;
+mod watch;
 mod wrap;
 mod write;
 

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use candle_core::Tensor;
+use candle_core::backprop::GradStore;
 use candle_nn::Optimizer;
 use hindcast_format::Storage;
 use hindcast_format::layout::Layout;
@@ -106,13 +107,20 @@ impl Recorder {
     }
 
     /// Wraps a candle optimizer, so that every step it takes is recorded.
-    pub fn wrap<O: Optimizer>(&self, optimizer: O) -> Recorded<O> {
+    ///
+    /// candle gives gradients to all variables that the loss depends on, also to those that the optimizer doesn't hold. The wrapper finds
+    /// out which parameters are really updated: candle's `SGD` is asked for its variables, and with other optimizers each parameter is
+    /// looked at until it has changed. [`Recorded::updates`] says it instead.
+    pub fn wrap<O: Optimizer + 'static>(&self, optimizer: O) -> Recorded<O> {
         Recorded::new(optimizer, self.handle.clone(), None)
     }
 
     /// Wraps an optimizer whose state is to be recorded with every keyframe; it must have been given to
     /// [`Builder::optimizer_state`], too.
-    pub fn wrap_with_state<O: Optimizer + OptimizerState>(&self, optimizer: O) -> Recorded<O> {
+    pub fn wrap_with_state<O: Optimizer + OptimizerState + 'static>(
+        &self,
+        optimizer: O,
+    ) -> Recorded<O> {
         Recorded::new(optimizer, self.handle.clone(), Some(|optimizer| optimizer))
     }
 
@@ -290,6 +298,38 @@ impl Handle {
         loss: Option<&Tensor>,
     ) -> Result<(), RecorderError> {
         self.lock().record(info, loss)
+    }
+
+    /// Captures a step whose update follows; [`settle`](Self::settle) or [`hand_over`](Self::hand_over) sends it on its way.
+    pub(crate) fn prepare(
+        &self,
+        info: &StepInfo<'_>,
+        loss: Option<&Tensor>,
+    ) -> Result<(), RecorderError> {
+        self.lock().prepare(info, loss)
+    }
+
+    pub(crate) fn settle(
+        &self,
+        gradients: &GradStore,
+        unseen: &mut Vec<usize>,
+    ) -> Result<(), RecorderError> {
+        self.lock().settle(gradients, unseen)
+    }
+
+    pub(crate) fn hand_over(&self) {
+        self.lock().hand_over();
+    }
+
+    pub(crate) fn check_optimizer<O: Optimizer + 'static>(
+        &self,
+        optimizer: &O,
+    ) -> Result<Option<f64>, RecorderError> {
+        self.lock().check_optimizer(optimizer)
+    }
+
+    pub(crate) fn parameters(&self) -> usize {
+        self.lock().parameters()
     }
 
     pub(crate) fn groups(&self) -> usize {

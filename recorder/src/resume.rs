@@ -66,6 +66,7 @@ impl Builder {
         let bound = self.bind(variables)?;
         let trace = Trace::open_storage(Arc::clone(&self.storage)).map_err(open)?;
         self.agree_with(trace.info())?;
+        self.rule_says()?;
         same_layout(trace.layout(), &bound.layout).map_err(|why| self.setup(why))?;
         let before = trace.before(step).map_err(open)?;
         let end = trace.span().end;

@@ -69,6 +69,7 @@ pub(crate) fn start(
     retention: Retention,
     at: Position,
 ) -> Result<Recorder, RecorderError> {
+    let rule = builder.rule_says()?;
     let Bound {
         layout,
         parameters,
@@ -124,6 +125,7 @@ pub(crate) fn start(
         on_error: builder.on_error,
         loss_values: builder.loss_values,
         weight_decay: builder.weight_decay,
+        rule,
         examples: builder.examples(),
     };
     let tensors = Tensors {

@@ -1,5 +1,6 @@
 //! What recording has done so far, and what it cost.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +56,9 @@ pub struct Statistics {
     pub non_finite_steps: u64,
     /// The first of them. It is recorded bit for bit like any other.
     pub non_finite: Option<NonFinite>,
+    /// Parameters that had a gradient and were not updated by the wrapped optimizer: it doesn't hold them. They are recorded as not
+    /// trained.
+    pub not_updated: Vec<String>,
     /// The first failure of storage or of a thread, if there was one. Under [`OnError::TrainOn`](crate::OnError::TrainOn) recording may have
     /// resumed after it.
     pub failure: Option<RecorderError>,
@@ -96,6 +100,16 @@ impl fmt::Display for Statistics {
         }
         if let Some(first) = &self.non_finite {
             write!(f, " (first {:?} at step {})", first.tensor, first.step)?;
+        }
+        if let Some(first) = self.not_updated.first() {
+            let more = match self.not_updated.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            write!(
+                f,
+                ", {first:?}{more} recorded as not trained, since the optimizer left what had a gradient as it was"
+            )?;
         }
         if self.stalls > 0 {
             write!(
@@ -169,6 +183,7 @@ pub(crate) struct Counters {
     pub(crate) writing_ns: AtomicU64,
     pub(crate) non_finite_steps: AtomicU64,
     non_finite: Mutex<Option<NonFinite>>,
+    not_updated: Mutex<BTreeSet<String>>,
     /// Steps that are not in the trace, in ascending ranges.
     lost: Mutex<Vec<Range<u64>>>,
 }
@@ -194,6 +209,15 @@ impl Counters {
         if first.as_ref().is_none_or(|first| found.step < first.step) {
             *first = Some(found);
         }
+    }
+
+    /// Notes that the optimizer left a parameter with a gradient as it was.
+    pub(crate) fn not_updated(&self, name: String) {
+        let mut all = self
+            .not_updated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.insert(name);
     }
 
     /// Notes that a step is not in the trace.
@@ -243,6 +267,13 @@ impl Counters {
             written: get(&self.written),
             skipped: get(&self.skipped),
             thinned: get(&self.thinned),
+            not_updated: self
+                .not_updated
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned()
+                .collect(),
             lost: lost_steps.iter().map(|range| range.end - range.start).sum(),
             lost_steps,
             dropped_segments: get(&self.dropped_segments),

@@ -1,7 +1,9 @@
 //! What the loop says about a step.
 
-use candle_core::Tensor;
+use std::collections::HashSet;
+
 use candle_core::backprop::GradStore;
+use candle_core::{Tensor, TensorId};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
 
 /// What the next step is about: which examples, with which weights.
@@ -173,6 +175,10 @@ impl BatchInfo<'_> {
 pub(crate) enum Trained<'a> {
     All,
     Gradients(&'a GradStore),
+    /// Those that have a gradient, for an optimizer whose updates are looked at.
+    Watched(&'a GradStore),
+    /// Those of these variables that have a gradient.
+    Updated(&'a GradStore, &'a HashSet<TensorId>),
     Flags(&'a [bool]),
 }
 
@@ -193,7 +199,11 @@ pub struct StepInfo<'a> {
 /// Learning rate and decay: one for all groups, or one a group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Hyper<'a> {
-    One(GroupHyper),
+    One {
+        learning_rate: f64,
+        /// What the builder or the rule says, where it is not given.
+        weight_decay: Option<f64>,
+    },
     Each(&'a [GroupHyper]),
 }
 
@@ -210,10 +220,10 @@ impl<'a> StepInfo<'a> {
     pub fn announced(learning_rate: f64) -> Self {
         Self {
             batch: None,
-            hyper: Hyper::One(GroupHyper {
+            hyper: Hyper::One {
                 learning_rate,
-                weight_decay: 0.0,
-            }),
+                weight_decay: None,
+            },
             loss: None,
             optimizer_step: None,
             trained: Trained::All,
@@ -221,10 +231,11 @@ impl<'a> StepInfo<'a> {
         }
     }
 
-    /// The optimizer's own decay λ, in every group.
+    /// The optimizer's own decay λ, in every group. By default it is that of [`Builder::weight_decay`](crate::Builder::weight_decay), or of
+    /// the run's rule.
     pub fn weight_decay(mut self, decay: f64) -> Self {
-        if let Hyper::One(hyper) = &mut self.hyper {
-            hyper.weight_decay = decay;
+        if let Hyper::One { weight_decay, .. } = &mut self.hyper {
+            *weight_decay = Some(decay);
         }
         self
     }
@@ -247,7 +258,8 @@ impl<'a> StepInfo<'a> {
         self
     }
 
-    /// The gradients: a parameter without one is marked as not trained in this step. Without this call all are.
+    /// The gradients: a parameter without one is marked as not trained in this step. Without this call all are. candle gives a gradient to
+    /// every variable that the loss depends on; if the update changes only some of them, say which with [`trained`](Self::trained).
     pub fn gradients(mut self, gradients: &'a GradStore) -> Self {
         self.trained = Trained::Gradients(gradients);
         self

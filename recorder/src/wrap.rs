@@ -1,13 +1,16 @@
 //! A candle optimizer that records before it steps.
 
+use std::any::Any;
+use std::collections::HashSet;
+
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
-use candle_nn::Optimizer;
+use candle_core::{Tensor, TensorId, Var};
+use candle_nn::{Optimizer, SGD};
 use hindcast_format::meta::GroupHyper;
 
 use crate::error::RecorderError;
 use crate::recorder::Handle;
-use crate::step::{Hyper, OptimizerState, StepInfo};
+use crate::step::{Hyper, OptimizerState, StepInfo, Trained};
 
 type HyperFn<O> = Box<dyn Fn(&O, &mut [GroupHyper]) + Send>;
 type StateFn<O> = fn(&O) -> &dyn OptimizerState;
@@ -15,7 +18,7 @@ type StateFn<O> = fn(&O) -> &dyn OptimizerState;
 /// A candle optimizer whose steps are recorded; made by [`Recorder::wrap`](crate::Recorder::wrap).
 ///
 /// [`backward_step`](Self::backward_step) computes the gradients, records the parameters as they are before the step,
-/// the learning rate and which parameters had a gradient, and then lets the optimizer step. Every step needs a batch,
+/// the learning rate and which parameters the optimizer updates, and lets the optimizer step. Every step needs a batch,
 /// announced with [`Recorder::batch`](crate::Recorder::batch).
 ///
 /// It is an [`Optimizer`] itself, so it fits where a loop expects one; only [`Optimizer::new`] fails, since a run
@@ -26,17 +29,42 @@ pub struct Recorded<O> {
     hyper: Option<HyperFn<O>>,
     state: Option<StateFn<O>>,
     groups: Vec<GroupHyper>,
+    /// The variables that the optimizer updates, where that is known.
+    updated: Option<HashSet<TensorId>>,
+    /// Whether the user has said which they are.
+    told: bool,
+    /// Parameters that have not been seen to change; nothing before the first step.
+    unseen: Option<Vec<usize>>,
+    /// Whether the optimizer has been held against the rule since it could last be changed, and its own decay, where that is known.
+    checked: Option<Option<f64>>,
 }
 
-impl<O: Optimizer> Recorded<O> {
+impl<O: Optimizer + 'static> Recorded<O> {
     pub(crate) fn new(optimizer: O, run: Handle, state: Option<StateFn<O>>) -> Self {
+        let (optimizer, held) = held_by_sgd(optimizer);
         Self {
             optimizer,
             run,
             hyper: None,
             state,
             groups: Vec::new(),
+            updated: held.map(|vars| vars.iter().map(|var| var.id()).collect()),
+            told: false,
+            unseen: None,
+            checked: None,
         }
+    }
+
+    /// Says which variables the optimizer updates: those that it was made with. Every other parameter is recorded as not trained, although
+    /// candle may give it a gradient.
+    ///
+    /// Without this call the wrapper finds out by itself: candle's `SGD` is asked, and with other optimizers each parameter is compared
+    /// before and after every step until it has changed. For a large frozen part on a GPU this call saves the copies that takes.
+    #[must_use]
+    pub fn updates<'v>(mut self, variables: impl IntoIterator<Item = &'v Var>) -> Self {
+        self.updated = Some(variables.into_iter().map(|var| var.id()).collect());
+        self.told = true;
+        self
     }
 
     /// How to read learning rate and decay of each parameter group off the optimizer before every step. Without this
@@ -70,14 +98,28 @@ impl<O: Optimizer> Recorded<O> {
         gradients: &GradStore,
         loss: Option<&Tensor>,
     ) -> Result<(), RecorderError> {
-        let plain = GroupHyper {
-            learning_rate: self.optimizer.learning_rate(),
-            weight_decay: self.run.weight_decay(),
+        let decay = match self.checked {
+            Some(decay) => decay,
+            None => *self
+                .checked
+                .insert(self.run.check_optimizer(&self.optimizer)?),
         };
-        let mut info = StepInfo::announced(plain.learning_rate).gradients(gradients);
+        let learning_rate = self.optimizer.learning_rate();
+        let mut info = StepInfo::announced(learning_rate);
+        info.trained = match &self.updated {
+            Some(updated) => Trained::Updated(gradients, updated),
+            None => Trained::Watched(gradients),
+        };
         info.hyper = match &self.hyper {
-            None => Hyper::One(plain),
+            None => Hyper::One {
+                learning_rate,
+                weight_decay: decay,
+            },
             Some(read) => {
+                let plain = GroupHyper {
+                    learning_rate,
+                    weight_decay: decay.unwrap_or_else(|| self.run.weight_decay()),
+                };
                 self.groups.clear();
                 self.groups.resize(self.run.groups(), plain);
                 read(&self.optimizer, &mut self.groups);
@@ -87,10 +129,27 @@ impl<O: Optimizer> Recorded<O> {
         if let Some(state) = self.state {
             info = info.optimizer(state(&self.optimizer));
         }
-        self.run.record(&info, loss)?;
-        self.optimizer
-            .step(gradients)
-            .map_err(|error| self.run.update_failed(error))
+        self.run.prepare(&info, loss)?;
+        let unseen = match &self.updated {
+            Some(_) => None,
+            None => Some(
+                self.unseen
+                    .get_or_insert_with(|| (0..self.run.parameters()).collect()),
+            )
+            .filter(|unseen| !unseen.is_empty()),
+        };
+        let Some(unseen) = unseen else {
+            self.run.hand_over();
+            let stepped = self.optimizer.step(gradients);
+            return stepped.map_err(|error| self.run.update_failed(error));
+        };
+        match self.optimizer.step(gradients) {
+            Ok(()) => self.run.settle(gradients, unseen),
+            Err(error) => {
+                self.run.hand_over();
+                Err(self.run.update_failed(error))
+            }
+        }
     }
 
     /// The optimizer itself.
@@ -100,6 +159,11 @@ impl<O: Optimizer> Recorded<O> {
 
     /// The optimizer itself, to change. What it does to the variables outside of a recorded step is not in the trace.
     pub fn optimizer_mut(&mut self) -> &mut O {
+        // It may hold other variables, or have other constants, afterwards.
+        self.checked = None;
+        if !self.told {
+            (self.updated, self.unseen) = (None, None);
+        }
         &mut self.optimizer
     }
 
@@ -109,7 +173,7 @@ impl<O: Optimizer> Recorded<O> {
     }
 }
 
-impl<O: Optimizer> Optimizer for Recorded<O> {
+impl<O: Optimizer + 'static> Optimizer for Recorded<O> {
     type Config = O::Config;
 
     /// Always fails: use [`Recorder::wrap`](crate::Recorder::wrap).
@@ -140,4 +204,19 @@ impl<O: OptimizerState> OptimizerState for Recorded<O> {
     fn tensors(&self) -> candle_core::Result<Vec<(String, Tensor)>> {
         self.optimizer.tensors()
     }
+}
+
+/// The optimizer, and the variables that it holds if it is candle's SGD. `SGD` gives them out only when it is taken apart, so it is put
+/// together again.
+fn held_by_sgd<O: Optimizer + 'static>(optimizer: O) -> (O, Option<Vec<Var>>) {
+    let mut held = None;
+    let mut optimizer = optimizer;
+    if let Some(sgd) = (&mut optimizer as &mut dyn Any).downcast_mut::<SGD>()
+        && let Ok(empty) = SGD::new(Vec::new(), sgd.learning_rate())
+    {
+        let vars = std::mem::replace(sgd, empty).into_inner();
+        vars.iter().for_each(|var| sgd.push(var));
+        held = Some(vars);
+    }
+    (optimizer, held)
 }

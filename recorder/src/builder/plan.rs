@@ -10,6 +10,7 @@ use crate::estimate::{Basis, Estimate};
 use crate::keep::Keep;
 use crate::names::{Bound, Named, bind, from_map, is_running_statistic};
 use crate::retention::steps_per_segment;
+use crate::rule::Rule;
 use crate::step::OptimizerState;
 
 /// Least room in a queue that was given none.
@@ -94,7 +95,20 @@ impl Builder {
         }
         self.keep = Some(keep);
         self.data = info.data.clone();
+        (self.rule, self.task) = (info.rule.clone(), info.task.clone());
         Ok(())
+    }
+
+    /// What the rule and the task say of the optimizer; an error where they contradict each other or this builder.
+    pub(crate) fn rule_says(&self) -> Result<Rule, RecorderError> {
+        let rule = Rule::read(self.rule.as_deref(), self.task.as_deref(), self.seed)
+            .map_err(|why| self.setup(why))?;
+        match (rule.weight_decay(), self.weight_decay) {
+            (Some(written), Some(given)) if written != given => Err(self.setup(format!(
+                "the rule says weight_decay = {written}, and the builder says weight_decay({given}): say it once, or the same"
+            ))),
+            _ => Ok(rule),
+        }
     }
 
     pub(crate) fn setup(&self, why: impl Into<String>) -> RecorderError {

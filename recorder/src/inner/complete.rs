@@ -20,7 +20,16 @@ impl Inner {
         meta.step = self.next_step;
         meta.groups.clear();
         match info.hyper {
-            Hyper::One(hyper) => meta.groups.resize(groups, hyper),
+            Hyper::One {
+                learning_rate,
+                weight_decay,
+            } => {
+                let hyper = GroupHyper {
+                    learning_rate,
+                    weight_decay: weight_decay.unwrap_or_else(|| self.weight_decay()),
+                };
+                meta.groups.resize(groups, hyper);
+            }
             Hyper::Each(each) if each.len() == groups => meta.groups.extend_from_slice(each),
             Hyper::Each(each) => {
                 return Err(self.wrong(format!(
@@ -37,14 +46,26 @@ impl Inner {
                 bad.learning_rate, bad.weight_decay
             )));
         }
+        let decays = meta.groups.iter().map(|group| group.weight_decay);
+        self.choices
+            .rule
+            .check_decays(decays)
+            .and_then(|()| self.choices.rule.check_clipping(meta.clip_norm))
+            .map_err(|why| self.wrong(why))?;
         meta.trained.clear();
         match info.trained {
             Trained::All => meta.trained.resize(parameters, true),
-            Trained::Gradients(gradients) => meta.trained.extend(
+            Trained::Gradients(gradients) | Trained::Watched(gradients) => meta.trained.extend(
                 self.tensors
                     .parameters
                     .iter()
                     .map(|var| gradients.get(var).is_some()),
+            ),
+            Trained::Updated(gradients, updated) => meta.trained.extend(
+                self.tensors
+                    .parameters
+                    .iter()
+                    .map(|var| updated.contains(&var.id()) && gradients.get(var).is_some()),
             ),
             Trained::Flags(flags) if flags.len() == parameters => {
                 meta.trained.extend_from_slice(flags)

@@ -9,3 +9,4 @@ mod loops;
 mod policies;
 mod resume;
 mod train_on;
+mod updates;
