@@ -75,7 +75,7 @@ pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage};
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
 pub use state::{KeyState, State, elements_f64};
 pub use storage::{
-    Claim, Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Storage, WriteFile,
+    Claim, Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Reserve, Storage, WriteFile,
 };
 pub use trace::{Checkpoint, Metas, Readable, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{

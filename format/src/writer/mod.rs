@@ -605,9 +605,11 @@ impl Live {
             self.sync_all()?;
         }
         let bytes = self.manifest.to_bytes()?;
-        self.storage
-            .replace(MANIFEST, &bytes)
-            .map_err(self.io(MANIFEST, "replacing", self.last))?;
+        self.storage.replace(MANIFEST, &bytes).map_err(self.io(
+            MANIFEST,
+            "replacing",
+            self.last,
+        ))?;
         self.renew_reserve(bytes.len() as u64);
         Ok(())
     }
