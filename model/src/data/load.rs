@@ -6,7 +6,7 @@ use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
 use super::store::{Labels, Part, Parts, Rows};
 use super::{AugmentSpec, DataError, DataSet, digits, sources};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads (or draws) the examples of a Task.
 ///
@@ -36,7 +36,13 @@ pub fn load(
         features,
         mut notes,
     } = parts;
-    let files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
+    let mut files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
+    if spec.source == Source::Digits {
+        // What code draws is no file: its name says so.
+        for file in &mut files {
+            file.name = file.path.to_string_lossy().into_owned();
+        }
+    }
     let mut rows = Rows::new(train, validation, test)?;
     let target = target(spec, &rows.all.labels)?;
     let mut names = class_names(&spec.class_names, &rows.all, names, &files)?;
@@ -98,11 +104,18 @@ pub fn load(
 /// Every file of the training, validation and test parts with the rows that it begins at.
 pub(super) fn file_starts(parts: [Option<&Part>; 3]) -> Vec<FileStart> {
     let (mut first, mut starts) = (0, Vec::new());
-    for part in parts.into_iter().flatten() {
+    let paths: Vec<&Path> = parts
+        .iter()
+        .flatten()
+        .flat_map(|part| part.files.iter().map(|(path, _)| path.as_path()))
+        .collect();
+    for (at, part) in parts.into_iter().flatten().enumerate() {
         let mut first_of_part = 0;
         for (path, rows) in &part.files {
             starts.push(FileStart {
                 path: path.clone(),
+                name: short_name(path, &paths),
+                part: at,
                 first,
                 first_of_part,
             });
@@ -111,6 +124,21 @@ pub(super) fn file_starts(parts: [Option<&Part>; 3]) -> Vec<FileStart> {
         }
     }
     starts
+}
+
+/// The end of a path that no other path of `all` has: the file's name, where no other file is called so.
+fn short_name(path: &Path, all: &[&Path]) -> String {
+    let count = path.components().count();
+    let end = |path: &Path, n: usize| -> PathBuf {
+        let skip = path.components().count().saturating_sub(n);
+        path.components().skip(skip).collect()
+    };
+    let unique = |n: &usize| {
+        let mine = end(path, *n);
+        all.iter().all(|&other| other == path || end(other, *n) != mine)
+    };
+    let n = (1..count).find(unique).unwrap_or(count);
+    end(path, n).to_string_lossy().into_owned()
 }
 
 fn target(spec: &DataSpec, labels: &Labels) -> Result<Target, DataError> {

@@ -11,6 +11,7 @@ use crate::objective::{Batch, Draws, Split};
 use crate::random::occurrences;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Decoded examples with everything that turns them into batches.
@@ -42,6 +43,10 @@ pub(super) struct Examples {
 #[derive(Debug, Clone)]
 pub(super) struct FileStart {
     pub(super) path: PathBuf,
+    /// What tables call it: its file name, with as many folders before it as tell it from the other files.
+    pub(super) name: String,
+    /// 0 for the training files, then those of validation and test as far as there are any.
+    pub(super) part: usize,
     /// In all files together.
     pub(super) first: usize,
     /// In the files of its part (training, validation, test).
@@ -98,9 +103,13 @@ impl Examples {
     }
 
     /// The file of a row of all files together.
-    fn file(&self, origin: usize) -> Option<&FileStart> {
+    fn file_of(&self, origin: usize) -> Option<&FileStart> {
+        self.files.get(self.file_at(origin)?)
+    }
+
+    fn file_at(&self, origin: usize) -> Option<usize> {
         let after = self.files.partition_point(|f| f.first <= origin);
-        self.files.get(after.checked_sub(1)?)
+        after.checked_sub(1)
     }
 }
 
@@ -192,22 +201,27 @@ impl DataSet for Examples {
         let origin = self
             .row(split, index)
             .and_then(|row| self.origins.get(row).copied());
-        let in_part = origin.and_then(|o| self.file(o).map(|f| o - f.first + f.first_of_part));
+        let in_part = origin.and_then(|o| self.file_of(o).map(|f| o - f.first + f.first_of_part));
         in_part.map_or(index, |row| row as u64)
     }
 
     fn origin_file(&self, split: Split, index: u64) -> Option<(String, u64)> {
         let origin = self.origins.get(self.row(split, index)?).copied()?;
-        let file = self.file(origin)?;
-        let name = if self.source == "digits" {
-            file.path.as_os_str()
-        } else {
-            file.path.file_name()?
-        };
-        Some((
-            name.to_string_lossy().into_owned(),
-            (origin - file.first) as u64,
-        ))
+        let file = self.file_of(origin)?;
+        Some((file.name.clone(), (origin - file.first) as u64))
+    }
+
+    fn files(&self, split: Split) -> Vec<Vec<String>> {
+        let used: BTreeSet<usize> = self
+            .split(split)
+            .iter()
+            .filter_map(|&row| self.file_at(*self.origins.get(row)?))
+            .collect();
+        let mut lists: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for file in used.into_iter().filter_map(|at| self.files.get(at)) {
+            lists.entry(file.part).or_default().push(file.name.clone());
+        }
+        lists.into_values().collect()
     }
 
     fn planted(&self, split: Split, index: u64) -> Option<bool> {

@@ -52,6 +52,7 @@ pub use spec::{AxisOrder, ClassRef, DataSpec, Files, Pair, Pick, Pool, Source, T
 
 use crate::objective::{Batch, Draws, Split};
 use candle_core::{DType, Device};
+use std::collections::BTreeSet;
 
 /// All splits, in the order of a fingerprint.
 pub const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
@@ -143,6 +144,37 @@ pub trait DataSet: Send + Sync {
     fn origin_file(&self, split: Split, index: u64) -> Option<(String, u64)> {
         let _ = (split, index);
         None
+    }
+
+    /// The name of the file that an example comes from; the split's name where examples come from no file. Together with
+    /// [`origin`](DataSet::origin) it names one row of the original data.
+    fn file(&self, split: Split, index: u64) -> String {
+        self.origin_file(split, index)
+            .map_or_else(|| split_name(split).to_owned(), |(file, _)| file)
+    }
+
+    /// The files that a split's examples come from, in lists: [`origin`](DataSet::origin) counts through the files of one
+    /// list, and begins at 0 again in the next. Where there is more than one list, a row number alone names no example.
+    ///
+    /// By default all files are one list, unless two examples have the same row: then each file is a list of its own.
+    fn files(&self, split: Split) -> Vec<Vec<String>> {
+        let mut files: Vec<String> = Vec::new();
+        let mut rows = BTreeSet::new();
+        let mut repeated = false;
+        for index in 0..self.len(split) {
+            let file = self.file(split, index);
+            if files.last() != Some(&file) && !files.contains(&file) {
+                files.push(file);
+            }
+            repeated |= !rows.insert(self.origin(split, index));
+        }
+        if files.is_empty() {
+            Vec::new()
+        } else if repeated {
+            files.into_iter().map(|file| vec![file]).collect()
+        } else {
+            vec![files]
+        }
     }
 
     /// Whether the label was made wrong on purpose; nothing where nobody knows.

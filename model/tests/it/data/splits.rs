@@ -123,6 +123,48 @@ fn a_joined_pool_names_the_file_of_each_example() {
             .count(),
         20
     );
+    // Rows are counted in the training and in the test files: two lists, so that a number alone names no example.
+    let lists: Vec<Vec<String>> = ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"]
+        .map(|file| vec![file.to_owned()])
+        .into();
+    assert_eq!(set.files(Split::Train), lists);
+    let apart = open("source = 'idx'\ntrain = 20\nvalidation = 10", dir.path()).unwrap();
+    assert_eq!(apart.files(Split::Train), lists[..1]);
+    assert_eq!(apart.file(Split::Train, 3), "train-images-idx3-ubyte");
+    let drawn = open("source = 'digits'\ntrain = 5", dir.path()).unwrap();
+    assert_eq!(drawn.file(Split::Train, 3), "digits/train");
+}
+
+/// Rows are counted through several training files; files of the same name in other folders are told apart.
+#[test]
+fn files_of_one_list_share_a_numbering_and_same_names_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    for (folder, rows) in [("a", 3), ("b", 4), ("c", 2)] {
+        std::fs::create_dir(dir.path().join(folder)).unwrap();
+        let text: String = (0..rows).map(|i| format!("{i},{}\n", i % 2)).collect();
+        std::fs::write(dir.path().join(folder).join("d.csv"), format!("x,y\n{text}")).unwrap();
+    }
+    let set = open(
+        "source = 'csv'\ntrain_files = ['a/d.csv', 'b/d.csv']\ntest_files = 'c/d.csv'\nlabel = 'y'\npool = 'all'\ntrain = 9",
+        dir.path(),
+    )
+    .unwrap();
+    let mut places: Vec<(String, u64)> = (0..9)
+        .map(|i| (set.file(Split::Train, i), set.origin(Split::Train, i)))
+        .collect();
+    places.sort();
+    let place = |file: &str, row| (file.to_owned(), row);
+    let mut expected = vec![place("c/d.csv", 0), place("c/d.csv", 1)];
+    expected.splice(0..0, (3..7).map(|row| place("b/d.csv", row)));
+    expected.splice(0..0, (0..3).map(|row| place("a/d.csv", row)));
+    assert_eq!(places, expected);
+    assert_eq!(
+        set.files(Split::Train),
+        [
+            vec!["a/d.csv".to_owned(), "b/d.csv".to_owned()],
+            vec!["c/d.csv".to_owned()]
+        ]
+    );
 }
 
 #[test]
