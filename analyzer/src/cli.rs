@@ -62,7 +62,7 @@ pub enum Command {
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
     /// Really retrain without some examples, on the recorded batches, and compare with the prediction
-    #[command(after_long_help = help::COUNTERFACTUAL_JSON)]
+    #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
     /// Say what the paper's theory guarantees of the estimates, beside what is so (plain SGD, one pass over the data)
     #[command(after_long_help = help::BOUNDS)]

@@ -65,7 +65,7 @@ pub use check::{
 pub use compare::Comparison;
 pub use counterfactual::{
     Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal,
-    RemovalResult, RemovalResults, ReplayProgress, SplitLoss, counterfactuals,
+    RemovalResult, RemovalResults, RemovedPlace, ReplayProgress, SplitLoss, counterfactuals,
 };
 pub use engine::{
     AutodiffEngine, EngineKind, Forward, Gradient, KernelEngine, Products, ReplayEngine, StepInput,

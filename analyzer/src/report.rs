@@ -13,10 +13,12 @@ pub(crate) mod view;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::Trace;
-use hindcast_model::data::DataSet;
+use hindcast_format::{DataIdentity, Trace};
+use hindcast_model::data::{DataSet, split_name};
+use hindcast_model::objective::Split;
 
-use crate::{Denominators, Removal, RemovalResult, RemovalResults, ScoreTable};
+use crate::scores::fits::same_run;
+use crate::{Denominators, Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable};
 
 use examples::Extremes;
 use facts::{Curve, Facts};
@@ -61,12 +63,23 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
             notes.push(format!(
                 "{name}: nothing beside the table says which run it belongs to; it is taken for this one's."
             ));
-        } else {
-            same_run(name, digest, &facts.head)?;
         }
+        about(name, same_run(digest, &facts.head))?;
+        // Without the data its fingerprint says at least how many examples there are.
+        about(
+            name,
+            match (source.data, examples(source.trace)) {
+                (Some(data), _) => table.check_data(data),
+                (None, Some(examples)) => table.check_range(examples),
+                (None, None) => table.check_range(u64::MAX),
+            },
+        )?;
     }
     for (name, results) in source.removals {
-        same_run(name, &results.run_digest, &facts.head)?;
+        about(name, same_run(&results.run_digest, &facts.head))?;
+        if let Some(examples) = examples(source.trace) {
+            about(name, results.check_range(examples))?;
+        }
     }
     let mut named = source.removals.to_vec();
     for (name, table) in source.tables {
@@ -123,6 +136,10 @@ fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
                 let real_change = row.refined.get(q)?.counterfactual?;
                 Some(RemovalResult {
                     without: vec![row.index],
+                    places: vec![RemovedPlace {
+                        row: row.row,
+                        file: row.file.clone(),
+                    }],
                     predicted_change: view::score(row, q)?,
                     real_change,
                     value_without: value + real_change,
@@ -154,17 +171,19 @@ fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
 }
 
 /// A page about one run shows nothing of another.
-fn same_run(file: &str, digest: &str, head: &str) -> anyhow::Result<()> {
-    // Without a manifest the run has no digest to compare with.
-    if head.is_empty() || digest == head {
-        return Ok(());
+fn about(file: &str, fits: Result<(), String>) -> anyhow::Result<()> {
+    fits.map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
+}
+
+/// How many examples the run's training split has, where that was recorded.
+fn examples(trace: &Trace) -> Option<u64> {
+    match &trace.info().data {
+        DataIdentity::None => None,
+        DataIdentity::Fingerprint { splits } => splits
+            .iter()
+            .find(|split| split.name == split_name(Split::Train))
+            .map(|split| split.examples),
     }
-    let short = |digest: &str| digest.chars().take(16).collect::<String>();
-    bail!(
-        "{file} was made from another run, or from this one when it held other steps: its head digest is {}…, this run's is {}…; make it again from this run",
-        short(digest),
-        short(head)
-    )
 }
 
 /// Which queries of a table are shown; those that are left out are noted.

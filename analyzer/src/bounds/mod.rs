@@ -48,7 +48,7 @@ pub struct BoundsOptions {
 pub struct BoundsRow {
     /// Its index in the training split.
     pub index: u64,
-    /// Its row in the original file.
+    /// Its row in the original data.
     pub row: u64,
     /// Its label as text.
     pub label: String,
@@ -72,6 +72,8 @@ pub struct BoundsRow {
     pub always: Option<f64>,
     /// Theorem 6.
     pub theorem6: Option<f64>,
+    /// The file that the row is from.
+    pub file: String,
 }
 
 /// The bounds of a run beside what they bound.
@@ -299,6 +301,7 @@ fn row(
             .map(|(l, u)| (2.0 * (u * u + l * l)).sqrt()),
         always: upper.map(|u| 2.0 * u),
         theorem6: smooth.map(|c| theorem6(c, steps[pi].rate, steps.len())),
+        file: run.data().file(Split::Train, index),
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::BoundsReport;
 use crate::atomic;
 use crate::error::{AnalysisError, Result};
+use crate::scores::spreadsheet::quoted;
 
 impl BoundsReport {
     /// Writes a line an example: CSV, or JSON lines where the name ends in .jsonl. Where a bound says nothing of the run,
@@ -23,6 +24,9 @@ impl BoundsReport {
             Some("csv") => {
                 let mut csv = csv::Writer::from_writer(&mut bytes);
                 for row in &self.rows {
+                    let mut row = row.clone();
+                    row.label = quoted(&row.label).into_owned();
+                    row.file = quoted(&row.file).into_owned();
                     csv.serialize(row).map_err(|e| failed(e.to_string()))?;
                 }
                 csv.flush().map_err(|e| failed(e.to_string()))?;

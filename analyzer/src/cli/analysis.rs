@@ -172,6 +172,9 @@ pub struct Counterfactual {
     /// Leave out the K most harmful examples of a table written by `influence`
     #[arg(long, num_args = 2, value_names = ["K", "SCORES"])]
     pub top: Option<Vec<String>>,
+    /// Take the table of --top although it was made from another run, such as the one that this one was recovered from
+    #[arg(long, requires = "top")]
+    pub other_run: bool,
     /// Steps that the examples are left out of: all, last-epoch, or A..B
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,

@@ -46,17 +46,18 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
   examples, never_seen   training examples, and those in no batch of the window
   queries                a list of {name, value, growth, most_harmful, most_helpful};
                          growth {first, last, factor} of the adjoint's norm, null for a method that is no sweep; the last two are lists of --top rows with
-                         index, row, name, label, occurrences, influence;
+                         index, row, file, name, label, occurrences, influence;
                          with --refine also refined (such rows with accumulative and counterfactual) and, from 10 retrained
                          examples on, agreement {examples, sweep {tau, error}, accumulative {tau, error}} with the real changes
   notes                  what the method says of how it went
   table, metadata        files that were written; picture where one was asked for";
 
 pub(crate) const NAMES: &str = "\
---names FILE: a plain text file holds a name a line; line n (counted from 0) names row n of the original file, or example n of the training split with --names-by index. A .csv (with a header) or .jsonl may say which example a line is about in a column `row` or `index`. The name is in the column `name`, in the only other one, or in the one that --name-column names.";
+--names FILE: a plain text file holds a name a line; line n (counted from 0) names row n of the original file, or example n of the training split with --names-by index. A .csv (with a header) or .jsonl may say which example a line is about in a column `row` or `index`. The name is in the column `name`, in the only other one, or in the one that --name-column names.
+Where the examples come from several files that are each counted from 0 (pool = \"all\"), a row number alone names no example: the names need a column `file` beside `row`, as the table has it, or --names-by index.";
 
 pub(crate) const SCORES: &str = "\
---where compares a column with a value: =, !=, <, <=, >, >=; as numbers where both are numbers. Several conditions hold together; an empty value (influence=) means that there is none.
+--where compares a column with a value: =, !=, <, <=, >, >=; numbers by value. Texts (label, name, file) are equal where they have the same letters, so label=03 isn't label=3; <, <=, >, >= compare them as numbers where both are numbers. Several conditions hold together; an empty value (influence=) means that there is none.
 
 --json prints an object with
   table, metadata        the file, and what stands beside it (null where nothing does)
@@ -76,7 +77,7 @@ Exit code 3 where steps are missing from the trace (--on-error train-on after a 
 pub(crate) const BOUNDS: &str = "\
 Lemma 7 and Theorem 5 of Hara, Nitanda and Maehara (2019) are about strongly convex losses, learning rates of at most 1/Λ and one pass over the data by plain SGD; Theorem 6 about any smooth loss, a constant rate and one pass. A run that breaks what they assume is refused, with the numbers. Each example is really left out once, in float64 where the run is.
 
-The table has a line an example: index, row, label, step (whose batch holds it), gradient (its norm there), lower and upper (h(Λ) and h(λ)), estimate (the norm of the forward estimate), real (the norm of the real change), gap (the norm of their difference), theorem5 (as printed), always (2 h(λ)), theorem6. Cells are empty where a theorem says nothing of the run.
+The table has one line per example: index, row, label, step (whose batch holds it), gradient (its norm there), lower and upper (h(Λ) and h(λ)), estimate (the norm of the forward estimate), real (the norm of the real change), gap (the norm of their difference), theorem5 (as printed), always (2 h(λ)), theorem6, file (that the row is from). Cells are empty where a theorem says nothing of the run.
 
 Exit code 1 where a proven bound is exceeded. --json prints an object with
   window {start, end}, run_steps, examples, rates [smallest, largest]
@@ -123,7 +124,10 @@ The page is one file that fetches nothing: open it from disk, mail it, keep it b
   views                  a list of {table, query, method, verdict, growth, reasons};
                          verdict is confirmed, plausible, careful or doubtful; growth the factor of the adjoint's norm";
 
-pub(crate) const COUNTERFACTUAL_JSON: &str = "\
+pub(crate) const COUNTERFACTUAL: &str = "\
+--top K SCORES is refused where the table doesn't fit: its metadata names another run (unless --other-run is given), it has no rows, has an example twice or one that the data lacks, or says other labels, rows or files than the data. A table without the file SCORES.meta.json beside it is taken with a warning: nothing says which run it is about. A table of another window is taken, and both windows are said. The examples are ranked by the table's column for --query, or by its only column; a table with several columns and none for --query is refused.
+--without FILE holds the index of one example per line; empty lines and lines that begin with # are skipped. An example that is listed twice is left out once, with a warning.
+
 --json prints an object with
   query, window {start, end}, without     what was asked, and how many examples were left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
@@ -131,7 +135,8 @@ pub(crate) const COUNTERFACTUAL_JSON: &str = "\
   notes                  what limits the trust in these numbers; empty where nothing does
   first_order_change     <u, parameters without less parameters with everyone>: what of the real change is first order in how the
                          parameters really moved, the rest being the query's curvature; null with --each
-  sets                   a list of {without, predicted_change, real_change, value_without, losses}, one a retraining
+  sets                   a list of {without, places, predicted_change, real_change, value_without, losses}, one a retraining;
+                         places is a list of {row, file}, one for each example of without
   retraining {queries, window, removal, denominators, everyone, reproduction, outcomes}";
 
 pub(super) const RECOVER: &str = "\

@@ -1,5 +1,8 @@
 //! `hindcast counterfactual`: really retrain without some examples, and compare with what was predicted.
 
+mod print;
+mod removed;
+
 use std::collections::BTreeSet;
 use std::io::{Write, stdout};
 use std::ops::Range;
@@ -8,7 +11,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use candle_core::Device;
-use hindcast_model::files;
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
 use serde::Serialize;
 
 use super::context::Models;
@@ -22,9 +26,10 @@ use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::sweep::step_bytes;
 use crate::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query, RecordedRun,
-    Removal, RemovalResult, RemovalResults, ScoreTable, Subject, Window, counterfactuals,
-    kendall_tau,
+    Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable, Subject, Window,
+    counterfactuals,
 };
+use removed::Removed;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -48,7 +53,7 @@ struct Report<'a> {
 pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outcome> {
     let window = parse_window(&args.window)?;
     let asked = parse_queries(&args.query)?;
-    let removed = Removed::parse(args)?;
+    let asked_for = Removed::parse(args)?;
     let limit = context::memory(args.memory.as_deref())?;
     if let Some(out) = &args.out {
         check_results(out)?;
@@ -59,14 +64,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let query = one_query(&asked, subject.data())?;
     let run = subject.recorded()?;
     let range = window.resolve(run.source())?;
-    let table = removed.table()?;
-    let without = removed.indices(table.as_ref(), &query)?;
-    let examples = run.examples() as u64;
-    if let Some(i) = without.iter().find(|&&i| i >= examples) {
-        anyhow::bail!(
-            "example {i} can't be left out: the train split has {examples} examples, 0..{examples}"
-        );
-    }
+    let (without, table) = asked_for.choose(&subject, &run, &query, &range)?;
 
     let options = CounterfactualOptions {
         removal: match args.removal {
@@ -133,6 +131,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     for (set, outcome) in report.outcomes.iter().enumerate() {
         results.push(RemovalResult {
             without: outcome.without.clone(),
+            places: places(run.data(), &outcome.without),
             predicted_change: predict(table, q, &outcome.without, &options),
             real_change: report
                 .change(set, 0)
@@ -190,8 +189,8 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         writeln!(out)?;
     } else {
         match results.as_slice() {
-            [only] if !args.each => print(&mut out, &report, &name, only, moved, source)?,
-            each => print_each(&mut out, &report, &name, each, source)?,
+            [only] if !args.each => print::print(&mut out, &report, &name, only, moved, source)?,
+            each => print::print_each(&mut out, &report, &name, each, source)?,
         }
         if let Some(note) = &unverified {
             writeln!(out, "  {note}")?;
@@ -232,6 +231,15 @@ fn first_order(
     };
     Ok(along(&u.parameters, &without.parameters, &with.parameters)
         + along(&u.buffers, &without.buffers, &with.buffers))
+}
+
+/// Where examples are in the original data.
+fn places(data: &dyn DataSet, examples: &[u64]) -> Vec<RemovedPlace> {
+    let place = |&index: &u64| RemovedPlace {
+        row: data.origin(Split::Train, index),
+        file: data.file(Split::Train, index),
+    };
+    examples.iter().map(place).collect()
 }
 
 /// `report` knows these files by their ending.
@@ -291,125 +299,6 @@ fn announce(
 /// A step's metadata beside its indices, about.
 const META_BYTES: u64 = 300;
 
-fn print(
-    out: &mut dyn Write,
-    report: &CounterfactualReport,
-    query: &str,
-    result: &RemovalResult,
-    first_order: Option<f64>,
-    source: &str,
-) -> anyhow::Result<()> {
-    let n = report.outcomes.first().map_or(0, |o| o.without.len());
-    writeln!(
-        out,
-        "without {n} examples in steps {}..{} ({} removal, {} denominators):",
-        report.window.start, report.window.end, report.removal, report.denominators
-    )?;
-    let value = |o: Option<&crate::Outcome>| {
-        o.and_then(|o| o.queries.first())
-            .copied()
-            .unwrap_or(f64::NAN)
-    };
-    let (with, without) = (
-        value(Some(&report.everyone)),
-        value(report.outcomes.first()),
-    );
-    writeln!(
-        out,
-        "  {query}: {with:.6} with everyone, {without:.6} without"
-    )?;
-    writeln!(
-        out,
-        "  change: {:+.4e} predicted (by {source}), {:+.4e} real",
-        result.predicted_change, result.real_change
-    )?;
-    if let Some(first_order) = first_order {
-        writeln!(
-            out,
-            "  of the real change, {first_order:+.4e} is first order in how the parameters really moved, {:+.4e} the query's curvature",
-            result.real_change - first_order
-        )?;
-    }
-    if let Some(outcome) = report.outcomes.first() {
-        for (with, without) in report.everyone.losses.iter().zip(&outcome.losses) {
-            write!(
-                out,
-                "  {:<10} loss {:.4} -> {:.4}",
-                with.split, with.loss, without.loss
-            )?;
-            if let (Some(a), Some(b)) = (with.error_rate, without.error_rate) {
-                write!(out, ", error {:.2} % -> {:.2} %", 100.0 * a, 100.0 * b)?;
-            }
-            writeln!(out)?;
-        }
-    }
-    reproduced(out, report)
-}
-
-/// A line a run, and how well prediction and reality agree over all of them.
-fn print_each(
-    out: &mut dyn Write,
-    report: &CounterfactualReport,
-    query: &str,
-    results: &[RemovalResult],
-    source: &str,
-) -> anyhow::Result<()> {
-    writeln!(
-        out,
-        "without each of {} examples alone in steps {}..{} ({} removal, {} denominators); change of {query}:",
-        results.len(),
-        report.window.start,
-        report.window.end,
-        report.removal,
-        report.denominators
-    )?;
-    writeln!(out, "{:>8} {:>12} {:>12}", "index", "predicted", "real")?;
-    for result in results {
-        let index = result.without.first().copied().unwrap_or_default();
-        writeln!(
-            out,
-            "{index:>8} {:>+12.4e} {:>+12.4e}",
-            result.predicted_change, result.real_change
-        )?;
-    }
-    let of = |f: fn(&RemovalResult) -> f64| results.iter().map(f).collect::<Vec<f64>>();
-    let (predicted, real) = (of(|r| r.predicted_change), of(|r| r.real_change));
-    match kendall_tau(&predicted, &real) {
-        Ok(tau) if tau.is_finite() => writeln!(
-            out,
-            "  Kendall's tau of predicted (by {source}) against real: {tau:.3}"
-        )?,
-        _ => writeln!(out, "  (too few examples for Kendall's tau)")?,
-    }
-    reproduced(out, report)
-}
-
-/// Whether the replay with everyone came to what was recorded.
-fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Result<()> {
-    let same = &report.reproduction;
-    if same.bit_identical {
-        writeln!(
-            out,
-            "  (retraining with everyone gives the recorded parameters, bit for bit)"
-        )?;
-    } else if report.engine == EngineKind::Kernels {
-        writeln!(
-            out,
-            "  (retrained by kernels, with everyone to within {:.1e} of the recorded parameters, relative; \
-             --engine autodiff retrains bit for bit)",
-            same.max_relative_error
-        )?;
-    } else {
-        writeln!(
-            out,
-            "  (retraining with everyone comes within {:.1e} of the recorded parameters, relative: \
-             another machine or device trained; changes are taken between the two retrainings)",
-            same.max_relative_error
-        )?;
-    }
-    Ok(())
-}
-
 /// Which query of a table predicts exactly this: same run, same window, same query.
 fn fitting_query(
     table: &ScoreTable,
@@ -442,82 +331,4 @@ fn predict(
     };
     // An example that no batch of the window holds has no score, and leaving it out changes nothing.
     rows.filter_map(of).sum()
-}
-
-/// Where the examples to leave out are named.
-enum Removed<'a> {
-    File(&'a Path),
-    Worst { count: usize, table: &'a Path },
-}
-
-impl<'a> Removed<'a> {
-    fn parse(args: &'a Counterfactual) -> Result<Self, Usage> {
-        if let Some(path) = &args.without {
-            return Ok(Removed::File(path));
-        }
-        let words = args.top.as_deref().unwrap_or_default();
-        let [count, table] = words else {
-            return Err(Usage("give --without FILE or --top K SCORES".to_owned()));
-        };
-        let count = count
-            .parse()
-            .ok()
-            .filter(|&k: &usize| k > 0)
-            .ok_or_else(|| {
-                Usage(format!(
-                    "--top K SCORES: expected a number of examples, got {count:?}"
-                ))
-            })?;
-        Ok(Removed::Worst {
-            count,
-            table: Path::new(table),
-        })
-    }
-
-    fn table(&self) -> anyhow::Result<Option<ScoreTable>> {
-        match self {
-            Removed::File(_) => Ok(None),
-            Removed::Worst { table, .. } => Ok(Some(ScoreTable::read(table)?)),
-        }
-    }
-
-    /// The training examples, each once.
-    fn indices(&self, table: Option<&ScoreTable>, query: &Query) -> anyhow::Result<Vec<u64>> {
-        match (self, table) {
-            (Removed::Worst { count, .. }, Some(table)) => {
-                let name = query.to_string();
-                let q = table
-                    .metadata
-                    .queries
-                    .iter()
-                    .position(|q| q.name == name)
-                    .unwrap_or(0);
-                Ok(table.worst(q, *count).iter().map(|r| r.index).collect())
-            }
-            (Removed::File(path), _) => read_indices(path),
-            (Removed::Worst { .. }, None) => Ok(Vec::new()),
-        }
-    }
-}
-
-/// One index a line; empty lines and lines that begin with `#` are skipped.
-fn read_indices(path: &Path) -> anyhow::Result<Vec<u64>> {
-    let text = files::read_text(path, files::INDICES)?;
-    let mut indices = BTreeSet::new();
-    for (n, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let index = line.parse().with_context(|| {
-            format!(
-                "{}, line {}: expected the index of a training example, got {line:?}",
-                path.display(),
-                n + 1
-            )
-        })?;
-        indices.insert(index);
-    }
-    anyhow::ensure!(!indices.is_empty(), "{} names no example", path.display());
-    Ok(indices.into_iter().collect())
 }

@@ -19,8 +19,10 @@ use super::{Outcome, Usage, context, pictures, progress, refining, tables};
 use crate::atomic;
 use crate::cli::Influence;
 use crate::estimators::{Chosen, choose};
+use crate::scores::Place;
 use crate::{
-    Queries, Query, QuerySweep, ScoreRow, ScoreTable, SweepState, SweepTimes, Window, sidecar_path,
+    Names, Queries, Query, QuerySweep, ScoreRow, ScoreTable, SweepState, SweepTimes, Window,
+    sidecar_path,
 };
 
 /// What `--json` prints.
@@ -85,6 +87,7 @@ struct Growth {
 struct Row<'a> {
     index: u64,
     row: u64,
+    file: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     label: &'a str,
@@ -116,12 +119,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     context::warn(subject.trace());
     let queries = expand(&asked, subject.data())?;
     if let Some(names) = &names {
-        let data = subject.data();
-        let examples = 0..data.len(Split::Train);
-        let pairs: Vec<_> = examples
-            .map(|i| (i, data.origin(Split::Train, i)))
-            .collect();
-        names.check(&pairs)?;
+        check_names(names, subject.data())?;
     }
     atomic::try_folder(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
@@ -284,6 +282,21 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     Ok(Outcome::Fine)
 }
 
+/// Whether the names are those of the training examples.
+fn check_names(names: &Names, data: &dyn DataSet) -> anyhow::Result<()> {
+    let all = 0..data.len(Split::Train);
+    let files: Vec<String> = all.clone().map(|i| data.file(Split::Train, i)).collect();
+    let places: Vec<Place<'_>> = all
+        .zip(&files)
+        .map(|(index, file)| Place {
+            index,
+            row: data.origin(Split::Train, index),
+            file,
+        })
+        .collect();
+    Ok(names.check(&places, &data.files(Split::Train))?)
+}
+
 /// The method with its options; a mistake is wrong usage, and so is what only a sweep can do.
 fn chosen(args: &Influence, window: &Window) -> anyhow::Result<Chosen> {
     let mut set = Vec::new();
@@ -334,6 +347,7 @@ fn report<'a>(state: Option<&SweepState>, table: &'a ScoreTable, top: usize) -> 
         let one = |r: &'a ScoreRow| Row {
             index: r.index,
             row: r.row,
+            file: &r.file,
             name: r.name.as_deref(),
             label: &r.label,
             occurrences: r.occurrences,

@@ -43,7 +43,7 @@ enum Verb {
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
     /// Really retrain without some examples, on the recorded batches, and compare with the prediction
-    #[command(after_long_help = help::COUNTERFACTUAL_JSON)]
+    #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
     /// Show a run and its scores as one page: training, harmful and helpful examples, and how far to trust them
     #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]

@@ -32,8 +32,9 @@ pub(crate) fn worst(
         };
         let planted = data.planted(Split::Train, row.index);
         known |= planted.is_some();
-        let mut first = format!("#{} is \"{}\"", row.index, row.label);
-        first.truncate(18);
+        let first = short(&format!("#{} is \"{}\"", row.index, row.label), 0);
+        let number = format!(" row {}", row.row);
+        let place = short(&format!("{}{number}", row.file), number.len());
         let score = row
             .influence
             .get(query)
@@ -42,7 +43,7 @@ pub(crate) fn worst(
             .unwrap_or(f64::NAN);
         tiles.push(Tile {
             image: to_rgb(&image)?,
-            caption: vec![first, format!("{score:+.2e}")],
+            caption: vec![first, format!("{score:+.2e}"), place],
             marked: planted == Some(true),
         });
     }
@@ -57,6 +58,32 @@ pub(crate) fn worst(
     Ok(tiles.len())
 }
 
+/// A line of a caption: what is too long loses letters before its last `kept` ones. The font has ASCII alone.
+fn short(text: &str, kept: usize) -> String {
+    const LONGEST: usize = 18;
+    let plain: Vec<char> = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect();
+    if plain.len() <= LONGEST {
+        return plain.into_iter().collect();
+    }
+    let (start, end) = plain.split_at(plain.len().saturating_sub(kept));
+    let room = LONGEST.saturating_sub(end.len() + 2);
+    start
+        .iter()
+        .take(room)
+        .chain(&['.', '.'])
+        .chain(end)
+        .collect()
+}
+
 pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
     let rgb = match image.channels {
         1 => image.pixels.iter().flat_map(|&p| [p; 3]).collect(),
@@ -64,4 +91,20 @@ pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
     };
     RgbImage::from_raw(image.width as u32, image.height as u32, rgb)
         .context("a picture's pixels do not fit its size")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn a_caption_is_short_and_keeps_its_row() {
+        assert_eq!(short("#7 is \"2\"", 0), "#7 is \"2\"");
+        assert_eq!(short("#7 is \"größer als alles\"", 0), "#7 is \"gr??er a..");
+        assert_eq!(short("test.csv row 12", 7), "test.csv row 12");
+        assert_eq!(
+            short("train-images-idx3-ubyte row 12", 7),
+            "train-ima.. row 12"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::context::device;
 use super::interrupt::{Interrupts, told};
-use super::{Usage, progress};
+use super::{Usage, progress, tables};
 use crate::cli::Influence;
 use crate::sweep::norm;
 use crate::{Ladder, Query, ScoreRow, ScoreTable, Subject, kendall_tau, refine};
@@ -149,19 +149,21 @@ pub(super) fn print(
         return Ok(());
     }
     writeln!(out, "refined, by the last rung that each was taken to:")?;
+    let wide = tables::file_width(rows.iter().take(top).copied());
     writeln!(
         out,
-        "{:>6} {:>8} {:<12} {:>5} {:>12} {:>12} {:>14}",
-        "index", "file row", "label", "seen", "influence", "accumulative", "counterfactual"
+        "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>12} {:>12} {:>14}",
+        "index", "row", "file", "label", "seen", "influence", "accumulative", "counterfactual"
     )?;
     let number = |x: Option<f64>| x.map_or_else(String::new, |v| format!("{v:+.4e}"));
     for row in rows.into_iter().take(top) {
         let refined = row.refined.get(query).copied().unwrap_or_default();
         writeln!(
             out,
-            "{:>6} {:>8} {:<12} {:>5} {:>12} {:>12} {:>14}",
+            "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>12} {:>12} {:>14}",
             row.index,
             row.row,
+            row.file,
             row.label,
             row.occurrences,
             number(row.influence.get(query).copied().flatten()),

@@ -38,7 +38,18 @@ pub(crate) fn extremes(
     rows(out, &table.best(query, k), data, query)
 }
 
-/// Rows with index, row in the original file, label, times seen, influence and, where known, whether the label was flipped.
+/// How wide a column of these files is, header included.
+pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> usize {
+    let width = |row: &ScoreRow| row.file.chars().count();
+    rows.into_iter()
+        .map(width)
+        .max()
+        .unwrap_or(0)
+        .max("file".len())
+}
+
+/// Rows with index, row and file in the original data, label, times seen, influence and, where known, whether the label was
+/// flipped.
 pub(crate) fn rows(
     out: &mut dyn Write,
     rows: &[&ScoreRow],
@@ -46,10 +57,11 @@ pub(crate) fn rows(
     query: usize,
 ) -> io::Result<()> {
     let named = rows.iter().any(|row| row.name.is_some());
+    let wide = file_width(rows.iter().copied());
     write!(
         out,
-        "{:>6} {:>8} {:<12} {:>5} {:>12}",
-        "index", "file row", "label", "seen", "influence"
+        "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>12}",
+        "index", "row", "file", "label", "seen", "influence"
     )?;
     writeln!(out, "{}", if named { "  name" } else { "" })?;
     for row in rows {
@@ -66,8 +78,8 @@ pub(crate) fn rows(
             .map_or_else(String::new, |name| format!("  {}", short(name)));
         writeln!(
             out,
-            "{:>6} {:>8} {:<12} {:>5} {influence:>12}{name}{note}",
-            row.index, row.row, row.label, row.occurrences
+            "{:>6} {:>8} {:<wide$} {:<12} {:>5} {influence:>12}{name}{note}",
+            row.index, row.row, row.file, row.label, row.occurrences
         )?;
     }
     Ok(())
@@ -99,10 +111,11 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
             false => "influence".to_owned(),
         })
         .collect();
+    let wide = file_width(&table.rows);
     write!(
         out,
-        "{:>6} {:>8} {:<12} {:>5}",
-        "index", "file row", "label", "seen"
+        "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
+        "index", "row", "file", "label", "seen"
     )?;
     for head in &heads {
         write!(out, " {head:>12}")?;
@@ -111,8 +124,8 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
     for row in &table.rows {
         write!(
             out,
-            "{:>6} {:>8} {:<12} {:>5}",
-            row.index, row.row, row.label, row.occurrences
+            "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
+            row.index, row.row, row.file, row.label, row.occurrences
         )?;
         for (head, influence) in heads.iter().zip(&row.influence) {
             let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));

@@ -1,5 +1,6 @@
 //! What a retraining gave, kept in a file: `counterfactual --out` writes it, `report` draws it.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
@@ -53,6 +54,9 @@ pub struct RemovalResults {
 pub struct RemovalResult {
     /// The training examples that were left out.
     pub without: Vec<u64>,
+    /// Where these examples are in the original data, in the same order; empty in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<RemovedPlace>,
     /// Change of the query that the scores predict.
     pub predicted_change: f64,
     /// Change of the query that came out.
@@ -63,11 +67,36 @@ pub struct RemovalResult {
     pub losses: Vec<SplitLoss>,
 }
 
+/// Where an example that was left out is in the original data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedPlace {
+    /// Its row, as a table's column `row` has it.
+    pub row: u64,
+    /// The file that the row is from.
+    pub file: String,
+}
+
 impl RemovalResults {
     /// The words that open the file: its format, and who wrote it.
     pub(crate) fn opening() -> (String, u32, String) {
         let writer = concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION"));
         (FORMAT.to_owned(), VERSION, writer.to_owned())
+    }
+
+    /// Refuses sets with examples that a training split of `examples` doesn't have, or with one twice.
+    pub(crate) fn check_range(&self, examples: u64) -> std::result::Result<(), String> {
+        for (at, set) in (1..).zip(&self.sets) {
+            if let Some(i) = set.without.iter().find(|&&i| i >= examples) {
+                return Err(format!(
+                    "set {at} leaves out example {i}, but the training split has {examples} examples, 0..{examples}"
+                ));
+            }
+            let mut seen = BTreeSet::new();
+            if let Some(i) = set.without.iter().find(|&&i| !seen.insert(i)) {
+                return Err(format!("set {at} leaves out example {i} twice"));
+            }
+        }
+        Ok(())
     }
 
     /// Writes the file, which appears whole or not at all.
@@ -139,6 +168,16 @@ mod tests {
             losses_with_everyone: Vec::new(),
             sets: vec![RemovalResult {
                 without: vec![4, 8],
+                places: vec![
+                    RemovedPlace {
+                        row: 4,
+                        file: "a.csv".to_owned(),
+                    },
+                    RemovedPlace {
+                        row: 0,
+                        file: "b.csv".to_owned(),
+                    },
+                ],
                 predicted_change: -1e-300,
                 real_change: 2.5,
                 value_without: 2.8,
@@ -153,6 +192,12 @@ mod tests {
         };
         results.write(&path).unwrap();
         assert_eq!(RemovalResults::read(&path).unwrap(), results);
+
+        assert!(results.check_range(9).is_ok());
+        assert!(results.check_range(8).unwrap_err().contains("example 8"));
+        results.sets[0].without.push(4);
+        let said = results.check_range(9).unwrap_err();
+        assert!(said.contains("leaves out example 4 twice"), "{said}");
 
         results.version = 2;
         results.write(&path).unwrap();

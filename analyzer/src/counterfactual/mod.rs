@@ -10,7 +10,7 @@ mod replay;
 mod start;
 
 pub use arithmetic::Arithmetic;
-pub use file::{RemovalResult, RemovalResults};
+pub use file::{RemovalResult, RemovalResults, RemovedPlace};
 pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
 pub(crate) use start::{parts, start_state, stepper};

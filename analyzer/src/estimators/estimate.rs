@@ -84,6 +84,7 @@ impl Estimate {
                 ScoreRow {
                     index,
                     row: run.data().origin(Split::Train, index),
+                    file: run.data().file(Split::Train, index),
                     name: None,
                     label: run.data().label(Split::Train, index),
                     occurrences,
@@ -120,6 +121,7 @@ impl Estimate {
                     .collect(),
                 epochs: Vec::new(),
                 refined: Vec::new(),
+                files: run.data().files(Split::Train),
             },
             rows,
         }

@@ -10,6 +10,7 @@ use candle_core::Device;
 use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
 use hindcast_model::files;
+use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 use hindcast_recorder::Recorder;
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,24 @@ impl Kept {
                     path.display()
                 );
             }
+            // A kept table is whole: one that was cut would leave examples without their scores.
+            let data = subject.data();
+            table
+                .check_data(data)
+                .and_then(|()| {
+                    if table.rows.len() as u64 == data.len(Split::Train) {
+                        Ok(())
+                    } else {
+                        Err(format!(
+                            "it has {} rows, not one for each of {} examples",
+                            table.rows.len(),
+                            data.len(Split::Train)
+                        ))
+                    }
+                })
+                .map_err(|e| {
+                    anyhow::anyhow!("{}: {e}; remove it, and it is made again", path.display())
+                })?;
             table
         } else {
             let table = estimate(subject, ranking, std::slice::from_ref(query), watcher)?;

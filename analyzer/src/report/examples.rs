@@ -23,6 +23,8 @@ const FEATURES: usize = 8;
 pub(crate) struct Example {
     pub index: u64,
     pub row: u64,
+    /// The file that the row is from; empty where the table doesn't say it.
+    pub file: String,
     pub name: Option<String>,
     pub label: String,
     pub occurrences: u64,
@@ -89,6 +91,7 @@ fn example(row: &ScoreRow, score: f64, data: Option<&dyn DataSet>) -> anyhow::Re
     let mut example = Example {
         index: row.index,
         row: row.row,
+        file: row.file.clone(),
         name: row.name.clone(),
         label: row.label.clone(),
         occurrences: row.occurrences,

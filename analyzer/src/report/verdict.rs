@@ -273,6 +273,7 @@ mod tests {
             sets: pairs
                 .iter()
                 .map(|&(predicted_change, real_change)| RemovalResult {
+                    places: Vec::new(),
                     without: vec![0],
                     predicted_change,
                     real_change,

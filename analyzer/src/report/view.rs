@@ -235,7 +235,7 @@ fn epochs(table: &ScoreTable, q: usize) -> Vec<EpochProfile> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{QueryMetadata, ScoreMetadata};
 
@@ -246,6 +246,7 @@ pub(super) mod tests {
             .map(|(index, &score)| ScoreRow {
                 index,
                 row: 100 + index,
+                file: "rows.csv".to_owned(),
                 name: None,
                 label: ["a", "b"][index as usize % 2].to_owned(),
                 occurrences: 2 * u64::from(score.is_some()),
@@ -274,6 +275,7 @@ pub(super) mod tests {
                 }],
                 epochs: vec![0, 1],
                 refined: Vec::new(),
+                files: vec![vec!["rows.csv".to_owned()]],
             },
             rows,
         }

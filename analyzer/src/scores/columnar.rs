@@ -14,26 +14,26 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::columns::{Cell, Column, Header, cell, columns, fill};
+use super::columns::{Cell, Header, cell, fill};
 use super::files::unopened;
 use super::{ScoreMetadata, ScoreRow, ScoreTable};
 
 impl ScoreTable {
     /// Writes one row group with the CSV's columns (zstd); null where there is no score.
     pub(super) fn write_parquet(&self, to: impl Write + Send) -> Result<(), String> {
-        let columns = columns(&self.metadata, self.is_named());
+        let columns = self.columns();
         let mut fields = Vec::with_capacity(columns.len());
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
         for (name, column) in &columns {
             let (array, data_type): (ArrayRef, DataType) = match column {
-                Column::Label | Column::Name => {
+                text if text.is_text() => {
                     let texts = self.rows.iter().map(|r| match cell(r, *column) {
                         Cell::Text(text) => Some(text),
                         _ => None,
                     });
                     (Arc::new(texts.collect::<StringArray>()), DataType::Utf8)
                 }
-                Column::Index | Column::Row | Column::Occurrences => {
+                whole if whole.is_whole() => {
                     let values = self.rows.iter().map(|r| match cell(r, *column) {
                         Cell::Integer(i) => i,
                         _ => 0,
@@ -99,11 +99,11 @@ pub(super) fn read(
             };
             for (i, row) in rows[start..].iter_mut().enumerate() {
                 let cell = match column {
-                    Column::Label | Column::Name => {
+                    text if text.is_text() => {
                         let text = array.as_string_opt::<i32>().ok_or_else(|| wrong("text"))?;
                         Cell::Text(text.value(i).to_owned())
                     }
-                    Column::Index | Column::Row | Column::Occurrences => {
+                    whole if whole.is_whole() => {
                         let whole = array
                             .as_primitive_opt::<UInt64Type>()
                             .ok_or_else(|| wrong("unsigned 64-bit integers"))?;

@@ -15,6 +15,19 @@ pub(super) enum Column {
     Refined(usize, Rung),
     /// Query, and position in the metadata's list of epochs.
     Epoch(usize, usize),
+    File,
+}
+
+impl Column {
+    /// Whether the column holds texts; the others hold numbers.
+    pub fn is_text(self) -> bool {
+        matches!(self, Column::Name | Column::Label | Column::File)
+    }
+
+    /// Whether the column holds whole numbers.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Column::Index | Column::Row | Column::Occurrences)
+    }
 }
 
 /// A cell's value, typed.
@@ -39,8 +52,9 @@ impl std::fmt::Display for Cell {
 }
 
 /// Names and meanings, in the order in which they are written. With one query the names are plain; with several,
-/// the query stands in brackets: `influence[validation:3]`. `name` is there where names were joined.
-pub(super) fn columns(metadata: &ScoreMetadata, named: bool) -> Vec<(String, Column)> {
+/// the query stands in brackets: `influence[validation:3]`. `name` is there where names were joined, `file` where files
+/// are known. `file` is the last column, so that the positions of the others are those of earlier versions.
+pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),
         ("row".to_owned(), Column::Row),
@@ -70,6 +84,9 @@ pub(super) fn columns(metadata: &ScoreMetadata, named: bool) -> Vec<(String, Col
             out.push((of(format!("epoch_{epoch}")), Column::Epoch(q, e)));
         }
     }
+    if filed {
+        out.push(("file".to_owned(), Column::File));
+    }
     out
 }
 
@@ -80,6 +97,7 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
         Column::Row => Cell::Integer(row.row),
         Column::Name => Cell::Text(row.name.clone().unwrap_or_default()),
         Column::Label => Cell::Text(row.label.clone()),
+        Column::File => Cell::Text(row.file.clone()),
         Column::Occurrences => Cell::Integer(row.occurrences),
         Column::Influence(q) => Cell::Number(row.influence.get(q).copied().flatten()),
         Column::Renormalised(q) => Cell::Number(row.renormalised.get(q).copied().flatten()),
@@ -127,6 +145,9 @@ impl Header {
         }
         for name in names {
             let column = out.column(name.trim());
+            if column.is_some() && out.columns.contains(&column) {
+                return Err(format!("the column `{}` is there twice", name.trim()));
+            }
             out.columns.push(column);
         }
         for (needed, there) in [
@@ -145,7 +166,7 @@ impl Header {
             }
         }
         if let Some(told) = told {
-            let missing = columns(told, false)
+            let missing = columns(told, false, !told.files.is_empty())
                 .into_iter()
                 .find(|(_, column)| !out.columns.contains(&Some(*column)));
             let strange = out.queries.len() != told.queries.len()
@@ -171,6 +192,7 @@ impl Header {
             "row" => Some(Column::Row),
             "name" => Some(Column::Name),
             "label" => Some(Column::Label),
+            "file" => Some(Column::File),
             "occurrences" => Some(Column::Occurrences),
             "influence" => Some(Column::Influence(position(
                 &mut self.queries,
@@ -202,6 +224,7 @@ impl Header {
         ScoreRow {
             index: 0,
             row: 0,
+            file: String::new(),
             name: None,
             label: String::new(),
             occurrences: 0,
@@ -227,6 +250,7 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
         (Column::Occurrences, Cell::Integer(i)) => row.occurrences = i,
         (Column::Name, Cell::Text(text)) => row.name = Some(text),
         (Column::Label, Cell::Text(text)) => row.label = text,
+        (Column::File, Cell::Text(text)) => row.file = text,
         (Column::Influence(q), Cell::Number(x)) => row.influence[q] = x,
         (Column::Renormalised(q), Cell::Number(x)) => row.renormalised[q] = x,
         (Column::Refined(q, Rung::Accumulative), Cell::Number(x)) => {

@@ -60,13 +60,21 @@ impl ScoreTable {
         let format = Format::of(path)?;
         let metadata = serde_json::to_vec_pretty(&self.metadata)
             .map_err(|e| file(path, &format!("metadata: {e}")))?;
+        // Who is killed between the two files leaves a table without metadata, not one beside another table's.
+        let sidecar = sidecar_path(path);
+        match std::fs::remove_file(&sidecar) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(file(&sidecar, &e.to_string()));
+            }
+            _ => {}
+        }
         replace(path, |to| match format {
             Format::Csv => self.write_csv(to),
             Format::JsonLines => self.write_json_lines(to),
             #[cfg(feature = "parquet")]
             Format::Parquet => self.write_parquet(to).map_err(std::io::Error::other),
         })?;
-        replace(&sidecar_path(path), |to| {
+        replace(&sidecar, |to| {
             to.write_all(&metadata)?;
             to.write_all(b"\n")
         })
@@ -76,7 +84,7 @@ impl ScoreTable {
     /// `index` and `influence`; its metadata then has version 0 and knows only what the columns say.
     ///
     /// # Errors
-    /// Where the file can't be read or understood; the text names the line.
+    /// Where the file can't be read or understood, or has an example twice; the text names the line.
     pub fn read(path: &Path) -> Result<ScoreTable> {
         let format = Format::of(path)?;
         let sidecar = sidecar_path(path);
@@ -88,6 +96,9 @@ impl ScoreTable {
                     .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?,
             ),
         };
+        if let Some(told) = &told {
+            told.check().map_err(|e| file(&sidecar, &e))?;
+        }
         let open =
             || files::open_text(path, files::TABLE).map_err(|e| file(path, &unopened(&e.problem)));
         let (header, rows) = match format {
@@ -98,7 +109,9 @@ impl ScoreTable {
         }
         .map_err(|e| file(path, &e))?;
         let metadata = told.unwrap_or_else(|| metadata_of(&header));
-        Ok(ScoreTable { metadata, rows })
+        let table = ScoreTable { metadata, rows };
+        table.check_unique().map_err(|e| file(path, &e))?;
+        Ok(table)
     }
 }
 

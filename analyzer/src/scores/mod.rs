@@ -4,11 +4,14 @@
 mod columnar;
 mod columns;
 mod files;
+pub(crate) mod fits;
 mod names;
 mod select;
+pub(crate) mod spreadsheet;
 mod text;
 
 pub use files::sidecar_path;
+pub(crate) use names::Place;
 pub use names::{NameKey, Names};
 
 use std::collections::BTreeMap;
@@ -51,6 +54,10 @@ pub struct ScoreMetadata {
     /// What a shortlist was refined by, in the order of its columns; empty where nothing was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refined: Vec<Rung>,
+    /// The files that the training split's rows are from, in lists: the column `row` counts through the files of a list,
+    /// and begins at 0 again in the next. Empty in tables of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Vec<String>>,
 }
 
 /// A query as it was evaluated.
@@ -129,8 +136,11 @@ pub struct Refined {
 pub struct ScoreRow {
     /// Its index in the training split.
     pub index: u64,
-    /// Its row in the original file.
+    /// Its row in the original data, counted from 0 through the files of a list ([`ScoreMetadata::files`]).
     pub row: u64,
+    /// The file that the row is from; the split's name where examples come from no file. Empty in tables of earlier
+    /// versions.
+    pub file: String,
     /// What the user calls it ([`ScoreTable::join`]); `None` where no names were joined.
     pub name: Option<String>,
     /// Its label as text.
@@ -163,6 +173,11 @@ impl ScoreTable {
         self.rows.iter().any(|row| row.name.is_some())
     }
 
+    /// Whether it is known which file each row is from: then there is a column `file`.
+    pub(crate) fn is_filed(&self) -> bool {
+        !self.metadata.files.is_empty() || self.rows.iter().any(|row| !row.file.is_empty())
+    }
+
     /// Sorts by a query's influence, ascending: for a loss, the most harmful example first. Examples that never
     /// occurred come last, in the order of their indices.
     pub fn sort_by_influence(&mut self, query: usize) {
@@ -192,9 +207,12 @@ impl ScoreTable {
         scored
     }
 
-    /// Rows that have a score, ascending.
+    /// Rows that have a score, ascending. What is no number has no place in an order.
     fn scored(&self, query: usize) -> Vec<&ScoreRow> {
-        let of = |r: &ScoreRow| r.influence.get(query).copied().flatten();
+        let of = |r: &ScoreRow| {
+            let score = r.influence.get(query).copied().flatten();
+            score.filter(|score| !score.is_nan())
+        };
         let mut rows: Vec<&ScoreRow> = self.rows.iter().filter(|r| of(r).is_some()).collect();
         rows.sort_by(|a, b| {
             of(a)

@@ -44,8 +44,8 @@ impl ScoreTable {
         self.columns().into_iter().map(|(name, _)| name).collect()
     }
 
-    fn columns(&self) -> Vec<(String, Column)> {
-        columns(&self.metadata, self.is_named())
+    pub(super) fn columns(&self) -> Vec<(String, Column)> {
+        columns(&self.metadata, self.is_named(), self.is_filed())
     }
 
     /// A column to sort by.
@@ -97,8 +97,7 @@ impl ScoreTable {
                 ),
             });
         };
-        let texts = matches!(column, Column::Label | Column::Name);
-        if !texts && !value.is_empty() && value.parse::<f64>().is_err() {
+        if !column.is_text() && !value.is_empty() && value.parse::<f64>().is_err() {
             return Err(format!("column `{name}` holds numbers: `{value}` is none"));
         }
         Ok(Condition {
@@ -167,15 +166,44 @@ impl Condition {
         if there == Cell::Number(None) {
             return false;
         }
-        let order = compare(&there, &Cell::Text(self.value.clone()));
+        let equal = self.equals(&there);
+        // What is no number is neither below nor above anything.
+        let order = ordered(&there, &self.value);
         match self.comparison {
-            Equals => order.is_eq(),
-            Differs => order.is_ne(),
-            Below => order.is_lt(),
-            AtMost => order.is_le(),
-            Above => order.is_gt(),
-            AtLeast => order.is_ge(),
+            Equals => equal,
+            Differs => !equal,
+            Below => order.is_some_and(Ordering::is_lt),
+            AtMost => order.is_some_and(Ordering::is_le),
+            Above => order.is_some_and(Ordering::is_gt),
+            AtLeast => order.is_some_and(Ordering::is_ge),
         }
+    }
+
+    /// Texts are equal letter by letter: the class `03` is another one than `3`. Numbers are equal by value.
+    fn equals(&self, there: &Cell) -> bool {
+        match there {
+            Cell::Text(text) => *text == self.value || text.trim() == self.value,
+            Cell::Integer(i) => match self.value.parse::<u64>() {
+                Ok(value) => *i == value,
+                Err(_) => self.value.parse() == Ok(*i as f64),
+            },
+            Cell::Number(x) => {
+                let (x, value) = (x.unwrap_or(f64::NAN), self.value.parse::<f64>());
+                value.is_ok_and(|value| x == value || (x.is_nan() && value.is_nan()))
+            }
+        }
+    }
+}
+
+/// Whether a cell comes before or after a value: as numbers if both are, as texts otherwise; nothing where one of them is
+/// NaN.
+fn ordered(there: &Cell, value: &str) -> Option<Ordering> {
+    if let (Cell::Integer(i), Ok(value)) = (there, value.parse::<u64>()) {
+        return Some(i.cmp(&value));
+    }
+    match (number(there), value.parse::<f64>()) {
+        (Some(x), Ok(value)) => x.partial_cmp(&value),
+        _ => Some(there.to_string().as_str().cmp(value)),
     }
 }
 
@@ -209,6 +237,7 @@ mod tests {
         let row = |index, label: &str, occurrences, influence| ScoreRow {
             index,
             row: 10 + index,
+            file: if index < 2 { "a.csv" } else { "b.csv" }.to_owned(),
             name: None,
             label: label.to_owned(),
             occurrences,
@@ -257,6 +286,63 @@ mod tests {
         assert_eq!(kept(&["influence[validation]="]), [1], "no score");
         assert_eq!(kept(&["influence[validation]!="]), [0, 2, 3]);
         assert_eq!(kept(&["row=12.0"]), [2]);
+        assert_eq!(kept(&["file=b.csv", "row!=12"]), [3]);
+    }
+
+    /// A label is a text: `03` and `3` are two classes, and neither is `3.0`.
+    #[test]
+    fn texts_are_equal_letter_by_letter_and_numbers_by_value() {
+        let of = |label: &str, condition: &str| {
+            let mut table = table();
+            table.rows.truncate(1);
+            table.rows[0].label = label.to_owned();
+            table.keep(&[table.condition(condition).unwrap()]);
+            table.rows.len() == 1
+        };
+        for (label, condition, holds) in [
+            ("3", "label=3", true),
+            ("3", "label=03", false),
+            ("03", "label=3", false),
+            ("03", "label!=3", true),
+            ("03", "label=03", true),
+            ("1e1", "label=10", false),
+            ("3", "label=3.0", false),
+            ("3", "label>=3.0", true),
+            ("3", "label>2.5", true),
+            ("nan", "label>1", false),
+            ("nan", "label<1", false),
+            ("inf", "label=infinity", false),
+            ("a", "label<b", true),
+            (" a", "label=a", true),
+        ] {
+            assert_eq!(of(label, condition), holds, "{label:?}: {condition}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_neither_above_nor_below() {
+        let holds = |x: f64, condition: &str| {
+            let mut table = table();
+            table.rows.truncate(1);
+            table.rows[0].influence[0] = Some(x);
+            table.rows[0].index = 9_007_199_254_740_993;
+            table.keep(&[table.condition(condition).unwrap()]);
+            table.rows.len() == 1
+        };
+        for (x, condition, expected) in [
+            (f64::NAN, "influence[validation]>0", false),
+            (f64::NAN, "influence[validation]<=0", false),
+            (f64::NAN, "influence[validation]!=0", true),
+            (f64::NAN, "influence[validation]=nan", true),
+            (f64::INFINITY, "influence[validation]>1e308", true),
+            (-0.0, "influence[validation]=0", true),
+            (-0.0, "influence[validation]<0", false),
+            (0.5, "index=9007199254740993", true),
+            (0.5, "index=9007199254740992", false),
+            (0.5, "index>9007199254740992", true),
+        ] {
+            assert_eq!(holds(x, condition), expected, "{x}: {condition}");
+        }
     }
 
     #[test]

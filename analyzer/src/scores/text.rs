@@ -4,26 +4,26 @@ use std::io::{BufRead, Read, Write};
 
 use serde_json::{Map, Value};
 
-use super::columns::{Cell, Column, Header, cell, columns, fill};
-use super::{ScoreMetadata, ScoreRow, ScoreTable};
+use super::columns::{Cell, Column, Header, cell, fill};
+use super::{ScoreMetadata, ScoreRow, ScoreTable, spreadsheet};
 
 impl ScoreTable {
     /// Writes a plain CSV table: a header, then a line an example. Floats are the shortest decimals that read back as
-    /// the same float64; an example without a score has empty cells.
+    /// the same float64; an example without a score has empty cells. A text that a spreadsheet would take for a formula
+    /// gets an apostrophe before it, which is taken off again when the table is read.
     ///
     /// # Errors
     /// What the writer says.
     pub fn write_csv(&self, to: impl Write) -> std::io::Result<()> {
-        let columns = columns(&self.metadata, self.is_named());
+        let columns = self.columns();
         let mut csv = csv::Writer::from_writer(to);
         csv.write_record(columns.iter().map(|(name, _)| name))
             .map_err(csv_error)?;
         for row in &self.rows {
-            csv.write_record(
-                columns
-                    .iter()
-                    .map(|(_, column)| cell(row, *column).to_string()),
-            )
+            csv.write_record(columns.iter().map(|(_, column)| match cell(row, *column) {
+                Cell::Text(text) => spreadsheet::quoted(&text).into_owned(),
+                number => number.to_string(),
+            }))
             .map_err(csv_error)?;
         }
         csv.flush()
@@ -34,7 +34,7 @@ impl ScoreTable {
     /// # Errors
     /// What the writer says.
     pub fn write_json_lines(&self, mut to: impl Write) -> std::io::Result<()> {
-        let columns = columns(&self.metadata, self.is_named());
+        let columns = self.columns();
         for row in &self.rows {
             write_json(&mut to, row, &columns)?;
             to.write_all(b"\n")?;
@@ -87,8 +87,8 @@ pub(super) fn read_csv(
 
 fn parse(text: &str, column: Column) -> Result<Cell, String> {
     match column {
-        Column::Label | Column::Name => Ok(Cell::Text(text.to_owned())),
-        Column::Index | Column::Row | Column::Occurrences => text
+        column if column.is_text() => Ok(Cell::Text(spreadsheet::unquoted(text).to_owned())),
+        column if column.is_whole() => text
             .trim()
             .parse()
             .map(Cell::Integer)
@@ -131,8 +131,8 @@ pub(super) fn read_json_lines(
                 .get(name)
                 .ok_or_else(|| format!("line {}: `{name}` is missing", at + 1))?;
             let cell = match (column, value) {
-                (Column::Label | Column::Name, Value::String(text)) => Cell::Text(text.clone()),
-                (Column::Index | Column::Row | Column::Occurrences, v) if v.is_u64() => {
+                (column, Value::String(text)) if column.is_text() => Cell::Text(text.clone()),
+                (column, v) if column.is_whole() && v.is_u64() => {
                     Cell::Integer(v.as_u64().unwrap_or_default())
                 }
                 (_, Value::Null) => Cell::Number(None),
@@ -175,6 +175,7 @@ pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
             .collect(),
         epochs: header.epochs.clone(),
         refined: header.refined.clone(),
+        files: Vec::new(),
     }
 }
 

@@ -40,6 +40,7 @@ impl SweepState {
                 ScoreRow {
                     index,
                     row: run.data().origin(Split::Train, index),
+                    file: run.data().file(Split::Train, index),
                     name: None,
                     label: run.data().label(Split::Train, index),
                     occurrences,
@@ -85,6 +86,7 @@ impl SweepState {
                     .collect(),
                 epochs,
                 refined: Vec::new(),
+                files: run.data().files(Split::Train),
             },
             rows,
         }

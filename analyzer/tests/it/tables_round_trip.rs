@@ -17,6 +17,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
             ScoreRow {
                 index: i,
                 row: 1000 + 7 * i,
+                file: if i < 3 { "a.csv" } else { "=b.csv" }.to_owned(),
                 name: None,
                 label: ["seven", "one, or \"I\"", "", "ä\nb", "5"][i as usize].to_owned(),
                 occurrences: if seen { i + 1 } else { 0 },
@@ -72,6 +73,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 true => Vec::new(),
                 false => vec![Rung::Accumulative, Rung::Counterfactual],
             },
+            files: vec![vec!["a.csv".to_owned()], vec!["=b.csv".to_owned()]],
         },
         rows,
     }
@@ -127,6 +129,41 @@ fn names_survive_in_every_format() {
         row.name = Some(name.to_owned());
     }
     round_trip(folder.path(), &table);
+}
+
+/// What a spreadsheet would compute is written as a text, and read back as it was.
+#[test]
+fn formulas_survive_and_are_no_formulas_in_a_csv() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = table(&["validation"], &[], &[-0.5, 1e-9]);
+    let formulas = ["=1+1", "'=1+1", "-1", "@SUM(A1)", "\tx"];
+    for (row, formula) in table.rows.iter_mut().zip(formulas) {
+        row.name = Some(formula.to_owned());
+        row.label = formulas[(row.index as usize + 1) % 5].to_owned();
+    }
+    round_trip(folder.path(), &table);
+    let csv = fs::read_to_string(folder.path().join("scores.csv")).unwrap();
+    let cells = csv::Reader::from_reader(csv.as_bytes())
+        .records()
+        .flat_map(|record| {
+            record
+                .unwrap()
+                .iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect::<Vec<_>>();
+    let formula = |cell: &&String| cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let left: Vec<&String> = cells.iter().filter(formula).collect();
+    assert!(!left.is_empty(), "negative scores stay numbers");
+    assert!(
+        left.iter().all(|cell| cell.parse::<f64>().is_ok()),
+        "{left:?}"
+    );
+    assert!(cells.iter().any(|cell| cell == "''=1+1"), "{csv}");
+    // Only CSV is changed.
+    let lines = fs::read_to_string(folder.path().join("scores.jsonl")).unwrap();
+    assert!(lines.contains("\"name\":\"=1+1\""), "{lines}");
 }
 
 /// Other programs read what we call Parquet, with its numbers, texts and missing scores.
@@ -188,7 +225,7 @@ for row in rows:
     println!("read by {}", lines.next().unwrap());
     assert_eq!(
         lines.next().unwrap(),
-        "index|row|name|label|occurrences|influence|influence_renormalised|accumulative|counterfactual|epoch_4"
+        "index|row|name|label|occurrences|influence|influence_renormalised|accumulative|counterfactual|epoch_4|file"
     );
     let hex = |x: Option<f64>| x.map_or(String::new(), python_hex);
     for row in &table.rows {
@@ -203,6 +240,7 @@ for row in rows:
             hex(row.refined[0].accumulative),
             hex(row.refined[0].counterfactual),
             hex(row.epochs[0][0]),
+            row.file.clone(),
         ];
         assert_eq!(lines.next(), Some(cells.join("|").as_str()));
     }
@@ -236,8 +274,8 @@ fn an_example_that_never_occurred_has_an_empty_score() {
     let table = table(&["validation"], &[], &[1.5, -2e-9]);
     table.write_csv(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert!(text.starts_with("index,row,label,occurrences,influence,influence_renormalised\n0,1000,seven,1,1.5,-2e-9\n"), "{text}");
-    assert!(text.contains("0,,\n"), "{text}");
+    assert!(text.starts_with("index,row,label,occurrences,influence,influence_renormalised,file\n0,1000,seven,1,1.5,-2e-9,a.csv\n"), "{text}");
+    assert!(text.contains("0,,,'=b.csv\n"), "{text}");
     let mut text = Vec::new();
     table.write_json_lines(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();

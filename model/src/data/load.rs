@@ -135,7 +135,8 @@ fn short_name(path: &Path, all: &[&Path]) -> String {
     };
     let unique = |n: &usize| {
         let mine = end(path, *n);
-        all.iter().all(|&other| other == path || end(other, *n) != mine)
+        all.iter()
+            .all(|&other| other == path || end(other, *n) != mine)
     };
     let n = (1..count).find(unique).unwrap_or(count);
     end(path, n).to_string_lossy().into_owned()

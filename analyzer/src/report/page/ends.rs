@@ -57,14 +57,24 @@ fn tile(example: &Example) -> Markup {
                 img src=(address) width=(width) height=(height) loading="lazy" alt=(words(example));
             }
             figcaption {
-                b { (example.label) }
-                @if let Some(really) = &example.really { " " span.mark { "✗ really " (really) } }
+                b { bdi { (example.label) } }
+                @if let Some(really) = &example.really { " " span.mark { "✗ really " bdi { (really) } } }
                 br;
                 span.score.harm[example.score < 0.0].help[example.score > 0.0] { (signed(example.score)) }
                 br;
-                span.quiet { @match &example.name { Some(name) => (short(name)), None => { "#" (example.index) } } }
+                span.quiet { @match &example.name { Some(name) => bdi { (short(name)) }, None => { "#" (example.index) } } }
+                br;
+                span.quiet { (place(example)) }
             }
         } }
+    }
+}
+
+/// Where an example is in the original data.
+fn place(example: &Example) -> Markup {
+    html! {
+        "row " (example.row)
+        @if !example.file.is_empty() { " of " bdi { (short(&example.file)) } }
     }
 }
 
@@ -80,6 +90,10 @@ fn words(example: &Example) -> String {
     if let Some(name) = &example.name {
         words += &format!(", {}", short(name));
     }
+    words += &format!(", row {}", example.row);
+    if !example.file.is_empty() {
+        words += &format!(" of {}", short(&example.file));
+    }
     words + &format!(", influence {:+.2e}", example.score)
 }
 
@@ -87,27 +101,32 @@ fn rows(examples: &[Example], label: &str) -> Markup {
     let named = examples.iter().any(|e| e.name.is_some());
     let valued = examples.iter().any(|e| !e.values.is_empty());
     let known = examples.iter().any(|e| e.really.is_some());
+    let filed = examples.iter().any(|e| !e.file.is_empty());
     scrolling(
         label,
         html! {
             table {
                 thead { tr {
-                    th.n scope="col" { "Index" } th.n scope="col" { "File row" } th scope="col" { "Label" }
+                    th.n scope="col" { "Index" } th.n scope="col" { "Row" }
+                    @if filed { th scope="col" { "File" } }
+                    th scope="col" { "Label" }
                     @if known { th scope="col" { "Really" } }
                     th.n scope="col" { "Seen" } th.n scope="col" { "Influence" }
                     @if named { th scope="col" { "Name" } }
                     @if valued { th scope="col" { "Values, as the model saw them" } }
                 } }
                 tbody { @for e in examples { tr {
-                    th.n scope="row" { (e.index) } td.n { (e.row) } td { (e.label) }
-                    @if known { td.mark { (e.really.as_deref().unwrap_or_default()) } }
+                    th.n scope="row" { (e.index) } td.n { (e.row) }
+                    @if filed { td { bdi { (short(&e.file)) } } }
+                    td { bdi { (e.label) } }
+                    @if known { td.mark { bdi { (e.really.as_deref().unwrap_or_default()) } } }
                     td.n { (e.occurrences) }
                     td.n.harm[e.score < 0.0].help[e.score > 0.0] { (signed(e.score)) }
-                    @if named { td.long { (e.name.as_deref().map(short).unwrap_or_default()) } }
+                    @if named { td.long { bdi { (e.name.as_deref().map(short).unwrap_or_default()) } } }
                     @if valued { td.values {
                         @for (i, (name, value)) in e.values.iter().enumerate() {
                             @if i > 0 { ", " }
-                            (name) " " span style="white-space:nowrap" { (super::super::plot::minus(&format!("{value:.3}"))) }
+                            bdi { (name) } " " span style="white-space:nowrap" { (super::super::plot::minus(&format!("{value:.3}"))) }
                         }
                     } }
                 } } }

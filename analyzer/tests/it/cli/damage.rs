@@ -153,7 +153,14 @@ fn an_optimizer_state_that_is_lost_is_never_taken_for_zeros() {
     assert_eq!(code(&output), 3, "{}", stderr(&output));
     for verb in [
         &["influence", "later"][..],
-        &["counterfactual", "later", "--top", "3", "whole.csv"],
+        &[
+            "counterfactual",
+            "later",
+            "--top",
+            "3",
+            "whole.csv",
+            "--other-run",
+        ],
         &["verify", "later", "--replay"],
     ] {
         let output = hindcast(dir, verb);

@@ -7,6 +7,7 @@ mod bench;
 mod damage;
 mod engines;
 mod everyday;
+mod foreign_tables;
 #[cfg(unix)]
 mod interrupted;
 #[cfg(all(unix, feature = "record"))]
@@ -16,6 +17,7 @@ mod methods;
 mod mistakes;
 #[cfg(feature = "record")]
 mod reductions;
+mod rows_and_files;
 mod scripts;
 mod tables;
 #[cfg(feature = "record")]

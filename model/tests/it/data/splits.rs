@@ -142,7 +142,11 @@ fn files_of_one_list_share_a_numbering_and_same_names_are_told_apart() {
     for (folder, rows) in [("a", 3), ("b", 4), ("c", 2)] {
         std::fs::create_dir(dir.path().join(folder)).unwrap();
         let text: String = (0..rows).map(|i| format!("{i},{}\n", i % 2)).collect();
-        std::fs::write(dir.path().join(folder).join("d.csv"), format!("x,y\n{text}")).unwrap();
+        std::fs::write(
+            dir.path().join(folder).join("d.csv"),
+            format!("x,y\n{text}"),
+        )
+        .unwrap();
     }
     let set = open(
         "source = 'csv'\ntrain_files = ['a/d.csv', 'b/d.csv']\ntest_files = 'c/d.csv'\nlabel = 'y'\npool = 'all'\ntrain = 9",

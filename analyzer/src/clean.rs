@@ -1,0 +1,212 @@
+//! Text from files, made safe for a terminal.
+//!
+//! Notes, labels, names and paths come from files that somebody else may have made. Printed as they are, they can clear the
+//! screen, colour or hide text, turn its direction around, or begin a line that looks like the program's own. So everything that
+//! is printed passes through here:
+//!
+//! - [`stdout`] and [`say!`] escape control characters and invisible marks, and leave line breaks and tabs alone;
+//! - [`field`] escapes line breaks and tabs as well: a text from a file takes one line and no more.
+//!
+//! Characters are escaped as JSON escapes them (`\u001b`), so what `--json` prints stays the same text.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, Write};
+
+/// Whether a character is a control character, turns the direction of writing, or can't be seen.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Appends a character as JSON escapes it.
+fn escape(c: char, out: &mut String) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        _ => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // A string takes whatever is written to it.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+}
+
+fn escaped(text: &str, keep: &[char]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) && !keep.contains(&c) {
+            escape(c, &mut out);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Line breaks and tabs of the program's own.
+const OURS: [char; 2] = ['\n', '\t'];
+
+/// A text of several lines that are the program's own.
+pub(crate) fn lines(text: &str) -> String {
+    escaped(text, &OURS)
+}
+
+/// An error's text: lines after the first are indented, because an error may quote a file that has line breaks.
+pub(crate) fn message(text: &str) -> String {
+    lines(text).replace('\n', "\n  ")
+}
+
+/// A text from a file, on a part of one line.
+pub(crate) fn field(text: impl Display) -> Field {
+    Field(escaped(&text.to_string(), &[]))
+}
+
+/// A text without line breaks, control characters and invisible marks. It can be padded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Field(String);
+
+impl Field {
+    /// How many characters it has.
+    pub fn width(&self) -> usize {
+        self.0.chars().count()
+    }
+}
+
+impl Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Standard output; what a terminal would obey is escaped.
+pub(crate) fn stdout() -> Clean<io::StdoutLock<'static>> {
+    Clean::new(io::stdout().lock())
+}
+
+/// Prints a line to standard error, escaped like [`stdout`].
+pub(crate) fn say(text: fmt::Arguments<'_>) {
+    // Nothing is to be done where nobody listens.
+    let _ = writeln!(io::stderr().lock(), "{}", lines(&text.to_string()));
+}
+
+/// Prints a line to standard error.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::clean::say(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// A writer of text that escapes what a terminal would obey.
+pub(crate) struct Clean<W: Write> {
+    to: W,
+    /// The first bytes of a character whose last ones haven't come yet.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> Clean<W> {
+    pub fn new(to: W) -> Self {
+        Clean {
+            to,
+            begun: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write> Write for Clean<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let joined;
+        let mut rest = match self.begun.is_empty() {
+            true => bytes,
+            false => {
+                joined = [&std::mem::take(&mut self.begun), bytes].concat();
+                &joined
+            }
+        };
+        let mut out = String::with_capacity(rest.len());
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) => {
+                    out.push_str(&lines(text));
+                    break;
+                }
+                Err(e) => {
+                    let (text, after) = rest.split_at(e.valid_up_to());
+                    out.push_str(&lines(&String::from_utf8_lossy(text)));
+                    let Some(wrong) = e.error_len() else {
+                        self.begun = after.to_vec();
+                        break;
+                    };
+                    out.push(char::REPLACEMENT_CHARACTER);
+                    rest = &after[wrong..];
+                }
+            }
+        }
+        self.to.write_all(out.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_field_takes_one_line_and_moves_no_cursor() {
+        for (text, shown) in [
+            ("plain, ä, 日本, עברית", "plain, ä, 日本, עברית"),
+            ("\u{1b}[2Jgone", "\\u001b[2Jgone"),
+            ("a\nok: 5 steps are whole", "a\\nok: 5 steps are whole"),
+            ("over\rwritten\ttab", "over\\rwritten\\ttab"),
+            ("\u{9b}31m\u{7f}", "\\u009b31m\\u007f"),
+            ("cod\u{202e}gpj.exe", "cod\\u202egpj.exe"),
+            ("\u{2066}x\u{2069}\u{200b}\u{feff}", "\\u2066x\\u2069\\u200b\\ufeff"),
+            ("\u{2028}\u{85}", "\\u2028\\u0085"),
+            ("\u{e0041}", "\\udb40\\udc41"),
+        ] {
+            assert_eq!(field(text).to_string(), shown);
+        }
+        assert_eq!(format!("{:<5}|", field("a\n")), "a\\n  |");
+        assert_eq!(field("a\n").width(), 3);
+        assert_eq!(lines("a\n\tb\u{7}"), "a\n\tb\\u0007");
+        assert_eq!(message("a\nok: whole"), "a\n  ok: whole");
+    }
+
+    /// What JSON means doesn't change, and it stays JSON.
+    #[test]
+    fn json_stays_the_same_text() {
+        let text = "a\u{9b}\u{202e}\u{2028}\u{e0041}\\\u{7f}\n\u{1b}é";
+        let mut out = Clean::new(Vec::new());
+        serde_json::to_writer_pretty(&mut out, &[text]).unwrap();
+        let printed = String::from_utf8(out.to).unwrap();
+        assert!(!printed.chars().any(|c| is_unsafe(c) && c != '\n'), "{printed}");
+        let back: Vec<String> = serde_json::from_str(&printed).unwrap();
+        assert_eq!(back, [text]);
+    }
+
+    proptest! {
+        #[test]
+        fn text_may_come_in_any_pieces(bytes in proptest::collection::vec(any::<u8>(), 0..40), cut in 0usize..40) {
+            let write = |pieces: &[&[u8]]| {
+                let mut out = Clean::new(Vec::new());
+                for piece in pieces {
+                    out.write_all(piece).unwrap();
+                }
+                String::from_utf8(out.to).unwrap()
+            };
+            let cut = cut.min(bytes.len());
+            let whole = write(&[&bytes]);
+            prop_assert_eq!(&write(&[&bytes[..cut], &bytes[cut..]]), &whole);
+            prop_assert!(!whole.chars().any(|c| is_unsafe(c) && !OURS.contains(&c)));
+        }
+    }
+}

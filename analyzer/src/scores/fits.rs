@@ -1,0 +1,199 @@
+//! Whether a table is about a run: its digest, its window, and its rows against the data.
+
+use std::collections::BTreeMap;
+
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+
+use super::{METADATA_VERSION, ScoreMetadata, ScoreRow, ScoreTable};
+
+impl ScoreMetadata {
+    /// Whether these are the words of this program: 0 stands for a table without metadata.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.version > METADATA_VERSION {
+            return Err(format!(
+                "metadata of version {}; this program reads versions up to {METADATA_VERSION}",
+                self.version
+            ));
+        }
+        let window = &self.window;
+        if window.start > window.end || window.end > self.run_steps {
+            return Err(format!(
+                "the metadata contradicts itself: window {}..{} of {} steps",
+                window.start, window.end, self.run_steps
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what was made from another run than the one with this head digest. Without a digest on either side nothing is
+/// known, and nothing is refused.
+///
+/// # Errors
+/// Both digests in words, and what to do.
+pub(crate) fn same_run(digest: &str, head: &str) -> Result<(), String> {
+    if digest.is_empty() || head.is_empty() || digest == head {
+        return Ok(());
+    }
+    let short = |digest: &str| digest.chars().take(16).collect::<String>();
+    Err(format!(
+        "made from another run, or from this one when it held other steps: its head digest is {}…, this run's is {}…; make it again from this run",
+        short(digest),
+        short(head)
+    ))
+}
+
+impl ScoreTable {
+    /// Refuses an example that is there twice: its rows could say different things.
+    ///
+    /// # Errors
+    /// The first such example, and its rows, counted from 1 without the header.
+    pub(crate) fn check_unique(&self) -> Result<(), String> {
+        let mut seen = BTreeMap::new();
+        for (at, row) in (1..).zip(&self.rows) {
+            if let Some(before) = seen.insert(row.index, at) {
+                return Err(format!(
+                    "example {} is there twice, in rows {before} and {at} (counted from 1, without the header)",
+                    row.index
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a table that has no rows, and one with rows of examples that a training split of `examples` doesn't have.
+    ///
+    /// # Errors
+    /// What is missing or too much.
+    pub(crate) fn check_range(&self, examples: u64) -> Result<(), String> {
+        if self.rows.is_empty() {
+            return Err("the table has no rows".to_owned());
+        }
+        match self.rows.iter().find(|row| row.index >= examples) {
+            Some(row) => Err(format!(
+                "the table has a row for example {}, but the training split has {examples} examples, 0..{examples}",
+                row.index
+            )),
+            None => self.check_unique(),
+        }
+    }
+
+    /// Refuses rows that say other labels, rows or files than the data. A column that the table lacks says nothing.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub(crate) fn check_data(&self, data: &dyn DataSet) -> Result<(), String> {
+        self.check_range(data.len(Split::Train))?;
+        let any = |has: fn(&ScoreRow) -> bool| self.rows.iter().any(has);
+        let labels = any(|row| !row.label.is_empty());
+        let numbers = any(|row| row.row != 0);
+        let files = any(|row| !row.file.is_empty());
+        for row in &self.rows {
+            let differs = |what: &str, told: &str, is: &str| {
+                Err(format!(
+                    "example {} has the {what} {told:?} in the table and {is:?} in the data: the table is about other data",
+                    row.index
+                ))
+            };
+            let label = data.label(Split::Train, row.index);
+            if labels && row.label != label {
+                return differs("label", &row.label, &label);
+            }
+            let number = data.origin(Split::Train, row.index);
+            if numbers && row.row != number {
+                return differs("row", &row.row.to_string(), &number.to_string());
+            }
+            let file = data.file(Split::Train, row.index);
+            if files && row.file != file {
+                return differs("file", &row.file, &file);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hindcast_model::data::{DataSpec, Source, load};
+
+    use super::*;
+    use crate::report::view::tests::table;
+
+    fn digits() -> Box<dyn DataSet> {
+        let mut spec = DataSpec::new(Source::Digits);
+        spec.train = Some(4);
+        load(&spec, None, None, 0).unwrap()
+    }
+
+    /// A table of the four digits.
+    fn fitting() -> ScoreTable {
+        let data = digits();
+        let mut table = table(&[Some(1.0); 4]);
+        for row in &mut table.rows {
+            row.label = data.label(Split::Train, row.index);
+            row.row = row.index;
+            row.file = "digits/train".to_owned();
+        }
+        table
+    }
+
+    #[test]
+    fn rows_that_are_not_the_datas_are_refused() {
+        let data = digits();
+        fitting().check_data(data.as_ref()).unwrap();
+        let spoilt: [(fn(&mut ScoreTable), &str); 6] = [
+            (|t| t.rows.clear(), "no rows"),
+            (
+                |t| t.rows[2].index = 4,
+                "example 4, but the training split has 4",
+            ),
+            (
+                |t| t.rows[2].index = 1,
+                "example 1 is there twice, in rows 2 and 3",
+            ),
+            (
+                |t| t.rows[3].label = "eleven".to_owned(),
+                "example 3 has the label \"eleven\"",
+            ),
+            (
+                |t| t.rows[3].row = 9,
+                "example 3 has the row \"9\" in the table and \"3\"",
+            ),
+            (
+                |t| t.rows[0].file = "a.csv".to_owned(),
+                "example 0 has the file \"a.csv\"",
+            ),
+        ];
+        for (spoil, hint) in spoilt {
+            let mut table = fitting();
+            spoil(&mut table);
+            let said = table.check_data(data.as_ref()).unwrap_err();
+            assert!(said.contains(hint), "{said}");
+        }
+        // Columns that an older or a handmade table lacks say nothing.
+        let mut table = fitting();
+        for row in &mut table.rows {
+            (row.row, row.label, row.file) = (0, String::new(), String::new());
+        }
+        table.check_data(data.as_ref()).unwrap();
+    }
+
+    #[test]
+    fn metadata_that_cannot_be_is_refused() {
+        let of = |change: fn(&mut ScoreMetadata)| {
+            let mut metadata = fitting().metadata;
+            change(&mut metadata);
+            metadata.check()
+        };
+        of(|_| ()).unwrap();
+        assert!(of(|m| m.version = 2).unwrap_err().contains("version 2"));
+        assert!(
+            of(|m| m.window = 3..21)
+                .unwrap_err()
+                .contains("3..21 of 20")
+        );
+        assert!(same_run("00", "").is_ok() && same_run("", "00").is_ok());
+        assert!(same_run("00", "11").unwrap_err().contains("another run"));
+    }
+}
