@@ -4,7 +4,7 @@
 //! screen, colour or hide text, turn its direction around, or begin a line that looks like the program's own. So everything that
 //! is printed passes through here:
 //!
-//! - [`stdout`] and [`say!`] escape control characters and invisible marks, and leave line breaks and tabs alone;
+//! - [`stdout`] and `say!` escape control characters and invisible marks, and leave line breaks and tabs alone;
 //! - [`field`] escapes line breaks and tabs as well: a text from a file takes one line and no more.
 //!
 //! Characters are escaped as JSON escapes them (`\u001b`), so what `--json` prints stays the same text.
@@ -89,14 +89,14 @@ pub(crate) fn stdout() -> Clean<io::StdoutLock<'static>> {
 }
 
 /// Prints a line to standard error, escaped like [`stdout`].
-pub(crate) fn say(text: fmt::Arguments<'_>) {
+pub(crate) fn say_line(text: fmt::Arguments<'_>) {
     // Nothing is to be done where nobody listens.
     let _ = writeln!(io::stderr().lock(), "{}", lines(&text.to_string()));
 }
 
 /// Prints a line to standard error.
 macro_rules! say {
-    ($($text:tt)*) => { $crate::clean::say(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::clean::say_line(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
@@ -169,7 +169,10 @@ mod tests {
             ("over\rwritten\ttab", "over\\rwritten\\ttab"),
             ("\u{9b}31m\u{7f}", "\\u009b31m\\u007f"),
             ("cod\u{202e}gpj.exe", "cod\\u202egpj.exe"),
-            ("\u{2066}x\u{2069}\u{200b}\u{feff}", "\\u2066x\\u2069\\u200b\\ufeff"),
+            (
+                "\u{2066}x\u{2069}\u{200b}\u{feff}",
+                "\\u2066x\\u2069\\u200b\\ufeff",
+            ),
             ("\u{2028}\u{85}", "\\u2028\\u0085"),
             ("\u{e0041}", "\\udb40\\udc41"),
         ] {
@@ -188,7 +191,10 @@ mod tests {
         let mut out = Clean::new(Vec::new());
         serde_json::to_writer_pretty(&mut out, &[text]).unwrap();
         let printed = String::from_utf8(out.to).unwrap();
-        assert!(!printed.chars().any(|c| is_unsafe(c) && c != '\n'), "{printed}");
+        assert!(
+            !printed.chars().any(|c| is_unsafe(c) && c != '\n'),
+            "{printed}"
+        );
         let back: Vec<String> = serde_json::from_str(&printed).unwrap();
         assert_eq!(back, [text]);
     }

@@ -1,10 +1,15 @@
 //! One verb, one file. This one runs them and turns how they ended into an exit code.
+//!
+//! Whatever a verb prints goes through [`crate::clean`].
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::clean;
 use crate::cli::{Cli, Command};
 use context::Models;
 
@@ -79,7 +84,7 @@ fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
         Err(error) => {
             let code = exit_code(&error);
             let mut out = io::stderr();
-            let _ = writeln!(out, "{program}: {}", in_one_line(&error));
+            let _ = writeln!(out, "{program}: {}", clean::message(&in_one_line(&error)));
             if code == 3 {
                 let _ = writeln!(
                     out,

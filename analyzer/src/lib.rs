@@ -23,6 +23,7 @@ mod atomic;
 mod batch_sizes;
 mod bounds;
 mod check;
+mod clean;
 mod compare;
 mod counterfactual;
 mod engine;

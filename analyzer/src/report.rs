@@ -208,7 +208,8 @@ fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<Stri
 /// # Errors
 /// Where a plot can't be drawn or the file can't be written.
 pub(crate) fn write(page: &Page, path: &Path) -> anyhow::Result<u64> {
-    let html = page.html()?;
+    // Names and notes may hold marks that turn the direction of what stands beside them.
+    let html = crate::clean::lines(&page.html()?);
     crate::atomic::replace(path, |temporary| std::fs::write(temporary, &html))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(html.len() as u64)

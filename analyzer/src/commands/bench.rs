@@ -1,6 +1,6 @@
 //! `hindcast bench`: how long the steps of a task take here.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use anyhow::Context as _;
 use hindcast_model::task::Precision as Float;
@@ -8,6 +8,7 @@ use hindcast_model::task::Precision as Float;
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, progress, task};
 use crate::bench::{BenchOptions, BenchReport, bench};
+use crate::clean::{self, say};
 use crate::cli::{Bench, Precision};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
         repeats: args.reps.get(),
         threads,
     };
-    eprintln!(
+    say!(
         "the figures mean something where nothing else works on this machine: look at the minimum, too"
     );
     let interrupts = Interrupts::listen();
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
     });
     drop((bar, interrupts));
     let report = report.map_err(|e| told(e, || "nothing was measured to the end".to_owned()))?;
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;

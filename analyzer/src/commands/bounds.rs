@@ -1,6 +1,6 @@
 //! `hindcast bounds`: what the paper's theory guarantees of the estimates, beside what is so.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::context::Models;
 use super::influence::parse_window;
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, context, progress, trust};
+use crate::clean::{self, field, say};
 use crate::cli::Bounds;
 use crate::query::indices;
 use crate::{BoundsOptions, BoundsReport, Given, Kept, bounds};
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
     let report = report.map_err(|e| told(e.into(), || "nothing was written".to_owned()))?;
     report.write(&args.out)?;
 
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         let report = Report {
             examples: report.rows.len(),
@@ -90,8 +91,13 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         writeln!(out)?;
     } else {
         print(&mut out, &report)?;
-        writeln!(out, "{} ({} rows)", args.out.display(), report.rows.len())?;
-        eprintln!("took {}", progress::duration(begun.elapsed()));
+        writeln!(
+            out,
+            "{} ({} rows)",
+            field(args.out.display()),
+            report.rows.len()
+        )?;
+        say!("took {}", progress::duration(begun.elapsed()));
     }
     // Theorem 5 as printed isn't proven, so that it fails is a finding about it; with given constants, about them.
     let proven = [

@@ -1,6 +1,7 @@
 //! `hindcast checkpoint`: the model as it stood before a step, as one safetensors file.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use hindcast_format::{DType, FormatError, Status, TensorSpec, Trace};
@@ -8,6 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::context::{open_trace, warn};
 use super::{Outcome, Usage};
+use crate::clean::{self, field};
 use crate::cli::Checkpoint;
 
 /// What an optimizer's tensor is called in the file: no parameter's name, so that loading the model passes it over.
@@ -87,12 +89,13 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
             ", without the optimizer's state, which the run holds at its keyframes and its end only"
         }
     };
-    println!(
+    writeln!(
+        clean::stdout(),
         "{}: {} parameters and {} buffers as before step {step}{kept}",
-        args.out.display(),
+        field(args.out.display()),
         layout.parameters().len(),
         layout.buffers().len()
-    );
+    )?;
     Ok(Outcome::Fine)
 }
 

@@ -1,7 +1,7 @@
 //! `hindcast experiment cleansing`: does removing the worst examples help?
 
 use std::collections::BTreeMap;
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,6 +14,7 @@ use hindcast_model::task::Task;
 use super::experiment::parse_seeds;
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
+use crate::clean::{self, say};
 use crate::cli::Cleansing;
 use crate::estimators::Stage;
 use crate::experiment::{
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
             })?;
         }
     }
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     for task in &tasks {
         summary(&mut out, &task.name, &seeds, &plan, &rows)?;
     }
@@ -75,7 +76,7 @@ fn one_seed(
         .map(u64::to_string)
         .collect();
     if !too_many.is_empty() {
-        eprintln!(
+        say!(
             "task {}: removing {} is passed over: the train split has {examples} examples",
             task.name,
             too_many.join(", ")

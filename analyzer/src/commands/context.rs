@@ -8,6 +8,7 @@ use hindcast_format::{FormatError, Trace};
 
 use super::Usage;
 use super::memory::Limit;
+use crate::clean::{field, say};
 use crate::cli::{NamesArgs, NamesBy, OwnProgram};
 use crate::{NameKey, Names, Subject};
 
@@ -37,7 +38,10 @@ pub(crate) fn open_trace(run: &Path) -> anyhow::Result<Trace> {
 /// Says on standard error what is damaged in a trace that can be read all the same: whoever trusts its answers should know.
 pub(crate) fn warn(trace: &Trace) {
     for problem in trace.problems() {
-        eprintln!("warning: {problem}; `hindcast verify` looks everywhere");
+        say!(
+            "warning: {}; `hindcast verify` looks everywhere",
+            field(problem)
+        );
     }
 }
 

@@ -4,7 +4,7 @@ mod print;
 mod removed;
 
 use std::collections::BTreeSet;
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
@@ -22,6 +22,7 @@ use super::sweeping::{Settings, score};
 use super::{Outcome, Usage, context, memory, progress, trust};
 use crate::atomic;
 use crate::batch_sizes::BatchSizes;
+use crate::clean::{self, field, say};
 use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::sweep::step_bytes;
 use crate::{
@@ -165,7 +166,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         true => None,
         false => Some(first_order(&subject, &run, args.engine, &query, &report)?),
     };
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         let only = match results.as_slice() {
             [only] if !args.each => Some(only),
@@ -188,17 +189,18 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
+        let shown = field(&name).to_string();
         match results.as_slice() {
-            [only] if !args.each => print::print(&mut out, &report, &name, only, moved, source)?,
-            each => print::print_each(&mut out, &report, &name, each, source)?,
+            [only] if !args.each => print::print(&mut out, &report, &shown, only, moved, source)?,
+            each => print::print_each(&mut out, &report, &shown, each, source)?,
         }
         if let Some(note) = &unverified {
             writeln!(out, "  {note}")?;
         }
         if let Some(path) = &args.out {
-            writeln!(out, "{}", path.display())?;
+            writeln!(out, "{}", field(path.display()))?;
         }
-        eprintln!("retrained in {}", progress::duration(retrained));
+        say!("retrained in {}", progress::duration(retrained));
     }
     Ok(Outcome::Fine)
 }
@@ -279,7 +281,7 @@ fn announce(
         limit,
         "use a shorter window, or a machine with more",
     )?;
-    eprintln!(
+    say!(
         "to retrain: {steps} steps from {} to {}, with everyone and without {}",
         window.start,
         end.step,
@@ -288,7 +290,7 @@ fn announce(
             many => format!("each of {} examples alone", many.len()),
         }
     );
-    eprintln!(
+    say!(
         "memory: about {} beside the data and the model's own intermediate values{}{there}",
         progress::bytes(needed),
         if there.is_empty() { "" } else { "; " },

@@ -1,7 +1,7 @@
 //! `hindcast demo`: the whole road on digits drawn by code, some of whose labels are flipped on purpose.
 
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,6 +13,7 @@ use hindcast_model::objective::Split;
 
 use super::sweeping::{Settings, Swept, score};
 use super::{Outcome, pictures, progress, tables};
+use crate::clean;
 use crate::cli::Demo;
 use crate::{CounterfactualOptions, Query, Subject, Window, counterfactuals};
 
@@ -23,7 +24,7 @@ const PICTURE: &str = "worst.png";
 
 pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     let run = args.out.join(RUN);
     clear(&args.out, &run)?;
 

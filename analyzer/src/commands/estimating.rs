@@ -5,6 +5,7 @@ use super::interrupt::{Interrupts, told};
 use super::progress::{self, bytes};
 use super::sweeping::Settings;
 use super::{memory, sweeping, trust};
+use crate::clean::say;
 use crate::estimators::{Chosen, Question};
 use crate::{Query, ScoreTable, Subject, TableOrigin, Window};
 
@@ -39,7 +40,7 @@ pub(crate) fn estimate(
         "ask fewer queries, or use a machine with more",
     )?;
     if !settings.quiet {
-        eprintln!(
+        say!(
             "method {}: {n} examples, {q} {}; about {} beside the data and the model's own intermediate values",
             chosen.method.name,
             if q == 1 { "query" } else { "queries" },
@@ -108,7 +109,7 @@ pub(crate) fn estimate(
     })?;
     if !settings.quiet {
         for note in &estimate.notes {
-            eprintln!("{}: {note}", chosen.method.name);
+            say!("{}: {note}", chosen.method.name);
         }
     }
     let mut table = estimate.table(&run, &gradients, chosen, &origin);

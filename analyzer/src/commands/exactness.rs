@@ -1,8 +1,9 @@
 //! `hindcast exactness`: the exactness matrix.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use super::{Outcome, progress};
+use crate::clean;
 use crate::cli::Exactness;
 use crate::exactness;
 
@@ -12,7 +13,7 @@ pub(crate) fn run(args: &Exactness) -> anyhow::Result<Outcome> {
         bar.at(done as u64, total as u64);
     })?;
     drop(bar);
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &rows)?;
         writeln!(out)?;

@@ -2,11 +2,12 @@
 
 mod agreement;
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
+use crate::clean;
 use crate::cli::{self, Experiment};
 use crate::experiment::recording_cost;
 use crate::report::figures::{draw_agreement, draw_cleansing};
@@ -34,7 +35,7 @@ fn figures(
     draw: fn(&Path, &Path) -> anyhow::Result<Vec<PathBuf>>,
 ) -> anyhow::Result<()> {
     if let (Some(rows), Some(folder)) = (rows, folder) {
-        let mut out = stdout().lock();
+        let mut out = clean::stdout();
         for file in draw(rows, folder)? {
             writeln!(out, "{}", file.display())?;
         }
@@ -57,7 +58,7 @@ fn run_recording(args: &cli::RecordingCost) -> anyhow::Result<Outcome> {
         rows.push(row.map_err(|e| told(e, || "nothing was measured to the end".to_owned()))?);
     }
     drop(interrupts);
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &rows)?;
         writeln!(out)?;

@@ -1,7 +1,7 @@
 //! `hindcast export`: steps as safetensors files, for other tools.
 
 use std::fs;
-use std::io::{BufWriter, Write, stdout};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::context::{open_trace, warn};
 use super::{Outcome, Usage, progress};
+use crate::clean::{self, field};
 use crate::cli::Export;
 
 pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         args.steps,
         range.end - range.start
     );
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         let summary = json!({
             "index": index_path.display().to_string(),
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         serde_json::to_writer_pretty(&mut out, &summary)?;
         writeln!(out)?;
     } else {
-        writeln!(out, "{}", index_path.display())?;
+        writeln!(out, "{}", field(index_path.display()))?;
     }
     Ok(Outcome::Fine)
 }

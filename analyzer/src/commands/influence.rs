@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use super::estimating::estimate;
 use super::sweeping::{Checkpoints, Settings, Swept, score};
 use super::{Outcome, Usage, context, pictures, progress, refining, tables};
 use crate::atomic;
+use crate::clean::{self, field, say};
 use crate::cli::Influence;
 use crate::estimators::{Chosen, choose};
 use crate::scores::Place;
@@ -186,7 +187,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     };
     let seconds = begun.elapsed();
 
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         let mut report = report(swept.as_ref().map(|(state, _)| state), &table, args.top);
         report.run = args.run.display().to_string();
@@ -209,7 +210,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         write!(
             out,
             "{}: {:.6} {}",
-            query.name,
+            field(&query.name),
             query.value,
             match subject.trace().final_step() {
                 Some(_) => "at the end of training".to_owned(),
@@ -260,17 +261,17 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     writeln!(
         out,
         "{} ({} rows, with {})",
-        args.out.display(),
+        field(args.out.display()),
         table.rows.len(),
-        sidecar_path(&args.out).display()
+        field(sidecar_path(&args.out).display())
     )?;
     if let Some((path, count)) = pictured {
-        writeln!(out, "{} ({count} most harmful)", path.display())?;
+        writeln!(out, "{} ({count} most harmful)", field(path.display()))?;
     }
     if let Some((_, times)) = &swept {
         let total = times.total().as_secs_f64().max(f64::MIN_POSITIVE);
         let share = |of: Duration| 100.0 * of.as_secs_f64() / total;
-        eprintln!(
+        say!(
             "the sweep took {}: {:.1} % replay, {:.1} % waiting for steps to be read, {:.1} % the rest",
             progress::duration(times.total()),
             share(times.replay),
@@ -278,7 +279,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
             share(times.rest)
         );
     }
-    eprintln!("took {}", progress::duration(seconds));
+    say!("took {}", progress::duration(seconds));
     Ok(Outcome::Fine)
 }
 

@@ -1,6 +1,6 @@
 //! `hindcast info`: what a run holds.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::context::open_trace;
 use super::{Outcome, progress};
+use crate::clean::{self, field};
 use crate::cli::Info;
 use crate::rows::ROWS_NOTE;
 
@@ -123,7 +124,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         manifest: trace.manifest(),
         damage,
     };
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
@@ -152,11 +153,16 @@ fn print(
             "open: being recorded now, or its recorder was killed; what is there is usable"
         }
     };
-    writeln!(out, "{}", report.run)?;
+    writeln!(out, "{}", field(&report.run))?;
     writeln!(out, "  status      {status}")?;
-    writeln!(out, "  recorded    {} by {}", info.created, info.writer)?;
-    writeln!(out, "  task        {}", task_name(info))?;
-    writeln!(out, "  kept        {}", info.keep)?;
+    writeln!(
+        out,
+        "  recorded    {} by {}",
+        field(&info.created),
+        field(&info.writer)
+    )?;
+    writeln!(out, "  task        {}", field(task_name(info)))?;
+    writeln!(out, "  kept        {}", field(&info.keep))?;
     writeln!(
         out,
         "  holds       {} steps in {}..{}, {}{}",
@@ -223,7 +229,7 @@ fn print(
                 writeln!(
                     out,
                     "  {head:<11} {} {} examples, fingerprint {}",
-                    split.name,
+                    field(&split.name),
                     split.examples,
                     hex(&split.root)
                 )?;
@@ -243,7 +249,8 @@ fn print(
             write!(
                 out,
                 "  resumed     at step {} on {}",
-                fork.at_step, fork.time
+                fork.at_step,
+                field(&fork.time)
             )?;
             // A run that goes on behind its last step loses nothing by it.
             match fork.end_step > fork.at_step {
@@ -270,7 +277,7 @@ fn print(
         };
         let counters = manifest.counters.iter();
         for (name, count) in counters.filter(|(name, n)| **n > 0 && !said(name, **n)) {
-            writeln!(out, "  {name:<11} {count}")?;
+            writeln!(out, "  {:<11} {count}", field(name))?;
         }
     }
     for (key, text) in info
@@ -278,7 +285,7 @@ fn print(
         .iter()
         .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
     {
-        writeln!(out, "  note        {key}: {text}")?;
+        writeln!(out, "  note        {}: {}", field(key), field(text))?;
     }
     match &report.head_digest {
         Some(head) => writeln!(out, "  head        {head}")?,
@@ -288,7 +295,7 @@ fn print(
         )?,
     }
     for problem in &report.damage {
-        writeln!(out, "  damaged     {problem}")?;
+        writeln!(out, "  damaged     {}", field(problem))?;
     }
     if !report.damage.is_empty() {
         writeln!(

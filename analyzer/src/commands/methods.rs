@@ -1,10 +1,11 @@
 //! `hindcast methods`: the estimators that `influence --method` knows.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use serde_json::json;
 
 use super::{Outcome, Usage};
+use crate::clean;
 use crate::cli::Methods;
 use crate::estimators::{Method, method, methods};
 
@@ -13,7 +14,7 @@ pub(crate) fn run(args: &Methods) -> anyhow::Result<Outcome> {
         Some(name) => Some(method(name).map_err(|e| Usage(e.to_string()))?),
         None => None,
     };
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         let asked = match &one {
             Some(one) => std::slice::from_ref(one),

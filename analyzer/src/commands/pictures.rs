@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn a_caption_is_short_and_keeps_its_row() {
         assert_eq!(short("#7 is \"2\"", 0), "#7 is \"2\"");
-        assert_eq!(short("#7 is \"größer als alles\"", 0), "#7 is \"gr??er a..");
+        assert_eq!(
+            short("#7 is \"größer als alles\"", 0),
+            "#7 is \"gr??er al.."
+        );
         assert_eq!(short("test.csv row 12", 7), "test.csv row 12");
         assert_eq!(
             short("train-images-idx3-ubyte row 12", 7),

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use super::cleansing::{Show, data_folder, rankings, stopped, tasks};
 use super::experiment::parse_seeds;
 use super::influence::parse_window;
 use super::interrupt::told;
 use super::{Outcome, Usage};
+use crate::clean;
 use crate::cli::Quality;
 use crate::experiment::{Kept, QualityPlan, QualityRow, Ranking, append_row, quality, read_rows};
 use crate::subject::load_data;
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
             );
         }
     }
-    print(&mut stdout().lock(), &asked)?;
+    print(&mut clean::stdout(), &asked)?;
     Ok(Outcome::Fine)
 }
 

@@ -1,6 +1,6 @@
 //! `hindcast record`: train a task and record every step of it.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::context::device;
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
+use crate::clean::{self, say};
 use crate::cli::{OnErrorPolicy, Record, WhenFullPolicy};
 use crate::recording::record_watched;
 use crate::subject::load_data;
@@ -124,14 +125,14 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     let seconds = begun.elapsed();
     let loss = loss(&summary);
     for text in &loss {
-        eprintln!("hindcast: {text}");
+        say!("hindcast: {text}");
     }
     let outcome = match loss.is_empty() {
         true => Outcome::Fine,
         false => Outcome::Damaged,
     };
 
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report(args, &summary, seconds))?;
         writeln!(out)?;
@@ -142,14 +143,14 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         // Kept outside of the trace it proves, years later, that nothing in it was exchanged.
         let head = hex(head);
         if stderr().is_terminal() {
-            eprintln!("keep this head digest outside of the trace: {head}");
+            say!("keep this head digest outside of the trace: {head}");
         }
     }
     let time = progress::duration(seconds);
     let missing = summary.statistics.lost + summary.statistics.skipped;
     match missing {
-        0 => eprintln!("trained and recorded {} steps in {time}", summary.steps),
-        _ => eprintln!(
+        0 => say!("trained and recorded {} steps in {time}", summary.steps),
+        _ => say!(
             "trained {} steps in {time}; the tensors of {missing} of them were not recorded",
             summary.steps
         ),

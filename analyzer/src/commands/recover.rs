@@ -1,11 +1,12 @@
 //! `hindcast recover`: what can still be read of a damaged run, as a new run that is whole.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use hindcast_format::{LossKind, RecoverReport, Status};
 
 use super::context::unopened;
 use super::{Outcome, progress};
+use crate::clean::{self, field};
 use crate::cli::Recover;
 
 pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
         true => anyhow::anyhow!("{}: nothing was written: {e}", args.run.display()),
         false => unopened(&args.run, e),
     })?;
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
@@ -36,10 +37,10 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
 
 fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
     for remark in &report.remarks {
-        writeln!(out, "met: {remark}")?;
+        writeln!(out, "met: {}", field(remark))?;
     }
     for loss in &report.losses {
-        writeln!(out, "LOST: {loss}")?;
+        writeln!(out, "LOST: {}", field(loss))?;
     }
     let end = match report.status {
         Status::Finished => "with its final state",
@@ -53,7 +54,7 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
     writeln!(
         out,
         "{}: {} steps recovered{gaps}, {end}; {} in {} segments, checked and compared with what was read",
-        report.recovered,
+        field(&report.recovered),
         report.steps,
         progress::bytes(report.bytes),
         report.segments
@@ -70,6 +71,6 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
             "a sweep can't pass over steps whose tensors are lost: `hindcast influence` says which window is left"
         )?;
     }
-    writeln!(out, "{} is as it was", report.original)?;
+    writeln!(out, "{} is as it was", field(&report.original))?;
     writeln!(out, "head {}", report.head_digest)
 }

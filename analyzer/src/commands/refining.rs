@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::context::device;
 use super::interrupt::{Interrupts, told};
 use super::{Usage, progress, tables};
+use crate::clean::{field, say};
 use crate::cli::Influence;
 use crate::sweep::norm;
 use crate::{Ladder, Query, ScoreRow, ScoreTable, Subject, kendall_tau, refine};
@@ -44,9 +45,10 @@ pub(super) fn climb(
     let run = subject.recorded()?;
     let dtype = args.precision.dtype().unwrap_or(run.dtype());
     let mut engine = subject.engine(args.engine, Some(dtype), device(&args.device)?)?;
-    eprintln!(
+    say!(
         "to refine: the {} most harmful examples of each query by the accumulative estimate, {} of them by retraining",
-        ladder.accumulative, ladder.counterfactual
+        ladder.accumulative,
+        ladder.counterfactual
     );
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "refining", "steps");
@@ -163,8 +165,8 @@ pub(super) fn print(
             "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>12} {:>12} {:>14}",
             row.index,
             row.row,
-            row.file,
-            row.label,
+            field(&row.file),
+            field(&row.label),
             row.occurrences,
             number(row.influence.get(query).copied().flatten()),
             number(refined.accumulative),

@@ -1,6 +1,6 @@
 //! `hindcast report`: a run and its scores as one page.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::context::{Models, open_trace};
 use super::{Outcome, Usage, context, progress};
 use crate::atomic;
+use crate::clean::{self, field, say};
 use crate::cli::Report;
 use crate::report::reproduce::{self, Words};
 use crate::report::{Source, page::Page};
@@ -87,7 +88,10 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         top: args.top,
     })?;
     for problem in &page.damaged {
-        eprintln!("warning: {problem}; `hindcast verify` looks everywhere");
+        say!(
+            "warning: {}; `hindcast verify` looks everywhere",
+            field(problem)
+        );
     }
     let outcome = match page.damaged.is_empty() {
         true => Outcome::Fine,
@@ -95,7 +99,10 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     };
     if let Some(error) = missing {
         let why = super::in_one_line(&error);
-        eprintln!("warning: no pictures and values of examples: {why}");
+        say!(
+            "warning: no pictures and values of examples: {}",
+            field(&why)
+        );
         page.notes.push(format!(
             "The examples themselves are not shown: {why}. --data DIR says where they are."
         ));
@@ -103,7 +110,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     page.commands = commands(args, models, &page, &tables, &removals);
     let bytes = crate::report::write(&page, &args.out)?;
 
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &printed(args, &page, bytes))?;
         writeln!(out)?;
@@ -113,15 +120,15 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         writeln!(
             out,
             "{}, {}: {}",
-            shown.view.table,
-            shown.view.query,
+            field(&shown.view.table),
+            field(&shown.view.query),
             shown.verdict.level.words().to_lowercase()
         )?;
     }
     writeln!(
         out,
         "{} ({}): open it in a browser",
-        args.out.display(),
+        field(args.out.display()),
         progress::bytes(bytes)
     )?;
     Ok(outcome)

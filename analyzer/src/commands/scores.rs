@@ -1,11 +1,12 @@
 //! `hindcast scores`: sort, filter and print a table of scores.
 
-use std::io::{BufWriter, Write, stdout};
+use std::io::{BufWriter, Write};
 
 use serde_json::json;
 
 use super::influence::check_output;
 use super::{Outcome, Usage, context, tables};
+use crate::clean::{self, field};
 use crate::cli::Scores;
 use crate::{ScoreTable, sidecar_path};
 
@@ -47,16 +48,16 @@ pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
     if let Some(path) = &args.out {
         table.write(path)?;
     }
-    let mut out = BufWriter::new(stdout().lock());
+    let mut out = BufWriter::new(clean::stdout());
     if args.json {
         json(&mut out, &table, args, rows_in_table)?;
     } else if let Some(path) = &args.out {
         writeln!(
             out,
             "{} ({} of {rows_in_table} rows, with {})",
-            path.display(),
+            field(path.display()),
             table.rows.len(),
-            sidecar_path(path).display()
+            field(sidecar_path(path).display())
         )?;
     } else {
         tables::columns(&mut out, &table)?;

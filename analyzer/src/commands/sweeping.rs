@@ -11,6 +11,7 @@ use super::interrupt::{Interrupts, told};
 use super::memory::{self, Limit};
 use super::progress::{self, Bar, bytes};
 use super::trust;
+use crate::clean::{field, say};
 use crate::cli::{CheckArgs, Precision};
 use crate::estimators::{HessianTerm, WithHessian};
 use crate::{
@@ -251,7 +252,7 @@ fn announce(
                 if at_once == 1 { "query" } else { "queries" }
             ),
         };
-        eprintln!(
+        say!(
             "to sweep: {} steps, back from {} to {}; {} examples, {} {}{passes}",
             cost.steps,
             options.window.start + cost.steps,
@@ -264,7 +265,7 @@ fn announce(
                 "queries"
             },
         );
-        eprintln!(
+        say!(
             "memory: about {} beside the data ({} of state, {} for a step{batch}; {} for the table at the end){}{there}",
             bytes(pass.about()),
             bytes(pass.state),
@@ -370,7 +371,7 @@ impl Saving<'_> {
         let path = &self.checkpoints.path;
         if !path.exists() {
             if self.checkpoints.resume {
-                eprintln!(
+                say!(
                     "{}: no interrupted sweep is there; sweeping from the beginning",
                     path.display()
                 );
@@ -385,10 +386,10 @@ impl Saving<'_> {
         }
         let checkpoint = SweepCheckpoint::read(path)?;
         if checkpoint.is_foreign() {
-            eprintln!(
+            say!(
                 "{} was written by {}: the last bits of the scores may be others",
-                path.display(),
-                checkpoint.writer
+                field(path.display()),
+                field(&checkpoint.writer)
             );
         }
         checkpoint.is_of(path, &self.identity)?;
@@ -401,7 +402,7 @@ impl Saving<'_> {
                 self.identity.queries.len()
             ),
         };
-        eprintln!(
+        say!(
             "{}: going on after {done} of {total} steps{of_pass}",
             path.display()
         );

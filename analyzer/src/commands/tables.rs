@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
+use crate::clean::field;
 use crate::estimators::method;
 use crate::report::verdict::{EXPLODED, GREW};
 use crate::{QuerySweep, ScoreRow, ScoreTable};
@@ -40,7 +41,7 @@ pub(crate) fn extremes(
 
 /// How wide a column of these files is, header included.
 pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> usize {
-    let width = |row: &ScoreRow| row.file.chars().count();
+    let width = |row: &ScoreRow| field(&row.file).width();
     rows.into_iter()
         .map(width)
         .max()
@@ -79,7 +80,11 @@ pub(crate) fn rows(
         writeln!(
             out,
             "{:>6} {:>8} {:<wide$} {:<12} {:>5} {influence:>12}{name}{note}",
-            row.index, row.row, row.file, row.label, row.occurrences
+            row.index,
+            row.row,
+            field(&row.file),
+            field(&row.label),
+            row.occurrences
         )?;
     }
     Ok(())
@@ -88,15 +93,11 @@ pub(crate) fn rows(
 /// A name on a line of its own: texts may be long and have lines.
 fn short(name: &str) -> String {
     const LONGEST: usize = 60;
-    let mut out: String = name
-        .chars()
-        .take(LONGEST)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut out: String = name.chars().take(LONGEST).collect();
     if name.chars().nth(LONGEST).is_some() {
         out.push('…');
     }
-    out
+    field(out).to_string()
 }
 
 /// All rows of a table, with an influence a query; the name last.
@@ -107,7 +108,7 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
         .queries
         .iter()
         .map(|q| match several {
-            true => format!("influence[{}]", q.name),
+            true => field(format!("influence[{}]", q.name)).to_string(),
             false => "influence".to_owned(),
         })
         .collect();
@@ -125,7 +126,11 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
         write!(
             out,
             "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
-            row.index, row.row, row.file, row.label, row.occurrences
+            row.index,
+            row.row,
+            field(&row.file),
+            field(&row.label),
+            row.occurrences
         )?;
         for (head, influence) in heads.iter().zip(&row.influence) {
             let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
@@ -147,7 +152,7 @@ fn truth(data: &dyn DataSet, index: u64) -> String {
                 .get(class)
                 .cloned()
                 .unwrap_or_else(|| class.to_string());
-            format!("  label FLIPPED, really {name}")
+            format!("  label FLIPPED, really {}", field(name))
         }
         None => "  label FLIPPED".to_owned(),
     }

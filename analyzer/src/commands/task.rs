@@ -1,6 +1,6 @@
 //! `hindcast task`: the tasks that ship.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -8,10 +8,11 @@ use hindcast_model::task::Task;
 use serde_json::json;
 
 use super::{Outcome, Usage};
+use crate::clean;
 use crate::cli::{TaskCommand, TaskVerb};
 
 pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     match &args.verb {
         TaskVerb::List { json: true } => {
             let list: Vec<_> = Task::builtins()

@@ -10,6 +10,7 @@ use hindcast_model::net::{Net, Node, Op};
 use super::memory::{self, Limit};
 use super::progress;
 use crate::batch_sizes::BatchSizes;
+use crate::clean::{field, say};
 use crate::cli::CheckArgs;
 use crate::sweep::step_bytes;
 use crate::{RecordedRun, RuleCheckOptions, Subject, rule_check};
@@ -21,7 +22,7 @@ pub(super) fn derivatives(subject: &Subject, quiet: bool) -> anyhow::Result<()> 
         None => {}
         Some(report) if !report.passed() => bail!("{report}"),
         Some(_) if quiet => {}
-        Some(report) => eprintln!("{report}; {}", progress::duration(begun.elapsed())),
+        Some(report) => say!("{report}; {}", progress::duration(begun.elapsed())),
     }
     Ok(())
 }
@@ -77,7 +78,11 @@ pub(super) fn steps(
         ))));
     }
     if !quiet {
-        eprintln!("checked: {report}; {}", progress::duration(begun.elapsed()));
+        say!(
+            "checked: {}; {}",
+            field(&report),
+            progress::duration(begun.elapsed())
+        );
     }
     Ok(None)
 }
@@ -130,7 +135,7 @@ pub(super) fn values_per_example(subject: &Subject) -> Option<u64> {
 }
 
 fn warned(note: String) -> String {
-    eprintln!("warning: {note}");
+    say!("warning: {}", field(&note));
     note
 }
 

@@ -1,12 +1,13 @@
 //! `hindcast verify`: is the trace whole and unaltered, and (`--replay`) are its steps training steps on that data?
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use hindcast_format::{Severity, Status, VerifyReport};
 use serde::Serialize;
 
 use super::context::{Models, unopened};
 use super::{Outcome, Usage, progress};
+use crate::clean::{self, field};
 use crate::cli::Verify;
 use crate::{ReplayCheckOptions, ReplayCheckReport, replay_check};
 
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         replay,
     };
 
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
@@ -97,7 +98,7 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             Severity::Error => "DAMAGED",
         };
         // The text names file, segment, step and tensors itself.
-        writeln!(out, "{severity}: {}", finding.text)?;
+        writeln!(out, "{severity}: {}", field(&finding.text))?;
     }
     let status = match trace.status {
         Some(Status::Finished) => "finished",
@@ -188,13 +189,13 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
             check.step, check.comparison.max_relative_error
         )?;
         if let Some(tensor) = &check.comparison.tensor {
-            write!(out, " in {tensor}")?;
+            write!(out, " in {}", field(tensor))?;
         }
         if !check.trained_differs.is_empty() {
             write!(
                 out,
                 "; other tensors had a gradient: {}",
-                check.trained_differs.join(", ")
+                field(check.trained_differs.join(", "))
             )?;
         }
         writeln!(out)?;
@@ -218,7 +219,7 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
         )?;
     }
     if !report.note.is_empty() {
-        writeln!(out, "note: {}", report.note)?;
+        writeln!(out, "note: {}", field(&report.note))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::clean::field;
 use crate::{CounterfactualReport, EngineKind, RemovalResult, kendall_tau};
 
 pub(super) fn print(
@@ -79,7 +80,7 @@ pub(super) fn print_each(
     let files = results
         .iter()
         .flat_map(|r| &r.places)
-        .map(|p| p.file.chars().count());
+        .map(|p| field(&p.file).width());
     let wide = files.max().unwrap_or(0).max("file".len());
     writeln!(
         out,
@@ -93,8 +94,10 @@ pub(super) fn print_each(
         });
         writeln!(
             out,
-            "{index:>8} {row:>8} {file:<wide$} {:>+12.4e} {:>+12.4e}",
-            result.predicted_change, result.real_change
+            "{index:>8} {row:>8} {:<wide$} {:>+12.4e} {:>+12.4e}",
+            field(file),
+            result.predicted_change,
+            result.real_change
         )?;
     }
     let of = |f: fn(&RemovalResult) -> f64| results.iter().map(f).collect::<Vec<f64>>();

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use hindcast_model::files;
 
 use super::Usage;
+use crate::clean::{field, say};
 use crate::cli::Counterfactual;
 use crate::scores::fits::same_run;
 use crate::{Query, RecordedRun, ScoreTable, Subject, sidecar_path};
@@ -73,9 +74,9 @@ impl<'a> Removed<'a> {
                 let scored = &table.metadata.window;
                 // Without metadata the window isn't known, and a method that is about the whole run has none.
                 if table.metadata.version > 0 && scored != window {
-                    eprintln!(
+                    say!(
                         "note: {} ranks by the steps {}..{}; the examples are left out of {}..{}",
-                        path.display(),
+                        field(path.display()),
                         scored.start,
                         scored.end,
                         window.start,
@@ -100,10 +101,10 @@ fn fits(
     let head = subject.head();
     let known = !meta.run_digest.is_empty();
     if !known {
-        eprintln!(
+        say!(
             "warning: {} isn't there, so nothing says which run {} is about: its rows are compared with the data alone",
-            sidecar_path(path).display(),
-            path.display()
+            field(sidecar_path(path).display()),
+            field(path.display())
         );
     }
     match same_run(&meta.run_digest, &head) {
@@ -115,7 +116,7 @@ fn fits(
                 meta.run_steps
             );
         }
-        Err(problem) if other_run => eprintln!("warning: {}: {problem}", path.display()),
+        Err(problem) if other_run => say!("warning: {}: {}", field(path.display()), field(problem)),
         Err(problem) => anyhow::bail!(
             "{problem}, or say --other-run to leave out the examples that were the worst there"
         ),
@@ -134,9 +135,11 @@ fn worst(table: &ScoreTable, path: &Path, count: usize, query: &Query) -> anyhow
         (None, 1) => {
             let only = &queries[0].name;
             if !only.is_empty() {
-                eprintln!(
-                    "note: {} ranks by its only query {only}; the change of {name} is measured",
-                    path.display()
+                say!(
+                    "note: {} ranks by its only query {}; the change of {} is measured",
+                    field(path.display()),
+                    field(only),
+                    field(&name)
                 );
             }
             0
@@ -159,7 +162,7 @@ fn worst(table: &ScoreTable, path: &Path, count: usize, query: &Query) -> anyhow
         path.display()
     );
     if worst.len() < count {
-        eprintln!(
+        say!(
             "warning: {} has a score for {} examples alone, not for {count}: these are left out",
             path.display(),
             worst.len()
@@ -193,7 +196,7 @@ fn listed(path: &Path, examples: u64) -> anyhow::Result<Vec<u64>> {
             None => {
                 lines.insert(index, n);
             }
-            Some(before) => eprintln!(
+            Some(before) => say!(
                 "warning: {}: example {index} is in line {before} already; it is left out once",
                 at()
             ),

@@ -1,6 +1,6 @@
 //! `hindcast experiment agreement`: many seeds of the paper's six settings, side by side, and what they come to.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -13,6 +13,7 @@ use hindcast_model::task::Task;
 use super::super::interrupt::{Interrupts, told};
 use super::super::{Outcome, Usage, progress, task};
 use super::parse_seeds;
+use crate::clean;
 use crate::cli;
 use crate::experiment::agreement::{
     Agreement, METHODS, Measured, SETTINGS, Setting, agreement, paired, published, summary,
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &cli::Agreement) -> anyhow::Result<Outcome> {
     }
     let begun = Instant::now();
     rows.extend(run_all(&jobs, args)?);
-    let mut out = stdout().lock();
+    let mut out = clean::stdout();
     if !jobs.is_empty() {
         writeln!(
             out,
