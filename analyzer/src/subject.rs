@@ -7,10 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use candle_core::{DType, Device};
 use hindcast_format::Trace;
+use hindcast_format::layout::DType as Stored;
 use hindcast_model::data::{DataSet, load};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
-use hindcast_model::task::Task;
+use hindcast_model::task::{Precision, Task};
 use hindcast_model::update::UpdateRule;
 
 use crate::cli::OwnProgram;
@@ -54,6 +55,7 @@ impl Subject {
 
     fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
         check_identity(&trace, data.as_ref(), run)?;
+        check_task(&trace, &task, run)?;
         let net = Net::new(&task)
             .with_context(|| format!("{}: the recorded task does not build", run.display()))?;
         let net = Arc::new(net);
@@ -114,17 +116,12 @@ impl Subject {
     /// # Errors
     /// Where the model's tensors are not the recorded ones, or the update rule cannot be read.
     pub fn recorded(&self) -> anyhow::Result<RecordedRun<'_>> {
-        // What was recorded counts.
-        let rule = match self.trace.info().rule {
-            Some(_) => None,
-            None => self.rule.clone(),
-        };
         let objective = Arc::clone(&self.objective);
         Ok(RecordedRun::from_trace(
             &self.trace,
             objective,
             self.data.as_ref(),
-            rule,
+            self.rule.clone(),
         )?)
     }
 
@@ -242,6 +239,35 @@ pub(crate) fn load_data(
 ) -> anyhow::Result<Box<dyn DataSet>> {
     load(&task.data, Some(&task.augment), dir, seed)
         .with_context(|| format!("data of task {:?}", task.name))
+}
+
+/// The recorded task and the rest of the trace must say the same: nobody knows which of two settings was in force.
+fn check_task(trace: &Trace, task: &Task, run: &Path) -> anyhow::Result<()> {
+    let differ = |what: &str, of_task: String, recorded: String| {
+        anyhow::anyhow!(
+            "{}: {what} is {of_task} in the recorded task and {recorded} in the rest of the trace, so one of them is not what \
+             was trained: record again with the same in both",
+            run.display()
+        )
+    };
+    let seed = trace.info().seed;
+    if task.train.seed != seed {
+        return Err(differ(
+            "the seed",
+            task.train.seed.to_string(),
+            seed.to_string(),
+        ));
+    }
+    let wanted = match task.train.dtype {
+        Precision::F32 => Stored::F32,
+        Precision::F64 => Stored::F64,
+    };
+    let parameters = trace.layout().parameters();
+    if let Some(other) = parameters.iter().find(|spec| spec.dtype != wanted) {
+        let recorded = format!("{} (`{}`)", other.dtype, other.name);
+        return Err(differ("the parameters' type", wanted.to_string(), recorded));
+    }
+    Ok(())
 }
 
 /// The data must be what the run was trained on: an analysis of other data answers another question.

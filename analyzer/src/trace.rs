@@ -150,7 +150,7 @@ impl<'a> RecordedRun<'a> {
     /// A trace with the model and data that made it; rule and seed are the recorded ones.
     ///
     /// # Errors
-    /// As [`RecordedRun::new`], and where the trace says no update rule and none is given.
+    /// As [`RecordedRun::new`], and where the trace says no update rule and none is given, or both say one and they differ.
     pub fn from_trace(
         trace: &'a Trace,
         objective: Arc<dyn Objective>,
@@ -158,10 +158,22 @@ impl<'a> RecordedRun<'a> {
         rule: Option<UpdateRule>,
     ) -> Result<Self> {
         let info = trace.info();
-        let rule = match (rule, &info.rule) {
-            (Some(rule), _) => rule,
-            (None, Some(text)) => UpdateRule::from_toml(text)
-                .map_err(|e| AnalysisError::Invalid(format!("the recorded update rule: {e}")))?,
+        let recorded = info
+            .rule
+            .as_deref()
+            .map(UpdateRule::from_toml)
+            .transpose()
+            .map_err(|e| AnalysisError::Invalid(format!("the recorded update rule: {e}")))?;
+        let rule = match (rule, recorded) {
+            (Some(given), Some(recorded)) if given != recorded => {
+                return Err(AnalysisError::Mismatch {
+                    what: "the update rule".to_owned(),
+                    expected: format!("{} as recorded", recorded.describe()),
+                    got: format!("{} from the task or the program", given.describe()),
+                    hint: "say it in one place, or the same in both".to_owned(),
+                });
+            }
+            (Some(rule), _) | (None, Some(rule)) => rule,
             (None, None) => {
                 return Err(AnalysisError::Unsupported(
                     "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give it to `OwnProgram::new(..).rule(..)` in the program that analyses".to_owned(),

@@ -1,57 +1,18 @@
 //! Batches far larger than the data: a small file may hold millions of indices. Every verb that loads them asks for the
 //! memory first.
 
-use candle_core::{DType, Device, Tensor, Var};
-use hindcast_format::{DataIdentity, SplitIdentity};
-use hindcast_model::data::load;
-use hindcast_model::net::Net;
-use hindcast_model::objective::Objective as _;
-use hindcast_model::task::Task;
-use hindcast_recorder::{BatchInfo, Named, Recorder, StepInfo};
+use hindcast_recorder::{BatchInfo, StepInfo};
 
+use super::own_run::OwnRun;
 use super::*;
 
 /// Indices of the large batch.
 const LARGE: usize = 2_000_000;
 
-/// A run of the digits' task whose second of three steps names two million examples.
+/// A run whose second of three steps names two million examples.
 fn record(dir: &Path) {
-    let mut task = Task::builtin("digits").unwrap();
-    for (key, value) in [
-        ("data.train", "50"),
-        ("data.validation", "20"),
-        ("data.test", "0"),
-    ] {
-        task.set(key, value).unwrap();
-    }
-    let data = load(&task.data, Some(&task.augment), None, task.train.seed).unwrap();
-    let splits = data.fingerprint().into_iter().map(|s| SplitIdentity {
-        name: s.name,
-        examples: s.examples,
-        root: s.root,
-    });
-    let net = Net::new(&task).unwrap();
-    let vars: Vec<(String, Var)> = net
-        .parameters()
-        .iter()
-        .map(|d| {
-            let zeros = Tensor::zeros(d.shape.clone(), DType::F32, &Device::Cpu).unwrap();
-            (d.name.clone(), Var::from_tensor(&zeros).unwrap())
-        })
-        .collect();
-    let recorder = Recorder::builder(dir.join("run"))
-        .task(task.to_toml().unwrap())
-        .rule(task.optimizer.to_toml().unwrap())
-        .seed(task.train.seed)
-        .data(DataIdentity::Fingerprint {
-            splits: splits.collect(),
-        })
-        .create_from(
-            vars.iter()
-                .map(|(name, var)| Named::parameter(name.as_str(), var))
-                .collect(),
-        )
-        .unwrap();
+    let run = OwnRun::new(&[]);
+    let recorder = run.recorder(dir, |builder| builder);
     let (small, large) = (vec![7; 10], vec![3; LARGE]);
     for indices in [&small, &large, &small] {
         recorder

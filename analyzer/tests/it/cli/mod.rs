@@ -4,6 +4,8 @@
 mod agreement;
 #[cfg(feature = "record")]
 mod bench;
+#[cfg(feature = "record")]
+mod contradictions;
 mod damage;
 mod engines;
 mod everyday;
@@ -15,6 +17,8 @@ mod large_batches;
 mod many_queries;
 mod methods;
 mod mistakes;
+#[cfg(feature = "record")]
+mod own_run;
 #[cfg(feature = "record")]
 mod reductions;
 mod rows_and_files;

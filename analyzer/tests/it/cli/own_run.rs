@@ -1,0 +1,65 @@
+//! A loop of its own that records for a shipped task, so that the command can analyse it: what it says is up to the test.
+
+use candle_core::{DType, Device, Tensor, Var};
+use hindcast_format::{DataIdentity, SplitIdentity};
+use hindcast_model::data::load;
+use hindcast_model::net::Net;
+use hindcast_model::objective::Objective as _;
+use hindcast_model::task::Task;
+use hindcast_recorder::{Builder, Named, Recorder};
+
+use super::*;
+
+/// The digits' task at small size, and variables for its parameters.
+pub(crate) struct OwnRun {
+    pub task: Task,
+    pub variables: Vec<(String, Var)>,
+}
+
+impl OwnRun {
+    pub fn new(set: &[(&str, &str)]) -> Self {
+        let mut task = Task::builtin("digits").unwrap();
+        let small = [
+            ("data.train", "50"),
+            ("data.validation", "20"),
+            ("data.test", "0"),
+        ];
+        for (key, value) in small.iter().chain(set) {
+            task.set(key, value).unwrap();
+        }
+        let net = Net::new(&task).unwrap();
+        let variables = net.parameters().iter().map(|d| {
+            let zeros = Tensor::zeros(d.shape.clone(), DType::F32, &Device::Cpu).unwrap();
+            (d.name.clone(), Var::from_tensor(&zeros).unwrap())
+        });
+        OwnRun {
+            variables: variables.collect(),
+            task,
+        }
+    }
+
+    /// Records into `dir/run`; `change` may contradict the task.
+    pub fn recorder(&self, dir: &Path, change: impl FnOnce(Builder) -> Builder) -> Recorder {
+        let task = &self.task;
+        let data = load(&task.data, Some(&task.augment), None, task.train.seed).unwrap();
+        let splits = data.fingerprint().into_iter().map(|s| SplitIdentity {
+            name: s.name,
+            examples: s.examples,
+            root: s.root,
+        });
+        let builder = Recorder::builder(dir.join("run"))
+            .task(task.to_toml().unwrap())
+            .rule(task.optimizer.to_toml().unwrap())
+            .seed(task.train.seed)
+            .data(DataIdentity::Fingerprint {
+                splits: splits.collect(),
+            });
+        let named = self
+            .variables
+            .iter()
+            .map(|(name, var)| Named::parameter(name.as_str(), var));
+        change(builder)
+            .create_from(named.collect::<Vec<_>>())
+            .unwrap()
+    }
+}
