@@ -279,7 +279,10 @@ fn announce(
         needed / 2,
         needed,
         limit,
-        "use a shorter window, or a machine with more",
+        &format!(
+            "the largest batch has {} examples; use a shorter window, or a machine with more",
+            sizes.largest
+        ),
     )?;
     say!(
         "to retrain: {steps} steps from {} to {}, with everyone and without {}",

@@ -242,7 +242,10 @@ fn announce(
         pass.certain(),
         pass.about(),
         settings.memory,
-        "ask fewer queries, leave out --per-epoch, or use a machine with more",
+        &format!(
+            "the largest batch has {} examples; ask fewer queries, leave out --per-epoch, or use a machine with more",
+            cost.largest_batch
+        ),
     )?;
     if !settings.quiet {
         let passes = match cost.queries.div_ceil(at_once) {

@@ -34,6 +34,8 @@ pub struct SweepCost {
     step_a_query: u64,
     /// What one query more adds to `batch`.
     batch_a_query: u64,
+    /// Examples of the window's largest batch.
+    pub largest_batch: u64,
     /// Examples that go through the model at once.
     examples_at_once: u64,
 }
@@ -114,6 +116,7 @@ impl SweepCost {
             result_a_query,
             step_a_query,
             batch_a_query: 0,
+            largest_batch: sizes.largest,
             examples_at_once: sizes.largest_pass,
         })
     }
