@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The environment variable that makes `promises-child` record instead of being `hindcast`.
 pub const PLAN: &str = "HINDCAST_TESTS_PLAN";
 
+/// The environment variable that names a file for the most memory that `promises-child` had as `hindcast`.
+pub const PEAK: &str = "HINDCAST_TESTS_PEAK";
+
 /// A recording of [`Training`](crate::training::Training).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {

@@ -91,6 +91,12 @@ fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
                     "{program}: `hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run"
                 );
             }
+            if refused_for_memory(&error) {
+                let _ = writeln!(
+                    out,
+                    "{program}: free memory, use a larger machine, or say how much it may take (--memory SIZE)"
+                );
+            }
             ExitCode::from(code)
         }
     }
@@ -148,6 +154,16 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             .downcast_ref::<serde_json::Error>()
             .and_then(serde_json::Error::io_error_kind);
         io == broken || json == broken
+    })
+}
+
+/// A run that may take more memory than is there or allowed.
+fn refused_for_memory(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref::<hindcast_format::FormatError>(),
+            Some(hindcast_format::FormatError::Memory { .. })
+        )
     })
 }
 

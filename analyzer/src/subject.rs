@@ -39,7 +39,16 @@ impl Subject {
     /// # Errors
     /// Where the folder holds no trace, the trace no Task, or the data is missing or another.
     pub fn open(run: &Path, data_dir: Option<&Path>) -> anyhow::Result<Self> {
-        let (trace, task) = open(run)?;
+        Self::of_trace(open_trace(run)?, run, data_dir)
+    }
+
+    /// As [`Subject::open`], of a trace that is open.
+    pub(crate) fn of_trace(
+        trace: Trace,
+        run: &Path,
+        data_dir: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let task = task_of(&trace, run)?;
         let data = load_data(&task, data_dir, trace.info().seed)?;
         Self::new(run, trace, task, data)
     }
@@ -49,7 +58,8 @@ impl Subject {
     /// # Errors
     /// As [`Subject::open`].
     pub fn with_data(run: &Path, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
-        let (trace, task) = open(run)?;
+        let trace = open_trace(run)?;
+        let task = task_of(&trace, run)?;
         Self::new(run, trace, task, data)
     }
 
@@ -78,7 +88,16 @@ impl Subject {
         run: &Path,
         data_dir: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let trace = open_trace(run)?;
+        Self::of_own_trace(program, open_trace(run)?, run, data_dir)
+    }
+
+    /// As [`Subject::open_own`], of a trace that is open.
+    pub(crate) fn of_own_trace(
+        program: &OwnProgram,
+        trace: Trace,
+        run: &Path,
+        data_dir: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         if trace.info().task.is_some() {
             bail!(
                 "{}: the run carries a task, which says what was trained: analyse it with `hindcast`",
@@ -216,8 +235,7 @@ impl Subject {
     }
 }
 
-fn open(run: &Path) -> anyhow::Result<(Trace, Task)> {
-    let trace = open_trace(run)?;
+fn task_of(trace: &Trace, run: &Path) -> anyhow::Result<Task> {
     let Some(text) = &trace.info().task else {
         bail!(
             "{}: the run was recorded without a task, so its model and data are not known here; \
@@ -228,8 +246,8 @@ fn open(run: &Path) -> anyhow::Result<(Trace, Task)> {
     let task = Task::from_toml(text)
         .with_context(|| format!("{}: the recorded task cannot be read", run.display()))?;
     // Before the data: another seed may draw other data, and that is not what is wrong.
-    check_task(&trace, &task, run)?;
-    Ok((trace, task))
+    check_task(trace, &task, run)?;
+    Ok(task)
 }
 
 /// Loads a task's data; a source that needs files says so by name when there is no folder.

@@ -66,6 +66,10 @@ fn split(pool: Option<(DType, usize)>, chunks: &mut Vec<u32>) {
     chunks.extend((0..parts).map(|i| (size + usize::from(i < longer)) as u32));
 }
 
+/// Tensors that an error names, and characters of a name.
+const NAMED: usize = 16;
+const LONGEST_NAME: usize = 128;
+
 /// One chunk, resolved against the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunk {
@@ -84,13 +88,19 @@ impl Chunk {
 
     /// Names for an error; the first few where there are many.
     pub fn names(&self, layout: &Layout) -> Vec<String> {
-        layout
+        let touched = layout
             .tensors()
             .get(self.tensors.0..self.tensors.1)
-            .unwrap_or(&[])
+            .unwrap_or(&[]);
+        let mut names: Vec<String> = touched
             .iter()
-            .map(|t| t.name.clone())
-            .collect()
+            .take(NAMED)
+            .map(|t| t.name.chars().take(LONGEST_NAME).collect())
+            .collect();
+        if touched.len() > NAMED {
+            names.push(format!("{} more", touched.len() - NAMED));
+        }
+        names
     }
 }
 

@@ -7,6 +7,9 @@ use crate::encoder::Context;
 use crate::frame::{Frame, FrameKind, StoredChunk};
 use crate::state::{KeyState, State};
 
+/// Damaged places of one frame that are told apart.
+const MOST_PLACES: usize = 64;
+
 /// Decodes frames of one run. Owns its scratch: steps of the same layout are decoded without allocating.
 pub(crate) struct Decoder {
     pub context: Context,
@@ -100,9 +103,13 @@ impl Decoder {
             found.push(e);
         } else if frame.header.kind.has_meta()
             && let Ok(bytes) = frame.meta_bytes()
-            && let Err(e) = crate::wire::decode(frame.header.step, bytes)
         {
-            found.push(e);
+            let step = frame.header.step;
+            match crate::wire::decode(step, bytes) {
+                Ok((meta, _)) if meta.fits(&self.context.layout) => {}
+                Ok(_) => found.push(crate::meta::misfit().at_step(step)),
+                Err(e) => found.push(e),
+            }
         }
         let plan = &self.context.plan;
         let sections: &[&[Chunk]] = match frame.header.kind {
@@ -120,6 +127,8 @@ impl Decoder {
         for chunk in sections.iter().flat_map(|s| s.iter()) {
             match table.next(chunk) {
                 Ok(Ok(_)) => {}
+                // The first places are enough to say that the frame is damaged.
+                Ok(Err(_)) if found.len() >= MOST_PLACES => {}
                 Ok(Err(e)) => found.push(located(e, frame, chunk, &self.context)),
                 Err(e) => {
                     found.push(located(e, frame, chunk, &self.context));

@@ -23,9 +23,13 @@ pub enum FormatError {
     /// The bytes are there and wrong.
     #[error("{0}")]
     Corrupt(Box<Corruption>),
-    /// Written by a later version of Hindcast.
+    /// Written in a version of the format that this build doesn't know: a later one, or 0, which no version of Hindcast writes.
     #[error(
-        "{file}: format version {found}, and this build reads up to version {supported}; use a newer hindcast"
+        "{file}: format version {found}, and this build reads up to version {supported}; {}",
+        match .found {
+            0 => "version 0 never existed, so the file was altered or made by another program",
+            _ => "use a newer hindcast",
+        }
     )]
     NewerVersion {
         /// File name inside the run folder.
@@ -121,6 +125,22 @@ pub enum FormatError {
         /// Its size.
         found: u64,
         /// The limit.
+        limit: u64,
+    },
+    /// Reading the run may take more memory than is allowed; refused before that was asked for.
+    #[error(
+        "{path}: {what} may take {} of memory, and {} are allowed; the run's layout or a length in its files asks for it",
+        mebibytes(*.needs),
+        mebibytes(*.limit)
+    )]
+    Memory {
+        /// The run.
+        path: String,
+        /// What was about to be done.
+        what: String,
+        /// Bytes that it may take.
+        needs: u64,
+        /// Bytes that are allowed.
         limit: u64,
     },
     /// Nothing of a damaged run can be read.
@@ -274,6 +294,10 @@ impl FormatError {
             FormatError::Corrupt(_) | FormatError::Incomplete { .. }
         )
     }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// A checksum as errors print it.

@@ -52,6 +52,8 @@ mod error;
 mod frame;
 mod info;
 mod manifest;
+mod memory;
+mod process;
 mod recover;
 mod segment;
 mod segmenter;
@@ -70,8 +72,9 @@ pub use frame::FrameKind;
 pub use info::{DataIdentity, RunInfo, SplitIdentity};
 pub use layout::{DType, Layout, Role, TensorSpec};
 pub use manifest::{Fork, MANIFEST, Manifest, SegmentRecord, Status};
+pub use memory::Work;
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
-pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage};
+pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage, recover_within};
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
 pub use state::{KeyState, State, elements_f64};
 pub use storage::{
@@ -79,6 +82,7 @@ pub use storage::{
 };
 pub use trace::{Checkpoint, Metas, Readable, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{
-    Finding, FindingKind, Severity, VerifyReport, verify, verify_storage, verify_with,
+    Finding, FindingKind, Severity, VerifyReport, verify, verify_storage, verify_storage_with,
+    verify_with,
 };
 pub use writer::{Durability, ResumePoint, RunWriter};

@@ -215,7 +215,7 @@ impl Manifest {
             format: u32,
         }
         let version: Version = serde_json::from_slice(bytes).map_err(json)?;
-        if version.predicate.format > VERSION {
+        if version.predicate.format == 0 || version.predicate.format > VERSION {
             return Err(FormatError::NewerVersion {
                 file: String::new(),
                 found: version.predicate.format,

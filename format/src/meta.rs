@@ -1,5 +1,8 @@
 //! What a frame says about its step beside the tensors.
 
+use crate::FormatError;
+use crate::layout::Layout;
+
 /// Hyperparameters of one parameter group in one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GroupHyper {
@@ -59,4 +62,28 @@ pub struct StepMeta {
     pub scalars: Vec<(String, f64)>,
     /// Room for later versions.
     pub extensions: Vec<Extension>,
+}
+
+impl StepMeta {
+    /// Metadata that agrees with its checksum may still contradict the run's tensors, or itself.
+    pub(crate) fn fits(&self, layout: &Layout) -> bool {
+        let weights = match &self.weights {
+            BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => w.len() == self.indices.len(),
+            BatchWeights::Mean | BatchWeights::Sum => true,
+        };
+        let micro: u64 = self.micro_batches.iter().map(|&n| u64::from(n)).sum();
+        weights
+            && self.groups.len() == layout.groups()
+            && self.trained.len() == layout.parameters().len()
+            && (self.micro_batches.is_empty() || micro == self.indices.len() as u64)
+    }
+}
+
+/// Metadata that doesn't fit the run.
+pub(crate) fn misfit() -> FormatError {
+    FormatError::corrupt(
+        "metadata",
+        "groups, flags, weights and micro-batches that fit the run's tensors and the batch",
+        "others",
+    )
 }

@@ -5,7 +5,10 @@ mod common;
 mod copies;
 mod full_disk;
 mod kill;
+mod memory;
 mod mutations;
+mod oracle;
+mod random;
 mod repeat;
 mod slow_storage;
 

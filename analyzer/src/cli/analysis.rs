@@ -252,6 +252,9 @@ pub struct Bounds {
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }
 
 /// `hindcast report`
@@ -283,4 +286,7 @@ pub struct Report {
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }

@@ -96,7 +96,7 @@ pub(crate) const VERIFY_JSON: &str = "\
 --json prints an object with
   location, status       the run; finished, unfinished, open, or null if it cannot be opened
   segments, steps, steps_ok, gaps, bytes, head_digest
-  findings               a list of {kind, severity, file, segment, step, tensors, text}; severity is note, warning or error
+  findings, more         a list of {kind, severity, file, segment, step, tensors, text}; severity is note, warning or error; how many more there are
   head_matches           where --head was given
   replay                 where --replay was given: {tolerance, steps: [{step, comparison, loss, trained_differs, passed}], note}";
 

@@ -14,6 +14,9 @@ pub struct Info {
     /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
+    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }
 
 /// `hindcast verify`
@@ -36,6 +39,9 @@ pub struct Verify {
     /// Head digest that you kept outside the trace: fail unless the trace ends in it
     #[arg(long, value_name = "HEX")]
     pub head: Option<String>,
+    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }
 
 /// `hindcast export`
@@ -52,6 +58,9 @@ pub struct Export {
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }
 
 /// `hindcast recover`
@@ -68,6 +77,9 @@ pub struct Recover {
     /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
+    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }
 
 /// `hindcast checkpoint`
@@ -81,4 +93,7 @@ pub struct Checkpoint {
     /// File to write: parameters and buffers under their names, as candle's VarMap::load expects them; must not exist yet
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
+    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
 }

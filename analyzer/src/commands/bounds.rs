@@ -41,7 +41,8 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         .map(|list| indices(list).map_err(|e| Usage(format!("--examples: {e}"))))
         .transpose()?;
     check_output(&args.out)?;
-    let subject = Models::Recorded.open(&args.run, args.data.as_deref())?;
+    let memory = context::memory(args.memory.as_deref())?;
+    let subject = Models::Recorded.open_within(&args.run, args.data.as_deref(), memory)?;
     context::warn(subject.trace());
     crate::atomic::try_folder(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;

@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use hindcast_format::{DType, FormatError, Status, TensorSpec, Trace};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::context::{open_trace, warn};
-use super::{Outcome, Usage};
+use super::context::{open_trace_within, warn};
+use super::{Outcome, Usage, context};
 use crate::clean::{self, field};
 use crate::cli::Checkpoint;
 
@@ -23,7 +23,8 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
-    let mut trace = open_trace(&args.run)?;
+    let memory = context::memory(args.memory.as_deref())?;
+    let mut trace = open_trace_within(&args.run, memory)?;
     warn(&trace);
     let find = |trace: &Trace| {
         wanted
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     let mut read = trace.checkpoint(step);
     if matches!(read, Err(FormatError::NotRecorded { .. })) && trace.status() == Status::Open {
         // A ring drops segments while it is read: what counts is the run as it is now.
-        trace = open_trace(&args.run)?;
+        trace = open_trace_within(&args.run, memory)?;
         step = find(&trace)?;
         read = trace.checkpoint(step);
     }

@@ -1,10 +1,11 @@
 //! What several verbs read from the command line.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use candle_core::Device;
-use hindcast_format::{FormatError, Trace};
+use hindcast_format::{FormatError, FsStorage, Storage, Trace};
 
 use super::Usage;
 use super::memory::Limit;
@@ -21,18 +22,39 @@ pub(crate) enum Models {
 }
 
 impl Models {
-    /// Opens a run with its model and data.
+    /// Opens a run with its model and data; reading the trace may take the memory that there is.
     pub(crate) fn open(&self, run: &Path, data: Option<&Path>) -> anyhow::Result<Subject> {
+        self.open_within(run, data, None)
+    }
+
+    /// Opens a run with its model and data; reading the trace may take so much memory.
+    pub(crate) fn open_within(
+        &self,
+        run: &Path,
+        data: Option<&Path>,
+        memory: Option<Limit>,
+    ) -> anyhow::Result<Subject> {
+        let trace = open_trace_within(run, memory)?;
         match self {
-            Models::Recorded => Subject::open(run, data),
-            Models::Own(program) => Subject::open_own(program, run, data),
+            Models::Recorded => Subject::of_trace(trace, run, data),
+            Models::Own(program) => Subject::of_own_trace(program, trace, run, data),
         }
     }
 }
 
-/// Opens a trace, saying what to do when the folder holds none.
+/// Opens a trace, saying what to do when the folder holds none. Reading it may take the memory that there is.
 pub(crate) fn open_trace(run: &Path) -> anyhow::Result<Trace> {
-    Trace::open(run).map_err(|e| unopened(run, e))
+    open_trace_within(run, None)
+}
+
+/// Opens a trace whose reading may take so much memory, or what there is.
+pub(crate) fn open_trace_within(run: &Path, memory: Option<Limit>) -> anyhow::Result<Trace> {
+    Trace::open_storage(storage(run, memory)).map_err(|e| unopened(run, e))
+}
+
+/// The folder of a run, whose readers may take so much memory, or what there is.
+pub(crate) fn storage(run: &Path, memory: Option<Limit>) -> Arc<dyn Storage> {
+    Arc::new(FsStorage::new(run).within(super::memory::limit(memory)))
 }
 
 /// Says on standard error what is damaged in a trace that can be read all the same: whoever trusts its answers should know.

@@ -9,14 +9,14 @@ use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
-use super::context::{open_trace, warn};
-use super::{Outcome, Usage, progress};
+use super::context::{open_trace_within, warn};
+use super::{Outcome, Usage, context, progress};
 use crate::clean::{self, field};
 use crate::cli::Export;
 
 pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let range = parse_range(&args.steps)?;
-    let trace = open_trace(&args.run)?;
+    let trace = open_trace_within(&args.run, context::memory(args.memory.as_deref())?)?;
     warn(&trace);
     if !trace.covers(range.clone())? {
         let held: Vec<_> = trace

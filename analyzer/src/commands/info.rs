@@ -9,8 +9,9 @@ use hindcast_format::{
 };
 use serde::Serialize;
 
-use super::context::open_trace;
-use super::{Outcome, progress};
+use super::context::open_trace_within;
+use super::memory::Limit;
+use super::{Outcome, context, progress};
 use crate::clean::{self, field};
 use crate::cli::Info;
 use crate::rows::ROWS_NOTE;
@@ -56,11 +57,11 @@ type Parts = (
 );
 
 /// What is there, all of it seen at one time.
-fn look(run: &Path) -> anyhow::Result<(Trace, Parts)> {
+fn look(run: &Path, memory: Option<Limit>) -> anyhow::Result<(Trace, Parts)> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let trace = open_trace(run)?;
+        let trace = open_trace_within(run, memory)?;
         match (trace.epochs(), trace.ranges()) {
             (Err(FormatError::NotRecorded { .. }), _)
             | (_, Err(FormatError::NotRecorded { .. }))
@@ -71,7 +72,7 @@ fn look(run: &Path) -> anyhow::Result<(Trace, Parts)> {
 }
 
 pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
-    let (trace, (epochs, ranges)) = look(&args.run)?;
+    let (trace, (epochs, ranges)) = look(&args.run, context::memory(args.memory.as_deref())?)?;
     let segments = trace.sizes();
     let sum = |f: fn(&SegmentSize) -> u64| segments.iter().map(f).sum::<u64>();
     let (stored_bytes, raw_bytes) = (sum(|s| s.stored_bytes), sum(|s| s.raw_bytes));

@@ -53,11 +53,28 @@ pub(crate) fn available() -> Option<u64> {
     let group = system
         .cgroup_limits()
         .map(|group| group.total_memory.saturating_sub(group.rss));
-    match (free, group) {
+    let machine = match (free, group) {
         (0, None) => None,
         (0, Some(group)) => Some(group),
         (free, group) => Some(group.map_or(free, |group| group.min(free))),
+    };
+    match (machine, address_space()) {
+        (Some(machine), Some(space)) => Some(machine.min(space)),
+        (machine, space) => machine.or(space),
     }
+}
+
+/// What is left of the address space that this process may have (`ulimit -v`), where that is limited.
+fn address_space() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    let used = std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        })
+        .map_or(0, |kib| kib.saturating_mul(1024));
+    Some(limit.saturating_sub(used))
 }
 
 /// Bytes that work may take: what the user says, else what can still be had.

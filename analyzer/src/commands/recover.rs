@@ -5,16 +5,19 @@ use std::io::Write;
 use hindcast_format::{LossKind, RecoverReport, Status};
 
 use super::context::unopened;
-use super::{Outcome, progress};
+use super::{Outcome, context, progress};
 use crate::clean::{self, field};
 use crate::cli::Recover;
 
 pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
+    let memory = context::memory(args.memory.as_deref())?;
     let bar = progress::bar(0, "recovering", "steps");
-    let report = hindcast_format::recover(&args.run, &args.out, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
+    let limit = super::memory::limit(memory);
+    let report =
+        hindcast_format::recover_within(&args.run, &args.out, limit, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
     bar.finish_and_clear();
     // Exit code 3 says that a new run is there: an error is another thing, whatever it is about.
     let report = report.map_err(|e| match e.is_damage() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::context::{Models, open_trace};
+use super::context::{Models, open_trace_within};
 use super::{Outcome, Usage, context, progress};
 use crate::atomic;
 use crate::clean::{self, field, say};
@@ -44,6 +44,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         ))
         .into());
     }
+    let memory = context::memory(args.memory.as_deref())?;
     let names = context::names(&args.names)?;
     let mut tables = Vec::new();
     for path in &args.tables {
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         .with_context(|| format!("cannot write {}", args.out.display()))?;
 
     let mut missing = None;
-    let opened = match models.open(&args.run, args.data.as_deref()) {
+    let opened = match models.open_within(&args.run, args.data.as_deref(), memory) {
         Ok(subject) => Some(subject),
         // Data that isn't here costs the pictures; data that was given and doesn't fit is a mistake.
         Err(error) if args.data.is_none() => {
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     };
     let alone = match &opened {
         Some(_) => None,
-        None => Some(open_trace(&args.run)?),
+        None => Some(open_trace_within(&args.run, memory)?),
     };
     let trace = match (&opened, &alone) {
         (Some(subject), _) => subject.trace(),

@@ -6,7 +6,8 @@ use hindcast_format::{Severity, Status, VerifyReport};
 use serde::Serialize;
 
 use super::context::{Models, unopened};
-use super::{Outcome, Usage, progress};
+use super::memory::Limit;
+use super::{Outcome, Usage, context, progress};
 use crate::clean::{self, field};
 use crate::cli::Verify;
 use crate::{ReplayCheckOptions, ReplayCheckReport, replay_check};
@@ -26,8 +27,11 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     if let Some(head) = &args.head {
         digest(head)?;
     }
+    let memory = context::memory(args.memory.as_deref())?;
     let bar = progress::bar(0, "checking", "bytes");
-    let checked = hindcast_format::verify_with(&args.run, &mut |done, total| bar.at(done, total));
+    let storage = context::storage(&args.run, memory);
+    let checked =
+        hindcast_format::verify_storage_with(&storage, &mut |done, total| bar.at(done, total));
     drop(bar);
     let trace = checked.map_err(|e| unopened(&args.run, e))?;
     let damaged = !trace.is_ok();
@@ -39,7 +43,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     });
     // A damaged trace is not replayed: what it would say about the data is worth nothing.
     let replay = (args.replay && !damaged)
-        .then(|| replay(args, models))
+        .then(|| replay(args, models, memory))
         .transpose()?;
     let report = Report {
         trace,
@@ -75,8 +79,12 @@ fn digest(head: &str) -> Result<(), Usage> {
     )))
 }
 
-fn replay(args: &Verify, models: &Models) -> anyhow::Result<ReplayCheckReport> {
-    let subject = models.open(&args.run, args.data.as_deref())?;
+fn replay(
+    args: &Verify,
+    models: &Models,
+    memory: Option<Limit>,
+) -> anyhow::Result<ReplayCheckReport> {
+    let subject = models.open_within(&args.run, args.data.as_deref(), memory)?;
     let run = subject.recorded()?;
     let bar = progress::bar(0, "replaying", "steps");
     let options = ReplayCheckOptions {
@@ -99,6 +107,9 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         };
         // The text names file, segment, step and tensors itself.
         writeln!(out, "{severity}: {}", field(&finding.text))?;
+    }
+    if trace.more > 0 {
+        writeln!(out, "… and {} findings more", trace.more)?;
     }
     let status = match trace.status {
         Some(Status::Finished) => "finished",
@@ -136,7 +147,8 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             .findings
             .iter()
             .filter(|f| f.severity == Severity::Error)
-            .count();
+            .count() as u64
+            + trace.more;
         writeln!(
             out,
             "DAMAGED: {} finding{}; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \

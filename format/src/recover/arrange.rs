@@ -52,11 +52,11 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         .filter(|name| name != MANIFEST && !name.ends_with('/'))
         .collect();
     let info = match &manifest {
-        Some(manifest) => Some(manifest.run.clone()),
+        Some(manifest) => Some(Arc::new(manifest.run.clone())),
         None => most_told(
             files
                 .iter()
-                .filter_map(|file| segment::header_of(source.as_ref(), file))
+                .filter_map(|file| segment::header_of(source.as_ref(), file, None))
                 .map(|header| header.info),
         ),
     };
@@ -120,7 +120,7 @@ impl Arranged {
 struct Run<'a> {
     source: &'a dyn Storage,
     records: &'a [SegmentRecord],
-    info: RunInfo,
+    info: Arc<RunInfo>,
 }
 
 impl Run<'_> {
@@ -133,7 +133,7 @@ impl Run<'_> {
                 id,
             }))
         };
-        if let Some(header) = segment::header_of(self.source, file) {
+        if let Some(header) = segment::header_of(self.source, file, Some(&self.info)) {
             return match header.info.salt == self.info.salt {
                 true => found((header.number, header.fork)),
                 false => Ok(None),
@@ -292,6 +292,10 @@ impl View {
 impl Storage for View {
     fn location(&self) -> String {
         self.source.location()
+    }
+
+    fn memory(&self) -> Option<u64> {
+        self.source.memory()
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {

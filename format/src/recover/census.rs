@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::report::{Loss, LossKind, add};
 use crate::FormatError;
 use crate::frame::{Frame, FrameKind};
-use crate::layout::Layout;
-use crate::meta::{BatchWeights, StepMeta};
+use crate::meta::StepMeta;
 use crate::segment::{Entry, Segment, Tail, Trust};
 use crate::trace::{Part, Trace};
 
@@ -106,7 +105,7 @@ impl<'a> Census<'a> {
             Some(loaded) if !p.sealed && !loaded.problems.is_empty() => Arc::new(Segment::load(
                 self.trace.storage().as_ref(),
                 &p.name,
-                Some(self.trace.info()),
+                Some(&self.trace.info),
                 Trust::Tail,
             )?),
             _ => self.trace.load(p)?,
@@ -125,10 +124,12 @@ impl<'a> Census<'a> {
             if frame.header.step != known.step || frame.header.kind != known.entry.kind {
                 return Err(FormatError::corrupt("frame", known.step, frame.header.step));
             }
-            crate::wire::decode(known.step, frame.meta_bytes()?)
+            let bytes = frame.meta_bytes()?;
+            crate::memory::metadata(self.trace.storage().as_ref(), bytes.len() as u64)?;
+            crate::wire::decode(known.step, bytes)
         };
         match read() {
-            Ok((meta, digest)) => Ok(fits(self.trace.layout(), &meta).then_some((meta, digest))),
+            Ok((meta, digest)) => Ok(meta.fits(self.trace.layout()).then_some((meta, digest))),
             Err(e) if e.is_damage() => Ok(None),
             Err(e) => Err(e),
         }
@@ -207,17 +208,4 @@ fn step(steps: Range<u64>, file: &str, why: String) -> Loss {
         why,
         others: 0,
     }
-}
-
-/// Metadata that agrees with its checksum and contradicts the run's tensors could not be written again.
-pub(super) fn fits(layout: &Layout, meta: &StepMeta) -> bool {
-    let weights = match &meta.weights {
-        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => w.len() == meta.indices.len(),
-        BatchWeights::Mean | BatchWeights::Sum => true,
-    };
-    let micro: u64 = meta.micro_batches.iter().map(|&n| u64::from(n)).sum();
-    weights
-        && meta.groups.len() == layout.groups()
-        && meta.trained.len() == layout.parameters().len()
-        && (meta.micro_batches.is_empty() || micro == meta.indices.len() as u64)
 }

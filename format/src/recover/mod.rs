@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use crate::FormatError;
 use crate::manifest::Status;
+use crate::memory::Work;
 use crate::storage::{FsStorage, Storage};
 use crate::trace::{Part, Reading, Trace};
 use crate::verify::{FindingKind, Severity, VerifyReport, verify_storage};
@@ -38,8 +39,22 @@ pub fn recover(
     new: impl AsRef<Path>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<RecoverReport, FormatError> {
+    recover_within(run, new, None, progress)
+}
+
+/// As [`recover`], in at most `memory` bytes where that is given: a run that may take more
+/// ([`Work::bound`](crate::Work::bound)) is refused before anything of that size is allocated.
+///
+/// # Errors
+/// As [`recover`], and [`FormatError::Memory`].
+pub fn recover_within(
+    run: impl AsRef<Path>,
+    new: impl AsRef<Path>,
+    memory: Option<u64>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<RecoverReport, FormatError> {
     let (run, new) = (run.as_ref(), new.as_ref());
-    let source: Arc<dyn Storage> = Arc::new(FsStorage::new(run));
+    let source: Arc<dyn Storage> = Arc::new(FsStorage::new(run).within(memory));
     let place = Place::beside(run, new)?;
     let target: Arc<dyn Storage> = Arc::new(FsStorage::new(&place.temporary));
     let mut report = recover_storage(&source, &target, progress)?;
@@ -72,6 +87,7 @@ pub fn recover_storage(
         }
         Err(e) => return Err(e),
     };
+    trace.afford(Work::Recover)?;
     let checked = verify_storage(source)?;
     // Survey, write, read back.
     let total = 3 * trace.parts.iter().map(|p| p.steps + p.gaps).sum::<u64>();
@@ -102,6 +118,8 @@ pub fn recover_storage(
             format!("no step of it can be read ({})", origin::list(&losses))
         }));
     }
+    // What was kept of the survey takes memory that the second pass needs.
+    drop(end);
     let surveyed = losses.clone();
     unaccounted(&trace, with_tensors, without, &mut losses);
     beyond_steps(&trace, &checked, &mut losses);
@@ -382,29 +400,11 @@ fn sweep_up(parent: &Path, hidden: &std::ffi::OsStr) {
         return;
     };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let pid = name
-            .as_encoded_bytes()
-            .strip_prefix(hidden.as_encoded_bytes())
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| digits.parse::<i32>().ok())
-            .and_then(rustix::process::Pid::from_raw);
-        if pid.is_some_and(|pid| gone(pid) && unlocked(&entry.path())) {
+        let pid = crate::process::of_name(&entry.file_name(), hidden);
+        if pid.is_some_and(|pid| crate::process::gave_up(pid, &entry.path())) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
-}
-
-fn gone(pid: rustix::process::Pid) -> bool {
-    pid.as_raw_nonzero().get() > 0
-        && rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
-}
-
-/// A process on another machine has a number that is nobody's here, and still the writer's lock.
-fn unlocked(folder: &Path) -> bool {
-    use rustix::fs::{FlockOperation, flock};
-    std::fs::File::open(folder)
-        .is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 /// The nearest folder above that exists, with its links resolved.

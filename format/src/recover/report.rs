@@ -137,13 +137,14 @@ pub(super) fn add(losses: &mut Vec<Loss>, loss: Loss) {
         // Steps come in ascending order, kind by kind: nothing before this one can be longer.
         break;
     }
-    if !losses.contains(&loss) {
+    // Looking through all of very many would take longer than the recovery.
+    if !losses.iter().rev().take(NEAR).any(|l| *l == loss) {
         losses.push(loss);
     }
 }
 
 /// How many losses back a range is looked for that goes on: losses of several kinds take turns.
-const NEAR: usize = 8;
+const NEAR: usize = 1000;
 /// Tensors that a range of lost steps names.
 const NAMED: usize = 64;
 

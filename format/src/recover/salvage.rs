@@ -5,7 +5,7 @@
 //! tensors alone are lost is a gap, and a keyframe stands only where the key state of its step is known: elsewhere the step goes on with the
 //! segment before as a difference, from which an analysis rebuilds that state or says that it can't.
 
-use super::census::{Census, Known, fits};
+use super::census::{Census, Known};
 use super::partial::{Partial, key_of};
 use super::report::{Loss, LossKind, add};
 use crate::FormatError;
@@ -88,9 +88,6 @@ impl<'a> Salvage<'a> {
         let mut ahead = known.iter().peekable();
         let mut steps = self.trace.forward(0..u64::MAX).tolerant();
         while let Some(step) = steps.next()? {
-            if !fits(self.trace.layout(), step.meta) {
-                continue;
-            }
             while let Some(passed) = ahead.next_if(|k| k.step < step.meta.step) {
                 self.without_tensors(passed, keep)?;
             }
@@ -102,6 +99,7 @@ impl<'a> Salvage<'a> {
         for passed in ahead {
             self.without_tensors(passed, keep)?;
         }
+        drop(steps);
         let finished = self.finished()?;
         let end = End {
             last: self.last,

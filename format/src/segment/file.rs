@@ -1,5 +1,7 @@
 //! A segment file as a reader sees it.
 
+use std::sync::Arc;
+
 use super::footer::{TRAILER, Trailer, footer};
 use super::header::{Header, MAGIC, PREFIX, read_header, read_prefix};
 use super::scan::{Entry, Tail, all_zero, resync, scan};
@@ -19,6 +21,8 @@ pub(crate) enum Source {
         file: Box<dyn ReadFile>,
         length: u64,
         path: String,
+        /// The longest piece that may be read at once.
+        longest: u64,
     },
 }
 
@@ -32,7 +36,12 @@ impl Source {
         let length = file
             .length()
             .map_err(|e| FormatError::io(path.clone(), "measuring", e))?;
-        Ok(Source::File { file, length, path })
+        Ok(Source::File {
+            file,
+            length,
+            path,
+            longest: crate::memory::longest_piece(storage),
+        })
     }
 
     pub fn length(&self) -> u64 {
@@ -71,7 +80,20 @@ impl Source {
             Source::Map(bytes) => bytes
                 .get(offset as usize..offset as usize + length)
                 .ok_or_else(short),
-            Source::File { file, path, .. } => {
+            Source::File {
+                file,
+                path,
+                longest,
+                ..
+            } => {
+                if length as u64 > *longest {
+                    return Err(FormatError::Memory {
+                        path: path.clone(),
+                        what: format!("a frame of {length} bytes"),
+                        needs: length as u64,
+                        limit: *longest,
+                    });
+                }
                 scratch.resize(length, 0);
                 file.read_at(offset, scratch)
                     .map_err(|e| FormatError::io(path.clone(), "reading", e))?;
@@ -81,6 +103,8 @@ impl Source {
     }
 }
 
+/// Of a listed segment that doesn't end where it is listed to, twice the listed bytes are read and so many more.
+const SLACK: u64 = 1 << 20;
 /// Bytes of a footer that are stored last, in one piece.
 const LAST_WORD: usize = 8;
 /// So often is a segment looked at that changes while it is looked at.
@@ -151,9 +175,15 @@ fn read_index(source: &Source, trailer: &Trailer, salt: u32) -> Result<Vec<Entry
 }
 
 /// What a file's header says, where it begins with the whole header of a segment.
-pub(crate) fn header_of(storage: &dyn Storage, name: &str) -> Option<Header> {
+pub(crate) fn header_of(
+    storage: &dyn Storage,
+    name: &str,
+    known: Option<&Arc<RunInfo>>,
+) -> Option<Header> {
     let source = Source::of(storage, name).ok()?;
-    read_start(&source).ok().map(|(header, _)| header)
+    read_start(&source, storage, known)
+        .ok()
+        .map(|(header, _)| header)
 }
 
 /// The end of a file, where that is the whole end of a sealed segment.
@@ -197,7 +227,7 @@ impl Segment {
     pub fn load(
         storage: &dyn Storage,
         name: &str,
-        known: Option<&RunInfo>,
+        known: Option<&Arc<RunInfo>>,
         trust: Trust,
     ) -> Result<Segment, FormatError> {
         let number = super::parse_name(name).map(|(number, _)| number);
@@ -226,7 +256,7 @@ impl Segment {
     fn find(
         storage: &dyn Storage,
         name: &str,
-        known: Option<&RunInfo>,
+        known: Option<&Arc<RunInfo>>,
         trust: Trust,
     ) -> Result<Segment, FormatError> {
         let path = format!("{}/{name}", storage.location());
@@ -238,26 +268,48 @@ impl Segment {
             .open(name)
             .map_err(|e| FormatError::opening(&path, e))?;
         let file_length = file.length().map_err(io("measuring"))?;
-        let length = match trust {
-            Trust::Listed { bytes } => bytes.min(file_length),
-            Trust::Orphan | Trust::Tail => file_length,
-        };
-        let mut source = Source::File {
+        let open = |file, length| Source::File {
             file,
             length,
             path: path.clone(),
+            longest: crate::memory::longest_piece(storage),
         };
+        let mut source = open(
+            file,
+            match trust {
+                Trust::Listed { bytes } => bytes.min(file_length),
+                Trust::Orphan | Trust::Tail => file_length,
+            },
+        );
+        let mut trailer = read_end(&source);
+        // Where bytes were put into a listed segment, its end lies behind its listed length.
+        if let (Trust::Listed { bytes }, Err(_)) = (trust, &trailer)
+            && file_length > bytes
+        {
+            let most = bytes.saturating_mul(2).saturating_add(SLACK);
+            source = open(
+                storage
+                    .open(name)
+                    .map_err(|e| FormatError::opening(&path, e))?,
+                most.min(file_length),
+            );
+            trailer = read_end(&source);
+        }
+        let length = source.length();
         let mut problems = Vec::new();
-        let trailer = read_end(&source);
         let listed = trust.is_listed() || trust == Trust::Orphan && trailer.is_ok();
         if listed {
             let map = storage.map(name).map_err(io("mapping"))?;
             // What was measured is what is read: the file may have changed between the two.
             source = Source::Map(map.shortened(length));
         }
-        let (header, start) = match read_start(&source) {
+        let (header, start) = match read_start(&source, storage, known) {
             Ok((header, start)) => (Some(header), Some(start as u64)),
-            Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => return Err(e),
+            Err(
+                e @ (FormatError::NewerVersion { .. }
+                | FormatError::Io { .. }
+                | FormatError::Memory { .. }),
+            ) => return Err(e),
             // A segment whose header isn't complete has no frames yet.
             Err(e @ FormatError::Incomplete { .. }) if !listed => return Err(e),
             Err(_) if !listed && unwritten(&source)? => {
@@ -292,6 +344,7 @@ impl Segment {
             sound: 0,
         };
         if let (true, Ok(trailer)) = (listed, &trailer) {
+            crate::memory::index(storage, u64::from(trailer.footer_length))?;
             match read_index(&segment.source, trailer, salt) {
                 Ok(entries) => {
                     (segment.sound, segment.entries) = (entries.len(), entries);
@@ -306,7 +359,7 @@ impl Segment {
             Some(start) => start,
             None => resync(&segment.source, PREFIX as u64, salt)?.unwrap_or(PREFIX as u64),
         };
-        let found = scan(&segment.source, start, &decoder)?;
+        let found = scan(&segment.source, start, &decoder, storage)?;
         segment.problems.extend(found.problems);
         (segment.entries, segment.tail) = (found.entries, found.tail);
         segment.sound = found.sound.min(segment.entries.len());
@@ -482,10 +535,20 @@ fn holds(source: &Source, at: u64, expected: &[u8]) -> Result<bool, FormatError>
     Ok(source.bytes(at, expected.len(), &mut Vec::new())? == expected)
 }
 
-fn read_start(source: &Source) -> Result<(Header, usize), FormatError> {
+fn read_start(
+    source: &Source,
+    storage: &dyn Storage,
+    known: Option<&Arc<RunInfo>>,
+) -> Result<(Header, usize), FormatError> {
     let mut scratch = Vec::new();
     let first = (PREFIX as u64).min(source.length()) as usize;
     let length = read_prefix(source.bytes(0, first, &mut scratch)?)?;
+    crate::memory::json(storage, "the header of a segment", length as u64)?;
     let have = (length as u64).min(source.length()) as usize;
-    read_header(source.bytes(0, have, &mut scratch)?)
+    let (mut header, length) = read_header(source.bytes(0, have, &mut scratch)?)?;
+    // Every segment repeats the description: one copy of it is enough.
+    if let Some(known) = known.filter(|known| ***known == *header.info) {
+        header.info = Arc::clone(known);
+    }
+    Ok((header, length))
 }

@@ -1,5 +1,7 @@
 //! A segment's header. Its first 20 bytes are frozen for all versions of the format.
 
+use std::sync::Arc;
+
 use crate::FormatError;
 use crate::error::hex32;
 use crate::info::RunInfo;
@@ -26,11 +28,11 @@ pub(crate) struct Header {
     pub first_step: u64,
     /// Digest of the segment before; zeros for the first.
     pub previous: [u8; 32],
-    pub info: RunInfo,
+    pub info: Arc<RunInfo>,
 }
 
 pub(crate) fn write_header(header: &Header) -> Result<Vec<u8>, FormatError> {
-    let info = serde_json::to_vec(&header.info)
+    let info = serde_json::to_vec(&*header.info)
         .map_err(|e| FormatError::io("run description", "writing JSON", e.into()))?;
     let length = FIXED + info.len() + 4;
     if length > MAX_HEADER as usize {
@@ -98,7 +100,7 @@ pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
         ));
     }
     let version = le32(prefix, 8);
-    if version > VERSION {
+    if version == 0 || version > VERSION {
         return Err(FormatError::NewerVersion {
             file: String::new(),
             found: version,
@@ -106,7 +108,7 @@ pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
         });
     }
     let length = le32(prefix, 12);
-    if version == 0 || length < (FIXED + 4) as u32 || length > MAX_HEADER {
+    if length < (FIXED + 4) as u32 || length > MAX_HEADER {
         return Err(FormatError::corrupt(
             "segment header length",
             format!("{} to {MAX_HEADER}", FIXED + 4),
@@ -138,7 +140,7 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> 
             le32(h, 36),
         ));
     }
-    let info = serde_json::from_slice(info).map_err(|e| {
+    let info = serde_json::from_slice(info).map(Arc::new).map_err(|e| {
         FormatError::corrupt("run description in the segment header", "JSON of a run", e)
     })?;
     let mut previous = [0; 32];

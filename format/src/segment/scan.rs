@@ -5,6 +5,7 @@ use super::footer::FOOTER_MAGIC;
 use crate::FormatError;
 use crate::decoder::Decoder;
 use crate::frame::{FRAME_HEADER, FRAME_MAGIC, Frame, FrameHeader, FrameKind};
+use crate::storage::Storage;
 
 /// Where a frame stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,12 @@ const LOOKS: u32 = 3;
 const STRIDE: usize = 1 << 16;
 
 /// Scans from the end of the header on, checking every frame's checksums.
-pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Scan, FormatError> {
+pub(crate) fn scan(
+    source: &Source,
+    start: u64,
+    decoder: &Decoder,
+    storage: &dyn Storage,
+) -> Result<Scan, FormatError> {
     let salt = decoder.context.salt;
     let length = source.length();
     let mut found = Scan {
@@ -102,6 +108,7 @@ pub(crate) fn scan(source: &Source, start: u64, decoder: &Decoder) -> Result<Sca
                 }
                 let bytes = source.bytes(at, header.length as usize, &mut scratch)?;
                 let frame = Frame::read(bytes, salt)?;
+                crate::memory::metadata(storage, u64::from(header.meta_length))?;
                 let damage = decoder.check(&frame);
                 if frame.is_unfinished() && all_zero(source, at + header.length, &mut Vec::new())? {
                     // The end was never written, and nothing follows.

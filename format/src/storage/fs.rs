@@ -17,6 +17,7 @@ use super::{Claim, Entry, Mapped, ReadFile, Reserve, Storage, WriteFile};
 pub struct FsStorage {
     folder: PathBuf,
     map: bool,
+    memory: Option<u64>,
 }
 
 impl FsStorage {
@@ -25,6 +26,7 @@ impl FsStorage {
         FsStorage {
             folder: folder.into(),
             map: false,
+            memory: None,
         }
     }
 
@@ -33,6 +35,13 @@ impl FsStorage {
     /// pay where system calls are dear, as in a sandbox that looks at each of them. Sealed segments are read through maps either way.
     pub fn through_maps(mut self) -> FsStorage {
         self.map = true;
+        self
+    }
+
+    /// Lets readers of the run take at most `bytes` of memory: what may take more is refused with
+    /// [`FormatError::Memory`](crate::FormatError::Memory) before it is begun. [`Work::bound`](crate::Work::bound) says what a run may take.
+    pub fn within(mut self, bytes: Option<u64>) -> FsStorage {
+        self.memory = bytes;
         self
     }
 
@@ -68,6 +77,22 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes the folders in which recorders were making the same run when they were killed: nothing was recorded in them. Only those of
+/// processes that are gone, which nobody has locked, and which hold a manifest or nothing. Best effort.
+fn sweep_half_born(parent: &Path, hidden: &std::ffi::OsStr) {
+    let Ok(entries) = fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let left = crate::process::of_name(&entry.file_name(), hidden);
+        if left.is_some_and(|pid| crate::process::gave_up(pid, &entry.path())) {
+            // The manifest first, and the folder only if nothing else is in it.
+            let _ = fs::remove_file(entry.path().join(crate::manifest::MANIFEST));
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
 impl Storage for FsStorage {
     fn location(&self) -> String {
         self.folder.display().to_string()
@@ -86,13 +111,18 @@ impl Storage for FsStorage {
         })?;
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
-        temporary.push(format!(".new-{}", std::process::id()));
+        temporary.push(".new-");
+        sweep_half_born(self.parent(), &temporary);
+        temporary.push(std::process::id().to_string());
         let temporary = self.parent().join(temporary);
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
         let build = || {
             fs::create_dir(&temporary)?;
+            // While it is locked nobody takes it for a folder that a killed recorder left.
+            let folder = File::open(&temporary)?;
+            let _ = flock(&folder, FlockOperation::NonBlockingLockExclusive);
             write_whole(&temporary.join(crate::manifest::MANIFEST), manifest)?;
             sync_folder(&temporary)?;
             fs::rename(&temporary, &self.folder)?;
@@ -141,6 +171,10 @@ impl Storage for FsStorage {
         }))
     }
 
+    fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
     fn list(&self) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -184,8 +218,13 @@ impl Storage for FsStorage {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.path(&format!("{name}.tmp"));
-        write_whole(&temporary, bytes)?;
-        fs::rename(&temporary, self.path(name))?;
+        let replaced =
+            write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, self.path(name)));
+        if replaced.is_err() {
+            // The file that it was to replace is as it was; half a new one is of no use.
+            let _ = fs::remove_file(&temporary);
+        }
+        replaced?;
         sync_folder(&self.folder)
     }
 

@@ -21,6 +21,7 @@ struct Inner {
     fail: Option<Fail>,
     /// Files whose reads wait or fail are not modelled; writes can be slowed down.
     delay: std::time::Duration,
+    memory: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +92,11 @@ impl MemStorage {
     /// Lets every write take this long.
     pub fn slow_down(&self, delay: std::time::Duration) {
         self.lock().delay = delay;
+    }
+
+    /// Lets readers take at most `bytes` of memory.
+    pub fn limit_memory(&self, bytes: u64) {
+        self.lock().memory = Some(bytes);
     }
 
     /// Logged operations so far.
@@ -180,6 +186,10 @@ impl Storage for MemStorage {
         self.step(Op::CreateRun {
             manifest: manifest.to_vec(),
         })
+    }
+
+    fn memory(&self) -> Option<u64> {
+        self.lock().memory
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {

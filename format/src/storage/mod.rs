@@ -55,6 +55,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// The most memory, in bytes, that readers of the run may take, where that is limited.
+    fn memory(&self) -> Option<u64> {
+        None
+    }
+
     /// All files, by name.
     ///
     /// # Errors

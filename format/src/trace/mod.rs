@@ -17,6 +17,7 @@ use crate::frame::{Frame, FrameKind};
 use crate::info::RunInfo;
 use crate::layout::Layout;
 use crate::manifest::{Manifest, Status};
+use crate::memory::Work;
 use crate::meta::StepMeta;
 use crate::segment::Segment;
 use crate::state::{KeyState, State};
@@ -31,13 +32,15 @@ pub(crate) use walk::Walker;
 /// A recorded run, opened for reading; it may be growing, and shows what was there when it was opened.
 pub struct Trace {
     storage: Arc<dyn Storage>,
-    info: RunInfo,
+    pub(crate) info: Arc<RunInfo>,
     pub(crate) context: Context,
     status: Status,
     manifest: Option<(Manifest, [u8; 32])>,
     pub(crate) parts: Vec<Part>,
     problems: Vec<FormatError>,
     reading: Reading,
+    /// Bytes of the manifest.
+    manifest_bytes: u64,
 }
 
 /// What a trace is opened for.
@@ -300,6 +303,7 @@ impl Trace {
                 false => Ok(None),
             };
         };
+        self.afford(Work::Read)?;
         let mut scratch = Vec::new();
         let frame = Frame::read(segment.frame(entry, &mut scratch)?, self.context.salt);
         let mut decoder = crate::decoder::Decoder::new(self.context.clone())?;
@@ -344,6 +348,16 @@ impl Trace {
         crate::verify_storage(&self.storage)
     }
 
+    /// Refuses work that may take more memory than the storage allows.
+    pub(crate) fn afford(&self, work: Work) -> Result<(), FormatError> {
+        crate::memory::states(
+            self.storage.as_ref(),
+            work,
+            self.layout(),
+            self.manifest_bytes,
+        )
+    }
+
     fn steps_parts(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().filter(|p| !p.is_final)
     }
@@ -358,7 +372,13 @@ impl Trace {
         let bytes = segment.frame(entry, scratch)?;
         let read = || {
             let frame = Frame::read(bytes, self.context.salt)?;
-            crate::wire::decode(entry.step, frame.meta_bytes()?)
+            let bytes = frame.meta_bytes()?;
+            crate::memory::metadata(self.storage.as_ref(), bytes.len() as u64)?;
+            let (meta, digest) = crate::wire::decode(entry.step, bytes)?;
+            match meta.fits(self.layout()) {
+                true => Ok((meta, digest)),
+                false => Err(crate::meta::misfit()),
+            }
         };
         read().map_err(|e| e.at_step(entry.step).within(&segment.name, number))
     }

@@ -56,6 +56,7 @@ pub(crate) fn read_manifest(storage: &dyn Storage) -> Read {
             limit: MAX_MANIFEST,
         });
     }
+    crate::memory::json(storage, "a manifest", length)?;
     let mut bytes = vec![0; length as usize];
     file.read_at(0, &mut bytes)
         .map_err(|e| FormatError::io(path(), "reading", e))?;
@@ -98,12 +99,17 @@ impl Trace {
         reading: Reading,
     ) -> Result<Trace, FormatError> {
         let mut problems = Vec::new();
+        // A seal proves nothing against somebody who wrote the list of chunks anew: what contradicts itself is as good as lost.
+        let manifest = manifest.and_then(|(manifest, seal)| {
+            let context = Context::new(&manifest.run).map_err(|e| e.within(MANIFEST, None))?;
+            Ok((manifest, seal, context))
+        });
         match manifest {
-            Ok((manifest, seal)) => {
+            Ok((manifest, seal, context)) => {
                 let parts = listed(&manifest, storage.as_ref(), files, &mut problems);
-                let context = Context::new(&manifest.run)?;
                 let mut trace = Trace {
-                    info: manifest.run.clone(),
+                    info: Arc::new(manifest.run.clone()),
+                    manifest_bytes: files.get(MANIFEST).copied().unwrap_or(0),
                     context,
                     status: manifest.status,
                     parts,
@@ -115,7 +121,7 @@ impl Trace {
                 trace.add_tail(files)?;
                 Ok(trace)
             }
-            Err(e @ FormatError::NewerVersion { .. }) => Err(e),
+            Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => Err(e),
             Err(e) => {
                 let found: Vec<(u64, u32)> = files
                     .keys()
@@ -164,7 +170,7 @@ impl Trace {
         let latest_fork = names.values().copied().max().unwrap_or(0);
         // A segment whose header is damaged, too, is read by the description that the others repeat.
         let info = most_told(names.iter().filter_map(|(&number, &fork)| {
-            segment::header_of(storage.as_ref(), &segment::name(number, fork)).map(|h| h.info)
+            segment::header_of(storage.as_ref(), &segment::name(number, fork), None).map(|h| h.info)
         }));
         let mut parts: Vec<Part> = Vec::new();
         for (&number, &fork) in &names {
@@ -196,7 +202,9 @@ impl Trace {
                     problems.extend(copies(&segment.problems));
                     parts.push(part(number, segment));
                 }
-                Err(e @ FormatError::NewerVersion { .. }) => return Err(e),
+                Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => {
+                    return Err(e);
+                }
                 Err(e) => problems.push(e),
             }
         }
@@ -208,6 +216,7 @@ impl Trace {
                 .unwrap_or(0);
             return Err(problems.swap_remove(telling));
         };
+        let parts = with_holes(parts, &info, reading);
         let status = if parts.iter().any(|p| p.is_final) {
             Status::Finished
         } else {
@@ -220,6 +229,7 @@ impl Trace {
             context,
             status,
             manifest: None,
+            manifest_bytes: 0,
             parts,
             problems,
             reading,
@@ -293,7 +303,11 @@ impl Trace {
             Err(FormatError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
-            Err(e @ (FormatError::NewerVersion { .. } | FormatError::Io { .. })) => return Err(e),
+            Err(
+                e @ (FormatError::NewerVersion { .. }
+                | FormatError::Io { .. }
+                | FormatError::Memory { .. }),
+            ) => return Err(e),
             Err(e) => {
                 self.problems.push(e);
                 return Ok(None);
@@ -407,8 +421,8 @@ fn part(number: u64, mut segment: Segment) -> Part {
 }
 
 /// Of descriptions of a run the one that most segments repeat; the first of them where several are repeated as often.
-pub(crate) fn most_told(told: impl Iterator<Item = RunInfo>) -> Option<RunInfo> {
-    let mut counted: Vec<(RunInfo, usize)> = Vec::new();
+pub(crate) fn most_told(told: impl Iterator<Item = Arc<RunInfo>>) -> Option<Arc<RunInfo>> {
+    let mut counted: Vec<(Arc<RunInfo>, usize)> = Vec::new();
     for info in told {
         match counted.iter_mut().find(|(known, _)| *known == info) {
             Some((_, count)) => *count += 1,
@@ -420,6 +434,48 @@ pub(crate) fn most_told(told: impl Iterator<Item = RunInfo>) -> Option<RunInfo> 
         .into_iter()
         .find(|(_, count)| *count == most)
         .map(|(info, _)| info)
+}
+
+/// Without a manifest the segments themselves say that others are missing: their numbers, and a link that leads to a segment. What is
+/// missing is listed as a segment that is not there, so that whoever asks for its steps is told, and gets no shorter run.
+fn with_holes(parts: Vec<Part>, info: &RunInfo, reading: Reading) -> Vec<Part> {
+    let missing = |number: u64, range: Range<u64>| Part {
+        number,
+        name: segment::name(number, 0),
+        steps: range.end - range.start,
+        range,
+        gaps: 0,
+        bytes: 0,
+        sealed: true,
+        is_final: false,
+        loaded: None,
+    };
+    // A ring has dropped its first segments on purpose.
+    let ring = info.keep.starts_with("last") || info.keep.starts_with("budget");
+    let mut all: Vec<Part> = Vec::new();
+    for part in parts {
+        let nothing = part.loaded.as_ref().is_some_and(|s| s.header.is_none())
+            && part.steps + part.gaps == 0
+            && !part.is_final;
+        if nothing {
+            continue;
+        }
+        let (next, end) = all
+            .last()
+            .map_or((0, 0), |before| (before.number + 1, before.range.end));
+        if part.number > next && part.range.start > end && !(all.is_empty() && ring) {
+            all.push(missing(next, end..part.range.start));
+        }
+        all.push(part);
+    }
+    let leads_on = all.last().and_then(|last| {
+        let link = last.loaded.as_ref()?.entries.last()?;
+        (link.kind == crate::FrameKind::Link).then_some((last.number + 1, link.step))
+    });
+    if let (Some((number, step)), Reading::Recorded) = (leads_on, reading) {
+        all.push(missing(number, step..step.saturating_add(1)));
+    }
+    all
 }
 
 fn misplaced(name: &str, number: u64, holds: u64) -> FormatError {

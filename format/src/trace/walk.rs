@@ -7,6 +7,7 @@ use crate::FormatError;
 use crate::codec::Direction;
 use crate::decoder::Decoder;
 use crate::frame::{Frame, FrameKind};
+use crate::memory::Work;
 use crate::segment::{Entry, Segment};
 use crate::state::{KeyState, State};
 
@@ -32,6 +33,7 @@ pub(crate) struct Walker<'a> {
 
 impl<'a> Walker<'a> {
     pub fn new(trace: &'a Trace) -> Result<Walker<'a>, FormatError> {
+        trace.afford(Work::Read)?;
         Ok(Walker {
             trace,
             decoder: Decoder::new(trace.context.clone())?,
@@ -151,6 +153,7 @@ impl<'a> Walker<'a> {
             }
             from += 1;
             let next = self.segment(from)?;
+            opens_where_it_leads(&segment, &next)?;
             match self.keyframe(&next, from, 0) {
                 Ok(()) => break,
                 Err(e) if e.is_damage() => {}
@@ -203,6 +206,8 @@ impl<'a> Walker<'a> {
             let is_last = (to.1 + 1..last)
                 .all(|i| segment.entries.get(i).is_some_and(|e| !e.kind.has_state()));
             if is_last && self.link_target(to.0, &segment)? {
+                let next = self.segment(at.0)?;
+                opens_where_it_leads(&segment, &next)?;
                 self.apply(&segment, to.0, to.1, last, Direction::Backward)?;
                 self.arrive(to);
                 return Ok(true);
@@ -247,7 +252,9 @@ impl<'a> Walker<'a> {
 
     /// Decodes the state that opens the next segment and goes backward.
     fn go_backward(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+        let segment = self.segment(part)?;
         let next = self.segment(part + 1)?;
+        opens_where_it_leads(&segment, &next)?;
         self.keyframe(&next, part + 1, 0)?;
         self.back_over(part, entry)
     }
@@ -364,6 +371,21 @@ impl<'a> Walker<'a> {
         };
         decode().map_err(|error| located(error, segment, e))
     }
+}
+
+/// Where the frame that opened the next segment is lost, its first frame is another one than the link leads to.
+fn opens_where_it_leads(segment: &Segment, next: &Segment) -> Result<(), FormatError> {
+    let leads = segment.entries.last().map(|e| e.step);
+    let opens = next.entries.first().map(|e| e.step);
+    if leads.is_some() && leads == opens {
+        return Ok(());
+    }
+    let text = |step: Option<u64>| step.map_or("nothing".to_owned(), |s| format!("step {s}"));
+    let number = crate::segment::parse_name(&next.name).map(|(n, _)| n);
+    Err(
+        FormatError::corrupt("first frame of the segment", text(leads), text(opens))
+            .within(&next.name, number),
+    )
 }
 
 fn entry_of(segment: &Segment, entry: usize) -> Result<&Entry, FormatError> {

@@ -116,7 +116,7 @@ impl<'a> Checker<'a> {
                     part.name.clone(),
                 );
             }
-            if header.info != *self.trace.info() {
+            if header.info != self.trace.info {
                 add(
                     report,
                     FindingKind::Chain,
@@ -266,6 +266,10 @@ impl<'a> Checker<'a> {
                     continue;
                 }
             };
+            crate::memory::metadata(
+                self.trace.storage().as_ref(),
+                u64::from(frame.header.meta_length),
+            )?;
             let damage = self.decoder.check(&frame);
             for e in &damage {
                 hurt = true;

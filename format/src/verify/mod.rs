@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::FormatError;
 use crate::manifest::{MANIFEST, Status};
+use crate::memory::Work;
 use crate::storage::{FsStorage, Storage};
 use crate::trace::{SEGMENT_FILE, Trace};
 use check::Checker;
@@ -37,11 +38,22 @@ pub fn verify_with(
     every_byte(&storage, progress)
 }
 
+/// As [`verify_with`], of the run in that storage.
+///
+/// # Errors
+/// As [`verify_storage`].
+pub fn verify_storage_with(
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, FormatError> {
+    every_byte(storage, progress)
+}
+
 /// Checks the run in that storage: every checksum and digest, the chain, names and order, missing and extra files, the manifest's seal,
 /// that every frame decodes, and that every link leads exactly to the state that opens the next segment.
 ///
 /// # Errors
-/// Only if the storage fails or there is no run: damage is in the report.
+/// Only if the storage fails, there is no run, or the run may take more memory than the storage allows: damage is in the report.
 pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, FormatError> {
     every_byte(storage, &mut |_, _| {})
 }
@@ -77,6 +89,7 @@ fn one_look(
         bytes: 0,
         head_digest: None,
         findings: Vec::new(),
+        more: 0,
     };
     // A run that isn't there is told by opening it.
     let there_before = storage
@@ -91,6 +104,7 @@ fn one_look(
         }
         Err(e) => return Err(e),
     };
+    trace.afford(Work::Verify)?;
     report.status = Some(trace.status());
     report.head_digest = trace.head_digest().map(|d| crate::hex(&d));
     for problem in trace.problems() {

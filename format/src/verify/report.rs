@@ -90,9 +90,15 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// The manifest's seal, which stands for the whole run once it is closed: compare it with one kept elsewhere.
     pub head_digest: Option<String>,
-    /// Everything found, in the order of the files.
+    /// What was found, in the order of the files; of very many findings the first.
     pub findings: Vec<Finding>,
+    /// Findings beyond those.
+    #[serde(default)]
+    pub more: u64,
 }
+
+/// Most findings that a report spells out, and errors that it has room for in any case.
+const MOST: usize = 2000;
 
 impl VerifyReport {
     /// Is nothing lost or altered?
@@ -127,8 +133,19 @@ impl VerifyReport {
             FormatError::Incomplete { file, .. } => finding.file.clone_from(file),
             _ => {}
         }
-        if !self.findings.contains(&finding) {
+        // Beyond the most that is spelled out, findings are only counted.
+        if self.findings.len() >= MOST || !self.findings.contains(&finding) {
+            self.keep(finding);
+        }
+    }
+
+    fn keep(&mut self, finding: Finding) {
+        // Whatever else there is, that something is lost is never left out.
+        let first_error = finding.severity == Severity::Error && self.is_ok();
+        if self.findings.len() < MOST || first_error {
             self.findings.push(finding);
+        } else {
+            self.more += 1;
         }
     }
 
@@ -141,7 +158,7 @@ impl VerifyReport {
         step: Option<u64>,
         text: String,
     ) {
-        self.findings.push(Finding {
+        self.keep(Finding {
             kind,
             severity,
             file: file.to_owned(),

@@ -479,7 +479,7 @@ impl Live {
             fork: self.fork,
             first_step,
             previous: self.manifest.chain,
-            info: self.manifest.run.clone(),
+            info: Arc::new(self.manifest.run.clone()),
         };
         let name = segment::name(number, self.fork);
         let bytes = segment::write_header(&header)?;

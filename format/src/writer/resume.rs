@@ -219,7 +219,7 @@ impl Live {
             fork: self.fork,
             first_step: first.step,
             previous: self.manifest.chain,
-            info: self.manifest.run.clone(),
+            info: Arc::new(self.manifest.run.clone()),
         };
         let kept: Vec<_> = segment
             .entries

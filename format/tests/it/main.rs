@@ -6,6 +6,7 @@ mod common;
 mod crash;
 mod damage;
 mod faults;
+mod forged;
 mod golden;
 mod hostile;
 mod misplaced;

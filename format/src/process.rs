@@ -1,0 +1,31 @@
+//! Whose temporary folder is it? Its name ends in the number of the process that made it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use rustix::process::Pid;
+
+/// The process in a temporary name: what stands behind `before`, if that is a number.
+pub(crate) fn of_name(name: &OsStr, before: &OsStr) -> Option<Pid> {
+    let digits = name
+        .as_encoded_bytes()
+        .strip_prefix(before.as_encoded_bytes())?;
+    let number: i32 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Pid::from_raw(number).filter(|_| number > 0)
+}
+
+/// Is the process gone, and the folder nobody's?
+pub(crate) fn gave_up(pid: Pid, folder: &Path) -> bool {
+    gone(pid) && unlocked(folder)
+}
+
+fn gone(pid: Pid) -> bool {
+    rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+}
+
+/// A process on another machine has a number that is nobody's here, and still the writer's lock.
+fn unlocked(folder: &Path) -> bool {
+    use rustix::fs::{FlockOperation, flock};
+    std::fs::File::open(folder)
+        .is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok())
+}

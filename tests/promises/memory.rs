@@ -1,0 +1,186 @@
+//! P4 with the command: small folders whose layouts and lists are large take no more memory than docs/durability.md states, and are
+//! refused where less is allowed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use hindcast_format::{
+    BatchWeights, Chunking, DType, Durability, FsStorage, GroupHyper, KeyState, Layout, Role,
+    RunInfo, RunWriter, State, StepMeta, TensorSpec, Work,
+};
+use hindcast_tests::plan::PEAK;
+
+use crate::common::{CHILD, Tested, folder, said};
+
+fn tensor(name: &str, role: Role, elements: usize) -> TensorSpec {
+    TensorSpec {
+        name: name.to_owned(),
+        role,
+        dtype: DType::F64,
+        shape: vec![elements],
+        group: 0,
+    }
+}
+
+/// A finished run of three steps of zeros.
+fn write(run: &Path, info: &RunInfo, batch: usize) -> Tested {
+    let layout = &info.layout;
+    let storage = Arc::new(FsStorage::new(run));
+    let mut writer = RunWriter::create(storage, info.clone(), Durability::Os)?;
+    let mut encoder = writer.encoder()?;
+    let (state, key) = (State::zeros(layout), KeyState::zeros(layout));
+    for step in 0..3 {
+        let meta = StepMeta {
+            step,
+            epoch: 0,
+            groups: vec![
+                GroupHyper {
+                    learning_rate: 0.1,
+                    weight_decay: 0.0
+                };
+                layout.groups()
+            ],
+            indices: vec![7; batch],
+            weights: BatchWeights::Mean,
+            micro_batches: vec![],
+            loss: None,
+            clip_norm: None,
+            optimizer_step: step,
+            trained: vec![true; layout.parameters().len()],
+            scalars: vec![],
+            extensions: vec![],
+        };
+        if step > 0 {
+            writer.append(encoder.link(step, step - 1, &state, &state)?)?;
+        }
+        writer.seal()?;
+        writer.open_segment(step)?;
+        writer.append(encoder.keyframe(&meta, &state, &key)?)?;
+    }
+    writer.append(encoder.link(3, 2, &state, &state)?)?;
+    writer.finish(&state, &key, BTreeMap::new())?;
+    Ok(())
+}
+
+/// The forged folders: what is large in them, the description, the batch.
+fn forgeries() -> anyhow::Result<Vec<(&'static str, RunInfo, usize)>> {
+    let info = |tensors| -> anyhow::Result<RunInfo> { Ok(RunInfo::new(Layout::new(tensors)?, 0)) };
+    let mut crumbs = info(vec![tensor("w", Role::Parameter, 100_000)])?;
+    crumbs.chunks = Chunking {
+        state: vec![1; 100_000],
+        key: vec![],
+    };
+    let mut notes = info(vec![tensor("w", Role::Parameter, 9)])?;
+    notes.notes = (0..100_000)
+        .map(|i| (i.to_string(), String::new()))
+        .collect();
+    let names =
+        (0..2000).map(|i| tensor(&format!("{i:04}{}", "n".repeat(4092)), Role::Parameter, 1));
+    Ok(vec![
+        (
+            "a layout of 180 MB",
+            info(vec![
+                tensor("w", Role::Parameter, 12 << 20),
+                tensor("m", Role::OptimizerState, 9 << 20),
+                tensor("b", Role::Buffer, 1 << 19),
+            ])?,
+            4,
+        ),
+        ("chunks of one number", crumbs, 4),
+        ("100,000 notes", notes, 4),
+        ("2,000 long names", info(names.collect())?, 4),
+        (
+            "batches of 1,000,000",
+            info(vec![tensor("w", Role::Parameter, 9)])?,
+            1_000_000,
+        ),
+    ])
+}
+
+const VERBS: [(&str, &str, Work); 5] = [
+    ("info", "info run --json", Work::Read),
+    ("verify", "verify run", Work::Verify),
+    ("export", "export run --steps 0..3 --out steps", Work::Read),
+    (
+        "checkpoint",
+        "checkpoint run --step 1 --out model.safetensors",
+        Work::Read,
+    ),
+    ("recover", "recover run --out new", Work::Recover),
+];
+
+#[test]
+fn no_verb_takes_more_memory_than_is_stated() -> Tested {
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let mut table = String::from(
+        "| folder | bytes | info | verify | export | checkpoint | recover | bounds |\n",
+    );
+    for (what, info, batch) in forgeries()? {
+        let dir = folder(false)?;
+        let dir = dir.path();
+        write(&dir.join("run"), &info, batch)?;
+        let manifest = fs::metadata(dir.join("run/manifest.json"))?.len();
+        let size: u64 = crate::common::files(&dir.join("run"))?
+            .iter()
+            .map(|path| fs::metadata(path).map_or(0, |m| m.len()))
+            .sum();
+        // Two bytes for an index, and some for the rest.
+        let metadata = 16 * (2 * batch as u64 + 200);
+        table.push_str(&format!("| {what} | {size} "));
+        for (verb, line, work) in VERBS {
+            let bound = work.bound(&info.layout, manifest) + metadata;
+            let output = Command::new(CHILD)
+                .args(line.split(' '))
+                .env(PEAK, dir.join("peak"))
+                .current_dir(dir)
+                .output()?;
+            ensure!(output.status.success(), "{what}: {verb}: {}", said(&output));
+            let kib: u64 = fs::read_to_string(dir.join("peak"))
+                .context("the peak")?
+                .parse()?;
+            table.push_str(&format!("| {} ", mib(kib * 1024)));
+            ensure!(
+                kib * 1024 <= bound,
+                "{what}: {verb} took {} of {}",
+                mib(kib * 1024),
+                mib(bound)
+            );
+            for left in ["steps", "new"] {
+                let _ = fs::remove_dir_all(dir.join(left));
+            }
+            let _ = fs::remove_file(dir.join("model.safetensors"));
+            // With less than that it isn't begun.
+            let less = format!("{line} --memory {}", bound - metadata - 1);
+            let output = Command::new(CHILD)
+                .args(less.split(' '))
+                .env(PEAK, dir.join("peak"))
+                .current_dir(dir)
+                .output()?;
+            // What lists the steps alone reads no states.
+            if verb == "info" {
+                continue;
+            }
+            let text = said(&output);
+            ensure!(
+                output.status.code() == Some(1)
+                    && text.contains("of memory")
+                    && text.contains("--memory SIZE"),
+                "{what}: {verb} --memory: {text}"
+            );
+            ensure!(!dir.join("new").exists() && !dir.join("model.safetensors").exists());
+            let _ = fs::remove_dir_all(dir.join("steps"));
+        }
+        let bound = |work: Work| mib(work.bound(&info.layout, manifest) + metadata);
+        table.push_str(&format!(
+            "| {}, recover {} |\n",
+            bound(Work::Read),
+            bound(Work::Recover)
+        ));
+    }
+    println!("{table}");
+    Ok(())
+}
