@@ -49,6 +49,7 @@ mod scores;
 mod sweeping;
 mod tables;
 mod task;
+mod threads;
 mod trust;
 mod verify;
 
@@ -103,6 +104,9 @@ fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    if computes(&cli.command) {
+        threads::start()?;
+    }
     match cli.command {
         #[cfg(feature = "record")]
         Command::Demo(args) => demo::run(&args),
@@ -128,6 +132,22 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Experiment(args) => experiment::run(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),
+    }
+}
+
+/// Whether a verb loads data or computes with a model, for which it takes all cores. `bench` takes as many as it is told.
+fn computes(command: &Command) -> bool {
+    match command {
+        #[cfg(feature = "record")]
+        Command::Demo(_) | Command::Record(_) | Command::Exactness(_) => true,
+        #[cfg(feature = "experiments")]
+        Command::Experiment(_) => true,
+        Command::Verify(args) => args.replay,
+        Command::Influence(_)
+        | Command::Counterfactual(_)
+        | Command::Bounds(_)
+        | Command::Report(_) => true,
+        _ => false,
     }
 }
 

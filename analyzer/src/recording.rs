@@ -125,6 +125,9 @@ impl<'a, T: Real> Recording<'a, T> {
         builder: Builder,
     ) -> anyhow::Result<Self> {
         let trainer = Trainer::<T>::new(task, net, data, device)?;
+        // The folder is made last: a run that can't take its first step would stand in the way of the next try.
+        task.check_values(data)?;
+        trainer.rehearse().context("the first step fails")?;
         let (steps, epoch) = (
             trainer.batches().steps(),
             trainer.batches().steps_per_epoch(),

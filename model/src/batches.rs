@@ -1,5 +1,7 @@
 //! Which examples stand in which step, and with which weights.
 
+use std::collections::BTreeSet;
+
 use crate::objective::Batch;
 use crate::random::{Purpose, Stream};
 use crate::schedule::Position;
@@ -76,6 +78,30 @@ impl Batches {
                     .collect()
             }
         }
+    }
+
+    /// How many examples go through the model at once in some step of an epoch: the sizes of batches, or of the
+    /// micro-batches that they are run in.
+    pub fn sizes(&self) -> BTreeSet<usize> {
+        let n = usize::try_from(self.examples).unwrap_or(usize::MAX);
+        let batch = self.train.batch.max(1);
+        let steps = usize::try_from(self.steps_per_epoch()).unwrap_or(usize::MAX);
+        let batches = match self.train.batches {
+            _ if steps == 0 => [0, 0],
+            Cut::Fixed if self.train.drop_last => [batch, 0],
+            Cut::Fixed if n < batch => [0, n],
+            Cut::Fixed => [batch, n % batch],
+            Cut::Even => [n / steps, n.div_ceil(steps)],
+        };
+        let mut sizes = BTreeSet::new();
+        for batch in batches.into_iter().filter(|&size| size > 0) {
+            let parts = match self.train.micro_batch {
+                Some(most) if most > 0 && most < batch => [most, batch % most],
+                _ => [batch, 0],
+            };
+            sizes.extend(parts.into_iter().filter(|&size| size > 0));
+        }
+        sizes
     }
 
     /// Lengths of the parts that a batch of this size is run in; empty where it is run at once.
@@ -223,6 +249,35 @@ mod tests {
         assert_eq!(batches.micro_batches(5), [2, 2, 1]);
         assert_eq!(batches.micro_batches(4), [2, 2]);
         assert!(batches.micro_batches(2).is_empty());
+    }
+
+    #[test]
+    fn the_sizes_are_those_of_all_parts_of_all_batches() {
+        for examples in 1..40 {
+            for batch in 1..12 {
+                for cut in [Cut::Fixed, Cut::Even] {
+                    for drop_last in [false, cut == Cut::Fixed] {
+                        for micro_batch in [None, Some(1), Some(3), Some(20)] {
+                            let spec = TrainSpec {
+                                batches: cut,
+                                drop_last,
+                                micro_batch,
+                                ..train(batch)
+                            };
+                            let batches = Batches::new(&spec, examples);
+                            let parts = |batch: &Vec<u64>| match batches.micro_batches(batch.len())
+                            {
+                                parts if parts.is_empty() => vec![batch.len()],
+                                parts => parts,
+                            };
+                            let all: BTreeSet<usize> =
+                                batches.epoch(0).iter().flat_map(parts).collect();
+                            assert_eq!(batches.sizes(), all, "{examples} {spec:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

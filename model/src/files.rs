@@ -21,7 +21,7 @@ const GIB: u64 = 1 << 30;
 /// What a file is read as, and the largest size that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// What the file holds, as in "a file of …".
+    /// What the file holds, as in "a file with …".
     pub what: &'static str,
     /// Largest size in bytes.
     pub most: u64,
@@ -98,17 +98,19 @@ pub enum Problem {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It is no regular file.
-    #[error("expected a file of {what}, but it is {found}. {advice}")]
+    #[error("expected a regular file with {what}, but it is {found}{advice}")]
     Kind {
         /// What it is read as.
         what: &'static str,
         /// What it is.
         found: &'static str,
-        /// What to do.
+        /// What to do, where it isn't plain.
         advice: &'static str,
     },
     /// It is larger than such a file can be.
-    #[error("it has {size} bytes, but a file of {what} has at most {most}. Is it the right file?")]
+    #[error(
+        "it has {size} bytes, but a file with {what} has at most {most}. Is it the right file?"
+    )]
     Size {
         /// What it is read as.
         what: &'static str,
@@ -269,7 +271,7 @@ fn other_kind(metadata: &Metadata) -> Option<(&'static str, &'static str)> {
         return None;
     }
     if kind.is_dir() {
-        return Some(("a folder", "Name a file"));
+        return Some(("a folder", ""));
     }
     #[cfg(unix)]
     {
@@ -277,17 +279,17 @@ fn other_kind(metadata: &Metadata) -> Option<(&'static str, &'static str)> {
         if kind.is_fifo() {
             return Some((
                 "a pipe",
-                "Piped input and <(…) are not read: write the text to a file first, and name that file",
+                ". Piped input and <(…) are not read: write the text to a file first, and name that file",
             ));
         }
         if kind.is_char_device() || kind.is_block_device() {
-            return Some(("a device", "Name a file"));
+            return Some(("a device", ""));
         }
         if kind.is_socket() {
-            return Some(("a socket", "Name a file"));
+            return Some(("a socket", ""));
         }
     }
-    Some(("not a regular file", "Name a file"))
+    Some(("something else", ""))
 }
 
 #[cfg(test)]
@@ -303,7 +305,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = said(dir.path(), NAMES);
         assert!(
-            folder.contains("a file of names of examples, but it is a folder"),
+            folder.contains("a regular file with names of examples, but it is a folder"),
             "{folder}"
         );
         let missing = said(&dir.path().join("none"), NAMES);

@@ -106,7 +106,7 @@ impl Schedule {
         let warmup = self.warmup();
         if at.step < warmup {
             let start = Position { step: warmup, ..at };
-            return self.after_warmup(start) * (at.step + 1) as f64 / (warmup + 1) as f64;
+            return self.after_warmup(start) * (at.step + 1) as f64 / (warmup as f64 + 1.0);
         }
         self.after_warmup(at)
     }
@@ -144,7 +144,8 @@ impl Schedule {
         }
     }
 
-    fn warmup(&self) -> u64 {
+    /// Steps of the warmup.
+    pub(crate) fn warmup(&self) -> u64 {
         match *self {
             Self::Constant { warmup, .. }
             | Self::InverseSqrt { warmup, .. }

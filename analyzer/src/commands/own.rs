@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use super::context::Models;
 use super::{
     Outcome, checkpoint, counterfactual, exit, export, influence, info, recover, report, scores,
-    verify,
+    threads, verify,
 };
 use crate::cli::help;
 use crate::cli::{
@@ -85,6 +85,14 @@ fn run(own: Own, program: OwnProgram) -> anyhow::Result<Outcome> {
         true => program.without_check(),
         false => program,
     });
+    let computes = match &own.verb {
+        Verb::Verify(args) => args.replay,
+        Verb::Influence(_) | Verb::Counterfactual(_) | Verb::Report(_) => true,
+        _ => false,
+    };
+    if computes {
+        threads::start()?;
+    }
     match own.verb {
         Verb::Info(args) => info::run(&args),
         Verb::Verify(args) => verify::run(&args, &models),

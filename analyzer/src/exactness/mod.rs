@@ -98,7 +98,7 @@ fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers.min(cases.len()) {
-            scope.spawn(|| {
+            let work = || {
                 while let Some((at, case)) = {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     cases.get(at).map(|case| (at, case))
@@ -110,9 +110,13 @@ fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<
                         progress(done.len(), cases.len());
                     }
                 }
-            });
+            };
+            std::thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .map_err(|e| AnalysisError::Unsupported(format!("starting a thread: {e}")))?;
         }
-    });
+        Ok::<(), AnalysisError>(())
+    })?;
     let mut done = done.into_inner().map_err(|_| {
         AnalysisError::Invalid("a thread of the exactness matrix panicked".to_owned())
     })?;

@@ -99,7 +99,8 @@ pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) 
         }
         let of = |(class, count): (&u32, &u64)| {
             let name = names.get(*class as usize).map_or("", String::as_str);
-            format!("{name:?} ({count} examples)")
+            let examples = if *count == 1 { "example" } else { "examples" };
+            format!("{name:?} ({count} {examples})")
         };
         let named: Vec<String> = counts.iter().map(of).collect();
         warnings.push(format!(

@@ -7,6 +7,9 @@ use crate::task::{Layer, LossSpec, ModelSpec, TaskError};
 
 /// Largest model that is built: beyond it, a Task is a mistake or hostile.
 const MAX_PARAMETERS: usize = 1 << 34;
+/// Layers of a model, those inside residuals included. The derivatives of a chain of layers are taken by functions that
+/// call themselves for each layer, on a stack of a few megabytes.
+const MAX_LAYERS: usize = 4096;
 /// Residuals inside residuals.
 const MAX_DEPTH: usize = 32;
 
@@ -47,6 +50,7 @@ struct Builder {
     buffers: Vec<TensorDef>,
     buffer_starts: Vec<f64>,
     dropouts: u32,
+    layers: usize,
     total: usize,
 }
 
@@ -74,6 +78,15 @@ impl Builder {
                 got: shape.clone(),
                 advice: misfit.advice,
             };
+            self.layers += 1;
+            if self.layers > MAX_LAYERS {
+                return Err(error(Misfit {
+                    expected: format!(
+                        "the model to have at most {MAX_LAYERS} layers, those inside residuals included"
+                    ),
+                    advice: "take fewer layers",
+                }));
+            }
             let mut output = output_shape(layer, &shape).map_err(error)?;
             values(&output).map_err(error)?;
             let op = if let Layer::Residual { layers, projection } = layer {

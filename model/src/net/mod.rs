@@ -171,6 +171,11 @@ impl Net {
         &self.output
     }
 
+    /// The first batch norm that has one value per channel and example, so that it needs two examples to normalise over.
+    pub(crate) fn batch_norm_of_pairs(&self) -> Option<&str> {
+        lone_batch_norm(&self.nodes)
+    }
+
     /// Values of all parameters together: p.
     pub fn parameter_values(&self) -> usize {
         crate::objective::values(&self.parameters)
@@ -180,4 +185,17 @@ impl Net {
     pub fn buffer_values(&self) -> usize {
         crate::objective::values(&self.buffers)
     }
+}
+
+fn lone_batch_norm(nodes: &[Node]) -> Option<&str> {
+    nodes.iter().find_map(|node| match &node.op {
+        Op::BatchNorm { .. } => {
+            let positions: usize = node.input.iter().skip(1).product();
+            (positions == 1).then_some(node.path.as_str())
+        }
+        Op::Residual { body, projection } => {
+            lone_batch_norm(body).or_else(|| lone_batch_norm(projection))
+        }
+        _ => None,
+    })
 }

@@ -73,6 +73,9 @@ impl Task {
     }
 }
 
+/// Most names in a path: no task is nested as deep, and reading back what is ends in a full stack.
+const MAX_NAMES: usize = 128;
+
 /// A value as TOML, or the text itself.
 fn read(text: &str) -> Value {
     toml::from_str::<Table>(&format!("x = {text}"))
@@ -88,6 +91,12 @@ fn place(tree: &mut Table, keys: &[&str], value: Value) -> Result<(), String> {
     };
     if keys.iter().any(|key| key.is_empty()) {
         return Err("expected names with dots between them, as in train.epochs".into());
+    }
+    if keys.len() > MAX_NAMES {
+        return Err(format!(
+            "the path has {} names, and no key of a task has more than {MAX_NAMES}",
+            keys.len()
+        ));
     }
     match parent(tree, parents)? {
         Parent::Table(table) => {

@@ -17,6 +17,7 @@
 mod builtin;
 mod edit;
 mod error;
+mod fit;
 mod layers;
 mod loss;
 pub(crate) mod shape;
@@ -36,9 +37,7 @@ pub use training::{Cut, Order, Precision, TrainSpec};
 use crate::data::{self, AugmentSpec, DataError, DataSet, DataSpec, Target};
 use crate::files;
 use crate::net::Net;
-use crate::objective::Split;
 use crate::schedule::Schedule;
-use crate::train::TrainError;
 use crate::update::UpdateRule;
 
 /// Everything that decides the numbers of a run.
@@ -107,39 +106,6 @@ impl Task {
     /// [`DataError`] where a file is missing or broken, or has fewer examples than the task wants.
     pub fn load_data(&self, dir: Option<&Path>) -> Result<Box<dyn DataSet>, DataError> {
         data::load(&self.data, Some(&self.augment), dir, self.train.seed)
-    }
-
-    /// Looks whether examples fit the model.
-    ///
-    /// # Errors
-    /// [`TrainError::Data`] where their shape isn't `model.input`, there are more classes than outputs, or there is
-    /// nothing to train on.
-    pub fn check_data(&self, data: &dyn DataSet) -> Result<(), TrainError> {
-        if data.shape() != self.model.input {
-            return Err(TrainError::Data(format!(
-                "the examples have shape {:?}, but the task's model.input is {:?}: set it to the examples' shape",
-                data.shape(),
-                self.model.input
-            )));
-        }
-        if data.len(Split::Train) == 0 {
-            return Err(TrainError::Data("there are no training examples".into()));
-        }
-        let outputs = match Net::new(self) {
-            Ok(net) => match (self.loss.kind, net.output_shape()) {
-                (LossKind::CrossEntropy, [k]) => Some(*k),
-                (LossKind::BinaryCrossEntropy, [1]) => Some(2),
-                _ => None,
-            },
-            Err(_) => None,
-        };
-        match (outputs, data.class_count()) {
-            (Some(outputs), Some(classes)) if classes > outputs => Err(TrainError::Data(format!(
-                "the examples have {classes} classes, but the model tells {outputs} apart: widen its last layer or \
-                 choose with data.classes"
-            ))),
-            _ => Ok(()),
-        }
     }
 
     pub(crate) fn deserialize_value(table: toml::Table) -> Result<Self, String> {

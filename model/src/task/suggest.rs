@@ -37,6 +37,12 @@ pub(crate) fn unknown(message: &str) -> Option<(String, Vec<String>)> {
 /// The message, with a suggestion where it speaks of an unknown key or variant.
 pub(crate) fn explain(message: &str) -> String {
     let message = message.trim_end();
+    // TOML's own words for it, of a list and of a dotted key.
+    if message.contains("cannot recurse further") || message.contains("recursion limit") {
+        return format!(
+            "{message}: tables or lists are nested too deeply, and a task needs far fewer levels"
+        );
+    }
     match unknown(message) {
         Some((name, known)) => match nearest(&name, &known) {
             Some(best) => format!("{message}\ndid you mean `{best}`?"),

@@ -55,7 +55,7 @@ impl<'a, T: Real> Trainer<'a, T> {
     /// At step 0 of a Task, with its model's starting values.
     ///
     /// # Errors
-    /// [`TrainError::Data`] where the data doesn't go with the task.
+    /// [`TrainError::Data`] where the data doesn't go with the task, or its steps can't all be taken.
     pub fn new(
         task: &'a Task,
         net: &'a Net,
@@ -86,6 +86,7 @@ impl<'a, T: Real> Trainer<'a, T> {
         state: ModelState<T>,
     ) -> Result<Self, TrainError> {
         task.check_data(data)?;
+        task.check_plan(data.len(Split::Train))?;
         let stepper = Stepper::new(objective, &task.optimizer);
         let p = stepper.blocks().values();
         check_length("parameters", p, state.parameters.len())?;
@@ -123,6 +124,27 @@ impl<'a, T: Real> Trainer<'a, T> {
     /// As [`Trainer::state`], for keeps.
     pub fn into_state(self) -> ModelState<T> {
         self.state
+    }
+
+    /// Computes the next step's loss and gradient and leaves everything as it is. What would fail in the first step fails
+    /// here, before anything of a run is written.
+    ///
+    /// # Errors
+    /// [`TrainError`], as [`Trainer::step`].
+    pub fn rehearse(&self) -> Result<(), TrainError> {
+        let at = self.batches.position(self.step);
+        let in_epoch = at.step % self.batches.steps_per_epoch().max(1);
+        let epoch = self.batches.epoch(at.epoch);
+        let Some(indices) = epoch.get(in_epoch as usize) else {
+            return Ok(());
+        };
+        let draws = Draws {
+            seed: self.task.train.seed,
+            step: at.step,
+        };
+        let (_, parts) = self.parts(indices, &self.batches.micro_batches(indices.len()), draws)?;
+        self.stepper.gradient(&self.state, &parts, draws)?;
+        Ok(())
     }
 
     /// Takes one step, or gives false where the run is over. `observe` sees it after the gradient and before the update;

@@ -2,6 +2,7 @@
 
 mod adjoint;
 mod data;
+mod fit;
 mod net;
 mod ops;
 mod optimizers;

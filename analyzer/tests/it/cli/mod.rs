@@ -10,6 +10,8 @@ mod damage;
 mod engines;
 mod everyday;
 mod foreign_tables;
+#[cfg(all(unix, feature = "record"))]
+mod inputs;
 #[cfg(unix)]
 mod interrupted;
 #[cfg(all(unix, feature = "record"))]

@@ -1,0 +1,293 @@
+//! Whether a task and its data go together: everything that can be known before the first step is taken.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{LossKind, Precision, Task};
+use crate::batches::Batches;
+use crate::data::{DataSet, SPLITS, split_name};
+use crate::net::Net;
+use crate::objective::{Batch, Split};
+use crate::train::TrainError;
+
+/// Values that are looked at in one go.
+const AT_ONCE: usize = 1 << 22;
+
+fn wrong<T>(what: String) -> Result<T, TrainError> {
+    Err(TrainError::Data(what))
+}
+
+impl Task {
+    /// Looks whether examples fit the model and the loss.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] where their shape isn't `model.input`, there are more classes than outputs, the labels are
+    /// not what the loss takes, or there is nothing to train on.
+    pub fn check_data(&self, data: &dyn DataSet) -> Result<(), TrainError> {
+        if data.shape() != self.model.input {
+            return wrong(format!(
+                "the examples have shape {:?}, but the task's model.input is {:?}: set it to the examples' shape",
+                data.shape(),
+                self.model.input
+            ));
+        }
+        if data.len(Split::Train) == 0 {
+            return wrong("there are no training examples".into());
+        }
+        // A task that does not build says so where it is built.
+        let Ok(net) = Net::new(self) else {
+            return Ok(());
+        };
+        let outputs = match (self.loss.kind, net.output_shape()) {
+            (LossKind::CrossEntropy, [k]) => Some(*k),
+            (LossKind::BinaryCrossEntropy, [1]) => Some(2),
+            _ => None,
+        };
+        if let (Some(outputs), Some(classes)) = (outputs, data.class_count())
+            && classes > outputs
+        {
+            return wrong(format!(
+                "the examples have {classes} classes, but the model tells {outputs} apart: widen its last layer or \
+                 choose with data.classes"
+            ));
+        }
+        let first = data.batch(
+            Split::Train,
+            &[0],
+            None,
+            self.train.dtype.dtype(),
+            &Device::Cpu,
+        )?;
+        self.check_targets(net.output_shape(), &first.targets)
+    }
+
+    /// Looks whether one example's targets are what the loss takes.
+    fn check_targets(&self, output: &[usize], targets: &Tensor) -> Result<(), TrainError> {
+        let values = targets.elem_count();
+        let outputs: usize = output.iter().product();
+        if self.loss.kind == LossKind::CrossEntropy {
+            if targets.dtype() == DType::U32 && targets.dims() == [1] {
+                return Ok(());
+            }
+            let advice = if values == 1 {
+                "If they are class numbers, say data.target = \"class\"; to predict a number, take the loss \"mean-squared-error\"".to_owned()
+            } else if values == outputs {
+                "If they are one-hot, save the class numbers in their place (numpy: labels.argmax(axis=1))".to_owned()
+            } else {
+                "Save the class numbers in their place".to_owned()
+            };
+            return wrong(format!(
+                "the cross-entropy loss takes one class per example, a whole number from 0, but the labels are {} per example. {advice}",
+                counted(values)
+            ));
+        }
+        if values != outputs {
+            return wrong(format!(
+                "the {} loss compares each of the model's outputs with a number, but the model gives {} per example \
+                 and the labels hold {}: give the last layer as many outputs as there are labels",
+                self.loss.kind.name(),
+                counted(outputs),
+                counted(values)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Looks whether the steps that this many training examples make can all be taken: that there is a step, that every
+    /// batch is large enough for the model's batch norms, and that every learning rate is a number.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] names the keys to change.
+    pub fn check_plan(&self, examples: u64) -> Result<(), TrainError> {
+        let batches = Batches::new(&self.train, examples);
+        if batches.steps_per_epoch() == 0 {
+            return wrong(format!(
+                "there is no batch to train on: train.drop_last leaves out an epoch's last batch if it is short, and \
+                 {examples} training examples are fewer than train.batch = {}. Lower train.batch or set \
+                 train.drop_last = false",
+                self.train.batch
+            ));
+        }
+        self.check_rates(&batches)?;
+        let Ok(net) = Net::new(self) else {
+            return Ok(());
+        };
+        match (net.batch_norm_of_pairs(), batches.sizes().first()) {
+            (Some(layer), Some(1)) => wrong(self.lone_example(layer, examples)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a batch of one comes up, and what to change.
+    fn lone_example(&self, layer: &str, examples: u64) -> String {
+        let train = &self.train;
+        let needs = format!(
+            "layer {layer}: a batch norm needs at least 2 examples at a time in training, but"
+        );
+        let batch = train.batch as u64;
+        let at_once = train.micro_batch.filter(|&m| m < train.batch);
+        if train.batch == 1 || examples == 1 {
+            return format!(
+                "{needs} every batch has 1 ({examples} training examples, train.batch = {batch}): raise train.batch{}",
+                if examples == 1 {
+                    " and train on more examples"
+                } else {
+                    ""
+                }
+            );
+        }
+        if let Some(micro) = at_once {
+            return format!(
+                "{needs} some of the parts that batches are run in have 1 ({examples} training examples, train.batch = \
+                 {batch}, train.micro_batch = {micro}): change train.micro_batch or train.batch, or leave a short last \
+                 batch out (train.drop_last = true)"
+            );
+        }
+        format!(
+            "{needs} the last batch of each epoch has 1 ({examples} training examples in batches of {batch}): leave it \
+             out (train.drop_last = true), cut epochs into nearly equal batches (train.batches = \"even\"), or change \
+             train.batch"
+        )
+    }
+
+    /// A rate is largest or smallest at the beginning, after the warmup or at the end.
+    fn check_rates(&self, batches: &Batches) -> Result<(), TrainError> {
+        let last = batches.steps().saturating_sub(1);
+        let most = match self.train.dtype {
+            Precision::F32 => f64::from(f32::MAX),
+            Precision::F64 => f64::MAX,
+        };
+        for step in [0, self.schedule.warmup().min(last), last] {
+            let at = batches.position(step);
+            let rate = self.schedule.rate(at);
+            if !(0.0..=most).contains(&rate) {
+                return wrong(format!(
+                    "the learning rate of step {step} (epoch {}) comes out as {rate}: lower schedule.learning_rate, \
+                     schedule.factor or train.epochs",
+                    at.epoch
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at all examples as the model gets them: every value must be finite in the run's float type, every class one
+    /// that the model has, and targets of the binary cross-entropy between 0 and 1.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] names the first example that isn't so.
+    pub fn check_values(&self, data: &dyn DataSet) -> Result<(), TrainError> {
+        let width = data.shape().iter().product::<usize>().max(1);
+        let rows = (AT_ONCE / width).max(1) as u64;
+        let dtype = self.train.dtype.dtype();
+        for split in SPLITS {
+            let mut start = 0;
+            while start < data.len(split) {
+                let end = data.len(split).min(start + rows);
+                let indices: Vec<u64> = (start..end).collect();
+                let batch = data.batch(split, &indices, None, dtype, &Device::Cpu)?;
+                self.check_batch(data, split, &batch)?;
+                start = end;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_batch(
+        &self,
+        data: &dyn DataSet,
+        split: Split,
+        batch: &Batch,
+    ) -> Result<(), TrainError> {
+        let bits = match self.train.dtype {
+            Precision::F32 => 32,
+            Precision::F64 => 64,
+        };
+        let named = |row: usize| {
+            let index = batch.indices.get(row).copied().unwrap_or(0);
+            let place = match data.origin_file(split, index) {
+                Some((file, row)) => format!(" (row {row} of {file})"),
+                None => String::new(),
+            };
+            format!("{} example {index}{place}", split_name(split))
+        };
+        if let Some((row, at, value)) = first(&batch.inputs, |x| !x.is_finite())? {
+            return wrong(format!(
+                "{}: value {at} of the inputs is {value} in {bits}-bit floats, expected a finite number. Look at the \
+                 row, at data.divide_by, data.mean and data.sd{}",
+                named(row),
+                if bits == 32 {
+                    ", or train with train.dtype = \"f64\""
+                } else {
+                    ""
+                }
+            ));
+        }
+        if batch.targets.dtype() == DType::U32 {
+            return self.check_classes(batch, named);
+        }
+        let within = self.loss.kind == LossKind::BinaryCrossEntropy;
+        let bad = |x: f64| !x.is_finite() || within && !(0.0..=1.0).contains(&x);
+        if let Some((row, at, value)) = first(&batch.targets, bad)? {
+            let expected = if within {
+                "a number in [0, 1], which the binary cross-entropy takes"
+            } else {
+                "a finite number"
+            };
+            return wrong(format!(
+                "{}: value {at} of the targets is {value}, expected {expected}",
+                named(row)
+            ));
+        }
+        Ok(())
+    }
+
+    /// A data set of one's own may not say how many classes it has.
+    fn check_classes(
+        &self,
+        batch: &Batch,
+        named: impl Fn(usize) -> String,
+    ) -> Result<(), TrainError> {
+        let outputs = match (self.loss.kind, Net::new(self)) {
+            (LossKind::CrossEntropy, Ok(net)) => net.output_shape().first().copied().unwrap_or(0),
+            (LossKind::BinaryCrossEntropy, _) => 2,
+            _ => return Ok(()),
+        };
+        let classes = batch.targets.flatten_all()?.to_vec1::<u32>()?;
+        match classes.iter().position(|c| *c as usize >= outputs) {
+            Some(row) => wrong(format!(
+                "{} has class {}, but the model tells {outputs} apart (0 to {}): widen its last layer",
+                named(row),
+                classes.get(row).copied().unwrap_or(0),
+                outputs.saturating_sub(1)
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn counted(values: usize) -> String {
+    match values {
+        1 => "1 number".to_owned(),
+        n => format!("{n} numbers"),
+    }
+}
+
+/// The first value that is bad: its row, its place in the row, and itself.
+fn first(
+    tensor: &Tensor,
+    bad: impl Fn(f64) -> bool,
+) -> candle_core::Result<Option<(usize, usize, f64)>> {
+    let rows = tensor.dims().first().copied().unwrap_or(0).max(1);
+    let width = (tensor.elem_count() / rows).max(1);
+    let flat = tensor.flatten_all()?;
+    let found = match flat.dtype() {
+        DType::F32 => position(&flat.to_vec1::<f32>()?, bad),
+        _ => position(&flat.to_dtype(DType::F64)?.to_vec1::<f64>()?, bad),
+    };
+    Ok(found.map(|(at, value)| (at / width, at % width, value)))
+}
+
+fn position<T: Copy + Into<f64>>(values: &[T], bad: impl Fn(f64) -> bool) -> Option<(usize, f64)> {
+    let values = values.iter().map(|v| (*v).into());
+    values.enumerate().find(|(_, v)| bad(*v))
+}

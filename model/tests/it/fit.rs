@@ -1,0 +1,290 @@
+//! What can be known before the first step is refused there.
+
+use candle_core::{DType, Device, Tensor};
+use hindcast_model::data::{DataSet, from_tensors};
+use hindcast_model::net::Net;
+use hindcast_model::task::{Task, TaskError};
+use hindcast_model::train::{StepRecord, TrainError, Trainer};
+
+use crate::task::with_layers;
+
+const LINEAR: &str = "{ kind = 'linear', out = 3 }";
+
+fn task(layers: &str, loss: &str, sets: &[(&str, &str)]) -> Task {
+    let mut task = Task::from_toml(&with_layers("[2]", layers, loss)).unwrap();
+    task.set_all(sets).unwrap();
+    task
+}
+
+/// Examples of two features, with these targets.
+fn examples(targets: &Tensor) -> Box<dyn DataSet> {
+    let n = targets.dims()[0];
+    let inputs = Tensor::arange(0f32, 2.0 * n as f32, &Device::Cpu).unwrap();
+    let inputs = inputs.affine(0.1, -0.2).unwrap().reshape((n, 2)).unwrap();
+    from_tensors((&inputs, targets), None, None, &[], None).unwrap()
+}
+
+fn classes(n: usize) -> Tensor {
+    let classes: Vec<u32> = (0..n as u32).map(|i| i % 3).collect();
+    Tensor::from_vec(classes, n, &Device::Cpu).unwrap()
+}
+
+fn floats(values: &[f32], width: usize) -> Tensor {
+    Tensor::from_slice(values, (values.len() / width, width), &Device::Cpu).unwrap()
+}
+
+fn says(error: impl std::fmt::Display, pieces: &[&str]) {
+    let text = error.to_string();
+    for piece in pieces {
+        assert!(text.contains(piece), "{text:?} doesn't say {piece:?}");
+    }
+}
+
+fn no_look(_: &StepRecord<'_, f32>) -> Result<(), TrainError> {
+    Ok(())
+}
+
+/// Trains an epoch, or says why not; nothing may be refused after the beginning.
+fn trained(task: &Task, data: &dyn DataSet) -> Result<u64, TrainError> {
+    let net = Net::new(task).unwrap();
+    let mut trainer = Trainer::<f32>::new(task, &net, data, &Device::Cpu)?;
+    task.check_values(data)?;
+    trainer.rehearse()?;
+    while trainer.step(no_look).expect("every step can be taken") {}
+    Ok(trainer.next_step())
+}
+
+#[test]
+fn labels_that_the_loss_does_not_take_are_refused_before_training() {
+    let one_hot = examples(&floats(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0], 3));
+    let cross_entropy = task(LINEAR, "cross-entropy", &[]);
+    says(
+        trained(&cross_entropy, one_hot.as_ref()).unwrap_err(),
+        &[
+            "one class per example",
+            "3 numbers",
+            "one-hot",
+            "argmax(axis=1)",
+        ],
+    );
+    let single = examples(&floats(&[0.0, 1.0, 2.0], 1));
+    says(
+        trained(&cross_entropy, single.as_ref()).unwrap_err(),
+        &[
+            "1 number per example",
+            "data.target = \"class\"",
+            "mean-squared-error",
+        ],
+    );
+    let squared = task(LINEAR, "mean-squared-error", &[]);
+    says(
+        trained(&squared, single.as_ref()).unwrap_err(),
+        &["gives 3 numbers", "labels hold 1 number"],
+    );
+    assert_eq!(trained(&squared, one_hot.as_ref()).unwrap(), 1);
+    let binary = task("{ kind = 'linear', out = 1 }", "binary-cross-entropy", &[]);
+    says(
+        trained(&binary, single.as_ref()).unwrap_err(),
+        &["train example 2", "is 2", "[0, 1]"],
+    );
+    let soft = examples(&floats(&[0.0, 1.0, 0.3], 1));
+    assert_eq!(trained(&binary, soft.as_ref()).unwrap(), 1);
+}
+
+#[test]
+fn values_that_the_runs_floats_cannot_hold_are_named_by_example() {
+    let task = task(LINEAR, "cross-entropy", &[]);
+    let with = |value: f64| {
+        let inputs = Tensor::new(&[[0.0, 1.0], [2.0, value]], &Device::Cpu).unwrap();
+        from_tensors((&inputs, &classes(2)), None, None, &[], None).unwrap()
+    };
+    says(
+        task.check_values(with(1e300).as_ref()).unwrap_err(),
+        &[
+            "train example 1",
+            "value 1 of the inputs",
+            "inf",
+            "32-bit",
+            "f64",
+        ],
+    );
+    says(
+        task.check_values(with(f64::NAN).as_ref()).unwrap_err(),
+        &["train example 1", "NaN"],
+    );
+    task.check_values(with(1e30).as_ref()).unwrap();
+    let mut wide = task.clone();
+    wide.set("train.dtype", "f64").unwrap();
+    wide.check_values(with(1e300).as_ref()).unwrap();
+    // The other splits are read, too.
+    let good = Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap();
+    let bad = Tensor::new(&[[0.0, f64::INFINITY]], &Device::Cpu).unwrap();
+    let (two, one) = (classes(2), classes(1));
+    let data = from_tensors((&good, &two), None, Some((&bad, &one)), &[], None).unwrap();
+    says(
+        task.check_values(data.as_ref()).unwrap_err(),
+        &["test example 0"],
+    );
+}
+
+#[test]
+fn a_plan_without_a_batch_is_refused() {
+    let sets = [("train.batch", "64"), ("train.drop_last", "true")];
+    let task = task(LINEAR, "cross-entropy", &sets);
+    let few = trained(&task, examples(&classes(14)).as_ref()).unwrap_err();
+    says(
+        few,
+        &[
+            "no batch to train on",
+            "14 training examples",
+            "train.batch = 64",
+        ],
+    );
+    assert_eq!(trained(&task, examples(&classes(64)).as_ref()).unwrap(), 1);
+}
+
+/// With every size of data, batch and micro-batch, in every way to cut an epoch: what is taken on is trained to its end.
+#[test]
+fn a_batch_norm_that_would_see_one_example_is_refused_before_the_first_step() {
+    let layers = format!("{{ kind = 'linear', out = 4 }}, {{ kind = 'batch_norm' }}, {LINEAR}");
+    let residual = format!(
+        "{{ kind = 'linear', out = 4 }}, {{ kind = 'residual', layers = [{{ kind = 'batch_norm' }}] }}, {LINEAR}"
+    );
+    let (mut taken, mut refused) = (0, 0);
+    for n in 1..9usize {
+        let data = examples(&classes(n));
+        for batch in 1..6usize {
+            for cut in ["fixed", "even", "drop_last"] {
+                for micro in [None, Some(2), Some(3)] {
+                    let mut sets = vec![("train.batch", batch.to_string())];
+                    match cut {
+                        "drop_last" => sets.push(("train.drop_last", "true".into())),
+                        cut => sets.push(("train.batches", cut.into())),
+                    }
+                    sets.extend(micro.map(|m: usize| ("train.micro_batch", m.to_string())));
+                    let sets: Vec<(&str, &str)> =
+                        sets.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                    let with = if n % 2 == 0 { &layers } else { &residual };
+                    let task = task(with, "cross-entropy", &sets);
+                    let lone = hindcast_model::batches::Batches::new(&task.train, n as u64)
+                        .sizes()
+                        .contains(&1);
+                    match trained(&task, data.as_ref()) {
+                        Ok(_) => {
+                            assert!(!lone, "{n} {sets:?}");
+                            taken += 1;
+                        }
+                        Err(error) => {
+                            let text = error.to_string();
+                            assert!(
+                                lone && text.contains("batch_norm: ")
+                                    && text.contains("train.batch")
+                                    || text.contains("no batch to train on"),
+                                "{n} {sets:?}: {text}"
+                            );
+                            refused += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} {refused}");
+    let task = task(&layers, "cross-entropy", &[("train.batch", "5")]);
+    says(
+        trained(&task, examples(&classes(21)).as_ref()).unwrap_err(),
+        &[
+            "1.batch_norm",
+            "21 training examples in batches of 5",
+            "train.drop_last = true",
+            "train.batches = \"even\"",
+        ],
+    );
+    // An image has many values per channel: one example is enough.
+    let inputs = Tensor::rand(0f32, 1.0, (3, 1, 2, 2), &Device::Cpu).unwrap();
+    let images = from_tensors((&inputs, &classes(3)), None, None, &[], None).unwrap();
+    let layers = format!("{{ kind = 'batch_norm' }}, {{ kind = 'flatten' }}, {LINEAR}");
+    let mut task = Task::from_toml(&with_layers("[1, 2, 2]", &layers, "cross-entropy")).unwrap();
+    task.set("train.batch", "2").unwrap();
+    assert_eq!(trained(&task, images.as_ref()).unwrap(), 2);
+}
+
+#[test]
+fn a_learning_rate_that_becomes_infinite_is_refused() {
+    let mut task = task(LINEAR, "cross-entropy", &[("train.epochs", "2000")]);
+    let changes = [
+        ("schedule.kind", "exponential"),
+        ("schedule.factor", "2"),
+        ("schedule.learning_rate", "0.1"),
+    ];
+    task.set_all(&changes).unwrap();
+    says(
+        trained(&task, examples(&classes(3)).as_ref()).unwrap_err(),
+        &["step 1999", "epoch 1999", "inf", "schedule.factor"],
+    );
+    task.set("train.epochs", "20").unwrap();
+    assert_eq!(trained(&task, examples(&classes(3)).as_ref()).unwrap(), 20);
+    // A warmup as long as can be written is one without end.
+    let warmup = i64::MAX.to_string();
+    task.set("schedule.warmup", &warmup).unwrap();
+    assert_eq!(trained(&task, examples(&classes(3)).as_ref()).unwrap(), 20);
+}
+
+#[test]
+fn a_model_of_too_many_layers_is_refused_and_the_largest_one_trains() {
+    let layers = |n: usize| vec!["{ kind = 'linear', out = 3 }"; n].join(", ");
+    let largest = task(&layers(4096), "cross-entropy", &[]);
+    assert_eq!(trained_on_a_main_stack(&largest), 1);
+    let error = Task::from_toml(&with_layers("[2]", &layers(4097), "cross-entropy"));
+    let error = error.unwrap_err();
+    assert!(
+        matches!(error, TaskError::Layer { number: 4096, .. }),
+        "{error}"
+    );
+    says(error, &["at most 4096 layers"]);
+    // Those inside residuals count.
+    let residual = format!(
+        "{{ kind = 'residual', layers = [{}] }}, {LINEAR}",
+        layers(4095)
+    );
+    let error = Task::from_toml(&with_layers("[3]", &residual, "cross-entropy"));
+    says(
+        error.unwrap_err(),
+        &["model.layers[1]", "at most 4096 layers"],
+    );
+}
+
+/// Trains on a stack as large as the one that a program begins with.
+fn trained_on_a_main_stack(task: &Task) -> u64 {
+    let data = examples(&classes(3));
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(8 << 20);
+        let work = || trained(task, data.as_ref()).unwrap();
+        thread.spawn_scoped(scope, work).unwrap().join().unwrap()
+    })
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    let nested = |n: usize| {
+        format!(
+            "{}{LINEAR}{}",
+            "{ kind = 'residual', layers = [".repeat(n),
+            "] }".repeat(n)
+        )
+    };
+    for n in [100, 100_000] {
+        let error = Task::from_toml(&with_layers("[3]", &nested(n), "cross-entropy"));
+        says(error.unwrap_err(), &["nested too deeply"]);
+    }
+    let error = Task::from_toml(&with_layers("[3]", &nested(33), "cross-entropy"));
+    says(error.unwrap_err(), &["at most 32 residuals"]);
+    let dotted = format!("a{} = 1", ".a".repeat(100_000));
+    says(
+        Task::from_toml(&dotted).unwrap_err(),
+        &["nested too deeply"],
+    );
+    let mut task = task(LINEAR, "cross-entropy", &[]);
+    let path = format!("model{}", ".a".repeat(100_000));
+    says(task.set(&path, "1").unwrap_err(), &["100001 names"]);
+}
