@@ -180,7 +180,8 @@ impl Storage for FsStorage {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let mut name = entry.file_name().to_string_lossy().into_owned();
-            let kind = match entry.metadata() {
+            // Of the file, where a link stands in the folder: the link has a size of its own.
+            let kind = match fs::metadata(entry.path()) {
                 Ok(kind) => kind,
                 // Replaced or dropped by a recorder between the two looks.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -250,5 +251,25 @@ impl ReadFile for Positioned {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_linked_file_has_the_size_of_what_it_leads_to() {
+        let (elsewhere, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = elsewhere.path().join("segment");
+        fs::write(&file, vec![7; 5000]).unwrap();
+        std::os::unix::fs::symlink(&file, run.path().join("seg-00000000.hcs")).unwrap();
+        std::os::unix::fs::symlink("nowhere", run.path().join("seg-00000001.hcs")).unwrap();
+        let listed = FsStorage::new(run.path()).list().unwrap();
+        let linked = Entry {
+            name: "seg-00000000.hcs".to_owned(),
+            length: 5000,
+        };
+        assert_eq!(listed, [linked]);
     }
 }
