@@ -1,32 +1,152 @@
-//! Prepares a table's text for the `csv` crate, so that its line numbers are true and quotes mean what people mean by them.
+//! Rows of a CSV file, with the lines that an editor counts.
 //!
+//! The text is prepared for the `csv` crate, so that its line numbers are true and quotes mean what people mean by them.
 //! Lines end in `\n` whatever they ended in, the last one included. Spaces before an opening quote are dropped, so that
 //! `1, "a, b"` has two cells. A quote that is never closed is an error: it would make one cell of the rest of the file.
+//!
+//! ```
+//! use hindcast_model::csv_rows::CsvRows;
+//!
+//! let mut rows = CsvRows::new("name,row\r\n\r\n \"one, two\" ,3\r\n".as_bytes());
+//! rows.read()?;
+//! let row = rows.read()?.expect("a second row");
+//! assert_eq!((row.line(), row.cells()?), (3, vec!["one, two", "3"]));
+//! assert!(rows.read()?.is_none());
+//! # Ok::<(), hindcast_model::csv_rows::CsvError>(())
+//! ```
 
 use std::io::{self, Read};
-
-use super::DataError;
 
 /// A longer row is refused: a file without line ends would otherwise be read into memory as one.
 const MAX_ROW: u64 = 256 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// Why a text is no table.
+/// Why a text has no further row.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CsvProblem {
+#[non_exhaustive]
+pub enum CsvError {
+    /// It can't be read.
+    #[error("{0}")]
+    Io(io::Error),
+    /// A quote is opened and never closed.
     #[error(
-        "line {0}: a quote (\") is opened at the beginning of a cell and never closed. Close it, or double it if it is part of the text"
+        "line {line}: a quote (\") is opened at the beginning of a cell and never closed. Close it, or double it if it is part of the text"
     )]
-    Unclosed(u64),
-    #[error("line {0}: the row has more than {MAX_ROW} bytes. Is it the right file?")]
-    Long(u64),
+    Unclosed {
+        /// Where it is opened.
+        line: u64,
+    },
+    /// A row is longer than any table's.
+    #[error("line {line}: the row has more than {MAX_ROW} bytes. Is it the right file?")]
+    Long {
+        /// Where it begins, or goes on.
+        line: u64,
+    },
+    /// A cell is no text.
+    #[error("line {line}, cell {cell} is not UTF-8 text. Save the file as UTF-8")]
+    Text {
+        /// Where its row begins.
+        line: u64,
+        /// The cell, from 1.
+        cell: usize,
+    },
 }
 
-impl CsvProblem {
-    /// The problem in an error that a reader gave.
-    pub(super) fn of(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
+/// Reads rows one after the other.
+pub struct CsvRows<R> {
+    reader: csv::Reader<CsvText<R>>,
+    record: csv::ByteRecord,
+}
+
+impl<R: Read> CsvRows<R> {
+    /// Rows of a text whose cells are separated by commas.
+    pub fn new(from: R) -> Self {
+        Self::separated(from, b',', None)
+    }
+
+    /// Rows of a text with another separator, or with lines that are skipped because they begin with `comment`.
+    pub fn separated(from: R, delimiter: u8, comment: Option<u8>) -> Self {
+        // Rows of another length than the first are the caller's to refuse: it knows what was expected.
+        let reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(delimiter)
+            .comment(comment)
+            .from_reader(CsvText::new(from, delimiter, comment));
+        Self {
+            reader,
+            record: csv::ByteRecord::new(),
+        }
+    }
+
+    /// The next row, the header included; nothing at the end. Empty lines are skipped.
+    ///
+    /// # Errors
+    /// [`CsvError`] where the text can't be read on.
+    pub fn read(&mut self) -> Result<Option<CsvRow<'_>>, CsvError> {
+        let more = self.reader.read_byte_record(&mut self.record);
+        if !more.map_err(CsvError::of)? {
+            return Ok(None);
+        }
+        // The reader stands behind the row's line end. Where it began to look for the row, blank lines and comments may
+        // have come first, so that its own position of the row is too early.
+        let within = self.record.as_slice().iter().filter(|b| **b == b'\n');
+        let behind = self.reader.position().line();
+        Ok(Some(CsvRow {
+            line: behind.saturating_sub(1 + within.count() as u64),
+            record: &self.record,
+        }))
+    }
+}
+
+/// One row.
+pub struct CsvRow<'a> {
+    record: &'a csv::ByteRecord,
+    line: u64,
+}
+
+impl<'a> CsvRow<'a> {
+    /// The line that it begins on, from 1.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// The cells, without spaces around them.
+    ///
+    /// # Errors
+    /// [`CsvError::Text`] for a cell that isn't UTF-8.
+    pub fn cells(&self) -> Result<Vec<&'a str>, CsvError> {
+        let mut cells = self.texts()?;
+        cells.iter_mut().for_each(|cell| *cell = cell.trim());
+        Ok(cells)
+    }
+
+    /// The cells with the spaces around them.
+    ///
+    /// # Errors
+    /// As [`CsvRow::cells`].
+    pub fn texts(&self) -> Result<Vec<&'a str>, CsvError> {
+        let text = |(cell, bytes)| {
+            std::str::from_utf8(bytes).map_err(|_| CsvError::Text {
+                line: self.line,
+                cell,
+            })
+        };
+        (1..).zip(self.record.iter()).map(text).collect()
+    }
+}
+
+impl CsvError {
+    fn of(error: csv::Error) -> Self {
+        match error.into_kind() {
+            // What the text's own reader found.
+            csv::ErrorKind::Io(e) => match e.downcast::<CsvError>() {
+                Ok(problem) => problem,
+                Err(e) => Self::Io(e),
+            },
+            other => Self::Io(io::Error::other(format!("no readable table: {other:?}"))),
+        }
     }
 }
 
@@ -42,7 +162,7 @@ enum At {
 }
 
 /// The text of a table as the `csv` crate should see it.
-pub(super) struct CsvText<R> {
+struct CsvText<R> {
     from: R,
     delimiter: u8,
     comment: Option<u8>,
@@ -64,7 +184,7 @@ pub(super) struct CsvText<R> {
 }
 
 impl<R: Read> CsvText<R> {
-    pub(super) fn new(from: R, delimiter: u8, comment: Option<u8>) -> Self {
+    fn new(from: R, delimiter: u8, comment: Option<u8>) -> Self {
         Self {
             from,
             delimiter,
@@ -82,7 +202,7 @@ impl<R: Read> CsvText<R> {
         }
     }
 
-    fn make(&mut self, chunk: &[u8]) -> Result<(), CsvProblem> {
+    fn make(&mut self, chunk: &[u8]) -> Result<(), CsvError> {
         for &byte in chunk {
             let after_return = std::mem::replace(&mut self.returned, byte == b'\r');
             match byte {
@@ -92,7 +212,7 @@ impl<R: Read> CsvText<R> {
             }
             self.row_bytes += 1;
             if self.row_bytes > MAX_ROW {
-                return Err(CsvProblem::Long(self.line));
+                return Err(CsvError::Long { line: self.line });
             }
         }
         Ok(())
@@ -146,10 +266,10 @@ impl<R: Read> CsvText<R> {
         }
     }
 
-    fn end(&mut self) -> Result<(), CsvProblem> {
+    fn end(&mut self) -> Result<(), CsvError> {
         self.ended = true;
         if self.at == At::Quoted {
-            return Err(CsvProblem::Unclosed(self.opened));
+            return Err(CsvError::Unclosed { line: self.opened });
         }
         if !self.complete {
             self.line_end();
@@ -182,43 +302,6 @@ impl<R: Read> Read for CsvText<R> {
     }
 }
 
-/// One row of a table: its cells as they stand in the file, and its line.
-pub(super) struct Row {
-    pub(super) record: csv::ByteRecord,
-    /// The line that it begins on, from 1.
-    pub(super) line: u64,
-}
-
-impl Row {
-    /// The cells as text, without spaces around them.
-    ///
-    /// # Errors
-    /// Names the line of a cell that isn't UTF-8.
-    pub(super) fn cells(&self, path: &std::path::Path) -> Result<Vec<&str>, DataError> {
-        let text = |(i, cell): (usize, _)| {
-            std::str::from_utf8(cell).map(str::trim).map_err(|e| {
-                let what = format!(
-                    "line {}, cell {} is not UTF-8 text ({e}). Save the file as UTF-8",
-                    self.line,
-                    i + 1
-                );
-                DataError::malformed(path, what)
-            })
-        };
-        self.record.iter().enumerate().map(text).collect()
-    }
-
-    /// Reads the next row over this one; gives false at the end.
-    pub(super) fn next(&mut self, reader: &mut csv::Reader<impl Read>) -> csv::Result<bool> {
-        let more = reader.read_byte_record(&mut self.record)?;
-        // The reader stands behind the row's line end. Where it began to look for the row, blank lines and comments may
-        // have come first, so that its own position of the row is too early.
-        let within = self.record.as_slice().iter().filter(|b| **b == b'\n');
-        self.line = reader.position().line() - 1 - within.count() as u64;
-        Ok(more)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,11 +311,7 @@ mod tests {
         CsvText::new(text.as_bytes(), b',', Some(b'#'))
             .read_to_string(&mut out)
             .map(|_| out)
-            .map_err(|e| {
-                CsvProblem::of(&e)
-                    .expect("a problem of the text")
-                    .to_string()
-            })
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -272,11 +351,6 @@ mod tests {
         let endless = io::repeat(b'x').take(MAX_ROW + 2);
         let mut text = CsvText::new(endless, b',', None);
         let error = io::copy(&mut text, &mut io::sink()).unwrap_err();
-        assert!(
-            CsvProblem::of(&error)
-                .unwrap()
-                .to_string()
-                .contains("line 1")
-        );
+        assert!(error.to_string().contains("line 1"), "{error}");
     }
 }

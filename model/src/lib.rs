@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`task`] | a TOML file that says all that decides a run, and the five that ship |
 //! | [`data`] | the examples: files, digits drawn by code, splits, scaling, augmentation, fingerprints |
+//! | [`csv_rows`] | the rows of a CSV file with the lines that an editor counts |
 //! | [`files`] | opening the files that a user names: regular ones, of at most a stated size |
 //! | [`objective`] | the trait that an analysis needs of a model: per-example losses |
 //! | [`net`] | the model of a task, which is an [`objective::Objective`] |
@@ -21,6 +22,7 @@
 //! Formulas and their sources are in docs/math.md.
 
 pub mod batches;
+pub mod csv_rows;
 pub mod data;
 pub mod files;
 pub mod net;

@@ -19,7 +19,6 @@
 mod array;
 mod augment;
 mod cifar10;
-mod csv_text;
 mod digits;
 mod documents;
 mod error;

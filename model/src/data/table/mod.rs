@@ -1,11 +1,13 @@
 //! Tables: CSV files with a header line, a label column, and numbers or categories in the others.
 
-use super::csv_text::{CsvProblem, CsvText, Row};
+mod columns;
+
 use super::spec::{DataSpec, Target};
 use super::store::{Labels, Part, Parts, Values};
 use super::texts::{MAX_DISTINCT, Sorted, Texts, listed, same_number};
 use super::{DataError, files};
-use std::collections::{HashMap, HashSet};
+use crate::csv_rows::{CsvError, CsvRows};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What a column is used for.
@@ -103,26 +105,19 @@ impl Table<'_> {
     /// Reads one file.
     fn file(&mut self, path: &Path) -> Result<Raw, DataError> {
         let spec = self.spec;
-        let (delimiter, comment) = (
+        let mut rows = CsvRows::separated(
+            files::open_text(path)?,
             spec.delimiter.map_or(b',', |c| c as u8),
             spec.comment.map(|c| c as u8),
         );
-        let text = CsvText::new(files::open_text(path)?, delimiter, comment);
-        // The header is read as a row, and rows of another length are refused here, where their line is known.
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter)
-            .comment(comment)
-            .from_reader(text);
-        let mut record = Row {
-            record: csv::ByteRecord::new(),
-            line: 0,
+        let broken = |e: CsvError| match e {
+            CsvError::Io(e) => files::unpacking(path, e),
+            e => DataError::malformed(path, e.to_string()),
         };
-        let mut next = |record: &mut Row| record.next(&mut reader).map_err(|e| broken(path, e));
-        let header = if spec.columns.is_empty() {
-            next(&mut record)?;
-            record.cells(path)?.into_iter().map(String::from).collect()
+        let header: Vec<String> = if spec.columns.is_empty() {
+            let row = rows.read().map_err(broken)?;
+            let cells = row.map(|row| row.cells()).transpose().map_err(broken)?;
+            cells.into_iter().flatten().map(String::from).collect()
         } else {
             spec.columns.clone()
         };
@@ -133,8 +128,8 @@ impl Table<'_> {
             labels: Vec::new(),
         };
         let mut row = 0;
-        while next(&mut record)? {
-            let (line, cells) = (record.line, record.cells(path)?);
+        while let Some(found) = rows.read().map_err(broken)? {
+            let (line, cells) = (found.line(), found.cells().map_err(broken)?);
             if cells.len() != self.columns.len() {
                 let what = format!(
                     "line {line} has {} cells, expected {} ({})",
@@ -151,112 +146,6 @@ impl Table<'_> {
             return Err(DataError::malformed(path, "holds no row of data"));
         }
         Ok(raw)
-    }
-
-    /// Settles the columns by the first file; the others must have the same.
-    fn header(&mut self, path: &Path, header: &[String]) -> Result<(), DataError> {
-        if !self.columns.is_empty() {
-            if self.columns != header {
-                let what = format!(
-                    "has columns {}, but the files before have {}",
-                    listed(header),
-                    listed(&self.columns)
-                );
-                return Err(DataError::malformed(path, what));
-            }
-            return Ok(());
-        }
-        let mut names = HashSet::with_capacity(header.len());
-        if let Some(twice) = header.iter().find(|name| !names.insert(name.as_str())) {
-            return Err(DataError::malformed(
-                path,
-                format!("has two columns {twice:?}: rename one, or name them all by data.columns"),
-            ));
-        }
-        let label = std::slice::from_ref(&self.spec.label).iter().flatten();
-        let named = label
-            .map(|n| ("label", n))
-            .chain(self.spec.categorical.iter().map(|n| ("categorical", n)))
-            .chain(self.spec.ignore.iter().map(|n| ("ignore", n)))
-            .chain(self.spec.log1p.iter().map(|n| ("log1p", n)))
-            .chain(self.spec.merge.keys().map(|n| ("merge", n)));
-        for (key, name) in named {
-            if !names.contains(name.as_str()) {
-                return Err(DataError::spec(
-                    key,
-                    format!(
-                        "{} has no column {name:?}; it has {}",
-                        path.display(),
-                        listed(header)
-                    ),
-                ));
-            }
-            if !matches!(key, "label" | "merge") && name == self.label {
-                return Err(DataError::spec(
-                    key,
-                    format!("{name:?} is the label's column"),
-                ));
-            }
-        }
-        self.columns = header.to_vec();
-        self.uses(header)?;
-        if !self
-            .uses
-            .iter()
-            .any(|u| matches!(u, Use::Number | Use::Log1p | Use::Category(_)))
-        {
-            return Err(DataError::malformed(
-                path,
-                format!("has no column of inputs, only {}", listed(header)),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Settles what each column is used for.
-    fn uses(&mut self, header: &[String]) -> Result<(), DataError> {
-        let set = |names: &'_ [String]| names.iter().cloned().collect::<HashSet<String>>();
-        let (ignored, categorical, log1p) = (
-            set(&self.spec.ignore),
-            set(&self.spec.categorical),
-            set(&self.spec.log1p),
-        );
-        for name in header {
-            self.uses.push(if name == self.label {
-                Use::Label
-            } else if ignored.contains(name) {
-                Use::Ignored
-            } else if categorical.contains(name) {
-                self.categories.push(Texts::default());
-                Use::Category(self.categories.len() - 1)
-            } else if log1p.contains(name) {
-                Use::Log1p
-            } else {
-                Use::Number
-            });
-            let groups = self.spec.merge.get(name);
-            self.merged.push(
-                groups
-                    .into_iter()
-                    .flatten()
-                    .flat_map(|(to, from)| from.iter().map(|text| (text.as_str(), to.as_str())))
-                    .collect(),
-            );
-            let text = matches!(self.uses.last(), Some(Use::Category(_) | Use::Label));
-            if groups.is_some() && !text {
-                return Err(DataError::spec(
-                    "merge",
-                    format!("{name:?} is no column of text: name it in data.categorical, too"),
-                ));
-            }
-            if log1p.contains(name) && self.uses.last() != Some(&Use::Log1p) {
-                return Err(DataError::spec(
-                    "log1p",
-                    format!("{name:?} is ignored or a column of text"),
-                ));
-            }
-        }
-        Ok(())
     }
 
     fn record(
@@ -468,15 +357,5 @@ fn shortened(cell: &str) -> String {
     match cell.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", cell.get(..end).unwrap_or_default()),
         None => cell.to_string(),
-    }
-}
-
-fn broken(path: &Path, error: csv::Error) -> DataError {
-    match error.into_kind() {
-        csv::ErrorKind::Io(e) => match CsvProblem::of(&e) {
-            Some(problem) => DataError::malformed(path, problem.to_string()),
-            None => files::unpacking(path, e),
-        },
-        other => DataError::malformed(path, format!("is no readable table: {other:?}")),
     }
 }
