@@ -1,7 +1,7 @@
 //! Rows of a CSV file, with the lines that an editor counts.
 //!
 //! The text is prepared for the `csv` crate, so that its line numbers are true and quotes mean what people mean by them.
-//! Lines end in `\n` whatever they ended in, the last one included. Spaces before an opening quote are dropped, so that
+//! Lines end in `\n` whatever they ended in, the last one included; within quotes they stay as they are. Spaces before an opening quote are dropped, so that
 //! `1, "a, b"` has two cells. A quote that is never closed is an error: it would make one cell of the rest of the file.
 //!
 //! ```
@@ -42,6 +42,16 @@ pub enum CsvError {
     Long {
         /// Where it begins, or goes on.
         line: u64,
+    },
+    /// A row has another number of cells than the table has columns.
+    #[error("line {line} has {cells} cells, expected {columns}")]
+    Length {
+        /// Where it begins.
+        line: u64,
+        /// Its cells.
+        cells: usize,
+        /// Cells that it should have.
+        columns: usize,
     },
     /// A cell is no text.
     #[error("line {line}, cell {cell} is not UTF-8 text. Save the file as UTF-8")]
@@ -110,6 +120,21 @@ impl<'a> CsvRow<'a> {
     /// The line that it begins on, from 1.
     pub fn line(&self) -> u64 {
         self.line
+    }
+
+    /// That the row has as many cells as there are columns.
+    ///
+    /// # Errors
+    /// [`CsvError::Length`] where it hasn't.
+    pub fn check_length(&self, columns: usize) -> Result<(), CsvError> {
+        match self.record.len() {
+            cells if cells == columns => Ok(()),
+            cells => Err(CsvError::Length {
+                line: self.line,
+                cells,
+                columns,
+            }),
+        }
     }
 
     /// The cells, without spaces around them.
@@ -204,8 +229,14 @@ impl<R: Read> CsvText<R> {
 
     fn make(&mut self, chunk: &[u8]) -> Result<(), CsvError> {
         for &byte in chunk {
-            let after_return = std::mem::replace(&mut self.returned, byte == b'\r');
+            let quoted = self.at == At::Quoted;
+            let after_return = std::mem::replace(&mut self.returned, byte == b'\r' && !quoted);
             match byte {
+                // Part of a cell.
+                b'\r' | b'\n' if quoted => {
+                    self.line += u64::from(byte == b'\n');
+                    self.made.push(byte);
+                }
                 b'\n' if after_return => {}
                 b'\r' | b'\n' => self.line_end(),
                 byte => self.byte(byte),
@@ -223,10 +254,8 @@ impl<R: Read> CsvText<R> {
         self.made.push(b'\n');
         self.line += 1;
         self.complete = true;
-        if self.at != At::Quoted {
-            self.at = At::RowStart;
-            self.row_bytes = 0;
-        }
+        self.at = At::RowStart;
+        self.row_bytes = 0;
     }
 
     fn byte(&mut self, byte: u8) {
@@ -322,7 +351,7 @@ mod tests {
             ("a\r\nb\rc\n", "a\nb\nc\n"),
             ("a,  \"x, y\" ,b\n", "a,\"x, y\" ,b\n"),
             ("a, b \"c\"\n", "a, b \"c\"\n"),
-            ("\"a\r\nb\"\r\n", "\"a\nb\"\n"),
+            ("\"a\r\nb\rc\"\r\n", "\"a\r\nb\rc\"\n"),
             ("\"he said \"\"no\"\", \"\n", "\"he said \"\"no\"\", \"\n"),
             ("# 5\" here\na\n", "# 5\" here\na\n"),
             (" \n\n", " \n\n"),

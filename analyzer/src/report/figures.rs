@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use hindcast_model::files;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -69,10 +70,8 @@ pub(crate) fn draw_cleansing(rows: &Path, folder: &Path) -> anyhow::Result<Vec<P
 }
 
 fn read<R: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<R>> {
-    let mut reader =
-        csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
-    reader
-        .deserialize()
+    csv::Reader::from_reader(files::open_text(path, files::RESULTS)?)
+        .into_deserialize()
         .collect::<Result<_, _>>()
         .with_context(|| format!("{}: figures need the experiment's rows", path.display()))
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Read, Write};
 
+use hindcast_model::csv_rows::CsvRows;
 use serde_json::{Map, Value};
 
 use super::columns::{Cell, Column, Header, cell, fill};
@@ -67,18 +68,23 @@ pub(super) fn read_csv(
     from: impl Read,
     told: Option<&ScoreMetadata>,
 ) -> Result<(Header, Vec<ScoreRow>), String> {
-    let mut csv = csv::Reader::from_reader(from);
-    let header = Header::read(csv.headers().map_err(|e| e.to_string())?.iter(), told)?;
+    let mut csv = CsvRows::new(from);
+    let names = csv.read().map_err(|e| e.to_string())?;
+    let names = names.map(|row| row.texts()).transpose();
+    let names = names.map_err(|e| e.to_string())?.unwrap_or_default();
+    let header = Header::read(names, told)?;
     let mut rows = Vec::new();
-    for (at, record) in csv.records().enumerate() {
-        let record = record.map_err(|e| e.to_string())?;
-        let line = record.position().map_or(at as u64 + 2, |p| p.line());
+    while let Some(record) = csv.read().map_err(|e| e.to_string())? {
+        record
+            .check_length(header.columns.len())
+            .map_err(|e| e.to_string())?;
+        let texts = record.texts().map_err(|e| e.to_string())?;
         let mut row = header.blank();
-        for (text, column) in record.iter().zip(&header.columns) {
+        for (text, column) in texts.into_iter().zip(&header.columns) {
             let Some(column) = *column else { continue };
             parse(text, column)
                 .and_then(|cell| fill(&mut row, column, cell))
-                .map_err(|e| format!("line {line}: {e}"))?;
+                .map_err(|e| format!("line {}: {e}", record.line()))?;
         }
         rows.push(row);
     }

@@ -316,6 +316,21 @@ fn what_is_wrong_is_said_with_its_line() {
             "line 2: `-1` is not a whole number",
         ),
         (
+            "spread.csv",
+            "\u{feff}index,influence\r\n\r\n1,2\r\n2,much\r\n",
+            "line 4: `much` is not a number",
+        ),
+        (
+            "short.csv",
+            "index,influence\r\n1,2\r\n\r\n2\r\n",
+            "line 4 has 1 cells, expected 2",
+        ),
+        (
+            "open.csv",
+            "index,influence\n1,\"2\n2,3\n",
+            "line 2: a quote",
+        ),
+        (
             "d.jsonl",
             "{\"index\":1,\"influence\":2}\n{\"index\":2}\n",
             "line 2: `influence` is missing",

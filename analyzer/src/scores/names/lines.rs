@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 
+use hindcast_model::csv_rows::CsvRows;
 use serde_json::Value;
 
 use super::{NameKey, Names};
@@ -124,12 +125,14 @@ pub(super) fn csv_lines(
     by: Option<NameKey>,
     wanted: Option<&str>,
 ) -> Result<Lines, String> {
-    let mut csv = csv::Reader::from_reader(from);
-    let columns: Vec<String> = csv
-        .headers()
+    let mut rows = CsvRows::new(from);
+    let header = rows.read().map_err(|e| e.to_string())?;
+    let header = header.map(|row| row.cells()).transpose();
+    let columns: Vec<String> = header
         .map_err(|e| e.to_string())?
-        .iter()
-        .map(|c| c.trim().to_owned())
+        .into_iter()
+        .flatten()
+        .map(str::to_owned)
         .collect();
     let Chosen { key, filed, name } = choose(&columns, by, wanted)?;
     let at = |name: &str| columns.iter().position(|c| c == name);
@@ -142,10 +145,13 @@ pub(super) fn csv_lines(
         false => cell.to_owned(),
     };
     let mut lines = Vec::new();
-    for record in csv.records() {
-        let record = record.map_err(|e| e.to_string())?;
-        let line = record.position().map_or(0, |p| p.line());
-        let cell = |at: Option<usize>| at.and_then(|at| record.get(at)).unwrap_or_default();
+    while let Some(row) = rows.read().map_err(|e| e.to_string())? {
+        row.check_length(columns.len()).map_err(|e| e.to_string())?;
+        let (line, cells) = (row.line(), row.texts().map_err(|e| e.to_string())?);
+        let cell = |at: Option<usize>| {
+            let cell = at.and_then(|at| cells.get(at));
+            cell.copied().unwrap_or_default()
+        };
         let number = match key_at {
             None => None,
             some => Some(

@@ -110,8 +110,8 @@ fn a_pipe_a_device_and_a_folder_are_no_input_files() {
             "{words:?} left something"
         );
     }
-    // Standard input from a file is a file.
-    fs::write(dir.join("without"), "3\n").unwrap();
+    // Standard input from a file is a file; its byte order mark is no part of the first number.
+    fs::write(dir.join("without"), "\u{feff}3\n").unwrap();
     let from = fs::File::open(dir.join("without")).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
         .args(["counterfactual", "run", "--without", "/dev/stdin"])

@@ -205,6 +205,10 @@ fn names_that_do_not_fit_are_refused_before_the_sweep() {
     write("twice.csv", "index,name\n0,a\n1,b\n1,c\n");
     write("some.csv", "index,name\n0,a\n1,b\n");
     write("words.csv", "index,name\nzero,a\n");
+    write(
+        "spread.csv",
+        "\u{feff}index,name\r\n\r\n0, \"a, b\"\r\nzero,b\r\n",
+    );
     write("which.csv", "id,file\na,b\n");
     write("empty.txt", "");
     write("half.jsonl", "{\"index\": 0, \"name\": \"a\"}\n\"b\"\n");
@@ -220,6 +224,7 @@ fn names_that_do_not_fit_are_refused_before_the_sweep() {
         ),
         (&["some.csv"], "no name for index 2 (118 of 120"),
         (&["words.csv"], "line 2: `zero` is not a whole number"),
+        (&["spread.csv"], "line 4: `zero` is not a whole number"),
         (&["which.csv"], "--name-column"),
         (&["which.csv", "--name-column", "text"], "no column `text`"),
         (&["empty.txt"], "no names"),
