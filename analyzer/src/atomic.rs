@@ -4,8 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Lets `write` make a temporary file beside `path`, brings it to the disk, and gives it its name.
+use crate::places::outside_of_runs;
+
+/// Lets `write` make a temporary file beside `path`, brings it to the disk, and gives it its name. A place inside of a run's
+/// folder is refused.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    outside_of_runs(path)?;
     sweep(path);
     let temporary = temporary(path);
     // The lock says that this process is at work, also to machines on which its number is nobody's.
@@ -22,6 +26,7 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) 
 
 /// Can a file be made beside `path`? Better known before hours of work than after them.
 pub(crate) fn try_folder(path: &Path) -> io::Result<()> {
+    outside_of_runs(path)?;
     sweep(path);
     let temporary = temporary(path);
     File::create(&temporary)?;

@@ -33,6 +33,7 @@ pub mod estimators;
 pub mod exactness;
 pub mod measures;
 mod memory;
+mod places;
 mod queries;
 mod query;
 mod refine;

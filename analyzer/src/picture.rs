@@ -9,6 +9,8 @@ use embedded_graphics::prelude::*;
 use embedded_graphics::text::Text;
 use image::{Rgb, RgbImage, imageops};
 
+use crate::atomic;
+
 /// One example of a grid.
 #[derive(Debug, Clone)]
 pub struct Tile {
@@ -32,7 +34,7 @@ const BORDER: u32 = 3;
 const LINE: u32 = 12;
 const HEAD: u32 = 44;
 
-/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG.
+/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG, which appears whole or not at all.
 pub fn write_grid(
     path: &Path,
     title: &str,
@@ -80,7 +82,20 @@ pub fn write_grid(
             );
         }
     }
-    canvas.0.save_with_format(path, image::ImageFormat::Png)
+    let mut saved = Ok(());
+    atomic::replace(path, |temporary| {
+        saved = canvas
+            .0
+            .save_with_format(temporary, image::ImageFormat::Png);
+        match &saved {
+            Ok(()) => Ok(()),
+            Err(e) => Err(std::io::Error::other(e.to_string())),
+        }
+    })
+    .or_else(|e| match saved {
+        Ok(()) => Err(e.into()),
+        Err(e) => Err(e),
+    })
 }
 
 /// Lets the text drawer write on an image.

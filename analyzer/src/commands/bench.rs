@@ -8,7 +8,7 @@ use hindcast_model::task::Precision as Float;
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, progress, task};
 use crate::bench::{BenchOptions, BenchReport, bench};
-use crate::clean::{self, say};
+use crate::clean::{self, field, say};
 use crate::cli::{Bench, Precision};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
@@ -57,7 +57,7 @@ fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     writeln!(
         out,
         "{}: {} parameters, batch {}, {}, {} {}, {}",
-        report.task,
+        field(&report.task),
         report.parameters,
         report.batch,
         match report.precision {

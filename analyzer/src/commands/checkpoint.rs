@@ -24,6 +24,8 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         );
     }
     let memory = context::memory(args.memory.as_deref())?;
+    crate::places::outside_of_runs(&args.out)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     let mut trace = open_trace_within(&args.run, memory)?;
     warn(&trace);
     let find = |trace: &Trace| {

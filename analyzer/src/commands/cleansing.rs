@@ -14,7 +14,7 @@ use hindcast_model::task::Task;
 use super::experiment::parse_seeds;
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
-use crate::clean::{self, say};
+use crate::clean::{self, field, say};
 use crate::cli::Cleansing;
 use crate::estimators::Stage;
 use crate::experiment::{
@@ -78,7 +78,7 @@ fn one_seed(
     if !too_many.is_empty() {
         say!(
             "task {}: removing {} is passed over: the train split has {examples} examples",
-            task.name,
+            field(&task.name),
             too_many.join(", ")
         );
     }
@@ -211,7 +211,8 @@ fn summary(
     }
     writeln!(
         out,
-        "{task}, {} seeds, retrained: {}; test error {:.3} % (sd {}) with everyone",
+        "{}, {} seeds, retrained: {}; test error {:.3} % (sd {}) with everyone",
+        field(task),
         none.len(),
         plan.retrain,
         mean(&none),

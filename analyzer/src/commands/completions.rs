@@ -8,7 +8,9 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use super::Outcome;
+use crate::clean::{self, field};
 use crate::cli::{self, Cli, Completions};
+use crate::places;
 
 pub(crate) fn completions(args: &Completions) -> anyhow::Result<Outcome> {
     // Made in memory first: the generator panics where its writer fails, as at a closed pipe.
@@ -23,10 +25,15 @@ pub(crate) fn man(args: &cli::Man) -> anyhow::Result<Outcome> {
     match &args.out {
         None => Man::new(command).render(&mut stdout().lock())?,
         Some(folder) => {
-            fs::create_dir_all(folder)
+            places::outside_of_runs(&folder.join("hindcast.1"))
+                .and_then(|()| fs::create_dir_all(folder))
                 .and_then(|()| clap_mangen::generate_to(command, folder))
                 .with_context(|| format!("cannot write to {}", folder.display()))?;
-            println!("{}", folder.join("hindcast.1").display());
+            writeln!(
+                clean::stdout(),
+                "{}",
+                field(folder.join("hindcast.1").display())
+            )?;
         }
     }
     Ok(Outcome::Fine)

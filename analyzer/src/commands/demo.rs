@@ -26,6 +26,8 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut out = clean::stdout();
     let run = args.out.join(RUN);
+    crate::places::outside_of_runs(&args.out.join(SCORES))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     clear(&args.out, &run)?;
 
     writeln!(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
-use crate::clean;
+use crate::clean::{self, field};
 use crate::cli::{self, Experiment};
 use crate::experiment::recording_cost;
 use crate::report::figures::{draw_agreement, draw_cleansing};
@@ -37,7 +37,7 @@ fn figures(
     if let (Some(rows), Some(folder)) = (rows, folder) {
         let mut out = clean::stdout();
         for file in draw(rows, folder)? {
-            writeln!(out, "{}", file.display())?;
+            writeln!(out, "{}", field(file.display()))?;
         }
     }
     Ok(())
@@ -68,7 +68,7 @@ fn run_recording(args: &cli::RecordingCost) -> anyhow::Result<Outcome> {
         writeln!(
             out,
             "{}: {} steps, median ms a step {:.4} plain, {:.4} recorded ({:+.1} us): ratio {:.4}; {:.4} of the raw bytes stored",
-            row.task,
+            field(&row.task),
             row.steps,
             row.plain_ms,
             row.recorded_ms,

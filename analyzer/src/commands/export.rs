@@ -13,6 +13,7 @@ use super::context::{open_trace_within, warn};
 use super::{Outcome, Usage, context, progress};
 use crate::clean::{self, field};
 use crate::cli::Export;
+use crate::places;
 
 pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let range = parse_range(&args.steps)?;
@@ -32,6 +33,9 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
+    // What is asked is the place of the files in it.
+    places::outside_of_runs(&args.out.join("steps.jsonl"))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let index_path = args.out.join("steps.jsonl");
     let index = fs::File::create(&index_path)

@@ -122,8 +122,12 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     if let Some(names) = &names {
         check_names(names, subject.data())?;
     }
-    atomic::try_folder(&args.out)
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    for path in [Some(&args.out), args.picture.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        atomic::try_folder(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if ladder.is_some() {
         // Better known before the sweep than after it.
         crate::estimators::defined(&subject.recorded()?)?;

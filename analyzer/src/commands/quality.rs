@@ -9,7 +9,7 @@ use super::experiment::parse_seeds;
 use super::influence::parse_window;
 use super::interrupt::told;
 use super::{Outcome, Usage};
-use crate::clean;
+use crate::clean::{self, field};
 use crate::cli::Quality;
 use crate::experiment::{Kept, QualityPlan, QualityRow, Ranking, append_row, quality, read_rows};
 use crate::subject::load_data;
@@ -101,7 +101,7 @@ fn print(out: &mut dyn Write, rows: &[QualityRow]) -> anyhow::Result<()> {
     for row in rows {
         let protocol = (row.task.as_str(), row.protocol.as_str());
         if said != Some(protocol) {
-            writeln!(out, "{}: {}", row.task, row.protocol)?;
+            writeln!(out, "{}: {}", field(&row.task), field(&row.protocol))?;
             said = Some(protocol);
         }
         write!(

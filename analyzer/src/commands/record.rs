@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use hindcast_format::{Durability, hex};
 use hindcast_recorder::{Keep, OnError, Recorder, Summary, WhenFull};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::context::device;
 use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, progress, task};
-use crate::clean::{self, say};
+use crate::clean::{self, field, say};
 use crate::cli::{OnErrorPolicy, Record, WhenFullPolicy};
 use crate::recording::record_watched;
 use crate::subject::load_data;
@@ -81,8 +81,12 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
+    if !args.out.exists() {
+        crate::places::outside_of_runs(&args.out)
+            .with_context(|| format!("cannot write {}", args.out.display()))?;
+    }
     let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
-    eprint!("task {}: {}", task.name, data.describe());
+    say!("task {}: {}", field(&task.name), data.describe().trim_end());
 
     let begun = Instant::now();
     let interrupts = Interrupts::listen();

@@ -2,15 +2,22 @@
 
 use std::io::Write;
 
+use anyhow::Context as _;
 use hindcast_format::{LossKind, RecoverReport, Status};
 
 use super::context::unopened;
 use super::{Outcome, context, progress};
 use crate::clean::{self, field};
 use crate::cli::Recover;
+use crate::places;
 
 pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
+    // What exists is refused below, whatever it is.
+    if !args.out.exists() {
+        places::outside_of_runs(&args.out)
+            .with_context(|| format!("cannot write {}", args.out.display()))?;
+    }
     let bar = progress::bar(0, "recovering", "steps");
     let limit = super::memory::limit(memory);
     let report =

@@ -376,7 +376,7 @@ impl Saving<'_> {
             if self.checkpoints.resume {
                 say!(
                     "{}: no interrupted sweep is there; sweeping from the beginning",
-                    path.display()
+                    field(path.display())
                 );
             }
             return Ok(None);
@@ -407,7 +407,7 @@ impl Saving<'_> {
         };
         say!(
             "{}: going on after {done} of {total} steps{of_pass}",
-            path.display()
+            field(path.display())
         );
         Ok(Some(checkpoint))
     }

@@ -9,8 +9,15 @@ use hindcast_model::files;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::places;
+
 /// The rows of a file; none where there is no file yet. A last line that a killed process left unfinished is cut off.
 pub(crate) fn read_rows<R: DeserializeOwned>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
+    // Better known before hours of work than after them.
+    if let Some(path) = path {
+        places::outside_of_runs(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let Some(path) = path.filter(|path| path.exists()) else {
         return Ok(Vec::new());
     };
@@ -41,6 +48,7 @@ pub(crate) fn append_row(path: Option<&Path>, row: &impl Serialize) -> anyhow::R
         return Ok(());
     };
     let cannot = || format!("cannot write {}", path.display());
+    places::outside_of_runs(path).with_context(cannot)?;
     let begun = std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
     let mut writer = csv::WriterBuilder::new()
         .has_headers(!begun)

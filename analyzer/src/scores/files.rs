@@ -10,6 +10,7 @@ use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
 use crate::atomic;
 use crate::error::{AnalysisError, Result};
+use crate::places;
 
 /// A table's file format, known by the file's ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,7 @@ impl ScoreTable {
         let metadata = serde_json::to_vec_pretty(&self.metadata)
             .map_err(|e| file(path, &format!("metadata: {e}")))?;
         // Who is killed between the two files leaves a table without metadata, not one beside another table's.
+        places::outside_of_runs(path).map_err(|e| file(path, &e.to_string()))?;
         let sidecar = sidecar_path(path);
         match std::fs::remove_file(&sidecar) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

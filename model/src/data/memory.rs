@@ -295,7 +295,15 @@ impl DataSet for Examples {
             self.rows.shape
         );
         match &self.rows.labels {
-            Labels::Classes(_) => text.push_str(&format!("classes: {}\n", self.names.join(", "))),
+            // A name may hold line breaks, and this is text of several lines.
+            Labels::Classes(_) => {
+                let names: Vec<String> = self
+                    .names
+                    .iter()
+                    .map(|name| name.escape_debug().to_string())
+                    .collect();
+                text.push_str(&format!("classes: {}\n", names.join(", ")));
+            }
             Labels::Values { width, .. } => {
                 text.push_str(&format!("labels: {width} values an example\n"))
             }
@@ -309,7 +317,8 @@ impl DataSet for Examples {
         }
         // The names of what code draws are no files'.
         for file in self.files.iter().filter(|_| self.source != "digits") {
-            text.push_str(&format!("read from {}\n", file.path.display()));
+            let path = file.path.display().to_string();
+            text.push_str(&format!("read from {}\n", path.escape_debug()));
         }
         text.push_str(&format!(
             "memory: {:.1} MB\n",

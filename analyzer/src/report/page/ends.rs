@@ -126,7 +126,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     @if valued { td.values {
                         @for (i, (name, value)) in e.values.iter().enumerate() {
                             @if i > 0 { ", " }
-                            bdi { (name) } " " span style="white-space:nowrap" { (super::super::plot::minus(&format!("{value:.3}"))) }
+                            bdi { (name) " " } span style="white-space:nowrap" { (super::super::plot::minus(&format!("{value:.3}"))) }
                         }
                     } }
                 } } }

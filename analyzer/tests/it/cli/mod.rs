@@ -19,6 +19,7 @@ mod large_batches;
 mod many_queries;
 mod methods;
 mod mistakes;
+mod output_places;
 #[cfg(feature = "record")]
 mod own_run;
 #[cfg(feature = "record")]
@@ -26,6 +27,7 @@ mod reductions;
 mod rows_and_files;
 mod scripts;
 mod tables;
+mod terminal;
 #[cfg(feature = "record")]
 mod theory;
 #[cfg(feature = "record")]
