@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         .transpose()?;
     check_output(&args.out)?;
     let memory = context::memory(args.memory.as_deref())?;
-    let subject = Models::Recorded.open_within(&args.run, args.data.as_deref(), memory)?;
+    let subject = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
     context::warn(subject.trace());
     crate::atomic::try_folder(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         &run,
         options.window.start..end,
         &args.check,
-        None,
+        memory,
         false,
     )?;
     let begun = Instant::now();

@@ -22,13 +22,8 @@ pub(crate) enum Models {
 }
 
 impl Models {
-    /// Opens a run with its model and data; reading the trace may take the memory that there is.
-    pub(crate) fn open(&self, run: &Path, data: Option<&Path>) -> anyhow::Result<Subject> {
-        self.open_within(run, data, None)
-    }
-
     /// Opens a run with its model and data; reading the trace may take so much memory.
-    pub(crate) fn open_within(
+    pub(crate) fn open(
         &self,
         run: &Path,
         data: Option<&Path>,

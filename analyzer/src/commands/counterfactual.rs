@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         check_results(out)?;
         atomic::try_folder(out).with_context(|| format!("cannot write {}", out.display()))?;
     }
-    let subject = models.open(&args.run, args.data.as_deref())?;
+    let subject = models.open(&args.run, args.data.as_deref(), limit)?;
     context::warn(subject.trace());
     let query = one_query(&asked, subject.data())?;
     let run = subject.recorded()?;

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         .with_context(|| format!("cannot write {}", args.out.display()))?;
 
     let mut missing = None;
-    let opened = match models.open_within(&args.run, args.data.as_deref(), memory) {
+    let opened = match models.open(&args.run, args.data.as_deref(), memory) {
         Ok(subject) => Some(subject),
         // Data that isn't here costs the pictures; data that was given and doesn't fit is a mistake.
         Err(error) if args.data.is_none() => {

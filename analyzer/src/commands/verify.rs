@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::context::{Models, unopened};
 use super::memory::Limit;
-use super::{Outcome, Usage, context, progress};
+use super::{Outcome, Usage, context, progress, trust};
 use crate::clean::{self, field};
 use crate::cli::Verify;
 use crate::{ReplayCheckOptions, ReplayCheckReport, replay_check};
@@ -84,8 +84,11 @@ fn replay(
     models: &Models,
     memory: Option<Limit>,
 ) -> anyhow::Result<ReplayCheckReport> {
-    let subject = models.open_within(&args.run, args.data.as_deref(), memory)?;
+    let subject = models.open(&args.run, args.data.as_deref(), memory)?;
     let run = subject.recorded()?;
+    for range in run.source().ranges()? {
+        trust::fits(&subject, &run, range, "this replay", memory)?;
+    }
     let bar = progress::bar(0, "replaying", "steps");
     let options = ReplayCheckOptions {
         samples: args.steps,

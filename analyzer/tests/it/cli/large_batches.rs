@@ -40,7 +40,9 @@ fn a_batch_that_cannot_fit_is_refused_before_it_is_loaded() {
     let dir = dir.path();
     record(dir);
     std::fs::write(dir.join("without.txt"), "3\n").unwrap();
-    let verbs: [&[&str]; 4] = [
+    let verbs: [&[&str]; 6] = [
+        &["verify", "run", "--replay"],
+        &["bounds", "run"],
         &["influence", "run"],
         &["influence", "run", "--method", "tracin"],
         &["influence", "run", "--method", "accumulative"],
