@@ -51,6 +51,14 @@ impl Source {
         }
     }
 
+    /// The first byte from `at` on that may be another than zero; the end where there is none.
+    pub fn data_from(&self, at: u64) -> u64 {
+        match self {
+            Source::Map(_) => at,
+            Source::File { file, length, .. } => file.data_from(at).min(*length),
+        }
+    }
+
     /// Is it a file that a recorder may be writing?
     pub fn may_grow(&self) -> bool {
         matches!(self, Source::File { .. })

@@ -201,20 +201,27 @@ pub(super) fn all_zero(
     mut at: u64,
     scratch: &mut Vec<u8>,
 ) -> Result<bool, FormatError> {
-    while at < source.length() {
+    loop {
+        at = source.data_from(at);
+        if at >= source.length() {
+            return Ok(true);
+        }
         let n = (source.length() - at).min(STRIDE as u64) as usize;
         if source.bytes(at, n, scratch)?.iter().any(|&b| b != 0) {
             return Ok(false);
         }
         at += n as u64;
     }
-    Ok(true)
 }
 
 /// The next place from `at` on where a frame with a good header or a footer begins.
 pub(super) fn resync(source: &Source, mut at: u64, salt: u32) -> Result<Option<u64>, FormatError> {
     let (mut scratch, mut header) = (Vec::new(), Vec::new());
-    while at < source.length() {
+    loop {
+        at = source.data_from(at);
+        if at >= source.length() {
+            break;
+        }
         let n = (source.length() - at).min(STRIDE as u64) as usize;
         let window = source.bytes(at, n, &mut scratch)?;
         for i in 0..n.saturating_sub(3) {

@@ -252,6 +252,17 @@ impl ReadFile for Positioned {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
     }
+
+    fn data_from(&self, offset: u64) -> u64 {
+        use rustix::fs::{SeekFrom, seek};
+        match seek(&self.0, SeekFrom::Data(offset)) {
+            Ok(data) => data.max(offset),
+            // Nothing but a hole to the end.
+            Err(rustix::io::Errno::NXIO) => self.length().unwrap_or(offset).max(offset),
+            // Not every file system knows its holes.
+            Err(_) => offset,
+        }
+    }
 }
 
 #[cfg(all(test, unix))]

@@ -144,6 +144,12 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// The first byte from `offset` on that may be another than zero, as far as that is known without reading: a file can have holes of
+    /// any size.
+    fn data_from(&self, offset: u64) -> u64 {
+        offset
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod forged;
 mod golden;
 mod hostile;
 mod misplaced;
+mod odd_files;
 mod reader;
 mod reader_between_two_reads;
 mod recover;

@@ -290,6 +290,65 @@ impl World {
         setup
     }
 
+    /// Two segments under each other's names.
+    pub fn swapped(&self) -> Setup {
+        let setup = self.finished();
+        let at = |name: &str| setup.run().join(name);
+        fs::rename(at("seg-00000001.hcs"), at("aside")).unwrap();
+        fs::rename(at("seg-00000002.hcs"), at("seg-00000001.hcs")).unwrap();
+        fs::rename(at("aside"), at("seg-00000002.hcs")).unwrap();
+        setup
+    }
+
+    /// As copying tools name a second file.
+    pub fn renamed(&self) -> Setup {
+        let setup = self.finished();
+        let at = |name: &str| setup.run().join(name);
+        fs::rename(at("seg-00000001.hcs"), at("seg-00000001 (1).hcs")).unwrap();
+        setup
+    }
+
+    /// One segment copied over another.
+    pub fn copied_over(&self) -> Setup {
+        let setup = self.finished();
+        let at = |name: &str| setup.run().join(name);
+        fs::copy(at("seg-00000002.hcs"), at("seg-00000001.hcs")).unwrap();
+        setup
+    }
+
+    pub fn emptied(&self) -> Setup {
+        let setup = self.finished();
+        fs::write(setup.run().join("seg-00000001.hcs"), "").unwrap();
+        setup
+    }
+
+    /// A pipe where a file was.
+    pub fn pipe(&self, file: &str) -> Setup {
+        let setup = self.without(file);
+        let made = Command::new("mkfifo").arg(setup.run().join(file)).status();
+        assert!(made.unwrap().success());
+        setup
+    }
+
+    /// A manifest, its seal right, that declares 2^37 numbers of 8 bytes.
+    pub fn forged(&self) -> Setup {
+        let setup = self.finished();
+        let path = setup.run().join("manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json.as_object_mut().unwrap().remove("seal");
+        let run = &mut json["predicate"]["run"];
+        run["layout"] = serde_json::json!([
+            { "name": "w", "role": "parameter", "dtype": "f64", "shape": [1_u64 << 37], "group": 0 }
+        ]);
+        run["chunks"] = serde_json::json!({ "state": vec![65_536; 1 << 21], "key": [] });
+        let text = json.to_string();
+        let body = text.strip_suffix('}').unwrap();
+        let seal = blake3::hash(body.as_bytes()).to_hex();
+        fs::write(&path, format!("{body},\n  \"seal\": \"{seal}\"\n}}\n")).unwrap();
+        setup
+    }
+
     pub fn without(&self, file: &str) -> Setup {
         let setup = self.finished();
         fs::remove_file(setup.run().join(file)).unwrap();

@@ -112,7 +112,11 @@ fn bytes_of(run: &Path) -> BTreeMap<String, Vec<u8>> {
         .map(|e| {
             let path = e.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, fs::read(&path).unwrap_or_default())
+            // Reading a pipe would wait for a writer.
+            match path.is_file() {
+                true => (name, fs::read(&path).unwrap_or_default()),
+                false => (name + " (no file)", Vec::new()),
+            }
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 mod cut_short;
 mod hit;
 mod mended_or_foreign;
+mod misplaced;
 mod no_run;
 mod whole;
 
@@ -64,6 +65,7 @@ pub(super) fn states() -> Vec<State> {
     let mut states = whole::whole();
     states.extend(cut_short::cut_short());
     states.extend(hit::hit());
+    states.extend(misplaced::misplaced());
     states.extend(mended_or_foreign::mended_or_foreign());
     states.extend(no_run::no_run());
     states

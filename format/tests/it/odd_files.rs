@@ -1,0 +1,180 @@
+//! Things that are no regular file, and files with holes of a terabyte, under the names of a run's files.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hindcast_format::{
+    FsStorage, LossKind, MANIFEST, RunWriter, Storage, Trace, recover, verify, verify_storage,
+};
+
+use crate::common::*;
+
+const QUICK: Duration = Duration::from_secs(20);
+const TERABYTE: u64 = 1 << 40;
+
+fn run(folder: &Path, end: End) -> Truth {
+    let plan = Plan {
+        end,
+        ..Plan::new(40)
+    };
+    record(Arc::new(FsStorage::new(folder)), &plan).unwrap()
+}
+
+fn kinds_of(folder: &Path) -> Vec<LossKind> {
+    let new = folder.with_extension("new");
+    let _ = fs::remove_dir_all(&new);
+    let report = recover(folder, &new, &mut |_, _| {}).unwrap();
+    report.losses.iter().map(|l| l.kind).collect()
+}
+
+#[test]
+fn a_pipe_or_a_folder_or_a_device_is_damage_and_nobody_waits_for_it() {
+    let begun = Instant::now();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    let segment = at.join("seg-00000001.hcs");
+    let put: [(&str, fn(&Path)); 3] = [
+        ("a pipe", |path| {
+            assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+        }),
+        ("a folder", |path| fs::create_dir(path).unwrap()),
+        ("a device", |path| {
+            std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+        }),
+    ];
+    for (what, put) in put {
+        let _ = fs::remove_dir_all(&at);
+        let truth = run(&at, End::Finish);
+        let whole = fs::read(&segment).unwrap();
+        fs::remove_file(&segment).unwrap();
+        put(&segment);
+        let report = verify(&at).unwrap();
+        assert_eq!((report.steps_ok, report.steps), (24, 40), "{what}");
+        let error = Trace::open(&at).unwrap().read(20).unwrap_err();
+        // A folder is listed under another name, so the file is missing.
+        let told = error.to_string();
+        assert!(
+            error.is_damage() && (told.contains(what) || told.contains("missing")),
+            "{told}"
+        );
+        assert_eq!(kinds_of(&at), [LossKind::Step], "{what}");
+        // The manifest.
+        let _ = fs::remove_file(&segment);
+        let _ = fs::remove_dir(&segment);
+        fs::write(&segment, whole).unwrap();
+        fs::remove_file(at.join(MANIFEST)).unwrap();
+        put(&at.join(MANIFEST));
+        let report = verify(&at).unwrap();
+        assert!(!report.is_ok(), "{what}");
+        assert_eq!((report.steps_ok, report.steps), (40, 40), "{what}");
+        let trace = Trace::open(&at).unwrap();
+        assert_eq!(check_forward(&trace, &truth).len(), 40);
+        assert_eq!(kinds_of(&at), [LossKind::Manifest], "{what}");
+    }
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_link_to_a_file_is_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    run(&at, End::Finish);
+    let segment = at.join("seg-00000001.hcs");
+    let elsewhere = dir.path().join("elsewhere");
+    fs::rename(&segment, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &segment).unwrap();
+    let report = verify(&at).unwrap();
+    assert!(report.is_ok(), "{report:#?}");
+}
+
+fn stretch(path: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(TERABYTE).unwrap();
+}
+
+#[test]
+fn a_listed_segment_is_read_as_far_as_it_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    let truth = run(&at, End::Finish);
+    stretch(&at.join("seg-00000001.hcs"));
+    let begun = Instant::now();
+    let report = verify(&at).unwrap();
+    assert!(!report.is_ok(), "the excess is told");
+    assert_eq!((report.steps_ok, report.steps), (40, 40));
+    let trace = Trace::open(&at).unwrap();
+    assert!(trace.problems()[0].to_string().contains("1099511627776"));
+    assert_eq!(check_forward(&trace, &truth).len(), 40);
+    assert_eq!(kinds_of(&at), []);
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn holes_behind_an_open_segment_are_not_read_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    let truth = run(&at, End::Leave);
+    let last = fs::read_dir(&at)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "hcs"))
+        .max()
+        .unwrap();
+    stretch(&last);
+    let begun = Instant::now();
+    let report = verify(&at).unwrap();
+    assert!(report.is_ok(), "zeros are reserved space: {report:#?}");
+    let trace = Trace::open(&at).unwrap();
+    assert_eq!(check_forward(&trace, &truth).len(), 40);
+    assert_eq!(kinds_of(&at), []);
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+}
+
+/// A manifest of a terabyte is longer than any: the segments tell what the run is.
+#[test]
+fn a_manifest_beyond_the_limit_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    let truth = run(&at, End::Finish);
+    stretch(&at.join(MANIFEST));
+    let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(&at));
+    let report = verify_storage(&storage).unwrap();
+    assert!(!report.is_ok());
+    let trace = Trace::open(&at).unwrap();
+    assert_eq!(check_forward(&trace, &truth).len(), 40);
+}
+
+/// What a killed recorder leaves beside the run that it was making is removed by the next one, and nothing else is.
+#[test]
+fn half_made_runs_of_dead_recorders_are_removed_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ended = Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let beside = |name: String| dir.path().join(name);
+    let left = beside(format!(".run.new-{}", ended.id()));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join(MANIFEST), "{}").unwrap();
+    // With something of somebody else in it, of another run, of a process that lives.
+    let kept = [
+        beside(format!(".run.new-{}x", ended.id())),
+        beside(format!(".other.new-{}", ended.id())),
+        beside(format!(".run.new-{}", std::os::unix::process::parent_id())),
+    ];
+    for folder in &kept {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("file"), "").unwrap();
+    }
+    let writer = RunWriter::create(
+        Arc::new(FsStorage::new(beside("run".to_owned()))),
+        info(&layout()),
+        hindcast_format::Durability::Os,
+    );
+    drop(writer.unwrap());
+    assert!(!left.exists());
+    for folder in &kept {
+        assert!(folder.join("file").exists(), "{}", folder.display());
+    }
+}
