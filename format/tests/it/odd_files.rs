@@ -52,8 +52,8 @@ fn a_pipe_or_a_folder_or_a_device_is_damage_and_nobody_waits_for_it() {
         fs::remove_file(&segment).unwrap();
         put(&segment);
         let report = verify(&at).unwrap();
-        assert_eq!((report.steps_ok, report.steps), (24, 40), "{what}");
-        let error = Trace::open(&at).unwrap().read(20).unwrap_err();
+        assert_eq!((report.steps_ok, report.steps), (30, 40), "{what}");
+        let error = Trace::open(&at).unwrap().read(15).unwrap_err();
         // A folder is listed under another name, so the file is missing.
         let told = error.to_string();
         assert!(
