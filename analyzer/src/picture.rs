@@ -82,20 +82,18 @@ pub fn write_grid(
             );
         }
     }
-    let mut saved = Ok(());
+    let mut failed = None;
     atomic::replace(path, |temporary| {
-        saved = canvas
+        let saved = canvas
             .0
             .save_with_format(temporary, image::ImageFormat::Png);
-        match &saved {
-            Ok(()) => Ok(()),
-            Err(e) => Err(std::io::Error::other(e.to_string())),
-        }
+        saved.map_err(|e| {
+            let text = e.to_string();
+            failed = Some(e);
+            std::io::Error::other(text)
+        })
     })
-    .or_else(|e| match saved {
-        Ok(()) => Err(e.into()),
-        Err(e) => Err(e),
-    })
+    .map_err(|e| failed.unwrap_or_else(|| e.into()))
 }
 
 /// Lets the text drawer write on an image.

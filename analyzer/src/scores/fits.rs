@@ -142,7 +142,8 @@ mod tests {
     fn rows_that_are_not_the_datas_are_refused() {
         let data = digits();
         fitting().check_data(data.as_ref()).unwrap();
-        let spoilt: [(fn(&mut ScoreTable), &str); 6] = [
+        type Spoil = fn(&mut ScoreTable);
+        let spoilt: [(Spoil, &str); 6] = [
             (|t| t.rows.clear(), "no rows"),
             (
                 |t| t.rows[2].index = 4,

@@ -102,7 +102,8 @@ fn rows_that_are_not_the_datas_are_refused_by_every_verb() {
     let dir = two_runs();
     let dir = dir.path();
     let table = ScoreTable::read(&dir.join("scores.csv")).unwrap();
-    let spoilt: [(&str, fn(&mut ScoreTable), &str); 6] = [
+    type Spoil = fn(&mut ScoreTable);
+    let spoilt: [(&str, Spoil, &str); 6] = [
         ("empty.csv", |t| t.rows.clear(), "the table has no rows"),
         (
             "far.csv",
