@@ -98,30 +98,17 @@ pub fn recover_storage(
     };
 
     // Once without writing: what is lost has to stand in the description that every segment repeats.
-    let (mut with_tensors, mut without) = (0, 0);
-    let (end, mut losses) = Salvage::new(&trace, &checked)
-        .and_then(|survey| {
-            survey.walk(&mut |kept| {
-                tick();
-                match kept {
-                    Kept::Gap { .. } => without += 1,
-                    Kept::Keyframe { .. } | Kept::Difference { .. } => with_tensors += 1,
-                }
-                Ok(())
-            })
-        })
-        .map_err(|e| moved(source, &trace, e))?;
-    if end.last.is_none() && end.finished.is_none() {
-        return Err(nothing(if losses.is_empty() {
+    let survey = survey(&trace, &checked, &mut tick).map_err(|e| moved(source, &trace, e))?;
+    let surveyed = survey.losses;
+    if !survey.anything {
+        return Err(nothing(if surveyed.is_empty() {
             "it holds no step yet".to_owned()
         } else {
-            format!("no step of it can be read ({})", origin::list(&losses))
+            format!("no step of it can be read ({})", origin::list(&surveyed))
         }));
     }
-    // What was kept of the survey takes memory that the second pass needs.
-    drop(end);
-    let surveyed = losses.clone();
-    unaccounted(&trace, with_tensors, without, &mut losses);
+    let mut losses = surveyed.clone();
+    unaccounted(&trace, survey.with_tensors, survey.without, &mut losses);
     beyond_steps(&trace, &checked, &mut losses);
     for loss in &arranged.losses {
         add(&mut losses, loss.clone());
@@ -162,6 +149,37 @@ pub fn recover_storage(
         bytes: report.bytes,
         losses,
         remarks: remarks(&arranged.remarks, &checked),
+    })
+}
+
+/// What the first walk through a run finds.
+struct Survey {
+    /// Is there a step with tensors, or a final state?
+    anything: bool,
+    with_tensors: u64,
+    without: u64,
+    losses: Vec<Loss>,
+}
+
+fn survey(
+    trace: &Trace,
+    checked: &VerifyReport,
+    tick: &mut dyn FnMut(),
+) -> Result<Survey, FormatError> {
+    let (mut with_tensors, mut without) = (0, 0);
+    let (end, losses) = Salvage::new(trace, checked)?.walk(&mut |kept| {
+        tick();
+        match kept {
+            Kept::Gap { .. } => without += 1,
+            Kept::Keyframe { .. } | Kept::Difference { .. } => with_tensors += 1,
+        }
+        Ok(())
+    })?;
+    Ok(Survey {
+        anything: end.last.is_some() || end.finished.is_some(),
+        with_tensors,
+        without,
+        losses,
     })
 }
 

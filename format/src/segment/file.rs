@@ -44,6 +44,24 @@ impl Source {
         })
     }
 
+    /// Its first bytes alone, at most so many.
+    fn shortened(self, most: u64) -> Source {
+        match self {
+            Source::Map(map) => Source::Map(map.shortened(most)),
+            Source::File {
+                file,
+                length,
+                path,
+                longest,
+            } => Source::File {
+                file,
+                length: length.min(most),
+                path,
+                longest,
+            },
+        }
+    }
+
     pub fn length(&self) -> u64 {
         match self {
             Source::Map(bytes) => bytes.len() as u64,
@@ -182,6 +200,30 @@ fn read_index(source: &Source, trailer: &Trailer, salt: u32) -> Result<Vec<Entry
     )
 }
 
+/// The file as far as it is read, the length of all of it, and its end.
+fn open_for(
+    storage: &dyn Storage,
+    name: &str,
+    trust: Trust,
+) -> Result<(Source, u64, Result<Trailer, FormatError>), FormatError> {
+    let whole = Source::of(storage, name)?;
+    let file_length = whole.length();
+    let Trust::Listed { bytes } = trust else {
+        let trailer = read_end(&whole);
+        return Ok((whole, file_length, trailer));
+    };
+    let source = whole.shortened(bytes);
+    let trailer = read_end(&source);
+    if trailer.is_ok() || file_length <= bytes {
+        return Ok((source, file_length, trailer));
+    }
+    // Where bytes were put into a listed segment, its end lies behind its listed length.
+    let most = bytes.saturating_mul(2).saturating_add(SLACK);
+    let source = Source::of(storage, name)?.shortened(most);
+    let trailer = read_end(&source);
+    Ok((source, file_length, trailer))
+}
+
 /// What a file's header says, where it begins with the whole header of a segment.
 pub(crate) fn header_of(
     storage: &dyn Storage,
@@ -272,37 +314,7 @@ impl Segment {
             let path = path.clone();
             move |e| FormatError::io(path, doing, e)
         };
-        let file = storage
-            .open(name)
-            .map_err(|e| FormatError::opening(&path, e))?;
-        let file_length = file.length().map_err(io("measuring"))?;
-        let open = |file, length| Source::File {
-            file,
-            length,
-            path: path.clone(),
-            longest: crate::memory::longest_piece(storage),
-        };
-        let mut source = open(
-            file,
-            match trust {
-                Trust::Listed { bytes } => bytes.min(file_length),
-                Trust::Orphan | Trust::Tail => file_length,
-            },
-        );
-        let mut trailer = read_end(&source);
-        // Where bytes were put into a listed segment, its end lies behind its listed length.
-        if let (Trust::Listed { bytes }, Err(_)) = (trust, &trailer)
-            && file_length > bytes
-        {
-            let most = bytes.saturating_mul(2).saturating_add(SLACK);
-            source = open(
-                storage
-                    .open(name)
-                    .map_err(|e| FormatError::opening(&path, e))?,
-                most.min(file_length),
-            );
-            trailer = read_end(&source);
-        }
+        let (mut source, file_length, trailer) = open_for(storage, name, trust)?;
         let length = source.length();
         let mut problems = Vec::new();
         let listed = trust.is_listed() || trust == Trust::Orphan && trailer.is_ok();

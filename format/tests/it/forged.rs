@@ -24,7 +24,7 @@ struct Forged {
     /// Changes each step's metadata.
     meta: fn(&mut StepMeta),
     /// Damages each segment.
-    damage: fn(&mut Vec<u8>),
+    damage: fn(&mut [u8]),
     /// Makes the manifest as short as it goes.
     compact: bool,
 }
@@ -88,7 +88,7 @@ fn compact(text: &str) -> String {
 }
 
 /// Every frame's chunks are hit, as far as a bit in each few bytes hits them.
-fn hit_everything(bytes: &mut Vec<u8>) {
+fn hit_everything(bytes: &mut [u8]) {
     let frames: Vec<usize> = (0..bytes.len() - 4)
         .filter(|&i| &bytes[i..i + 4] == b"HCFR")
         .collect();

@@ -36,7 +36,7 @@ fn a_pipe_or_a_folder_or_a_device_is_damage_and_nobody_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("run");
     let segment = at.join("seg-00000001.hcs");
-    let put: [(&str, fn(&Path)); 3] = [
+    let put: [(&str, Put); 3] = [
         ("a pipe", |path| {
             assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
         }),
@@ -89,6 +89,9 @@ fn a_link_to_a_file_is_the_file() {
     let report = verify(&at).unwrap();
     assert!(report.is_ok(), "{report:#?}");
 }
+
+/// Puts something at a path.
+type Put = fn(&Path);
 
 fn stretch(path: &Path) {
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
