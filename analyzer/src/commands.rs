@@ -42,9 +42,13 @@ pub(crate) mod progress;
 mod quality;
 #[cfg(feature = "record")]
 mod record;
+#[cfg(feature = "record")]
+mod recorded;
 mod recover;
 mod refining;
 mod report;
+#[cfg(feature = "record")]
+mod resume;
 mod scores;
 mod sweeping;
 mod tables;

@@ -15,6 +15,8 @@ pub mod picture;
 #[cfg(feature = "record")]
 mod recording;
 mod report;
+#[cfg(feature = "record")]
+mod resuming;
 mod subject;
 
 mod agreement;
@@ -46,6 +48,7 @@ mod source;
 mod sweep;
 mod trace;
 mod window;
+mod workers;
 
 /// The guide's Rust programs, compiled; its commands are run by `tests/it/guide.rs`.
 #[cfg(all(doctest, feature = "record"))]

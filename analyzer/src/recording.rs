@@ -98,8 +98,19 @@ fn run<T: Real>(
     begun: &mut dyn FnMut(&Estimate),
     progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
 ) -> anyhow::Result<Summary> {
-    let mut recording = Recording::<T>::new(task, net, data, device, builder)?;
-    begun(recording.recorder.estimate());
+    let recording = Recording::<T>::new(task, net, data, device, builder)?;
+    begun(recording.estimate());
+    train(recording, progress)
+}
+
+/// Takes and records every step that is left, and ends the run.
+///
+/// # Errors
+/// As [`record_watched`].
+pub(crate) fn train<T: Real>(
+    mut recording: Recording<'_, T>,
+    progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
+) -> anyhow::Result<Summary> {
     let steps = recording.steps();
     while let Some((step, loss)) = recording.step()? {
         if progress(step + 1, steps, loss).is_break() && step + 1 < steps {
@@ -128,17 +139,36 @@ impl<'a, T: Real> Recording<'a, T> {
         // The folder is made last: a run that can't take its first step would stand in the way of the next try.
         task.check_values(data)?;
         trainer.rehearse().context("the first step fails")?;
-        let (steps, epoch) = (
-            trainer.batches().steps(),
-            trainer.batches().steps_per_epoch(),
-        );
         let mirror = Mirror::new(task, net, trainer.state())?;
-        let recorder = mirror.create(builder.expected_steps(steps, epoch))?;
+        let builder = expecting(builder, &trainer);
+        let recorder = builder.create_from(mirror.named())?;
         Ok(Self {
             trainer,
             mirror,
             recorder,
         })
+    }
+
+    /// Goes on with the run that `builder` leads to, from the trainer's next step.
+    pub fn resume(
+        task: &'a Task,
+        net: &'a Net,
+        builder: Builder,
+        trainer: Trainer<'a, T>,
+    ) -> anyhow::Result<Self> {
+        let mirror = Mirror::new(task, net, trainer.state())?;
+        let builder = expecting(builder, &trainer);
+        let (recorder, _) = builder.resume_from(mirror.named(), trainer.next_step())?;
+        Ok(Self {
+            trainer,
+            mirror,
+            recorder,
+        })
+    }
+
+    /// What the run is expected to take on disk.
+    pub fn estimate(&self) -> &Estimate {
+        self.recorder.estimate()
     }
 
     pub fn steps(&self) -> u64 {
@@ -170,6 +200,31 @@ impl<'a, T: Real> Recording<'a, T> {
         self.mirror.show(&end, &end.buffers)?;
         Ok(self.recorder.finish()?)
     }
+}
+
+/// How long the run will be, for the estimate of what it takes.
+fn expecting<T: Real>(builder: Builder, trainer: &Trainer<'_, T>) -> Builder {
+    let batches = trainer.batches();
+    builder.expected_steps(batches.steps(), batches.steps_per_epoch())
+}
+
+/// Whether the recording stopped for a cause outside of it, so that the run can be resumed when the cause is gone.
+pub(crate) fn can_be_resumed(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let recorder = match cause.downcast_ref::<RecordingError>() {
+            Some(RecordingError::Recorder(error)) => Some(error),
+            _ => cause.downcast_ref::<RecorderError>(),
+        };
+        matches!(
+            recorder,
+            Some(
+                RecorderError::Storage { .. }
+                    | RecorderError::QueueFull { .. }
+                    | RecorderError::Thread { .. }
+                    | RecorderError::Stuck { .. }
+            )
+        )
+    })
 }
 
 fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), RecorderError> {
@@ -228,7 +283,8 @@ impl Mirror {
         })
     }
 
-    fn create(&self, builder: Builder) -> Result<Recorder, RecorderError> {
+    /// The variables as a recorder takes them.
+    fn named(&self) -> Vec<Named> {
         let mut named = Vec::new();
         named.extend(
             self.parameters
@@ -245,7 +301,7 @@ impl Mirror {
                 .iter()
                 .map(|(d, v)| Named::optimizer_state(d.name.as_str(), v)),
         );
-        builder.create_from(named)
+        named
     }
 
     /// θ_t and the optimizer's state before the step, with the buffers as they are after its forward pass.

@@ -104,6 +104,7 @@ impl Subject {
                 run.display()
             );
         }
+        crate::workers::start()?;
         let data = program.load(data_dir)?;
         check_identity(&trace, data.as_ref(), run)?;
         Ok(Self {
@@ -256,6 +257,7 @@ pub(crate) fn load_data(
     dir: Option<&Path>,
     seed: u64,
 ) -> anyhow::Result<Box<dyn DataSet>> {
+    crate::workers::start()?;
     load(&task.data, Some(&task.augment), dir, seed)
         .with_context(|| format!("data of task {:?}", task.name))
 }

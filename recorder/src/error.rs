@@ -114,9 +114,10 @@ pub enum RecorderError {
     },
 
     /// Writing the trace failed. Sticky: what was written before stays readable, nothing more is recorded.
-    #[error(
-        "recording {run} failed at step {step}: {source}; the trace holds the steps before it, and the run can be resumed"
-    )]
+    #[error("recording {run} failed at step {step}: {source}; {}", match .step {
+        0 => "nothing was recorded",
+        _ => "the trace holds the steps before it, and the run can be resumed",
+    })]
     Storage {
         /// The run's path.
         run: String,

@@ -48,7 +48,7 @@
 //! # When something fails
 //!
 //! What was recorded before a failed write stays readable. [`OnError`] says whether training stops then, or goes on and has its recording
-//! resumed when storage works again. A run dropped without [`Recorder::finish`] is sealed as unfinished, and a run cut off by a crash can be
+//! resumed when storage works again. A run dropped without [`Recorder::finish`] is sealed as unfinished (one that was created and holds no step yet is removed), and a run cut off by a crash can be
 //! [resumed](Builder::resume).
 
 #![forbid(unsafe_code)]

@@ -107,6 +107,7 @@ impl Builder {
             update: before.optimizer_step,
             buffers: before.buffers,
             lost,
+            created: false,
         };
         Ok((
             start(&self, bound, estimate, writer, retention, at)?,

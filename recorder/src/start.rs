@@ -27,6 +27,8 @@ pub(crate) struct Position {
     pub(crate) buffers: Option<Vec<u8>>,
     /// Steps that the run lost before it was resumed.
     pub(crate) lost: Option<LostBefore>,
+    /// Whether it begins now.
+    pub(crate) created: bool,
 }
 
 pub(crate) fn create(
@@ -38,7 +40,7 @@ pub(crate) fn create(
     let writer = RunWriter::create(Arc::clone(&builder.storage), info, builder.durability)
         .map_err(|error| failed(&builder.name, 0, error))?;
     let retention = Retention::new(builder.kept());
-    start(
+    let started = start(
         &builder,
         bound,
         estimate,
@@ -49,8 +51,14 @@ pub(crate) fn create(
             update: 0,
             buffers: None,
             lost: None,
+            created: true,
         },
-    )
+    );
+    if started.is_err() {
+        // What can't be removed is a run without steps, and says so.
+        let _ = RunWriter::discard_empty(&builder.storage);
+    }
+    started
 }
 
 pub(crate) fn failed(run: &str, step: u64, error: FormatError) -> RecorderError {
@@ -116,6 +124,7 @@ pub(crate) fn start(
             trains_on: builder.on_error == OnError::TrainOn,
         },
         lost_before: at.lost,
+        created: at.created,
     };
     let threads = spawn(builder, &shared, encoders, output)?;
     let segmenter = Segmenter::new(builder.segments(layout.frame_bytes() as u64));
@@ -151,39 +160,39 @@ fn spawn(
     encoders: Vec<Encoder>,
     output: Output,
 ) -> Result<Vec<JoinHandle<()>>, RecorderError> {
-    let mut threads = Vec::with_capacity(encoders.len() + 1);
+    let mut threads: Vec<JoinHandle<()>> = Vec::with_capacity(encoders.len() + 1);
     let mut encoders = encoders.into_iter();
     let own = Arc::clone(shared);
-    match (encoders.next(), encoders.len()) {
+    let named = |name: &str| Thread::new().name(name.to_owned());
+    let mut spawned = match (encoders.next(), encoders.len()) {
         // Two threads would only hand frames over to each other: encoding takes several times as long as writing.
-        (Some(only), 0) => threads.push(
-            Thread::new()
-                .name("hindcast-record".into())
-                .spawn(move || crate::write::encode_and_write(&own, only, output)),
-        ),
-        (first, _) => {
-            threads.push(
-                Thread::new()
-                    .name("hindcast-write".into())
-                    .spawn(move || crate::write::run(&own, output)),
-            );
-            for encoder in first.into_iter().chain(encoders) {
-                let own = Arc::clone(shared);
-                threads.push(
-                    Thread::new()
-                        .name("hindcast-encode".into())
-                        .spawn(move || crate::encode::run(&own, encoder)),
-                );
-            }
+        (Some(only), 0) => named("hindcast-record")
+            .spawn(move || crate::write::encode_and_write(&own, only, output))
+            .map(|thread| threads.push(thread)),
+        (first, _) => named("hindcast-write")
+            .spawn(move || crate::write::run(&own, output))
+            .and_then(|thread| {
+                threads.push(thread);
+                for encoder in first.into_iter().chain(encoders) {
+                    let own = Arc::clone(shared);
+                    let encode = move || crate::encode::run(&own, encoder);
+                    threads.push(named("hindcast-encode").spawn(encode)?);
+                }
+                Ok(())
+            }),
+    };
+    spawned = spawned.inspect_err(|_| {
+        // Those that did start end with their queues.
+        shared.work.close();
+        shared.products.close();
+        for thread in threads.drain(..) {
+            let _ = thread.join();
         }
+    });
+    match spawned {
+        Ok(()) => Ok(threads),
+        Err(error) => Err(builder.setup(format!(
+            "a thread of the recorder could not be started: {error}; the limit on processes and threads (`ulimit -u`) may be reached"
+        ))),
     }
-    threads
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| {
-            // Those that did start end with their queues.
-            shared.work.close();
-            shared.products.close();
-            builder.setup(format!("a thread could not be started: {error}"))
-        })
 }

@@ -37,6 +37,8 @@ pub(crate) struct Output {
     pub(crate) retention: Retention,
     pub(crate) mending: Mending,
     pub(crate) lost_before: Option<LostBefore>,
+    /// Whether the run was created now, and not resumed.
+    pub(crate) created: bool,
 }
 
 fn write(shared: &Shared, output: Output, mut next: impl FnMut() -> Option<Product>) {
@@ -47,6 +49,7 @@ fn write(shared: &Shared, output: Output, mut next: impl FnMut() -> Option<Produ
         retention: output.retention,
         mending: output.mending,
         lost_before: output.lost_before,
+        created: output.created,
         first_lost: None,
         last: None,
     };
@@ -70,6 +73,8 @@ struct Writing<'a> {
     retention: Retention,
     mending: Mending,
     lost_before: Option<LostBefore>,
+    /// Whether the run was created now, and not resumed.
+    created: bool,
     /// The first step that the present failure took.
     first_lost: Option<u64>,
     /// The step written last.
@@ -256,6 +261,16 @@ impl Writing<'_> {
             }
             self.set_aside();
         }
+        self.end_with_loss();
+    }
+
+    /// Ends a run that could not be closed as it should.
+    fn end_with_loss(&mut self) {
+        if !self.discard_if_empty() && self.mending.trains_on {
+            // Storage fails still; there may be room for a number.
+            let counters = self.counters();
+            let _ = RunWriter::replace_counters(self.mending.storage.as_ref(), counters);
+        }
         self.shared.end(None);
     }
 
@@ -287,15 +302,30 @@ impl Writing<'_> {
     fn abandon(&mut self) {
         let step = self.last.map_or(0, |last| last + 1);
         self.reopen();
-        if let Some(writer) = self.writer.take() {
-            let counters = self.counters();
-            match catch_unwind(AssertUnwindSafe(|| writer.abandon(counters))) {
-                Ok(Ok(_)) => self.shared.set_durable(self.last),
-                Ok(Err(error)) => self.shared.fail(self.storage_error(step, error)),
-                Err(panic) => self.shared.fail(self.panicked(step, &*panic)),
-            }
+        if self.created && self.last.is_none() {
+            self.writer = None;
+        }
+        if self.discard_if_empty() {
+            return self.shared.end(None);
+        }
+        let Some(writer) = self.writer.take() else {
+            return self.end_with_loss();
+        };
+        let counters = self.counters();
+        match catch_unwind(AssertUnwindSafe(|| writer.abandon(counters))) {
+            Ok(Ok(_)) => self.shared.set_durable(self.last),
+            Ok(Err(error)) => self.shared.fail(self.storage_error(step, error)),
+            Err(panic) => self.shared.fail(self.panicked(step, &*panic)),
         }
         self.shared.end(None);
+    }
+
+    /// Takes a run away that was created and never held a step: it would only block the next try.
+    fn discard_if_empty(&self) -> bool {
+        self.created
+            && self.writer.is_none()
+            && self.last.is_none()
+            && RunWriter::discard_empty(&self.mending.storage).unwrap_or(false)
     }
 
     /// What the manifest says of the recording itself.

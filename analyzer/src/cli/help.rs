@@ -66,7 +66,8 @@ pub(crate) const SCORES: &str = "\
 #[cfg(feature = "record")]
 pub(super) const RECORD_JSON: &str = "\
 --json prints an object with
-  run, steps, seconds    the folder, steps trained, time taken
+  run, steps, seconds    the folder, steps of the run, time taken
+  resumed_at             the step that --resume went on at, or null
   head_digest            keep it outside of the trace: `verify --head` checks it
   written, skipped, thinned, lost, non_finite_steps   steps by what became of them
   lost_steps             ranges [start, end) of the steps lost after storage failed

@@ -49,13 +49,22 @@ pub enum TaskVerb {
 #[derive(Debug, Args)]
 pub struct Record {
     /// Name of a task that ships (see `hindcast task list`), or a TOML file
-    pub task: String,
+    #[arg(required_unless_present = "resume")]
+    pub task: Option<String>,
     /// Folder with the data files (digits need none)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the run; must not exist yet
-    #[arg(long, value_name = "RUN")]
-    pub out: PathBuf,
+    #[arg(
+        long,
+        value_name = "RUN",
+        required_unless_present = "resume",
+        conflicts_with = "resume"
+    )]
+    pub out: Option<PathBuf>,
+    /// Continue a run that was interrupted (Ctrl-C, a kill, a crash, a full disk) from the last recorded step, to the bits of an uninterrupted run; task, seed and --keep are those of the run
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "note"])]
+    pub resume: Option<PathBuf>,
     /// What to keep: all, last-epoch, last-steps=N, every=N, budget=SIZE (as 2GB; keeps the newest)
     #[arg(long, default_value = "all")]
     pub keep: String,

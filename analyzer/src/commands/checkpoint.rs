@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     let layout = trace.layout();
     let mut views = Vec::new();
     for (spec, bytes) in checkpoint.tensors(layout).unwrap_or_default() {
-        views.push((spec.name.clone(), view(spec, bytes)?));
+        views.push((name_in_file(&spec.name)?, view(spec, bytes)?));
     }
     let state = checkpoint.optimizer_tensors(layout).unwrap_or_default();
     for (spec, bytes) in &state {
@@ -107,6 +107,17 @@ fn ended(trace: &Trace) -> Option<u64> {
     (trace.status() == Status::Finished)
         .then(|| trace.final_step())
         .flatten()
+}
+
+/// The name of a tensor in a safetensors file. The format keeps one word for itself; with it the file could not be read.
+pub(super) fn name_in_file(name: &str) -> anyhow::Result<String> {
+    if name == "__metadata__" {
+        bail!(
+            "a tensor of the run is called {name:?}, which safetensors files keep for themselves: rename the variable in the training program \
+             (a trace can hold the name, and `Trace::load_into` reads it)"
+        );
+    }
+    Ok(name.to_owned())
 }
 
 fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {

@@ -9,6 +9,7 @@ use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
+use super::checkpoint::name_in_file;
 use super::context::{open_trace_within, warn};
 use super::{Outcome, Usage, context, progress};
 use crate::clean::{self, field};
@@ -117,7 +118,7 @@ fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Res
         };
         let view = TensorView::new(dtype, spec.shape.clone(), step.state.tensor(i))
             .with_context(|| format!("tensor {} of step {}", spec.name, step.meta.step))?;
-        views.push((spec.name.clone(), view));
+        views.push((name_in_file(&spec.name)?, view));
     }
     safetensors::serialize_to_file(views, None, path)
         .with_context(|| format!("cannot write {}", path.display()))

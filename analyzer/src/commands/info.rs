@@ -156,6 +156,13 @@ fn print(
     };
     writeln!(out, "{}", field(&report.run))?;
     writeln!(out, "  status      {status}")?;
+    if report.status != Status::Finished && info.task.is_some() {
+        writeln!(
+            out,
+            "              `hindcast record --resume {}` continues an interrupted recording",
+            field(&report.run)
+        )?;
+    }
     writeln!(
         out,
         "  recorded    {} by {}",

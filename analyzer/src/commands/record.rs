@@ -1,18 +1,17 @@
 //! `hindcast record`: train a task and record every step of it.
 
-use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{Durability, hex};
-use hindcast_recorder::{Keep, OnError, Recorder, Summary, WhenFull};
-use serde_json::{Value, json};
+use hindcast_format::{Durability, Status, Trace};
+use hindcast_recorder::{Builder, Keep, OnError, Recorder, WhenFull};
 
 use super::context::device;
-use super::interrupt::{Interrupts, told};
-use super::{Outcome, Usage, progress, task};
-use crate::clean::{self, field, say};
+use super::interrupt::Interrupts;
+use super::recorded::{Ended, show, stopped};
+use super::{Outcome, Usage, progress, resume, task};
+use crate::clean::{field, say};
 use crate::cli::{OnErrorPolicy, Record, WhenFullPolicy};
 use crate::recording::record_watched;
 use crate::subject::load_data;
@@ -50,23 +49,16 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         .keep
         .parse()
         .map_err(|e| Usage(format!("--keep: {e}")))?;
-    let durability = durability(&args.durability)?;
-    let when_full = match args.when_full {
-        WhenFullPolicy::Block => WhenFull::Block,
-        WhenFullPolicy::Stop => WhenFull::Stop,
-        WhenFullPolicy::Skip => WhenFull::Skip,
-    };
-    let on_error = match args.on_error {
-        OnErrorPolicy::Fail => OnError::Fail,
-        OnErrorPolicy::TrainOn => OnError::TrainOn,
-    };
+    let policies = Policies::of(args)?;
     let device = device(&args.device)?;
-    let task = task::find(&args.task, &args.set)?;
-    let mut builder = Recorder::builder(&args.out)
-        .keep(keep)
-        .durability(durability)
-        .when_full(when_full)
-        .on_error(on_error);
+    if let Some(run) = &args.resume {
+        return resume::run(args, run, &policies, &device);
+    }
+    let (Some(task), Some(out)) = (&args.task, &args.out) else {
+        return Err(Usage("name a task, and the run's folder with --out".into()).into());
+    };
+    let task = task::find(task, &args.set)?;
+    let mut builder = policies.apply(Recorder::builder(out)).keep(keep);
     for note in &args.note {
         let Some((key, value)) = note.split_once('=') else {
             return Err(Usage(format!("--note {note}: expected KEY=VALUE")).into());
@@ -74,16 +66,23 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         builder = builder.note(key.trim(), value.trim());
     }
     // As for the recorder itself: an empty folder is no run.
-    let empty = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_none());
-    if args.out.exists() && !empty {
+    let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+    if out.exists() && !empty {
+        let cure = match Trace::open(out).map(|trace| trace.status()) {
+            Ok(Status::Open | Status::Unfinished) => format!(
+                "; to continue the run that is there: hindcast record --resume {}",
+                out.display()
+            ),
+            _ => String::new(),
+        };
         bail!(
-            "{} exists: a run is never overwritten; name a new folder",
-            args.out.display()
+            "{} exists: a run is never overwritten; name a new folder{cure}",
+            out.display()
         );
     }
-    if !args.out.exists() {
-        crate::places::outside_of_runs(&args.out)
-            .with_context(|| format!("cannot write {}", args.out.display()))?;
+    if !out.exists() {
+        crate::places::outside_of_runs(out)
+            .with_context(|| format!("cannot write {}", out.display()))?;
     }
     let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
     say!("task {}: {}", field(&task.name), data.describe().trim_end());
@@ -101,126 +100,59 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         &mut |estimate| {
             bar.say(&estimate.to_string());
             let needed = estimate.disk_peak.or(estimate.stored_run);
-            if let (Some(needed), Some(free)) = (needed, free_beside(&args.out))
-                && let Some(warning) = short_of_disk(needed, free, &args.out)
+            if let (Some(needed), Some(free)) = (needed, free_beside(out))
+                && let Some(warning) = short_of_disk(needed, free, out)
             {
                 bar.say(&warning);
             }
         },
         &mut |now, total, loss| {
             done = now;
-            bar.at(now, total);
+            show(&bar, now, total, loss);
             time.after(now, total, &bar);
-            if now % 16 == 0 || now == total {
-                bar.set_message(format!("loss {loss:.4}"));
-            }
             interrupts.flow()
         },
     );
     drop((bar, interrupts));
-    let summary = summary.map_err(|e| {
-        told(e.context(format!("recording {}", args.out.display())), || {
-            format!(
-                "{} holds the {done} steps that were trained, closed as unfinished: `info` and `influence` take it as it is",
-                args.out.display()
-            )
+    let summary = summary.map_err(|error| stopped(error, out, done))?;
+    let ended = Ended {
+        run: out,
+        summary: &summary,
+        resumed_at: None,
+        time: begun.elapsed(),
+    };
+    ended.tell(args.json)
+}
+
+/// How a recording meets slow and failing storage, and power cuts.
+pub(super) struct Policies {
+    durability: Durability,
+    when_full: WhenFull,
+    on_error: OnError,
+}
+
+impl Policies {
+    fn of(args: &Record) -> Result<Self, Usage> {
+        Ok(Self {
+            durability: durability(&args.durability)?,
+            when_full: match args.when_full {
+                WhenFullPolicy::Block => WhenFull::Block,
+                WhenFullPolicy::Stop => WhenFull::Stop,
+                WhenFullPolicy::Skip => WhenFull::Skip,
+            },
+            on_error: match args.on_error {
+                OnErrorPolicy::Fail => OnError::Fail,
+                OnErrorPolicy::TrainOn => OnError::TrainOn,
+            },
         })
-    })?;
-    let seconds = begun.elapsed();
-    let loss = loss(&summary);
-    for text in &loss {
-        say!("hindcast: {text}");
     }
-    let outcome = match loss.is_empty() {
-        true => Outcome::Fine,
-        false => Outcome::Damaged,
-    };
 
-    let mut out = clean::stdout();
-    if args.json {
-        serde_json::to_writer_pretty(&mut out, &report(args, &summary, seconds))?;
-        writeln!(out)?;
-        return Ok(outcome);
+    pub(super) fn apply(&self, builder: Builder) -> Builder {
+        builder
+            .durability(self.durability)
+            .when_full(self.when_full)
+            .on_error(self.on_error)
     }
-    writeln!(out, "{summary}")?;
-    if let Some(head) = &summary.head {
-        // Kept outside of the trace it proves, years later, that nothing in it was exchanged.
-        let head = hex(head);
-        if stderr().is_terminal() {
-            say!("keep this head digest outside of the trace: {head}");
-        }
-    }
-    let time = progress::duration(seconds);
-    let missing = summary.statistics.lost + summary.statistics.skipped;
-    match missing {
-        0 => say!("trained and recorded {} steps in {time}", summary.steps),
-        _ => say!(
-            "trained {} steps in {time}; the tensors of {missing} of them were not recorded",
-            summary.steps
-        ),
-    }
-    Ok(outcome)
-}
-
-/// What the run lacks of what was to be recorded, one sentence per kind of loss; nothing where it is whole.
-fn loss(summary: &Summary) -> Vec<String> {
-    let counted = &summary.statistics;
-    let steps = |count: u64| match count {
-        1 => "1 step is".to_owned(),
-        _ => format!("{count} steps are"),
-    };
-    let mut loss = Vec::new();
-    if counted.lost > 0 {
-        let ranges: Vec<String> = counted
-            .lost_steps
-            .iter()
-            .map(|range| format!("{}..{}", range.start, range.end))
-            .collect();
-        loss.push(format!(
-            "{} not in the trace ({}): storage failed, and training went on without it (--on-error train-on). An analysis that needs \
-             those steps will be refused",
-            steps(counted.lost),
-            ranges.join(", ")
-        ));
-    }
-    if counted.skipped > 0 {
-        loss.push(format!(
-            "{} in the trace without their tensors: storage was slower than training (--when-full skip). An analysis that needs them \
-             will be refused",
-            steps(counted.skipped)
-        ));
-    }
-    if let Some(failure) = &counted.failure {
-        loss.push(match summary.head {
-            Some(_) => format!("the failure: {failure}"),
-            None => format!(
-                "the run has no final state, since it could not be closed as finished: {failure}"
-            ),
-        });
-    }
-    loss
-}
-
-/// What `--json` prints.
-fn report(args: &Record, summary: &Summary, time: Duration) -> Value {
-    let counted = &summary.statistics;
-    json!({
-        "run": args.out.display().to_string(),
-        "steps": summary.steps,
-        "seconds": time.as_secs_f64(),
-        "head_digest": summary.head.as_ref().map(|head| hex(head)),
-        "written": counted.written,
-        "skipped": counted.skipped,
-        "thinned": counted.thinned,
-        "lost": counted.lost,
-        "lost_steps": counted.lost_steps.iter().map(|range| [range.start, range.end]).collect::<Vec<_>>(),
-        "failure": counted.failure.as_ref().map(ToString::to_string),
-        "non_finite_steps": counted.non_finite_steps,
-        "raw_bytes": counted.raw_bytes,
-        "stored_bytes": counted.stored_bytes,
-        "stalls": counted.stalls,
-        "stalled_seconds": counted.stalled.as_secs_f64(),
-    })
 }
 
 fn durability(text: &str) -> Result<Durability, Usage> {

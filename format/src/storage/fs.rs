@@ -141,6 +141,12 @@ impl Storage for FsStorage {
         })
     }
 
+    fn remove_run(&self) -> io::Result<()> {
+        fs::remove_file(self.path(crate::manifest::MANIFEST))?;
+        fs::remove_dir(&self.folder)?;
+        sync_folder(self.parent())
+    }
+
     /// A lock on the folder itself: no file of its own that could be left behind, copied or forgotten.
     fn claim(&self) -> io::Result<Option<Claim>> {
         let folder = File::open(&self.folder)?;

@@ -192,6 +192,18 @@ impl Storage for MemStorage {
         self.lock().memory
     }
 
+    fn remove_run(&self) -> io::Result<()> {
+        self.step(Op::Remove {
+            name: crate::MANIFEST.to_owned(),
+        })?;
+        let mut inner = self.lock();
+        match inner.files.is_empty() {
+            true => inner.exists = false,
+            false => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
+        }
+        Ok(())
+    }
+
     fn list(&self) -> io::Result<Vec<Entry>> {
         let inner = self.lock();
         if !inner.exists {

@@ -36,6 +36,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// [`io::ErrorKind::AlreadyExists`] if there is something already.
     fn create_run(&self, manifest: &[u8]) -> io::Result<()>;
 
+    /// Takes a run away again of which nothing but the manifest is left, so that another can be created at its place.
+    ///
+    /// # Errors
+    /// The storage can't, or there are other files.
+    fn remove_run(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Claims the run for one writer, for as long as the claim is held; a process that dies gives it back. Readers claim nothing.
     /// Nothing is claimed where the storage knows no locks.
     ///

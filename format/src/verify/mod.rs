@@ -189,6 +189,22 @@ impl VerifyReport {
                     text,
                 );
             }
+            let count = |name: &str| manifest.counters.get(name).copied().unwrap_or(0);
+            if count("lost") > 0 {
+                let (from, to) = (count("lost-from"), count("lost-to"));
+                let text = format!(
+                    "{MANIFEST}: {} steps in {from}..{to} were never recorded: storage failed there, and training went on",
+                    count("lost")
+                );
+                self.note(
+                    FindingKind::Gap,
+                    Severity::Note,
+                    MANIFEST,
+                    None,
+                    Some(from),
+                    text,
+                );
+            }
         }
         Ok(())
     }

@@ -129,9 +129,61 @@ fn a_run_without_steps_is_a_run() {
     let trace = open(&storage);
     assert_eq!(trace.status(), Status::Finished);
     assert_eq!(trace.final_state().unwrap().unwrap().0.bytes(), net.bytes());
-    let (storage, builder) = in_memory();
-    drop(builder.create(&net.map).unwrap());
-    assert_eq!(open(&storage).status(), Status::Unfinished);
+}
+
+/// A training that fails before its first step leaves nothing that blocks the next try.
+#[test]
+fn a_run_that_is_dropped_before_its_first_step_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/run");
+    let net = Linear::new();
+    for encoders in [1, 3] {
+        let builder = Recorder::builder(&path).encoders(encoders);
+        drop(builder.create(&net.map).unwrap());
+        assert!(!path.exists());
+        let run = Recorder::builder(&path).create(&net.map).unwrap();
+        run.batch(0, &[1]).unwrap();
+        let unfit = run.batch(0, &[2]);
+        assert!(unfit.is_err());
+        drop(run);
+        assert!(!path.exists());
+    }
+    // With a step in it, and with a file of somebody else's, it stays.
+    let run = Recorder::builder(&path).create(&net.map).unwrap();
+    std::fs::write(path.join("notes.txt"), "mine").unwrap();
+    drop(run);
+    assert!(path.join("notes.txt").exists() && path.join("manifest.json").exists());
+    std::fs::remove_file(path.join("notes.txt")).unwrap();
+    // A run that somebody else left is not this recorder's to remove.
+    let (run, _) = Recorder::builder(&path).create_or_resume(&net.map).unwrap();
+    drop(run);
+    assert!(path.exists());
+    let (run, at) = Recorder::builder(&path).create_or_resume(&net.map).unwrap();
+    assert_eq!(at.step, 0);
+    train(&run, &mut sgd(&run, &net), &net, 0..1, 3).unwrap();
+    drop(run);
+    assert_eq!(kept(&hindcast_format::Trace::open(&path).unwrap()), [0]);
+}
+
+#[test]
+fn a_run_whose_first_step_could_not_be_written_is_gone() {
+    // The manifest, the segment, its header, the frame.
+    for nth in 0..4 {
+        let (storage, builder) = in_memory();
+        let net = Linear::new();
+        let run = builder.create(&net.map).unwrap();
+        storage.fail_nth(
+            storage.calls() + nth,
+            false,
+            std::io::ErrorKind::StorageFull,
+        );
+        let trained = train(&run, &mut sgd(&run, &net), &net, 0..1, 3).and_then(|_| run.flush());
+        let error = run.finish().unwrap_err().to_string();
+        assert!(trained.is_err(), "call {nth}");
+        assert!(error.contains("nothing was recorded"), "{error}");
+        let again = on(&storage).create(&net.map);
+        again.unwrap().finish().unwrap();
+    }
 }
 
 #[test]

@@ -371,7 +371,7 @@ fn a_data_sets_fingerprint_is_recorded() {
     let splits = [("train".to_owned(), 64u64, [3u8; 32])];
     let run = builder.fingerprint(splits).create(&net.map).unwrap();
     assert!(run.batch(0, &[64]).is_err(), "outside of the data");
-    drop(run);
+    run.finish().unwrap();
     let hindcast_format::DataIdentity::Fingerprint { splits } = &open(&storage).info().data.clone()
     else {
         panic!("no fingerprint");

@@ -19,11 +19,15 @@ mod large_batches;
 mod many_queries;
 mod methods;
 mod mistakes;
+#[cfg(all(unix, feature = "record"))]
+mod odd_limits;
 mod output_places;
 #[cfg(feature = "record")]
 mod own_run;
 #[cfg(feature = "record")]
 mod reductions;
+#[cfg(all(unix, feature = "record"))]
+mod resumed;
 mod rows_and_files;
 mod scripts;
 mod tables;

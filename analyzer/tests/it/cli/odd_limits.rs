@@ -1,0 +1,102 @@
+//! A system that gives no threads, and a name that a file format keeps for itself.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use candle_core::{DType, Device, Var};
+use candle_nn::VarMap;
+use hindcast_recorder::{BatchInfo, Recorder, StepInfo};
+
+use super::*;
+
+/// Runs the command in a shell that may have so many processes and threads. The limit doesn't hold for root, who becomes nobody here;
+/// nothing where that isn't possible.
+fn with_threads(dir: &Path, threads: u32, words: &str) -> Option<Output> {
+    let line = format!(
+        "ulimit -u {threads} && exec {} {words}",
+        env!("CARGO_BIN_EXE_hindcast")
+    );
+    let root = rustix::process::geteuid().is_root();
+    let mut command = match root {
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            command.arg("bash");
+            command
+        }
+        false => Command::new("bash"),
+    };
+    let output = command.args(["-c", &line]).current_dir(dir).output().ok()?;
+    // No such shell, no such limit, or a folder that nobody may enter.
+    let tried =
+        !matches!(output.status.code(), Some(126 | 127)) && !stderr(&output).contains("ulimit:");
+    tried.then_some(output)
+}
+
+#[test]
+fn a_process_without_threads_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let dir = dir.path();
+    let words = "record digits --out run --set data.train=60 --set data.validation=20 --set data.test=20 --set train.epochs=1";
+    let mut refused = 0;
+    // One thread is the process itself; then a pool, and the recorder's own.
+    for threads in 1..8 {
+        let Some(output) = with_threads(dir, threads, words) else {
+            println!("skipped: no limit on threads can be set here");
+            return;
+        };
+        let said = stderr(&output);
+        assert!(!said.contains("panicked"), "{threads} threads: {said}");
+        if output.status.code() == Some(0) {
+            std::fs::remove_dir_all(dir.join("run")).unwrap();
+            continue;
+        }
+        refused += 1;
+        assert_eq!(output.status.code(), Some(1), "{threads} threads: {said}");
+        assert!(said.contains("ulimit -u"), "{threads} threads: {said}");
+        assert!(
+            !dir.join("run").exists(),
+            "{threads} threads left a run behind"
+        );
+    }
+    assert!(refused > 0, "the limit didn't hold");
+}
+
+#[test]
+fn a_variable_with_the_formats_own_name_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let variables = VarMap::new();
+    let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
+    let name = "__metadata__".to_owned();
+    variables.data().lock().unwrap().insert(name, var);
+    let run = Recorder::builder(dir.join("run"))
+        .create(&variables)
+        .unwrap();
+    run.step(&StepInfo::new(BatchInfo::new(0, &[1]), 0.1))
+        .unwrap();
+    run.finish().unwrap();
+    for words in [
+        vec![
+            "checkpoint",
+            "run",
+            "--step",
+            "last",
+            "--out",
+            "model.safetensors",
+        ],
+        vec!["export", "run", "--steps", "0", "--out", "steps"],
+    ] {
+        let output = hindcast(dir, &words);
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("\"__metadata__\"")
+                && stderr(&output).contains("rename the variable"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    assert!(!dir.join("model.safetensors").exists());
+}

@@ -1,0 +1,484 @@
+//! `record --resume`: an interrupted recording continues to the bits of an uninterrupted one.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A net with batch norm and dropout, so that buffers, the optimizer's state and the step's own draws all have to come back.
+const TASK: &str = r#"
+name = "resumed"
+[data]
+source = "csv"
+train_files = "train.csv"
+label = "y"
+validation = 40
+[model]
+input = [2]
+layers = [{ kind = "linear", out = 24 }, { kind = "batch_norm" }, { kind = "relu" }, { kind = "dropout", p = 0.2 }, { kind = "linear", out = 2 }]
+[loss]
+kind = "cross-entropy"
+[optimizer]
+kind = "sgd"
+[schedule]
+kind = "constant"
+learning_rate = 0.02
+[train]
+epochs = 10
+batch = 8
+seed = 5
+"#;
+const STEPS: u64 = 400;
+
+fn rows(label_of_row_3: u32) -> String {
+    let mut text = "a,b,y\n".to_owned();
+    for i in 0..360u32 {
+        let (a, b) = (
+            f64::from(i * 7 % 20) / 10.0 - 1.0,
+            f64::from(i * 3 % 20) / 10.0 - 1.0,
+        );
+        let y = match i {
+            3 => label_of_row_3,
+            _ => u32::from(a + b > 0.1),
+        };
+        text.push_str(&format!("{a},{b},{y}\n"));
+    }
+    text
+}
+
+/// What the task is changed by, and the words that say what is kept.
+struct Plan {
+    set: &'static [&'static str],
+    keep: &'static str,
+    /// What the scores are computed by.
+    engine: &'static str,
+}
+
+const PLAIN: Plan = Plan {
+    set: &[],
+    keep: "all",
+    engine: "kernels",
+};
+
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("task.toml"), TASK).unwrap();
+    for (folder, label) in [("data", 0), ("other", 1)] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        fs::write(dir.path().join(folder).join("train.csv"), rows(label)).unwrap();
+    }
+    dir
+}
+
+fn record<'a>(plan: &'a Plan, out: &'a str) -> Vec<&'a str> {
+    let mut words = vec!["record", "task.toml", "--data", "data", "--out", out];
+    // Synced step by step, it takes long enough to be interrupted.
+    words.extend(["--keep", plan.keep, "--durability", "always"]);
+    for set in plan.set {
+        words.extend(["--set", *set]);
+    }
+    words
+}
+
+const RESUME: [&str; 7] = [
+    "record",
+    "--resume",
+    "run",
+    "--data",
+    "data",
+    "--durability",
+    "always",
+];
+
+fn start(dir: &Path, words: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(words)
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// One more than the last step on disk; 0 where there is no run yet.
+fn held(dir: &Path) -> u64 {
+    hindcast_format::Trace::open(dir.join("run")).map_or(0, |trace| trace.span().end)
+}
+
+/// Waits until the run holds so many steps; false if the process ended before.
+fn reaches(dir: &Path, child: &mut Child, steps: u64) -> bool {
+    let begun = Instant::now();
+    while held(dir) < steps {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no steps came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let kill = Command::new("kill")
+        .args([format!("-{name}"), pid])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+/// The run in `run` is the one in `whole`: every recorded step, the final parameters, buffers and optimizer state, and the scores.
+fn same_run(dir: &Path, plan: &Plan) {
+    let open = |name: &str| hindcast_format::Trace::open(dir.join(name)).unwrap();
+    let (run, whole) = (open("run"), open("whole"));
+    assert_eq!(run.final_step(), Some(STEPS));
+    assert_eq!(run.final_state().unwrap(), whole.final_state().unwrap());
+    let last = whole.ranges().unwrap().last().unwrap().clone();
+    assert_eq!(run.span().end, whole.span().end);
+    for step in last {
+        if let Ok((state, _)) = run.state(step) {
+            assert_eq!(state, whole.state(step).unwrap().0, "step {step}");
+        }
+        assert_eq!(run.meta(step).unwrap(), whole.meta(step).unwrap());
+    }
+    fine(dir, &["verify", "run"]);
+    if plan.keep.starts_with("every") {
+        return;
+    }
+    fine(dir, &["verify", "run", "--replay", "--data", "data"]);
+    let scores = |name: &str| {
+        let out = format!("{name}.csv");
+        let words = [
+            "influence",
+            name,
+            "--data",
+            "data",
+            "--window",
+            "last-epoch",
+        ];
+        let rest = ["--engine", plan.engine, "--out", &out];
+        fine(dir, &[&words[..], &rest].concat());
+        fs::read(dir.join(out)).unwrap()
+    };
+    assert_eq!(scores("run"), scores("whole"), "the scores differ");
+}
+
+/// Kills a recording at ten moments, some of them while it is being resumed, and lets it come to its end.
+fn killed_ten_times(plan: &Plan) {
+    let dir = folder();
+    let dir = dir.path();
+    fine(dir, &record(plan, "whole"));
+    let mut noise = 9u64;
+    let (mut kills, mut at, mut resumed) = (0, 0, 0);
+    while kills < 10 {
+        let words = match held(dir) {
+            0 => {
+                let _ = fs::remove_dir_all(dir.join("run"));
+                record(plan, "run")
+            }
+            _ => {
+                resumed += 1;
+                RESUME.to_vec()
+            }
+        };
+        noise = noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        // Most kills wait for new steps, some come at once: before the first step, or while the last one is rebuilt.
+        let more = (noise >> 33) % 50;
+        let mut child = start(dir, &words);
+        if more > 8 {
+            at = (at.max(held(dir)) + more).min(STEPS - 20);
+            if !reaches(dir, &mut child, at) {
+                break;
+            }
+        } else {
+            std::thread::sleep(Duration::from_millis(7 * more));
+        }
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        signal(&child, "KILL");
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(
+        kills >= 5 && resumed >= 4,
+        "{kills} kills, {resumed} resumed"
+    );
+    if hindcast_format::Trace::open(dir.join("run"))
+        .unwrap()
+        .status()
+        != hindcast_format::Status::Finished
+    {
+        let output = hindcast(dir, &RESUME);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("resuming at step ")
+                && stderr(&output).contains(" of 400")
+                && !stderr(&output).contains("warning"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    same_run(dir, plan);
+}
+
+#[test]
+fn a_killed_recording_continues_to_the_same_bits() {
+    killed_ten_times(&PLAIN);
+}
+
+#[test]
+fn a_killed_recording_with_momentum_in_a_ring_continues_to_the_same_bits() {
+    killed_ten_times(&Plan {
+        set: &["optimizer.momentum=0.9", "train.dtype=f64"],
+        keep: "last-epoch",
+        engine: "kernels",
+    });
+}
+
+#[test]
+fn a_killed_recording_with_adam_continues_to_the_same_bits() {
+    killed_ten_times(&Plan {
+        set: &["optimizer.kind=adam", "train.dtype=f64"],
+        keep: "all",
+        // The moments are rebuilt from the keyframes, and a resumed run has one more: only the arithmetic that made them gives their bits.
+        engine: "autodiff",
+    });
+}
+
+#[test]
+fn a_killed_recording_of_every_seventh_step_continues_to_the_same_bits() {
+    killed_ten_times(&Plan {
+        set: &["optimizer.momentum=0.9"],
+        keep: "every=7",
+        engine: "kernels",
+    });
+}
+
+#[test]
+fn ctrl_c_names_the_command_that_continues_and_it_does() {
+    let dir = folder();
+    let dir = dir.path();
+    fine(dir, &record(&PLAIN, "whole"));
+    for (name, exit) in [("INT", 130), ("TERM", 143)] {
+        let words = match held(dir) {
+            0 => record(&PLAIN, "run"),
+            _ => RESUME.to_vec(),
+        };
+        let more = held(dir) + 20;
+        let mut child = start(dir, &words);
+        assert!(reaches(dir, &mut child, more), "it was done too soon");
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(code(&output), exit, "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("`hindcast record --resume run` continues it"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    // Beginning anew at the same place is refused, and the refusal names the command, too.
+    let output = hindcast(dir, &record(&PLAIN, "run"));
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("hindcast record --resume run"),
+        "{}",
+        stderr(&output)
+    );
+    let before = held(dir);
+    let words = [&RESUME[..], &["--json"]].concat();
+    let report: serde_json::Value = serde_json::from_str(&fine(dir, &words)).unwrap();
+    assert_eq!(report["resumed_at"], before);
+    assert_eq!(report["steps"], STEPS);
+    same_run(dir, &PLAIN);
+
+    // A finished run has nothing to resume.
+    let output = hindcast(dir, &RESUME);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("finished, after 400 steps"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// A run of some twenty steps, closed as unfinished.
+fn interrupted(dir: &Path) {
+    let mut child = start(dir, &record(&PLAIN, "run"));
+    assert!(reaches(dir, &mut child, 20), "it was done too soon");
+    signal(&child, "INT");
+    child.wait().unwrap();
+}
+
+fn refused(dir: &Path, words: &[&str], exit: i32, says: &[&str]) {
+    let before = held(dir);
+    let output = hindcast(dir, words);
+    assert_eq!(code(&output), exit, "{words:?}: {}", stderr(&output));
+    for part in says {
+        assert!(
+            stderr(&output).contains(part),
+            "{part:?}: {}",
+            stderr(&output)
+        );
+    }
+    assert_eq!(held(dir), before, "{words:?} changed the run");
+}
+
+#[test]
+fn what_would_be_another_run_is_refused() {
+    let dir = folder();
+    let dir = dir.path();
+    interrupted(dir);
+    let other = ["record", "--resume", "run", "--data", "other"];
+    refused(
+        dir,
+        &other,
+        1,
+        &["this is not the data that the run was trained on"],
+    );
+    let task = |set: &'static str| {
+        let mut words = vec!["record", "task.toml", "--resume", "run", "--data", "data"];
+        words.extend(["--set", set]);
+        words
+    };
+    refused(dir, &task("train.seed=6"), 1, &["seed = 5", "seed = 6"]);
+    refused(
+        dir,
+        &task("train.epochs=11"),
+        1,
+        &["epochs = 10", "epochs = 11"],
+    );
+    refused(
+        dir,
+        &["record", "--resume", "nothing"],
+        1,
+        &["nothing: not a recorded run"],
+    );
+    refused(dir, &["record"], 2, &["--out", "<TASK>"]);
+    let twice = ["record", "task.toml", "--out", "new", "--resume", "run"];
+    refused(dir, &twice, 2, &["--resume"]);
+    let keep = [&RESUME[..], &["--keep", "last-epoch"]].concat();
+    refused(dir, &keep, 2, &["--keep"]);
+    // A task that is the recorded one may be named.
+    let words = ["record", "task.toml", "--resume", "run", "--data", "data"];
+    fine(dir, &words);
+    fine(dir, &record(&PLAIN, "whole"));
+    same_run(dir, &PLAIN);
+}
+
+#[test]
+fn a_damaged_run_is_recovered_first() {
+    let dir = folder();
+    let dir = dir.path();
+    interrupted(dir);
+    let segment = dir.join("run/seg-00000000.hcs");
+    let whole = fs::read(&segment).unwrap();
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 2] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let output = hindcast(dir, &RESUME);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains("recover"), "{}", stderr(&output));
+    assert_eq!(fs::read(&segment).unwrap(), bytes, "the run was changed");
+    fs::write(&segment, &whole).unwrap();
+    let manifest = fs::read(dir.join("run/manifest.json")).unwrap();
+    fs::remove_file(dir.join("run/manifest.json")).unwrap();
+    refused(dir, &RESUME, 3, &["hindcast recover run --out NEW"]);
+    fs::write(dir.join("run/manifest.json"), manifest).unwrap();
+    // What `recover` wrote continues, to the same bits.
+    fs::write(&segment, &bytes).unwrap();
+    assert_eq!(code(&hindcast(dir, &["recover", "run", "--out", "new"])), 3);
+    fs::rename(dir.join("run"), dir.join("damaged")).unwrap();
+    fs::rename(dir.join("new"), dir.join("run")).unwrap();
+    fine(dir, &RESUME);
+    fine(dir, &record(&PLAIN, "whole"));
+    let open = |name: &str| hindcast_format::Trace::open(dir.join(name)).unwrap();
+    assert_eq!(
+        open("run").final_state().unwrap(),
+        open("whole").final_state().unwrap()
+    );
+}
+
+#[test]
+fn a_run_whose_disk_was_full_continues_when_there_is_room() {
+    let dir = folder();
+    let dir = dir.path();
+    fine(dir, &record(&PLAIN, "whole"));
+    // A limit on a file's size stands for the full disk: the write fails in the same way.
+    let words = record(&PLAIN, "run").join(" ");
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!("ulimit -f 100; exec \"$0\" {words}"))
+        .arg(env!("CARGO_BIN_EXE_hindcast"))
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("`hindcast record --resume run` continues it")
+            && stderr(&output).contains("File too large"),
+        "{}",
+        stderr(&output)
+    );
+    let before = held(dir);
+    assert!(before > 5 && before < STEPS, "{before}");
+    fine(dir, &RESUME);
+    same_run(dir, &PLAIN);
+}
+
+/// `--on-error train-on`: the loss is in the exit code, the summary, `info` and the trace, and what came behind it goes on from there.
+#[test]
+fn a_recording_that_trained_on_says_what_it_lost() {
+    let dir = folder();
+    let dir = dir.path();
+    let words = record(&PLAIN, "run").join(" ");
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!(
+            "ulimit -f 100; exec \"$0\" {words} --on-error train-on"
+        ))
+        .arg(env!("CARGO_BIN_EXE_hindcast"))
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    let recorded = held(dir);
+    let lost = STEPS - recorded;
+    assert!(recorded > 5 && lost > 5);
+    for part in [
+        format!("{lost} steps are not in the trace ({recorded}..400)"),
+        format!("the tensors of {lost} of them were not recorded"),
+    ] {
+        assert!(
+            stderr(&output).contains(&part),
+            "{part}: {}",
+            stderr(&output)
+        );
+    }
+    assert!(
+        stdout(&output).contains(&format!("{lost} lost after storage failed")),
+        "{}",
+        stdout(&output)
+    );
+    let info = fine(dir, &["info", "run"]);
+    assert!(
+        info.contains(&format!("lost        {lost} steps in {recorded}..400")),
+        "{info}"
+    );
+    let said = fine(dir, &["verify", "run"]);
+    assert!(
+        said.contains(&format!(
+            "{lost} steps in {recorded}..400 were never recorded"
+        )),
+        "{said}"
+    );
+    // With room again the run continues where its recording ended, and nothing is lost any more.
+    fine(dir, &RESUME);
+    fine(dir, &record(&PLAIN, "whole"));
+    same_run(dir, &PLAIN);
+    let info = fine(dir, &["info", "run"]);
+    assert!(!info.contains("lost  "), "{info}");
+}
