@@ -1,5 +1,6 @@
 //! Writing a run: segments in order, sealed one after the other, the manifest behind them.
 
+mod leftover;
 mod open;
 mod resume;
 
@@ -10,7 +11,7 @@ use crate::FormatError;
 use crate::encoder::{Context, EncodedFrame, Encoder};
 use crate::frame::FrameKind;
 use crate::info::RunInfo;
-use crate::manifest::{MANIFEST, MAX_MANIFEST, Manifest, SegmentRecord, Status};
+use crate::manifest::{MANIFEST, Manifest, SegmentRecord, Status};
 use crate::segment::{self, Header};
 use crate::state::{KeyState, State};
 use crate::storage::{Claim, Reserve, Storage};
@@ -347,62 +348,6 @@ impl RunWriter {
                 first,
             }),
         }
-    }
-
-    /// Puts counters into the manifest of a run that can't be opened for writing: what a recorder knows at its end, where storage still
-    /// fails. Everything else stays as it is.
-    ///
-    /// # Errors
-    /// Another writer is at work, the manifest can't be read, or the storage's error.
-    pub fn replace_counters(
-        storage: &dyn Storage,
-        counters: BTreeMap<String, u64>,
-    ) -> Result<(), FormatError> {
-        let _claim = claim(storage)?;
-        let path = format!("{}/{MANIFEST}", storage.location());
-        let io = |doing, e| FormatError::io(path.clone(), doing, e);
-        let file = storage.open(MANIFEST).map_err(|e| io("opening", e))?;
-        let length = file.length().map_err(|e| io("reading", e))?;
-        let mut bytes = vec![0; usize::try_from(length.min(MAX_MANIFEST)).unwrap_or(0)];
-        file.read_at(0, &mut bytes).map_err(|e| io("reading", e))?;
-        let (mut manifest, _) = Manifest::from_bytes(&bytes)?;
-        manifest.counters = counters;
-        storage
-            .replace(MANIFEST, &manifest.to_bytes()?)
-            .map_err(|e| io("replacing", e))
-    }
-
-    /// Takes a run away in which no step was ever recorded, so that it doesn't block the next try. False, and nothing changed, where there
-    /// is a step, a final state, or a file that no writer makes before them.
-    ///
-    /// # Errors
-    /// Another writer is at work, or the storage's error.
-    pub fn discard_empty(storage: &Arc<dyn Storage>) -> Result<bool, FormatError> {
-        let claim = claim(storage.as_ref())?;
-        let trace = crate::Trace::open_storage(Arc::clone(storage))?;
-        let untouched = trace.manifest().is_some_and(|manifest| {
-            manifest.segments.is_empty()
-                && manifest.forks.is_empty()
-                && manifest.status != Status::Finished
-        });
-        let recorded = trace.sizes().iter().any(|s| s.recorded + s.gaps > 0);
-        drop(trace);
-        let first = segment::name(0, 0);
-        let ours = [MANIFEST.to_owned(), format!("{MANIFEST}.tmp"), first];
-        let io = |doing, e| FormatError::io(storage.location(), doing, e);
-        let files = storage.list().map_err(|e| io("listing", e))?;
-        if !untouched || recorded || files.iter().any(|file| !ours.contains(&file.name)) {
-            return Ok(false);
-        }
-        for file in files.iter().filter(|file| file.name != MANIFEST) {
-            let removed = storage.remove(&file.name);
-            removed.map_err(|e| io("removing a file of the run without steps", e))?;
-        }
-        storage
-            .remove_run()
-            .map_err(|e| io("removing the run without steps", e))?;
-        drop(claim);
-        Ok(true)
     }
 
     /// Runs `work` unless the writer has failed before; its failure is the writer's.
