@@ -48,6 +48,7 @@ pub use fingerprint::{Digest, Leaves, RawInput, RawLabel, SplitFingerprint, leaf
 pub use load::load;
 pub use own::{Pairs, from_tensors};
 pub use spec::{AxisOrder, ClassRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
+pub(crate) use texts::{all_numbers, is_share, listed, same_number};
 
 use crate::objective::{Batch, Draws, Split};
 use candle_core::{DType, Device};

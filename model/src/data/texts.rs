@@ -67,13 +67,19 @@ impl Number {
 }
 
 /// Whether two texts are the same number.
-pub(super) fn same_number(a: &str, b: &str) -> bool {
+pub(crate) fn same_number(a: &str, b: &str) -> bool {
     Number::of(a).is_some_and(|a| Number::of(b) == Some(a))
 }
 
 /// Whether every one of the texts is a number.
-pub(super) fn all_numbers(texts: &[String]) -> bool {
+pub(crate) fn all_numbers(texts: &[String]) -> bool {
     texts.iter().all(|text| Number::of(text).is_some())
+}
+
+/// Whether a number in [0, 1] has a fraction; nothing for other texts.
+pub(crate) fn is_share(text: &str) -> Option<bool> {
+    let number = Number::of(text).filter(|n| (0.0..=1.0).contains(&n.value()))?;
+    Some(matches!(number, Number::Float(_)))
 }
 
 impl Texts {
@@ -165,7 +171,7 @@ impl Sorted {
 }
 
 /// Names of columns for a message: the first few, and how many there are.
-pub(super) fn listed(names: &[String]) -> String {
+pub(crate) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 20;
     let first = names.get(..SHOWN.min(names.len())).unwrap_or_default();
     let mut text = first.join(", ");

@@ -12,7 +12,7 @@ use crate::train::TrainError;
 /// Values that are looked at in one go.
 const AT_ONCE: usize = 1 << 22;
 
-fn wrong<T>(what: String) -> Result<T, TrainError> {
+pub(super) fn wrong<T>(what: String) -> Result<T, TrainError> {
     Err(TrainError::Data(what))
 }
 
@@ -37,6 +37,14 @@ impl Task {
         let Ok(net) = Net::new(self) else {
             return Ok(());
         };
+        let first = data.batch(
+            Split::Train,
+            &[0],
+            None,
+            self.train.dtype.dtype(),
+            &Device::Cpu,
+        )?;
+        self.check_targets(data, net.output_shape(), &first.targets)?;
         let outputs = match (self.loss.kind, net.output_shape()) {
             (LossKind::CrossEntropy, [k]) => Some(*k),
             (LossKind::BinaryCrossEntropy, [1]) => Some(2),
@@ -45,48 +53,15 @@ impl Task {
         if let (Some(outputs), Some(classes)) = (outputs, data.class_count())
             && classes > outputs
         {
-            return wrong(format!(
-                "the examples have {classes} classes, but the model tells {outputs} apart: widen its last layer or \
-                 choose with data.classes"
-            ));
-        }
-        let first = data.batch(
-            Split::Train,
-            &[0],
-            None,
-            self.train.dtype.dtype(),
-            &Device::Cpu,
-        )?;
-        self.check_targets(net.output_shape(), &first.targets)
-    }
-
-    /// Looks whether one example's targets are what the loss takes.
-    fn check_targets(&self, output: &[usize], targets: &Tensor) -> Result<(), TrainError> {
-        let values = targets.elem_count();
-        let outputs: usize = output.iter().product();
-        if self.loss.kind == LossKind::CrossEntropy {
-            if targets.dtype() == DType::U32 && targets.dims() == [1] {
-                return Ok(());
-            }
-            let advice = if values == 1 {
-                "If they are class numbers, say data.target = \"class\"; to predict a number, take the loss \"mean-squared-error\"".to_owned()
-            } else if values == outputs {
-                "If they are one-hot, save the class numbers in their place (numpy: labels.argmax(axis=1))".to_owned()
-            } else {
-                "Save the class numbers in their place".to_owned()
+            let widen = match self.loss.kind {
+                LossKind::BinaryCrossEntropy => format!(
+                    "write kind = \"cross-entropy\" in the [loss] table and give the last layer {classes} outputs"
+                ),
+                _ => format!("give the last layer {classes} outputs"),
             };
             return wrong(format!(
-                "the cross-entropy loss takes one class per example, a whole number from 0, but the labels are {} per example. {advice}",
-                counted(values)
-            ));
-        }
-        if values != outputs {
-            return wrong(format!(
-                "the {} loss compares each of the model's outputs with a number, but the model gives {} per example \
-                 and the labels hold {}: give the last layer as many outputs as there are labels",
-                self.loss.kind.name(),
-                counted(outputs),
-                counted(values)
+                "the examples have {classes} classes, but the model tells {outputs} apart: {widen}, or choose classes by \
+                 data.classes"
             ));
         }
         Ok(())
@@ -262,13 +237,6 @@ impl Task {
             )),
             None => Ok(()),
         }
-    }
-}
-
-fn counted(values: usize) -> String {
-    match values {
-        1 => "1 number".to_owned(),
-        n => format!("{n} numbers"),
     }
 }
 

@@ -22,6 +22,7 @@ mod layers;
 mod loss;
 pub(crate) mod shape;
 mod suggest;
+mod targets;
 mod training;
 
 use std::path::Path;

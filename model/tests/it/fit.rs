@@ -72,7 +72,7 @@ fn labels_that_the_loss_does_not_take_are_refused_before_training() {
         trained(&cross_entropy, single.as_ref()).unwrap_err(),
         &[
             "1 number per example",
-            "data.target = \"class\"",
+            "target = \"class\" in the [data] table",
             "mean-squared-error",
         ],
     );
@@ -89,6 +89,121 @@ fn labels_that_the_loss_does_not_take_are_refused_before_training() {
     );
     let soft = examples(&floats(&[0.0, 1.0, 0.3], 1));
     assert_eq!(trained(&binary, soft.as_ref()).unwrap(), 1);
+}
+
+/// A task on a table with these labels, trained.
+fn table(loss: &str, outputs: usize, data: &str, labels: &[&str]) -> Result<u64, TrainError> {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = labels.iter().enumerate();
+    let rows: String = rows.map(|(i, y)| format!("0.{i},{y}\n")).collect();
+    std::fs::write(dir.path().join("a.csv"), format!("x,y\n{rows}")).unwrap();
+    let layers = format!("{{ kind = 'linear', out = {outputs} }}");
+    let spec = format!("source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'y'\n{data}");
+    let text = with_layers("[1]", &layers, loss).replace("source = 'digits'", &spec);
+    let task = Task::from_toml(&text).unwrap();
+    let data = task.load_data(Some(dir.path())).unwrap();
+    trained(&task, data.as_ref())
+}
+
+#[test]
+fn labels_are_not_trained_on_as_other_numbers() {
+    let numbers = ["10", "20", "35"];
+    for data in ["", "target = 'class'"] {
+        says(
+            table("mean-squared-error", 1, data, &numbers).unwrap_err(),
+            &[
+                "\"10\" would be trained on as the number 0",
+                "classes: 10, 20, 35",
+                "target = \"value\" in the [data] table.",
+                "kind = \"cross-entropy\" in the [loss] table and give the last layer 3 outputs",
+            ],
+        );
+    }
+    let value = "target = 'value'";
+    assert_eq!(table("mean-squared-error", 1, value, &numbers).unwrap(), 1);
+    assert_eq!(table("cross-entropy", 3, "", &numbers).unwrap(), 1);
+    // Two numbers are as wrong as three; a class called by its number is that number.
+    says(
+        table("mean-squared-error", 1, "", &["3", "7"]).unwrap_err(),
+        &["\"3\" would be trained on as the number 0"],
+    );
+    says(
+        table("mean-squared-error", 1, "", &["0", "1", "3"]).unwrap_err(),
+        &["\"3\" would be trained on as the number 2"],
+    );
+    for labels in [&["2", "0.0", "1"][..], &["no", "yes"]] {
+        assert_eq!(table("mean-squared-error", 1, "", labels).unwrap(), 1);
+    }
+    let error = table("mean-squared-error", 1, "", &["cat", "dog", "eel"]).unwrap_err();
+    says(&error, &["\"cat\" would be trained on as the number 0"]);
+    assert!(!error.to_string().contains("target = "), "{error}");
+}
+
+#[test]
+fn classes_of_another_source_are_not_trained_on_as_their_places() {
+    let loads = |data: &str, loss: &str, outputs: usize| {
+        let layers =
+            format!("{{ kind = 'flatten' }}, {{ kind = 'linear', out = {outputs}, bias = false }}");
+        let text = with_layers("[1, 28, 28]", &layers, loss);
+        let text = text.replace("source = 'digits'", &format!("source = 'digits'\n{data}"));
+        let task = Task::from_toml(&text)?;
+        let data = task.load_data(None).unwrap();
+        Ok::<_, TaskError>(task.check_data(data.as_ref()).map_err(|e| e.to_string()))
+    };
+    let sizes = "train = 20\nvalidation = 0\ntest = 0\n";
+    let digits = |more: &str| format!("{sizes}{more}");
+    let squared = |data: &str| loads(&digits(data), "mean-squared-error", 1).unwrap();
+    squared("").unwrap();
+    squared("target = 'value'").unwrap();
+    let words = "class_names = ['o', 'i', 'z', 'e', 'h', 's', 'b', 'l', 'x', 'q']\n";
+    for target in ["", "target = 'value'"] {
+        let said = squared(&format!("{words}{target}")).unwrap_err();
+        says(&said, &["\"o\" would be trained on as the number 0"]);
+        assert_eq!(said.contains(", remove data.target"), !target.is_empty());
+    }
+}
+
+#[test]
+fn shares_are_not_trained_on_as_classes() {
+    let soft = ["0.2", "0.9"];
+    says(
+        table("binary-cross-entropy", 1, "", &soft).unwrap_err(),
+        &[
+            "between 0 and 1 (0.2, 0.9)",
+            "target = \"value\" in the [data] table",
+            "target = \"class\"",
+        ],
+    );
+    says(
+        table("binary-cross-entropy", 1, "", &["0", "0.5", "1"]).unwrap_err(),
+        &["target = \"value\" in the [data] table"],
+    );
+    for target in ["value", "class"] {
+        let data = format!("target = '{target}'");
+        assert_eq!(table("binary-cross-entropy", 1, &data, &soft).unwrap(), 1);
+    }
+    for labels in [["0", "1"], ["1", "7"], ["0.0", "1.0"], ["no", "yes"]] {
+        assert_eq!(table("binary-cross-entropy", 1, "", &labels).unwrap(), 1);
+    }
+    says(
+        table("binary-cross-entropy", 1, "", &["1", "2", "3"]).unwrap_err(),
+        &["3 classes", "2 apart", "cross-entropy", "3 outputs"],
+    );
+    says(
+        table("binary-cross-entropy", 2, "", &["0", "1"]).unwrap_err(),
+        &["output has shape [2]", "one output", "cross-entropy"],
+    );
+}
+
+#[test]
+fn class_weights_need_classes() {
+    let data = "target = 'value'\n";
+    let weighted = "binary-cross-entropy'\nclass_weights = [1.0, 2.0]\n#'";
+    says(
+        table(weighted, 1, data, &["0", "1"]).unwrap_err(),
+        &["loss.class_weights", "target = \"class\""],
+    );
+    assert_eq!(table(weighted, 1, "", &["0", "1"]).unwrap(), 1);
 }
 
 #[test]
