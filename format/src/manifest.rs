@@ -244,9 +244,9 @@ impl Manifest {
     }
 
     /// A seal proves that nothing changed by accident, not that a writer made the list: names lead nowhere else, numbers and
-    /// steps ascend, and no segment holds more steps than fit.
+    /// steps ascend, and no segment holds more steps than fit; the final state has a segment of its own, the last one.
     fn check_segments(&self) -> Result<(), FormatError> {
-        let (mut number, mut step) = (None, 0);
+        let (mut number, mut step, mut after_final) = (None, 0, false);
         for s in &self.segments {
             let wrong = |expected: &str, got: String| {
                 Err(FormatError::corrupt(
@@ -266,12 +266,28 @@ impl Manifest {
                 let range = format!("{}..{} after {step}", s.first_step, s.end_step);
                 return wrong("steps that ascend", range);
             }
+            if after_final {
+                return wrong("nothing behind the final state", s.file.clone());
+            }
+            if s.is_final && s.end_step != s.first_step {
+                let range = format!("steps {}..{}", s.first_step, s.end_step);
+                return wrong("no steps beside the final state", range);
+            }
+            after_final = s.is_final;
             let most = s.end_step - s.first_step;
             if s.steps.checked_add(s.gaps).is_none_or(|n| n > most) {
                 let count = format!("{} and {} gaps", s.steps, s.gaps);
                 return wrong(&format!("{most} steps at most"), count);
             }
             (number, step) = (Some(s.number), s.end_step);
+        }
+        let last = self.segments.last().map_or([0; 32], |s| s.digest);
+        if self.chain != last {
+            return Err(FormatError::corrupt(
+                "end of the chain in the manifest",
+                format!("the last segment's digest, {}", crate::hex(&last)),
+                crate::hex(&self.chain),
+            ));
         }
         Ok(())
     }

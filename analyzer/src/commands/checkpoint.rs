@@ -155,12 +155,16 @@ impl Wanted {
         let newest = match self {
             Wanted::Step(step) => return Ok(*step),
             Wanted::Last => trace.newest_checkpoint()?,
-            Wanted::Final => match trace.final_step() {
-                Some(step) => Some(step),
-                None => bail!(
-                    "the run was not finished, so the state after its last step is not in it; --step last gives the newest that is"
-                ),
-            },
+            Wanted::Final => {
+                // A final state that is damaged or out of its place is no shorter run.
+                trace.final_state()?;
+                match trace.final_step() {
+                    Some(step) => Some(step),
+                    None => bail!(
+                        "the run was not finished, so the state after its last step is not in it; --step last gives the newest that is"
+                    ),
+                }
+            }
         };
         newest.context("the run holds no step yet")
     }

@@ -23,6 +23,8 @@ pub(super) struct Arranged {
     pub remarks: Vec<String>,
     /// Files that were segments of the run by their place in it and hold something else now.
     pub losses: Vec<Loss>,
+    /// Why the folder's manifest was passed over, where it was.
+    pub no_manifest: Option<String>,
 }
 
 /// Number and fork of a segment.
@@ -40,8 +42,9 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         storage: Arc::clone(source),
         remarks: Vec::new(),
         losses: Vec::new(),
+        no_manifest: None,
     };
-    let manifest = read_manifest(source.as_ref()).ok().map(|(m, _)| m);
+    let mut manifest = read_manifest(source.as_ref()).ok().map(|(m, _)| m);
     // A folder that can't be listed is told by opening the run.
     let Ok(entries) = source.list() else {
         return Ok(arranged);
@@ -51,14 +54,27 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         .map(|e| e.name)
         .filter(|name| name != MANIFEST && !name.ends_with('/'))
         .collect();
+    let mut view = View {
+        source: Arc::clone(source),
+        shown: BTreeMap::new(),
+        hidden: BTreeSet::new(),
+    };
+    let told = || {
+        let headers = files
+            .iter()
+            .filter_map(|file| segment::header_of(source.as_ref(), file, None));
+        headers.map(|header| header.info)
+    };
+    if let Some(foreign) = manifest.take_if(|m| foreign(m, told())) {
+        arranged.no_manifest = Some(format!(
+            "it is of another run (created {}), and no segment in the folder is of that run; the run was recovered by what its segments say",
+            foreign.run.created
+        ));
+        view.hidden.insert(MANIFEST.to_owned());
+    }
     let info = match &manifest {
         Some(manifest) => Some(Arc::new(manifest.run.clone())),
-        None => most_told(
-            files
-                .iter()
-                .filter_map(|file| segment::header_of(source.as_ref(), file, None))
-                .map(|header| header.info),
-        ),
+        None => most_told(told()),
     };
     let Some(info) = info else {
         return Ok(arranged);
@@ -79,11 +95,6 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
             None => {}
         }
     }
-    let mut view = View {
-        source: Arc::clone(source),
-        shown: BTreeMap::new(),
-        hidden: BTreeSet::new(),
-    };
     for (id, files) in of_segment {
         run.place(id, files, &mut view, &mut arranged)?;
     }
@@ -95,6 +106,12 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         arranged.storage = Arc::new(view);
     }
     Ok(arranged)
+}
+
+/// Whether no segment in the folder is of the manifest's run, and some are of another.
+fn foreign(manifest: &Manifest, told: impl Iterator<Item = Arc<RunInfo>>) -> bool {
+    let mut told = told.peekable();
+    told.peek().is_some() && told.all(|info| info.salt != manifest.run.salt)
 }
 
 impl Arranged {
@@ -326,6 +343,10 @@ impl Storage for View {
 
     fn map(&self, name: &str) -> io::Result<Mapped> {
         self.source.map(self.file(name)?)
+    }
+
+    fn map_first(&self, name: &str, length: u64) -> io::Result<Mapped> {
+        self.source.map_first(self.file(name)?, length)
     }
 
     fn create_run(&self, _: &[u8]) -> io::Result<()> {

@@ -109,7 +109,12 @@ pub fn recover_storage(
     }
     let mut losses = surveyed.clone();
     unaccounted(&trace, survey.with_tensors, survey.without, &mut losses);
-    beyond_steps(&trace, &checked, &mut losses);
+    beyond_steps(
+        &trace,
+        &checked,
+        arranged.no_manifest.as_deref(),
+        &mut losses,
+    );
     for loss in &arranged.losses {
         add(&mut losses, loss.clone());
     }
@@ -148,7 +153,7 @@ pub fn recover_storage(
         segments: report.segments,
         bytes: report.bytes,
         losses,
-        remarks: remarks(&arranged.remarks, &checked),
+        remarks: remarks(&arranged, &checked),
     })
 }
 
@@ -202,7 +207,12 @@ fn unaccounted(trace: &Trace, with_tensors: u64, without: u64, losses: &mut Vec<
 }
 
 /// Losses that are about no step: the manifest, whole segments, the proof that nothing was altered.
-fn beyond_steps(trace: &Trace, checked: &VerifyReport, losses: &mut Vec<Loss>) {
+fn beyond_steps(
+    trace: &Trace,
+    checked: &VerifyReport,
+    no_manifest: Option<&str>,
+    losses: &mut Vec<Loss>,
+) {
     let loss = |kind, file: &str, why: &str| Loss {
         kind,
         steps: 0..0,
@@ -212,10 +222,13 @@ fn beyond_steps(trace: &Trace, checked: &VerifyReport, losses: &mut Vec<Loss>) {
         others: 0,
     };
     if trace.manifest().is_none() {
-        let why = match trace.problems().first() {
-            Some(problem) => problem.to_string(),
-            None => "it can't be read".to_owned(),
+        let why = match (no_manifest, trace.problems().first()) {
+            (Some(why), _) => why.to_owned(),
+            (None, Some(problem)) => problem.to_string(),
+            (None, None) => "it can't be read".to_owned(),
         };
+        let unknown = trace.unknown_ends().into_iter();
+        let why = unknown.fold(why, |why, what| format!("{why}; {what}"));
         add(losses, loss(LossKind::Manifest, crate::MANIFEST, &why));
     }
     let errors = || {
@@ -278,10 +291,12 @@ fn in_motion(source: &Arc<dyn Storage>, trace: &Trace) -> bool {
 }
 
 /// What was met and cost nothing.
-fn remarks(arranged: &[String], checked: &VerifyReport) -> Vec<String> {
-    let mut remarks = arranged.to_vec();
+fn remarks(arranged: &arrange::Arranged, checked: &VerifyReport) -> Vec<String> {
+    let mut remarks = arranged.remarks.clone();
     for finding in &checked.findings {
-        if finding.severity > Severity::Note && !remarks.contains(&finding.text) {
+        // A manifest that was passed over is there: the loss says why.
+        let passed_over = arranged.no_manifest.is_some() && finding.kind == FindingKind::Manifest;
+        if finding.severity > Severity::Note && !passed_over && !remarks.contains(&finding.text) {
             remarks.push(finding.text.clone());
         }
     }

@@ -319,9 +319,9 @@ impl Segment {
         let mut problems = Vec::new();
         let listed = trust.is_listed() || trust == Trust::Orphan && trailer.is_ok();
         if listed {
-            let map = storage.map(name).map_err(io("mapping"))?;
             // What was measured is what is read: the file may have changed between the two.
-            source = Source::Map(map.shortened(length));
+            let map = storage.map_first(name, length);
+            source = Source::Map(map.map_err(io("mapping"))?);
         }
         let (header, start) = match read_start(&source, storage, known) {
             Ok((header, start)) => (Some(header), Some(start as u64)),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, open};
 
 use super::file::{SegmentFile, largest_file};
-use super::regular;
+use super::{names, regular};
 
 use super::{Claim, Entry, Mapped, ReadFile, Reserve, Storage, WriteFile};
 
@@ -46,7 +46,7 @@ impl FsStorage {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.folder.join(names::decode(name))
     }
 
     /// The folder above, for syncing what happened to the run's own name.
@@ -185,21 +185,21 @@ impl Storage for FsStorage {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let mut name = entry.file_name().to_string_lossy().into_owned();
+            let mut name = names::encode(&entry.file_name());
             // Of the file, where a link stands in the folder: the link has a size of its own.
-            let kind = match fs::metadata(entry.path()) {
-                Ok(kind) => kind,
+            let length = match fs::metadata(entry.path()) {
+                Ok(kind) => {
+                    if kind.is_dir() {
+                        name.push('/');
+                    }
+                    kind.len()
+                }
                 // Replaced or dropped by a recorder between the two looks.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
+                // Opening the file reports the error. One bad entry must not hide the others.
+                Err(_) => 0,
             };
-            if kind.is_dir() {
-                name.push('/');
-            }
-            entries.push(Entry {
-                name,
-                length: kind.len(),
-            });
+            entries.push(Entry { name, length });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -220,7 +220,11 @@ impl Storage for FsStorage {
     }
 
     fn map(&self, name: &str) -> io::Result<Mapped> {
-        Mapped::sealed(&regular::open(&self.path(name))?)
+        Mapped::sealed(&regular::open(&self.path(name))?, u64::MAX)
+    }
+
+    fn map_first(&self, name: &str, length: u64) -> io::Result<Mapped> {
+        Mapped::sealed(&regular::open(&self.path(name))?, length)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -37,15 +37,17 @@ impl Mapped {
         self
     }
 
-    /// Maps a sealed segment.
-    pub(crate) fn sealed(file: &File) -> io::Result<Mapped> {
-        if file.metadata()?.len() == 0 {
+    /// Maps the first `most` bytes of a sealed segment, or all of it where it is shorter.
+    pub(crate) fn sealed(file: &File, most: u64) -> io::Result<Mapped> {
+        let length = file.metadata()?.len().min(most);
+        if length == 0 {
             return Ok(Mapped::from_bytes(Arc::default()));
         }
+        let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // SAFETY: a map is undefined behaviour if the file is changed underneath. Sealed segments are written once: nothing in Hindcast
         // opens one for writing again (a resumed run writes a segment of another name), so only a foreign program that edits or cuts the
         // file in place could break this, as with every program that maps files. Bytes are checked by checksums as they are read.
-        let map = unsafe { Mmap::map(file)? };
+        let map = unsafe { MmapOptions::new().len(length).map(file)? };
         let length = map.len();
         Ok(Mapped {
             inner: Inner::Map(Arc::new(map)),

@@ -5,6 +5,7 @@ mod file;
 mod fs;
 mod map;
 mod mem;
+mod names;
 mod regular;
 
 use std::fmt;
@@ -19,7 +20,8 @@ pub(crate) use regular::not_regular;
 /// A file in a run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Name inside the folder; a folder in the folder ends with `/`.
+    /// Name inside the folder; a folder in the folder ends with `/`. In a folder on disk, each byte of the name that isn't UTF-8 is written as
+    /// `\xNN`, and each backslash is doubled. All functions of [`Storage`] take the name in this form.
     pub name: String,
     /// Bytes.
     pub length: u64,
@@ -82,6 +84,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// The whole file in memory; only for files that no longer change.
     fn map(&self, name: &str) -> io::Result<Mapped>;
+
+    /// The first `length` bytes of the file in memory, or all of it where it is shorter. As [`map`](Storage::map) otherwise.
+    fn map_first(&self, name: &str, length: u64) -> io::Result<Mapped> {
+        self.map(name).map(|map| map.shortened(length))
+    }
 
     /// Replaces a small file: the old content or the new, never a mixture. Durable when it returns.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;

@@ -14,7 +14,13 @@ struct NotRegular(&'static str);
 /// Opens a regular file, or a link to one, for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Before it is opened: opening alone does something to some devices. And after it, since the name may lead elsewhere by then.
-    check(std::fs::metadata(path)?.file_type())?;
+    let kind = std::fs::metadata(path).map_err(|e| match e.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+            not("a link that leads to itself")
+        }
+        _ => e,
+    })?;
+    check(kind.file_type())?;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32)
@@ -26,11 +32,12 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 fn check(kind: FileType) -> io::Result<()> {
     match kind.is_file() {
         true => Ok(()),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            NotRegular(named(kind)),
-        )),
+        false => Err(not(named(kind))),
     }
+}
+
+fn not(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, NotRegular(what))
 }
 
 fn named(kind: FileType) -> &'static str {
@@ -71,10 +78,12 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
         std::os::unix::fs::symlink(&fifo, at("link to fifo")).unwrap();
+        std::os::unix::fs::symlink(at("loop"), at("loop")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         for (path, kind) in [
             (fifo, "pipe"),
             (at("link to fifo"), "pipe"),
+            (at("loop"), "leads to itself"),
             (at("socket"), "socket"),
             (dir.path().to_owned(), "folder"),
             ("/dev/zero".into(), "device"),

@@ -133,6 +133,7 @@ impl Trace {
     /// # Errors
     /// Damage.
     pub fn newest_checkpoint(&self) -> Result<Option<u64>, FormatError> {
+        self.final_in_place()?;
         if let Some(step) = self.final_step() {
             return Ok(Some(step));
         }

@@ -120,6 +120,30 @@ impl Trace {
         .within(&part.name, Some(part.number)))
     }
 
+    /// What only a manifest could tell about the run's two ends, where it is lost: whether the first segments were dropped on purpose, and
+    /// whether more segments followed the last one.
+    pub(crate) fn unknown_ends(&self) -> Vec<String> {
+        let mut unknown = Vec::new();
+        let span = self.span();
+        if self.manifest.is_some() || span.is_empty() {
+            return unknown;
+        }
+        let first = self.parts.iter().find(|p| !p.is_final);
+        if let Some(first) = first.filter(|p| p.number > 0) {
+            unknown.push(format!(
+                "it is not known whether segments 0..{} (steps before {}) were dropped on purpose or are lost",
+                first.number, span.start
+            ));
+        }
+        if !self.parts.iter().any(|p| p.is_final) {
+            unknown.push(format!(
+                "it is not known whether the run went on after step {}",
+                span.end - 1
+            ));
+        }
+        unknown
+    }
+
     /// Why a step that a part spans isn't in its segment: lost, or never recorded.
     pub(crate) fn lost_or_missing(&self, part: &Part, segment: &Segment, step: u64) -> FormatError {
         match self.complete(part, segment, &(step..step + 1)) {

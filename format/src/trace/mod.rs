@@ -24,7 +24,7 @@ use crate::state::{KeyState, State};
 use crate::storage::{FsStorage, Storage};
 pub use checkpoint::Checkpoint;
 pub use meta::Metas;
-pub(crate) use open::{Part, SEGMENT_FILE, most_told, read_manifest};
+pub(crate) use open::{CUT_OFF, Part, SEGMENT_FILE, most_told, read_manifest};
 pub use readable::Readable;
 pub use steps::{Step, Steps};
 pub(crate) use walk::Walker;
@@ -286,6 +286,7 @@ impl Trace {
     /// # Errors
     /// Damage.
     pub fn final_state(&self) -> Result<Option<(State, KeyState)>, FormatError> {
+        self.final_in_place()?;
         let Some(part) = self.parts.iter().find(|p| p.is_final) else {
             return Ok(None);
         };
@@ -311,6 +312,26 @@ impl Trace {
         let frame = frame.map_err(at)?;
         let (state, key) = decoder.whole(&frame).map_err(at)?;
         Ok(Some((state, key)))
+    }
+
+    /// Damage, where the final state stands before recorded steps, which would end the run too early, or where a finished run has none.
+    pub(crate) fn final_in_place(&self) -> Result<(), FormatError> {
+        let end = self.span().end;
+        match self.parts.iter().find(|p| p.is_final) {
+            Some(part) if part.range.start < end => Err(FormatError::corrupt(
+                "step of the final state",
+                format!("{end} or a later one, since step {} is recorded", end - 1),
+                part.range.start,
+            )
+            .within(&part.name, Some(part.number))),
+            None if self.status == Status::Finished => {
+                Err(
+                    FormatError::corrupt("finished run", "a final state", "none")
+                        .within(crate::MANIFEST, None),
+                )
+            }
+            _ => Ok(()),
+        }
     }
 
     /// T: one more than the last step of a finished run, the step that its final state stands before.

@@ -35,6 +35,9 @@ type Read = Result<(Manifest, [u8; 32]), FormatError>;
 /// What is damaged where a listed file is not there.
 pub(crate) const SEGMENT_FILE: &str = "segment file";
 
+/// What is damaged where an unlisted segment has no end and another follows it.
+pub(crate) const CUT_OFF: &str = "end of the segment";
+
 /// What is damaged where a listed file is longer or shorter than listed.
 const SEGMENT_LENGTH: &str = "length of the segment file in bytes";
 
@@ -106,7 +109,10 @@ impl Trace {
         });
         match manifest {
             Ok((manifest, seal, context)) => {
-                let parts = listed(&manifest, storage.as_ref(), files, &mut problems);
+                let mut parts = listed(&manifest, storage.as_ref(), files, &mut problems);
+                if reading == Reading::Salvage {
+                    own_word(&mut parts, &manifest, storage.as_ref())?;
+                }
                 let mut trace = Trace {
                     info: Arc::new(manifest.run.clone()),
                     manifest_bytes: files.get(MANIFEST).copied().unwrap_or(0),
@@ -119,6 +125,7 @@ impl Trace {
                     reading,
                 };
                 trace.add_tail(files)?;
+                trace.note_final();
                 Ok(trace)
             }
             Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => Err(e),
@@ -223,7 +230,7 @@ impl Trace {
             Status::Open
         };
         let context = Context::new(&info)?;
-        Ok(Trace {
+        let mut trace = Trace {
             storage,
             info,
             context,
@@ -233,7 +240,15 @@ impl Trace {
             parts,
             problems,
             reading,
-        })
+        };
+        trace.note_final();
+        Ok(trace)
+    }
+
+    /// A final state that can't be the run's end is told when the run is opened.
+    fn note_final(&mut self) {
+        let misplaced = self.final_in_place().err();
+        self.problems.extend(misplaced);
     }
 
     /// Segments that the manifest doesn't list yet: the one being written, and sealed ones before it.
@@ -254,7 +269,10 @@ impl Trace {
             .map(|(number, _)| number)
             .collect();
         numbers.sort_unstable();
+        let newest = numbers.last().copied();
         for number in numbers {
+            // A recorder begins a segment when the one before it is sealed.
+            let followed = newest.is_some_and(|newest| newest > number);
             if number != next {
                 // A later segment shows that these were there.
                 let lost = segment::name(next, fork);
@@ -268,7 +286,12 @@ impl Trace {
                 previous = None;
             }
             next = number.saturating_add(1);
+            let told = self.problems.len();
             let Some(segment) = self.tail_segment(number, fork, previous)? else {
+                if followed && self.problems.len() == told {
+                    self.problems
+                        .push(cut_off(&segment::name(number, fork), number));
+                }
                 match self.reading {
                     Reading::Recorded => return Ok(()),
                     Reading::Salvage => previous = None,
@@ -279,6 +302,9 @@ impl Trace {
             previous = segment.digest;
             // What follows a segment without an end would leave a gap behind it.
             let ends = segment.tail != Tail::Sealed;
+            if ends && followed && segment.problems.is_empty() {
+                self.problems.push(cut_off(&segment.name, number));
+            }
             self.parts.push(part(number, segment));
             if ends && self.reading == Reading::Recorded {
                 return Ok(());
@@ -384,6 +410,40 @@ fn listed(
     .collect()
 }
 
+/// What a listed segment says about itself counts for more than the manifest's entry, where the segment has the digest that is listed: an
+/// entry that lists fewer steps would hide the others from a recovery.
+fn own_word(
+    parts: &mut [Part],
+    manifest: &Manifest,
+    storage: &dyn Storage,
+) -> Result<(), FormatError> {
+    let info = Arc::new(manifest.run.clone());
+    for p in parts {
+        let Some(record) = manifest.segments.iter().find(|s| s.file == p.name) else {
+            continue;
+        };
+        let trust = Trust::Listed { bytes: p.bytes };
+        let segment = match Segment::load(storage, &p.name, Some(&info), trust) {
+            Ok(segment) => segment,
+            Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => {
+                return Err(e);
+            }
+            // Reading its steps tells what is wrong with it.
+            Err(_) => continue,
+        };
+        let same = segment.header.as_ref().is_some_and(|h| {
+            h.info.salt == info.salt && segment::parse_name(&p.name) == Some((h.number, h.fork))
+        });
+        if same && segment.problems.is_empty() && segment.digest == Some(record.digest) {
+            *p = Part {
+                loaded: None,
+                ..part(p.number, segment)
+            };
+        }
+    }
+    Ok(())
+}
+
 /// A loaded segment as a part. What follows damage in a segment that has no other end can't be decoded, so it isn't offered.
 fn part(number: u64, mut segment: Segment) -> Part {
     let sealed = segment.tail == Tail::Sealed;
@@ -476,6 +536,16 @@ fn with_holes(parts: Vec<Part>, info: &RunInfo, reading: Reading) -> Vec<Part> {
         all.push(missing(number, step..step.saturating_add(1)));
     }
     all
+}
+
+/// A segment without an end, though a later one shows that it was sealed.
+fn cut_off(name: &str, number: u64) -> FormatError {
+    FormatError::corrupt(
+        CUT_OFF,
+        "a footer, since a later segment was begun",
+        "none: the file was emptied or cut",
+    )
+    .within(name, Some(number))
 }
 
 fn misplaced(name: &str, number: u64, holds: u64) -> FormatError {

@@ -181,6 +181,23 @@ impl<'a> Checker<'a> {
                 .iter()
                 .rfind(|e| e.kind.has_meta())
                 .map_or(record.first_step, |e| e.step + 1);
+            let kind = segment.header.as_ref().map(|h| (h.first_step, h.is_final));
+            let says = (record.first_step, record.is_final);
+            if let Some(kind) = kind
+                && kind != says
+            {
+                let text = |(first, is_final)| match is_final {
+                    true => format!("the final state, at step {first}"),
+                    false => format!("steps from {first} on"),
+                };
+                add(
+                    report,
+                    FindingKind::Segment,
+                    "content that the manifest lists",
+                    text(says),
+                    text(kind),
+                );
+            }
             let expected = (record.bytes, record.steps, record.gaps, record.end_step);
             let got = (segment.file_length, count(true), count(false), last);
             if expected != got {
@@ -355,14 +372,18 @@ impl<'a> Checker<'a> {
         drop(state);
         let promised = self.trace.identify(part, segment).is_ok()
             && self.trace.complete(part, segment, &part.range).is_ok();
-        report.steps_ok += match promised && sound && !hurt {
-            true => segment
-                .entries
-                .iter()
-                .filter(|e| e.kind.has_state())
-                .count() as u64,
+        let there = segment
+            .entries
+            .iter()
+            .filter(|e| e.kind.has_state())
+            .count() as u64;
+        let readable = match promised && sound && !hurt {
+            true => there,
             false => self.trace.readable(part.range.clone())?.steps,
         };
+        report.steps_ok += readable;
+        // A manifest that lists fewer steps than the segment holds is wrong about what is there.
+        report.steps += readable.saturating_sub(part.steps);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::FormatError;
 use crate::manifest::{MANIFEST, Status};
 use crate::memory::Work;
 use crate::storage::{FsStorage, Storage};
-use crate::trace::{SEGMENT_FILE, Trace};
+use crate::trace::{CUT_OFF, SEGMENT_FILE, Trace};
 use check::Checker;
 pub(crate) use check::hash;
 use report::finding_kind;
@@ -107,8 +107,14 @@ fn one_look(
     trace.afford(Work::Verify)?;
     report.status = Some(trace.status());
     report.head_digest = trace.head_digest().map(|d| crate::hex(&d));
+    let end = trace.final_in_place().err();
+    let told = end.as_ref().map(ToString::to_string);
     for problem in trace.problems() {
+        if told.as_ref() == Some(&problem.to_string()) {
+            continue;
+        }
         let kind = match problem {
+            FormatError::Corrupt(c) if c.what == CUT_OFF => FindingKind::Segment,
             FormatError::Corrupt(c) if c.file == MANIFEST => FindingKind::Manifest,
             FormatError::Corrupt(c) if c.what == SEGMENT_FILE => FindingKind::MissingFile,
             // Segments report the rest themselves below.
@@ -135,9 +141,18 @@ fn one_look(
         before += part.bytes;
         progress(before, total);
     }
-    if trace.status() == Status::Finished && !trace.parts.iter().any(|p| p.is_final) {
-        let error =
-            FormatError::corrupt("finished run", "a final state", "none").within(MANIFEST, None);
+    for what in trace.unknown_ends() {
+        let text = format!("{MANIFEST}: lost, and {what}");
+        report.note(
+            FindingKind::Manifest,
+            Severity::Warning,
+            MANIFEST,
+            None,
+            None,
+            text,
+        );
+    }
+    if let Some(error) = end {
         report.add(FindingKind::FinalState, &error);
     }
     Ok((report, outrun && trace.status() == Status::Open))
@@ -157,8 +172,9 @@ impl VerifyReport {
             .list()
             .map_err(|e| FormatError::io(storage.location(), "listing", e))?
         {
-            self.bytes += entry.length;
-            if !known.contains(entry.name.as_str()) && before.contains(&entry.name) {
+            if known.contains(entry.name.as_str()) {
+                self.bytes += entry.length;
+            } else if before.contains(&entry.name) {
                 let text = format!(
                     "{}: not part of the run: neither the manifest nor a segment leads to it",
                     entry.name

@@ -86,7 +86,7 @@ pub struct VerifyReport {
     pub steps_ok: u64,
     /// Steps without tensors.
     pub gaps: u64,
-    /// Bytes of all files.
+    /// Bytes of the run's files: the manifest and the segments. Files that aren't part of the run don't count.
     pub bytes: u64,
     /// The manifest's seal, which stands for the whole run once it is closed: compare it with one kept elsewhere.
     pub head_digest: Option<String>,

@@ -150,6 +150,71 @@ fn a_manifest_beyond_the_limit_is_not_read() {
     assert_eq!(check_forward(&trace, &truth).len(), 40);
 }
 
+#[test]
+fn a_segment_whose_name_is_no_text_is_found_by_its_content() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    run(&at, End::Finish);
+    let strange = at.join(std::ffi::OsStr::from_bytes(b"seg-\xff.hcs"));
+    if fs::rename(at.join("seg-00000001.hcs"), strange).is_err() {
+        return; // The file system takes text alone.
+    }
+    let new = dir.path().join("new");
+    let report = recover(&at, &new, &mut |_, _| {}).unwrap();
+    assert!(report.is_lossless(), "{report:#?}");
+    assert!(report.remarks.iter().any(|r| r.contains("seg-\\xff.hcs")));
+    assert_eq!(Trace::open(&new).unwrap().span(), 0..40);
+}
+
+/// A bad entry of the folder hides nothing but itself.
+#[test]
+fn a_link_to_itself_is_damage_of_that_file_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    run(&at, End::Finish);
+    let segment = at.join("seg-00000001.hcs");
+    fs::remove_file(&segment).unwrap();
+    std::os::unix::fs::symlink(&segment, &segment).unwrap();
+    let report = verify(&at).unwrap();
+    assert_eq!((report.steps_ok, report.steps), (30, 40));
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|f| f.text.contains("leads to itself")),
+        "{report:#?}"
+    );
+    assert_eq!(kinds_of(&at), [LossKind::Step]);
+    fs::remove_file(at.join(MANIFEST)).unwrap();
+    std::os::unix::fs::symlink(MANIFEST, at.join(MANIFEST)).unwrap();
+    let report = verify(&at).unwrap();
+    assert_eq!(
+        (report.is_ok(), report.steps_ok),
+        (false, 30),
+        "{report:#?}"
+    );
+    let lost = [LossKind::Step, LossKind::Manifest, LossKind::Segment];
+    assert_eq!(kinds_of(&at), lost);
+}
+
+#[test]
+fn files_that_are_not_of_the_run_count_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("run");
+    run(&at, End::Finish);
+    let before = verify(&at).unwrap().bytes;
+    for name in ["seg-00000009.hcs", "blob"] {
+        fs::write(at.join(name), "").unwrap();
+        stretch(&at.join(name));
+    }
+    let begun = Instant::now();
+    let report = verify(&at).unwrap();
+    assert_eq!((report.is_ok(), report.bytes), (true, before));
+    assert_eq!(kinds_of(&at), []);
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+}
+
 /// What a killed recorder leaves beside the run that it was making is removed by the next one, and nothing else is.
 #[test]
 fn half_made_runs_of_dead_recorders_are_removed_by_the_next() {

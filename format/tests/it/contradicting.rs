@@ -1,0 +1,305 @@
+//! Files whose checksums and seals fit, and which contradict one another: a manifest against its segments, a final state against the steps,
+//! a segment without an end against the segment after it. All of it is damage to every reader, and recovery goes by what the segments say.
+
+use std::sync::Arc;
+
+use hindcast_format::{
+    LossKind, MANIFEST, Manifest, MemStorage, SegmentPolicy, Storage, VerifyReport, verify_storage,
+};
+
+use crate::common::*;
+use crate::recover::{kinds, recovered_from, steps_of};
+
+const STEPS: u64 = 40;
+const SEGMENT: u64 = 8;
+
+fn plan(end: End) -> Plan {
+    Plan {
+        policy: SegmentPolicy {
+            max_steps: SEGMENT as u32,
+            min_steps: SEGMENT as u32,
+            cut_every_epoch: false,
+        },
+        end,
+        ..Plan::new(STEPS)
+    }
+}
+
+fn verified(storage: &MemStorage) -> VerifyReport {
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    verify_storage(&shared).unwrap()
+}
+
+fn bytes(storage: &MemStorage, name: &str) -> Vec<u8> {
+    let files = storage.files();
+    files.into_iter().find(|(n, _)| n == name).unwrap().1
+}
+
+/// A copy of the run whose manifest was edited and sealed anew.
+fn edited(storage: &MemStorage, edit: impl FnOnce(&mut Manifest)) -> MemStorage {
+    let image = MemStorage::from_files(storage.files());
+    image.edit(MANIFEST, |b| {
+        let (mut manifest, _) = Manifest::from_bytes(b).unwrap();
+        edit(&mut manifest);
+        *b = manifest.to_bytes().unwrap();
+    });
+    image
+}
+
+/// An edit of a manifest, and what it is called in messages.
+type Lie = (&'static str, fn(&mut Manifest));
+
+#[test]
+fn a_manifest_that_contradicts_its_segments_is_damage_and_costs_no_step() {
+    let (storage, truth) = recorded(&plan(End::Finish));
+    let lies: [Lie; 7] = [
+        ("steps listed as the final state", |m| {
+            m.segments[1].is_final = true;
+        }),
+        ("steps listed as an empty final state", |m| {
+            let s = &mut m.segments[1];
+            (s.is_final, s.steps, s.end_step) = (true, 0, s.first_step);
+        }),
+        ("the final state listed as steps", |m| {
+            m.segments[5].is_final = false;
+        }),
+        ("fewer steps listed", |m| m.segments[1].steps = 5),
+        ("gaps listed in place of steps", |m| {
+            (m.segments[1].steps, m.segments[1].gaps) = (5, 3);
+        }),
+        ("a segment that begins later", |m| {
+            (m.segments[1].first_step, m.segments[1].steps) = (10, 6);
+        }),
+        ("another end of the chain", |m| m.chain = [7; 32]),
+    ];
+    for (what, lie) in lies {
+        let image = edited(&storage, lie);
+        let report = verified(&image);
+        assert!(!report.is_ok(), "{what}");
+        assert_eq!(report.steps_ok.max(report.steps), report.steps, "{what}");
+        let (trace, recovered) = recovered_from(&image).unwrap();
+        assert_eq!(
+            check_forward(&trace, &truth).len() as u64,
+            STEPS,
+            "{what}: {recovered:#?}"
+        );
+        assert!(trace.final_state().unwrap().is_some(), "{what}");
+    }
+    let image = edited(&storage, lies[2].1);
+    assert!(open(&image).unwrap().final_state().unwrap_err().is_damage());
+}
+
+/// A sealed segment taken apart, and put together again with all checksums and digests that fit.
+struct Forged {
+    header: Vec<u8>,
+    frames: Vec<Vec<u8>>,
+    salt: u32,
+}
+
+impl Forged {
+    fn of(bytes: &[u8], salt: &[u8]) -> Forged {
+        let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        let mut at = number(12);
+        let header = bytes[..at].to_vec();
+        let mut frames = Vec::new();
+        while &bytes[at..at + 4] == b"HCFR" {
+            frames.push(bytes[at..at + number(at + 8)].to_vec());
+            at += number(at + 8);
+        }
+        Forged {
+            header,
+            frames,
+            salt: crc32c::crc32c(salt),
+        }
+    }
+
+    /// Gives the only frame of a final segment another step.
+    fn set_step(&mut self, step: u64) {
+        self.header[40..48].copy_from_slice(&step.to_le_bytes());
+        let end = self.header.len() - 4;
+        let crc = crc32c::crc32c(&self.header[20..end]);
+        self.header[end..].copy_from_slice(&crc.to_le_bytes());
+        let frame = &mut self.frames[0];
+        frame[16..24].copy_from_slice(&step.to_le_bytes());
+        frame[24..32].copy_from_slice(&step.to_le_bytes());
+        let crc = crc32c::crc32c_append(self.salt, &frame[..60]);
+        frame[60..64].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// The file and its digest.
+    fn sealed(&self) -> (Vec<u8>, [u8; 32]) {
+        let mut file = [self.header.clone(), self.frames.concat()].concat();
+        let start = file.len();
+        file.extend_from_slice(b"HCIX");
+        file.extend_from_slice(&(self.frames.len() as u32).to_le_bytes());
+        for frame in &self.frames {
+            let length = frame.len() as u64 | u64::from(frame[4]) << 56;
+            file.extend_from_slice(&length.to_le_bytes());
+            file.extend_from_slice(&frame[16..24]);
+        }
+        let crc = crc32c::crc32c_append(self.salt, &file[start..]);
+        let trailer = file.len();
+        file.extend_from_slice(&crc.to_le_bytes());
+        let length = (trailer + 60 - start) as u32;
+        file.extend_from_slice(&length.to_le_bytes());
+        file.extend_from_slice(&((trailer + 60) as u64).to_le_bytes());
+        let digest = *blake3::hash(&file).as_bytes();
+        file.extend_from_slice(&digest);
+        file.extend_from_slice(b"HCSEALED");
+        let crc = crc32c::crc32c(&file[trailer..]);
+        file.extend_from_slice(&crc.to_le_bytes());
+        (file, digest)
+    }
+}
+
+#[test]
+fn a_final_state_before_the_last_steps_is_damage_and_the_steps_are_recovered() {
+    let (storage, truth) = recorded(&plan(End::Finish));
+    let name = "seg-00000005.hcs";
+    let mut forged = Forged::of(&bytes(&storage, name), b"salt of the test");
+    assert_eq!(
+        forged.sealed().0,
+        bytes(&storage, name),
+        "put together as it was"
+    );
+    for step in [0, 10, 39] {
+        forged.set_step(step);
+        let (file, digest) = forged.sealed();
+        let image = edited(&storage, |m| {
+            let s = &mut m.segments[5];
+            (s.first_step, s.end_step, s.digest) = (step, step, digest);
+            m.chain = digest;
+        });
+        image.edit(name, |b| b.clone_from(&file));
+        for manifest in [true, false] {
+            if !manifest {
+                image.remove(MANIFEST).unwrap();
+            }
+            let report = verified(&image);
+            let told = report
+                .findings
+                .iter()
+                .any(|f| f.file == name && f.text.contains("step of the final state"));
+            assert!(!report.is_ok() && told, "{step}: {report:#?}");
+            let trace = open(&image).unwrap();
+            assert!(trace.final_state().unwrap_err().is_damage(), "{step}");
+            assert!(trace.newest_checkpoint().unwrap_err().is_damage(), "{step}");
+            let (recovered, lost) = recovered_from(&image).unwrap();
+            assert_eq!(check_forward(&recovered, &truth).len() as u64, STEPS);
+            assert!(recovered.final_state().unwrap().is_none(), "{step}");
+            assert!(kinds(&lost).contains(&LossKind::FinalState), "{lost:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_manifest_of_another_run_is_passed_over_where_all_segments_are_of_one() {
+    let (storage, truth) = recorded(&plan(End::Finish));
+    let foreign = edited(&storage, |m| m.run.salt = *b"of another run..");
+    assert!(!verified(&foreign).is_ok());
+    let (trace, report) = recovered_from(&foreign).unwrap();
+    assert_eq!(check_forward(&trace, &truth).len() as u64, STEPS);
+    assert!(trace.final_state().unwrap().is_some());
+    assert_eq!(kinds(&report), [LossKind::Manifest], "{report:#?}");
+    assert!(
+        report.losses[0].to_string().contains("of another run"),
+        "{report:#?}"
+    );
+    // One segment of the manifest's run is enough to believe it.
+    foreign.edit("seg-00000002.hcs", |b| {
+        let mut forged = Forged::of(b, b"salt of the test");
+        let at = forged
+            .header
+            .windows(32)
+            .position(|w| w == hindcast_format::hex(b"salt of the test").as_bytes())
+            .unwrap();
+        let new = hindcast_format::hex(b"of another run..");
+        forged.header[at..at + 32].copy_from_slice(new.as_bytes());
+        let end = forged.header.len() - 4;
+        let crc = crc32c::crc32c(&forged.header[20..end]);
+        forged.header[end..].copy_from_slice(&crc.to_le_bytes());
+        *b = forged.sealed().0;
+    });
+    assert!(
+        recovered_from(&foreign).is_err(),
+        "its frames are of the other run"
+    );
+}
+
+/// The manifest was written before the last segments were: only the later segment tells that the one before it was whole.
+#[test]
+fn an_unlisted_segment_without_an_end_is_damage_where_another_follows() {
+    let (storage, _) = recorded(&plan(End::Finish));
+    let open_run = edited(&storage, |m| {
+        m.status = hindcast_format::Status::Open;
+        m.segments.truncate(3);
+        m.chain = m.segments[2].digest;
+    });
+    assert!(verified(&open_run).is_ok());
+    let whole = bytes(&storage, "seg-00000003.hcs");
+    let frame = |n: usize| {
+        let starts = (0..whole.len() - 4).filter(|&i| &whole[i..i + 4] == b"HCFR");
+        starts.skip(n).next().unwrap()
+    };
+    for length in [0, 30, frame(3), frame(5) + 20] {
+        let image = MemStorage::from_files(open_run.files());
+        image.edit("seg-00000003.hcs", |b| b.truncate(length));
+        let report = verified(&image);
+        let told = report.findings.iter().any(|f| f.file == "seg-00000003.hcs");
+        assert!(!report.is_ok() && told, "{length}: {report:#?}");
+        assert!(!open(&image).unwrap().problems().is_empty(), "{length}");
+        // As the last segment it is one whose recorder was killed.
+        image.remove("seg-00000004.hcs").unwrap();
+        image.remove("seg-00000005.hcs").unwrap();
+        assert!(verified(&image).is_ok(), "{length}");
+    }
+}
+
+#[test]
+fn what_only_a_lost_manifest_knew_is_said_to_be_unknown() {
+    let (storage, _) = recorded(&plan(End::Leave));
+    storage.remove(MANIFEST).unwrap();
+    let says = |storage: &MemStorage, what: &str| {
+        let report = verified(storage);
+        assert!(
+            !report.is_ok() && report.findings.iter().any(|f| f.text.contains(what)),
+            "{report:#?}"
+        );
+        let (_, report) = recovered_from(storage).unwrap();
+        assert!(!report.is_lossless());
+        assert!(
+            report.losses.iter().any(|l| l.why.contains(what)),
+            "{report:#?}"
+        );
+        report
+    };
+    says(&storage, "not known whether the run went on after step 39");
+    // A ring drops its first segments on purpose; any other run has lost them.
+    storage.remove("seg-00000000.hcs").unwrap();
+    let report = says(&storage, "not known whether the run went on after step 39");
+    assert_eq!(
+        steps_of(&report, LossKind::Step),
+        (0..SEGMENT).collect::<Vec<_>>()
+    );
+    let ring = MemStorage::new();
+    let about = hindcast_format::RunInfo {
+        keep: "last-steps=32".to_owned(),
+        ..info(&layout())
+    };
+    let plan = plan(End::Leave);
+    let writer = hindcast_format::RunWriter::create(Arc::new(ring.clone()), about, plan.durability);
+    go_on(
+        writer.unwrap(),
+        &plan,
+        &crate::common::truth(&plan),
+        0,
+        |_, _| {},
+    )
+    .unwrap();
+    ring.remove(MANIFEST).unwrap();
+    ring.remove("seg-00000000.hcs").unwrap();
+    says(
+        &ring,
+        "not known whether segments 0..1 (steps before 8) were dropped",
+    );
+}
