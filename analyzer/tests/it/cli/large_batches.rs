@@ -11,8 +11,8 @@ const LARGE: usize = 2_000_000;
 
 /// A run whose second of three steps names two million examples.
 fn record(dir: &Path) {
-    let run = OwnRun::new(&[]);
-    let recorder = run.recorder(dir, |builder| builder);
+    let run = OwnRun::new();
+    let recorder = run.recorder(dir);
     let (small, large) = (vec![7; 10], vec![3; LARGE]);
     for indices in [&small, &large, &small] {
         recorder

@@ -1,4 +1,4 @@
-//! A loop of its own that records for a shipped task, so that the command can analyse it: what it says is up to the test.
+//! A loop of its own that records for a shipped task, so that the command can analyse it. The test chooses its batches.
 
 use candle_core::{DType, Device, Tensor, Var};
 use hindcast_format::{DataIdentity, SplitIdentity};
@@ -6,7 +6,7 @@ use hindcast_model::data::load;
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective as _;
 use hindcast_model::task::Task;
-use hindcast_recorder::{Builder, Named, Recorder};
+use hindcast_recorder::{Named, Recorder};
 
 use super::*;
 
@@ -17,14 +17,14 @@ pub(crate) struct OwnRun {
 }
 
 impl OwnRun {
-    pub fn new(set: &[(&str, &str)]) -> Self {
+    pub fn new() -> Self {
         let mut task = Task::builtin("digits").unwrap();
         let small = [
             ("data.train", "50"),
             ("data.validation", "20"),
             ("data.test", "0"),
         ];
-        for (key, value) in small.iter().chain(set) {
+        for (key, value) in small {
             task.set(key, value).unwrap();
         }
         let net = Net::new(&task).unwrap();
@@ -38,8 +38,8 @@ impl OwnRun {
         }
     }
 
-    /// Records into `dir/run`; `change` may contradict the task.
-    pub fn recorder(&self, dir: &Path, change: impl FnOnce(Builder) -> Builder) -> Recorder {
+    /// Records into `dir/run`.
+    pub fn recorder(&self, dir: &Path) -> Recorder {
         let task = &self.task;
         let data = load(&task.data, Some(&task.augment), None, task.train.seed).unwrap();
         let splits = data.fingerprint().into_iter().map(|s| SplitIdentity {
@@ -58,8 +58,6 @@ impl OwnRun {
             .variables
             .iter()
             .map(|(name, var)| Named::parameter(name.as_str(), var));
-        change(builder)
-            .create_from(named.collect::<Vec<_>>())
-            .unwrap()
+        builder.create_from(named.collect::<Vec<_>>()).unwrap()
     }
 }
