@@ -37,6 +37,7 @@ mod memory;
 mod methods;
 pub(crate) mod own;
 pub(crate) mod pictures;
+mod prediction;
 pub(crate) mod progress;
 #[cfg(feature = "experiments")]
 mod quality;

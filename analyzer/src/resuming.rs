@@ -70,13 +70,6 @@ pub(crate) fn resume_watched(
 /// # Errors
 /// It is finished, damaged, or being written.
 pub(crate) fn check_resumable(trace: &Trace, run: &std::path::Path) -> anyhow::Result<()> {
-    if trace.status() == Status::Finished {
-        let steps = trace.final_step().unwrap_or(trace.span().end);
-        bail!(
-            "{} is finished, after {steps} steps: there is nothing to resume",
-            run.display()
-        );
-    }
     let recover = || {
         format!(
             "{} is damaged: `hindcast recover {} --out NEW` writes what is left as a new run, and `hindcast record --resume NEW` continues that",
@@ -99,6 +92,14 @@ pub(crate) fn check_resumable(trace: &Trace, run: &std::path::Path) -> anyhow::R
         .find(|finding| finding.severity == Severity::Error)
     {
         return Err(damage("run", "one that is whole", &finding.text)).with_context(recover);
+    }
+    // After the damage: a finished run that is damaged has more to tell than that it is finished.
+    if trace.status() == Status::Finished {
+        let steps = trace.final_step().unwrap_or(trace.span().end);
+        bail!(
+            "{} is finished, after {steps} steps: there is nothing to resume",
+            run.display()
+        );
     }
     match FsStorage::new(run).claim() {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {

@@ -65,6 +65,9 @@ pub struct Record {
     /// Continue a run that was interrupted (Ctrl-C, a kill, a crash, a full disk) from the last recorded step, to the bits of an uninterrupted run; task, seed and --keep are those of the run
     #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "note"])]
     pub resume: Option<PathBuf>,
+    /// With --resume: memory that reading the run may take, as 8GB, instead of what is available now
+    #[arg(long, value_name = "SIZE", requires = "resume")]
+    pub memory: Option<String>,
     /// What to keep: all, last-epoch, last-steps=N, every=N, budget=SIZE (as 2GB; keeps the newest)
     #[arg(long, default_value = "all")]
     pub keep: String,

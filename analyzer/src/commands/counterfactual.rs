@@ -3,7 +3,6 @@
 mod print;
 mod removed;
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -19,7 +18,7 @@ use super::context::Models;
 use super::influence::{one_query, parse_queries, parse_window};
 use super::interrupt::{Interrupts, told};
 use super::sweeping::{Settings, score};
-use super::{Outcome, Usage, context, memory, progress, trust};
+use super::{Outcome, Usage, context, memory, prediction, progress, trust};
 use crate::atomic;
 use crate::batch_sizes::BatchSizes;
 use crate::clean::{self, field, say};
@@ -27,8 +26,7 @@ use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::sweep::step_bytes;
 use crate::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query, RecordedRun,
-    Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable, Subject, Window,
-    counterfactuals,
+    Removal, RemovalResult, RemovalResults, RemovedPlace, Subject, Window, counterfactuals,
 };
 use removed::Removed;
 
@@ -60,7 +58,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         check_results(out)?;
         atomic::try_folder(out).with_context(|| format!("cannot write {}", out.display()))?;
     }
-    let subject = models.open(&args.run, args.data.as_deref(), limit)?;
+    let subject = models.open(&args.run, args.data.as_deref(), None)?;
     context::warn(subject.trace());
     let query = one_query(&asked, subject.data())?;
     let run = subject.recorded()?;
@@ -86,7 +84,15 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let interrupts = Interrupts::listen();
     announce(&run, &range, &sets, limit)?;
     let end = run.source().end()?.step;
-    let unverified = trust::steps(&subject, &run, range.start..end, &args.check, limit, false)?;
+    let mut notes = Vec::from_iter(trust::steps(
+        &subject,
+        &run,
+        range.start..end,
+        &args.check,
+        limit,
+        false,
+    )?);
+    notes.extend(prediction::limits(&run, &sets, &options));
     let begun = Instant::now();
     let bar = progress::bar(0, "retraining", "steps");
     let time = progress::Estimate::from(0);
@@ -112,7 +118,11 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     // A table of another window, query or run predicts another change: then the window is swept here.
     let fitting = table
         .as_ref()
-        .and_then(|t| fitting_query(t, &subject, &range, &query).map(|q| (t, q)));
+        .and_then(|t| prediction::fitting_query(t, &subject, &range, &query).map(|q| (t, q)))
+        .filter(|(t, q)| {
+            sets.iter()
+                .all(|set| prediction::covers(t, *q, set, options.denominators))
+        });
     let swept;
     let (table, q, source) = match fitting {
         Some((table, q)) => (table, q, "the table"),
@@ -133,7 +143,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         results.push(RemovalResult {
             without: outcome.without.clone(),
             places: places(run.data(), &outcome.without),
-            predicted_change: predict(table, q, &outcome.without, &options),
+            predicted_change: prediction::predict(table, q, &outcome.without, options.denominators),
             real_change: report
                 .change(set, 0)
                 .context("the retraining gave no value")?,
@@ -158,7 +168,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             value_with_everyone,
             losses_with_everyone: report.everyone.losses.clone(),
             sets: results.clone(),
-            notes: unverified.iter().cloned().collect(),
+            notes: notes.clone(),
         };
         results.write(path)?;
     }
@@ -182,7 +192,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             predicted_change: only.map(|r| r.predicted_change),
             first_order_change: moved,
             predicted_from: source,
-            notes: unverified.iter().map(String::as_str).collect(),
+            notes: notes.iter().map(String::as_str).collect(),
             sets: &results,
             retraining: &report,
         };
@@ -194,7 +204,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             [only] if !args.each => print::print(&mut out, &report, &shown, only, moved, source)?,
             each => print::print_each(&mut out, &report, &shown, each, source)?,
         }
-        if let Some(note) = &unverified {
+        for note in &notes {
             writeln!(out, "  {note}")?;
         }
         if let Some(path) = &args.out {
@@ -303,37 +313,3 @@ fn announce(
 
 /// A step's metadata beside its indices, about.
 const META_BYTES: u64 = 300;
-
-/// Which query of a table predicts exactly this: same run, same window, same query.
-fn fitting_query(
-    table: &ScoreTable,
-    subject: &Subject,
-    range: &Range<u64>,
-    query: &Query,
-) -> Option<usize> {
-    let meta = &table.metadata;
-    // A method that only ranks predicts nothing.
-    let ranks = crate::estimators::method(&meta.method).is_ok_and(|m| !m.predicts);
-    if ranks || meta.run_digest != subject.head() || meta.window != *range {
-        return None;
-    }
-    let name = query.to_string();
-    meta.queries.iter().position(|q| q.name == name)
-}
-
-/// The linear prediction for a set is the sum over its examples.
-fn predict(
-    table: &ScoreTable,
-    query: usize,
-    without: &[u64],
-    options: &CounterfactualOptions,
-) -> f64 {
-    let wanted: BTreeSet<u64> = without.iter().copied().collect();
-    let rows = table.rows.iter().filter(|r| wanted.contains(&r.index));
-    let of = |row: &crate::ScoreRow| match options.denominators {
-        Denominators::Fixed => row.influence.get(query).copied().flatten(),
-        Denominators::Renormalised => row.renormalised.get(query).copied().flatten(),
-    };
-    // An example that no batch of the window holds has no score, and leaving it out changes nothing.
-    rows.filter_map(of).sum()
-}

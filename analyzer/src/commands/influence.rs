@@ -116,7 +116,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     let memory = context::memory(args.memory.as_deref())?;
     // Whatever is wrong with names and folders is better known before the sweep than after it.
     let names = context::names(&args.names)?;
-    let subject = models.open(&args.run, args.data.as_deref(), memory)?;
+    let subject = models.open(&args.run, args.data.as_deref(), None)?;
     context::warn(subject.trace());
     let queries = expand(&asked, subject.data())?;
     if let Some(names) = &names {

@@ -8,7 +8,7 @@ use candle_core::Device;
 use hindcast_model::task::Task;
 use hindcast_recorder::Recorder;
 
-use super::context::open_trace;
+use super::context::open_trace_within;
 use super::interrupt::Interrupts;
 use super::record::Policies;
 use super::recorded::{Ended, show, stopped};
@@ -24,7 +24,8 @@ pub(super) fn run(
     policies: &Policies,
     device: &Device,
 ) -> anyhow::Result<Outcome> {
-    let trace = open_trace(run)?;
+    let memory = super::context::memory(args.memory.as_deref())?;
+    let trace = open_trace_within(run, memory)?;
     check_resumable(&trace, run)?;
     if let Some(name) = &args.task {
         same_task(
@@ -34,7 +35,8 @@ pub(super) fn run(
         )?;
     }
     drop(trace);
-    let subject = Subject::open(run, args.data.as_deref())?;
+    let trace = open_trace_within(run, memory)?;
+    let subject = Subject::of_trace(trace, run, args.data.as_deref())?;
     if let Some(task) = subject.task() {
         say!(
             "task {}: {}",

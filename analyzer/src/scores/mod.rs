@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub const METADATA_VERSION: u32 = 1;
 
 /// Where a table's numbers come from: without it a score means nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScoreMetadata {
     /// 1; 0 in a table that was read without its metadata.
     pub version: u32,
@@ -132,7 +132,7 @@ pub struct Refined {
 }
 
 /// One training example.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScoreRow {
     /// Its index in the training split.
     pub index: u64,
@@ -159,7 +159,7 @@ pub struct ScoreRow {
 }
 
 /// Scores of all the training examples.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScoreTable {
     /// Where the numbers come from.
     pub metadata: ScoreMetadata,

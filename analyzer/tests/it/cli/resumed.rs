@@ -258,28 +258,46 @@ fn a_killed_recording_of_every_seventh_step_continues_to_the_same_bits() {
     });
 }
 
+/// Starts or continues the run and stops it by a signal. False if the run was finished before the signal came.
+fn stopped_by(dir: &Path, name: &str, exit: i32) -> bool {
+    let words = match held(dir) {
+        0 => record(&PLAIN, "run"),
+        _ => RESUME.to_vec(),
+    };
+    let more = held(dir) + 20;
+    let mut child = start(dir, &words);
+    if reaches(dir, &mut child, more) {
+        signal(&child, name);
+    }
+    let output = child.wait_with_output().unwrap();
+    if code(&output) == 0 {
+        return false;
+    }
+    assert_eq!(code(&output), exit, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("`hindcast record --resume run` continues it"),
+        "{}",
+        stderr(&output)
+    );
+    true
+}
+
 #[test]
 fn ctrl_c_names_the_command_that_continues_and_it_does() {
     let dir = folder();
     let dir = dir.path();
     fine(dir, &record(&PLAIN, "whole"));
-    for (name, exit) in [("INT", 130), ("TERM", 143)] {
-        let words = match held(dir) {
-            0 => record(&PLAIN, "run"),
-            _ => RESUME.to_vec(),
-        };
-        let more = held(dir) + 20;
-        let mut child = start(dir, &words);
-        assert!(reaches(dir, &mut child, more), "it was done too soon");
-        signal(&child, name);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(code(&output), exit, "{}", stderr(&output));
-        assert!(
-            stderr(&output).contains("`hindcast record --resume run` continues it"),
-            "{}",
-            stderr(&output)
-        );
-    }
+    // On a busy machine a signal may come after the last step. Then the run is recorded anew.
+    let stopped_twice = (0..20).any(|_| {
+        let stopped = [("INT", 130), ("TERM", 143)]
+            .iter()
+            .all(|&(name, exit)| stopped_by(dir, name, exit));
+        if !stopped {
+            std::fs::remove_dir_all(dir.join("run")).unwrap();
+        }
+        stopped
+    });
+    assert!(stopped_twice, "every run was done before its signals came");
     // Beginning anew at the same place is refused, and the refusal names the command, too.
     let output = hindcast(dir, &record(&PLAIN, "run"));
     assert_eq!(code(&output), 1);
@@ -305,12 +323,14 @@ fn ctrl_c_names_the_command_that_continues_and_it_does() {
     );
 }
 
-/// A run of some twenty steps, closed as unfinished.
+/// A run of some twenty steps, closed as unfinished. On a busy machine the signal may come after the last step; then the
+/// run is recorded anew.
 fn interrupted(dir: &Path) {
-    let mut child = start(dir, &record(&PLAIN, "run"));
-    assert!(reaches(dir, &mut child, 20), "it was done too soon");
-    signal(&child, "INT");
-    child.wait().unwrap();
+    let stopped = (0..20).any(|_| {
+        let _ = fs::remove_dir_all(dir.join("run"));
+        stopped_by(dir, "INT", 130)
+    });
+    assert!(stopped, "every run was done before its signal came");
 }
 
 fn refused(dir: &Path, words: &[&str], exit: i32, says: &[&str]) {

@@ -29,6 +29,7 @@ pub(super) fn cut_short() -> Vec<State> {
                 fails(HALF_BORN),
                 ok(&["run: 12 steps", "head"]),
                 fails(&["run: not a recorded run: there is no such folder"]),
+                fails(&["not a recorded run", ".run.new-4711"]),
             ],
         },
         State {
@@ -55,6 +56,7 @@ pub(super) fn cut_short() -> Vec<State> {
                 lossless("10 steps recovered", NOT_ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 10"]),
+                ok(&["resuming at step"]),
             ],
         },
         State {
@@ -79,6 +81,7 @@ pub(super) fn cut_short() -> Vec<State> {
                 fails(&[
                     "a recorder is writing this run at this moment; wait until it has ended, or end it first",
                 ]),
+                fails(&["a recorder is writing this run"]),
             ],
         },
         State {
@@ -102,6 +105,7 @@ pub(super) fn cut_short() -> Vec<State> {
                 lossless("9 steps recovered", NOT_ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 9"]),
+                ok(&["resuming at step"]),
             ],
         },
     ]

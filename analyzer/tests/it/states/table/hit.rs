@@ -39,6 +39,7 @@ pub(super) fn hit() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 fails(&["at step 6", CHUNK, RESUMABLE]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -72,6 +73,7 @@ pub(super) fn hit() -> Vec<State> {
                 ]),
                 taken(),
                 fails(&[STEP_5, "metadata checksum", RESUMABLE]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -104,6 +106,7 @@ pub(super) fn hit() -> Vec<State> {
                 ]),
                 taken(),
                 fails(&[STEP_5, "frame header checksum", RESUMABLE]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -123,6 +126,7 @@ pub(super) fn hit() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -152,6 +156,7 @@ pub(super) fn hit() -> Vec<State> {
                 fails(&[
                     "its manifest.json is lost or damaged; recover the run, and resume what `recover` wrote",
                 ]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -189,6 +194,7 @@ pub(super) fn hit() -> Vec<State> {
                 fails(&[
                     "its manifest.json is lost or damaged; recover the run, and resume what `recover` wrote",
                 ]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -212,6 +218,7 @@ pub(super) fn hit() -> Vec<State> {
                 ]),
                 taken(),
                 fails(&[NO_SEGMENT, RESUMABLE]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
     ]

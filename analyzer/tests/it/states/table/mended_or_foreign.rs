@@ -46,6 +46,7 @@ pub(super) fn mended_or_foreign() -> Vec<State> {
                 lossless("11 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
+                fails(&["is finished, after 12 steps: there is nothing to resume"]),
             ],
         },
         State {
@@ -65,6 +66,7 @@ pub(super) fn mended_or_foreign() -> Vec<State> {
                 fails(&[FUTURE]),
                 taken(),
                 fails(&[FUTURE]),
+                fails(&["format version 9"]),
             ],
         },
         State {
@@ -84,6 +86,7 @@ pub(super) fn mended_or_foreign() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
+                fails(&["is finished, after 12 steps: there is nothing to resume"]),
             ],
         },
         State {
@@ -103,6 +106,7 @@ pub(super) fn mended_or_foreign() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
+                fails(&["is finished, after 12 steps: there is nothing to resume"]),
             ],
         },
     ]

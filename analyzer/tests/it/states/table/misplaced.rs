@@ -39,6 +39,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 fails(&[SWAPPED]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -62,6 +63,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 fails(&[MISSING, RESUMABLE]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -81,6 +83,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 damaged(&["LOST: steps 4..8: lost whole", "8 steps recovered", ENDED]),
                 taken(),
                 fails(&[SWAPPED]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -100,6 +103,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 damaged(&["LOST: steps 4..8: lost whole", "8 steps recovered", ENDED]),
                 taken(),
                 fails(&[FEWER]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -119,6 +123,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 damaged(&["LOST: steps 4..8: lost whole", "8 steps recovered", ENDED]),
                 taken(),
                 fails(&[PIPE]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -146,6 +151,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 ]),
                 taken(),
                 fails(&["its manifest.json is lost or damaged"]),
+                damaged(&["hindcast recover", "hindcast record --resume NEW"]),
             ],
         },
         State {
@@ -165,6 +171,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 fails(MEMORY),
                 taken(),
                 fails(&["its tensors are others"]),
+                fails(&["of memory, and", "--memory SIZE"]),
             ],
         },
     ]

@@ -21,6 +21,7 @@ fn refused(says: Words, record: Cell) -> [Cell; COMMANDS.len()] {
         fails(says),
         record,
         fails(says),
+        fails(says),
     ]
 }
 

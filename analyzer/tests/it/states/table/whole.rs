@@ -23,6 +23,7 @@ pub(super) fn whole() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
+                fails(&["is finished, after 12 steps: there is nothing to resume"]),
             ],
         },
         State {
@@ -46,6 +47,7 @@ pub(super) fn whole() -> Vec<State> {
                 lossless("10 steps recovered", NOT_ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 10"]),
+                ok(&["resuming at step"]),
             ],
         },
         State {
@@ -68,6 +70,7 @@ pub(super) fn whole() -> Vec<State> {
                 lossless("8 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
+                fails(&["is finished, after 12 steps: there is nothing to resume"]),
             ],
         },
         State {
@@ -87,6 +90,7 @@ pub(super) fn whole() -> Vec<State> {
                 lossless("12 steps recovered", ENDED),
                 taken(),
                 ok(&["goes on at step 6 of 12"]),
+                fails(&["is finished, after 12 steps: there is nothing to resume"]),
             ],
         },
     ]
