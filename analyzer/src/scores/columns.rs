@@ -187,7 +187,8 @@ impl Header {
             Some((base, rest)) => (base, rest.strip_suffix(']')?),
             None => (name, ""),
         };
-        match base {
+        // A table that was edited by hand may write its columns in other letters.
+        match base.trim().to_lowercase().as_str() {
             "index" => Some(Column::Index),
             "row" => Some(Column::Row),
             "name" => Some(Column::Name),
@@ -203,16 +204,16 @@ impl Header {
                 query.to_owned(),
             ))),
             "accumulative" | "counterfactual" => {
-                let rung = match base {
-                    "accumulative" => Rung::Accumulative,
-                    _ => Rung::Counterfactual,
+                let rung = match base.trim().eq_ignore_ascii_case("accumulative") {
+                    true => Rung::Accumulative,
+                    false => Rung::Counterfactual,
                 };
                 position(&mut self.refined, rung);
                 let q = position(&mut self.queries, query.to_owned());
                 Some(Column::Refined(q, rung))
             }
-            _ => {
-                let epoch = base.strip_prefix("epoch_")?.parse().ok()?;
+            other => {
+                let epoch = other.strip_prefix("epoch_")?.parse().ok()?;
                 let q = position(&mut self.queries, query.to_owned());
                 Some(Column::Epoch(q, position(&mut self.epochs, epoch)))
             }
@@ -272,5 +273,31 @@ fn position<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
             list.push(item);
             list.len() - 1
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_known_in_any_letters() {
+        let read = |names: &str| Header::read(names.split(','), None).unwrap();
+        let small = "index,row,name,label,occurrences,influence,accumulative,epoch_3,file";
+        let wanted = read(small);
+        assert!(wanted.columns.iter().all(Option::is_some));
+        for names in [
+            small.to_uppercase(),
+            small.replace(",r", ", R").replace("file", " File "),
+        ] {
+            let header = read(&names);
+            assert_eq!(header.columns, wanted.columns, "{names}");
+            assert_eq!(header.epochs, [3]);
+        }
+        // A query's name keeps its letters.
+        let several = read("index,Influence[A],influence[a]");
+        assert_eq!(several.queries, ["A", "a"]);
+        let twice = Header::read(["index", "influence", "Row", "row"], None);
+        assert!(twice.unwrap_err().contains("`row` is there twice"));
     }
 }

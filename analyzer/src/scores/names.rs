@@ -1,5 +1,6 @@
 //! The user's own names of examples: ids, file names, texts.
 
+mod choice;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,9 +53,10 @@ pub struct Names {
 impl Names {
     /// Reads names.
     ///
-    /// A `.csv` has a header, a `.jsonl` or `.ndjson` an object a line (or a plain string); every other file is text, a
-    /// name a line. In CSV and JSON lines a column `index` or `row` says which example a line is about; without one,
-    /// and in text files, lines are counted from 0 as rows of the original file, or as `by` says. The name is in the
+    /// A `.csv` has a header, a `.jsonl` or `.ndjson` an object a line (or a plain string); other tables (`.tsv`, `.json`) are
+    /// refused; every other file is text, a name a line. In CSV and JSON lines a column `index` or `row` says which example a line is about; without one,
+    /// and in text files, lines are counted from 0 as rows of the original file, or as `by` says. Columns are known in capitals
+    /// and small letters, and a column that only resembles them (`row_number`) is refused. The name is in the
     /// column `column`, else in `name`, else in the only other one. Where there is a column `file` besides these and
     /// `row`, it says which file the row is in.
     ///
@@ -68,6 +70,12 @@ impl Names {
         let lines = match ending.as_deref() {
             Some("csv") => open().and_then(|from| csv_lines(from, by, column)),
             Some("jsonl" | "ndjson") => open().and_then(|from| json_lines(from, by, column)),
+            // A table that is read as text would give its lines, header and all, as names.
+            Some(table @ ("tsv" | "tab" | "json" | "parquet" | "xls" | "xlsx" | "ods")) => {
+                Err(format!(
+                    "names aren't read from .{table}: write them as .csv with commas, as .jsonl, or one per line as .txt"
+                ))
+            }
             _ => open().and_then(text_lines),
         };
         lines

@@ -7,6 +7,7 @@ use std::path::Path;
 use hindcast_model::csv_rows::CsvRows;
 use serde_json::Value;
 
+use super::choice::{Chosen, choose, find};
 use super::{NameKey, Names};
 use crate::scores::spreadsheet;
 
@@ -69,57 +70,6 @@ pub(super) fn text_lines(from: impl BufRead) -> Result<Lines, String> {
     Ok(Lines { key: None, lines })
 }
 
-/// Which columns hold what.
-#[derive(Debug, Clone)]
-struct Chosen {
-    /// The column of the numbers.
-    key: Option<NameKey>,
-    /// Whether the column `file` says which file a row is in.
-    filed: bool,
-    /// The column of the names.
-    name: String,
-}
-
-fn choose(columns: &[String], by: Option<NameKey>, wanted: Option<&str>) -> Result<Chosen, String> {
-    let there = |name: &str| columns.iter().any(|c| c == name);
-    let key = [NameKey::Index, NameKey::Row]
-        .into_iter()
-        .find(|k| by.is_none_or(|by| by == *k) && there(k.column()));
-    let list = || columns.join(", ");
-    let by_file = key == Some(NameKey::Row) && there("file");
-    let chosen = |name: &str| Chosen {
-        key,
-        filed: by_file && name != "file",
-        name: name.to_owned(),
-    };
-    if let Some(wanted) = wanted {
-        return if there(wanted) {
-            Ok(chosen(wanted))
-        } else {
-            Err(format!(
-                "there is no column `{wanted}`; there are: {}",
-                list()
-            ))
-        };
-    }
-    if there("name") {
-        return Ok(chosen("name"));
-    }
-    let others: Vec<&String> = columns
-        .iter()
-        .filter(|c| !["index", "row"].contains(&c.as_str()))
-        .collect();
-    let names = others.iter().filter(|c| !(by_file && c.as_str() == "file"));
-    match (others.as_slice(), names.collect::<Vec<_>>().as_slice()) {
-        ([only], _) => Ok(chosen(only)),
-        (_, [only]) => Ok(chosen(only)),
-        _ => Err(format!(
-            "which column holds the names? Choose one (--name-column): {}",
-            list()
-        )),
-    }
-}
-
 pub(super) fn csv_lines(
     from: impl BufRead,
     by: Option<NameKey>,
@@ -134,12 +84,15 @@ pub(super) fn csv_lines(
         .flatten()
         .map(str::to_owned)
         .collect();
-    let Chosen { key, filed, name } = choose(&columns, by, wanted)?;
-    let at = |name: &str| columns.iter().position(|c| c == name);
-    let (key_at, name_at) = (key.and_then(|k| at(k.column())), at(&name));
-    let file_at = at("file").filter(|_| filed);
+    let Chosen {
+        key,
+        number: key_at,
+        file: file_at,
+        name: name_at,
+    } = choose(&columns, by, wanted)?;
     // A table of scores may be a file of names, too: its texts are written for spreadsheets.
-    let ours = at("index").is_some() && columns.iter().any(|c| c.starts_with("influence"));
+    let ours =
+        find(&columns, "index")?.is_some() && columns.iter().any(|c| c.starts_with("influence"));
     let text = |cell: &str| match ours {
         true => spreadsheet::unquoted(cell).to_owned(),
         false => cell.to_owned(),
@@ -165,7 +118,7 @@ pub(super) fn csv_lines(
             line,
             file: file_at.map(|at| text(cell(Some(at)))),
             number,
-            name: text(cell(name_at)),
+            name: text(cell(Some(name_at))),
         });
     }
     Ok(Lines { key, lines })
@@ -180,7 +133,7 @@ pub(super) fn json_lines(
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut chosen: Option<Chosen> = None;
+    let mut chosen: Option<(Vec<String>, Chosen)> = None;
     let mut lines = Vec::new();
     for (line, content) in (1..).zip(from.lines()) {
         let content = content.map_err(|e| format!("line {line}: {e}"))?;
@@ -197,36 +150,43 @@ pub(super) fn json_lines(
             });
             continue;
         };
-        let Chosen { key, filed, name } = match &chosen {
-            Some(chosen) => chosen.clone(),
-            None => {
-                let columns: Vec<String> = object.keys().cloned().collect();
-                chosen.insert(choose(&columns, by, wanted)?).clone()
-            }
+        if chosen.is_none() {
+            let columns: Vec<String> = object.keys().cloned().collect();
+            let choice = choose(&columns, by, wanted).map_err(|e| format!("line {line}: {e}"))?;
+            chosen = Some((columns, choice));
+        }
+        let Some((columns, choice)) = &chosen else {
+            continue;
         };
-        let get = |column: &str| {
-            object
-                .get(column)
-                .ok_or_else(|| format!("line {line}: `{column}` is missing"))
+        // A key that the first object lacks could say which example this line is about.
+        if let Some(new) = object.keys().find(|key| !columns.contains(key)) {
+            return Err(format!(
+                "line {line}: `{new}` is not in the first object: give every object the same keys"
+            ));
+        }
+        let get = |at: usize| {
+            let column = columns.get(at).map_or("", String::as_str);
+            let value = object.get(column);
+            value.ok_or_else(|| format!("line {line}: `{column}` is missing"))
         };
         let number =
-            match key {
+            match choice.number {
                 None => None,
-                Some(key) => Some(get(key.column())?.as_u64().ok_or_else(|| {
-                    format!("line {line}: `{}` is not a whole number", key.column())
+                Some(at) => Some(get(at)?.as_u64().ok_or_else(|| {
+                    format!("line {line}: `{}` is not a whole number", columns[at])
                 })?),
             };
         lines.push(Line {
             line,
-            file: match filed {
-                true => Some(text(get("file")?)),
-                false => None,
+            file: match choice.file {
+                Some(at) => Some(text(get(at)?)),
+                None => None,
             },
             number,
-            name: text(get(&name)?),
+            name: text(get(choice.name)?),
         });
     }
-    let key = chosen.and_then(|chosen| chosen.key);
+    let key = chosen.and_then(|(_, choice)| choice.key);
     if key.is_some() && lines.iter().any(|line| line.number.is_none()) {
         return Err("some lines are objects with a number, others are not".to_owned());
     }

@@ -149,7 +149,27 @@ fn names_are_joined_by_row_or_index_from_any_file() {
         }),
     );
     write("ids.csv", format!("key\n{}\n", by_index.join("\n")));
-    for file in ["rows.txt", "rows.csv", "rows.jsonl"] {
+    // Capitals and spaces are no other column.
+    for (file, like) in [
+        ("capitals.csv", "rows.csv"),
+        ("capitals.jsonl", "rows.jsonl"),
+    ] {
+        let text = fs::read_to_string(dir.join(like)).unwrap();
+        let text = match file {
+            "capitals.csv" => text.replace("row,file", " ROW ,File"),
+            _ => text
+                .replace("\"row\"", "\"Row\"")
+                .replace("\"name\"", "\"Name\""),
+        };
+        write(file, text);
+    }
+    for file in [
+        "rows.txt",
+        "rows.csv",
+        "rows.jsonl",
+        "capitals.csv",
+        "capitals.jsonl",
+    ] {
         fine(
             dir,
             &[
@@ -211,6 +231,12 @@ fn names_that_do_not_fit_are_refused_before_the_sweep() {
     );
     write("which.csv", "id,file\na,b\n");
     write("empty.txt", "");
+    write("numbers.csv", "Row-Number,name\n1,a\n0,b\n");
+    write("numbers.tsv", "row\tname\n1\ta\n0\tb\n");
+    write(
+        "later.jsonl",
+        "{\"name\": \"a\"}\n{\"row\": 0, \"name\": \"b\"}\n",
+    );
     write("half.jsonl", "{\"index\": 0, \"name\": \"a\"}\n\"b\"\n");
     for (words, hint) in [
         (&["short.txt"][..], "the file has 10 lines"),
@@ -227,6 +253,9 @@ fn names_that_do_not_fit_are_refused_before_the_sweep() {
         (&["spread.csv"], "line 4: `zero` is not a whole number"),
         (&["which.csv"], "--name-column"),
         (&["which.csv", "--name-column", "text"], "no column `text`"),
+        (&["numbers.csv"], "the column `Row-Number` seems to say"),
+        (&["numbers.tsv"], "names aren't read from .tsv"),
+        (&["later.jsonl"], "line 2: `row` is not in the first object"),
         (&["empty.txt"], "no names"),
         (&["half.jsonl"], "some lines"),
         (&["missing.txt"], "missing.txt"),
