@@ -6,7 +6,9 @@ use super::columns::{Cell, Column, cell, columns};
 use super::text::write_json;
 use super::{ScoreRow, ScoreTable};
 
-/// Longest first, so that `<=` isn't taken for `<`.
+/// Characters that make up an operator; one that isn't in the list below is refused, not read as a shorter one and a value.
+const SIGNS: [char; 5] = ['=', '<', '>', '!', '~'];
+
 const COMPARISONS: [(&str, Comparison); 6] = [
     ("!=", Comparison::Differs),
     ("<=", Comparison::AtMost),
@@ -72,24 +74,18 @@ impl ScoreTable {
     /// Reads a condition on one of this table's columns.
     pub(crate) fn condition(&self, text: &str) -> Result<Condition, String> {
         let text = text.trim();
-        let parsed = |rest: &str| {
-            let rest = rest.trim_start();
-            COMPARISONS
-                .iter()
-                .find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)))
-                .map(|(comparison, value)| (comparison, value.trim().to_owned()))
-        };
         // A query's name may hold any sign, so the longest column that the text begins with is meant.
         let found = self
             .columns()
             .into_iter()
             .filter_map(|(name, column)| {
-                let (comparison, value) = parsed(text.strip_prefix(name.as_str())?)?;
-                Some((name, column, comparison, value))
+                let rest = text.strip_prefix(name.as_str())?.trim_start();
+                rest.starts_with(SIGNS)
+                    .then(|| (name, column, rest.to_owned()))
             })
             .max_by_key(|(name, ..)| name.len());
-        let Some((name, column, comparison, value)) = found else {
-            let end = text.find(['=', '<', '>', '!']);
+        let Some((name, column, rest)) = found else {
+            let end = text.find(SIGNS);
             return Err(match end {
                 Some(end) if end > 0 => self.no_column(text[..end].trim()),
                 _ => format!(
@@ -97,6 +93,7 @@ impl ScoreTable {
                 ),
             });
         };
+        let (comparison, value) = compared(&rest)?;
         if !column.is_text() && !value.is_empty() && value.parse::<f64>().is_err() {
             return Err(format!("column `{name}` holds numbers: `{value}` is none"));
         }
@@ -148,6 +145,34 @@ impl ScoreTable {
             write_json(to, row, &columns)?;
         }
         to.write_all(b"\n  ]")
+    }
+}
+
+/// The operator that a text begins with, and the value after it.
+fn compared(text: &str) -> Result<(Comparison, String), String> {
+    let value = text.trim_start_matches(SIGNS);
+    let sign = &text[..text.len() - value.len()];
+    let known = COMPARISONS.iter().find(|(known, _)| *known == sign);
+    match known {
+        Some((_, comparison)) => Ok((*comparison, value.trim().to_owned())),
+        None => {
+            let list: Vec<&str> = COMPARISONS.iter().map(|(sign, _)| *sign).collect();
+            let mut said = format!(
+                "there is no operator `{sign}`; write COLUMN=VALUE, or with one of {}",
+                list.join(" ")
+            );
+            // A label may begin like an operator.
+            let first = COMPARISONS
+                .iter()
+                .filter(|(known, _)| sign.starts_with(known))
+                .max_by_key(|(known, _)| known.len());
+            if let Some((first, _)) = first {
+                let rest = &text[first.len()..];
+                said +=
+                    &format!("; for the value `{rest}` put a space before it: `{first} {rest}`");
+            }
+            Err(said)
+        }
     }
 }
 
@@ -314,6 +339,9 @@ mod tests {
             ("inf", "label=infinity", false),
             ("a", "label<b", true),
             (" a", "label=a", true),
+            ("<unk>", "label= <unk>", true),
+            ("=1", "label = =1", true),
+            ("1", "label = =1", false),
         ] {
             assert_eq!(of(label, condition), holds, "{label:?}: {condition}");
         }
@@ -353,6 +381,20 @@ mod tests {
             ("occurrences=many", "holds numbers"),
             ("label", "COLUMN=VALUE"),
             ("=3", "COLUMN=VALUE"),
+            (
+                "label<>3",
+                "no operator `<>`; write COLUMN=VALUE, or with one of != <= >= = < >",
+            ),
+            ("label==3", "no operator `==`"),
+            ("label == 3", "no operator `==`"),
+            ("label=>3", "no operator `=>`"),
+            ("label=<3", "no operator `=<`"),
+            ("label!3", "no operator `!`"),
+            ("label~3", "no operator `~`"),
+            ("label=~3", "no operator `=~`"),
+            ("index>>1", "no operator `>>`"),
+            ("label!==3", "no operator `!==`"),
+            ("label=<unk>", "put a space before it: `= <unk>`"),
             ("", "COLUMN=VALUE"),
         ] {
             let message = table().condition(text).unwrap_err();
