@@ -11,6 +11,7 @@
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
 /// Whether a character is a control character, turns the direction of writing, or can't be seen.
 fn is_unsafe(c: char) -> bool {
@@ -83,9 +84,52 @@ impl Display for Field {
     }
 }
 
-/// Standard output; what a terminal would obey is escaped.
-pub(crate) fn stdout() -> Clean<io::StdoutLock<'static>> {
-    Clean::new(io::stdout().lock())
+/// Standard output; what a terminal would obey is escaped. Writing to it never fails: a command ends as it would have ended
+/// where its text can be read, and [`unprinted`] says at its end whether it was.
+pub(crate) fn stdout() -> Clean<Lasting<io::StdoutLock<'static>>> {
+    Clean::new(Lasting {
+        to: io::stdout().lock(),
+        failed: &FAILED,
+    })
+}
+
+/// Why standard output could not be written; nothing where it was written, or where its reader has seen enough (`| head`).
+pub(crate) fn unprinted() -> Option<String> {
+    // What is left in the buffer is written now or never.
+    let _ = stdout().flush();
+    let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let error = failed.as_ref()?;
+    (error.kind() != io::ErrorKind::BrokenPipe).then(|| error.to_string())
+}
+
+/// The first failure of standard output.
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// A writer that keeps its first failure, and writes nothing after it.
+pub(crate) struct Lasting<W> {
+    to: W,
+    failed: &'static Mutex<Option<io::Error>>,
+}
+
+impl<W: Write> Lasting<W> {
+    fn attempt(&mut self, action: impl FnOnce(&mut W) -> io::Result<()>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_none() {
+            *failed = action(&mut self.to).err();
+        }
+    }
+}
+
+impl<W: Write> Write for Lasting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.attempt(|to| to.write_all(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt(Write::flush);
+        Ok(())
+    }
 }
 
 /// Prints a line to standard error, escaped like [`stdout`].
@@ -197,6 +241,34 @@ mod tests {
         );
         let back: Vec<String> = serde_json::from_str(&printed).unwrap();
         assert_eq!(back, [text]);
+    }
+
+    /// A full disk or a reader that is gone changes nothing about what comes after the text.
+    #[test]
+    fn a_writer_that_lasts_keeps_its_first_failure() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                self.0 += 1;
+                Err(io::Error::new(io::ErrorKind::StorageFull, "full"))
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+        let mut out = Clean::new(Lasting {
+            to: Full(0),
+            failed: &FAILED,
+        });
+        for _ in 0..3 {
+            writeln!(out, "text").unwrap();
+        }
+        out.flush().unwrap();
+        assert_eq!(out.to.to.0, 1, "nothing is tried again");
+        let failed = FAILED.lock().unwrap();
+        assert_eq!(failed.as_ref().unwrap().kind(), io::ErrorKind::StorageFull);
     }
 
     proptest! {

@@ -74,19 +74,35 @@ pub(crate) enum Outcome {
 #[error("{0}")]
 pub(crate) struct Usage(pub String);
 
+const CANNOT_PRINT: &str = "cannot write to standard output";
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    exit("hindcast", run(Cli::parse()))
+    match Cli::try_parse() {
+        Ok(cli) => exit("hindcast", run(cli)),
+        Err(answer) => answered(&answer),
+    }
+}
+
+/// Prints help, a version or what is wrong with the words; the exit code.
+pub(crate) fn answered(answer: &clap::Error) -> ExitCode {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    match answer.print() {
+        // Help that can't be printed is no help, unless its reader has seen enough.
+        Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "{CANNOT_PRINT}: {e}");
+            ExitCode::from(1)
+        }
+        _ => ExitCode::from(code),
+    }
 }
 
 /// The exit code of how a verb ended; what went wrong is said in the name of the program.
 fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
-    match outcome {
-        Ok(Outcome::Fine) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => ExitCode::from(1),
-        Ok(Outcome::Damaged) => ExitCode::from(3),
-        // Whoever reads our output has seen enough (`| head`): that is no failure.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+    let (code, ended) = match outcome {
+        Ok(Outcome::Fine) => (0, true),
+        Ok(Outcome::Failed) => (1, true),
+        Ok(Outcome::Damaged) => (3, true),
         Err(error) => {
             let code = exit_code(&error);
             let mut out = io::stderr();
@@ -103,9 +119,23 @@ fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
                     "{program}: free memory, use a larger machine, or say how much it may take (--memory SIZE)"
                 );
             }
-            ExitCode::from(code)
+            (code, false)
         }
-    }
+    };
+    // A reader that has seen enough (`| head`) is no failure; a full disk is. Neither changes the verdict.
+    let Some(problem) = clean::unprinted() else {
+        return ExitCode::from(code);
+    };
+    let rest = match ended {
+        true => "; the command ran to its end, and the files that it was to write are written",
+        false => "",
+    };
+    let _ = writeln!(
+        io::stderr(),
+        "{program}: {CANNOT_PRINT}: {}{rest}",
+        clean::message(&problem)
+    );
+    ExitCode::from(code.max(1))
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
@@ -168,18 +198,6 @@ fn in_one_line(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let broken = Some(io::ErrorKind::BrokenPipe);
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        // serde_json keeps the writer's error to itself.
-        let json = cause
-            .downcast_ref::<serde_json::Error>()
-            .and_then(serde_json::Error::io_error_kind);
-        io == broken || json == broken
-    })
 }
 
 /// A run that may take more memory than is there or allowed.

@@ -3,7 +3,8 @@
 pub(crate) const EXIT_CODES: &str =
     "Exit codes: 0 fine; 1 failed; 2 wrong usage; 3 the trace has lost or corrupt data;
 130 interrupted by Ctrl-C, 143 by a plain kill (a second one ends at once).
-Results go to standard output, talk and progress to standard error.";
+Results go to standard output, talk and progress to standard error. A closed or full standard output
+changes no code but 0: where it is full, the code is 1.";
 
 /// The methods of `influence`, with the keys that can be set.
 pub(crate) fn methods() -> String {
@@ -53,11 +54,11 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
   table, metadata        files that were written; picture where one was asked for";
 
 pub(crate) const NAMES: &str = "\
---names FILE: a plain text file holds a name a line; line n (counted from 0) names row n of the original file, or example n of the training split with --names-by index. A .csv (with a header) or .jsonl may say which example a line is about in a column `row` or `index`. The name is in the column `name`, in the only other one, or in the one that --name-column names.
+--names FILE: a plain text file holds a name a line; line n (counted from 0) names row n of the original file, or example n of the training split with --names-by index. A .csv (with a header) or .jsonl may say which example a line is about in a column `row` or `index` (in capitals or small letters; a column such as `row_number` is refused). The name is in the column `name`, in the only other one, or in the one that --name-column names.
 Where the examples come from several files that are each counted from 0 (pool = \"all\"), a row number alone names no example: the names need a column `file` beside `row`, as the table has it, or --names-by index.";
 
 pub(crate) const SCORES: &str = "\
---where compares a column with a value: =, !=, <, <=, >, >=; numbers by value. Texts (label, name, file) are equal where they have the same letters, so label=03 isn't label=3; <, <=, >, >= compare them as numbers where both are numbers. Several conditions hold together; an empty value (influence=) means that there is none.
+--where compares a column with a value: =, !=, <, <=, >, >=; numbers by value. Other operators are refused; a value that begins with one needs a space before it. Texts (label, name, file) are equal where they have the same letters, so label=03 isn't label=3; <, <=, >, >= compare them as numbers where both are numbers. Several conditions hold together; an empty value (influence=) means that there is none.
 
 --json prints an object with
   table, metadata        the file, and what stands beside it (null where nothing does)

@@ -8,8 +8,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::context::Models;
 use super::{
-    Outcome, checkpoint, counterfactual, exit, export, influence, info, recover, report, scores,
-    threads, verify,
+    Outcome, answered, checkpoint, counterfactual, exit, export, influence, info, recover, report,
+    scores, threads, verify,
 };
 use crate::cli::help;
 use crate::cli::{
@@ -75,7 +75,7 @@ pub(crate) fn main(program: OwnProgram, words: impl Iterator<Item = OsString>) -
         .and_then(|matches| Own::from_arg_matches(&matches));
     let own = match parsed {
         Ok(own) => own,
-        Err(error) => error.exit(),
+        Err(error) => return answered(&error),
     };
     exit(&name, run(own, program))
 }
