@@ -4,12 +4,24 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::places::outside_of_runs;
+use crate::places::{Kind, replaceable};
 
-/// Lets `write` make a temporary file beside `path`, brings it to the disk, and gives it its name. A place inside of a run's
-/// folder is refused.
-pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    outside_of_runs(path)?;
+/// Writes a result of this kind. A place inside of a run's folder and a file of another kind are refused.
+pub(crate) fn replace(
+    path: &Path,
+    kind: Kind,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    replaceable(path, kind)?;
+    replace_checked(path, write)
+}
+
+/// Lets `write` make a temporary file beside `path`, brings it to the disk, and gives it its name. The caller has asked whether
+/// the place is [`replaceable`].
+pub(crate) fn replace_checked(
+    path: &Path,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     sweep(path);
     let temporary = temporary(path);
     // The lock says that this process is at work, also to machines on which its number is nobody's.
@@ -24,9 +36,9 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) 
     done
 }
 
-/// Can a file be made beside `path`? Better known before hours of work than after them.
-pub(crate) fn try_folder(path: &Path) -> io::Result<()> {
-    outside_of_runs(path)?;
+/// Refuses a place where a result of this kind can't be written later: better known before hours of work than after them.
+pub(crate) fn try_folder(path: &Path, kind: Kind) -> io::Result<()> {
+    replaceable(path, kind)?;
     sweep(path);
     let temporary = temporary(path);
     File::create(&temporary)?;
@@ -95,16 +107,16 @@ mod tests {
     fn what_fails_leaves_the_old_file_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        replace(&path, |to| std::fs::write(to, "old")).unwrap();
-        let error = replace(&path, |to| {
+        replace_checked(&path, |to| std::fs::write(to, "old")).unwrap();
+        let error = replace_checked(&path, |to| {
             std::fs::write(to, "half")?;
             Err(io::Error::other("the disk is full"))
         });
         assert!(error.is_err());
-        try_folder(&path).unwrap();
+        try_folder(&path, Kind::Page).unwrap_err();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(try_folder(&folder.path().join("no/such/folder")).is_err());
+        assert!(try_folder(&folder.path().join("no/such/folder"), Kind::Page).is_err());
     }
 
     #[test]
@@ -132,7 +144,7 @@ mod tests {
         other.wait().unwrap();
         let locked = format!("a.csv.{}.tmp", other.id());
         let _held = claim(&at(&locked)).unwrap();
-        try_folder(&at("a.csv")).unwrap();
+        try_folder(&at("a.csv"), Kind::Page).unwrap();
         assert!(left.iter().all(|name| !at(name).exists()));
         let kept = not_left
             .iter()
@@ -141,7 +153,7 @@ mod tests {
             assert!(at(name).exists(), "{name}");
         }
         std::fs::write(at(&left[0]), "half").unwrap();
-        replace(&at("a.csv"), |to| std::fs::write(to, "whole")).unwrap();
+        replace_checked(&at("a.csv"), |to| std::fs::write(to, "whole")).unwrap();
         assert!(!at(&left[0]).exists());
         assert_eq!(std::fs::read_to_string(at("a.csv")).unwrap(), "whole");
     }

@@ -10,6 +10,7 @@ use embedded_graphics::text::Text;
 use image::{Rgb, RgbImage, imageops};
 
 use crate::atomic;
+use crate::places::{AFTER_PNG_HEADER, Kind, PICTURE};
 
 /// One example of a grid.
 #[derive(Debug, Clone)]
@@ -34,7 +35,8 @@ const BORDER: u32 = 3;
 const LINE: u32 = 12;
 const HEAD: u32 = 44;
 
-/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG, which appears whole or not at all.
+/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG, which appears whole or not at all. Another
+/// file than such a picture is not replaced.
 pub fn write_grid(
     path: &Path,
     title: &str,
@@ -82,18 +84,14 @@ pub fn write_grid(
             );
         }
     }
-    let mut failed = None;
-    atomic::replace(path, |temporary| {
-        let saved = canvas
-            .0
-            .save_with_format(temporary, image::ImageFormat::Png);
-        saved.map_err(|e| {
-            let text = e.to_string();
-            failed = Some(e);
-            std::io::Error::other(text)
-        })
-    })
-    .map_err(|e| failed.unwrap_or_else(|| e.into()))
+    let mut png = std::io::Cursor::new(Vec::new());
+    canvas.0.write_to(&mut png, image::ImageFormat::Png)?;
+    let mut png = png.into_inner();
+    // The mark by which a later picture knows that it may replace this one.
+    png.splice(AFTER_PNG_HEADER..AFTER_PNG_HEADER, PICTURE.iter().copied());
+    Ok(atomic::replace(path, Kind::Picture, |to| {
+        std::fs::write(to, &png)
+    })?)
 }
 
 /// Lets the text drawer write on an image.
@@ -153,6 +151,11 @@ mod tests {
         )
         .unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
+        // A picture is replaced by the next one, and by no other file.
+        write_grid(&path, "Worst", "of all", &[tile(true)], 2).unwrap();
+        picture.save(&path).unwrap();
+        let said = write_grid(&path, "", "", &[tile(true)], 2).unwrap_err();
+        assert!(said.to_string().contains("isn't a picture"), "{said}");
         assert_eq!(picture.width(), GAP + 2 * (SIDE + 2 * BORDER + GAP));
         assert_eq!(*picture.get_pixel(GAP, HEAD), ACCENT);
         assert_eq!(

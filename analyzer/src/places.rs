@@ -1,10 +1,16 @@
-//! Where results may be written: nowhere inside of a run.
+//! Where results may be written: nowhere inside of a run, and over no file of another kind.
+
+mod kind;
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use hindcast_format::MANIFEST;
+
+#[cfg(feature = "experiments")]
+pub(crate) use kind::FIGURE;
+pub(crate) use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable};
 
 /// Refuses a place inside of a run's folder, also where it is reached through links or `..`: recorded data is never written
 /// over, and a stranger's file in a run is damage.
@@ -126,8 +132,8 @@ mod tests {
                 error.contains("folder of a recorded run"),
                 "{into}: {error}"
             );
-            assert!(atomic::replace(&at(into), |to| std::fs::write(to, "")).is_err());
-            assert!(atomic::try_folder(&at(into)).is_err());
+            assert!(atomic::replace(&at(into), Kind::Page, |to| std::fs::write(to, "")).is_err());
+            assert!(atomic::try_folder(&at(into), Kind::Page).is_err());
         }
         for beside in [
             "a.csv",

@@ -17,6 +17,7 @@ use hindcast_format::{DataIdentity, Trace};
 use hindcast_model::data::{DataSet, split_name};
 use hindcast_model::objective::Split;
 
+use crate::places::Kind;
 use crate::scores::fits::same_run;
 use crate::{Denominators, Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable};
 
@@ -210,7 +211,9 @@ fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<Stri
 pub(crate) fn write(page: &Page, path: &Path) -> anyhow::Result<u64> {
     // Names and notes may hold marks that turn the direction of what stands beside them.
     let html = crate::clean::lines(&page.html()?);
-    crate::atomic::replace(path, |temporary| std::fs::write(temporary, &html))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    crate::atomic::replace(path, Kind::Page, |temporary| {
+        std::fs::write(temporary, &html)
+    })
+    .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(html.len() as u64)
 }

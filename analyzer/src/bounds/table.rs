@@ -5,6 +5,7 @@ use std::path::Path;
 use super::BoundsReport;
 use crate::atomic;
 use crate::error::{AnalysisError, Result};
+use crate::places::Kind;
 use crate::scores::spreadsheet::quoted;
 
 impl BoundsReport {
@@ -12,7 +13,7 @@ impl BoundsReport {
     /// its cells are empty (`null`).
     ///
     /// # Errors
-    /// Where the ending is another, or the file can't be written.
+    /// Where the ending is another, the file can't be written, or another kind of file is there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |problem: String| AnalysisError::File {
             path: path.to_owned(),
@@ -43,6 +44,7 @@ impl BoundsReport {
                 ));
             }
         }
-        atomic::replace(path, |to| std::fs::write(to, &bytes)).map_err(|e| failed(e.to_string()))
+        atomic::replace(path, Kind::Bounds, |to| std::fs::write(to, &bytes))
+            .map_err(|e| failed(e.to_string()))
     }
 }

@@ -14,6 +14,7 @@ use super::interrupt::{Interrupts, told};
 use super::{Outcome, Usage, context, progress, trust};
 use crate::clean::{self, field, say};
 use crate::cli::Bounds;
+use crate::places::Kind;
 use crate::query::indices;
 use crate::{BoundsOptions, BoundsReport, Given, Kept, bounds};
 
@@ -41,11 +42,11 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         .map(|list| indices(list).map_err(|e| Usage(format!("--examples: {e}"))))
         .transpose()?;
     check_output(&args.out)?;
+    crate::atomic::try_folder(&args.out, Kind::Bounds)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     let memory = context::memory(args.memory.as_deref())?;
     let subject = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
     context::warn(subject.trace());
-    crate::atomic::try_folder(&args.out)
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
     let run = subject.recorded()?;
     let net = subject.net().context("the run carries no task")?;
     let options = BoundsOptions {

@@ -11,6 +11,7 @@ use super::context::{open_trace_within, warn};
 use super::{Outcome, Usage, context};
 use crate::clean::{self, field};
 use crate::cli::Checkpoint;
+use crate::places::Kind;
 
 /// What an optimizer's tensor is called in the file: no parameter's name, so that loading the model passes it over.
 const OPTIMIZER: &str = "optimizer/";
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         ),
     ]);
     // Beside its place first: who is killed or meets a full disk leaves no half model under the name.
-    crate::atomic::replace(&args.out, |to| {
+    crate::atomic::replace(&args.out, Kind::New, |to| {
         safetensors::serialize_to_file(views, Some(about), to).map_err(|e| match e {
             safetensors::SafeTensorError::IoError(e) => e,
             other => std::io::Error::other(other),

@@ -1,7 +1,8 @@
 //! `hindcast completions` and `hindcast man`: what the command line says of itself, for shells and for `man`.
 
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::CommandFactory;
@@ -10,22 +11,23 @@ use clap_mangen::Man;
 use super::Outcome;
 use crate::clean::{self, field};
 use crate::cli::{self, Cli, Completions};
-use crate::places;
+use crate::places::{self, Kind};
 
 pub(crate) fn completions(args: &Completions) -> anyhow::Result<Outcome> {
     // Made in memory first: the generator panics where its writer fails, as at a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "hindcast", &mut script);
-    stdout().lock().write_all(&script)?;
+    clean::stdout().write_all(&script)?;
     Ok(Outcome::Fine)
 }
 
 pub(crate) fn man(args: &cli::Man) -> anyhow::Result<Outcome> {
     let command = Cli::command();
     match &args.out {
-        None => Man::new(command).render(&mut stdout().lock())?,
+        None => Man::new(command).render(&mut clean::stdout())?,
         Some(folder) => {
             places::outside_of_runs(&folder.join("hindcast.1"))
+                .and_then(|()| only_manuals(folder))
                 .and_then(|()| fs::create_dir_all(folder))
                 .and_then(|()| clap_mangen::generate_to(command, folder))
                 .with_context(|| format!("cannot write to {}", folder.display()))?;
@@ -37,4 +39,21 @@ pub(crate) fn man(args: &cli::Man) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Fine)
+}
+
+/// Refuses a folder in which a file has the name of a manual page and isn't one of this program.
+fn only_manuals(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("hindcast") && name.ends_with(".1") {
+            places::replaceable(&path, Kind::Manual)
+                .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+        }
+    }
+    Ok(())
 }

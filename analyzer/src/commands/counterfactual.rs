@@ -23,6 +23,7 @@ use crate::atomic;
 use crate::batch_sizes::BatchSizes;
 use crate::clean::{self, field, say};
 use crate::cli::{Counterfactual, DenominatorKind, RemovalKind};
+use crate::places::{Kind, apart};
 use crate::sweep::step_bytes;
 use crate::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query, RecordedRun,
@@ -56,7 +57,9 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let limit = context::memory(args.memory.as_deref())?;
     if let Some(out) = &args.out {
         check_results(out)?;
-        atomic::try_folder(out).with_context(|| format!("cannot write {}", out.display()))?;
+        apart(out, &asked_for.inputs())
+            .and_then(|()| atomic::try_folder(out, Kind::Removals))
+            .with_context(|| format!("cannot write {}", out.display()))?;
     }
     let subject = models.open(&args.run, args.data.as_deref(), None)?;
     context::warn(subject.trace());

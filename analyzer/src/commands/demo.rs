@@ -15,6 +15,7 @@ use super::sweeping::{Settings, Swept, score};
 use super::{Outcome, pictures, progress, tables};
 use crate::clean;
 use crate::cli::Demo;
+use crate::places::{Kind, replaceable};
 use crate::{CounterfactualOptions, Query, Subject, Window, counterfactuals};
 
 /// Files that a demo makes in its folder; only these are replaced by the next one.
@@ -26,8 +27,10 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut out = clean::stdout();
     let run = args.out.join(RUN);
-    crate::places::outside_of_runs(&args.out.join(SCORES))
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    for (name, kind) in [(SCORES, Kind::Scores), (PICTURE, Kind::Picture)] {
+        let path = args.out.join(name);
+        replaceable(&path, kind).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     clear(&args.out, &run)?;
 
     writeln!(

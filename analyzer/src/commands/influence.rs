@@ -20,6 +20,7 @@ use crate::atomic;
 use crate::clean::{self, field, say};
 use crate::cli::Influence;
 use crate::estimators::{Chosen, choose};
+use crate::places::{Kind, apart};
 use crate::scores::Place;
 use crate::{
     Names, Queries, Query, QuerySweep, ScoreRow, ScoreTable, SweepState, SweepTimes, Window,
@@ -112,6 +113,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         .map(|q| parse_queries(q))
         .collect::<anyhow::Result<Vec<_>>>()?;
     check_output(&args.out)?;
+    check_places(args)?;
     let ladder = refining::ladder(args)?;
     let memory = context::memory(args.memory.as_deref())?;
     // Whatever is wrong with names and folders is better known before the sweep than after it.
@@ -121,12 +123,6 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     let queries = expand(&asked, subject.data())?;
     if let Some(names) = &names {
         check_names(names, subject.data())?;
-    }
-    for path in [Some(&args.out), args.picture.as_ref()]
-        .into_iter()
-        .flatten()
-    {
-        atomic::try_folder(path).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if ladder.is_some() {
         // Better known before the sweep than after it.
@@ -285,6 +281,26 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     }
     say!("took {}", progress::duration(seconds));
     Ok(Outcome::Fine)
+}
+
+/// Refuses places where a result can't be written, or would replace something else: better known before the sweep than
+/// after it.
+fn check_places(args: &Influence) -> anyhow::Result<()> {
+    let sweep = Checkpoints::path_of(&args.out);
+    let names = ("the names (--names)", args.names.names.as_deref());
+    let table = ("the table (--out)", Some(args.out.as_path()));
+    let results = [
+        (Some(&args.out), Kind::Scores, vec![names]),
+        (Some(&sweep), Kind::Sweep, vec![names]),
+        (args.picture.as_ref(), Kind::Picture, vec![names, table]),
+    ];
+    for (path, kind, inputs) in &results {
+        let Some(path) = path else { continue };
+        apart(path, inputs)
+            .and_then(|()| atomic::try_folder(path, *kind))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Whether the names are those of the training examples.

@@ -11,6 +11,7 @@ use super::{Outcome, Usage, context, progress};
 use crate::atomic;
 use crate::clean::{self, field, say};
 use crate::cli::Report;
+use crate::places::{Kind, apart};
 use crate::report::reproduce::{self, Words};
 use crate::report::{Source, page::Page};
 use crate::{RemovalResults, ScoreTable};
@@ -44,6 +45,14 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         ))
         .into());
     }
+    let files = args.tables.iter().chain(&args.removed);
+    let inputs: Vec<_> = files
+        .chain(&args.names.names)
+        .map(|path| ("an input", Some(path.as_path())))
+        .collect();
+    apart(&args.out, &inputs)
+        .and_then(|()| atomic::try_folder(&args.out, Kind::Page))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     let memory = context::memory(args.memory.as_deref())?;
     let names = context::names(&args.names)?;
     let mut tables = Vec::new();
@@ -58,9 +67,6 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     for path in &args.removed {
         removals.push((path.display().to_string(), RemovalResults::read(path)?));
     }
-    atomic::try_folder(&args.out)
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
-
     let mut missing = None;
     let opened = match models.open(&args.run, args.data.as_deref(), memory) {
         Ok(subject) => Some(subject),

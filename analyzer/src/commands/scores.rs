@@ -2,17 +2,27 @@
 
 use std::io::{BufWriter, Write};
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::influence::check_output;
 use super::{Outcome, Usage, context, tables};
+use crate::atomic;
 use crate::clean::{self, field};
 use crate::cli::Scores;
+use crate::places::{Kind, apart};
 use crate::{ScoreTable, sidecar_path};
 
 pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
     if let Some(out) = &args.out {
         check_output(out)?;
+        let inputs = [
+            ("the table", Some(args.table.as_path())),
+            ("the names (--names)", args.names.names.as_deref()),
+        ];
+        apart(out, &inputs)
+            .and_then(|()| atomic::try_folder(out, Kind::Scores))
+            .with_context(|| format!("cannot write {}", out.display()))?;
     }
     let names = context::names(&args.names)?;
     let mut table = ScoreTable::read(&args.table)?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Denominators, Removal, SplitLoss};
 use crate::atomic;
 use crate::error::{AnalysisError, Result};
+use crate::places::Kind;
 
 /// What stands in [`RemovalResults::format`].
 const FORMAT: &str = "hindcast counterfactual";
@@ -102,10 +103,10 @@ impl RemovalResults {
     /// Writes the file, which appears whole or not at all.
     ///
     /// # Errors
-    /// Where it can't be written.
+    /// Where it can't be written, or another kind of file is there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self).map_err(|e| file(path, &e.to_string()))?;
-        atomic::replace(path, |temporary| {
+        atomic::replace(path, Kind::Removals, |temporary| {
             let mut to = std::fs::File::create(temporary)?;
             to.write_all(&json)?;
             to.write_all(b"\n")
@@ -204,6 +205,11 @@ mod tests {
         let error = RemovalResults::read(&path).unwrap_err().to_string();
         assert!(error.contains("version 2"), "{error}");
         std::fs::write(&path, "{\"rows\": []}").unwrap();
+        let error = results.write(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("isn't a file of `counterfactual --out`"),
+            "{error}"
+        );
         let error = RemovalResults::read(&path).unwrap_err().to_string();
         assert!(error.contains("counterfactual --out"), "{error}");
     }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ranking::Ranking;
 use crate::estimators::{Question, Stage};
+use crate::places::Kind;
 use crate::recording::record_watched;
 use crate::sweep::TableOrigin;
 use crate::{Query, ScoreTable, Subject, atomic};
@@ -34,9 +35,9 @@ impl Kept {
     /// The folder `ROWS.work/TASK-SEED`, made if it is missing.
     ///
     /// # Errors
-    /// Where it can't be made, or holds a run of another task or other settings.
+    /// Where it can't be made, the task's name can't be a folder's, or it holds a run of another task or other settings.
     pub fn beside(rows: Option<&Path>, task: &Task) -> anyhow::Result<Self> {
-        let name = format!("{}-{}", task.name, task.train.seed);
+        let name = folder_name(task)?;
         let (folder, temporary) = match rows {
             Some(rows) => {
                 let mut work = rows.as_os_str().to_owned();
@@ -203,10 +204,24 @@ impl Kept {
             values: compute()?,
         };
         let text = serde_json::to_string(&numbers)?;
-        atomic::replace(&path, |to| fs::write(to, &text))
+        atomic::replace(&path, Kind::New, |to| fs::write(to, &text))
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(numbers.values)
     }
+}
+
+/// The name of a seed's folder. A task comes from a file that somebody else may have made, so its name must not lead elsewhere.
+fn folder_name(task: &Task) -> anyhow::Result<String> {
+    const LONGEST: usize = 100;
+    let name = &task.name;
+    let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+    if name.starts_with('.') || name.contains(strange) || name.len() > LONGEST {
+        bail!(
+            "the task's name {name:?} can't name a folder: an experiment keeps its runs in a folder of that name; write another \
+             `name` into the task (at most {LONGEST} bytes, no slash, backslash or colon, no dot at its start)"
+        );
+    }
+    Ok(format!("{name}-{}", task.train.seed))
 }
 
 /// A file of [`Kept::numbers`].

@@ -1,5 +1,7 @@
 //! An experiment's CSV file: rows that are there are not computed again.
 
+mod columns;
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -22,6 +24,12 @@ pub(crate) fn read_rows<R: DeserializeOwned>(path: Option<&Path>) -> anyhow::Res
         return Ok(Vec::new());
     };
     let mut bytes = files::read(path, files::RESULTS)?;
+    check_header::<R>(&bytes).with_context(|| {
+        format!(
+            "{} is no table of this experiment: name another --out",
+            path.display()
+        )
+    })?;
     let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
     let torn = whole < bytes.len();
     bytes.truncate(whole);
@@ -40,6 +48,23 @@ pub(crate) fn read_rows<R: DeserializeOwned>(path: Option<&Path>) -> anyhow::Res
             .with_context(|| format!("cannot cut an unfinished line off {}", path.display()))?;
     }
     Ok(rows)
+}
+
+/// Refuses a file that doesn't begin with the columns of these rows, or with the beginning of them where the file was cut off:
+/// its last line would be taken for an unfinished row, and rows would be appended to it.
+fn check_header<R: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<()> {
+    let columns = columns::of::<R>().join(",");
+    let (line, whole) = match bytes.iter().position(|b| *b == b'\n') {
+        Some(end) => (&bytes[..end], true),
+        None => (bytes, false),
+    };
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let fits = match whole {
+        true => line == columns.as_bytes(),
+        false => columns.as_bytes().starts_with(line),
+    };
+    anyhow::ensure!(fits, "its columns aren't {columns}");
+    Ok(())
 }
 
 /// One row, written at once and closed, so that a killed experiment goes on where it was.
@@ -110,5 +135,25 @@ mod tests {
         let error = format!("{:#}", read_rows::<Row>(Some(&path)).unwrap_err());
         assert!(error.contains("no table of this experiment"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        // Without rows, with more columns, and without a line's end.
+        for text in [
+            "index,score\n",
+            "method,seed,tau,more\n",
+            "method,seed,tau,more\nsgd,1,0.5,x\n",
+            "a line without an end",
+            "method,seed,tau,mor",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = format!("{:#}", read_rows::<Row>(Some(&path)).unwrap_err());
+            assert!(error.contains("aren't method,seed,tau"), "{text}: {error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        // A header that was cut off is an experiment's that was killed.
+        for text in ["", "method,se"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_rows::<Row>(Some(&path)).unwrap(), []);
+            append_row(Some(&path), &row(0)).unwrap();
+            assert_eq!(read_rows::<Row>(Some(&path)).unwrap(), [row(0)]);
+        }
     }
 }

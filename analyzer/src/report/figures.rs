@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::plot::{Axis, Ink, Mark, Plot, Size};
 use crate::measures::mean_sd;
+use crate::places::{FIGURE, Kind};
 
 /// One figure's size.
 const SIZE: Size = Size {
@@ -86,7 +87,9 @@ fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for figure in figures {
         let svg = figure.plot.svg(SIZE)?;
         let path = folder.join(format!("{}.svg", figure.name));
-        crate::atomic::replace(&path, |temporary| fs::write(temporary, &svg))
+        // The mark by which a later figure knows that it may replace this one.
+        let text = svg.replacen('>', &format!(">\n{FIGURE}"), 1);
+        crate::atomic::replace(&path, Kind::Figure, |to| fs::write(to, &text))
             .with_context(|| format!("cannot write {}", path.display()))?;
         files.push(path);
     }
@@ -432,8 +435,15 @@ mnist-cnn,0,sgd,100,all,0.010,0.007,1
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
         fs::write(&path, CLEANSING).unwrap();
-        let files = draw_cleansing(&path, &folder.path().join("figures")).unwrap();
+        let into = folder.path().join("figures");
+        draw_cleansing(&path, &into).unwrap();
+        let files = draw_cleansing(&path, &into).unwrap();
         assert_eq!(files.len(), 6);
+        let plain = fs::read_to_string(&files[0]).unwrap().replace(FIGURE, "");
+        fs::write(&files[0], &plain).unwrap();
+        let error = format!("{:#}", draw_cleansing(&path, &into).unwrap_err());
+        assert!(error.contains("isn't a figure"), "{error}");
+        assert_eq!(fs::read_to_string(&files[0]).unwrap(), plain);
         for file in files {
             let svg = fs::read_to_string(file).unwrap();
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));

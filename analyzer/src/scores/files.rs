@@ -10,7 +10,7 @@ use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
 use crate::atomic;
 use crate::error::{AnalysisError, Result};
-use crate::places;
+use crate::places::{Kind, replaceable};
 
 /// A table's file format, known by the file's ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +56,13 @@ impl ScoreTable {
     /// [`sidecar_path`]. Each file appears whole or not at all.
     ///
     /// # Errors
-    /// Where the ending is unknown or a file can't be written.
+    /// Where the ending is unknown, a file can't be written, or one is there that isn't a table of scores.
     pub fn write(&self, path: &Path) -> Result<()> {
         let format = Format::of(path)?;
         let metadata = serde_json::to_vec_pretty(&self.metadata)
             .map_err(|e| file(path, &format!("metadata: {e}")))?;
         // Who is killed between the two files leaves a table without metadata, not one beside another table's.
-        places::outside_of_runs(path).map_err(|e| file(path, &e.to_string()))?;
+        replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
         let sidecar = sidecar_path(path);
         match std::fs::remove_file(&sidecar) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -122,7 +122,7 @@ fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    atomic::replace(path, |temporary| {
+    atomic::replace_checked(path, |temporary| {
         let mut to = BufWriter::new(File::create(temporary)?);
         write(&mut to)?;
         to.flush()

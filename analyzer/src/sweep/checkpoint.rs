@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{QuerySweep, SweepOptions, SweepState};
 use crate::atomic;
 use crate::error::{AnalysisError, Result};
+use crate::places::Kind;
 use crate::query::Query;
 use crate::run::RecordedRun;
 
@@ -149,7 +150,7 @@ impl SweepCheckpoint {
             (HEADER.to_owned(), header),
             (DIGEST.to_owned(), digest.finish()),
         ]);
-        atomic::replace(path, |temporary| {
+        atomic::replace(path, Kind::Sweep, |temporary| {
             safetensors::serialize_to_file(tensors, Some(metadata), temporary)
                 .map_err(std::io::Error::other)
         })

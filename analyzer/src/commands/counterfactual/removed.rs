@@ -49,6 +49,14 @@ impl<'a> Removed<'a> {
         })
     }
 
+    /// The file that it reads, in words.
+    pub(super) fn inputs(&self) -> [(&'static str, Option<&Path>); 1] {
+        match self {
+            Removed::File(path) => [("the list (--without)", Some(path))],
+            Removed::Worst { table, .. } => [("the table (--top)", Some(table))],
+        }
+    }
+
     /// The training examples, each once, and the table that they were chosen from.
     ///
     /// # Errors

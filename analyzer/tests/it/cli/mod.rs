@@ -26,10 +26,13 @@ mod output_places;
 mod own_run;
 #[cfg(feature = "record")]
 mod reductions;
+mod replaced;
 #[cfg(all(unix, feature = "record"))]
 mod resumed;
 mod rows_and_files;
 mod scripts;
+#[cfg(all(target_os = "linux", feature = "record"))]
+mod streams;
 mod tables;
 mod terminal;
 #[cfg(feature = "record")]
