@@ -84,23 +84,33 @@ impl Ranking {
 
     /// As [`Ranking::usual`], of `window` alone where a method has one: for truths that are taken in one window.
     pub fn usual_of(window: &Window) -> Vec<Ranking> {
-        let of_window = |ranking: Ranking| {
-            let windowed = methods()
-                .iter()
-                .any(|m| m.name == ranking.method && m.windowed);
-            match windowed {
-                true => ranking.within(window),
-                false => ranking,
-            }
-        };
         let mut rankings: Vec<Ranking> = Vec::new();
         for ranking in Self::usual().into_iter().filter(|r| !r.flipped) {
-            let ranking = of_window(ranking);
+            let ranking = match ranking.windowed() {
+                true => ranking.within(window),
+                false => ranking,
+            };
             if !rankings.contains(&ranking) {
                 rankings.push(ranking);
             }
         }
         rankings
+    }
+
+    /// The same by the steps of `window`, unless the name says which steps, or the method knows none.
+    pub fn unless_named(self, window: &Window) -> Ranking {
+        if self.window == Window::All && self.windowed() {
+            self.within(window)
+        } else {
+            self
+        }
+    }
+
+    /// Whether the method looks at some steps more than at others.
+    fn windowed(&self) -> bool {
+        methods()
+            .iter()
+            .any(|m| m.name == self.method && m.windowed)
     }
 
     /// The same by the steps of `window`.
@@ -196,6 +206,25 @@ mod tests {
         assert!(names.contains(&"random".to_owned()), "{names:?}");
         assert!(!names.contains(&"sgd".to_owned()), "{names:?}");
         assert!(of_window.iter().all(|r| r.chosen("digits", 3).is_ok()));
+    }
+
+    #[test]
+    fn a_window_is_that_of_methods_whose_name_says_none() {
+        let of = |name: &str, window: Window| {
+            let ranking: Ranking = name.parse().unwrap();
+            let ranking = ranking.unless_named(&window);
+            (ranking.to_string(), ranking.window().clone())
+        };
+        let last = || Window::LastEpoch;
+        assert_eq!(of("sgd", last()), ("sgd-last-epoch".into(), last()));
+        assert_eq!(
+            of("sgd-flipped", Window::Steps(3..7)),
+            ("sgd-3..7-flipped".into(), Window::Steps(3..7))
+        );
+        assert_eq!(of("sgd", Window::All), ("sgd".into(), Window::All));
+        let kept = of("sgd-last-epoch", Window::Steps(3..7));
+        assert_eq!(kept, ("sgd-last-epoch".into(), last()));
+        assert_eq!(of("random", last()), ("random".into(), Window::All));
     }
 
     #[test]

@@ -20,8 +20,9 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         .into());
     }
     let protocol = format!(
-        "{flips} of {} training labels flipped at random, query: mean validation loss",
-        planted.len()
+        "{flips} of {} training labels flipped at random, query: mean validation loss, {}",
+        planted.len(),
+        bench.setting(&run)?
     );
     for ranking in &bench.plan.rankings {
         if bench.is_done("precision", ranking, &protocol) {
