@@ -52,7 +52,7 @@ pub struct Agreement {
     /// Seeds, A..B with B left out
     #[arg(long, default_value = "0..10")]
     pub seeds: String,
-    /// Rows already in this CSV file are not run again
+    /// CSV file of rows; those already in it are not run again, and those of other settings or data are refused
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Draw the rows of --out as the paper's figures, as SVG files in this folder (made if missing)
@@ -79,7 +79,7 @@ pub struct Cleansing {
     /// Seeds, A..B with B left out
     #[arg(long, default_value = "0..3")]
     pub seeds: String,
-    /// CSV file of rows; those already in it are not computed again. Runs and scores are kept in FILE.work beside it
+    /// CSV file of rows; those already in it are not computed again, and those of other settings or data are refused. Runs and scores are kept in FILE.work beside it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Draw the rows of --out as the paper's figures, as SVG files in this folder (made if missing)
@@ -116,14 +116,15 @@ pub struct Quality {
     /// Seeds, A..B with B left out
     #[arg(long, default_value = "0..1")]
     pub seeds: String,
-    /// CSV file of rows; those already in it are not computed again. Runs, scores and retrainings are kept in FILE.work
-    /// beside it
+    /// CSV file of rows; those already in it are not computed again, and those of other settings or data are refused.
+    /// Runs, scores and retrainings are kept in FILE.work beside it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Rankings, separated by commas, as for `cleansing` [default: all methods, in the window]
+    /// Rankings, separated by commas, as for `cleansing`; those whose name says no steps are of --window [default: all
+    /// methods, in the window]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub methods: Vec<String>,
-    /// Steps that examples are left out of (mislabels: that are swept): all, last-epoch, or A..B
+    /// Steps that examples are left out of (mislabels: that are swept), and that methods look at: all, last-epoch, or A..B
     #[arg(long, value_name = "WINDOW", default_value = "last-epoch")]
     pub window: String,
     /// lds: share of the training examples that a subset leaves out

@@ -1,6 +1,7 @@
 //! `hindcast experiment cleansing`: does removing the worst examples help?
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -18,15 +19,17 @@ use crate::clean::{self, field, say};
 use crate::cli::Cleansing;
 use crate::estimators::Stage;
 use crate::experiment::{
-    CleansingPlan, CleansingRow, Kept, NONE, REMOVED, Ranking, append_row, cleansing, read_rows,
+    CleansingPlan, CleansingRow, Kept, NONE, REMOVED, Ranking, append_row, check_data,
+    check_settings, cleansing, data_digest, read_rows, settings_digest,
 };
 use crate::measures::{mean, paired_t_test, sample_sd};
 use crate::subject::load_data;
 
 pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
     let seeds = parse_seeds(&args.seeds)?;
+    once("--remove", &args.remove)?;
     let plan = CleansingPlan {
-        rankings: rankings(&args.methods, Ranking::usual)?,
+        rankings: rankings(&args.methods, Ranking::usual, |ranking| ranking)?,
         removed: match args.remove.as_slice() {
             [] => REMOVED.to_vec(),
             asked => asked.to_vec(),
@@ -38,6 +41,10 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
         asked => tasks(asked, &args.set)?,
     };
     let mut rows: Vec<CleansingRow> = read_rows(args.out.as_deref())?;
+    for task in &tasks {
+        let settings = settings_digest(task, "")?;
+        check_settings(args.out.as_deref(), &rows, &task.name, &settings)?;
+    }
     for task in &tasks {
         for seed in seeds.clone() {
             let mut seeded = task.clone();
@@ -68,6 +75,9 @@ fn one_seed(
         data_folder(args.data.as_deref(), task).as_deref(),
         task.train.seed,
     )?;
+    let seed = task.train.seed;
+    let fingerprint = data_digest(data.as_ref());
+    check_data(args.out.as_deref(), rows, &task.name, seed, &fingerprint)?;
     let examples = data.len(Split::Train);
     let too_many: Vec<String> = plan
         .removed
@@ -141,22 +151,45 @@ pub(super) fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>
         "cifar10" => "cifar10-cnn",
         other => other,
     });
-    names.map(|name| task::find(name, set)).collect()
+    let tasks = names
+        .map(|name| task::find(name, set))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // Rows know a task by its name.
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    once("--only", &names)?;
+    Ok(tasks)
 }
 
-/// Rankings as the user wrote them, or the usual ones.
+/// Refuses what a list has twice: it would be counted as more seeds than there are.
+pub(super) fn once<T: PartialEq + fmt::Display>(option: &str, list: &[T]) -> Result<(), Usage> {
+    let twice = (1..list.len()).find(|&at| list[..at].contains(&list[at]));
+    twice.map_or(Ok(()), |at| {
+        Err(Usage(format!(
+            "{option}: {} is there twice; each counts once",
+            list[at]
+        )))
+    })
+}
+
+/// Rankings as the user wrote them, each once and made what is `meant` by it, or the usual ones.
 pub(super) fn rankings(
     asked: &[String],
     usual: impl FnOnce() -> Vec<Ranking>,
+    meant: impl Fn(Ranking) -> Ranking,
 ) -> anyhow::Result<Vec<Ranking>> {
     if asked.is_empty() {
         return Ok(usual());
     }
     // Of what nothing is removed from there is a row anyway.
     let asked = asked.iter().filter(|word| word.trim() != NONE);
-    asked
-        .map(|word| Ok(word.parse().map_err(|e| Usage(format!("--methods: {e}")))?))
-        .collect()
+    let rankings = asked
+        .map(|word| match word.parse() {
+            Ok(ranking) => Ok(meant(ranking)),
+            Err(e) => Err(Usage(format!("--methods: {e}"))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    once("--methods", &rankings)?;
+    Ok(rankings)
 }
 
 /// Where a task's files lie: in the folder itself, or in one of its own within it.

@@ -4,14 +4,17 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use super::cleansing::{Show, data_folder, rankings, stopped, tasks};
+use super::cleansing::{Show, data_folder, once, rankings, stopped, tasks};
 use super::experiment::parse_seeds;
 use super::influence::parse_window;
 use super::interrupt::told;
 use super::{Outcome, Usage};
 use crate::clean::{self, field};
 use crate::cli::Quality;
-use crate::experiment::{Kept, QualityPlan, QualityRow, Ranking, append_row, quality, read_rows};
+use crate::experiment::{
+    Kept, QualityPlan, QualityRow, Ranking, append_row, check_data, check_settings, data_digest,
+    quality, read_rows, settings_digest,
+};
 use crate::subject::load_data;
 
 pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
@@ -29,9 +32,14 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
             return Err(Usage(format!("{name}: expected at least 2, got {number}")).into());
         }
     }
+    once("--remove", &args.remove)?;
     let plan = QualityPlan {
         measure: args.measure,
-        rankings: rankings(&args.methods, || Ranking::usual_of(&window))?,
+        rankings: rankings(
+            &args.methods,
+            || Ranking::usual_of(&window),
+            |ranking| ranking.unless_named(&window),
+        )?,
         window,
         share: args.share,
         runs: args.runs,
@@ -40,6 +48,10 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
     };
     let tasks = tasks(&args.only, &args.set)?;
     let mut rows: Vec<QualityRow> = read_rows(args.out.as_deref())?;
+    for task in &tasks {
+        let settings = settings_digest(task, "")?;
+        check_settings(args.out.as_deref(), &rows, &task.name, &settings)?;
+    }
     let mut asked: Vec<QualityRow> = Vec::new();
     for task in &tasks {
         for seed in seeds.clone() {
@@ -47,6 +59,8 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
             task.set("train.seed", &seed.to_string())?;
             let folder = data_folder(args.data.as_deref(), &task);
             let data = load_data(&task, folder.as_deref(), seed)?;
+            let fingerprint = data_digest(data.as_ref());
+            check_data(args.out.as_deref(), &rows, &task.name, seed, &fingerprint)?;
             let kept = Kept::beside(args.out.as_deref(), &task)?;
             let known: Vec<QualityRow> = rows
                 .iter()

@@ -20,6 +20,7 @@ use hindcast_recorder::Recorder;
 use ndarray::Array2;
 
 use super::penalty::cross_validated;
+use super::rows::{data_digest, settings_digest};
 use crate::estimators::{Chosen, Question, choose};
 use crate::recording::record_watched;
 use crate::{
@@ -150,10 +151,12 @@ pub fn agreement(
     penalty_given: bool,
     progress: &ReplayProgress<'_>,
 ) -> anyhow::Result<Vec<Agreement>> {
+    let settings = settings_of(task, penalty_given)?;
     let mut task = task.clone();
     task.set("train.seed", &seed.to_string())?;
     let data = load(&task.data, Some(&task.augment), data_dir, seed)
         .with_context(|| format!("data of task {:?}", task.name))?;
+    let fingerprint = data_digest(data.as_ref());
     if !penalty_given && is_linear_classifier(&task) {
         let alpha = penalty_of(data.as_ref())?;
         task.set("loss.penalty", &alpha.to_string())?;
@@ -227,11 +230,20 @@ pub fn agreement(
             penalty: task.loss.penalty,
             validation_loss: gradient.value,
             largest_change: truth.iter().fold(0.0, |m: f64, x| m.max(x.abs())),
+            settings: settings.clone(),
+            fingerprint: fingerprint.clone(),
             method_seconds: begun.elapsed().as_secs_f64(),
             truth_seconds,
         });
     }
     Ok(rows)
+}
+
+/// What the rows of a task depend on beside seed and data: two words for the penalty, because a penalty that is given may
+/// be the one that the task has anyway.
+pub(crate) fn settings_of(task: &Task, penalty_given: bool) -> anyhow::Result<String> {
+    let penalty = if penalty_given { "given" } else { "chosen" };
+    settings_digest(task, &format!("penalty {penalty}"))
 }
 
 /// A task without a hidden layer and with one output: the paper's logistic regressions.

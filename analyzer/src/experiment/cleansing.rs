@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::{Kept, Watcher};
 use super::ranking::{NONE, Ranking, order};
+use super::rows::{Row, data_digest, settings_digest};
 use crate::estimators::Stage;
 use crate::{
     AnalysisError, CounterfactualOptions, Outcome, Query, Removal, SplitLoss, Window,
@@ -89,8 +90,37 @@ pub struct CleansingRow {
     pub validation_loss_before: f64,
     /// The same, retrained without the `k`.
     pub validation_loss_after: f64,
+    /// Digest of the task's settings that the row was computed with.
+    pub settings: String,
+    /// Digest of the examples that it was computed on.
+    pub fingerprint: String,
     /// Seconds that the retrainings took which were done together with this one, divided by their number.
     pub seconds: f64,
+}
+
+impl Row for CleansingRow {
+    fn key(&self) -> String {
+        format!(
+            "task {}, seed {}, method {}, k {}, retrained {}",
+            self.task, self.seed, self.method, self.k, self.retrain
+        )
+    }
+
+    fn task(&self) -> String {
+        self.task.clone()
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn settings(&self) -> &str {
+        &self.settings
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
 }
 
 /// What is to be compared.
@@ -138,6 +168,7 @@ pub fn cleansing(
     if missing.is_empty() && done(NONE, 0) {
         return Ok(());
     }
+    let (settings, fingerprint) = (settings_digest(task, "")?, data_digest(data.as_ref()));
     let subject = kept.run(task, data, watcher)?;
     let run = subject.recorded()?;
     let query = Query::default();
@@ -192,6 +223,8 @@ pub fn cleansing(
             test_loss_after: after.test_loss,
             validation_loss_before: before.validation_loss,
             validation_loss_after: after.validation_loss,
+            settings: settings.clone(),
+            fingerprint: fingerprint.clone(),
             seconds,
         };
         if !std::mem::replace(&mut none_is_there, true) {

@@ -69,7 +69,7 @@ impl Kept {
         let text = recorded.info().task.as_deref();
         if text.map(Task::from_toml).transpose()?.as_ref() != Some(task) {
             bail!(
-                "{} is a run of another task or other settings: name another --out, or remove that folder",
+                "{} is a run of another task or other settings: name another --out",
                 path.display()
             );
         }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::{Kept, Watcher, estimate};
 use super::ranking::Ranking;
+use super::rows::{Row, data_digest, settings_digest};
 use crate::estimators::Stage;
 use crate::measures::{mean, sample_sd};
 use crate::{
@@ -59,8 +60,37 @@ pub struct QualityRow {
     pub sd: Option<f64>,
     /// Queries (examples for leave-one-out, labels for mislabels) that it was measured on.
     pub count: u64,
+    /// Digest of the task's settings that the row was computed with.
+    pub settings: String,
+    /// Digest of the examples that it was computed on.
+    pub fingerprint: String,
     /// Seconds that the scores took; 0 where they were kept from before.
     pub seconds: f64,
+}
+
+impl Row for QualityRow {
+    fn key(&self) -> String {
+        format!(
+            "task {}, seed {}, {}, method {} ({})",
+            self.task, self.seed, self.measure, self.method, self.protocol
+        )
+    }
+
+    fn task(&self) -> String {
+        self.task.clone()
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn settings(&self) -> &str {
+        &self.settings
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
 }
 
 /// What is to be measured, and how.
@@ -96,10 +126,13 @@ pub fn quality(
     emit: &mut dyn FnMut(QualityRow) -> anyhow::Result<()>,
     watcher: &Watcher<'_>,
 ) -> anyhow::Result<()> {
+    let (settings, fingerprint) = (settings_digest(task, "")?, data_digest(data.as_ref()));
     let subject = kept.run(task, data, watcher)?;
     let mut bench = Bench {
         kept,
         task,
+        settings,
+        fingerprint,
         subject: &subject,
         plan,
         done,
@@ -118,6 +151,8 @@ pub fn quality(
 struct Bench<'a> {
     kept: &'a Kept,
     task: &'a Task,
+    settings: String,
+    fingerprint: String,
     subject: &'a Subject,
     plan: &'a QualityPlan,
     done: &'a dyn Fn(&str, &str, &str) -> bool,
@@ -262,6 +297,8 @@ impl Bench<'_> {
             value: mean(values),
             sd: (values.len() > 1).then(|| sample_sd(values)),
             count,
+            settings: self.settings.clone(),
+            fingerprint: self.fingerprint.clone(),
             seconds,
         })
     }

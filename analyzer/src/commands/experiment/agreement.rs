@@ -7,18 +7,23 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use anyhow::Context as _;
 use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::task::Task;
+use rayon::prelude::*;
 
+use super::super::cleansing::once;
 use super::super::interrupt::{Interrupts, told};
 use super::super::{Outcome, Usage, progress, task};
 use super::parse_seeds;
 use crate::clean;
 use crate::cli;
 use crate::experiment::agreement::{
-    Agreement, METHODS, Measured, SETTINGS, Setting, agreement, paired, published, summary,
+    Agreement, METHODS, Measured, SETTINGS, Setting, agreement, paired, published, settings_of,
+    summary,
 };
-use crate::experiment::{append_row, read_rows};
+use crate::experiment::{append_row, check_data, check_settings, data_digest, read_rows};
+use crate::subject::load_data;
 
 /// A seed of a setting that lacks rows of these methods.
 struct Job<'a> {
@@ -42,6 +47,8 @@ pub(crate) fn run(args: &cli::Agreement) -> anyhow::Result<Outcome> {
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut rows: Vec<Agreement> = read_rows(args.out.as_deref())?;
+    let penalty_given = penalty_given(args);
+    check_rows(args, &rows, &tasks, &seeds, penalty_given)?;
     // Seed by seed, so that a run that is stopped has all settings alike.
     let mut jobs = Vec::new();
     for seed in seeds.clone() {
@@ -62,7 +69,7 @@ pub(crate) fn run(args: &cli::Agreement) -> anyhow::Result<Outcome> {
         }
     }
     let begun = Instant::now();
-    rows.extend(run_all(&jobs, args)?);
+    rows.extend(run_all(&jobs, args, penalty_given)?);
     let mut out = clean::stdout();
     if !jobs.is_empty() {
         writeln!(
@@ -76,8 +83,45 @@ pub(crate) fn run(args: &cli::Agreement) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+/// Whether the user gives the penalty, alone or with the whole loss: then none is chosen by cross-validation.
+fn penalty_given(args: &cli::Agreement) -> bool {
+    let keys = args.set.iter().filter_map(|set| set.split_once('='));
+    keys.map(|(key, _)| key.trim())
+        .any(|key| key == "loss.penalty" || key == "loss")
+}
+
+/// Refuses rows that were computed with other settings or on other data than these.
+fn check_rows(
+    args: &cli::Agreement,
+    rows: &[Agreement],
+    tasks: &[(Setting, Task)],
+    seeds: &Range<u64>,
+    penalty_given: bool,
+) -> anyhow::Result<()> {
+    let out = args.out.as_deref();
+    for (setting, task) in tasks {
+        let name = format!("{}/{}", setting.data, setting.model);
+        check_settings(out, rows, &name, &settings_of(task, penalty_given)?)?;
+    }
+    let known: Vec<(&Setting, &Task, u64)> = tasks
+        .iter()
+        .flat_map(|(setting, task)| seeds.clone().map(move |seed| (setting, task, seed)))
+        .filter(|(setting, _, seed)| rows.iter().any(|r| r.of(setting) && r.seed == *seed))
+        .collect();
+    known.par_iter().try_for_each(|&(setting, task, seed)| {
+        let data = load_data(task, args.data.as_deref(), seed)
+            .with_context(|| format!("task {}, seed {seed}", task.name))?;
+        let name = format!("{}/{}", setting.data, setting.model);
+        check_data(out, rows, &name, seed, &data_digest(data.as_ref()))
+    })
+}
+
 /// Runs all jobs, some at a time; rows are kept as they come.
-fn run_all(jobs: &[Job<'_>], args: &cli::Agreement) -> anyhow::Result<Vec<Agreement>> {
+fn run_all(
+    jobs: &[Job<'_>],
+    args: &cli::Agreement,
+    penalty_given: bool,
+) -> anyhow::Result<Vec<Agreement>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match args.threads {
         0 => cores,
@@ -98,7 +142,7 @@ fn run_all(jobs: &[Job<'_>], args: &cli::Agreement) -> anyhow::Result<Vec<Agreem
                 &job.methods,
                 args.data.as_deref(),
                 job.seed,
-                args.set.iter().any(|s| s.starts_with("loss.penalty=")),
+                penalty_given,
                 &|_, _| match failure().is_some() {
                     true => std::ops::ControlFlow::Break(()),
                     false => interrupts.flow(),
@@ -170,6 +214,7 @@ fn chosen_settings(only: &[String]) -> Result<Vec<Setting>, Usage> {
             )));
         }
     }
+    once("--only", only)?;
     let wanted = |s: &&Setting| only.is_empty() || only.iter().any(|text| is(s, text));
     Ok(SETTINGS.iter().filter(wanted).copied().collect())
 }
@@ -185,6 +230,7 @@ fn chosen_methods(names: &[String]) -> Result<Vec<Measured>, Usage> {
             known.join(", ")
         )));
     }
+    once("--methods", names)?;
     let wanted = |m: &&Measured| names.is_empty() || names.iter().any(|n| n == m.name);
     Ok(METHODS.iter().filter(wanted).copied().collect())
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Measured, Setting};
+use crate::experiment::rows::Row;
 
 /// One row: one method on one seed of one setting.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,10 @@ pub struct Agreement {
     pub validation_loss: f64,
     /// Largest real change of the validation loss.
     pub largest_change: f64,
+    /// Digest of the task's settings that the row was computed with.
+    pub settings: String,
+    /// Digest of the examples that it was computed on.
+    pub fingerprint: String,
     /// Seconds that the method took.
     pub method_seconds: f64,
     /// Seconds that the counterfactual runs took, which all methods of a seed share.
@@ -40,5 +45,32 @@ impl Agreement {
     /// Whether this is a row of a setting.
     pub fn of(&self, setting: &Setting) -> bool {
         self.data == setting.data && self.model == setting.model
+    }
+}
+
+impl Row for Agreement {
+    fn key(&self) -> String {
+        format!(
+            "{}, seed {}, method {}",
+            self.task(),
+            self.seed,
+            self.method
+        )
+    }
+
+    fn task(&self) -> String {
+        format!("{}/{}", self.data, self.model)
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn settings(&self) -> &str {
+        &self.settings
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 }

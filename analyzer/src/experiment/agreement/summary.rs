@@ -111,6 +111,8 @@ mod tests {
             penalty: 0.0,
             validation_loss: 0.0,
             largest_change: 0.0,
+            settings: String::new(),
+            fingerprint: String::new(),
             method_seconds: 0.0,
             truth_seconds: 0.0,
         }

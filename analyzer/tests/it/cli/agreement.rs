@@ -108,6 +108,67 @@ fn the_sweep_agrees_with_real_removal_and_rows_are_kept() {
     let said = run("0..2");
     assert!(!said.contains("trainings"), "{said}");
     assert_eq!(rows(&path), all);
+    // Rows are not those of other settings.
+    let mut words = words("0..2");
+    words.extend(["--set", "train.epochs=2"].map(str::to_owned));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let output = hindcast(dir.path(), &words);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains("computed with other settings"), "{said}");
+}
+
+#[test]
+fn rows_are_refused_before_any_data_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.csv");
+    let run = |more: &[&str]| {
+        let words = ["experiment", "agreement", "--only", "adult/logreg"];
+        hindcast(
+            dir.path(),
+            &[&words[..], &["--out", "rows.csv"], more].concat(),
+        )
+    };
+    let header = "data,model,seed,method,tau,jaccard,penalty,validation_loss,largest_change,settings,fingerprint,method_seconds,truth_seconds";
+    let row = "adult,logreg,0,sgd,0.9,0.8,0.1,0.3,0.01,0123456789abcdef,fedcba9876543210,1.0,2.0";
+    std::fs::write(&path, format!("{header}\n{row}\n")).unwrap();
+    // Also where other seeds are asked for: one file is about one setting.
+    for seeds in ["0..1", "3..4"] {
+        let output = run(&["--seeds", seeds]);
+        assert_eq!(code(&output), 1);
+        let said = stderr(&output);
+        assert!(
+            said.contains("adult/logreg, seed 0, method sgd was computed with other settings"),
+            "{said}"
+        );
+    }
+    std::fs::write(&path, format!("{header}\n{row}\n{row}\n")).unwrap();
+    let output = run(&[]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(
+        said.contains("line 3 is the row of adult/logreg, seed 0, method sgd once more"),
+        "{said}"
+    );
+    // Of an earlier version: nothing says what its rows were computed with.
+    let old = (
+        header.replace("settings,fingerprint,", ""),
+        row.replace("0123456789abcdef,fedcba9876543210,", ""),
+    );
+    std::fs::write(&path, format!("{}\n{}\n", old.0, old.1)).unwrap();
+    let output = run(&[]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains("an earlier version wrote it"), "{said}");
+    for twice in [["--methods", "sgd,sgd"], ["--only", "adult/logreg"]] {
+        let output = run(&twice);
+        assert_eq!(code(&output), 2);
+        assert!(
+            stderr(&output).contains("is there twice"),
+            "{}",
+            stderr(&output)
+        );
+    }
 }
 
 #[test]
