@@ -38,10 +38,10 @@ pub(crate) enum Kind {
     New,
 }
 
-/// Columns at the start of a table of scores, without and with names.
+/// Columns at the start of a table of scores, without and with names. The next one is an influence.
 const SCORES: [&str; 2] = [
-    "index,row,label,occurrences,influence",
-    "index,row,name,label,occurrences,influence",
+    "index,row,label,occurrences,",
+    "index,row,name,label,occurrences,",
 ];
 /// Columns at the start of a table of bounds.
 const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
@@ -85,7 +85,11 @@ impl Kind {
         match self {
             Kind::Scores => {
                 let header = text.trim_start_matches('\u{feff}');
-                SCORES.iter().any(|columns| header.starts_with(columns))
+                SCORES.iter().any(|columns| {
+                    // A column with a query's name that has a comma or a quote is quoted.
+                    let next = header.strip_prefix(columns).unwrap_or_default();
+                    next.trim_start_matches('"').starts_with("influence")
+                })
                     || has_keys(header, &["index", "row", "label", "occurrences", "influence"])
                     // A Parquet file names its columns at its end.
                     || (head.starts_with(b"PAR1") && is_metadata_file(&sidecar_path(path)))
@@ -254,7 +258,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 16] = [
+        let files: [(&[u8], &[Kind]); 17] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -266,6 +270,10 @@ mod tests {
             (b"index,row,label,occurrences,influence,file\n", &[Kind::Scores]),
             (
                 b"index,row,name,label,occurrences,influence[a],file\n",
+                &[Kind::Scores],
+            ),
+            (
+                b"index,row,label,occurrences,\"influence[a,b]\",file\n",
                 &[Kind::Scores],
             ),
             (
