@@ -1,4 +1,4 @@
-//! How large the batches of recorded steps are: what memory estimates start from.
+//! Batch sizes of recorded steps, the basis of memory estimates.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use hindcast_format::meta::StepMeta;
 use crate::error::Result;
 use crate::source::StepSource;
 
-/// Sizes over a range of steps. Read from the metadata step by step, so that it needs the memory of one step.
+/// Batch sizes over a range of steps. The metadata is read step by step and needs the memory of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct BatchSizes {
     /// Number of steps.
     pub steps: u64,
-    /// Indices of all steps together.
+    /// Total number of indices in all steps.
     pub indices: u64,
-    /// Indices of the largest batch.
+    /// Number of indices in the largest batch.
     pub largest: u64,
-    /// Examples of the largest micro-batch: what goes through the model at once.
+    /// Number of examples in the largest micro-batch: the most that pass through the model at once.
     pub largest_pass: u64,
 }
 

@@ -1,6 +1,6 @@
 //! One verb, one file. This one runs them and turns how they ended into an exit code.
 //!
-//! Whatever a verb prints goes through [`crate::clean`].
+//! All output of the verbs goes through [`crate::clean`].
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -116,7 +116,7 @@ fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
             if refused_for_memory(&error) {
                 let _ = writeln!(
                     out,
-                    "{program}: free memory, use a larger machine, or say how much it may take (--memory SIZE)"
+                    "{program}: free memory, use a larger machine, or raise the limit (--memory SIZE)"
                 );
             }
             (code, false)
@@ -170,7 +170,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Whether a verb loads data or computes with a model, for which it takes all cores. `bench` takes as many as it is told.
+/// Whether a verb loads data or computes with a model on all cores. `bench` has its own option for the number of
+/// threads.
 fn computes(command: &Command) -> bool {
     match command {
         #[cfg(feature = "record")]
@@ -200,7 +201,7 @@ fn in_one_line(error: &anyhow::Error) -> String {
     text
 }
 
-/// A run that may take more memory than is there or allowed.
+/// Whether the error is a run that may need more memory than is available or allowed.
 fn refused_for_memory(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         matches!(

@@ -60,14 +60,14 @@ pub enum AnalysisError {
     Unsupported(String),
     /// A number became infinite or NaN.
     #[error(
-        "step {step}: {what} is not finite any more; the run diverges when swept backwards: use a shorter window (--window last-epoch){}", or_wider(*.dtype)
+        "step {step}: {what} is no longer finite: the backward sweep of this run diverges; use a shorter window (--window last-epoch){}", or_wider(*.dtype)
     )]
     NotFinite {
         /// Step t at which it was first seen.
         step: u64,
         /// Which quantity.
         what: String,
-        /// The float type that it was computed in.
+        /// The float type of the computation.
         dtype: candle_core::DType,
     },
     /// The caller's progress callback asked to stop.
@@ -122,7 +122,7 @@ impl<T> Doing<T> for candle_core::Result<T> {
     }
 }
 
-/// What else helps where numbers of this type become infinite.
+/// Further advice if numbers of this type become infinite.
 fn or_wider(dtype: candle_core::DType) -> &'static str {
     match dtype {
         candle_core::DType::F64 => "",

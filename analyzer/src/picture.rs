@@ -35,8 +35,8 @@ const BORDER: u32 = 3;
 const LINE: u32 = 12;
 const HEAD: u32 = 44;
 
-/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG, which appears whole or not at all. Another
-/// file than such a picture is not replaced.
+/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG atomically.
+/// A file that isn't such a picture is not replaced.
 pub fn write_grid(
     path: &Path,
     title: &str,

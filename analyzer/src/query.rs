@@ -308,7 +308,7 @@ fn add(sum: &mut [f64], part: &[f64]) {
     }
 }
 
-/// Largest header of a safetensors file.
+/// Largest header of a safetensors file, in bytes.
 const VECTOR_HEADER: u64 = 100_000_008;
 
 /// Reads u for parameters (all of them) and buffers (zero where absent).

@@ -103,7 +103,7 @@ fn run<T: Real>(
     train(recording, progress)
 }
 
-/// Takes and records every step that is left, and ends the run.
+/// Trains and records all remaining steps, and finishes the run.
 ///
 /// # Errors
 /// As [`record_watched`].
@@ -136,7 +136,7 @@ impl<'a, T: Real> Recording<'a, T> {
         builder: Builder,
     ) -> anyhow::Result<Self> {
         let trainer = Trainer::<T>::new(task, net, data, device)?;
-        // The folder is made last: a run that can't take its first step would stand in the way of the next try.
+        // The folder is made last. A run that fails before its first step would block the next try.
         task.check_values(data)?;
         trainer.rehearse().context("the first step fails")?;
         let mirror = Mirror::new(task, net, trainer.state())?;
@@ -149,7 +149,7 @@ impl<'a, T: Real> Recording<'a, T> {
         })
     }
 
-    /// Goes on with the run that `builder` leads to, from the trainer's next step.
+    /// Continues the run that `builder` names, from the trainer's next step.
     pub fn resume(
         task: &'a Task,
         net: &'a Net,
@@ -166,7 +166,7 @@ impl<'a, T: Real> Recording<'a, T> {
         })
     }
 
-    /// What the run is expected to take on disk.
+    /// The expected size of the run on disk.
     pub fn estimate(&self) -> &Estimate {
         self.recorder.estimate()
     }
@@ -202,13 +202,13 @@ impl<'a, T: Real> Recording<'a, T> {
     }
 }
 
-/// How long the run will be, for the estimate of what it takes.
+/// The length of the run, for the estimate of its size.
 fn expecting<T: Real>(builder: Builder, trainer: &Trainer<'_, T>) -> Builder {
     let batches = trainer.batches();
     builder.expected_steps(batches.steps(), batches.steps_per_epoch())
 }
 
-/// Whether the recording stopped for a cause outside of it, so that the run can be resumed when the cause is gone.
+/// Whether the recording was stopped by something outside of it. Such a run can be resumed when the cause is gone.
 pub(crate) fn can_be_resumed(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let recorder = match cause.downcast_ref::<RecordingError>() {
@@ -283,7 +283,7 @@ impl Mirror {
         })
     }
 
-    /// The variables as a recorder takes them.
+    /// The variables in the form that a recorder expects.
     fn named(&self) -> Vec<Named> {
         let mut named = Vec::new();
         named.extend(

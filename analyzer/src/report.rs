@@ -66,7 +66,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
             ));
         }
         about(name, same_run(digest, &facts.head))?;
-        // Without the data its fingerprint says at least how many examples there are.
+        // If the data isn't loaded, its recorded fingerprint gives the number of examples.
         about(
             name,
             match (source.data, examples(source.trace)) {
@@ -176,7 +176,7 @@ fn about(file: &str, fits: Result<(), String>) -> anyhow::Result<()> {
     fits.map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
 }
 
-/// How many examples the run's training split has, where that was recorded.
+/// Number of examples in the run's training split, if it was recorded.
 fn examples(trace: &Trace) -> Option<u64> {
     match &trace.info().data {
         DataIdentity::None => None,
@@ -209,7 +209,7 @@ fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<Stri
 /// # Errors
 /// Where a plot can't be drawn or the file can't be written.
 pub(crate) fn write(page: &Page, path: &Path) -> anyhow::Result<u64> {
-    // Names and notes may hold marks that turn the direction of what stands beside them.
+    // Names and notes may contain characters that change the writing direction of the text next to them.
     let html = crate::clean::lines(&page.html()?);
     crate::atomic::replace(path, Kind::Page, |temporary| {
         std::fs::write(temporary, &html)

@@ -66,13 +66,13 @@ impl<'a> RecordedRun<'a> {
         })
     }
 
-    /// Says that every batch loss is a sum, for traces whose weighted steps don't say it themselves.
+    /// Declares that every batch loss is a sum, for traces whose weighted steps don't record it.
     pub(crate) fn with_sums(self, sums: bool) -> Self {
         Self { sums, ..self }
     }
 
-    /// Whether the step's batch loss is divided by something that shrinks when an example leaves. A sum is not, weighted or
-    /// plain.
+    /// Whether the step's batch loss has a denominator that shrinks when an example is left out. A sum, weighted or
+    /// plain, has none.
     pub fn has_denominator(&self, meta: &StepMeta) -> bool {
         match meta.weights {
             BatchWeights::Sum | BatchWeights::SumOfEach(_) => false,

@@ -89,10 +89,10 @@ pub trait StepSource: Sync {
     /// # Errors
     /// Where a step isn't recorded or can't be read.
     fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>>;
-    /// Shows `see` the metadata of `range`, oldest first, one step at a time.
+    /// Calls `see` with the metadata of each step in `range`, oldest first.
     ///
     /// # Errors
-    /// As [`metas`](Self::metas), and whatever `see` answers.
+    /// As [`metas`](Self::metas), and the errors of `see`.
     fn each_meta(
         &self,
         range: Range<u64>,

@@ -42,7 +42,7 @@ impl Subject {
         Self::of_trace(open_trace(run)?, run, data_dir)
     }
 
-    /// As [`Subject::open`], of a trace that is open.
+    /// As [`Subject::open`], for a trace that is already open.
     pub(crate) fn of_trace(
         trace: Trace,
         run: &Path,
@@ -91,7 +91,7 @@ impl Subject {
         Self::of_own_trace(program, open_trace(run)?, run, data_dir)
     }
 
-    /// As [`Subject::open_own`], of a trace that is open.
+    /// As [`Subject::open_own`], for a trace that is already open.
     pub(crate) fn of_own_trace(
         program: &OwnProgram,
         trace: Trace,
@@ -246,7 +246,7 @@ fn task_of(trace: &Trace, run: &Path) -> anyhow::Result<Task> {
     };
     let task = Task::from_toml(text)
         .with_context(|| format!("{}: the recorded task cannot be read", run.display()))?;
-    // Before the data: another seed may draw other data, and that is not what is wrong.
+    // Checked before the data. Another seed may draw other data, and the message would then blame the data.
     check_task(trace, &task, run)?;
     Ok(task)
 }
@@ -262,12 +262,12 @@ pub(crate) fn load_data(
         .with_context(|| format!("data of task {:?}", task.name))
 }
 
-/// The recorded task and the rest of the trace must say the same: nobody knows which of two settings was in force.
+/// The recorded task and the rest of the trace must agree. Otherwise it is unknown which of two settings was used.
 fn check_task(trace: &Trace, task: &Task, run: &Path) -> anyhow::Result<()> {
     let differ = |what: &str, of_task: String, recorded: String| {
         anyhow::anyhow!(
             "{}: {what} is {of_task} in the recorded task and {recorded} in the rest of the trace, so one of them is not what \
-             was trained: record again with the same in both",
+             was trained: record again with the same value in both",
             run.display()
         )
     };

@@ -150,7 +150,8 @@ impl<'a> RecordedRun<'a> {
     /// A trace with the model and data that made it; rule and seed are the recorded ones.
     ///
     /// # Errors
-    /// As [`RecordedRun::new`], and where the trace says no update rule and none is given, or both say one and they differ.
+    /// As [`RecordedRun::new`]. Also if neither the trace nor the caller gives an update rule, or if both do and the
+    /// rules differ.
     pub fn from_trace(
         trace: &'a Trace,
         objective: Arc<dyn Objective>,
@@ -170,7 +171,7 @@ impl<'a> RecordedRun<'a> {
                     what: "the update rule".to_owned(),
                     expected: format!("{} as recorded", recorded.describe()),
                     got: format!("{} from the task or the program", given.describe()),
-                    hint: "say it in one place, or the same in both".to_owned(),
+                    hint: "give the rule in one place, or the same rule in both".to_owned(),
                 });
             }
             (Some(rule), _) | (None, Some(rule)) => rule,
@@ -180,7 +181,7 @@ impl<'a> RecordedRun<'a> {
                 ));
             }
         };
-        // Early traces of tasks recorded a weighted sum as a weight per example, which reads as a weighted mean.
+        // Early traces of tasks recorded a weighted sum as one weight per example, which is read as a weighted mean.
         let task = info.task.as_deref().map(Task::from_toml);
         let sums = matches!(task, Some(Ok(task)) if task.loss.reduction == Reduction::Sum);
         Ok(RecordedRun::new(trace, objective, data, rule, info.seed)?.with_sums(sums))

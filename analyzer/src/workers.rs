@@ -1,12 +1,12 @@
 //! The threads that share the work of data loading, training and replay.
 
-/// Starts them. Later calls find them running, also those that the program of an own model has started.
+/// Starts the threads. Later calls use the running threads, including those that an own model's program has started.
 ///
 /// # Errors
-/// The system lets the process have no more threads. Without this call the first use would panic.
+/// The system allows no more threads. Without this call the first use would panic.
 pub(crate) fn start() -> anyhow::Result<()> {
     let started = rayon::ThreadPoolBuilder::new().build_global();
-    // A pool that is there already is an error without a source.
+    // If the pool already exists, the error has no source.
     match started.as_ref().map_err(std::error::Error::source) {
         Err(Some(why)) => anyhow::bail!(
             "no threads can be started: {why}; the limit on processes and threads may be reached (`ulimit -u`), or lower their number with \

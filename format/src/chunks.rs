@@ -66,7 +66,7 @@ fn split(pool: Option<(DType, usize)>, chunks: &mut Vec<u32>) {
     chunks.extend((0..parts).map(|i| (size + usize::from(i < longer)) as u32));
 }
 
-/// Tensors that an error names, and characters of a name.
+/// Limits of an error message: the number of tensors that it names, and the length of a name.
 const NAMED: usize = 16;
 const LONGEST_NAME: usize = 128;
 

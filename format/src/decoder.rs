@@ -7,7 +7,7 @@ use crate::encoder::Context;
 use crate::frame::{Frame, FrameKind, StoredChunk};
 use crate::state::{KeyState, State};
 
-/// Damaged places of one frame that are told apart.
+/// Number of damaged places of one frame that are reported separately.
 const MOST_PLACES: usize = 64;
 
 /// Decodes frames of one run. Owns its scratch: steps of the same layout are decoded without allocating.
@@ -127,7 +127,7 @@ impl Decoder {
         for chunk in sections.iter().flat_map(|s| s.iter()) {
             match table.next(chunk) {
                 Ok(Ok(_)) => {}
-                // The first places are enough to say that the frame is damaged.
+                // The first places are enough to report that the frame is damaged.
                 Ok(Err(_)) if found.len() >= MOST_PLACES => {}
                 Ok(Err(e)) => found.push(located(e, frame, chunk, &self.context)),
                 Err(e) => {

@@ -23,7 +23,7 @@ pub enum FormatError {
     /// The bytes are there and wrong.
     #[error("{0}")]
     Corrupt(Box<Corruption>),
-    /// Written in a version of the format that this build doesn't know: a later one, or 0, which no version of Hindcast writes.
+    /// The format version is unknown to this build: a later one, or 0, which no version of Hindcast writes.
     #[error(
         "{file}: format version {found}, and this build reads up to version {supported}; {}",
         match .found {
@@ -127,20 +127,20 @@ pub enum FormatError {
         /// The limit.
         limit: u64,
     },
-    /// Reading the run may take more memory than is allowed; refused before that was asked for.
+    /// Reading the run may need more memory than is allowed. It is refused before the memory is allocated.
     #[error(
-        "{path}: {what} may take {} of memory, and {} are allowed; the run's layout or a length in its files asks for it",
+        "{path}: {what} may need {} of memory, but only {} are allowed; the need follows from the run's layout or from a length in its files",
         mebibytes(*.needs),
         mebibytes(*.limit)
     )]
     Memory {
         /// The run.
         path: String,
-        /// What was about to be done.
+        /// The refused operation.
         what: String,
-        /// Bytes that it may take.
+        /// Bytes that it may need.
         needs: u64,
-        /// Bytes that are allowed.
+        /// Allowed bytes.
         limit: u64,
     },
     /// Nothing of a damaged run can be read.
@@ -279,7 +279,7 @@ impl FormatError {
         }
     }
 
-    /// A file of the run that can't be opened: damage where it is something else than a regular file.
+    /// The error for a file of the run that can't be opened. It is damage if the file isn't a regular file.
     pub(crate) fn opening(path: &str, source: io::Error) -> FormatError {
         match crate::storage::not_regular(&source) {
             Some(kind) => FormatError::corrupt("file", "a regular file", kind),

@@ -1,36 +1,38 @@
-//! How much memory reading a run takes at most. The bound follows from the run's layout and from the lengths of what is read as text or kept
-//! as an index, so it is known before anything of that size is allocated, and is checked then.
+//! Upper bounds on the memory for reading a run. A bound follows from the run's layout and from the lengths of its
+//! texts and indices. It is known, and checked, before anything of that size is allocated.
 
 use crate::FormatError;
 use crate::layout::Layout;
 use crate::storage::Storage;
 
-/// What a reader takes whatever it reads: the program, decompressors, chunks, lists of findings.
+/// Bytes that a reader needs for any run: the program, decompressors, chunks, lists of findings.
 pub(crate) const FIXED: u64 = 64 << 20;
-/// Bytes of memory for a byte of JSON (the manifest, or the description in a segment's header): the text, what it says, and copies of that.
+/// Bytes of memory per byte of JSON (the manifest, or the description in a segment's header): the text, the parsed
+/// value, and copies of it.
 const JSON: u64 = 64;
-/// The same while a run is recovered: the new one is described, too.
+/// The same during recovery, which also builds the description of the new run.
 const JSON_TWICE: u64 = 160;
-/// Bytes of memory for a byte of a segment's index.
+/// Bytes of memory per byte of a segment's index.
 const INDEX: u64 = 4;
-/// Bytes of memory for a byte of a step's metadata: as stored, as read, and as it is written again.
+/// Bytes of memory per byte of a step's metadata: the stored form, the decoded form, and the form that is written
+/// again.
 const METADATA: u64 = 16;
-/// Bytes of memory for a byte of a frame that is read from an unsealed segment, which isn't mapped.
+/// Bytes of memory per byte of a frame in an unsealed segment, which isn't mapped.
 const FRAME: u64 = 2;
 
-/// What is done with a run.
+/// A kind of work on a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Steps are read, in either direction.
+    /// Reads steps, in either direction.
     Read,
-    /// Every byte is checked.
+    /// Checks every byte.
     Verify,
-    /// What is left is written as a new run, and read back.
+    /// Writes the readable part as a new run, and reads it back.
     Recover,
 }
 
 impl Work {
-    /// Full states (parameters, buffers, and what keyframes hold beside them) that are in memory at one time, at most.
+    /// Largest number of full states (parameters, buffers, and optimizer state of keyframes) in memory at one time.
     pub fn states(self) -> u64 {
         match self {
             Work::Read | Work::Verify => 3,
@@ -46,7 +48,7 @@ impl Work {
         }
     }
 
-    /// The most memory, in bytes, that this takes for a run of that layout, whose manifest has so many bytes.
+    /// Upper bound in bytes on the memory for this work on a run with that layout and a manifest of `manifest` bytes.
     pub fn bound(self, layout: &Layout, manifest: u64) -> u64 {
         let state = layout.frame_bytes() as u64 + layout.key_bytes() as u64;
         let json = match self {
@@ -71,7 +73,7 @@ fn check(storage: &dyn Storage, what: String, needs: u64) -> Result<(), FormatEr
     }
 }
 
-/// Before states are made.
+/// Checked before states are allocated.
 pub(crate) fn states(
     storage: &dyn Storage,
     work: Work,
@@ -92,22 +94,22 @@ fn multiple(storage: &dyn Storage, what: &str, length: u64, times: u64) -> Resul
     check(storage, format!("{what} of {length} bytes"), needs)
 }
 
-/// Before a manifest or a segment's header is read.
+/// Checked before a manifest or a segment's header is read.
 pub(crate) fn json(storage: &dyn Storage, what: &str, length: u64) -> Result<(), FormatError> {
     multiple(storage, what, length, JSON)
 }
 
-/// Before a segment's index is read.
+/// Checked before a segment's index is read.
 pub(crate) fn index(storage: &dyn Storage, length: u64) -> Result<(), FormatError> {
     multiple(storage, "the index of a segment", length, INDEX)
 }
 
-/// Before a step's metadata is decoded.
+/// Checked before a step's metadata is decoded.
 pub(crate) fn metadata(storage: &dyn Storage, length: u64) -> Result<(), FormatError> {
     multiple(storage, "a step's metadata", length, METADATA)
 }
 
-/// The most bytes of an unmapped frame that may be read at once.
+/// Largest unmapped frame that may be read at once, in bytes.
 pub(crate) fn longest_piece(storage: &dyn Storage) -> u64 {
     storage
         .memory()

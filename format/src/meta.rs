@@ -19,10 +19,10 @@ pub enum BatchWeights {
     Mean,
     /// 1 each.
     Sum,
-    /// One weight per index, in the order of the indices. They belong to a weighted mean: without an example, the others
-    /// may be scaled up to the same total.
+    /// One weight per index, in the order of the indices, for a weighted mean. If an example is left out, the other
+    /// weights may be scaled up to the same total.
     Each(Vec<f64>),
-    /// One weight per index, in the order of the indices. They belong to a weighted sum, which has no denominator.
+    /// One weight per index, in the order of the indices, for a weighted sum, which has no denominator.
     SumOfEach(Vec<f64>),
 }
 
@@ -65,7 +65,7 @@ pub struct StepMeta {
 }
 
 impl StepMeta {
-    /// Metadata that agrees with its checksum may still contradict the run's tensors, or itself.
+    /// Checks metadata whose checksum is valid: it may still contradict the run's tensors or itself.
     pub(crate) fn fits(&self, layout: &Layout) -> bool {
         let weights = match &self.weights {
             BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => w.len() == self.indices.len(),
@@ -79,7 +79,7 @@ impl StepMeta {
     }
 }
 
-/// Metadata that doesn't fit the run.
+/// The error for metadata that doesn't fit the run.
 pub(crate) fn misfit() -> FormatError {
     FormatError::corrupt(
         "metadata",

@@ -1,11 +1,11 @@
-//! Whose temporary folder is it? Its name ends in the number of the process that made it.
+//! Finds out whether the process that made a temporary folder still runs. The folder's name ends in the process number.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The process in a temporary name: what stands behind `before`, if that is a number.
+/// The process number in a temporary name: the part behind `before`, if it is a number.
 pub(crate) fn of_name(name: &OsStr, before: &OsStr) -> Option<Pid> {
     let digits = name
         .as_encoded_bytes()
@@ -14,7 +14,7 @@ pub(crate) fn of_name(name: &OsStr, before: &OsStr) -> Option<Pid> {
     Pid::from_raw(number).filter(|_| number > 0)
 }
 
-/// Is the process gone, and the folder nobody's?
+/// Whether the process has ended, so that the folder is abandoned.
 pub(crate) fn gave_up(pid: Pid, folder: &Path) -> bool {
     gone(pid) && unlocked(folder)
 }
@@ -23,7 +23,7 @@ fn gone(pid: Pid) -> bool {
     rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
 }
 
-/// A process on another machine has a number that is nobody's here, and still the writer's lock.
+/// A process on another machine isn't visible here, but it holds the writer's lock.
 fn unlocked(folder: &Path) -> bool {
     use rustix::fs::{FlockOperation, flock};
     std::fs::File::open(folder)

@@ -26,8 +26,8 @@ enum Weights {
     Each(Vec<f64>),
 }
 
-/// Extension record without content: the weights are those of a weighted sum. Readers that don't know it see a weight per
-/// index, as before.
+/// Extension record without content: the weights belong to a weighted sum. Readers that don't know it see one weight
+/// per index, as before.
 const SUM_OF_EACH: u32 = 1;
 
 #[derive(Serialize, Deserialize)]

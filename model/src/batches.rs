@@ -80,8 +80,8 @@ impl Batches {
         }
     }
 
-    /// How many examples go through the model at once in some step of an epoch: the sizes of batches, or of the
-    /// micro-batches that they are run in.
+    /// The numbers of examples that pass through the model at once in the steps of an epoch: the sizes of batches, or
+    /// of their micro-batches.
     pub fn sizes(&self) -> BTreeSet<usize> {
         let n = usize::try_from(self.examples).unwrap_or(usize::MAX);
         let batch = self.train.batch.max(1);
@@ -124,9 +124,9 @@ pub enum Weights {
     Mean,
     /// 1 each.
     Sum,
-    /// One each, in the order of the batch: a weighted mean.
+    /// One weight per example, in the order of the batch: a weighted mean.
     Each(Vec<f64>),
-    /// One each, in the order of the batch: a weighted sum, which has no denominator.
+    /// One weight per example, in the order of the batch: a weighted sum, which has no denominator.
     SumOfEach(Vec<f64>),
 }
 

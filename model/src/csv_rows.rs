@@ -1,8 +1,8 @@
-//! Rows of a CSV file, with the lines that an editor counts.
+//! Rows of a CSV file, with line numbers as an editor counts them.
 //!
-//! The text is prepared for the `csv` crate, so that its line numbers are true and quotes mean what people mean by them.
-//! Lines end in `\n` whatever they ended in, the last one included; within quotes they stay as they are. Spaces before an opening quote are dropped, so that
-//! `1, "a, b"` has two cells. A quote that is never closed is an error: it would make one cell of the rest of the file.
+//! The text is normalised for the `csv` crate, so that its line numbers are right. Every line end becomes `\n`, and the
+//! last line gets one; line ends within quotes are unchanged. Spaces before an opening quote are removed, so that `1,
+//! "a, b"` has two cells. A quote that is never closed is an error, because the rest of the file would become one cell.
 //!
 //! ```
 //! use hindcast_model::csv_rows::CsvRows;
@@ -17,48 +17,48 @@
 
 use std::io::{self, Read};
 
-/// A longer row is refused: a file without line ends would otherwise be read into memory as one.
+/// Largest row, in bytes. Without this limit, a file without line ends would be read into memory as a single row.
 const MAX_ROW: u64 = 256 << 20;
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK: usize = 64 << 10;
 
-/// Why a text has no further row.
+/// Error while reading the next row.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CsvError {
-    /// It can't be read.
+    /// Reading fails.
     #[error("{0}")]
     Io(io::Error),
-    /// A quote is opened and never closed.
+    /// A quote is never closed.
     #[error(
         "line {line}: a quote (\") is opened at the beginning of a cell and never closed. Close it, or double it if it is part of the text"
     )]
     Unclosed {
-        /// Where it is opened.
+        /// The line of the opening quote.
         line: u64,
     },
-    /// A row is longer than any table's.
+    /// A row is longer than the limit.
     #[error("line {line}: the row has more than {MAX_ROW} bytes. Is it the right file?")]
     Long {
-        /// Where it begins, or goes on.
+        /// A line of the row.
         line: u64,
     },
-    /// A row has another number of cells than the table has columns.
+    /// The number of cells in a row differs from the number of columns.
     #[error("line {line} has {cells} cells, expected {columns}")]
     Length {
         /// Where it begins.
         line: u64,
-        /// Its cells.
+        /// The number of cells.
         cells: usize,
-        /// Cells that it should have.
+        /// The number of columns.
         columns: usize,
     },
-    /// A cell is no text.
+    /// A cell isn't UTF-8 text.
     #[error("line {line}, cell {cell} is not UTF-8 text. Save the file as UTF-8")]
     Text {
-        /// Where its row begins.
+        /// The line on which its row begins.
         line: u64,
-        /// The cell, from 1.
+        /// The number of the cell, from 1.
         cell: usize,
     },
 }
@@ -70,14 +70,14 @@ pub struct CsvRows<R> {
 }
 
 impl<R: Read> CsvRows<R> {
-    /// Rows of a text whose cells are separated by commas.
+    /// A reader of cells that are separated by commas.
     pub fn new(from: R) -> Self {
         Self::separated(from, b',', None)
     }
 
-    /// Rows of a text with another separator, or with lines that are skipped because they begin with `comment`.
+    /// A reader with another separator. Lines that begin with `comment` are skipped.
     pub fn separated(from: R, delimiter: u8, comment: Option<u8>) -> Self {
-        // Rows of another length than the first are the caller's to refuse: it knows what was expected.
+        // The caller refuses rows of another length, because it knows the expected columns.
         let reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -90,17 +90,17 @@ impl<R: Read> CsvRows<R> {
         }
     }
 
-    /// The next row, the header included; nothing at the end. Empty lines are skipped.
+    /// The next row, or `None` at the end. The header counts as a row. Empty lines are skipped.
     ///
     /// # Errors
-    /// [`CsvError`] where the text can't be read on.
+    /// [`CsvError`] if the next row can't be read.
     pub fn read(&mut self) -> Result<Option<CsvRow<'_>>, CsvError> {
         let more = self.reader.read_byte_record(&mut self.record);
         if !more.map_err(CsvError::of)? {
             return Ok(None);
         }
-        // The reader stands behind the row's line end. Where it began to look for the row, blank lines and comments may
-        // have come first, so that its own position of the row is too early.
+        // The reader's position is after the row's line end. Its own position of the row can be too early, because it
+        // includes preceding blank lines and comments.
         let within = self.record.as_slice().iter().filter(|b| **b == b'\n');
         let behind = self.reader.position().line();
         Ok(Some(CsvRow {
@@ -122,10 +122,10 @@ impl<'a> CsvRow<'a> {
         self.line
     }
 
-    /// That the row has as many cells as there are columns.
+    /// Checks that the row has one cell per column.
     ///
     /// # Errors
-    /// [`CsvError::Length`] where it hasn't.
+    /// [`CsvError::Length`] otherwise.
     pub fn check_length(&self, columns: usize) -> Result<(), CsvError> {
         match self.record.len() {
             cells if cells == columns => Ok(()),
@@ -165,7 +165,7 @@ impl<'a> CsvRow<'a> {
 impl CsvError {
     fn of(error: csv::Error) -> Self {
         match error.into_kind() {
-            // What the text's own reader found.
+            // An error that [`CsvText`] returned.
             csv::ErrorKind::Io(e) => match e.downcast::<CsvError>() {
                 Ok(problem) => problem,
                 Err(e) => Self::Io(e),
@@ -181,29 +181,29 @@ enum At {
     CellStart,
     Cell,
     Quoted,
-    /// After a quote within quotes: it ends them, or is doubled and stands for itself.
+    /// After a quote within quotes. It closes the cell, unless another quote follows.
     QuoteInQuotes,
     Comment,
 }
 
-/// The text of a table as the `csv` crate should see it.
+/// The normalised text of a table.
 struct CsvText<R> {
     from: R,
     delimiter: u8,
     comment: Option<u8>,
     at: At,
-    /// Spaces at the beginning of a cell, until it is known whether a quote follows.
+    /// Spaces at the beginning of a cell, held back until the next character is known.
     spaces: Vec<u8>,
-    /// Whether the last byte was `\r`, for which a `\n` was given.
+    /// Whether the last byte was a `\r` that was replaced by `\n`.
     returned: bool,
     line: u64,
     /// Line of the last opening quote.
     opened: u64,
     row_bytes: u64,
-    /// What was made of the text and not taken yet.
+    /// Normalised text that hasn't been read yet.
     made: Vec<u8>,
     taken: usize,
-    /// Whether the last line has its end.
+    /// Whether the last line has a line end.
     complete: bool,
     ended: bool,
 }
@@ -265,7 +265,7 @@ impl<R: Read> CsvText<R> {
             At::RowStart | At::CellStart => {
                 if matches!(byte, b' ' | b'\t') && byte != self.delimiter {
                     self.spaces.push(byte);
-                    // A line that begins with a space is no comment.
+                    // A line that begins with a space isn't a comment.
                     self.at = At::CellStart;
                     return;
                 }

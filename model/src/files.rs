@@ -1,8 +1,8 @@
 //! Opens the input files that a user names: regular files only, of at most a stated size.
 //!
-//! A path can lead to a named pipe that nobody writes to, to a device that never ends, or to a sparse file of a terabyte.
-//! Reading any of them would hang the program or exhaust its memory. Every file that comes from outside is therefore
-//! opened here: the path is looked at first, opened without blocking, and looked at again. Text loses its byte order mark.
+//! A path can lead to a named pipe without a writer, to an endless device, or to a sparse file of a terabyte. Reading
+//! any of them would hang the program or exhaust its memory. All input files that a user names are therefore opened
+//! here. The path is checked, opened without blocking, and checked again. A byte order mark is removed from text.
 //!
 //! ```
 //! use hindcast_model::files;
@@ -18,23 +18,23 @@ use std::path::{Path, PathBuf};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// What a file is read as, and the largest size that is read.
+/// A kind of input file: its description and its largest size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// What the file holds, as in "a file with …".
+    /// Its content, for messages: "a file with …".
     pub what: &'static str,
     /// Largest size in bytes.
     pub most: u64,
 }
 
 impl Kind {
-    /// The same kind with another limit, where the caller knows how large the file can be.
+    /// The same kind with another limit, for a caller that knows the largest possible size.
     pub const fn at_most(self, most: u64) -> Self {
         Self { most, ..self }
     }
 }
 
-/// A task, which people write by hand.
+/// A task, written by hand.
 pub const TASK: Kind = Kind {
     what: "a task (TOML)",
     most: 16 * MIB,
@@ -59,12 +59,12 @@ pub const TABLE: Kind = Kind {
     what: "a table of scores",
     most: 16 * GIB,
 };
-/// What lies beside a table of scores.
+/// The metadata file of a table of scores.
 pub const METADATA: Kind = Kind {
     what: "a table's metadata (JSON)",
     most: 256 * MIB,
 };
-/// Results that another verb wrote.
+/// Results written by another verb.
 pub const RESULTS: Kind = Kind {
     what: "results (JSON or CSV)",
     most: GIB,
@@ -74,40 +74,40 @@ pub const CHECKPOINT: Kind = Kind {
     what: "an interrupted sweep",
     most: 256 * GIB,
 };
-/// Examples of a data set, packed or not.
+/// Examples of a data set, compressed or not.
 pub const DATA: Kind = Kind {
     what: "examples",
     most: 64 * GIB,
 };
 
-/// Why a file is not read.
+/// Error for an input file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {problem}", path.display())]
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What is wrong with a file, without its path.
+/// The problem with a file, without its path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The system refuses.
+    /// The system returned an error.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is no regular file.
+    /// It isn't a regular file.
     #[error("expected a regular file with {what}, but it is {found}{advice}")]
     Kind {
         /// What it is read as.
         what: &'static str,
         /// What it is.
         found: &'static str,
-        /// What to do, where it isn't plain.
+        /// Advice, if the remedy isn't obvious.
         advice: &'static str,
     },
-    /// It is larger than such a file can be.
+    /// It is larger than the limit.
     #[error(
         "it has {size} bytes, but a file with {what} has at most {most}. Is it the right file?"
     )]
@@ -119,7 +119,7 @@ pub enum Problem {
         /// Bytes allowed.
         most: u64,
     },
-    /// It is no UTF-8 text.
+    /// It isn't UTF-8 text.
     #[error("line {line} is not UTF-8 text. {advice}")]
     Text {
         /// The line, from 1.
@@ -132,8 +132,8 @@ pub enum Problem {
 /// Opens a regular file of at most the kind's size.
 ///
 /// # Errors
-/// [`FileError`] where the path leads to nothing, to anything but a regular file, or to a file that is too large. No such
-/// path makes the call wait.
+/// [`FileError`] if the path doesn't exist, isn't a regular file, or leads to a file that is too large. The call never
+/// blocks on such a path.
 pub fn open(path: &Path, kind: Kind) -> Result<File, FileError> {
     open_regular(path, kind).map_err(|problem| FileError {
         path: path.to_path_buf(),
@@ -144,7 +144,7 @@ pub fn open(path: &Path, kind: Kind) -> Result<File, FileError> {
 /// Reads a whole file.
 ///
 /// # Errors
-/// As [`open`], and where reading fails.
+/// As [`open`], and if reading fails.
 pub fn read(path: &Path, kind: Kind) -> Result<Vec<u8>, FileError> {
     let failed = |problem: Problem| FileError {
         path: path.to_path_buf(),
@@ -152,7 +152,7 @@ pub fn read(path: &Path, kind: Kind) -> Result<Vec<u8>, FileError> {
     };
     let file = open(path, kind)?;
     let mut bytes = Vec::new();
-    // Some files of the system have no size, and a file can grow while it is read.
+    // Some system files report no size, and a file can grow while it is read.
     let size = file
         .take(kind.most.saturating_add(1))
         .read_to_end(&mut bytes)
@@ -166,7 +166,7 @@ pub fn read(path: &Path, kind: Kind) -> Result<Vec<u8>, FileError> {
 /// Reads a whole file of UTF-8 text, without its byte order mark.
 ///
 /// # Errors
-/// As [`read`], and where the file isn't UTF-8.
+/// As [`read`], and if the file isn't UTF-8.
 pub fn read_text(path: &Path, kind: Kind) -> Result<String, FileError> {
     let mut bytes = read(path, kind)?;
     if bytes.starts_with(MARK) {
@@ -181,7 +181,7 @@ pub fn read_text(path: &Path, kind: Kind) -> Result<String, FileError> {
 /// Opens a file of text for reading line by line. Its byte order mark is left out.
 ///
 /// # Errors
-/// As [`open`], and where reading fails.
+/// As [`open`], and if reading fails.
 pub fn open_text(path: &Path, kind: Kind) -> Result<impl BufRead + use<>, FileError> {
     let file = open(path, kind)?;
     let unmarked = without_mark(file.take(kind.most)).map_err(|e| FileError {
@@ -191,10 +191,10 @@ pub fn open_text(path: &Path, kind: Kind) -> Result<impl BufRead + use<>, FileEr
     Ok(BufReader::new(unmarked))
 }
 
-/// UTF-8's byte order mark, which some editors and spreadsheets put before a text.
+/// UTF-8's byte order mark, which some editors and spreadsheets write at the beginning of a text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The text that a reader gives, less a byte order mark.
+/// The reader's text without a byte order mark.
 pub(crate) fn without_mark<R: Read>(mut from: R) -> io::Result<Chain<Cursor<Vec<u8>>, R>> {
     let mut start = Vec::with_capacity(MARK.len());
     from.by_ref()
@@ -206,7 +206,7 @@ pub(crate) fn without_mark<R: Read>(mut from: R) -> io::Result<Chain<Cursor<Vec<
     Ok(Cursor::new(start).chain(from))
 }
 
-/// Says where a text stops being UTF-8.
+/// The error for a text that isn't UTF-8, with the first bad line.
 pub(crate) fn not_text(bytes: &[u8], valid: usize) -> Problem {
     let before = bytes.get(..valid).unwrap_or_default();
     let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
@@ -221,10 +221,11 @@ pub(crate) fn not_text(bytes: &[u8], valid: usize) -> Problem {
 }
 
 fn open_regular(path: &Path, kind: Kind) -> Result<File, Problem> {
-    // Before it is opened: opening a device can move a tape, and opening a socket fails with a message about addresses.
+    // Checked before opening: opening a device can move a tape, and opening a socket fails with a message about
+    // addresses.
     check(&std::fs::metadata(path)?, kind)?;
     let file = non_blocking().open(path)?;
-    // And again: what stands under the name may have changed.
+    // Checked again, because the path may lead elsewhere by now.
     check(&file.metadata()?, kind)?;
     Ok(file)
 }
@@ -264,7 +265,7 @@ fn too_large(kind: Kind, size: u64) -> Problem {
     }
 }
 
-/// What stands under a path if it is no regular file, and what to do about it.
+/// The kind of a file that isn't regular, and what to do about it.
 fn other_kind(metadata: &Metadata) -> Option<(&'static str, &'static str)> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -347,7 +348,7 @@ mod tests {
         std::fs::write(&path, "four").unwrap();
         assert_eq!(read_text(&path, TASK.at_most(4)).unwrap(), "four");
         assert!(said(&path, TASK.at_most(3)).contains("at most 3"));
-        // Files of the system have no size: what comes is counted.
+        // System files report no size, so the bytes are counted while reading.
         #[cfg(target_os = "linux")]
         assert!(said(Path::new("/proc/self/status"), TASK.at_most(3)).contains("at most 3"));
     }

@@ -8,8 +8,8 @@
 //! |---|---|
 //! | [`task`] | a TOML file that says all that decides a run, and the five that ship |
 //! | [`data`] | the examples: files, digits drawn by code, splits, scaling, augmentation, fingerprints |
-//! | [`csv_rows`] | the rows of a CSV file with the lines that an editor counts |
-//! | [`files`] | opening the files that a user names: regular ones, of at most a stated size |
+//! | [`csv_rows`] | rows of a CSV file, with line numbers as an editor counts them |
+//! | [`files`] | opening input files: regular files only, with a size limit |
 //! | [`objective`] | the trait that an analysis needs of a model: per-example losses |
 //! | [`net`] | the model of a task, which is an [`objective::Objective`] |
 //! | [`own`] | a candle model of one's own as an objective |

@@ -144,7 +144,7 @@ impl Schedule {
         }
     }
 
-    /// Steps of the warmup.
+    /// Number of warmup steps.
     pub(crate) fn warmup(&self) -> u64 {
         match *self {
             Self::Constant { warmup, .. }

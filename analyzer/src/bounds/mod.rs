@@ -72,7 +72,7 @@ pub struct BoundsRow {
     pub always: Option<f64>,
     /// Theorem 6.
     pub theorem6: Option<f64>,
-    /// The file that the row is from.
+    /// The file that the row comes from.
     pub file: String,
 }
 

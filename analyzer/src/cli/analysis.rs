@@ -66,7 +66,7 @@ pub struct Influence {
     /// Memory that the sweep may take, as 8GB, instead of what is available now; where it isn't enough for all queries at once, they are answered in several passes over the steps
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// The check of recorded steps that comes first.
+    /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
     /// For scripts: print a summary (--help lists its fields)
@@ -74,13 +74,13 @@ pub struct Influence {
     pub json: bool,
 }
 
-/// The check that recorded steps follow from the recorded rule, batches and data.
+/// Options of the check that recorded steps follow from the recorded rule, batches and data.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CheckArgs {
-    /// Go on where the recorded steps don't follow from the recorded update rule, batches and data; the result says so
+    /// Continue even if the recorded steps don't follow from the recorded update rule, batches and data; the result says UNVERIFIED
     #[arg(long)]
     pub unverified: bool,
-    /// Seed that chooses the steps of that check [default: drawn and printed]
+    /// Seed of the random choice of steps for this check [default: random; it is printed]
     #[arg(long, value_name = "N")]
     pub check_seed: Option<u64>,
 }
@@ -172,7 +172,7 @@ pub struct Counterfactual {
     /// Leave out the K most harmful examples of a table written by `influence`
     #[arg(long, num_args = 2, value_names = ["K", "SCORES"])]
     pub top: Option<Vec<String>>,
-    /// Take the table of --top although it was made from another run, such as the one that this one was recovered from
+    /// Accept a table of --top that was made from another run, for example the run that this one was recovered from
     #[arg(long, requires = "top")]
     pub other_run: bool,
     /// Steps that the examples are left out of: all, last-epoch, or A..B
@@ -200,7 +200,7 @@ pub struct Counterfactual {
     /// Memory that the retraining may take, as 8GB, instead of what is available now
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// The check of recorded steps that comes first.
+    /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
     /// For scripts (--help lists the fields)
@@ -246,13 +246,13 @@ pub struct Bounds {
     /// Where to write the table: .csv or .jsonl
     #[arg(long, value_name = "FILE", default_value = "bounds.csv")]
     pub out: PathBuf,
-    /// The check of recorded steps that comes first.
+    /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
-    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
 }
@@ -286,7 +286,7 @@ pub struct Report {
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
-    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
 }

@@ -55,7 +55,7 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
 
 pub(crate) const NAMES: &str = "\
 --names FILE: a plain text file holds a name a line; line n (counted from 0) names row n of the original file, or example n of the training split with --names-by index. A .csv (with a header) or .jsonl may say which example a line is about in a column `row` or `index` (in capitals or small letters; a column such as `row_number` is refused). The name is in the column `name`, in the only other one, or in the one that --name-column names.
-Where the examples come from several files that are each counted from 0 (pool = \"all\"), a row number alone names no example: the names need a column `file` beside `row`, as the table has it, or --names-by index.";
+If the examples come from several files that are each counted from 0 (pool = \"all\"), a row number alone doesn't identify an example. Add a column `file` with the file names of the table, or use --names-by index.";
 
 pub(crate) const SCORES: &str = "\
 --where compares a column with a value: =, !=, <, <=, >, >=; numbers by value. Other operators are refused; a value that begins with one needs a space before it. Texts (label, name, file) are equal where they have the same letters, so label=03 isn't label=3; <, <=, >, >= compare them as numbers where both are numbers. Several conditions hold together; an empty value (influence=) means that there is none.
@@ -68,7 +68,7 @@ pub(crate) const SCORES: &str = "\
 pub(super) const RECORD_JSON: &str = "\
 --json prints an object with
   run, steps, seconds    the folder, steps of the run, time taken
-  resumed_at             the step that --resume went on at, or null
+  resumed_at             the first step recorded by --resume, or null
   head_digest            keep it outside of the trace: `verify --head` checks it
   written, skipped, thinned, lost, non_finite_steps   steps by what became of them
   lost_steps             ranges [start, end) of the steps lost after storage failed
@@ -98,7 +98,7 @@ pub(crate) const VERIFY_JSON: &str = "\
 --json prints an object with
   location, status       the run; finished, unfinished, open, or null if it cannot be opened
   segments, steps, steps_ok, gaps, bytes, head_digest
-  findings, more         a list of {kind, severity, file, segment, step, tensors, text}; severity is note, warning or error; how many more there are
+  findings, more         a list of {kind, severity, file, segment, step, tensors, text}, and the number of further findings; severity is note, warning or error
   head_matches           where --head was given
   replay                 where --replay was given: {tolerance, steps: [{step, comparison, loss, trained_differs, passed}], note}";
 
@@ -107,7 +107,7 @@ pub(crate) const INFO_JSON: &str = "\
   run, status, steps, span {start, end}, ranges, epochs, gaps
   stored_bytes, raw_bytes, ratio, parameters, head_digest
   damage                 what is damaged, in words; empty where nothing is
-  steps_ok               of a damaged run: how many of its steps can be read
+  steps_ok               number of readable steps of a damaged run
   info, segments, manifest   as they are in the run's files";
 
 pub(crate) const REPORT: &str = "\
@@ -134,11 +134,11 @@ pub(crate) const COUNTERFACTUAL: &str = "\
   query, window {start, end}, without     what was asked, and how many examples were left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
                          with --each the three in the middle are null, and `sets` has them
-  notes                  what limits the trust in these numbers; empty where nothing does
+  notes                  reasons to doubt these numbers; empty if there are none
   first_order_change     <u, parameters without less parameters with everyone>: what of the real change is first order in how the
                          parameters really moved, the rest being the query's curvature; null with --each
-  sets                   a list of {without, places, predicted_change, real_change, value_without, losses}, one a retraining;
-                         places is a list of {row, file}, one for each example of without
+  sets                   a list of {without, places, predicted_change, real_change, value_without, losses}, one per retraining;
+                         places is a list of {row, file}, one per example of `without`
   retraining {queries, window, removal, denominators, everyone, reproduction, outcomes}";
 
 pub(super) const RECOVER: &str = "\
@@ -149,7 +149,7 @@ Exit codes: 0 nothing was lost; 1 failed, and nothing was written; 2 wrong usage
   recovered, status, head_digest             the run that was written
   steps, gaps, segments, bytes               steps with and without tensors, and its size
   losses                                     a list of {kind, steps {start, end}, file, tensors, why, others}, empty if nothing was lost; `why` is the
-                                             cause at the first step, `others` counts the causes of later ones
+                                             cause for the first step, `others` the number of other causes for later steps
   remarks                                    what was met and cost nothing";
 
 #[cfg(feature = "record")]

@@ -14,7 +14,7 @@ pub struct Info {
     /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
-    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
 }
@@ -39,7 +39,7 @@ pub struct Verify {
     /// Head digest that you kept outside the trace: fail unless the trace ends in it
     #[arg(long, value_name = "HEX")]
     pub head: Option<String>,
-    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
 }
@@ -58,7 +58,7 @@ pub struct Export {
     /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
-    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
 }
@@ -77,7 +77,7 @@ pub struct Recover {
     /// For scripts (--help lists the fields)
     #[arg(long)]
     pub json: bool,
-    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
 }
@@ -93,7 +93,7 @@ pub struct Checkpoint {
     /// File to write: parameters and buffers under their names, as candle's VarMap::load expects them; must not exist yet
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
-    /// Memory that reading the run may take, as 8GB, instead of what is available now; a run that may take more is refused
+    /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
 }

@@ -110,11 +110,12 @@ fn ended(trace: &Trace) -> Option<u64> {
         .flatten()
 }
 
-/// The name of a tensor in a safetensors file. The format keeps one word for itself; with it the file could not be read.
+/// The name of a tensor in a safetensors file. The format reserves one name; a file with a tensor of that name could
+/// not be read.
 pub(super) fn name_in_file(name: &str) -> anyhow::Result<String> {
     if name == "__metadata__" {
         bail!(
-            "a tensor of the run is called {name:?}, which safetensors files keep for themselves: rename the variable in the training program \
+            "a tensor of the run has the name {name:?}, which safetensors reserves: rename the variable in the training program \
              (a trace can hold the name, and `Trace::load_into` reads it)"
         );
     }

@@ -22,7 +22,7 @@ pub(crate) enum Models {
 }
 
 impl Models {
-    /// Opens a run with its model and data; reading the trace may take so much memory.
+    /// Opens a run with its model and data. Reading the trace may use at most `memory` bytes.
     pub(crate) fn open(
         &self,
         run: &Path,
@@ -37,17 +37,17 @@ impl Models {
     }
 }
 
-/// Opens a trace, saying what to do when the folder holds none. Reading it may take the memory that there is.
+/// Opens a trace, or says what to do if the folder contains none. Reading it may use all available memory.
 pub(crate) fn open_trace(run: &Path) -> anyhow::Result<Trace> {
     open_trace_within(run, None)
 }
 
-/// Opens a trace whose reading may take so much memory, or what there is.
+/// Opens a trace. Reading it may use at most `memory` bytes; by default, all available memory.
 pub(crate) fn open_trace_within(run: &Path, memory: Option<Limit>) -> anyhow::Result<Trace> {
     Trace::open_storage(storage(run, memory)).map_err(|e| unopened(run, e))
 }
 
-/// The folder of a run, whose readers may take so much memory, or what there is.
+/// The folder of a run. Its readers may use at most `memory` bytes; by default, all available memory.
 pub(crate) fn storage(run: &Path, memory: Option<Limit>) -> Arc<dyn Storage> {
     Arc::new(FsStorage::new(run).within(super::memory::limit(memory)))
 }

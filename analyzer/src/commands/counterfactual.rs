@@ -44,7 +44,7 @@ struct Report<'a> {
     /// `<u, θ_T(without) − θ_T>`: how the query would change if it were linear, by the real move of the parameters.
     first_order_change: Option<f64>,
     predicted_from: &'a str,
-    /// What limits the trust in these numbers.
+    /// Reasons to doubt these numbers, for people.
     notes: Vec<&'a str>,
     sets: &'a [RemovalResult],
     retraining: &'a CounterfactualReport,
@@ -248,7 +248,7 @@ fn first_order(
         + along(&u.buffers, &without.buffers, &with.buffers))
 }
 
-/// Where examples are in the original data.
+/// Rows and files of examples in the original data.
 fn places(data: &dyn DataSet, examples: &[u64]) -> Vec<RemovedPlace> {
     let place = |&index: &u64| RemovedPlace {
         row: data.origin(Split::Train, index),

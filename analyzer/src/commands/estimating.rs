@@ -47,7 +47,7 @@ pub(crate) fn estimate(
             bytes(needed)
         );
     }
-    // Methods without a window look at the end of training alone, and don't rest on the steps.
+    // Methods without a window use only the end of training and don't depend on the steps.
     let unverified = match &settings.check {
         Some(check) if chosen.method.windowed => {
             let window = window.resolve(run.source())?;

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
             args.out.display()
         );
     }
-    // What is asked is the place of the files in it.
+    // The check takes the path of a file, so it gets the path of a file in the folder.
     places::outside_of_runs(&args.out.join("steps.jsonl"))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     }
     index.flush()?;
     drop(bar);
-    // A reader that ends early is an error of its own; this is the last look before saying that all is there.
+    // A reader that ends early returns an error itself. This is a last check before the success message.
     ensure!(
         files == range.end - range.start,
         "--steps {}: {files} of the {} steps could be written",
@@ -130,7 +130,7 @@ fn describe(meta: &StepMeta, file: &str) -> Value {
         BatchWeights::Sum => json!("sum"),
         BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => json!(w),
     };
-    // A list of weights doesn't say whether their total is a denominator.
+    // The weights alone don't show whether their total is a denominator.
     let reduction = match &meta.weights {
         BatchWeights::Mean | BatchWeights::Each(_) => "mean",
         BatchWeights::Sum | BatchWeights::SumOfEach(_) => "sum",

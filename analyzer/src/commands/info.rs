@@ -24,7 +24,7 @@ struct Report<'a> {
     steps: u64,
     span: Range<u64>,
     ranges: Vec<Range<u64>>,
-    /// Of a damaged run, how many of the steps can be read.
+    /// Number of readable steps of a damaged run.
     #[serde(skip_serializing_if = "Option::is_none")]
     steps_ok: Option<u64>,
     epochs: Vec<Epoch>,
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         Err(e) => despite(e).map(|()| (Vec::new(), false))?,
     };
     let ranges = ranges.or_else(|e| despite(e).map(|()| Vec::new()))?;
-    // What is listed is no count of what is there.
+    // The listed steps of a damaged run may not be readable, so they are counted by reading.
     let steps_ok = match damage.is_empty() {
         true => None,
         false => Some(trace.readable(0..u64::MAX)?.steps),
@@ -260,7 +260,7 @@ fn print(
                 fork.at_step,
                 field(&fork.time)
             )?;
-            // A run that goes on behind its last step loses nothing by it.
+            // Resuming behind the last step supersedes no step.
             match fork.end_step > fork.at_step {
                 true => writeln!(out, " (steps up to {} were superseded)", fork.end_step)?,
                 false => writeln!(out)?,

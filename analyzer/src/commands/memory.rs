@@ -64,7 +64,7 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
-/// What is left of the address space that this process may have (`ulimit -v`), where that is limited.
+/// Bytes left of this process's address space limit (`ulimit -v`), if there is a limit.
 fn address_space() -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
     let used = std::fs::read_to_string("/proc/self/status")

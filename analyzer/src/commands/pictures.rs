@@ -58,7 +58,8 @@ pub(crate) fn worst(
     Ok(tiles.len())
 }
 
-/// A line of a caption: what is too long loses letters before its last `kept` ones. The font has ASCII alone.
+/// A line of a caption. If it is too long, letters before its last `kept` characters are left out. The font has only
+/// ASCII letters.
 fn short(text: &str, kept: usize) -> String {
     const LONGEST: usize = 18;
     let plain: Vec<char> = text

@@ -29,7 +29,8 @@ pub fn bar(total: u64, what: &'static str, unit: &'static str) -> Bar {
     }
     bar.set_message(what);
     if !bar.is_hidden() {
-        // The time left runs down during long steps, too. It takes a thread, without which the bar is drawn at each step.
+        // A thread updates the time left during long steps. If it can't be started, the bar is only drawn after each
+        // step.
         if std::thread::Builder::new().spawn(|| ()).is_ok() {
             bar.enable_steady_tick(Duration::from_millis(500));
         }

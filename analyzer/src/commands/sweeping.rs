@@ -35,7 +35,7 @@ pub(crate) struct Settings<'a> {
     pub quiet: bool,
     /// What becomes of the Hessian's term.
     pub hessian: HessianTerm,
-    /// How the recorded steps are checked first; `None` where the caller has checked them or made them itself.
+    /// Options of the check of recorded steps; `None` if the caller has checked or recorded them itself.
     pub check: Option<CheckArgs>,
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn extremes(
     rows(out, &table.best(query, k), data, query)
 }
 
-/// How wide a column of these files is, header included.
+/// Width of a column of these files, including its header.
 pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> usize {
     let width = |row: &ScoreRow| field(&row.file).width();
     rows.into_iter()
@@ -49,8 +49,8 @@ pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> us
         .max("file".len())
 }
 
-/// Rows with index, row and file in the original data, label, times seen, influence and, where known, whether the label was
-/// flipped.
+/// Prints rows: index, row and file in the original data, label, times seen, influence and, if known, whether the label
+/// was flipped.
 pub(crate) fn rows(
     out: &mut dyn Write,
     rows: &[&ScoreRow],

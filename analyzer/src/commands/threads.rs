@@ -1,4 +1,4 @@
-//! The threads that a command computes on.
+//! Starts the threads that a command computes on.
 
 use std::error::Error as _;
 use std::io;
@@ -6,18 +6,19 @@ use std::sync::mpsc::channel;
 
 use anyhow::Context as _;
 
-/// Threads that a verb starts beside the pool at most: the recorder's, the one that reads ahead, the engine's, the bar's.
+/// Most threads that a verb starts in addition to the pool: the recorder's, the read-ahead, the engine's and the
+/// progress bar's.
 const BESIDE: usize = 6;
 
-/// Starts the pool that data is loaded and models are computed on, and looks whether a few more threads can be had. The
-/// pool would start by itself on first use; where the system gives no more threads, that would end the program in the
-/// middle of its work.
+/// Starts the thread pool that loads data and computes models, and checks that a few more threads can be started.
+/// Without this call the pool starts on first use, and panics in the middle of the work if the system gives no more
+/// threads.
 ///
 /// # Errors
-/// Where the system gives no more threads.
+/// The system gives no more threads.
 pub(crate) fn start() -> anyhow::Result<()> {
     let pool = match rayon::ThreadPoolBuilder::new().build_global() {
-        // A program with a model of its own may have started it.
+        // A program with its own model may already have started the pool.
         Err(error) if error.source().is_none() => Ok(()),
         other => other.map_err(anyhow::Error::from),
     };
@@ -27,7 +28,7 @@ pub(crate) fn start() -> anyhow::Result<()> {
     )
 }
 
-/// Has so many threads at once for a moment.
+/// Starts this number of threads at the same time and ends them again.
 fn try_for(threads: usize) -> io::Result<()> {
     let mut started = Vec::with_capacity(threads);
     let mut result = Ok(());
@@ -46,7 +47,7 @@ fn try_for(threads: usize) -> io::Result<()> {
     }
     for (end, thread) in started {
         drop(end);
-        // It does nothing that could fail.
+        // The thread's function can't fail.
         let _ = thread.join();
     }
     result
@@ -60,7 +61,7 @@ mod tests {
     fn the_pool_is_started_once() {
         try_for(BESIDE).unwrap();
         start().unwrap();
-        // A second time the pool is there.
+        // On the second call the pool already exists.
         start().unwrap();
     }
 }

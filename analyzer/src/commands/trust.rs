@@ -1,4 +1,4 @@
-//! What is checked before an analysis is believed: an own model's derivatives, and that the recorded steps follow.
+//! Checks before an analysis: an own model's derivatives, and whether the recorded steps follow.
 
 use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -27,8 +27,8 @@ pub(super) fn derivatives(subject: &Subject, quiet: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Computes a few steps from `window`'s first to the end of training again, and refuses a run whose steps don't follow from
-/// the recorded rule, batches and data. Returns what the results must say where the analysis goes on all the same.
+/// Recomputes a few steps between the start of `window` and the end of training. Refuses a run whose steps don't follow
+/// from the recorded rule, batches and data. Returns the notes that the results must carry if the analysis continues.
 pub(super) fn steps(
     subject: &Subject,
     run: &RecordedRun<'_>,
@@ -49,7 +49,7 @@ pub(super) fn steps(
     let checked = rule_check(run, &RuleCheckOptions::new(window, seed));
     let report = match checked {
         Ok(report) => report,
-        // What can't be computed here can't be analysed either, unless it is the check alone that fails.
+        // A step that can't be computed here can't be analysed either, unless only the check fails.
         Err(error) if args.unverified => {
             return Ok(Some(warned(format!(
                 "UNVERIFIED: the recorded steps could not be computed again: {error}"
@@ -59,7 +59,7 @@ pub(super) fn steps(
     };
     if report.is_empty() {
         return Ok(Some(warned(
-            "no two consecutive steps of the window can be computed again, so nothing shows that they follow from the recorded update rule and data".to_owned(),
+            "the window has no two consecutive steps that can be recomputed, so it is not known whether they follow from the recorded update rule and data".to_owned(),
         )));
     }
     if !report.passed() {
@@ -67,14 +67,14 @@ pub(super) fn steps(
             return Ok(Some(warned(format!("UNVERIFIED: {report}"))));
         }
         bail!(
-            "{report}. An analysis would answer for another training, so nothing was computed. \
+            "{report}. An analysis would describe another training, so nothing was computed. \
              `hindcast verify --replay` checks more steps; --check-seed {seed} repeats this choice; \
-             --unverified analyses the run all the same, and the result says so"
+             --unverified analyses the run anyway, and the result says so"
         );
     }
     if let Some((step, got, want)) = report.other_loss() {
         return Ok(Some(warned(format!(
-            "the recorded batch losses are not the computed ones (step {step}: {want:.6} recorded, {got:.6} computed), though the recorded updates are"
+            "the recorded batch losses differ from the computed ones (step {step}: {want:.6} recorded, {got:.6} computed), although the updates agree"
         ))));
     }
     if !quiet {
@@ -87,7 +87,7 @@ pub(super) fn steps(
     Ok(None)
 }
 
-/// Refuses to compute training steps whose largest batch can't fit into memory.
+/// Refuses to compute training steps if the largest batch doesn't fit into memory.
 pub(super) fn fits(
     subject: &Subject,
     run: &RecordedRun<'_>,
@@ -112,11 +112,11 @@ pub(super) fn fits(
     Ok(())
 }
 
-/// Values of a training step for each value that the layers put out, about: the value, its gradient, and what candle makes
-/// on the way.
+/// Approximate number of values that a training step holds per output value of a layer: the value, its gradient, and
+/// candle's intermediate results.
 const TRAINING: u64 = 4;
 
-/// Values that the model's layers put out for one example.
+/// Output values of all layers for one example.
 pub(super) fn values_per_example(subject: &Subject) -> Option<u64> {
     fn of(nodes: &[Node]) -> u64 {
         nodes

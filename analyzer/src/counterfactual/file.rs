@@ -45,7 +45,7 @@ pub struct RemovalResults {
     pub losses_with_everyone: Vec<SplitLoss>,
     /// One entry a retraining.
     pub sets: Vec<RemovalResult>,
-    /// What limits the trust in these numbers, for people.
+    /// Reasons to doubt these numbers, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -55,7 +55,7 @@ pub struct RemovalResults {
 pub struct RemovalResult {
     /// The training examples that were left out.
     pub without: Vec<u64>,
-    /// Where these examples are in the original data, in the same order; empty in files of earlier versions.
+    /// Places of these examples in the original data, in the same order; empty in files of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<RemovedPlace>,
     /// Change of the query that the scores predict.
@@ -68,12 +68,12 @@ pub struct RemovalResult {
     pub losses: Vec<SplitLoss>,
 }
 
-/// Where an example that was left out is in the original data.
+/// Place of an omitted example in the original data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedPlace {
-    /// Its row, as a table's column `row` has it.
+    /// Its row, as in a table's column `row`.
     pub row: u64,
-    /// The file that the row is from.
+    /// The file that the row comes from.
     pub file: String,
 }
 
@@ -84,7 +84,7 @@ impl RemovalResults {
         (FORMAT.to_owned(), VERSION, writer.to_owned())
     }
 
-    /// Refuses sets with examples that a training split of `examples` doesn't have, or with one twice.
+    /// Refuses a set that names an example outside of a training split of `examples`, or names one twice.
     pub(crate) fn check_range(&self, examples: u64) -> std::result::Result<(), String> {
         for (at, set) in (1..).zip(&self.sets) {
             if let Some(i) = set.without.iter().find(|&&i| i >= examples) {

@@ -140,7 +140,7 @@ impl Kept {
                     path.display()
                 );
             }
-            // A kept table is whole: one that was cut would leave examples without their scores.
+            // A kept table must have all its rows. A truncated one would leave examples without scores.
             let data = subject.data();
             table
                 .check_data(data)
@@ -149,14 +149,17 @@ impl Kept {
                         Ok(())
                     } else {
                         Err(format!(
-                            "it has {} rows, not one for each of {} examples",
+                            "it has {} rows, expected one for each of {} examples",
                             table.rows.len(),
                             data.len(Split::Train)
                         ))
                     }
                 })
                 .map_err(|e| {
-                    anyhow::anyhow!("{}: {e}; remove it, and it is made again", path.display())
+                    anyhow::anyhow!(
+                        "{}: {e}; remove the file to have it made again",
+                        path.display()
+                    )
                 })?;
             table
         } else {

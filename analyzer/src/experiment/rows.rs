@@ -123,7 +123,7 @@ fn refuse(
 /// # Errors
 /// Where the file can't be read, is another table, or has a row twice.
 pub(crate) fn read_rows<R: Row>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
-    // Better known before hours of work than after them.
+    // Checked now, before hours of work.
     if let Some(path) = path {
         places::outside_of_runs(path)
             .with_context(|| format!("cannot write {}", path.display()))?;

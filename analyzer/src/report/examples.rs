@@ -23,7 +23,7 @@ const FEATURES: usize = 8;
 pub(crate) struct Example {
     pub index: u64,
     pub row: u64,
-    /// The file that the row is from; empty where the table doesn't say it.
+    /// The file that the row comes from; empty if the table has no file names.
     pub file: String,
     pub name: Option<String>,
     pub label: String,

@@ -31,7 +31,7 @@ impl Facts {
         let sizes = trace.sizes();
         let steps: u64 = sizes.iter().map(|s| s.recorded).sum();
         if !problems.is_empty() {
-            // What is listed is no count of what is there.
+            // The listed steps of a damaged run may not be readable, so they are counted by reading.
             match trace.readable(0..u64::MAX) {
                 Ok(readable) if readable.steps < steps => problems.push(format!(
                     "{} of the {} recorded steps can be read",

@@ -1,4 +1,4 @@
-//! What explains an update that comes out differently.
+//! Finds a simple explanation for an update that differs from the recorded one.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::measure::{Compared, Part, norm};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Cause {
-    /// These tensors kept their bits although the rule moves them: the optimizer doesn't hold them.
+    /// These tensors kept their bits although the rule changes them. The optimizer doesn't hold them.
     NotUpdated(Vec<String>),
     /// These tensors changed although they are recorded as not trained.
     UpdatedAnyway(Vec<String>),
@@ -20,14 +20,14 @@ pub enum Cause {
     Scaled(f64),
     /// The recorded update decays the parameters by this much per step, beyond the recorded weight decay.
     Decay {
-        /// Part of each parameter that a step takes away, beyond what the recorded settings say.
+        /// Fraction of each parameter that a step removes, in addition to the recorded decay.
         per_step: f64,
-        /// The weight decay that would explain it, at the step's learning rate.
+        /// The weight decay that explains it at the step's learning rate.
         weight_decay: f64,
     },
 }
 
-/// How much of an update may be left unexplained.
+/// Largest part of an update that an explanation may leave unexplained.
 const RESIDUAL: f64 = 0.02;
 
 impl Cause {
@@ -125,7 +125,7 @@ fn decay(parameters: &Compared<'_>, settings: &Settings, blocks: &Blocks) -> Opt
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// The most tensors that are named.
+        /// Number of tensors that a message names.
         const NAMED: usize = 5;
         let list = |names: &[String]| {
             let mut text: Vec<String> =
@@ -138,7 +138,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::NotUpdated(names) => write!(
                 f,
-                "Recorded as trained, but unchanged: {}. The optimizer doesn't update them (a frozen layer?): tell the recorder which variables it updates, and record again",
+                "Recorded as trained, but unchanged: {}. The optimizer doesn't update them (a frozen layer?): tell the recorder which variables the optimizer updates, and record again",
                 list(names)
             ),
             Cause::UpdatedAnyway(names) => write!(
@@ -148,11 +148,11 @@ impl fmt::Display for Cause {
             ),
             Cause::Scaled(factor) => write!(
                 f,
-                "The recorded update is {factor:.4} times the computed one: the loop's loss is scaled, it is a sum where a mean was recorded (or the reverse), or the learning rate was another"
+                "The recorded update is {factor:.4} times the computed one: the loop scales its loss, uses a sum where a mean was recorded (or the reverse), or used another learning rate"
             ),
             Cause::Decay { weight_decay, .. } => write!(
                 f,
-                "The recorded update also decays the parameters: a weight decay of {weight_decay:.3} would explain it, and another one is recorded"
+                "The recorded update also decays the parameters. A weight decay of {weight_decay:.3} would explain it, but another one is recorded"
             ),
         }
     }

@@ -1,8 +1,8 @@
-//! How far a computed update is from the recorded one.
+//! Measures the difference between a computed and a recorded update.
 
 use hindcast_format::layout::{DType as Stored, TensorSpec};
 
-/// One step's values, flat, of the tensors `specs`.
+/// One step's values of the tensors `specs`, flattened.
 pub(super) struct Compared<'a> {
     /// Before the step.
     pub before: &'a [f64],
@@ -76,14 +76,14 @@ impl Part<'_> {
         })
     }
 
-    /// What rounding both results to the recorded type may differ by, in the Euclidean norm.
+    /// Largest difference that rounding both results to the recorded type can cause, in the Euclidean norm.
     pub fn rounding(&self) -> f64 {
         let size = norm(self.elements().map(|(_, _, w)| w));
         2.0 * unit(self.spec.dtype) * size
     }
 }
 
-/// Half the distance of 1 to the next number.
+/// Half the distance from 1 to the next number of the type.
 fn unit(stored: Stored) -> f64 {
     match stored {
         Stored::F64 => f64::EPSILON / 2.0,
@@ -127,7 +127,7 @@ pub(super) fn compare(compared: &Compared<'_>) -> Difference {
 }
 
 fn error(part: &Part<'_>) -> f64 {
-    // A number that is finite on one side alone is no rounding; NaN on both sides agrees.
+    // Rounding can't explain a number that is finite on one side only. NaN on both sides agrees.
     let odd = |(_, g, w): (f64, f64, f64)| g.is_finite() != w.is_finite();
     if part.elements().any(odd) {
         return f64::INFINITY;

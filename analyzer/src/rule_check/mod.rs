@@ -1,10 +1,10 @@
 //! Checks that recorded steps follow from the recorded update rule, batches and data.
 //!
-//! A sweep differentiates the training that the trace describes. Where the loop did something else (an optimizer that
+//! A sweep differentiates the training that the trace describes. If the loop did something else (an optimizer that
 //! holds only some of the variables, another loss, other batches), the derivative is exact and answers the wrong
-//! question. So a few steps, chosen at random, are computed again before the first score: θ_{t+1} from θ_t, the batch
-//! and the rule, by the code that training uses. What is compared is the *update* θ_{t+1} − θ_t, because an error of the
-//! size of a whole update is tiny beside the parameters.
+//! question. So a few steps, chosen at random, are recomputed before the first score: θ_{t+1} from θ_t, the batch and
+//! the rule, with the code that training uses. The *updates* θ_{t+1} − θ_t are compared, because an error of the size
+//! of a whole update is tiny relative to the parameters.
 //!
 //! Docs: docs/math.md, section "Whether the recorded steps follow".
 
@@ -25,10 +25,10 @@ pub use cause::Cause;
 use crate::error::Result;
 use crate::run::RecordedRun;
 
-/// How the steps are chosen and where they are computed.
+/// Options: which steps are chosen, and which device computes them.
 #[derive(Debug, Clone)]
 pub struct RuleCheckOptions {
-    /// Number of steps to compute again. Rules with a state add the steps from the nearest known state on.
+    /// Number of steps to recompute. A rule with a state adds the steps from the nearest known state on.
     pub samples: usize,
     /// Seed of the random choice.
     pub seed: u64,
@@ -39,7 +39,7 @@ pub struct RuleCheckOptions {
 }
 
 impl RuleCheckOptions {
-    /// Eight steps of `window`, on the CPU.
+    /// Options for eight steps of `window`, on the CPU.
     pub fn new(window: Range<u64>, seed: u64) -> Self {
         RuleCheckOptions {
             samples: 8,
@@ -57,25 +57,25 @@ pub struct RuleCheckStep {
     pub step: u64,
     /// Whether every number of θ_{t+1} and of the buffers has the recorded bits.
     pub bit_identical: bool,
-    /// Largest error over the tensors: ‖computed − recorded‖ / ‖update‖ in the Euclidean norm, less what rounding the
-    /// parameters to their recorded type explains. 0 where the bits agree.
+    /// Largest error over the tensors: ‖computed − recorded‖ / ‖update‖ in the Euclidean norm, minus the part that
+    /// rounding the parameters to their recorded type explains. 0 if the bits agree.
     pub error: f64,
     /// The tensor with that error; `None` where the bits agree.
     pub tensor: Option<String>,
     /// Computed and recorded batch loss, where one was recorded.
     pub loss: Option<(f64, f64)>,
-    /// What would explain the difference, where something simple does.
+    /// A simple explanation of the difference, if there is one.
     pub cause: Option<Cause>,
 }
 
-/// What a rule check found.
+/// Result of a rule check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RuleCheckReport {
     /// Seed of the random choice.
     pub seed: u64,
     /// The steps that were computed again, ascending.
     pub steps: Vec<RuleCheckStep>,
-    /// Steps that were chosen, but start from optimizer state or buffers that the trace doesn't hold.
+    /// Chosen steps whose optimizer state or buffers the trace doesn't contain.
     pub unknown: Vec<u64>,
     /// Largest error of a single step that passes.
     pub tolerance: f64,
@@ -84,12 +84,12 @@ pub struct RuleCheckReport {
 }
 
 impl RuleCheckReport {
-    /// Whether the steps follow: no step is off by more than [`tolerance`](Self::tolerance), and half of them by no more
-    /// than [`median_tolerance`](Self::median_tolerance). True where no step could be computed; see
+    /// Whether the steps follow: no step's error exceeds [`tolerance`](Self::tolerance), and the median error doesn't
+    /// exceed [`median_tolerance`](Self::median_tolerance). True if no step could be computed; see
     /// [`is_empty`](Self::is_empty).
     ///
-    /// The two tolerances differ because another processor may round a unit to the other side of a ReLU's kink. That
-    /// moves one step in a few by about a thousandth of its update, and never most of them.
+    /// There are two tolerances because on another processor, rounding may move a unit to the other side of a ReLU's
+    /// kink. That changes some steps, and never most of them, by about a thousandth of their update.
     pub fn passed(&self) -> bool {
         self.steps.iter().all(|s| s.error <= self.tolerance)
             && self.median_error() <= self.median_tolerance
@@ -120,7 +120,7 @@ impl RuleCheckReport {
         self.steps.iter().max_by(|a, b| a.error.total_cmp(&b.error))
     }
 
-    /// Computed and recorded loss of a step where most recorded losses differ from the computed ones by over a hundredth.
+    /// Step, computed and recorded loss, if most recorded losses differ from the computed ones by more than 1 %.
     pub fn other_loss(&self) -> Option<(u64, f64, f64)> {
         let with: Vec<_> = self
             .steps
@@ -161,7 +161,7 @@ impl fmt::Display for RuleCheckReport {
         let off = |s: &&RuleCheckStep| s.error > self.median_tolerance;
         write!(
             f,
-            "the recorded steps don't follow from the recorded update rule, batches and data: of {count} {steps} chosen at random (seed {seed}), {} give another next state than was recorded",
+            "the recorded steps don't follow from the recorded update rule, batches and data: of {count} {steps} chosen at random (seed {seed}), {} lead to a state that differs from the recorded one",
             self.steps.iter().filter(off).count()
         )?;
         if let Some(worst) = self.worst() {
@@ -197,11 +197,11 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// Computes steps of the window again and compares their updates with the recorded ones.
+/// Recomputes steps of the window and compares their updates with the recorded ones.
 ///
 /// # Errors
-/// Where a step can't be read, names no examples or examples that the data doesn't have, or the model fails. A step that
-/// comes out differently is a finding, not an error.
+/// A step can't be read, has no examples or examples that the data doesn't have, or the model fails. A step with a
+/// different result is a finding, not an error.
 pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<RuleCheckReport> {
     let sample::Sample { stretches, unknown } = sample::choose(run, options)?;
     let mut steps = Vec::new();
@@ -225,7 +225,7 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
     })
 }
 
-/// Largest error of a step and largest median error, by the type that the run was trained in.
+/// Largest error of a step and largest median error that pass, by the type that the run was trained in.
 ///
 /// A float32 gradient of a deep net differs by 1e-6 to 1e-5 of its norm between two processors. The gradients of a bf16
 /// or f16 run were rounded to 8 or 11 bits, and are computed in float32 here.

@@ -1,4 +1,4 @@
-//! Which steps are computed again.
+//! Chooses the steps to recompute.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,22 +10,23 @@ use crate::anchor::known_state;
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
 
-/// Number of the random stream; any from 2³¹ up is free.
+/// Number of the random stream. Numbers from 2³¹ on are not used elsewhere.
 const CHOICE: Purpose = Purpose::Other(0x8000_0001, 0);
 
-/// For a rule with a state, the most steps from the nearest known state to a chosen step. A longer way would cost a
-/// gradient per step of it.
+/// Largest number of steps from a known state to a chosen step, for a rule with a state. Each step in between costs a
+/// gradient.
 const REACH: u64 = 16;
 
-/// The steps to compute again.
+/// The steps to recompute.
 pub(super) struct Sample {
-    /// Stretches whose first step's optimizer state is known, ascending. Every step of them is computed.
+    /// Ranges of steps, ascending. The optimizer state before the first step of each is known, and all its steps are
+    /// computed.
     pub stretches: Vec<Range<u64>>,
-    /// Chosen steps before which the state isn't known.
+    /// Chosen steps whose preceding state isn't known.
     pub unknown: Vec<u64>,
 }
 
-/// Chooses steps of the window at random whose next state is recorded, too.
+/// Chooses random steps of the window whose next state is also recorded.
 pub(super) fn choose(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<Sample> {
     let candidates = candidates(run, &options.window)?;
     let chosen = draw(&candidates, options);
@@ -70,7 +71,7 @@ fn candidates(run: &RecordedRun<'_>, window: &Range<u64>) -> Result<Vec<Range<u6
     Ok(ranges.filter(|r| !r.is_empty()).collect())
 }
 
-/// Distinct steps, ascending; all of them where there are no more than asked for.
+/// Distinct steps, ascending. All of them if there are fewer than the requested number.
 fn draw(candidates: &[Range<u64>], options: &RuleCheckOptions) -> Vec<u64> {
     let total: u64 = candidates.iter().map(|r| r.end - r.start).sum();
     let nth = |mut n: u64| {
@@ -87,7 +88,7 @@ fn draw(candidates: &[Range<u64>], options: &RuleCheckOptions) -> Vec<u64> {
     if total <= wanted {
         return (0..total).filter_map(nth).collect();
     }
-    // One step of each of `wanted` equal parts, so that the steps are spread over the window.
+    // One step from each of `wanted` equal parts, so that the steps are spread over the window.
     let mut stream = Stream::of_run(options.seed, CHOICE);
     let part = |i: u64| (u128::from(total) * u128::from(i) / u128::from(wanted)) as u64;
     (0..wanted)

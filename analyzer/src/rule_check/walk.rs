@@ -1,4 +1,4 @@
-//! Computes a stretch of steps again, one after the other.
+//! Recomputes a range of consecutive steps.
 
 use std::ops::Range;
 
@@ -17,14 +17,14 @@ use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
 use crate::source::RecordedStep;
 
-/// A step that was computed, waiting for the recorded next state.
+/// A computed step that waits for the recorded next state.
 struct Pending<T> {
     meta: StepMeta,
     before: ModelState<T>,
     after: ModelState<T>,
     buffers_after: Vec<f64>,
     loss: f64,
-    /// Elements of the parameters whose update rounding decides; see [`undecided`].
+    /// Parameter elements whose update is decided by rounding; see [`undecided`].
     undecided: Vec<bool>,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn walk<T: Real>(
     let end = source.end()?;
     let (known, optimizer) = known_state(run, stretch.start)?;
     let mut optimizer: Vec<T> = optimizer.into_iter().map(T::of).collect();
-    // The last step's next state is another frame, or the end of training.
+    // The state after the last step is in the next frame, or at the end of training.
     let last = if stretch.end == end.step {
         stretch.end
     } else {
@@ -120,7 +120,7 @@ fn compute<T: Real>(
     })
 }
 
-/// Distance of 1 to the next number of the type.
+/// Distance from 1 to the next number of the type.
 fn epsilon<T: Real>() -> f64 {
     if T::DTYPE == DType::F64 {
         f64::EPSILON
@@ -129,8 +129,8 @@ fn epsilon<T: Real>() -> f64 {
     }
 }
 
-/// Adam divides by the root of the second moment. Where a gradient is zero up to rounding (an attention's key biases),
-/// that turns rounding into a whole step of either sign, which no replay can reproduce. Such elements are left out.
+/// Adam divides by the root of the second moment. If a gradient is zero up to rounding (an attention's key biases),
+/// this turns rounding into a whole step of either sign, which no replay can reproduce. Such elements are not compared.
 fn undecided<T: Real>(
     rule: &UpdateRule,
     meta: &StepMeta,
@@ -138,7 +138,7 @@ fn undecided<T: Real>(
     largest: f64,
     epsilon: f64,
 ) -> Vec<bool> {
-    /// Rounding errors in units of the largest gradient's last place that a sum over a batch may gather.
+    /// Largest rounding error of a sum over a batch, in units of the largest gradient's last place.
     const PLACES: f64 = 1e3;
     let beta2 = match *rule {
         UpdateRule::Adam { beta2, .. } | UpdateRule::AdamW { beta2, .. } => beta2,

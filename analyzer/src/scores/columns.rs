@@ -51,9 +51,10 @@ impl std::fmt::Display for Cell {
     }
 }
 
-/// Names and meanings, in the order in which they are written. With one query the names are plain; with several,
-/// the query stands in brackets: `influence[validation:3]`. `name` is there where names were joined, `file` where files
-/// are known. `file` is the last column, so that the positions of the others are those of earlier versions.
+/// Names and meanings, in the order in which they are written. With one query the names are plain; with several, the
+/// query stands in brackets: `influence[validation:3]`. There is a column `name` if names were joined, and a column
+/// `file` if files are known. `file` is the last column, so that the other columns keep their positions of earlier
+/// versions.
 pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),

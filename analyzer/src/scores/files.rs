@@ -61,7 +61,8 @@ impl ScoreTable {
         let format = Format::of(path)?;
         let metadata = serde_json::to_vec_pretty(&self.metadata)
             .map_err(|e| file(path, &format!("metadata: {e}")))?;
-        // Who is killed between the two files leaves a table without metadata, not one beside another table's.
+        // A program that is killed between the two files leaves a table without metadata, not with the metadata of
+        // another table.
         replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
         let sidecar = sidecar_path(path);
         match std::fs::remove_file(&sidecar) {
@@ -86,7 +87,7 @@ impl ScoreTable {
     /// `index` and `influence`; its metadata then has version 0 and knows only what the columns say.
     ///
     /// # Errors
-    /// Where the file can't be read or understood, or has an example twice; the text names the line.
+    /// The file can't be read or parsed, or contains an example twice. The text names the line.
     pub fn read(path: &Path) -> Result<ScoreTable> {
         let format = Format::of(path)?;
         let sidecar = sidecar_path(path);

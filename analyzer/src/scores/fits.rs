@@ -1,4 +1,4 @@
-//! Whether a table is about a run: its digest, its window, and its rows against the data.
+//! Checks whether a table belongs to a run: its digest, its window, and its rows against the data.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use hindcast_model::objective::Split;
 use super::{METADATA_VERSION, ScoreMetadata, ScoreRow, ScoreTable};
 
 impl ScoreMetadata {
-    /// Whether these are the words of this program: 0 stands for a table without metadata.
+    /// Checks the metadata's version. Version 0 stands for a table without metadata.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.version > METADATA_VERSION {
             return Err(format!(
@@ -27,11 +27,11 @@ impl ScoreMetadata {
     }
 }
 
-/// Refuses what was made from another run than the one with this head digest. Without a digest on either side nothing is
-/// known, and nothing is refused.
+/// Refuses a table or result of another run than the one with this head digest. If either side has no digest, nothing
+/// is refused.
 ///
 /// # Errors
-/// Both digests in words, and what to do.
+/// The text names both digests and the remedy.
 pub(crate) fn same_run(digest: &str, head: &str) -> Result<(), String> {
     if digest.is_empty() || head.is_empty() || digest == head {
         return Ok(());
@@ -45,10 +45,10 @@ pub(crate) fn same_run(digest: &str, head: &str) -> Result<(), String> {
 }
 
 impl ScoreTable {
-    /// Refuses an example that is there twice: its rows could say different things.
+    /// Refuses a table that contains an example twice, because its two rows could contradict each other.
     ///
     /// # Errors
-    /// The first such example, and its rows, counted from 1 without the header.
+    /// The text names the first such example and its two rows, counted from 1 without the header.
     pub(crate) fn check_unique(&self) -> Result<(), String> {
         let mut seen = BTreeMap::new();
         for (at, row) in (1..).zip(&self.rows) {
@@ -62,10 +62,10 @@ impl ScoreTable {
         Ok(())
     }
 
-    /// Refuses a table that has no rows, and one with rows of examples that a training split of `examples` doesn't have.
+    /// Refuses a table without rows, and one with a row for an example outside of a training split of `examples`.
     ///
     /// # Errors
-    /// What is missing or too much.
+    /// The text names the problem.
     pub(crate) fn check_range(&self, examples: u64) -> Result<(), String> {
         if self.rows.is_empty() {
             return Err("the table has no rows".to_owned());
@@ -79,10 +79,10 @@ impl ScoreTable {
         }
     }
 
-    /// Refuses rows that say other labels, rows or files than the data. A column that the table lacks says nothing.
+    /// Refuses rows whose label, row or file differs from the data. Missing columns are not compared.
     ///
     /// # Errors
-    /// The first difference.
+    /// The text names the first difference.
     pub(crate) fn check_data(&self, data: &dyn DataSet) -> Result<(), String> {
         self.check_range(data.len(Split::Train))?;
         let any = |has: fn(&ScoreRow) -> bool| self.rows.iter().any(has);
@@ -172,7 +172,7 @@ mod tests {
             let said = table.check_data(data.as_ref()).unwrap_err();
             assert!(said.contains(hint), "{said}");
         }
-        // Columns that an older or a handmade table lacks say nothing.
+        // An older or a handmade table may lack these columns.
         let mut table = fitting();
         for row in &mut table.rows {
             (row.row, row.label, row.file) = (0, String::new(), String::new());

@@ -54,8 +54,8 @@ pub struct ScoreMetadata {
     /// What a shortlist was refined by, in the order of its columns; empty where nothing was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refined: Vec<Rung>,
-    /// The files that the training split's rows are from, in lists: the column `row` counts through the files of a list,
-    /// and begins at 0 again in the next. Empty in tables of earlier versions.
+    /// Lists of the files that the training split's rows come from. The column `row` counts through the files of one
+    /// list and begins at 0 again in the next. Empty in tables of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Vec<String>>,
 }
@@ -138,8 +138,8 @@ pub struct ScoreRow {
     pub index: u64,
     /// Its row in the original data, counted from 0 through the files of a list ([`ScoreMetadata::files`]).
     pub row: u64,
-    /// The file that the row is from; the split's name where examples come from no file. Empty in tables of earlier
-    /// versions.
+    /// The file that the row comes from, or the split's name if examples don't come from a file. Empty in tables of
+    /// earlier versions.
     pub file: String,
     /// What the user calls it ([`ScoreTable::join`]); `None` where no names were joined.
     pub name: Option<String>,
@@ -173,7 +173,7 @@ impl ScoreTable {
         self.rows.iter().any(|row| row.name.is_some())
     }
 
-    /// Whether it is known which file each row is from: then there is a column `file`.
+    /// Whether the file of each row is known. If so, the table has a column `file`.
     pub(crate) fn is_filed(&self) -> bool {
         !self.metadata.files.is_empty() || self.rows.iter().any(|row| !row.file.is_empty())
     }
@@ -207,7 +207,7 @@ impl ScoreTable {
         scored
     }
 
-    /// Rows that have a score, ascending. What is no number has no place in an order.
+    /// Rows that have a score, ascending. NaN can't be ordered and is left out.
     fn scored(&self, query: usize) -> Vec<&ScoreRow> {
         let of = |r: &ScoreRow| {
             let score = r.influence.get(query).copied().flatten();

@@ -1,17 +1,18 @@
-//! Texts in CSV that a spreadsheet would take for formulas.
+//! Protects texts in CSV that a spreadsheet would treat as formulas.
 //!
-//! A spreadsheet that opens a CSV file computes cells that begin with `=`, `+`, `-` or `@`, and some programs look past a tab or
-//! a line break at the beginning. A text that begins so is written with an apostrophe before it: spreadsheets then take the
-//! cell for a text. So that every text comes back as it was, a text that begins with an apostrophe gets another one.
+//! A spreadsheet that opens a CSV file evaluates cells that begin with `=`, `+`, `-` or `@`. Some programs ignore a tab
+//! or a line break before these characters. Such a text is written with a leading apostrophe, which makes it a text for
+//! spreadsheets. A text that already begins with an apostrophe gets a second one, so that reading restores every text.
 
 use std::borrow::Cow;
 
-/// First letters of texts that get an apostrophe; the last four are full-width forms, which some programs take for the plain ones.
+/// First characters of texts that get an apostrophe. The last four are full-width forms, which some programs treat like
+/// the plain ones.
 const FIRST: [char; 12] = [
     '=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠',
 ];
 
-/// A text as it stands in a CSV cell.
+/// The form of a text in a CSV cell.
 pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
     if is_quoted(text) {
         Cow::Owned(format!("'{text}"))
@@ -31,7 +32,8 @@ fn is_quoted(text: &str) -> bool {
     text.starts_with(FIRST) && !is_number(text)
 }
 
-/// A plain decimal number, such as the label `-1`: a spreadsheet makes it a number, and that is what it is.
+/// Whether a text is a plain decimal number, such as the label `-1`. A spreadsheet reads it as that number, so it needs
+/// no apostrophe.
 fn is_number(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
     text.bytes().all(plain) && text.parse::<f64>().is_ok()
@@ -65,7 +67,7 @@ mod tests {
             assert_eq!(quoted(text), cell);
             assert_eq!(unquoted(cell), text);
         }
-        // What an earlier version or a person wrote.
+        // Cells written by an earlier version or by hand.
         assert_eq!(unquoted("'tis"), "'tis");
         assert_eq!(unquoted("=1"), "=1");
     }

@@ -10,8 +10,8 @@ use super::{ScoreMetadata, ScoreRow, ScoreTable, spreadsheet};
 
 impl ScoreTable {
     /// Writes a plain CSV table: a header, then a line an example. Floats are the shortest decimals that read back as
-    /// the same float64; an example without a score has empty cells. A text that a spreadsheet would take for a formula
-    /// gets an apostrophe before it, which is taken off again when the table is read.
+    /// the same float64; an example without a score has empty cells. A text that a spreadsheet would treat as a formula
+    /// gets a leading apostrophe, which is removed when the table is read.
     ///
     /// # Errors
     /// What the writer says.

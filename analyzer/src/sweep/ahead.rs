@@ -35,8 +35,8 @@ fn places(bytes: u64) -> usize {
     if bytes > LARGE { 0 } else { PLACES }
 }
 
-/// Bytes of a step that was read: its float64 vectors, and its batch's inputs and targets in numbers of `width` bytes with
-/// their indices and weights.
+/// Bytes of a step in memory: its float64 vectors, its batch's inputs and targets in numbers of `width` bytes, and the
+/// batch's indices and weights.
 pub(crate) fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
     let values = |specs: &[TensorSpec]| -> u64 { specs.iter().map(|s| s.elements() as u64).sum() };
     let source = run.source();
@@ -45,7 +45,7 @@ pub(crate) fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> 
         + (width as u64 * (inputs + 1) + 8 * INDEX_WORDS) * examples
 }
 
-/// Numbers of eight bytes per example: its index in the metadata and in the batch, and its weight.
+/// Number of eight-byte values per example: its index in the metadata, its index in the batch, and its weight.
 const INDEX_WORDS: u64 = 3;
 
 /// A step as it comes from the trace and the data.

@@ -34,9 +34,9 @@ pub struct SweepCost {
     step_a_query: u64,
     /// What one query more adds to `batch`.
     batch_a_query: u64,
-    /// Examples of the window's largest batch.
+    /// Number of examples in the window's largest batch.
     pub largest_batch: u64,
-    /// Examples that go through the model at once.
+    /// Number of examples that pass through the model at once.
     examples_at_once: u64,
 }
 

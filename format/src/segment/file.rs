@@ -21,13 +21,13 @@ pub(crate) enum Source {
         file: Box<dyn ReadFile>,
         length: u64,
         path: String,
-        /// The longest piece that may be read at once.
+        /// Largest piece that may be read at once, in bytes.
         longest: u64,
     },
 }
 
 impl Source {
-    /// A file as it is now.
+    /// A file in its current state.
     fn of(storage: &dyn Storage, name: &str) -> Result<Source, FormatError> {
         let path = format!("{}/{name}", storage.location());
         let file = storage
@@ -44,7 +44,7 @@ impl Source {
         })
     }
 
-    /// Its first bytes alone, at most so many.
+    /// Only its first `length` bytes.
     fn shortened(self, most: u64) -> Source {
         match self {
             Source::Map(map) => Source::Map(map.shortened(most)),
@@ -69,7 +69,7 @@ impl Source {
         }
     }
 
-    /// The first byte from `at` on that may be another than zero; the end where there is none.
+    /// The position of the first byte from `at` on that may be nonzero, or the end.
     pub fn data_from(&self, at: u64) -> u64 {
         match self {
             Source::Map(_) => at,
@@ -129,7 +129,7 @@ impl Source {
     }
 }
 
-/// Of a listed segment that doesn't end where it is listed to, twice the listed bytes are read and so many more.
+/// If a listed segment is longer than listed, twice the listed bytes plus this number of bytes are read.
 const SLACK: u64 = 1 << 20;
 /// Bytes of a footer that are stored last, in one piece.
 const LAST_WORD: usize = 8;
@@ -139,8 +139,8 @@ const ATTEMPTS: usize = 8;
 /// How far a segment's own word is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// The manifest lists it with so many bytes: it was sealed and synced, so whatever is wrong with it is damage, and what stands behind
-    /// those bytes is not read.
+    /// The manifest lists it with this number of bytes. It was sealed and synced, so every fault in it is damage, and
+    /// bytes behind the listed ones are not read.
     Listed { bytes: u64 },
     /// The manifest is lost: as listed if it ends with a good trailer, as tail otherwise.
     Orphan,
@@ -159,7 +159,7 @@ impl Trust {
 pub(crate) struct Segment {
     pub name: String,
     pub source: Source,
-    /// Bytes of the whole file, those included that are not read.
+    /// Size of the whole file, including bytes that are not read.
     pub file_length: u64,
     /// None if the header is damaged; the problem is among the problems.
     pub header: Option<Header>,
@@ -200,7 +200,7 @@ fn read_index(source: &Source, trailer: &Trailer, salt: u32) -> Result<Vec<Entry
     )
 }
 
-/// The file as far as it is read, the length of all of it, and its end.
+/// The part of the file that is read, the length of the whole file, and its end.
 fn open_for(
     storage: &dyn Storage,
     name: &str,
@@ -217,14 +217,14 @@ fn open_for(
     if trailer.is_ok() || file_length <= bytes {
         return Ok((source, file_length, trailer));
     }
-    // Where bytes were put into a listed segment, its end lies behind its listed length.
+    // If bytes were inserted into a listed segment, its end lies behind its listed length.
     let most = bytes.saturating_mul(2).saturating_add(SLACK);
     let source = Source::of(storage, name)?.shortened(most);
     let trailer = read_end(&source);
     Ok((source, file_length, trailer))
 }
 
-/// What a file's header says, where it begins with the whole header of a segment.
+/// The header of a file, if it begins with a complete segment header.
 pub(crate) fn header_of(
     storage: &dyn Storage,
     name: &str,
@@ -236,7 +236,7 @@ pub(crate) fn header_of(
         .map(|(header, _)| header)
 }
 
-/// The end of a file, where that is the whole end of a sealed segment.
+/// The end of a file, if it is the complete end of a sealed segment.
 pub(crate) fn trailer_of(storage: &dyn Storage, name: &str) -> Option<Trailer> {
     read_end(&Source::of(storage, name).ok()?).ok()
 }
@@ -319,7 +319,7 @@ impl Segment {
         let mut problems = Vec::new();
         let listed = trust.is_listed() || trust == Trust::Orphan && trailer.is_ok();
         if listed {
-            // What was measured is what is read: the file may have changed between the two.
+            // The part that was measured is the part that is read, because the file may change in between.
             let map = storage.map_first(name, length);
             source = Source::Map(map.map_err(io("mapping"))?);
         }
@@ -486,14 +486,14 @@ impl Segment {
     }
 }
 
-/// The longest choice of frames whose steps ascend, up to the first link or final state behind another frame.
+/// The longest sequence of frames with ascending steps, up to the first link or final state behind another frame.
 fn ascending(entries: &[Entry]) -> Vec<usize> {
     let step = |i: usize| entries.get(i).map_or(u64::MAX, |e| e.step);
-    // Patience sorting: for each length the frame with the lowest step that such a choice can end with.
+    // Patience sorting: for each length, the last frame of the sequence that ends with the lowest step.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(entries.len());
     for i in 0..entries.len() {
-        // After the last number there is no step, so that nothing could say where the run ends.
+        // The last step number has no successor, which would be the run's end.
         if step(i) == u64::MAX {
             before.push(None);
             continue;
@@ -566,7 +566,7 @@ fn read_start(
     crate::memory::json(storage, "the header of a segment", length as u64)?;
     let have = (length as u64).min(source.length()) as usize;
     let (mut header, length) = read_header(source.bytes(0, have, &mut scratch)?)?;
-    // Every segment repeats the description: one copy of it is enough.
+    // Every segment repeats the description, so one copy is enough.
     if let Some(known) = known.filter(|known| ***known == *header.info) {
         header.info = Arc::clone(known);
     }

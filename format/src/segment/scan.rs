@@ -42,14 +42,14 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    /// Remembers damage; the first places where there are very many.
+    /// Adds damage to the list. Only the first places are kept.
     fn keep(&mut self, damage: Vec<FormatError>) {
         let room = MOST_PROBLEMS.saturating_sub(self.problems.len());
         self.problems.extend(damage.into_iter().take(room));
     }
 }
 
-/// Places of damage that are remembered of one segment.
+/// Number of damaged places of one segment that are kept.
 const MOST_PROBLEMS: usize = 1000;
 /// So often is a damaged place looked at in a segment that may be growing.
 const LOOKS: u32 = 3;
@@ -93,7 +93,8 @@ pub(crate) fn scan(
         match FrameHeader::read(head, salt) {
             Ok(header) => {
                 if header.length > length - at {
-                    // The header is whole, the rest is not there. Where a frame follows all the same, bytes are missing from this one.
+                    // The header is complete and the rest is missing. If a frame follows, bytes were deleted from this
+                    // one.
                     let Some(next) = resync(source, at + FRAME_HEADER as u64, salt)? else {
                         found.tail = Tail::Torn(at);
                         return Ok(found);
@@ -121,7 +122,8 @@ pub(crate) fn scan(
                 if damage.iter().any(hides_tensors) {
                     found.sound = found.sound.min(found.entries.len());
                 }
-                // Where bytes were taken out of a frame or put into it, the next one doesn't begin where its length says.
+                // If bytes were deleted from a frame or inserted into it, the next one doesn't begin at the offset that
+                // its length gives.
                 let next = match damage.is_empty() || begins(source, at + header.length, salt)? {
                     true => None,
                     false => resync(source, at + FRAME_HEADER as u64, salt)?
@@ -176,7 +178,7 @@ fn cut_short(header: &FrameHeader, have: u64) -> FormatError {
     .at_step(header.step)
 }
 
-/// Does a frame or the footer begin there, or does the file end?
+/// Whether a frame or the footer begins there, or the file ends.
 fn begins(source: &Source, at: u64, salt: u32) -> Result<bool, FormatError> {
     let n = source.length().saturating_sub(at).min(FRAME_HEADER as u64) as usize;
     let mut scratch = Vec::new();

@@ -105,7 +105,7 @@ impl WriteFile for SegmentFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let before = self.position;
         self.append(bytes).inspect_err(|_| {
-            // The window may lie behind the position now; what follows is written at positions.
+            // The window may now lie behind the position. Later bytes are written at positions.
             self.window = None;
             self.mapped = false;
             self.position = before;
@@ -127,7 +127,7 @@ impl WriteFile for SegmentFile {
     fn trim(&mut self) -> io::Result<()> {
         self.window = None;
         self.mapped = false;
-        // A failed write may have left bytes behind the position, too.
+        // A failed write may also have left bytes behind the position.
         if self.reserved > self.position || self.file.metadata()?.len() > self.position {
             self.file.set_len(self.position)?;
         }

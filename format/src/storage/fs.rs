@@ -38,8 +38,9 @@ impl FsStorage {
         self
     }
 
-    /// Lets readers of the run take at most `bytes` of memory: what may take more is refused with
-    /// [`FormatError::Memory`](crate::FormatError::Memory) before it is begun. [`Work::bound`](crate::Work::bound) says what a run may take.
+    /// Limits readers of the run to `bytes` of memory. Work that may need more is refused with
+    /// [`FormatError::Memory`](crate::FormatError::Memory) before it begins. [`Work::bound`](crate::Work::bound) gives
+    /// the bound for a run.
     pub fn within(mut self, bytes: Option<u64>) -> FsStorage {
         self.memory = bytes;
         self
@@ -77,8 +78,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the folders in which recorders were making the same run when they were killed: nothing was recorded in them. Only those of
-/// processes that are gone, which nobody has locked, and which hold a manifest or nothing. Best effort.
+/// Removes the temporary folders of recorders that were killed while they created the same run. Such a folder contains
+/// no recorded step. A folder is removed only if its process has ended, it isn't locked, and it is empty or contains
+/// only a manifest. Errors are ignored.
 fn sweep_half_born(parent: &Path, hidden: &std::ffi::OsStr) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
@@ -86,7 +88,7 @@ fn sweep_half_born(parent: &Path, hidden: &std::ffi::OsStr) {
     for entry in entries.flatten() {
         let left = crate::process::of_name(&entry.file_name(), hidden);
         if left.is_some_and(|pid| crate::process::gave_up(pid, &entry.path())) {
-            // The manifest first, and the folder only if nothing else is in it.
+            // The manifest is removed first. The folder is then removed only if it is empty.
             let _ = fs::remove_file(entry.path().join(crate::manifest::MANIFEST));
             let _ = fs::remove_dir(entry.path());
         }
@@ -120,7 +122,7 @@ impl Storage for FsStorage {
         }
         let build = || {
             fs::create_dir(&temporary)?;
-            // While it is locked nobody takes it for a folder that a killed recorder left.
+            // The lock shows other processes that this folder isn't abandoned.
             let folder = File::open(&temporary)?;
             let _ = flock(&folder, FlockOperation::NonBlockingLockExclusive);
             write_whole(&temporary.join(crate::manifest::MANIFEST), manifest)?;
@@ -159,7 +161,7 @@ impl Storage for FsStorage {
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<Option<Reserve>> {
-        // The system sends a signal that kills to whoever asks for more than it may have.
+        // The system kills a process that asks for more than its limit with a signal.
         if bytes > largest_file() {
             return Ok(None);
         }
@@ -168,7 +170,7 @@ impl Storage for FsStorage {
             OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::RUSR | Mode::WUSR,
         );
-        // Not every file system knows files without names.
+        // Not every file system supports files without names.
         let Ok(file) = file else { return Ok(None) };
         fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
         Ok(Some(Reserve {
@@ -186,7 +188,7 @@ impl Storage for FsStorage {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let mut name = names::encode(&entry.file_name());
-            // Of the file, where a link stands in the folder: the link has a size of its own.
+            // If the entry is a link, the size is that of its target.
             let length = match fs::metadata(entry.path()) {
                 Ok(kind) => {
                     if kind.is_dir() {
@@ -232,7 +234,7 @@ impl Storage for FsStorage {
         let replaced =
             write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, self.path(name)));
         if replaced.is_err() {
-            // The file that it was to replace is as it was; half a new one is of no use.
+            // The old file is unchanged, and the incomplete new one is useless.
             let _ = fs::remove_file(&temporary);
         }
         replaced?;
@@ -267,9 +269,9 @@ impl ReadFile for Positioned {
         use rustix::fs::{SeekFrom, seek};
         match seek(&self.0, SeekFrom::Data(offset)) {
             Ok(data) => data.max(offset),
-            // Nothing but a hole to the end.
+            // The rest of the file is a hole.
             Err(rustix::io::Errno::NXIO) => self.length().unwrap_or(offset).max(offset),
-            // Not every file system knows its holes.
+            // Not every file system reports holes.
             Err(_) => offset,
         }
     }

@@ -31,7 +31,7 @@ impl Mapped {
         }
     }
 
-    /// The first `length` bytes of it.
+    /// Only the first `length` bytes.
     pub(crate) fn shortened(mut self, length: u64) -> Mapped {
         self.length = usize::try_from(length).map_or(self.length, |n| n.min(self.length));
         self

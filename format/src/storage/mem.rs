@@ -94,7 +94,7 @@ impl MemStorage {
         self.lock().delay = delay;
     }
 
-    /// Lets readers take at most `bytes` of memory.
+    /// Limits readers to `bytes` of memory.
     pub fn limit_memory(&self, bytes: u64) {
         self.lock().memory = Some(bytes);
     }
@@ -307,7 +307,7 @@ impl WriteFile for MemFile {
     }
 
     fn trim(&mut self) -> io::Result<()> {
-        // Only a failed write leaves bytes behind the position.
+        // Bytes behind the position come from a failed write.
         let position = usize::try_from(self.position).unwrap_or(usize::MAX);
         if self.storage.content(&self.name)?.len() > position {
             self.storage

@@ -38,10 +38,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// [`io::ErrorKind::AlreadyExists`] if there is something already.
     fn create_run(&self, manifest: &[u8]) -> io::Result<()>;
 
-    /// Takes a run away again of which nothing but the manifest is left, so that another can be created at its place.
+    /// Removes a run that contains only a manifest, so that another can be created in its place.
     ///
     /// # Errors
-    /// The storage can't, or there are other files.
+    /// The storage can't remove it, or there are other files.
     fn remove_run(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -55,17 +55,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// Holds room for so many bytes until the reserve is dropped, without a file that anybody sees. Nothing is held where the storage knows
-    /// no such thing.
+    /// Reserves `bytes` of space until the reserve is dropped, without a visible file. A storage without such reserves
+    /// returns `None`.
     ///
     /// # Errors
-    /// There is no such room.
+    /// There isn't enough space.
     fn reserve(&self, bytes: u64) -> io::Result<Option<Reserve>> {
         let _ = bytes;
         Ok(None)
     }
 
-    /// The most memory, in bytes, that readers of the run may take, where that is limited.
+    /// Limit in bytes on the memory of the run's readers, if there is one.
     fn memory(&self) -> Option<u64> {
         None
     }
@@ -117,16 +117,16 @@ impl Drop for Claim {
     }
 }
 
-/// Room on the disk that is held back; dropping it gives the room back.
+/// Reserved disk space. Dropping the value frees it.
 #[derive(Debug)]
 pub struct Reserve {
-    /// A file without a name: its blocks go when it is closed, also with a process that dies.
+    /// A file without a name. The system frees its blocks when it is closed, even if the process is killed.
     _file: std::fs::File,
     bytes: u64,
 }
 
 impl Reserve {
-    /// Bytes held.
+    /// Number of reserved bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -134,8 +134,8 @@ impl Reserve {
 
 /// A file that is being appended to.
 pub trait WriteFile: Send {
-    /// Appends all of `bytes`. Another reader may see part of them until this returns, but always a prefix. After an error the
-    /// position is what it was before: whatever part was written is overwritten by the next write, or given back by
+    /// Appends all of `bytes`. Until this returns, another reader may see a prefix of them. An error leaves the
+    /// position unchanged. The part that was written is overwritten by the next write, or freed by
     /// [`trim`](WriteFile::trim).
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -145,7 +145,7 @@ pub trait WriteFile: Send {
     /// Makes everything written so far durable.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Gives back what was reserved, or written by a failed write, beyond the position.
+    /// Frees space behind the position that was reserved or was written by a failed write.
     fn trim(&mut self) -> io::Result<()>;
 }
 
@@ -160,8 +160,8 @@ pub trait ReadFile: Send + Sync {
     /// [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
-    /// The first byte from `offset` on that may be another than zero, as far as that is known without reading: a file can have holes of
-    /// any size.
+    /// The position of the first byte from `offset` on that may be nonzero, as far as this is known without reading.
+    /// Files can have holes of any size.
     fn data_from(&self, offset: u64) -> u64 {
         offset
     }

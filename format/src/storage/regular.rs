@@ -1,19 +1,20 @@
-//! Opening regular files and nothing else: a pipe, a device or a socket under the name of a file must neither hang a reader nor feed it
-//! for ever.
+//! Opens regular files only. A pipe, a device or a socket under the name of a file must not make a reader hang or read
+//! without end.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What stands where a file was expected.
+/// The kind of a directory entry that isn't a regular file.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a regular file, got {0}")]
 struct NotRegular(&'static str);
 
 /// Opens a regular file, or a link to one, for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    // Before it is opened: opening alone does something to some devices. And after it, since the name may lead elsewhere by then.
+    // Checked before opening, because opening has effects on some devices. Checked again afterwards, because the name
+    // may lead elsewhere by then.
     let kind = std::fs::metadata(path).map_err(|e| match e.raw_os_error() {
         Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
             not("a link that leads to itself")
@@ -54,7 +55,7 @@ fn named(kind: FileType) -> &'static str {
     }
 }
 
-/// What stands there, where a file could not be opened because it is none.
+/// The kind of the entry, if opening failed because it isn't a regular file.
 pub(crate) fn not_regular(error: &io::Error) -> Option<&'static str> {
     error
         .get_ref()

@@ -1,4 +1,4 @@
-//! Loading a segment, and whether its file holds the segment that its name and the manifest promise.
+//! Loads a segment, and checks that its file contains the segment of its name and of the manifest.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use crate::FormatError;
 use crate::manifest::SegmentRecord;
 use crate::segment::{Segment, Trust, parse_name};
 
-/// What is damaged where a file holds another segment than its name says.
+/// The damaged item in errors about a file that contains another segment than its name says.
 pub(crate) const MISPLACED: &str = "content of the file";
-/// What to do about it.
+/// Advice in these errors.
 const ADVICE: &str = "`hindcast recover` finds each segment by its content";
 
 impl Trace {
-    /// The segment as its file has it, whatever it says about itself.
+    /// The segment in the file, without a check of its identity.
     pub(crate) fn load(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
         if let Some(segment) = &part.loaded {
             return Ok(Arc::clone(segment));
@@ -30,7 +30,7 @@ impl Trace {
             .map_err(|e| self.absent(part, e))
     }
 
-    /// The segment, if its file holds the one that its name and the manifest promise.
+    /// The segment, if its file contains the one of its name and of the manifest.
     pub(crate) fn checked(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
         let segment = self.load(part)?;
         self.identify(part, &segment)?;
@@ -43,7 +43,7 @@ impl Trace {
         manifest.segments.iter().find(|s| s.file == part.name)
     }
 
-    /// Damage, where a segment is another one than its name and the manifest promise.
+    /// The damage, if a segment isn't the one of its name and of the manifest.
     pub(crate) fn identify(&self, part: &Part, segment: &Segment) -> Result<(), FormatError> {
         let expected = format!("segment {} of the run", part.number);
         let wrong = |got: String| {
@@ -91,7 +91,7 @@ impl Trace {
         Ok(())
     }
 
-    /// Damage, where a segment holds fewer of the steps in `range` than the manifest lists.
+    /// The damage, if a segment has fewer of the steps in `range` than the manifest lists.
     pub(crate) fn complete(
         &self,
         part: &Part,
@@ -103,7 +103,7 @@ impl Trace {
         if found >= listed {
             return Ok(());
         }
-        // Where the listed steps follow one another, it is known which of them the range should have.
+        // If the listed steps are consecutive, the range determines which of them must be present.
         if listed == part.range.end - part.range.start {
             let start = range.start.max(part.range.start);
             let end = range.end.min(part.range.end);
@@ -144,7 +144,7 @@ impl Trace {
         unknown
     }
 
-    /// Why a step that a part spans isn't in its segment: lost, or never recorded.
+    /// The reason why a step within a part isn't in its segment: lost, or never recorded.
     pub(crate) fn lost_or_missing(&self, part: &Part, segment: &Segment, step: u64) -> FormatError {
         match self.complete(part, segment, &(step..step + 1)) {
             Err(damage) => damage,
@@ -152,7 +152,8 @@ impl Trace {
         }
     }
 
-    /// Why a listed segment's file isn't there: a recorder has dropped it, or cut it away, since the trace was opened; or it is lost.
+    /// The reason why the file of a listed segment is missing: a recorder has dropped or cut it since the trace was
+    /// opened, or it is lost.
     fn absent(&self, part: &Part, error: FormatError) -> FormatError {
         match error {
             FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}

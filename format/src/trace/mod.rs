@@ -39,16 +39,17 @@ pub struct Trace {
     pub(crate) parts: Vec<Part>,
     problems: Vec<FormatError>,
     reading: Reading,
-    /// Bytes of the manifest.
+    /// Size of the manifest in bytes.
     manifest_bytes: u64,
 }
 
-/// What a trace is opened for.
+/// The purpose of opening a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// Analyses: a listed segment whose digest or description is another than the manifest's is not the recorded one, and is refused.
+    /// Analysis: a listed segment whose digest or description differs from the manifest's isn't the recorded one, and
+    /// is refused.
     Recorded,
-    /// Recovery: everything whose checksums agree is read, whatever is wrong with what proves that it is unaltered.
+    /// Recovery: everything with valid checksums is read, even if its digests don't match.
     Salvage,
 }
 
@@ -369,7 +370,7 @@ impl Trace {
         crate::verify_storage(&self.storage)
     }
 
-    /// Refuses work that may take more memory than the storage allows.
+    /// Refuses work that may need more memory than the storage allows.
     pub(crate) fn afford(&self, work: Work) -> Result<(), FormatError> {
         crate::memory::states(
             self.storage.as_ref(),

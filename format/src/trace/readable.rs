@@ -1,27 +1,27 @@
-//! The one count of what can be read.
+//! Counts the readable steps of a trace.
 
 use std::ops::Range;
 
 use super::Trace;
 use crate::FormatError;
 
-/// Which steps of a trace can be read: both their metadata and their tensors decode.
+/// The readable steps of a trace: both their metadata and their tensors decode.
 #[derive(Debug, Default)]
 pub struct Readable {
-    /// How many.
+    /// Their number.
     pub steps: u64,
-    /// Which, as runs of consecutive steps, in order.
+    /// Their ranges of consecutive steps, in order.
     pub ranges: Vec<Range<u64>>,
-    /// The damage that was met, the first of it where there is much.
+    /// Damage that was found; only the first places if there are many.
     pub damage: Vec<FormatError>,
 }
 
 impl Trace {
-    /// Decodes every step of `range` and counts those that can be read, from whichever side of their segment. This is the count that every
-    /// report of readable steps uses. It takes as long as reading the steps.
+    /// Decodes every step of `range` and counts the readable ones. A step is readable if it can be decoded from either
+    /// end of its segment. All reports of readable steps use this count. It takes as long as reading the steps.
     ///
     /// # Errors
-    /// Only if the storage fails: damage is in the result.
+    /// Only if the storage fails. Damage is part of the result.
     pub fn readable(&self, range: Range<u64>) -> Result<Readable, FormatError> {
         let mut found = Readable::default();
         let mut steps = self.forward(range).tolerant();

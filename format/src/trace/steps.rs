@@ -8,7 +8,7 @@ use crate::FormatError;
 use crate::meta::StepMeta;
 use crate::state::{KeyState, State};
 
-/// Places of damage that a tolerant iterator remembers.
+/// Number of damaged places that a tolerant iterator keeps.
 const MOST_DAMAGE: usize = 1000;
 
 /// One step, lent until the next is asked for.
@@ -71,7 +71,7 @@ impl<'a> Steps<'a> {
         self
     }
 
-    /// Damage that a tolerant iterator went around; the first thousand places where there are more.
+    /// Damage that a tolerant iterator skipped; at most the first thousand places.
     pub fn damage(&self) -> &[FormatError] {
         &self.damage
     }
@@ -183,7 +183,7 @@ impl<'a> Steps<'a> {
                     Err(e) => return Err(e),
                 };
                 if let Some(segment) = segment {
-                    // On entering a segment: nobody is given fewer steps than are listed without a word.
+                    // Checked on entering a segment: a missing listed step must be an error.
                     if entry.is_none()
                         && let Err(e) = trace.complete(p, &segment, &self.range)
                     {

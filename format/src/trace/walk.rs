@@ -373,7 +373,7 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// Where the frame that opened the next segment is lost, its first frame is another one than the link leads to.
+/// If the opening frame of the next segment is lost, its first frame isn't the one that the link leads to.
 fn opens_where_it_leads(segment: &Segment, next: &Segment) -> Result<(), FormatError> {
     let leads = segment.entries.last().map(|e| e.step);
     let opens = next.entries.first().map(|e| e.step);

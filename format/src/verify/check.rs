@@ -254,7 +254,7 @@ impl<'a> Checker<'a> {
         let salt = self.trace.context.salt;
         let mut scratch = Vec::new();
         let mut state: Option<(State, KeyState)> = None;
-        // As far as every frame is right, all steps can be read; where one isn't, they are counted.
+        // If every frame is valid, all steps are readable. Otherwise they are counted by decoding.
         let (mut sound, mut hurt, mut first_gap, mut base) = (true, false, None, None);
         let arriving = self.link.take();
         for (i, entry) in segment.entries.iter().enumerate() {

@@ -38,7 +38,7 @@ pub fn verify_with(
     every_byte(&storage, progress)
 }
 
-/// As [`verify_with`], of the run in that storage.
+/// As [`verify_with`], for the run in that storage.
 ///
 /// # Errors
 /// As [`verify_storage`].
@@ -53,7 +53,8 @@ pub fn verify_storage_with(
 /// that every frame decodes, and that every link leads exactly to the state that opens the next segment.
 ///
 /// # Errors
-/// Only if the storage fails, there is no run, or the run may take more memory than the storage allows: damage is in the report.
+/// Only if the storage fails, there is no run, or the run may need more memory than the storage allows. Damage is part
+/// of the report.
 pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, FormatError> {
     every_byte(storage, &mut |_, _| {})
 }

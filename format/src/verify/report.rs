@@ -90,14 +90,14 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// The manifest's seal, which stands for the whole run once it is closed: compare it with one kept elsewhere.
     pub head_digest: Option<String>,
-    /// What was found, in the order of the files; of very many findings the first.
+    /// Findings, in the order of the files. Only the first are kept if there are many.
     pub findings: Vec<Finding>,
-    /// Findings beyond those.
+    /// Number of further findings.
     #[serde(default)]
     pub more: u64,
 }
 
-/// Most findings that a report spells out, and errors that it has room for in any case.
+/// Largest number of findings that a report spells out. A first error is kept even beyond it.
 const MOST: usize = 2000;
 
 impl VerifyReport {
@@ -133,14 +133,14 @@ impl VerifyReport {
             FormatError::Incomplete { file, .. } => finding.file.clone_from(file),
             _ => {}
         }
-        // Beyond the most that is spelled out, findings are only counted.
+        // Beyond the limit, findings are only counted.
         if self.findings.len() >= MOST || !self.findings.contains(&finding) {
             self.keep(finding);
         }
     }
 
     fn keep(&mut self, finding: Finding) {
-        // Whatever else there is, that something is lost is never left out.
+        // A loss is never left out, whatever else was found.
         let first_error = finding.severity == Severity::Error && self.is_ok();
         if self.findings.len() < MOST || first_error {
             self.findings.push(finding);

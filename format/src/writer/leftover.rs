@@ -1,4 +1,4 @@
-//! Runs that their writer can't close as it should: one whose storage fails still, and one without a step.
+//! Handles runs that their writer can't close normally: a run whose storage still fails, and a run without a step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::segment;
 use crate::storage::Storage;
 
 impl RunWriter {
-    /// Puts counters into the manifest of a run that can't be opened for writing: what a recorder knows at its end, where storage still
-    /// fails. Everything else stays as it is.
+    /// Replaces the counters in the manifest of a run that can't be opened for writing. A recorder uses it at its end
+    /// if storage still fails. Everything else stays unchanged.
     ///
     /// # Errors
     /// Another writer is at work, the manifest can't be read, or the storage's error.
@@ -33,8 +33,8 @@ impl RunWriter {
             .map_err(|e| io("replacing", e))
     }
 
-    /// Takes a run away in which no step was ever recorded, so that it doesn't block the next try. False, and nothing changed, where there
-    /// is a step, a final state, or a file that no writer makes before them.
+    /// Removes a run without a recorded step, so that it doesn't block the next try. Returns false and changes nothing
+    /// if there is a step, a final state, or a file that no writer makes before these.
     ///
     /// # Errors
     /// Another writer is at work, or the storage's error.

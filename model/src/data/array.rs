@@ -35,7 +35,7 @@ impl Array {
         self.shape.first().copied().unwrap_or(0)
     }
 
-    /// That no value is NaN or infinite: training on one makes every parameter NaN.
+    /// Checks that no value is NaN or infinite. Training on one would make every parameter NaN.
     pub(super) fn check_finite(&self, path: &Path, what: &str) -> Result<(), DataError> {
         let bad = match &self.elements {
             Elements::F32(v) => first_non_finite(v),
@@ -54,7 +54,7 @@ impl Array {
         ))
     }
 
-    /// As [`Array::check_finite`] for labels that are values; those that are classes are checked as classes.
+    /// As [`Array::check_finite`], for labels that are values. Class labels are checked elsewhere.
     pub(super) fn check_labels(
         &self,
         path: &Path,
@@ -74,7 +74,7 @@ impl Array {
     ) -> Result<(Vec<usize>, Values), DataError> {
         let tail = self.shape.get(1..).unwrap_or_default().to_vec();
         let values = match self.elements {
-            // Not as bytes: a byte is a grey level, and is divided by 255.
+            // Not as bytes: bytes are grey levels and are divided by 255.
             Elements::Bool(v) => Values::F32(v.into_iter().map(f32::from).collect()),
             Elements::U8(v) => Values::U8(v),
             Elements::F32(v) => Values::F32(v),
@@ -195,7 +195,7 @@ fn first_non_finite<T: Copy + Into<f64>>(values: &[T]) -> Option<(usize, f64)> {
         .find(|(_, v): &(usize, f64)| !v.is_finite())
 }
 
-/// Where element `at` stands in rows of this shape, counted from 0: "row 4, column 2", "row 4, position [0, 3, 1]".
+/// The place of element `at` in rows of this shape, counted from 0: "row 4, column 2", "row 4, position [0, 3, 1]".
 fn place(at: usize, shape: &[usize]) -> String {
     let mut rest = at;
     let mut position = vec![0; shape.len()];

@@ -32,7 +32,7 @@ pub(super) const TRAIN: [&str; 5] = [
 /// The usual name of the test file.
 pub(super) const TEST: &str = "test_batch.bin";
 
-/// Whether these are records of a coarse label (of 20), a fine one (of 100) and an image.
+/// Whether these are CIFAR-100's records: a coarse label (of 20), a fine label (of 100) and an image.
 fn is_cifar100(bytes: &[u8]) -> bool {
     let (records, rest) = bytes.as_chunks::<{ IMAGE + 2 }>();
     let labelled = |[coarse, fine, ..]: &[u8; IMAGE + 2]| *coarse < 20 && *fine < 100;

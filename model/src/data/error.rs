@@ -40,7 +40,7 @@ pub enum DataError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// It is no regular file, or larger than a data file can be.
+    /// It isn't a regular file, or is larger than the limit for data files.
     #[error(transparent)]
     File(#[from] FileError),
     /// The file ends before what its header or its record size promises.

@@ -33,7 +33,7 @@ impl<'a> Folder<'a> {
                     if path.is_file() {
                         return Ok(path);
                     }
-                    // A pipe, a folder or a link to nothing under the name says more than that no file has it.
+                    // A pipe, a folder or a broken link under the name gives a better message than a missing file.
                     if path.symlink_metadata().is_ok() && unreadable.is_none() {
                         unreadable = files::open(&path, DATA).err();
                     }
@@ -79,12 +79,12 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
     })
 }
 
-/// Opens a file of text, unpacking by its ending and leaving out a byte order mark.
+/// Opens a text file. Unpacks it according to its extension, and skips a byte order mark.
 pub(super) fn open_text(path: &Path) -> Result<impl Read + Send, DataError> {
     files::without_mark(open(path)?).map_err(|e| unpacking(path, e))
 }
 
-/// Reads a whole file of UTF-8 text, unpacked and without a byte order mark.
+/// Reads a whole file of UTF-8 text, unpacked, without a byte order mark.
 pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     String::from_utf8(read_all(path, open_text(path)?)?).map_err(|e| {
         let valid = e.utf8_error().valid_up_to();

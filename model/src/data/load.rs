@@ -38,7 +38,7 @@ pub fn load(
     } = parts;
     let mut files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
     if spec.source == Source::Digits {
-        // What code draws is no file: its name says so.
+        // Drawn examples have no file. The name says so.
         for file in &mut files {
             file.name = file.path.to_string_lossy().into_owned();
         }
@@ -126,7 +126,7 @@ pub(super) fn file_starts(parts: [Option<&Part>; 3]) -> Vec<FileStart> {
     starts
 }
 
-/// The end of a path that no other path of `all` has: the file's name, where no other file is called so.
+/// The shortest end of a path that no other path of `all` shares: usually just the file name.
 fn short_name(path: &Path, all: &[&Path]) -> String {
     let count = path.components().count();
     let end = |path: &Path, n: usize| -> PathBuf {

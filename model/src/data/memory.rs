@@ -33,7 +33,7 @@ pub(super) struct Examples {
     pub(super) target: Target,
     /// The class that each training example had before labels were flipped.
     pub(super) had: Option<Vec<u32>>,
-    /// Lines for people about what was made of the files, warnings among them.
+    /// Notes and warnings about the files, one per line, for people.
     pub(super) notes: Vec<String>,
     /// Name of the source.
     pub(super) source: &'static str,
@@ -43,9 +43,10 @@ pub(super) struct Examples {
 #[derive(Debug, Clone)]
 pub(super) struct FileStart {
     pub(super) path: PathBuf,
-    /// What tables call it: its file name, with as many folders before it as tell it from the other files.
+    /// Its name in tables: the file name, preceded by as many folders as are needed to distinguish it from the other
+    /// files.
     pub(super) name: String,
-    /// 0 for the training files, then those of validation and test as far as there are any.
+    /// 0 for training files, then the next numbers for validation and test files, if there are any.
     pub(super) part: usize,
     /// In all files together.
     pub(super) first: usize,
@@ -295,7 +296,7 @@ impl DataSet for Examples {
             self.rows.shape
         );
         match &self.rows.labels {
-            // A name may hold line breaks, and this is text of several lines.
+            // A name may contain line breaks, and this text has several lines.
             Labels::Classes(_) => {
                 let names: Vec<String> = self
                     .names

@@ -146,17 +146,18 @@ pub trait DataSet: Send + Sync {
         None
     }
 
-    /// The name of the file that an example comes from; the split's name where examples come from no file. Together with
-    /// [`origin`](DataSet::origin) it names one row of the original data.
+    /// The name of the file that an example comes from, or the split's name if examples don't come from a file.
+    /// Together with [`origin`](DataSet::origin) it identifies a row of the original data.
     fn file(&self, split: Split, index: u64) -> String {
         self.origin_file(split, index)
             .map_or_else(|| split_name(split).to_owned(), |(file, _)| file)
     }
 
-    /// The files that a split's examples come from, in lists: [`origin`](DataSet::origin) counts through the files of one
-    /// list, and begins at 0 again in the next. Where there is more than one list, a row number alone names no example.
+    /// Lists of the files that a split's examples come from. [`origin`](DataSet::origin) counts through the files of
+    /// one list, and begins at 0 again in the next. If there are several lists, a row number alone doesn't identify an
+    /// example.
     ///
-    /// By default all files are one list, unless two examples have the same row: then each file is a list of its own.
+    /// By default all files are one list. If two examples have the same row, each file is a list of its own.
     fn files(&self, split: Split) -> Vec<Vec<String>> {
         let mut files: Vec<String> = Vec::new();
         let mut rows = BTreeSet::new();

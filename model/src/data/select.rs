@@ -31,7 +31,7 @@ pub(super) fn renumber(
     let mut map: Vec<Option<u32>> = vec![None; names.len()];
     let mut kept = Vec::new();
     let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
-    // Among names that are numbers, a number is a name, however it is written.
+    // If all names are numbers, a number in `classes` is a name, in any spelling.
     let numbers = all_numbers(&names);
     let by_name = |text: &str| {
         let exactly = places.get(text).copied();
@@ -80,7 +80,7 @@ pub(super) fn renumber(
 /// Class number of a row whose class isn't kept.
 const DROPPED: u32 = u32::MAX;
 
-/// Warns of classes that the validation or test split has and the training split lacks: a model never learns to tell them.
+/// Warns about classes of the validation or test split that the training split lacks. A model can't learn them.
 pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) -> Vec<String> {
     let Labels::Classes(classes) = labels else {
         return Vec::new();

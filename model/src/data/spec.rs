@@ -167,11 +167,11 @@ pub enum Target {
 /// target = "class"          # | "value" | "input"
 /// ```
 ///
-/// Arrays hold booleans (0 and 1), integers, or floats of 16, 32 or 64 bits; bfloat16 is read from safetensors files.
-/// A value that is NaN or infinite is refused with its file and place, before anything is trained. So is a missing label
-/// of a table: an empty cell, or `NaN`, `NA` and the like where all other labels are numbers. Labels or categories of a
-/// table that are the same number, as `1` and `1.0`, are one class or category if the whole column holds numbers. A class
-/// that only the validation or test split has is warned about. Text files are UTF-8, with or without a byte order mark.
+/// Arrays contain booleans (0 and 1), integers, or floats of 16, 32 or 64 bits. bfloat16 is read from safetensors
+/// files. A NaN or infinite value is refused before training; the message names its file and place. So is a missing
+/// label of a table: an empty cell, or a text such as `NaN` or `NA` if all other labels are numbers. If a table's
+/// column contains only numbers, equal numbers such as `1` and `1.0` are one class or category. A class that occurs
+/// only in the validation or test split causes a warning. Text files are UTF-8, with or without a byte order mark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {

@@ -176,7 +176,7 @@ pub(super) struct Parts {
     pub(super) names: Option<Vec<String>>,
     /// Names of the features, where they have any.
     pub(super) features: Vec<String>,
-    /// Lines for people about what was made of the files.
+    /// Notes about the files, one per line, for people.
     pub(super) notes: Vec<String>,
 }
 

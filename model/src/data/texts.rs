@@ -5,7 +5,7 @@ use std::collections::HashMap;
 /// A column with more distinct texts than this holds no categories and no classes.
 pub(super) const MAX_DISTINCT: usize = 1000;
 
-/// What programs write where a value is missing, in lower case.
+/// Texts that programs write for a missing value, in lower case.
 const MISSING: [&str; 12] = [
     "?", "-", ".", "na", "n/a", "#n/a", "<na>", "nan", "nil", "none", "null", "missing",
 ];
@@ -16,17 +16,18 @@ pub(super) struct Texts {
     pub(super) numbers: HashMap<String, u32>,
 }
 
-/// The texts of a column in the order of their categories.
+/// The categories of a column, sorted.
 pub(super) struct Sorted {
-    /// A text for each category.
+    /// The name of each category.
     pub(super) names: Vec<String>,
     /// For each number of [`Texts`], the place of its category.
     pub(super) places: Vec<u32>,
-    /// What was made one: the category's name, and the other texts that are the same number.
+    /// Categories with several spellings: the category's name, and the other texts for the same number.
     pub(super) merged: Vec<(String, Vec<String>)>,
 }
 
-/// A number that a text spells. Whole numbers are compared as such: as floats, large ones that differ could be equal.
+/// A number parsed from a text. Whole numbers are compared exactly, because different large numbers can be equal as
+/// floats.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Number {
     Whole(i128),
@@ -39,7 +40,7 @@ impl Number {
             return Some(Self::Whole(whole));
         }
         let float: f64 = text.parse().ok().filter(|x: &f64| x.is_finite())?;
-        // Up to 2⁵³ a float without a fraction is the whole number that was written.
+        // Up to 2⁵³, a float without a fraction is exactly the written number.
         let exact = float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0;
         Some(if exact {
             Self::Whole(float as i128)
@@ -55,7 +56,7 @@ impl Number {
         }
     }
 
-    /// By value; what is equal as floats, by kind and then exactly.
+    /// Orders by value as floats, then by kind, then exactly.
     fn order(self, other: Self) -> std::cmp::Ordering {
         let exact = |n| match n {
             Self::Whole(n) => (0, n),
@@ -76,7 +77,7 @@ pub(crate) fn all_numbers(texts: &[String]) -> bool {
     texts.iter().all(|text| Number::of(text).is_some())
 }
 
-/// Whether a number in [0, 1] has a fraction; nothing for other texts.
+/// Whether a number in [0, 1] has a fraction; `None` for other texts.
 pub(crate) fn is_share(text: &str) -> Option<bool> {
     let number = Number::of(text).filter(|n| (0.0..=1.0).contains(&n.value()))?;
     Some(matches!(number, Number::Float(_)))
@@ -96,7 +97,7 @@ impl Texts {
         Some(next as u32)
     }
 
-    /// A text that stands for a missing value among texts that are numbers otherwise, with its number.
+    /// A text for a missing value, with its number, if all other texts are numbers.
     pub(super) fn missing_among_numbers(&self) -> Option<(&str, u32)> {
         let (numbers, others): (Vec<_>, Vec<_>) = self
             .numbers
@@ -109,8 +110,8 @@ impl Texts {
         (!numbers.is_empty() && all_missing).then_some((first.0.as_str(), *first.1))
     }
 
-    /// Categories in sorted order. Where all texts are numbers, the order is theirs, and texts that are the same number,
-    /// such as `1` and `1.0`, are one category, called by the shortest.
+    /// The sorted categories. If all texts are numbers, they are sorted by value. Texts for the same number, such as
+    /// `1` and `1.0`, are then one category, named by the shortest text.
     pub(super) fn sorted(&self) -> Sorted {
         let mut texts: Vec<(&String, u32)> = self.numbers.iter().map(|(t, n)| (t, *n)).collect();
         texts.sort();
@@ -154,7 +155,7 @@ impl Texts {
 }
 
 impl Sorted {
-    /// Lines that say which texts of `column` were made one.
+    /// A note for each category of `column` with several spellings.
     pub(super) fn notes(&self, column: &str) -> Vec<String> {
         let quoted = |texts: &[String]| {
             let texts: Vec<String> = texts.iter().map(|t| format!("{t:?}")).collect();
@@ -162,7 +163,7 @@ impl Sorted {
         };
         let note = |(name, others): &(String, Vec<String>)| {
             format!(
-                "note: column {column:?} holds {name:?} and {}, which are the same number: they are one, called {name:?}",
+                "note: column {column:?} holds {name:?} and {}, which are the same number: they are combined as {name:?}",
                 quoted(others)
             )
         };
@@ -170,7 +171,7 @@ impl Sorted {
     }
 }
 
-/// Names of columns for a message: the first few, and how many there are.
+/// Names for a message: the first few, and their total number.
 pub(crate) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 20;
     let first = names.get(..SHOWN.min(names.len())).unwrap_or_default();
@@ -201,7 +202,7 @@ mod tests {
         assert_eq!(sorted.merged.len(), 2);
         let note = sorted.notes("y").concat();
         assert!(note.contains("\"1\" and \"01\", \"1.0\""), "{note}");
-        // Not all are numbers: then none is.
+        // If one text isn't a number, none counts as a number.
         let sorted = texts(&["1.0", "1", "b"]).sorted();
         assert_eq!(sorted.names, ["1", "1.0", "b"]);
         assert!(sorted.merged.is_empty());

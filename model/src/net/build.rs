@@ -7,8 +7,8 @@ use crate::task::{Layer, LossSpec, ModelSpec, TaskError};
 
 /// Largest model that is built: beyond it, a Task is a mistake or hostile.
 const MAX_PARAMETERS: usize = 1 << 34;
-/// Layers of a model, those inside residuals included. The derivatives of a chain of layers are taken by functions that
-/// call themselves for each layer, on a stack of a few megabytes.
+/// Most layers of a model, including those inside residuals. Derivatives of a chain of layers are computed by
+/// recursion, one call per layer, on a stack of a few megabytes.
 const MAX_LAYERS: usize = 4096;
 /// Residuals inside residuals.
 const MAX_DEPTH: usize = 32;
@@ -82,9 +82,9 @@ impl Builder {
             if self.layers > MAX_LAYERS {
                 return Err(error(Misfit {
                     expected: format!(
-                        "the model to have at most {MAX_LAYERS} layers, those inside residuals included"
+                        "the model to have at most {MAX_LAYERS} layers, including those inside residuals"
                     ),
-                    advice: "take fewer layers",
+                    advice: "use fewer layers",
                 }));
             }
             let mut output = output_shape(layer, &shape).map_err(error)?;

@@ -171,7 +171,7 @@ impl Net {
         &self.output
     }
 
-    /// The first batch norm that has one value per channel and example, so that it needs two examples to normalise over.
+    /// The first batch norm with one value per channel and example. It needs at least two examples per batch.
     pub(crate) fn batch_norm_of_pairs(&self) -> Option<&str> {
         lone_batch_norm(&self.nodes)
     }

@@ -73,7 +73,7 @@ impl Task {
     }
 }
 
-/// Most names in a path: no task is nested as deep, and reading back what is ends in a full stack.
+/// Most names in a path. No task is nested that deeply, and reading back a deeply nested table overflows the stack.
 const MAX_NAMES: usize = 128;
 
 /// A value as TOML, or the text itself.

@@ -1,4 +1,4 @@
-//! Whether a task and its data go together: everything that can be known before the first step is taken.
+//! Checks before the first step that a task and its data fit together.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -9,7 +9,7 @@ use crate::net::Net;
 use crate::objective::{Batch, Split};
 use crate::train::TrainError;
 
-/// Values that are looked at in one go.
+/// Number of values that are checked at once.
 const AT_ONCE: usize = 1 << 22;
 
 pub(super) fn wrong<T>(what: String) -> Result<T, TrainError> {
@@ -17,11 +17,11 @@ pub(super) fn wrong<T>(what: String) -> Result<T, TrainError> {
 }
 
 impl Task {
-    /// Looks whether examples fit the model and the loss.
+    /// Checks that the examples fit the model and the loss.
     ///
     /// # Errors
-    /// [`TrainError::Data`] where their shape isn't `model.input`, there are more classes than outputs, the labels are
-    /// not what the loss takes, or there is nothing to train on.
+    /// [`TrainError::Data`] if their shape isn't `model.input`, there are more classes than outputs, the labels don't
+    /// fit the loss, or there are no training examples.
     pub fn check_data(&self, data: &dyn DataSet) -> Result<(), TrainError> {
         if data.shape() != self.model.input {
             return wrong(format!(
@@ -33,7 +33,7 @@ impl Task {
         if data.len(Split::Train) == 0 {
             return wrong("there are no training examples".into());
         }
-        // A task that does not build says so where it is built.
+        // A model that can't be built is reported where it is built.
         let Ok(net) = Net::new(self) else {
             return Ok(());
         };
@@ -67,8 +67,8 @@ impl Task {
         Ok(())
     }
 
-    /// Looks whether the steps that this many training examples make can all be taken: that there is a step, that every
-    /// batch is large enough for the model's batch norms, and that every learning rate is a number.
+    /// Checks that all steps on this number of training examples can be computed: there is at least one step, every
+    /// batch is large enough for the model's batch norms, and every learning rate is finite.
     ///
     /// # Errors
     /// [`TrainError::Data`] names the keys to change.
@@ -92,7 +92,7 @@ impl Task {
         }
     }
 
-    /// Why a batch of one comes up, and what to change.
+    /// The message for a batch of one example: its cause, and the keys to change.
     fn lone_example(&self, layer: &str, examples: u64) -> String {
         let train = &self.train;
         let needs = format!(
@@ -124,7 +124,8 @@ impl Task {
         )
     }
 
-    /// A rate is largest or smallest at the beginning, after the warmup or at the end.
+    /// Checks the first step, the end of the warmup and the last step: the learning rate is largest and smallest at
+    /// these.
     fn check_rates(&self, batches: &Batches) -> Result<(), TrainError> {
         let last = batches.steps().saturating_sub(1);
         let most = match self.train.dtype {
@@ -145,11 +146,11 @@ impl Task {
         Ok(())
     }
 
-    /// Looks at all examples as the model gets them: every value must be finite in the run's float type, every class one
-    /// that the model has, and targets of the binary cross-entropy between 0 and 1.
+    /// Checks all examples as the model gets them. Every value must be finite in the run's float type, every class must
+    /// be smaller than the model's number of classes, and targets of the binary cross-entropy must be between 0 and 1.
     ///
     /// # Errors
-    /// [`TrainError::Data`] names the first example that isn't so.
+    /// [`TrainError::Data`] names the first bad example.
     pub fn check_values(&self, data: &dyn DataSet) -> Result<(), TrainError> {
         let width = data.shape().iter().product::<usize>().max(1);
         let rows = (AT_ONCE / width).max(1) as u64;
@@ -204,7 +205,7 @@ impl Task {
         let bad = |x: f64| !x.is_finite() || within && !(0.0..=1.0).contains(&x);
         if let Some((row, at, value)) = first(&batch.targets, bad)? {
             let expected = if within {
-                "a number in [0, 1], which the binary cross-entropy takes"
+                "a number in [0, 1] for the binary cross-entropy"
             } else {
                 "a finite number"
             };
@@ -216,7 +217,7 @@ impl Task {
         Ok(())
     }
 
-    /// A data set of one's own may not say how many classes it has.
+    /// A user's own data set may not report its number of classes.
     fn check_classes(
         &self,
         batch: &Batch,
@@ -240,7 +241,7 @@ impl Task {
     }
 }
 
-/// The first value that is bad: its row, its place in the row, and itself.
+/// The first bad value: its row, its position in the row, and the value.
 fn first(
     tensor: &Tensor,
     bad: impl Fn(f64) -> bool,

@@ -37,7 +37,7 @@ pub(crate) fn unknown(message: &str) -> Option<(String, Vec<String>)> {
 /// The message, with a suggestion where it speaks of an unknown key or variant.
 pub(crate) fn explain(message: &str) -> String {
     let message = message.trim_end();
-    // TOML's own words for it, of a list and of a dotted key.
+    // The TOML parser's messages for deeply nested lists and dotted keys.
     if message.contains("cannot recurse further") || message.contains("recursion limit") {
         return format!(
             "{message}: tables or lists are nested too deeply, and a task needs far fewer levels"

@@ -1,4 +1,4 @@
-//! Whether the loss can be computed from the targets that the data set gives: classes or numbers.
+//! Checks that the targets of the data set, classes or numbers, fit the loss.
 
 use candle_core::{DType, Tensor};
 
@@ -37,7 +37,7 @@ impl Task {
         }
     }
 
-    /// A class whose name isn't its number, and what to write instead of training on that number.
+    /// The message for a class whose name isn't its number.
     fn other_number(&self, data: &dyn DataSet, name: &str, number: usize) -> String {
         let names = data.class_names();
         let mut cures = Vec::new();
@@ -72,7 +72,7 @@ impl Task {
         )
     }
 
-    /// One output tells two classes apart.
+    /// Checks that the model has one output, and that the classes aren't numbers between 0 and 1.
     fn check_binary_classes(&self, data: &dyn DataSet, output: &[usize]) -> Result<(), TrainError> {
         let names = data.class_names();
         let shares = self.data.target.is_none()
@@ -96,7 +96,7 @@ impl Task {
         Ok(())
     }
 
-    /// Each output of an example has its target.
+    /// Checks that there is one target per output.
     fn check_width(&self, output: &[usize], targets: &Tensor) -> Result<(), TrainError> {
         let values = targets.elem_count();
         let outputs: usize = output.iter().product();
@@ -113,7 +113,7 @@ impl Task {
     }
 }
 
-/// The first class whose name isn't its number. Two classes that are called by words may be the numbers 0 and 1.
+/// The first class whose name isn't its number. Two classes with words as names are allowed as the numbers 0 and 1.
 fn renamed(names: &[String]) -> Option<(&str, usize)> {
     if names.len() == 2
         && names

@@ -55,7 +55,7 @@ impl<'a, T: Real> Trainer<'a, T> {
     /// At step 0 of a Task, with its model's starting values.
     ///
     /// # Errors
-    /// [`TrainError::Data`] where the data doesn't go with the task, or its steps can't all be taken.
+    /// [`TrainError::Data`] if the data doesn't fit the task, or if one of its steps can't be computed.
     pub fn new(
         task: &'a Task,
         net: &'a Net,
@@ -126,8 +126,8 @@ impl<'a, T: Real> Trainer<'a, T> {
         self.state
     }
 
-    /// Computes the next step's loss and gradient and leaves everything as it is. What would fail in the first step fails
-    /// here, before anything of a run is written.
+    /// Computes the next step's loss and gradient without changing anything. A first step that can't be computed fails
+    /// here, before any file of a run is written.
     ///
     /// # Errors
     /// [`TrainError`], as [`Trainer::step`].

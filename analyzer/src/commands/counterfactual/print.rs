@@ -1,4 +1,4 @@
-//! What a retraining gave, for people.
+//! Prints the results of retraining.
 
 use std::io::Write;
 
@@ -60,7 +60,7 @@ pub(super) fn print(
     reproduced(out, report)
 }
 
-/// One line per retraining, and how well prediction and reality agree over all of them.
+/// Prints one line per retraining, and the agreement of predictions with real changes.
 pub(super) fn print_each(
     out: &mut dyn Write,
     report: &CounterfactualReport,
@@ -112,7 +112,7 @@ pub(super) fn print_each(
     reproduced(out, report)
 }
 
-/// Whether the replay with everyone came to what was recorded.
+/// Prints how close the replay with all examples came to the recorded parameters.
 fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Result<()> {
     let same = &report.reproduction;
     if same.bit_identical {

@@ -1,4 +1,4 @@
-//! Which examples are left out: those of a list, or the worst of a table that fits the run.
+//! Chooses the examples to leave out: those of a list, or the most harmful of a table that matches the run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,13 +13,13 @@ use crate::cli::Counterfactual;
 use crate::scores::fits::same_run;
 use crate::{Query, RecordedRun, ScoreTable, Subject, sidecar_path};
 
-/// Where the examples to leave out are named.
+/// The source of the examples to leave out.
 pub(super) enum Removed<'a> {
     File(&'a Path),
     Worst {
         count: usize,
         table: &'a Path,
-        /// Whether the table may be another run's.
+        /// Whether the table may be of another run.
         other_run: bool,
     },
 }
@@ -49,7 +49,7 @@ impl<'a> Removed<'a> {
         })
     }
 
-    /// The file that it reads, in words.
+    /// The input file and its description.
     pub(super) fn inputs(&self) -> [(&'static str, Option<&Path>); 1] {
         match self {
             Removed::File(path) => [("the list (--without)", Some(path))],
@@ -57,10 +57,10 @@ impl<'a> Removed<'a> {
         }
     }
 
-    /// The training examples, each once, and the table that they were chosen from.
+    /// The training examples to leave out, each once, and the table that they were chosen from.
     ///
     /// # Errors
-    /// Where the list or the table can't be read, is not about this run, or names an example that isn't there.
+    /// The list or the table can't be read, is about another run, or names an example that doesn't exist.
     pub(super) fn choose(
         &self,
         subject: &Subject,
@@ -80,7 +80,7 @@ impl<'a> Removed<'a> {
                     .with_context(|| format!("--top: {}", path.display()))?;
                 let without = worst(&table, path, count, query)?;
                 let scored = &table.metadata.window;
-                // Without metadata the window isn't known, and a method that is about the whole run has none.
+                // Without metadata the window isn't known. A method that covers the whole run has no window.
                 if table.metadata.version > 0 && scored != window {
                     say!(
                         "note: {} ranks by the steps {}..{}; the examples are left out of {}..{}",
@@ -110,7 +110,7 @@ fn fits(
     let known = !meta.run_digest.is_empty();
     if !known {
         say!(
-            "warning: {} isn't there, so nothing says which run {} is about: its rows are compared with the data alone",
+            "warning: {} is missing, so it is not known which run {} is about: its rows are only compared with the data",
             field(sidecar_path(path).display()),
             field(path.display())
         );
@@ -126,7 +126,7 @@ fn fits(
         }
         Err(problem) if other_run => say!("warning: {}: {}", field(path.display()), field(problem)),
         Err(problem) => anyhow::bail!(
-            "{problem}, or say --other-run to leave out the examples that were the worst there"
+            "{problem}, or give --other-run to leave out the most harmful examples of that run"
         ),
     }
     table
@@ -134,7 +134,7 @@ fn fits(
         .map_err(|problem| anyhow::anyhow!(problem))
 }
 
-/// The `count` most harmful examples of a table by the column of a query, or by the only one that the table has.
+/// The `count` most harmful examples of a table by the column of a query, or by the table's only query.
 fn worst(table: &ScoreTable, path: &Path, count: usize, query: &Query) -> anyhow::Result<Vec<u64>> {
     let name = query.to_string();
     let queries = &table.metadata.queries;

@@ -70,7 +70,7 @@ fn tile(example: &Example) -> Markup {
     }
 }
 
-/// Where an example is in the original data.
+/// Place of an example in the original data.
 fn place(example: &Example) -> Markup {
     html! {
         "row " (example.row)

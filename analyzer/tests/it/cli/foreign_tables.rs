@@ -183,7 +183,7 @@ fn a_table_without_metadata_is_taken_with_a_warning() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let said = stderr(&output);
     assert!(
-        said.contains("warning: alone.csv.meta.json isn't there") && said.contains("which run"),
+        said.contains("warning: alone.csv.meta.json is missing") && said.contains("which run"),
         "{said}"
     );
     // Its rows are looked at all the same.

@@ -1,4 +1,4 @@
-//! Which columns a table has, and what each is used for.
+//! The columns of a table and their use.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::data::DataError;
 use crate::data::texts::{Texts, listed};
 
 impl Table<'_> {
-    /// Settles the columns by the first file; the others must have the same.
+    /// Takes the columns from the first file, and checks that the other files have the same.
     pub(super) fn header(&mut self, path: &Path, header: &[String]) -> Result<(), DataError> {
         if !self.columns.is_empty() {
             if self.columns != header {
@@ -68,7 +68,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Settles what each column is used for.
+    /// Determines the use of each column.
     fn uses(&mut self, header: &[String]) -> Result<(), DataError> {
         let set = |names: &'_ [String]| names.iter().cloned().collect::<HashSet<String>>();
         let (ignored, categorical, log1p) = (
@@ -101,7 +101,7 @@ impl Table<'_> {
             if groups.is_some() && !text {
                 return Err(DataError::spec(
                     "merge",
-                    format!("{name:?} is no column of text: name it in data.categorical, too"),
+                    format!("{name:?} is not a column of text: name it in data.categorical, too"),
                 ));
             }
             if log1p.contains(name) && self.uses.last() != Some(&Use::Log1p) {

@@ -33,7 +33,7 @@ struct Table<'a> {
     merged: Vec<HashMap<&'a str, &'a str>>,
     categories: Vec<Texts>,
     labels: Texts,
-    /// For each of the labels' texts, the file, row and line that it first stood in.
+    /// For each distinct label text, the file, row and line of its first occurrence.
     first_labels: Vec<(PathBuf, u64, u64)>,
 }
 
@@ -270,7 +270,7 @@ impl Table<'_> {
         })
     }
 
-    /// That no label among numbers is what programs write for a missing one.
+    /// Checks that no label among numbers is a text that programs write for a missing value.
     fn none_missing(&self) -> Result<(), DataError> {
         let Some((text, n)) = self.labels.missing_among_numbers() else {
             return Ok(());
@@ -351,7 +351,7 @@ impl Table<'_> {
     }
 }
 
-/// A cell for a message: its beginning.
+/// The beginning of a cell, for a message.
 fn shortened(cell: &str) -> String {
     const SHOWN: usize = 80;
     match cell.char_indices().nth(SHOWN) {
