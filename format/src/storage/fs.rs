@@ -128,6 +128,8 @@ impl Storage for FsStorage {
             write_whole(&temporary.join(crate::manifest::MANIFEST), manifest)?;
             sync_folder(&temporary)?;
             fs::rename(&temporary, &self.folder)?;
+            // Closing alone would leave the lock with a child process that another thread is starting, and the run would look claimed.
+            let _ = flock(&folder, FlockOperation::Unlock);
             sync_folder(self.parent())
         };
         let built: io::Result<()> = build();
@@ -280,6 +282,31 @@ impl ReadFile for Positioned {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    /// What another thread's child holds between its fork and its program: the same open files.
+    #[test]
+    fn a_run_that_was_just_made_is_free_whatever_processes_are_started_meanwhile() {
+        let parent = tempfile::tempdir().unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let _ = std::process::Command::new("true").status();
+                    }
+                });
+            }
+            let claims: Vec<bool> = (0..100)
+                .map(|i| {
+                    let storage = FsStorage::new(parent.path().join(i.to_string()));
+                    storage.create_run(b"{}").unwrap();
+                    storage.claim().is_ok()
+                })
+                .collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(claims.iter().all(|free| *free));
+        });
+    }
 
     #[test]
     fn a_linked_file_has_the_size_of_what_it_leads_to() {
