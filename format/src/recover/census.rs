@@ -189,7 +189,9 @@ impl<'a> Census<'a> {
             }
             at = found.max(at) + 1;
         }
-        if let (Tail::Damaged(byte), false) = (&segment.tail, part.sealed) {
+        if let (Tail::Damaged(byte), false) = (&segment.tail, part.sealed)
+            && !segment.closes_at(*byte, self.trace.context.salt)
+        {
             let next = found.last().map_or(start, |s| s + 1);
             let why = format!(
                 "at least one frame from byte {byte} on is damaged beyond recognition; how many steps there were is not known"

@@ -472,6 +472,16 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether a footer begins at that byte whose index lists exactly the frames that were found: then no frame is hidden there.
+    pub fn closes_at(&self, at: u64, salt: u32) -> bool {
+        let mut scratch = Vec::new();
+        let listed = match self.source.bytes(at, 8, &mut scratch) {
+            Ok(&[b'H', b'C', b'I', b'X', a, b, c, d]) => u32::from_le_bytes([a, b, c, d]) as usize,
+            _ => return false,
+        };
+        listed == self.entries.len() && footer_at(&self.source, at, salt).unwrap_or(false)
+    }
+
     /// A frame's bytes.
     pub fn frame<'a>(
         &'a self,

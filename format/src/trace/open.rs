@@ -223,7 +223,7 @@ impl Trace {
                 .unwrap_or(0);
             return Err(problems.swap_remove(telling));
         };
-        let parts = with_holes(parts, &info, reading);
+        let parts = with_holes(without_superseded(parts, &mut problems), &info, reading);
         let status = if parts.iter().any(|p| p.is_final) {
             Status::Finished
         } else {
@@ -496,12 +496,42 @@ pub(crate) fn most_told(told: impl Iterator<Item = Arc<RunInfo>>) -> Option<Arc<
         .map(|(info, _)| info)
 }
 
+/// After a run was resumed, a segment of its earlier course may be left where the one that replaced it is lost. The first segment of the later
+/// course names the digest of the segment that it follows, so that the earlier one is told by its own digest.
+fn without_superseded(parts: Vec<Part>, problems: &mut Vec<FormatError>) -> Vec<Part> {
+    let header = |p: &Part| p.loaded.as_ref().and_then(|s| s.header.clone());
+    let mut kept: Vec<Part> = Vec::new();
+    for part in parts {
+        while let (Some(before), Some(here)) = (kept.last(), header(&part)) {
+            let digest = before.loaded.as_ref().and_then(|s| s.digest);
+            let earlier = header(before).is_some_and(|h| h.fork < here.fork);
+            let adjoins = before.number + 1 == part.number;
+            if !(earlier && adjoins && digest.is_some_and(|d| d != here.previous)) {
+                break;
+            }
+            problems.push(
+                FormatError::corrupt(
+                    "segment before a cut",
+                    format!("the one that {} follows", part.name),
+                    "another, which was replaced when the run was resumed",
+                )
+                .within(&before.name, Some(before.number)),
+            );
+            kept.pop();
+        }
+        kept.push(part);
+    }
+    kept
+}
+
 /// Without a manifest the segments themselves say that others are missing: their numbers, and a link that leads to a segment. What is
 /// missing is listed as a segment that is not there, so that whoever asks for its steps is told, and gets no shorter run.
 fn with_holes(parts: Vec<Part>, info: &RunInfo, reading: Reading) -> Vec<Part> {
-    let missing = |number: u64, range: Range<u64>| Part {
+    let fork = |part: &Part| segment::parse_name(&part.name).map_or(0, |(_, fork)| fork);
+    // Under the name that it had after as many cuts as its neighbour: a segment of an earlier course may have the other name.
+    let missing = |number: u64, fork: u32, range: Range<u64>| Part {
         number,
-        name: segment::name(number, 0),
+        name: segment::name(number, fork),
         steps: range.end - range.start,
         range,
         gaps: 0,
@@ -524,16 +554,16 @@ fn with_holes(parts: Vec<Part>, info: &RunInfo, reading: Reading) -> Vec<Part> {
             .last()
             .map_or((0, 0), |before| (before.number + 1, before.range.end));
         if part.number > next && part.range.start > end && !(all.is_empty() && ring) {
-            all.push(missing(next, end..part.range.start));
+            all.push(missing(next, fork(&part), end..part.range.start));
         }
         all.push(part);
     }
     let leads_on = all.last().and_then(|last| {
         let link = last.loaded.as_ref()?.entries.last()?;
-        (link.kind == crate::FrameKind::Link).then_some((last.number + 1, link.step))
+        (link.kind == crate::FrameKind::Link).then_some((last.number + 1, fork(last), link.step))
     });
-    if let (Some((number, step)), Reading::Recorded) = (leads_on, reading) {
-        all.push(missing(number, step..step.saturating_add(1)));
+    if let (Some((number, fork, step)), Reading::Recorded) = (leads_on, reading) {
+        all.push(missing(number, fork, step..step.saturating_add(1)));
     }
     all
 }

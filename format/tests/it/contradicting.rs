@@ -303,3 +303,63 @@ fn what_only_a_lost_manifest_knew_is_said_to_be_unknown() {
         "not known whether segments 0..1 (steps before 8) were dropped",
     );
 }
+
+/// The run was resumed at step 12 and took another course; then the manifest was lost, and a segment of the earlier course was put back in
+/// place of the one that replaced it.
+#[test]
+fn steps_of_an_earlier_course_are_never_mixed_into_the_later_one() {
+    let plan = plan(End::Abandon);
+    let (storage, old) = recorded(&plan);
+    let earlier = bytes(&storage, "seg-00000001.hcs");
+    let mut new = truth(&plan);
+    for state in &mut new.states[12..] {
+        nudge(state, &mut Noise(3));
+    }
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let (writer, _) =
+        hindcast_format::RunWriter::resume(Arc::clone(&shared), 12, plan.durability).unwrap();
+    go_on(writer, &plan, &new, 12, |_, _| {}).unwrap();
+    assert_eq!(
+        check_forward(&open(&storage).unwrap(), &new).len() as u64,
+        STEPS
+    );
+    storage.remove(MANIFEST).unwrap();
+    storage.remove("seg-00000001.f1.hcs").unwrap();
+    let mut files = storage.files();
+    files.retain(|(name, _)| name != "seg-00000001.hcs");
+    files.push(("seg-00000001.hcs".to_owned(), earlier));
+    let image = MemStorage::from_files(files);
+    assert!(!verified(&image).is_ok());
+    let (trace, report) = recovered_from(&image).unwrap();
+    assert!(!report.is_lossless());
+    let kept = check_forward(&trace, &new);
+    assert!(kept.contains(&0) && kept.contains(&39), "{kept:?}");
+    assert!(!kept.contains(&8) && old.states[13] != new.states[13]);
+    assert_eq!(
+        steps_of(&report, LossKind::Step),
+        (8..12).collect::<Vec<_>>(),
+        "{report:#?}"
+    );
+}
+
+/// A bit in the tensors of a sealed segment that the manifest doesn't list yet breaks its digest, and hides no step behind its end.
+#[test]
+fn damage_in_an_unlisted_sealed_segment_invents_no_lost_step() {
+    let (storage, _) = recorded(&plan(End::Finish));
+    let image = edited(&storage, |m| {
+        m.status = hindcast_format::Status::Open;
+        m.segments.truncate(4);
+        m.chain = m.segments[3].digest;
+    });
+    image.remove("seg-00000005.hcs").unwrap();
+    image.edit("seg-00000004.hcs", |b| {
+        let frames: Vec<usize> = (0..b.len() - 4)
+            .filter(|&i| &b[i..i + 4] == b"HCFR")
+            .collect();
+        b[frames[3] - 13] ^= 1;
+    });
+    let (_, report) = recovered_from(&image).unwrap();
+    let lost: Vec<u64> = report.losses.iter().flat_map(|l| l.steps.clone()).collect();
+    assert!(!report.is_lossless());
+    assert!(lost.iter().all(|step| *step < STEPS), "{report:#?}");
+}
