@@ -238,8 +238,8 @@ fn an_unlisted_segment_without_an_end_is_damage_where_another_follows() {
     assert!(verified(&open_run).is_ok());
     let whole = bytes(&storage, "seg-00000003.hcs");
     let frame = |n: usize| {
-        let starts = (0..whole.len() - 4).filter(|&i| &whole[i..i + 4] == b"HCFR");
-        starts.skip(n).next().unwrap()
+        let mut starts = (0..whole.len() - 4).filter(|&i| &whole[i..i + 4] == b"HCFR");
+        starts.nth(n).unwrap()
     };
     for length in [0, 30, frame(3), frame(5) + 20] {
         let image = MemStorage::from_files(open_run.files());
