@@ -78,6 +78,7 @@ const CANNOT_PRINT: &str = "cannot write to standard output";
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    interrupt::survive_file_size_limits();
     match Cli::try_parse() {
         Ok(cli) => exit("hindcast", run(cli)),
         Err(answer) => answered(&answer),

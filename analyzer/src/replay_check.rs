@@ -80,6 +80,11 @@ impl ReplayCheckReport {
         self.steps.iter().all(|s| s.comparison.bit_identical)
     }
 
+    /// Step, computed and recorded loss, where most recorded losses differ from the computed ones by over a hundredth.
+    pub fn other_loss(&self) -> Option<(u64, f64, f64)> {
+        crate::rule_check::other_loss(self.steps.iter().map(|s| (s.step, s.loss)))
+    }
+
     /// The step with the largest error.
     pub fn worst(&self) -> Option<&StepCheck> {
         self.steps.iter().max_by(|a, b| {

@@ -12,6 +12,19 @@ use signal_hook::flag;
 #[error("interrupted: {0}")]
 pub(crate) struct Interrupted(pub String);
 
+/// Turns the signal of a file-size limit (`ulimit -f`) into an error of the write. The signal would kill the process in the
+/// middle of a file; the error is reported, and the half-written file is removed.
+pub(crate) fn survive_file_size_limits() {
+    #[cfg(unix)]
+    {
+        // A failure leaves the signal as it is, which is no reason not to run.
+        let _ = flag::register(
+            signal_hook::consts::SIGXFSZ,
+            Arc::new(AtomicBool::new(false)),
+        );
+    }
+}
+
 /// While one of these lives, the first SIGINT or SIGTERM only asks to stop, and the second one ends the process. Without
 /// one, signals end the process as they always do.
 pub(crate) struct Interrupts(());

@@ -59,6 +59,7 @@ enum Verb {
 
 /// Runs a command line whose first word is the program's name.
 pub(crate) fn main(program: OwnProgram, words: impl Iterator<Item = OsString>) -> ExitCode {
+    super::interrupt::survive_file_size_limits();
     let words: Vec<OsString> = words.collect();
     let name = words
         .first()

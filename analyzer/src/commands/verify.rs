@@ -233,6 +233,12 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
             report.tolerance
         )?;
     }
+    if let Some((step, got, want)) = report.other_loss() {
+        writeln!(
+            out,
+            "warning: the recorded batch losses are not the computed ones (step {step}: {want:.6} recorded, {got:.6} computed)"
+        )?;
+    }
     if !report.note.is_empty() {
         writeln!(out, "note: {}", field(&report.note))?;
     }

@@ -122,20 +122,25 @@ impl RuleCheckReport {
 
     /// Step, computed and recorded loss, if most recorded losses differ from the computed ones by more than 1 %.
     pub fn other_loss(&self) -> Option<(u64, f64, f64)> {
-        let with: Vec<_> = self
-            .steps
-            .iter()
-            .filter_map(|s| s.loss.map(|(got, want)| (s.step, got, want)))
-            .collect();
-        let differs = |&&(_, got, want): &&(u64, f64, f64)| {
-            (got - want).abs() > 0.01 * got.abs().max(want.abs())
-        };
-        let differing: Vec<_> = with.iter().filter(differs).collect();
-        if 2 * differing.len() > with.len() {
-            differing.first().map(|&&found| found)
-        } else {
-            None
-        }
+        other_loss(self.steps.iter().map(|s| (s.step, s.loss)))
+    }
+}
+
+/// Step, computed and recorded loss of the first of these steps whose losses differ by over a hundredth, where most of the
+/// steps with a recorded loss do.
+pub(crate) fn other_loss(
+    steps: impl Iterator<Item = (u64, Option<(f64, f64)>)>,
+) -> Option<(u64, f64, f64)> {
+    let with: Vec<_> = steps
+        .filter_map(|(step, loss)| loss.map(|(got, want)| (step, got, want)))
+        .collect();
+    let differs =
+        |&&(_, got, want): &&(u64, f64, f64)| (got - want).abs() > 0.01 * got.abs().max(want.abs());
+    let differing: Vec<_> = with.iter().filter(differs).collect();
+    if 2 * differing.len() > with.len() {
+        differing.first().map(|&&found| found)
+    } else {
+        None
     }
 }
 

@@ -100,3 +100,47 @@ fn a_variable_with_the_formats_own_name_is_refused_by_name() {
     }
     assert!(!dir.join("model.safetensors").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_size_limit_is_an_error_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    let before = || {
+        let mut names: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let names = before();
+    for words in [
+        "influence run --out s.csv",
+        "export run --steps 0..2 --out steps",
+        "checkpoint run --step final --out model.safetensors",
+    ] {
+        // One block of 512 bytes, or of 1,024 in some shells.
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -f 1; exec \"$0\" \"$@\""])
+            .arg(env!("CARGO_BIN_EXE_hindcast"))
+            .args(words.split(' '))
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{words}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains("too large"),
+            "{words}: {}",
+            stderr(&output)
+        );
+        let _ = std::fs::remove_dir_all(dir.join("steps"));
+        assert_eq!(before(), names, "{words} left something behind");
+    }
+}
