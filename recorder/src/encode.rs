@@ -35,7 +35,7 @@ pub(crate) fn product(shared: &Shared, encoder: &mut Encoder, work: Work) -> Pro
 fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
     let (step, held) = (job.meta.step, job.held);
     if let Some(error) = shared.failure() {
-        // Nothing is written at this time; the writer only counts what is lost.
+        // While storage fails nothing is written. The writer only counts lost steps.
         return Product::Failed { step, held, error };
     }
     let start = Instant::now();

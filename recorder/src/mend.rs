@@ -1,4 +1,4 @@
-//! A run that trains on after storage failed: how its writer gets the run back, and when it tries.
+//! Reopens a run whose storage failed during training, and schedules the attempts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use hindcast_format::{Durability, FormatError, RunWriter, Storage, Trace};
 use crate::keep::Keep;
 use crate::retention::Retention;
 
-/// First wait before storage is tried again; each one after it is twice as long.
+/// Wait before the first new attempt on the storage. Each later wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Longest wait between two tries. Every try that succeeds adds an entry to the manifest, so that they must be few.
+/// Longest wait between two attempts. Every successful attempt adds an entry to the manifest, so there should be few.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// What a writer needs to open its run again.
+/// The data that a writer needs to reopen its run.
 pub(crate) struct Mending {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) durability: Durability,
@@ -23,7 +23,7 @@ pub(crate) struct Mending {
     pub(crate) trains_on: bool,
 }
 
-/// A run that has been opened again.
+/// A reopened run.
 pub(crate) struct Mended {
     pub(crate) writer: RunWriter,
     pub(crate) retention: Retention,
@@ -57,7 +57,7 @@ pub(crate) fn epochs(trace: &Trace) -> BTreeMap<u64, u64> {
         .collect()
 }
 
-/// What a run keeps, told about the segments that were there when it was opened.
+/// The retention of a run, including the segments that existed when it was opened.
 pub(crate) fn retention(
     keep: Keep,
     epochs: &BTreeMap<u64, u64>,
@@ -74,7 +74,7 @@ pub(crate) fn retention(
     Ok(retention)
 }
 
-/// When storage that has failed is tried again.
+/// Schedule of the attempts on failed storage.
 pub(crate) struct Retry {
     wait: Duration,
     next: Instant,
@@ -88,7 +88,7 @@ impl Retry {
         }
     }
 
-    /// Whether it is time for a try; the next one comes later.
+    /// Whether an attempt is due. If so, the next one is scheduled.
     pub(crate) fn due(&mut self) -> bool {
         let now = Instant::now();
         if now < self.next {

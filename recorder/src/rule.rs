@@ -1,7 +1,7 @@
-//! What the run's description says of the optimizer, held against what the loop and the optimizer themselves say.
+//! Compares the optimizer settings in the run's description with those of the loop and the optimizer.
 //!
-//! The rule is TOML text that other crates give a meaning. The recorder reads the few keys that can also be said elsewhere, so that no
-//! trace says two things about one step.
+//! The rule is TOML text that other crates interpret. The recorder reads only the keys that can also be given
+//! elsewhere, so that no trace contains contradicting settings for a step.
 
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use toml::{Table, Value};
@@ -84,7 +84,7 @@ impl Rule {
         })
     }
 
-    /// Does a step's decay of each group agree with what the rule writes? Groups may differ from it, but not all of them.
+    /// Checks a step's decay of each group against the rule. Some groups may differ from the rule, but not all of them.
     pub(crate) fn check_decays(&self, decays: impl Iterator<Item = f64>) -> Result<(), String> {
         let Some(written) = self.weight_decay() else {
             return Ok(());
@@ -99,7 +99,7 @@ impl Rule {
         }
     }
 
-    /// Does a step's clipping agree with what the rule writes?
+    /// Checks a step's clipping against the rule.
     pub(crate) fn check_clipping(&self, clip_norm: Option<f64>) -> Result<(), String> {
         match (self.number("clip_norm"), clip_norm) {
             (Some(written), Some(given)) if written != given => Err(format!(
@@ -110,7 +110,7 @@ impl Rule {
         }
     }
 
-    /// Is candle's SGD the optimizer that the rule describes?
+    /// Checks that the rule describes candle's SGD.
     pub(crate) fn check_sgd(&self) -> Result<(), String> {
         self.check_kind("sgd", "candle_nn::SGD")?;
         for key in ["momentum", "weight_decay"] {
@@ -119,7 +119,7 @@ impl Rule {
         Ok(())
     }
 
-    /// Is candle's AdamW with these constants the optimizer that the rule describes?
+    /// Checks that the rule describes candle's AdamW with these constants.
     pub(crate) fn check_adamw(&self, params: &ParamsAdamW) -> Result<(), String> {
         let usual = ParamsAdamW::default();
         self.check_kind("adamw", "candle_nn::AdamW")?;

@@ -138,7 +138,7 @@ impl Signal {
     }
 }
 
-/// What went wrong with a run.
+/// Failures of a run.
 #[derive(Default)]
 struct Failure {
     /// What stops the recording now; a later failure is a consequence of it.
@@ -208,7 +208,7 @@ impl Shared {
         self.budget.lift();
     }
 
-    /// Storage works again, and the next step is recorded.
+    /// Called when storage works again. The next step is recorded.
     pub(crate) fn mend(&self) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.now = None;
@@ -216,7 +216,7 @@ impl Shared {
         self.failing.store(false, Ordering::Release);
     }
 
-    /// Why nothing is recorded at this moment.
+    /// The reason why nothing is recorded now, if there is one.
     pub(crate) fn failure(&self) -> Option<RecorderError> {
         if !self.failing.load(Ordering::Acquire) {
             return None;

@@ -1,4 +1,4 @@
-//! Which parameters the optimizer really updates.
+//! Finds out which parameters the optimizer updates.
 //!
 //! candle gives a gradient to every variable that the loss depends on, also to those that the optimizer doesn't hold (a frozen
 //! backbone). So a gradient alone doesn't prove that a step changes a parameter. Until a parameter has been seen to change, its values
@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor, Var};
 
 use crate::snapshot::{byte_len, copy_tensor};
 
-/// Does the variable hold other bits than these?
+/// Whether the variable's bits differ from these.
 pub(crate) fn has_changed(var: &Var, before: &[u8]) -> candle_core::Result<bool> {
     let mut now = vec![0; byte_len(var)];
     copy_tensor(var, &mut now)?;

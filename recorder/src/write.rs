@@ -31,7 +31,7 @@ pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Ou
     write(shared, output, next);
 }
 
-/// Where frames go, and what is known of the run that they go into.
+/// The writer of frames, and the facts about its run.
 pub(crate) struct Output {
     pub(crate) writer: RunWriter,
     pub(crate) retention: Retention,
@@ -75,7 +75,7 @@ struct Writing<'a> {
     lost_before: Option<LostBefore>,
     /// Whether the run was created now, and not resumed.
     created: bool,
-    /// The first step that the present failure took.
+    /// The first step lost to the current failure.
     first_lost: Option<u64>,
     /// The step written last.
     last: Option<u64>,
@@ -320,7 +320,7 @@ impl Writing<'_> {
         self.shared.end(None);
     }
 
-    /// Takes a run away that was created and never held a step: it would only block the next try.
+    /// Removes a new run without a step, which would only block the next try.
     fn discard_if_empty(&self) -> bool {
         self.created
             && self.writer.is_none()

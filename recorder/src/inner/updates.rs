@@ -1,4 +1,4 @@
-//! Which of the parameters with a gradient a step really updated.
+//! Finds out which of the parameters with a gradient a step updated.
 
 use std::sync::Arc;
 
@@ -123,7 +123,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Holds the variables against what the step before said of them.
+    /// Compares the variables with the expectations of the preceding step.
     pub(super) fn check_claim(&mut self) -> Result<(), RecorderError> {
         let Some(claim) = self.claim.take() else {
             return Ok(());
