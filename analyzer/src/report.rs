@@ -157,6 +157,7 @@ fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
                 writer,
                 run_digest: meta.run_digest.clone(),
                 query: meta.queries[q].name.clone(),
+                query_digest: meta.queries[q].digest.clone(),
                 window: meta.window.clone(),
                 removal: Removal::default(),
                 denominators: Denominators::default(),

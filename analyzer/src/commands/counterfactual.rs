@@ -164,6 +164,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             writer,
             run_digest: subject.head(),
             query: name.clone(),
+            query_digest: Some(query.file_digest()?).filter(|digest| !digest.is_empty()),
             window: range.clone(),
             removal: options.removal,
             denominators: options.denominators,

@@ -92,7 +92,12 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         args.top
     )?;
     let data = subject.data();
-    tables::rows(&mut out, &table.worst(0, args.top), data, 0)?;
+    tables::rows(
+        &mut out,
+        &tables::most_harmful(&table, 0, args.top),
+        data,
+        0,
+    )?;
 
     let flipped = (0..data.len(Split::Train))
         .filter(|&i| data.planted(Split::Train, i) == Some(true))

@@ -21,7 +21,7 @@ pub(crate) fn estimate(
     let device_name = settings.device.unwrap_or("cpu");
     let device = device(device_name)?;
     let kind = subject.engine_kind(settings.engine, &device)?;
-    let origin: TableOrigin = sweeping::origin(subject, kind, settings);
+    let origin: TableOrigin = sweeping::origin(subject, kind, settings).with_files(queries)?;
     trust::derivatives(subject, settings.quiet)?;
     let dtype = settings.precision.dtype().unwrap_or(run.dtype());
     let mut engine = subject.engine(Some(kind), Some(dtype), device)?;

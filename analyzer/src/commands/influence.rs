@@ -387,8 +387,8 @@ fn report<'a>(state: Option<&SweepState>, table: &'a ScoreTable, top: usize) -> 
             name: &query.name,
             value: query.value,
             growth: state.and_then(|state| state.queries.get(q)).map(growth),
-            most_harmful: rows(table.worst(q, top)),
-            most_helpful: rows(table.best(q, top)),
+            most_harmful: rows(tables::most_harmful(table, q, top)),
+            most_helpful: rows(tables::most_helpful(table, q, top)),
             refined: refining::shortlist(table, q)
                 .into_iter()
                 .map(refined)

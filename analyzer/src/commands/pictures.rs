@@ -7,6 +7,7 @@ use hindcast_model::data::{DataSet, Image};
 use hindcast_model::objective::Split;
 use image::RgbImage;
 
+use super::tables;
 use crate::ScoreTable;
 use crate::picture::{Tile, write_grid};
 
@@ -26,7 +27,7 @@ pub(crate) fn worst(
 ) -> anyhow::Result<usize> {
     let mut known = false;
     let mut tiles = Vec::new();
-    for row in table.worst(query, count) {
+    for row in tables::most_harmful(table, query, count) {
         let Some(image) = data.image(Split::Train, row.index) else {
             anyhow::bail!("{}: this data has no pictures to draw", path.display());
         };

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use candle_core::{DType, Device};
+
+use crate::scores::QueryMetadata;
 use crate::{
     CounterfactualOptions, Denominators, Query, RecordedRun, Removal, ScoreRow, ScoreTable, Subject,
 };
@@ -21,7 +24,59 @@ pub(super) fn fitting_query(
         return None;
     }
     let name = query.to_string();
-    meta.queries.iter().position(|q| q.name == name)
+    let q = meta.queries.iter().position(|q| q.name == name)?;
+    let run = subject.recorded().ok()?;
+    let other = another_query(&meta.queries[q], query, &run, true);
+    other.is_ok_and(|why| why.is_none()).then_some(q)
+}
+
+/// How far a loss at the end of training may be from the one in a table, which another engine may have computed: by this
+/// share, and by this much, since a loss near 0 has few digits in float32.
+const SHARE: f64 = 1e-3;
+const LOSS: f64 = 1e-6;
+/// The same for a vector, whose product with the parameters every engine computes alike.
+const PRODUCT: f64 = 1e-9;
+
+/// Why the query of a table isn't the one that is asked, although it has its name: `vector:FILE` names a file, whose content
+/// may have changed. The values at the end of training are compared where the table is about `same_run`.
+pub(super) fn another_query(
+    told: &QueryMetadata,
+    query: &Query,
+    run: &RecordedRun<'_>,
+    same_run: bool,
+) -> crate::Result<Option<String>> {
+    let digest = query.file_digest()?;
+    if told.digest.as_ref().is_some_and(|told| *told != digest) {
+        return Ok(Some(format!(
+            "the file of {query} had another content when the table was made"
+        )));
+    }
+    if !same_run {
+        return Ok(None);
+    }
+    let end = run.source().end()?;
+    let value = match run.dtype() {
+        DType::F64 => query.value::<f64>(run, &end.parameters, &end.buffers, &Device::Cpu)?,
+        _ => {
+            let narrow = |x: &[f64]| x.iter().map(|x| *x as f32).collect::<Vec<f32>>();
+            let (parameters, buffers) = (narrow(&end.parameters), narrow(&end.buffers));
+            query.value(run, &parameters, &buffers, &Device::Cpu)?
+        }
+    };
+    let (share, least) = match query {
+        Query::Loss { .. } => (SHARE, LOSS),
+        Query::Vector { .. } => (PRODUCT, 0.0),
+    };
+    let allowed = share * value.abs().max(told.value.abs()) + least;
+    let same = value == told.value
+        || (value.is_nan() && told.value.is_nan())
+        || (value - told.value).abs() <= allowed;
+    Ok((!same).then(|| {
+        format!(
+            "{query} is {value} at the end of training, and the table says {}",
+            told.value
+        )
+    }))
 }
 
 /// Whether the table has a score for every example of the set that the window's batches hold. A method that knows no

@@ -1,5 +1,6 @@
 //! `hindcast report`: a run and its scores as one page.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -64,7 +65,18 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         tables.push((path.display().to_string(), table));
     }
     let mut removals = Vec::new();
+    let mut given = BTreeSet::new();
     for path in &args.removed {
+        // Each retraining counts once, also one that another file holds too; the same file twice is a slip.
+        if let Ok(place) = path.canonicalize()
+            && !given.insert(place)
+        {
+            return Err(Usage(format!(
+                "--removed {}: the file is given twice; each counts once",
+                path.display()
+            ))
+            .into());
+        }
         removals.push((path.display().to_string(), RemovalResults::read(path)?));
     }
     let mut missing = None;

@@ -81,7 +81,7 @@ pub(crate) fn score(
         per_epoch: settings.per_epoch,
     };
     let kind = subject.engine_kind(settings.engine, &device)?;
-    let origin = origin(subject, kind, settings);
+    let origin = origin(subject, kind, settings).with_files(queries)?;
     // Scores of another rule are other scores: such a sweep doesn't go on from this one's checkpoint.
     let identity = match settings.hessian {
         HessianTerm::Full => origin.engine.clone(),
@@ -200,6 +200,7 @@ pub(super) fn origin(subject: &Subject, kind: EngineKind, settings: &Settings<'_
     TableOrigin {
         run_digest: subject.head(),
         engine: format!("{}, {precision} precision, {device}", kind.name()),
+        ..TableOrigin::default()
     }
 }
 

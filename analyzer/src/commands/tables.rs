@@ -21,9 +21,7 @@ pub(crate) fn extremes(
     if k == 0 {
         return Ok(());
     }
-    // A method that only ranks says nothing of the query's value.
-    let ranks = method(&table.metadata.method).is_ok_and(|method| !method.predicts);
-    let (harmful, helpful) = match ranks {
+    let (harmful, helpful) = match ranks(table) {
         true => (
             "ranked most harmful (lowest score):",
             "ranked most helpful (highest score):",
@@ -33,10 +31,51 @@ pub(crate) fn extremes(
             "most helpful (it rises without them):",
         ),
     };
-    writeln!(out, "{harmful}")?;
-    rows(out, &table.worst(query, k), data, query)?;
-    writeln!(out, "{helpful}")?;
-    rows(out, &table.best(query, k), data, query)
+    for (title, found) in [
+        (harmful, most_harmful(table, query, k)),
+        (helpful, most_helpful(table, query, k)),
+    ] {
+        match found.len() {
+            0 => writeln!(out, "{title} none")?,
+            n if n < k => {
+                writeln!(out, "{title} only {n}")?;
+                rows(out, &found, data, query)?;
+            }
+            _ => {
+                writeln!(out, "{title}")?;
+                rows(out, &found, data, query)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The `k` most harmful examples. Of a method that predicts a change these have negative scores, so there may be fewer; one
+/// that only ranks has no sign.
+pub(crate) fn most_harmful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
+    of_sign(table, query, table.worst(query, k), |score| score < 0.0)
+}
+
+/// The `k` most helpful examples, likewise.
+pub(crate) fn most_helpful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
+    of_sign(table, query, table.best(query, k), |score| score > 0.0)
+}
+
+fn of_sign<'a>(
+    table: &ScoreTable,
+    query: usize,
+    mut rows: Vec<&'a ScoreRow>,
+    is: fn(f64) -> bool,
+) -> Vec<&'a ScoreRow> {
+    if !ranks(table) {
+        rows.retain(|row| row.influence.get(query).copied().flatten().is_some_and(is));
+    }
+    rows
+}
+
+/// Whether the table's method only ranks: it says nothing of the query's value.
+fn ranks(table: &ScoreTable) -> bool {
+    method(&table.metadata.method).is_ok_and(|method| !method.predicts)
 }
 
 /// Width of a column of these files, including its header.

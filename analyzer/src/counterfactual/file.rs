@@ -31,6 +31,10 @@ pub struct RemovalResults {
     pub run_digest: String,
     /// The query that was measured.
     pub query: String,
+    /// BLAKE3 of the file that the query reads (`vector:FILE`), hexadecimal; nothing for other queries, and in files of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_digest: Option<String>,
     /// Steps in which the examples were left out.
     pub window: Range<u64>,
     /// What leaving out meant.
@@ -161,6 +165,7 @@ mod tests {
             writer,
             run_digest: "00ff".to_owned(),
             query: "validation".to_owned(),
+            query_digest: None,
             window: 3..9,
             removal: Removal::LossOnly,
             denominators: Denominators::Fixed,

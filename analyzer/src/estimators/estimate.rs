@@ -116,6 +116,7 @@ impl Estimate {
                     .map(|q| QueryMetadata {
                         name: q.name.clone(),
                         value: q.value,
+                        digest: origin.files.get(&q.name).cloned(),
                         growth: None,
                     })
                     .collect(),

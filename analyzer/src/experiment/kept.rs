@@ -268,6 +268,7 @@ pub(super) fn estimate(
     let origin = TableOrigin {
         run_digest: subject.head(),
         engine: format!("{}, recorded precision, cpu", kind.name()),
+        ..TableOrigin::default()
     };
     Ok(found.table(&run, &gradients, &chosen, &origin))
 }

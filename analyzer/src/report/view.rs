@@ -21,6 +21,8 @@ pub(crate) struct View {
     /// The query's name, and its value at the end of training.
     pub query: String,
     pub value: f64,
+    /// BLAKE3 of the file that the query reads; nothing where it reads none, or the table doesn't say it.
+    pub query_digest: Option<String>,
     /// Steps [A, B) that were scored, of T.
     pub window: std::ops::Range<u64>,
     pub run_steps: u64,
@@ -104,6 +106,7 @@ impl View {
                 _ => "the query (its name is not known)".to_owned(),
             },
             value: query.map_or(f64::NAN, |query| query.value),
+            query_digest: query.and_then(|query| query.digest.clone()),
             window: meta.window.clone(),
             run_steps: meta.run_steps,
             examples: table.rows.len(),
@@ -271,6 +274,7 @@ pub(crate) mod tests {
                 queries: vec![QueryMetadata {
                     name: "validation".to_owned(),
                     value: 0.25,
+                    digest: None,
                     growth: Some(AdjointGrowth::of(&[(20, 1.0), (10, 1.5), (0, 2.0)])),
                 }],
                 epochs: vec![0, 1],

@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use hindcast_model::files::{self, Problem};
+use serde::{Deserialize, Serialize};
 
 use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
@@ -59,8 +60,6 @@ impl ScoreTable {
     /// Where the ending is unknown, a file can't be written, or one is there that isn't a table of scores.
     pub fn write(&self, path: &Path) -> Result<()> {
         let format = Format::of(path)?;
-        let metadata = serde_json::to_vec_pretty(&self.metadata)
-            .map_err(|e| file(path, &format!("metadata: {e}")))?;
         // A program that is killed between the two files leaves a table without metadata, not with the metadata of
         // another table.
         replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
@@ -71,12 +70,21 @@ impl ScoreTable {
             }
             _ => {}
         }
-        replace(path, |to| match format {
-            Format::Csv => self.write_csv(to),
-            Format::JsonLines => self.write_json_lines(to),
-            #[cfg(feature = "parquet")]
-            Format::Parquet => self.write_parquet(to).map_err(std::io::Error::other),
+        let mut digest = blake3::Hasher::new();
+        replace(path, |to| {
+            let to = Hashed(to, &mut digest);
+            match format {
+                Format::Csv => self.write_csv(to),
+                Format::JsonLines => self.write_json_lines(to),
+                #[cfg(feature = "parquet")]
+                Format::Parquet => self.write_parquet(to).map_err(std::io::Error::other),
+            }
         })?;
+        let metadata = serde_json::to_vec_pretty(&Beside {
+            metadata: &self.metadata,
+            table_digest: digest.finalize().to_hex().as_str(),
+        })
+        .map_err(|e| file(path, &format!("metadata: {e}")))?;
         replace(&sidecar, |to| {
             to.write_all(&metadata)?;
             to.write_all(b"\n")
@@ -87,17 +95,22 @@ impl ScoreTable {
     /// `index` and `influence`; its metadata then has version 0 and knows only what the columns say.
     ///
     /// # Errors
-    /// The file can't be read or parsed, or contains an example twice. The text names the line.
+    /// The file can't be read or parsed, isn't the table that its metadata was written with, or contains an example
+    /// twice. The text names the line.
     pub fn read(path: &Path) -> Result<ScoreTable> {
         let format = Format::of(path)?;
         let sidecar = sidecar_path(path);
         let told: Option<ScoreMetadata> = match files::read(&sidecar, files::METADATA) {
             Err(e) if is_missing(&e.problem) => None,
             Err(e) => return Err(file(&sidecar, &e.problem.to_string())),
-            Ok(bytes) => Some(
-                serde_json::from_slice(&bytes)
-                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?,
-            ),
+            Ok(bytes) => {
+                let told = serde_json::from_slice(&bytes)
+                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
+                let digest = serde_json::from_slice(&bytes)
+                    .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
+                check_digest(path, &sidecar, &digest)?;
+                Some(told)
+            }
         };
         if let Some(told) = &told {
             told.check().map_err(|e| file(&sidecar, &e))?;
@@ -115,6 +128,61 @@ impl ScoreTable {
         let table = ScoreTable { metadata, rows };
         table.check_unique().map_err(|e| file(path, &e))?;
         Ok(table)
+    }
+}
+
+/// What stands in the file beside a table: its metadata, and which table they are of.
+#[derive(Serialize)]
+struct Beside<'a> {
+    #[serde(flatten)]
+    metadata: &'a ScoreMetadata,
+    /// BLAKE3 of the table's file, hexadecimal.
+    table_digest: &'a str,
+}
+
+/// The digest alone; earlier versions wrote none.
+#[derive(Deserialize)]
+struct TableDigest {
+    table_digest: Option<String>,
+}
+
+/// Refuses metadata that was written with another table, or with this one before it was changed: its run, window, query and
+/// method would be believed of numbers that they are not about.
+fn check_digest(path: &Path, sidecar: &Path, told: &TableDigest) -> Result<()> {
+    let Some(told) = &told.table_digest else {
+        return Ok(());
+    };
+    let mut hasher = blake3::Hasher::new();
+    let open = files::open(path, files::TABLE).map_err(|e| file(path, &unopened(&e.problem)))?;
+    hasher
+        .update_reader(open)
+        .map_err(|e| file(path, &e.to_string()))?;
+    if hasher.finalize().to_hex().as_str() == told {
+        return Ok(());
+    }
+    Err(file(
+        path,
+        &format!(
+            "it isn't the table that {} was written with: it was changed by hand or by another program, or copied here without its own metadata. \
+             Put the two files that belong together side by side again, or remove {} to have the table read without metadata",
+            sidecar.display(),
+            sidecar.display()
+        ),
+    ))
+}
+
+/// Hashes what is written.
+struct Hashed<'a, W>(&'a mut W, &'a mut blake3::Hasher);
+
+impl<W: Write> Write for Hashed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
     }
 }
 

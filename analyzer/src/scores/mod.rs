@@ -67,6 +67,10 @@ pub struct QueryMetadata {
     pub name: String,
     /// Its value at the end of training.
     pub value: f64,
+    /// BLAKE3 of the file that the query reads (`vector:FILE`), hexadecimal: another file of the same name is another
+    /// query. Nothing for other queries, and in tables of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// How its sensitivity grew over the sweep; nothing where the method walks no steps, or an earlier version wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<AdjointGrowth>,

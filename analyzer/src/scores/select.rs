@@ -274,6 +274,7 @@ mod tests {
         let query = |name: &str| QueryMetadata {
             name: name.to_owned(),
             value: 0.0,
+            digest: None,
             growth: None,
         };
         ScoreTable {

@@ -176,6 +176,7 @@ pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
             .map(|name| super::QueryMetadata {
                 name: name.clone(),
                 value: f64::NAN,
+                digest: None,
                 growth: None,
             })
             .collect(),

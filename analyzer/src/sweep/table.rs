@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use hindcast_model::objective::Split;
 
 use super::SweepState;
+use crate::Query;
+use crate::error::Result;
 use crate::run::RecordedRun;
 use crate::scores::{
     AdjointGrowth, METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable,
@@ -17,6 +19,24 @@ pub struct TableOrigin {
     pub run_digest: String,
     /// Element type and device of the replay, such as `f64 cpu`.
     pub engine: String,
+    /// BLAKE3 of the files that queries read, hexadecimal, by the query's name.
+    pub files: BTreeMap<String, String>,
+}
+
+impl TableOrigin {
+    /// The same with the digests of the files that these queries read.
+    ///
+    /// # Errors
+    /// Where such a file can't be read.
+    pub fn with_files(mut self, queries: &[Query]) -> Result<Self> {
+        for query in queries {
+            let digest = query.file_digest()?;
+            if !digest.is_empty() {
+                self.files.insert(query.to_string(), digest);
+            }
+        }
+        Ok(self)
+    }
 }
 
 impl SweepState {
@@ -81,6 +101,7 @@ impl SweepState {
                     .map(|q| QueryMetadata {
                         name: q.name.clone(),
                         value: q.value,
+                        digest: origin.files.get(&q.name).cloned(),
                         growth: Some(AdjointGrowth::of(&q.growth)),
                     })
                     .collect(),

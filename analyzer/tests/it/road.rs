@@ -141,6 +141,7 @@ fn digits_recorded_reopened_and_swept_equal_retraining() {
     let origin = TableOrigin {
         run_digest: hindcast_format::hex(&recorded.trace.head_digest().unwrap()),
         engine: "f64 cpu".to_owned(),
+        ..TableOrigin::default()
     };
     let table = state.table(&recorded.run(), &origin);
     table.write(&path).unwrap();

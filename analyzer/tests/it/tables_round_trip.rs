@@ -61,6 +61,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 .map(|name| QueryMetadata {
                     name: (*name).to_owned(),
                     value: 0.1 + 0.2,
+                    digest: None,
                     growth: Some(AdjointGrowth::of(&[
                         (20, 0.3),
                         (17, f64::INFINITY),
@@ -348,11 +349,12 @@ fn what_is_wrong_is_said_with_its_line() {
     }
     let path = folder.path().join("scores.csv");
     table(&["validation"], &[], &[1.0]).write(&path).unwrap();
-    fs::copy(
-        sidecar_path(&path),
-        sidecar_path(&folder.path().join("g.csv")),
-    )
-    .unwrap();
+    // Metadata of an earlier version, which doesn't say which table it is of.
+    let told = fs::read(sidecar_path(&path)).unwrap();
+    let mut told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    told.as_object_mut().unwrap().remove("table_digest");
+    let beside = sidecar_path(&folder.path().join("g.csv"));
+    fs::write(beside, told.to_string()).unwrap();
     fs::write(folder.path().join("g.csv"), "index,influence,epoch_1\n").unwrap();
     let message = ScoreTable::read(&folder.path().join("g.csv"))
         .unwrap_err()

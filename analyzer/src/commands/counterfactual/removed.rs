@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use hindcast_model::files;
 
-use super::Usage;
+use super::{Usage, prediction};
 use crate::clean::{field, say};
 use crate::cli::Counterfactual;
+use crate::commands::tables;
 use crate::scores::fits::same_run;
 use crate::{Query, RecordedRun, ScoreTable, Subject, sidecar_path};
 
@@ -78,7 +79,8 @@ impl<'a> Removed<'a> {
                 let table = ScoreTable::read(path)?;
                 fits(&table, path, subject, run, other_run)
                     .with_context(|| format!("--top: {}", path.display()))?;
-                let without = worst(&table, path, count, query)?;
+                let same_run = table.metadata.run_digest == subject.head();
+                let without = worst(&table, path, count, query, (run, same_run))?;
                 let scored = &table.metadata.window;
                 // Without metadata the window isn't known. A method that covers the whole run has no window.
                 if table.metadata.version > 0 && scored != window {
@@ -135,11 +137,28 @@ fn fits(
 }
 
 /// The `count` most harmful examples of a table by the column of a query, or by the table's only query.
-fn worst(table: &ScoreTable, path: &Path, count: usize, query: &Query) -> anyhow::Result<Vec<u64>> {
+/// `run` comes with whether the table is about it.
+fn worst(
+    table: &ScoreTable,
+    path: &Path,
+    count: usize,
+    query: &Query,
+    (run, same_run): (&RecordedRun<'_>, bool),
+) -> anyhow::Result<Vec<u64>> {
     let name = query.to_string();
     let queries = &table.metadata.queries;
     let q = match (queries.iter().position(|q| q.name == name), queries.len()) {
-        (Some(q), _) => q,
+        (Some(q), _) => {
+            match prediction::another_query(&queries[q], query, run, same_run)? {
+                Some(why) if matches!(query, Query::Vector { .. }) => anyhow::bail!(
+                    "--top: {} has the scores of another query: {why}; make the table again, or ask by the vector that it was made with",
+                    path.display()
+                ),
+                Some(why) => say!("warning: {}: {}", field(path.display()), field(why)),
+                None => {}
+            }
+            q
+        }
         (None, 1) => {
             let only = &queries[0].name;
             if !only.is_empty() {
@@ -163,7 +182,15 @@ fn worst(table: &ScoreTable, path: &Path, count: usize, query: &Query) -> anyhow
             );
         }
     };
+    let harmful = tables::most_harmful(table, q, count).len();
     let worst: Vec<u64> = table.worst(q, count).iter().map(|r| r.index).collect();
+    if harmful < worst.len() {
+        say!(
+            "warning: by {} only {harmful} of the {} examples that are left out are harmful; the others have no negative score",
+            field(path.display()),
+            worst.len()
+        );
+    }
     anyhow::ensure!(
         !worst.is_empty(),
         "--top: no row of {} has a score",

@@ -287,3 +287,174 @@ fn a_list_says_its_line_where_it_is_wrong() {
         );
     }
 }
+
+#[test]
+fn a_vector_is_known_by_its_content_and_not_by_its_name() {
+    let dir = two_runs();
+    let dir = dir.path();
+    for (step, out) in [("final", "q.safetensors"), ("0", "first.safetensors")] {
+        fine(dir, &["checkpoint", "run", "--step", step, "--out", out]);
+    }
+    let query = ["--query", "vector:q.safetensors"];
+    let sweep = ["influence", "run", "--out", "v.csv", "--top", "0"];
+    fine(dir, &[&sweep[..], &query].concat());
+    let words = ["counterfactual", "run", "--top", "2", "v.csv"];
+    let words = [&words[..], &query].concat();
+    assert!(fine(dir, &words).contains("predicted (by the table)"));
+    let removed = [&words[..], &["--each", "--out", "cf.json"]].concat();
+    fine(dir, &removed);
+    let report = ["report", "run", "v.csv", "--removed", "cf.json", "--json"];
+    assert!(!fine(dir, &report).contains("not checked"));
+    let same = fs::read(dir.join("q.safetensors")).unwrap();
+    fs::rename(dir.join("first.safetensors"), dir.join("q.safetensors")).unwrap();
+    let hint = "the file of vector:q.safetensors had another content";
+    refused(dir, &words, hint);
+    // Retrainings of the other vector are no evidence about this one's table.
+    let sweep = ["influence", "run", "--out", "w.csv", "--top", "0"];
+    fine(dir, &[&sweep[..], &query].concat());
+    let verdict = |table: &str| {
+        let words = ["report", "run", table, "--removed", "cf.json", "--json"];
+        let said: serde_json::Value = serde_json::from_str(&fine(dir, &words)).unwrap();
+        said["views"][0]["reasons"][0].as_str().unwrap().to_owned()
+    };
+    assert!(verdict("v.csv").contains("retrainings, added up"));
+    assert!(!verdict("w.csv").contains("retrainings, added up"));
+    // A table of an earlier version says the value alone.
+    let sidecar = sidecar_path(&dir.join("v.csv"));
+    let text = fs::read_to_string(&sidecar).unwrap();
+    let lines = text.lines().filter(|line| !line.contains("\"digest\""));
+    fs::write(&sidecar, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    refused(dir, &words, "at the end of training, and the table says");
+    fs::write(dir.join("q.safetensors"), same).unwrap();
+    assert!(fine(dir, &words).contains("predicted (by the table)"));
+}
+
+#[test]
+fn a_table_beside_the_metadata_of_another_is_refused() {
+    let dir = two_runs();
+    let dir = dir.path();
+    fine(dir, &["influence", "other", "--out", "o.csv", "--top", "0"]);
+    fine(dir, &["influence", "run", "--out", "s.jsonl", "--top", "0"]);
+    let own = fs::read(dir.join("scores.csv")).unwrap();
+    let hint = "isn't the table that scores.csv.meta.json was written with";
+    let all: [&[&str]; 3] = [
+        &["counterfactual", "run", "--top", "2", "scores.csv"],
+        &["report", "run", "scores.csv"],
+        &["scores", "scores.csv"],
+    ];
+    fs::copy(dir.join("o.csv"), dir.join("scores.csv")).unwrap();
+    all.iter().for_each(|words| refused(dir, words, hint));
+    // A number that was typed in is no score of that sweep.
+    let text = String::from_utf8(own.clone()).unwrap();
+    let row = text.lines().nth(3).unwrap();
+    let cell = row.split(',').nth(4).unwrap();
+    fs::write(dir.join("scores.csv"), text.replace(cell, "-1e3")).unwrap();
+    all.iter().for_each(|words| refused(dir, words, hint));
+    // Without metadata it is read, and nothing is claimed of it.
+    let sidecar = dir.join("scores.csv.meta.json");
+    let told = fs::read_to_string(&sidecar).unwrap();
+    fs::remove_file(&sidecar).unwrap();
+    let output = hindcast(dir, all[0]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("scores.csv.meta.json isn't there"));
+    assert!(stdout(&output).contains("predicted (by a sweep of this window)"));
+    // The right table, and metadata of earlier versions, which have no digest.
+    fs::write(dir.join("scores.csv"), own).unwrap();
+    fs::write(&sidecar, &told).unwrap();
+    assert!(fine(dir, all[0]).contains("predicted (by the table)"));
+    let lines = told.lines().filter(|line| !line.contains("table_digest"));
+    let older = lines
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace("],\n}", "]\n}");
+    assert_ne!(older, told.trim_end());
+    fs::write(&sidecar, older).unwrap();
+    assert!(fine(dir, all[0]).contains("predicted (by the table)"));
+    // Other formats, and what `scores` writes, go through the same.
+    fine(
+        dir,
+        &["scores", "s.jsonl", "--top", "5", "--out", "five.csv"],
+    );
+    let lines = fs::read_to_string(dir.join("five.csv")).unwrap();
+    fs::write(dir.join("five.csv"), lines.trim_end()).unwrap();
+    refused(
+        dir,
+        &["scores", "five.csv"],
+        "five.csv.meta.json was written with",
+    );
+}
+
+#[test]
+fn who_helps_is_never_listed_as_harmful() {
+    let dir = two_runs();
+    let dir = dir.path();
+    let words = ["influence", "run", "--out", "a.csv", "--top", "200"];
+    let said: serde_json::Value =
+        serde_json::from_str(&fine(dir, &[&words[..], &["--json"]].concat())).unwrap();
+    let scores = |end: &str| -> Vec<f64> {
+        let rows = said["queries"][0][end].as_array().unwrap();
+        rows.iter()
+            .map(|row| row["influence"].as_f64().unwrap())
+            .collect()
+    };
+    let (harmful, helpful) = (scores("most_harmful"), scores("most_helpful"));
+    assert!(!harmful.is_empty() && harmful.iter().all(|score| *score < 0.0));
+    assert!(!helpful.is_empty() && helpful.iter().all(|score| *score > 0.0));
+    let printed = fine(dir, &words);
+    for (end, n) in [("falls", harmful.len()), ("rises", helpful.len())] {
+        let line = printed
+            .lines()
+            .find(|l| l.contains(&format!("{end} without them")))
+            .unwrap();
+        assert!(line.ends_with(&format!(": only {n}")), "{line}");
+    }
+    let top = (harmful.len() + 1).to_string();
+    let output = hindcast(dir, &["counterfactual", "run", "--top", &top, "a.csv"]);
+    let hint = format!("only {} of the {top} examples", harmful.len());
+    assert!(stderr(&output).contains(&hint), "{}", stderr(&output));
+}
+
+#[test]
+fn the_same_retraining_confirms_nothing_twice() {
+    let dir = two_runs();
+    let dir = dir.path();
+    let words = [
+        "counterfactual",
+        "run",
+        "--each",
+        "--top",
+        "4",
+        "scores.csv",
+    ];
+    fine(dir, &[&words[..], &["--out", "cf.json"]].concat());
+    fs::copy(dir.join("cf.json"), dir.join("copy.json")).unwrap();
+    let report = |files: &[&str]| {
+        let mut words = vec!["report", "run", "scores.csv", "--json"];
+        files
+            .iter()
+            .for_each(|file| words.extend(["--removed", file]));
+        hindcast(dir, &words)
+    };
+    let views = |files: &[&str]| -> serde_json::Value {
+        let output = report(files);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()["views"].clone()
+    };
+    let once = views(&["cf.json"]);
+    assert!(
+        once[0]["reasons"][0]
+            .as_str()
+            .unwrap()
+            .contains("4 retrainings")
+    );
+    assert_eq!(views(&["cf.json", "copy.json"]), once);
+    for again in ["cf.json", "./cf.json"] {
+        let output = report(&["cf.json", again]);
+        assert_eq!(code(&output), 2);
+        assert!(
+            stderr(&output).contains("given twice"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
