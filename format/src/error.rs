@@ -129,7 +129,7 @@ pub enum FormatError {
     },
     /// Reading the run may need more memory than is allowed. It is refused before the memory is allocated.
     #[error(
-        "{path}: {what} may need {} of memory, but only {} are allowed; the need follows from the run's layout or from a length in its files",
+        "{path}: {what} may take {} of memory, but only {} are allowed; the need follows from the run's layout or from a length in its files",
         mebibytes(*.needs),
         mebibytes(*.limit)
     )]
