@@ -356,7 +356,7 @@ fn a_table_beside_the_metadata_of_another_is_refused() {
     fs::remove_file(&sidecar).unwrap();
     let output = hindcast(dir, all[0]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stderr(&output).contains("scores.csv.meta.json isn't there"));
+    assert!(stderr(&output).contains("scores.csv.meta.json is missing"));
     assert!(stdout(&output).contains("predicted (by a sweep of this window)"));
     // The right table, and metadata of earlier versions, which have no digest.
     fs::write(dir.join("scores.csv"), own).unwrap();
