@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use hindcast_format::{DType, FormatError, Status, TensorSpec, Trace};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::context::{open_trace_within, warn};
+use super::context::{open_trace_within, warn, warn_or_refuse};
 use super::{Outcome, Usage, context};
 use crate::clean::{self, field};
 use crate::cli::Checkpoint;
@@ -28,7 +28,11 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     crate::places::outside_of_runs(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let mut trace = open_trace_within(&args.run, memory)?;
-    warn(&trace);
+    if matches!(wanted, Wanted::Step(_)) {
+        warn(&trace);
+    } else {
+        warn_or_refuse(&trace, &args.run)?;
+    }
     let find = |trace: &Trace| {
         wanted
             .find(trace)

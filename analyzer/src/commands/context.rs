@@ -62,6 +62,20 @@ pub(crate) fn warn(trace: &Trace) {
     }
 }
 
+/// As [`warn`], for verbs whose answer is about the end of training: they refuse a run that goes on behind damage.
+pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
+    warn(trace);
+    match trace.ends_early() {
+        None => Ok(()),
+        Some(damage) => Err(FormatError::Corrupt(Box::new(damage.clone()))).with_context(|| {
+            format!(
+                "{}: the run goes on behind this damage, so its last readable step is not the last one recorded",
+                run.display()
+            )
+        }),
+    }
+}
+
 /// Why a run can't be opened. Damage names the file alone, so the run is said before it.
 pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
     match error {

@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     // Whatever is wrong with names and folders is better known before the sweep than after it.
     let names = context::names(&args.names)?;
     let subject = models.open(&args.run, args.data.as_deref(), None)?;
-    context::warn(subject.trace());
+    context::warn_or_refuse(subject.trace(), &args.run)?;
     let queries = expand(&asked, subject.data())?;
     if let Some(names) = &names {
         check_names(names, subject.data())?;

@@ -133,6 +133,20 @@ impl Trace {
         &self.problems
     }
 
+    /// The damage at which an open run ends early: a later segment shows that more steps were recorded. A reader that takes
+    /// the run's last step for the last one recorded would be wrong without a word.
+    pub fn ends_early(&self) -> Option<&crate::Corruption> {
+        self.problems.iter().find_map(|problem| match problem {
+            FormatError::Corrupt(c)
+                if c.segment.is_some()
+                    && [open::CUT_OFF, open::SEGMENT_FILE].contains(&c.what.as_str()) =>
+            {
+                Some(c.as_ref())
+            }
+            _ => None,
+        })
+    }
+
     /// The storage.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
