@@ -327,7 +327,7 @@ fn a_training_that_diverges_is_recorded_and_said() {
     let output = hindcast(dir, &["influence", "run"]);
     let said = stderr(&output);
     assert_eq!(code(&output), 1, "{said}");
-    assert!(said.contains("not finite"), "{said}");
+    assert!(said.contains("no longer finite"), "{said}");
 }
 
 /// A run that no disk holds: the warning comes with the estimate, before the first step, and training begins all the same.
