@@ -1,5 +1,6 @@
 //! `hindcast export`: steps as safetensors files, for other tools.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::checkpoint::name_in_file;
 use super::context::{open_trace_within, warn};
@@ -124,36 +126,58 @@ fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Res
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn describe(meta: &StepMeta, file: &str) -> Value {
-    let weights = match &meta.weights {
-        BatchWeights::Mean => json!("mean"),
-        BatchWeights::Sum => json!("sum"),
-        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => json!(w),
+/// A step's line. It borrows the lists and is written as it is serialised: a tree of JSON values would take many times the
+/// memory of the metadata. The fields are in the order of their names.
+#[derive(Serialize)]
+struct Line<'a> {
+    clip_norm: Option<f64>,
+    epoch: u64,
+    file: &'a str,
+    indices: &'a [u64],
+    learning_rate: Vec<f64>,
+    loss: Option<f64>,
+    micro_batches: &'a [u32],
+    optimizer_step: u64,
+    /// A list of weights doesn't show whether their total is a denominator.
+    reduction: &'static str,
+    scalars: BTreeMap<&'a str, f64>,
+    step: u64,
+    trained: &'a [bool],
+    weight_decay: Vec<f64>,
+    weights: Weights<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Weights<'a> {
+    Named(&'static str),
+    Each(&'a [f64]),
+}
+
+fn describe<'a>(meta: &'a StepMeta, file: &'a str) -> Line<'a> {
+    let (weights, reduction) = match &meta.weights {
+        BatchWeights::Mean => (Weights::Named("mean"), "mean"),
+        BatchWeights::Sum => (Weights::Named("sum"), "sum"),
+        BatchWeights::Each(w) => (Weights::Each(w), "mean"),
+        BatchWeights::SumOfEach(w) => (Weights::Each(w), "sum"),
     };
-    // The weights alone don't show whether their total is a denominator.
-    let reduction = match &meta.weights {
-        BatchWeights::Mean | BatchWeights::Each(_) => "mean",
-        BatchWeights::Sum | BatchWeights::SumOfEach(_) => "sum",
-    };
-    let scalars: serde_json::Map<String, Value> = meta
-        .scalars
-        .iter()
-        .map(|(name, value)| (name.clone(), json!(value)))
-        .collect();
-    json!({
-        "step": meta.step,
-        "epoch": meta.epoch,
-        "file": file,
-        "learning_rate": meta.groups.iter().map(|g| g.learning_rate).collect::<Vec<_>>(),
-        "weight_decay": meta.groups.iter().map(|g| g.weight_decay).collect::<Vec<_>>(),
-        "indices": meta.indices,
-        "weights": weights,
-        "reduction": reduction,
-        "micro_batches": meta.micro_batches,
-        "loss": meta.loss,
-        "clip_norm": meta.clip_norm,
-        "optimizer_step": meta.optimizer_step,
-        "trained": meta.trained,
-        "scalars": scalars,
-    })
+    let scalars = meta.scalars.iter();
+    Line {
+        clip_norm: meta.clip_norm,
+        epoch: meta.epoch,
+        file,
+        indices: &meta.indices,
+        learning_rate: meta.groups.iter().map(|g| g.learning_rate).collect(),
+        loss: meta.loss,
+        micro_batches: &meta.micro_batches,
+        optimizer_step: meta.optimizer_step,
+        reduction,
+        scalars: scalars
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect(),
+        step: meta.step,
+        trained: &meta.trained,
+        weight_decay: meta.groups.iter().map(|g| g.weight_decay).collect(),
+        weights,
+    }
 }
