@@ -154,7 +154,7 @@ fn a_decay_that_was_not_recorded_is_named() {
             step.meta.groups[0].weight_decay = recorded_decay;
         }
         let message = refused(text, &recorded, &plan.rule, &TinyData);
-        assert!(message.contains("a weight decay of"), "{message}");
+        assert!(message.contains("weight decay of"), "{message}");
     }
 }
 

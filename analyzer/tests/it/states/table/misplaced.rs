@@ -171,7 +171,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 fails(MEMORY),
                 taken(),
                 fails(&["its tensors are others"]),
-                fails(&["of memory, and", "--memory SIZE"]),
+                fails(&["of memory, but", "--memory SIZE"]),
             ],
         },
     ]
