@@ -113,11 +113,19 @@ const VERBS: [(&str, &str, Work); 5] = [
     ("recover", "recover run --out new", Work::Recover),
 ];
 
+/// Verbs that need the model, which these folders don't name. They read as much of the trace as it takes to say so.
+const ANALYSES: [&str; 4] = [
+    "verify run --replay",
+    "influence run",
+    "counterfactual run --without out.txt",
+    "bounds run",
+];
+
 #[test]
 fn no_verb_takes_more_memory_than_is_stated() -> Tested {
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     let mut table = String::from(
-        "| folder | bytes | info | verify | export | checkpoint | recover | bounds |\n",
+        "| folder | bytes | info | verify | export | checkpoint | recover | analyses, refused | bounds |\n",
     );
     for (what, info, batch) in forgeries()? {
         let dir = folder(false)?;
@@ -174,6 +182,32 @@ fn no_verb_takes_more_memory_than_is_stated() -> Tested {
             ensure!(!dir.join("new").exists() && !dir.join("model.safetensors").exists());
             let _ = fs::remove_dir_all(dir.join("steps"));
         }
+        fs::write(dir.join("out.txt"), "1\n")?;
+        let mut peak = 0;
+        for line in ANALYSES {
+            let output = Command::new(CHILD)
+                .args(line.split(' '))
+                .env(PEAK, dir.join("peak"))
+                .current_dir(dir)
+                .output()?;
+            let text = said(&output);
+            ensure!(
+                output.status.code() == Some(1) && text.contains("recorded without a task"),
+                "{what}: {line}: {text}"
+            );
+            let kib: u64 = fs::read_to_string(dir.join("peak"))
+                .context("the peak")?
+                .parse()?;
+            peak = peak.max(kib * 1024);
+        }
+        let stated = Work::Verify.bound(&info.layout, manifest) + metadata;
+        ensure!(
+            peak <= stated,
+            "{what}: an analysis took {} of {}",
+            mib(peak),
+            mib(stated)
+        );
+        table.push_str(&format!("| {} ", mib(peak)));
         let bound = |work: Work| mib(work.bound(&info.layout, manifest) + metadata);
         table.push_str(&format!(
             "| {}, recover {} |\n",
