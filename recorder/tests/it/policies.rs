@@ -215,7 +215,8 @@ fn training_goes_on_without_a_disk_if_that_was_chosen() {
             .contains(" to 59); recording the run failed at step"),
         "{statistics}"
     );
-    assert_eq!(statistics.lost_steps, [60 - statistics.lost..60]);
+    let lost = 60 - statistics.lost..60;
+    assert_eq!(statistics.lost_steps, std::slice::from_ref(&lost));
     let kept = kept(&open(&storage));
     assert!(kept.len() as u64 >= statistics.written);
     // The same net trains to the same end without a recorder.

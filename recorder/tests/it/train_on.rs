@@ -74,7 +74,11 @@ fn recording_resumes_behind_a_gap_when_storage_works_again() {
         assert!(summary.head.is_some() && summary.steps == 40);
         let statistics = &summary.statistics;
         // The step that tries storage again is the last one that is lost.
-        assert_eq!(statistics.lost_steps, [10..26], "{statistics}");
+        assert_eq!(
+            statistics.lost_steps,
+            std::slice::from_ref(&(10..26)),
+            "{statistics}"
+        );
         assert!(matches!(
             statistics.failure,
             Some(RecorderError::Storage { step: 10, .. })
@@ -97,7 +101,10 @@ fn a_run_whose_storage_works_again_before_its_end_gets_its_final_state() {
     seen.extend(steps(&run, &net, 10..20));
     storage.fail_nth(NEVER, false, ErrorKind::Other);
     let summary = run.finish().unwrap();
-    assert_eq!(summary.statistics.lost_steps, [10..20]);
+    assert_eq!(
+        summary.statistics.lost_steps,
+        std::slice::from_ref(&(10..20))
+    );
     assert!(summary.head.is_some());
     let trace = open(&storage);
     assert_eq!(
