@@ -1,6 +1,6 @@
 //! One verb, one file. This one runs them and turns how they ended into an exit code.
 //!
-//! All output of the verbs goes through [`crate::clean`].
+//! All output of the verbs goes through the module `clean`.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
