@@ -4,8 +4,11 @@ mod checkpoint;
 mod identity;
 mod meta;
 mod open;
+mod orphans;
+mod part;
 mod readable;
 mod steps;
+mod tail;
 mod walk;
 
 use std::ops::Range;
@@ -24,9 +27,12 @@ use crate::state::{KeyState, State};
 use crate::storage::{FsStorage, Storage};
 pub use checkpoint::Checkpoint;
 pub use meta::Metas;
-pub(crate) use open::{CUT_OFF, Part, SEGMENT_FILE, most_told, read_manifest};
+pub(crate) use open::{SEGMENT_FILE, read_manifest};
+pub(crate) use orphans::most_told;
+pub(crate) use part::Part;
 pub use readable::Readable;
 pub use steps::{Step, Steps};
+pub(crate) use tail::CUT_OFF;
 pub(crate) use walk::Walker;
 
 /// A recorded run, opened for reading; it may be growing, and shows what was there when it was opened.
@@ -138,8 +144,7 @@ impl Trace {
     pub fn ends_early(&self) -> Option<&crate::Corruption> {
         self.problems.iter().find_map(|problem| match problem {
             FormatError::Corrupt(c)
-                if c.segment.is_some()
-                    && [open::CUT_OFF, open::SEGMENT_FILE].contains(&c.what.as_str()) =>
+                if c.segment.is_some() && [CUT_OFF, SEGMENT_FILE].contains(&c.what.as_str()) =>
             {
                 Some(c.as_ref())
             }

@@ -1,0 +1,192 @@
+//! Opening a run whose manifest is lost: the segments tell what they can.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::open::{copies, misplaced};
+use super::part::{Part, part};
+use super::{Reading, Trace};
+use crate::FormatError;
+use crate::encoder::Context;
+use crate::info::RunInfo;
+use crate::manifest::Status;
+use crate::segment::{self, Segment, Trust};
+use crate::storage::Storage;
+
+impl Trace {
+    /// The manifest is lost: every segment repeats the run's description, so the segments tell all but the counters.
+    pub(super) fn without_manifest(
+        storage: Arc<dyn Storage>,
+        found: Vec<(u64, u32)>,
+        mut problems: Vec<FormatError>,
+        reading: Reading,
+    ) -> Result<Trace, FormatError> {
+        // Of several files with one number the one of the latest cut counts.
+        let names: BTreeMap<u64, u32> =
+            found
+                .into_iter()
+                .fold(BTreeMap::new(), |mut names, (number, fork)| {
+                    let latest = names.entry(number).or_insert(fork);
+                    *latest = fork.max(*latest);
+                    names
+                });
+        let latest_fork = names.values().copied().max().unwrap_or(0);
+        // A segment whose header is damaged, too, is read by the description that the others repeat.
+        let info = most_told(names.iter().filter_map(|(&number, &fork)| {
+            segment::header_of(storage.as_ref(), &segment::name(number, fork), None).map(|h| h.info)
+        }));
+        let mut parts: Vec<Part> = Vec::new();
+        for (&number, &fork) in &names {
+            // What an interrupted cut left behind: numbers from the cut on that the newer files don't reach.
+            if fork < latest_fork && names.range(..number).any(|(_, &f)| f == latest_fork) {
+                continue;
+            }
+            match Segment::load(
+                storage.as_ref(),
+                &segment::name(number, fork),
+                info.as_ref(),
+                Trust::Orphan,
+            ) {
+                Ok(segment) => {
+                    let own = segment.header.as_ref().map(|h| &h.info);
+                    if own.is_some() && own != info.as_ref() {
+                        problems.push(
+                            FormatError::corrupt("run description", "that of the run", "another")
+                                .within(&segment.name, Some(number)),
+                        );
+                        continue;
+                    }
+                    if let Some(header) = &segment.header
+                        && (header.number, header.fork) != (number, fork)
+                    {
+                        problems.push(misplaced(&segment.name, number, header.number));
+                        continue;
+                    }
+                    problems.extend(copies(&segment.problems));
+                    parts.push(part(number, segment));
+                }
+                Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => {
+                    return Err(e);
+                }
+                Err(e) => problems.push(e),
+            }
+        }
+        let Some(info) = info else {
+            // Nothing to read: damage says more than a manifest that is merely missing.
+            let telling = problems
+                .iter()
+                .position(FormatError::is_damage)
+                .unwrap_or(0);
+            return Err(problems.swap_remove(telling));
+        };
+        let parts = with_holes(without_superseded(parts, &mut problems), &info, reading);
+        let status = if parts.iter().any(|p| p.is_final) {
+            Status::Finished
+        } else {
+            Status::Open
+        };
+        let context = Context::new(&info)?;
+        let mut trace = Trace {
+            storage,
+            info,
+            context,
+            status,
+            manifest: None,
+            manifest_bytes: 0,
+            parts,
+            problems,
+            reading,
+        };
+        trace.note_final();
+        Ok(trace)
+    }
+}
+
+/// Of descriptions of a run the one that most segments repeat; the first of them where several are repeated as often.
+pub(crate) fn most_told(told: impl Iterator<Item = Arc<RunInfo>>) -> Option<Arc<RunInfo>> {
+    let mut counted: Vec<(Arc<RunInfo>, usize)> = Vec::new();
+    for info in told {
+        match counted.iter_mut().find(|(known, _)| *known == info) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((info, 1)),
+        }
+    }
+    let most = counted.iter().map(|(_, count)| *count).max()?;
+    counted
+        .into_iter()
+        .find(|(_, count)| *count == most)
+        .map(|(info, _)| info)
+}
+
+/// After a run was resumed, a segment of its earlier course may be left where the one that replaced it is lost. The first segment of the later
+/// course names the digest of the segment that it follows, so that the earlier one is told by its own digest.
+fn without_superseded(parts: Vec<Part>, problems: &mut Vec<FormatError>) -> Vec<Part> {
+    let header = |p: &Part| p.loaded.as_ref().and_then(|s| s.header.clone());
+    let mut kept: Vec<Part> = Vec::new();
+    for part in parts {
+        while let (Some(before), Some(here)) = (kept.last(), header(&part)) {
+            let digest = before.loaded.as_ref().and_then(|s| s.digest);
+            let earlier = header(before).is_some_and(|h| h.fork < here.fork);
+            let adjoins = before.number + 1 == part.number;
+            if !(earlier && adjoins && digest.is_some_and(|d| d != here.previous)) {
+                break;
+            }
+            problems.push(
+                FormatError::corrupt(
+                    "segment before a cut",
+                    format!("the one that {} follows", part.name),
+                    "another, which was replaced when the run was resumed",
+                )
+                .within(&before.name, Some(before.number)),
+            );
+            kept.pop();
+        }
+        kept.push(part);
+    }
+    kept
+}
+
+/// Without a manifest the segments themselves say that others are missing: their numbers, and a link that leads to a segment. What is
+/// missing is listed as a segment that is not there, so that whoever asks for its steps is told, and gets no shorter run.
+fn with_holes(parts: Vec<Part>, info: &RunInfo, reading: Reading) -> Vec<Part> {
+    let fork = |part: &Part| segment::parse_name(&part.name).map_or(0, |(_, fork)| fork);
+    // Under the name that it had after as many cuts as its neighbour: a segment of an earlier course may have the other name.
+    let missing = |number: u64, fork: u32, range: Range<u64>| Part {
+        number,
+        name: segment::name(number, fork),
+        steps: range.end - range.start,
+        range,
+        gaps: 0,
+        bytes: 0,
+        sealed: true,
+        is_final: false,
+        loaded: None,
+    };
+    // A ring has dropped its first segments on purpose.
+    let ring = info.keep.starts_with("last") || info.keep.starts_with("budget");
+    let mut all: Vec<Part> = Vec::new();
+    for part in parts {
+        let nothing = part.loaded.as_ref().is_some_and(|s| s.header.is_none())
+            && part.steps + part.gaps == 0
+            && !part.is_final;
+        if nothing {
+            continue;
+        }
+        let (next, end) = all
+            .last()
+            .map_or((0, 0), |before| (before.number + 1, before.range.end));
+        if part.number > next && part.range.start > end && !(all.is_empty() && ring) {
+            all.push(missing(next, fork(&part), end..part.range.start));
+        }
+        all.push(part);
+    }
+    let leads_on = all.last().and_then(|last| {
+        let link = last.loaded.as_ref()?.entries.last()?;
+        (link.kind == crate::FrameKind::Link).then_some((last.number + 1, fork(last), link.step))
+    });
+    if let (Some((number, fork, step)), Reading::Recorded) = (leads_on, reading) {
+        all.push(missing(number, fork, step..step.saturating_add(1)));
+    }
+    all
+}

@@ -1,0 +1,136 @@
+//! Segments that the manifest doesn't list yet: the one being written, and sealed ones before it.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::open::{SEGMENT_FILE, copies};
+use super::part::part;
+use super::{Reading, Trace};
+use crate::FormatError;
+use crate::manifest::Status;
+use crate::segment::{self, Segment, Tail, Trust};
+
+/// What is damaged where an unlisted segment has no end and another follows it.
+pub(crate) const CUT_OFF: &str = "end of the segment";
+
+impl Trace {
+    /// Segments that the manifest doesn't list yet: the one being written, and sealed ones before it.
+    pub(super) fn add_tail(&mut self, files: &BTreeMap<String, u64>) -> Result<(), FormatError> {
+        let Some((manifest, _)) = &self.manifest else {
+            return Ok(());
+        };
+        if self.status != Status::Open {
+            return Ok(());
+        }
+        let fork = manifest.forks.len() as u32;
+        let mut previous = Some(manifest.chain);
+        let mut next = manifest.segments.last().map_or(0, |s| s.number + 1);
+        let mut numbers: Vec<u64> = files
+            .keys()
+            .filter_map(|name| segment::parse_name(name))
+            .filter(|&(number, of_fork)| number >= next && of_fork == fork)
+            .map(|(number, _)| number)
+            .collect();
+        numbers.sort_unstable();
+        let newest = numbers.last().copied();
+        for number in numbers {
+            // A recorder begins a segment when the one before it is sealed.
+            let followed = newest.is_some_and(|newest| newest > number);
+            if number != next {
+                // A later segment shows that these were there.
+                let lost = segment::name(next, fork);
+                self.problems.push(
+                    FormatError::corrupt(SEGMENT_FILE, "present", "missing")
+                        .within(&lost, Some(next)),
+                );
+                if self.reading == Reading::Recorded {
+                    return Ok(());
+                }
+                previous = None;
+            }
+            next = number.saturating_add(1);
+            let told = self.problems.len();
+            let Some(segment) = self.tail_segment(number, fork, previous)? else {
+                if followed && self.problems.len() == told {
+                    self.problems
+                        .push(cut_off(&segment::name(number, fork), number));
+                }
+                match self.reading {
+                    Reading::Recorded => return Ok(()),
+                    Reading::Salvage => previous = None,
+                }
+                continue;
+            };
+            self.problems.extend(copies(&segment.problems));
+            previous = segment.digest;
+            // What follows a segment without an end would leave a gap behind it.
+            let ends = segment.tail != Tail::Sealed;
+            if ends && followed && segment.problems.is_empty() {
+                self.problems.push(cut_off(&segment.name, number));
+            }
+            self.parts.push(part(number, segment));
+            if ends && self.reading == Reading::Recorded {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment that the manifest doesn't list, if it is there and belongs to the run.
+    fn tail_segment(
+        &mut self,
+        number: u64,
+        fork: u32,
+        previous: Option<[u8; 32]>,
+    ) -> Result<Option<Segment>, FormatError> {
+        let name = segment::name(number, fork);
+        let loaded = Segment::load(self.storage.as_ref(), &name, Some(&self.info), Trust::Tail);
+        let segment = match loaded {
+            Ok(segment) => segment,
+            // Its header isn't written yet.
+            Err(FormatError::Incomplete { .. }) => return Ok(None),
+            Err(FormatError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(
+                e @ (FormatError::NewerVersion { .. }
+                | FormatError::Io { .. }
+                | FormatError::Memory { .. }),
+            ) => return Err(e),
+            Err(e) => {
+                self.problems.push(e);
+                return Ok(None);
+            }
+        };
+        let Some(header) = &segment.header else {
+            return Ok(Some(segment));
+        };
+        let expected = "the segment that follows in this run";
+        let other = |got: &str| {
+            FormatError::corrupt("segment header", expected, got).within(&name, Some(number))
+        };
+        let another = header.info != self.info || header.number != number || header.fork != fork;
+        if another {
+            self.problems.push(other("another segment's"));
+            return Ok(None);
+        }
+        if previous.is_some_and(|p| p != header.previous) {
+            self.problems
+                .push(other("one that follows another segment"));
+            if self.reading == Reading::Recorded {
+                return Ok(None);
+            }
+        }
+        Ok(Some(segment))
+    }
+}
+
+/// A segment without an end, though a later one shows that it was sealed.
+fn cut_off(name: &str, number: u64) -> FormatError {
+    FormatError::corrupt(
+        CUT_OFF,
+        "a footer, since a later segment was begun",
+        "none: the file was emptied or cut",
+    )
+    .within(name, Some(number))
+}

@@ -1,0 +1,290 @@
+//! A writer that has not failed: what it holds, and what its calls do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Durability;
+use super::open::OpenSegment;
+use crate::FormatError;
+use crate::encoder::{Context, EncodedFrame};
+use crate::frame::FrameKind;
+use crate::manifest::{MANIFEST, Manifest, Status};
+use crate::segment::{self, Header};
+use crate::storage::{Claim, Reserve, Storage};
+
+/// Room that is held back for a footer and a manifest, beside twice the manifest's own length.
+const RESERVE: u64 = 32 << 10;
+
+/// A writer that has not failed.
+pub(super) struct Live {
+    /// No other writer comes near while this one lives.
+    pub _claim: Option<Claim>,
+    pub storage: Arc<dyn Storage>,
+    pub manifest: Manifest,
+    pub context: Context,
+    pub durability: Durability,
+    pub open: Option<OpenSegment>,
+    /// Sealed files that were not synced (durability Os).
+    pub unsynced: Vec<String>,
+    pub fork: u32,
+    /// Room for the last footer and manifest, and whether it is to be held.
+    pub reserve: Option<Reserve>,
+    pub reserves: bool,
+    /// Last step, with tensors or without, and the last one with tensors.
+    pub last: Option<u64>,
+    pub last_state: Option<u64>,
+    /// The step that the last segment's link leads to; the next segment must open with it.
+    pub linked_to: Option<u64>,
+}
+
+/// One writer a run.
+pub(super) fn claim(storage: &dyn Storage) -> Result<Option<Claim>, FormatError> {
+    storage.claim().map_err(|e| match e.kind() {
+        std::io::ErrorKind::WouldBlock => FormatError::InUse {
+            path: storage.location(),
+        },
+        _ => FormatError::io(storage.location(), "locking the folder", e),
+    })
+}
+
+impl Live {
+    pub fn io(
+        &self,
+        name: &str,
+        doing: &'static str,
+        step: Option<u64>,
+    ) -> impl FnOnce(std::io::Error) -> FormatError + use<> {
+        let path = format!("{}/{name}", self.storage.location());
+        move |source| FormatError::Io {
+            path,
+            doing,
+            step,
+            source,
+        }
+    }
+
+    /// May this frame stand here?
+    pub fn allowed(&self, frame: &EncodedFrame) -> Result<(), FormatError> {
+        let refuse = |why: String| {
+            Err(FormatError::Order {
+                step: frame.step,
+                why,
+            })
+        };
+        let Some(open) = &self.open else {
+            return refuse("no segment is open; open one first".into());
+        };
+        if open.linked() {
+            return refuse("the segment is closed by a link; seal it".into());
+        }
+        if frame.step == u64::MAX {
+            return refuse("no step can follow it".into());
+        }
+        let after = self.last.is_none_or(|last| frame.step > last);
+        match frame.kind {
+            FrameKind::Keyframe if !open.is_empty() => {
+                refuse("a keyframe opens a segment; seal the open one first".into())
+            }
+            FrameKind::Keyframe if self.linked_to.is_some_and(|to| to != frame.step) => {
+                refuse(format!(
+                    "the segment before is linked to step {}",
+                    self.linked_to.unwrap_or(0)
+                ))
+            }
+            FrameKind::Keyframe | FrameKind::Gap if !after => refuse(format!(
+                "step {} is recorded already",
+                self.last.unwrap_or(0)
+            )),
+            FrameKind::Difference | FrameKind::Link
+                if Some(frame.base) != self.last_state || !open.has_state() =>
+            {
+                refuse(format!(
+                    "it starts from step {}, and the segment's last recorded state is {:?}",
+                    frame.base, self.last_state
+                ))
+            }
+            FrameKind::Difference | FrameKind::Link if !after => refuse(format!(
+                "step {} is recorded already",
+                self.last.unwrap_or(0)
+            )),
+            FrameKind::Gap if open.is_empty() => refuse("a segment opens with a keyframe".into()),
+            FrameKind::Final => refuse("the final state is written by finish".into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn open_segment(&mut self, first_step: u64, is_final: bool) -> Result<(), FormatError> {
+        if self.open.is_some() {
+            return Err(FormatError::Order {
+                step: first_step,
+                why: "a segment is open still; seal it first".into(),
+            });
+        }
+        let number = self.manifest.segments.last().map_or(0, |s| s.number + 1);
+        let header = Header {
+            is_final,
+            number,
+            fork: self.fork,
+            first_step,
+            previous: self.manifest.chain,
+            info: Arc::new(self.manifest.run.clone()),
+        };
+        let name = segment::name(number, self.fork);
+        let bytes = segment::write_header(&header)?;
+        let file =
+            self.storage
+                .create(&name)
+                .map_err(self.io(&name, "creating", Some(first_step)))?;
+        let mut open = OpenSegment::new(file, name.clone(), number, first_step, is_final);
+        let written = open.write(&bytes);
+        self.open = Some(open);
+        written.map_err(self.io(&name, "writing the header", Some(first_step)))
+    }
+
+    /// Appends and, where the durability asks for it, syncs; says whether everything is durable now.
+    pub fn append(&mut self, frame: &EncodedFrame) -> Result<bool, FormatError> {
+        let Some(open) = &mut self.open else {
+            return Ok(false);
+        };
+        let appended = open.append(frame);
+        let unsynced = open.unsynced();
+        if let Err(error) = appended {
+            let name = open.name().to_owned();
+            return Err(self.io(&name, "writing", Some(frame.step))(error));
+        }
+        match frame.kind {
+            FrameKind::Link => self.linked_to = Some(frame.step),
+            FrameKind::Final => {}
+            _ => {
+                self.linked_to = None;
+                self.last = Some(frame.step);
+                if frame.kind.has_state() {
+                    self.last_state = Some(frame.step);
+                }
+            }
+        }
+        let due = match self.durability {
+            Durability::Os | Durability::Seals => false,
+            Durability::Every(n) => unsynced >= n.max(1),
+            Durability::Always => unsynced >= 1,
+        };
+        if due {
+            self.sync_all()?;
+        }
+        Ok(due)
+    }
+
+    /// Makes all files durable, but not the manifest.
+    pub fn sync_all(&mut self) -> Result<(), FormatError> {
+        for name in std::mem::take(&mut self.unsynced) {
+            self.storage
+                .sync(&name)
+                .map_err(self.io(&name, "syncing", self.last))?;
+        }
+        if let Some(open) = &mut self.open {
+            let name = open.name().to_owned();
+            let synced = open.sync();
+            synced.map_err(self.io(&name, "syncing", self.last))?;
+        }
+        self.storage
+            .sync_dir()
+            .map_err(self.io("", "syncing the folder", self.last))
+    }
+
+    pub fn seal(&mut self) -> Result<(), FormatError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let name = open.name().to_owned();
+        let digest = match open.seal(self.context.salt) {
+            Ok(digest) => digest,
+            Err(error) => {
+                // Its frames are as they were, and it may be sealed later.
+                self.open = Some(open);
+                return Err(self.io(&name, "sealing", self.last)(error));
+            }
+        };
+        if self.durability != Durability::Os {
+            open.sync().map_err(self.io(&name, "syncing", self.last))?;
+            self.storage
+                .sync_dir()
+                .map_err(self.io("", "syncing the folder", self.last))?;
+        } else {
+            self.unsynced.push(name);
+        }
+        self.manifest.segments.push(open.record(digest));
+        self.manifest.chain = digest;
+        Ok(())
+    }
+
+    /// Gives back what a failed write left behind: the beginning of a frame, or a segment without a frame.
+    pub fn set_aside_the_failed_write(&mut self) -> Result<(), FormatError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let name = open.name().to_owned();
+        if open.is_empty() {
+            drop(open);
+            return self
+                .storage
+                .remove(&name)
+                .map_err(self.io(&name, "removing", self.last));
+        }
+        let trimmed = open.trim();
+        self.open = Some(open);
+        trimmed.map_err(self.io(&name, "sealing", self.last))
+    }
+
+    /// Publishes the manifest of a run that ends here.
+    pub fn close(
+        &mut self,
+        status: Status,
+        counters: BTreeMap<String, u64>,
+    ) -> Result<Manifest, FormatError> {
+        self.manifest.status = status;
+        self.manifest.counters = counters;
+        self.publish()?;
+        Ok(self.manifest.clone())
+    }
+
+    /// Writes the manifest; whatever it lists has been synced before.
+    pub fn publish(&mut self) -> Result<(), FormatError> {
+        if !self.unsynced.is_empty() {
+            self.sync_all()?;
+        }
+        let bytes = self.manifest.to_bytes()?;
+        self.storage.replace(MANIFEST, &bytes).map_err(self.io(
+            MANIFEST,
+            "replacing",
+            self.last,
+        ))?;
+        self.renew_reserve(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Holds room for the next manifest, which is to lie beside one of so many bytes. No room, no reserve: the frames need it more.
+    pub fn renew_reserve(&mut self, manifest: u64) {
+        let needed = RESERVE + 2 * manifest;
+        let held = self.reserve.as_ref().map_or(0, Reserve::bytes);
+        if self.reserves && held < needed {
+            self.reserve = None;
+            // Half as much again, so that a growing manifest doesn't ask every time.
+            let reserved = self.storage.reserve(needed + needed / 2);
+            self.reserve = reserved.ok().flatten();
+        }
+    }
+
+    /// The manifest first: a file that it calls dropped may be there still, one that it calls present may not be missing.
+    pub fn drop_files(&mut self, names: &[String]) -> Result<(), FormatError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.publish()?;
+        for name in names {
+            self.storage
+                .remove(name)
+                .map_err(self.io(name, "removing", self.last))?;
+        }
+        Ok(())
+    }
+}
