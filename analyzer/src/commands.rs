@@ -37,7 +37,6 @@ mod memory;
 mod methods;
 pub(crate) mod own;
 pub(crate) mod pictures;
-mod prediction;
 pub(crate) mod progress;
 #[cfg(feature = "experiments")]
 mod quality;

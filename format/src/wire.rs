@@ -183,10 +183,13 @@ fn pack(trained: &[bool]) -> Trained {
 }
 
 fn unpack(trained: Trained) -> Option<Vec<bool>> {
+    // Before the flags are unpacked: a bit becomes a byte.
+    let (Trained::All(count) | Trained::Bits(count, _)) = &trained;
+    if *count as usize > crate::layout::MAX_TENSORS {
+        return None;
+    }
     match trained {
-        Trained::All(count) if count as usize <= crate::layout::MAX_TENSORS => {
-            Some(vec![true; count as usize])
-        }
+        Trained::All(count) => Some(vec![true; count as usize]),
         Trained::Bits(count, bytes) if bytes.len() == (count as usize).div_ceil(8) => Some(
             bytes
                 .iter()
@@ -194,7 +197,7 @@ fn unpack(trained: Trained) -> Option<Vec<bool>> {
                 .take(count as usize)
                 .collect(),
         ),
-        _ => None,
+        Trained::Bits(..) => None,
     }
 }
 
@@ -277,6 +280,28 @@ mod tests {
         }
         bytes.push(0);
         assert!(decode(7, &bytes).is_err());
+    }
+
+    #[test]
+    fn more_flags_than_a_layout_has_tensors_are_refused_before_they_are_unpacked() {
+        let most = crate::layout::MAX_TENSORS;
+        let read = |flags: usize| {
+            let mut bytes = Vec::new();
+            let mut trained = vec![true; flags];
+            trained[0] = false;
+            encode(
+                &StepMeta {
+                    trained,
+                    ..sample()
+                },
+                None,
+                &mut bytes,
+            )
+            .unwrap();
+            decode(7, &bytes).map(|(meta, _)| meta.trained.len())
+        };
+        assert_eq!(read(most).unwrap(), most);
+        assert!(read(most + 1).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `hindcast counterfactual`: really retrain without some examples, and compare with what was predicted.
 
+mod prediction;
 mod print;
 mod removed;
 
@@ -18,7 +19,7 @@ use super::context::Models;
 use super::influence::{one_query, parse_queries, parse_window};
 use super::interrupt::{Interrupts, told};
 use super::sweeping::{Settings, score};
-use super::{Outcome, Usage, context, memory, prediction, progress, trust};
+use super::{Outcome, Usage, context, memory, progress, trust};
 use crate::atomic;
 use crate::batch_sizes::BatchSizes;
 use crate::clean::{self, field, say};

@@ -13,7 +13,7 @@ pub use arithmetic::Arithmetic;
 pub use file::{RemovalResult, RemovalResults, RemovedPlace};
 pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
-pub(crate) use start::{parts, start_state, stepper};
+pub(crate) use start::{StateBefore, each_state, parts, start_state, stepper};
 
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

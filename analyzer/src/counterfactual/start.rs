@@ -1,5 +1,7 @@
 //! θ_A, r_A and the optimizer's state before step A, in the run's own float type.
 
+use std::ops::Range;
+
 use candle_core::Device;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::real::Real;
@@ -15,18 +17,28 @@ pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
     x.iter().map(|&x| T::of(x)).collect()
 }
 
-/// The state before step `at`. The optimizer's state is rebuilt from the nearest keyframe by the arithmetic that made it.
-pub(crate) fn start_state<T: Real>(
+/// A recorded step with the state before it.
+pub(crate) struct StateBefore<T> {
+    /// The step's metadata.
+    pub meta: StepMeta,
+    /// θ_t, r_t and the optimizer's state, as they were before the step.
+    pub state: ModelState<T>,
+    /// r_{t+1}, as recorded after the step's forward pass.
+    pub buffers_after: Vec<f64>,
+}
+
+/// Shows `see` the steps of `range`, oldest first, with the state before each. `optimizer` is the optimizer's state before the
+/// first; `see` answers with the one after its step, or with `None` where no further step is wanted.
+pub(crate) fn each_state<T: Real>(
     run: &RecordedRun<'_>,
-    at: u64,
-    device: &Device,
-) -> Result<ModelState<T>> {
+    range: Range<u64>,
+    mut optimizer: Vec<T>,
+    see: &mut dyn FnMut(StateBefore<T>) -> Result<Option<Vec<T>>>,
+) -> Result<()> {
     let source = run.source();
-    let (known, state) = known_state(run, at)?;
-    let mut optimizer: Vec<T> = narrow(&state);
+    let first = range.start;
+    let mut walk = source.forward(with_buffers_before(run, range)?)?;
     let mut buffers: Option<Vec<f64>> = None;
-    let mut walk = source.forward(with_buffers_before(run, known..at + 1)?)?;
-    let stepper = stepper(run);
     while let Some(step) = walk.next()? {
         let RecordedStep {
             meta,
@@ -38,30 +50,59 @@ pub(crate) fn start_state<T: Real>(
             Some(key) => Some(key.buffers_before),
             None => buffers.take(),
         };
-        buffers = Some(buffers_after);
-        if meta.step < known {
+        buffers = Some(buffers_after.clone());
+        if meta.step < first {
             continue;
         }
-        let before = match source.buffers().is_empty() {
-            true => Vec::new(),
-            false => before.ok_or_else(|| no_buffers(meta.step))?,
+        let before = if source.buffers().is_empty() {
+            Vec::new()
+        } else {
+            before.ok_or_else(|| no_buffers(meta.step))?
         };
-        let mut state = ModelState {
+        let state = ModelState {
             parameters: narrow(&parameters),
             buffers: narrow(&before),
-            optimizer: std::mem::take(&mut optimizer),
+            optimizer,
         };
+        match see(StateBefore {
+            meta,
+            state,
+            buffers_after,
+        })? {
+            Some(after) => optimizer = after,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// The state before step `at`. The optimizer's state is rebuilt from the nearest keyframe by the arithmetic that made it.
+pub(crate) fn start_state<T: Real>(
+    run: &RecordedRun<'_>,
+    at: u64,
+    device: &Device,
+) -> Result<ModelState<T>> {
+    let (known, optimizer) = known_state(run, at)?;
+    let stepper = stepper(run);
+    let mut found = None;
+    each_state(run, known..at + 1, narrow(&optimizer), &mut |step| {
+        let StateBefore {
+            meta, mut state, ..
+        } = step;
         if meta.step == at {
-            return Ok(state);
+            found = Some(state);
+            return Ok(None);
         }
         let parts = parts::<T>(run, &meta, device)?;
         let gradient = stepper.gradient(&state, &parts, run.draws(meta.step))?;
         stepper.update(&run.settings(&meta), gradient, &mut state)?;
-        optimizer = state.optimizer;
-    }
-    Err(AnalysisError::Window(format!(
-        "step {at} is not in the trace: a replay has to start from a recorded step"
-    )))
+        Ok(Some(state.optimizer))
+    })?;
+    found.ok_or_else(|| {
+        AnalysisError::Window(format!(
+            "step {at} is not in the trace: a replay has to start from a recorded step"
+        ))
+    })
 }
 
 /// The arithmetic of the run's steps.

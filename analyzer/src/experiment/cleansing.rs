@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::{Kept, Watcher};
 use super::ranking::{NONE, Ranking, order};
-use super::rows::{Row, data_digest, settings_digest};
+use super::rows::{Origin, Row, data_digest, settings_digest};
 use crate::estimators::Stage;
 use crate::{
     AnalysisError, CounterfactualOptions, Outcome, Query, Removal, SplitLoss, Window,
@@ -106,20 +106,13 @@ impl Row for CleansingRow {
         )
     }
 
-    fn task(&self) -> String {
-        self.task.clone()
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn settings(&self) -> &str {
-        &self.settings
-    }
-
-    fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            task: self.task.clone(),
+            seed: self.seed,
+            settings: &self.settings,
+            fingerprint: &self.fingerprint,
+        }
     }
 }
 

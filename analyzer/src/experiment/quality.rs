@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::{Kept, Watcher, estimate};
 use super::ranking::Ranking;
-use super::rows::{Row, data_digest, settings_digest};
+use super::rows::{Origin, Row, data_digest, settings_digest};
 use crate::estimators::Stage;
 use crate::measures::{mean, sample_sd};
 use crate::{
@@ -76,20 +76,13 @@ impl Row for QualityRow {
         )
     }
 
-    fn task(&self) -> String {
-        self.task.clone()
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn settings(&self) -> &str {
-        &self.settings
-    }
-
-    fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            task: self.task.clone(),
+            seed: self.seed,
+            settings: &self.settings,
+            fingerprint: &self.fingerprint,
+        }
     }
 }
 

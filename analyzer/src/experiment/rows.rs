@@ -23,14 +23,20 @@ use crate::places;
 pub(crate) trait Row: Serialize + DeserializeOwned {
     /// What has one row only, in words.
     fn key(&self) -> String;
+    /// What it was computed from.
+    fn origin(&self) -> Origin<'_>;
+}
+
+/// What a row was computed from. A row is an answer only for the same settings and data.
+pub(crate) struct Origin<'a> {
     /// What was trained: the task's name, or the setting's.
-    fn task(&self) -> String;
+    pub task: String,
     /// The seed that was trained with.
-    fn seed(&self) -> u64;
+    pub seed: u64,
     /// [`settings_digest`] of what it was computed with, as 16 hexadecimal digits.
-    fn settings(&self) -> &str;
+    pub settings: &'a str,
     /// [`data_digest`] of what it was computed on, as 16 hexadecimal digits.
-    fn fingerprint(&self) -> &str;
+    pub fingerprint: &'a str,
 }
 
 /// Hexadecimal digits of a digest in a row.
@@ -77,10 +83,10 @@ pub(crate) fn check_settings<R: Row>(
     task: &str,
     settings: &str,
 ) -> anyhow::Result<()> {
-    let mut of_task = rows.iter().filter(|row| row.task() == task);
-    match of_task.find(|row| row.settings() != settings) {
+    let mut of_task = rows.iter().filter(|row| row.origin().task == task);
+    match of_task.find(|row| row.origin().settings != settings) {
         None => Ok(()),
-        Some(row) => refuse(path, row, row.settings(), settings, "settings"),
+        Some(row) => refuse(path, row, row.origin().settings, settings, "settings"),
     }
 }
 
@@ -97,10 +103,10 @@ pub(crate) fn check_data<R: Row>(
 ) -> anyhow::Result<()> {
     let mut of_seed = rows
         .iter()
-        .filter(|row| row.task() == task && row.seed() == seed);
-    match of_seed.find(|row| row.fingerprint() != fingerprint) {
+        .filter(|row| row.origin().task == task && row.origin().seed == seed);
+    match of_seed.find(|row| row.origin().fingerprint != fingerprint) {
         None => Ok(()),
-        Some(row) => refuse(path, row, row.fingerprint(), fingerprint, "data"),
+        Some(row) => refuse(path, row, row.origin().fingerprint, fingerprint, "data"),
     }
 }
 
@@ -238,17 +244,13 @@ mod tests {
         fn key(&self) -> String {
             format!("seed {}, method {}", self.seed, self.method)
         }
-        fn task(&self) -> String {
-            "digits".to_owned()
-        }
-        fn seed(&self) -> u64 {
-            self.seed
-        }
-        fn settings(&self) -> &str {
-            &self.settings
-        }
-        fn fingerprint(&self) -> &str {
-            &self.fingerprint
+        fn origin(&self) -> Origin<'_> {
+            Origin {
+                task: "digits".to_owned(),
+                seed: self.seed,
+                settings: &self.settings,
+                fingerprint: &self.fingerprint,
+            }
         }
     }
 

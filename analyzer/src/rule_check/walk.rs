@@ -11,11 +11,10 @@ use hindcast_model::update::UpdateRule;
 use super::RuleCheckStep;
 use super::cause::Cause;
 use super::measure::{Compared, compare};
-use crate::anchor::{known_state, no_buffers, with_buffers_before};
-use crate::counterfactual::{parts, stepper};
+use crate::anchor::known_state;
+use crate::counterfactual::{StateBefore, each_state, parts, stepper};
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
-use crate::source::RecordedStep;
 
 /// A computed step that waits for the recorded next state.
 struct Pending<T> {
@@ -34,52 +33,29 @@ pub(super) fn walk<T: Real>(
     stretch: Range<u64>,
     device: &Device,
 ) -> Result<Vec<RuleCheckStep>> {
-    let source = run.source();
-    let end = source.end()?;
+    let end = run.source().end()?;
     let (known, optimizer) = known_state(run, stretch.start)?;
-    let mut optimizer: Vec<T> = optimizer.into_iter().map(T::of).collect();
-    // The state after the last step is in the next frame, or at the end of training.
+    let optimizer = optimizer.into_iter().map(T::of).collect();
+    // The last step's next state is another frame, or the end of training.
     let last = if stretch.end == end.step {
         stretch.end
     } else {
         stretch.end + 1
     };
-    let mut walk = source.forward(with_buffers_before(run, known..last)?)?;
-    let mut buffers: Option<Vec<f64>> = None;
     let mut pending: Option<Pending<T>> = None;
     let mut found = Vec::new();
-    while let Some(step) = walk.next()? {
-        let RecordedStep {
-            meta,
-            parameters,
-            buffers_after,
-            key,
-        } = step;
+    each_state(run, known..last, optimizer, &mut |step| {
         if let Some(pending) = pending.take() {
-            found.push(finish(run, &pending, &parameters));
+            found.push(finish(run, &pending, &wide(&step.state.parameters)));
         }
-        let before = match key {
-            Some(key) => Some(key.buffers_before),
-            None => buffers.take(),
-        };
-        buffers = Some(buffers_after.clone());
-        if meta.step < known || meta.step >= stretch.end {
-            continue;
+        if step.meta.step >= stretch.end {
+            return Ok(None);
         }
-        let before = if source.buffers().is_empty() {
-            Vec::new()
-        } else {
-            before.ok_or_else(|| no_buffers(meta.step))?
-        };
-        let state = ModelState {
-            parameters: parameters.iter().map(|&x| T::of(x)).collect(),
-            buffers: before.iter().map(|&x| T::of(x)).collect(),
-            optimizer: std::mem::take(&mut optimizer),
-        };
-        let computed = compute(run, meta, state, buffers_after, device)?;
-        optimizer.clone_from(&computed.after.optimizer);
+        let computed = compute(run, step, device)?;
+        let after = computed.after.optimizer.clone();
         pending = Some(computed);
-    }
+        Ok(Some(after))
+    })?;
     if let Some(pending) = pending {
         if pending.meta.step + 1 != end.step {
             return Err(AnalysisError::Window(format!(
@@ -94,11 +70,14 @@ pub(super) fn walk<T: Real>(
 
 fn compute<T: Real>(
     run: &RecordedRun<'_>,
-    meta: StepMeta,
-    before: ModelState<T>,
-    buffers_after: Vec<f64>,
+    step: StateBefore<T>,
     device: &Device,
 ) -> Result<Pending<T>> {
+    let StateBefore {
+        meta,
+        state: before,
+        buffers_after,
+    } = step;
     let stepper = stepper(run);
     let parts = parts::<T>(run, &meta, device)?;
     let gradient = stepper.gradient(&before, &parts, run.draws(meta.step))?;
@@ -154,8 +133,11 @@ fn undecided<T: Real>(
         .collect()
 }
 
+fn wide<T: Real>(x: &[T]) -> Vec<f64> {
+    x.iter().map(|x| x.wide()).collect()
+}
+
 fn finish<T: Real>(run: &RecordedRun<'_>, pending: &Pending<T>, recorded: &[f64]) -> RuleCheckStep {
-    let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect::<Vec<f64>>();
     let (before, got) = (&pending.before, &pending.after);
     let (theta, computed) = (wide(&before.parameters), wide(&got.parameters));
     let source = run.source();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Measured, Setting};
-use crate::experiment::rows::Row;
+use crate::experiment::rows::{Origin, Row};
 
 /// One row: one method on one seed of one setting.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,25 +52,18 @@ impl Row for Agreement {
     fn key(&self) -> String {
         format!(
             "{}, seed {}, method {}",
-            self.task(),
+            self.origin().task,
             self.seed,
             self.method
         )
     }
 
-    fn task(&self) -> String {
-        format!("{}/{}", self.data, self.model)
-    }
-
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    fn settings(&self) -> &str {
-        &self.settings
-    }
-
-    fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            task: format!("{}/{}", self.data, self.model),
+            seed: self.seed,
+            settings: &self.settings,
+            fingerprint: &self.fingerprint,
+        }
     }
 }
