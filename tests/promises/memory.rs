@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use hindcast_analyzer::{QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable};
 use hindcast_format::{
     BatchWeights, Chunking, DType, Durability, FsStorage, GroupHyper, KeyState, Layout, Role,
     RunInfo, RunWriter, State, StepMeta, TensorSpec, Work,
@@ -101,7 +102,7 @@ fn forgeries() -> anyhow::Result<Vec<(&'static str, RunInfo, usize)>> {
     ])
 }
 
-const VERBS: [(&str, &str, Work); 5] = [
+const VERBS: [(&str, &str, Work); 6] = [
     ("info", "info run --json", Work::Read),
     ("verify", "verify run", Work::Verify),
     ("export", "export run --steps 0..3 --out steps", Work::Read),
@@ -110,8 +111,45 @@ const VERBS: [(&str, &str, Work); 5] = [
         "checkpoint run --step 1 --out model.safetensors",
         Work::Read,
     ),
+    (
+        "report",
+        "report run scores.csv --out page.html",
+        Work::Read,
+    ),
     ("recover", "recover run --out new", Work::Recover),
 ];
+
+/// A table of one score for the run, as `report` wants one.
+fn score(dir: &Path) -> Tested {
+    let trace = hindcast_format::Trace::open(dir.join("run"))?;
+    let table = ScoreTable {
+        metadata: ScoreMetadata {
+            version: 1,
+            run_digest: hindcast_format::hex(&trace.head_digest().context("the head")?),
+            window: 0..3,
+            run_steps: 3,
+            method: "sgd".to_owned(),
+            queries: vec![QueryMetadata {
+                name: "validation".to_owned(),
+                value: 1.0,
+                growth: None,
+                digest: None,
+            }],
+            ..ScoreMetadata::default()
+        },
+        rows: vec![ScoreRow {
+            index: 7,
+            row: 7,
+            label: "a".to_owned(),
+            occurrences: 3,
+            influence: vec![Some(-0.5)],
+            renormalised: vec![Some(-0.5)],
+            ..ScoreRow::default()
+        }],
+    };
+    table.write(&dir.join("scores.csv"))?;
+    Ok(())
+}
 
 /// Verbs that need the model, which these folders don't name. They read as much of the trace as it takes to say so.
 const ANALYSES: [&str; 4] = [
@@ -125,12 +163,13 @@ const ANALYSES: [&str; 4] = [
 fn no_verb_takes_more_memory_than_is_stated() -> Tested {
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     let mut table = String::from(
-        "| folder | bytes | info | verify | export | checkpoint | recover | analyses, refused | bounds |\n",
+        "| folder | bytes | info | verify | export | checkpoint | report | recover | analyses, refused | bounds |\n",
     );
     for (what, info, batch) in forgeries()? {
         let dir = folder(false)?;
         let dir = dir.path();
         write(&dir.join("run"), &info, batch)?;
+        score(dir)?;
         let manifest = fs::metadata(dir.join("run/manifest.json"))?.len();
         let size: u64 = crate::common::files(&dir.join("run"))?
             .iter()
@@ -161,6 +200,7 @@ fn no_verb_takes_more_memory_than_is_stated() -> Tested {
                 let _ = fs::remove_dir_all(dir.join(left));
             }
             let _ = fs::remove_file(dir.join("model.safetensors"));
+            let _ = fs::remove_file(dir.join("page.html"));
             // With less than that it isn't begun.
             let less = format!("{line} --memory {}", bound - metadata - 1);
             let output = Command::new(CHILD)
@@ -169,7 +209,7 @@ fn no_verb_takes_more_memory_than_is_stated() -> Tested {
                 .current_dir(dir)
                 .output()?;
             // What lists the steps alone reads no states.
-            if verb == "info" {
+            if ["info", "report"].contains(&verb) {
                 continue;
             }
             let text = said(&output);
