@@ -425,6 +425,10 @@ fn check_meta(layout: &Layout, meta: &StepMeta) -> Result<(), FormatError> {
     if let BatchWeights::Each(weights) | BatchWeights::SumOfEach(weights) = &meta.weights {
         check("weights of a step", meta.indices.len(), weights.len())?;
     }
+    if crate::wire::reads_as_a_sum(meta) {
+        // Read back, the weights would be those of a sum.
+        check("extension records 1 beside the weights of a mean", 0, 1)?;
+    }
     if !meta.micro_batches.is_empty() {
         check(
             "examples in the micro-batches of a step",

@@ -154,6 +154,13 @@ pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 3
     Ok((meta, wire.digest))
 }
 
+/// Whether a weight per index with these extension records is read back as a weighted sum, which it isn't.
+pub(crate) fn reads_as_a_sum(meta: &StepMeta) -> bool {
+    let first = meta.extensions.first();
+    matches!(meta.weights, BatchWeights::Each(_))
+        && first.is_some_and(|e| e.id == SUM_OF_EACH && e.bytes.is_empty())
+}
+
 fn sum_of_each(weights: &BatchWeights) -> Option<(u32, Vec<u8>)> {
     matches!(weights, BatchWeights::SumOfEach(_)).then_some((SUM_OF_EACH, Vec::new()))
 }
@@ -280,6 +287,20 @@ mod tests {
         }
         bytes.push(0);
         assert!(decode(7, &bytes).is_err());
+    }
+
+    #[test]
+    fn a_record_that_would_turn_a_mean_into_a_sum_is_noticed() {
+        let mut meta = sample();
+        assert!(!reads_as_a_sum(&meta));
+        let record = Extension {
+            id: SUM_OF_EACH,
+            bytes: vec![],
+        };
+        meta.extensions.insert(0, record);
+        assert!(reads_as_a_sum(&meta));
+        meta.weights = BatchWeights::Mean;
+        assert!(!reads_as_a_sum(&meta));
     }
 
     #[test]

@@ -184,11 +184,34 @@ pub fn read_text(path: &Path, kind: Kind) -> Result<String, FileError> {
 /// As [`open`], and if reading fails.
 pub fn open_text(path: &Path, kind: Kind) -> Result<impl BufRead + use<>, FileError> {
     let file = open(path, kind)?;
-    let unmarked = without_mark(file.take(kind.most)).map_err(|e| FileError {
+    let unmarked = without_mark(Limited {
+        file,
+        kind,
+        left: kind.most,
+    })
+    .map_err(|e| FileError {
         path: path.to_path_buf(),
         problem: e.into(),
     })?;
     Ok(BufReader::new(unmarked))
+}
+
+/// A file that fails where it turns out longer than its kind allows: it may grow while it is read, and some files report no
+/// length.
+struct Limited {
+    file: File,
+    kind: Kind,
+    left: u64,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!("it is longer than {} may be", self.kind.what))
+        })?;
+        Ok(read)
+    }
 }
 
 /// UTF-8's byte order mark, which some editors and spreadsheets write at the beginning of a text.
@@ -299,6 +322,24 @@ mod tests {
 
     fn said(path: &Path, kind: Kind) -> String {
         read_text(path, kind).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_text_that_grows_past_its_limit_is_an_error_and_not_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("names.txt");
+        std::fs::write(&path, "abcdefgh").unwrap();
+        let read = |left: u64| {
+            let mut text = String::new();
+            let file = File::open(&path).unwrap();
+            let kind = NAMES;
+            Limited { file, kind, left }
+                .read_to_string(&mut text)
+                .map(|_| text)
+        };
+        assert_eq!(read(8).unwrap(), "abcdefgh");
+        let error = read(7).unwrap_err().to_string();
+        assert!(error.contains("longer than names of examples"), "{error}");
     }
 
     #[test]

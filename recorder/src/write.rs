@@ -96,11 +96,12 @@ impl Writing<'_> {
             Product::Failed { step, held, error } => {
                 self.shared.fail(error);
                 self.shared.budget.give_back(held);
+                // Before the run is sealed, so that its manifest counts the step.
+                self.lost(step);
                 // Storage may be sound: then what came before is sealed now.
                 if let Some(writer) = self.writer.take() {
                     let _ = writer.abandon(self.counters());
                 }
-                self.lost(step);
                 false
             }
             Product::Retry => {

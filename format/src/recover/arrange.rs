@@ -222,12 +222,10 @@ impl Run<'_> {
             ));
         }
         for file in files.iter().filter(|file| *file != best) {
-            if *file != name || segment::parse_name(file).is_some() {
-                arranged.remarks.push(format!(
-                    "{file}: it holds segment {}, too, and was passed over: {best} is as good or better",
-                    id.0
-                ));
-            }
+            arranged.remarks.push(format!(
+                "{file}: it holds segment {}, too, and was passed over: {best} is as good or better",
+                id.0
+            ));
             if segment::parse_name(file).is_some() {
                 view.hidden.insert(file.clone());
             }

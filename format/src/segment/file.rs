@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::footer::{TRAILER, Trailer, footer};
+use super::footer::{FOOTER_MAGIC, TRAILER, Trailer, footer};
 use super::header::{Header, MAGIC, PREFIX, read_header, read_prefix};
 use super::scan::{Entry, Tail, all_zero, resync, scan};
 use crate::FormatError;
@@ -476,7 +476,9 @@ impl Segment {
     pub fn closes_at(&self, at: u64, salt: u32) -> bool {
         let mut scratch = Vec::new();
         let listed = match self.source.bytes(at, 8, &mut scratch) {
-            Ok(&[b'H', b'C', b'I', b'X', a, b, c, d]) => u32::from_le_bytes([a, b, c, d]) as usize,
+            Ok(&[m0, m1, m2, m3, a, b, c, d]) if [m0, m1, m2, m3] == FOOTER_MAGIC => {
+                u32::from_le_bytes([a, b, c, d]) as usize
+            }
             _ => return false,
         };
         listed == self.entries.len() && footer_at(&self.source, at, salt).unwrap_or(false)

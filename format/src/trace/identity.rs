@@ -9,9 +9,19 @@ use crate::manifest::SegmentRecord;
 use crate::segment::{Segment, Trust, parse_name};
 
 /// The damaged item in errors about a file that contains another segment than its name says.
-pub(crate) const MISPLACED: &str = "content of the file";
+const MISPLACED: &str = "content of the file";
 /// Advice in these errors.
 const ADVICE: &str = "`hindcast recover` finds each segment by its content";
+
+/// The damage of a file whose name says segment `number`, and whose header says that it is segment `holds`.
+pub(super) fn misplaced(name: &str, number: u64, holds: u64) -> FormatError {
+    FormatError::corrupt(
+        MISPLACED,
+        format!("segment {number} of the run"),
+        format!("segment {holds}; {ADVICE}"),
+    )
+    .within(name, Some(number))
+}
 
 impl Trace {
     /// The segment in the file, without a check of its identity.

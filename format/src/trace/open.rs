@@ -227,15 +227,6 @@ fn own_word(
     Ok(())
 }
 
-pub(super) fn misplaced(name: &str, number: u64, holds: u64) -> FormatError {
-    FormatError::corrupt(
-        super::identity::MISPLACED,
-        format!("segment {number} of the run"),
-        format!("segment {holds}; `hindcast recover` finds each segment by its content"),
-    )
-    .within(name, Some(number))
-}
-
 /// Damage that the segment keeps and the trace reports.
 pub(super) fn copies(problems: &[FormatError]) -> Vec<FormatError> {
     let copy = |p: &FormatError| match p {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::open::{copies, misplaced};
+use super::identity::misplaced;
+use super::open::copies;
 use super::part::{Part, part};
 use super::{Reading, Trace};
 use crate::FormatError;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{RunWriter, claim};
 use crate::FormatError;
-use crate::manifest::{MANIFEST, MAX_MANIFEST, Manifest, Status};
+use crate::manifest::{MANIFEST, Status};
 use crate::segment;
 use crate::storage::Storage;
 
@@ -20,17 +20,14 @@ impl RunWriter {
         counters: BTreeMap<String, u64>,
     ) -> Result<(), FormatError> {
         let _claim = claim(storage)?;
-        let path = format!("{}/{MANIFEST}", storage.location());
-        let io = |doing, e| FormatError::io(path.clone(), doing, e);
-        let file = storage.open(MANIFEST).map_err(|e| io("opening", e))?;
-        let length = file.length().map_err(|e| io("reading", e))?;
-        let mut bytes = vec![0; usize::try_from(length.min(MAX_MANIFEST)).unwrap_or(0)];
-        file.read_at(0, &mut bytes).map_err(|e| io("reading", e))?;
-        let (mut manifest, _) = Manifest::from_bytes(&bytes)?;
+        let (mut manifest, _) = crate::trace::read_manifest(storage)?;
         manifest.counters = counters;
         storage
             .replace(MANIFEST, &manifest.to_bytes()?)
-            .map_err(|e| io("replacing", e))
+            .map_err(|e| {
+                let path = format!("{}/{MANIFEST}", storage.location());
+                FormatError::io(path, "replacing", e)
+            })
     }
 
     /// Removes a run without a recorded step, so that it doesn't block the next try. Returns false and changes nothing
@@ -46,7 +43,9 @@ impl RunWriter {
                 && manifest.forks.is_empty()
                 && manifest.status != Status::Finished
         });
-        let recorded = trace.sizes().iter().any(|s| s.recorded + s.gaps > 0);
+        // A segment that is passed over as damaged or foreign may hold steps all the same.
+        let recorded =
+            trace.sizes().iter().any(|s| s.recorded + s.gaps > 0) || !trace.problems().is_empty();
         drop(trace);
         let first = segment::name(0, 0);
         let ours = [MANIFEST.to_owned(), format!("{MANIFEST}.tmp"), first];

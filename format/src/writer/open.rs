@@ -14,6 +14,8 @@ pub(super) struct OpenSegment {
     entries: Vec<Entry>,
     unsynced: u32,
     record: SegmentRecord,
+    /// The digest, once the footer has been written.
+    sealed: Option<[u8; 32]>,
 }
 
 impl OpenSegment {
@@ -42,6 +44,7 @@ impl OpenSegment {
             entries: Vec::new(),
             unsynced: 0,
             record,
+            sealed: None,
         }
     }
 
@@ -116,13 +119,20 @@ impl OpenSegment {
 
     /// Writes the footer and gives reserved space back; says the segment's digest. After an error it may be tried again.
     pub fn seal(&mut self, salt: u32) -> io::Result<[u8; 32]> {
-        let (bytes, digest) = footer(
-            &self.entries,
-            self.file.position(),
-            salt,
-            self.hasher.clone(),
-        );
-        self.file.write(&bytes)?;
+        let digest = match self.sealed {
+            // Only giving space back had failed. A second footer would stand behind the first.
+            Some(digest) => digest,
+            None => {
+                let (bytes, digest) = footer(
+                    &self.entries,
+                    self.file.position(),
+                    salt,
+                    self.hasher.clone(),
+                );
+                self.file.write(&bytes)?;
+                *self.sealed.insert(digest)
+            }
+        };
         self.file.trim()?;
         Ok(digest)
     }
@@ -133,5 +143,52 @@ impl OpenSegment {
             bytes: self.file.position(),
             ..self.record.clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file whose first trim fails.
+    #[derive(Default)]
+    struct Untrimmed {
+        bytes: u64,
+        trims: u32,
+    }
+
+    impl WriteFile for Untrimmed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.bytes += bytes.len() as u64;
+            Ok(())
+        }
+
+        fn position(&self) -> u64 {
+            self.bytes
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn trim(&mut self) -> io::Result<()> {
+            self.trims += 1;
+            if self.trims == 1 {
+                return Err(io::ErrorKind::Other.into());
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn sealing_again_after_a_failed_trim_writes_no_second_footer() {
+        let file = Box::new(Untrimmed::default());
+        let mut open = OpenSegment::new(file, "seg-00000000.hcs".to_owned(), 0, 0, false);
+        open.append_raw(FrameKind::Gap, 0, b"frame").unwrap();
+        open.seal(7).unwrap_err();
+        let length = open.position();
+        let digest = open.seal(7).unwrap();
+        assert_eq!(open.position(), length);
+        assert_eq!(open.record(digest).bytes, length);
     }
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use hindcast_format::{
-    LossKind, MANIFEST, Manifest, MemStorage, SegmentPolicy, Storage, VerifyReport, verify_storage,
+    LossKind, MANIFEST, Manifest, MemStorage, RunWriter, SegmentPolicy, Storage, VerifyReport,
+    verify_storage,
 };
 
 use crate::common::*;
@@ -364,4 +365,27 @@ fn damage_in_an_unlisted_sealed_segment_invents_no_lost_step() {
     let lost: Vec<u64> = report.losses.iter().flat_map(|l| l.steps.clone()).collect();
     assert!(!report.is_lossless());
     assert!(lost.iter().all(|step| *step < STEPS), "{report:#?}");
+}
+
+#[test]
+fn a_run_whose_segment_is_passed_over_is_not_taken_for_empty() {
+    let (storage, _) = recorded(&plan(End::Finish));
+    // The manifest lists nothing yet, and the first file holds the steps of another segment.
+    let open_run = edited(&storage, |m| {
+        m.status = hindcast_format::Status::Open;
+        m.segments.clear();
+        m.chain = [0; 32];
+    });
+    let steps = bytes(&storage, "seg-00000001.hcs");
+    let manifest = open_run.files().into_iter().filter(|(n, _)| n == MANIFEST);
+    let foreign = MemStorage::from_files(manifest);
+    let mut file = foreign.create("seg-00000000.hcs").unwrap();
+    file.write(&steps).unwrap();
+    drop(file);
+    let shared: Arc<dyn Storage> = Arc::new(foreign.clone());
+    assert!(!RunWriter::discard_empty(&shared).unwrap());
+    assert_eq!(bytes(&foreign, "seg-00000000.hcs"), steps);
+    // Without that file, there is no step, and the run is removed.
+    foreign.remove("seg-00000000.hcs").unwrap();
+    assert!(RunWriter::discard_empty(&shared).unwrap());
 }

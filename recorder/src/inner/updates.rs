@@ -25,10 +25,10 @@ impl Inner {
 
     /// The bytes of one parameter in a recorded state.
     fn bytes_of<'a>(&self, state: &'a State, parameter: usize) -> Option<&'a [u8]> {
-        let specs = self.tensors.layout.parameters();
-        let start: usize = specs.iter().take(parameter).map(|spec| spec.bytes()).sum();
-        let length = specs.get(parameter)?.bytes();
-        state.bytes().get(start..start + length)
+        // Parameters are the first tensors of a layout.
+        let layout = &self.tensors.layout;
+        layout.parameters().get(parameter)?;
+        state.bytes().get(layout.range(parameter))
     }
 
     fn changed_since(&self, state: &State, parameter: usize) -> candle_core::Result<bool> {
