@@ -343,7 +343,9 @@ mod tests {
             let budget = Arc::clone(&budget);
             thread::spawn(move || budget.take(5))
         };
-        thread::sleep(Duration::from_millis(5));
+        while budget.lock().waiters == 0 {
+            thread::yield_now();
+        }
         budget.give_back(25);
         assert!(waiter.join().unwrap() > Duration::ZERO);
         assert_eq!(

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use hindcast_analyzer::kendall_tau;
+use rustix::process::Signal;
 
+use super::slices::{pause_when, signal};
 use super::*;
 
 /// Cells of a CSV table's column `influence`; examples in no batch have none.
@@ -54,34 +55,28 @@ fn both_engines_give_the_scores_and_tables_name_theirs() {
 }
 
 /// Sweeps until a checkpoint is left: a sweep that can't write its table keeps it, and a folder in the table's place that is
-/// there beforehand is refused. A sweep that was quicker than the folder is begun again.
+/// there beforehand is refused.
 fn leave_checkpoint(dir: &Path, words: &[&str]) {
     let (table, checkpoint) = (
         dir.join("scores.csv"),
         dir.join("scores.csv.sweep.safetensors"),
     );
-    for _ in 0..50 {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))
-            .args(words)
-            .current_dir(dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let in_time = fs::create_dir(&table).is_ok();
-        let ended = child.wait().unwrap();
-        if in_time {
-            fs::remove_dir(&table).unwrap();
-            assert_eq!(ended.code(), Some(1));
-            assert!(checkpoint.exists());
-            return;
-        }
-        fs::remove_file(&table).unwrap();
-    }
-    panic!("every sweep ended before its checkpoint was seen");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(words)
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(
+        pause_when(&mut child, || checkpoint.exists()),
+        "the sweep ended without a checkpoint"
+    );
+    fs::create_dir(&table).unwrap();
+    signal(&child, Signal::CONT);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    fs::remove_dir(&table).unwrap();
+    assert!(checkpoint.exists());
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::process::Signal;
+
+use super::slices::{end_by, pause_when, signal};
 use super::*;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A run of 12 steps an epoch, whose replay takes long enough to be interrupted.
 fn longer_run(dir: &Path, epochs: u64) {
@@ -43,14 +44,6 @@ fn start(dir: &Path, words: &[&str]) -> Child {
         .unwrap()
 }
 
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
 /// Waits until the child has written this line's beginning to standard error; gives a thread that reads the rest.
 fn wait_for(child: &mut Child, begins: &str) -> std::thread::JoinHandle<String> {
     let mut from = BufReader::new(child.stderr.take().unwrap());
@@ -77,19 +70,12 @@ fn swept(path: &Path) -> Option<u64> {
 }
 
 /// Ends the child by a signal once its checkpoint has so many steps; false if it was done before.
-fn stopped_at(child: &mut Child, checkpoint: &Path, steps: u64, name: &str) -> bool {
-    let begun = Instant::now();
-    loop {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        if swept(checkpoint) >= Some(steps) {
-            signal(child, name);
-            return true;
-        }
-        assert!(begun.elapsed() < PATIENCE, "no checkpoint came");
-        std::thread::sleep(Duration::from_millis(1));
+fn stopped_at(child: &mut Child, checkpoint: &Path, steps: u64, by: Signal) -> bool {
+    let there = pause_when(child, || swept(checkpoint) >= Some(steps));
+    if there {
+        end_by(child, by);
     }
+    there
 }
 
 #[test]
@@ -119,15 +105,15 @@ fn an_interrupted_sweep_goes_on_to_the_same_table() {
     );
     let checkpoint = dir.join("scores.csv.sweep.safetensors");
     let mut words = words("scores.csv").to_vec();
-    for (steps, name, code) in [
-        (5, "INT", Some(130)),
-        (12, "TERM", Some(143)),
-        (25, "KILL", None),
-        (40, "INT", Some(130)),
+    for (steps, by, code) in [
+        (5, Signal::INT, Some(130)),
+        (12, Signal::TERM, Some(143)),
+        (25, Signal::KILL, None),
+        (40, Signal::INT, Some(130)),
     ] {
         let mut child = start(dir, &words);
         assert!(
-            stopped_at(&mut child, &checkpoint, steps, name),
+            stopped_at(&mut child, &checkpoint, steps, by),
             "it was done too soon"
         );
         let output = child.wait_with_output().unwrap();
@@ -188,7 +174,7 @@ fn a_counterfactual_stops_cleanly() {
     fs::write(dir.join("out.txt"), "3\n").unwrap();
     let mut child = start(dir, &["counterfactual", "run", "--without", "out.txt"]);
     let rest = wait_for(&mut child, "to retrain: ");
-    signal(&child, "INT");
+    signal(&child, Signal::INT);
     let output = child.wait_with_output().unwrap();
     let said = rest.join().unwrap();
     assert_eq!(output.status.code(), Some(130), "{said}");
@@ -216,7 +202,7 @@ fn an_interrupted_recording_is_a_run_that_can_be_used() {
     );
     let rest = wait_for(&mut child, "keeping all: ");
     std::thread::sleep(Duration::from_millis(300));
-    signal(&child, "INT");
+    signal(&child, Signal::INT);
     let output = child.wait_with_output().unwrap();
     let said = rest.join().unwrap();
     assert_eq!(output.status.code(), Some(130), "{said}");
@@ -235,8 +221,8 @@ fn a_second_signal_ends_at_once() {
     fs::write(dir.join("out.txt"), "3\n").unwrap();
     let mut child = start(dir, &["counterfactual", "run", "--without", "out.txt"]);
     let rest = wait_for(&mut child, "to retrain: ");
-    signal(&child, "INT");
-    signal(&child, "INT");
+    signal(&child, Signal::INT);
+    signal(&child, Signal::INT);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", rest.join().unwrap());
 }

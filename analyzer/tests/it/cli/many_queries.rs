@@ -2,6 +2,8 @@
 
 use std::fs;
 
+#[cfg(unix)]
+use super::slices::pause_when;
 use super::*;
 
 /// A column's cells.
@@ -197,20 +199,16 @@ fn passes_that_are_killed_go_on_to_the_same_table() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            // At the very end it is removed: then the child is done.
+        // A finished sweep removes its checkpoint.
+        let changed = pause_when(&mut child, || {
             let now = fs::read(&checkpoint).ok();
-            if now.is_some() && now != before {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break None;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        };
-        if let Some(status) = status {
+            now.is_some() && now != before
+        });
+        if changed {
+            child.kill().unwrap();
+        }
+        let status = child.wait().unwrap();
+        if !changed {
             assert!(status.success(), "{status}");
             break;
         }

@@ -7,6 +7,7 @@ mod bench;
 #[cfg(feature = "record")]
 mod contradictions;
 mod damage;
+#[cfg(unix)]
 mod engines;
 mod everyday;
 mod foreign_tables;
@@ -31,6 +32,8 @@ mod replaced;
 mod resumed;
 mod rows_and_files;
 mod scripts;
+#[cfg(unix)]
+mod slices;
 #[cfg(all(target_os = "linux", feature = "record"))]
 mod streams;
 mod tables;

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
+use super::slices::{end_by, pause_when, signal};
 use super::*;
 
 /// A net with batch norm and dropout, so that buffers, the optimizer's state and the step's own draws all have to come back.
@@ -107,25 +109,9 @@ fn held(dir: &Path) -> u64 {
     hindcast_format::Trace::open(dir.join("run")).map_or(0, |trace| trace.span().end)
 }
 
-/// Waits until the run holds so many steps; false if the process ended before.
+/// Lets the process run until the run holds `steps` steps and pauses it there; false if the process ended before.
 fn reaches(dir: &Path, child: &mut Child, steps: u64) -> bool {
-    let begun = Instant::now();
-    while held(dir) < steps {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "no steps came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    true
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let kill = Command::new("kill")
-        .args([format!("-{name}"), pid])
-        .status();
-    assert!(kill.unwrap().success());
+    pause_when(child, || held(dir) >= steps)
 }
 
 /// The run in `run` is the one in `whole`: every recorded step, the final parameters, buffers and optimizer state, and the scores.
@@ -170,7 +156,7 @@ fn killed_ten_times(plan: &Plan) {
     let dir = dir.path();
     fine(dir, &record(plan, "whole"));
     let mut noise = 9u64;
-    let (mut kills, mut at, mut resumed) = (0, 0, 0);
+    let (mut kills, mut at, mut resumed, mut begun_anew) = (0, 0, 0, 0);
     while kills < 10 {
         let words = match held(dir) {
             0 => {
@@ -185,28 +171,30 @@ fn killed_ten_times(plan: &Plan) {
         noise = noise
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        // Most kills wait for new steps, some come at once: before the first step, or while the last one is rebuilt.
+        // Most kills wait for new steps. Some come sooner: before the first step, or while the last one is rebuilt.
         let more = (noise >> 33) % 50;
+        let begun_at = held(dir);
         let mut child = start(dir, &words);
-        if more > 8 {
-            at = (at.max(held(dir)) + more).min(STEPS - 20);
-            if !reaches(dir, &mut child, at) {
-                break;
-            }
+        let paused = if more > 8 {
+            at = (at.max(begun_at) + more).min(STEPS - 20);
+            reaches(dir, &mut child, at)
         } else {
-            std::thread::sleep(Duration::from_millis(7 * more));
+            let mut looks = 0;
+            pause_when(&mut child, || {
+                looks += 1;
+                looks > 20 * more || held(dir) > begun_at
+            })
+        };
+        if paused {
+            signal(&child, Signal::KILL);
+            child.wait().unwrap();
+            kills += 1;
+        } else {
+            anew(dir, &mut begun_anew);
+            (kills, at, resumed) = (0, 0, 0);
         }
-        if child.try_wait().unwrap().is_some() {
-            break;
-        }
-        signal(&child, "KILL");
-        child.wait().unwrap();
-        kills += 1;
     }
-    assert!(
-        kills >= 5 && resumed >= 4,
-        "{kills} kills, {resumed} resumed"
-    );
+    assert!(resumed >= 4, "{resumed} resumed");
     if hindcast_format::Trace::open(dir.join("run"))
         .unwrap()
         .status()
@@ -258,21 +246,27 @@ fn a_killed_recording_of_every_seventh_step_continues_to_the_same_bits() {
     });
 }
 
-/// Starts or continues the run and stops it by a signal. False if the run was finished before the signal came.
-fn stopped_by(dir: &Path, name: &str, exit: i32) -> bool {
+/// Removes a run that was finished before it could be interrupted. A machine with fast storage records it in a hundredth of a
+/// second, and a busy one doesn't look at it for longer than that.
+fn anew(dir: &Path, times: &mut u32) {
+    *times += 1;
+    assert!(*times < 20, "every run ended before it was interrupted");
+    fs::remove_dir_all(dir.join("run")).unwrap();
+}
+
+/// Starts or continues the run and ends it by a signal some twenty steps later. False if it was finished before.
+fn stopped_by(dir: &Path, by: Signal, exit: i32) -> bool {
     let words = match held(dir) {
         0 => record(&PLAIN, "run"),
         _ => RESUME.to_vec(),
     };
     let more = held(dir) + 20;
     let mut child = start(dir, &words);
-    if reaches(dir, &mut child, more) {
-        signal(&child, name);
-    }
-    let output = child.wait_with_output().unwrap();
-    if code(&output) == 0 {
+    if !reaches(dir, &mut child, more) {
         return false;
     }
+    end_by(&child, by);
+    let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), exit, "{}", stderr(&output));
     assert!(
         stderr(&output).contains("`hindcast record --resume run` continues it"),
@@ -287,17 +281,10 @@ fn ctrl_c_names_the_command_that_continues_and_it_does() {
     let dir = folder();
     let dir = dir.path();
     fine(dir, &record(&PLAIN, "whole"));
-    // On a busy machine a signal may come after the last step. Then the run is recorded anew.
-    let stopped_twice = (0..20).any(|_| {
-        let stopped = [("INT", 130), ("TERM", 143)]
-            .iter()
-            .all(|&(name, exit)| stopped_by(dir, name, exit));
-        if !stopped {
-            std::fs::remove_dir_all(dir.join("run")).unwrap();
-        }
-        stopped
-    });
-    assert!(stopped_twice, "every run was done before its signals came");
+    let mut begun_anew = 0;
+    while !(stopped_by(dir, Signal::INT, 130) && stopped_by(dir, Signal::TERM, 143)) {
+        anew(dir, &mut begun_anew);
+    }
     // Beginning anew at the same place is refused, and the refusal names the command, too.
     let output = hindcast(dir, &record(&PLAIN, "run"));
     assert_eq!(code(&output), 1);
@@ -323,14 +310,12 @@ fn ctrl_c_names_the_command_that_continues_and_it_does() {
     );
 }
 
-/// A run of some twenty steps, closed as unfinished. On a busy machine the signal may come after the last step; then the
-/// run is recorded anew.
+/// Records a run of some twenty steps, closed as unfinished.
 fn interrupted(dir: &Path) {
-    let stopped = (0..20).any(|_| {
-        let _ = fs::remove_dir_all(dir.join("run"));
-        stopped_by(dir, "INT", 130)
-    });
-    assert!(stopped, "every run was done before its signal came");
+    let mut begun_anew = 0;
+    while !stopped_by(dir, Signal::INT, 130) {
+        anew(dir, &mut begun_anew);
+    }
 }
 
 fn refused(dir: &Path, words: &[&str], exit: i32, says: &[&str]) {
@@ -382,6 +367,8 @@ fn what_would_be_another_run_is_refused() {
     refused(dir, &twice, 2, &["--resume"]);
     let keep = [&RESUME[..], &["--keep", "last-epoch"]].concat();
     refused(dir, &keep, 2, &["--keep"]);
+    let set = [&RESUME[..], &["--set", "train.seed=6"]].concat();
+    refused(dir, &set, 2, &["<TASK>"]);
     // A task that is the recorded one may be named.
     let words = ["record", "task.toml", "--resume", "run", "--data", "data"];
     fine(dir, &words);
