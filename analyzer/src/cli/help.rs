@@ -87,6 +87,7 @@ Exit code 1 where a proven bound is exceeded. --json prints an object with
   inequality7, inequality8, theorem5, always, theorem6   {examples, broken, tightest} or null: how many exceed it, and how much of it is used at most
   without_lemma7, without_theorem6   why they say nothing of the run; empty where they do
   rounding               what rounding may move, which isn't counted as exceeding
+  notes                  reasons to doubt these numbers; empty if there are none
   table, seconds";
 
 pub(crate) const EXPORT_JSON: &str = "\

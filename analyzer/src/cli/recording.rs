@@ -84,7 +84,7 @@ pub struct Record {
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Change any key of the task: --set train.epochs=1 --set data.validation=1000
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "task")]
     pub set: Vec<String>,
     /// Something to keep with the run: --note machine=n7
     #[arg(long = "note", value_name = "KEY=VALUE")]

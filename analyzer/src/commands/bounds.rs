@@ -29,6 +29,7 @@ struct Report<'a> {
     theorem5: Option<Kept>,
     always: Option<Kept>,
     theorem6: Option<Kept>,
+    notes: &'a [String],
     table: String,
     seconds: f64,
 }
@@ -55,14 +56,14 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         given,
     };
     let end = run.source().end()?.step;
-    trust::steps(
+    let notes = Vec::from_iter(trust::steps(
         &subject,
         &run,
         options.window.start..end,
         &args.check,
         memory,
         false,
-    )?;
+    )?);
     let begun = Instant::now();
     // What is bounded can be much smaller than the parameters: the estimate is always carried in float64.
     let mut engine = subject.engine(None, Some(DType::F64), Device::Cpu)?;
@@ -85,6 +86,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
             theorem5: report.theorem5(),
             always: report.always(),
             theorem6: report.theorem6(),
+            notes: &notes,
             table: args.out.display().to_string(),
             seconds: begun.elapsed().as_secs_f64(),
             report: &report,
@@ -93,6 +95,9 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         writeln!(out)?;
     } else {
         print(&mut out, &report)?;
+        for note in &notes {
+            writeln!(out, "{}", field(note))?;
+        }
         writeln!(
             out,
             "{} ({} rows)",

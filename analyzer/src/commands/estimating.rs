@@ -32,7 +32,7 @@ pub(crate) fn estimate(
     let (q, n) = (queries.len() as u64, run.examples() as u64);
     let values = (end.parameters.len() + end.buffers.len()) as u64;
     let needed = 8 * (q * VECTORS * values + q * 5 * n);
-    memory::check(
+    memory::check_quietly(
         chosen.method.name,
         needed / 2,
         needed,

@@ -239,6 +239,9 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
             tables::growth(&mut out, sweep)?;
         }
     }
+    for note in &metadata.notes {
+        writeln!(out, "{}", field(note))?;
+    }
     if !chosen.method.predicts {
         writeln!(
             out,

@@ -6,6 +6,7 @@ use anyhow::bail;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::progress::bytes;
+use crate::clean::say;
 
 /// How much memory work may take: what is free now, or what the user says (`--memory`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +106,28 @@ pub(crate) fn check(
             bytes(there)
         );
     }
-    Ok(match about > there {
-        true => format!("only {} {whose}: this may not fit, {hint}", bytes(there)),
-        false => format!("{} {whose}", bytes(there)),
+    Ok(if about > there {
+        format!("only {} {whose}: {MAY_NOT_FIT}, {hint}", bytes(there))
+    } else {
+        format!("{} {whose}", bytes(there))
     })
+}
+
+const MAY_NOT_FIT: &str = "this may not fit";
+
+/// [`check`] for work that prints no line about its memory: prints a warning if it may not fit.
+pub(crate) fn check_quietly(
+    what: &str,
+    certain: u64,
+    about: u64,
+    limit: Option<Limit>,
+    hint: &str,
+) -> anyhow::Result<()> {
+    let said = check(what, certain, about, limit, hint)?;
+    if said.contains(MAY_NOT_FIT) {
+        say!("warning: {what} needs about {}; {said}", bytes(about));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

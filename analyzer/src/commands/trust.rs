@@ -99,17 +99,13 @@ pub(super) fn fits(
     let width = run.dtype().size_in_bytes();
     let read = step_bytes(run, width, sizes.largest);
     let per_example = width as u64 * values_per_example(subject).unwrap_or(0);
-    memory::check(
-        what,
-        read + per_example * sizes.largest_pass,
-        read + TRAINING * per_example * sizes.largest_pass,
-        limit,
-        &format!(
-            "the largest batch has {} examples; use a machine with more memory",
-            sizes.largest
-        ),
-    )?;
-    Ok(())
+    let certain = read + per_example * sizes.largest_pass;
+    let about = read + TRAINING * per_example * sizes.largest_pass;
+    let hint = format!(
+        "the largest batch has {} examples; use a machine with more memory",
+        sizes.largest
+    );
+    memory::check_quietly(what, certain, about, limit, &hint)
 }
 
 /// Approximate number of values that a training step holds per output value of a layer: the value, its gradient, and

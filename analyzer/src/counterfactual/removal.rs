@@ -124,12 +124,12 @@ fn reweighted(
     };
     let left = kept.iter().filter(|&&k| k).count();
     match (denominators, &meta.weights) {
-        (Denominators::Fixed, _) | (_, BatchWeights::Sum) => mask(1.0),
+        (Denominators::Fixed, _) | (_, BatchWeights::Sum | BatchWeights::SumOfEach(_)) => mask(1.0),
         (Denominators::Renormalised, BatchWeights::Mean) => kept
             .iter()
             .map(|&k| if k { 1.0 / left as f64 } else { 0.0 })
             .collect(),
-        (Denominators::Renormalised, BatchWeights::Each(_) | BatchWeights::SumOfEach(_)) => {
+        (Denominators::Renormalised, BatchWeights::Each(_)) => {
             let total: f64 = weights.iter().sum();
             let rest: f64 = weights
                 .iter()

@@ -60,16 +60,8 @@ impl ScoreTable {
     /// Where the ending is unknown, a file can't be written, or one is there that isn't a table of scores.
     pub fn write(&self, path: &Path) -> Result<()> {
         let format = Format::of(path)?;
-        // A program that is killed between the two files leaves a table without metadata, not with the metadata of
-        // another table.
         replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
         let sidecar = sidecar_path(path);
-        match std::fs::remove_file(&sidecar) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(file(&sidecar, &e.to_string()));
-            }
-            _ => {}
-        }
         let mut digest = blake3::Hasher::new();
         replace(path, |to| {
             let to = Hashed(to, &mut digest);
@@ -78,6 +70,15 @@ impl ScoreTable {
                 Format::JsonLines => self.write_json_lines(to),
                 #[cfg(feature = "parquet")]
                 Format::Parquet => self.write_parquet(to).map_err(std::io::Error::other),
+            }?;
+            // A program that is killed between the two files leaves a table without metadata, not with the metadata of
+            // another table. A write that fails before leaves both old files.
+            match std::fs::remove_file(&sidecar) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(std::io::Error::new(
+                    e.kind(),
+                    format!("{}: {e}", sidecar.display()),
+                )),
+                _ => Ok(()),
             }
         })?;
         let metadata = serde_json::to_vec_pretty(&Beside {

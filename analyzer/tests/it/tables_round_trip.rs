@@ -270,6 +270,21 @@ proptest! {
 }
 
 #[test]
+fn a_write_that_fails_leaves_the_old_table_and_its_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.csv");
+    let old = table(&["validation"], &[], &[1.0, 2.0, 3.0]);
+    old.write(&path).unwrap();
+    // A folder where the temporary file would be.
+    let temporary = format!("scores.csv.{}.tmp", std::process::id());
+    std::fs::create_dir(folder.path().join(temporary)).unwrap();
+    let new = table(&["test"], &[], &[3.0, 2.0, 1.0]);
+    assert!(new.write(&path).is_err());
+    assert_eq!(ScoreTable::read(&path).unwrap().rows, old.rows);
+    assert!(sidecar_path(&path).exists());
+}
+
+#[test]
 fn an_example_that_never_occurred_has_an_empty_score() {
     let mut text = Vec::new();
     let table = table(&["validation"], &[], &[1.5, -2e-9]);

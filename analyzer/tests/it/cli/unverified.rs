@@ -145,6 +145,8 @@ fn unverified_results_say_so_wherever_they_are_shown() {
         table.metadata.notes
     );
 
+    let printed = fine(dir, &["influence", "run", "--unverified"]);
+    assert!(printed.contains("UNVERIFIED"), "{printed}");
     let printed = fine(
         dir,
         &[
