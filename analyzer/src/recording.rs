@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Context as _;
 use candle_core::{CpuStorage, CpuStorageRef, Device, InplaceOp1, Layout, Shape, Tensor, Var};
-use hindcast_format::{DataIdentity, GroupHyper, SplitIdentity};
+use hindcast_format::{DataIdentity, GroupHyper, SplitFingerprint};
 use hindcast_model::batches::Weights;
 use hindcast_model::data::DataSet;
 use hindcast_model::net::Net;
@@ -76,7 +76,7 @@ fn identity(data: &dyn DataSet) -> DataIdentity {
     let splits: Vec<_> = data
         .fingerprint()
         .into_iter()
-        .map(|s| SplitIdentity {
+        .map(|s| SplitFingerprint {
             name: s.name,
             examples: s.examples,
             root: s.root,

@@ -7,7 +7,7 @@ use hindcast_format::layout::{DType as StoredType, TensorSpec};
 use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::{Batch, Draws, Objective, Split, TensorDef};
-use hindcast_model::update::{Blocks, Hyper, Settings, UpdateRule};
+use hindcast_model::update::{Blocks, GroupHyper, Settings, UpdateRule};
 
 use crate::error::{AnalysisError, Result};
 use crate::source::{StepSource, micro_batches_of};
@@ -129,7 +129,7 @@ impl<'a> RecordedRun<'a> {
             groups: meta
                 .groups
                 .iter()
-                .map(|g| Hyper {
+                .map(|g| GroupHyper {
                     learning_rate: g.learning_rate,
                     weight_decay: g.weight_decay,
                 })

@@ -18,14 +18,14 @@ pub enum DataIdentity {
     /// Merkle roots over the decoded examples of each split.
     Fingerprint {
         /// One entry a split.
-        splits: Vec<SplitIdentity>,
+        splits: Vec<SplitFingerprint>,
     },
 }
 
 /// One split of the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SplitIdentity {
+pub struct SplitFingerprint {
     /// `train`, `validation`, `test`.
     pub name: String,
     /// How many examples it has.

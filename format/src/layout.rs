@@ -63,7 +63,7 @@ pub enum Role {
     OptimizerState,
 }
 
-/// One tensor of the layout.
+/// A recorded tensor: its name and shape, as an objective names it (the model's `TensorDef`), with role, element type and parameter group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorSpec {

@@ -69,7 +69,7 @@ pub use chunks::{Chunking, MAX_CHUNK_ELEMENTS};
 pub use encoder::{EncodedFrame, Encoder};
 pub use error::{Corruption, FormatError, hex};
 pub use frame::FrameKind;
-pub use info::{DataIdentity, RunInfo, SplitIdentity};
+pub use info::{DataIdentity, RunInfo, SplitFingerprint};
 pub use layout::{DType, Layout, Role, TensorSpec};
 pub use manifest::{Fork, MANIFEST, Manifest, SegmentRecord, Status};
 pub use memory::Work;

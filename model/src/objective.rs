@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-/// Name and shape of a parameter or buffer.
+/// Name and shape of a parameter or buffer. A trace records the same tensor with its role, element type and parameter group: the format's
+/// `TensorSpec`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorDef {
     /// Unique among the objective's parameters, or among its buffers.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use candle_nn::VarMap;
-use hindcast_format::{DataIdentity, Durability, FsStorage, SplitIdentity, Storage};
+use hindcast_format::{DataIdentity, Durability, FsStorage, SplitFingerprint, Storage};
 
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
@@ -173,7 +173,7 @@ impl Builder {
             .into_iter()
             .map(|split| {
                 let (name, examples, root) = split.into();
-                SplitIdentity {
+                SplitFingerprint {
                     name,
                     examples,
                     root,

@@ -95,4 +95,4 @@ pub use wrap::Recorded;
 // The words of the format that the recorder's own interface uses.
 pub use hindcast_format::layout::Role;
 pub use hindcast_format::meta::GroupHyper;
-pub use hindcast_format::{DataIdentity, Durability, SplitIdentity};
+pub use hindcast_format::{DataIdentity, Durability, SplitFingerprint};

@@ -189,16 +189,16 @@ pub(crate) enum Trained<'a> {
 #[must_use]
 pub struct StepInfo<'a> {
     pub(crate) batch: Option<BatchInfo<'a>>,
-    pub(crate) hyper: Hyper<'a>,
+    pub(crate) hyper: StepHyper<'a>,
     pub(crate) loss: Option<f64>,
     pub(crate) optimizer_step: Option<u64>,
     pub(crate) trained: Trained<'a>,
     pub(crate) optimizer: Option<&'a dyn OptimizerState>,
 }
 
-/// Learning rate and decay: one for all groups, or one a group.
+/// A step's learning rate and weight decay: one pair for all parameter groups, or one pair per group.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Hyper<'a> {
+pub(crate) enum StepHyper<'a> {
     One {
         learning_rate: f64,
         /// What the builder or the rule says, where it is not given.
@@ -220,7 +220,7 @@ impl<'a> StepInfo<'a> {
     pub fn announced(learning_rate: f64) -> Self {
         Self {
             batch: None,
-            hyper: Hyper::One {
+            hyper: StepHyper::One {
                 learning_rate,
                 weight_decay: None,
             },
@@ -234,7 +234,7 @@ impl<'a> StepInfo<'a> {
     /// The optimizer's own decay λ, in every group. By default it is that of [`Builder::weight_decay`](crate::Builder::weight_decay), or of
     /// the run's rule.
     pub fn weight_decay(mut self, decay: f64) -> Self {
-        if let Hyper::One { weight_decay, .. } = &mut self.hyper {
+        if let StepHyper::One { weight_decay, .. } = &mut self.hyper {
             *weight_decay = Some(decay);
         }
         self
@@ -242,7 +242,7 @@ impl<'a> StepInfo<'a> {
 
     /// Learning rate and decay of each parameter group, in the groups' order.
     pub fn groups(mut self, groups: &'a [GroupHyper]) -> Self {
-        self.hyper = Hyper::Each(groups);
+        self.hyper = StepHyper::Each(groups);
         self
     }
 

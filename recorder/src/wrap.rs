@@ -10,7 +10,7 @@ use hindcast_format::meta::GroupHyper;
 
 use crate::error::RecorderError;
 use crate::recorder::Handle;
-use crate::step::{Hyper, OptimizerState, StepInfo, Trained};
+use crate::step::{OptimizerState, StepHyper, StepInfo, Trained};
 
 type HyperFn<O> = Box<dyn Fn(&O, &mut [GroupHyper]) + Send>;
 type StateFn<O> = fn(&O) -> &dyn OptimizerState;
@@ -111,7 +111,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
             None => Trained::Watched(gradients),
         };
         info.hyper = match &self.hyper {
-            None => Hyper::One {
+            None => StepHyper::One {
                 learning_rate,
                 weight_decay: decay,
             },
@@ -123,7 +123,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
                 self.groups.clear();
                 self.groups.resize(self.run.groups(), plain);
                 read(&self.optimizer, &mut self.groups);
-                Hyper::Each(&self.groups)
+                StepHyper::Each(&self.groups)
             }
         };
         if let Some(state) = self.state {

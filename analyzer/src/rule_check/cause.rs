@@ -162,7 +162,7 @@ impl fmt::Display for Cause {
 mod tests {
     use super::*;
     use hindcast_format::layout::{DType, Role, TensorSpec};
-    use hindcast_model::update::{Hyper, UpdateRule};
+    use hindcast_model::update::{GroupHyper, UpdateRule};
 
     const BEFORE: [f64; 4] = [0.5, -0.3, 0.2, 0.9];
     const UPDATE: [f64; 4] = [0.01, 0.02, -0.03, 0.005];
@@ -186,7 +186,7 @@ mod tests {
             .collect();
         let want: Vec<f64> = (0..4).map(want).collect();
         let mut settings = Settings::uniform(&UpdateRule::sgd(), 0, 0.1, 2);
-        settings.groups[0] = Hyper {
+        settings.groups[0] = GroupHyper {
             learning_rate: 0.1,
             weight_decay: 0.0,
         };

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::step::bias_corrections;
-use super::{Blocks, Clip, Hyper, Settings, StepPoint, UpdateError, UpdateRule, check};
+use super::{Blocks, Clip, GroupHyper, Settings, StepPoint, UpdateError, UpdateRule, check};
 use crate::real::Real;
 
 /// Derivatives of one query with respect to everything that the next step reads.
@@ -42,7 +42,7 @@ impl Direction {
 #[derive(Debug, Clone)]
 pub struct Linearized {
     rule: UpdateRule,
-    active: Vec<(Range<usize>, Hyper)>,
+    active: Vec<(Range<usize>, GroupHyper)>,
     values: usize,
     first: bool,
     clip: Option<(Clip, Vec<f64>)>,
@@ -126,7 +126,7 @@ impl UpdateRule {
     /// Takes the moments one step on, in float64, and from them D and S.
     fn adam<T: Real>(
         &self,
-        active: &[(Range<usize>, Hyper)],
+        active: &[(Range<usize>, GroupHyper)],
         done: u64,
         at: StepPoint<'_, T>,
         mut seen: Vec<f64>,
@@ -253,7 +253,7 @@ impl Linearized {
     }
 
     /// v̂: the derivative with respect to the velocity after the step, the step's own use of it included.
-    fn velocity(&self, hyper: &Hyper, u: f64, v: f64) -> f64 {
+    fn velocity(&self, hyper: &GroupHyper, u: f64, v: f64) -> f64 {
         match self.rule {
             UpdateRule::Sgd {
                 momentum,
@@ -265,7 +265,7 @@ impl Linearized {
     }
 
     /// p̂, q̂ and the gradient that the moments saw.
-    fn moments(&self, hyper: &Hyper, adjoint: &Adjoint, i: usize) -> (f64, f64, f64) {
+    fn moments(&self, hyper: &GroupHyper, adjoint: &Adjoint, i: usize) -> (f64, f64, f64) {
         let (p, q) = (adjoint.state[i], adjoint.state[self.values + i]);
         match &self.adam {
             Some(adam) => {

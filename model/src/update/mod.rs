@@ -16,7 +16,7 @@ mod step;
 pub use adjoint::{Adjoint, Direction, Linearized};
 pub use clip::{CLIP_EPSILON, Clip};
 pub use rule::{StateTensor, UpdateRule};
-pub use settings::{Block, Blocks, Hyper, Settings};
+pub use settings::{Block, Blocks, GroupHyper, Settings};
 pub use step::StepPoint;
 
 /// Why an update can't be computed.

@@ -7,7 +7,7 @@ use crate::objective::TensorDef;
 
 /// Hyperparameters of one parameter group in one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hyper {
+pub struct GroupHyper {
     /// Learning rate η.
     pub learning_rate: f64,
     /// The optimizer's own decay λ: coupled (SGD, Adam) or decoupled (AdamW), as the rule says.
@@ -71,7 +71,7 @@ pub struct Settings {
     /// Updates that the optimizer itself had done before this one: its own counter, from 0, not the run's step.
     pub optimizer_step: u64,
     /// Learning rate and decay of each group.
-    pub groups: Vec<Hyper>,
+    pub groups: Vec<GroupHyper>,
     /// Threshold C of global-norm clipping.
     pub clip_norm: Option<f64>,
     /// One flag a parameter tensor: had it a gradient? A tensor without one is skipped: no decay, no moments.
@@ -88,7 +88,7 @@ impl Settings {
     ) -> Self {
         Self {
             optimizer_step,
-            groups: vec![Hyper {
+            groups: vec![GroupHyper {
                 learning_rate,
                 weight_decay: rule.weight_decay(),
             }],
@@ -101,7 +101,7 @@ impl Settings {
     pub(super) fn active<'a>(
         &'a self,
         blocks: &'a Blocks,
-    ) -> Result<Vec<(Range<usize>, Hyper)>, UpdateError> {
+    ) -> Result<Vec<(Range<usize>, GroupHyper)>, UpdateError> {
         if self.trained.len() != blocks.tensors() {
             return Err(UpdateError::Flags {
                 expected: blocks.tensors(),

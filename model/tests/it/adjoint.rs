@@ -3,7 +3,7 @@
 //! Example j's weight is moved a little in every batch of a window, the run is repeated in float64, and the central
 //! difference of the final validation loss is compared with what the reverse sweep says.
 
-use hindcast_model::update::{Blocks, Hyper, Settings, StepPoint, UpdateRule};
+use hindcast_model::update::{Blocks, GroupHyper, Settings, StepPoint, UpdateRule};
 
 use crate::tanh_net::{D, Examples, H, P, add, relative_error, stream};
 
@@ -19,7 +19,7 @@ struct Run {
     /// Steps that are swept; those before belong to the past.
     window: std::ops::Range<usize>,
     /// Groups of the two tensors.
-    groups: Vec<Hyper>,
+    groups: Vec<GroupHyper>,
     /// Steps in which the second tensor has no gradient.
     untrained: Vec<usize>,
     /// Sizes of the micro-batches, each with a mean of its own; one batch when empty.
@@ -272,7 +272,7 @@ fn a_tensor_without_a_gradient_is_skipped() {
 fn groups_have_learning_rates_and_decays_of_their_own() {
     for (name, rule, scale) in RULES {
         let mut run = Run::of(rule, scale);
-        let group = |learning_rate, weight_decay| Hyper {
+        let group = |learning_rate, weight_decay| GroupHyper {
             learning_rate,
             weight_decay,
         };

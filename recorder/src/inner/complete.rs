@@ -6,7 +6,7 @@ use hindcast_format::meta::{GroupHyper, StepMeta};
 use super::Inner;
 use crate::error::RecorderError;
 use crate::policy::LossValues;
-use crate::step::{Hyper, StepInfo, Trained};
+use crate::step::{StepHyper, StepInfo, Trained};
 
 impl Inner {
     /// Adds to the batch's metadata what the step says.
@@ -20,7 +20,7 @@ impl Inner {
         meta.step = self.next_step;
         meta.groups.clear();
         match info.hyper {
-            Hyper::One {
+            StepHyper::One {
                 learning_rate,
                 weight_decay,
             } => {
@@ -30,8 +30,8 @@ impl Inner {
                 };
                 meta.groups.resize(groups, hyper);
             }
-            Hyper::Each(each) if each.len() == groups => meta.groups.extend_from_slice(each),
-            Hyper::Each(each) => {
+            StepHyper::Each(each) if each.len() == groups => meta.groups.extend_from_slice(each),
+            StepHyper::Each(each) => {
                 return Err(self.wrong(format!(
                     "expected learning rates of {groups} parameter groups, got {}",
                     each.len()

@@ -7,7 +7,7 @@ use candle_nn::{
 use hindcast_format::meta::BatchWeights;
 use hindcast_recorder::{
     BatchInfo, DataIdentity, GroupHyper, LossValues, Named, OptimizerState, Recorder, Role,
-    SplitIdentity, StepInfo,
+    SplitFingerprint, StepInfo,
 };
 
 use crate::common::*;
@@ -430,7 +430,7 @@ fn a_batch_may_be_weighted_summed_and_split() {
 fn what_cannot_be_replayed_is_refused_and_may_be_said_again() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
-    let splits = vec![SplitIdentity {
+    let splits = vec![SplitFingerprint {
         name: "train".into(),
         examples: EXAMPLES,
         root: [0; 32],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hindcast_format::{
     BatchWeights, DType, DataIdentity, Durability, FsStorage, GroupHyper, KeyState, Layout, Role,
-    RunInfo, RunWriter, SplitIdentity, State, StepMeta, TensorSpec,
+    RunInfo, RunWriter, SplitFingerprint, State, StepMeta, TensorSpec,
 };
 use hindcast_model::data::load;
 use hindcast_model::net::Net;
@@ -35,7 +35,7 @@ fn write(dir: &Path, set: &[(&str, &str)], change: impl FnOnce(&mut RunInfo)) {
     });
     let layout = Layout::new(specs.collect()).unwrap();
     let data = load(&task.data, Some(&task.augment), None, task.train.seed).unwrap();
-    let splits = data.fingerprint().into_iter().map(|s| SplitIdentity {
+    let splits = data.fingerprint().into_iter().map(|s| SplitFingerprint {
         name: s.name,
         examples: s.examples,
         root: s.root,

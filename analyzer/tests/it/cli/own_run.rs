@@ -1,7 +1,7 @@
 //! A loop of its own that records for a shipped task, so that the command can analyse it. The test chooses its batches.
 
 use candle_core::{DType, Device, Tensor, Var};
-use hindcast_format::{DataIdentity, SplitIdentity};
+use hindcast_format::{DataIdentity, SplitFingerprint};
 use hindcast_model::data::load;
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective as _;
@@ -42,7 +42,7 @@ impl OwnRun {
     pub fn recorder(&self, dir: &Path) -> Recorder {
         let task = &self.task;
         let data = load(&task.data, Some(&task.augment), None, task.train.seed).unwrap();
-        let splits = data.fingerprint().into_iter().map(|s| SplitIdentity {
+        let splits = data.fingerprint().into_iter().map(|s| SplitFingerprint {
             name: s.name,
             examples: s.examples,
             root: s.root,
