@@ -59,7 +59,7 @@ pub(crate) fn record_watched(
     let net = Net::new(task)?;
     let builder = builder
         .task(task.to_toml()?)
-        .rule(task.optimizer.to_toml()?)
+        .rule_text(task.optimizer.to_toml()?)
         .seed(task.train.seed)
         .data(identity(data));
     // What lets a later analysis say which rows of other data differ.

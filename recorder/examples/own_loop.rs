@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
-use hindcast_recorder::{Keep, Recorder};
+use hindcast_recorder::{Keep, Recorder, UpdateRule};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     record(
@@ -25,7 +25,7 @@ pub fn record(path: &str) -> Result<(), Box<dyn std::error::Error>> {
 
     let run = Recorder::builder(path)
         .keep(Keep::All)
-        .rule("kind = \"sgd\"") // what turns a gradient into a step
+        .rule(UpdateRule::sgd()) // what turns a gradient into a step
         .expected_steps(40, 8)
         .create(&variables)?;
     eprintln!("{}", run.estimate());

@@ -17,6 +17,7 @@ use crate::names::Named;
 use crate::policy::{LossValues, OnError, WhenFull};
 use crate::recorder::Recorder;
 use crate::step::OptimizerState;
+use crate::update_rule::UpdateRule;
 
 type Test = Box<dyn Fn(&str) -> bool>;
 type GroupOf = Box<dyn Fn(&str) -> u16>;
@@ -143,8 +144,14 @@ impl Builder {
         self
     }
 
-    /// How the optimizer updates, as the text of an update rule (TOML), for runs without a Task.
-    pub fn rule(mut self, toml: impl Into<String>) -> Self {
+    /// The optimizer's update rule. Without it, an analysis of a run that has no task must be given the rule.
+    pub fn rule(self, rule: impl Into<UpdateRule>) -> Self {
+        self.rule_text(rule.into().to_string())
+    }
+
+    /// The optimizer's update rule as TOML text, stored as it is: for programs that have the text already, as a task's
+    /// optimizer. [`rule`](Self::rule) is checked by the compiler.
+    pub fn rule_text(mut self, toml: impl Into<String>) -> Self {
         self.rule = Some(toml.into());
         self
     }

@@ -7,7 +7,7 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
-//! use hindcast_recorder::{Keep, Recorder};
+//! use hindcast_recorder::{Recorder, UpdateRule};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -17,7 +17,7 @@
 //! let x = Tensor::randn(0f32, 1., (8, 3), &Device::Cpu)?;
 //! let y = x.sum_keepdim(1)?;
 //!
-//! let run = Recorder::builder(&path).keep(Keep::LastEpoch).create(&variables)?;
+//! let run = Recorder::builder(&path).rule(UpdateRule::sgd()).create(&variables)?;
 //! let mut sgd = run.wrap(SGD::new(variables.all_vars(), 0.1)?);
 //! for epoch in 0..2 {
 //!     for batch in [[0u32, 1, 2, 3], [4, 5, 6, 7]] {
@@ -75,6 +75,7 @@ mod snapshot;
 mod start;
 mod statistics;
 mod step;
+mod update_rule;
 mod watch;
 mod wrap;
 mod write;
@@ -90,6 +91,7 @@ pub use recorder::{Recorder, Summary};
 pub use resume::Resumed;
 pub use statistics::{NonFinite, Statistics};
 pub use step::{BatchInfo, OptimizerState, StepInfo};
+pub use update_rule::{Adam, Sgd, SgdMomentum, UpdateRule};
 pub use wrap::Recorded;
 
 // The words of the format that the recorder's own interface uses.

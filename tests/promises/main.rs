@@ -10,6 +10,7 @@ mod mutations;
 mod oracle;
 mod random;
 mod repeat;
+mod rules;
 mod slow_storage;
 
 use candle_core::{DType, Device, Tensor};

@@ -181,7 +181,7 @@ impl Run {
                     let builder = Recorder::builder_on(storage.clone(), "memory")
                         .seed(SEED)
                         .segment_steps(SEGMENT)
-                        .rule(rule.map_err(|e| AnalysisError::Invalid(e.to_string()))?);
+                        .rule_text(rule.map_err(|e| AnalysisError::Invalid(e.to_string()))?);
                     let made = builder.create_from(mirror.named()).map_err(failed)?;
                     none.insert((made, mirror))
                 }

@@ -8,5 +8,6 @@ mod kinds;
 mod loops;
 mod policies;
 mod resume;
+mod rules;
 mod train_on;
 mod updates;

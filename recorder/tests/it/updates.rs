@@ -3,7 +3,9 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, SGD};
-use hindcast_recorder::{BatchInfo, GroupHyper, Recorder, RecorderError, StepInfo};
+use hindcast_recorder::{
+    Adam, BatchInfo, GroupHyper, Recorder, RecorderError, StepInfo, UpdateRule,
+};
 
 use crate::common::*;
 
@@ -233,7 +235,7 @@ fn decays(storage: &std::sync::Arc<hindcast_format::MemStorage>) -> Vec<f64> {
 
 #[test]
 fn the_recorded_decay_is_the_optimizers() {
-    for rule in ["kind = \"adamw\"\nweight_decay = 0.1", "kind = \"adamw\""] {
+    for rule in [UpdateRule::adam_w().weight_decay(0.1), UpdateRule::adam_w()] {
         let (storage, builder) = in_memory();
         let net = Linear::new();
         let run = builder.rule(rule).create(&net.map).unwrap();
@@ -246,9 +248,12 @@ fn the_recorded_decay_is_the_optimizers() {
 #[test]
 fn a_decay_that_the_loop_leaves_out_is_the_rules() {
     for (rule, expected) in [
-        ("kind = \"adamw\"\nweight_decay = 0.1", 0.1),
-        ("kind = \"adamw\"", 0.01),
-        ("kind = \"sgd\"", 0.0),
+        (
+            UpdateRule::from(UpdateRule::adam_w().weight_decay(0.1)),
+            0.1,
+        ),
+        (UpdateRule::adam_w().into(), 0.01),
+        (UpdateRule::sgd().into(), 0.0),
     ] {
         let (storage, builder) = in_memory();
         let net = Linear::new();
@@ -266,16 +271,16 @@ fn a_decay_that_the_loop_leaves_out_is_the_rules() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     let net = Linear::new();
-    let create = |rule: &str, decay: f64| {
+    let create = |rule: Adam, decay: f64| {
         let (_, builder) = in_memory();
         builder.rule(rule).weight_decay(decay).create(&net.map)
     };
-    let error = create("kind = \"adamw\"\nweight_decay = 0.1", 0.0).unwrap_err();
+    let error = create(UpdateRule::adam_w().weight_decay(0.1), 0.0).unwrap_err();
     assert!(error.to_string().contains("weight_decay = 0.1"), "{error}");
-    drop(create("kind = \"adamw\"", 0.3).unwrap());
+    drop(create(UpdateRule::adam_w(), 0.3).unwrap());
 
     let (_, builder) = in_memory();
-    let rule = "kind = \"adamw\"\nweight_decay = 0.1\nclip_norm = 1.0";
+    let rule = UpdateRule::adam_w().weight_decay(0.1).clip_norm(1.0);
     let run = builder.rule(rule).create(&net.map).unwrap();
     let batch = BatchInfo::new(0, &[1]);
     let refused = |info: &StepInfo<'_>, what: &str| {

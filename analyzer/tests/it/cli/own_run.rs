@@ -49,7 +49,7 @@ impl OwnRun {
         });
         let builder = Recorder::builder(dir.join("run"))
             .task(task.to_toml().unwrap())
-            .rule(task.optimizer.to_toml().unwrap())
+            .rule_text(task.optimizer.to_toml().unwrap())
             .seed(task.train.seed)
             .data(DataIdentity::Fingerprint {
                 splits: splits.collect(),

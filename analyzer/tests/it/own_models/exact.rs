@@ -16,7 +16,7 @@ use hindcast_format::{MemStorage, Trace};
 use hindcast_model::objective::{Objective, Split};
 use hindcast_model::ops;
 use hindcast_model::own::{BatchNorm, OwnModel, batch_norm};
-use hindcast_recorder::{LoadInto, Recorder};
+use hindcast_recorder::{LoadInto, Recorder, UpdateRule};
 
 use super::{CLASSES, SIDE, TRAIN, data, initialise, state};
 use crate::tiny::relative_error;
@@ -98,7 +98,7 @@ fn train<B: ModuleT>(
     initialise(&variables, 0.6);
     let run = record.map(|storage| {
         let builder = Recorder::builder_on(Arc::clone(storage) as _, "a run in memory");
-        let builder = builder.rule("kind = \"sgd\"").segment_steps(4);
+        let builder = builder.rule(UpdateRule::sgd()).segment_steps(4);
         builder
             .fingerprint(data.fingerprint())
             .create(&variables)

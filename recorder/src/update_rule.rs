@@ -1,0 +1,260 @@
+//! Writes the update rule of a run as the TOML text that a trace stores.
+
+use std::fmt::{Display, Formatter, Result};
+
+use toml::Value;
+
+/// How the optimizer turns a gradient into a step: given to [`Builder::rule`](crate::Builder::rule).
+///
+/// Start with [`sgd`](Self::sgd), [`adam`](Self::adam) or [`adam_w`](Self::adam_w) and add what differs from plain SGD or
+/// from the defaults of candle and PyTorch. Each optimizer has a type of its own, so the compiler refuses a setting that
+/// the optimizer doesn't have.
+///
+/// Only the settings that are given here are written into the trace. A weight decay or a clipping threshold that is
+/// written must hold in every step. If it changes from step to step, leave it out and pass it with the steps
+/// ([`StepInfo::weight_decay`](crate::StepInfo::weight_decay), [`BatchInfo::clip_norm`](crate::BatchInfo::clip_norm)).
+///
+/// ```
+/// use hindcast_recorder::UpdateRule;
+///
+/// let rule = UpdateRule::from(UpdateRule::sgd().momentum(0.9).nesterov().weight_decay(5e-4));
+/// assert_eq!(
+///     rule.to_string(),
+///     "kind = \"sgd\"\nmomentum = 0.9\nnesterov = true\nweight_decay = 0.0005"
+/// );
+/// ```
+///
+/// Nesterov's form needs momentum, and Adam has none:
+///
+/// ```compile_fail
+/// # use hindcast_recorder::UpdateRule;
+/// let rule = UpdateRule::sgd().nesterov();
+/// ```
+///
+/// ```compile_fail
+/// # use hindcast_recorder::UpdateRule;
+/// let rule = UpdateRule::adam_w().momentum(0.9);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum UpdateRule {
+    /// Stochastic gradient descent without momentum.
+    Sgd(Sgd),
+    /// Stochastic gradient descent with momentum.
+    SgdMomentum(SgdMomentum),
+    /// Adam or AdamW.
+    Adam(Adam),
+}
+
+impl UpdateRule {
+    /// Stochastic gradient descent without decay or clipping, as candle's `SGD` and PyTorch's.
+    pub fn sgd() -> Sgd {
+        Sgd::default()
+    }
+
+    /// Adam (Kingma and Ba, 2015). The moments see the decay: G + λθ.
+    pub fn adam() -> Adam {
+        Adam::new("adam")
+    }
+
+    /// Adam with decoupled decay (Loshchilov and Hutter, 2019), as candle's `AdamW` and PyTorch's.
+    pub fn adam_w() -> Adam {
+        Adam::new("adamw")
+    }
+}
+
+/// Stochastic gradient descent without momentum: θ ← θ − η(G + λθ).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[must_use]
+pub struct Sgd {
+    weight_decay: Option<f64>,
+    clip_norm: Option<f64>,
+}
+
+impl Sgd {
+    /// Adds momentum μ, from 0 up to but not including 1.
+    pub fn momentum(self, momentum: f64) -> SgdMomentum {
+        SgdMomentum {
+            momentum,
+            dampening: None,
+            nesterov: false,
+            plain: self,
+        }
+    }
+
+    /// The decay λ, which is added to the gradient. 0 by default.
+    pub fn weight_decay(mut self, decay: f64) -> Self {
+        self.weight_decay = Some(decay);
+        self
+    }
+
+    /// The threshold that the gradient's global norm is clipped at, before the decay is added. No clipping by default.
+    pub fn clip_norm(mut self, threshold: f64) -> Self {
+        self.clip_norm = Some(threshold);
+        self
+    }
+}
+
+/// Stochastic gradient descent with momentum, as PyTorch's: with G' = G + λθ, the velocity is b ← μb + (1−τ)G' (b = G' in the
+/// first step) and the step is θ ← θ − ηb.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use]
+pub struct SgdMomentum {
+    momentum: f64,
+    dampening: Option<f64>,
+    nesterov: bool,
+    plain: Sgd,
+}
+
+impl SgdMomentum {
+    /// The dampening τ, from 0 to 1. 0 by default.
+    pub fn dampening(mut self, dampening: f64) -> Self {
+        self.dampening = Some(dampening);
+        self
+    }
+
+    /// Nesterov's form: θ ← θ − η(G' + μb).
+    pub fn nesterov(mut self) -> Self {
+        self.nesterov = true;
+        self
+    }
+
+    /// As [`Sgd::weight_decay`].
+    pub fn weight_decay(mut self, decay: f64) -> Self {
+        self.plain = self.plain.weight_decay(decay);
+        self
+    }
+
+    /// As [`Sgd::clip_norm`].
+    pub fn clip_norm(mut self, threshold: f64) -> Self {
+        self.plain = self.plain.clip_norm(threshold);
+        self
+    }
+}
+
+/// Adam or AdamW: from [`UpdateRule::adam`] or [`UpdateRule::adam_w`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use]
+pub struct Adam {
+    kind: &'static str,
+    beta1: Option<f64>,
+    beta2: Option<f64>,
+    eps: Option<f64>,
+    weight_decay: Option<f64>,
+    clip_norm: Option<f64>,
+}
+
+impl Adam {
+    fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            beta1: None,
+            beta2: None,
+            eps: None,
+            weight_decay: None,
+            clip_norm: None,
+        }
+    }
+
+    /// The decay rate of the first moment. 0.9 by default.
+    pub fn beta1(mut self, beta1: f64) -> Self {
+        self.beta1 = Some(beta1);
+        self
+    }
+
+    /// The decay rate of the second moment. 0.999 by default.
+    pub fn beta2(mut self, beta2: f64) -> Self {
+        self.beta2 = Some(beta2);
+        self
+    }
+
+    /// ε, which is added to the square root of the second moment. 1e-8 by default.
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = Some(eps);
+        self
+    }
+
+    /// The weight decay λ. By default 0 for Adam and 0.01 for AdamW.
+    pub fn weight_decay(mut self, decay: f64) -> Self {
+        self.weight_decay = Some(decay);
+        self
+    }
+
+    /// As [`Sgd::clip_norm`].
+    pub fn clip_norm(mut self, threshold: f64) -> Self {
+        self.clip_norm = Some(threshold);
+        self
+    }
+}
+
+impl From<Sgd> for UpdateRule {
+    fn from(rule: Sgd) -> Self {
+        Self::Sgd(rule)
+    }
+}
+
+impl From<SgdMomentum> for UpdateRule {
+    fn from(rule: SgdMomentum) -> Self {
+        Self::SgdMomentum(rule)
+    }
+}
+
+impl From<Adam> for UpdateRule {
+    fn from(rule: Adam) -> Self {
+        Self::Adam(rule)
+    }
+}
+
+/// The text that a trace stores: the kind, then each setting that was given, one per line.
+impl Display for UpdateRule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let (kind, settings) = match self {
+            Self::Sgd(rule) => ("sgd", rule.settings()),
+            Self::SgdMomentum(rule) => ("sgd", rule.settings()),
+            Self::Adam(rule) => (rule.kind, rule.settings()),
+        };
+        write!(f, "kind = {}", Value::from(kind))?;
+        for (key, value) in settings {
+            if let Some(value) = value {
+                write!(f, "\n{key} = {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The keys of the text, in their order there, with the values that were given.
+type Settings = Vec<(&'static str, Option<Value>)>;
+
+impl Sgd {
+    fn settings(&self) -> Settings {
+        vec![
+            ("weight_decay", self.weight_decay.map(Value::from)),
+            ("clip_norm", self.clip_norm.map(Value::from)),
+        ]
+    }
+}
+
+impl SgdMomentum {
+    fn settings(&self) -> Settings {
+        let mut settings = vec![
+            ("momentum", Some(Value::from(self.momentum))),
+            ("dampening", self.dampening.map(Value::from)),
+            ("nesterov", self.nesterov.then(|| Value::from(true))),
+        ];
+        settings.extend(self.plain.settings());
+        settings
+    }
+}
+
+impl Adam {
+    fn settings(&self) -> Settings {
+        vec![
+            ("beta1", self.beta1.map(Value::from)),
+            ("beta2", self.beta2.map(Value::from)),
+            ("eps", self.eps.map(Value::from)),
+            ("weight_decay", self.weight_decay.map(Value::from)),
+            ("clip_norm", self.clip_norm.map(Value::from)),
+        ]
+    }
+}

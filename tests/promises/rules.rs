@@ -1,0 +1,84 @@
+//! The recorder writes the update rule of a run, and the model crate reads it. Neither depends on the other.
+
+use hindcast_model::update;
+use hindcast_recorder::UpdateRule;
+
+/// Every setting that a rule has, with the rule that an analysis must read.
+#[test]
+fn an_analysis_reads_the_rule_that_the_recorder_was_given() {
+    let sgd = |momentum, dampening, nesterov, weight_decay, clip_norm| update::UpdateRule::Sgd {
+        momentum,
+        dampening,
+        nesterov,
+        weight_decay,
+        clip_norm,
+    };
+    let given = UpdateRule::sgd;
+    let cases: [(UpdateRule, update::UpdateRule); 7] = [
+        (given().into(), update::UpdateRule::sgd()),
+        (
+            given().weight_decay(0.1).clip_norm(2.0).into(),
+            sgd(0.0, 0.0, false, 0.1, Some(2.0)),
+        ),
+        (
+            given().momentum(0.9).nesterov().weight_decay(5e-4).into(),
+            sgd(0.9, 0.0, true, 5e-4, None),
+        ),
+        (
+            given().momentum(0.9).dampening(0.5).clip_norm(1.0).into(),
+            sgd(0.9, 0.5, false, 0.0, Some(1.0)),
+        ),
+        (UpdateRule::adam_w().into(), update::UpdateRule::adamw()),
+        (
+            UpdateRule::adam_w()
+                .beta1(0.8)
+                .beta2(0.9)
+                .eps(1e-6)
+                .weight_decay(0.2)
+                .clip_norm(3.0)
+                .into(),
+            update::UpdateRule::AdamW {
+                beta1: 0.8,
+                beta2: 0.9,
+                eps: 1e-6,
+                weight_decay: 0.2,
+                clip_norm: Some(3.0),
+            },
+        ),
+        (
+            UpdateRule::adam().into(),
+            update::UpdateRule::Adam {
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                weight_decay: 0.0,
+                clip_norm: None,
+            },
+        ),
+    ];
+    for (written, read) in cases {
+        let text = written.to_string();
+        assert_eq!(update::UpdateRule::from_toml(&text), Ok(read), "{text}");
+    }
+}
+
+/// Where all settings are given, the texts of both crates are the same but for the last line's end.
+#[test]
+fn both_crates_write_the_same_text() {
+    let sgd = UpdateRule::sgd().momentum(0.9).dampening(0.5).nesterov();
+    let rules: [UpdateRule; 2] = [
+        sgd.weight_decay(1e-7).clip_norm(1.0).into(),
+        UpdateRule::adam()
+            .beta1(0.5)
+            .beta2(0.75)
+            .eps(1e-8)
+            .weight_decay(3.0)
+            .clip_norm(1e-3)
+            .into(),
+    ];
+    for rule in rules {
+        let text = rule.to_string();
+        let read = update::UpdateRule::from_toml(&text).unwrap();
+        assert_eq!(read.to_toml().unwrap(), text + "\n");
+    }
+}
