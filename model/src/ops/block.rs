@@ -11,14 +11,12 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use super::activation::ReluGate;
 use super::channel;
 use super::composed;
-use super::conv::{
-    InputGradient, WeightGradient, one_each, patches_of, together, wanted, with_scratch,
-};
-use super::element::{Element, by_dtype, elements, error, same_kind, storage};
-use super::geometry::{Conv, Pool};
-use super::matmul::{Matrix, product};
-use super::parallel::{row_pairs, rows};
-use super::pool::{self, Spread};
+use super::convolve::{self, Finish};
+use super::element::{by_dtype, elements, error, same_kind, storage};
+use super::geometry::{Conv, Pooling};
+use super::operand::{check_bias, wanted};
+use super::pool::Spread;
+use super::products::{InputGradient, WeightGradient};
 
 /// `relu(conv2d(x, w, bias))` in one pass, with the same values and derivatives.
 ///
@@ -55,7 +53,7 @@ pub fn conv2d_relu_max_pool2d(
     const OP: &str = "conv2d_relu_max_pool2d";
     same_kind(OP, x, &[("the weight", w)])?;
     let g = Conv::forward(OP, x, w, stride, padding)?;
-    let pool = Pool::of(OP, g.y_shape(), pool_kernel, pool_stride, pool_padding)?;
+    let pool = Pooling::of(OP, g.y_shape(), pool_kernel, pool_stride, pool_padding)?;
     apply(
         OP,
         x,
@@ -73,14 +71,6 @@ fn or_zeros(bias: Option<&Tensor>, g: &Conv, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// What follows a convolution and its bias.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Finish {
-    Nothing,
-    Relu,
-    ReluMaxPool(Pool),
-}
-
 /// The convolution, its bias and `finish`.
 pub(super) fn apply(
     op: &'static str,
@@ -90,13 +80,13 @@ pub(super) fn apply(
     conv: Conv,
     finish: Finish,
 ) -> Result<Tensor> {
-    one_each(op, x, bias, conv.o)?;
+    check_bias(op, x, bias, conv.o)?;
     if x.device().is_cpu() {
         let winners = OnceLock::new();
         return x.apply_op3(
             w,
             bias,
-            Block {
+            ConvBlock {
                 op,
                 conv,
                 finish,
@@ -113,15 +103,15 @@ pub(super) fn apply(
 }
 
 /// (x, w, bias) -> y.
-struct Block {
+struct ConvBlock {
     op: &'static str,
     conv: Conv,
     finish: Finish,
-    /// As in [`pool`]: each window's winner, known once the forward pass has run.
+    /// Each window's winner, known once the forward pass has run.
     winners: OnceLock<Arc<Vec<u32>>>,
 }
 
-impl CustomOp3 for Block {
+impl CustomOp3 for ConvBlock {
     fn name(&self) -> &'static str {
         self.op
     }
@@ -143,7 +133,7 @@ impl CustomOp3 for Block {
                 Finish::ReluMaxPool(pool) => pool.y_shape(),
                 _ => self.conv.y_shape(),
             };
-            let (y, winners) = forward(&self.conv, &self.finish, &x, &w, Some(&b));
+            let (y, winners) = convolve::forward(&self.conv, &self.finish, &x, &w, Some(&b));
             let _ = self.winners.set(Arc::new(winners));
             Ok((storage(y), shape.into()))
         })
@@ -174,72 +164,4 @@ impl CustomOp3 for Block {
             wanted(b, || channel::sum(&g))?,
         ))
     }
-}
-
-/// The convolution, its bias where there is one, and `finish`; for max pooling the winners, too.
-pub(super) fn forward<T: Element + bytemuck::Pod>(
-    g: &Conv,
-    finish: &Finish,
-    x: &[T],
-    w: &[T],
-    bias: Option<&[T]>,
-) -> (Vec<T>, Vec<u32>) {
-    let (taps, pixels) = (g.taps(), g.pixels());
-    let weight = Matrix::new(w, g.o, taps);
-    let group = together(g);
-    let work = 2 * g.o * taps * pixels * group;
-    // The convolution of `n` examples from the `first` on into `out`, (o, n pixels).
-    let convolve = |first: usize, n: usize, cols: &mut [T], out: &mut [T]| {
-        let x = &x[first * g.input_len()..][..n * g.input_len()];
-        if let Some(bias) = bias {
-            for (line, &b) in out.chunks_exact_mut(n * pixels).zip(bias) {
-                line.fill(b);
-            }
-        }
-        product(out, weight, patches_of(g, x, cols), bias.is_some());
-    };
-    let relu = matches!(finish, Finish::Relu);
-    let rectified = |v: T| if relu && v <= T::ZERO { T::ZERO } else { v };
-    let Finish::ReluMaxPool(pool) = finish else {
-        let len = g.output_len();
-        let y = rows(g.b * len, group * len, work, |i, y| {
-            let n = y.len() / len;
-            with_scratch((taps + g.o) * n * pixels, |scratch| {
-                let (cols, out) = scratch.split_at_mut(taps * n * pixels);
-                if n == 1 {
-                    convolve(i * group, 1, cols, y);
-                    if relu {
-                        y.iter_mut().for_each(|v| *v = rectified(*v));
-                    }
-                    return;
-                }
-                convolve(i * group, n, cols, out);
-                for (channel, planes) in out.chunks_exact(n * pixels).enumerate() {
-                    for (y, plane) in y.chunks_exact_mut(len).zip(planes.chunks_exact(pixels)) {
-                        let y = &mut y[channel * pixels..][..pixels];
-                        y.iter_mut()
-                            .zip(plane)
-                            .for_each(|(y, &v)| *y = rectified(v));
-                    }
-                }
-            });
-        });
-        return (y, Vec::new());
-    };
-    let windows = pool.oh * pool.ow;
-    let len = pool.c * windows;
-    row_pairs(g.b * len, group * len, work, |i, y, winners| {
-        let n = y.len() / len;
-        with_scratch((taps + g.o) * n * pixels, |scratch| {
-            let (cols, out) = scratch.split_at_mut(taps * n * pixels);
-            convolve(i * group, n, cols, out);
-            for (channel, planes) in out.chunks_exact(n * pixels).enumerate() {
-                for (i, plane) in planes.chunks_exact(pixels).enumerate() {
-                    let at = i * len + channel * windows..i * len + (channel + 1) * windows;
-                    let (y, winners) = (&mut y[at.clone()], &mut winners[at]);
-                    pool::reduce_plane(pool, true, plane, y, winners);
-                }
-            }
-        });
-    })
 }

@@ -1,14 +1,14 @@
 //! Operations along the channels of (B, C) or (B, C, ...) tensors: the parts of biases and batch normalisation.
 //!
-//! With p the positions of a plane, [`Scale`] gives y = a[c] x, [`Dot`] gives Σ_{b,p} x y for each channel and [`Sum`]
-//! gives Σ_{b,p} x. `Scale` and `Dot` are the partial derivatives of one form Σ a[c] x y, so each one's backward is
-//! written with the other; `Sum`'s is a broadcast.
+//! With p the positions of a plane, [`ChannelScale`] gives y = a[c] x, [`ChannelDot`] gives Σ_{b,p} x y for each channel and [`ChannelSum`]
+//! gives Σ_{b,p} x. `ChannelScale` and `ChannelDot` are the partial derivatives of one form Σ a[c] x y, so each one's backward is
+//! written with the other; `ChannelSum`'s is a broadcast.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::composed;
-use super::conv::wanted;
 use super::element::{Element, by_dtype, elements, error, storage};
+use super::operand::wanted;
 use super::parallel::{rows, sum_over};
 
 /// (batch, channels, positions) of a tensor.
@@ -49,7 +49,7 @@ pub(crate) fn sum(x: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return composed::channel_sum(x);
     }
-    x.apply_op1(Sum)
+    x.apply_op1(ChannelSum)
 }
 
 /// Σ over batch and positions of x y: (C,).
@@ -57,7 +57,7 @@ pub(crate) fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return composed::channel_sum(&x.mul(y)?);
     }
-    x.apply_op2(y, Dot)
+    x.apply_op2(y, ChannelDot)
 }
 
 /// y = a[c] x.
@@ -65,7 +65,7 @@ pub(crate) fn scale(x: &Tensor, a: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.broadcast_mul(&lifted(a, x.rank())?);
     }
-    x.apply_op2(a, Scale)
+    x.apply_op2(a, ChannelScale)
 }
 
 /// y = x + b[c].
@@ -73,7 +73,7 @@ pub(crate) fn add_bias(x: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.broadcast_add(&lifted(b, x.rank())?);
     }
-    x.apply_op2(b, AddBias)
+    x.apply_op2(b, ChannelBias)
 }
 
 /// (C,) as (1, C, 1, ...), to broadcast against a tensor of that rank.
@@ -85,10 +85,10 @@ pub(crate) fn lifted(a: &Tensor, rank: usize) -> Result<Tensor> {
     a.reshape(dims)
 }
 
-struct Sum;
-struct Dot;
-struct Scale;
-struct AddBias;
+struct ChannelSum;
+struct ChannelDot;
+struct ChannelScale;
+struct ChannelBias;
 
 /// Σ over batch and positions of x for each channel, in a fixed order.
 pub(super) fn sums<T: Element>(s: Planes, x: &[T]) -> Vec<T> {
@@ -199,7 +199,7 @@ pub(super) fn apply<T: Element>(
     })
 }
 
-impl CustomOp1 for Sum {
+impl CustomOp1 for ChannelSum {
     fn name(&self) -> &'static str {
         "channel sum"
     }
@@ -232,7 +232,7 @@ pub(super) fn channels_agree(op: &str, s: Planes, a: &Layout) -> Result<()> {
     ))
 }
 
-impl CustomOp2 for Dot {
+impl CustomOp2 for ChannelDot {
     fn name(&self) -> &'static str {
         "channel dot product"
     }
@@ -269,7 +269,7 @@ impl CustomOp2 for Dot {
     }
 }
 
-impl CustomOp2 for Scale {
+impl CustomOp2 for ChannelScale {
     fn name(&self) -> &'static str {
         "channel scale"
     }
@@ -301,7 +301,7 @@ impl CustomOp2 for Scale {
     }
 }
 
-impl CustomOp2 for AddBias {
+impl CustomOp2 for ChannelBias {
     fn name(&self) -> &'static str {
         "add a bias"
     }

@@ -6,7 +6,7 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
-use super::geometry::{Conv, Pool};
+use super::geometry::{Conv, Pooling};
 
 /// Positions in the padded plane (row-major) of each (tap, output position), u32 of shape (taps x pixels,).
 struct Windows {
@@ -123,7 +123,7 @@ pub(super) fn conv_transpose2d(x: &Tensor, w: &Tensor, g: &Conv) -> Result<Tenso
 }
 
 /// Max pooling: windows against a constant one-hot mask of each window's first largest element.
-pub(super) fn max_pool2d(x: &Tensor, s: &Pool) -> Result<Tensor> {
+pub(super) fn max_pool2d(x: &Tensor, s: &Pooling) -> Result<Tensor> {
     let padded = (s.h + 2 * s.padding.0, s.w + 2 * s.padding.1);
     let windows = Windows::new(s.kernel, s.stride, (s.oh, s.ow), padded, x.device())?;
     let values = windows.read(&pad(x, s.padding)?)?;
@@ -141,7 +141,7 @@ pub(super) fn max_pool2d(x: &Tensor, s: &Pool) -> Result<Tensor> {
 }
 
 /// Average pooling: mean over each window.
-pub(super) fn avg_pool2d(x: &Tensor, s: &Pool) -> Result<Tensor> {
+pub(super) fn avg_pool2d(x: &Tensor, s: &Pooling) -> Result<Tensor> {
     let windows = Windows::new(s.kernel, s.stride, (s.oh, s.ow), (s.h, s.w), x.device())?;
     windows
         .read(&x.flatten_from(2)?)?
@@ -271,13 +271,13 @@ mod tests {
             agree(
                 "max_pool2d",
                 &x,
-                |t| max_pool2d(&t[0], &Pool::new("", &t[0], k, s, p)?),
+                |t| max_pool2d(&t[0], &Pooling::new("", &t[0], k, s, p)?),
                 |t| ops::max_pool2d(&t[0], k, s, p),
             );
             agree(
                 "avg_pool2d",
                 &x,
-                |t| avg_pool2d(&t[0], &Pool::new("", &t[0], k, s, (0, 0))?),
+                |t| avg_pool2d(&t[0], &Pooling::new("", &t[0], k, s, (0, 0))?),
                 |t| ops::avg_pool2d(&t[0], k, s),
             );
         }

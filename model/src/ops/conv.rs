@@ -1,27 +1,18 @@
 //! Convolution and transposed convolution.
 //!
-//! A convolution y = x * w is linear in x and in w, so the sum <g, x * w> has three partial derivatives, and each is
-//! again linear in the two operands that remain:
-//!
-//! - `Forward` (x, w) -> y-shaped,
-//! - `InputGradient` (g, w) -> x-shaped, which is also the transposed convolution,
-//! - `WeightGradient` (x, g) -> w-shaped.
-//!
-//! The backward pass of each is the other two, so derivatives of any order stay inside this file. On another device than
-//! the CPU the same functions are built of candle's own operations (see [`super::composed`]).
+//! On the CPU they are the operations of [`super::products`]. On another device the same functions are built of candle's
+//! own operations (see [`super::composed`]).
 
-use std::cell::RefCell;
+use candle_core::{Result, Tensor};
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-
-use super::block::{self, Finish};
+use super::block;
 use super::channel;
 use super::composed;
-use super::element::{Element, by_dtype, elements, error, same_kind, storage};
+use super::convolve::Finish;
+use super::element::same_kind;
 use super::geometry::Conv;
-use super::matmul::{Matrix, product};
-use super::parallel::{rows, sum_over};
-use super::patches::{self, Columns};
+use super::operand::check_bias;
+use super::products::{Convolution, InputGradient};
 
 /// Two-dimensional convolution (cross-correlation, as in PyTorch).
 ///
@@ -42,7 +33,7 @@ pub fn conv2d(
     let g = Conv::forward(OP, x, w, stride, padding)?;
     match bias {
         Some(bias) => block::apply(OP, x, w, bias, g, Finish::Nothing),
-        None if x.device().is_cpu() => x.apply_op2(w, Forward(g)),
+        None if x.device().is_cpu() => x.apply_op2(w, Convolution(g)),
         None => composed::conv2d(x, w, &g),
     }
 }
@@ -72,265 +63,11 @@ pub fn conv_transpose2d(
     };
     match bias {
         Some(bias) => {
-            one_each(OP, x, bias, g.c)?;
+            check_bias(OP, x, bias, g.c)?;
             channel::add_bias(&y, bias)
         }
         None => Ok(y),
     }
-}
-
-/// A bias has one value for each output channel.
-pub(super) fn one_each(op: &str, x: &Tensor, bias: &Tensor, channels: usize) -> Result<()> {
-    same_kind(op, x, &[("the bias", bias)])?;
-    if bias.dims() == [channels] {
-        return Ok(());
-    }
-    Err(error(
-        op,
-        format!(
-            "the bias must have shape [{channels}], got {:?}",
-            bias.dims()
-        ),
-    ))
-}
-
-/// (x, w) -> y.
-pub(super) struct Forward(pub(super) Conv);
-/// (g, w) -> x-shaped.
-pub(super) struct InputGradient(pub(super) Conv);
-/// (x, g) -> w-shaped.
-pub(super) struct WeightGradient(pub(super) Conv);
-
-/// `Some(f())` where the operand leads to a variable: candle wants no gradient for others, and data needs none.
-pub(crate) fn wanted(
-    operand: &Tensor,
-    f: impl FnOnce() -> Result<Tensor>,
-) -> Result<Option<Tensor>> {
-    operand.track_op().then(f).transpose()
-}
-
-impl CustomOp2 for Forward {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let g = &self.0;
-        by_dtype!(self.name(), x, T => {
-            let x = elements::<T>(self.name(), x, xl)?;
-            let w = elements::<T>(self.name(), w, wl)?;
-            let (y, _) = block::forward(g, &Finish::Nothing, &x, &w, None);
-            Ok((storage(y), g.y_shape().into()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _y: &Tensor,
-        gy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((
-            wanted(x, || gy.apply_op2(w, InputGradient(self.0)))?,
-            wanted(w, || x.apply_op2(gy, WeightGradient(self.0)))?,
-        ))
-    }
-}
-
-impl CustomOp2 for InputGradient {
-    fn name(&self) -> &'static str {
-        "conv_transpose2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        gy: &CpuStorage,
-        gl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let g = &self.0;
-        by_dtype!(self.name(), gy, T => {
-            let gy = elements::<T>(self.name(), gy, gl)?;
-            let w = elements::<T>(self.name(), w, wl)?;
-            Ok((storage(input_gradient(g, &gy, &w)), g.x_shape().into()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        gy: &Tensor,
-        w: &Tensor,
-        _x: &Tensor,
-        gx: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((
-            wanted(gy, || gx.apply_op2(w, Forward(self.0)))?,
-            wanted(w, || gx.apply_op2(gy, WeightGradient(self.0)))?,
-        ))
-    }
-}
-
-impl CustomOp2 for WeightGradient {
-    fn name(&self) -> &'static str {
-        "conv2d weight gradient"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        gy: &CpuStorage,
-        gl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let g = &self.0;
-        by_dtype!(self.name(), x, T => {
-            let x = elements::<T>(self.name(), x, xl)?;
-            let gy = elements::<T>(self.name(), gy, gl)?;
-            Ok((storage(weight_gradient(g, &x, &gy)), g.w_shape().into()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        gy: &Tensor,
-        _w: &Tensor,
-        gw: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((
-            wanted(x, || gy.apply_op2(gw, InputGradient(self.0)))?,
-            wanted(gy, || x.apply_op2(gw, Forward(self.0)))?,
-        ))
-    }
-}
-
-thread_local! {
-    /// Each thread's patch matrix, kept between calls.
-    static PATCHES: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `f` with this thread's scratch memory of `len` elements, whose contents are arbitrary.
-pub(super) fn with_scratch<T: Element + bytemuck::Pod, R>(
-    len: usize,
-    f: impl FnOnce(&mut [T]) -> R,
-) -> R {
-    PATCHES.with_borrow_mut(|words| {
-        let need = (len * size_of::<T>()).div_ceil(size_of::<u64>());
-        if words.len() < need {
-            words.resize(need, 0);
-        }
-        let all: &mut [T] = bytemuck::cast_slice_mut(words);
-        f(&mut all[..len])
-    })
-}
-
-/// Columns of patches that a product has at least, where examples can be put side by side: with fewer, laying out the weight for
-/// gemm's kernels costs as much as a third of the product itself.
-const COLUMNS: usize = 256;
-
-/// Examples whose patches stand side by side in one product.
-pub(super) fn together(g: &Conv) -> usize {
-    if g.is_pointwise() {
-        return 1;
-    }
-    (COLUMNS / g.pixels().max(1)).clamp(1, g.b.max(1))
-}
-
-/// Where example `i` of `n` stands.
-pub(super) fn columns(g: &Conv, n: usize, i: usize) -> Columns {
-    Columns {
-        by: n * g.pixels(),
-        at: i * g.pixels(),
-    }
-}
-
-/// The patches of some examples side by side, (taps, n pixels), laid out in `room` where they have to be.
-pub(super) fn patches_of<'a, T: Element>(g: &Conv, x: &'a [T], room: &'a mut [T]) -> Matrix<'a, T> {
-    let n = x.len() / g.input_len();
-    if g.is_pointwise() {
-        return Matrix::new(x, g.taps(), g.pixels());
-    }
-    for (i, x) in x.chunks_exact(g.input_len()).enumerate() {
-        patches::gather(g, x, room, columns(g, n, i));
-    }
-    Matrix::new(room, g.taps(), n * g.pixels())
-}
-
-/// Some examples' outputs side by side, (o, n pixels), laid out in `room` where they have to be.
-fn outputs_of<'a, T: Element>(g: &Conv, y: &'a [T], room: &'a mut [T]) -> Matrix<'a, T> {
-    let (n, pixels) = (y.len() / g.output_len(), g.pixels());
-    if n == 1 {
-        return Matrix::new(y, g.o, pixels);
-    }
-    for (i, y) in y.chunks_exact(g.output_len()).enumerate() {
-        for (row, plane) in room
-            .chunks_exact_mut(n * pixels)
-            .zip(y.chunks_exact(pixels))
-        {
-            row[i * pixels..(i + 1) * pixels].copy_from_slice(plane);
-        }
-    }
-    Matrix::new(room, g.o, n * pixels)
-}
-
-fn input_gradient<T: Element + bytemuck::Pod>(g: &Conv, gy: &[T], w: &[T]) -> Vec<T> {
-    let (taps, pixels) = (g.taps(), g.pixels());
-    let weight = Matrix::new(w, g.o, taps).t();
-    let group = together(g);
-    let (len, row) = (g.b * g.input_len(), group * g.input_len());
-    rows(len, row, 2 * g.o * taps * pixels * group, |i, out| {
-        let n = out.len() / g.input_len();
-        let gy = &gy[i * group * g.output_len()..][..n * g.output_len()];
-        if g.is_pointwise() {
-            product(out, weight, Matrix::new(gy, g.o, pixels), false);
-            return;
-        }
-        with_scratch((taps + g.o) * n * pixels, |room: &mut [T]| {
-            let (cols, room) = room.split_at_mut(taps * n * pixels);
-            product(cols, weight, outputs_of(g, gy, room), false);
-            for (i, out) in out.chunks_exact_mut(g.input_len()).enumerate() {
-                patches::scatter_add(g, cols, columns(g, n, i), out);
-            }
-        });
-    })
-}
-
-fn weight_gradient<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], gy: &[T]) -> Vec<T> {
-    let (taps, pixels) = (g.taps(), g.pixels());
-    let group = together(g);
-    if g.input_len() == 0 || g.output_len() == 0 {
-        return vec![T::ZERO; g.o * taps];
-    }
-    // The sum is kept as (taps, o): then it is the outputs' gradient that has to be laid out for gemm's kernels, instead of the
-    // patches, which are many times larger.
-    let work = 2 * g.o * taps * pixels;
-    let sum: Vec<T> = sum_over(g.b, g.o * taps, work, |range, part| {
-        let x =
-            x[range.start * g.input_len()..range.end * g.input_len()].chunks(group * g.input_len());
-        let gy = gy[range.start * g.output_len()..range.end * g.output_len()]
-            .chunks(group * g.output_len());
-        for (x, gy) in x.zip(gy) {
-            let n = x.len() / g.input_len();
-            with_scratch((taps + g.o) * n * pixels, |room: &mut [T]| {
-                let (cols, room) = room.split_at_mut(taps * n * pixels);
-                let (x, gy) = (patches_of(g, x, cols), outputs_of(g, gy, room));
-                product(part, x, gy.t(), true);
-            });
-        }
-    });
-    let mut gw = Vec::with_capacity(sum.len());
-    for o in 0..g.o {
-        gw.extend(sum[o..].iter().step_by(g.o));
-    }
-    gw
 }
 
 #[cfg(test)]

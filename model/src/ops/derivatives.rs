@@ -214,9 +214,9 @@ pub fn derivative_check() -> Result<Vec<DerivativeReport>> {
     })
 }
 
-type Rows = Vec<DerivativeReport>;
+type Reports = Vec<DerivativeReport>;
 
-fn dense(n: &mut Noise, rows: &mut Rows) -> Result<()> {
+fn dense(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     let inputs = [
         n.tensor(&[4, 5], -1., 1.)?,
         n.tensor(&[3, 5], -1., 1.)?,
@@ -228,7 +228,7 @@ fn dense(n: &mut Noise, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-fn convolutions(n: &mut Noise, rows: &mut Rows) -> Result<()> {
+fn convolutions(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     for (stride, padding, kernel) in [
         ((1, 1), (0, 0), [3, 3]),
         ((2, 1), (1, 2), [3, 2]),
@@ -295,7 +295,7 @@ fn off_the_kinks(n: &mut Noise) -> Result<[Tensor; 3]> {
     ))
 }
 
-fn pooling(n: &mut Noise, rows: &mut Rows) -> Result<()> {
+fn pooling(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     for (kernel, stride, padding) in [
         ((2, 2), (2, 2), (0, 0)),
         ((3, 2), (1, 2), (1, 0)),
@@ -319,9 +319,9 @@ fn pooling(n: &mut Noise, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-fn pointwise(n: &mut Noise, rows: &mut Rows) -> Result<()> {
-    type Op = fn(&Tensor) -> Result<Tensor>;
-    let ops: [(&str, Op); 5] = [
+fn pointwise(n: &mut Noise, rows: &mut Reports) -> Result<()> {
+    type Function = fn(&Tensor) -> Result<Tensor>;
+    let ops: [(&str, Function); 5] = [
         ("relu", relu),
         ("tanh", tanh),
         ("sigmoid", sigmoid),
@@ -335,7 +335,7 @@ fn pointwise(n: &mut Noise, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-fn normalisation(n: &mut Noise, rows: &mut Rows) -> Result<()> {
+fn normalisation(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     for dims in [&[6, 3][..], &[3, 2, 3, 2]] {
         for (mode, train) in [("train", true), ("eval", false)] {
             let c = [dims[1]];
@@ -357,7 +357,7 @@ fn normalisation(n: &mut Noise, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-fn losses(n: &mut Noise, rows: &mut Rows) -> Result<()> {
+fn losses(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     let logits = n.tensor(&[5, 4], -3., 3.)?;
     let classes = Tensor::new(&[0u32, 3, 1, 1, 2], &Device::Cpu)?;
     rows.push(check_derivatives(

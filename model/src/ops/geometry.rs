@@ -144,7 +144,7 @@ impl Conv {
 
 /// Pooling of `planes` = batch x channels planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pool {
+pub(crate) struct Pooling {
     pub(crate) b: usize,
     pub(crate) c: usize,
     pub(crate) h: usize,
@@ -156,7 +156,7 @@ pub(crate) struct Pool {
     pub(crate) ow: usize,
 }
 
-impl Pool {
+impl Pooling {
     pub(crate) fn new(
         op: &str,
         x: &Tensor,

@@ -3,9 +3,9 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::channel;
-use super::conv::wanted;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
 use super::matmul::{Matrix, product};
+use super::operand::wanted;
 use super::parallel::rows;
 
 /// y = x wᵀ + bias: `x` (B, I), `w` (O, I), `bias` (O,) give (B, O).

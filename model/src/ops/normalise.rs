@@ -8,8 +8,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tenso
 use super::activation::ReluGate;
 use super::channel::{self, Planes, channels_agree, lifted};
 use super::composed;
-use super::conv::wanted;
 use super::element::{Element, by_dtype, elements, storage};
+use super::operand::wanted;
 
 /// Mean and variance (divided by n) of each channel of (B, C, ...), over batch and positions: (2, C).
 pub(crate) fn statistics(x: &Tensor) -> Result<Tensor> {

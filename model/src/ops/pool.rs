@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDTyp
 
 use super::composed;
 use super::element::{Element, by_dtype, elements, error, same_kind, storage};
-use super::geometry::Pool;
+use super::geometry::Pooling;
 use super::parallel::{row_pairs, rows};
 
 /// Maximum over windows: (B, C, H, W) to (B, C, OH, OW) with OH = ⌊(H + 2 padding − KH) / stride⌋ + 1. Padding never
@@ -51,7 +51,7 @@ fn max_pool(
     relu: bool,
 ) -> Result<Tensor> {
     same_kind(op, x, &[])?;
-    let shape = Pool::new(op, x, kernel, stride, padding)?;
+    let shape = Pooling::new(op, x, kernel, stride, padding)?;
     if !x.device().is_cpu() {
         let y = composed::max_pool2d(x, &shape)?;
         return if relu { composed::relu(&y) } else { Ok(y) };
@@ -70,7 +70,7 @@ fn max_pool(
 pub fn avg_pool2d(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Tensor> {
     const OP: &str = "avg_pool2d";
     same_kind(OP, x, &[])?;
-    let shape = Pool::new(OP, x, kernel, stride, (0, 0))?;
+    let shape = Pooling::new(OP, x, kernel, stride, (0, 0))?;
     if x.device().is_cpu() {
         x.apply_op1(Average(shape))
     } else {
@@ -83,16 +83,16 @@ const NOBODY: u32 = u32::MAX;
 
 /// Finds the winners and reads them.
 struct Max {
-    shape: Pool,
+    shape: Pooling,
     relu: bool,
     /// Position of each window's winner in its plane, known once the forward pass has run.
     winners: OnceLock<Arc<Vec<u32>>>,
 }
 
 /// Reads the winners: x-shaped -> y-shaped.
-struct Gather(Pool, Arc<Vec<u32>>);
+struct Gather(Pooling, Arc<Vec<u32>>);
 /// Adds to the winners: y-shaped -> x-shaped.
-pub(super) struct Spread(pub(super) Pool, pub(super) Arc<Vec<u32>>);
+pub(super) struct Spread(pub(super) Pooling, pub(super) Arc<Vec<u32>>);
 
 impl CustomOp1 for Max {
     fn name(&self) -> &'static str {
@@ -153,7 +153,7 @@ impl CustomOp1 for Spread {
 }
 
 /// Values and winners of all windows.
-fn reduce<T: Element>(s: &Pool, relu: bool, x: &[T]) -> (Vec<T>, Vec<u32>) {
+fn reduce<T: Element>(s: &Pooling, relu: bool, x: &[T]) -> (Vec<T>, Vec<u32>) {
     let (windows, plane) = (s.oh * s.ow, s.h * s.w);
     // All channels of an example are a row: enough work to be worth handing to a thread.
     let work = plane * s.c;
@@ -170,7 +170,7 @@ fn reduce<T: Element>(s: &Pool, relu: bool, x: &[T]) -> (Vec<T>, Vec<u32>) {
 
 /// Values and winners of one plane's windows.
 pub(super) fn reduce_plane<T: Element>(
-    s: &Pool,
+    s: &Pooling,
     relu: bool,
     plane: &[T],
     y: &mut [T],
@@ -217,7 +217,7 @@ pub(super) fn reduce_plane<T: Element>(
 }
 
 #[inline]
-fn winner_of<T: Element>(s: &Pool, relu: bool, plane: &[T], row: usize, column: usize) -> u32 {
+fn winner_of<T: Element>(s: &Pooling, relu: bool, plane: &[T], row: usize, column: usize) -> u32 {
     let mut best: Option<(T, usize)> = None;
     for r in s.rows(row) {
         for c in s.columns(column) {
@@ -238,7 +238,7 @@ fn winner_of<T: Element>(s: &Pool, relu: bool, plane: &[T], row: usize, column: 
     }
 }
 
-fn gather<T: Element>(s: &Pool, winners: &[u32], x: &[T]) -> Vec<T> {
+fn gather<T: Element>(s: &Pooling, winners: &[u32], x: &[T]) -> Vec<T> {
     let windows = s.oh * s.ow;
     rows(winners.len(), windows * s.c, windows * s.c, |b, out| {
         let mine = &winners[b * windows * s.c..];
@@ -255,7 +255,7 @@ fn gather<T: Element>(s: &Pool, winners: &[u32], x: &[T]) -> Vec<T> {
     })
 }
 
-fn spread<T: Element>(s: &Pool, winners: &[u32], y: &[T]) -> Vec<T> {
+fn spread<T: Element>(s: &Pooling, winners: &[u32], y: &[T]) -> Vec<T> {
     let (windows, plane) = (s.oh * s.ow, s.h * s.w);
     let len = s.b * s.c * plane;
     rows(len, plane * s.c, plane * s.c, |b, out| {
@@ -272,9 +272,9 @@ fn spread<T: Element>(s: &Pool, winners: &[u32], y: &[T]) -> Vec<T> {
 }
 
 /// x -> y.
-struct Average(Pool);
+struct Average(Pooling);
 /// y-shaped -> x-shaped.
-struct AverageTransposed(Pool);
+struct AverageTransposed(Pooling);
 
 impl CustomOp1 for Average {
     fn name(&self) -> &'static str {
