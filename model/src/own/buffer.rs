@@ -66,16 +66,16 @@ impl Buffer {
 }
 
 thread_local! {
-    static OPEN: RefCell<Vec<Inner>> = const { RefCell::new(Vec::new()) };
+    static OPEN: RefCell<Vec<PassBuffers>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Inner {
+struct PassBuffers {
     places: HashMap<TensorId, usize>,
     before: Vec<Tensor>,
     after: Vec<Option<Tensor>>,
 }
 
-impl Inner {
+impl PassBuffers {
     fn now(&self, at: usize) -> Tensor {
         match self.after.get(at) {
             Some(Some(value)) => value.clone(),
@@ -85,11 +85,11 @@ impl Inner {
 }
 
 /// The innermost scope, if the tensor is a buffer of it.
-fn with<T>(id: TensorId, act: impl FnOnce(&mut Inner, usize) -> T) -> Option<T> {
+fn with<T>(id: TensorId, act: impl FnOnce(&mut PassBuffers, usize) -> T) -> Option<T> {
     OPEN.with_borrow_mut(|open| {
-        let inner = open.last_mut()?;
-        let at = *inner.places.get(&id)?;
-        Some(act(inner, at))
+        let pass = open.last_mut()?;
+        let at = *pass.places.get(&id)?;
+        Some(act(pass, at))
     })
 }
 
@@ -104,12 +104,12 @@ impl Scope {
             .map(|t| Var::from_tensor(&t.detach().copy()?))
             .collect::<Result<Vec<_>>>()?;
         let places = copies.iter().enumerate().map(|(i, c)| (c.id(), i));
-        let inner = Inner {
+        let pass = PassBuffers {
             places: places.collect(),
             before: before.to_vec(),
             after: vec![None; before.len()],
         };
-        OPEN.with_borrow_mut(|open| open.push(inner));
+        OPEN.with_borrow_mut(|open| open.push(pass));
         Ok(Self(copies))
     }
 
@@ -121,9 +121,9 @@ impl Scope {
     /// The buffers after the pass. One that was overwritten in its variable comes without a graph.
     pub(super) fn leave(self) -> Result<Vec<Tensor>> {
         let kept: Vec<(Tensor, Option<Tensor>)> = OPEN.with_borrow_mut(|open| {
-            open.last_mut().map_or_else(Vec::new, |inner| {
-                let after = std::mem::take(&mut inner.after);
-                inner.before.drain(..).zip(after).collect()
+            open.last_mut().map_or_else(Vec::new, |pass| {
+                let after = std::mem::take(&mut pass.after);
+                pass.before.drain(..).zip(after).collect()
             })
         });
         kept.into_iter()

@@ -67,8 +67,8 @@ use crate::objective::{Losses, Mode, Objective, Pass, TensorDef};
 use backend::{Collect, Given};
 use buffer::Scope;
 
-type Run = Box<dyn Fn(VarBuilder<'static>, &Pass<'_>) -> Result<Tensor> + Send + Sync>;
-type Loss = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
+type Forward = Box<dyn Fn(VarBuilder<'static>, &Pass<'_>) -> Result<Tensor> + Send + Sync>;
+type RowLosses = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
 type Penalty = Box<dyn Fn(&HashMap<String, Tensor>) -> Result<Tensor> + Send + Sync>;
 
 /// An ordinary candle model with a loss, as an [`Objective`].
@@ -76,8 +76,8 @@ pub struct OwnModel {
     all: Vec<TensorDef>,
     parameters: Vec<TensorDef>,
     buffers: Vec<TensorDef>,
-    run: Run,
-    loss: Loss,
+    run: Forward,
+    loss: RowLosses,
     penalty: Option<Penalty>,
 }
 
