@@ -16,7 +16,8 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("usage: replay_step TASK BATCH");
     };
     let n: usize = batch.parse().context("BATCH is a number of examples")?;
-    let net = Arc::new(Net::new(&Task::builtin(task)?)?);
+    let task = Task::builtin(task)?;
+    let net = Arc::new(Net::new(&task.model, &task.loss)?);
     let inputs: usize = net.input_shape().iter().product();
     let outputs: usize = net.output_shape().iter().product();
     let wave = |i: usize| (i as f32 * 0.37).sin();

@@ -2,11 +2,11 @@
 
 use std::str::FromStr;
 
-use hindcast_model::data::{DataSet, split_name};
+use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::error::{AnalysisError, Result};
-use crate::query::{Query, indices, split_of};
+use crate::query::{Query, indices};
 
 /// What one `--query` asks: a query, or many that share a sweep.
 ///
@@ -52,7 +52,7 @@ impl FromStr for Queries {
             problem,
         };
         let split = |name: &str| {
-            split_of(name).ok_or_else(|| {
+            Split::of_name(name).ok_or_else(|| {
                 bad(format!(
                     "`{name}` is no split: write validation, train or test"
                 ))
@@ -93,17 +93,19 @@ impl FromStr for Queries {
                 only: None,
                 text: text.to_owned(),
             }),
-            (name, Some(tail)) if split_of(name).is_some() => match tail.strip_prefix("class-") {
-                Some(class) => Ok(Queries::PerClass {
-                    split: split(name)?,
-                    only: Some(class.to_owned()),
-                    text: text.to_owned(),
-                }),
-                None if tail.contains("..") && !tail.contains(',') => {
-                    each(split(name)?, Some(tail))
+            (name, Some(tail)) if Split::of_name(name).is_some() => {
+                match tail.strip_prefix("class-") {
+                    Some(class) => Ok(Queries::PerClass {
+                        split: split(name)?,
+                        only: Some(class.to_owned()),
+                        text: text.to_owned(),
+                    }),
+                    None if tail.contains("..") && !tail.contains(',') => {
+                        each(split(name)?, Some(tail))
+                    }
+                    None => text.parse().map(Queries::One),
                 }
-                None => text.parse().map(Queries::One),
-            },
+            }
             _ => text.parse().map(Queries::One),
         }
     }
@@ -127,7 +129,7 @@ impl Queries {
                     examples: examples.clone(),
                     text: text.clone(),
                 };
-                let name = split_name(*split);
+                let name = split.name();
                 let one = |i: u64| Query::Loss {
                     split: *split,
                     examples: Some(vec![i]),
@@ -152,7 +154,7 @@ fn per_class(split: Split, only: Option<&str>, data: &dyn DataSet) -> Result<Vec
             classes.entry(class).or_default().push(i);
         }
     }
-    let split_name = split_name(split);
+    let split_name = split.name();
     if classes.is_empty() {
         return Err(match data.len(split) {
             0 => format!("the data has no {split_name} examples"),

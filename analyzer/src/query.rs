@@ -5,19 +5,18 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use candle_core::Device;
-use hindcast_model::data::{DataSet, split_name};
+use hindcast_model::data::DataSet;
 use hindcast_model::files;
 use hindcast_model::objective::{Draws, Mode, Split};
 use hindcast_model::real::Real;
+use hindcast_model::train::EVALUATION_ROWS;
+use hindcast_model::vectors::{add, dot};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
 use crate::source::{RecordedEnd, StepSource};
-
-/// Examples that go through the model at once when a query is evaluated.
-const CHUNK: usize = 500;
 
 /// A scalar function of the trained model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +72,7 @@ impl FromStr for Query {
             Some((head, tail)) => (head.trim(), Some(tail.trim())),
             None => (text.trim(), None),
         };
-        let split = match (split_of(head), head) {
+        let split = match (Split::of_name(head), head) {
             (Some(split), _) => split,
             (None, "vector") => {
                 return match tail {
@@ -93,16 +92,6 @@ impl FromStr for Query {
             examples,
             text: text.trim().to_owned(),
         })
-    }
-}
-
-/// The split of that name.
-pub(crate) fn split_of(name: &str) -> Option<Split> {
-    match name {
-        "train" => Some(Split::Train),
-        "validation" => Some(Split::Validation),
-        "test" => Some(Split::Test),
-        _ => None,
     }
 }
 
@@ -186,7 +175,7 @@ impl Query {
                     parameters: vec![0.0; parameters.len()],
                     buffers: vec![0.0; buffers.len()],
                 };
-                for chunk in examples.chunks(CHUNK) {
+                for chunk in examples.chunks(EVALUATION_ROWS) {
                     let batch = data
                         .batch(*split, chunk, None, engine.dtype(), engine.device())
                         .map_err(|e| AnalysisError::Data(e.to_string()))?;
@@ -207,8 +196,7 @@ impl Query {
             }
             Query::Vector { path } => {
                 let (u, r) = read_vector(path, source)?;
-                let value = u.iter().zip(parameters).map(|(u, x)| u * x).sum::<f64>()
-                    + r.iter().zip(buffers).map(|(u, x)| u * x).sum::<f64>();
+                let value = dot(&u, parameters) + dot(&r, buffers);
                 Ok(QueryGradient {
                     name: self.to_string(),
                     value,
@@ -286,7 +274,7 @@ impl Query {
         if size == 0 {
             return Err(problem(format!(
                 "the data has no {} examples",
-                split_name(*split)
+                split.name()
             )));
         }
         match examples {
@@ -295,16 +283,10 @@ impl Query {
                 None => Ok(list.clone()),
                 Some(i) => Err(problem(format!(
                     "the {} split has {size} examples, 0..{size}: there is no example {i}",
-                    split_name(*split)
+                    split.name()
                 ))),
             },
         }
-    }
-}
-
-fn add(sum: &mut [f64], part: &[f64]) {
-    for (s, x) in sum.iter_mut().zip(part) {
-        *s += x;
     }
 }
 

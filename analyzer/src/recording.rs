@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::Context as _;
 use candle_core::{CpuStorage, CpuStorageRef, Device, InplaceOp1, Layout, Shape, Tensor, Var};
 use hindcast_format::{DataIdentity, GroupHyper, SplitFingerprint};
-use hindcast_model::batches::Weights;
+use hindcast_model::batches::LossWeights;
 use hindcast_model::data::DataSet;
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Objective, TensorDef};
@@ -56,7 +56,7 @@ pub(crate) fn record_watched(
     begun: &mut dyn FnMut(&Estimate),
     progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
 ) -> anyhow::Result<Summary> {
-    let net = Net::new(task)?;
+    let net = Net::new(&task.model, &task.loss)?;
     let builder = builder
         .task(task.to_toml()?)
         .rule_text(task.optimizer.to_toml()?)
@@ -231,10 +231,10 @@ fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), 
     let micro: Vec<u32> = step.micro_batches.iter().map(|&n| n as u32).collect();
     let mut batch = BatchInfo::new(step.epoch, step.indices).micro_batches(&micro);
     batch = match step.weights {
-        Weights::Mean => batch,
-        Weights::Sum => batch.summed(),
-        Weights::Each(weights) => batch.weights(weights),
-        Weights::SumOfEach(weights) => batch.summed_weights(weights),
+        LossWeights::Mean => batch,
+        LossWeights::Sum => batch.summed(),
+        LossWeights::Each(weights) => batch.weights(weights),
+        LossWeights::SumOfEach(weights) => batch.summed_weights(weights),
     };
     if let Some(threshold) = step.settings.clip_norm {
         batch = batch.clip_norm(threshold);

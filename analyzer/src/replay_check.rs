@@ -6,7 +6,7 @@
 use candle_core::{DType, Device};
 use hindcast_format::DataIdentity;
 use hindcast_format::meta::StepMeta;
-use hindcast_model::data::DataSet;
+use hindcast_model::data::{DataSet, SplitFingerprint, differences};
 use hindcast_model::real::Real;
 use serde::Serialize;
 
@@ -274,25 +274,21 @@ pub fn check_data(recorded: &DataIdentity, data: &dyn DataSet) -> Option<Vec<Dat
     if here.is_empty() {
         return None;
     }
-    let mut out = Vec::new();
-    for then in splits {
-        let problem = match here.iter().find(|s| s.name == then.name) {
-            None => Some("the data has no such split".to_owned()),
-            Some(now) if now.examples != then.examples => Some(format!(
-                "{} examples were recorded, the data has {}",
-                then.examples, now.examples
-            )),
-            Some(now) if now.root != then.root => Some(format!(
-                "an example or its label differs from what was trained on: fingerprint {} was recorded, the data has {}",
-                hindcast_format::hex(&then.root),
-                hindcast_format::hex(&now.root)
-            )),
-            Some(_) => None,
-        };
-        out.extend(problem.map(|problem| DataDifference {
-            split: then.name.clone(),
-            problem,
-        }));
-    }
-    Some(out)
+    let recorded: Vec<SplitFingerprint> = splits
+        .iter()
+        .map(|split| SplitFingerprint {
+            name: split.name.clone(),
+            examples: split.examples,
+            root: split.root,
+        })
+        .collect();
+    let found = differences(&recorded, &here).into_iter();
+    Some(
+        found
+            .map(|difference| DataDifference {
+                split: difference.split,
+                problem: difference.kind.to_string(),
+            })
+            .collect(),
+    )
 }

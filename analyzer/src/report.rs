@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use hindcast_format::{DataIdentity, Trace};
-use hindcast_model::data::{DataSet, split_name};
+use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::places::Kind;
@@ -183,7 +183,7 @@ fn examples(trace: &Trace) -> Option<u64> {
         DataIdentity::None => None,
         DataIdentity::Fingerprint { splits } => splits
             .iter()
-            .find(|split| split.name == split_name(Split::Train))
+            .find(|split| split.name == Split::Train.name())
             .map(|split| split.examples),
     }
 }

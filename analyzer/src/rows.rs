@@ -15,12 +15,6 @@ const BLOCKS: u64 = 256;
 /// Most rows or blocks that are named.
 const NAMED: usize = 5;
 
-const SPLITS: [(Split, &str); 3] = [
-    (Split::Train, "train"),
-    (Split::Validation, "validation"),
-    (Split::Test, "test"),
-];
-
 /// Digests of blocks of `size` rows, in hex.
 fn blocks(leaves: &Leaves, size: usize) -> Vec<String> {
     let digest = |block: &[[u8; 32]]| blake3::hash(block.as_flattened()).to_hex()[..16].to_owned();
@@ -32,13 +26,13 @@ fn blocks(leaves: &Leaves, size: usize) -> Vec<String> {
 /// has them already; they prove nothing (the fingerprint does). Empty where the data set has no digests of rows.
 pub fn row_digests(data: &dyn DataSet) -> Vec<(String, String)> {
     let mut notes = Vec::new();
-    for (split, name) in SPLITS {
+    for split in Split::ALL {
         let Some(leaves) = data.leaves(split).filter(|l| !l.leaves.is_empty()) else {
             continue;
         };
         let size = (leaves.leaves.len() as u64).div_ceil(BLOCKS) as usize;
         notes.push((
-            format!("{ROWS_NOTE}{name}"),
+            format!("{ROWS_NOTE}{}", split.name()),
             format!("{size}:{}", blocks(&leaves, size).concat()),
         ));
     }
@@ -53,7 +47,7 @@ pub(crate) fn differing(
 ) -> Option<String> {
     let (size, recorded) = notes.get(&format!("{ROWS_NOTE}{split}"))?.split_once(':')?;
     let size: usize = size.parse().ok().filter(|&n| n > 0)?;
-    let (split, _) = *SPLITS.iter().find(|(_, name)| *name == split)?;
+    let split = Split::of_name(split)?;
     let here = blocks(&data.leaves(split)?, size);
     let then: Vec<&str> = (0..recorded.len() / 16)
         .map_while(|i| recorded.get(16 * i..16 * i + 16))

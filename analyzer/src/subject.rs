@@ -65,7 +65,7 @@ impl Subject {
 
     fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
         check_identity(&trace, data.as_ref(), run)?;
-        let net = Net::new(&task)
+        let net = Net::new(&task.model, &task.loss)
             .with_context(|| format!("{}: the recorded task does not build", run.display()))?;
         let net = Arc::new(net);
         Ok(Self {

@@ -117,9 +117,9 @@ impl Batches {
     }
 }
 
-/// Weights w of a batch's examples in the batch loss `Σ_j w_j ℓ_j`.
+/// LossWeights w of a batch's examples in the batch loss `Σ_j w_j ℓ_j`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Weights {
+pub enum LossWeights {
     /// `1/|S|` each.
     Mean,
     /// 1 each.
@@ -130,7 +130,7 @@ pub enum Weights {
     SumOfEach(Vec<f64>),
 }
 
-impl Weights {
+impl LossWeights {
     /// The weights that a loss gives a batch. With class weights c, a mean has `w_j = c_{y_j} / Σ_i c_{y_i}` and a sum
     /// `w_j = c_{y_j}`.
     ///
@@ -143,7 +143,7 @@ impl Weights {
     /// The same for a batch that comes in micro-batches: a mean is over all of them together.
     ///
     /// # Errors
-    /// As [`Weights::of`].
+    /// As [`LossWeights::of`].
     pub fn of_parts(loss: &LossSpec, parts: &[Batch]) -> candle_core::Result<Self> {
         if loss.class_weights.is_empty() {
             return Ok(match loss.reduction {
@@ -288,15 +288,15 @@ mod tests {
             targets: Tensor::new(&[0u32, 1, 1], &Device::Cpu).unwrap(),
         };
         let mut loss = LossSpec::new(LossKind::CrossEntropy);
-        assert_eq!(Weights::of(&loss, &batch).unwrap(), Weights::Mean);
+        assert_eq!(LossWeights::of(&loss, &batch).unwrap(), LossWeights::Mean);
         loss.class_weights = vec![1.0, 3.0];
-        let mean = Weights::of(&loss, &batch).unwrap().values(3);
+        let mean = LossWeights::of(&loss, &batch).unwrap().values(3);
         assert_eq!(mean, [1.0 / 7.0, 3.0 / 7.0, 3.0 / 7.0]);
         loss.reduction = Reduction::Sum;
-        let sum = Weights::of(&loss, &batch).unwrap();
-        assert_eq!(sum, Weights::SumOfEach(vec![1.0, 3.0, 3.0]));
+        let sum = LossWeights::of(&loss, &batch).unwrap();
+        assert_eq!(sum, LossWeights::SumOfEach(vec![1.0, 3.0, 3.0]));
         loss.class_weights = vec![1.0];
-        let error = Weights::of(&loss, &batch).unwrap_err().to_string();
+        let error = LossWeights::of(&loss, &batch).unwrap_err().to_string();
         assert!(error.contains("class 1 has no weight"), "{error}");
     }
 }

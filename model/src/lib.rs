@@ -17,6 +17,7 @@
 //! | [`batches`], [`schedule`] | which examples stand in which step, with which weights and learning rate |
 //! | [`update`] | SGD, Adam and AdamW: the step forward, and its exact reverse |
 //! | [`train`] | gradients on flat vectors, one step, the loop over them |
+//! | [`vectors`] | dot products, norms and sums of float64 vectors |
 //! | [`random`] | random numbers as a function of seed, step, example and purpose |
 //!
 //! Formulas and their sources are in docs/math.md.
@@ -35,3 +36,4 @@ pub mod schedule;
 pub mod task;
 pub mod train;
 pub mod update;
+pub mod vectors;

@@ -30,6 +30,25 @@ pub enum Split {
     Test,
 }
 
+impl Split {
+    /// All splits, in the order of a fingerprint.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// `train`, `validation` or `test`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+
+    /// The split of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|split| split.name() == name)
+    }
+}
+
 /// Examples on the device, decoded and preprocessed.
 #[derive(Debug, Clone)]
 pub struct Batch {

@@ -120,7 +120,7 @@ fn main() {
     println!("{threads} threads, f32; ms a step: median (minimum)");
     for (name, n) in CASES {
         let task = Task::builtin(name).expect("it ships");
-        let net = Arc::new(Net::new(&task).expect("it builds"));
+        let net = Arc::new(Net::new(&task.model, &task.loss).expect("it builds"));
         let step = Step::new(&net, n);
         for queries in [1, 8] {
             let directions: Vec<Vec<f64>> = (0..queries)

@@ -1,7 +1,7 @@
 //! Examples drawn by code, of the shapes that a task asks for: timings need no files.
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_model::data::{DataError, DataSet, split_name};
+use hindcast_model::data::{DataError, DataSet};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Split};
 use hindcast_model::task::{LossKind, Task};
@@ -86,7 +86,7 @@ impl DataSet for Drawn {
         for &index in indices {
             if index >= self.len(split) {
                 return Err(DataError::Index {
-                    split: split_name(split),
+                    split: split.name(),
                     index,
                     len: self.len(split),
                 });

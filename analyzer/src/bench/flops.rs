@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_mnist_cnn_is_counted_as_by_hand() {
         let task = Task::builtin("mnist-cnn").unwrap();
-        let flops = Flops::of(&Net::new(&task).unwrap());
+        let flops = Flops::of(&Net::new(&task.model, &task.loss).unwrap());
         // 20 filters of 1x5x5 at 24x24 places, 20 of 20x5x5 at 8x8, 320 to 10.
         let first = 2.0 * 20.0 * 25.0 * 576.0;
         let rest = 2.0 * (20.0 * 500.0 * 64.0 + 3200.0);
@@ -140,7 +140,7 @@ mod tests {
              [train]\nepochs = 1\nbatch = 4\n",
         )
         .unwrap();
-        let flops = Flops::of(&Net::new(&task).unwrap());
+        let flops = Flops::of(&Net::new(&task.model, &task.loss).unwrap());
         let first = 2.0 * 784.0 * (36.0 + 4.0);
         assert_eq!(flops.first, first);
         assert_eq!(flops.forward, first + 2.0 * 4.0 * 784.0 * 10.0);

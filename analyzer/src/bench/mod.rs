@@ -150,7 +150,7 @@ fn run<T: Real>(
     let mut task = task.clone();
     task.train.batch = options.batch;
     task.train.micro_batch = None;
-    let net = Arc::new(Net::new(&task)?);
+    let net = Arc::new(Net::new(&task.model, &task.loss)?);
     let data = Drawn::new(&task, &net, BATCHES * options.batch);
     let trace = recorded(&task, &data)?;
     // More steps than anybody waits for.

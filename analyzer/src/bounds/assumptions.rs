@@ -7,13 +7,13 @@ use candle_core::{DType, Device};
 use hindcast_format::meta::StepMeta;
 use hindcast_model::net::{Net, Op};
 use hindcast_model::task::{LossKind, PenaltyIn};
+use hindcast_model::vectors::norm;
 
 use super::Given;
 use crate::error::{AnalysisError, Doing, Result};
 use crate::estimators::plain;
 use crate::run::RecordedRun;
 use crate::source::weights_of;
-use crate::sweep::norm;
 
 /// Largest `|σ''|` of the logistic function, at `σ = (3 ± √3)/6`: `1/(6√3)`.
 const LOGISTIC_THIRD: f64 = 0.096_225_044_864_937_63;

@@ -11,6 +11,7 @@ use std::ops::{ControlFlow, Range};
 use candle_core::DType;
 use hindcast_model::net::Net;
 use hindcast_model::objective::Split;
+use hindcast_model::vectors::norm;
 use serde::Serialize;
 
 use crate::counterfactual::{CounterfactualOptions, ReplayProgress, counterfactuals};
@@ -18,7 +19,6 @@ use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
 use crate::run::RecordedRun;
-use crate::sweep::norm;
 use assumptions::{Assumed, Step, assumptions};
 
 /// Constants that nothing proves, for Theorem 6 of models whose own are not known.

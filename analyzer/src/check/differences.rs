@@ -1,5 +1,7 @@
 //! Central differences that tell a wrong derivative from a kink and from rounding.
 
+use hindcast_model::vectors::{norm, norm_of};
+
 use crate::error::Result;
 
 /// Distances of a difference's points, in the size of what is moved. The first is best for smooth functions.
@@ -23,8 +25,8 @@ pub(super) fn agreement(
             .zip(&minus)
             .map(|(a, b)| (a - b) / (2.0 * h))
             .collect();
-        let off = norm(exact.iter().zip(&slope).map(|(a, b)| a - b));
-        let size = norm(exact.iter().copied()).max(norm(slope.iter().copied()));
+        let off = norm_of(exact.iter().zip(&slope).map(|(a, b)| a - b));
+        let size = norm(&exact).max(norm(&slope));
         let largest = plus.iter().fold(scale, |m, x| m.max(x.abs()));
         let noise = ROUNDING * f64::EPSILON * largest * (exact.len() as f64).sqrt() / h;
         let error = match off {
@@ -38,14 +40,6 @@ pub(super) fn agreement(
         }
     }
     Ok(best)
-}
-
-fn norm(x: impl Iterator<Item = f64>) -> f64 {
-    x.map(|x| x * x).sum::<f64>().sqrt()
-}
-
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// `x + h v`.

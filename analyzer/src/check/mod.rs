@@ -19,11 +19,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use hindcast_model::objective::{Batch, Draws, Mode, Objective, TensorDef};
+use hindcast_model::vectors::dot;
 
 use crate::engine::{AutodiffEngine, ReplayEngine, StepInput, flat};
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
-use differences::{Noise, agreement, dot, moved};
+use differences::{Noise, agreement, moved};
 
 /// How an objective is checked.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use hindcast_format::{
     DataIdentity, FormatError, Manifest, RunInfo, SegmentSize, Status, Trace, hex,
 };
+use hindcast_model::task::Task;
 use serde::Serialize;
 
 use super::context::open_trace_within;
@@ -315,11 +316,7 @@ fn print(
 }
 
 pub(crate) fn task_name(info: &RunInfo) -> String {
-    let name = info
-        .task
-        .as_deref()
-        .and_then(|text| toml::from_str::<toml::Table>(text).ok())
-        .and_then(|t| t.get("name").and_then(|n| n.as_str()).map(str::to_owned));
+    let name = info.task.as_deref().and_then(Task::name_in);
     name.or_else(|| info.objective.clone())
         .unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
 }

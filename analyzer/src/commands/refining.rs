@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use candle_core::Device;
+use hindcast_model::vectors::norm;
 use serde::Serialize;
 
 use super::context::device;
@@ -10,7 +11,6 @@ use super::interrupt::{Interrupts, told};
 use super::{Usage, progress, tables};
 use crate::clean::{field, say};
 use crate::cli::Influence;
-use crate::sweep::norm;
 use crate::{Ladder, Query, ScoreRow, ScoreTable, Subject, kendall_tau, refine};
 
 /// Fewer retrained examples than this say nothing of an order.

@@ -126,7 +126,8 @@ pub(super) fn values_per_example(subject: &Subject) -> Option<u64> {
             })
             .sum()
     }
-    let net = Net::new(subject.task()?).ok()?;
+    let task = subject.task()?;
+    let net = Net::new(&task.model, &task.loss).ok()?;
     Some(of(net.nodes()) + net.input_shape().iter().product::<usize>() as u64)
 }
 

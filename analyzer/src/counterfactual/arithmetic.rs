@@ -6,7 +6,9 @@ use candle_core::{Device, Tensor};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
 use hindcast_model::real::Real;
-use hindcast_model::train::{self, Evaluation, Gradient, ModelState, Part, Stepper};
+use hindcast_model::train::{
+    self, EVALUATION_ROWS, Evaluation, Gradient, ModelState, Stepper, WeightedBatch,
+};
 use hindcast_model::update::Settings;
 
 use super::start::{narrow, stepper};
@@ -25,9 +27,6 @@ pub enum Arithmetic {
     /// trained by them, too.
     Kernels(Arc<Net>),
 }
-
-/// Rows that are evaluated at once.
-const ROWS: usize = 500;
 
 /// Takes steps and evaluates states.
 pub(super) struct Taker<'a> {
@@ -65,7 +64,7 @@ impl<'a> Taker<'a> {
     pub fn gradient<T: Real>(
         &mut self,
         state: &ModelState<T>,
-        parts: &[Part],
+        parts: &[WeightedBatch],
         draws: Draws,
     ) -> Result<Gradient<T>> {
         // A batch that removal has emptied has the gradient of the penalty alone: nothing for the kernels.
@@ -187,7 +186,7 @@ impl<'a> Taker<'a> {
             return Ok(());
         };
         let (parameters, buffers) = (wide(&state.parameters), wide(&state.buffers));
-        for indices in indices.chunks(ROWS) {
+        for indices in indices.chunks(EVALUATION_ROWS) {
             let batch = self
                 .run
                 .data()

@@ -19,7 +19,6 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use candle_core::{DType, Device};
-use hindcast_model::data::SPLITS;
 use hindcast_model::objective::Split;
 use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
@@ -63,7 +62,7 @@ impl CounterfactualOptions {
             arithmetic: Arithmetic::default(),
             threads: 0,
             device: Device::Cpu,
-            evaluate: SPLITS.to_vec(),
+            evaluate: Split::ALL.to_vec(),
             start_noise: None,
         }
     }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use hindcast_model::data::split_name;
 use hindcast_model::objective::Split;
 use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
@@ -98,7 +97,7 @@ impl Outcome {
             .map(|&split| {
                 let of = taker.evaluate(state, split)?;
                 Ok(SplitLoss {
-                    split: split_name(split).to_owned(),
+                    split: split.name().to_owned(),
                     examples: of.examples,
                     loss: of.loss,
                     error_rate: of.error_rate(),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use candle_core::Tensor;
 use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_model::objective::Batch;
-use hindcast_model::train::Part;
+use hindcast_model::train::WeightedBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{AnalysisError, Doing, Result};
@@ -70,7 +70,7 @@ pub(super) fn without(
     removed: &BTreeSet<u64>,
     removal: Removal,
     denominators: Denominators,
-) -> Result<Vec<Part>> {
+) -> Result<Vec<WeightedBatch>> {
     let kept: Vec<bool> = meta.indices.iter().map(|i| !removed.contains(i)).collect();
     let weights = match kept.iter().all(|&k| k) {
         true => weights.to_vec(),
@@ -88,12 +88,12 @@ pub(super) fn without(
             .map(|(i, _)| i)
             .collect();
         if removal == Removal::LossOnly || rows.len() == batch.indices.len() {
-            parts.push(Part {
+            parts.push(WeightedBatch {
                 batch: batch.clone(),
                 weights: weights.to_vec(),
             });
         } else if !rows.is_empty() {
-            parts.push(Part {
+            parts.push(WeightedBatch {
                 batch: select(batch, &rows)?,
                 weights: rows.iter().map(|&i| weights[i as usize]).collect(),
             });
@@ -101,7 +101,7 @@ pub(super) fn without(
     }
     // Nothing is left: the data's gradient is 0, but penalty, decay and momentum still act.
     if let (true, Some(batch)) = (parts.is_empty(), batches.first()) {
-        parts.push(Part {
+        parts.push(WeightedBatch {
             batch: empty(batch)?,
             weights: Vec::new(),
         });

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::Device;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::real::Real;
-use hindcast_model::train::{ModelState, Part, Stepper};
+use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 
 use crate::anchor::{known_state, no_buffers, with_buffers_before};
 use crate::error::{AnalysisError, Result};
@@ -115,12 +115,12 @@ pub(crate) fn parts<T: Real>(
     run: &RecordedRun<'_>,
     meta: &StepMeta,
     device: &Device,
-) -> Result<Vec<Part>> {
+) -> Result<Vec<WeightedBatch>> {
     let mut weights = weights_of(meta)?.into_iter();
     Ok(run
         .batches(meta, T::DTYPE, device)?
         .into_iter()
-        .map(|batch| Part {
+        .map(|batch| WeightedBatch {
             weights: weights.by_ref().take(batch.indices.len()).collect(),
             batch,
         })

@@ -7,10 +7,10 @@ use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode, Objective, Split};
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::Task;
+use hindcast_model::train::EVALUATION_ROWS;
 use hindcast_model::update::{Blocks, Settings, UpdateRule};
 
 use super::estimate::{everyone, without_window};
-use super::still::CHUNK;
 use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::{KernelEngine, ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
@@ -111,7 +111,7 @@ fn network(shape: &[usize], channels: Option<(usize, usize)>) -> Result<Net> {
     );
     let task: Task =
         toml::from_str(&text).map_err(|e| AnalysisError::Invalid(format!("autoencoder: {e}")))?;
-    let net = Net::new(&task).map_err(|e| refused(e.to_string()))?;
+    let net = Net::new(&task.model, &task.loss).map_err(|e| refused(e.to_string()))?;
     if net.output_shape() != shape {
         return Err(refused(format!(
             "the network gives {:?} for {shape:?}",
@@ -231,7 +231,7 @@ impl Estimator for Autoencoder {
         stage.done = stage.total - n;
         let values: usize = data.shape().iter().product();
         let mut scores = Vec::with_capacity(question.run.examples());
-        for examples in (0..n).collect::<Vec<_>>().chunks(CHUNK) {
+        for examples in (0..n).collect::<Vec<_>>().chunks(EVALUATION_ROWS) {
             let batch = Self::images(question, Split::Train, examples, None)?;
             let found = engine.gradient(&StepInput {
                 parameters: &parameters,

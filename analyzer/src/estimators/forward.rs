@@ -17,13 +17,14 @@ use std::time::Duration;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::objective::Mode;
 use hindcast_model::update::{Settings, UpdateRule};
+use hindcast_model::vectors::{dot, norm};
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
 use crate::query::QueryGradient;
 use crate::run::RecordedRun;
 use crate::source::weights_of;
-use crate::sweep::{Ahead, Order, ReadStep, Walked, norm};
+use crate::sweep::{Ahead, Order, ReadStep, Walked};
 
 /// Directions that go through the engine together: beyond this, a pass's shared work is a small part of it.
 const AT_ONCE: usize = 32;
@@ -60,13 +61,7 @@ impl ForwardChanges {
     pub fn influence(&self, query: &QueryGradient) -> Vec<f64> {
         self.changes
             .iter()
-            .map(|change| {
-                change
-                    .iter()
-                    .zip(&query.parameters)
-                    .map(|(d, u)| d * u)
-                    .sum()
-            })
+            .map(|change| dot(change, &query.parameters))
             .collect()
     }
 }

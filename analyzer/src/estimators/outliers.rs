@@ -3,11 +3,10 @@
 use candle_core::DType;
 use hindcast_model::net::{Net, Node, Op};
 use hindcast_model::objective::{Draws, Mode, Pass, Split};
-use hindcast_model::train::tensors;
+use hindcast_model::train::{EVALUATION_ROWS, tensors};
 
 use super::estimate::{everyone, without_window};
 use super::isolation::Forest;
-use super::still::CHUNK;
 use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Doing, Result};
@@ -148,7 +147,7 @@ impl Estimator for IsolationForest {
             total: healthy + run.examples() as u64,
         };
         let mut points = Vec::new();
-        for chunk in (0..healthy).collect::<Vec<_>>().chunks(CHUNK) {
+        for chunk in (0..healthy).collect::<Vec<_>>().chunks(EVALUATION_ROWS) {
             points.extend(features(Split::Validation, chunk)?);
             stage.done += chunk.len() as u64;
             tell(watcher, stage)?;
@@ -156,7 +155,7 @@ impl Estimator for IsolationForest {
         let forest = Forest::grow(&points, self.trees, self.sample, self.seed);
         let mut scores = Vec::with_capacity(run.examples());
         let examples: Vec<u64> = (0..run.examples() as u64).collect();
-        for chunk in examples.chunks(CHUNK) {
+        for chunk in examples.chunks(EVALUATION_ROWS) {
             let found = features(Split::Train, chunk)?;
             scores.extend(found.iter().map(|point| -forest.outlierness(point)));
             stage.done += chunk.len() as u64;

@@ -1,14 +1,13 @@
 //! The model at fixed parameters, as evaluated: running statistics, no dropout, no augmentation, no penalty.
 
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
+use hindcast_model::train::EVALUATION_ROWS;
+use hindcast_model::vectors::add;
 
 use super::{Stage, Watcher, tell};
 use crate::engine::{Products, ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
 use crate::run::RecordedRun;
-
-/// Examples that go through the model at once.
-pub(super) const CHUNK: usize = 500;
 
 /// One point of parameter space with the training data.
 pub(super) struct Still<'a> {
@@ -73,9 +72,9 @@ impl Still<'_> {
     ) -> Result<Vec<Vec<f64>>> {
         let mut sum = vec![vec![0.0; self.parameters.len()]; directions.len()];
         let weight = 1.0 / examples.len() as f64;
-        for chunk in examples.chunks(CHUNK) {
+        for chunk in examples.chunks(EVALUATION_ROWS) {
             let part = self.chunk(engine, chunk, weight, directions)?;
-            add(&mut sum, &part.hessian);
+            add_each(&mut sum, &part.hessian);
             after(chunk.len() as u64)?;
         }
         Ok(sum)
@@ -95,12 +94,12 @@ impl Still<'_> {
             hessian: vec![vec![0.0; self.parameters.len()]; directions.len()],
         };
         let weight = 1.0 / examples.len() as f64;
-        for chunk in examples.chunks(CHUNK) {
+        for chunk in examples.chunks(EVALUATION_ROWS) {
             let part = self.chunk(engine, chunk, weight, directions)?;
             for (all, some) in out.products.iter_mut().zip(part.products) {
                 all.extend(some);
             }
-            add(&mut out.hessian, &part.hessian);
+            add_each(&mut out.hessian, &part.hessian);
             stage.done += chunk.len() as u64;
             tell(watcher, stage)?;
         }
@@ -108,10 +107,8 @@ impl Still<'_> {
     }
 }
 
-fn add(sum: &mut [Vec<f64>], part: &[Vec<f64>]) {
+fn add_each(sum: &mut [Vec<f64>], part: &[Vec<f64>]) {
     for (sum, part) in sum.iter_mut().zip(part) {
-        for (a, b) in sum.iter_mut().zip(part) {
-            *a += b;
-        }
+        add(sum, part);
     }
 }

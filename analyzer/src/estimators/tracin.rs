@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use hindcast_format::meta::StepMeta;
 use hindcast_model::objective::Mode;
+use hindcast_model::vectors::add;
 
 use super::estimate::occurrences;
 use super::still::Still;
@@ -181,9 +182,7 @@ impl Estimator for Tracin {
             };
             let part = still.everyone(engine, &directions, stage, watcher)?;
             for (sum, part) in sums.iter_mut().zip(&part.products) {
-                for (a, b) in sum.iter_mut().zip(part) {
-                    *a += b;
-                }
+                add(sum, part);
             }
             stage.done += n as u64;
         }

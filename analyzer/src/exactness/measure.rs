@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use candle_core::{DType, Device};
 use hindcast_model::objective::Split;
 use hindcast_model::train::evaluate;
+use hindcast_model::vectors::norm;
 
 use super::ExactnessRow;
 use super::cases::Case;
@@ -13,7 +14,7 @@ use crate::engine::{AutodiffEngine, KernelEngine, ReplayEngine};
 use crate::error::Result;
 use crate::query::Query;
 use crate::run::RecordedRun;
-use crate::sweep::{SweepOptions, norm, sweep};
+use crate::sweep::{SweepOptions, sweep};
 
 /// How far a weight is moved.
 const STEP: f64 = 1e-4;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use hindcast_format::{GroupHyper, MemStorage, Trace};
-use hindcast_model::batches::Weights;
+use hindcast_model::batches::LossWeights;
 use hindcast_model::data::{AugmentSpec, DataSet, from_tensors};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Draws, Objective, Split, TensorDef};
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::Task;
-use hindcast_model::train::{Gradient, ModelState, Part, Stepper};
+use hindcast_model::train::{Gradient, ModelState, Stepper, WeightedBatch};
 use hindcast_model::update::Settings;
 use hindcast_recorder::{BatchInfo, Named, Recorder, StepInfo};
 
@@ -61,7 +61,7 @@ impl Run {
             case.layers, case.loss, case.loss_keys, case.optimizer, case.learning_rate
         );
         let task = Task::from_toml(&text).map_err(|e| invalid(&e))?;
-        let net = Net::new(&task).map_err(|e| invalid(&e))?;
+        let net = Net::new(&task.model, &task.loss).map_err(|e| invalid(&e))?;
         let data = data(case).doing(|| "making examples".to_owned())??;
         Ok(Run {
             net: Arc::new(net),
@@ -122,7 +122,7 @@ impl Run {
         t: u64,
         planned: &Planned,
         changed: Option<&Changed>,
-    ) -> Result<(Weights, Vec<Part>)> {
+    ) -> Result<(LossWeights, Vec<WeightedBatch>)> {
         let draws = Draws {
             seed: SEED,
             step: t,
@@ -143,8 +143,8 @@ impl Run {
             );
         }
         let weights = match &planned.weights {
-            Some(each) => Weights::Each(each.clone()),
-            None => Weights::of_parts(&self.task.loss, &batches)
+            Some(each) => LossWeights::Each(each.clone()),
+            None => LossWeights::of_parts(&self.task.loss, &batches)
                 .doing(|| "weighting a batch".to_owned())?,
         };
         let mut values = weights.values(planned.indices.len()).into_iter();
@@ -160,7 +160,7 @@ impl Run {
                         _ => w,
                     })
                     .collect();
-                Part { batch, weights }
+                WeightedBatch { batch, weights }
             })
             .collect();
         Ok((weights, parts))
@@ -199,10 +199,10 @@ impl Run {
             let mut batch =
                 BatchInfo::new(0, &step.planned.indices).micro_batches(&step.planned.micro_batches);
             batch = match step.weights {
-                Weights::Mean => batch,
-                Weights::Sum => batch.summed(),
-                Weights::Each(each) => batch.weights(each),
-                Weights::SumOfEach(each) => batch.summed_weights(each),
+                LossWeights::Mean => batch,
+                LossWeights::Sum => batch.summed(),
+                LossWeights::Each(each) => batch.weights(each),
+                LossWeights::SumOfEach(each) => batch.summed_weights(each),
             };
             if let Some(threshold) = step.settings.clip_norm {
                 batch = batch.clip_norm(threshold);
@@ -229,7 +229,7 @@ impl Run {
 pub(super) struct Shown<'a> {
     step: u64,
     planned: &'a Planned,
-    weights: &'a Weights,
+    weights: &'a LossWeights,
     settings: &'a Settings,
     before: &'a ModelState<f64>,
     gradient: &'a Gradient<f64>,

@@ -58,7 +58,7 @@ fn run<T: Real>(
     block: u64,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> anyhow::Result<RecordingCost> {
-    let net = Net::new(task)?;
+    let net = Net::new(&task.model, &task.loss)?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("run");
     let mut plain = Trainer::<T>::new(task, &net, data, &Device::Cpu)?;

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use hindcast_model::update::{Blocks, Settings};
+use hindcast_model::vectors::norm_of;
 use serde::Serialize;
 
-use super::measure::{Compared, Part, norm};
+use super::measure::{Compared, Part};
 
 /// A simple explanation of a difference between the computed and the recorded update.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,7 +67,7 @@ fn moved(part: &Part<'_>, computed: bool) -> bool {
             want - before
         }
     });
-    norm(update) > part.rounding()
+    norm_of(update) > part.rounding()
 }
 
 fn names(parameters: &Compared<'_>, of: impl Fn(&Part<'_>) -> bool) -> Vec<String> {

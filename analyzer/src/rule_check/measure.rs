@@ -1,6 +1,7 @@
 //! Measures the difference between a computed and a recorded update.
 
 use hindcast_format::layout::{DType as Stored, TensorSpec};
+use hindcast_model::vectors::norm_of;
 
 /// One step's values of the tensors `specs`, flattened.
 pub(super) struct Compared<'a> {
@@ -78,7 +79,7 @@ impl Part<'_> {
 
     /// Largest difference that rounding both results to the recorded type can cause, in the Euclidean norm.
     pub fn rounding(&self) -> f64 {
-        let size = norm(self.elements().map(|(_, _, w)| w));
+        let size = norm_of(self.elements().map(|(_, _, w)| w));
         2.0 * unit(self.spec.dtype) * size
     }
 }
@@ -91,10 +92,6 @@ fn unit(stored: Stored) -> f64 {
         Stored::F16 => 2f64.powi(-11),
         Stored::Bf16 => 2f64.powi(-8),
     }
-}
-
-pub(super) fn norm(values: impl Iterator<Item = f64>) -> f64 {
-    values.map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// The largest error over the tensors; see [`super::RuleCheckStep::error`].
@@ -136,9 +133,9 @@ fn error(part: &Part<'_>) -> f64 {
         part.elements()
             .filter(|(_, g, w)| g.is_finite() && w.is_finite())
     };
-    let gap = norm(finite().map(|(_, g, w)| g - w));
-    let computed = norm(finite().map(|(b, g, _)| g - b));
-    let recorded = norm(finite().map(|(b, _, w)| w - b));
+    let gap = norm_of(finite().map(|(_, g, w)| g - w));
+    let computed = norm_of(finite().map(|(b, g, _)| g - b));
+    let recorded = norm_of(finite().map(|(b, _, w)| w - b));
     let rounding = part.rounding();
     let size = computed.max(recorded);
     if gap <= rounding || size == 0.0 {

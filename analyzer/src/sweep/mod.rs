@@ -19,7 +19,6 @@ pub(crate) use ahead::step_bytes;
 pub(crate) use ahead::{Ahead, Order, ReadStep, Walked};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
-pub(crate) use state::norm;
 pub use state::{QuerySweep, SweepState};
 pub use table::TableOrigin;
 pub use times::SweepTimes;
@@ -29,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use hindcast_model::objective::Mode;
 use hindcast_model::update::{Adjoint, StepPoint};
+use hindcast_model::vectors::norm;
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};

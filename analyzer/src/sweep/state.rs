@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use hindcast_model::vectors::norm;
 use serde::{Deserialize, Serialize};
 
 use crate::query::QueryGradient;
@@ -85,9 +86,4 @@ impl SweepState {
     pub fn is_done(&self) -> bool {
         self.next <= self.window.start
     }
-}
-
-/// Euclidean norm.
-pub(crate) fn norm(x: &[f64]) -> f64 {
-    x.iter().map(|x| x * x).sum::<f64>().sqrt()
 }

@@ -26,7 +26,7 @@ use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::Task;
-use hindcast_model::train::{ModelState, Part, Stepper};
+use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 
 use crate::tiny::relative_error;
 
@@ -145,7 +145,7 @@ fn train(theirs: &Theirs, net: &Arc<Net>, task: &Task, data: &dyn DataSet) -> Me
             .batches(&meta, DType::F64, &Device::Cpu)
             .unwrap()
             .remove(0);
-        let parts = [Part { batch, weights }];
+        let parts = [WeightedBatch { batch, weights }];
         let gradient = stepper
             .gradient(&state, &parts, run.draws(meta.step))
             .unwrap();
@@ -185,7 +185,7 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
     let (x, y) = theirs.pair("tr", &task.model.input);
     let (xv, yv) = theirs.pair("val", &task.model.input);
     let data = from_tensors((&x, &y), Some((&xv, &yv)), None, &["0", "1"], None).unwrap();
-    let net = Arc::new(Net::new(&task).unwrap());
+    let net = Arc::new(Net::new(&task.model, &task.loss).unwrap());
     let memory = train(&theirs, &net, &task, data.as_ref());
     let run = RecordedRun::new(
         &memory,

@@ -15,7 +15,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::net::Net;
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
-use hindcast_model::train::{ModelState, Part, Stepper, evaluate};
+use hindcast_model::train::{ModelState, Stepper, WeightedBatch, evaluate};
 use hindcast_recorder::{Keep, Recorder};
 
 use crate::tiny::relative_error;
@@ -51,7 +51,7 @@ fn record(dtype: &str, keep: Keep) -> Recorded {
     .unwrap();
     Recorded {
         trace: Trace::open(&path).unwrap(),
-        net: Arc::new(Net::new(&task).unwrap()),
+        net: Arc::new(Net::new(&task.model, &task.loss).unwrap()),
         task,
         data,
         _folder: folder,
@@ -95,7 +95,7 @@ impl Recorded {
             let batch = run
                 .train_batch(&meta.indices, meta.step, DType::F64, &Device::Cpu)
                 .unwrap();
-            let parts = [Part { batch, weights }];
+            let parts = [WeightedBatch { batch, weights }];
             let gradient = stepper
                 .gradient(&state, &parts, run.draws(meta.step))
                 .unwrap();

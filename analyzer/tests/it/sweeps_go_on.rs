@@ -44,7 +44,7 @@ fn record(optimizer: &str, seed: u64) -> Recorded {
     .unwrap();
     Recorded {
         trace: Trace::open(&path).unwrap(),
-        net: Arc::new(Net::new(&task).unwrap()),
+        net: Arc::new(Net::new(&task.model, &task.loss).unwrap()),
         data,
         folder,
     }

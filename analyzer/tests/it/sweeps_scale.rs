@@ -35,7 +35,7 @@ fn sweeper(steps: u64) -> impl FnMut() -> f64 {
     )
     .unwrap();
     let trace = Trace::open_storage(storage).unwrap();
-    let net = Arc::new(Net::new(&task).unwrap());
+    let net = Arc::new(Net::new(&task.model, &task.loss).unwrap());
     move || {
         let run = RecordedRun::from_trace(&trace, net.clone(), data.as_ref(), None).unwrap();
         let mut engine = AutodiffEngine::new(net.clone(), DType::F32, &Device::Cpu).unwrap();

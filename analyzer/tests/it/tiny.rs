@@ -10,7 +10,7 @@ use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
 use hindcast_model::data::{DataError, DataSet};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass, Split, TensorDef};
-use hindcast_model::train::{ModelState, Part, Stepper};
+use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 use hindcast_model::update::UpdateRule;
 
 pub const FEATURES: usize = 3;
@@ -126,7 +126,7 @@ impl DataSet for TinyData {
         let len = self.len(split);
         if let Some(&index) = indices.iter().find(|&&i| i >= len) {
             return Err(DataError::Index {
-                split: hindcast_model::data::split_name(split),
+                split: split.name(),
                 index,
                 len,
             });
@@ -308,11 +308,11 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
         let mut weights = weights_of(&meta).unwrap();
         change(&meta, &mut weights);
         let mut rest = weights.into_iter();
-        let parts: Vec<Part> = run
+        let parts: Vec<WeightedBatch> = run
             .batches(&meta, DType::F64, &Device::Cpu)
             .unwrap()
             .into_iter()
-            .map(|batch| Part {
+            .map(|batch| WeightedBatch {
                 weights: rest.by_ref().take(batch.indices.len()).collect(),
                 batch,
             })

@@ -1,6 +1,6 @@
 //! CIFAR-10's binary version: records of a label byte and the 32 × 32 red, green and blue bytes, row-major.
 
-use super::store::{Labels, Part, Values};
+use super::store::{Labels, Rows, Values};
 use super::{DataError, files};
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn is_cifar100(bytes: &[u8]) -> bool {
 }
 
 /// Reads one file of records.
-pub(super) fn read(path: &Path) -> Result<Part, DataError> {
+pub(super) fn read(path: &Path) -> Result<Rows, DataError> {
     let bytes = files::read(path)?;
     let (records, rest) = bytes.as_chunks::<{ IMAGE + 1 }>();
     if !rest.is_empty() && is_cifar100(&bytes) {
@@ -78,7 +78,7 @@ pub(super) fn read(path: &Path) -> Result<Part, DataError> {
         pixels.extend_from_slice(image);
     }
     let (rows, shape) = (classes.len(), vec![3, 32, 32]);
-    Part::new(
+    Rows::new(
         path,
         path,
         shape,

@@ -6,15 +6,22 @@
 
 use super::DataError;
 use super::glyphs::{GLYPHS, Glyph, Point};
-use super::store::{Labels, Part, Values};
+use super::store::{Labels, Rows, Values};
+use crate::objective::Split;
 use crate::random::{Purpose, Stream};
 use rayon::prelude::*;
 use std::path::Path;
 
 /// Pixels of a side.
 pub(super) const SIDE: usize = 28;
-/// Examples of the three splits unless said: train, validation, test.
-pub(super) const SIZES: [u64; 3] = [5000, 1000, 1000];
+/// Default number of examples of a split.
+pub(super) const fn size(split: Split) -> u64 {
+    match split {
+        Split::Train => 5000,
+        Split::Validation | Split::Test => 1000,
+    }
+}
+
 /// Share of training labels that are wrong unless said.
 pub(super) const FLIPPED: f64 = 0.08;
 /// More would not fit the memory of the machines this is for.
@@ -22,18 +29,20 @@ const MAX_EXAMPLES: u64 = 10_000_000;
 /// Segments that a curve between two points is drawn with.
 const PIECES: usize = 6;
 
-/// Draws the examples of split number `split` (0 train, 1 validation, 2 test).
-pub(super) fn draw(count: u64, split: u32, seed: u64) -> Result<Part, DataError> {
-    let key = ["train", "validation", "test"]
-        .get(split as usize)
-        .copied()
-        .unwrap_or("test");
+/// Draws `count` examples of a split.
+pub(super) fn draw(count: u64, split: Split, seed: u64) -> Result<Rows, DataError> {
+    // The number of the split in its random stream.
+    let number = match split {
+        Split::Train => 0,
+        Split::Validation => 1,
+        Split::Test => 2,
+    };
     let rows = usize::try_from(count)
         .ok()
         .filter(|_| count <= MAX_EXAMPLES)
         .ok_or_else(|| {
             DataError::spec(
-                key,
+                split.name(),
                 format!("expected at most {MAX_EXAMPLES} drawn digits, got {count}"),
             )
         })?;
@@ -44,13 +53,13 @@ pub(super) fn draw(count: u64, split: u32, seed: u64) -> Result<Part, DataError>
         .zip(classes.par_iter_mut())
         .enumerate()
         .for_each(|(i, (image, class))| {
-            let mut stream = Stream::of_example(seed, i as u64, Purpose::Synthetic(split));
+            let mut stream = Stream::of_example(seed, i as u64, Purpose::Synthetic(number));
             *class = stream.below(10) as u32;
             draw_one(&mut stream, *class, image);
         });
-    let name = format!("digits/{key}");
+    let name = format!("digits/{}", split.name());
     let name = Path::new(&name);
-    Part::new(
+    Rows::new(
         name,
         name,
         vec![1, SIDE, SIDE],

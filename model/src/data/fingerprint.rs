@@ -87,6 +87,69 @@ impl SplitFingerprint {
     }
 }
 
+/// A split whose examples differ from the recorded ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitDifference {
+    /// Name of the split.
+    pub split: String,
+    /// How it differs.
+    pub kind: DifferenceKind,
+}
+
+/// How a split differs from the recorded one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DifferenceKind {
+    /// The data set has no fingerprint of a split of this name.
+    #[error("the data has no such split")]
+    Missing,
+    /// The number of examples differs.
+    #[error("{recorded} examples were recorded, the data has {found}")]
+    Count {
+        /// Examples recorded.
+        recorded: u64,
+        /// Examples in the data set.
+        found: u64,
+    },
+    /// The number of examples is the same, but their root differs.
+    #[error(
+        "an example or its label differs from what was trained on: fingerprint {} was recorded, the data has {}",
+        blake3::Hash::from_bytes(*.recorded).to_hex(),
+        blake3::Hash::from_bytes(*.found).to_hex()
+    )]
+    Root {
+        /// Root recorded.
+        recorded: Digest,
+        /// Root of the data set's examples.
+        found: Digest,
+    },
+}
+
+/// The recorded splits that differ in a data set with the fingerprints `found`, in the order of `recorded`.
+pub fn differences(
+    recorded: &[SplitFingerprint],
+    found: &[SplitFingerprint],
+) -> Vec<SplitDifference> {
+    let kind = |then: &SplitFingerprint| match found.iter().find(|now| now.name == then.name) {
+        None => Some(DifferenceKind::Missing),
+        Some(now) if now.examples != then.examples => Some(DifferenceKind::Count {
+            recorded: then.examples,
+            found: now.examples,
+        }),
+        Some(now) if now.root != then.root => Some(DifferenceKind::Root {
+            recorded: then.root,
+            found: now.root,
+        }),
+        Some(_) => None,
+    };
+    let difference = |then: &SplitFingerprint| {
+        kind(then).map(|kind| SplitDifference {
+            split: then.name.clone(),
+            kind,
+        })
+    };
+    recorded.iter().filter_map(difference).collect()
+}
+
 /// The leaves of a split: 32 bytes an example, enough to name the rows in which two sets differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaves {

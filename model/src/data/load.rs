@@ -4,7 +4,7 @@ use super::memory::{Examples, FileStart};
 use super::scale::Scale;
 use super::select::{self, Splits};
 use super::spec::{DataSpec, Source, Target};
-use super::store::{Labels, Part, Parts, Rows};
+use super::store::{Labels, Rows, SourceRows, Store};
 use super::{AugmentSpec, DataError, DataSet, digits, sources};
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub fn load(
     let parts = sources::read(spec, dir, seed)?;
     augment.validate(&parts.train.shape)?;
 
-    let Parts {
+    let SourceRows {
         train,
         validation,
         test,
@@ -43,7 +43,7 @@ pub fn load(
             file.name = file.path.to_string_lossy().into_owned();
         }
     }
-    let mut rows = Rows::new(train, validation, test)?;
+    let mut rows = Store::new(train, validation, test)?;
     let target = target(spec, &rows.all.labels)?;
     let mut names = class_names(&spec.class_names, &rows.all, names, &files)?;
     names = select::renumber(spec, &mut rows.all.labels, names)?;
@@ -102,7 +102,7 @@ pub fn load(
 }
 
 /// Every file of the training, validation and test parts with the rows that it begins at.
-pub(super) fn file_starts(parts: [Option<&Part>; 3]) -> Vec<FileStart> {
+pub(super) fn file_starts(parts: [Option<&Rows>; 3]) -> Vec<FileStart> {
     let (mut first, mut starts) = (0, Vec::new());
     let paths: Vec<&Path> = parts
         .iter()
@@ -157,7 +157,7 @@ fn target(spec: &DataSpec, labels: &Labels) -> Result<Target, DataError> {
 /// Names of all classes, `given` before `known`, and that no label lies beyond them.
 pub(super) fn class_names(
     given: &[String],
-    all: &Part,
+    all: &Rows,
     known: Option<Vec<String>>,
     files: &[FileStart],
 ) -> Result<Vec<String>, DataError> {
@@ -194,7 +194,7 @@ pub(super) fn class_names(
 }
 
 /// Gives up rows that are in no split. Returns, for each kept row, which it was among all.
-fn compact(rows: &mut Rows, splits: &mut Splits) -> Vec<usize> {
+fn compact(rows: &mut Store, splits: &mut Splits) -> Vec<usize> {
     let mut kept: Vec<usize> = splits.iter().flatten().copied().collect();
     kept.sort_unstable();
     rows.retain(&kept);

@@ -5,8 +5,8 @@ use super::fingerprint::{Digest, Leaves, RawInput, RawLabel, leaf};
 use super::scale::Scale;
 use super::select::Splits;
 use super::spec::Target;
-use super::store::{Labels, Part, Values};
-use super::{DataError, DataSet, Image, split_name};
+use super::store::{Labels, Rows, Values};
+use super::{DataError, DataSet, Image};
 use crate::objective::{Batch, Draws, Split};
 use crate::random::occurrences;
 use candle_core::{DType, Device, Tensor};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// Decoded examples with everything that turns them into batches.
 pub(super) struct Examples {
     /// Rows that are in a split, in the order of the files.
-    pub(super) rows: Part,
+    pub(super) rows: Rows,
     /// For each kept row, the row it had in all files together.
     pub(super) origins: Vec<usize>,
     /// Every file, with the first row it has in all files together and in its part.
@@ -71,7 +71,7 @@ impl Examples {
 
     fn checked(&self, split: Split, index: u64) -> Result<usize, DataError> {
         self.row(split, index).ok_or_else(|| DataError::Index {
-            split: split_name(split),
+            split: split.name(),
             index,
             len: self.split(split).len() as u64,
         })
@@ -276,7 +276,7 @@ impl DataSet for Examples {
             .map(|&row| self.leaf_of(row))
             .collect();
         Some(Leaves {
-            name: split_name(split).to_string(),
+            name: split.name().to_string(),
             leaves,
         })
     }

@@ -5,8 +5,9 @@ use super::load::{class_names, file_starts};
 use super::memory::Examples;
 use super::scale::Scale;
 use super::spec::Target;
-use super::store::{Labels, Part, Rows, Values};
+use super::store::{Labels, Rows, Store, Values};
 use super::{AugmentSpec, DataError, DataSet};
+use crate::objective::Split;
 use candle_core::{DType, Tensor};
 use std::path::Path;
 
@@ -40,13 +41,15 @@ pub fn from_tensors(
     classes: &[&str],
     augment: Option<&AugmentSpec>,
 ) -> Result<Box<dyn DataSet>, DataError> {
-    let train = part("train", train)?;
-    let validation = validation.map(|p| part("validation", p)).transpose()?;
-    let test = test.map(|p| part("test", p)).transpose()?;
+    let train = part(Split::Train.name(), train)?;
+    let validation = validation
+        .map(|p| part(Split::Validation.name(), p))
+        .transpose()?;
+    let test = test.map(|p| part(Split::Test.name(), p)).transpose()?;
     let augment = augment.copied().unwrap_or_default();
     augment.validate(&train.shape)?;
     let files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
-    let rows = Rows::new(train, validation, test)?;
+    let rows = Store::new(train, validation, test)?;
     let given: Vec<String> = classes.iter().map(|c| c.to_string()).collect();
     let names = class_names(&given, &rows.all, None, &files)?;
     let target = match &rows.all.labels {
@@ -70,7 +73,7 @@ pub fn from_tensors(
 }
 
 /// One split's tensors.
-fn part(name: &str, (inputs, targets): Pairs<'_>) -> Result<Part, DataError> {
+fn part(name: &str, (inputs, targets): Pairs<'_>) -> Result<Rows, DataError> {
     let path = Path::new(name);
     let shape = inputs.dims().get(1..).unwrap_or_default().to_vec();
     let flat = inputs.flatten_all()?;
@@ -96,7 +99,7 @@ fn part(name: &str, (inputs, targets): Pairs<'_>) -> Result<Part, DataError> {
     let rows = inputs.dims().first().copied().unwrap_or(0);
     // A plain list of numbers is a feature each.
     let shape = if shape.is_empty() { vec![1] } else { shape };
-    Part::new(
+    Rows::new(
         path,
         path,
         shape,

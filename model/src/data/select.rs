@@ -1,14 +1,15 @@
 //! Which rows become which split's examples.
 
+use super::DataError;
+use super::numbers::{all_numbers, same_number};
 use super::spec::{ClassRef, DataSpec, Pick, Pool};
-use super::store::{Labels, Rows};
-use super::texts::{all_numbers, listed, same_number};
-use super::{DataError, split_name};
+use super::store::{Labels, Store};
+use super::texts::listed;
 use crate::objective::Split;
 use crate::random::{Purpose, Stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Rows of the splits train, validation, test: ascending.
+/// Store of the splits train, validation, test: ascending.
 pub(super) type Splits = [Vec<usize>; 3];
 
 /// Keeps the classes of `data.classes` and renumbers them in that order; rows of other classes get no number.
@@ -106,7 +107,7 @@ pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) 
         warnings.push(format!(
             "warning: the {} split has classes that no training example has, so the model cannot learn them: {}. Look at \
              how the files spell their labels and at how the splits are drawn",
-            split_name(split),
+            split.name(),
             listed(&named)
         ));
     }
@@ -114,7 +115,7 @@ pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) 
 }
 
 /// Draws the splits.
-pub(super) fn draw(spec: &DataSpec, rows: &Rows, seed: u64) -> Result<Splits, DataError> {
+pub(super) fn draw(spec: &DataSpec, rows: &Store, seed: u64) -> Result<Splits, DataError> {
     let kept = |row: &usize| match &rows.all.labels {
         Labels::Classes(c) => c.get(*row).is_some_and(|c| *c != DROPPED),
         Labels::Values { .. } => true,

@@ -1,8 +1,9 @@
 //! Which files each source reads, under which names.
 
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
-use super::store::{Part, Parts};
+use super::store::{Rows, SourceRows};
 use super::{DataError, array, cifar10, digits, documents, files, idx, npy, table, tensors};
+use crate::objective::Split;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,11 @@ const MNIST: [[Names<'static>; 2]; 2] = [
 ];
 
 /// Reads all files that the table speaks of, or draws the digits.
-pub(super) fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Parts, DataError> {
+pub(super) fn read(
+    spec: &DataSpec,
+    dir: Option<&Path>,
+    seed: u64,
+) -> Result<SourceRows, DataError> {
     if spec.source == Source::Digits {
         return read_digits(spec, seed);
     }
@@ -42,7 +47,7 @@ pub(super) fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Par
         Source::Npy => pairs(spec, &folder, None, npy::read),
         Source::Cifar10 => {
             let names = Some(cifar10::NAMES.map(String::from).to_vec());
-            Ok(Parts {
+            Ok(SourceRows {
                 names,
                 ..lists(spec, &folder, cifar10::read)?
             })
@@ -50,7 +55,9 @@ pub(super) fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Par
         Source::Safetensors => lists(spec, &folder, |path| tensors::read(path, spec)),
         Source::Documents => {
             let [train, validation, test] = paths(spec, &folder)?;
-            documents::read(spec, &train, &validation, &test)
+            let how = spec.documents.clone().unwrap_or_default();
+            let label = spec.label.as_deref().unwrap_or_default();
+            documents::read(&how, label, &train, &validation, &test)
         }
         Source::Csv | Source::Digits => {
             let [train, validation, test] = paths(spec, &folder)?;
@@ -59,14 +66,14 @@ pub(super) fn read(spec: &DataSpec, dir: Option<&Path>, seed: u64) -> Result<Par
     }
 }
 
-fn read_digits(spec: &DataSpec, seed: u64) -> Result<Parts, DataError> {
-    let draw = |count: Option<u64>, split: usize| {
-        digits::draw(count.unwrap_or(digits::SIZES[split]), split as u32, seed)
+fn read_digits(spec: &DataSpec, seed: u64) -> Result<SourceRows, DataError> {
+    let draw = |count: Option<u64>, split: Split| {
+        digits::draw(count.unwrap_or(digits::size(split)), split, seed)
     };
-    Ok(Parts {
-        train: draw(spec.train, 0)?,
-        validation: Some(draw(spec.validation, 1)?),
-        test: Some(draw(spec.test, 2)?),
+    Ok(SourceRows {
+        train: draw(spec.train, Split::Train)?,
+        validation: Some(draw(spec.validation, Split::Validation)?),
+        test: Some(draw(spec.test, Split::Test)?),
         names: Some((0..10).map(|d| d.to_string()).collect()),
         features: Vec::new(),
         notes: Vec::new(),
@@ -88,9 +95,9 @@ fn pairs(
     folder: &files::Folder<'_>,
     usual: Option<&[[Names<'_>; 2]; 2]>,
     read: impl Fn(&Path) -> Result<array::Array, DataError> + Sync,
-) -> Result<Parts, DataError> {
+) -> Result<SourceRows, DataError> {
     let part =
-        |given: Option<&Files>, usual: Option<[Names<'_>; 2]>| -> Result<Option<Part>, DataError> {
+        |given: Option<&Files>, usual: Option<[Names<'_>; 2]>| -> Result<Option<Rows>, DataError> {
             let (inputs, labels) = match (given, usual) {
                 (Some(Files::Pair(Pair { inputs, labels })), _) => {
                     (folder.find(&[inputs])?, folder.find(&[labels])?)
@@ -105,7 +112,7 @@ fn pairs(
             let rows = array.rows();
             let (shape, values) = array.into_inputs(&inputs, spec.layout)?;
             let labels_of_file = classes.into_labels(&labels, spec.target)?;
-            Part::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
+            Rows::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
         };
     let train = part(spec.train_files.as_ref(), usual.map(|u| u[0]))?.ok_or_else(|| {
         DataError::spec("train_files", "say which files hold the training examples")
@@ -118,7 +125,7 @@ fn pairs(
     } else {
         None
     };
-    Ok(Parts {
+    Ok(SourceRows {
         train,
         validation,
         test,
@@ -132,11 +139,11 @@ fn pairs(
 fn lists(
     spec: &DataSpec,
     folder: &files::Folder<'_>,
-    read: impl Fn(&Path) -> Result<Part, DataError> + Sync,
-) -> Result<Parts, DataError> {
+    read: impl Fn(&Path) -> Result<Rows, DataError> + Sync,
+) -> Result<SourceRows, DataError> {
     let [train, validation, test] = paths(spec, folder)?;
-    let part = |paths: &[PathBuf]| -> Result<Option<Part>, DataError> {
-        let parts: Vec<Part> = paths
+    let part = |paths: &[PathBuf]| -> Result<Option<Rows>, DataError> {
+        let parts: Vec<Rows> = paths
             .par_iter()
             .map(|path| read(path))
             .collect::<Result<_, _>>()?;
@@ -151,7 +158,7 @@ fn lists(
     };
     let train = part(&train)?
         .ok_or_else(|| DataError::spec("train_files", "expected at least one file"))?;
-    Ok(Parts {
+    Ok(SourceRows {
         train,
         validation: part(&validation)?,
         test: part(&test)?,

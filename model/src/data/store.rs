@@ -99,7 +99,7 @@ fn retain<T: Copy>(values: &mut Vec<T>, rows: &[usize], width: usize) {
 
 /// Examples of one or more files, in their order.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct Rows {
     /// An example's shape.
     pub(super) shape: Vec<usize>,
     pub(super) values: Values,
@@ -108,7 +108,7 @@ pub(super) struct Part {
     pub(super) files: Vec<(PathBuf, usize)>,
 }
 
-impl Part {
+impl Rows {
     /// Rows of one file (or of a pair, named by its inputs).
     pub(super) fn new(
         path: &Path,
@@ -168,10 +168,10 @@ impl Part {
 }
 
 /// What a source gives: training rows, and those of validation and test files where there are any.
-pub(super) struct Parts {
-    pub(super) train: Part,
-    pub(super) validation: Option<Part>,
-    pub(super) test: Option<Part>,
+pub(super) struct SourceRows {
+    pub(super) train: Rows,
+    pub(super) validation: Option<Rows>,
+    pub(super) test: Option<Rows>,
     /// Names of the classes, where the source knows them.
     pub(super) names: Option<Vec<String>>,
     /// Names of the features, where they have any.
@@ -180,16 +180,16 @@ pub(super) struct Parts {
     pub(super) notes: Vec<String>,
 }
 
-impl Parts {
+impl SourceRows {
     /// Reads the files of training, validation and test in turn and puts each part's rows one after the other.
     pub(super) fn joined<F>(
         files: [Vec<F>; 3],
         names: Option<Vec<String>>,
         features: Vec<String>,
-        mut read: impl FnMut(F) -> Result<Part, DataError>,
+        mut read: impl FnMut(F) -> Result<Rows, DataError>,
     ) -> Result<Self, DataError> {
         let mut join = |files: Vec<F>| {
-            let mut joined: Option<Part> = None;
+            let mut joined: Option<Rows> = None;
             for file in files {
                 let part = read(file)?;
                 match &mut joined {
@@ -214,17 +214,17 @@ impl Parts {
 }
 
 /// All rows of a source, in one store.
-pub(super) struct Rows {
-    pub(super) all: Part,
+pub(super) struct Store {
+    pub(super) all: Rows,
     /// Rows of training, validation and test files within `all`.
     pub(super) ranges: [Range<usize>; 3],
 }
 
-impl Rows {
+impl Store {
     pub(super) fn new(
-        train: Part,
-        validation: Option<Part>,
-        test: Option<Part>,
+        train: Rows,
+        validation: Option<Rows>,
+        test: Option<Rows>,
     ) -> Result<Self, DataError> {
         let mut all = train;
         let mut ends = [all.rows(); 3];

@@ -2,14 +2,14 @@
 
 use super::array::{Array, Elements};
 use super::spec::DataSpec;
-use super::store::Part;
+use super::store::Rows;
 use super::{DataError, files};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::Path;
 
 /// Reads one file's inputs and labels.
-pub(super) fn read(path: &Path, spec: &DataSpec) -> Result<Part, DataError> {
+pub(super) fn read(path: &Path, spec: &DataSpec) -> Result<Rows, DataError> {
     let bytes = files::read(path)?;
     // The crate checks every offset against the buffer.
     let file = SafeTensors::deserialize(&bytes)
@@ -20,7 +20,7 @@ pub(super) fn read(path: &Path, spec: &DataSpec) -> Result<Part, DataError> {
     labels.check_labels(path, spec.target)?;
     let rows = inputs.rows();
     let (shape, values) = inputs.into_inputs(path, spec.layout)?;
-    Part::new(
+    Rows::new(
         path,
         path,
         shape,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::numbers::Number;
+
 /// A column with more distinct texts than this holds no categories and no classes.
 pub(super) const MAX_DISTINCT: usize = 1000;
 
@@ -24,63 +26,6 @@ pub(super) struct Sorted {
     pub(super) places: Vec<u32>,
     /// Categories with several spellings: the category's name, and the other texts for the same number.
     pub(super) merged: Vec<(String, Vec<String>)>,
-}
-
-/// A number parsed from a text. Whole numbers are compared exactly, because different large numbers can be equal as
-/// floats.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Number {
-    Whole(i128),
-    Float(f64),
-}
-
-impl Number {
-    fn of(text: &str) -> Option<Self> {
-        if let Ok(whole) = text.parse() {
-            return Some(Self::Whole(whole));
-        }
-        let float: f64 = text.parse().ok().filter(|x: &f64| x.is_finite())?;
-        // Up to 2⁵³, a float without a fraction is exactly the written number.
-        let exact = float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0;
-        Some(if exact {
-            Self::Whole(float as i128)
-        } else {
-            Self::Float(float)
-        })
-    }
-
-    fn value(self) -> f64 {
-        match self {
-            Self::Whole(n) => n as f64,
-            Self::Float(x) => x,
-        }
-    }
-
-    /// Orders by value as floats, then by kind, then exactly.
-    fn order(self, other: Self) -> std::cmp::Ordering {
-        let exact = |n| match n {
-            Self::Whole(n) => (0, n),
-            Self::Float(_) => (1, 0),
-        };
-        let by_value = self.value().total_cmp(&other.value());
-        by_value.then_with(|| exact(self).cmp(&exact(other)))
-    }
-}
-
-/// Whether two texts are the same number.
-pub(crate) fn same_number(a: &str, b: &str) -> bool {
-    Number::of(a).is_some_and(|a| Number::of(b) == Some(a))
-}
-
-/// Whether every one of the texts is a number.
-pub(crate) fn all_numbers(texts: &[String]) -> bool {
-    texts.iter().all(|text| Number::of(text).is_some())
-}
-
-/// Whether a number in [0, 1] has a fraction; `None` for other texts.
-pub(crate) fn is_share(text: &str) -> Option<bool> {
-    let number = Number::of(text).filter(|n| (0.0..=1.0).contains(&n.value()))?;
-    Some(matches!(number, Number::Float(_)))
 }
 
 impl Texts {

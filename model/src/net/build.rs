@@ -1,6 +1,6 @@
 //! From layers to nodes: names, shapes, starting values.
 
-use super::{Net, Node, Op, Start};
+use super::model::{Net, Node, Op, Start};
 use crate::objective::TensorDef;
 use crate::task::shape::{Misfit, output_shape, values};
 use crate::task::{Layer, LossSpec, ModelSpec, TaskError};
@@ -13,34 +13,40 @@ const MAX_LAYERS: usize = 4096;
 /// Residuals inside residuals.
 const MAX_DEPTH: usize = 32;
 
-pub(super) fn net(model: &ModelSpec, loss: &LossSpec) -> Result<Net, TaskError> {
-    let shape = || format!("{:?}", model.input);
-    if !matches!(model.input.len(), 1 | 3) || model.input.contains(&0) {
-        return Err(TaskError::value(
-            "model.input",
-            shape(),
-            "[features] or [channels, height, width], none of them 0",
-        ));
+impl Net {
+    /// Builds a net from the `[model]` and `[loss]` tables of a Task.
+    ///
+    /// # Errors
+    /// [`TaskError::Layer`] for the first layer that doesn't fit its input shape. [`TaskError::Value`] for a
+    /// `model.input` that is not `[features]` or `[channels, height, width]`, or a model without parameters.
+    pub fn new(model: &ModelSpec, loss: &LossSpec) -> Result<Self, TaskError> {
+        if !matches!(model.input.len(), 1 | 3) || model.input.contains(&0) {
+            return Err(TaskError::value(
+                "model.input",
+                format!("{:?}", model.input),
+                "[features] or [channels, height, width], none of them 0",
+            ));
+        }
+        let mut builder = Builder::default();
+        let (nodes, output) = builder.chain(&model.layers, &model.input, "model.layers", "", 0)?;
+        if builder.parameters.is_empty() {
+            return Err(TaskError::value(
+                "model.layers",
+                format!("{} layers without parameters", model.layers.len()),
+                "at least one layer with parameters",
+            ));
+        }
+        Ok(Self {
+            nodes,
+            parameters: builder.parameters,
+            starts: builder.starts,
+            buffers: builder.buffers,
+            buffer_starts: builder.buffer_starts,
+            input: model.input.clone(),
+            output,
+            loss: loss.clone(),
+        })
     }
-    let mut builder = Builder::default();
-    let (nodes, output) = builder.chain(&model.layers, &model.input, "model.layers", "", 0)?;
-    if builder.parameters.is_empty() {
-        return Err(TaskError::value(
-            "model.layers",
-            format!("{} layers without parameters", model.layers.len()),
-            "at least one layer with parameters",
-        ));
-    }
-    Ok(Net {
-        nodes,
-        parameters: builder.parameters,
-        starts: builder.starts,
-        buffers: builder.buffers,
-        buffer_starts: builder.buffer_starts,
-        input: model.input.clone(),
-        output,
-        loss: loss.clone(),
-    })
 }
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::{Net, Node, Op};
+use super::model::{Net, Node, Op};
 use crate::objective::{Batch, Draws, Losses, Mode, Objective, Pass, TensorDef};
 use crate::ops;
 use crate::random::{Purpose, Stream, occurrences};

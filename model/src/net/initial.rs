@@ -1,6 +1,6 @@
 //! Values that a run starts with.
 
-use super::{Net, Start};
+use super::model::{Net, Start};
 use crate::random::{Purpose, Stream};
 use crate::real::Real;
 

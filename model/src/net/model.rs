@@ -1,13 +1,7 @@
-//! The model of a Task: its tensors, and its losses as a function of them.
-
-mod build;
-mod forward;
-mod initial;
-
-pub use forward::dropout_row;
+//! A net as a list of layers, with the tensors that they use.
 
 use crate::objective::TensorDef;
-use crate::task::{LossSpec, Task, TaskError};
+use crate::task::LossSpec;
 
 /// A model with its loss, built from a Task. It holds no values: they come with each pass.
 ///
@@ -16,14 +10,14 @@ use crate::task::{LossSpec, Task, TaskError};
 /// is on its path and `2.residual.projection.0.conv2d.weight` on its shortcut.
 #[derive(Debug, Clone)]
 pub struct Net {
-    nodes: Vec<Node>,
-    parameters: Vec<TensorDef>,
-    starts: Vec<Start>,
-    buffers: Vec<TensorDef>,
-    buffer_starts: Vec<f64>,
-    input: Vec<usize>,
-    output: Vec<usize>,
-    loss: LossSpec,
+    pub(super) nodes: Vec<Node>,
+    pub(super) parameters: Vec<TensorDef>,
+    pub(super) starts: Vec<Start>,
+    pub(super) buffers: Vec<TensorDef>,
+    pub(super) buffer_starts: Vec<f64>,
+    pub(super) input: Vec<usize>,
+    pub(super) output: Vec<usize>,
+    pub(super) loss: LossSpec,
 }
 
 /// One layer with its place in the lists of tensors.
@@ -134,7 +128,7 @@ pub enum Op {
 
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Start {
+pub(super) enum Start {
     /// Uniform in ±bound.
     Uniform(f64),
     /// The same everywhere.
@@ -142,15 +136,6 @@ enum Start {
 }
 
 impl Net {
-    /// Builds the model of a Task.
-    ///
-    /// # Errors
-    /// [`TaskError::Layer`] for the first layer that doesn't fit what comes in, [`TaskError::Value`] for an input shape
-    /// that can't be.
-    pub fn new(task: &Task) -> Result<Self, TaskError> {
-        build::net(&task.model, &task.loss)
-    }
-
     /// The layers in order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

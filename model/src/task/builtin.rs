@@ -1,6 +1,7 @@
 //! Tasks that ship.
 
-use super::{Task, TaskError};
+use super::error::TaskError;
+use super::spec::Task;
 
 /// A Task that ships.
 #[derive(Debug, Clone, PartialEq, Eq)]

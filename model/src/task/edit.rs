@@ -2,7 +2,9 @@
 
 use toml::{Table, Value};
 
-use super::{Task, TaskError, suggest};
+use super::error::TaskError;
+use super::spec::Task;
+use super::suggest;
 
 /// Keys that say which other keys a table has.
 const TAGS: [&str; 2] = ["kind", "source"];

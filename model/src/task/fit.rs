@@ -2,9 +2,11 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{LossKind, Precision, Task};
+use super::loss::LossKind;
+use super::spec::Task;
+use super::training::Precision;
 use crate::batches::Batches;
-use crate::data::{DataSet, SPLITS, split_name};
+use crate::data::DataSet;
 use crate::net::Net;
 use crate::objective::{Batch, Split};
 use crate::train::TrainError;
@@ -34,7 +36,7 @@ impl Task {
             return wrong("there are no training examples".into());
         }
         // A model that can't be built is reported where it is built.
-        let Ok(net) = Net::new(self) else {
+        let Ok(net) = Net::new(&self.model, &self.loss) else {
             return Ok(());
         };
         let first = data.batch(
@@ -83,7 +85,7 @@ impl Task {
             ));
         }
         self.check_rates(&batches)?;
-        let Ok(net) = Net::new(self) else {
+        let Ok(net) = Net::new(&self.model, &self.loss) else {
             return Ok(());
         };
         match (net.batch_norm_of_pairs(), batches.sizes().first()) {
@@ -155,13 +157,14 @@ impl Task {
         let width = data.shape().iter().product::<usize>().max(1);
         let rows = (AT_ONCE / width).max(1) as u64;
         let dtype = self.train.dtype.dtype();
-        for split in SPLITS {
+        let classes = self.class_limit();
+        for split in Split::ALL {
             let mut start = 0;
             while start < data.len(split) {
                 let end = data.len(split).min(start + rows);
                 let indices: Vec<u64> = (start..end).collect();
                 let batch = data.batch(split, &indices, None, dtype, &Device::Cpu)?;
-                self.check_batch(data, split, &batch)?;
+                self.check_batch(data, split, &batch, classes)?;
                 start = end;
             }
         }
@@ -173,6 +176,7 @@ impl Task {
         data: &dyn DataSet,
         split: Split,
         batch: &Batch,
+        classes: Option<usize>,
     ) -> Result<(), TrainError> {
         let bits = match self.train.dtype {
             Precision::F32 => 32,
@@ -184,7 +188,7 @@ impl Task {
                 Some((file, row)) => format!(" (row {row} of {file})"),
                 None => String::new(),
             };
-            format!("{} example {index}{place}", split_name(split))
+            format!("{} example {index}{place}", split.name())
         };
         if let Some((row, at, value)) = first(&batch.inputs, |x| !x.is_finite())? {
             return wrong(format!(
@@ -199,7 +203,7 @@ impl Task {
             ));
         }
         if batch.targets.dtype() == DType::U32 {
-            return self.check_classes(batch, named);
+            return check_classes(batch, classes, named);
         }
         let within = self.loss.kind == LossKind::BinaryCrossEntropy;
         let bad = |x: f64| !x.is_finite() || within && !(0.0..=1.0).contains(&x);
@@ -217,27 +221,35 @@ impl Task {
         Ok(())
     }
 
-    /// A user's own data set may not report its number of classes.
-    fn check_classes(
-        &self,
-        batch: &Batch,
-        named: impl Fn(usize) -> String,
-    ) -> Result<(), TrainError> {
-        let outputs = match (self.loss.kind, Net::new(self)) {
-            (LossKind::CrossEntropy, Ok(net)) => net.output_shape().first().copied().unwrap_or(0),
-            (LossKind::BinaryCrossEntropy, _) => 2,
-            _ => return Ok(()),
-        };
-        let classes = batch.targets.flatten_all()?.to_vec1::<u32>()?;
-        match classes.iter().position(|c| *c as usize >= outputs) {
-            Some(row) => wrong(format!(
-                "{} has class {}, but the model tells {outputs} apart (0 to {}): widen its last layer",
-                named(row),
-                classes.get(row).copied().unwrap_or(0),
-                outputs.saturating_sub(1)
-            )),
-            None => Ok(()),
+    /// The number of classes that the model and its loss can tell apart; `None` for a loss without classes.
+    fn class_limit(&self) -> Option<usize> {
+        match self.loss.kind {
+            LossKind::CrossEntropy => {
+                let net = Net::new(&self.model, &self.loss).ok()?;
+                Some(net.output_shape().first().copied().unwrap_or(0))
+            }
+            LossKind::BinaryCrossEntropy => Some(2),
+            LossKind::MeanSquaredError => None,
         }
+    }
+}
+
+/// Checks the class numbers of a batch. A user's own data set may not report its number of classes.
+fn check_classes(
+    batch: &Batch,
+    limit: Option<usize>,
+    named: impl Fn(usize) -> String,
+) -> Result<(), TrainError> {
+    let Some(outputs) = limit else { return Ok(()) };
+    let classes = batch.targets.flatten_all()?.to_vec1::<u32>()?;
+    match classes.iter().position(|c| *c as usize >= outputs) {
+        Some(row) => wrong(format!(
+            "{} has class {}, but the model tells {outputs} apart (0 to {}): widen its last layer",
+            named(row),
+            classes.get(row).copied().unwrap_or(0),
+            outputs.saturating_sub(1)
+        )),
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,8 @@
 use candle_core::{DType, Tensor};
 
 use super::fit::wrong;
-use super::{LossKind, Task};
+use super::loss::LossKind;
+use super::spec::Task;
 use crate::data::{DataSet, Source, Target, all_numbers, is_share, listed, same_number};
 use crate::train::TrainError;
 

@@ -1,118 +1,13 @@
-//! What was trained and how, as a TOML file: data, model, loss, optimizer, schedule, training, augmentation.
-//!
-//! A Task says everything that decides the numbers of a run, so a run that stores its Task can be analysed, replayed and
-//! retrained by anyone who has the data.
-//!
-//! ```
-//! use hindcast_model::task::Task;
-//!
-//! let mut task = Task::builtin("mnist-cnn")?;
-//! task.set("train.epochs", "1")?;
-//! assert_eq!(task.train.epochs, 1);
-//! let error = task.set("train.epocs", "1").unwrap_err();
-//! assert!(error.to_string().contains("did you mean \"epochs\"?"));
-//! # Ok::<(), hindcast_model::task::TaskError>(())
-//! ```
+//! Checks a Task by itself, without its data.
 
-mod builtin;
-mod edit;
-mod error;
-mod fit;
-mod layers;
-mod loss;
-pub(crate) mod shape;
-mod suggest;
-mod targets;
-mod training;
-
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-
-pub use builtin::Builtin;
-pub use error::TaskError;
-pub use layers::{Layer, ModelSpec, Size};
-pub use loss::{LossKind, LossSpec, PenaltyIn, Reduction};
-pub use training::{Cut, Order, Precision, TrainSpec};
-
-use crate::data::{self, AugmentSpec, DataError, DataSet, DataSpec, Target};
-use crate::files;
+use super::error::TaskError;
+use super::loss::LossKind;
+use super::spec::Task;
+use super::training::Cut;
+use crate::data::Target;
 use crate::net::Net;
-use crate::schedule::Schedule;
-use crate::update::UpdateRule;
-
-/// Everything that decides the numbers of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Task {
-    /// A short name.
-    pub name: String,
-    /// One line on what it is.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// Where examples come from.
-    pub data: DataSpec,
-    /// The layers.
-    pub model: ModelSpec,
-    /// Each example's loss.
-    pub loss: LossSpec,
-    /// How a gradient moves the parameters; plain SGD unless said.
-    #[serde(default)]
-    pub optimizer: UpdateRule,
-    /// Learning rates.
-    pub schedule: Schedule,
-    /// How long, in which batches.
-    pub train: TrainSpec,
-    /// Random changes of the inputs in training; none unless said.
-    #[serde(default, skip_serializing_if = "AugmentSpec::is_none")]
-    pub augment: AugmentSpec,
-}
 
 impl Task {
-    /// Reads and checks a Task.
-    ///
-    /// # Errors
-    /// [`TaskError::Text`] with line and column, and the key that was probably meant, where the text isn't a Task;
-    /// otherwise as [`Task::validate`].
-    pub fn from_toml(text: &str) -> Result<Self, TaskError> {
-        let task: Self =
-            toml::from_str(text).map_err(|e| TaskError::Text(suggest::explain(&e.to_string())))?;
-        task.validate()?;
-        Ok(task)
-    }
-
-    /// Reads and checks a Task file.
-    ///
-    /// # Errors
-    /// [`TaskError::File`], or as [`Task::from_toml`].
-    pub fn from_file(path: &Path) -> Result<Self, TaskError> {
-        let text = files::read_text(path, files::TASK).map_err(|e| TaskError::File {
-            path: path.display().to_string(),
-            source: e.problem,
-        })?;
-        Self::from_toml(&text)
-    }
-
-    /// The Task as text, which [`Task::from_toml`] reads back.
-    ///
-    /// # Errors
-    /// [`TaskError::Text`] where a value has no TOML form.
-    pub fn to_toml(&self) -> Result<String, TaskError> {
-        toml::to_string(self).map_err(|e| TaskError::Text(e.to_string()))
-    }
-
-    /// Reads (or draws) the examples. `dir` is the data folder; digits need none.
-    ///
-    /// # Errors
-    /// [`DataError`] where a file is missing or broken, or has fewer examples than the task wants.
-    pub fn load_data(&self, dir: Option<&Path>) -> Result<Box<dyn DataSet>, DataError> {
-        data::load(&self.data, Some(&self.augment), dir, self.train.seed)
-    }
-
-    pub(crate) fn deserialize_value(table: toml::Table) -> Result<Self, String> {
-        Self::deserialize(table).map_err(|e| e.to_string())
-    }
-
     /// Looks whether the Task can be trained: every layer's shape, every number's range, what goes with what.
     ///
     /// # Errors
@@ -130,7 +25,7 @@ impl Task {
             return Err(TaskError::value(key, value, expected));
         }
         self.validate_training()?;
-        let net = Net::new(self)?;
+        let net = Net::new(&self.model, &self.loss)?;
         self.validate_loss(net.output_shape())
     }
 

@@ -2,14 +2,16 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
+use super::error::TrainError;
+use super::flat::tensors;
 use super::gradient::append_f64;
-use super::{TrainError, tensors};
 use crate::data::DataSet;
 use crate::objective::{Batch, Draws, Mode, Objective, Pass, Split};
 use crate::real::Real;
 
-/// Rows that are run at once: bounds memory, and changes no value, since evaluation treats rows one by one.
-const ROWS: usize = 500;
+/// Number of rows that are evaluated at once. It limits memory and changes no value, because evaluation treats each row
+/// separately.
+pub const EVALUATION_ROWS: usize = 500;
 
 /// How a model does on a split, in evaluation mode: without penalty, dropout and augmentation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +48,7 @@ pub fn evaluate<T: Real>(
     let indices: Vec<u64> = (0..data.len(split)).collect();
     let mut errors = Some(0);
     let mut sum = 0.0;
-    let run = Run {
+    let run = Evaluator {
         objective,
         data,
         split,
@@ -82,7 +84,7 @@ pub fn losses<T: Real>(
     device: &Device,
 ) -> Result<Vec<f64>, TrainError> {
     let mut all = Vec::with_capacity(indices.len());
-    let run = Run {
+    let run = Evaluator {
         objective,
         data,
         split,
@@ -95,14 +97,14 @@ pub fn losses<T: Real>(
     Ok(all)
 }
 
-struct Run<'a> {
+struct Evaluator<'a> {
     objective: &'a dyn Objective,
     data: &'a dyn DataSet,
     split: Split,
     device: &'a Device,
 }
 
-impl Run<'_> {
+impl Evaluator<'_> {
     fn each<T: Real>(
         &self,
         parameters: &[T],
@@ -118,7 +120,7 @@ impl Run<'_> {
             self.device,
         )?;
         let buffers = tensors("buffers", buffers, objective.buffers(), self.device)?;
-        for indices in indices.chunks(ROWS) {
+        for indices in indices.chunks(EVALUATION_ROWS) {
             let batch = self
                 .data
                 .batch(self.split, indices, None, T::DTYPE, self.device)?;

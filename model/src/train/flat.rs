@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Storage, Tensor, WithDType};
 
-use super::{TrainError, check_length};
+use super::error::{TrainError, check_length};
 use crate::objective::{TensorDef, values};
 use crate::real::Real;
 

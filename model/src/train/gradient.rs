@@ -2,9 +2,11 @@
 
 use candle_core::{Tensor, Var};
 
-use super::{TrainError, append, check_length, tensors};
+use super::error::{TrainError, check_length};
+use super::flat::{append, tensors};
 use crate::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
 use crate::real::Real;
+use crate::vectors::dot;
 
 /// A batch loss and its gradient.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +78,7 @@ pub(super) fn part<T: Real>(
     let mut per_example = Vec::with_capacity(weights.len());
     append_f64::<T>(&losses.per_example, &mut per_example)?;
     check_length("losses of the batch", weights.len(), per_example.len())?;
-    let mut loss = weighted(&per_example, weights);
+    let mut loss = dot(&per_example, weights);
     let narrow = weights.iter().map(|&w| T::of(w)).collect::<Vec<_>>();
     let narrow = Tensor::from_vec(narrow, weights.len(), device)?;
     let mut total = losses.per_example.mul(&narrow)?.sum_all()?;
@@ -94,10 +96,6 @@ pub(super) fn part<T: Real>(
         trained,
         buffers: after(objective, &losses, buffers)?,
     })
-}
-
-fn weighted(losses: &[f64], weights: &[f64]) -> f64 {
-    losses.iter().zip(weights).map(|(l, w)| l * w).sum()
 }
 
 fn backward<T: Real>(

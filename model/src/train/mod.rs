@@ -12,7 +12,7 @@
 //! let mut task = Task::builtin("digits")?;
 //! task.set_all(&[("data.train", "64"), ("data.validation", "32"), ("train.epochs", "1")])?;
 //! let data = task.load_data(None)?;
-//! let net = Net::new(&task)?;
+//! let net = Net::new(&task.model, &task.loss)?;
 //! let mut trainer = Trainer::<f32>::new(&task, &net, data.as_ref(), &Device::Cpu)?;
 //! while trainer.step(|step| {
 //!     println!("step {}: loss {:.3} on {:?}", step.step, step.loss, step.indices);
@@ -24,62 +24,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
 mod evaluate;
 mod flat;
 mod gradient;
 mod step;
 mod trainer;
 
-pub use evaluate::{Evaluation, errors, evaluate, losses};
+pub use error::TrainError;
+pub use evaluate::{EVALUATION_ROWS, Evaluation, errors, evaluate, losses};
 pub use flat::{append, tensors};
 pub use gradient::{Gradient, gradient};
-pub use step::{ModelState, Part, Stepper};
+pub use step::{ModelState, Stepper, WeightedBatch};
 pub use trainer::{StepRecord, Trainer};
-
-use crate::data::DataError;
-use crate::update::UpdateError;
-
-/// Why a step can't be taken.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrainError {
-    /// A vector has another length than the model's tensors.
-    #[error("{what}: expected {expected} values, got {got}")]
-    Length {
-        /// Which vector.
-        what: String,
-        /// Values expected.
-        expected: usize,
-        /// Values given.
-        got: usize,
-    },
-    /// The data set doesn't go with the task.
-    #[error("{0}")]
-    Data(String),
-    /// A batch can't be had.
-    #[error(transparent)]
-    Batch(Box<DataError>),
-    /// The model or the device fails.
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
-    /// The update can't be computed.
-    #[error(transparent)]
-    Update(#[from] UpdateError),
-}
-
-impl From<DataError> for TrainError {
-    fn from(error: DataError) -> Self {
-        Self::Batch(Box::new(error))
-    }
-}
-
-pub(crate) fn check_length(what: &str, expected: usize, got: usize) -> Result<(), TrainError> {
-    if expected == got {
-        return Ok(());
-    }
-    Err(TrainError::Length {
-        what: what.to_string(),
-        expected,
-        got,
-    })
-}

@@ -1,6 +1,6 @@
 //! One step.
 
-use super::TrainError;
+use super::error::TrainError;
 use super::gradient::{Gradient, part};
 use crate::objective::{Batch, Draws, Mode, Objective};
 use crate::real::Real;
@@ -19,7 +19,7 @@ pub struct ModelState<T> {
 
 /// A batch, or a micro-batch of one, with its weights in the batch loss.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct WeightedBatch {
     /// The examples.
     pub batch: Batch,
     /// One weight a row.
@@ -66,11 +66,11 @@ impl<'a> Stepper<'a> {
     pub fn gradient<T: Real>(
         &self,
         state: &ModelState<T>,
-        parts: &[Part],
+        parts: &[WeightedBatch],
         draws: Draws,
     ) -> Result<Gradient<T>, TrainError> {
         let mut sum: Option<Gradient<T>> = None;
-        for Part { batch, weights } in parts {
+        for WeightedBatch { batch, weights } in parts {
             let (buffers, first) = match &sum {
                 None => (&state.buffers, true),
                 Some(sum) => (&sum.buffers, false),

@@ -2,8 +2,9 @@
 
 use candle_core::Device;
 
-use super::{ModelState, Part, Stepper, TrainError, check_length};
-use crate::batches::{Batches, Weights};
+use super::error::{TrainError, check_length};
+use super::step::{ModelState, Stepper, WeightedBatch};
+use crate::batches::{Batches, LossWeights};
 use crate::data::DataSet;
 use crate::net::Net;
 use crate::objective::{Draws, Objective, Split, values};
@@ -21,7 +22,7 @@ pub struct StepRecord<'a, T> {
     /// The batch, in order.
     pub indices: &'a [u64],
     /// Its weights in the batch loss.
-    pub weights: &'a Weights,
+    pub weights: &'a LossWeights,
     /// Lengths of the micro-batches; empty where the batch was run at once.
     pub micro_batches: &'a [usize],
     /// Learning rate, decay, clipping, the optimizer's own counter, and which tensors have a gradient.
@@ -219,18 +220,18 @@ impl<'a, T: Real> Trainer<'a, T> {
         indices: &[u64],
         micro_batches: &[usize],
         draws: Draws,
-    ) -> Result<(Weights, Vec<Part>), TrainError> {
+    ) -> Result<(LossWeights, Vec<WeightedBatch>), TrainError> {
         let split = |indices: &[u64]| {
             self.data
                 .batch(Split::Train, indices, Some(draws), T::DTYPE, &self.device)
         };
         if micro_batches.is_empty() {
             let batch = split(indices)?;
-            let weights = Weights::of(&self.task.loss, &batch)?;
+            let weights = LossWeights::of(&self.task.loss, &batch)?;
             let values = weights.values(indices.len());
             return Ok((
                 weights,
-                vec![Part {
+                vec![WeightedBatch {
                     batch,
                     weights: values,
                 }],
@@ -243,11 +244,11 @@ impl<'a, T: Real> Trainer<'a, T> {
             batches.push(split(now)?);
             rest = later;
         }
-        let weights = Weights::of_parts(&self.task.loss, &batches)?;
+        let weights = LossWeights::of_parts(&self.task.loss, &batches)?;
         let mut values = weights.values(indices.len()).into_iter();
         let parts = batches
             .into_iter()
-            .map(|batch| Part {
+            .map(|batch| WeightedBatch {
                 weights: values.by_ref().take(batch.indices.len()).collect(),
                 batch,
             })

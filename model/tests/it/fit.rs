@@ -46,7 +46,7 @@ fn no_look(_: &StepRecord<'_, f32>) -> Result<(), TrainError> {
 
 /// Trains an epoch, or says why not; nothing may be refused after the beginning.
 fn trained(task: &Task, data: &dyn DataSet) -> Result<u64, TrainError> {
-    let net = Net::new(task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let mut trainer = Trainer::<f32>::new(task, &net, data, &Device::Cpu)?;
     task.check_values(data)?;
     trainer.rehearse()?;

@@ -37,7 +37,8 @@ fn size(def: &TensorDef) -> usize {
 }
 
 pub fn net_of(text: &str) -> Net {
-    Net::new(&Task::from_toml(text).unwrap()).unwrap()
+    let task = Task::from_toml(text).unwrap();
+    Net::new(&task.model, &task.loss).unwrap()
 }
 
 pub fn all_layers(loss: &str) -> Net {

@@ -47,7 +47,8 @@ fn every_task_that_ships_survives_a_round_trip() {
 #[test]
 fn the_papers_models_have_the_papers_sizes() {
     let values = |name| {
-        Net::new(&Task::builtin(name).unwrap())
+        let task = Task::builtin(name).unwrap();
+        Net::new(&task.model, &task.loss)
             .unwrap()
             .parameter_values()
     };
@@ -64,7 +65,8 @@ fn the_papers_models_have_the_papers_sizes() {
 #[test]
 fn tensors_are_named_in_the_order_of_the_layers() {
     for builtin in Task::builtins() {
-        let net = Net::new(&Task::builtin(builtin.name).unwrap()).unwrap();
+        let task = Task::builtin(builtin.name).unwrap();
+        let net = Net::new(&task.model, &task.loss).unwrap();
         for defs in [net.parameters(), net.buffers()] {
             let names: Vec<_> = defs.iter().map(|d| d.name.clone()).collect();
             let mut sorted = names.clone();
@@ -78,7 +80,8 @@ fn tensors_are_named_in_the_order_of_the_layers() {
          projection = [{ kind = 'conv2d', out = 4, kernel = 1, bias = false }] }, { kind = 'flatten' }, { kind = 'linear', out = 3 }",
         "cross-entropy",
     );
-    let net = Net::new(&Task::from_toml(&text).unwrap()).unwrap();
+    let task = Task::from_toml(&text).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let names: Vec<_> = net.parameters().iter().map(|d| d.name.as_str()).collect();
     assert_eq!(
         names,

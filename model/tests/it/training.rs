@@ -5,7 +5,7 @@ use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
 use hindcast_model::task::Task;
 use hindcast_model::train::{
-    ModelState, Part, Stepper, TrainError, Trainer, evaluate, gradient, losses,
+    ModelState, Stepper, TrainError, Trainer, WeightedBatch, evaluate, gradient, losses,
 };
 
 use crate::net::{all_layers, batch, close, net_of};
@@ -31,7 +31,7 @@ fn no_look<T>(_: &hindcast_model::train::StepRecord<'_, T>) -> Result<(), TrainE
 /// Takes the whole run.
 fn run(task: &Task) -> ModelState<f32> {
     let data = task.load_data(None).unwrap();
-    let net = Net::new(task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let mut trainer = Trainer::new(task, &net, data.as_ref(), &Device::Cpu).unwrap();
     while trainer.step(no_look).unwrap() {}
     assert_eq!(trainer.next_step(), trainer.batches().steps());
@@ -42,7 +42,7 @@ fn run(task: &Task) -> ModelState<f32> {
 fn digits_are_learnt() {
     let task = digits(&[("data.train", "1500"), ("train.epochs", "4")]);
     let data = task.load_data(None).unwrap();
-    let net = Net::new(&task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let see = |state: &ModelState<f32>| {
         evaluate(
             &net,
@@ -94,7 +94,7 @@ fn a_run_cut_anywhere_goes_on_to_the_same_bits() {
     task.model.layers = layers;
     task.validate().unwrap();
     let data = task.load_data(None).unwrap();
-    let net = Net::new(&task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let whole = run(&task);
     assert_eq!(whole, run(&task));
     let mut first = Trainer::<f32>::new(&task, &net, data.as_ref(), &Device::Cpu).unwrap();
@@ -119,7 +119,7 @@ fn a_recorded_step_can_be_taken_again() {
         ("loss.penalty_in", "batch"),
     ]);
     let data = task.load_data(None).unwrap();
-    let net = Net::new(&task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let stepper = Stepper::new(&net, &task.optimizer);
     let mut trainer = Trainer::<f32>::new(&task, &net, data.as_ref(), &Device::Cpu).unwrap();
     for _ in 0..3 {
@@ -137,7 +137,7 @@ fn a_recorded_step_can_be_taken_again() {
                 for &len in record.micro_batches {
                     let indices = &record.indices[at..at + len];
                     at += len;
-                    parts.push(Part {
+                    parts.push(WeightedBatch {
                         batch: data.batch(
                             Split::Train,
                             indices,
@@ -164,7 +164,7 @@ fn a_recorded_step_can_be_taken_again() {
 fn a_step_that_its_observer_refuses_is_not_taken() {
     let task = digits(&[]);
     let data = task.load_data(None).unwrap();
-    let net = Net::new(&task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let mut trainer = Trainer::<f32>::new(&task, &net, data.as_ref(), &Device::Cpu).unwrap();
     let before = trainer.state().clone();
     let refused = trainer.step(|_| Err(TrainError::Data("the disk is full".into())));
@@ -196,7 +196,7 @@ fn micro_batches_add_up_to_their_batch() {
         optimizer: vec![],
     };
     let draws = Draws { seed: 0, step: 0 };
-    let part = |range: std::ops::Range<usize>| Part {
+    let part = |range: std::ops::Range<usize>| WeightedBatch {
         batch: Batch {
             indices: whole.indices[range.clone()].to_vec(),
             inputs: whole.inputs.narrow(0, range.start, range.len()).unwrap(),
@@ -249,7 +249,7 @@ fn data_that_does_not_fit_the_model_is_refused() {
     let e = task.check_data(data.as_ref()).unwrap_err().to_string();
     assert!(e.contains("10 classes") && e.contains("9 apart"), "{e}");
     let task = digits(&[]);
-    let net = Net::new(&task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let short = ModelState::<f32>::default();
     let e = Trainer::resume(&task, &net, data.as_ref(), &Device::Cpu, 0, short)
         .err()

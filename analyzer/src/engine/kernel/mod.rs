@@ -43,6 +43,7 @@ use candle_core::{DType, Device};
 use hindcast_model::net::Net;
 use hindcast_model::objective::Mode;
 use hindcast_model::task::{LossKind, PenaltyIn};
+use hindcast_model::vectors::{add_scaled, dot};
 
 use super::{Gradient, Products, ReplayEngine, StepInput, check_adjoints, check_step};
 use crate::error::{AnalysisError, Result};
@@ -184,16 +185,6 @@ fn penalty(net: &Net, mode: Mode) -> Option<(f64, PenaltyIn)> {
 /// Part `i` of `parts` nearly equal parts of 0..n.
 fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
     i * n / parts..(i + 1) * n / parts
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn add_scaled(to: &mut [f64], factor: f64, x: &[f64]) {
-    for (to, x) in to.iter_mut().zip(x) {
-        *to += factor * x;
-    }
 }
 
 impl<T: Number> Modes<T> {

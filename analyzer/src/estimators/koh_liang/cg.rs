@@ -1,6 +1,8 @@
 //! Koh and Liang by conjugate gradients on the Hessian over all training examples.
 
-use super::{Clock, Common, DAMPING, PAPER, PENALTY, Problem, dot};
+use hindcast_model::vectors::{add_scaled, dot};
+
+use super::{Clock, Common, DAMPING, PAPER, PENALTY, Problem};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
 use crate::estimators::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
@@ -83,9 +85,7 @@ impl<'a> Solver<'a> {
             return;
         }
         let alpha = self.square / curvature;
-        for (x, d) in self.beta.iter_mut().zip(&self.direction) {
-            *x += alpha * d;
-        }
+        add_scaled(&mut self.beta, alpha, &self.direction);
         for (r, y) in self.residual.iter_mut().zip(image) {
             *r -= alpha * y;
         }

@@ -1,10 +1,11 @@
 //! Koh and Liang by LiSSA (Agarwal, Bullins, Hazan 2017): `h ← u + h − (H_S + λ) h / σ`, and `β = h/σ`.
 
+use hindcast_model::vectors::norm;
+
 use super::{Clock, Common, DAMPING, PENALTY, Problem, SEED, diverged, shuffled};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
 use crate::estimators::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
-use crate::sweep::norm;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-lissa",

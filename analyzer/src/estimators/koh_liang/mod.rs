@@ -16,6 +16,7 @@ pub(super) use sgd::METHOD as SGD;
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::PenaltyIn;
 use hindcast_model::update::UpdateRule;
+use hindcast_model::vectors::{dot, norm};
 
 use super::estimate::{everyone, without_window};
 use super::still::Still;
@@ -23,7 +24,6 @@ use super::{Choices, Estimate, Method, MethodOption, Question, Stage, Watcher, t
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::source::RecordedEnd;
-use crate::sweep::norm;
 
 const PAPER: &str =
     "Koh, Liang: Understanding Black-box Predictions via Influence Functions, ICML 2017";
@@ -256,10 +256,6 @@ fn shuffled(seed: u64, round: u64, n: usize) -> Vec<u64> {
 
 /// Stream of the solvers' batches; numbers from 2³¹ up are free for other crates than the model's.
 const ORDER: u32 = (1 << 31) + 2;
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
 
 /// A solver that ran away.
 fn diverged(method: &Method, query: &str, after: &str, hint: &str) -> AnalysisError {

@@ -1,10 +1,11 @@
 //! Koh and Liang by momentum SGD on `½ <β, (H_S + λ) β> − <u, β>` with the Hessian of mini-batches, as Hara et al. ran it.
 
+use hindcast_model::vectors::norm;
+
 use super::{Clock, Common, DAMPING, PAPER, PENALTY, Problem, SEED, diverged, shuffled};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
 use crate::estimators::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
-use crate::sweep::norm;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-sgd",

@@ -25,7 +25,7 @@ fn write(dir: &Path, set: &[(&str, &str)], change: impl FnOnce(&mut RunInfo)) {
     for (key, value) in small.iter().chain(set) {
         task.set(key, value).unwrap();
     }
-    let net = Net::new(&task).unwrap();
+    let net = Net::new(&task.model, &task.loss).unwrap();
     let specs = net.parameters().iter().map(|d| TensorSpec {
         name: d.name.clone(),
         role: Role::Parameter,

@@ -27,7 +27,7 @@ impl OwnRun {
         for (key, value) in small {
             task.set(key, value).unwrap();
         }
-        let net = Net::new(&task).unwrap();
+        let net = Net::new(&task.model, &task.loss).unwrap();
         let variables = net.parameters().iter().map(|d| {
             let zeros = Tensor::zeros(d.shape.clone(), DType::F32, &Device::Cpu).unwrap();
             (d.name.clone(), Var::from_tensor(&zeros).unwrap())

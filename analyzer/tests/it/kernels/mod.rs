@@ -70,7 +70,7 @@ impl Case {
             layers: self.layers.clone(),
         };
         task.loss = self.loss.clone();
-        Arc::new(Net::new(&task).unwrap())
+        Arc::new(Net::new(&task.model, &task.loss).unwrap())
     }
 
     /// Gradient and products of one engine.

@@ -48,7 +48,7 @@ fn fitting(input: &[usize], drawn: Vec<Layer>) -> Vec<Layer> {
             input: input.to_vec(),
             layers: trial,
         };
-        if Net::new(&task).is_err() {
+        if Net::new(&task.model, &task.loss).is_err() {
             kept.pop();
         }
     }

@@ -18,7 +18,7 @@ use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Objective, TensorDef};
 use hindcast_model::task::Task;
-use hindcast_model::train::{ModelState, Part, Stepper};
+use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 
 use crate::tiny::noise;
 
@@ -52,7 +52,7 @@ impl Toy {
              [train]\nepochs = 1\nbatch = 4\nseed = {SEED}\ndtype = \"f64\"\n"
         );
         let task = Task::from_toml(&text).unwrap();
-        let net = Arc::new(Net::new(&task).unwrap());
+        let net = Arc::new(Net::new(&task.model, &task.loss).unwrap());
         let outputs = *net.output_shape().last().unwrap();
         let split = |seed: u64, n: usize| {
             let x = noise(seed, n * FEATURES);
@@ -172,7 +172,7 @@ impl Toy {
                 .batches(&meta, DType::F64, &Device::Cpu)
                 .unwrap()
                 .remove(0);
-            let parts = [Part { batch, weights }];
+            let parts = [WeightedBatch { batch, weights }];
             let gradient = stepper
                 .gradient(&state, &parts, run.draws(meta.step))
                 .unwrap();

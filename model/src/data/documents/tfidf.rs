@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::DocumentsSpec;
+use super::spec::DocumentsSpec;
 use super::stop_words::ENGLISH;
 
 /// Words that count, in sorted order, with what one occurrence weighs.

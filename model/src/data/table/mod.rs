@@ -2,9 +2,10 @@
 
 mod columns;
 
+use super::numbers::same_number;
 use super::spec::{DataSpec, Target};
-use super::store::{Labels, Part, Parts, Values};
-use super::texts::{MAX_DISTINCT, Sorted, Texts, listed, same_number};
+use super::store::{Labels, Rows, SourceRows, Values};
+use super::texts::{MAX_DISTINCT, Sorted, Texts, listed};
 use super::{DataError, files};
 use crate::csv_rows::{CsvError, CsvRows};
 use std::collections::HashMap;
@@ -58,7 +59,7 @@ pub(super) fn read(
     train: &[PathBuf],
     validation: &[PathBuf],
     test: &[PathBuf],
-) -> Result<Parts, DataError> {
+) -> Result<SourceRows, DataError> {
     let label = spec.label.as_deref().unwrap_or_default();
     let mut table = Table {
         spec,
@@ -95,10 +96,10 @@ pub(super) fn read(
     let classes = table.classes()?;
     notes.extend(classes.notes);
     let (width, places) = (features.len(), classes.places);
-    let parts = Parts::joined(raw, classes.names, features, |file| {
+    let parts = SourceRows::joined(raw, classes.names, features, |file| {
         table.part(file, &sorted, width, places.as_deref())
     })?;
-    Ok(Parts { notes, ..parts })
+    Ok(SourceRows { notes, ..parts })
 }
 
 impl Table<'_> {
@@ -303,7 +304,7 @@ impl Table<'_> {
         sorted: &[Sorted],
         features: usize,
         place: Option<&[u32]>,
-    ) -> Result<Part, DataError> {
+    ) -> Result<Rows, DataError> {
         let rows = raw.labels.len();
         let inputs: Vec<Use> = self
             .uses
@@ -340,7 +341,7 @@ impl Table<'_> {
                 data: raw.labels,
             },
         };
-        Part::new(
+        Rows::new(
             &raw.path,
             &raw.path,
             vec![features],

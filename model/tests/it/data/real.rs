@@ -2,7 +2,7 @@
 
 use super::open;
 use candle_core::{DType, Device};
-use hindcast_model::data::{DataSet, SPLITS, load};
+use hindcast_model::data::{DataSet, load};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ fn pixel_sum(set: &dyn DataSet, split: Split, i: u64) -> u64 {
 fn mnist_is_read_from_its_packed_files() {
     let Some(dir) = real("mnist") else { return };
     let set = open("source = 'idx'", &dir).unwrap();
-    assert_eq!(SPLITS.map(|s| set.len(s)), [60000, 0, 10000]);
+    assert_eq!(Split::ALL.map(|s| set.len(s)), [60000, 0, 10000]);
     assert_eq!(pixel_sum(&*set, Split::Train, 0), 27525);
     assert_eq!(pixel_sum(&*set, Split::Train, 59999), 20920);
     assert_eq!(
@@ -85,7 +85,7 @@ fn ones_against_sevens_are_drawn_from_one_pool() {
     let Some(dir) = real("mnist") else { return };
     let text = "source = 'idx'\npool = 'train'\nskip = 5000\nclasses = [1, 7]\ntrain = 200\nvalidation = 200\ntest = 200\nstandardise = true";
     let set = open(text, &dir).unwrap();
-    assert_eq!(SPLITS.map(|s| set.len(s)), [200; 3]);
+    assert_eq!(Split::ALL.map(|s| set.len(s)), [200; 3]);
     assert!((0..200).all(|i| set.origin(Split::Train, i) >= 5000));
     let ones = (0..200)
         .filter(|&i| set.label(Split::Train, i) == "1")
@@ -231,7 +231,7 @@ fn the_papers_draws_of_tables_and_posts_are_standardised() {
         let above = task.load_data(dir.parent()).unwrap();
         assert_eq!(set.fingerprint(), above.fingerprint());
         task.check_data(set.as_ref()).unwrap();
-        assert_eq!(SPLITS.map(|s| set.len(s)), [200, 200, 200]);
+        assert_eq!(Split::ALL.map(|s| set.len(s)), [200, 200, 200]);
         let rows = rows(set.as_ref(), Split::Train);
         let mut constant = 0;
         for at in 0..rows[0].len() {

@@ -2,7 +2,7 @@
 
 use super::{idx, little_mnist, open, refused, says, spec};
 use candle_core::{DType, Device};
-use hindcast_model::data::{DataError, DataSet, SPLITS, load};
+use hindcast_model::data::{DataError, DataSet, load};
 use hindcast_model::objective::Split;
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ fn origins(set: &dyn DataSet, split: Split) -> Vec<u64> {
 fn validation_is_held_out_of_the_training_files() {
     let dir = little_mnist(100, 20);
     let set = open("source = 'idx'\nvalidation = 30", dir.path()).unwrap();
-    assert_eq!(SPLITS.map(|s| set.len(s)), [70, 30, 20]);
+    assert_eq!(Split::ALL.map(|s| set.len(s)), [70, 30, 20]);
     let (train, validation) = (
         origins(&*set, Split::Train),
         origins(&*set, Split::Validation),
@@ -24,7 +24,7 @@ fn validation_is_held_out_of_the_training_files() {
     assert!(train.is_sorted() && validation.is_sorted());
     assert_eq!(origins(&*set, Split::Test), (0..20).collect::<Vec<_>>());
     // Every label belongs to its row still.
-    for split in SPLITS {
+    for split in Split::ALL {
         for i in 0..set.len(split) {
             assert_eq!(
                 set.class(split, i),
@@ -76,7 +76,7 @@ fn two_classes_from_one_pool_are_renumbered() {
     assert_eq!(set.class_names(), ["7", "1"]);
     assert_eq!(set.class_count(), Some(2));
     let mut seen = HashSet::new();
-    for split in SPLITS {
+    for split in Split::ALL {
         assert_eq!(set.len(split), 10);
         for i in 0..10 {
             let origin = set.origin(split, i);
@@ -111,7 +111,7 @@ fn a_joined_pool_names_the_file_of_each_example() {
     )
     .unwrap();
     let mut seen = HashSet::new();
-    for split in SPLITS {
+    for split in Split::ALL {
         for i in 0..set.len(split) {
             assert!(seen.insert(set.origin_file(split, i).unwrap()));
             assert_eq!(set.origin_file(split, i).unwrap().1, set.origin(split, i));

@@ -1,0 +1,9 @@
+//! The model of a Task: its tensors, and its losses as a function of them.
+
+mod build;
+mod forward;
+mod initial;
+mod model;
+
+pub use forward::dropout_row;
+pub use model::{Net, Node, Op};

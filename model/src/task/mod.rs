@@ -1,0 +1,36 @@
+//! What was trained and how, as a TOML file: data, model, loss, optimizer, schedule, training, augmentation.
+//!
+//! A Task says everything that decides the numbers of a run, so a run that stores its Task can be analysed, replayed and
+//! retrained by anyone who has the data.
+//!
+//! ```
+//! use hindcast_model::task::Task;
+//!
+//! let mut task = Task::builtin("mnist-cnn")?;
+//! task.set("train.epochs", "1")?;
+//! assert_eq!(task.train.epochs, 1);
+//! let error = task.set("train.epocs", "1").unwrap_err();
+//! assert!(error.to_string().contains("did you mean \"epochs\"?"));
+//! # Ok::<(), hindcast_model::task::TaskError>(())
+//! ```
+
+mod builtin;
+mod edit;
+mod error;
+mod fit;
+mod layers;
+mod loss;
+mod read;
+pub(crate) mod shape;
+mod spec;
+mod suggest;
+mod targets;
+mod training;
+mod validate;
+
+pub use builtin::Builtin;
+pub use error::TaskError;
+pub use layers::{Layer, ModelSpec, Size};
+pub use loss::{LossKind, LossSpec, PenaltyIn, Reduction};
+pub use spec::Task;
+pub use training::{Cut, Order, Precision, TrainSpec};

@@ -1,0 +1,64 @@
+//! Reading a Task from a text or file, writing it, and loading its data.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::error::TaskError;
+use super::spec::Task;
+use super::suggest;
+use crate::data::{self, DataError, DataSet};
+use crate::files;
+
+impl Task {
+    /// Reads and checks a Task.
+    ///
+    /// # Errors
+    /// [`TaskError::Text`] with line and column, and the key that was probably meant, where the text isn't a Task;
+    /// otherwise as [`Task::validate`].
+    pub fn from_toml(text: &str) -> Result<Self, TaskError> {
+        let task: Self =
+            toml::from_str(text).map_err(|e| TaskError::Text(suggest::explain(&e.to_string())))?;
+        task.validate()?;
+        Ok(task)
+    }
+
+    /// Reads and checks a Task file.
+    ///
+    /// # Errors
+    /// [`TaskError::File`], or as [`Task::from_toml`].
+    pub fn from_file(path: &Path) -> Result<Self, TaskError> {
+        let text = files::read_text(path, files::TASK).map_err(|e| TaskError::File {
+            path: path.display().to_string(),
+            source: e.problem,
+        })?;
+        Self::from_toml(&text)
+    }
+
+    /// The Task as text, which [`Task::from_toml`] reads back.
+    ///
+    /// # Errors
+    /// [`TaskError::Text`] where a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String, TaskError> {
+        toml::to_string(self).map_err(|e| TaskError::Text(e.to_string()))
+    }
+
+    /// Reads (or draws) the examples. `dir` is the data folder; digits need none.
+    ///
+    /// # Errors
+    /// [`DataError`] where a file is missing or broken, or has fewer examples than the task wants.
+    pub fn load_data(&self, dir: Option<&Path>) -> Result<Box<dyn DataSet>, DataError> {
+        data::load(&self.data, Some(&self.augment), dir, self.train.seed)
+    }
+
+    /// The name in the text of a Task, whether or not the rest of the text is a valid Task. A trace may hold a Task of
+    /// another version of this crate.
+    pub fn name_in(text: &str) -> Option<String> {
+        let table: toml::Table = toml::from_str(text).ok()?;
+        Some(table.get("name")?.as_str()?.to_owned())
+    }
+
+    pub(crate) fn deserialize_value(table: toml::Table) -> Result<Self, String> {
+        Self::deserialize(table).map_err(|e| e.to_string())
+    }
+}
