@@ -266,13 +266,16 @@ fn a_programs_own_tensors_are_a_data_set_too() {
     let error = read.compare(&set.fingerprint()).unwrap_err().to_string();
     says(
         &error,
-        &["validation split", "0 examples here, 4 were recorded"],
+        &[
+            "validation split",
+            "4 examples were recorded, the data has 0",
+        ],
     );
     let mut other = set.fingerprint();
     other[0].root[0] ^= 1;
     says(
         &set.compare(&other).unwrap_err().to_string(),
-        &["train split", "as many examples, but others"],
+        &["train split", "an example or its label differs"],
     );
     let short = Tensor::from_slice(&[3u32, 0], 2, &Device::Cpu).unwrap();
     assert!(from_tensors((&inputs, &short), None, None, &[], None).is_err());
