@@ -4,6 +4,9 @@
 //! any of them would hang the program or exhaust its memory. All input files that a user names are therefore opened
 //! here. The path is checked, opened without blocking, and checked again. A byte order mark is removed from text.
 //!
+//! The format's crate opens the files of a run by the same rule, in `format/src/storage/regular.rs`. The two crates don't
+//! depend on each other, so a change here belongs there, too.
+//!
 //! ```
 //! use hindcast_model::files;
 //!
@@ -246,7 +249,16 @@ pub(crate) fn not_text(bytes: &[u8], valid: usize) -> Problem {
 fn open_regular(path: &Path, kind: Kind) -> Result<File, Problem> {
     // Checked before opening: opening a device can move a tape, and opening a socket fails with a message about
     // addresses.
-    check(&std::fs::metadata(path)?, kind)?;
+    let metadata = std::fs::metadata(path).map_err(|e| match e.raw_os_error() {
+        #[cfg(unix)]
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => Problem::Kind {
+            what: kind.what,
+            found: "a link that leads to itself",
+            advice: "",
+        },
+        _ => e.into(),
+    })?;
+    check(&metadata, kind)?;
     let file = non_blocking().open(path)?;
     // Checked again, because the path may lead elsewhere by now.
     check(&file.metadata()?, kind)?;
@@ -370,6 +382,13 @@ mod tests {
             let socket = dir.path().join("socket");
             let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
             assert!(said(&socket, TABLE).contains("it is a socket"));
+            let circle = dir.path().join("circle");
+            std::os::unix::fs::symlink("circle", &circle).unwrap();
+            let circle = said(&circle, NAMES);
+            assert!(
+                circle.contains("it is a link that leads to itself"),
+                "{circle}"
+            );
             let link = dir.path().join("link");
             std::fs::write(dir.path().join("text"), "held").unwrap();
             std::os::unix::fs::symlink("text", &link).unwrap();

@@ -1,5 +1,8 @@
 //! Opens regular files only. A pipe, a device or a socket under the name of a file must not make a reader hang or read
 //! without end.
+//!
+//! `model/src/files.rs` opens the input files that a user names by the same rule. The two crates don't depend on each
+//! other, so a change here belongs there, too.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
