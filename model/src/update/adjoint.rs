@@ -7,8 +7,11 @@
 
 use std::ops::Range;
 
-use super::step::bias_corrections;
-use super::{Blocks, Clip, GroupHyper, Settings, StepPoint, UpdateError, UpdateRule, check};
+use super::clip::Clip;
+use super::error::{UpdateError, check};
+use super::rule::UpdateRule;
+use super::settings::{Blocks, GroupHyper, Settings};
+use super::step::{StepPoint, bias_corrections};
 use crate::real::Real;
 
 /// Derivatives of one query with respect to everything that the next step reads.

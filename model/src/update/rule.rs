@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::UpdateError;
+use super::error::UpdateError;
 use crate::objective::TensorDef;
 
 /// An optimizer. Its TOML text is what a trace stores.

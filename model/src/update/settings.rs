@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{UpdateError, UpdateRule};
+use super::error::UpdateError;
+use super::rule::UpdateRule;
 use crate::objective::TensorDef;
 
 /// Hyperparameters of one parameter group in one step.

@@ -1,6 +1,9 @@
 //! The forward step.
 
-use super::{Blocks, Clip, Settings, UpdateError, UpdateRule, check};
+use super::clip::Clip;
+use super::error::{UpdateError, check};
+use super::rule::UpdateRule;
+use super::settings::{Blocks, Settings};
 use crate::real::Real;
 
 /// Where a step starts.
