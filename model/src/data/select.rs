@@ -1,4 +1,4 @@
-//! Which rows become which split's examples.
+//! Chooses the rows of each split.
 
 use super::DataError;
 use super::numbers::{all_numbers, same_number};
@@ -9,12 +9,13 @@ use crate::objective::Split;
 use crate::random::{Purpose, Stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Store of the splits train, validation, test: ascending.
+/// Rows of the training, validation and test split, in ascending order.
 pub(super) type Splits = [Vec<usize>; 3];
 
-/// Keeps the classes of `data.classes` and renumbers them in that order; rows of other classes get no number.
+/// Keeps the classes of `data.classes` and renumbers them in that order. Rows of other classes get the number
+/// [`DROPPED`].
 ///
-/// Returns the names of the classes kept.
+/// Returns the names of the kept classes.
 pub(super) fn renumber(
     spec: &DataSpec,
     labels: &mut Labels,
@@ -114,88 +115,105 @@ pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) 
     warnings
 }
 
-/// Draws the splits.
-pub(super) fn draw(spec: &DataSpec, rows: &Store, seed: u64) -> Result<Splits, DataError> {
-    let kept = |row: &usize| match &rows.all.labels {
-        Labels::Classes(c) => c.get(*row).is_some_and(|c| *c != DROPPED),
-        Labels::Values { .. } => true,
-    };
-    let [train, validation, test] = rows.ranges.clone();
-    let skip = usize::try_from(spec.skip)
-        .unwrap_or(usize::MAX)
-        .min(train.len());
-    let mut pool: Vec<usize> = (train.start + skip..train.end).filter(kept).collect();
-    let mut pool_name = match (spec.skip, spec.classes.is_empty()) {
-        (0, true) => "the training files".to_string(),
-        (0, false) => "the training files, with these classes alone,".to_string(),
-        (k, true) => format!("the training files, less their first {k} rows,"),
-        (k, false) => {
-            format!("the training files, less their first {k} rows and with these classes alone,")
+/// Rows that splits without files of their own are drawn from.
+struct Candidates {
+    rows: Vec<usize>,
+    /// For messages: which files, less which rows.
+    name: String,
+}
+
+impl Candidates {
+    fn of(spec: &DataSpec, store: &Store) -> Self {
+        let [train, _, test] = store.ranges.clone();
+        let skip = usize::try_from(spec.skip)
+            .unwrap_or(usize::MAX)
+            .min(train.len());
+        let kept = |row: &usize| is_kept(store, *row);
+        let mut rows: Vec<usize> = (train.start + skip..train.end).filter(kept).collect();
+        let mut name = match (spec.skip, spec.classes.is_empty()) {
+            (0, true) => "the training files".to_string(),
+            (0, false) => "the training files, with these classes alone,".to_string(),
+            (k, true) => format!("the training files, less their first {k} rows,"),
+            (k, false) => {
+                format!(
+                    "the training files, less their first {k} rows and with these classes alone,"
+                )
+            }
+        };
+        if spec.pool == Pool::All {
+            rows.extend(test.filter(kept));
+            name.push_str(" with the test files");
         }
-    };
-    if spec.pool == Pool::All {
-        pool.extend(test.clone().filter(kept));
-        pool_name.push_str(" with the test files");
+        Self { rows, name }
     }
-    let own_validation = !validation.is_empty();
-    let available = pool.len();
-    let from_pool = |asked: Option<u64>, own: bool| if own { 0 } else { asked.unwrap_or(0) };
-    let v = from_pool(spec.validation, own_validation);
-    let t = from_pool(spec.test, spec.pool == Pool::Separate);
-    let held = v.saturating_add(t);
-    let size = |key: &'static str, asked: u64, taken: u64| {
+
+    /// Checks that `asked` examples are left after `taken` have gone to other splits.
+    fn take(&self, key: &'static str, asked: u64, taken: u64) -> Result<usize, DataError> {
+        let available = self.rows.len() as u64;
         usize::try_from(asked)
             .ok()
-            .filter(|_| asked.saturating_add(taken) <= available as u64)
-            .ok_or_else(|| DataError::TooFew {
-                key,
-                asked,
-                pool: pool_name.clone(),
-                available: available as u64,
-                left: if taken > 0 {
-                    format!(", of which {taken} go to the other splits")
-                } else {
-                    String::new()
-                },
-            })
-    };
-    let v = size("data.validation", v, 0)?;
-    let t = size("data.test", t, v as u64)?;
-    let n = size(
-        "data.train",
-        spec.train
-            .unwrap_or((available as u64).saturating_sub(held)),
-        held,
-    )?;
-    if n == 0 {
-        return Err(DataError::TooFew {
-            key: "data.train",
-            asked: 1,
-            pool: pool_name,
-            available: available as u64,
-            left: if held > 0 {
-                format!(", of which {held} go to the other splits")
+            .filter(|_| asked.saturating_add(taken) <= available)
+            .ok_or_else(|| self.too_few(key, asked, taken))
+    }
+
+    fn too_few(&self, key: &'static str, asked: u64, taken: u64) -> DataError {
+        DataError::TooFew {
+            key,
+            asked,
+            pool: self.name.clone(),
+            available: self.rows.len() as u64,
+            left: if taken > 0 {
+                format!(", of which {taken} go to the other splits")
             } else {
                 String::new()
             },
-        });
+        }
     }
+}
+
+/// Whether `data.classes` keeps the row.
+fn is_kept(store: &Store, row: usize) -> bool {
+    match &store.all.labels {
+        Labels::Classes(c) => c.get(row).is_some_and(|c| *c != DROPPED),
+        Labels::Values { .. } => true,
+    }
+}
+
+/// Draws the splits.
+pub(super) fn draw(spec: &DataSpec, store: &Store, seed: u64) -> Result<Splits, DataError> {
+    let [_, validation, test] = store.ranges.clone();
+    let own_validation = !validation.is_empty();
+    let own_test = spec.pool == Pool::Separate;
+    let mut candidates = Candidates::of(spec, store);
+    let asked = |asked: Option<u64>, own: bool| if own { 0 } else { asked.unwrap_or(0) };
+    let v = asked(spec.validation, own_validation);
+    let t = asked(spec.test, own_test);
+    let held = v.saturating_add(t);
+    let v = candidates.take("data.validation", v, 0)?;
+    let t = candidates.take("data.test", t, v as u64)?;
+    let rest = (candidates.rows.len() as u64).saturating_sub(held);
+    let n = candidates.take("data.train", spec.train.unwrap_or(rest), held)?;
+    if n == 0 {
+        return Err(candidates.too_few("data.train", 1, held));
+    }
+    let rows = &mut candidates.rows;
     let (train, mut from_validation, mut from_test) = match spec.pick {
         Pick::First => (
-            pool[..n].to_vec(),
-            pool[n..n + v].to_vec(),
-            pool[n + v..n + v + t].to_vec(),
+            rows[..n].to_vec(),
+            rows[n..n + v].to_vec(),
+            rows[n + v..n + v + t].to_vec(),
         ),
         Pick::Random => {
-            // Held-out examples first: how many are trained on then changes nothing about who is held out.
-            Stream::of_run(seed, Purpose::Split(0)).shuffle(&mut pool);
+            // Held-out examples come first, so that they don't depend on the number of training examples.
+            Stream::of_run(seed, Purpose::Split(0)).shuffle(rows);
             (
-                pool[v + t..v + t + n].to_vec(),
-                pool[..v].to_vec(),
-                pool[v..v + t].to_vec(),
+                rows[v + t..v + t + n].to_vec(),
+                rows[..v].to_vec(),
+                rows[v..v + t].to_vec(),
             )
         }
     };
+    let kept = |row: &usize| is_kept(store, *row);
     if own_validation {
         from_validation = own(
             spec,
@@ -207,7 +225,7 @@ pub(super) fn draw(spec: &DataSpec, rows: &Store, seed: u64) -> Result<Splits, D
             1,
         )?;
     }
-    if spec.pool == Pool::Separate {
+    if own_test {
         from_test = own(
             spec,
             test.filter(kept).collect(),
@@ -225,7 +243,7 @@ pub(super) fn draw(spec: &DataSpec, rows: &Store, seed: u64) -> Result<Splits, D
     Ok(splits)
 }
 
-/// A split that has files of its own: all of them, or as many as asked for.
+/// A split with files of its own: all of their rows, or the number that is asked for.
 fn own(
     spec: &DataSpec,
     mut rows: Vec<usize>,
@@ -254,9 +272,9 @@ fn own(
     Ok(rows)
 }
 
-/// Gives a share of the training examples a wrong class, drawn evenly among the others.
+/// Gives a share of the training examples a wrong class, drawn uniformly from the other classes.
 ///
-/// Returns, for each training example, the class it had.
+/// Returns the previous class of each training example.
 pub(super) fn flip(
     share: f64,
     train: &[usize],
@@ -267,7 +285,7 @@ pub(super) fn flip(
     let (Labels::Classes(all), true) = (labels, classes >= 2) else {
         return Err(DataError::spec(
             "flipped",
-            "needs labels of two classes or more",
+            "expected labels of at least two classes",
         ));
     };
     let had: Vec<u32> = train

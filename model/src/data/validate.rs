@@ -1,14 +1,29 @@
-//! What can be said against a `[data]` table before any file is opened.
+//! Checks of the `[data]` table before any file is opened.
 
 use super::DataError;
 use super::spec::{DataSpec, Files, Pick, Pool, Source};
 
 impl DataSpec {
-    /// Looks at the table alone, without any file.
+    /// Checks the table alone, without opening any file.
     ///
     /// # Errors
-    /// [`DataError::Spec`] for a key that the source doesn't have, that it lacks, or whose value can't be.
+    /// [`DataError::Spec`] for a key that the source doesn't have, a key that it needs, or a value out of range.
     pub fn validate(&self) -> Result<(), DataError> {
+        self.validate_keys()?;
+        for (key, value) in [
+            ("train_files", &self.train_files),
+            ("validation_files", &self.validation_files),
+            ("test_files", &self.test_files),
+        ] {
+            self.validate_files(key, value.as_ref())?;
+        }
+        self.validate_source()?;
+        self.validate_texts()?;
+        self.validate_numbers()
+    }
+
+    /// Checks that the source has every key that is set.
+    fn validate_keys(&self) -> Result<(), DataError> {
         use Source::{Cifar10, Csv, Documents, Idx, Npy, Safetensors};
         let only = |key: &str, set: bool, sources: &[Source]| {
             if set && !sources.contains(&self.source) {
@@ -43,33 +58,36 @@ impl DataSpec {
         only("skip", self.skip > 0, &files)?;
         only("pool", self.pool != Pool::Separate, &files)?;
         only("pick", self.pick != Pick::Random, &files)?;
-        only("classes", !self.classes.is_empty(), &files)?;
-        for (key, value) in [
-            ("train_files", &self.train_files),
-            ("validation_files", &self.validation_files),
-            ("test_files", &self.test_files),
-        ] {
-            self.validate_files(key, value.as_ref())?;
-        }
+        only("classes", !self.classes.is_empty(), &files)
+    }
+
+    /// Checks that the keys that the source needs are set.
+    fn validate_source(&self) -> Result<(), DataError> {
+        use Source::{Csv, Documents, Npy, Safetensors};
         if matches!(self.source, Csv | Documents | Npy | Safetensors) && self.train_files.is_none()
         {
             return Err(DataError::spec(
                 "train_files",
                 format!(
-                    "source {:?} has no built-in file names: say which file holds the training examples",
+                    "source {:?} has no built-in file names: name the file with the training examples",
                     self.source.name()
                 ),
             ));
         }
         if self.source == Csv && self.label.is_none() {
-            return Err(DataError::spec("label", "say which column is the label"));
+            return Err(DataError::spec("label", "name the column of the labels"));
         }
         if self.source == Documents {
             let label = self.label.as_deref().ok_or_else(|| {
-                DataError::spec("label", "say which field of a document is the label")
+                DataError::spec("label", "name the field of a document that holds its label")
             })?;
             self.documents.clone().unwrap_or_default().validate(label)?;
         }
+        Ok(())
+    }
+
+    /// Checks the texts of tables.
+    fn validate_texts(&self) -> Result<(), DataError> {
         for (column, groups) in &self.merge {
             let mut seen = std::collections::BTreeSet::new();
             if let Some(twice) = groups.values().flatten().find(|text| !seen.insert(*text)) {
@@ -89,10 +107,15 @@ impl DataSpec {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// Checks how the splits are drawn, and the numbers of the scaling.
+    fn validate_numbers(&self) -> Result<(), DataError> {
         if self.validation_files.is_some() && self.pool != Pool::Separate {
             return Err(DataError::spec(
                 "validation_files",
-                "files of their own go with pool = \"separate\" only",
+                "validation files of their own need pool = \"separate\"",
             ));
         }
         if self.train == Some(0) {
@@ -161,7 +184,7 @@ impl DataSpec {
                 "expected at least one file name, got an empty list",
             ));
         }
-        // A Task may come out of somebody else's run: it must not reach outside of the folder that the user named.
+        // A Task may come from another person's run. It must not name files outside the folder that the user named.
         for name in names {
             let inside = std::path::Path::new(name).components().all(|c| {
                 matches!(

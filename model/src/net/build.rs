@@ -184,20 +184,15 @@ impl Builder {
                     output_padding: output_padding.pair(),
                 }
             }
-            Layer::BatchNorm { momentum, eps } => {
-                let bias = self.parameter(path, "bias", vec![first], Start::Constant(0.0))?;
-                let weight = self.parameter(path, "weight", vec![first], Start::Constant(1.0))?;
-                let mean = self.buffer(path, "running_mean", first, 0.0);
-                let variance = self.buffer(path, "running_var", first, 1.0);
-                Op::BatchNorm {
-                    weight,
-                    bias,
-                    mean,
-                    variance,
-                    momentum: *momentum,
-                    eps: *eps,
-                }
-            }
+            Layer::BatchNorm { momentum, eps } => Op::BatchNorm {
+                // Bias before weight: the order by name.
+                bias: self.parameter(path, "bias", vec![first], Start::Constant(0.0))?,
+                weight: self.parameter(path, "weight", vec![first], Start::Constant(1.0))?,
+                mean: self.buffer(path, "running_mean", first, 0.0),
+                variance: self.buffer(path, "running_var", first, 1.0),
+                momentum: *momentum,
+                eps: *eps,
+            },
             Layer::Dropout { p } => {
                 self.dropouts += 1;
                 Op::Dropout {

@@ -97,12 +97,13 @@ impl CustomOp3 for ScaleShift {
             let x = elements::<T>(self.name(), x, xl)?;
             let a = elements::<T>(self.name(), a, al)?;
             let b = elements::<T>(self.name(), b, bl)?;
-            let y = match self.relu {
-                true => channel::apply(s, &x, |c, v| {
+            let y = if self.relu {
+                channel::apply(s, &x, |c, v| {
                     let y = a[c] * v + b[c];
                     if y <= T::ZERO { T::ZERO } else { y }
-                }),
-                false => channel::apply(s, &x, |c, v| a[c] * v + b[c]),
+                })
+            } else {
+                channel::apply(s, &x, |c, v| a[c] * v + b[c])
             };
             Ok((storage(y), xl.shape().clone()))
         })
@@ -116,9 +117,10 @@ impl CustomOp3 for ScaleShift {
         y: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let g = match self.relu {
-            true => g.apply_op1(ReluGate { y: y.detach() })?,
-            false => g.clone(),
+        let g = if self.relu {
+            g.apply_op1(ReluGate { y: y.detach() })?
+        } else {
+            g.clone()
         };
         Ok((
             wanted(x, || channel::scale(&g, a))?,

@@ -35,12 +35,13 @@ pub fn batch_norm(
     }
     let running_mean = Buffer::get(&vb, channels, "running_mean", Init::Const(0.0))?;
     let running_var = Buffer::get(&vb, channels, "running_var", Init::Const(1.0))?;
-    let weight_and_bias = match config.affine {
-        false => None,
-        true => Some((
+    let weight_and_bias = if config.affine {
+        Some((
             vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
             vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
-        )),
+        ))
+    } else {
+        None
     };
     Ok(BatchNorm {
         running_mean,
@@ -121,9 +122,10 @@ impl ModuleT for BatchNorm {
                 x.dims()
             );
         }
-        match train {
-            true => self.train(x),
-            false => self.evaluate(x),
+        if train {
+            self.train(x)
+        } else {
+            self.evaluate(x)
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What comes out of a layer, and why it can't.
+//! The output shape of each kind of layer, or the reason why a layer doesn't fit its input.
 
 use super::layers::{Layer, Size};
 
-/// Why a layer can't follow.
+/// Why a layer doesn't fit its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Misfit {
     /// What the layer needs.
     pub expected: String,
-    /// What would help.
+    /// What to change.
     pub advice: &'static str,
 }
 
@@ -20,7 +20,7 @@ fn misfit<T>(expected: impl Into<String>, advice: &'static str) -> Result<T, Mis
 
 const IMAGE: &str = "an image [channels, height, width]";
 
-/// Shape of one example after `layer` (of a residual: after its own path is left out; see the builder).
+/// Shape of one example after `layer`. A residual's is its input's: the builder checks its layers and its shortcut.
 pub(crate) fn output_shape(layer: &Layer, input: &[usize]) -> Result<Vec<usize>, Misfit> {
     match layer {
         Layer::Linear { out, .. } => {
@@ -57,30 +57,13 @@ pub(crate) fn output_shape(layer: &Layer, input: &[usize]) -> Result<Vec<usize>,
             positive("out", *out)?;
             let (_, h, w) = image(input)?;
             let side = |n: usize, of: fn(Size) -> usize| {
-                let (k, s, p, o) = (of(*kernel), of(*stride), of(*padding), of(*output_padding));
-                if k == 0 || s == 0 {
-                    return misfit("a kernel and a stride of at least 1", "correct them");
-                }
-                if o >= s {
-                    return misfit(
-                        format!("an output_padding below the stride {s}, not {o}"),
-                        "correct it",
-                    );
-                }
-                (n - 1)
-                    .checked_mul(s)
-                    .and_then(|full| full.checked_add(k)?.checked_add(o))
-                    .and_then(|full| full.checked_sub(p.checked_mul(2)?))
-                    .filter(|&side| side > 0)
-                    .map_or_else(
-                        || {
-                            misfit(
-                                format!("a padding that leaves something, not {p}"),
-                                "lower it",
-                            )
-                        },
-                        Ok,
-                    )
+                transposed(
+                    n,
+                    of(*kernel),
+                    of(*stride),
+                    of(*padding),
+                    of(*output_padding),
+                )
             };
             Ok(vec![*out, side(h, |s| s.height)?, side(w, |s| s.width)?])
         }
@@ -100,24 +83,7 @@ pub(crate) fn output_shape(layer: &Layer, input: &[usize]) -> Result<Vec<usize>,
         Layer::AvgPool2d { kernel, stride } => {
             pooled(input, *kernel, stride.unwrap_or(*kernel), Size::square(0))
         }
-        Layer::BatchNorm { momentum, eps } => {
-            if !(0.0..=1.0).contains(momentum) || *momentum == 0.0 {
-                return misfit(
-                    format!("a momentum in (0, 1], not {momentum}"),
-                    "correct it",
-                );
-            }
-            if !(eps.is_finite() && *eps > 0.0) {
-                return misfit(format!("an eps above 0, not {eps}"), "correct it");
-            }
-            match input {
-                [_] | [_, _, _] => Ok(input.to_vec()),
-                _ => misfit(
-                    "[features] or [channels, height, width]",
-                    "flatten the input",
-                ),
-            }
-        }
+        Layer::BatchNorm { momentum, eps } => normalised(input, *momentum, *eps),
         Layer::Dropout { p } => {
             if (0.0..1.0).contains(p) {
                 Ok(input.to_vec())
@@ -134,13 +100,64 @@ pub(crate) fn output_shape(layer: &Layer, input: &[usize]) -> Result<Vec<usize>,
     }
 }
 
+/// Height or width after a transposed convolution.
+fn transposed(
+    n: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    output_padding: usize,
+) -> Result<usize, Misfit> {
+    if kernel == 0 || stride == 0 {
+        return misfit("a kernel and a stride of at least 1", "correct them");
+    }
+    if output_padding >= stride {
+        return misfit(
+            format!("an output_padding below the stride {stride}, not {output_padding}"),
+            "correct it",
+        );
+    }
+    let side = n
+        .checked_sub(1)
+        .and_then(|gaps| gaps.checked_mul(stride))
+        .and_then(|full| full.checked_add(kernel)?.checked_add(output_padding))
+        .and_then(|full| full.checked_sub(padding.checked_mul(2)?))
+        .filter(|&side| side > 0);
+    match side {
+        Some(side) => Ok(side),
+        None => misfit(
+            format!("a padding that leaves at least 1 pixel, not {padding}"),
+            "lower it",
+        ),
+    }
+}
+
+fn normalised(input: &[usize], momentum: f64, eps: f64) -> Result<Vec<usize>, Misfit> {
+    if !(0.0..=1.0).contains(&momentum) || momentum == 0.0 {
+        return misfit(
+            format!("a momentum in (0, 1], not {momentum}"),
+            "correct it",
+        );
+    }
+    if !(eps.is_finite() && eps > 0.0) {
+        return misfit(format!("an eps above 0, not {eps}"), "correct it");
+    }
+    match input {
+        [_] | [_, _, _] => Ok(input.to_vec()),
+        _ => misfit(
+            "[features] or [channels, height, width]",
+            "flatten the input",
+        ),
+    }
+}
+
 /// Product of the dimensions.
 pub(crate) fn values(shape: &[usize]) -> Result<usize, Misfit> {
     shape
         .iter()
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .map_or_else(
-            || misfit("a shape whose size can be counted", "make it smaller"),
+            || misfit("a shape with fewer than 2⁶⁴ values", "make it smaller"),
             Ok,
         )
 }

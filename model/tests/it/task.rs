@@ -132,92 +132,94 @@ fn an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant() {
     assert!(e.contains("invalid type: string \"four\""), "{e}");
 }
 
+/// Input shape, layers, and part of the message.
+const MISFITS: &[(&str, &str, &str)] = &[
+    (
+        "[1, 28, 28]",
+        "{ kind = 'conv2d', out = 2, kernel = 5 }, { kind = 'linear', out = 2 }",
+        "model.layers[1]: layer 1 (linear) expects a vector [features], got input shape [2, 24, 24]; \
+             put { kind = \"flatten\" } before it",
+    ),
+    (
+        "[8]",
+        "{ kind = 'conv2d', out = 2, kernel = 5 }",
+        "model.layers[0]: layer 0 (conv2d) expects an image [channels, height, width], got input shape [8]",
+    ),
+    (
+        "[1, 4, 4]",
+        "{ kind = 'relu' }, { kind = 'max_pool2d', kernel = [2, 5] }",
+        "layer 1 (max_pool2d) expects at least 5 pixels for its kernel, got input shape [1, 4, 4]",
+    ),
+    (
+        "[1, 4, 4]",
+        "{ kind = 'max_pool2d', kernel = 3, padding = 2 }",
+        "layer 0 (max_pool2d) expects a padding of at most half the kernel 3×3, not 2×2",
+    ),
+    (
+        "[1, 4, 4]",
+        "{ kind = 'conv2d', out = 0, kernel = 1 }",
+        "expects out = 1 or more, not 0",
+    ),
+    (
+        "[1, 4, 4]",
+        "{ kind = 'conv2d', out = 1, kernel = 1, stride = 0 }",
+        "expects a kernel and a stride of at least 1",
+    ),
+    (
+        "[1, 4, 4]",
+        "{ kind = 'conv_transpose2d', out = 1, kernel = 2, stride = 2, output_padding = 2 }",
+        "layer 0 (conv_transpose2d) expects an output_padding below the stride 2, not 2",
+    ),
+    (
+        "[1, 1, 1]",
+        "{ kind = 'conv_transpose2d', out = 1, kernel = 2, padding = 1 }",
+        "expects a padding that leaves at least 1 pixel, not 1",
+    ),
+    (
+        "[4]",
+        "{ kind = 'dropout', p = 1.0 }",
+        "layer 0 (dropout) expects a probability p in [0, 1), not 1",
+    ),
+    (
+        "[4]",
+        "{ kind = 'batch_norm', momentum = 0.0 }",
+        "layer 0 (batch_norm) expects a momentum in (0, 1], not 0",
+    ),
+    (
+        "[4]",
+        "{ kind = 'relu' }, { kind = 'residual', layers = [{ kind = 'linear', out = 3 }] }",
+        "model.layers[1]: layer 1 (residual) expects its layers' output [3] and its shortcut's [4] to have one shape",
+    ),
+    (
+        "[4]",
+        "{ kind = 'residual', layers = [{ kind = 'tanh' }, { kind = 'conv2d', out = 1, kernel = 1 }] }",
+        "model.layers[0].layers[1]: layer 1 (conv2d) expects an image",
+    ),
+    (
+        "[4]",
+        "{ kind = 'linear', out = 9000000000000000000 }, { kind = 'linear', out = 9000000000000000000 }",
+        "make it smaller",
+    ),
+    (
+        "[4, 0, 1]",
+        "{ kind = 'flatten' }",
+        "model.input = [4, 0, 1]: expected [features] or [channels, height, width], none of them 0",
+    ),
+    (
+        "[4]",
+        "{ kind = 'relu' }",
+        "expected at least one layer with parameters",
+    ),
+    (
+        "[4]",
+        "{ kind = 'linear', out = 1 }",
+        "loss.kind = \"cross-entropy\": expected a model whose output is [classes] with at least 2 classes, got [1]",
+    ),
+];
+
 #[test]
 fn a_layer_that_does_not_fit_is_named_with_what_it_expects_and_gets() {
-    let cases = [
-        (
-            "[1, 28, 28]",
-            "{ kind = 'conv2d', out = 2, kernel = 5 }, { kind = 'linear', out = 2 }",
-            "model.layers[1]: layer 1 (linear) expects a vector [features], got input shape [2, 24, 24]; \
-             put { kind = \"flatten\" } before it",
-        ),
-        (
-            "[8]",
-            "{ kind = 'conv2d', out = 2, kernel = 5 }",
-            "model.layers[0]: layer 0 (conv2d) expects an image [channels, height, width], got input shape [8]",
-        ),
-        (
-            "[1, 4, 4]",
-            "{ kind = 'relu' }, { kind = 'max_pool2d', kernel = [2, 5] }",
-            "layer 1 (max_pool2d) expects at least 5 pixels for its kernel, got input shape [1, 4, 4]",
-        ),
-        (
-            "[1, 4, 4]",
-            "{ kind = 'max_pool2d', kernel = 3, padding = 2 }",
-            "layer 0 (max_pool2d) expects a padding of at most half the kernel 3×3, not 2×2",
-        ),
-        (
-            "[1, 4, 4]",
-            "{ kind = 'conv2d', out = 0, kernel = 1 }",
-            "expects out = 1 or more, not 0",
-        ),
-        (
-            "[1, 4, 4]",
-            "{ kind = 'conv2d', out = 1, kernel = 1, stride = 0 }",
-            "expects a kernel and a stride of at least 1",
-        ),
-        (
-            "[1, 4, 4]",
-            "{ kind = 'conv_transpose2d', out = 1, kernel = 2, stride = 2, output_padding = 2 }",
-            "layer 0 (conv_transpose2d) expects an output_padding below the stride 2, not 2",
-        ),
-        (
-            "[1, 1, 1]",
-            "{ kind = 'conv_transpose2d', out = 1, kernel = 2, padding = 1 }",
-            "expects a padding that leaves something, not 1",
-        ),
-        (
-            "[4]",
-            "{ kind = 'dropout', p = 1.0 }",
-            "layer 0 (dropout) expects a probability p in [0, 1), not 1",
-        ),
-        (
-            "[4]",
-            "{ kind = 'batch_norm', momentum = 0.0 }",
-            "layer 0 (batch_norm) expects a momentum in (0, 1], not 0",
-        ),
-        (
-            "[4]",
-            "{ kind = 'relu' }, { kind = 'residual', layers = [{ kind = 'linear', out = 3 }] }",
-            "model.layers[1]: layer 1 (residual) expects its layers' output [3] and its shortcut's [4] to have one shape",
-        ),
-        (
-            "[4]",
-            "{ kind = 'residual', layers = [{ kind = 'tanh' }, { kind = 'conv2d', out = 1, kernel = 1 }] }",
-            "model.layers[0].layers[1]: layer 1 (conv2d) expects an image",
-        ),
-        (
-            "[4]",
-            "{ kind = 'linear', out = 9000000000000000000 }, { kind = 'linear', out = 9000000000000000000 }",
-            "make it smaller",
-        ),
-        (
-            "[4, 0, 1]",
-            "{ kind = 'flatten' }",
-            "model.input = [4, 0, 1]: expected [features] or [channels, height, width], none of them 0",
-        ),
-        (
-            "[4]",
-            "{ kind = 'relu' }",
-            "expected at least one layer with parameters",
-        ),
-        (
-            "[4]",
-            "{ kind = 'linear', out = 1 }",
-            "loss.kind = \"cross-entropy\": expected a model whose output is [classes] with at least 2 classes, got [1]",
-        ),
-    ];
-    for (input, layers, expected) in cases {
+    for (input, layers, expected) in MISFITS {
         let e = error(&with_layers(input, layers, "cross-entropy"));
         assert!(e.contains(expected), "{e}\n{expected}");
     }
