@@ -12,7 +12,7 @@ use hindcast_tests::training::Training;
 
 fn main() -> ExitCode {
     let Some(plan) = std::env::var_os(PLAN) else {
-        let code = hindcast_analyzer::commands::main();
+        let code = hindcast::main();
         if let Some(file) = std::env::var_os(PEAK) {
             // The test that asked for it misses the file.
             let _ = peak().and_then(|kib| Ok(std::fs::write(file, kib)?));

@@ -76,6 +76,75 @@ pub enum AnalysisError {
         /// The next step that would have been done.
         step: u64,
     },
+    /// The run carries no task, so its model and data are not known here.
+    #[error(
+        "{}: the run was recorded without a task, so its model and data are not known here; its analysis needs the program that brings them (hindcast::run_with)",
+        run.display()
+    )]
+    NoTask {
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// A run that carries a task was given to the program of another model.
+    #[error(
+        "{}: the run carries a task, which says what was trained: analyse it with `hindcast`",
+        run.display()
+    )]
+    HasTask {
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// The recorded task is of no use here.
+    #[error("{}: the recorded task {what}", run.display())]
+    Task {
+        /// The run's folder.
+        run: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+        /// The task's own error.
+        #[source]
+        source: hindcast_model::task::TaskError,
+    },
+    /// The recorded task contradicts the rest of the trace.
+    #[error(
+        "{}: {what} is {of_task} in the recorded task and {recorded} in the rest of the trace, so one of them is not what was trained: record again with the same value in both",
+        run.display()
+    )]
+    Contradiction {
+        /// The run's folder.
+        run: PathBuf,
+        /// Which setting.
+        what: &'static str,
+        /// Its value in the task.
+        of_task: String,
+        /// Its value in the rest of the trace.
+        recorded: String,
+    },
+    /// The data is not what the run was trained on.
+    #[error("{}: this is not the data that the run was trained on ({differing})", run.display())]
+    OtherData {
+        /// The run's folder.
+        run: PathBuf,
+        /// Which splits differ, and how.
+        differing: String,
+    },
+    /// A task's data can't be loaded.
+    #[error("data of task {task:?}")]
+    LoadData {
+        /// The task's name.
+        task: String,
+        /// Why not.
+        #[source]
+        source: hindcast_model::data::DataError,
+    },
+    /// The kernel engine was asked for and can't replay the run.
+    #[error("the kernel engine {0}")]
+    NoKernels(NoKernels),
+    /// The system starts no more threads.
+    #[error(
+        "no threads can be started: {0}; the limit on processes and threads may be reached (`ulimit -u`), or lower their number with RAYON_NUM_THREADS=1"
+    )]
+    Threads(String),
     /// The trace can't be read.
     #[error("the trace can't be read")]
     Trace(#[from] hindcast_format::FormatError),
@@ -95,6 +164,24 @@ pub enum AnalysisError {
     Invalid(String),
 }
 
+/// Why the kernel engine can't replay a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoKernels {
+    /// It replays models of tasks.
+    OwnModel,
+    /// It runs on the CPU.
+    Device,
+}
+
+impl std::fmt::Display for NoKernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NoKernels::OwnModel => "replays models of tasks, and this run has a model of its own",
+            NoKernels::Device => "runs on the CPU",
+        })
+    }
+}
+
 impl From<hindcast_model::train::TrainError> for AnalysisError {
     fn from(e: hindcast_model::train::TrainError) -> Self {
         match e {
@@ -106,6 +193,16 @@ impl From<hindcast_model::train::TrainError> for AnalysisError {
 
 /// Result of an analysis.
 pub type Result<T, E = AnalysisError> = std::result::Result<T, E>;
+
+impl AnalysisError {
+    /// Turns candle's error into ours; `doing` says what was being done.
+    pub fn candle(doing: &str) -> impl FnOnce(candle_core::Error) -> Self {
+        move |source| AnalysisError::Candle {
+            doing: doing.to_owned(),
+            source,
+        }
+    }
+}
 
 /// Says what was being done when candle failed.
 pub(crate) trait Doing<T> {

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
 use candle_core::{DType, Device};
 use hindcast_format::Trace;
 use hindcast_format::layout::DType as Stored;
@@ -14,12 +13,23 @@ use hindcast_model::objective::Objective;
 use hindcast_model::task::{Precision, Task};
 use hindcast_model::update::UpdateRule;
 
-use crate::cli::OwnProgram;
-use crate::commands::context::open_trace;
+use crate::error::NoKernels;
 use crate::{
-    Arithmetic, AutodiffEngine, CheckOptions, CheckReport, EngineKind, KernelEngine, RecordedRun,
-    ReplayEngine, check_data, check_run,
+    AnalysisError, Arithmetic, AutodiffEngine, CheckOptions, CheckReport, EngineKind, KernelEngine,
+    RecordedRun, ReplayEngine, Result, check_data, check_run,
 };
+
+/// What an analysis of an own model's run needs in addition to the trace.
+pub struct OwnModelParts {
+    /// The model with its loss.
+    pub objective: Arc<dyn Objective>,
+    /// The examples that it was trained on, in the order whose indices were recorded.
+    pub data: Box<dyn DataSet>,
+    /// The update rule, for runs that didn't record theirs.
+    pub rule: Option<UpdateRule>,
+    /// Whether the model's derivatives are checked before they are used.
+    pub check: bool,
+}
 
 /// A recorded run with the model and the data that made it.
 pub struct Subject {
@@ -38,16 +48,15 @@ impl Subject {
     ///
     /// # Errors
     /// Where the folder holds no trace, the trace no Task, or the data is missing or another.
-    pub fn open(run: &Path, data_dir: Option<&Path>) -> anyhow::Result<Self> {
-        Self::of_trace(open_trace(run)?, run, data_dir)
+    pub fn open(run: &Path, data_dir: Option<&Path>) -> Result<Self> {
+        Self::of_trace(Trace::open(run)?, run, data_dir)
     }
 
     /// As [`Subject::open`], for a trace that is already open.
-    pub(crate) fn of_trace(
-        trace: Trace,
-        run: &Path,
-        data_dir: Option<&Path>,
-    ) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// As [`Subject::open`].
+    pub fn of_trace(trace: Trace, run: &Path, data_dir: Option<&Path>) -> Result<Self> {
         let task = task_of(&trace, run)?;
         let data = load_data(&task, data_dir, trace.info().seed)?;
         Self::new(run, trace, task, data)
@@ -57,16 +66,19 @@ impl Subject {
     ///
     /// # Errors
     /// As [`Subject::open`].
-    pub fn with_data(run: &Path, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
-        let trace = open_trace(run)?;
+    pub fn with_data(run: &Path, data: Box<dyn DataSet>) -> Result<Self> {
+        let trace = Trace::open(run)?;
         let task = task_of(&trace, run)?;
         Self::new(run, trace, task, data)
     }
 
-    fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> anyhow::Result<Self> {
+    fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> Result<Self> {
         check_identity(&trace, data.as_ref(), run)?;
-        let net = Net::new(&task.model, &task.loss)
-            .with_context(|| format!("{}: the recorded task does not build", run.display()))?;
+        let net = Net::new(&task.model, &task.loss).map_err(|source| AnalysisError::Task {
+            run: run.to_owned(),
+            what: "does not build",
+            source,
+        })?;
         let net = Arc::new(net);
         Ok(Self {
             trace,
@@ -79,42 +91,25 @@ impl Subject {
         })
     }
 
-    /// Opens a run of an own model, with the data that the program loads from `data_dir`.
+    /// Opens a run of an own model, which `model` describes.
     ///
     /// # Errors
-    /// Where the folder holds no trace, or the data is missing or another than was trained on.
-    pub fn open_own(
-        program: &OwnProgram,
-        run: &Path,
-        data_dir: Option<&Path>,
-    ) -> anyhow::Result<Self> {
-        Self::of_own_trace(program, open_trace(run)?, run, data_dir)
-    }
-
-    /// As [`Subject::open_own`], for a trace that is already open.
-    pub(crate) fn of_own_trace(
-        program: &OwnProgram,
-        trace: Trace,
-        run: &Path,
-        data_dir: Option<&Path>,
-    ) -> anyhow::Result<Self> {
+    /// Where the run carries a task, or `model` brings other data than it was trained on.
+    pub fn of_own_trace(trace: Trace, run: &Path, model: OwnModelParts) -> Result<Self> {
         if trace.info().task.is_some() {
-            bail!(
-                "{}: the run carries a task, which says what was trained: analyse it with `hindcast`",
-                run.display()
-            );
+            return Err(AnalysisError::HasTask {
+                run: run.to_owned(),
+            });
         }
-        crate::workers::start()?;
-        let data = program.load(data_dir)?;
-        check_identity(&trace, data.as_ref(), run)?;
+        check_identity(&trace, model.data.as_ref(), run)?;
         Ok(Self {
             trace,
             task: None,
-            rule: program.update_rule().cloned(),
-            data,
-            objective: program.objective(),
+            rule: model.rule,
+            data: model.data,
+            objective: model.objective,
             net: None,
-            unchecked: Cell::new(program.checks()),
+            unchecked: Cell::new(model.check),
         })
     }
 
@@ -122,26 +117,25 @@ impl Subject {
     ///
     /// # Errors
     /// Where the model can't be run. A wrong derivative is a finding of the report.
-    pub fn check(&self) -> anyhow::Result<Option<CheckReport>> {
+    pub fn check(&self) -> Result<Option<CheckReport>> {
         if !self.unchecked.replace(false) {
             return Ok(None);
         }
-        let report = check_run(&self.recorded()?, &CheckOptions::default());
-        Ok(Some(report.context("checking the model's derivatives")?))
+        check_run(&self.recorded()?, &CheckOptions::default()).map(Some)
     }
 
     /// What a replay needs.
     ///
     /// # Errors
     /// Where the model's tensors are not the recorded ones, or the update rule cannot be read.
-    pub fn recorded(&self) -> anyhow::Result<RecordedRun<'_>> {
+    pub fn recorded(&self) -> Result<RecordedRun<'_>> {
         let objective = Arc::clone(&self.objective);
-        Ok(RecordedRun::from_trace(
+        RecordedRun::from_trace(
             &self.trace,
             objective,
             self.data.as_ref(),
             self.rule.clone(),
-        )?)
+        )
     }
 
     /// The Task that was trained; nothing for an own model.
@@ -168,19 +162,15 @@ impl Subject {
     ///
     /// # Errors
     /// Where the kernels are asked for and can't be had.
-    pub fn engine_kind(
-        &self,
-        asked: Option<EngineKind>,
-        device: &Device,
-    ) -> anyhow::Result<EngineKind> {
+    pub fn engine_kind(&self, asked: Option<EngineKind>, device: &Device) -> Result<EngineKind> {
         match (asked, self.net.is_some(), device.is_cpu()) {
             (Some(EngineKind::Autodiff), ..) => Ok(EngineKind::Autodiff),
-            (Some(EngineKind::Kernels), false, _) => bail!(
-                "the kernel engine replays models of tasks, and this run has a model of its own: leave --engine out, or give --engine autodiff"
-            ),
-            (Some(EngineKind::Kernels), _, false) => bail!(
-                "the kernel engine runs on the CPU: leave --device out, or give --engine autodiff"
-            ),
+            (Some(EngineKind::Kernels), false, _) => {
+                Err(AnalysisError::NoKernels(NoKernels::OwnModel))
+            }
+            (Some(EngineKind::Kernels), _, false) => {
+                Err(AnalysisError::NoKernels(NoKernels::Device))
+            }
             (_, true, true) => Ok(EngineKind::Kernels),
             (None, ..) => Ok(EngineKind::Autodiff),
         }
@@ -195,7 +185,7 @@ impl Subject {
         asked: Option<EngineKind>,
         dtype: Option<DType>,
         device: Device,
-    ) -> anyhow::Result<Box<dyn ReplayEngine>> {
+    ) -> Result<Box<dyn ReplayEngine>> {
         let kind = self.engine_kind(asked, &device)?;
         let dtype = match dtype {
             Some(dtype) => dtype,
@@ -216,11 +206,7 @@ impl Subject {
     ///
     /// # Errors
     /// As [`Subject::engine_kind`].
-    pub fn arithmetic(
-        &self,
-        asked: Option<EngineKind>,
-        device: &Device,
-    ) -> anyhow::Result<Arithmetic> {
+    pub fn arithmetic(&self, asked: Option<EngineKind>, device: &Device) -> Result<Arithmetic> {
         Ok(match (self.engine_kind(asked, device)?, &self.net) {
             (EngineKind::Kernels, Some(net)) => Arithmetic::Kernels(Arc::clone(net)),
             _ => Arithmetic::Recorded,
@@ -236,40 +222,41 @@ impl Subject {
     }
 }
 
-fn task_of(trace: &Trace, run: &Path) -> anyhow::Result<Task> {
+fn task_of(trace: &Trace, run: &Path) -> Result<Task> {
     let Some(text) = &trace.info().task else {
-        bail!(
-            "{}: the run was recorded without a task, so its model and data are not known here; \
-             its analysis needs the program that brings them (hindcast_analyzer::cli::run_with)",
-            run.display()
-        );
+        return Err(AnalysisError::NoTask {
+            run: run.to_owned(),
+        });
     };
-    let task = Task::from_toml(text)
-        .with_context(|| format!("{}: the recorded task cannot be read", run.display()))?;
+    let task = Task::from_toml(text).map_err(|source| AnalysisError::Task {
+        run: run.to_owned(),
+        what: "cannot be read",
+        source,
+    })?;
     // Checked before the data. Another seed may draw other data, and the message would then blame the data.
     check_task(trace, &task, run)?;
     Ok(task)
 }
 
 /// Loads a task's data; a source that needs files says so by name when there is no folder.
-pub(crate) fn load_data(
-    task: &Task,
-    dir: Option<&Path>,
-    seed: u64,
-) -> anyhow::Result<Box<dyn DataSet>> {
+///
+/// # Errors
+/// Where the data is missing or malformed, or no threads can be started.
+pub fn load_data(task: &Task, dir: Option<&Path>, seed: u64) -> Result<Box<dyn DataSet>> {
     crate::workers::start()?;
-    load(&task.data, Some(&task.augment), dir, seed)
-        .with_context(|| format!("data of task {:?}", task.name))
+    load(&task.data, Some(&task.augment), dir, seed).map_err(|source| AnalysisError::LoadData {
+        task: task.name.clone(),
+        source,
+    })
 }
 
 /// The recorded task and the rest of the trace must agree. Otherwise it is unknown which of two settings was used.
-fn check_task(trace: &Trace, task: &Task, run: &Path) -> anyhow::Result<()> {
-    let differ = |what: &str, of_task: String, recorded: String| {
-        anyhow::anyhow!(
-            "{}: {what} is {of_task} in the recorded task and {recorded} in the rest of the trace, so one of them is not what \
-             was trained: record again with the same value in both",
-            run.display()
-        )
+fn check_task(trace: &Trace, task: &Task, run: &Path) -> Result<()> {
+    let differ = |what, of_task, recorded| AnalysisError::Contradiction {
+        run: run.to_owned(),
+        what,
+        of_task,
+        recorded,
     };
     let seed = trace.info().seed;
     if task.train.seed != seed {
@@ -292,7 +279,7 @@ fn check_task(trace: &Trace, task: &Task, run: &Path) -> anyhow::Result<()> {
 }
 
 /// The data must be what the run was trained on: an analysis of other data answers another question.
-fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> anyhow::Result<()> {
+fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> Result<()> {
     let differing = check_data(&trace.info().data, data).unwrap_or_default();
     if differing.is_empty() {
         return Ok(());
@@ -300,14 +287,13 @@ fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> anyhow::Resu
     let list: Vec<_> = differing
         .iter()
         .map(|d| {
-            let rows = crate::rows::differing(&trace.info().notes, &d.split, data);
+            let rows = crate::run::rows::differing(&trace.info().notes, &d.split, data);
             let rows = rows.map_or(String::new(), |rows| format!("; {rows}"));
             format!("{}: {}{rows}", d.split, d.problem)
         })
         .collect();
-    bail!(
-        "{}: this is not the data that the run was trained on ({}); point --data at the recorded files",
-        run.display(),
-        list.join("; ")
-    )
+    Err(AnalysisError::OtherData {
+        run: run.to_owned(),
+        differing: list.join("; "),
+    })
 }

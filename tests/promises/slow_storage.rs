@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use candle_core::Device;
-use hindcast_analyzer::record_task;
 use hindcast_format::{FsStorage, Status, Trace};
+use hindcast_lab::record_task;
 use hindcast_model::task::Task;
 use hindcast_recorder::{Recorder, Summary, WhenFull};
 use hindcast_tests::slow::{Pace, SlowStorage};

@@ -12,8 +12,8 @@ use hindcast_model::vectors::norm;
 use super::Given;
 use crate::error::{AnalysisError, Doing, Result};
 use crate::estimators::plain;
-use crate::run::RecordedRun;
-use crate::source::weights_of;
+use crate::run::recorded::RecordedRun;
+use crate::run::source::weights_of;
 
 /// Largest `|σ''|` of the logistic function, at `σ = (3 ± √3)/6`: `1/(6√3)`.
 const LOGISTIC_THIRD: f64 = 0.096_225_044_864_937_63;

@@ -18,7 +18,7 @@ use crate::counterfactual::{CounterfactualOptions, ReplayProgress, counterfactua
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
-use crate::run::RecordedRun;
+use crate::run::recorded::RecordedRun;
 use assumptions::{Assumed, Step, assumptions};
 
 /// Constants that nothing proves, for Theorem 6 of models whose own are not known.
@@ -275,7 +275,7 @@ fn row(
     };
     let gap: Vec<f64> = real.iter().zip(estimate).map(|(r, e)| r - e).collect();
     let (upper, lower) = (lemma.map(|c| h(c.lower)), lemma.map(|c| h(c.upper)));
-    let weight = crate::source::weights_of(&steps[pi].meta)?
+    let weight = crate::run::source::weights_of(&steps[pi].meta)?
         .into_iter()
         .zip(&steps[pi].meta.indices)
         .filter(|(_, i)| **i == index)

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::BoundsReport;
-use crate::atomic;
 use crate::error::{AnalysisError, Result};
-use crate::places::Kind;
+use crate::output::places::Kind;
+use crate::output::replace;
 use crate::scores::spreadsheet::quoted;
 
 impl BoundsReport {
@@ -44,7 +44,7 @@ impl BoundsReport {
                 ));
             }
         }
-        atomic::replace(path, Kind::Bounds, |to| std::fs::write(to, &bytes))
+        replace::replace(path, Kind::Bounds, |to| std::fs::write(to, &bytes))
             .map_err(|e| failed(e.to_string()))
     }
 }

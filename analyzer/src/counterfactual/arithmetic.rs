@@ -14,7 +14,7 @@ use hindcast_model::update::Settings;
 use super::start::{narrow, stepper};
 use crate::engine::{Forward, KernelEngine, ReplayEngine, StepInput};
 use crate::error::Result;
-use crate::run::RecordedRun;
+use crate::run::recorded::RecordedRun;
 
 /// By what arithmetic counterfactual runs are trained and evaluated.
 #[derive(Debug, Clone, Default)]

@@ -9,9 +9,9 @@ use hindcast_model::files;
 use serde::{Deserialize, Serialize};
 
 use super::{Denominators, Removal, SplitLoss};
-use crate::atomic;
 use crate::error::{AnalysisError, Result};
-use crate::places::Kind;
+use crate::output::places::Kind;
+use crate::output::replace;
 
 /// What stands in [`RemovalResults::format`].
 const FORMAT: &str = "hindcast counterfactual";
@@ -83,13 +83,13 @@ pub struct RemovedPlace {
 
 impl RemovalResults {
     /// The words that open the file: its format, and who wrote it.
-    pub(crate) fn opening() -> (String, u32, String) {
+    pub fn opening() -> (String, u32, String) {
         let writer = concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION"));
         (FORMAT.to_owned(), VERSION, writer.to_owned())
     }
 
     /// Refuses a set that names an example outside of a training split of `examples`, or names one twice.
-    pub(crate) fn check_range(&self, examples: u64) -> std::result::Result<(), String> {
+    pub fn check_range(&self, examples: u64) -> std::result::Result<(), String> {
         for (at, set) in (1..).zip(&self.sets) {
             if let Some(i) = set.without.iter().find(|&&i| i >= examples) {
                 return Err(format!(
@@ -110,7 +110,7 @@ impl RemovalResults {
     /// Where it can't be written, or another kind of file is there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self).map_err(|e| file(path, &e.to_string()))?;
-        atomic::replace(path, Kind::Removals, |temporary| {
+        replace::replace(path, Kind::Removals, |temporary| {
             let mut to = std::fs::File::create(temporary)?;
             to.write_all(&json)?;
             to.write_all(b"\n")

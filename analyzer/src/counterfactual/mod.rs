@@ -13,7 +13,7 @@ pub use arithmetic::Arithmetic;
 pub use file::{RemovalResult, RemovalResults, RemovedPlace};
 pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
-pub(crate) use start::{StateBefore, each_state, parts, start_state, stepper};
+pub use start::{StateBefore, each_state, parts, start_state, stepper};
 
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,11 +23,11 @@ use hindcast_model::objective::Split;
 use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 
-use crate::compare::Comparison;
 use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Result};
-use crate::query::Query;
-use crate::run::RecordedRun;
+use crate::measures::compare::Comparison;
+use crate::query::one::Query;
+use crate::run::recorded::RecordedRun;
 
 /// How counterfactual runs are done.
 #[derive(Debug, Clone)]

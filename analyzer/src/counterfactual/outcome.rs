@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::arithmetic::Taker;
 use super::{Denominators, Removal};
-use crate::compare::Comparison;
 use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Result};
-use crate::query::Query;
+use crate::measures::compare::Comparison;
+use crate::query::one::Query;
 
 /// Loss and errors on a split, in evaluation mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -14,9 +14,9 @@ use super::noise::move_start;
 use super::removal::without;
 use super::{CounterfactualOptions, Outcome, ReplayProgress};
 use crate::error::{AnalysisError, Result};
-use crate::query::Query;
-use crate::run::RecordedRun;
-use crate::source::weights_of;
+use crate::query::one::Query;
+use crate::run::recorded::RecordedRun;
+use crate::run::source::weights_of;
 
 /// What all workers share.
 pub(super) struct Job<'a, T> {

@@ -7,10 +7,10 @@ use hindcast_format::meta::StepMeta;
 use hindcast_model::real::Real;
 use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 
-use crate::anchor::{known_state, no_buffers, with_buffers_before};
 use crate::error::{AnalysisError, Result};
-use crate::run::RecordedRun;
-use crate::source::{RecordedStep, weights_of};
+use crate::run::anchor::{known_state, no_buffers, with_buffers_before};
+use crate::run::recorded::RecordedRun;
+use crate::run::source::{RecordedStep, weights_of};
 
 /// To the run's float type; recorded numbers came from it, so nothing is lost.
 pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
@@ -18,7 +18,7 @@ pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
 }
 
 /// A recorded step with the state before it.
-pub(crate) struct StateBefore<T> {
+pub struct StateBefore<T> {
     /// The step's metadata.
     pub meta: StepMeta,
     /// θ_t, r_t and the optimizer's state, as they were before the step.
@@ -29,7 +29,7 @@ pub(crate) struct StateBefore<T> {
 
 /// Shows `see` the steps of `range`, oldest first, with the state before each. `optimizer` is the optimizer's state before the
 /// first; `see` answers with the one after its step, or with `None` where no further step is wanted.
-pub(crate) fn each_state<T: Real>(
+pub fn each_state<T: Real>(
     run: &RecordedRun<'_>,
     range: Range<u64>,
     mut optimizer: Vec<T>,
@@ -77,7 +77,7 @@ pub(crate) fn each_state<T: Real>(
 }
 
 /// The state before step `at`. The optimizer's state is rebuilt from the nearest keyframe by the arithmetic that made it.
-pub(crate) fn start_state<T: Real>(
+pub fn start_state<T: Real>(
     run: &RecordedRun<'_>,
     at: u64,
     device: &Device,
@@ -106,12 +106,12 @@ pub(crate) fn start_state<T: Real>(
 }
 
 /// The arithmetic of the run's steps.
-pub(crate) fn stepper<'a>(run: &'a RecordedRun<'_>) -> Stepper<'a> {
+pub fn stepper<'a>(run: &'a RecordedRun<'_>) -> Stepper<'a> {
     Stepper::with_blocks(run.objective().as_ref(), run.rule(), run.blocks().clone())
 }
 
 /// A recorded step's micro-batches with their weights.
-pub(crate) fn parts<T: Real>(
+pub fn parts<T: Real>(
     run: &RecordedRun<'_>,
     meta: &StepMeta,
     device: &Device,

@@ -63,7 +63,7 @@ pub(crate) fn tensors(
 }
 
 /// Cuts a flat vector into variables.
-pub(crate) fn variables(
+pub fn variables(
     flat: &[f64],
     defs: &[TensorDef],
     dtype: DType,

@@ -9,8 +9,7 @@ pub(crate) mod flat;
 mod kernel;
 mod worker;
 
-#[cfg(feature = "record")]
-pub(crate) use flat::variables;
+pub use flat::variables;
 pub use kernel::{Forward, KernelEngine};
 pub use worker::AutodiffEngine;
 
@@ -20,7 +19,7 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 use crate::error::{AnalysisError, Result};
 
 /// Which engine replays a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
     /// [`KernelEngine`]: for the models of tasks, on the CPU.

@@ -7,8 +7,8 @@ use super::forward::{ForwardChanges, OwnTerm, forward_changes};
 use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
-use crate::query::indices;
-use crate::run::RecordedRun;
+use crate::query::one::indices;
+use crate::run::recorded::RecordedRun;
 
 const EXAMPLES: &[MethodOption] = &[MethodOption {
     key: "examples",

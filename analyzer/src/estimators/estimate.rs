@@ -6,11 +6,11 @@ use hindcast_model::objective::Split;
 
 use super::{Chosen, Method, Question};
 use crate::error::{AnalysisError, Result};
-use crate::query::QueryGradient;
-use crate::run::RecordedRun;
+use crate::query::one::QueryGradient;
+use crate::run::recorded::RecordedRun;
+use crate::run::window::Window;
 use crate::scores::{METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable};
 use crate::sweep::{SweepState, TableOrigin};
-use crate::window::Window;
 
 /// Scores of every training example for every query.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,9 +21,9 @@ use hindcast_model::vectors::{dot, norm};
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
-use crate::query::QueryGradient;
-use crate::run::RecordedRun;
-use crate::source::weights_of;
+use crate::query::one::QueryGradient;
+use crate::run::recorded::RecordedRun;
+use crate::run::source::weights_of;
 use crate::sweep::{Ahead, Order, ReadStep, Walked};
 
 /// Directions that go through the engine together: beyond this, a pass's shared work is a small part of it.
@@ -84,7 +84,7 @@ pub fn forward_changes(
 ) -> Result<ForwardChanges> {
     defined(run)?;
     let places = places(run, examples)?;
-    let steps = crate::window::Window::Steps(window.clone())
+    let steps = crate::run::window::Window::Steps(window.clone())
         .resolve(run.source())?
         .start..run.source().end()?.step;
     let mut walk = Forward {
@@ -142,7 +142,7 @@ pub fn forward_changes(
 ///
 /// # Errors
 /// [`AnalysisError::Unsupported`] with the reason where they are not.
-pub(crate) fn defined(run: &RecordedRun<'_>) -> Result<()> {
+pub fn defined(run: &RecordedRun<'_>) -> Result<()> {
     plain(run.rule()).map_err(|why| {
         AnalysisError::Unsupported(format!(
             "carrying an example's effect forward (accumulative and forward estimates) is defined for SGD without momentum and clipping; this run was trained by {}: {why}. The sweep (`hindcast influence`) and counterfactual runs take every rule",
@@ -160,7 +160,7 @@ pub(crate) fn defined(run: &RecordedRun<'_>) -> Result<()> {
 }
 
 /// Why a rule isn't plain SGD.
-pub(crate) fn plain(rule: &UpdateRule) -> Result<(), String> {
+pub fn plain(rule: &UpdateRule) -> Result<(), String> {
     match *rule {
         UpdateRule::Sgd { momentum, .. } if momentum != 0.0 => {
             Err(format!("its momentum is {momentum}"))

@@ -17,6 +17,7 @@ mod isolation;
 mod koh_liang;
 mod outliers;
 mod random;
+pub mod refine;
 mod still;
 mod sweeps;
 mod tracin;
@@ -25,7 +26,7 @@ pub use accumulative::accumulative_changes;
 pub use choices::{Choices, Chosen, Method, MethodOption, choose, method, methods};
 pub use estimate::{Estimate, Scores};
 pub use forward::{ForwardChanges, OwnTerm, forward_changes};
-pub(crate) use forward::{defined, plain};
+pub use forward::{defined, plain};
 pub use hessian::{HessianTerm, WithHessian};
 
 use std::ops::ControlFlow;
@@ -35,9 +36,9 @@ use hindcast_model::net::Net;
 
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
-use crate::query::{Query, QueryGradient};
-use crate::run::RecordedRun;
-use crate::window::Window;
+use crate::query::one::{Query, QueryGradient};
+use crate::run::recorded::RecordedRun;
+use crate::run::window::Window;
 
 /// What an estimator is asked.
 #[derive(Clone, Copy)]

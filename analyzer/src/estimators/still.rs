@@ -7,7 +7,7 @@ use hindcast_model::vectors::add;
 use super::{Stage, Watcher, tell};
 use crate::engine::{Products, ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
-use crate::run::RecordedRun;
+use crate::run::recorded::RecordedRun;
 
 /// One point of parameter space with the training data.
 pub(super) struct Still<'a> {

@@ -11,11 +11,11 @@ use super::still::Still;
 use super::{
     Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher, tell,
 };
-use crate::anchor::{no_buffers, with_buffers_before};
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
-use crate::run::RecordedRun;
-use crate::source::weights_of;
+use crate::run::anchor::{no_buffers, with_buffers_before};
+use crate::run::recorded::RecordedRun;
+use crate::run::source::weights_of;
 
 const PAPER: &str = "Pruthi, Liu, Kale, Sundararajan: Estimating Training Data Influence by Tracing Gradient Descent, NeurIPS 2020";
 

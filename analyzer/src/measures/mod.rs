@@ -1,24 +1,23 @@
 //! What tells a good ranking of training examples from a bad one: rank correlation, detection of planted faults, and a
 //! test of paired differences.
 
+pub mod agreement;
+pub mod compare;
 mod detection;
 mod moments;
-#[cfg(feature = "experiments")]
-mod paired;
 mod rank;
 
 pub use detection::{precision_at, roc_auc};
-#[cfg(feature = "experiments")]
-pub(crate) use moments::mean_sd;
-pub use moments::{mean, sample_sd};
-#[cfg(feature = "experiments")]
-pub use paired::{PairedTest, paired_t_test};
+pub use moments::{mean, mean_sd, sample_sd};
 pub use rank::spearman;
 
 use crate::error::{AnalysisError, Result};
 
-/// No measure here is defined where a number is NaN.
-fn without_nan(what: &str, values: &[f64]) -> Result<()> {
+/// Refuses a list with a NaN: no measure here is defined for it.
+///
+/// # Errors
+/// Where an entry is NaN; the text names the first.
+pub fn without_nan(what: &str, values: &[f64]) -> Result<()> {
     match values.iter().position(|x| x.is_nan()) {
         None => Ok(()),
         Some(at) => Err(AnalysisError::Invalid(format!(

@@ -16,8 +16,7 @@ pub fn sample_sd(values: &[f64]) -> f64 {
 }
 
 /// Mean and sample standard deviation; the latter 0 of fewer than two numbers, as tables and bands show it.
-#[cfg(feature = "experiments")]
-pub(crate) fn mean_sd(values: &[f64]) -> (f64, f64) {
+pub fn mean_sd(values: &[f64]) -> (f64, f64) {
     let sd = if values.len() < 2 {
         0.0
     } else {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
-use crate::atomic;
 use crate::error::{AnalysisError, Result};
-use crate::places::{Kind, replaceable};
+use crate::output::places::{Kind, replaceable};
+use crate::output::replace;
 
 /// A table's file format, known by the file's ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +192,7 @@ fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    atomic::replace_checked(path, |temporary| {
+    replace::replace_checked(path, |temporary| {
         let mut to = BufWriter::new(File::create(temporary)?);
         write(&mut to)?;
         to.flush()

@@ -32,7 +32,7 @@ impl ScoreMetadata {
 ///
 /// # Errors
 /// The text names both digests and the remedy.
-pub(crate) fn same_run(digest: &str, head: &str) -> Result<(), String> {
+pub fn same_run(digest: &str, head: &str) -> Result<(), String> {
     if digest.is_empty() || head.is_empty() || digest == head {
         return Ok(());
     }
@@ -49,7 +49,7 @@ impl ScoreTable {
     ///
     /// # Errors
     /// The text names the first such example and its two rows, counted from 1 without the header.
-    pub(crate) fn check_unique(&self) -> Result<(), String> {
+    pub fn check_unique(&self) -> Result<(), String> {
         let mut seen = BTreeMap::new();
         for (at, row) in (1..).zip(&self.rows) {
             if let Some(before) = seen.insert(row.index, at) {
@@ -66,7 +66,7 @@ impl ScoreTable {
     ///
     /// # Errors
     /// The text names the problem.
-    pub(crate) fn check_range(&self, examples: u64) -> Result<(), String> {
+    pub fn check_range(&self, examples: u64) -> Result<(), String> {
         if self.rows.is_empty() {
             return Err("the table has no rows".to_owned());
         }
@@ -83,7 +83,7 @@ impl ScoreTable {
     ///
     /// # Errors
     /// The text names the first difference.
-    pub(crate) fn check_data(&self, data: &dyn DataSet) -> Result<(), String> {
+    pub fn check_data(&self, data: &dyn DataSet) -> Result<(), String> {
         self.check_range(data.len(Split::Train))?;
         let any = |has: fn(&ScoreRow) -> bool| self.rows.iter().any(has);
         let labels = any(|row| !row.label.is_empty());
@@ -118,7 +118,52 @@ mod tests {
     use hindcast_model::data::{DataSpec, Source, load};
 
     use super::*;
-    use crate::report::view::tests::table;
+    use std::collections::BTreeMap;
+
+    use crate::scores::{AdjointGrowth, QueryMetadata, ScoreRow};
+
+    /// Scores of one query, labels `a` and `b` in turn, in two epochs that share a score evenly.
+    fn table(scores: &[Option<f64>]) -> ScoreTable {
+        let rows = (0..)
+            .zip(scores)
+            .map(|(index, &score)| ScoreRow {
+                index,
+                row: 100 + index,
+                file: "rows.csv".to_owned(),
+                name: None,
+                label: ["a", "b"][index as usize % 2].to_owned(),
+                occurrences: 2 * u64::from(score.is_some()),
+                influence: vec![score],
+                renormalised: vec![score],
+                epochs: vec![vec![score.map(|s| s / 2.0); 2]],
+                refined: Vec::new(),
+            })
+            .collect();
+        ScoreTable {
+            metadata: ScoreMetadata {
+                version: 1,
+                writer: "test".to_owned(),
+                run_digest: "00ff".to_owned(),
+                window: 0..20,
+                run_steps: 20,
+                method: "sgd".to_owned(),
+                settings: BTreeMap::new(),
+                notes: Vec::new(),
+                engine: "kernels, recorded precision, cpu".to_owned(),
+                rule: "kind = \"sgd\"\n".to_owned(),
+                queries: vec![QueryMetadata {
+                    name: "validation".to_owned(),
+                    value: 0.25,
+                    digest: None,
+                    growth: Some(AdjointGrowth::of(&[(20, 1.0), (10, 1.5), (0, 2.0)])),
+                }],
+                epochs: vec![0, 1],
+                refined: Vec::new(),
+                files: vec![vec!["rows.csv".to_owned()]],
+            },
+            rows,
+        }
+    }
 
     fn digits() -> Box<dyn DataSet> {
         let mut spec = DataSpec::new(Source::Digits);

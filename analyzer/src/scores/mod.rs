@@ -4,14 +4,14 @@
 mod columnar;
 mod columns;
 mod files;
-pub(crate) mod fits;
+pub mod fits;
 mod names;
 mod select;
-pub(crate) mod spreadsheet;
+pub mod spreadsheet;
 mod text;
 
 pub use files::sidecar_path;
-pub(crate) use names::Place;
+pub use names::Place;
 pub use names::{NameKey, Names};
 
 use std::collections::BTreeMap;
@@ -173,12 +173,12 @@ pub struct ScoreTable {
 
 impl ScoreTable {
     /// Whether examples carry names: then there is a column `name`.
-    pub(crate) fn is_named(&self) -> bool {
+    pub fn is_named(&self) -> bool {
         self.rows.iter().any(|row| row.name.is_some())
     }
 
     /// Whether the file of each row is known. If so, the table has a column `file`.
-    pub(crate) fn is_filed(&self) -> bool {
+    pub fn is_filed(&self) -> bool {
         !self.metadata.files.is_empty() || self.rows.iter().any(|row| !row.file.is_empty())
     }
 

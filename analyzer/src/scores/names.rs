@@ -32,8 +32,10 @@ impl NameKey {
 
 /// Where an example is: its position in the training split, and its row in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
+    /// Position in the training split.
     pub index: u64,
+    /// Row in the file, counted from 0.
     pub row: u64,
     /// Empty where nobody knows.
     pub file: &'a str,
@@ -90,7 +92,7 @@ impl Names {
     ///
     /// # Errors
     /// Where not, or where a number could mean several examples; the text names the first one.
-    pub(crate) fn check(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<()> {
+    pub fn check(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<()> {
         self.found(places, lists).map(drop)
     }
 

@@ -30,7 +30,7 @@ enum Comparison {
 
 /// `COLUMN=VALUE`, or another comparison: `!=`, `<`, `<=`, `>`, `>=`. An empty value stands for no value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Condition {
+pub struct Condition {
     column: Column,
     comparison: Comparison,
     value: String,
@@ -38,11 +38,11 @@ pub(crate) struct Condition {
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SortKey(Column);
+pub struct SortKey(Column);
 
 impl ScoreTable {
     /// Names of the columns, as they are written.
-    pub(crate) fn column_names(&self) -> Vec<String> {
+    pub fn column_names(&self) -> Vec<String> {
         self.columns().into_iter().map(|(name, _)| name).collect()
     }
 
@@ -51,7 +51,7 @@ impl ScoreTable {
     }
 
     /// A column to sort by.
-    pub(crate) fn sort_key(&self, name: &str) -> Result<SortKey, String> {
+    pub fn sort_key(&self, name: &str) -> Result<SortKey, String> {
         self.columns()
             .into_iter()
             .find(|(n, _)| n == name.trim())
@@ -60,7 +60,7 @@ impl ScoreTable {
     }
 
     /// The first query's influence.
-    pub(crate) fn influence_key(&self) -> SortKey {
+    pub fn influence_key(&self) -> SortKey {
         SortKey(Column::Influence(0))
     }
 
@@ -72,7 +72,7 @@ impl ScoreTable {
     }
 
     /// Reads a condition on one of this table's columns.
-    pub(crate) fn condition(&self, text: &str) -> Result<Condition, String> {
+    pub fn condition(&self, text: &str) -> Result<Condition, String> {
         let text = text.trim();
         // A query's name may hold any sign, so the longest column that the text begins with is meant.
         let found = self
@@ -105,13 +105,13 @@ impl ScoreTable {
     }
 
     /// Keeps the rows that fulfil every condition.
-    pub(crate) fn keep(&mut self, conditions: &[Condition]) {
+    pub fn keep(&mut self, conditions: &[Condition]) {
         self.rows
             .retain(|row| conditions.iter().all(|c| c.holds(row)));
     }
 
     /// Sorts by a column, rows of the same value by index; rows without a value come last in either direction.
-    pub(crate) fn sort_by(&mut self, key: SortKey, descending: bool) {
+    pub fn sort_by(&mut self, key: SortKey, descending: bool) {
         let SortKey(column) = key;
         let numeric = self
             .rows
@@ -132,12 +132,12 @@ impl ScoreTable {
     }
 
     /// Leaves the rows that have a value in a column.
-    pub(crate) fn keep_valued(&mut self, SortKey(column): SortKey) {
+    pub fn keep_valued(&mut self, SortKey(column): SortKey) {
         self.rows.retain(|row| !missing(row, column));
     }
 
     /// The rows as a JSON array of objects with the columns' names.
-    pub(crate) fn write_json_array(&self, to: &mut impl std::io::Write) -> std::io::Result<()> {
+    pub fn write_json_array(&self, to: &mut impl std::io::Write) -> std::io::Result<()> {
         let columns = self.columns();
         to.write_all(b"[")?;
         for (i, row) in self.rows.iter().enumerate() {

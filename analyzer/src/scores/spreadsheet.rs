@@ -13,7 +13,7 @@ const FIRST: [char; 12] = [
 ];
 
 /// The form of a text in a CSV cell.
-pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
+pub fn quoted(text: &str) -> Cow<'_, str> {
     if is_quoted(text) {
         Cow::Owned(format!("'{text}"))
     } else {
@@ -22,7 +22,7 @@ pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
 }
 
 /// The text of a CSV cell that [`quoted`] wrote.
-pub(crate) fn unquoted(cell: &str) -> &str {
+pub fn unquoted(cell: &str) -> &str {
     cell.strip_prefix('\'')
         .filter(|text| is_quoted(text))
         .unwrap_or(cell)

@@ -14,12 +14,12 @@ use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::objective::Batch;
 
-use crate::anchor::{no_buffers, with_buffers_before};
-use crate::batch_sizes::BatchSizes;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
-use crate::run::RecordedRun;
-use crate::source::{RecordedStep, StepWalk};
+use crate::run::anchor::{no_buffers, with_buffers_before};
+use crate::run::batch_sizes::BatchSizes;
+use crate::run::recorded::RecordedRun;
+use crate::run::source::{RecordedStep, StepWalk};
 
 /// Steps that may wait in the channel; one more is in the reader's hands.
 const PLACES: usize = 2;
@@ -37,7 +37,7 @@ fn places(bytes: u64) -> usize {
 
 /// Bytes of a step in memory: its float64 vectors, its batch's inputs and targets in numbers of `width` bytes, and the
 /// batch's indices and weights.
-pub(crate) fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
+pub fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
     let values = |specs: &[TensorSpec]| -> u64 { specs.iter().map(|s| s.elements() as u64).sum() };
     let source = run.source();
     let inputs: u64 = run.data().shape().iter().map(|&n| n as u64).product();

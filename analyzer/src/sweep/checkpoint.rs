@@ -16,11 +16,11 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::{QuerySweep, SweepOptions, SweepState};
-use crate::atomic;
 use crate::error::{AnalysisError, Result};
-use crate::places::Kind;
-use crate::query::Query;
-use crate::run::RecordedRun;
+use crate::output::places::Kind;
+use crate::output::replace;
+use crate::query::one::Query;
+use crate::run::recorded::RecordedRun;
 
 /// Version of the file; another one is refused.
 const VERSION: u32 = 2;
@@ -150,7 +150,7 @@ impl SweepCheckpoint {
             (HEADER.to_owned(), header),
             (DIGEST.to_owned(), digest.finish()),
         ]);
-        atomic::replace(path, Kind::Sweep, |temporary| {
+        replace::replace(path, Kind::Sweep, |temporary| {
             safetensors::serialize_to_file(tensors, Some(metadata), temporary)
                 .map_err(std::io::Error::other)
         })

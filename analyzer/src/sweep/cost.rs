@@ -4,9 +4,9 @@ use hindcast_format::layout::TensorSpec;
 
 use super::SweepOptions;
 use super::ahead::{step_bytes, steps_ahead};
-use crate::batch_sizes::BatchSizes;
 use crate::error::Result;
-use crate::run::RecordedRun;
+use crate::run::batch_sizes::BatchSizes;
+use crate::run::recorded::RecordedRun;
 
 /// What a sweep is about to do, and the memory that it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl SweepCost {
 
     /// The cost where the engine knows what its passes over the largest batch take, for so many queries at once.
     #[must_use]
-    pub(crate) fn with_passes(self, bytes: impl Fn(usize, usize) -> Option<u64>) -> SweepCost {
+    pub fn with_passes(self, bytes: impl Fn(usize, usize) -> Option<u64>) -> SweepCost {
         let examples = usize::try_from(self.examples_at_once).unwrap_or(usize::MAX);
         let bytes = |queries| bytes(examples, queries);
         let at_once = usize::try_from(self.queries).unwrap_or(usize::MAX);

@@ -10,8 +10,8 @@ use hindcast_model::objective::{Batch, Mode};
 use super::ahead::{Ahead, Order, ReadStep, Walked};
 use crate::engine::{Gradient, ReplayEngine, StepInput};
 use crate::error::Result;
-use crate::run::RecordedRun;
-use crate::source::weights_of;
+use crate::run::recorded::RecordedRun;
+use crate::run::source::weights_of;
 
 /// One step, ready to be reversed.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ mod state;
 mod table;
 mod times;
 
-pub(crate) use ahead::step_bytes;
+pub use ahead::step_bytes;
 pub(crate) use ahead::{Ahead, Order, ReadStep, Walked};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
@@ -32,9 +32,9 @@ use hindcast_model::vectors::norm;
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
-use crate::query::QueryGradient;
-use crate::run::RecordedRun;
-use crate::source::weights_of;
+use crate::query::one::QueryGradient;
+use crate::run::recorded::RecordedRun;
+use crate::run::source::weights_of;
 use feed::{FedStep, Feed, Stream};
 use rebuilt::Rebuilt;
 use times::Timed;
@@ -42,7 +42,7 @@ use times::Timed;
 /// How a sweep is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepOptions {
-    /// Steps [A, B) that are scored; [`crate::window::Window::resolve`] makes it. The sweep walks [A, T).
+    /// Steps [A, B) that are scored; [`crate::run::window::Window::resolve`] makes it. The sweep walks [A, T).
     pub window: Range<u64>,
     /// Also keep each epoch's share of the scores (8 bytes an example, epoch and query).
     pub per_epoch: bool,
@@ -132,7 +132,7 @@ pub fn resume_timed(
         return Ok(state);
     }
     // A range that the trace doesn't hold is named before the first step is computed.
-    let todo = crate::window::Window::Steps(state.window.clone())
+    let todo = crate::run::window::Window::Steps(state.window.clone())
         .resolve(run.source())?
         .start..state.next;
     let begun = Instant::now();

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::ahead::{Ahead, Order, ReadStep, Walked};
 use super::feed::{FedStep, Feed, gradient_of};
-use crate::anchor::known_state;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
-use crate::run::RecordedRun;
+use crate::run::anchor::known_state;
+use crate::run::recorded::RecordedRun;
 
 /// Steps newest first with the optimizer's state before each.
 pub(crate) struct Rebuilt<'scope, 'env> {

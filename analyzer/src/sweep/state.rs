@@ -6,7 +6,7 @@ use std::ops::Range;
 use hindcast_model::vectors::norm;
 use serde::{Deserialize, Serialize};
 
-use crate::query::QueryGradient;
+use crate::query::one::QueryGradient;
 
 /// A sweep between two steps; at the end, its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

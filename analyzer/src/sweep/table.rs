@@ -7,7 +7,7 @@ use hindcast_model::objective::Split;
 use super::SweepState;
 use crate::Query;
 use crate::error::Result;
-use crate::run::RecordedRun;
+use crate::run::recorded::RecordedRun;
 use crate::scores::{
     AdjointGrowth, METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable,
 };

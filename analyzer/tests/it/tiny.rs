@@ -1,5 +1,7 @@
 //! A model of a dozen parameters with a running statistic and a penalty, its data, and a training loop in float64.
 
+pub use crate::numbers::{noise, relative_error};
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
@@ -85,19 +87,6 @@ impl Objective for TinyNet {
             outputs,
         })
     }
-}
-
-/// Numbers in about (-1, 1) that depend on `seed` alone.
-pub fn noise(seed: u64, n: usize) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-        })
-        .collect()
 }
 
 pub struct TinyData;
@@ -348,10 +337,4 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
 
 pub fn engine(net: &Arc<TinyNet>) -> AutodiffEngine {
     AutodiffEngine::new(net.clone(), DType::F64, &Device::Cpu).unwrap()
-}
-
-/// ‖a − b‖ / ‖b‖.
-pub fn relative_error(a: &[f64], b: &[f64]) -> f64 {
-    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }

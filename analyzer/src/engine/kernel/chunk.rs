@@ -9,7 +9,8 @@ use hindcast_model::net::dropout_row;
 use hindcast_model::objective::Draws;
 use hindcast_model::task::LossKind;
 
-use super::activation::{self, Curve};
+use super::activation;
+use super::activation::Curve;
 use super::affine::{Layer, Operand, Scratch};
 use super::layout::Layout;
 use super::loss::{ChunkLoss, Room, Targets};

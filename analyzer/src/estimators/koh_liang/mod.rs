@@ -23,7 +23,7 @@ use super::still::Still;
 use super::{Choices, Estimate, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
-use crate::source::RecordedEnd;
+use crate::run::source::RecordedEnd;
 
 const PAPER: &str =
     "Koh, Liang: Understanding Black-box Predictions via Influence Functions, ICML 2017";

@@ -1,6 +1,7 @@
 //! The way back through an operation.
 
-use super::super::activation::{self, Curve};
+use super::super::activation;
+use super::super::activation::Curve;
 use super::super::affine::{Back, Operand};
 use super::super::number::Number;
 use super::super::plan::{Affine, Kind, Norm, Op};

@@ -1,0 +1,459 @@
+//! Which operation has the wrong derivative?
+//!
+//! candle hides what a tensor was computed by, but `sorted_nodes` gives every intermediate result of a forward pass, and any of
+//! them can be differentiated and compared with its own differences. Results that come before a wrong operation pass and those
+//! after it fail, so the first that fails, in the order of computation, is the wrong operation's own. A sum over all results up
+//! to some place fails if one of them does; bisection over that place finds the first in a few backward passes.
+//!
+//! A result may fail and what follows from it be right again: a softmax that subtracts a detached maximum, which then cancels. Such a
+//! failure is no fault; what lies between it and the result that passes is left out, and the search goes on.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use candle_core::{DType, Device, Result as Candle, Tensor, Var};
+use hindcast_model::objective::{Mode, Objective, Pass};
+use hindcast_model::ops::second_order;
+
+use super::differences::{DISTANCES, Noise, moved};
+use super::known;
+use super::known::KnownOperation;
+use super::{CheckPoint, names};
+use crate::engine::flat;
+use crate::error::{Doing, Result};
+
+/// Relative error from which a sum over intermediate results fails.
+const FAILS: f64 = 1e-4;
+/// Second derivatives below this, of results of size 1, say nothing.
+const MOVED: f64 = 1e-8;
+/// Independent random directions; a result that is right along all of them is right.
+const PROBES: usize = 2;
+/// How far after a failure a result may be right again.
+const NEAR: usize = 32;
+
+/// The operation at which a wrong derivative begins.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Fault {
+    /// 1 or 2: the first or only the second derivative is wrong.
+    pub order: u8,
+    /// Place among the operations that depend on parameters, from 1, in the order of the forward pass.
+    pub operation: usize,
+    /// Number of such operations.
+    pub operations: usize,
+    /// Shape of its result.
+    pub shape: Vec<usize>,
+    /// Parameters that it depends on.
+    pub after: Vec<String>,
+    /// Parameters that come in after it.
+    pub before: Vec<String>,
+    /// The operation, where it is one that is known to be wrong.
+    pub known: Option<KnownOperation>,
+    /// What candle said, where the derivative doesn't exist at all.
+    pub problem: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = match self.order {
+            1 => "first",
+            _ => "second",
+        };
+        write!(
+            f,
+            "the {order} derivative goes wrong at operation {} of {} of the forward pass, whose result has shape {:?}",
+            self.operation, self.operations, self.shape
+        )?;
+        if let Some(last) = self.after.last() {
+            write!(f, "; it comes after {last}")?;
+        }
+        if let Some(first) = self.before.first() {
+            write!(f, " and before {first}")?;
+        }
+        if let Some(problem) = &self.problem {
+            write!(f, " (candle: {problem})")?;
+        }
+        match &self.known {
+            Some(known) => write!(
+                f,
+                "\nit is {}: {}.\ncure: {}",
+                known.name, known.why, known.cure
+            ),
+            None => f.write_str(
+                "\nlook there for an operation without a right derivative in candle, a custom operation whose `bwd` is wrong or made of \
+                 numbers instead of tensors, a detach(), or values that were read out and put back.\ncure: hindcast_model::ops has convolution, \
+                 pooling, activations, normalisation and losses that are right to the second derivative",
+            ),
+        }
+    }
+}
+
+/// A forward pass with its intermediate results, in the order of computation.
+struct Graph {
+    parameters: Vec<Var>,
+    nodes: Vec<Tensor>,
+}
+
+struct Search<'a> {
+    objective: &'a dyn Objective,
+    point: &'a CheckPoint<'a>,
+    mode: Mode,
+}
+
+/// The first result whose gradient is wrong.
+pub(super) fn first(
+    objective: &dyn Objective,
+    point: &CheckPoint<'_>,
+    mode: Mode,
+) -> Result<Option<Fault>> {
+    let search = Search {
+        objective,
+        point,
+        mode,
+    };
+    second_order::with_big_stack(|| search.first()).doing(looking)
+}
+
+/// The first result whose Hessian-vector product is wrong.
+pub(super) fn second(objective: &dyn Objective, point: &CheckPoint<'_>) -> Result<Option<Fault>> {
+    let search = Search {
+        objective,
+        point,
+        mode: Mode::Train,
+    };
+    second_order::with_big_stack(|| search.second()).doing(looking)
+}
+
+fn looking() -> String {
+    "looking for the operation with the wrong derivative".to_owned()
+}
+
+/// What first derivatives are tested along.
+struct Slopes {
+    directions: Vec<Tensor>,
+    covectors: Vec<Tensor>,
+    usable: Vec<bool>,
+}
+
+/// What second derivatives are tested along.
+struct Curvatures {
+    inner: Vec<Tensor>,
+    outer: Vec<Tensor>,
+    w: Vec<f64>,
+    covectors: Vec<Tensor>,
+}
+
+impl Curvatures {
+    /// The slope of the sum over these results along the inner direction, as a function that can be differentiated.
+    fn slope(&self, graph: &Graph, included: &[bool]) -> Candle<Tensor> {
+        let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        for i in places(included) {
+            // A square makes linear operations count in the second derivative, too.
+            let n = &graph.nodes[i];
+            let curved = n.add(&n.sqr()?.affine(0.5, 0.0)?)?;
+            sum = sum.add(&curved.mul(&self.covectors[i])?.sum_all()?)?;
+        }
+        let grads = sum.backward()?;
+        let mut total = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        for (p, v) in graph.parameters.iter().zip(&self.inner) {
+            if let Some(g) = grads.get(p) {
+                total = total.add(&g.mul(v)?.sum_all()?)?;
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// How a test of some results ended.
+enum Verdict {
+    Right,
+    /// Nothing moved, so nothing can be said.
+    Blind,
+    Wrong(Option<String>),
+}
+
+impl Search<'_> {
+    fn graph(&self, parameters: &[f64]) -> Candle<Graph> {
+        let defs = self.objective.parameters();
+        let parameters = flat::tensors(parameters, defs, 1.0, DType::F64, &Device::Cpu)?
+            .iter()
+            .map(Var::from_tensor)
+            .collect::<Candle<Vec<_>>>()?;
+        let buffers = flat::tensors(
+            self.point.buffers,
+            self.objective.buffers(),
+            1.0,
+            DType::F64,
+            &Device::Cpu,
+        )?;
+        let inputs: Vec<Tensor> = parameters.iter().map(|v| v.as_tensor().clone()).collect();
+        let losses = self.objective.losses(&Pass {
+            parameters: &inputs,
+            buffers: &buffers,
+            batch: self.point.batch,
+            mode: self.mode,
+            draws: self.point.draws,
+        })?;
+        let sorted = losses.per_example.sorted_nodes();
+        let nodes = sorted.into_iter().rev();
+        let nodes = nodes
+            .filter(|t| !t.is_variable() && t.dtype() == DType::F64)
+            .cloned()
+            .collect();
+        Ok(Graph { parameters, nodes })
+    }
+
+    fn first(&self) -> Candle<Option<Fault>> {
+        let theta = self.point.parameters;
+        let base = self.graph(theta)?;
+        let mut probes = Vec::with_capacity(PROBES);
+        for seed in 0..PROBES as u64 {
+            match self.slopes(&base, theta, seed)? {
+                Some(probe) => probes.push(probe),
+                None => return Ok(None),
+            }
+        }
+        self.search(1, &base, |included, probe| {
+            let Slopes {
+                directions,
+                covectors,
+                usable,
+            } = &probes[probe];
+            caught(|| {
+                let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+                let mut due = 0.0;
+                for i in places(included).filter(|&i| usable[i]) {
+                    sum = sum.add(&base.nodes[i].mul(&covectors[i])?.sum_all()?)?;
+                    due += 1.0;
+                }
+                let slope = along(&sum, &base.parameters, directions)?;
+                Ok(match (slope - due).abs() <= FAILS {
+                    true if due == 0.0 => Verdict::Blind,
+                    true => Verdict::Right,
+                    false => Verdict::Wrong(None),
+                })
+            })
+        })
+    }
+
+    /// Random covectors of all results, scaled so that each one's slope along a random direction is 1 by its differences. `None`
+    /// where the forward pass takes another course beside the point.
+    fn slopes(&self, base: &Graph, theta: &[f64], seed: u64) -> Candle<Option<Slopes>> {
+        let mut noise = Noise::new(23 + seed);
+        let v = noise.vector(theta.len(), 0.1);
+        let mut covectors = base
+            .nodes
+            .iter()
+            .map(|n| Tensor::from_vec(noise.vector(n.elem_count(), 1.0), n.dims(), &Device::Cpu))
+            .collect::<Candle<Vec<_>>>()?;
+        // At two distances: where they differ a kink lies between, and the result is left out.
+        let mut slopes = Vec::new();
+        for h in &DISTANCES[..2] {
+            let plus = self.graph(&moved(theta, &v, *h))?;
+            let minus = self.graph(&moved(theta, &v, -*h))?;
+            if plus.nodes.len() != base.nodes.len() || minus.nodes.len() != base.nodes.len() {
+                return Ok(None);
+            }
+            let mut here = Vec::with_capacity(covectors.len());
+            for ((c, a), b) in covectors.iter().zip(&plus.nodes).zip(&minus.nodes) {
+                let change = a.detach().sub(&b.detach())?;
+                here.push(scalar(&c.mul(&change)?.sum_all()?)? / (2.0 * h));
+            }
+            slopes.push(here);
+        }
+        let mut usable = Vec::with_capacity(covectors.len());
+        for (i, c) in covectors.iter_mut().enumerate() {
+            let (a, b) = (slopes[0][i], slopes[1][i]);
+            let size = scalar(&base.nodes[i].detach().sqr()?.sum_all()?)?.sqrt();
+            let good = (a - b).abs() <= 1e-5 * a.abs() && a.abs() > 1e-7 * size.max(1e-9);
+            *c = c.affine(if good { 1.0 / a } else { 0.0 }, 0.0)?;
+            usable.push(good);
+        }
+        Ok(Some(Slopes {
+            directions: self.cut(&v)?,
+            covectors,
+            usable,
+        }))
+    }
+
+    fn second(&self) -> Candle<Option<Fault>> {
+        let base = self.graph(self.point.parameters)?;
+        let probes = (0..PROBES as u64)
+            .map(|seed| self.curvatures(&base, seed))
+            .collect::<Candle<Vec<_>>>()?;
+        self.search(2, &base, |included, probe| {
+            caught(|| self.curvature(&base, included, &probes[probe]))
+        })
+    }
+
+    fn curvatures(&self, base: &Graph, seed: u64) -> Candle<Curvatures> {
+        let mut noise = Noise::new(29 + seed);
+        let p = self.point.parameters.len();
+        let inner = self.cut(&noise.vector(p, 0.1))?;
+        let w = noise.vector(p, 0.1);
+        let mut covectors = Vec::with_capacity(base.nodes.len());
+        for n in &base.nodes {
+            let size = scalar(&n.detach().sqr()?.sum_all()?)?.sqrt().max(1e-9);
+            let c = noise.vector(n.elem_count(), 1.0 / size);
+            covectors.push(Tensor::from_vec(c, n.dims(), &Device::Cpu)?);
+        }
+        Ok(Curvatures {
+            inner,
+            outer: self.cut(&w)?,
+            w,
+            covectors,
+        })
+    }
+
+    /// Does the Hessian of the sum over these results, along two directions, agree with differences of its gradient?
+    fn curvature(&self, base: &Graph, included: &[bool], probe: &Curvatures) -> Candle<Verdict> {
+        let exact = along(
+            &probe.slope(base, included)?,
+            &base.parameters,
+            &probe.outer,
+        )?;
+        for h in DISTANCES {
+            let plus = self.graph(&moved(self.point.parameters, &probe.w, h))?;
+            let minus = self.graph(&moved(self.point.parameters, &probe.w, -h))?;
+            if plus.nodes.len() != base.nodes.len() || minus.nodes.len() != base.nodes.len() {
+                return Ok(Verdict::Blind);
+            }
+            let plus = scalar(&probe.slope(&plus, included)?)?;
+            let minus = scalar(&probe.slope(&minus, included)?)?;
+            let found = (plus - minus) / (2.0 * h);
+            let size = exact.abs().max(found.abs()).max(1e-9);
+            if (exact - found).abs() <= FAILS * size {
+                return Ok(match exact.abs() > MOVED {
+                    true => Verdict::Right,
+                    false => Verdict::Blind,
+                });
+            }
+        }
+        Ok(Verdict::Wrong(None))
+    }
+
+    /// The first result that fails without anything after it being right again.
+    fn search(
+        &self,
+        order: u8,
+        base: &Graph,
+        test: impl Fn(&[bool], usize) -> Verdict,
+    ) -> Candle<Option<Fault>> {
+        let n = base.nodes.len();
+        let mut skipped = vec![false; n];
+        // Where a derivative doesn't exist that is what is looked for, and not a number that is off.
+        let missing = matches!(test(&vec![true; n], 0), Verdict::Wrong(Some(_)));
+        let fails = |verdict| match verdict {
+            Verdict::Right | Verdict::Blind => None,
+            Verdict::Wrong(None) if missing => None,
+            Verdict::Wrong(problem) => Some(problem),
+        };
+        loop {
+            let until = |k: usize, skipped: &[bool]| -> Vec<bool> {
+                (0..n).map(|i| i < k && !skipped[i]).collect()
+            };
+            let (mut right, mut wrong) = (0, n);
+            let Some(mut problem) = fails(test(&until(n, &skipped), 0)) else {
+                return Ok(None);
+            };
+            while wrong - right > 1 {
+                let middle = right.midpoint(wrong);
+                match fails(test(&until(middle, &skipped), 0)) {
+                    None => right = middle,
+                    Some(text) => (wrong, problem) = (middle, text),
+                }
+            }
+            let at = wrong - 1;
+            let healed = (at + 1..n.min(at + 1 + NEAR)).find(|&later| {
+                let alone: Vec<bool> = (0..n).map(|i| i == later).collect();
+                follows(&base.nodes[later], &base.nodes[at])
+                    && (0..PROBES).all(|probe| matches!(test(&alone, probe), Verdict::Right))
+            });
+            match healed {
+                None => return self.fault(order, base, at, problem).map(Some),
+                Some(later) => {
+                    skipped[at] = true;
+                    for (i, skip) in skipped.iter_mut().enumerate().take(later).skip(at) {
+                        *skip |= follows(&base.nodes[i], &base.nodes[at]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fault(&self, order: u8, base: &Graph, at: usize, problem: Option<String>) -> Candle<Fault> {
+        let (result, earlier) = (&base.nodes[at], &base.nodes[..at]);
+        let inside = result.sorted_nodes();
+        let all = names(self.objective.parameters());
+        let (after, before) = all
+            .into_iter()
+            .zip(&base.parameters)
+            .partition::<Vec<_>, _>(|(_, p)| inside.iter().any(|n| n.id() == p.id()));
+        let only_names = |list: Vec<(String, &Var)>| list.into_iter().map(|(n, _)| n).collect();
+        let mut candidates = earlier.to_vec();
+        candidates.push(self.point.batch.inputs.clone());
+        let known = problem
+            .as_deref()
+            .and_then(known::by_message)
+            .or_else(|| known::by_values(result, &candidates, &self.point.batch.targets));
+        Ok(Fault {
+            order,
+            operation: at + 1,
+            operations: base.nodes.len(),
+            shape: result.dims().to_vec(),
+            after: only_names(after),
+            before: only_names(before),
+            known,
+            problem,
+        })
+    }
+
+    fn cut(&self, v: &[f64]) -> Candle<Vec<Tensor>> {
+        flat::tensors(
+            v,
+            self.objective.parameters(),
+            1.0,
+            DType::F64,
+            &Device::Cpu,
+        )
+    }
+}
+
+/// Derivative of a scalar along a direction in the parameters.
+fn along(sum: &Tensor, parameters: &[Var], directions: &[Tensor]) -> Candle<f64> {
+    let grads = sum.backward()?;
+    let mut total = 0.0;
+    for (p, v) in parameters.iter().zip(directions) {
+        if let Some(g) = grads.get(p) {
+            total += scalar(&g.detach().mul(v)?.sum_all()?)?;
+        }
+    }
+    Ok(total)
+}
+
+fn places(included: &[bool]) -> impl Iterator<Item = usize> {
+    included
+        .iter()
+        .enumerate()
+        .filter(|(_, included)| **included)
+        .map(|(i, _)| i)
+}
+
+/// Was `later` computed from `earlier`?
+fn follows(later: &Tensor, earlier: &Tensor) -> bool {
+    later.sorted_nodes().iter().any(|t| t.id() == earlier.id())
+}
+
+fn scalar(t: &Tensor) -> Candle<f64> {
+    t.to_scalar::<f64>()
+}
+
+/// candle panics where an operation's backward leaves out an argument.
+fn caught(test: impl FnOnce() -> Candle<Verdict>) -> Verdict {
+    match catch_unwind(AssertUnwindSafe(test)) {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(e)) => Verdict::Wrong(Some(
+            e.to_string().lines().next().unwrap_or_default().to_owned(),
+        )),
+        Err(_) => Verdict::Wrong(Some("the backward pass panicked".to_owned())),
+    }
+}

@@ -1,0 +1,413 @@
+//! Is an objective's mathematics right? Every derivative that a sweep takes of it, against differences in float64.
+//!
+//! candle's rules are not all right: some operations have a wrong gradient, some none, some no second derivative. A wrong
+//! rule gives scores that look like any others, so an own model is checked once before it is analysed: at the end of the run,
+//! on a handful of its examples, in a few random directions. What is wrong is then [looked for](Fault) in the model's graph.
+//!
+//! Kinks give no false alarm: a ReLU that switches between the two points of a difference spoils it at some distances of the points, a
+//! wrong rule at all of them. So a quantity passes if one of several distances confirms it.
+
+mod differences;
+mod known;
+mod locate;
+
+pub use known::KnownOperation;
+pub use locate::Fault;
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use hindcast_model::objective::{Batch, Draws, Mode, Objective, TensorDef};
+use hindcast_model::vectors::dot;
+
+use crate::engine::{AutodiffEngine, ReplayEngine, StepInput, flat};
+use crate::error::{AnalysisError, Result};
+use crate::run::recorded::RecordedRun;
+use differences::{Noise, agreement, moved};
+
+/// How an objective is checked.
+#[derive(Debug, Clone)]
+pub struct CheckOptions {
+    /// Examples that the model is run on, at most.
+    pub examples: usize,
+    /// Random directions for second derivatives.
+    pub directions: usize,
+    /// Largest relative error that passes. What is right comes within about 1e-8; candle's GELU, whose constants have six digits, within 1e-6.
+    pub tolerance: f64,
+}
+
+impl Default for CheckOptions {
+    /// 8 examples, 2 directions, 1e-5.
+    fn default() -> Self {
+        CheckOptions {
+            examples: 8,
+            directions: 2,
+            tolerance: 1e-5,
+        }
+    }
+}
+
+/// Where an objective is checked.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckPoint<'a> {
+    /// θ, flat, in the objective's order.
+    pub parameters: &'a [f64],
+    /// r, flat, in the objective's order.
+    pub buffers: &'a [f64],
+    /// Examples in float64 on the CPU; two at least where there is a batch norm.
+    pub batch: &'a Batch,
+    /// Key of the random draws.
+    pub draws: Draws,
+}
+
+/// One quantity that was compared with its difference.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CheckRow {
+    /// What was compared.
+    pub what: String,
+    /// Relative error; infinite where the quantity couldn't be computed.
+    pub error: f64,
+    /// Within the tolerance?
+    pub passed: bool,
+    /// What candle said where the quantity couldn't be computed.
+    pub problem: Option<String>,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CheckReport {
+    /// The tolerance.
+    pub tolerance: f64,
+    /// Everything that was compared.
+    pub rows: Vec<CheckRow>,
+    /// The operation at which a wrong derivative begins, where one was found.
+    pub fault: Option<Fault>,
+}
+
+impl CheckReport {
+    /// Did everything pass?
+    pub fn passed(&self) -> bool {
+        self.rows.iter().all(|row| row.passed)
+    }
+
+    /// The largest error.
+    pub fn worst(&self) -> f64 {
+        self.rows.iter().map(|row| row.error).fold(0.0, f64::max)
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.passed() {
+            return write!(
+                f,
+                "{} derivatives of the model agree with differences in float64 (largest relative error {:.1e})",
+                self.rows.len(),
+                self.worst()
+            );
+        }
+        writeln!(
+            f,
+            "the model's derivatives are not those of its losses (relative errors against differences in float64):"
+        )?;
+        for row in self.rows.iter().filter(|row| !row.passed) {
+            match &row.problem {
+                Some(problem) => writeln!(f, "  {}: {problem}", row.what)?,
+                None => writeln!(f, "  {}: {:.1e}", row.what, row.error)?,
+            }
+        }
+        match &self.fault {
+            Some(fault) => write!(f, "{fault}"),
+            None => f.write_str(
+                "no single operation of the forward pass could be made out as the cause",
+            ),
+        }
+    }
+}
+
+/// Checks a recorded run's objective at the end of the run, on examples of its last recorded batch.
+///
+/// # Errors
+/// Where the run holds no step, the data lacks an example, or the model can't be run in float64 at all.
+pub fn check_run(run: &RecordedRun<'_>, options: &CheckOptions) -> Result<CheckReport> {
+    let end = run.source().end()?;
+    let last = run
+        .source()
+        .ranges()?
+        .last()
+        .map(|range| range.end - 1)
+        .ok_or_else(|| AnalysisError::Window("the trace holds no steps".to_owned()))?;
+    let meta = run.source().metas(last..last + 1)?.pop();
+    let indices: Vec<u64> = meta.map(|m| m.indices).unwrap_or_default();
+    let indices = &indices[..indices.len().min(options.examples.max(1))];
+    let batch = run.train_batch(indices, last, DType::F64, &Device::Cpu)?;
+    let point = CheckPoint {
+        parameters: &end.parameters,
+        buffers: &end.buffers,
+        batch: &batch,
+        draws: run.draws(last),
+    };
+    check_objective(Arc::clone(run.objective()), &point, options)
+}
+
+/// Checks an objective at a point: gradients in every parameter tensor, per-example gradients, Hessian-vector products and the adjoints
+/// of the buffers, in training and in evaluation mode.
+///
+/// # Errors
+/// Where the model can't be run in float64, or sizes don't fit. A derivative that is wrong or missing is a finding, not an error.
+pub fn check_objective(
+    objective: Arc<dyn Objective>,
+    point: &CheckPoint<'_>,
+    options: &CheckOptions,
+) -> Result<CheckReport> {
+    let engine = AutodiffEngine::new(Arc::clone(&objective), DType::F64, &Device::Cpu)?;
+    let mut check = Check {
+        objective: objective.as_ref(),
+        engine,
+        point,
+        options,
+        noise: Noise::new(11),
+        rows: Vec::new(),
+        weights: vec![1.0 / point.batch.indices.len() as f64; point.batch.indices.len()],
+    };
+    check.repeats()?;
+    let mut fault = None;
+    for mode in [Mode::Train, Mode::Evaluate] {
+        let before = check.rows.len();
+        check.first(mode)?;
+        if fault.is_none() && check.failed_since(before) {
+            fault = locate::first(objective.as_ref(), point, mode)?;
+        }
+    }
+    let before = check.rows.len();
+    check.second()?;
+    if fault.is_none() && check.failed_since(before) {
+        fault = locate::second(objective.as_ref(), point)?;
+    }
+    Ok(CheckReport {
+        tolerance: options.tolerance,
+        rows: check.rows,
+        fault,
+    })
+}
+
+struct Check<'a> {
+    objective: &'a dyn Objective,
+    engine: AutodiffEngine,
+    point: &'a CheckPoint<'a>,
+    options: &'a CheckOptions,
+    noise: Noise,
+    rows: Vec<CheckRow>,
+    weights: Vec<f64>,
+}
+
+impl Check<'_> {
+    fn failed_since(&self, row: usize) -> bool {
+        self.rows.iter().skip(row).any(|row| !row.passed)
+    }
+
+    /// A step's gradient at (θ, r).
+    fn gradient(&mut self, theta: &[f64], r: &[f64], mode: Mode) -> Result<crate::Gradient> {
+        let (batch, weights) = (self.point.batch, std::mem::take(&mut self.weights));
+        let gradient = self.engine.gradient(&StepInput {
+            parameters: theta,
+            buffers: r,
+            micro_batches: std::slice::from_ref(batch),
+            weights: &weights,
+            mode,
+            draws: self.point.draws,
+        });
+        self.weights = weights;
+        gradient
+    }
+
+    fn row(&mut self, what: String, error: f64) {
+        self.rows.push(CheckRow {
+            what,
+            error,
+            // A NaN doesn't pass.
+            passed: error <= self.options.tolerance,
+            problem: None,
+        });
+    }
+
+    fn problem(&mut self, what: String, error: &AnalysisError) {
+        // A backtrace may follow what candle says; the first line is the message.
+        let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        let mut text = first(error.to_string());
+        let mut cause = std::error::Error::source(error);
+        while let Some(e) = cause {
+            text = format!("{text}: {}", first(e.to_string()));
+            cause = e.source();
+        }
+        self.rows.push(CheckRow {
+            what,
+            error: f64::INFINITY,
+            passed: false,
+            problem: Some(text),
+        });
+    }
+
+    /// A forward pass that draws anew each time can't be replayed, and differences of it mean nothing.
+    fn repeats(&mut self) -> Result<()> {
+        let point = *self.point;
+        let mut run = || self.gradient(point.parameters, point.buffers, Mode::Train);
+        let (first, again) = match (run(), run()) {
+            (Ok(a), Ok(b)) => (a, b),
+            // Without a gradient there is nothing to compare; the rows to come say so.
+            _ => return Ok(()),
+        };
+        if first.per_example == again.per_example {
+            return Ok(());
+        }
+        Err(AnalysisError::Unsupported(
+            "the model's forward pass gives other losses each time it is run on the same parameters and batch: random draws \
+             (candle_nn's dropout, randn) must come from the pass's own key (hindcast_model::random), or the run can't be replayed"
+                .to_owned(),
+        ))
+    }
+
+    /// First derivatives in a mode: in every parameter tensor, in the buffers, and of the buffers.
+    fn first(&mut self, mode: Mode) -> Result<()> {
+        let point = *self.point;
+        let name = match mode {
+            Mode::Train => "training",
+            Mode::Evaluate => "evaluation",
+        };
+        let got = match self.gradient(point.parameters, point.buffers, mode) {
+            Ok(got) => got,
+            Err(e @ AnalysisError::EnginePanicked { .. }) => {
+                self.problem(format!("gradient of the {name} loss"), &e);
+                return Ok(());
+            }
+            Err(e @ AnalysisError::Candle { .. }) if doing_derivatives(&e) => {
+                self.problem(format!("gradient of the {name} loss"), &e);
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        let scale = got.loss.abs();
+        let objective = self.objective;
+        let mut start = 0;
+        for def in objective.parameters() {
+            let n = flat::elements(def);
+            let direction = self.within(point.parameters, start, n);
+            let exact = [dot(&got.parameters, &direction)];
+            let error = agreement(&exact, scale, |h| {
+                let at = moved(point.parameters, &direction, h);
+                Ok(vec![self.gradient(&at, point.buffers, mode)?.loss])
+            })?;
+            self.row(
+                format!("gradient of the {name} loss in {}", def.name),
+                error,
+            );
+            start += n;
+        }
+        let mut start = 0;
+        for def in objective.buffers() {
+            let n = flat::elements(def);
+            let direction = self.within(point.buffers, start, n);
+            let exact = [dot(&got.buffers, &direction)];
+            let error = agreement(&exact, scale, |h| {
+                let at = moved(point.buffers, &direction, h);
+                Ok(vec![self.gradient(point.parameters, &at, mode)?.loss])
+            })?;
+            self.row(
+                format!("gradient of the {name} loss in {}", def.name),
+                error,
+            );
+            start += n;
+        }
+        Ok(())
+    }
+
+    /// What a sweep takes of a step: products with per-example gradients, with the Hessian, and the buffers' adjoints.
+    fn second(&mut self) -> Result<()> {
+        let point = *self.point;
+        let (p, b) = (point.parameters.len(), point.buffers.len());
+        for k in 0..self.options.directions.max(1) {
+            let s = self.within(point.parameters, 0, p);
+            let rho = self.noise.vector(b, 1.0);
+            let asked = self.engine_products(&s, &rho);
+            let got = match asked {
+                Ok(got) => got,
+                Err(e) => {
+                    self.problem("second derivatives".to_owned(), &e);
+                    return Ok(());
+                }
+            };
+            let largest = |x: &[f64]| x.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+            if k == 0 {
+                let losses = self.gradient(point.parameters, point.buffers, Mode::Train)?;
+                let scale = largest(&losses.per_example);
+                let error = agreement(&got.products[0], scale, |h| {
+                    let at = moved(point.parameters, &s, h);
+                    Ok(self.gradient(&at, point.buffers, Mode::Train)?.per_example)
+                })?;
+                self.row("gradients of single examples".to_owned(), error);
+            }
+            // <s, ∇f> + <ρ, r_out>, whose derivatives in θ and r the engine has given.
+            let w = self.within(point.parameters, 0, p);
+            let exact = [dot(&got.hessian[0], &w)];
+            let scale = dot_abs(&s, &w);
+            let error = agreement(&exact, scale, |h| {
+                let at = moved(point.parameters, &w, h);
+                let g = self.gradient(&at, point.buffers, Mode::Train)?;
+                Ok(vec![dot(&g.parameters, &s) + dot(&g.buffers_after, &rho)])
+            })?;
+            self.row(format!("Hessian-vector product {}", k + 1), error);
+            if b > 0 {
+                let w = self.within(point.buffers, 0, b);
+                let exact = [dot(&got.buffer_adjoints[0], &w)];
+                let error = agreement(&exact, scale, |h| {
+                    let at = moved(point.buffers, &w, h);
+                    let g = self.gradient(point.parameters, &at, Mode::Train)?;
+                    Ok(vec![dot(&g.parameters, &s) + dot(&g.buffers_after, &rho)])
+                })?;
+                self.row(format!("adjoint of the buffers {}", k + 1), error);
+            }
+        }
+        Ok(())
+    }
+
+    fn engine_products(&mut self, s: &[f64], rho: &[f64]) -> Result<crate::Products> {
+        let point = *self.point;
+        let weights = std::mem::take(&mut self.weights);
+        let input = StepInput {
+            parameters: point.parameters,
+            buffers: point.buffers,
+            micro_batches: std::slice::from_ref(point.batch),
+            weights: &weights,
+            mode: Mode::Train,
+            draws: point.draws,
+        };
+        let products = self.engine.products(&input, &[s.to_vec()], &[rho.to_vec()]);
+        self.weights = weights;
+        products
+    }
+
+    /// Noise in `n` values from `start` on, in the size of what stands there; zeros elsewhere.
+    fn within(&mut self, values: &[f64], start: usize, n: usize) -> Vec<f64> {
+        let here = &values[start..start + n];
+        let size = (here.iter().map(|x| x * x).sum::<f64>() / n.max(1) as f64).sqrt();
+        let mut out = vec![0.0; values.len()];
+        let noise = self.noise.vector(n, size.max(0.05));
+        out[start..start + n].copy_from_slice(&noise);
+        out
+    }
+}
+
+/// Did candle fail in a backward pass, not in running the model?
+fn doing_derivatives(error: &AnalysisError) -> bool {
+    matches!(error, AnalysisError::Candle { doing, .. } if doing == "differentiating")
+}
+
+fn dot_abs(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
+}
+
+/// Names of the parameters, by their place.
+pub(super) fn names(defs: &[TensorDef]) -> Vec<String> {
+    defs.iter().map(|def| def.name.clone()).collect()
+}

@@ -1,0 +1,389 @@
+//! Which files a result may replace: earlier results of the same kind, and no others.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::outside_of_runs;
+use crate::scores::{ScoreMetadata, sidecar_path};
+
+/// How much of a file is read to recognise it, in bytes. The first line of a JSON Lines table has to fit.
+const HEAD: u64 = 1 << 20;
+
+/// The kinds of files that this program writes as results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A table of scores. Its metadata beside it is checked as well.
+    Scores,
+    /// The metadata of a table of scores.
+    Metadata,
+    /// The state of an interrupted sweep.
+    Sweep,
+    /// The JSON of `counterfactual --out`.
+    Removals,
+    /// A table of `bounds`.
+    Bounds,
+    /// The page of `report`.
+    Page,
+    /// A PNG of examples.
+    Picture,
+    /// An SVG of `experiment --figures`.
+    Figure,
+    /// A manual page.
+    Manual,
+    /// A file that replaces nothing.
+    New,
+}
+
+/// Columns at the start of a table of scores, without and with names. The next one is an influence.
+const SCORES: [&str; 2] = [
+    "index,row,label,occurrences,",
+    "index,row,name,label,occurrences,",
+];
+/// Columns at the start of a table of bounds.
+const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
+/// Key of the header in a checkpoint of a sweep.
+const SWEEP: &str = "\"hindcast-sweep\"";
+/// First property of a file of `counterfactual --out`.
+const REMOVALS: &str = "\"format\": \"hindcast counterfactual\"";
+/// Says in a page's head which program made it.
+const PAGE: &str = "<meta name=\"generator\" content=\"hindcast ";
+/// Follows a figure's opening tag.
+pub const FIGURE: &str = "<!-- drawn by hindcast -->";
+/// Title line of a manual page.
+const MANUAL: &str = ".TH hindcast";
+
+/// A PNG's chunk `tEXt` that says `Software: hindcast`: length, type, text, checksum. It follows the header.
+pub const PICTURE: &[u8] = b"\0\0\0\x11tEXtSoftware\0hindcast\x58\x28\xb7\x22";
+/// Where the chunk after a PNG's header begins: signature and header have a fixed size.
+pub const AFTER_PNG_HEADER: usize = 33;
+
+impl Kind {
+    fn words(self) -> &'static str {
+        match self {
+            Kind::Scores => "a table of scores",
+            Kind::Metadata => "the metadata of a table of scores",
+            Kind::Sweep => "an interrupted sweep",
+            Kind::Removals => "a file of `counterfactual --out`",
+            Kind::Bounds => "a table of `bounds`",
+            Kind::Page => "a page of `report`",
+            Kind::Picture => "a picture of this program (earlier versions left no mark in theirs)",
+            Kind::Figure => "a figure of this program (earlier versions left no mark in theirs)",
+            Kind::Manual => "a manual page of this program",
+            Kind::New => "to be replaced",
+        }
+    }
+
+    /// Whether the file at `path`, which begins with `head`, is of this kind.
+    fn matches(self, path: &Path, head: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(head);
+        match self {
+            Kind::Scores => {
+                let header = text.trim_start_matches('\u{feff}');
+                SCORES.iter().any(|columns| {
+                    // A column with a query's name that has a comma or a quote is quoted.
+                    let next = header.strip_prefix(columns).unwrap_or_default();
+                    next.trim_start_matches('"').starts_with("influence")
+                })
+                    || has_keys(header, &["index", "row", "label", "occurrences", "influence"])
+                    // A Parquet file names its columns at its end.
+                    || (head.starts_with(b"PAR1") && is_metadata_file(&sidecar_path(path)))
+            }
+            Kind::Metadata => is_metadata(head),
+            Kind::Sweep => has(&text, SWEEP),
+            Kind::Removals => has(&text, REMOVALS),
+            Kind::Bounds => {
+                text.starts_with(BOUNDS)
+                    || has_keys(&text, &["index", "row", "step", "gradient", "estimate"])
+            }
+            Kind::Page => has(&text, PAGE),
+            Kind::Picture => head
+                .get(AFTER_PNG_HEADER..)
+                .is_some_and(|rest| head.starts_with(b"\x89PNG") && rest.starts_with(PICTURE)),
+            Kind::Figure => text.starts_with("<svg") && has(&text, FIGURE),
+            Kind::Manual => has(&text, MANUAL),
+            Kind::New => false,
+        }
+    }
+}
+
+/// Whether a mark is where a file says what it is: near its beginning.
+fn has(text: &str, mark: &str) -> bool {
+    const NEAR: usize = 2048;
+    text.find(mark).is_some_and(|at| at < NEAR)
+}
+
+/// Whether the first line is a JSON object with these keys, or with keys that begin with them and name a query.
+fn has_keys(text: &str, keys: &[&str]) -> bool {
+    let line = text.lines().next().unwrap_or_default();
+    let Ok(object) = serde_json::from_str::<Map<String, Value>>(line) else {
+        return false;
+    };
+    keys.iter().all(|key| {
+        object.keys().any(|name| {
+            let rest = name.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        })
+    })
+}
+
+fn is_metadata(bytes: &[u8]) -> bool {
+    // Metadata of many queries is longer than what is read of it.
+    const KEYS: [&str; 4] = ["\"version\"", "\"writer\"", "\"run_digest\"", "\"window\""];
+    serde_json::from_slice::<ScoreMetadata>(bytes).is_ok()
+        || (bytes.len() as u64 == HEAD
+            && KEYS
+                .iter()
+                .all(|key| has(&String::from_utf8_lossy(bytes), key)))
+}
+
+fn is_metadata_file(path: &Path) -> bool {
+    let regular = std::fs::metadata(path).is_ok_and(|m| m.is_file());
+    regular && beginning(path).is_ok_and(|head| is_metadata(&head))
+}
+
+fn beginning(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Refuses a place where a result of this kind can't be written: inside of a run's folder, or where a file of another kind
+/// is. An empty file may be replaced.
+///
+/// # Errors
+/// What is there, and what to do.
+pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
+    outside_of_runs(path)?;
+    if kind == Kind::Scores {
+        let sidecar = sidecar_path(path);
+        replaceable(&sidecar, Kind::Metadata)
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", sidecar.display())))?;
+    }
+    let there = match std::fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        there => there?,
+    };
+    let found = if !there.is_file() {
+        "what is there is not a regular file".to_owned()
+    } else if there.len() == 0 {
+        return Ok(());
+    } else {
+        let head = beginning(path)?;
+        if kind.matches(path, &head) {
+            return Ok(());
+        }
+        described(&head, there.len())
+    };
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!(
+            "the file exists and isn't {} ({found}), so it is not replaced: name another file, or remove this one first",
+            kind.words()
+        ),
+    ))
+}
+
+/// What a file holds, in a few words.
+fn described(head: &[u8], length: u64) -> String {
+    const LONGEST: usize = 50;
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    match std::str::from_utf8(line) {
+        Ok(line) if !line.contains('\0') => {
+            let line = line.trim_end();
+            let short: String = line.chars().take(LONGEST).collect();
+            let more = if short.len() < line.len() { "…" } else { "" };
+            format!("it begins with `{short}{more}`")
+        }
+        _ => format!("{length} bytes that are no text"),
+    }
+}
+
+/// Refuses a result in the place of a file that the same command reads.
+///
+/// # Errors
+/// Which of them it is.
+pub fn apart(path: &Path, inputs: &[(&str, Option<&Path>)]) -> io::Result<()> {
+    for (what, input) in inputs {
+        let Some(input) = input else { continue };
+        if same(path, input) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("it is {what} of the same command: name another file"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file, also through links.
+fn same(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| super::resolved(path).ok();
+    if resolved(a).is_some_and(|a| Some(a) == resolved(b)) {
+        return true;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let id = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+        id(a).is_some_and(|a| Some(a) == id(b))
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [Kind; 9] = [
+        Kind::Scores,
+        Kind::Metadata,
+        Kind::Sweep,
+        Kind::Removals,
+        Kind::Bounds,
+        Kind::Page,
+        Kind::Picture,
+        Kind::Manual,
+        Kind::New,
+    ];
+
+    #[test]
+    fn only_a_result_of_the_same_kind_is_replaced() {
+        let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
+        let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
+        let files: [(&[u8], &[Kind]); 17] = [
+            (b"x1,x2,y\n1,2,3\n", &[]),
+            (b"index,name\n0,a\n", &[]),
+            (b"index,influence,remark\n0,a\n", &[]),
+            (b"a line without an end", &[]),
+            (b"{\"index\":0,\"row\":1,\"name\":\"x\"}\n", &[]),
+            (b"{\"format\": \"of somebody\"}", &[]),
+            (&plain, &[]),
+            (b"\0\x01\xff", &[]),
+            (b"index,row,label,occurrences,influence,file\n", &[Kind::Scores]),
+            (
+                b"index,row,name,label,occurrences,influence[a],file\n",
+                &[Kind::Scores],
+            ),
+            (
+                b"index,row,label,occurrences,\"influence[a,b]\",file\n",
+                &[Kind::Scores],
+            ),
+            (
+                b"{\"index\":0,\"row\":1,\"label\":\"3\",\"occurrences\":2,\"influence[a]\":null}\n",
+                &[Kind::Scores],
+            ),
+            (
+                b"index,row,label,step,gradient,lower,upper,estimate,real\n",
+                &[Kind::Bounds],
+            ),
+            (
+                b"{\n  \"format\": \"hindcast counterfactual\",\n",
+                &[Kind::Removals],
+            ),
+            (
+                b"<!DOCTYPE html><html><head><meta name=\"generator\" content=\"hindcast 0.1.0\">",
+                &[Kind::Page],
+            ),
+            (&png, &[Kind::Picture]),
+            (b"", &KINDS),
+        ];
+        for (bytes, fitting) in files {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("file");
+            std::fs::write(&path, bytes).unwrap();
+            for kind in KINDS {
+                let said = replaceable(&path, kind).map_err(|e| e.to_string());
+                let shown = String::from_utf8_lossy(bytes);
+                assert_eq!(
+                    said.is_ok(),
+                    fitting.contains(&kind),
+                    "{shown}: {kind:?}: {said:?}"
+                );
+                if let Err(said) = said {
+                    assert!(said.contains("name another file, or remove"), "{said}");
+                }
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_folder_and_another_file_beside_a_table_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("s.csv");
+        assert!(replaceable(folder.path(), Kind::Scores).is_err());
+        replaceable(&table, Kind::Scores).unwrap();
+        std::fs::write(sidecar_path(&table), "{\"mine\": 1}").unwrap();
+        let said = replaceable(&table, Kind::Scores).unwrap_err().to_string();
+        assert!(
+            said.contains("s.csv.meta.json") && said.contains("{\"mine\": 1}"),
+            "{said}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_input_is_known_under_every_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("a.csv"), "").unwrap();
+        std::fs::hard_link(at("a.csv"), at("hard.csv")).unwrap();
+        std::os::unix::fs::symlink("a.csv", at("soft.csv")).unwrap();
+        for out in ["a.csv", "hard.csv", "soft.csv", "none/../a.csv"] {
+            let input = at("a.csv");
+            let inputs = [("no input", None), ("the table", Some(input.as_path()))];
+            let said = apart(&at(out), &inputs).unwrap_err().to_string();
+            assert!(
+                said.contains("it is the table of the same command"),
+                "{said}"
+            );
+        }
+        apart(&at("b.csv"), &[("the table", Some(&at("a.csv")))]).unwrap();
+    }
+
+    /// The columns that a table is known by are those that are written.
+    #[test]
+    fn a_table_of_bounds_is_known_by_its_columns() {
+        let row = crate::BoundsRow {
+            index: 0,
+            row: 0,
+            label: String::new(),
+            step: 0,
+            gradient: 0.0,
+            lower: None,
+            upper: None,
+            estimate: 0.0,
+            real: 0.0,
+            gap: 0.0,
+            theorem5: None,
+            always: None,
+            theorem6: None,
+            file: String::new(),
+        };
+        let json = serde_json::to_vec(&row).unwrap();
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        csv.serialize(row).unwrap();
+        for head in [csv.into_inner().unwrap(), json] {
+            assert!(Kind::Bounds.matches(Path::new("b"), &head));
+        }
+    }
+
+    /// A PNG reader compares each chunk's checksum.
+    #[test]
+    fn the_mark_of_a_picture_has_its_checksum() {
+        let (body, checksum) = PICTURE[4..].split_at(4 + 17);
+        let mut crc = u32::MAX;
+        for byte in body {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+            }
+        }
+        assert_eq!((!crc).to_be_bytes(), checksum);
+        assert_eq!(PICTURE[..4], 17_u32.to_be_bytes());
+    }
+}

@@ -1,0 +1,420 @@
+//! What the user asks about, and its gradient at the final parameters.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use candle_core::Device;
+use hindcast_model::data::DataSet;
+use hindcast_model::files;
+use hindcast_model::objective::{Draws, Mode, Split};
+use hindcast_model::real::Real;
+use hindcast_model::train::EVALUATION_ROWS;
+use hindcast_model::vectors::{add, dot};
+use safetensors::{Dtype, SafeTensors};
+
+use crate::engine::{ReplayEngine, StepInput};
+use crate::error::{AnalysisError, Result};
+use crate::run::recorded::RecordedRun;
+use crate::run::source::{RecordedEnd, StepSource};
+
+/// A scalar function of the trained model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// Mean loss over examples of a split, in evaluation mode and without penalty.
+    Loss {
+        /// Whose examples.
+        split: Split,
+        /// Which; `None` is all of them.
+        examples: Option<Vec<u64>>,
+        /// As the user wrote it.
+        text: String,
+    },
+    /// `<u, θ>` for a vector u given by the user.
+    Vector {
+        /// A safetensors file with a tensor for each parameter, named and shaped as in the trace; buffers may be added.
+        path: PathBuf,
+    },
+}
+
+impl Default for Query {
+    /// The mean validation loss.
+    fn default() -> Self {
+        Query::Loss {
+            split: Split::Validation,
+            examples: None,
+            text: "validation".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Query::Loss { text, .. } => f.write_str(text),
+            Query::Vector { path } => write!(f, "vector:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Query {
+    type Err = AnalysisError;
+
+    /// Reads `validation`, `validation:3,17`, `validation:0..99` (end excluded), mixtures of these, the same with `train`
+    /// and `test`, or `vector:FILE.safetensors`. It is one query, the mean over the examples; what a command line may ask
+    /// in one word is [`Queries`](crate::Queries).
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = |problem: String| AnalysisError::Query {
+            query: text.to_owned(),
+            problem,
+        };
+        let (head, tail) = match text.trim().split_once(':') {
+            Some((head, tail)) => (head.trim(), Some(tail.trim())),
+            None => (text.trim(), None),
+        };
+        let split = match (Split::of_name(head), head) {
+            (Some(split), _) => split,
+            (None, "vector") => {
+                return match tail {
+                    Some(path) if !path.is_empty() => Ok(Query::Vector { path: path.into() }),
+                    _ => Err(bad("expected `vector:FILE.safetensors`".to_owned())),
+                };
+            }
+            (None, other) => {
+                return Err(bad(format!(
+                    "`{other}` is neither a split (validation, train, test) nor `vector`; write `validation`, `validation:3,17`, `test:0..99` or `vector:FILE.safetensors`"
+                )));
+            }
+        };
+        let examples = tail.map(|list| indices(list).map_err(bad)).transpose()?;
+        Ok(Query::Loss {
+            split,
+            examples,
+            text: text.trim().to_owned(),
+        })
+    }
+}
+
+/// Longest range that a query may spell out.
+const MAX_LISTED: u64 = 100_000_000;
+
+/// Reads a list of examples: indices and ranges `A..B` (end excluded), separated by commas.
+///
+/// # Errors
+/// Where a word is neither, or the list is too long.
+pub fn indices(list: &str) -> Result<Vec<u64>, String> {
+    let number = |s: &str| {
+        s.trim().parse::<u64>().map_err(|_| {
+            format!("`{s}` is not an example's index; write numbers and ranges A..B (end excluded), separated by commas")
+        })
+    };
+    let mut out = Vec::new();
+    for part in list.split(',') {
+        match part.split_once("..") {
+            None => out.push(number(part)?),
+            Some((a, b)) => {
+                let (a, b) = (number(a)?, number(b)?);
+                if a >= b {
+                    return Err(format!(
+                        "the range `{}` is empty: its end is excluded",
+                        part.trim()
+                    ));
+                }
+                if b - a > MAX_LISTED {
+                    return Err(format!("the range `{}` is too long", part.trim()));
+                }
+                out.extend(a..b);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A query with its value and gradient at the final parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryGradient {
+    /// As the user wrote it; names the score's column.
+    pub name: String,
+    /// The query's value at (θ_T, r_T).
+    pub value: f64,
+    /// u: its gradient in the parameters, length p.
+    pub parameters: Vec<f64>,
+    /// Its gradient in the running statistics, length b.
+    pub buffers: Vec<f64>,
+}
+
+impl Query {
+    /// Value and gradient at the end of training.
+    ///
+    /// # Errors
+    /// Where an example isn't there, a tensor is missing or has another shape, or the model fails.
+    pub fn gradient(
+        &self,
+        source: &dyn StepSource,
+        engine: &mut dyn ReplayEngine,
+        data: &dyn DataSet,
+    ) -> Result<QueryGradient> {
+        let end: RecordedEnd = source.end()?;
+        self.gradient_at(source, engine, data, &end.parameters, &end.buffers)
+    }
+
+    /// Value and gradient at given parameters and buffers.
+    ///
+    /// # Errors
+    /// As [`Query::gradient`].
+    pub fn gradient_at(
+        &self,
+        source: &dyn StepSource,
+        engine: &mut dyn ReplayEngine,
+        data: &dyn DataSet,
+        parameters: &[f64],
+        buffers: &[f64],
+    ) -> Result<QueryGradient> {
+        match self {
+            Query::Loss { split, .. } => {
+                let examples = self.examples(data)?;
+                let mut sum = QueryGradient {
+                    name: self.to_string(),
+                    value: 0.0,
+                    parameters: vec![0.0; parameters.len()],
+                    buffers: vec![0.0; buffers.len()],
+                };
+                for chunk in examples.chunks(EVALUATION_ROWS) {
+                    let batch = data
+                        .batch(*split, chunk, None, engine.dtype(), engine.device())
+                        .map_err(|e| AnalysisError::Data(e.to_string()))?;
+                    let weights = vec![1.0 / examples.len() as f64; chunk.len()];
+                    let part = engine.gradient(&StepInput {
+                        parameters,
+                        buffers,
+                        micro_batches: std::slice::from_ref(&batch),
+                        weights: &weights,
+                        mode: Mode::Evaluate,
+                        draws: Draws { seed: 0, step: 0 },
+                    })?;
+                    sum.value += part.loss;
+                    add(&mut sum.parameters, &part.parameters);
+                    add(&mut sum.buffers, &part.buffers);
+                }
+                Ok(sum)
+            }
+            Query::Vector { path } => {
+                let (u, r) = read_vector(path, source)?;
+                let value = dot(&u, parameters) + dot(&r, buffers);
+                Ok(QueryGradient {
+                    name: self.to_string(),
+                    value,
+                    parameters: u,
+                    buffers: r,
+                })
+            }
+        }
+    }
+
+    /// The query's value at given parameters and buffers in the run's own float type.
+    ///
+    /// # Errors
+    /// As [`Query::gradient`].
+    pub fn value<T: Real>(
+        &self,
+        run: &RecordedRun<'_>,
+        parameters: &[T],
+        buffers: &[T],
+        device: &Device,
+    ) -> Result<f64> {
+        match self {
+            Query::Loss { split, .. } => {
+                let examples = self.examples(run.data())?;
+                let losses = hindcast_model::train::losses(
+                    run.objective().as_ref(),
+                    parameters,
+                    buffers,
+                    run.data(),
+                    *split,
+                    &examples,
+                    device,
+                )?;
+                Ok(losses.iter().sum::<f64>() / losses.len() as f64)
+            }
+            Query::Vector { path } => {
+                let (u, r) = read_vector(path, run.source())?;
+                let dot =
+                    |u: &[f64], x: &[T]| u.iter().zip(x).map(|(u, x)| u * x.wide()).sum::<f64>();
+                Ok(dot(&u, parameters) + dot(&r, buffers))
+            }
+        }
+    }
+
+    /// BLAKE3 of the file that the query reads, hexadecimal; empty where it reads none.
+    pub fn file_digest(&self) -> Result<String> {
+        let Query::Vector { path } = self else {
+            return Ok(String::new());
+        };
+        let problem = |problem: String| AnalysisError::Query {
+            query: self.to_string(),
+            problem,
+        };
+        let file = files::open(path, files::VECTOR).map_err(|e| problem(e.problem.to_string()))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update_reader(file)
+            .map_err(|e| problem(e.to_string()))?;
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The examples that the query averages over, checked against the data.
+    pub fn examples(&self, data: &dyn DataSet) -> Result<Vec<u64>> {
+        let Query::Loss {
+            split, examples, ..
+        } = self
+        else {
+            return Ok(Vec::new());
+        };
+        let size = data.len(*split);
+        let problem = |problem: String| AnalysisError::Query {
+            query: self.to_string(),
+            problem,
+        };
+        if size == 0 {
+            return Err(problem(format!(
+                "the data has no {} examples",
+                split.name()
+            )));
+        }
+        match examples {
+            None => Ok((0..size).collect()),
+            Some(list) => match list.iter().find(|&&i| i >= size) {
+                None => Ok(list.clone()),
+                Some(i) => Err(problem(format!(
+                    "the {} split has {size} examples, 0..{size}: there is no example {i}",
+                    split.name()
+                ))),
+            },
+        }
+    }
+}
+
+/// Largest header of a safetensors file, in bytes.
+const VECTOR_HEADER: u64 = 100_000_008;
+
+/// Reads u for parameters (all of them) and buffers (zero where absent).
+fn read_vector(path: &Path, source: &dyn StepSource) -> Result<(Vec<f64>, Vec<f64>)> {
+    let problem = |problem: String| AnalysisError::Query {
+        query: format!("vector:{}", path.display()),
+        problem,
+    };
+    let specs = source.parameters().iter().chain(source.buffers());
+    let values = specs.map(|spec| spec.shape.iter().product::<usize>() as u64);
+    let most = VECTOR_HEADER.saturating_add(values.sum::<u64>().saturating_mul(8));
+    let bytes = files::read(path, files::VECTOR.at_most(most))
+        .map_err(|e| problem(e.problem.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| problem(format!("not a safetensors file: {e}")))?;
+    let known = |name: &str| {
+        source
+            .parameters()
+            .iter()
+            .chain(source.buffers())
+            .any(|spec| spec.name == name)
+    };
+    if let Some(name) = file.names().into_iter().find(|name| !known(name)) {
+        return Err(problem(format!(
+            "tensor `{name}` is neither a parameter nor a buffer of the run; `hindcast info` lists them"
+        )));
+    }
+    let mut out = [Vec::new(), Vec::new()];
+    for (flat, specs, required) in [(0, source.parameters(), true), (1, source.buffers(), false)] {
+        for spec in specs {
+            let elements: usize = spec.shape.iter().product();
+            match file.tensor(&spec.name) {
+                Ok(view) if view.shape() == spec.shape => {
+                    let values = decode(view.dtype(), view.data())
+                        .map_err(|e| problem(format!("tensor `{}`: {e}", spec.name)))?;
+                    if let Some(bad) = values.iter().position(|x| !x.is_finite()) {
+                        return Err(problem(format!(
+                            "tensor `{}`: element {bad} is not finite",
+                            spec.name
+                        )));
+                    }
+                    out[flat].extend(values);
+                }
+                Ok(view) => {
+                    return Err(problem(format!(
+                        "tensor `{}` has shape {:?}, the run's has {:?}",
+                        spec.name,
+                        view.shape(),
+                        spec.shape
+                    )));
+                }
+                Err(_) if !required => out[flat].resize(out[flat].len() + elements, 0.0),
+                Err(_) => {
+                    return Err(problem(format!(
+                        "parameter `{}` is missing; give zeros for parameters that take no part",
+                        spec.name
+                    )));
+                }
+            }
+        }
+    }
+    let [parameters, buffers] = out;
+    Ok((parameters, buffers))
+}
+
+fn decode(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f64>, String> {
+    match dtype {
+        Dtype::F64 => Ok(bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| f64::from_le_bytes(*b))
+            .collect()),
+        Dtype::F32 => Ok(bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f64::from(f32::from_le_bytes(*b)))
+            .collect()),
+        other => Err(format!("element type {other:?}: expected F32 or F64")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read() {
+        assert_eq!("validation".parse::<Query>().unwrap(), Query::default());
+        let Query::Loss {
+            split, examples, ..
+        } = "train: 3, 17,20..23".parse().unwrap()
+        else {
+            panic!("a loss query")
+        };
+        assert_eq!(split, Split::Train);
+        assert_eq!(examples, Some(vec![3, 17, 20, 21, 22]));
+        assert_eq!(
+            "vector:u.safetensors".parse::<Query>().unwrap(),
+            Query::Vector {
+                path: "u.safetensors".into()
+            }
+        );
+    }
+
+    #[test]
+    fn queries_that_make_no_sense_say_what_would() {
+        for (text, hint) in [
+            ("valid", "validation:3,17"),
+            ("", "validation:3,17"),
+            ("validation:", "not an example's index"),
+            ("validation:-1", "not an example's index"),
+            ("validation:5..5", "end is excluded"),
+            ("test:1,,2", "separated by commas"),
+            ("vector:", "vector:FILE.safetensors"),
+            ("train:0..18446744073709551615", "too long"),
+        ] {
+            let message = text.parse::<Query>().unwrap_err().to_string();
+            assert!(message.contains(hint), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The optimizer's state before a step, as near to it as the trace knows it.
+
+use std::ops::Range;
+
+use crate::error::{AnalysisError, Result};
+use crate::run::recorded::RecordedRun;
+
+/// The newest step at or before `step` whose optimizer state is known, and that state (f64, flat): a keyframe that
+/// holds it, or the optimizer's own first step, before which it is zero.
+pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<f64>)> {
+    let source = run.source();
+    let values = run.rule().state_values(run.blocks().values());
+    if values == 0 {
+        return Ok((step, Vec::new()));
+    }
+    // A stretch without gaps opens with a key of its own, so nothing before it is needed.
+    let stretch = source.ranges()?.into_iter().find(|r| r.contains(&step));
+    let stretch = stretch.map_or(step, |r| r.start);
+    let at = match source.optimizer_state().is_empty() {
+        false => source.keyframe(step)?.max(stretch),
+        true => stretch,
+    };
+    let first = source
+        .forward(at..at + 1)?
+        .next()?
+        .ok_or_else(|| AnalysisError::Window(format!("step {at} is not in the trace")))?;
+    match first.key {
+        _ if first.meta.optimizer_step == 0 => Ok((at, vec![0.0; values])),
+        Some(key) if key.optimizer.len() == values => Ok((at, key.optimizer)),
+        _ => Err(AnalysisError::Unsupported(unknown_state(run, at)?)),
+    }
+}
+
+/// A state that a step doesn't hold: never seen by the recorder, or lost. Where a later step holds it, a window can begin there.
+fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<String> {
+    let (source, rule) = (run.source(), run.rule().describe());
+    if source.optimizer_state().is_empty() {
+        return Ok(format!(
+            "{rule} has a state that step {at} doesn't hold: let the recorder see it (record with an optimizer of hindcast_model::update), or keep the run from its first step (--keep all)"
+        ));
+    }
+    let mut later = None;
+    for range in source.ranges()? {
+        // Keyframes ascend with the steps: the first one behind `at`, by halving.
+        let (mut low, mut high) = (range.start.max(at + 1), range.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if source.keyframe(middle)? > at {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        if low < range.end {
+            later = Some(low);
+            break;
+        }
+    }
+    Ok(match later {
+        Some(step) => {
+            format!(
+                "{rule} has a state, and the trace doesn't hold the one before step {at} (it was lost, or a resumed run began there without it): the next step that may hold it is {step}, so use --window {step}.."
+            ) + &source.end()?.step.to_string()
+        }
+        None => format!(
+            "{rule} has a state, and the trace doesn't hold the one before step {at} (it was lost, or a resumed run began there without it), nor any later one"
+        ),
+    })
+}
+
+/// r_A stands in the frame before A unless A opens a segment.
+pub(crate) fn with_buffers_before(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Range<u64>> {
+    if run.source().buffers().is_empty() || run.source().keyframe(range.start)? == range.start {
+        return Ok(range);
+    }
+    Ok(range.start - 1..range.end)
+}
+
+pub(crate) fn no_buffers(step: u64) -> AnalysisError {
+    AnalysisError::Window(format!(
+        "step {step}: the buffers before its forward pass are not in the trace"
+    ))
+}

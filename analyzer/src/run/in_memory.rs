@@ -1,0 +1,122 @@
+//! A run kept in memory.
+
+use std::ops::Range;
+
+use hindcast_format::layout::TensorSpec;
+use hindcast_format::meta::StepMeta;
+
+use crate::error::{AnalysisError, Result};
+use crate::run::source::{RecordedEnd, RecordedStep, StepSource, StepWalk};
+
+/// Recorded steps in memory, for analyses of runs that never touch a disk. Steps may be missing.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryRun {
+    /// Parameters by name.
+    pub parameters: Vec<TensorSpec>,
+    /// Buffers by name.
+    pub buffers: Vec<TensorSpec>,
+    /// Optimizer state by name.
+    pub optimizer_state: Vec<TensorSpec>,
+    /// Steps, ascending; the first of each contiguous stretch has a key.
+    pub steps: Vec<RecordedStep>,
+    /// Where training ended.
+    pub end: Option<RecordedEnd>,
+}
+
+impl MemoryRun {
+    fn at(&self, step: u64) -> Result<usize> {
+        self.steps
+            .binary_search_by_key(&step, |s| s.meta.step)
+            .map_err(|_| AnalysisError::Window(format!("step {step} is not recorded")))
+    }
+
+    fn slice(&self, range: &Range<u64>) -> Result<&[RecordedStep]> {
+        if range.is_empty() {
+            return Ok(&[]);
+        }
+        let (first, last) = (self.at(range.start)?, self.at(range.end - 1)?);
+        if (last - first) as u64 != range.end - 1 - range.start {
+            return Err(AnalysisError::Window(format!(
+                "steps {}..{} are not all recorded",
+                range.start, range.end
+            )));
+        }
+        Ok(&self.steps[first..=last])
+    }
+}
+
+struct Walk<I>(I);
+
+impl<'a, I: Iterator<Item = &'a RecordedStep>> StepWalk for Walk<I> {
+    fn next(&mut self) -> Result<Option<RecordedStep>> {
+        Ok(self.0.next().cloned())
+    }
+}
+
+impl StepSource for MemoryRun {
+    fn parameters(&self) -> &[TensorSpec] {
+        &self.parameters
+    }
+
+    fn buffers(&self) -> &[TensorSpec] {
+        &self.buffers
+    }
+
+    fn optimizer_state(&self) -> &[TensorSpec] {
+        &self.optimizer_state
+    }
+
+    fn ranges(&self) -> Result<Vec<Range<u64>>> {
+        let mut out: Vec<Range<u64>> = Vec::new();
+        for step in &self.steps {
+            let t = step.meta.step;
+            match out.last_mut() {
+                Some(r) if r.end == t => r.end = t + 1,
+                _ => out.push(t..t + 1),
+            }
+        }
+        Ok(out)
+    }
+
+    fn epochs(&self) -> Result<Vec<(u64, Range<u64>)>> {
+        let mut out: Vec<(u64, Range<u64>)> = Vec::new();
+        for step in &self.steps {
+            let (t, epoch) = (step.meta.step, step.meta.epoch);
+            match out.last_mut() {
+                Some((e, r)) if *e == epoch => r.end = t + 1,
+                _ => out.push((epoch, t..t + 1)),
+            }
+        }
+        Ok(out)
+    }
+
+    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(self.slice(&range)?.iter())))
+    }
+
+    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(self.slice(&range)?.iter().rev())))
+    }
+
+    fn keyframe(&self, step: u64) -> Result<u64> {
+        let at = self.at(step)?;
+        self.steps[..=at]
+            .iter()
+            .rev()
+            .find(|s| s.key.is_some())
+            .map(|s| s.meta.step)
+            .ok_or_else(|| {
+                AnalysisError::Window(format!("no keyframe is recorded at or before step {step}"))
+            })
+    }
+
+    fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>> {
+        Ok(self.slice(&range)?.iter().map(|s| s.meta.clone()).collect())
+    }
+
+    fn end(&self) -> Result<RecordedEnd> {
+        self.end
+            .clone()
+            .ok_or_else(|| AnalysisError::Window("the run in memory has no final state".to_owned()))
+    }
+}

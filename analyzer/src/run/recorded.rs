@@ -1,0 +1,217 @@
+//! A recorded run together with what it was trained on: everything that a replay needs.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use hindcast_format::layout::{DType as StoredType, TensorSpec};
+use hindcast_format::meta::{BatchWeights, StepMeta};
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::{Batch, Draws, Objective, Split, TensorDef};
+use hindcast_model::update::{Blocks, GroupHyper, Settings, UpdateRule};
+
+use crate::error::{AnalysisError, Result};
+use crate::run::source::{StepSource, micro_batches_of};
+
+/// Recorded steps, the model and the data that made them, and the rule that took one to the next.
+#[derive(Clone)]
+pub struct RecordedRun<'a> {
+    source: &'a dyn StepSource,
+    objective: Arc<dyn Objective>,
+    data: &'a dyn DataSet,
+    rule: UpdateRule,
+    seed: u64,
+    blocks: Blocks,
+    sums: bool,
+}
+
+impl<'a> RecordedRun<'a> {
+    /// Puts the parts together, after checking that the model has the trace's tensors.
+    ///
+    /// # Errors
+    /// Where a parameter, a buffer or the optimizer's state differs in name or shape, or the types are mixed.
+    pub fn new(
+        source: &'a dyn StepSource,
+        objective: Arc<dyn Objective>,
+        data: &'a dyn DataSet,
+        rule: UpdateRule,
+        seed: u64,
+    ) -> Result<Self> {
+        same("parameter", source.parameters(), objective.parameters())?;
+        same("buffer", source.buffers(), objective.buffers())?;
+        if !source.optimizer_state().is_empty() {
+            let state: Vec<TensorDef> = rule
+                .state_tensors(objective.parameters())
+                .into_iter()
+                .map(|t| TensorDef {
+                    name: t.name,
+                    shape: t.shape,
+                })
+                .collect();
+            same("optimizer state", source.optimizer_state(), &state)?;
+        }
+        let blocks = Blocks::new(
+            source
+                .parameters()
+                .iter()
+                .map(|spec| (spec.shape.iter().product(), usize::from(spec.group))),
+        );
+        Ok(RecordedRun {
+            source,
+            objective,
+            data,
+            rule,
+            seed,
+            blocks,
+            sums: false,
+        })
+    }
+
+    /// Declares that every batch loss is a sum, for traces whose weighted steps don't record it.
+    pub(crate) fn with_sums(self, sums: bool) -> Self {
+        Self { sums, ..self }
+    }
+
+    /// Whether the step's batch loss has a denominator that shrinks when an example is left out. A sum, weighted or
+    /// plain, has none.
+    pub fn has_denominator(&self, meta: &StepMeta) -> bool {
+        match meta.weights {
+            BatchWeights::Sum | BatchWeights::SumOfEach(_) => false,
+            BatchWeights::Mean => true,
+            BatchWeights::Each(_) => !self.sums,
+        }
+    }
+
+    /// The recorded steps.
+    pub fn source(&self) -> &'a dyn StepSource {
+        self.source
+    }
+
+    /// The model with its loss.
+    pub fn objective(&self) -> &Arc<dyn Objective> {
+        &self.objective
+    }
+
+    /// The examples.
+    pub fn data(&self) -> &'a dyn DataSet {
+        self.data
+    }
+
+    /// How a gradient moved the parameters.
+    pub fn rule(&self) -> &UpdateRule {
+        &self.rule
+    }
+
+    /// Key of the random draws of step t.
+    pub fn draws(&self, step: u64) -> Draws {
+        Draws {
+            seed: self.seed,
+            step,
+        }
+    }
+
+    /// Where each parameter tensor lies in the flat vectors.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// Element type in which the run was trained (candle computes bf16 and f16 runs in f32 here).
+    pub fn dtype(&self) -> DType {
+        match self.source.parameters().first().map(|spec| spec.dtype) {
+            Some(StoredType::F64) => DType::F64,
+            _ => DType::F32,
+        }
+    }
+
+    /// What was in force in a step.
+    pub fn settings(&self, meta: &StepMeta) -> Settings {
+        Settings {
+            optimizer_step: meta.optimizer_step,
+            groups: meta
+                .groups
+                .iter()
+                .map(|g| GroupHyper {
+                    learning_rate: g.learning_rate,
+                    weight_decay: g.weight_decay,
+                })
+                .collect(),
+            clip_norm: meta.clip_norm.or(self.rule.clip_norm()),
+            trained: meta.trained.clone(),
+        }
+    }
+
+    /// The step's micro-batches as they were trained on, augmented by the step's own draws.
+    ///
+    /// # Errors
+    /// Where the step names no examples, or one that the data doesn't have.
+    pub fn batches(&self, meta: &StepMeta, dtype: DType, device: &Device) -> Result<Vec<Batch>> {
+        if meta.indices.is_empty() {
+            return Err(AnalysisError::Unsupported(format!(
+                "step {} names no examples: the training loop has to tell the recorder each batch's indices (`run.batch`)",
+                meta.step
+            )));
+        }
+        let mut rest = meta.indices.as_slice();
+        micro_batches_of(meta)?
+            .into_iter()
+            .filter(|&n| n > 0)
+            .map(|n| {
+                let (here, after) = rest.split_at(n);
+                rest = after;
+                self.train_batch(here, meta.step, dtype, device)
+            })
+            .collect()
+    }
+
+    /// Training examples as step t saw them.
+    ///
+    /// # Errors
+    /// Where the data doesn't have one of them.
+    pub fn train_batch(
+        &self,
+        indices: &[u64],
+        step: u64,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Batch> {
+        self.data
+            .batch(Split::Train, indices, Some(self.draws(step)), dtype, device)
+            .map_err(|e| AnalysisError::Data(format!("batch of step {step}: {e}")))
+    }
+
+    /// N, the number of training examples.
+    pub fn examples(&self) -> usize {
+        self.data.len(Split::Train) as usize
+    }
+}
+
+fn same(what: &str, recorded: &[TensorSpec], model: &[TensorDef]) -> Result<()> {
+    let mismatch = |expected: String, got: String| {
+        AnalysisError::Mismatch {
+        what: format!("{what} of the model"),
+        expected,
+        got,
+        hint: "the run was recorded with another model: give the Task or the objective that trained it".to_owned(),
+    }
+    };
+    for (r, m) in recorded.iter().zip(model) {
+        if r.name != m.name || r.shape != m.shape {
+            return Err(mismatch(
+                format!("`{}` {:?} as recorded", r.name, r.shape),
+                format!("`{}` {:?}", m.name, m.shape),
+            ));
+        }
+    }
+    if recorded.len() != model.len() {
+        return Err(mismatch(
+            format!("{} tensors as recorded", recorded.len()),
+            model.len().to_string(),
+        ));
+    }
+    match recorded.iter().find(|r| r.dtype != recorded[0].dtype) {
+        None => Ok(()),
+        Some(other) => Err(AnalysisError::Unsupported(format!(
+            "{what} `{}` is {}, `{}` is {}: replaying runs of mixed types is not supported",
+            recorded[0].name, recorded[0].dtype, other.name, other.dtype
+        ))),
+    }
+}

@@ -1,0 +1,178 @@
+//! Which rows of the data are others than those that were recorded.
+//!
+//! A run records one digest a split, which says that something differs and not where. So its notes hold, for every split, the digests of
+//! up to 256 blocks of rows as well: 8 bytes each, which is enough to find a row and never to trust it.
+
+use std::collections::BTreeMap;
+
+use hindcast_model::data::{DataSet, Leaves};
+use hindcast_model::objective::Split;
+
+/// The note of a split's blocks is this and the split's name.
+pub const ROWS_NOTE: &str = "data-rows.";
+/// Most blocks of a split: with so few rows every row has its own. The notes stand in every segment, so they are kept small.
+const BLOCKS: u64 = 256;
+/// Most rows or blocks that are named.
+const NAMED: usize = 5;
+
+/// Digests of blocks of `size` rows, in hex.
+fn blocks(leaves: &Leaves, size: usize) -> Vec<String> {
+    let digest = |block: &[[u8; 32]]| blake3::hash(block.as_flattened()).to_hex()[..16].to_owned();
+    leaves.leaves.chunks(size).map(digest).collect()
+}
+
+/// Notes for a run that trains on `data`, as (key, text) for `Builder::note`: digests of blocks of its rows, up to 256 a split, 16
+/// hexadecimal digits each. With them an analysis that meets other data names the rows that differ, not the split alone. A task's run
+/// has them already; they prove nothing (the fingerprint does). Empty where the data set has no digests of rows.
+pub fn row_digests(data: &dyn DataSet) -> Vec<(String, String)> {
+    let mut notes = Vec::new();
+    for split in Split::ALL {
+        let Some(leaves) = data.leaves(split).filter(|l| !l.leaves.is_empty()) else {
+            continue;
+        };
+        let size = (leaves.leaves.len() as u64).div_ceil(BLOCKS) as usize;
+        notes.push((
+            format!("{ROWS_NOTE}{}", split.name()),
+            format!("{size}:{}", blocks(&leaves, size).concat()),
+        ));
+    }
+    notes
+}
+
+/// The first rows of the split that differ from what the notes say, in words; nothing where the notes don't tell.
+pub(crate) fn differing(
+    notes: &BTreeMap<String, String>,
+    split: &str,
+    data: &dyn DataSet,
+) -> Option<String> {
+    let (size, recorded) = notes.get(&format!("{ROWS_NOTE}{split}"))?.split_once(':')?;
+    let size: usize = size.parse().ok().filter(|&n| n > 0)?;
+    let split = Split::of_name(split)?;
+    let here = blocks(&data.leaves(split)?, size);
+    let then: Vec<&str> = (0..recorded.len() / 16)
+        .map_while(|i| recorded.get(16 * i..16 * i + 16))
+        .collect();
+    let differ: Vec<usize> = (0..here.len().min(then.len()))
+        .filter(|&i| here[i] != then[i])
+        .collect();
+    if differ.is_empty() {
+        return None;
+    }
+    let mut named: Vec<String> = differ
+        .iter()
+        .take(NAMED)
+        .map(|&block| match size {
+            1 => match data.origin_file(split, block as u64) {
+                Some((file, row)) => format!("{block} (row {row} of {file})"),
+                None => block.to_string(),
+            },
+            _ => format!("some of {}..{}", block * size, (block + 1) * size),
+        })
+        .collect();
+    if differ.len() > NAMED {
+        named.push("…".to_owned());
+    }
+    Some(format!(
+        "the first examples that differ: {}",
+        named.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use hindcast_model::data::{DataError, Digest};
+    use hindcast_model::objective::{Batch, Draws};
+
+    use super::*;
+
+    /// Rows that are their number, but for some.
+    struct Rows {
+        count: u64,
+        changed: Vec<u64>,
+    }
+
+    impl DataSet for Rows {
+        fn len(&self, split: Split) -> u64 {
+            match split {
+                Split::Train => self.count,
+                _ => 0,
+            }
+        }
+
+        fn shape(&self) -> &[usize] {
+            &[]
+        }
+
+        fn batch(
+            &self,
+            _: Split,
+            _: &[u64],
+            _: Option<Draws>,
+            _: DType,
+            _: &Device,
+        ) -> Result<Batch, DataError> {
+            unreachable!("nobody trains on it")
+        }
+
+        fn leaf(&self, _: Split, index: u64) -> Option<Digest> {
+            let changed = self.changed.contains(&index);
+            Some(*blake3::hash(format!("{index} {changed}").as_bytes()).as_bytes())
+        }
+    }
+
+    fn said(recorded: u64, count: u64, changed: &[u64]) -> Option<String> {
+        let recorded = Rows {
+            count: recorded,
+            changed: vec![],
+        };
+        let notes: BTreeMap<String, String> = row_digests(&recorded).into_iter().collect();
+        let changed = changed.to_vec();
+        differing(&notes, "train", &Rows { count, changed })
+    }
+
+    #[test]
+    fn few_rows_are_named_one_by_one_and_many_by_their_block() {
+        assert_eq!(said(256, 256, &[]), None);
+        assert_eq!(
+            said(256, 256, &[7, 200]).unwrap(),
+            "the first examples that differ: 7, 200"
+        );
+        // 1,000 rows in blocks of four.
+        assert_eq!(
+            said(1000, 1000, &[7, 8, 999]).unwrap(),
+            "the first examples that differ: some of 4..8, some of 8..12, some of 996..1000"
+        );
+        let many: Vec<u64> = (10..20).collect();
+        assert_eq!(
+            said(100, 100, &many).unwrap(),
+            "the first examples that differ: 10, 11, 12, 13, 14, …"
+        );
+        // Another number of rows: the common ones are compared.
+        assert_eq!(
+            said(100, 90, &[3]).unwrap(),
+            "the first examples that differ: 3"
+        );
+    }
+
+    #[test]
+    fn notes_that_are_no_blocks_say_nothing() {
+        let data = Rows {
+            count: 3,
+            changed: vec![1],
+        };
+        for text in [
+            "",
+            ":",
+            "0:00",
+            "x:00",
+            "1",
+            "1:zz",
+            "99999999999999999999:00",
+        ] {
+            let notes = BTreeMap::from([(format!("{ROWS_NOTE}train"), text.to_owned())]);
+            assert_eq!(differing(&notes, "train", &data), None, "{text:?}");
+        }
+        assert_eq!(differing(&BTreeMap::new(), "train", &data), None);
+    }
+}

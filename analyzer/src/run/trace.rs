@@ -1,0 +1,189 @@
+//! A trace on disk as a source of steps.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hindcast_format::layout::TensorSpec;
+use hindcast_format::meta::StepMeta;
+use hindcast_format::{KeyState, Steps, Trace};
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Objective;
+use hindcast_model::task::{Reduction, Task};
+use hindcast_model::update::UpdateRule;
+
+use crate::error::{AnalysisError, Result};
+use crate::run::anchor::no_buffers;
+use crate::run::recorded::RecordedRun;
+use crate::run::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
+
+struct Walk<'a>(Steps<'a>);
+
+impl StepWalk for Walk<'_> {
+    fn next(&mut self) -> Result<Option<RecordedStep>> {
+        let Some(step) = self.0.next()? else {
+            return Ok(None);
+        };
+        let mut out = RecordedStep {
+            meta: step.meta.clone(),
+            parameters: Vec::new(),
+            buffers_after: Vec::new(),
+            key: step.key.and_then(key),
+        };
+        step.state.parameters_f64(&mut out.parameters);
+        step.state.buffers_f64(&mut out.buffers_after);
+        Ok(Some(out))
+    }
+}
+
+/// A recovered run may hold a keyframe of which not all is known. Optimizer state that isn't is left empty; without the buffers there is no
+/// key at all, since the replay would start from them.
+fn key(key: &KeyState) -> Option<RecordedKey> {
+    let mut out = RecordedKey::default();
+    key.buffers_before_f64(&mut out.buffers_before);
+    if key.optimizer_known() {
+        key.optimizer_f64(&mut out.optimizer);
+    }
+    key.buffers_known().then_some(out)
+}
+
+fn optimizer_values(trace: &Trace) -> usize {
+    let tensors = trace.layout().optimizer_state();
+    tensors.iter().map(TensorSpec::elements).sum()
+}
+
+impl StepSource for Trace {
+    fn parameters(&self) -> &[TensorSpec] {
+        self.layout().parameters()
+    }
+
+    fn buffers(&self) -> &[TensorSpec] {
+        self.layout().buffers()
+    }
+
+    fn optimizer_state(&self) -> &[TensorSpec] {
+        self.layout().optimizer_state()
+    }
+
+    fn ranges(&self) -> Result<Vec<Range<u64>>> {
+        Ok(Trace::ranges(self)?)
+    }
+
+    fn epochs(&self) -> Result<Vec<(u64, Range<u64>)>> {
+        Ok(Trace::epochs(self)?)
+    }
+
+    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(Trace::forward(self, range))))
+    }
+
+    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
+        Ok(Box::new(Walk(Trace::reverse(self, range))))
+    }
+
+    fn keyframe(&self, step: u64) -> Result<u64> {
+        Ok(self.start_of(step)?)
+    }
+
+    fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>> {
+        let mut out = Vec::new();
+        self.each_meta(range, &mut |meta| {
+            out.push(meta.clone());
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn each_meta(
+        &self,
+        range: Range<u64>,
+        see: &mut dyn FnMut(&StepMeta) -> Result<()>,
+    ) -> Result<()> {
+        let mut metas = Trace::metas(self, range);
+        while let Some(meta) = metas.next()? {
+            see(&meta)?;
+        }
+        Ok(())
+    }
+
+    /// Of a run that was never finished, the state before its last recorded step.
+    fn end(&self) -> Result<RecordedEnd> {
+        let mut end = RecordedEnd {
+            step: 0,
+            parameters: Vec::new(),
+            buffers: Vec::new(),
+            optimizer: None,
+        };
+        if let (Some((state, key)), Some(step)) = (self.final_state()?, self.final_step()) {
+            state.parameters_f64(&mut end.parameters);
+            state.buffers_f64(&mut end.buffers);
+            end.step = step;
+            end.optimizer = key.optimizer_known().then(|| {
+                let mut optimizer = Vec::new();
+                key.optimizer_f64(&mut optimizer);
+                optimizer
+            });
+            return Ok(end);
+        }
+        let Some(last) = Trace::ranges(self)?.last().map(|r| r.end - 1) else {
+            return Err(AnalysisError::Window("the trace holds no steps".to_owned()));
+        };
+        let step = self.read(last)?;
+        end.step = last;
+        step.state.parameters_f64(&mut end.parameters);
+        match step.key.as_ref().and_then(key) {
+            Some(of) => {
+                end.buffers = of.buffers_before;
+                end.optimizer =
+                    (of.optimizer.len() == optimizer_values(self)).then_some(of.optimizer);
+            }
+            None if self.layout().buffers().is_empty() => {}
+            None => {
+                let before = last.checked_sub(1).ok_or_else(|| no_buffers(last))?;
+                self.state(before)?.0.buffers_f64(&mut end.buffers);
+            }
+        }
+        Ok(end)
+    }
+}
+
+impl<'a> RecordedRun<'a> {
+    /// A trace with the model and data that made it; rule and seed are the recorded ones.
+    ///
+    /// # Errors
+    /// As [`RecordedRun::new`]. Also if neither the trace nor the caller gives an update rule, or if both do and the
+    /// rules differ.
+    pub fn from_trace(
+        trace: &'a Trace,
+        objective: Arc<dyn Objective>,
+        data: &'a dyn DataSet,
+        rule: Option<UpdateRule>,
+    ) -> Result<Self> {
+        let info = trace.info();
+        let recorded = info
+            .rule
+            .as_deref()
+            .map(UpdateRule::from_toml)
+            .transpose()
+            .map_err(|e| AnalysisError::Invalid(format!("the recorded update rule: {e}")))?;
+        let rule = match (rule, recorded) {
+            (Some(given), Some(recorded)) if given != recorded => {
+                return Err(AnalysisError::Mismatch {
+                    what: "the update rule".to_owned(),
+                    expected: format!("{} as recorded", recorded.describe()),
+                    got: format!("{} from the task or the program", given.describe()),
+                    hint: "give the rule in one place, or the same rule in both".to_owned(),
+                });
+            }
+            (Some(rule), _) | (None, Some(rule)) => rule,
+            (None, None) => {
+                return Err(AnalysisError::Unsupported(
+                    "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give it to `OwnProgram::new(..).rule(..)` in the program that analyses".to_owned(),
+                ));
+            }
+        };
+        // Early traces of tasks recorded a weighted sum as one weight per example, which is read as a weighted mean.
+        let task = info.task.as_deref().map(Task::from_toml);
+        let sums = matches!(task, Some(Ok(task)) if task.loss.reduction == Reduction::Sum);
+        Ok(RecordedRun::new(trace, objective, data, rule, info.seed)?.with_sums(sums))
+    }
+}

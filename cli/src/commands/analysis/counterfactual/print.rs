@@ -1,0 +1,139 @@
+//! Prints the results of retraining.
+
+use std::io::Write;
+
+use crate::clean::field;
+use hindcast_analyzer::{CounterfactualReport, EngineKind, RemovalResult, kendall_tau};
+
+pub(super) fn print(
+    out: &mut dyn Write,
+    report: &CounterfactualReport,
+    query: &str,
+    result: &RemovalResult,
+    first_order: Option<f64>,
+    source: &str,
+) -> anyhow::Result<()> {
+    let n = report.outcomes.first().map_or(0, |o| o.without.len());
+    writeln!(
+        out,
+        "without {n} examples in steps {}..{} ({} removal, {} denominators):",
+        report.window.start, report.window.end, report.removal, report.denominators
+    )?;
+    let value = |o: Option<&hindcast_analyzer::Outcome>| {
+        o.and_then(|o| o.queries.first())
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    let (with, without) = (
+        value(Some(&report.everyone)),
+        value(report.outcomes.first()),
+    );
+    writeln!(
+        out,
+        "  {query}: {with:.6} with everyone, {without:.6} without"
+    )?;
+    writeln!(
+        out,
+        "  change: {:+.4e} predicted (by {source}), {:+.4e} real",
+        result.predicted_change, result.real_change
+    )?;
+    if let Some(first_order) = first_order {
+        writeln!(
+            out,
+            "  of the real change, {first_order:+.4e} is first order in how the parameters really moved, {:+.4e} the query's curvature",
+            result.real_change - first_order
+        )?;
+    }
+    if let Some(outcome) = report.outcomes.first() {
+        for (with, without) in report.everyone.losses.iter().zip(&outcome.losses) {
+            write!(
+                out,
+                "  {:<10} loss {:.4} -> {:.4}",
+                with.split, with.loss, without.loss
+            )?;
+            if let (Some(a), Some(b)) = (with.error_rate, without.error_rate) {
+                write!(out, ", error {:.2} % -> {:.2} %", 100.0 * a, 100.0 * b)?;
+            }
+            writeln!(out)?;
+        }
+    }
+    reproduced(out, report)
+}
+
+/// Prints one line per retraining, and the agreement of predictions with real changes.
+pub(super) fn print_each(
+    out: &mut dyn Write,
+    report: &CounterfactualReport,
+    query: &str,
+    results: &[RemovalResult],
+    source: &str,
+) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "without each of {} examples alone in steps {}..{} ({} removal, {} denominators); change of {query}:",
+        results.len(),
+        report.window.start,
+        report.window.end,
+        report.removal,
+        report.denominators
+    )?;
+    let files = results
+        .iter()
+        .flat_map(|r| &r.places)
+        .map(|p| field(&p.file).width());
+    let wide = files.max().unwrap_or(0).max("file".len());
+    writeln!(
+        out,
+        "{:>8} {:>8} {:<wide$} {:>12} {:>12}",
+        "index", "row", "file", "predicted", "real"
+    )?;
+    for result in results {
+        let index = result.without.first().copied().unwrap_or_default();
+        let (row, file) = result.places.first().map_or((String::new(), ""), |p| {
+            (p.row.to_string(), p.file.as_str())
+        });
+        writeln!(
+            out,
+            "{index:>8} {row:>8} {:<wide$} {:>+12.4e} {:>+12.4e}",
+            field(file),
+            result.predicted_change,
+            result.real_change
+        )?;
+    }
+    let of = |f: fn(&RemovalResult) -> f64| results.iter().map(f).collect::<Vec<f64>>();
+    let (predicted, real) = (of(|r| r.predicted_change), of(|r| r.real_change));
+    match kendall_tau(&predicted, &real) {
+        Ok(tau) if tau.is_finite() => writeln!(
+            out,
+            "  Kendall's tau of predicted (by {source}) against real: {tau:.3}"
+        )?,
+        _ => writeln!(out, "  (too few examples for Kendall's tau)")?,
+    }
+    reproduced(out, report)
+}
+
+/// Prints how close the replay with all examples came to the recorded parameters.
+fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Result<()> {
+    let same = &report.reproduction;
+    if same.bit_identical {
+        writeln!(
+            out,
+            "  (retraining with everyone gives the recorded parameters, bit for bit)"
+        )?;
+    } else if report.engine == EngineKind::Kernels {
+        writeln!(
+            out,
+            "  (retrained by kernels, with everyone to within {:.1e} of the recorded parameters, relative; \
+             --engine autodiff retrains bit for bit)",
+            same.max_relative_error
+        )?;
+    } else {
+        writeln!(
+            out,
+            "  (retraining with everyone comes within {:.1e} of the recorded parameters, relative: \
+             another machine or device trained; changes are taken between the two retrainings)",
+            same.max_relative_error
+        )?;
+    }
+    Ok(())
+}

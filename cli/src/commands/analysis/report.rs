@@ -1,0 +1,245 @@
+//! `hindcast report`: a run and its scores as one page.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::args::Report;
+use crate::clean;
+use crate::clean::{field, say};
+use crate::commands::context::{Models, open_trace_within};
+use crate::commands::{Outcome, Usage, context, progress};
+use crate::report::Source;
+use crate::report::page::Page;
+use crate::report::reproduce;
+use crate::report::reproduce::Words;
+use hindcast_analyzer::output::places::{Kind, apart};
+use hindcast_analyzer::output::replace;
+use hindcast_analyzer::{RemovalResults, ScoreTable};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    report: String,
+    bytes: u64,
+    run_digest: &'a str,
+    damaged: &'a [String],
+    views: Vec<Judged<'a>>,
+}
+
+#[derive(Serialize)]
+struct Judged<'a> {
+    table: &'a str,
+    query: &'a str,
+    method: &'a str,
+    verdict: &'a str,
+    growth: Option<f64>,
+    reasons: &'a [String],
+}
+
+pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
+    let ending = args.out.extension().and_then(|e| e.to_str());
+    if !matches!(ending, Some("html" | "htm")) {
+        return Err(Usage(format!(
+            "--out {}: expected a name that ends in .html",
+            args.out.display()
+        ))
+        .into());
+    }
+    let files = args.tables.iter().chain(&args.removed);
+    let inputs: Vec<_> = files
+        .chain(&args.names.names)
+        .map(|path| ("an input", Some(path.as_path())))
+        .collect();
+    apart(&args.out, &inputs)
+        .and_then(|()| replace::try_folder(&args.out, Kind::Page))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    let memory = context::memory(args.memory.as_deref())?;
+    let names = context::names(&args.names)?;
+    let mut tables = Vec::new();
+    for path in &args.tables {
+        let mut table = ScoreTable::read(path)?;
+        if let Some(names) = &names {
+            table.join(names)?;
+        }
+        tables.push((path.display().to_string(), table));
+    }
+    let mut removals = Vec::new();
+    let mut given = BTreeSet::new();
+    for path in &args.removed {
+        // Each retraining counts once, also one that another file holds too; the same file twice is a slip.
+        if let Ok(place) = path.canonicalize()
+            && !given.insert(place)
+        {
+            return Err(Usage(format!(
+                "--removed {}: the file is given twice; each counts once",
+                path.display()
+            ))
+            .into());
+        }
+        removals.push((path.display().to_string(), RemovalResults::read(path)?));
+    }
+    let mut missing = None;
+    let opened = match models.open(&args.run, args.data.as_deref(), memory) {
+        Ok(subject) => Some(subject),
+        // Data that isn't here costs the pictures; data that was given and doesn't fit is a mistake.
+        Err(error) if args.data.is_none() => {
+            missing = Some(error);
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let alone = match &opened {
+        Some(_) => None,
+        None => Some(open_trace_within(&args.run, memory)?),
+    };
+    let trace = match (&opened, &alone) {
+        (Some(subject), _) => subject.trace(),
+        (None, Some(trace)) => trace,
+        (None, None) => anyhow::bail!("{}: the run can't be opened", args.run.display()),
+    };
+    let mut page = crate::report::page(&Source {
+        trace,
+        data: opened.as_ref().map(|subject| subject.data()),
+        tables: &tables,
+        removals: &removals,
+        queries: &args.query,
+        top: args.top,
+    })?;
+    for problem in &page.damaged {
+        say!(
+            "warning: {}; `hindcast verify` looks everywhere",
+            field(problem)
+        );
+    }
+    let outcome = match page.damaged.is_empty() {
+        true => Outcome::Fine,
+        false => Outcome::Damaged,
+    };
+    if let Some(error) = missing {
+        let why = crate::commands::in_one_line(&error);
+        say!(
+            "warning: no pictures and values of examples: {}",
+            field(&why)
+        );
+        page.notes.push(format!(
+            "The examples themselves are not shown: {why}. --data DIR says where they are."
+        ));
+    }
+    page.commands = commands(args, models, &page, &tables, &removals);
+    let bytes = crate::report::write(&page, &args.out)?;
+
+    let mut out = clean::stdout();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &printed(args, &page, bytes))?;
+        writeln!(out)?;
+        return Ok(outcome);
+    }
+    for shown in &page.shown {
+        writeln!(
+            out,
+            "{}, {}: {}",
+            field(&shown.view.table),
+            field(&shown.view.query),
+            shown.verdict.level.words().to_lowercase()
+        )?;
+    }
+    writeln!(
+        out,
+        "{} ({}): open it in a browser",
+        field(args.out.display()),
+        progress::bytes(bytes)
+    )?;
+    Ok(outcome)
+}
+
+fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
+    let judged = page.shown.iter().map(|shown| Judged {
+        table: &shown.view.table,
+        query: &shown.view.query,
+        method: &shown.view.method,
+        verdict: shown.verdict.level.key(),
+        growth: shown.view.growth.as_ref().and_then(|g| g.factor()),
+        reasons: &shown.verdict.reasons,
+    });
+    Printed {
+        report: args.out.display().to_string(),
+        bytes,
+        run_digest: &page.facts.head,
+        damaged: &page.damaged,
+        views: judged.collect(),
+    }
+}
+
+/// How to make everything on the page again.
+fn commands(
+    args: &Report,
+    models: &Models,
+    page: &Page,
+    tables: &[(String, ScoreTable)],
+    removals: &[(String, RemovalResults)],
+) -> Vec<(String, String)> {
+    let program = match models {
+        Models::Recorded => "hindcast".to_owned(),
+        Models::Own(_) => this_program(),
+    };
+    let data = args.data.as_deref();
+    let words = |verb: &str, data: Option<&Path>| Words::new(&program, verb, &args.run, data);
+    let mut out = Vec::new();
+    if !page.facts.head.is_empty() {
+        out.push((
+            "That this is the run, whole and unaltered:".to_owned(),
+            words("verify", None)
+                .option("--head", &page.facts.head)
+                .text(),
+        ));
+    }
+    out.push((
+        "That its steps are training steps on this data:".to_owned(),
+        words("verify", data).word("--replay").text(),
+    ));
+    for (name, table) in tables.iter().filter(|(_, t)| t.metadata.version > 0) {
+        out.push((
+            format!("The scores in {name}:"),
+            reproduce::influence(words("influence", data), &table.metadata, name),
+        ));
+    }
+    for (name, results) in removals {
+        out.push((
+            format!("The retraining in {name}, with its examples one a line in without.txt:"),
+            reproduce::counterfactual(words("counterfactual", data), results, name),
+        ));
+    }
+    let mut report = words("report", None);
+    for (name, _) in tables {
+        report = report.word(name);
+    }
+    if let Some(data) = data {
+        report = report.option("--data", &data.display().to_string());
+    }
+    for (name, _) in removals {
+        report = report.option("--removed", name);
+    }
+    for query in &args.query {
+        report = report.option("--query", query);
+    }
+    out.push((
+        "This page:".to_owned(),
+        report
+            .option("--top", &args.top.to_string())
+            .option("--out", &args.out.display().to_string())
+            .text(),
+    ));
+    out
+}
+
+/// What this program is called.
+fn this_program() -> String {
+    std::env::args_os()
+        .next()
+        .and_then(|word| Some(Path::new(&word).file_stem()?.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "hindcast".to_owned())
+}

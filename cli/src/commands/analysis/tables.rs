@@ -1,0 +1,247 @@
+//! Tables for people.
+
+use std::io::{self, Write};
+
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+
+use crate::clean::field;
+use crate::report::verdict::{EXPLODED, GREW};
+use hindcast_analyzer::estimators::method;
+use hindcast_analyzer::{QuerySweep, ScoreRow, ScoreTable};
+
+/// The k most harmful and the k most helpful examples of a query.
+pub(crate) fn extremes(
+    out: &mut dyn Write,
+    table: &ScoreTable,
+    data: &dyn DataSet,
+    query: usize,
+    k: usize,
+) -> io::Result<()> {
+    if k == 0 {
+        return Ok(());
+    }
+    let (harmful, helpful) = match ranks(table) {
+        true => (
+            "ranked most harmful (lowest score):",
+            "ranked most helpful (highest score):",
+        ),
+        false => (
+            "most harmful (the query's value falls without them):",
+            "most helpful (it rises without them):",
+        ),
+    };
+    for (title, found) in [
+        (harmful, most_harmful(table, query, k)),
+        (helpful, most_helpful(table, query, k)),
+    ] {
+        match found.len() {
+            0 => writeln!(out, "{title} none")?,
+            n if n < k => {
+                writeln!(out, "{title} only {n}")?;
+                rows(out, &found, data, query)?;
+            }
+            _ => {
+                writeln!(out, "{title}")?;
+                rows(out, &found, data, query)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The `k` most harmful examples. Of a method that predicts a change these have negative scores, so there may be fewer; one
+/// that only ranks has no sign.
+pub(crate) fn most_harmful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
+    of_sign(table, query, table.worst(query, k), |score| score < 0.0)
+}
+
+/// The `k` most helpful examples, likewise.
+pub(crate) fn most_helpful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
+    of_sign(table, query, table.best(query, k), |score| score > 0.0)
+}
+
+fn of_sign<'a>(
+    table: &ScoreTable,
+    query: usize,
+    mut rows: Vec<&'a ScoreRow>,
+    is: fn(f64) -> bool,
+) -> Vec<&'a ScoreRow> {
+    if !ranks(table) {
+        rows.retain(|row| row.influence.get(query).copied().flatten().is_some_and(is));
+    }
+    rows
+}
+
+/// Whether the table's method only ranks: it says nothing of the query's value.
+fn ranks(table: &ScoreTable) -> bool {
+    method(&table.metadata.method).is_ok_and(|method| !method.predicts)
+}
+
+/// Width of a column of these files, including its header.
+pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> usize {
+    let width = |row: &ScoreRow| field(&row.file).width();
+    rows.into_iter()
+        .map(width)
+        .max()
+        .unwrap_or(0)
+        .max("file".len())
+}
+
+/// Prints rows: index, row and file in the original data, label, times seen, influence and, if known, whether the label
+/// was flipped.
+pub(crate) fn rows(
+    out: &mut dyn Write,
+    rows: &[&ScoreRow],
+    data: &dyn DataSet,
+    query: usize,
+) -> io::Result<()> {
+    let named = rows.iter().any(|row| row.name.is_some());
+    let wide = file_width(rows.iter().copied());
+    write!(
+        out,
+        "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>12}",
+        "index", "row", "file", "label", "seen", "influence"
+    )?;
+    writeln!(out, "{}", if named { "  name" } else { "" })?;
+    for row in rows {
+        let influence = row.influence.get(query).copied().flatten();
+        let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
+        let note = match data.planted(Split::Train, row.index) {
+            Some(true) => truth(data, row.index),
+            Some(false) => "  label right".to_owned(),
+            None => String::new(),
+        };
+        let name = row
+            .name
+            .as_deref()
+            .map_or_else(String::new, |name| format!("  {}", short(name)));
+        writeln!(
+            out,
+            "{:>6} {:>8} {:<wide$} {:<12} {:>5} {influence:>12}{name}{note}",
+            row.index,
+            row.row,
+            field(&row.file),
+            field(&row.label),
+            row.occurrences
+        )?;
+    }
+    Ok(())
+}
+
+/// A name on a line of its own: texts may be long and have lines.
+fn short(name: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut out: String = name.chars().take(LONGEST).collect();
+    if name.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    field(out).to_string()
+}
+
+/// All rows of a table, with an influence a query; the name last.
+pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()> {
+    let several = table.metadata.queries.len() > 1;
+    let heads: Vec<String> = table
+        .metadata
+        .queries
+        .iter()
+        .map(|q| match several {
+            true => field(format!("influence[{}]", q.name)).to_string(),
+            false => "influence".to_owned(),
+        })
+        .collect();
+    let wide = file_width(&table.rows);
+    write!(
+        out,
+        "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
+        "index", "row", "file", "label", "seen"
+    )?;
+    for head in &heads {
+        write!(out, " {head:>12}")?;
+    }
+    writeln!(out, "{}", if table.is_named() { "  name" } else { "" })?;
+    for row in &table.rows {
+        write!(
+            out,
+            "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
+            row.index,
+            row.row,
+            field(&row.file),
+            field(&row.label),
+            row.occurrences
+        )?;
+        for (head, influence) in heads.iter().zip(&row.influence) {
+            let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
+            write!(out, " {influence:>0$}", head.chars().count().max(12))?;
+        }
+        match &row.name {
+            Some(name) => writeln!(out, "  {}", short(name))?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
+}
+
+fn truth(data: &dyn DataSet, index: u64) -> String {
+    match data.clean_class(Split::Train, index) {
+        Some(class) => {
+            let name = data
+                .class_names()
+                .get(class)
+                .cloned()
+                .unwrap_or_else(|| class.to_string());
+            format!("  label FLIPPED, really {}", field(name))
+        }
+        None => "  label FLIPPED".to_owned(),
+    }
+}
+
+/// How far the adjoint grew over the sweep: the plain-words sign of when a first-order estimate is not to be believed.
+pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> {
+    let norm = |entry: Option<&(u64, f64)>| entry.map_or(f64::NAN, |e| e.1);
+    let (first, last) = (norm(sweep.growth.first()), norm(sweep.growth.last()));
+    let factor = last / first;
+    writeln!(
+        out,
+        "adjoint |u| went from {first:.3e} to {last:.3e} (x{factor:.2}) over the sweep: {}",
+        verdict(factor)
+    )
+}
+
+/// What a factor of the adjoint's growth means for whoever reads the scores.
+fn verdict(factor: f64) -> &'static str {
+    if !factor.is_finite() {
+        "not finite; these scores mean nothing"
+    } else if factor > EXPLODED {
+        "it exploded, so the first-order estimate is likely off; check with `counterfactual` in a shorter window"
+    } else if factor > GREW {
+        "it grew; check a few with `counterfactual` in the same window"
+    } else {
+        "it stayed small, as it does where the estimate holds"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn only_an_adjoint_that_grew_asks_for_a_check() {
+        for (factor, expected) in [
+            (0.33, "stayed small"),
+            (1.0, "stayed small"),
+            (10.0, "stayed small"),
+            (10.1, "check a few"),
+            (101.0, "shorter window"),
+            (f64::INFINITY, "mean nothing"),
+            (f64::NAN, "mean nothing"),
+        ] {
+            assert!(
+                verdict(factor).contains(expected),
+                "{factor}: {}",
+                verdict(factor)
+            );
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `hindcast completions` and `hindcast man`: what the command line says of itself, for shells and for `man`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use super::Outcome;
+use crate::args;
+use crate::args::{Cli, Completions};
+use crate::clean;
+use crate::clean::field;
+use hindcast_analyzer::output::places;
+use hindcast_analyzer::output::places::Kind;
+
+pub(crate) fn completions(args: &Completions) -> anyhow::Result<Outcome> {
+    // Made in memory first: the generator panics where its writer fails, as at a closed pipe.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "hindcast", &mut script);
+    clean::stdout().write_all(&script)?;
+    Ok(Outcome::Fine)
+}
+
+pub(crate) fn man(args: &args::Man) -> anyhow::Result<Outcome> {
+    let command = Cli::command();
+    match &args.out {
+        None => Man::new(command).render(&mut clean::stdout())?,
+        Some(folder) => {
+            places::outside_of_runs(&folder.join("hindcast.1"))
+                .and_then(|()| only_manuals(folder))
+                .and_then(|()| fs::create_dir_all(folder))
+                .and_then(|()| clap_mangen::generate_to(command, folder))
+                .with_context(|| format!("cannot write to {}", folder.display()))?;
+            writeln!(
+                clean::stdout(),
+                "{}",
+                field(folder.join("hindcast.1").display())
+            )?;
+        }
+    }
+    Ok(Outcome::Fine)
+}
+
+/// Refuses a folder in which a file has the name of a manual page and isn't one of this program.
+fn only_manuals(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("hindcast") && name.ends_with(".1") {
+            places::replaceable(&path, Kind::Manual)
+                .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+        }
+    }
+    Ok(())
+}

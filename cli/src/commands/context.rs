@@ -1,0 +1,147 @@
+//! What several verbs read from the command line.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use candle_core::Device;
+use hindcast_format::{FormatError, FsStorage, Storage, Trace};
+
+use super::Usage;
+use super::memory::Limit;
+use crate::args::{NamesArgs, NamesBy};
+use crate::clean::{field, say};
+use crate::own::OwnProgram;
+use hindcast_analyzer::{NameKey, Names, Subject};
+
+/// Where a run's model and data come from.
+pub(crate) enum Models {
+    /// From the task that the run carries.
+    Recorded,
+    /// From the program that this is.
+    Own(OwnProgram),
+}
+
+impl Models {
+    /// Opens a run with its model and data. Reading the trace may use at most `memory` bytes.
+    pub(crate) fn open(
+        &self,
+        run: &Path,
+        data: Option<&Path>,
+        memory: Option<Limit>,
+    ) -> anyhow::Result<Subject> {
+        let trace = open_trace_within(run, memory)?;
+        match self {
+            Models::Recorded => Ok(Subject::of_trace(trace, run, data)?),
+            Models::Own(program) => program.open(trace, run, data),
+        }
+    }
+}
+
+/// Opens a trace, or says what to do if the folder contains none. Reading it may use at most `memory` bytes; by default, all available memory.
+pub(crate) fn open_trace_within(run: &Path, memory: Option<Limit>) -> anyhow::Result<Trace> {
+    Trace::open_storage(storage(run, memory)).map_err(|e| unopened(run, e))
+}
+
+/// The folder of a run. Its readers may use at most `memory` bytes; by default, all available memory.
+pub(crate) fn storage(run: &Path, memory: Option<Limit>) -> Arc<dyn Storage> {
+    Arc::new(FsStorage::new(run).within(super::memory::limit(memory)))
+}
+
+/// Says on standard error what is damaged in a trace that can be read all the same: whoever trusts its answers should know.
+pub(crate) fn warn(trace: &Trace) {
+    for problem in trace.problems() {
+        say!(
+            "warning: {}; `hindcast verify` looks everywhere",
+            field(problem)
+        );
+    }
+}
+
+/// As [`warn`], for verbs whose answer is about the end of training: they refuse a run that goes on behind damage.
+pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
+    warn(trace);
+    match trace.ends_early() {
+        None => Ok(()),
+        Some(damage) => Err(FormatError::Corrupt(Box::new(damage.clone()))).with_context(|| {
+            format!(
+                "{}: the run goes on behind this damage, so its last readable step is not the last one recorded",
+                run.display()
+            )
+        }),
+    }
+}
+
+/// Why a run can't be opened. Damage names the file alone, so the run is said before it.
+pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
+    match error {
+        FormatError::NotARun { .. } => match half_born(run) {
+            Some(left) => anyhow::anyhow!(
+                "{error}; {left}, beside it, is what a recorder leaves that is killed while it makes a run: nothing was recorded in it, so remove it and record again"
+            ),
+            None => error.into(),
+        },
+        e if e.is_damage() || matches!(e, FormatError::NewerVersion { .. }) => {
+            anyhow::Error::from(e).context(run.display().to_string())
+        }
+        e => e.into(),
+    }
+}
+
+/// The folder in which a recorder was making this run when it was killed.
+fn half_born(run: &Path) -> Option<String> {
+    let name = run.file_name()?.to_string_lossy().into_owned();
+    let parent = match run.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut left = std::fs::read_dir(parent).ok()?.filter_map(|entry| {
+        let entry = entry.ok()?.file_name().to_string_lossy().into_owned();
+        entry.starts_with(&format!(".{name}.new-")).then_some(entry)
+    });
+    left.next()
+}
+
+/// `cpu`, `cuda`, `cuda:1`.
+pub(crate) fn device(text: &str) -> anyhow::Result<Device> {
+    let ordinal = match text {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => 0,
+        _ => match text.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+            Some(n) => n,
+            None => {
+                return Err(Usage(format!(
+                    "--device: expected cpu, cuda or cuda:N, got {text:?}"
+                ))
+                .into());
+            }
+        },
+    };
+    Device::new_cuda(ordinal).with_context(|| {
+        if cfg!(feature = "cuda") {
+            format!("--device {text}: no such CUDA device can be used here")
+        } else {
+            format!("--device {text}: this build has no CUDA in it; build with `--features cuda`")
+        }
+    })
+}
+
+/// `--memory`; a mistake is wrong usage.
+pub(crate) fn memory(text: Option<&str>) -> anyhow::Result<Option<Limit>> {
+    Ok(text
+        .map(|text| text.parse().map_err(|e| Usage(format!("--memory: {e}"))))
+        .transpose()?)
+}
+
+/// `--names`.
+pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<Option<Names>> {
+    let by = args.names_by.map(|by| match by {
+        NamesBy::Row => NameKey::Row,
+        NamesBy::Index => NameKey::Index,
+    });
+    let Some(path) = &args.names else {
+        return Ok(None);
+    };
+    let names = Names::read(path, by, args.name_column.as_deref()).context("--names")?;
+    Ok(Some(names))
+}

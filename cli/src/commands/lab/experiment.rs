@@ -1,0 +1,93 @@
+//! `hindcast experiment`: many runs against the truth.
+
+mod agreement;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::args;
+use crate::args::Experiment;
+use crate::clean;
+use crate::clean::field;
+use crate::commands::interrupt::{Interrupts, told};
+use crate::commands::recording::task;
+use crate::commands::{Outcome, Usage, progress};
+use crate::report::figures::{draw_agreement, draw_cleansing};
+use hindcast_analyzer::load_data;
+use hindcast_lab::protocols::recording_cost;
+
+pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
+    match args {
+        Experiment::Agreement(args) => {
+            let outcome = agreement::run(args)?;
+            figures(&args.out, &args.figures, draw_agreement).map(|()| outcome)
+        }
+        Experiment::Cleansing(args) => {
+            let outcome = super::cleansing::run(args)?;
+            figures(&args.out, &args.figures, draw_cleansing).map(|()| outcome)
+        }
+        Experiment::Quality(args) => super::quality::run(args),
+        Experiment::Recording(args) => run_recording(args),
+    }
+}
+
+/// Draws the rows of an experiment, where it was asked for.
+fn figures(
+    rows: &Option<PathBuf>,
+    folder: &Option<PathBuf>,
+    draw: fn(&Path, &Path) -> anyhow::Result<Vec<PathBuf>>,
+) -> anyhow::Result<()> {
+    if let (Some(rows), Some(folder)) = (rows, folder) {
+        let mut out = clean::stdout();
+        for file in draw(rows, folder)? {
+            writeln!(out, "{}", field(file.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn run_recording(args: &args::RecordingCost) -> anyhow::Result<Outcome> {
+    let mut rows = Vec::new();
+    let interrupts = Interrupts::listen();
+    for name in &args.tasks {
+        let task = task::find(name, &args.set)?;
+        let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
+        let bar = progress::bar(0, "training twice", "steps");
+        let row = recording_cost(&task, data.as_ref(), args.block, &mut |done, total| {
+            bar.at(done, total);
+            interrupts.flow()
+        });
+        drop(bar);
+        rows.push(row.map_err(|e| told(e, || "nothing was measured to the end".to_owned()))?);
+    }
+    drop(interrupts);
+    let mut out = clean::stdout();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &rows)?;
+        writeln!(out)?;
+        return Ok(Outcome::Fine);
+    }
+    for row in rows {
+        writeln!(
+            out,
+            "{}: {} steps, median ms a step {:.4} plain, {:.4} recorded ({:+.1} us): ratio {:.4}; {:.4} of the raw bytes stored",
+            field(&row.task),
+            row.steps,
+            row.plain_ms,
+            row.recorded_ms,
+            1e3 * (row.recorded_ms - row.plain_ms),
+            row.ratio,
+            row.stored_share
+        )?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// Seeds written A..B.
+pub(super) fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, Usage> {
+    let parsed = text
+        .split_once("..")
+        .and_then(|(a, b)| Some(a.trim().parse::<u64>().ok()?..b.trim().parse::<u64>().ok()?))
+        .filter(|r| !r.is_empty());
+    parsed.ok_or_else(|| Usage(format!("--seeds: expected A..B with A < B, got {text:?}")))
+}

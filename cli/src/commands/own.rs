@@ -1,0 +1,107 @@
+//! The verbs of a program that brings a model of its own.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use super::context::Models;
+use super::{Outcome, answered, exit, threads};
+use crate::args::help;
+use crate::args::{
+    Checkpoint, Counterfactual, Export, Influence, Info, Recover, Report, Scores, Verify,
+};
+use crate::commands::analysis::{counterfactual, influence, report, scores};
+use crate::commands::traces::{checkpoint, export, info, recover, verify};
+use crate::own::OwnProgram;
+
+/// Ask which training examples made this model what it is.
+#[derive(Debug, Parser)]
+#[command(arg_required_else_help = true, max_term_width = 100, after_help = help::EXIT_CODES)]
+struct Own {
+    /// Believe the model's derivatives without comparing them with differences first
+    #[arg(long, global = true)]
+    skip_check: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Say what a run holds
+    #[command(after_long_help = help::INFO_JSON)]
+    Info(Info),
+    /// Check that a trace is whole and unaltered, and (--replay) that its steps really are training steps of this model on that data
+    #[command(after_long_help = help::VERIFY_JSON)]
+    Verify(Verify),
+    /// Replay the trace backwards and rank the training examples by influence
+    #[command(after_long_help = format!("{}\n\n{}", help::INFLUENCE, help::NAMES))]
+    Influence(Influence),
+    /// Sort, filter and print the table that `influence` wrote, or write a part of it
+    #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
+    Scores(Scores),
+    /// Really retrain without some examples, on the recorded batches, and compare with the prediction
+    #[command(after_long_help = help::COUNTERFACTUAL)]
+    Counterfactual(Counterfactual),
+    /// Show a run and its scores as one page: training, harmful and helpful examples, and how far to trust them
+    #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]
+    Report(Report),
+    /// Write steps as safetensors files, one a step, and steps.jsonl
+    #[command(after_long_help = help::EXPORT_JSON)]
+    Export(Export),
+    /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
+    Recover(Recover),
+    /// Write the model as it stood before a step as one safetensors file
+    Checkpoint(Checkpoint),
+}
+
+/// Runs a command line whose first word is the program's name.
+pub(crate) fn main(program: OwnProgram, words: impl Iterator<Item = OsString>) -> ExitCode {
+    super::interrupt::survive_file_size_limits();
+    let words: Vec<OsString> = words.collect();
+    let name = words
+        .first()
+        .and_then(|word| Path::new(word).file_stem())
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from("hindcast"))
+        .display()
+        .to_string();
+    let command = Own::command()
+        .display_name(name.clone())
+        .bin_name(name.clone());
+    let parsed = command
+        .try_get_matches_from(words)
+        .and_then(|matches| Own::from_arg_matches(&matches));
+    let own = match parsed {
+        Ok(own) => own,
+        Err(error) => return answered(&error),
+    };
+    exit(&name, run(own, program))
+}
+
+fn run(own: Own, program: OwnProgram) -> anyhow::Result<Outcome> {
+    let models = Models::Own(match own.skip_check {
+        true => program.without_check(),
+        false => program,
+    });
+    let computes = match &own.verb {
+        Verb::Verify(args) => args.replay,
+        Verb::Influence(_) | Verb::Counterfactual(_) | Verb::Report(_) => true,
+        _ => false,
+    };
+    if computes {
+        threads::start()?;
+    }
+    match own.verb {
+        Verb::Info(args) => info::run(&args),
+        Verb::Verify(args) => verify::run(&args, &models),
+        Verb::Influence(args) => influence::run(&args, &models),
+        Verb::Scores(args) => scores::run(&args),
+        Verb::Counterfactual(args) => counterfactual::run(&args, &models),
+        Verb::Report(args) => report::run(&args, &models),
+        Verb::Export(args) => export::run(&args),
+        Verb::Recover(args) => recover::run(&args),
+        Verb::Checkpoint(args) => checkpoint::run(&args),
+    }
+}

@@ -1,0 +1,170 @@
+//! Pictures of examples: a grid with a caption under each, as a PNG.
+
+use std::path::Path;
+
+use embedded_graphics::mono_font::MonoTextStyle;
+use embedded_graphics::mono_font::ascii::{FONT_6X10, FONT_8X13_BOLD};
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::*;
+use embedded_graphics::text::Text;
+use image::{Rgb, RgbImage, imageops};
+
+use hindcast_analyzer::output::places::{AFTER_PNG_HEADER, Kind, PICTURE};
+use hindcast_analyzer::output::replace;
+
+/// One example of a grid.
+#[derive(Debug, Clone)]
+pub struct Tile {
+    /// The example's pixels.
+    pub image: RgbImage,
+    /// Lines under the picture, each short.
+    pub caption: Vec<String>,
+    /// Frame in the accent colour.
+    pub marked: bool,
+}
+
+const PAPER: Rgb<u8> = Rgb([250, 250, 247]);
+const FRAME: Rgb<u8> = Rgb([205, 205, 200]);
+const ACCENT: Rgb<u8> = Rgb([204, 58, 33]);
+const INK: Rgb888 = Rgb888::new(30, 32, 36);
+const QUIET: Rgb888 = Rgb888::new(110, 112, 118);
+
+const SIDE: u32 = 112;
+const GAP: u32 = 14;
+const BORDER: u32 = 3;
+const LINE: u32 = 12;
+const HEAD: u32 = 44;
+
+/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG atomically.
+/// A file that isn't such a picture is not replaced.
+pub fn write_grid(
+    path: &Path,
+    title: &str,
+    subtitle: &str,
+    tiles: &[Tile],
+    columns: u32,
+) -> image::ImageResult<()> {
+    let columns = columns.max(1);
+    let lines = tiles.iter().map(|t| t.caption.len()).max().unwrap_or(0) as u32;
+    let cell_height = SIDE + 2 * BORDER + lines * LINE + GAP + 6;
+    let rows = (tiles.len() as u32).div_ceil(columns);
+    let text_width = 16 + 8 * title.len().max(subtitle.len() * 3 / 4) as u32;
+    let width = (GAP + columns * (SIDE + 2 * BORDER + GAP)).max(text_width);
+    let mut canvas = Canvas(RgbImage::from_pixel(
+        width,
+        HEAD + rows * cell_height + GAP,
+        PAPER,
+    ));
+    canvas.text(title, GAP, 18, MonoTextStyle::new(&FONT_8X13_BOLD, INK));
+    canvas.text(subtitle, GAP, 34, MonoTextStyle::new(&FONT_6X10, QUIET));
+    for (i, tile) in tiles.iter().enumerate() {
+        let x = GAP + (i as u32 % columns) * (SIDE + 2 * BORDER + GAP);
+        let y = HEAD + (i as u32 / columns) * cell_height;
+        let frame = if tile.marked { ACCENT } else { FRAME };
+        for dy in 0..SIDE + 2 * BORDER {
+            for dx in 0..SIDE + 2 * BORDER {
+                canvas.0.put_pixel(x + dx, y + dy, frame);
+            }
+        }
+        // Whole pixels of a small image stay visible: no smoothing.
+        let scaled = imageops::resize(&tile.image, SIDE, SIDE, imageops::FilterType::Nearest);
+        imageops::replace(
+            &mut canvas.0,
+            &scaled,
+            i64::from(x + BORDER),
+            i64::from(y + BORDER),
+        );
+        for (l, line) in tile.caption.iter().enumerate() {
+            let style = MonoTextStyle::new(&FONT_6X10, if l == 0 { INK } else { QUIET });
+            canvas.text(
+                line,
+                x + BORDER,
+                y + SIDE + 2 * BORDER + 11 + l as u32 * LINE,
+                style,
+            );
+        }
+    }
+    let mut png = std::io::Cursor::new(Vec::new());
+    canvas.0.write_to(&mut png, image::ImageFormat::Png)?;
+    let mut png = png.into_inner();
+    // The mark by which a later picture knows that it may replace this one.
+    png.splice(AFTER_PNG_HEADER..AFTER_PNG_HEADER, PICTURE.iter().copied());
+    Ok(replace::replace(path, Kind::Picture, |to| {
+        std::fs::write(to, &png)
+    })?)
+}
+
+/// Lets the text drawer write on an image.
+struct Canvas(RgbImage);
+
+impl Canvas {
+    fn text(&mut self, text: &str, x: u32, y: u32, style: MonoTextStyle<'_, Rgb888>) {
+        // Drawing on an image cannot fail: the error type is uninhabited.
+        let Ok(_) = Text::new(text, Point::new(x as i32, y as i32), style).draw(self);
+    }
+}
+
+impl OriginDimensions for Canvas {
+    fn size(&self) -> Size {
+        Size::new(self.0.width(), self.0.height())
+    }
+}
+
+impl DrawTarget for Canvas {
+    type Color = Rgb888;
+    type Error = std::convert::Infallible;
+
+    fn draw_iter<I>(&mut self, pixels: I) -> Result<(), Self::Error>
+    where
+        I: IntoIterator<Item = Pixel<Self::Color>>,
+    {
+        for Pixel(at, colour) in pixels {
+            let inside = at.x >= 0 && at.y >= 0;
+            if inside && (at.x as u32) < self.0.width() && (at.y as u32) < self.0.height() {
+                let rgb = Rgb([colour.r(), colour.g(), colour.b()]);
+                self.0.put_pixel(at.x as u32, at.y as u32, rgb);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_has_room_for_every_tile_and_marks_the_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("grid.png");
+        let tile = |marked| Tile {
+            image: RgbImage::from_pixel(28, 28, Rgb([0, 0, 0])),
+            caption: vec!["3".into(), "-0.01".into()],
+            marked,
+        };
+        write_grid(
+            &path,
+            "Worst",
+            "of all",
+            &[tile(true), tile(false), tile(false)],
+            2,
+        )
+        .unwrap();
+        let picture = image::open(&path).unwrap().to_rgb8();
+        // A picture is replaced by the next one, and by no other file.
+        write_grid(&path, "Worst", "of all", &[tile(true)], 2).unwrap();
+        picture.save(&path).unwrap();
+        let said = write_grid(&path, "", "", &[tile(true)], 2).unwrap_err();
+        assert!(said.to_string().contains("isn't a picture"), "{said}");
+        assert_eq!(picture.width(), GAP + 2 * (SIDE + 2 * BORDER + GAP));
+        assert_eq!(*picture.get_pixel(GAP, HEAD), ACCENT);
+        assert_eq!(
+            *picture.get_pixel(GAP + SIDE + 2 * BORDER + GAP, HEAD),
+            FRAME
+        );
+        assert_eq!(
+            *picture.get_pixel(GAP + BORDER, HEAD + BORDER),
+            Rgb([0, 0, 0])
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! `hindcast demo`: the whole road on digits drawn by code, some of whose labels are flipped on purpose.
+
+use std::fs;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail, ensure};
+use candle_core::Device;
+use hindcast_model::objective::Split;
+
+use crate::args::Demo;
+use crate::clean;
+use crate::commands::analysis::sweeping::{Settings, Swept, score};
+use crate::commands::analysis::{pictures, tables};
+use crate::commands::{Outcome, progress};
+use hindcast_analyzer::output::places::{Kind, replaceable};
+use hindcast_analyzer::{CounterfactualOptions, Query, Subject, Window, counterfactuals};
+
+/// Files that a demo makes in its folder; only these are replaced by the next one.
+const RUN: &str = "run";
+const SCORES: &str = "scores.csv";
+const PICTURE: &str = "worst.png";
+
+pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let mut out = clean::stdout();
+    let run = args.out.join(RUN);
+    for (name, kind) in [(SCORES, Kind::Scores), (PICTURE, Kind::Picture)] {
+        let path = args.out.join(name);
+        replaceable(&path, kind).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    clear(&args.out, &run)?;
+
+    writeln!(
+        out,
+        "1. Train a small network on drawn digits, some labels flipped, and record every step of it."
+    )?;
+    out.flush()?;
+    // A process of its own, as training usually is: nothing but the folder passes from it to the analysis.
+    record(&run, args.seed)?;
+
+    writeln!(
+        out,
+        "\n2. Training is over and its process gone. Open the folder and check every byte of it."
+    )?;
+    let bar = progress::bar(0, "checking", "bytes");
+    let report = hindcast_format::verify_with(&run, &mut |done, total| bar.at(done, total))?;
+    drop(bar);
+    ensure!(
+        report.is_ok(),
+        "the trace is damaged: run `hindcast verify {}`",
+        run.display()
+    );
+    writeln!(
+        out,
+        "   {} steps, {}, head {}…",
+        report.steps,
+        progress::bytes(report.bytes),
+        report
+            .head_digest
+            .as_deref()
+            .unwrap_or_default()
+            .get(..16)
+            .unwrap_or_default()
+    )?;
+
+    writeln!(
+        out,
+        "\n3. Replay it backwards: which examples does the validation loss owe what?"
+    )?;
+    out.flush()?;
+    let subject = Subject::open(&run, None)?;
+    let query: Query = "validation".parse()?;
+    let swept = Instant::now();
+    let Swept { table, .. } = score(
+        &subject,
+        std::slice::from_ref(&query),
+        &Window::All,
+        &Settings {
+            quiet: true,
+            ..Settings::default()
+        },
+    )?;
+    let scores = args.out.join(SCORES);
+    table.write(&scores)?;
+    writeln!(
+        out,
+        "   swept in {}; the {} most harmful:",
+        progress::duration(swept.elapsed()),
+        args.top
+    )?;
+    let data = subject.data();
+    tables::rows(
+        &mut out,
+        &tables::most_harmful(&table, 0, args.top),
+        data,
+        0,
+    )?;
+
+    let flipped = (0..data.len(Split::Train))
+        .filter(|&i| data.planted(Split::Train, i) == Some(true))
+        .count();
+    let worst = table.worst(0, flipped);
+    let found = worst
+        .iter()
+        .filter(|r| data.planted(Split::Train, r.index) == Some(true))
+        .count();
+    writeln!(
+        out,
+        "   {flipped} of {} labels were flipped; {found} of the {flipped} most harmful examples are among them: {:.0} %",
+        data.len(Split::Train),
+        100.0 * found as f64 / flipped.max(1) as f64
+    )?;
+
+    writeln!(
+        out,
+        "\n4. Retrain without those {flipped}, on the recorded batches."
+    )?;
+    out.flush()?;
+    let without: Vec<u64> = worst.iter().map(|r| r.index).collect();
+    let recorded = subject.recorded()?;
+    let options = CounterfactualOptions {
+        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
+        ..CounterfactualOptions::new(Window::All.resolve(recorded.source())?)
+    };
+    let bar = progress::bar(0, "retraining", "steps");
+    let report = counterfactuals(&recorded, &options, &[query], &[without], &|done, total| {
+        bar.at(done, total);
+        ControlFlow::Continue(())
+    })?;
+    drop(bar);
+    let [after] = report.outcomes.as_slice() else {
+        bail!("the retraining gave no result")
+    };
+    for (before, after) in report.everyone.losses.iter().zip(&after.losses) {
+        if before.split == "train" {
+            continue;
+        }
+        writeln!(
+            out,
+            "   {} loss {:.4} before, {:.4} after ({:+.0} %); error {:.1} % before, {:.1} % after",
+            before.split,
+            before.loss,
+            after.loss,
+            100.0 * (after.loss - before.loss) / before.loss,
+            100.0 * before.error_rate.unwrap_or(f64::NAN),
+            100.0 * after.error_rate.unwrap_or(f64::NAN)
+        )?;
+    }
+
+    let picture = args.out.join(PICTURE);
+    pictures::worst(&picture, &table, data, 0, 40)?;
+    writeln!(out, "\nrun      {}", run.display())?;
+    writeln!(out, "table    {}", scores.display())?;
+    writeln!(out, "picture  {}", picture.display())?;
+    writeln!(out, "took     {}", progress::duration(begun.elapsed()))?;
+    writeln!(
+        out,
+        "\nNext: {1} info {0}; {1} influence {0} --query validation:3 --window last-epoch",
+        run.display(),
+        called()
+    )?;
+    writeln!(
+        out,
+        "As a page: {} report {} {} --out {}",
+        called(),
+        run.display(),
+        scores.display(),
+        args.out.join("report.html").display()
+    )?;
+    Ok(Outcome::Fine)
+}
+
+/// How this program can be called from here: after `cargo run` it isn't on the path.
+fn called() -> String {
+    std::env::args_os()
+        .next()
+        .map(|word| word.to_string_lossy().into_owned())
+        .filter(|word| !word.is_empty())
+        .unwrap_or_else(|| "hindcast".to_owned())
+}
+
+/// Removes an earlier demo's files, and nothing that a demo has not made.
+fn clear(folder: &Path, run: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    if !run.exists() {
+        return Ok(());
+    }
+    let ours = hindcast_format::Trace::open(run)
+        .is_ok_and(|t| t.info().notes.get("made-by").is_some_and(|n| n == "demo"));
+    ensure!(
+        ours,
+        "{} exists and is no demo's: name another folder with --out",
+        run.display()
+    );
+    fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))
+}
+
+fn record(run: &Path, seed: u64) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let status = Command::new(program)
+        .arg("record")
+        .arg("digits")
+        .arg("--out")
+        .arg(run)
+        .args([
+            "--set",
+            &format!("train.seed={seed}"),
+            "--note",
+            "made-by=demo",
+        ])
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot start the recording process")?;
+    ensure!(status.success(), "recording ended with {status}");
+    Ok(())
+}

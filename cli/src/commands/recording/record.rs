@@ -1,0 +1,204 @@
+//! `hindcast record`: train a task and record every step of it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{Durability, Status, Trace};
+use hindcast_recorder::{Builder, Keep, OnError, Recorder, WhenFull};
+
+use super::recorded::{Ended, show, stopped};
+use super::{resume, task};
+use crate::args::{OnErrorPolicy, Record, WhenFullPolicy};
+use crate::clean::{field, say};
+use crate::commands::context::device;
+use crate::commands::interrupt::Interrupts;
+use crate::commands::{Outcome, Usage, progress};
+use hindcast_analyzer::load_data;
+use hindcast_lab::record_watched;
+
+/// Bytes that this user may still write where `path` lies or will lie; `None` where the system doesn't say.
+fn free_beside(path: &Path) -> Option<u64> {
+    let space = path
+        .ancestors()
+        .map(|p| match p.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => p,
+        })
+        .find_map(|p| rustix::fs::statvfs(p).ok())?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// What is said before the first step of a run that the disk will hardly hold. It is no error: the need is an estimate, and room may
+/// be made while training goes on.
+fn short_of_disk(needed: u64, free: u64, run: &Path) -> Option<String> {
+    (needed > free).then(|| {
+        format!(
+            "warning: the disk will hardly hold the run: about {} are needed and {} are free where {} lies. Make room, name another place \
+             (--out), or keep less (--keep last-epoch, last-steps=N or budget=SIZE); on a full disk recording fails, and what was \
+             written until then stays",
+            progress::bytes(needed),
+            progress::bytes(free),
+            run.display()
+        )
+    })
+}
+
+pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
+    // Whatever is wrong with the words is said before anything is loaded or made.
+    let keep: Keep = args
+        .keep
+        .parse()
+        .map_err(|e| Usage(format!("--keep: {e}")))?;
+    let policies = Policies::of(args)?;
+    let device = device(&args.device)?;
+    if let Some(run) = &args.resume {
+        return resume::run(args, run, &policies, &device);
+    }
+    let (Some(task), Some(out)) = (&args.task, &args.out) else {
+        return Err(Usage("name a task, and the run's folder with --out".into()).into());
+    };
+    let task = task::find(task, &args.set)?;
+    let mut builder = policies.apply(Recorder::builder(out)).keep(keep);
+    for note in &args.note {
+        let Some((key, value)) = note.split_once('=') else {
+            return Err(Usage(format!("--note {note}: expected KEY=VALUE")).into());
+        };
+        builder = builder.note(key.trim(), value.trim());
+    }
+    // As for the recorder itself: an empty folder is no run.
+    let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+    if out.exists() && !empty {
+        let cure = match Trace::open(out).map(|trace| trace.status()) {
+            Ok(Status::Open | Status::Unfinished) => format!(
+                "; to continue the run that is there: hindcast record --resume {}",
+                out.display()
+            ),
+            _ => String::new(),
+        };
+        bail!(
+            "{} exists: a run is never overwritten; name a new folder{cure}",
+            out.display()
+        );
+    }
+    if !out.exists() {
+        hindcast_analyzer::output::places::outside_of_runs(out)
+            .with_context(|| format!("cannot write {}", out.display()))?;
+    }
+    let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
+    say!("task {}: {}", field(&task.name), data.describe().trim_end());
+
+    let begun = Instant::now();
+    let interrupts = Interrupts::listen();
+    let bar = progress::bar(0, "training", "steps");
+    let time = progress::Estimate::from(0);
+    let mut done = 0;
+    let summary = record_watched(
+        &task,
+        data.as_ref(),
+        &device,
+        builder,
+        &mut |estimate| {
+            bar.say(&estimate.to_string());
+            let needed = estimate.disk_peak.or(estimate.stored_run);
+            if let (Some(needed), Some(free)) = (needed, free_beside(out))
+                && let Some(warning) = short_of_disk(needed, free, out)
+            {
+                bar.say(&warning);
+            }
+        },
+        &mut |now, total, loss| {
+            done = now;
+            show(&bar, now, total, loss);
+            time.after(now, total, &bar);
+            interrupts.flow()
+        },
+    );
+    drop((bar, interrupts));
+    let summary = summary.map_err(|error| stopped(error, out, done))?;
+    let ended = Ended {
+        run: out,
+        summary: &summary,
+        resumed_at: None,
+        time: begun.elapsed(),
+    };
+    ended.tell(args.json)
+}
+
+/// How a recording meets slow and failing storage, and power cuts.
+pub(super) struct Policies {
+    durability: Durability,
+    when_full: WhenFull,
+    on_error: OnError,
+}
+
+impl Policies {
+    fn of(args: &Record) -> Result<Self, Usage> {
+        Ok(Self {
+            durability: durability(&args.durability)?,
+            when_full: match args.when_full {
+                WhenFullPolicy::Block => WhenFull::Block,
+                WhenFullPolicy::Stop => WhenFull::Stop,
+                WhenFullPolicy::Skip => WhenFull::Skip,
+            },
+            on_error: match args.on_error {
+                OnErrorPolicy::Fail => OnError::Fail,
+                OnErrorPolicy::TrainOn => OnError::TrainOn,
+            },
+        })
+    }
+
+    pub(super) fn apply(&self, builder: Builder) -> Builder {
+        builder
+            .durability(self.durability)
+            .when_full(self.when_full)
+            .on_error(self.on_error)
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, Usage> {
+    let usage = || {
+        Usage(format!(
+            "--durability: expected os, seals, every=N (steps) or always, got {text:?}"
+        ))
+    };
+    match text {
+        "os" => Ok(Durability::Os),
+        "seals" => Ok(Durability::Seals),
+        "always" => Ok(Durability::Always),
+        _ => match text.strip_prefix("every=").map(str::parse) {
+            Some(Ok(n)) if n > 0 => Ok(Durability::Every(n)),
+            _ => Err(usage()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_will_not_hold_the_run_is_said_with_need_room_and_cure() {
+        let run = Path::new("runs/mine");
+        assert_eq!(short_of_disk(1_000, 1_000, run), None);
+        let said = short_of_disk(2_000_000_000, 1_500_000_000, run).unwrap();
+        for part in [
+            "2.00 GB are needed",
+            "1.50 GB are free",
+            "runs/mine",
+            "--keep last-epoch",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_free_room_is_that_of_the_nearest_folder_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = rustix::fs::statvfs(dir.path()).unwrap();
+        let total = here.f_blocks.saturating_mul(here.f_frsize);
+        let free = free_beside(&dir.path().join("not/there/yet")).unwrap();
+        assert!(free > 0 && free <= total, "{free} of {total}");
+        assert!(free_beside(Path::new("relative-and-not-there")).is_some());
+    }
+}

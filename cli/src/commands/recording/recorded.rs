@@ -1,0 +1,158 @@
+//! How `hindcast record` shows a training, and what it says of its end.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::Path;
+use std::time::Duration;
+
+use hindcast_format::hex;
+use hindcast_recorder::Summary;
+use serde_json::{Value, json};
+
+use crate::clean;
+use crate::clean::say;
+use crate::commands::interrupt::told;
+use crate::commands::{Outcome, progress};
+use hindcast_lab::can_be_resumed;
+
+/// Shows how far training is.
+pub(super) fn show(bar: &progress::Bar, done: u64, total: u64, loss: f64) {
+    bar.at(done, total);
+    if done.is_multiple_of(16) || done == total {
+        bar.set_message(format!("loss {loss:.4}"));
+    }
+}
+
+/// A training that stopped early, with what is left and how to go on.
+pub(super) fn stopped(error: anyhow::Error, run: &Path, done: u64) -> anyhow::Error {
+    let there = run.exists();
+    let run = run.display();
+    let context = match there && can_be_resumed(&error) {
+        true => format!(
+            "recording {run} stopped (when the cause is mended, `hindcast record --resume {run}` continues it)"
+        ),
+        false => format!("recording {run}"),
+    };
+    told(error.context(context), || match done {
+        0 => format!("nothing of {run} was recorded yet"),
+        _ => format!(
+            "{run} holds the {done} steps that were trained, closed as unfinished: `info` and `influence` take it as it is, and \
+             `hindcast record --resume {run}` continues it"
+        ),
+    })
+}
+
+/// A run whose training came to its end.
+pub(super) struct Ended<'a> {
+    pub run: &'a Path,
+    pub summary: &'a Summary,
+    /// The first step that was recorded now, of a run that was resumed.
+    pub resumed_at: Option<u64>,
+    pub time: Duration,
+}
+
+impl Ended<'_> {
+    /// Says how it ended, and which exit code that is.
+    pub fn tell(&self, as_json: bool) -> anyhow::Result<Outcome> {
+        let loss = loss(self.summary);
+        for text in &loss {
+            say!("hindcast: {text}");
+        }
+        let outcome = match loss.is_empty() {
+            true => Outcome::Fine,
+            false => Outcome::Damaged,
+        };
+        let mut out = clean::stdout();
+        if as_json {
+            serde_json::to_writer_pretty(&mut out, &report(self))?;
+            writeln!(out)?;
+            return Ok(outcome);
+        }
+        writeln!(out, "{}", self.summary)?;
+        if let Some(head) = &self.summary.head
+            && stderr().is_terminal()
+        {
+            // Kept outside of the trace it proves, years later, that nothing in it was exchanged.
+            say!("keep this head digest outside of the trace: {}", hex(head));
+        }
+        say!("{}", self.last_line());
+        Ok(outcome)
+    }
+
+    fn last_line(&self) -> String {
+        let (steps, time) = (self.summary.steps, progress::duration(self.time));
+        let now = steps - self.resumed_at.unwrap_or(0);
+        let whole = match self.resumed_at {
+            Some(_) => format!(" ({steps} with those before)"),
+            None => String::new(),
+        };
+        match self.summary.statistics.lost + self.summary.statistics.skipped {
+            0 => format!("trained and recorded {now} steps{whole} in {time}"),
+            missing => format!(
+                "trained {now} steps{whole} in {time}; the tensors of {missing} of them were not recorded"
+            ),
+        }
+    }
+}
+
+/// What the run lacks of what was to be recorded, one sentence per kind of loss; nothing where it is whole.
+fn loss(summary: &Summary) -> Vec<String> {
+    let counted = &summary.statistics;
+    let steps = |count: u64| match count {
+        1 => "1 step is".to_owned(),
+        _ => format!("{count} steps are"),
+    };
+    let mut loss = Vec::new();
+    if counted.lost > 0 {
+        let ranges: Vec<String> = counted
+            .lost_steps
+            .iter()
+            .map(|range| format!("{}..{}", range.start, range.end))
+            .collect();
+        loss.push(format!(
+            "{} not in the trace ({}): storage failed, and training went on without it (--on-error train-on). An analysis that needs \
+             those steps will be refused",
+            steps(counted.lost),
+            ranges.join(", ")
+        ));
+    }
+    if counted.skipped > 0 {
+        loss.push(format!(
+            "{} in the trace without their tensors: storage was slower than training (--when-full skip). An analysis that needs them \
+             will be refused",
+            steps(counted.skipped)
+        ));
+    }
+    if let Some(failure) = &counted.failure {
+        loss.push(match summary.head {
+            Some(_) => format!("the failure: {failure}"),
+            None => format!(
+                "the run has no final state, since it could not be closed as finished: {failure}"
+            ),
+        });
+    }
+    loss
+}
+
+/// What `--json` prints.
+fn report(ended: &Ended<'_>) -> Value {
+    let summary = ended.summary;
+    let counted = &summary.statistics;
+    json!({
+        "run": ended.run.display().to_string(),
+        "steps": summary.steps,
+        "resumed_at": ended.resumed_at,
+        "seconds": ended.time.as_secs_f64(),
+        "head_digest": summary.head.as_ref().map(|head| hex(head)),
+        "written": counted.written,
+        "skipped": counted.skipped,
+        "thinned": counted.thinned,
+        "lost": counted.lost,
+        "lost_steps": counted.lost_steps.iter().map(|range| [range.start, range.end]).collect::<Vec<_>>(),
+        "failure": counted.failure.as_ref().map(ToString::to_string),
+        "non_finite_steps": counted.non_finite_steps,
+        "raw_bytes": counted.raw_bytes,
+        "stored_bytes": counted.stored_bytes,
+        "stalls": counted.stalls,
+        "stalled_seconds": counted.stalled.as_secs_f64(),
+    })
+}

@@ -1,0 +1,133 @@
+//! `hindcast record --resume`: continue a task whose recording was interrupted.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use candle_core::Device;
+use hindcast_model::task::Task;
+use hindcast_recorder::Recorder;
+
+use super::record::Policies;
+use super::recorded::{Ended, show, stopped};
+use super::task;
+use crate::args::Record;
+use crate::clean::{field, say};
+use crate::commands::context::open_trace_within;
+use crate::commands::interrupt::Interrupts;
+use crate::commands::{Outcome, progress};
+use hindcast_analyzer::Subject;
+use hindcast_lab::{Watch, check_resumable, resume_watched};
+
+pub(super) fn run(
+    args: &Record,
+    run: &Path,
+    policies: &Policies,
+    device: &Device,
+) -> anyhow::Result<Outcome> {
+    let memory = crate::commands::context::memory(args.memory.as_deref())?;
+    let trace = open_trace_within(run, memory)?;
+    check_resumable(&trace, run)?;
+    if let Some(name) = &args.task {
+        same_task(
+            trace.info().task.as_deref(),
+            &task::find(name, &args.set)?,
+            run,
+        )?;
+    }
+    drop(trace);
+    let trace = open_trace_within(run, memory)?;
+    let subject = Subject::of_trace(trace, run, args.data.as_deref())?;
+    if let Some(task) = subject.task() {
+        say!(
+            "task {}: {}",
+            field(&task.name),
+            subject.data().describe().trim_end()
+        );
+    }
+
+    let begun = Instant::now();
+    let interrupts = Interrupts::listen();
+    let bar = progress::bar(0, "rebuilding the last step", "steps");
+    let time = std::cell::OnceCell::new();
+    let (mut at, mut done) = (None, 0);
+    let summary = resume_watched(
+        &subject,
+        device,
+        policies.apply(Recorder::builder(run)),
+        &mut Watch {
+            again: &mut |now, total| {
+                bar.at(now, total);
+                interrupts.flow()
+            },
+            begun: &mut |_, from| {
+                at = Some(from.step);
+                bar.say(&format!("resuming at step {} of {}", from.step, from.steps));
+                if !from.exact {
+                    bar.say(
+                        "warning: the steps before, taken again, don't give the recorded bits (another kind of processor, or another version): the \
+                         run goes on from recorded numbers, and won't be bit for bit the one that an uninterrupted training had given",
+                    );
+                }
+                bar.begin_at(from.step);
+                bar.set_message("training");
+                let _ = time.set(progress::Estimate::from(from.step));
+            },
+            progress: &mut |now, total, loss| {
+                done = now;
+                show(&bar, now, total, loss);
+                if let Some(time) = time.get() {
+                    time.after(now, total, &bar);
+                }
+                interrupts.flow()
+            },
+        },
+    );
+    drop((bar, interrupts));
+    let summary = summary.map_err(|error| match at {
+        Some(_) => stopped(error, run, done),
+        None => crate::commands::interrupt::told(
+            error.context(format!("resuming {}", run.display())),
+            || format!("{} is as it was", run.display()),
+        ),
+    })?;
+    let ended = Ended {
+        run,
+        summary: &summary,
+        resumed_at: at,
+        time: begun.elapsed(),
+    };
+    ended.tell(args.json)
+}
+
+/// A task that is named beside the run must be the recorded one.
+fn same_task(recorded: Option<&str>, named: &Task, run: &Path) -> anyhow::Result<()> {
+    let Some(text) = recorded else {
+        bail!(
+            "{}: the run was recorded without a task, by a program of its own: start that again",
+            run.display()
+        );
+    };
+    let recorded = Task::from_toml(text)
+        .with_context(|| format!("{}: the recorded task cannot be read", run.display()))?;
+    let (was, is) = (recorded.to_toml()?, named.to_toml()?);
+    let Some((was, is)) = first_difference(&was, &is) else {
+        return Ok(());
+    };
+    bail!(
+        "{}: a run can't be resumed with another task: it was recorded with `{was}`, and `{is}` was asked for; leave the task out, or record a \
+         new run with --out",
+        run.display()
+    )
+}
+
+fn first_difference<'a>(a: &'a str, b: &'a str) -> Option<(&'a str, &'a str)> {
+    let (mut a, mut b) = (a.lines(), b.lines());
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return None,
+            (a, b) if a == b => {}
+            (a, b) => return Some((a.unwrap_or("nothing"), b.unwrap_or("nothing"))),
+        }
+    }
+}

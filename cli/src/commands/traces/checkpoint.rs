@@ -1,0 +1,178 @@
+//! `hindcast checkpoint`: the model as it stood before a step, as one safetensors file.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{DType, FormatError, Status, TensorSpec, Trace};
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::args::Checkpoint;
+use crate::clean;
+use crate::clean::field;
+use crate::commands::context::{open_trace_within, warn, warn_or_refuse};
+use crate::commands::{Outcome, Usage, context};
+use hindcast_analyzer::output::places::Kind;
+
+/// What an optimizer's tensor is called in the file: no parameter's name, so that loading the model passes it over.
+const OPTIMIZER: &str = "optimizer/";
+
+pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
+    let wanted = Wanted::parse(&args.step)?;
+    if args.out.exists() {
+        bail!(
+            "{} exists: a file is never overwritten; name a new one",
+            args.out.display()
+        );
+    }
+    let memory = context::memory(args.memory.as_deref())?;
+    hindcast_analyzer::output::places::outside_of_runs(&args.out)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    let mut trace = open_trace_within(&args.run, memory)?;
+    if matches!(wanted, Wanted::Step(_)) {
+        warn(&trace);
+    } else {
+        warn_or_refuse(&trace, &args.run)?;
+    }
+    let find = |trace: &Trace| {
+        wanted
+            .find(trace)
+            .with_context(|| args.run.display().to_string())
+    };
+    let mut step = find(&trace)?;
+    if let Some(end) = ended(&trace).filter(|&end| step > end) {
+        bail!(
+            "{}: --step {step}: there is no such step: the run ends before step {end}; --step final is the end of training",
+            args.run.display()
+        );
+    }
+    let mut read = trace.checkpoint(step);
+    if matches!(read, Err(FormatError::NotRecorded { .. })) && trace.status() == Status::Open {
+        // A ring drops segments while it is read: what counts is the run as it is now.
+        trace = open_trace_within(&args.run, memory)?;
+        step = find(&trace)?;
+        read = trace.checkpoint(step);
+    }
+    let checkpoint = match read {
+        Ok(checkpoint) => checkpoint,
+        Err(FormatError::NotRecorded { why, .. }) => {
+            bail!("{}: --step {}: {why}", args.run.display(), args.step)
+        }
+        Err(e) => return Err(e).with_context(|| args.run.display().to_string()),
+    };
+    let layout = trace.layout();
+    let mut views = Vec::new();
+    for (spec, bytes) in checkpoint.tensors(layout).unwrap_or_default() {
+        views.push((name_in_file(&spec.name)?, view(spec, bytes)?));
+    }
+    let state = checkpoint.optimizer_tensors(layout).unwrap_or_default();
+    for (spec, bytes) in &state {
+        views.push((format!("{OPTIMIZER}{}", spec.name), view(spec, bytes)?));
+    }
+    let about = HashMap::from([
+        ("step".to_owned(), step.to_string()),
+        (
+            "optimizer_step".to_owned(),
+            checkpoint.optimizer_step.to_string(),
+        ),
+        (
+            "run".to_owned(),
+            trace
+                .head_digest()
+                .map(|d| hindcast_format::hex(&d))
+                .unwrap_or_default(),
+        ),
+    ]);
+    // Beside its place first: who is killed or meets a full disk leaves no half model under the name.
+    hindcast_analyzer::output::replace::replace(&args.out, Kind::New, |to| {
+        safetensors::serialize_to_file(views, Some(about), to).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(e) => e,
+            other => std::io::Error::other(other),
+        })
+    })
+    .with_context(|| format!("cannot write {}", args.out.display()))?;
+    let kept = match (layout.optimizer_state().is_empty(), state.is_empty()) {
+        (true, _) => "",
+        (false, false) => ", with the optimizer's state",
+        (false, true) => {
+            ", without the optimizer's state, which the run holds at its keyframes and its end only"
+        }
+    };
+    writeln!(
+        clean::stdout(),
+        "{}: {} parameters and {} buffers as before step {step}{kept}",
+        field(args.out.display()),
+        layout.parameters().len(),
+        layout.buffers().len()
+    )?;
+    Ok(Outcome::Fine)
+}
+
+/// The step before which a finished run ends; another one may still grow.
+fn ended(trace: &Trace) -> Option<u64> {
+    (trace.status() == Status::Finished)
+        .then(|| trace.final_step())
+        .flatten()
+}
+
+/// The name of a tensor in a safetensors file. The format reserves one name; a file with a tensor of that name could
+/// not be read.
+pub(super) fn name_in_file(name: &str) -> anyhow::Result<String> {
+    if name == "__metadata__" {
+        bail!(
+            "a tensor of the run has the name {name:?}, which safetensors reserves: rename the variable in the training program \
+             (a trace can hold the name, and `Trace::load_into` reads it)"
+        );
+    }
+    Ok(name.to_owned())
+}
+
+fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {
+    let dtype = match spec.dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::Bf16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+    };
+    TensorView::new(dtype, spec.shape.clone(), bytes)
+        .with_context(|| format!("tensor {}", spec.name))
+}
+
+/// Which state.
+enum Wanted {
+    Step(u64),
+    Last,
+    Final,
+}
+
+impl Wanted {
+    fn parse(text: &str) -> Result<Self, Usage> {
+        match text.trim() {
+            "last" => Ok(Wanted::Last),
+            "final" => Ok(Wanted::Final),
+            number => number.parse().map(Wanted::Step).map_err(|_| {
+                Usage(format!(
+                    "--step: expected a step's number, last or final, got {text:?}"
+                ))
+            }),
+        }
+    }
+
+    fn find(&self, trace: &Trace) -> anyhow::Result<u64> {
+        let newest = match self {
+            Wanted::Step(step) => return Ok(*step),
+            Wanted::Last => trace.newest_checkpoint()?,
+            Wanted::Final => {
+                // A final state that is damaged or out of its place is no shorter run.
+                trace.final_state()?;
+                match trace.final_step() {
+                    Some(step) => Some(step),
+                    None => bail!(
+                        "the run was not finished, so the state after its last step is not in it; --step last gives the newest that is"
+                    ),
+                }
+            }
+        };
+        newest.context("the run holds no step yet")
+    }
+}

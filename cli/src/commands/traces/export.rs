@@ -1,0 +1,184 @@
+//! `hindcast export`: steps as safetensors files, for other tools.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+use serde_json::json;
+
+use super::checkpoint::name_in_file;
+use crate::args::Export;
+use crate::clean;
+use crate::clean::field;
+use crate::commands::context::{open_trace_within, warn};
+use crate::commands::{Outcome, Usage, context, progress};
+use hindcast_analyzer::output::places;
+
+pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
+    let range = parse_range(&args.steps)?;
+    let trace = open_trace_within(&args.run, context::memory(args.memory.as_deref())?)?;
+    warn(&trace);
+    if !trace.covers(range.clone())? {
+        let held: Vec<_> = trace
+            .ranges()?
+            .iter()
+            .map(|r| format!("{}..{}", r.start, r.end))
+            .collect();
+        bail!("--steps {}: the run holds {}", args.steps, held.join(", "));
+    }
+    if args.out.exists() && fs::read_dir(&args.out)?.next().is_some() {
+        bail!(
+            "{} exists and is not empty: name a new folder",
+            args.out.display()
+        );
+    }
+    // The check takes the path of a file, so it gets the path of a file in the folder.
+    places::outside_of_runs(&args.out.join("steps.jsonl"))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    let index_path = args.out.join("steps.jsonl");
+    let index = fs::File::create(&index_path)
+        .with_context(|| format!("cannot write {}", index_path.display()))?;
+    let mut index = BufWriter::new(index);
+    let bar = progress::bar(range.end - range.start, "exporting", "steps");
+    let tensors = trace.layout().tensors().to_vec();
+    let (mut files, mut bytes) = (0_u64, 0);
+    let mut steps = trace.forward(range.clone());
+    while let Some(step) = steps.next()? {
+        let file = format!("step-{:09}.safetensors", step.meta.step);
+        let path = args.out.join(&file);
+        write_step(&path, &tensors, &step)?;
+        files += 1;
+        bytes += fs::metadata(&path).map_or(0, |m| m.len());
+        serde_json::to_writer(&mut index, &describe(step.meta, &file))?;
+        writeln!(index)?;
+        bar.inc(1);
+    }
+    index.flush()?;
+    drop(bar);
+    // A reader that ends early returns an error itself. This is a last check before the success message.
+    ensure!(
+        files == range.end - range.start,
+        "--steps {}: {files} of the {} steps could be written",
+        args.steps,
+        range.end - range.start
+    );
+    let mut out = clean::stdout();
+    if args.json {
+        let summary = json!({
+            "index": index_path.display().to_string(),
+            "steps": range,
+            "files": files,
+            "bytes": bytes,
+        });
+        serde_json::to_writer_pretty(&mut out, &summary)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}", field(index_path.display()))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// `A..B` (B left out), or one step.
+pub(crate) fn parse_range(text: &str) -> anyhow::Result<std::ops::Range<u64>> {
+    let usage = || {
+        Usage(format!(
+            "--steps: expected A..B with A < B, or one step, got {text:?}"
+        ))
+    };
+    let range = match text.split_once("..") {
+        Some((a, b)) => {
+            let parse = |t: &str| t.trim().parse::<u64>().map_err(|_| usage());
+            parse(a)?..parse(b)?
+        }
+        None => {
+            let step: u64 = text.trim().parse().map_err(|_| usage())?;
+            step..step.checked_add(1).ok_or_else(usage)?
+        }
+    };
+    if range.is_empty() {
+        return Err(usage().into());
+    }
+    Ok(range)
+}
+
+fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Result<()> {
+    let frame = specs
+        .iter()
+        .filter(|s| s.role != hindcast_format::Role::OptimizerState);
+    let mut views = Vec::new();
+    for (i, spec) in frame.enumerate() {
+        let dtype = match spec.dtype {
+            DType::F32 => Dtype::F32,
+            DType::F64 => Dtype::F64,
+            DType::Bf16 => Dtype::BF16,
+            DType::F16 => Dtype::F16,
+        };
+        let view = TensorView::new(dtype, spec.shape.clone(), step.state.tensor(i))
+            .with_context(|| format!("tensor {} of step {}", spec.name, step.meta.step))?;
+        views.push((name_in_file(&spec.name)?, view));
+    }
+    safetensors::serialize_to_file(views, None, path)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A step's line. It borrows the lists and is written as it is serialised: a tree of JSON values would take many times the
+/// memory of the metadata. The fields are in the order of their names.
+#[derive(Serialize)]
+struct Line<'a> {
+    clip_norm: Option<f64>,
+    epoch: u64,
+    file: &'a str,
+    indices: &'a [u64],
+    learning_rate: Vec<f64>,
+    loss: Option<f64>,
+    micro_batches: &'a [u32],
+    optimizer_step: u64,
+    /// A list of weights doesn't show whether their total is a denominator.
+    reduction: &'static str,
+    scalars: BTreeMap<&'a str, f64>,
+    step: u64,
+    trained: &'a [bool],
+    weight_decay: Vec<f64>,
+    weights: Weights<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Weights<'a> {
+    Named(&'static str),
+    Each(&'a [f64]),
+}
+
+fn describe<'a>(meta: &'a StepMeta, file: &'a str) -> Line<'a> {
+    let (weights, reduction) = match &meta.weights {
+        BatchWeights::Mean => (Weights::Named("mean"), "mean"),
+        BatchWeights::Sum => (Weights::Named("sum"), "sum"),
+        BatchWeights::Each(w) => (Weights::Each(w), "mean"),
+        BatchWeights::SumOfEach(w) => (Weights::Each(w), "sum"),
+    };
+    let scalars = meta.scalars.iter();
+    Line {
+        clip_norm: meta.clip_norm,
+        epoch: meta.epoch,
+        file,
+        indices: &meta.indices,
+        learning_rate: meta.groups.iter().map(|g| g.learning_rate).collect(),
+        loss: meta.loss,
+        micro_batches: &meta.micro_batches,
+        optimizer_step: meta.optimizer_step,
+        reduction,
+        scalars: scalars
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect(),
+        step: meta.step,
+        trained: &meta.trained,
+        weight_decay: meta.groups.iter().map(|g| g.weight_decay).collect(),
+        weights,
+    }
+}

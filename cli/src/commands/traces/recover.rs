@@ -1,0 +1,87 @@
+//! `hindcast recover`: what can still be read of a damaged run, as a new run that is whole.
+
+use std::io::Write;
+
+use anyhow::Context as _;
+use hindcast_format::{LossKind, RecoverReport, Status};
+
+use crate::args::Recover;
+use crate::clean;
+use crate::clean::field;
+use crate::commands::context::unopened;
+use crate::commands::{Outcome, context, progress};
+use hindcast_analyzer::output::places;
+
+pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
+    let memory = context::memory(args.memory.as_deref())?;
+    // What exists is refused below, whatever it is.
+    if !args.out.exists() {
+        places::outside_of_runs(&args.out)
+            .with_context(|| format!("cannot write {}", args.out.display()))?;
+    }
+    let bar = progress::bar(0, "recovering", "steps");
+    let limit = crate::commands::memory::limit(memory);
+    let report =
+        hindcast_format::recover_within(&args.run, &args.out, limit, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
+    bar.finish_and_clear();
+    // Exit code 3 says that a new run is there: an error is another thing, whatever it is about.
+    let report = report.map_err(|e| match e.is_damage() {
+        true => anyhow::anyhow!("{}: nothing was written: {e}", args.run.display()),
+        false => unopened(&args.run, e),
+    })?;
+    let mut out = clean::stdout();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report)?;
+    }
+    Ok(if report.is_lossless() {
+        Outcome::Fine
+    } else {
+        Outcome::Damaged
+    })
+}
+
+fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
+    for remark in &report.remarks {
+        writeln!(out, "met: {}", field(remark))?;
+    }
+    for loss in &report.losses {
+        writeln!(out, "LOST: {}", field(loss))?;
+    }
+    let end = match report.status {
+        Status::Finished => "with its final state",
+        // Every recovered run is closed.
+        Status::Unfinished | Status::Open => "without a final state",
+    };
+    let gaps = match report.gaps {
+        0 => String::new(),
+        n => format!(", {n} more without tensors"),
+    };
+    writeln!(
+        out,
+        "{}: {} steps recovered{gaps}, {end}; {} in {} segments, checked and compared with what was read",
+        field(&report.recovered),
+        report.steps,
+        progress::bytes(report.bytes),
+        report.segments
+    )?;
+    let whole = |kind| report.losses.iter().any(|l| l.kind == kind);
+    if report.is_lossless() {
+        writeln!(
+            out,
+            "nothing was lost: it holds all that the original had acknowledged"
+        )?;
+    } else if whole(LossKind::Step) || whole(LossKind::Tensors) {
+        writeln!(
+            out,
+            "a sweep can't pass over steps whose tensors are lost: `hindcast influence` says which window is left"
+        )?;
+    }
+    writeln!(out, "{} is as it was", field(&report.original))?;
+    writeln!(out, "head {}", report.head_digest)
+}

@@ -1,0 +1,249 @@
+//! `hindcast verify`: is the trace whole and unaltered, and (`--replay`) are its steps training steps on that data?
+
+use std::io::Write;
+
+use hindcast_format::{Severity, Status, VerifyReport};
+use serde::Serialize;
+
+use crate::args::Verify;
+use crate::clean;
+use crate::clean::field;
+use crate::commands::analysis::trust;
+use crate::commands::context::{Models, unopened};
+use crate::commands::memory::Limit;
+use crate::commands::{Outcome, Usage, context, progress};
+use hindcast_analyzer::replay_check;
+use hindcast_analyzer::{ReplayCheckOptions, ReplayCheckReport};
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    trace: VerifyReport,
+    /// Whether the trace ends in the digest that was kept outside of it, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_matches: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<ReplayCheckReport>,
+}
+
+pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
+    if let Some(head) = &args.head {
+        digest(head)?;
+    }
+    let memory = context::memory(args.memory.as_deref())?;
+    let bar = progress::bar(0, "checking", "bytes");
+    let storage = context::storage(&args.run, memory);
+    let checked =
+        hindcast_format::verify_storage_with(&storage, &mut |done, total| bar.at(done, total));
+    drop(bar);
+    let trace = checked.map_err(|e| unopened(&args.run, e))?;
+    let damaged = !trace.is_ok();
+    let head_matches = args.head.as_ref().map(|want| {
+        trace
+            .head_digest
+            .as_ref()
+            .is_some_and(|got| got.eq_ignore_ascii_case(want.trim()))
+    });
+    // A damaged trace is not replayed: what it would say about the data is worth nothing.
+    let replay = (args.replay && !damaged)
+        .then(|| replay(args, models, memory))
+        .transpose()?;
+    let report = Report {
+        trace,
+        head_matches,
+        replay,
+    };
+
+    let mut out = clean::stdout();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report, args)?;
+    }
+    Ok(if damaged || report.head_matches == Some(false) {
+        Outcome::Damaged
+    } else if report.replay.as_ref().is_some_and(|r| !r.passed()) {
+        Outcome::Failed
+    } else {
+        Outcome::Fine
+    })
+}
+
+/// A digest that was cut short or mistyped is no statement about the trace.
+fn digest(head: &str) -> Result<(), Usage> {
+    let head = head.trim();
+    if head.len() == 64 && head.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err(Usage(format!(
+        "--head: expected the 64 hexadecimal digits that `record`, `finish` and `verify` print, got {} characters: {head:?}",
+        head.chars().count()
+    )))
+}
+
+fn replay(
+    args: &Verify,
+    models: &Models,
+    memory: Option<Limit>,
+) -> anyhow::Result<ReplayCheckReport> {
+    let subject = models.open(&args.run, args.data.as_deref(), memory)?;
+    let run = subject.recorded()?;
+    for range in run.source().ranges()? {
+        trust::fits(&subject, &run, range, "this replay", memory)?;
+    }
+    let bar = progress::bar(0, "replaying", "steps");
+    let options = ReplayCheckOptions {
+        samples: args.steps,
+        ..ReplayCheckOptions::new(&run)
+    };
+    let report = replay_check(&run, &options, &mut |done, total| {
+        bar.at(done as u64, total as u64);
+    })?;
+    Ok(report)
+}
+
+fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result<()> {
+    let trace = &report.trace;
+    for finding in &trace.findings {
+        let severity = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "DAMAGED",
+        };
+        // The text names file, segment, step and tensors itself.
+        writeln!(out, "{severity}: {}", field(&finding.text))?;
+    }
+    if trace.more > 0 {
+        writeln!(out, "… and {} findings more", trace.more)?;
+    }
+    let status = match trace.status {
+        Some(Status::Finished) => "finished",
+        Some(Status::Unfinished) => "unfinished",
+        Some(Status::Open) => "open",
+        None => "status unknown",
+    };
+    let (size, segments) = (progress::bytes(trace.bytes), trace.segments);
+    if trace.is_ok() && report.head_matches == Some(false) {
+        // What is whole and not what was asked about is no "ok".
+        let ours = trace.head_digest.as_deref().unwrap_or("none");
+        writeln!(
+            out,
+            "DAMAGED: the head is {ours}, the one kept outside of the trace {}: this is another trace, or an altered one",
+            args.head.as_deref().unwrap_or_default().trim()
+        )?;
+        writeln!(
+            out,
+            "(in itself it is whole: {} steps in {segments} segments, {size}, {status})",
+            trace.steps
+        )?;
+    } else if trace.is_ok() {
+        writeln!(
+            out,
+            "ok: {} steps in {segments} segments are whole ({size}, {status})",
+            trace.steps
+        )?;
+    } else if trace.status.is_none() {
+        writeln!(
+            out,
+            "DAMAGED: nothing of it can be read: neither the manifest nor any segment says what the run is"
+        )?;
+    } else {
+        let errors = trace
+            .findings
+            .iter()
+            .filter(|f| f.severity == Severity::Error)
+            .count() as u64
+            + trace.more;
+        writeln!(
+            out,
+            "DAMAGED: {} finding{}; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
+             `hindcast recover` writes them to a new run and says what is lost",
+            errors,
+            if errors == 1 { "" } else { "s" },
+            trace.steps_ok,
+            trace.steps
+        )?;
+    }
+    if trace.gaps > 0 {
+        writeln!(
+            out,
+            "{} steps are there without their tensors: left out by the policy that was chosen, or lost before a recovery",
+            trace.gaps
+        )?;
+    }
+    let told = trace.is_ok() && report.head_matches == Some(false);
+    if let Some(head) = trace.head_digest.as_ref().filter(|_| !told) {
+        writeln!(out, "head {head}")?;
+    }
+    match (report.head_matches, &args.head) {
+        (Some(true), _) => writeln!(
+            out,
+            "the head is the one that was kept outside of the trace"
+        )?,
+        (Some(false), Some(want)) if !trace.is_ok() => writeln!(
+            out,
+            "DAMAGED: the head kept outside of the trace is {want}: this is another trace, or an altered one"
+        )?,
+        _ if trace.is_ok() && !told => writeln!(
+            out,
+            "keep the head outside of the trace: with `--head` it proves that nothing was exchanged as a whole"
+        )?,
+        _ => {}
+    }
+    match &report.replay {
+        Some(replay) => print_replay(out, replay)?,
+        None if args.replay => writeln!(out, "not replayed: the trace is damaged")?,
+        None => {}
+    }
+    Ok(())
+}
+
+fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Result<()> {
+    for check in report.steps.iter().filter(|c| !c.passed) {
+        write!(
+            out,
+            "NOT REPRODUCED: step {}: relative error {:.2e}",
+            check.step, check.comparison.max_relative_error
+        )?;
+        if let Some(tensor) = &check.comparison.tensor {
+            write!(out, " in {}", field(tensor))?;
+        }
+        if !check.trained_differs.is_empty() {
+            write!(
+                out,
+                "; other tensors had a gradient: {}",
+                field(check.trained_differs.join(", "))
+            )?;
+        }
+        writeln!(out)?;
+    }
+    let passed = report.steps.iter().filter(|c| c.passed).count();
+    write!(
+        out,
+        "replayed: {passed} of {} sampled steps give the next recorded state",
+        report.steps.len()
+    )?;
+    if report.bit_identical() {
+        writeln!(out, ", bit for bit")?;
+    } else {
+        let worst = report
+            .worst()
+            .map_or(f64::NAN, |w| w.comparison.max_relative_error);
+        writeln!(
+            out,
+            " within {:.0e} (largest relative error {worst:.1e})",
+            report.tolerance
+        )?;
+    }
+    if let Some((step, got, want)) = report.other_loss() {
+        writeln!(
+            out,
+            "warning: the recorded batch losses are not the computed ones (step {step}: {want:.6} recorded, {got:.6} computed)"
+        )?;
+    }
+    if !report.note.is_empty() {
+        writeln!(out, "note: {}", field(&report.note))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! The `hindcast` command, and the same command for models of your own.
+//!
+//! [`run_with`] is the `main` of a program that analyses the runs of one model: it has the verbs, messages and exit codes of
+//! `hindcast`.
+
+mod args;
+mod clean;
+mod commands;
+mod own;
+mod report;
+
+pub use commands::main;
+pub use own::{OwnProgram, run_with};
+
+/// The guide's Rust programs, compiled; its commands are run by `tests/it/guide.rs`.
+#[cfg(all(doctest, feature = "record"))]
+mod guide {
+    #[doc = include_str!("../../docs/guide/record.md")]
+    mod record {}
+    #[doc = include_str!("../../docs/guide/keep.md")]
+    mod keep {}
+    #[doc = include_str!("../../docs/guide/own-model.md")]
+    mod own_model {}
+}

@@ -1,0 +1,132 @@
+//! The command line of a program that brings a model of its own.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hindcast_analyzer::{AnalysisError, OwnModelParts, Subject, start_threads};
+use hindcast_format::Trace;
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Objective;
+use hindcast_model::update::UpdateRule;
+
+type Load = Box<dyn Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync>;
+
+/// A program that analyses the runs of one model: `hindcast` with a model and data of its own.
+///
+/// It has the verbs info, verify, influence, scores, counterfactual, report, export, recover and checkpoint, with the flags, messages and exit codes of
+/// `hindcast`. [`run_with`] is the short way.
+pub struct OwnProgram {
+    objective: Arc<dyn Objective>,
+    load: Load,
+    rule: Option<UpdateRule>,
+    check: bool,
+}
+
+impl OwnProgram {
+    /// A program for the runs of `objective`. `data` loads the examples from the folder given by `--data`, if any: the same
+    /// examples, in the same order, as were trained on, whose indices the loop recorded.
+    pub fn new(
+        objective: impl Objective + 'static,
+        data: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            objective: Arc::new(objective),
+            load: Box::new(data),
+            rule: None,
+            check: true,
+        }
+    }
+
+    /// The update rule of runs that didn't record theirs (with the recorder's `rule`).
+    #[must_use]
+    pub fn rule(mut self, rule: UpdateRule) -> Self {
+        self.rule = Some(rule);
+        self
+    }
+
+    /// Runs the command line of this process.
+    pub fn run(self) -> ExitCode {
+        crate::commands::own::main(self, std::env::args_os())
+    }
+
+    /// Runs a command line, whose first word is the program's name.
+    pub fn run_args<T: Into<OsString> + Clone>(
+        self,
+        words: impl IntoIterator<Item = T>,
+    ) -> ExitCode {
+        crate::commands::own::main(self, words.into_iter().map(Into::into))
+    }
+
+    /// Opens a run of this program's model with the data from `folder`.
+    pub(crate) fn open(
+        &self,
+        trace: Trace,
+        run: &Path,
+        folder: Option<&Path>,
+    ) -> anyhow::Result<Subject> {
+        // Checked before the data is loaded.
+        if trace.info().task.is_some() {
+            return Err(AnalysisError::HasTask {
+                run: run.to_owned(),
+            }
+            .into());
+        }
+        start_threads()?;
+        let model = OwnModelParts {
+            objective: Arc::clone(&self.objective),
+            data: (self.load)(folder)?,
+            rule: self.rule.clone(),
+            check: self.check,
+        };
+        Ok(Subject::of_own_trace(trace, run, model)?)
+    }
+
+    pub(crate) fn without_check(mut self) -> Self {
+        self.check = false;
+        self
+    }
+}
+
+/// Runs the command line of this process on the runs of an own model: what the `main` of its analysis program returns.
+///
+/// ```no_run
+/// # use std::path::Path;
+/// # use std::process::ExitCode;
+/// # use candle_core::{DType, Device, Result, Tensor};
+/// # use candle_nn::{Linear, Module, ModuleT, VarBuilder, linear};
+/// # use hindcast::run_with;
+/// # use hindcast_model::data::{DataSet, from_tensors};
+/// # use hindcast_model::{ops, own::{BatchNorm, OwnModel, batch_norm}};
+/// # fn load_my_examples(_: Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> {
+/// #     let x = Tensor::zeros((9, 784), DType::F32, &Device::Cpu)?;
+/// #     let y = Tensor::zeros(9, DType::U32, &Device::Cpu)?;
+/// #     Ok(from_tensors((&x, &y), None, None, &[], None)?)
+/// # }
+/// struct Net { first: Linear, norm: BatchNorm, second: Linear }
+///
+/// impl Net {
+///     fn new(vb: VarBuilder) -> Result<Self> {
+///         Ok(Self {
+///             first: linear(784, 64, vb.pp("first"))?,
+///             norm: batch_norm(64, 1e-5, vb.pp("norm"))?,        // hindcast_model::own's
+///             second: linear(64, 10, vb.pp("second"))?,
+///         })
+///     }
+///     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+///         self.second.forward(&self.norm.forward_t(&self.first.forward(x)?, train)?.relu()?)
+///     }
+/// }
+///
+/// fn main() -> ExitCode {
+///     let model = OwnModel::new(Net::new, Net::forward, ops::cross_entropy).expect("the model builds");
+///     run_with(model, |folder| load_my_examples(folder))         // in the order whose indices were recorded
+/// }
+/// ```
+pub fn run_with(
+    objective: impl Objective + 'static,
+    data: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync + 'static,
+) -> ExitCode {
+    OwnProgram::new(objective, data).run()
+}

@@ -1,0 +1,251 @@
+//! Training examples as people see them: a picture, or the values of a row.
+
+use std::io::Cursor;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use candle_core::{DType, Device};
+use hindcast_model::data::{DataSet, Image};
+use hindcast_model::objective::Split;
+use image::{ColorType, ImageEncoder as _, RgbImage, codecs::png::PngEncoder, imageops};
+
+use hindcast_analyzer::{ScoreRow, ScoreTable};
+
+use super::view::score;
+
+/// Pictures are made no larger than this: a page of many stays small.
+const LARGEST_SIDE: u32 = 96;
+/// Of a row with more features, so many are shown: those that are farthest from 0 as the model saw them.
+const FEATURES: usize = 8;
+
+/// One training example with its score.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Example {
+    pub index: u64,
+    pub row: u64,
+    /// The file that the row comes from; empty if the table has no file names.
+    pub file: String,
+    pub name: Option<String>,
+    pub label: String,
+    pub occurrences: u64,
+    pub score: f64,
+    /// A PNG as a data address, with its width and height.
+    pub picture: Option<(String, u32, u32)>,
+    /// Features and their values as the model saw them, for what is no image.
+    pub values: Vec<(String, f64)>,
+    /// What the label was before it was made wrong on purpose; `None` where it wasn't, or nobody knows.
+    pub really: Option<String>,
+}
+
+/// The ends of a table, most harmful and most helpful first, and what is known about wrong labels.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Extremes {
+    pub harmful: Vec<Example>,
+    pub helpful: Vec<Example>,
+    /// Labels that are known to be wrong, and how many of them are among as many most harmful examples.
+    pub planted: Option<(usize, usize)>,
+}
+
+impl Extremes {
+    /// The `k` most harmful and `k` most helpful examples of query `q`; only those that do harm or help.
+    ///
+    /// # Errors
+    /// Where an example can't be read or drawn.
+    pub fn of(
+        table: &ScoreTable,
+        q: usize,
+        k: usize,
+        data: Option<&dyn DataSet>,
+    ) -> anyhow::Result<Extremes> {
+        let shown = |rows: Vec<&ScoreRow>, harmful: bool| -> anyhow::Result<Vec<Example>> {
+            rows.into_iter()
+                .filter_map(|row| Some((score(row, q)?, row)))
+                .filter(|(score, _)| (*score < 0.0) == harmful && *score != 0.0)
+                .map(|(score, row)| example(row, score, data))
+                .collect()
+        };
+        Ok(Extremes {
+            harmful: shown(table.worst(q, k), true)?,
+            helpful: shown(table.best(q, k), false)?,
+            planted: data.and_then(|data| planted(table, q, data)),
+        })
+    }
+}
+
+/// How many labels are known to be wrong, and how many of them as many worst examples hold.
+fn planted(table: &ScoreTable, q: usize, data: &dyn DataSet) -> Option<(usize, usize)> {
+    let wrong = |row: &&ScoreRow| data.planted(Split::Train, row.index) == Some(true);
+    let all = table.rows.iter().filter(wrong).count();
+    if all == 0 {
+        return None;
+    }
+    let found = table
+        .worst(q, all)
+        .into_iter()
+        .filter(|row| wrong(row))
+        .count();
+    Some((all, found))
+}
+
+fn example(row: &ScoreRow, score: f64, data: Option<&dyn DataSet>) -> anyhow::Result<Example> {
+    let mut example = Example {
+        index: row.index,
+        row: row.row,
+        file: row.file.clone(),
+        name: row.name.clone(),
+        label: row.label.clone(),
+        occurrences: row.occurrences,
+        score,
+        picture: None,
+        values: Vec::new(),
+        really: None,
+    };
+    let Some(data) = data.filter(|data| row.index < data.len(Split::Train)) else {
+        return Ok(example);
+    };
+    if data.planted(Split::Train, row.index) == Some(true) {
+        let class = data.clean_class(Split::Train, row.index);
+        example.really = Some(class.map_or("another".to_owned(), |class| {
+            let names = data.class_names();
+            names
+                .get(class)
+                .cloned()
+                .unwrap_or_else(|| class.to_string())
+        }));
+    }
+    match data.image(Split::Train, row.index) {
+        Some(image) => example.picture = Some(picture(&image)?),
+        None => example.values = values(data, row.index)?,
+    }
+    Ok(example)
+}
+
+/// A PNG of the pixels, smaller where they are many.
+fn picture(image: &Image) -> anyhow::Result<(String, u32, u32)> {
+    let rgb = crate::commands::analysis::pictures::to_rgb(image)?;
+    let (width, height) = rgb.dimensions();
+    let largest = width.max(height);
+    let small = match largest > LARGEST_SIDE {
+        true => {
+            let side = |n: u32| (n * LARGEST_SIDE / largest).max(1);
+            imageops::thumbnail(&rgb, side(width), side(height))
+        }
+        false => rgb,
+    };
+    let (width, height) = small.dimensions();
+    let mut png = Cursor::new(Vec::new());
+    match grey(&small) {
+        Some(grey) => {
+            PngEncoder::new(&mut png).write_image(&grey, width, height, ColorType::L8.into())?
+        }
+        None => {
+            PngEncoder::new(&mut png).write_image(&small, width, height, ColorType::Rgb8.into())?
+        }
+    }
+    let address = format!(
+        "data:image/png;base64,{}",
+        STANDARD.encode(png.into_inner())
+    );
+    Ok((address, width, height))
+}
+
+/// One byte a pixel, where all pixels are grey.
+fn grey(image: &RgbImage) -> Option<Vec<u8>> {
+    image
+        .pixels()
+        .map(|p| (p.0[0] == p.0[1] && p.0[1] == p.0[2]).then_some(p.0[0]))
+        .collect()
+}
+
+/// The values of a row as the model saw them, with their features' names; nothing where features have no names.
+fn values(data: &dyn DataSet, index: u64) -> anyhow::Result<Vec<(String, f64)>> {
+    let names = data.feature_names();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let batch = data.batch(Split::Train, &[index], None, DType::F64, &Device::Cpu)?;
+    let row: Vec<f64> = batch.inputs.flatten_all()?.to_vec1()?;
+    let mut values: Vec<(usize, f64)> = row.into_iter().enumerate().collect();
+    if values.len() > FEATURES {
+        values.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(&b.0)));
+        values.truncate(FEATURES);
+    }
+    Ok(values
+        .into_iter()
+        .map(|(at, value)| {
+            let name = names.get(at).cloned();
+            (name.unwrap_or_else(|| format!("feature {at}")), value)
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::tests::table;
+    use super::*;
+    use hindcast_model::data::{DataSpec, Source, load};
+
+    fn digits() -> Box<dyn DataSet> {
+        let mut spec = DataSpec::new(Source::Digits);
+        spec.train = Some(40);
+        load(&spec, None, None, 0).unwrap()
+    }
+
+    #[test]
+    fn the_ends_are_those_that_harm_and_those_that_help() {
+        let scores = [
+            Some(-3.0),
+            Some(1.0),
+            None,
+            Some(-1.0),
+            Some(0.0),
+            Some(f64::NAN),
+        ];
+        let ends = Extremes::of(&table(&scores), 0, 10, None).unwrap();
+        let of = |list: &[Example]| list.iter().map(|e| (e.index, e.score)).collect::<Vec<_>>();
+        assert_eq!(of(&ends.harmful), [(0, -3.0), (3, -1.0)]);
+        assert_eq!(of(&ends.helpful), [(1, 1.0)]);
+        assert!(
+            ends.harmful
+                .iter()
+                .all(|e| e.picture.is_none() && e.values.is_empty())
+        );
+    }
+
+    #[test]
+    fn a_picture_is_the_pixels_of_its_example() {
+        let data = digits();
+        let table = table(&[Some(-1.0), Some(1.0)]);
+        let ends = Extremes::of(&table, 0, 1, Some(data.as_ref())).unwrap();
+        let (address, width, height) = ends.harmful[0].picture.clone().unwrap();
+        let png = STANDARD
+            .decode(address.strip_prefix("data:image/png;base64,").unwrap())
+            .unwrap();
+        let decoded = image::load_from_memory(&png).unwrap().to_luma8();
+        assert_eq!((width, height), decoded.dimensions());
+        assert_eq!(
+            decoded.into_raw(),
+            data.image(Split::Train, 0).unwrap().pixels
+        );
+    }
+
+    #[test]
+    fn a_large_picture_is_made_smaller() {
+        let large = Image {
+            width: 400,
+            height: 200,
+            channels: 3,
+            pixels: [200, 10, 10].repeat(400 * 200),
+        };
+        let (_, width, height) = picture(&large).unwrap();
+        assert_eq!((width, height), (96, 48));
+    }
+
+    #[test]
+    fn a_table_of_more_examples_than_the_data_has_no_pictures_for_them() {
+        let data = digits();
+        let scores: Vec<_> = (0..50).map(|i| Some(f64::from(i) - 49.5)).collect();
+        let ends = Extremes::of(&table(&scores), 0, 50, Some(data.as_ref())).unwrap();
+        assert!(ends.harmful[0].picture.is_some() && ends.harmful[49].picture.is_none());
+    }
+}

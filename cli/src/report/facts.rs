@@ -1,0 +1,313 @@
+//! What a page says about the run itself: its facts, and its losses as they were recorded.
+
+use hindcast_format::{DataIdentity, FormatError, Status, Trace, hex};
+
+use crate::commands::progress;
+use crate::commands::traces::info::task_name;
+use hindcast_analyzer::run::rows::ROWS_NOTE;
+
+/// Points of a training curve; a longer run is averaged over stretches of steps.
+const STRETCHES: usize = 240;
+
+/// A run in words and numbers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Facts {
+    pub task: String,
+    pub head: String,
+    /// The few numbers that stand at the top: value, what it is.
+    pub headline: Vec<(String, String)>,
+    /// Everything else: name, value.
+    pub list: Vec<(String, String)>,
+    /// What is damaged or missing, in words.
+    pub problems: Vec<String>,
+}
+
+impl Facts {
+    /// Reads them off a trace.
+    pub fn of(trace: &Trace) -> Facts {
+        let info = trace.info();
+        let mut problems: Vec<String> = trace.problems().iter().map(ToString::to_string).collect();
+        let mut noted = |e: FormatError| problems.push(e.to_string());
+        let epochs = trace.epochs().map_err(&mut noted).unwrap_or_default();
+        let sizes = trace.sizes();
+        let steps: u64 = sizes.iter().map(|s| s.recorded).sum();
+        if !problems.is_empty() {
+            // The listed steps of a damaged run may not be readable, so they are counted by reading.
+            match trace.readable(0..u64::MAX) {
+                Ok(readable) if readable.steps < steps => problems.push(format!(
+                    "{} of the {} recorded steps can be read",
+                    readable.steps, steps
+                )),
+                Ok(_) => {}
+                Err(e) => problems.push(e.to_string()),
+            }
+        }
+        let gaps: u64 = sizes.iter().map(|s| s.gaps).sum();
+        let stored: u64 = sizes.iter().map(|s| s.stored_bytes).sum();
+        let raw: u64 = sizes.iter().map(|s| s.raw_bytes).sum();
+        let elements = |tensors: &[hindcast_format::layout::TensorSpec]| -> usize {
+            tensors.iter().map(|t| t.elements()).sum()
+        };
+        let layout = trace.layout();
+        let parameters = elements(layout.parameters());
+        let examples = match &info.data {
+            DataIdentity::Fingerprint { splits } => splits
+                .iter()
+                .find(|s| s.name == "train")
+                .map(|s| s.examples),
+            DataIdentity::None => None,
+        };
+        let mut headline = vec![
+            (grouped(steps), "steps recorded".to_owned()),
+            (
+                grouped(epochs.len() as u64),
+                plural(epochs.len() as u64, "epoch", "epochs"),
+            ),
+            (grouped(parameters as u64), "parameters".to_owned()),
+        ];
+        if let Some(examples) = examples {
+            headline.push((grouped(examples), "training examples".to_owned()));
+        }
+        headline.push((
+            progress::bytes(stored),
+            format!(
+                "on disk, {:.0} % of the raw bytes",
+                100.0 * stored as f64 / (raw as f64).max(1.0)
+            ),
+        ));
+
+        let span = trace.span();
+        let status = match trace.status() {
+            Status::Finished => "finished".to_owned(),
+            Status::Unfinished => {
+                "unfinished: training stopped before it said that it was done".to_owned()
+            }
+            Status::Open => "open: being recorded, or its recorder was killed".to_owned(),
+        };
+        let holds = match gaps {
+            0 => format!("steps {} to {}", span.start, span.end),
+            n => format!(
+                "{} of the steps {} to {}, {} more without their tensors",
+                grouped(steps),
+                span.start,
+                span.end,
+                grouped(n)
+            ),
+        };
+        let mut list = vec![
+            (
+                "Recorded".to_owned(),
+                format!("{} by {}", info.created, info.writer),
+            ),
+            ("Status".to_owned(), status),
+            ("Holds".to_owned(), holds),
+            ("Kept".to_owned(), info.keep.clone()),
+            (
+                "Tensors".to_owned(),
+                format!(
+                    "{} of parameters, {} of buffers, {} of optimizer state",
+                    layout.parameters().len(),
+                    layout.buffers().len(),
+                    layout.optimizer_state().len()
+                ),
+            ),
+            (
+                "Update rule".to_owned(),
+                info.rule
+                    .as_deref()
+                    .map_or("not recorded".to_owned(), in_a_line),
+            ),
+            ("Seed".to_owned(), info.seed.to_string()),
+        ];
+        match &info.data {
+            DataIdentity::None => {
+                list.push(("Data".to_owned(), "no fingerprint was recorded".to_owned()))
+            }
+            DataIdentity::Fingerprint { splits } => {
+                list.extend(splits.iter().filter(|s| s.examples > 0).map(|split| {
+                    (
+                        format!("Data, {}", split.name),
+                        format!(
+                            "{} examples, fingerprint {}",
+                            grouped(split.examples),
+                            hex(&split.root)
+                        ),
+                    )
+                }))
+            }
+        }
+        for (key, text) in info
+            .notes
+            .iter()
+            .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
+        {
+            list.push((format!("Note, {key}"), text.clone()));
+        }
+        let head = trace.head_digest().map(|d| hex(&d)).unwrap_or_default();
+        list.push((
+            "Head digest".to_owned(),
+            match head.is_empty() {
+                true => "none: the manifest is damaged or missing".to_owned(),
+                false => head.clone(),
+            },
+        ));
+        Facts {
+            task: task_name(info),
+            head,
+            headline,
+            list,
+            problems,
+        }
+    }
+}
+
+/// The losses that the training loop told, in stretches of steps.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Curve {
+    /// Oldest first.
+    pub stretches: Vec<Stretch>,
+    /// Epoch, its last recorded step, mean loss over its recorded steps.
+    pub epochs: Vec<(u64, u64, f64)>,
+    /// Steps whose loss is known, and those whose loss isn't finite.
+    pub known: usize,
+    pub not_finite: usize,
+}
+
+/// Consecutive steps, averaged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Stretch {
+    pub step: f64,
+    pub mean: f64,
+    pub least: f64,
+    pub largest: f64,
+}
+
+impl Curve {
+    /// Reads the losses of all recorded steps; what can't be read is left out and returned in words.
+    pub fn of(trace: &Trace) -> (Curve, Vec<String>) {
+        let mut problems = Vec::new();
+        let mut losses = Vec::new();
+        let ranges = match trace.ranges() {
+            Ok(ranges) => ranges,
+            Err(e) => {
+                problems.push(e.to_string());
+                Vec::new()
+            }
+        };
+        for range in ranges {
+            let mut metas = trace.metas(range);
+            loop {
+                match metas.next() {
+                    Ok(Some(meta)) => {
+                        if let Some(loss) = meta.loss {
+                            losses.push((meta.step, meta.epoch, loss));
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(e) => {
+                        problems.push(e.to_string());
+                        break;
+                    }
+                }
+            }
+        }
+        (Curve::from_losses(&losses), problems)
+    }
+
+    /// From (step, epoch, loss), in the order of the steps.
+    fn from_losses(losses: &[(u64, u64, f64)]) -> Curve {
+        let finite: Vec<_> = losses.iter().copied().filter(|l| l.2.is_finite()).collect();
+        let a_stretch = finite.len().div_ceil(STRETCHES).max(1);
+        let stretches = finite
+            .chunks(a_stretch)
+            .map(|chunk| {
+                let n = chunk.len() as f64;
+                let of = || chunk.iter().map(|l| l.2);
+                Stretch {
+                    step: chunk.iter().map(|l| l.0 as f64).sum::<f64>() / n,
+                    mean: of().sum::<f64>() / n,
+                    least: of().fold(f64::INFINITY, f64::min),
+                    largest: of().fold(f64::NEG_INFINITY, f64::max),
+                }
+            })
+            .collect();
+        let epochs = finite
+            .chunk_by(|a, b| a.1 == b.1)
+            .map(|chunk| {
+                let sum: f64 = chunk.iter().map(|l| l.2).sum();
+                let (step, epoch, _) = chunk[chunk.len() - 1];
+                (epoch, step, sum / chunk.len() as f64)
+            })
+            .collect();
+        Curve {
+            stretches,
+            epochs,
+            known: losses.len(),
+            not_finite: losses.len() - finite.len(),
+        }
+    }
+}
+
+/// A TOML text in a line.
+fn in_a_line(toml: &str) -> String {
+    let lines = toml.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
+    if n == 1 { one } else { many }.to_owned()
+}
+
+/// Digits in groups of three, with thin spaces that don't break.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_run_is_averaged_over_stretches_and_by_epoch() {
+        let losses: Vec<_> = (0..1000)
+            .map(|t| (t, t / 500, if t < 500 { 2.0 } else { 1.0 }))
+            .collect();
+        let curve = Curve::from_losses(&losses);
+        assert_eq!(curve.stretches.len(), 200);
+        assert_eq!(curve.epochs, [(0, 499, 2.0), (1, 999, 1.0)]);
+        let first = curve.stretches[0];
+        assert_eq!(
+            (first.step, first.mean, first.least, first.largest),
+            (2.0, 2.0, 2.0, 2.0)
+        );
+    }
+
+    #[test]
+    fn losses_that_are_not_finite_are_counted_and_not_drawn() {
+        let curve = Curve::from_losses(&[(0, 0, 1.0), (1, 0, f64::NAN), (2, 0, 3.0)]);
+        assert_eq!((curve.known, curve.not_finite), (3, 1));
+        assert_eq!(curve.epochs, [(0, 2, 2.0)]);
+        assert_eq!(Curve::from_losses(&[]), Curve::default());
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        assert_eq!(grouped(9999), "9999");
+        assert_eq!(grouped(15_640), "15\u{202f}640");
+        assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
+    }
+}

@@ -1,0 +1,469 @@
+//! The paper's figures 6 to 10, and section 7.1's table as pictures, from the rows of experiments.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use hindcast_model::files;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::plot::{Axis, Ink, Mark, Plot, Size};
+use hindcast_analyzer::measures::mean_sd;
+use hindcast_analyzer::output::places::{FIGURE, Kind};
+
+/// One figure's size.
+const SIZE: Size = Size {
+    width: 760,
+    height: 460,
+    alone: true,
+};
+/// The number of removed examples at which errors before and after stand side by side (figure 10), where there are rows.
+const SCATTER_AT: [u64; 2] = [100, 10_000];
+/// The ranking that removes nobody.
+const NOBODY: &str = "none";
+
+/// One seed of one setting, scored by one method (section 7.1); other columns of the file are left alone.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct AgreementRow {
+    pub data: String,
+    pub model: String,
+    pub seed: u64,
+    pub method: String,
+    pub tau: f64,
+    pub jaccard: f64,
+}
+
+/// One ranking of one seed with `k` examples removed (section 7.2); other columns of the file are left alone.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct CleansingRow {
+    pub task: String,
+    pub seed: u64,
+    pub method: String,
+    pub k: u64,
+    pub retrain: String,
+    pub test_error_before: f64,
+    pub test_error_after: f64,
+}
+
+/// A figure: the name of its file, and what it shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Figure {
+    pub name: String,
+    pub plot: Plot,
+}
+
+/// Draws what the rows of `experiment agreement` give, and returns the files.
+///
+/// # Errors
+/// Where the rows can't be read or a file can't be written.
+pub(crate) fn draw_agreement(rows: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    write(&agreement(&read(rows)?), folder)
+}
+
+/// Draws what the rows of `experiment cleansing` give, and returns the files.
+///
+/// # Errors
+/// Where the rows can't be read or a file can't be written.
+pub(crate) fn draw_cleansing(rows: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    write(&cleansing(&read(rows)?), folder)
+}
+
+fn read<R: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<R>> {
+    csv::Reader::from_reader(files::open_text(path, files::RESULTS)?)
+        .into_deserialize()
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{}: figures need the experiment's rows", path.display()))
+}
+
+fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    ensure!(
+        !figures.is_empty(),
+        "there are no rows to draw figures from"
+    );
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut files = Vec::new();
+    for figure in figures {
+        let svg = figure.plot.svg(SIZE)?;
+        let path = folder.join(format!("{}.svg", figure.name));
+        // The mark by which a later figure knows that it may replace this one.
+        let text = svg.replacen('>', &format!(">\n{FIGURE}"), 1);
+        hindcast_analyzer::output::replace::replace(&path, Kind::Figure, |to| fs::write(to, &text))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        files.push(path);
+    }
+    Ok(files)
+}
+
+/// Kendall's tau and Jaccard index by setting and method: a mark at the mean, a bar of a standard deviation to either side.
+pub(crate) fn agreement(rows: &[AgreementRow]) -> Vec<Figure> {
+    let settings = in_order(rows.iter().map(|r| format!("{}/{}", r.data, r.model)));
+    let methods = in_order(rows.iter().map(|r| r.method.clone()));
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let seeds = in_order(rows.iter().map(|r| r.seed)).len();
+    let picture = |name: &str, title: &str, label: &str, of: fn(&AgreementRow) -> f64| {
+        let mut marks = Vec::new();
+        let mut all = vec![0.0, 1.0];
+        for (m, method) in methods.iter().enumerate() {
+            let shift = 0.7 * ((m as f64 + 0.5) / methods.len() as f64 - 0.5);
+            for (s, setting) in settings.iter().enumerate() {
+                let values: Vec<f64> = rows
+                    .iter()
+                    .filter(|r| {
+                        r.method == *method && format!("{}/{}", r.data, r.model) == *setting
+                    })
+                    .map(of)
+                    .collect();
+                if values.is_empty() {
+                    continue;
+                }
+                let (mean, sd) = mean_sd(&values);
+                let x = s as f64 + shift;
+                all.extend([mean - sd, mean + sd]);
+                marks.push(Mark::Line {
+                    points: vec![(x, mean - sd), (x, mean + sd)],
+                    ink: Ink::Series(m),
+                });
+                marks.push(Mark::Dots {
+                    points: vec![(x, mean)],
+                    ink: Ink::Series(m),
+                    shape: shape(m),
+                    size: 5,
+                });
+            }
+        }
+        let x = Axis {
+            words: settings
+                .iter()
+                .enumerate()
+                .map(|(s, setting)| (s as f64, setting.clone()))
+                .collect(),
+            ..Axis::around("data and model", []).ends(-0.6, settings.len() as f64 - 0.4)
+        };
+        Figure {
+            name: name.to_owned(),
+            plot: Plot {
+                title: format!(
+                    "{title}, {} (mean, and a standard deviation to either side)",
+                    counted(seeds)
+                ),
+                legend: legend(&methods),
+                ..Plot::new(x, Axis::around(label, all), marks)
+            },
+        }
+    };
+    vec![
+        picture(
+            "agreement-tau",
+            "Predicted against real influence",
+            "Kendall's tau",
+            |r| r.tau,
+        ),
+        picture(
+            "agreement-jaccard",
+            "The ten at either end, predicted against real",
+            "Jaccard index",
+            |r| r.jaccard,
+        ),
+    ]
+}
+
+/// Test error against the number of removed examples (figures 6 and 8), with bands (7 and 9), and before against after (10),
+/// for each task and way to retrain.
+pub(crate) fn cleansing(rows: &[CleansingRow]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (task, retrain) in in_order(rows.iter().map(|r| (r.task.clone(), r.retrain.clone()))) {
+        let rows: Vec<&CleansingRow> = rows
+            .iter()
+            .filter(|r| r.task == task && r.retrain == retrain)
+            .collect();
+        let seeds = in_order(rows.iter().map(|r| r.seed)).len();
+        let title = format!("{task}, {retrain} retrained, {}", counted(seeds));
+        let stem = format!("cleansing-{task}-{retrain}");
+        for banded in [false, true] {
+            if let Some(plot) = against_k(&rows, &title, banded) {
+                let name = if banded {
+                    format!("{stem}-bands")
+                } else {
+                    stem.clone()
+                };
+                figures.push(Figure { name, plot });
+            }
+        }
+        for k in SCATTER_AT {
+            if let Some(plot) = before_after(&rows, &title, k) {
+                let name = format!("{stem}-before-after-{k}");
+                figures.push(Figure { name, plot });
+            }
+        }
+    }
+    figures
+}
+
+/// Mean test error of each method against k, beside the mean without removal.
+fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> {
+    let methods = methods(rows);
+    let removing = |r: &&&CleansingRow| r.k > 0 && r.method != NOBODY;
+    let largest = rows.iter().filter(removing).map(|r| r.k).max()?;
+    let before: BTreeMap<u64, f64> = rows.iter().map(|r| (r.seed, r.test_error_before)).collect();
+    let (nobody, _) = mean_sd(&before.into_values().collect::<Vec<_>>());
+    let (mut bands, mut lines) = (Vec::new(), Vec::new());
+    let mut all = vec![100.0 * nobody];
+    for (m, method) in methods.iter().enumerate() {
+        let mut by_k: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for row in rows.iter().filter(removing).filter(|r| r.method == *method) {
+            by_k.entry(row.k)
+                .or_default()
+                .push(100.0 * row.test_error_after);
+        }
+        let mut points = Vec::new();
+        let mut band = Vec::new();
+        for (k, errors) in by_k {
+            let (mean, sd) = mean_sd(&errors);
+            let x = k as f64;
+            points.push((x, mean));
+            band.push((x, (mean - sd).max(0.0), mean + sd));
+            all.push(mean);
+            if banded {
+                all.extend([(mean - sd).max(0.0), mean + sd]);
+            }
+        }
+        let ink = Ink::Series(m);
+        if banded && band.len() > 1 {
+            bands.push(Mark::Band { points: band, ink });
+        }
+        lines.push(Mark::Line {
+            points: points.clone(),
+            ink,
+        });
+        lines.push(Mark::Dots {
+            points,
+            ink,
+            shape: shape(m),
+            size: 4,
+        });
+    }
+    let x = Axis::decades("examples removed", [1.0, largest as f64]);
+    let ends = x.range;
+    let mut marks = bands;
+    marks.push(Mark::Line {
+        points: vec![(ends.0, 100.0 * nobody), (ends.1, 100.0 * nobody)],
+        ink: Ink::Plain,
+    });
+    marks.append(&mut lines);
+    let mut legend = legend(&methods);
+    legend.insert(0, (Ink::Plain, 5, "nobody removed".to_owned()));
+    // Removing thousands of helpful examples ruins a model; what cleansing is about would be a line at the bottom.
+    let reach = all.iter().fold(0.0_f64, |m, x| m.max(*x));
+    let y = match nobody > 0.0 && reach > 400.0 * nobody {
+        true => Axis::decades("test error, %", all),
+        false => Axis::around("test error, %", all),
+    };
+    Some(Plot {
+        title: format!("{title}{}", if banded { " (mean ± sd)" } else { " (mean)" }),
+        legend,
+        ..Plot::new(x, y, marks)
+    })
+}
+
+/// Test error with everyone against test error without `k`, a mark a seed.
+fn before_after(rows: &[&CleansingRow], title: &str, k: u64) -> Option<Plot> {
+    let methods: Vec<String> = methods(rows)
+        .into_iter()
+        .filter(|m| rows.iter().any(|r| r.method == *m && r.k == k))
+        .collect();
+    if methods.is_empty() {
+        return None;
+    }
+    let mut marks = Vec::new();
+    let mut all = Vec::new();
+    for (m, method) in methods.iter().enumerate() {
+        let points: Vec<(f64, f64)> = rows
+            .iter()
+            .filter(|r| r.method == *method && r.k == k)
+            .map(|r| (100.0 * r.test_error_before, 100.0 * r.test_error_after))
+            .collect();
+        all.extend(points.iter().flat_map(|p| [p.0, p.1]));
+        marks.push(Mark::Dots {
+            points,
+            ink: Ink::Series(m),
+            shape: shape(m),
+            size: 5,
+        });
+    }
+    let axis = Axis::around("test error before, %", all);
+    let (low, high) = axis.range;
+    marks.insert(
+        0,
+        Mark::Line {
+            points: vec![(low, low), (high, high)],
+            ink: Ink::Quiet,
+        },
+    );
+    let y = Axis {
+        label: "test error after, %".to_owned(),
+        ..axis.clone()
+    };
+    Some(Plot {
+        title: format!("{title}, {k} removed: below the line the error fell"),
+        legend: legend(&methods),
+        ..Plot::new(axis, y, marks)
+    })
+}
+
+fn methods(rows: &[&CleansingRow]) -> Vec<String> {
+    in_order(
+        rows.iter()
+            .map(|r| r.method.clone())
+            .filter(|m| m != NOBODY),
+    )
+}
+
+/// There are six inks; methods beyond them have an ink that was there and a shape that wasn't with it.
+fn shape(method: usize) -> usize {
+    method + method / 6
+}
+
+fn legend(methods: &[String]) -> Vec<(Ink, usize, String)> {
+    let entry = |(m, name): (usize, &String)| (Ink::Series(m), shape(m), name.clone());
+    methods.iter().enumerate().map(entry).collect()
+}
+
+fn counted(seeds: usize) -> String {
+    match seeds {
+        1 => "1 seed".to_owned(),
+        n => format!("{n} seeds"),
+    }
+}
+
+/// Each once, in the order in which they come.
+fn in_order<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut out = Vec::new();
+    for one in all {
+        if !out.contains(&one) {
+            out.push(one);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGREEMENT: &str = "\
+data,model,seed,method,tau,jaccard,seconds
+adult,logreg,0,sgd,0.9,0.8,1
+adult,logreg,1,sgd,0.8,0.6,1
+adult,logreg,0,koh-liang-cg,0.7,0.5,1
+mnist,dnn,0,sgd,0.5,0.25,1
+";
+
+    const CLEANSING: &str = "\
+task,seed,method,k,retrain,test_error_before,test_error_after,seconds
+mnist-cnn,0,none,0,last-epoch,0.010,0.010,1
+mnist-cnn,0,sgd,1,last-epoch,0.010,0.010,1
+mnist-cnn,0,sgd,100,last-epoch,0.010,0.008,1
+mnist-cnn,1,sgd,1,last-epoch,0.012,0.012,1
+mnist-cnn,1,sgd,100,last-epoch,0.012,0.010,1
+mnist-cnn,0,random,1,last-epoch,0.010,0.011,1
+mnist-cnn,0,random,100,last-epoch,0.010,0.013,1
+mnist-cnn,0,sgd,100,all,0.010,0.007,1
+";
+
+    fn rows<R: DeserializeOwned>(csv: &str) -> Vec<R> {
+        csv::Reader::from_reader(csv.as_bytes())
+            .deserialize()
+            .collect::<Result<_, _>>()
+            .unwrap()
+    }
+
+    fn dots(plot: &Plot) -> Vec<Vec<(f64, f64)>> {
+        let of = |mark: &Mark| match mark {
+            Mark::Dots { points, .. } => Some(points.clone()),
+            _ => None,
+        };
+        plot.marks.iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn agreement_is_a_mark_a_setting_and_method() {
+        let figures = agreement(&rows(AGREEMENT));
+        let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["agreement-tau", "agreement-jaccard"]);
+        let means: Vec<f64> = dots(&figures[0].plot).iter().map(|d| d[0].1).collect();
+        assert!((means[0] - 0.85).abs() < 1e-12, "{means:?}");
+        assert_eq!(means[1..], [0.5, 0.7]);
+        assert_eq!(figures[0].plot.legend.len(), 2);
+        assert_eq!(figures[0].plot.x.words[1].1, "mnist/dnn");
+    }
+
+    #[test]
+    fn cleansing_has_lines_bands_and_a_scatter_for_each_way_to_retrain() {
+        let figures = cleansing(&rows(CLEANSING));
+        let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "cleansing-mnist-cnn-last-epoch",
+                "cleansing-mnist-cnn-last-epoch-bands",
+                "cleansing-mnist-cnn-last-epoch-before-after-100",
+                "cleansing-mnist-cnn-all",
+                "cleansing-mnist-cnn-all-bands",
+                "cleansing-mnist-cnn-all-before-after-100",
+            ]
+        );
+        let lines = dots(&figures[0].plot);
+        assert_eq!(lines.len(), 2, "`none` is the line without removal");
+        assert!((lines[0][1].1 - 0.9).abs() < 1e-12, "per cent: {lines:?}");
+        let bands = |plot: &Plot| {
+            plot.marks
+                .iter()
+                .filter(|m| matches!(m, Mark::Band { .. }))
+                .count()
+        };
+        assert_eq!((bands(&figures[0].plot), bands(&figures[1].plot)), (0, 2));
+        let scatter = dots(&figures[2].plot);
+        assert_eq!(scatter[0].len(), 2, "two seeds");
+    }
+
+    #[test]
+    fn figures_are_written_and_rows_of_something_else_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        fs::write(&path, CLEANSING).unwrap();
+        let into = folder.path().join("figures");
+        draw_cleansing(&path, &into).unwrap();
+        let files = draw_cleansing(&path, &into).unwrap();
+        assert_eq!(files.len(), 6);
+        let plain = fs::read_to_string(&files[0]).unwrap().replace(FIGURE, "");
+        fs::write(&files[0], &plain).unwrap();
+        let error = format!("{:#}", draw_cleansing(&path, &into).unwrap_err());
+        assert!(error.contains("isn't a figure"), "{error}");
+        assert_eq!(fs::read_to_string(&files[0]).unwrap(), plain);
+        for file in files {
+            let svg = fs::read_to_string(file).unwrap();
+            assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+            assert!(!svg.contains("NaN") && svg.contains("sgd"));
+        }
+        let error = format!("{:#}", draw_agreement(&path, folder.path()).unwrap_err());
+        assert!(error.contains("rows"), "{error}");
+        fs::write(
+            &path,
+            "task,seed,method,k,retrain,test_error_before,test_error_after\n",
+        )
+        .unwrap();
+        assert!(draw_cleansing(&path, folder.path()).is_err(), "no rows");
+    }
+
+    #[test]
+    fn a_seventh_method_does_not_look_like_the_first() {
+        let pairs: Vec<_> = (0..12).map(|m| (m % 6, shape(m) % 6)).collect();
+        for (i, pair) in pairs.iter().enumerate() {
+            assert!(!pairs[..i].contains(pair), "{pairs:?}");
+        }
+    }
+}

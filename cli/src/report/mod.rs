@@ -1,0 +1,222 @@
+//! A run and its scores as one page, and the paper's figures: what people look at.
+
+pub(crate) mod examples;
+pub(crate) mod facts;
+#[cfg(feature = "record")]
+pub(crate) mod figures;
+pub(crate) mod page;
+pub(crate) mod plot;
+pub(crate) mod reproduce;
+pub(crate) mod verdict;
+pub(crate) mod view;
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{DataIdentity, Trace};
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+
+use hindcast_analyzer::output::places::Kind;
+use hindcast_analyzer::scores::fits::same_run;
+use hindcast_analyzer::{
+    Denominators, Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable,
+};
+
+use examples::Extremes;
+use facts::{Curve, Facts};
+use page::{Page, Shown};
+use verdict::Verdict;
+use view::View;
+
+/// Queries of a table that are shown where none are asked for.
+pub(crate) const QUERIES: usize = 4;
+
+/// What a page is made from.
+pub(crate) struct Source<'a> {
+    pub trace: &'a Trace,
+    /// The examples; without them there are no pictures.
+    pub data: Option<&'a dyn DataSet>,
+    /// Tables with the names of their files.
+    pub tables: &'a [(String, ScoreTable)],
+    /// Retrainings with the names of their files.
+    pub removals: &'a [(String, RemovalResults)],
+    /// Which queries are shown; all (but no more than [`QUERIES`] a table) where it is empty.
+    pub queries: &'a [String],
+    /// How many examples are shown at each end.
+    pub top: usize,
+}
+
+/// Puts a page together.
+///
+/// # Errors
+/// Where a table or a retraining is another run's, a query is in no table, or an example can't be read.
+pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
+    let facts = Facts::of(source.trace);
+    let (curve, unread) = Curve::of(source.trace);
+    let mut damaged = facts.problems.clone();
+    damaged.extend(unread.into_iter().filter(|p| !facts.problems.contains(p)));
+    let mut notes: Vec<String> = damaged
+        .iter()
+        .map(|p| format!("The trace is damaged: {p}. What could be read is shown."))
+        .collect();
+    for (name, table) in source.tables {
+        let digest = &table.metadata.run_digest;
+        if digest.is_empty() {
+            notes.push(format!(
+                "{name}: nothing beside the table says which run it belongs to; it is taken for this one's."
+            ));
+        }
+        about(name, same_run(digest, &facts.head))?;
+        // If the data isn't loaded, its recorded fingerprint gives the number of examples.
+        about(
+            name,
+            match (source.data, examples(source.trace)) {
+                (Some(data), _) => table.check_data(data),
+                (None, Some(examples)) => table.check_range(examples),
+                (None, None) => table.check_range(u64::MAX),
+            },
+        )?;
+    }
+    for (name, results) in source.removals {
+        about(name, same_run(&results.run_digest, &facts.head))?;
+        if let Some(examples) = examples(source.trace) {
+            about(name, results.check_range(examples))?;
+        }
+    }
+    let mut named = source.removals.to_vec();
+    for (name, table) in source.tables {
+        named.extend(climbed(name, table));
+    }
+    let removals: Vec<RemovalResults> = named.iter().map(|(_, r)| r.clone()).collect();
+    let mut shown = Vec::new();
+    for (name, table) in source.tables {
+        for q in chosen(table, source.queries, name, &mut notes) {
+            let view = View::of(table, q, name);
+            shown.push(Shown {
+                verdict: Verdict::of(&view, &removals),
+                extremes: Extremes::of(table, q, source.top, source.data)
+                    .with_context(|| format!("examples of {name}"))?,
+                view,
+            });
+        }
+    }
+    for query in source.queries {
+        if !shown.iter().any(|s| s.view.query == *query) {
+            let there: Vec<&str> = source
+                .tables
+                .iter()
+                .flat_map(|(_, table)| table.metadata.queries.iter().map(|q| q.name.as_str()))
+                .take(20)
+                .collect();
+            bail!(
+                "no table has the query `{query}`; there are: {}",
+                there.join(", ")
+            );
+        }
+    }
+    Ok(Page {
+        facts,
+        curve,
+        shown,
+        removals: named,
+        damaged,
+        notes,
+        commands: Vec::new(),
+        writer: concat!("hindcast ", env!("CARGO_PKG_VERSION")).to_owned(),
+    })
+}
+
+/// Retrainings that `influence --refine` did for a table, as if they were kept in a file.
+fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
+    let meta = &table.metadata;
+    let of_query = |q: usize| {
+        let value = meta.queries[q].value;
+        let sets: Vec<RemovalResult> = table
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let real_change = row.refined.get(q)?.counterfactual?;
+                Some(RemovalResult {
+                    without: vec![row.index],
+                    places: vec![RemovedPlace {
+                        row: row.row,
+                        file: row.file.clone(),
+                    }],
+                    predicted_change: view::score(row, q)?,
+                    real_change,
+                    value_without: value + real_change,
+                    losses: Vec::new(),
+                })
+            })
+            .collect();
+        let (format, version, writer) = RemovalResults::opening();
+        (!sets.is_empty()).then_some((
+            name.to_owned(),
+            RemovalResults {
+                format,
+                version,
+                writer,
+                run_digest: meta.run_digest.clone(),
+                query: meta.queries[q].name.clone(),
+                query_digest: meta.queries[q].digest.clone(),
+                window: meta.window.clone(),
+                removal: Removal::default(),
+                denominators: Denominators::default(),
+                predicted_by: meta.method.clone(),
+                value_with_everyone: value,
+                losses_with_everyone: Vec::new(),
+                sets,
+                notes: Vec::new(),
+            },
+        ))
+    };
+    (0..meta.queries.len()).filter_map(of_query).collect()
+}
+
+/// A page about one run shows nothing of another.
+fn about(file: &str, fits: Result<(), String>) -> anyhow::Result<()> {
+    fits.map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
+}
+
+/// Number of examples in the run's training split, if it was recorded.
+fn examples(trace: &Trace) -> Option<u64> {
+    match &trace.info().data {
+        DataIdentity::None => None,
+        DataIdentity::Fingerprint { splits } => splits
+            .iter()
+            .find(|split| split.name == Split::Train.name())
+            .map(|split| split.examples),
+    }
+}
+
+/// Which queries of a table are shown; those that are left out are noted.
+fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<String>) -> Vec<usize> {
+    let queries = &table.metadata.queries;
+    if asked.is_empty() {
+        if queries.len() > QUERIES {
+            notes.push(format!(
+                "{name} has {} queries; the first {QUERIES} are shown. --query NAME chooses others.",
+                queries.len()
+            ));
+        }
+        return (0..queries.len().min(QUERIES)).collect();
+    }
+    (0..queries.len())
+        .filter(|&q| asked.contains(&queries[q].name))
+        .collect()
+}
+
+/// Writes a page; the file appears whole or not at all. Returns its size in bytes.
+///
+/// # Errors
+/// Where a plot can't be drawn or the file can't be written.
+pub(crate) fn write(page: &Page, path: &Path) -> anyhow::Result<u64> {
+    // Names and notes may contain characters that change the writing direction of the text next to them.
+    let html = crate::clean::lines(&page.html()?);
+    hindcast_analyzer::output::replace::replace(path, Kind::Page, |temporary| {
+        std::fs::write(temporary, &html)
+    })
+    .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(html.len() as u64)
+}

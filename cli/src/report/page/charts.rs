@@ -1,0 +1,243 @@
+//! A page's plots, each with a caption and words for whoever doesn't see it.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::super::facts::Curve;
+use super::super::plot::{Axis, Ink, Mark, Plot, Size};
+use super::super::view::View;
+use hindcast_analyzer::Result;
+use hindcast_analyzer::{AdjointGrowth, RemovalResult};
+
+const WIDE: Size = Size {
+    width: 720,
+    height: 290,
+    alone: false,
+};
+/// Text keeps its size on a phone, so the plot is drawn anew for it.
+const NARROW: Size = Size {
+    width: 330,
+    height: 260,
+    alone: false,
+};
+
+/// A plot in both widths.
+fn figure(plot: &Plot, described: &str, caption: Markup) -> Result<Markup> {
+    let (wide, narrow) = (inline(&plot.svg(WIDE)?), inline(&plot.svg(NARROW)?));
+    Ok(html! {
+        figure.plot {
+            div.wide role="img" aria-label=(described) { (PreEscaped(wide)) }
+            div.narrow role="img" aria-label=(described) { (PreEscaped(narrow)) }
+            figcaption { (caption) }
+        }
+    })
+}
+
+/// Within HTML an SVG needs no namespace, and the page is to name no address at all.
+fn inline(svg: &str) -> String {
+    svg.replacen(
+        " xmlns=\"http://www.w3.org/2000/svg\"",
+        " aria-hidden=\"true\"",
+        1,
+    )
+}
+
+/// Losses by step and by epoch.
+pub(super) fn training(curve: &Curve) -> Result<Markup> {
+    let stretches = &curve.stretches;
+    let all = || stretches.iter().flat_map(|s| [s.least, s.largest]);
+    let x = Axis::around("step", stretches.iter().map(|s| s.step));
+    let (least, largest) = all().fold((f64::INFINITY, 0.0_f64), |m, l| (m.0.min(l), m.1.max(l)));
+    // Losses over several decades are only seen on a logarithmic axis.
+    let y = match least > 0.0 && largest > 50.0 * least {
+        true => Axis::decades("loss", all()),
+        false => {
+            let axis = Axis::around("loss", all().chain([0.0]));
+            let low = if least >= 0.0 { 0.0 } else { axis.range.0 };
+            let high = axis.range.1;
+            axis.ends(low, high)
+        }
+    };
+    let marks = vec![
+        Mark::Band {
+            points: stretches
+                .iter()
+                .map(|s| (s.step, s.least, s.largest))
+                .collect(),
+            ink: Ink::Quiet,
+        },
+        Mark::Line {
+            points: stretches.iter().map(|s| (s.step, s.mean)).collect(),
+            ink: Ink::Help,
+        },
+        Mark::Dots {
+            points: curve
+                .epochs
+                .iter()
+                .map(|&(_, step, mean)| (step as f64, mean))
+                .collect(),
+            ink: Ink::Plain,
+            shape: 3,
+            size: 4,
+        },
+    ];
+    let (first, last) = (stretches.first(), stretches.last());
+    let of = |s: Option<&super::super::facts::Stretch>| s.map_or(f64::NAN, |s| s.mean);
+    let described = format!(
+        "Training loss by step: from {:.4} to {:.4}",
+        of(first),
+        of(last)
+    );
+    figure(
+        &Plot::new(x, y, marks),
+        &described,
+        html! { "Batch losses as the training loop told them. Line: mean over a stretch of steps; band: its least and largest; diamonds: an epoch's mean, at the epoch's end." },
+    )
+}
+
+/// How many examples have which score.
+pub(super) fn distribution(view: &View) -> Result<Markup> {
+    let bins = &view.distribution;
+    let ends = bins.iter().flat_map(|b| [b.low, b.high]).chain([0.0]);
+    let x = Axis::around("influence", ends);
+    let most = bins.iter().map(|b| b.count).max().unwrap_or(1) as f64;
+    let y = Axis {
+        log: true,
+        ..Axis::around("examples", []).ends(0.7, 1.5 * most.max(4.0))
+    };
+    let bars = |harmful: bool| {
+        let middle = |low: f64, high: f64| 0.5 * (low + high);
+        bins.iter()
+            .filter(|b| b.count > 0 && (middle(b.low, b.high) < 0.0) == harmful)
+            .map(|b| {
+                let gap = 0.08 * (b.high - b.low);
+                [b.low + gap, b.high - gap, 0.7, b.count as f64]
+            })
+            .collect()
+    };
+    let marks = vec![
+        Mark::Bars {
+            bars: bars(true),
+            ink: Ink::Harm,
+        },
+        Mark::Bars {
+            bars: bars(false),
+            ink: Ink::Help,
+        },
+    ];
+    let described = format!(
+        "Distribution of influence: {} examples harm, {} help, scores from {:.2e} to {:.2e}",
+        view.totals.harmful, view.totals.helpful, view.totals.least, view.totals.largest
+    );
+    figure(
+        &Plot::new(x, y, marks),
+        &described,
+        html! { "Left of zero: examples without which " em { (view.query) } " would fall, so they harm where it is a loss. Right: examples that help. Counts are on a logarithmic axis, so that single examples are seen." },
+    )
+}
+
+/// The adjoint's norm on its way back.
+pub(super) fn growth(growth: &AdjointGrowth) -> Result<Option<Markup>> {
+    let points: Vec<(f64, f64)> = growth
+        .norms
+        .iter()
+        .rev()
+        .filter_map(|&(step, norm)| Some((step as f64, norm.filter(|n| *n > 0.0)?)))
+        .collect();
+    if points.len() < 2 {
+        return Ok(None);
+    }
+    let x = Axis::around(
+        "step (the sweep goes from right to left)",
+        points.iter().map(|p| p.0),
+    );
+    let y = Axis::decades("adjoint's norm", points.iter().map(|p| p.1));
+    let (first, last) = (points[0].1, points[points.len() - 1].1);
+    let marks = vec![Mark::Line {
+        points,
+        ink: Ink::Plain,
+    }];
+    let described = format!(
+        "Norm of the adjoint: {last:.3e} at the end of training, {first:.3e} at the beginning of the window"
+    );
+    Ok(Some(figure(
+        &Plot::new(x, y, marks),
+        &described,
+        html! { "How sensitive the query is to the parameters before each step. Where this explodes, first-order estimates go wrong." },
+    )?))
+}
+
+/// Harm and help by epoch.
+pub(super) fn epochs(view: &View) -> Result<Markup> {
+    let epochs = &view.epochs;
+    let places = epochs.iter().map(|e| e.epoch as f64);
+    let first = places.clone().fold(f64::INFINITY, f64::min);
+    let last = places.fold(f64::NEG_INFINITY, f64::max);
+    let every = (epochs.len().div_ceil(12)).max(1);
+    let x = Axis {
+        words: epochs
+            .iter()
+            .step_by(every)
+            .map(|e| (e.epoch as f64, e.epoch.to_string()))
+            .collect(),
+        ..Axis::around("epoch", []).ends(first - 0.6, last + 0.6)
+    };
+    let y = Axis::around(
+        "sum of influence",
+        epochs.iter().flat_map(|e| [e.harm, e.help, 0.0]),
+    );
+    let bars = |of: fn(&super::super::view::EpochProfile) -> [f64; 2]| {
+        epochs
+            .iter()
+            .map(|e| {
+                let [low, high] = of(e);
+                [e.epoch as f64 - 0.36, e.epoch as f64 + 0.36, low, high]
+            })
+            .collect()
+    };
+    let marks = vec![
+        Mark::Bars {
+            bars: bars(|e| [e.harm, 0.0]),
+            ink: Ink::Harm,
+        },
+        Mark::Bars {
+            bars: bars(|e| [0.0, e.help]),
+            ink: Ink::Help,
+        },
+    ];
+    let described = format!("Harm and help of {} epochs", epochs.len());
+    figure(
+        &Plot::new(x, y, marks),
+        &described,
+        html! { "What the use of all examples in an epoch adds up to: help above zero, harm below." },
+    )
+}
+
+/// Predicted against real change.
+pub(super) fn scatter(sets: &[RemovalResult]) -> Result<Markup> {
+    let points: Vec<(f64, f64)> = sets
+        .iter()
+        .map(|set| (set.predicted_change, set.real_change))
+        .filter(|(p, r)| p.is_finite() && r.is_finite())
+        .collect();
+    let x = Axis::around("predicted change", points.iter().map(|p| p.0).chain([0.0]));
+    let y = Axis::around("real change", points.iter().map(|p| p.1).chain([0.0]));
+    let (low, high) = (x.range.0.max(y.range.0), x.range.1.min(y.range.1));
+    let n = points.len();
+    let marks = vec![
+        Mark::Line {
+            points: vec![(low, low), (high, high)],
+            ink: Ink::Quiet,
+        },
+        Mark::Dots {
+            points,
+            ink: Ink::Help,
+            shape: 0,
+            size: 4,
+        },
+    ];
+    figure(
+        &Plot::new(x, y, marks),
+        &format!("Predicted against real change of {n} retrainings"),
+        html! { "A dot a retraining. On the grey line, what was predicted is what came out." },
+    )
+}

@@ -1,0 +1,306 @@
+//! The page's other sections.
+
+use maud::{Markup, html};
+
+use super::super::facts::grouped;
+use super::super::plot::minus;
+use super::super::verdict;
+use super::super::verdict::Level;
+use super::super::view::{ClassProfile, View};
+use super::{Page, charts, method_name, scrolling, section, signed, title};
+use hindcast_analyzer::Result;
+
+/// Sets of a retraining that are listed one by one.
+const MOST_SETS: usize = 50;
+
+/// What the run is.
+pub(super) fn summary(page: &Page) -> Markup {
+    section(
+        "summary",
+        "The run",
+        html! {
+            @for note in &page.notes { p.note { (note) } }
+            ul.stats { @for (value, what) in &page.facts.headline { li { b { (value) } span { (what) } } } }
+            table.facts {
+                caption { "What the recording says of itself" }
+                tbody { @for (name, value) in &page.facts.list { tr { th scope="row" { (name) } td.long { (value) } } } }
+            }
+        },
+    )
+}
+
+/// How far the scores can be trusted.
+pub(super) fn trust(page: &Page) -> Result<Markup> {
+    let mut plots = Vec::new();
+    for shown in &page.shown {
+        plots.push(match &shown.view.growth {
+            Some(growth) => charts::growth(growth)?,
+            None => None,
+        });
+    }
+    let content = html! {
+        p { "A score says by how much the query's value would change if the example had been left out. It is an estimate, and holds as far as the signs below say." }
+        @for (shown, plot) in page.shown.iter().zip(&plots) {
+            @let v = &shown.verdict;
+            article class={ "verdict " (v.level.key()) } {
+                h3 { (title(page, &shown.view)) }
+                p.level { (sign(v.level)) " " (v.level.words()) }
+                ul { @for reason in &v.reasons { li { (reason) } } }
+                @if let Some(advice) = &v.advice { p.quiet { (advice) } }
+            }
+            @match plot {
+                Some(plot) => (plot),
+                None => p.quiet { "How the adjoint grew is not known: the method walks no steps, or the table has no metadata beside it." },
+            }
+        }
+    };
+    Ok(section("trust", "How far to trust the scores", content))
+}
+
+/// A sign that is told by its shape.
+fn sign(level: Level) -> &'static str {
+    match level {
+        Level::Confirmed => "✓",
+        Level::Plausible => "○",
+        Level::Careful => "△",
+        Level::Doubtful => "✗",
+    }
+}
+
+/// The losses.
+pub(super) fn training(page: &Page) -> Result<Markup> {
+    let curve = &page.curve;
+    let plot = match curve.stretches.len() {
+        0 | 1 => None,
+        _ => Some(charts::training(curve)?),
+    };
+    let content = html! {
+        @match plot {
+            Some(plot) => (plot),
+            None => p.quiet { "The training loop told the recorder no losses (" code { "run.loss" } "), so there is no curve." },
+        }
+        @if curve.not_finite > 0 { p.note { (curve.not_finite) " of " (curve.known) " losses are not finite." } }
+        @if !curve.epochs.is_empty() {
+            details {
+                summary { "Mean loss of each epoch" }
+                (scrolling("Mean loss of each epoch", html! {
+                    table {
+                        thead { tr { th.n scope="col" { "Epoch" } th.n scope="col" { "Last step" } th.n scope="col" { "Mean loss" } } }
+                        tbody { @for (epoch, step, mean) in &curve.epochs { tr { th.n scope="row" { (epoch) } td.n { (step) } td.n { (minus(&format!("{mean:.6}"))) } } } }
+                    }
+                }))
+            }
+        }
+    };
+    Ok(section("training", "How training went", content))
+}
+
+/// Which query, how many harm, how much.
+pub(super) fn influence(page: &Page) -> Result<Markup> {
+    let mut plots = Vec::new();
+    for shown in &page.shown {
+        plots.push(match shown.view.distribution.is_empty() {
+            true => None,
+            false => Some(charts::distribution(&shown.view)?),
+        });
+    }
+    let content = html! {
+        @for (shown, plot) in page.shown.iter().zip(&plots) {
+            @let view = &shown.view;
+            h3 { (title(page, view)) }
+            (said(view))
+            @match plot { Some(plot) => (plot), None => p.quiet { "No example has a score." } }
+            (totals(view))
+        }
+    };
+    Ok(section("influence", "How influence is spread", content))
+}
+
+fn said(view: &View) -> Markup {
+    let t = &view.totals;
+    let scored = view.examples - view.never_seen;
+    html! {
+        p {
+            @if view.value.is_finite() { em { (view.query) } " is " (minus(&format!("{:.6}", view.value))) " at the end of training. " }
+            "Of " (grouped(scored as u64)) " scored examples, " span.harm { (grouped(t.harmful as u64)) " harm" } " and " span.help { (grouped(t.helpful as u64)) " help" } ". "
+            @if t.harm < 0.0 {
+                "The most harmful " @if t.hundredth == 1 { "example does " } @else { (grouped(t.hundredth as u64)) " do " }
+                (format!("{:.0} %", 100.0 * t.hundredth_harm / t.harm)) " of all harm."
+            }
+            @if view.never_seen > 0 { " " (grouped(view.never_seen as u64)) " examples were in no batch of the window, and have no score." }
+        }
+    }
+}
+
+fn totals(view: &View) -> Markup {
+    let t = &view.totals;
+    let settings: Vec<String> = view
+        .settings
+        .iter()
+        .map(|(k, v)| format!("{k} = {v}"))
+        .collect();
+    let rows = [
+        ("Table", view.table.clone()),
+        ("Method", method_name(&view.method)),
+        ("Options", settings.join(", ")),
+        ("The method says", view.remarks.join("; ")),
+        ("Arithmetic", view.engine.clone()),
+        (
+            "Steps",
+            match view.run_steps {
+                0 => "not known".to_owned(),
+                n => format!("{} to {} of {n}", view.window.start, view.window.end),
+            },
+        ),
+        ("Least", signed(t.least)),
+        ("Median", signed(t.median)),
+        ("Largest", signed(t.largest)),
+        ("Sum of harm", signed(t.harm)),
+        ("Sum of help", signed(t.help)),
+    ];
+    html! {
+        details {
+            summary { "The numbers" }
+            table.facts { tbody { @for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) { tr { th scope="row" { (name) } td.long { (value) } } } } }
+        }
+    }
+}
+
+/// Harm and help by epoch.
+pub(super) fn epochs(page: &Page) -> Result<Markup> {
+    let mut parts = Vec::new();
+    for shown in page.shown.iter().filter(|s| !s.view.epochs.is_empty()) {
+        parts.push((&shown.view, charts::epochs(&shown.view)?));
+    }
+    let content = html! {
+        @if parts.is_empty() {
+            p.quiet { "The tables have no columns for epochs; " code { "influence --per-epoch" } " adds them." }
+        }
+        @for (view, plot) in &parts {
+            h3 { (title(page, view)) }
+            (plot)
+            details {
+                summary { "The numbers" }
+                (scrolling("Harm and help of each epoch", html! {
+                    table {
+                        thead { tr { th.n scope="col" { "Epoch" } th.n scope="col" { "Harm" } th.n scope="col" { "Help" } } }
+                        tbody { @for e in &view.epochs { tr { th.n scope="row" { (e.epoch) } td.n.harm { (signed(e.harm)) } td.n.help { (signed(e.help)) } } } }
+                    }
+                }))
+            }
+        }
+    };
+    Ok(section("epochs", "When it came about", content))
+}
+
+/// Harm and help by class.
+pub(super) fn classes(page: &Page) -> Markup {
+    let parts: Vec<&View> = page
+        .shown
+        .iter()
+        .map(|s| &s.view)
+        .filter(|v| !v.classes.is_empty())
+        .collect();
+    section(
+        "classes",
+        "Which classes",
+        html! {
+            @if parts.is_empty() { p.quiet { "The labels of this data are no classes." } }
+            @for view in parts {
+                h3 { (title(page, view)) }
+                (scrolling(&format!("Classes, {}", title(page, view)), html! {
+                    table {
+                        caption { "Sums of influence over the examples of a class, the most harmful class first; “among the worst” counts the " (view.totals.hundredth) " most harmful examples." }
+                        thead { tr {
+                            th scope="col" { "Class" } th.n scope="col" { "Examples" } th.n scope="col" { "Harm" } th scope="col" { "Harm and help" } th.n scope="col" { "Help" } th.n scope="col" { "Among the worst" }
+                        } }
+                        tbody { @for class in &view.classes { tr {
+                            th scope="row" { (class.label) }
+                            td.n { (grouped(class.examples as u64)) }
+                            td.n.harm { (signed(class.harm)) }
+                            td.bar { (bar(class, &view.classes)) }
+                            td.n.help { (signed(class.help)) }
+                            td.n { (class.among_worst) }
+                        } } }
+                    }
+                }))
+            }
+        },
+    )
+}
+
+/// Two bars from the middle, as long as the largest of the page allows.
+fn bar(class: &ClassProfile, all: &[ClassProfile]) -> Markup {
+    let largest = all
+        .iter()
+        .flat_map(|c| [c.harm.abs(), c.help.abs()])
+        .fold(f64::MIN_POSITIVE, f64::max);
+    let length = |x: f64| format!("{:.1}", 50.0 * x.abs() / largest);
+    let left = format!("{:.1}", 50.0 - 50.0 * class.harm.abs() / largest);
+    html! {
+        svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true" {
+            rect x=(left) y="1" width=(length(class.harm)) height="8" fill="var(--harm)" {}
+            rect x="50" y="1" width=(length(class.help)) height="8" fill="var(--help)" {}
+            rect x="49.8" y="0" width="0.4" height="10" fill="var(--quiet)" {}
+        }
+    }
+}
+
+/// What came out when examples were left out for real.
+pub(super) fn retraining(page: &Page) -> Result<Markup> {
+    let mut parts = Vec::new();
+    for (name, results) in &page.removals {
+        let plot = match results.sets.is_empty() {
+            true => None,
+            false => Some(charts::scatter(&results.sets)?),
+        };
+        parts.push((name, results, plot));
+    }
+    let content = html! {
+        @if parts.is_empty() {
+            p.quiet { "Nobody has retrained yet. " code { "counterfactual --each --top 20 SCORES --out removed.json" } " does, and " code { "report --removed removed.json" } " shows it here." }
+        }
+        @for (name, results, plot) in &parts {
+            h3 { (results.query) ", " (method_name(&results.predicted_by)) }
+            p {
+                "Left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and trained again on the recorded batches. From " code { (name) } "."
+                @if !page.shown.iter().any(|s| verdict::fits(&s.view, results)) {
+                    " It is about another query, window or method than the tables of this page."
+                }
+            }
+            @for note in &results.notes { p.note { (note) } }
+            @if let Some(plot) = plot { (plot) }
+            details open[results.sets.len() <= 3] {
+                summary { "The numbers" }
+                (scrolling("Predicted and real changes", html! {
+                    table {
+                        @if results.sets.len() > MOST_SETS { caption { "The first " (MOST_SETS) " of " (results.sets.len()) " retrainings; the file has all." } }
+                        thead { tr { th scope="col" { "Without" } th.n scope="col" { "Predicted" } th.n scope="col" { "Real" }
+                            @for loss in &results.losses_with_everyone { th.n scope="col" { (loss.split) " loss" } } } }
+                        tbody {
+                            tr { th scope="row" { "nobody" } td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (format!("{:.4}", loss.loss)) } } }
+                            @for set in results.sets.iter().take(MOST_SETS) { tr {
+                                th scope="row" { @match set.without.as_slice() { [one] => { "#" (one) }, many => { (grouped(many.len() as u64)) " examples" } } }
+                                td.n { (signed(set.predicted_change)) } td.n { (signed(set.real_change)) }
+                                @for loss in &set.losses { td.n { (format!("{:.4}", loss.loss)) } }
+                            } }
+                        }
+                    }
+                }))
+            }
+        }
+    };
+    Ok(section("retraining", "Predicted against real", content))
+}
+
+/// The commands.
+pub(super) fn reproduce(page: &Page) -> Markup {
+    section(
+        "reproduce",
+        "How to reproduce this",
+        html! {
+            p { "The same run, data and program give the same scores, to the last bit on one kind of machine." }
+            @for (why, command) in &page.commands { p { (why) } pre { (command) } }
+        },
+    )
+}

@@ -1,0 +1,128 @@
+//! The commands that make a page's numbers again.
+
+use std::path::Path;
+
+use hindcast_analyzer::{RemovalResults, ScoreMetadata};
+
+/// Words of a command line, quoted where a shell would break them.
+pub(crate) struct Words(String);
+
+impl Words {
+    pub fn new(program: &str, verb: &str, run: &Path, data: Option<&Path>) -> Words {
+        let words = Words(quoted(program))
+            .word(verb)
+            .word(&run.display().to_string());
+        match data {
+            Some(data) => words.word("--data").word(&data.display().to_string()),
+            None => words,
+        }
+    }
+
+    pub fn word(mut self, word: &str) -> Words {
+        self.0.push(' ');
+        self.0.push_str(&quoted(word));
+        self
+    }
+
+    pub fn option(self, name: &str, value: &str) -> Words {
+        self.word(name).word(value)
+    }
+
+    pub fn text(self) -> String {
+        self.0
+    }
+}
+
+/// The sweep that made a table, as far as its metadata tells.
+pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> String {
+    let mut words = words;
+    if !["", "sgd", "reverse-sweep"].contains(&meta.method.as_str()) {
+        words = words.option("--method", &meta.method);
+    }
+    for (key, value) in &meta.settings {
+        words = words.option("--method-set", &format!("{key}={value}"));
+    }
+    for query in &meta.queries {
+        words = words.option("--query", &query.name);
+    }
+    if meta.window != (0..meta.run_steps) {
+        words = words.option(
+            "--window",
+            &format!("{}..{}", meta.window.start, meta.window.end),
+        );
+    }
+    let mut parts = meta.engine.split(", ");
+    if let Some(engine @ ("kernels" | "autodiff")) = parts.next() {
+        words = words.option("--engine", engine);
+    }
+    for part in parts {
+        match part.strip_suffix(" precision") {
+            Some("recorded") => {}
+            Some(precision) => words = words.option("--precision", precision),
+            None if part.starts_with("cuda") => words = words.option("--device", part),
+            None => {}
+        }
+    }
+    if !meta.epochs.is_empty() {
+        words = words.word("--per-epoch");
+    }
+    words.option("--out", table).text()
+}
+
+/// The retraining that made a file, with its examples in `without.txt`.
+pub(crate) fn counterfactual(words: Words, results: &RemovalResults, file: &str) -> String {
+    let mut words = words
+        .option("--without", "without.txt")
+        .option("--query", &results.query)
+        .option(
+            "--window",
+            &format!("{}..{}", results.window.start, results.window.end),
+        )
+        .option("--removal", &results.removal.to_string())
+        .option("--denominators", &results.denominators.to_string());
+    if results.sets.len() > 1 {
+        words = words.word("--each");
+    }
+    words.option("--out", file).text()
+}
+
+/// As a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::tests::table;
+    use super::*;
+
+    #[test]
+    fn a_table_says_how_it_was_made() {
+        let mut meta = table(&[Some(1.0)]).metadata;
+        let words = || {
+            Words::new(
+                "hindcast",
+                "influence",
+                Path::new("my runs/a"),
+                Some(Path::new("data")),
+            )
+        };
+        assert_eq!(
+            influence(words(), &meta, "scores.csv"),
+            "hindcast influence 'my runs/a' --data data --query validation --engine kernels --per-epoch --out scores.csv"
+        );
+        meta.epochs.clear();
+        meta.window = 10..20;
+        meta.method = "hessian-free".to_owned();
+        meta.engine = "autodiff, f64 precision, cuda:1".to_owned();
+        meta.queries[0].name = "vector:it's.safetensors".to_owned();
+        assert_eq!(
+            influence(words(), &meta, "s.csv"),
+            "hindcast influence 'my runs/a' --data data --method hessian-free --query 'vector:it'\\''s.safetensors' --window 10..20 --engine autodiff --precision f64 --device cuda:1 --out s.csv"
+        );
+    }
+}

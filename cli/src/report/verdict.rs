@@ -1,0 +1,456 @@
+//! How far scores can be trusted, in plain words, and why.
+
+use std::collections::BTreeSet;
+
+use super::view::View;
+use hindcast_analyzer::estimators::method;
+use hindcast_analyzer::{RemovalResults, kendall_tau};
+
+/// Beyond this growth of the adjoint, a check is advised.
+pub(crate) const GREW: f64 = 10.0;
+/// Beyond this, a first-order estimate is likely off.
+pub(crate) const EXPLODED: f64 = 100.0;
+/// The sweep with everything that the update rule does, and its name in tables of earlier versions.
+const EXACT: &str = "sgd";
+const EARLIER: &str = "reverse-sweep";
+/// Sets that are needed for a rank correlation to say something.
+const ENOUGH: usize = 8;
+
+/// The answer in one word, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Retraining agrees.
+    Confirmed,
+    /// Nothing speaks against them, and nobody has retrained.
+    Plausible,
+    /// Something asks for a check.
+    Careful,
+    /// Something speaks against them.
+    Doubtful,
+}
+
+impl Level {
+    /// A few words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Level::Confirmed => "Confirmed by retraining",
+            Level::Plausible => "Plausible, not checked",
+            Level::Careful => "Check before you act",
+            Level::Doubtful => "Not to be relied on",
+        }
+    }
+
+    /// A word for scripts and style sheets.
+    pub fn key(self) -> &'static str {
+        match self {
+            Level::Confirmed => "confirmed",
+            Level::Plausible => "plausible",
+            Level::Careful => "careful",
+            Level::Doubtful => "doubtful",
+        }
+    }
+}
+
+/// A level, what it rests on, and what to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Verdict {
+    pub level: Level,
+    /// One sentence each.
+    pub reasons: Vec<String>,
+    /// What would tell more; nothing where retraining has spoken.
+    pub advice: Option<String>,
+}
+
+/// What real retraining says about a view's scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Evidence {
+    /// Rank correlation over many sets, and how many of them moved the query the way that was predicted.
+    Ranks { sets: usize, tau: f64, signs: usize },
+    /// One set, or a few: predicted and real change, added up.
+    Sum {
+        sets: usize,
+        predicted: f64,
+        real: f64,
+    },
+}
+
+/// Whether a retraining is about just what a view scores.
+pub(crate) fn fits(view: &View, results: &RemovalResults) -> bool {
+    results.query == view.query
+        && same_vector(view, results)
+        && results.window == view.window
+        && results.predicted_by == view.method
+}
+
+/// Whether queries of the same name are the same: `vector:FILE` names a file, whose content may have changed. Where a digest
+/// is missing, the values at the end of training say it.
+fn same_vector(view: &View, results: &RemovalResults) -> bool {
+    // A retraining with everyone ends where the run did, to within its rounding.
+    const SHARE: f64 = 1e-5;
+    if !view.query.starts_with("vector:") {
+        return true;
+    }
+    match (&view.query_digest, &results.query_digest) {
+        (Some(a), Some(b)) => a == b,
+        _ => {
+            let (a, b) = (view.value, results.value_with_everyone);
+            (a - b).abs() <= SHARE * a.abs().max(b.abs())
+        }
+    }
+}
+
+/// What all the retrainings that fit a view say. A set that was left out in the same way more than once, as in a file that is
+/// given twice or in two files, is one retraining: it counts once.
+pub(crate) fn evidence(view: &View, removals: &[RemovalResults]) -> Option<Evidence> {
+    let mut seen = BTreeSet::new();
+    let sets: Vec<_> = removals
+        .iter()
+        .filter(|results| fits(view, results))
+        .flat_map(|results| results.sets.iter().map(move |set| (results, set)))
+        .filter(|(results, set)| {
+            let mut without = set.without.clone();
+            without.sort_unstable();
+            let (removal, denominators) = (results.removal, results.denominators);
+            seen.insert((removal.to_string(), denominators.to_string(), without))
+        })
+        .map(|(_, set)| set)
+        .filter(|set| set.predicted_change.is_finite() && set.real_change.is_finite())
+        .collect();
+    if sets.is_empty() {
+        return None;
+    }
+    let predicted: Vec<f64> = sets.iter().map(|set| set.predicted_change).collect();
+    let real: Vec<f64> = sets.iter().map(|set| set.real_change).collect();
+    if sets.len() >= ENOUGH
+        && let Ok(tau) = kendall_tau(&predicted, &real)
+    {
+        let signs = predicted.iter().zip(&real).filter(|(p, r)| **p * **r > 0.0);
+        return Some(Evidence::Ranks {
+            sets: sets.len(),
+            tau,
+            signs: signs.count(),
+        });
+    }
+    Some(Evidence::Sum {
+        sets: sets.len(),
+        predicted: predicted.iter().sum(),
+        real: real.iter().sum(),
+    })
+}
+
+impl Verdict {
+    /// Judges a view.
+    pub fn of(view: &View, removals: &[RemovalResults]) -> Verdict {
+        let mut reasons = Vec::new();
+        let mut level = Level::Plausible;
+        let mut worst = |is: Level, reason: String| {
+            level = level.max(is);
+            reasons.push(reason);
+        };
+        match (view.method.as_str(), method(&view.method)) {
+            ("", _) => worst(
+                Level::Careful,
+                "Nothing stands beside the table to say how its numbers came about.".to_owned(),
+            ),
+            (EXACT | EARLIER, _) => worst(
+                Level::Plausible,
+                "The scores are the exact first derivative of training, by a sweep back through the recorded steps.".to_owned(),
+            ),
+            (name, Ok(method)) => worst(
+                Level::Careful,
+                match method.predicts {
+                    true => format!("`{name}` estimates the change of the query in another way than by the exact derivative of this training ({}).", method.source),
+                    false => format!("`{name}` only ranks: read the order of its scores, not their sizes."),
+                },
+            ),
+            (other, Err(_)) => worst(
+                Level::Careful,
+                format!("`{other}` is no method that this version knows: read the order of its scores, not their sizes."),
+            ),
+        }
+        growth(view, &mut worst);
+        if view.totals.harmful + view.totals.helpful == 0 {
+            worst(
+                Level::Doubtful,
+                "No example has a score other than 0.".to_owned(),
+            );
+        }
+        if !view.whole_run() && view.run_steps > 0 {
+            reasons.push(format!(
+                "They count the use of an example in steps {} to {} of {}: they predict what leaving it out of those steps does.",
+                view.window.start, view.window.end, view.run_steps
+            ));
+        }
+        let advice = match evidence(view, removals) {
+            Some(evidence) => {
+                let (is, reason) = judge(evidence);
+                level = is;
+                reasons.insert(0, reason);
+                None
+            }
+            None => Some(
+                "Retraining is the truth: `counterfactual --each --top 20` on this table leaves out twenty examples, one at a time, and this page then shows predicted against real.".to_owned(),
+            ),
+        };
+        Verdict {
+            level,
+            reasons,
+            advice,
+        }
+    }
+}
+
+fn growth(view: &View, worst: &mut impl FnMut(Level, String)) {
+    let Some(growth) = &view.growth else {
+        return;
+    };
+    match growth.factor() {
+        None => worst(
+            Level::Doubtful,
+            "The adjoint is not finite at an end of the sweep: these scores mean nothing."
+                .to_owned(),
+        ),
+        Some(factor) if factor > EXPLODED => worst(
+            Level::Doubtful,
+            format!(
+                "The adjoint grew {factor:.0} times over the sweep. It exploded, so a first-order estimate is likely off; a shorter window holds better."
+            ),
+        ),
+        Some(factor) if factor > GREW => worst(
+            Level::Careful,
+            format!("The adjoint grew {factor:.1} times over the sweep, which asks for a check."),
+        ),
+        Some(factor) => worst(
+            Level::Plausible,
+            format!(
+                "The adjoint stayed small (×{factor:.2} over the sweep), as it does where a first-order estimate holds."
+            ),
+        ),
+    }
+}
+
+/// What retraining says outweighs every other sign.
+fn judge(evidence: Evidence) -> (Level, String) {
+    match evidence {
+        Evidence::Ranks { sets, tau, signs } => {
+            // Half of the directions come out right by chance.
+            let directed = 3 * signs >= 2 * sets;
+            let (level, reading) = match tau {
+                t if t >= 0.6 && directed => (Level::Confirmed, "the order holds"),
+                t if t >= 0.6 => (
+                    Level::Careful,
+                    "the order holds, the direction often does not",
+                ),
+                t if t >= 0.3 => (Level::Careful, "the order holds roughly"),
+                _ => (Level::Doubtful, "the order does not hold"),
+            };
+            (
+                level,
+                format!(
+                    "{sets} retrainings: Kendall's tau of predicted against real change is {tau:.2}, and {signs} of {sets} went the way that was predicted; {reading}."
+                ),
+            )
+        }
+        Evidence::Sum {
+            sets,
+            predicted,
+            real,
+        } => {
+            let ratio = real / predicted;
+            let (level, reading) = match ratio {
+                r if (0.5..=2.0).contains(&r) => (Level::Confirmed, "size and direction hold"),
+                r if r > 0.0 => (Level::Careful, "the direction holds, the size does not"),
+                _ => (Level::Doubtful, "it went the other way"),
+            };
+            let what = match sets {
+                1 => "A retraining".to_owned(),
+                n => format!("{n} retrainings, added up,"),
+            };
+            (
+                level,
+                format!(
+                    "{what} changed the query by {real:+.3e} where {predicted:+.3e} was predicted: {reading}."
+                ),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::tests::table;
+    use super::*;
+    use hindcast_analyzer::{AdjointGrowth, Denominators, Removal, RemovalResult};
+
+    fn view() -> View {
+        View::of(&table(&[Some(-1.0), Some(2.0), Some(0.5)]), 0, "scores.csv")
+    }
+
+    fn removals(pairs: &[(f64, f64)]) -> RemovalResults {
+        let (format, version, writer) = RemovalResults::opening();
+        RemovalResults {
+            format,
+            version,
+            writer,
+            run_digest: "00ff".to_owned(),
+            query: "validation".to_owned(),
+            query_digest: None,
+            window: 0..20,
+            removal: Removal::LossOnly,
+            denominators: Denominators::Fixed,
+            predicted_by: "sgd".to_owned(),
+            value_with_everyone: 0.25,
+            losses_with_everyone: Vec::new(),
+            sets: (0..)
+                .zip(pairs)
+                .map(|(at, &(predicted_change, real_change))| RemovalResult {
+                    places: Vec::new(),
+                    without: vec![at],
+                    predicted_change,
+                    real_change,
+                    value_without: 0.25 + real_change,
+                    losses: Vec::new(),
+                })
+                .collect(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn with_growth(factor: f64) -> View {
+        View {
+            growth: Some(AdjointGrowth::of(&[(20, 1.0), (0, factor)])),
+            ..view()
+        }
+    }
+
+    #[test]
+    fn growth_decides_where_nobody_has_retrained() {
+        for (factor, level) in [
+            (0.5, Level::Plausible),
+            (10.0, Level::Plausible),
+            (11.0, Level::Careful),
+            (101.0, Level::Doubtful),
+            (f64::INFINITY, Level::Doubtful),
+        ] {
+            let verdict = Verdict::of(&with_growth(factor), &[]);
+            assert_eq!(verdict.level, level, "{factor}: {verdict:?}");
+            assert!(verdict.advice.is_some());
+        }
+    }
+
+    #[test]
+    fn retraining_outweighs_every_sign() {
+        let line: Vec<_> = (0..10)
+            .map(|i| (f64::from(i), 0.9 * f64::from(i)))
+            .collect();
+        let verdict = Verdict::of(&with_growth(500.0), &[removals(&line)]);
+        assert_eq!(verdict.level, Level::Confirmed);
+        assert!(verdict.reasons[0].contains("tau"), "{verdict:?}");
+        assert_eq!(verdict.advice, None);
+        let other: Vec<_> = (0..10).map(|i| (f64::from(i), -f64::from(i))).collect();
+        let verdict = Verdict::of(&view(), &[removals(&other)]);
+        assert_eq!(verdict.level, Level::Doubtful);
+    }
+
+    #[test]
+    fn a_retraining_counts_once_however_often_it_is_given() {
+        let few = removals(&[(0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (-1.0, 0.5)]);
+        let judged = |given: &[RemovalResults]| Verdict::of(&view(), given);
+        let once = judged(std::slice::from_ref(&few));
+        assert_eq!(once.level, Level::Doubtful, "{once:?}");
+        // Given twice, they used to be eight, enough for a rank correlation.
+        assert_eq!(judged(&[few.clone(), few.clone()]), once);
+        let mut turned = few.clone();
+        turned.sets.reverse();
+        let mut doubled = few.clone();
+        doubled.sets.extend(turned.sets.clone());
+        assert_eq!(judged(&[doubled]), once);
+        // Left out in another way, or from other steps, it is another retraining.
+        let other = RemovalResults {
+            denominators: Denominators::Renormalised,
+            ..few.clone()
+        };
+        let both = evidence(&view(), &[few, other]);
+        assert!(
+            matches!(both, Some(Evidence::Ranks { sets: 8, .. })),
+            "{both:?}"
+        );
+    }
+
+    #[test]
+    fn an_order_without_the_direction_confirms_nothing() {
+        let shifted: Vec<_> = (0..8).map(|i| (f64::from(i) - 3.5, f64::from(i))).collect();
+        let verdict = Verdict::of(&view(), &[removals(&shifted)]);
+        assert_eq!(verdict.level, Level::Careful, "{verdict:?}");
+        assert!(verdict.reasons[0].contains("4 of 8"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_vector_of_the_same_name_is_the_same_by_its_content() {
+        let view = View {
+            query: "vector:q.safetensors".to_owned(),
+            query_digest: Some("aa".to_owned()),
+            ..view()
+        };
+        let of = |digest: Option<&str>, value: f64| {
+            let results = RemovalResults {
+                query: "vector:q.safetensors".to_owned(),
+                query_digest: digest.map(str::to_owned),
+                value_with_everyone: value,
+                ..removals(&[(1.0, 1.0)])
+            };
+            fits(&view, &results)
+        };
+        assert!(of(Some("aa"), 0.25));
+        assert!(!of(Some("bb"), 0.25));
+        // Files of earlier versions have the value alone.
+        assert!(of(None, 0.25 + 1e-6));
+        assert!(!of(None, 0.26));
+    }
+
+    #[test]
+    fn one_retraining_is_judged_by_size_and_direction() {
+        for (real, level) in [
+            (-0.8, Level::Confirmed),
+            (-3.0, Level::Careful),
+            (0.1, Level::Doubtful),
+        ] {
+            let verdict = Verdict::of(&view(), &[removals(&[(-1.0, real)])]);
+            assert_eq!(verdict.level, level, "{real}");
+        }
+    }
+
+    #[test]
+    fn a_retraining_of_another_window_query_or_method_says_nothing_here() {
+        let good = removals(&[(-1.0, -1.0)]);
+        assert!(evidence(&view(), std::slice::from_ref(&good)).is_some());
+        for other in [
+            RemovalResults {
+                window: 10..20,
+                ..good.clone()
+            },
+            RemovalResults {
+                query: "validation:3".to_owned(),
+                ..good.clone()
+            },
+            RemovalResults {
+                predicted_by: "random".to_owned(),
+                ..good.clone()
+            },
+        ] {
+            assert_eq!(evidence(&view(), &[other]), None);
+        }
+    }
+
+    #[test]
+    fn another_method_or_no_metadata_asks_for_care() {
+        for method in ["", "hessian-free", "random", "mine"] {
+            let view = View {
+                method: method.to_owned(),
+                growth: None,
+                ..view()
+            };
+            assert_eq!(Verdict::of(&view, &[]).level, Level::Careful, "{method}");
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! One query of one table, in figures: what a page shows of it.
+
+use std::collections::BTreeMap;
+
+use hindcast_analyzer::{AdjointGrowth, ScoreRow, ScoreTable};
+
+/// Bars of a distribution; odd, so that one of them holds the zero.
+const BINS: usize = 61;
+/// Labels of more kinds than this are no classes.
+const MOST_CLASSES: usize = 60;
+
+/// A query's scores, added up in the ways that a page shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct View {
+    /// The table's file.
+    pub table: String,
+    /// The estimator, as its metadata names it; empty where nothing stands beside the table.
+    pub method: String,
+    /// Arithmetic of the estimator.
+    pub engine: String,
+    /// The query's name, and its value at the end of training.
+    pub query: String,
+    pub value: f64,
+    /// BLAKE3 of the file that the query reads; nothing where it reads none, or the table doesn't say it.
+    pub query_digest: Option<String>,
+    /// Steps [A, B) that were scored, of T.
+    pub window: std::ops::Range<u64>,
+    pub run_steps: u64,
+    /// Examples in all, and those in no batch of the window.
+    pub examples: usize,
+    pub never_seen: usize,
+    pub totals: Totals,
+    pub distribution: Vec<Bin>,
+    /// One entry a class, the most harmful first; empty where labels are no classes.
+    pub classes: Vec<ClassProfile>,
+    /// One entry an epoch, oldest first; empty where the table has no columns for them.
+    pub epochs: Vec<EpochProfile>,
+    pub growth: Option<AdjointGrowth>,
+    /// What the method's options were, and what it said of how it went.
+    pub settings: BTreeMap<String, String>,
+    pub remarks: Vec<String>,
+}
+
+/// Sums over all scored examples.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Totals {
+    /// Examples below and above 0, and their sums.
+    pub harmful: usize,
+    pub helpful: usize,
+    pub harm: f64,
+    pub help: f64,
+    /// The most harmful hundredth of the scored examples (at least one), and their sum.
+    pub hundredth: usize,
+    pub hundredth_harm: f64,
+    /// Least, middle and largest score.
+    pub least: f64,
+    pub median: f64,
+    pub largest: f64,
+}
+
+/// A bar of a distribution.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Bin {
+    pub low: f64,
+    pub high: f64,
+    pub count: usize,
+}
+
+/// A class's share.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ClassProfile {
+    pub label: String,
+    pub examples: usize,
+    pub harm: f64,
+    pub help: f64,
+    /// How many of the most harmful hundredth have this label.
+    pub among_worst: usize,
+}
+
+/// An epoch's share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct EpochProfile {
+    pub epoch: u64,
+    pub harm: f64,
+    pub help: f64,
+}
+
+impl View {
+    /// Adds up query `q` of a table that was read from `path`.
+    pub fn of(table: &ScoreTable, q: usize, path: &str) -> View {
+        let meta = &table.metadata;
+        let query = meta.queries.get(q);
+        let mut scored: Vec<(f64, &ScoreRow)> = table
+            .rows
+            .iter()
+            .filter_map(|row| Some((score(row, q)?, row)))
+            .collect();
+        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.index.cmp(&b.1.index)));
+        let totals = totals(&scored);
+        View {
+            table: path.to_owned(),
+            method: meta.method.clone(),
+            engine: meta.engine.clone(),
+            query: match query {
+                Some(query) if !query.name.is_empty() => query.name.clone(),
+                _ => "the query (its name is not known)".to_owned(),
+            },
+            value: query.map_or(f64::NAN, |query| query.value),
+            query_digest: query.and_then(|query| query.digest.clone()),
+            window: meta.window.clone(),
+            run_steps: meta.run_steps,
+            examples: table.rows.len(),
+            never_seen: table.rows.len() - scored.len(),
+            distribution: distribution(&scored),
+            classes: classes(&scored, totals.hundredth),
+            epochs: epochs(table, q),
+            growth: query.and_then(|query| query.growth.clone()),
+            settings: meta.settings.clone(),
+            remarks: meta.notes.clone(),
+            totals,
+        }
+    }
+
+    /// Whether the scores are those of all recorded steps.
+    pub fn whole_run(&self) -> bool {
+        self.window == (0..self.run_steps)
+    }
+}
+
+/// A row's score of a query; one that isn't finite counts as none.
+pub(crate) fn score(row: &ScoreRow, q: usize) -> Option<f64> {
+    row.influence
+        .get(q)
+        .copied()
+        .flatten()
+        .filter(|score| score.is_finite())
+}
+
+/// Of scores in ascending order.
+fn totals(scored: &[(f64, &ScoreRow)]) -> Totals {
+    let scores = || scored.iter().map(|(score, _)| *score);
+    let below = scores().take_while(|s| *s < 0.0);
+    let above = scores().filter(|s| *s > 0.0);
+    let hundredth = match scored.len() {
+        0 => 0,
+        n => (n / 100).max(1),
+    };
+    let at = |i: usize| scored.get(i).map_or(f64::NAN, |(score, _)| *score);
+    let n = scored.len();
+    Totals {
+        harmful: below.clone().count(),
+        helpful: above.clone().count(),
+        harm: below.sum(),
+        help: above.sum(),
+        hundredth,
+        hundredth_harm: scores().take(hundredth).filter(|s| *s < 0.0).sum(),
+        least: at(0),
+        median: match n % 2 {
+            1 => at(n / 2),
+            _ => 0.5 * (at((n / 2).wrapping_sub(1)) + at(n / 2)),
+        },
+        largest: at(n.wrapping_sub(1)),
+    }
+}
+
+/// Counts in bars of one width around zero, as far as the scores reach on either side.
+fn distribution(scored: &[(f64, &ScoreRow)]) -> Vec<Bin> {
+    let (Some(first), Some(last)) = (scored.first(), scored.last()) else {
+        return Vec::new();
+    };
+    let reach = first.0.abs().max(last.0.abs());
+    let reach = if reach > 0.0 { reach } else { 1e-12 };
+    let width = 2.0 * reach / BINS as f64;
+    let mut bins: Vec<Bin> = (0..BINS)
+        .map(|i| Bin {
+            low: -reach + i as f64 * width,
+            high: -reach + (i + 1) as f64 * width,
+            count: 0,
+        })
+        .collect();
+    for (score, _) in scored {
+        let at = (((score + reach) / width) as usize).min(BINS - 1);
+        bins[at].count += 1;
+    }
+    // Empty bars outside of the data only take room.
+    let filled = |bin: &Bin| bin.count > 0;
+    let from = bins.iter().position(filled).unwrap_or(0);
+    let to = bins.iter().rposition(filled).unwrap_or(0);
+    bins[from..=to].to_vec()
+}
+
+fn classes(scored: &[(f64, &ScoreRow)], hundredth: usize) -> Vec<ClassProfile> {
+    let mut by_label: BTreeMap<&str, ClassProfile> = BTreeMap::new();
+    for (place, (score, row)) in scored.iter().enumerate() {
+        if row.label.is_empty() {
+            return Vec::new();
+        }
+        let class = by_label.entry(&row.label).or_insert_with(|| ClassProfile {
+            label: row.label.clone(),
+            examples: 0,
+            harm: 0.0,
+            help: 0.0,
+            among_worst: 0,
+        });
+        class.examples += 1;
+        match *score < 0.0 {
+            true => class.harm += score,
+            false => class.help += score,
+        }
+        class.among_worst += usize::from(place < hundredth);
+        if by_label.len() > MOST_CLASSES {
+            return Vec::new();
+        }
+    }
+    let mut classes: Vec<_> = by_label.into_values().collect();
+    classes.sort_by(|a, b| a.harm.total_cmp(&b.harm));
+    classes
+}
+
+fn epochs(table: &ScoreTable, q: usize) -> Vec<EpochProfile> {
+    let mut profiles: Vec<EpochProfile> = table
+        .metadata
+        .epochs
+        .iter()
+        .enumerate()
+        .map(|(e, &epoch)| {
+            let of = |row: &ScoreRow| row.epochs.get(q)?.get(e).copied().flatten();
+            let shares = || table.rows.iter().filter_map(of).filter(|s| s.is_finite());
+            EpochProfile {
+                epoch,
+                harm: shares().filter(|s| *s < 0.0).sum(),
+                help: shares().filter(|s| *s > 0.0).sum(),
+            }
+        })
+        .collect();
+    profiles.sort_by_key(|profile| profile.epoch);
+    profiles
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use hindcast_analyzer::{QueryMetadata, ScoreMetadata};
+
+    /// Scores of one query, labels `a` and `b` in turn, in two epochs that share a score evenly.
+    pub fn table(scores: &[Option<f64>]) -> ScoreTable {
+        let rows = (0..)
+            .zip(scores)
+            .map(|(index, &score)| ScoreRow {
+                index,
+                row: 100 + index,
+                file: "rows.csv".to_owned(),
+                name: None,
+                label: ["a", "b"][index as usize % 2].to_owned(),
+                occurrences: 2 * u64::from(score.is_some()),
+                influence: vec![score],
+                renormalised: vec![score],
+                epochs: vec![vec![score.map(|s| s / 2.0); 2]],
+                refined: Vec::new(),
+            })
+            .collect();
+        ScoreTable {
+            metadata: ScoreMetadata {
+                version: 1,
+                writer: "test".to_owned(),
+                run_digest: "00ff".to_owned(),
+                window: 0..20,
+                run_steps: 20,
+                method: "sgd".to_owned(),
+                settings: BTreeMap::new(),
+                notes: Vec::new(),
+                engine: "kernels, recorded precision, cpu".to_owned(),
+                rule: "kind = \"sgd\"\n".to_owned(),
+                queries: vec![QueryMetadata {
+                    name: "validation".to_owned(),
+                    value: 0.25,
+                    digest: None,
+                    growth: Some(AdjointGrowth::of(&[(20, 1.0), (10, 1.5), (0, 2.0)])),
+                }],
+                epochs: vec![0, 1],
+                refined: Vec::new(),
+                files: vec![vec!["rows.csv".to_owned()]],
+            },
+            rows,
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_the_rows() {
+        let scores = [
+            Some(-3.0),
+            Some(1.0),
+            None,
+            Some(-1.0),
+            Some(0.0),
+            Some(f64::NAN),
+        ];
+        let view = View::of(&table(&scores), 0, "scores.csv");
+        assert_eq!((view.examples, view.never_seen), (6, 2));
+        let totals = view.totals;
+        assert_eq!((totals.harmful, totals.helpful), (2, 1));
+        assert_eq!((totals.harm, totals.help), (-4.0, 1.0));
+        assert_eq!((totals.hundredth, totals.hundredth_harm), (1, -3.0));
+        assert_eq!(
+            (totals.least, totals.median, totals.largest),
+            (-3.0, -0.5, 1.0)
+        );
+        assert!(view.whole_run());
+    }
+
+    #[test]
+    fn every_score_is_in_a_bar_and_bars_end_with_the_data() {
+        let scores: Vec<_> = (0..1000)
+            .map(|i| Some(f64::from(i) / 100.0 - 2.0))
+            .collect();
+        let view = View::of(&table(&scores), 0, "scores.csv");
+        let bins = &view.distribution;
+        assert_eq!(bins.iter().map(|b| b.count).sum::<usize>(), 1000);
+        assert!(bins.first().unwrap().low <= -2.0 && bins.first().unwrap().count > 0);
+        assert!(bins.last().unwrap().high >= 7.99 && bins.last().unwrap().count > 0);
+        assert!(bins.len() < 45, "nothing lies below -2");
+        let same = View::of(&table(&[Some(0.0), Some(0.0)]), 0, "scores.csv");
+        assert_eq!(same.distribution.len(), 1);
+        assert_eq!(View::of(&table(&[None]), 0, "x").distribution, []);
+    }
+
+    #[test]
+    fn classes_and_epochs_have_their_shares() {
+        let scores = [Some(-3.0), Some(1.0), Some(2.0), Some(-1.0)];
+        let view = View::of(&table(&scores), 0, "scores.csv");
+        let of = |c: &ClassProfile| (c.label.clone(), c.examples, c.harm, c.help, c.among_worst);
+        assert_eq!(
+            view.classes.iter().map(of).collect::<Vec<_>>(),
+            [
+                ("a".to_owned(), 2, -3.0, 2.0, 1),
+                ("b".to_owned(), 2, -1.0, 1.0, 0)
+            ]
+        );
+        let of = |e: &EpochProfile| (e.epoch, e.harm, e.help);
+        assert_eq!(
+            view.epochs.iter().map(of).collect::<Vec<_>>(),
+            [(0, -2.0, 1.5), (1, -2.0, 1.5)]
+        );
+    }
+
+    #[test]
+    fn labels_of_many_kinds_are_no_classes() {
+        let mut many = table(&vec![Some(1.0); 100]);
+        for row in &mut many.rows {
+            row.label = format!("{}.5", row.index);
+        }
+        assert_eq!(View::of(&many, 0, "x").classes, []);
+    }
+}

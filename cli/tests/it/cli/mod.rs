@@ -1,0 +1,104 @@
+//! The command as a user meets it: what it prints, what it writes, how it exits.
+
+#[cfg(feature = "record")]
+mod agreement;
+#[cfg(feature = "record")]
+mod bench;
+#[cfg(feature = "record")]
+mod contradictions;
+mod damage;
+#[cfg(unix)]
+mod engines;
+mod everyday;
+mod foreign_tables;
+#[cfg(all(unix, feature = "record"))]
+mod inputs;
+#[cfg(unix)]
+mod interrupted;
+#[cfg(all(unix, feature = "record"))]
+mod large_batches;
+mod many_queries;
+mod methods;
+mod mistakes;
+#[cfg(all(unix, feature = "record"))]
+mod odd_limits;
+mod output_places;
+#[cfg(feature = "record")]
+mod own_run;
+#[cfg(feature = "record")]
+mod reductions;
+mod replaced;
+#[cfg(all(unix, feature = "record"))]
+mod resumed;
+mod rows_and_files;
+mod scripts;
+#[cfg(unix)]
+mod slices;
+#[cfg(all(target_os = "linux", feature = "record"))]
+mod streams;
+mod tables;
+mod terminal;
+#[cfg(feature = "record")]
+mod theory;
+#[cfg(feature = "record")]
+mod unverified;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `hindcast` with these words in `dir`.
+pub(crate) fn hindcast(dir: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(words)
+        .current_dir(dir)
+        .output()
+        .expect("the command starts")
+}
+
+pub(crate) fn code(output: &Output) -> i32 {
+    output.status.code().expect("the command was not killed")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs `hindcast` and expects it to be fine.
+pub(crate) fn fine(dir: &Path, words: &[&str]) -> String {
+    let output = hindcast(dir, words);
+    assert_eq!(
+        code(&output),
+        0,
+        "hindcast {words:?}\n{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    stdout(&output)
+}
+
+/// Records a small run of the digits into `dir/run`: a few dozen steps, some seconds at most.
+pub(crate) fn small_run(dir: &Path) {
+    fine(
+        dir,
+        &[
+            "record",
+            "digits",
+            "--out",
+            "run",
+            "--set",
+            "data.train=120",
+            "--set",
+            "data.validation=40",
+            "--set",
+            "data.test=0",
+            "--set",
+            "train.epochs=2",
+            "--set",
+            "train.batch=25",
+        ],
+    );
+}

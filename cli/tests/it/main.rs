@@ -1,0 +1,13 @@
+//! The command as its users meet it.
+
+mod cli;
+#[cfg(feature = "record")]
+mod experiments;
+#[cfg(all(feature = "record", unix))]
+mod guide;
+#[cfg(feature = "record")]
+mod own_loop;
+#[cfg(feature = "record")]
+mod report;
+#[cfg(feature = "record")]
+mod states;

@@ -1,0 +1,336 @@
+//! How long the steps of a task take on this machine: training, replay by each engine, gradient, decoding.
+
+mod drawn;
+mod flops;
+mod peak;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Device;
+use hindcast_format::{MemStorage, Trace};
+use hindcast_model::net::Net;
+use hindcast_model::objective::{Batch, Draws, Mode};
+use hindcast_model::real::Real;
+use hindcast_model::task::{Precision, Task};
+use hindcast_model::train::{TrainError, Trainer};
+use hindcast_recorder::Recorder;
+use serde::Serialize;
+
+use crate::record::record_task;
+use drawn::Drawn;
+pub use flops::Flops;
+use hindcast_analyzer::AnalysisError;
+use hindcast_analyzer::engine::{
+    AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput,
+};
+use hindcast_analyzer::run::source::StepSource;
+
+/// What is measured, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// Examples a batch.
+    pub batch: usize,
+    /// Directions of a replay step.
+    pub queries: usize,
+    /// Times that each thing is done and timed.
+    pub repeats: usize,
+    /// Threads that work; for the measurement of the peak and the report. The caller sets the pool up.
+    pub threads: usize,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchReport {
+    /// Name of the task.
+    pub task: String,
+    /// Examples a batch.
+    pub batch: usize,
+    /// Directions of a replay step.
+    pub queries: usize,
+    /// Threads that worked.
+    pub threads: usize,
+    /// f32 or f64.
+    pub precision: Precision,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// GFLOP/s of a product of two 1024 × 1024 matrices by `gemm` on as many threads, at best.
+    pub peak_gflops: f64,
+    /// What was timed.
+    pub rows: Vec<BenchRow>,
+}
+
+/// One thing that was timed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchRow {
+    /// What.
+    pub name: String,
+    /// Milliseconds, the middle of all repeats.
+    pub median_ms: f64,
+    /// Milliseconds, the shortest of all repeats.
+    pub min_ms: f64,
+    /// 10⁹ operations in matrix products, as [`Flops`] counts them; nothing where there are none.
+    pub gflop: Option<f64>,
+    /// GFLOP/s by the median.
+    pub gflops: Option<f64>,
+    /// The same as a share of the peak.
+    pub share_of_peak: Option<f64>,
+}
+
+/// Rounds that the repeats are spread over, so that one bad moment of the machine doesn't fall on one row alone.
+const ROUNDS: usize = 5;
+/// Batches of an epoch of drawn examples.
+const BATCHES: usize = 32;
+
+/// Something to be timed.
+struct Timing<'a> {
+    name: String,
+    /// Operations of one call.
+    flops: Option<f64>,
+    /// Steps that one call does.
+    steps: f64,
+    run: Box<dyn FnMut() -> anyhow::Result<()> + 'a>,
+    ms: Vec<f64>,
+}
+
+impl<'a> Timing<'a> {
+    fn new(
+        name: impl Into<String>,
+        flops: Option<f64>,
+        run: impl FnMut() -> anyhow::Result<()> + 'a,
+    ) -> Self {
+        Timing {
+            name: name.into(),
+            flops,
+            steps: 1.0,
+            run: Box::new(run),
+            ms: Vec::new(),
+        }
+    }
+}
+
+/// Every engine that can replay this model.
+fn engines(
+    objective: &Arc<Net>,
+    precision: Precision,
+) -> anyhow::Result<Vec<(&'static str, Box<dyn ReplayEngine>)>> {
+    let dtype = precision.dtype();
+    Ok(vec![
+        (
+            EngineKind::Kernels.name(),
+            Box::new(KernelEngine::new(objective.clone(), dtype)?),
+        ),
+        (
+            EngineKind::Autodiff.name(),
+            Box::new(AutodiffEngine::new(objective.clone(), dtype, &Device::Cpu)?),
+        ),
+    ])
+}
+
+/// Times the steps of `task` in its own float type on drawn examples. `progress` is told what was done and in all, and may
+/// stop it.
+///
+/// # Errors
+/// Where the task doesn't build, a step fails, or `progress` asks to stop.
+pub fn bench(
+    task: &Task,
+    options: &BenchOptions,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> anyhow::Result<BenchReport> {
+    match task.train.dtype {
+        Precision::F32 => run::<f32>(task, options, progress),
+        Precision::F64 => run::<f64>(task, options, progress),
+    }
+}
+
+fn run<T: Real>(
+    task: &Task,
+    options: &BenchOptions,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> anyhow::Result<BenchReport> {
+    let mut task = task.clone();
+    task.train.batch = options.batch;
+    task.train.micro_batch = None;
+    let net = Arc::new(Net::new(&task.model, &task.loss)?);
+    let data = Drawn::new(&task, &net, BATCHES * options.batch);
+    let trace = recorded(&task, &data)?;
+    // More steps than anybody waits for.
+    task.train.epochs = 1 << 32;
+    let flops = Flops::of(&net);
+    let batch = options.batch as f64;
+
+    let mut trainer = Trainer::<T>::new(&task, &net, &data, &Device::Cpu)?;
+    let inputs = Inputs::new(&trainer, &net, &data, options)?;
+    let mut engines = engines(&net, task.train.dtype)?;
+    let mut timings = vec![Timing::new(
+        "training step",
+        Some(batch * flops.step()),
+        move || {
+            trainer.step(|_| Ok::<_, TrainError>(()))?;
+            Ok(())
+        },
+    )];
+    let inputs = &inputs;
+    for (name, engine) in &mut engines {
+        let name = *name;
+        let engine = std::cell::RefCell::new(engine);
+        let engine = std::rc::Rc::new(engine);
+        let same = engine.clone();
+        timings.push(Timing::new(
+            format!("replay step, {name}"),
+            Some(batch * flops.replay(options.queries)),
+            move || {
+                let mut engine = engine.borrow_mut();
+                engine.products(&inputs.step(), &inputs.directions, &inputs.adjoints)?;
+                Ok(())
+            },
+        ));
+        timings.push(Timing::new(
+            format!("gradient, {name}"),
+            Some(batch * flops.step()),
+            move || {
+                same.borrow_mut().gradient(&inputs.step())?;
+                Ok(())
+            },
+        ));
+    }
+    let (trace, span) = (&trace, trace.span());
+    timings.push(Timing {
+        steps: (span.end - span.start) as f64,
+        ..Timing::new("decoding a recorded step", None, move || {
+            let mut walk = StepSource::reverse(trace, span.clone())?;
+            while walk.next()?.is_some() {}
+            Ok(())
+        })
+    });
+    let mut peak = peak::Peak::<T>::new(options.threads);
+    let peak_flops = peak.flops();
+    timings.push(Timing::new("peak", Some(peak_flops), move || {
+        peak.run();
+        Ok(())
+    }));
+    time(&mut timings, options.repeats, progress)?;
+
+    let peak = timings.pop().map_or(f64::NAN, |timing| {
+        let best = timing.ms.first().copied().unwrap_or(f64::NAN);
+        peak_flops / 1e6 / best
+    });
+    Ok(BenchReport {
+        task: task.name.clone(),
+        batch: options.batch,
+        queries: options.queries,
+        threads: options.threads,
+        precision: task.train.dtype,
+        parameters: net.parameter_values(),
+        peak_gflops: peak,
+        rows: timings.iter().map(|timing| row(timing, peak)).collect(),
+    })
+}
+
+/// Does everything in rounds: within one, a thing is done once to warm up and then timed several times in a row.
+fn time(
+    timings: &mut [Timing<'_>],
+    repeats: usize,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
+    let rounds = ROUNDS.min(repeats.max(1));
+    let total = (rounds * timings.len()) as u64;
+    let mut done = 0;
+    for round in 0..rounds {
+        for timing in timings.iter_mut() {
+            (timing.run)()?;
+            let now = (round + 1) * repeats / rounds - round * repeats / rounds;
+            for _ in 0..now.max(1) {
+                let begun = Instant::now();
+                (timing.run)()?;
+                let ms = 1e3 * begun.elapsed().as_secs_f64() / timing.steps;
+                timing.ms.push(ms);
+            }
+            done += 1;
+            if progress(done, total).is_break() && done < total {
+                return Err(AnalysisError::Cancelled { step: done }.into());
+            }
+        }
+    }
+    for timing in timings {
+        timing.ms.sort_by(f64::total_cmp);
+    }
+    Ok(())
+}
+
+fn row(timing: &Timing<'_>, peak: f64) -> BenchRow {
+    let at = |i: usize| timing.ms.get(i).copied().unwrap_or(f64::NAN);
+    let (median, min) = (at(timing.ms.len() / 2), at(0));
+    let gflop = timing.flops.map(|flops| flops / 1e9).filter(|&g| g > 0.0);
+    let gflops = gflop.map(|gflop| 1e3 * gflop / median);
+    BenchRow {
+        name: timing.name.clone(),
+        median_ms: median,
+        min_ms: min,
+        gflop,
+        gflops,
+        share_of_peak: gflops.map(|gflops| gflops / peak),
+    }
+}
+
+/// A short run of the task, kept in memory.
+fn recorded(task: &Task, data: &Drawn) -> anyhow::Result<Trace> {
+    let mut task = task.clone();
+    task.train.epochs = 1;
+    let storage = Arc::new(MemStorage::new());
+    let builder = Recorder::builder_on(storage.clone(), "a run in memory");
+    record_task(&task, data, &Device::Cpu, builder, &mut |_, _, _| {})?;
+    Ok(Trace::open_storage(storage)?)
+}
+
+/// What an engine is given.
+struct Inputs {
+    parameters: Vec<f64>,
+    buffers: Vec<f64>,
+    batches: Vec<Batch>,
+    weights: Vec<f64>,
+    directions: Vec<Vec<f64>>,
+    adjoints: Vec<Vec<f64>>,
+}
+
+impl Inputs {
+    fn new<T: Real>(
+        trainer: &Trainer<'_, T>,
+        net: &Net,
+        data: &Drawn,
+        options: &BenchOptions,
+    ) -> anyhow::Result<Self> {
+        use hindcast_model::data::DataSet as _;
+        use hindcast_model::objective::Split;
+        let state = trainer.state();
+        let indices: Vec<u64> = (0..options.batch as u64).collect();
+        let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect::<Vec<f64>>();
+        let direction = |q: usize, n: usize| {
+            let values = (0..n).map(|i| 1e-2 * ((i + 7 * q) as f64).sin());
+            values.collect::<Vec<f64>>()
+        };
+        let batch = data.batch(Split::Train, &indices, None, T::DTYPE, &Device::Cpu)?;
+        Ok(Inputs {
+            parameters: wide(&state.parameters),
+            buffers: wide(&state.buffers),
+            batches: vec![batch],
+            weights: vec![1.0 / options.batch as f64; options.batch],
+            directions: (0..options.queries)
+                .map(|q| direction(q, net.parameter_values()))
+                .collect(),
+            adjoints: vec![vec![0.0; net.buffer_values()]; options.queries],
+        })
+    }
+
+    fn step(&self) -> StepInput<'_> {
+        StepInput {
+            parameters: &self.parameters,
+            buffers: &self.buffers,
+            micro_batches: &self.batches,
+            weights: &self.weights,
+            mode: Mode::Train,
+            draws: Draws { seed: 0, step: 0 },
+        }
+    }
+}

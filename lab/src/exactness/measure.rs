@@ -1,0 +1,105 @@
+//! One row: a recorded run, swept, against really re-weighted training.
+
+use std::ops::ControlFlow;
+
+use candle_core::{DType, Device};
+use hindcast_model::objective::Split;
+use hindcast_model::train::evaluate;
+use hindcast_model::vectors::norm;
+
+use super::ExactnessRow;
+use super::cases::Case;
+use super::training::{Changed, Run, TRAIN, window};
+use hindcast_analyzer::Result;
+use hindcast_analyzer::engine::{AutodiffEngine, KernelEngine, ReplayEngine};
+use hindcast_analyzer::query::one::Query;
+use hindcast_analyzer::run::recorded::RecordedRun;
+use hindcast_analyzer::sweep::{SweepOptions, sweep};
+
+/// How far a weight is moved.
+const STEP: f64 = 1e-4;
+
+/// Norm-wise relative error of a row's scores, of the engine that is further off. The query is the mean validation loss in evaluation mode, so that batch
+/// norm is read through its running statistics.
+pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
+    Ok(ExactnessRow {
+        kind: case.kind,
+        name: case.name.clone(),
+        error: error(case, STEP)?,
+        second: None,
+    })
+}
+
+/// The error with weights moved by `step`.
+fn error(case: &Case, step: f64) -> Result<f64> {
+    let run = Run::new(case)?;
+    let window = window(case.circumstance, run.length());
+    let trace = run.record()?;
+    let recorded = RecordedRun::from_trace(&trace, run.net.clone(), run.data.as_ref(), None)?;
+    let options = SweepOptions {
+        window: window.clone(),
+        per_epoch: false,
+    };
+    let scores = |engine: &mut dyn ReplayEngine| -> Result<Vec<f64>> {
+        let query = Query::default().gradient(&trace, engine, run.data.as_ref())?;
+        let mut swept = sweep(&recorded, engine, &[query], &options, &mut |_| {
+            ControlFlow::Continue(())
+        })?;
+        Ok(swept.queries.swap_remove(0).influence)
+    };
+    let swept = [
+        scores(&mut AutodiffEngine::new(
+            run.net.clone(),
+            DType::F64,
+            &Device::Cpu,
+        )?)?,
+        scores(&mut KernelEngine::new(run.net.clone(), DType::F64)?)?,
+    ];
+    let value = |example: u64, factor: f64| -> Result<f64> {
+        let changed = Changed {
+            example,
+            factor,
+            within: window.clone(),
+        };
+        let end = run.train(Some(&changed), &mut |_| Ok(()))?;
+        let net = run.net.as_ref();
+        let data = run.data.as_ref();
+        let (theta, buffers) = (&end.parameters, &end.buffers);
+        let found = evaluate(net, theta, buffers, data, Split::Validation, &Device::Cpu)?;
+        Ok(found.loss)
+    };
+    let mut differences = Vec::new();
+    for example in 0..TRAIN {
+        // A score is the effect of leaving out, so of lowering the weight.
+        differences
+            .push((value(example, 1.0 - step)? - value(example, 1.0 + step)?) / (2.0 * step));
+    }
+    let errors = swept.iter().map(|scores| {
+        let gap: Vec<f64> = scores
+            .iter()
+            .zip(&differences)
+            .map(|(a, b)| a - b)
+            .collect();
+        norm(&gap) / norm(&differences)
+    });
+    Ok(errors.fold(0.0, f64::max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exactness::cases;
+
+    /// At a learning rate that is too large for the differences, what is left is their own error: it falls with the
+    /// square of the step, which an error of the scores would not.
+    #[test]
+    fn what_is_left_is_the_differences_own_error() {
+        let mut case = cases::all()
+            .into_iter()
+            .find(|c| c.name == "layer conv_transpose2d mean-squared-error mean batch-norm")
+            .unwrap();
+        case.learning_rate = 0.2;
+        let (coarse, fine) = (error(&case, 2e-4).unwrap(), error(&case, 1e-4).unwrap());
+        assert!((coarse / fine - 4.0).abs() < 0.2, "{coarse:e} and {fine:e}");
+    }
+}

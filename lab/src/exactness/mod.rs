@@ -1,0 +1,162 @@
+//! The exactness matrix: is a score the derivative that it claims to be?
+//!
+//! Each row trains a tiny net for a few steps in float64 while the recorder writes its trace into memory, opens the trace
+//! again, sweeps it, and compares every example's score with the central difference of really re-weighted training (the
+//! example's weight in every batch times 1 ± 1e-4). Rows for the operations compare first and second derivatives alone
+//! with differences.
+
+mod cases;
+mod measure;
+mod training;
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+use cases::Case;
+use hindcast_analyzer::{AnalysisError, Result};
+
+/// Largest norm-wise relative error with which a row passes.
+pub const LIMIT: f64 = 1e-6;
+
+/// One row of the matrix.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExactnessRow {
+    /// `operation` (derivatives alone), `layer` (layer × loss × reduction × circumstance) or `optimizer`.
+    pub kind: &'static str,
+    /// What is looked at, in words that `only` matches.
+    pub name: String,
+    /// `‖computed − differences‖ / ‖differences‖`: of the scores, or of an operation's first derivative.
+    pub error: f64,
+    /// The same of an operation's second derivative.
+    pub second: Option<f64>,
+}
+
+impl ExactnessRow {
+    /// Are all errors at most [`LIMIT`]?
+    pub fn passed(&self) -> bool {
+        // Written so that a NaN fails.
+        self.error <= LIMIT && self.second.is_none_or(|e| e <= LIMIT)
+    }
+}
+
+/// Computes the rows whose name holds every word of `only` (all rows without it), on all cores.
+///
+/// # Errors
+/// Where `only` matches no row, or a row can't be computed at all.
+pub fn matrix(only: Option<&str>) -> Result<Vec<ExactnessRow>> {
+    matrix_with(only, &|_, _| {})
+}
+
+/// [`matrix`], and calls `progress` with how many cases are done and how many there are: once before the first, and after
+/// each, from any thread.
+///
+/// # Errors
+/// As [`matrix`].
+pub fn matrix_with(
+    only: Option<&str>,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<ExactnessRow>> {
+    let wanted = |name: &str| {
+        only.is_none_or(|words| words.split_whitespace().all(|word| name.contains(word)))
+    };
+    let cases: Vec<Case> = cases::all()
+        .into_iter()
+        .filter(|case| wanted(&case.name))
+        .collect();
+    let mut rows: Vec<ExactnessRow> = hindcast_model::ops::derivative_check()
+        .map_err(|e| AnalysisError::Candle {
+            doing: "checking the operations' derivatives".to_owned(),
+            source: e,
+        })?
+        .into_iter()
+        .map(|report| ExactnessRow {
+            kind: "operation",
+            name: format!("operation {}", report.name),
+            error: report.first,
+            second: Some(report.second),
+        })
+        .filter(|row| wanted(&row.name))
+        .collect();
+    rows.extend(measured(&cases, progress)?);
+    if rows.is_empty() {
+        return Err(AnalysisError::Invalid(format!(
+            "no row of the exactness matrix holds the words `{}`; layers, losses, reductions and circumstances are words, like `conv2d mean dropout`",
+            only.unwrap_or_default()
+        )));
+    }
+    Ok(rows)
+}
+
+/// Measures the cases, in order, a case a thread.
+fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<ExactnessRow>> {
+    progress(0, cases.len());
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<ExactnessRow>)>> = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(cases.len()) {
+            let work = || {
+                while let Some((at, case)) = {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    cases.get(at).map(|case| (at, case))
+                } {
+                    let row = measure::row(case);
+                    // A poisoned lock means another worker panicked; the scope passes that panic on.
+                    if let Ok(mut done) = done.lock() {
+                        done.push((at, row));
+                        progress(done.len(), cases.len());
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .map_err(|e| AnalysisError::Unsupported(format!("starting a thread: {e}")))?;
+        }
+        Ok::<(), AnalysisError>(())
+    })?;
+    let mut done = done.into_inner().map_err(|_| {
+        AnalysisError::Invalid("a thread of the exactness matrix panicked".to_owned())
+    })?;
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Prints the rows as a table, and below it how many passed and the worst of each kind.
+///
+/// # Errors
+/// What the writer says.
+pub fn print(to: &mut dyn Write, rows: &[ExactnessRow]) -> std::io::Result<()> {
+    let width = rows
+        .iter()
+        .map(|r| r.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    writeln!(to, "{:width$}  {:>9}  {:>9}", "", "error", "second")?;
+    for row in rows {
+        let second = row.second.map_or(String::new(), |e| format!("{e:.1e}"));
+        let verdict = if row.passed() { "" } else { "  FAILED" };
+        writeln!(
+            to,
+            "{:width$}  {:>9.1e}  {second:>9}{verdict}",
+            row.name, row.error
+        )?;
+    }
+    for kind in ["operation", "layer", "optimizer"] {
+        let of: Vec<&ExactnessRow> = rows.iter().filter(|r| r.kind == kind).collect();
+        let size = |r: &ExactnessRow| r.error.max(r.second.unwrap_or(0.0));
+        if let Some(worst) = of.iter().max_by(|a, b| size(a).total_cmp(&size(b))) {
+            writeln!(
+                to,
+                "{kind}: {} of {} rows within {LIMIT:.0e}, the worst {:.1e} ({})",
+                of.iter().filter(|r| r.passed()).count(),
+                of.len(),
+                size(worst),
+                worst.name
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,370 @@
+//! The tiny runs of the matrix: data, task, steps, training with an example's weight changed, recording.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor, Var};
+use hindcast_format::{GroupHyper, MemStorage, Trace};
+use hindcast_model::batches::LossWeights;
+use hindcast_model::data::{AugmentSpec, DataSet, from_tensors};
+use hindcast_model::net::Net;
+use hindcast_model::objective::{Draws, Objective, Split, TensorDef};
+use hindcast_model::random::{Purpose, Stream};
+use hindcast_model::task::Task;
+use hindcast_model::train::{Gradient, ModelState, Stepper, WeightedBatch};
+use hindcast_model::update::Settings;
+use hindcast_recorder::{BatchInfo, Named, Recorder, StepInfo};
+
+use super::cases::{Case, Circumstance};
+use hindcast_analyzer::{AnalysisError, Result};
+
+/// Training examples; every one occurs.
+pub(super) const TRAIN: u64 = 8;
+const VALIDATION: u64 = 5;
+const SIDE: usize = 6;
+const SEED: u64 = 11;
+/// A segment's steps, so that rows cross a border.
+const SEGMENT: u32 = 3;
+
+/// A run that can be trained again and again.
+pub(super) struct Run {
+    pub net: Arc<Net>,
+    pub task: Task,
+    pub data: Box<dyn DataSet>,
+    steps: Vec<Planned>,
+}
+
+/// One step's batch.
+struct Planned {
+    indices: Vec<u64>,
+    micro_batches: Vec<u32>,
+    /// In place of what the loss says.
+    weights: Option<Vec<f64>>,
+}
+
+/// An example whose weight is multiplied by a factor within some steps.
+#[derive(Clone)]
+pub(super) struct Changed {
+    pub example: u64,
+    pub factor: f64,
+    pub within: Range<u64>,
+}
+
+impl Run {
+    pub fn new(case: &Case) -> Result<Run> {
+        let invalid =
+            |e: &dyn std::fmt::Display| AnalysisError::Invalid(format!("row `{}`: {e}", case.name));
+        let text = format!(
+            "name = \"exactness\"\n[data]\nsource = \"digits\"\n[model]\ninput = [1, {SIDE}, {SIDE}]\nlayers = {}\n\
+             [loss]\nkind = \"{}\"\n{}\n[optimizer]\n{}\n[schedule]\nkind = \"constant\"\nlearning_rate = {}\n\
+             [train]\nepochs = 1\nbatch = 4\nseed = {SEED}\ndtype = \"f64\"\n",
+            case.layers, case.loss, case.loss_keys, case.optimizer, case.learning_rate
+        );
+        let task = Task::from_toml(&text).map_err(|e| invalid(&e))?;
+        let net = Net::new(&task.model, &task.loss).map_err(|e| invalid(&e))?;
+        let data = data(case).map_err(AnalysisError::candle("making examples"))??;
+        Ok(Run {
+            net: Arc::new(net),
+            task,
+            data,
+            steps: steps(case.circumstance),
+        })
+    }
+
+    /// T.
+    pub fn length(&self) -> u64 {
+        self.steps.len() as u64
+    }
+
+    /// Trains from the start, and shows every step between its gradient and its update.
+    pub fn train(
+        &self,
+        changed: Option<&Changed>,
+        observe: &mut dyn FnMut(&Shown<'_>) -> Result<()>,
+    ) -> Result<ModelState<f64>> {
+        let rule = &self.task.optimizer;
+        let stepper = Stepper::new(self.net.as_ref(), rule);
+        let parameters = self.net.initial_parameters::<f64>(SEED);
+        let mut state = ModelState {
+            optimizer: vec![0.0; rule.state_values(parameters.len())],
+            parameters,
+            buffers: self.net.initial_buffers(),
+        };
+        for (t, planned) in (0..).zip(&self.steps) {
+            let (weights, parts) = self.parts(t, planned, changed)?;
+            let draws = Draws {
+                seed: SEED,
+                step: t,
+            };
+            let gradient = stepper.gradient(&state, &parts, draws)?;
+            let rate = self.task.schedule.rate(hindcast_model::schedule::Position {
+                step: t,
+                epoch: 0,
+                steps: self.length(),
+            });
+            let mut settings = Settings::uniform(rule, t, rate, stepper.blocks().tensors());
+            settings.trained.clone_from(&gradient.trained);
+            observe(&Shown {
+                step: t,
+                planned,
+                weights: &weights,
+                settings: &settings,
+                before: &state,
+                gradient: &gradient,
+            })?;
+            stepper.update(&settings, gradient, &mut state)?;
+        }
+        Ok(state)
+    }
+
+    fn parts(
+        &self,
+        t: u64,
+        planned: &Planned,
+        changed: Option<&Changed>,
+    ) -> Result<(LossWeights, Vec<WeightedBatch>)> {
+        let draws = Draws {
+            seed: SEED,
+            step: t,
+        };
+        let lengths = match planned.micro_batches.as_slice() {
+            [] => vec![planned.indices.len()],
+            some => some.iter().map(|&n| n as usize).collect(),
+        };
+        let mut rest = planned.indices.as_slice();
+        let mut batches = Vec::new();
+        for n in lengths {
+            let (here, after) = rest.split_at(n);
+            rest = after;
+            batches.push(
+                self.data
+                    .batch(Split::Train, here, Some(draws), DType::F64, &Device::Cpu)
+                    .map_err(|e| AnalysisError::Data(e.to_string()))?,
+            );
+        }
+        let weights = match &planned.weights {
+            Some(each) => LossWeights::Each(each.clone()),
+            None => LossWeights::of_parts(&self.task.loss, &batches)
+                .map_err(AnalysisError::candle("weighting a batch"))?,
+        };
+        let mut values = weights.values(planned.indices.len()).into_iter();
+        let parts = batches
+            .into_iter()
+            .map(|batch| {
+                let weights = batch
+                    .indices
+                    .iter()
+                    .zip(values.by_ref())
+                    .map(|(&i, w)| match changed {
+                        Some(c) if c.example == i && c.within.contains(&t) => w * c.factor,
+                        _ => w,
+                    })
+                    .collect();
+                WeightedBatch { batch, weights }
+            })
+            .collect();
+        Ok((weights, parts))
+    }
+
+    /// Trains while recording, closes the trace and opens it again.
+    pub fn record(&self) -> Result<Trace> {
+        let storage = Arc::new(MemStorage::new());
+        let mut recorder: Option<(Recorder, Mirror)> = None;
+        let failed =
+            |e: hindcast_recorder::RecorderError| AnalysisError::Invalid(format!("recording: {e}"));
+        let last = self.train(None, &mut |step| {
+            let (recorder, mirror) = match &mut recorder {
+                Some(both) => both,
+                none => {
+                    let mirror = Mirror::new(&self.net, &self.task, step.before)?;
+                    let rule = self.task.optimizer.to_toml();
+                    let builder = Recorder::builder_on(storage.clone(), "memory")
+                        .seed(SEED)
+                        .segment_steps(SEGMENT)
+                        .rule_text(rule.map_err(|e| AnalysisError::Invalid(e.to_string()))?);
+                    let made = builder.create_from(mirror.named()).map_err(failed)?;
+                    none.insert((made, mirror))
+                }
+            };
+            mirror.show(step.before, &step.gradient.buffers)?;
+            let groups: Vec<GroupHyper> = step
+                .settings
+                .groups
+                .iter()
+                .map(|g| GroupHyper {
+                    learning_rate: g.learning_rate,
+                    weight_decay: g.weight_decay,
+                })
+                .collect();
+            let mut batch =
+                BatchInfo::new(0, &step.planned.indices).micro_batches(&step.planned.micro_batches);
+            batch = match step.weights {
+                LossWeights::Mean => batch,
+                LossWeights::Sum => batch.summed(),
+                LossWeights::Each(each) => batch.weights(each),
+                LossWeights::SumOfEach(each) => batch.summed_weights(each),
+            };
+            if let Some(threshold) = step.settings.clip_norm {
+                batch = batch.clip_norm(threshold);
+            }
+            recorder
+                .step(
+                    &StepInfo::new(batch, groups.first().map_or(0.0, |g| g.learning_rate))
+                        .groups(&groups)
+                        .loss(step.gradient.loss)
+                        .optimizer_step(step.step)
+                        .trained(&step.settings.trained),
+                )
+                .map_err(failed)
+        })?;
+        if let Some((recorder, mirror)) = recorder {
+            mirror.show(&last, &last.buffers)?;
+            recorder.finish().map_err(failed)?;
+        }
+        Ok(Trace::open_storage(storage)?)
+    }
+}
+
+/// A step as it is recorded.
+pub(super) struct Shown<'a> {
+    step: u64,
+    planned: &'a Planned,
+    weights: &'a LossWeights,
+    settings: &'a Settings,
+    before: &'a ModelState<f64>,
+    gradient: &'a Gradient<f64>,
+}
+
+/// Tensors, their flat values, and what they are to a recorder.
+type Vectors<'a> = (&'a [TensorDef], &'a [f64], fn(&str, &Var) -> Named);
+
+/// The flat state as variables, which is what a recorder looks at.
+struct Mirror(Vec<(Named, Var)>, [usize; 3]);
+
+impl Mirror {
+    fn new(net: &Net, task: &Task, state: &ModelState<f64>) -> Result<Mirror> {
+        let optimizer: Vec<TensorDef> = task
+            .optimizer
+            .state_tensors(net.parameters())
+            .into_iter()
+            .map(|t| TensorDef {
+                name: t.name,
+                shape: t.shape,
+            })
+            .collect();
+        let mut out = Vec::new();
+        let make: [Vectors<'_>; 3] = [
+            (net.parameters(), &state.parameters, |n, v| {
+                Named::parameter(n, v)
+            }),
+            (net.buffers(), &state.buffers, |n, v| Named::buffer(n, v)),
+            (&optimizer, &state.optimizer, |n, v| {
+                Named::optimizer_state(n, v)
+            }),
+        ];
+        let counts = [make[0].0.len(), make[1].0.len(), make[2].0.len()];
+        for (defs, flat, named) in make {
+            let vars = hindcast_analyzer::engine::variables(flat, defs, DType::F64, &Device::Cpu)?;
+            out.extend(defs.iter().zip(vars).map(|(d, v)| (named(&d.name, &v), v)));
+        }
+        Ok(Mirror(out, counts))
+    }
+
+    fn named(&self) -> Vec<Named> {
+        self.0.iter().map(|(named, _)| named.clone()).collect()
+    }
+
+    fn show(&self, before: &ModelState<f64>, buffers: &[f64]) -> Result<()> {
+        let mut vars = self.0.iter();
+        for (flat, count) in [&before.parameters[..], buffers, &before.optimizer]
+            .into_iter()
+            .zip(self.1)
+        {
+            let mut rest = flat;
+            for (_, var) in vars.by_ref().take(count) {
+                let (here, after) = rest.split_at(var.elem_count());
+                rest = after;
+                Tensor::from_slice(here, var.shape(), &Device::Cpu)
+                    .and_then(|t| var.set(&t))
+                    .map_err(AnalysisError::candle("showing a state to the recorder"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Batches of four out of eight that hold every example at least once.
+fn steps(circumstance: Circumstance) -> Vec<Planned> {
+    let mut out: Vec<Planned> = [[0u64, 5, 2, 7], [3, 1, 6, 4], [7, 2, 3, 0], [4, 6, 5, 1]]
+        .into_iter()
+        .map(|indices| Planned {
+            indices: indices.to_vec(),
+            micro_batches: Vec::new(),
+            weights: None,
+        })
+        .collect();
+    for (t, step) in out.iter_mut().enumerate() {
+        match circumstance {
+            Circumstance::ShortBatch if t == 3 => step.indices.truncate(2),
+            Circumstance::Duplicate if t % 2 == 0 => step.indices[3] = step.indices[0],
+            Circumstance::Weights => {
+                step.weights = Some(
+                    (0..4)
+                        .map(|k| 0.1 + 0.15 * f64::from(k + t as i32 % 2))
+                        .collect(),
+                );
+            }
+            Circumstance::MicroBatches => {
+                step.micro_batches = vec![1 + t as u32 % 2, 3 - t as u32 % 2]
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// The steps that a row scores.
+pub(super) fn window(circumstance: Circumstance, length: u64) -> Range<u64> {
+    match circumstance {
+        Circumstance::Window => 1..length - 1,
+        _ => 0..length,
+    }
+}
+
+fn data(case: &Case) -> candle_core::Result<Result<Box<dyn DataSet>>> {
+    let cpu = &Device::Cpu;
+    let split = |number: u64, n: u64| -> candle_core::Result<(Tensor, Tensor)> {
+        let n = n as usize;
+        let mut stream = Stream::of_run(number, Purpose::Synthetic(0));
+        let pixels: Vec<f64> = (0..n * SIDE * SIDE).map(|_| stream.normal()).collect();
+        let inputs = Tensor::from_vec(pixels, (n, 1, SIDE, SIDE), cpu)?;
+        let targets = match case.loss {
+            "cross-entropy" => {
+                let classes: Vec<u32> = (0..n).map(|i| (i * 5 / 2 % 3) as u32).collect();
+                Tensor::from_vec(classes, n, cpu)?
+            }
+            "binary-cross-entropy" => {
+                let shares: Vec<f64> = (0..n).map(|_| stream.uniform()).collect();
+                Tensor::from_vec(shares, (n, 1), cpu)?
+            }
+            _ => {
+                let values: Vec<f64> = (0..2 * n).map(|_| stream.normal()).collect();
+                Tensor::from_vec(values, (n, 2), cpu)?
+            }
+        };
+        Ok((inputs, targets))
+    };
+    let (train, validation) = (split(1, TRAIN)?, split(2, VALIDATION)?);
+    let augment = (case.circumstance == Circumstance::Augmentation).then_some(AugmentSpec {
+        pad_crop: 1,
+        flip: true,
+    });
+    Ok(from_tensors(
+        (&train.0, &train.1),
+        Some((&validation.0, &validation.1)),
+        None,
+        &[],
+        augment.as_ref(),
+    )
+    .map_err(|e| AnalysisError::Data(e.to_string())))
+}

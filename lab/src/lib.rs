@@ -1,0 +1,15 @@
+//! The laboratory: trains Tasks while recording them, and measures the analyses against the truth.
+//!
+//! [`record_task`] trains and records. [`exactness`] compares scores with finite differences, [`protocols`] runs the
+//! experiments of the paper and of the field, and [`costs`] times the steps of a task.
+
+pub mod costs;
+pub mod exactness;
+mod paired;
+pub mod protocols;
+mod record;
+mod resume;
+
+pub use paired::{PairedTest, paired_t_test};
+pub use record::{can_be_resumed, record_task, record_watched};
+pub use resume::{Watch, check_resumable, resume_watched};

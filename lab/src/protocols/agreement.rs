@@ -1,0 +1,272 @@
+//! Does predicted influence agree with the truth? (paper, section 7.1)
+//!
+//! Six settings, three data sets by two models. For each seed 200 training and 200 validation examples are drawn, a model
+//! is trained on them and recorded, and each training example is left out for real; every method's scores are held
+//! against what that did to the validation loss.
+
+mod published;
+mod row;
+mod summary;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use candle_core::{DType, Device};
+use hindcast_model::data::{DataSet, load};
+use hindcast_model::objective::Split;
+use hindcast_model::task::{LossKind, Task};
+use hindcast_recorder::Recorder;
+use ndarray::Array2;
+
+use super::penalty::cross_validated;
+use super::rows::{data_digest, settings_digest};
+use crate::record::record_watched;
+use hindcast_analyzer::estimators::{Chosen, Question, choose};
+use hindcast_analyzer::{
+    CounterfactualOptions, Query, ReplayProgress, Subject, Window, counterfactuals,
+    jaccard_of_extremes, kendall_tau,
+};
+
+pub use published::{Figure, Published, published};
+pub use row::Agreement;
+pub use summary::{Paired, Summary, paired, summary};
+
+/// How many of the largest and of the smallest the Jaccard index looks at (appendix C.1).
+const EXTREMES: usize = 10;
+
+/// One of the paper's six settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// `adult`, `20news` or `mnist`.
+    pub data: &'static str,
+    /// `logreg` or `dnn`.
+    pub model: &'static str,
+    /// Name of the task that ships for it.
+    pub task: &'static str,
+}
+
+/// The six settings, in the paper's order.
+pub const SETTINGS: [Setting; 6] = [
+    setting("adult", "logreg", "adult-logreg"),
+    setting("20news", "logreg", "news-logreg"),
+    setting("mnist", "logreg", "mnist-logreg"),
+    setting("adult", "dnn", "adult-dnn"),
+    setting("20news", "dnn", "news-dnn"),
+    setting("mnist", "dnn", "mnist-dnn"),
+];
+
+const fn setting(data: &'static str, model: &'static str, task: &'static str) -> Setting {
+    Setting { data, model, task }
+}
+
+/// A method that is measured: one of [`hindcast_analyzer::estimators::methods`], with options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// What its rows call it.
+    pub name: &'static str,
+    /// The estimator's name.
+    pub method: &'static str,
+    /// Options that differ from what they are where nobody says, by model: (model or empty, key, value). The value
+    /// `alpha` stands for the penalty of the run.
+    pub set: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// Every method that is measured unless others are asked for.
+pub const METHODS: &[Measured] = &[
+    plain("sgd"),
+    plain("hessian-free"),
+    plain("released-rule"),
+    plain("accumulative"),
+    plain("tracin"),
+    // The repository that the paper took its K&L from: heavy ball on the Hessian over all examples, from u, its damping
+    // standing in for the penalty.
+    Measured {
+        name: "koh-liang-sgd",
+        method: "koh-liang-sgd",
+        set: &[
+            ("", "penalty", "0"),
+            ("logreg", "damping", "alpha"),
+            ("dnn", "damping", "1"),
+            ("", "start", "query"),
+            ("", "epochs", "100"),
+            ("", "lr", "0.01"),
+            ("", "momentum", "0.9"),
+        ],
+    },
+    // The same quadratic, solved.
+    Measured {
+        name: "koh-liang-cg",
+        method: "koh-liang-cg",
+        set: &[
+            ("", "penalty", "0"),
+            ("logreg", "damping", "alpha"),
+            ("dnn", "damping", "1"),
+            ("", "iterations", "500"),
+            ("", "tolerance", "1e-10"),
+        ],
+    },
+    plain("random"),
+];
+
+impl Measured {
+    /// The estimator with the options for a model with this penalty.
+    ///
+    /// # Errors
+    /// Where the method is not there, or does not take an option.
+    pub fn chosen(&self, model: &str, penalty: f64) -> hindcast_analyzer::Result<Chosen> {
+        let alpha = penalty.to_string();
+        let set: Vec<(&str, &str)> = self
+            .set
+            .iter()
+            .filter(|(of, ..)| of.is_empty() || *of == model)
+            .map(|&(_, key, value)| (key, if value == "alpha" { &*alpha } else { value }))
+            .collect();
+        choose(self.method, &set)
+    }
+}
+
+const fn plain(name: &'static str) -> Measured {
+    Measured {
+        name,
+        method: name,
+        set: &[],
+    }
+}
+
+/// Trains and records `task` with this seed in its own float type, leaves out each training example in turn for real, and
+/// holds each method's scores against that: a row a method.
+///
+/// A linear binary classifier gets its penalty by cross-validation, as in the paper, unless `penalty_given`. Runs on one
+/// thread, so that seeds can run side by side.
+///
+/// # Errors
+/// Where any part of the road fails.
+pub fn agreement(
+    setting: &Setting,
+    task: &Task,
+    methods: &[Measured],
+    data_dir: Option<&Path>,
+    seed: u64,
+    penalty_given: bool,
+    progress: &ReplayProgress<'_>,
+) -> anyhow::Result<Vec<Agreement>> {
+    let settings = settings_of(task, penalty_given)?;
+    let mut task = task.clone();
+    task.set("train.seed", &seed.to_string())?;
+    let data = load(&task.data, Some(&task.augment), data_dir, seed)
+        .with_context(|| format!("data of task {:?}", task.name))?;
+    let fingerprint = data_digest(data.as_ref());
+    if !penalty_given && is_linear_classifier(&task) {
+        let alpha = penalty_of(data.as_ref())?;
+        task.set("loss.penalty", &alpha.to_string())?;
+    }
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let path = folder.path().join("run");
+    // Training and scores are short beside the counterfactual runs: they don't count as progress, but can be stopped.
+    let stop = || progress(0, 0);
+    record_watched(
+        &task,
+        data.as_ref(),
+        &Device::Cpu,
+        Recorder::builder(&path),
+        &mut |_| {},
+        &mut |_, _, _| stop(),
+    )?;
+
+    let subject = Subject::with_data(&path, data)?;
+    let run = subject.recorded()?;
+    let mut engine = subject.engine(None, Some(run.dtype()), Device::Cpu)?;
+    let queries = ["validation".parse::<Query>()?];
+    let [query] = &queries;
+    let gradients = [query.gradient(run.source(), engine.as_mut(), run.data())?];
+    let [gradient] = &gradients;
+
+    let begun = Instant::now();
+    let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
+    let options = CounterfactualOptions {
+        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
+        threads: 1,
+        evaluate: Vec::new(),
+        ..CounterfactualOptions::new(Window::All.resolve(run.source())?)
+    };
+    let report = counterfactuals(&run, &options, &queries, &sets, progress)?;
+    let truth: Vec<f64> = (0..sets.len())
+        .filter_map(|set| report.change(set, 0))
+        .collect();
+    ensure!(
+        truth.len() == run.examples(),
+        "a counterfactual run is missing"
+    );
+    let truth_seconds = begun.elapsed().as_secs_f64();
+
+    let mut rows = Vec::new();
+    for measured in methods {
+        let begun = Instant::now();
+        let question = Question {
+            run: &run,
+            net: subject.net(),
+            queries: &queries,
+            gradients: &gradients,
+            window: &Window::All,
+        };
+        let estimate = measured
+            .chosen(setting.model, task.loss.penalty)?
+            .estimator
+            .estimate(&question, engine.as_mut(), &mut |_| stop())
+            .with_context(|| format!("method {}", measured.name))?;
+        let scores: Option<Vec<f64>> = estimate
+            .queries
+            .first()
+            .and_then(|q| q.influence.iter().copied().collect());
+        let scores = scores.with_context(|| format!("{} scored not everyone", measured.name))?;
+        rows.push(Agreement {
+            data: setting.data.to_owned(),
+            model: setting.model.to_owned(),
+            seed,
+            method: measured.name.to_owned(),
+            tau: kendall_tau(&scores, &truth)?,
+            jaccard: jaccard_of_extremes(&scores, &truth, EXTREMES)?,
+            penalty: task.loss.penalty,
+            validation_loss: gradient.value,
+            largest_change: truth.iter().fold(0.0, |m: f64, x| m.max(x.abs())),
+            settings: settings.clone(),
+            fingerprint: fingerprint.clone(),
+            method_seconds: begun.elapsed().as_secs_f64(),
+            truth_seconds,
+        });
+    }
+    Ok(rows)
+}
+
+/// What the rows of a task depend on beside seed and data: two words for the penalty, because a penalty that is given may
+/// be the one that the task has anyway.
+pub fn settings_of(task: &Task, penalty_given: bool) -> anyhow::Result<String> {
+    let penalty = if penalty_given { "given" } else { "chosen" };
+    settings_digest(task, &format!("penalty {penalty}"))
+}
+
+/// A task without a hidden layer and with one output: the paper's logistic regressions.
+fn is_linear_classifier(task: &Task) -> bool {
+    let layers: Vec<_> = task
+        .model
+        .layers
+        .iter()
+        .map(|l| l.kind())
+        .filter(|k| *k != "flatten")
+        .collect();
+    layers == ["linear"] && task.loss.kind == LossKind::BinaryCrossEntropy
+}
+
+fn penalty_of(data: &dyn DataSet) -> anyhow::Result<f64> {
+    let n = data.len(Split::Train);
+    let indices: Vec<u64> = (0..n).collect();
+    let batch = data.batch(Split::Train, &indices, None, DType::F64, &Device::Cpu)?;
+    let flat: Vec<f64> = batch.inputs.flatten_all()?.to_vec1()?;
+    let inputs = Array2::from_shape_vec((n as usize, flat.len() / (n as usize).max(1)), flat)?;
+    let positive: Vec<bool> = indices
+        .iter()
+        .map(|&i| data.class(Split::Train, i) == Some(1))
+        .collect();
+    cross_validated(&inputs, &positive)
+}

@@ -1,0 +1,260 @@
+//! Does removing the worst examples help? (paper, section 7.2)
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Instant;
+
+use anyhow::ensure;
+use candle_core::Device;
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+use hindcast_model::task::Task;
+use serde::{Deserialize, Serialize};
+
+use super::kept::{Kept, Watcher};
+use super::ranking::{NONE, Ranking, order};
+use super::rows::{Origin, Row, data_digest, settings_digest};
+use hindcast_analyzer::estimators::Stage;
+use hindcast_analyzer::{
+    AnalysisError, CounterfactualOptions, Outcome, Query, Removal, SplitLoss, Window,
+    counterfactuals,
+};
+
+/// How many examples the paper removes.
+pub const REMOVED: [u64; 13] = [1, 3, 6, 10, 30, 60, 100, 300, 600, 1000, 3000, 6000, 10_000];
+
+/// Retrainings that share their batches, and whose rows are ready together.
+const TOGETHER: usize = 16;
+
+/// What is trained again without the removed examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retrain {
+    /// The newest epoch, from the recorded state before it.
+    LastEpoch,
+    /// Everything, from the first step.
+    All,
+}
+
+impl Retrain {
+    fn window(self) -> Window {
+        match self {
+            Retrain::LastEpoch => Window::LastEpoch,
+            Retrain::All => Window::All,
+        }
+    }
+}
+
+impl fmt::Display for Retrain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.window().fmt(f)
+    }
+}
+
+impl FromStr for Retrain {
+    type Err = AnalysisError;
+
+    fn from_str(text: &str) -> Result<Self, AnalysisError> {
+        match text.trim() {
+            "last-epoch" => Ok(Retrain::LastEpoch),
+            "all" => Ok(Retrain::All),
+            other => Err(AnalysisError::Invalid(format!(
+                "`{other}` can't be retrained: expected last-epoch or all"
+            ))),
+        }
+    }
+}
+
+/// One row: one ranking of one seed with `k` examples removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CleansingRow {
+    /// Name of the task.
+    pub task: String,
+    /// Seed of the split, the initial weights, the batches and what a method draws.
+    pub seed: u64,
+    /// The ranking, or `none`.
+    pub method: String,
+    /// How many of the worst were removed.
+    pub k: u64,
+    /// What was trained again: `last-epoch` or `all`.
+    pub retrain: Retrain,
+    /// Share of wrongly classified test examples, retrained with everyone.
+    pub test_error_before: f64,
+    /// The same, retrained without the `k`.
+    pub test_error_after: f64,
+    /// Mean test loss, retrained with everyone.
+    pub test_loss_before: f64,
+    /// The same, retrained without the `k`.
+    pub test_loss_after: f64,
+    /// Mean validation loss, which the rankings are of, retrained with everyone.
+    pub validation_loss_before: f64,
+    /// The same, retrained without the `k`.
+    pub validation_loss_after: f64,
+    /// Digest of the task's settings that the row was computed with.
+    pub settings: String,
+    /// Digest of the examples that it was computed on.
+    pub fingerprint: String,
+    /// Seconds that the retrainings took which were done together with this one, divided by their number.
+    pub seconds: f64,
+}
+
+impl Row for CleansingRow {
+    fn key(&self) -> String {
+        format!(
+            "task {}, seed {}, method {}, k {}, retrained {}",
+            self.task, self.seed, self.method, self.k, self.retrain
+        )
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            task: self.task.clone(),
+            seed: self.seed,
+            settings: &self.settings,
+            fingerprint: &self.fingerprint,
+        }
+    }
+}
+
+/// What is to be compared.
+#[derive(Debug, Clone)]
+pub struct CleansingPlan {
+    /// The rankings.
+    pub rankings: Vec<Ranking>,
+    /// How many examples are removed; numbers that leave nobody are passed over.
+    pub removed: Vec<u64>,
+    /// What is trained again.
+    pub retrain: Retrain,
+}
+
+/// One seed: trains and records `task` (or opens what is kept), ranks by every method, retrains without the worst.
+/// Rows for which `done` says so are not computed; each new row is given to `emit` as soon as it is there.
+///
+/// # Errors
+/// Where any part of the road fails, or `watcher` asks to stop.
+pub fn cleansing(
+    kept: &Kept,
+    task: &Task,
+    data: Box<dyn DataSet>,
+    plan: &CleansingPlan,
+    done: &dyn Fn(&str, u64) -> bool,
+    emit: &mut dyn FnMut(CleansingRow) -> anyhow::Result<()>,
+    watcher: &Watcher<'_>,
+) -> anyhow::Result<()> {
+    let examples = data.len(Split::Train);
+    let sizes: Vec<u64> = plan
+        .removed
+        .iter()
+        .copied()
+        .filter(|&k| k > 0 && k < examples)
+        .collect();
+    let missing: Vec<(&Ranking, Vec<u64>)> = plan
+        .rankings
+        .iter()
+        .map(|ranking| {
+            let name = ranking.to_string();
+            let sizes = sizes.iter().copied().filter(|&k| !done(&name, k));
+            (ranking, sizes.collect::<Vec<_>>())
+        })
+        .filter(|(_, sizes)| !sizes.is_empty())
+        .collect();
+    if missing.is_empty() && done(NONE, 0) {
+        return Ok(());
+    }
+    let (settings, fingerprint) = (settings_digest(task, "")?, data_digest(data.as_ref()));
+    let subject = kept.run(task, data, watcher)?;
+    let run = subject.recorded()?;
+    let query = Query::default();
+    let options = CounterfactualOptions {
+        // The paper's retraining takes removed examples out of the batch; only batch statistics can tell.
+        removal: Removal::Absent,
+        evaluate: vec![Split::Validation, Split::Test],
+        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
+        ..CounterfactualOptions::new(plan.retrain.window().resolve(run.source())?)
+    };
+
+    let mut jobs: Vec<(String, Vec<u64>)> = Vec::new();
+    for (ranking, sizes) in &missing {
+        let scores = kept.scores(&subject, ranking, &query, watcher)?;
+        let order = order(&scores, ranking.sign());
+        for &k in sizes {
+            jobs.push((ranking.to_string(), order[..k as usize].to_vec()));
+        }
+    }
+    // Without a ranking there is still the row of what nothing was removed from.
+    let groups: Vec<&[(String, Vec<u64>)]> = match jobs.is_empty() {
+        true => vec![&[]],
+        false => jobs.chunks(TOGETHER).collect(),
+    };
+    let mut none_is_there = done(NONE, 0);
+    for group in groups {
+        let begun = Instant::now();
+        let sets: Vec<Vec<u64>> = group.iter().map(|(_, set)| set.clone()).collect();
+        let report = counterfactuals(&run, &options, &[], &sets, &|done, total| {
+            watcher(Stage {
+                doing: "retraining",
+                unit: "steps",
+                done,
+                total,
+            })
+        })?;
+        ensure!(
+            report.outcomes.len() == group.len(),
+            "a retraining is missing"
+        );
+        let seconds = begun.elapsed().as_secs_f64() / (group.len() + 1) as f64;
+        let before = Ended::of(&report.everyone)?;
+        let row = |method: &str, k: u64, after: &Ended| CleansingRow {
+            task: task.name.clone(),
+            seed: task.train.seed,
+            method: method.to_owned(),
+            k,
+            retrain: plan.retrain,
+            test_error_before: before.test_error,
+            test_error_after: after.test_error,
+            test_loss_before: before.test_loss,
+            test_loss_after: after.test_loss,
+            validation_loss_before: before.validation_loss,
+            validation_loss_after: after.validation_loss,
+            settings: settings.clone(),
+            fingerprint: fingerprint.clone(),
+            seconds,
+        };
+        if !std::mem::replace(&mut none_is_there, true) {
+            emit(row(NONE, 0, &before))?;
+        }
+        for ((method, set), outcome) in group.iter().zip(&report.outcomes) {
+            emit(row(method, set.len() as u64, &Ended::of(outcome)?))?;
+        }
+    }
+    Ok(())
+}
+
+/// How a retrained model does.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    test_error: f64,
+    test_loss: f64,
+    validation_loss: f64,
+}
+
+impl Ended {
+    fn of(outcome: &Outcome) -> anyhow::Result<Self> {
+        let of = |split: &str| -> anyhow::Result<&SplitLoss> {
+            let found = outcome.losses.iter().find(|l| l.split == split);
+            found.ok_or_else(|| {
+                anyhow::anyhow!(
+                    "the task has no {split} examples, and this experiment measures on them"
+                )
+            })
+        };
+        let test = of("test")?;
+        Ok(Ended {
+            test_error: test.error_rate.ok_or_else(|| {
+                anyhow::anyhow!("the task's labels are no classes, so there is no test error")
+            })?,
+            test_loss: test.loss,
+            validation_loss: of("validation")?.loss,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! What an experiment keeps beside its rows: each seed's recorded run and its scores, so that a restart trains nothing
+//! anew.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use candle_core::Device;
+use hindcast_format::Trace;
+use hindcast_model::data::DataSet;
+use hindcast_model::files;
+use hindcast_model::objective::Split;
+use hindcast_model::task::Task;
+use hindcast_recorder::Recorder;
+use serde::{Deserialize, Serialize};
+
+use super::ranking::Ranking;
+use crate::record::record_watched;
+use hindcast_analyzer::estimators::{Question, Stage};
+use hindcast_analyzer::output::places::Kind;
+use hindcast_analyzer::output::replace;
+use hindcast_analyzer::sweep::TableOrigin;
+use hindcast_analyzer::{Query, ScoreTable, Subject};
+
+/// Is told what is being done and how far it is, and may stop it.
+pub type Watcher<'a> = dyn Fn(Stage) -> ControlFlow<()> + Sync + 'a;
+
+/// One seed's folder. Without rows on disk it is a temporary one.
+pub struct Kept {
+    folder: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Kept {
+    /// The folder `ROWS.work/TASK-SEED`, made if it is missing.
+    ///
+    /// # Errors
+    /// Where it can't be made, the task's name can't be a folder's, or it holds a run of another task or other settings.
+    pub fn beside(rows: Option<&Path>, task: &Task) -> anyhow::Result<Self> {
+        let name = folder_name(task)?;
+        let (folder, temporary) = match rows {
+            Some(rows) => {
+                let mut work = rows.as_os_str().to_owned();
+                work.push(".work");
+                (Path::new(&work).join(name), None)
+            }
+            None => {
+                let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
+                (temporary.path().join(name), Some(temporary))
+            }
+        };
+        fs::create_dir_all(folder.join("scores"))
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        let kept = Kept {
+            folder,
+            _temporary: temporary,
+        };
+        kept.check(task)?;
+        Ok(kept)
+    }
+
+    /// Rows and runs of other settings are not taken for this task's.
+    fn check(&self, task: &Task) -> anyhow::Result<()> {
+        let path = self.folder.join("run");
+        if !path.exists() {
+            return Ok(());
+        }
+        let recorded = Trace::open(&path)?;
+        let text = recorded.info().task.as_deref();
+        if text.map(Task::from_toml).transpose()?.as_ref() != Some(task) {
+            bail!(
+                "{} is a run of another task or other settings: name another --out",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// The seed's recorded run: the one that is kept, else `task` is trained on `data` now.
+    ///
+    /// # Errors
+    /// Where training fails or is stopped, or the kept run can't be opened.
+    pub fn run(
+        &self,
+        task: &Task,
+        data: Box<dyn DataSet>,
+        watcher: &Watcher<'_>,
+    ) -> anyhow::Result<Subject> {
+        let path = self.folder.join("run");
+        if !path.exists() {
+            // Under another name until it is whole, so that what is found under its own always is.
+            let part = self.folder.join("run.part");
+            if part.exists() {
+                fs::remove_dir_all(&part)
+                    .with_context(|| format!("cannot remove {}", part.display()))?;
+            }
+            record_watched(
+                task,
+                data.as_ref(),
+                &Device::Cpu,
+                Recorder::builder(&part),
+                &mut |_| {},
+                &mut |done, total, _| {
+                    watcher(Stage {
+                        doing: "training",
+                        unit: "steps",
+                        done,
+                        total,
+                    })
+                },
+            )?;
+            fs::rename(&part, &path).with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        Ok(Subject::with_data(&path, data)?)
+    }
+
+    /// Scores of `query` by this ranking's method, its sign not yet turned: those that are kept, else they are computed now
+    /// and kept as a table that `hindcast scores` reads.
+    ///
+    /// # Errors
+    /// Where the kept table is another run's, or the method fails or is stopped.
+    pub fn scores(
+        &self,
+        subject: &Subject,
+        ranking: &Ranking,
+        query: &Query,
+        watcher: &Watcher<'_>,
+    ) -> anyhow::Result<Vec<Option<f64>>> {
+        let path = self
+            .folder
+            .join("scores")
+            .join(format!("{}.csv", ranking.scores_name()));
+        let table = if path.exists() {
+            let table = ScoreTable::read(&path)?;
+            let of = &table.metadata;
+            let asked = of.queries.first().map(|q| q.name.as_str());
+            if of.run_digest != subject.head() || asked != Some(query.to_string().as_str()) {
+                bail!(
+                    "{} has the scores of another run or query: remove it, or name another --out",
+                    path.display()
+                );
+            }
+            // A kept table must have all its rows. A truncated one would leave examples without scores.
+            let data = subject.data();
+            table
+                .check_data(data)
+                .and_then(|()| {
+                    if table.rows.len() as u64 == data.len(Split::Train) {
+                        Ok(())
+                    } else {
+                        Err(format!(
+                            "it has {} rows, expected one for each of {} examples",
+                            table.rows.len(),
+                            data.len(Split::Train)
+                        ))
+                    }
+                })
+                .map_err(|e| {
+                    anyhow::anyhow!(
+                        "{}: {e}; remove the file to have it made again",
+                        path.display()
+                    )
+                })?;
+            table
+        } else {
+            let table = estimate(subject, ranking, std::slice::from_ref(query), watcher)?;
+            table.write(&path)?;
+            table
+        };
+        let mut scores = vec![None; subject.recorded()?.examples()];
+        for row in &table.rows {
+            if let Some(slot) = scores.get_mut(row.index as usize) {
+                *slot = row.influence.first().copied().flatten();
+            }
+        }
+        Ok(scores)
+    }
+
+    /// Numbers that took long: those that are kept under `name` for this run and `protocol`, else `compute`'s.
+    ///
+    /// # Errors
+    /// Where the file can't be read or written, holds another run's numbers, or `compute` fails.
+    pub fn numbers(
+        &self,
+        subject: &Subject,
+        name: &str,
+        protocol: &str,
+        compute: impl FnOnce() -> anyhow::Result<Vec<Vec<f64>>>,
+    ) -> anyhow::Result<Vec<Vec<f64>>> {
+        let path = self.folder.join(format!("{name}.json"));
+        if path.exists() {
+            let text = files::read_text(&path, files::RESULTS)?;
+            let numbers: Numbers = serde_json::from_str(&text)
+                .with_context(|| format!("{} is not one of ours", path.display()))?;
+            if numbers.run != subject.head() || numbers.protocol != protocol {
+                bail!(
+                    "{} has the numbers of another run or protocol ({}): remove it, or name another --out",
+                    path.display(),
+                    numbers.protocol
+                );
+            }
+            return Ok(numbers.values);
+        }
+        let numbers = Numbers {
+            run: subject.head(),
+            protocol: protocol.to_owned(),
+            values: compute()?,
+        };
+        let text = serde_json::to_string(&numbers)?;
+        replace::replace(&path, Kind::New, |to| fs::write(to, &text))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(numbers.values)
+    }
+}
+
+/// The name of a seed's folder. A task comes from a file that somebody else may have made, so its name must not lead elsewhere.
+fn folder_name(task: &Task) -> anyhow::Result<String> {
+    const LONGEST: usize = 100;
+    let name = &task.name;
+    let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+    if name.starts_with('.') || name.contains(strange) || name.len() > LONGEST {
+        bail!(
+            "the task's name {name:?} can't name a folder: an experiment keeps its runs in a folder of that name; write another \
+             `name` into the task (at most {LONGEST} bytes, no slash, backslash or colon, no dot at its start)"
+        );
+    }
+    Ok(format!("{name}-{}", task.train.seed))
+}
+
+/// A file of [`Kept::numbers`].
+#[derive(Serialize, Deserialize)]
+struct Numbers {
+    run: String,
+    protocol: String,
+    values: Vec<Vec<f64>>,
+}
+
+/// The table of a ranking's method for these queries.
+pub(super) fn estimate(
+    subject: &Subject,
+    ranking: &Ranking,
+    queries: &[Query],
+    watcher: &Watcher<'_>,
+) -> anyhow::Result<ScoreTable> {
+    let run = subject.recorded()?;
+    let (task, seed) = match subject.task() {
+        Some(task) => (task.name.as_str(), task.train.seed),
+        None => ("", 0),
+    };
+    let chosen = ranking.chosen(task, seed)?;
+    let kind = subject.engine_kind(None, &Device::Cpu)?;
+    let mut engine = subject.engine(Some(kind), None, Device::Cpu)?;
+    let gradients = queries
+        .iter()
+        .map(|q| q.gradient(run.source(), engine.as_mut(), run.data()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let question = Question {
+        run: &run,
+        net: subject.net(),
+        queries,
+        gradients: &gradients,
+        window: ranking.window(),
+    };
+    let found = chosen
+        .estimator
+        .estimate(&question, engine.as_mut(), &mut |stage| watcher(stage))
+        .with_context(|| format!("scores by {ranking}"))?;
+    let origin = TableOrigin {
+        run_digest: subject.head(),
+        engine: format!("{}, recorded precision, cpu", kind.name()),
+        ..TableOrigin::default()
+    };
+    Ok(found.table(&run, &gradients, &chosen, &origin))
+}

@@ -1,0 +1,380 @@
+//! Trains a Task while recording it: what `hindcast record` and the experiments run.
+
+use std::ops::ControlFlow;
+
+use anyhow::Context as _;
+use candle_core::{CpuStorage, CpuStorageRef, Device, InplaceOp1, Layout, Shape, Tensor, Var};
+use hindcast_format::{DataIdentity, GroupHyper, SplitFingerprint};
+use hindcast_model::batches::LossWeights;
+use hindcast_model::data::DataSet;
+use hindcast_model::net::Net;
+use hindcast_model::objective::{Objective, TensorDef};
+use hindcast_model::real::Real;
+use hindcast_model::task::{Precision, Task};
+use hindcast_model::train::{ModelState, StepRecord, TrainError, Trainer};
+use hindcast_recorder::{
+    BatchInfo, Builder, Estimate, Named, Recorder, RecorderError, StepInfo, Summary,
+};
+
+use hindcast_analyzer::AnalysisError;
+
+/// Trains `task` on `data` from its first step to its last and records every step. `builder` says where and how; task,
+/// rule, seed and fingerprint are filled in here. `progress` is told the steps done, the steps in all and the loss.
+///
+/// # Errors
+/// Where training fails, or recording does and its policy is to stop.
+pub fn record_task(
+    task: &Task,
+    data: &dyn DataSet,
+    device: &Device,
+    builder: Builder,
+    progress: &mut dyn FnMut(u64, u64, f64),
+) -> anyhow::Result<Summary> {
+    record_watched(
+        task,
+        data,
+        device,
+        builder,
+        &mut |_| {},
+        &mut |done, total, loss| {
+            progress(done, total, loss);
+            ControlFlow::Continue(())
+        },
+    )
+}
+
+/// As [`record_task`]: `begun` is told what the run will take before the first step, and `progress` may stop it; the
+/// run is closed then as one that was not finished.
+///
+/// # Errors
+/// As [`record_task`]; [`AnalysisError::Cancelled`] where it was stopped.
+pub fn record_watched(
+    task: &Task,
+    data: &dyn DataSet,
+    device: &Device,
+    builder: Builder,
+    begun: &mut dyn FnMut(&Estimate),
+    progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
+) -> anyhow::Result<Summary> {
+    let net = Net::new(&task.model, &task.loss)?;
+    let builder = builder
+        .task(task.to_toml()?)
+        .rule_text(task.optimizer.to_toml()?)
+        .seed(task.train.seed)
+        .data(identity(data));
+    // What lets a later analysis say which rows of other data differ.
+    let builder = hindcast_analyzer::run::rows::row_digests(data)
+        .into_iter()
+        .fold(builder, |builder, (key, text)| builder.note(key, text));
+    match task.train.dtype {
+        Precision::F32 => run::<f32>(task, &net, data, device, builder, begun, progress),
+        Precision::F64 => run::<f64>(task, &net, data, device, builder, begun, progress),
+    }
+}
+
+fn identity(data: &dyn DataSet) -> DataIdentity {
+    let splits: Vec<_> = data
+        .fingerprint()
+        .into_iter()
+        .map(|s| SplitFingerprint {
+            name: s.name,
+            examples: s.examples,
+            root: s.root,
+        })
+        .collect();
+    if splits.is_empty() {
+        DataIdentity::None
+    } else {
+        DataIdentity::Fingerprint { splits }
+    }
+}
+
+fn run<T: Real>(
+    task: &Task,
+    net: &Net,
+    data: &dyn DataSet,
+    device: &Device,
+    builder: Builder,
+    begun: &mut dyn FnMut(&Estimate),
+    progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
+) -> anyhow::Result<Summary> {
+    let recording = Recording::<T>::new(task, net, data, device, builder)?;
+    begun(recording.estimate());
+    train(recording, progress)
+}
+
+/// Trains and records all remaining steps, and finishes the run.
+///
+/// # Errors
+/// As [`record_watched`].
+pub fn train<T: Real>(
+    mut recording: Recording<'_, T>,
+    progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
+) -> anyhow::Result<Summary> {
+    let steps = recording.steps();
+    while let Some((step, loss)) = recording.step()? {
+        if progress(step + 1, steps, loss).is_break() && step + 1 < steps {
+            return Err(AnalysisError::Cancelled { step: step + 1 }.into());
+        }
+    }
+    recording.finish()
+}
+
+/// A training that is being recorded.
+pub struct Recording<'a, T> {
+    trainer: Trainer<'a, T>,
+    mirror: Mirror,
+    recorder: Recorder,
+}
+
+impl<'a, T: Real> Recording<'a, T> {
+    pub fn new(
+        task: &'a Task,
+        net: &'a Net,
+        data: &'a dyn DataSet,
+        device: &Device,
+        builder: Builder,
+    ) -> anyhow::Result<Self> {
+        let trainer = Trainer::<T>::new(task, net, data, device)?;
+        // The folder is made last. A run that fails before its first step would block the next try.
+        task.check_values(data)?;
+        trainer.rehearse().context("the first step fails")?;
+        let mirror = Mirror::new(task, net, trainer.state())?;
+        let builder = expecting(builder, &trainer);
+        let recorder = builder.create_from(mirror.named())?;
+        Ok(Self {
+            trainer,
+            mirror,
+            recorder,
+        })
+    }
+
+    /// Continues the run that `builder` names, from the trainer's next step.
+    pub fn resume(
+        task: &'a Task,
+        net: &'a Net,
+        builder: Builder,
+        trainer: Trainer<'a, T>,
+    ) -> anyhow::Result<Self> {
+        let mirror = Mirror::new(task, net, trainer.state())?;
+        let builder = expecting(builder, &trainer);
+        let (recorder, _) = builder.resume_from(mirror.named(), trainer.next_step())?;
+        Ok(Self {
+            trainer,
+            mirror,
+            recorder,
+        })
+    }
+
+    /// The expected size of the run on disk.
+    pub fn estimate(&self) -> &Estimate {
+        self.recorder.estimate()
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.trainer.batches().steps()
+    }
+
+    /// Takes the next step and records it; gives its number and loss, or nothing after the last.
+    pub fn step(&mut self) -> anyhow::Result<Option<(u64, f64)>> {
+        let (mirror, recorder) = (&self.mirror, &self.recorder);
+        let mut taken = None;
+        let more = self.trainer.step(|step| -> Result<(), RecordingError> {
+            mirror.show(step.before, step.buffers)?;
+            record(recorder, step)?;
+            taken = Some((step.step, step.loss));
+            Ok(())
+        });
+        more.context("training stopped")?;
+        Ok(taken)
+    }
+
+    /// Waits until everything recorded so far has been encoded and handed to storage.
+    pub fn drain(&self) -> anyhow::Result<()> {
+        Ok(self.recorder.drain()?)
+    }
+
+    pub fn finish(self) -> anyhow::Result<Summary> {
+        let end = self.trainer.into_state();
+        self.mirror.show(&end, &end.buffers)?;
+        Ok(self.recorder.finish()?)
+    }
+}
+
+/// The length of the run, for the estimate of its size.
+fn expecting<T: Real>(builder: Builder, trainer: &Trainer<'_, T>) -> Builder {
+    let batches = trainer.batches();
+    builder.expected_steps(batches.steps(), batches.steps_per_epoch())
+}
+
+/// Whether the recording was stopped by something outside of it. Such a run can be resumed when the cause is gone.
+pub fn can_be_resumed(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let recorder = match cause.downcast_ref::<RecordingError>() {
+            Some(RecordingError::Recorder(error)) => Some(error),
+            _ => cause.downcast_ref::<RecorderError>(),
+        };
+        matches!(
+            recorder,
+            Some(
+                RecorderError::Storage { .. }
+                    | RecorderError::QueueFull { .. }
+                    | RecorderError::Thread { .. }
+                    | RecorderError::Stuck { .. }
+            )
+        )
+    })
+}
+
+fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), RecorderError> {
+    let micro: Vec<u32> = step.micro_batches.iter().map(|&n| n as u32).collect();
+    let mut batch = BatchInfo::new(step.epoch, step.indices).micro_batches(&micro);
+    batch = match step.weights {
+        LossWeights::Mean => batch,
+        LossWeights::Sum => batch.summed(),
+        LossWeights::Each(weights) => batch.weights(weights),
+        LossWeights::SumOfEach(weights) => batch.summed_weights(weights),
+    };
+    if let Some(threshold) = step.settings.clip_norm {
+        batch = batch.clip_norm(threshold);
+    }
+    let groups: Vec<_> = step
+        .settings
+        .groups
+        .iter()
+        .map(|g| GroupHyper {
+            learning_rate: g.learning_rate,
+            weight_decay: g.weight_decay,
+        })
+        .collect();
+    let rate = groups.first().map_or(0.0, |g| g.learning_rate);
+    recorder.step(
+        &StepInfo::new(batch, rate)
+            .groups(&groups)
+            .loss(step.loss)
+            .optimizer_step(step.settings.optimizer_step)
+            .trained(&step.settings.trained),
+    )
+}
+
+/// The trainer's flat vectors as the variables that a recorder reads.
+struct Mirror {
+    parameters: Vec<(TensorDef, Var)>,
+    buffers: Vec<(TensorDef, Var)>,
+    optimizer: Vec<(TensorDef, Var)>,
+}
+
+impl Mirror {
+    fn new<T: Real>(task: &Task, net: &Net, state: &ModelState<T>) -> anyhow::Result<Self> {
+        let optimizer: Vec<TensorDef> = task
+            .optimizer
+            .state_tensors(net.parameters())
+            .into_iter()
+            .map(|t| TensorDef {
+                name: t.name,
+                shape: t.shape,
+            })
+            .collect();
+        Ok(Self {
+            parameters: vars(net.parameters(), &state.parameters)?,
+            buffers: vars(net.buffers(), &state.buffers)?,
+            optimizer: vars(&optimizer, &state.optimizer)?,
+        })
+    }
+
+    /// The variables in the form that a recorder expects.
+    fn named(&self) -> Vec<Named> {
+        let mut named = Vec::new();
+        named.extend(
+            self.parameters
+                .iter()
+                .map(|(d, v)| Named::parameter(d.name.as_str(), v)),
+        );
+        named.extend(
+            self.buffers
+                .iter()
+                .map(|(d, v)| Named::buffer(d.name.as_str(), v)),
+        );
+        named.extend(
+            self.optimizer
+                .iter()
+                .map(|(d, v)| Named::optimizer_state(d.name.as_str(), v)),
+        );
+        named
+    }
+
+    /// θ_t and the optimizer's state before the step, with the buffers as they are after its forward pass.
+    fn show<T: Real>(&self, before: &ModelState<T>, buffers: &[T]) -> Result<(), RecordingError> {
+        set(&self.parameters, &before.parameters)?;
+        set(&self.buffers, buffers)?;
+        set(&self.optimizer, &before.optimizer)
+    }
+}
+
+fn vars<T: Real>(defs: &[TensorDef], values: &[T]) -> anyhow::Result<Vec<(TensorDef, Var)>> {
+    let mut rest = values;
+    let mut out = Vec::with_capacity(defs.len());
+    for def in defs {
+        let shape = Shape::from(def.shape.clone());
+        let (here, after) = rest.split_at(shape.elem_count().min(rest.len()));
+        rest = after;
+        out.push((
+            def.clone(),
+            Var::from_tensor(&Tensor::from_slice(here, shape, &Device::Cpu)?)?,
+        ));
+    }
+    Ok(out)
+}
+
+fn set<T: Real>(to: &[(TensorDef, Var)], values: &[T]) -> Result<(), RecordingError> {
+    let mut rest = values;
+    for (_, var) in to {
+        let (here, after) = rest.split_at(var.elem_count().min(rest.len()));
+        rest = after;
+        var.inplace_op1(&Overwrite(here))?;
+    }
+    Ok(())
+}
+
+/// Writes values into a variable's own memory: `Var::set` would want a tensor made of them first, a copy more a step.
+struct Overwrite<'a, T>(&'a [T]);
+
+impl<T: Real> InplaceOp1 for Overwrite<'_, T> {
+    fn name(&self) -> &'static str {
+        "overwrite"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        // The variables were made of whole vectors, so they lie without gaps.
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("a mirrored variable does not lie in one piece");
+        };
+        let copied = match (storage, T::cpu_storage_ref(self.0)) {
+            (CpuStorage::F32(to), CpuStorageRef::F32(from)) => copy(to.get_mut(start..end), from),
+            (CpuStorage::F64(to), CpuStorageRef::F64(from)) => copy(to.get_mut(start..end), from),
+            _ => None,
+        };
+        if copied.is_none() {
+            candle_core::bail!("a mirrored variable is not of the values' type and number");
+        }
+        Ok(())
+    }
+}
+
+/// Copies `from`; nothing where the lengths differ.
+fn copy<T: Copy>(to: Option<&mut [T]>, from: &[T]) -> Option<()> {
+    let to = to.filter(|to| to.len() == from.len())?;
+    to.copy_from_slice(from);
+    Some(())
+}
+
+/// Why a recorded training stopped.
+#[derive(Debug, thiserror::Error)]
+enum RecordingError {
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}

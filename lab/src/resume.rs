@@ -1,0 +1,293 @@
+//! Continues the recording of a task that was interrupted, to the bits of a run that nobody interrupted.
+//!
+//! A trace holds the parameters before every recorded step. The optimizer's state is rebuilt from the last keyframe by the
+//! arithmetic that made it, and the steps behind the newest state that can be had (the last recorded one, as a rule) are
+//! taken again without being recorded. Batches and random draws are functions of the seed and the step.
+
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, bail};
+use candle_core::Device;
+use hindcast_format::{
+    Corruption, FormatError, FsStorage, Severity, State, Status, StepMeta, Storage as _, Trace,
+};
+use hindcast_model::net::Net;
+use hindcast_model::real::Real;
+use hindcast_model::task::{Precision, Task};
+use hindcast_model::train::{ModelState, StepRecord, TrainError, Trainer};
+use hindcast_recorder::{Builder, Estimate, Summary};
+
+use crate::record::{Recording, train};
+use hindcast_analyzer::AnalysisError;
+use hindcast_analyzer::Subject;
+use hindcast_analyzer::counterfactual::start_state;
+
+/// Where a run continues.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumption {
+    /// The step that is recorded next.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Whether the steps taken again gave the recorded losses, bit for bit.
+    pub exact: bool,
+}
+
+/// What is shown while a run is being resumed.
+pub struct Watch<'a> {
+    /// The steps that are taken again before recording begins: how many are done, and how many there are.
+    pub again: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    /// Recording begins.
+    pub begun: &'a mut dyn FnMut(&Estimate, Resumption),
+    /// The steps done, the steps in all, and the loss.
+    pub progress: &'a mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
+}
+
+/// Continues the run of `subject`, which `builder` leads to, to its end.
+///
+/// # Errors
+/// A finished run, one that is damaged, one whose steps don't follow from its task and data, or one without a state that
+/// training could start from; and whatever recording or training says.
+pub fn resume_watched(
+    subject: &Subject,
+    device: &Device,
+    builder: Builder,
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<Summary> {
+    let (Some(task), Some(net)) = (subject.task(), subject.net()) else {
+        bail!(
+            "the run was recorded by an own loop: start its program again, which resumes it (Builder::create_or_resume)"
+        );
+    };
+    match task.train.dtype {
+        Precision::F32 => resume::<f32>(subject, task, net, device, builder, watch),
+        Precision::F64 => resume::<f64>(subject, task, net, device, builder, watch),
+    }
+}
+
+/// Refuses a run that can't be resumed, before its data is loaded.
+///
+/// # Errors
+/// It is finished, damaged, or being written.
+pub fn check_resumable(trace: &Trace, run: &std::path::Path) -> anyhow::Result<()> {
+    let recover = || {
+        format!(
+            "{} is damaged: `hindcast recover {} --out NEW` writes what is left as a new run, and `hindcast record --resume NEW` continues that",
+            run.display(),
+            run.display()
+        )
+    };
+    // Whatever is behind the last listed segment and reads as a torn tail is none of these.
+    if let Some(problem) = trace.problems().first() {
+        return Err(copy(problem)).with_context(recover);
+    }
+    if trace.manifest().is_none() {
+        return Err(damage("manifest", "one that can be read", "none")).with_context(recover);
+    }
+    // A bit that is wrong anywhere would be found at the end of training, when it is too late to choose.
+    let report = trace.verify()?;
+    if let Some(finding) = report
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error)
+    {
+        return Err(damage("run", "one that is whole", &finding.text)).with_context(recover);
+    }
+    // After the damage: a finished run that is damaged has more to tell than that it is finished.
+    if trace.status() == Status::Finished {
+        let steps = trace.final_step().unwrap_or(trace.span().end);
+        bail!(
+            "{} is finished, after {steps} steps: there is nothing to resume",
+            run.display()
+        );
+    }
+    match FsStorage::new(run).claim() {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            let path = run.display().to_string();
+            Err(FormatError::InUse { path }.into())
+        }
+        // What can't be claimed for another reason is met again, and named, when the run is opened for writing.
+        _ => Ok(()),
+    }
+}
+
+/// The same damage as an error of one's own.
+fn copy(problem: &FormatError) -> FormatError {
+    match problem {
+        FormatError::Corrupt(corruption) => FormatError::Corrupt(corruption.clone()),
+        other => damage("run", "one that can be read", &other.to_string()),
+    }
+}
+
+fn damage(what: &str, expected: &str, got: &str) -> FormatError {
+    FormatError::Corrupt(Box::new(Corruption {
+        what: what.to_owned(),
+        expected: expected.to_owned(),
+        got: got.to_owned(),
+        ..Corruption::default()
+    }))
+}
+
+fn resume<T: Real>(
+    subject: &Subject,
+    task: &Task,
+    net: &Net,
+    device: &Device,
+    builder: Builder,
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<Summary> {
+    let (trainer, exact) = trainer_at_end::<T>(subject, task, net, device, watch.again)?;
+    let (step, steps) = (trainer.next_step(), trainer.batches().steps());
+    let recording = Recording::resume(task, net, builder, trainer)?;
+    let resumption = Resumption { step, steps, exact };
+    (watch.begun)(recording.estimate(), resumption);
+    train(recording, watch.progress)
+}
+
+/// A trainer behind the last step of the trace, and whether the steps that it took again gave the recorded numbers. Where they
+/// don't (another kind of processor), it stands before the newest step whose state is recorded.
+fn trainer_at_end<'a, T: Real>(
+    subject: &'a Subject,
+    task: &'a Task,
+    net: &'a Net,
+    device: &Device,
+    again: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> anyhow::Result<(Trainer<'a, T>, bool)> {
+    let (trace, data) = (subject.trace(), subject.data());
+    let mut end = trace.span().end;
+    if trace.sizes().is_empty() || end == 0 {
+        return Ok((Trainer::new(task, net, data, device)?, true));
+    }
+    if trace.info().keep.starts_with("every=")
+        && let Some(last) = trace.ranges()?.last()
+    {
+        // A segment opens with tensors, so a run of every n-th step goes on with one that it keeps: that step is recorded anew.
+        end = last.end - 1;
+    }
+    let (start, state) = newest_state::<T>(subject, device)?;
+    let at = |state| Trainer::resume(task, net, data, device, start, state);
+    let mut trainer = at(state.clone())?;
+    if end > trainer.batches().steps() {
+        bail!(
+            "the trace holds steps up to {}, and the recorded task has {}",
+            end - 1,
+            trainer.batches().steps()
+        );
+    }
+    let mut exact = true;
+    while trainer.next_step() < end {
+        let step = trainer.next_step();
+        if again(step - start, end - start).is_break() {
+            return Err(AnalysisError::Cancelled { step }.into());
+        }
+        let recorded = recorded(trace.meta(step))?;
+        let digest = recorded_digest(trace, step)?;
+        let taken = trainer.step(|taken| -> Result<(), Differs> {
+            if let Some(meta) = &recorded {
+                same_step(meta, taken)?;
+                exact &= meta
+                    .loss
+                    .is_none_or(|loss| loss.to_bits() == taken.loss.to_bits());
+            }
+            if let Some(digest) = digest {
+                exact &= digest_of(trace, taken).is_some_and(|here| here == digest);
+            }
+            Ok(())
+        });
+        taken.context("taking the recorded steps again")?;
+    }
+    match exact {
+        true => Ok((trainer, true)),
+        // Two halves that don't fit would be no run: it goes on from numbers that are recorded.
+        false => Ok((at(state)?, false)),
+    }
+}
+
+/// The newest step before which everything is known that training needs, and that state.
+fn newest_state<T: Real>(
+    subject: &Subject,
+    device: &Device,
+) -> anyhow::Result<(u64, ModelState<T>)> {
+    let run = subject.recorded()?;
+    let source = run.source();
+    let mut why = None;
+    for range in source.ranges()?.into_iter().rev() {
+        let last = range.end - 1;
+        // Behind a gap only a keyframe says what the buffers and the optimizer's state were.
+        let keyframe = source.keyframe(last)?.max(range.start);
+        for step in [last, keyframe] {
+            match start_state::<T>(&run, step, device) {
+                Ok(state) => return Ok((step, state)),
+                Err(error @ (AnalysisError::Window(_) | AnalysisError::Unsupported(_))) => {
+                    why.get_or_insert(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    match why {
+        Some(why) => Err(why).context("the trace holds no step that training could start from"),
+        None => bail!(
+            "the trace holds steps up to {}, and the tensors of none: record the run anew",
+            subject.trace().span().end.saturating_sub(1)
+        ),
+    }
+}
+
+/// A step that is not in the trace (training went on while storage failed) has nothing to be held against.
+fn recorded<V>(read: Result<V, FormatError>) -> anyhow::Result<Option<V>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(FormatError::NotRecorded { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn recorded_digest(trace: &Trace, step: u64) -> anyhow::Result<Option<[u8; 32]>> {
+    Ok(recorded(trace.gap_digest(step))?.flatten())
+}
+
+/// The digest of a step's state as the recorder would have taken it.
+fn digest_of<T: Real>(trace: &Trace, taken: &StepRecord<'_, T>) -> Option<[u8; 32]> {
+    let values = taken.before.parameters.iter().chain(taken.buffers);
+    let bytes = match T::DTYPE {
+        candle_core::DType::F64 => values.flat_map(|v| v.wide().to_le_bytes()).collect(),
+        _ => values
+            .flat_map(|v| (v.wide() as f32).to_le_bytes())
+            .collect(),
+    };
+    State::new(trace.layout(), bytes).ok().map(|s| s.digest())
+}
+
+/// Why a step that is taken again is not the recorded one.
+#[derive(Debug, thiserror::Error)]
+enum Differs {
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(
+        "step {step} was recorded with other {what} than the task and its data give now: the run can't be continued by this version of hindcast, or its task was changed"
+    )]
+    Step { step: u64, what: &'static str },
+}
+
+fn same_step<T: Real>(meta: &StepMeta, taken: &StepRecord<'_, T>) -> Result<(), Differs> {
+    let rate = |at: usize| meta.groups.get(at).map(|group| group.learning_rate);
+    let rates = taken
+        .settings
+        .groups
+        .iter()
+        .map(|group| group.learning_rate);
+    let what = if meta.indices != taken.indices {
+        "examples"
+    } else if meta.epoch != taken.epoch {
+        "an epoch"
+    } else if rates.enumerate().any(|(at, now)| rate(at) != Some(now)) {
+        "learning rates"
+    } else {
+        return Ok(());
+    };
+    Err(Differs::Step {
+        step: meta.step,
+        what,
+    })
+}

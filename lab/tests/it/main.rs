@@ -1,0 +1,12 @@
+//! Recorded runs and their analysis, end to end and without the command line.
+
+#[path = "../../../analyzer/tests/it/numbers.rs"]
+mod numbers;
+
+mod counterfactuals_by_kernels;
+mod exactness_matrix;
+mod own_models;
+mod parity_with_pytorch;
+mod road;
+mod sweeps_go_on;
+mod sweeps_scale;
