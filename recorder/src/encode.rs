@@ -1,15 +1,15 @@
 //! The encoder threads: from snapshots to frames.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Instant;
 
 use hindcast_format::{Encoder, FormatError, State};
 
-use crate::error::RecorderError;
+use crate::counters::{add, add_time};
 use crate::finite::first_not_finite;
-use crate::shared::{End, Final, Frames, Job, Kind, Product, Shared, Work};
-use crate::statistics::{NonFinite, add, add_time};
+use crate::shared::Shared;
+use crate::statistics::NonFinite;
+use crate::work::{Captured, FinalFrames, FinalState, Frames, Job, Product, Work};
 
 /// Body of an encoder thread: takes work in order until the queue is closed. Whatever happens to a piece of work, the
 /// writer gets a product with its number, since it waits for every number in turn.
@@ -43,24 +43,15 @@ fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
     add_time(&shared.counters.encoding_ns, start.elapsed());
     let error = match encoded {
         Ok(Ok(frames)) => return Product::Frames(Box::new(Frames { held, ..frames })),
-        Ok(Err(error)) => RecorderError::Storage {
-            run: shared.run.clone(),
-            step,
-            source: Arc::new(error),
-        },
-        Err(panic) => RecorderError::Thread {
-            run: shared.run.clone(),
-            step,
-            thread: "encoder",
-            message: panic_text(&*panic),
-        },
+        Ok(Err(error)) => shared.at(step).storage(error),
+        Err(panic) => shared.at(step).panicked("encoder", &*panic),
     };
     Product::Failed { step, held, error }
 }
 
 /// The last piece of work always becomes the last product, so that the writer ends.
-fn finish(shared: &Shared, encoder: &mut Encoder, end: End) -> Product {
-    let End {
+fn finish(shared: &Shared, encoder: &mut Encoder, end: FinalState) -> Product {
+    let FinalState {
         step,
         state,
         key,
@@ -74,36 +65,31 @@ fn finish(shared: &Shared, encoder: &mut Encoder, end: End) -> Product {
     }));
     match link {
         Ok(Ok(link)) => {
-            return Product::Finish(Box::new(Final {
+            return Product::Finish(Box::new(FinalFrames {
                 step,
                 link,
                 state,
                 key,
             }));
         }
-        Ok(Err(error)) => shared.fail(RecorderError::Storage {
-            run: shared.run.clone(),
-            step,
-            source: Arc::new(error),
-        }),
-        Err(panic) => shared.fail(RecorderError::Thread {
-            run: shared.run.clone(),
-            step,
-            thread: "encoder",
-            message: panic_text(&*panic),
-        }),
+        Ok(Err(error)) => shared.fail(shared.at(step).storage(error)),
+        Err(panic) => shared.fail(shared.at(step).panicked("encoder", &*panic)),
     }
     Product::Abandon
 }
 
 fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, FormatError> {
-    let Job { meta, kind, held } = job;
+    let Job {
+        meta,
+        captured,
+        held,
+    } = job;
     let pool = &shared.pool;
     if let Some(bytes) = pool.frame() {
         encoder.recycle_bytes(bytes);
     }
-    let (cut, frame, raw_bytes) = match kind {
-        Kind::Keyframe { state, key, before } => {
+    let (cut, frame, raw_bytes) = match captured {
+        Captured::Keyframe { state, key, before } => {
             look_for_non_finite(shared, meta.step, &state, meta.loss);
             let link = match &before {
                 Some(before) => {
@@ -120,7 +106,7 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
                 .for_each(|before| pool.give_back(before.state));
             (Some(link), frame, raw)
         }
-        Kind::Difference { state, before } => {
+        Captured::Difference { state, before } => {
             look_for_non_finite(shared, meta.step, &state, meta.loss);
             let frame = encoder.difference(&meta, before.step, &before.state, &state)?;
             let raw = state.bytes().len();
@@ -128,14 +114,14 @@ fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, Fo
             pool.give_back(before.state);
             (None, frame, raw)
         }
-        Kind::Thinned { state } => {
+        Captured::Thinned { state } => {
             look_for_non_finite(shared, meta.step, &state, meta.loss);
             let frame = encoder.gap(&meta, &state.digest())?;
             pool.give_back(state);
             add(&shared.counters.thinned, 1);
             (None, frame, 0)
         }
-        Kind::Skipped { digest } => (None, encoder.gap(&meta, &digest)?, 0),
+        Captured::Skipped { digest } => (None, encoder.gap(&meta, &digest)?, 0),
     };
     let frames = Frames {
         step: meta.step,
@@ -160,13 +146,4 @@ fn look_for_non_finite(shared: &Shared, step: u64, state: &State, loss: Option<f
         None => return,
     };
     shared.counters.not_finite(NonFinite { step, tensor });
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }

@@ -27,7 +27,7 @@ pub enum RecorderError {
     },
 
     /// The run could not be created or resumed.
-    #[error("cannot open the run {run}{}: {source}{}", match .step { 0 => String::new(), step => format!(" at step {step}") }, match .source.is_damage() { true => "; `hindcast recover` writes what is left of it as a new run, which can be resumed", false => "" })]
+    #[error("cannot open the run {run}{}: {source}{}", at_step(*.step), what_to_do(.source))]
     Open {
         /// The run's path.
         run: String,
@@ -161,6 +161,88 @@ pub enum RecorderError {
         /// The step that was about to be recorded.
         step: u64,
     },
+}
+
+fn at_step(step: u64) -> String {
+    if step == 0 {
+        String::new()
+    } else {
+        format!(" at step {step}")
+    }
+}
+
+fn what_to_do(source: &FormatError) -> &'static str {
+    if source.is_damage() {
+        "; `hindcast recover` writes what is left of it as a new run, which can be resumed"
+    } else {
+        ""
+    }
+}
+
+impl RecorderError {
+    pub(crate) fn open(run: &str, step: u64, error: FormatError) -> Self {
+        Self::Open {
+            run: run.to_owned(),
+            step,
+            source: Arc::new(error),
+        }
+    }
+}
+
+/// Makes the errors of one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AtStep<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) step: u64,
+}
+
+impl AtStep<'_> {
+    /// The loop's description of the step is wrong.
+    pub(crate) fn wrong(self, why: impl Into<String>) -> RecorderError {
+        RecorderError::Step {
+            run: self.run.to_owned(),
+            step: self.step,
+            why: why.into(),
+        }
+    }
+
+    /// candle failed at `what`.
+    pub(crate) fn candle(self, what: &str, error: candle_core::Error) -> RecorderError {
+        RecorderError::Candle {
+            run: self.run.to_owned(),
+            step: self.step,
+            what: what.to_owned(),
+            source: Arc::new(error),
+        }
+    }
+
+    /// Encoding or writing the step failed.
+    pub(crate) fn storage(self, error: FormatError) -> RecorderError {
+        RecorderError::Storage {
+            run: self.run.to_owned(),
+            step: self.step,
+            source: Arc::new(error),
+        }
+    }
+
+    /// A thread of the recorder panicked at the step.
+    pub(crate) fn panicked(
+        self,
+        thread: &'static str,
+        panic: &(dyn std::any::Any + Send),
+    ) -> RecorderError {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        RecorderError::Thread {
+            run: self.run.to_owned(),
+            step: self.step,
+            thread,
+            message,
+        }
+    }
 }
 
 /// So that `?` works in loops whose functions return candle's `Result`.

@@ -53,30 +53,41 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod builder;
+mod capture;
 mod checkpoint;
+mod choices;
+mod counters;
 mod encode;
 mod error;
 mod estimate;
 mod finite;
-mod inner;
+mod handle;
 mod keep;
-mod mend;
+mod metadata;
 mod names;
+mod options;
 mod policy;
 mod pool;
 mod queue;
 mod recorder;
+mod reopen;
 mod resume;
 mod retention;
-mod rule;
 mod shared;
+mod signal;
 mod snapshot;
 mod start;
+mod stated_rule;
 mod statistics;
 mod step;
+mod step_recorder;
+mod tensors;
 mod update_rule;
+mod updates;
 mod watch;
+mod work;
 mod wrap;
 mod write;
 

@@ -80,11 +80,11 @@ pub(crate) struct Bound {
     pub(crate) layout: Layout,
     pub(crate) parameters: Vec<Var>,
     pub(crate) buffers: Vec<Var>,
-    pub(crate) optimizer: Vec<Source>,
+    pub(crate) optimizer: Vec<TensorSource>,
 }
 
 /// Where an optimizer tensor comes from.
-pub(crate) enum Source {
+pub(crate) enum TensorSource {
     /// A variable, read where it lies.
     Var(Var),
     /// The user's [`OptimizerState`], under this name.
@@ -94,7 +94,7 @@ pub(crate) enum Source {
 /// Orders the variables as the layout wants them. The error says what to do.
 pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Result<Bound, String> {
     let mut specs = Vec::with_capacity(named.len());
-    let mut sources: HashMap<(Role, String), Source> = HashMap::new();
+    let mut sources: HashMap<(Role, String), TensorSource> = HashMap::new();
     let mut seen: HashMap<candle_core::TensorId, String> = HashMap::new();
     for Named {
         name,
@@ -110,7 +110,7 @@ pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Res
         }
         specs.push(spec(&name, &var, role, group)?);
         if sources
-            .insert((role, name.clone()), Source::Var(var))
+            .insert((role, name.clone()), TensorSource::Var(var))
             .is_some()
         {
             return Err(format!(
@@ -125,7 +125,7 @@ pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Res
         for (name, tensor) in tensors {
             specs.push(spec(&name, &tensor, Role::OptimizerState, 0)?);
             if sources
-                .insert((Role::OptimizerState, name.clone()), Source::Named)
+                .insert((Role::OptimizerState, name.clone()), TensorSource::Named)
                 .is_some()
             {
                 return Err(format!(
@@ -141,7 +141,7 @@ pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Res
         );
     }
     let layout = Layout::new(specs).map_err(|error| error.to_string())?;
-    let mut take = |specs: &[TensorSpec]| -> Result<Vec<Source>, String> {
+    let mut take = |specs: &[TensorSpec]| -> Result<Vec<TensorSource>, String> {
         specs
             .iter()
             .map(|spec| {
@@ -162,12 +162,12 @@ pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Res
     })
 }
 
-fn only_vars(sources: Vec<Source>) -> Vec<Var> {
+fn only_vars(sources: Vec<TensorSource>) -> Vec<Var> {
     sources
         .into_iter()
         .filter_map(|source| match source {
-            Source::Var(var) => Some(var),
-            Source::Named => None,
+            TensorSource::Var(var) => Some(var),
+            TensorSource::Named => None,
         })
         .collect()
 }
@@ -191,24 +191,30 @@ fn spec(name: &str, tensor: &Tensor, role: Role, group: u16) -> Result<TensorSpe
 /// Copies the optimizer's tensors in the layout's order, each checked against its spec.
 pub(crate) fn copy_optimizer(
     specs: &[TensorSpec],
-    sources: &[Source],
+    sources: &[TensorSource],
     state: Option<&dyn OptimizerState>,
     out: &mut [u8],
 ) -> Result<(), String> {
     let mut rest = out;
     let given: HashMap<String, Tensor> = match state {
-        Some(state) if sources.iter().any(|source| matches!(source, Source::Named)) => state
-            .tensors()
-            .map_err(|error| format!("the optimizer's state could not be read: {error}"))?
-            .into_iter()
-            .collect(),
+        Some(state)
+            if sources
+                .iter()
+                .any(|source| matches!(source, TensorSource::Named)) =>
+        {
+            state
+                .tensors()
+                .map_err(|error| format!("the optimizer's state could not be read: {error}"))?
+                .into_iter()
+                .collect()
+        }
         _ => HashMap::new(),
     };
     for (spec, source) in specs.iter().zip(sources) {
         let name = &spec.name;
         let tensor = match source {
-            Source::Var(var) => var.as_tensor(),
-            Source::Named => given.get(name).ok_or_else(|| {
+            TensorSource::Var(var) => var.as_tensor(),
+            TensorSource::Named => given.get(name).ok_or_else(|| {
                 format!("the optimizer's state lacks {name:?}, which it had when the run was created: give the optimizer with every step")
             })?,
         };

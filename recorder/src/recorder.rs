@@ -1,23 +1,20 @@
 //! The run as its user holds it.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use candle_core::Tensor;
-use candle_core::backprop::GradStore;
 use candle_nn::Optimizer;
-use hindcast_format::Storage;
 use hindcast_format::layout::Layout;
 
-use crate::builder::Builder;
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
-use crate::inner::Inner;
-use crate::shared::{Flush, Shared, Signal, Work};
+use crate::handle::Handle;
+use crate::signal::Signal;
 use crate::statistics::Statistics;
 use crate::step::{BatchInfo, OptimizerState, StepInfo};
+use crate::step_recorder::StepRecorder;
+use crate::work::{Flush, Work};
 use crate::wrap::Recorded;
 
 /// How long a dropped run waits for storage that does not move at all.
@@ -61,24 +58,14 @@ impl std::fmt::Display for Summary {
 }
 
 impl Recorder {
-    /// A run in the folder `path`, which must not exist yet.
-    pub fn builder(path: impl AsRef<Path>) -> Builder {
-        Builder::at(path.as_ref())
-    }
-
-    /// A run in storage of one's own; `name` stands for it in messages.
-    pub fn builder_on(storage: Arc<dyn Storage>, name: impl Into<String>) -> Builder {
-        Builder::on(storage, name.into())
-    }
-
     pub(crate) fn start(
-        inner: Inner,
+        steps: StepRecorder,
         layout: Layout,
         estimate: Estimate,
         threads: Vec<JoinHandle<()>>,
     ) -> Self {
         Self {
-            handle: Handle(Arc::new(Mutex::new(inner))),
+            handle: Handle::new(steps),
             layout,
             estimate,
             threads,
@@ -116,7 +103,7 @@ impl Recorder {
     }
 
     /// Wraps an optimizer whose state is to be recorded with every keyframe; it must have been given to
-    /// [`Builder::optimizer_state`], too.
+    /// [`Builder::optimizer_state`](crate::Builder::optimizer_state), too.
     pub fn wrap_with_state<O: Optimizer + OptimizerState + 'static>(
         &self,
         optimizer: O,
@@ -130,7 +117,7 @@ impl Recorder {
     /// Nothing was recorded then, and the call may be repeated with the right values; unless storage failed, which every later call
     /// says again.
     pub fn step(&self, info: &StepInfo<'_>) -> Result<(), RecorderError> {
-        self.handle.record(info, None)
+        self.handle.lock().record(info, None)
     }
 
     /// What the run is expected to take on disk.
@@ -225,13 +212,13 @@ impl Recorder {
             }
         };
         let failure = failure.or_else(|| shared.failure());
-        let inner = self.handle.lock();
+        let steps = self.handle.lock();
         match failure {
-            Some(error) if !inner.trains_on(&error) => Err(error),
+            Some(error) if !steps.choices().trains_on(&error) => Err(error),
             _ => Ok(Summary {
                 run: shared.run.clone(),
                 head: shared.head(),
-                steps: inner.next_step(),
+                steps: steps.next_step(),
                 statistics: shared.statistics(),
             }),
         }
@@ -275,78 +262,5 @@ impl std::fmt::Debug for Recorder {
             .field("run", &self.handle.shared().run)
             .field("next_step", &self.next_step())
             .finish_non_exhaustive()
-    }
-}
-
-/// The training thread's side of a run, held by the recorder and by the optimizers it wraps.
-#[derive(Clone)]
-pub(crate) struct Handle(Arc<Mutex<Inner>>);
-
-impl Handle {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic while it was held leaves at worst an announced batch behind.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shared(&self) -> Arc<Shared> {
-        Arc::clone(self.lock().shared())
-    }
-
-    pub(crate) fn record(
-        &self,
-        info: &StepInfo<'_>,
-        loss: Option<&Tensor>,
-    ) -> Result<(), RecorderError> {
-        self.lock().record(info, loss)
-    }
-
-    /// Captures a step whose update follows; [`settle`](Self::settle) or [`hand_over`](Self::hand_over) sends it on its way.
-    pub(crate) fn prepare(
-        &self,
-        info: &StepInfo<'_>,
-        loss: Option<&Tensor>,
-    ) -> Result<(), RecorderError> {
-        self.lock().prepare(info, loss)
-    }
-
-    pub(crate) fn settle(
-        &self,
-        gradients: &GradStore,
-        unseen: &mut Vec<usize>,
-    ) -> Result<(), RecorderError> {
-        self.lock().settle(gradients, unseen)
-    }
-
-    pub(crate) fn hand_over(&self) {
-        self.lock().hand_over();
-    }
-
-    pub(crate) fn check_optimizer<O: Optimizer + 'static>(
-        &self,
-        optimizer: &O,
-    ) -> Result<Option<f64>, RecorderError> {
-        self.lock().check_optimizer(optimizer)
-    }
-
-    pub(crate) fn parameters(&self) -> usize {
-        self.lock().parameters()
-    }
-
-    pub(crate) fn groups(&self) -> usize {
-        self.lock().groups()
-    }
-
-    pub(crate) fn weight_decay(&self) -> f64 {
-        self.lock().weight_decay()
-    }
-
-    /// An error of candle's, with the step.
-    pub(crate) fn candle(&self, what: &str, error: candle_core::Error) -> RecorderError {
-        self.lock().candle(what, error)
-    }
-
-    /// The optimizer failed after its step had been recorded.
-    pub(crate) fn update_failed(&self, error: candle_core::Error) -> RecorderError {
-        self.lock().update_failed(error)
     }
 }

@@ -10,11 +10,11 @@ use hindcast_format::{Checkpoint, FormatError, RunWriter, Status, Trace};
 
 use crate::builder::Builder;
 use crate::error::RecorderError;
-use crate::mend::{LostBefore, epochs, retention};
 use crate::names::{Bound, Named};
 use crate::recorder::Recorder;
+use crate::reopen::{LostBefore, epochs, retention};
 use crate::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
-use crate::start::{Position, failed, start};
+use crate::start::{Position, start};
 
 /// What the trace knows of the point where a run goes on.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl Builder {
         variables: &VarMap,
         step: u64,
     ) -> Result<(Recorder, Resumed), RecorderError> {
-        let named = self.name_all(variables);
+        let named = self.options.name_all(variables);
         self.resume_from(named, step)
     }
 
@@ -57,32 +57,33 @@ impl Builder {
     /// # Errors
     /// As [`resume`](Self::resume).
     pub fn resume_from(
-        mut self,
+        self,
         variables: Vec<Named>,
         step: u64,
     ) -> Result<(Recorder, Resumed), RecorderError> {
-        let name = self.name.clone();
-        let open = |error| failed(&name, step, error);
-        let bound = self.bind(variables)?;
-        let trace = Trace::open_storage(Arc::clone(&self.storage)).map_err(open)?;
-        self.agree_with(trace.info())?;
-        self.rule_says()?;
-        same_layout(trace.layout(), &bound.layout).map_err(|why| self.setup(why))?;
+        let mut options = self.options;
+        let name = options.name.clone();
+        let open = |error| RecorderError::open(&name, step, error);
+        let bound = options.bind(variables)?;
+        let trace = Trace::open_storage(Arc::clone(&options.storage)).map_err(open)?;
+        options.agree_with(trace.info())?;
+        let rule = options.stated_rule()?;
+        same_layout(trace.layout(), &bound.layout).map_err(|why| options.setup(why))?;
         let before = trace.before(step).map_err(open)?;
         let end = trace.span().end;
         if step > end {
-            return Err(self.setup(format!(
+            return Err(options.setup(format!(
                 "it holds steps up to {}, so it cannot go on at step {step}: resume at step {} or before",
                 end.saturating_sub(1),
                 end
             )));
         }
-        if self.restore {
+        if options.restore {
             restore(&bound, &before)
-                .map_err(|why| self.setup(format!("step {step} cannot be restored: {why}")))?;
+                .map_err(|why| options.setup(format!("step {step} cannot be restored: {why}")))?;
         } else {
             check(&bound, &before)
-                .map_err(|why| self.setup(format!("it cannot go on at step {step}: {why}")))?;
+                .map_err(|why| options.setup(format!("it cannot go on at step {step}: {why}")))?;
         }
         let epochs = epochs(&trace);
         let lost = trace
@@ -90,10 +91,11 @@ impl Builder {
             .and_then(|manifest| LostBefore::read(&manifest.counters, step));
         drop(trace);
         let (writer, point) =
-            RunWriter::resume(Arc::clone(&self.storage), step, self.durability).map_err(open)?;
-        let retention = retention(self.kept(), &epochs, &writer).map_err(open)?;
+            RunWriter::resume(Arc::clone(&options.storage), step, options.durability)
+                .map_err(open)?;
+        let retention = retention(options.kept(), &epochs, &writer).map_err(open)?;
         let optimizer_state = optimizer_tensors(&before, &bound.layout)
-            .map_err(|error| self.setup(format!("the optimizer's recorded state: {error}")))?;
+            .map_err(|error| options.setup(format!("the optimizer's recorded state: {error}")))?;
         let resumed = Resumed {
             step,
             epoch: before.epoch,
@@ -101,7 +103,6 @@ impl Builder {
             end: point.end,
             optimizer_state,
         };
-        let estimate = self.estimate_of(&bound);
         let at = Position {
             step,
             update: before.optimizer_step,
@@ -110,13 +111,11 @@ impl Builder {
             created: false,
         };
         Ok((
-            start(&self, bound, estimate, writer, retention, at)?,
+            start(&options, bound, rule, writer, retention, at)?,
             resumed,
         ))
     }
-}
 
-impl Builder {
     /// Creates the run, or goes on with the one that is there from the newest step that its trace can restore: what a training
     /// program calls that may be killed at any moment. The variables hold that step's values afterwards, and training goes on with step
     /// [`Resumed::step`] (0 in a new run). Whatever came after it is cut away and trained again.
@@ -132,7 +131,9 @@ impl Builder {
         self,
         variables: &VarMap,
     ) -> Result<(Recorder, Resumed), RecorderError> {
-        let trace = match Trace::open_storage(Arc::clone(&self.storage)) {
+        let options = &self.options;
+        let failed = |error| RecorderError::open(&options.name, 0, error);
+        let trace = match Trace::open_storage(Arc::clone(&options.storage)) {
             Ok(trace) => trace,
             Err(FormatError::NotARun { .. }) => {
                 let run = self.create(variables)?;
@@ -145,23 +146,21 @@ impl Builder {
                 };
                 return Ok((run, resumed));
             }
-            Err(error) => return Err(failed(&self.name, 0, error)),
+            Err(error) => return Err(failed(error)),
         };
         if let (Status::Finished, Some(end)) = (trace.status(), trace.final_step()) {
-            return Err(self.setup(format!(
+            return Err(options.setup(format!(
                 "it is finished, after {end} steps; to train on all the same, call resume(variables, {end})"
             )));
         }
-        let newest = trace
-            .newest_checkpoint()
-            .map_err(|error| failed(&self.name, 0, error))?;
+        let newest = trace.newest_checkpoint().map_err(failed)?;
         let held = trace.span().end;
         drop(trace);
         match newest {
             Some(step) => self.restore_variables().resume(variables, step),
             // Killed before its first step was written: the variables hold what they were made with.
             None if held == 0 => self.resume(variables, 0),
-            None => Err(self.setup(format!(
+            None => Err(options.setup(format!(
                 "it has steps up to {}, but none that could be restored: load a checkpoint of your own and call resume",
                 held - 1
             ))),

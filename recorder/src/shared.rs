@@ -1,142 +1,17 @@
 //! What the training thread, the encoders and the writer share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use hindcast_format::meta::StepMeta;
-use hindcast_format::{EncodedFrame, KeyState, State};
-
-use crate::error::RecorderError;
+use crate::budget::Budget;
+use crate::counters::Counters;
+use crate::error::{AtStep, RecorderError};
 use crate::pool::Pool;
-use crate::queue::{Budget, Queue};
-use crate::statistics::{Counters, Statistics};
-
-/// One recorded step on its way from the training thread to an encoder.
-pub(crate) struct Job {
-    pub(crate) meta: StepMeta,
-    pub(crate) kind: Kind,
-    /// What it holds of the queue's budget.
-    pub(crate) held: u64,
-}
-
-/// A recorded state that the next one is told from.
-pub(crate) struct Base {
-    pub(crate) step: u64,
-    pub(crate) state: Arc<State>,
-}
-
-/// What becomes of a step.
-pub(crate) enum Kind {
-    /// Opens a segment. `before` is the last state of the segment that ends here.
-    Keyframe {
-        state: Arc<State>,
-        key: KeyState,
-        before: Option<Base>,
-    },
-    /// Follows `before` in the same segment.
-    Difference { state: Arc<State>, before: Base },
-    /// Metadata and digest only, since the run keeps every n-th step.
-    Thinned { state: Arc<State> },
-    /// Metadata and digest only, since there was no room; the digest was taken on the training thread.
-    Skipped { digest: [u8; 32] },
-}
-
-/// What the training thread asks for.
-pub(crate) enum Work {
-    Step(Box<Job>),
-    Finish(Box<End>),
-    Flush(Flush),
-    /// Storage failed a while ago: try to go on with the run, from the next step that is recorded.
-    Retry,
-    Abandon,
-}
-
-/// Somebody waits until everything before this has been handed to storage.
-pub(crate) struct Flush {
-    /// Raised then.
-    pub(crate) done: Arc<Signal>,
-    /// Sync it, too.
-    pub(crate) sync: bool,
-}
-
-/// The state at the end of a run.
-pub(crate) struct End {
-    /// The first step that was not taken.
-    pub(crate) step: u64,
-    pub(crate) state: State,
-    pub(crate) key: KeyState,
-    /// The state recorded last.
-    pub(crate) before: Option<Base>,
-}
-
-/// What an encoder hands to the writer.
-pub(crate) enum Product {
-    Frames(Box<Frames>),
-    Finish(Box<Final>),
-    Flush(Flush),
-    Retry,
-    Abandon,
-    /// The encoder could not; the step, what it held, and why.
-    Failed {
-        step: u64,
-        held: u64,
-        error: RecorderError,
-    },
-}
-
-/// The encoded frames of one step.
-pub(crate) struct Frames {
-    pub(crate) step: u64,
-    pub(crate) epoch: u64,
-    /// Opens a segment; the link that ends the one before, if there is one.
-    pub(crate) cut: Option<Option<EncodedFrame>>,
-    pub(crate) frame: EncodedFrame,
-    pub(crate) raw_bytes: u64,
-    pub(crate) held: u64,
-}
-
-/// The end of a run: the way to the final state, if there is a state before it, and that state.
-pub(crate) struct Final {
-    pub(crate) step: u64,
-    pub(crate) link: Option<EncodedFrame>,
-    pub(crate) state: State,
-    pub(crate) key: KeyState,
-}
-
-/// A flag that somebody waits for.
-#[derive(Default)]
-pub(crate) struct Signal {
-    set: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Signal {
-    pub(crate) fn raise(&self) {
-        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    pub(crate) fn wait(&self) {
-        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*set {
-            set = self
-                .changed
-                .wait(set)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Waits for at most `time`; says whether the flag is up.
-    pub(crate) fn wait_for(&self, time: Duration) -> bool {
-        let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        let (set, _) = self
-            .changed
-            .wait_timeout_while(set, time, |set| !*set)
-            .unwrap_or_else(PoisonError::into_inner);
-        *set
-    }
-}
+use crate::queue::Queue;
+use crate::signal::Signal;
+use crate::statistics::Statistics;
+use crate::work::{Product, Work};
 
 /// Failures of a run.
 #[derive(Default)]
@@ -185,6 +60,14 @@ impl Shared {
         }
     }
 
+    /// Makes the errors of a step.
+    pub(crate) fn at(&self, step: u64) -> AtStep<'_> {
+        AtStep {
+            run: &self.run,
+            step,
+        }
+    }
+
     /// Somebody waits for the threads: they don't nap until [`relax`](Self::relax).
     pub(crate) fn hurry(&self) {
         self.work.hurry();
@@ -209,7 +92,7 @@ impl Shared {
     }
 
     /// Called when storage works again. The next step is recorded.
-    pub(crate) fn mend(&self) {
+    pub(crate) fn recovered(&self) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.now = None;
         self.budget.restore();
@@ -286,6 +169,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use hindcast_format::layout::{DType, Layout, Role, TensorSpec};
 
     use super::*;
@@ -338,7 +223,7 @@ mod tests {
             Some(RecorderError::Over { step: 3, .. })
         ));
         assert!(shared.budget.try_take(u64::MAX, 0));
-        shared.mend();
+        shared.recovered();
         assert!(shared.failure().is_none());
         assert!(
             !shared.budget.try_take(u64::MAX, 0),

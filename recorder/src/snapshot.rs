@@ -9,32 +9,32 @@ struct Slot {
     bytes: usize,
 }
 
-/// How the tensors of a layout are copied into one run of bytes: on the CPU one by one from where they lie; on another
-/// device joined there, so that one transfer a dtype brings them all over.
-pub(crate) struct Plan {
+/// Copies the tensors of a layout into one byte buffer. Tensors on the CPU are copied one by one. Tensors on another device
+/// are joined there first, so that there is one transfer per device and type.
+pub(crate) struct Copier {
     on_cpu: Vec<Slot>,
     elsewhere: Vec<Vec<Slot>>,
     bytes: usize,
 }
 
-impl Plan {
-    /// A plan that lays the bytes of `tensors` back to back in their order.
+impl Copier {
+    /// A copier that lays the bytes of `tensors` back to back in their order.
     pub(crate) fn new(tensors: impl IntoIterator<Item = Tensor>) -> Self {
-        let mut plan = Self {
+        let mut copier = Self {
             on_cpu: Vec::new(),
             elsewhere: Vec::new(),
             bytes: 0,
         };
         for tensor in tensors {
             let slot = Slot {
-                start: plan.bytes,
+                start: copier.bytes,
                 bytes: byte_len(&tensor),
                 tensor,
             };
-            plan.bytes += slot.bytes;
-            plan.place(slot);
+            copier.bytes += slot.bytes;
+            copier.place(slot);
         }
-        plan
+        copier
     }
 
     fn place(&mut self, slot: Slot) {
@@ -60,7 +60,7 @@ impl Plan {
         self.bytes
     }
 
-    /// Copies the tensors' present values, little-endian, into `out`, whose length is [`Plan::bytes`].
+    /// Copies the tensors' present values, little-endian, into `out`, whose length is [`Copier::bytes`].
     pub(crate) fn copy(&self, out: &mut [u8]) -> candle_core::Result<()> {
         for slot in &self.on_cpu {
             copy_tensor(&slot.tensor, window(out, slot.start, slot.bytes)?)?;
@@ -276,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_follows_its_variables() {
+    fn a_copier_follows_its_variables() {
         let a = Var::from_tensor(&cpu(&[1., 2.], &[2])).unwrap();
         let b = Var::from_tensor(&cpu(&[3.], &[]).to_dtype(DType::F64).unwrap()).unwrap();
-        let plan = Plan::new([a.as_tensor().clone(), b.as_tensor().clone()]);
-        let mut out = vec![0; plan.bytes()];
+        let copier = Copier::new([a.as_tensor().clone(), b.as_tensor().clone()]);
+        let mut out = vec![0; copier.bytes()];
         a.set(&cpu(&[5., 6.], &[2])).unwrap();
-        plan.copy(&mut out).unwrap();
+        copier.copy(&mut out).unwrap();
         let mut expect: Vec<u8> = [5f32, 6.].iter().flat_map(|v| v.to_le_bytes()).collect();
         expect.extend(3f64.to_le_bytes());
         assert_eq!(out, expect);

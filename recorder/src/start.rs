@@ -1,90 +1,79 @@
-//! Starting a run's threads.
+//! Creates a run and starts its threads.
 
 use std::sync::Arc;
 use std::thread::{Builder as Thread, JoinHandle};
 
-use hindcast_format::{Encoder, FormatError, RunInfo, RunWriter, Segmenter, State};
+use hindcast_format::{Encoder, RunWriter, Segmenter, State};
 
-use crate::builder::Builder;
+use crate::capture::Capture;
+use crate::choices::Choices;
 use crate::error::RecorderError;
-use crate::estimate::Estimate;
-use crate::inner::{Choices, Inner, Tensors};
-use crate::mend::{LostBefore, Mending};
-use crate::names::Bound;
+use crate::names::{Bound, Named};
+use crate::options::Options;
 use crate::policy::OnError;
 use crate::pool::Pool;
 use crate::recorder::Recorder;
+use crate::reopen::{LostBefore, Reopening};
 use crate::retention::Retention;
 use crate::shared::Shared;
-use crate::snapshot::Plan;
+use crate::snapshot::Copier;
+use crate::stated_rule::StatedRule;
+use crate::step_recorder::StepRecorder;
+use crate::tensors::Tensors;
 use crate::write::Output;
 
-/// Where a run goes on.
+/// Where the recording of a run starts.
 pub(crate) struct Position {
     pub(crate) step: u64,
     pub(crate) update: u64,
-    /// r before the step's forward pass; `None` takes what the variables hold.
+    /// The buffers before the step's forward pass. `None` takes the values that the variables hold.
     pub(crate) buffers: Option<Vec<u8>>,
     /// Steps that the run lost before it was resumed.
     pub(crate) lost: Option<LostBefore>,
-    /// Whether it begins now.
+    /// Whether the run is new.
     pub(crate) created: bool,
 }
 
-pub(crate) fn create(
-    builder: Builder,
-    bound: Bound,
-    info: RunInfo,
-    estimate: Estimate,
-) -> Result<Recorder, RecorderError> {
-    let writer = RunWriter::create(Arc::clone(&builder.storage), info, builder.durability)
-        .map_err(|error| failed(&builder.name, 0, error))?;
-    let retention = Retention::new(builder.kept());
-    let started = start(
-        &builder,
-        bound,
-        estimate,
-        writer,
-        retention,
-        Position {
-            step: 0,
-            update: 0,
-            buffers: None,
-            lost: None,
-            created: true,
-        },
-    );
+/// Creates a run that records these variables.
+pub(crate) fn create(options: Options, variables: Vec<Named>) -> Result<Recorder, RecorderError> {
+    let bound = options.bind(variables)?;
+    let rule = options.stated_rule()?;
+    let info = options.info(&bound);
+    let writer = RunWriter::create(Arc::clone(&options.storage), info, options.durability)
+        .map_err(|error| RecorderError::open(&options.name, 0, error))?;
+    let retention = Retention::new(options.kept());
+    let at = Position {
+        step: 0,
+        update: 0,
+        buffers: None,
+        lost: None,
+        created: true,
+    };
+    let started = start(&options, bound, rule, writer, retention, at);
     if started.is_err() {
-        // What can't be removed is a run without steps, and says so.
-        let _ = RunWriter::discard_empty(&builder.storage);
+        // If the folder can't be removed, it reads as a run without steps.
+        let _ = RunWriter::discard_empty(&options.storage);
     }
     started
 }
 
-pub(crate) fn failed(run: &str, step: u64, error: FormatError) -> RecorderError {
-    RecorderError::Open {
-        run: run.to_owned(),
-        step,
-        source: Arc::new(error),
-    }
-}
-
+/// Starts the threads of a run that was opened for writing. `rule` is what [`Options::stated_rule`] gave.
 pub(crate) fn start(
-    builder: &Builder,
+    options: &Options,
     bound: Bound,
-    estimate: Estimate,
-    writer: RunWriter,
+    rule: StatedRule,
+    mut writer: RunWriter,
     retention: Retention,
     at: Position,
 ) -> Result<Recorder, RecorderError> {
-    let rule = builder.rule_says()?;
+    let estimate = options.estimate_of(&bound);
     let Bound {
         layout,
         parameters,
         buffers,
         optimizer,
     } = bound;
-    let plan = Plan::new(
+    let copier = Copier::new(
         parameters
             .iter()
             .chain(&buffers)
@@ -94,68 +83,59 @@ pub(crate) fn start(
         Some(buffers) => buffers,
         None => {
             let mut state = State::zeros(&layout);
-            plan.copy(state.bytes_mut()).map_err(|error| {
-                builder.setup(format!("the variables could not be copied: {error}"))
+            copier.copy(state.bytes_mut()).map_err(|error| {
+                options.setup(format!("the variables could not be copied: {error}"))
             })?;
             state.buffers().to_vec()
         }
     };
-    let queue_bytes = builder.queue_limit(layout.frame_bytes() as u64);
+    let frame_bytes = layout.frame_bytes() as u64;
     let shared = Arc::new(Shared::new(
-        builder.name.clone(),
+        options.name.clone(),
         Pool::new(layout.clone()),
-        queue_bytes,
+        options.queue_limit(frame_bytes),
     ));
-    let encoders = (0..builder.encoders)
+    let encoders = (0..options.encoders)
         .map(|_| writer.encoder())
-        .collect::<Result<Vec<_>, _>>();
-    let encoders = encoders.map_err(|error| failed(&builder.name, at.step, error))?;
-    let mut writer = writer;
-    if builder.on_error == OnError::TrainOn {
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| RecorderError::open(&options.name, at.step, error))?;
+    if options.on_error == OnError::TrainOn {
         writer.hold_reserve();
     }
     let output = Output {
         writer,
         retention,
-        mending: Mending {
-            storage: Arc::clone(&builder.storage),
-            durability: builder.durability,
-            keep: builder.kept(),
-            trains_on: builder.on_error == OnError::TrainOn,
+        reopening: Reopening {
+            storage: Arc::clone(&options.storage),
+            durability: options.durability,
+            keep: options.kept(),
+            trains_on: options.on_error == OnError::TrainOn,
         },
         lost_before: at.lost,
         created: at.created,
     };
-    let threads = spawn(builder, &shared, encoders, output)?;
-    let segmenter = Segmenter::new(builder.segments(layout.frame_bytes() as u64));
+    let threads = spawn(options, &shared, encoders, output)?;
     let choices = Choices {
-        keep: builder.kept(),
-        when_full: builder.when_full,
-        on_error: builder.on_error,
-        loss_values: builder.loss_values,
-        weight_decay: builder.weight_decay,
+        on_error: options.on_error,
+        loss_values: options.loss_values,
+        weight_decay: options.weight_decay,
         rule,
-        examples: builder.examples(),
+        examples: options.examples(),
     };
     let tensors = Tensors {
         layout: layout.clone(),
         parameters,
-        plan,
+        copier,
         optimizer,
     };
-    let inner = Inner::new(
-        shared,
-        choices,
-        tensors,
-        segmenter,
-        (at.step, at.update),
-        before,
-    );
-    Ok(Recorder::start(inner, layout, estimate, threads))
+    let segmenter = Segmenter::new(options.segments(frame_bytes));
+    let capture = Capture::new(options.kept(), options.when_full, segmenter, before);
+    let steps = StepRecorder::new(shared, choices, tensors, capture, (at.step, at.update));
+    Ok(Recorder::start(steps, layout, estimate, threads))
 }
 
 fn spawn(
-    builder: &Builder,
+    options: &Options,
     shared: &Arc<Shared>,
     encoders: Vec<Encoder>,
     output: Output,
@@ -165,7 +145,7 @@ fn spawn(
     let own = Arc::clone(shared);
     let named = |name: &str| Thread::new().name(name.to_owned());
     let mut spawned = match (encoders.next(), encoders.len()) {
-        // Two threads would only hand frames over to each other: encoding takes several times as long as writing.
+        // Encoding takes several times as long as writing. A second thread would only pass frames on.
         (Some(only), 0) => named("hindcast-record")
             .spawn(move || crate::write::encode_and_write(&own, only, output))
             .map(|thread| threads.push(thread)),
@@ -182,7 +162,7 @@ fn spawn(
             }),
     };
     spawned = spawned.inspect_err(|_| {
-        // Those that did start end with their queues.
+        // The threads that did start end when their queues are closed.
         shared.work.close();
         shared.products.close();
         for thread in threads.drain(..) {
@@ -191,7 +171,7 @@ fn spawn(
     });
     match spawned {
         Ok(()) => Ok(threads),
-        Err(error) => Err(builder.setup(format!(
+        Err(error) => Err(options.setup(format!(
             "a thread of the recorder could not be started: {error}; the limit on processes and threads (`ulimit -u`) may be reached"
         ))),
     }

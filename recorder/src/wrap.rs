@@ -9,7 +9,7 @@ use candle_nn::{Optimizer, SGD};
 use hindcast_format::meta::GroupHyper;
 
 use crate::error::RecorderError;
-use crate::recorder::Handle;
+use crate::handle::Handle;
 use crate::step::{OptimizerState, StepHyper, StepInfo, Trained};
 
 type HyperFn<O> = Box<dyn Fn(&O, &mut [GroupHyper]) + Send>;
@@ -35,8 +35,15 @@ pub struct Recorded<O> {
     told: bool,
     /// Parameters that have not been seen to change; nothing before the first step.
     unseen: Option<Vec<usize>>,
-    /// Whether the optimizer has been held against the rule since it could last be changed, and its own decay, where that is known.
-    checked: Option<Option<f64>>,
+    /// The comparison of the optimizer with the run's rule. `None` before the first step and after the optimizer could be changed.
+    checked: Option<Checked>,
+}
+
+/// What the comparison of an optimizer with the run's rule found.
+#[derive(Clone, Copy)]
+struct Checked {
+    /// The optimizer's weight decay, if it is candle's `AdamW`.
+    decay: Option<f64>,
 }
 
 impl<O: Optimizer + 'static> Recorded<O> {
@@ -82,9 +89,10 @@ impl<O: Optimizer + 'static> Recorded<O> {
     /// No announced batch, a recorder that has failed, or candle's own errors. The variables have not changed then,
     /// unless it was the optimizer's step itself that failed.
     pub fn backward_step(&mut self, loss: &Tensor) -> Result<(), RecorderError> {
-        let gradients = loss
-            .backward()
-            .map_err(|error| self.run.candle("computing the gradients", error))?;
+        let gradients = loss.backward().map_err(|error| {
+            let run = self.run.lock();
+            run.at().candle("computing the gradients", error)
+        })?;
         self.step_with(&gradients, Some(loss))
     }
 
@@ -98,12 +106,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
         gradients: &GradStore,
         loss: Option<&Tensor>,
     ) -> Result<(), RecorderError> {
-        let decay = match self.checked {
-            Some(decay) => decay,
-            None => *self
-                .checked
-                .insert(self.run.check_optimizer(&self.optimizer)?),
-        };
+        let Checked { decay } = self.check()?;
         let learning_rate = self.optimizer.learning_rate();
         let mut info = StepInfo::announced(learning_rate);
         info.trained = match &self.updated {
@@ -118,10 +121,11 @@ impl<O: Optimizer + 'static> Recorded<O> {
             Some(read) => {
                 let plain = GroupHyper {
                     learning_rate,
-                    weight_decay: decay.unwrap_or_else(|| self.run.weight_decay()),
+                    weight_decay: decay
+                        .unwrap_or_else(|| self.run.lock().choices().default_decay()),
                 };
                 self.groups.clear();
-                self.groups.resize(self.run.groups(), plain);
+                self.groups.resize(self.run.lock().groups(), plain);
                 read(&self.optimizer, &mut self.groups);
                 StepHyper::Each(&self.groups)
             }
@@ -129,27 +133,40 @@ impl<O: Optimizer + 'static> Recorded<O> {
         if let Some(state) = self.state {
             info = info.optimizer(state(&self.optimizer));
         }
-        self.run.prepare(&info, loss)?;
+        self.run.lock().prepare(&info, loss)?;
         let unseen = match &self.updated {
             Some(_) => None,
             None => Some(
                 self.unseen
-                    .get_or_insert_with(|| (0..self.run.parameters()).collect()),
+                    .get_or_insert_with(|| (0..self.run.lock().parameters()).collect()),
             )
             .filter(|unseen| !unseen.is_empty()),
         };
         let Some(unseen) = unseen else {
-            self.run.hand_over();
+            self.run.lock().hand_over();
             let stepped = self.optimizer.step(gradients);
-            return stepped.map_err(|error| self.run.update_failed(error));
+            return stepped.map_err(|error| self.run.lock().update_failed(error));
         };
         match self.optimizer.step(gradients) {
-            Ok(()) => self.run.settle(gradients, unseen),
+            Ok(()) => self.run.lock().settle(gradients, unseen),
             Err(error) => {
-                self.run.hand_over();
-                Err(self.run.update_failed(error))
+                self.run.lock().hand_over();
+                Err(self.run.lock().update_failed(error))
             }
         }
+    }
+
+    /// Compares the optimizer with the run's rule, unless that has been done.
+    fn check(&mut self) -> Result<Checked, RecorderError> {
+        if let Some(checked) = self.checked {
+            return Ok(checked);
+        }
+        let run = self.run.lock();
+        let decay = run
+            .choices()
+            .check_optimizer(&self.optimizer)
+            .map_err(|why| run.at().wrong(why))?;
+        Ok(*self.checked.insert(Checked { decay }))
     }
 
     /// The optimizer itself.

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Instant;
 
 use hindcast_format::{EncodedFrame, Encoder, FormatError, KeyState, Manifest, RunWriter, State};
 
-use crate::encode::{panic_text, product};
-use crate::error::RecorderError;
-use crate::mend::{LostBefore, Mending};
+use crate::counters::{add, add_time};
+use crate::encode::product;
+use crate::reopen::{LostBefore, Reopening};
 use crate::retention::Retention;
-use crate::shared::{Final, Frames, Product, Shared};
-use crate::statistics::{Statistics, add, add_time};
+use crate::shared::Shared;
+use crate::statistics::Statistics;
+use crate::work::{FinalFrames, Frames, Product};
 
 /// Body of the writer thread. It takes products until the run ends, and goes on taking them after a failure, so that
 /// nobody waits for a place in the queue.
@@ -35,7 +35,7 @@ pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Ou
 pub(crate) struct Output {
     pub(crate) writer: RunWriter,
     pub(crate) retention: Retention,
-    pub(crate) mending: Mending,
+    pub(crate) reopening: Reopening,
     pub(crate) lost_before: Option<LostBefore>,
     /// Whether the run was created now, and not resumed.
     pub(crate) created: bool,
@@ -47,7 +47,7 @@ fn write(shared: &Shared, output: Output, mut next: impl FnMut() -> Option<Produ
         writer: Some(output.writer),
         failed: None,
         retention: output.retention,
-        mending: output.mending,
+        reopening: output.reopening,
         lost_before: output.lost_before,
         created: output.created,
         first_lost: None,
@@ -71,7 +71,7 @@ struct Writing<'a> {
     /// The writer that failed, until its run is closed.
     failed: Option<RunWriter>,
     retention: Retention,
-    mending: Mending,
+    reopening: Reopening,
     lost_before: Option<LostBefore>,
     /// Whether the run was created now, and not resumed.
     created: bool,
@@ -152,9 +152,9 @@ impl Writing<'_> {
             }
             Ok(Err(error)) => {
                 self.failed = Some(writer);
-                self.storage_error(step, error)
+                self.shared.at(step).storage(error)
             }
-            Err(panic) => self.panicked(step, &*panic),
+            Err(panic) => self.shared.at(step).panicked("writer", &*panic),
         };
         self.shared.fail(error);
         false
@@ -173,7 +173,7 @@ impl Writing<'_> {
         let Some(failed) = self.failed.take() else {
             return;
         };
-        if self.mending.trains_on {
+        if self.reopening.trains_on {
             // On a disk that takes nothing more the run stays open, and the summary says what is lost.
             let counters = self.counters();
             let _ = catch_unwind(AssertUnwindSafe(|| failed.close_after_failure(counters)));
@@ -183,21 +183,21 @@ impl Writing<'_> {
     /// Tries to go on with a run whose storage failed. True if the next frame can be written.
     fn reopen(&mut self) -> bool {
         self.set_aside();
-        if self.writer.is_some() || !self.mending.trains_on {
+        if self.writer.is_some() || !self.reopening.trains_on {
             return self.writer.is_some();
         }
-        let Ok(Ok(mended)) = catch_unwind(AssertUnwindSafe(|| self.mending.reopen())) else {
+        let Ok(Ok(reopened)) = catch_unwind(AssertUnwindSafe(|| self.reopening.reopen())) else {
             return false;
         };
         if let Some(first) = self.first_lost.take() {
-            let found = self.shared.counters.found(first, mended.end);
+            let found = self.shared.counters.found(first, reopened.end);
             add(&self.shared.counters.written, found);
         }
-        self.shared.set_durable(mended.writer.durable_step());
-        self.last = mended.end.checked_sub(1);
-        self.writer = Some(mended.writer);
-        self.retention = mended.retention;
-        self.shared.mend();
+        self.shared.set_durable(reopened.writer.durable_step());
+        self.last = reopened.end.checked_sub(1);
+        self.writer = Some(reopened.writer);
+        self.retention = reopened.retention;
+        self.shared.recovered();
         true
     }
 
@@ -243,8 +243,8 @@ impl Writing<'_> {
 
     /// Seals the run with its final state. A run that trains on gets a second try, after which at least the steps before the failure are
     /// closed as unfinished.
-    fn finish(&mut self, end: Final) {
-        let Final {
+    fn finish(&mut self, end: FinalFrames) {
+        let FinalFrames {
             step,
             link,
             state,
@@ -265,12 +265,14 @@ impl Writing<'_> {
         self.end_with_loss();
     }
 
-    /// Ends a run that could not be closed as it should.
+    /// Ends a run that can't be sealed. A new run without a step is removed, since it would block the next attempt.
     fn end_with_loss(&mut self) {
-        if !self.discard_if_empty() && self.mending.trains_on {
+        let removed =
+            self.is_empty() && RunWriter::discard_empty(&self.reopening.storage).unwrap_or(false);
+        if !removed && self.reopening.trains_on {
             // Storage fails still; there may be room for a number.
             let counters = self.counters();
-            let _ = RunWriter::replace_counters(self.mending.storage.as_ref(), counters);
+            let _ = RunWriter::replace_counters(self.reopening.storage.as_ref(), counters);
         }
         self.shared.end(None);
     }
@@ -303,11 +305,9 @@ impl Writing<'_> {
     fn abandon(&mut self) {
         let step = self.last.map_or(0, |last| last + 1);
         self.reopen();
-        if self.created && self.last.is_none() {
+        if self.is_empty() {
+            // Nothing to seal: the run is removed.
             self.writer = None;
-        }
-        if self.discard_if_empty() {
-            return self.shared.end(None);
         }
         let Some(writer) = self.writer.take() else {
             return self.end_with_loss();
@@ -315,18 +315,17 @@ impl Writing<'_> {
         let counters = self.counters();
         match catch_unwind(AssertUnwindSafe(|| writer.abandon(counters))) {
             Ok(Ok(_)) => self.shared.set_durable(self.last),
-            Ok(Err(error)) => self.shared.fail(self.storage_error(step, error)),
-            Err(panic) => self.shared.fail(self.panicked(step, &*panic)),
+            Ok(Err(error)) => self.shared.fail(self.shared.at(step).storage(error)),
+            Err(panic) => self
+                .shared
+                .fail(self.shared.at(step).panicked("writer", &*panic)),
         }
         self.shared.end(None);
     }
 
-    /// Removes a new run without a step, which would only block the next try.
-    fn discard_if_empty(&self) -> bool {
-        self.created
-            && self.writer.is_none()
-            && self.last.is_none()
-            && RunWriter::discard_empty(&self.mending.storage).unwrap_or(false)
+    /// Whether the run is new and has no step.
+    fn is_empty(&self) -> bool {
+        self.created && self.last.is_none()
     }
 
     /// What the manifest says of the recording itself.
@@ -366,22 +365,5 @@ impl Writing<'_> {
             .map_or_else(Vec::new, |(lost, from, to)| {
                 vec![("lost", lost), ("lost-from", from), ("lost-to", to)]
             })
-    }
-
-    fn storage_error(&self, step: u64, error: FormatError) -> RecorderError {
-        RecorderError::Storage {
-            run: self.shared.run.clone(),
-            step,
-            source: Arc::new(error),
-        }
-    }
-
-    fn panicked(&self, step: u64, panic: &(dyn std::any::Any + Send)) -> RecorderError {
-        RecorderError::Thread {
-            run: self.shared.run.clone(),
-            step,
-            thread: "writer",
-            message: panic_text(panic),
-        }
     }
 }

@@ -15,7 +15,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// The data that a writer needs to reopen its run.
-pub(crate) struct Mending {
+pub(crate) struct Reopening {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) durability: Durability,
     pub(crate) keep: Keep,
@@ -24,24 +24,24 @@ pub(crate) struct Mending {
 }
 
 /// A reopened run.
-pub(crate) struct Mended {
+pub(crate) struct Reopened {
     pub(crate) writer: RunWriter,
     pub(crate) retention: Retention,
     /// One more than the last step that the trace holds.
     pub(crate) end: u64,
 }
 
-impl Mending {
+impl Reopening {
     /// Opens the run behind its last step. What is on the disk is read and checked again, as for any run that is resumed: the writer that
     /// failed knows less than the disk does.
-    pub(crate) fn reopen(&self) -> Result<Mended, FormatError> {
+    pub(crate) fn reopen(&self) -> Result<Reopened, FormatError> {
         let trace = Trace::open_storage(Arc::clone(&self.storage))?;
         let (end, epochs) = (trace.span().end, epochs(&trace));
         drop(trace);
         let (mut writer, _) = RunWriter::resume(Arc::clone(&self.storage), end, self.durability)?;
         writer.hold_reserve();
         let retention = retention(self.keep, &epochs, &writer)?;
-        Ok(Mended {
+        Ok(Reopened {
             writer,
             retention,
             end,

@@ -1,24 +1,91 @@
-//! From what was chosen to what a run needs.
+//! The choices made for a run before its first step, and what follows from them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::Tensor;
 use candle_nn::VarMap;
 use hindcast_format::layout::Role;
-use hindcast_format::{DataIdentity, RunInfo, SegmentPolicy};
+use hindcast_format::{DataIdentity, Durability, RunInfo, SegmentPolicy, Storage};
 
-use super::Builder;
 use crate::error::RecorderError;
 use crate::estimate::{Basis, Estimate};
 use crate::keep::Keep;
 use crate::names::{Bound, Named, bind, from_map, is_running_statistic};
+use crate::policy::{LossValues, OnError, WhenFull};
 use crate::retention::steps_per_segment;
-use crate::rule::Rule;
+use crate::stated_rule::StatedRule;
 use crate::step::OptimizerState;
 
-/// Least room in a queue that was given none.
+/// Smallest default limit of the queue, in bytes.
 const QUEUE_BYTES: u64 = 64 << 20;
-/// More threads than this have never helped anyone.
+/// Largest number of encoder threads. More have never made recording faster.
 const MAX_ENCODERS: usize = 64;
 
-impl Builder {
+type Test = Box<dyn Fn(&str) -> bool>;
+type GroupOf = Box<dyn Fn(&str) -> u16>;
+
+/// What the [`Builder`](crate::Builder) collects.
+pub(crate) struct Options {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// The run's name in messages.
+    pub(crate) name: String,
+    pub(crate) keep: Option<Keep>,
+    pub(crate) durability: Durability,
+    pub(crate) when_full: WhenFull,
+    pub(crate) on_error: OnError,
+    pub(crate) loss_values: LossValues,
+    pub(crate) queue_bytes: Option<u64>,
+    pub(crate) encoders: usize,
+    pub(crate) weight_decay: Option<f64>,
+    pub(crate) data: DataIdentity,
+    pub(crate) restore: bool,
+    pub(crate) seed: Option<u64>,
+    pub(crate) task: Option<String>,
+    /// The update rule as TOML text.
+    pub(crate) rule: Option<String>,
+    pub(crate) objective: Option<String>,
+    pub(crate) notes: BTreeMap<String, String>,
+    pub(crate) buffers: Vec<Test>,
+    pub(crate) exclude: Vec<Test>,
+    pub(crate) groups: Option<GroupOf>,
+    pub(crate) optimizer_state: Option<candle_core::Result<Vec<(String, Tensor)>>>,
+    pub(crate) steps: Option<u64>,
+    pub(crate) steps_per_epoch: Option<u64>,
+    pub(crate) segment_steps: Option<u32>,
+}
+
+impl Options {
+    pub(crate) fn new(storage: Arc<dyn Storage>, name: String) -> Self {
+        Self {
+            storage,
+            name,
+            keep: None,
+            durability: Durability::default(),
+            when_full: WhenFull::default(),
+            on_error: OnError::default(),
+            loss_values: LossValues::default(),
+            queue_bytes: None,
+            encoders: 1,
+            weight_decay: None,
+            data: DataIdentity::None,
+            restore: false,
+            seed: None,
+            task: None,
+            rule: None,
+            objective: None,
+            notes: BTreeMap::new(),
+            buffers: Vec::new(),
+            exclude: Vec::new(),
+            groups: None,
+            optimizer_state: None,
+            steps: None,
+            steps_per_epoch: None,
+            segment_steps: None,
+        }
+    }
+
+    /// The variables of a map with their roles and groups, without the excluded ones.
     pub(crate) fn name_all(&self, variables: &VarMap) -> Vec<Named> {
         let role = |name: &str| {
             if is_running_statistic(name) || self.buffers.iter().any(|test| test(name)) {
@@ -39,6 +106,7 @@ impl Builder {
         named
     }
 
+    /// The layout of these variables and of the optimizer's state.
     pub(crate) fn bind(&self, variables: Vec<Named>) -> Result<Bound, RecorderError> {
         self.kept().check()?;
         if self.encoders == 0 || self.encoders > MAX_ENCODERS {
@@ -47,7 +115,7 @@ impl Builder {
                 self.encoders
             )));
         }
-        let state = match &self.state {
+        let state = match &self.optimizer_state {
             None => None,
             Some(Ok(tensors)) => Some(move || Ok(tensors.clone())),
             Some(Err(error)) => {
@@ -65,7 +133,7 @@ impl Builder {
         self.keep.unwrap_or_default()
     }
 
-    /// Takes from a recorded run what stays as it was; what was chosen otherwise for this builder is an error.
+    /// Takes over the choices of a recorded run that stay fixed for its lifetime. A different choice in these options is an error.
     pub(crate) fn agree_with(&mut self, info: &RunInfo) -> Result<(), RecorderError> {
         let differs = |what: &str, old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
             Err(self.setup(format!("a run's {what} cannot change when it is resumed: it is {old:?}, and {new:?} was asked for")))
@@ -99,9 +167,9 @@ impl Builder {
         Ok(())
     }
 
-    /// What the rule and the task say of the optimizer; an error where they contradict each other or this builder.
-    pub(crate) fn rule_says(&self) -> Result<Rule, RecorderError> {
-        let rule = Rule::read(self.rule.as_deref(), self.task.as_deref(), self.seed)
+    /// The optimizer settings that the rule and the task state. An error if they contradict each other or these options.
+    pub(crate) fn stated_rule(&self) -> Result<StatedRule, RecorderError> {
+        let rule = StatedRule::read(self.rule.as_deref(), self.task.as_deref(), self.seed)
             .map_err(|why| self.setup(why))?;
         match (rule.weight_decay(), self.weight_decay) {
             (Some(written), Some(given)) if written != given => Err(self.setup(format!(
@@ -118,7 +186,7 @@ impl Builder {
         }
     }
 
-    pub(crate) fn info(&self, bound: &Bound) -> Result<RunInfo, RecorderError> {
+    pub(crate) fn info(&self, bound: &Bound) -> RunInfo {
         let mut info = RunInfo::new(bound.layout.clone(), self.seed.unwrap_or(0));
         info.writer = concat!("hindcast-recorder ", env!("CARGO_PKG_VERSION")).to_owned();
         info.rule = self.rule.clone();
@@ -127,7 +195,7 @@ impl Builder {
         info.keep = self.kept().to_string();
         info.objective = self.objective.clone();
         info.notes = self.notes.clone();
-        Ok(info)
+        info
     }
 
     pub(crate) fn segments(&self, frame_bytes: u64) -> SegmentPolicy {
@@ -156,13 +224,13 @@ impl Builder {
         })
     }
 
-    /// How many bytes of snapshots may wait.
+    /// Limit of the queue in bytes.
     pub(crate) fn queue_limit(&self, raw_step: u64) -> u64 {
         self.queue_bytes
             .unwrap_or_else(|| QUEUE_BYTES.max(4 * raw_step))
     }
 
-    /// Training examples, where the data's identity tells.
+    /// Number of training examples, if the data's identity tells it.
     pub(crate) fn examples(&self) -> Option<u64> {
         match &self.data {
             DataIdentity::None => None,

@@ -4,15 +4,16 @@
 //! elsewhere, so that no trace contains contradicting settings for a step.
 
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+use hindcast_format::meta::GroupHyper;
 use toml::{Table, Value};
 
 /// The keys of an update rule that concern the recorder.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rule {
+pub(crate) struct StatedRule {
     table: Option<Table>,
 }
 
-impl Rule {
+impl StatedRule {
     /// Reads the rule, or the task's optimizer where no rule was given. Where both are, they must agree, and so must both seeds.
     pub(crate) fn read(
         rule: Option<&str>,
@@ -85,16 +86,18 @@ impl Rule {
     }
 
     /// Checks a step's decay of each group against the rule. Some groups may differ from the rule, but not all of them.
-    pub(crate) fn check_decays(&self, decays: impl Iterator<Item = f64>) -> Result<(), String> {
+    pub(crate) fn check_decays(&self, groups: &[GroupHyper]) -> Result<(), String> {
         let Some(written) = self.weight_decay() else {
             return Ok(());
         };
-        let decays: Vec<f64> = decays.collect();
-        match decays.first() {
-            Some(first) if decays.iter().all(|decay| *decay != written) => Err(format!(
-                "the rule says weight_decay = {written}, and the step has a decay of {first}: make them agree, or leave weight_decay out of \
-                 the rule if it changes from step to step"
-            )),
+        match groups.first() {
+            Some(first) if groups.iter().all(|group| group.weight_decay != written) => {
+                Err(format!(
+                    "the rule says weight_decay = {written}, and the step has a decay of {}: make them agree, or leave weight_decay out of \
+                 the rule if it changes from step to step",
+                    first.weight_decay
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -155,16 +158,16 @@ impl Rule {
             return Ok(());
         };
         let says = table.get(key).map_or(Some(default), number);
-        match says == Some(value) {
-            true => Ok(()),
-            false => Err(format!(
-                "the rule's {key} is {}, and {optimizer} has {value}: write {key} = {value} into the rule, or change the optimizer",
-                table.get(key).map_or_else(
-                    || format!("{default}, its default"),
-                    std::string::ToString::to_string
-                )
-            )),
+        if says == Some(value) {
+            return Ok(());
         }
+        Err(format!(
+            "the rule's {key} is {}, and {optimizer} has {value}: write {key} = {value} into the rule, or change the optimizer",
+            table.get(key).map_or_else(
+                || format!("{default}, its default"),
+                std::string::ToString::to_string
+            )
+        ))
     }
 }
 
@@ -183,7 +186,7 @@ fn number(value: &Value) -> Option<f64> {
 
 /// What a wrapped optimizer is known to be: candle's own can be asked.
 pub(crate) fn check_optimizer<O: Optimizer + 'static>(
-    rule: &Rule,
+    rule: &StatedRule,
     optimizer: &O,
 ) -> Result<(), String> {
     if let Some(adamw) = known::<O, AdamW>(optimizer) {
@@ -204,8 +207,8 @@ pub(crate) fn known<O: 'static, T: 'static>(optimizer: &O) -> Option<&T> {
 mod tests {
     use super::*;
 
-    fn rule(text: &str) -> Rule {
-        Rule::read(Some(text), None, None).unwrap()
+    fn rule(text: &str) -> StatedRule {
+        StatedRule::read(Some(text), None, None).unwrap()
     }
 
     #[test]
@@ -216,10 +219,12 @@ mod tests {
         );
         assert_eq!(rule("kind = \"adamw\"").default_decay(), 0.01);
         assert_eq!(rule("kind = \"sgd\"").default_decay(), 0.0);
-        assert_eq!(Rule::default().default_decay(), 0.0);
+        assert_eq!(StatedRule::default().default_decay(), 0.0);
         let task = "[optimizer]\nkind = \"adam\"\nweight_decay = 1";
         assert_eq!(
-            Rule::read(None, Some(task), None).unwrap().default_decay(),
+            StatedRule::read(None, Some(task), None)
+                .unwrap()
+                .default_decay(),
             1.0
         );
     }
@@ -227,7 +232,7 @@ mod tests {
     #[test]
     fn what_is_said_twice_must_agree() {
         let task = "[train]\nseed = 3\n[optimizer]\nkind = \"sgd\"\nweight_decay = 1";
-        let read = |rule, seed| Rule::read(Some(rule), Some(task), seed).map(|_| ());
+        let read = |rule, seed| StatedRule::read(Some(rule), Some(task), seed).map(|_| ());
         assert_eq!(read("weight_decay = 1.0\nmomentum = 0.9", Some(3)), Ok(()));
         assert!(
             read("weight_decay = 0.5", None)
@@ -236,8 +241,14 @@ mod tests {
         );
         assert!(read("", Some(4)).unwrap_err().contains("train.seed = 3"));
         let written = rule("weight_decay = 0.1\nclip_norm = 1");
-        assert!(written.check_decays([0.1, 0.0].into_iter()).is_ok());
-        assert!(written.check_decays([0.0, 0.2].into_iter()).is_err());
+        let groups = |decays: [f64; 2]| {
+            decays.map(|weight_decay| GroupHyper {
+                learning_rate: 0.1,
+                weight_decay,
+            })
+        };
+        assert!(written.check_decays(&groups([0.1, 0.0])).is_ok());
+        assert!(written.check_decays(&groups([0.0, 0.2])).is_err());
         assert!(written.check_clipping(Some(1.0)).is_ok() && written.check_clipping(None).is_ok());
         assert!(written.check_clipping(Some(2.0)).is_err());
         for text in [
@@ -246,7 +257,7 @@ mod tests {
             "clip_norm = nan",
             "no toml",
         ] {
-            assert!(Rule::read(Some(text), None, None).is_err(), "{text}");
+            assert!(StatedRule::read(Some(text), None, None).is_err(), "{text}");
         }
     }
 
@@ -269,6 +280,6 @@ mod tests {
         assert!(rule("kind = \"adam\"").check_adamw(&params).is_err());
         assert!(rule("kind = \"sgd\"\nmomentum = 0.9").check_sgd().is_err());
         assert!(rule("kind = \"sgd\"\nmomentum = 0").check_sgd().is_ok());
-        assert!(Rule::default().check_adamw(&params).is_ok());
+        assert!(StatedRule::default().check_adamw(&params).is_ok());
     }
 }

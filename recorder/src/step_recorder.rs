@@ -1,0 +1,354 @@
+//! Records steps on the training thread: checks a step, copies its tensors, and queues it.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use hindcast_format::meta::StepMeta;
+
+use crate::capture::Capture;
+use crate::choices::Choices;
+use crate::counters::add;
+use crate::error::{AtStep, RecorderError};
+use crate::metadata::Completion;
+use crate::reopen::Retry;
+use crate::shared::Shared;
+use crate::step::{BatchInfo, OptimizerState, StepInfo, Trained};
+use crate::tensors::Tensors;
+use crate::updates::{OwnUpdates, compare};
+use crate::work::{Captured, FinalState, Job, Work};
+
+/// The training thread's side of a run.
+pub(crate) struct StepRecorder {
+    shared: Arc<Shared>,
+    choices: Choices,
+    tensors: Tensors,
+    capture: Capture,
+    own_updates: OwnUpdates,
+    /// Number of the next piece of work.
+    number: u64,
+    next_step: u64,
+    /// The optimizer's counter before the next step.
+    next_update: u64,
+    /// The batch announced for the next step.
+    pending: Option<StepMeta>,
+    /// A captured step that waits for its optimizer's update.
+    prepared: Option<Job>,
+    /// When failed storage is tried again.
+    retry: Option<Retry>,
+    /// Why nothing more is recorded, once the run is over or the training thread has stopped it.
+    stopped: Option<RecorderError>,
+}
+
+impl StepRecorder {
+    /// The next step is `next_step`; `next_update` is the optimizer's counter before it.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        choices: Choices,
+        tensors: Tensors,
+        capture: Capture,
+        (next_step, next_update): (u64, u64),
+    ) -> Self {
+        Self {
+            shared,
+            choices,
+            tensors,
+            capture,
+            own_updates: OwnUpdates::default(),
+            number: 0,
+            next_step,
+            next_update,
+            pending: None,
+            prepared: None,
+            retry: None,
+            stopped: None,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn choices(&self) -> &Choices {
+        &self.choices
+    }
+
+    pub(crate) fn next_step(&self) -> u64 {
+        self.next_step
+    }
+
+    /// Number of parameter groups.
+    pub(crate) fn groups(&self) -> usize {
+        self.tensors.layout.groups()
+    }
+
+    /// Number of parameters.
+    pub(crate) fn parameters(&self) -> usize {
+        self.tensors.parameters.len()
+    }
+
+    /// Makes the errors of the next step.
+    pub(crate) fn at(&self) -> AtStep<'_> {
+        self.shared.at(self.next_step)
+    }
+
+    /// The optimizer failed in a step that is recorded already. The variables may be half updated, so no step may follow.
+    pub(crate) fn update_failed(&mut self, error: candle_core::Error) -> RecorderError {
+        let error = self
+            .shared
+            .at(self.next_step.saturating_sub(1))
+            .candle("the optimizer's step failed, and the run ends here", error);
+        self.stopped.get_or_insert_with(|| error.clone());
+        error
+    }
+
+    /// Whether steps can be recorded now. `Ok(false)` means that training continues unrecorded.
+    fn ready(&self) -> Result<bool, RecorderError> {
+        if let Some(stopped) = &self.stopped {
+            return Err(stopped.clone());
+        }
+        match self.shared.failure() {
+            None => Ok(true),
+            Some(error) if self.choices.trains_on(&error) => Ok(false),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Takes the batch of the next step.
+    pub(crate) fn announce(&mut self, batch: &BatchInfo<'_>) -> Result<(), RecorderError> {
+        self.ready()?;
+        if let Some(waiting) = &self.pending {
+            return Err(self.batch_pending(waiting));
+        }
+        let meta = self.describe(batch)?;
+        self.pending = Some(meta);
+        Ok(())
+    }
+
+    fn batch_pending(&self, waiting: &StepMeta) -> RecorderError {
+        RecorderError::BatchPending {
+            run: self.shared.run.clone(),
+            step: self.next_step,
+            announced: waiting.indices.len(),
+        }
+    }
+
+    /// Drops the announced batch.
+    pub(crate) fn withdraw(&mut self) {
+        if let Some(meta) = self.pending.take() {
+            self.shared.pool.give_back_meta(meta);
+        }
+    }
+
+    /// Metadata that holds what the batch says.
+    fn describe(&self, batch: &BatchInfo<'_>) -> Result<StepMeta, RecorderError> {
+        batch
+            .check(self.choices.examples)
+            .map_err(|why| self.at().wrong(why))?;
+        let mut meta = self.shared.pool.meta();
+        batch.write(&mut meta);
+        Ok(meta)
+    }
+
+    /// The metadata of the next step, from the batch in `info` or the announced one.
+    fn meta(&mut self, info: &StepInfo<'_>) -> Result<StepMeta, RecorderError> {
+        match (&info.batch, self.pending.take()) {
+            (None, Some(meta)) => Ok(meta),
+            (Some(batch), None) => self.describe(batch),
+            (None, None) => Err(RecorderError::NoBatch {
+                run: self.shared.run.clone(),
+                step: self.next_step,
+            }),
+            (Some(_), Some(waiting)) => {
+                let error = self.batch_pending(&waiting);
+                self.pending = Some(waiting);
+                Err(error)
+            }
+        }
+    }
+
+    /// Records the next step: the variables as they are now, and what is said of the step.
+    pub(crate) fn record(
+        &mut self,
+        info: &StepInfo<'_>,
+        loss: Option<&Tensor>,
+    ) -> Result<(), RecorderError> {
+        self.prepare(info, loss)?;
+        self.hand_over();
+        Ok(())
+    }
+
+    /// Captures the next step and keeps it back until its update is done. [`settle`](Self::settle) or
+    /// [`hand_over`](Self::hand_over) queues it.
+    pub(crate) fn prepare(
+        &mut self,
+        info: &StepInfo<'_>,
+        loss: Option<&Tensor>,
+    ) -> Result<(), RecorderError> {
+        self.hand_over();
+        let recording = self.ready()?;
+        let last = self.capture.last();
+        self.own_updates
+            .check(&self.shared, &self.tensors, last, self.next_step)?;
+        let mut meta = self.meta(info)?;
+        if !recording {
+            self.shared.pool.give_back_meta(meta);
+            self.pass_over()?;
+            self.step_done(info.optimizer_step.unwrap_or(self.next_update));
+            return Ok(());
+        }
+        self.retry = None;
+        match self.complete_and_capture(&mut meta, info, loss) {
+            Ok((captured, held)) => {
+                let update = meta.optimizer_step;
+                self.prepared = Some(Job {
+                    meta,
+                    captured,
+                    held,
+                });
+                self.step_done(update);
+                Ok(())
+            }
+            Err(error) => {
+                if let RecorderError::QueueFull { .. } = error {
+                    self.stopped.get_or_insert_with(|| error.clone());
+                }
+                // The announced batch stays, so that the call can be repeated.
+                if info.batch.is_none() {
+                    self.pending = Some(meta);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Completes the metadata and takes the snapshot. Returns it with the number of the queue's bytes that it holds.
+    fn complete_and_capture(
+        &mut self,
+        meta: &mut StepMeta,
+        info: &StepInfo<'_>,
+        loss: Option<&Tensor>,
+    ) -> Result<(Captured, u64), RecorderError> {
+        let (shared, tensors) = (&self.shared, &self.tensors);
+        let at = shared.at(self.next_step);
+        let completion = Completion {
+            choices: &self.choices,
+            tensors,
+            at,
+            update: self.next_update,
+        };
+        completion.complete(meta, info, loss)?;
+        if let Trained::Gradients(gradients) = info.trained {
+            self.own_updates
+                .expect(tensors, meta, gradients)
+                .map_err(|error| at.candle("reading the gradients", error))?;
+        }
+        self.capture.take(shared, tensors, meta, info.optimizer)
+    }
+
+    /// Compares the parameters with their recorded values after the optimizer's update, then queues the step. `unseen` holds the
+    /// parameters that have not been seen to change.
+    pub(crate) fn settle(
+        &mut self,
+        gradients: &GradStore,
+        unseen: &mut Vec<usize>,
+    ) -> Result<(), RecorderError> {
+        let Some(mut job) = self.prepared.take() else {
+            return Ok(());
+        };
+        let compared = compare(&self.shared, &self.tensors, &mut job, gradients, unseen);
+        self.prepared = Some(job);
+        self.hand_over();
+        compared.map_err(|error| self.at().candle("comparing the updated variables", error))
+    }
+
+    /// Queues the captured step.
+    pub(crate) fn hand_over(&mut self) {
+        if let Some(job) = self.prepared.take() {
+            self.give(Work::Step(Box::new(job)));
+        }
+    }
+
+    /// Counts a step that can't be recorded, and has the storage tried again when that is due.
+    fn pass_over(&mut self) -> Result<(), RecorderError> {
+        let at = self.shared.at(self.next_step);
+        self.capture.pass_over(&self.shared, &self.tensors, at)?;
+        self.shared.counters.step_lost(self.next_step);
+        if self.retry.get_or_insert_with(Retry::new).due() {
+            self.send(Work::Retry);
+        }
+        Ok(())
+    }
+
+    fn step_done(&mut self, update: u64) {
+        self.next_step += 1;
+        self.next_update = update + 1;
+        add(&self.shared.counters.steps, 1);
+    }
+
+    /// Queues work behind the captured step.
+    pub(crate) fn send(&mut self, work: Work) {
+        self.hand_over();
+        self.give(work);
+    }
+
+    fn give(&mut self, work: Work) {
+        self.shared.work.give(self.number, work);
+        self.number += 1;
+    }
+
+    /// Queues the final state and closes the queue.
+    pub(crate) fn finish(
+        &mut self,
+        optimizer: Option<&dyn OptimizerState>,
+    ) -> Result<(), RecorderError> {
+        if let Some(stopped) = &self.stopped {
+            return Err(stopped.clone());
+        }
+        let (mut state, mut key) = (self.shared.pool.state(), self.shared.pool.key());
+        self.tensors
+            .copier
+            .copy(state.bytes_mut())
+            .map_err(|error| self.at().candle("copying the final variables", error))?;
+        key.buffers_before_mut().copy_from_slice(state.buffers());
+        self.tensors
+            .copy_optimizer(optimizer, &mut key)
+            .map_err(|why| {
+                self.at()
+                    .wrong(format!("{why} (finish_with(&optimizer) ends such a run)"))
+            })?;
+        let before = self.capture.take_last();
+        self.close(Work::Finish(Box::new(FinalState {
+            step: self.next_step,
+            state,
+            key,
+            before,
+        })));
+        Ok(())
+    }
+
+    /// Closes the queue. The run is sealed without a final state.
+    pub(crate) fn abandon(&mut self) {
+        self.close(Work::Abandon);
+    }
+
+    fn close(&mut self, last: Work) {
+        if !matches!(self.stopped, Some(RecorderError::Over { .. })) {
+            self.send(last);
+            self.shared.hurry();
+            self.shared.work.close();
+            self.stopped = Some(RecorderError::Over {
+                run: self.shared.run.clone(),
+                step: self.next_step,
+            });
+        }
+        self.shared.made_progress();
+    }
+}
+
+impl Drop for StepRecorder {
+    fn drop(&mut self) {
+        // Nothing holds the run any longer. Threads that still wait for work must end.
+        self.shared.work.close();
+    }
+}

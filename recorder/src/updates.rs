@@ -1,0 +1,134 @@
+//! Finds out which of the parameters with a gradient a step updated.
+
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use hindcast_format::State;
+use hindcast_format::meta::StepMeta;
+
+use crate::error::RecorderError;
+use crate::shared::Shared;
+use crate::tensors::Tensors;
+use crate::work::{Base, Captured, Job};
+
+/// Compares the parameters with their recorded values after a wrapped optimizer's update. A parameter that kept its bits although
+/// its gradient must have changed them is recorded as not trained. `unseen` holds the parameters that have not been seen to change.
+pub(crate) fn compare(
+    shared: &Shared,
+    tensors: &Tensors,
+    job: &mut Job,
+    gradients: &GradStore,
+    unseen: &mut Vec<usize>,
+) -> candle_core::Result<()> {
+    let Some(state) = state_of(&job.captured) else {
+        return Ok(());
+    };
+    let mut still = Vec::with_capacity(unseen.len());
+    for &parameter in unseen.iter() {
+        if job.meta.trained.get(parameter) != Some(&true) {
+            still.push(parameter);
+        } else if !tensors.changed_since(&state, parameter)? {
+            still.push(parameter);
+            if tensors.must_change(parameter, gradients, &job.meta)? {
+                if let Some(trained) = job.meta.trained.get_mut(parameter) {
+                    *trained = false;
+                }
+                let name = tensors.name(parameter).to_owned();
+                shared.counters.not_updated(name);
+            }
+        }
+    }
+    *unseen = still;
+    Ok(())
+}
+
+/// The recorded state of a step, unless the queue had no room for it.
+fn state_of(captured: &Captured) -> Option<Arc<State>> {
+    match captured {
+        Captured::Keyframe { state, .. }
+        | Captured::Difference { state, .. }
+        | Captured::Thinned { state } => Some(Arc::clone(state)),
+        Captured::Skipped { .. } => None,
+    }
+}
+
+/// Checks the updates that a loop computes itself against its [`StepInfo::gradients`](crate::StepInfo::gradients).
+#[derive(Default)]
+pub(crate) struct OwnUpdates {
+    /// Parameters that have not been seen to change. `None` before the first step.
+    unseen: Option<Vec<usize>>,
+    /// What the last step's update is expected to do.
+    claim: Option<Claim>,
+}
+
+/// What a step's update is expected to do to parameters that were recorded as trained and have not been seen to change.
+struct Claim {
+    step: u64,
+    /// Positions of the parameters, and whether their gradient must change them.
+    parameters: Vec<(usize, bool)>,
+}
+
+impl OwnUpdates {
+    /// Notes, before the update, what it is expected to do.
+    pub(crate) fn expect(
+        &mut self,
+        tensors: &Tensors,
+        meta: &StepMeta,
+        gradients: &GradStore,
+    ) -> candle_core::Result<()> {
+        let unseen = self
+            .unseen
+            .get_or_insert_with(|| (0..tensors.parameters.len()).collect());
+        let trained = |at: &usize| meta.trained.get(*at) == Some(&true);
+        let trained: Vec<usize> = unseen.iter().copied().filter(trained).collect();
+        let mut parameters = Vec::with_capacity(trained.len());
+        for at in trained {
+            parameters.push((at, tensors.must_change(at, gradients, meta)?));
+        }
+        self.claim = (!parameters.is_empty()).then_some(Claim {
+            step: meta.step,
+            parameters,
+        });
+        Ok(())
+    }
+
+    /// Compares the variables with what was expected of the preceding step, whose state is `last`. The next step is `next`.
+    pub(crate) fn check(
+        &mut self,
+        shared: &Shared,
+        tensors: &Tensors,
+        last: Option<&Base>,
+        next: u64,
+    ) -> Result<(), RecorderError> {
+        let Some(claim) = self.claim.take() else {
+            return Ok(());
+        };
+        let state = match last {
+            Some(base) if base.step == claim.step => Arc::clone(&base.state),
+            _ => return Ok(()),
+        };
+        let at = shared.at(next);
+        for &(parameter, sure) in &claim.parameters {
+            let changed = tensors
+                .changed_since(&state, parameter)
+                .map_err(|error| at.candle("comparing the updated variables", error))?;
+            if changed {
+                if let Some(unseen) = &mut self.unseen {
+                    unseen.retain(|at| *at != parameter);
+                }
+            } else if sure {
+                let name = tensors.name(parameter);
+                let error = at.wrong(format!(
+                    "step {} was recorded as one that trains {name:?}, since it had a gradient; but the update left it as it was. candle gives \
+                     gradients to frozen variables, too: say which parameters are trained with StepInfo::trained(&flags) from the first step \
+                     on, and record the run anew",
+                    claim.step
+                ));
+                // The recorded step can't be corrected, so every later call fails in the same way.
+                self.claim = Some(claim);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
