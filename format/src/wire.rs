@@ -1,57 +1,128 @@
 //! Step metadata as bytes: bincode 1.3.3 with fixed-width little-endian integers, a byte limit, and trailing bytes refused.
 //!
-//! The only place that knows bincode. docs/format.md specifies the same bytes by hand, so that a reader never needs the crate.
+//! This is the only place that uses bincode. docs/format.md specifies the same bytes by hand, so that a reader doesn't need the crate.
+//! What is written borrows from the step's metadata ([`Written`]); what is read is owned ([`Stored`]). Both have the same bytes.
 
 use bincode::Options;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::FormatError;
 use crate::meta::{BatchWeights, Extension, GroupHyper, StepMeta};
 
-/// Most bytes of a step's metadata.
+/// Largest metadata of a step, in bytes.
 pub const MAX_META: usize = 1 << 28;
 
-/// The narrowest width that holds every index: 60,000 examples cost two bytes each.
-#[derive(Serialize, Deserialize)]
-enum Indices {
+/// Id of the extension record that marks a weighted sum; it has no content. A reader that doesn't know it takes the weights for those of a
+/// weighted mean.
+const SUM_OF_EACH: u32 = 1;
+
+/// Indices in the narrowest of three widths that holds them all. Indices of up to 65,536 examples take two bytes each.
+#[derive(Deserialize)]
+enum StoredIndices {
     U16(Vec<u16>),
     U32(Vec<u32>),
     U64(Vec<u64>),
 }
 
-#[derive(Serialize, Deserialize)]
-enum Weights {
+#[derive(Deserialize)]
+enum StoredWeights {
     Mean,
     Sum,
     Each(Vec<f64>),
 }
 
-/// Extension record without content: the weights belong to a weighted sum. Readers that don't know it see one weight
-/// per index, as before.
-const SUM_OF_EACH: u32 = 1;
-
-#[derive(Serialize, Deserialize)]
-enum Trained {
+#[derive(Deserialize)]
+enum StoredTrained {
     All(u32),
-    /// Number of parameters, then their flags, eight a byte, the lowest bit first; unused bits are zero.
+    /// Number of parameters, then their flags, eight per byte, lowest bit first. Unused bits are zero.
     Bits(u32, Vec<u8>),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Wire {
+#[derive(Deserialize)]
+struct Stored {
     epoch: u64,
     groups: Vec<(f64, f64)>,
-    indices: Indices,
-    weights: Weights,
+    indices: StoredIndices,
+    weights: StoredWeights,
     micro_batches: Vec<u32>,
     loss: Option<f64>,
     clip_norm: Option<f64>,
     optimizer_step: u64,
-    trained: Trained,
+    trained: StoredTrained,
     scalars: Vec<(String, f64)>,
     extensions: Vec<(u32, Vec<u8>)>,
-    /// BLAKE3 of the state that was not stored: gaps only.
+    /// BLAKE3 of the state that was not stored; gaps only.
     digest: Option<[u8; 32]>,
+}
+
+/// As [`StoredIndices`].
+#[derive(Serialize)]
+enum WrittenIndices<'a> {
+    U16(#[serde(serialize_with = "as_u16")] &'a [u64]),
+    U32(#[serde(serialize_with = "as_u32")] &'a [u64]),
+    U64(&'a [u64]),
+}
+
+/// As [`StoredWeights`].
+#[derive(Serialize)]
+enum WrittenWeights<'a> {
+    Mean,
+    Sum,
+    Each(&'a [f64]),
+}
+
+/// As [`StoredTrained`].
+#[derive(Serialize)]
+enum WrittenTrained<'a> {
+    All(u32),
+    Bits(u32, #[serde(serialize_with = "as_bits")] &'a [bool]),
+}
+
+/// As [`Stored`].
+#[derive(Serialize)]
+struct Written<'a> {
+    epoch: u64,
+    #[serde(serialize_with = "as_pairs")]
+    groups: &'a [GroupHyper],
+    indices: WrittenIndices<'a>,
+    weights: WrittenWeights<'a>,
+    micro_batches: &'a [u32],
+    loss: Option<f64>,
+    clip_norm: Option<f64>,
+    optimizer_step: u64,
+    trained: WrittenTrained<'a>,
+    scalars: &'a [(String, f64)],
+    #[serde(serialize_with = "as_records")]
+    extensions: &'a StepMeta,
+    digest: Option<&'a [u8; 32]>,
+}
+
+fn as_u16<S: Serializer>(indices: &[u64], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(indices.iter().map(|&i| i as u16))
+}
+
+fn as_u32<S: Serializer>(indices: &[u64], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(indices.iter().map(|&i| i as u32))
+}
+
+fn as_bits<S: Serializer>(flags: &[bool], to: S) -> Result<S::Ok, S::Error> {
+    let byte = |flags: &[bool]| {
+        let bits = flags.iter().enumerate();
+        bits.fold(0u8, |byte, (i, &flag)| byte | u8::from(flag) << i)
+    };
+    to.collect_seq(flags.chunks(8).map(byte))
+}
+
+fn as_pairs<S: Serializer>(groups: &[GroupHyper], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(groups.iter().map(|g| (g.learning_rate, g.weight_decay)))
+}
+
+/// The extension records, with the one that marks a weighted sum first.
+fn as_records<S: Serializer>(meta: &StepMeta, to: S) -> Result<S::Ok, S::Error> {
+    let is_sum = matches!(meta.weights, BatchWeights::SumOfEach(_));
+    let mark: Option<(u32, &[u8])> = is_sum.then_some((SUM_OF_EACH, &[]));
+    let own = meta.extensions.iter().map(|e| (e.id, e.bytes.as_slice()));
+    to.collect_seq(mark.into_iter().chain(own))
 }
 
 fn options() -> impl Options {
@@ -62,39 +133,41 @@ fn options() -> impl Options {
         .reject_trailing_bytes()
 }
 
-/// Appends the metadata's bytes to `out`.
+/// Appends the metadata's bytes to `out`. Nothing is allocated but the room in `out`.
 pub(crate) fn encode(
     meta: &StepMeta,
     digest: Option<&[u8; 32]>,
     out: &mut Vec<u8>,
 ) -> Result<(), FormatError> {
-    let wire = Wire {
+    let flags = meta.trained.len() as u32;
+    let written = Written {
         epoch: meta.epoch,
-        groups: meta
-            .groups
-            .iter()
-            .map(|g| (g.learning_rate, g.weight_decay))
-            .collect(),
-        indices: narrow(&meta.indices),
-        weights: match &meta.weights {
-            BatchWeights::Mean => Weights::Mean,
-            BatchWeights::Sum => Weights::Sum,
-            BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => Weights::Each(w.clone()),
+        groups: &meta.groups,
+        indices: match meta.indices.iter().max() {
+            Some(&max) if max > u64::from(u32::MAX) => WrittenIndices::U64(&meta.indices),
+            Some(&max) if max > u64::from(u16::MAX) => WrittenIndices::U32(&meta.indices),
+            _ => WrittenIndices::U16(&meta.indices),
         },
-        micro_batches: meta.micro_batches.clone(),
+        weights: match &meta.weights {
+            BatchWeights::Mean => WrittenWeights::Mean,
+            BatchWeights::Sum => WrittenWeights::Sum,
+            BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => WrittenWeights::Each(w),
+        },
+        micro_batches: &meta.micro_batches,
         loss: meta.loss,
         clip_norm: meta.clip_norm,
         optimizer_step: meta.optimizer_step,
-        trained: pack(&meta.trained),
-        scalars: meta.scalars.clone(),
-        extensions: sum_of_each(&meta.weights)
-            .into_iter()
-            .chain(meta.extensions.iter().map(|e| (e.id, e.bytes.clone())))
-            .collect(),
-        digest: digest.copied(),
+        trained: if meta.trained.iter().all(|&t| t) {
+            WrittenTrained::All(flags)
+        } else {
+            WrittenTrained::Bits(flags, &meta.trained)
+        },
+        scalars: &meta.scalars,
+        extensions: meta,
+        digest,
     };
     options()
-        .serialize_into(out, &wire)
+        .serialize_into(out, &written)
         .map_err(|_| FormatError::Limit {
             what: "bytes of a step's metadata",
             found: MAX_META as u64 + 1,
@@ -102,23 +175,23 @@ pub(crate) fn encode(
         })
 }
 
-/// Reads metadata whose checksum has been looked at already.
+/// Reads metadata whose checksum has been checked.
 pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 32]>), FormatError> {
-    let mut wire: Wire = options()
+    let mut stored: Stored = options()
         .deserialize(bytes)
         .map_err(|e| FormatError::corrupt("metadata", "a step's metadata", e).at_step(step))?;
-    let summed = matches!(wire.weights, Weights::Each(_))
-        && wire
+    let summed = matches!(stored.weights, StoredWeights::Each(_))
+        && stored
             .extensions
             .first()
             .is_some_and(|(id, bytes)| *id == SUM_OF_EACH && bytes.is_empty());
     if summed {
-        wire.extensions.remove(0);
+        stored.extensions.remove(0);
     }
     let meta = StepMeta {
         step,
-        epoch: wire.epoch,
-        groups: wire
+        epoch: stored.epoch,
+        groups: stored
             .groups
             .into_iter()
             .map(|(learning_rate, weight_decay)| GroupHyper {
@@ -126,85 +199,58 @@ pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 3
                 weight_decay,
             })
             .collect(),
-        indices: match wire.indices {
-            Indices::U16(v) => v.into_iter().map(u64::from).collect(),
-            Indices::U32(v) => v.into_iter().map(u64::from).collect(),
-            Indices::U64(v) => v,
+        indices: match stored.indices {
+            StoredIndices::U16(v) => v.into_iter().map(u64::from).collect(),
+            StoredIndices::U32(v) => v.into_iter().map(u64::from).collect(),
+            StoredIndices::U64(v) => v,
         },
-        weights: match wire.weights {
-            Weights::Mean => BatchWeights::Mean,
-            Weights::Sum => BatchWeights::Sum,
-            Weights::Each(w) if summed => BatchWeights::SumOfEach(w),
-            Weights::Each(w) => BatchWeights::Each(w),
+        weights: match stored.weights {
+            StoredWeights::Mean => BatchWeights::Mean,
+            StoredWeights::Sum => BatchWeights::Sum,
+            StoredWeights::Each(w) if summed => BatchWeights::SumOfEach(w),
+            StoredWeights::Each(w) => BatchWeights::Each(w),
         },
-        micro_batches: wire.micro_batches,
-        loss: wire.loss,
-        clip_norm: wire.clip_norm,
-        optimizer_step: wire.optimizer_step,
-        trained: unpack(wire.trained).ok_or_else(|| {
-            FormatError::corrupt("metadata", "a flag a parameter", "another number").at_step(step)
+        micro_batches: stored.micro_batches,
+        loss: stored.loss,
+        clip_norm: stored.clip_norm,
+        optimizer_step: stored.optimizer_step,
+        trained: unpack(stored.trained).ok_or_else(|| {
+            FormatError::corrupt("metadata", "one flag per parameter", "a different number")
+                .at_step(step)
         })?,
-        scalars: wire.scalars,
-        extensions: wire
+        scalars: stored.scalars,
+        extensions: stored
             .extensions
             .into_iter()
             .map(|(id, bytes)| Extension { id, bytes })
             .collect(),
     };
-    Ok((meta, wire.digest))
+    Ok((meta, stored.digest))
 }
 
-/// Whether a weight per index with these extension records is read back as a weighted sum, which it isn't.
+/// Whether the weights of a weighted mean would be read back as those of a weighted sum, because of the first extension record.
 pub(crate) fn reads_as_a_sum(meta: &StepMeta) -> bool {
     let first = meta.extensions.first();
     matches!(meta.weights, BatchWeights::Each(_))
         && first.is_some_and(|e| e.id == SUM_OF_EACH && e.bytes.is_empty())
 }
 
-fn sum_of_each(weights: &BatchWeights) -> Option<(u32, Vec<u8>)> {
-    matches!(weights, BatchWeights::SumOfEach(_)).then_some((SUM_OF_EACH, Vec::new()))
-}
-
-fn narrow(indices: &[u64]) -> Indices {
-    match indices.iter().max() {
-        Some(&max) if max > u64::from(u32::MAX) => Indices::U64(indices.to_vec()),
-        Some(&max) if max > u64::from(u16::MAX) => {
-            Indices::U32(indices.iter().map(|&i| i as u32).collect())
-        }
-        _ => Indices::U16(indices.iter().map(|&i| i as u16).collect()),
-    }
-}
-
-fn pack(trained: &[bool]) -> Trained {
-    let count = trained.len() as u32;
-    if trained.iter().all(|&t| t) {
-        return Trained::All(count);
-    }
-    let byte = |flags: &[bool]| {
-        flags
-            .iter()
-            .enumerate()
-            .fold(0, |byte, (i, &flag)| byte | u8::from(flag) << i)
-    };
-    Trained::Bits(count, trained.chunks(8).map(byte).collect())
-}
-
-fn unpack(trained: Trained) -> Option<Vec<bool>> {
-    // Before the flags are unpacked: a bit becomes a byte.
-    let (Trained::All(count) | Trained::Bits(count, _)) = &trained;
+fn unpack(trained: StoredTrained) -> Option<Vec<bool>> {
+    // Checked before the flags are unpacked, because each bit becomes a byte.
+    let (StoredTrained::All(count) | StoredTrained::Bits(count, _)) = &trained;
     if *count as usize > crate::layout::MAX_TENSORS {
         return None;
     }
     match trained {
-        Trained::All(count) => Some(vec![true; count as usize]),
-        Trained::Bits(count, bytes) if bytes.len() == (count as usize).div_ceil(8) => Some(
+        StoredTrained::All(count) => Some(vec![true; count as usize]),
+        StoredTrained::Bits(count, bytes) if bytes.len() == (count as usize).div_ceil(8) => Some(
             bytes
                 .iter()
                 .flat_map(|byte| (0..8).map(move |i| byte >> i & 1 == 1))
                 .take(count as usize)
                 .collect(),
         ),
-        Trained::Bits(..) => None,
+        StoredTrained::Bits(..) => None,
     }
 }
 

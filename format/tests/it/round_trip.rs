@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use hindcast_format::{FsStorage, RunWriter, Status, Trace, verify};
+use hindcast_format::{
+    BatchWeights, Encoder, Extension, FsStorage, RunInfo, RunWriter, Status, Trace, verify,
+};
 
+use crate::allocations::peak;
 use crate::common::*;
 
 #[test]
@@ -129,4 +132,29 @@ fn an_open_run_is_read_up_to_its_last_step() {
     }
     assert_eq!(expected, 2);
     assert!(trace.verify().unwrap().is_ok());
+}
+
+#[test]
+fn metadata_like_that_of_the_step_before_is_encoded_without_an_allocation() {
+    let layout = layout();
+    let mut meta = meta(&layout, 1, 10);
+    meta.indices = (0..100_000).collect();
+    meta.weights = BatchWeights::SumOfEach(vec![0.5; 100_000]);
+    meta.micro_batches = vec![50_000; 2];
+    meta.trained[0] = false;
+    meta.scalars = vec![("accuracy".repeat(1000), 0.5)];
+    meta.extensions = vec![Extension {
+        id: 9,
+        bytes: vec![7; 10_000],
+    }];
+    let mut encoder = Encoder::new(&RunInfo::new(layout.clone(), 0)).unwrap();
+    let mut encode = || {
+        let frame = encoder.gap(&meta, &[5; 32]).unwrap();
+        let bytes = frame.bytes().len();
+        encoder.recycle(frame);
+        bytes
+    };
+    let (first, bytes) = peak(&mut encode);
+    assert!(first >= bytes);
+    assert_eq!(peak(&mut encode), (0, bytes));
 }
