@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hindcast_format::{Entry, FsStorage, Mapped, ReadFile, Storage, WriteFile};
+use hindcast_format::{FileEntry, FsStorage, Mapped, ReadFile, Storage, WriteFile};
 
 /// How the writes of a [`SlowStorage`] go at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Storage for SlowStorage {
         self.folder.create_run(manifest)
     }
 
-    fn list(&self) -> io::Result<Vec<Entry>> {
+    fn list(&self) -> io::Result<Vec<FileEntry>> {
         self.folder.list()
     }
 

@@ -1,31 +1,32 @@
-//! How the tensors' bytes are cut into chunks: the unit that is compressed, checksummed and, when damaged, lost.
+//! Cuts the tensors' bytes into chunks: the unit that is compressed, checksummed and, if damaged, lost.
 
 use serde::{Deserialize, Serialize};
 
 use crate::FormatError;
 use crate::layout::{DType, Layout, TensorSpec};
 
-/// Most elements of a chunk: planes of 64 KiB stay in the second-level cache while they are coded, and a damaged chunk costs little.
+/// Largest number of elements in a chunk. Planes of 64 KiB stay in the second-level cache while they are coded, and a damaged chunk costs
+/// little.
 pub const MAX_CHUNK_ELEMENTS: usize = 1 << 16;
-/// A tensor or pool with fewer elements than this shares a chunk with its neighbours, since a chunk costs
-/// some 20 bytes a frame by itself, and every plane of it a table of its own in zstd's frame.
+/// A tensor or pool with fewer elements than this shares a chunk with its neighbours. A chunk costs about 20 bytes per frame, and each of
+/// its planes has a table of its own in zstd's frame.
 const POOL_BELOW: usize = 1 << 12;
 
-/// Elements of each chunk, in order. Chunks tile the two sections exactly, and none spans two roles or dtypes.
+/// Number of elements of each chunk, in order. Chunks tile the two sections exactly, and no chunk spans two roles or dtypes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chunking {
-    /// Of the state: parameters, then buffers.
+    /// Chunks of the state: parameters, then buffers.
     pub state: Vec<u32>,
-    /// Of the key state: buffers before the forward pass, then optimizer state.
+    /// Chunks of the key state: buffers before the forward pass, then optimizer state.
     pub key: Vec<u32>,
 }
 
 impl Chunking {
-    /// The rule that this writer follows; a reader goes by what the run says instead.
+    /// The chunks that this writer makes. A reader takes the chunks from the run's description instead.
     ///
-    /// Neighbours of one role and dtype are pooled while the pool or the next tensor is small; what is larger than
-    /// [`MAX_CHUNK_ELEMENTS`] is cut into equal parts.
+    /// Neighbours of one role and dtype are pooled while the pool or the next tensor is small. Anything larger than [`MAX_CHUNK_ELEMENTS`]
+    /// is cut into equal parts.
     pub fn for_layout(layout: &Layout) -> Chunking {
         let mut state = cut(layout.parameters());
         let buffers = cut(layout.buffers());
@@ -66,18 +67,18 @@ fn split(pool: Option<(DType, usize)>, chunks: &mut Vec<u32>) {
     chunks.extend((0..parts).map(|i| (size + usize::from(i < longer)) as u32));
 }
 
-/// Limits of an error message: the number of tensors that it names, and the length of a name.
+/// Limits of an error message: the number of tensors that it names, and the length of a name in characters.
 const NAMED: usize = 16;
 const LONGEST_NAME: usize = 128;
 
-/// One chunk, resolved against the layout.
+/// One chunk, with its place in the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunk {
     pub dtype: DType,
-    /// First byte inside the section.
+    /// First byte in its section.
     pub offset: usize,
     pub elements: usize,
-    /// First tensor that it touches and the one after the last, as indices into `layout.tensors()`.
+    /// The first tensor that it touches and one more than the last, as indices into `layout.tensors()`.
     pub tensors: (usize, usize),
 }
 
@@ -86,7 +87,7 @@ impl Chunk {
         self.elements * self.dtype.size()
     }
 
-    /// Names for an error; the first few where there are many.
+    /// Names of its tensors for an error; only the first ones if there are many.
     pub fn names(&self, layout: &Layout) -> Vec<String> {
         let touched = layout
             .tensors()
@@ -106,18 +107,18 @@ impl Chunk {
 
 /// The chunks of both sections.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct ChunkMap {
     pub state: Vec<Chunk>,
     pub key: Vec<Chunk>,
 }
 
-impl Plan {
+impl ChunkMap {
     /// Checks that the chunks tile the layout exactly.
-    pub fn new(layout: &Layout, chunking: &Chunking) -> Result<Plan, FormatError> {
+    pub fn new(layout: &Layout, chunking: &Chunking) -> Result<ChunkMap, FormatError> {
         let first_buffer = layout.parameters().len();
         let first_optimizer = first_buffer + layout.buffers().len();
         let all = layout.tensors().len();
-        Ok(Plan {
+        Ok(ChunkMap {
             state: resolve(
                 layout,
                 &chunking.state,
@@ -132,7 +133,7 @@ impl Plan {
     }
 }
 
-/// `parts` are the tensors of the section, one role after the other.
+/// `parts` are the section's tensors, one range per role.
 fn resolve(
     layout: &Layout,
     sizes: &[u32],

@@ -1,16 +1,16 @@
-//! Frames back to states.
+//! Decodes frames into states.
 
 use crate::FormatError;
 use crate::chunks::Chunk;
 use crate::codec::{Direction, PlaneReader, from_magnitudes, from_planes};
-use crate::encoder::Context;
+use crate::context::Context;
 use crate::frame::{Frame, FrameKind, StoredChunk};
 use crate::state::{KeyState, State};
 
-/// Number of damaged places of one frame that are reported separately.
+/// Largest number of damaged places of one frame that are reported separately.
 const MOST_PLACES: usize = 64;
 
-/// Decodes frames of one run. Owns its scratch: steps of the same layout are decoded without allocating.
+/// Decodes frames of one run. Owns its buffers, so that decoding steps of the same layout allocates nothing.
 pub(crate) struct Decoder {
     pub context: Context,
     reader: PlaneReader,
@@ -43,28 +43,28 @@ impl Decoder {
             )
             .at_step(frame.header.step));
         }
-        let plan = std::sync::Arc::clone(&self.context.plan);
+        let chunks = std::sync::Arc::clone(&self.context.chunks);
         match key {
             Some(key) => self.chunks(
                 frame,
                 &mut [
-                    (&plan.state, Some(&mut state.bytes)),
-                    (&plan.key, Some(&mut key.bytes)),
+                    (&chunks.state, Some(&mut state.bytes)),
+                    (&chunks.key, Some(&mut key.bytes)),
                 ],
                 Direction::Set,
             ),
             None => self.chunks(
                 frame,
-                &mut [(&plan.state, Some(&mut state.bytes)), (&plan.key, None)],
+                &mut [(&chunks.state, Some(&mut state.bytes)), (&chunks.key, None)],
                 Direction::Set,
             ),
         }
     }
 
-    /// A keyframe or final state in fresh memory, asked for only once the chunk table has shown that the frame could fill it.
+    /// A keyframe or final state in new memory. Nothing is allocated before the chunk table has shown that the frame could fill it.
     pub fn whole(&mut self, frame: &Frame<'_>) -> Result<(State, KeyState), FormatError> {
-        let plan = std::sync::Arc::clone(&self.context.plan);
-        frame.table(&[&plan.state, &plan.key])?;
+        let chunks = std::sync::Arc::clone(&self.context.chunks);
+        frame.table(&[&chunks.state, &chunks.key])?;
         let (mut state, mut key) = (
             State::zeros(&self.context.layout),
             KeyState::zeros(&self.context.layout),
@@ -73,7 +73,7 @@ impl Decoder {
         Ok((state, key))
     }
 
-    /// Takes `state` over a difference or link, forward or backward. After an error `state` is worth nothing.
+    /// Applies a difference or link to `state`, forward or backward. After an error, `state` is unspecified.
     pub fn change(
         &mut self,
         frame: &Frame<'_>,
@@ -88,10 +88,10 @@ impl Decoder {
             )
             .at_step(frame.header.step));
         }
-        let plan = std::sync::Arc::clone(&self.context.plan);
+        let chunks = std::sync::Arc::clone(&self.context.chunks);
         self.chunks(
             frame,
-            &mut [(&plan.state, Some(&mut state.bytes))],
+            &mut [(&chunks.state, Some(&mut state.bytes))],
             direction,
         )
     }
@@ -111,10 +111,10 @@ impl Decoder {
                 Err(e) => found.push(e),
             }
         }
-        let plan = &self.context.plan;
+        let chunks = &self.context.chunks;
         let sections: &[&[Chunk]] = match frame.header.kind {
-            FrameKind::Keyframe | FrameKind::Final => &[&plan.state, &plan.key],
-            FrameKind::Difference | FrameKind::Link => &[&plan.state],
+            FrameKind::Keyframe | FrameKind::Final => &[&chunks.state, &chunks.key],
+            FrameKind::Difference | FrameKind::Link => &[&chunks.state],
             FrameKind::Gap => &[],
         };
         let mut table = match frame.table(sections) {
@@ -127,7 +127,7 @@ impl Decoder {
         for chunk in sections.iter().flat_map(|s| s.iter()) {
             match table.next(chunk) {
                 Ok(Ok(_)) => {}
-                // The first places are enough to report that the frame is damaged.
+                // The first places suffice to report that the frame is damaged.
                 Ok(Err(_)) if found.len() >= MOST_PLACES => {}
                 Ok(Err(e)) => found.push(located(e, frame, chunk, &self.context)),
                 Err(e) => {
@@ -173,7 +173,7 @@ impl Decoder {
         table.finish().map_err(|e| e.at_step(frame.header.step))
     }
 
-    /// Decodes one chunk and puts it into its bytes of the state.
+    /// Decodes one chunk into its bytes of the state.
     pub fn put(
         &mut self,
         stored: &StoredChunk<'_>,

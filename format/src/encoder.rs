@@ -1,39 +1,21 @@
-//! States to frames: pure, off the training thread, no file in sight.
+//! Encodes states into frames: pure computation off the training thread, without file access.
 
 use std::sync::Arc;
 
 use crate::FormatError;
-use crate::chunks::{Chunk, Plan};
-use crate::codec::{Entry, PlaneCoder, Source, open_bits_are_noise, to_magnitudes, to_planes};
-use crate::frame::{
-    FRAME_HEADER, FrameHeader, FrameKind, MAGNITUDES_ENTRY, planes_entry, salt_crc,
+use crate::chunks::Chunk;
+use crate::codec::{
+    ChunkSource, PlaneCoder, TableEntry, open_bits_are_noise, to_magnitudes, to_planes,
 };
+use crate::context::Context;
+use crate::frame::{FRAME_HEADER, FrameHeader, FrameKind, MAGNITUDES_ENTRY, planes_entry};
 use crate::info::RunInfo;
 use crate::layout::Layout;
-use crate::meta::{BatchWeights, StepMeta};
+use crate::meta::StepMeta;
 use crate::state::{KeyState, State};
 use crate::wire;
 
-/// What encoders and decoders know about the run.
-#[derive(Debug, Clone)]
-pub(crate) struct Context {
-    pub layout: Layout,
-    pub plan: Arc<Plan>,
-    /// CRC32C of the salt.
-    pub salt: u32,
-}
-
-impl Context {
-    pub fn new(info: &RunInfo) -> Result<Context, FormatError> {
-        Ok(Context {
-            layout: info.layout.clone(),
-            plan: Arc::new(Plan::new(&info.layout, &info.chunks)?),
-            salt: salt_crc(&info.salt),
-        })
-    }
-}
-
-/// A frame as it will stand in the file.
+/// A frame as it is stored in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedFrame {
     pub(crate) kind: FrameKind,
@@ -43,12 +25,12 @@ pub struct EncodedFrame {
 }
 
 impl EncodedFrame {
-    /// What it is.
+    /// What the frame holds.
     pub fn kind(&self) -> FrameKind {
         self.kind
     }
 
-    /// Its step; for a link or a final state the first step that it doesn't hold.
+    /// The frame's step. For a link or a final state, it is the step that the state stands before.
     pub fn step(&self) -> u64 {
         self.step
     }
@@ -59,13 +41,13 @@ impl EncodedFrame {
     }
 }
 
-/// Turns states into frames. One a thread: it owns the scratch that makes encoding free of allocation.
+/// Encodes states into frames. Use one per thread: it owns the buffers that keep encoding free of allocation.
 pub struct Encoder {
     context: Context,
     coder: PlaneCoder,
     planes: Vec<u8>,
     meta: Vec<u8>,
-    /// Which chunks of the frame at hand are stored as classes of magnitude.
+    /// Which chunks of the current frame are stored as magnitude classes.
     magnitudes: Vec<bool>,
     spare: Vec<Vec<u8>>,
 }
@@ -78,14 +60,14 @@ impl std::fmt::Debug for Encoder {
     }
 }
 
-/// Buffers that [`Encoder::recycle`] keeps.
+/// Largest number of buffers that [`Encoder::recycle`] keeps.
 const SPARE: usize = 4;
 
 impl Encoder {
-    /// An encoder for that run.
+    /// An encoder for the run's frames.
     ///
     /// # Errors
-    /// Chunks that don't fit the layout, or no memory for zstd.
+    /// Chunks that don't fit the layout, or too little memory for zstd.
     pub fn new(info: &RunInfo) -> Result<Encoder, FormatError> {
         Encoder::with_context(Context::new(info)?)
     }
@@ -116,23 +98,10 @@ impl Encoder {
         self.fits(state)?;
         self.fits_key(key)?;
         self.describe(meta, None)?;
-        let plan = Arc::clone(&self.context.plan);
-        let parts = [
-            Part {
-                chunks: &plan.state,
-                earlier: None,
-                later: state.bytes(),
-            },
-            Part {
-                chunks: &plan.key,
-                earlier: None,
-                later: &key.bytes,
-            },
-        ];
-        self.frame(FrameKind::Keyframe, meta.step, meta.step, &parts)
+        self.full(FrameKind::Keyframe, meta.step, state, key)
     }
 
-    /// A step as its difference to the recorded step `base` before it, whose state is `previous`.
+    /// A step as its difference from the recorded step `base` before it, whose state is `previous`.
     ///
     /// # Errors
     /// States or metadata that don't fit the layout.
@@ -147,8 +116,8 @@ impl Encoder {
         self.change(FrameKind::Difference, meta.step, base, previous, current)
     }
 
-    /// Closes a segment: the way from the state of its last recorded step `base` to `next`, the state that opens the next segment at
-    /// step `step` (or the final state).
+    /// The difference from the state of the segment's last recorded step `base` to `next`, which is the state that opens the next segment
+    /// at step `step`, or the final state. It closes a segment.
     ///
     /// # Errors
     /// States that don't fit the layout.
@@ -163,12 +132,24 @@ impl Encoder {
         self.change(FrameKind::Link, step, base, last, next)
     }
 
-    /// A step whose tensors are left out: its metadata and the digest of its state ([`State::digest`]).
+    /// A step without its tensors: its metadata, and the digest of its state ([`State::digest`]).
     ///
     /// # Errors
     /// Metadata that doesn't fit the layout.
     pub fn gap(&mut self, meta: &StepMeta, digest: &[u8; 32]) -> Result<EncodedFrame, FormatError> {
         self.describe(meta, Some(digest))?;
+        self.frame(FrameKind::Gap, meta.step, meta.step, &[])
+    }
+
+    /// A step whose tensors were lost, so that the digest of its state isn't known. A gap that a recorder writes always has the digest.
+    ///
+    /// # Errors
+    /// Metadata that doesn't fit the layout.
+    pub(crate) fn gap_without_digest(
+        &mut self,
+        meta: &StepMeta,
+    ) -> Result<EncodedFrame, FormatError> {
+        self.describe(meta, None)?;
         self.frame(FrameKind::Gap, meta.step, meta.step, &[])
     }
 
@@ -185,34 +166,43 @@ impl Encoder {
         self.fits(state)?;
         self.fits_key(key)?;
         self.meta.clear();
-        let plan = Arc::clone(&self.context.plan);
-        let parts = [
-            Part {
-                chunks: &plan.state,
-                earlier: None,
-                later: state.bytes(),
-            },
-            Part {
-                chunks: &plan.key,
-                earlier: None,
-                later: &key.bytes,
-            },
-        ];
-        self.frame(FrameKind::Final, step, step, &parts)
+        self.full(FrameKind::Final, step, state, key)
     }
 
-    /// Gives a written frame's buffer back, so that the next frame needs no new one.
+    /// Returns a written frame's buffer for reuse by a later frame.
     pub fn recycle(&mut self, frame: EncodedFrame) {
         self.recycle_bytes(frame.bytes);
     }
 
-    /// Gives a buffer back that [`RunWriter::append`](crate::RunWriter::append) returned.
+    /// Returns a buffer from [`RunWriter::append`](crate::RunWriter::append) for reuse by a later frame.
     pub fn recycle_bytes(&mut self, bytes: Vec<u8>) {
         if self.spare.len() < SPARE {
             self.spare.push(bytes);
         }
     }
 
+    /// A frame with the full state and key state. The step's metadata is already in `self.meta`.
+    fn full(
+        &mut self,
+        kind: FrameKind,
+        step: u64,
+        state: &State,
+        key: &KeyState,
+    ) -> Result<EncodedFrame, FormatError> {
+        let chunks = Arc::clone(&self.context.chunks);
+        let section = |chunks, later| Section {
+            chunks,
+            earlier: None,
+            later,
+        };
+        let sections = [
+            section(chunks.state.as_slice(), state.bytes()),
+            section(chunks.key.as_slice(), key.bytes.as_slice()),
+        ];
+        self.frame(kind, step, step, &sections)
+    }
+
+    /// A frame with the difference of two states. The step's metadata is already in `self.meta`.
     fn change(
         &mut self,
         kind: FrameKind,
@@ -229,13 +219,13 @@ impl Encoder {
                 why: format!("its difference starts from step {base}, which is not before it"),
             });
         }
-        let plan = Arc::clone(&self.context.plan);
+        let chunks = Arc::clone(&self.context.chunks);
         self.frame(
             kind,
             step,
             base,
-            &[Part {
-                chunks: &plan.state,
+            &[Section {
+                chunks: &chunks.state,
                 earlier: Some(earlier.bytes()),
                 later: later.bytes(),
             }],
@@ -251,7 +241,15 @@ impl Encoder {
     }
 
     fn describe(&mut self, meta: &StepMeta, digest: Option<&[u8; 32]>) -> Result<(), FormatError> {
-        check_meta(&self.context.layout, meta)?;
+        meta.check(&self.context.layout)?;
+        if wire::reads_as_a_sum(meta) {
+            // Read back, the weights would be those of a weighted sum.
+            return Err(FormatError::Mismatch {
+                what: "extension records 1 with the weights of a mean",
+                expected: 0,
+                got: 1,
+            });
+        }
         self.meta.clear();
         wire::encode(meta, digest, &mut self.meta)
     }
@@ -261,7 +259,7 @@ impl Encoder {
         kind: FrameKind,
         step: u64,
         base: u64,
-        parts: &[Part<'_>],
+        sections: &[Section<'_>],
     ) -> Result<EncodedFrame, FormatError> {
         let salt = self.context.salt;
         let mut out = self.spare.pop().unwrap_or_default();
@@ -269,16 +267,16 @@ impl Encoder {
         out.resize(FRAME_HEADER, 0);
         out.extend_from_slice(&self.meta);
         let table = out.len();
-        // The form of each chunk decides how long its entry is, so all are chosen before the first is coded.
+        // A chunk's form decides the length of its table entry, so all forms are chosen before the first chunk is coded.
         self.magnitudes.clear();
         let mut table_length = 4;
-        for (part, chunk) in parts
+        for (section, chunk) in sections
             .iter()
-            .flat_map(|p| p.chunks.iter().map(move |c| (p, c)))
+            .flat_map(|s| s.chunks.iter().map(move |c| (s, c)))
         {
-            let source = part.source(chunk);
-            let magnitudes =
-                part.earlier.is_some() && open_bits_are_noise(chunk.dtype, source, chunk.elements);
+            let source = section.source(chunk);
+            let magnitudes = section.earlier.is_some()
+                && open_bits_are_noise(chunk.dtype, source, chunk.elements);
             self.magnitudes.push(magnitudes);
             table_length += if magnitudes {
                 MAGNITUDES_ENTRY
@@ -289,11 +287,11 @@ impl Encoder {
         let chunks = self.magnitudes.len();
         out.resize(table + table_length, 0);
         let (mut at, mut index) = (table, 0);
-        for part in parts {
-            for chunk in part.chunks {
+        for section in sections {
+            for chunk in section.chunks {
                 at = self.chunk(
                     chunk,
-                    part.source(chunk),
+                    section.source(chunk),
                     self.magnitudes[index],
                     at,
                     &mut out,
@@ -331,11 +329,11 @@ impl Encoder {
         })
     }
 
-    /// Appends one chunk to `out` and fills its table entry at `at`; says where the next entry stands.
+    /// Appends one chunk to `out` and fills its table entry at `at`. Returns the position of the next entry.
     fn chunk(
         &mut self,
         chunk: &Chunk,
-        source: Source<'_>,
+        source: ChunkSource<'_>,
         magnitudes: bool,
         at: usize,
         out: &mut Vec<u8>,
@@ -343,7 +341,7 @@ impl Encoder {
         self.planes.resize(chunk.bytes(), 0);
         let start = out.len();
         let mut entry = at + 4;
-        let mut put = |out: &mut Vec<u8>, e: Entry| {
+        let mut put = |out: &mut Vec<u8>, e: TableEntry| {
             out[entry..entry + 4].copy_from_slice(&e.pack().to_le_bytes());
             entry += 4;
         };
@@ -351,14 +349,14 @@ impl Encoder {
             let classes = &mut self.planes[..chunk.elements];
             to_magnitudes(chunk.dtype, source, classes, out);
             let open_bits = out.len() - start;
-            put(out, Entry::OpenBits(open_bits));
+            put(out, TableEntry::OpenBits(open_bits));
             let (coding, length) = self.coder.encode(classes, out);
-            put(out, Entry::Plane(coding, length));
+            put(out, TableEntry::Plane(coding, length));
         } else {
             to_planes(chunk.dtype, source, chunk.elements, &mut self.planes);
             for plane in self.planes.chunks_exact(chunk.elements) {
                 let (coding, length) = self.coder.encode(plane, out);
-                put(out, Entry::Plane(coding, length));
+                put(out, TableEntry::Plane(coding, length));
             }
         }
         let crc = crc32c::crc32c_append(self.context.salt, &out[start..]);
@@ -368,22 +366,22 @@ impl Encoder {
 }
 
 /// One section of a frame.
-struct Part<'a> {
+struct Section<'a> {
     chunks: &'a [Chunk],
     earlier: Option<&'a [u8]>,
     later: &'a [u8],
 }
 
-impl<'a> Part<'a> {
-    fn source(&self, chunk: &Chunk) -> Source<'a> {
+impl<'a> Section<'a> {
+    fn source(&self, chunk: &Chunk) -> ChunkSource<'a> {
         let range = chunk.offset..chunk.offset + chunk.bytes();
         let later = &self.later[range.clone()];
         match self.earlier {
-            Some(earlier) => Source::Change {
+            Some(earlier) => ChunkSource::Change {
                 earlier: &earlier[range],
                 later,
             },
-            None => Source::Plain(later),
+            None => ChunkSource::Plain(later),
         }
     }
 }
@@ -398,43 +396,4 @@ fn same(what: &'static str, expected: &Layout, got: &Layout) -> Result<(), Forma
             got: got.tensors().len() as u64,
         })
     }
-}
-
-fn check_meta(layout: &Layout, meta: &StepMeta) -> Result<(), FormatError> {
-    let check = |what, expected: usize, got: usize| {
-        if expected == got {
-            Ok(())
-        } else {
-            Err(FormatError::Mismatch {
-                what,
-                expected: expected as u64,
-                got: got as u64,
-            })
-        }
-    };
-    check(
-        "parameter groups of a step",
-        layout.groups(),
-        meta.groups.len(),
-    )?;
-    check(
-        "trained flags of a step",
-        layout.parameters().len(),
-        meta.trained.len(),
-    )?;
-    if let BatchWeights::Each(weights) | BatchWeights::SumOfEach(weights) = &meta.weights {
-        check("weights of a step", meta.indices.len(), weights.len())?;
-    }
-    if crate::wire::reads_as_a_sum(meta) {
-        // Read back, the weights would be those of a sum.
-        check("extension records 1 beside the weights of a mean", 0, 1)?;
-    }
-    if !meta.micro_batches.is_empty() {
-        check(
-            "examples in the micro-batches of a step",
-            meta.indices.len(),
-            meta.micro_batches.iter().map(|&n| n as usize).sum(),
-        )?;
-    }
-    Ok(())
 }

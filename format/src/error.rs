@@ -1,4 +1,4 @@
-//! One error type, whose variants a caller can act on.
+//! One error type, with variants that a caller can act on.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use std::io;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// The bytes end early: normal at the tail of a segment that is still being written, damage anywhere else.
+    /// The bytes end early. Normal at the end of a segment that is still being written, damage anywhere else.
     #[error(
         "{file}: incomplete: {what} needs {need} bytes where {have} are left; a recorder that is still writing may add them"
     )]
@@ -15,15 +15,15 @@ pub enum FormatError {
         file: String,
         /// Which structure ends early.
         what: &'static str,
-        /// Bytes that are there.
+        /// Bytes that are present.
         have: u64,
-        /// Bytes that it needs.
+        /// Bytes that are required.
         need: u64,
     },
-    /// The bytes are there and wrong.
+    /// The bytes are present and wrong.
     #[error("{0}")]
     Corrupt(Box<Corruption>),
-    /// The format version is unknown to this build: a later one, or 0, which no version of Hindcast writes.
+    /// This build doesn't know the format version: a later one, or 0, which no version of Hindcast writes.
     #[error(
         "{file}: format version {found}, and this build reads up to version {supported}; {}",
         match .found {
@@ -39,33 +39,33 @@ pub enum FormatError {
         /// The newest version that this build reads.
         supported: u32,
     },
-    /// The storage failed.
+    /// A storage operation failed.
     #[error("{path}: {doing} failed{}: {source}", match .step { Some(step) => format!(" at step {step}"), None => String::new() })]
     Io {
         /// Run folder and file.
         path: String,
-        /// What was being done.
+        /// The failed operation.
         doing: &'static str,
-        /// The step being written or read, where there is one.
+        /// The step being written or read, if there is one.
         step: Option<u64>,
-        /// The storage's own error.
+        /// The storage's error.
         source: io::Error,
     },
-    /// No trace at this place.
+    /// There is no trace at this path.
     #[error("{path}: not a recorded run: {why}")]
     NotARun {
-        /// The place.
+        /// The path.
         path: String,
         /// What is missing.
         why: String,
     },
-    /// A run is there already, and recordings are never overwritten.
+    /// A run exists at this path. Recordings are never overwritten.
     #[error("{path}: exists already; choose another folder, or resume the run that is there")]
     AlreadyExists {
-        /// The place.
+        /// The path.
         path: String,
     },
-    /// Another writer is at work on the run.
+    /// Another writer has the run open.
     #[error(
         "{path}: a recorder is writing this run at this moment; wait until it has ended, or end it first"
     )]
@@ -73,7 +73,7 @@ pub enum FormatError {
         /// The run.
         path: String,
     },
-    /// The writer failed before and refuses everything since then.
+    /// The writer failed before and refuses all further calls.
     #[error(
         "{path}: the writer stopped at its first failure and takes no more steps (a retried write proves nothing): {first}"
     )]
@@ -83,7 +83,7 @@ pub enum FormatError {
         /// The first failure, as text.
         first: String,
     },
-    /// The list of tensors makes no sense.
+    /// The list of tensors contradicts itself.
     #[error("layout: {tensor}: {why}")]
     Layout {
         /// The tensor, by name.
@@ -91,43 +91,43 @@ pub enum FormatError {
         /// What is wrong with it.
         why: String,
     },
-    /// Bytes, values or flags that don't fit the layout.
+    /// Bytes, values or flags don't fit the layout.
     #[error("{what}: expected {expected}, got {got}")]
     Mismatch {
-        /// What was given.
+        /// The value that was given.
         what: &'static str,
-        /// What the layout asks for.
+        /// The number that the layout requires.
         expected: u64,
-        /// What came.
+        /// The number that was given.
         got: u64,
     },
-    /// Frames appended in an order that a segment can't have.
+    /// Frames were appended in an order that a segment can't have.
     #[error("frame of step {step} can't be appended: {why}")]
     Order {
         /// The frame's step.
         step: u64,
-        /// The rule that it breaks.
+        /// The rule that it violates.
         why: String,
     },
-    /// The trace doesn't hold that step.
+    /// The trace doesn't contain the step.
     #[error("step {step} can't be read: {why}")]
     NotRecorded {
-        /// The step asked for.
+        /// The requested step.
         step: u64,
-        /// Why it isn't there.
+        /// Why the trace doesn't contain it.
         why: String,
     },
-    /// A number over a limit of the format.
+    /// A number exceeds a limit of the format.
     #[error("{what} is {found}, over the format's limit of {limit}")]
     Limit {
-        /// What is too large.
+        /// The quantity that is too large.
         what: &'static str,
-        /// Its size.
+        /// Its value.
         found: u64,
         /// The limit.
         limit: u64,
     },
-    /// Reading the run may need more memory than is allowed. It is refused before the memory is allocated.
+    /// Reading the run may need more memory than allowed. It is refused before the memory is allocated.
     #[error(
         "{path}: {what} may take {} of memory, but only {} are allowed; the need follows from the run's layout or from a length in its files",
         mebibytes(*.needs),
@@ -138,20 +138,20 @@ pub enum FormatError {
         path: String,
         /// The refused operation.
         what: String,
-        /// Bytes that it may need.
+        /// Bytes that the operation may need.
         needs: u64,
         /// Allowed bytes.
         limit: u64,
     },
-    /// Nothing of a damaged run can be read.
+    /// No step of a damaged run can be read.
     #[error("{path}: nothing can be recovered: {why}")]
     NothingToRecover {
         /// The run.
         path: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// Something, a recorder as a rule, changed the run while it was being recovered.
+    /// The run changed while it was being recovered. Usually a recorder is writing it.
     #[error(
         "{path}: the run changed while it was read: a recorder has it, or it is being damaged or replaced at this moment; recover it when nothing writes to it any more"
     )]
@@ -159,7 +159,7 @@ pub enum FormatError {
         /// The run.
         path: String,
     },
-    /// A recovered run that was read back is not what was written: the disk or the memory errs.
+    /// A recovered run, read back, differs from what was written. The disk or the memory is faulty.
     #[error(
         "{path}: the recovered run, read back, is not what was written: {why}; it was removed, try another disk"
     )]
@@ -169,7 +169,7 @@ pub enum FormatError {
         /// What differs.
         why: String,
     },
-    /// An iterator was asked again after it had failed.
+    /// An iterator was used again after it had failed.
     #[error("this iterator failed before and stays failed: {first}")]
     Failed {
         /// The first failure, as text.
@@ -177,7 +177,7 @@ pub enum FormatError {
     },
 }
 
-/// Where the damage is and how it showed.
+/// Where the damage is, and how it was noticed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Corruption {
     /// File name inside the run folder.
@@ -186,13 +186,13 @@ pub struct Corruption {
     pub segment: Option<u64>,
     /// Step whose frame is damaged.
     pub step: Option<u64>,
-    /// Tensors whose bytes are in the damaged part.
+    /// Tensors with bytes in the damaged part.
     pub tensors: Vec<String>,
-    /// Which structure is damaged.
+    /// The damaged structure.
     pub what: String,
-    /// What it should have been.
+    /// The expected value.
     pub expected: String,
-    /// What it is.
+    /// The value that was found.
     pub got: String,
 }
 
@@ -225,7 +225,7 @@ impl std::fmt::Display for Corruption {
 }
 
 impl FormatError {
-    /// Damage found by a parser that doesn't know which file it is reading.
+    /// Damage found by a parser that doesn't know the file's name.
     pub(crate) fn corrupt(
         what: impl Into<String>,
         expected: impl ToString,
@@ -239,7 +239,7 @@ impl FormatError {
         }))
     }
 
-    /// Adds the file and segment to an error of a parser; keeps what is known already.
+    /// Adds file and segment to a parser's error, unless they are known already.
     pub(crate) fn within(mut self, in_file: &str, in_segment: Option<u64>) -> FormatError {
         match &mut self {
             FormatError::Corrupt(c) => {
@@ -258,7 +258,7 @@ impl FormatError {
         self
     }
 
-    /// Adds the step to an error of a parser.
+    /// Adds the step to a parser's error, unless it is known already.
     pub(crate) fn at_step(mut self, at: u64) -> FormatError {
         if let FormatError::Corrupt(c) = &mut self {
             c.step = c.step.or(Some(at));
@@ -287,7 +287,7 @@ impl FormatError {
         }
     }
 
-    /// Is it the bytes that are wrong or missing, rather than the storage or the request?
+    /// Whether the bytes are wrong or missing. Otherwise the storage failed, or the request can't be met.
     pub fn is_damage(&self) -> bool {
         matches!(
             self,
@@ -300,12 +300,12 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// A checksum as errors print it.
+/// A checksum in hexadecimal, for errors.
 pub(crate) fn hex32(value: u32) -> String {
     format!("{value:08x}")
 }
 
-/// A digest as errors and the manifest print it: lower-case hex.
+/// A digest in lower-case hexadecimal, as in errors and the manifest.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes

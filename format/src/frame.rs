@@ -1,41 +1,42 @@
-//! A frame's bytes: fixed header, metadata, chunk table, chunks, and the length once more.
+//! A frame's bytes: fixed header, metadata, chunk table, chunks, and trailer.
 //!
-//! Nothing here does I/O: the same code reads from a map, a buffer or a fuzzer.
+//! Nothing here does I/O. The same code reads from a map, a buffer or a fuzzer.
 
 use crate::FormatError;
+use crate::bytes::{u32_at, u64_at};
 use crate::chunks::Chunk;
-use crate::codec::{Coding, Entry};
+use crate::codec::{Coding, TableEntry};
 use crate::error::hex32;
 
 /// First four bytes of every frame.
 pub const FRAME_MAGIC: [u8; 4] = *b"HCFR";
 /// Bytes of a frame's header.
 pub const FRAME_HEADER: usize = 64;
-/// Bytes after the chunks: the frame's length once more, and [`END_MAGIC`].
+/// Bytes of the trailer after the chunks: the frame's length again, and [`END_MAGIC`].
 pub const FRAME_TRAILER: usize = 12;
-/// Last four bytes of every frame. Each has several bits set, so that no flipped bit makes a written end look like an unwritten one.
+/// Last four bytes of every frame. Each has several bits set, so that a flipped bit can't make a written end look unwritten.
 pub const END_MAGIC: [u8; 4] = *b"HCFE";
-/// Longest frame.
+/// Longest frame, in bytes.
 pub const MAX_FRAME: u64 = 1 << 40;
 
-/// What a frame is.
+/// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FrameKind {
-    /// The full state, and the key state; opens a segment.
+    /// The full state and the key state. It opens a segment.
     Keyframe,
-    /// The difference to the recorded state before it.
+    /// The difference from the previous recorded state.
     Difference,
-    /// Metadata and the state's digest, no tensors.
+    /// Metadata and the state's digest, without tensors.
     Gap,
-    /// Closes a segment: the difference from its last state to the state that opens the next segment. No metadata.
+    /// The difference from the segment's last state to the state that opens the next segment, without metadata. It closes a segment.
     Link,
-    /// The run's final state and key state, in a segment of its own. No metadata.
+    /// The run's final state and key state, in a segment of its own, without metadata.
     Final,
 }
 
 impl FrameKind {
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             FrameKind::Keyframe => 1,
             FrameKind::Difference => 2,
@@ -56,11 +57,7 @@ impl FrameKind {
         })
     }
 
-    pub(crate) fn code_of(self) -> u8 {
-        self.code()
-    }
-
-    /// Has it the metadata of a step?
+    /// Whether the frame carries a step's metadata.
     pub fn has_meta(self) -> bool {
         matches!(
             self,
@@ -68,7 +65,7 @@ impl FrameKind {
         )
     }
 
-    /// Has it the tensors of a step (a keyframe or a difference)?
+    /// Whether the frame carries a step's tensors: a keyframe or a difference.
     pub fn has_state(self) -> bool {
         matches!(self, FrameKind::Keyframe | FrameKind::Difference)
     }
@@ -78,10 +75,10 @@ impl FrameKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub kind: FrameKind,
-    /// Whole frame, header and trailer included.
+    /// Bytes of the whole frame, header and trailer included.
     pub length: u64,
     pub step: u64,
-    /// The step whose state a difference starts from; the step itself elsewhere.
+    /// The step that a difference starts from. In other frames, the step itself.
     pub base: u64,
     pub meta_length: u32,
     pub chunks: u32,
@@ -89,27 +86,17 @@ pub(crate) struct FrameHeader {
     pub table_length: u32,
 }
 
-/// Checksums start from the run's salt, so that a frame of another run doesn't pass.
+/// The value from which a run's checksums start, so that a frame of another run fails them.
 pub(crate) fn salt_crc(salt: &[u8; 16]) -> u32 {
     crc32c::crc32c(salt)
 }
 
-/// What stands behind the chunks.
+/// The bytes after the chunks.
 pub(crate) fn trailer(length: u64) -> [u8; FRAME_TRAILER] {
     let mut trailer = [0; FRAME_TRAILER];
     trailer[..8].copy_from_slice(&length.to_le_bytes());
     trailer[8..].copy_from_slice(&END_MAGIC);
     trailer
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..at + 4)
-        .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 impl FrameHeader {
@@ -185,7 +172,7 @@ impl FrameHeader {
     }
 }
 
-/// A whole frame in memory, header checked.
+/// A complete frame in memory, whose header has been checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'a> {
     pub header: FrameHeader,
@@ -193,36 +180,36 @@ pub(crate) struct Frame<'a> {
     salt: u32,
 }
 
-/// One chunk as stored.
+/// One chunk as it is stored.
 pub(crate) enum StoredChunk<'a> {
     /// Coding and stored bytes of each byte plane, lowest byte first.
     Planes {
         planes: [(Coding, &'a [u8]); 8],
         count: usize,
     },
-    /// Classes of magnitude, and the bits that they leave open.
+    /// Magnitude classes and open bits.
     Magnitudes {
         open_bits: &'a [u8],
         classes: (Coding, &'a [u8]),
     },
 }
 
-/// Bytes of a chunk's entry in the table, checksum included: classes of magnitude, or so many byte planes.
+/// Bytes of a chunk's table entry, checksum included: for magnitude classes, or for this number of byte planes.
 pub(crate) const MAGNITUDES_ENTRY: usize = 12;
 pub(crate) const fn planes_entry(planes: usize) -> usize {
     4 + 4 * planes
 }
 
-/// Bytes of the chunk's entry that begins at `at`: its first word says which form it has.
+/// Bytes of the chunk's table entry at `at`. The entry's first word says which form the chunk has.
 fn entry_length(table: &[u8], at: usize, chunk: &Chunk) -> usize {
-    match Entry::unpack(u32_at(table, at + 4)) {
-        Entry::OpenBits(_) => MAGNITUDES_ENTRY,
-        Entry::Plane(..) => planes_entry(chunk.dtype.size()),
+    match TableEntry::unpack(u32_at(table, at + 4)) {
+        TableEntry::OpenBits(_) => MAGNITUDES_ENTRY,
+        TableEntry::Plane(..) => planes_entry(chunk.dtype.size()),
     }
 }
 
 impl<'a> Frame<'a> {
-    /// Takes a frame that begins at the first byte of `bytes`; what follows it is left alone.
+    /// The frame that begins at the first byte of `bytes`. Bytes after it are ignored.
     pub fn read(bytes: &'a [u8], salt: u32) -> Result<Frame<'a>, FormatError> {
         let header = FrameHeader::read(bytes, salt)?;
         match usize::try_from(header.length)
@@ -248,7 +235,7 @@ impl<'a> Frame<'a> {
         self.bytes.get(start..start + length).unwrap_or(&[])
     }
 
-    /// The metadata's bytes, checksum checked.
+    /// The metadata's bytes, after checking their checksum.
     pub fn meta_bytes(&self) -> Result<&'a [u8], FormatError> {
         let meta = self.part(FRAME_HEADER, self.header.meta_length as usize);
         let crc = crc32c::crc32c_append(self.salt, meta);
@@ -263,7 +250,7 @@ impl<'a> Frame<'a> {
         Ok(meta)
     }
 
-    /// The length repeated at the end, and the magic that closes the frame.
+    /// Checks the trailer: the repeated length, and the magic.
     pub fn check_trailer(&self) -> Result<(), FormatError> {
         let (got, expected) = (self.end(), trailer(self.header.length));
         if got != expected {
@@ -274,7 +261,7 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
-    /// Is the end what a writer leaves that was stopped: the first bytes of the trailer, or none, and zeros?
+    /// Whether the trailer is what a stopped writer leaves: a beginning of it, or nothing, followed by zeros.
     pub fn is_unfinished(&self) -> bool {
         let (got, expected) = (self.end(), trailer(self.header.length));
         let agreeing = got
@@ -289,7 +276,7 @@ impl<'a> Frame<'a> {
         self.part(self.bytes.len() - FRAME_TRAILER, FRAME_TRAILER)
     }
 
-    /// The chunk table, checked against the chunks that the run states for such a frame.
+    /// The chunk table, after checking it against the chunks that the run states for such a frame.
     pub fn table(&self, chunks: &[&[Chunk]]) -> Result<Table<'a>, FormatError> {
         let at = |e: FormatError| e.at_step(self.header.step);
         let table = self.part(
@@ -302,11 +289,11 @@ impl<'a> Frame<'a> {
         {
             return Err(at(FormatError::corrupt(
                 "chunk table checksum",
-                "a table that agrees with its checksum",
-                "another",
+                "a table that matches its checksum",
+                "one that does not",
             )));
         }
-        // Beyond the table's end every entry reads as zeros, and the lengths disagree.
+        // After the table's end every entry reads as zeros, so that the lengths differ.
         let count: usize = chunks.iter().map(|c| c.len()).sum();
         let length = chunks
             .iter()
@@ -330,7 +317,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Walks the chunk table; chunks come in the order of the plan.
+/// Walks the chunk table. Chunks come in the order of the chunk map.
 pub(crate) struct Table<'a> {
     table: &'a [u8],
     at: usize,
@@ -339,7 +326,8 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The next chunk. The outer error is a table that leads nowhere, the inner one a damaged chunk, after which the next can be read.
+    /// The next chunk. The outer error means that the table is unusable. The inner error means that this chunk is damaged; the next one can
+    /// still be read.
     pub fn next(
         &mut self,
         chunk: &Chunk,
@@ -347,12 +335,12 @@ impl<'a> Table<'a> {
         let crc = u32_at(self.table, self.at);
         let length = entry_length(self.table, self.at, chunk);
         let whole = self.payload;
-        let stored = match Entry::unpack(u32_at(self.table, self.at + 4)) {
-            Entry::OpenBits(bytes) => StoredChunk::Magnitudes {
+        let stored = match TableEntry::unpack(u32_at(self.table, self.at + 4)) {
+            TableEntry::OpenBits(bytes) => StoredChunk::Magnitudes {
                 open_bits: self.take(bytes)?,
                 classes: self.plane(self.at + 8)?,
             },
-            Entry::Plane(..) => {
+            TableEntry::Plane(..) => {
                 let count = chunk.dtype.size();
                 let mut planes: [(Coding, &[u8]); 8] = [(Coding::Raw, &[]); 8];
                 for (k, slot) in planes.iter_mut().take(count).enumerate() {
@@ -374,11 +362,11 @@ impl<'a> Table<'a> {
         Ok(Ok(stored))
     }
 
-    /// The plane whose entry stands at `at` in the table.
+    /// The plane with its table entry at `at`.
     fn plane(&mut self, at: usize) -> Result<(Coding, &'a [u8]), FormatError> {
-        match Entry::unpack(u32_at(self.table, at)) {
-            Entry::Plane(coding, length) => Ok((coding, self.take(length)?)),
-            Entry::OpenBits(_) => Err(FormatError::corrupt("coding of a plane", "0 to 2", 3)),
+        match TableEntry::unpack(u32_at(self.table, at)) {
+            TableEntry::Plane(coding, length) => Ok((coding, self.take(length)?)),
+            TableEntry::OpenBits(_) => Err(FormatError::corrupt("coding of a plane", "0 to 2", 3)),
         }
     }
 
@@ -394,7 +382,7 @@ impl<'a> Table<'a> {
         Ok(stored)
     }
 
-    /// After the last chunk: nothing may be left that no checksum covers.
+    /// Checks that nothing follows the last chunk, because no checksum covers it.
     pub fn finish(&self) -> Result<(), FormatError> {
         if self.payload.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! What a run says about itself once: written at creation and repeated in every segment.
+//! A run's description, which is written at creation and repeated in every segment.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -9,40 +9,40 @@ use serde::{Deserialize, Serialize};
 use crate::chunks::Chunking;
 use crate::layout::Layout;
 
-/// What the trace knows about the data that was trained on.
+/// What the trace knows about the training data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum DataIdentity {
-    /// The loop said that there is no fingerprint.
+    /// The training loop declared that there is no fingerprint.
     None,
     /// Merkle roots over the decoded examples of each split.
     Fingerprint {
-        /// One entry a split.
+        /// One entry per split.
         splits: Vec<SplitFingerprint>,
     },
 }
 
-/// One split of the data.
+/// The fingerprint of one split of the data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitFingerprint {
-    /// `train`, `validation`, `test`.
+    /// `train`, `validation` or `test`.
     pub name: String,
-    /// How many examples it has.
+    /// Number of examples.
     pub examples: u64,
     /// Merkle root over the decoded examples.
     #[serde(with = "hex_array")]
     pub root: [u8; 32],
 }
 
-/// Everything that holds for the whole run.
+/// The description of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunInfo {
-    /// Random, made at creation; mixed into every checksum, so that a frame of another run never passes.
+    /// Random bytes, made at creation. Every checksum starts from them, so that a frame of another run fails its checksums.
     #[serde(with = "hex_array")]
     pub salt: [u8; 16],
-    /// RFC 3339, UTC.
+    /// Time of creation, RFC 3339, UTC.
     pub created: String,
     /// Program and version that wrote the run.
     pub writer: String,
@@ -50,24 +50,24 @@ pub struct RunInfo {
     pub layout: Layout,
     /// How the tensors' bytes are cut into chunks.
     pub chunks: Chunking,
-    /// The run's seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// Update rule as TOML text, if the loop told it.
+    /// Update rule as TOML text, if the loop gave it.
     pub rule: Option<String>,
-    /// Task as TOML text, if the loop told it.
+    /// Task as TOML text, if the loop gave it.
     pub task: Option<String>,
-    /// The data's fingerprint.
+    /// Fingerprint of the data.
     pub data: DataIdentity,
-    /// What is kept, as the recorder prints it (`all`, `last-steps=20`).
+    /// Which steps are kept, as the recorder prints it (`all`, `last-steps=20`).
     pub keep: String,
-    /// Name of the loop's own objective, if it isn't a task.
+    /// Name of the loop's own objective, if it has no task.
     pub objective: Option<String>,
-    /// Anything else.
+    /// Other notes.
     pub notes: BTreeMap<String, String>,
 }
 
 impl RunInfo {
-    /// A run that keeps everything and says nothing more about itself, with a fresh salt and the present time.
+    /// A run that keeps everything and states nothing else, with a new salt and the current time.
     pub fn new(layout: Layout, seed: u64) -> RunInfo {
         RunInfo {
             salt: fresh_salt(),
@@ -86,7 +86,8 @@ impl RunInfo {
     }
 }
 
-/// 16 bytes that no other run has: the operating system's randomness (through the standard library's hash keys), time and process.
+/// 16 bytes that no other run has, made from the operating system's randomness (through the standard library's hash keys), the time and the
+/// process number.
 pub(crate) fn fresh_salt() -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     for _ in 0..4 {
@@ -102,14 +103,14 @@ pub(crate) fn fresh_salt() -> [u8; 16] {
     salt
 }
 
-/// `2026-11-23T22:51:52Z`.
+/// A time as text, such as `2026-11-23T22:51:52Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let seconds = time
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
     let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    // Civil date from days since 1970-01-01, on years that begin in March (Howard Hinnant's "days" algorithms).
+    // The civil date from days since 1970-01-01, with years that begin in March (Howard Hinnant's "days" algorithms).
     let z = days + 719_468;
     let era = z.div_euclid(146_097);
     let day_of_era = z.rem_euclid(146_097);
@@ -132,7 +133,7 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     )
 }
 
-/// Byte arrays as lower-case hex in JSON.
+/// Byte arrays in JSON, as lower-case hexadecimal.
 pub(crate) mod hex_array {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

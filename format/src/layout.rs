@@ -1,4 +1,4 @@
-//! What a step's tensors are called, how they are shaped, and where their bytes lie.
+//! The tensors of a step: their names and shapes, and the places of their bytes.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::FormatError;
 
-/// Most tensors a layout may name.
+/// Largest number of tensors in a layout.
 pub const MAX_TENSORS: usize = 1 << 20;
 /// Longest tensor name, in bytes.
 pub const MAX_NAME: usize = 4096;
-/// Most dimensions of a tensor.
+/// Largest number of dimensions of a tensor.
 pub const MAX_DIMENSIONS: usize = 16;
 
 /// Element type of a recorded tensor. Bytes are little-endian on disk.
@@ -30,7 +30,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes an element takes.
+    /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
             DType::F32 => 4,
@@ -51,19 +51,19 @@ impl fmt::Display for DType {
     }
 }
 
-/// What a tensor is to the training run.
+/// The role of a tensor in the training run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Updated by the optimizer; part of every frame, as it is before the step.
+    /// Changed by the optimizer. Part of every frame, with its value before the step.
     Parameter,
-    /// Updated by the forward pass (BatchNorm statistics); part of every frame, as it is after the step's forward pass.
+    /// Changed by the forward pass, such as BatchNorm statistics. Part of every frame, with its value after the step's forward pass.
     Buffer,
-    /// Momentum and the like; part of keyframes only, as it is before the step.
+    /// Kept by the optimizer, such as momentum. Part of keyframes only, with its value before the step.
     OptimizerState,
 }
 
-/// A recorded tensor: its name and shape, as an objective names it (the model's `TensorDef`), with role, element type and parameter group.
+/// A recorded tensor: name and shape, as in the model's `TensorDef`, with role, element type and parameter group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorSpec {
@@ -73,14 +73,14 @@ pub struct TensorSpec {
     pub role: Role,
     /// Element type.
     pub dtype: DType,
-    /// Dimensions; empty for a scalar; a zero makes the tensor empty.
+    /// Dimensions. Empty for a scalar; a zero makes the tensor empty.
     pub shape: Vec<usize>,
-    /// Index of the parameter group (learning rate and decay); 0 where there is one group.
+    /// Index of the parameter group, which has its own learning rate and decay. 0 if there is one group.
     pub group: u16,
 }
 
 impl TensorSpec {
-    /// Elements in the tensor; 1 for a scalar.
+    /// Number of elements; 1 for a scalar.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -91,19 +91,19 @@ impl TensorSpec {
     }
 }
 
-/// The tensors of a run in their fixed order: parameters by name, buffers by name, optimizer state by name.
+/// The tensors of a run in their fixed order: parameters by name, then buffers by name, then optimizer state by name.
 ///
-/// Cheap to clone. On disk and in the manifest it is the list of its [`TensorSpec`]s.
+/// Cheap to clone. On disk and in the manifest, it is the list of its [`TensorSpec`]s.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<TensorSpec>", into = "Vec<TensorSpec>")]
 pub struct Layout {
-    inner: Arc<Inner>,
+    shared: Arc<Tensors>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Inner {
+struct Tensors {
     tensors: Vec<TensorSpec>,
-    /// Byte offset of each tensor inside its section; sections are parameters + buffers, and optimizer state.
+    /// Byte offset of each tensor in its section. There are two sections: parameters with buffers, and optimizer state.
     offsets: Vec<usize>,
     buffers: usize,
     optimizer: usize,
@@ -117,7 +117,7 @@ impl Layout {
     /// Sorts and checks the tensors.
     ///
     /// # Errors
-    /// A name that is empty, too long or given twice in one role, or sizes whose sum doesn't fit the address space.
+    /// A name that is empty, too long, or used twice in one role, or sizes whose sum exceeds the address space.
     pub fn new(mut tensors: Vec<TensorSpec>) -> Result<Layout, FormatError> {
         if tensors.len() > MAX_TENSORS {
             return Err(FormatError::Limit {
@@ -136,7 +136,7 @@ impl Layout {
                 && a.role == b.role
                 && a.name == b.name
             {
-                return Err(bad(b, "the name is given twice in one role"));
+                return Err(bad(b, "the name is used twice in one role"));
             }
         }
         let mut sizes = [0usize; 3];
@@ -148,7 +148,7 @@ impl Layout {
             if t.shape.len() > MAX_DIMENSIONS {
                 return Err(bad(t, "a tensor has at most 16 dimensions"));
             }
-            // A zero makes the product harmless whatever the other dimensions are, so multiply the others alone.
+            // With a zero among the dimensions the tensor is empty, whatever the others are. The others must not overflow either.
             let elements = t
                 .shape
                 .iter()
@@ -172,7 +172,7 @@ impl Layout {
             *size = size
                 .checked_add(bytes)
                 .filter(|&n| n <= isize::MAX as usize / 4)
-                .ok_or_else(|| bad(t, "the sizes' sum overflows"))?;
+                .ok_or_else(|| bad(t, "the sum of the sizes overflows"))?;
         }
         let count = |role| tensors.iter().filter(|t| t.role == role).count();
         let buffers = count(Role::Parameter);
@@ -184,7 +184,7 @@ impl Layout {
             .max();
         let [parameter_bytes, buffer_bytes, optimizer_bytes] = sizes;
         Ok(Layout {
-            inner: Arc::new(Inner {
+            shared: Arc::new(Tensors {
                 tensors,
                 offsets,
                 buffers,
@@ -199,75 +199,75 @@ impl Layout {
 
     /// All tensors: parameters, buffers, optimizer state.
     pub fn tensors(&self) -> &[TensorSpec] {
-        &self.inner.tensors
+        &self.shared.tensors
     }
 
     /// The parameters, by name.
     pub fn parameters(&self) -> &[TensorSpec] {
-        &self.inner.tensors[..self.inner.buffers]
+        &self.shared.tensors[..self.shared.buffers]
     }
 
     /// The buffers, by name.
     pub fn buffers(&self) -> &[TensorSpec] {
-        &self.inner.tensors[self.inner.buffers..self.inner.optimizer]
+        &self.shared.tensors[self.shared.buffers..self.shared.optimizer]
     }
 
     /// The optimizer's tensors, by name.
     pub fn optimizer_state(&self) -> &[TensorSpec] {
-        &self.inner.tensors[self.inner.optimizer..]
+        &self.shared.tensors[self.shared.optimizer..]
     }
 
     /// Bytes of a [`State`](crate::State): parameters and buffers.
     pub fn frame_bytes(&self) -> usize {
-        self.inner.parameter_bytes + self.inner.buffer_bytes
+        self.shared.parameter_bytes + self.shared.buffer_bytes
     }
 
-    /// Bytes of the parameters alone; they come first in a state.
+    /// Bytes of the parameters. They come first in a state.
     pub fn parameter_bytes(&self) -> usize {
-        self.inner.parameter_bytes
+        self.shared.parameter_bytes
     }
 
-    /// Bytes of the buffers alone.
+    /// Bytes of the buffers.
     pub fn buffer_bytes(&self) -> usize {
-        self.inner.buffer_bytes
+        self.shared.buffer_bytes
     }
 
-    /// Bytes of the optimizer state alone.
+    /// Bytes of the optimizer state.
     pub fn optimizer_bytes(&self) -> usize {
-        self.inner.optimizer_bytes
+        self.shared.optimizer_bytes
     }
 
     /// Bytes of a [`KeyState`](crate::KeyState): buffers before the forward pass, and optimizer state.
     pub fn key_bytes(&self) -> usize {
-        self.inner.buffer_bytes + self.inner.optimizer_bytes
+        self.shared.buffer_bytes + self.shared.optimizer_bytes
     }
 
-    /// Where tensor `index` of [`tensors`](Layout::tensors) begins, in bytes: parameters and buffers inside a state, optimizer state
-    /// inside the optimizer's bytes.
+    /// First byte of tensor `index` of [`tensors`](Layout::tensors): for parameters and buffers in the state, for optimizer state in the
+    /// optimizer's bytes.
     ///
     /// # Panics
     /// If there is no such tensor.
     pub fn offset(&self, index: usize) -> usize {
-        self.inner.offsets[index]
+        self.shared.offsets[index]
     }
 
-    /// The bytes of tensor `index` inside its section; see [`offset`](Layout::offset).
+    /// The bytes of tensor `index` in its section; see [`offset`](Layout::offset).
     ///
     /// # Panics
     /// If there is no such tensor.
     pub fn range(&self, index: usize) -> Range<usize> {
         let start = self.offset(index);
-        start..start + self.inner.tensors[index].bytes()
+        start..start + self.shared.tensors[index].bytes()
     }
 
-    /// Parameter groups: one more than the highest group of a parameter, at least 1.
+    /// Number of parameter groups: one more than the highest group of a parameter, and at least 1.
     pub fn groups(&self) -> usize {
-        self.inner.groups
+        self.shared.groups
     }
 
-    /// The tensor of that role and name, as an index into [`tensors`](Layout::tensors).
+    /// The index in [`tensors`](Layout::tensors) of the tensor with that role and name.
     pub fn index_of(&self, role: Role, name: &str) -> Option<usize> {
-        self.inner
+        self.shared
             .tensors
             .binary_search_by(|t| (t.role, t.name.as_str()).cmp(&(role, name)))
             .ok()

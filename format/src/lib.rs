@@ -44,8 +44,10 @@
 pub mod layout;
 pub mod meta;
 
+mod bytes;
 mod chunks;
 mod codec;
+mod context;
 mod decoder;
 mod encoder;
 mod error;
@@ -75,10 +77,11 @@ pub use manifest::{Fork, MANIFEST, Manifest, SegmentRecord, Status};
 pub use memory::Work;
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
 pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage, recover_within};
+pub use segment::is_segment_name;
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
 pub use state::{KeyState, State, elements_f64};
 pub use storage::{
-    Claim, Crash, Entry, FsStorage, Mapped, MemStorage, ReadFile, Reserve, Storage, WriteFile,
+    Claim, Crash, FileEntry, FsStorage, Mapped, MemStorage, ReadFile, Reserve, Storage, WriteFile,
 };
 pub use trace::{Checkpoint, Metas, Readable, Recorded, SegmentSize, Step, Steps, Trace};
 pub use verify::{

@@ -8,21 +8,21 @@ use crate::FormatError;
 use crate::info::{RunInfo, hex_array};
 use crate::segment::VERSION;
 
-/// The manifest's file name.
+/// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
-/// Longest manifest.
+/// Largest manifest, in bytes.
 pub const MAX_MANIFEST: u64 = 1 << 30;
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://github.com/hindcast/hindcast/blob/main/docs/format.md#manifest";
-/// What stands around the seal's 64 digits; nothing may follow.
+/// The text before and after the seal's 64 digits. Nothing follows.
 const SEAL_BEFORE: &str = ",\n  \"seal\": \"";
 const SEAL_AFTER: &str = "\"\n}\n";
 
-/// Is the run still being written?
+/// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// Being recorded, or its recorder was killed.
+    /// Still being recorded, or the recorder was killed.
     Open,
     /// Closed without a final state.
     Unfinished,
@@ -30,7 +30,7 @@ pub enum Status {
     Finished,
 }
 
-/// One sealed segment, still there or dropped.
+/// One sealed segment, present or dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentRecord {
@@ -42,37 +42,38 @@ pub struct SegmentRecord {
     pub first_step: u64,
     /// One more than the last recorded step.
     pub end_step: u64,
-    /// Steps with tensors.
+    /// Number of steps with tensors.
     pub steps: u64,
-    /// Steps without tensors.
+    /// Number of steps without tensors.
     pub gaps: u64,
-    /// Length of the file.
+    /// Length of the file in bytes.
     pub bytes: u64,
-    /// BLAKE3 over the file, from its first byte to the digest in its trailer; the header holds the digest of the segment before.
+    /// BLAKE3 over the file, from its first byte to the digest in its trailer. The segment's header holds the digest of the previous
+    /// segment.
     #[serde(with = "hex_array")]
     pub digest: [u8; 32],
-    /// Holds the final state and no steps.
+    /// Whether it holds the final state, and no steps.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// Removed on purpose (a ring of segments).
+    /// Whether it was removed on purpose, by a ring of segments.
     pub dropped: bool,
 }
 
-/// The run was cut back and went on from there.
+/// A cut: the run was cut back, and recording resumed from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fork {
-    /// First step that was cut away, and that the run recorded anew.
+    /// First step that was cut away and recorded again.
     pub at_step: u64,
-    /// One more than the last step that there had been.
+    /// One more than the last step before the cut.
     pub end_step: u64,
-    /// When, RFC 3339, UTC.
+    /// Time of the cut, RFC 3339, UTC.
     pub time: String,
-    /// Sealed segments that were cut away, whole or in part.
+    /// Sealed segments that were cut away, as a whole or in part.
     pub superseded: Vec<SegmentRecord>,
 }
 
-/// Everything that the manifest says.
+/// The content of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -80,15 +81,15 @@ pub struct Manifest {
     pub format: u32,
     /// Open, unfinished or finished.
     pub status: Status,
-    /// The run.
+    /// The run's description.
     pub run: RunInfo,
     /// All sealed segments in order, dropped ones included.
     pub segments: Vec<SegmentRecord>,
     /// Cuts, oldest first.
     pub forks: Vec<Fork>,
-    /// Counts that the recorder wants to keep: gaps, stalls, bytes.
+    /// Counters that the recorder keeps: gaps, stalls, bytes.
     pub counters: BTreeMap<String, u64>,
-    /// Digest of the last sealed segment: the end of the chain. Zeros while there is none.
+    /// Digest of the last sealed segment, the end of the chain. Zeros if there is none.
     #[serde(with = "hex_array")]
     pub chain: [u8; 32],
 }
@@ -150,7 +151,7 @@ impl Manifest {
     /// The file's bytes.
     ///
     /// # Errors
-    /// JSON can't be made (no memory).
+    /// Too little memory for the JSON text.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         let statement = Statement {
             kind: STATEMENT.into(),
@@ -160,7 +161,7 @@ impl Manifest {
         };
         let mut text = serde_json::to_string_pretty(&statement)
             .map_err(|e| FormatError::io(MANIFEST, "writing JSON", e.into()))?;
-        // The statement's closing brace goes behind the seal.
+        // The statement's closing brace comes after the seal.
         text.truncate(text.strip_suffix("\n}").map_or(text.len(), str::len));
         let seal = seal(text.as_bytes());
         text.push_str(SEAL_BEFORE);
@@ -169,7 +170,7 @@ impl Manifest {
         Ok(text.into_bytes())
     }
 
-    /// Reads a manifest: first the seal, then the version, then the rest.
+    /// Reads a manifest and its seal. Checks the seal first, then the version, then the rest.
     ///
     /// # Errors
     /// Damage anywhere, or a newer version.
@@ -236,15 +237,15 @@ impl Manifest {
             return Err(FormatError::corrupt(
                 "subjects of the manifest",
                 "those of its segments",
-                "others",
+                "different ones",
             ));
         }
         manifest.check_segments()?;
         Ok((manifest, seal))
     }
 
-    /// A seal proves that nothing changed by accident, not that a writer made the list: names lead nowhere else, numbers and
-    /// steps ascend, and no segment holds more steps than fit; the final state has a segment of its own, the last one.
+    /// Checks the list of segments. A seal proves that nothing changed by accident, not that a writer made the list. Every name is that of
+    /// a segment, numbers and steps ascend, no segment holds more steps than its range, and the final state has the last segment to itself.
     fn check_segments(&self) -> Result<(), FormatError> {
         let (mut number, mut step, mut after_final) = (None, 0, false);
         for s in &self.segments {
@@ -293,7 +294,7 @@ impl Manifest {
     }
 }
 
-/// BLAKE3 over every byte before the seal: the run's head digest.
+/// BLAKE3 over every byte before the seal. It is the run's head digest.
 fn seal(body: &[u8]) -> [u8; 32] {
     *blake3::hash(body).as_bytes()
 }

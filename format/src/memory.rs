@@ -61,14 +61,22 @@ impl Work {
     }
 }
 
-fn check(storage: &dyn Storage, what: String, needs: u64) -> Result<(), FormatError> {
-    match storage.memory() {
-        Some(limit) if needs > limit => Err(FormatError::Memory {
-            path: storage.location(),
-            what,
-            needs,
-            limit,
-        }),
+/// Refuses work that needs more than `limit`. `place` gives the path and the refused operation for the error.
+fn within(
+    limit: Option<u64>,
+    needs: u64,
+    place: impl FnOnce() -> (String, String),
+) -> Result<(), FormatError> {
+    match limit {
+        Some(limit) if needs > limit => {
+            let (path, what) = place();
+            Err(FormatError::Memory {
+                path,
+                what,
+                needs,
+                limit,
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -80,18 +88,22 @@ pub(crate) fn states(
     layout: &Layout,
     manifest: u64,
 ) -> Result<(), FormatError> {
-    let what = format!(
-        "{} (at most {} states of {} bytes at a time)",
-        work.words(),
-        work.states(),
-        layout.frame_bytes() as u64 + layout.key_bytes() as u64
-    );
-    check(storage, what, work.bound(layout, manifest))
+    within(storage.memory(), work.bound(layout, manifest), || {
+        let what = format!(
+            "{} (at most {} states of {} bytes at a time)",
+            work.words(),
+            work.states(),
+            layout.frame_bytes() as u64 + layout.key_bytes() as u64
+        );
+        (storage.location(), what)
+    })
 }
 
 fn multiple(storage: &dyn Storage, what: &str, length: u64, times: u64) -> Result<(), FormatError> {
     let needs = FIXED.saturating_add(times.saturating_mul(length));
-    check(storage, format!("{what} of {length} bytes"), needs)
+    within(storage.memory(), needs, || {
+        (storage.location(), format!("{what} of {length} bytes"))
+    })
 }
 
 /// Checked before a manifest or a segment's header is read.
@@ -109,9 +121,10 @@ pub(crate) fn metadata(storage: &dyn Storage, length: u64) -> Result<(), FormatE
     multiple(storage, "a step's metadata", length, METADATA)
 }
 
-/// Largest unmapped frame that may be read at once, in bytes.
-pub(crate) fn longest_piece(storage: &dyn Storage) -> u64 {
-    storage
-        .memory()
-        .map_or(u64::MAX, |limit| limit.saturating_sub(FIXED) / FRAME)
+/// Checked before a piece of an unmapped segment is read. `limit` is the storage's [`memory`](Storage::memory).
+pub(crate) fn piece(path: &str, limit: Option<u64>, length: u64) -> Result<(), FormatError> {
+    let needs = FIXED.saturating_add(FRAME.saturating_mul(length));
+    within(limit, needs, || {
+        (path.to_owned(), format!("a frame of {length} bytes"))
+    })
 }

@@ -1,4 +1,4 @@
-//! What a frame says about its step beside the tensors.
+//! A step's metadata: what its frame holds besides the tensors.
 
 use crate::FormatError;
 use crate::layout::Layout;
@@ -6,9 +6,9 @@ use crate::layout::Layout;
 /// Hyperparameters of one parameter group in one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GroupHyper {
-    /// η, in float64 as the loop gave it.
+    /// Learning rate η, in float64 as the loop gave it.
     pub learning_rate: f64,
-    /// λ of the optimizer's own decay (coupled or decoupled, as the update rule says); 0 where there is none.
+    /// The optimizer's own weight decay λ, coupled or decoupled as the update rule says; 0 if there is none.
     pub weight_decay: f64,
 }
 
@@ -17,65 +17,94 @@ pub struct GroupHyper {
 pub enum BatchWeights {
     /// `1/|S|` each, |S| being the number of indices in the step.
     Mean,
-    /// 1 each.
+    /// 1 for each example.
     Sum,
-    /// One weight per index, in the order of the indices, for a weighted mean. If an example is left out, the other
-    /// weights may be scaled up to the same total.
+    /// One weight per index, in the order of the indices, for a weighted mean. If an example is left out, the other weights may be scaled
+    /// up to the same total.
     Each(Vec<f64>),
     /// One weight per index, in the order of the indices, for a weighted sum, which has no denominator.
     SumOfEach(Vec<f64>),
 }
 
-/// An extension record: readers skip the ids that they do not know.
+/// An extension record. Readers skip unknown ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
-    /// Who wrote it.
+    /// The kind of record.
     pub id: u32,
-    /// What it says.
+    /// Its content.
     pub bytes: Vec<u8>,
 }
 
-/// Everything a frame says about step t beside its tensors.
+/// The metadata of step t.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepMeta {
-    /// t, counted from 0 over the whole run.
+    /// Number t of the step, counted from 0 over the whole run.
     pub step: u64,
-    /// Epoch the step belongs to.
+    /// Epoch of the step.
     pub epoch: u64,
-    /// One entry a parameter group.
+    /// One entry per parameter group.
     pub groups: Vec<GroupHyper>,
-    /// The batch: training examples in order; an index may occur twice.
+    /// The batch: indices of training examples, in order. An index may occur twice.
     pub indices: Vec<u64>,
-    /// Their weights in the batch loss.
+    /// The examples' weights in the batch loss.
     pub weights: BatchWeights,
-    /// Lengths of the micro-batches that `indices` splits into; empty for one batch.
+    /// Lengths of the micro-batches into which `indices` is split; empty for a single batch.
     pub micro_batches: Vec<u32>,
-    /// The batch loss, if the loop told it.
+    /// The batch loss, if the loop gave it.
     pub loss: Option<f64>,
-    /// Threshold C of global-norm clipping in force in this step.
+    /// Threshold C of the step's global-norm clipping, if there is one.
     pub clip_norm: Option<f64>,
-    /// How many updates the optimizer itself had done before this step (its own counter, not the run's).
+    /// Number of updates before this step by the optimizer's own counter, which may differ from the run's.
     pub optimizer_step: u64,
-    /// One flag a parameter of the layout: had it a gradient in this step?
+    /// One flag per parameter of the layout: whether it had a gradient in this step.
     pub trained: Vec<bool>,
-    /// Anything else the user wants to keep.
+    /// Other values that the user wants to keep.
     pub scalars: Vec<(String, f64)>,
-    /// Room for later versions.
+    /// Records for later versions.
     pub extensions: Vec<Extension>,
 }
 
 impl StepMeta {
-    /// Checks metadata whose checksum is valid: it may still contradict the run's tensors or itself.
+    /// Whether the metadata agrees with the run's tensors and with itself. A valid checksum doesn't prove that.
     pub(crate) fn fits(&self, layout: &Layout) -> bool {
-        let weights = match &self.weights {
-            BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => w.len() == self.indices.len(),
-            BatchWeights::Mean | BatchWeights::Sum => true,
+        self.check(layout).is_ok()
+    }
+
+    /// # Errors
+    /// The first list whose length contradicts the run's tensors or the batch.
+    pub(crate) fn check(&self, layout: &Layout) -> Result<(), FormatError> {
+        let same = |what, expected: usize, got: u64| {
+            let expected = expected as u64;
+            if expected == got {
+                Ok(())
+            } else {
+                Err(FormatError::Mismatch {
+                    what,
+                    expected,
+                    got,
+                })
+            }
         };
-        let micro: u64 = self.micro_batches.iter().map(|&n| u64::from(n)).sum();
-        weights
-            && self.groups.len() == layout.groups()
-            && self.trained.len() == layout.parameters().len()
-            && (self.micro_batches.is_empty() || micro == self.indices.len() as u64)
+        let (groups, parameters) = (layout.groups(), layout.parameters().len());
+        let batch = self.indices.len();
+        same(
+            "parameter groups of a step",
+            groups,
+            self.groups.len() as u64,
+        )?;
+        same(
+            "trained flags of a step",
+            parameters,
+            self.trained.len() as u64,
+        )?;
+        if let BatchWeights::Each(w) | BatchWeights::SumOfEach(w) = &self.weights {
+            same("weights of a step", batch, w.len() as u64)?;
+        }
+        if !self.micro_batches.is_empty() {
+            let examples = self.micro_batches.iter().map(|&n| u64::from(n)).sum();
+            same("examples in the micro-batches of a step", batch, examples)?;
+        }
+        Ok(())
     }
 }
 
@@ -84,6 +113,6 @@ pub(crate) fn misfit() -> FormatError {
     FormatError::corrupt(
         "metadata",
         "groups, flags, weights and micro-batches that fit the run's tensors and the batch",
-        "others",
+        "ones that do not fit",
     )
 }

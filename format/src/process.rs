@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The process number in a temporary name: the part behind `before`, if it is a number.
+/// The process number in a temporary name: the part after `before`, if it is a number.
 pub(crate) fn of_name(name: &OsStr, before: &OsStr) -> Option<Pid> {
     let digits = name
         .as_encoded_bytes()

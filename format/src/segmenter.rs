@@ -1,16 +1,16 @@
-//! Where a segment ends and the next begins.
+//! Decides where a segment ends and the next one begins.
 
 use crate::meta::StepMeta;
 
 /// How long segments become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentPolicy {
-    /// Most steps of a segment; 256 keeps keyframe and link under 1 % of it.
+    /// Largest number of steps in a segment. With 256, keyframe and link are under 1 % of its bytes.
     pub max_steps: u32,
-    /// An epoch's end cuts only segments that have so many steps already, and in which another such epoch would not find room, so that
-    /// short epochs don't cost a keyframe and a sync to disk each.
+    /// The end of an epoch cuts a segment only if it has at least this number of steps and no room for another epoch of the same length.
+    /// Short epochs then don't cost a keyframe and a sync each.
     pub min_steps: u32,
-    /// Cut at every epoch's end, however short: what a ring of epochs (keep the last epoch) needs.
+    /// Cut at the end of every epoch, however short. A ring of epochs (keep the last epoch) requires it.
     pub cut_every_epoch: bool,
 }
 
@@ -24,22 +24,22 @@ impl Default for SegmentPolicy {
     }
 }
 
-/// What the segmenter says about a step.
+/// The segmenter's decision about a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placement {
-    /// The step opens a segment: record it as a keyframe, after a link that closes the segment before.
+    /// Whether the step opens a segment. If so, record it as a keyframe, after a link that closes the previous segment.
     pub cut: bool,
-    /// The step before it was the last of its epoch.
+    /// Whether the previous step was the last of its epoch.
     pub epoch_ended: bool,
 }
 
-/// Decides step by step; lives with the recording thread, since the decision needs nothing but the metadata.
+/// Places steps one by one. Lives on the recording thread, because the decision needs only the metadata.
 #[derive(Debug, Clone)]
 pub struct Segmenter {
     policy: SegmentPolicy,
     steps: u32,
     epoch: Option<u64>,
-    /// Steps of the present epoch that have been placed.
+    /// Number of steps of the current epoch that have been placed.
     in_epoch: u32,
 }
 
@@ -73,7 +73,7 @@ impl Segmenter {
         Placement { cut, epoch_ended }
     }
 
-    /// Makes the next step open a segment: after a storage failure, a resume, or a step that could not be recorded.
+    /// Makes the next step open a segment. Call it after a storage failure, a resume, or a step that could not be recorded.
     pub fn cut_next(&mut self) {
         self.steps = self.policy.max_steps.max(1);
     }

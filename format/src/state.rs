@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use crate::FormatError;
 use crate::layout::{DType, Layout, TensorSpec};
 
-/// Parameters θ_t before step t, then buffers r_{t+1} after its forward pass: little-endian elements, tensors back to back in
+/// Parameters θ_t before step t, then buffers r_{t+1} after its forward pass. Elements are little-endian; tensors are back to back in
 /// layout order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -13,7 +13,7 @@ pub struct State {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What a keyframe holds beside the state: buffers r_t before the forward pass, then the optimizer state before the step.
+/// What a keyframe holds besides the state: buffers r_t before the forward pass, then the optimizer state before the step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyState {
     layout: Layout,
@@ -45,7 +45,7 @@ impl State {
         })
     }
 
-    /// A state of zeros, to be filled.
+    /// A state of zeros, to be filled in.
     pub fn zeros(layout: &Layout) -> State {
         State {
             layout: layout.clone(),
@@ -63,7 +63,7 @@ impl State {
         &self.bytes
     }
 
-    /// All bytes, to be overwritten; the length stays.
+    /// All bytes, to be overwritten. The length is fixed.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
@@ -129,7 +129,7 @@ impl KeyState {
     /// Takes the buffers' bytes before the forward pass and the optimizer's bytes before the step.
     ///
     /// # Errors
-    /// Lengths other than the layout's.
+    /// Lengths that differ from the layout's.
     pub fn new(
         layout: &Layout,
         buffers_before: &[u8],
@@ -154,7 +154,7 @@ impl KeyState {
         })
     }
 
-    /// A key state of zeros, to be filled; empty where the layout has neither buffers nor optimizer state.
+    /// A key state of zeros, to be filled in. Empty if the layout has neither buffers nor optimizer state.
     pub fn zeros(layout: &Layout) -> KeyState {
         KeyState {
             layout: layout.clone(),
@@ -215,7 +215,7 @@ impl KeyState {
     }
 }
 
-/// Appends the elements of `bytes` to `out` as float64: exact for every dtype.
+/// Appends the elements of `bytes` to `out` as float64. Exact for every dtype.
 pub fn elements_f64(dtype: DType, bytes: &[u8], out: &mut Vec<f64>) {
     each(dtype, bytes, |v| out.push(v));
 }
@@ -255,7 +255,7 @@ fn convert_f32(tensors: &[TensorSpec], mut bytes: &[u8], mut put: impl FnMut(f32
     for t in tensors {
         let (head, rest) = bytes.split_at(t.bytes());
         match t.dtype {
-            // The bits pass through, NaN payloads included.
+            // The bits are copied, NaN payloads included.
             DType::F32 => head
                 .chunks_exact(4)
                 .for_each(|c| put(f32::from_le_bytes(array(c)))),

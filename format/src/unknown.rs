@@ -1,13 +1,13 @@
-//! Numbers that are not known: what stands in a keyframe or final state that [`recover`](crate::recover) could read only in part.
+//! Unknown numbers: elements of a keyframe or final state that [`recover`](crate::recover) could not read.
 //!
-//! A keyframe has to hold the buffers and the optimizer state before its step. Where they are lost, zeros would be a lie that an analysis
-//! takes for the truth. So every element is a quiet NaN with the payload `1057` (what fits of it): arithmetic on it shows at once, a reader
-//! that knows the pattern says what is missing, and no optimizer makes it by itself.
+//! A keyframe must hold the buffers and the optimizer state before its step. If these are lost, zeros would look like real values to an
+//! analysis. So every element becomes a quiet NaN with the payload `1057`, or its lowest bits in a narrow type. Arithmetic on it is visibly
+//! NaN, a reader that knows the pattern can say what is missing, and no optimizer produces it by itself.
 
 use crate::layout::{DType, TensorSpec};
 use crate::state::KeyState;
 
-/// One element that is not known, little-endian.
+/// One unknown element, little-endian, and its size in bytes.
 fn element(dtype: DType) -> ([u8; 8], usize) {
     let mut bytes = [0; 8];
     let size = dtype.size();
@@ -20,7 +20,7 @@ fn element(dtype: DType) -> ([u8; 8], usize) {
     (bytes, size)
 }
 
-/// Fills the tensors' bytes, which lie back to back, with numbers that are not known.
+/// Fills the bytes of the tensors, which lie back to back, with unknown elements.
 pub(crate) fn fill(tensors: &[TensorSpec], mut bytes: &mut [u8]) {
     for tensor in tensors {
         let (element, size) = element(tensor.dtype);
@@ -31,7 +31,7 @@ pub(crate) fn fill(tensors: &[TensorSpec], mut bytes: &mut [u8]) {
     }
 }
 
-/// Is any element one that is not known? Such tensors are written whole or not at all.
+/// Whether any tensor is unknown. A tensor is unknown as a whole, so its first element tells.
 fn any(tensors: &[TensorSpec], mut bytes: &[u8]) -> bool {
     for tensor in tensors {
         let (element, size) = element(tensor.dtype);
@@ -45,23 +45,23 @@ fn any(tensors: &[TensorSpec], mut bytes: &[u8]) -> bool {
 }
 
 impl KeyState {
-    /// Are the buffers before the forward pass known? Not in a recovered run that begins in the middle of what was recorded.
+    /// Whether the buffers before the forward pass are known. They aren't in a recovered run that begins in the middle of the recorded one.
     pub fn buffers_known(&self) -> bool {
         !any(self.layout().buffers(), self.buffers_before())
     }
 
-    /// Is the optimizer state known? Not in a recovered run where it was damaged.
+    /// Whether the optimizer state is known. It isn't in a recovered run if it was damaged.
     pub fn optimizer_known(&self) -> bool {
         !any(self.layout().optimizer_state(), self.optimizer())
     }
 
-    /// Says that the buffers before the forward pass are not known.
+    /// Marks the buffers before the forward pass as unknown.
     pub(crate) fn forget_buffers(&mut self) {
         let layout = self.layout().clone();
         fill(layout.buffers(), self.buffers_before_mut());
     }
 
-    /// Says that the optimizer state is not known.
+    /// Marks the optimizer state as unknown.
     pub(crate) fn forget_optimizer(&mut self) {
         let layout = self.layout().clone();
         fill(layout.optimizer_state(), self.optimizer_mut());
@@ -98,7 +98,7 @@ mod tests {
             let mut values = Vec::new();
             elements_f64(dtype, key.optimizer(), &mut values);
             assert!(values.len() == 3 && values.iter().all(|v| v.is_nan()));
-            // What training itself makes: the default NaN of the type.
+            // The NaN that training itself produces: the default NaN of the type.
             let nan: &[u8] = match dtype {
                 DType::F32 => &f32::NAN.to_le_bytes(),
                 DType::F64 => &f64::NAN.to_le_bytes(),

@@ -80,14 +80,9 @@ fn is_run(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
     };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let number = name
-            .strip_prefix("seg-")
-            .and_then(|rest| rest.strip_suffix(".hcs"));
-        number.is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()))
-    })
+    entries
+        .flatten()
+        .any(|entry| hindcast_format::is_segment_name(&entry.file_name().to_string_lossy()))
 }
 
 #[cfg(all(test, unix))]

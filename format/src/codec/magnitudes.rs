@@ -1,32 +1,33 @@
-//! Integers as classes of magnitude and the bits that a class leaves open.
+//! Integers as magnitude classes and open bits.
 //!
-//! The class of z says how many bits it has and what its three highest are; so the classes carry nearly all that is predictable
-//! of a difference, in one byte an element, and the bits below are noise that is packed as it is. Where byte planes cut a number
-//! wherever a byte ends, and pay for the predictable part of a byte that is mostly noise, this loses nothing: on the steps of a
-//! small CNN it is two per cent below the planes' own entropy, with one plane to compress in place of four.
+//! The class of an integer z gives its number of bits and the value of its three highest ones. The open bits are the bits below these
+//! three. The classes carry nearly everything that is predictable in a difference, in one byte per element. The open bits are noise and are
+//! packed as they are. Byte planes cut a number at byte boundaries, so that a plane of mostly noise also holds some predictable bits.
+//! Classes avoid that: on the steps of a small CNN they take 2 % less than the entropy of the byte planes, with one plane to compress
+//! instead of four.
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::word::{BLOCK, Direction, Source, Word, put, take};
+use super::word::{BLOCK, ChunkSource, Direction, Word, put, take};
 use crate::FormatError;
 use crate::layout::DType;
 
-/// Bits of a class below the leading one. More would make zstd's tables longer than what they save.
+/// Number of bits in a class after the leading one. More bits would lengthen zstd's tables by more than they save.
 const MANTISSA: u32 = 2;
 
-/// The largest class of a w-bit integer.
+/// The largest class of an integer with this number of bits.
 const fn largest(bits: u32) -> u8 {
     (((bits - 1 - MANTISSA) << MANTISSA) + (2 << MANTISSA) - 1) as u8
 }
 
-/// How many bits the class of z leaves open, and the class.
+/// The number of open bits of z, and its class.
 #[inline(always)]
 fn class(z: u64) -> (u32, u8) {
     let open = 63 - (z | ((2 << MANTISSA) - 1)).leading_zeros() - MANTISSA;
     (open, ((open << MANTISSA) as u64 + (z >> open)) as u8)
 }
 
-/// What `class` has taken apart: how many bits are open, and z without them.
+/// The inverse of [`class`]: the number of open bits, and z with its open bits cleared.
 #[inline(always)]
 fn unclass(class: u8) -> (u32, u64) {
     let open = (u32::from(class) >> MANTISSA).max(1) - 1;
@@ -36,25 +37,25 @@ fn unclass(class: u8) -> (u32, u64) {
     )
 }
 
-/// Writes the class of every element to `classes` and appends the open bits to `out`, lowest bit first, element by element; the last
-/// byte is filled up with zeros.
+/// Writes the class of every element to `classes`, and appends the open bits to `out`, element by element, lowest bit first. Unused bits of
+/// the last byte are zero.
 ///
-/// `classes` has `elements` bytes, the source's slices `elements * dtype.size()`.
+/// `classes` has `elements` bytes; each slice of the source has `elements * dtype.size()` bytes.
 pub(crate) fn to_magnitudes(
     dtype: DType,
-    source: Source<'_>,
+    source: ChunkSource<'_>,
     classes: &mut [u8],
     out: &mut Vec<u8>,
 ) {
     match dtype {
-        // Compiled for the widest vectors of the processor at hand; integers come out the same with any.
+        // Compiled for the widest vectors of the processor. The results are the same for any width.
         DType::F32 => Arch::new().dispatch(Split(source, classes, out)),
         DType::F64 => split::<u64>(source, classes, out),
         DType::Bf16 | DType::F16 => split::<u16>(source, classes, out),
     }
 }
 
-struct Split<'a>(Source<'a>, &'a mut [u8], &'a mut Vec<u8>);
+struct Split<'a>(ChunkSource<'a>, &'a mut [u8], &'a mut Vec<u8>);
 struct Join<'a>(&'a [u8], &'a [u8], Direction, &'a mut [u8]);
 
 impl WithSimd for Join<'_> {
@@ -75,10 +76,11 @@ impl WithSimd for Split<'_> {
     }
 }
 
-/// Puts classes and open bits into the chunk's bytes.
+/// Sets or changes the chunk's bytes by the integers that classes and open bits describe.
 ///
 /// # Errors
-/// A class that no element of that width has, or more or fewer bits than the classes leave open: `values` is worth nothing then.
+/// A class that doesn't exist for elements of this width, or more or fewer open bits than the classes require. `values` is then
+/// unspecified.
 pub(crate) fn from_magnitudes(
     dtype: DType,
     classes: &[u8],
@@ -94,9 +96,9 @@ pub(crate) fn from_magnitudes(
 }
 
 #[inline(always)]
-fn split<W: Word>(source: Source<'_>, classes: &mut [u8], out: &mut Vec<u8>) {
+fn split<W: Word>(source: ChunkSource<'_>, classes: &mut [u8], out: &mut Vec<u8>) {
     let start = out.len();
-    // Room for every bit of every element and for the last store's eight bytes.
+    // Room for every bit of every element, and for the eight bytes of the last store.
     out.resize(start + classes.len() * W::SIZE + 16, 0);
     let mut bits = Bits {
         bytes: &mut out[start..],
@@ -124,23 +126,23 @@ fn split<W: Word>(source: Source<'_>, classes: &mut [u8], out: &mut Vec<u8>) {
     out.truncate(start + length);
 }
 
-/// A string of bits that is being written, lowest bit first.
+/// A bit string that is being written, lowest bit first.
 struct Bits<'a> {
-    /// Eight bytes longer than what will be in it.
+    /// Eight bytes longer than the bits that will be written.
     bytes: &'a mut [u8],
-    /// The byte that the waiting bits begin in.
+    /// The byte in which the pending bits begin.
     at: usize,
-    /// Bits that wait, stored already but not counted: fewer than eight.
+    /// Bits that are stored but not yet counted; fewer than eight.
     waiting: u64,
     count: u32,
 }
 
 impl Bits<'_> {
-    /// Appends the lowest `open` bits of `rest`, at most 61 of them; the others are 0.
+    /// Appends the lowest `open` bits of `rest`, at most 61 of them. The higher bits of `rest` are 0.
     #[inline(always)]
     fn put(&mut self, rest: u64, open: u32) {
         if open > 56 {
-            // With seven that wait, more than a word holds: the low half first.
+            // Together with seven pending bits, these don't fit into one word. The low half is written first.
             self.put_few(rest & 0xffff_ffff, 32);
             self.put_few(rest >> 32, open - 32);
         } else {
@@ -152,7 +154,7 @@ impl Bits<'_> {
     #[inline(always)]
     fn put_few(&mut self, rest: u64, open: u32) {
         let word = self.waiting | rest << self.count;
-        // Stored always, counted only where a byte is whole: no branch to guess wrong.
+        // Stored always, and counted only when a byte is complete. That avoids a branch that is hard to predict.
         self.bytes[self.at..self.at + 8].copy_from_slice(&word.to_le_bytes());
         let count = self.count + open;
         self.at += (count >> 3) as usize;
@@ -160,14 +162,14 @@ impl Bits<'_> {
         self.count = count & 7;
     }
 
-    /// Bytes in all, the last one filled up.
+    /// Number of bytes written, including the incomplete last one.
     fn length(&self) -> usize {
         self.at + (self.count as usize).div_ceil(8)
     }
 }
 
-/// A block whose elements are all below 2³¹, as those of nearly every block of float32 are: taken apart by arithmetic that every
-/// processor does on several elements at once, and written two elements a word.
+/// A block whose elements are all below 2³¹, as in nearly every block of float32. It is split with arithmetic that every processor can do
+/// on several elements at once, and written two elements per word.
 struct Small {
     length: usize,
     z: [i32; BLOCK],
@@ -187,7 +189,7 @@ impl Default for Small {
 }
 
 impl Small {
-    /// Takes the block over, unless one of its elements is too large: then it says so.
+    /// Takes the block; false if one of its elements is too large.
     #[inline(always)]
     fn take<W: Word>(&mut self, block: &[W]) -> bool {
         self.length = block.len();
@@ -204,15 +206,15 @@ impl Small {
         let n = self.length;
         let (z, rest, open) = (&self.z[..n], &mut self.rest[..n], &mut self.open[..n]);
         for (((&z, rest), open), class) in z.iter().zip(rest).zip(open).zip(classes) {
-            // As a float, z has its class in its exponent and its two highest mantissa bits. Without the bits that lie eight below
-            // a bit that is set, it can't be rounded up past them.
+            // As a float, z has its class in the exponent and the two highest mantissa bits. Clearing every bit that lies eight below a set
+            // bit keeps the conversion from rounding z up to the next class.
             let float = ((z & !(z >> 8)) as f32).to_bits();
             let large = (float >> (23 - MANTISSA)).wrapping_sub((127 + MANTISSA - 1) << MANTISSA);
             let both = if z < (2 << MANTISSA) { z as u32 } else { large };
             *class = both as u8;
             *open = ((both >> MANTISSA).max(1) - 1) as u8;
-            // Ones below z's highest bit, but for the three that the class holds. Not every processor shifts each element by a number
-            // of its own, so the ones are spread by fixed shifts.
+            // A mask of ones below z's highest bit, without the three bits that the class holds. Not every processor can shift each element
+            // by its own amount, so the ones are spread by fixed shifts.
             let mut ones = z | z >> 1;
             ones |= ones >> 2;
             ones |= ones >> 4;
@@ -262,7 +264,7 @@ fn join<W: Word>(
             let (open, head) = unclass(class);
             let mut rest = load(open_bits, position / 8) >> (position % 8);
             if W::SIZE == 8 && open > 56 {
-                // More than one load holds at every offset: the eight bits on top come by themselves.
+                // One load doesn't hold this many bits at every offset. The eight highest bits are loaded separately.
                 rest &= (1 << 53) - 1;
                 rest |= (load(open_bits, (position + 53) / 8) >> ((position + 53) % 8)) << 53;
             }
@@ -276,14 +278,14 @@ fn join<W: Word>(
         Ok(())
     } else {
         Err(FormatError::corrupt(
-            "bytes of the bits that classes leave open",
+            "bytes of open bits",
             expected,
             open_bits.len(),
         ))
     }
 }
 
-/// Eight bytes from `at` on; zeros behind the end, where the length check finds what is missing.
+/// Eight bytes from `at` on, with zeros after the end. The length check finds missing bytes.
 #[inline(always)]
 fn load(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..at + 8) {
@@ -300,15 +302,15 @@ fn load_end(bytes: &[u8], at: usize) -> u64 {
         .fold(0, |word, &b| word << 8 | u64::from(b))
 }
 
-/// Elements that are looked at before a form is chosen.
+/// Number of elements sampled to choose a form.
 const SAMPLE: usize = 1024;
-/// Fewer than this say nothing.
+/// With fewer samples than this, no form is ruled out.
 const FEW: u64 = 64;
 
-/// Are the bits that classes would leave open worth a compressor's look? Where parameters lie on a grid (numbers of bf16 kept as
-/// float32), they are no noise, and byte planes win by far. Judged from the lowest bytes of a sample: how often do two of those agree
-/// that would be stored as they are? In noise one pair of 256 does. The answer depends on the bytes alone.
-pub(crate) fn open_bits_are_noise(dtype: DType, source: Source<'_>, elements: usize) -> bool {
+/// Whether the open bits would be incompressible. If parameters lie on a grid (bf16 numbers kept as float32), the open bits aren't noise,
+/// and byte planes are far smaller. The test samples the lowest stored bytes and counts the pairs that are equal: in noise, one pair of
+/// 256. The answer depends on the bytes alone.
+pub(crate) fn open_bits_are_noise(dtype: DType, source: ChunkSource<'_>, elements: usize) -> bool {
     match dtype {
         DType::F32 => noise::<u32>(source, elements),
         DType::F64 => noise::<u64>(source, elements),
@@ -316,17 +318,17 @@ pub(crate) fn open_bits_are_noise(dtype: DType, source: Source<'_>, elements: us
     }
 }
 
-fn noise<W: Word>(source: Source<'_>, elements: usize) -> bool {
+fn noise<W: Word>(source: ChunkSource<'_>, elements: usize) -> bool {
     let mut counts = [0u32; 256];
     let mut block = [W::default(); SAMPLE / 4];
-    // Four runs spread over the chunk: tensors that share it differ.
+    // Four runs spread over the chunk, because tensors that share a chunk differ.
     let runs = if elements <= SAMPLE { 1 } else { 4 };
     for i in 0..runs {
         let n = (SAMPLE / 4).min(elements);
         let block = &mut block[..n];
         take(source, i * (elements / 4), block);
         for z in block {
-            // The sign is the lowest bit and decides about the others: −d is ones where d is zeros.
+            // The lowest bit is the sign, and decides about the others: −d has ones where d has zeros.
             let z = z.widen();
             if class(z).0 > 8 {
                 counts[((z >> 1) & 0xff) as usize] += 1;
@@ -335,7 +337,7 @@ fn noise<W: Word>(source: Source<'_>, elements: usize) -> bool {
     }
     let n: u64 = counts.iter().map(|&c| u64::from(c)).sum();
     let agreeing: u64 = counts.iter().map(|&c| u64::from(c) * u64::from(c)).sum();
-    // Sixteen times as many agreeing pairs as noise has: an entropy of the byte of about four bits.
+    // Sixteen times as many equal pairs as in noise: about four bits of entropy per byte.
     n < FEW || agreeing < n + n * (n - 1) / 16
 }
 
@@ -368,13 +370,13 @@ mod tests {
         let earlier: Vec<u8> = later.iter().rev().copied().collect();
         for (source, begin, direction, end) in [
             (
-                Source::Plain(&later),
+                ChunkSource::Plain(&later),
                 vec![0; later.len()],
                 Direction::Set,
                 &later,
             ),
             (
-                Source::Change {
+                ChunkSource::Change {
                     earlier: &earlier,
                     later: &later,
                 },
@@ -383,7 +385,7 @@ mod tests {
                 &later,
             ),
             (
-                Source::Change {
+                ChunkSource::Change {
                     earlier: &earlier,
                     later: &later,
                 },
@@ -397,7 +399,7 @@ mod tests {
             let mut values = begin;
             from_magnitudes(dtype, &classes, &bits[1..], direction, &mut values).unwrap();
             assert!(&values == end, "{dtype:?} {direction:?}");
-            // One byte more, one fewer.
+            // One byte too many, and one too few.
             let mut scratch = values.clone();
             assert!(from_magnitudes(dtype, &classes, &bits, direction, &mut scratch).is_err());
             assert!(from_magnitudes(dtype, &classes, &bits[2..], direction, &mut scratch).is_err());
@@ -417,7 +419,7 @@ mod tests {
     fn classes_are_as_the_specification_says() {
         assert_eq!(class(0), (0, 0));
         assert_eq!(class(7), (0, 7));
-        // 1000 and 1001: one bit open, 100 on top.
+        // 1000 and 1001: one open bit below 100.
         assert_eq!(class(8), (1, 8));
         assert_eq!(class(9), (1, 8));
         assert_eq!(class(0b1_1011_0110), (6, (6 << 2) + 0b110));
@@ -438,7 +440,7 @@ mod tests {
                 .collect()
         };
         let (zeros, grid, fine) = (bytes(0), bytes(0x0001_0000), bytes(7919));
-        let change = |later| Source::Change {
+        let change = |later| ChunkSource::Change {
             earlier: &zeros,
             later,
         };

@@ -1,12 +1,12 @@
 //! Integers as byte planes: all lowest bytes, then all second bytes, and so on.
 
-use super::word::{BLOCK, Direction, Source, Word, put, take};
+use super::word::{BLOCK, ChunkSource, Direction, Word, put, take};
 use crate::layout::DType;
 
 /// Writes the byte planes of a chunk, lowest byte first, each `elements` long.
 ///
 /// `planes` and the source's slices are exactly `elements * dtype.size()` bytes.
-pub(crate) fn to_planes(dtype: DType, source: Source<'_>, elements: usize, planes: &mut [u8]) {
+pub(crate) fn to_planes(dtype: DType, source: ChunkSource<'_>, elements: usize, planes: &mut [u8]) {
     match dtype {
         DType::F32 => split::<u32>(source, elements, planes),
         DType::F64 => split::<u64>(source, elements, planes),
@@ -14,7 +14,7 @@ pub(crate) fn to_planes(dtype: DType, source: Source<'_>, elements: usize, plane
     }
 }
 
-/// Puts the planes into the chunk's bytes.
+/// Sets or changes the chunk's bytes by the integers in the planes.
 ///
 /// `planes` and `values` are exactly `elements * dtype.size()` bytes.
 pub(crate) fn from_planes(
@@ -31,7 +31,7 @@ pub(crate) fn from_planes(
     }
 }
 
-fn split<W: Word>(source: Source<'_>, elements: usize, planes: &mut [u8]) {
+fn split<W: Word>(source: ChunkSource<'_>, elements: usize, planes: &mut [u8]) {
     let mut block = [W::default(); BLOCK];
     for at in (0..elements).step_by(BLOCK) {
         let block = &mut block[..BLOCK.min(elements - at)];
@@ -49,7 +49,7 @@ fn join<W: Word>(planes: &[u8], elements: usize, direction: Direction, values: &
     for at in (0..elements).step_by(BLOCK) {
         let n = BLOCK.min(elements - at);
         let block = &mut block[..n];
-        // Two planes a pass: half as many trips through the block as one by one.
+        // Two planes per pass: half as many passes over the block as one by one.
         for (k, pair) in planes.chunks_exact(2 * elements).enumerate() {
             let (low, high) = pair.split_at(elements);
             let bytes = low[at..at + n].iter().zip(&high[at..at + n]);

@@ -1,4 +1,4 @@
-//! One byte plane, stored the cheapest way: zstd, raw where zstd doesn't win, one byte where all are equal.
+//! One byte plane, stored in the smallest of three ways: zstd, raw if zstd doesn't help, or a single byte if all bytes are equal.
 
 use std::io;
 
@@ -14,56 +14,56 @@ pub(crate) enum Coding {
     Raw,
     /// One zstd frame.
     Zstd,
-    /// One byte that stands for all of them.
+    /// One byte that every byte of the plane equals.
     Constant,
 }
 
-/// An entry of the chunk table: two bits that say what, and the stored length.
+/// An entry of the chunk table: two bits for the kind, and the stored length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// A plane of bytes: a byte plane, or the classes of magnitude.
+pub(crate) enum TableEntry {
+    /// A plane of bytes: a byte plane, or the magnitude classes.
     Plane(Coding, usize),
-    /// The bits that classes leave open. As a chunk's first entry it says that one plane follows: the classes.
+    /// The open bits. As a chunk's first entry, it says that one plane follows, the classes.
     OpenBits(usize),
 }
 
-/// Bits of an entry that hold the stored length.
+/// Number of bits of an entry that hold the stored length.
 const LENGTH_BITS: u32 = 30;
 
-impl Entry {
+impl TableEntry {
     pub fn pack(self) -> u32 {
         let (code, length) = match self {
-            Entry::Plane(Coding::Raw, length) => (0, length),
-            Entry::Plane(Coding::Zstd, length) => (1, length),
-            Entry::Plane(Coding::Constant, length) => (2, length),
-            Entry::OpenBits(length) => (3, length),
+            TableEntry::Plane(Coding::Raw, length) => (0, length),
+            TableEntry::Plane(Coding::Zstd, length) => (1, length),
+            TableEntry::Plane(Coding::Constant, length) => (2, length),
+            TableEntry::OpenBits(length) => (3, length),
         };
         code << LENGTH_BITS | length as u32
     }
 
-    pub fn unpack(entry: u32) -> Entry {
+    pub fn unpack(entry: u32) -> TableEntry {
         let length = (entry & ((1 << LENGTH_BITS) - 1)) as usize;
         match entry >> LENGTH_BITS {
-            0 => Entry::Plane(Coding::Raw, length),
-            1 => Entry::Plane(Coding::Zstd, length),
-            2 => Entry::Plane(Coding::Constant, length),
-            _ => Entry::OpenBits(length),
+            0 => TableEntry::Plane(Coding::Raw, length),
+            1 => TableEntry::Plane(Coding::Zstd, length),
+            2 => TableEntry::Plane(Coding::Constant, length),
+            _ => TableEntry::OpenBits(length),
         }
     }
 }
 
-/// Level 1 wins: level 3 takes half as long again for half a percent (docs/format.md).
+/// Level 1, because level 3 takes half again as long and saves half a percent (docs/format.md).
 const LEVEL: i32 = 1;
-/// What planes hold is uneven rather than repeated, so nearly all that zstd wins is its entropy coder's. A search that only finds long
-/// repetitions, in a table of 2 KiB that stays in the first-level cache beside the training's own data, costs .05 % of the bytes at
-/// most; level 1's own search was three quarters of zstd's time in a recorder beside a busy training.
+/// Bytes of planes are unevenly distributed rather than repeated, so nearly all of zstd's gain comes from its entropy coder. This search
+/// finds long repetitions only. Its table of 2 KiB stays in the first-level cache next to the training's own data, and the output grows by
+/// at most 0.05 %. With level 1's own search, searching took three quarters of zstd's time in a recorder next to a busy training.
 const HASH_LOG: u32 = 9;
 /// See [`HASH_LOG`].
 const MIN_MATCH: u32 = 7;
-/// Planes shorter than this are never worth a zstd frame.
+/// Shortest plane that may be worth a zstd frame, in bytes.
 const SHORT: usize = 32;
 
-/// Compresses planes; owns the zstd context, so that nothing is allocated a plane.
+/// Compresses planes. Owns the zstd context, which serves all planes.
 pub(crate) struct PlaneCoder {
     zstd: Compressor<'static>,
 }
@@ -76,10 +76,10 @@ impl PlaneCoder {
         Ok(PlaneCoder { zstd })
     }
 
-    /// Appends the plane to `out` and says how it is coded and how long it became.
+    /// Appends the plane to `out`. Returns its coding and its stored length.
     pub fn encode(&mut self, plane: &[u8], out: &mut Vec<u8>) -> (Coding, usize) {
         let start = out.len();
-        // Equal to itself moved by one: a comparison of memory, which is quick.
+        // A plane of equal bytes equals itself moved by one byte. That is a single comparison of memory.
         if let (Some(&first), Some(rest)) = (plane.first(), plane.get(1..))
             && plane.get(..plane.len() - 1) == Some(rest)
         {
@@ -87,7 +87,7 @@ impl PlaneCoder {
             return (Coding::Constant, 1);
         }
         if plane.len() >= SHORT && !looks_random(plane) {
-            // One byte less than raw: zstd stops by itself where it doesn't win.
+            // One byte less than raw: zstd fails if it would need more.
             out.resize(start + plane.len() - 1, 0);
             if let Ok(length) = self.zstd.compress_to_buffer(plane, &mut out[start..]) {
                 out.truncate(start + length);
@@ -100,16 +100,16 @@ impl PlaneCoder {
     }
 }
 
-/// Is there less than half a percent to win? Judged from how often two bytes of a sample agree (collision entropy, a lower bound of
-/// Shannon's): 1/256 of the pairs agree in random bytes. The low mantissa bytes of most planes are like that, and zstd would spend
-/// a quarter of the time on finding it out. The answer depends on the bytes alone.
+/// Whether compression would save less than half a percent. The test counts how often two bytes of a sample are equal (collision entropy, a
+/// lower bound of Shannon entropy); in random bytes, 1/256 of the pairs are. The low mantissa bytes of most planes are random, and zstd
+/// would take a quarter of its time to find that out. The answer depends on the bytes alone.
 fn looks_random(plane: &[u8]) -> bool {
     const SAMPLE: usize = 4096;
     if plane.len() < SAMPLE {
         return false;
     }
     let mut counts = [[0u32; 256]; 2];
-    // Four runs spread over the plane: tensors that share a chunk differ in scale.
+    // Four runs spread over the plane, because tensors that share a chunk differ in scale.
     let stride = plane.len() / 4;
     for start in (0..4).map(|i| i * stride) {
         for pair in plane[start..].chunks_exact(2).take(SAMPLE / 8) {
@@ -125,7 +125,7 @@ fn looks_random(plane: &[u8]) -> bool {
         .zip(second)
         .map(|(a, b)| u64::from(a + b) * u64::from(a + b))
         .sum();
-    // For n random bytes the sum is n + n(n−1)/256; 2 % more pairs is an entropy of 7.97 bits.
+    // For n random bytes the sum is n + n(n−1)/256. With 2 % more equal pairs, the entropy is 7.97 bits.
     let n = SAMPLE as u64;
     agreeing < n + n * (n - 1) / 256 * 102 / 100
 }
@@ -142,7 +142,7 @@ impl PlaneReader {
         })
     }
 
-    /// Fills `plane` from its stored bytes, exactly.
+    /// Fills `plane` from its stored bytes. A different length is an error.
     pub fn decode(
         &mut self,
         coding: Coding,
@@ -214,8 +214,8 @@ mod tests {
             let mut back = vec![0x55; plane.len()];
             reader.decode(coding, &out[1..], &mut back).unwrap();
             assert_eq!(back, plane);
-            let entry = Entry::Plane(coding, length);
-            assert_eq!(Entry::unpack(entry.pack()), entry);
+            let entry = TableEntry::Plane(coding, length);
+            assert_eq!(TableEntry::unpack(entry.pack()), entry);
         }
     }
 
@@ -230,6 +230,6 @@ mod tests {
         assert!(reader.decode(coding, &out, &mut [0; 1001]).is_err());
         assert!(reader.decode(Coding::Raw, &[1, 2], &mut [0; 3]).is_err());
         assert!(reader.decode(Coding::Constant, &[], &mut [0; 3]).is_err());
-        assert_eq!(Entry::unpack(3 << 30 | 5), Entry::OpenBits(5));
+        assert_eq!(TableEntry::unpack(3 << 30 | 5), TableEntry::OpenBits(5));
     }
 }

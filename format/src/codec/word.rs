@@ -1,35 +1,35 @@
 //! Floats as order-preserving integers, and their differences.
 //!
-//! A float's bits, with the sign bit flipped for positive numbers and all bits flipped for negative ones, order as the numbers do.
-//! Consecutive steps are near each other, so the difference of these integers is small. All arithmetic wraps: every bit pattern
-//! (NaN payloads, −0.0, denormals) comes back as it was.
+//! A float's bits, with the sign bit flipped for positive numbers and all bits flipped for negative ones, sort like the numbers. Values of
+//! consecutive steps are close to each other, so the difference of these integers is small. All arithmetic wraps, so that every bit pattern
+//! (NaN payloads, −0.0, denormals) is restored exactly.
 
-/// What a chunk is made from.
+/// What a chunk is encoded from.
 #[derive(Clone, Copy)]
-pub(crate) enum Source<'a> {
-    /// The values themselves (keyframes).
+pub(crate) enum ChunkSource<'a> {
+    /// The values themselves, for keyframes.
     Plain(&'a [u8]),
-    /// Zigzag of later − earlier (differences).
+    /// The zigzag of later − earlier, for differences.
     Change { earlier: &'a [u8], later: &'a [u8] },
 }
 
-/// How decoded integers are put into a chunk's bytes.
+/// How decoded integers change a chunk's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// Overwrite (keyframes).
+    /// Overwrite, for keyframes.
     Set,
-    /// Add the difference: on to the later state.
+    /// Add the difference, which gives the later state.
     Forward,
-    /// Subtract it: back to the earlier state.
+    /// Subtract the difference, which gives the earlier state.
     Backward,
 }
 
-/// Elements that are worked on at a time, so that they stay in the first-level cache.
+/// Elements processed at a time, so that they stay in the first-level cache.
 pub(crate) const BLOCK: usize = 1024;
 
-/// The unsigned integer as wide as an element.
+/// The unsigned integer with the width of an element.
 pub(crate) trait Word: Copy + Default {
-    /// Bytes of an element.
+    /// Bytes per element.
     const SIZE: usize;
 
     fn ordered(self) -> Self;
@@ -116,17 +116,17 @@ word!(u16, i16);
 word!(u32, i32);
 word!(u64, i64);
 
-/// Elements `at..at + block.len()` of the source as integers: what is coded.
+/// Elements `at..at + block.len()` of the source, as the integers that are coded.
 #[inline(always)]
-pub(crate) fn take<W: Word>(source: Source<'_>, at: usize, block: &mut [W]) {
+pub(crate) fn take<W: Word>(source: ChunkSource<'_>, at: usize, block: &mut [W]) {
     let range = at * W::SIZE..(at + block.len()) * W::SIZE;
     match source {
-        Source::Plain(values) => {
+        ChunkSource::Plain(values) => {
             for (z, v) in block.iter_mut().zip(values[range].chunks_exact(W::SIZE)) {
                 *z = W::read(v).ordered();
             }
         }
-        Source::Change { earlier, later } => {
+        ChunkSource::Change { earlier, later } => {
             let pairs = earlier[range.clone()]
                 .chunks_exact(W::SIZE)
                 .zip(later[range].chunks_exact(W::SIZE));
@@ -137,7 +137,7 @@ pub(crate) fn take<W: Word>(source: Source<'_>, at: usize, block: &mut [W]) {
     }
 }
 
-/// Puts decoded integers into elements `at..at + block.len()` of a chunk's bytes.
+/// Sets or changes elements `at..at + block.len()` of a chunk's bytes by decoded integers.
 #[inline(always)]
 pub(crate) fn put<W: Word>(block: &[W], direction: Direction, at: usize, values: &mut [u8]) {
     let values = values[at * W::SIZE..(at + block.len()) * W::SIZE]
@@ -169,7 +169,7 @@ mod tests {
             assert_eq!(a.ordered().bits(), a);
             assert_eq!(a.zigzag().unzigzag(), a);
         }
-        // −0.0 is just below +0.0, the negative ones below it, reversed.
+        // −0.0 comes just before +0.0, and the negative numbers before it, in reverse.
         let [zero, one, minus_zero, _, minus_one, ..] = samples.map(|a| W::narrow(a).ordered());
         assert!(minus_one < minus_zero && minus_zero < zero && zero < one);
     }

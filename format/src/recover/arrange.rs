@@ -1,29 +1,30 @@
-//! Which file of a damaged folder holds which segment. Names are what copying tools change first ("… (1).hcs", swapped names, one file copied
-//! over another), so a segment is known by what its own bytes say: its header, else its trailer's digest, else the steps in it.
+//! Finds out which file of a damaged folder holds which segment. Copying tools often change names: they add "(1)", swap names, or copy one
+//! file over another. So a segment is identified by its content: its header, or its trailer's digest, or the steps in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::report::{Loss, LossKind};
+use super::report::Loss;
+use super::view::View;
 use crate::FormatError;
+use crate::context::Context;
 use crate::decoder::Decoder;
-use crate::encoder::Context;
 use crate::frame::Frame;
 use crate::info::RunInfo;
 use crate::manifest::{MANIFEST, Manifest, SegmentRecord, Status};
 use crate::segment::{self, Segment, Trust};
-use crate::storage::{Claim, Entry, Mapped, ReadFile, Storage, WriteFile};
+use crate::storage::Storage;
 use crate::trace::{most_told, read_manifest};
 
-/// A folder in which every segment has its own name again.
+/// A folder in which every segment has its proper name.
 pub(super) struct Arranged {
     pub storage: Arc<dyn Storage>,
-    /// What was found under another name, and copies that were passed over.
+    /// Segments found under other names, and copies that were not used.
     pub remarks: Vec<String>,
-    /// Files that were segments of the run by their place in it and hold something else now.
+    /// Files that should be segments of the run and hold something else.
     pub losses: Vec<Loss>,
-    /// Why the folder's manifest was passed over, where it was.
+    /// Why the folder's manifest was not used, if it wasn't.
     pub no_manifest: Option<String>,
 }
 
@@ -36,7 +37,7 @@ struct Found {
     id: Id,
 }
 
-/// Finds the segments of the run by their content. Where all of them have their names, the storage is given back as it is.
+/// Finds the segments of the run by their content. If all of them have their proper names, the storage is returned unchanged.
 pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError> {
     let mut arranged = Arranged {
         storage: Arc::clone(source),
@@ -45,7 +46,7 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         no_manifest: None,
     };
     let mut manifest = read_manifest(source.as_ref()).ok().map(|(m, _)| m);
-    // A folder that can't be listed is told by opening the run.
+    // If the folder can't be listed, opening the run reports it.
     let Ok(entries) = source.list() else {
         return Ok(arranged);
     };
@@ -54,11 +55,7 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         .map(|e| e.name)
         .filter(|name| name != MANIFEST && !name.ends_with('/'))
         .collect();
-    let mut view = View {
-        source: Arc::clone(source),
-        shown: BTreeMap::new(),
-        hidden: BTreeSet::new(),
-    };
+    let mut view = View::of(source);
     let told = || {
         let headers = files
             .iter()
@@ -67,7 +64,7 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
     };
     if let Some(foreign) = manifest.take_if(|m| foreign(m, told())) {
         arranged.no_manifest = Some(format!(
-            "it is of another run (created {}), and no segment in the folder is of that run; the run was recovered by what its segments say",
+            "it is the manifest of another run (created {}), of which the folder has no segment; the run was recovered from its segments alone",
             foreign.run.created
         ));
         view.hidden.insert(MANIFEST.to_owned());
@@ -102,34 +99,35 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         arranged.stranger(&file, manifest.as_ref());
         view.hidden.insert(file);
     }
-    if view.shown.iter().any(|(name, file)| name != file) || !view.hidden.is_empty() {
+    if view.differs() {
         arranged.storage = Arc::new(view);
     }
     Ok(arranged)
 }
 
-/// Whether no segment in the folder is of the manifest's run, and some are of another.
+/// Whether segments of another run are in the folder, and none of the manifest's run.
 fn foreign(manifest: &Manifest, told: impl Iterator<Item = Arc<RunInfo>>) -> bool {
     let mut told = told.peekable();
     told.peek().is_some() && told.all(|info| info.salt != manifest.run.salt)
 }
 
 impl Arranged {
-    /// A segment's name on something that is no segment of the run.
+    /// Reports a file that has a segment's name and doesn't hold a segment of the run.
     fn stranger(&mut self, file: &str, manifest: Option<&Manifest>) {
         let Some((number, fork)) = segment::parse_name(file) else {
             return;
         };
-        let why = "it holds a segment of another run, or something else than a file";
+        let why = "it holds a segment of another run, or isn't a regular file";
         let follows = manifest.is_none_or(|m| {
             m.status == Status::Open
                 && fork as usize == m.forks.len()
                 && m.segments.last().is_none_or(|s| s.number < number)
         });
-        // A listed segment is missed by the manifest's own entry.
-        match follows {
-            true => self.losses.push(Loss::of_segment(file, why)),
-            false => self.remarks.push(format!("{file}: {why}")),
+        // If the manifest lists the segment, its entry reports the loss.
+        if follows {
+            self.losses.push(Loss::of_segment(file, why));
+        } else {
+            self.remarks.push(format!("{file}: {why}"));
         }
     }
 }
@@ -141,7 +139,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Which segment of the run a file holds; `None` where it holds none.
+    /// The segment of the run that a file holds, if any.
     fn identify(&self, file: &str) -> Result<Option<Found>, FormatError> {
         let named = segment::parse_name(file);
         let found = |id| {
@@ -151,16 +149,17 @@ impl Run<'_> {
             }))
         };
         if let Some(header) = segment::header_of(self.source, file, Some(&self.info)) {
-            return match header.info.salt == self.info.salt {
-                true => found((header.number, header.fork)),
-                false => Ok(None),
+            return if header.info.salt == self.info.salt {
+                found((header.number, header.fork))
+            } else {
+                Ok(None)
             };
         }
         match self.source.open(file) {
             Ok(_) => {}
             Err(e) if crate::storage::not_regular(&e).is_some() => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // What has a segment's name and can't be read is told by reading it.
+            // If a file with a segment's name can't be read, reading the segment reports it.
             Err(_) => return named.map_or(Ok(None), found),
         }
         let ends = segment::trailer_of(self.source, file);
@@ -174,13 +173,16 @@ impl Run<'_> {
         if named.is_none() && !file.contains(".hcs") {
             return Ok(None);
         }
-        // Header and trailer are both damaged: the steps tell.
+        // Header and trailer are both damaged. The steps identify the segment.
         let loaded = Segment::load(self.source, file, Some(&self.info), Trust::Orphan);
         let step = loaded.ok().and_then(|s| s.entries.first().map(|e| e.step));
         let record = step.and_then(|step| {
-            self.records.iter().find(|r| match r.is_final {
-                true => r.first_step == step,
-                false => (r.first_step..r.end_step).contains(&step),
+            self.records.iter().find(|r| {
+                if r.is_final {
+                    r.first_step == step
+                } else {
+                    (r.first_step..r.end_step).contains(&step)
+                }
             })
         });
         match (record.and_then(id), named) {
@@ -189,7 +191,7 @@ impl Run<'_> {
         }
     }
 
-    /// Gives the best of the files that hold a segment its name.
+    /// Gives the segment's name to the best of the files that hold it.
     fn place(
         &self,
         id: Id,
@@ -223,7 +225,7 @@ impl Run<'_> {
         }
         for file in files.iter().filter(|file| *file != best) {
             arranged.remarks.push(format!(
-                "{file}: it holds segment {}, too, and was passed over: {best} is as good or better",
+                "{file}: it also holds segment {} and was not used: {best} is as good or better",
                 id.0
             ));
             if segment::parse_name(file).is_some() {
@@ -268,124 +270,12 @@ impl Run<'_> {
     }
 }
 
-/// How good a copy of a segment is; better ones are greater.
+/// The quality of a segment's copy. Better copies compare greater.
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Grade {
-    /// Its bytes have the digest that the manifest lists, or its own where there is no manifest.
+    /// Whether its bytes have the digest that the manifest lists or, without a manifest, the digest that its trailer states.
     whole: bool,
-    /// Frames whose checksums agree.
+    /// Number of frames with valid checksums.
     sound: u64,
     own_name: bool,
-}
-
-/// A folder seen under other names. It is only read.
-#[derive(Debug)]
-struct View {
-    source: Arc<dyn Storage>,
-    /// File by the name that it is shown under.
-    shown: BTreeMap<String, String>,
-    /// Files that are not shown at all.
-    hidden: BTreeSet<String>,
-}
-
-impl View {
-    fn file<'a>(&'a self, name: &'a str) -> io::Result<&'a str> {
-        match self.shown.get(name) {
-            Some(file) => Ok(file),
-            None if self.hidden.contains(name) || self.shown.values().any(|f| f == name) => {
-                Err(io::ErrorKind::NotFound.into())
-            }
-            None => Ok(name),
-        }
-    }
-
-    fn read_only<T>() -> io::Result<T> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-}
-
-impl Storage for View {
-    fn location(&self) -> String {
-        self.source.location()
-    }
-
-    fn memory(&self) -> Option<u64> {
-        self.source.memory()
-    }
-
-    fn list(&self) -> io::Result<Vec<Entry>> {
-        let names: BTreeMap<&str, &str> = self
-            .shown
-            .iter()
-            .map(|(name, file)| (file.as_str(), name.as_str()))
-            .collect();
-        let mut entries: Vec<Entry> = self
-            .source
-            .list()?
-            .into_iter()
-            .filter_map(|entry| match names.get(entry.name.as_str()) {
-                Some(name) => Some(Entry {
-                    name: (*name).to_owned(),
-                    ..entry
-                }),
-                None => (!self.hidden.contains(&entry.name)).then_some(entry),
-            })
-            .collect();
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {
-        self.source.open(self.file(name)?)
-    }
-
-    fn map(&self, name: &str) -> io::Result<Mapped> {
-        self.source.map(self.file(name)?)
-    }
-
-    fn map_first(&self, name: &str, length: u64) -> io::Result<Mapped> {
-        self.source.map_first(self.file(name)?, length)
-    }
-
-    fn create_run(&self, _: &[u8]) -> io::Result<()> {
-        View::read_only()
-    }
-
-    fn claim(&self) -> io::Result<Option<Claim>> {
-        View::read_only()
-    }
-
-    fn create(&self, _: &str) -> io::Result<Box<dyn WriteFile>> {
-        View::read_only()
-    }
-
-    fn replace(&self, _: &str, _: &[u8]) -> io::Result<()> {
-        View::read_only()
-    }
-
-    fn remove(&self, _: &str) -> io::Result<()> {
-        View::read_only()
-    }
-
-    fn sync(&self, _: &str) -> io::Result<()> {
-        View::read_only()
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        View::read_only()
-    }
-}
-
-impl Loss {
-    /// A segment of which it isn't known which steps it held.
-    pub(super) fn of_segment(file: &str, why: &str) -> Loss {
-        Loss {
-            kind: LossKind::Segment,
-            steps: 0..0,
-            file: file.to_owned(),
-            tensors: vec![],
-            why: why.to_owned(),
-            others: 0,
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Which steps a damaged run had, and what of each can still be read apart from its tensors.
+//! Lists the steps that a damaged run had, and reads what is left of each besides its tensors.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,34 +7,34 @@ use super::report::{Loss, LossKind, add};
 use crate::FormatError;
 use crate::frame::{Frame, FrameKind};
 use crate::meta::StepMeta;
-use crate::segment::{Entry, Segment, Tail, Trust};
+use crate::segment::{FrameEntry, Segment, Tail, Trust};
 use crate::trace::{Part, Trace};
 
-/// A step that a frame or an index speaks of.
+/// A step that a frame or an index names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub step: u64,
-    /// Which of the trace's parts it stands in, and its frame there.
+    /// Index of its segment in the trace's parts.
     pub part: usize,
-    pub entry: Entry,
-    /// Is it the frame that opens its segment?
+    pub entry: FrameEntry,
+    /// Whether its frame opens the segment.
     pub opens: bool,
 }
 
-/// What a frame says about its step, with the digest that a gap has.
+/// A step's metadata and, for a gap, the digest of its state.
 pub(super) type Said = (StepMeta, Option<[u8; 32]>);
 
-/// All steps that there is a trace of, ascending.
+/// All steps that frames or indices name, ascending.
 pub(super) struct Census<'a> {
     trace: &'a Trace,
     pub known: Vec<Known>,
-    /// The segment that was used last.
+    /// The segment that was used last, with its index.
     held: Option<(usize, Arc<Segment>)>,
     scratch: Vec<u8>,
 }
 
 impl<'a> Census<'a> {
-    /// Goes through all segments; what is missing altogether goes to `losses`.
+    /// Examines all segments. Steps of missing or unreadable segments go to `losses`.
     pub fn take(trace: &'a Trace, losses: &mut Vec<Loss>) -> Result<Census<'a>, FormatError> {
         let mut census = Census {
             trace,
@@ -44,7 +44,7 @@ impl<'a> Census<'a> {
         };
         let mut before: Option<(u64, u64)> = None;
         for (p, part) in trace.parts.iter().enumerate() {
-            // Where the manifest lists nothing, the numbers alone tell of segments that are not there.
+            // If the manifest doesn't list the segment, only the numbers show that others are missing.
             if let Some((number, end)) = before
                 && end < part.range.start
                 && trace.record(part).is_none()
@@ -55,7 +55,7 @@ impl<'a> Census<'a> {
                     .is_some_and(|p| !p.sealed && p.loaded.is_some());
                 let why = match part.number.saturating_sub(number) {
                     0 | 1 if torn => Some(format!(
-                        "segment {number} was not written to its end, though segment {} follows it",
+                        "segment {number} is incomplete, though segment {} follows it",
                         part.number
                     )),
                     0 | 1 => None,
@@ -88,7 +88,7 @@ impl<'a> Census<'a> {
         Ok(census)
     }
 
-    /// A segment with all frames that can be found in it, those behind damage included.
+    /// A segment with all frames that can be found in it, including those after damage.
     pub fn segment(&mut self, part: usize) -> Result<Arc<Segment>, FormatError> {
         if let Some((held, segment)) = &self.held
             && *held == part
@@ -101,12 +101,12 @@ impl<'a> Census<'a> {
             .get(part)
             .ok_or_else(|| FormatError::corrupt("segment", "a segment", "none"))?;
         let segment = match &p.loaded {
-            // What follows damage in a segment without an end is not offered by the trace: its states can't be reached.
+            // In a segment without an end, the trace doesn't offer frames after damage, because their states can't be reached.
             Some(loaded) if !p.sealed && !loaded.problems.is_empty() => Arc::new(Segment::load(
                 self.trace.storage().as_ref(),
                 &p.name,
                 Some(&self.trace.info),
-                Trust::Tail,
+                Trust::Unlisted,
             )?),
             _ => self.trace.load(p)?,
         };
@@ -114,7 +114,7 @@ impl<'a> Census<'a> {
         Ok(segment)
     }
 
-    /// What the frame says about its step, if that can be read and fits the run.
+    /// The step's metadata, if it can be read and fits the run.
     pub fn meta(&mut self, known: &Known) -> Result<Option<Said>, FormatError> {
         let segment = self.segment(known.part)?;
         let salt = self.trace.context.salt;
@@ -135,8 +135,7 @@ impl<'a> Census<'a> {
         }
     }
 
-    /// Adds a segment's steps, and the holes between them that were not always there.
-    /// `follows`: where the segment before it ends.
+    /// Adds a segment's steps, and the steps missing between them. `follows` is the end of the previous segment, if that segment is known.
     fn count(
         &mut self,
         p: usize,
@@ -151,7 +150,7 @@ impl<'a> Census<'a> {
                 continue;
             }
             if self.known.last().is_some_and(|k| k.step >= entry.step) {
-                let why = "it stands behind a later step".to_owned();
+                let why = "it comes after a later step".to_owned();
                 add(losses, step(entry.step..entry.step + 1, &segment.name, why));
                 continue;
             }
@@ -163,7 +162,7 @@ impl<'a> Census<'a> {
                 opens: i == 0 && entry.kind == FrameKind::Keyframe,
             });
         }
-        // An index that is whole, or as many frames as the manifest counts, leave no room for a hole.
+        // With an intact index, or with as many frames as the manifest counts, no step is missing.
         let counted = self.trace.manifest().is_some_and(|m| {
             m.segments.iter().any(|s| s.file == part.name)
                 && part.steps + part.gaps == found.len() as u64
@@ -194,7 +193,7 @@ impl<'a> Census<'a> {
         {
             let next = found.last().map_or(start, |s| s + 1);
             let why = format!(
-                "at least one frame from byte {byte} on is damaged beyond recognition; how many steps there were is not known"
+                "at least one frame from byte {byte} on can't be recognised; the number of its steps is unknown"
             );
             add(losses, step(next..next + 1, &segment.name, why));
         }

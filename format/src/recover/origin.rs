@@ -1,4 +1,4 @@
-//! What the recovered run says about where it comes from.
+//! Writes down in the recovered run where it comes from.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -9,11 +9,11 @@ use crate::manifest::Status;
 use crate::trace::Trace;
 use crate::verify::{FindingKind, VerifyReport};
 
-/// Longest list of losses in a note: every segment repeats it.
+/// Longest list of losses in a note, in bytes. Every segment repeats it.
 const LIST: usize = 4096;
 
-/// The description of the new run: the original's, with a salt of its own (its bytes are others) and notes about the recovery. A run that
-/// was recovered before has its earlier notes beside the new ones.
+/// The description of the new run: the original's with a new salt, because the bytes differ, and with notes about the recovery. Notes of
+/// earlier recoveries stay.
 pub(super) fn describe(trace: &Trace, checked: &VerifyReport, losses: &[Loss]) -> RunInfo {
     let old = trace.info();
     let mut info = RunInfo {
@@ -91,7 +91,7 @@ pub(super) fn describe(trace: &Trace, checked: &VerifyReport, losses: &[Loss]) -
     info
 }
 
-/// Losses in a line.
+/// The losses in one line.
 pub(super) fn list(losses: &[Loss]) -> String {
     if losses.is_empty() {
         return "nothing".to_owned();
@@ -109,7 +109,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// The recorder's counts, if they are not lost, and those of the recovery.
+/// The recorder's counters, unless they are lost, and those of the recovery.
 pub(super) fn counters(trace: &Trace, losses: &[Loss]) -> BTreeMap<String, u64> {
     let mut counters = trace
         .manifest()

@@ -1,8 +1,8 @@
-//! What is left of a full frame (keyframe, final state) in which some chunks are damaged.
+//! Reads what is left of a keyframe or final state in which some chunks are damaged.
 
 use crate::codec::Direction;
+use crate::context::Context;
 use crate::decoder::Decoder;
-use crate::encoder::Context;
 use crate::frame::Frame;
 use crate::state::KeyState;
 
@@ -13,17 +13,17 @@ pub(super) struct Partial {
     pub optimizer: Option<Vec<u8>>,
 }
 
-/// Reads the key section chunk by chunk: damage in the state section, or in the other half, costs nothing here.
+/// Reads the key section chunk by chunk. Damage in the state section or in the other half doesn't matter here.
 pub(super) fn key_of(frame: &Frame<'_>, context: &Context) -> Partial {
-    let plan = &context.plan;
+    let chunks = &context.chunks;
     let (Ok(mut table), Ok(mut decoder)) = (
-        frame.table(&[&plan.state, &plan.key]),
+        frame.table(&[&chunks.state, &chunks.key]),
         Decoder::new(context.clone()),
     ) else {
         return Partial::default();
     };
-    for chunk in &plan.state {
-        // A damaged chunk is passed over; a table that leads nowhere ends the reading.
+    for chunk in &chunks.state {
+        // A damaged chunk is skipped. An unusable table ends the reading.
         if table.next(chunk).is_err() {
             return Partial::default();
         }
@@ -31,7 +31,7 @@ pub(super) fn key_of(frame: &Frame<'_>, context: &Context) -> Partial {
     let mut key = KeyState::zeros(&context.layout);
     let buffers_end = context.layout.buffer_bytes();
     let (mut buffers, mut optimizer) = (true, true);
-    for chunk in &plan.key {
+    for chunk in &chunks.key {
         let Ok(stored) = table.next(chunk) else {
             return Partial::default();
         };

@@ -1,4 +1,4 @@
-//! What a recovery kept and what it lost, as data.
+//! What a recovery kept and lost, as data.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,43 +7,62 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::Status;
 
-/// What kind of thing was lost.
+/// The kind of a loss.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
-    /// Steps of which nothing can be kept: the new run has a hole there, and says so when it is asked for them.
+    /// Steps of which nothing can be kept. The new run has a hole there, and reports it to readers.
     Step,
-    /// The tensors of steps whose metadata is kept: gaps in the new run.
+    /// Tensors of steps whose metadata is kept. They are gaps in the new run.
     Tensors,
-    /// What only a keyframe holds: the optimizer state before its step, the buffers before its forward pass.
+    /// The state that only a keyframe holds: the optimizer state before its step, and the buffers before its forward pass.
     KeyState,
-    /// The state that training ended with.
+    /// The final state.
     FinalState,
-    /// A segment of which it isn't even known which steps it held.
+    /// A segment whose steps aren't known.
     Segment,
-    /// What the manifest alone said: forks, counters, which segments were dropped on purpose, how the run ended.
+    /// The information that only the manifest holds: forks, counters, which segments were dropped on purpose, how the run ended.
     Manifest,
-    /// The proof that nothing was altered: bytes that agree with their checksums and not with their digest. They are kept as they read.
+    /// The proof that nothing was altered: bytes with valid checksums that don't match their digest. They are kept as they are.
     Proof,
 }
 
-/// One thing that was lost.
+/// One loss.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// What kind of thing.
+    /// The kind of loss.
     pub kind: LossKind,
-    /// Which steps; empty where it is about none.
+    /// The lost steps; empty if the loss concerns no steps.
     pub steps: Range<u64>,
-    /// The file of the original that is damaged, if it is known.
+    /// The damaged file of the original, if it is known.
     pub file: String,
-    /// Tensors that are hit, where damage was located so far.
+    /// Names of the affected tensors, as far as the damage was located.
     pub tensors: Vec<String>,
-    /// Why, in words: the cause of the first of the steps.
+    /// The reason in words: the cause of the first step's loss.
     pub why: String,
-    /// How many of the steps after the first have a cause of their own, which isn't spelled out.
+    /// Number of later steps whose cause differs from the first one's. Those causes aren't listed.
     #[serde(default)]
     pub others: u64,
+}
+
+impl Loss {
+    /// A lost segment whose steps are not known.
+    pub(super) fn of_segment(file: &str, why: &str) -> Loss {
+        Loss::without_steps(LossKind::Segment, file, why)
+    }
+
+    /// A loss that concerns no steps, or unknown ones.
+    pub(super) fn without_steps(kind: LossKind, file: &str, why: &str) -> Loss {
+        Loss {
+            kind,
+            steps: 0..0,
+            file: file.to_owned(),
+            tensors: vec![],
+            why: why.to_owned(),
+            others: 0,
+        }
+    }
 }
 
 impl fmt::Display for Loss {
@@ -54,7 +73,7 @@ impl fmt::Display for Loss {
             _ => format!("steps {}..{}", self.steps.start, self.steps.end),
         };
         match self.kind {
-            LossKind::Step => write!(f, "{steps}: lost whole, metadata and tensors")?,
+            LossKind::Step => write!(f, "{steps}: lost, metadata and tensors")?,
             LossKind::Tensors => {
                 write!(f, "{steps}: tensors lost, metadata kept (a gap)")?;
             }
@@ -63,11 +82,11 @@ impl fmt::Display for Loss {
             LossKind::Segment if self.file.is_empty() => f.write_str("steps of unknown numbers")?,
             LossKind::Segment => write!(f, "{}: a whole segment", self.file)?,
             LossKind::Manifest => f.write_str(
-                "what the manifest alone said (forks, counters, what was dropped on purpose)",
+                "what only the manifest held (forks, counters, segments dropped on purpose)",
             )?,
             LossKind::Proof => write!(f, "{}: the proof that it is unaltered", self.file)?,
         }
-        // An error's text begins with its file; a reason of our own doesn't.
+        // An error's text begins with its file; other reasons don't.
         let whole = self.file.is_empty() || self.why.starts_with(&self.file);
         match self.kind {
             _ if whole => write!(f, ": {}", self.why)?,
@@ -81,43 +100,43 @@ impl fmt::Display for Loss {
     }
 }
 
-/// What [`recover`](crate::recover) did.
+/// The result of a recovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecoverReport {
     /// The run that was read.
     pub original: String,
     /// The run that was written.
     pub recovered: String,
-    /// How the original stood: open, unfinished, finished; `None` where its manifest is lost.
+    /// Status of the original; `None` if its manifest is lost.
     pub original_status: Option<Status>,
-    /// The original's head digest, unless its manifest is lost.
+    /// Head digest of the original, unless its manifest is lost.
     pub original_head: Option<String>,
-    /// How the new run stands: finished if the final state was there, unfinished otherwise.
+    /// Status of the new run: finished if the final state was there, unfinished otherwise.
     pub status: Status,
-    /// The new run's head digest: keep it outside of the run.
+    /// Head digest of the new run. Keep a copy outside of the run.
     pub head_digest: String,
-    /// Steps kept with tensors and metadata.
+    /// Number of steps kept with tensors and metadata.
     pub steps: u64,
-    /// Steps kept without tensors: those that were gaps before, and those that are now.
+    /// Number of steps kept without tensors: earlier gaps and new ones.
     pub gaps: u64,
-    /// Segments of the new run.
+    /// Number of segments of the new run.
     pub segments: u64,
     /// Bytes of the new run.
     pub bytes: u64,
-    /// Everything that was lost. Empty: the new run holds all that the original acknowledged.
+    /// Everything that was lost. If it is empty, the new run holds everything that the original acknowledged.
     pub losses: Vec<Loss>,
-    /// What was met and cost nothing: a torn tail, damage that could be read around, files that don't belong to the run.
+    /// Findings that cost nothing: a torn tail, damage that could be read around, files that aren't part of the run.
     pub remarks: Vec<String>,
 }
 
 impl RecoverReport {
-    /// Was nothing lost?
+    /// Whether nothing was lost.
     pub fn is_lossless(&self) -> bool {
         self.losses.is_empty()
     }
 }
 
-/// Adds a loss; one that goes on where the last of its kind and file ended makes that longer, so that many lost steps are one range.
+/// Adds a loss. If it continues the last one of its kind and file, that one is extended, so that many lost steps are one range.
 pub(super) fn add(losses: &mut Vec<Loss>, loss: Loss) {
     let near = losses.iter_mut().rev().take(NEAR);
     for last in near {
@@ -134,18 +153,18 @@ pub(super) fn add(losses: &mut Vec<Loss>, loss: Loss) {
             }
             return;
         }
-        // Steps come in ascending order, kind by kind: nothing before this one can be longer.
+        // Steps of each kind come in ascending order, so that no earlier loss can be extended.
         break;
     }
-    // Looking through all of very many would take longer than the recovery.
+    // Comparing with all losses would take longer than the recovery if there are many.
     if !losses.iter().rev().take(NEAR).any(|l| *l == loss) {
         losses.push(loss);
     }
 }
 
-/// How many losses back a range is looked for that goes on: losses of several kinds take turns.
+/// How many losses back to look for a range to extend. Losses of several kinds alternate.
 const NEAR: usize = 1000;
-/// Tensors that a range of lost steps names.
+/// Largest number of tensors that a range of lost steps names.
 const NAMED: usize = 64;
 
 #[cfg(test)]

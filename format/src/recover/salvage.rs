@@ -1,9 +1,9 @@
-//! Walks a damaged run once, oldest step first, and says of every step in what form it can be kept.
+//! Walks a damaged run once, oldest step first, and decides for each step in what form it can be kept.
 //!
-//! What a recovered run may claim: every tensor and every number in it was read from the original with its checksum. Nothing is
-//! interpolated, and what isn't known isn't written as if it were. So a step whose metadata is lost has no place in it, a step whose
-//! tensors alone are lost is a gap, and a keyframe stands only where the key state of its step is known: elsewhere the step goes on with the
-//! segment before as a difference, from which an analysis rebuilds that state or says that it can't.
+//! Every tensor and every number of a recovered run was read from the original with a valid checksum. Nothing is interpolated, and unknown
+//! values aren't written as if they were known. So a step whose metadata is lost is left out, and a step whose tensors alone are lost
+//! becomes a gap. A keyframe is written only where the key state of its step is known. Elsewhere the step continues the previous segment as
+//! a difference; an analysis rebuilds the key state from it, or reports that it can't.
 
 use super::census::{Census, Known};
 use super::partial::{Partial, key_of};
@@ -18,31 +18,31 @@ use crate::state::{KeyState, State};
 use crate::trace::Trace;
 use crate::verify::VerifyReport;
 
-/// A step in the form in which it is kept.
+/// A step, in the form in which it is kept.
 pub(super) enum Kept<'a> {
     /// Opens a segment.
     Keyframe {
         meta: &'a StepMeta,
         state: &'a State,
         key: &'a KeyState,
-        /// The step with tensors before it, which the segment before is linked from.
+        /// The previous step with tensors, from which the previous segment is linked.
         before: Option<(u64, &'a State)>,
     },
-    /// Goes on with the segment.
+    /// Continues the segment.
     Difference {
         meta: &'a StepMeta,
         state: &'a State,
         base: u64,
         before: &'a State,
     },
-    /// Without tensors; without a digest, too, where it was no gap before.
+    /// Has no tensors, and no digest either unless it was a gap before.
     Gap {
         meta: &'a StepMeta,
         digest: Option<&'a [u8; 32]>,
     },
 }
 
-/// How a salvaged run ends.
+/// The end of a salvaged run.
 #[derive(Default)]
 pub(super) struct End {
     /// The last step with tensors.
@@ -51,17 +51,17 @@ pub(super) struct End {
     pub finished: Option<(u64, State, KeyState)>,
 }
 
-/// Between two damaged frames, or behind one where nothing else leads back.
-const UNREACHABLE: &str = "its state can be reached from neither side of its segment, because frames between it and the next keyframe are damaged or missing, too";
+/// The reason for a step between two damaged frames, or after one with no keyframe behind it.
+const UNREACHABLE: &str = "its state can't be reached from either end of its segment, because frames between it and the next keyframe are damaged or missing as well";
 
 pub(super) struct Salvage<'a> {
     trace: &'a Trace,
     checked: &'a VerifyReport,
     census: Census<'a>,
     losses: Vec<Loss>,
-    /// The newest step that is kept with tensors.
+    /// The newest step that is kept with its tensors.
     last: Option<(u64, State)>,
-    /// Was a step lost since?
+    /// Whether a step was lost since `last`.
     hurt: bool,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Salvage<'a> {
         })
     }
 
-    /// Hands every step that can be kept to `keep`, ascending; says how the run ends and what is lost.
+    /// Passes every step that can be kept to `keep`, in ascending order. Returns the run's end and the losses.
     pub fn walk(
         mut self,
         keep: &mut dyn FnMut(Kept<'_>) -> Result<(), FormatError>,
@@ -91,7 +91,7 @@ impl<'a> Salvage<'a> {
             while let Some(passed) = ahead.next_if(|k| k.step < step.meta.step) {
                 self.without_tensors(passed, keep)?;
             }
-            // Steps out of order are not in the census, and reported there.
+            // Steps that are out of order aren't in the census, which reports them.
             if let Some(known) = ahead.next_if(|k| k.step == step.meta.step) {
                 self.with_tensors(known, step.meta, step.state, step.key, keep)?;
             }
@@ -108,7 +108,7 @@ impl<'a> Salvage<'a> {
         Ok((end, self.losses))
     }
 
-    /// A step whose tensors are not there, or can't be reached.
+    /// Keeps what is left of a step whose tensors are missing or can't be reached.
     fn without_tensors(
         &mut self,
         known: &Known,
@@ -183,7 +183,7 @@ impl<'a> Salvage<'a> {
                 base: *base,
                 before,
             })?,
-            // The first one always has a key.
+            // The first step always has a key state.
             (None, None) => {}
         }
         match &mut self.last {
@@ -197,7 +197,7 @@ impl<'a> Salvage<'a> {
         Ok(())
     }
 
-    /// The key state before a step, as far as it is known, with what isn't marked as such.
+    /// The key state before a step, as far as it is known, and what of it is missing.
     fn key(
         &mut self,
         known: &Known,
@@ -223,7 +223,7 @@ impl<'a> Salvage<'a> {
             }
             None => (false, Partial::default()),
         };
-        // r_t is what the forward pass of step t − 1 left, whether or not that step itself can be kept.
+        // r_t is what the forward pass of step t − 1 left, even if that step itself can't be kept.
         let buffers = part.buffers.or_else(|| match &self.last {
             Some((last, state)) if last + 1 == known.step => Some(state.buffers().to_vec()),
             _ if layout.buffers().is_empty() => Some(Vec::new()),
@@ -265,11 +265,11 @@ impl<'a> Salvage<'a> {
         Ok((key, missing))
     }
 
-    /// The final state, from its own frame or, where that is damaged, over the link that leads to it.
+    /// The final state, from its own frame or, if that is damaged, from the last step and the link after it.
     fn finished(&mut self) -> Result<Option<(u64, State, KeyState)>, FormatError> {
         let Some(part) = self.trace.parts.iter().find(|p| p.is_final) else {
             if self.trace.status() == Status::Finished {
-                self.no_final("", "the run was finished, and holds no final state");
+                self.no_final("", "the run was finished but has no final state");
             }
             return Ok(None);
         };
@@ -298,7 +298,7 @@ impl<'a> Salvage<'a> {
         });
         let partial = partial.unwrap_or_default();
         let mut key = KeyState::zeros(self.trace.layout());
-        // No forward pass follows: the buffers before it are the final ones.
+        // No forward pass follows, so the buffers before it are the final ones.
         key.buffers_before_mut()
             .copy_from_slice(&partial.buffers.unwrap_or_else(|| state.buffers().to_vec()));
         match partial.optimizer {
@@ -324,7 +324,7 @@ impl<'a> Salvage<'a> {
         Ok(Some((step, state, key)))
     }
 
-    /// The last recorded state and the link behind it give the state that the link leads to.
+    /// The state that the link after the last recorded step leads to.
     fn over_the_link(&mut self, to: u64) -> Result<Option<State>, FormatError> {
         let Some(part) = self.trace.parts.iter().rposition(|p| !p.is_final) else {
             return Ok(None);
@@ -363,28 +363,21 @@ impl<'a> Salvage<'a> {
         };
         match over() {
             Ok(state) => Ok(Some(state)),
-            // Behind damage in a segment that was never sealed the trace offers no states.
+            // In a segment that was never sealed, the trace offers no states after damage.
             Err(e) if e.is_damage() || matches!(e, FormatError::NotRecorded { .. }) => Ok(None),
             Err(e) => Err(e),
         }
     }
 
     fn no_final(&mut self, file: &str, why: &str) {
-        let loss = Loss {
-            kind: LossKind::FinalState,
-            steps: 0..0,
-            file: file.to_owned(),
-            tensors: vec![],
-            why: why.to_owned(),
-            others: 0,
-        };
+        let loss = Loss::without_steps(LossKind::FinalState, file, why);
         add(&mut self.losses, loss);
     }
 }
 
-/// What is missing of a key state.
+/// The missing part of a key state.
 struct Missing {
-    /// Was it missing in the original already (itself a recovered run)? Then nothing is lost now.
+    /// Whether it was already missing in the original, which is then a recovered run itself. If so, nothing is lost now.
     already: bool,
     loss: Loss,
 }

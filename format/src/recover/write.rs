@@ -1,12 +1,11 @@
-//! Writing the recovered run, and reading it back.
+//! Writes the recovered run, and reads it back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::salvage::{End, Kept};
 use crate::FormatError;
-use crate::encoder::{Context, EncodedFrame, Encoder};
-use crate::frame::{FRAME_HEADER, FRAME_TRAILER, FrameHeader, FrameKind, trailer};
+use crate::encoder::{EncodedFrame, Encoder};
 use crate::info::RunInfo;
 use crate::meta::StepMeta;
 use crate::state::{KeyState, State};
@@ -15,21 +14,21 @@ use crate::trace::Trace;
 use crate::wire;
 use crate::writer::{Durability, RunWriter};
 
-/// What was written, to be compared with what is read back.
+/// A summary of a run's content. That of the run as written is compared with that of the run as read back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Tally {
     pub steps: u64,
-    /// Steps without tensors.
+    /// The steps without tensors.
     pub gaps: Vec<u64>,
-    /// Over all steps with tensors, in order: metadata, state, and key state where there is one.
+    /// Digest over all steps with tensors, in order: metadata, state and, if there is one, key state.
     with_tensors: [u8; 32],
-    /// Over all gaps, in order: metadata and digest.
+    /// Digest over all gaps, in order: metadata and digest.
     without: [u8; 32],
-    /// Over the final state.
+    /// Digest over the final state.
     end: Option<[u8; 32]>,
 }
 
-/// A tally that is growing.
+/// An unfinished tally.
 #[derive(Default)]
 struct Count {
     tally: Tally,
@@ -86,7 +85,7 @@ impl Count {
 }
 
 impl Tally {
-    /// Counts a run that is whole: any damage is an error.
+    /// Reads an intact run. Any damage is an error.
     pub fn read(trace: &Trace, gaps: &[u64], tick: &mut dyn FnMut()) -> Result<Tally, FormatError> {
         let mut count = Count::default();
         let mut steps = trace.forward(0..u64::MAX);
@@ -108,18 +107,15 @@ impl Tally {
 pub(super) struct Target {
     writer: RunWriter,
     encoder: Encoder,
-    context: Context,
     count: Count,
 }
 
 impl Target {
     pub fn create(storage: Arc<dyn Storage>, info: RunInfo) -> Result<Target, FormatError> {
-        let context = Context::new(&info)?;
         let writer = RunWriter::create(storage, info, Durability::Seals)?;
         Ok(Target {
             encoder: writer.encoder()?,
             writer,
-            context,
             count: Count::default(),
         })
     }
@@ -154,7 +150,7 @@ impl Target {
                 self.count.gap(meta, digest)?;
                 match digest {
                     Some(digest) => self.encoder.gap(meta, digest)?,
-                    None => gap_without_digest(meta, self.context.salt)?,
+                    None => self.encoder.gap_without_digest(meta)?,
                 }
             }
         };
@@ -167,7 +163,7 @@ impl Target {
         Ok(())
     }
 
-    /// Seals the run and says what was written.
+    /// Seals the run; returns a tally of what was written.
     pub fn close(
         mut self,
         end: End,
@@ -188,37 +184,4 @@ impl Target {
         }
         Ok(self.count.into_tally())
     }
-}
-
-/// A gap whose tensors are lost: nobody knows the digest of its state. (A recorder's gap always has it.)
-fn gap_without_digest(meta: &StepMeta, salt: u32) -> Result<EncodedFrame, FormatError> {
-    let mut text = Vec::new();
-    wire::encode(meta, None, &mut text)?;
-    // A chunk table of no chunks is its checksum.
-    let table = crc32c::crc32c_append(salt, &[]).to_le_bytes();
-    let length = (FRAME_HEADER + text.len() + table.len() + FRAME_TRAILER) as u64;
-    let header = FrameHeader {
-        kind: FrameKind::Gap,
-        length,
-        step: meta.step,
-        base: meta.step,
-        meta_length: u32::try_from(text.len()).map_err(|_| FormatError::Limit {
-            what: "bytes of a step's metadata",
-            found: text.len() as u64,
-            limit: wire::MAX_META as u64,
-        })?,
-        chunks: 0,
-        meta_crc: crc32c::crc32c_append(salt, &text),
-        table_length: table.len() as u32,
-    };
-    let mut bytes = header.write(salt).to_vec();
-    bytes.extend_from_slice(&text);
-    bytes.extend_from_slice(&table);
-    bytes.extend_from_slice(&trailer(length));
-    Ok(EncodedFrame {
-        kind: FrameKind::Gap,
-        step: meta.step,
-        base: meta.step,
-        bytes,
-    })
 }

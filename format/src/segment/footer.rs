@@ -1,7 +1,9 @@
-//! A segment's footer: the index (a cache that a linear scan rebuilds) and the trailer that seals the segment.
+//! A segment's footer: the index, a cache that a linear scan can rebuild, and the trailer, which seals the segment.
 
-use super::scan::Entry;
+use super::entry::FrameEntry;
+use super::source::SegmentSource;
 use crate::FormatError;
+use crate::bytes::{u32_at, u64_at};
 use crate::error::hex32;
 use crate::frame::FrameKind;
 
@@ -10,7 +12,7 @@ pub(crate) const FOOTER_MAGIC: [u8; 4] = *b"HCIX";
 const END_MAGIC: [u8; 8] = *b"HCSEALED";
 /// Bytes of the trailer, which ends every sealed segment.
 pub(crate) const TRAILER: usize = 60;
-/// Trailer bytes that the segment's digest covers: all before the digest itself.
+/// Bytes of the trailer that the segment's digest covers: all before the digest itself.
 const HASHED: usize = 16;
 /// Bytes of an index entry.
 const ENTRY: usize = 16;
@@ -24,9 +26,9 @@ pub(crate) struct Trailer {
     pub digest: [u8; 32],
 }
 
-/// The footer's bytes, for a segment whose frames end at `at` and whose bytes so far are in `hasher`; and the segment's digest.
+/// The footer's bytes and the segment's digest. The frames end at byte `at`, and `hasher` has taken all bytes before it.
 pub(crate) fn footer(
-    entries: &[Entry],
+    entries: &[FrameEntry],
     at: u64,
     salt: u32,
     mut hasher: blake3::Hasher,
@@ -36,8 +38,8 @@ pub(crate) fn footer(
     out.extend_from_slice(&FOOTER_MAGIC);
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
     for entry in entries {
-        // A frame is at most 2^40 bytes long: the kind fits above.
-        let packed = entry.length | u64::from(entry.kind.code_of()) << 56;
+        // A frame is at most 2^40 bytes long, so the kind fits in the top byte.
+        let packed = entry.length | u64::from(entry.kind.code()) << 56;
         out.extend_from_slice(&packed.to_le_bytes());
         out.extend_from_slice(&entry.step.to_le_bytes());
     }
@@ -55,16 +57,6 @@ pub(crate) fn footer(
     (out, digest)
 }
 
-fn le32(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..at + 4)
-        .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-}
-
-fn le64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
-}
-
 impl Trailer {
     /// Reads the last [`TRAILER`] bytes of a file of that length.
     pub fn read(bytes: &[u8], file_length: u64) -> Result<Trailer, FormatError> {
@@ -76,19 +68,19 @@ impl Trailer {
             ));
         }
         let crc = crc32c::crc32c(&bytes[..56]);
-        if crc != le32(bytes, 56) {
+        if crc != u32_at(bytes, 56) {
             return Err(FormatError::corrupt(
                 "trailer checksum",
-                hex32(le32(bytes, 56)),
+                hex32(u32_at(bytes, 56)),
                 hex32(crc),
             ));
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(&bytes[16..48]);
         let trailer = Trailer {
-            index_crc: le32(bytes, 0),
-            footer_length: le32(bytes, 4),
-            file_length: le64(bytes, 8),
+            index_crc: u32_at(bytes, 0),
+            footer_length: u32_at(bytes, 4),
+            file_length: u64_at(bytes, 8),
             digest,
         };
         if trailer.file_length != file_length
@@ -104,13 +96,13 @@ impl Trailer {
         Ok(trailer)
     }
 
-    /// How many of the file's bytes the digest covers.
+    /// Number of bytes that the digest covers in a file of this length.
     pub fn hashed(file_length: u64) -> u64 {
         file_length.saturating_sub((TRAILER - HASHED) as u64)
     }
 
-    /// Reads the index from the footer's bytes (without the trailer). Frames are contiguous and end where the footer begins.
-    pub fn entries(&self, index: &[u8], salt: u32) -> Result<Vec<Entry>, FormatError> {
+    /// Reads the index from the footer's bytes without the trailer. Frames are contiguous and end where the footer begins.
+    pub fn entries(&self, index: &[u8], salt: u32) -> Result<Vec<FrameEntry>, FormatError> {
         let crc = crc32c::crc32c_append(salt, index);
         if crc != self.index_crc {
             return Err(FormatError::corrupt(
@@ -119,7 +111,7 @@ impl Trailer {
                 hex32(crc),
             ));
         }
-        let count = le32(index, 4) as usize;
+        let count = u32_at(index, 4) as usize;
         if index.get(..4) != Some(&FOOTER_MAGIC[..]) || index.len() != 8 + ENTRY * count {
             return Err(FormatError::corrupt(
                 "index length",
@@ -131,7 +123,7 @@ impl Trailer {
         let mut entries = Vec::with_capacity(count);
         let mut total = 0u64;
         for raw in index[8..].chunks_exact(ENTRY) {
-            let packed = le64(raw, 0);
+            let packed = u64_at(raw, 0);
             let length = packed & ((1 << 56) - 1);
             let kind = FrameKind::from_code((packed >> 56) as u8).ok_or_else(|| {
                 FormatError::corrupt("frame kind in the index", "1 to 5", packed >> 56)
@@ -142,10 +134,10 @@ impl Trailer {
                 .ok_or_else(|| {
                     FormatError::corrupt("frame lengths in the index", frames_end, "more")
                 })?;
-            entries.push(Entry {
+            entries.push(FrameEntry {
                 offset: 0,
                 length,
-                step: le64(raw, 8),
+                step: u64_at(raw, 8),
                 kind,
             });
         }
@@ -156,4 +148,22 @@ impl Trailer {
         }
         Ok(entries)
     }
+}
+
+/// Whether a footer with a valid index begins at `at`. Used where the end of the file is damaged.
+pub(super) fn footer_at(source: &SegmentSource, at: u64, salt: u32) -> Result<bool, FormatError> {
+    const HEAD: usize = 8;
+    const CRC: u64 = 4;
+    let mut scratch = Vec::new();
+    if source.length() < at + HEAD as u64 + CRC {
+        return Ok(false);
+    }
+    let count = u32_at(source.bytes(at, HEAD, &mut scratch)?, 4);
+    let length = HEAD as u64 + ENTRY as u64 * u64::from(count);
+    if at + length + CRC > source.length() {
+        return Ok(false);
+    }
+    let bytes = source.bytes(at, (length + CRC) as usize, &mut scratch)?;
+    let (index, crc) = bytes.split_at(length as usize);
+    Ok(crc32c::crc32c_append(salt, index) == u32_at(crc, 0))
 }

@@ -3,30 +3,31 @@
 use std::sync::Arc;
 
 use crate::FormatError;
+use crate::bytes::{u32_at, u64_at};
 use crate::error::hex32;
 use crate::info::RunInfo;
 
-/// First eight bytes of every segment: a byte that no text has, a name, and line ends that a text-mode transfer would change.
+/// First eight bytes of every segment: a byte that doesn't occur in text, a name, and line ends that a text-mode transfer would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89HCS\r\n\x1a\n";
 /// The format version that this build writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = 1;
-/// Magic, version, header length, and their checksum.
+/// Bytes of the prefix: magic, version, header length, and their checksum.
 pub(crate) const PREFIX: usize = 20;
-/// Prefix and fixed fields; the run's description follows.
+/// Bytes of the prefix and the fixed fields; the run's description follows.
 const FIXED: usize = 80;
-/// Longest header.
+/// Largest header, in bytes.
 pub(crate) const MAX_HEADER: u32 = 1 << 26;
 
 /// What a segment says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Holds the final state, and no steps.
+    /// Whether the segment holds the final state, and no steps.
     pub is_final: bool,
     pub number: u64,
-    /// How often the run had been cut back when this segment was written.
+    /// How many times the run had been cut back when this segment was written.
     pub fork: u32,
     pub first_step: u64,
-    /// Digest of the segment before; zeros for the first.
+    /// Digest of the previous segment; zeros in the first one.
     pub previous: [u8; 32],
     pub info: Arc<RunInfo>,
 }
@@ -59,16 +60,6 @@ pub(crate) fn write_header(header: &Header) -> Result<Vec<u8>, FormatError> {
     Ok(out)
 }
 
-fn le32(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..at + 4)
-        .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-}
-
-fn le64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
-}
-
 fn short(what: &'static str, have: usize, need: usize) -> FormatError {
     FormatError::Incomplete {
         file: String::new(),
@@ -78,7 +69,7 @@ fn short(what: &'static str, have: usize, need: usize) -> FormatError {
     }
 }
 
-/// Checks the prefix and says how long the header is.
+/// Checks the prefix; returns the header's length in bytes.
 pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
     let Some(prefix) = bytes.get(..PREFIX) else {
         return Err(short("segment header", bytes.len(), PREFIX));
@@ -92,14 +83,14 @@ pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
     }
     // The checksum first: a flipped bit in the version must not read as a newer version.
     let crc = crc32c::crc32c(&prefix[..16]);
-    if crc != le32(prefix, 16) {
+    if crc != u32_at(prefix, 16) {
         return Err(FormatError::corrupt(
             "checksum of the segment's first 16 bytes",
-            hex32(le32(prefix, 16)),
+            hex32(u32_at(prefix, 16)),
             hex32(crc),
         ));
     }
-    let version = le32(prefix, 8);
+    let version = u32_at(prefix, 8);
     if version == 0 || version > VERSION {
         return Err(FormatError::NewerVersion {
             file: String::new(),
@@ -107,7 +98,7 @@ pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
             supported: VERSION,
         });
     }
-    let length = le32(prefix, 12);
+    let length = u32_at(prefix, 12);
     if length < (FIXED + 4) as u32 || length > MAX_HEADER {
         return Err(FormatError::corrupt(
             "segment header length",
@@ -118,26 +109,26 @@ pub(crate) fn read_prefix(bytes: &[u8]) -> Result<usize, FormatError> {
     Ok(length as usize)
 }
 
-/// Reads the header and says how long it is.
+/// Reads the header; returns it and its length in bytes.
 pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> {
     let length = read_prefix(bytes)?;
     let Some(h) = bytes.get(..length) else {
         return Err(short("segment header", bytes.len(), length));
     };
     let crc = crc32c::crc32c(&h[PREFIX..length - 4]);
-    if crc != le32(h, length - 4) {
+    if crc != u32_at(h, length - 4) {
         return Err(FormatError::corrupt(
             "segment header checksum",
-            hex32(le32(h, length - 4)),
+            hex32(u32_at(h, length - 4)),
             hex32(crc),
         ));
     }
     let info = &h[FIXED..length - 4];
-    if le32(h, 36) as usize != info.len() || le32(h, 20) > 1 {
+    if u32_at(h, 36) as usize != info.len() || u32_at(h, 20) > 1 {
         return Err(FormatError::corrupt(
             "segment header",
             format!("a run description of {} bytes", info.len()),
-            le32(h, 36),
+            u32_at(h, 36),
         ));
     }
     let info = serde_json::from_slice(info).map(Arc::new).map_err(|e| {
@@ -146,10 +137,10 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> 
     let mut previous = [0; 32];
     previous.copy_from_slice(&h[48..80]);
     let header = Header {
-        is_final: le32(h, 20) == 1,
-        number: le64(h, 24),
-        fork: le32(h, 32),
-        first_step: le64(h, 40),
+        is_final: u32_at(h, 20) == 1,
+        number: u64_at(h, 24),
+        fork: u32_at(h, 32),
+        first_step: u64_at(h, 40),
         previous,
         info,
     };

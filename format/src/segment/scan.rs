@@ -1,223 +1,238 @@
-//! The linear scan: finds the frames of a segment that has no index, and tells "not yet complete" from "corrupt".
+//! The linear scan: finds the frames of a segment that has no index, and distinguishes "not yet complete" from "corrupt".
 
-use super::file::Source;
-use super::footer::FOOTER_MAGIC;
+use super::entry::{FrameEntry, Tail};
+use super::footer::{FOOTER_MAGIC, footer_at};
+use super::source::{STRIDE, SegmentSource};
 use crate::FormatError;
 use crate::decoder::Decoder;
-use crate::frame::{FRAME_HEADER, FRAME_MAGIC, Frame, FrameHeader, FrameKind};
+use crate::frame::{FRAME_HEADER, FRAME_MAGIC, Frame, FrameHeader};
 use crate::storage::Storage;
-
-/// Where a frame stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub offset: u64,
-    pub length: u64,
-    pub step: u64,
-    pub kind: FrameKind,
-}
-
-/// How a segment ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Tail {
-    /// With a footer.
-    Sealed,
-    /// After a whole frame: at the file's end or in reserved zeros.
-    Clean,
-    /// In the middle of a frame that begins there: the writer hasn't finished it, or was killed.
-    Torn(u64),
-    /// In bytes that are neither; described among the problems.
-    Damaged(u64),
-}
-
-/// What a scan found.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    pub entries: Vec<Entry>,
-    pub tail: Tail,
-    /// Where the frames end.
-    pub end: u64,
-    pub problems: Vec<FormatError>,
-    /// Entries before the first damage that hides the tensors of what follows.
-    pub sound: usize,
-}
-
-impl Scan {
-    /// Adds damage to the list. Only the first places are kept.
-    fn keep(&mut self, damage: Vec<FormatError>) {
-        let room = MOST_PROBLEMS.saturating_sub(self.problems.len());
-        self.problems.extend(damage.into_iter().take(room));
-    }
-}
 
 /// Number of damaged places of one segment that are kept.
 const MOST_PROBLEMS: usize = 1000;
-/// So often is a damaged place looked at in a segment that may be growing.
-const LOOKS: u32 = 3;
-/// Bytes looked at in one go when searching.
-const STRIDE: usize = 1 << 16;
+/// How many times to re-read a damaged place of a segment that may be growing.
+const REREADS: u32 = 3;
 
-/// Scans from the end of the header on, checking every frame's checksums.
-pub(crate) fn scan(
-    source: &Source,
+/// What a scan found.
+#[derive(Debug)]
+pub(super) struct Scan {
+    pub entries: Vec<FrameEntry>,
+    pub tail: Tail,
+    /// The byte at which the frames end.
+    pub end: u64,
+    pub problems: Vec<FormatError>,
+    /// Number of entries before the first damage that hides the tensors of later frames.
+    pub sound: usize,
+}
+
+/// Scans from byte `start`, the end of the header, and checks every frame's checksums.
+pub(super) fn scan(
+    source: &SegmentSource,
     start: u64,
     decoder: &Decoder,
     storage: &dyn Storage,
 ) -> Result<Scan, FormatError> {
-    let salt = decoder.context.salt;
-    let length = source.length();
-    let mut found = Scan {
-        entries: Vec::new(),
-        tail: Tail::Clean,
-        end: start,
-        problems: Vec::new(),
-        sound: usize::MAX,
+    let mut scanner = Scanner {
+        source,
+        decoder,
+        storage,
+        salt: decoder.context.salt,
+        found: Scan {
+            entries: Vec::new(),
+            tail: Tail::Clean,
+            end: start,
+            problems: Vec::new(),
+            sound: usize::MAX,
+        },
+        read_at: start,
+        reads: 0,
     };
     let mut scratch = Vec::new();
-    let (mut at, mut looks, mut looks_at) = (start, 0, start);
-    // A recorder may write on while this looks: what seems damaged is looked at again before it is called so.
-    let mut again = |at: u64| {
-        looks = if looks_at == at { looks + 1 } else { 1 };
-        looks_at = at;
-        source.may_grow() && looks <= LOOKS
-    };
-    while at < length {
-        let head = source.bytes(
-            at,
-            (length - at).min(FRAME_HEADER as u64) as usize,
-            &mut scratch,
-        )?;
-        if head.starts_with(&FOOTER_MAGIC) {
-            (found.tail, found.end) = (Tail::Sealed, at);
-            return Ok(found);
+    let mut at = start;
+    while at < source.length() {
+        match scanner.place(at, &mut scratch)? {
+            Some(next) => at = next,
+            None => break,
         }
-        match FrameHeader::read(head, salt) {
-            Ok(header) => {
-                if header.length > length - at {
-                    // The header is complete and the rest is missing. If a frame follows, bytes were deleted from this
-                    // one.
-                    let Some(next) = resync(source, at + FRAME_HEADER as u64, salt)? else {
-                        found.tail = Tail::Torn(at);
-                        return Ok(found);
-                    };
-                    if again(at) {
-                        continue;
-                    }
-                    found.keep(vec![cut_short(&header, next - at)]);
-                    found.sound = found.sound.min(found.entries.len());
-                    at = next;
-                    continue;
-                }
-                let bytes = source.bytes(at, header.length as usize, &mut scratch)?;
-                let frame = Frame::read(bytes, salt)?;
-                crate::memory::metadata(storage, u64::from(header.meta_length))?;
-                let damage = decoder.check(&frame);
-                if frame.is_unfinished() && all_zero(source, at + header.length, &mut Vec::new())? {
-                    // The end was never written, and nothing follows.
-                    found.tail = Tail::Torn(at);
-                    return Ok(found);
-                }
-                if !damage.is_empty() && again(at) {
-                    continue;
-                }
-                if damage.iter().any(hides_tensors) {
-                    found.sound = found.sound.min(found.entries.len());
-                }
-                // If bytes were deleted from a frame or inserted into it, the next one doesn't begin at the offset that
-                // its length gives.
-                let next = match damage.is_empty() || begins(source, at + header.length, salt)? {
-                    true => None,
-                    false => resync(source, at + FRAME_HEADER as u64, salt)?
-                        .filter(|&next| next < at + header.length),
-                };
-                found.keep(damage);
-                found.entries.push(Entry {
-                    offset: at,
-                    length: header.length,
-                    step: header.step,
-                    kind: header.kind,
-                });
-                at = next.unwrap_or(at + header.length);
-            }
+    }
+    Ok(scanner.found)
+}
+
+struct Scanner<'a> {
+    source: &'a SegmentSource,
+    decoder: &'a Decoder,
+    storage: &'a dyn Storage,
+    salt: u32,
+    found: Scan,
+    /// The place that was read last, and how many times.
+    read_at: u64,
+    reads: u32,
+}
+
+impl Scanner<'_> {
+    /// Examines the bytes at `at`; returns where to go on, or `None` at the end of the frames.
+    fn place(&mut self, at: u64, scratch: &mut Vec<u8>) -> Result<Option<u64>, FormatError> {
+        let source = self.source;
+        let n = (source.length() - at).min(FRAME_HEADER as u64) as usize;
+        let head = source.bytes(at, n, scratch)?;
+        if head.starts_with(&FOOTER_MAGIC) {
+            self.found.end = at;
+            return Ok(self.ends(Tail::Sealed));
+        }
+        match FrameHeader::read(head, self.salt) {
+            Ok(header) if header.length > source.length() - at => self.cut_frame(&header, at),
+            Ok(header) => self.frame(&header, at, scratch),
             Err(error) => {
                 let head = head.to_vec();
-                if all_zero(source, at, &mut scratch)? {
-                    found.tail = Tail::Clean;
-                    return Ok(found);
-                }
-                // A header is stored from its magic on, so a torn one begins like a header, and nothing but zeros follows it.
-                if (begins_like(&head, &FRAME_MAGIC) || begins_like(&head, &FOOTER_MAGIC))
-                    && all_zero(source, at + head.len() as u64, &mut scratch)?
-                {
-                    found.tail = Tail::Torn(at);
-                    return Ok(found);
-                }
-                if again(at) {
-                    continue;
-                }
-                found.keep(vec![error]);
-                found.sound = found.sound.min(found.entries.len());
-                match resync(source, at + 1, salt)? {
-                    Some(next) => at = next,
-                    None => {
-                        found.tail = Tail::Damaged(at);
-                        return Ok(found);
-                    }
-                }
+                self.no_header(error, &head, at, scratch)
             }
         }
     }
-    Ok(found)
+
+    /// A frame whose header is complete and whose bytes go beyond the file's end.
+    fn cut_frame(&mut self, header: &FrameHeader, at: u64) -> Result<Option<u64>, FormatError> {
+        // If another frame follows, bytes were deleted from this one.
+        let Some(next) = resync(self.source, at + FRAME_HEADER as u64, self.salt)? else {
+            return Ok(self.ends(Tail::Torn(at)));
+        };
+        if self.read_again(at) {
+            return Ok(Some(at));
+        }
+        let error = FormatError::corrupt(
+            "frame length",
+            format!("{} bytes", header.length),
+            format!("{} bytes before the next frame", next - at),
+        );
+        self.keep(vec![error.at_step(header.step)]);
+        self.hide_tensors();
+        Ok(Some(next))
+    }
+
+    /// A frame that lies inside the file.
+    fn frame(
+        &mut self,
+        header: &FrameHeader,
+        at: u64,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<u64>, FormatError> {
+        let source = self.source;
+        let end = at + header.length;
+        let frame = Frame::read(
+            source.bytes(at, header.length as usize, scratch)?,
+            self.salt,
+        )?;
+        crate::memory::metadata(self.storage, u64::from(header.meta_length))?;
+        let damage = self.decoder.check(&frame);
+        if frame.is_unfinished() && source.all_zero(end, &mut Vec::new())? {
+            return Ok(self.ends(Tail::Torn(at)));
+        }
+        if !damage.is_empty() && self.read_again(at) {
+            return Ok(Some(at));
+        }
+        if damage.iter().any(hides_tensors) {
+            self.hide_tensors();
+        }
+        let mut next = end;
+        // If bytes were inserted into a damaged frame or deleted from it, the next one doesn't begin where its length says.
+        if !damage.is_empty() && !self.begins(end)? {
+            let found = resync(source, at + FRAME_HEADER as u64, self.salt)?;
+            next = found.filter(|&found| found < end).unwrap_or(end);
+        }
+        self.keep(damage);
+        self.found.entries.push(FrameEntry {
+            offset: at,
+            length: header.length,
+            step: header.step,
+            kind: header.kind,
+        });
+        Ok(Some(next))
+    }
+
+    /// Bytes that are neither a frame header nor a footer. `head` is a copy of the first of them.
+    fn no_header(
+        &mut self,
+        error: FormatError,
+        head: &[u8],
+        at: u64,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Option<u64>, FormatError> {
+        let source = self.source;
+        if source.all_zero(at, scratch)? {
+            return Ok(self.ends(Tail::Clean));
+        }
+        // A header is stored from its magic on. A torn one begins like a header, and only zeros follow it.
+        let begun = begins_like(head, &FRAME_MAGIC) || begins_like(head, &FOOTER_MAGIC);
+        if begun && source.all_zero(at + head.len() as u64, scratch)? {
+            return Ok(self.ends(Tail::Torn(at)));
+        }
+        if self.read_again(at) {
+            return Ok(Some(at));
+        }
+        self.keep(vec![error]);
+        self.hide_tensors();
+        match resync(source, at + 1, self.salt)? {
+            Some(next) => Ok(Some(next)),
+            None => Ok(self.ends(Tail::Damaged(at))),
+        }
+    }
+
+    fn ends(&mut self, tail: Tail) -> Option<u64> {
+        self.found.tail = tail;
+        None
+    }
+
+    /// Whether to read a damaged place again before it is called damaged, because a recorder may be writing there.
+    fn read_again(&mut self, at: u64) -> bool {
+        self.reads = if self.read_at == at {
+            self.reads + 1
+        } else {
+            1
+        };
+        self.read_at = at;
+        self.source.may_grow() && self.reads <= REREADS
+    }
+
+    /// Adds damage to the list. Only the first places are kept.
+    fn keep(&mut self, damage: Vec<FormatError>) {
+        let room = MOST_PROBLEMS.saturating_sub(self.found.problems.len());
+        self.found.problems.extend(damage.into_iter().take(room));
+    }
+
+    /// Notes damage that hides the tensors of the frames from here on.
+    fn hide_tensors(&mut self) {
+        self.found.sound = self.found.sound.min(self.found.entries.len());
+    }
+
+    /// Whether a frame or the footer begins at `at`, or the file ends there.
+    fn begins(&self, at: u64) -> Result<bool, FormatError> {
+        let n = self
+            .source
+            .length()
+            .saturating_sub(at)
+            .min(FRAME_HEADER as u64) as usize;
+        let mut scratch = Vec::new();
+        let head = self.source.bytes(at, n, &mut scratch)?;
+        Ok(n == 0 || head.starts_with(&FOOTER_MAGIC) || FrameHeader::read(head, self.salt).is_ok())
+    }
 }
 
-fn cut_short(header: &FrameHeader, have: u64) -> FormatError {
-    FormatError::corrupt(
-        "frame length",
-        format!("{} bytes", header.length),
-        format!("{have} bytes before the next frame"),
-    )
-    .at_step(header.step)
-}
-
-/// Whether a frame or the footer begins there, or the file ends.
-fn begins(source: &Source, at: u64, salt: u32) -> Result<bool, FormatError> {
-    let n = source.length().saturating_sub(at).min(FRAME_HEADER as u64) as usize;
-    let mut scratch = Vec::new();
-    let head = source.bytes(at, n, &mut scratch)?;
-    Ok(n == 0 || head.starts_with(&FOOTER_MAGIC) || FrameHeader::read(head, salt).is_ok())
-}
-
-/// Damage to anything but the metadata or the repeated length: the frame's difference is lost.
+/// Whether the frame's difference is lost. It isn't if only the metadata or the repeated length is damaged.
 fn hides_tensors(problem: &FormatError) -> bool {
     !matches!(problem, FormatError::Corrupt(c) if c.what.starts_with("metadata") || c.what.starts_with("frame length at"))
 }
 
-/// Is this the magic, or its first bytes and then zeros?
+/// Whether `head` begins with the magic, or consists of a beginning of the magic and zeros.
 fn begins_like(head: &[u8], magic: &[u8; 4]) -> bool {
     let agreeing = head.iter().zip(magic).take_while(|(a, b)| a == b).count();
     agreeing == 4 || agreeing > 0 && head[agreeing..].iter().all(|&b| b == 0)
 }
 
-/// Is everything from `at` on zero?
-pub(super) fn all_zero(
-    source: &Source,
+/// The next byte from `at` on where a frame with a valid header or a footer with a valid index begins.
+pub(super) fn resync(
+    source: &SegmentSource,
     mut at: u64,
-    scratch: &mut Vec<u8>,
-) -> Result<bool, FormatError> {
-    loop {
-        at = source.data_from(at);
-        if at >= source.length() {
-            return Ok(true);
-        }
-        let n = (source.length() - at).min(STRIDE as u64) as usize;
-        if source.bytes(at, n, scratch)?.iter().any(|&b| b != 0) {
-            return Ok(false);
-        }
-        at += n as u64;
-    }
-}
-
-/// The next place from `at` on where a frame with a good header or a footer begins.
-pub(super) fn resync(source: &Source, mut at: u64, salt: u32) -> Result<Option<u64>, FormatError> {
+    salt: u32,
+) -> Result<Option<u64>, FormatError> {
     let (mut scratch, mut header) = (Vec::new(), Vec::new());
     loop {
         at = source.data_from(at);
@@ -234,14 +249,14 @@ pub(super) fn resync(source: &Source, mut at: u64, salt: u32) -> Result<Option<u
                 if FrameHeader::read(head, salt).is_ok_and(|h| h.length <= source.length() - here) {
                     return Ok(Some(here));
                 }
-            } else if magic == FOOTER_MAGIC && super::file::footer_at(source, here, salt)? {
+            } else if magic == FOOTER_MAGIC && footer_at(source, here, salt)? {
                 return Ok(Some(here));
             }
         }
         if n < STRIDE {
             break;
         }
-        // The magic may lie across two windows.
+        // A magic may lie across two windows.
         at += (n - 3) as u64;
     }
     Ok(None)

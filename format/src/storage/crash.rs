@@ -1,12 +1,12 @@
-//! What was done to a run in memory, and what a crash leaves of it.
+//! A log of what was done to an in-memory run, and the state of the disk after a crash.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Disks write sectors of this size whole or not at all.
+/// Size of a disk sector in bytes. Disks write a sector completely or not at all.
 const SECTOR: usize = 512;
 
-/// One change, as logged.
+/// One logged change.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
     CreateRun {
@@ -35,18 +35,18 @@ pub(super) enum Op {
 
 /// How a crash ends a run.
 pub enum Crash<'a> {
-    /// The process is killed: `operations` were done, and so many bytes of the next if it is a write.
+    /// The process is killed after `operations`. If the next operation is a write, `bytes` of it are done.
     Kill {
         /// Operations done; see [`MemStorage::operations`](crate::MemStorage::operations).
         operations: usize,
         /// Bytes of the next one.
         bytes: usize,
     },
-    /// The power fails after `operations`: what was not synced is kept or lost, sector by sector and name by name, as `keep` says.
+    /// The power fails after `operations`. Unsynced sectors and names are kept or lost, each as `keep` says.
     PowerLoss {
         /// Operations done.
         operations: usize,
-        /// Asked once for every unsynced sector and every unsynced creation or removal.
+        /// Called once for every unsynced sector and every unsynced creation or removal; true keeps it.
         keep: &'a mut dyn FnMut() -> bool,
     },
 }
@@ -116,7 +116,7 @@ pub(super) fn killed(
             };
             apply(&part, &mut exists, &mut files);
         }
-        // A replacement that was killed leaves its temporary file.
+        // A killed replacement leaves its temporary file.
         Some(Op::Replace { name, bytes: all }) if bytes > 0 => {
             files.insert(
                 format!("{name}.tmp"),
@@ -128,18 +128,18 @@ pub(super) fn killed(
     (exists, plain(files))
 }
 
-/// A file's content on the disk: what was synced, and what is under way.
+/// A file's content on the disk, synced and current.
 #[derive(Default, Clone)]
 struct Disk {
     synced: Vec<u8>,
-    /// Content as the system shows it.
+    /// The content as the system shows it.
     now: Vec<u8>,
 }
 
 impl Disk {
     fn settle(&self, keep: &mut dyn FnMut() -> bool) -> Vec<u8> {
         let longest = self.now.len().max(self.synced.len());
-        // The length is metadata of its own: old or new.
+        // The length is separate metadata: the old or the new one.
         let length = if self.now.len() == self.synced.len() || keep() {
             self.now.len()
         } else {
@@ -168,7 +168,7 @@ pub(super) fn power_lost(
     log: &[Op],
     keep: &mut dyn FnMut() -> bool,
 ) -> (bool, Vec<(String, Vec<u8>)>) {
-    // Inodes live on while a name on the disk or in memory leads to them.
+    // An inode lives as long as a name leads to it, on the disk or in memory.
     let mut inodes: Vec<Disk> = Vec::new();
     let (mut now, mut synced): (BTreeMap<String, usize>, BTreeMap<String, usize>) =
         Default::default();

@@ -1,4 +1,4 @@
-//! An open segment on disk: a window of reserved blocks that moves along, or plain positioned writes.
+//! An open segment on disk, written through a moving window of reserved blocks or by positioned writes.
 
 use std::fs::File;
 use std::io;
@@ -8,30 +8,30 @@ use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::WriteFile;
+use super::interface::WriteFile;
 use super::map::Window;
 
-/// First window; later ones double up to [`LARGEST`].
+/// Size of the first window in bytes. Later windows double up to [`LARGEST`].
 const SMALLEST: u64 = 1 << 20;
 const LARGEST: u64 = 1 << 26;
-/// Windows begin at multiples of this: no page size in use is larger.
+/// Windows begin at multiples of this. No page size in use is larger.
 const ALIGN: u64 = 1 << 16;
 
-/// File systems whose `fallocate` reserves blocks that a later store can't fail to get: ext2/3/4, XFS, tmpfs. Others (copy on write,
-/// network, FUSE) are written without a map: a store into a map that finds no space kills the process with SIGBUS.
+/// File systems whose `fallocate` reserves blocks so that a later store can't lack space: ext2/3/4, XFS, tmpfs. On others (copy-on-write,
+/// network, FUSE) a store into a map may find no space, which kills the process with SIGBUS. They are written without a map.
 const HONOURED: [i128; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 
 pub(super) struct SegmentFile {
     file: File,
     position: u64,
-    /// Bytes reserved, and so the file's length, in mapped mode.
+    /// Bytes reserved, which is the file's length in mapped mode.
     reserved: u64,
     window: Option<Window>,
     mapped: bool,
 }
 
-/// How large this process may let a file grow. Whoever asks for more gets an error only if the process ignores SIGXFSZ, and is killed
-/// by it otherwise: so nobody here asks.
+/// Largest size in bytes to which this process may let a file grow. A request for more kills the process, unless it ignores SIGXFSZ. So no
+/// such request is made.
 pub(super) fn largest_file() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
@@ -48,7 +48,7 @@ impl SegmentFile {
         }
     }
 
-    /// Moves the window to the position and reserves its blocks; false if this file can't be mapped.
+    /// Moves the window to the position and reserves its blocks. Returns false if this file can't be mapped.
     fn advance(&mut self) -> bool {
         let start = self.position / ALIGN * ALIGN;
         let length = self.reserved.clamp(SMALLEST, LARGEST);
@@ -56,13 +56,14 @@ impl SegmentFile {
         if end > largest_file() {
             return false;
         }
-        // Whatever a failing call has reserved is given back by `trim`.
+        // `trim` frees whatever a failing call has reserved.
         self.reserved = end;
         if fallocate(&self.file, FallocateFlags::empty(), start, end - start).is_err() {
-            // Not supported here, or not enough space for a whole window: plain writes use what is left and report when it is gone.
+            // The call isn't supported here, or there isn't space for a whole window. Plain writes use the remaining space and report when
+            // it is exhausted.
             return false;
         }
-        // A file may refuse to be mapped (no address space left); that is no reason to stop.
+        // If the file can't be mapped (no address space left), plain writes continue.
         self.window = Window::new(&self.file, start, (end - start) as usize).ok();
         self.window.is_some()
     }
@@ -77,7 +78,7 @@ impl SegmentFile {
                 .as_ref()
                 .is_none_or(|w| w.start + w.length as u64 <= self.position)
             {
-                // Frames are contiguous, so a window is never left with a hole in it.
+                // Frames are contiguous, so that no hole is left in a window.
                 self.mapped = self.advance();
                 continue;
             }
@@ -105,7 +106,7 @@ impl WriteFile for SegmentFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let before = self.position;
         self.append(bytes).inspect_err(|_| {
-            // The window may now lie behind the position. Later bytes are written at positions.
+            // The window may now lie after the position. Later bytes are written at positions.
             self.window = None;
             self.mapped = false;
             self.position = before;
@@ -120,14 +121,14 @@ impl WriteFile for SegmentFile {
         if let Some(window) = &self.window {
             window.flush((self.position - window.start) as usize)?;
         }
-        // fdatasync writes back pages dirtied through earlier windows, too.
+        // fdatasync also writes back pages dirtied through earlier windows.
         self.file.sync_data()
     }
 
     fn trim(&mut self) -> io::Result<()> {
         self.window = None;
         self.mapped = false;
-        // A failed write may also have left bytes behind the position.
+        // A failed write may also have left bytes after the position.
         if self.reserved > self.position || self.file.metadata()?.len() > self.position {
             self.file.set_len(self.position)?;
         }

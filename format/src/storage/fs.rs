@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, open};
 
 use super::file::{SegmentFile, largest_file};
+use super::interface::{Claim, FileEntry, ReadFile, Reserve, Storage, WriteFile};
+use super::map::Mapped;
 use super::{names, regular};
-
-use super::{Claim, Entry, Mapped, ReadFile, Reserve, Storage, WriteFile};
 
 /// A run as a folder of files.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct FsStorage {
 }
 
 impl FsStorage {
-    /// The folder; nothing is touched yet.
+    /// The storage for that folder. Nothing is accessed yet.
     pub fn new(folder: impl Into<PathBuf>) -> FsStorage {
         FsStorage {
             folder: folder.into(),
@@ -30,9 +30,9 @@ impl FsStorage {
         }
     }
 
-    /// Writes through memory maps of reserved blocks, where the file system honours the reservation. Segments are written at
-    /// positions otherwise, which costs less wherever it was measured: every page of a map has to be faulted in and cleared. Maps
-    /// pay where system calls are dear, as in a sandbox that looks at each of them. Sealed segments are read through maps either way.
+    /// Writes through memory maps of reserved blocks, if the file system honours the reservation. By default, segments are written at
+    /// positions, which was faster in every measurement, because every page of a map must be faulted in and cleared. Maps are faster where
+    /// system calls are slow, as in a sandbox that inspects each of them. Sealed segments are read through maps in both cases.
     pub fn through_maps(mut self) -> FsStorage {
         self.map = true;
         self
@@ -50,7 +50,7 @@ impl FsStorage {
         self.folder.join(names::decode(name))
     }
 
-    /// The folder above, for syncing what happened to the run's own name.
+    /// The parent folder, which is synced after changes to the run's own name.
     fn parent(&self) -> &Path {
         match self.folder.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -67,7 +67,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn sync_folder(path: &Path) -> io::Result<()> {
     match File::open(path)?.sync_all() {
-        // Some file systems can't sync a folder and say so; there is nothing more to do there.
+        // Some file systems can't sync a folder. There is nothing else to do.
         Err(e)
             if e.kind() == io::ErrorKind::InvalidInput
                 || e.kind() == io::ErrorKind::Unsupported =>
@@ -101,12 +101,12 @@ impl Storage for FsStorage {
     }
 
     fn create_run(&self, manifest: &[u8]) -> io::Result<()> {
-        // An empty folder is no run; rename replaces it.
+        // An empty folder isn't a run; rename replaces it.
         if self.folder.exists() && fs::read_dir(&self.folder)?.next().is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let name = self.folder.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        // A file where a folder should be is no run that exists already.
+        // A file in place of a folder isn't an existing run.
         fs::create_dir_all(self.parent()).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => io::Error::from(rustix::io::Errno::NOTDIR),
             _ => e,
@@ -128,7 +128,8 @@ impl Storage for FsStorage {
             write_whole(&temporary.join(crate::manifest::MANIFEST), manifest)?;
             sync_folder(&temporary)?;
             fs::rename(&temporary, &self.folder)?;
-            // Closing alone would leave the lock with a child process that another thread is starting, and the run would look claimed.
+            // Closing the file isn't enough: a child process that another thread is starting still holds it, and the run would look
+            // claimed.
             let _ = flock(&folder, FlockOperation::Unlock);
             sync_folder(self.parent())
         };
@@ -151,13 +152,13 @@ impl Storage for FsStorage {
         sync_folder(self.parent())
     }
 
-    /// A lock on the folder itself: no file of its own that could be left behind, copied or forgotten.
+    /// Locks the folder itself, because a lock file could be left behind, copied or forgotten.
     fn claim(&self) -> io::Result<Option<Claim>> {
         let folder = File::open(&self.folder)?;
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Claim { folder })),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
-            // Some network file systems know no locks; what they can't do they can't do.
+            // Some network file systems have no locks.
             Err(_) => Ok(None),
         }
     }
@@ -185,7 +186,7 @@ impl Storage for FsStorage {
         self.memory
     }
 
-    fn list(&self) -> io::Result<Vec<Entry>> {
+    fn list(&self) -> io::Result<Vec<FileEntry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -198,12 +199,12 @@ impl Storage for FsStorage {
                     }
                     kind.len()
                 }
-                // Replaced or dropped by a recorder between the two looks.
+                // A recorder has replaced or dropped the file in the meantime.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 // Opening the file reports the error. One bad entry must not hide the others.
                 Err(_) => 0,
             };
-            entries.push(Entry { name, length });
+            entries.push(FileEntry { name, length });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -283,7 +284,21 @@ impl ReadFile for Positioned {
 mod tests {
     use super::*;
 
-    /// What another thread's child holds between its fork and its program: the same open files.
+    /// A child holds the same open file between its fork and the start of its program.
+    #[test]
+    fn a_claim_that_is_dropped_is_free_whoever_shares_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FsStorage::new(folder.path());
+        let claim = storage.claim().unwrap().unwrap();
+        let shared = claim.folder.try_clone().unwrap();
+        let taken = storage.claim().unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::WouldBlock);
+        drop(claim);
+        assert!(storage.claim().unwrap().is_some());
+        drop(shared);
+    }
+
+    /// A child of another thread holds the same open files between its fork and the start of its program.
     #[test]
     fn a_run_that_was_just_made_is_free_whatever_processes_are_started_meanwhile() {
         let parent = tempfile::tempdir().unwrap();
@@ -316,7 +331,7 @@ mod tests {
         std::os::unix::fs::symlink(&file, run.path().join("seg-00000000.hcs")).unwrap();
         std::os::unix::fs::symlink("nowhere", run.path().join("seg-00000001.hcs")).unwrap();
         let listed = FsStorage::new(run.path()).list().unwrap();
-        let linked = Entry {
+        let linked = FileEntry {
             name: "seg-00000000.hcs".to_owned(),
             length: 5000,
         };

@@ -1,4 +1,4 @@
-//! The only unsafe code of this crate: memory maps.
+//! Memory maps: the only unsafe code of this crate.
 
 use std::fs::File;
 use std::io;
@@ -8,25 +8,25 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
-/// A whole file in memory.
+/// A whole file in memory, or the first part of it.
 #[derive(Debug, Clone)]
 pub struct Mapped {
-    inner: Inner,
+    backing: Backing,
     length: usize,
 }
 
 #[derive(Debug, Clone)]
-enum Inner {
+enum Backing {
     Map(Arc<Mmap>),
     Bytes(Arc<Vec<u8>>),
 }
 
 impl Mapped {
-    /// Bytes that are in memory anyway.
+    /// Bytes that are already in memory.
     pub fn from_bytes(bytes: Arc<Vec<u8>>) -> Mapped {
         let length = bytes.len();
         Mapped {
-            inner: Inner::Bytes(bytes),
+            backing: Backing::Bytes(bytes),
             length,
         }
     }
@@ -37,20 +37,20 @@ impl Mapped {
         self
     }
 
-    /// Maps the first `most` bytes of a sealed segment, or all of it where it is shorter.
+    /// Maps the first `most` bytes of a sealed segment, or all of it if it is shorter.
     pub(crate) fn sealed(file: &File, most: u64) -> io::Result<Mapped> {
         let length = file.metadata()?.len().min(most);
         if length == 0 {
             return Ok(Mapped::from_bytes(Arc::default()));
         }
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a map is undefined behaviour if the file is changed underneath. Sealed segments are written once: nothing in Hindcast
-        // opens one for writing again (a resumed run writes a segment of another name), so only a foreign program that edits or cuts the
-        // file in place could break this, as with every program that maps files. Bytes are checked by checksums as they are read.
+        // SAFETY: a map is undefined behaviour if the file changes while it is mapped. Sealed segments are written once, and nothing in
+        // Hindcast opens one for writing again (a resumed run writes a segment with another name). Only a foreign program that edits or
+        // cuts the file in place can break this, as for every program that maps files. Checksums are checked as the bytes are read.
         let map = unsafe { MmapOptions::new().len(length).map(file)? };
         let length = map.len();
         Ok(Mapped {
-            inner: Inner::Map(Arc::new(map)),
+            backing: Backing::Map(Arc::new(map)),
             length,
         })
     }
@@ -60,9 +60,9 @@ impl Deref for Mapped {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let whole: &[u8] = match &self.inner {
-            Inner::Map(map) => map,
-            Inner::Bytes(bytes) => bytes,
+        let whole: &[u8] = match &self.backing {
+            Backing::Map(map) => map,
+            Backing::Bytes(bytes) => bytes,
         };
         whole.get(..self.length).unwrap_or(whole)
     }
@@ -73,22 +73,22 @@ pub(super) struct Window {
     map: MmapMut,
     pub start: u64,
     pub length: usize,
-    /// How far pages have been made ready.
+    /// Number of bytes from the start whose pages have been populated.
     ready: usize,
 }
 
-/// Bytes that are stored word by word; no header of a frame is longer.
+/// Number of bytes that are stored word by word. A frame's header isn't longer.
 const HEAD: usize = 256;
 
-/// Pages are made ready so many bytes at once: a fault for each would cost a small step more than encoding it does.
+/// Bytes of pages populated at a time. For small steps, a page fault per page would cost more than encoding.
 const AHEAD: usize = 1 << 17;
 
 impl Window {
-    /// Maps `length` bytes from `start` on; `start` is a multiple of the page size and the blocks are allocated.
+    /// Maps `length` bytes from `start` on. `start` is a multiple of the page size, and the blocks are allocated.
     pub fn new(file: &File, start: u64, length: usize) -> io::Result<Window> {
-        // SAFETY: the file was created by this process for appending and is written by this process alone; readers use positioned reads
-        // and never rely on bytes that aren't published. The blocks behind the window were allocated by `fallocate` on a file system
-        // known to honour it, so that a store can't fail for want of space.
+        // SAFETY: this process created the file for appending, and it alone writes it. Readers use positioned reads and never rely on
+        // unpublished bytes. `fallocate` allocated the blocks of the window on a file system that is known to honour it, so that a store
+        // can't lack space.
         let map = unsafe { MmapOptions::new().offset(start).len(length).map_mut(file)? };
         Ok(Window {
             map,
@@ -98,14 +98,14 @@ impl Window {
         })
     }
 
-    /// Makes the pages up to `end` ready for stores, and some more.
+    /// Populates the pages up to `end`, and some more.
     fn prepare(&mut self, end: usize) {
         if end <= self.ready {
             return;
         }
         let from = self.ready;
         self.ready = end.next_multiple_of(AHEAD).min(self.length);
-        // Where the system has no such call, pages become ready one by one as they are stored to.
+        // If the system has no such call, pages are populated one by one by the stores.
         #[cfg(target_os = "linux")]
         let _ = self.map.advise_range(
             memmap2::Advice::PopulateWrite,
@@ -116,11 +116,11 @@ impl Window {
         let _ = from;
     }
 
-    /// Copies `bytes` to `at` (relative to the window) in ascending order, so that a process killed midway leaves a prefix.
+    /// Copies `bytes` to `at` (relative to the window) in ascending order, so that a killed process leaves a prefix.
     pub fn store(&mut self, mut at: usize, bytes: &[u8]) {
         self.prepare(at + bytes.len());
-        // memcpy may copy a piece's end before its middle, hence pieces: a frame's header goes word by word, since one with a hole in it
-        // can't be told from damage; the length at its end stands alone.
+        // memcpy may copy the end of a piece before its middle. A frame's header goes word by word, because a header with a hole looks like
+        // damage. The length at the frame's end is a piece of its own.
         let (head, rest) = bytes.split_at(bytes.len().min(HEAD));
         let (body, tail) = rest.split_at(rest.len().saturating_sub(8));
         let pieces = head
@@ -134,7 +134,7 @@ impl Window {
         }
     }
 
-    /// Hands the window's dirty pages to the disk.
+    /// Starts writing the window's dirty pages to the disk, and waits for it.
     pub fn flush(&self, upto: usize) -> io::Result<()> {
         if upto == 0 {
             Ok(())

@@ -1,25 +1,26 @@
-//! The in-memory twin: keeps a log of what was done to it, so that any crash can be staged from it, and fails on demand.
+//! The in-memory twin of a folder. It logs all operations, so that any crash can be staged, and fails on demand.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::crash::{Crash, Files, Op, apply, killed, power_lost};
-use super::{Entry, Mapped, ReadFile, Storage, WriteFile};
+use super::interface::{FileEntry, ReadFile, Storage, WriteFile};
+use super::map::Mapped;
 
 /// A run in memory. Clones share the files.
 #[derive(Debug, Clone, Default)]
 pub struct MemStorage {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<Shared>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct Shared {
     exists: bool,
     files: Files,
     log: Option<Vec<Op>>,
     calls: u64,
     fail: Option<Fail>,
-    /// Files whose reads wait or fail are not modelled; writes can be slowed down.
+    /// Delay of every write. Slow or failing reads are not modelled.
     delay: std::time::Duration,
     memory: Option<u64>,
 }
@@ -32,19 +33,19 @@ struct Fail {
 }
 
 impl MemStorage {
-    /// No run yet.
+    /// An empty storage without a run.
     pub fn new() -> MemStorage {
         MemStorage::default()
     }
 
-    /// No run yet; everything done is logged, so that crashes can be staged.
+    /// Like [`new`](MemStorage::new), with a log of all operations, from which crashes can be staged.
     pub fn logged() -> MemStorage {
         let storage = MemStorage::new();
         storage.lock().log = Some(Vec::new());
         storage
     }
 
-    /// A run of these files.
+    /// A run with these files.
     pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> MemStorage {
         let storage = MemStorage::new();
         {
@@ -74,13 +75,13 @@ impl MemStorage {
         }
     }
 
-    /// Storage calls that change or sync something, so far.
+    /// Number of storage calls so far that change or sync something.
     pub fn calls(&self) -> u64 {
         self.lock().calls
     }
 
-    /// Makes call number `nth` (from 0, counted since creation) fail with `kind`: once, or that one and all after it. A write that
-    /// fails has written half of its bytes.
+    /// Makes call number `nth` (from 0, counted since creation) fail with `kind`: only that one, or also all later ones. A failing write
+    /// has written half of its bytes.
     pub fn fail_nth(&self, nth: u64, for_good: bool, kind: io::ErrorKind) {
         self.lock().fail = Some(Fail {
             at: nth,
@@ -89,7 +90,7 @@ impl MemStorage {
         });
     }
 
-    /// Lets every write take this long.
+    /// Makes every write take this long.
     pub fn slow_down(&self, delay: std::time::Duration) {
         self.lock().delay = delay;
     }
@@ -99,12 +100,12 @@ impl MemStorage {
         self.lock().memory = Some(bytes);
     }
 
-    /// Logged operations so far.
+    /// Number of logged operations.
     pub fn operations(&self) -> usize {
         self.lock().log.as_ref().map_or(0, Vec::len)
     }
 
-    /// Bytes that logged operation `index` writes; 0 where it is no write.
+    /// Bytes that logged operation `index` writes; 0 if it isn't a write.
     pub fn operation_bytes(&self, index: usize) -> usize {
         match self.lock().log.as_ref().and_then(|log| log.get(index)) {
             Some(Op::Write { bytes, .. }) => bytes.len(),
@@ -112,7 +113,7 @@ impl MemStorage {
         }
     }
 
-    /// What the disk holds after that crash. Needs [`MemStorage::logged`].
+    /// The content of the disk after that crash. Requires [`MemStorage::logged`].
     pub fn crash_image(&self, crash: Crash<'_>) -> MemStorage {
         let inner = self.lock();
         let log = inner.log.as_deref().unwrap_or(&[]);
@@ -127,8 +128,8 @@ impl MemStorage {
         image
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic elsewhere leaves the files as they are, which is what a crash does, too.
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // A panic elsewhere leaves the files unchanged, as a crash does.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,7 +166,7 @@ impl MemStorage {
     }
 }
 
-impl Inner {
+impl Shared {
     fn run(&mut self, op: Op) {
         apply(&op, &mut self.exists, &mut self.files);
         if let Some(log) = &mut self.log {
@@ -197,14 +198,14 @@ impl Storage for MemStorage {
             name: crate::MANIFEST.to_owned(),
         })?;
         let mut inner = self.lock();
-        match inner.files.is_empty() {
-            true => inner.exists = false,
-            false => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
+        if !inner.files.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
+        inner.exists = false;
         Ok(())
     }
 
-    fn list(&self) -> io::Result<Vec<Entry>> {
+    fn list(&self) -> io::Result<Vec<FileEntry>> {
         let inner = self.lock();
         if !inner.exists {
             return Err(io::ErrorKind::NotFound.into());
@@ -212,7 +213,7 @@ impl Storage for MemStorage {
         Ok(inner
             .files
             .iter()
-            .map(|(name, bytes)| Entry {
+            .map(|(name, bytes)| FileEntry {
                 name: name.clone(),
                 length: bytes.len() as u64,
             })
@@ -307,7 +308,7 @@ impl WriteFile for MemFile {
     }
 
     fn trim(&mut self) -> io::Result<()> {
-        // Bytes behind the position come from a failed write.
+        // Bytes after the position come from a failed write.
         let position = usize::try_from(self.position).unwrap_or(usize::MAX);
         if self.storage.content(&self.name)?.len() > position {
             self.storage
@@ -320,7 +321,7 @@ impl WriteFile for MemFile {
 struct MemReader {
     storage: MemStorage,
     name: String,
-    /// The manifest as it was when it was opened: it is replaced whole, and a file that is open stays what it was.
+    /// The content of the manifest when it was opened. The file is replaced as a whole, and an open file stays the same.
     pinned: Option<Arc<Vec<u8>>>,
 }
 

@@ -1,10 +1,10 @@
-//! File names as text, without loss. A name on a Unix file system is any bytes; the rest of the crate calls files by text.
+//! File names as text, without loss. A name on a Unix file system is any bytes; the rest of the crate uses text.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// The name as text. Each byte that isn't UTF-8 becomes `\xNN`. Each backslash is doubled, so that no two names have the same text. All other
-/// characters stay as they are.
+/// The name as text. Each byte that isn't UTF-8 becomes `\xNN`. Each backslash is doubled, so that different names have different texts.
+/// All other characters are unchanged.
 pub(super) fn encode(name: &OsStr) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.as_bytes().utf8_chunks() {
@@ -16,7 +16,7 @@ pub(super) fn encode(name: &OsStr) -> String {
     text
 }
 
-/// The name that [`encode`] made this text of. Text that it never makes is taken as it is.
+/// The inverse of [`encode`]. Text that `encode` can't produce is taken literally.
 pub(super) fn decode(text: &str) -> OsString {
     let mut name = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -34,9 +34,10 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 }
 
 fn check(kind: FileType) -> io::Result<()> {
-    match kind.is_file() {
-        true => Ok(()),
-        false => Err(not(named(kind))),
+    if kind.is_file() {
+        Ok(())
+    } else {
+        Err(not(named(kind)))
     }
 }
 

@@ -1,31 +1,32 @@
-//! What stood before a step: a trace is every checkpoint of its run.
+//! The state before any step: a trace contains every checkpoint of its run.
 
-use super::Trace;
+use super::overview::Trace;
+use super::part::Part;
 use crate::FormatError;
 use crate::layout::{Layout, TensorSpec};
 
-/// Ranges that a message spells out.
+/// Largest number of ranges that a message lists.
 const LISTED: usize = 6;
 
-/// The state before a step as far as the trace has it; bytes are little-endian, tensors back to back in the layout's order.
+/// The state before a step, as far as the trace has it. Bytes are little-endian, tensors back to back in layout order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The step t that would be taken from here.
+    /// The step t that would be taken from this state.
     pub step: u64,
     /// θ_t.
     pub parameters: Option<Vec<u8>>,
     /// r_t, the buffers before the step's forward pass.
     pub buffers: Option<Vec<u8>>,
-    /// The optimizer's state before the step: at keyframes and at a run's end.
+    /// The optimizer state before the step. The trace has it at keyframes and at the run's end.
     pub optimizer: Option<Vec<u8>>,
-    /// The epoch of the step before; nothing at step 0.
+    /// The epoch of the previous step; `None` at step 0.
     pub epoch: Option<u64>,
-    /// How many updates the optimizer had done.
+    /// Number of updates by the optimizer's own counter.
     pub optimizer_step: u64,
 }
 
 impl Checkpoint {
-    /// Parameters and buffers, each with its bytes; nothing if one of them isn't there.
+    /// Parameters and buffers with their bytes; `None` if either is missing.
     pub fn tensors<'a>(&'a self, layout: &'a Layout) -> Option<Vec<(&'a TensorSpec, &'a [u8])>> {
         let mut all = pieces(layout.parameters(), self.parameters.as_deref()?);
         match &self.buffers {
@@ -36,7 +37,7 @@ impl Checkpoint {
         Some(all)
     }
 
-    /// The optimizer's tensors, each with its bytes, where the trace has them.
+    /// The optimizer's tensors with their bytes, if the trace has them.
     pub fn optimizer_tensors<'a>(
         &'a self,
         layout: &'a Layout,
@@ -57,7 +58,8 @@ fn pieces<'a>(specs: &'a [TensorSpec], mut bytes: &'a [u8]) -> Vec<(&'a TensorSp
 }
 
 impl Trace {
-    /// What stood before step `step`, from that step's frame, the one before it, or the run's end. What the trace doesn't have is left out.
+    /// The state before step `step`, from that step's frame, the previous one, or the run's end. Parts that the trace doesn't have are
+    /// `None`.
     ///
     /// # Errors
     /// Damage.
@@ -83,7 +85,7 @@ impl Trace {
         if let Some((state, key)) = recorded(self.state(step))? {
             found.parameters = Some(state.parameters().to_vec());
             if let Some(key) = key {
-                // In a recovered run a keyframe may not know them.
+                // The keyframe of a recovered run may not know them.
                 if key.buffers_known() {
                     found.buffers = Some(key.buffers_before().to_vec());
                 }
@@ -99,17 +101,17 @@ impl Trace {
         Ok(found)
     }
 
-    /// The parameters and buffers before step `step`, and the optimizer's state where the trace has it.
+    /// The parameters and buffers before step `step` and, if the trace has it, the optimizer state.
     ///
     /// # Errors
-    /// [`FormatError::NotRecorded`] where the trace lacks parameters or buffers; it says which steps are kept. Damage.
+    /// [`FormatError::NotRecorded`] if the trace lacks parameters or buffers; the message names the steps that are kept. Damage.
     pub fn checkpoint(&self, step: u64) -> Result<Checkpoint, FormatError> {
         let found = self.before(step)?;
         if found.tensors(self.layout()).is_some() {
             return Ok(found);
         }
-        // What only this view of the run lacks is said to be so: the cure is another than for steps that were never kept.
-        let touched = |p: &&super::Part| {
+        // If only this view of the run lacks the step, the error says so, because opening the run again helps.
+        let touched = |p: &&Part| {
             p.range.contains(&step) || step.checked_sub(1).is_some_and(|s| p.range.contains(&s))
         };
         for part in self.parts.iter().filter(touched) {
@@ -118,7 +120,7 @@ impl Trace {
             }
         }
         let why = match found.parameters {
-            Some(_) => "the buffers before it stood in a step that is not kept".to_owned(),
+            Some(_) => "the buffers before it were in a step that is not kept".to_owned(),
             None => "its tensors are not kept".to_owned(),
         };
         Err(FormatError::NotRecorded {
@@ -127,8 +129,8 @@ impl Trace {
         })
     }
 
-    /// The newest step from which training can go on: the end of a finished run, else the last step whose parameters, buffers and
-    /// optimizer state are there. `None` where there is none.
+    /// The newest step from which training can resume: the end of a finished run, or the last step with parameters, buffers and optimizer
+    /// state. `None` if there is none.
     ///
     /// # Errors
     /// Damage.
@@ -141,7 +143,7 @@ impl Trace {
         for range in self.ranges()?.into_iter().rev() {
             let last = range.end - 1;
             let key = self.start_of(last)?.max(range.start);
-            // Only keyframes hold the optimizer's state, and the buffers before a step that follows a gap.
+            // Only keyframes hold the optimizer state, and the buffers before a step that follows a gap.
             for step in [last, key] {
                 let found = self.before(step)?;
                 let whole = layout.optimizer_state().is_empty() || found.optimizer.is_some();
@@ -153,7 +155,7 @@ impl Trace {
         Ok(None)
     }
 
-    /// Which steps' tensors the trace holds, for messages.
+    /// The steps whose tensors are kept, for messages.
     fn kept(&self) -> Result<String, FormatError> {
         let ranges = self.ranges()?;
         let mut text: Vec<String> = ranges
@@ -165,21 +167,23 @@ impl Trace {
             })
             .collect();
         if ranges.len() > LISTED {
-            text.push(format!("{} more pieces", ranges.len() - LISTED));
+            text.push(format!("{} more ranges", ranges.len() - LISTED));
         }
         let end = match self.final_step() {
-            Some(step) => format!("; the end of training stands before step {step}"),
-            None => "; the run was not finished, so the state after its last step is not there"
-                .to_owned(),
+            Some(step) => format!("; training ended before step {step}"),
+            None => {
+                "; the run was not finished, so the state after its last step is missing".to_owned()
+            }
         };
-        Ok(match text.is_empty() {
-            true => format!("the run keeps no steps{end}"),
-            false => format!("the run keeps steps {}{end}", text.join(", ")),
+        Ok(if text.is_empty() {
+            format!("the run keeps no steps{end}")
+        } else {
+            format!("the run keeps steps {}{end}", text.join(", "))
         })
     }
 }
 
-/// A step that is not in the trace is nothing to read, and no error.
+/// The value, or `None` for a step that isn't in the trace.
 fn recorded<T>(read: Result<T, FormatError>) -> Result<Option<T>, FormatError> {
     match read {
         Ok(value) => Ok(Some(value)),

@@ -1,19 +1,24 @@
-//! Loads a segment, and checks that its file contains the segment of its name and of the manifest.
+//! Loads a segment, and checks that its file contains the segment that its name and the manifest say.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Part, Reading, SEGMENT_FILE, Trace, read_manifest};
+use super::damage::SEGMENT_FILE;
+use super::open::read_manifest;
+use super::overview::{Reading, Trace};
+use super::part::Part;
 use crate::FormatError;
+use crate::frame::Frame;
 use crate::manifest::SegmentRecord;
-use crate::segment::{Segment, Trust, parse_name};
+use crate::meta::StepMeta;
+use crate::segment::{FrameEntry, Segment, Trust, number_of, parse_name};
 
-/// The damaged item in errors about a file that contains another segment than its name says.
+/// The damaged thing in errors about a file that contains another segment than its name says.
 const MISPLACED: &str = "content of the file";
 /// Advice in these errors.
 const ADVICE: &str = "`hindcast recover` finds each segment by its content";
 
-/// The damage of a file whose name says segment `number`, and whose header says that it is segment `holds`.
+/// The damage of a file whose name says segment `number` and whose header says segment `holds`.
 pub(super) fn misplaced(name: &str, number: u64, holds: u64) -> FormatError {
     FormatError::corrupt(
         MISPLACED,
@@ -40,7 +45,7 @@ impl Trace {
             .map_err(|e| self.absent(part, e))
     }
 
-    /// The segment, if its file contains the one of its name and of the manifest.
+    /// The segment, after a check of its identity.
     pub(crate) fn checked(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
         let segment = self.load(part)?;
         self.identify(part, &segment)?;
@@ -53,7 +58,7 @@ impl Trace {
         manifest.segments.iter().find(|s| s.file == part.name)
     }
 
-    /// The damage, if a segment isn't the one of its name and of the manifest.
+    /// Damage, if a segment isn't the one that its name and the manifest say.
     pub(crate) fn identify(&self, part: &Part, segment: &Segment) -> Result<(), FormatError> {
         let expected = format!("segment {} of the run", part.number);
         let wrong = |got: String| {
@@ -93,7 +98,7 @@ impl Trace {
             && record.digest != digest
         {
             return wrong(format!(
-                "another segment of that number: its digest is {}, and the manifest lists {}",
+                "a different segment with that number: its digest is {}, and the manifest lists {}",
                 crate::hex(&digest),
                 crate::hex(&record.digest)
             ));
@@ -101,7 +106,7 @@ impl Trace {
         Ok(())
     }
 
-    /// The damage, if a segment has fewer of the steps in `range` than the manifest lists.
+    /// Damage, if a segment has fewer of the steps in `range` than the manifest lists.
     pub(crate) fn complete(
         &self,
         part: &Part,
@@ -130,7 +135,7 @@ impl Trace {
         .within(&part.name, Some(part.number)))
     }
 
-    /// What only a manifest could tell about the run's two ends, where it is lost: whether the first segments were dropped on purpose, and
+    /// If the manifest is lost, what can't be known about the run's two ends: whether the first segments were dropped on purpose, and
     /// whether more segments followed the last one.
     pub(crate) fn unknown_ends(&self) -> Vec<String> {
         let mut unknown = Vec::new();
@@ -154,7 +159,7 @@ impl Trace {
         unknown
     }
 
-    /// The reason why a step within a part isn't in its segment: lost, or never recorded.
+    /// Why a step within a part isn't in its segment: lost, or never recorded.
     pub(crate) fn lost_or_missing(&self, part: &Part, segment: &Segment, step: u64) -> FormatError {
         match self.complete(part, segment, &(step..step + 1)) {
             Err(damage) => damage,
@@ -162,8 +167,30 @@ impl Trace {
         }
     }
 
-    /// The reason why the file of a listed segment is missing: a recorder has dropped or cut it since the trace was
-    /// opened, or it is lost.
+    /// A frame's metadata and, for a gap, the digest of its state.
+    pub(super) fn meta_of(
+        &self,
+        segment: &Segment,
+        entry: &FrameEntry,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(StepMeta, Option<[u8; 32]>), FormatError> {
+        let bytes = segment.frame(entry, scratch)?;
+        let read = || {
+            let frame = Frame::read(bytes, self.context.salt)?;
+            let bytes = frame.meta_bytes()?;
+            crate::memory::metadata(self.storage.as_ref(), bytes.len() as u64)?;
+            let (meta, digest) = crate::wire::decode(entry.step, bytes)?;
+            if meta.fits(self.layout()) {
+                Ok((meta, digest))
+            } else {
+                Err(crate::meta::misfit())
+            }
+        };
+        let number = number_of(&segment.name);
+        read().map_err(|e| e.at_step(entry.step).within(&segment.name, number))
+    }
+
+    /// Why the file of a listed segment is missing: a recorder has dropped or cut it since the trace was opened, or it is lost.
     fn absent(&self, part: &Part, error: FormatError) -> FormatError {
         match error {
             FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}

@@ -1,9 +1,9 @@
-//! The metadata of many steps, tensors left alone.
+//! The metadata of many steps, without their tensors.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Trace;
+use super::overview::Trace;
 use crate::FormatError;
 use crate::meta::StepMeta;
 use crate::segment::Segment;
@@ -35,7 +35,7 @@ impl<'a> Metas<'a> {
     /// The next step's metadata.
     ///
     /// # Errors
-    /// Damage; after the first error [`FormatError::Failed`] for ever.
+    /// Damage. After the first error, [`FormatError::Failed`] for ever.
     #[allow(
         clippy::should_implement_trait,
         reason = "the error belongs outside the option, as with `Steps`"

@@ -1,30 +1,25 @@
-//! Opening a run: the manifest, the segments that it lists, and the tail that it doesn't list yet.
+//! Opens a run: the manifest, the segments that it lists, and the segments that it doesn't list yet.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use super::damage::{SEGMENT_FILE, SEGMENT_LENGTH};
+use super::overview::{Reading, Trace};
 use super::part::{Part, part};
-use super::{Reading, Trace};
 use crate::FormatError;
-use crate::encoder::Context;
+use crate::context::Context;
 use crate::manifest::{MANIFEST, MAX_MANIFEST, Manifest};
 use crate::segment::{self, Segment, Trust};
-use crate::storage::Storage;
+use crate::storage::{FsStorage, Storage};
 
 /// A manifest and its seal, or what is wrong with it.
-type Read = Result<(Manifest, [u8; 32]), FormatError>;
+type ReadManifest = Result<(Manifest, [u8; 32]), FormatError>;
 
-/// What is damaged where a listed file is not there.
-pub(crate) const SEGMENT_FILE: &str = "segment file";
-
-/// What is damaged where a listed file is longer or shorter than listed.
-const SEGMENT_LENGTH: &str = "length of the segment file in bytes";
-
-/// A recorder may drop or seal segments between the two looks that opening takes; so often is it tried again.
+/// How many times to open a run whose segments a recorder drops or seals between reading the manifest and listing the folder.
 const ATTEMPTS: usize = 5;
 
-pub(crate) fn read_manifest(storage: &dyn Storage) -> Read {
+pub(crate) fn read_manifest(storage: &dyn Storage) -> ReadManifest {
     let path = || format!("{}/{MANIFEST}", storage.location());
     let file = storage
         .open(MANIFEST)
@@ -75,14 +70,22 @@ impl Trace {
         }
     }
 
+    /// Opens the run in that folder.
+    ///
+    /// # Errors
+    /// [`FormatError::NotARun`], a newer version, or damage that leaves nothing to read.
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Trace, FormatError> {
+        Trace::open_storage(Arc::new(FsStorage::new(path.as_ref())))
+    }
+
     fn assemble(
         storage: Arc<dyn Storage>,
-        manifest: Read,
+        manifest: ReadManifest,
         files: &BTreeMap<String, u64>,
         reading: Reading,
     ) -> Result<Trace, FormatError> {
         let mut problems = Vec::new();
-        // A seal proves nothing against somebody who wrote the list of chunks anew: what contradicts itself is as good as lost.
+        // A valid seal doesn't prove that the list of chunks is sensible. A manifest that contradicts itself counts as lost.
         let manifest = manifest.and_then(|(manifest, seal)| {
             let context = Context::new(&manifest.run).map_err(|e| e.within(MANIFEST, None))?;
             Ok((manifest, seal, context))
@@ -100,11 +103,12 @@ impl Trace {
                     status: manifest.status,
                     parts,
                     problems,
+                    end_problem: None,
                     manifest: Some((manifest, seal)),
                     storage,
                     reading,
                 };
-                trace.add_tail(files)?;
+                trace.add_unlisted(files)?;
                 trace.note_final();
                 Ok(trace)
             }
@@ -127,21 +131,23 @@ impl Trace {
                         why,
                     });
                 }
-                // Beside segments a manifest that isn't there is damage.
-                problems.push(match missing {
-                    true => FormatError::corrupt("manifest", "present", "missing")
-                        .within(MANIFEST, None),
-                    false => e,
+                // Without a manifest, segments are a damaged run.
+                problems.push(if missing {
+                    FormatError::corrupt("manifest", "present", "missing").within(MANIFEST, None)
+                } else {
+                    e
                 });
                 Trace::without_manifest(storage, found, problems, reading)
             }
         }
     }
 
-    /// A final state that can't be the run's end is told when the run is opened.
+    /// Adds the problem of a final state that can't be the run's end.
     pub(super) fn note_final(&mut self) {
-        let misplaced = self.final_in_place().err();
-        self.problems.extend(misplaced);
+        if let Err(problem) = self.final_in_place() {
+            self.end_problem = Some(self.problems.len());
+            self.problems.push(problem);
+        }
     }
 }
 
@@ -171,7 +177,7 @@ fn listed(
         let problem = match files.get(&s.file) {
             None => Some(FormatError::corrupt(SEGMENT_FILE, "present", "missing")),
             Some(&length) if length != s.bytes => Some(match storage.open(&s.file) {
-                // Something that isn't a file has no length that could be right.
+                // An entry that isn't a file has no valid length.
                 Err(e) => FormatError::opening(&s.file, e),
                 Ok(_) => FormatError::corrupt(SEGMENT_LENGTH, s.bytes, length),
             }),
@@ -193,8 +199,8 @@ fn listed(
     .collect()
 }
 
-/// What a listed segment says about itself counts for more than the manifest's entry, where the segment has the digest that is listed: an
-/// entry that lists fewer steps would hide the others from a recovery.
+/// Lets a segment's own content replace the manifest's entry, if the segment has the listed digest. An entry that lists fewer steps would
+/// hide the others from a recovery.
 fn own_word(
     parts: &mut [Part],
     manifest: &Manifest,
@@ -211,7 +217,7 @@ fn own_word(
             Err(e @ (FormatError::NewerVersion { .. } | FormatError::Memory { .. })) => {
                 return Err(e);
             }
-            // Reading its steps tells what is wrong with it.
+            // Reading its steps reports what is wrong with it.
             Err(_) => continue,
         };
         let same = segment.header.as_ref().is_some_and(|h| {
@@ -225,24 +231,4 @@ fn own_word(
         }
     }
     Ok(())
-}
-
-/// Damage that the segment keeps and the trace reports.
-pub(super) fn copies(problems: &[FormatError]) -> Vec<FormatError> {
-    let copy = |p: &FormatError| match p {
-        FormatError::Corrupt(c) => Some(FormatError::Corrupt(c.clone())),
-        FormatError::Incomplete {
-            file,
-            what,
-            have,
-            need,
-        } => Some(FormatError::Incomplete {
-            file: file.clone(),
-            what,
-            have: *have,
-            need: *need,
-        }),
-        _ => None,
-    };
-    problems.iter().filter_map(copy).collect()
 }

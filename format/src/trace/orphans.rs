@@ -1,29 +1,29 @@
-//! Opening a run whose manifest is lost: the segments tell what they can.
+//! Opens a run whose manifest is lost.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::damage::copies;
 use super::identity::misplaced;
-use super::open::copies;
+use super::overview::{Reading, Trace};
 use super::part::{Part, part};
-use super::{Reading, Trace};
 use crate::FormatError;
-use crate::encoder::Context;
+use crate::context::Context;
 use crate::info::RunInfo;
 use crate::manifest::Status;
 use crate::segment::{self, Segment, Trust};
 use crate::storage::Storage;
 
 impl Trace {
-    /// The manifest is lost: every segment repeats the run's description, so the segments tell all but the counters.
+    /// Opens a run by its segments. Every segment repeats the run's description, so that only the counters are lost.
     pub(super) fn without_manifest(
         storage: Arc<dyn Storage>,
         found: Vec<(u64, u32)>,
         mut problems: Vec<FormatError>,
         reading: Reading,
     ) -> Result<Trace, FormatError> {
-        // Of several files with one number the one of the latest cut counts.
+        // Of several files with one number, that of the latest cut counts.
         let names: BTreeMap<u64, u32> =
             found
                 .into_iter()
@@ -39,31 +39,12 @@ impl Trace {
         }));
         let mut parts: Vec<Part> = Vec::new();
         for (&number, &fork) in &names {
-            // What an interrupted cut left behind: numbers from the cut on that the newer files don't reach.
+            // An interrupted cut leaves segments of the earlier course whose numbers the newer ones don't reach.
             if fork < latest_fork && names.range(..number).any(|(_, &f)| f == latest_fork) {
                 continue;
             }
-            match Segment::load(
-                storage.as_ref(),
-                &segment::name(number, fork),
-                info.as_ref(),
-                Trust::Orphan,
-            ) {
+            match orphan(storage.as_ref(), number, fork, info.as_ref()) {
                 Ok(segment) => {
-                    let own = segment.header.as_ref().map(|h| &h.info);
-                    if own.is_some() && own != info.as_ref() {
-                        problems.push(
-                            FormatError::corrupt("run description", "that of the run", "another")
-                                .within(&segment.name, Some(number)),
-                        );
-                        continue;
-                    }
-                    if let Some(header) = &segment.header
-                        && (header.number, header.fork) != (number, fork)
-                    {
-                        problems.push(misplaced(&segment.name, number, header.number));
-                        continue;
-                    }
                     problems.extend(copies(&segment.problems));
                     parts.push(part(number, segment));
                 }
@@ -97,11 +78,34 @@ impl Trace {
             manifest_bytes: 0,
             parts,
             problems,
+            end_problem: None,
             reading,
         };
         trace.note_final();
         Ok(trace)
     }
+}
+
+/// The segment in the file of that name, if the file contains this segment of this run.
+fn orphan(
+    storage: &dyn Storage,
+    number: u64,
+    fork: u32,
+    info: Option<&Arc<RunInfo>>,
+) -> Result<Segment, FormatError> {
+    let name = segment::name(number, fork);
+    let segment = Segment::load(storage, &name, info, Trust::Orphan)?;
+    if let Some(header) = &segment.header {
+        if Some(&header.info) != info {
+            let error =
+                FormatError::corrupt("run description", "that of the run", "a different one");
+            return Err(error.within(&name, Some(number)));
+        }
+        if (header.number, header.fork) != (number, fork) {
+            return Err(misplaced(&name, number, header.number));
+        }
+    }
+    Ok(segment)
 }
 
 /// Of descriptions of a run the one that most segments repeat; the first of them where several are repeated as often.
@@ -137,7 +141,7 @@ fn without_superseded(parts: Vec<Part>, problems: &mut Vec<FormatError>) -> Vec<
                 FormatError::corrupt(
                     "segment before a cut",
                     format!("the one that {} follows", part.name),
-                    "another, which was replaced when the run was resumed",
+                    "a different one, which was replaced when the run was resumed",
                 )
                 .within(&before.name, Some(before.number)),
             );

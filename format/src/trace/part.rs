@@ -10,18 +10,18 @@ use crate::segment::{Segment, Tail};
 pub(crate) struct Part {
     pub number: u64,
     pub name: String,
-    /// First step and one more than the last, gaps included.
+    /// First step, and one more than the last, gaps included.
     pub range: Range<u64>,
     pub steps: u64,
     pub gaps: u64,
     pub bytes: u64,
     pub sealed: bool,
     pub is_final: bool,
-    /// Kept in memory: segments that the manifest doesn't list had to be scanned.
+    /// The segment, if it was scanned because the manifest doesn't list it.
     pub loaded: Option<Arc<Segment>>,
 }
 
-/// A loaded segment as a part. What follows damage in a segment that has no other end can't be decoded, so it isn't offered.
+/// A loaded segment as a part. In a segment without an end, frames after damage can't be decoded, so they are left out.
 pub(super) fn part(number: u64, mut segment: Segment) -> Part {
     let sealed = segment.tail == Tail::Sealed;
     if !sealed {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Trace;
+use super::overview::Trace;
 use crate::FormatError;
 
 /// The readable steps of a trace: both their metadata and their tensors decode.
@@ -17,11 +17,11 @@ pub struct Readable {
 }
 
 impl Trace {
-    /// Decodes every step of `range` and counts the readable ones. A step is readable if it can be decoded from either
-    /// end of its segment. All reports of readable steps use this count. It takes as long as reading the steps.
+    /// Decodes every step of `range` and counts the readable ones. A step is readable if it can be decoded from either end of its segment.
+    /// All reports of readable steps use this count. It takes as long as reading the steps.
     ///
     /// # Errors
-    /// Only if the storage fails. Damage is part of the result.
+    /// The storage fails. Damage is part of the result.
     pub fn readable(&self, range: Range<u64>) -> Result<Readable, FormatError> {
         let mut found = Readable::default();
         let mut steps = self.forward(range).tolerant();

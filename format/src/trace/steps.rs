@@ -2,27 +2,28 @@
 
 use std::ops::Range;
 
-use super::Trace;
+use super::overview::Trace;
 use super::walk::{Place, Walker};
 use crate::FormatError;
 use crate::meta::StepMeta;
 use crate::state::{KeyState, State};
 
-/// Number of damaged places that a tolerant iterator keeps.
+/// Largest number of damaged places that a tolerant iterator keeps.
 const MOST_DAMAGE: usize = 1000;
 
-/// One step, lent until the next is asked for.
+/// One step, borrowed until the next call.
 #[derive(Debug)]
 pub struct Step<'a> {
-    /// What the loop said about it.
+    /// The step's metadata, as the training loop gave it.
     pub meta: &'a StepMeta,
     /// θ_t and r_{t+1}.
     pub state: &'a State,
-    /// At keyframes: r_t and the optimizer state before the step.
+    /// At keyframes, r_t and the optimizer state before the step.
     pub key: Option<&'a KeyState>,
 }
 
-/// The steps of a range in the memory of one step (two at keyframes, which are compared with the state that the walk arrives with).
+/// The steps of a range, in the memory of one step. At keyframes two states are in memory, because the keyframe is compared with the state
+/// that the walk arrives with.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), hindcast_format::FormatError> {
@@ -40,7 +41,7 @@ pub struct Steps<'a> {
     reverse: bool,
     tolerant: bool,
     walker: Option<Walker<'a>>,
-    /// Where the step is that was lent last.
+    /// The place of the current step.
     place: Option<Place>,
     meta: Option<StepMeta>,
     damage: Vec<FormatError>,
@@ -64,8 +65,8 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Goes on after damage: a state is taken from the other end of its segment where one frame is damaged, and a step that can't be
-    /// had either way is passed over. Everything met is in [`damage`](Steps::damage).
+    /// Continues after damage. If one frame is damaged, a state is taken from the other end of its segment. A step that can't be reached
+    /// from either end is skipped. [`damage`](Steps::damage) lists everything that was met.
     pub fn tolerant(mut self) -> Steps<'a> {
         self.tolerant = true;
         self
@@ -89,10 +90,10 @@ impl<'a> Steps<'a> {
     /// The next step.
     ///
     /// # Errors
-    /// Damage, located; after the first error [`FormatError::Failed`] for ever.
+    /// Damage, with its place. After the first error, [`FormatError::Failed`] for ever.
     #[allow(
         clippy::should_implement_trait,
-        reason = "it lends, which Iterator can't"
+        reason = "it lends its item, which Iterator can't"
     )]
     pub fn next(&mut self) -> Result<Option<Step<'_>>, FormatError> {
         if let Some(first) = &self.failed {
@@ -158,7 +159,7 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// The next place in the range that has tensors.
+    /// The next place with tensors in the range.
     fn following(&mut self, walker: &mut Walker<'a>) -> Result<Option<Place>, FormatError> {
         let trace = self.trace;
         let parts = &trace.parts;
@@ -183,14 +184,14 @@ impl<'a> Steps<'a> {
                     Err(e) => return Err(e),
                 };
                 if let Some(segment) = segment {
-                    // Checked on entering a segment: a missing listed step must be an error.
+                    // Checked on entering a segment, because a missing listed step must be an error.
                     if entry.is_none()
                         && let Err(e) = trace.complete(p, &segment, &self.range)
                     {
-                        match self.tolerant {
-                            true => self.note(e),
-                            false => return Err(e),
+                        if !self.tolerant {
+                            return Err(e);
                         }
+                        self.note(e);
                     }
                     let wanted = |i: &usize| {
                         segment

@@ -1,32 +1,32 @@
-//! Moving one state through a trace, frame by frame, in either direction.
+//! Moves one state through a trace, frame by frame, in either direction.
 
 use std::sync::Arc;
 
-use super::Trace;
+use super::overview::Trace;
 use crate::FormatError;
 use crate::codec::Direction;
 use crate::decoder::Decoder;
 use crate::frame::{Frame, FrameKind};
 use crate::memory::Work;
-use crate::segment::{Entry, Segment};
+use crate::segment::{FrameEntry, Segment, number_of};
 use crate::state::{KeyState, State};
 
-/// A frame with tensors: part, and entry inside it.
-pub(crate) type Place = (usize, usize);
+/// A frame with tensors: the index of its part, and that of its entry.
+pub(super) type Place = (usize, usize);
 
-/// One state, and where in the trace it stands.
-pub(crate) struct Walker<'a> {
+/// One state, and its place in the trace.
+pub(super) struct Walker<'a> {
     trace: &'a Trace,
     decoder: Decoder,
-    /// The segment that was used last.
+    /// The segment that was used last, with its index.
     segment: Option<(usize, Arc<Segment>)>,
     at: Option<Place>,
-    /// None until the first frame has shown that the trace can fill it.
+    /// `None` until the first frame has shown that the trace can fill it.
     state: Option<State>,
     key: Option<KeyState>,
-    /// Does `key` belong to the place?
+    /// Whether `key` belongs to the current place.
     key_valid: bool,
-    /// A keyframe that the walk arrives at from behind is decoded here and compared.
+    /// A keyframe that was reached backward, decoded to be compared with `state`.
     check: Option<State>,
     scratch: Vec<u8>,
 }
@@ -61,7 +61,8 @@ impl<'a> Walker<'a> {
         self.key.as_ref().filter(|_| self.key_valid)
     }
 
-    /// The key state of a keyframe, reading its frame if the state came from elsewhere; `None` elsewhere or where it is damaged.
+    /// The key state of a keyframe. Reads its frame if the state was reached another way. `None` if the place isn't a keyframe or its frame
+    /// is damaged.
     pub fn key(&mut self) -> Result<Option<KeyState>, FormatError> {
         if let (Some((part, 0)), false) = (self.at, self.key_valid) {
             let _ = self.confirm(part);
@@ -69,7 +70,7 @@ impl<'a> Walker<'a> {
         Ok(self.valid_key().cloned())
     }
 
-    /// The segment of a part; the one used last is kept.
+    /// The segment of a part. The one used last is kept.
     pub fn segment(&mut self, part: usize) -> Result<Arc<Segment>, FormatError> {
         if let Some((held, segment)) = &self.segment
             && *held == part
@@ -84,7 +85,7 @@ impl<'a> Walker<'a> {
         Ok(segment)
     }
 
-    /// Goes to a step from whichever end of its segment is nearer, or from the other where that way is damaged.
+    /// Moves to a step from the nearer end of its segment. If `heal` is set and frames on the way are damaged, from the other end.
     pub fn seek(&mut self, step: u64, heal: bool) -> Result<(), FormatError> {
         let missing = || self.trace.missing(step);
         let part = self
@@ -138,16 +139,16 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Neither the segment's keyframe leads here, nor the next segment's: backward through whole segments, from the nearest one whose
-    /// opening state can be read.
+    /// Moves to a place that neither its segment's keyframe nor the next segment's leads to: backward through whole segments, from the
+    /// nearest segment whose opening state can be read.
     fn go_backward_from_afar(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
         let mut from = part;
         loop {
             let segment = self.segment(from)?;
             if !self.link_target(from, &segment)? {
                 return Err(FormatError::corrupt(
-                    "way back to the state",
-                    "a keyframe behind it",
+                    "path to the state",
+                    "a keyframe after it",
                     "none that can be read",
                 ));
             }
@@ -167,7 +168,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// Moves one frame where that leads to `to`, and seeks otherwise.
+    /// Moves to `to` by one frame if the places are neighbours, and seeks otherwise.
     pub fn step_to(&mut self, to: Place, heal: bool) -> Result<(), FormatError> {
         let moved = match self.at {
             Some(at) if at == to => return Ok(()),
@@ -182,7 +183,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Takes the single frame between two neighbouring places, if they are neighbours.
+    /// Moves by the single frame between two neighbouring places; false if they aren't neighbours.
     fn neighbour(&mut self, at: Place, to: Place) -> Result<bool, FormatError> {
         if at.0 == to.0 {
             let segment = self.segment(at.0)?;
@@ -221,7 +222,7 @@ impl<'a> Walker<'a> {
         self.key_valid = false;
     }
 
-    /// Has this segment a link, and does the next segment open with the state that it leads to?
+    /// Whether the segment ends with a link, and the next segment opens with the state that it leads to.
     fn link_target(&mut self, part: usize, segment: &Segment) -> Result<bool, FormatError> {
         let Some(link) = segment.entries.last().filter(|e| e.kind == FrameKind::Link) else {
             return Ok(false);
@@ -233,7 +234,7 @@ impl<'a> Walker<'a> {
             .is_some_and(|next| next.range.start == link.step && (next.is_final || next.steps > 0)))
     }
 
-    /// Decodes the keyframe that opens the segment and goes forward.
+    /// Decodes the keyframe that opens the segment, and moves forward.
     fn go_forward(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
         let segment = self.segment(part)?;
         self.keyframe(&segment, part, 0)?;
@@ -250,7 +251,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// Decodes the state that opens the next segment and goes backward.
+    /// Decodes the state that opens the next segment, and moves backward.
     fn go_backward(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
         let segment = self.segment(part)?;
         let next = self.segment(part + 1)?;
@@ -259,7 +260,7 @@ impl<'a> Walker<'a> {
         self.back_over(part, entry)
     }
 
-    /// From the state that opens the next segment back to `entry`.
+    /// Moves from the state that opens the next segment back to `entry`.
     fn back_over(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
         let segment = self.segment(part)?;
         let mut after = segment.entries.len().saturating_sub(1);
@@ -273,7 +274,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// Overwrites the state with a full one.
+    /// Overwrites the state with the one of a keyframe or final state.
     fn keyframe(
         &mut self,
         segment: &Segment,
@@ -302,7 +303,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// At a keyframe that was reached from behind: decodes it, compares, and so has its key state.
+    /// At a keyframe that was reached backward, decodes it and compares it with the state. The key state is then known.
     pub fn confirm(&mut self, part: usize) -> Result<(), FormatError> {
         if self.key_valid {
             return Ok(());
@@ -326,8 +327,8 @@ impl<'a> Walker<'a> {
             } else {
                 Err(FormatError::corrupt(
                     "keyframe",
-                    "the state that the differences behind it lead back to",
-                    "another",
+                    "the state that the differences after it lead back to",
+                    "a different one",
                 ))
             }
         };
@@ -336,7 +337,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// Takes the state over the frame at `later`, whose base is the state at `earlier`.
+    /// Applies the frame at `later`, whose base is the state at `earlier`.
     fn apply(
         &mut self,
         segment: &Segment,
@@ -346,7 +347,7 @@ impl<'a> Walker<'a> {
         direction: Direction,
     ) -> Result<(), FormatError> {
         let (base, e) = (entry_of(segment, earlier)?, entry_of(segment, later)?);
-        // Half a frame applied is worth nothing: the place is known again when all of it is.
+        // The state is unspecified until the whole frame has been applied.
         self.at = None;
         let salt = self.trace.context.salt;
         let bytes = segment.frame(e, &mut self.scratch)?;
@@ -373,7 +374,7 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// If the opening frame of the next segment is lost, its first frame isn't the one that the link leads to.
+/// Checks that the next segment opens with the step that the link leads to. Otherwise its opening frame is lost.
 fn opens_where_it_leads(segment: &Segment, next: &Segment) -> Result<(), FormatError> {
     let leads = segment.entries.last().map(|e| e.step);
     let opens = next.entries.first().map(|e| e.step);
@@ -381,14 +382,13 @@ fn opens_where_it_leads(segment: &Segment, next: &Segment) -> Result<(), FormatE
         return Ok(());
     }
     let text = |step: Option<u64>| step.map_or("nothing".to_owned(), |s| format!("step {s}"));
-    let number = crate::segment::parse_name(&next.name).map(|(n, _)| n);
     Err(
         FormatError::corrupt("first frame of the segment", text(leads), text(opens))
-            .within(&next.name, number),
+            .within(&next.name, number_of(&next.name)),
     )
 }
 
-fn entry_of(segment: &Segment, entry: usize) -> Result<&Entry, FormatError> {
+fn entry_of(segment: &Segment, entry: usize) -> Result<&FrameEntry, FormatError> {
     segment.entries.get(entry).ok_or_else(|| {
         FormatError::corrupt(
             "frames of a segment",
@@ -398,8 +398,8 @@ fn entry_of(segment: &Segment, entry: usize) -> Result<&Entry, FormatError> {
     })
 }
 
-/// The index is a cache: what it says must be what the frame says.
-fn same_step(frame: &Frame<'_>, entry: &Entry) -> Result<(), FormatError> {
+/// Checks that the frame is the one that the index lists. The index is only a cache.
+fn same_step(frame: &Frame<'_>, entry: &FrameEntry) -> Result<(), FormatError> {
     if frame.header.step == entry.step && frame.header.kind == entry.kind {
         Ok(())
     } else {
@@ -411,7 +411,8 @@ fn same_step(frame: &Frame<'_>, entry: &Entry) -> Result<(), FormatError> {
     }
 }
 
-fn located(error: FormatError, segment: &Segment, entry: &Entry) -> FormatError {
-    let number = crate::segment::parse_name(&segment.name).map(|(n, _)| n);
-    error.at_step(entry.step).within(&segment.name, number)
+fn located(error: FormatError, segment: &Segment, entry: &FrameEntry) -> FormatError {
+    error
+        .at_step(entry.step)
+        .within(&segment.name, number_of(&segment.name))
 }

@@ -5,13 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::FormatError;
 use crate::manifest::Status;
 
+/// Largest number of findings that a report lists. The first error is listed even beyond it.
+const MOST: usize = 2000;
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// As intended, but worth knowing: steps recorded without tensors, segments dropped by a ring.
+    /// Intended, but worth knowing: steps recorded without tensors, segments dropped by a ring.
     Note,
-    /// Nothing recorded is lost: an unfinished last frame, a file that doesn't belong here.
+    /// No recorded data is lost: an incomplete last frame, a file that isn't part of the run.
     Warning,
     /// Recorded data is lost or altered.
     Error,
@@ -22,17 +25,17 @@ pub enum Severity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
-    /// The manifest can't be read, or its seal doesn't agree with it.
+    /// The manifest can't be read, or its seal doesn't match its bytes.
     Manifest,
-    /// A segment that the manifest lists is not there.
+    /// A segment that the manifest lists is missing.
     MissingFile,
-    /// A file that the manifest doesn't list.
+    /// A file isn't part of the run.
     ExtraFile,
-    /// A segment's header or footer is damaged, or says something else than the manifest.
+    /// A segment's header or footer is damaged or contradicts the manifest.
     Segment,
-    /// A segment's bytes don't agree with its digest.
+    /// A segment's bytes don't match its digest.
     Digest,
-    /// A segment doesn't follow the one before it.
+    /// A segment doesn't follow the previous one.
     Chain,
     /// A step's metadata is damaged.
     Metadata,
@@ -40,15 +43,15 @@ pub enum FindingKind {
     Tensors,
     /// A frame is damaged in another way.
     Frame,
-    /// A segment's link doesn't lead to the state that opens the next one.
+    /// A segment's link doesn't lead to the state that opens the next segment.
     Link,
-    /// The run says that it is finished and holds no final state.
+    /// The run is said to be finished but has no final state.
     FinalState,
-    /// The last frame was not written to its end.
+    /// The last frame is incomplete.
     TornTail,
-    /// Steps that were recorded without their tensors.
+    /// Steps were recorded without their tensors.
     Gap,
-    /// Segments that were removed on purpose.
+    /// Segments were removed on purpose.
     Dropped,
 }
 
@@ -65,54 +68,66 @@ pub struct Finding {
     pub segment: Option<u64>,
     /// Step.
     pub step: Option<u64>,
-    /// Tensors that are hit.
+    /// Names of the affected tensors.
     pub tensors: Vec<String>,
-    /// In words: what was expected and what was found.
+    /// What was expected and what was found, in words.
     pub text: String,
 }
 
-/// What verification found.
+/// The result of verifying a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
     /// The run.
     pub location: String,
     /// Open, unfinished or finished; `None` if the run can't be opened.
     pub status: Option<Status>,
-    /// Segments that are there.
+    /// Number of segments that are present.
     pub segments: u64,
-    /// Steps with tensors that are there.
+    /// Number of steps with tensors that are present.
     pub steps: u64,
-    /// Of them, how many can be read, tensors and metadata.
+    /// Number of those steps that can be read, tensors and metadata.
     pub steps_ok: u64,
-    /// Steps without tensors.
+    /// Number of steps without tensors.
     pub gaps: u64,
-    /// Bytes of the run's files: the manifest and the segments. Files that aren't part of the run don't count.
+    /// Bytes of the manifest and the segments. Files that aren't part of the run don't count.
     pub bytes: u64,
-    /// The manifest's seal, which stands for the whole run once it is closed: compare it with one kept elsewhere.
+    /// The manifest's seal. Once the run is closed, it stands for the whole run: compare it with a copy kept elsewhere.
     pub head_digest: Option<String>,
-    /// Findings, in the order of the files. Only the first are kept if there are many.
+    /// Findings, in the order of the files; only the first ones if there are many.
     pub findings: Vec<Finding>,
-    /// Number of further findings.
+    /// Number of findings that are not listed.
     #[serde(default)]
     pub more: u64,
 }
 
-/// Largest number of findings that a report spells out. A first error is kept even beyond it.
-const MOST: usize = 2000;
-
 impl VerifyReport {
-    /// Is nothing lost or altered?
+    /// Whether no recorded data is lost or altered.
     pub fn is_ok(&self) -> bool {
         self.findings.iter().all(|f| f.severity < Severity::Error)
     }
 
-    /// The gravest severity among the findings.
+    /// The highest severity among the findings.
     pub fn worst(&self) -> Option<Severity> {
         self.findings.iter().map(|f| f.severity).max()
     }
-}
 
-impl VerifyReport {
+    /// A report without findings.
+    pub(super) fn new(location: String) -> VerifyReport {
+        VerifyReport {
+            location,
+            status: None,
+            segments: 0,
+            steps: 0,
+            steps_ok: 0,
+            gaps: 0,
+            bytes: 0,
+            head_digest: None,
+            findings: Vec::new(),
+            more: 0,
+        }
+    }
+
+    /// Adds an error, unless it has been reported already.
     pub(super) fn add(&mut self, kind: FindingKind, error: &FormatError) {
         let mut finding = Finding {
             kind,
@@ -139,16 +154,7 @@ impl VerifyReport {
         }
     }
 
-    fn keep(&mut self, finding: Finding) {
-        // A loss is never left out, whatever else was found.
-        let first_error = finding.severity == Severity::Error && self.is_ok();
-        if self.findings.len() < MOST || first_error {
-            self.findings.push(finding);
-        } else {
-            self.more += 1;
-        }
-    }
-
+    /// Adds a finding with a text of its own.
     pub(super) fn note(
         &mut self,
         kind: FindingKind,
@@ -168,8 +174,19 @@ impl VerifyReport {
             text,
         });
     }
+
+    fn keep(&mut self, finding: Finding) {
+        // An error must show, whatever else was found.
+        let first_error = finding.severity == Severity::Error && self.is_ok();
+        if self.findings.len() < MOST || first_error {
+            self.findings.push(finding);
+        } else {
+            self.more += 1;
+        }
+    }
 }
 
+/// What an error of a parser is about; `otherwise` if it doesn't say.
 pub(super) fn finding_kind(error: &FormatError, otherwise: FindingKind) -> FindingKind {
     match error {
         FormatError::Corrupt(c) if !c.tensors.is_empty() || c.what.starts_with("chunk") => {

@@ -1,20 +1,21 @@
-//! Handles runs that their writer can't close normally: a run whose storage still fails, and a run without a step.
+//! Handles runs that their writer can't close normally: a run whose storage still fails, and a run without steps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{RunWriter, claim};
+use super::live::claim;
+use super::run::RunWriter;
 use crate::FormatError;
 use crate::manifest::{MANIFEST, Status};
 use crate::segment;
 use crate::storage::Storage;
 
 impl RunWriter {
-    /// Replaces the counters in the manifest of a run that can't be opened for writing. A recorder uses it at its end
-    /// if storage still fails. Everything else stays unchanged.
+    /// Replaces the counters in the manifest of a run that can't be opened for writing. Everything else stays unchanged. A recorder uses it
+    /// at its end if storage still fails.
     ///
     /// # Errors
-    /// Another writer is at work, the manifest can't be read, or the storage's error.
+    /// Another writer has the run open, the manifest can't be read, or the storage fails.
     pub fn replace_counters(
         storage: &dyn Storage,
         counters: BTreeMap<String, u64>,
@@ -30,11 +31,11 @@ impl RunWriter {
             })
     }
 
-    /// Removes a run without a recorded step, so that it doesn't block the next try. Returns false and changes nothing
-    /// if there is a step, a final state, or a file that no writer makes before these.
+    /// Removes a run without recorded steps, so that it doesn't block the next attempt. Returns false and changes nothing if there is a
+    /// step, a final state, or a file that no writer makes before these.
     ///
     /// # Errors
-    /// Another writer is at work, or the storage's error.
+    /// Another writer has the run open, or the storage fails.
     pub fn discard_empty(storage: &Arc<dyn Storage>) -> Result<bool, FormatError> {
         let claim = claim(storage.as_ref())?;
         let trace = crate::Trace::open_storage(Arc::clone(storage))?;
@@ -43,7 +44,7 @@ impl RunWriter {
                 && manifest.forks.is_empty()
                 && manifest.status != Status::Finished
         });
-        // A segment that is passed over as damaged or foreign may hold steps all the same.
+        // A damaged or foreign segment may hold steps even though the trace doesn't show them.
         let recorded =
             trace.sizes().iter().any(|s| s.recorded + s.gaps > 0) || !trace.problems().is_empty();
         drop(trace);

@@ -1,43 +1,44 @@
-//! A writer that has not failed: what it holds, and what its calls do.
+//! A writer that has not failed: its state and its operations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Durability;
+use super::durability::Durability;
 use super::open::OpenSegment;
 use crate::FormatError;
-use crate::encoder::{Context, EncodedFrame};
+use crate::context::Context;
+use crate::encoder::EncodedFrame;
 use crate::frame::FrameKind;
 use crate::manifest::{MANIFEST, Manifest, Status};
 use crate::segment::{self, Header};
 use crate::storage::{Claim, Reserve, Storage};
 
-/// Room that is held back for a footer and a manifest, beside twice the manifest's own length.
+/// Bytes reserved for a footer and a manifest, in addition to twice the manifest's length.
 const RESERVE: u64 = 32 << 10;
 
 /// A writer that has not failed.
 pub(super) struct Live {
-    /// No other writer comes near while this one lives.
+    /// Keeps other writers out as long as this one exists.
     pub _claim: Option<Claim>,
     pub storage: Arc<dyn Storage>,
     pub manifest: Manifest,
     pub context: Context,
     pub durability: Durability,
     pub open: Option<OpenSegment>,
-    /// Sealed files that were not synced (durability Os).
+    /// Sealed files that have not been synced ([`Durability::Os`]).
     pub unsynced: Vec<String>,
     pub fork: u32,
-    /// Room for the last footer and manifest, and whether it is to be held.
+    /// Space for the last footer and manifest, and whether to reserve it.
     pub reserve: Option<Reserve>,
     pub reserves: bool,
-    /// Last step, with tensors or without, and the last one with tensors.
+    /// The last step, with or without tensors, and the last one with tensors.
     pub last: Option<u64>,
     pub last_state: Option<u64>,
-    /// The step that the last segment's link leads to; the next segment must open with it.
+    /// The step that the last segment's link leads to. The next segment must open with it.
     pub linked_to: Option<u64>,
 }
 
-/// One writer a run.
+/// Claims the run, because it may have one writer only.
 pub(super) fn claim(storage: &dyn Storage) -> Result<Option<Claim>, FormatError> {
     storage.claim().map_err(|e| match e.kind() {
         std::io::ErrorKind::WouldBlock => FormatError::InUse {
@@ -48,6 +49,31 @@ pub(super) fn claim(storage: &dyn Storage) -> Result<Option<Claim>, FormatError>
 }
 
 impl Live {
+    /// A writer of the manifest's run, with no segment open.
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        claim: Option<Claim>,
+        manifest: Manifest,
+        context: Context,
+        durability: Durability,
+    ) -> Live {
+        Live {
+            _claim: claim,
+            storage,
+            context,
+            durability,
+            open: None,
+            unsynced: Vec::new(),
+            fork: manifest.forks.len() as u32,
+            manifest,
+            reserve: None,
+            reserves: false,
+            last: None,
+            last_state: None,
+            linked_to: None,
+        }
+    }
+
     pub fn io(
         &self,
         name: &str,
@@ -63,7 +89,7 @@ impl Live {
         }
     }
 
-    /// May this frame stand here?
+    /// Checks that the frame may be appended here.
     pub fn allowed(&self, frame: &EncodedFrame) -> Result<(), FormatError> {
         let refuse = |why: String| {
             Err(FormatError::Order {
@@ -87,7 +113,7 @@ impl Live {
             }
             FrameKind::Keyframe if self.linked_to.is_some_and(|to| to != frame.step) => {
                 refuse(format!(
-                    "the segment before is linked to step {}",
+                    "the previous segment is linked to step {}",
                     self.linked_to.unwrap_or(0)
                 ))
             }
@@ -117,7 +143,7 @@ impl Live {
         if self.open.is_some() {
             return Err(FormatError::Order {
                 step: first_step,
-                why: "a segment is open still; seal it first".into(),
+                why: "a segment is still open; seal it first".into(),
             });
         }
         let number = self.manifest.segments.last().map_or(0, |s| s.number + 1);
@@ -141,7 +167,7 @@ impl Live {
         written.map_err(self.io(&name, "writing the header", Some(first_step)))
     }
 
-    /// Appends and, where the durability asks for it, syncs; says whether everything is durable now.
+    /// Appends the frame, and syncs if the durability requires it. Returns whether everything is durable.
     pub fn append(&mut self, frame: &EncodedFrame) -> Result<bool, FormatError> {
         let Some(open) = &mut self.open else {
             return Ok(false);
@@ -174,7 +200,7 @@ impl Live {
         Ok(due)
     }
 
-    /// Makes all files durable, but not the manifest.
+    /// Makes all files durable except the manifest.
     pub fn sync_all(&mut self) -> Result<(), FormatError> {
         for name in std::mem::take(&mut self.unsynced) {
             self.storage
@@ -199,7 +225,7 @@ impl Live {
         let digest = match open.seal(self.context.salt) {
             Ok(digest) => digest,
             Err(error) => {
-                // Its frames are as they were, and it may be sealed later.
+                // Its frames are unchanged, and it may be sealed later.
                 self.open = Some(open);
                 return Err(self.io(&name, "sealing", self.last)(error));
             }
@@ -217,7 +243,7 @@ impl Live {
         Ok(())
     }
 
-    /// Gives back what a failed write left behind: the beginning of a frame, or a segment without a frame.
+    /// Removes what a failed write left behind: the beginning of a frame, or a segment without frames.
     pub fn set_aside_the_failed_write(&mut self) -> Result<(), FormatError> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
@@ -247,7 +273,7 @@ impl Live {
         Ok(self.manifest.clone())
     }
 
-    /// Writes the manifest; whatever it lists has been synced before.
+    /// Writes the manifest, after syncing everything that it lists.
     pub fn publish(&mut self) -> Result<(), FormatError> {
         if !self.unsynced.is_empty() {
             self.sync_all()?;
@@ -262,19 +288,21 @@ impl Live {
         Ok(())
     }
 
-    /// Holds room for the next manifest, which is to lie beside one of so many bytes. No room, no reserve: the frames need it more.
+    /// Reserves space for the next manifest, which is written while one of `manifest` bytes still exists. Without enough space nothing is
+    /// reserved, because the frames need it more.
     pub fn renew_reserve(&mut self, manifest: u64) {
         let needed = RESERVE + 2 * manifest;
         let held = self.reserve.as_ref().map_or(0, Reserve::bytes);
         if self.reserves && held < needed {
             self.reserve = None;
-            // Half as much again, so that a growing manifest doesn't ask every time.
+            // Half as much again, so that a growing manifest doesn't need a new reserve each time.
             let reserved = self.storage.reserve(needed + needed / 2);
             self.reserve = reserved.ok().flatten();
         }
     }
 
-    /// The manifest first: a file that it calls dropped may be there still, one that it calls present may not be missing.
+    /// Removes segment files. The manifest comes first: a file that it lists as dropped may still exist, but a file that it lists as
+    /// present must.
     pub fn drop_files(&mut self, names: &[String]) -> Result<(), FormatError> {
         if names.is_empty() {
             return Ok(());

@@ -5,13 +5,13 @@ use std::io;
 use crate::encoder::EncodedFrame;
 use crate::frame::FrameKind;
 use crate::manifest::SegmentRecord;
-use crate::segment::{Entry, footer};
+use crate::segment::{FrameEntry, footer};
 use crate::storage::WriteFile;
 
 pub(super) struct OpenSegment {
     file: Box<dyn WriteFile>,
     hasher: blake3::Hasher,
-    entries: Vec<Entry>,
+    entries: Vec<FrameEntry>,
     unsynced: u32,
     record: SegmentRecord,
     /// The digest, once the footer has been written.
@@ -74,7 +74,7 @@ impl OpenSegment {
         self.unsynced
     }
 
-    /// Appends bytes as they are: the header.
+    /// Appends bytes that are not a frame, such as the header.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write(bytes)?;
         self.hasher.update(bytes);
@@ -88,7 +88,7 @@ impl OpenSegment {
     pub fn append_raw(&mut self, kind: FrameKind, step: u64, bytes: &[u8]) -> io::Result<()> {
         let offset = self.file.position();
         self.write(bytes)?;
-        self.entries.push(Entry {
+        self.entries.push(FrameEntry {
             offset,
             length: bytes.len() as u64,
             step,
@@ -112,15 +112,15 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Gives back whatever lies behind the last whole frame.
+    /// Frees everything after the last complete frame.
     pub fn trim(&mut self) -> io::Result<()> {
         self.file.trim()
     }
 
-    /// Writes the footer and gives reserved space back; says the segment's digest. After an error it may be tried again.
+    /// Writes the footer and frees reserved space. Returns the segment's digest. May be called again after an error.
     pub fn seal(&mut self, salt: u32) -> io::Result<[u8; 32]> {
         let digest = match self.sealed {
-            // Only giving space back had failed. A second footer would stand behind the first.
+            // Only freeing the space had failed. Writing the footer again would add a second one.
             Some(digest) => digest,
             None => {
                 let (bytes, digest) = footer(

@@ -1,63 +1,65 @@
-//! Going on with a run that was interrupted, from a step of the user's choice.
+//! Resumes an interrupted run, from a step of the user's choice.
 
 use std::sync::Arc;
 
-use super::{Durability, Live, RunWriter};
+use super::durability::Durability;
+use super::live::{Live, claim};
+use super::open::OpenSegment;
+use super::run::RunWriter;
 use crate::FormatError;
-use crate::encoder::Context;
+use crate::context::Context;
 use crate::manifest::{Fork, MANIFEST, SegmentRecord, Status};
 use crate::meta::StepMeta;
 use crate::segment::{self, Header, Segment, Tail};
 use crate::state::{KeyState, State};
 use crate::storage::Storage;
 use crate::trace::Trace;
-use crate::writer::open::OpenSegment;
 
-/// Where a resumed run goes on.
+/// Where a resumed run continues.
 #[derive(Debug, Clone)]
 pub struct ResumePoint {
     /// The step that is recorded next.
     pub step: u64,
-    /// θ of that step and its buffers after the forward pass, as the trace had them; `None` if it wasn't recorded.
+    /// θ of that step and its buffers after the forward pass, from the trace. `None` if the step wasn't recorded.
     pub state: Option<State>,
     /// Buffers and optimizer state before the step, if it was a keyframe.
     pub key: Option<KeyState>,
-    /// What the trace said about that step.
+    /// Metadata of that step, from the trace.
     pub meta: Option<StepMeta>,
     /// The last step that was kept.
     pub last: Option<u64>,
-    /// One more than the last step that there was before the cut.
+    /// One more than the last step before the cut.
     pub end: u64,
 }
 
-/// What of the old run goes on living.
+/// What stays of the old run.
 struct Cut {
-    /// Sealed segments that stay as they are.
+    /// Sealed segments that stay unchanged.
     kept: Vec<SegmentRecord>,
-    /// The segment to be written anew, without the frames from the cut on.
+    /// The segment that is rewritten without the frames from the cut on.
     rewritten: Option<Arc<Segment>>,
     superseded: Vec<SegmentRecord>,
 }
 
 impl RunWriter {
-    /// Opens a run for going on at `at_step`: steps before it stay, it and all after it are cut away, and the cut is logged in the
-    /// manifest. The next segment opens with step `at_step` or a later one, as a keyframe.
+    /// Opens a run to resume it at `at_step`. Earlier steps stay. Step `at_step` and all later ones are cut away, and the manifest logs the
+    /// cut. The next segment opens with step `at_step` or a later one, as a keyframe.
     ///
-    /// Nothing is removed before what replaces it is durable: the segment that the cut goes through is copied up to the cut under a new
-    /// name and synced, the manifest is replaced, and only then are the old files removed. Killed anywhere in between, the run is either
-    /// as it was or as it shall be.
+    /// Nothing is removed before its replacement is durable. The segment that contains the cut is copied up to the cut under a new name and
+    /// synced. Then the manifest is replaced, and only then are the old files removed. If the process is killed in between, the run is in
+    /// its old or in its new state.
     ///
     /// # Errors
-    /// Damage before the cut (recover the run first, or cut before it), no such run, another writer ([`FormatError::InUse`]), or the
-    /// storage's error.
+    /// The run is damaged before the cut (recover it first, or cut before the damage), there is no such run, another writer has it open
+    /// ([`FormatError::InUse`]), or the storage fails.
     pub fn resume(
         storage: Arc<dyn Storage>,
         at_step: u64,
         durability: Durability,
     ) -> Result<(RunWriter, ResumePoint), FormatError> {
         let trace = Trace::open_storage(Arc::clone(&storage))?;
-        // Before anything is looked at that a recorder may still change: opened again, the run is what it will stay.
-        let claim = super::claim(storage.as_ref())?;
+        // The run is opened again once it is claimed, because a recorder may have changed it before that.
+        let claim = claim(storage.as_ref())?;
         let trace = match claim {
             Some(_) => Trace::open_storage(Arc::clone(&storage))?,
             None => trace,
@@ -78,7 +80,7 @@ impl RunWriter {
             Err(e) => return Err(e),
         };
         let mut manifest = manifest.clone();
-        let cut = plan(&trace, at_step)?;
+        let cut = cut_at(&trace, at_step)?;
         let context = Context::new(&manifest.run)?;
         manifest
             .segments
@@ -93,37 +95,11 @@ impl RunWriter {
             time,
             superseded: cut.superseded,
         });
-        let fork = manifest.forks.len() as u32;
-        let mut live = Live {
-            _claim: claim,
-            storage: Arc::clone(&storage),
-            manifest,
-            context,
-            durability,
-            open: None,
-            unsynced: Vec::new(),
-            fork,
-            reserve: None,
-            reserves: false,
-            last: None,
-            last_state: None,
-            linked_to: None,
-        };
+        let mut live = Live::new(Arc::clone(&storage), claim, manifest, context, durability);
         if let Some(segment) = cut.rewritten {
             live.copy(&segment, at_step)?;
         }
-        live.last = live
-            .manifest
-            .segments
-            .iter()
-            .rfind(|s| !s.is_final && s.end_step > s.first_step)
-            .map(|s| s.end_step - 1);
-        live.last_state = live.last;
-        for record in &live.manifest.segments {
-            if !record.dropped {
-                live.unsynced.push(record.file.clone());
-            }
-        }
+        live.take_stock();
         live.publish()?;
         live.sweep()?;
         let last = live.last;
@@ -147,8 +123,8 @@ impl RunWriter {
     }
 }
 
-/// Decides what stays. Nothing is touched yet.
-fn plan(trace: &Trace, at_step: u64) -> Result<Cut, FormatError> {
+/// Decides what stays. Changes nothing.
+fn cut_at(trace: &Trace, at_step: u64) -> Result<Cut, FormatError> {
     let listed = |number: u64| {
         trace.manifest().and_then(|m| {
             m.segments
@@ -206,12 +182,12 @@ fn plan(trace: &Trace, at_step: u64) -> Result<Cut, FormatError> {
 }
 
 impl Live {
-    /// Copies a segment's frames before `at_step` into a sealed segment of the present fork.
+    /// Copies a segment's frames before `at_step` into a new sealed segment of the current fork.
     fn copy(&mut self, segment: &Segment, at_step: u64) -> Result<(), FormatError> {
         let Some(first) = segment.entries.first() else {
             return Ok(());
         };
-        let number = crate::segment::parse_name(&segment.name).map_or(0, |(n, _)| n);
+        let number = segment::number_of(&segment.name).unwrap_or(0);
         let name = segment::name(number, self.fork);
         let header = Header {
             is_final: false,
@@ -226,7 +202,7 @@ impl Live {
             .iter()
             .filter(|e| e.kind.has_meta() && e.step < at_step)
             .collect();
-        // Checked before anything is made: a refused cut leaves the run as it was, to the last file.
+        // Checked before a file is created, so that a refused cut leaves the run unchanged.
         let decoder = crate::decoder::Decoder::new(self.context.clone())?;
         let mut scratch = Vec::new();
         for entry in &kept {
@@ -257,7 +233,7 @@ impl Live {
         };
         let digest: Result<[u8; 32], FormatError> = fill();
         let digest = digest.inspect_err(|_| {
-            // Half a copy is of no use, and on a full disk it would take the last free bytes.
+            // An incomplete copy is useless, and on a full disk it would take the last free bytes.
             let _ = self.storage.remove(&name);
         })?;
         self.manifest.segments.push(open.record(digest));
@@ -265,7 +241,21 @@ impl Live {
         Ok(())
     }
 
-    /// Removes segment files that the manifest doesn't list: the new manifest is durable, so nothing needs them any more.
+    /// Takes the last step from the manifest, and notes that this writer has synced no segment yet.
+    fn take_stock(&mut self) {
+        let steps = |s: &&SegmentRecord| !s.is_final && s.end_step > s.first_step;
+        self.last = self
+            .manifest
+            .segments
+            .iter()
+            .rfind(steps)
+            .map(|s| s.end_step - 1);
+        self.last_state = self.last;
+        let live = self.manifest.segments.iter().filter(|s| !s.dropped);
+        self.unsynced.extend(live.map(|s| s.file.clone()));
+    }
+
+    /// Removes segment files that the manifest doesn't list. The new manifest is durable, so that they are no longer needed.
     fn sweep(&mut self) -> Result<(), FormatError> {
         let files = self
             .storage

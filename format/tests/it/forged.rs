@@ -202,10 +202,7 @@ fn size_of(folder: &Path) -> u64 {
 /// Reads everything there is, by the ways that the verbs take.
 fn read(storage: &Arc<dyn Storage>) -> Result<(), FormatError> {
     let trace = Trace::open_storage(Arc::clone(storage))?;
-    let damage = |e: FormatError| match e.is_damage() {
-        true => Ok(()),
-        false => Err(e),
-    };
+    let damage = |e: FormatError| if e.is_damage() { Ok(()) } else { Err(e) };
     trace.epochs().map(drop).or_else(damage)?;
     trace.readable(0..u64::MAX)?;
     let mut steps = trace.reverse(0..u64::MAX);

@@ -59,10 +59,7 @@ fn all_is_recovered(storage: &MemStorage, truth: &Truth, what: &str) {
             "{what}: {report:#?}"
         );
         assert!(trace.final_state().unwrap().is_some(), "{what}");
-        let expected: &[LossKind] = match manifest {
-            true => &[],
-            false => &[LossKind::Manifest],
-        };
+        let expected: &[LossKind] = if manifest { &[] } else { &[LossKind::Manifest] };
         assert_eq!(kinds(&report), expected, "{what}: {report:#?}");
     }
 }
@@ -143,7 +140,7 @@ fn of_several_copies_the_best_is_taken() {
     let (_, report) = recovered_from(&image).unwrap();
     let told = |what: &str| report.remarks.iter().any(|r| r.contains(what));
     assert!(
-        told("was read as seg-00000001.hcs") && told("was passed over"),
+        told("was read as seg-00000001.hcs") && told("was not used"),
         "{:#?}",
         report.remarks
     );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hindcast_format::{
-    Entry, Mapped, MemStorage, ReadFile, RunWriter, Severity, Storage, Trace, WriteFile,
+    FileEntry, Mapped, MemStorage, ReadFile, RunWriter, Severity, Storage, Trace, WriteFile,
     verify_storage,
 };
 
@@ -63,7 +63,7 @@ impl Storage for Moving {
     fn location(&self) -> String {
         "a run in use".to_owned()
     }
-    fn list(&self) -> io::Result<Vec<Entry>> {
+    fn list(&self) -> io::Result<Vec<FileEntry>> {
         self.files.list()
     }
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {

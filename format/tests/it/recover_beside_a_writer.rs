@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hindcast_format::{
-    Durability, Entry, FormatError, Mapped, MemStorage, ReadFile, RecoverReport, RunWriter, Status,
-    Storage, WriteFile, recover_storage, verify_storage,
+    Durability, FileEntry, FormatError, Mapped, MemStorage, ReadFile, RecoverReport, RunWriter,
+    Status, Storage, WriteFile, recover_storage, verify_storage,
 };
 
 use crate::common::*;
@@ -22,9 +22,10 @@ struct Meanwhile {
 
 impl Meanwhile {
     fn now(&self) -> &MemStorage {
-        match self.reads.fetch_add(1, Ordering::SeqCst) < self.at {
-            true => &self.before,
-            false => &self.after,
+        if self.reads.fetch_add(1, Ordering::SeqCst) < self.at {
+            &self.before
+        } else {
+            &self.after
         }
     }
 }
@@ -38,7 +39,7 @@ impl Storage for Meanwhile {
     fn location(&self) -> String {
         "a run in use".to_owned()
     }
-    fn list(&self) -> io::Result<Vec<Entry>> {
+    fn list(&self) -> io::Result<Vec<FileEntry>> {
         self.now().list()
     }
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hindcast_format::{
-    Crash, Durability, Entry, FindingKind, FormatError, MANIFEST, Manifest, Mapped, MemStorage,
+    Crash, Durability, FileEntry, FindingKind, FormatError, MANIFEST, Manifest, Mapped, MemStorage,
     ReadFile, RunWriter, SegmentPolicy, Segmenter, Storage, WriteFile, verify_storage,
 };
 
@@ -207,7 +207,7 @@ impl Storage for Dropping {
     fn create_run(&self, manifest: &[u8]) -> io::Result<()> {
         self.storage.create_run(manifest)
     }
-    fn list(&self) -> io::Result<Vec<Entry>> {
+    fn list(&self) -> io::Result<Vec<FileEntry>> {
         let entries = self.storage.list();
         if !self.listed.swap(true, Ordering::Relaxed) {
             drop_oldest(&self.storage);

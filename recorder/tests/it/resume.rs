@@ -357,7 +357,9 @@ fn a_step_that_is_not_kept_is_refused_with_those_that_are() {
     }
     let error = trace.load_into(&net.map, 5).unwrap_err().to_string();
     assert!(
-        error.contains("its tensors are not kept; the run keeps steps 0, 4, 8; the end of training stands before step 10"),
+        error.contains(
+            "its tensors are not kept; the run keeps steps 0, 4, 8; training ended before step 10"
+        ),
         "{error}"
     );
     let loaded = trace.load_into(&net.map, 10).unwrap();

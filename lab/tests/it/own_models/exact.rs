@@ -269,8 +269,7 @@ fn every_step_is_a_checkpoint() {
         .to_string();
     assert!(
         error.contains("cannot load step 10")
-            && error
-                .contains("the run keeps steps 0 to 8; the end of training stands before step 9"),
+            && error.contains("the run keeps steps 0 to 8; training ended before step 9"),
         "{error}"
     );
     assert_eq!(

@@ -92,7 +92,7 @@ pub(super) fn cut_short() -> Vec<State> {
                 ok(&["9 steps in 0..9"]),
                 ok(&[
                     "warning: seg-00000002.hcs: the frame that begins at byte",
-                    "was not written to its end; the last whole step is 8",
+                    "is incomplete; the last complete step is 8",
                     "ok: 9 steps",
                 ]),
                 ok(&["8 of 8 sampled steps"]),

@@ -66,7 +66,7 @@ pub(super) fn hit() -> Vec<State> {
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[STEP_5, "metadata checksum", RECOVER]),
                 damaged(&[
-                    "LOST: step 5: lost whole, metadata and tensors",
+                    "LOST: step 5: lost, metadata and tensors",
                     "11 steps recovered",
                     ENDED,
                     "a sweep can't pass over steps",
@@ -100,7 +100,7 @@ pub(super) fn hit() -> Vec<State> {
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[STEP_5, "frame header checksum", RECOVER]),
                 damaged(&[
-                    "LOST: step 5: lost whole, metadata and tensors",
+                    "LOST: step 5: lost, metadata and tensors",
                     "11 steps recovered",
                     ENDED,
                 ]),
@@ -147,7 +147,7 @@ pub(super) fn hit() -> Vec<State> {
                 ok(&["warning: ", SEAL, "steps/steps.jsonl"]),
                 ok(&["warning: ", SEAL, CHECKPOINT]),
                 damaged(&[
-                    "LOST: what the manifest alone said",
+                    "LOST: what only the manifest held",
                     SEAL,
                     "12 steps recovered",
                     ENDED,
@@ -185,7 +185,7 @@ pub(super) fn hit() -> Vec<State> {
                 ok(&["warning: ", NO_MANIFEST, "steps/steps.jsonl"]),
                 ok(&["warning: ", NO_MANIFEST, CHECKPOINT]),
                 damaged(&[
-                    "LOST: what the manifest alone said",
+                    "LOST: what only the manifest held",
                     NO_MANIFEST,
                     "12 steps recovered",
                     ENDED,
@@ -212,7 +212,7 @@ pub(super) fn hit() -> Vec<State> {
                 damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[NO_SEGMENT, RECOVER]),
                 damaged(&[
-                    "LOST: steps 4..8: lost whole, metadata and tensors",
+                    "LOST: steps 4..8: lost, metadata and tensors",
                     "8 steps recovered",
                     ENDED,
                 ]),

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::open::{SEGMENT_FILE, copies};
+use super::damage::{CUT_OFF, SEGMENT_FILE, copies};
+use super::overview::{Reading, Trace};
 use super::part::part;
-use super::{Reading, Trace};
 use crate::FormatError;
 use crate::manifest::Status;
 use crate::segment::{self, Segment, Tail, Trust};
 
-/// What is damaged where an unlisted segment has no end and another follows it.
-pub(crate) const CUT_OFF: &str = "end of the segment";
-
 impl Trace {
-    /// Segments that the manifest doesn't list yet: the one being written, and sealed ones before it.
-    pub(super) fn add_tail(&mut self, files: &BTreeMap<String, u64>) -> Result<(), FormatError> {
+    /// Adds the segments that the manifest doesn't list yet: the one being written, and sealed ones before it.
+    pub(super) fn add_unlisted(
+        &mut self,
+        files: &BTreeMap<String, u64>,
+    ) -> Result<(), FormatError> {
         let Some((manifest, _)) = &self.manifest else {
             return Ok(());
         };
@@ -34,10 +34,10 @@ impl Trace {
         numbers.sort_unstable();
         let newest = numbers.last().copied();
         for number in numbers {
-            // A recorder begins a segment when the one before it is sealed.
+            // A recorder begins a segment only when the previous one is sealed.
             let followed = newest.is_some_and(|newest| newest > number);
             if number != next {
-                // A later segment shows that these were there.
+                // A later segment shows that these existed.
                 let lost = segment::name(next, fork);
                 self.problems.push(
                     FormatError::corrupt(SEGMENT_FILE, "present", "missing")
@@ -50,7 +50,7 @@ impl Trace {
             }
             next = number.saturating_add(1);
             let told = self.problems.len();
-            let Some(segment) = self.tail_segment(number, fork, previous)? else {
+            let Some(segment) = self.unlisted_segment(number, fork, previous)? else {
                 if followed && self.problems.len() == told {
                     self.problems
                         .push(cut_off(&segment::name(number, fork), number));
@@ -63,7 +63,7 @@ impl Trace {
             };
             self.problems.extend(copies(&segment.problems));
             previous = segment.digest;
-            // What follows a segment without an end would leave a gap behind it.
+            // Segments after one without an end would leave a gap before them.
             let ends = segment.tail != Tail::Sealed;
             if ends && followed && segment.problems.is_empty() {
                 self.problems.push(cut_off(&segment.name, number));
@@ -76,15 +76,20 @@ impl Trace {
         Ok(())
     }
 
-    /// A segment that the manifest doesn't list, if it is there and belongs to the run.
-    fn tail_segment(
+    /// A segment that the manifest doesn't list, if it exists and belongs to the run.
+    fn unlisted_segment(
         &mut self,
         number: u64,
         fork: u32,
         previous: Option<[u8; 32]>,
     ) -> Result<Option<Segment>, FormatError> {
         let name = segment::name(number, fork);
-        let loaded = Segment::load(self.storage.as_ref(), &name, Some(&self.info), Trust::Tail);
+        let loaded = Segment::load(
+            self.storage.as_ref(),
+            &name,
+            Some(&self.info),
+            Trust::Unlisted,
+        );
         let segment = match loaded {
             Ok(segment) => segment,
             // Its header isn't written yet.
@@ -111,7 +116,7 @@ impl Trace {
         };
         let another = header.info != self.info || header.number != number || header.fork != fork;
         if another {
-            self.problems.push(other("another segment's"));
+            self.problems.push(other("that of another segment"));
             return Ok(None);
         }
         if previous.is_some_and(|p| p != header.previous) {
@@ -125,7 +130,7 @@ impl Trace {
     }
 }
 
-/// A segment without an end, though a later one shows that it was sealed.
+/// The damage of a segment without an end, if a later one shows that it was sealed.
 fn cut_off(name: &str, number: u64) -> FormatError {
     FormatError::corrupt(
         CUT_OFF,

@@ -1,0 +1,144 @@
+//! Verifies a whole run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::check::Checker;
+use super::report::{FindingKind, Severity, VerifyReport, finding_kind};
+use crate::FormatError;
+use crate::manifest::{MANIFEST, Status};
+use crate::memory::Work;
+use crate::storage::{FsStorage, Storage};
+use crate::trace::{CUT_OFF, SEGMENT_FILE, Trace};
+
+/// How many times to verify a run from which a recorder drops segments before they are read.
+const ATTEMPTS: usize = 5;
+
+/// Checks the run in that folder.
+///
+/// # Errors
+/// There is no run, or the storage fails. Damage is part of the report.
+pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, FormatError> {
+    verify_with(path, &mut |_, _| {})
+}
+
+/// Like [`verify`]. `progress` gets the bytes checked and the bytes of all segments, after each frame.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    path: impl AsRef<Path>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, FormatError> {
+    let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(path.as_ref()));
+    verify_storage_with(&storage, progress)
+}
+
+/// Checks the run in that storage: every checksum and digest, the chain, names and order, missing and extra files, the manifest's seal,
+/// that every frame decodes, and that every link leads exactly to the state that opens the next segment.
+///
+/// # Errors
+/// There is no run, the storage fails, or the run may need more memory than the storage allows. Damage is part of the report.
+pub fn verify_storage(storage: &Arc<dyn Storage>) -> Result<VerifyReport, FormatError> {
+    verify_storage_with(storage, &mut |_, _| {})
+}
+
+/// Like [`verify_storage`]. `progress` gets the bytes checked and the bytes of all segments, after each frame.
+///
+/// # Errors
+/// As [`verify_storage`].
+pub fn verify_storage_with(
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, FormatError> {
+    for _ in 1..ATTEMPTS {
+        let (report, outrun) = verify_once(storage, progress)?;
+        if !outrun {
+            return Ok(report);
+        }
+    }
+    verify_once(storage, progress).map(|(report, _)| report)
+}
+
+impl Trace {
+    /// Checks every byte of the run; see [`verify_storage`].
+    ///
+    /// # Errors
+    /// The storage fails. Damage is part of the report.
+    pub fn verify(&self) -> Result<VerifyReport, FormatError> {
+        verify_storage(self.storage())
+    }
+}
+
+/// The report, and whether a recorder has dropped segments in the meantime.
+fn verify_once(
+    storage: &Arc<dyn Storage>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(VerifyReport, bool), FormatError> {
+    let mut report = VerifyReport::new(storage.location());
+    // If the folder can't be listed, opening the run reports it.
+    let there_before = storage
+        .list()
+        .map(|entries| entries.into_iter().map(|e| e.name).collect())
+        .unwrap_or_default();
+    let trace = match Trace::open_storage(Arc::clone(storage)) {
+        Ok(trace) => trace,
+        Err(e) if e.is_damage() => {
+            report.add(finding_kind(&e, FindingKind::Manifest), &e);
+            return Ok((report, false));
+        }
+        Err(e) => return Err(e),
+    };
+    trace.afford(Work::Verify)?;
+    report.status = Some(trace.status());
+    report.head_digest = trace.head_digest().map(|d| crate::hex(&d));
+    for problem in trace.problems_but_the_end() {
+        if let Some(kind) = kind_on_opening(problem, &trace) {
+            report.add(kind, problem);
+        }
+    }
+    report.files(&trace, &there_before)?;
+    let mut checker = Checker::new(&trace)?;
+    let total = trace.parts.iter().map(|p| p.bytes).sum();
+    let (mut before, mut outrun) = (0, false);
+    for part in &trace.parts {
+        let there = checker.segment(part, &mut report, &mut |within| {
+            progress(before + within, total);
+        })?;
+        outrun |= !there;
+        if there {
+            report.segments += 1;
+            report.steps += part.steps;
+            report.gaps += part.gaps;
+        }
+        before += part.bytes;
+        progress(before, total);
+    }
+    for what in trace.unknown_ends() {
+        let text = format!("{MANIFEST}: lost, and {what}");
+        report.note(
+            FindingKind::Manifest,
+            Severity::Warning,
+            MANIFEST,
+            None,
+            None,
+            text,
+        );
+    }
+    if let Some(problem) = trace.problem_of_the_end() {
+        report.add(FindingKind::FinalState, problem);
+    }
+    Ok((report, outrun && trace.status() == Status::Open))
+}
+
+/// What a problem that was met on opening the run is about; `None` if the check of its segment reports it.
+fn kind_on_opening(problem: &FormatError, trace: &Trace) -> Option<FindingKind> {
+    Some(match problem {
+        FormatError::Corrupt(c) if c.what == CUT_OFF => FindingKind::Segment,
+        FormatError::Corrupt(c) if c.file == MANIFEST => FindingKind::Manifest,
+        FormatError::Corrupt(c) if c.what == SEGMENT_FILE => FindingKind::MissingFile,
+        FormatError::Corrupt(c) if trace.parts.iter().any(|p| p.name == c.file) => return None,
+        FormatError::Corrupt(_) | FormatError::Incomplete { .. } => FindingKind::Segment,
+        _ => FindingKind::Manifest,
+    })
+}
