@@ -30,7 +30,7 @@ impl EncodedFrame {
         self.kind
     }
 
-    /// The frame's step. For a link or a final state, it is the step that the state stands before.
+    /// The frame's step. For a link, the step of the state that it leads to; for a final state, T.
     pub fn step(&self) -> u64 {
         self.step
     }

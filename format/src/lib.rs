@@ -2,7 +2,7 @@
 //!
 //! A trace holds every step of a training run: the parameters before the step, the buffers after its forward pass, the batch and the
 //! hyperparameters. It is written append-only, survives a killed process at any byte, and is read in both directions with one step of
-//! memory. docs/format.md specifies the bytes, docs/durability.md says what they promise.
+//! memory. docs/format.md specifies the bytes, and docs/durability.md the promises.
 //!
 //! ```
 //! use std::sync::Arc;

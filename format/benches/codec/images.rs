@@ -1,4 +1,4 @@
-//! Pictures to train on: IDX files, or blurred strokes drawn here.
+//! Images for training: IDX files, or blurred strokes drawn here.
 
 pub struct Images {
     pub pixels: Vec<f32>,
@@ -53,7 +53,7 @@ pub fn load(count: usize) -> Images {
     }
 }
 
-/// Each class is three strokes; every picture moves them a little. Borders are constant, as in MNIST.
+/// Each class is three strokes, which every image moves a little. Borders are constant, as in MNIST.
 fn draw(count: usize) -> (Vec<f32>, Vec<u8>) {
     let mut state = 3;
     let strokes: Vec<[f32; 4]> = (0..30)

@@ -1,10 +1,10 @@
-//! What a trace costs: bytes a step against raw float32, and the codec's speed against zstd-1 alone on the same byte planes.
+//! The cost of a trace: bytes per step compared with raw float32, and the codec's speed compared with zstd-1 alone on the same byte planes.
 //!
 //! `cargo bench -p hindcast-format` trains the paper's MNIST CNN and a 784-128-128-10 MLP with plain SGD, records every step, and prints
-//! both, with the zeroth-order entropy of the byte planes and of the magnitudes beside the bytes (what an ideal coder of single bytes
-//! would need for either form). `HINDCAST_BENCH_IMAGES` and `HINDCAST_BENCH_LABELS` name uncompressed IDX files to train on; without them images of blurred
-//! strokes are drawn. `HINDCAST_BENCH_STATES` names a file of raw float32 states back to back (`HINDCAST_BENCH_TENSORS=500,20,…` says
-//! how they are cut) to be measured instead.
+//! both figures. It also prints the zeroth-order entropy of the byte planes and of the magnitudes, which is what an ideal coder of single
+//! bytes would need for either form. `HINDCAST_BENCH_IMAGES` and `HINDCAST_BENCH_LABELS` name uncompressed IDX files to train on; without
+//! them, images of blurred strokes are drawn. `HINDCAST_BENCH_STATES` names a file of raw float32 states back to back, cut as
+//! `HINDCAST_BENCH_TENSORS=500,20,…` says, to be measured instead.
 
 mod images;
 mod nets;
@@ -18,12 +18,12 @@ use hindcast_format::{
     RunInfo, RunWriter, SegmentPolicy, Segmenter, State, StepMeta, TensorSpec, Trace,
 };
 
-/// Timed rounds; ratios are medians over them.
+/// Number of timed rounds. Ratios are medians over them.
 const ROUNDS: usize = 9;
 
 fn main() {
     if std::env::args().any(|a| a == "--test") {
-        // `cargo test --benches` asks for a quick look, not for figures.
+        // `cargo test --benches` needs a quick run, not figures.
         return;
     }
     println!(
@@ -76,7 +76,7 @@ fn main() {
     );
 }
 
-/// Trains `skip` steps unseen and then records the state before each of `steps` steps.
+/// Trains `skip` unrecorded steps, then records the state before each of `steps` steps.
 fn trajectory(
     net: &mut dyn nets::Net,
     images: &images::Images,
@@ -211,7 +211,7 @@ fn measure(name: &str, states: &[State], batch: u64) {
     );
 }
 
-/// Bytes that a perfect coder of single bytes would need for the plane (zeroth-order entropy, without its tables).
+/// Bytes that an ideal coder of single bytes would need for the plane (zeroth-order entropy, without its tables).
 fn entropy(plane: &[u8]) -> f64 {
     let mut counts = [0f64; 256];
     plane.iter().for_each(|&b| counts[usize::from(b)] += 1.0);
@@ -224,7 +224,7 @@ fn entropy(plane: &[u8]) -> f64 {
         / 8.0
 }
 
-/// Records all states but the last, which is the final one; says how many bytes the differences take.
+/// Records all states except the last, which is the final one. Returns the bytes of the differences.
 fn record(info: &RunInfo, states: &[State], batch: u64) -> (MemStorage, usize) {
     let storage = MemStorage::new();
     let mut writer =
@@ -260,7 +260,7 @@ fn record(info: &RunInfo, states: &[State], batch: u64) -> (MemStorage, usize) {
     (storage, frames)
 }
 
-/// Bytes that an ideal coder would need for the chunk's classes of magnitude, and the open bits.
+/// Bytes that an ideal coder would need for the chunk's magnitude classes, plus the open bits.
 fn magnitudes(change: &[u32]) -> f64 {
     let open = |z: u32| (32 - z.leading_zeros()).saturating_sub(3);
     let classes: Vec<u8> = change
@@ -271,7 +271,7 @@ fn magnitudes(change: &[u32]) -> f64 {
     entropy(&classes) + f64::from(bits) / 8.0
 }
 
-/// The integers that the encoder codes, a chunk and step each, made here from the specification.
+/// The integers that the encoder codes, one vector per chunk and step, computed here from the specification.
 fn changes(info: &RunInfo, states: &[State]) -> Vec<Vec<u32>> {
     let ordered = |b: &[u8]| {
         let bits = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);

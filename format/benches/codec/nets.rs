@@ -1,4 +1,4 @@
-//! Two small nets trained by plain SGD in float32: the codec is measured on states that training made.
+//! Two small nets trained by plain SGD in float32, so that the codec is measured on states of real training.
 
 use crate::images::Batch;
 
@@ -137,7 +137,8 @@ impl Cnn {
     }
 }
 
-/// Valid 5×5 convolution of `c` planes of side `n`, then ReLU and 2×2 max pooling; says the pooled planes and which pixel won.
+/// Valid 5×5 convolution of `c` planes of side `n`, then ReLU and 2×2 max pooling. Returns the pooled planes, and which pixel of each pool
+/// was the largest.
 fn conv_pool(x: &[f32], c: usize, n: usize, w: &[f32], b: &[f32]) -> (Vec<f32>, Vec<usize>) {
     let m = n - 4;
     let (mut pooled, mut won) = (Vec::new(), Vec::new());
@@ -173,7 +174,7 @@ fn conv_pool(x: &[f32], c: usize, n: usize, w: &[f32], b: &[f32]) -> (Vec<f32>, 
     (pooled, won)
 }
 
-/// Backward of [`conv_pool`]: adds to the gradients of weights and biases, and to that of the input where it is wanted.
+/// The backward pass of [`conv_pool`]. Adds to the gradients of weights and biases and, if wanted, to that of the input.
 fn conv_pool_back(
     x: &[f32],
     (c, n): (usize, usize),

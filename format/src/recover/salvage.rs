@@ -51,7 +51,7 @@ pub(super) struct End {
     pub finished: Option<(u64, State, KeyState)>,
 }
 
-/// The reason for a step between two damaged frames, or after one with no keyframe behind it.
+/// The reason for a step between two damaged frames, or after one with no keyframe after it.
 const UNREACHABLE: &str = "its state can't be reached from either end of its segment, because frames between it and the next keyframe are damaged or missing as well";
 
 pub(super) struct Salvage<'a> {
@@ -197,7 +197,7 @@ impl<'a> Salvage<'a> {
         Ok(())
     }
 
-    /// The key state before a step, as far as it is known, and what of it is missing.
+    /// The key state before a step, as far as it is known, and what is missing of it.
     fn key(
         &mut self,
         known: &Known,

@@ -112,7 +112,7 @@ impl SegmentSource {
         }
     }
 
-    /// Whether these bytes stand at `at`.
+    /// Whether these bytes are at `at`.
     pub fn holds(&self, at: u64, expected: &[u8]) -> Result<bool, FormatError> {
         Ok(self.bytes(at, expected.len(), &mut Vec::new())? == expected)
     }

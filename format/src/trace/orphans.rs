@@ -33,7 +33,7 @@ impl Trace {
                     names
                 });
         let latest_fork = names.values().copied().max().unwrap_or(0);
-        // A segment whose header is damaged, too, is read by the description that the others repeat.
+        // A segment whose header is damaged as well is read with the description that the others repeat.
         let info = most_told(names.iter().filter_map(|(&number, &fork)| {
             segment::header_of(storage.as_ref(), &segment::name(number, fork), None).map(|h| h.info)
         }));
@@ -55,7 +55,7 @@ impl Trace {
             }
         }
         let Some(info) = info else {
-            // Nothing to read: damage says more than a manifest that is merely missing.
+            // Nothing can be read. Damage explains that better than a missing manifest.
             let telling = problems
                 .iter()
                 .position(FormatError::is_damage)
@@ -108,7 +108,7 @@ fn orphan(
     Ok(segment)
 }
 
-/// Of descriptions of a run the one that most segments repeat; the first of them where several are repeated as often.
+/// The description that most segments repeat. If several are repeated equally often, the first of them.
 pub(crate) fn most_told(told: impl Iterator<Item = Arc<RunInfo>>) -> Option<Arc<RunInfo>> {
     let mut counted: Vec<(Arc<RunInfo>, usize)> = Vec::new();
     for info in told {
@@ -124,8 +124,8 @@ pub(crate) fn most_told(told: impl Iterator<Item = Arc<RunInfo>>) -> Option<Arc<
         .map(|(info, _)| info)
 }
 
-/// After a run was resumed, a segment of its earlier course may be left where the one that replaced it is lost. The first segment of the later
-/// course names the digest of the segment that it follows, so that the earlier one is told by its own digest.
+/// Leaves out segments of an earlier course. After a resume, one may remain if the segment that replaced it is lost. The first segment of
+/// the later course states the digest of the segment that it follows, so that the earlier one can be recognised by its own digest.
 fn without_superseded(parts: Vec<Part>, problems: &mut Vec<FormatError>) -> Vec<Part> {
     let header = |p: &Part| p.loaded.as_ref().and_then(|s| s.header.clone());
     let mut kept: Vec<Part> = Vec::new();
@@ -152,11 +152,11 @@ fn without_superseded(parts: Vec<Part>, problems: &mut Vec<FormatError>) -> Vec<
     kept
 }
 
-/// Without a manifest the segments themselves say that others are missing: their numbers, and a link that leads to a segment. What is
-/// missing is listed as a segment that is not there, so that whoever asks for its steps is told, and gets no shorter run.
+/// Adds the missing segments. Without a manifest, the numbers of the others and a link that leads to a segment show that segments are
+/// missing. Each is listed as a segment without a file, so that a request for its steps fails and the run isn't silently shorter.
 fn with_holes(parts: Vec<Part>, info: &RunInfo, reading: Reading) -> Vec<Part> {
     let fork = |part: &Part| segment::parse_name(&part.name).map_or(0, |(_, fork)| fork);
-    // Under the name that it had after as many cuts as its neighbour: a segment of an earlier course may have the other name.
+    // The name has the fork count of its neighbour. A segment of an earlier course may have the other name.
     let missing = |number: u64, fork: u32, range: Range<u64>| Part {
         number,
         name: segment::name(number, fork),

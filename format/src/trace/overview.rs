@@ -188,7 +188,7 @@ impl Trace {
             .ok_or_else(|| self.missing(step))
     }
 
-    /// Damage, if the final state stands before recorded steps, which would end the run too early, or if a finished run has no final state.
+    /// Damage, if the final state comes before recorded steps, which would end the run too early, or if a finished run has no final state.
     pub(super) fn final_in_place(&self) -> Result<(), FormatError> {
         let end = self.span().end;
         match self.parts.iter().find(|p| p.is_final) {

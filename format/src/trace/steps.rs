@@ -66,7 +66,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Continues after damage. If one frame is damaged, a state is taken from the other end of its segment. A step that can't be reached
-    /// from either end is skipped. [`damage`](Steps::damage) lists everything that was met.
+    /// from either end is skipped. [`damage`](Steps::damage) lists all damage that was found.
     pub fn tolerant(mut self) -> Steps<'a> {
         self.tolerant = true;
         self

@@ -1,4 +1,5 @@
-//! Bytes out = bytes in, whatever the bits mean as numbers (P8); backward is forward reversed, in the same memory however long (P9).
+//! Bytes out equal bytes in, whatever numbers they stand for (P8). Reading backward gives the steps of reading forward, reversed, in the
+//! same memory for any length (P9).
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ fn roles() -> impl Strategy<Value = Role> {
     ]
 }
 
-/// Scalars, empty tensors, pools of small ones, and now and then one that is cut into several chunks.
+/// Scalars, empty tensors, pools of small tensors, and sometimes a tensor that is cut into several chunks.
 fn shapes() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![
         Just(vec![]),
@@ -50,7 +51,7 @@ fn layouts() -> impl Strategy<Value = Layout> {
     })
 }
 
-/// Bit patterns: noise, bytes that stand for special numbers (NaN payloads, −0.0, denormals, infinities), and small changes.
+/// Bit patterns: noise, bytes of special numbers (NaN payloads, −0.0, denormals, infinities), and small changes.
 fn fill(bytes: &mut [u8], noise: &mut Noise, how: u8) {
     match how % 4 {
         0 => bytes.iter_mut().for_each(|b| *b = noise.next() as u8),
@@ -176,7 +177,7 @@ fn walking_backwards_takes_the_same_memory_at_100_and_10_000_steps() {
             steps_an_epoch: 1 << 40,
             ..Plan::new(steps)
         };
-        // Full segments in both, so that their indices are of one size.
+        // Full segments in both runs, so that their indices have the same size.
         plan.policy.max_steps = 25;
         let (storage, _) = recorded(&plan);
         let trace = open(&storage).unwrap();
@@ -192,7 +193,7 @@ fn walking_backwards_takes_the_same_memory_at_100_and_10_000_steps() {
     };
     let (short, long) = (walk(100), walk(10_000));
     println!("peak while walking backwards: {short} bytes for 100 steps, {long} bytes for 10,000");
-    // File names and step numbers have as many digits as they have.
+    // The number of digits in file names and step numbers varies.
     assert!(
         long <= short + 512,
         "{short} bytes for 100 steps, {long} bytes for 10,000"

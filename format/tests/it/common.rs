@@ -9,7 +9,7 @@ use hindcast_format::{
     TensorSpec, Trace,
 };
 
-/// Numbers that look random and are the same in every run.
+/// Numbers that look random and are the same each time.
 pub struct Noise(pub u64);
 
 impl Noise {
@@ -59,7 +59,7 @@ pub fn layout() -> Layout {
     .unwrap()
 }
 
-/// Changes a state as a training step does: every element a little.
+/// Changes every element of a state a little, as a training step does.
 pub fn nudge(state: &mut State, noise: &mut Noise) {
     let layout = state.layout().clone();
     let tensors = layout.parameters().iter().chain(layout.buffers());
@@ -128,7 +128,7 @@ pub struct Plan {
     pub steps_an_epoch: u64,
     pub policy: SegmentPolicy,
     pub durability: Durability,
-    /// Steps that are left out as gaps.
+    /// Steps that are recorded as gaps.
     pub gaps: Vec<u64>,
     /// Finish with a final state, abandon, or leave open as a killed process does.
     pub end: End,
@@ -159,7 +159,7 @@ impl Plan {
     }
 }
 
-/// What was recorded, step by step; the state after the last step is the final one.
+/// What was recorded, step by step. The state after the last step is the final one.
 pub struct Truth {
     pub metas: Vec<StepMeta>,
     pub states: Vec<State>,
@@ -179,7 +179,7 @@ pub fn key_for(layout: &Layout, step: u64) -> KeyState {
     key
 }
 
-/// The whole trajectory that a run of that plan follows.
+/// All steps and states of a run with that plan.
 pub fn truth(plan: &Plan) -> Truth {
     let mut noise = Noise(42);
     let mut state = first_state(&plan.layout, 1);
@@ -261,7 +261,7 @@ pub fn go_on(
 
 pub fn info(layout: &Layout) -> RunInfo {
     let mut info = RunInfo::new(layout.clone(), 7);
-    // The same in every run, so that files can be compared.
+    // The same each time, so that files can be compared.
     info.salt = *b"salt of the test";
     info.created = "2026-01-02T03:04:05Z".to_owned();
     info
@@ -284,7 +284,7 @@ pub fn open(storage: &MemStorage) -> Result<Trace, FormatError> {
     Trace::open_storage(Arc::new(storage.clone()))
 }
 
-/// Reads everything forward and compares it with the truth; says which steps came.
+/// Reads everything forward and compares it with the truth. Returns the steps that were read.
 pub fn check_forward(trace: &Trace, truth: &Truth) -> Vec<u64> {
     let mut seen = Vec::new();
     let mut steps = trace.forward(0..u64::MAX);

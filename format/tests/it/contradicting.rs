@@ -1,5 +1,5 @@
-//! Files whose checksums and seals fit, and which contradict one another: a manifest against its segments, a final state against the steps,
-//! a segment without an end against the segment after it. All of it is damage to every reader, and recovery goes by what the segments say.
+//! Files with valid checksums and seals that contradict one another: a manifest and its segments, a final state and the steps, a segment
+//! without an end and the segment after it. Every reader reports damage, and recovery follows the segments.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn bytes(storage: &MemStorage, name: &str) -> Vec<u8> {
     files.into_iter().find(|(n, _)| n == name).unwrap().1
 }
 
-/// A copy of the run whose manifest was edited and sealed anew.
+/// A copy of the run whose manifest was edited and sealed again.
 fn edited(storage: &MemStorage, edit: impl FnOnce(&mut Manifest)) -> MemStorage {
     let image = MemStorage::from_files(storage.files());
     image.edit(MANIFEST, |b| {
@@ -47,7 +47,7 @@ fn edited(storage: &MemStorage, edit: impl FnOnce(&mut Manifest)) -> MemStorage 
     image
 }
 
-/// An edit of a manifest, and what it is called in messages.
+/// An edit of a manifest, and its name in messages.
 type Lie = (&'static str, fn(&mut Manifest));
 
 #[test]
@@ -90,7 +90,7 @@ fn a_manifest_that_contradicts_its_segments_is_damage_and_costs_no_step() {
     assert!(open(&image).unwrap().final_state().unwrap_err().is_damage());
 }
 
-/// A sealed segment taken apart, and put together again with all checksums and digests that fit.
+/// A sealed segment taken apart, and put together again with valid checksums and digests.
 struct Forged {
     header: Vec<u8>,
     frames: Vec<Vec<u8>>,
@@ -206,7 +206,7 @@ fn a_manifest_of_another_run_is_passed_over_where_all_segments_are_of_one() {
         report.losses[0].to_string().contains("of another run"),
         "{report:#?}"
     );
-    // One segment of the manifest's run is enough to believe it.
+    // One segment of the manifest's run suffices for the manifest to be used.
     foreign.edit("seg-00000002.hcs", |b| {
         let mut forged = Forged::of(b, b"salt of the test");
         let at = forged
@@ -227,7 +227,7 @@ fn a_manifest_of_another_run_is_passed_over_where_all_segments_are_of_one() {
     );
 }
 
-/// The manifest was written before the last segments were: only the later segment tells that the one before it was whole.
+/// The manifest is older than the last segments. Only the later segment shows that the one before it was complete.
 #[test]
 fn an_unlisted_segment_without_an_end_is_damage_where_another_follows() {
     let (storage, _) = recorded(&plan(End::Finish));
@@ -250,7 +250,7 @@ fn an_unlisted_segment_without_an_end_is_damage_where_another_follows() {
         assert!(!report.is_ok() && told, "{length}: {report:#?}");
         let damage = open(&image).unwrap().ends_early().cloned();
         assert_eq!(damage.unwrap().file, "seg-00000003.hcs", "{length}");
-        // As the last segment it is one whose recorder was killed.
+        // As the last segment, it is one whose recorder was killed.
         image.remove("seg-00000004.hcs").unwrap();
         image.remove("seg-00000005.hcs").unwrap();
         assert!(verified(&image).is_ok(), "{length}");
@@ -307,8 +307,8 @@ fn what_only_a_lost_manifest_knew_is_said_to_be_unknown() {
     );
 }
 
-/// The run was resumed at step 12 and took another course; then the manifest was lost, and a segment of the earlier course was put back in
-/// place of the one that replaced it.
+/// The run was resumed at step 12 and took another course. Then the manifest was lost, and a segment of the earlier course was put in place
+/// of the one that replaced it.
 #[test]
 fn steps_of_an_earlier_course_are_never_mixed_into_the_later_one() {
     let plan = plan(End::Abandon);
@@ -345,7 +345,7 @@ fn steps_of_an_earlier_course_are_never_mixed_into_the_later_one() {
     );
 }
 
-/// A bit in the tensors of a sealed segment that the manifest doesn't list yet breaks its digest, and hides no step behind its end.
+/// A flipped bit in the tensors of a sealed segment that the manifest doesn't list yet breaks its digest, and hides no step after its end.
 #[test]
 fn damage_in_an_unlisted_sealed_segment_invents_no_lost_step() {
     let (storage, _) = recorded(&plan(End::Finish));
@@ -385,7 +385,7 @@ fn a_run_whose_segment_is_passed_over_is_not_taken_for_empty() {
     let shared: Arc<dyn Storage> = Arc::new(foreign.clone());
     assert!(!RunWriter::discard_empty(&shared).unwrap());
     assert_eq!(bytes(&foreign, "seg-00000000.hcs"), steps);
-    // Without that file, there is no step, and the run is removed.
+    // Without that file there is no step, and the run is removed.
     foreign.remove("seg-00000000.hcs").unwrap();
     assert!(RunWriter::discard_empty(&shared).unwrap());
 }

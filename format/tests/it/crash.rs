@@ -1,5 +1,5 @@
-//! A process killed at any byte loses nothing that was acknowledged (P1); a power cut loses no more than the durability says (P2), and
-//! what the manifest calls sealed is whole (P13).
+//! A process killed at any byte loses nothing acknowledged (P1). A power cut loses no more than the durability allows (P2), and a segment
+//! that the manifest lists as sealed is complete (P13).
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use hindcast_format::{Crash, Durability, FormatError, MemStorage, RunWriter, Sev
 
 use crate::common::*;
 
-/// Operations done, step taken, durable step.
+/// Number of operations, last step taken, last durable step.
 type Acknowledged = (usize, u64, Option<u64>);
 
-/// A logged run, and for every acknowledgement how many operations had been done, the steps taken, and the durable ones.
+/// A logged run. For every acknowledgement, the number of operations so far, the last step taken, and the last durable one.
 fn logged(plan: &Plan) -> (MemStorage, Truth, Vec<Acknowledged>) {
     let storage = MemStorage::logged();
     let mut truth = truth(plan);
@@ -29,7 +29,7 @@ fn logged(plan: &Plan) -> (MemStorage, Truth, Vec<Acknowledged>) {
     (storage, truth, acknowledged)
 }
 
-/// The steps that an image holds: one prefix without gaps, every state as it was.
+/// The steps that an image holds: one prefix without gaps, with every state unchanged.
 fn recovered(image: &MemStorage, truth: &Truth, read_all: bool) -> Result<u64, FormatError> {
     let trace = open(image)?;
     let ranges = trace.ranges()?;
@@ -144,7 +144,7 @@ fn a_power_cut_loses_no_more_than_the_durability_says() {
     }
 }
 
-/// Sealing is atomic: a segment that the manifest lists is complete; damage is in the open tail alone.
+/// Sealing is atomic: a segment that the manifest lists is complete, and only the open tail can be damaged.
 fn listed_segments_are_whole(image: &MemStorage) {
     let trace = open(image).unwrap();
     let Some(manifest) = trace.manifest() else {

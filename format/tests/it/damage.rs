@@ -1,5 +1,5 @@
-//! Any flipped bit is detected and located, and costs at most the frame that it is in (P3); any edit, removal, swap or splice is detected
-//! (P10).
+//! Any flipped bit is detected and located, and costs at most the frame that contains it (P3). Any edit, removal, swap or splice is
+//! detected (P10).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn verified(storage: &MemStorage) -> VerifyReport {
     verify_storage(&storage).unwrap()
 }
 
-/// Flips every bit of every file; says how many there were.
+/// Flips every bit of every file; returns their number.
 fn flip_every_bit(storage: &MemStorage) -> usize {
     let mut flips = 0;
     for (name, bytes) in storage.files() {
@@ -86,7 +86,7 @@ fn every_flipped_bit_of_an_open_run_is_found_in_its_file() {
             ..small_plan()
         }
     });
-    // As a recorder leaves it that reserves blocks.
+    // As a recorder with reserved blocks leaves it.
     storage.edit("seg-00000001.hcs", |b| b.resize(b.len() + 96, 0));
     assert!(
         verified(&storage).findings.is_empty(),
@@ -175,7 +175,7 @@ fn damaged_tensors_are_named_and_their_step_is_read_from_the_other_side() {
     );
     assert_eq!(finding.tensors, ["mean"]);
     assert_eq!(report.steps_ok, plan.steps);
-    // Random access goes around the damage, a strict walk stops at it and stays stopped.
+    // Random access bypasses the damage. A strict walk stops at it and stays stopped.
     assert!(trace.read(2).unwrap().state == truth.states[2]);
     assert_eq!(trace.meta(2).unwrap(), truth.metas[2]);
     let mut steps = trace.forward(0..8);
@@ -258,7 +258,7 @@ fn removed_swapped_spliced_and_cut_files_are_found() {
         }),
         FindingKind::Chain,
     );
-    // A whole foreign run is a valid run: only its head digest tells.
+    // A whole foreign run is a valid run. Only its head digest shows the difference.
     let foreign = verified(&other);
     assert!(foreign.is_ok());
     assert_ne!(foreign.head_digest, verified(&storage).head_digest);
@@ -274,15 +274,15 @@ fn removed_swapped_spliced_and_cut_files_are_found() {
             .iter()
             .any(|f| f.kind == FindingKind::ExtraFile && f.file == "notes.txt")
     );
-    // Cut at a frame's end: nothing but the index, the digest and the manifest can tell.
+    // Cut at a frame's end. Only the index, the digest and the manifest can show it.
     let frames: Vec<usize> = (0..ours[&b].len() - 4)
         .filter(|&i| &ours[&b][i..i + 4] == b"HCFR")
         .collect();
     assert!(!mutate(&|f| f.get_mut(&b).unwrap().truncate(frames[2])).is_ok());
 }
 
-/// Wherever the last segment of a finished run is cut, its final state is the recorded one or damage: never silently none, which
-/// would be another run's end.
+/// Wherever the last segment of a finished run is cut, its final state is the recorded one or damage. It is never silently missing, which
+/// would mean that the run ended elsewhere.
 #[test]
 fn a_finished_run_never_loses_its_final_state_in_silence() {
     let plan = small_plan();

@@ -1,4 +1,4 @@
-//! Storage that fails: the error names place and step, the writer stays stopped, and what was acknowledged is there (P5).
+//! Storage that fails: the error names place and step, the writer stays stopped, and everything acknowledged is there (P5).
 
 use std::io;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ fn after_the_first_failure_the_writer_takes_nothing_more() {
         first.contains("step 1") && first.contains("seg-00000000.hcs"),
         "{first}"
     );
-    // The storage would work again, but nobody knows what is on the disk.
+    // The storage would work again, but the content of the disk is unknown.
     for error in [
         writer.append(frame()).unwrap_err(),
         writer.seal().unwrap_err(),

@@ -1,5 +1,5 @@
-//! Folders whose checksums all fit and whose layouts, lists and texts are far larger than the folders: readers take no more memory than they
-//! state, and refuse beforehand what would take more than is allowed.
+//! Folders with valid checksums whose layouts, lists and texts are far larger than the folders. Readers need no more memory than the stated
+//! bound, and refuse beforehand what may need more than is allowed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use hindcast_format::{
 use crate::allocations::peak;
 use crate::common::*;
 
-/// Of the fixed part of the bound what a program takes beside its allocations.
+/// The part of the bound's fixed share that a program needs besides its allocations.
 const PROGRAM: u64 = 56 << 20;
 
 /// What a forger writes.
@@ -25,7 +25,7 @@ struct Forged {
     meta: fn(&mut StepMeta),
     /// Damages each segment.
     damage: fn(&mut [u8]),
-    /// Makes the manifest as short as it goes.
+    /// Makes the manifest as short as possible.
     compact: bool,
 }
 
@@ -77,7 +77,7 @@ impl Forged {
     }
 }
 
-/// A manifest without spaces, sealed anew.
+/// A manifest without spaces, sealed again.
 fn compact(text: &str) -> String {
     let mut json: serde_json::Value = serde_json::from_str(text).unwrap();
     json.as_object_mut().unwrap().remove("seal");
@@ -87,7 +87,7 @@ fn compact(text: &str) -> String {
     format!("{body},\n  \"seal\": \"{seal}\"\n}}\n")
 }
 
-/// Every frame's chunks are hit, as far as a bit in each few bytes hits them.
+/// Damages every frame's chunks, by a flipped bit every few bytes.
 fn hit_everything(bytes: &mut [u8]) {
     let frames: Vec<usize> = (0..bytes.len() - 4)
         .filter(|&i| &bytes[i..i + 4] == b"HCFR")
@@ -199,7 +199,7 @@ fn size_of(folder: &Path) -> u64 {
     entries.map(|e| e.unwrap().metadata().unwrap().len()).sum()
 }
 
-/// Reads everything there is, by the ways that the verbs take.
+/// Reads everything in the ways in which the verbs do.
 fn read(storage: &Arc<dyn Storage>) -> Result<(), FormatError> {
     let trace = Trace::open_storage(Arc::clone(storage))?;
     let damage = |e: FormatError| if e.is_damage() { Ok(()) } else { Err(e) };
@@ -231,7 +231,7 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
         let manifest = std::fs::metadata(run.join(MANIFEST)).unwrap().len();
         let metadata = 16 * longest_metadata(&run);
         let bound = |work: Work| work.bound(&layout, manifest) + metadata;
-        // What the test allocates by itself is far less than what a program takes before it reads anything.
+        // The test's own allocations are far smaller than what a program needs before it reads anything.
         let allocated = |work: Work| bound(work) - PROGRAM;
         let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(&run));
         let (reading, result) = peak(|| read(&storage));
@@ -263,7 +263,7 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
                 allocated(work)
             );
         }
-        // What may take more than is allowed is refused before it is begun.
+        // Work that may need more than is allowed is refused before it begins.
         for (limit, work) in [
             (bound(Work::Read) - metadata - 1, Work::Read),
             (bound(Work::Verify) - metadata - 1, Work::Verify),
@@ -296,7 +296,7 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
     }
 }
 
-/// A batch so large that its own metadata is what doesn't fit.
+/// A batch so large that its own metadata doesn't fit.
 #[test]
 fn metadata_that_does_not_fit_is_refused_by_its_length() {
     let forged = forgeries()
@@ -346,7 +346,7 @@ fn version_0_is_refused_by_its_number() {
         assert!(!e.to_string().contains("newer hindcast"), "{e}");
     };
     told(open(&storage).unwrap_err());
-    // In a segment: its first 16 bytes have a checksum of their own.
+    // In a segment, the first 16 bytes have a checksum of their own.
     storage.edit(MANIFEST, |b| b.clone_from(&files[MANIFEST]));
     storage.edit("seg-00000000.hcs", |b| {
         b[8] = 0;

@@ -1,4 +1,4 @@
-//! Traces of every released format version stay readable; a newer one is refused by its number (P11).
+//! Traces of every released format version stay readable. A newer version is refused by its number (P11).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn write_the_golden_trace() {
 #[test]
 fn a_newer_version_is_refused_by_its_number() {
     let (storage, _) = recorded(&small_plan());
-    // A manifest of version 9 with a seal that agrees.
+    // A manifest of version 9 with a valid seal.
     let newer = MemStorage::from_files(storage.files());
     newer.edit(MANIFEST, |bytes| {
         let text = String::from_utf8(bytes.clone())
@@ -58,7 +58,7 @@ fn a_newer_version_is_refused_by_its_number() {
         matches!(&error, FormatError::NewerVersion { found: 9, supported: 1, file } if file == MANIFEST),
         "{error}"
     );
-    // A segment of version 7 whose first 16 bytes agree with their checksum, beside a lost manifest.
+    // A segment of version 7 with a valid checksum over its first 16 bytes, next to a lost manifest.
     let name = "seg-00000000.hcs";
     let newer = MemStorage::from_files(storage.files().into_iter().filter(|(n, _)| n == name));
     newer.edit(name, |bytes| {

@@ -1,4 +1,4 @@
-//! Truncated and hostile files never panic, never loop, and never make a reader take more memory than a multiple of their size (P4).
+//! Truncated and hostile files never panic, never loop, and never make a reader need more memory than a multiple of their size (P4).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::allocations::peak;
 use crate::common::*;
 use crate::damage::small_plan;
 
-/// Reads all that can be read, by every way there is.
+/// Reads everything, in every way.
 fn exercise(storage: &MemStorage) {
     let shared: Arc<dyn Storage> = Arc::new(storage.clone());
     let _ = verify_storage(&shared);
@@ -29,7 +29,7 @@ fn exercise(storage: &MemStorage) {
     assert!(trace.metas(0..u64::MAX).count() <= 64);
 }
 
-/// Peak memory while exercising, beside a fixed part for zstd's contexts and serde's caution.
+/// Peak memory while exercising, less a fixed part for zstd's contexts and serde's initial buffers.
 const FIXED: usize = 3 << 20;
 const MULTIPLE: usize = 16;
 
@@ -100,7 +100,7 @@ fn garbage_files_are_refused() {
     }
 }
 
-/// A manifest that somebody wrote by hand, its seal right.
+/// A manifest written by hand, with a valid seal.
 fn with_manifest(
     storage: &MemStorage,
     change: impl FnOnce(&mut Manifest),
@@ -115,8 +115,8 @@ fn with_manifest(
     Manifest::from_bytes(&bytes).map(|(manifest, _)| manifest)
 }
 
-/// No list that a writer would not make is believed: not one that leads out of the folder, which a resumed run would remove files by,
-/// and not one whose numbers don't fit together.
+/// Lists that no writer makes are refused: one that leads out of the folder, from which a resumed run would remove files, and ones whose
+/// numbers contradict each other.
 #[test]
 fn a_manifest_whose_segments_make_no_sense_is_refused() {
     let (storage, _) = recorded(&small_plan());
@@ -143,7 +143,7 @@ fn a_manifest_whose_segments_make_no_sense_is_refused() {
     }
 }
 
-/// Frames whose checksums are right, in an order that no writer makes: found, and only what stands before them is offered.
+/// Frames with valid checksums in an order that no writer makes: it is found, and only the frames before them are offered.
 #[test]
 fn frames_out_of_order_are_damage() {
     let (storage, truth) = recorded(&Plan {

@@ -1,4 +1,4 @@
-//! What a trace promises (docs/durability.md), each promise with a test that tries to break it.
+//! Tests of the promises in docs/durability.md. Each tries to break one of them.
 
 mod allocations;
 mod bits;

@@ -1,5 +1,5 @@
-//! Segments under other names, in each other's places, emptied, cut or exchanged: recovery finds each by its content, readers refuse
-//! what isn't the segment that was promised, and what can be read is counted as it is.
+//! Segments under other names, in each other's places, emptied, cut or exchanged. Recovery finds each by its content, readers refuse a
+//! segment that isn't the promised one, and the readable steps are counted correctly.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn segment(number: u64) -> String {
     format!("seg-{number:08}.hcs")
 }
 
-/// A folder with its files under other names: the old name and the new one.
+/// A folder in which files are renamed, from the old name to the new one.
 fn renamed(storage: &MemStorage, names: &[(String, String)]) -> MemStorage {
     let files = storage.files().into_iter().map(|(name, bytes)| {
         let new = names.iter().find(|(old, _)| *old == name);
@@ -45,7 +45,7 @@ fn with(storage: &MemStorage, name: &str, bytes: Vec<u8>) -> MemStorage {
     MemStorage::from_files(files.chain([(name.to_owned(), bytes)]))
 }
 
-/// Recovers and expects that nothing is missing; without the manifest, what only that said is.
+/// Recovers, and expects that nothing is missing, except without the manifest what only that holds.
 fn all_is_recovered(storage: &MemStorage, truth: &Truth, what: &str) {
     for manifest in [true, false] {
         let storage = MemStorage::from_files(storage.files());
@@ -84,7 +84,7 @@ fn whatever_the_segments_are_called_each_is_found_by_its_content() {
             let (a, b) = (segment(number), segment(with));
             let image = renamed(&storage, &[(a.clone(), b.clone()), (b.clone(), a.clone())]);
             all_is_recovered(&image, &truth, &format!("{a} and {b} swapped"));
-            // Readers look segments up by name, and take none for another.
+            // Readers look segments up by name, and never take one for another.
             let trace = open(&image).unwrap();
             let mut steps = trace.forward(0..u64::MAX);
             let error = loop {
@@ -99,7 +99,7 @@ fn whatever_the_segments_are_called_each_is_found_by_its_content() {
             );
         }
     }
-    // All of them in a ring, under odd names.
+    // All segments' names rotated, with odd names.
     let odd: Vec<_> = (0..count)
         .map(|n| (segment(n), format!("{}.hcs", (n * 7 + 3) % 11)))
         .collect();
@@ -133,7 +133,7 @@ fn of_several_copies_the_best_is_taken() {
         let image = with(&storage, copy, bad);
         all_is_recovered(&image, &truth, "the copy is damaged");
     }
-    // A whole segment whose name was given to a copy of its neighbour.
+    // A complete segment whose name was given to a copy of its neighbour.
     let image = with(&storage, copy, whole.clone());
     let image = with(&image, &name, bytes(&storage, &segment(2)));
     all_is_recovered(&image, &truth, "a neighbour in its place");
@@ -146,7 +146,7 @@ fn of_several_copies_the_best_is_taken() {
     );
 }
 
-/// What stands in a listed segment's place instead of it.
+/// What is in a listed segment's place.
 fn exchanged(storage: &MemStorage, number: u64) -> Vec<(&'static str, Vec<u8>)> {
     let own = bytes(storage, &segment(number));
     let (other, _) = {
@@ -201,7 +201,7 @@ fn what_is_not_there_is_counted_nowhere_and_never_passed_over_in_silence() {
                     .all(|r| r.end <= steps.start || r.start >= steps.end)
             );
             assert!(!readable.damage.is_empty());
-            // Every way to a lost step says that it is damage; none ends early without a word.
+            // Every read of a lost step reports damage. None ends early without an error.
             let middle = steps.start + 3;
             for error in [
                 trace.forward(steps.clone()).next().err(),
@@ -216,7 +216,7 @@ fn what_is_not_there_is_counted_nowhere_and_never_passed_over_in_silence() {
                 let error = error.unwrap_or_else(|| panic!("{number} {what}: no error"));
                 assert!(error.is_damage(), "{number} {what}: {error}");
             }
-            // What lies beside it is read as ever.
+            // Steps next to it are read as always.
             let beside = if number == 0 { 8..16 } else { 0..SEGMENT };
             let mut walk = trace.forward(beside.clone());
             let mut seen = 0;
@@ -242,7 +242,7 @@ fn what_is_not_there_is_counted_nowhere_and_never_passed_over_in_silence() {
     }
 }
 
-/// A segment that is cut between two frames holds good frames to its end; the others are missing all the same.
+/// A segment that is cut between two frames holds valid frames to its end. The others are missing all the same.
 #[test]
 fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
     let (storage, _) = recorded(&plan());
@@ -257,7 +257,7 @@ fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
             assert!(!trace.problems().is_empty(), "the length alone tells");
             let shared: Arc<dyn Storage> = Arc::new(image.clone());
             let report = verify_storage(&shared).unwrap();
-            // The last frame is the link: every step is there, and can't all be reached from behind.
+            // The last frame is the link. Every step is there, but not all can be reached backward.
             let left = (nth as u64).min(SEGMENT);
             assert_eq!(report.steps_ok, 32 + left, "{number} cut at frame {nth}");
             let steps = number * SEGMENT..(number + 1) * SEGMENT;
@@ -273,7 +273,7 @@ fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
                 assert!(ended.is_err(), "{seen} of {SEGMENT} steps, and no word");
                 assert!(trace.meta(steps.end - 1).unwrap_err().is_damage());
                 assert!(trace.state(steps.end - 1).unwrap_err().is_damage());
-                // A window before the cut is whole.
+                // A window before the cut is complete.
                 let mut walk = trace.forward(steps.start..steps.start + left);
                 (0..left).for_each(|_| assert!(walk.next().unwrap().is_some()));
             }
@@ -281,14 +281,14 @@ fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
     }
 }
 
-/// In a run that was never closed only the files themselves say how many segments there are.
+/// In a run that was never closed, only the files themselves show how many segments there are.
 #[test]
 fn a_hole_between_segments_that_nobody_lists_is_damage_and_what_follows_it_is_recovered() {
     let (storage, truth) = recorded(&Plan {
         end: End::Leave,
         ..plan()
     });
-    // The manifest as it was when the run was made: it lists nothing yet.
+    // The manifest as it was when the run was created. It lists nothing yet.
     let unlisted = {
         let (empty, _) = recorded(&Plan {
             end: End::Leave,
@@ -315,7 +315,7 @@ fn a_hole_between_segments_that_nobody_lists_is_damage_and_what_follows_it_is_re
     assert_eq!(check_forward(&trace, &truth).len(), 32);
 }
 
-/// A folder in which one segment was exchanged before the manifest was lost: the run is the one that most segments are of.
+/// A folder in which one segment was exchanged before the manifest was lost. The run is the one to which most segments belong.
 #[test]
 fn one_foreign_segment_takes_no_run_over() {
     let (storage, truth) = recorded(&plan());
@@ -333,7 +333,7 @@ fn one_foreign_segment_takes_no_run_over() {
     );
 }
 
-/// Bytes put into a segment, taken out of it or doubled cost the frames that they are in, and no other.
+/// Bytes inserted into a segment, deleted from it or doubled cost only the frames that contain them.
 #[test]
 fn frames_behind_bytes_that_were_inserted_or_deleted_are_found() {
     let (storage, truth) = recorded(&plan());
@@ -359,7 +359,7 @@ fn frames_behind_bytes_that_were_inserted_or_deleted_are_found() {
                 let image = with(&storage, &name, bytes);
                 let (trace, report) = recovered_from(&image).unwrap();
                 let kept = check_forward(&trace, &truth).len() as u64;
-                // A frame that is doubled is there whole once; otherwise its step is lost with its metadata.
+                // A doubled frame is complete once. Otherwise its step is lost with its metadata.
                 assert!(
                     kept >= 39,
                     "{what} {n} in frame {nth}: {kept} {:#?}",

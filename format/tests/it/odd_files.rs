@@ -1,4 +1,4 @@
-//! Things that are no regular file, and files with holes of a terabyte, under the names of a run's files.
+//! Entries that aren't regular files, and files with holes of a terabyte, under the names of a run's files.
 
 use std::fs;
 use std::path::Path;
@@ -90,7 +90,7 @@ fn a_link_to_a_file_is_the_file() {
     assert!(report.is_ok(), "{report:#?}");
 }
 
-/// Puts something at a path.
+/// Creates something at a path.
 type Put = fn(&Path);
 
 fn stretch(path: &Path) {
@@ -136,7 +136,7 @@ fn holes_behind_an_open_segment_are_not_read_through() {
     assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
 }
 
-/// A manifest of a terabyte is longer than any: the segments tell what the run is.
+/// A manifest of a terabyte exceeds the limit. The segments give the run's description.
 #[test]
 fn a_manifest_beyond_the_limit_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ fn a_segment_whose_name_is_no_text_is_found_by_its_content() {
     run(&at, End::Finish);
     let strange = at.join(std::ffi::OsStr::from_bytes(b"seg-\xff.hcs"));
     if fs::rename(at.join("seg-00000001.hcs"), strange).is_err() {
-        return; // The file system takes text alone.
+        return; // The file system accepts text only.
     }
     let new = dir.path().join("new");
     let report = recover(&at, &new, &mut |_, _| {}).unwrap();
@@ -167,7 +167,7 @@ fn a_segment_whose_name_is_no_text_is_found_by_its_content() {
     assert_eq!(Trace::open(&new).unwrap().span(), 0..40);
 }
 
-/// A bad entry of the folder hides nothing but itself.
+/// A bad entry of the folder hides nothing else.
 #[test]
 fn a_link_to_itself_is_damage_of_that_file_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ fn files_that_are_not_of_the_run_count_nowhere() {
     assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
 }
 
-/// What a killed recorder leaves beside the run that it was making is removed by the next one, and nothing else is.
+/// The next recorder removes what a killed recorder left next to the run that it was creating, and nothing else.
 #[test]
 fn half_made_runs_of_dead_recorders_are_removed_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
@@ -225,7 +225,7 @@ fn half_made_runs_of_dead_recorders_are_removed_by_the_next() {
     let left = beside(format!(".run.new-{}", ended.id()));
     fs::create_dir(&left).unwrap();
     fs::write(left.join(MANIFEST), "{}").unwrap();
-    // With something of somebody else in it, of another run, of a process that lives.
+    // A folder with foreign content, that of another run, and that of a living process.
     let kept = [
         beside(format!(".run.new-{}x", ended.id())),
         beside(format!(".other.new-{}", ended.id())),

@@ -1,4 +1,4 @@
-//! A reader may open a run while it is being recorded, and sees a valid prefix that grows (P7).
+//! A reader may open a run while it is being recorded, and sees a growing valid prefix (P7).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

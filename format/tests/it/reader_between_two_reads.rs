@@ -1,4 +1,4 @@
-//! A recorder works on while a reader reads: what is half written in one read and whole in the next is the recorder's work, not damage (P7).
+//! A recorder works on while a reader reads. A frame that is half written in one read and complete in the next isn't damage (P7).
 
 use std::io;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use hindcast_format::{
 use crate::common::*;
 use crate::damage::small_plan;
 
-/// The segment that the recorder is at.
+/// The segment that the recorder is writing.
 const OPEN: &str = "seg-00000000.hcs";
 
-/// A run whose open segment is in one state for the first `at` reads, and in a later one from then on.
+/// A run whose open segment is in one state for the first `at` reads, and in a later state from then on.
 #[derive(Debug)]
 struct Moving {
     files: MemStorage,
@@ -98,7 +98,7 @@ impl Storage for Moving {
     }
 }
 
-/// The manifest of a run that has no sealed segment yet, and the bytes of its first segment when it is sealed.
+/// The manifest of a run without sealed segments, and the bytes of its first segment once it is sealed.
 fn parts() -> (Vec<u8>, Vec<u8>, Vec<u64>) {
     let plan = Plan {
         end: End::Leave,
@@ -138,7 +138,7 @@ fn nothing_that_a_recorder_does_between_two_reads_looks_like_damage() {
     let whole = sealed.len();
     let footer = sealed.windows(4).rposition(|w| w == b"HCIX").unwrap();
     let header = sealed.windows(4).position(|w| w == b"HCFR").unwrap();
-    // Headers and footers are stored word by word; their last words, checksums among them, in one piece.
+    // Headers and footers are stored word by word. Their last words, checksums among them, are stored in one piece.
     let places: Vec<usize> = (0..256)
         .step_by(8)
         .chain([header - 8, header])
@@ -150,7 +150,7 @@ fn nothing_that_a_recorder_does_between_two_reads_looks_like_damage() {
     for &place in &places {
         let mut earlier = vec![reserved(&sealed, place, whole)];
         if place > footer && place + 16 < whole {
-            // A copy that was interrupted left a word out.
+            // An interrupted copy left a word out.
             let mut hole = reserved(&sealed, whole - 8, whole);
             hole[place..place + 8].fill(0);
             earlier.push(hole);

@@ -1,4 +1,4 @@
-//! A damaged run is recovered into a new one that is whole; the original is never touched, and the report says exactly what was lost (P12).
+//! A damaged run is recovered into a new, intact one. The original is never touched, and the report says exactly what was lost (P12).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use hindcast_format::{
 use crate::common::*;
 use crate::damage::small_plan;
 
-/// Recovers; checks that the original is untouched and that the new run is whole.
+/// Recovers, and checks that the original is untouched and the new run is intact.
 pub(crate) fn recovered_from(storage: &MemStorage) -> Result<(Trace, RecoverReport), FormatError> {
     let before = storage.files();
     let calls = storage.calls();
@@ -64,7 +64,7 @@ fn frames(storage: &MemStorage, name: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Flips a bit in the last chunk of frame `nth`, which ends twelve bytes before the frame behind it.
+/// Flips a bit in the last chunk of frame `nth`, which ends twelve bytes before the next frame.
 fn hurt_tensors(storage: &MemStorage, name: &str, nth: usize) {
     let frames = frames(storage, name);
     storage.edit(name, |b| b[frames[nth + 1] - 13] ^= 1);
@@ -103,7 +103,7 @@ fn a_whole_run_is_recovered_without_loss_however_it_ended() {
                 let digest = truth.states[gap as usize].digest();
                 assert_eq!(trace.gap_digest(gap).unwrap(), Some(digest));
             }
-            // Keyframes stand where they stood.
+            // The keyframes are at the same steps.
             let keys = |trace: &Trace| -> Vec<u64> {
                 let sizes = trace.sizes();
                 sizes.iter().map(|s| s.steps.start).collect()
@@ -146,7 +146,7 @@ fn the_new_run_says_where_it_comes_from() {
     assert!(note("writer").starts_with("hindcast-format "));
     assert_eq!(trace.manifest().unwrap().counters["recovery_steps_lost"], 1);
 
-    // Recovered once more, it keeps what it said, and nothing more is lost.
+    // Recovered again, it keeps its notes, and nothing more is lost.
     let target = MemStorage::new();
     let source = Arc::clone(trace.storage());
     let new: Arc<dyn Storage> = Arc::new(target.clone());
@@ -159,7 +159,7 @@ fn the_new_run_says_where_it_comes_from() {
 
 #[test]
 fn steps_between_two_damaged_frames_become_gaps_and_a_keyframe_follows_where_its_state_is_known() {
-    // Neither buffers nor optimizer state: a keyframe is known wherever the parameters are.
+    // Without buffers and optimizer state, a keyframe is known wherever the parameters are.
     let layout = Layout::new(vec![tensor("w", Role::Parameter, DType::F32, &[5])]).unwrap();
     let plan = Plan {
         layout,
@@ -170,7 +170,7 @@ fn steps_between_two_damaged_frames_become_gaps_and_a_keyframe_follows_where_its
     hurt_tensors(&storage, "seg-00000000.hcs", 6);
     let (trace, report) = recovered_from(&storage).unwrap();
     assert_eq!(steps_of(&report, LossKind::Tensors), [3, 4, 5]);
-    // One range, though the damage of the first step is not what hides the others.
+    // One range, although the damage of the first step isn't what hides the others.
     assert_eq!(kinds(&report), [LossKind::Tensors]);
     assert_eq!(report.losses[0].others, 2);
     assert_eq!(report.losses[0].tensors, ["w"]);
@@ -192,7 +192,7 @@ fn behind_a_lost_step_no_keyframe_claims_a_state_that_nobody_knows() {
     let (trace, report) = recovered_from(&storage).unwrap();
     assert_eq!(kinds(&report), [LossKind::Step]);
     assert_eq!(trace.ranges().unwrap(), [0..3, 4..40]);
-    // The momentum before step 4 was never recorded: the segment goes on over the hole.
+    // The momentum before step 4 was never recorded, so the segment continues across the hole.
     assert!(trace.read(4).unwrap().key.is_none());
     assert!(trace.read(4).unwrap().state == truth.states[4]);
     let refused = trace.read(3).unwrap_err().to_string();
@@ -213,7 +213,7 @@ fn a_damaged_keyframe_costs_what_only_it_holds() {
     assert!(read.key.is_none(), "the step goes on as a difference");
     assert_eq!(trace.start_of(step).unwrap(), 0);
 
-    // The very first keyframe has nothing to go on from: it stands, and says what isn't known.
+    // The very first keyframe can't be replaced by a difference. It is written, and says what isn't known.
     let (storage, truth) = recorded(&Plan::new(40));
     hurt_tensors(&storage, "seg-00000000.hcs", 0);
     let (trace, report) = recovered_from(&storage).unwrap();
@@ -236,7 +236,7 @@ fn a_damaged_keyframe_costs_what_only_it_holds() {
 #[test]
 fn a_run_that_begins_with_damage_begins_later() {
     let (storage, truth) = recorded(&Plan::new(40));
-    // Keyframe and the frame behind it: step 0 can't be reached from either side.
+    // The keyframe and the frame after it: step 0 can't be reached from either side.
     hurt_header(&storage, "seg-00000000.hcs", 0);
     hurt_tensors(&storage, "seg-00000000.hcs", 1);
     let (trace, report) = recovered_from(&storage).unwrap();
@@ -254,7 +254,7 @@ fn the_final_state_is_reached_over_the_link_if_its_own_frame_is_damaged() {
     let (storage, truth) = recorded(&Plan::new(24));
     let name = open(&storage).unwrap().sizes().last().unwrap().file.clone();
     let at = frames(&storage, &name)[0];
-    // The first chunk: behind header and chunk table.
+    // The first chunk, after header and chunk table.
     let table = {
         let files = storage.files();
         let bytes = &files.iter().find(|(n, _)| *n == name).unwrap().1;
@@ -266,7 +266,7 @@ fn the_final_state_is_reached_over_the_link_if_its_own_frame_is_damaged() {
     let (state, key) = trace.final_state().unwrap().unwrap();
     assert!(state == truth.states[24] && key == truth.final_key);
 
-    // Without the file the buffers are those of the state, and the momentum is gone.
+    // Without the file, the buffers are those of the state, and the momentum is lost.
     let (storage, truth) = recorded(&Plan::new(24));
     storage.remove(&name).unwrap();
     let before = storage.calls();
@@ -296,7 +296,7 @@ fn lost_files_cost_what_was_in_them() {
             left.retain(|r| !r.is_empty());
             assert_eq!(ranges, left);
         }
-        // And with the manifest lost beside it, the numbers tell that something is missing in the middle.
+        // With the manifest lost as well, the numbers show that something is missing in the middle.
         storage.remove(MANIFEST).unwrap();
         let (trace, report) = recovered_from(&storage).unwrap();
         assert!(kinds(&report).contains(&LossKind::Manifest));
@@ -344,7 +344,7 @@ fn damage_in_an_open_segment_costs_the_tensors_behind_it_and_not_their_metadata(
     for t in behind {
         assert_eq!(trace.meta(t).unwrap(), truth.metas[t as usize]);
     }
-    // A torn tail was never acknowledged: nothing is lost, and it is remarked on.
+    // A torn tail was never acknowledged. Nothing is lost, and a remark mentions it.
     let (storage, truth) = recorded(&plan);
     storage.edit(&name, |b| b.truncate(b.len() - 20));
     let (trace, report) = recovered_from(&storage).unwrap();
@@ -393,7 +393,7 @@ fn a_ring_and_a_resumed_run_are_recovered_as_they_are() {
         "{notes:?}"
     );
     assert!(notes["recovery-1.dropped-before"].contains(&format!("0..{}", span.start)));
-    // And it can be resumed, dropped from and recovered again like any other.
+    // It can be resumed, dropped from and recovered again like any other run.
     let target = MemStorage::from_files(trace.storage().list().unwrap().into_iter().map(|e| {
         let bytes = trace.storage().map(&e.name).unwrap().to_vec();
         (e.name, bytes)
@@ -415,7 +415,7 @@ fn a_ring_and_a_resumed_run_are_recovered_as_they_are() {
 
 #[test]
 fn bytes_altered_on_purpose_are_kept_without_their_proof() {
-    // Written anew with checksums that agree, as somebody would who knows the format.
+    // Written again with valid checksums, as somebody who knows the format would.
     let plan = small_plan();
     let (storage, _) = recorded(&plan);
     let other = MemStorage::new();

@@ -1,4 +1,5 @@
-//! Whatever is done to a run, what is recovered is right and the report says what is missing: every byte, and damage at random (P12).
+//! Whatever is done to a run, the recovered part is right and the report says what is missing: damage to every byte, and random damage
+//! (P12).
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ type Content = (
     Option<(Vec<u8>, Vec<u8>, Vec<u8>)>,
 );
 
-/// What a run holds, apart from how it is written.
+/// The content of a run, however it is stored.
 fn content(trace: &Trace) -> Content {
     let mut steps = Vec::new();
     let mut walk = trace.forward(0..u64::MAX);
@@ -36,7 +37,7 @@ fn content(trace: &Trace) -> Content {
     (steps, end)
 }
 
-/// The heart of the matter: whichever byte is hit, what is recovered is right, and what isn't there is said to be lost.
+/// Whichever byte is damaged, the recovered part is right, and everything missing is reported as lost.
 #[test]
 fn whichever_byte_is_hit_the_report_says_exactly_what_is_lost() {
     let plan = small_plan();
@@ -68,12 +69,12 @@ fn whichever_byte_is_hit_the_report_says_exactly_what_is_lost() {
                     let t = r.meta.step as usize;
                     let Some(key) = &mut r.key else { continue };
                     let true_key = key_for(trace.layout(), t as u64);
-                    // A damaged r_t is taken from the step before, which the truth of these tests doesn't agree with.
+                    // A damaged r_t is taken from the previous step, which the truth of these tests doesn't agree with.
                     if t > 0 && key.buffers_before() == truth.states[t - 1].buffers() {
                         key.buffers_before_mut()
                             .copy_from_slice(true_key.buffers_before());
                     }
-                    // A key is the true one or says that it isn't known.
+                    // A key state is the true one, or says that it isn't known.
                     assert!(
                         !key.buffers_known() || key.buffers_before() == true_key.buffers_before(),
                         "{place}: {t}"
@@ -92,7 +93,7 @@ fn whichever_byte_is_hit_the_report_says_exactly_what_is_lost() {
                 let mut said = steps_of(&report, LossKind::Step);
                 said.extend(steps_of(&report, LossKind::Tensors));
                 said.sort_unstable();
-                // Behind damage to the last frame of an open run at least one step is lost, and it is the next.
+                // After damage to the last frame of an open run, at least one step is lost, and it is the next one.
                 assert_eq!(said, missing, "{place}: {:#?}", report.losses);
                 for t in steps_of(&report, LossKind::Tensors) {
                     assert_eq!(trace.meta(t).unwrap(), truth.metas[t as usize], "{place}");
@@ -104,7 +105,7 @@ fn whichever_byte_is_hit_the_report_says_exactly_what_is_lost() {
                         Err(FormatError::NotRecorded { .. })
                     ));
                 }
-                // Nothing is said to be lost that is there, and nothing is missing that isn't said to be lost.
+                // Nothing that is there is reported as lost, and everything that is missing is.
                 let all = got == whole && trace.manifest().is_some();
                 let of_the_run = report
                     .losses

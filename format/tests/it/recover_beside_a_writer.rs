@@ -1,4 +1,4 @@
-//! A run that changes while `recover` reads it is refused, and never taken for a damaged one: what a live recorder moves is not lost.
+//! A run that changes while `recover` reads it is refused, and never taken for a damaged one.
 
 use std::io;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Meanwhile {
     }
 }
 
-/// `recover` has no business writing to the original.
+/// `recover` must not write to the original.
 fn refused<T>() -> io::Result<T> {
     Err(io::Error::other("the original was written to"))
 }
@@ -68,7 +68,7 @@ impl Storage for Meanwhile {
     }
 }
 
-/// Recovers once for every read between which the change can fall, and once with the change after the last read.
+/// Recovers once for every read before which the change can happen, and once with the change after the last read.
 fn at_every_read(
     before: &MemStorage,
     after: &MemStorage,
@@ -96,7 +96,7 @@ fn at_every_read(
     unreachable!()
 }
 
-/// How many were refused because the run changed; each says which run, why, and what to do.
+/// How many were refused because the run changed. Each refusal names the run, the reason, and what to do.
 fn refusals(outcomes: &[Result<(RecoverReport, MemStorage), FormatError>]) -> usize {
     let errors = outcomes.iter().filter_map(|o| o.as_ref().err());
     errors
@@ -133,7 +133,7 @@ fn segments_that_a_ring_drops_meanwhile_are_not_reported_as_lost() {
         assert_eq!(steps.len() as u64, report.steps);
         assert_eq!(steps.last(), Some(&39));
     }
-    // Whoever reads before the change has everything; whoever comes after it has what the ring keeps.
+    // A reader before the change gets everything; a reader after it gets what the ring keeps.
     let (first, last) = (
         outcomes[0].as_ref().unwrap(),
         outcomes.last().unwrap().as_ref().unwrap(),

@@ -1,4 +1,4 @@
-//! Recovery on real folders and failing disks: the new run appears whole or not at all, and the original stays as it was (P12).
+//! Recovery in real folders and on failing disks: the new run appears complete or not at all, and the original is unchanged (P12).
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn in_folders_the_new_run_appears_whole_or_not_at_all() {
     let left: Vec<_> = std::fs::read_dir(dir.path().join("out")).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing else stays behind: {left:?}");
 
-    // Never over something that is there, never into the original.
+    // Never over existing files, never inside the original.
     let error = recover(&run, &new, &mut |_, _| {}).unwrap_err();
     assert!(
         matches!(error, FormatError::AlreadyExists { .. }),
@@ -97,7 +97,7 @@ fn a_failing_disk_leaves_the_original_as_it_was() {
     }
 }
 
-/// A process that was killed has no number that anybody still has: one that ended and was waited for stands for it.
+/// The number of a process that has ended and was waited for, as that of a killed process.
 fn number_of_the_dead() -> u32 {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -134,7 +134,7 @@ fn what_a_killed_recovery_left_is_swept_up_by_the_next_and_nothing_else() {
         assert!(path.join("seg-00000000.hcs").exists(), "{}", path.display());
     }
 
-    // Somebody who has its lock is at work, whatever number that process has here.
+    // A folder with a locked file is in use, whatever process number its name has.
     let left = folder(format!(".again.recovering-{dead}"));
     let lock = std::fs::File::open(&left).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();

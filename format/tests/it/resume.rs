@@ -1,4 +1,4 @@
-//! Going on after an interruption: the trace is cut back to a step of the user's choice, and never destroyed on the way.
+//! Resuming after an interruption: the trace is cut back to a step of the user's choice, and never destroyed in the process.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use hindcast_format::{Crash, Durability, FormatError, MemStorage, RunWriter, Sta
 
 use crate::common::*;
 
-/// Resumes at `at` with the same trajectory, to the end.
+/// Resumes at `at` with the same states, to the end.
 fn resume(storage: &MemStorage, plan: &Plan, truth: &Truth, at: u64) -> Result<(), FormatError> {
     let (writer, point) = RunWriter::resume(Arc::new(storage.clone()), at, plan.durability)?;
     assert_eq!(point.step, at);
@@ -144,7 +144,7 @@ fn killed_while_resuming_the_run_is_as_it_was_or_as_it_shall_be() {
                     .unwrap()
                     .is_ok()
             );
-            // And it can be resumed once more from there.
+            // It can be resumed again from there.
             if bytes == 0 {
                 resume(&image, &plan, &truth, 15).unwrap();
                 assert!(open(&image).unwrap().verify().unwrap().findings.is_empty());
@@ -202,7 +202,7 @@ fn a_run_that_is_damaged_before_the_cut_is_not_resumed() {
     assert!(error.contains("damaged before it"), "{error}");
 }
 
-/// Two recorders on one run would take each other's segments away.
+/// Two recorders on one run would remove each other's segments.
 #[test]
 fn a_run_has_one_writer_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
@@ -211,7 +211,7 @@ fn a_run_has_one_writer_at_a_time() {
     let first = RunWriter::create(storage.clone(), info(&plan.layout), plan.durability).unwrap();
     let second = RunWriter::resume(storage.clone(), 0, plan.durability).unwrap_err();
     assert!(matches!(second, FormatError::InUse { .. }), "{second}");
-    // Reading is nobody's business, and a writer that has gone, however it went, is in nobody's way.
+    // Reading needs no claim, and a writer that has ended, in whatever way, blocks nobody.
     assert!(Trace::open_storage(storage.clone()).is_ok());
     drop(first);
     let (third, _) = RunWriter::resume(storage.clone(), 0, plan.durability).unwrap();

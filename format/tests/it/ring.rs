@@ -1,4 +1,4 @@
-//! A ring of segments: the oldest are dropped, the chain holds.
+//! A ring of segments: the oldest are dropped, and the chain stays complete.
 
 use std::io;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ fn dropped_segments_leave_their_digests_and_the_rest_is_read() {
         backward += 1;
     }
     assert_eq!(backward, 16);
-    // Buffers before the window: the keyframe has them.
+    // The keyframe has the buffers before the window.
     assert_eq!(trace.read(24).unwrap().key, Some(key_for(&plan.layout, 24)));
     let report = trace.verify().unwrap();
     assert!(report.is_ok());
@@ -170,7 +170,7 @@ fn what_a_recorder_drops_while_it_is_read_is_not_damage_and_what_is_lost_is() {
     dropped(&trace.epochs().unwrap_err());
     dropped(&trace.checkpoint(3).unwrap_err());
     dropped(&trace.forward(0..40).next().unwrap_err());
-    // Backward the steps that are still there come first.
+    // Going backward, the steps that are still there come first.
     let mut steps = trace.reverse(0..40).tolerant();
     for step in (10..40).rev() {
         let found = steps.next().unwrap().unwrap();
@@ -178,7 +178,7 @@ fn what_a_recorder_drops_while_it_is_read_is_not_damage_and_what_is_lost_is() {
     }
     dropped(&steps.next().unwrap_err());
     assert_eq!(open(&storage).unwrap().span(), 10..40);
-    // A file that no manifest calls dropped is lost.
+    // A missing file that no manifest lists as dropped is lost.
     storage.remove("seg-00000001.hcs").unwrap();
     let error = trace.read(12).unwrap_err();
     assert!(
@@ -193,7 +193,7 @@ fn what_a_recorder_drops_while_it_is_read_is_not_damage_and_what_is_lost_is() {
     assert!(!open(&storage).unwrap().verify().unwrap().is_ok());
 }
 
-/// Storage under a recorder that drops its oldest segment right after a reader has listed the files.
+/// Storage in which a recorder drops its oldest segment right after a reader has listed the files.
 #[derive(Debug)]
 struct Dropping {
     storage: MemStorage,

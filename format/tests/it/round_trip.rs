@@ -1,4 +1,4 @@
-//! What is recorded comes back: forward, backward, one by one, from a folder and from memory.
+//! What is read equals what was recorded: forward, backward, one by one, from a folder and from memory.
 
 use std::sync::Arc;
 
