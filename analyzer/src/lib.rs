@@ -9,7 +9,7 @@ pub mod bounds;
 pub mod check;
 pub mod counterfactual;
 pub mod engine;
-mod error;
+pub mod error;
 pub mod estimators;
 pub mod measures;
 pub mod output;
@@ -36,7 +36,7 @@ pub use counterfactual::{
 pub use engine::{
     AutodiffEngine, EngineKind, Forward, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
 };
-pub use error::{AnalysisError, NoKernels, Result};
+pub use error::{AnalysisError, Result};
 pub use estimators::refine::{Ladder, refine};
 pub use measures::agreement::{jaccard_of_extremes, kendall_tau};
 pub use measures::compare::Comparison;

@@ -12,7 +12,10 @@ pub fn start() -> Result<()> {
     };
     // If the pool already exists, the error has no source.
     match std::error::Error::source(&error) {
-        Some(why) => Err(AnalysisError::Threads(why.to_string())),
+        Some(why) => Err(AnalysisError::Threads {
+            what: "the threads that compute",
+            problem: why.to_string(),
+        }),
         None => Ok(()),
     }
 }

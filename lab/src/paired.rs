@@ -2,8 +2,8 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use hindcast_analyzer::measures::{mean, sample_sd, without_nan};
-use hindcast_analyzer::{AnalysisError, Result};
+use hindcast_analyzer::Result;
+use hindcast_analyzer::measures::{mean, same_length, sample_sd, without_nan};
 
 /// What a paired t-test says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,13 +26,7 @@ pub struct PairedTest {
 /// # Errors
 /// Where the lists differ in length or are empty, or a number is NaN.
 pub fn paired_t_test(before: &[f64], after: &[f64]) -> Result<PairedTest> {
-    if before.len() != after.len() || before.is_empty() {
-        return Err(AnalysisError::Invalid(format!(
-            "a paired test wants pairs: got {} numbers before and {} after",
-            before.len(),
-            after.len()
-        )));
-    }
+    same_length("a paired test", before.len(), after.len(), 1)?;
     without_nan("paired test, before", before)?;
     without_nan("paired test, after", after)?;
     let differences: Vec<f64> = after.iter().zip(before).map(|(a, b)| a - b).collect();

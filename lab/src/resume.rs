@@ -218,7 +218,7 @@ fn newest_state<T: Real>(
         for step in [last, keyframe] {
             match start_state::<T>(&run, step, device) {
                 Ok(state) => return Ok((step, state)),
-                Err(error @ (AnalysisError::Window(_) | AnalysisError::Unsupported(_))) => {
+                Err(error @ AnalysisError::Missing(_)) => {
                     why.get_or_insert(error);
                 }
                 Err(error) => return Err(error.into()),

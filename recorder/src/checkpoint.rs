@@ -1,4 +1,4 @@
-//! Loads recorded steps back into variables.
+//! A trace as every checkpoint of its run: recorded values back into variables.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use crate::error::RecorderError;
 use crate::resume::optimizer_tensors;
 use crate::snapshot::{format_dtype, tensor_from_bytes};
 
-/// What [`LoadInto::load_into`] returns besides the values that it sets.
+/// What [`LoadInto::load_into`] found beside the variables' values.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// The step that would be taken next.
+    /// The step that would be taken from here.
     pub step: u64,
     /// The epoch of the step before it; `None` at step 0.
     pub epoch: Option<u64>,
-    /// Number of updates that the optimizer had done before it.
+    /// How many updates the optimizer had done.
     pub optimizer_step: u64,
-    /// The optimizer's tensors by name, on the CPU. The trace has them at keyframes and at the end of a run.
+    /// The optimizer's tensors by name, where the trace has them: at keyframes and at a run's end. They are on the CPU.
     pub optimizer_state: Option<BTreeMap<String, Tensor>>,
 }
 
-/// Loads a step of a trace into the variables of a model.
+/// Loading a step of a trace into a model's variables, for trainers and analysts alike.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -46,19 +46,18 @@ pub struct Loaded {
 /// # }
 /// # run.finish()?;
 /// let trace = Trace::open(&path)?;
-/// trace.load_into(&variables, 2)?; // the values before step 2
-/// trace.load_into(&variables, 3)?; // the end of training, after three steps
+/// trace.load_into(&variables, 2)?; // as they were before step 2
+/// trace.load_into(&variables, 3)?; // three steps were taken: the end of training
 /// assert!(trace.load_into(&variables, 4).is_err());
 /// # Ok(())
 /// # }
 /// ```
 pub trait LoadInto {
-    /// Sets the variables to the parameters and buffers of the same names before step `step`. On an error no variable
-    /// has changed.
+    /// Puts the parameters and buffers as they were before step `step` into the variables of the same names. All of them or, on
+    /// an error, none.
     ///
     /// # Errors
-    /// The step isn't kept (the error names the kept steps), the variables have other names, shapes or types, or the
-    /// trace is damaged.
+    /// A step that isn't kept (the error says which are), variables of other names, shapes or types, damage.
     fn load_into(&self, variables: &VarMap, step: u64) -> Result<Loaded, RecorderError>;
 }
 
@@ -94,7 +93,7 @@ impl LoadInto for Trace {
     }
 }
 
-/// Finds the recorded value of every variable. Nothing is set yet.
+/// Every variable with its recorded value; nothing has been set yet.
 fn matched(
     checkpoint: &Checkpoint,
     layout: &Layout,

@@ -1,13 +1,12 @@
-//! Finds values that are NaN or infinite, on the encoder's thread.
+//! Finding values that are not finite, on the encoder's thread.
 
 use hindcast_format::State;
 use hindcast_format::layout::DType;
 
-/// Elements per block. The loop over a block has no branch, so that it is vectorised; the result is tested after each
-/// block.
+/// Elements looked at between two tests, so that the loop inside has no branch and runs on vectors.
 const BLOCK: usize = 1024;
 
-/// Index in the layout of the first tensor with a NaN or an infinity in it.
+/// The first tensor of a state with a NaN or an infinity in it, by its index in the layout.
 pub(crate) fn first_not_finite(state: &State) -> Option<usize> {
     let layout = state.layout();
     let tensors = layout.parameters().len() + layout.buffers().len();
@@ -19,7 +18,7 @@ pub(crate) fn first_not_finite(state: &State) -> Option<usize> {
     })
 }
 
-/// Whether the exponent bits of any element are all ones.
+/// Is an exponent all ones among these elements?
 fn any_not_finite(dtype: DType, bytes: &[u8]) -> bool {
     match dtype {
         DType::F32 => any::<4>(bytes, |b| {

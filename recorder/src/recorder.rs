@@ -17,13 +17,13 @@ use crate::step_recorder::StepRecorder;
 use crate::work::{Flush, Work};
 use crate::wrap::Recorded;
 
-/// How long a dropped run waits for storage that does nothing.
+/// How long a dropped run waits for storage that does not move at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A run being recorded.
 ///
-/// [`Recorder::builder`] makes it, [`finish`](Self::finish) ends it. If it is dropped without `finish` (an early `?`, a
-/// panic), the run is sealed as *unfinished*: all steps are there, the final state isn't.
+/// Made by [`Recorder::builder`]; ended by [`finish`](Self::finish). Dropped without it (an early `?`, a panic), the run is sealed
+/// as *unfinished*: it reads up to its last step, and says that it has no end.
 #[must_use = "a recorder that is dropped seals its run as unfinished"]
 pub struct Recorder {
     handle: Handle,
@@ -36,12 +36,12 @@ pub struct Recorder {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Path or name of the run.
+    /// The run's place.
     pub run: String,
-    /// The trace's head digest. Keep it elsewhere to prove later that the trace was not altered. `None` if the run
-    /// could not be finished.
+    /// The trace's head digest: whoever notes it elsewhere can prove later that the trace was not altered. `None` if the run could not
+    /// be finished.
     pub head: Option<[u8; 32]>,
-    /// Steps of the run, including those before a resume.
+    /// Steps of the run, those before a resume included.
     pub steps: u64,
     /// What recording did and cost.
     pub statistics: Statistics,
@@ -72,39 +72,38 @@ impl Recorder {
         }
     }
 
-    /// Announces the batch of the next step: the training examples `indices` in order, whose losses are averaged.
+    /// Announces what the next step is about: training examples `indices`, in order, their losses averaged.
     ///
     /// # Errors
-    /// An announced batch is still waiting for its step, an index lies outside of the data, or recording has failed.
+    /// A batch is waiting already, an index lies outside of the data, or recording has failed.
     pub fn batch(&self, epoch: u64, indices: &[u64]) -> Result<(), RecorderError> {
         self.batch_with(BatchInfo::new(epoch, indices))
     }
 
-    /// Announces the batch of the next step with everything that [`BatchInfo`] can say.
+    /// Announces what the next step is about, with everything that can be said of a batch.
     ///
     /// # Errors
-    /// As [`batch`](Self::batch). Also if weights or micro-batches don't fit the indices.
+    /// As [`batch`](Self::batch); also weights or micro-batches that don't fit the indices.
     pub fn batch_with(&self, batch: BatchInfo<'_>) -> Result<(), RecorderError> {
         self.handle.lock().announce(&batch)
     }
 
-    /// Withdraws the announced batch. For loops that leave out a step, for example because its loss is not finite.
+    /// Withdraws the announced batch, for loops that leave a step out (a loss that is not finite, say).
     pub fn skip_batch(&self) {
         self.handle.lock().withdraw();
     }
 
     /// Wraps a candle optimizer, so that every step it takes is recorded.
     ///
-    /// candle gives gradients to all variables that the loss depends on, including those that the optimizer doesn't
-    /// hold. The wrapper finds out which parameters the optimizer updates: it asks candle's `SGD` for its variables,
-    /// and with other optimizers it compares each parameter before and after the updates until it has changed once.
-    /// [`Recorded::updates`] lists the variables instead.
+    /// candle gives gradients to all variables that the loss depends on, also to those that the optimizer doesn't hold. The wrapper finds
+    /// out which parameters are really updated: candle's `SGD` is asked for its variables, and with other optimizers each parameter is
+    /// looked at until it has changed. [`Recorded::updates`] says it instead.
     pub fn wrap<O: Optimizer + 'static>(&self, optimizer: O) -> Recorded<O> {
         Recorded::new(optimizer, self.handle.clone(), None)
     }
 
-    /// Wraps an optimizer whose state is recorded with every keyframe. The optimizer must also have been given to
-    /// [`Builder::optimizer_state`](crate::Builder::optimizer_state).
+    /// Wraps an optimizer whose state is to be recorded with every keyframe; it must have been given to
+    /// [`Builder::optimizer_state`](crate::Builder::optimizer_state), too.
     pub fn wrap_with_state<O: Optimizer + OptimizerState + 'static>(
         &self,
         optimizer: O,
@@ -112,38 +111,37 @@ impl Recorder {
         Recorded::new(optimizer, self.handle.clone(), Some(|optimizer| optimizer))
     }
 
-    /// Records a step of a loop that computes its own update. Call it after the forward pass and before the variables
-    /// change.
+    /// Records a step of a loop that owns its update. Call it when the forward pass is done and before the variables change.
     ///
     /// # Errors
-    /// Nothing was recorded. The call may be repeated with the right values, unless storage failed: then every later
-    /// call returns the same error.
+    /// Nothing was recorded then, and the call may be repeated with the right values; unless storage failed, which every later call
+    /// says again.
     pub fn step(&self, info: &StepInfo<'_>) -> Result<(), RecorderError> {
         self.handle.lock().record(info, None)
     }
 
-    /// What the run is expected to take.
+    /// What the run is expected to take on disk.
     pub fn estimate(&self) -> &Estimate {
         &self.estimate
     }
 
-    /// The recorded tensors in their order.
+    /// The tensors recorded, in their order.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Number of the next step to be recorded.
+    /// Number of the step that is recorded next.
     pub fn next_step(&self) -> u64 {
         self.handle.lock().next_step()
     }
 
-    /// The newest step that is safe, with all steps before it, from what the run's
-    /// [`Durability`](hindcast_format::Durability) guards against. `None` if there is none yet.
+    /// The newest step up to which nothing is lost by whatever the run's [`Durability`](hindcast_format::Durability) guards against; `None`
+    /// if there is none yet.
     pub fn durable_step(&self) -> Option<u64> {
         self.handle.shared().durable()
     }
 
-    /// Waits until everything recorded so far has been written and synced. [`durable_step`](Self::durable_step) is then
+    /// Waits until everything recorded so far has been handed to storage and synced; then [`durable_step`](Self::durable_step) is
     /// the newest step, whatever the durability.
     ///
     /// # Errors
@@ -152,8 +150,8 @@ impl Recorder {
         self.wait_for(true)
     }
 
-    /// Waits until everything recorded so far has been encoded and written, but not synced. A reader finds all of it
-    /// from then on, even after a `kill -9`.
+    /// Waits until everything recorded so far has been encoded and handed to storage, without syncing it: a reader, or whoever
+    /// comes after a `kill -9`, finds all of it from then on.
     ///
     /// # Errors
     /// Recording has failed.
@@ -177,22 +175,21 @@ impl Recorder {
         }
     }
 
-    /// Counts and times of the recording so far.
+    /// What recording has done so far.
     pub fn statistics(&self) -> Statistics {
         self.handle.shared().statistics()
     }
 
-    /// Records the final state, seals the run, and waits until it is on disk.
+    /// Records the final state, seals the run and waits until it is on disk.
     ///
     /// # Errors
-    /// Recording has failed, now or before. Under [`OnError::TrainOn`](crate::OnError::TrainOn) that is no error, and
-    /// the summary tells what was lost. A run with an [`OptimizerState`] must be ended with
-    /// [`finish_with`](Self::finish_with).
+    /// Recording has failed, now or before (under [`OnError::TrainOn`](crate::OnError::TrainOn) that is no error: the summary tells).
+    /// The run has an [`OptimizerState`]: use [`finish_with`](Self::finish_with).
     pub fn finish(self) -> Result<Summary, RecorderError> {
         self.end(None)
     }
 
-    /// [`finish`](Self::finish) for a run that records an [`OptimizerState`].
+    /// [`finish`](Self::finish) for runs that were created with an [`OptimizerState`].
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
@@ -227,14 +224,14 @@ impl Recorder {
         }
     }
 
-    /// Seals the run as unfinished. Waits for that, unless storage does nothing for [`PATIENCE`].
+    /// Seals the run as unfinished and waits for that, but not for ever.
     fn abandon(&mut self) {
         let shared = self.handle.shared();
         self.handle.lock().abandon();
         if shared.wait_while_moving(PATIENCE) {
             self.join();
         } else {
-            // Storage doesn't answer. The threads are left to wait for it, so that the user's program doesn't.
+            // A disk that does not answer: leave the threads to it, rather than the user's program.
             shared.fail(RecorderError::Stuck {
                 run: shared.run.clone(),
                 seconds: PATIENCE.as_secs(),
@@ -245,7 +242,7 @@ impl Recorder {
 
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            // Panics of the threads have been caught and reported.
+            // Panics inside have been caught and reported.
             let _ = thread.join();
         }
     }

@@ -10,7 +10,7 @@ use hindcast_model::task::{LossKind, PenaltyIn};
 use hindcast_model::vectors::norm;
 
 use super::Given;
-use crate::error::{AnalysisError, Doing, Result};
+use crate::error::{Assumption, BrokenAssumption, Damaged, Doing, Missing, Result, Unsupported};
 use crate::estimators::plain;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
@@ -48,9 +48,9 @@ pub(super) struct Assumed {
     pub steps: Vec<Step>,
     pub constants: Constants,
     /// Why Lemma 7 and Theorem 5 say nothing of this run; empty where they do.
-    pub against_convex: Vec<String>,
+    pub against_convex: Vec<BrokenAssumption>,
     /// Why Theorem 6 doesn't.
-    pub against_smooth: Vec<String>,
+    pub against_smooth: Vec<BrokenAssumption>,
 }
 
 /// Looks at every assumption for removal in the steps of `window`.
@@ -64,15 +64,14 @@ pub(super) fn assumptions(
     let metas = run.source().metas(window.start..end.step)?;
     let mut broken = Vec::new();
     if let Err(why) = plain(run.rule()) {
-        broken.push(format!(
-            "plain SGD: this run was trained by {} ({why})",
-            run.rule().describe()
-        ));
+        let rule = run.rule().describe();
+        let evidence = format!("this run was trained by {rule} ({why})");
+        broken.push(breaks(Assumption::PlainSgd, evidence));
     }
     let steps = steps(run, metas, &mut broken)?;
     one_pass(&steps, &mut broken);
     if !broken.is_empty() {
-        return Err(refused(&broken));
+        return Err(Unsupported::Bounds { broken }.into());
     }
     let decay = steps
         .first()
@@ -83,50 +82,50 @@ pub(super) fn assumptions(
         (None, Ok(constants)) => (constants, Vec::new()),
         (None, Err(why)) => (Constants::unknown(), vec![why]),
     };
-    let mut against_convex = unknown.clone();
-    let mut against_smooth: Vec<String> = unknown
-        .into_iter()
-        .map(|why| format!("{why}; --constants LARGEST-EIGENVALUE,LIPSCHITZ,GRADIENT gives them"))
-        .collect();
+    let (mut against_convex, mut against_smooth) = (unknown.clone(), unknown);
     if against_convex.is_empty() && constants.lower <= 0.0 {
-        against_convex.push(match constants.proven {
-            true => "strong convexity: the loss has no penalty and the optimizer no decay, so λ = 0 (set loss.penalty)".to_owned(),
-            false => "strong convexity: the given constants say nothing of λ".to_owned(),
-        });
+        let evidence = if constants.proven {
+            "the loss has no penalty and the optimizer no decay, so λ = 0 (set loss.penalty)"
+        } else {
+            "the given constants say nothing of λ"
+        };
+        against_convex.push(breaks(Assumption::StrongConvexity, evidence.to_owned()));
     }
     if against_smooth.is_empty() || constants.upper > 0.0 {
         let largest = steps.iter().max_by(|a, b| a.rate.total_cmp(&b.rate));
         if let Some(s) = largest.filter(|s| s.rate * constants.upper > 1.0) {
-            against_convex.push(format!(
-                "learning rates of at most 1/Λ: that of step {} is {}, and 1/Λ is {:.3e} (Λ = {:.4}, the largest input has the norm {:.2})",
+            let evidence = format!(
+                "that of step {} is {}, and 1/Λ is {:.3e} (Λ = {:.4}, the largest input has the norm {:.2})",
                 s.meta.step,
                 s.rate,
                 1.0 / constants.upper,
                 constants.upper,
                 constants.input
-            ));
+            );
+            against_convex.push(breaks(Assumption::SmallRates, evidence));
         }
     }
     if let (Some(first), Some(other)) = (
         steps.first(),
         steps.iter().find(|s| s.rate != steps[0].rate),
     ) {
-        against_smooth.push(format!(
-            "a constant learning rate: {} in step {}, {} in step {}",
+        let evidence = format!(
+            "{} in step {}, {} in step {}",
             first.rate, first.meta.step, other.rate, other.meta.step
-        ));
+        );
+        against_smooth.push(breaks(Assumption::ConstantRate, evidence));
     }
     if !against_convex.is_empty() && !against_smooth.is_empty() {
-        let both: Vec<String> = against_convex
-            .iter()
-            .map(|why| format!("Lemma 7 and Theorem 5 assume {why}"))
-            .chain(
-                against_smooth
-                    .iter()
-                    .map(|why| format!("Theorem 6 assumes {why}")),
-            )
+        let of = |theorems, broken: Vec<BrokenAssumption>| {
+            broken.into_iter().map(move |b| BrokenAssumption {
+                theorems: Some(theorems),
+                ..b
+            })
+        };
+        let broken = of("Lemma 7 and Theorem 5 assume", against_convex)
+            .chain(of("Theorem 6 assumes", against_smooth))
             .collect();
-        return Err(refused(&both));
+        return Err(Unsupported::Bounds { broken }.into());
     }
     Ok(Assumed {
         steps,
@@ -136,11 +135,12 @@ pub(super) fn assumptions(
     })
 }
 
-fn refused(broken: &[String]) -> AnalysisError {
-    AnalysisError::Unsupported(format!(
-        "the bounds say nothing of this run; what they assume and it breaks:\n  {}",
-        broken.join("\n  ")
-    ))
+fn breaks(assumption: Assumption, evidence: String) -> BrokenAssumption {
+    BrokenAssumption {
+        theorems: None,
+        assumption,
+        evidence,
+    }
 }
 
 impl Constants {
@@ -173,7 +173,7 @@ impl Given {
 fn steps(
     run: &RecordedRun<'_>,
     metas: Vec<StepMeta>,
-    broken: &mut Vec<String>,
+    broken: &mut Vec<BrokenAssumption>,
 ) -> Result<Vec<Step>> {
     let mut steps = Vec::with_capacity(metas.len());
     let mut decay = None;
@@ -182,38 +182,40 @@ fn steps(
         let settings = run.settings(&meta);
         let first = settings.groups.first().copied();
         let Some(first) = first else {
-            return Err(AnalysisError::Invalid(format!(
-                "step {t} has no learning rate: run `hindcast verify` on the trace"
-            )));
+            return Err(Damaged::NoRate { step: t }.into());
         };
         if broken.is_empty() {
             let total: f64 = weights_of(&meta)?.iter().sum();
             let negative = weights_of(&meta)?.iter().any(|w| *w < 0.0);
-            if let Some(other) = settings.groups.iter().find(|g| **g != first) {
-                broken.push(format!(
-                    "one learning rate and decay for all tensors: step {t} has {} and {} (decay {} and {})",
-                    first.learning_rate, other.learning_rate, first.weight_decay, other.weight_decay
-                ));
+            let found = if let Some(other) = settings.groups.iter().find(|g| **g != first) {
+                let evidence = format!(
+                    "step {t} has {} and {} (decay {} and {})",
+                    first.learning_rate,
+                    other.learning_rate,
+                    first.weight_decay,
+                    other.weight_decay
+                );
+                Some((Assumption::OneRate, evidence))
             } else if *decay.get_or_insert(first.weight_decay) != first.weight_decay {
-                broken.push(format!(
-                    "one decay for all steps: that of step {t} is {}",
-                    first.weight_decay
-                ));
+                let evidence = format!("that of step {t} is {}", first.weight_decay);
+                Some((Assumption::OneDecay, evidence))
             } else if let Some(tensor) = settings.trained.iter().position(|trained| !trained) {
-                broken.push(format!(
-                    "that every tensor is trained: step {t} left out `{}`",
-                    run.source()
-                        .parameters()
-                        .get(tensor)
-                        .map_or("?", |s| &s.name)
-                ));
+                let tensor = run.source().parameters().get(tensor);
+                let name = tensor.map_or("?", |spec| &spec.name);
+                Some((
+                    Assumption::AllTrained,
+                    format!("step {t} left out `{name}`"),
+                ))
             } else if let Some(c) = settings.clip_norm {
-                broken.push(format!("plain SGD: step {t} clipped its gradient at {c}"));
+                let evidence = format!("step {t} clipped its gradient at {c}");
+                Some((Assumption::PlainSgd, evidence))
             } else if negative || (total - 1.0).abs() > 1e-6 {
-                broken.push(format!(
-                    "a batch's mean loss: the weights of step {t} add up to {total} instead of 1"
-                ));
-            }
+                let evidence = format!("the weights of step {t} add up to {total} instead of 1");
+                Some((Assumption::MeanLoss, evidence))
+            } else {
+                None
+            };
+            broken.extend(found.map(|(assumption, evidence)| breaks(assumption, evidence)));
         }
         steps.push(Step {
             meta,
@@ -224,7 +226,7 @@ fn steps(
 }
 
 /// No example may come twice between the window's start and the end of training.
-fn one_pass(steps: &[Step], broken: &mut Vec<String>) {
+fn one_pass(steps: &[Step], broken: &mut Vec<BrokenAssumption>) {
     let mut seen: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     for step in steps {
         for &index in &step.meta.indices {
@@ -233,9 +235,8 @@ fn one_pass(steps: &[Step], broken: &mut Vec<String>) {
     }
     let most = seen.iter().max_by_key(|(_, (times, _))| *times);
     if let Some((example, (times, first))) = most.filter(|(_, (times, _))| *times > 1) {
-        broken.push(format!(
-            "one pass over the data: example {example} comes {times} times from step {first} on (train one epoch, or ask with --window last-epoch)"
-        ));
+        let evidence = format!("example {example} comes {times} times from step {first} on");
+        broken.push(breaks(Assumption::OnePass, evidence));
     }
 }
 
@@ -245,24 +246,23 @@ fn derived(
     net: &Net,
     steps: &[Step],
     decay: f64,
-) -> Result<Result<Constants, String>> {
+) -> Result<Result<Constants, BrokenAssumption>> {
+    let unknown = |evidence| Ok(Err(breaks(Assumption::KnownDerivatives, evidence)));
     let mut linear = None;
     for node in net.nodes() {
         match &node.op {
             Op::Flatten => {}
             Op::Linear { bias, .. } if linear.is_none() => linear = Some(bias.is_some()),
             _ => {
-                return Ok(Err(format!(
-                    "a loss whose derivatives have known bounds: known are those of one linear layer, and `{}` isn't part of one",
+                return unknown(format!(
+                    "known are those of one linear layer, and `{}` isn't part of one",
                     node.path
-                )));
+                ));
             }
         }
     }
     let Some(bias) = linear else {
-        return Ok(Err(
-            "a loss whose derivatives have known bounds: the model has no linear layer".to_owned(),
-        ));
+        return unknown("the model has no linear layer".to_owned());
     };
     let outputs = net.output_shape().iter().product::<usize>() as f64;
     // Of the loss as a function of the outputs: largest eigenvalue of the Hessian and its Lipschitz constant. The softmax's
@@ -272,10 +272,7 @@ fn derived(
         LossKind::CrossEntropy => (0.5, 2.0_f64.sqrt() * 2.0 * LOGISTIC_THIRD),
         LossKind::MeanSquaredError => (2.0 / outputs, 0.0),
         other => {
-            return Ok(Err(format!(
-                "a loss whose derivatives have known bounds: those of {} aren't",
-                other.name()
-            )));
+            return unknown(format!("those of {} aren't", other.name()));
         }
     };
     let (input, target) = extent(run, steps, bias)?;
@@ -335,7 +332,6 @@ fn extent(run: &RecordedRun<'_>, steps: &[Step], bias: bool) -> Result<(f64, f64
 
 fn start_norm(run: &RecordedRun<'_>, at: u64) -> Result<f64> {
     let first = run.source().forward(at..at + 1)?.next()?;
-    let first =
-        first.ok_or_else(|| AnalysisError::Window(format!("step {at} is not in the trace")))?;
+    let first = first.ok_or(Missing::Step { step: at })?;
     Ok(norm(&first.parameters))
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::counterfactual::{CounterfactualOptions, ReplayProgress, counterfactuals};
 use crate::engine::ReplayEngine;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, BrokenAssumption, Missing, Result, Unsupported};
 use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
 use crate::run::recorded::RecordedRun;
 use assumptions::{Assumed, Step, assumptions};
@@ -88,9 +88,9 @@ pub struct BoundsReport {
     /// Smallest and largest learning rate.
     pub rates: (f64, f64),
     /// Why Lemma 7 and Theorem 5 say nothing of this run; empty where they do.
-    pub without_lemma7: Vec<String>,
+    pub without_lemma7: Vec<BrokenAssumption>,
     /// Why Theorem 6 doesn't.
-    pub without_theorem6: Vec<String>,
+    pub without_theorem6: Vec<BrokenAssumption>,
     /// What rounding may move: a bound counts as broken where it is exceeded by more.
     pub rounding: f64,
     /// One an example.
@@ -161,7 +161,7 @@ impl BoundsReport {
 /// `engine` should compute in float64: what is bounded can be much smaller than the parameters.
 ///
 /// # Errors
-/// [`AnalysisError::Unsupported`] where the run breaks what the bounds assume, with every broken assumption and its
+/// [`Unsupported::Bounds`] where the run breaks what the bounds assume, with every broken assumption and its
 /// numbers; where an example isn't in the window; as [`forward_changes`] and [`counterfactuals`].
 pub fn bounds(
     run: &RecordedRun<'_>,
@@ -212,10 +212,10 @@ pub fn bounds(
     }
     let gradient = rows.iter().map(|r| r.gradient).fold(0.0, f64::max);
     if gradient > constants.gradient {
-        return Err(AnalysisError::Unsupported(format!(
-            "Theorem 6 assumes that no gradient is larger than G = {}, and one of the run's has the norm {gradient}",
-            constants.gradient
-        )));
+        return Err(AnalysisError::Unsupported(Unsupported::GradientBound {
+            bound: constants.gradient,
+            found: gradient,
+        }));
     }
     let rate = |pick: fn(f64, f64) -> f64, start| steps.iter().map(|s| s.rate).fold(start, pick);
     let unit = match run.dtype() {
@@ -247,10 +247,10 @@ fn shortlist(steps: &[Step], options: &BoundsOptions) -> Result<Vec<u64>> {
     };
     match asked.iter().find(|j| there.binary_search(j).is_err()) {
         None => Ok(asked.clone()),
-        Some(j) => Err(AnalysisError::Invalid(format!(
-            "no batch of the window {}..{} holds example {j}: nothing moves without it",
-            options.window.start, options.window.end
-        ))),
+        Some(&example) => Err(AnalysisError::Missing(Missing::Example {
+            example,
+            window: options.window.clone(),
+        })),
     }
 }
 
@@ -268,7 +268,10 @@ fn row(
     let pi = steps
         .iter()
         .position(|s| s.meta.indices.contains(&index))
-        .ok_or_else(|| AnalysisError::Invalid(format!("example {index} is in no batch")))?;
+        .ok_or_else(|| Missing::Example {
+            example: index,
+            window: forward.window.clone(),
+        })?;
     let h = |a: f64| {
         let later = steps[pi + 1..].iter().map(|s| 1.0 - s.rate * a);
         forward.injected[at] * later.product::<f64>()

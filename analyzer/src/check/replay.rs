@@ -11,7 +11,7 @@ use hindcast_model::real::Real;
 use serde::Serialize;
 
 use crate::counterfactual::{parts, start_state, stepper};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::measures::compare::Comparison;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::RecordedStep;
@@ -198,7 +198,7 @@ fn check<T: Real>(
     let source = run.source();
     let (meta, buffers_after, after) = recorded(run, step)?;
     let mut state = match start_state::<T>(run, step, &options.device) {
-        Err(e @ (AnalysisError::Unsupported(_) | AnalysisError::Window(_))) => return Ok(Err(e)),
+        Err(e @ AnalysisError::Missing(_)) => return Ok(Err(e)),
         other => other?,
     };
     let parts = parts::<T>(run, &meta, &options.device)?;
@@ -229,7 +229,7 @@ fn check<T: Real>(
 
 /// Metadata and r_{t+1} of step t, and θ_{t+1}.
 fn recorded(run: &RecordedRun<'_>, step: u64) -> Result<(StepMeta, Vec<f64>, Vec<f64>)> {
-    let missing = |t: u64| AnalysisError::Window(format!("step {t} is not in the trace"));
+    let missing = |step: u64| Missing::Step { step };
     let end = run.source().end()?;
     let last = step + 1 == end.step;
     let mut walk = run

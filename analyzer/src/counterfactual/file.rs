@@ -1,4 +1,4 @@
-//! What a retraining gave, kept in a file: `counterfactual --out` writes it, `report` draws it.
+//! The results of counterfactual runs in a file, beside what was predicted.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -125,10 +125,10 @@ impl RemovalResults {
     pub fn read(path: &Path) -> Result<RemovalResults> {
         let bytes =
             files::read(path, files::RESULTS).map_err(|e| file(path, &e.problem.to_string()))?;
-        let results: RemovalResults = serde_json::from_slice(&bytes)
-            .map_err(|e| file(path, &format!("no file of `counterfactual --out`: {e}")))?;
+        let results: RemovalResults =
+            serde_json::from_slice(&bytes).map_err(|e| foreign(path, Some(e)))?;
         if results.format != FORMAT {
-            return Err(file(path, "no file of `counterfactual --out`"));
+            return Err(foreign(path, None));
         }
         if results.version != VERSION {
             return Err(file(
@@ -140,6 +140,13 @@ impl RemovalResults {
             ));
         }
         Ok(results)
+    }
+}
+
+fn foreign(path: &Path, source: Option<serde_json::Error>) -> AnalysisError {
+    AnalysisError::NotResults {
+        path: path.to_path_buf(),
+        source,
     }
 }
 
@@ -212,10 +219,10 @@ mod tests {
         std::fs::write(&path, "{\"rows\": []}").unwrap();
         let error = results.write(&path).unwrap_err().to_string();
         assert!(
-            error.contains("isn't a file of `counterfactual --out`"),
+            error.contains("isn't a file of counterfactual results"),
             "{error}"
         );
-        let error = RemovalResults::read(&path).unwrap_err().to_string();
-        assert!(error.contains("counterfactual --out"), "{error}");
+        let error = RemovalResults::read(&path).unwrap_err();
+        assert!(matches!(error, AnalysisError::NotResults { .. }), "{error}");
     }
 }

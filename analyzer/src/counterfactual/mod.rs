@@ -105,19 +105,17 @@ fn typed<T: Real>(
     progress: &ReplayProgress<'_>,
 ) -> Result<CounterfactualReport> {
     let examples = run.examples() as u64;
-    if let Some(i) = sets.iter().flatten().find(|&&i| i >= examples) {
-        return Err(AnalysisError::Invalid(format!(
-            "example {i} can't be left out: the train split has {examples} examples, 0..{examples}"
-        )));
+    if let Some(&example) = sets.iter().flatten().find(|&&i| i >= examples) {
+        return Err(AnalysisError::NoExample { example, examples });
     }
     let source = run.source();
     let end = source.end()?;
     let window = &options.window;
     if window.is_empty() || window.end > end.step {
-        return Err(AnalysisError::Window(format!(
-            "window {}..{}: the run has steps 0..{}",
-            window.start, window.end, end.step
-        )));
+        return Err(AnalysisError::WindowOutside {
+            window: format!("{}..{}", window.start, window.end),
+            steps: end.step,
+        });
     }
     let start = start_state::<T>(run, window.start, &options.device)?;
     let steps = replay::steps(run, window.start..end.step)?;
@@ -190,9 +188,10 @@ fn spread<T: Real>(
         threads
             .into_iter()
             .map(|thread| match thread {
-                Err(e) => Err(AnalysisError::Unsupported(format!(
-                    "starting a thread: {e}"
-                ))),
+                Err(e) => Err(AnalysisError::Threads {
+                    what: "the threads that retrain",
+                    problem: e.to_string(),
+                }),
                 Ok(thread) => thread.join().unwrap_or_else(|_| {
                     Err(AnalysisError::EnginePanicked {
                         doing: "retraining".to_owned(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::arithmetic::Taker;
 use super::{Denominators, Removal};
 use crate::engine::EngineKind;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Diverged, Result};
 use crate::measures::compare::Comparison;
 use crate::query::one::Query;
 
@@ -84,11 +84,11 @@ impl Outcome {
         without: &[u64],
         state: &ModelState<T>,
     ) -> Result<Outcome> {
-        if let Some(bad) = state.parameters.iter().position(|x| !x.wide().is_finite()) {
-            return Err(AnalysisError::Invalid(format!(
-                "retraining without {} examples diverged: parameter value {bad} is not finite",
-                without.len()
-            )));
+        if let Some(value) = state.parameters.iter().position(|x| !x.wide().is_finite()) {
+            return Err(AnalysisError::Diverged(Diverged::Retraining {
+                without: without.len(),
+                value,
+            }));
         }
         let data = taker.run().data();
         let losses = splits

@@ -10,7 +10,7 @@ use hindcast_model::objective::Batch;
 use hindcast_model::train::WeightedBatch;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{AnalysisError, Doing, Result};
+use crate::error::{AnalysisError, Doing, Result, Unknown};
 
 /// What leaving an example out means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,11 +48,11 @@ macro_rules! names {
             fn from_str(text: &str) -> Result<Self> {
                 match text.trim() {
                     $($name => Ok($type::$variant),)+
-                    other => Err(AnalysisError::Invalid(format!(
-                        concat!($what, " `{}`: expected one of {}"),
-                        other,
-                        [$($name),+].join(", ")
-                    ))),
+                    other => Err(AnalysisError::Unknown(Unknown::Word {
+                        what: $what,
+                        given: other.to_owned(),
+                        expected: vec![$($name),+],
+                    })),
                 }
             }
         }

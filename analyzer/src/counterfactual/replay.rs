@@ -13,7 +13,7 @@ use super::arithmetic::{Arithmetic, Taker};
 use super::noise::move_start;
 use super::removal::without;
 use super::{CounterfactualOptions, Outcome, ReplayProgress};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::query::one::Query;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
@@ -39,10 +39,10 @@ pub(super) fn steps(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Vec<Step
     let mut there = steps.iter().map(|meta| meta.step);
     for due in range.clone() {
         if there.next() != Some(due) {
-            return Err(AnalysisError::Window(format!(
-                "the batch of step {due} is not in the trace: a counterfactual run needs every step's batch from {} to {}",
-                range.start, range.end
-            )));
+            return Err(AnalysisError::Missing(Missing::Batch {
+                step: due,
+                needed: range,
+            }));
         }
     }
     Ok(steps)
@@ -59,7 +59,10 @@ impl<T: Real> Job<'_, T> {
             .num_threads(self.inner_threads)
             .stack_size(STACK_BYTES)
             .build()
-            .map_err(|e| AnalysisError::Unsupported(format!("starting a thread pool: {e}")))?;
+            .map_err(|e| AnalysisError::Threads {
+                what: "the threads of a retraining",
+                problem: e.to_string(),
+            })?;
         pool.install(|| self.train(mine))
     }
 

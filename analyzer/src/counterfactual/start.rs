@@ -7,7 +7,7 @@ use hindcast_format::meta::StepMeta;
 use hindcast_model::real::Real;
 use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{Missing, Result};
 use crate::run::anchor::{known_state, no_buffers, with_buffers_before};
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedStep, weights_of};
@@ -98,11 +98,7 @@ pub fn start_state<T: Real>(
         stepper.update(&run.settings(&meta), gradient, &mut state)?;
         Ok(Some(state.optimizer))
     })?;
-    found.ok_or_else(|| {
-        AnalysisError::Window(format!(
-            "step {at} is not in the trace: a replay has to start from a recorded step"
-        ))
-    })
+    Ok(found.ok_or(Missing::Start { step: at })?)
 }
 
 /// The arithmetic of the run's steps.

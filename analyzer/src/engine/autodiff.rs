@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
 
 use super::{Gradient, Products, StepInput, check_adjoints, check_step, flat};
-use crate::error::{AnalysisError, Doing, Result};
+use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
 /// Everything that stays the same from step to step.
 pub(super) struct Context<'a> {
@@ -141,10 +141,9 @@ impl Context<'_> {
                 && (|| Ok(flat::values(after)? != flat::values(before)?))()
                     .doing(|| format!("comparing the buffer {}", def.name))?;
             if cut {
-                return Err(AnalysisError::Unsupported(format!(
-                    "the forward pass overwrites the buffer `{}` outside of candle's graph, as candle_nn's BatchNorm does, so a sweep can't                      be carried through it: build the model with hindcast_model::own::batch_norm (same names, same arithmetic; runs that were                      trained with candle_nn's are analysed with it), or keep statistics of your own in a hindcast_model::own::Buffer",
-                    def.name
-                )));
+                return Err(AnalysisError::Unsupported(Unsupported::OverwrittenBuffer {
+                    buffer: def.name.clone(),
+                }));
             }
         }
         Ok(())

@@ -134,9 +134,7 @@ fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
         });
     }
     if input.micro_batches.is_empty() || input.micro_batches.iter().any(|b| b.indices.is_empty()) {
-        return Err(AnalysisError::Invalid(
-            "a replay engine needs at least one example in each micro-batch".to_owned(),
-        ));
+        return Err(AnalysisError::EmptyMicroBatch);
     }
     Ok(())
 }

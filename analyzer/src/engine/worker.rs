@@ -14,7 +14,7 @@ use hindcast_model::ops::second_order;
 
 use super::autodiff::Context;
 use super::{Gradient, Products, ReplayEngine, StepInput, flat};
-use crate::error::{AnalysisError, Doing, Result};
+use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
 /// Stack of the engine's thread. Only touched pages cost memory.
 const STACK_BYTES: usize = second_order::STACK_BYTES;
@@ -59,9 +59,10 @@ impl AutodiffEngine {
     /// [`AnalysisError::NotTwiceDifferentiable`] where they don't; the message names the cure.
     pub fn new(objective: Arc<dyn Objective>, dtype: DType, device: &Device) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::F64) {
-            return Err(AnalysisError::Unsupported(format!(
-                "the autodiff engine runs in f32 or f64, not in {dtype:?}"
-            )));
+            return Err(AnalysisError::Unsupported(Unsupported::Dtype {
+                engine: "autodiff",
+                dtype,
+            }));
         }
         let (requests, inbox) = channel();
         let (parameters, buffers) = (
@@ -74,8 +75,9 @@ impl AutodiffEngine {
             .name("hindcast-engine".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || serve(&inbox, objective.as_ref(), dtype, &on))
-            .map_err(|e| {
-                AnalysisError::Unsupported(format!("starting the replay engine's thread: {e}"))
+            .map_err(|e| AnalysisError::Threads {
+                what: "the replay engine's thread",
+                problem: e.to_string(),
             })?;
         let engine = AutodiffEngine {
             requests: Some(requests),

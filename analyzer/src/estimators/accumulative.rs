@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, Range};
 use super::forward::{ForwardChanges, OwnTerm, forward_changes};
 use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher};
 use crate::engine::ReplayEngine;
-use crate::error::{AnalysisError, Result};
+use crate::error::Result;
 use crate::query::one::indices;
 use crate::run::recorded::RecordedRun;
 
@@ -65,8 +65,7 @@ impl Shortlist {
         let examples = match choices.text("examples") {
             "all" => None,
             list => Some(
-                indices(list)
-                    .map_err(|e| AnalysisError::Invalid(format!("examples={list}: {e}, or all")))?,
+                indices(list).map_err(|e| choices.refused("examples", format!("{e}, or all")))?,
             ),
         };
         Ok(Box::new(Shortlist { own_term, examples }))

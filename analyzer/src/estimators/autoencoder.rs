@@ -7,13 +7,13 @@ use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode, Objective, Split};
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::Task;
-use hindcast_model::train::EVALUATION_ROWS;
+use hindcast_model::train::{EVALUATION_ROWS, TrainError};
 use hindcast_model::update::{Blocks, Settings, UpdateRule};
 
 use super::estimate::{everyone, without_window};
 use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::{KernelEngine, ReplayEngine, StepInput};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Diverged, Result, Unsupported};
 use candle_core::{DType, Device};
 
 pub(super) static METHOD: Method = Method {
@@ -84,8 +84,11 @@ const ORDER: u32 = (1 << 31) + 1002;
 
 /// The paper's network: 28 → 26 → 13 → 11 → 10 → 23 → 26 → 28 for 28 pixels, with tanh at its end.
 fn network(shape: &[usize], channels: Option<(usize, usize)>) -> Result<Net> {
-    let refused = |why: String| {
-        AnalysisError::Unsupported(format!("method {} is for images: {why}", METHOD.name))
+    let refused = |problem: String| {
+        AnalysisError::Unsupported(Unsupported::NotImages {
+            method: METHOD.name,
+            problem,
+        })
     };
     let [colours, height, width] = *shape else {
         return Err(refused(format!(
@@ -109,8 +112,7 @@ fn network(shape: &[usize], channels: Option<(usize, usize)>) -> Result<Net> {
          [loss]\nkind = \"mean-squared-error\"\n[schedule]\nkind = \"constant\"\nlearning_rate = 0.001\n\
          [train]\nepochs = 1\nbatch = 1\n"
     );
-    let task: Task =
-        toml::from_str(&text).map_err(|e| AnalysisError::Invalid(format!("autoencoder: {e}")))?;
+    let task: Task = toml::from_str(&text).map_err(AnalysisError::other)?;
     let net = Net::new(&task.model, &task.loss).map_err(|e| refused(e.to_string()))?;
     if net.output_shape() != shape {
         return Err(refused(format!(
@@ -130,9 +132,7 @@ impl Autoencoder {
         draws: Option<Draws>,
     ) -> Result<Batch> {
         let data = question.run.data();
-        let batch = data
-            .batch(split, examples, draws, DType::F32, &Device::Cpu)
-            .map_err(|e| AnalysisError::Data(e.to_string()))?;
+        let batch = data.batch(split, examples, draws, DType::F32, &Device::Cpu)?;
         Ok(Batch {
             targets: batch.inputs.clone(),
             ..batch
@@ -148,8 +148,7 @@ impl Autoencoder {
         mut stage: Stage,
         watcher: &mut Watcher<'_>,
     ) -> Result<(Vec<f64>, f64)> {
-        let rule = UpdateRule::from_toml("kind = \"adam\"")
-            .map_err(|e| AnalysisError::Invalid(e.to_string()))?;
+        let rule = UpdateRule::from_toml("kind = \"adam\"").map_err(TrainError::from)?;
         let blocks = Blocks::of(net.parameters());
         let mut parameters: Vec<f64> = net.initial_parameters(self.seed);
         let mut state = vec![0.0; rule.state_values(parameters.len())];
@@ -175,9 +174,7 @@ impl Autoencoder {
                     draws,
                 })?;
                 if !gradient.loss.is_finite() {
-                    return Err(AnalysisError::Invalid(format!(
-                        "the autoencoder diverges in epoch {epoch}: lower lr"
-                    )));
+                    return Err(AnalysisError::Diverged(Diverged::Autoencoder { epoch }));
                 }
                 loss += gradient.loss * examples.len() as f64 / healthy as f64;
                 let settings = Settings::uniform(&rule, step, self.rate, blocks.tensors());
@@ -188,7 +185,7 @@ impl Autoencoder {
                     &gradient.parameters,
                     &mut state,
                 )
-                .map_err(|e| AnalysisError::Invalid(format!("the autoencoder: {e}")))?;
+                .map_err(TrainError::from)?;
                 step += 1;
                 stage.done += examples.len() as u64;
                 tell(watcher, stage)?;
@@ -214,10 +211,11 @@ impl Estimator for Autoencoder {
         let net = Arc::new(network(data.shape(), self.channels)?);
         let healthy = data.len(Split::Validation);
         if healthy == 0 {
-            return Err(AnalysisError::Unsupported(format!(
-                "method {} is trained on the validation images, and the data has none",
-                METHOD.name
-            )));
+            return Err(AnalysisError::Unsupported(Unsupported::Validation {
+                method: METHOD.name,
+                needed: 1,
+                found: healthy,
+            }));
         }
         let mut engine = KernelEngine::new(Arc::clone(&net), DType::F32)?;
         let n = question.run.examples() as u64;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Estimator;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Result, Unknown};
 
 /// A method that can be asked for by name.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Method {
 /// Something that can be set for a method.
 #[derive(Debug)]
 pub struct MethodOption {
-    /// Its name, as in `--method-set KEY=VALUE`.
+    /// Its name, as in `KEY=VALUE`.
     pub key: &'static str,
     /// What it is where nobody says.
     pub default: &'static str,
@@ -63,15 +63,15 @@ pub fn methods() -> &'static [&'static Method] {
 /// The method of that name.
 ///
 /// # Errors
-/// [`AnalysisError::Invalid`] with the names that there are.
+/// [`Unknown::Method`] with the names of the methods.
 pub fn method(name: &str) -> Result<&'static Method> {
     let found = methods().iter().find(|m| m.name == name);
     found.copied().ok_or_else(|| {
         let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
-        AnalysisError::Invalid(format!(
-            "there is no method `{name}`: write one of {}",
-            names.join(", ")
-        ))
+        AnalysisError::Unknown(Unknown::Method {
+            name: name.to_owned(),
+            known: names,
+        })
     })
 }
 
@@ -111,11 +111,17 @@ impl Choices {
 
     /// A value that isn't what the option takes.
     pub(super) fn wrong(&self, key: &str, wanted: &str) -> AnalysisError {
-        AnalysisError::Invalid(format!(
-            "method {}: {key}={}: expected {wanted}",
-            self.method,
-            self.text(key)
-        ))
+        self.refused(key, format!("expected {wanted}"))
+    }
+
+    /// An option whose value has this problem.
+    pub(super) fn refused(&self, key: &str, problem: String) -> AnalysisError {
+        AnalysisError::Unknown(Unknown::Value {
+            method: self.method,
+            key: key.to_owned(),
+            value: self.text(key).to_owned(),
+            problem,
+        })
     }
 }
 
@@ -147,7 +153,7 @@ impl std::fmt::Debug for Chosen {
 /// A method by name, with some of its options set and the others as they are by default.
 ///
 /// # Errors
-/// [`AnalysisError::Invalid`] for a method or an option that isn't there, or a value that an option doesn't take.
+/// [`AnalysisError::Unknown`] for a method or an option that isn't there, or a value that an option doesn't take.
 pub fn choose(name: &str, set: &[(&str, &str)]) -> Result<Chosen> {
     let method = method(name)?;
     let options = method.options.iter();
@@ -160,17 +166,12 @@ pub fn choose(name: &str, set: &[(&str, &str)]) -> Result<Chosen> {
     for (key, value) in set {
         match choices.values.get_mut(*key) {
             Some(slot) => (*value).clone_into(slot),
-            None if method.options.is_empty() => {
-                return Err(AnalysisError::Invalid(format!(
-                    "method {name} has no options, so there is no `{key}` to set"
-                )));
-            }
             None => {
-                let keys: Vec<&str> = choices.values.keys().map(String::as_str).collect();
-                return Err(AnalysisError::Invalid(format!(
-                    "method {name} has no option `{key}`; it has {}",
-                    keys.join(", ")
-                )));
+                return Err(AnalysisError::Unknown(Unknown::Key {
+                    method: name.to_owned(),
+                    key: (*key).to_owned(),
+                    known: choices.values.keys().cloned().collect(),
+                }));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use hindcast_model::objective::Split;
 
 use super::{Chosen, Method, Question};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Diverged, Result, Unsupported};
 use crate::query::one::QueryGradient;
 use crate::run::recorded::RecordedRun;
 use crate::run::window::Window;
@@ -133,10 +133,10 @@ impl Estimate {
 pub(super) fn without_window(method: &Method, question: &Question<'_>) -> Result<()> {
     match question.window {
         Window::All => Ok(()),
-        window => Err(AnalysisError::Unsupported(format!(
-            "method {} knows no steps, so a window of them ({window}) has no meaning: leave it out",
-            method.name
-        ))),
+        window => Err(AnalysisError::Unsupported(Unsupported::Window {
+            method: method.name,
+            window: window.to_string(),
+        })),
     }
 }
 
@@ -148,11 +148,11 @@ pub(super) fn everyone(
 ) -> Result<Estimate> {
     let run = question.run;
     for (scores, query) in scores.iter().zip(question.gradients) {
-        if let Some(j) = scores.iter().position(|x| !x.is_finite()) {
-            return Err(AnalysisError::Invalid(format!(
-                "the score of training example {j} for query `{}` is not finite",
-                query.name
-            )));
+        if let Some(example) = scores.iter().position(|x| !x.is_finite()) {
+            return Err(AnalysisError::Diverged(Diverged::Score {
+                example,
+                query: query.name.clone(),
+            }));
         }
     }
     let end = run.source().end()?.step;
@@ -178,12 +178,10 @@ pub(super) fn occurrences(run: &RecordedRun<'_>, ranges: &[Range<u64>]) -> Resul
         run.source().each_meta(range.clone(), &mut |meta| {
             for &index in &meta.indices {
                 let slot = usize::try_from(index).ok().and_then(|i| out.get_mut(i));
-                *slot.ok_or_else(|| {
-                    AnalysisError::Data(format!(
-                        "step {} holds training example {index}, but the data has {}",
-                        meta.step,
-                        run.examples()
-                    ))
+                *slot.ok_or_else(|| AnalysisError::ForeignExample {
+                    step: meta.step,
+                    example: index,
+                    examples: run.examples(),
                 })? += 1;
             }
             Ok(())

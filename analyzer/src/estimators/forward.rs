@@ -20,7 +20,7 @@ use hindcast_model::update::{Settings, UpdateRule};
 use hindcast_model::vectors::{dot, norm};
 
 use crate::engine::{ReplayEngine, StepInput};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Damaged, Result, Unsupported};
 use crate::query::one::QueryGradient;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
@@ -71,7 +71,7 @@ impl ForwardChanges {
 /// `progress` gets (steps done, steps in all) after each step and may stop it.
 ///
 /// # Errors
-/// [`AnalysisError::Unsupported`] unless the run was trained by SGD without momentum and clipping and its model has no
+/// [`Unsupported`] unless the run was trained by SGD without momentum and clipping and its model has no
 /// running statistics; where the trace doesn't hold [A, T), an example isn't in the data or is named twice, a step can't
 /// be replayed, a number stops being finite, or `progress` asks to stop.
 pub fn forward_changes(
@@ -105,10 +105,10 @@ pub fn forward_changes(
         let mut due = begin;
         while let Some(step) = ahead.next(&mut waited)? {
             if step.meta.step != due {
-                return Err(AnalysisError::Window(format!(
-                    "the trace gave step {} where {due} was due: run `hindcast verify` on it",
-                    step.meta.step
-                )));
+                return Err(AnalysisError::Damaged(Damaged::Order {
+                    due,
+                    got: step.meta.step,
+                }));
             }
             walk.step(&step)?;
             due += 1;
@@ -116,12 +116,10 @@ pub fn forward_changes(
                 return Err(AnalysisError::Cancelled { step: due });
             }
         }
-        match due == steps.end {
-            true => Ok(()),
-            false => Err(AnalysisError::Window(format!(
-                "the trace ends before step {due}: run `hindcast verify` on it"
-            ))),
+        if due < steps.end {
+            return Err(AnalysisError::Damaged(Damaged::Ends { step: due }));
         }
+        Ok(())
     })?;
     let p = run.blocks().values();
     Ok(ForwardChanges {
@@ -141,22 +139,22 @@ pub fn forward_changes(
 /// Whether these estimates are defined for a run.
 ///
 /// # Errors
-/// [`AnalysisError::Unsupported`] with the reason where they are not.
+/// [`Unsupported`] with the reason where they are not.
 pub fn defined(run: &RecordedRun<'_>) -> Result<()> {
     plain(run.rule()).map_err(|why| {
-        AnalysisError::Unsupported(format!(
-            "carrying an example's effect forward (accumulative and forward estimates) is defined for SGD without momentum and clipping; this run was trained by {}: {why}. The sweep (`hindcast influence`) and counterfactual runs take every rule",
-            run.rule().describe()
-        ))
+        AnalysisError::Unsupported(Unsupported::Rule {
+            rule: run.rule().describe(),
+            why,
+        })
     })?;
-    if run.source().buffers().is_empty() {
+    let buffers = run.source().buffers();
+    let Some(first) = buffers.first() else {
         return Ok(());
-    }
-    Err(AnalysisError::Unsupported(format!(
-        "carrying an example's effect forward (accumulative and forward estimates) is defined for models without running statistics; this one has {} ({}, …). The sweep (`hindcast influence`) and counterfactual runs take every model",
-        run.source().buffers().len(),
-        run.source().buffers()[0].name
-    )))
+    };
+    Err(AnalysisError::Unsupported(Unsupported::RunningStatistics {
+        count: buffers.len(),
+        first: first.name.clone(),
+    }))
 }
 
 /// Why a rule isn't plain SGD.
@@ -179,14 +177,13 @@ fn places(run: &RecordedRun<'_>, examples: &[u64]) -> Result<BTreeMap<u64, usize
     let mut places = BTreeMap::new();
     for (at, &example) in examples.iter().enumerate() {
         if example >= all {
-            return Err(AnalysisError::Invalid(format!(
-                "there is no example {example}: the train split has {all} examples, 0..{all}"
-            )));
+            return Err(AnalysisError::NoExample {
+                example,
+                examples: all,
+            });
         }
         if places.insert(example, at).is_some() {
-            return Err(AnalysisError::Invalid(format!(
-                "example {example} stands twice in the shortlist"
-            )));
+            return Err(AnalysisError::Repeated { example });
         }
     }
     Ok(places)
@@ -208,10 +205,11 @@ impl Forward<'_, '_> {
     fn step(&mut self, step: &ReadStep) -> Result<()> {
         let t = step.meta.step;
         let settings = self.run.settings(&step.meta);
-        if let Some(c) = settings.clip_norm {
-            return Err(AnalysisError::Unsupported(format!(
-                "step {t} clipped its gradient at {c}: accumulative and forward estimates are defined without clipping"
-            )));
+        if let Some(norm) = settings.clip_norm {
+            return Err(AnalysisError::Unsupported(Unsupported::Clipping {
+                step: t,
+                norm,
+            }));
         }
         let weights = weights_of(&step.meta)?;
         let here = match self.window.contains(&t) {
@@ -333,10 +331,10 @@ impl Forward<'_, '_> {
                     each(block.range.clone(), hyper.learning_rate, hyper.weight_decay);
                 }
                 _ => {
-                    return Err(AnalysisError::Invalid(format!(
-                        "parameter tensor {tensor} (group {}) has no settings in the trace: run `hindcast verify` on it",
-                        block.group
-                    )));
+                    return Err(AnalysisError::Damaged(Damaged::NoSettings {
+                        tensor,
+                        group: block.group,
+                    }));
                 }
             }
         }

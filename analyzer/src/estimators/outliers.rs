@@ -9,7 +9,7 @@ use super::estimate::{everyone, without_window};
 use super::isolation::Forest;
 use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::ReplayEngine;
-use crate::error::{AnalysisError, Doing, Result};
+use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
 pub(super) static METHOD: Method = Method {
     name: "isolation-forest",
@@ -95,10 +95,11 @@ impl Estimator for IsolationForest {
         let (run, data) = (question.run, question.run.data());
         let healthy = data.len(Split::Validation);
         if healthy < 2 {
-            return Err(AnalysisError::Unsupported(format!(
-                "method {} takes the validation examples for healthy, and the data has {healthy} of them",
-                METHOD.name
-            )));
+            return Err(AnalysisError::Unsupported(Unsupported::Validation {
+                method: METHOD.name,
+                needed: 2,
+                found: healthy,
+            }));
         }
         let net = question.net.map(|net| net.as_ref());
         let (layers, place) = layer(net);
@@ -117,9 +118,7 @@ impl Estimator for IsolationForest {
         )?;
         let buffers = flat("the buffers", &end.buffers, run.objective().buffers())?;
         let features = |split: Split, examples: &[u64]| -> Result<Vec<Vec<f64>>> {
-            let batch = data
-                .batch(split, examples, None, dtype, &device)
-                .map_err(|e| AnalysisError::Data(e.to_string()))?;
+            let batch = data.batch(split, examples, None, dtype, &device)?;
             let out = match net {
                 None => Ok(batch.inputs.clone()),
                 Some(net) => net.hidden(

@@ -35,11 +35,10 @@ pub fn refine(
     progress: &ReplayProgress<'_>,
 ) -> Result<()> {
     if queries.len() != table.metadata.queries.len() {
-        return Err(AnalysisError::Invalid(format!(
-            "the table has {} queries, {} are to be refined",
-            table.metadata.queries.len(),
-            queries.len()
-        )));
+        return Err(AnalysisError::Queries {
+            table: table.metadata.queries.len(),
+            given: queries.len(),
+        });
     }
     let window = table.metadata.window.clone();
     let worst = |table: &ScoreTable, q| -> Vec<u64> {

@@ -36,7 +36,7 @@ impl Still<'_> {
                 engine.dtype(),
                 engine.device(),
             )
-            .map_err(|e| AnalysisError::Data(e.to_string()))
+            .map_err(AnalysisError::from)
     }
 
     /// Products with Q directions for up to a chunk of examples, each with the same weight in `H s`.

@@ -12,7 +12,7 @@ use super::{
     Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher, tell,
 };
 use crate::engine::{ReplayEngine, StepInput};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Damaged, Diverged, Missing, Result};
 use crate::run::anchor::{no_buffers, with_buffers_before};
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
@@ -67,10 +67,9 @@ struct Checkpoint {
 impl Checkpoint {
     fn after(run: &RecordedRun<'_>, step: u64) -> Result<Self> {
         let source = run.source();
-        let missing = |t: u64| {
-            AnalysisError::Window(format!(
-                "step {t} is not in the trace, so the model after step {step} is not known: use a shorter window"
-            ))
+        let missing = |missing: u64| Missing::ModelAfter {
+            after: step,
+            step: missing,
         };
         let end = source.end()?;
         let last = if step + 1 == end.step { step } else { step + 1 };
@@ -95,11 +94,9 @@ impl Checkpoint {
 /// Each tensor's learning rate times the vector; 0 where a tensor wasn't trained.
 fn scaled(run: &RecordedRun<'_>, meta: &StepMeta, mut vector: Vec<f64>) -> Result<Vec<f64>> {
     for (i, block) in run.blocks().iter().enumerate() {
-        let group = meta.groups.get(block.group).ok_or_else(|| {
-            AnalysisError::Invalid(format!(
-                "step {} records no parameter group {}: run `hindcast verify` on the trace",
-                meta.step, block.group
-            ))
+        let group = meta.groups.get(block.group).ok_or(Damaged::NoGroup {
+            step: meta.step,
+            group: block.group,
         })?;
         let rate = match meta.trained.get(i) {
             Some(false) => 0.0,
@@ -138,10 +135,9 @@ impl Tracin {
             .filter(|end| window.contains(end))
             .collect();
         if ends.is_empty() {
-            return Err(AnalysisError::Window(format!(
-                "no epoch ends in the steps {}..{}, so there is no checkpoint to look at",
-                window.start, window.end
-            )));
+            return Err(AnalysisError::Missing(Missing::EpochEnd {
+                window: window.clone(),
+            }));
         }
         let every = usize::try_from(self.every).unwrap_or(usize::MAX);
         ends = ends.into_iter().rev().step_by(every).collect();
@@ -280,11 +276,11 @@ fn finish(
     notes: Vec<String>,
 ) -> Result<Estimate> {
     for (sum, query) in sums.iter().zip(question.gradients) {
-        if let Some(j) = sum.iter().position(|x| x.is_some_and(|x| !x.is_finite())) {
-            return Err(AnalysisError::Invalid(format!(
-                "the score of training example {j} for query `{}` is not finite",
-                query.name
-            )));
+        if let Some(example) = sum.iter().position(|x| x.is_some_and(|x| !x.is_finite())) {
+            return Err(AnalysisError::Diverged(Diverged::Score {
+                example,
+                query: query.name.clone(),
+            }));
         }
     }
     Ok(Estimate {

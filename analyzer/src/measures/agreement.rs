@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use crate::error::{AnalysisError, Result};
+use super::lists::{same_length, without_nan};
+use crate::error::{AnalysisError, Result, Undefined};
 
 /// Kendall's rank correlation τ-b between two lists: 1 for the same order, −1 for the reverse, corrected for ties.
 ///
@@ -13,11 +14,10 @@ pub fn kendall_tau(a: &[f64], b: &[f64]) -> Result<f64> {
     comparable(a, b)?;
     let order = |x: &f64, y: &f64| x.partial_cmp(y).unwrap_or(Ordering::Equal);
     let (tau, _significance) = kendalls::tau_b_with_comparator(a, b, order)
-        .map_err(|e| AnalysisError::Invalid(format!("Kendall's tau: {e}")))?;
+        .map_err(|e| AnalysisError::other(format!("Kendall's tau: {e}")))?;
     if tau.is_nan() {
-        return Err(AnalysisError::Invalid(
-            "Kendall's tau is not defined where all numbers of a list are equal".to_owned(),
-        ));
+        let measure = "Kendall's tau";
+        return Err(AnalysisError::Undefined(Undefined::Constant { measure }));
     }
     Ok(tau)
 }
@@ -30,11 +30,8 @@ pub fn kendall_tau(a: &[f64], b: &[f64]) -> Result<f64> {
 pub fn jaccard_of_extremes(a: &[f64], b: &[f64], k: usize) -> Result<f64> {
     comparable(a, b)?;
     if k == 0 || a.len() < 2 * k {
-        return Err(AnalysisError::Invalid(format!(
-            "the {k} largest and {k} smallest of {} numbers: at least {} are needed",
-            a.len(),
-            2 * k.max(1)
-        )));
+        let numbers = a.len();
+        return Err(AnalysisError::Undefined(Undefined::Extremes { k, numbers }));
     }
     let (a, b) = (extremes(a, k), extremes(b, k));
     let both = a.intersection(&b).count();
@@ -52,25 +49,9 @@ fn extremes(values: &[f64], k: usize) -> BTreeSet<usize> {
 }
 
 fn comparable(a: &[f64], b: &[f64]) -> Result<()> {
-    if a.len() != b.len() {
-        return Err(AnalysisError::Invalid(format!(
-            "lists of {} and {} numbers can't be compared",
-            a.len(),
-            b.len()
-        )));
-    }
-    if a.len() < 2 {
-        return Err(AnalysisError::Invalid(
-            "agreement needs at least two numbers".to_owned(),
-        ));
-    }
-    match a.iter().chain(b).position(|x| x.is_nan()) {
-        None => Ok(()),
-        Some(at) => Err(AnalysisError::Invalid(format!(
-            "entry {} is not a number",
-            at % a.len()
-        ))),
-    }
+    same_length("agreement", a.len(), b.len(), 2)?;
+    without_nan("agreement", a)?;
+    without_nan("agreement", b)
 }
 
 #[cfg(test)]

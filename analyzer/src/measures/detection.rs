@@ -1,8 +1,8 @@
 //! How well a ranking finds what was planted.
 
+use super::lists::{same_length, without_nan};
 use super::rank::ranks;
-use super::without_nan;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Result, Undefined};
 
 /// Area under the ROC curve: the chance that a planted example ranks before one that isn't, equal scores counting half.
 /// The *lowest* scores come first, as the most harmful examples have the lowest influence. 1 is perfect, 0.5 is chance.
@@ -13,10 +13,10 @@ pub fn roc_auc(scores: &[f64], planted: &[bool]) -> Result<f64> {
     let positives = checked(scores, planted)?;
     let negatives = planted.len() - positives;
     if positives == 0 || negatives == 0 {
-        return Err(AnalysisError::Invalid(format!(
-            "the area under the ROC curve needs planted examples and others: {positives} of {} are planted",
-            planted.len()
-        )));
+        return Err(AnalysisError::Undefined(Undefined::OneClass {
+            planted: positives,
+            examples: planted.len(),
+        }));
     }
     let before: f64 = ranks(scores)
         .iter()
@@ -38,10 +38,11 @@ pub fn roc_auc(scores: &[f64], planted: &[bool]) -> Result<f64> {
 pub fn precision_at(scores: &[f64], planted: &[bool], k: usize) -> Result<f64> {
     checked(scores, planted)?;
     if k == 0 || k > scores.len() {
-        return Err(AnalysisError::Invalid(format!(
-            "precision at {k} of {} examples",
-            scores.len()
-        )));
+        let examples = scores.len();
+        return Err(AnalysisError::Undefined(Undefined::Precision {
+            k,
+            examples,
+        }));
     }
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -62,13 +63,7 @@ pub fn precision_at(scores: &[f64], planted: &[bool], k: usize) -> Result<f64> {
 
 /// Number of planted ones.
 fn checked(scores: &[f64], planted: &[bool]) -> Result<usize> {
-    if scores.len() != planted.len() {
-        return Err(AnalysisError::Invalid(format!(
-            "{} scores, but for {} examples it is said whether they were planted",
-            scores.len(),
-            planted.len()
-        )));
-    }
+    same_length("detection", scores.len(), planted.len(), 0)?;
     without_nan("detection", scores)?;
     Ok(planted.iter().filter(|p| **p).count())
 }

@@ -1,7 +1,8 @@
 //! Spearman's rank correlation.
 
-use super::{mean, without_nan};
-use crate::error::{AnalysisError, Result};
+use super::lists::{same_length, without_nan};
+use super::moments::mean;
+use crate::error::{AnalysisError, Result, Undefined};
 
 /// Spearman's rank correlation ρ of two lists: the correlation of their ranks, equal numbers sharing the mean of their
 /// ranks. 1 for the same order, −1 for the reverse.
@@ -9,15 +10,10 @@ use crate::error::{AnalysisError, Result};
 /// # Errors
 /// Where the lists differ in length, hold fewer than two numbers, one of them is constant, or a number is NaN.
 pub fn spearman(a: &[f64], b: &[f64]) -> Result<f64> {
-    if a.len() != b.len() || a.len() < 2 {
-        return Err(AnalysisError::Invalid(format!(
-            "Spearman's correlation wants two lists of one length, at least 2: got {} and {} numbers",
-            a.len(),
-            b.len()
-        )));
-    }
-    without_nan("Spearman's correlation", a)?;
-    without_nan("Spearman's correlation", b)?;
+    let measure = "Spearman's correlation";
+    same_length(measure, a.len(), b.len(), 2)?;
+    without_nan(measure, a)?;
+    without_nan(measure, b)?;
     let (a, b) = (ranks(a), ranks(b));
     // The ranks of both lists have the same mean, ties or not.
     let centre = mean(&a);
@@ -29,10 +25,7 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Result<f64> {
         of_b += y * y;
     }
     if of_a == 0.0 || of_b == 0.0 {
-        return Err(AnalysisError::Invalid(
-            "Spearman's correlation is not defined where all numbers of a list are equal"
-                .to_owned(),
-        ));
+        return Err(AnalysisError::Undefined(Undefined::Constant { measure }));
     }
     Ok(both / (of_a * of_b).sqrt())
 }

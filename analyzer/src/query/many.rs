@@ -8,7 +8,7 @@ use hindcast_model::objective::Split;
 use crate::error::{AnalysisError, Result};
 use crate::query::one::{Query, indices};
 
-/// What one `--query` asks: a query, or many that share a sweep.
+/// One query, or a word that stands for many queries, which share a sweep.
 ///
 /// | text | queries |
 /// |---|---|

@@ -180,9 +180,7 @@ impl Query {
                     buffers: vec![0.0; buffers.len()],
                 };
                 for chunk in examples.chunks(EVALUATION_ROWS) {
-                    let batch = data
-                        .batch(*split, chunk, None, engine.dtype(), engine.device())
-                        .map_err(|e| AnalysisError::Data(e.to_string()))?;
+                    let batch = data.batch(*split, chunk, None, engine.dtype(), engine.device())?;
                     let weights = vec![1.0 / examples.len() as f64; chunk.len()];
                     let part = engine.gradient(&StepInput {
                         parameters,

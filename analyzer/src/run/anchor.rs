@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::run::recorded::RecordedRun;
 
 /// The newest step at or before `step` whose optimizer state is known, and that state (f64, flat): a keyframe that
@@ -23,21 +23,19 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
     let first = source
         .forward(at..at + 1)?
         .next()?
-        .ok_or_else(|| AnalysisError::Window(format!("step {at} is not in the trace")))?;
+        .ok_or(Missing::Step { step: at })?;
     match first.key {
         _ if first.meta.optimizer_step == 0 => Ok((at, vec![0.0; values])),
         Some(key) if key.optimizer.len() == values => Ok((at, key.optimizer)),
-        _ => Err(AnalysisError::Unsupported(unknown_state(run, at)?)),
+        _ => Err(AnalysisError::Missing(unknown_state(run, at)?)),
     }
 }
 
 /// A state that a step doesn't hold: never seen by the recorder, or lost. Where a later step holds it, a window can begin there.
-fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<String> {
+fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<Missing> {
     let (source, rule) = (run.source(), run.rule().describe());
     if source.optimizer_state().is_empty() {
-        return Ok(format!(
-            "{rule} has a state that step {at} doesn't hold: let the recorder see it (record with an optimizer of hindcast_model::update), or keep the run from its first step (--keep all)"
-        ));
+        return Ok(Missing::NeverRecordedState { rule, step: at });
     }
     let mut later = None;
     for range in source.ranges()? {
@@ -52,19 +50,14 @@ fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<String> {
             }
         }
         if low < range.end {
-            later = Some(low);
+            later = Some(low..source.end()?.step);
             break;
         }
     }
-    Ok(match later {
-        Some(step) => {
-            format!(
-                "{rule} has a state, and the trace doesn't hold the one before step {at} (it was lost, or a resumed run began there without it): the next step that may hold it is {step}, so use --window {step}.."
-            ) + &source.end()?.step.to_string()
-        }
-        None => format!(
-            "{rule} has a state, and the trace doesn't hold the one before step {at} (it was lost, or a resumed run began there without it), nor any later one"
-        ),
+    Ok(Missing::LostState {
+        rule,
+        step: at,
+        later,
     })
 }
 
@@ -77,7 +70,5 @@ pub(crate) fn with_buffers_before(run: &RecordedRun<'_>, range: Range<u64>) -> R
 }
 
 pub(crate) fn no_buffers(step: u64) -> AnalysisError {
-    AnalysisError::Window(format!(
-        "step {step}: the buffers before its forward pass are not in the trace"
-    ))
+    AnalysisError::Missing(Missing::Buffers { step })
 }

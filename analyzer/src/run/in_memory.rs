@@ -5,7 +5,7 @@ use std::ops::Range;
 use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::run::source::{RecordedEnd, RecordedStep, StepSource, StepWalk};
 
 /// Recorded steps in memory, for analyses of runs that never touch a disk. Steps may be missing.
@@ -27,7 +27,7 @@ impl MemoryRun {
     fn at(&self, step: u64) -> Result<usize> {
         self.steps
             .binary_search_by_key(&step, |s| s.meta.step)
-            .map_err(|_| AnalysisError::Window(format!("step {step} is not recorded")))
+            .map_err(|_| AnalysisError::Missing(Missing::Step { step }))
     }
 
     fn slice(&self, range: &Range<u64>) -> Result<&[RecordedStep]> {
@@ -36,10 +36,8 @@ impl MemoryRun {
         }
         let (first, last) = (self.at(range.start)?, self.at(range.end - 1)?);
         if (last - first) as u64 != range.end - 1 - range.start {
-            return Err(AnalysisError::Window(format!(
-                "steps {}..{} are not all recorded",
-                range.start, range.end
-            )));
+            let steps = range.clone();
+            return Err(AnalysisError::Missing(Missing::Range { steps }));
         }
         Ok(&self.steps[first..=last])
     }
@@ -105,9 +103,7 @@ impl StepSource for MemoryRun {
             .rev()
             .find(|s| s.key.is_some())
             .map(|s| s.meta.step)
-            .ok_or_else(|| {
-                AnalysisError::Window(format!("no keyframe is recorded at or before step {step}"))
-            })
+            .ok_or(AnalysisError::Missing(Missing::Keyframe { step }))
     }
 
     fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>> {
@@ -115,8 +111,6 @@ impl StepSource for MemoryRun {
     }
 
     fn end(&self) -> Result<RecordedEnd> {
-        self.end
-            .clone()
-            .ok_or_else(|| AnalysisError::Window("the run in memory has no final state".to_owned()))
+        self.end.clone().ok_or(AnalysisError::Missing(Missing::End))
     }
 }

@@ -9,7 +9,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::{Batch, Draws, Objective, Split, TensorDef};
 use hindcast_model::update::{Blocks, GroupHyper, Settings, UpdateRule};
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result, Unsupported};
 use crate::run::source::{StepSource, micro_batches_of};
 
 /// Recorded steps, the model and the data that made them, and the rule that took one to the next.
@@ -145,10 +145,8 @@ impl<'a> RecordedRun<'a> {
     /// Where the step names no examples, or one that the data doesn't have.
     pub fn batches(&self, meta: &StepMeta, dtype: DType, device: &Device) -> Result<Vec<Batch>> {
         if meta.indices.is_empty() {
-            return Err(AnalysisError::Unsupported(format!(
-                "step {} names no examples: the training loop has to tell the recorder each batch's indices (`run.batch`)",
-                meta.step
-            )));
+            let step = meta.step;
+            return Err(AnalysisError::Missing(Missing::Indices { step }));
         }
         let mut rest = meta.indices.as_slice();
         micro_batches_of(meta)?
@@ -175,7 +173,7 @@ impl<'a> RecordedRun<'a> {
     ) -> Result<Batch> {
         self.data
             .batch(Split::Train, indices, Some(self.draws(step)), dtype, device)
-            .map_err(|e| AnalysisError::Data(format!("batch of step {step}: {e}")))
+            .map_err(AnalysisError::from)
     }
 
     /// N, the number of training examples.
@@ -209,9 +207,10 @@ fn same(what: &str, recorded: &[TensorSpec], model: &[TensorDef]) -> Result<()> 
     }
     match recorded.iter().find(|r| r.dtype != recorded[0].dtype) {
         None => Ok(()),
-        Some(other) => Err(AnalysisError::Unsupported(format!(
-            "{what} `{}` is {}, `{}` is {}: replaying runs of mixed types is not supported",
-            recorded[0].name, recorded[0].dtype, other.name, other.dtype
-        ))),
+        Some(other) => Err(AnalysisError::Unsupported(Unsupported::MixedTypes {
+            what: what.to_owned(),
+            first: (recorded[0].name.clone(), recorded[0].dtype.to_string()),
+            other: (other.name.clone(), other.dtype.to_string()),
+        })),
     }
 }

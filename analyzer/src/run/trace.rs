@@ -11,7 +11,7 @@ use hindcast_model::objective::Objective;
 use hindcast_model::task::{Reduction, Task};
 use hindcast_model::update::UpdateRule;
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::run::anchor::no_buffers;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
@@ -125,7 +125,7 @@ impl StepSource for Trace {
             return Ok(end);
         }
         let Some(last) = Trace::ranges(self)?.last().map(|r| r.end - 1) else {
-            return Err(AnalysisError::Window("the trace holds no steps".to_owned()));
+            return Err(AnalysisError::Missing(Missing::Steps));
         };
         let step = self.read(last)?;
         end.step = last;
@@ -164,7 +164,7 @@ impl<'a> RecordedRun<'a> {
             .as_deref()
             .map(UpdateRule::from_toml)
             .transpose()
-            .map_err(|e| AnalysisError::Invalid(format!("the recorded update rule: {e}")))?;
+            .map_err(AnalysisError::RecordedRule)?;
         let rule = match (rule, recorded) {
             (Some(given), Some(recorded)) if given != recorded => {
                 return Err(AnalysisError::Mismatch {
@@ -176,9 +176,7 @@ impl<'a> RecordedRun<'a> {
             }
             (Some(rule), _) | (None, Some(rule)) => rule,
             (None, None) => {
-                return Err(AnalysisError::Unsupported(
-                    "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give it to `OwnProgram::new(..).rule(..)` in the program that analyses".to_owned(),
-                ));
+                return Err(AnalysisError::Missing(Missing::Rule));
             }
         };
         // Early traces of tasks recorded a weighted sum as one weight per example, which is read as a weighted mean.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::run::source::StepSource;
 
 /// The steps [A, B) whose batches are scored. A score always belongs to its window: leaving an example out of a part
@@ -34,10 +34,8 @@ impl FromStr for Window {
     type Err = AnalysisError;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || {
-            AnalysisError::Window(format!(
-                "window `{text}`: expected `all`, `last-epoch` or steps `A..B` with A < B, like 0..782"
-            ))
+        let bad = || AnalysisError::WindowText {
+            text: text.to_owned(),
         };
         match text.trim() {
             "all" => Ok(Window::All),
@@ -60,14 +58,12 @@ impl Window {
     /// a sweep has to walk back from there wherever the window ends.
     ///
     /// # Errors
-    /// [`AnalysisError::Window`] naming the steps that are missing.
+    /// [`Missing::Window`] with the steps that are missing; [`AnalysisError::WindowOutside`].
     pub fn resolve(&self, source: &dyn StepSource) -> Result<Range<u64>> {
         let ranges = source.ranges()?;
         let end = source.end()?.step;
         let Some(last) = ranges.last() else {
-            return Err(AnalysisError::Window(
-                "the trace holds no steps: nothing can be swept".to_owned(),
-            ));
+            return Err(AnalysisError::Missing(Missing::Steps));
         };
         let wanted = match self {
             Window::All => ranges[0].start..end,
@@ -75,33 +71,32 @@ impl Window {
                 let epochs = source.epochs()?;
                 // Of an epoch that a killed recorder had just begun there may be no whole step.
                 let newest = epochs.iter().rev().find(|e| e.1.start < end);
-                let newest = newest.ok_or_else(|| {
-                    AnalysisError::Window("the trace says no step's epoch".to_owned())
-                })?;
+                let newest = newest.ok_or(Missing::Epochs)?;
                 newest.1.start..end
             }
             Window::Steps(r) => r.clone(),
         };
         if wanted.end > end || wanted.is_empty() {
-            return Err(AnalysisError::Window(format!(
-                "window {self}: the run has steps 0..{end} only"
-            )));
+            return Err(AnalysisError::WindowOutside {
+                window: self.to_string(),
+                steps: end,
+            });
         }
         if last.end >= end && last.start <= wanted.start {
             return Ok(wanted);
         }
-        Err(AnalysisError::Window(missing(
-            self,
-            &ranges,
-            wanted.start..end,
-        )))
+        let needed = wanted.start..end;
+        Err(AnalysisError::Missing(Missing::Window {
+            window: self.to_string(),
+            holes: holes(&ranges, &needed),
+            newest: ranges.last().filter(|r| r.end >= end).cloned(),
+            needed,
+        }))
     }
 }
 
-/// How many missing stretches are named.
-const NAMED: usize = 5;
-
-fn missing(window: &Window, ranges: &[Range<u64>], needed: Range<u64>) -> String {
+/// The steps of `needed` that lie in none of the ranges.
+fn holes(ranges: &[Range<u64>], needed: &Range<u64>) -> Vec<Range<u64>> {
     let mut holes = Vec::new();
     let mut at = needed.start;
     for r in ranges {
@@ -116,34 +111,7 @@ fn missing(window: &Window, ranges: &[Range<u64>], needed: Range<u64>) -> String
     if at < needed.end {
         holes.push(at..needed.end);
     }
-    let count: u64 = holes.iter().map(|h| h.end - h.start).sum();
-    let mut named: Vec<String> = holes
-        .iter()
-        .take(NAMED)
-        .map(|h| match h.end - h.start {
-            1 => h.start.to_string(),
-            _ => format!("{}..{}", h.start, h.end),
-        })
-        .collect();
-    if holes.len() > NAMED {
-        named.push(format!("… ({} stretches)", holes.len()));
-    }
-    let tail = ranges.last().filter(|r| r.end >= needed.end);
-    let cure = match tail {
-        Some(r) => format!(
-            "the newest contiguous steps are {}..{}: use --window {0}..{1}, or record with --keep all",
-            r.start, r.end
-        ),
-        None => "the last step itself is missing: record with --keep all, last-epoch or last-steps"
-            .to_owned(),
-    };
-    format!(
-        "window {window}: a sweep walks back from the end of training and needs every step of {}..{}, but {count} of them {} not in the trace: {}; {cure}",
-        needed.start,
-        needed.end,
-        if count == 1 { "is" } else { "are" },
-        named.join(", ")
-    )
+    holes
 }
 
 #[cfg(test)]
@@ -162,13 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn missing_steps_are_named() {
-        let text = missing(&Window::All, &[0..3, 5..6, 8..10], 0..10);
-        assert!(text.contains("4 of them"), "{text}");
-        assert!(text.contains("3..5, 6..8"), "{text}");
-        assert!(text.contains("--window 8..10"), "{text}");
+    fn missing_steps_are_found() {
+        assert_eq!(holes(&[0..3, 5..6, 8..10], &(0..10)), [3..5, 6..8]);
+        assert_eq!(holes(&[0..3, 5..6], &(2..9)), [3..5, 6..9]);
         let every: Vec<_> = (0..20).map(|i| i * 10..i * 10 + 1).collect();
-        let text = missing(&Window::Steps(5..191), &every, 5..191);
-        assert!(text.contains("… ("), "{text}");
+        let found = holes(&every, &(5..191));
+        assert_eq!(found.len(), 19);
+        assert_eq!((found[0].clone(), found[18].clone()), (5..10, 181..190));
     }
 }

@@ -1,21 +1,19 @@
 //! Parquet, through arrow.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
-use hindcast_model::files;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::columns::{Cell, Header, cell, fill};
-use super::files::unopened;
 use super::{ScoreMetadata, ScoreRow, ScoreTable};
 
 impl ScoreTable {
@@ -72,11 +70,10 @@ impl ScoreTable {
 
 /// Reads a table; columns with other names or types are refused by name.
 pub(super) fn read(
-    path: &Path,
+    from: File,
     told: Option<&ScoreMetadata>,
 ) -> Result<(Header, Vec<ScoreRow>), String> {
-    let open = files::open(path, files::TABLE).map_err(|e| unopened(&e.problem))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|e| e.to_string())?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(from).map_err(|e| e.to_string())?;
     let names: Vec<String> = builder
         .schema()
         .fields()

@@ -35,7 +35,7 @@ impl Format {
             #[cfg(not(feature = "parquet"))]
             Some("parquet") => Err(file(
                 path,
-                "this build can't read or write Parquet: build with --features parquet, or use .csv or .jsonl",
+                "this build can't read or write Parquet: build it with the feature `parquet`, or use .csv or .jsonl",
             )),
             _ => Err(file(
                 path,
@@ -116,13 +116,16 @@ impl ScoreTable {
         if let Some(told) = &told {
             told.check().map_err(|e| file(&sidecar, &e))?;
         }
-        let open =
-            || files::open_text(path, files::TABLE).map_err(|e| file(path, &unopened(&e.problem)));
+        let open = || files::open_text(path, files::TABLE).map_err(|e| unopened(path, &e.problem));
         let (header, rows) = match format {
             Format::Csv => read_csv(open()?, told.as_ref()),
             Format::JsonLines => read_json_lines(open()?, told.as_ref()),
             #[cfg(feature = "parquet")]
-            Format::Parquet => super::columnar::read(path, told.as_ref()),
+            Format::Parquet => {
+                let open = files::open(path, files::TABLE);
+                let open = open.map_err(|e| unopened(path, &e.problem))?;
+                super::columnar::read(open, told.as_ref())
+            }
         }
         .map_err(|e| file(path, &e))?;
         let metadata = told.unwrap_or_else(|| metadata_of(&header));
@@ -154,7 +157,7 @@ fn check_digest(path: &Path, sidecar: &Path, told: &TableDigest) -> Result<()> {
         return Ok(());
     };
     let mut hasher = blake3::Hasher::new();
-    let open = files::open(path, files::TABLE).map_err(|e| file(path, &unopened(&e.problem)))?;
+    let open = files::open(path, files::TABLE).map_err(|e| unopened(path, &e.problem))?;
     hasher
         .update_reader(open)
         .map_err(|e| file(path, &e.to_string()))?;
@@ -200,12 +203,13 @@ fn replace(
     .map_err(|e| file(path, &e.to_string()))
 }
 
-/// Why a table can't be opened; the usual reason in more words than the system has.
-pub(super) fn unopened(problem: &Problem) -> String {
+/// Why a table can't be opened.
+fn unopened(path: &Path, problem: &Problem) -> AnalysisError {
     if is_missing(problem) {
-        return "there is no such table; `influence RUN --out TABLE` writes one".to_owned();
+        let path = path.to_path_buf();
+        return AnalysisError::NoTable { path };
     }
-    problem.to_string()
+    file(path, &problem.to_string())
 }
 
 fn is_missing(problem: &Problem) -> bool {

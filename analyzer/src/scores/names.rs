@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use hindcast_model::files;
 
 use super::ScoreTable;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, BadNames, Result};
 use lines::{csv_lines, json_lines, text_lines};
 
 /// What a name's number means.
@@ -68,21 +68,23 @@ impl Names {
         let ending = path
             .extension()
             .map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let open = || files::open_text(path, files::NAMES).map_err(|e| e.problem.to_string());
+        let open = || {
+            files::open_text(path, files::NAMES).map_err(|e| BadNames::Text(e.problem.to_string()))
+        };
         let lines = match ending.as_deref() {
             Some("csv") => open().and_then(|from| csv_lines(from, by, column)),
             Some("jsonl" | "ndjson") => open().and_then(|from| json_lines(from, by, column)),
             // A table that is read as text would give its lines, header and all, as names.
             Some(table @ ("tsv" | "tab" | "json" | "parquet" | "xls" | "xlsx" | "ods")) => {
-                Err(format!(
+                Err(BadNames::Text(format!(
                     "names aren't read from .{table}: write them as .csv with commas, as .jsonl, or one per line as .txt"
-                ))
+                )))
             }
             _ => open().and_then(text_lines),
         };
         lines
             .and_then(|lines| lines.into_names(path, by))
-            .map_err(|problem| file(path, problem))
+            .map_err(|problem| refused(path, problem))
     }
 }
 
@@ -102,12 +104,12 @@ impl Names {
             NameKey::Index => self.by_index(places),
             NameKey::Row => self.by_row(places, lists),
         };
-        found.map_err(|problem| file(&self.path, problem))
+        found.map_err(|problem| refused(&self.path, problem))
     }
 
-    fn by_index(&self, places: &[Place<'_>]) -> Result<Vec<&str>, String> {
+    fn by_index(&self, places: &[Place<'_>]) -> Result<Vec<&str>, BadNames> {
         let name = |place: &Place<'_>| self.names.get(&(None, place.index)).map(String::as_str);
-        let found = self.each(places, name, |place| format!("index {}", place.index))?;
+        let found = self.each(places, name, |place| format!("index {}", place.index), &[])?;
         // Indices count the training split, so that a complete table knows how many names there can be.
         let indices: BTreeSet<u64> = places.iter().map(|place| place.index).collect();
         let all = places.len() as u64;
@@ -116,16 +118,17 @@ impl Names {
             .last_key_value()
             .map_or(0, |((_, last), _)| *last);
         if indices.into_iter().eq(0..all) && last >= all {
-            return Err(format!(
+            return Err(BadNames::Text(format!(
                 "a name for index {last}, but the training split has {all} examples, 0..{all}"
-            ));
+            )));
         }
         Ok(found)
     }
 
-    fn by_row(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<Vec<&str>, String> {
+    fn by_row(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<Vec<&str>, BadNames> {
         if places.len() > 1 && places.iter().all(|place| place.row == 0) {
-            return Err("the table has no column `row`: name the examples by index".to_owned());
+            let problem = "the table has no column `row`: name the examples by index";
+            return Err(BadNames::Text(problem.to_owned()));
         }
         let files: BTreeSet<&str> = places.iter().map(|place| place.file).collect();
         let named: BTreeSet<&str> = self
@@ -138,40 +141,29 @@ impl Names {
         let pairs = !named.is_empty() && (several || named.iter().any(|file| files.contains(file)));
         if pairs {
             if files.contains("") {
-                return Err(
-                    "the names say files, but the table doesn't say which file a row is from: make the table again, or name the examples by index"
-                        .to_owned(),
-                );
+                let problem = "the names say files, but the table doesn't say which file a row is from: make the table again, or name the examples by index";
+                return Err(BadNames::Text(problem.to_owned()));
             }
             let name = |place: &Place<'_>| {
                 let key = (Some(place.file.to_owned()), place.row);
                 self.names.get(&key).map(String::as_str)
             };
-            let found = self.each(places, name, |place| {
-                format!("row {} of {}", place.row, place.file)
-            });
-            return found.map_err(|problem| match lists.iter().find(|list| list.len() > 1) {
-                Some(list) => format!(
-                    "{problem}; rows are counted on from file to file: {}",
-                    list.join(", ")
-                ),
-                None => problem,
-            });
+            let words = |place: &Place<'_>| format!("row {} of {}", place.row, place.file);
+            let list = lists.iter().find(|list| list.len() > 1);
+            return self.each(places, name, words, list.map_or(&[], Vec::as_slice));
         }
         if several {
-            return Err(format!(
-                "rows alone name no example here: the examples come from several files ({}), and rows are counted from 0 in each; say the file of each row in a .csv or .jsonl with the columns file, row and name, or name the examples by index (--names-by index)",
-                said(&files, lists)
-            ));
+            let files = said(&files, lists);
+            return Err(BadNames::SeveralFiles { files });
         }
         let mut rows: BTreeMap<u64, &str> = BTreeMap::new();
         for ((_, row), name) in &self.names {
             if rows.insert(*row, name).is_some() {
-                return Err(format!("row {row} is named twice"));
+                return Err(BadNames::Text(format!("row {row} is named twice")));
             }
         }
         let name = |place: &Place<'_>| rows.get(&place.row).copied();
-        self.each(places, name, |place| format!("row {}", place.row))
+        self.each(places, name, |place| format!("row {}", place.row), &[])
     }
 
     /// Every example's name; the first that has none is an error.
@@ -180,23 +172,19 @@ impl Names {
         places: &[Place<'_>],
         name: impl Fn(&Place<'_>) -> Option<&'a str>,
         words: impl Fn(&Place<'_>) -> String,
-    ) -> Result<Vec<&'a str>, String> {
+        lists: &[String],
+    ) -> Result<Vec<&'a str>, BadNames> {
         let found: Vec<Option<&str>> = places.iter().map(name).collect();
         let nameless = || places.iter().zip(&found).filter(|(_, name)| name.is_none());
-        let (count, all) = (self.names.len(), places.len());
         if let Some((first, _)) = nameless().next() {
-            let hint = match (self.keyed, self.key) {
-                (true, _) => "give every example a line".to_owned(),
-                (false, NameKey::Row) if count == all => format!(
-                    "the file has {count} lines, as many as there are examples: if they follow the training split, say so (--names-by index)"
-                ),
-                (false, _) => format!("the file has {count} lines, counted from 0"),
-            };
-            return Err(format!(
-                "no name for {} ({} of {all} examples have none); {hint}",
-                words(first),
-                nameless().count()
-            ));
+            return Err(BadNames::Nameless {
+                first: words(first),
+                nameless: nameless().count(),
+                examples: places.len(),
+                lines: (!self.keyed).then_some(self.names.len()),
+                by_row: self.key == NameKey::Row,
+                lists: lists.to_vec(),
+            });
         }
         Ok(found.into_iter().flatten().collect())
     }
@@ -256,8 +244,8 @@ impl ScoreTable {
     }
 }
 
-fn file(path: &Path, problem: String) -> AnalysisError {
-    AnalysisError::File {
+fn refused(path: &Path, problem: BadNames) -> AnalysisError {
+    AnalysisError::Names {
         path: path.to_path_buf(),
         problem,
     }

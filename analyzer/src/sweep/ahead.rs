@@ -106,8 +106,9 @@ impl<'scope> Ahead<'scope> {
         let thread = std::thread::Builder::new()
             .name("hindcast-reader".to_owned())
             .spawn_scoped(scope, move || read(run, walked, &give))
-            .map_err(|e| {
-                AnalysisError::Unsupported(format!("starting the thread that reads steps: {e}"))
+            .map_err(|e| AnalysisError::Threads {
+                what: "the thread that reads steps",
+                problem: e.to_string(),
             })?;
         Ok(Ahead {
             steps: Some(steps),

@@ -216,14 +216,11 @@ impl SweepCheckpoint {
         ];
         for (what, expected, got) in pairs {
             if expected != got {
-                return Err(AnalysisError::Mismatch {
-                    what: format!(
-                        "{} is the checkpoint of another sweep: its {what}",
-                        path.display()
-                    ),
+                return Err(AnalysisError::OtherSweep {
+                    path: path.to_path_buf(),
+                    what,
                     expected,
                     got,
-                    hint: "repeat the command that was interrupted, with --resume, or move the file away to begin anew".to_owned(),
                 });
             }
         }

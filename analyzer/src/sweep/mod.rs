@@ -31,7 +31,7 @@ use hindcast_model::update::{Adjoint, StepPoint};
 use hindcast_model::vectors::norm;
 
 use crate::engine::{ReplayEngine, StepInput};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Damaged, Result};
 use crate::query::one::QueryGradient;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
@@ -144,18 +144,14 @@ pub fn resume_timed(
             false => Box::new(Stream::new(scope, run, todo, &engine)?),
         };
         while !state.is_done() {
-            let step = feed.next(&mut engine, &mut waited)?.ok_or_else(|| {
-                AnalysisError::Window(format!(
-                    "the trace ends before step {}: run `hindcast verify` on it",
-                    state.next - 1
-                ))
-            })?;
-            if step.meta.step + 1 != state.next {
-                return Err(AnalysisError::Window(format!(
-                    "the trace gave step {} where {} was due: run `hindcast verify` on it",
-                    step.meta.step,
-                    state.next - 1
-                )));
+            let due = state.next - 1;
+            let step = feed.next(&mut engine, &mut waited)?;
+            let step = step.ok_or(Damaged::Ends { step: due })?;
+            if step.meta.step != due {
+                return Err(AnalysisError::Damaged(Damaged::Order {
+                    due,
+                    got: step.meta.step,
+                }));
             }
             back(run, &mut engine, &mut state, &step, per_epoch)?;
             if progress(&state).is_break() && !state.is_done() {
@@ -177,8 +173,7 @@ fn back(
     per_epoch: bool,
 ) -> Result<()> {
     let t = step.meta.step;
-    let failed =
-        |e: hindcast_model::update::UpdateError| AnalysisError::Invalid(format!("step {t}: {e}"));
+    let failed = |source| AnalysisError::Update { step: t, source };
     let linear = run
         .rule()
         .linearize(
@@ -278,11 +273,10 @@ fn score(
             let at = usize::try_from(removal.index)
                 .ok()
                 .filter(|&at| at < examples)
-                .ok_or_else(|| {
-                    AnalysisError::Data(format!(
-                        "step {} holds training example {}, but the data has {examples}",
-                        step.meta.step, removal.index
-                    ))
+                .ok_or(AnalysisError::ForeignExample {
+                    step: step.meta.step,
+                    example: removal.index,
+                    examples,
                 })?;
             if q == 0 {
                 state.occurrences[at] += removal.occurrences;

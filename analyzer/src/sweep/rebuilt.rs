@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::ahead::{Ahead, Order, ReadStep, Walked};
 use super::feed::{FedStep, Feed, gradient_of};
 use crate::engine::ReplayEngine;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;
 
@@ -96,8 +96,8 @@ impl Feed for Rebuilt<'_, '_> {
             }
             self.open_block(engine, waited)?;
         }
-        let mut step = self.block.pop().ok_or_else(|| {
-            AnalysisError::Window(format!("step {} is not in the trace", self.newest - 1))
+        let mut step = self.block.pop().ok_or_else(|| Missing::Step {
+            step: self.newest - 1,
         })?;
         self.newest = step.meta.step;
         let begun = Instant::now();
@@ -159,7 +159,10 @@ impl<'scope, 'env> Forward<'scope, 'env> {
                 &gradient,
                 state,
             )
-            .map_err(|e| AnalysisError::Invalid(format!("step {}: {e}", meta.step)))?;
+            .map_err(|source| AnalysisError::Update {
+                step: meta.step,
+                source,
+            })?;
         Ok(Some(FedStep {
             meta,
             parameters,

@@ -37,7 +37,7 @@ impl StepWalk for Walk<'_> {
         let step = self.0.next()?;
         if step.as_ref().map(|s| s.meta.step) == self.1.flaw && self.1.flaw.is_some() {
             assert!(!self.1.panics, "the flaw was read");
-            return Err(AnalysisError::Data("the flaw".to_owned()));
+            return Err(AnalysisError::other("the flaw"));
         }
         self.1.read.fetch_add(1, Ordering::SeqCst);
         Ok(step)

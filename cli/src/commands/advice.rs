@@ -1,24 +1,152 @@
 //! Which flag helps: the library says what is wrong, and the program adds what to write on its command line.
 
-use hindcast_analyzer::{AnalysisError, NoKernels};
+use candle_core::DType;
+use hindcast_analyzer::AnalysisError;
+use hindcast_analyzer::error::{
+    Assumption, BadNames, BrokenAssumption, Missing, NoKernels, Unsupported,
+};
 
 /// Advice for the first error of the chain that has one.
-pub(super) fn advice(error: &anyhow::Error) -> Option<&'static str> {
+pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<AnalysisError>())
         .find_map(of_analysis)
 }
 
-fn of_analysis(error: &AnalysisError) -> Option<&'static str> {
-    match error {
-        AnalysisError::OtherData { .. } => Some("point --data at the recorded files"),
+fn of_analysis(error: &AnalysisError) -> Option<String> {
+    let text = match error {
+        AnalysisError::Missing(missing) => return of_missing(missing),
+        AnalysisError::Unsupported(Unsupported::Bounds { broken }) => return of_bounds(broken),
+        AnalysisError::Unsupported(Unsupported::Penalties { .. }) => {
+            "say which with --method-set penalty=VALUE"
+        }
+        AnalysisError::Damaged(_) => "run `hindcast verify` on the trace",
+        AnalysisError::NotFinite { dtype, .. } => match dtype {
+            DType::F64 => "use a shorter window (--window last-epoch)",
+            _ => "use a shorter window (--window last-epoch) or float64 (--precision f64)",
+        },
+        AnalysisError::OtherData { .. } => "point --data at the recorded files",
         AnalysisError::NoKernels(NoKernels::OwnModel) => {
-            Some("leave --engine out, or give --engine autodiff")
+            "leave --engine out, or give --engine autodiff"
         }
         AnalysisError::NoKernels(NoKernels::Device) => {
-            Some("leave --device out, or give --engine autodiff")
+            "leave --device out, or give --engine autodiff"
+        }
+        AnalysisError::NoKernels(_) => "use --engine autodiff",
+        AnalysisError::NoTable { .. } => "`influence RUN --out TABLE` writes one",
+        AnalysisError::NotResults { .. } => "`counterfactual --out FILE` writes one",
+        AnalysisError::OtherSweep { .. } => {
+            "repeat the command that was interrupted, with --resume, or move the file away to start again"
+        }
+        AnalysisError::Names { problem, .. } => return of_names(problem).map(str::to_owned),
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn of_missing(missing: &Missing) -> Option<String> {
+    Some(match missing {
+        Missing::Window {
+            newest: Some(steps),
+            ..
+        } => format!(
+            "use --window {}..{}, or record with --keep all",
+            steps.start, steps.end
+        ),
+        Missing::Window { newest: None, .. } => {
+            "record with --keep all, last-epoch or last-steps".to_owned()
+        }
+        Missing::NeverRecordedState { .. } => {
+            "`record --keep all` keeps a run from its first step".to_owned()
+        }
+        Missing::LostState {
+            later: Some(steps), ..
+        } => format!("use --window {}..{}", steps.start, steps.end),
+        _ => return None,
+    })
+}
+
+/// The first broken assumption that a flag can mend.
+fn of_bounds(broken: &[BrokenAssumption]) -> Option<String> {
+    let advice = broken.iter().find_map(|b| of_assumption(b.assumption));
+    advice.map(str::to_owned)
+}
+
+/// The flag with which the bounds need an assumption no longer.
+pub(super) fn of_assumption(assumption: Assumption) -> Option<&'static str> {
+    match assumption {
+        Assumption::OnePass => Some("train one epoch, or ask with --window last-epoch"),
+        Assumption::KnownDerivatives => {
+            Some("--constants LARGEST-EIGENVALUE,LIPSCHITZ,GRADIENT gives the bounds for Theorem 6")
         }
         _ => None,
+    }
+}
+
+fn of_names(problem: &BadNames) -> Option<&'static str> {
+    if problem.may_be_by_index() {
+        return Some("--names-by index names the examples by index");
+    }
+    match problem {
+        BadNames::Column { .. } => Some("--name-column COLUMN chooses it"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(error: AnalysisError) -> String {
+        advice(&anyhow::Error::from(error)).unwrap_or_default()
+    }
+
+    #[test]
+    fn float64_is_no_advice_to_a_float64_run() {
+        let at = |dtype| {
+            let what = "the sensitivity".to_owned();
+            let step = 3;
+            said(AnalysisError::NotFinite { step, what, dtype })
+        };
+        let narrow = at(DType::F32);
+        assert!(narrow.contains("--precision f64"), "{narrow}");
+        let wide = at(DType::F64);
+        assert!(
+            wide.contains("--window last-epoch") && !wide.contains("64"),
+            "{wide}"
+        );
+    }
+
+    #[test]
+    fn a_window_that_can_be_swept_is_named() {
+        let window = |newest| {
+            said(AnalysisError::Missing(Missing::Window {
+                window: "all".to_owned(),
+                needed: 0..10,
+                holes: vec![3..5, 6..8],
+                newest,
+            }))
+        };
+        let narrower = window(Some(8..10));
+        assert!(narrower.contains("--window 8..10"), "{narrower}");
+        assert!(window(None).starts_with("record with --keep all"));
+    }
+
+    #[test]
+    fn what_the_bounds_need_is_said_once() {
+        let broken = [
+            Assumption::PlainSgd,
+            Assumption::OnePass,
+            Assumption::OnePass,
+        ]
+        .map(|assumption| BrokenAssumption {
+            theorems: None,
+            assumption,
+            evidence: "numbers".to_owned(),
+        });
+        let broken = broken.to_vec();
+        let text = said(AnalysisError::Unsupported(Unsupported::Bounds { broken }));
+        assert_eq!(text.matches("--window last-epoch").count(), 1, "{text}");
     }
 }

@@ -171,7 +171,7 @@ fn in_one_line(error: &anyhow::Error) -> String {
     }
     if let Some(advice) = advice::advice(error) {
         text.push_str("; ");
-        text.push_str(advice);
+        text.push_str(&advice);
     }
     text
 }

@@ -170,7 +170,7 @@ impl Plot {
             let (low, high) = axis.range;
             let usable = low.is_finite() && high.is_finite() && low < high;
             if !usable || (axis.log && low <= 0.0) {
-                return Err(AnalysisError::Invalid(format!(
+                return Err(AnalysisError::other(format!(
                     "a plot's axis `{}` can't run from {low} to {high}",
                     axis.label
                 )));
@@ -178,7 +178,7 @@ impl Plot {
         }
         let mut svg = String::new();
         self.draw(&mut svg, size)
-            .map_err(|e| AnalysisError::Invalid(format!("drawing a plot: {e}")))?;
+            .map_err(|e| AnalysisError::other(format!("drawing a plot: {e}")))?;
         Ok(svg)
     }
 

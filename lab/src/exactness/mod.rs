@@ -82,7 +82,7 @@ pub fn matrix_with(
         .collect();
     rows.extend(measured(&cases, progress)?);
     if rows.is_empty() {
-        return Err(AnalysisError::Invalid(format!(
+        return Err(AnalysisError::other(format!(
             "no row of the exactness matrix holds the words `{}`; layers, losses, reductions and circumstances are words, like `conv2d mean dropout`",
             only.unwrap_or_default()
         )));
@@ -113,13 +113,16 @@ fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<
             };
             std::thread::Builder::new()
                 .spawn_scoped(scope, work)
-                .map_err(|e| AnalysisError::Unsupported(format!("starting a thread: {e}")))?;
+                .map_err(|e| AnalysisError::Threads {
+                    what: "the threads of the exactness matrix",
+                    problem: e.to_string(),
+                })?;
         }
         Ok::<(), AnalysisError>(())
     })?;
-    let mut done = done.into_inner().map_err(|_| {
-        AnalysisError::Invalid("a thread of the exactness matrix panicked".to_owned())
-    })?;
+    let mut done = done
+        .into_inner()
+        .map_err(|_| AnalysisError::other("a thread of the exactness matrix panicked"))?;
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, row)| row).collect()
 }

@@ -53,7 +53,7 @@ pub(super) struct Changed {
 impl Run {
     pub fn new(case: &Case) -> Result<Run> {
         let invalid =
-            |e: &dyn std::fmt::Display| AnalysisError::Invalid(format!("row `{}`: {e}", case.name));
+            |e: &dyn std::fmt::Display| AnalysisError::other(format!("row `{}`: {e}", case.name));
         let text = format!(
             "name = \"exactness\"\n[data]\nsource = \"digits\"\n[model]\ninput = [1, {SIDE}, {SIDE}]\nlayers = {}\n\
              [loss]\nkind = \"{}\"\n{}\n[optimizer]\n{}\n[schedule]\nkind = \"constant\"\nlearning_rate = {}\n\
@@ -136,11 +136,13 @@ impl Run {
         for n in lengths {
             let (here, after) = rest.split_at(n);
             rest = after;
-            batches.push(
-                self.data
-                    .batch(Split::Train, here, Some(draws), DType::F64, &Device::Cpu)
-                    .map_err(|e| AnalysisError::Data(e.to_string()))?,
-            );
+            batches.push(self.data.batch(
+                Split::Train,
+                here,
+                Some(draws),
+                DType::F64,
+                &Device::Cpu,
+            )?);
         }
         let weights = match &planned.weights {
             Some(each) => LossWeights::Each(each.clone()),
@@ -171,7 +173,7 @@ impl Run {
         let storage = Arc::new(MemStorage::new());
         let mut recorder: Option<(Recorder, Mirror)> = None;
         let failed =
-            |e: hindcast_recorder::RecorderError| AnalysisError::Invalid(format!("recording: {e}"));
+            |e: hindcast_recorder::RecorderError| AnalysisError::other(format!("recording: {e}"));
         let last = self.train(None, &mut |step| {
             let (recorder, mirror) = match &mut recorder {
                 Some(both) => both,
@@ -181,7 +183,7 @@ impl Run {
                     let builder = Recorder::builder_on(storage.clone(), "memory")
                         .seed(SEED)
                         .segment_steps(SEGMENT)
-                        .rule_text(rule.map_err(|e| AnalysisError::Invalid(e.to_string()))?);
+                        .rule_text(rule.map_err(AnalysisError::other)?);
                     let made = builder.create_from(mirror.named()).map_err(failed)?;
                     none.insert((made, mirror))
                 }
@@ -366,5 +368,5 @@ fn data(case: &Case) -> candle_core::Result<Result<Box<dyn DataSet>>> {
         &[],
         augment.as_ref(),
     )
-    .map_err(|e| AnalysisError::Data(e.to_string())))
+    .map_err(AnalysisError::from))
 }

@@ -58,7 +58,7 @@ impl FromStr for Retrain {
         match text.trim() {
             "last-epoch" => Ok(Retrain::LastEpoch),
             "all" => Ok(Retrain::All),
-            other => Err(AnalysisError::Invalid(format!(
+            other => Err(AnalysisError::other(format!(
                 "`{other}` can't be retrained: expected last-epoch or all"
             ))),
         }

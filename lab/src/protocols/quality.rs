@@ -260,7 +260,7 @@ impl Bench<'_> {
     fn test_queries(&self, run: &RecordedRun<'_>) -> anyhow::Result<(Vec<u64>, Vec<Query>)> {
         let there = run.data().len(Split::Test);
         if there == 0 {
-            return Err(AnalysisError::Unsupported(format!(
+            return Err(AnalysisError::other(format!(
                 "task {}: this measure asks about test examples, and there are none",
                 self.task.name
             ))

@@ -63,7 +63,7 @@ impl FromStr for Ranking {
         };
         let method = hindcast_analyzer::estimators::method(rest)?;
         if window == Window::LastEpoch && !method.windowed {
-            return Err(AnalysisError::Invalid(format!(
+            return Err(AnalysisError::other(format!(
                 "`{name}`: method {rest} knows no steps, so it has no last epoch: write `{rest}`"
             )));
         }

@@ -22,7 +22,7 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective, TensorDef};
 use hindcast_model::vectors::dot;
 
 use crate::engine::{AutodiffEngine, ReplayEngine, StepInput, flat};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result, Unsupported};
 use crate::run::recorded::RecordedRun;
 use differences::{Noise, agreement, moved};
 
@@ -137,7 +137,7 @@ pub fn check_run(run: &RecordedRun<'_>, options: &CheckOptions) -> Result<CheckR
         .ranges()?
         .last()
         .map(|range| range.end - 1)
-        .ok_or_else(|| AnalysisError::Window("the trace holds no steps".to_owned()))?;
+        .ok_or(Missing::Steps)?;
     let meta = run.source().metas(last..last + 1)?.pop();
     let indices: Vec<u64> = meta.map(|m| m.indices).unwrap_or_default();
     let indices = &indices[..indices.len().min(options.examples.max(1))];
@@ -261,11 +261,7 @@ impl Check<'_> {
         if first.per_example == again.per_example {
             return Ok(());
         }
-        Err(AnalysisError::Unsupported(
-            "the model's forward pass gives other losses each time it is run on the same parameters and batch: random draws \
-             (candle_nn's dropout, randn) must come from the pass's own key (hindcast_model::random), or the run can't be replayed"
-                .to_owned(),
-        ))
+        Err(Unsupported::RandomForwardPass.into())
     }
 
     /// First derivatives in a mode: in every parameter tensor, in the buffers, and of the buffers.

@@ -41,7 +41,7 @@ pub(super) fn choose(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Resul
     for step in chosen {
         let known = match known_state(run, step) {
             Ok((known, _)) => known,
-            Err(AnalysisError::Unsupported(_) | AnalysisError::Window(_)) => {
+            Err(AnalysisError::Missing(_)) => {
                 unknown.push(step);
                 continue;
             }

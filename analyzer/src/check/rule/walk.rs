@@ -12,7 +12,7 @@ use super::RuleCheckStep;
 use super::cause::Cause;
 use super::measure::{Compared, compare};
 use crate::counterfactual::{StateBefore, each_state, parts, stepper};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;
 
@@ -58,10 +58,8 @@ pub(super) fn walk<T: Real>(
     })?;
     if let Some(pending) = pending {
         if pending.meta.step + 1 != end.step {
-            return Err(AnalysisError::Window(format!(
-                "step {} is not in the trace",
-                pending.meta.step + 1
-            )));
+            let step = pending.meta.step + 1;
+            return Err(AnalysisError::Missing(Missing::Step { step }));
         }
         found.push(finish(run, &pending, &end.parameters));
     }

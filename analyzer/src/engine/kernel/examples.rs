@@ -9,7 +9,7 @@ use hindcast_model::task::LossKind;
 use super::chunk::Examples;
 use super::loss::Targets;
 use super::number::Number;
-use crate::error::{AnalysisError, Doing, Result};
+use crate::error::{AnalysisError, Doing, NoKernels, Result};
 
 /// Calls `f` with a batch's examples.
 ///
@@ -58,12 +58,12 @@ pub(super) fn with_examples<T: Number, R>(
             }
             with_slice::<u32, _>(&batch.targets, |classes| {
                 if let Some(row) = classes.iter().position(|&c| c as usize >= outputs) {
-                    return Err(AnalysisError::Data(format!(
-                        "row {row} of the batch, example {}, has class {}, but the model tells {outputs} classes apart (0 to {})",
-                        batch.indices[row],
-                        classes[row],
-                        outputs.max(1) - 1
-                    )));
+                    return Err(AnalysisError::ForeignClass {
+                        row,
+                        example: batch.indices[row],
+                        class: classes[row],
+                        classes: outputs,
+                    });
                 }
                 run(Targets::Classes(classes))
             })
@@ -96,9 +96,7 @@ fn with_slice<T: candle_core::WithDType, R>(
         .doing(|| "laying a batch out".to_owned())?;
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
-        return Err(AnalysisError::Unsupported(
-            "the kernel engine runs on the CPU, but the batch lies on another device: use --engine autodiff".to_owned(),
-        ));
+        return Err(AnalysisError::NoKernels(NoKernels::Device));
     };
     let all =
         T::cpu_storage_as_slice(storage).doing(|| format!("reading a batch as {:?}", T::DTYPE))?;
@@ -106,7 +104,12 @@ fn with_slice<T: candle_core::WithDType, R>(
         .contiguous_offsets()
         .unwrap_or((0, layout.shape().elem_count()));
     let slice = all.get(start..end).ok_or_else(|| {
-        AnalysisError::Data("a batch's tensor is shorter than its shape says".to_owned())
+        mismatch(
+            "a batch's tensor",
+            format!("at least {end} values"),
+            all.len().to_string(),
+            "its shape says more than there is",
+        )
     })?;
     f(slice)
 }

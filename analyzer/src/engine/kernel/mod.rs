@@ -46,7 +46,7 @@ use hindcast_model::task::{LossKind, PenaltyIn};
 use hindcast_model::vectors::{add_scaled, dot};
 
 use super::{Gradient, Products, ReplayEngine, StepInput, check_adjoints, check_step};
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, NoKernels, Result, Unsupported};
 use chunk::Pass;
 use examples::with_examples;
 use number::Number;
@@ -86,24 +86,22 @@ impl KernelEngine {
     /// Compiles a net.
     ///
     /// # Errors
-    /// [`AnalysisError::Unsupported`] for another type than f32 and f64, or a layer or loss that has no kernels.
+    /// [`Unsupported::Dtype`] for another type than f32 and f64; [`NoKernels`] for a layer or loss that has no kernels.
     pub fn new(net: Arc<Net>, dtype: DType) -> Result<Self> {
         match net.loss().kind {
             LossKind::CrossEntropy | LossKind::BinaryCrossEntropy | LossKind::MeanSquaredError => {}
             other => {
-                return Err(AnalysisError::Unsupported(format!(
-                    "the kernel engine has no kernels for the loss {}: use --engine autodiff",
-                    other.name()
-                )));
+                return Err(AnalysisError::NoKernels(NoKernels::Loss(other.name())));
             }
         }
         let modes = match dtype {
             DType::F32 => InType::F32(Modes::new(&net)?),
             DType::F64 => InType::F64(Modes::new(&net)?),
             other => {
-                return Err(AnalysisError::Unsupported(format!(
-                    "the kernel engine runs in f32 or f64, not in {other:?}"
-                )));
+                return Err(AnalysisError::Unsupported(Unsupported::Dtype {
+                    engine: "kernel",
+                    dtype: other,
+                }));
             }
         };
         Ok(Self {

@@ -51,11 +51,11 @@ impl Norms {
                 continue;
             }
             if count < 2 {
-                return Err(AnalysisError::Invalid(format!(
-                    "layer {}: batch norm in training needs more than one value per channel, got {count} from a batch of {n}: \
-                     leave single examples out (train.drop_last), or evaluate",
-                    plan.ops[op].path
-                )));
+                return Err(AnalysisError::BatchNorm {
+                    layer: plan.ops[op].path.clone(),
+                    values: count,
+                    batch: n,
+                });
             }
             for (q, (rho, scale)) in rho.iter().zip(&point.scales).enumerate() {
                 let (mean, variance) = (&rho[norm.mean.clone()], &rho[norm.variance.clone()]);

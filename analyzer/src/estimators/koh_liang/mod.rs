@@ -22,7 +22,7 @@ use super::estimate::{everyone, without_window};
 use super::still::Still;
 use super::{Choices, Estimate, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::ReplayEngine;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Diverged, Result, Unsupported};
 use crate::run::source::RecordedEnd;
 
 const PAPER: &str =
@@ -119,10 +119,10 @@ fn decay(question: &Question<'_>, end: &RecordedEnd) -> Result<f64> {
     let first = groups.first().map_or(0.0, |g| g.weight_decay);
     match groups.iter().find(|g| g.weight_decay != first) {
         None => Ok(first),
-        Some(other) => Err(AnalysisError::Unsupported(format!(
-            "the optimizer's decay is {first} in one parameter group and {} in another, so it is no single penalty: say which with --method-set penalty=",
-            other.weight_decay
-        ))),
+        Some(other) => Err(AnalysisError::Unsupported(Unsupported::Penalties {
+            first,
+            other: other.weight_decay,
+        })),
     }
 }
 
@@ -148,9 +148,7 @@ impl<'a> Problem<'a> {
         without_window(method, question)?;
         let penalty = Penalty::of(question, common.penalty, end)?;
         if question.run.examples() == 0 {
-            return Err(AnalysisError::Data(
-                "there are no training examples".to_owned(),
-            ));
+            return Err(AnalysisError::NoExamples);
         }
         Ok(Problem {
             still: Still {
@@ -259,8 +257,10 @@ const ORDER: u32 = (1 << 31) + 2;
 
 /// A solver that ran away.
 fn diverged(method: &Method, query: &str, after: &str, hint: &str) -> AnalysisError {
-    AnalysisError::Invalid(format!(
-        "{}: the solution for query `{query}` runs away ({after}): {hint}",
-        method.name
-    ))
+    AnalysisError::Diverged(Diverged::Solver {
+        method: method.name,
+        query: query.to_owned(),
+        after: after.to_owned(),
+        hint: hint.to_owned(),
+    })
 }

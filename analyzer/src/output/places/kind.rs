@@ -21,15 +21,15 @@ pub enum Kind {
     Metadata,
     /// The state of an interrupted sweep.
     Sweep,
-    /// The JSON of `counterfactual --out`.
+    /// The JSON of counterfactual results.
     Removals,
-    /// A table of `bounds`.
+    /// A table of bounds.
     Bounds,
-    /// The page of `report`.
+    /// A report's page.
     Page,
     /// A PNG of examples.
     Picture,
-    /// An SVG of `experiment --figures`.
+    /// A figure of an experiment, SVG.
     Figure,
     /// A manual page.
     Manual,
@@ -46,7 +46,7 @@ const SCORES: [&str; 2] = [
 const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
 /// Key of the header in a checkpoint of a sweep.
 const SWEEP: &str = "\"hindcast-sweep\"";
-/// First property of a file of `counterfactual --out`.
+/// First property of a file of counterfactual results.
 const REMOVALS: &str = "\"format\": \"hindcast counterfactual\"";
 /// Says in a page's head which program made it.
 const PAGE: &str = "<meta name=\"generator\" content=\"hindcast ";
@@ -66,9 +66,9 @@ impl Kind {
             Kind::Scores => "a table of scores",
             Kind::Metadata => "the metadata of a table of scores",
             Kind::Sweep => "an interrupted sweep",
-            Kind::Removals => "a file of `counterfactual --out`",
-            Kind::Bounds => "a table of `bounds`",
-            Kind::Page => "a page of `report`",
+            Kind::Removals => "a file of counterfactual results",
+            Kind::Bounds => "a table of bounds",
+            Kind::Page => "a report",
             Kind::Picture => "a picture of this program (earlier versions left no mark in theirs)",
             Kind::Figure => "a figure of this program (earlier versions left no mark in theirs)",
             Kind::Manual => "a manual page of this program",

@@ -1,6 +1,7 @@
 //! Which columns of a file of names hold what.
 
 use super::NameKey;
+use crate::error::BadNames;
 
 /// Positions of the columns that are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,14 +43,14 @@ pub(super) fn choose(
     columns: &[String],
     by: Option<NameKey>,
     wanted: Option<&str>,
-) -> Result<Chosen, String> {
+) -> Result<Chosen, BadNames> {
     let there = |name: &str| find(columns, name);
     if let [only] = columns
         && only.contains([';', '\t'])
     {
-        return Err(format!(
+        return Err(BadNames::Text(format!(
             "the header is one column, `{only}`: separate columns by commas"
-        ));
+        )));
     }
     let numbers = [
         (NameKey::Index, there("index")?),
@@ -99,7 +100,7 @@ fn only(
     columns: &[String],
     numbers: &[Option<usize>],
     by_file: Option<usize>,
-) -> Result<usize, String> {
+) -> Result<usize, BadNames> {
     let others: Vec<usize> = (0..columns.len())
         .filter(|at| !numbers.contains(&Some(*at)))
         .collect();
@@ -110,10 +111,9 @@ fn only(
         .collect();
     match (others.as_slice(), names.as_slice()) {
         ([only], _) | (_, [only]) => Ok(*only),
-        _ => Err(format!(
-            "which column holds the names? Choose one (--name-column): {}",
-            columns.join(", ")
-        )),
+        _ => Err(BadNames::Column {
+            columns: columns.to_vec(),
+        }),
     }
 }
 
@@ -141,7 +141,7 @@ fn unread(columns: &[String], by: Option<NameKey>, name: usize) -> Result<(), St
         return Ok(());
     };
     let wanted = match by {
-        Some(by) => format!("`{}`, as --names-by says", by.column()),
+        Some(by) => format!("`{}`, by which the names are to be read", by.column()),
         None => "`row` or `index`".to_owned(),
     };
     Err(format!(
@@ -153,7 +153,7 @@ fn unread(columns: &[String], by: Option<NameKey>, name: usize) -> Result<(), St
 mod tests {
     use super::*;
 
-    fn of(columns: &str, by: Option<NameKey>, wanted: Option<&str>) -> Result<Chosen, String> {
+    fn of(columns: &str, by: Option<NameKey>, wanted: Option<&str>) -> Result<Chosen, BadNames> {
         let columns: Vec<String> = columns.split(',').map(str::to_owned).collect();
         choose(&columns, by, wanted)
     }
@@ -203,7 +203,7 @@ mod tests {
             ("name\trow", None, "separate columns by commas"),
             ("row,name,Name", None, "several columns are called `name`"),
         ] {
-            let said = of(columns, by, None).unwrap_err();
+            let said = of(columns, by, None).unwrap_err().to_string();
             assert!(said.contains(hint), "{columns}: {said}");
         }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::choice::{Chosen, choose, find};
 use super::{NameKey, Names};
+use crate::error::BadNames;
 use crate::scores::spreadsheet;
 
 /// A name as it stands in the file.
@@ -27,7 +28,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn into_names(self, path: &Path, by: Option<NameKey>) -> Result<Names, String> {
+    pub(super) fn into_names(self, path: &Path, by: Option<NameKey>) -> Result<Names, BadNames> {
         let mut names = BTreeMap::new();
         let mut seen = BTreeMap::new();
         for (position, line) in (0..).zip(self.lines) {
@@ -35,15 +36,15 @@ impl Lines {
             if let Some(before) = seen.insert(key.clone(), line.line) {
                 let what = self.key.unwrap_or(NameKey::Row).column();
                 let of = key.0.map_or(String::new(), |file| format!(" of {file}"));
-                return Err(format!(
+                return Err(BadNames::Text(format!(
                     "line {}: {what} {}{of} was named in line {before} already",
                     line.line, key.1
-                ));
+                )));
             }
             names.insert(key, line.name);
         }
         if names.is_empty() {
-            return Err("the file holds no names".to_owned());
+            return Err(BadNames::Text("the file holds no names".to_owned()));
         }
         Ok(Names {
             path: path.to_path_buf(),
@@ -54,7 +55,7 @@ impl Lines {
     }
 }
 
-pub(super) fn text_lines(from: impl BufRead) -> Result<Lines, String> {
+pub(super) fn text_lines(from: impl BufRead) -> Result<Lines, BadNames> {
     let lines = (1..)
         .zip(from.lines())
         .map(|(line, name)| {
@@ -74,7 +75,7 @@ pub(super) fn csv_lines(
     from: impl BufRead,
     by: Option<NameKey>,
     wanted: Option<&str>,
-) -> Result<Lines, String> {
+) -> Result<Lines, BadNames> {
     let mut rows = CsvRows::new(from);
     let header = rows.read().map_err(|e| e.to_string())?;
     let header = header.map(|row| row.cells()).transpose();
@@ -128,7 +129,7 @@ pub(super) fn json_lines(
     from: impl BufRead,
     by: Option<NameKey>,
     wanted: Option<&str>,
-) -> Result<Lines, String> {
+) -> Result<Lines, BadNames> {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -152,7 +153,10 @@ pub(super) fn json_lines(
         };
         if chosen.is_none() {
             let columns: Vec<String> = object.keys().cloned().collect();
-            let choice = choose(&columns, by, wanted).map_err(|e| format!("line {line}: {e}"))?;
+            let choice = choose(&columns, by, wanted).map_err(|problem| match problem {
+                BadNames::Text(text) => BadNames::Text(format!("line {line}: {text}")),
+                other => other,
+            })?;
             chosen = Some((columns, choice));
         }
         let Some((columns, choice)) = &chosen else {
@@ -160,9 +164,9 @@ pub(super) fn json_lines(
         };
         // A key that the first object lacks could say which example this line is about.
         if let Some(new) = object.keys().find(|key| !columns.contains(key)) {
-            return Err(format!(
+            return Err(BadNames::Text(format!(
                 "line {line}: `{new}` is not in the first object: give every object the same keys"
-            ));
+            )));
         }
         let get = |at: usize| {
             let column = columns.get(at).map_or("", String::as_str);
@@ -188,7 +192,8 @@ pub(super) fn json_lines(
     }
     let key = chosen.and_then(|(_, choice)| choice.key);
     if key.is_some() && lines.iter().any(|line| line.number.is_none()) {
-        return Err("some lines are objects with a number, others are not".to_owned());
+        let problem = "some lines are objects with a number, others are not";
+        return Err(BadNames::Text(problem.to_owned()));
     }
     Ok(Lines { key, lines })
 }

@@ -15,7 +15,7 @@ use crate::clean;
 use crate::clean::{field, say};
 use crate::commands::context::Models;
 use crate::commands::interrupt::{Interrupts, told};
-use crate::commands::{Outcome, Usage, context, progress};
+use crate::commands::{Outcome, Usage, advice, context, progress};
 use hindcast_analyzer::output::places::Kind;
 use hindcast_analyzer::query::one::indices;
 use hindcast_analyzer::{BoundsOptions, BoundsReport, Given, Kept, bounds};
@@ -184,9 +184,11 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
         ("Theorem 6", &report.without_theorem6),
     ] {
         if let Some(why) = why.first() {
+            let advice = advice::of_assumption(why.assumption).filter(|_| name == "Theorem 6");
+            let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));
             writeln!(
                 out,
-                "  {name}: say nothing of this run, since they assume {why}"
+                "  {name}: say nothing of this run, since they assume {why}{advice}"
             )?;
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn predictions_of(
     let batch = run
         .data()
         .batch(split, examples, None, DType::F64, device)
-        .map_err(|e| AnalysisError::Data(e.to_string()))?;
+        .map_err(AnalysisError::from)?;
     let found = objective.losses(&Pass {
         parameters: &tensors("parameters", parameters, objective.parameters(), device)?,
         buffers: &tensors("buffers", buffers, objective.buffers(), device)?,
@@ -54,7 +54,7 @@ fn classes(outputs: &Tensor) -> anyhow::Result<Vec<u32>> {
         [_, 1] => outputs.squeeze(1)?.gt(0f64)?.to_dtype(DType::U32)?,
         [_, _] => outputs.argmax(D::Minus1)?,
         shape => {
-            return Err(AnalysisError::Unsupported(format!(
+            return Err(AnalysisError::other(format!(
                 "outputs of shape {shape:?} predict no classes"
             ))
             .into());

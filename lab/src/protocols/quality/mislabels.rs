@@ -13,7 +13,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         .collect();
     let flips = planted.iter().filter(|p| **p).count();
     if flips == 0 {
-        return Err(AnalysisError::Unsupported(format!(
+        return Err(AnalysisError::other(format!(
             "task {}: no label was flipped, so none can be found: give --set data.flipped=0.1",
             bench.task.name
         ))

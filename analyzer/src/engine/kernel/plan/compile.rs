@@ -5,7 +5,7 @@ use std::ops::Range;
 use hindcast_model::net::{Net, Node, Op as Layer};
 use hindcast_model::objective::{Mode, Objective as _, TensorDef};
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, NoKernels, Result};
 
 use super::{Affine, Barrier, Geometry, Kind, Norm, Op, Plan, Slot, Windows, Work};
 
@@ -349,9 +349,7 @@ impl Compiler<'_> {
                 self.op(kind, a, to, path)
             }
             _ => {
-                return Err(AnalysisError::Unsupported(format!(
-                    "the kernel engine has no kernels for layer {path}: use --engine autodiff"
-                )));
+                return Err(AnalysisError::NoKernels(NoKernels::Layer(path.to_owned())));
             }
         })
     }

@@ -1,0 +1,243 @@
+//! What an analysis needs and the trace doesn't contain.
+
+use std::ops::Range;
+
+/// What an analysis needs and the trace doesn't contain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Missing {
+    /// The trace has no steps at all.
+    #[error("the trace holds no steps")]
+    Steps,
+    /// A step.
+    #[error("step {step} is not in the trace")]
+    Step {
+        /// The step.
+        step: u64,
+    },
+    /// Steps of a range.
+    #[error("steps {}..{} are not all recorded", steps.start, steps.end)]
+    Range {
+        /// The range that was read.
+        steps: Range<u64>,
+    },
+    /// Steps between the start of a window and the end of training.
+    #[error("{}", window_in_words(window, needed, holes, newest.as_ref()))]
+    Window {
+        /// The window, as the user writes it.
+        window: String,
+        /// The steps that a sweep of this window needs.
+        needed: Range<u64>,
+        /// The steps of `needed` that are missing, ascending.
+        holes: Vec<Range<u64>>,
+        /// The newest contiguous steps, if they reach the end of training: a window that lies in them can be swept.
+        newest: Option<Range<u64>>,
+    },
+    /// The step from which a replay would start.
+    #[error("step {step} is not in the trace: a replay has to start from a recorded step")]
+    Start {
+        /// The step.
+        step: u64,
+    },
+    /// The step whose frame contains the parameters after an earlier step.
+    #[error(
+        "step {step} is not in the trace, so the model after step {after} is not known: use a shorter window"
+    )]
+    ModelAfter {
+        /// The step whose result is needed.
+        after: u64,
+        /// The step that is missing.
+        step: u64,
+    },
+    /// The batch of a step that is to be trained again.
+    #[error(
+        "the batch of step {step} is not in the trace: a counterfactual run needs every step's batch from {} to {}",
+        needed.start, needed.end
+    )]
+    Batch {
+        /// The step.
+        step: u64,
+        /// All steps whose batches are needed.
+        needed: Range<u64>,
+    },
+    /// The indices of a step's examples.
+    #[error(
+        "step {step} names no examples: the training loop has to tell the recorder each batch's indices (`run.batch`)"
+    )]
+    Indices {
+        /// The step.
+        step: u64,
+    },
+    /// The epochs of the steps.
+    #[error("the trace says no step's epoch")]
+    Epochs,
+    /// The end of an epoch.
+    #[error(
+        "no epoch ends in the steps {}..{}, so there is no checkpoint to look at",
+        window.start, window.end
+    )]
+    EpochEnd {
+        /// The steps in which an epoch would have to end.
+        window: Range<u64>,
+    },
+    /// A keyframe.
+    #[error("no keyframe is recorded at or before step {step}")]
+    Keyframe {
+        /// The step.
+        step: u64,
+    },
+    /// The buffers (running statistics) before a step.
+    #[error("step {step}: the buffers before its forward pass are not in the trace")]
+    Buffers {
+        /// The step.
+        step: u64,
+    },
+    /// The optimizer's state, which the recorder never saw.
+    #[error(
+        "{rule} has a state that step {step} doesn't hold: let the recorder see it (record with an optimizer of hindcast_model::update), or keep the run from its first step"
+    )]
+    NeverRecordedState {
+        /// The update rule, in words.
+        rule: String,
+        /// The step before which the state is needed.
+        step: u64,
+    },
+    /// The optimizer's state before a step, which other steps have.
+    #[error(
+        "{rule} has a state, and the trace doesn't hold the one before step {step} (it was lost, or a resumed run began there without it){}",
+        later_in_words(later.as_ref())
+    )]
+    LostState {
+        /// The update rule, in words.
+        rule: String,
+        /// The step before which the state is needed.
+        step: u64,
+        /// The steps from the next one that may have a state to the end of training; `None` if no later step has one.
+        later: Option<Range<u64>>,
+    },
+    /// The update rule.
+    #[error(
+        "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give it to `OwnProgram::new(..).rule(..)` in the program that analyses"
+    )]
+    Rule,
+    /// The state after the last step.
+    #[error("the run in memory has no final state")]
+    End,
+    /// An example that is to be left out of a window and is in none of its batches.
+    #[error(
+        "no batch of the window {}..{} holds example {example}: nothing moves without it",
+        window.start, window.end
+    )]
+    Example {
+        /// Index of the example in the training split.
+        example: u64,
+        /// The steps that were searched.
+        window: Range<u64>,
+    },
+}
+
+/// How many missing ranges are named.
+const NAMED: usize = 5;
+
+fn window_in_words(
+    window: &str,
+    needed: &Range<u64>,
+    holes: &[Range<u64>],
+    newest: Option<&Range<u64>>,
+) -> String {
+    let count: u64 = holes.iter().map(|h| h.end - h.start).sum();
+    let mut named: Vec<String> = holes
+        .iter()
+        .take(NAMED)
+        .map(|h| match h.end - h.start {
+            1 => h.start.to_string(),
+            _ => format!("{}..{}", h.start, h.end),
+        })
+        .collect();
+    if holes.len() > NAMED {
+        named.push(format!("… ({} stretches)", holes.len()));
+    }
+    let rest = match newest {
+        Some(r) => format!("the newest contiguous steps are {}..{}", r.start, r.end),
+        None => "the last step itself is missing".to_owned(),
+    };
+    format!(
+        "window {window}: a sweep walks back from the end of training and needs every step of {}..{}, but {count} of them {} not in the trace: {}; {rest}",
+        needed.start,
+        needed.end,
+        if count == 1 { "is" } else { "are" },
+        named.join(", ")
+    )
+}
+
+fn later_in_words(later: Option<&Range<u64>>) -> String {
+    match later {
+        Some(steps) => format!(": the next step that may hold it is {}", steps.start),
+        None => ", nor any later one".to_owned(),
+    }
+}
+
+/// How a trace contradicts itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damaged {
+    /// The steps don't follow one another.
+    #[error("the trace gave step {got} where {due} was due")]
+    Order {
+        /// The step that should have come.
+        due: u64,
+        /// The step that came.
+        got: u64,
+    },
+    /// A step that the trace lists doesn't come.
+    #[error("the trace ends before step {step}")]
+    Ends {
+        /// The first step that didn't come.
+        step: u64,
+    },
+    /// A step has no learning rate.
+    #[error("step {step} has no learning rate")]
+    NoRate {
+        /// The step.
+        step: u64,
+    },
+    /// A step has no settings for a parameter group of the run.
+    #[error("step {step} records no parameter group {group}")]
+    NoGroup {
+        /// The step.
+        step: u64,
+        /// Number of the group, from 0.
+        group: usize,
+    },
+    /// A step has no settings for a parameter tensor of the run.
+    #[error("parameter tensor {tensor} (group {group}) has no settings in the trace")]
+    NoSettings {
+        /// Position of the tensor.
+        tensor: usize,
+        /// Number of its group, from 0.
+        group: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_steps_are_named() {
+        let window = |window: &str, needed, holes, newest| Missing::Window {
+            window: window.to_owned(),
+            needed,
+            holes,
+            newest,
+        };
+        let said = window("all", 0..10, vec![3..5, 6..7], Some(7..10)).to_string();
+        assert!(said.contains("3 of them are not in the trace"), "{said}");
+        assert!(said.contains("3..5, 6;"), "{said}");
+        assert!(said.ends_with("steps are 7..10"), "{said}");
+        let many = (0..20).map(|i| i * 10 + 1..i * 10 + 10).collect();
+        let said = window("0..200", 0..200, many, None).to_string();
+        assert!(said.contains("… (20 stretches)"), "{said}");
+        assert!(said.ends_with("the last step itself is missing"), "{said}");
+    }
+}

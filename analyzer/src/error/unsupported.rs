@@ -1,0 +1,222 @@
+//! Runs, models and engines for which an analysis isn't defined.
+
+use candle_core::DType;
+
+/// Why an analysis isn't defined for a run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// The run breaks what the bounds assume.
+    #[error(
+        "the bounds say nothing of this run; what they assume and it breaks:\n  {}",
+        broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
+    )]
+    Bounds {
+        /// Every broken assumption.
+        broken: Vec<BrokenAssumption>,
+    },
+    /// A gradient is larger than the constant G of Theorem 6.
+    #[error(
+        "Theorem 6 assumes that no gradient is larger than G = {bound}, and one of the run's has the norm {found}"
+    )]
+    GradientBound {
+        /// G.
+        bound: f64,
+        /// Norm of the largest gradient.
+        found: f64,
+    },
+    /// The model's losses differ from one forward pass to the next.
+    #[error(
+        "the model's forward pass gives other losses each time it is run on the same parameters and batch: random draws \
+         (candle_nn's dropout, randn) must come from the pass's own key (hindcast_model::random), or the run can't be replayed"
+    )]
+    RandomForwardPass,
+    /// The forward pass replaces a buffer by values that candle can't differentiate.
+    #[error(
+        "the forward pass overwrites the buffer `{buffer}` outside of candle's graph, as candle_nn's BatchNorm does, so a sweep can't \
+         be carried through it: build the model with hindcast_model::own::batch_norm (same names, same arithmetic; runs that were \
+         trained with candle_nn's are analysed with it), or keep statistics of your own in a hindcast_model::own::Buffer"
+    )]
+    OverwrittenBuffer {
+        /// The buffer's name.
+        buffer: String,
+    },
+    /// An engine doesn't compute in this type.
+    #[error("the {engine} engine runs in f32 or f64, not in {dtype:?}")]
+    Dtype {
+        /// The engine.
+        engine: &'static str,
+        /// The type that was asked for.
+        dtype: DType,
+    },
+    /// The tensors of a run have several types.
+    #[error(
+        "{what} `{}` is {}, `{}` is {}: replaying runs of mixed types is not supported",
+        first.0, first.1, other.0, other.1
+    )]
+    MixedTypes {
+        /// Parameters or buffers.
+        what: String,
+        /// Name and type of the first tensor.
+        first: (String, String),
+        /// Name and type of the first tensor of another type.
+        other: (String, String),
+    },
+    /// A method for images was asked about other data, or about images of a size that its network doesn't take.
+    #[error("method {method} is for images: {problem}")]
+    NotImages {
+        /// The method.
+        method: &'static str,
+        /// What is wrong with the data.
+        problem: String,
+    },
+    /// A method learns from the validation examples what is normal, and there are too few of them.
+    #[error(
+        "method {method} takes the validation examples for healthy, and the data has {found} of them; it needs at least {needed}"
+    )]
+    Validation {
+        /// The method.
+        method: &'static str,
+        /// Examples needed.
+        needed: u64,
+        /// Examples in the validation split.
+        found: u64,
+    },
+    /// A window was given for a method that uses no steps.
+    #[error(
+        "method {method} knows no steps, so a window of them ({window}) has no meaning: leave it out"
+    )]
+    Window {
+        /// The method.
+        method: &'static str,
+        /// The window, as the user writes it.
+        window: String,
+    },
+    /// Forward estimates are defined for plain SGD only.
+    #[error(
+        "carrying an example's effect forward (accumulative and forward estimates) is defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs take every rule"
+    )]
+    Rule {
+        /// The update rule, in words.
+        rule: String,
+        /// Why it isn't plain SGD.
+        why: String,
+    },
+    /// Forward estimates are defined for models without running statistics only.
+    #[error(
+        "carrying an example's effect forward (accumulative and forward estimates) is defined for models without running statistics; this one has {count} ({first}, …). The sweep and counterfactual runs take every model"
+    )]
+    RunningStatistics {
+        /// How many buffers the model has.
+        count: usize,
+        /// Name of the first.
+        first: String,
+    },
+    /// Forward estimates are defined without gradient clipping only.
+    #[error(
+        "step {step} clipped its gradient at {norm}: accumulative and forward estimates are defined without clipping"
+    )]
+    Clipping {
+        /// The step.
+        step: u64,
+        /// The largest norm that a gradient may have.
+        norm: f64,
+    },
+    /// The optimizer's decay differs between parameter groups, so that it isn't a penalty.
+    #[error(
+        "the optimizer's decay is {first} in one parameter group and {other} in another, so it is no single penalty"
+    )]
+    Penalties {
+        /// Decay of the first group.
+        first: f64,
+        /// A decay that differs from it.
+        other: f64,
+    },
+}
+
+/// Something that the theory's bounds assume of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Assumption {
+    /// The update rule is SGD without momentum and clipping.
+    PlainSgd,
+    /// A step has one learning rate and decay for all tensors.
+    OneRate,
+    /// The decay is the same in all steps.
+    OneDecay,
+    /// Every step trains every tensor.
+    AllTrained,
+    /// A batch's loss is the mean of its examples' losses.
+    MeanLoss,
+    /// No example comes twice.
+    OnePass,
+    /// Bounds of the loss's derivatives are known.
+    KnownDerivatives,
+    /// The smallest eigenvalue of the Hessian is positive.
+    StrongConvexity,
+    /// No learning rate exceeds 1/Λ.
+    SmallRates,
+    /// All steps have the same learning rate.
+    ConstantRate,
+}
+
+impl Assumption {
+    fn words(self) -> &'static str {
+        match self {
+            Assumption::PlainSgd => "plain SGD",
+            Assumption::OneRate => "one learning rate and decay for all tensors",
+            Assumption::OneDecay => "one decay for all steps",
+            Assumption::AllTrained => "that every tensor is trained",
+            Assumption::MeanLoss => "a batch's mean loss",
+            Assumption::OnePass => "one pass over the data",
+            Assumption::KnownDerivatives => "a loss whose derivatives have known bounds",
+            Assumption::StrongConvexity => "strong convexity",
+            Assumption::SmallRates => "learning rates of at most 1/Λ",
+            Assumption::ConstantRate => "a constant learning rate",
+        }
+    }
+}
+
+/// An assumption that a run breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenAssumption {
+    /// The theorems that need it, where others don't.
+    pub theorems: Option<&'static str>,
+    /// What is assumed.
+    pub assumption: Assumption,
+    /// How the run breaks it, with the numbers.
+    pub evidence: String,
+}
+
+impl std::fmt::Display for BrokenAssumption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(theorems) = self.theorems {
+            write!(f, "{theorems} ")?;
+        }
+        write!(f, "{}: {}", self.assumption.words(), self.evidence)
+    }
+}
+
+impl serde::Serialize for BrokenAssumption {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Why the kernel engine can't replay a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoKernels {
+    /// It replays models of tasks.
+    #[error("the kernel engine replays models of tasks, and this run has a model of its own")]
+    OwnModel,
+    /// It runs on the CPU.
+    #[error("the kernel engine runs on the CPU")]
+    Device,
+    /// It has no kernels for a loss.
+    #[error("the kernel engine has no kernels for the loss {0}")]
+    Loss(&'static str),
+    /// It has no kernels for a layer.
+    #[error("the kernel engine has no kernels for layer {0}")]
+    Layer(String),
+}

@@ -1,0 +1,33 @@
+//! What lists of numbers must be to be measured.
+
+use crate::error::{AnalysisError, Result, Undefined};
+
+/// Refuses a list with a NaN: no measure here is defined for it.
+///
+/// # Errors
+/// Where an entry is NaN; the text names the first.
+pub fn without_nan(what: &str, values: &[f64]) -> Result<()> {
+    match values.iter().position(|x| x.is_nan()) {
+        None => Ok(()),
+        Some(entry) => Err(AnalysisError::Undefined(Undefined::NotANumber {
+            what: what.to_owned(),
+            entry,
+        })),
+    }
+}
+
+/// Checks that two lists are as long as each other and have at least `least` entries.
+///
+/// # Errors
+/// [`Undefined::Lengths`].
+pub fn same_length(measure: &'static str, first: usize, second: usize, least: usize) -> Result<()> {
+    if first == second && first >= least {
+        return Ok(());
+    }
+    Err(AnalysisError::Undefined(Undefined::Lengths {
+        measure,
+        least,
+        first,
+        second,
+    }))
+}
