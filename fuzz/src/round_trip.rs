@@ -137,12 +137,13 @@ fn meta(u: &mut Unstructured<'_>, layout: &Layout, step: u64) -> Result<StepMeta
         1 => BatchWeights::Sum,
         _ => BatchWeights::Each(indices.iter().map(|&i| i as f64 / 3.0).collect()),
     };
-    let extensions = match u.ratio(1, 6)? {
-        true => vec![Extension {
+    let extensions = if u.ratio(1, 6)? {
+        vec![Extension {
             id: u.arbitrary()?,
             bytes: u.arbitrary()?,
-        }],
-        false => vec![],
+        }]
+    } else {
+        vec![]
     };
     Ok(StepMeta {
         step,

@@ -1,11 +1,13 @@
-//! What recording adds to a training step: `cargo bench -p hindcast-recorder --bench overhead [-- SECONDS]`.
+//! Measures what recording adds to a training step: `cargo bench -p hindcast-recorder --bench overhead [-- SECONDS]`.
 //!
-//! Two copies of a net train in one process, one recorded into a folder and one not, in turns of a few steps each; who goes
-//! first changes from turn to turn. The recorded one waits at the end of its turn until everything it recorded has been
-//! encoded and handed to storage, and that wait counts as its own: so no work of the recorder's threads falls into the
-//! other's time. Printed are medians over the turns, and medians over all steps of what the training thread spends inside
-//! the recorder's call: by the clock, and of processor time. "CPU ratio" compares the processor time of the whole process, the
-//! recorder's threads included: what recording costs where no core is free.
+//! Two copies of a net train in one process, in turns of a few steps. One is recorded into a folder, the other isn't.
+//! Which one goes first changes from turn to turn. At the end of its turn, the recorded copy waits until everything it
+//! recorded has been encoded and written, and this wait counts as its time. So the recorder's threads never work in the
+//! other copy's time.
+//!
+//! Printed are medians over the turns, and medians over all steps of the training thread's time inside the recorder's
+//! call, as wall-clock time and as processor time. "CPU ratio" compares the processor time of the whole process,
+//! including the recorder's threads: the cost of recording where no core is free.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +47,7 @@ impl Net {
     }
 }
 
-/// Pictures in which most pixels are dark, as MNIST's are.
+/// Images in which most pixels are dark, like MNIST's.
 fn pictures(batch: usize, shape: &[usize]) -> Result<Tensor> {
     let mut dims = vec![batch];
     dims.extend(shape);
@@ -114,7 +116,7 @@ fn mnist_dnn() -> Result<Net> {
         linear(8, 8, vb.pp("second"))?,
         linear(8, 1, vb.pp("last"))?,
     );
-    // A hyperbolic tangent can't die as a ReLU of eight units may, after which nothing would change any more.
+    // The eight ReLU units of a layer can all die, and then nothing changes any more. A hyperbolic tangent can't.
     let forward = move |x: &Tensor| {
         let x = x.apply(&first)?.tanh()?.apply(&second)?.tanh()?;
         x.apply(&last)
@@ -184,7 +186,7 @@ fn compare(
                 b.push((begun.elapsed().as_secs_f64() / turn as f64, spent));
             }
         }
-        // The first turns warm caches and pools.
+        // The first turns warm up the caches and the pools.
         if round == 2 {
             a.clear();
             b.clear();

@@ -1,4 +1,4 @@
-//! Limits the bytes between the training thread and the disk.
+//! Limits the bytes of snapshots and frames between the training thread and the disk.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ struct Held {
     open: bool,
 }
 
-/// How many bytes of snapshots and frames may be between the training thread and the disk.
+/// The number of bytes of snapshots and frames that may be between the training thread and the disk.
 pub(crate) struct Budget {
     limit: u64,
     held: Mutex<Held>,
     freed: Condvar,
 }
 
-/// The most that the budget has held at once.
+/// The most that a budget held at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Peak {
     pub(crate) bytes: u64,
@@ -47,11 +47,12 @@ impl Budget {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The limit in bytes.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Takes `bytes` if there is room up to `limit + extra`. An empty queue has room for anything, so that an item
+    /// Takes `bytes` if there is room up to `limit + extra`. An empty budget has room for anything, so that an item
     /// larger than the limit passes alone.
     pub(crate) fn try_take(&self, bytes: u64, extra: u64) -> bool {
         Self::grant(&mut self.lock(), bytes, self.limit.saturating_add(extra))
@@ -68,8 +69,7 @@ impl Budget {
         true
     }
 
-    /// Takes `bytes`, waiting until there is room; says how long it waited. Once the budget is [opened](Self::lift)
-    /// nobody waits.
+    /// Waits for room, takes `bytes`, and returns the time waited. A [lifted](Self::lift) budget always has room.
     pub(crate) fn take(&self, bytes: u64) -> Duration {
         self.take_or_wait(bytes, 0)
     }
@@ -95,7 +95,7 @@ impl Budget {
         }
     }
 
-    /// Gives `bytes` of one item back.
+    /// Gives back the `bytes` of one item.
     pub(crate) fn give_back(&self, bytes: u64) {
         let mut held = self.lock();
         held.bytes = held.bytes.saturating_sub(bytes);
@@ -105,18 +105,18 @@ impl Budget {
         }
     }
 
-    /// Recording has failed, and what is queued is only drained: nobody need wait any more.
+    /// Lifts the limit: recording has failed, and the queue is only emptied.
     pub(crate) fn lift(&self) {
         self.lock().open = false;
         self.freed.notify_all();
     }
 
-    /// Recording goes on: the limit holds again.
+    /// Sets the limit again: recording has resumed.
     pub(crate) fn restore(&self) {
         self.lock().open = true;
     }
 
-    /// Bytes in the queue at this moment.
+    /// Bytes held now.
     pub(crate) fn held(&self) -> u64 {
         self.lock().bytes
     }

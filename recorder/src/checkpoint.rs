@@ -1,4 +1,4 @@
-//! A trace as every checkpoint of its run: recorded values back into variables.
+//! Loads recorded steps back into variables.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use crate::error::RecorderError;
 use crate::resume::optimizer_tensors;
 use crate::snapshot::{format_dtype, tensor_from_bytes};
 
-/// What [`LoadInto::load_into`] found beside the variables' values.
+/// What [`LoadInto::load_into`] returns besides the values that it sets.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// The step that would be taken from here.
+    /// The step that would be taken next.
     pub step: u64,
     /// The epoch of the step before it; `None` at step 0.
     pub epoch: Option<u64>,
-    /// How many updates the optimizer had done.
+    /// Number of updates that the optimizer had done before it.
     pub optimizer_step: u64,
-    /// The optimizer's tensors by name, where the trace has them: at keyframes and at a run's end. They are on the CPU.
+    /// The optimizer's tensors by name, on the CPU. The trace has them at keyframes and at the end of a run.
     pub optimizer_state: Option<BTreeMap<String, Tensor>>,
 }
 
-/// Loading a step of a trace into a model's variables, for trainers and analysts alike.
+/// Loads a step of a trace into the variables of a model.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -46,18 +46,19 @@ pub struct Loaded {
 /// # }
 /// # run.finish()?;
 /// let trace = Trace::open(&path)?;
-/// trace.load_into(&variables, 2)?; // as they were before step 2
-/// trace.load_into(&variables, 3)?; // three steps were taken: the end of training
+/// trace.load_into(&variables, 2)?; // the values before step 2
+/// trace.load_into(&variables, 3)?; // the end of training, after three steps
 /// assert!(trace.load_into(&variables, 4).is_err());
 /// # Ok(())
 /// # }
 /// ```
 pub trait LoadInto {
-    /// Puts the parameters and buffers as they were before step `step` into the variables of the same names. All of them or, on
-    /// an error, none.
+    /// Sets the variables to the parameters and buffers of the same names before step `step`. On an error no variable
+    /// has changed.
     ///
     /// # Errors
-    /// A step that isn't kept (the error says which are), variables of other names, shapes or types, damage.
+    /// The step isn't kept (the error names the kept steps), the variables have other names, shapes or types, or the
+    /// trace is damaged.
     fn load_into(&self, variables: &VarMap, step: u64) -> Result<Loaded, RecorderError>;
 }
 
@@ -93,7 +94,7 @@ impl LoadInto for Trace {
     }
 }
 
-/// Every variable with its recorded value; nothing has been set yet.
+/// Finds the recorded value of every variable. Nothing is set yet.
 fn matched(
     checkpoint: &Checkpoint,
     layout: &Layout,

@@ -37,7 +37,7 @@ impl Choices {
         let decay = adamw.params().weight_decay;
         match self.weight_decay {
             Some(given) if given != decay => Err(format!(
-                "the builder says weight_decay({given}), and candle_nn::AdamW has {decay}: leave the builder's out"
+                "the builder says weight_decay({given}), and candle_nn::AdamW has {decay}: leave out the builder's"
             )),
             _ => Ok(Some(decay)),
         }

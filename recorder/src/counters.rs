@@ -25,11 +25,11 @@ pub(crate) struct Counters {
     pub(crate) non_finite_steps: AtomicU64,
     non_finite: Mutex<Option<NonFinite>>,
     not_updated: Mutex<BTreeSet<String>>,
-    /// Steps that are not in the trace, in ascending ranges.
+    /// Steps that are not in the trace, as ascending ranges.
     lost: Mutex<Vec<Range<u64>>>,
 }
 
-/// Adds to a counter: they are only ever summed, so no order between them is promised.
+/// Adds to a counter. Counters are only read as totals, so no memory order is needed.
 pub(crate) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
@@ -40,7 +40,7 @@ pub(crate) fn add_time(counter: &AtomicU64, time: Duration) {
 }
 
 impl Counters {
-    /// Notes a step with values that are not finite; several encoders may come in any order, the earliest step wins.
+    /// Notes a step with values that are not finite. Encoders report in any order; the earliest step is kept.
     pub(crate) fn not_finite(&self, found: NonFinite) {
         add(&self.non_finite_steps, 1);
         let mut first = self
@@ -52,7 +52,7 @@ impl Counters {
         }
     }
 
-    /// Notes that the optimizer left a parameter with a gradient as it was.
+    /// Notes that the optimizer did not change a parameter that had a gradient.
     pub(crate) fn not_updated(&self, name: String) {
         let mut all = self
             .not_updated
@@ -64,7 +64,7 @@ impl Counters {
     /// Notes that a step is not in the trace.
     pub(crate) fn step_lost(&self, step: u64) {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        // The writer and the training thread report in turn, so a step may come after later ones.
+        // The writer and the training thread both report, so a step may arrive after later ones.
         let at = lost.partition_point(|range| range.end < step);
         match lost.get_mut(at) {
             Some(range) if range.contains(&step) => return,
@@ -82,8 +82,8 @@ impl Counters {
         }
     }
 
-    /// Steps before `end` that were taken for lost after `first` are in the trace: a frame may be whole although its write reported an error.
-    /// Says how many.
+    /// Steps from `first` on that were taken for lost are in the trace up to `end`: a frame may be whole although
+    /// writing it reported an error. Returns their number.
     pub(crate) fn found(&self, first: u64, end: u64) -> u64 {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = 0;

@@ -1,4 +1,4 @@
-//! The encoder threads: from snapshots to frames.
+//! Encodes snapshots into frames, on threads of their own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -11,8 +11,8 @@ use crate::shared::Shared;
 use crate::statistics::NonFinite;
 use crate::work::{Captured, FinalFrames, FinalState, Frames, Job, Product, Work};
 
-/// Body of an encoder thread: takes work in order until the queue is closed. Whatever happens to a piece of work, the
-/// writer gets a product with its number, since it waits for every number in turn.
+/// Body of an encoder thread. It takes work in order until the queue is closed. The writer waits for every number in
+/// turn, so each piece of work gives a product, even if encoding it fails.
 pub(crate) fn run(shared: &Shared, mut encoder: Encoder) {
     while let Some((number, work)) = shared.work.take() {
         let product = product(shared, &mut encoder, work);
@@ -21,7 +21,7 @@ pub(crate) fn run(shared: &Shared, mut encoder: Encoder) {
     }
 }
 
-/// What the writer makes of a piece of work.
+/// The product that the writer gets for a piece of work.
 pub(crate) fn product(shared: &Shared, encoder: &mut Encoder, work: Work) -> Product {
     match work {
         Work::Step(job) => step(shared, encoder, *job),
@@ -35,7 +35,7 @@ pub(crate) fn product(shared: &Shared, encoder: &mut Encoder, work: Work) -> Pro
 fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
     let (step, held) = (job.meta.step, job.held);
     if let Some(error) = shared.failure() {
-        // While storage fails nothing is written. The writer only counts lost steps.
+        // While storage fails, nothing is written. The writer only counts the lost steps.
         return Product::Failed { step, held, error };
     }
     let start = Instant::now();
@@ -49,7 +49,7 @@ fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
     Product::Failed { step, held, error }
 }
 
-/// The last piece of work always becomes the last product, so that the writer ends.
+/// The last piece of work always gives the last product, so that the writer ends.
 fn finish(shared: &Shared, encoder: &mut Encoder, end: FinalState) -> Product {
     let FinalState {
         step,
@@ -141,7 +141,7 @@ fn look_for_non_finite(shared: &Shared, step: u64, state: &State, loss: Option<f
             let spec = state.layout().tensors().get(index);
             spec.map_or_else(String::new, |spec| spec.name.clone())
         }
-        // The loss is the first to go: the parameters follow a step later.
+        // The loss is the first value that stops being finite. The parameters follow one step later.
         None if loss.is_some_and(|loss| !loss.is_finite()) => "loss".to_owned(),
         None => return,
     };

@@ -1,14 +1,14 @@
-//! What can go wrong while recording, said so that the reader knows where and what to do.
+//! The errors of the recorder. Each names the run, the step and what to do.
 
 use std::sync::Arc;
 
 use hindcast_format::FormatError;
 
-/// Why a run could not be created, or a step not be recorded.
+/// Why a run could not be created, or a step could not be recorded.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecorderError {
-    /// A textual [`Keep`](crate::Keep) that means nothing.
+    /// A text that isn't a [`Keep`](crate::Keep).
     #[error("cannot read {text:?} as what to keep: {why}")]
     Keep {
         /// What was given.
@@ -17,7 +17,7 @@ pub enum RecorderError {
         why: String,
     },
 
-    /// The variables, groups or options given when creating the run don't fit together.
+    /// The variables, groups or options of a run don't fit together.
     #[error("cannot create the run {run}: {why}")]
     Setup {
         /// The run's path.
@@ -31,24 +31,24 @@ pub enum RecorderError {
     Open {
         /// The run's path.
         run: String,
-        /// The step it should have begun with.
+        /// The step at which it should have been opened.
         step: u64,
         /// The format crate's error.
         source: Arc<FormatError>,
     },
 
-    /// A step of a trace can't be loaded into variables. None of them has changed.
+    /// A step of a trace can't be loaded into variables. No variable has changed.
     #[error("cannot load step {step} of {run}: {why}")]
     Load {
         /// The run's path.
         run: String,
         /// The step asked for.
         step: u64,
-        /// What doesn't fit, or which steps there are.
+        /// What doesn't fit, or which steps the trace has.
         why: String,
     },
 
-    /// A step was taken without saying what it is about.
+    /// A step was taken without a batch.
     #[error(
         "step {step} of {run} has no batch: call batch(epoch, &indices) on the run before the optimizer steps"
     )]
@@ -59,21 +59,21 @@ pub enum RecorderError {
         step: u64,
     },
 
-    /// A second batch was announced although no step was taken for the first.
+    /// A second batch was announced before a step was taken for the first.
     #[error(
-        "step {step} of {run} already has a batch of {announced} examples: if it is one micro-batch of several, announce all of them together with \
-         BatchInfo::micro_batches; if its step was left out, call skip_batch() first"
+        "step {step} of {run} already has a batch of {announced} examples: announce the micro-batches of one step together, with BatchInfo::micro_batches; \
+         if the loop left out the step of that batch, call skip_batch() first"
     )]
     BatchPending {
         /// The run's path.
         run: String,
         /// The step that is waiting.
         step: u64,
-        /// How many indices were announced for it.
+        /// Number of examples announced for it.
         announced: usize,
     },
 
-    /// What a step was said to be about is wrong. Nothing was recorded; the call may be repeated with the right values.
+    /// The loop's description of a step is wrong. Nothing was recorded. The call may be repeated with the right values.
     #[error("step {step} of {run}: {why}")]
     Step {
         /// The run's path.
@@ -84,10 +84,10 @@ pub enum RecorderError {
         why: String,
     },
 
-    /// The queue was full and the policy is [`WhenFull::Stop`](crate::WhenFull::Stop).
+    /// The queue was full, and [`WhenFull::Stop`](crate::WhenFull::Stop) was chosen.
     #[error(
         "step {step} of {run} found the queue full ({held} of {limit} bytes): storage is slower than training; give the run more queue_bytes or encoders, or \
-         let it block or skip"
+         choose WhenFull::Block or WhenFull::Skip"
     )]
     QueueFull {
         /// The run's path.
@@ -107,13 +107,13 @@ pub enum RecorderError {
         run: String,
         /// The step being recorded.
         step: u64,
-        /// What was being done.
+        /// What failed.
         what: String,
         /// candle's error.
         source: Arc<candle_core::Error>,
     },
 
-    /// Writing the trace failed. Sticky: what was written before stays readable, nothing more is recorded.
+    /// Writing the trace failed. What was written before stays readable. Every later call returns the same error.
     #[error("recording {run} failed at step {step}: {source}; {}", match .step {
         0 => "nothing was recorded",
         _ => "the trace holds the steps before it, and the run can be resumed",
@@ -123,11 +123,11 @@ pub enum RecorderError {
         run: String,
         /// The first step that is not in the trace.
         step: u64,
-        /// The format crate's error, with the file.
+        /// The format crate's error, which names the file.
         source: Arc<FormatError>,
     },
 
-    /// A thread of the recorder died.
+    /// A thread of the recorder panicked.
     #[error("recording {run} failed at step {step}: the {thread} thread panicked: {message}")]
     Thread {
         /// The run's path.
@@ -136,22 +136,22 @@ pub enum RecorderError {
         step: u64,
         /// Which thread.
         thread: &'static str,
-        /// What it said.
+        /// The panic's message.
         message: String,
     },
 
-    /// Storage has not answered for so long that the run was left as it is.
+    /// Storage has not answered for a long time. The run was left as it is.
     #[error(
         "recording {run}: storage has not answered for {seconds} s; the run was left as it is on disk"
     )]
     Stuck {
         /// The run's path.
         run: String,
-        /// How long nothing happened.
+        /// Time without an answer, in seconds.
         seconds: u64,
     },
 
-    /// The run has been finished or dropped; the wrapper outlived it.
+    /// The run was finished or dropped before its wrapped optimizer.
     #[error(
         "the run {run} is over: it was finished or dropped before step {step}; keep the Recorder alive for as long as its optimizer steps"
     )]
@@ -197,7 +197,7 @@ pub(crate) struct AtStep<'a> {
 }
 
 impl AtStep<'_> {
-    /// The loop's description of the step is wrong.
+    /// What the loop said of the step is wrong.
     pub(crate) fn wrong(self, why: impl Into<String>) -> RecorderError {
         RecorderError::Step {
             run: self.run.to_owned(),

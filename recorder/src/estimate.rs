@@ -1,41 +1,43 @@
-//! How much disk a run will take, said before its first step.
+//! Estimates the disk and the memory that a run takes, before its first step.
 
 use std::fmt;
 
 use crate::keep::Keep;
 use crate::statistics::Bytes;
 
-/// Stored for a byte of raw float32 tensors by consecutive steps of SGD: measured 0.48 to 0.61 (docs/benchmarks.md).
+/// Stored bytes per raw byte of float32 tensors from consecutive SGD steps. Measured: 0.48 to 0.61
+/// (docs/benchmarks.md).
 const TYPICAL_RATIO: f64 = 0.6;
-/// Metadata of a step beside its indices: header, hyperparameters, checksums.
+/// Metadata of a step without its indices, in bytes: header, hyperparameters, checksums.
 const META_BYTES: u64 = 160;
 
-/// What a run is expected to take on disk. The stored sizes are estimates: how well steps compress is known only once
-/// they have been trained.
+/// What a run is expected to take. Stored sizes are estimates, because the steps show only later how well they
+/// compress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Estimate {
-    /// What is kept.
+    /// Which steps are kept.
     pub keep: Keep,
-    /// Bytes of a step's tensors (parameters and buffers), exact.
+    /// Bytes of a step's tensors (parameters and buffers). Exact.
     pub raw_step: u64,
-    /// Bytes that a keyframe adds (buffers before the step and optimizer state), exact.
+    /// Bytes that a keyframe adds (the buffers before the step and the optimizer state). Exact.
     pub keyframe_extra: u64,
-    /// Stored bytes of a step, about.
+    /// Stored bytes per step, estimated.
     pub stored_step: u64,
-    /// Steps in a segment at most.
+    /// Largest number of steps per segment.
     pub segment_steps: u64,
-    /// Steps of the whole run, where they were told.
+    /// Steps of the run, if the builder was told.
     pub steps: Option<u64>,
-    /// Bytes on disk when the run has ended, about; `None` where that hangs on a number of steps not told.
+    /// Bytes on disk when the run has ended, estimated. `None` if they depend on an unknown number of steps.
     pub stored_run: Option<u64>,
-    /// The most on disk at any time, about; `None` likewise.
+    /// Largest number of bytes on disk at any time, estimated. `None` as above.
     pub disk_peak: Option<u64>,
-    /// The most memory that recording takes beside the loop's own, about: the queue at its fullest and the encoders.
+    /// Largest memory that recording takes in addition to the loop's own, in bytes, estimated: the full queue and the
+    /// encoders.
     pub memory_peak: u64,
 }
 
-/// What the estimate is made from.
+/// What an estimate is computed from.
 pub(crate) struct Basis {
     pub(crate) keep: Keep,
     pub(crate) raw_step: u64,
@@ -61,7 +63,7 @@ impl Estimate {
         } = basis;
         let stored_step = (raw_step as f64 * TYPICAL_RATIO) as u64 + META_BYTES;
         let keyframe = raw_step + keyframe_extra + META_BYTES;
-        // A segment opens with a keyframe, and closes with a difference that leads to the next one.
+        // A segment begins with a keyframe and ends with a link, a difference to the next segment's first state.
         let of = |steps: u64| {
             let cut =
                 steps_per_epoch.map_or(segment_steps, |epoch| segment_steps.min(epoch.max(1)));
@@ -103,7 +105,8 @@ impl Estimate {
             steps,
             stored_run,
             disk_peak,
-            // An encoder holds a step's planes and its frame, the writer a frame, the recorder the state before.
+            // An encoder holds a step's byte planes and its frame, the writer holds a frame, and the recorder holds the
+            // preceding state.
             memory_peak: queue_bytes
                 .saturating_add(raw_step.saturating_mul(2 * encoders as u64 + 2)),
         }
@@ -114,7 +117,7 @@ impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "keeping {}: {} a step, about {} stored",
+            "keeping {}: {} per step, about {} stored",
             self.keep,
             Bytes(self.raw_step),
             Bytes(self.stored_step)
@@ -125,12 +128,12 @@ impl fmt::Display for Estimate {
         match (self.stored_run, self.disk_peak) {
             (Some(run), Some(peak)) if peak > run => write!(
                 f,
-                "; about {} on disk at the end, {} at the fullest",
+                "; about {} on disk at the end, {} at most",
                 Bytes(run),
                 Bytes(peak)
             ),
             (Some(run), _) => write!(f, "; about {} on disk", Bytes(run)),
-            (None, _) => write!(f, "; the whole depends on the number of steps"),
+            (None, _) => write!(f, "; the total depends on the number of steps"),
         }?;
         write!(f, "; at most {} of memory", Bytes(self.memory_peak))
     }
@@ -157,7 +160,7 @@ mod tests {
     fn the_last_epoch_needs_twice() {
         let last = estimate(Keep::LastEpoch);
         assert_eq!(last.disk_peak, last.stored_run.map(|bytes| 2 * bytes));
-        assert!(last.to_string().contains("at the fullest"), "{last}");
+        assert!(last.to_string().contains(" on disk at the end, "), "{last}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! Finding values that are not finite, on the encoder's thread.
+//! Finds values that are NaN or infinite, on the encoder's thread.
 
 use hindcast_format::State;
 use hindcast_format::layout::DType;
 
-/// Elements looked at between two tests, so that the loop inside has no branch and runs on vectors.
+/// Elements per block. The loop over a block has no branch, so that it is vectorised; the result is tested after each
+/// block.
 const BLOCK: usize = 1024;
 
-/// The first tensor of a state with a NaN or an infinity in it, by its index in the layout.
+/// Index in the layout of the first tensor with a NaN or an infinity in it.
 pub(crate) fn first_not_finite(state: &State) -> Option<usize> {
     let layout = state.layout();
     let tensors = layout.parameters().len() + layout.buffers().len();
@@ -18,7 +19,7 @@ pub(crate) fn first_not_finite(state: &State) -> Option<usize> {
     })
 }
 
-/// Is an exponent all ones among these elements?
+/// Whether the exponent bits of any element are all ones.
 fn any_not_finite(dtype: DType, bytes: &[u8]) -> bool {
     match dtype {
         DType::F32 => any::<4>(bytes, |b| {

@@ -1,4 +1,4 @@
-//! What a run keeps on disk.
+//! Which steps a run keeps on disk.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use crate::error::RecorderError;
 
 /// Which steps a run keeps on disk.
 ///
-/// Whatever is dropped goes as whole segments, oldest first; a dropped segment's digest stays in the manifest, so the
+/// Steps are dropped in whole segments, oldest first. The digest of a dropped segment stays in the manifest, so the
 /// chain of digests still reaches back to the first step.
 ///
 /// Every variant has a textual form that [`FromStr`] reads and [`Display`](fmt::Display) writes:
@@ -26,18 +26,18 @@ pub enum Keep {
     /// Every step (`all`).
     #[default]
     All,
-    /// The last complete epoch and the one in progress (`last-epoch`). The disk holds two epochs at its fullest.
+    /// The last complete epoch and the one in progress (`last-epoch`). The disk holds at most two epochs.
     LastEpoch,
-    /// At least the last `n` steps (`last-steps=n`), and up to a quarter more, since segments are dropped whole.
+    /// At least the last `n` steps (`last-steps=n`). Segments are dropped whole, so up to a quarter more are kept.
     LastSteps(u64),
-    /// The tensors of every `n`-th step, counted from step 0 (`every=n`). The steps between keep their metadata and the
-    /// digest of their tensors, so that whoever recomputes them can check the result.
+    /// The tensors of every `n`-th step, counted from step 0 (`every=n`). The other steps keep their metadata and the
+    /// digest of their tensors, so that recomputed tensors can be checked.
     EveryNth(u64),
     /// The newest steps that fit in this many bytes (`budget=2GB`, `budget=500MiB`).
     Budget(u64),
 }
 
-/// Decimal and binary multiples that a budget may be written in.
+/// Units in which a budget may be written.
 const UNITS: [(&str, u64); 9] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -51,7 +51,7 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 impl Keep {
-    /// Checks the numbers: none may be zero.
+    /// Refuses numbers that are zero.
     pub(crate) fn check(self) -> Result<Self, RecorderError> {
         match self {
             Self::LastSteps(0) | Self::EveryNth(0) | Self::Budget(0) => {
@@ -90,7 +90,7 @@ fn bytes(text: &str, size: &str) -> Result<u64, RecorderError> {
             .ok_or_else(|| bad(text, "the budget does not fit in 64 bits"));
     }
     match number.parse::<f64>() {
-        // Fractions only make sense of a unit, and 2^53 bytes are a thousand times more than a run needs.
+        // A fraction needs a unit. 2^53 bytes are a thousand times more than a run needs.
         Ok(part) if part.is_finite() && part >= 0.0 && part * (unit as f64) < 9.0e15 => {
             Ok((part * unit as f64).round() as u64)
         }
@@ -128,7 +128,7 @@ impl fmt::Display for Keep {
             Self::LastSteps(n) => write!(f, "last-steps={n}"),
             Self::EveryNth(n) => write!(f, "every={n}"),
             Self::Budget(bytes) => {
-                // The largest unit that says the number exactly, so that what is written reads back as it was.
+                // The largest unit that gives a whole number, so that the text reads back as the same budget.
                 let best = UNITS
                     .iter()
                     .filter(|(name, unit)| *name != "KB" && *bytes > 0 && bytes % unit == 0)

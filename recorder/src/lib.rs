@@ -1,8 +1,8 @@
-//! Records a candle training loop step by step, for almost nothing.
+//! Records a candle training loop step by step, at little cost.
 //!
-//! A run is a folder: every step's parameters as they were before the step, bit for bit, with the batch, the learning
-//! rate and whatever else the loop says about it. `hindcast` replays it backwards, on another machine if need be, to
-//! say which training examples made the model what it is.
+//! A run is a folder. It holds the parameters before every step, bit for bit, with the step's batch, its learning rate
+//! and whatever else the loop reports. Later, on any machine, `hindcast` replays the run backwards and computes which
+//! training examples influenced the model.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -23,7 +23,7 @@
 //!     for batch in [[0u32, 1, 2, 3], [4, 5, 6, 7]] {
 //!         let rows = Tensor::new(&batch, &Device::Cpu)?;
 //!         let loss = mse(&model.forward(&x.index_select(&rows, 0)?)?, &y.index_select(&rows, 0)?)?;
-//!         run.batch(epoch, &batch.map(u64::from))?; // what the next step is about
+//!         run.batch(epoch, &batch.map(u64::from))?; // the examples of the next step
 //!         sgd.backward_step(&loss)?; // records, then steps
 //!     }
 //! }
@@ -35,20 +35,21 @@
 //!
 //! # What is recorded when
 //!
-//! Frame *t* holds θ_t, the parameters *before* step *t*, with the buffers (BatchNorm's running statistics) as the step's forward pass left
-//! them, since that is what the variables hold when the optimizer is called. The final state is recorded by
-//! [`Recorder::finish`].
+//! The frame of step *t* holds θ_t, the parameters *before* the step. Buffers (BatchNorm's running statistics) are
+//! recorded as the step's forward pass left them, because that is what the variables hold when the optimizer is called.
+//! [`Recorder::finish`] records the final state.
 //!
 //! # What it costs
 //!
-//! The training thread copies the parameters once into a buffer that is used again and again, and goes on. Encoding and writing happen on
-//! threads of their own behind a queue that is bounded in bytes; [`WhenFull`] says what happens when it is full. On a GPU the
-//! parameters are joined on the device and brought over in one transfer.
+//! The training thread copies the parameters once, into a buffer that is reused. Other threads encode and write. The
+//! queue between them is limited in bytes, and [`WhenFull`] says what happens when it is full. Parameters on a GPU are
+//! joined there and copied to the CPU in one transfer.
 //!
 //! # When something fails
 //!
-//! What was recorded before a failed write stays readable. [`OnError`] says whether training stops then, or goes on and has its recording
-//! resumed when storage works again. A run dropped without [`Recorder::finish`] is sealed as unfinished (one that was created and holds no step yet is removed), and a run cut off by a crash can be
+//! Steps that were recorded before a failed write stay readable. [`OnError`] chooses whether training stops, or
+//! continues and has its recording resumed when storage works again. A run that is dropped without [`Recorder::finish`]
+//! is sealed as unfinished, or removed if it is new and has no step. A run that a crash cut off can be
 //! [resumed](Builder::resume).
 
 #![forbid(unsafe_code)]
@@ -105,7 +106,7 @@ pub use step::{BatchInfo, OptimizerState, StepInfo};
 pub use update_rule::{Adam, Sgd, SgdMomentum, UpdateRule};
 pub use wrap::Recorded;
 
-// The words of the format that the recorder's own interface uses.
+// Types of the format that the interface of the recorder uses.
 pub use hindcast_format::layout::Role;
 pub use hindcast_format::meta::GroupHyper;
 pub use hindcast_format::{DataIdentity, Durability, SplitFingerprint};

@@ -1,4 +1,4 @@
-//! From candle variables to the trace's layout: names, roles, groups, order.
+//! Makes the layout of a trace from candle variables: names, roles, groups and order.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use hindcast_format::layout::{Layout, Role, TensorSpec};
 use crate::snapshot::{byte_len, copy_tensor, format_dtype};
 use crate::step::OptimizerState;
 
-/// A variable with its name and what it is to the run.
+/// A variable with its name, its role and its parameter group.
 #[derive(Debug, Clone)]
 pub struct Named {
     pub(crate) name: String,
@@ -29,12 +29,12 @@ impl Named {
         Self::new(name, var, Role::Buffer)
     }
 
-    /// A variable of the optimizer's own, such as a momentum; recorded with keyframes.
+    /// A variable of the optimizer's own, such as a momentum. It is recorded with keyframes.
     pub fn optimizer_state(name: impl Into<String>, var: &Var) -> Self {
         Self::new(name, var, Role::OptimizerState)
     }
 
-    /// A variable in the role given.
+    /// A variable in the given role.
     pub fn new(name: impl Into<String>, var: &Var, role: Role) -> Self {
         Self {
             name: name.into(),
@@ -44,7 +44,7 @@ impl Named {
         }
     }
 
-    /// The parameter group it belongs to, counted from 0.
+    /// Sets the parameter group, counted from 0.
     #[must_use]
     pub fn group(mut self, group: u16) -> Self {
         self.group = group;
@@ -52,7 +52,7 @@ impl Named {
     }
 }
 
-/// Is this the name of a BatchNorm running statistic, as candle names them?
+/// Whether this is candle's name for a running statistic of BatchNorm.
 pub(crate) fn is_running_statistic(name: &str) -> bool {
     name.ends_with("running_mean") || name.ends_with("running_var")
 }
@@ -75,7 +75,7 @@ pub(crate) fn from_map(
     named
 }
 
-/// The layout and, role by role in its order, where each tensor's values come from.
+/// The layout, and the source of each tensor's values, role by role in the layout's order.
 pub(crate) struct Bound {
     pub(crate) layout: Layout,
     pub(crate) parameters: Vec<Var>,
@@ -83,15 +83,15 @@ pub(crate) struct Bound {
     pub(crate) optimizer: Vec<TensorSource>,
 }
 
-/// Where an optimizer tensor comes from.
+/// Where the values of an optimizer tensor come from.
 pub(crate) enum TensorSource {
-    /// A variable, read where it lies.
+    /// A variable.
     Var(Var),
-    /// The user's [`OptimizerState`], under this name.
+    /// The user's [`OptimizerState`], by the tensor's name.
     Named,
 }
 
-/// Orders the variables as the layout wants them. The error says what to do.
+/// Orders the variables as the layout does. The error text says what to do.
 pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Result<Bound, String> {
     let mut specs = Vec::with_capacity(named.len());
     let mut sources: HashMap<(Role, String), TensorSource> = HashMap::new();
@@ -105,7 +105,7 @@ pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Res
     {
         if let Some(other) = seen.insert(var.id(), name.clone()) {
             return Err(format!(
-                "{name:?} and {other:?} are the same variable: name it once"
+                "{name:?} and {other:?} are the same variable: give it once"
             ));
         }
         specs.push(spec(&name, &var, role, group)?);
@@ -147,7 +147,7 @@ pub(crate) fn bind(named: Vec<Named>, state: Option<&dyn OptimizerState>) -> Res
             .map(|spec| {
                 sources
                     .remove(&(spec.role, spec.name.clone()))
-                    .ok_or_else(|| format!("{:?} got lost in the layout", spec.name))
+                    .ok_or_else(|| format!("{:?} is missing from the layout", spec.name))
             })
             .collect()
     };
@@ -175,7 +175,7 @@ fn only_vars(sources: Vec<TensorSource>) -> Vec<Var> {
 fn spec(name: &str, tensor: &Tensor, role: Role, group: u16) -> Result<TensorSpec, String> {
     let Some(dtype) = format_dtype(tensor.dtype()) else {
         return Err(format!(
-            "{name:?} has type {:?}, and only f32, f64, bf16 and f16 are recorded: leave it out with exclude(), or keep it in a float",
+            "{name:?} has type {:?}, but only f32, f64, bf16 and f16 can be recorded: leave it out with exclude(), or use a float type",
             tensor.dtype()
         ));
     };
@@ -188,7 +188,7 @@ fn spec(name: &str, tensor: &Tensor, role: Role, group: u16) -> Result<TensorSpe
     })
 }
 
-/// Copies the optimizer's tensors in the layout's order, each checked against its spec.
+/// Copies the optimizer's tensors in the layout's order. Each is compared with its specification.
 pub(crate) fn copy_optimizer(
     specs: &[TensorSpec],
     sources: &[TensorSource],
@@ -215,7 +215,7 @@ pub(crate) fn copy_optimizer(
         let tensor = match source {
             TensorSource::Var(var) => var.as_tensor(),
             TensorSource::Named => given.get(name).ok_or_else(|| {
-                format!("the optimizer's state lacks {name:?}, which it had when the run was created: give the optimizer with every step")
+                format!("the optimizer's state lacks {name:?}, which it had when the run was created: pass the optimizer with every step")
             })?,
         };
         if tensor.dims() != spec.shape || format_dtype(tensor.dtype()) != Some(spec.dtype) {

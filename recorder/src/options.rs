@@ -133,7 +133,7 @@ impl Options {
         self.keep.unwrap_or_default()
     }
 
-    /// Takes over the choices of a recorded run that stay fixed for its lifetime. A different choice in these options is an error.
+    /// Takes over what a recorded run has fixed for its lifetime. An error if these options choose something else.
     pub(crate) fn agree_with(&mut self, info: &RunInfo) -> Result<(), RecorderError> {
         let differs = |what: &str, old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
             Err(self.setup(format!("a run's {what} cannot change when it is resumed: it is {old:?}, and {new:?} was asked for")))
@@ -173,7 +173,7 @@ impl Options {
             .map_err(|why| self.setup(why))?;
         match (rule.weight_decay(), self.weight_decay) {
             (Some(written), Some(given)) if written != given => Err(self.setup(format!(
-                "the rule says weight_decay = {written}, and the builder says weight_decay({given}): say it once, or the same"
+                "the rule says weight_decay = {written}, and the builder says weight_decay({given}): give it once, or twice the same"
             ))),
             _ => Ok(rule),
         }

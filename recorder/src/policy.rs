@@ -1,15 +1,15 @@
-//! What the user chooses once for a run: how to meet a full queue, a failing disk, a loss on a device.
+//! What to do about a full queue, a storage failure, and a loss on a device.
 
-/// What a recording call does when storage cannot keep up and the queue is full.
+/// What a recording call does when the queue is full because storage is slower than training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Wait until there is room. The time waited is in [`Statistics`](crate::Statistics).
+    /// Wait until there is room. [`Statistics`](crate::Statistics) has the time waited.
     #[default]
     Block,
-    /// Return [`RecorderError::QueueFull`](crate::RecorderError::QueueFull) and record no more.
+    /// Return [`RecorderError::QueueFull`](crate::RecorderError::QueueFull) and record nothing more.
     Stop,
-    /// Record the step's metadata and the digest of its tensors, without the tensors, and count it as skipped.
+    /// Record the step's metadata and the digest of its tensors, but not the tensors, and count the step as skipped.
     Skip,
 }
 
@@ -17,24 +17,26 @@ pub enum WhenFull {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnError {
-    /// The next call returns the error, and so does every call after it. The trace stays as the failure left it, and can be resumed.
+    /// The next call returns the error, and so does every later call. The trace stays as the failure left it. The run
+    /// can be resumed.
     #[default]
     Fail,
-    /// Training goes on. What was written before the failure is closed at once, and storage is tried again after a second, then after
-    /// growing times up to five minutes, and when the run is finished. Where it works again, recording resumes behind a gap: the steps
-    /// between are not in the trace, and every sweep that needs them is refused. [`Statistics`](crate::Statistics), the
-    /// [`Summary`](crate::Summary) and the trace's manifest say how many steps are lost, and which.
+    /// Training continues. What was written before the failure is closed at once. Storage is tried again after one
+    /// second, then after growing times of up to five minutes, and at the end of the run. When it works again,
+    /// recording resumes. The steps in between are missing from the trace, and a sweep that needs them is refused.
+    /// [`Statistics`](crate::Statistics), the [`Summary`](crate::Summary) and the trace's manifest give the number and
+    /// the range of the lost steps.
     TrainOn,
 }
 
-/// Whether a wrapped optimizer reads the value of the loss into the step's record.
+/// Whether a wrapped optimizer records the value of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LossValues {
-    /// Where the loss lies on the CPU, and reading it costs nothing.
+    /// If the loss is on the CPU, where reading it costs nothing.
     #[default]
     OnCpu,
-    /// Always: on a GPU this waits for the device in every step.
+    /// Always. On a GPU, every step then waits for the device.
     Always,
     /// Never.
     Never,

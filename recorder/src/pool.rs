@@ -1,4 +1,4 @@
-//! Buffers that go round: filled on the training thread, emptied by the encoders, filled again.
+//! Buffers that are reused: filled on the training thread, emptied by the encoders.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,14 +7,14 @@ use hindcast_format::layout::Layout;
 use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_format::{KeyState, State};
 
-/// Buffers of a kind that wait to be used again; more than these are freed.
+/// Largest number of free buffers of one kind. Further ones are freed.
 const FREE: usize = 1024;
 
-/// Free snapshots, key states, metadata and frame buffers of one run. It grows to what the queue holds at its fullest,
-/// and then nothing is allocated any more.
+/// The free snapshots, key states, metadata and frame buffers of one run. Once there are as many as the fullest queue
+/// needs, no more are allocated.
 pub(crate) struct Pool {
     layout: Layout,
-    /// Last in, first out: the one used last is the likeliest to be in the cache still.
+    /// Last in, first out: the buffer used last is the most likely one to be in the cache.
     states: Mutex<Vec<State>>,
     keys: ArrayQueue<KeyState>,
     metas: ArrayQueue<StepMeta>,
@@ -36,32 +36,32 @@ impl Pool {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A state to be overwritten; what is in it is left from before.
+    /// A state to overwrite. It holds old values.
     pub(crate) fn state(&self) -> State {
         let state = self.states().pop();
         state.unwrap_or_else(|| State::zeros(&self.layout))
     }
 
-    /// A key state to be overwritten.
+    /// A key state to overwrite. It holds old values.
     pub(crate) fn key(&self) -> KeyState {
         self.keys
             .pop()
             .unwrap_or_else(|| KeyState::zeros(&self.layout))
     }
 
-    /// Metadata with nothing in it but the room of its lists.
+    /// Metadata whose lists are empty and keep their capacity.
     pub(crate) fn meta(&self) -> StepMeta {
         self.metas.pop().unwrap_or_else(empty_meta)
     }
 
-    /// Takes a snapshot back if this was the last one to hold it.
+    /// Takes a snapshot back if nothing else holds it.
     pub(crate) fn give_back(&self, state: Arc<State>) {
         if let Some(state) = Arc::into_inner(state) {
             self.states().push(state);
         }
     }
 
-    /// Takes a state back that nobody else holds.
+    /// Takes a state back.
     pub(crate) fn give_back_state(&self, state: State) {
         self.states().push(state);
     }
@@ -81,7 +81,7 @@ impl Pool {
         drop(self.keys.push(key));
     }
 
-    /// Takes metadata back, its lists emptied.
+    /// Takes metadata back and empties its lists.
     pub(crate) fn give_back_meta(&self, mut meta: StepMeta) {
         meta.groups.clear();
         meta.indices.clear();

@@ -1,34 +1,37 @@
-//! Queues between the threads: numbered items, taken in the order of their numbers, whatever order they come in.
+//! Queues between the threads. Items are numbered, and are taken in the order of their numbers, whatever order they
+//! arrive in.
 //!
-//! A hand-over to a sleeping thread costs the giver a system call, which a training step of a hundred microseconds
-//! would feel. So a taker that has just been busy does not sleep at once: it naps, each nap twice as long as the one
-//! before, and looks again; only then does it sleep until it is woken. While somebody waits for the queue to run dry
-//! (a flush, the end of the run, a full queue), nobody naps. Where items come far apart, so that a system call is
-//! nothing beside what lies between them, naps are cut short: work that begins at once falls into what a training step
-//! does on one core (its update, the next batch), work that begins a nap later takes a core from its products.
+//! Waking a sleeping thread costs the giver a system call, which a training step of a hundred microseconds would
+//! notice. So a taker that finds nothing first naps, each nap twice as long as the one before, and looks again after
+//! each. Only after the last nap does it sleep until it is woken. No taker naps while a thread waits for the queue to be
+//! emptied (a flush, the end of the run, a full queue).
+//!
+//! If items are far apart, a system call is cheap in comparison, and a new item ends the nap. The work then starts
+//! while the training step does something on one core (the update, the next batch). Started a nap later, it would take
+//! a core from the step's matrix products.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// First nap of a taker that found nothing; each one after it is twice as long.
+/// First nap of a taker that found nothing. Each later nap is twice as long.
 const FIRST_NAP: Duration = Duration::from_micros(250);
-/// Naps before a taker sleeps until it is woken: 250 µs to 4 ms, 8 ms in all.
+/// Number of naps before a taker sleeps until it is woken: from 250 µs to 4 ms, 8 ms in all.
 const NAPS: u32 = 5;
-/// Items that come further apart than this wake a taker from its nap.
+/// An item that arrives later than this after the one before ends a nap.
 const FAR_APART: Duration = Duration::from_millis(1);
 
 struct State<T> {
     /// Number of the item at the front.
     next: u64,
-    /// Items by number, from `next` on; a hole is an item that has not come yet.
+    /// Items by number, from `next` on. `None` is an item that has not arrived.
     items: VecDeque<Option<T>>,
     present: usize,
     sleepers: usize,
     nappers: usize,
-    /// When the last item came.
+    /// When the last item arrived.
     last: Option<Instant>,
-    /// Those who wait for the queue to run dry.
+    /// Number of threads that wait for the queue to be emptied.
     hurried: usize,
     closed: bool,
 }
@@ -60,7 +63,7 @@ impl<T> Queue<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives item `number`. An item whose number has been taken, or given before, is dropped.
+    /// Gives item `number`. An item whose number was taken or given before is dropped.
     pub(crate) fn give(&self, number: u64, item: T) {
         let mut state = self.lock();
         let Some(at) = number
@@ -84,8 +87,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The next item in order with its number; waits for it. `None` once the queue is closed and the item next in
-    /// order is not there.
+    /// Waits for the next item in order, and returns it with its number. `None` if the queue is closed and that item
+    /// has not arrived.
     pub(crate) fn take(&self) -> Option<(u64, T)> {
         let mut nap = FIRST_NAP;
         let mut naps = 0;
@@ -121,20 +124,20 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Somebody waits for the queue to run dry: wakes those who nap, and keeps them from napping until
-    /// [`relax`](Self::relax) has been called as often.
+    /// Wakes the napping takers, and keeps all from napping until each call has been followed by one of
+    /// [`relax`](Self::relax). For threads that wait for the queue to be emptied.
     pub(crate) fn hurry(&self) {
         self.lock().hurried += 1;
         self.ready.notify_all();
     }
 
-    /// One waits no longer.
+    /// Ends one [`hurry`](Self::hurry).
     pub(crate) fn relax(&self) {
         let mut state = self.lock();
         state.hurried = state.hurried.saturating_sub(1);
     }
 
-    /// No more items come: takers get what is left, then `None`.
+    /// No more items come. Takers get the remaining items, then `None`.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_all();
@@ -196,7 +199,7 @@ mod tests {
         queue.hurry();
         for number in 0..100 {
             queue.give(number, ());
-            // Awake at once: a nap would be noticed here as a queue that stays full.
+            // A nap would show here as a queue that stays full.
             while queue.lock().present > 0 {
                 thread::yield_now();
             }

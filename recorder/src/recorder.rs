@@ -17,13 +17,13 @@ use crate::step_recorder::StepRecorder;
 use crate::work::{Flush, Work};
 use crate::wrap::Recorded;
 
-/// How long a dropped run waits for storage that does not move at all.
+/// How long a dropped run waits for storage that does nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A run being recorded.
 ///
-/// Made by [`Recorder::builder`]; ended by [`finish`](Self::finish). Dropped without it (an early `?`, a panic), the run is sealed
-/// as *unfinished*: it reads up to its last step, and says that it has no end.
+/// [`Recorder::builder`] makes it, [`finish`](Self::finish) ends it. If it is dropped without `finish` (an early `?`, a
+/// panic), the run is sealed as *unfinished*: all steps are there, the final state isn't.
 #[must_use = "a recorder that is dropped seals its run as unfinished"]
 pub struct Recorder {
     handle: Handle,
@@ -36,12 +36,12 @@ pub struct Recorder {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Summary {
-    /// The run's place.
+    /// Path or name of the run.
     pub run: String,
-    /// The trace's head digest: whoever notes it elsewhere can prove later that the trace was not altered. `None` if the run could not
-    /// be finished.
+    /// The trace's head digest. Keep it elsewhere to prove later that the trace was not altered. `None` if the run
+    /// could not be finished.
     pub head: Option<[u8; 32]>,
-    /// Steps of the run, those before a resume included.
+    /// Steps of the run, including those before a resume.
     pub steps: u64,
     /// What recording did and cost.
     pub statistics: Statistics,
@@ -72,38 +72,39 @@ impl Recorder {
         }
     }
 
-    /// Announces what the next step is about: training examples `indices`, in order, their losses averaged.
+    /// Announces the batch of the next step: the training examples `indices` in order, whose losses are averaged.
     ///
     /// # Errors
-    /// A batch is waiting already, an index lies outside of the data, or recording has failed.
+    /// An announced batch is still waiting for its step, an index lies outside of the data, or recording has failed.
     pub fn batch(&self, epoch: u64, indices: &[u64]) -> Result<(), RecorderError> {
         self.batch_with(BatchInfo::new(epoch, indices))
     }
 
-    /// Announces what the next step is about, with everything that can be said of a batch.
+    /// Announces the batch of the next step with everything that [`BatchInfo`] can say.
     ///
     /// # Errors
-    /// As [`batch`](Self::batch); also weights or micro-batches that don't fit the indices.
+    /// As [`batch`](Self::batch). Also if weights or micro-batches don't fit the indices.
     pub fn batch_with(&self, batch: BatchInfo<'_>) -> Result<(), RecorderError> {
         self.handle.lock().announce(&batch)
     }
 
-    /// Withdraws the announced batch, for loops that leave a step out (a loss that is not finite, say).
+    /// Withdraws the announced batch. For loops that leave out a step, for example because its loss is not finite.
     pub fn skip_batch(&self) {
         self.handle.lock().withdraw();
     }
 
     /// Wraps a candle optimizer, so that every step it takes is recorded.
     ///
-    /// candle gives gradients to all variables that the loss depends on, also to those that the optimizer doesn't hold. The wrapper finds
-    /// out which parameters are really updated: candle's `SGD` is asked for its variables, and with other optimizers each parameter is
-    /// looked at until it has changed. [`Recorded::updates`] says it instead.
+    /// candle gives gradients to all variables that the loss depends on, including those that the optimizer doesn't
+    /// hold. The wrapper finds out which parameters the optimizer updates: it asks candle's `SGD` for its variables,
+    /// and with other optimizers it compares each parameter before and after the updates until it has changed once.
+    /// [`Recorded::updates`] lists the variables instead.
     pub fn wrap<O: Optimizer + 'static>(&self, optimizer: O) -> Recorded<O> {
         Recorded::new(optimizer, self.handle.clone(), None)
     }
 
-    /// Wraps an optimizer whose state is to be recorded with every keyframe; it must have been given to
-    /// [`Builder::optimizer_state`](crate::Builder::optimizer_state), too.
+    /// Wraps an optimizer whose state is recorded with every keyframe. The optimizer must also have been given to
+    /// [`Builder::optimizer_state`](crate::Builder::optimizer_state).
     pub fn wrap_with_state<O: Optimizer + OptimizerState + 'static>(
         &self,
         optimizer: O,
@@ -111,37 +112,38 @@ impl Recorder {
         Recorded::new(optimizer, self.handle.clone(), Some(|optimizer| optimizer))
     }
 
-    /// Records a step of a loop that owns its update. Call it when the forward pass is done and before the variables change.
+    /// Records a step of a loop that computes its own update. Call it after the forward pass and before the variables
+    /// change.
     ///
     /// # Errors
-    /// Nothing was recorded then, and the call may be repeated with the right values; unless storage failed, which every later call
-    /// says again.
+    /// Nothing was recorded. The call may be repeated with the right values, unless storage failed: then every later
+    /// call returns the same error.
     pub fn step(&self, info: &StepInfo<'_>) -> Result<(), RecorderError> {
         self.handle.lock().record(info, None)
     }
 
-    /// What the run is expected to take on disk.
+    /// What the run is expected to take.
     pub fn estimate(&self) -> &Estimate {
         &self.estimate
     }
 
-    /// The tensors recorded, in their order.
+    /// The recorded tensors in their order.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Number of the step that is recorded next.
+    /// Number of the next step to be recorded.
     pub fn next_step(&self) -> u64 {
         self.handle.lock().next_step()
     }
 
-    /// The newest step up to which nothing is lost by whatever the run's [`Durability`](hindcast_format::Durability) guards against; `None`
-    /// if there is none yet.
+    /// The newest step that is safe, with all steps before it, from what the run's
+    /// [`Durability`](hindcast_format::Durability) guards against. `None` if there is none yet.
     pub fn durable_step(&self) -> Option<u64> {
         self.handle.shared().durable()
     }
 
-    /// Waits until everything recorded so far has been handed to storage and synced; then [`durable_step`](Self::durable_step) is
+    /// Waits until everything recorded so far has been written and synced. [`durable_step`](Self::durable_step) is then
     /// the newest step, whatever the durability.
     ///
     /// # Errors
@@ -150,8 +152,8 @@ impl Recorder {
         self.wait_for(true)
     }
 
-    /// Waits until everything recorded so far has been encoded and handed to storage, without syncing it: a reader, or whoever
-    /// comes after a `kill -9`, finds all of it from then on.
+    /// Waits until everything recorded so far has been encoded and written, but not synced. A reader finds all of it
+    /// from then on, even after a `kill -9`.
     ///
     /// # Errors
     /// Recording has failed.
@@ -175,21 +177,22 @@ impl Recorder {
         }
     }
 
-    /// What recording has done so far.
+    /// Counts and times of the recording so far.
     pub fn statistics(&self) -> Statistics {
         self.handle.shared().statistics()
     }
 
-    /// Records the final state, seals the run and waits until it is on disk.
+    /// Records the final state, seals the run, and waits until it is on disk.
     ///
     /// # Errors
-    /// Recording has failed, now or before (under [`OnError::TrainOn`](crate::OnError::TrainOn) that is no error: the summary tells).
-    /// The run has an [`OptimizerState`]: use [`finish_with`](Self::finish_with).
+    /// Recording has failed, now or before. Under [`OnError::TrainOn`](crate::OnError::TrainOn) that is no error, and
+    /// the summary tells what was lost. A run with an [`OptimizerState`] must be ended with
+    /// [`finish_with`](Self::finish_with).
     pub fn finish(self) -> Result<Summary, RecorderError> {
         self.end(None)
     }
 
-    /// [`finish`](Self::finish) for runs that were created with an [`OptimizerState`].
+    /// [`finish`](Self::finish) for a run that records an [`OptimizerState`].
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
@@ -224,14 +227,14 @@ impl Recorder {
         }
     }
 
-    /// Seals the run as unfinished and waits for that, but not for ever.
+    /// Seals the run as unfinished. Waits for that, unless storage does nothing for [`PATIENCE`].
     fn abandon(&mut self) {
         let shared = self.handle.shared();
         self.handle.lock().abandon();
         if shared.wait_while_moving(PATIENCE) {
             self.join();
         } else {
-            // A disk that does not answer: leave the threads to it, rather than the user's program.
+            // Storage doesn't answer. The threads are left to wait for it, so that the user's program doesn't.
             shared.fail(RecorderError::Stuck {
                 run: shared.run.clone(),
                 seconds: PATIENCE.as_secs(),
@@ -242,7 +245,7 @@ impl Recorder {
 
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            // Panics inside have been caught and reported.
+            // Panics of the threads have been caught and reported.
             let _ = thread.join();
         }
     }

@@ -9,17 +9,17 @@ use hindcast_format::{Durability, FormatError, RunWriter, Storage, Trace};
 use crate::keep::Keep;
 use crate::retention::Retention;
 
-/// Wait before the first new attempt on the storage. Each later wait is twice as long.
+/// Wait before the first attempt to reopen. Each later wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait between two attempts. Every successful attempt adds an entry to the manifest, so there should be few.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// The data that a writer needs to reopen its run.
+/// What a writer needs to reopen its run.
 pub(crate) struct Reopening {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) durability: Durability,
     pub(crate) keep: Keep,
-    /// Whether the user chose to train on; nothing is tried otherwise.
+    /// Whether training continues after a failure. Otherwise the run is not reopened.
     pub(crate) trains_on: bool,
 }
 
@@ -32,8 +32,8 @@ pub(crate) struct Reopened {
 }
 
 impl Reopening {
-    /// Opens the run behind its last step. What is on the disk is read and checked again, as for any run that is resumed: the writer that
-    /// failed knows less than the disk does.
+    /// Opens the run behind its last step. The files are read and checked again, as for any resumed run, because the
+    /// writer that failed knows less than they do.
     pub(crate) fn reopen(&self) -> Result<Reopened, FormatError> {
         let trace = Trace::open_storage(Arc::clone(&self.storage))?;
         let (end, epochs) = (trace.span().end, epochs(&trace));
@@ -100,7 +100,7 @@ impl Retry {
     }
 }
 
-/// Steps that an earlier session of a resumed run lost, as its manifest counts them.
+/// Steps that earlier sessions of a resumed run lost, as its manifest counts them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LostBefore {
     pub(crate) steps: u64,
@@ -109,7 +109,7 @@ pub(crate) struct LostBefore {
 }
 
 impl LostBefore {
-    /// What of it still holds for a run that is resumed at `step`: later steps are recorded anew.
+    /// The part that still holds for a run that is resumed at `step`. Later steps are recorded again.
     pub(crate) fn read(counters: &BTreeMap<String, u64>, step: u64) -> Option<Self> {
         let get = |name: &str| counters.get(name).copied();
         let (steps, from, to) = (get("lost")?, get("lost-from")?, get("lost-to")?.min(step));

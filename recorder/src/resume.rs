@@ -1,4 +1,4 @@
-//! Going on with a run that was cut off.
+//! Continues a run that was cut off.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,33 +16,34 @@ use crate::reopen::{LostBefore, epochs, retention};
 use crate::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
 use crate::start::{Position, start};
 
-/// What the trace knows of the point where a run goes on.
+/// What the trace knows of the point from which a run continues.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Resumed {
-    /// The step that is recorded next.
+    /// The next step to be recorded.
     pub step: u64,
-    /// The epoch of the last step before it; `None` at step 0.
+    /// The epoch of the step before it. `None` at step 0.
     pub epoch: Option<u64>,
-    /// How many updates the optimizer had done before it.
+    /// Number of updates that the optimizer had done before it.
     pub optimizer_step: u64,
     /// One more than the last step that the trace held before it was cut back.
     pub end: u64,
-    /// The optimizer's tensors before that step, by name, where the trace has them (at keyframes and at a run's end). They are on the
-    /// CPU.
+    /// The optimizer's tensors before that step by name, on the CPU. The trace has them at keyframes and at the end of
+    /// a run.
     pub optimizer_state: Option<BTreeMap<String, Tensor>>,
 }
 
 impl Builder {
-    /// Goes on with the run at this place from `step`: the steps before it stay, it and all after it are cut away, and the cut is logged in the
-    /// manifest. What a run keeps, its task, rule, seed and data stay what they were.
+    /// Continues the existing run from `step`. The steps before it stay. The step itself and all later ones are
+    /// removed, and the manifest notes the cut. What the run keeps, its task, rule, seed and data don't change.
     ///
-    /// The variables must hold what they held before that step, as a checkpoint of it restores them; where the trace has the step, that is
-    /// checked. With [`restore_variables`](Self::restore_variables) the trace's own values are put back into the variables instead.
+    /// The variables must hold their values from before that step, for example from a checkpoint. If the trace has the
+    /// step, that is checked. With [`restore_variables`](Self::restore_variables), the variables are set to the trace's
+    /// values instead.
     ///
     /// # Errors
-    /// No such run, damage before the step, a step beyond the run's end, variables of other names or shapes, or variables that hold something else.
-    /// Nothing has been cut away then.
+    /// There is no such run, it is damaged before the step, it ends before the step, or the variables have other names,
+    /// shapes or values. Nothing has been removed then.
     pub fn resume(
         self,
         variables: &VarMap,
@@ -52,7 +53,7 @@ impl Builder {
         self.resume_from(named, step)
     }
 
-    /// [`resume`](Self::resume) with variables named one by one.
+    /// [`resume`](Self::resume) with variables that are named one by one.
     ///
     /// # Errors
     /// As [`resume`](Self::resume).
@@ -73,7 +74,7 @@ impl Builder {
         let end = trace.span().end;
         if step > end {
             return Err(options.setup(format!(
-                "it holds steps up to {}, so it cannot go on at step {step}: resume at step {} or before",
+                "it holds steps up to {}, so it cannot continue at step {step}: resume at step {} or before",
                 end.saturating_sub(1),
                 end
             )));
@@ -82,8 +83,9 @@ impl Builder {
             restore(&bound, &before)
                 .map_err(|why| options.setup(format!("step {step} cannot be restored: {why}")))?;
         } else {
-            check(&bound, &before)
-                .map_err(|why| options.setup(format!("it cannot go on at step {step}: {why}")))?;
+            check(&bound, &before).map_err(|why| {
+                options.setup(format!("it cannot continue at step {step}: {why}"))
+            })?;
         }
         let epochs = epochs(&trace);
         let lost = trace
@@ -116,17 +118,18 @@ impl Builder {
         ))
     }
 
-    /// Creates the run, or goes on with the one that is there from the newest step that its trace can restore: what a training
-    /// program calls that may be killed at any moment. The variables hold that step's values afterwards, and training goes on with step
-    /// [`Resumed::step`] (0 in a new run). Whatever came after it is cut away and trained again.
+    /// Creates the run, or continues the existing one from the newest step that its trace can restore. This is the call
+    /// for a training program that may be killed at any moment. The variables hold that step's values afterwards, and
+    /// training continues with step [`Resumed::step`], which is 0 in a new run. Later steps are removed and trained
+    /// again.
     ///
-    /// A run that was killed while it was being finished goes on at its end, and has only to be finished again. Without
-    /// optimizer state the newest step is the last step recorded; with it, the newest keyframe, whose
-    /// [`optimizer_state`](Resumed::optimizer_state) belongs back into the optimizer.
+    /// A run that was killed while it was being finished continues at its end and only needs to be finished again.
+    /// Without optimizer state, the newest step is the last recorded one. With optimizer state, it is the newest
+    /// keyframe, and its [`optimizer_state`](Resumed::optimizer_state) must be put back into the optimizer.
     ///
     /// # Errors
-    /// As [`create`](Self::create) and [`resume`](Self::resume). A finished run is left alone:
-    /// [`resume`](Self::resume) goes on with one on purpose.
+    /// As [`create`](Self::create) and [`resume`](Self::resume). A finished run is refused; [`resume`](Self::resume)
+    /// continues one.
     pub fn create_or_resume(
         self,
         variables: &VarMap,
@@ -150,7 +153,7 @@ impl Builder {
         };
         if let (Status::Finished, Some(end)) = (trace.status(), trace.final_step()) {
             return Err(options.setup(format!(
-                "it is finished, after {end} steps; to train on all the same, call resume(variables, {end})"
+                "it is finished, after {end} steps; to continue training anyway, call resume(variables, {end})"
             )));
         }
         let newest = trace.newest_checkpoint().map_err(failed)?;
@@ -158,10 +161,10 @@ impl Builder {
         drop(trace);
         match newest {
             Some(step) => self.restore_variables().resume(variables, step),
-            // Killed before its first step was written: the variables hold what they were made with.
+            // Killed before its first step was written. The variables hold their initial values.
             None if held == 0 => self.resume(variables, 0),
             None => Err(options.setup(format!(
-                "it has steps up to {}, but none that could be restored: load a checkpoint of your own and call resume",
+                "it has steps up to {}, but none of them can be restored: load your own checkpoint and call resume",
                 held - 1
             ))),
         }
@@ -178,18 +181,18 @@ fn same_layout(recorded: &Layout, given: &Layout) -> Result<(), String> {
     let (old, new) = (recorded.tensors(), given.tensors());
     if let Some((old, new)) = old.iter().zip(new).find(|(old, new)| old != new) {
         return Err(format!(
-            "its tensors are others: the trace has {}, the variables {}",
+            "its tensors differ: the trace has {}, the variables have {}",
             describe(old),
             describe(new)
         ));
     }
     match (old.get(new.len()), new.get(old.len())) {
         (Some(missing), _) => Err(format!(
-            "the trace has {}, the variables lack it",
+            "the trace has {}, which the variables lack",
             describe(missing)
         )),
         (_, Some(extra)) => Err(format!(
-            "the variables have {}, the trace lacks it",
+            "the variables have {}, which the trace lacks",
             describe(extra)
         )),
         (None, None) => Ok(()),
@@ -218,7 +221,7 @@ fn restore(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
     let buffers = match &before.buffers {
         Some(buffers) => buffers.as_slice(),
         None if bound.buffers.is_empty() => &[],
-        None => return Err("the trace has its parameters, but not the buffers before it; load a checkpoint instead".to_owned()),
+        None => return Err("the trace has its parameters, but not the buffers before it; load a checkpoint of it instead".to_owned()),
     };
     let sections = [
         (
@@ -241,7 +244,7 @@ fn restore(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
     Ok(())
 }
 
-/// Do the variables hold what the trace has? Where it has nothing there is nothing to check.
+/// Compares the variables with the recorded values, where the trace has them.
 fn check(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
     let sections = [
         (
@@ -261,8 +264,8 @@ fn check(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
             copy_tensor(var, &mut held).map_err(|error| format!("{:?}: {error}", spec.name))?;
             if held != bytes {
                 return Err(format!(
-                    "{:?} holds other values than the trace has before that step; load the checkpoint of that very step, or let restore_variables() put the \
-                     trace's values back",
+                    "{:?} differs from the trace's value before that step; load the checkpoint of exactly that step, or set the variables to the trace's \
+                     values with restore_variables()",
                     spec.name
                 ));
             }
@@ -271,7 +274,7 @@ fn check(bound: &Bound, before: &Checkpoint) -> Result<(), String> {
     Ok(())
 }
 
-/// The optimizer's tensors by name, where the trace has them.
+/// The optimizer's tensors by name, if the trace has them.
 pub(crate) fn optimizer_tensors(
     checkpoint: &Checkpoint,
     layout: &Layout,

@@ -1,10 +1,10 @@
-//! Which segments a run may drop: the arithmetic of [`Keep`], apart from the files.
+//! Decides which segments a run may drop. The files are handled elsewhere.
 
 use std::collections::VecDeque;
 
 use crate::keep::Keep;
 
-/// What retention needs to know of a segment on disk.
+/// A segment on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Segment {
     epoch: u64,
@@ -12,13 +12,13 @@ struct Segment {
     bytes: u64,
 }
 
-/// Follows the segments of a run and says how many of the oldest may go.
+/// Follows the segments of a run and counts the oldest ones that may be dropped.
 #[derive(Debug)]
 pub(crate) struct Retention {
     keep: Keep,
     /// Sealed segments, oldest first.
     sealed: VecDeque<Segment>,
-    /// The open one.
+    /// The open segment.
     open: Option<Segment>,
 }
 
@@ -31,7 +31,7 @@ impl Retention {
         }
     }
 
-    /// A sealed segment that was there when the run was resumed; oldest first.
+    /// Adds a sealed segment that a resumed run found. Oldest first.
     pub(crate) fn found(&mut self, epoch: u64, steps: u64, bytes: u64) {
         self.sealed.push_back(Segment {
             epoch,
@@ -40,8 +40,8 @@ impl Retention {
         });
     }
 
-    /// A segment was opened by a step of `epoch`; the one before it is sealed and has `sealed_bytes`. Returns how many
-    /// of the oldest segments may be dropped.
+    /// A step of `epoch` opened a segment. The segment before it is sealed and has `sealed_bytes`. Returns the number
+    /// of oldest segments that may be dropped.
     pub(crate) fn opened(&mut self, epoch: u64, sealed_bytes: u64) -> usize {
         if let Some(mut before) = self.open.take() {
             before.bytes = sealed_bytes;
@@ -53,7 +53,7 @@ impl Retention {
             bytes: 0,
         });
         let surplus = match self.keep {
-            // The first step of an epoch completes the one before it.
+            // The first step of an epoch completes the epoch before it.
             Keep::LastEpoch => self.older_than(epoch.saturating_sub(1)),
             Keep::LastSteps(n) => self.beyond_steps(n),
             Keep::Budget(bytes) => self.beyond_bytes(bytes),
@@ -63,7 +63,7 @@ impl Retention {
         surplus
     }
 
-    /// A frame of so many bytes went into the open segment.
+    /// A frame of this many bytes was appended to the open segment.
     pub(crate) fn appended(&mut self, bytes: u64) {
         if let Some(open) = &mut self.open {
             open.steps += 1;
@@ -71,8 +71,8 @@ impl Retention {
         }
     }
 
-    /// The run has ended well. An epoch counts as complete if it has as many steps as the one before it; then the one
-    /// before it may go.
+    /// The run was finished. The last epoch counts as complete if it has at least as many steps as the one before it.
+    /// Then the one before it may be dropped.
     pub(crate) fn finished(&mut self) -> usize {
         let Some(open) = self.open else { return 0 };
         let steps_of = |epoch: u64| -> u64 {
@@ -106,13 +106,13 @@ impl Retention {
         self.surplus(n, |segment| segment.steps)
     }
 
-    /// The open segment is counted as large as the last sealed one: it will be.
+    /// The open segment is counted with the size of the last sealed one, which it will reach.
     fn beyond_bytes(&self, budget: u64) -> usize {
         let coming = self.sealed.back().map_or(0, |segment| segment.bytes);
         let mut total: u64 = coming + self.sealed.iter().map(|segment| segment.bytes).sum::<u64>();
         let mut surplus = 0;
         for segment in &self.sealed {
-            // One sealed segment always stays, or a tight budget would keep next to nothing.
+            // One sealed segment always stays. Otherwise a tight budget would keep next to nothing.
             if total <= budget || surplus + 1 >= self.sealed.len() {
                 break;
             }
@@ -122,7 +122,7 @@ impl Retention {
         surplus
     }
 
-    /// The longest run of oldest sealed segments without which at least `n` still stand.
+    /// The largest number of oldest sealed segments without which at least `n` remain.
     fn surplus(&self, n: u64, measure: impl Fn(&Segment) -> u64) -> usize {
         let mut left: u64 = self.sealed.iter().map(&measure).sum();
         let mut surplus = 0;
@@ -137,12 +137,12 @@ impl Retention {
     }
 }
 
-/// Steps that a segment may have at most, so that dropping whole segments keeps close to what was asked for.
+/// Largest number of steps per segment. Segments are dropped whole, so they are short where little is kept.
 pub(crate) fn steps_per_segment(keep: Keep, frame_bytes: u64, most: u32) -> u32 {
     let wanted = match keep {
         Keep::All | Keep::LastEpoch | Keep::EveryNth(_) => return most,
         Keep::LastSteps(n) => n.div_ceil(4),
-        // An eighth of the budget at two thirds of the raw size, the usual yield of the encoding.
+        // An eighth of the budget, at two thirds of the raw size, the usual result of the encoding.
         Keep::Budget(bytes) => bytes.saturating_mul(3) / 16 / frame_bytes.max(1),
     };
     u32::try_from(wanted).unwrap_or(most).clamp(1, most)
@@ -152,8 +152,7 @@ pub(crate) fn steps_per_segment(keep: Keep, frame_bytes: u64, most: u32) -> u32 
 mod tests {
     use super::*;
 
-    /// Plays a run of `steps` steps, `per_epoch` to the epoch and `per_segment` to the segment, each of ten bytes, and
-    /// returns how many steps are on disk after each step.
+    /// Simulates a run of steps of ten bytes each. Returns the number of steps on disk after each step.
     fn play(keep: Keep, steps: u64, per_epoch: u64, per_segment: u64) -> (Vec<u64>, Retention) {
         let mut retention = Retention::new(keep);
         let mut on_disk: VecDeque<u64> = VecDeque::new();
@@ -188,7 +187,7 @@ mod tests {
             let before = if step >= 10 { 10 } else { 0 };
             assert_eq!(*kept, before + in_epoch, "after step {step}");
         }
-        // The fourth epoch is half done: the third one is the last complete one and stays.
+        // The fourth epoch is half done, so the third one is the last complete one and stays.
         assert_eq!(retention.finished(), 0);
         let (_, mut retention) = play(Keep::LastEpoch, 40, 10, 4);
         assert_eq!(retention.finished(), 3);

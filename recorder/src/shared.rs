@@ -16,14 +16,14 @@ use crate::work::{Product, Work};
 /// Failures of a run.
 #[derive(Default)]
 struct Failure {
-    /// What stops the recording now; a later failure is a consequence of it.
+    /// The failure that stops the recording now. A later failure follows from it.
     now: Option<RecorderError>,
-    /// The first failure of the run, which may have been overcome.
+    /// The first failure of the run. The recording may have resumed after it.
     first: Option<RecorderError>,
 }
 
 pub(crate) struct Shared {
-    /// The run's place, for messages.
+    /// Path or name of the run, for messages.
     pub(crate) run: String,
     pub(crate) work: Queue<Work>,
     pub(crate) products: Queue<Product>,
@@ -31,14 +31,14 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
     failure: Mutex<Failure>,
-    /// Whether recording has failed and not resumed since: what every step asks.
+    /// Whether recording has failed and not resumed since. Every step asks this.
     failing: AtomicBool,
-    /// The durable step and one more; 0 while there is none.
+    /// The durable step plus one. 0 while there is none.
     durable: AtomicU64,
-    /// Grows with everything that any thread gets done.
+    /// Grows with every piece of work that a thread completes.
     progress: AtomicU64,
     pub(crate) over: Signal,
-    /// The head digest of a run that was finished.
+    /// The head digest of a finished run.
     head: OnceLock<[u8; 32]>,
 }
 
@@ -68,19 +68,19 @@ impl Shared {
         }
     }
 
-    /// Somebody waits for the threads: they don't nap until [`relax`](Self::relax).
+    /// A thread waits for the queues to be emptied. The other threads stop napping until [`relax`](Self::relax).
     pub(crate) fn hurry(&self) {
         self.work.hurry();
         self.products.hurry();
     }
 
-    /// Nobody waits any longer.
+    /// Ends one [`hurry`](Self::hurry).
     pub(crate) fn relax(&self) {
         self.work.relax();
         self.products.relax();
     }
 
-    /// Recording has failed: the first failure stays, and nobody waits for room any more.
+    /// Recording has failed. The first failure stays, and no thread waits for room any more.
     pub(crate) fn fail(&self, error: RecorderError) {
         {
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ impl Shared {
         self.budget.lift();
     }
 
-    /// Called when storage works again. The next step is recorded.
+    /// Storage works again. The next step is recorded.
     pub(crate) fn recovered(&self) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.now = None;
@@ -99,7 +99,7 @@ impl Shared {
         self.failing.store(false, Ordering::Release);
     }
 
-    /// The reason why nothing is recorded now, if there is one.
+    /// Why nothing is recorded now, if recording has failed.
     pub(crate) fn failure(&self) -> Option<RecorderError> {
         if !self.failing.load(Ordering::Acquire) {
             return None;
@@ -128,7 +128,7 @@ impl Shared {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The run is over: with its head digest, if it was finished.
+    /// The run is over. It has a head digest if it was finished.
     pub(crate) fn end(&self, head: Option<[u8; 32]>) {
         if let Some(head) = head {
             let _ = self.head.set(head);
@@ -140,7 +140,7 @@ impl Shared {
         self.head.get().copied()
     }
 
-    /// Waits for the end of the run, for as long as something moves within `patience`. False if nothing did.
+    /// Waits for the end of the run as long as something makes progress within `patience`. False if nothing did.
     pub(crate) fn wait_while_moving(&self, patience: Duration) -> bool {
         let mut last = (self.progress.load(Ordering::Relaxed), Instant::now());
         loop {

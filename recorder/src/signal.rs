@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A flag that somebody waits for.
+/// A flag that a thread waits for.
 #[derive(Default)]
 pub(crate) struct Signal {
     set: Mutex<bool>,
@@ -26,7 +26,7 @@ impl Signal {
         }
     }
 
-    /// Waits for at most `time`; says whether the flag is up.
+    /// Waits for at most `time`. Returns whether the flag is raised.
     pub(crate) fn wait_for(&self, time: Duration) -> bool {
         let set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
         let (set, _) = self

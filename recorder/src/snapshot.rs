@@ -1,8 +1,8 @@
-//! Copying tensors into bytes: once, without allocating where the device allows it.
+//! Copies tensors into bytes, once, and without allocating where the device allows it.
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
-/// One tensor and where its bytes go in the snapshot.
+/// One tensor and the place of its bytes in the snapshot.
 struct Slot {
     tensor: Tensor,
     start: usize,
@@ -54,7 +54,7 @@ impl Copier {
         }
     }
 
-    /// Bytes that a snapshot takes.
+    /// Size of a snapshot in bytes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -72,7 +72,7 @@ impl Copier {
     }
 }
 
-/// Joins a group on its device, brings it over in one transfer, and deals its pieces out.
+/// Joins a group of tensors on its device, copies it to the CPU in one transfer, and copies the pieces to their places.
 fn gather(group: &[Slot], out: &mut [u8]) -> candle_core::Result<()> {
     let flat = group
         .iter()
@@ -85,7 +85,7 @@ fn gather(group: &[Slot], out: &mut [u8]) -> candle_core::Result<()> {
     let joined = joined.to_device(&Device::Cpu)?;
     let (storage, layout) = joined.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
-        candle_core::bail!("a tensor moved to the CPU did not arrive there");
+        candle_core::bail!("a tensor was moved to the CPU and is not there");
     };
     let mut at = layout.start_offset();
     for slot in group {
@@ -96,7 +96,7 @@ fn gather(group: &[Slot], out: &mut [u8]) -> candle_core::Result<()> {
     Ok(())
 }
 
-/// Copies one tensor's elements in row-major order, little-endian.
+/// Copies a tensor's elements, row-major and little-endian.
 pub(crate) fn copy_tensor(tensor: &Tensor, out: &mut [u8]) -> candle_core::Result<()> {
     {
         let (storage, layout) = tensor.storage_and_layout();
@@ -106,18 +106,18 @@ pub(crate) fn copy_tensor(tensor: &Tensor, out: &mut [u8]) -> candle_core::Resul
             return copy_elements(storage, start, end - start, out);
         }
     }
-    // A view with strides, or another device: one copy more.
+    // A strided view, or a tensor on another device, is copied once more.
     let moved = tensor.detach().to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = moved.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => {
             copy_elements(storage, layout.start_offset(), moved.elem_count(), out)
         }
-        _ => candle_core::bail!("a tensor moved to the CPU did not arrive there"),
+        _ => candle_core::bail!("a tensor was moved to the CPU and is not there"),
     }
 }
 
-/// Bytes of a tensor's elements laid back to back.
+/// Size of all elements of a tensor in bytes.
 pub(crate) fn byte_len(tensor: &Tensor) -> usize {
     tensor.elem_count() * tensor.dtype().size_in_bytes()
 }
@@ -152,7 +152,7 @@ fn copy_elements(
     match bytes {
         Some(bytes) if bytes.len() == out.len() => out.copy_from_slice(bytes),
         _ => candle_core::bail!(
-            "a tensor of {elements} elements of {dtype:?} does not fit its {} recorded bytes: did it change its type?",
+            "a tensor of {elements} elements of {dtype:?} does not fit its {} recorded bytes: has its type changed?",
             out.len()
         ),
     }
@@ -164,7 +164,7 @@ fn copy_elements(
     Ok(())
 }
 
-/// A tensor on the CPU out of recorded bytes: little-endian, row-major.
+/// Makes a tensor on the CPU from recorded bytes (little-endian, row-major).
 pub(crate) fn tensor_from_bytes(
     bytes: &[u8],
     dtype: hindcast_format::layout::DType,
@@ -181,7 +181,7 @@ pub(crate) fn tensor_from_bytes(
     Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)
 }
 
-/// The format's name of a candle dtype, where the format records it.
+/// The format's name of a candle type, if the format records it.
 pub(crate) fn format_dtype(dtype: DType) -> Option<hindcast_format::layout::DType> {
     use hindcast_format::layout::DType as Recorded;
     match dtype {
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(out, expect);
     }
 
-    /// The path that a GPU takes, walked on the CPU: join, transfer, deal out.
+    /// The path of a GPU, taken on the CPU: join, transfer, copy the pieces.
     #[test]
     fn gathering_deals_the_pieces_out_to_their_places() {
         let first = cpu(&[1., 2., 3., 4.], &[2, 2]);

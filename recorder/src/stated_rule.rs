@@ -1,4 +1,4 @@
-//! Compares the optimizer settings in the run's description with those of the loop and the optimizer.
+//! The optimizer settings that a run's rule or task states, compared with those of the loop and the optimizer.
 //!
 //! The rule is TOML text that other crates interpret. The recorder reads only the keys that can also be given
 //! elsewhere, so that no trace contains contradicting settings for a step.
@@ -14,13 +14,14 @@ pub(crate) struct StatedRule {
 }
 
 impl StatedRule {
-    /// Reads the rule, or the task's optimizer where no rule was given. Where both are, they must agree, and so must both seeds.
+    /// Reads the rule, or the task's optimizer if no rule was given. If both were given, they must agree, and so must
+    /// both seeds.
     pub(crate) fn read(
         rule: Option<&str>,
         task: Option<&str>,
         seed: Option<u64>,
     ) -> Result<Self, String> {
-        // A task in words of one's own says nothing that could contradict anything.
+        // A task that is not TOML states nothing that could contradict.
         let task = task.and_then(|text| text.parse::<Table>().ok());
         let of_task = task
             .as_ref()
@@ -32,7 +33,7 @@ impl StatedRule {
             && let Some((key, a, b)) = disagreement(rule, task)
         {
             return Err(format!(
-                "the rule says {key} = {a}, and the task's optimizer says {key} = {b}: say it once, or the same"
+                "the rule says {key} = {a}, and the task's optimizer says {key} = {b}: give it once, or twice the same"
             ));
         }
         let of_train = task
@@ -42,7 +43,7 @@ impl StatedRule {
             && u64::try_from(of_train) != Ok(seed)
         {
             return Err(format!(
-                "the run's seed is {seed}, and the task says train.seed = {of_train}: say it once, or the same"
+                "the run's seed is {seed}, and the task says train.seed = {of_train}: give it once, or twice the same"
             ));
         }
         let rule = Self {
@@ -72,12 +73,12 @@ impl StatedRule {
         self.get("kind")?.as_str()
     }
 
-    /// The decay that the rule writes down.
+    /// The weight decay that the rule states.
     pub(crate) fn weight_decay(&self) -> Option<f64> {
         self.number("weight_decay")
     }
 
-    /// The decay of a step for which the loop gives none.
+    /// The weight decay of a step for which the loop gives none.
     pub(crate) fn default_decay(&self) -> f64 {
         self.weight_decay().unwrap_or_else(|| match self.kind() {
             Some("adamw") => ParamsAdamW::default().weight_decay,
@@ -85,7 +86,8 @@ impl StatedRule {
         })
     }
 
-    /// Checks a step's decay of each group against the rule. Some groups may differ from the rule, but not all of them.
+    /// Compares the weight decays of a step's groups with the rule. Some groups may differ from the rule, but not all
+    /// of them.
     pub(crate) fn check_decays(&self, groups: &[GroupHyper]) -> Result<(), String> {
         let Some(written) = self.weight_decay() else {
             return Ok(());
@@ -102,7 +104,7 @@ impl StatedRule {
         }
     }
 
-    /// Checks a step's clipping against the rule.
+    /// Compares the clipping of a step with the rule.
     pub(crate) fn check_clipping(&self, clip_norm: Option<f64>) -> Result<(), String> {
         match (self.number("clip_norm"), clip_norm) {
             (Some(written), Some(given)) if written != given => Err(format!(
@@ -113,7 +115,7 @@ impl StatedRule {
         }
     }
 
-    /// Checks that the rule describes candle's SGD.
+    /// Compares the rule with candle's SGD.
     pub(crate) fn check_sgd(&self) -> Result<(), String> {
         self.check_kind("sgd", "candle_nn::SGD")?;
         for key in ["momentum", "weight_decay"] {
@@ -122,7 +124,7 @@ impl StatedRule {
         Ok(())
     }
 
-    /// Checks that the rule describes candle's AdamW with these constants.
+    /// Compares the rule with candle's AdamW and its constants.
     pub(crate) fn check_adamw(&self, params: &ParamsAdamW) -> Result<(), String> {
         let usual = ParamsAdamW::default();
         self.check_kind("adamw", "candle_nn::AdamW")?;
@@ -130,7 +132,7 @@ impl StatedRule {
             ("beta1", params.beta1, usual.beta1),
             ("beta2", params.beta2, usual.beta2),
             ("eps", params.eps, usual.eps),
-            // It is recorded with every step, so that a rule need not say it.
+            // The decay is recorded with every step, so a rule may leave it out.
             ("weight_decay", params.weight_decay, params.weight_decay),
         ] {
             self.check_number(key, value, default, "candle_nn::AdamW")?;
@@ -141,7 +143,7 @@ impl StatedRule {
     fn check_kind(&self, kind: &str, optimizer: &str) -> Result<(), String> {
         match self.kind() {
             Some(written) if written != kind => Err(format!(
-                "the rule says kind = {written:?}, and the optimizer is {optimizer}: write kind = {kind:?}"
+                "the rule says kind = {written:?}, and the optimizer is {optimizer}: write kind = {kind:?} into the rule, or change the optimizer"
             )),
             _ => Ok(()),
         }
@@ -171,7 +173,7 @@ impl StatedRule {
     }
 }
 
-/// The first key that both tables have with different values.
+/// The first key for which the tables have different values.
 fn disagreement<'a>(a: &'a Table, b: &'a Table) -> Option<(&'a str, &'a Value, &'a Value)> {
     a.iter()
         .filter_map(|(key, value)| Some((key.as_str(), value, b.get(key)?)))
@@ -184,7 +186,7 @@ fn number(value: &Value) -> Option<f64> {
         .or_else(|| value.as_integer().map(|number| number as f64))
 }
 
-/// What a wrapped optimizer is known to be: candle's own can be asked.
+/// Compares a wrapped optimizer with the rule, if it is one of candle's own.
 pub(crate) fn check_optimizer<O: Optimizer + 'static>(
     rule: &StatedRule,
     optimizer: &O,
@@ -198,7 +200,7 @@ pub(crate) fn check_optimizer<O: Optimizer + 'static>(
     }
 }
 
-/// The optimizer as the type that it is, if it is that type.
+/// The optimizer as a `T`, if it is one.
 pub(crate) fn known<O: 'static, T: 'static>(optimizer: &O) -> Option<&T> {
     (optimizer as &dyn std::any::Any).downcast_ref()
 }

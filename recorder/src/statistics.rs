@@ -1,4 +1,4 @@
-//! What recording has done so far, and what it cost.
+//! What a recording has done so far, and what it cost.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,63 +6,64 @@ use std::time::Duration;
 
 use crate::error::RecorderError;
 
-/// The first value in a run that was not a number, or infinite.
+/// The first value in a run that is NaN or infinite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NonFinite {
-    /// The step before which the tensor had it (a parameter), or in which the forward pass made it (a buffer).
+    /// For a parameter, the step that begins with the value. For a buffer, the step whose forward pass computed it.
     pub step: u64,
     /// The tensor's name.
     pub tensor: String,
 }
 
-/// What a run has recorded so far. Counts of steps that are still in the queue are in `steps` alone.
+/// What a run has recorded so far. Steps that are still in the queue are counted in `steps` only.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Recording calls that succeeded, steps lost or skipped included.
+    /// Successful recording calls, including those for lost and skipped steps.
     pub steps: u64,
-    /// Steps in the trace with their tensors, counted when they are handed to storage.
+    /// Steps in the trace with their tensors. Counted when they are written.
     pub written: u64,
-    /// Steps in the trace without their tensors because the queue was full ([`WhenFull::Skip`](crate::WhenFull::Skip)).
+    /// Steps in the trace without their tensors, because the queue was full
+    /// ([`WhenFull::Skip`](crate::WhenFull::Skip)).
     pub skipped: u64,
-    /// Steps in the trace without their tensors because [`Keep::EveryNth`](crate::Keep::EveryNth) says so.
+    /// Steps in the trace without their tensors, because of [`Keep::EveryNth`](crate::Keep::EveryNth).
     pub thinned: u64,
-    /// Steps that are not in the trace, since storage had failed ([`OnError::TrainOn`](crate::OnError::TrainOn)).
+    /// Steps that are not in the trace, because storage had failed ([`OnError::TrainOn`](crate::OnError::TrainOn)).
     pub lost: u64,
-    /// Which steps those are: ranges in ascending order.
+    /// The lost steps, as ascending ranges.
     pub lost_steps: Vec<Range<u64>>,
-    /// Segments dropped because the run keeps less than everything.
+    /// Segments dropped because of [`Keep`](crate::Keep).
     pub dropped_segments: u64,
-    /// Bytes of the tensors written, before encoding.
+    /// Bytes of the written tensors before encoding.
     pub raw_bytes: u64,
-    /// Bytes handed to storage, dropped segments included.
+    /// Bytes written, including those of dropped segments.
     pub stored_bytes: u64,
-    /// Times that the training thread waited for room in the queue.
+    /// Number of times that the training thread waited for room in the queue.
     pub stalls: u64,
-    /// How long it waited, all in all.
+    /// Total time that it waited.
     pub stalled: Duration,
-    /// What the encoder threads spent encoding.
+    /// Time that the encoder threads spent encoding.
     pub encoding: Duration,
-    /// What the writer thread spent in storage.
+    /// Time that the writer thread spent in storage.
     pub writing: Duration,
-    /// The most bytes that waited at once.
+    /// The most bytes that were in the queue at once.
     pub queue_peak_bytes: u64,
-    /// The most steps that waited at once.
+    /// The most steps that were in the queue at once.
     pub queue_peak_steps: u64,
-    /// Steps with a value in them that is not a number or infinite.
+    /// Steps with a value that is NaN or infinite.
     pub non_finite_steps: u64,
-    /// The first of them. It is recorded bit for bit like any other.
+    /// The first of these values. It is recorded bit for bit, like any other.
     pub non_finite: Option<NonFinite>,
-    /// Parameters that had a gradient and were not updated by the wrapped optimizer: it doesn't hold them. They are recorded as not
-    /// trained.
+    /// Parameters that had a gradient and were not updated by the wrapped optimizer, because it doesn't hold them. They
+    /// are recorded as not trained.
     pub not_updated: Vec<String>,
-    /// The first failure of storage or of a thread, if there was one. Under [`OnError::TrainOn`](crate::OnError::TrainOn) recording may have
-    /// resumed after it.
+    /// The first failure of storage or of a thread. Under [`OnError::TrainOn`](crate::OnError::TrainOn), recording may
+    /// have resumed after it.
     pub failure: Option<RecorderError>,
 }
 
 impl Statistics {
-    /// Bytes stored for a byte of tensors, where any were.
+    /// Stored bytes per byte of tensors. `None` if no tensors were written.
     pub fn ratio(&self) -> Option<f64> {
         (self.raw_bytes > 0).then(|| self.stored_bytes as f64 / self.raw_bytes as f64)
     }
@@ -80,8 +81,8 @@ impl fmt::Display for Statistics {
             write!(f, " ({ratio:.3} of raw)")?;
         }
         for (count, what) in [
-            (self.skipped, "skipped as the queue was full"),
-            (self.thinned, "kept as metadata"),
+            (self.skipped, "skipped because the queue was full"),
+            (self.thinned, "kept as metadata only"),
             (self.lost, "lost after storage failed"),
         ] {
             if count > 0 {
@@ -105,13 +106,13 @@ impl fmt::Display for Statistics {
             };
             write!(
                 f,
-                ", {first:?}{more} recorded as not trained, since the optimizer left what had a gradient as it was"
+                ", {first:?}{more} recorded as not trained, because the optimizer did not change it although it had a gradient"
             )?;
         }
         if self.stalls > 0 {
             write!(
                 f,
-                ", training waited {} times, {:.1} s in all",
+                ", training waited {} times, {:.1} s in total",
                 self.stalls,
                 self.stalled.as_secs_f64()
             )?;
@@ -123,10 +124,10 @@ impl fmt::Display for Statistics {
     }
 }
 
-/// Ranges of steps in a message; the middle of a long list is left out.
+/// Prints ranges of steps. Only the first ranges of a long list are printed.
 pub(crate) struct Ranges<'a>(pub(crate) &'a [Range<u64>]);
 
-/// Ranges that a message spells out.
+/// Number of ranges printed.
 const SPELLED_OUT: usize = 6;
 
 impl fmt::Display for Ranges<'_> {
@@ -145,7 +146,7 @@ impl fmt::Display for Ranges<'_> {
     }
 }
 
-/// Bytes as people read them: `13.7 kB`, decimal units.
+/// Prints a number of bytes in decimal units, such as `13.7 kB`.
 pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {

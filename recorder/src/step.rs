@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
 
-/// What the next step is about: which examples, with which weights.
+/// The batch of a step: its examples and their weights.
 ///
 /// ```
 /// use hindcast_recorder::BatchInfo;
@@ -26,7 +26,7 @@ pub struct BatchInfo<'a> {
     pub(crate) scalars: [Option<(&'a str, f64)>; MAX_SCALARS],
 }
 
-/// User scalars that one step may carry.
+/// Largest number of scalars of a step.
 pub(crate) const MAX_SCALARS: usize = 16;
 
 /// Borrowed form of [`BatchWeights`].
@@ -39,8 +39,8 @@ pub(crate) enum Weights<'a> {
 }
 
 impl<'a> BatchInfo<'a> {
-    /// A batch of the training examples `indices`, in order; an index may occur twice. Its loss is their mean unless
-    /// [`summed`](Self::summed) or [`weights`](Self::weights) says otherwise.
+    /// A batch of the training examples `indices` in order. An index may occur twice. The batch loss is the mean of the
+    /// examples' losses, unless [`summed`](Self::summed) or [`weights`](Self::weights) says otherwise.
     pub fn new(epoch: u64, indices: &'a [u64]) -> Self {
         Self {
             epoch,
@@ -58,38 +58,38 @@ impl<'a> BatchInfo<'a> {
         self
     }
 
-    /// The weight of every example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices. The loss is a weighted
-    /// mean, whose weights were divided by their total; for a weighted sum use
+    /// The weight of each example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices. The loss is a weighted
+    /// mean: the weights have been divided by their total. For a weighted sum use
     /// [`summed_weights`](Self::summed_weights).
     pub fn weights(mut self, weights: &'a [f64]) -> Self {
         self.weights = Weights::Each(weights);
         self
     }
 
-    /// The weight of every example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices, where the loss is a
-    /// weighted sum. Without an example, the others keep their weights: a sum has no denominator.
+    /// The weight of each example in the batch loss `Σ_j w_j ℓ_j`, in the order of the indices. The loss is a weighted
+    /// sum, which has no denominator: without one example, the others keep their weights.
     pub fn summed_weights(mut self, weights: &'a [f64]) -> Self {
         self.weights = Weights::SumOfEach(weights);
         self
     }
 
-    /// Lengths of the micro-batches that the indices split into, for loops that add up gradients before they step.
+    /// Lengths of the micro-batches that the indices are split into, for loops that add up gradients before a step.
     pub fn micro_batches(mut self, lengths: &'a [u32]) -> Self {
         self.micro_batches = lengths;
         self
     }
 
-    /// Threshold of global-norm gradient clipping in force in this step.
+    /// Threshold of global-norm gradient clipping in this step.
     pub fn clip_norm(mut self, threshold: f64) -> Self {
         self.clip_norm = Some(threshold);
         self
     }
 
-    /// A number of the user's own to keep with the step; 16 at most, more are refused when the step is recorded.
+    /// A number to store with the step. A step with more than 16 is refused.
     pub fn scalar(mut self, name: &'a str, value: f64) -> Self {
         match self.scalars.iter_mut().find(|slot| slot.is_none()) {
             Some(slot) => *slot = Some((name, value)),
-            // Marks the overflow, which the recording call then reports: a setter has no error to return.
+            // A setter has no error to return. The mark makes the recording call fail.
             None => self.scalars = [Some(("", f64::NAN)); MAX_SCALARS],
         }
         self
@@ -97,7 +97,7 @@ impl<'a> BatchInfo<'a> {
 }
 
 impl BatchInfo<'_> {
-    /// Does it make sense, given the number of training examples? The error says what does not.
+    /// Checks the batch against the number of training examples. The error text says what is wrong.
     pub(crate) fn check(&self, examples: Option<u64>) -> Result<(), String> {
         let batch = self.indices.len();
         if batch == 0 {
@@ -110,13 +110,13 @@ impl BatchInfo<'_> {
         {
             let index = self.indices.get(at).copied().unwrap_or_default();
             return Err(format!(
-                "index {index} (number {at} of the batch) lies outside of the training data, which has {examples} examples"
+                "index {index} (number {at} of the batch) is outside of the training data, which has {examples} examples"
             ));
         }
         if let Weights::Each(weights) | Weights::SumOfEach(weights) = self.weights {
             if weights.len() != batch {
                 return Err(format!(
-                    "expected a weight for each of {batch} indices, got {}",
+                    "expected {batch} weights, one per index, got {}",
                     weights.len()
                 ));
             }
@@ -133,7 +133,7 @@ impl BatchInfo<'_> {
             .sum();
         if !self.micro_batches.is_empty() && lengths != batch as u64 {
             return Err(format!(
-                "the micro-batches' lengths add up to {lengths}, and the batch has {batch} indices"
+                "the lengths of the micro-batches add up to {lengths}, but the batch has {batch} indices"
             ));
         }
         if self
@@ -143,13 +143,13 @@ impl BatchInfo<'_> {
             .any(|(name, _)| name.is_empty())
         {
             return Err(format!(
-                "a scalar needs a name, and a step carries {MAX_SCALARS} at most"
+                "a scalar needs a name, and a step has at most {MAX_SCALARS} scalars"
             ));
         }
         Ok(())
     }
 
-    /// Writes it into metadata whose lists are empty.
+    /// Writes the batch into metadata whose lists are empty.
     pub(crate) fn write(&self, meta: &mut StepMeta) {
         meta.epoch = self.epoch;
         meta.indices.extend_from_slice(self.indices);
@@ -170,21 +170,22 @@ impl BatchInfo<'_> {
     }
 }
 
-/// Which parameters had a gradient in a step.
+/// Which parameters a step trains.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trained<'a> {
     All,
     Gradients(&'a GradStore),
-    /// Those that have a gradient, for an optimizer whose updates are looked at.
+    /// Those with a gradient, for an optimizer whose updates are compared.
     Watched(&'a GradStore),
-    /// Those of these variables that have a gradient.
+    /// Those of the given variables that have a gradient.
     Updated(&'a GradStore, &'a HashSet<TensorId>),
     Flags(&'a [bool]),
 }
 
-/// Everything a loop that owns its update says about a step: the batch, the hyperparameters and what it knows beside.
+/// What a loop that computes its own update says about a step: the batch, the hyperparameters, and whatever else it
+/// knows.
 ///
-/// Hand it to [`Recorder::step`](crate::Recorder::step) after the gradients are known and before the variables change.
+/// Give it to [`Recorder::step`](crate::Recorder::step) when the gradients are known and before the variables change.
 #[derive(Clone, Copy)]
 #[must_use]
 pub struct StepInfo<'a> {
@@ -201,7 +202,7 @@ pub struct StepInfo<'a> {
 pub(crate) enum StepHyper<'a> {
     One {
         learning_rate: f64,
-        /// What the builder or the rule says, where it is not given.
+        /// `None` takes the decay of the builder or the rule.
         weight_decay: Option<f64>,
     },
     Each(&'a [GroupHyper]),
@@ -216,7 +217,7 @@ impl<'a> StepInfo<'a> {
         }
     }
 
-    /// A step on the batch that was announced with [`Recorder::batch`](crate::Recorder::batch).
+    /// A step on the batch that [`Recorder::batch`](crate::Recorder::batch) announced.
     pub fn announced(learning_rate: f64) -> Self {
         Self {
             batch: None,
@@ -231,8 +232,8 @@ impl<'a> StepInfo<'a> {
         }
     }
 
-    /// The optimizer's own decay λ, in every group. By default it is that of [`Builder::weight_decay`](crate::Builder::weight_decay), or of
-    /// the run's rule.
+    /// The optimizer's own weight decay λ in every group. By default that of
+    /// [`Builder::weight_decay`](crate::Builder::weight_decay), or of the run's rule.
     pub fn weight_decay(mut self, decay: f64) -> Self {
         if let StepHyper::One { weight_decay, .. } = &mut self.hyper {
             *weight_decay = Some(decay);
@@ -240,38 +241,39 @@ impl<'a> StepInfo<'a> {
         self
     }
 
-    /// Learning rate and decay of each parameter group, in the groups' order.
+    /// Learning rate and weight decay of each parameter group, in the groups' order.
     pub fn groups(mut self, groups: &'a [GroupHyper]) -> Self {
         self.hyper = StepHyper::Each(groups);
         self
     }
 
-    /// Value of the batch loss.
+    /// The value of the batch loss.
     pub fn loss(mut self, loss: f64) -> Self {
         self.loss = Some(loss);
         self
     }
 
-    /// How many updates the optimizer had done before this one, where that is not simply the number of steps recorded.
+    /// Number of updates that the optimizer had done before this one, if that is not the number of recorded steps.
     pub fn optimizer_step(mut self, updates: u64) -> Self {
         self.optimizer_step = Some(updates);
         self
     }
 
-    /// The gradients: a parameter without one is marked as not trained in this step. Without this call all are. candle gives a gradient to
-    /// every variable that the loss depends on; if the update changes only some of them, say which with [`trained`](Self::trained).
+    /// The gradients. A parameter without one is recorded as not trained in this step. Without this call, all
+    /// parameters are recorded as trained. candle gives a gradient to every variable that the loss depends on; if the
+    /// update changes only some of them, list those with [`trained`](Self::trained).
     pub fn gradients(mut self, gradients: &'a GradStore) -> Self {
         self.trained = Trained::Gradients(gradients);
         self
     }
 
-    /// One flag a parameter in the layout's order (by name): is it trained in this step?
+    /// Whether the step trains each parameter, in the layout's order (by name).
     pub fn trained(mut self, flags: &'a [bool]) -> Self {
         self.trained = Trained::Flags(flags);
         self
     }
 
-    /// The optimizer's state as it is before the update; read only at keyframes.
+    /// The optimizer's state before the update. It is read only at keyframes.
     pub fn optimizer(mut self, state: &'a dyn OptimizerState) -> Self {
         self.optimizer = Some(state);
         self
@@ -280,13 +282,13 @@ impl<'a> StepInfo<'a> {
 
 /// The optimizer's own tensors (momentum, Adam's moments), recorded with every keyframe.
 ///
-/// An optimizer whose state lives in [`Var`](candle_core::Var)s need not implement this: give the variables to
-/// [`Builder::create_from`](crate::Builder::create_from) with [`Named::optimizer_state`](crate::Named::optimizer_state).
+/// An optimizer whose state is in [`Var`](candle_core::Var)s doesn't need this trait. Give the variables to
+/// [`Builder::create_from`](crate::Builder::create_from) as [`Named::optimizer_state`](crate::Named::optimizer_state).
 pub trait OptimizerState {
-    /// Every tensor by its name: the same names, shapes and types in every call, in any order.
+    /// All tensors by name. Every call must return the same names, shapes and types, in any order.
     ///
     /// # Errors
-    /// Whatever candle says; it ends the recording call that asked.
+    /// Those of candle. The recording call then fails.
     fn tensors(&self) -> candle_core::Result<Vec<(String, Tensor)>>;
 }
 

@@ -1,8 +1,8 @@
 //! Finds out which parameters the optimizer updates.
 //!
-//! candle gives a gradient to every variable that the loss depends on, also to those that the optimizer doesn't hold (a frozen
-//! backbone). So a gradient alone doesn't prove that a step changes a parameter. Until a parameter has been seen to change, its values
-//! before and after the update are compared.
+//! candle gives a gradient to every variable that the loss depends on, including those that the optimizer doesn't hold
+//! (a frozen backbone). So a gradient doesn't prove that a step changes a parameter. A parameter's values before and
+//! after the update are compared until it has changed once.
 
 use candle_core::{DType, Tensor, Var};
 
@@ -15,8 +15,8 @@ pub(crate) fn has_changed(var: &Var, before: &[u8]) -> candle_core::Result<bool>
     Ok(now != before)
 }
 
-/// Whether any update along this gradient must change a bit of the variable, which still holds its values from before: one of the
-/// steps η|g| is larger than rounding can swallow. False where that is not certain.
+/// Whether an update along this gradient is certain to change a bit of the variable, which still holds its values from
+/// before. It is certain if one of the steps η|g| is too large to be lost in rounding.
 pub(crate) fn must_change(
     var: &Var,
     gradient: &Tensor,
@@ -34,7 +34,7 @@ pub(crate) fn must_change(
     }
     let wide = |tensor: &Tensor| tensor.detach().to_dtype(DType::F64)?.abs()?.flatten_all();
     let step = (wide(gradient)? * learning_rate.abs())?;
-    // Adding less than half a unit in the last place changes nothing; four whole ones leave no doubt.
+    // Adding less than half a unit in the last place changes nothing. Adding four units certainly does.
     let swallowed = ((wide(var)? * (4.0 * epsilon))? + smallest)?;
     Ok((step - swallowed)?.max(0)?.to_scalar::<f64>()? > 0.0)
 }

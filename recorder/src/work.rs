@@ -8,33 +8,33 @@ use hindcast_format::{EncodedFrame, KeyState, State};
 use crate::error::RecorderError;
 use crate::signal::Signal;
 
-/// One recorded step on its way from the training thread to an encoder.
+/// One step on its way from the training thread to an encoder.
 pub(crate) struct Job {
     pub(crate) meta: StepMeta,
     pub(crate) captured: Captured,
-    /// What it holds of the queue's budget.
+    /// Bytes that it holds of the queue's budget.
     pub(crate) held: u64,
 }
 
-/// A recorded state that the next one is told from.
+/// A recorded state that the next difference is taken to.
 pub(crate) struct Base {
     pub(crate) step: u64,
     pub(crate) state: Arc<State>,
 }
 
-/// What becomes of a step.
+/// What was captured of a step.
 pub(crate) enum Captured {
-    /// Opens a segment. `before` is the last state of the segment that ends here.
+    /// The step opens a segment. `before` is the last state of the segment that ends here.
     Keyframe {
         state: Arc<State>,
         key: KeyState,
         before: Option<Base>,
     },
-    /// Follows `before` in the same segment.
+    /// The step follows `before` in the same segment.
     Difference { state: Arc<State>, before: Base },
-    /// Metadata and digest only, since the run keeps every n-th step.
+    /// The run keeps every n-th step, and this is another one. Only its metadata and digest are recorded.
     Thinned { state: Arc<State> },
-    /// Metadata and digest only, since there was no room; the digest was taken on the training thread.
+    /// The queue had no room. Only the metadata and the digest, computed on the training thread, are recorded.
     Skipped { digest: [u8; 32] },
 }
 
@@ -43,16 +43,16 @@ pub(crate) enum Work {
     Step(Box<Job>),
     Finish(Box<FinalState>),
     Flush(Flush),
-    /// Storage failed a while ago: try to go on with the run, from the next step that is recorded.
+    /// Storage failed a while ago. Try to reopen the run before the next step.
     Retry,
     Abandon,
 }
 
-/// Somebody waits until everything before this has been handed to storage.
+/// A thread waits until everything before this has been written.
 pub(crate) struct Flush {
     /// Raised then.
     pub(crate) done: Arc<Signal>,
-    /// Sync it, too.
+    /// Whether to sync as well.
     pub(crate) sync: bool,
 }
 
@@ -66,14 +66,14 @@ pub(crate) struct FinalState {
     pub(crate) before: Option<Base>,
 }
 
-/// What an encoder hands to the writer.
+/// What an encoder gives to the writer.
 pub(crate) enum Product {
     Frames(Box<Frames>),
     Finish(Box<FinalFrames>),
     Flush(Flush),
     Retry,
     Abandon,
-    /// The encoder could not; the step, what it held, and why.
+    /// Encoding a step failed.
     Failed {
         step: u64,
         held: u64,
@@ -85,14 +85,14 @@ pub(crate) enum Product {
 pub(crate) struct Frames {
     pub(crate) step: u64,
     pub(crate) epoch: u64,
-    /// Opens a segment; the link that ends the one before, if there is one.
+    /// `Some` if the step opens a segment. Holds the link that ends the segment before, if there is one.
     pub(crate) cut: Option<Option<EncodedFrame>>,
     pub(crate) frame: EncodedFrame,
     pub(crate) raw_bytes: u64,
     pub(crate) held: u64,
 }
 
-/// The end of a run: the way to the final state, if there is a state before it, and that state.
+/// The final state of a run, and the link to it from the state before, if there is one.
 pub(crate) struct FinalFrames {
     pub(crate) step: u64,
     pub(crate) link: Option<EncodedFrame>,

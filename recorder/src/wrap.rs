@@ -15,25 +15,25 @@ use crate::step::{OptimizerState, StepHyper, StepInfo, Trained};
 type HyperFn<O> = Box<dyn Fn(&O, &mut [GroupHyper]) + Send>;
 type StateFn<O> = fn(&O) -> &dyn OptimizerState;
 
-/// A candle optimizer whose steps are recorded; made by [`Recorder::wrap`](crate::Recorder::wrap).
+/// A candle optimizer whose steps are recorded. [`Recorder::wrap`](crate::Recorder::wrap) makes it.
 ///
-/// [`backward_step`](Self::backward_step) computes the gradients, records the parameters as they are before the step,
-/// the learning rate and which parameters the optimizer updates, and lets the optimizer step. Every step needs a batch,
-/// announced with [`Recorder::batch`](crate::Recorder::batch).
+/// [`backward_step`](Self::backward_step) computes the gradients, records the parameters before the step, the learning
+/// rate and the updated parameters, and then lets the optimizer step. Every step needs a batch, which
+/// [`Recorder::batch`](crate::Recorder::batch) announces.
 ///
-/// It is an [`Optimizer`] itself, so it fits where a loop expects one; only [`Optimizer::new`] fails, since a run
-/// cannot be made out of variables alone.
+/// It implements [`Optimizer`], so it fits where a loop expects one. Only [`Optimizer::new`] fails, because a run can't
+/// be made from variables alone.
 pub struct Recorded<O> {
     optimizer: O,
     run: Handle,
     hyper: Option<HyperFn<O>>,
     state: Option<StateFn<O>>,
     groups: Vec<GroupHyper>,
-    /// The variables that the optimizer updates, where that is known.
+    /// The variables that the optimizer updates, if they are known.
     updated: Option<HashSet<TensorId>>,
-    /// Whether the user has said which they are.
+    /// Whether the user listed them.
     told: bool,
-    /// Parameters that have not been seen to change; nothing before the first step.
+    /// Parameters that have not been seen to change. `None` before the first step.
     unseen: Option<Vec<usize>>,
     /// The comparison of the optimizer with the run's rule. `None` before the first step and after the optimizer could be changed.
     checked: Option<Checked>,
@@ -62,11 +62,12 @@ impl<O: Optimizer + 'static> Recorded<O> {
         }
     }
 
-    /// Says which variables the optimizer updates: those that it was made with. Every other parameter is recorded as not trained, although
-    /// candle may give it a gradient.
+    /// Lists the variables that the optimizer updates: those that it was made with. All other parameters are recorded
+    /// as not trained, even if candle gives them a gradient.
     ///
-    /// Without this call the wrapper finds out by itself: candle's `SGD` is asked, and with other optimizers each parameter is compared
-    /// before and after every step until it has changed. For a large frozen part on a GPU this call saves the copies that takes.
+    /// Without this call the wrapper finds out by itself. It asks candle's `SGD`. With other optimizers it compares
+    /// each parameter before and after every step until it has changed. For a large frozen part on a GPU, this call
+    /// saves the copies that the comparison needs.
     #[must_use]
     pub fn updates<'v>(mut self, variables: impl IntoIterator<Item = &'v Var>) -> Self {
         self.updated = Some(variables.into_iter().map(|var| var.id()).collect());
@@ -74,9 +75,10 @@ impl<O: Optimizer + 'static> Recorded<O> {
         self
     }
 
-    /// How to read learning rate and decay of each parameter group off the optimizer before every step. Without this
-    /// every group has the optimizer's [`learning_rate`](Optimizer::learning_rate) and the decay given to
-    /// [`Builder::weight_decay`](crate::Builder::weight_decay); those are what the entries hold when `read` is called.
+    /// How to read the learning rate and the weight decay of each parameter group from the optimizer before every step.
+    /// When `read` is called, the entries hold the optimizer's [`learning_rate`](Optimizer::learning_rate) and the
+    /// decay given to [`Builder::weight_decay`](crate::Builder::weight_decay). Without this call, every group has
+    /// those.
     #[must_use]
     pub fn hyper(mut self, read: impl Fn(&O, &mut [GroupHyper]) + Send + 'static) -> Self {
         self.hyper = Some(Box::new(read));
@@ -86,8 +88,8 @@ impl<O: Optimizer + 'static> Recorded<O> {
     /// Computes the gradients of `loss`, records the step, and steps.
     ///
     /// # Errors
-    /// No announced batch, a recorder that has failed, or candle's own errors. The variables have not changed then,
-    /// unless it was the optimizer's step itself that failed.
+    /// No batch was announced, recording has failed, or candle failed. The variables have not changed, unless the
+    /// optimizer's step itself failed.
     pub fn backward_step(&mut self, loss: &Tensor) -> Result<(), RecorderError> {
         let gradients = loss.backward().map_err(|error| {
             let run = self.run.lock();
@@ -96,8 +98,8 @@ impl<O: Optimizer + 'static> Recorded<O> {
         self.step_with(&gradients, Some(loss))
     }
 
-    /// Records the step whose gradients these are (clipped, accumulated, however the loop made them), and steps.
-    /// `loss` is the batch loss, if it is to be recorded.
+    /// Records the step with these gradients (clipped, accumulated, or made in any other way), and steps. `loss` is the
+    /// batch loss, if it is to be recorded.
     ///
     /// # Errors
     /// As [`backward_step`](Self::backward_step).
@@ -169,14 +171,15 @@ impl<O: Optimizer + 'static> Recorded<O> {
         Ok(*self.checked.insert(Checked { decay }))
     }
 
-    /// The optimizer itself.
+    /// The wrapped optimizer.
     pub fn optimizer(&self) -> &O {
         &self.optimizer
     }
 
-    /// The optimizer itself, to change. What it does to the variables outside of a recorded step is not in the trace.
+    /// The wrapped optimizer, to change it. Changes that it makes to variables outside of a recorded step are not in
+    /// the trace.
     pub fn optimizer_mut(&mut self) -> &mut O {
-        // It may hold other variables, or have other constants, afterwards.
+        // Afterwards it may hold other variables, or have other constants.
         self.checked = None;
         if !self.told {
             (self.updated, self.unseen) = (None, None);
@@ -184,7 +187,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
         &mut self.optimizer
     }
 
-    /// Ends the recording of this optimizer's steps and gives it back.
+    /// Ends the recording of this optimizer and returns it.
     pub fn into_inner(self) -> O {
         self.optimizer
     }
@@ -196,7 +199,7 @@ impl<O: Optimizer + 'static> Optimizer for Recorded<O> {
     /// Always fails: use [`Recorder::wrap`](crate::Recorder::wrap).
     fn new(_: Vec<Var>, _: Self::Config) -> candle_core::Result<Self> {
         candle_core::bail!(
-            "a recorded optimizer is made by Recorder::wrap(optimizer), not from variables alone"
+            "Recorder::wrap(optimizer) makes a recorded optimizer; variables alone are not enough"
         )
     }
 
@@ -223,8 +226,8 @@ impl<O: OptimizerState> OptimizerState for Recorded<O> {
     }
 }
 
-/// The optimizer, and the variables that it holds if it is candle's SGD. `SGD` gives them out only when it is taken apart, so it is put
-/// together again.
+/// The optimizer, and the variables that it holds if it is candle's `SGD`. `SGD` returns its variables only when it is
+/// taken apart, so it is put together again.
 fn held_by_sgd<O: Optimizer + 'static>(optimizer: O) -> (O, Option<Vec<Var>>) {
     let mut held = None;
     let mut optimizer = optimizer;

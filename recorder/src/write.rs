@@ -1,4 +1,4 @@
-//! Writing: frames into segments, in order; segments sealed, and dropped when the run keeps less.
+//! Writes frames into segments in order, seals segments, and drops those that the run no longer keeps.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,15 +14,15 @@ use crate::shared::Shared;
 use crate::statistics::Statistics;
 use crate::work::{FinalFrames, Frames, Product};
 
-/// Body of the writer thread. It takes products until the run ends, and goes on taking them after a failure, so that
-/// nobody waits for a place in the queue.
+/// Body of the writer thread. It takes products until the run ends. It continues after a failure, so that no thread
+/// waits for room in the queue.
 pub(crate) fn run(shared: &Shared, output: Output) {
     let next = || Some(shared.products.take()?.1);
     write(shared, output, next);
 }
 
-/// Body of the only thread of a run with one encoder: it writes what it has just encoded, which its core's cache still
-/// holds, and no second thread takes a core from training.
+/// Body of the only thread of a run with one encoder. It writes a frame while it is still in its core's cache, and
+/// training shares the cores with one thread less.
 pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Output) {
     let next = || {
         let (_, work) = shared.work.take()?;
@@ -31,13 +31,13 @@ pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Ou
     write(shared, output, next);
 }
 
-/// The writer of frames, and the facts about its run.
+/// The writer of a run, and what it needs to know.
 pub(crate) struct Output {
     pub(crate) writer: RunWriter,
     pub(crate) retention: Retention,
     pub(crate) reopening: Reopening,
     pub(crate) lost_before: Option<LostBefore>,
-    /// Whether the run was created now, and not resumed.
+    /// Whether the run is new.
     pub(crate) created: bool,
 }
 
@@ -60,29 +60,29 @@ fn write(shared: &Shared, output: Output, mut next: impl FnMut() -> Option<Produ
             return;
         }
     }
-    // The queue was closed without a last word.
+    // The queue was closed before a last piece of work.
     writing.abandon();
 }
 
 struct Writing<'a> {
     shared: &'a Shared,
-    /// Gone while storage has failed, and when the run has ended.
+    /// `None` while storage has failed, and after the end of the run.
     writer: Option<RunWriter>,
     /// The writer that failed, until its run is closed.
     failed: Option<RunWriter>,
     retention: Retention,
     reopening: Reopening,
     lost_before: Option<LostBefore>,
-    /// Whether the run was created now, and not resumed.
+    /// Whether the run is new.
     created: bool,
-    /// The first step lost to the current failure.
+    /// The first step lost in the current failure.
     first_lost: Option<u64>,
-    /// The step written last.
+    /// The last step written.
     last: Option<u64>,
 }
 
 impl Writing<'_> {
-    /// Deals with one product; true if it was the last.
+    /// Handles one product. Returns true if it was the last.
     fn take(&mut self, product: Product) -> bool {
         match product {
             Product::Frames(frames) => {
@@ -96,9 +96,9 @@ impl Writing<'_> {
             Product::Failed { step, held, error } => {
                 self.shared.fail(error);
                 self.shared.budget.give_back(held);
-                // Before the run is sealed, so that its manifest counts the step.
+                // Counted before the run is sealed, so that its manifest has the step.
                 self.lost(step);
-                // Storage may be sound: then what came before is sealed now.
+                // Storage itself may work. Then the steps before this one are sealed now.
                 if let Some(writer) = self.writer.take() {
                     let _ = writer.abandon(self.counters());
                 }
@@ -132,8 +132,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Does something with the writer, unless recording has failed; notes the failure if it fails now. False if it was
-    /// not done.
+    /// Uses the writer, unless recording has failed. Returns whether it did. A failure is noted.
     fn guarded(
         &mut self,
         step: u64,
@@ -160,27 +159,27 @@ impl Writing<'_> {
         false
     }
 
-    /// A step is not in the trace, since storage had failed or fails at it.
+    /// Counts a step that is not in the trace because storage failed.
     fn lost(&mut self, step: u64) {
         self.shared.counters.step_lost(step);
         self.first_lost.get_or_insert(step);
         self.set_aside();
     }
 
-    /// Closes the run of a writer that has failed: whatever it had written whole is sealed, and the manifest counts what was lost. Only
-    /// for a run that trains on; where training stops, its user resumes the run as it is.
+    /// Closes the run of a failed writer: what was written whole is sealed, and the manifest counts the lost steps.
+    /// Only if training continues; otherwise the user resumes the run as it is.
     fn set_aside(&mut self) {
         let Some(failed) = self.failed.take() else {
             return;
         };
         if self.reopening.trains_on {
-            // On a disk that takes nothing more the run stays open, and the summary says what is lost.
+            // If the disk takes nothing more, the run stays open, and only the summary counts the lost steps.
             let counters = self.counters();
             let _ = catch_unwind(AssertUnwindSafe(|| failed.close_after_failure(counters)));
         }
     }
 
-    /// Tries to go on with a run whose storage failed. True if the next frame can be written.
+    /// Tries to reopen a run whose storage failed. True if the next frame can be written.
     fn reopen(&mut self) -> bool {
         self.set_aside();
         if self.writer.is_some() || !self.reopening.trains_on {
@@ -224,7 +223,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Appends a frame, hands its buffer back, and says how long it was.
+    /// Appends a frame and gives back its buffer. Returns its length.
     fn append(&self, writer: &mut RunWriter, frame: EncodedFrame) -> Result<u64, FormatError> {
         let bytes = frame.bytes().len() as u64;
         let buffer = writer.append(frame)?;
@@ -241,8 +240,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Seals the run with its final state. A run that trains on gets a second try, after which at least the steps before the failure are
-    /// closed as unfinished.
+    /// Seals the run with its final state. If training continued after a failure, a second attempt is made. If that
+    /// fails, the steps before the failure are closed as unfinished.
     fn finish(&mut self, end: FinalFrames) {
         let FinalFrames {
             step,
@@ -250,7 +249,7 @@ impl Writing<'_> {
             state,
             key,
         } = end;
-        // Behind steps that were lost there is no state that a link could start from.
+        // Behind lost steps there is no state for the link to start from.
         let mut link = link.filter(|_| self.writer.is_some());
         for _ in 0..2 {
             if !self.reopen() {
@@ -270,14 +269,14 @@ impl Writing<'_> {
         let removed =
             self.is_empty() && RunWriter::discard_empty(&self.reopening.storage).unwrap_or(false);
         if !removed && self.reopening.trains_on {
-            // Storage fails still; there may be room for a number.
+            // Storage still fails, but there may be room for a number.
             let counters = self.counters();
             let _ = RunWriter::replace_counters(self.reopening.storage.as_ref(), counters);
         }
         self.shared.end(None);
     }
 
-    /// The head digest, or nothing after a failure.
+    /// Returns the head digest. `None` after a failure.
     fn try_to_finish(
         &mut self,
         step: u64,
@@ -294,14 +293,14 @@ impl Writing<'_> {
             let surplus = writing.retention.finished();
             writing.drop_oldest(writer, surplus)?;
             let finished = writer.finish_at(step, state, key, writing.counters())?;
-            // The head digest is what the manifest ends with.
+            // The manifest ends with the head digest.
             manifest = Some(Manifest::from_bytes(&finished.to_bytes()?)?.1);
             Ok(())
         });
         manifest
     }
 
-    /// Seals the run as unfinished, if storage has not failed.
+    /// Seals the run as unfinished, unless storage has failed.
     fn abandon(&mut self) {
         let step = self.last.map_or(0, |last| last + 1);
         self.reopen();
@@ -328,7 +327,7 @@ impl Writing<'_> {
         self.created && self.last.is_none()
     }
 
-    /// What the manifest says of the recording itself.
+    /// The counters that the manifest stores.
     fn counters(&self) -> BTreeMap<String, u64> {
         let statistics = self.shared.statistics();
         let nanoseconds =
@@ -350,7 +349,7 @@ impl Writing<'_> {
         .collect()
     }
 
-    /// Steps lost in this session and in those before it, and where they begin and end.
+    /// The number of steps lost in this session and the earlier ones, and their range.
     fn lost_counters(&self, statistics: &Statistics) -> Vec<(&'static str, u64)> {
         let now = statistics
             .lost_steps

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
@@ -159,9 +159,104 @@ const ANALYSES: [&str; 4] = [
     "bounds run",
 ];
 
+/// A forged folder in which the child runs verbs, and what the bounds on their memory follow from.
+struct Forged<'a> {
+    what: &'a str,
+    dir: &'a Path,
+    layout: &'a Layout,
+    manifest: u64,
+    /// Bytes of metadata that a verb may hold besides the bound.
+    metadata: u64,
+}
+
+impl Forged<'_> {
+    fn bound(&self, work: Work) -> u64 {
+        work.bound(self.layout, self.manifest) + self.metadata
+    }
+
+    /// Runs the child with these words. Returns its output and its peak memory in bytes.
+    fn run(&self, line: &str) -> anyhow::Result<(Output, u64)> {
+        let peak = self.dir.join("peak");
+        let _ = fs::remove_file(&peak);
+        let output = Command::new(CHILD)
+            .args(line.split(' '))
+            .env(PEAK, &peak)
+            .current_dir(self.dir)
+            .output()?;
+        let kib: u64 = fs::read_to_string(peak).context("the peak")?.parse()?;
+        Ok((output, kib * 1024))
+    }
+
+    /// Removes what the verbs write.
+    fn clean(&self) {
+        for left in ["steps", "new"] {
+            let _ = fs::remove_dir_all(self.dir.join(left));
+        }
+        for left in ["model.safetensors", "page.html"] {
+            let _ = fs::remove_file(self.dir.join(left));
+        }
+    }
+
+    /// A verb keeps to its bound, and isn't begun where less is allowed. Returns its peak.
+    fn keeps_to_its_bound(&self, verb: &str, line: &str, work: Work) -> anyhow::Result<u64> {
+        let (what, bound) = (self.what, self.bound(work));
+        let (output, peak) = self.run(line)?;
+        ensure!(output.status.success(), "{what}: {verb}: {}", said(&output));
+        ensure!(
+            peak <= bound,
+            "{what}: {verb} took {} of {}",
+            mib(peak),
+            mib(bound)
+        );
+        self.clean();
+        // Verbs that only list the steps read no states.
+        if ["info", "report"].contains(&verb) {
+            return Ok(peak);
+        }
+        let less = bound - self.metadata - 1;
+        let (output, _) = self.run(&format!("{line} --memory {less}"))?;
+        let text = said(&output);
+        ensure!(
+            output.status.code() == Some(1)
+                && text.contains("of memory")
+                && text.contains("--memory SIZE"),
+            "{what}: {verb} --memory: {text}"
+        );
+        ensure!(!self.dir.join("new").exists() && !self.dir.join("model.safetensors").exists());
+        let _ = fs::remove_dir_all(self.dir.join("steps"));
+        Ok(peak)
+    }
+
+    /// The analyses are refused, and keep to the bound of `verify`. Returns their peak.
+    fn analyses(&self) -> anyhow::Result<u64> {
+        let what = self.what;
+        let mut highest = 0;
+        for line in ANALYSES {
+            let (output, peak) = self.run(line)?;
+            let text = said(&output);
+            ensure!(
+                output.status.code() == Some(1) && text.contains("recorded without a task"),
+                "{what}: {line}: {text}"
+            );
+            highest = highest.max(peak);
+        }
+        let bound = self.bound(Work::Verify);
+        ensure!(
+            highest <= bound,
+            "{what}: an analysis took {} of {}",
+            mib(highest),
+            mib(bound)
+        );
+        Ok(highest)
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
 #[test]
 fn no_verb_takes_more_memory_than_is_stated() -> Tested {
-    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
     let mut table = String::from(
         "| folder | bytes | info | verify | export | checkpoint | report | recover | analyses, refused | bounds |\n",
     );
@@ -170,89 +265,29 @@ fn no_verb_takes_more_memory_than_is_stated() -> Tested {
         let dir = dir.path();
         write(&dir.join("run"), &info, batch)?;
         score(dir)?;
-        let manifest = fs::metadata(dir.join("run/manifest.json"))?.len();
+        fs::write(dir.join("out.txt"), "1\n")?;
         let size: u64 = crate::common::files(&dir.join("run"))?
             .iter()
             .map(|path| fs::metadata(path).map_or(0, |m| m.len()))
             .sum();
-        // Two bytes for an index, and some for the rest.
-        let metadata = 16 * (2 * batch as u64 + 200);
+        let forged = Forged {
+            what,
+            dir,
+            layout: &info.layout,
+            manifest: fs::metadata(dir.join("run/manifest.json"))?.len(),
+            // Two bytes per index, and 200 for the rest of a step.
+            metadata: 16 * (2 * batch as u64 + 200),
+        };
         table.push_str(&format!("| {what} | {size} "));
         for (verb, line, work) in VERBS {
-            let bound = work.bound(&info.layout, manifest) + metadata;
-            let output = Command::new(CHILD)
-                .args(line.split(' '))
-                .env(PEAK, dir.join("peak"))
-                .current_dir(dir)
-                .output()?;
-            ensure!(output.status.success(), "{what}: {verb}: {}", said(&output));
-            let kib: u64 = fs::read_to_string(dir.join("peak"))
-                .context("the peak")?
-                .parse()?;
-            table.push_str(&format!("| {} ", mib(kib * 1024)));
-            ensure!(
-                kib * 1024 <= bound,
-                "{what}: {verb} took {} of {}",
-                mib(kib * 1024),
-                mib(bound)
-            );
-            for left in ["steps", "new"] {
-                let _ = fs::remove_dir_all(dir.join(left));
-            }
-            let _ = fs::remove_file(dir.join("model.safetensors"));
-            let _ = fs::remove_file(dir.join("page.html"));
-            // With less than that it isn't begun.
-            let less = format!("{line} --memory {}", bound - metadata - 1);
-            let output = Command::new(CHILD)
-                .args(less.split(' '))
-                .env(PEAK, dir.join("peak"))
-                .current_dir(dir)
-                .output()?;
-            // What lists the steps alone reads no states.
-            if ["info", "report"].contains(&verb) {
-                continue;
-            }
-            let text = said(&output);
-            ensure!(
-                output.status.code() == Some(1)
-                    && text.contains("of memory")
-                    && text.contains("--memory SIZE"),
-                "{what}: {verb} --memory: {text}"
-            );
-            ensure!(!dir.join("new").exists() && !dir.join("model.safetensors").exists());
-            let _ = fs::remove_dir_all(dir.join("steps"));
+            let peak = forged.keeps_to_its_bound(verb, line, work)?;
+            table.push_str(&format!("| {} ", mib(peak)));
         }
-        fs::write(dir.join("out.txt"), "1\n")?;
-        let mut peak = 0;
-        for line in ANALYSES {
-            let output = Command::new(CHILD)
-                .args(line.split(' '))
-                .env(PEAK, dir.join("peak"))
-                .current_dir(dir)
-                .output()?;
-            let text = said(&output);
-            ensure!(
-                output.status.code() == Some(1) && text.contains("recorded without a task"),
-                "{what}: {line}: {text}"
-            );
-            let kib: u64 = fs::read_to_string(dir.join("peak"))
-                .context("the peak")?
-                .parse()?;
-            peak = peak.max(kib * 1024);
-        }
-        let stated = Work::Verify.bound(&info.layout, manifest) + metadata;
-        ensure!(
-            peak <= stated,
-            "{what}: an analysis took {} of {}",
-            mib(peak),
-            mib(stated)
-        );
-        table.push_str(&format!("| {} ", mib(peak)));
-        let bound = |work: Work| mib(work.bound(&info.layout, manifest) + metadata);
         table.push_str(&format!(
-            "| {}, recover {} |\n",
-            bound(Work::Read),
-            bound(Work::Recover)
+            "| {} | {}, recover {} |\n",
+            mib(forged.analyses()?),
+            mib(forged.bound(Work::Read)),
+            mib(forged.bound(Work::Recover))
         ));
     }
     println!("{table}");

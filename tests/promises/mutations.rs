@@ -125,165 +125,246 @@ fn segment(number: u64) -> String {
     format!("seg-{number:08}.hcs")
 }
 
-#[test]
-fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
-    let dir = tempfile::tempdir()?;
-    let dir = dir.path();
-    let head = record(&dir.join("ours"), HIDDEN)?;
-    record(&dir.join("again"), HIDDEN)?;
-    record(&dir.join("other"), HIDDEN + 1)?;
-    forge(&dir.join("ours"), &dir.join("forged"), STEPS, Some(11))?;
-    forge(&dir.join("ours"), &dir.join("shorter"), 20, None)?;
-    let [ours, again, other, forged, shorter] =
-        ["ours", "again", "other", "forged", "shorter"].map(|name| read(&dir.join(name)));
-    let (ours, again, other, forged, shorter) = (ours?, again?, other?, forged?, shorter?);
-    ensure!(ours.len() == 6, "{:?}", ours.keys());
-    ensure!(
-        fine(dir, &["verify", "ours", "--head", &head])
-            .contains("ok: 30 steps in 5 segments are whole")
-    );
+/// The recorded run, and other runs whose files an attacker could put in its place.
+struct Runs {
+    /// The head digest of `ours`.
+    head: String,
+    ours: Files,
+    /// The same training, recorded again.
+    again: Files,
+    /// Another model's run.
+    other: Files,
+    /// `ours` with one changed weight, and the same salt.
+    forged: Files,
+    /// The first 20 steps of `ours`, with the same salt.
+    shorter: Files,
+}
 
-    let mut found = 0;
-    // Found without being told anything.
-    let mut expect = |what: String, change: &dyn Fn(&mut Files) -> anyhow::Result<()>| -> Tested {
-        let mut all = ours.clone();
+impl Runs {
+    fn record(dir: &Path) -> anyhow::Result<Self> {
+        let head = record(&dir.join("ours"), HIDDEN)?;
+        record(&dir.join("again"), HIDDEN)?;
+        record(&dir.join("other"), HIDDEN + 1)?;
+        forge(&dir.join("ours"), &dir.join("forged"), STEPS, Some(11))?;
+        forge(&dir.join("ours"), &dir.join("shorter"), 20, None)?;
+        let of = |name: &str| read(&dir.join(name));
+        Ok(Self {
+            head,
+            ours: of("ours")?,
+            again: of("again")?,
+            other: of("other")?,
+            forged: of("forged")?,
+            shorter: of("shorter")?,
+        })
+    }
+}
+
+/// Mutates `ours` and expects that `verify` finds damage.
+struct Mutator<'a> {
+    dir: &'a Path,
+    ours: &'a Files,
+    /// Mutations so far.
+    found: u32,
+}
+
+impl Mutator<'_> {
+    fn expect(
+        &mut self,
+        what: String,
+        change: impl FnOnce(&mut Files) -> anyhow::Result<()>,
+    ) -> Tested {
+        let mut all = self.ours.clone();
         change(&mut all)?;
-        ensure!(all != ours, "{what}: nothing was changed");
-        write(&dir.join("run"), &all)?;
-        let (said, _) = exits(dir, &["verify", "run"], 3);
+        ensure!(all != *self.ours, "{what}: nothing was changed");
+        write(&self.dir.join("run"), &all)?;
+        let (said, _) = exits(self.dir, &["verify", "run"], 3);
         ensure!(said.contains("DAMAGED"), "{what}: {said}");
-        found += 1;
+        self.found += 1;
         Ok(())
-    };
-    for (name, bytes) in &ours {
-        for at in [9, bytes.len() / 3, bytes.len() / 2, bytes.len() - 9] {
-            expect(format!("{name}: byte {at} edited"), &|all| {
+    }
+
+    /// Edits, removes, empties and lengthens one file.
+    fn edit(&mut self, name: &str) -> Tested {
+        let length = self.ours[name].len();
+        for at in [9, length / 3, length / 2, length - 9] {
+            self.expect(format!("{name}: byte {at} edited"), |all| {
                 all.get_mut(name).context("a file")?[at] ^= 0x21;
                 Ok(())
             })?;
         }
-        expect(format!("{name} removed"), &|all| {
+        self.expect(format!("{name} removed"), |all| {
             all.remove(name).map(drop).context("a file")
         })?;
-        expect(format!("{name} emptied"), &|all| {
+        self.expect(format!("{name} emptied"), |all| {
             all.get_mut(name).context("a file")?.clear();
             Ok(())
         })?;
-        expect(format!("{name} lengthened"), &|all| {
+        self.expect(format!("{name} lengthened"), |all| {
             all.get_mut(name).context("a file")?.push(0);
             Ok(())
-        })?;
+        })
+    }
+
+    /// Puts another run's file in the place of one file.
+    fn replace(&mut self, name: &str, runs: &Runs) -> Tested {
         for (whose, theirs) in [
-            ("of the same training recorded again", &again),
-            ("of another model's run", &other),
-            ("of a forged run with the same salt", &forged),
-            ("of a forged run that ends earlier", &shorter),
+            ("of the same training recorded again", &runs.again),
+            ("of another model's run", &runs.other),
+            ("of a forged run with the same salt", &runs.forged),
+            ("of a forged run that ends earlier", &runs.shorter),
         ] {
-            let Some(bytes) = theirs.get(name).filter(|bytes| *bytes != &ours[name]) else {
+            let Some(bytes) = theirs.get(name).filter(|bytes| *bytes != &self.ours[name]) else {
                 continue;
             };
-            expect(format!("{name} {whose}"), &|all| {
-                all.insert(name.clone(), bytes.clone());
+            self.expect(format!("{name} {whose}"), |all| {
+                all.insert(name.to_owned(), bytes.clone());
                 Ok(())
             })?;
         }
+        Ok(())
     }
-    for number in 0..5 {
+
+    /// Cuts a segment at each frame, renames it, and swaps it with each segment before it.
+    fn rearrange(&mut self, number: u64) -> Tested {
         let name = segment(number);
-        let bytes = &ours[&name];
-        for &at in &frames(bytes) {
-            expect(format!("{name} cut at its frame at {at}"), &|all| {
+        for at in frames(&self.ours[&name]) {
+            self.expect(format!("{name} cut at its frame at {at}"), |all| {
                 all.get_mut(&name).context("a file")?.truncate(at);
                 Ok(())
             })?;
         }
         for to in [segment(7), format!("seg-{number:08}.f1.hcs")] {
-            expect(format!("{name} renamed {to}"), &|all| {
+            self.expect(format!("{name} renamed {to}"), |all| {
                 let bytes = all.remove(&name).context("a file")?;
                 all.insert(to.clone(), bytes);
                 Ok(())
             })?;
         }
         for with in (0..number).map(segment) {
-            expect(format!("{name} and {with} swapped"), &|all| {
+            self.expect(format!("{name} and {with} swapped"), |all| {
                 let (a, b) = (all[&name].clone(), all[&with].clone());
                 all.insert(name.clone(), b);
                 all.insert(with.clone(), a);
                 Ok(())
             })?;
         }
+        Ok(())
     }
-    // Two whole frames in another order; a frame taken out; a frame there twice.
-    let name = segment(1);
-    let at = frames(&ours[&name]);
-    let piece = |i: usize| ours[&name][at[i]..at[i + 1]].to_vec();
-    for (what, pieces) in [
-        ("frames swapped", [1, 2, 4, 3, 5, 6, 7].map(piece).to_vec()),
-        ("a frame removed", [1, 2, 4, 5, 6, 7].map(piece).to_vec()),
-        (
-            "a frame doubled",
-            [1, 2, 3, 3, 4, 5, 6, 7].map(piece).to_vec(),
-        ),
-    ] {
-        expect(what.to_owned(), &|all| {
-            let bytes = &ours[&name];
-            let mut changed = bytes[..at[1]].to_vec();
-            changed.extend(pieces.concat());
-            changed.extend(&bytes[at[8]..]);
-            all.insert(name.clone(), changed);
-            Ok(())
-        })?;
-    }
-    // A manifest that was edited and sealed anew, but doesn't fit the segments.
-    let edits: [(&str, &str, &str); 3] = [
-        ("a digest", "\"digest\": \"", "\"digest\": \"00"),
-        ("a step more", "\"end_step\": 16", "\"end_step\": 17"),
-        ("no final state", "\"final\": true", "\"final\": false"),
-    ];
-    for (what, from, to) in edits {
-        expect(format!("manifest, {what}"), &|all| {
-            reseal(all, |text| match what {
-                "a digest" => {
-                    let at = text.rfind(from).unwrap_or(0) + from.len();
-                    // One digest of 256 begins with these two zeros.
-                    let other = if text[at..].starts_with("00") {
-                        "11"
-                    } else {
-                        "00"
-                    };
-                    format!("{}{other}{}", &text[..at], &text[at + 2..])
-                }
-                _ => text.replacen(from, to, 1),
-            })
-        })?;
-    }
-    println!("{found} mutations of a finished run: verify exits with 3 for each");
 
-    // Consistent in themselves: other runs, told by the head that was kept.
-    let mut told = 0;
-    let mut foreign = |what: &str, all: &Files| -> Tested {
-        write(&dir.join("run"), all)?;
+    /// Swaps two whole frames, removes one, and repeats one.
+    fn rearrange_frames(&mut self) -> Tested {
+        let name = segment(1);
+        let bytes = self.ours[&name].clone();
+        let at = frames(&bytes);
+        let piece = |i: usize| bytes[at[i]..at[i + 1]].to_vec();
+        for (what, pieces) in [
+            ("frames swapped", [1, 2, 4, 3, 5, 6, 7].map(piece).to_vec()),
+            ("a frame removed", [1, 2, 4, 5, 6, 7].map(piece).to_vec()),
+            (
+                "a frame doubled",
+                [1, 2, 3, 3, 4, 5, 6, 7].map(piece).to_vec(),
+            ),
+        ] {
+            self.expect(what.to_owned(), |all| {
+                let mut changed = bytes[..at[1]].to_vec();
+                changed.extend(pieces.concat());
+                changed.extend(&bytes[at[8]..]);
+                all.insert(name.clone(), changed);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Edits the manifest and seals it anew, so that only its contradiction with the segments is left.
+    fn edit_manifest(&mut self) -> Tested {
+        let edits: [(&str, &str, &str); 3] = [
+            ("a digest", "\"digest\": \"", "\"digest\": \"00"),
+            ("a step more", "\"end_step\": 16", "\"end_step\": 17"),
+            ("no final state", "\"final\": true", "\"final\": false"),
+        ];
+        for (what, from, to) in edits {
+            self.expect(format!("manifest, {what}"), |all| {
+                reseal(all, |text| match what {
+                    "a digest" => {
+                        let at = text.rfind(from).unwrap_or(0) + from.len();
+                        // One digest of 256 begins with these two zeros.
+                        let other = if text[at..].starts_with("00") {
+                            "11"
+                        } else {
+                            "00"
+                        };
+                        format!("{}{other}{}", &text[..at], &text[at + 2..])
+                    }
+                    _ => text.replacen(from, to, 1),
+                })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// `verify` accepts a run that is consistent in itself. With the head digest of `ours` it tells that the run is another one.
+fn only_the_head_tells(dir: &Path, runs: &Runs) -> Tested {
+    let mut noted = runs.ours.clone();
+    reseal(&mut noted, |text| {
+        text.replacen("\"written\": 30", "\"written\": 29", 1)
+    })?;
+    let consistent = [
+        ("the training recorded again", &runs.again),
+        ("another model's run", &runs.other),
+        ("one weight of one step changed", &runs.forged),
+        ("the last ten steps left out", &runs.shorter),
+        ("a counter changed", &noted),
+    ];
+    for (what, files) in consistent {
+        write(&dir.join("run"), files)?;
         fine(dir, &["verify", "run"]);
-        let (said, _) = exits(dir, &["verify", "run", "--head", &head], 3);
+        let (said, _) = exits(dir, &["verify", "run", "--head", &runs.head], 3);
         ensure!(
             said.contains("another trace, or an altered one"),
             "{what}: {said}"
         );
-        told += 1;
-        Ok(())
+    }
+    println!(
+        "{} runs that agree in themselves: verify --head exits with 3 for each",
+        consistent.len()
+    );
+    Ok(())
+}
+
+#[test]
+fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
+    let runs = Runs::record(dir)?;
+    let (ours, head) = (&runs.ours, &runs.head);
+    ensure!(ours.len() == 6, "{:?}", ours.keys());
+    ensure!(
+        fine(dir, &["verify", "ours", "--head", head])
+            .contains("ok: 30 steps in 5 segments are whole")
+    );
+
+    let mut mutator = Mutator {
+        dir,
+        ours,
+        found: 0,
     };
-    foreign("the training recorded again", &again)?;
-    foreign("another model's run", &other)?;
-    foreign("one weight of one step changed", &forged)?;
-    foreign("the last ten steps left out", &shorter)?;
-    let mut noted = ours.clone();
-    reseal(&mut noted, |text| {
-        text.replacen("\"written\": 30", "\"written\": 29", 1)
-    })?;
-    foreign("a counter changed", &noted)?;
-    println!("{told} runs that agree in themselves: verify --head exits with 3 for each");
-    write(&dir.join("run"), &ours)?;
-    fine(dir, &["verify", "run", "--head", &head]);
+    for name in ours.keys() {
+        mutator.edit(name)?;
+        mutator.replace(name, &runs)?;
+    }
+    for number in 0..5 {
+        mutator.rearrange(number)?;
+    }
+    mutator.rearrange_frames()?;
+    mutator.edit_manifest()?;
+    let found = mutator.found;
+    println!("{found} mutations of a finished run: verify exits with 3 for each");
+
+    only_the_head_tells(dir, &runs)?;
+    write(&dir.join("run"), ours)?;
+    fine(dir, &["verify", "run", "--head", head]);
     Ok(())
 }
 

@@ -152,13 +152,13 @@ impl Original {
         let ends_as =
             |file: &[u8], s: &Segment| file.len() == s.bytes.len() && file.ends_with(s.trailer());
         let short = &file[..file.len().min(own.bytes.len())];
-        let (file, sealed) = match listed {
-            true if ends_as(short, own) => (short, true),
-            true => (
-                &file[..file.len().min(2 * own.bytes.len() + (1 << 20))],
-                false,
-            ),
-            false => (file, ends_as(file, own)),
+        let (file, sealed) = if !listed {
+            (file, ends_as(file, own))
+        } else if ends_as(short, own) {
+            (short, true)
+        } else {
+            let longest = 2 * own.bytes.len() + (1 << 20);
+            (&file[..file.len().min(longest)], false)
         };
         if listed
             && self

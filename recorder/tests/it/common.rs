@@ -1,4 +1,4 @@
-//! A small deterministic net, its data, and loops that remember what should have been recorded.
+//! A small deterministic net, its data, and loops that note what should have been recorded.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub const EXAMPLES: u64 = 12;
 pub const BATCH: u64 = 4;
 pub const RATE: f64 = 0.05;
 
-/// `y = x w + b` with three inputs, its variables in a map.
+/// `y = x w + b` with three inputs, and its variables in a map.
 pub struct Linear {
     pub map: VarMap,
     pub w: Var,
@@ -67,13 +67,13 @@ impl Linear {
         error.sqr()?.mean_all()
     }
 
-    /// What a frame should hold: the variables by name, little-endian.
+    /// What a frame must hold: the variables by name, little-endian.
     pub fn bytes(&self) -> Vec<u8> {
         [tensor_bytes(&self.b), tensor_bytes(&self.w)].concat()
     }
 }
 
-/// A tensor's elements, little-endian, found by another way than the recorder's.
+/// A tensor's elements, little-endian, computed independently of the recorder.
 pub fn tensor_bytes(tensor: &Tensor) -> Vec<u8> {
     let flat = tensor.flatten_all().unwrap();
     match tensor.dtype() {
@@ -109,7 +109,7 @@ pub fn indices(step: u64) -> Vec<u64> {
     (0..BATCH).map(|i| (step * BATCH + i) % EXAMPLES).collect()
 }
 
-/// Takes the steps `from..to`, `per_epoch` to the epoch, and returns the variables' bytes before each.
+/// Takes `steps`, with `per_epoch` steps per epoch. Returns the variables' bytes before each step.
 pub fn train(
     run: &Recorder,
     sgd: &mut Recorded<SGD>,
@@ -147,7 +147,7 @@ pub fn open(storage: &Arc<MemStorage>) -> Trace {
     Trace::open_storage(Arc::clone(storage) as Arc<dyn Storage>).unwrap()
 }
 
-/// Every step's state that the trace holds, by its number.
+/// All steps that the trace holds with their tensors, and their states.
 pub fn states(trace: &Trace) -> Vec<(u64, Vec<u8>)> {
     let mut all = Vec::new();
     for range in trace.ranges().unwrap() {

@@ -131,7 +131,7 @@ fn a_run_without_steps_is_a_run() {
     assert_eq!(trace.final_state().unwrap().unwrap().0.bytes(), net.bytes());
 }
 
-/// A training that fails before its first step leaves nothing that blocks the next try.
+/// A run that fails before its first step leaves nothing that blocks the next attempt.
 #[test]
 fn a_run_that_is_dropped_before_its_first_step_is_gone() {
     let folder = tempfile::tempdir().unwrap();
@@ -148,13 +148,13 @@ fn a_run_that_is_dropped_before_its_first_step_is_gone() {
         drop(run);
         assert!(!path.exists());
     }
-    // With a step in it, and with a file of somebody else's, it stays.
+    // A run with a step stays, and so does a folder with a foreign file.
     let run = Recorder::builder(&path).create(&net.map).unwrap();
     std::fs::write(path.join("notes.txt"), "mine").unwrap();
     drop(run);
     assert!(path.join("notes.txt").exists() && path.join("manifest.json").exists());
     std::fs::remove_file(path.join("notes.txt")).unwrap();
-    // A run that somebody else left is not this recorder's to remove.
+    // This recorder must not remove a run that it did not create.
     let (run, _) = Recorder::builder(&path).create_or_resume(&net.map).unwrap();
     drop(run);
     assert!(path.exists());

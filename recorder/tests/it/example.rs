@@ -1,4 +1,4 @@
-//! The example that the front page shows, run as it is.
+//! The example of the README, run as it is.
 
 #[path = "../../examples/own_loop.rs"]
 #[allow(dead_code)] // Its `main` is for `cargo run --example`.

@@ -1,10 +1,11 @@
-//! What stays on disk, for every way of keeping.
+//! What stays on disk, for every `Keep`.
 
 use hindcast_recorder::{Keep, Recorder};
 
 use crate::common::*;
 
-/// Records `steps` steps, ten to the epoch, and returns the trace's steps with tensors after checking each against what the loop saw.
+/// Records `steps` steps, ten per epoch. Compares each step that the trace holds with what the loop saw, and returns
+/// their numbers.
 fn record(
     keep: Keep,
     steps: u64,
@@ -47,11 +48,11 @@ fn all() {
 
 #[test]
 fn the_last_epoch() {
-    // Whole epochs: the last one alone.
+    // Whole epochs: only the last one stays.
     let (kept, summary, _) = record(Keep::LastEpoch, 40, Some(4));
     assert_eq!(kept, range(30..40));
     assert_eq!(summary.statistics.dropped_segments, 9);
-    // A half epoch at the end: the last complete one stays with it.
+    // Half an epoch at the end: the last complete one stays as well.
     assert_eq!(record(Keep::LastEpoch, 35, Some(4)).0, range(20..35));
     // One epoch, or less.
     assert_eq!(record(Keep::LastEpoch, 10, None).0, range(0..10));
@@ -98,7 +99,7 @@ fn every_nth_step_and_the_metadata_of_all() {
     for step in 0..20 {
         assert_eq!(trace.meta(step).unwrap().indices, indices(step));
     }
-    // The digest of a step left out says what recomputing it must give.
+    // The digest of a step without tensors is the digest of the tensors that recomputing it gives.
     let net = Linear::new();
     let (_, builder) = in_memory();
     let run = builder.create(&net.map).unwrap();
@@ -150,7 +151,7 @@ fn the_estimate_is_there_before_the_first_step() {
     assert!(
         estimate
             .to_string()
-            .starts_with("keeping last-epoch: 16 B a step"),
+            .starts_with("keeping last-epoch: 16 B per step"),
         "{estimate}"
     );
     let (_, builder) = in_memory();

@@ -1,4 +1,4 @@
-//! Every kind of loop: wrapped optimizer, own update with momentum, BatchNorm, parameter groups, accumulation.
+//! Every kind of loop: wrapped optimizer, own update with momentum, BatchNorm, parameter groups, accumulated gradients.
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{
@@ -95,7 +95,7 @@ fn a_changed_learning_rate_is_seen_and_a_variable_without_gradient_is_marked() {
     assert_eq!(meta.trained, [false, true]);
 }
 
-/// A generic function that knows nothing of recorders.
+/// A generic function that doesn't know the recorder.
 fn any_loop(optimizer: &mut impl Optimizer, loss: &Tensor) -> candle_core::Result<()> {
     optimizer.backward_step(loss)
 }
@@ -118,7 +118,7 @@ fn a_recorded_optimizer_is_an_optimizer() {
     assert_eq!(kept(&open(&storage)), [0]);
 }
 
-/// SGD with momentum whose velocities are plain tensors, replaced in every step.
+/// SGD with momentum. Its velocities are plain tensors that are replaced in every step.
 struct Momentum {
     vars: Vec<(String, Var)>,
     velocity: Vec<Tensor>,
@@ -346,7 +346,7 @@ fn groups_have_their_own_rates() {
     )
     .unwrap();
     let mut adam = run.wrap(adam).hyper(|adam, groups| {
-        // The decay of candle's AdamW is there already.
+        // The entries already hold the decay of candle's AdamW.
         assert_eq!(groups[1].weight_decay, adam.params().weight_decay);
         groups[1].learning_rate *= 2.0;
     });
@@ -448,12 +448,12 @@ fn what_cannot_be_replayed_is_refused_and_may_be_said_again() {
     };
     expect(
         batch(BatchInfo::new(0, &[3, 12])),
-        "index 12 (number 1 of the batch) lies outside of the training data, which has 12 examples",
+        "index 12 (number 1 of the batch) is outside of the training data, which has 12 examples",
     );
     expect(batch(BatchInfo::new(0, &[])), "the batch is empty");
     expect(
         batch(BatchInfo::new(0, &[1, 2]).weights(&[1.0])),
-        "expected a weight for each of 2 indices, got 1",
+        "expected 2 weights, one per index, got 1",
     );
     expect(
         batch(BatchInfo::new(0, &[1]).weights(&[f64::NAN])),
@@ -464,7 +464,7 @@ fn what_cannot_be_replayed_is_refused_and_may_be_said_again() {
         "add up to 1",
     );
     let many = (0..17).fold(BatchInfo::new(0, &[1]), |batch, _| batch.scalar("s", 1.0));
-    expect(batch(many), "a step carries 16 at most");
+    expect(batch(many), "a step has at most 16 scalars");
     let step = |info: StepInfo<'_>| run.step(&info).unwrap_err().to_string();
     expect(
         step(StepInfo::new(BatchInfo::new(0, &[1]), f64::INFINITY)),

@@ -1,4 +1,4 @@
-//! Recording real candle loops, and reading them back with the format crate.
+//! Records real candle loops and reads them back with the format crate.
 
 mod common;
 mod ends;

@@ -9,7 +9,7 @@ use hindcast_recorder::{OnError, RecorderError, WhenFull};
 use crate::common::*;
 
 const SLOW: Duration = Duration::from_millis(8);
-/// Room for three steps or so.
+/// Room for about three steps, in bytes.
 const TIGHT: u64 = 2_000;
 
 #[test]
@@ -102,7 +102,7 @@ fn skip_keeps_metadata_and_digest_and_counts() {
     assert!(
         statistics
             .to_string()
-            .contains("skipped as the queue was full"),
+            .contains("skipped because the queue was full"),
         "{statistics}"
     );
     let trace = open(&storage);
@@ -140,7 +140,7 @@ fn a_step_larger_than_the_queue_passes_alone() {
     assert_eq!(kept(&open(&storage)), [0, 1, 2, 3, 4]);
 }
 
-/// Trains until the recorder refuses, waiting for the threads after every step.
+/// Trains until the recorder refuses a step. Waits for the threads after every step.
 fn train_until_refused(run: &hindcast_recorder::Recorder, net: &Linear) -> (u64, RecorderError) {
     let mut sgd = sgd(run, net);
     for step in 0..200 {
@@ -162,7 +162,7 @@ fn a_failing_disk_ends_the_recording_and_what_was_written_stays() {
     storage.fail_nth(30, true, ErrorKind::StorageFull);
     let (step, error) = train_until_refused(&run, &net);
     let text = error.to_string();
-    // The step itself, or the next one if it was the sync after it.
+    // The step itself, or the next one if the sync after it failed.
     let RecorderError::Storage { step: missing, .. } = &error else {
         panic!("{text}")
     };
@@ -174,7 +174,7 @@ fn a_failing_disk_ends_the_recording_and_what_was_written_stays() {
         text.starts_with("recording the run failed at step") && text.contains("can be resumed"),
         "{text}"
     );
-    // Sticky: whatever is called, the same answer, and the variables stay as they are.
+    // Every later call fails in the same way, and the variables stay as they are.
     let before = net.bytes();
     assert_eq!(run.batch(0, &[1]).unwrap_err().to_string(), text);
     assert_eq!(run.flush().unwrap_err().to_string(), text);
@@ -219,7 +219,7 @@ fn training_goes_on_without_a_disk_if_that_was_chosen() {
     assert_eq!(statistics.lost_steps, std::slice::from_ref(&lost));
     let kept = kept(&open(&storage));
     assert!(kept.len() as u64 >= statistics.written);
-    // The same net trains to the same end without a recorder.
+    // Without a recorder, the same net trains to the same end.
     let (_, builder) = in_memory();
     let net = Linear::new();
     let run = builder.create(&net.map).unwrap();
@@ -227,7 +227,8 @@ fn training_goes_on_without_a_disk_if_that_was_chosen() {
     assert_eq!(net.bytes(), trained);
 }
 
-/// Every storage call of a run fails once, at its turn: no panic, no hang, a gap-free prefix that reads, and an error that names the step.
+/// Every storage call of a run fails once. There is no panic and no hang, the steps before the failure can be read
+/// without gaps, and the error names the step.
 #[test]
 fn whichever_call_fails_the_trace_reads_up_to_it() {
     let calls = {

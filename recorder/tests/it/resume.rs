@@ -1,4 +1,4 @@
-//! Runs that were cut off and go on.
+//! Runs that were cut off and resumed.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use hindcast_recorder::{BatchInfo, Keep, LoadInto, OptimizerState, StepInfo};
 
 use crate::common::*;
 
-/// A run of `steps` steps that was dropped without finish, segments of four.
+/// A run of `steps` steps, dropped without `finish`, in segments of four steps.
 fn cut_off(steps: u64) -> (Arc<MemStorage>, Vec<Vec<u8>>) {
     let (storage, builder) = in_memory();
     let net = Linear::new();
@@ -79,7 +79,7 @@ fn variables_from_the_right_checkpoint_pass_and_others_do_not() {
     let net = Linear::new();
     let error = on(&storage).resume(&net.map, 7).unwrap_err().to_string();
     assert!(
-        error.contains("at step 7: \"b\" holds other values")
+        error.contains("at step 7: \"b\" differs from the trace")
             && error.contains("restore_variables()"),
         "{error}"
     );
@@ -88,7 +88,7 @@ fn variables_from_the_right_checkpoint_pass_and_others_do_not() {
         13,
         "a refused resume cuts nothing away"
     );
-    // The user's own checkpoint of step 7.
+    // A checkpoint of step 7 that the user saved.
     let (copy, _) = cut_off(13);
     drop(on(&copy).restore_variables().resume(&net.map, 7).unwrap());
     assert_eq!(net.bytes(), seen[7]);
@@ -113,7 +113,7 @@ fn a_run_goes_on_after_its_last_step_and_after_its_end() {
     let error = on(&storage).resume(&net.map, 6).unwrap_err().to_string();
     assert!(
         error.contains(
-            "it holds steps up to 4, so it cannot go on at step 6: resume at step 5 or before"
+            "it holds steps up to 4, so it cannot continue at step 6: resume at step 5 or before"
         ),
         "{error}"
     );
@@ -159,7 +159,7 @@ fn what_a_run_is_cannot_change() {
     assert!(refused(on(&storage).task("b")).contains("task cannot change"));
     let other = Linear::of(candle_core::DType::F64);
     let error = on(&storage).resume(&other.map, 13).unwrap_err().to_string();
-    assert!(error.contains("the trace has \"b\" (Parameter, f32 of shape [1], group 0), the variables \"b\" (Parameter, f64"), "{error}");
+    assert!(error.contains("the trace has \"b\" (Parameter, f32 of shape [1], group 0), the variables have \"b\" (Parameter, f64"), "{error}");
     let (_, builder) = in_memory();
     assert!(
         builder
@@ -169,7 +169,7 @@ fn what_a_run_is_cannot_change() {
             .starts_with("cannot open the run the run"),
         "no run"
     );
-    // The ring goes on where it was.
+    // The kept steps continue where they were.
     let (run, _) = on(&storage)
         .restore_variables()
         .resume(&net.map, 13)
@@ -251,14 +251,14 @@ fn a_run_that_keeps_every_nth_step_goes_on_between_them() {
     let (run, _) = on(&storage).resume(&net.map, 6).unwrap();
     train(&run, &mut sgd(&run, &net), &net, 6..14, 6).unwrap();
     run.finish().unwrap();
-    // The first step after the cut opens a segment, so it is kept with its tensors.
+    // The first step after the cut opens a segment, so it is recorded with its tensors.
     let trace = open(&storage);
     assert_eq!(kept(&trace), [0, 4, 6, 8, 12]);
     assert!((0..14).all(|step| trace.meta(step).unwrap().indices == indices(step)));
     assert!(trace.verify().unwrap().is_ok());
 }
 
-/// A program that is started again and again, and only says how far it shall get.
+/// A program that is started repeatedly, each time with a later last step.
 #[test]
 fn created_or_resumed_a_run_goes_on_where_its_trace_ends() {
     let whole = {
@@ -292,7 +292,7 @@ fn created_or_resumed_a_run_goes_on_where_its_trace_ends() {
             _ => drop(run),
         }
     }
-    // The last step that was recorded is taken again: its state was before the step.
+    // The last recorded step is taken again, because its state is the one before it.
     assert_eq!(starts, [(0, 0), (0, 0), (4, 5), (4, 5), (8, 9)]);
     assert!(
         (

@@ -1,4 +1,5 @@
-//! Training on after storage failed: what is lost is counted, named in the trace, and recording resumes when it can.
+//! Training continues after a storage failure: lost steps are counted and named in the trace, and recording resumes
+//! when it can.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use crate::common::*;
 const LATER: Duration = Duration::from_millis(1_100);
 const NEVER: u64 = u64::MAX;
 
-/// Takes steps one by one, each written (or lost) before the next, and returns the variables before each.
+/// Takes steps, each written or lost before the next. Returns the variables before each.
 fn steps(run: &Recorder, net: &Linear, range: Range<u64>) -> Vec<Vec<u8>> {
     let mut sgd = sgd(run, net);
     let mut seen = Vec::new();
@@ -29,7 +30,8 @@ fn counter(trace: &Trace, name: &str) -> u64 {
     counters.get(name).copied().unwrap_or(0)
 }
 
-/// The trace holds every step but those that the statistics call lost, each to the bit, and its manifest counts the same.
+/// The trace holds every step except those that the statistics call lost, bit for bit, and its manifest counts the
+/// same.
 fn agrees(trace: &Trace, statistics: &Statistics, seen: &[Vec<u8>]) {
     let lost: Vec<u64> = statistics.lost_steps.iter().cloned().flatten().collect();
     let expected: Vec<(u64, Vec<u8>)> = (0..)
@@ -73,7 +75,7 @@ fn recording_resumes_behind_a_gap_when_storage_works_again() {
         let summary = run.finish().unwrap();
         assert!(summary.head.is_some() && summary.steps == 40);
         let statistics = &summary.statistics;
-        // The step that tries storage again is the last one that is lost.
+        // The step at which storage is tried again is the last lost one.
         assert_eq!(
             statistics.lost_steps,
             std::slice::from_ref(&(10..26)),
@@ -129,7 +131,7 @@ fn a_run_that_is_dropped_counts_its_loss_too() {
     assert_eq!((counter(&trace, "lost"), kept(&trace).len()), (10, 10));
 }
 
-/// A resumed run counts what the session before it lost.
+/// A resumed run counts the steps that the session before it lost.
 #[test]
 fn a_resumed_run_still_counts_what_was_lost() {
     let (storage, builder) = in_memory();
@@ -154,7 +156,7 @@ fn a_resumed_run_still_counts_what_was_lost() {
     );
 }
 
-/// The buffers before the step that recording resumes with are those that the step before it left, although that step is lost.
+/// When recording resumes, the buffers before its step are those of the step before, although that step is lost.
 #[test]
 fn a_batch_norms_statistics_are_right_behind_a_gap() {
     let (storage, builder) = in_memory();
@@ -191,7 +193,8 @@ fn a_batch_norms_statistics_are_right_behind_a_gap() {
     assert_eq!(key.buffers_before(), 8f32.to_le_bytes());
 }
 
-/// Every storage call fails once, or from then on until the run ends: training is never disturbed, and whatever is missing is said.
+/// Every storage call fails, once or until the end of the run. Training is never disturbed, and everything that is
+/// missing is reported.
 #[test]
 fn whichever_call_fails_what_is_missing_is_said() {
     let calls = {
@@ -220,7 +223,7 @@ fn whichever_call_fails_what_is_missing_is_said() {
             );
             let trace = open(&storage);
             if for_good {
-                // Storage takes nothing more, not even the count of what is missing.
+                // Storage takes nothing more, not even the number of lost steps.
                 let held = kept(&trace).len() as u64;
                 assert_eq!(kept(&trace), (0..held).collect::<Vec<_>>());
                 assert!(held >= 9 - statistics.lost, "call {nth}: {statistics}");

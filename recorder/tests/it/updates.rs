@@ -1,4 +1,4 @@
-//! Which parameters a step trains: those that the optimizer really updates, not all that have a gradient.
+//! Which parameters a step trains: those that the optimizer updates, not all that have a gradient.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -9,11 +9,11 @@ use hindcast_recorder::{
 
 use crate::common::*;
 
-/// Gradient descent that the recorder knows nothing of.
+/// Gradient descent in a type that the recorder doesn't know.
 struct Own {
     vars: Vec<Var>,
     rate: f64,
-    /// Updates that are left out at first.
+    /// Number of updates to leave out first.
     sleeps: u64,
 }
 
@@ -64,7 +64,7 @@ fn steps<O: Optimizer + 'static>(
     Ok(())
 }
 
-/// The flags of every step; parameter 0 is `b`, parameter 1 is `w`.
+/// The trained flags of every step. Parameter 0 is `b`, parameter 1 is `w`.
 fn flags(storage: &std::sync::Arc<hindcast_format::MemStorage>) -> Vec<Vec<bool>> {
     let trace = open(storage);
     let metas = trace.span().map(|step| trace.meta(step).unwrap().trained);
@@ -90,7 +90,7 @@ fn sgd_is_asked_for_the_variables_that_it_holds() {
     assert_eq!(flags(&storage), vec![vec![true, false]; 5]);
 }
 
-/// Gradual unfreezing: the variable is pushed into the optimizer later.
+/// Gradual unfreezing: the optimizer gets the variable later.
 #[test]
 fn a_variable_that_sgd_gets_later_is_trained_from_then_on() {
     let (storage, builder) = in_memory();
@@ -167,7 +167,7 @@ fn what_the_loop_says_goes_before_what_is_seen() {
     assert_eq!(flags(&storage), vec![vec![true, false]; 3]);
 }
 
-/// A loop that owns its update hands over gradients and leaves a variable out.
+/// A loop that computes its own update passes the gradients, but leaves out a variable.
 #[test]
 fn an_own_update_that_leaves_a_trained_parameter_out_is_refused_at_the_next_step() {
     let (storage, builder) = in_memory();
@@ -226,7 +226,7 @@ fn adamw(net: &Linear, weight_decay: f64) -> AdamW {
     AdamW::new(net.map.all_vars(), params).unwrap()
 }
 
-/// The decay of every step.
+/// The weight decay of every step.
 fn decays(storage: &std::sync::Arc<hindcast_format::MemStorage>) -> Vec<f64> {
     let trace = open(storage);
     let decay = |step| trace.meta(step).unwrap().groups[0].weight_decay;

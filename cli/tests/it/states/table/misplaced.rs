@@ -182,7 +182,7 @@ pub(super) fn misplaced() -> Vec<State> {
                 damaged(&["a segment with another description of the run", RECOVER]),
                 fails(MEMORY),
                 taken(),
-                fails(&["its tensors are others"]),
+                fails(&["its tensors differ"]),
                 fails(&["of memory, but", "--memory SIZE"]),
             ],
         },
