@@ -12,11 +12,11 @@ pub mod engine;
 pub mod error;
 pub mod estimators;
 pub mod measures;
+mod open;
 pub mod output;
 pub mod query;
 pub mod run;
 pub mod scores;
-mod subject;
 pub mod sweep;
 mod workers;
 
@@ -40,6 +40,7 @@ pub use error::{AnalysisError, Result};
 pub use estimators::refine::{Ladder, refine};
 pub use measures::agreement::{jaccard_of_extremes, kendall_tau};
 pub use measures::compare::Comparison;
+pub use open::{OwnModelParts, Subject, load_data};
 pub use query::many::Queries;
 pub use query::one::{Query, QueryGradient};
 pub use run::in_memory::MemoryRun;
@@ -53,7 +54,6 @@ pub use scores::{
     AdjointGrowth, NameKey, Names, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow,
     ScoreTable, sidecar_path,
 };
-pub use subject::{OwnModelParts, Subject, load_data};
 pub use sweep::{
     QuerySweep, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions, SweepState, SweepTimes,
     TableOrigin, begin, resume, resume_timed, sweep,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hindcast_analyzer::{AnalysisError, OwnModelParts, Subject, start_threads};
+use hindcast_analyzer::{AnalysisError, OwnModelParts, RecordedRun, start_threads};
 use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
@@ -65,7 +65,7 @@ impl OwnProgram {
         trace: Trace,
         run: &Path,
         folder: Option<&Path>,
-    ) -> anyhow::Result<Subject> {
+    ) -> anyhow::Result<RecordedRun<'static>> {
         // Checked before the data is loaded.
         if trace.info().task.is_some() {
             return Err(AnalysisError::HasTask {
@@ -80,7 +80,7 @@ impl OwnProgram {
             rule: self.rule.clone(),
             check: self.check,
         };
-        Ok(Subject::of_own_trace(trace, run, model)?)
+        Ok(RecordedRun::open_own(trace, run, model)?)
     }
 
     pub(crate) fn without_check(mut self) -> Self {

@@ -19,7 +19,7 @@ use hindcast_recorder::{Builder, Estimate, Summary};
 
 use crate::record::{Recording, train};
 use hindcast_analyzer::AnalysisError;
-use hindcast_analyzer::Subject;
+use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::counterfactual::start_state;
 
 /// Where a run continues.
@@ -49,7 +49,7 @@ pub struct Watch<'a> {
 /// A finished run, one that is damaged, one whose steps don't follow from its task and data, or one without a state that
 /// training could start from; and whatever recording or training says.
 pub fn resume_watched(
-    subject: &Subject,
+    subject: &RecordedRun<'_>,
     device: &Device,
     builder: Builder,
     watch: &mut Watch<'_>,
@@ -129,7 +129,7 @@ fn damage(what: &str, expected: &str, got: &str) -> FormatError {
 }
 
 fn resume<T: Real>(
-    subject: &Subject,
+    subject: &RecordedRun<'_>,
     task: &Task,
     net: &Net,
     device: &Device,
@@ -147,13 +147,13 @@ fn resume<T: Real>(
 /// A trainer behind the last step of the trace, and whether the steps that it took again gave the recorded numbers. Where they
 /// don't (another kind of processor), it stands before the newest step whose state is recorded.
 fn trainer_at_end<'a, T: Real>(
-    subject: &'a Subject,
+    subject: &'a RecordedRun<'_>,
     task: &'a Task,
     net: &'a Net,
     device: &Device,
     again: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> anyhow::Result<(Trainer<'a, T>, bool)> {
-    let (trace, data) = (subject.trace(), subject.data());
+    let (trace, data) = (trace_of(subject)?, subject.data());
     let mut end = trace.span().end;
     if trace.sizes().is_empty() || end == 0 {
         return Ok((Trainer::new(task, net, data, device)?, true));
@@ -203,12 +203,17 @@ fn trainer_at_end<'a, T: Real>(
     }
 }
 
+fn trace_of<'a>(run: &'a RecordedRun<'_>) -> anyhow::Result<&'a Trace> {
+    run.trace()
+        .context("only a run that was opened from its folder can be resumed")
+}
+
 /// The newest step before which everything is known that training needs, and that state.
 fn newest_state<T: Real>(
-    subject: &Subject,
+    subject: &RecordedRun<'_>,
     device: &Device,
 ) -> anyhow::Result<(u64, ModelState<T>)> {
-    let run = subject.recorded()?;
+    let run = subject;
     let source = run.source();
     let mut why = None;
     for range in source.ranges()?.into_iter().rev() {
@@ -229,7 +234,7 @@ fn newest_state<T: Real>(
         Some(why) => Err(why).context("the trace holds no step that training could start from"),
         None => bail!(
             "the trace holds steps up to {}, and the tensors of none: record the run anew",
-            subject.trace().span().end.saturating_sub(1)
+            trace_of(subject)?.span().end.saturating_sub(1)
         ),
     }
 }

@@ -6,5 +6,5 @@ pub mod in_memory;
 pub mod recorded;
 pub mod rows;
 pub mod source;
-mod trace;
+pub(crate) mod trace;
 pub mod window;

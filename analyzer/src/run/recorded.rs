@@ -1,27 +1,71 @@
 //! A recorded run together with what it was trained on: everything that a replay needs.
 
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device};
+use hindcast_format::Trace;
 use hindcast_format::layout::{DType as StoredType, TensorSpec};
 use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_model::data::DataSet;
+use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Objective, Split, TensorDef};
+use hindcast_model::task::Task;
 use hindcast_model::update::{Blocks, GroupHyper, Settings, UpdateRule};
 
 use crate::error::{AnalysisError, Missing, Result, Unsupported};
 use crate::run::source::{StepSource, micro_batches_of};
 
-/// Recorded steps, the model and the data that made them, and the rule that took one to the next.
+/// Recorded steps, the model and the data that made them, and the rule that took one step to the next: what is analysed.
+///
+/// [`RecordedRun::open`] opens a recorded task. [`RecordedRun::open_own`] opens the run of a model of your own.
 #[derive(Clone)]
 pub struct RecordedRun<'a> {
-    source: &'a dyn StepSource,
+    source: Held<'a, dyn StepSource + 'a>,
     objective: Arc<dyn Objective>,
-    data: &'a dyn DataSet,
+    data: Held<'a, dyn DataSet + 'a>,
     rule: UpdateRule,
     seed: u64,
     blocks: Blocks,
     sums: bool,
+    opened: Opened,
+}
+
+/// What only a run that was opened from disk knows.
+#[derive(Clone, Default)]
+pub(crate) struct Opened {
+    pub trace: Option<Arc<Trace>>,
+    pub task: Option<Arc<Task>>,
+    pub net: Option<Arc<Net>>,
+    /// Whether the model's derivatives are still to be checked.
+    pub unchecked: Arc<AtomicBool>,
+}
+
+/// A part of a run, borrowed from the caller or held by the run and its clones.
+pub(crate) enum Held<'a, T: ?Sized> {
+    Borrowed(&'a T),
+    Shared(Arc<T>),
+}
+
+impl<T: ?Sized> Clone for Held<'_, T> {
+    fn clone(&self) -> Self {
+        match self {
+            Held::Borrowed(part) => Held::Borrowed(part),
+            Held::Shared(part) => Held::Shared(Arc::clone(part)),
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Held::Borrowed(part) => part,
+            Held::Shared(part) => part,
+        }
+    }
 }
 
 impl<'a> RecordedRun<'a> {
@@ -33,6 +77,18 @@ impl<'a> RecordedRun<'a> {
         source: &'a dyn StepSource,
         objective: Arc<dyn Objective>,
         data: &'a dyn DataSet,
+        rule: UpdateRule,
+        seed: u64,
+    ) -> Result<Self> {
+        let (source, data) = (Held::Borrowed(source), Held::Borrowed(data));
+        Self::of_parts(source, objective, data, rule, seed)
+    }
+
+    /// As [`RecordedRun::new`], of parts that are borrowed or shared.
+    pub(crate) fn of_parts(
+        source: Held<'a, dyn StepSource + 'a>,
+        objective: Arc<dyn Objective>,
+        data: Held<'a, dyn DataSet + 'a>,
         rule: UpdateRule,
         seed: u64,
     ) -> Result<Self> {
@@ -63,12 +119,21 @@ impl<'a> RecordedRun<'a> {
             seed,
             blocks,
             sums: false,
+            opened: Opened::default(),
         })
     }
 
     /// Declares that every batch loss is a sum, for traces whose weighted steps don't record it.
     pub(crate) fn with_sums(self, sums: bool) -> Self {
         Self { sums, ..self }
+    }
+
+    pub(crate) fn with_opened(self, opened: Opened) -> Self {
+        Self { opened, ..self }
+    }
+
+    pub(crate) fn opened(&self) -> &Opened {
+        &self.opened
     }
 
     /// Whether the step's batch loss has a denominator that shrinks when an example is left out. A sum, weighted or
@@ -82,8 +147,8 @@ impl<'a> RecordedRun<'a> {
     }
 
     /// The recorded steps.
-    pub fn source(&self) -> &'a dyn StepSource {
-        self.source
+    pub fn source(&self) -> &dyn StepSource {
+        &*self.source
     }
 
     /// The model with its loss.
@@ -92,8 +157,8 @@ impl<'a> RecordedRun<'a> {
     }
 
     /// The examples.
-    pub fn data(&self) -> &'a dyn DataSet {
-        self.data
+    pub fn data(&self) -> &dyn DataSet {
+        &*self.data
     }
 
     /// How a gradient moved the parameters.

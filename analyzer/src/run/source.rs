@@ -52,7 +52,7 @@ pub trait StepWalk {
 }
 
 /// Recorded steps: a trace on disk, or a run kept in memory.
-pub trait StepSource: Sync {
+pub trait StepSource: Send + Sync {
     /// Parameters in the layout's order.
     fn parameters(&self) -> &[TensorSpec];
     /// Buffers in the layout's order.

@@ -13,7 +13,7 @@ use hindcast_model::update::UpdateRule;
 
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::anchor::no_buffers;
-use crate::run::recorded::RecordedRun;
+use crate::run::recorded::{Held, RecordedRun};
 use crate::run::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
 
 struct Walk<'a>(Steps<'a>);
@@ -158,30 +158,45 @@ impl<'a> RecordedRun<'a> {
         data: &'a dyn DataSet,
         rule: Option<UpdateRule>,
     ) -> Result<Self> {
-        let info = trace.info();
-        let recorded = info
-            .rule
-            .as_deref()
-            .map(UpdateRule::from_toml)
-            .transpose()
-            .map_err(AnalysisError::RecordedRule)?;
-        let rule = match (rule, recorded) {
-            (Some(given), Some(recorded)) if given != recorded => {
-                return Err(AnalysisError::Mismatch {
-                    what: "the update rule".to_owned(),
-                    expected: format!("{} as recorded", recorded.describe()),
-                    got: format!("{} from the task or the program", given.describe()),
-                    hint: "give the rule in one place, or the same rule in both".to_owned(),
-                });
-            }
-            (Some(rule), _) | (None, Some(rule)) => rule,
-            (None, None) => {
-                return Err(AnalysisError::Missing(Missing::Rule));
-            }
-        };
-        // Early traces of tasks recorded a weighted sum as one weight per example, which is read as a weighted mean.
-        let task = info.task.as_deref().map(Task::from_toml);
-        let sums = matches!(task, Some(Ok(task)) if task.loss.reduction == Reduction::Sum);
-        Ok(RecordedRun::new(trace, objective, data, rule, info.seed)?.with_sums(sums))
+        let (source, data) = (
+            Held::Borrowed(trace as &dyn StepSource),
+            Held::Borrowed(data),
+        );
+        of_trace_parts(trace, source, objective, data, rule)
     }
+}
+
+/// A run of `trace`, which `source` borrows or shares.
+pub(crate) fn of_trace_parts<'a>(
+    trace: &Trace,
+    source: Held<'a, dyn StepSource + 'a>,
+    objective: Arc<dyn Objective>,
+    data: Held<'a, dyn DataSet + 'a>,
+    rule: Option<UpdateRule>,
+) -> Result<RecordedRun<'a>> {
+    let info = trace.info();
+    let recorded = info
+        .rule
+        .as_deref()
+        .map(UpdateRule::from_toml)
+        .transpose()
+        .map_err(AnalysisError::RecordedRule)?;
+    let rule = match (rule, recorded) {
+        (Some(given), Some(recorded)) if given != recorded => {
+            return Err(AnalysisError::Mismatch {
+                what: "the update rule".to_owned(),
+                expected: format!("{} as recorded", recorded.describe()),
+                got: format!("{} from the task or the program", given.describe()),
+                hint: "give the rule in one place, or the same rule in both".to_owned(),
+            });
+        }
+        (Some(rule), _) | (None, Some(rule)) => rule,
+        (None, None) => {
+            return Err(AnalysisError::Missing(Missing::Rule));
+        }
+    };
+    // Early traces of tasks recorded a weighted sum as one weight per example, which is read as a weighted mean.
+    let task = info.task.as_deref().map(Task::from_toml);
+    let sums = matches!(task, Some(Ok(task)) if task.loss.reduction == Reduction::Sum);
+    Ok(RecordedRun::of_parts(source, objective, data, rule, info.seed)?.with_sums(sums))
 }

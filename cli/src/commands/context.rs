@@ -12,7 +12,7 @@ use super::memory::Limit;
 use crate::args::{NamesArgs, NamesBy};
 use crate::clean::{field, say};
 use crate::own::OwnProgram;
-use hindcast_analyzer::{NameKey, Names, Subject};
+use hindcast_analyzer::{NameKey, Names, RecordedRun};
 
 /// Where a run's model and data come from.
 pub(crate) enum Models {
@@ -29,10 +29,10 @@ impl Models {
         run: &Path,
         data: Option<&Path>,
         memory: Option<Limit>,
-    ) -> anyhow::Result<Subject> {
+    ) -> anyhow::Result<RecordedRun<'static>> {
         let trace = open_trace_within(run, memory)?;
         match self {
-            Models::Recorded => Ok(Subject::of_trace(trace, run, data)?),
+            Models::Recorded => Ok(RecordedRun::of_trace(trace, run, data)?),
             Models::Own(program) => program.open(trace, run, data),
         }
     }
@@ -56,6 +56,12 @@ pub(crate) fn warn(trace: &Trace) {
             field(problem)
         );
     }
+}
+
+/// [`warn_or_refuse`] for an opened run.
+pub(crate) fn warn_or_refuse_run(run: &RecordedRun<'_>, path: &Path) -> anyhow::Result<()> {
+    run.trace()
+        .map_or(Ok(()), |trace| warn_or_refuse(trace, path))
 }
 
 /// As [`warn`], for verbs whose answer is about the end of training: they refuse a run that goes on behind damage.

@@ -24,7 +24,7 @@ use super::rows::{data_digest, settings_digest};
 use crate::record::record_watched;
 use hindcast_analyzer::estimators::{Chosen, Question, choose};
 use hindcast_analyzer::{
-    CounterfactualOptions, Query, ReplayProgress, Subject, Window, counterfactuals,
+    CounterfactualOptions, Query, RecordedRun, ReplayProgress, Window, counterfactuals,
     jaccard_of_extremes, kendall_tau,
 };
 
@@ -174,8 +174,8 @@ pub fn agreement(
         &mut |_, _, _| stop(),
     )?;
 
-    let subject = Subject::with_data(&path, data)?;
-    let run = subject.recorded()?;
+    let subject = RecordedRun::with_data(&path, data)?;
+    let run = &subject;
     let mut engine = subject.engine(None, Some(run.dtype()), Device::Cpu)?;
     let queries = ["validation".parse::<Query>()?];
     let [query] = &queries;

@@ -163,7 +163,7 @@ pub fn cleansing(
     }
     let (settings, fingerprint) = (settings_digest(task, "")?, data_digest(data.as_ref()));
     let subject = kept.run(task, data, watcher)?;
-    let run = subject.recorded()?;
+    let run = &subject;
     let query = Query::default();
     let options = CounterfactualOptions {
         // The paper's retraining takes removed examples out of the batch; only batch statistics can tell.

@@ -21,7 +21,7 @@ use hindcast_analyzer::estimators::{Question, Stage};
 use hindcast_analyzer::output::places::Kind;
 use hindcast_analyzer::output::replace;
 use hindcast_analyzer::sweep::TableOrigin;
-use hindcast_analyzer::{Query, ScoreTable, Subject};
+use hindcast_analyzer::{Query, RecordedRun, ScoreTable};
 
 /// Is told what is being done and how far it is, and may stop it.
 pub type Watcher<'a> = dyn Fn(Stage) -> ControlFlow<()> + Sync + 'a;
@@ -86,7 +86,7 @@ impl Kept {
         task: &Task,
         data: Box<dyn DataSet>,
         watcher: &Watcher<'_>,
-    ) -> anyhow::Result<Subject> {
+    ) -> anyhow::Result<RecordedRun<'static>> {
         let path = self.folder.join("run");
         if !path.exists() {
             // Under another name until it is whole, so that what is found under its own always is.
@@ -112,7 +112,7 @@ impl Kept {
             )?;
             fs::rename(&part, &path).with_context(|| format!("cannot make {}", path.display()))?;
         }
-        Ok(Subject::with_data(&path, data)?)
+        Ok(RecordedRun::with_data(&path, data)?)
     }
 
     /// Scores of `query` by this ranking's method, its sign not yet turned: those that are kept, else they are computed now
@@ -122,7 +122,7 @@ impl Kept {
     /// Where the kept table is another run's, or the method fails or is stopped.
     pub fn scores(
         &self,
-        subject: &Subject,
+        subject: &RecordedRun<'_>,
         ranking: &Ranking,
         query: &Query,
         watcher: &Watcher<'_>,
@@ -168,7 +168,7 @@ impl Kept {
             table.write(&path)?;
             table
         };
-        let mut scores = vec![None; subject.recorded()?.examples()];
+        let mut scores = vec![None; subject.examples()];
         for row in &table.rows {
             if let Some(slot) = scores.get_mut(row.index as usize) {
                 *slot = row.influence.first().copied().flatten();
@@ -183,7 +183,7 @@ impl Kept {
     /// Where the file can't be read or written, holds another run's numbers, or `compute` fails.
     pub fn numbers(
         &self,
-        subject: &Subject,
+        subject: &RecordedRun<'_>,
         name: &str,
         protocol: &str,
         compute: impl FnOnce() -> anyhow::Result<Vec<Vec<f64>>>,
@@ -238,12 +238,12 @@ struct Numbers {
 
 /// The table of a ranking's method for these queries.
 pub(super) fn estimate(
-    subject: &Subject,
+    subject: &RecordedRun<'_>,
     ranking: &Ranking,
     queries: &[Query],
     watcher: &Watcher<'_>,
 ) -> anyhow::Result<ScoreTable> {
-    let run = subject.recorded()?;
+    let run = subject;
     let (task, seed) = match subject.task() {
         Some(task) => (task.name.as_str(), task.train.seed),
         None => ("", 0),

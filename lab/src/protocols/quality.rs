@@ -21,8 +21,7 @@ use super::rows::{Origin, Row, data_digest, settings_digest};
 use hindcast_analyzer::estimators::Stage;
 use hindcast_analyzer::measures::{mean, sample_sd};
 use hindcast_analyzer::{
-    AnalysisError, CounterfactualOptions, Outcome, Query, RecordedRun, Subject, Window,
-    counterfactuals,
+    AnalysisError, CounterfactualOptions, Outcome, Query, RecordedRun, Window, counterfactuals,
 };
 
 /// The method in rows that say how well the truth agrees with itself: the same runs, from starts moved in their last digits.
@@ -146,7 +145,7 @@ struct Bench<'a> {
     task: &'a Task,
     settings: String,
     fingerprint: String,
-    subject: &'a Subject,
+    subject: &'a RecordedRun<'a>,
     plan: &'a QualityPlan,
     done: &'a dyn Fn(&str, &str, &str) -> bool,
     emit: &'a mut dyn FnMut(QualityRow) -> anyhow::Result<()>,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use candle_core::Device;
 use hindcast_analyzer::{
     Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query,
-    Removal, Subject, Window, counterfactuals,
+    RecordedRun, Removal, Window, counterfactuals,
 };
 use hindcast_lab::record_task;
 use hindcast_model::task::Task;
@@ -50,7 +50,7 @@ dtype = "f64"
 "#;
 
 fn report(
-    subject: &Subject,
+    subject: &RecordedRun<'_>,
     sets: &[Vec<u64>],
     by: EngineKind,
     removal: Removal,
@@ -89,9 +89,16 @@ fn retraining_by_kernels_comes_to_the_same_parameters_losses_and_errors() {
         &mut |_, _, _| {},
     )
     .unwrap();
-    let subject = Subject::open(&path, None).unwrap();
+    let subject = RecordedRun::open(&path, None).unwrap();
     // One example, a few, and all of a batch, so that nothing of it is left.
-    let batch: Vec<u64> = subject.trace().metas(2..3).next().unwrap().unwrap().indices;
+    let batch: Vec<u64> = subject
+        .trace()
+        .unwrap()
+        .metas(2..3)
+        .next()
+        .unwrap()
+        .unwrap()
+        .indices;
     let sets = [vec![5], vec![1, 8, 30, 77], batch];
     for removal in [Removal::LossOnly, Removal::Absent] {
         let want = report(&subject, &sets, EngineKind::Autodiff, removal);

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let memory = context::memory(args.memory.as_deref())?;
     let subject = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
-    context::warn_or_refuse(subject.trace(), &args.run)?;
+    context::warn_or_refuse_run(&subject, &args.run)?;
     let run = subject.recorded()?;
     let net = subject.net().context("the run carries no task")?;
     let options = BoundsOptions {

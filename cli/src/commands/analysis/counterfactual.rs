@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             .with_context(|| format!("cannot write {}", out.display()))?;
     }
     let subject = models.open(&args.run, args.data.as_deref(), None)?;
-    context::warn_or_refuse(subject.trace(), &args.run)?;
+    context::warn_or_refuse_run(&subject, &args.run)?;
     let query = one_query(&asked, subject.data())?;
     let run = subject.recorded()?;
     let range = window.resolve(run.source())?;

@@ -121,14 +121,14 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     // Whatever is wrong with names and folders is better known before the sweep than after it.
     let names = context::names(&args.names)?;
     let subject = models.open(&args.run, args.data.as_deref(), None)?;
-    context::warn_or_refuse(subject.trace(), &args.run)?;
+    context::warn_or_refuse_run(&subject, &args.run)?;
     let queries = expand(&asked, subject.data())?;
     if let Some(names) = &names {
         check_names(names, subject.data())?;
     }
     if ladder.is_some() {
         // Better known before the sweep than after it.
-        hindcast_analyzer::estimators::defined(&subject.recorded()?)?;
+        hindcast_analyzer::estimators::defined(subject.recorded()?)?;
     }
     let begun = Instant::now();
     let checkpoint = Checkpoints::path_of(&args.out);
@@ -214,7 +214,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
             "{}: {:.6} {}",
             field(&query.name),
             query.value,
-            match subject.trace().final_step() {
+            match subject.trace().and_then(|trace| trace.final_step()) {
                 Some(_) => "at the end of training".to_owned(),
                 // θ of the last recorded step: what that step did is not in the trace.
                 None => format!(

@@ -96,11 +96,11 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         Some(_) => None,
         None => Some(open_trace_within(&args.run, memory)?),
     };
-    let trace = match (&opened, &alone) {
-        (Some(subject), _) => subject.trace(),
-        (None, Some(trace)) => trace,
-        (None, None) => anyhow::bail!("{}: the run can't be opened", args.run.display()),
-    };
+    let trace = opened
+        .as_ref()
+        .and_then(|run| run.trace())
+        .or(alone.as_ref())
+        .with_context(|| format!("{}: the run can't be opened", args.run.display()))?;
     let mut page = crate::report::page(&Source {
         trace,
         data: opened.as_ref().map(|subject| subject.data()),

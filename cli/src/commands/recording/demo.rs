@@ -17,7 +17,7 @@ use crate::commands::analysis::sweeping::{Settings, Swept, score};
 use crate::commands::analysis::{pictures, tables};
 use crate::commands::{Outcome, progress};
 use hindcast_analyzer::output::places::{Kind, replaceable};
-use hindcast_analyzer::{CounterfactualOptions, Query, Subject, Window, counterfactuals};
+use hindcast_analyzer::{CounterfactualOptions, Query, RecordedRun, Window, counterfactuals};
 
 /// Files that a demo makes in its folder; only these are replaced by the next one.
 const RUN: &str = "run";
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         "\n3. Replay it backwards: which examples does the validation loss owe what?"
     )?;
     out.flush()?;
-    let subject = Subject::open(&run, None)?;
+    let subject = RecordedRun::open(&run, None)?;
     let query: Query = "validation".parse()?;
     let swept = Instant::now();
     let Swept { table, .. } = score(
@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     )?;
     out.flush()?;
     let without: Vec<u64> = worst.iter().map(|r| r.index).collect();
-    let recorded = subject.recorded()?;
+    let recorded = &subject;
     let options = CounterfactualOptions {
         arithmetic: subject.arithmetic(None, &Device::Cpu)?,
         ..CounterfactualOptions::new(Window::All.resolve(recorded.source())?)

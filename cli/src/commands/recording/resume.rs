@@ -16,7 +16,7 @@ use crate::clean::{field, say};
 use crate::commands::context::open_trace_within;
 use crate::commands::interrupt::Interrupts;
 use crate::commands::{Outcome, progress};
-use hindcast_analyzer::Subject;
+use hindcast_analyzer::RecordedRun;
 use hindcast_lab::{Watch, check_resumable, resume_watched};
 
 pub(super) fn run(
@@ -37,7 +37,7 @@ pub(super) fn run(
     }
     drop(trace);
     let trace = open_trace_within(run, memory)?;
-    let subject = Subject::of_trace(trace, run, args.data.as_deref())?;
+    let subject = RecordedRun::of_trace(trace, run, args.data.as_deref())?;
     if let Some(task) = subject.task() {
         say!(
             "task {}: {}",

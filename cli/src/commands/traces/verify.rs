@@ -88,7 +88,7 @@ fn replay(
     memory: Option<Limit>,
 ) -> anyhow::Result<ReplayCheckReport> {
     let subject = models.open(&args.run, args.data.as_deref(), memory)?;
-    let run = subject.recorded()?;
+    let run = &subject;
     for range in run.source().ranges()? {
         trust::fits(&subject, &run, range, "this replay", memory)?;
     }

@@ -13,7 +13,7 @@ use hindcast_analyzer::Query;
 const TOGETHER: usize = 64;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject.recorded()?;
+    let run = bench.subject;
     let examples = run.examples() as u64;
     let mut removed: Vec<u64> = bench.plan.removed.clone();
     removed.retain(|&k| k > 0 && k < examples);

@@ -7,7 +7,7 @@ use hindcast_analyzer::{Query, kendall_tau};
 use hindcast_model::objective::Split;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject.recorded()?;
+    let run = bench.subject;
     let chosen = bench.draw(EXAMPLES, 0, run.examples() as u64, bench.plan.runs);
     let sets: Vec<Vec<u64>> = chosen.iter().map(|&j| vec![j]).collect();
     let query = Query::default();

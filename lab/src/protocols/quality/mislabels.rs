@@ -7,7 +7,7 @@ use hindcast_analyzer::measures::{precision_at, roc_auc};
 use hindcast_analyzer::{AnalysisError, Query};
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject.recorded()?;
+    let run = bench.subject;
     let planted: Vec<bool> = (0..run.examples() as u64)
         .map(|j| run.data().planted(Split::Train, j) == Some(true))
         .collect();

@@ -9,7 +9,7 @@ use hindcast_analyzer::measures::spearman;
 use hindcast_model::objective::Split;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject.recorded()?;
+    let run = bench.subject;
     let examples = run.examples() as u64;
     let size = (bench.plan.share * examples as f64).round().max(1.0) as u64;
     anyhow::ensure!(

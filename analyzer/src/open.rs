@@ -1,8 +1,8 @@
-//! A recorded run together with its model and data: what an analysis opens.
+//! Opens recorded runs with their models and data, and chooses the engine that replays them.
 
-use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device};
 use hindcast_format::Trace;
@@ -14,6 +14,9 @@ use hindcast_model::task::{Precision, Task};
 use hindcast_model::update::UpdateRule;
 
 use crate::error::NoKernels;
+use crate::run::recorded::{Held, Opened};
+use crate::run::source::StepSource;
+use crate::run::trace::of_trace_parts;
 use crate::{
     AnalysisError, Arithmetic, AutodiffEngine, CheckOptions, CheckReport, EngineKind, KernelEngine,
     RecordedRun, ReplayEngine, Result, check_data, check_run,
@@ -31,86 +34,102 @@ pub struct OwnModelParts {
     pub check: bool,
 }
 
-/// A recorded run with the model and the data that made it.
-pub struct Subject {
-    trace: Trace,
-    task: Option<Task>,
-    rule: Option<UpdateRule>,
-    data: Box<dyn DataSet>,
-    objective: Arc<dyn Objective>,
-    /// The same, where it is a Task's.
-    net: Option<Arc<Net>>,
-    unchecked: Cell<bool>,
-}
-
-impl Subject {
-    /// Opens a run and loads its data from `data_dir` (digits need none), which must be the data that it was trained on.
+impl RecordedRun<'static> {
+    /// Opens the run of a task and loads its data from `data_dir` (digits need none), which must be the data that it was
+    /// trained on.
     ///
     /// # Errors
-    /// Where the folder holds no trace, the trace no Task, or the data is missing or another.
+    /// Where the folder holds no trace, the trace no Task, or the data is missing or another; and as [`RecordedRun::new`].
     pub fn open(run: &Path, data_dir: Option<&Path>) -> Result<Self> {
         Self::of_trace(Trace::open(run)?, run, data_dir)
     }
 
-    /// As [`Subject::open`], for a trace that is already open.
+    /// As [`RecordedRun::open`], for a trace that is already open.
     ///
     /// # Errors
-    /// As [`Subject::open`].
+    /// As [`RecordedRun::open`].
     pub fn of_trace(trace: Trace, run: &Path, data_dir: Option<&Path>) -> Result<Self> {
         let task = task_of(&trace, run)?;
         let data = load_data(&task, data_dir, trace.info().seed)?;
-        Self::new(run, trace, task, data)
+        of_task(run, trace, task, data)
     }
 
-    /// Opens a run of which the data is already loaded.
+    /// Opens the run of a task of which the data is already loaded.
     ///
     /// # Errors
-    /// As [`Subject::open`].
+    /// As [`RecordedRun::open`].
     pub fn with_data(run: &Path, data: Box<dyn DataSet>) -> Result<Self> {
         let trace = Trace::open(run)?;
         let task = task_of(&trace, run)?;
-        Self::new(run, trace, task, data)
-    }
-
-    fn new(run: &Path, trace: Trace, task: Task, data: Box<dyn DataSet>) -> Result<Self> {
-        check_identity(&trace, data.as_ref(), run)?;
-        let net = Net::new(&task.model, &task.loss).map_err(|source| AnalysisError::Task {
-            run: run.to_owned(),
-            what: "does not build",
-            source,
-        })?;
-        let net = Arc::new(net);
-        Ok(Self {
-            trace,
-            rule: Some(task.optimizer.clone()),
-            task: Some(task),
-            data,
-            objective: Arc::clone(&net) as Arc<dyn Objective>,
-            net: Some(net),
-            unchecked: Cell::new(false),
-        })
+        of_task(run, trace, task, data)
     }
 
     /// Opens a run of an own model, which `model` describes.
     ///
     /// # Errors
-    /// Where the run carries a task, or `model` brings other data than it was trained on.
-    pub fn of_own_trace(trace: Trace, run: &Path, model: OwnModelParts) -> Result<Self> {
+    /// Where the run carries a task, or `model` brings other data than it was trained on; and as [`RecordedRun::new`].
+    pub fn open_own(trace: Trace, run: &Path, model: OwnModelParts) -> Result<Self> {
         if trace.info().task.is_some() {
             return Err(AnalysisError::HasTask {
                 run: run.to_owned(),
             });
         }
         check_identity(&trace, model.data.as_ref(), run)?;
-        Ok(Self {
-            trace,
-            task: None,
-            rule: model.rule,
-            data: model.data,
-            objective: model.objective,
-            net: None,
-            unchecked: Cell::new(model.check),
-        })
+        let opened = Opened {
+            unchecked: Arc::new(AtomicBool::new(model.check)),
+            ..Opened::default()
+        };
+        together(trace, model.objective, model.data, model.rule, opened)
+    }
+}
+
+fn of_task(
+    run: &Path,
+    trace: Trace,
+    task: Task,
+    data: Box<dyn DataSet>,
+) -> Result<RecordedRun<'static>> {
+    check_identity(&trace, data.as_ref(), run)?;
+    let net = Net::new(&task.model, &task.loss).map_err(|source| AnalysisError::Task {
+        run: run.to_owned(),
+        what: "does not build",
+        source,
+    })?;
+    let (net, rule) = (Arc::new(net), Some(task.optimizer.clone()));
+    let objective = Arc::clone(&net) as Arc<dyn Objective>;
+    let opened = Opened {
+        task: Some(Arc::new(task)),
+        net: Some(net),
+        ..Opened::default()
+    };
+    together(trace, objective, data, rule, opened)
+}
+
+fn together(
+    trace: Trace,
+    objective: Arc<dyn Objective>,
+    data: Box<dyn DataSet>,
+    rule: Option<UpdateRule>,
+    opened: Opened,
+) -> Result<RecordedRun<'static>> {
+    let trace = Arc::new(trace);
+    let source = Held::Shared(Arc::clone(&trace) as Arc<dyn StepSource>);
+    let data = Held::Shared(Arc::from(data));
+    let run = of_trace_parts(&trace, source, objective, data, rule)?;
+    let trace = Some(trace);
+    Ok(run.with_opened(Opened { trace, ..opened }))
+}
+
+/// Old name of an opened run.
+pub type Subject = RecordedRun<'static>;
+
+impl RecordedRun<'_> {
+    /// The run itself.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn recorded(&self) -> Result<&Self> {
+        Ok(self)
     }
 
     /// Checks an own model's derivatives, the first time that this is called; the models of tasks are tested.
@@ -118,44 +137,25 @@ impl Subject {
     /// # Errors
     /// Where the model can't be run. A wrong derivative is a finding of the report.
     pub fn check(&self) -> Result<Option<CheckReport>> {
-        if !self.unchecked.replace(false) {
+        if !self.opened().unchecked.swap(false, Ordering::SeqCst) {
             return Ok(None);
         }
-        check_run(&self.recorded()?, &CheckOptions::default()).map(Some)
-    }
-
-    /// What a replay needs.
-    ///
-    /// # Errors
-    /// Where the model's tensors are not the recorded ones, or the update rule cannot be read.
-    pub fn recorded(&self) -> Result<RecordedRun<'_>> {
-        let objective = Arc::clone(&self.objective);
-        RecordedRun::from_trace(
-            &self.trace,
-            objective,
-            self.data.as_ref(),
-            self.rule.clone(),
-        )
+        check_run(self, &CheckOptions::default()).map(Some)
     }
 
     /// The Task that was trained; nothing for an own model.
     pub fn task(&self) -> Option<&Task> {
-        self.task.as_ref()
+        self.opened().task.as_deref()
     }
 
     /// The Task's model; nothing for an own model.
     pub fn net(&self) -> Option<&Arc<Net>> {
-        self.net.as_ref()
+        self.opened().net.as_ref()
     }
 
-    /// The data that it was trained on.
-    pub fn data(&self) -> &dyn DataSet {
-        self.data.as_ref()
-    }
-
-    /// The recorded steps.
-    pub fn trace(&self) -> &Trace {
-        &self.trace
+    /// The trace that the run was opened from; nothing for steps from elsewhere.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.opened().trace.as_deref()
     }
 
     /// Which engine replays: the one that is asked for, else the kernels where the model is a task's and `device` the CPU.
@@ -163,7 +163,7 @@ impl Subject {
     /// # Errors
     /// Where the kernels are asked for and can't be had.
     pub fn engine_kind(&self, asked: Option<EngineKind>, device: &Device) -> Result<EngineKind> {
-        match (asked, self.net.is_some(), device.is_cpu()) {
+        match (asked, self.net().is_some(), device.is_cpu()) {
             (Some(EngineKind::Autodiff), ..) => Ok(EngineKind::Autodiff),
             (Some(EngineKind::Kernels), false, _) => {
                 Err(AnalysisError::NoKernels(NoKernels::OwnModel))
@@ -176,7 +176,7 @@ impl Subject {
         }
     }
 
-    /// A replay engine in float type `dtype` (the recorded one unless given) on `device`; see [`Subject::engine_kind`].
+    /// A replay engine in float type `dtype` (the recorded one unless given) on `device`; see [`RecordedRun::engine_kind`].
     ///
     /// # Errors
     /// Where the engine cannot be had, or cannot differentiate twice here.
@@ -187,36 +187,33 @@ impl Subject {
         device: Device,
     ) -> Result<Box<dyn ReplayEngine>> {
         let kind = self.engine_kind(asked, &device)?;
-        let dtype = match dtype {
-            Some(dtype) => dtype,
-            None => self.recorded()?.dtype(),
-        };
-        match (kind, &self.net) {
+        let dtype = dtype.unwrap_or(self.dtype());
+        match (kind, self.net()) {
             (EngineKind::Kernels, Some(net)) => {
                 Ok(Box::new(KernelEngine::new(Arc::clone(net), dtype)?))
             }
             _ => {
-                let objective = Arc::clone(&self.objective);
+                let objective = Arc::clone(self.objective());
                 Ok(Box::new(AutodiffEngine::new(objective, dtype, &device)?))
             }
         }
     }
 
-    /// By what a counterfactual run is trained where this engine is asked for; see [`Subject::engine_kind`].
+    /// By what a counterfactual run is trained where this engine is asked for; see [`RecordedRun::engine_kind`].
     ///
     /// # Errors
-    /// As [`Subject::engine_kind`].
+    /// As [`RecordedRun::engine_kind`].
     pub fn arithmetic(&self, asked: Option<EngineKind>, device: &Device) -> Result<Arithmetic> {
-        Ok(match (self.engine_kind(asked, device)?, &self.net) {
+        Ok(match (self.engine_kind(asked, device)?, self.net()) {
             (EngineKind::Kernels, Some(net)) => Arithmetic::Kernels(Arc::clone(net)),
             _ => Arithmetic::Recorded,
         })
     }
 
-    /// Digest that the trace ends in, as hexadecimal text; empty where the manifest is lost.
+    /// Digest that the trace ends in, as hexadecimal text; empty where there is no trace or its manifest is lost.
     pub fn head(&self) -> String {
-        self.trace
-            .head_digest()
+        self.trace()
+            .and_then(Trace::head_digest)
             .map(|d| hindcast_format::hex(&d))
             .unwrap_or_default()
     }
