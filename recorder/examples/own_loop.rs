@@ -1,4 +1,4 @@
-//! Records a candle training loop of one's own: `cargo run -p hindcast-recorder --example own_loop [FOLDER]`.
+//! Records your own candle training loop: `cargo run -p hindcast-recorder --example own_loop [FOLDER]`.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
@@ -25,7 +25,7 @@ pub fn record(path: &str) -> Result<(), Box<dyn std::error::Error>> {
 
     let run = Recorder::builder(path)
         .keep(Keep::All)
-        .rule(UpdateRule::sgd()) // what turns a gradient into a step
+        .rule(UpdateRule::sgd()) // the optimizer's update rule
         .expected_steps(40, 8)
         .create(&variables)?;
     eprintln!("{}", run.estimate());
@@ -38,7 +38,7 @@ pub fn record(path: &str) -> Result<(), Box<dyn std::error::Error>> {
                 y.narrow(0, start as usize, 8)?,
             );
             let loss = mse(&model.forward(&x)?, &y)?;
-            run.batch(epoch, &indices)?; // what the next step is about
+            run.batch(epoch, &indices)?; // the examples of the next step
             sgd.backward_step(&loss)?; // records the parameters, then steps
         }
     }
