@@ -1,6 +1,6 @@
-//! The process that the promises are tried on. With a [plan](hindcast_tests::plan::Plan) in its environment it records a
-//! training loop and says on standard output what has been acknowledged, so that whoever kills it knows what must be
-//! there; without one it is the command `hindcast`.
+//! The child process of the tests. With a [plan](hindcast_tests::plan::Plan) in its environment it records a training
+//! loop, and prints what has been acknowledged, so that the test that kills it knows what must be there. Without a plan
+//! it is the command `hindcast`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let Some(plan) = std::env::var_os(PLAN) else {
         let code = hindcast::main();
         if let Some(file) = std::env::var_os(PEAK) {
-            // The test that asked for it misses the file.
+            // If this fails, the test that asked for the file misses it.
             let _ = peak().and_then(|kib| Ok(std::fs::write(file, kib)?));
         }
         return code;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The most memory that this process has had, in KiB as the system writes it.
+/// Peak memory of this process in KiB, as the system writes it.
 fn peak() -> anyhow::Result<String> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
@@ -41,10 +41,10 @@ fn peak() -> anyhow::Result<String> {
     Ok(kib.context("no VmHWM")?.to_owned())
 }
 
-/// A line in one write: the reader takes none that has no end.
+/// Prints a line in one write. The reader ignores a line without an end.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Whoever has heard enough and closed the pipe is about to kill this process.
+    // A test that closed the pipe is about to kill this process.
     let _ = out.write_all(format!("{line}\n").as_bytes());
     let _ = out.flush();
 }
@@ -54,15 +54,20 @@ fn record(plan: &Plan) -> anyhow::Result<()> {
     let variables = training.variables();
     let (run, from) = if plan.resume {
         let trace = Trace::open(&plan.run)?;
-        let last = trace.ranges()?.last().context("no step to go on from")?.end - 1;
-        // Between the steps that `every=N` keeps, the statistics before a step are not recorded: a keyframe has them.
+        let last = trace
+            .ranges()?
+            .last()
+            .context("no step to resume from")?
+            .end
+            - 1;
+        // Between the steps that `every=N` keeps, the statistics before a step are not recorded. A keyframe has them.
         let last = if plan.keep.starts_with("every") {
             trace.start_of(last)?
         } else {
             last
         };
         drop(trace);
-        // The step itself and what follows it are cut away on purpose from here on.
+        // From here on, the step itself and all later ones are removed on purpose.
         say(&format!("resuming {last}"));
         let builder = plan.builder()?.restore_variables();
         (builder.resume(variables, last)?.0, last)
@@ -76,8 +81,8 @@ fn record(plan: &Plan) -> anyhow::Result<()> {
         if flushed {
             run.flush()?;
         }
-        // A step is acknowledged once storage has taken it. Steps that `every=N` leaves out are not among those written,
-        // so such a run counts flushed steps alone.
+        // A step is acknowledged when storage has taken it. The steps that `every=N` leaves out are not counted as
+        // written, so such a run counts only flushed steps.
         let now = if flushed {
             step + 1
         } else if plan.keep.starts_with("every") {

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same in every run.
+//! Pseudorandom numbers that are the same in every run.
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
@@ -14,17 +14,17 @@ impl Noise {
         z ^ (z >> 31)
     }
 
-    /// 0 to `end`, the end excluded.
+    /// A number from 0 to `end`, without `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.bits() % end.max(1)
     }
 
-    /// One of these.
+    /// One of the choices.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// In [−1, 1).
+    /// A number in [−1, 1).
     pub fn float(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }

@@ -1,4 +1,4 @@
-//! What a child process is to record, as text that fits in an environment variable.
+//! What a child process records, as text that fits in an environment variable.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use anyhow::bail;
 use hindcast_recorder::{Builder, Durability, OnError, Recorder};
 use serde::{Deserialize, Serialize};
 
-/// The environment variable that makes `promises-child` record instead of being `hindcast`.
+/// The environment variable that makes `promises-child` record a plan. Without it, the child is `hindcast`.
 pub const PLAN: &str = "HINDCAST_TESTS_PLAN";
 
-/// The environment variable that names a file for the most memory that `promises-child` had as `hindcast`.
+/// The environment variable with the path of a file. When `promises-child` is `hindcast`, it writes its peak memory
+/// there.
 pub const PEAK: &str = "HINDCAST_TESTS_PEAK";
 
 /// A recording of [`Training`](crate::training::Training).
@@ -18,32 +19,32 @@ pub const PEAK: &str = "HINDCAST_TESTS_PEAK";
 pub struct Plan {
     /// The run's folder.
     pub run: PathBuf,
-    /// Hidden units.
+    /// Number of hidden units.
     pub hidden: usize,
-    /// Steps in all.
+    /// Number of steps.
     pub steps: u64,
     /// As `--keep` of the command.
     pub keep: String,
     /// As `--durability` of the command.
     pub durability: String,
-    /// Most steps of a segment, if not the usual.
+    /// Largest number of steps per segment. `None` is the default of the recorder.
     pub segment_steps: Option<u32>,
-    /// Write through maps where the file system honours reserved blocks?
+    /// Whether to write through memory maps where the file system supports reserved blocks.
     pub maps: bool,
-    /// Encoder threads.
+    /// Number of encoder threads.
     pub encoders: usize,
-    /// Flush after so many steps.
+    /// Flush after every this many steps.
     pub flush_every: Option<u64>,
-    /// Train on when storage fails?
+    /// Whether training continues when storage fails.
     pub train_on: bool,
-    /// Go on with the run that is there, from its last recorded step.
+    /// Whether to continue the existing run from its last recorded step.
     pub resume: bool,
-    /// After this step, fill the disk with a file named `ballast` beside the run.
+    /// After this step, fill the disk with a file named `ballast` next to the run.
     pub fill_after: Option<u64>,
 }
 
 impl Plan {
-    /// A run in `run` with nothing special about it.
+    /// A run in `run` with the defaults.
     pub fn new(run: impl Into<PathBuf>, hidden: usize, steps: u64) -> Self {
         Self {
             run: run.into(),
@@ -64,7 +65,7 @@ impl Plan {
     /// The recorder's builder for this plan.
     ///
     /// # Errors
-    /// Words that mean nothing.
+    /// A text of the plan can't be read.
     pub fn builder(&self) -> anyhow::Result<Builder> {
         let storage = hindcast_format::FsStorage::new(&self.run);
         let storage = if self.maps {

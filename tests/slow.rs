@@ -1,4 +1,4 @@
-//! A folder whose writes take as long as a test wants.
+//! A folder whose writes are as slow as a test wants.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use hindcast_format::{FileEntry, FsStorage, Mapped, ReadFile, Storage, WriteFile};
 
-/// How the writes of a [`SlowStorage`] go at present.
+/// How long the writes of a [`SlowStorage`] take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// As the file system does.
+    /// As long as the file system takes.
     Fast,
-    /// So much longer each.
+    /// This much longer per write.
     Delayed(Duration),
-    /// Not at all until the pace is another one.
+    /// Writes wait until the pace changes.
     Stopped,
 }
 
 #[derive(Debug)]
 struct State {
     pace: Pace,
-    /// Writes done.
+    /// Number of writes done.
     writes: u64,
 }
 
@@ -60,7 +60,7 @@ pub struct SlowStorage {
 }
 
 impl SlowStorage {
-    /// A folder that is as fast as it is.
+    /// A folder with [`Pace::Fast`].
     pub fn new(folder: FsStorage) -> Self {
         let state = State {
             pace: Pace::Fast,
@@ -75,7 +75,7 @@ impl SlowStorage {
         }
     }
 
-    /// From now on, writes go like this.
+    /// Sets the pace of the writes from now on.
     pub fn set(&self, pace: Pace) {
         self.shared.lock().pace = pace;
         self.shared.changed.notify_all();

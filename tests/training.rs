@@ -1,5 +1,5 @@
-//! A training loop as users write it (candle's layers, batch norm among them, and its SGD) that computes the same bits
-//! in every process, so that whatever a trace holds of it can be told right or wrong.
+//! A training loop as users write it (candle's layers, batch norm among them, and its SGD). It computes the same bits
+//! in every process, so that every bit of a trace of it can be checked.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use hindcast_recorder::Recorder;
 
 use crate::noise::Noise;
 
-/// Steps that make an epoch.
+/// Steps per epoch.
 pub const EPOCH: u64 = 25;
 const EXAMPLES: u64 = 64;
 const BATCH: u64 = 8;
@@ -21,7 +21,7 @@ const INPUTS: usize = 6;
 const OUTPUTS: usize = 3;
 const RATE: f64 = 0.05;
 
-/// Linear, batch norm, ReLU, linear, on numbers drawn by code.
+/// Linear, batch norm, ReLU, linear, on generated numbers.
 pub struct Training {
     variables: VarMap,
     first: Linear,
@@ -32,10 +32,10 @@ pub struct Training {
 }
 
 impl Training {
-    /// The net with so many hidden units, as it is before its first step.
+    /// The net with `hidden` hidden units before its first step.
     ///
     /// # Errors
-    /// Whatever candle says.
+    /// Those of candle.
     pub fn new(hidden: usize) -> anyhow::Result<Self> {
         let variables = VarMap::new();
         let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
@@ -44,7 +44,7 @@ impl Training {
         let last = linear(hidden, OUTPUTS, vb.pp("last"))?;
         let mut noise = Noise(7);
         for (name, var) in by_name(&variables) {
-            // candle draws initial weights anew in every process; these are the same in all.
+            // candle draws initial weights anew in every process. These are the same in all.
             if name.ends_with("weight") && !name.starts_with("norm") {
                 var.set(&random(&mut noise, var.dims(), 0.4)?)?;
             } else if name.ends_with("bias") {
@@ -63,7 +63,7 @@ impl Training {
         })
     }
 
-    /// What is trained, and the batch norm's statistics.
+    /// The parameters, and the batch norm's statistics.
     pub fn variables(&self) -> &VarMap {
         &self.variables
     }
@@ -73,10 +73,10 @@ impl Training {
         (0..BATCH).map(|i| (step * 5 + i * 11) % EXAMPLES).collect()
     }
 
-    /// The forward pass of a step: its loss; the batch norm's statistics move.
+    /// The forward pass of a step. Returns its loss and updates the batch norm's statistics.
     ///
     /// # Errors
-    /// Whatever candle says.
+    /// Those of candle.
     pub fn loss(&self, step: u64) -> anyhow::Result<Tensor> {
         let rows: Vec<u32> = Self::indices(step).iter().map(|&i| i as u32).collect();
         let rows = Tensor::new(rows, &Device::Cpu)?;
@@ -88,10 +88,10 @@ impl Training {
         )?)
     }
 
-    /// The variables as a frame holds them: parameters by name, then statistics by name, little-endian.
+    /// The variables as a frame holds them, little-endian: parameters by name, then statistics by name.
     ///
     /// # Errors
-    /// Whatever candle says.
+    /// Those of candle.
     pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
         let mut sections = [Vec::new(), Vec::new()];
         for (name, var) in by_name(&self.variables) {
@@ -106,10 +106,10 @@ impl Training {
         Ok(SGD::new(self.variables.all_vars(), RATE)?)
     }
 
-    /// Takes these steps while `run` records them; `after` is called after each.
+    /// Takes these steps and records them in `run`. Calls `after` after each.
     ///
     /// # Errors
-    /// The recorder's, candle's, or those of `after`.
+    /// Those of the recorder, of candle, and of `after`.
     pub fn record(
         &self,
         run: &Recorder,
@@ -146,21 +146,21 @@ fn random(noise: &mut Noise, shape: &[usize], scale: f32) -> anyhow::Result<Tens
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-/// What the loop computes when nobody records or interrupts it.
+/// What the loop computes without a recorder and without interruption.
 pub struct Truth {
-    /// Before each step, with the statistics after its forward pass.
+    /// The variables before each step, with the statistics after its forward pass.
     states: Vec<Vec<u8>>,
-    /// Bytes of the parameters in each.
+    /// Bytes of the parameters in each state.
     parameters: usize,
     /// The statistics before the first step.
     first_buffers: Vec<u8>,
 }
 
 impl Truth {
-    /// Takes `steps` steps, and one more forward pass.
+    /// Takes `steps` steps and one more forward pass.
     ///
     /// # Errors
-    /// Whatever candle says.
+    /// Those of candle.
     pub fn new(hidden: usize, steps: u64) -> anyhow::Result<Self> {
         let training = Training::new(hidden)?;
         let buffers = 2 * hidden * size_of::<f32>();
@@ -168,7 +168,7 @@ impl Truth {
         let parameters = first
             .len()
             .checked_sub(buffers)
-            .context("batch norm has two statistics a unit")?;
+            .context("batch norm has two statistics per unit")?;
         let mut sgd = training.sgd()?;
         let mut states = Vec::new();
         for step in 0..=steps {
@@ -183,7 +183,7 @@ impl Truth {
         })
     }
 
-    /// Steps that are known.
+    /// Number of known steps.
     pub fn steps(&self) -> u64 {
         self.states.len() as u64 - 1
     }
@@ -201,7 +201,7 @@ impl Truth {
         }
     }
 
-    /// What training ends with when `step` would be the next: θ_T and r_T.
+    /// What training ends with if `step` is the first step not taken: θ_T and r_T.
     pub fn end(&self, step: u64) -> Vec<u8> {
         let parameters = &self.state(step)[..self.parameters];
         [parameters, self.buffers_before(step)].concat()

@@ -1,4 +1,4 @@
-//! Writes a small corpus to begin with, made from the golden run: `cargo run --example seeds` in this folder.
+//! Writes a small initial corpus, made from the golden run: `cargo run --example seeds` in this folder.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn main() -> std::io::Result<()> {
     }
     for (number, how) in (0u8..3).flat_map(|n| [0u8, 0x10, 0x20, 0x30].map(|how| (n, how))) {
         let name = format!("seg-{number:08}.hcs");
-        // The first byte's remainder by three says which segment it is.
+        // The first byte modulo 3 selects the segment.
         let first = (how..how + 3).find(|first| first % 3 == number);
         if let (Some(first), Some(bytes)) = (first, golden.get(&name)) {
             let seed = [&[first], bytes.as_slice()].concat();

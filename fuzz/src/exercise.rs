@@ -1,5 +1,5 @@
-//! Reads all that can be read of a run, by every way there is. Whatever the bytes are: no panic, no endless loop, iterators
-//! stay failed, and the ways agree with one another.
+//! Reads a run in every possible way. Whatever the bytes are, there is no panic and no endless loop, iterators stay
+//! failed, and the ways agree with one another.
 
 use std::sync::Arc;
 
@@ -28,15 +28,15 @@ pub fn exercise(files: &Files) {
     let forward = walk(trace.forward(0..u64::MAX));
     let backward = walk(trace.reverse(0..u64::MAX));
     let tolerant = walk(trace.reverse(0..u64::MAX).tolerant());
-    // A frame takes 76 bytes at least, so that no file has more steps than that.
+    // A frame has at least 76 bytes, which limits the number of steps.
     for (seen, _) in [&forward, &backward, &tolerant] {
         assert!(seen.len() <= bytes / 76, "{} steps", seen.len());
     }
-    // No way of walking gives another state than the other way gives, unless it says that something is damaged.
+    // Both directions give the same states, unless one reports damage.
     if let ((there, true), (mut back, true)) = (forward, backward.clone()) {
         back.reverse();
         assert_eq!(there, back);
-        // Nor does random access.
+        // Random access gives the same states.
         for (step, digest) in there.iter().take(3).chain(there.iter().rev().take(1)) {
             if let Ok((state, _)) = trace.state(*step) {
                 assert_eq!(state.digest(), *digest, "step {step}");
@@ -50,13 +50,13 @@ pub fn exercise(files: &Files) {
     assert!(metas <= bytes / 76 + 1, "{metas} steps of metadata");
     let Ok(report) = report else { return };
     if report.is_ok() {
-        // Whole is whole: what verification found nothing against can be read, to the last step.
+        // A run in which verification found nothing can be read completely.
         assert!(ranges.is_ok() && backward.1, "{report:?}");
         assert_eq!(backward.0.len() as u64, report.steps_ok, "{report:?}");
     }
 }
 
-/// Walks to the end or to the first error; says what came, and whether the end was reached.
+/// Walks to the end or to the first error. Returns the steps, and whether the end was reached.
 fn walk(mut steps: Steps<'_>) -> (Seen, bool) {
     let mut seen = Seen::new();
     loop {

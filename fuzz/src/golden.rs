@@ -26,7 +26,7 @@ pub fn golden() -> Files {
     .collect()
 }
 
-/// Where the second frame of the golden run's first segment begins.
+/// Position of the second frame in the first segment of the golden run.
 pub fn second_frame() -> usize {
     let segment = golden_file!("seg-00000000.hcs");
     let mut frames = (0..segment.len() - 4).filter(|&i| segment[i..].starts_with(b"HCFR"));

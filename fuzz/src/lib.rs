@@ -1,8 +1,9 @@
-//! What the fuzz targets do with their bytes. Each is a plain function, so that the tests here can call it on any compiler.
+//! What the fuzz targets do with their bytes. Each target is a plain function, so that the tests can call it with any
+//! compiler.
 //!
-//! Checksums stand in a fuzzer's way: hardly any change that it makes passes them. An attacker makes them fit, and so does
-//! [`repair`], an independent reading of docs/format.md: every target looks at its bytes as they are and with checksums
-//! that fit.
+//! Checksums stop a fuzzer, because hardly any of its changes keep them valid. An attacker can compute valid checksums,
+//! and so does [`repair`], which is written from docs/format.md alone. Every target tries its bytes as they are and
+//! with valid checksums.
 
 mod exercise;
 pub mod golden;
@@ -15,7 +16,8 @@ use exercise::exercise;
 use golden::{Files, golden, second_frame};
 use hindcast_format::{MANIFEST, Manifest};
 
-/// Makes a target of a function: driven by libFuzzer under `cargo fuzz`, by the files named on the command line otherwise.
+/// Makes a fuzz target of a function. Under `cargo fuzz`, libFuzzer calls it. Otherwise it is called with the files
+/// named on the command line.
 #[macro_export]
 macro_rules! target {
     ($function:path) => {
@@ -33,7 +35,7 @@ macro_rules! target {
     };
 }
 
-/// A whole folder: files one after another, each a byte that names it, its length in three bytes, and its bytes.
+/// A whole folder: one file after another, each as one byte for its name, three bytes for its length, and its content.
 pub fn open(bytes: &[u8]) {
     let files = unpack(bytes);
     exercise(&files);
@@ -64,7 +66,7 @@ fn unpack(mut bytes: &[u8]) -> Files {
     files
 }
 
-/// The inverse of what [`open`] does to its bytes, for seeds.
+/// The input of [`open`] for these files. For seeds.
 pub fn pack(files: &Files) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, file) in files {
@@ -77,7 +79,7 @@ pub fn pack(files: &Files) -> Vec<u8> {
     bytes
 }
 
-/// One segment of the golden run: the first byte says which, and whether there is a manifest that lists it.
+/// One segment of the golden run. The first byte selects the segment, and whether there is a manifest that lists it.
 pub fn segment(bytes: &[u8]) {
     let Some((&how, segment)) = bytes.split_first() else {
         return;
@@ -95,7 +97,7 @@ pub fn segment(bytes: &[u8]) {
     exercise(&repair::all(&files));
 }
 
-/// What follows the first keyframe of a segment that has no end yet.
+/// The bytes after the first keyframe of a segment without a footer.
 pub fn frame(bytes: &[u8]) {
     let golden = golden();
     let Some(first) = golden.get(NAMES[1]) else {
@@ -108,12 +110,12 @@ pub fn frame(bytes: &[u8]) {
     exercise(&repair::all(&files));
 }
 
-/// A manifest beside the golden run's segments.
+/// A manifest with the golden run's segments.
 pub fn manifest(bytes: &[u8]) {
     let sealed = repair::manifest(bytes);
     for bytes in [bytes, &sealed] {
         if let Ok((manifest, seal)) = Manifest::from_bytes(bytes) {
-            // What was read can be written, and reads back as the same.
+            // A manifest that was read can be written, and reads back the same.
             let written = manifest.to_bytes().expect("JSON of a manifest");
             let (again, other) = Manifest::from_bytes(&written).expect("an own manifest");
             assert_eq!(again, manifest);

@@ -1,5 +1,5 @@
-//! Checksums that fit whatever bytes they stand over, as somebody makes them who wants to be believed. Written from
-//! docs/format.md alone; lengths, counts and magics stay what they are, for the reader to be wary of.
+//! Computes checksums that fit the bytes, as an attacker would. Written from docs/format.md alone. Lengths, counts and
+//! magics are left as they are, so that the reader has to check them.
 
 use blake3::hash;
 use crc32c::{crc32c, crc32c_append};
@@ -7,7 +7,7 @@ use hindcast_format::{DType, MANIFEST, Role, RunInfo};
 
 use crate::golden::Files;
 
-/// All files of a folder.
+/// Repairs all files of a folder.
 pub fn all(files: &Files) -> Files {
     let mut files = files.clone();
     for (name, bytes) in &mut files {
@@ -20,7 +20,7 @@ pub fn all(files: &Files) -> Files {
     files
 }
 
-/// A manifest with the seal that fits, put at its end if there is none.
+/// Gives a manifest a seal that fits. A missing seal is appended.
 pub fn manifest(bytes: &[u8]) -> Vec<u8> {
     let (before, after) = (b",\n  \"seal\": \"".as_slice(), b"\"\n}\n".as_slice());
     let suffix = before.len() + 64 + after.len();
@@ -43,7 +43,7 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
     }
 }
 
-/// A segment's header, its frames and its footer.
+/// Repairs the header, the frames and the footer of a segment.
 pub fn segment(bytes: &mut [u8]) {
     let mut at = header(bytes).unwrap_or(20).min(bytes.len());
     let info = bytes
@@ -57,7 +57,7 @@ pub fn segment(bytes: &mut [u8]) {
     footer(bytes, at, salt);
 }
 
-/// Says where the header ends.
+/// Returns the end of the header.
 fn header(bytes: &mut [u8]) -> Option<usize> {
     let first = crc32c(bytes.get(..16)?);
     put(bytes, 16, first);
@@ -67,7 +67,7 @@ fn header(bytes: &mut [u8]) -> Option<usize> {
     (end <= bytes.len()).then_some(end)
 }
 
-/// Bytes of an element, for each chunk of the state and then of the key state.
+/// Bytes per element, for each chunk of the state and then of the key state.
 fn widths(info: &RunInfo) -> [Vec<usize>; 2] {
     let section = |roles: [Role; 2], chunks: &[u32]| {
         let mut elements = info
@@ -99,7 +99,7 @@ fn widths(info: &RunInfo) -> [Vec<usize>; 2] {
     ]
 }
 
-/// Says how long the frame is that begins here, if one does.
+/// Returns the length of the frame that begins here, if one does.
 fn frame(bytes: &mut [u8], salt: u32, widths: &[Vec<usize>; 2]) -> Option<usize> {
     if !bytes.starts_with(b"HCFR") || bytes.len() < 76 {
         return None;
@@ -133,11 +133,12 @@ fn frame(bytes: &mut [u8], salt: u32, widths: &[Vec<usize>; 2]) -> Option<usize>
     Some(length)
 }
 
-/// The checksum of each chunk's stored bytes.
+/// Repairs the checksum of each chunk's stored bytes.
 fn chunk_table(bytes: &mut [u8], table: usize, chunks: usize, salt: u32, widths: &[usize]) {
     let (mut at, mut stored) = (table, chunks);
     for width in widths {
-        // Top bits 3 in an entry's second word: open bits and one plane of classes; else a plane a byte.
+        // If the top bits of an entry's second word are 3, the chunk has open bits and one plane of classes. Otherwise
+        // it has one plane per byte of an element.
         let words = match u32_at(bytes, at + 4) {
             Some(word) if word >> 30 == 3 => 2,
             Some(_) => *width,
@@ -160,7 +161,7 @@ fn chunk_table(bytes: &mut [u8], table: usize, chunks: usize, salt: u32, widths:
     }
 }
 
-/// The index's checksum, the segment's digest and the trailer's checksum.
+/// Repairs the index's checksum, the segment's digest and the trailer's checksum.
 fn footer(bytes: &mut [u8], at: usize, salt: u32) {
     let Some(trailer) = bytes.len().checked_sub(60) else {
         return;

@@ -1,4 +1,4 @@
-//! Any states of any layout, through the encoder and the writer, and back in both directions.
+//! Random states of random layouts, written with the encoder and the writer, and read back in both directions.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use hindcast_format::{
     RunInfo, RunWriter, State, StepMeta, Storage, TensorSpec, Trace,
 };
 
-/// What was recorded of a step.
+/// A recorded step.
 struct Step {
     meta: StepMeta,
     state: State,
@@ -16,9 +16,9 @@ struct Step {
     gap: bool,
 }
 
-/// Records what the bytes say and reads it back.
+/// Records what the bytes describe and reads it back.
 pub fn round_trip(bytes: &[u8]) {
-    // Bytes that say too little say nothing.
+    // Too few bytes describe nothing.
     let _ = record_and_read(&mut Unstructured::new(bytes));
 }
 
@@ -79,7 +79,7 @@ fn layout(u: &mut Unstructured<'_>) -> Result<Option<Layout>> {
     Ok(Layout::new(tensors).ok())
 }
 
-/// Bytes of one kind or another: those of the input, noise, one that stands for all, none.
+/// Fills the bytes with input, with noise, with one value, or not at all.
 fn fill(u: &mut Unstructured<'_>, bytes: &mut [u8]) -> Result<()> {
     match u.int_in_range(0..=3)? {
         0 => {
@@ -101,7 +101,7 @@ fn fill(u: &mut Unstructured<'_>, bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// The next state: each tensor anew, changed a little, or as it was.
+/// Makes the next state: each tensor is replaced, changed a little, or left as it was.
 fn change(u: &mut Unstructured<'_>, layout: &Layout, state: &mut State) -> Result<()> {
     let tensors = layout.parameters().len() + layout.buffers().len();
     for i in 0..tensors {

@@ -1,9 +1,9 @@
-//! The targets on the golden run, and on some thousands of changes to it: no fuzzer is needed for that.
+//! Runs the targets on the golden run and on some thousands of changes to it, without a fuzzer.
 
 use hindcast_fuzz::golden::{golden, second_frame};
 use hindcast_fuzz::{frame, manifest, open, pack, repair, round_trip, segment};
 
-/// Changes to every target's bytes.
+/// Number of changed inputs per target.
 const ROUNDS: u64 = 600;
 
 struct Noise(u64);
@@ -16,7 +16,7 @@ impl Noise {
     }
 }
 
-/// What a fuzzer does: bytes flipped, overwritten, taken out, put in and doubled.
+/// Changes bytes as a fuzzer does: flipped, overwritten, removed, inserted and repeated.
 fn changed(seed: &[u8], noise: &mut Noise) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..1 + noise.next() % 4 {
@@ -86,11 +86,11 @@ fn states_of_all_kinds() {
     on_changes(round_trip, &seeds);
 }
 
-/// The checksums that this crate makes are those of the format: a run that has them all is left as it is.
+/// The checksums that this crate computes are those of the format: a whole run is left as it is.
 #[test]
 fn nothing_is_repaired_in_a_run_that_is_whole() {
     assert_eq!(repair::all(&golden()), golden());
-    // And a run whose checksums were all lost gets them back.
+    // A run whose checksums were all erased gets them back.
     let mut lost = golden();
     for (name, bytes) in &mut lost {
         if name.ends_with(".hcs") {

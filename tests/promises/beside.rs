@@ -1,4 +1,4 @@
-//! P7 with the command: `info` and `verify` beside a run that is being recorded.
+//! P7 with the command: `info` and `verify` on a run that is being recorded.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::common::{Tested, fine, folder};
 
-/// How often the command looks at each run.
+/// How often the command reads each run.
 const LOOKS: u64 = 12;
 
-/// Records, with a pause after each step, while the command looks at the run again and again.
+/// Records with a pause after each step, while the command reads the run repeatedly.
 fn look(plan: &Plan, at_least: u64, pause: Duration) -> Tested {
     let (written, enough) = (AtomicU64::new(0), AtomicBool::new(false));
     let looked = std::thread::scope(|scope| -> anyhow::Result<u64> {
@@ -104,7 +104,7 @@ fn the_command_beside_a_recorder_that_drops_segments_sees_the_newest_steps() -> 
             segment_steps: Some(5),
             ..Plan::new(place.path().join("run"), 48, 100_000)
         };
-        // What is dropped can't be looked at: a look takes a few milliseconds, and twenty steps must take longer.
+        // Dropped steps cannot be read. A look takes a few milliseconds, and twenty steps must take longer.
         look(&plan, at_least, Duration::from_millis(3))?;
     }
     Ok(())

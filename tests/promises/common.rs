@@ -1,4 +1,4 @@
-//! The command and the recording child as a test runs them, and a trace held against the truth.
+//! Runs the command and the recording child, and compares a trace with the truth.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub fn hindcast(dir: &Path, words: &[&str]) -> Output {
         .expect("the command starts")
 }
 
-/// What a process said, for messages.
+/// What a process printed, for messages.
 pub fn said(output: &Output) -> String {
     format!(
         "{}\n{}{}",
@@ -34,7 +34,7 @@ pub fn said(output: &Output) -> String {
     )
 }
 
-/// Runs `hindcast`, expects this exit code, and gives what it printed: its results, and what it said beside them.
+/// Runs `hindcast` and expects this exit code. Returns its standard output and its standard error.
 pub fn exits(dir: &Path, words: &[&str], code: i32) -> (String, String) {
     let output = hindcast(dir, words);
     assert_eq!(
@@ -49,17 +49,17 @@ pub fn exits(dir: &Path, words: &[&str], code: i32) -> (String, String) {
     )
 }
 
-/// Runs `hindcast`, expects it to be fine, and gives its results.
+/// Runs `hindcast` and expects success. Returns its standard output.
 pub fn fine(dir: &Path, words: &[&str]) -> String {
     exits(dir, words, 0).0
 }
 
-/// A plan as a child process gets it.
+/// A plan in the form that a child process reads.
 pub fn as_text(plan: &Plan) -> anyhow::Result<String> {
     Ok(serde_json::to_string(plan)?)
 }
 
-/// A temporary folder in memory where the system has such a file system, on disk otherwise.
+/// A temporary folder, in memory if wanted and if the system has such a file system, else on disk.
 pub fn folder(in_memory: bool) -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let there = in_memory
@@ -81,9 +81,9 @@ pub fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Holds everything that the trace has against the truth, forward and backward: no step is missing between the first and
-/// the last, every state is right to the bit, and a step without its tensors has the digest of the right ones. Says
-/// which steps there are.
+/// Compares everything in the trace with the truth, forward and backward. No step is missing between the first and the
+/// last, every state is right to the bit, and a step without its tensors has the digest of the right ones. Returns the
+/// range of the steps.
 pub fn compare(trace: &Trace, truth: &Truth) -> anyhow::Result<Range<u64>> {
     compare_without(trace, truth, 0..0)
 }
@@ -97,7 +97,7 @@ pub fn compare_without(
     let span = trace.span();
     ensure!(
         span.end <= truth.steps(),
-        "there are steps up to {}, which nobody took",
+        "there are steps up to {}, which were never taken",
         span.end
     );
     let mut expected = span.clone().filter(|step| !lost.contains(step));
@@ -150,7 +150,7 @@ pub fn compare_without(
     Ok(span)
 }
 
-/// No damage; what else there is to say about a run that was cut off is welcome.
+/// No damage was found. Other findings about a run that was cut off are allowed.
 pub fn undamaged(report: &VerifyReport) -> anyhow::Result<()> {
     ensure!(report.is_ok(), "{:#?}", report.findings);
     ensure!(report.steps_ok == report.steps, "{report:#?}");

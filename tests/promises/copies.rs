@@ -1,5 +1,5 @@
-//! P14: a copy is the run. Made by any tool, read-only, elsewhere, under another name and looked at from another folder, it
-//! gives the same answers, and nobody writes into it.
+//! P14: a copy is the run. It gives the same answers whatever tool made it, read-only, elsewhere, under another name
+//! and from another folder, and nothing is written into it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use hindcast_tests::plan::PLAN;
 
 use crate::common::{CHILD, Tested, files, fine, said};
 
-/// Names, contents, times of change and permissions.
+/// Names, contents, modification times and permissions.
 type Look = BTreeMap<PathBuf, (Vec<u8>, SystemTime, u32)>;
 
 fn look(run: &Path) -> anyhow::Result<Look> {
@@ -40,7 +40,7 @@ fn shell(dir: &Path, script: &str) -> anyhow::Result<std::process::Output> {
         .output()?)
 }
 
-/// Everything that an analysis gives: the checks, the table with what goes with it, and a retraining.
+/// Every result of an analysis: the checks, the table and its metadata, and a retraining.
 fn analyse(dir: &Path, run: &str, out: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
     fs::create_dir_all(out)?;
     let to = |name: &str| out.join(name).display().to_string();
@@ -72,7 +72,7 @@ fn analyse(dir: &Path, run: &str, out: &Path) -> anyhow::Result<BTreeMap<PathBuf
     Ok(all)
 }
 
-/// `unshare` with which this machine lets a process have mounts of its own, if any.
+/// The `unshare` command with which this machine lets a process have its own mounts, if any.
 pub fn own_mounts() -> Option<&'static str> {
     ["unshare -m", "unshare --user --map-root-user -m"]
         .into_iter()
@@ -114,7 +114,7 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
     let answers = analyse(dir, "run", &dir.join("answers"))?;
     ensure!(answers.len() >= 6, "{:?}", answers.keys());
 
-    // The original's folder is gone before its copy is looked at; times and modes are whatever the tools make of them.
+    // The original's folder is removed before its copy is read. Times and modes are those that the tools set.
     let made = shell(
         dir,
         "mkdir -p far/away work
@@ -147,7 +147,7 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
         ensure!(look(&from.join(run))? == before, "{run} was changed");
     }
 
-    // Who may do everything is not kept from writing by modes: a mount without writing is.
+    // Modes do not keep root from writing. A read-only mount does.
     let Some(way) = own_mounts() else {
         println!(
             "skipped in part: this machine lets no process mount a folder without writing (unshare, mount)"
@@ -167,7 +167,7 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
     )?;
     ensure!(mounted.status.success(), "{}", said(&mounted));
     ensure!(fs::read(dir.join("mounted.csv"))? == answers[Path::new("scores.csv")]);
-    // So that the folder can be removed by whoever is not root.
+    // So that a user who is not root can remove the folder.
     shell(dir, "chmod 0755 far/away/copy")?;
     Ok(())
 }

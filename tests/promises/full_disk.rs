@@ -1,5 +1,6 @@
-//! P5: a disk that is really full, or a file that really may not grow. Training goes on or stops as was chosen, nobody
-//! dies by a signal, the error names file and step, what was acknowledged is there, and with room again the run goes on.
+//! P5: a disk that is full, or a file that may not grow. Training continues or stops as was chosen, and no process dies
+//! by a signal. The error names file and step, acknowledged steps are there, and the run continues when there is room
+//! again.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,11 +17,11 @@ use crate::common::{
 const HIDDEN: usize = 256;
 const STEPS: u64 = 400;
 
-/// What a child said of its recording.
+/// What a child reported of its recording.
 #[derive(Debug, Default)]
 struct Reported {
     acknowledged: u64,
-    /// The error that ended the recording: the child's end, or (where it trained on) only the recording's.
+    /// The error that ended the recording. If the child trained on, only the recording ended.
     error: String,
     lost: u64,
     end: Option<String>,
@@ -49,7 +50,7 @@ fn lost(trace: &Trace) -> std::ops::Range<u64> {
     counter("lost-from")..counter("lost-to")
 }
 
-/// Holds what is left of a run whose storage failed against what its recorder had said.
+/// Compares what is left of a run whose storage failed with what its recorder had reported.
 fn check(
     plan: &Plan,
     run: &Path,
@@ -67,7 +68,7 @@ fn check(
     ensure!(trace.problems().is_empty(), "{:?}", trace.problems());
     let lost = lost(&trace);
     if plan.train_on {
-        // Closed, with the loss counted, although the disk is as full as it was.
+        // The run is closed and the lost steps are counted, although the disk is still full.
         ensure!(trace.status() != Status::Open, "{:?}", trace.status());
         ensure!(
             lost.end == plan.steps,
@@ -80,7 +81,7 @@ fn check(
     let held = compare_without(&trace, truth, lost.clone())?;
     undamaged(&trace.verify()?)?;
     ensure!(held.start == 0 && held.end >= reported.acknowledged);
-    // The error names what failed: the run, the file in it, the step, and the system's reason.
+    // The error names the run, the file in it, the step, and the reason given by the system.
     let text = &reported.error;
     ensure!(
         text.starts_with(&format!("recording {} failed at step ", plan.run.display())),
@@ -119,7 +120,7 @@ fn check(
     Ok((held.end, reported))
 }
 
-/// The run goes on where there is room, in this process, to the end that an uninterrupted run reaches.
+/// The resumed run has reached the end that an uninterrupted run reaches.
 fn check_resumed(run: &Path, truth: &Truth) -> anyhow::Result<()> {
     let trace = Trace::open(run)?;
     ensure!(trace.status() == Status::Finished);
@@ -127,7 +128,7 @@ fn check_resumed(run: &Path, truth: &Truth) -> anyhow::Result<()> {
     undamaged(&trace.verify()?)
 }
 
-/// A plan in `folder`, and what else differs.
+/// The plans to try in `folder`: with and without maps, stopping and training on.
 fn plans(folder: &Path) -> Vec<Plan> {
     let mut all = Vec::new();
     for maps in [true, false] {
@@ -146,7 +147,7 @@ fn plans(folder: &Path) -> Vec<Plan> {
 #[test]
 fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
     let truth = Truth::new(HIDDEN, STEPS)?;
-    // The first limit refuses a window of reserved blocks outright; under the second there is room for one, and for no other.
+    // The first limit allows no window of reserved blocks. The second allows one and no more.
     for kilobytes in [300, 1100] {
         let mut most = 0;
         for plan in plans(Path::new("")) {
@@ -155,8 +156,8 @@ fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
                 run: folder.path().join("run"),
                 ..plan
             };
-            // A shell's child inherits the limit, in blocks of 512 bytes. The signal that the system sends to whoever writes
-            // beyond it is left as it is: it would kill.
+            // The child of a shell inherits the limit, in blocks of 512 bytes. The signal that the system sends for a
+            // write beyond it keeps its default action, which is to kill the process.
             let output = Command::new("sh")
                 .arg("-c")
                 .arg(format!("ulimit -f {}; exec \"$0\"", 2 * kilobytes))
@@ -170,7 +171,7 @@ fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
             ensure!(bytes <= kilobytes * 1024, "{bytes} bytes, {}", context());
             ensure!(held > 5 && held < STEPS, "{held} steps, {}", context());
             most = held.max(most);
-            // Without the limit the run goes on.
+            // Without the limit, the run continues.
             let again = Plan {
                 resume: true,
                 train_on: false,
@@ -185,7 +186,7 @@ fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
     Ok(())
 }
 
-/// How this machine lets a process have a small disk of its own.
+/// The command with which this machine lets a process mount a small disk of its own.
 fn small_disks() -> Option<Vec<&'static str>> {
     let ways = [
         vec!["unshare", "-m"],
@@ -204,15 +205,15 @@ fn small_disks() -> Option<Vec<&'static str>> {
     })
 }
 
-/// What a small disk held when its run failed, and when the run had gone on.
+/// Copies of the run from a small disk: after the failure, and after the run was continued.
 struct Kept {
     failed: PathBuf,
     resumed: PathBuf,
     output: Output,
 }
 
-/// Records on a disk of so many kilobytes; then makes room and goes on. The disk goes with its process, so that the run
-/// is copied out of it.
+/// Records on a disk of `kilobytes`, then makes room and continues. The disk ends with its process, so the run is
+/// copied from it.
 fn on_a_small_disk(way: &[&str], kilobytes: u64, plan: &Plan, kept: &Path) -> anyhow::Result<Kept> {
     let again = Plan {
         resume: true,
@@ -267,8 +268,8 @@ fn a_full_disk_ends_the_recording_and_not_the_process() -> Tested {
     let folder = tempfile::tempdir()?;
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk)?;
-    // On the first there is never room for a window of reserved blocks; on the second for the first ones; on the third
-    // somebody else takes the rest of the disk while the run has such a window.
+    // The first disk never has room for a window of reserved blocks. The second has room for the first windows. On the
+    // third, another file takes the rest of the disk while the run has such a window.
     for (kilobytes, fill_after) in [(900, None), (2900, None), (8192, Some(20))] {
         for plan in plans(&disk) {
             let plan = Plan { fill_after, ..plan };
@@ -292,10 +293,10 @@ fn a_full_disk_ends_the_recording_and_not_the_process() -> Tested {
             );
             ensure!(held > 5 && held < STEPS, "{held}");
             if plan.maps && fill_after.is_some() {
-                // The blocks that were reserved for the map are the run's own: it writes on after the disk is full.
+                // The blocks reserved for the map belong to the run, so it can still write when the disk is full.
                 ensure!(held > 40, "{held} steps on a disk filled after step 20");
             }
-            // The command says the same of it: nothing is damaged, and it is open.
+            // The command agrees: nothing is damaged, and the run is open or counts its lost steps.
             fine(&found.failed, &["verify", "."]);
             let info = fine(&found.failed, &["info", "."]);
             let said = info.contains("  lost  ");

@@ -1,8 +1,9 @@
-//! P1: killed with SIGKILL at any moment, a recorder loses nothing that was acknowledged.
+//! P1: a recorder that is killed with SIGKILL at any moment loses nothing that was acknowledged.
 //!
-//! A child process records a candle loop and reports what storage has taken; it is killed at a random moment. What is on
-//! disk must be a prefix without gaps (of a run that keeps its end: a stretch without gaps up to the last step), hold at
-//! least what was acknowledged, be right to the last bit, and go on to the same end as a run that nobody interrupted.
+//! A child process records a candle loop and reports what storage has taken. It is killed at a random moment. What is
+//! on disk must be a prefix without gaps (for a run that keeps only its end: a range without gaps up to the last step).
+//! It must hold at least what was acknowledged, be right to the last bit, and continue to the same end as an
+//! uninterrupted run.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -24,9 +25,9 @@ const MANY: usize = 1_200;
 /// When a child is killed.
 #[derive(Debug, Clone, Copy)]
 enum Kill {
-    /// So long after it was started.
+    /// This long after its start.
     Start(Duration),
-    /// So long after it has reported this many steps.
+    /// This long after it has reported this many steps.
     Steps(u64, Duration),
 }
 
@@ -40,7 +41,7 @@ impl Kill {
     }
 }
 
-/// What a killed child had said.
+/// What a killed child had reported.
 #[derive(Debug, Default)]
 struct Reported {
     acknowledged: u64,
@@ -49,7 +50,7 @@ struct Reported {
     error: Option<String>,
 }
 
-/// Lets a child record `plan`, kills it, and says what it had reported.
+/// Starts a child that records `plan`, kills it, and returns what it had reported.
 fn kill(plan: &Plan, when: Kill) -> anyhow::Result<Reported> {
     let mut child = Command::new(CHILD)
         .env(PLAN, as_text(plan)?)
@@ -58,7 +59,7 @@ fn kill(plan: &Plan, when: Kill) -> anyhow::Result<Reported> {
     let mut lines = BufReader::new(child.stdout.take().context("the pipe")?);
     let mut reported = Reported::default();
     let mut line = String::new();
-    // A line that the kill cut short has no end and says nothing.
+    // A line that the kill cut short has no end and is ignored.
     let mut listen = |reported: &mut Reported| -> anyhow::Result<bool> {
         line.clear();
         lines.read_line(&mut line)?;
@@ -88,7 +89,7 @@ fn kill(plan: &Plan, when: Kill) -> anyhow::Result<Reported> {
     Ok(reported)
 }
 
-/// What the rounds met.
+/// How often the rounds met each situation.
 #[derive(Debug, Default)]
 struct Tally {
     before_the_run: u64,
@@ -122,7 +123,7 @@ impl Truths {
     }
 }
 
-/// Every way of keeping, of syncing and of writing; short segments, so that kills meet their ends.
+/// A random plan: every way of keeping, syncing and writing. Segments are short, so that kills hit their ends.
 fn plan(run: &Path, noise: &mut Noise) -> Plan {
     Plan {
         keep: noise
@@ -146,11 +147,11 @@ fn plan(run: &Path, noise: &mut Noise) -> Plan {
     }
 }
 
-/// Does a run that keeps its newest steps hold as many as it promised, if it has been told to keep so many?
+/// Whether a run that keeps its newest steps holds as many as it promised.
 fn keeps_enough(plan: &Plan, held: &std::ops::Range<u64>) -> bool {
     let least = match plan.keep.as_str() {
         "last-steps=20" => held.end.saturating_sub(20),
-        // The last epoch that is complete: its successor may have no step yet.
+        // The last complete epoch. The next epoch may have no step yet.
         "last-epoch" => (held.end / EPOCH).saturating_sub(1) * EPOCH,
         "budget=20kB" => held.end.saturating_sub(1),
         _ => 0,
@@ -158,7 +159,7 @@ fn keeps_enough(plan: &Plan, held: &std::ops::Range<u64>) -> bool {
     held.start <= least
 }
 
-/// Looks at what a kill left behind of a run that began, or of one that was to go on at step `resuming`.
+/// Checks what a kill left behind. `resuming` is the step at which the child had resumed the run.
 fn check(
     plan: &Plan,
     truth: &Truth,
@@ -173,8 +174,8 @@ fn check(
         held.end >= acknowledged,
         "{acknowledged} steps were acknowledged, {held:?} are there"
     );
-    // Resuming cuts the step that it goes on at before it writes that step anew; killed in between, a run holds one step less, while
-    // older ones are gone since long.
+    // Resuming removes the step at which it continues before it writes that step again. A kill in between leaves one
+    // step less, while the older ones were dropped long ago.
     let cut = u64::from(resuming == Some(held.end));
     ensure!(
         keeps_enough(plan, &(held.start..held.end + cut)),
@@ -195,7 +196,7 @@ fn check(
         .map_or(0, |m| m.segments.iter().filter(|s| !s.dropped).count());
     let sealed = trace.sizes().iter().filter(|s| s.sealed).count();
     tally.unlisted_seals += u64::from(sealed > listed);
-    // Reserved blocks behind the last frame are what a map leaves and nothing else does.
+    // Only a memory map leaves reserved blocks behind the last frame.
     let reserved = trace
         .sizes()
         .last()
@@ -206,12 +207,12 @@ fn check(
     Ok(held.end)
 }
 
-/// Goes on from the last step that is there, or from an earlier one, to the end that an uninterrupted run reaches.
+/// Continues from the last step, or from an earlier one, to the end that an uninterrupted run reaches.
 fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
     let trace = Trace::open(&plan.run)?;
     let mut recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
     if plan.keep.starts_with("every") {
-        // Between the steps that are kept, the statistics before a step are not recorded: keyframes have them.
+        // Between the kept steps, the statistics before a step are not recorded. Keyframes have them.
         recorded.retain(|&step| trace.start_of(step).is_ok_and(|start| start == step));
     }
     let end = trace.span().end;
@@ -228,7 +229,7 @@ fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
                 .0,
             at,
         ),
-        // Nothing was recorded: the run goes on from its beginning.
+        // Nothing was recorded, so the run starts from its beginning.
         None => (builder.resume(training.variables(), 0)?.0, 0),
     };
     let to = end + 1 + noise.below(30);
@@ -258,7 +259,7 @@ fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
 
 fn round(seed: u64, truths: &Truths, tally: &mut Tally) -> anyhow::Result<()> {
     let mut noise = Noise(seed);
-    // Most rounds in memory, where syncing takes no time: to a kill it makes no difference what has been synced.
+    // Most rounds run in memory, where syncing takes no time. For a kill it makes no difference what has been synced.
     let place = folder(noise.below(12) > 0)?;
     let plan = plan(&place.path().join("run"), &mut noise);
     let when = Kill::draw(&mut noise);
@@ -278,7 +279,7 @@ fn kill_and_go_on(
     let reported = kill(plan, when)?;
     match Trace::open(&plan.run) {
         Err(FormatError::NotARun { .. }) => {
-            // What there is of it is no run; a new one can begin at its place.
+            // What is there is not a run. A new run can begin in its place.
             tally.before_the_run += 1;
             ensure!(reported.acknowledged == 0, "{reported:?} without a run");
             let training = Training::new(plan.hidden)?;
@@ -298,7 +299,7 @@ fn kill_and_go_on(
     }
     tally.recording += 1;
     if held > 0 && noise.below(3) == 0 {
-        // The run that goes on is killed as well.
+        // The resumed run is killed as well.
         let again = Plan {
             resume: true,
             ..plan.clone()
@@ -310,7 +311,7 @@ fn kill_and_go_on(
             _ => Kill::Steps(held + noise.below(60), moment),
         };
         let reported = kill(&again, when)?;
-        // From the step that it goes on at, steps are cut away on purpose.
+        // From the step at which it resumes, steps are removed on purpose.
         let acknowledged = reported
             .resuming
             .map_or(held, |at| at.max(reported.acknowledged));
@@ -336,7 +337,7 @@ fn rounds(seeds: std::ops::Range<u64>) -> Tested {
         "seeds {seeds:?}: {count} recordings killed in {:.0} s: {tally:?}",
         begun.elapsed().as_secs_f64()
     );
-    // The rounds are worth something only if they met what they are about.
+    // The rounds only prove something if most kills hit a recording.
     ensure!(tally.recording >= count / 2, "{tally:?}");
     ensure!(tally.acknowledged >= 10 * count, "{tally:?}");
     Ok(())

@@ -1,4 +1,4 @@
-//! Promises of the tool that cross its crates.
+//! The promises of Hindcast that cross its crates.
 
 mod beside;
 mod common;
@@ -20,7 +20,7 @@ use hindcast_recorder::Recorder;
 
 type Tested = Result<(), anyhow::Error>;
 
-/// Trains a linear model for `steps` steps, recorded in `path`; gives the parameters before each step, by name.
+/// Records `steps` steps of a linear model in `path`. Returns the parameters before each step, by name.
 fn train(path: &std::path::Path, steps: u64, finish: bool) -> Result<Vec<Vec<f64>>, anyhow::Error> {
     let variables = VarMap::new();
     let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
@@ -71,7 +71,7 @@ fn what_the_loop_saw_is_what_the_trace_gives_back() -> Tested {
     Ok(())
 }
 
-/// A recorder that is dropped, by an early `?` or a panic, keeps every step and says that training had no end.
+/// A recorder that is dropped, by an early `?` or a panic, keeps every step and marks the run as unfinished.
 #[test]
 fn a_run_that_was_not_finished_keeps_every_step_and_says_so() -> Tested {
     let dir = tempfile::tempdir()?;

@@ -1,5 +1,5 @@
-//! P4 with the command: small folders whose layouts and lists are large take no more memory than docs/durability.md states, and are
-//! refused where less is allowed.
+//! P4 with the command: on small folders with large layouts and lists, no verb takes more memory than
+//! docs/durability.md states, and a verb is refused where less memory is allowed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ fn tensor(name: &str, role: Role, elements: usize) -> TensorSpec {
     }
 }
 
-/// A finished run of three steps of zeros.
+/// Writes a finished run of three steps of zeros.
 fn write(run: &Path, info: &RunInfo, batch: usize) -> Tested {
     let layout = &info.layout;
     let storage = Arc::new(FsStorage::new(run));
@@ -67,7 +67,7 @@ fn write(run: &Path, info: &RunInfo, batch: usize) -> Tested {
     Ok(())
 }
 
-/// The forged folders: what is large in them, the description, the batch.
+/// The forged folders: the name of what is large, the description, and the batch size.
 fn forgeries() -> anyhow::Result<Vec<(&'static str, RunInfo, usize)>> {
     let info = |tensors| -> anyhow::Result<RunInfo> { Ok(RunInfo::new(Layout::new(tensors)?, 0)) };
     let mut crumbs = info(vec![tensor("w", Role::Parameter, 100_000)])?;
@@ -119,7 +119,7 @@ const VERBS: [(&str, &str, Work); 6] = [
     ("recover", "recover run --out new", Work::Recover),
 ];
 
-/// A table of one score for the run, as `report` wants one.
+/// Writes a table with one score for the run, which `report` needs.
 fn score(dir: &Path) -> Tested {
     let trace = hindcast_format::Trace::open(dir.join("run"))?;
     let table = ScoreTable {
@@ -151,7 +151,7 @@ fn score(dir: &Path) -> Tested {
     Ok(())
 }
 
-/// Verbs that need the model, which these folders don't name. They read as much of the trace as it takes to say so.
+/// Verbs that need the model, which these folders do not name. They read no more of the trace than the refusal needs.
 const ANALYSES: [&str; 4] = [
     "verify run --replay",
     "influence run",

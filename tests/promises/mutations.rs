@@ -1,5 +1,5 @@
-//! P10 with the command: whoever edits, removes, reorders, renames, cuts or splices what a run consists of is found out by
-//! `verify`, which exits with 3. What is consistent in itself is another run, and only the head digest tells.
+//! P10 with the command: `verify` exits with 3 for any file of a run that was edited, removed, reordered, renamed, cut
+//! or spliced. A run that is consistent in itself is another run, and only the head digest tells the difference.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::common::{Tested, exits, files, fine};
 
 const HIDDEN: usize = 4;
 const STEPS: u64 = 30;
-/// Steps a segment: four segments, and the final one.
+/// Steps per segment: four segments, and the final one.
 const SEGMENT: u64 = 8;
 
 /// A run's files by name.
@@ -41,7 +41,7 @@ fn write(run: &Path, all: &Files) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A finished run of the training loop with so many hidden units; says its head.
+/// Records a finished run of the training loop with `hidden` hidden units. Returns its head digest.
 fn record(run: &Path, hidden: usize) -> anyhow::Result<String> {
     let plan = Plan {
         segment_steps: Some(SEGMENT as u32),
@@ -54,8 +54,8 @@ fn record(run: &Path, hidden: usize) -> anyhow::Result<String> {
     Ok(hindcast_format::hex(&head))
 }
 
-/// Writes the run anew with the format's own writer, as a forger can who has it: same description, same salt, `steps` steps,
-/// one state changed. Everything in it agrees.
+/// Writes the run again with the format's own writer, as an attacker can: the same description and salt, `steps` steps,
+/// one changed state. Everything in it is consistent.
 fn forge(from: &Path, to: &Path, steps: u64, change: Option<u64>) -> anyhow::Result<()> {
     let trace = Trace::open(from)?;
     let mut states: Vec<State> = (0..steps)
@@ -99,7 +99,7 @@ fn forge(from: &Path, to: &Path, steps: u64, change: Option<u64>) -> anyhow::Res
     Ok(())
 }
 
-/// Changes the manifest's text and gives it a seal that agrees.
+/// Changes the manifest's text and gives it a seal that fits.
 fn reseal(all: &mut Files, change: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
     let text = String::from_utf8(all.remove(MANIFEST).context("a manifest")?)?;
     let end = ",\n  \"seal\": \"";
@@ -114,7 +114,7 @@ fn reseal(all: &mut Files, change: impl FnOnce(&str) -> String) -> anyhow::Resul
     Ok(())
 }
 
-/// Where the frames of a segment begin.
+/// Positions at which the frames of a segment begin.
 fn frames(bytes: &[u8]) -> Vec<usize> {
     (0..bytes.len().saturating_sub(4))
         .filter(|&i| &bytes[i..i + 4] == b"HCFR")
@@ -288,7 +288,7 @@ impl Mutator<'_> {
                 reseal(all, |text| match what {
                     "a digest" => {
                         let at = text.rfind(from).unwrap_or(0) + from.len();
-                        // One digest of 256 begins with these two zeros.
+                        // One digest in 256 begins with these two zeros.
                         let other = if text[at..].starts_with("00") {
                             "11"
                         } else {
@@ -327,7 +327,7 @@ fn only_the_head_tells(dir: &Path, runs: &Runs) -> Tested {
         );
     }
     println!(
-        "{} runs that agree in themselves: verify --head exits with 3 for each",
+        "{} runs that are consistent in themselves: verify --head exits with 3 for each",
         consistent.len()
     );
     Ok(())
@@ -368,7 +368,7 @@ fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
     Ok(())
 }
 
-/// What was put beside a run takes nothing away from it, and is named.
+/// A foreign file next to a run does not change the verdict, and is named.
 #[test]
 fn what_does_not_belong_to_a_run_is_named() -> Tested {
     let dir = tempfile::tempdir()?;

@@ -1,5 +1,6 @@
-//! How many steps of a mutated run can be read, told from bytes alone: which frames of the run as it was recorded are still there, whole,
-//! and which states they lead to. It shares nothing with the reader that it is held against; docs/format.md is what both follow.
+//! Counts, from bytes alone, the steps of a mutated run that can be read: which frames of the recorded run are still
+//! there and whole, and which states they lead to. It shares no code with the reader that it is compared with. Both
+//! follow docs/format.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,7 @@ enum Kind {
 struct Frame {
     at: usize,
     length: usize,
-    /// Bytes before the chunk table.
+    /// Position of the chunk table.
     tensors_at: usize,
     kind: Kind,
     step: u64,
@@ -39,7 +40,7 @@ pub struct Original {
     segments: Vec<Segment>,
 }
 
-/// A frame that was found in a mutated file.
+/// A frame found in a mutated file.
 struct Found {
     kind: Kind,
     step: u64,
@@ -93,7 +94,7 @@ impl Segment {
         &self.bytes[self.bytes.len() - TRAILER..]
     }
 
-    /// What is left of a frame whose header stands at `at` of `bytes`.
+    /// What is left of a frame whose header is at `at` of `bytes`.
     fn look(&self, frame: &Frame, bytes: &[u8], at: usize) -> Option<Found> {
         let was = &self.bytes[frame.at..frame.at + frame.length];
         let now = &bytes[at..bytes.len().min(at + frame.length)];
@@ -106,7 +107,7 @@ impl Segment {
             step: frame.step,
             base: frame.base,
             metadata: same(64, frame.tensors_at),
-            // The length and magic at the end say nothing that the header doesn't.
+            // The length and the magic at the end repeat what the header says.
             tensors: same(frame.tensors_at, frame.length - 12) && now.len() == frame.length,
         })
     }
@@ -121,7 +122,7 @@ impl Original {
         }
     }
 
-    /// Steps whose metadata and tensors can be read of the mutated run by its files' names.
+    /// Steps of the mutated run whose metadata and tensors can be read. Segments are looked up by file name.
     pub fn readable(&self, files: &Files) -> BTreeSet<u64> {
         let manifest = "manifest.json";
         let listed = files.get(manifest) == self.files.get(manifest);
@@ -136,10 +137,10 @@ impl Original {
             .collect()
     }
 
-    /// The frames that can be found in the file of segment `number`.
+    /// The frames found in the file of segment `number`.
     fn frames(&self, number: usize, file: &[u8], listed: bool) -> Vec<Found> {
         let own = &self.segments[number];
-        // A file that begins as another segment is that one, and not looked for here.
+        // A file that begins as another segment is that segment, and is not read here.
         let begins_as = |s: &Segment| file.starts_with(&s.bytes[..s.header]);
         if self
             .segments
@@ -205,7 +206,7 @@ impl Original {
         }
         let mut found = longest_ascending(found);
         if !listed && !sealed {
-            // Without an end there is no other side to read from.
+            // Without a footer, the segment cannot be read from its other end.
             let mut before = None;
             let sound = found.iter().position(|frame| {
                 let goes_on = frame.base == before.unwrap_or(frame.base);
@@ -237,7 +238,7 @@ impl Original {
     }
 }
 
-/// Can the state of a segment's `nth` step be had from behind: over the link and the differences after it?
+/// Whether the state of a segment's `nth` step can be read backward, over the link and the differences after it.
 fn closed(parts: &[Vec<Found>], number: usize, nth: usize) -> bool {
     let frames = &parts[number];
     let Some(link) = frames.last().filter(|f| f.kind == Kind::Link && f.tensors) else {
@@ -259,13 +260,13 @@ fn closed(parts: &[Vec<Found>], number: usize, nth: usize) -> bool {
     last && between && target && (opening || closed(parts, number + 1, 0))
 }
 
-/// The longest choice of frames whose steps ascend; nothing follows a link.
+/// The longest selection of frames with ascending steps. Nothing follows a link.
 fn longest_ascending(found: Vec<Found>) -> Vec<Found> {
     let n = found.len();
     let (mut best, mut before) = (vec![1usize; n], vec![None; n]);
     for i in 0..n {
         for j in 0..i {
-            // Of choices of equal length the one with the later frames.
+            // Among selections of equal length, the one with the later frames.
             if found[j].step < found[i].step && best[j] + 1 >= best[i] {
                 (best[i], before[i]) = (best[j] + 1, Some(j));
             }

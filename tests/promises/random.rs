@@ -1,5 +1,6 @@
-//! 500 random mutations of a run of eight segments, the same in every run of the test: what `verify` counts is what an independent count
-//! finds, `recover` is without loss only where nothing is lost, and no verb exits with 0 for less than it was asked for.
+//! 500 random mutations of a run of eight segments, the same in every run of the test. `verify` counts the steps that
+//! an independent count finds, `recover` reports no loss only where nothing is lost, and no verb exits with 0 for less
+//! than it was asked for.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +47,7 @@ batch = 8
 seed = 0
 "#;
 
-/// Records the run with the command and writes it anew, so that it has seven segments of steps and the final one.
+/// Records the run with the command and writes it again, with seven segments of steps and the final one.
 fn record(dir: &Path) -> anyhow::Result<Files> {
     fs::create_dir(dir.join("data"))?;
     let mut rows = "a,b,y\n".to_owned();
@@ -112,7 +113,7 @@ fn write(folder: &Path, files: &Files) -> Tested {
     Ok(())
 }
 
-/// One thing that goes wrong; says what.
+/// Applies one random mutation. Returns its description.
 fn mutate(files: &mut Files, noise: &mut Noise) -> String {
     let mut below = |n: usize| noise.below(n as u64) as usize;
     let names: Vec<String> = files.keys().cloned().collect();
@@ -193,7 +194,7 @@ fn mutate(files: &mut Files, noise: &mut Noise) -> String {
     format!("{name}: {told} at {at}, {n} bytes")
 }
 
-/// The mutated runs that differ from the original: what was done, and the files.
+/// The mutated runs that differ from the original, with descriptions.
 fn mutations(original: &Files) -> Vec<(String, Files)> {
     let mut noise = Noise(0x4d55_5441);
     let mut all = Vec::new();
@@ -210,7 +211,7 @@ fn mutations(original: &Files) -> Vec<(String, Files)> {
     all
 }
 
-/// The library's counts against the independent one, and what is recovered against what was recorded.
+/// Compares the library's counts with the independent count, and the recovered run with the recorded one.
 fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Tested {
     let storage: Arc<dyn Storage> = Arc::new(MemStorage::from_files(files.clone()));
     let expected = original.readable(files);
@@ -276,7 +277,7 @@ fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Test
     Ok(())
 }
 
-/// What a verb wrote, apart from what names the run.
+/// What a verb wrote, without what names the run.
 fn results(dir: &Path, verb: &str) -> anyhow::Result<Files> {
     let mut all = match verb {
         "export" => read(&dir.join("steps"))?,
@@ -320,7 +321,7 @@ const VERBS: [(&str, &str); 9] = [
     ),
 ];
 
-/// Each verb with the real program: an exit code of 0 stands for all that was asked for.
+/// Runs every verb. Exit code 0 must mean the complete result.
 fn verbs(dir: &Path, what: &str, files: &Files, original: &Files, right: &Rights) -> Tested {
     write(&dir.join("run"), files)?;
     let listed_as_recorded = original.iter().all(|(name, bytes)| {
@@ -368,7 +369,7 @@ fn verbs(dir: &Path, what: &str, files: &Files, original: &Files, right: &Rights
     Ok(())
 }
 
-/// What each verb writes and prints for the run as it was recorded.
+/// What each verb writes and prints for the original run.
 type Rights = BTreeMap<&'static str, (Files, Vec<u8>)>;
 
 #[test]
@@ -393,7 +394,7 @@ fn five_hundred_random_mutations_never_pass_for_the_run() -> Tested {
             &dir,
             &["influence", "run", "--data", "data", "--out", "scores.csv"],
         );
-        // Without what stands beside it a table says nothing of its run, and is taken for any run's.
+        // Without its metadata file, a table does not name its run, and is accepted for any run.
         fs::rename(dir.join("scores.csv"), dir.join("table.csv"))?;
         Ok(dir)
     };

@@ -1,4 +1,4 @@
-//! P15: on one machine, the same trace gives the same analysis to the last bit, however often and with however many
+//! P15: on one machine, the same trace gives the same analysis to the last bit, every time and with any number of
 //! threads.
 
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::common::{CHILD, Tested, fine, said};
 
-/// A convolution, batch norm, dropout and momentum: everything that draws numbers, carries a state, or adds up in parts.
+/// A convolution, batch norm, dropout and momentum: all that draws random numbers, has a state, or is summed in parts.
 const TASK: &str = r#"
 name = "repeat"
 [data]
@@ -121,7 +121,7 @@ fn an_analysis_is_the_same_to_the_bit_however_often_and_with_however_many_thread
     Ok(())
 }
 
-/// Training, too, is the same for any number of threads, and so is its record but for salt and time.
+/// Training is also the same for any number of threads, and so is its record, except for salt and time.
 #[test]
 fn a_recording_is_the_same_to_the_bit_with_any_number_of_threads() -> Tested {
     let dir = tempfile::tempdir()?;

@@ -3,7 +3,7 @@
 use hindcast_model::update;
 use hindcast_recorder::UpdateRule;
 
-/// Every setting that a rule has, with the rule that an analysis must read.
+/// Every setting of a rule is read back by the model crate.
 #[test]
 fn an_analysis_reads_the_rule_that_the_recorder_was_given() {
     let sgd = |momentum, dampening, nesterov, weight_decay, clip_norm| update::UpdateRule::Sgd {
@@ -62,7 +62,7 @@ fn an_analysis_reads_the_rule_that_the_recorder_was_given() {
     }
 }
 
-/// Where all settings are given, the texts of both crates are the same but for the last line's end.
+/// If all settings are given, both crates write the same text, apart from the newline at the end.
 #[test]
 fn both_crates_write_the_same_text() {
     let sgd = UpdateRule::sgd().momentum(0.9).dampening(0.5).nesterov();

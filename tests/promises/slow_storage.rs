@@ -1,5 +1,5 @@
-//! P6: when storage is slower than training, what happens is what was chosen, the trace says so, and an analysis of it
-//! says what it can't do and what it can.
+//! P6: when storage is slower than training, the chosen policy holds, the trace reports it, and an analysis says what
+//! it can and what it cannot do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::common::{Tested, exits, fine};
 
-/// Sixty steps of ten digits each, on one linear layer: some 31 kB a step.
+/// Sixty steps of ten digits each, on one linear layer: about 31 kB per step.
 const STEPS: u64 = 60;
 const STEP_BYTES: u64 = 33_000;
 
@@ -28,7 +28,7 @@ fn task() -> anyhow::Result<Task> {
     )?)
 }
 
-/// Records the task in `run` on storage whose pace `pace` sets after every step.
+/// Records the task in `run`. After every step, `pace` may change the speed of the storage.
 fn record(
     run: &Path,
     policy: WhenFull,
@@ -53,13 +53,13 @@ fn record(
     recorded
 }
 
-/// The run that fast storage gives.
+/// The run on fast storage.
 fn reference(dir: &Path) -> anyhow::Result<Trace> {
     record(&dir.join("fast"), WhenFull::Block, 100, |_, _| {})?;
     Ok(Trace::open(dir.join("fast"))?)
 }
 
-/// Every step that `trace` holds with its tensors is as in the run on fast storage.
+/// Compares every step that `trace` holds with its tensors with the run on fast storage. Returns their numbers.
 fn agrees(trace: &Trace, fast: &Trace) -> anyhow::Result<Vec<u64>> {
     let steps: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
     for &step in &steps {
@@ -96,7 +96,7 @@ fn blocked_training_loses_no_step_and_the_trace_says_how_long_it_waited() -> Tes
     let took = begun.elapsed();
     let statistics = &summary.statistics;
     ensure!(statistics.skipped == 0 && statistics.lost == 0);
-    // Some sixteen writes of ten milliseconds must have been waited for; less than half of that is a broken clock.
+    // About sixteen writes of ten milliseconds must have been waited for. Less than half of that is a wrong clock.
     ensure!(
         statistics.stalls > 5 && statistics.stalled > 8 * delay && statistics.stalled < took,
         "{statistics}"
@@ -129,7 +129,7 @@ fn stopped_training_leaves_what_was_accepted_and_it_can_be_analysed() -> Tested 
             storage.settle(Duration::from_millis(50));
             storage.set(Pace::Delayed(Duration::from_millis(250)));
         } else if step < 20 {
-            // Until then storage keeps up, however busy the machine is.
+            // Until then, storage keeps up, however busy the machine is.
             storage.settle(Duration::from_millis(30));
         }
     })
@@ -150,7 +150,7 @@ fn stopped_training_leaves_what_was_accepted_and_it_can_be_analysed() -> Tested 
     fine(dir, &["verify", "run", "--replay"]);
     let info = fine(dir, &["info", "run"]);
     ensure!(info.contains("unfinished: training stopped"), "{info}");
-    // It ends at the last state that it has: a sweep goes back from there.
+    // The run ends at its last state, and a sweep starts there.
     let table = String::from_utf8(scores(dir, "run", "all", "scores.csv")?)?;
     ensure!(table.lines().count() == 101, "{table}");
     fine(dir, &["counterfactual", "run", "--top", "3", "scores.csv"]);
@@ -167,7 +167,7 @@ fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tes
         WhenFull::Skip,
         20,
         |step, storage| match step {
-            // Storage stands still while thirty steps are taken, of which the queue holds fewer than twenty.
+            // Storage stops for thirty steps. The queue holds fewer than twenty of them.
             10 => {
                 storage.settle(Duration::from_millis(100));
                 storage.set(Pace::Stopped);
@@ -207,7 +207,7 @@ fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tes
         said.contains(&format!("{skipped} steps are there without their tensors")),
         "{said}"
     );
-    // Replaying passes over what is not there.
+    // The replay skips missing steps.
     fine(dir, &["verify", "run", "--replay"]);
 
     drop(trace);
@@ -238,7 +238,7 @@ fn a_sweep_says_what_is_missing(dir: &Path, skipped: u64) -> Tested {
     let (_, error) = exits(dir, &["counterfactual", "run", "--without", "nobody"], 1);
     ensure!(error.contains("are not in the trace"), "{error}");
 
-    // That window gives what it gives on the whole run.
+    // That window gives the same scores as on the whole run.
     let window = format!("{}..{STEPS}", whole.start);
     ensure!(whole.start <= 41, "{ranges:?}");
     ensure!(
