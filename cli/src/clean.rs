@@ -163,12 +163,11 @@ impl<W: Write> Clean<W> {
 impl<W: Write> Write for Clean<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let joined;
-        let mut rest = match self.begun.is_empty() {
-            true => bytes,
-            false => {
-                joined = [&std::mem::take(&mut self.begun), bytes].concat();
-                &joined
-            }
+        let mut rest = if self.begun.is_empty() {
+            bytes
+        } else {
+            joined = [&std::mem::take(&mut self.begun), bytes].concat();
+            &joined
         };
         let mut out = String::with_capacity(rest.len());
         loop {

@@ -35,9 +35,10 @@ pub fn paired_t_test(before: &[f64], after: &[f64]) -> Result<PairedTest> {
         mean(&differences),
         sample_sd(&differences),
     );
-    let t = match sd > 0.0 {
-        true => centre / (sd / (n as f64).sqrt()),
-        false => f64::NAN,
+    let t = if sd > 0.0 {
+        centre / (sd / (n as f64).sqrt())
+    } else {
+        f64::NAN
     };
     let p = match (t.is_nan(), StudentsT::new(0.0, 1.0, (n - 1) as f64)) {
         (false, Ok(distribution)) => 2.0 * distribution.cdf(-t.abs()),

@@ -196,10 +196,11 @@ fn trainer_at_end<'a, T: Real>(
         });
         taken.context("taking the recorded steps again")?;
     }
-    match exact {
-        true => Ok((trainer, true)),
+    if exact {
+        Ok((trainer, true))
+    } else {
         // Two halves that don't fit would be no run: it goes on from numbers that are recorded.
-        false => Ok((at(state)?, false)),
+        Ok((at(state)?, false))
     }
 }
 

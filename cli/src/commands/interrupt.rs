@@ -83,9 +83,10 @@ impl Interrupts {
 
     /// What a progress callback returns.
     pub fn flow(&self) -> ControlFlow<()> {
-        match self.asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if self.asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     }
 }
@@ -113,8 +114,9 @@ pub(crate) fn told(error: anyhow::Error, what: impl FnOnce() -> String) -> anyho
             Some(hindcast_analyzer::AnalysisError::Cancelled { .. })
         )
     });
-    match cancelled {
-        true => Interrupted(what()).into(),
-        false => error,
+    if cancelled {
+        Interrupted(what()).into()
+    } else {
+        error
     }
 }

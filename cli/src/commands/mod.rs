@@ -97,9 +97,10 @@ fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
     let Some(problem) = clean::unprinted() else {
         return ExitCode::from(code);
     };
-    let rest = match ended {
-        true => "; the command ran to its end, and the files that it was to write are written",
-        false => "",
+    let rest = if ended {
+        "; the command ran to its end, and the files that it was to write are written"
+    } else {
+        ""
     };
     let _ = writeln!(
         io::stderr(),

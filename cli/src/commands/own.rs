@@ -81,9 +81,10 @@ pub(crate) fn main(program: OwnProgram, words: impl Iterator<Item = OsString>) -
 }
 
 fn run(own: Own, program: OwnProgram) -> anyhow::Result<Outcome> {
-    let models = Models::Own(match own.skip_check {
-        true => program.without_check(),
-        false => program,
+    let models = Models::Own(if own.skip_check {
+        program.without_check()
+    } else {
+        program
     });
     let computes = match &own.verb {
         Verb::Verify(args) => args.replay,

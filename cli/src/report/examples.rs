@@ -125,12 +125,11 @@ fn picture(image: &Image) -> anyhow::Result<(String, u32, u32)> {
     let rgb = crate::commands::analysis::pictures::to_rgb(image)?;
     let (width, height) = rgb.dimensions();
     let largest = width.max(height);
-    let small = match largest > LARGEST_SIDE {
-        true => {
-            let side = |n: u32| (n * LARGEST_SIDE / largest).max(1);
-            imageops::thumbnail(&rgb, side(width), side(height))
-        }
-        false => rgb,
+    let small = if largest > LARGEST_SIDE {
+        let side = |n: u32| (n * LARGEST_SIDE / largest).max(1);
+        imageops::thumbnail(&rgb, side(width), side(height))
+    } else {
+        rgb
     };
     let (width, height) = small.dimensions();
     let mut png = Cursor::new(Vec::new());

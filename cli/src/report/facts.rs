@@ -146,9 +146,10 @@ impl Facts {
         let head = trace.head_digest().map(|d| hex(&d)).unwrap_or_default();
         list.push((
             "Head digest".to_owned(),
-            match head.is_empty() {
-                true => "none: the manifest is damaged or missing".to_owned(),
-                false => head.clone(),
+            if head.is_empty() {
+                "none: the manifest is damaged or missing".to_owned()
+            } else {
+                head.clone()
             },
         ));
         Facts {

@@ -258,9 +258,10 @@ fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> 
     legend.insert(0, (Ink::Plain, 5, "nobody removed".to_owned()));
     // Removing thousands of helpful examples ruins a model; what cleansing is about would be a line at the bottom.
     let reach = all.iter().fold(0.0_f64, |m, x| m.max(*x));
-    let y = match nobody > 0.0 && reach > 400.0 * nobody {
-        true => Axis::decades("test error, %", all),
-        false => Axis::around("test error, %", all),
+    let y = if nobody > 0.0 && reach > 400.0 * nobody {
+        Axis::decades("test error, %", all)
+    } else {
+        Axis::around("test error, %", all)
     };
     Some(Plot {
         title: format!("{title}{}", if banded { " (mean ± sd)" } else { " (mean)" }),

@@ -116,9 +116,10 @@ impl Page {
 fn title(page: &Page, view: &View) -> String {
     let several = |of: fn(&View) -> &str| page.shown.iter().any(|s| of(&s.view) != of(view));
     let method = method_name(&view.method);
-    let mut title = match several(|v| &v.query) {
-        true => format!("{method}, {}", view.query),
-        false => method,
+    let mut title = if several(|v| &v.query) {
+        format!("{method}, {}", view.query)
+    } else {
+        method
     };
     // Two tables of one method and query are told apart by their files.
     let same = |v: &View| v.method == view.method && v.query == view.query;

@@ -95,9 +95,10 @@ impl Axis {
         if low > high {
             (low, high) = (0.0, 1.0);
         }
-        let room = match high > low {
-            true => 0.04 * (high - low),
-            false => 0.5 * low.abs().max(1e-12),
+        let room = if high > low {
+            0.04 * (high - low)
+        } else {
+            0.5 * low.abs().max(1e-12)
         };
         Axis {
             label: label.to_owned(),
@@ -118,9 +119,10 @@ impl Axis {
         let above = values.into_iter().filter(|v| *v > 0.0);
         let axis = Axis::around(label, above.map(f64::log10));
         let (low, high) = axis.range;
-        let (low, high) = match high - low < 0.3 {
-            true => (low - 0.15, high + 0.15),
-            false => (low, high),
+        let (low, high) = if high - low < 0.3 {
+            (low - 0.15, high + 0.15)
+        } else {
+            (low, high)
         };
         Axis {
             range: (10f64.powf(low), 10f64.powf(high)),
@@ -187,9 +189,10 @@ impl Plot {
         if size.alone {
             root.fill(&RGBColor(0xff, 0xff, 0xff))?;
         }
-        let key_lines = match self.legend.is_empty() {
-            true => 0,
-            false => self.key_rows(size).len() as i32,
+        let key_lines = if self.legend.is_empty() {
+            0
+        } else {
+            self.key_rows(size).len() as i32
         };
         let head = 18 * i32::from(!self.title.is_empty()) + 20 * key_lines;
         let (top, area) = root.split_vertically(head + 8);
@@ -373,9 +376,10 @@ fn key_width(name: &str) -> i32 {
 
 /// Logarithms are taken here, so that every plot has the same type.
 fn scaled(axis: &Axis, value: f64) -> f64 {
-    match axis.log {
-        true => value.max(axis.range.0).log10(),
-        false => value,
+    if axis.log {
+        value.max(axis.range.0).log10()
+    } else {
+        value
     }
 }
 

@@ -158,10 +158,7 @@ impl Verdict {
             ),
             (name, Ok(method)) => worst(
                 Level::Careful,
-                match method.predicts {
-                    true => format!("`{name}` estimates the change of the query in another way than by the exact derivative of this training ({}).", method.source),
-                    false => format!("`{name}` only ranks: read the order of its scores, not their sizes."),
-                },
+                if method.predicts { format!("`{name}` estimates the change of the query in another way than by the exact derivative of this training ({}).", method.source) } else { format!("`{name}` only ranks: read the order of its scores, not their sizes.") },
             ),
             (other, Err(_)) => worst(
                 Level::Careful,

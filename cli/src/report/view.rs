@@ -203,9 +203,10 @@ fn classes(scored: &[(f64, &ScoreRow)], hundredth: usize) -> Vec<ClassProfile> {
             among_worst: 0,
         });
         class.examples += 1;
-        match *score < 0.0 {
-            true => class.harm += score,
-            false => class.help += score,
+        if *score < 0.0 {
+            class.harm += score
+        } else {
+            class.help += score
         }
         class.among_worst += usize::from(place < hundredth);
         if by_label.len() > MOST_CLASSES {

@@ -104,9 +104,10 @@ fn masked(line: &str) -> Vec<String> {
         .filter(|word| word.chars().any(char::is_alphanumeric))
         .map(|word| {
             let bare = word.trim_matches(|c: char| c.is_ascii_punctuation());
-            match word.chars().any(|c| c.is_ascii_digit()) || unit(bare) {
-                true => "#".to_owned(),
-                false => word.to_owned(),
+            if word.chars().any(|c| c.is_ascii_digit()) || unit(bare) {
+                "#".to_owned()
+            } else {
+                word.to_owned()
             }
         })
         .collect()

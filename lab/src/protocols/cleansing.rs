@@ -182,9 +182,10 @@ pub fn cleansing(
         }
     }
     // Without a ranking there is still the row of what nothing was removed from.
-    let groups: Vec<&[(String, Vec<u64>)]> = match jobs.is_empty() {
-        true => vec![&[]],
-        false => jobs.chunks(TOGETHER).collect(),
+    let groups: Vec<&[(String, Vec<u64>)]> = if jobs.is_empty() {
+        vec![&[]]
+    } else {
+        jobs.chunks(TOGETHER).collect()
     };
     let mut none_is_there = done(NONE, 0);
     for group in groups {

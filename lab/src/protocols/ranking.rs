@@ -86,9 +86,10 @@ impl Ranking {
     pub fn usual_of(window: &Window) -> Vec<Ranking> {
         let mut rankings: Vec<Ranking> = Vec::new();
         for ranking in Self::usual().into_iter().filter(|r| !r.flipped) {
-            let ranking = match ranking.windowed() {
-                true => ranking.within(window),
-                false => ranking,
+            let ranking = if ranking.windowed() {
+                ranking.within(window)
+            } else {
+                ranking
             };
             if !rankings.contains(&ranking) {
                 rankings.push(ranking);

@@ -192,9 +192,10 @@ fn check_header<R: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<()> {
         None => (bytes, false),
     };
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let fits = match whole {
-        true => line == columns.as_bytes(),
-        false => columns.as_bytes().starts_with(line),
+    let fits = if whole {
+        line == columns.as_bytes()
+    } else {
+        columns.as_bytes().starts_with(line)
     };
     let older = columns.replace("settings,fingerprint,", "");
     anyhow::ensure!(

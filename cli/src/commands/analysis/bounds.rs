@@ -115,9 +115,10 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         report.always(),
         report.theorem6().filter(|_| report.constants.proven),
     ];
-    Ok(match proven.iter().flatten().all(|kept| kept.broken == 0) {
-        true => Outcome::Fine,
-        false => Outcome::Failed,
+    Ok(if proven.iter().flatten().all(|kept| kept.broken == 0) {
+        Outcome::Fine
+    } else {
+        Outcome::Failed
     })
 }
 

@@ -36,13 +36,15 @@ pub(crate) fn run(args: &Methods) -> anyhow::Result<Outcome> {
     writeln!(
         out,
         "scores:  {}; {}",
-        match method.predicts {
-            true => "the predicted change of the query without the example",
-            false => "a ranking, no predicted change",
+        if method.predicts {
+            "the predicted change of the query without the example"
+        } else {
+            "a ranking, no predicted change"
         },
-        match method.windowed {
-            true => "of the steps of --window",
-            false => "of the whole run (--window has no meaning)",
+        if method.windowed {
+            "of the steps of --window"
+        } else {
+            "of the whole run (--window has no meaning)"
         }
     )?;
     writeln!(out, "source:  {}", method.source)?;

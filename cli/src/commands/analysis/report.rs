@@ -115,9 +115,10 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
             field(problem)
         );
     }
-    let outcome = match page.damaged.is_empty() {
-        true => Outcome::Fine,
-        false => Outcome::Damaged,
+    let outcome = if page.damaged.is_empty() {
+        Outcome::Fine
+    } else {
+        Outcome::Damaged
     };
     if let Some(error) = missing {
         let why = crate::commands::in_one_line(&error);

@@ -233,9 +233,12 @@ fn summary(
         .collect();
     let percent = |x: f64| 100.0 * x;
     // One seed has no spread.
-    let spread = |sd: f64| match sd.is_nan() {
-        true => "-".to_owned(),
-        false => format!("{sd:.3}"),
+    let spread = |sd: f64| {
+        if sd.is_nan() {
+            "-".to_owned()
+        } else {
+            format!("{sd:.3}")
+        }
     };
     let none: Vec<f64> = rows
         .iter()

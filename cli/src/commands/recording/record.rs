@@ -21,9 +21,12 @@ use hindcast_lab::record_watched;
 fn free_beside(path: &Path) -> Option<u64> {
     let space = path
         .ancestors()
-        .map(|p| match p.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => p,
+        .map(|p| {
+            if p.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                p
+            }
         })
         .find_map(|p| rustix::fs::statvfs(p).ok())?;
     Some(space.f_bavail.saturating_mul(space.f_frsize))

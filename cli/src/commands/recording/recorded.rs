@@ -26,11 +26,12 @@ pub(super) fn show(bar: &progress::Bar, done: u64, total: u64, loss: f64) {
 pub(super) fn stopped(error: anyhow::Error, run: &Path, done: u64) -> anyhow::Error {
     let there = run.exists();
     let run = run.display();
-    let context = match there && can_be_resumed(&error) {
-        true => format!(
+    let context = if there && can_be_resumed(&error) {
+        format!(
             "recording {run} stopped (when the cause is mended, `hindcast record --resume {run}` continues it)"
-        ),
-        false => format!("recording {run}"),
+        )
+    } else {
+        format!("recording {run}")
     };
     told(error.context(context), || match done {
         0 => format!("nothing of {run} was recorded yet"),
@@ -57,9 +58,10 @@ impl Ended<'_> {
         for text in &loss {
             say!("hindcast: {text}");
         }
-        let outcome = match loss.is_empty() {
-            true => Outcome::Fine,
-            false => Outcome::Damaged,
+        let outcome = if loss.is_empty() {
+            Outcome::Fine
+        } else {
+            Outcome::Damaged
         };
         let mut out = clean::stdout();
         if as_json {

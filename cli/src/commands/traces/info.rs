@@ -79,15 +79,16 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
     let sum = |f: fn(&SegmentSize) -> u64| segments.iter().map(f).sum::<u64>();
     let (stored_bytes, raw_bytes) = (sum(|s| s.stored_bytes), sum(|s| s.raw_bytes));
     let mut damage: Vec<String> = trace.problems().iter().map(ToString::to_string).collect();
-    let mut despite = |e: FormatError| match e.is_damage() {
-        true => {
+    let mut despite = |e: FormatError| {
+        if e.is_damage() {
             let text = e.to_string();
             if !damage.contains(&text) {
                 damage.push(text);
             }
             Ok(())
+        } else {
+            Err(e)
         }
-        false => Err(e),
     };
     // What is damaged is said, and everything else all the same.
     let (epochs, epochs_known) = match epochs {
@@ -96,9 +97,10 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
     };
     let ranges = ranges.or_else(|e| despite(e).map(|()| Vec::new()))?;
     // The listed steps of a damaged run may not be readable, so they are counted by reading.
-    let steps_ok = match damage.is_empty() {
-        true => None,
-        false => Some(trace.readable(0..u64::MAX)?.steps),
+    let steps_ok = if damage.is_empty() {
+        None
+    } else {
+        Some(trace.readable(0..u64::MAX)?.steps)
     };
     let report = Report {
         run: args.run.display().to_string(),
@@ -134,9 +136,10 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
     } else {
         print(&mut out, &report, &trace, epochs_known)?;
     }
-    Ok(match report.damage.is_empty() {
-        true => Outcome::Fine,
-        false => Outcome::Damaged,
+    Ok(if report.damage.is_empty() {
+        Outcome::Fine
+    } else {
+        Outcome::Damaged
     })
 }
 
@@ -179,12 +182,13 @@ fn print(
         report.steps,
         report.span.start,
         report.span.end,
-        match epochs_known {
-            true => match report.epochs.len() {
+        if epochs_known {
+            match report.epochs.len() {
                 1 => "1 epoch".to_owned(),
                 n => format!("{n} epochs"),
-            },
-            false => "epochs unknown".to_owned(),
+            }
+        } else {
+            "epochs unknown".to_owned()
         },
         if report.gaps > 0 {
             format!(", {} more without their tensors", report.gaps)
@@ -263,9 +267,10 @@ fn print(
                 field(&fork.time)
             )?;
             // Resuming behind the last step supersedes no step.
-            match fork.end_step > fork.at_step {
-                true => writeln!(out, " (steps up to {} were superseded)", fork.end_step)?,
-                false => writeln!(out)?,
+            if fork.end_step > fork.at_step {
+                writeln!(out, " (steps up to {} were superseded)", fork.end_step)?
+            } else {
+                writeln!(out)?
             }
         }
         let count = |name: &str| manifest.counters.get(name).copied().unwrap_or(0);

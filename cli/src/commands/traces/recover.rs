@@ -28,9 +28,12 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
         });
     bar.finish_and_clear();
     // Exit code 3 says that a new run is there: an error is another thing, whatever it is about.
-    let report = report.map_err(|e| match e.is_damage() {
-        true => anyhow::anyhow!("{}: nothing was written: {e}", args.run.display()),
-        false => unopened(&args.run, e),
+    let report = report.map_err(|e| {
+        if e.is_damage() {
+            anyhow::anyhow!("{}: nothing was written: {e}", args.run.display())
+        } else {
+            unopened(&args.run, e)
+        }
     })?;
     let mut out = clean::stdout();
     if args.json {

@@ -48,14 +48,13 @@ pub(super) fn training(curve: &Curve) -> Result<Markup> {
     let x = Axis::around("step", stretches.iter().map(|s| s.step));
     let (least, largest) = all().fold((f64::INFINITY, 0.0_f64), |m, l| (m.0.min(l), m.1.max(l)));
     // Losses over several decades are only seen on a logarithmic axis.
-    let y = match least > 0.0 && largest > 50.0 * least {
-        true => Axis::decades("loss", all()),
-        false => {
-            let axis = Axis::around("loss", all().chain([0.0]));
-            let low = if least >= 0.0 { 0.0 } else { axis.range.0 };
-            let high = axis.range.1;
-            axis.ends(low, high)
-        }
+    let y = if least > 0.0 && largest > 50.0 * least {
+        Axis::decades("loss", all())
+    } else {
+        let axis = Axis::around("loss", all().chain([0.0]));
+        let low = if least >= 0.0 { 0.0 } else { axis.range.0 };
+        let high = axis.range.1;
+        axis.ends(low, high)
     };
     let marks = vec![
         Mark::Band {

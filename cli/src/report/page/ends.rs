@@ -25,17 +25,18 @@ pub(super) fn examples(page: &Page) -> Markup {
 }
 
 fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {
-    let (examples, heading, meaning) = match harmful {
-        true => (
+    let (examples, heading, meaning) = if harmful {
+        (
             &shown.extremes.harmful,
             "Most harmful",
             "it falls without them",
-        ),
-        false => (
+        )
+    } else {
+        (
             &shown.extremes.helpful,
             "Most helpful",
             "it rises without them",
-        ),
+        )
     };
     html! {
         h4 { span.dot.up[!harmful] aria-hidden="true" {} (heading) span.quiet { " – " (shown.view.query) ", " (meaning) } }

@@ -99,9 +99,10 @@ pub(super) fn training(page: &Page) -> Result<Markup> {
 pub(super) fn influence(page: &Page) -> Result<Markup> {
     let mut plots = Vec::new();
     for shown in &page.shown {
-        plots.push(match shown.view.distribution.is_empty() {
-            true => None,
-            false => Some(charts::distribution(&shown.view)?),
+        plots.push(if shown.view.distribution.is_empty() {
+            None
+        } else {
+            Some(charts::distribution(&shown.view)?)
         });
     }
     let content = html! {
@@ -250,9 +251,10 @@ fn bar(class: &ClassProfile, all: &[ClassProfile]) -> Markup {
 pub(super) fn retraining(page: &Page) -> Result<Markup> {
     let mut parts = Vec::new();
     for (name, results) in &page.removals {
-        let plot = match results.sets.is_empty() {
-            true => None,
-            false => Some(charts::scatter(&results.sets)?),
+        let plot = if results.sets.is_empty() {
+            None
+        } else {
+            Some(charts::scatter(&results.sets)?)
         };
         parts.push((name, results, plot));
     }

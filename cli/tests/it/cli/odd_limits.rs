@@ -17,14 +17,13 @@ fn with_threads(dir: &Path, threads: u32, words: &str) -> Option<Output> {
         env!("CARGO_BIN_EXE_hindcast")
     );
     let root = rustix::process::geteuid().is_root();
-    let mut command = match root {
-        true => {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
-            command.arg("bash");
-            command
-        }
-        false => Command::new("bash"),
+    let mut command = if root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        command.arg("bash");
+        command
+    } else {
+        Command::new("bash")
     };
     let output = command.args(["-c", &line]).current_dir(dir).output().ok()?;
     // No such shell, no such limit, or a folder that nobody may enter.

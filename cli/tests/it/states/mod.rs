@@ -117,9 +117,10 @@ fn bytes_of(run: &Path) -> BTreeMap<String, Vec<u8>> {
             let path = e.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             // Reading a pipe would wait for a writer.
-            match path.is_file() {
-                true => (name, fs::read(&path).unwrap_or_default()),
-                false => (name + " (no file)", Vec::new()),
+            if path.is_file() {
+                (name, fs::read(&path).unwrap_or_default())
+            } else {
+                (name + " (no file)", Vec::new())
             }
         })
         .collect()

@@ -144,9 +144,12 @@ fn run_all(
                 args.data.as_deref(),
                 job.seed,
                 penalty_given,
-                &|_, _| match failure().is_some() {
-                    true => std::ops::ControlFlow::Break(()),
-                    false => interrupts.flow(),
+                &|_, _| {
+                    if failure().is_some() {
+                        std::ops::ControlFlow::Break(())
+                    } else {
+                        interrupts.flow()
+                    }
                 },
             );
             let kept = result.and_then(|new| {
