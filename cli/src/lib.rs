@@ -6,11 +6,16 @@
 mod args;
 mod clean;
 mod commands;
+mod contents;
+mod growth;
 mod own;
+mod picture;
+mod program;
 mod report;
+mod words;
 
-pub use commands::main;
 pub use own::{OwnProgram, run_with};
+pub use program::main;
 
 /// The guide's Rust programs, compiled; its commands are run by `tests/it/guide.rs`.
 #[cfg(all(doctest, feature = "record"))]

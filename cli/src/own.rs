@@ -1,28 +1,23 @@
 //! The command line of a program that brings a model of its own.
 
+mod source;
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hindcast_analyzer::{AnalysisError, OwnModelParts, RecordedRun, start_threads};
-use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
 use hindcast_model::update::UpdateRule;
 
-type Load = Box<dyn Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync>;
+pub(crate) use source::OwnSource;
 
 /// A program that analyses the runs of one model: `hindcast` with a model and data of its own.
 ///
 /// It has the verbs info, verify, influence, scores, counterfactual, report, export, recover and checkpoint, with the flags, messages and exit codes of
 /// `hindcast`. [`run_with`] is the short way.
-pub struct OwnProgram {
-    objective: Arc<dyn Objective>,
-    load: Load,
-    rule: Option<UpdateRule>,
-    check: bool,
-}
+pub struct OwnProgram(OwnSource);
 
 impl OwnProgram {
     /// A program for the runs of `objective`. `data` loads the examples from the folder given by `--data`, if any: the same
@@ -31,24 +26,24 @@ impl OwnProgram {
         objective: impl Objective + 'static,
         data: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync + 'static,
     ) -> Self {
-        Self {
+        Self(OwnSource {
             objective: Arc::new(objective),
             load: Box::new(data),
             rule: None,
             check: true,
-        }
+        })
     }
 
     /// The update rule of runs that didn't record theirs (with the recorder's `rule`).
     #[must_use]
     pub fn rule(mut self, rule: UpdateRule) -> Self {
-        self.rule = Some(rule);
+        self.0.rule = Some(rule);
         self
     }
 
     /// Runs the command line of this process.
     pub fn run(self) -> ExitCode {
-        crate::commands::own::main(self, std::env::args_os())
+        crate::commands::own::main(self.0, std::env::args_os())
     }
 
     /// Runs a command line, whose first word is the program's name.
@@ -56,36 +51,7 @@ impl OwnProgram {
         self,
         words: impl IntoIterator<Item = T>,
     ) -> ExitCode {
-        crate::commands::own::main(self, words.into_iter().map(Into::into))
-    }
-
-    /// Opens a run of this program's model with the data from `folder`.
-    pub(crate) fn open(
-        &self,
-        trace: Trace,
-        run: &Path,
-        folder: Option<&Path>,
-    ) -> anyhow::Result<RecordedRun<'static>> {
-        // Checked before the data is loaded.
-        if trace.info().task.is_some() {
-            return Err(AnalysisError::HasTask {
-                run: run.to_owned(),
-            }
-            .into());
-        }
-        start_threads()?;
-        let model = OwnModelParts {
-            objective: Arc::clone(&self.objective),
-            data: (self.load)(folder)?,
-            rule: self.rule.clone(),
-            check: self.check,
-        };
-        Ok(RecordedRun::open_own(trace, run, model)?)
-    }
-
-    pub(crate) fn without_check(mut self) -> Self {
-        self.check = false;
-        self
+        crate::commands::own::main(self.0, words.into_iter().map(Into::into))
     }
 }
 

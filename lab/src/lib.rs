@@ -5,6 +5,7 @@
 
 pub mod costs;
 pub mod exactness;
+mod mirror;
 mod paired;
 pub mod protocols;
 mod record;

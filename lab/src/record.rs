@@ -3,19 +3,16 @@
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
-use candle_core::{CpuStorage, CpuStorageRef, Device, InplaceOp1, Layout, Shape, Tensor, Var};
-use hindcast_format::{DataIdentity, GroupHyper, SplitFingerprint};
-use hindcast_model::batches::LossWeights;
+use candle_core::Device;
+use hindcast_format::{DataIdentity, SplitFingerprint};
 use hindcast_model::data::DataSet;
 use hindcast_model::net::Net;
-use hindcast_model::objective::{Objective, TensorDef};
 use hindcast_model::real::Real;
 use hindcast_model::task::{Precision, Task};
-use hindcast_model::train::{ModelState, StepRecord, TrainError, Trainer};
-use hindcast_recorder::{
-    BatchInfo, Builder, Estimate, Named, Recorder, RecorderError, StepInfo, Summary,
-};
+use hindcast_model::train::Trainer;
+use hindcast_recorder::{Builder, Estimate, Recorder, RecorderError, Summary};
 
+use crate::mirror::{Mirror, RecordingError};
 use hindcast_analyzer::AnalysisError;
 
 /// Trains `task` on `data` from its first step to its last and records every step. `builder` says where and how; task,
@@ -180,8 +177,7 @@ impl<'a, T: Real> Recording<'a, T> {
         let (mirror, recorder) = (&self.mirror, &self.recorder);
         let mut taken = None;
         let more = self.trainer.step(|step| -> Result<(), RecordingError> {
-            mirror.show(step.before, step.buffers)?;
-            record(recorder, step)?;
+            mirror.record(recorder, step)?;
             taken = Some((step.step, step.loss));
             Ok(())
         });
@@ -224,157 +220,4 @@ pub fn can_be_resumed(error: &anyhow::Error) -> bool {
             )
         )
     })
-}
-
-fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), RecorderError> {
-    let micro: Vec<u32> = step.micro_batches.iter().map(|&n| n as u32).collect();
-    let mut batch = BatchInfo::new(step.epoch, step.indices).micro_batches(&micro);
-    batch = match step.weights {
-        LossWeights::Mean => batch,
-        LossWeights::Sum => batch.summed(),
-        LossWeights::Each(weights) => batch.weights(weights),
-        LossWeights::SumOfEach(weights) => batch.summed_weights(weights),
-    };
-    if let Some(threshold) = step.settings.clip_norm {
-        batch = batch.clip_norm(threshold);
-    }
-    let groups: Vec<_> = step
-        .settings
-        .groups
-        .iter()
-        .map(|g| GroupHyper {
-            learning_rate: g.learning_rate,
-            weight_decay: g.weight_decay,
-        })
-        .collect();
-    let rate = groups.first().map_or(0.0, |g| g.learning_rate);
-    recorder.step(
-        &StepInfo::new(batch, rate)
-            .groups(&groups)
-            .loss(step.loss)
-            .optimizer_step(step.settings.optimizer_step)
-            .trained(&step.settings.trained),
-    )
-}
-
-/// The trainer's flat vectors as the variables that a recorder reads.
-struct Mirror {
-    parameters: Vec<(TensorDef, Var)>,
-    buffers: Vec<(TensorDef, Var)>,
-    optimizer: Vec<(TensorDef, Var)>,
-}
-
-impl Mirror {
-    fn new<T: Real>(task: &Task, net: &Net, state: &ModelState<T>) -> anyhow::Result<Self> {
-        let optimizer: Vec<TensorDef> = task
-            .optimizer
-            .state_tensors(net.parameters())
-            .into_iter()
-            .map(|t| TensorDef {
-                name: t.name,
-                shape: t.shape,
-            })
-            .collect();
-        Ok(Self {
-            parameters: vars(net.parameters(), &state.parameters)?,
-            buffers: vars(net.buffers(), &state.buffers)?,
-            optimizer: vars(&optimizer, &state.optimizer)?,
-        })
-    }
-
-    /// The variables in the form that a recorder expects.
-    fn named(&self) -> Vec<Named> {
-        let mut named = Vec::new();
-        named.extend(
-            self.parameters
-                .iter()
-                .map(|(d, v)| Named::parameter(d.name.as_str(), v)),
-        );
-        named.extend(
-            self.buffers
-                .iter()
-                .map(|(d, v)| Named::buffer(d.name.as_str(), v)),
-        );
-        named.extend(
-            self.optimizer
-                .iter()
-                .map(|(d, v)| Named::optimizer_state(d.name.as_str(), v)),
-        );
-        named
-    }
-
-    /// θ_t and the optimizer's state before the step, with the buffers as they are after its forward pass.
-    fn show<T: Real>(&self, before: &ModelState<T>, buffers: &[T]) -> Result<(), RecordingError> {
-        set(&self.parameters, &before.parameters)?;
-        set(&self.buffers, buffers)?;
-        set(&self.optimizer, &before.optimizer)
-    }
-}
-
-fn vars<T: Real>(defs: &[TensorDef], values: &[T]) -> anyhow::Result<Vec<(TensorDef, Var)>> {
-    let mut rest = values;
-    let mut out = Vec::with_capacity(defs.len());
-    for def in defs {
-        let shape = Shape::from(def.shape.clone());
-        let (here, after) = rest.split_at(shape.elem_count().min(rest.len()));
-        rest = after;
-        out.push((
-            def.clone(),
-            Var::from_tensor(&Tensor::from_slice(here, shape, &Device::Cpu)?)?,
-        ));
-    }
-    Ok(out)
-}
-
-fn set<T: Real>(to: &[(TensorDef, Var)], values: &[T]) -> Result<(), RecordingError> {
-    let mut rest = values;
-    for (_, var) in to {
-        let (here, after) = rest.split_at(var.elem_count().min(rest.len()));
-        rest = after;
-        var.inplace_op1(&Overwrite(here))?;
-    }
-    Ok(())
-}
-
-/// Writes values into a variable's own memory: `Var::set` would want a tensor made of them first, a copy more a step.
-struct Overwrite<'a, T>(&'a [T]);
-
-impl<T: Real> InplaceOp1 for Overwrite<'_, T> {
-    fn name(&self) -> &'static str {
-        "overwrite"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        // The variables were made of whole vectors, so they lie without gaps.
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("a mirrored variable does not lie in one piece");
-        };
-        let copied = match (storage, T::cpu_storage_ref(self.0)) {
-            (CpuStorage::F32(to), CpuStorageRef::F32(from)) => copy(to.get_mut(start..end), from),
-            (CpuStorage::F64(to), CpuStorageRef::F64(from)) => copy(to.get_mut(start..end), from),
-            _ => None,
-        };
-        if copied.is_none() {
-            candle_core::bail!("a mirrored variable is not of the values' type and number");
-        }
-        Ok(())
-    }
-}
-
-/// Copies `from`; nothing where the lengths differ.
-fn copy<T: Copy>(to: Option<&mut [T]>, from: &[T]) -> Option<()> {
-    let to = to.filter(|to| to.len() == from.len())?;
-    to.copy_from_slice(from);
-    Some(())
-}
-
-/// Why a recorded training stopped.
-#[derive(Debug, thiserror::Error)]
-enum RecordingError {
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    #[error(transparent)]
-    Recorder(#[from] RecorderError),
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
 }

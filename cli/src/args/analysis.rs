@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Engine;
-use super::Precision;
+use super::replay::{Engine, Precision};
 
 /// `hindcast influence`
 #[derive(Debug, Args)]

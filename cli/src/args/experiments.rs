@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// `hindcast experiment`
 #[derive(Debug, Subcommand)]
@@ -94,7 +94,7 @@ pub struct Cleansing {
     pub remove: Vec<u64>,
     /// What is trained again: last-epoch or all
     #[arg(long, value_enum, default_value = "last-epoch")]
-    pub retrain: hindcast_lab::protocols::Retrain,
+    pub retrain: Retrained,
     /// Change any key of the tasks
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -105,7 +105,7 @@ pub struct Cleansing {
 pub struct Quality {
     /// What to measure
     #[arg(value_enum)]
-    pub measure: hindcast_lab::protocols::Measure,
+    pub measure: Measured,
     /// Folder with the data files, or with a folder mnist and a folder cifar10 that have them
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -147,4 +147,46 @@ pub struct Quality {
     /// Change any key of the tasks: --set data.train=10000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// What is trained again without the removed examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Retrained {
+    /// The newest epoch, from the recorded state before it
+    LastEpoch,
+    /// Everything, from the first step
+    All,
+}
+
+impl From<Retrained> for hindcast_lab::protocols::Retrain {
+    fn from(retrained: Retrained) -> Self {
+        match retrained {
+            Retrained::LastEpoch => Self::LastEpoch,
+            Retrained::All => Self::All,
+        }
+    }
+}
+
+/// What `hindcast experiment quality` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Measured {
+    /// Linear datamodeling score: predicted against real change of each query over random subsets left out (Spearman)
+    Lds,
+    /// Predicted against real change of the validation loss over examples left out one at a time (Kendall, Spearman)
+    LeaveOneOut,
+    /// How well the most harmful examples find labels that were flipped on purpose (area under the ROC curve, precision)
+    Mislabels,
+    /// How many of the most helpful examples must go before a prediction flips (share of test examples)
+    Brittleness,
+}
+
+impl From<Measured> for hindcast_lab::protocols::Measure {
+    fn from(measured: Measured) -> Self {
+        match measured {
+            Measured::Lds => Self::Lds,
+            Measured::LeaveOneOut => Self::LeaveOneOut,
+            Measured::Mislabels => Self::Mislabels,
+            Measured::Brittleness => Self::Brittleness,
+        }
+    }
 }

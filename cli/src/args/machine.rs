@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 
-use super::Precision;
+use super::replay::Precision;
 
 /// `hindcast exactness`
 #[derive(Debug, Args)]

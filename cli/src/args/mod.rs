@@ -7,6 +7,7 @@ pub(crate) mod help;
 #[cfg(feature = "record")]
 mod machine;
 mod recording;
+mod replay;
 mod traces;
 
 pub use analysis::{
@@ -18,12 +19,12 @@ pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
 #[cfg(feature = "record")]
 pub use machine::{Bench, Exactness};
 pub use recording::{Demo, OnErrorPolicy, Record, TaskCommand, TaskVerb, WhenFullPolicy};
+pub use replay::Precision;
 pub use traces::{Checkpoint, Export, Info, Recover, Verify};
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use hindcast_analyzer::EngineKind;
+use clap::{Args, Parser, Subcommand};
 
 /// Record a training run once; later, and elsewhere, ask which training examples made the model what it is.
 #[derive(Debug, Parser)]
@@ -107,45 +108,4 @@ pub struct Man {
     /// Write hindcast.1, hindcast-record.1 and so on to this folder (made if missing)
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-}
-
-/// What replays a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Engine {
-    /// Kernels for the models of tasks, on the CPU.
-    Kernels,
-    /// Automatic differentiation, for any model on any device.
-    Autodiff,
-}
-
-impl From<Engine> for EngineKind {
-    fn from(engine: Engine) -> Self {
-        match engine {
-            Engine::Kernels => EngineKind::Kernels,
-            Engine::Autodiff => EngineKind::Autodiff,
-        }
-    }
-}
-
-/// Float type of a replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Precision {
-    /// The float type that the run trained in.
-    #[default]
-    Recorded,
-    /// 32 bits.
-    F32,
-    /// 64 bits: the reference.
-    F64,
-}
-
-impl Precision {
-    /// The float type, unless it is the recorded one.
-    pub fn dtype(self) -> Option<candle_core::DType> {
-        match self {
-            Precision::Recorded => None,
-            Precision::F32 => Some(candle_core::DType::F32),
-            Precision::F64 => Some(candle_core::DType::F64),
-        }
-    }
 }

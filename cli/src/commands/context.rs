@@ -11,7 +11,7 @@ use super::Usage;
 use super::memory::Limit;
 use crate::args::{NamesArgs, NamesBy};
 use crate::clean::{field, say};
-use crate::own::OwnProgram;
+use crate::own::OwnSource;
 use hindcast_analyzer::{NameKey, Names, RecordedRun};
 
 /// Where a run's model and data come from.
@@ -19,7 +19,7 @@ pub(crate) enum Models {
     /// From the task that the run carries.
     Recorded,
     /// From the program that this is.
-    Own(OwnProgram),
+    Own(OwnSource),
 }
 
 impl Models {
@@ -33,7 +33,7 @@ impl Models {
         let trace = open_trace_within(run, memory)?;
         match self {
             Models::Recorded => Ok(RecordedRun::of_trace(trace, run, data)?),
-            Models::Own(program) => program.open(trace, run, data),
+            Models::Own(model) => model.open(trace, run, data),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use anyhow::bail;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use super::progress::bytes;
 use crate::clean::say;
+use crate::words::{bytes, parse_bytes};
 
 /// How much memory work may take: what is free now, or what the user says (`--memory`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,32 +15,9 @@ pub(crate) struct Limit(pub u64);
 impl FromStr for Limit {
     type Err = String;
 
-    /// `8GB`, `500 MB`, `1.5e9`; decimal units, or binary ones as `8GiB`.
+    /// A size in the form that [`parse_bytes`] reads.
     fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let bad = || format!("expected a size as 8GB, 500MB or 2GiB, got {text:?}");
-        let end = text
-            .find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E')
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(end);
-        let number: f64 = number.trim().parse().map_err(|_| bad())?;
-        let unit = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1.0,
-            "k" | "kb" => 1e3,
-            "m" | "mb" => 1e6,
-            "g" | "gb" => 1e9,
-            "t" | "tb" => 1e12,
-            "kib" => 1024.0,
-            "mib" => 1024.0 * 1024.0,
-            "gib" => 1024.0 * 1024.0 * 1024.0,
-            "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-            _ => return Err(bad()),
-        };
-        let size = number * unit;
-        if !(size.is_finite() && size > 0.0) {
-            return Err(bad());
-        }
-        Ok(Limit(size as u64))
+        parse_bytes(text).map(Limit)
     }
 }
 
@@ -133,23 +110,6 @@ pub(crate) fn check_quietly(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read() {
-        for (text, size) in [
-            ("8GB", 8_000_000_000),
-            ("500 mb", 500_000_000),
-            ("2GiB", 1 << 31),
-            ("1.5e3", 1500),
-            ("1e3k", 1_000_000),
-            ("12", 12),
-        ] {
-            assert_eq!(text.parse(), Ok(Limit(size)), "{text}");
-        }
-        for text in ["", "GB", "-1GB", "8 apples", "1e999", "0"] {
-            assert!(text.parse::<Limit>().unwrap_err().contains("8GB"), "{text}");
-        }
-    }
 
     #[test]
     fn what_surely_does_not_fit_is_refused_and_what_may_not_is_said() {

@@ -14,7 +14,7 @@ use crate::args::{
 };
 use crate::commands::analysis::{counterfactual, influence, report, scores};
 use crate::commands::traces::{checkpoint, export, info, recover, verify};
-use crate::own::OwnProgram;
+use crate::own::OwnSource;
 
 /// Ask which training examples made this model what it is.
 #[derive(Debug, Parser)]
@@ -57,7 +57,7 @@ enum Verb {
 }
 
 /// Runs a command line whose first word is the program's name.
-pub(crate) fn main(program: OwnProgram, words: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main(model: OwnSource, words: impl Iterator<Item = OsString>) -> ExitCode {
     super::interrupt::survive_file_size_limits();
     let words: Vec<OsString> = words.collect();
     let name = words
@@ -77,15 +77,12 @@ pub(crate) fn main(program: OwnProgram, words: impl Iterator<Item = OsString>) -
         Ok(own) => own,
         Err(error) => return answered(&error),
     };
-    exit(&name, run(own, program))
+    exit(&name, run(own, model))
 }
 
-fn run(own: Own, program: OwnProgram) -> anyhow::Result<Outcome> {
-    let models = Models::Own(if own.skip_check {
-        program.without_check()
-    } else {
-        program
-    });
+fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
+    model.check &= !own.skip_check;
+    let models = Models::Own(model);
     let computes = match &own.verb {
         Verb::Verify(args) => args.replay,
         Verb::Influence(_) | Verb::Counterfactual(_) | Verb::Report(_) => true,

@@ -1,11 +1,12 @@
 //! Progress on standard error, on a terminal only.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clean::say;
+use crate::words::{BYTES, about, rate};
+pub(crate) use crate::words::{bytes, duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A bar with rate and time left; invisible where standard error is no terminal. It is cleared when it is dropped, so
@@ -123,7 +124,7 @@ impl Estimate {
         if whole >= LONG {
             bar.say(&format!(
                 "time: about {} for {more} more steps, {:.1} ms each",
-                left(whole),
+                about(whole),
                 1e3 * a_step.as_secs_f64()
             ));
         }
@@ -136,8 +137,6 @@ const UNKNOWN: u64 = u64::MAX;
 fn known(total: u64) -> u64 {
     if total == 0 { UNKNOWN } else { total }
 }
-
-const BYTES: &str = "bytes";
 
 /// How far it is, how fast it goes on average, and when it will be done.
 fn line(
@@ -162,7 +161,7 @@ fn line(
     if per_second > 0.0 && per_second.is_finite() {
         let more = total.saturating_sub(done) as f64 / per_second;
         let more = Duration::try_from_secs_f64(more).unwrap_or(Duration::MAX);
-        write!(out, ", {}, {} left", rate(per_second, unit), left(more))
+        write!(out, ", {}, {} left", rate(per_second, unit), about(more))
     } else if unit == BYTES {
         Ok(())
     } else {
@@ -170,65 +169,9 @@ fn line(
     }
 }
 
-/// 31.4 steps/s, or 2.5 s/step where they are slow.
-fn rate(per_second: f64, unit: &str) -> String {
-    let mut out = String::new();
-    let _ = if unit == BYTES {
-        write!(out, "{}/s", bytes(per_second as u64))
-    } else if per_second >= 100.0 {
-        write!(out, "{per_second:.0} {unit}/s")
-    } else if per_second >= 1.0 {
-        write!(out, "{per_second:.1} {unit}/s")
-    } else {
-        write!(
-            out,
-            "{:.1} s/{}",
-            1.0 / per_second,
-            unit.strip_suffix('s').unwrap_or(unit)
-        )
-    };
-    out
-}
-
-/// Whole seconds, minutes or hours: a time that nobody knows better.
-pub fn left(d: Duration) -> String {
-    let s = d.as_secs();
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
-        _ => format!("{} h {:02} min", s / 3600, s / 60 % 60),
-    }
-}
-
-/// 12.3 s, 4 min 05 s.
-pub fn duration(d: Duration) -> String {
-    let s = d.as_secs_f64();
-    if s < 60.0 {
-        format!("{s:.1} s")
-    } else {
-        left(d)
-    }
-}
-
-/// 1.2 MB.
-pub fn bytes(n: u64) -> String {
-    indicatif::DecimalBytes(n).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates_and_times_are_said_in_fitting_units() {
-        assert_eq!(rate(1234.56, "steps"), "1235 steps/s");
-        assert_eq!(rate(31.44, "steps"), "31.4 steps/s");
-        assert_eq!(rate(0.4, "steps"), "2.5 s/step");
-        assert_eq!(rate(2e6, "bytes"), "2.00 MB/s");
-        assert_eq!(left(Duration::from_secs(59)), "59 s");
-        assert_eq!(left(Duration::from_secs(245)), "4 min 05 s");
-        assert_eq!(left(Duration::from_secs(7384)), "2 h 03 min");
-    }
 
     #[test]
     fn a_line_says_rate_and_time_left_and_fits_a_terminal() {

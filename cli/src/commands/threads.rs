@@ -1,31 +1,25 @@
 //! Starts the threads that a command computes on.
 
-use std::error::Error as _;
 use std::io;
 use std::sync::mpsc::channel;
 
-use anyhow::Context as _;
+use hindcast_analyzer::{AnalysisError, start_threads};
 
 /// Most threads that a verb starts in addition to the pool: the recorder's, the read-ahead, the engine's and the
 /// progress bar's.
 const BESIDE: usize = 6;
 
 /// Starts the thread pool that loads data and computes models, and checks that a few more threads can be started.
-/// Without this call the pool starts on first use, and panics in the middle of the work if the system gives no more
-/// threads.
 ///
 /// # Errors
-/// The system gives no more threads.
+/// The system gives no more threads. Without this call that would be a panic in the middle of the work.
 pub(crate) fn start() -> anyhow::Result<()> {
-    let pool = match rayon::ThreadPoolBuilder::new().build_global() {
-        // A program with its own model may already have started the pool.
-        Err(error) if error.source().is_none() => Ok(()),
-        other => other.map_err(anyhow::Error::from),
-    };
-    pool.and_then(|()| Ok(try_for(BESIDE)?)).context(
-        "cannot start the threads to compute on: raise the limit on processes (ulimit -u) or memory (ulimit -v), or take \
-         fewer threads (RAYON_NUM_THREADS=1)",
-    )
+    start_threads()?;
+    try_for(BESIDE).map_err(|error| AnalysisError::Threads {
+        what: "a few more threads",
+        problem: error.to_string(),
+    })?;
+    Ok(())
 }
 
 /// Starts this number of threads at the same time and ends them again.

@@ -12,6 +12,7 @@ use image::{ColorType, ImageEncoder as _, RgbImage, codecs::png::PngEncoder, ima
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 use super::view::score;
+use crate::picture::to_rgb;
 
 /// Pictures are made no larger than this: a page of many stays small.
 const LARGEST_SIDE: u32 = 96;
@@ -122,7 +123,7 @@ fn example(row: &ScoreRow, score: f64, data: Option<&dyn DataSet>) -> anyhow::Re
 
 /// A PNG of the pixels, smaller where they are many.
 fn picture(image: &Image) -> anyhow::Result<(String, u32, u32)> {
-    let rgb = crate::commands::analysis::pictures::to_rgb(image)?;
+    let rgb = to_rgb(image)?;
     let (width, height) = rgb.dimensions();
     let largest = width.max(height);
     let small = if largest > LARGEST_SIDE {

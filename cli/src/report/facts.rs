@@ -1,10 +1,9 @@
 //! What a page says about the run itself: its facts, and its losses as they were recorded.
 
-use hindcast_format::{DataIdentity, FormatError, Status, Trace, hex};
+use hindcast_format::{DataIdentity, FormatError, Trace, hex};
 
-use crate::commands::progress;
-use crate::commands::traces::info::task_name;
-use hindcast_analyzer::run::rows::ROWS_NOTE;
+use crate::contents::{Contents, NO_HEAD, notes, status, training_examples};
+use crate::words::{bytes, grouped, plural};
 
 /// Points of a training curve; a longer run is averaged over stretches of steps.
 const STRETCHES: usize = 240;
@@ -25,141 +24,104 @@ pub(crate) struct Facts {
 impl Facts {
     /// Reads them off a trace.
     pub fn of(trace: &Trace) -> Facts {
-        let info = trace.info();
+        let contents = Contents::of(trace);
         let mut problems: Vec<String> = trace.problems().iter().map(ToString::to_string).collect();
         let mut noted = |e: FormatError| problems.push(e.to_string());
         let epochs = trace.epochs().map_err(&mut noted).unwrap_or_default();
-        let sizes = trace.sizes();
-        let steps: u64 = sizes.iter().map(|s| s.recorded).sum();
         if !problems.is_empty() {
             // The listed steps of a damaged run may not be readable, so they are counted by reading.
             match trace.readable(0..u64::MAX) {
-                Ok(readable) if readable.steps < steps => problems.push(format!(
+                Ok(readable) if readable.steps < contents.steps => problems.push(format!(
                     "{} of the {} recorded steps can be read",
-                    readable.steps, steps
+                    readable.steps, contents.steps
                 )),
                 Ok(_) => {}
                 Err(e) => problems.push(e.to_string()),
             }
         }
-        let gaps: u64 = sizes.iter().map(|s| s.gaps).sum();
-        let stored: u64 = sizes.iter().map(|s| s.stored_bytes).sum();
-        let raw: u64 = sizes.iter().map(|s| s.raw_bytes).sum();
-        let elements = |tensors: &[hindcast_format::layout::TensorSpec]| -> usize {
-            tensors.iter().map(|t| t.elements()).sum()
-        };
-        let layout = trace.layout();
-        let parameters = elements(layout.parameters());
-        let examples = match &info.data {
-            DataIdentity::Fingerprint { splits } => splits
-                .iter()
-                .find(|s| s.name == "train")
-                .map(|s| s.examples),
-            DataIdentity::None => None,
-        };
-        let mut headline = vec![
-            (grouped(steps), "steps recorded".to_owned()),
-            (
-                grouped(epochs.len() as u64),
-                plural(epochs.len() as u64, "epoch", "epochs"),
-            ),
-            (grouped(parameters as u64), "parameters".to_owned()),
-        ];
-        if let Some(examples) = examples {
-            headline.push((grouped(examples), "training examples".to_owned()));
-        }
-        headline.push((
-            progress::bytes(stored),
-            format!(
-                "on disk, {:.0} % of the raw bytes",
-                100.0 * stored as f64 / (raw as f64).max(1.0)
-            ),
-        ));
-
-        let span = trace.span();
-        let status = match trace.status() {
-            Status::Finished => "finished".to_owned(),
-            Status::Unfinished => {
-                "unfinished: training stopped before it said that it was done".to_owned()
-            }
-            Status::Open => "open: being recorded, or its recorder was killed".to_owned(),
-        };
-        let holds = match gaps {
-            0 => format!("steps {} to {}", span.start, span.end),
-            n => format!(
-                "{} of the steps {} to {}, {} more without their tensors",
-                grouped(steps),
-                span.start,
-                span.end,
-                grouped(n)
-            ),
-        };
-        let mut list = vec![
-            (
-                "Recorded".to_owned(),
-                format!("{} by {}", info.created, info.writer),
-            ),
-            ("Status".to_owned(), status),
-            ("Holds".to_owned(), holds),
-            ("Kept".to_owned(), info.keep.clone()),
-            (
-                "Tensors".to_owned(),
-                format!(
-                    "{} of parameters, {} of buffers, {} of optimizer state",
-                    layout.parameters().len(),
-                    layout.buffers().len(),
-                    layout.optimizer_state().len()
-                ),
-            ),
-            (
-                "Update rule".to_owned(),
-                info.rule
-                    .as_deref()
-                    .map_or("not recorded".to_owned(), in_a_line),
-            ),
-            ("Seed".to_owned(), info.seed.to_string()),
-        ];
-        match &info.data {
-            DataIdentity::None => {
-                list.push(("Data".to_owned(), "no fingerprint was recorded".to_owned()))
-            }
-            DataIdentity::Fingerprint { splits } => {
-                list.extend(splits.iter().filter(|s| s.examples > 0).map(|split| {
-                    (
-                        format!("Data, {}", split.name),
-                        format!(
-                            "{} examples, fingerprint {}",
-                            grouped(split.examples),
-                            hex(&split.root)
-                        ),
-                    )
-                }))
-            }
-        }
-        for (key, text) in info
-            .notes
-            .iter()
-            .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
-        {
-            list.push((format!("Note, {key}"), text.clone()));
-        }
-        let head = trace.head_digest().map(|d| hex(&d)).unwrap_or_default();
-        list.push((
-            "Head digest".to_owned(),
-            if head.is_empty() {
-                "none: the manifest is damaged or missing".to_owned()
-            } else {
-                head.clone()
-            },
-        ));
         Facts {
-            task: task_name(info),
-            head,
-            headline,
-            list,
+            headline: headline(trace, &contents, epochs.len() as u64),
+            list: list(trace, &contents),
+            task: contents.task,
+            head: contents.head.unwrap_or_default(),
             problems,
         }
     }
+}
+
+fn headline(trace: &Trace, contents: &Contents, epochs: u64) -> Vec<(String, String)> {
+    let mut out = vec![
+        (grouped(contents.steps), "steps recorded".to_owned()),
+        (
+            grouped(epochs),
+            plural(epochs, "epoch", "epochs").to_owned(),
+        ),
+        (grouped(contents.parameters), "parameters".to_owned()),
+    ];
+    if let Some(examples) = training_examples(trace.info()) {
+        out.push((grouped(examples), "training examples".to_owned()));
+    }
+    out.push((
+        bytes(contents.stored_bytes),
+        format!(
+            "on disk, {:.0} % of the raw bytes",
+            100.0 * contents.ratio()
+        ),
+    ));
+    out
+}
+
+fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
+    let (info, layout, span) = (trace.info(), trace.layout(), trace.span());
+    let holds = match contents.gaps {
+        0 => format!("steps {} to {}", span.start, span.end),
+        n => format!(
+            "{} of the steps {} to {}, {} more without their tensors",
+            grouped(contents.steps),
+            span.start,
+            span.end,
+            grouped(n)
+        ),
+    };
+    let tensors = format!(
+        "{} of parameters, {} of buffers, {} of optimizer state",
+        layout.parameters().len(),
+        layout.buffers().len(),
+        layout.optimizer_state().len()
+    );
+    let rule = info
+        .rule
+        .as_deref()
+        .map_or("not recorded".to_owned(), in_a_line);
+    let mut out: Vec<(String, String)> = [
+        ("Recorded", format!("{} by {}", info.created, info.writer)),
+        ("Status", status(trace.status()).to_owned()),
+        ("Holds", holds),
+        ("Kept", info.keep.clone()),
+        ("Tensors", tensors),
+        ("Update rule", rule),
+        ("Seed", info.seed.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    match &info.data {
+        DataIdentity::None => {
+            out.push(("Data".to_owned(), "no fingerprint was recorded".to_owned()));
+        }
+        DataIdentity::Fingerprint { splits } => {
+            out.extend(splits.iter().filter(|s| s.examples > 0).map(|split| {
+                let examples = grouped(split.examples);
+                (
+                    format!("Data, {}", split.name),
+                    format!("{examples} examples, fingerprint {}", hex(&split.root)),
+                )
+            }));
+        }
+    }
+    out.extend(notes(info).map(|(key, text)| (format!("Note, {key}"), text.clone())));
+    let head = contents.head.as_deref().unwrap_or(NO_HEAD);
+    out.push(("Head digest".to_owned(), head.to_owned()));
+    out
 }
 
 /// The losses that the training loop told, in stretches of steps.
@@ -258,26 +220,6 @@ fn in_a_line(toml: &str) -> String {
         .join(", ")
 }
 
-pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
-    if n == 1 { one } else { many }.to_owned()
-}
-
-/// Digits in groups of three, with thin spaces that don't break.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    if digits.len() < 5 {
-        return digits;
-    }
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push('\u{202f}');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,12 +245,5 @@ mod tests {
         assert_eq!((curve.known, curve.not_finite), (3, 1));
         assert_eq!(curve.epochs, [(0, 2, 2.0)]);
         assert_eq!(Curve::from_losses(&[]), Curve::default());
-    }
-
-    #[test]
-    fn long_numbers_are_grouped() {
-        assert_eq!(grouped(9999), "9999");
-        assert_eq!(grouped(15_640), "15\u{202f}640");
-        assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
     }
 }

@@ -2,8 +2,6 @@
 
 pub(crate) mod examples;
 pub(crate) mod facts;
-#[cfg(feature = "record")]
-pub(crate) mod figures;
 pub(crate) mod page;
 pub(crate) mod plot;
 pub(crate) mod reproduce;
@@ -13,9 +11,8 @@ pub(crate) mod view;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{DataIdentity, Trace};
+use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
-use hindcast_model::objective::Split;
 
 use hindcast_analyzer::output::places::Kind;
 use hindcast_analyzer::scores::fits::same_run;
@@ -23,6 +20,7 @@ use hindcast_analyzer::{
     Denominators, Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable,
 };
 
+use crate::contents::training_examples;
 use examples::Extremes;
 use facts::{Curve, Facts};
 use page::{Page, Shown};
@@ -71,7 +69,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
         // If the data isn't loaded, its recorded fingerprint gives the number of examples.
         about(
             name,
-            match (source.data, examples(source.trace)) {
+            match (source.data, training_examples(source.trace.info())) {
                 (Some(data), _) => table.check_data(data),
                 (None, Some(examples)) => table.check_range(examples),
                 (None, None) => table.check_range(u64::MAX),
@@ -80,7 +78,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
     }
     for (name, results) in source.removals {
         about(name, same_run(&results.run_digest, &facts.head))?;
-        if let Some(examples) = examples(source.trace) {
+        if let Some(examples) = training_examples(source.trace.info()) {
             about(name, results.check_range(examples))?;
         }
     }
@@ -177,17 +175,6 @@ fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
 /// A page about one run shows nothing of another.
 fn about(file: &str, fits: Result<(), String>) -> anyhow::Result<()> {
     fits.map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
-}
-
-/// Number of examples in the run's training split, if it was recorded.
-fn examples(trace: &Trace) -> Option<u64> {
-    match &trace.info().data {
-        DataIdentity::None => None,
-        DataIdentity::Fingerprint { splits } => splits
-            .iter()
-            .find(|split| split.name == Split::Train.name())
-            .map(|split| split.examples),
-    }
 }
 
 /// Which queries of a table are shown; those that are left out are noted.

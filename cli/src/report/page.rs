@@ -1,43 +1,16 @@
 //! The page: one HTML file that needs nothing else.
 
 mod charts;
+mod content;
 mod ends;
 mod parts;
+mod pieces;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::examples::Extremes;
-use super::facts::{Curve, Facts};
-use super::verdict::Verdict;
-use super::view::View;
-use hindcast_analyzer::RemovalResults;
 use hindcast_analyzer::Result;
 
-/// Everything that a page shows.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Page {
-    pub facts: Facts,
-    pub curve: Curve,
-    pub shown: Vec<Shown>,
-    /// Files of retrainings, with their names.
-    pub removals: Vec<(String, RemovalResults)>,
-    /// What of the trace is damaged, as far as it was read; the notes say it, too.
-    pub damaged: Vec<String>,
-    /// What the reader should know before all else.
-    pub notes: Vec<String>,
-    /// Steps to do it again: what for, and the command.
-    pub commands: Vec<(String, String)>,
-    /// Program and version that made the page.
-    pub writer: String,
-}
-
-/// A query of a table, with what is drawn of it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Shown {
-    pub view: View,
-    pub extremes: Extremes,
-    pub verdict: Verdict,
-}
+pub(crate) use content::{Page, Shown};
 
 /// Anchor and title of every section, in order.
 pub(crate) const SECTIONS: [(&str, &str); 9] = [
@@ -110,50 +83,4 @@ impl Page {
             } }
         }
     }
-}
-
-/// What a view is called, among the others of its page.
-fn title(page: &Page, view: &View) -> String {
-    let several = |of: fn(&View) -> &str| page.shown.iter().any(|s| of(&s.view) != of(view));
-    let method = method_name(&view.method);
-    let mut title = if several(|v| &v.query) {
-        format!("{method}, {}", view.query)
-    } else {
-        method
-    };
-    // Two tables of one method and query are told apart by their files.
-    let same = |v: &View| v.method == view.method && v.query == view.query;
-    if page.shown.iter().filter(|s| same(&s.view)).count() > 1 {
-        title += &format!(" ({})", view.table);
-    }
-    title
-}
-
-/// A method as a heading has it.
-fn method_name(method: &str) -> String {
-    match method {
-        "sgd" | "reverse-sweep" => "SGD-influence".to_owned(),
-        "" => "Scores of unknown origin".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
-/// A number with its sign, in few digits.
-fn signed(value: f64) -> String {
-    super::plot::minus(&format!("{value:+.2e}"))
-}
-
-/// A section with its heading.
-fn section(anchor: &str, heading: &str, content: Markup) -> Markup {
-    html! {
-        section id=(anchor) aria-labelledby={ (anchor) "-heading" } {
-            h2 id={ (anchor) "-heading" } { (heading) }
-            (content)
-        }
-    }
-}
-
-/// A table that a narrow screen scrolls, also by keyboard.
-fn scrolling(label: &str, table: Markup) -> Markup {
-    html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
 }

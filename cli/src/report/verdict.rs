@@ -3,13 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::view::View;
+use crate::growth::Growth;
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::{RemovalResults, kendall_tau};
 
-/// Beyond this growth of the adjoint, a check is advised.
-pub(crate) const GREW: f64 = 10.0;
-/// Beyond this, a first-order estimate is likely off.
-pub(crate) const EXPLODED: f64 = 100.0;
 /// The sweep with everything that the update rule does, and its name in tables of earlier versions.
 const EXACT: &str = "sgd";
 const EARLIER: &str = "reverse-sweep";
@@ -201,29 +198,30 @@ fn growth(view: &View, worst: &mut impl FnMut(Level, String)) {
     let Some(growth) = &view.growth else {
         return;
     };
-    match growth.factor() {
-        None => worst(
+    let (level, reason) = match Growth::of(growth.factor().unwrap_or(f64::NAN)) {
+        Growth::NotFinite => (
             Level::Doubtful,
             "The adjoint is not finite at an end of the sweep: these scores mean nothing."
                 .to_owned(),
         ),
-        Some(factor) if factor > EXPLODED => worst(
+        Growth::Exploded(factor) => (
             Level::Doubtful,
             format!(
                 "The adjoint grew {factor:.0} times over the sweep. It exploded, so a first-order estimate is likely off; a shorter window holds better."
             ),
         ),
-        Some(factor) if factor > GREW => worst(
+        Growth::Grew(factor) => (
             Level::Careful,
             format!("The adjoint grew {factor:.1} times over the sweep, which asks for a check."),
         ),
-        Some(factor) => worst(
+        Growth::Small(factor) => (
             Level::Plausible,
             format!(
                 "The adjoint stayed small (×{factor:.2} over the sweep), as it does where a first-order estimate holds."
             ),
         ),
-    }
+    };
+    worst(level, reason);
 }
 
 /// What retraining says outweighs every other sign.

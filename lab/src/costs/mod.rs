@@ -4,7 +4,9 @@ mod drawn;
 mod flops;
 mod peak;
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -173,27 +175,7 @@ fn run<T: Real>(
     )];
     let inputs = &inputs;
     for (name, engine) in &mut engines {
-        let name = *name;
-        let engine = std::cell::RefCell::new(engine);
-        let engine = std::rc::Rc::new(engine);
-        let same = engine.clone();
-        timings.push(Timing::new(
-            format!("replay step, {name}"),
-            Some(batch * flops.replay(options.queries)),
-            move || {
-                let mut engine = engine.borrow_mut();
-                engine.products(&inputs.step(), &inputs.directions, &inputs.adjoints)?;
-                Ok(())
-            },
-        ));
-        timings.push(Timing::new(
-            format!("gradient, {name}"),
-            Some(batch * flops.step()),
-            move || {
-                same.borrow_mut().gradient(&inputs.step())?;
-                Ok(())
-            },
-        ));
+        timings.extend(of_engine(name, engine.as_mut(), inputs, flops, options));
     }
     let (trace, span) = (&trace, trace.span());
     timings.push(Timing {
@@ -226,6 +208,38 @@ fn run<T: Real>(
         peak_gflops: peak,
         rows: timings.iter().map(|timing| row(timing, peak)).collect(),
     })
+}
+
+/// A replay step and a gradient by one engine.
+fn of_engine<'a>(
+    name: &str,
+    engine: &'a mut dyn ReplayEngine,
+    inputs: &'a Inputs,
+    flops: Flops,
+    options: &BenchOptions,
+) -> [Timing<'a>; 2] {
+    let batch = options.batch as f64;
+    let engine = Rc::new(RefCell::new(engine));
+    let same = Rc::clone(&engine);
+    [
+        Timing::new(
+            format!("replay step, {name}"),
+            Some(batch * flops.replay(options.queries)),
+            move || {
+                let mut engine = engine.borrow_mut();
+                engine.products(&inputs.step(), &inputs.directions, &inputs.adjoints)?;
+                Ok(())
+            },
+        ),
+        Timing::new(
+            format!("gradient, {name}"),
+            Some(batch * flops.step()),
+            move || {
+                same.borrow_mut().gradient(&inputs.step())?;
+                Ok(())
+            },
+        ),
+    ]
 }
 
 /// Does everything in rounds: within one, a thing is done once to warm up and then timed several times in a row.

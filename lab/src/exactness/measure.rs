@@ -7,8 +7,8 @@ use hindcast_model::objective::Split;
 use hindcast_model::train::evaluate;
 use hindcast_model::vectors::norm;
 
-use super::ExactnessRow;
 use super::cases::Case;
+use super::row::ExactnessRow;
 use super::training::{Changed, Run, TRAIN, window};
 use hindcast_analyzer::Result;
 use hindcast_analyzer::engine::{AutodiffEngine, KernelEngine, ReplayEngine};

@@ -7,40 +7,17 @@
 
 mod cases;
 mod measure;
+mod row;
 mod training;
 
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::Serialize;
-
 use cases::Case;
 use hindcast_analyzer::{AnalysisError, Result};
 
-/// Largest norm-wise relative error with which a row passes.
-pub const LIMIT: f64 = 1e-6;
-
-/// One row of the matrix.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ExactnessRow {
-    /// `operation` (derivatives alone), `layer` (layer × loss × reduction × circumstance) or `optimizer`.
-    pub kind: &'static str,
-    /// What is looked at, in words that `only` matches.
-    pub name: String,
-    /// `‖computed − differences‖ / ‖differences‖`: of the scores, or of an operation's first derivative.
-    pub error: f64,
-    /// The same of an operation's second derivative.
-    pub second: Option<f64>,
-}
-
-impl ExactnessRow {
-    /// Are all errors at most [`LIMIT`]?
-    pub fn passed(&self) -> bool {
-        // Written so that a NaN fails.
-        self.error <= LIMIT && self.second.is_none_or(|e| e <= LIMIT)
-    }
-}
+pub use row::{ExactnessRow, LIMIT};
 
 /// Computes the rows whose name holds every word of `only` (all rows without it), on all cores.
 ///

@@ -3,19 +3,20 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor, Var};
-use hindcast_format::{GroupHyper, MemStorage, Trace};
+use candle_core::{DType, Device, Tensor};
+use hindcast_format::{MemStorage, Trace};
 use hindcast_model::batches::LossWeights;
 use hindcast_model::data::{AugmentSpec, DataSet, from_tensors};
 use hindcast_model::net::Net;
-use hindcast_model::objective::{Draws, Objective, Split, TensorDef};
+use hindcast_model::objective::{Draws, Split};
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::Task;
-use hindcast_model::train::{Gradient, ModelState, Stepper, WeightedBatch};
+use hindcast_model::train::{ModelState, StepRecord, Stepper, WeightedBatch};
 use hindcast_model::update::Settings;
-use hindcast_recorder::{BatchInfo, Named, Recorder, StepInfo};
+use hindcast_recorder::Recorder;
 
 use super::cases::{Case, Circumstance};
+use crate::mirror::Mirror;
 use hindcast_analyzer::{AnalysisError, Result};
 
 /// Training examples; every one occurs.
@@ -37,7 +38,7 @@ pub(super) struct Run {
 /// One step's batch.
 struct Planned {
     indices: Vec<u64>,
-    micro_batches: Vec<u32>,
+    micro_batches: Vec<usize>,
     /// In place of what the loss says.
     weights: Option<Vec<f64>>,
 }
@@ -80,7 +81,7 @@ impl Run {
     pub fn train(
         &self,
         changed: Option<&Changed>,
-        observe: &mut dyn FnMut(&Shown<'_>) -> Result<()>,
+        observe: &mut dyn FnMut(&StepRecord<'_, f64>) -> Result<()>,
     ) -> Result<ModelState<f64>> {
         let rule = &self.task.optimizer;
         let stepper = Stepper::new(self.net.as_ref(), rule);
@@ -104,13 +105,18 @@ impl Run {
             });
             let mut settings = Settings::uniform(rule, t, rate, stepper.blocks().tensors());
             settings.trained.clone_from(&gradient.trained);
-            observe(&Shown {
+            observe(&StepRecord {
                 step: t,
-                planned,
+                epoch: 0,
+                indices: &planned.indices,
                 weights: &weights,
+                micro_batches: &planned.micro_batches,
                 settings: &settings,
+                loss: gradient.loss,
+                per_example: &gradient.per_example,
                 before: &state,
-                gradient: &gradient,
+                buffers: &gradient.buffers,
+                gradient: &gradient.gradient,
             })?;
             stepper.update(&settings, gradient, &mut state)?;
         }
@@ -129,20 +135,18 @@ impl Run {
         };
         let lengths = match planned.micro_batches.as_slice() {
             [] => vec![planned.indices.len()],
-            some => some.iter().map(|&n| n as usize).collect(),
+            some => some.to_vec(),
         };
         let mut rest = planned.indices.as_slice();
         let mut batches = Vec::new();
         for n in lengths {
             let (here, after) = rest.split_at(n);
             rest = after;
-            batches.push(self.data.batch(
-                Split::Train,
-                here,
-                Some(draws),
-                DType::F64,
-                &Device::Cpu,
-            )?);
+            batches.push(
+                self.data
+                    .batch(Split::Train, here, Some(draws), DType::F64, &Device::Cpu)
+                    .map_err(AnalysisError::from)?,
+            );
         }
         let weights = match &planned.weights {
             Some(each) => LossWeights::Each(each.clone()),
@@ -172,127 +176,32 @@ impl Run {
     pub fn record(&self) -> Result<Trace> {
         let storage = Arc::new(MemStorage::new());
         let mut recorder: Option<(Recorder, Mirror)> = None;
-        let failed =
-            |e: hindcast_recorder::RecorderError| AnalysisError::other(format!("recording: {e}"));
         let last = self.train(None, &mut |step| {
             let (recorder, mirror) = match &mut recorder {
                 Some(both) => both,
                 none => {
-                    let mirror = Mirror::new(&self.net, &self.task, step.before)?;
-                    let rule = self.task.optimizer.to_toml();
+                    let mirror = Mirror::new(&self.task, &self.net, step.before).map_err(failed)?;
+                    let rule = self.task.optimizer.to_toml().map_err(failed)?;
                     let builder = Recorder::builder_on(storage.clone(), "memory")
                         .seed(SEED)
                         .segment_steps(SEGMENT)
-                        .rule_text(rule.map_err(AnalysisError::other)?);
+                        .rule_text(rule);
                     let made = builder.create_from(mirror.named()).map_err(failed)?;
                     none.insert((made, mirror))
                 }
             };
-            mirror.show(step.before, &step.gradient.buffers)?;
-            let groups: Vec<GroupHyper> = step
-                .settings
-                .groups
-                .iter()
-                .map(|g| GroupHyper {
-                    learning_rate: g.learning_rate,
-                    weight_decay: g.weight_decay,
-                })
-                .collect();
-            let mut batch =
-                BatchInfo::new(0, &step.planned.indices).micro_batches(&step.planned.micro_batches);
-            batch = match step.weights {
-                LossWeights::Mean => batch,
-                LossWeights::Sum => batch.summed(),
-                LossWeights::Each(each) => batch.weights(each),
-                LossWeights::SumOfEach(each) => batch.summed_weights(each),
-            };
-            if let Some(threshold) = step.settings.clip_norm {
-                batch = batch.clip_norm(threshold);
-            }
-            recorder
-                .step(
-                    &StepInfo::new(batch, groups.first().map_or(0.0, |g| g.learning_rate))
-                        .groups(&groups)
-                        .loss(step.gradient.loss)
-                        .optimizer_step(step.step)
-                        .trained(&step.settings.trained),
-                )
-                .map_err(failed)
+            mirror.record(recorder, step).map_err(failed)
         })?;
         if let Some((recorder, mirror)) = recorder {
-            mirror.show(&last, &last.buffers)?;
+            mirror.show(&last, &last.buffers).map_err(failed)?;
             recorder.finish().map_err(failed)?;
         }
         Ok(Trace::open_storage(storage)?)
     }
 }
 
-/// A step as it is recorded.
-pub(super) struct Shown<'a> {
-    step: u64,
-    planned: &'a Planned,
-    weights: &'a LossWeights,
-    settings: &'a Settings,
-    before: &'a ModelState<f64>,
-    gradient: &'a Gradient<f64>,
-}
-
-/// Tensors, their flat values, and what they are to a recorder.
-type Vectors<'a> = (&'a [TensorDef], &'a [f64], fn(&str, &Var) -> Named);
-
-/// The flat state as variables, which is what a recorder looks at.
-struct Mirror(Vec<(Named, Var)>, [usize; 3]);
-
-impl Mirror {
-    fn new(net: &Net, task: &Task, state: &ModelState<f64>) -> Result<Mirror> {
-        let optimizer: Vec<TensorDef> = task
-            .optimizer
-            .state_tensors(net.parameters())
-            .into_iter()
-            .map(|t| TensorDef {
-                name: t.name,
-                shape: t.shape,
-            })
-            .collect();
-        let mut out = Vec::new();
-        let make: [Vectors<'_>; 3] = [
-            (net.parameters(), &state.parameters, |n, v| {
-                Named::parameter(n, v)
-            }),
-            (net.buffers(), &state.buffers, |n, v| Named::buffer(n, v)),
-            (&optimizer, &state.optimizer, |n, v| {
-                Named::optimizer_state(n, v)
-            }),
-        ];
-        let counts = [make[0].0.len(), make[1].0.len(), make[2].0.len()];
-        for (defs, flat, named) in make {
-            let vars = hindcast_analyzer::engine::variables(flat, defs, DType::F64, &Device::Cpu)?;
-            out.extend(defs.iter().zip(vars).map(|(d, v)| (named(&d.name, &v), v)));
-        }
-        Ok(Mirror(out, counts))
-    }
-
-    fn named(&self) -> Vec<Named> {
-        self.0.iter().map(|(named, _)| named.clone()).collect()
-    }
-
-    fn show(&self, before: &ModelState<f64>, buffers: &[f64]) -> Result<()> {
-        let mut vars = self.0.iter();
-        for (flat, count) in [&before.parameters[..], buffers, &before.optimizer]
-            .into_iter()
-            .zip(self.1)
-        {
-            let mut rest = flat;
-            for (_, var) in vars.by_ref().take(count) {
-                let (here, after) = rest.split_at(var.elem_count());
-                rest = after;
-                Tensor::from_slice(here, var.shape(), &Device::Cpu)
-                    .and_then(|t| var.set(&t))
-                    .map_err(AnalysisError::candle("showing a state to the recorder"))?;
-            }
-        }
-        Ok(())
-    }
+fn failed(error: impl std::fmt::Display) -> AnalysisError {
+    AnalysisError::other(format!("recording: {error}"))
 }
 
 /// Batches of four out of eight that hold every example at least once.
@@ -316,9 +225,7 @@ fn steps(circumstance: Circumstance) -> Vec<Planned> {
                         .collect(),
                 );
             }
-            Circumstance::MicroBatches => {
-                step.micro_batches = vec![1 + t as u32 % 2, 3 - t as u32 % 2]
-            }
+            Circumstance::MicroBatches => step.micro_batches = vec![1 + t % 2, 3 - t % 2],
             _ => {}
         }
     }

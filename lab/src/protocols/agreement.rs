@@ -6,8 +6,10 @@
 
 mod published;
 mod row;
+mod settings;
 mod summary;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -22,117 +24,19 @@ use ndarray::Array2;
 use super::penalty::cross_validated;
 use super::rows::{data_digest, settings_digest};
 use crate::record::record_watched;
-use hindcast_analyzer::estimators::{Chosen, Question, choose};
+use hindcast_analyzer::estimators::{Chosen, Question};
 use hindcast_analyzer::{
-    CounterfactualOptions, Query, RecordedRun, ReplayProgress, Window, counterfactuals,
-    jaccard_of_extremes, kendall_tau,
+    CounterfactualOptions, Query, RecordedRun, ReplayEngine, ReplayProgress, Window,
+    counterfactuals, jaccard_of_extremes, kendall_tau,
 };
 
 pub use published::{Figure, Published, published};
 pub use row::Agreement;
+pub use settings::{METHODS, Measured, SETTINGS, Setting};
 pub use summary::{Paired, Summary, paired, summary};
 
 /// How many of the largest and of the smallest the Jaccard index looks at (appendix C.1).
 const EXTREMES: usize = 10;
-
-/// One of the paper's six settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Setting {
-    /// `adult`, `20news` or `mnist`.
-    pub data: &'static str,
-    /// `logreg` or `dnn`.
-    pub model: &'static str,
-    /// Name of the task that ships for it.
-    pub task: &'static str,
-}
-
-/// The six settings, in the paper's order.
-pub const SETTINGS: [Setting; 6] = [
-    setting("adult", "logreg", "adult-logreg"),
-    setting("20news", "logreg", "news-logreg"),
-    setting("mnist", "logreg", "mnist-logreg"),
-    setting("adult", "dnn", "adult-dnn"),
-    setting("20news", "dnn", "news-dnn"),
-    setting("mnist", "dnn", "mnist-dnn"),
-];
-
-const fn setting(data: &'static str, model: &'static str, task: &'static str) -> Setting {
-    Setting { data, model, task }
-}
-
-/// A method that is measured: one of [`hindcast_analyzer::estimators::methods`], with options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measured {
-    /// What its rows call it.
-    pub name: &'static str,
-    /// The estimator's name.
-    pub method: &'static str,
-    /// Options that differ from what they are where nobody says, by model: (model or empty, key, value). The value
-    /// `alpha` stands for the penalty of the run.
-    pub set: &'static [(&'static str, &'static str, &'static str)],
-}
-
-/// Every method that is measured unless others are asked for.
-pub const METHODS: &[Measured] = &[
-    plain("sgd"),
-    plain("hessian-free"),
-    plain("released-rule"),
-    plain("accumulative"),
-    plain("tracin"),
-    // The repository that the paper took its K&L from: heavy ball on the Hessian over all examples, from u, its damping
-    // standing in for the penalty.
-    Measured {
-        name: "koh-liang-sgd",
-        method: "koh-liang-sgd",
-        set: &[
-            ("", "penalty", "0"),
-            ("logreg", "damping", "alpha"),
-            ("dnn", "damping", "1"),
-            ("", "start", "query"),
-            ("", "epochs", "100"),
-            ("", "lr", "0.01"),
-            ("", "momentum", "0.9"),
-        ],
-    },
-    // The same quadratic, solved.
-    Measured {
-        name: "koh-liang-cg",
-        method: "koh-liang-cg",
-        set: &[
-            ("", "penalty", "0"),
-            ("logreg", "damping", "alpha"),
-            ("dnn", "damping", "1"),
-            ("", "iterations", "500"),
-            ("", "tolerance", "1e-10"),
-        ],
-    },
-    plain("random"),
-];
-
-impl Measured {
-    /// The estimator with the options for a model with this penalty.
-    ///
-    /// # Errors
-    /// Where the method is not there, or does not take an option.
-    pub fn chosen(&self, model: &str, penalty: f64) -> hindcast_analyzer::Result<Chosen> {
-        let alpha = penalty.to_string();
-        let set: Vec<(&str, &str)> = self
-            .set
-            .iter()
-            .filter(|(of, ..)| of.is_empty() || *of == model)
-            .map(|&(_, key, value)| (key, if value == "alpha" { &*alpha } else { value }))
-            .collect();
-        choose(self.method, &set)
-    }
-}
-
-const fn plain(name: &'static str) -> Measured {
-    Measured {
-        name,
-        method: name,
-        set: &[],
-    }
-}
 
 /// Trains and records `task` with this seed in its own float type, leaves out each training example in turn for real, and
 /// holds each method's scores against that: a row a method.
@@ -174,52 +78,30 @@ pub fn agreement(
         &mut |_, _, _| stop(),
     )?;
 
-    let subject = RecordedRun::with_data(&path, data)?;
-    let run = &subject;
-    let mut engine = subject.engine(None, Some(run.dtype()), Device::Cpu)?;
+    let run = RecordedRun::with_data(&path, data)?;
+    let mut engine = run.engine(None, Some(run.dtype()), Device::Cpu)?;
     let queries = ["validation".parse::<Query>()?];
     let [query] = &queries;
     let gradients = [query.gradient(run.source(), engine.as_mut(), run.data())?];
     let [gradient] = &gradients;
 
     let begun = Instant::now();
-    let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
-    let options = CounterfactualOptions {
-        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
-        threads: 1,
-        evaluate: Vec::new(),
-        ..CounterfactualOptions::new(Window::All.resolve(run.source())?)
-    };
-    let report = counterfactuals(&run, &options, &queries, &sets, progress)?;
-    let truth: Vec<f64> = (0..sets.len())
-        .filter_map(|set| report.change(set, 0))
-        .collect();
-    ensure!(
-        truth.len() == run.examples(),
-        "a counterfactual run is missing"
-    );
+    let truth = truth(&run, &queries, progress)?;
     let truth_seconds = begun.elapsed().as_secs_f64();
 
+    let question = Question {
+        run: &run,
+        net: run.net(),
+        queries: &queries,
+        gradients: &gradients,
+        window: &Window::All,
+    };
     let mut rows = Vec::new();
     for measured in methods {
         let begun = Instant::now();
-        let question = Question {
-            run: &run,
-            net: subject.net(),
-            queries: &queries,
-            gradients: &gradients,
-            window: &Window::All,
-        };
-        let estimate = measured
-            .chosen(setting.model, task.loss.penalty)?
-            .estimator
-            .estimate(&question, engine.as_mut(), &mut |_| stop())
+        let chosen = measured.chosen(setting.model, task.loss.penalty)?;
+        let scores = scores(&chosen, &question, engine.as_mut(), &stop)
             .with_context(|| format!("method {}", measured.name))?;
-        let scores: Option<Vec<f64>> = estimate
-            .queries
-            .first()
-            .and_then(|q| q.influence.iter().copied().collect());
-        let scores = scores.with_context(|| format!("{} scored not everyone", measured.name))?;
         rows.push(Agreement {
             data: setting.data.to_owned(),
             model: setting.model.to_owned(),
@@ -237,6 +119,45 @@ pub fn agreement(
         });
     }
     Ok(rows)
+}
+
+/// The real change of the validation loss without each training example in turn.
+fn truth(
+    run: &RecordedRun<'_>,
+    queries: &[Query],
+    progress: &ReplayProgress<'_>,
+) -> anyhow::Result<Vec<f64>> {
+    let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
+    let options = CounterfactualOptions {
+        arithmetic: run.arithmetic(None, &Device::Cpu)?,
+        threads: 1,
+        evaluate: Vec::new(),
+        ..CounterfactualOptions::new(Window::All.resolve(run.source())?)
+    };
+    let report = counterfactuals(run, &options, queries, &sets, progress)?;
+    let truth: Vec<f64> = (0..sets.len())
+        .filter_map(|set| report.change(set, 0))
+        .collect();
+    ensure!(
+        truth.len() == run.examples(),
+        "a counterfactual run is missing"
+    );
+    Ok(truth)
+}
+
+/// A method's score of every training example.
+fn scores(
+    chosen: &Chosen,
+    question: &Question<'_>,
+    engine: &mut dyn ReplayEngine,
+    stop: &dyn Fn() -> ControlFlow<()>,
+) -> anyhow::Result<Vec<f64>> {
+    let estimate = chosen
+        .estimator
+        .estimate(question, engine, &mut |_| stop())?;
+    let scores = estimate.queries.first();
+    let scores = scores.and_then(|q| q.influence.iter().copied().collect());
+    scores.context("it scored not everyone")
 }
 
 /// What the rows of a task depend on beside seed and data: two words for the penalty, because a penalty that is given may

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::{Kept, Watcher};
 use super::ranking::{NONE, Ranking, order};
-use super::rows::{Origin, Row, data_digest, settings_digest};
+use super::rows::{Digests, Origin, Row};
 use hindcast_analyzer::estimators::Stage;
 use hindcast_analyzer::{
     AnalysisError, CounterfactualOptions, Outcome, Query, Removal, SplitLoss, Window,
@@ -27,7 +27,7 @@ pub const REMOVED: [u64; 13] = [1, 3, 6, 10, 30, 60, 100, 300, 600, 1000, 3000, 
 const TOGETHER: usize = 16;
 
 /// What is trained again without the removed examples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Retrain {
     /// The newest epoch, from the recorded state before it.
@@ -137,31 +137,15 @@ pub fn cleansing(
     task: &Task,
     data: Box<dyn DataSet>,
     plan: &CleansingPlan,
+    origin: &Digests,
     done: &dyn Fn(&str, u64) -> bool,
     emit: &mut dyn FnMut(CleansingRow) -> anyhow::Result<()>,
     watcher: &Watcher<'_>,
 ) -> anyhow::Result<()> {
-    let examples = data.len(Split::Train);
-    let sizes: Vec<u64> = plan
-        .removed
-        .iter()
-        .copied()
-        .filter(|&k| k > 0 && k < examples)
-        .collect();
-    let missing: Vec<(&Ranking, Vec<u64>)> = plan
-        .rankings
-        .iter()
-        .map(|ranking| {
-            let name = ranking.to_string();
-            let sizes = sizes.iter().copied().filter(|&k| !done(&name, k));
-            (ranking, sizes.collect::<Vec<_>>())
-        })
-        .filter(|(_, sizes)| !sizes.is_empty())
-        .collect();
+    let missing = missing(plan, data.len(Split::Train), done);
     if missing.is_empty() && done(NONE, 0) {
         return Ok(());
     }
-    let (settings, fingerprint) = (settings_digest(task, "")?, data_digest(data.as_ref()));
     let subject = kept.run(task, data, watcher)?;
     let run = &subject;
     let query = Query::default();
@@ -174,10 +158,10 @@ pub fn cleansing(
     };
 
     let mut jobs: Vec<(String, Vec<u64>)> = Vec::new();
-    for (ranking, sizes) in &missing {
+    for (ranking, sizes) in missing {
         let scores = kept.scores(&subject, ranking, &query, watcher)?;
         let order = order(&scores, ranking.sign());
-        for &k in sizes {
+        for k in sizes {
             jobs.push((ranking.to_string(), order[..k as usize].to_vec()));
         }
     }
@@ -217,8 +201,8 @@ pub fn cleansing(
             test_loss_after: after.test_loss,
             validation_loss_before: before.validation_loss,
             validation_loss_after: after.validation_loss,
-            settings: settings.clone(),
-            fingerprint: fingerprint.clone(),
+            settings: origin.settings.clone(),
+            fingerprint: origin.fingerprint.clone(),
             seconds,
         };
         if !std::mem::replace(&mut none_is_there, true) {
@@ -229,6 +213,29 @@ pub fn cleansing(
         }
     }
     Ok(())
+}
+
+/// The rankings and numbers of removed examples that have no row yet.
+fn missing<'a>(
+    plan: &'a CleansingPlan,
+    examples: u64,
+    done: &dyn Fn(&str, u64) -> bool,
+) -> Vec<(&'a Ranking, Vec<u64>)> {
+    let sizes: Vec<u64> = plan
+        .removed
+        .iter()
+        .copied()
+        .filter(|&k| k > 0 && k < examples)
+        .collect();
+    plan.rankings
+        .iter()
+        .map(|ranking| {
+            let name = ranking.to_string();
+            let sizes = sizes.iter().copied().filter(|&k| !done(&name, k));
+            (ranking, sizes.collect::<Vec<_>>())
+        })
+        .filter(|(_, sizes)| !sizes.is_empty())
+        .collect()
 }
 
 /// How a retrained model does.

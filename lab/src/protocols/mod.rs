@@ -15,4 +15,6 @@ pub use penalty::cross_validated;
 pub use quality::{Measure, NOISE_FLOOR, QualityPlan, QualityRow, quality};
 pub use ranking::{NONE, Ranking};
 pub use recording::{RecordingCost, recording_cost};
-pub use rows::{append_row, check_data, check_settings, data_digest, read_rows, settings_digest};
+pub use rows::{
+    Digests, append_row, check_data, check_settings, data_digest, read_rows, settings_digest,
+};

@@ -42,6 +42,28 @@ pub struct Origin<'a> {
 /// Hexadecimal digits of a digest in a row.
 const DIGITS: usize = 16;
 
+/// What the rows of one task and seed are computed from, as 16 hexadecimal digits each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digests {
+    /// [`settings_digest`] of the task.
+    pub settings: String,
+    /// [`data_digest`] of the data.
+    pub fingerprint: String,
+}
+
+impl Digests {
+    /// Digests a task's settings, what else the numbers depend on, and the data.
+    ///
+    /// # Errors
+    /// Where the task can't be written as text.
+    pub fn of(task: &Task, protocol: &str, data: &dyn DataSet) -> anyhow::Result<Self> {
+        Ok(Self {
+            settings: settings_digest(task, protocol)?,
+            fingerprint: data_digest(data),
+        })
+    }
+}
+
 /// Digest of a task with all its settings but the seed, and of what else the numbers depend on, in words.
 ///
 /// # Errors
@@ -137,22 +159,18 @@ pub fn read_rows<R: Row>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
     let Some(path) = path.filter(|path| path.exists()) else {
         return Ok(Vec::new());
     };
-    let mut bytes = files::read(path, files::RESULTS)?;
-    check_header::<R>(&bytes).with_context(|| {
+    let foreign = || {
         format!(
             "{} is no table of this experiment: name another --out",
             path.display()
         )
-    })?;
+    };
+    let mut bytes = files::read(path, files::RESULTS)?;
+    check_header::<R>(&bytes).with_context(foreign)?;
     let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
     let torn = whole < bytes.len();
     bytes.truncate(whole);
-    let rows = parse::<R>(&bytes).with_context(|| {
-        format!(
-            "{} is no table of this experiment: name another --out",
-            path.display()
-        )
-    })?;
+    let rows = parse::<R>(&bytes).with_context(foreign)?;
     let mut lines = BTreeMap::new();
     for (line, row) in &rows {
         if let Some(before) = lines.insert(row.key(), line) {

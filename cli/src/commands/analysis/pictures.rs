@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use hindcast_model::data::{DataSet, Image};
+use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
-use image::RgbImage;
 
 use super::tables;
-use crate::commands::picture::{Tile, write_grid};
+use crate::picture::{Tile, to_rgb, write_grid};
 use hindcast_analyzer::ScoreTable;
 
 const COLUMNS: u32 = 10;
@@ -84,15 +83,6 @@ fn short(text: &str, kept: usize) -> String {
         .chain(&['.', '.'])
         .chain(end)
         .collect()
-}
-
-pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
-    let rgb = match image.channels {
-        1 => image.pixels.iter().flat_map(|&p| [p; 3]).collect(),
-        _ => image.pixels.clone(),
-    };
-    RgbImage::from_raw(image.width as u32, image.height as u32, rgb)
-        .context("a picture's pixels do not fit its size")
 }
 
 #[cfg(test)]

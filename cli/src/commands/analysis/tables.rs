@@ -6,7 +6,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::clean::field;
-use crate::report::verdict::{EXPLODED, GREW};
+use crate::growth::Growth;
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::{QuerySweep, ScoreRow, ScoreTable};
 
@@ -211,14 +211,13 @@ pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> 
 
 /// What a factor of the adjoint's growth means for whoever reads the scores.
 fn verdict(factor: f64) -> &'static str {
-    if !factor.is_finite() {
-        "not finite; these scores mean nothing"
-    } else if factor > EXPLODED {
-        "it exploded, so the first-order estimate is likely off; check with `counterfactual` in a shorter window"
-    } else if factor > GREW {
-        "it grew; check a few with `counterfactual` in the same window"
-    } else {
-        "it stayed small, as it does where the estimate holds"
+    match Growth::of(factor) {
+        Growth::NotFinite => "not finite; these scores mean nothing",
+        Growth::Exploded(_) => {
+            "it exploded, so the first-order estimate is likely off; check with `counterfactual` in a shorter window"
+        }
+        Growth::Grew(_) => "it grew; check a few with `counterfactual` in the same window",
+        Growth::Small(_) => "it stayed small, as it does where the estimate holds",
     }
 }
 

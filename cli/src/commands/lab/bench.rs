@@ -11,6 +11,7 @@ use crate::clean::{field, say};
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::recording::task;
 use crate::commands::{Outcome, progress};
+use crate::words::counted;
 use hindcast_lab::costs::{BenchOptions, BenchReport, bench};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
 fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     writeln!(
         out,
-        "{}: {} parameters, batch {}, {}, {} {}, {}",
+        "{}: {} parameters, batch {}, {}, {}, {}",
         field(&report.task),
         report.parameters,
         report.batch,
@@ -66,16 +67,8 @@ fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
             Float::F32 => "f32",
             Float::F64 => "f64",
         },
-        report.threads,
-        if report.threads == 1 {
-            "thread"
-        } else {
-            "threads"
-        },
-        match report.queries {
-            1 => "1 query".to_owned(),
-            n => format!("{n} queries"),
-        }
+        counted(report.threads as u64, "thread", "threads"),
+        counted(report.queries as u64, "query", "queries")
     )?;
     writeln!(
         out,

@@ -1,31 +1,25 @@
 //! `hindcast experiment cleansing`: does removing the worst examples help?
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::Write;
-use std::ops::{ControlFlow, Range};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::ops::Range;
 
 use anyhow::Context as _;
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 
-use super::experiment::parse_seeds;
+use super::shared::{Show, data_folder, once, parse_seeds, rankings, stopped, tasks};
 use crate::args::Cleansing;
 use crate::clean;
 use crate::clean::{field, say};
-use crate::commands::interrupt::{Interrupts, told};
-use crate::commands::recording::task;
-use crate::commands::{Outcome, Usage, progress};
-use hindcast_analyzer::estimators::Stage;
+use crate::commands::Outcome;
+use crate::commands::interrupt::told;
 use hindcast_analyzer::load_data;
 use hindcast_analyzer::measures::{mean, sample_sd};
 use hindcast_lab::paired_t_test;
 use hindcast_lab::protocols::{
-    CleansingPlan, CleansingRow, Kept, NONE, REMOVED, Ranking, append_row, check_data,
-    check_settings, cleansing, data_digest, read_rows, settings_digest,
+    CleansingPlan, CleansingRow, Digests, Kept, NONE, REMOVED, Ranking, append_row, check_data,
+    check_settings, cleansing, read_rows, settings_digest,
 };
 
 pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
@@ -37,7 +31,7 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
             [] => REMOVED.to_vec(),
             asked => asked.to_vec(),
         },
-        retrain: args.retrain,
+        retrain: args.retrain.into(),
     };
     let tasks = match args.only.as_slice() {
         [] => tasks(&["mnist".to_owned(), "cifar10".to_owned()], &args.set)?,
@@ -79,8 +73,14 @@ fn one_seed(
         task.train.seed,
     )?;
     let seed = task.train.seed;
-    let fingerprint = data_digest(data.as_ref());
-    check_data(args.out.as_deref(), rows, &task.name, seed, &fingerprint)?;
+    let origin = Digests::of(task, "", data.as_ref())?;
+    check_data(
+        args.out.as_deref(),
+        rows,
+        &task.name,
+        seed,
+        &origin.fingerprint,
+    )?;
     let examples = data.len(Split::Train);
     let too_many: Vec<String> = plan
         .removed
@@ -107,6 +107,7 @@ fn one_seed(
         task,
         data,
         plan,
+        &origin,
         &|method, k| known.iter().any(|(m, of)| m == method && *of == k),
         &mut |row| {
             append_row(args.out.as_deref(), &row)?;
@@ -115,105 +116,6 @@ fn one_seed(
         },
         &|stage| show.at(stage),
     )
-}
-
-/// A bar for each thing that is done, and the wish to stop.
-pub(super) struct Show {
-    bar: Mutex<Option<(&'static str, progress::Bar)>>,
-    interrupts: Interrupts,
-}
-
-impl Show {
-    pub fn new() -> Self {
-        Show {
-            bar: Mutex::new(None),
-            interrupts: Interrupts::listen(),
-        }
-    }
-
-    pub fn at(&self, stage: Stage) -> ControlFlow<()> {
-        let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown
-            .as_ref()
-            .is_none_or(|(doing, _)| *doing != stage.doing)
-        {
-            *shown = None;
-            *shown = Some((stage.doing, progress::bar(0, stage.doing, stage.unit)));
-        }
-        if let Some((_, bar)) = shown.as_ref() {
-            bar.at(stage.done, stage.total);
-        }
-        self.interrupts.flow()
-    }
-}
-
-/// The tasks by name; the paper's two are called by their data, too.
-pub(super) fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>> {
-    let names = only.iter().map(|name| match name.as_str() {
-        "mnist" => "mnist-cnn",
-        "cifar10" => "cifar10-cnn",
-        other => other,
-    });
-    let tasks = names
-        .map(|name| task::find(name, set))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    // Rows know a task by its name.
-    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
-    once("--only", &names)?;
-    Ok(tasks)
-}
-
-/// Refuses what a list has twice: it would be counted as more seeds than there are.
-pub(super) fn once<T: PartialEq + fmt::Display>(option: &str, list: &[T]) -> Result<(), Usage> {
-    let twice = (1..list.len()).find(|&at| list[..at].contains(&list[at]));
-    twice.map_or(Ok(()), |at| {
-        Err(Usage(format!(
-            "{option}: {} is there twice; each counts once",
-            list[at]
-        )))
-    })
-}
-
-/// Rankings as the user wrote them, each once and made what is `meant` by it, or the usual ones.
-pub(super) fn rankings(
-    asked: &[String],
-    usual: impl FnOnce() -> Vec<Ranking>,
-    meant: impl Fn(Ranking) -> Ranking,
-) -> anyhow::Result<Vec<Ranking>> {
-    if asked.is_empty() {
-        return Ok(usual());
-    }
-    // Of what nothing is removed from there is a row anyway.
-    let asked = asked.iter().filter(|word| word.trim() != NONE);
-    let rankings = asked
-        .map(|word| match word.parse() {
-            Ok(ranking) => Ok(meant(ranking)),
-            Err(e) => Err(Usage(format!("--methods: {e}"))),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    once("--methods", &rankings)?;
-    Ok(rankings)
-}
-
-/// Where a task's files lie: in the folder itself, or in one of its own within it.
-pub(super) fn data_folder(given: Option<&Path>, task: &Task) -> Option<PathBuf> {
-    let given = given?;
-    let own = task.name.split('-').next().map(|word| given.join(word));
-    Some(
-        own.filter(|own| own.is_dir())
-            .unwrap_or_else(|| given.to_owned()),
-    )
-}
-
-/// What an interrupted experiment says.
-pub(super) fn stopped(out: Option<&Path>) -> String {
-    match out {
-        Some(path) => format!(
-            "the rows that were ready are in {}; the same command goes on after them",
-            path.display()
-        ),
-        None => "no rows are kept without --out".to_owned(),
-    }
 }
 
 /// Level of the paired test.
@@ -231,15 +133,6 @@ fn summary(
         .iter()
         .filter(|r| r.task == task && seeds.contains(&r.seed) && r.retrain == plan.retrain)
         .collect();
-    let percent = |x: f64| 100.0 * x;
-    // One seed has no spread.
-    let spread = |sd: f64| {
-        if sd.is_nan() {
-            "-".to_owned()
-        } else {
-            format!("{sd:.3}")
-        }
-    };
     let none: Vec<f64> = rows
         .iter()
         .filter(|r| r.method == NONE)
@@ -262,8 +155,24 @@ fn summary(
         "{:<26} {:>6} {:>5} {:>9} {:>7} {:>9} {:>7} {:>8} {:>6}",
         "method", "k", "seeds", "error, %", "sd", "change", "sd", "p", "better"
     )?;
+    for ((at, k), rows) in &groups(plan, &rows) {
+        let name = plan.rankings[*at].to_string();
+        writeln!(out, "{}", line(&name, *k, rows)?)?;
+    }
+    writeln!(
+        out,
+        "change: mean of the paired differences to removing nothing; p: two-sided paired t-test, * below {LEVEL}; better: seeds with a lower error"
+    )?;
+    Ok(())
+}
+
+/// The rows of each ranking and number of removed examples, in the order of the plan.
+fn groups<'a>(
+    plan: &CleansingPlan,
+    rows: &[&'a CleansingRow],
+) -> BTreeMap<(usize, u64), Vec<&'a CleansingRow>> {
     let mut groups: BTreeMap<(usize, u64), Vec<&CleansingRow>> = BTreeMap::new();
-    for row in rows {
+    for &row in rows {
         let at = plan
             .rankings
             .iter()
@@ -272,33 +181,42 @@ fn summary(
             groups.entry((at, row.k)).or_default().push(row);
         }
     }
-    for ((at, k), rows) in &groups {
-        let before: Vec<f64> = rows.iter().map(|r| percent(r.test_error_before)).collect();
-        let after: Vec<f64> = rows.iter().map(|r| percent(r.test_error_after)).collect();
-        let test = paired_t_test(&before, &after).context("the paired test")?;
-        let better = rows
-            .iter()
-            .filter(|r| r.test_error_after < r.test_error_before)
-            .count();
-        writeln!(
-            out,
-            "{:<26} {k:>6} {:>5} {:>9.3} {:>7} {:>+9.3} {:>7} {:>8} {better:>6}",
-            plan.rankings[*at].to_string(),
-            rows.len(),
-            mean(&after),
-            spread(sample_sd(&after)),
-            test.mean,
-            spread(test.sd),
-            match test.p {
-                p if p.is_nan() => "-".to_owned(),
-                p if p < LEVEL => format!("{p:.4}*"),
-                p => format!("{p:.4}"),
-            },
-        )?;
+    groups
+}
+
+/// One ranking with `k` examples removed, over the seeds.
+fn line(name: &str, k: u64, rows: &[&CleansingRow]) -> anyhow::Result<String> {
+    let before: Vec<f64> = rows.iter().map(|r| percent(r.test_error_before)).collect();
+    let after: Vec<f64> = rows.iter().map(|r| percent(r.test_error_after)).collect();
+    let test = paired_t_test(&before, &after).context("the paired test")?;
+    let better = rows
+        .iter()
+        .filter(|r| r.test_error_after < r.test_error_before)
+        .count();
+    let p = match test.p {
+        p if p.is_nan() => "-".to_owned(),
+        p if p < LEVEL => format!("{p:.4}*"),
+        p => format!("{p:.4}"),
+    };
+    Ok(format!(
+        "{name:<26} {k:>6} {:>5} {:>9.3} {:>7} {:>+9.3} {:>7} {p:>8} {better:>6}",
+        rows.len(),
+        mean(&after),
+        spread(sample_sd(&after)),
+        test.mean,
+        spread(test.sd),
+    ))
+}
+
+fn percent(share: f64) -> f64 {
+    100.0 * share
+}
+
+/// A standard deviation; one seed has none.
+fn spread(sd: f64) -> String {
+    if sd.is_nan() {
+        "-".to_owned()
+    } else {
+        format!("{sd:.3}")
     }
-    writeln!(
-        out,
-        "change: mean of the paired differences to removing nothing; p: two-sided paired t-test, * below {LEVEL}; better: seeds with a lower error"
-    )?;
-    Ok(())
 }

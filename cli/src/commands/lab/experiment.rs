@@ -1,18 +1,17 @@
 //! `hindcast experiment`: many runs against the truth.
 
-mod agreement;
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::figures::{draw_agreement, draw_cleansing};
+use super::{agreement, cleansing, quality};
 use crate::args;
 use crate::args::Experiment;
 use crate::clean;
 use crate::clean::field;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::recording::task;
-use crate::commands::{Outcome, Usage, progress};
-use crate::report::figures::{draw_agreement, draw_cleansing};
+use crate::commands::{Outcome, progress};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::recording_cost;
 
@@ -23,10 +22,10 @@ pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
             figures(&args.out, &args.figures, draw_agreement).map(|()| outcome)
         }
         Experiment::Cleansing(args) => {
-            let outcome = super::cleansing::run(args)?;
+            let outcome = cleansing::run(args)?;
             figures(&args.out, &args.figures, draw_cleansing).map(|()| outcome)
         }
-        Experiment::Quality(args) => super::quality::run(args),
+        Experiment::Quality(args) => quality::run(args),
         Experiment::Recording(args) => run_recording(args),
     }
 }
@@ -81,13 +80,4 @@ fn run_recording(args: &args::RecordingCost) -> anyhow::Result<Outcome> {
         )?;
     }
     Ok(Outcome::Fine)
-}
-
-/// Seeds written A..B.
-pub(super) fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, Usage> {
-    let parsed = text
-        .split_once("..")
-        .and_then(|(a, b)| Some(a.trim().parse::<u64>().ok()?..b.trim().parse::<u64>().ok()?))
-        .filter(|r| !r.is_empty());
-    parsed.ok_or_else(|| Usage(format!("--seeds: expected A..B with A < B, got {text:?}")))
 }

@@ -1,7 +1,10 @@
-//! Verbs of the laboratory: experiments, exactness, benchmarks.
+//! Verbs of the laboratory: exactness, timings, experiments.
 
+mod agreement;
 pub(crate) mod bench;
-pub(crate) mod cleansing;
+mod cleansing;
 pub(crate) mod exactness;
 pub(crate) mod experiment;
-pub(crate) mod quality;
+mod figures;
+mod quality;
+mod shared;

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use super::cleansing::{Show, data_folder, once, rankings, stopped, tasks};
-use super::experiment::parse_seeds;
+use hindcast_model::task::Task;
+
+use super::shared::{Show, data_folder, once, parse_seeds, rankings, stopped, tasks};
 use crate::args::Quality;
 use crate::clean;
 use crate::clean::field;
@@ -14,12 +15,41 @@ use crate::commands::interrupt::told;
 use crate::commands::{Outcome, Usage};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::{
-    Kept, QualityPlan, QualityRow, Ranking, append_row, check_data, check_settings, data_digest,
+    Digests, Kept, QualityPlan, QualityRow, Ranking, append_row, check_data, check_settings,
     quality, read_rows, settings_digest,
 };
 
 pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
     let seeds = parse_seeds(&args.seeds)?;
+    let plan = plan(args)?;
+    let tasks = tasks(&args.only, &args.set)?;
+    let mut rows: Vec<QualityRow> = read_rows(args.out.as_deref())?;
+    for task in &tasks {
+        let settings = settings_digest(task, "")?;
+        check_settings(args.out.as_deref(), &rows, &task.name, &settings)?;
+    }
+    let mut asked: Vec<QualityRow> = Vec::new();
+    for task in &tasks {
+        for seed in seeds.clone() {
+            let mut seeded = task.clone();
+            seeded.set("train.seed", &seed.to_string())?;
+            let protocols = one_seed(args, &seeded, &plan, &mut rows).map_err(|e| {
+                told(
+                    e.context(format!("task {}, seed {seed}", task.name)),
+                    || stopped(args.out.as_deref()),
+                )
+            })?;
+            let of_seed = |r: &&QualityRow| {
+                r.task == task.name && r.seed == seed && protocols.contains(&r.protocol)
+            };
+            asked.extend(rows.iter().filter(of_seed).cloned());
+        }
+    }
+    print(&mut clean::stdout(), &asked)?;
+    Ok(Outcome::Fine)
+}
+
+fn plan(args: &Quality) -> anyhow::Result<QualityPlan> {
     let window = parse_window(&args.window)?;
     if !(args.share > 0.0 && args.share < 1.0) {
         return Err(Usage(format!(
@@ -34,8 +64,8 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
         }
     }
     once("--remove", &args.remove)?;
-    let plan = QualityPlan {
-        measure: args.measure,
+    Ok(QualityPlan {
+        measure: args.measure.into(),
         rankings: rankings(
             &args.methods,
             || Ranking::usual_of(&window),
@@ -46,68 +76,55 @@ pub(crate) fn run(args: &Quality) -> anyhow::Result<Outcome> {
         runs: args.runs,
         queries: args.queries,
         removed: args.remove.clone(),
-    };
-    let tasks = tasks(&args.only, &args.set)?;
-    let mut rows: Vec<QualityRow> = read_rows(args.out.as_deref())?;
-    for task in &tasks {
-        let settings = settings_digest(task, "")?;
-        check_settings(args.out.as_deref(), &rows, &task.name, &settings)?;
-    }
-    let mut asked: Vec<QualityRow> = Vec::new();
-    for task in &tasks {
-        for seed in seeds.clone() {
-            let mut task = task.clone();
-            task.set("train.seed", &seed.to_string())?;
-            let folder = data_folder(args.data.as_deref(), &task);
-            let data = load_data(&task, folder.as_deref(), seed)?;
-            let fingerprint = data_digest(data.as_ref());
-            check_data(args.out.as_deref(), &rows, &task.name, seed, &fingerprint)?;
-            let kept = Kept::beside(args.out.as_deref(), &task)?;
-            let known: Vec<QualityRow> = rows
+    })
+}
+
+/// Measures one seed, whose new rows are appended; gives the protocols that were asked for, of new rows and old.
+fn one_seed(
+    args: &Quality,
+    task: &Task,
+    plan: &QualityPlan,
+    rows: &mut Vec<QualityRow>,
+) -> anyhow::Result<BTreeSet<String>> {
+    let seed = task.train.seed;
+    let folder = data_folder(args.data.as_deref(), task);
+    let data = load_data(task, folder.as_deref(), seed)?;
+    let origin = Digests::of(task, "", data.as_ref())?;
+    check_data(
+        args.out.as_deref(),
+        rows,
+        &task.name,
+        seed,
+        &origin.fingerprint,
+    )?;
+    let kept = Kept::beside(args.out.as_deref(), task)?;
+    let known: Vec<QualityRow> = rows
+        .iter()
+        .filter(|r| r.task == task.name && r.seed == seed)
+        .cloned()
+        .collect();
+    let show = Show::new();
+    let asked = RefCell::new(BTreeSet::new());
+    quality(
+        &kept,
+        task,
+        data,
+        plan,
+        &origin,
+        &|measure, method, protocol| {
+            asked.borrow_mut().insert(protocol.to_owned());
+            known
                 .iter()
-                .filter(|r| r.task == task.name && r.seed == seed)
-                .cloned()
-                .collect();
-            let show = Show::new();
-            // Rows of these protocols are what is asked for, new or not.
-            let touched = RefCell::new(BTreeSet::new());
-            let touch = |protocol: &str| touched.borrow_mut().insert(protocol.to_owned());
-            let measured = quality(
-                &kept,
-                &task,
-                data,
-                &plan,
-                &|measure, method, protocol| {
-                    touch(protocol);
-                    known.iter().any(|r| {
-                        r.measure == measure && r.method == method && r.protocol == protocol
-                    })
-                },
-                &mut |row| {
-                    append_row(args.out.as_deref(), &row)?;
-                    rows.push(row);
-                    Ok(())
-                },
-                &|stage| show.at(stage),
-            );
-            measured.map_err(|e| {
-                told(
-                    e.context(format!("task {}, seed {seed}", task.name)),
-                    || stopped(args.out.as_deref()),
-                )
-            })?;
-            asked.extend(
-                rows.iter()
-                    .filter(|r| {
-                        let of_seed = r.task == task.name && r.seed == seed;
-                        of_seed && touched.borrow().contains(&r.protocol)
-                    })
-                    .cloned(),
-            );
-        }
-    }
-    print(&mut clean::stdout(), &asked)?;
-    Ok(Outcome::Fine)
+                .any(|r| r.measure == measure && r.method == method && r.protocol == protocol)
+        },
+        &mut |row| {
+            append_row(args.out.as_deref(), &row)?;
+            rows.push(row);
+            Ok(())
+        },
+        &|stage| show.at(stage),
+    )?;
+    Ok(asked.into_inner())
 }
 
 /// The rows, a line each, under the protocol that they share.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use candle_core::Device;
+use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::args::Demo;
@@ -16,8 +17,11 @@ use crate::clean;
 use crate::commands::analysis::sweeping::{Settings, Swept, score};
 use crate::commands::analysis::{pictures, tables};
 use crate::commands::{Outcome, progress};
+use crate::words::{BYTES, bytes, duration};
 use hindcast_analyzer::output::places::{Kind, replaceable};
-use hindcast_analyzer::{CounterfactualOptions, Query, RecordedRun, Window, counterfactuals};
+use hindcast_analyzer::{
+    CounterfactualOptions, Query, RecordedRun, ScoreTable, Window, counterfactuals,
+};
 
 /// Files that a demo makes in its folder; only these are replaced by the next one.
 const RUN: &str = "run";
@@ -46,117 +50,33 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         out,
         "\n2. Training is over and its process gone. Open the folder and check every byte of it."
     )?;
-    let bar = progress::bar(0, "checking", "bytes");
-    let report = hindcast_format::verify_with(&run, &mut |done, total| bar.at(done, total))?;
-    drop(bar);
-    ensure!(
-        report.is_ok(),
-        "the trace is damaged: run `hindcast verify {}`",
-        run.display()
-    );
-    writeln!(
-        out,
-        "   {} steps, {}, head {}…",
-        report.steps,
-        progress::bytes(report.bytes),
-        report
-            .head_digest
-            .as_deref()
-            .unwrap_or_default()
-            .get(..16)
-            .unwrap_or_default()
-    )?;
+    check(&mut out, &run)?;
 
     writeln!(
         out,
         "\n3. Replay it backwards: which examples does the validation loss owe what?"
     )?;
     out.flush()?;
-    let subject = RecordedRun::open(&run, None)?;
+    let recorded = RecordedRun::open(&run, None)?;
     let query: Query = "validation".parse()?;
-    let swept = Instant::now();
-    let Swept { table, .. } = score(
-        &subject,
-        std::slice::from_ref(&query),
-        &Window::All,
-        &Settings {
-            quiet: true,
-            ..Settings::default()
-        },
-    )?;
-    let scores = args.out.join(SCORES);
-    table.write(&scores)?;
-    writeln!(
-        out,
-        "   swept in {}; the {} most harmful:",
-        progress::duration(swept.elapsed()),
-        args.top
-    )?;
-    let data = subject.data();
-    tables::rows(
-        &mut out,
-        &tables::most_harmful(&table, 0, args.top),
-        data,
-        0,
-    )?;
+    let table = rank(&mut out, args, &recorded, &query)?;
 
-    let flipped = (0..data.len(Split::Train))
-        .filter(|&i| data.planted(Split::Train, i) == Some(true))
-        .count();
-    let worst = table.worst(0, flipped);
-    let found = worst
-        .iter()
-        .filter(|r| data.planted(Split::Train, r.index) == Some(true))
-        .count();
+    let without = flipped(&mut out, &table, recorded.data())?;
     writeln!(
         out,
-        "   {flipped} of {} labels were flipped; {found} of the {flipped} most harmful examples are among them: {:.0} %",
-        data.len(Split::Train),
-        100.0 * found as f64 / flipped.max(1) as f64
-    )?;
-
-    writeln!(
-        out,
-        "\n4. Retrain without those {flipped}, on the recorded batches."
+        "\n4. Retrain without those {}, on the recorded batches.",
+        without.len()
     )?;
     out.flush()?;
-    let without: Vec<u64> = worst.iter().map(|r| r.index).collect();
-    let recorded = &subject;
-    let options = CounterfactualOptions {
-        arithmetic: subject.arithmetic(None, &Device::Cpu)?,
-        ..CounterfactualOptions::new(Window::All.resolve(recorded.source())?)
-    };
-    let bar = progress::bar(0, "retraining", "steps");
-    let report = counterfactuals(&recorded, &options, &[query], &[without], &|done, total| {
-        bar.at(done, total);
-        ControlFlow::Continue(())
-    })?;
-    drop(bar);
-    let [after] = report.outcomes.as_slice() else {
-        bail!("the retraining gave no result")
-    };
-    for (before, after) in report.everyone.losses.iter().zip(&after.losses) {
-        if before.split == "train" {
-            continue;
-        }
-        writeln!(
-            out,
-            "   {} loss {:.4} before, {:.4} after ({:+.0} %); error {:.1} % before, {:.1} % after",
-            before.split,
-            before.loss,
-            after.loss,
-            100.0 * (after.loss - before.loss) / before.loss,
-            100.0 * before.error_rate.unwrap_or(f64::NAN),
-            100.0 * after.error_rate.unwrap_or(f64::NAN)
-        )?;
-    }
+    retrain(&mut out, &recorded, query, without)?;
 
     let picture = args.out.join(PICTURE);
-    pictures::worst(&picture, &table, data, 0, 40)?;
+    pictures::worst(&picture, &table, recorded.data(), 0, 40)?;
+    let scores = args.out.join(SCORES);
     writeln!(out, "\nrun      {}", run.display())?;
     writeln!(out, "table    {}", scores.display())?;
     writeln!(out, "picture  {}", picture.display())?;
-    writeln!(out, "took     {}", progress::duration(begun.elapsed()))?;
+    writeln!(out, "took     {}", duration(begun.elapsed()))?;
     writeln!(
         out,
         "\nNext: {1} info {0}; {1} influence {0} --query validation:3 --window last-epoch",
@@ -172,6 +92,113 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         args.out.join("report.html").display()
     )?;
     Ok(Outcome::Fine)
+}
+
+/// Verifies the run.
+fn check(out: &mut dyn Write, run: &Path) -> anyhow::Result<()> {
+    let bar = progress::bar(0, "checking", BYTES);
+    let report = hindcast_format::verify_with(run, &mut |done, total| bar.at(done, total))?;
+    drop(bar);
+    ensure!(
+        report.is_ok(),
+        "the trace is damaged: run `hindcast verify {}`",
+        run.display()
+    );
+    let head = report.head_digest.as_deref().unwrap_or_default();
+    writeln!(
+        out,
+        "   {} steps, {}, head {}…",
+        report.steps,
+        bytes(report.bytes),
+        head.get(..16).unwrap_or_default()
+    )?;
+    Ok(())
+}
+
+/// Scores all examples, writes the table and prints the most harmful ones.
+fn rank(
+    out: &mut dyn Write,
+    args: &Demo,
+    recorded: &RecordedRun<'static>,
+    query: &Query,
+) -> anyhow::Result<ScoreTable> {
+    let begun = Instant::now();
+    let Swept { table, .. } = score(
+        recorded,
+        std::slice::from_ref(query),
+        &Window::All,
+        &Settings {
+            quiet: true,
+            ..Settings::default()
+        },
+    )?;
+    table.write(&args.out.join(SCORES))?;
+    writeln!(
+        out,
+        "   swept in {}; the {} most harmful:",
+        duration(begun.elapsed()),
+        args.top
+    )?;
+    let worst = tables::most_harmful(&table, 0, args.top);
+    tables::rows(out, &worst, recorded.data(), 0)?;
+    Ok(table)
+}
+
+/// Says how many flipped labels the scores find; gives the number of most harmful examples that there are flipped labels.
+fn flipped(
+    out: &mut dyn Write,
+    table: &ScoreTable,
+    data: &dyn DataSet,
+) -> anyhow::Result<Vec<u64>> {
+    let examples = data.len(Split::Train);
+    let is_flipped = |i: u64| data.planted(Split::Train, i) == Some(true);
+    let flipped = (0..examples).filter(|&i| is_flipped(i)).count();
+    let worst: Vec<u64> = table.worst(0, flipped).iter().map(|r| r.index).collect();
+    let found = worst.iter().filter(|&&i| is_flipped(i)).count();
+    writeln!(
+        out,
+        "   {flipped} of {examples} labels were flipped; {found} of the {flipped} most harmful examples are among them: {:.0} %",
+        100.0 * found as f64 / flipped.max(1) as f64
+    )?;
+    Ok(worst)
+}
+
+/// Retrains without these examples and prints the losses before and after.
+fn retrain(
+    out: &mut dyn Write,
+    recorded: &RecordedRun<'static>,
+    query: Query,
+    without: Vec<u64>,
+) -> anyhow::Result<()> {
+    let options = CounterfactualOptions {
+        arithmetic: recorded.arithmetic(None, &Device::Cpu)?,
+        ..CounterfactualOptions::new(Window::All.resolve(recorded.source())?)
+    };
+    let bar = progress::bar(0, "retraining", "steps");
+    let report = counterfactuals(recorded, &options, &[query], &[without], &|done, total| {
+        bar.at(done, total);
+        ControlFlow::Continue(())
+    })?;
+    drop(bar);
+    let [after] = report.outcomes.as_slice() else {
+        bail!("the retraining gave no result")
+    };
+    for (before, after) in report.everyone.losses.iter().zip(&after.losses) {
+        if before.split == Split::Train.name() {
+            continue;
+        }
+        writeln!(
+            out,
+            "   {} loss {:.4} before, {:.4} after ({:+.0} %); error {:.1} % before, {:.1} % after",
+            before.split,
+            before.loss,
+            after.loss,
+            100.0 * (after.loss - before.loss) / before.loss,
+            100.0 * before.error_rate.unwrap_or(f64::NAN),
+            100.0 * after.error_rate.unwrap_or(f64::NAN)
+        )?;
+    }
+    Ok(())
 }
 
 /// How this program can be called from here: after `cargo run` it isn't on the path.

@@ -3,9 +3,11 @@
 #[cfg(feature = "record")]
 pub(crate) mod demo;
 #[cfg(feature = "record")]
+mod policies;
+#[cfg(feature = "record")]
 pub(crate) mod record;
 #[cfg(feature = "record")]
-pub(crate) mod recorded;
+mod recorded;
 #[cfg(feature = "record")]
-pub(crate) mod resume;
+mod resume;
 pub(crate) mod task;

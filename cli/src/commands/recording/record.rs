@@ -4,48 +4,20 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{Durability, Status, Trace};
-use hindcast_recorder::{Builder, Keep, OnError, Recorder, WhenFull};
+use hindcast_format::{Status, Trace};
+use hindcast_recorder::{Builder, Keep, Recorder};
 
+use super::policies::Policies;
 use super::recorded::{Ended, show, stopped};
 use super::{resume, task};
-use crate::args::{OnErrorPolicy, Record, WhenFullPolicy};
+use crate::args::Record;
 use crate::clean::{field, say};
 use crate::commands::context::device;
 use crate::commands::interrupt::Interrupts;
 use crate::commands::{Outcome, Usage, progress};
+use crate::words::bytes;
 use hindcast_analyzer::load_data;
 use hindcast_lab::record_watched;
-
-/// Bytes that this user may still write where `path` lies or will lie; `None` where the system doesn't say.
-fn free_beside(path: &Path) -> Option<u64> {
-    let space = path
-        .ancestors()
-        .map(|p| {
-            if p.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                p
-            }
-        })
-        .find_map(|p| rustix::fs::statvfs(p).ok())?;
-    Some(space.f_bavail.saturating_mul(space.f_frsize))
-}
-
-/// What is said before the first step of a run that the disk will hardly hold. It is no error: the need is an estimate, and room may
-/// be made while training goes on.
-fn short_of_disk(needed: u64, free: u64, run: &Path) -> Option<String> {
-    (needed > free).then(|| {
-        format!(
-            "warning: the disk will hardly hold the run: about {} are needed and {} are free where {} lies. Make room, name another place \
-             (--out), or keep less (--keep last-epoch, last-steps=N or budget=SIZE); on a full disk recording fails, and what was \
-             written until then stays",
-            progress::bytes(needed),
-            progress::bytes(free),
-            run.display()
-        )
-    })
-}
 
 pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     // Whatever is wrong with the words is said before anything is loaded or made.
@@ -62,32 +34,8 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         return Err(Usage("name a task, and the run's folder with --out".into()).into());
     };
     let task = task::find(task, &args.set)?;
-    let mut builder = policies.apply(Recorder::builder(out)).keep(keep);
-    for note in &args.note {
-        let Some((key, value)) = note.split_once('=') else {
-            return Err(Usage(format!("--note {note}: expected KEY=VALUE")).into());
-        };
-        builder = builder.note(key.trim(), value.trim());
-    }
-    // As for the recorder itself: an empty folder is no run.
-    let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-    if out.exists() && !empty {
-        let cure = match Trace::open(out).map(|trace| trace.status()) {
-            Ok(Status::Open | Status::Unfinished) => format!(
-                "; to continue the run that is there: hindcast record --resume {}",
-                out.display()
-            ),
-            _ => String::new(),
-        };
-        bail!(
-            "{} exists: a run is never overwritten; name a new folder{cure}",
-            out.display()
-        );
-    }
-    if !out.exists() {
-        hindcast_analyzer::output::places::outside_of_runs(out)
-            .with_context(|| format!("cannot write {}", out.display()))?;
-    }
+    let builder = builder(args, out, &policies, keep)?;
+    check_new(out)?;
     let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
     say!("task {}: {}", field(&task.name), data.describe().trim_end());
 
@@ -128,52 +76,70 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     ended.tell(args.json)
 }
 
-/// How a recording meets slow and failing storage, and power cuts.
-pub(super) struct Policies {
-    durability: Durability,
-    when_full: WhenFull,
-    on_error: OnError,
-}
-
-impl Policies {
-    fn of(args: &Record) -> Result<Self, Usage> {
-        Ok(Self {
-            durability: durability(&args.durability)?,
-            when_full: match args.when_full {
-                WhenFullPolicy::Block => WhenFull::Block,
-                WhenFullPolicy::Stop => WhenFull::Stop,
-                WhenFullPolicy::Skip => WhenFull::Skip,
-            },
-            on_error: match args.on_error {
-                OnErrorPolicy::Fail => OnError::Fail,
-                OnErrorPolicy::TrainOn => OnError::TrainOn,
-            },
+/// Bytes that this user may still write where `path` lies or will lie; `None` where the system doesn't say.
+fn free_beside(path: &Path) -> Option<u64> {
+    let space = path
+        .ancestors()
+        .map(|p| {
+            if p.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                p
+            }
         })
-    }
-
-    pub(super) fn apply(&self, builder: Builder) -> Builder {
-        builder
-            .durability(self.durability)
-            .when_full(self.when_full)
-            .on_error(self.on_error)
-    }
+        .find_map(|p| rustix::fs::statvfs(p).ok())?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-fn durability(text: &str) -> Result<Durability, Usage> {
-    let usage = || {
-        Usage(format!(
-            "--durability: expected os, seals, every=N (steps) or always, got {text:?}"
-        ))
-    };
-    match text {
-        "os" => Ok(Durability::Os),
-        "seals" => Ok(Durability::Seals),
-        "always" => Ok(Durability::Always),
-        _ => match text.strip_prefix("every=").map(str::parse) {
-            Some(Ok(n)) if n > 0 => Ok(Durability::Every(n)),
-            _ => Err(usage()),
-        },
+/// What is said before the first step of a run that the disk will hardly hold. It is no error: the need is an estimate, and room may
+/// be made while training goes on.
+fn short_of_disk(needed: u64, free: u64, run: &Path) -> Option<String> {
+    (needed > free).then(|| {
+        format!(
+            "warning: the disk will hardly hold the run: about {} are needed and {} are free where {} lies. Make room, name another place \
+             (--out), or keep less (--keep last-epoch, last-steps=N or budget=SIZE); on a full disk recording fails, and what was \
+             written until then stays",
+            bytes(needed),
+            bytes(free),
+            run.display()
+        )
+    })
+}
+
+/// What the words of the command line say about the recording.
+fn builder(args: &Record, out: &Path, policies: &Policies, keep: Keep) -> Result<Builder, Usage> {
+    let mut builder = policies.apply(Recorder::builder(out)).keep(keep);
+    for note in &args.note {
+        let Some((key, value)) = note.split_once('=') else {
+            return Err(Usage(format!("--note {note}: expected KEY=VALUE")));
+        };
+        builder = builder.note(key.trim(), value.trim());
     }
+    Ok(builder)
+}
+
+/// Refuses a folder that exists, unless it is empty, or that lies in a run.
+fn check_new(out: &Path) -> anyhow::Result<()> {
+    // As for the recorder itself: an empty folder is no run.
+    let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+    if out.exists() && !empty {
+        let cure = match Trace::open(out).map(|trace| trace.status()) {
+            Ok(Status::Open | Status::Unfinished) => format!(
+                "; to continue the run that is there: hindcast record --resume {}",
+                out.display()
+            ),
+            _ => String::new(),
+        };
+        bail!(
+            "{} exists: a run is never overwritten; name a new folder{cure}",
+            out.display()
+        );
+    }
+    if !out.exists() {
+        hindcast_analyzer::output::places::outside_of_runs(out)
+            .with_context(|| format!("cannot write {}", out.display()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::clean;
 use crate::clean::say;
 use crate::commands::interrupt::told;
 use crate::commands::{Outcome, progress};
+use crate::words;
 use hindcast_lab::can_be_resumed;
 
 /// Shows how far training is.
@@ -81,7 +82,7 @@ impl Ended<'_> {
     }
 
     fn last_line(&self) -> String {
-        let (steps, time) = (self.summary.steps, progress::duration(self.time));
+        let (steps, time) = (self.summary.steps, words::duration(self.time));
         let now = steps - self.resumed_at.unwrap_or(0);
         let whole = match self.resumed_at {
             Some(_) => format!(" ({steps} with those before)"),
@@ -105,16 +106,12 @@ fn loss(summary: &Summary) -> Vec<String> {
     };
     let mut loss = Vec::new();
     if counted.lost > 0 {
-        let ranges: Vec<String> = counted
-            .lost_steps
-            .iter()
-            .map(|range| format!("{}..{}", range.start, range.end))
-            .collect();
+        let ranges = words::ranges(&counted.lost_steps);
         loss.push(format!(
             "{} not in the trace ({}): storage failed, and training went on without it (--on-error train-on). An analysis that needs \
              those steps will be refused",
             steps(counted.lost),
-            ranges.join(", ")
+            ranges
         ));
     }
     if counted.skipped > 0 {

@@ -8,13 +8,13 @@ use candle_core::Device;
 use hindcast_model::task::Task;
 use hindcast_recorder::Recorder;
 
-use super::record::Policies;
+use super::policies::Policies;
 use super::recorded::{Ended, show, stopped};
 use super::task;
 use crate::args::Record;
 use crate::clean::{field, say};
-use crate::commands::context::open_trace_within;
-use crate::commands::interrupt::Interrupts;
+use crate::commands::context::{memory, open_trace_within};
+use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Outcome, progress};
 use hindcast_analyzer::RecordedRun;
 use hindcast_lab::{Watch, check_resumable, resume_watched};
@@ -25,27 +25,7 @@ pub(super) fn run(
     policies: &Policies,
     device: &Device,
 ) -> anyhow::Result<Outcome> {
-    let memory = crate::commands::context::memory(args.memory.as_deref())?;
-    let trace = open_trace_within(run, memory)?;
-    check_resumable(&trace, run)?;
-    if let Some(name) = &args.task {
-        same_task(
-            trace.info().task.as_deref(),
-            &task::find(name, &args.set)?,
-            run,
-        )?;
-    }
-    drop(trace);
-    let trace = open_trace_within(run, memory)?;
-    let subject = RecordedRun::of_trace(trace, run, args.data.as_deref())?;
-    if let Some(task) = subject.task() {
-        say!(
-            "task {}: {}",
-            field(&task.name),
-            subject.data().describe().trim_end()
-        );
-    }
-
+    let subject = open(args, run)?;
     let begun = Instant::now();
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "rebuilding the last step", "steps");
@@ -86,10 +66,9 @@ pub(super) fn run(
     drop((bar, interrupts));
     let summary = summary.map_err(|error| match at {
         Some(_) => stopped(error, run, done),
-        None => crate::commands::interrupt::told(
-            error.context(format!("resuming {}", run.display())),
-            || format!("{} is as it was", run.display()),
-        ),
+        None => told(error.context(format!("resuming {}", run.display())), || {
+            format!("{} is as it was", run.display())
+        }),
     })?;
     let ended = Ended {
         run,
@@ -98,6 +77,31 @@ pub(super) fn run(
         time: begun.elapsed(),
     };
     ended.tell(args.json)
+}
+
+/// Opens the run and its data, if the run can be resumed and is of the task that is named.
+fn open(args: &Record, run: &Path) -> anyhow::Result<RecordedRun<'static>> {
+    let memory = memory(args.memory.as_deref())?;
+    let trace = open_trace_within(run, memory)?;
+    check_resumable(&trace, run)?;
+    if let Some(name) = &args.task {
+        same_task(
+            trace.info().task.as_deref(),
+            &task::find(name, &args.set)?,
+            run,
+        )?;
+    }
+    drop(trace);
+    let trace = open_trace_within(run, memory)?;
+    let subject = RecordedRun::of_trace(trace, run, args.data.as_deref())?;
+    if let Some(task) = subject.task() {
+        say!(
+            "task {}: {}",
+            field(&task.name),
+            subject.data().describe().trim_end()
+        );
+    }
+    Ok(subject)
 }
 
 /// A task that is named beside the run must be the recorded one.

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{DType, FormatError, Status, TensorSpec, Trace};
-use safetensors::tensor::{Dtype, TensorView};
+use hindcast_format::{FormatError, Status, Trace};
 
+use super::tensors::{name_in_file, view};
 use crate::args::Checkpoint;
 use crate::clean;
 use crate::clean::field;
 use crate::commands::context::{open_trace_within, warn, warn_or_refuse};
+use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context};
 use hindcast_analyzer::output::places::Kind;
 
@@ -28,38 +29,13 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
     hindcast_analyzer::output::places::outside_of_runs(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
-    let mut trace = open_trace_within(&args.run, memory)?;
+    let trace = open_trace_within(&args.run, memory)?;
     if matches!(wanted, Wanted::Step(_)) {
         warn(&trace);
     } else {
         warn_or_refuse(&trace, &args.run)?;
     }
-    let find = |trace: &Trace| {
-        wanted
-            .find(trace)
-            .with_context(|| args.run.display().to_string())
-    };
-    let mut step = find(&trace)?;
-    if let Some(end) = ended(&trace).filter(|&end| step > end) {
-        bail!(
-            "{}: --step {step}: there is no such step: the run ends before step {end}; --step final is the end of training",
-            args.run.display()
-        );
-    }
-    let mut read = trace.checkpoint(step);
-    if matches!(read, Err(FormatError::NotRecorded { .. })) && trace.status() == Status::Open {
-        // A ring drops segments while it is read: what counts is the run as it is now.
-        trace = open_trace_within(&args.run, memory)?;
-        step = find(&trace)?;
-        read = trace.checkpoint(step);
-    }
-    let checkpoint = match read {
-        Ok(checkpoint) => checkpoint,
-        Err(FormatError::NotRecorded { why, .. }) => {
-            bail!("{}: --step {}: {why}", args.run.display(), args.step)
-        }
-        Err(e) => return Err(e).with_context(|| args.run.display().to_string()),
-    };
+    let (trace, step, checkpoint) = read(args, &wanted, trace, memory)?;
     let layout = trace.layout();
     let mut views = Vec::new();
     for (spec, bytes) in checkpoint.tensors(layout).unwrap_or_default() {
@@ -69,19 +45,14 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     for (spec, bytes) in &state {
         views.push((format!("{OPTIMIZER}{}", spec.name), view(spec, bytes)?));
     }
+    let head = trace.head_digest().map(|d| hindcast_format::hex(&d));
     let about = HashMap::from([
         ("step".to_owned(), step.to_string()),
         (
             "optimizer_step".to_owned(),
             checkpoint.optimizer_step.to_string(),
         ),
-        (
-            "run".to_owned(),
-            trace
-                .head_digest()
-                .map(|d| hindcast_format::hex(&d))
-                .unwrap_or_default(),
-        ),
+        ("run".to_owned(), head.unwrap_or_default()),
     ]);
     // Beside its place first: who is killed or meets a full disk leaves no half model under the name.
     hindcast_analyzer::output::replace::replace(&args.out, Kind::New, |to| {
@@ -108,34 +79,42 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+/// Reads the state that is asked for; gives the trace that it was read from, and its step.
+fn read(
+    args: &Checkpoint,
+    wanted: &Wanted,
+    mut trace: Trace,
+    memory: Option<Limit>,
+) -> anyhow::Result<(Trace, u64, hindcast_format::Checkpoint)> {
+    let run = || args.run.display().to_string();
+    let mut step = wanted.find(&trace).with_context(run)?;
+    if let Some(end) = ended(&trace).filter(|&end| step > end) {
+        bail!(
+            "{}: --step {step}: there is no such step: the run ends before step {end}; --step final is the end of training",
+            run()
+        );
+    }
+    let mut read = trace.checkpoint(step);
+    if matches!(read, Err(FormatError::NotRecorded { .. })) && trace.status() == Status::Open {
+        // A ring drops segments while it is read: what counts is the run as it is now.
+        trace = open_trace_within(&args.run, memory)?;
+        step = wanted.find(&trace).with_context(run)?;
+        read = trace.checkpoint(step);
+    }
+    match read {
+        Ok(checkpoint) => Ok((trace, step, checkpoint)),
+        Err(FormatError::NotRecorded { why, .. }) => {
+            bail!("{}: --step {}: {why}", run(), args.step)
+        }
+        Err(e) => Err(e).with_context(run),
+    }
+}
+
 /// The step before which a finished run ends; another one may still grow.
 fn ended(trace: &Trace) -> Option<u64> {
     (trace.status() == Status::Finished)
         .then(|| trace.final_step())
         .flatten()
-}
-
-/// The name of a tensor in a safetensors file. The format reserves one name; a file with a tensor of that name could
-/// not be read.
-pub(super) fn name_in_file(name: &str) -> anyhow::Result<String> {
-    if name == "__metadata__" {
-        bail!(
-            "a tensor of the run has the name {name:?}, which safetensors reserves: rename the variable in the training program \
-             (a trace can hold the name, and `Trace::load_into` reads it)"
-        );
-    }
-    Ok(name.to_owned())
-}
-
-fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {
-    let dtype = match spec.dtype {
-        DType::F32 => Dtype::F32,
-        DType::F64 => Dtype::F64,
-        DType::Bf16 => Dtype::BF16,
-        DType::F16 => Dtype::F16,
-    };
-    TensorView::new(dtype, spec.shape.clone(), bytes)
-        .with_context(|| format!("tensor {}", spec.name))
 }
 
 /// Which state.

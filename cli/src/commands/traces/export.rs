@@ -6,17 +6,17 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use hindcast_format::{BatchWeights, DType, Step, StepMeta, TensorSpec};
-use safetensors::tensor::{Dtype, TensorView};
+use hindcast_format::{BatchWeights, Step, StepMeta, TensorSpec};
 use serde::Serialize;
 use serde_json::json;
 
-use super::checkpoint::name_in_file;
+use super::tensors::{name_in_file, view};
 use crate::args::Export;
 use crate::clean;
 use crate::clean::field;
 use crate::commands::context::{open_trace_within, warn};
 use crate::commands::{Outcome, Usage, context, progress};
+use crate::words;
 use hindcast_analyzer::output::places;
 
 pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
@@ -24,12 +24,8 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let trace = open_trace_within(&args.run, context::memory(args.memory.as_deref())?)?;
     warn(&trace);
     if !trace.covers(range.clone())? {
-        let held: Vec<_> = trace
-            .ranges()?
-            .iter()
-            .map(|r| format!("{}..{}", r.start, r.end))
-            .collect();
-        bail!("--steps {}: the run holds {}", args.steps, held.join(", "));
+        let held = words::ranges(&trace.ranges()?);
+        bail!("--steps {}: the run holds {held}", args.steps);
     }
     if args.out.exists() && fs::read_dir(&args.out)?.next().is_some() {
         bail!(
@@ -113,14 +109,8 @@ fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Res
         .filter(|s| s.role != hindcast_format::Role::OptimizerState);
     let mut views = Vec::new();
     for (i, spec) in frame.enumerate() {
-        let dtype = match spec.dtype {
-            DType::F32 => Dtype::F32,
-            DType::F64 => Dtype::F64,
-            DType::Bf16 => Dtype::BF16,
-            DType::F16 => Dtype::F16,
-        };
-        let view = TensorView::new(dtype, spec.shape.clone(), step.state.tensor(i))
-            .with_context(|| format!("tensor {} of step {}", spec.name, step.meta.step))?;
+        let view =
+            view(spec, step.state.tensor(i)).with_context(|| format!("step {}", step.meta.step))?;
         views.push((name_in_file(&spec.name)?, view));
     }
     safetensors::serialize_to_file(views, None, path)

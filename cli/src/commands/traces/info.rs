@@ -1,13 +1,12 @@
 //! `hindcast info`: what a run holds.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
 use hindcast_format::{
     DataIdentity, FormatError, Manifest, RunInfo, SegmentSize, Status, Trace, hex,
 };
-use hindcast_model::task::Task;
 use serde::Serialize;
 
 use crate::args::Info;
@@ -15,8 +14,9 @@ use crate::clean;
 use crate::clean::field;
 use crate::commands::context::open_trace_within;
 use crate::commands::memory::Limit;
-use crate::commands::{Outcome, context, progress};
-use hindcast_analyzer::run::rows::ROWS_NOTE;
+use crate::commands::{Outcome, context};
+use crate::contents::{Contents, NO_HEAD, notes, status};
+use crate::words::{self, counted};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -75,20 +75,17 @@ fn look(run: &Path, memory: Option<Limit>) -> anyhow::Result<(Trace, Parts)> {
 
 pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
     let (trace, (epochs, ranges)) = look(&args.run, context::memory(args.memory.as_deref())?)?;
-    let segments = trace.sizes();
-    let sum = |f: fn(&SegmentSize) -> u64| segments.iter().map(f).sum::<u64>();
-    let (stored_bytes, raw_bytes) = (sum(|s| s.stored_bytes), sum(|s| s.raw_bytes));
+    let contents = Contents::of(&trace);
     let mut damage: Vec<String> = trace.problems().iter().map(ToString::to_string).collect();
     let mut despite = |e: FormatError| {
-        if e.is_damage() {
-            let text = e.to_string();
-            if !damage.contains(&text) {
-                damage.push(text);
-            }
-            Ok(())
-        } else {
-            Err(e)
+        if !e.is_damage() {
+            return Err(e);
         }
+        let text = e.to_string();
+        if !damage.contains(&text) {
+            damage.push(text);
+        }
+        Ok(())
     };
     // What is damaged is said, and everything else all the same.
     let (epochs, epochs_known) = match epochs {
@@ -105,7 +102,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
     let report = Report {
         run: args.run.display().to_string(),
         status: trace.status(),
-        steps: sum(|s| s.recorded),
+        steps: contents.steps,
         span: trace.span(),
         ranges,
         steps_ok,
@@ -113,19 +110,14 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
             .into_iter()
             .map(|(epoch, steps)| Epoch { epoch, steps })
             .collect(),
-        gaps: sum(|s| s.gaps),
-        stored_bytes,
-        raw_bytes,
-        ratio: stored_bytes as f64 / (raw_bytes as f64).max(1.0),
-        parameters: trace
-            .layout()
-            .parameters()
-            .iter()
-            .map(|t| t.shape.iter().product::<usize>() as u64)
-            .sum(),
-        head_digest: trace.head_digest().map(|d| hex(&d)),
+        gaps: contents.gaps,
+        stored_bytes: contents.stored_bytes,
+        raw_bytes: contents.raw_bytes,
+        ratio: contents.ratio(),
+        parameters: contents.parameters,
+        head_digest: contents.head,
         info: trace.info(),
-        segments,
+        segments: trace.sizes(),
         manifest: trace.manifest(),
         damage,
     };
@@ -134,7 +126,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
-        print(&mut out, &report, &trace, epochs_known)?;
+        print(&mut out, &report, &trace, &contents.task, epochs_known)?;
     }
     Ok(if report.damage.is_empty() {
         Outcome::Fine
@@ -147,20 +139,17 @@ fn print(
     out: &mut dyn Write,
     report: &Report<'_>,
     trace: &Trace,
+    task: &str,
     epochs_known: bool,
-) -> anyhow::Result<()> {
+) -> io::Result<()> {
     let info = report.info;
-    let status = match report.status {
-        Status::Finished => "finished",
-        Status::Unfinished => {
-            "unfinished: training stopped before it said that it was done; what was recorded is usable"
-        }
-        Status::Open => {
-            "open: being recorded now, or its recorder was killed; what is there is usable"
-        }
+    let usable = match report.status {
+        Status::Finished => "",
+        Status::Unfinished => "; what was recorded is usable",
+        Status::Open => "; what is there is usable",
     };
     writeln!(out, "{}", field(&report.run))?;
-    writeln!(out, "  status      {status}")?;
+    writeln!(out, "  status      {}{usable}", status(report.status))?;
     if report.status != Status::Finished && info.task.is_some() {
         writeln!(
             out,
@@ -174,141 +163,19 @@ fn print(
         field(&info.created),
         field(&info.writer)
     )?;
-    writeln!(out, "  task        {}", field(task_name(info)))?;
+    writeln!(out, "  task        {}", field(task))?;
     writeln!(out, "  kept        {}", field(&info.keep))?;
-    writeln!(
-        out,
-        "  holds       {} steps in {}..{}, {}{}",
-        report.steps,
-        report.span.start,
-        report.span.end,
-        if epochs_known {
-            match report.epochs.len() {
-                1 => "1 epoch".to_owned(),
-                n => format!("{n} epochs"),
-            }
-        } else {
-            "epochs unknown".to_owned()
-        },
-        if report.gaps > 0 {
-            format!(", {} more without their tensors", report.gaps)
-        } else {
-            String::new()
-        }
-    )?;
-    if let Some(ok) = report.steps_ok {
-        writeln!(
-            out,
-            "  readable    {ok} of the {} steps: the run is damaged",
-            report.steps
-        )?;
-    }
-    if report.ranges.len() > 1 {
-        let first: Vec<_> = report
-            .ranges
-            .iter()
-            .take(4)
-            .map(|r| format!("{}..{}", r.start, r.end))
-            .collect();
-        writeln!(
-            out,
-            "              in {} pieces ({}{})",
-            report.ranges.len(),
-            first.join(", "),
-            if report.ranges.len() > 4 { ", …" } else { "" }
-        )?;
-    }
-    writeln!(
-        out,
-        "  size        {} in {} segments, {:.3} of the raw {}",
-        progress::bytes(report.stored_bytes),
-        report.segments.len(),
-        report.ratio,
-        progress::bytes(report.raw_bytes)
-    )?;
-    let layout = trace.layout();
-    writeln!(
-        out,
-        "  tensors     {} parameters in {} tensors, {} buffers, {} of optimizer state",
-        report.parameters,
-        layout.parameters().len(),
-        layout.buffers().len(),
-        layout.optimizer_state().len()
-    )?;
-    match &info.data {
-        DataIdentity::None => writeln!(out, "  data        no fingerprint was recorded")?,
-        DataIdentity::Fingerprint { splits } => {
-            for (i, split) in splits.iter().enumerate() {
-                let head = if i == 0 { "data" } else { "" };
-                writeln!(
-                    out,
-                    "  {head:<11} {} {} examples, fingerprint {}",
-                    field(&split.name),
-                    split.examples,
-                    hex(&split.root)
-                )?;
-            }
-        }
-    }
+    steps(out, report, epochs_known)?;
+    size(out, report, trace)?;
+    data(out, &info.data)?;
     if let Some(manifest) = report.manifest {
-        let dropped = manifest.segments.iter().filter(|s| s.dropped).count();
-        if dropped > 0 {
-            writeln!(
-                out,
-                "  dropped     {dropped} older segment{}, as asked for; their digests stay",
-                if dropped == 1 { "" } else { "s" }
-            )?;
-        }
-        for fork in &manifest.forks {
-            write!(
-                out,
-                "  resumed     at step {} on {}",
-                fork.at_step,
-                field(&fork.time)
-            )?;
-            // Resuming behind the last step supersedes no step.
-            if fork.end_step > fork.at_step {
-                writeln!(out, " (steps up to {} were superseded)", fork.end_step)?
-            } else {
-                writeln!(out)?
-            }
-        }
-        let count = |name: &str| manifest.counters.get(name).copied().unwrap_or(0);
-        if count("lost") > 0 {
-            writeln!(
-                out,
-                "  lost        {} steps in {}..{}: storage failed there, and training went on without recording",
-                count("lost"),
-                count("lost-from"),
-                count("lost-to")
-            )?;
-        }
-        // What `size`, `holds` and `dropped` say already isn't said again.
-        let said = |name: &str, n: u64| {
-            name.ends_with("-bytes")
-                || name.starts_with("lost")
-                || name == "dropped-segments"
-                || (name == "written" && n == report.steps)
-        };
-        let counters = manifest.counters.iter();
-        for (name, count) in counters.filter(|(name, n)| **n > 0 && !said(name, **n)) {
-            writeln!(out, "  {:<11} {count}", field(name))?;
-        }
+        history(out, manifest, report.steps)?;
     }
-    for (key, text) in info
-        .notes
-        .iter()
-        .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
-    {
+    for (key, text) in notes(info) {
         writeln!(out, "  note        {}: {}", field(key), field(text))?;
     }
-    match &report.head_digest {
-        Some(head) => writeln!(out, "  head        {head}")?,
-        None => writeln!(
-            out,
-            "  head        none: the manifest is damaged or missing"
-        )?,
-    }
+    let head = report.head_digest.as_deref().unwrap_or(NO_HEAD);
+    writeln!(out, "  head        {head}")?;
     for problem in &report.damage {
         writeln!(out, "  damaged     {}", field(problem))?;
     }
@@ -321,8 +188,127 @@ fn print(
     Ok(())
 }
 
-pub(crate) fn task_name(info: &RunInfo) -> String {
-    let name = info.task.as_deref().and_then(Task::name_in);
-    name.or_else(|| info.objective.clone())
-        .unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
+/// Which steps are there.
+fn steps(out: &mut dyn Write, report: &Report<'_>, epochs_known: bool) -> io::Result<()> {
+    let epochs = if epochs_known {
+        counted(report.epochs.len() as u64, "epoch", "epochs")
+    } else {
+        "epochs unknown".to_owned()
+    };
+    let gaps = match report.gaps {
+        0 => String::new(),
+        n => format!(", {n} more without their tensors"),
+    };
+    writeln!(
+        out,
+        "  holds       {} steps in {}, {epochs}{gaps}",
+        report.steps,
+        words::steps(&report.span)
+    )?;
+    if let Some(ok) = report.steps_ok {
+        writeln!(
+            out,
+            "  readable    {ok} of the {} steps: the run is damaged",
+            report.steps
+        )?;
+    }
+    if report.ranges.len() > 1 {
+        let (first, more) = match report.ranges.get(..4) {
+            Some(first) if report.ranges.len() > 4 => (first, ", …"),
+            _ => (report.ranges.as_slice(), ""),
+        };
+        writeln!(
+            out,
+            "              in {} pieces ({}{more})",
+            report.ranges.len(),
+            words::ranges(first)
+        )?;
+    }
+    Ok(())
+}
+
+/// How much is there: bytes, parameters, tensors.
+fn size(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> io::Result<()> {
+    writeln!(
+        out,
+        "  size        {} in {} segments, {:.3} of the raw {}",
+        words::bytes(report.stored_bytes),
+        report.segments.len(),
+        report.ratio,
+        words::bytes(report.raw_bytes)
+    )?;
+    let layout = trace.layout();
+    writeln!(
+        out,
+        "  tensors     {} parameters in {} tensors, {} buffers, {} of optimizer state",
+        report.parameters,
+        layout.parameters().len(),
+        layout.buffers().len(),
+        layout.optimizer_state().len()
+    )
+}
+
+/// The fingerprints of the data that was trained on.
+fn data(out: &mut dyn Write, data: &DataIdentity) -> io::Result<()> {
+    let DataIdentity::Fingerprint { splits } = data else {
+        return writeln!(out, "  data        no fingerprint was recorded");
+    };
+    for (i, split) in splits.iter().enumerate() {
+        let head = if i == 0 { "data" } else { "" };
+        writeln!(
+            out,
+            "  {head:<11} {} {} examples, fingerprint {}",
+            field(&split.name),
+            split.examples,
+            hex(&split.root)
+        )?;
+    }
+    Ok(())
+}
+
+/// What became of the recording: segments dropped, resumptions, steps lost, counters.
+fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<()> {
+    let dropped = manifest.segments.iter().filter(|s| s.dropped).count() as u64;
+    if dropped > 0 {
+        writeln!(
+            out,
+            "  dropped     {}, as asked for; their digests stay",
+            counted(dropped, "older segment", "older segments")
+        )?;
+    }
+    for fork in &manifest.forks {
+        write!(
+            out,
+            "  resumed     at step {} on {}",
+            fork.at_step,
+            field(&fork.time)
+        )?;
+        // Resuming behind the last step supersedes no step.
+        if fork.end_step > fork.at_step {
+            write!(out, " (steps up to {} were superseded)", fork.end_step)?;
+        }
+        writeln!(out)?;
+    }
+    let count = |name: &str| manifest.counters.get(name).copied().unwrap_or(0);
+    if count("lost") > 0 {
+        writeln!(
+            out,
+            "  lost        {} steps in {}..{}: storage failed there, and training went on without recording",
+            count("lost"),
+            count("lost-from"),
+            count("lost-to")
+        )?;
+    }
+    // What `size`, `holds` and `dropped` say already isn't said again.
+    let said = |name: &str, n: u64| {
+        name.ends_with("-bytes")
+            || name.starts_with("lost")
+            || name == "dropped-segments"
+            || (name == "written" && n == steps)
+    };
+    let counters = manifest.counters.iter();
+    for (name, count) in counters.filter(|(name, n)| **n > 0 && !said(name, **n)) {
+        writeln!(out, "  {:<11} {count}", field(name))?;
+    }
+    Ok(())
 }

@@ -4,4 +4,5 @@ pub(crate) mod checkpoint;
 pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod recover;
+mod tensors;
 pub(crate) mod verify;

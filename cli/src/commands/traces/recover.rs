@@ -10,6 +10,7 @@ use crate::clean;
 use crate::clean::field;
 use crate::commands::context::unopened;
 use crate::commands::{Outcome, context, progress};
+use crate::words;
 use hindcast_analyzer::output::places;
 
 pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
@@ -70,7 +71,7 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
         "{}: {} steps recovered{gaps}, {end}; {} in {} segments, checked and compared with what was read",
         field(&report.recovered),
         report.steps,
-        progress::bytes(report.bytes),
+        words::bytes(report.bytes),
         report.segments
     )?;
     let whole = |kind| report.losses.iter().any(|l| l.kind == kind);

@@ -12,6 +12,7 @@ use crate::commands::analysis::trust;
 use crate::commands::context::{Models, unopened};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context, progress};
+use crate::words::{self, counted};
 use hindcast_analyzer::replay_check;
 use hindcast_analyzer::{ReplayCheckOptions, ReplayCheckReport};
 
@@ -123,48 +124,7 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         Some(Status::Open) => "open",
         None => "status unknown",
     };
-    let (size, segments) = (progress::bytes(trace.bytes), trace.segments);
-    if trace.is_ok() && report.head_matches == Some(false) {
-        // What is whole and not what was asked about is no "ok".
-        let ours = trace.head_digest.as_deref().unwrap_or("none");
-        writeln!(
-            out,
-            "DAMAGED: the head is {ours}, the one kept outside of the trace {}: this is another trace, or an altered one",
-            args.head.as_deref().unwrap_or_default().trim()
-        )?;
-        writeln!(
-            out,
-            "(in itself it is whole: {} steps in {segments} segments, {size}, {status})",
-            trace.steps
-        )?;
-    } else if trace.is_ok() {
-        writeln!(
-            out,
-            "ok: {} steps in {segments} segments are whole ({size}, {status})",
-            trace.steps
-        )?;
-    } else if trace.status.is_none() {
-        writeln!(
-            out,
-            "DAMAGED: nothing of it can be read: neither the manifest nor any segment says what the run is"
-        )?;
-    } else {
-        let errors = trace
-            .findings
-            .iter()
-            .filter(|f| f.severity == Severity::Error)
-            .count() as u64
-            + trace.more;
-        writeln!(
-            out,
-            "DAMAGED: {} finding{}; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
-             `hindcast recover` writes them to a new run and says what is lost",
-            errors,
-            if errors == 1 { "" } else { "s" },
-            trace.steps_ok,
-            trace.steps
-        )?;
-    }
+    summary(out, report, args, status)?;
     if trace.gaps > 0 {
         writeln!(
             out,
@@ -195,6 +155,54 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         Some(replay) => print_replay(out, replay)?,
         None if args.replay => writeln!(out, "not replayed: the trace is damaged")?,
         None => {}
+    }
+    Ok(())
+}
+
+/// Whether the trace is whole, in a line or two.
+fn summary(
+    out: &mut dyn Write,
+    report: &Report,
+    args: &Verify,
+    status: &str,
+) -> std::io::Result<()> {
+    let trace = &report.trace;
+    let (size, segments) = (words::bytes(trace.bytes), trace.segments);
+    if trace.is_ok() && report.head_matches == Some(false) {
+        // What is whole and not what was asked about is no "ok".
+        let ours = trace.head_digest.as_deref().unwrap_or("none");
+        writeln!(
+            out,
+            "DAMAGED: the head is {ours}, the one kept outside of the trace {}: this is another trace, or an altered one",
+            args.head.as_deref().unwrap_or_default().trim()
+        )?;
+        writeln!(
+            out,
+            "(in itself it is whole: {} steps in {segments} segments, {size}, {status})",
+            trace.steps
+        )?;
+    } else if trace.is_ok() {
+        writeln!(
+            out,
+            "ok: {} steps in {segments} segments are whole ({size}, {status})",
+            trace.steps
+        )?;
+    } else if trace.status.is_none() {
+        writeln!(
+            out,
+            "DAMAGED: nothing of it can be read: neither the manifest nor any segment says what the run is"
+        )?;
+    } else {
+        let errors = trace.findings.iter();
+        let errors = errors.filter(|f| f.severity == Severity::Error).count() as u64 + trace.more;
+        writeln!(
+            out,
+            "DAMAGED: {}; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
+             `hindcast recover` writes them to a new run and says what is lost",
+            counted(errors, "finding", "findings"),
+            trace.steps_ok,
+            trace.steps
+        )?;
     }
     Ok(())
 }

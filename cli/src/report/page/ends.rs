@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use super::super::examples::Example;
-use super::{Page, Shown, scrolling, section, signed, title};
+use super::content::{Page, Shown};
+use super::pieces::{scrolling, section, signed, title};
+use crate::words::minus;
 
 /// The section of examples.
 pub(super) fn examples(page: &Page) -> Markup {
@@ -127,7 +129,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     @if valued { td.values {
                         @for (i, (name, value)) in e.values.iter().enumerate() {
                             @if i > 0 { ", " }
-                            bdi { (name) " " } span style="white-space:nowrap" { (super::super::plot::minus(&format!("{value:.3}"))) }
+                            bdi { (name) " " } span style="white-space:nowrap" { (minus(&format!("{value:.3}"))) }
                         }
                     } }
                 } } }

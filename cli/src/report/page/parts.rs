@@ -2,12 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::super::facts::grouped;
-use super::super::plot::minus;
 use super::super::verdict;
 use super::super::verdict::Level;
 use super::super::view::{ClassProfile, View};
-use super::{Page, charts, method_name, scrolling, section, signed, title};
+use super::charts;
+use super::content::Page;
+use super::pieces::{method_name, scrolling, section, signed, title};
+use crate::words::{grouped, minus};
 use hindcast_analyzer::Result;
 
 /// Sets of a retraining that are listed one by one.

@@ -1,6 +1,6 @@
 //! What the paper publishes in section 7.1.
 
-use super::Setting;
+use super::settings::Setting;
 
 /// Mean and standard deviation over seeds.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Measured, Setting};
+use super::settings::{Measured, Setting};
 use crate::protocols::rows::{Origin, Row};
 
 /// One row: one method on one seed of one setting.

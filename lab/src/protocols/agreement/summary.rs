@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Agreement, Figure, Setting};
+use super::published::Figure;
+use super::row::Agreement;
+use super::settings::Setting;
 use hindcast_analyzer::measures::mean_sd;
 
 /// One method in one setting over seeds.
@@ -97,8 +99,8 @@ fn figure(x: &[f64]) -> Figure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::SETTINGS;
     use super::*;
-    use crate::protocols::agreement::SETTINGS;
 
     fn row(seed: u64, method: &str, tau: f64) -> Agreement {
         Agreement {

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use hindcast_model::objective::Split;
 
+use super::bench::{Bench, test_query};
 use super::evaluated::predictions_of;
-use super::{Bench, test_query};
-use crate::protocols::ranking::order;
+use crate::protocols::ranking::{Ranking, order};
 use hindcast_analyzer::Query;
 
 /// Retrainings that are done together, so that a stop loses no more than these.
 const TOGETHER: usize = 64;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject;
+    let run = bench.run;
     let examples = run.examples() as u64;
     let mut removed: Vec<u64> = bench.plan.removed.clone();
     removed.retain(|&k| k > 0 && k < examples);
@@ -74,7 +74,7 @@ fn name(k: u64) -> String {
 fn flipped(
     bench: &Bench<'_>,
     run: &hindcast_analyzer::RecordedRun<'_>,
-    ranking: &crate::protocols::Ranking,
+    ranking: &Ranking,
     k: u64,
     orders: &[Vec<u64>],
     asked: &[u64],
@@ -101,7 +101,7 @@ fn flipped(
             Ok(classes.into_iter().map(f64::from).collect())
         };
         let protocol = format!("{} examples asked", asked.len());
-        let found = bench.kept.numbers(bench.subject, &label, &protocol, || {
+        let found = bench.kept.numbers(bench.run, &label, &protocol, || {
             bench.retrained(run, sets, false, &of)
         })?;
         // The first is everyone's.

@@ -1,13 +1,14 @@
 //! Leave-one-out correlation: examples left out one at a time, predicted against real change of the validation loss.
 
+use super::bench::{Bench, EXAMPLES};
 use super::evaluated::losses_of;
-use super::{Bench, EXAMPLES, NOISE_FLOOR};
+use super::row::NOISE_FLOOR;
 use hindcast_analyzer::measures::{mean, spearman};
 use hindcast_analyzer::{Query, kendall_tau};
 use hindcast_model::objective::Split;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject;
+    let run = bench.run;
     let chosen = bench.draw(EXAMPLES, 0, run.examples() as u64, bench.plan.runs);
     let sets: Vec<Vec<u64>> = chosen.iter().map(|&j| vec![j]).collect();
     let query = Query::default();
@@ -29,7 +30,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             let losses = losses_of(&run, end, Split::Validation, &validation)?;
             Ok(vec![mean(&losses)])
         };
-        let losses = bench.kept.numbers(bench.subject, &name, &protocol, || {
+        let losses = bench.kept.numbers(bench.run, &name, &protocol, || {
             bench.retrained(&run, &sets, noise, &of)
         })?;
         // Less everyone's: the change.
@@ -70,7 +71,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         let begun = std::time::Instant::now();
         let scores = bench
             .kept
-            .scores(bench.subject, ranking, &query, bench.watcher)?;
+            .scores(bench.run, ranking, &query, bench.watcher)?;
         let seconds = begun.elapsed().as_secs_f64();
         let predicted: Vec<f64> = chosen
             .iter()

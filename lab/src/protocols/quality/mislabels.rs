@@ -2,12 +2,12 @@
 
 use hindcast_model::objective::Split;
 
-use super::Bench;
+use super::bench::Bench;
 use hindcast_analyzer::measures::{precision_at, roc_auc};
 use hindcast_analyzer::{AnalysisError, Query};
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject;
+    let run = bench.run;
     let planted: Vec<bool> = (0..run.examples() as u64)
         .map(|j| run.data().planted(Split::Train, j) == Some(true))
         .collect();
@@ -31,7 +31,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         let begun = std::time::Instant::now();
         let scores = bench
             .kept
-            .scores(bench.subject, ranking, &Query::default(), bench.watcher)?;
+            .scores(bench.run, ranking, &Query::default(), bench.watcher)?;
         let seconds = begun.elapsed().as_secs_f64();
         // What was never seen is suspected last.
         let scores: Vec<f64> = scores

@@ -3,13 +3,14 @@
 //! Park et al. 2023 ("TRAK") keep half of the data and average over many seeds' trainings; here one frozen seed's run is
 //! retrained, and the share that is left out is the plan's: a hundredth by default, near enough for first order.
 
+use super::bench::{Bench, SUBSETS};
 use super::evaluated::losses_of;
-use super::{Bench, NOISE_FLOOR, SUBSETS};
+use super::row::NOISE_FLOOR;
 use hindcast_analyzer::measures::spearman;
 use hindcast_model::objective::Split;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
-    let run = bench.subject;
+    let run = bench.run;
     let examples = run.examples() as u64;
     let size = (bench.plan.share * examples as f64).round().max(1.0) as u64;
     anyhow::ensure!(
@@ -33,7 +34,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             if noise { "-again" } else { "" }
         );
         let of = |end: &hindcast_analyzer::Outcome| losses_of(&run, end, Split::Test, &asked);
-        bench.kept.numbers(bench.subject, &name, &protocol, || {
+        bench.kept.numbers(bench.run, &name, &protocol, || {
             bench.retrained(&run, &sets, noise, &of)
         })
     };

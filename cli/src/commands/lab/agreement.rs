@@ -12,8 +12,7 @@ use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::task::Task;
 use rayon::prelude::*;
 
-use super::super::cleansing::once;
-use super::parse_seeds;
+use super::shared::{once, parse_seeds, stopped};
 use crate::args;
 use crate::clean;
 use crate::commands::interrupt::{Interrupts, told};
@@ -190,7 +189,7 @@ fn run_all(
     drop((bar, interrupts));
     let error = failure().take();
     match error {
-        Some(error) => Err(told(error, || stopped(args))),
+        Some(error) => Err(told(error, || stopped(args.out.as_deref()))),
         None => Ok(rows.into_inner().unwrap_or_else(PoisonError::into_inner)),
     }
 }
@@ -304,14 +303,4 @@ fn report(
         }
     }
     Ok(())
-}
-
-fn stopped(args: &args::Agreement) -> String {
-    match &args.out {
-        Some(path) => format!(
-            "the rows that were ready are in {}; the same command goes on after them",
-            path.display()
-        ),
-        None => "no rows are kept without --out".to_owned(),
-    }
 }

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use hindcast_model::files;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use super::plot::{Axis, Ink, Mark, Plot, Size};
+use crate::report::plot::{Axis, Ink, Mark, Plot, Size};
+use crate::words::counted;
 use hindcast_analyzer::measures::mean_sd;
 use hindcast_analyzer::output::places::{FIGURE, Kind};
+use hindcast_lab::protocols::agreement::Agreement;
+use hindcast_lab::protocols::{CleansingRow, NONE, read_rows};
 
 /// One figure's size.
 const SIZE: Size = Size {
@@ -21,32 +21,6 @@ const SIZE: Size = Size {
 };
 /// The number of removed examples at which errors before and after stand side by side (figure 10), where there are rows.
 const SCATTER_AT: [u64; 2] = [100, 10_000];
-/// The ranking that removes nobody.
-const NOBODY: &str = "none";
-
-/// One seed of one setting, scored by one method (section 7.1); other columns of the file are left alone.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct AgreementRow {
-    pub data: String,
-    pub model: String,
-    pub seed: u64,
-    pub method: String,
-    pub tau: f64,
-    pub jaccard: f64,
-}
-
-/// One ranking of one seed with `k` examples removed (section 7.2); other columns of the file are left alone.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct CleansingRow {
-    pub task: String,
-    pub seed: u64,
-    pub method: String,
-    pub k: u64,
-    pub retrain: String,
-    pub test_error_before: f64,
-    pub test_error_after: f64,
-}
-
 /// A figure: the name of its file, and what it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Figure {
@@ -59,7 +33,7 @@ pub(crate) struct Figure {
 /// # Errors
 /// Where the rows can't be read or a file can't be written.
 pub(crate) fn draw_agreement(rows: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    write(&agreement(&read(rows)?), folder)
+    write(&agreement(&read_rows(Some(rows))?), folder)
 }
 
 /// Draws what the rows of `experiment cleansing` give, and returns the files.
@@ -67,14 +41,7 @@ pub(crate) fn draw_agreement(rows: &Path, folder: &Path) -> anyhow::Result<Vec<P
 /// # Errors
 /// Where the rows can't be read or a file can't be written.
 pub(crate) fn draw_cleansing(rows: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    write(&cleansing(&read(rows)?), folder)
-}
-
-fn read<R: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<R>> {
-    csv::Reader::from_reader(files::open_text(path, files::RESULTS)?)
-        .into_deserialize()
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("{}: figures need the experiment's rows", path.display()))
+    write(&cleansing(&read_rows(Some(rows))?), folder)
 }
 
 fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -97,14 +64,14 @@ fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Kendall's tau and Jaccard index by setting and method: a mark at the mean, a bar of a standard deviation to either side.
-pub(crate) fn agreement(rows: &[AgreementRow]) -> Vec<Figure> {
+pub(crate) fn agreement(rows: &[Agreement]) -> Vec<Figure> {
     let settings = in_order(rows.iter().map(|r| format!("{}/{}", r.data, r.model)));
     let methods = in_order(rows.iter().map(|r| r.method.clone()));
     if rows.is_empty() {
         return Vec::new();
     }
     let seeds = in_order(rows.iter().map(|r| r.seed)).len();
-    let picture = |name: &str, title: &str, label: &str, of: fn(&AgreementRow) -> f64| {
+    let picture = |name: &str, title: &str, label: &str, of: fn(&Agreement) -> f64| {
         let mut marks = Vec::new();
         let mut all = vec![0.0, 1.0];
         for (m, method) in methods.iter().enumerate() {
@@ -148,7 +115,7 @@ pub(crate) fn agreement(rows: &[AgreementRow]) -> Vec<Figure> {
             plot: Plot {
                 title: format!(
                     "{title}, {} (mean, and a standard deviation to either side)",
-                    counted(seeds)
+                    counted(seeds as u64, "seed", "seeds")
                 ),
                 legend: legend(&methods),
                 ..Plot::new(x, Axis::around(label, all), marks)
@@ -175,13 +142,16 @@ pub(crate) fn agreement(rows: &[AgreementRow]) -> Vec<Figure> {
 /// for each task and way to retrain.
 pub(crate) fn cleansing(rows: &[CleansingRow]) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for (task, retrain) in in_order(rows.iter().map(|r| (r.task.clone(), r.retrain.clone()))) {
+    for (task, retrain) in in_order(rows.iter().map(|r| (r.task.clone(), r.retrain))) {
         let rows: Vec<&CleansingRow> = rows
             .iter()
             .filter(|r| r.task == task && r.retrain == retrain)
             .collect();
         let seeds = in_order(rows.iter().map(|r| r.seed)).len();
-        let title = format!("{task}, {retrain} retrained, {}", counted(seeds));
+        let title = format!(
+            "{task}, {retrain} retrained, {}",
+            counted(seeds as u64, "seed", "seeds")
+        );
         let stem = format!("cleansing-{task}-{retrain}");
         for banded in [false, true] {
             if let Some(plot) = against_k(&rows, &title, banded) {
@@ -206,7 +176,7 @@ pub(crate) fn cleansing(rows: &[CleansingRow]) -> Vec<Figure> {
 /// Mean test error of each method against k, beside the mean without removal.
 fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> {
     let methods = methods(rows);
-    let removing = |r: &&&CleansingRow| r.k > 0 && r.method != NOBODY;
+    let removing = |r: &&&CleansingRow| r.k > 0 && r.method != NONE;
     let largest = rows.iter().filter(removing).map(|r| r.k).max()?;
     let before: BTreeMap<u64, f64> = rows.iter().map(|r| (r.seed, r.test_error_before)).collect();
     let (nobody, _) = mean_sd(&before.into_values().collect::<Vec<_>>());
@@ -316,11 +286,7 @@ fn before_after(rows: &[&CleansingRow], title: &str, k: u64) -> Option<Plot> {
 }
 
 fn methods(rows: &[&CleansingRow]) -> Vec<String> {
-    in_order(
-        rows.iter()
-            .map(|r| r.method.clone())
-            .filter(|m| m != NOBODY),
-    )
+    in_order(rows.iter().map(|r| r.method.clone()).filter(|m| m != NONE))
 }
 
 /// There are six inks; methods beyond them have an ink that was there and a shape that wasn't with it.
@@ -331,13 +297,6 @@ fn shape(method: usize) -> usize {
 fn legend(methods: &[String]) -> Vec<(Ink, usize, String)> {
     let entry = |(m, name): (usize, &String)| (Ink::Series(m), shape(m), name.clone());
     methods.iter().enumerate().map(entry).collect()
-}
-
-fn counted(seeds: usize) -> String {
-    match seeds {
-        1 => "1 seed".to_owned(),
-        n => format!("{n} seeds"),
-    }
 }
 
 /// Each once, in the order in which they come.
@@ -356,26 +315,26 @@ mod tests {
     use super::*;
 
     const AGREEMENT: &str = "\
-data,model,seed,method,tau,jaccard,seconds
-adult,logreg,0,sgd,0.9,0.8,1
-adult,logreg,1,sgd,0.8,0.6,1
-adult,logreg,0,koh-liang-cg,0.7,0.5,1
-mnist,dnn,0,sgd,0.5,0.25,1
+data,model,seed,method,tau,jaccard,penalty,validation_loss,largest_change,settings,fingerprint,method_seconds,truth_seconds
+adult,logreg,0,sgd,0.9,0.8,0,1,1,aa,bb,1,1
+adult,logreg,1,sgd,0.8,0.6,0,1,1,aa,bb,1,1
+adult,logreg,0,koh-liang-cg,0.7,0.5,0,1,1,aa,bb,1,1
+mnist,dnn,0,sgd,0.5,0.25,0,1,1,aa,bb,1,1
 ";
 
     const CLEANSING: &str = "\
-task,seed,method,k,retrain,test_error_before,test_error_after,seconds
-mnist-cnn,0,none,0,last-epoch,0.010,0.010,1
-mnist-cnn,0,sgd,1,last-epoch,0.010,0.010,1
-mnist-cnn,0,sgd,100,last-epoch,0.010,0.008,1
-mnist-cnn,1,sgd,1,last-epoch,0.012,0.012,1
-mnist-cnn,1,sgd,100,last-epoch,0.012,0.010,1
-mnist-cnn,0,random,1,last-epoch,0.010,0.011,1
-mnist-cnn,0,random,100,last-epoch,0.010,0.013,1
-mnist-cnn,0,sgd,100,all,0.010,0.007,1
+task,seed,method,k,retrain,test_error_before,test_error_after,test_loss_before,test_loss_after,validation_loss_before,validation_loss_after,settings,fingerprint,seconds
+mnist-cnn,0,none,0,last-epoch,0.010,0.010,1,1,1,1,aa,bb,1
+mnist-cnn,0,sgd,1,last-epoch,0.010,0.010,1,1,1,1,aa,bb,1
+mnist-cnn,0,sgd,100,last-epoch,0.010,0.008,1,1,1,1,aa,bb,1
+mnist-cnn,1,sgd,1,last-epoch,0.012,0.012,1,1,1,1,aa,bb,1
+mnist-cnn,1,sgd,100,last-epoch,0.012,0.010,1,1,1,1,aa,bb,1
+mnist-cnn,0,random,1,last-epoch,0.010,0.011,1,1,1,1,aa,bb,1
+mnist-cnn,0,random,100,last-epoch,0.010,0.013,1,1,1,1,aa,bb,1
+mnist-cnn,0,sgd,100,all,0.010,0.007,1,1,1,1,aa,bb,1
 ";
 
-    fn rows<R: DeserializeOwned>(csv: &str) -> Vec<R> {
+    fn rows<R: serde::de::DeserializeOwned>(csv: &str) -> Vec<R> {
         csv::Reader::from_reader(csv.as_bytes())
             .deserialize()
             .collect::<Result<_, _>>()
@@ -451,12 +410,9 @@ mnist-cnn,0,sgd,100,all,0.010,0.007,1
             assert!(!svg.contains("NaN") && svg.contains("sgd"));
         }
         let error = format!("{:#}", draw_agreement(&path, folder.path()).unwrap_err());
-        assert!(error.contains("rows"), "{error}");
-        fs::write(
-            &path,
-            "task,seed,method,k,retrain,test_error_before,test_error_after\n",
-        )
-        .unwrap();
+        assert!(error.contains("no table of this experiment"), "{error}");
+        let header = CLEANSING.lines().next().unwrap();
+        fs::write(&path, format!("{header}\n")).unwrap();
         assert!(draw_cleansing(&path, folder.path()).is_err(), "no rows");
     }
 

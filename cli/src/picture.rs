@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::ascii::{FONT_6X10, FONT_8X13_BOLD};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
 use embedded_graphics::text::Text;
+use hindcast_model::data::Image;
 use image::{Rgb, RgbImage, imageops};
 
 use hindcast_analyzer::output::places::{AFTER_PNG_HEADER, Kind, PICTURE};
@@ -92,6 +94,16 @@ pub fn write_grid(
     Ok(replace::replace(path, Kind::Picture, |to| {
         std::fs::write(to, &png)
     })?)
+}
+
+/// The pixels of an example; grey ones in three equal channels.
+pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
+    let rgb = match image.channels {
+        1 => image.pixels.iter().flat_map(|&p| [p; 3]).collect(),
+        _ => image.pixels.clone(),
+    };
+    RgbImage::from_raw(image.width as u32, image.height as u32, rgb)
+        .context("a picture's pixels do not fit its size")
 }
 
 /// Lets the text drawer write on an image.

@@ -1,0 +1,122 @@
+//! What the experiments' verbs share: how they read their options, show progress, and stop.
+
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use hindcast_model::task::Task;
+
+use crate::commands::interrupt::Interrupts;
+use crate::commands::recording::task;
+use crate::commands::{Usage, progress};
+use hindcast_analyzer::estimators::Stage;
+use hindcast_lab::protocols::{NONE, Ranking};
+
+/// Seeds written A..B.
+pub(super) fn parse_seeds(text: &str) -> Result<Range<u64>, Usage> {
+    let parsed = text
+        .split_once("..")
+        .and_then(|(a, b)| Some(a.trim().parse::<u64>().ok()?..b.trim().parse::<u64>().ok()?))
+        .filter(|r| !r.is_empty());
+    parsed.ok_or_else(|| Usage(format!("--seeds: expected A..B with A < B, got {text:?}")))
+}
+
+/// A bar for each thing that is done, and the wish to stop.
+pub(super) struct Show {
+    bar: Mutex<Option<(&'static str, progress::Bar)>>,
+    interrupts: Interrupts,
+}
+
+impl Show {
+    pub fn new() -> Self {
+        Show {
+            bar: Mutex::new(None),
+            interrupts: Interrupts::listen(),
+        }
+    }
+
+    pub fn at(&self, stage: Stage) -> ControlFlow<()> {
+        let mut shown = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown
+            .as_ref()
+            .is_none_or(|(doing, _)| *doing != stage.doing)
+        {
+            *shown = None;
+            *shown = Some((stage.doing, progress::bar(0, stage.doing, stage.unit)));
+        }
+        if let Some((_, bar)) = shown.as_ref() {
+            bar.at(stage.done, stage.total);
+        }
+        self.interrupts.flow()
+    }
+}
+
+/// The tasks by name; the paper's two are called by their data, too.
+pub(super) fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>> {
+    let names = only.iter().map(|name| match name.as_str() {
+        "mnist" => "mnist-cnn",
+        "cifar10" => "cifar10-cnn",
+        other => other,
+    });
+    let tasks = names
+        .map(|name| task::find(name, set))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // Rows know a task by its name.
+    let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    once("--only", &names)?;
+    Ok(tasks)
+}
+
+/// Refuses what a list has twice: it would be counted as more seeds than there are.
+pub(super) fn once<T: PartialEq + fmt::Display>(option: &str, list: &[T]) -> Result<(), Usage> {
+    let twice = (1..list.len()).find(|&at| list[..at].contains(&list[at]));
+    twice.map_or(Ok(()), |at| {
+        Err(Usage(format!(
+            "{option}: {} is there twice; each counts once",
+            list[at]
+        )))
+    })
+}
+
+/// Rankings as the user wrote them, each once and made what is `meant` by it, or the usual ones.
+pub(super) fn rankings(
+    asked: &[String],
+    usual: impl FnOnce() -> Vec<Ranking>,
+    meant: impl Fn(Ranking) -> Ranking,
+) -> anyhow::Result<Vec<Ranking>> {
+    if asked.is_empty() {
+        return Ok(usual());
+    }
+    // Of what nothing is removed from there is a row anyway.
+    let asked = asked.iter().filter(|word| word.trim() != NONE);
+    let rankings = asked
+        .map(|word| match word.parse() {
+            Ok(ranking) => Ok(meant(ranking)),
+            Err(e) => Err(Usage(format!("--methods: {e}"))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    once("--methods", &rankings)?;
+    Ok(rankings)
+}
+
+/// Where a task's files lie: in the folder itself, or in one of its own within it.
+pub(super) fn data_folder(given: Option<&Path>, task: &Task) -> Option<PathBuf> {
+    let given = given?;
+    let own = task.name.split('-').next().map(|word| given.join(word));
+    Some(
+        own.filter(|own| own.is_dir())
+            .unwrap_or_else(|| given.to_owned()),
+    )
+}
+
+/// What an interrupted experiment says.
+pub(super) fn stopped(out: Option<&Path>) -> String {
+    match out {
+        Some(path) => format!(
+            "the rows that were ready are in {}; the same command goes on after them",
+            path.display()
+        ),
+        None => "no rows are kept without --out".to_owned(),
+    }
+}

@@ -1,0 +1,126 @@
+//! How a verb ended, and the exit code of the process.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::{advice, interrupt};
+use crate::clean;
+
+/// How a verb ended when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Exit code 0.
+    Fine,
+    /// Exit code 1: it ran, and the answer is no.
+    Failed,
+    /// Exit code 3: the trace has lost or corrupt data.
+    Damaged,
+}
+
+/// Wrong usage that clap cannot see (a key that no task has, a window that does not parse): exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub String);
+
+const CANNOT_PRINT: &str = "cannot write to standard output";
+
+/// Prints help, a version or what is wrong with the words; the exit code.
+pub(crate) fn answered(answer: &clap::Error) -> ExitCode {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    match answer.print() {
+        // Help that can't be printed is no help, unless its reader has seen enough.
+        Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "{CANNOT_PRINT}: {e}");
+            ExitCode::from(1)
+        }
+        _ => ExitCode::from(code),
+    }
+}
+
+/// The exit code of how a verb ended; what went wrong is said in the name of the program.
+pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
+    let (code, ended) = match outcome {
+        Ok(Outcome::Fine) => (0, true),
+        Ok(Outcome::Failed) => (1, true),
+        Ok(Outcome::Damaged) => (3, true),
+        Err(error) => {
+            let code = exit_code(&error);
+            let mut out = io::stderr();
+            let _ = writeln!(out, "{program}: {}", clean::message(&in_one_line(&error)));
+            if code == 3 {
+                let _ = writeln!(
+                    out,
+                    "{program}: `hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run"
+                );
+            }
+            if refused_for_memory(&error) {
+                let _ = writeln!(
+                    out,
+                    "{program}: free memory, use a larger machine, or raise the limit (--memory SIZE)"
+                );
+            }
+            (code, false)
+        }
+    };
+    // A reader that has seen enough (`| head`) is no failure; a full disk is. Neither changes the verdict.
+    let Some(problem) = clean::unprinted() else {
+        return ExitCode::from(code);
+    };
+    let rest = if ended {
+        "; the command ran to its end, and the files that it was to write are written"
+    } else {
+        ""
+    };
+    let _ = writeln!(
+        io::stderr(),
+        "{program}: {CANNOT_PRINT}: {}{rest}",
+        clean::message(&problem)
+    );
+    ExitCode::from(code.max(1))
+}
+
+/// The chain of causes and the advice for it. A cause that its effect quotes is not repeated.
+pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    if let Some(advice) = advice::advice(error) {
+        text.push_str("; ");
+        text.push_str(&advice);
+    }
+    text
+}
+
+/// Whether the error is a run that may need more memory than is available or allowed.
+fn refused_for_memory(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref::<hindcast_format::FormatError>(),
+            Some(hindcast_format::FormatError::Memory { .. })
+        )
+    })
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<Usage>()) {
+        return 2;
+    }
+    if error
+        .chain()
+        .any(|cause| cause.is::<interrupt::Interrupted>())
+    {
+        return interrupt::exit_code();
+    }
+    let damaged = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<hindcast_format::FormatError>()
+            .is_some_and(|e| e.is_damage())
+    });
+    if damaged { 3 } else { 1 }
+}

@@ -1,0 +1,55 @@
+//! How a recording meets slow and failing storage, and power cuts.
+
+use hindcast_format::Durability;
+use hindcast_recorder::{Builder, OnError, WhenFull};
+
+use crate::args::{OnErrorPolicy, Record, WhenFullPolicy};
+use crate::commands::Usage;
+
+/// How a recording meets slow and failing storage, and power cuts.
+pub(super) struct Policies {
+    durability: Durability,
+    when_full: WhenFull,
+    on_error: OnError,
+}
+
+impl Policies {
+    pub(super) fn of(args: &Record) -> Result<Self, Usage> {
+        Ok(Self {
+            durability: durability(&args.durability)?,
+            when_full: match args.when_full {
+                WhenFullPolicy::Block => WhenFull::Block,
+                WhenFullPolicy::Stop => WhenFull::Stop,
+                WhenFullPolicy::Skip => WhenFull::Skip,
+            },
+            on_error: match args.on_error {
+                OnErrorPolicy::Fail => OnError::Fail,
+                OnErrorPolicy::TrainOn => OnError::TrainOn,
+            },
+        })
+    }
+
+    pub(super) fn apply(&self, builder: Builder) -> Builder {
+        builder
+            .durability(self.durability)
+            .when_full(self.when_full)
+            .on_error(self.on_error)
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, Usage> {
+    let usage = || {
+        Usage(format!(
+            "--durability: expected os, seals, every=N (steps) or always, got {text:?}"
+        ))
+    };
+    match text {
+        "os" => Ok(Durability::Os),
+        "seals" => Ok(Durability::Seals),
+        "always" => Ok(Durability::Always),
+        _ => match text.strip_prefix("every=").map(str::parse) {
+            Some(Ok(n)) if n > 0 => Ok(Durability::Every(n)),
+            _ => Err(usage()),
+        },
+    }
+}

@@ -1,0 +1,29 @@
+//! Recorded tensors in safetensors files.
+
+use anyhow::{Context as _, bail};
+use hindcast_format::{DType, TensorSpec};
+use safetensors::tensor::{Dtype, TensorView};
+
+/// The name of a tensor in a safetensors file. The format reserves one name; a file with a tensor of that name could
+/// not be read.
+pub(super) fn name_in_file(name: &str) -> anyhow::Result<String> {
+    if name == "__metadata__" {
+        bail!(
+            "a tensor of the run has the name {name:?}, which safetensors reserves: rename the variable in the training program \
+             (a trace can hold the name, and `Trace::load_into` reads it)"
+        );
+    }
+    Ok(name.to_owned())
+}
+
+/// A tensor's values, as they lie in the trace.
+pub(super) fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {
+    let dtype = match spec.dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::Bf16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+    };
+    TensorView::new(dtype, spec.shape.clone(), bytes)
+        .with_context(|| format!("tensor {}", spec.name))
+}

@@ -1,0 +1,81 @@
+//! What a run contains, read off its trace once for `info` and for the report.
+
+use hindcast_format::{DataIdentity, RunInfo, Status, Trace, hex};
+use hindcast_model::objective::Split;
+use hindcast_model::task::Task;
+
+use hindcast_analyzer::run::rows::ROWS_NOTE;
+
+/// The numbers and names of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Contents {
+    /// The task's name, or the objective's.
+    pub task: String,
+    /// Steps recorded with their tensors.
+    pub steps: u64,
+    /// Steps recorded without their tensors.
+    pub gaps: u64,
+    pub stored_bytes: u64,
+    pub raw_bytes: u64,
+    /// Values of all parameters.
+    pub parameters: u64,
+    /// The head digest in hexadecimal digits; nothing where the manifest is damaged or missing.
+    pub head: Option<String>,
+}
+
+impl Contents {
+    pub fn of(trace: &Trace) -> Contents {
+        let sizes = trace.sizes();
+        let parameters = trace.layout().parameters().iter();
+        Contents {
+            task: task_name(trace.info()),
+            steps: sizes.iter().map(|s| s.recorded).sum(),
+            gaps: sizes.iter().map(|s| s.gaps).sum(),
+            stored_bytes: sizes.iter().map(|s| s.stored_bytes).sum(),
+            raw_bytes: sizes.iter().map(|s| s.raw_bytes).sum(),
+            parameters: parameters.map(|t| t.elements() as u64).sum(),
+            head: trace.head_digest().map(|d| hex(&d)),
+        }
+    }
+
+    /// Stored bytes by raw bytes.
+    pub fn ratio(&self) -> f64 {
+        self.stored_bytes as f64 / (self.raw_bytes as f64).max(1.0)
+    }
+}
+
+fn task_name(info: &RunInfo) -> String {
+    let name = info.task.as_deref().and_then(Task::name_in);
+    name.or_else(|| info.objective.clone())
+        .unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
+}
+
+/// Number of examples in the run's training split, if it was recorded.
+pub(crate) fn training_examples(info: &RunInfo) -> Option<u64> {
+    match &info.data {
+        DataIdentity::None => None,
+        DataIdentity::Fingerprint { splits } => splits
+            .iter()
+            .find(|split| split.name == Split::Train.name())
+            .map(|split| split.examples),
+    }
+}
+
+/// The user's notes. Those by which rows of data are compared are left out.
+pub(crate) fn notes(info: &RunInfo) -> impl Iterator<Item = (&String, &String)> {
+    info.notes
+        .iter()
+        .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
+}
+
+/// How a recording ended, in words.
+pub(crate) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Finished => "finished",
+        Status::Unfinished => "unfinished: training stopped before it said that it was done",
+        Status::Open => "open: being recorded, or its recorder was killed",
+    }
+}
+
+/// Said in place of a head digest that can't be read.
+pub(crate) const NO_HEAD: &str = "none: the manifest is damaged or missing";

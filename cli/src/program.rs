@@ -1,0 +1,71 @@
+//! Runs the command line of `hindcast`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::commands::context::Models;
+#[cfg(feature = "record")]
+use crate::commands::lab;
+use crate::commands::{
+    Outcome, analysis, answered, completions, exit, interrupt, recording, threads, traces,
+};
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    interrupt::survive_file_size_limits();
+    match Cli::try_parse() {
+        Ok(cli) => exit("hindcast", run(cli)),
+        Err(answer) => answered(&answer),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    if computes(&cli.command) {
+        threads::start()?;
+    }
+    match cli.command {
+        #[cfg(feature = "record")]
+        Command::Demo(args) => recording::demo::run(&args),
+        Command::Task(args) => recording::task::run(&args),
+        #[cfg(feature = "record")]
+        Command::Record(args) => recording::record::run(&args),
+        Command::Info(args) => traces::info::run(&args),
+        Command::Verify(args) => traces::verify::run(&args, &Models::Recorded),
+        Command::Methods(args) => analysis::methods::run(&args),
+        Command::Influence(args) => analysis::influence::run(&args, &Models::Recorded),
+        Command::Scores(args) => analysis::scores::run(&args),
+        Command::Counterfactual(args) => analysis::counterfactual::run(&args, &Models::Recorded),
+        Command::Bounds(args) => analysis::bounds::run(&args),
+        Command::Report(args) => analysis::report::run(&args, &Models::Recorded),
+        Command::Export(args) => traces::export::run(&args),
+        Command::Recover(args) => traces::recover::run(&args),
+        Command::Checkpoint(args) => traces::checkpoint::run(&args),
+        #[cfg(feature = "record")]
+        Command::Exactness(args) => lab::exactness::run(&args),
+        #[cfg(feature = "record")]
+        Command::Bench(args) => lab::bench::run(&args),
+        #[cfg(feature = "record")]
+        Command::Experiment(args) => lab::experiment::run(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
+    }
+}
+
+/// Whether a verb loads data or computes with a model on all cores. `bench` has its own option for the number of
+/// threads.
+fn computes(command: &Command) -> bool {
+    match command {
+        #[cfg(feature = "record")]
+        Command::Demo(_) | Command::Record(_) | Command::Exactness(_) => true,
+        #[cfg(feature = "record")]
+        Command::Experiment(_) => true,
+        Command::Verify(args) => args.replay,
+        Command::Influence(_)
+        | Command::Counterfactual(_)
+        | Command::Bounds(_)
+        | Command::Report(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,53 @@
+//! What the sections of a page are made of: titles, numbers, headings and scrolling tables.
+
+use maud::{Markup, html};
+
+use super::super::view::View;
+use super::content::Page;
+use crate::words::minus;
+
+/// What a view is called, among the others of its page.
+pub(super) fn title(page: &Page, view: &View) -> String {
+    let several = |of: fn(&View) -> &str| page.shown.iter().any(|s| of(&s.view) != of(view));
+    let method = method_name(&view.method);
+    let mut title = if several(|v| &v.query) {
+        format!("{method}, {}", view.query)
+    } else {
+        method
+    };
+    // Two tables of one method and query are told apart by their files.
+    let same = |v: &View| v.method == view.method && v.query == view.query;
+    if page.shown.iter().filter(|s| same(&s.view)).count() > 1 {
+        title += &format!(" ({})", view.table);
+    }
+    title
+}
+
+/// A method as a heading has it.
+pub(super) fn method_name(method: &str) -> String {
+    match method {
+        "sgd" | "reverse-sweep" => "SGD-influence".to_owned(),
+        "" => "Scores of unknown origin".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// A number with its sign, in few digits.
+pub(super) fn signed(value: f64) -> String {
+    minus(&format!("{value:+.2e}"))
+}
+
+/// A section with its heading.
+pub(super) fn section(anchor: &str, heading: &str, content: Markup) -> Markup {
+    html! {
+        section id=(anchor) aria-labelledby={ (anchor) "-heading" } {
+            h2 id={ (anchor) "-heading" } { (heading) }
+            (content)
+        }
+    }
+}
+
+/// A table that a narrow screen scrolls, also by keyboard.
+pub(super) fn scrolling(label: &str, table: Markup) -> Markup {
+    html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
+}

@@ -1,0 +1,159 @@
+//! Numbers in words: sizes, times, rates, counts and ranges of steps.
+
+use std::ops::Range;
+use std::time::Duration;
+
+/// The unit of [`rate`] whose numbers are sizes.
+pub(crate) const BYTES: &str = "bytes";
+
+/// A size in decimal units: 1.20 MB.
+pub(crate) fn bytes(n: u64) -> String {
+    indicatif::DecimalBytes(n).to_string()
+}
+
+/// Reads a size: `8GB`, `500 MB`, `1.5e9`; decimal units, or binary ones such as `8GiB`.
+///
+/// # Errors
+/// What was expected, if the text is no size above 0.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let bad = || format!("expected a size as 8GB, 500MB or 2GiB, got {text:?}");
+    let end = text
+        .find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number.trim().parse().map_err(|_| bad())?;
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(bad()),
+    };
+    let size = number * unit;
+    if !(size.is_finite() && size > 0.0) {
+        return Err(bad());
+    }
+    Ok(size as u64)
+}
+
+/// Whole seconds, minutes or hours, for an estimate: 30 s, 4 min 05 s, 2 h 03 min.
+pub(crate) fn about(d: Duration) -> String {
+    let s = d.as_secs();
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+    }
+}
+
+/// A measured time: 12.3 s, 4 min 05 s.
+pub(crate) fn duration(d: Duration) -> String {
+    let s = d.as_secs_f64();
+    if s < 60.0 {
+        format!("{s:.1} s")
+    } else {
+        about(d)
+    }
+}
+
+/// A rate in a unit's plural: 31.4 steps/s, or 2.5 s/step below one per second.
+pub(crate) fn rate(per_second: f64, unit: &str) -> String {
+    if unit == BYTES {
+        format!("{}/s", bytes(per_second as u64))
+    } else if per_second >= 100.0 {
+        format!("{per_second:.0} {unit}/s")
+    } else if per_second >= 1.0 {
+        format!("{per_second:.1} {unit}/s")
+    } else {
+        let one = unit.strip_suffix('s').unwrap_or(unit);
+        format!("{:.1} s/{one}", 1.0 / per_second)
+    }
+}
+
+/// The noun for `n` things.
+pub(crate) fn plural<'a>(n: u64, one: &'a str, many: &'a str) -> &'a str {
+    if n == 1 { one } else { many }
+}
+
+/// A number with its noun: 1 seed, 3 seeds.
+pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", plural(n, one, many))
+}
+
+/// Digits in groups of three, separated by thin spaces at which no line breaks.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Steps A to B − 1, as the command line takes them: A..B.
+pub(crate) fn steps(range: &Range<u64>) -> String {
+    format!("{}..{}", range.start, range.end)
+}
+
+/// Several ranges of steps: A..B, C..D.
+pub(crate) fn ranges(ranges: &[Range<u64>]) -> String {
+    let words: Vec<String> = ranges.iter().map(steps).collect();
+    words.join(", ")
+}
+
+/// A number's text with a real minus sign, which is as wide as a plus.
+pub(crate) fn minus(text: &str) -> String {
+    text.replace('-', "\u{2212}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, size) in [
+            ("8GB", 8_000_000_000),
+            ("500 mb", 500_000_000),
+            ("2GiB", 1 << 31),
+            ("1.5e3", 1500),
+            ("1e3k", 1_000_000),
+            ("12", 12),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(size), "{text}");
+        }
+        for text in ["", "GB", "-1GB", "8 apples", "1e999", "0"] {
+            assert!(parse_bytes(text).unwrap_err().contains("8GB"), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_and_times_are_said_in_fitting_units() {
+        assert_eq!(rate(1234.56, "steps"), "1235 steps/s");
+        assert_eq!(rate(31.44, "steps"), "31.4 steps/s");
+        assert_eq!(rate(0.4, "steps"), "2.5 s/step");
+        assert_eq!(rate(2e6, "bytes"), "2.00 MB/s");
+        assert_eq!(about(Duration::from_secs(59)), "59 s");
+        assert_eq!(about(Duration::from_secs(245)), "4 min 05 s");
+        assert_eq!(about(Duration::from_secs(7384)), "2 h 03 min");
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        assert_eq!(grouped(9999), "9999");
+        assert_eq!(grouped(15_640), "15\u{202f}640");
+        assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
+    }
+}
