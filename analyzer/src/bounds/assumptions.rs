@@ -9,7 +9,6 @@ use hindcast_model::net::{Net, Op};
 use hindcast_model::task::{LossKind, PenaltyIn};
 use hindcast_model::vectors::norm;
 
-use super::Given;
 use crate::error::{Assumption, BrokenAssumption, Damaged, Doing, Missing, Result, Unsupported};
 use crate::estimators::plain;
 use crate::run::recorded::RecordedRun;
@@ -33,6 +32,17 @@ pub struct Constants {
     pub input: f64,
     /// Whether they follow from the model; else the user gave them.
     pub proven: bool,
+}
+
+/// Constants that nothing proves, for Theorem 6 of models whose own are not known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Given {
+    /// Λ: no example's Hessian has a larger eigenvalue.
+    pub upper: f64,
+    /// L: Lipschitz constant of the Hessian.
+    pub lipschitz: f64,
+    /// G: no gradient is larger.
+    pub gradient: f64,
 }
 
 /// A step as the bounds need it.

@@ -4,7 +4,7 @@
 mod assumptions;
 mod table;
 
-pub use assumptions::Constants;
+pub use assumptions::{Constants, Given};
 
 use std::ops::{ControlFlow, Range};
 
@@ -20,17 +20,6 @@ use crate::error::{AnalysisError, BrokenAssumption, Missing, Result, Unsupported
 use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
 use crate::run::recorded::RecordedRun;
 use assumptions::{Assumed, Step, assumptions};
-
-/// Constants that nothing proves, for Theorem 6 of models whose own are not known.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Given {
-    /// Λ: no example's Hessian has a larger eigenvalue.
-    pub upper: f64,
-    /// L: Lipschitz constant of the Hessian.
-    pub lipschitz: f64,
-    /// G: no gradient is larger.
-    pub gradient: f64,
-}
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]

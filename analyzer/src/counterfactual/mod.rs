@@ -4,6 +4,7 @@
 mod arithmetic;
 mod file;
 mod noise;
+mod options;
 mod outcome;
 mod removal;
 mod replay;
@@ -11,73 +12,21 @@ mod start;
 
 pub use arithmetic::Arithmetic;
 pub use file::{RemovalResult, RemovalResults, RemovedPlace};
+pub use options::{CounterfactualOptions, ReplayProgress};
 pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
 pub use start::{StateBefore, each_state, parts, start_state, stepper};
 
-use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use candle_core::{DType, Device};
-use hindcast_model::objective::Split;
+use candle_core::DType;
 use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 
-use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Result};
 use crate::measures::compare::Comparison;
 use crate::query::one::Query;
 use crate::run::recorded::RecordedRun;
-
-/// How counterfactual runs are done.
-#[derive(Debug, Clone)]
-pub struct CounterfactualOptions {
-    /// Steps [A, B) in which the examples are left out. The replay starts at A and goes on to T; from B on everyone
-    /// takes part again. Compare a score with a removal in the same window.
-    pub window: Range<u64>,
-    /// What leaving out means.
-    pub removal: Removal,
-    /// What the rest is divided by.
-    pub denominators: Denominators,
-    /// How the runs are computed; on another device than the CPU always as recorded.
-    pub arithmetic: Arithmetic,
-    /// Runs at a time; 0 is as many as the machine has cores. On another device than the CPU always one.
-    pub threads: usize,
-    /// Where the runs are trained.
-    pub device: Device,
-    /// Splits on which the runs are evaluated where they end; those without examples are passed over.
-    pub evaluate: Vec<Split>,
-    /// Seed of noise that moves every run's start in its last digits, each run's by its own: what changes then is what
-    /// rounding decides. Nothing is moved unless said.
-    pub start_noise: Option<u64>,
-}
-
-impl CounterfactualOptions {
-    /// Fixed denominators, loss-only removal, the recorded arithmetic, all cores, CPU, evaluated on all splits.
-    pub fn new(window: Range<u64>) -> Self {
-        CounterfactualOptions {
-            window,
-            removal: Removal::default(),
-            denominators: Denominators::default(),
-            arithmetic: Arithmetic::default(),
-            threads: 0,
-            device: Device::Cpu,
-            evaluate: Split::ALL.to_vec(),
-            start_noise: None,
-        }
-    }
-
-    /// What retrains.
-    fn engine(&self) -> EngineKind {
-        match (&self.arithmetic, self.device.is_cpu()) {
-            (Arithmetic::Kernels(_), true) => EngineKind::Kernels,
-            _ => EngineKind::Autodiff,
-        }
-    }
-}
-
-/// Gets (steps done, steps in all) over all runs, from several threads, and may stop them.
-pub type ReplayProgress<'a> = dyn Fn(u64, u64) -> ControlFlow<()> + Sync + 'a;
 
 /// Retrains from A to T without each of the `sets` (and once with everyone).
 ///

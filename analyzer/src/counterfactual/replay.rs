@@ -11,8 +11,9 @@ use hindcast_model::train::ModelState;
 
 use super::arithmetic::{Arithmetic, Taker};
 use super::noise::move_start;
+use super::options::{CounterfactualOptions, ReplayProgress};
+use super::outcome::Outcome;
 use super::removal::without;
-use super::{CounterfactualOptions, Outcome, ReplayProgress};
 use crate::error::{AnalysisError, Missing, Result};
 use crate::query::one::Query;
 use crate::run::recorded::RecordedRun;

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use hindcast_format::MANIFEST;
 
 pub use kind::FIGURE;
-pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable};
+pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
 
 /// Refuses a place inside of a run's folder, also where it is reached through links or `..`: recorded data is never written
 /// over, and a stranger's file in a run is damage.

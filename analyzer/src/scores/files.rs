@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hindcast_model::files::{self, Problem};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
 use crate::error::{AnalysisError, Result};
-use crate::output::places::{Kind, replaceable};
+use crate::output::places::{Kind, replaceable, sidecar_path};
 use crate::output::replace;
 
 /// A table's file format, known by the file's ending.
@@ -43,13 +43,6 @@ impl Format {
             )),
         }
     }
-}
-
-/// Where the metadata of the table at `path` is: `scores.csv.meta.json` beside `scores.csv`.
-pub fn sidecar_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".meta.json");
-    PathBuf::from(name)
 }
 
 impl ScoreTable {

@@ -10,7 +10,7 @@ mod select;
 pub mod spreadsheet;
 mod text;
 
-pub use files::sidecar_path;
+pub use crate::output::places::sidecar_path;
 pub use names::Place;
 pub use names::{NameKey, Names};
 

@@ -1,6 +1,7 @@
 //! The user's own names of examples: ids, file names, texts.
 
 mod choice;
+mod key;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,25 +11,8 @@ use hindcast_model::files;
 
 use super::ScoreTable;
 use crate::error::{AnalysisError, BadNames, Result};
+pub use key::NameKey;
 use lines::{csv_lines, json_lines, text_lines};
-
-/// What a name's number means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameKey {
-    /// The example's row in the original data: a table's column `row`.
-    Row,
-    /// Its position in the training split: a table's column `index`.
-    Index,
-}
-
-impl NameKey {
-    fn column(self) -> &'static str {
-        match self {
-            NameKey::Row => "row",
-            NameKey::Index => "index",
-        }
-    }
-}
 
 /// Where an example is: its position in the training split, and its row in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +66,16 @@ impl Names {
             }
             _ => open().and_then(text_lines),
         };
-        lines
-            .and_then(|lines| lines.into_names(path, by))
-            .map_err(|problem| refused(path, problem))
+        let read = || -> Result<Names, BadNames> {
+            let lines = lines?;
+            Ok(Names {
+                path: path.to_path_buf(),
+                key: lines.key.or(by).unwrap_or(NameKey::Row),
+                keyed: lines.key.is_some(),
+                names: lines.into_names()?,
+            })
+        };
+        read().map_err(|problem| refused(path, problem))
     }
 }
 

@@ -18,7 +18,7 @@ use hindcast_model::ops::second_order;
 use super::differences::{DISTANCES, Noise, moved};
 use super::known;
 use super::known::KnownOperation;
-use super::{CheckPoint, names};
+use super::point::{CheckPoint, names};
 use crate::engine::flat;
 use crate::error::{Doing, Result};
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use hindcast_model::random::{Purpose, Stream};
 
-use super::RuleCheckOptions;
+use super::options::RuleCheckOptions;
 use crate::error::{AnalysisError, Result};
 use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;

@@ -8,9 +8,9 @@ use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
 use hindcast_model::update::UpdateRule;
 
-use super::RuleCheckStep;
 use super::cause::Cause;
 use super::measure::{Compared, compare};
+use super::report::RuleCheckStep;
 use crate::counterfactual::{StateBefore, each_state, parts, stepper};
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::anchor::known_state;

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::chunk::{Chunk, Desk, Shared, Store};
 use super::layout::Layout;
 use super::number::Number;
-use super::part;
+use super::part::part;
 use super::plan::{Kind, Plan, Work};
 
 /// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use gemm::Parallelism;
 
 use super::number::Number;
-use super::part;
+use super::part::part;
 
 /// A matrix over a slice: element (i, j) is at `i * rows_by + j * columns_by`.
 #[derive(Clone, Copy)]

@@ -28,6 +28,7 @@ mod matrix;
 mod norm;
 mod norms;
 mod number;
+mod part;
 mod patches;
 mod plan;
 mod point;
@@ -36,7 +37,6 @@ mod replay;
 mod totals;
 mod wide;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
@@ -178,11 +178,6 @@ impl ReplayEngine for KernelEngine {
 fn penalty(net: &Net, mode: Mode) -> Option<(f64, PenaltyIn)> {
     let loss = net.loss();
     (mode == Mode::Train && loss.penalty > 0.0).then_some((loss.penalty, loss.penalty_in))
-}
-
-/// Part `i` of `parts` nearly equal parts of 0..n.
-fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
-    i * n / parts..(i + 1) * n / parts
 }
 
 impl<T: Number> Modes<T> {

@@ -8,11 +8,7 @@ mod compile;
 
 use std::ops::Range;
 
-use hindcast_model::net::Net;
-use hindcast_model::objective::Mode;
-
-use super::part;
-use crate::error::Result;
+use super::part::part;
 
 /// Values between layers.
 #[derive(Debug, Clone, Copy)]
@@ -242,14 +238,6 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Compiles `net` as it is run in `mode`.
-    ///
-    /// # Errors
-    /// For a layer that has no kernels.
-    pub fn new(net: &Net, mode: Mode) -> Result<Self> {
-        compile::plan(net, mode)
-    }
-
     /// Whether chunks have to wait for one another, and so must keep their values.
     pub fn has_barriers(&self) -> bool {
         self.phases.len() > 1

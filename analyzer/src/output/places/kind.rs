@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::outside_of_runs;
-use crate::scores::{ScoreMetadata, sidecar_path};
+use crate::scores::ScoreMetadata;
 
 /// How much of a file is read to recognise it, in bytes. The first line of a JSON Lines table has to fit.
 const HEAD: u64 = 1 << 20;
@@ -35,6 +35,13 @@ pub enum Kind {
     Manual,
     /// A file that replaces nothing.
     New,
+}
+
+/// Where the metadata of the table at `path` is: `scores.csv.meta.json` beside `scores.csv`.
+pub fn sidecar_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".meta.json");
+    PathBuf::from(name)
 }
 
 /// Columns at the start of a table of scores, without and with names. The next one is an influence.

@@ -1,6 +1,6 @@
 //! Which columns of a file of names hold what.
 
-use super::NameKey;
+use super::key::NameKey;
 use crate::error::BadNames;
 
 /// Positions of the columns that are read.

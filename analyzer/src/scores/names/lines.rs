@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
-use std::path::Path;
 
 use hindcast_model::csv_rows::CsvRows;
 use serde_json::Value;
 
 use super::choice::{Chosen, choose, find};
-use super::{NameKey, Names};
+use super::key::NameKey;
 use crate::error::BadNames;
 use crate::scores::spreadsheet;
 
@@ -23,12 +22,13 @@ struct Line {
 
 /// Names in the order of the file, with their numbers where it gives them.
 pub(super) struct Lines {
-    key: Option<NameKey>,
+    pub key: Option<NameKey>,
     lines: Vec<Line>,
 }
 
 impl Lines {
-    pub(super) fn into_names(self, path: &Path, by: Option<NameKey>) -> Result<Names, BadNames> {
+    /// The names by file and number.
+    pub(super) fn into_names(self) -> Result<BTreeMap<(Option<String>, u64), String>, BadNames> {
         let mut names = BTreeMap::new();
         let mut seen = BTreeMap::new();
         for (position, line) in (0..).zip(self.lines) {
@@ -46,12 +46,7 @@ impl Lines {
         if names.is_empty() {
             return Err(BadNames::Text("the file holds no names".to_owned()));
         }
-        Ok(Names {
-            path: path.to_path_buf(),
-            key: self.key.or(by).unwrap_or(NameKey::Row),
-            keyed: self.key.is_some(),
-            names,
-        })
+        Ok(names)
     }
 }
 

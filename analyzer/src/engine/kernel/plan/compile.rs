@@ -9,60 +9,66 @@ use crate::error::{AnalysisError, NoKernels, Result};
 
 use super::{Affine, Barrier, Geometry, Kind, Norm, Op, Plan, Slot, Windows, Work};
 
-pub(super) fn plan(net: &Net, mode: Mode) -> Result<Plan> {
-    let (channels, pixels) = planes(net.input_shape());
-    let mut compiler = Compiler {
-        train: mode == Mode::Train,
-        shapes: net
-            .parameters()
+impl Plan {
+    /// Compiles `net` as it is run in `mode`.
+    ///
+    /// # Errors
+    /// [`NoKernels::Layer`] for a layer that has no kernels.
+    pub fn new(net: &Net, mode: Mode) -> Result<Self> {
+        let (channels, pixels) = planes(net.input_shape());
+        let mut compiler = Compiler {
+            train: mode == Mode::Train,
+            shapes: net
+                .parameters()
+                .iter()
+                .map(|def| def.shape.as_slice())
+                .collect(),
+            parameters: offsets(net.parameters()),
+            buffers: offsets(net.buffers()),
+            slots: Vec::new(),
+            pinned: Vec::new(),
+            ops: Vec::new(),
+            masks: Vec::new(),
+            winners: Vec::new(),
+            stacked: 0,
+        };
+        let input = compiler.slot(Slot {
+            channels,
+            pixels,
+            raw: true,
+            moves: false,
+            primal: false,
+        });
+        let mut output = compiler.chain(net.nodes(), input)?;
+        if compiler.slots[output].pixels > 1 || compiler.slots[output].raw {
+            output = compiler.flatten(output, "output");
+        }
+        let mut ops = compiler.ops;
+        mark_additions(&mut ops, compiler.slots.len());
+        let norms = (0..ops.len())
+            .filter(|&i| matches!(ops[i].kind, Kind::Norm(_)))
+            .collect();
+        let flops = ops
             .iter()
-            .map(|def| def.shape.as_slice())
-            .collect(),
-        parameters: offsets(net.parameters()),
-        buffers: offsets(net.buffers()),
-        slots: Vec::new(),
-        pinned: Vec::new(),
-        ops: Vec::new(),
-        masks: Vec::new(),
-        winners: Vec::new(),
-        stacked: 0,
-    };
-    let input = compiler.slot(Slot {
-        channels,
-        pixels,
-        raw: true,
-        moves: false,
-        primal: false,
-    });
-    let mut output = compiler.chain(net.nodes(), input)?;
-    if compiler.slots[output].pixels > 1 || compiler.slots[output].raw {
-        output = compiler.flatten(output, "output");
-    }
-    let mut ops = compiler.ops;
-    mark_additions(&mut ops, compiler.slots.len());
-    let norms = (0..ops.len())
-        .filter(|&i| matches!(ops[i].kind, Kind::Norm(_)))
-        .collect();
-    let flops = ops
-        .iter()
-        .filter_map(|op| match &op.kind {
-            Kind::Convolution(a) | Kind::Transposed(a) => Some(a.geometry),
-            _ => None,
+            .filter_map(|op| match &op.kind {
+                Kind::Convolution(a) | Kind::Transposed(a) => Some(a.geometry),
+                _ => None,
+            })
+            .map(|g| 2.0 * (g.o * g.taps() * g.oh * g.ow) as f64)
+            .sum();
+        Ok(Plan {
+            phases: phases(&ops, &compiler.slots),
+            slots: compiler.slots,
+            ops,
+            output,
+            masks: compiler.masks,
+            winners: compiler.winners,
+            norms,
+            stacked: compiler.stacked,
+            flops,
+            parameters: net.parameter_values(),
         })
-        .map(|g| 2.0 * (g.o * g.taps() * g.oh * g.ow) as f64)
-        .sum();
-    Ok(Plan {
-        phases: phases(&ops, &compiler.slots),
-        slots: compiler.slots,
-        ops,
-        output,
-        masks: compiler.masks,
-        winners: compiler.winners,
-        norms,
-        stacked: compiler.stacked,
-        flops,
-        parameters: net.parameter_values(),
-    })
+    }
 }
 
 /// (channels, pixels) of a shape.
