@@ -28,6 +28,7 @@ pub use estimate::{Estimate, Scores};
 pub use forward::{ForwardChanges, OwnTerm, forward_changes};
 pub use forward::{defined, plain};
 pub use hessian::{HessianTerm, WithHessian};
+pub use refine::{Ladder, refine};
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

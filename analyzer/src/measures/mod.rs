@@ -8,6 +8,8 @@ mod lists;
 mod moments;
 mod rank;
 
+pub use agreement::{jaccard_of_extremes, kendall_tau};
+pub use compare::Comparison;
 pub use detection::{precision_at, roc_auc};
 pub use lists::{same_length, without_nan};
 pub use moments::{mean, mean_sd, sample_sd};

@@ -2,3 +2,8 @@
 
 pub mod places;
 pub mod replace;
+
+pub use places::{
+    AFTER_PNG_HEADER, FIGURE, Kind, PICTURE, apart, outside_of_runs, replaceable, sidecar_path,
+};
+pub use replace::{replace, replace_checked, try_folder};

@@ -2,3 +2,6 @@
 
 pub mod many;
 pub mod one;
+
+pub use many::Queries;
+pub use one::{Query, QueryGradient, indices};

@@ -8,3 +8,12 @@ pub mod rows;
 pub mod source;
 pub(crate) mod trace;
 pub mod window;
+
+pub use batch_sizes::BatchSizes;
+pub use in_memory::MemoryRun;
+pub use recorded::RecordedRun;
+pub use rows::{ROWS_NOTE, row_digests};
+pub use source::{
+    RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,
+};
+pub use window::Window;

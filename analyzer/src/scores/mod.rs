@@ -11,8 +11,9 @@ pub mod spreadsheet;
 mod text;
 
 pub use crate::output::places::sidecar_path;
-pub use names::Place;
-pub use names::{NameKey, Names};
+pub use fits::same_run;
+pub use names::{NameKey, Names, Place};
+pub use select::{Condition, SortKey};
 
 use std::collections::BTreeMap;
 use std::ops::Range;
