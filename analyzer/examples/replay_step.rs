@@ -60,9 +60,10 @@ fn counted(
     adjoints: &[Vec<f64>],
     count: bool,
 ) -> anyhow::Result<Products> {
-    match count {
-        true => counted_step(engine, input, directions, adjoints),
-        false => Ok(engine.products(input, directions, adjoints)?),
+    if count {
+        counted_step(engine, input, directions, adjoints)
+    } else {
+        Ok(engine.products(input, directions, adjoints)?)
     }
 }
 

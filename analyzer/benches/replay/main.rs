@@ -111,9 +111,10 @@ fn time(seconds: f64, mut f: impl FnMut()) -> (f64, f64) {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let seconds = match words.iter().any(|w| w == "--bench") {
-        true => 2.0,
-        false => 0.0,
+    let seconds = if words.iter().any(|w| w == "--bench") {
+        2.0
+    } else {
+        0.0
     };
     let filters: Vec<&String> = words.iter().filter(|w| !w.starts_with("--")).collect();
     let threads = rayon::current_num_threads();

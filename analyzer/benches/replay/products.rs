@@ -125,9 +125,10 @@ impl Alone {
                     for p in products {
                         for _ in 0..(p.times / threads as f64).round() as usize {
                             let (m, n, k) = (p.m as isize, p.n as isize, p.k as isize);
-                            let (c_by, b_by) = match p.turned {
-                                true => ((m, 1), (k, 1)),
-                                false => ((1, n), (1, n)),
+                            let (c_by, b_by) = if p.turned {
+                                ((m, 1), (k, 1))
+                            } else {
+                                ((1, n), (1, n))
                             };
                             // SAFETY: `new` has made room for the largest operands and results, packed as these strides say.
                             unsafe {

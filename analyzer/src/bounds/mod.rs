@@ -133,10 +133,7 @@ impl BoundsReport {
         let tightest = of
             .iter()
             .flatten()
-            .map(|(small, large)| match *large > 0.0 {
-                true => small / large,
-                false => 0.0,
-            });
+            .map(|(small, large)| if *large > 0.0 { small / large } else { 0.0 });
         Some(Kept {
             examples: of.len(),
             broken: of.iter().filter(|pairs| pairs.iter().any(over)).count(),
@@ -279,9 +276,10 @@ fn row(
         row: run.data().origin(Split::Train, index),
         label: run.data().label(Split::Train, index),
         step: steps[pi].meta.step,
-        gradient: match factor > 0.0 {
-            true => forward.injected[at] / factor,
-            false => 0.0,
+        gradient: if factor > 0.0 {
+            forward.injected[at] / factor
+        } else {
+            0.0
         },
         lower,
         upper,

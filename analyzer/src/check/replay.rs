@@ -147,24 +147,25 @@ fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
     let mut candidates: Vec<u64> = Vec::new();
     let stateful = run.rule().state_values(1) > 0;
     for range in source.ranges()? {
-        let last = match range.end == end.step {
-            true => range.end,
-            false => range.end - 1,
+        let last = if range.end == end.step {
+            range.end
+        } else {
+            range.end - 1
         };
-        match stateful {
-            false => candidates.extend(range.start..last),
-            true => {
-                // Each keyframe and the step after it: the second one rests on a state that was rebuilt.
-                let mut at = last;
-                while at > range.start {
-                    let key = match source.optimizer_state().is_empty() {
-                        true => range.start,
-                        false => source.keyframe(at - 1)?.max(range.start),
-                    };
-                    candidates.extend((key..last.min(key + 2)).rev());
-                    at = key;
-                }
+        if stateful {
+            // Each keyframe and the step after it: the second one rests on a state that was rebuilt.
+            let mut at = last;
+            while at > range.start {
+                let key = if source.optimizer_state().is_empty() {
+                    range.start
+                } else {
+                    source.keyframe(at - 1)?.max(range.start)
+                };
+                candidates.extend((key..last.min(key + 2)).rev());
+                at = key;
             }
+        } else {
+            candidates.extend(range.start..last)
         }
     }
     candidates.sort_unstable();
@@ -243,14 +244,13 @@ fn recorded(run: &RecordedRun<'_>, step: u64) -> Result<(StepMeta, Vec<f64>, Vec
         .next()?
         .filter(|s| s.meta.step == step)
         .ok_or_else(|| missing(step))?;
-    let after = match last {
-        true => end.parameters,
-        false => {
-            walk.next()?
-                .filter(|s| s.meta.step == step + 1)
-                .ok_or_else(|| missing(step + 1))?
-                .parameters
-        }
+    let after = if last {
+        end.parameters
+    } else {
+        walk.next()?
+            .filter(|s| s.meta.step == step + 1)
+            .ok_or_else(|| missing(step + 1))?
+            .parameters
     };
     Ok((meta, buffers_after, after))
 }

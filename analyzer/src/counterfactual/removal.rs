@@ -72,9 +72,10 @@ pub(super) fn without(
     denominators: Denominators,
 ) -> Result<Vec<WeightedBatch>> {
     let kept: Vec<bool> = meta.indices.iter().map(|i| !removed.contains(i)).collect();
-    let weights = match kept.iter().all(|&k| k) {
-        true => weights.to_vec(),
-        false => reweighted(meta, weights, &kept, denominators),
+    let weights = if kept.iter().all(|&k| k) {
+        weights.to_vec()
+    } else {
+        reweighted(meta, weights, &kept, denominators)
     };
     let mut parts = Vec::with_capacity(batches.len());
     let mut start = 0;

@@ -79,9 +79,10 @@ impl<T: Real> Job<'_, T> {
             }
         }
         let recorded = Arithmetic::Recorded;
-        let arithmetic = match self.options.device.is_cpu() {
-            true => &self.options.arithmetic,
-            false => &recorded,
+        let arithmetic = if self.options.device.is_cpu() {
+            &self.options.arithmetic
+        } else {
+            &recorded
         };
         let mut taker = Taker::new(self.run, arithmetic, &self.options.device)?;
         let nobody = BTreeSet::new();

@@ -16,9 +16,10 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
     // A stretch without gaps opens with a key of its own, so nothing before it is needed.
     let stretch = source.ranges()?.into_iter().find(|r| r.contains(&step));
     let stretch = stretch.map_or(step, |r| r.start);
-    let at = match source.optimizer_state().is_empty() {
-        false => source.keyframe(step)?.max(stretch),
-        true => stretch,
+    let at = if source.optimizer_state().is_empty() {
+        stretch
+    } else {
+        source.keyframe(step)?.max(stretch)
     };
     let first = source
         .forward(at..at + 1)?

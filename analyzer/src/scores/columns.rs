@@ -69,9 +69,12 @@ pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec
     ]);
     let several = metadata.queries.len() > 1;
     for (q, query) in metadata.queries.iter().enumerate() {
-        let of = |base: String| match several {
-            true => format!("{base}[{}]", query.name),
-            false => base,
+        let of = |base: String| {
+            if several {
+                format!("{base}[{}]", query.name)
+            } else {
+                base
+            }
         };
         out.push((of("influence".to_owned()), Column::Influence(q)));
         out.push((
@@ -205,9 +208,10 @@ impl Header {
                 query.to_owned(),
             ))),
             "accumulative" | "counterfactual" => {
-                let rung = match base.trim().eq_ignore_ascii_case("accumulative") {
-                    true => Rung::Accumulative,
-                    false => Rung::Counterfactual,
+                let rung = if base.trim().eq_ignore_ascii_case("accumulative") {
+                    Rung::Accumulative
+                } else {
+                    Rung::Counterfactual
                 };
                 position(&mut self.refined, rung);
                 let q = position(&mut self.queries, query.to_owned());
@@ -232,13 +236,15 @@ impl Header {
             occurrences: 0,
             influence: vec![None; self.queries.len()],
             renormalised: vec![None; self.queries.len()],
-            epochs: match self.epochs.is_empty() {
-                true => Vec::new(),
-                false => vec![vec![None; self.epochs.len()]; self.queries.len()],
+            epochs: if self.epochs.is_empty() {
+                Vec::new()
+            } else {
+                vec![vec![None; self.epochs.len()]; self.queries.len()]
             },
-            refined: match self.refined.is_empty() {
-                true => Vec::new(),
-                false => vec![Refined::default(); self.queries.len()],
+            refined: if self.refined.is_empty() {
+                Vec::new()
+            } else {
+                vec![Refined::default(); self.queries.len()]
             },
         }
     }

@@ -23,23 +23,25 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 occurrences: if seen { i + 1 } else { 0 },
                 influence: queries.iter().map(|_| next(seen)).collect(),
                 renormalised: queries.iter().map(|_| next(seen)).collect(),
-                epochs: match epochs.is_empty() {
-                    true => Vec::new(),
-                    false => queries
+                epochs: if epochs.is_empty() {
+                    Vec::new()
+                } else {
+                    queries
                         .iter()
                         .map(|_| epochs.iter().map(|_| next(seen)).collect())
-                        .collect(),
+                        .collect()
                 },
                 // Only where there are epochs, too: tables with and without are written.
-                refined: match epochs.is_empty() {
-                    true => Vec::new(),
-                    false => queries
+                refined: if epochs.is_empty() {
+                    Vec::new()
+                } else {
+                    queries
                         .iter()
                         .map(|_| Refined {
                             accumulative: next(i < 3),
                             counterfactual: next(i == 1),
                         })
-                        .collect(),
+                        .collect()
                 },
             }
         })
@@ -70,9 +72,10 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 })
                 .collect(),
             epochs: epochs.to_vec(),
-            refined: match epochs.is_empty() {
-                true => Vec::new(),
-                false => vec![Rung::Accumulative, Rung::Counterfactual],
+            refined: if epochs.is_empty() {
+                Vec::new()
+            } else {
+                vec![Rung::Accumulative, Rung::Counterfactual]
             },
             files: vec![vec!["a.csv".to_owned()], vec!["=b.csv".to_owned()]],
         },

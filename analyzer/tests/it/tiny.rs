@@ -271,9 +271,10 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
     let mut out = MemoryRun {
         parameters: specs(net.parameters(), Role::Parameter),
         buffers: specs(net.buffers(), Role::Buffer),
-        optimizer_state: match plan.keep_state {
-            true => specs(&state_defs, Role::OptimizerState),
-            false => Vec::new(),
+        optimizer_state: if plan.keep_state {
+            specs(&state_defs, Role::OptimizerState)
+        } else {
+            Vec::new()
         },
         steps: Vec::new(),
         end: None,
@@ -309,9 +310,10 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
         let gradient = stepper.gradient(&state, &parts, run.draws(t)).unwrap();
         let key = t.is_multiple_of(plan.segment).then(|| RecordedKey {
             buffers_before: state.buffers.clone(),
-            optimizer: match plan.keep_state {
-                true => state.optimizer.clone(),
-                false => Vec::new(),
+            optimizer: if plan.keep_state {
+                state.optimizer.clone()
+            } else {
+                Vec::new()
             },
         });
         out.steps.push(RecordedStep {

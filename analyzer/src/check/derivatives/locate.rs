@@ -322,9 +322,10 @@ impl Search<'_> {
             let found = (plus - minus) / (2.0 * h);
             let size = exact.abs().max(found.abs()).max(1e-9);
             if (exact - found).abs() <= FAILS * size {
-                return Ok(match exact.abs() > MOVED {
-                    true => Verdict::Right,
-                    false => Verdict::Blind,
+                return Ok(if exact.abs() > MOVED {
+                    Verdict::Right
+                } else {
+                    Verdict::Blind
                 });
             }
         }

@@ -115,9 +115,10 @@ impl<T: Number> Shared<'_, T> {
 
     /// Blocks of a slot's values.
     fn blocks(&self, slot: usize) -> Range<usize> {
-        match self.plan.slots[slot].moves {
-            true => 0..1 + self.layout.tangents,
-            false => 0..1,
+        if self.plan.slots[slot].moves {
+            0..1 + self.layout.tangents
+        } else {
+            0..1
         }
     }
 
@@ -146,9 +147,10 @@ impl<T: Number> Shared<'_, T> {
         let n = chunk.examples.len();
         let (from, to) = (&self.plan.slots[op.input], &self.plan.slots[op.output]);
         let output = self.values(op.output, n);
-        let input = match from.raw {
-            true => 0..0,
-            false => self.values(op.input, n),
+        let input = if from.raw {
+            0..0
+        } else {
+            self.values(op.input, n)
         };
         let block = to.size() * n;
         match &op.kind {
@@ -165,13 +167,14 @@ impl<T: Number> Shared<'_, T> {
             Kind::Convolution(affine) | Kind::Transposed(affine) => {
                 let layer = self.layer(affine, n);
                 let (x, y) = pair(&mut chunk.store.values, input, output);
-                let x = match from.raw {
-                    true => raw_operand(
+                let x = if from.raw {
+                    raw_operand(
                         self.raw(&chunk.examples, op.input),
                         from.size(),
                         from.pixels,
-                    ),
-                    false => Operand::slot(x, from.channels, from.pixels, n, from.moves),
+                    )
+                } else {
+                    Operand::slot(x, from.channels, from.pixels, n, from.moves)
                 };
                 match &op.kind {
                     Kind::Transposed(_) => layer.forward_transposed(x, y, &mut desk.scratch),

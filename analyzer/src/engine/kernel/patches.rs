@@ -433,9 +433,10 @@ mod tests {
                         let (row, column) = (rows.start + at / g.ow, at % g.ow);
                         let y = (row % g.oh * stride.0 + i).wrapping_sub(padding.0);
                         let z = (column * stride.1 + j).wrapping_sub(padding.1);
-                        let want = match y < h && z < w {
-                            true => x[(c * n + row / g.oh) * h * w + y * w + z],
-                            false => 0.0,
+                        let want = if y < h && z < w {
+                            x[(c * n + row / g.oh) * h * w + y * w + z]
+                        } else {
+                            0.0
                         };
                         assert_eq!(got, want);
                     }

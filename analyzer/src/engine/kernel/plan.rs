@@ -108,9 +108,10 @@ impl Affine {
     /// hold the transpose of the weight's gradient, (taps, o): that is what gemm's kernels write side by side.
     pub fn accumulators(&self, q: usize, directions: usize) -> (usize, usize) {
         let (start, o) = (directions * self.weight.start, self.geometry.o);
-        match self.joins() {
-            true => (start + q * o, directions * o),
-            false => (start + q * self.weight.len(), o),
+        if self.joins() {
+            (start + q * o, directions * o)
+        } else {
+            (start + q * self.weight.len(), o)
         }
     }
 }

@@ -79,15 +79,12 @@ impl<T: Number> Point<T> {
                 }
             }
         };
-        match shared {
-            true => {
-                let stacks = self.stacked.par_chunks_exact_mut(plan.stacked);
-                stacks.enumerate().for_each(turn);
-            }
-            false => {
-                let stacks = self.stacked.chunks_exact_mut(plan.stacked);
-                stacks.enumerate().for_each(turn);
-            }
+        if shared {
+            let stacks = self.stacked.par_chunks_exact_mut(plan.stacked);
+            stacks.enumerate().for_each(turn);
+        } else {
+            let stacks = self.stacked.chunks_exact_mut(plan.stacked);
+            stacks.enumerate().for_each(turn);
         }
     }
 }

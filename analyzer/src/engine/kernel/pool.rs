@@ -303,9 +303,10 @@ mod tests {
             let mut winners = vec![u32::MAX; planes * windows];
             max(&s, &x, &mut y, &mut winners);
             for adds in [false, true] {
-                let mut back = match adds {
-                    true => vec![0.25; x.len()],
-                    false => vec![f64::NAN; x.len()],
+                let mut back = if adds {
+                    vec![0.25; x.len()]
+                } else {
+                    vec![f64::NAN; x.len()]
                 };
                 max_back(&s, &winners, &g, &mut back, adds);
                 let there = if adds { 0.25 } else { 0.0 };

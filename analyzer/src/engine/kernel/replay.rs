@@ -54,9 +54,10 @@ impl<T: Number> Replay<T> {
         let layout = Layout::new(&self.plan, self.cut.largest, tangents);
         let (blocks, width) = (tangents.max(1), size_of::<T>());
         let store = layout.len * width + layout.winners_len * size_of::<u32>();
-        let stores = match self.plan.has_barriers() {
-            true => self.cut.chunks(examples),
-            false => self.cut.lanes(examples).min(rayon::current_num_threads()),
+        let stores = if self.plan.has_barriers() {
+            self.cut.chunks(examples)
+        } else {
+            self.cut.lanes(examples).min(rayon::current_num_threads())
         };
         let sums = self.cut.lanes(examples) * blocks * self.plan.parameters;
         let point = (1 + tangents) * self.plan.parameters + blocks * self.plan.stacked;
@@ -90,9 +91,10 @@ impl<T: Number> Replay<T> {
             Pass::Gradient => 3.0,
             Pass::Products => 2.0 + 6.0 * self.layout.tangents as f64,
         };
-        let threads = match plan.flops * n as f64 * products < SMALL {
-            true => 1,
-            false => rayon::current_num_threads(),
+        let threads = if plan.flops * n as f64 * products < SMALL {
+            1
+        } else {
+            rayon::current_num_threads()
         };
         let kept = Kept {
             sums: norms.len,
@@ -172,9 +174,10 @@ impl<T: Number> Replay<T> {
             totals.add(q, back, out);
         };
         let values = totals.lanes.len() * totals.directions * self.plan.parameters;
-        match totals.directions > 1 && values >= SHARED_SUMS {
-            true => out.par_iter_mut().enumerate().for_each(add),
-            false => out.iter_mut().enumerate().for_each(add),
+        if totals.directions > 1 && values >= SHARED_SUMS {
+            out.par_iter_mut().enumerate().for_each(add)
+        } else {
+            out.iter_mut().enumerate().for_each(add)
         }
     }
 }

@@ -85,9 +85,10 @@ impl<T: Number> Totals<'_, T> {
         room.clear();
         room.resize(rows * columns, 0.0);
         // Rows that follow one another are one.
-        let (rows, columns) = match by == columns {
-            true => (1, rows * columns),
-            false => (rows, columns),
+        let (rows, columns) = if by == columns {
+            (1, rows * columns)
+        } else {
+            (rows, columns)
         };
         for lane in &self.lanes {
             for (r, room) in room.chunks_exact_mut(columns.max(1)).take(rows).enumerate() {

@@ -89,9 +89,12 @@ pub(super) fn csv_lines(
     // A table of scores may be a file of names, too: its texts are written for spreadsheets.
     let ours =
         find(&columns, "index")?.is_some() && columns.iter().any(|c| c.starts_with("influence"));
-    let text = |cell: &str| match ours {
-        true => spreadsheet::unquoted(cell).to_owned(),
-        false => cell.to_owned(),
+    let text = |cell: &str| {
+        if ours {
+            spreadsheet::unquoted(cell).to_owned()
+        } else {
+            cell.to_owned()
+        }
     };
     let mut lines = Vec::new();
     while let Some(row) = rows.read().map_err(|e| e.to_string())? {

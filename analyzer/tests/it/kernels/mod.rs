@@ -120,9 +120,10 @@ impl Case {
         for (what, got, want) in pairs {
             assert_eq!(got.len(), want.len(), "{what}");
             let zero = want.iter().all(|x| *x == 0.0);
-            let error = match zero {
-                true => got.iter().fold(0.0, |m: f64, x| m.max(x.abs())),
-                false => relative_error(&got, &want),
+            let error = if zero {
+                got.iter().fold(0.0, |m: f64, x| m.max(x.abs()))
+            } else {
+                relative_error(&got, &want)
             };
             assert!(error.is_finite(), "{what}: {got:?} for {want:?}");
             if error > CLOSE {

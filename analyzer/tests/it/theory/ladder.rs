@@ -162,9 +162,10 @@ fn both_estimates_are_methods_for_all_examples_or_a_shortlist() {
     let all = estimate("accumulative", &[]);
     let some = estimate("accumulative", &[("examples", "3,7..9")]);
     for (j, (all, some)) in all.iter().zip(&some).enumerate() {
-        match [3, 7, 8].contains(&j) {
-            true => assert!((all.unwrap() - some.unwrap()).abs() < 1e-12),
-            false => assert_eq!(*some, None),
+        if [3, 7, 8].contains(&j) {
+            assert!((all.unwrap() - some.unwrap()).abs() < 1e-12)
+        } else {
+            assert_eq!(*some, None)
         }
     }
     let message = choose("accumulative", &[("examples", "3,x")])

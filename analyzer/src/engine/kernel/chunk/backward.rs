@@ -108,26 +108,29 @@ impl<T: Number> Shared<'_, T> {
     fn affine_back(&self, op: &Op, affine: &Affine, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
         let n = chunk.examples.len();
         let from = &self.plan.slots[op.input];
-        let input = match from.raw {
-            true => 0..0,
-            false => self.values(op.input, n),
+        let input = if from.raw {
+            0..0
+        } else {
+            self.values(op.input, n)
         };
-        let to = match from.moves {
-            true => self.all_cotangents(op.input, n),
-            false => 0..0,
+        let to = if from.moves {
+            self.all_cotangents(op.input, n)
+        } else {
+            0..0
         };
         let [x, out, back] = chunk
             .store
             .values
             .get_disjoint_mut([input, self.all_cotangents(op.output, n), to])
             .expect("the layout keeps what lives together apart");
-        let x = match from.raw {
-            true => raw_operand(
+        let x = if from.raw {
+            raw_operand(
                 self.raw(&chunk.examples, op.input),
                 from.size(),
                 from.pixels,
-            ),
-            false => Operand::slot(x, from.channels, from.pixels, n, from.moves),
+            )
+        } else {
+            Operand::slot(x, from.channels, from.pixels, n, from.moves)
         };
         let back = from.moves.then(|| Back {
             to: back,

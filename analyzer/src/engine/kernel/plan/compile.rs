@@ -391,9 +391,10 @@ impl Compiler<'_> {
         if moves || transposed {
             self.stacked += 2 * geometry.o * geometry.taps();
         }
-        let (channels, pixels) = match transposed {
-            false => (geometry.o, geometry.oh * geometry.ow),
-            true => (geometry.c, geometry.h * geometry.w),
+        let (channels, pixels) = if transposed {
+            (geometry.c, geometry.h * geometry.w)
+        } else {
+            (geometry.o, geometry.oh * geometry.ow)
         };
         let to = self.slot(Slot {
             channels,
@@ -402,9 +403,10 @@ impl Compiler<'_> {
             moves: true,
             primal: moves,
         });
-        let kind = match transposed {
-            false => Kind::Convolution(affine),
-            true => Kind::Transposed(affine),
+        let kind = if transposed {
+            Kind::Transposed(affine)
+        } else {
+            Kind::Convolution(affine)
         };
         self.op(kind, at, to, path)
     }
@@ -413,9 +415,10 @@ impl Compiler<'_> {
     fn elementwise(&mut self, kind: Kind, at: usize, path: &str) -> usize {
         let at = self.loaded(at, path);
         let curved = matches!(kind, Kind::Tanh | Kind::Sigmoid) && self.slots[at].moves;
-        let to = match self.pinned[at] {
-            false => at,
-            true => self.slot(self.slots[at]),
+        let to = if self.pinned[at] {
+            self.slot(self.slots[at])
+        } else {
+            at
         };
         self.slots[to].primal |= curved;
         // The backward pass reads what these put out.
