@@ -226,10 +226,14 @@ impl Search<'_> {
                     due += 1.0;
                 }
                 let slope = along(&sum, &base.parameters, directions)?;
-                Ok(match (slope - due).abs() <= FAILS {
-                    true if due == 0.0 => Verdict::Blind,
-                    true => Verdict::Right,
-                    false => Verdict::Wrong(None),
+                // A NaN is wrong, too.
+                let right = (slope - due).abs() <= FAILS;
+                Ok(if right && due == 0.0 {
+                    Verdict::Blind
+                } else if right {
+                    Verdict::Right
+                } else {
+                    Verdict::Wrong(None)
                 })
             })
         })

@@ -273,16 +273,7 @@ impl Compiler<'_> {
             Layer::Relu => self.elementwise(Kind::Relu, at, path),
             Layer::Tanh => self.elementwise(Kind::Tanh, at, path),
             Layer::Sigmoid => self.elementwise(Kind::Sigmoid, at, path),
-            Layer::Gelu => {
-                // Its second derivative reads what came in.
-                let at = self.loaded(at, path);
-                let from = self.slots[at];
-                let to = self.slot(Slot {
-                    primal: from.moves,
-                    ..from
-                });
-                self.op(Kind::Gelu, at, to, path)
-            }
+            Layer::Gelu => self.gelu(at, path),
             Layer::MaxPool2d {
                 kernel,
                 stride,
@@ -305,19 +296,8 @@ impl Compiler<'_> {
                 momentum,
                 eps,
             } => {
-                let at = self.loaded(at, path);
-                let to = self.slot(Slot {
-                    moves: true,
-                    primal: true,
-                    ..self.slots[at]
-                });
-                let index = self
-                    .ops
-                    .iter()
-                    .filter(|op| matches!(op.kind, Kind::Norm(_)))
-                    .count();
                 let norm = Norm {
-                    index,
+                    index: self.norms(),
                     scale: self.parameters[*weight].clone(),
                     shift: self.parameters[*bias].clone(),
                     mean: self.buffers[*mean].clone(),
@@ -326,7 +306,7 @@ impl Compiler<'_> {
                     eps: *eps,
                     batch: self.train,
                 };
-                self.op(Kind::Norm(norm), at, to, path)
+                self.norm(norm, at, path)
             }
             Layer::Dropout { p, stream } => {
                 if !self.train || *p == 0.0 {
@@ -337,27 +317,63 @@ impl Compiler<'_> {
                 self.elementwise(Kind::Dropout { p, stream, mask }, at, path)
             }
             Layer::Flatten => self.flatten(at, path),
-            Layer::Residual { body, projection } => {
-                self.pinned[at] = true;
-                let a = self.chain(body, at)?;
-                let b = self.chain(projection, at)?;
-                let (a, b) = (self.loaded(a, path), self.loaded(b, path));
-                let (x, y) = (self.slots[a], self.slots[b]);
-                let to = self.slot(Slot {
-                    moves: x.moves || y.moves,
-                    primal: x.primal || y.primal,
-                    ..x
-                });
-                let kind = Kind::Add {
-                    other: b,
-                    other_adds: false,
-                };
-                self.op(kind, a, to, path)
-            }
+            Layer::Residual { body, projection } => self.residual(body, projection, at, path)?,
             _ => {
                 return Err(AnalysisError::NoKernels(NoKernels::Layer(path.to_owned())));
             }
         })
+    }
+
+    fn gelu(&mut self, at: usize, path: &str) -> usize {
+        // Its second derivative reads its input.
+        let at = self.loaded(at, path);
+        let from = self.slots[at];
+        let to = self.slot(Slot {
+            primal: from.moves,
+            ..from
+        });
+        self.op(Kind::Gelu, at, to, path)
+    }
+
+    /// Number of norms so far.
+    fn norms(&self) -> usize {
+        let norms = self.ops.iter();
+        norms.filter(|op| matches!(op.kind, Kind::Norm(_))).count()
+    }
+
+    fn norm(&mut self, norm: Norm, at: usize, path: &str) -> usize {
+        let at = self.loaded(at, path);
+        let to = self.slot(Slot {
+            moves: true,
+            primal: true,
+            ..self.slots[at]
+        });
+        self.op(Kind::Norm(norm), at, to, path)
+    }
+
+    /// The sum of two chains that begin at the same slot.
+    fn residual(
+        &mut self,
+        body: &[Node],
+        projection: &[Node],
+        at: usize,
+        path: &str,
+    ) -> Result<usize> {
+        self.pinned[at] = true;
+        let a = self.chain(body, at)?;
+        let b = self.chain(projection, at)?;
+        let (a, b) = (self.loaded(a, path), self.loaded(b, path));
+        let (x, y) = (self.slots[a], self.slots[b]);
+        let to = self.slot(Slot {
+            moves: x.moves || y.moves,
+            primal: x.primal || y.primal,
+            ..x
+        });
+        let kind = Kind::Add {
+            other: b,
+            other_adds: false,
+        };
+        Ok(self.op(kind, a, to, path))
     }
 
     /// (height, width) of a convolution's kernel, which the weight's shape says.
