@@ -20,7 +20,7 @@ pub mod scores;
 pub mod sweep;
 mod workers;
 
-pub use bounds::{BoundsOptions, BoundsReport, BoundsRow, Constants, Given, Kept, bounds};
+pub use bounds::{BoundCheck, BoundsOptions, BoundsReport, BoundsRow, Constants, Given, bounds};
 pub use check::derivatives::{
     CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,
     check_run,
@@ -34,7 +34,8 @@ pub use counterfactual::{
     RemovalResult, RemovalResults, RemovedPlace, ReplayProgress, SplitLoss, counterfactuals,
 };
 pub use engine::{
-    AutodiffEngine, EngineKind, Forward, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
+    AutodiffEngine, EngineKind, Evaluation, Gradient, KernelEngine, Products, ReplayEngine,
+    StepInput,
 };
 pub use error::{AnalysisError, Result};
 pub use estimators::refine::{Ladder, refine};

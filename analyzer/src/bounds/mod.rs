@@ -89,7 +89,7 @@ pub struct BoundsReport {
 
 /// How often a bound was exceeded by more than rounding, and how much of it was used at most.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Kept {
+pub struct BoundCheck {
     /// Examples that it was looked at for.
     pub examples: usize,
     /// Examples that exceed it.
@@ -100,31 +100,31 @@ pub struct Kept {
 
 impl BoundsReport {
     /// Inequality (7): `h_j(Λ) ≤ ‖Δθ_{−j}‖ ≤ h_j(λ)`.
-    pub fn inequality7(&self) -> Option<Kept> {
+    pub fn inequality7(&self) -> Option<BoundCheck> {
         self.kept(|r| Some(vec![(r.lower?, r.estimate), (r.estimate, r.upper?)]))
     }
 
     /// Inequality (8): `h_j(Λ) ≤ ‖θ_{−j} − θ‖ ≤ h_j(λ)`.
-    pub fn inequality8(&self) -> Option<Kept> {
+    pub fn inequality8(&self) -> Option<BoundCheck> {
         self.kept(|r| Some(vec![(r.lower?, r.real), (r.real, r.upper?)]))
     }
 
     /// Theorem 5 as it is printed.
-    pub fn theorem5(&self) -> Option<Kept> {
+    pub fn theorem5(&self) -> Option<BoundCheck> {
         self.kept(|r| Some(vec![(r.gap, r.theorem5?)]))
     }
 
     /// `gap ≤ 2 h_j(λ)`.
-    pub fn always(&self) -> Option<Kept> {
+    pub fn always(&self) -> Option<BoundCheck> {
         self.kept(|r| Some(vec![(r.gap, r.always?)]))
     }
 
     /// Theorem 6.
-    pub fn theorem6(&self) -> Option<Kept> {
+    pub fn theorem6(&self) -> Option<BoundCheck> {
         self.kept(|r| Some(vec![(r.gap, r.theorem6?)]))
     }
 
-    fn kept(&self, pairs: impl Fn(&BoundsRow) -> Option<Vec<(f64, f64)>>) -> Option<Kept> {
+    fn kept(&self, pairs: impl Fn(&BoundsRow) -> Option<Vec<(f64, f64)>>) -> Option<BoundCheck> {
         let of: Vec<Vec<(f64, f64)>> = self.rows.iter().filter_map(pairs).collect();
         if of.is_empty() {
             return None;
@@ -134,7 +134,7 @@ impl BoundsReport {
             .iter()
             .flatten()
             .map(|(small, large)| if *large > 0.0 { small / large } else { 0.0 });
-        Some(Kept {
+        Some(BoundCheck {
             examples: of.len(),
             broken: of.iter().filter(|pairs| pairs.iter().any(over)).count(),
             tightest: tightest.fold(0.0, f64::max),

@@ -11,7 +11,7 @@ use hindcast_analyzer::{
 use hindcast_model::update::UpdateRule;
 
 use crate::tiny::{
-    Plan, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train, train_with,
+    Recipe, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train, train_with,
 };
 
 fn rules() -> [UpdateRule; 3] {
@@ -24,13 +24,13 @@ fn rules() -> [UpdateRule; 3] {
 }
 
 fn replay(
-    plan: &Plan,
+    recipe: &Recipe,
     net: &Arc<TinyNet>,
     recorded: &MemoryRun,
     options: &CounterfactualOptions,
     sets: &[Vec<u64>],
 ) -> CounterfactualReport {
-    let run = RecordedRun::new(recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let run = RecordedRun::new(recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let queries = [Query::default(), "train:3,9".parse().unwrap()];
     counterfactuals(&run, options, &queries, sets, &|_, _| {
         ControlFlow::Continue(())
@@ -42,16 +42,16 @@ fn replay(
 fn leaving_nobody_out_gives_the_recorded_bits_from_any_step() {
     for rule in rules() {
         for micro in [Vec::new(), vec![2, 3]] {
-            let plan = Plan {
+            let recipe = Recipe {
                 micro,
                 warm: 3,
-                ..Plan::new(rule.clone(), 0.1)
+                ..Recipe::new(rule.clone(), 0.1)
             };
             let net = TinyNet::new(0.05);
-            let recorded = train(&plan, &net, None);
+            let recorded = train(&recipe, &net, None);
             for start in [0, 4, 6, 9] {
                 let options = CounterfactualOptions::new(start..10);
-                let report = replay(&plan, &net, &recorded, &options, &[vec![]]);
+                let report = replay(&recipe, &net, &recorded, &options, &[vec![]]);
                 assert!(
                     report.reproduction.bit_identical,
                     "{:?}",
@@ -69,20 +69,20 @@ fn leaving_nobody_out_gives_the_recorded_bits_from_any_step() {
 #[test]
 fn a_loss_only_removal_is_training_with_weight_zero() {
     for rule in rules() {
-        let plan = Plan::new(rule, 0.1);
+        let recipe = Recipe::new(rule, 0.1);
         let net = TinyNet::new(0.05);
-        let recorded = train(&plan, &net, None);
+        let recorded = train(&recipe, &net, None);
         let mut options = CounterfactualOptions::new(2..7);
         options.threads = 3;
         let sets: Vec<Vec<u64>> = (0..TRAIN as u64).map(|i| vec![i]).collect();
-        let report = replay(&plan, &net, &recorded, &options, &sets);
+        let report = replay(&recipe, &net, &recorded, &options, &sets);
         for (set, outcome) in sets.iter().zip(&report.outcomes) {
             let changed = Reweighted {
                 example: set[0],
                 factor: 0.0,
                 within: 2..7,
             };
-            let truth = train(&plan, &net, Some(&changed)).end.unwrap();
+            let truth = train(&recipe, &net, Some(&changed)).end.unwrap();
             assert_eq!(outcome.without, *set);
             assert_eq!(outcome.parameters, truth.parameters);
             assert_eq!(outcome.buffers, truth.buffers);
@@ -95,16 +95,16 @@ fn a_loss_only_removal_is_training_with_weight_zero() {
 
 #[test]
 fn the_ways_of_removing_differ_where_they_should() {
-    let plan = Plan::new(UpdateRule::sgd(), 0.5);
+    let recipe = Recipe::new(UpdateRule::sgd(), 0.5);
     let net = TinyNet::new(0.0);
-    let recorded = train(&plan, &net, None);
+    let recorded = train(&recipe, &net, None);
     let end = |removal, denominators, set: Vec<u64>| {
         let options = CounterfactualOptions {
             removal,
             denominators,
             ..CounterfactualOptions::new(0..10)
         };
-        replay(&plan, &net, &recorded, &options, &[set])
+        replay(&recipe, &net, &recorded, &options, &[set])
             .outcomes
             .remove(0)
             .parameters
@@ -132,14 +132,14 @@ fn net_start(net: &TinyNet) -> Vec<f64> {
 #[test]
 fn renormalised_scores_are_derivatives_towards_the_renormalised_batch() {
     for weights in [None, Some(vec![0.3, 0.1, 0.25, 0.2, 0.4])] {
-        let plan = Plan {
+        let recipe = Recipe {
             weights,
-            ..Plan::new(UpdateRule::sgd(), 0.5)
+            ..Recipe::new(UpdateRule::sgd(), 0.5)
         };
         let net = TinyNet::new(0.0);
-        let recorded = train(&plan, &net, None);
+        let recorded = train(&recipe, &net, None);
         let run =
-            RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+            RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
         let mut engine = engine(&net);
         let query = Query::default()
             .gradient(&recorded, &mut engine, &TinyData)
@@ -155,7 +155,7 @@ fn renormalised_scores_are_derivatives_towards_the_renormalised_batch() {
         let differences: Vec<f64> = (0..TRAIN as u64)
             .map(|j| {
                 let value = |alpha: f64| {
-                    let moved = train_with(&plan, &net, &|meta, w| {
+                    let moved = train_with(&recipe, &net, &|meta, w| {
                         let total: f64 = w.iter().sum();
                         let of = |i: u64| if i == j { 1.0 } else { 0.0 };
                         let gone: f64 = meta
@@ -187,10 +187,10 @@ fn renormalised_scores_are_derivatives_towards_the_renormalised_batch() {
 
 #[test]
 fn the_sweep_predicts_the_order_of_real_removals() {
-    let plan = Plan::new(UpdateRule::sgd(), 0.1);
+    let recipe = Recipe::new(UpdateRule::sgd(), 0.1);
     let net = TinyNet::new(0.0);
-    let recorded = train(&plan, &net, None);
-    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let recorded = train(&recipe, &net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut engine = engine(&net);
     let query = Query::default()
         .gradient(&recorded, &mut engine, &TinyData)
@@ -205,7 +205,7 @@ fn the_sweep_predicts_the_order_of_real_removals() {
     .unwrap();
     let sets: Vec<Vec<u64>> = (0..TRAIN as u64).map(|i| vec![i]).collect();
     let report = replay(
-        &plan,
+        &recipe,
         &net,
         &recorded,
         &CounterfactualOptions::new(0..10),
@@ -218,10 +218,10 @@ fn the_sweep_predicts_the_order_of_real_removals() {
 
 #[test]
 fn progress_counts_every_step_and_can_stop() {
-    let plan = Plan::new(UpdateRule::sgd(), 0.1);
+    let recipe = Recipe::new(UpdateRule::sgd(), 0.1);
     let net = TinyNet::new(0.0);
-    let recorded = train(&plan, &net, None);
-    let run = RecordedRun::new(&recorded, net, &TinyData, plan.rule.clone(), 7).unwrap();
+    let recorded = train(&recipe, &net, None);
+    let run = RecordedRun::new(&recorded, net, &TinyData, recipe.rule.clone(), 7).unwrap();
     let options = CounterfactualOptions::new(4..10);
     let seen = AtomicU64::new(0);
     let sets = [vec![1], vec![2, 5]];

@@ -5,11 +5,17 @@ use hindcast_analyzer::{
 };
 use hindcast_model::update::UpdateRule;
 
-use crate::tiny::{Plan, TinyData, TinyNet, train};
+use crate::tiny::{Recipe, TinyData, TinyNet, train};
 
-fn check(plan: &Plan, recorded: &MemoryRun, samples: usize) -> ReplayCheckReport {
-    let run =
-        RecordedRun::new(recorded, TinyNet::new(0.0), &TinyData, plan.rule.clone(), 7).unwrap();
+fn check(recipe: &Recipe, recorded: &MemoryRun, samples: usize) -> ReplayCheckReport {
+    let run = RecordedRun::new(
+        recorded,
+        TinyNet::new(0.0),
+        &TinyData,
+        recipe.rule.clone(),
+        7,
+    )
+    .unwrap();
     let mut options = ReplayCheckOptions::new(&run);
     options.samples = samples;
     let mut calls = 0;
@@ -26,11 +32,11 @@ fn honest_runs_come_out_bit_by_bit() {
         "kind = \"adamw\"",
     ] {
         for keep_state in [true, false] {
-            let plan = Plan {
+            let recipe = Recipe {
                 keep_state,
-                ..Plan::new(UpdateRule::from_toml(text).unwrap(), 0.1)
+                ..Recipe::new(UpdateRule::from_toml(text).unwrap(), 0.1)
             };
-            let report = check(&plan, &train(&plan, &TinyNet::new(0.0), None), 0);
+            let report = check(&recipe, &train(&recipe, &TinyNet::new(0.0), None), 0);
             assert!(report.passed() && report.bit_identical(), "{report:#?}");
             match text {
                 "kind = \"sgd\"" => assert_eq!(report.steps.len(), 10),
@@ -42,11 +48,11 @@ fn honest_runs_come_out_bit_by_bit() {
 
 #[test]
 fn an_altered_step_is_found_and_its_tensor_named() {
-    let plan = Plan::new(UpdateRule::sgd(), 0.1);
-    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+    let recipe = Recipe::new(UpdateRule::sgd(), 0.1);
+    let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
     // The last number belongs to `w2`.
     *recorded.steps[6].parameters.last_mut().unwrap() += 1e-3;
-    let report = check(&plan, &recorded, 0);
+    let report = check(&recipe, &recorded, 0);
     let failed: Vec<u64> = report
         .steps
         .iter()
@@ -63,25 +69,25 @@ fn an_altered_step_is_found_and_its_tensor_named() {
 
 #[test]
 fn another_batch_or_learning_rate_is_found() {
-    let plan = Plan::new(UpdateRule::sgd(), 0.1);
-    let honest = train(&plan, &TinyNet::new(0.0), None);
+    let recipe = Recipe::new(UpdateRule::sgd(), 0.1);
+    let honest = train(&recipe, &TinyNet::new(0.0), None);
     let mut other = honest.clone();
     other.steps[3].meta.indices.swap_remove(0);
-    assert!(!check(&plan, &other, 0).steps[3].passed);
+    assert!(!check(&recipe, &other, 0).steps[3].passed);
     let mut other = honest.clone();
     other.steps[3].meta.groups[0].learning_rate *= 1.001;
-    assert!(!check(&plan, &other, 0).steps[3].passed);
+    assert!(!check(&recipe, &other, 0).steps[3].passed);
     let mut other = honest;
     other.steps[3].meta.trained[2] = false;
-    let report = check(&plan, &other, 0);
+    let report = check(&recipe, &other, 0);
     assert!(!report.steps[3].passed);
     assert_eq!(report.steps[3].trained_differs, ["w2"]);
 }
 
 #[test]
 fn runs_with_gaps_are_checked_where_two_steps_meet() {
-    let plan = Plan::new(UpdateRule::sgd(), 0.1);
-    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+    let recipe = Recipe::new(UpdateRule::sgd(), 0.1);
+    let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
     let keys: Vec<_> = recorded
         .steps
         .iter()
@@ -97,9 +103,9 @@ fn runs_with_gaps_are_checked_where_two_steps_meet() {
         buffers_before: keys[4].clone(),
         optimizer: Vec::new(),
     });
-    let report = check(&plan, &recorded, 0);
+    let report = check(&recipe, &recorded, 0);
     let steps: Vec<u64> = report.steps.iter().map(|s| s.step).collect();
     assert_eq!(steps, [0, 1, 5, 6, 7, 8, 9]);
     assert!(report.bit_identical());
-    assert_eq!(check(&plan, &recorded, 3).steps.len(), 3);
+    assert_eq!(check(&recipe, &recorded, 3).steps.len(), 3);
 }

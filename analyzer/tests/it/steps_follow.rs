@@ -9,7 +9,7 @@ use hindcast_model::data::{DataError, DataSet};
 use hindcast_model::objective::{Batch, Draws, Split};
 use hindcast_model::update::UpdateRule;
 
-use crate::tiny::{FEATURES, Plan, TRAIN, TinyData, TinyNet, train, train_with};
+use crate::tiny::{FEATURES, Recipe, TRAIN, TinyData, TinyNet, train, train_with};
 
 fn rule(text: &str) -> UpdateRule {
     UpdateRule::from_toml(text).unwrap()
@@ -59,15 +59,15 @@ fn honest_loops_pass_whichever_steps_are_chosen() {
     ];
     for (text, clip_odd, micro) in plans {
         for keep_state in [true, false] {
-            let plan = Plan {
+            let recipe = Recipe {
                 keep_state,
                 clip_odd,
                 micro: micro.clone(),
-                ..Plan::new(rule(text), 0.1)
+                ..Recipe::new(rule(text), 0.1)
             };
-            let recorded = train(&plan, &TinyNet::new(0.0), None);
+            let recorded = train(&recipe, &TinyNet::new(0.0), None);
             for seed in 0..10 {
-                let report = checked(&recorded, &plan.rule, &TinyData, seed);
+                let report = checked(&recorded, &recipe.rule, &TinyData, seed);
                 assert!(
                     report.passed() && report.bit_identical() && !report.is_empty(),
                     "{text}: {report:#?}"
@@ -85,12 +85,12 @@ fn a_frozen_tensor_is_named() {
         "kind = \"sgd\"\nmomentum = 0.9",
         "kind = \"adamw\"",
     ] {
-        let plan = Plan {
+        let recipe = Recipe {
             frozen: Some(1),
-            ..Plan::new(rule(text), 0.1)
+            ..Recipe::new(rule(text), 0.1)
         };
-        let recorded = train(&plan, &TinyNet::new(0.0), None);
-        let message = refused("a frozen tensor", &recorded, &plan.rule, &TinyData);
+        let recorded = train(&recipe, &TinyNet::new(0.0), None);
+        let message = refused("a frozen tensor", &recorded, &recipe.rule, &TinyData);
         assert!(
             message.contains("Recorded as trained, but unchanged: `w1`"),
             "{message}"
@@ -100,15 +100,18 @@ fn a_frozen_tensor_is_named() {
         for step in &mut known.steps {
             step.meta.trained[1] = false;
         }
-        assert!(checked(&known, &plan.rule, &TinyData, 3).passed(), "{text}");
+        assert!(
+            checked(&known, &recipe.rule, &TinyData, 3).passed(),
+            "{text}"
+        );
     }
     // The reverse: recorded as not trained, and updated.
-    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
-    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+    let recipe = Recipe::new(rule("kind = \"sgd\""), 0.1);
+    let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
     for step in &mut recorded.steps {
         step.meta.trained[1] = false;
     }
-    let message = refused("an updated tensor", &recorded, &plan.rule, &TinyData);
+    let message = refused("an updated tensor", &recorded, &recipe.rule, &TinyData);
     assert!(
         message.contains("Recorded as not trained, but changed: `w1`"),
         "{message}"
@@ -127,11 +130,11 @@ fn a_wrong_rule_is_refused() {
         ("kind = \"adam\"", "kind = \"adam\"\nbeta2 = 0.9"),
         ("kind = \"sgd\"\nclip_norm = 0.05", "kind = \"sgd\""),
     ] {
-        let plan = Plan {
+        let recipe = Recipe {
             keep_state: false,
-            ..Plan::new(rule(trained), 0.1)
+            ..Recipe::new(rule(trained), 0.1)
         };
-        let run = train(&plan, &TinyNet::new(0.0), None);
+        let run = train(&recipe, &TinyNet::new(0.0), None);
         refused(
             &format!("{trained} as {recorded}"),
             &run,
@@ -148,33 +151,33 @@ fn a_decay_that_was_not_recorded_is_named() {
         ("kind = \"sgd\"\nweight_decay = 0.0005", 0.0),
         ("kind = \"sgd\"\nweight_decay = 0.0005", 0.001),
     ] {
-        let plan = Plan::new(rule(text), 0.1);
-        let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+        let recipe = Recipe::new(rule(text), 0.1);
+        let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
         for step in &mut recorded.steps {
             step.meta.groups[0].weight_decay = recorded_decay;
         }
-        let message = refused(text, &recorded, &plan.rule, &TinyData);
+        let message = refused(text, &recorded, &recipe.rule, &TinyData);
         assert!(message.contains("weight decay of"), "{message}");
     }
 }
 
 #[test]
 fn a_scaled_loss_and_another_reduction_are_named() {
-    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
-    let halved = train_with(&plan, &TinyNet::new(0.0), &|_, weights| {
+    let recipe = Recipe::new(rule("kind = \"sgd\""), 0.1);
+    let halved = train_with(&recipe, &TinyNet::new(0.0), &|_, weights| {
         weights.iter_mut().for_each(|w| *w *= 0.5);
     });
-    let message = refused("a halved loss", &halved, &plan.rule, &TinyData);
+    let message = refused("a halved loss", &halved, &recipe.rule, &TinyData);
     assert!(
         message.contains("is 0.5000 times the computed one"),
         "{message}"
     );
 
-    let mut summed = train(&plan, &TinyNet::new(0.0), None);
+    let mut summed = train(&recipe, &TinyNet::new(0.0), None);
     for step in &mut summed.steps {
         step.meta.weights = BatchWeights::Sum;
     }
-    let message = refused("a mean recorded as a sum", &summed, &plan.rule, &TinyData);
+    let message = refused("a mean recorded as a sum", &summed, &recipe.rule, &TinyData);
     assert!(
         message.contains("a sum where a mean was recorded"),
         "{message}"
@@ -183,28 +186,28 @@ fn a_scaled_loss_and_another_reduction_are_named() {
 
 #[test]
 fn wrong_indices_and_other_data_are_refused() {
-    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
-    let honest = train(&plan, &TinyNet::new(0.0), None);
+    let recipe = Recipe::new(rule("kind = \"sgd\""), 0.1);
+    let honest = train(&recipe, &TinyNet::new(0.0), None);
     let mut shifted = honest.clone();
     for step in &mut shifted.steps {
         for index in &mut step.meta.indices {
             *index = (*index + 1) % TRAIN as u64;
         }
     }
-    refused("wrong indices", &shifted, &plan.rule, &TinyData);
-    refused("other data", &honest, &plan.rule, &OtherLabels);
+    refused("wrong indices", &shifted, &recipe.rule, &TinyData);
+    refused("other data", &honest, &recipe.rule, &OtherLabels);
     // Under Adam, too, whose steps have the same size whatever the loss.
-    let plan = Plan::new(rule("kind = \"adam\""), 0.01);
-    let honest = train(&plan, &TinyNet::new(0.0), None);
-    refused("other data under Adam", &honest, &plan.rule, &OtherLabels);
+    let recipe = Recipe::new(rule("kind = \"adam\""), 0.01);
+    let honest = train(&recipe, &TinyNet::new(0.0), None);
+    refused("other data under Adam", &honest, &recipe.rule, &OtherLabels);
 }
 
 #[test]
 fn one_altered_step_among_all_is_found_when_it_is_looked_at() {
-    let plan = Plan::new(rule("kind = \"sgd\""), 0.1);
-    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
+    let recipe = Recipe::new(rule("kind = \"sgd\""), 0.1);
+    let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
     *recorded.steps[6].parameters.last_mut().unwrap() += 1e-3;
-    let run = RecordedRun::new(&recorded, TinyNet::new(0.0), &TinyData, plan.rule, 7).unwrap();
+    let run = RecordedRun::new(&recorded, TinyNet::new(0.0), &TinyData, recipe.rule, 7).unwrap();
     let mut options = RuleCheckOptions::new(0..10, 1);
     options.samples = 10;
     let report = rule_check(&run, &options).unwrap();
@@ -220,23 +223,23 @@ fn one_altered_step_among_all_is_found_when_it_is_looked_at() {
 
 #[test]
 fn losses_that_are_not_the_computed_ones_are_told() {
-    let plan = Plan::new(rule("kind = \"adam\""), 0.01);
+    let recipe = Recipe::new(rule("kind = \"adam\""), 0.01);
     // Adam takes the same steps for a halved loss, so only the recorded losses show it.
-    let mut recorded = train(&plan, &TinyNet::new(0.0), None);
-    let honest = checked(&recorded, &plan.rule, &TinyData, 1);
+    let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
+    let honest = checked(&recorded, &recipe.rule, &TinyData, 1);
     assert_eq!(honest.other_loss(), None);
     let run = RecordedRun::new(
         &recorded,
         TinyNet::new(0.0),
         &TinyData,
-        plan.rule.clone(),
+        recipe.rule.clone(),
         7,
     );
     assert_eq!(run.unwrap().dtype(), DType::F64);
     for step in &mut recorded.steps {
         step.meta.loss = Some(0.1);
     }
-    let report = checked(&recorded, &plan.rule, &TinyData, 1);
+    let report = checked(&recorded, &recipe.rule, &TinyData, 1);
     assert!(report.passed());
     let (_, got, want) = report.other_loss().unwrap();
     assert!(want == 0.1 && (got - want).abs() > 0.1, "{got} {want}");

@@ -8,22 +8,27 @@ use hindcast_analyzer::{
 };
 use hindcast_model::update::UpdateRule;
 
-use crate::tiny::{Plan, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train};
+use crate::tiny::{Recipe, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train};
 
 /// Small enough that the third derivative of an Adam run doesn't show.
 const STEP: f64 = 2e-5;
 
 fn value(
-    plan: &Plan,
+    recipe: &Recipe,
     net: &Arc<TinyNet>,
     query: &Query,
     changed: Option<&Reweighted>,
 ) -> QueryGradient {
-    let run = train(plan, net, changed);
+    let run = train(recipe, net, changed);
     query.gradient(&run, &mut engine(net), &TinyData).unwrap()
 }
 
-fn differences(plan: &Plan, net: &Arc<TinyNet>, query: &Query, within: &Range<u64>) -> Vec<f64> {
+fn differences(
+    recipe: &Recipe,
+    net: &Arc<TinyNet>,
+    query: &Query,
+    within: &Range<u64>,
+) -> Vec<f64> {
     (0..TRAIN as u64)
         .map(|example| {
             let at = |factor| {
@@ -32,7 +37,7 @@ fn differences(plan: &Plan, net: &Arc<TinyNet>, query: &Query, within: &Range<u6
                     factor,
                     within: within.clone(),
                 };
-                value(plan, net, query, Some(&changed)).value
+                value(recipe, net, query, Some(&changed)).value
             };
             // The score is the effect of leaving out, so of lowering the weight.
             (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
@@ -40,9 +45,9 @@ fn differences(plan: &Plan, net: &Arc<TinyNet>, query: &Query, within: &Range<u6
         .collect()
 }
 
-fn scores(plan: &Plan, net: &Arc<TinyNet>, queries: &[Query], window: &Window) -> SweepState {
-    let recorded = train(plan, net, None);
-    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+fn scores(recipe: &Recipe, net: &Arc<TinyNet>, queries: &[Query], window: &Window) -> SweepState {
+    let recorded = train(recipe, net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut engine = engine(net);
     let gradients: Vec<_> = queries
         .iter()
@@ -58,12 +63,12 @@ fn scores(plan: &Plan, net: &Arc<TinyNet>, queries: &[Query], window: &Window) -
     .unwrap()
 }
 
-fn agrees(name: &str, plan: &Plan, window: Window) {
-    let net = TinyNet::new(plan.penalty);
+fn agrees(name: &str, recipe: &Recipe, window: Window) {
+    let net = TinyNet::new(recipe.penalty);
     let queries: [Query; 2] = [Query::default(), "train:3,9".parse().unwrap()];
-    let got = scores(plan, &net, &queries, &window);
+    let got = scores(recipe, &net, &queries, &window);
     for (query, sweep) in queries.iter().zip(&got.queries) {
-        let truth = differences(plan, &net, query, &got.window);
+        let truth = differences(recipe, &net, query, &got.window);
         let error = relative_error(&sweep.influence, &truth);
         println!("{name:28} {query:12} {error:.1e}");
         assert!(error < 1e-6, "{name}, {query}: {error:e}");
@@ -128,7 +133,7 @@ fn every_rule() {
         ),
     ];
     for (name, rule, eta) in cases {
-        agrees(name, &Plan::new(rule, eta), Window::All);
+        agrees(name, &Recipe::new(rule, eta), Window::All);
     }
 }
 
@@ -136,44 +141,44 @@ fn every_rule() {
 fn every_circumstance() {
     let momentum = || sgd("momentum = 0.9\nweight_decay = 0.01");
     let adam = || UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3").unwrap();
-    let base = |rule| Plan::new(rule, 0.2);
+    let base = |rule| Recipe::new(rule, 0.2);
     for rule in [momentum(), adam()] {
         let kind = rule.describe();
-        let plan = Plan {
+        let recipe = Recipe {
             warm: 5,
             ..base(rule.clone())
         };
-        agrees(&format!("{kind}: warm start"), &plan, Window::All);
-        agrees(&format!("{kind}: last epoch"), &plan, Window::LastEpoch);
+        agrees(&format!("{kind}: warm start"), &recipe, Window::All);
+        agrees(&format!("{kind}: last epoch"), &recipe, Window::LastEpoch);
         agrees(
             &format!("{kind}: middle window"),
-            &plan,
+            &recipe,
             Window::Steps(2..7),
         );
-        let plan = Plan {
+        let recipe = Recipe {
             micro: vec![2, 3],
             ..base(rule.clone())
         };
-        agrees(&format!("{kind}: micro-batches"), &plan, Window::All);
-        let plan = Plan {
+        agrees(&format!("{kind}: micro-batches"), &recipe, Window::All);
+        let recipe = Recipe {
             micro: vec![2, 1, 2],
             weights: Some(vec![0.3, 0.1, 0.25, 0.2, 0.4]),
             penalty: 0.1,
             ..base(rule.clone())
         };
-        agrees(&format!("{kind}: weights, penalty"), &plan, Window::All);
-        let plan = Plan {
+        agrees(&format!("{kind}: weights, penalty"), &recipe, Window::All);
+        let recipe = Recipe {
             clip_odd: Some(0.05),
             ..base(rule.clone())
         };
-        agrees(&format!("{kind}: clipping at times"), &plan, Window::All);
-        let plan = Plan {
+        agrees(&format!("{kind}: clipping at times"), &recipe, Window::All);
+        let recipe = Recipe {
             keep_state: false,
             ..base(rule)
         };
         agrees(
             &format!("{kind}: state unrecorded"),
-            &plan,
+            &recipe,
             Window::Steps(5..9),
         );
     }
@@ -181,10 +186,10 @@ fn every_circumstance() {
 
 #[test]
 fn a_stopped_sweep_goes_on_to_the_same_bits() {
-    let plan = Plan::new(UpdateRule::adamw(), 0.1);
+    let recipe = Recipe::new(UpdateRule::adamw(), 0.1);
     let net = TinyNet::new(0.0);
-    let recorded = train(&plan, &net, None);
-    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let recorded = train(&recipe, &net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut engine = engine(&net);
     let query = Query::default()
         .gradient(&recorded, &mut engine, &TinyData)
@@ -222,9 +227,9 @@ fn a_stopped_sweep_goes_on_to_the_same_bits() {
 
 #[test]
 fn gaps_are_refused_with_the_missing_steps() {
-    let plan = Plan::new(UpdateRule::sgd(), 0.1);
+    let recipe = Recipe::new(UpdateRule::sgd(), 0.1);
     let net = TinyNet::new(0.0);
-    let mut recorded = train(&plan, &net, None);
+    let mut recorded = train(&recipe, &net, None);
     recorded
         .steps
         .retain(|s| s.meta.step < 2 || s.meta.step >= 4);

@@ -12,7 +12,7 @@ use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::update::UpdateRule;
 
-use crate::tiny::{Plan, TinyData, TinyNet, engine, train};
+use crate::tiny::{Recipe, TinyData, TinyNet, engine, train};
 
 /// A run that counts what is read of it newest first, and has a step that can't be read.
 struct Flawed {
@@ -80,12 +80,12 @@ impl StepSource for Flawed {
 const STEPS: u64 = 24;
 
 fn flawed(flaw: Option<u64>) -> Flawed {
-    let plan = Plan {
+    let recipe = Recipe {
         steps: STEPS,
-        ..Plan::new(UpdateRule::from_toml("kind = \"sgd\"").unwrap(), 0.1)
+        ..Recipe::new(UpdateRule::from_toml("kind = \"sgd\"").unwrap(), 0.1)
     };
     Flawed {
-        run: train(&plan, &TinyNet::new(0.0), None),
+        run: train(&recipe, &TinyNet::new(0.0), None),
         flaw,
         panics: false,
         pause: Duration::ZERO,

@@ -140,9 +140,9 @@ impl DataSet for TinyData {
     }
 }
 
-/// What a run does besides its update rule.
+/// How a tiny run is trained and recorded.
 #[derive(Clone)]
-pub struct Plan {
+pub struct Recipe {
     pub rule: UpdateRule,
     pub learning_rate: f64,
     pub steps: u64,
@@ -163,9 +163,9 @@ pub struct Plan {
     pub frozen: Option<usize>,
 }
 
-impl Plan {
+impl Recipe {
     pub fn new(rule: UpdateRule, learning_rate: f64) -> Self {
-        Plan {
+        Recipe {
             rule,
             learning_rate,
             steps: 10,
@@ -236,8 +236,8 @@ impl Reweighted {
 }
 
 /// Trains in float64, by the steps that every Task is trained by, and records every step in memory.
-pub fn train(plan: &Plan, net: &Arc<TinyNet>, changed: Option<&Reweighted>) -> MemoryRun {
-    train_with(plan, net, &|meta, weights| {
+pub fn train(recipe: &Recipe, net: &Arc<TinyNet>, changed: Option<&Reweighted>) -> MemoryRun {
+    train_with(recipe, net, &|meta, weights| {
         if let Some(changed) = changed {
             changed.apply(meta, weights);
         }
@@ -245,8 +245,8 @@ pub fn train(plan: &Plan, net: &Arc<TinyNet>, changed: Option<&Reweighted>) -> M
 }
 
 /// As [`train`], with any change of the weights.
-pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> MemoryRun {
-    let stepper = Stepper::new(net.as_ref(), &plan.rule);
+pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> MemoryRun {
+    let stepper = Stepper::new(net.as_ref(), &recipe.rule);
     let p = stepper.blocks().values();
     let specs = |defs: &[TensorDef], role| {
         defs.iter()
@@ -259,7 +259,7 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
             })
             .collect::<Vec<_>>()
     };
-    let state_defs: Vec<TensorDef> = plan
+    let state_defs: Vec<TensorDef> = recipe
         .rule
         .state_tensors(net.parameters())
         .into_iter()
@@ -271,7 +271,7 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
     let mut out = MemoryRun {
         parameters: specs(net.parameters(), Role::Parameter),
         buffers: specs(net.buffers(), Role::Buffer),
-        optimizer_state: if plan.keep_state {
+        optimizer_state: if recipe.keep_state {
             specs(&state_defs, Role::OptimizerState)
         } else {
             Vec::new()
@@ -284,17 +284,23 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
         buffers: out.buffers.clone(),
         ..MemoryRun::default()
     };
-    let run = RecordedRun::new(&empty, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let run = RecordedRun::new(&empty, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut state = ModelState {
         parameters: net.start(),
         buffers: noise(3, HIDDEN),
-        optimizer: noise(5, plan.rule.state_values(p))
+        optimizer: noise(5, recipe.rule.state_values(p))
             .iter()
-            .map(|x| if plan.warm > 0 { 0.01 * (x + 1.5) } else { 0.0 })
+            .map(|x| {
+                if recipe.warm > 0 {
+                    0.01 * (x + 1.5)
+                } else {
+                    0.0
+                }
+            })
             .collect::<Vec<f64>>(),
     };
-    for t in 0..plan.steps {
-        let meta = plan.meta(t);
+    for t in 0..recipe.steps {
+        let meta = recipe.meta(t);
         let mut weights = weights_of(&meta).unwrap();
         change(&meta, &mut weights);
         let mut rest = weights.into_iter();
@@ -308,9 +314,9 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
             })
             .collect();
         let gradient = stepper.gradient(&state, &parts, run.draws(t)).unwrap();
-        let key = t.is_multiple_of(plan.segment).then(|| RecordedKey {
+        let key = t.is_multiple_of(recipe.segment).then(|| RecordedKey {
             buffers_before: state.buffers.clone(),
-            optimizer: if plan.keep_state {
+            optimizer: if recipe.keep_state {
                 state.optimizer.clone()
             } else {
                 Vec::new()
@@ -323,13 +329,13 @@ pub fn train_with(plan: &Plan, net: &Arc<TinyNet>, change: &Change<'_>) -> Memor
             key,
         });
         let mut settings = run.settings(&meta);
-        if let Some(frozen) = plan.frozen {
+        if let Some(frozen) = recipe.frozen {
             settings.trained[frozen] = false;
         }
         stepper.update(&settings, gradient, &mut state).unwrap();
     }
     out.end = Some(RecordedEnd {
-        step: plan.steps,
+        step: recipe.steps,
         parameters: state.parameters,
         buffers: state.buffers,
         optimizer: Some(state.optimizer),

@@ -6,7 +6,7 @@ use hindcast_model::update::{Blocks, Settings};
 use hindcast_model::vectors::norm_of;
 use serde::Serialize;
 
-use super::measure::{Compared, Part};
+use super::measure::{Compared, ComparedTensor};
 
 /// A simple explanation of a difference between the computed and the recorded update.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,7 +59,7 @@ fn same((a, b): (&f64, &f64)) -> bool {
 }
 
 /// Whether the computed (or the recorded) update is more than rounding.
-fn moved(part: &Part<'_>, computed: bool) -> bool {
+fn moved(part: &ComparedTensor<'_>, computed: bool) -> bool {
     let update = part.elements().map(|(before, got, want)| {
         if computed {
             got - before
@@ -70,9 +70,9 @@ fn moved(part: &Part<'_>, computed: bool) -> bool {
     norm_of(update) > part.rounding()
 }
 
-fn names(parameters: &Compared<'_>, of: impl Fn(&Part<'_>) -> bool) -> Vec<String> {
+fn names(parameters: &Compared<'_>, of: impl Fn(&ComparedTensor<'_>) -> bool) -> Vec<String> {
     parameters
-        .parts()
+        .tensors()
         .filter(|part| of(part))
         .map(|part| part.spec.name.clone())
         .collect()
@@ -81,7 +81,7 @@ fn names(parameters: &Compared<'_>, of: impl Fn(&Part<'_>) -> bool) -> Vec<Strin
 /// Sums over all elements: computed·computed, computed·recorded, recorded·recorded.
 fn scaled(parameters: &Compared<'_>) -> Option<Cause> {
     let (mut cc, mut cr, mut rr) = (0.0, 0.0, 0.0);
-    for part in parameters.parts() {
+    for part in parameters.tensors() {
         for (before, got, want) in part.elements() {
             let (c, r) = (got - before, want - before);
             cc += c * c;
@@ -101,8 +101,9 @@ fn scaled(parameters: &Compared<'_>) -> Option<Cause> {
 /// Whether the difference is −k θ.
 fn decay(parameters: &Compared<'_>, settings: &Settings, blocks: &Blocks) -> Option<Cause> {
     let (mut dd, mut dt, mut tt) = (0.0, 0.0, 0.0);
-    let trained = |part: &Part<'_>| settings.trained.get(part.tensor).copied().unwrap_or(true);
-    for part in parameters.parts().filter(trained) {
+    let trained =
+        |part: &ComparedTensor<'_>| settings.trained.get(part.tensor).copied().unwrap_or(true);
+    for part in parameters.tensors().filter(trained) {
         for (before, got, want) in part.elements() {
             let d = want - got;
             dd += d * d;

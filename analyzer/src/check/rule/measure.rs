@@ -17,7 +17,7 @@ pub(super) struct Compared<'a> {
 }
 
 /// One tensor's part of a [`Compared`].
-pub(super) struct Part<'a> {
+pub(super) struct ComparedTensor<'a> {
     pub spec: &'a TensorSpec,
     /// Position among the tensors.
     pub tensor: usize,
@@ -48,14 +48,14 @@ impl Difference {
 
 impl<'a> Compared<'a> {
     /// The tensors one by one.
-    pub fn parts(&self) -> impl Iterator<Item = Part<'a>> {
+    pub fn tensors(&self) -> impl Iterator<Item = ComparedTensor<'a>> {
         let (before, got, want) = (self.before, self.got, self.want);
         let (undecided, specs) = (self.undecided, self.specs);
         let mut start = 0;
         specs.iter().enumerate().filter_map(move |(tensor, spec)| {
             let range = start..start + spec.shape.iter().product::<usize>();
             start = range.end;
-            Some(Part {
+            Some(ComparedTensor {
                 spec,
                 tensor,
                 before: before.get(range.clone())?,
@@ -67,7 +67,7 @@ impl<'a> Compared<'a> {
     }
 }
 
-impl Part<'_> {
+impl ComparedTensor<'_> {
     /// (before, computed, recorded) of the elements that are compared.
     pub fn elements(&self) -> impl Iterator<Item = (f64, f64, f64)> {
         let values = self.before.iter().zip(self.got).zip(self.want);
@@ -108,7 +108,7 @@ pub(super) fn compare(compared: &Compared<'_>) -> Difference {
             tensor: None,
         };
     }
-    for part in compared.parts() {
+    for part in compared.tensors() {
         let bits = part.got.iter().zip(part.want);
         if bits.clone().all(|(g, w)| g.to_bits() == w.to_bits()) {
             continue;
@@ -123,7 +123,7 @@ pub(super) fn compare(compared: &Compared<'_>) -> Difference {
     out
 }
 
-fn error(part: &Part<'_>) -> f64 {
+fn error(part: &ComparedTensor<'_>) -> f64 {
     // Rounding can't explain a number that is finite on one side only. NaN on both sides agrees.
     let odd = |(_, g, w): (f64, f64, f64)| g.is_finite() != w.is_finite();
     if part.elements().any(odd) {

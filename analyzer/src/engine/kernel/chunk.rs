@@ -12,18 +12,18 @@ use hindcast_model::task::LossKind;
 use super::activation;
 use super::activation::Curve;
 use super::affine::{Layer, Operand, Scratch};
-use super::layout::Layout;
+use super::layout::ChunkLayout;
 use super::loss::{ChunkLoss, Room, Targets};
 use super::norm::{Moments, Normalise, Rows, statistics, width};
 use super::number::Number;
-use super::plan::{Affine, Kind, Op, Plan, Work};
+use super::plan::{Affine, Op, OpKind, Plan, Work};
 use super::point::Point;
 use super::pool;
 use rearrange::{add, flatten, rearrange};
 
 /// What is asked of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum Goal {
     /// Only the examples' losses.
     Losses,
     /// The gradient of the batch loss.
@@ -46,14 +46,14 @@ pub(super) struct Examples<'a, T> {
 /// What all chunks of a batch share during a phase.
 pub(super) struct Shared<'a, T> {
     pub plan: &'a Plan,
-    pub layout: &'a Layout,
+    pub layout: &'a ChunkLayout,
     pub point: &'a Point<T>,
     pub examples: &'a Examples<'a, T>,
     pub moments: &'a [Moments],
     /// Where each norm's sums begin in a chunk's.
     pub sums_at: &'a [usize],
     pub loss: LossKind,
-    pub pass: Pass,
+    pub goal: Goal,
 }
 
 /// A chunk's values.
@@ -103,7 +103,7 @@ impl<T: Number> Shared<'_, T> {
                 Work::Statistics(op) => self.statistics(op, chunk),
                 Work::Loss => {
                     self.loss(chunk, desk);
-                    if self.pass == Pass::Losses {
+                    if self.goal == Goal::Losses {
                         return;
                     }
                 }
@@ -124,8 +124,8 @@ impl<T: Number> Shared<'_, T> {
 
     /// Blocks of a slot's cotangents that this pass needs.
     fn wanted(&self, slot: usize) -> Range<usize> {
-        match self.pass {
-            Pass::Products if !self.plan.slots[slot].primal => 1..1 + self.layout.tangents,
+        match self.goal {
+            Goal::Products if !self.plan.slots[slot].primal => 1..1 + self.layout.tangents,
             _ => 0..1 + self.layout.tangents,
         }
     }
@@ -154,7 +154,7 @@ impl<T: Number> Shared<'_, T> {
         };
         let block = to.size() * n;
         match &op.kind {
-            Kind::Load => {
+            OpKind::Load => {
                 let raw = self.raw(&chunk.examples, op.input);
                 rearrange(
                     raw,
@@ -164,7 +164,7 @@ impl<T: Number> Shared<'_, T> {
                     &mut chunk.store.values[output],
                 );
             }
-            Kind::Convolution(affine) | Kind::Transposed(affine) => {
+            OpKind::Convolution(affine) | OpKind::Transposed(affine) => {
                 let layer = self.layer(affine, n);
                 let (x, y) = pair(&mut chunk.store.values, input, output);
                 let x = if from.raw {
@@ -177,19 +177,21 @@ impl<T: Number> Shared<'_, T> {
                     Operand::slot(x, from.channels, from.pixels, n, from.moves)
                 };
                 match &op.kind {
-                    Kind::Transposed(_) => layer.forward_transposed(x, y, &mut desk.scratch),
+                    OpKind::Transposed(_) => layer.forward_transposed(x, y, &mut desk.scratch),
                     _ => layer.forward(x, y, &mut desk.scratch),
                 }
             }
-            Kind::Relu | Kind::Tanh | Kind::Sigmoid | Kind::Dropout { .. } => {
+            OpKind::Relu | OpKind::Tanh | OpKind::Sigmoid | OpKind::Dropout { .. } => {
                 if !op.in_place() {
                     chunk.store.values.copy_within(input, output.start);
                 }
                 match op.kind {
-                    Kind::Relu => activation::relu(&mut chunk.store.values[output], block),
-                    Kind::Tanh => Curve::Tanh.forward(&mut chunk.store.values[output], block),
-                    Kind::Sigmoid => Curve::Sigmoid.forward(&mut chunk.store.values[output], block),
-                    Kind::Dropout { p, stream, mask } => {
+                    OpKind::Relu => activation::relu(&mut chunk.store.values[output], block),
+                    OpKind::Tanh => Curve::Tanh.forward(&mut chunk.store.values[output], block),
+                    OpKind::Sigmoid => {
+                        Curve::Sigmoid.forward(&mut chunk.store.values[output], block)
+                    }
+                    OpKind::Dropout { p, stream, mask } => {
                         let place = self.layout.mask(mask, n);
                         self.draw(
                             p,
@@ -204,31 +206,31 @@ impl<T: Number> Shared<'_, T> {
                     _ => {}
                 }
             }
-            Kind::Gelu => {
+            OpKind::Gelu => {
                 let (x, y) = pair(&mut chunk.store.values, input, output);
                 activation::gelu(x, block, y);
             }
-            Kind::MaxPool(windows, index) => {
+            OpKind::MaxPool(windows, index) => {
                 let winners = &mut chunk.store.winners[self.layout.winners(*index, n)];
                 let (x, y) = pair(&mut chunk.store.values, input, output);
                 pool::max(windows, x, y, winners);
             }
-            Kind::AveragePool(windows) => {
+            OpKind::AveragePool(windows) => {
                 let (x, y) = pair(&mut chunk.store.values, input, output);
                 pool::average(windows, x, y);
             }
-            Kind::Norm(norm) => {
+            OpKind::Norm(norm) => {
                 let (x, y) = pair(&mut chunk.store.values, input, output);
                 let x = rows(x, from.size(), from.pixels, n, from.moves);
                 self.normalise(norm).forward(x, y);
             }
-            Kind::Flatten => {
+            OpKind::Flatten => {
                 let (x, y) = pair(&mut chunk.store.values, input, output);
                 for (x, y) in x.chunks_exact(block).zip(y.chunks_exact_mut(block)) {
                     flatten(x, n, from.pixels, y);
                 }
             }
-            Kind::Add { other, .. } => {
+            OpKind::Add { other, .. } => {
                 let other = self.values(*other, n);
                 let values = &mut chunk.store.values;
                 values[output.clone()].fill(T::ZERO);
@@ -287,7 +289,7 @@ impl<T: Number> Shared<'_, T> {
             self.values(output, n),
             self.all_cotangents(output, n),
         );
-        let wanted = self.pass != Pass::Losses;
+        let wanted = self.goal != Goal::Losses;
         loss.run(
             z,
             wanted.then_some(g),

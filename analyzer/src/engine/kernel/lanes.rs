@@ -11,10 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::chunk::{Chunk, Desk, Shared, Store};
-use super::layout::Layout;
+use super::layout::ChunkLayout;
 use super::number::Number;
 use super::part::part;
-use super::plan::{Kind, Plan, Work};
+use super::plan::{OpKind, Plan, Work};
 
 /// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.
 const CHUNK_BYTES: usize = 600 << 10;
@@ -39,7 +39,7 @@ pub(super) struct Cut {
 impl Cut {
     /// By the net's shapes and the type, with one direction: what is asked beside a query must not change its bits.
     pub fn of<T>(plan: &Plan) -> Self {
-        let bytes = Layout::new(plan, 1, 1).len * size_of::<T>();
+        let bytes = ChunkLayout::new(plan, 1, 1).len * size_of::<T>();
         Self {
             largest: (CHUNK_BYTES / bytes.max(1)).clamp(1, MOST_EXAMPLES),
             lanes: (LANE_VALUES / plan.parameters.max(1)).clamp(2, MOST_LANES),
@@ -72,7 +72,7 @@ impl Cut {
 
 /// Values that lanes keep beside losses.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kept {
+pub(super) struct LaneValues {
     /// Of norms, a chunk.
     pub sums: usize,
     /// Of the net's outputs, an example.
@@ -137,10 +137,10 @@ impl<T: Number> Lanes<T> {
     pub fn begin(
         &mut self,
         plan: &Plan,
-        layout: &Layout,
+        layout: &ChunkLayout,
         cut: Cut,
         examples: usize,
-        kept: Kept,
+        kept: LaneValues,
         threads: usize,
     ) {
         let (chunks, lanes) = (cut.chunks(examples), cut.lanes(examples));
@@ -160,7 +160,7 @@ impl<T: Number> Lanes<T> {
             }
             worker.desk.scratch.begin();
             for (op, affine) in plan.affine() {
-                let transposed = matches!(op.kind, Kind::Transposed(_));
+                let transposed = matches!(op.kind, OpKind::Transposed(_));
                 worker
                     .desk
                     .scratch
@@ -216,7 +216,7 @@ impl<T: Number> Lanes<T> {
     }
 }
 
-fn fit<T: Number>(store: &mut Store<T>, layout: &Layout) {
+fn fit<T: Number>(store: &mut Store<T>, layout: &ChunkLayout) {
     if store.values.len() < layout.len {
         store.values.resize(layout.len, T::ZERO);
     }

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use super::plan::{Kind, Plan};
+use super::plan::{OpKind, Plan};
 
 /// Places for chunks of up to `capacity` examples and a number of tangents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct ChunkLayout {
     pub capacity: usize,
     pub tangents: usize,
     values: Vec<usize>,
@@ -28,7 +28,7 @@ pub(super) struct Layout {
 /// Places begin at multiples of this many elements.
 const ALIGN: usize = 16;
 
-impl Layout {
+impl ChunkLayout {
     pub fn new(plan: &Plan, capacity: usize, tangents: usize) -> Self {
         let lives = lives(plan);
         let mut requests = Vec::new();
@@ -128,11 +128,11 @@ fn lives(plan: &Plan) -> Lives {
             use_at(&mut lives.values[op.input], forward);
         }
         use_at(&mut lives.values[op.output], forward);
-        if let Kind::Add { other, .. } = op.kind {
+        if let OpKind::Add { other, .. } = op.kind {
             reads[1] = Some(other);
             use_at(&mut lives.values[other], forward);
         }
-        if let Kind::Dropout { mask, .. } = op.kind {
+        if let OpKind::Dropout { mask, .. } = op.kind {
             use_at(&mut lives.masks[mask], forward);
             use_at(&mut lives.masks[mask], backward);
         }
@@ -140,12 +140,12 @@ fn lives(plan: &Plan) -> Lives {
             continue;
         }
         match op.kind {
-            Kind::Convolution(_) | Kind::Transposed(_) | Kind::Norm(_) | Kind::Gelu
+            OpKind::Convolution(_) | OpKind::Transposed(_) | OpKind::Norm(_) | OpKind::Gelu
                 if !input.raw =>
             {
                 use_at(&mut lives.values[op.input], backward);
             }
-            Kind::Relu | Kind::Tanh | Kind::Sigmoid => {
+            OpKind::Relu | OpKind::Tanh | OpKind::Sigmoid => {
                 use_at(&mut lives.values[op.output], backward);
             }
             _ => {}

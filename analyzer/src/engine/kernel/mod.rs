@@ -47,7 +47,7 @@ use hindcast_model::vectors::{add_scaled, dot};
 
 use super::{Gradient, Products, ReplayEngine, StepInput, check_adjoints, check_step};
 use crate::error::{AnalysisError, NoKernels, Result, Unsupported};
-use chunk::Pass;
+use chunk::Goal;
 use examples::with_examples;
 use number::Number;
 use replay::Replay;
@@ -64,7 +64,7 @@ pub struct KernelEngine {
 
 /// What a forward pass gives.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Forward {
+pub struct Evaluation {
     /// ℓ_j, with its share of a penalty that sits inside the loss, length |S|.
     pub losses: Vec<f64>,
     /// The net's outputs, (|S|, outputs), row-major.
@@ -115,7 +115,7 @@ impl KernelEngine {
     ///
     /// # Errors
     /// As [`ReplayEngine::gradient`].
-    pub fn forward(&mut self, input: &StepInput<'_>) -> Result<Forward> {
+    pub fn forward(&mut self, input: &StepInput<'_>) -> Result<Evaluation> {
         check_step(self.net.as_ref(), input)?;
         match &mut self.modes {
             InType::F32(modes) => modes.forward(&self.net, input),
@@ -195,7 +195,7 @@ impl<T: Number> Modes<T> {
         }
     }
 
-    fn forward(&mut self, net: &Net, input: &StepInput<'_>) -> Result<Forward> {
+    fn forward(&mut self, net: &Net, input: &StepInput<'_>) -> Result<Evaluation> {
         let replay = self.of(input.mode);
         replay.set(input.parameters, &[], &[]);
         let mut out = vec![0.0; input.examples()];
@@ -206,7 +206,7 @@ impl<T: Number> Modes<T> {
             let end = start + batch.indices.len();
             let weights = &input.weights[start..end];
             with_examples(net, batch, weights, input.draws, |examples| {
-                replay.run(Pass::Losses, examples, input.buffers, &[])
+                replay.run(Goal::Losses, examples, input.buffers, &[])
             })?;
             replay.losses(0, &mut out[start..end]);
             replay.outputs(&mut outputs);
@@ -216,7 +216,7 @@ impl<T: Number> Modes<T> {
             let share = 0.5 * alpha * dot(input.parameters, input.parameters);
             out.iter_mut().for_each(|loss| *loss += share);
         }
-        Ok(Forward {
+        Ok(Evaluation {
             losses: out,
             outputs,
         })
@@ -237,7 +237,7 @@ impl<T: Number> Modes<T> {
             let end = start + batch.indices.len();
             let weights = &input.weights[start..end];
             with_examples(net, batch, weights, input.draws, |examples| {
-                replay.run(Pass::Gradient, examples, &out.buffers_after, &[])
+                replay.run(Goal::Gradient, examples, &out.buffers_after, &[])
             })?;
             replay.losses(0, &mut out.per_example[start..end]);
             replay.add_gradients(std::slice::from_mut(&mut out.parameters));
@@ -287,7 +287,7 @@ impl<T: Number> Modes<T> {
             let weights = &input.weights[start..end];
             let rho = &mut out.buffer_adjoints;
             with_examples(net, batch, weights, input.draws, |examples| {
-                replay.run(Pass::Products, examples, input.buffers, rho)
+                replay.run(Goal::Products, examples, input.buffers, rho)
             })?;
             replay.add_gradients(&mut out.hessian);
             for (q, rho) in rho.iter_mut().enumerate() {

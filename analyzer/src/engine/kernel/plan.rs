@@ -151,7 +151,7 @@ pub(super) struct Norm {
 
 /// What an operation does.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum OpKind {
     /// Lays raw inputs out as a slot.
     Load,
     Convolution(Affine),
@@ -182,7 +182,7 @@ pub(super) enum Kind {
 /// One operation.
 #[derive(Debug, Clone)]
 pub(super) struct Op {
-    pub kind: Kind,
+    pub kind: OpKind,
     pub input: usize,
     /// The same as `input` where it works in place.
     pub output: usize,
@@ -247,7 +247,7 @@ impl Plan {
     /// Layers with a matrix product.
     pub fn affine(&self) -> impl Iterator<Item = (&Op, &Affine)> {
         self.ops.iter().filter_map(|op| match &op.kind {
-            Kind::Convolution(a) | Kind::Transposed(a) => Some((op, a)),
+            OpKind::Convolution(a) | OpKind::Transposed(a) => Some((op, a)),
             _ => None,
         })
     }
@@ -255,7 +255,7 @@ impl Plan {
     /// The norm that operation `op` is.
     pub fn norm(&self, op: usize) -> &Norm {
         match &self.ops[op].kind {
-            Kind::Norm(norm) => norm,
+            OpKind::Norm(norm) => norm,
             other => unreachable!("operation {op} is a norm, not {other:?}"),
         }
     }

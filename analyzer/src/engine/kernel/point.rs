@@ -67,7 +67,7 @@ impl<T: Number> Point<T> {
         let turn = |(q, stack): (usize, &mut [T])| {
             for (op, affine) in plan.affine() {
                 let g = &affine.geometry;
-                let transposed = matches!(op.kind, super::plan::Kind::Transposed(_));
+                let transposed = matches!(op.kind, super::plan::OpKind::Transposed(_));
                 if !(transposed || plan.slots[op.input].moves) {
                     continue;
                 }

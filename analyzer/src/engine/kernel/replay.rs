@@ -5,9 +5,9 @@ use hindcast_model::objective::Mode;
 use hindcast_model::task::LossKind;
 use rayon::prelude::*;
 
-use super::chunk::{Examples, Pass, Shared};
-use super::lanes::{Cut, Kept, Lanes};
-use super::layout::Layout;
+use super::chunk::{Examples, Goal, Shared};
+use super::lanes::{Cut, LaneValues, Lanes};
+use super::layout::ChunkLayout;
 use super::norms::Norms;
 use super::number::Number;
 use super::plan::{Barrier, Plan, Work};
@@ -26,7 +26,7 @@ pub(super) struct Replay<T> {
     pub plan: Plan,
     cut: Cut,
     loss: LossKind,
-    layout: Layout,
+    layout: ChunkLayout,
     pub point: Point<T>,
     pub norms: Norms,
     lanes: Lanes<T>,
@@ -39,7 +39,7 @@ impl<T: Number> Replay<T> {
         let plan = Plan::new(net, mode)?;
         let cut = Cut::of::<T>(&plan);
         Ok(Self {
-            layout: Layout::new(&plan, cut.largest, 0),
+            layout: ChunkLayout::new(&plan, cut.largest, 0),
             cut,
             loss: net.loss().kind,
             point: Point::default(),
@@ -51,7 +51,7 @@ impl<T: Number> Replay<T> {
 
     /// Bytes that a pass over so many examples takes.
     pub fn bytes(&self, examples: usize, tangents: usize) -> u64 {
-        let layout = Layout::new(&self.plan, self.cut.largest, tangents);
+        let layout = ChunkLayout::new(&self.plan, self.cut.largest, tangents);
         let (blocks, width) = (tangents.max(1), size_of::<T>());
         let store = layout.len * width + layout.winners_len * size_of::<u32>();
         let stores = if self.plan.has_barriers() {
@@ -68,7 +68,7 @@ impl<T: Number> Replay<T> {
     pub fn set(&mut self, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
         self.point.set(&self.plan, theta, directions, rho);
         if self.layout.tangents != directions.len() {
-            self.layout = Layout::new(&self.plan, self.cut.largest, directions.len());
+            self.layout = ChunkLayout::new(&self.plan, self.cut.largest, directions.len());
         }
     }
 
@@ -78,7 +78,7 @@ impl<T: Number> Replay<T> {
     /// Where batch norm has a single value a channel to normalise by.
     pub fn run(
         &mut self,
-        pass: Pass,
+        goal: Goal,
         examples: &Examples<'_, T>,
         buffers: &[f64],
         rho: &[Vec<f64>],
@@ -86,25 +86,25 @@ impl<T: Number> Replay<T> {
         let n = examples.indices.len();
         let (plan, norms) = (&self.plan, &mut self.norms);
         norms.begin(plan, n, buffers, rho, &self.point)?;
-        let products = match pass {
-            Pass::Losses => 1.0,
-            Pass::Gradient => 3.0,
-            Pass::Products => 2.0 + 6.0 * self.layout.tangents as f64,
+        let products = match goal {
+            Goal::Losses => 1.0,
+            Goal::Gradient => 3.0,
+            Goal::Products => 2.0 + 6.0 * self.layout.tangents as f64,
         };
         let threads = if plan.flops * n as f64 * products < SMALL {
             1
         } else {
             rayon::current_num_threads()
         };
-        let kept = Kept {
+        let kept = LaneValues {
             sums: norms.len,
-            outputs: match pass {
-                Pass::Losses => plan.slots[plan.output].size(),
-                Pass::Gradient | Pass::Products => 0,
+            outputs: match goal {
+                Goal::Losses => plan.slots[plan.output].size(),
+                Goal::Gradient | Goal::Products => 0,
             },
-            gradient: match pass {
-                Pass::Losses => 0,
-                Pass::Gradient | Pass::Products => self.layout.tangents.max(1) * plan.parameters,
+            gradient: match goal {
+                Goal::Losses => 0,
+                Goal::Gradient | Goal::Products => self.layout.tangents.max(1) * plan.parameters,
             },
         };
         self.lanes
@@ -118,10 +118,10 @@ impl<T: Number> Replay<T> {
                 moments: &norms.moments,
                 sums_at: &norms.at,
                 loss: self.loss,
-                pass,
+                goal,
             };
             self.lanes.run(&shared, works, norms.len, threads);
-            if pass == Pass::Losses && works.contains(&Work::Loss) {
+            if goal == Goal::Losses && works.contains(&Work::Loss) {
                 break;
             }
             match *barrier {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::number::Number;
-use super::plan::{Affine, Kind, Plan};
+use super::plan::{Affine, OpKind, Plan};
 
 /// Accumulators of a pass.
 pub(super) struct Totals<'a, T> {
@@ -26,13 +26,13 @@ impl<T: Number> Totals<'_, T> {
         let mut room = Vec::new();
         for op in &self.plan.ops {
             match &op.kind {
-                Kind::Convolution(affine) | Kind::Transposed(affine) => {
+                OpKind::Convolution(affine) | OpKind::Transposed(affine) => {
                     self.add_weight(affine, q, factor, &mut room, out);
                     if let Some(bias) = &affine.bias {
                         self.add_vector(bias, q, factor, &mut room, out);
                     }
                 }
-                Kind::Norm(norm) => {
+                OpKind::Norm(norm) => {
                     self.add_vector(&norm.scale, q, factor, &mut room, out);
                     self.add_vector(&norm.shift, q, factor, &mut room, out);
                 }

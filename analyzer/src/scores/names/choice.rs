@@ -5,7 +5,7 @@ use crate::error::BadNames;
 
 /// Positions of the columns that are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chosen {
+pub(super) struct NameColumns {
     /// What the numbers mean, where there are numbers.
     pub key: Option<NameKey>,
     /// The column of the numbers.
@@ -43,7 +43,7 @@ pub(super) fn choose(
     columns: &[String],
     by: Option<NameKey>,
     wanted: Option<&str>,
-) -> Result<Chosen, BadNames> {
+) -> Result<NameColumns, BadNames> {
     let there = |name: &str| find(columns, name);
     if let [only] = columns
         && only.contains([';', '\t'])
@@ -74,7 +74,7 @@ pub(super) fn choose(
     if key.is_none() {
         unread(columns, by, name)?;
     }
-    Ok(Chosen {
+    Ok(NameColumns {
         key,
         number: numbered.map(|(_, at)| at),
         file: by_file.filter(|&at| at != name),
@@ -153,7 +153,11 @@ fn unread(columns: &[String], by: Option<NameKey>, name: usize) -> Result<(), St
 mod tests {
     use super::*;
 
-    fn of(columns: &str, by: Option<NameKey>, wanted: Option<&str>) -> Result<Chosen, BadNames> {
+    fn of(
+        columns: &str,
+        by: Option<NameKey>,
+        wanted: Option<&str>,
+    ) -> Result<NameColumns, BadNames> {
         let columns: Vec<String> = columns.split(',').map(str::to_owned).collect();
         choose(&columns, by, wanted)
     }

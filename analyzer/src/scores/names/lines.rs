@@ -6,7 +6,7 @@ use std::io::BufRead;
 use hindcast_model::csv_rows::CsvRows;
 use serde_json::Value;
 
-use super::choice::{Chosen, choose, find};
+use super::choice::{NameColumns, choose, find};
 use super::key::NameKey;
 use crate::error::BadNames;
 use crate::scores::spreadsheet;
@@ -80,7 +80,7 @@ pub(super) fn csv_lines(
         .flatten()
         .map(str::to_owned)
         .collect();
-    let Chosen {
+    let NameColumns {
         key,
         number: key_at,
         file: file_at,
@@ -132,7 +132,7 @@ pub(super) fn json_lines(
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut chosen: Option<(Vec<String>, Chosen)> = None;
+    let mut chosen: Option<(Vec<String>, NameColumns)> = None;
     let mut lines = Vec::new();
     for (line, content) in (1..).zip(from.lines()) {
         let content = content.map_err(|e| format!("line {line}: {e}"))?;

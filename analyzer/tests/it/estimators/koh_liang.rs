@@ -8,15 +8,15 @@ use hindcast_model::objective::{Mode, Split};
 use hindcast_model::update::UpdateRule;
 
 use super::{Point, estimate, gradients, scores};
-use crate::tiny::{Plan, TRAIN, TinyNet, engine, relative_error, train};
+use crate::tiny::{Recipe, TRAIN, TinyNet, engine, relative_error, train};
 
 const DECAY: f64 = 0.05;
 
-fn plan() -> Plan {
+fn recipe() -> Recipe {
     let rule = UpdateRule::from_toml(&format!("kind = \"sgd\"\nweight_decay = {DECAY}"));
-    Plan {
+    Recipe {
         steps: 40,
-        ..Plan::new(rule.unwrap(), 0.5)
+        ..Recipe::new(rule.unwrap(), 0.5)
     }
 }
 
@@ -103,13 +103,13 @@ fn scored(net: &Arc<TinyNet>, recorded: &MemoryRun, beta: &[f64], alpha: f64) ->
 }
 
 fn by(name: &str, set: &[(&str, &str)], net: &Arc<TinyNet>, recorded: &MemoryRun) -> Estimate {
-    estimate(name, set, &plan(), net, recorded, &Window::All).unwrap()
+    estimate(name, set, &recipe(), net, recorded, &Window::All).unwrap()
 }
 
 #[test]
 fn three_solvers_come_to_the_dense_solution() {
     let net = TinyNet::new(0.0);
-    let recorded = train(&plan(), &net, None);
+    let recorded = train(&recipe(), &net, None);
     let h = hessian(&net, &recorded);
     // The optimizer's decay is a penalty that training minimised; what the user says takes its place, in every example.
     for (penalty, curvature, in_examples) in [("auto", DECAY, 0.0), ("0.2", 0.2, 0.2)] {
@@ -155,7 +155,7 @@ fn three_solvers_come_to_the_dense_solution() {
 #[test]
 fn descent_takes_the_steps_that_it_says() {
     let net = TinyNet::new(0.0);
-    let recorded = train(&plan(), &net, None);
+    let recorded = train(&recipe(), &net, None);
     let h = shifted(hessian(&net, &recorded), 0.3);
     for start in ["zero", "query"] {
         let set = [
@@ -193,8 +193,8 @@ fn descent_takes_the_steps_that_it_says() {
 #[test]
 fn what_goes_astray_is_said() {
     let net = TinyNet::new(0.0);
-    let recorded = train(&plan(), &net, None);
-    let of = |name, set| estimate(name, set, &plan(), &net, &recorded, &Window::All);
+    let recorded = train(&recipe(), &net, None);
+    let of = |name, set| estimate(name, set, &recipe(), &net, &recorded, &Window::All);
     // Without damping the tiny net's Hessian has negative eigenvalues.
     let got = of("koh-liang-cg", &[("damping", "0"), ("penalty", "0")]).unwrap();
     assert!(
@@ -215,6 +215,6 @@ fn what_goes_astray_is_said() {
     let refused = of("koh-liang-lissa", &set).unwrap_err().to_string();
     assert!(refused.contains("raise scale"), "{refused}");
     let window = Window::LastEpoch;
-    let refused = estimate("koh-liang-cg", &[], &plan(), &net, &recorded, &window).unwrap_err();
+    let refused = estimate("koh-liang-cg", &[], &recipe(), &net, &recorded, &window).unwrap_err();
     assert!(refused.to_string().contains("last-epoch"), "{refused}");
 }

@@ -15,18 +15,18 @@ use hindcast_analyzer::{
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
 
-use crate::tiny::{Plan, TinyData, TinyNet, engine};
+use crate::tiny::{Recipe, TinyData, TinyNet, engine};
 
 /// What `name` makes of a tiny run, for the mean validation loss and the loss of two training examples.
 fn estimate(
     name: &str,
     set: &[(&str, &str)],
-    plan: &Plan,
+    recipe: &Recipe,
     net: &Arc<TinyNet>,
     recorded: &MemoryRun,
     window: &Window,
 ) -> Result<Estimate> {
-    let run = RecordedRun::new(recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let run = RecordedRun::new(recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let queries = queries();
     let gradients = gradients(recorded, net);
     let question = Question {

@@ -8,7 +8,7 @@ use hindcast_model::objective::{Mode, values};
 use hindcast_model::update::UpdateRule;
 
 use super::{estimate, gradients, scores};
-use crate::tiny::{Plan, TRAIN, TinyData, TinyNet, engine, relative_error, train};
+use crate::tiny::{Recipe, TRAIN, TinyData, TinyNet, engine, relative_error, train};
 use candle_core::{DType, Device};
 use hindcast_model::objective::Objective;
 
@@ -18,13 +18,13 @@ const DECAY: f64 = 0.05;
 /// SGD-influence with momentum and coupled decay as docs/math.md has it, `H s` multiplied by `factor(|S_t|)`. Every
 /// derivative is a difference of batch gradients or of running statistics.
 fn by_hand(
-    plan: &Plan,
+    recipe: &Recipe,
     net: &Arc<TinyNet>,
     recorded: &MemoryRun,
     query: usize,
     factor: impl Fn(usize) -> f64,
 ) -> Vec<f64> {
-    let run = RecordedRun::new(recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let run = RecordedRun::new(recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut engine = engine(net);
     let query = &gradients(recorded, net)[query];
     let (mut u, mut rho) = (query.parameters.clone(), query.buffers.clone());
@@ -112,18 +112,18 @@ fn by_hand(
     out
 }
 
-fn plan() -> Plan {
+fn recipe() -> Recipe {
     let rule = format!("kind = \"sgd\"\nmomentum = {MOMENTUM}\nweight_decay = {DECAY}");
-    Plan {
+    Recipe {
         penalty: 0.03,
-        ..Plan::new(UpdateRule::from_toml(&rule).unwrap(), 0.3)
+        ..Recipe::new(UpdateRule::from_toml(&rule).unwrap(), 0.3)
     }
 }
 
 #[test]
 fn only_the_hessians_term_is_dropped_or_divided() {
-    let (plan, net) = (plan(), TinyNet::new(0.03));
-    let recorded = train(&plan, &net, None);
+    let (recipe, net) = (recipe(), TinyNet::new(0.03));
+    let recorded = train(&recipe, &net, None);
     type Case<'a> = (&'a str, fn(usize) -> f64);
     let cases: [Case<'_>; 3] = [
         ("sgd", |_| 1.0),
@@ -132,10 +132,10 @@ fn only_the_hessians_term_is_dropped_or_divided() {
     ];
     let mut all = Vec::new();
     for (name, factor) in cases {
-        let got = estimate(name, &[], &plan, &net, &recorded, &Window::All).unwrap();
+        let got = estimate(name, &[], &recipe, &net, &recorded, &Window::All).unwrap();
         assert_eq!((got.window.clone(), got.end), (0..10, 10));
         for query in 0..2 {
-            let wanted = by_hand(&plan, &net, &recorded, query, factor);
+            let wanted = by_hand(&recipe, &net, &recorded, query, factor);
             let error = relative_error(&scores(&got, query), &wanted);
             println!("{name:14} {error:.1e}");
             assert!(error < 1e-6, "{name}: {error:e}");
@@ -150,13 +150,13 @@ fn only_the_hessians_term_is_dropped_or_divided() {
 
 #[test]
 fn random_scores_depend_on_the_seed_alone() {
-    let (plan, net) = (plan(), TinyNet::new(0.0));
-    let recorded = train(&plan, &net, None);
+    let (recipe, net) = (recipe(), TinyNet::new(0.0));
+    let recorded = train(&recipe, &net, None);
     let of = |seed: &str| {
         estimate(
             "random",
             &[("seed", seed)],
-            &plan,
+            &recipe,
             &net,
             &recorded,
             &Window::All,
@@ -169,6 +169,6 @@ fn random_scores_depend_on_the_seed_alone() {
     assert_ne!(scores(&a, 0), scores(&other, 0));
     assert!(scores(&a, 0).iter().any(|&x| x < 0.0) && scores(&a, 0).iter().any(|&x| x > 0.0));
     let window = Window::Steps(2..5);
-    let refused = estimate("random", &[], &plan, &net, &recorded, &window).unwrap_err();
+    let refused = estimate("random", &[], &recipe, &net, &recorded, &window).unwrap_err();
     assert!(refused.to_string().contains("2..5"), "{refused}");
 }

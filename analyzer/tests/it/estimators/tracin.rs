@@ -8,13 +8,13 @@ use hindcast_model::objective::{Mode, Split};
 use hindcast_model::update::UpdateRule;
 
 use super::{Point, estimate, queries, scores};
-use crate::tiny::{Plan, TRAIN, TinyData, TinyNet, engine, relative_error, train};
+use crate::tiny::{Recipe, TRAIN, TinyData, TinyNet, engine, relative_error, train};
 
-fn plan() -> Plan {
+fn recipe() -> Recipe {
     let rule = UpdateRule::from_toml("kind = \"sgd\"\nmomentum = 0.5").unwrap();
-    Plan {
+    Recipe {
         penalty: 0.03,
-        ..Plan::new(rule, 0.3)
+        ..Recipe::new(rule, 0.3)
     }
 }
 
@@ -75,8 +75,8 @@ fn by_definition(
 
 #[test]
 fn checkpoints_are_the_ends_of_epochs() {
-    let (plan, net) = (plan(), TinyNet::new(0.03));
-    let recorded = train(&plan, &net, None);
+    let (recipe, net) = (recipe(), TinyNet::new(0.03));
+    let recorded = train(&recipe, &net, None);
     // Epochs of three steps, the last of one.
     type Case<'a> = (&'a [(&'a str, &'a str)], Window, &'a [usize]);
     let cases: [Case<'_>; 4] = [
@@ -86,7 +86,7 @@ fn checkpoints_are_the_ends_of_epochs() {
         (&[], Window::LastEpoch, &[9]),
     ];
     for (set, window, steps) in cases {
-        let got = estimate("tracin", set, &plan, &net, &recorded, &window).unwrap();
+        let got = estimate("tracin", set, &recipe, &net, &recorded, &window).unwrap();
         assert_eq!(got.window, window.resolve(&recorded).unwrap());
         for query in 0..2 {
             let wanted = by_definition(&net, &recorded, query, steps);
@@ -95,7 +95,7 @@ fn checkpoints_are_the_ends_of_epochs() {
         }
     }
     let window = Window::Steps(3..5);
-    let refused = estimate("tracin", &[], &plan, &net, &recorded, &window).unwrap_err();
+    let refused = estimate("tracin", &[], &recipe, &net, &recorded, &window).unwrap_err();
     assert!(
         refused
             .to_string()
@@ -106,11 +106,11 @@ fn checkpoints_are_the_ends_of_epochs() {
 
 #[test]
 fn steps_count_each_use_of_an_example_as_it_was_trained_on() {
-    let (plan, net) = (plan(), TinyNet::new(0.03));
-    let recorded = train(&plan, &net, None);
-    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, plan.rule.clone(), 7).unwrap();
+    let (recipe, net) = (recipe(), TinyNet::new(0.03));
+    let recorded = train(&recipe, &net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     for window in [Window::All, Window::Steps(5..8)] {
-        let got = estimate("tracin-steps", &[], &plan, &net, &recorded, &window).unwrap();
+        let got = estimate("tracin-steps", &[], &recipe, &net, &recorded, &window).unwrap();
         for (q, query) in queries().iter().enumerate() {
             let mut wanted: Vec<Option<f64>> = vec![None; TRAIN];
             for t in window.resolve(&recorded).unwrap() {

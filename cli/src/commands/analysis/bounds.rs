@@ -18,7 +18,7 @@ use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Outcome, Usage, advice, context, progress};
 use hindcast_analyzer::output::places::Kind;
 use hindcast_analyzer::query::one::indices;
-use hindcast_analyzer::{BoundsOptions, BoundsReport, Given, Kept, bounds};
+use hindcast_analyzer::{BoundCheck, BoundsOptions, BoundsReport, Given, bounds};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -26,11 +26,11 @@ struct Report<'a> {
     #[serde(flatten)]
     report: &'a BoundsReport,
     examples: usize,
-    inequality7: Option<Kept>,
-    inequality8: Option<Kept>,
-    theorem5: Option<Kept>,
-    always: Option<Kept>,
-    theorem6: Option<Kept>,
+    inequality7: Option<BoundCheck>,
+    inequality8: Option<BoundCheck>,
+    theorem5: Option<BoundCheck>,
+    always: Option<BoundCheck>,
+    theorem6: Option<BoundCheck>,
     notes: &'a [String],
     table: String,
     seconds: f64,

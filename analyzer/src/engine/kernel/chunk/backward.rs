@@ -4,7 +4,7 @@ use super::super::activation;
 use super::super::activation::Curve;
 use super::super::affine::{Back, Operand};
 use super::super::number::Number;
-use super::super::plan::{Affine, Kind, Norm, Op};
+use super::super::plan::{Affine, Norm, Op, OpKind};
 use super::super::pool;
 use super::rearrange::{add, unflatten};
 use super::{Chunk, Desk, Shared, pair, raw_operand, rows};
@@ -14,11 +14,11 @@ impl<T: Number> Shared<'_, T> {
         let n = chunk.examples.len();
         let from = &self.plan.slots[op.input];
         match &op.kind {
-            Kind::Convolution(affine) | Kind::Transposed(affine) => {
+            OpKind::Convolution(affine) | OpKind::Transposed(affine) => {
                 self.affine_back(op, affine, chunk, desk);
                 return;
             }
-            Kind::Norm(norm) => {
+            OpKind::Norm(norm) => {
                 self.norm_back(op, norm, chunk);
                 return;
             }
@@ -28,50 +28,50 @@ impl<T: Number> Shared<'_, T> {
         let out = self.cotangents(op.output, n);
         let values = &mut chunk.store.values;
         match op.kind {
-            Kind::Relu => {
+            OpKind::Relu => {
                 let (y, g) = pair(values, self.layout.values(op.output, 0..1, n), out.clone());
                 activation::relu_back(y, g);
             }
-            Kind::Tanh | Kind::Sigmoid => {
+            OpKind::Tanh | OpKind::Sigmoid => {
                 let curve = match op.kind {
-                    Kind::Tanh => Curve::Tanh,
+                    OpKind::Tanh => Curve::Tanh,
                     _ => Curve::Sigmoid,
                 };
                 let (y, g) = pair(values, self.values(op.output, n), out.clone());
                 curve.backward(y, self.plan.slots[op.output].size() * n, g);
             }
-            Kind::Gelu => {
+            OpKind::Gelu => {
                 let (x, g) = pair(values, self.values(op.input, n), out.clone());
                 activation::gelu_back(x, from.size() * n, g);
             }
-            Kind::Dropout { mask, .. } => {
+            OpKind::Dropout { mask, .. } => {
                 let (mask, g) = pair(values, self.layout.mask(mask, n), out.clone());
                 activation::masked(mask, g);
             }
             _ => {}
         }
         if op.in_place() || !from.moves {
-            if let Kind::Add { other, other_adds } = op.kind {
+            if let OpKind::Add { other, other_adds } = op.kind {
                 self.hand_on(op.output, other, other_adds, chunk);
             }
             return;
         }
         match &op.kind {
-            Kind::MaxPool(..) | Kind::AveragePool(_) => {
+            OpKind::MaxPool(..) | OpKind::AveragePool(_) => {
                 let wanted = self.wanted(op.input);
                 let to = self.cotangents(op.input, n);
                 let out = self.layout.cotangents(op.output, wanted, n);
                 let (g, x) = pair(&mut chunk.store.values, out, to);
                 match &op.kind {
-                    Kind::MaxPool(windows, index) => {
+                    OpKind::MaxPool(windows, index) => {
                         let winners = &chunk.store.winners[self.layout.winners(*index, n)];
                         pool::max_back(windows, winners, g, x, op.adds);
                     }
-                    Kind::AveragePool(windows) => pool::average_back(windows, g, x, op.adds),
+                    OpKind::AveragePool(windows) => pool::average_back(windows, g, x, op.adds),
                     _ => {}
                 }
             }
-            Kind::Flatten => {
+            OpKind::Flatten => {
                 let to = self.cotangents(op.input, n);
                 let out = self.layout.cotangents(op.output, self.wanted(op.input), n);
                 let (g, x) = pair(&mut chunk.store.values, out, to);
@@ -80,7 +80,7 @@ impl<T: Number> Shared<'_, T> {
                     unflatten(g, n, from.pixels, x, op.adds);
                 }
             }
-            Kind::Add { other, other_adds } => {
+            OpKind::Add { other, other_adds } => {
                 // In the order of the flags: the other slot comes second.
                 self.hand_on(op.output, op.input, op.adds, chunk);
                 self.hand_on(op.output, *other, *other_adds, chunk);
@@ -140,7 +140,7 @@ impl<T: Number> Shared<'_, T> {
         let layer = self.layer(affine, n);
         let (gradient, scratch) = (&mut *chunk.gradient, &mut desk.scratch);
         match op.kind {
-            Kind::Transposed(_) => {
+            OpKind::Transposed(_) => {
                 layer.backward_transposed(x, out, back, gradient, scratch);
             }
             _ => layer.backward(x, out, back, gradient, scratch),

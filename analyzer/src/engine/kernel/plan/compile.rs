@@ -7,7 +7,7 @@ use hindcast_model::objective::{Mode, Objective as _, TensorDef};
 
 use crate::error::{AnalysisError, NoKernels, Result};
 
-use super::{Affine, Barrier, Geometry, Kind, Norm, Op, Plan, Slot, Windows, Work};
+use super::{Affine, Barrier, Geometry, Norm, Op, OpKind, Plan, Slot, Windows, Work};
 
 impl Plan {
     /// Compiles `net` as it is run in `mode`.
@@ -46,12 +46,12 @@ impl Plan {
         let mut ops = compiler.ops;
         mark_additions(&mut ops, compiler.slots.len());
         let norms = (0..ops.len())
-            .filter(|&i| matches!(ops[i].kind, Kind::Norm(_)))
+            .filter(|&i| matches!(ops[i].kind, OpKind::Norm(_)))
             .collect();
         let flops = ops
             .iter()
             .filter_map(|op| match &op.kind {
-                Kind::Convolution(a) | Kind::Transposed(a) => Some(a.geometry),
+                OpKind::Convolution(a) | OpKind::Transposed(a) => Some(a.geometry),
                 _ => None,
             })
             .map(|g| 2.0 * (g.o * g.taps() * g.oh * g.ow) as f64)
@@ -98,7 +98,7 @@ fn mark_additions(ops: &mut [Op], slots: usize) {
             continue;
         }
         op.adds = std::mem::replace(&mut written[op.input], true);
-        if let Kind::Add { other, other_adds } = &mut op.kind {
+        if let OpKind::Add { other, other_adds } = &mut op.kind {
             *other_adds = std::mem::replace(&mut written[*other], true);
         }
     }
@@ -108,7 +108,7 @@ fn phases(ops: &[Op], slots: &[Slot]) -> Vec<(Vec<Work>, Barrier)> {
     let mut phases = Vec::new();
     let mut works = Vec::new();
     for (i, op) in ops.iter().enumerate() {
-        if matches!(&op.kind, Kind::Norm(norm) if norm.batch) {
+        if matches!(&op.kind, OpKind::Norm(norm) if norm.batch) {
             works.push(Work::Statistics(i));
             phases.push((std::mem::take(&mut works), Barrier::Statistics(i)));
         }
@@ -119,7 +119,7 @@ fn phases(ops: &[Op], slots: &[Slot]) -> Vec<(Vec<Work>, Barrier)> {
         if !slots[op.output].moves {
             continue;
         }
-        if let Kind::Norm(norm) = &op.kind {
+        if let OpKind::Norm(norm) = &op.kind {
             works.push(Work::Sums(i));
             if norm.batch {
                 phases.push((std::mem::take(&mut works), Barrier::Sums(i)));
@@ -200,7 +200,7 @@ impl Compiler<'_> {
         self.slots.len() - 1
     }
 
-    fn op(&mut self, kind: Kind, input: usize, output: usize, path: &str) -> usize {
+    fn op(&mut self, kind: OpKind, input: usize, output: usize, path: &str) -> usize {
         self.ops.push(Op {
             kind,
             input,
@@ -270,9 +270,9 @@ impl Compiler<'_> {
                 let geometry = convolution(&node.output, &node.input, kernel, *stride, *padding);
                 self.affine(geometry, *weight, *bias, true, at, path)
             }
-            Layer::Relu => self.elementwise(Kind::Relu, at, path),
-            Layer::Tanh => self.elementwise(Kind::Tanh, at, path),
-            Layer::Sigmoid => self.elementwise(Kind::Sigmoid, at, path),
+            Layer::Relu => self.elementwise(OpKind::Relu, at, path),
+            Layer::Tanh => self.elementwise(OpKind::Tanh, at, path),
+            Layer::Sigmoid => self.elementwise(OpKind::Sigmoid, at, path),
             Layer::Gelu => self.gelu(at, path),
             Layer::MaxPool2d {
                 kernel,
@@ -281,12 +281,12 @@ impl Compiler<'_> {
             } => {
                 let windows = windows(&node.input, output, *kernel, *stride, *padding);
                 self.winners.push(output.iter().product());
-                let kind = Kind::MaxPool(windows, self.winners.len() - 1);
+                let kind = OpKind::MaxPool(windows, self.winners.len() - 1);
                 self.reshaped(kind, output, at, path)
             }
             Layer::AvgPool2d { kernel, stride } => {
                 let windows = windows(&node.input, output, *kernel, *stride, (0, 0));
-                self.reshaped(Kind::AveragePool(windows), output, at, path)
+                self.reshaped(OpKind::AveragePool(windows), output, at, path)
             }
             Layer::BatchNorm {
                 weight,
@@ -314,7 +314,7 @@ impl Compiler<'_> {
                 }
                 self.masks.push(self.slots[at].size());
                 let (p, stream, mask) = (*p, *stream, self.masks.len() - 1);
-                self.elementwise(Kind::Dropout { p, stream, mask }, at, path)
+                self.elementwise(OpKind::Dropout { p, stream, mask }, at, path)
             }
             Layer::Flatten => self.flatten(at, path),
             Layer::Residual { body, projection } => self.residual(body, projection, at, path)?,
@@ -332,13 +332,15 @@ impl Compiler<'_> {
             primal: from.moves,
             ..from
         });
-        self.op(Kind::Gelu, at, to, path)
+        self.op(OpKind::Gelu, at, to, path)
     }
 
     /// Number of norms so far.
     fn norms(&self) -> usize {
         let norms = self.ops.iter();
-        norms.filter(|op| matches!(op.kind, Kind::Norm(_))).count()
+        norms
+            .filter(|op| matches!(op.kind, OpKind::Norm(_)))
+            .count()
     }
 
     fn norm(&mut self, norm: Norm, at: usize, path: &str) -> usize {
@@ -348,7 +350,7 @@ impl Compiler<'_> {
             primal: true,
             ..self.slots[at]
         });
-        self.op(Kind::Norm(norm), at, to, path)
+        self.op(OpKind::Norm(norm), at, to, path)
     }
 
     /// The sum of two chains that begin at the same slot.
@@ -369,7 +371,7 @@ impl Compiler<'_> {
             primal: x.primal || y.primal,
             ..x
         });
-        let kind = Kind::Add {
+        let kind = OpKind::Add {
             other: b,
             other_adds: false,
         };
@@ -420,17 +422,17 @@ impl Compiler<'_> {
             primal: moves,
         });
         let kind = if transposed {
-            Kind::Transposed(affine)
+            OpKind::Transposed(affine)
         } else {
-            Kind::Convolution(affine)
+            OpKind::Convolution(affine)
         };
         self.op(kind, at, to, path)
     }
 
     /// In place where nobody reads what came in.
-    fn elementwise(&mut self, kind: Kind, at: usize, path: &str) -> usize {
+    fn elementwise(&mut self, kind: OpKind, at: usize, path: &str) -> usize {
         let at = self.loaded(at, path);
-        let curved = matches!(kind, Kind::Tanh | Kind::Sigmoid) && self.slots[at].moves;
+        let curved = matches!(kind, OpKind::Tanh | OpKind::Sigmoid) && self.slots[at].moves;
         let to = if self.pinned[at] {
             self.slot(self.slots[at])
         } else {
@@ -438,11 +440,11 @@ impl Compiler<'_> {
         };
         self.slots[to].primal |= curved;
         // The backward pass reads what these put out.
-        self.pinned[to] |= !matches!(kind, Kind::Dropout { .. });
+        self.pinned[to] |= !matches!(kind, OpKind::Dropout { .. });
         self.op(kind, at, to, path)
     }
 
-    fn reshaped(&mut self, kind: Kind, output: &[usize], at: usize, path: &str) -> usize {
+    fn reshaped(&mut self, kind: OpKind, output: &[usize], at: usize, path: &str) -> usize {
         let at = self.loaded(at, path);
         let (channels, pixels) = planes(output);
         let to = self.slot(Slot {
@@ -468,7 +470,7 @@ impl Compiler<'_> {
             return self.slot(flat);
         }
         let to = self.slot(flat);
-        self.op(Kind::Flatten, at, to, path)
+        self.op(OpKind::Flatten, at, to, path)
     }
 
     /// The slot itself, or raw inputs laid out as one.
@@ -480,6 +482,6 @@ impl Compiler<'_> {
             raw: false,
             ..self.slots[at]
         });
-        self.op(Kind::Load, at, to, path)
+        self.op(OpKind::Load, at, to, path)
     }
 }
