@@ -1,9 +1,12 @@
-//! Replays a recorded training run backwards and says which examples made the model what it is.
+//! Replays a recorded training run backwards and scores each training example by its influence on a query.
 //!
-//! The road: a [`StepSource`] (a trace on disk), the [`Objective`](hindcast_model::objective::Objective) and the data
-//! that made it form a [`RecordedRun`]; a [`ReplayEngine`] gives products and Hessian-vector products at each step; a
-//! [`Query`]'s gradient at the end of training is swept backwards by [`sweep()`] into a [`SweepState`], whose
-//! [`table`](SweepState::table) is written as CSV, JSON lines or Parquet.
+//! A [`RecordedRun`] consists of a [`StepSource`] (a trace on disk), the
+//! [`Objective`](hindcast_model::objective::Objective) and the data that produced it. A [`ReplayEngine`] computes
+//! gradients and Hessian-vector products at each step. The gradient of a [`Query`] at the end of training is swept
+//! backwards by [`sweep()`] into a [`SweepState`], whose [`table`](SweepState::table) is written as CSV, JSON lines
+//! or Parquet.
+//!
+//! The root has the names that an analysis needs. Everything else is in the modules.
 
 pub mod bounds;
 pub mod check;

@@ -1,4 +1,4 @@
-//! Replay engines: what one recorded step says about a direction in parameter space.
+//! Replay engines: the derivatives of one recorded step along directions in parameter space.
 //!
 //! With per-example weights v, `f(θ, v) = Σ_j v_j ℓ_j(θ) + shared(θ)` and the scalar `a = <s, ∇_θ f> + <ρ, r_out>`, one
 //! differentiation of a gives every per-example product `∂a/∂v_j = <s, g_j>`, the Hessian-vector product with the
@@ -29,7 +29,7 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// The name on the command line and in the description of a table.
+    /// The name that command lines and the metadata of tables use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kernels => "kernels",
@@ -38,18 +38,19 @@ impl EngineKind {
     }
 }
 
-/// One step as an engine sees it. Vectors are flat: tensors back to back in the objective's order, row-major.
+/// One step as the input of an engine. Vectors are flat: tensors back to back in the objective's order, row-major.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInput<'a> {
     /// θ_t, length p.
     pub parameters: &'a [f64],
     /// r_t, the buffers before the forward pass, length b.
     pub buffers: &'a [f64],
-    /// The examples, one `Batch` a micro-batch, in the order of the forward passes; never empty, no empty batch.
+    /// The examples, one `Batch` per micro-batch, in the order of the forward passes. Neither the list nor a batch is
+    /// empty.
     pub micro_batches: &'a [Batch],
-    /// w, one weight an example over all micro-batches: the batch loss is `Σ_j w_j ℓ_j`.
+    /// w, one weight per example over all micro-batches: the batch loss is `Σ_j w_j ℓ_j`.
     pub weights: &'a [f64],
-    /// As trained, or as evaluated.
+    /// Training or evaluation mode.
     pub mode: Mode,
     /// Key of the step's random draws.
     pub draws: Draws,
@@ -62,25 +63,25 @@ impl StepInput<'_> {
     }
 }
 
-/// What one double backward gives for Q directions.
+/// Result of one double backward pass for Q directions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Products {
     /// `<s, g_j>`, Q × |S|; g_j is the gradient of example j's unweighted loss.
     pub products: Vec<Vec<f64>>,
-    /// `H s + J_statᵀ ρ`, Q × p; H belongs to the weighted batch loss with whatever it shares.
+    /// `H s + J_statᵀ ρ`, Q × p. H is the Hessian of the weighted batch loss including the shared terms.
     pub hessian: Vec<Vec<f64>>,
     /// Adjoint of the buffers before the pass, Q × b.
     pub buffer_adjoints: Vec<Vec<f64>>,
 }
 
-/// What one backward gives.
+/// Result of one backward pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradient {
-    /// `Σ_j w_j ℓ_j` and what is shared.
+    /// `Σ_j w_j ℓ_j` plus the shared terms.
     pub loss: f64,
-    /// ∂loss/∂θ, length p; zero where a tensor takes no part.
+    /// ∂loss/∂θ, length p; zero where the loss doesn't depend on a tensor.
     pub parameters: Vec<f64>,
-    /// ∂loss/∂r, r being the buffers before the pass, length b.
+    /// ∂loss/∂r, where r are the buffers before the pass; length b.
     pub buffers: Vec<f64>,
     /// ℓ_j, length |S|.
     pub per_example: Vec<f64>,
@@ -88,17 +89,18 @@ pub struct Gradient {
     pub buffers_after: Vec<f64>,
 }
 
-/// Computes, at one step, everything that a sweep needs to go one step back.
+/// Computes everything that a sweep needs of one step.
 pub trait ReplayEngine {
     /// Number of parameters p.
     fn parameter_count(&self) -> usize;
     /// Number of buffer elements b.
     fn buffer_count(&self) -> usize;
-    /// Element type in which the model is run; batches have to come in it.
+    /// Element type of the computation. Batches must have this type.
     fn dtype(&self) -> DType;
-    /// Where the model is run; batches have to lie there.
+    /// Device of the computation. Batches must be on this device.
     fn device(&self) -> &Device;
-    /// Bytes of the intermediate values of a pass over `examples` at once for `queries` directions, where the engine knows.
+    /// Bytes of the intermediate values of one pass over `examples` for `queries` directions; `None` if the engine
+    /// doesn't know.
     fn pass_bytes(&self, examples: usize, queries: usize) -> Option<u64> {
         let _ = (examples, queries);
         None
@@ -106,12 +108,12 @@ pub trait ReplayEngine {
     /// Loss, gradient and per-example losses, without second derivatives.
     ///
     /// # Errors
-    /// Where sizes don't fit, or the model fails.
+    /// Sizes don't fit, or the model fails.
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient>;
-    /// Products with `directions` s (Q × p), given the adjoints of the buffers after the pass ρ (Q × b).
+    /// Products with `directions` s (Q × p), given the adjoints ρ (Q × b) of the buffers after the pass.
     ///
     /// # Errors
-    /// Where sizes don't fit, the model fails, or one of its operations has no second derivative.
+    /// Sizes don't fit, the model fails, or one of its operations has no second derivative.
     fn products(
         &mut self,
         input: &StepInput<'_>,
@@ -120,7 +122,7 @@ pub trait ReplayEngine {
     ) -> Result<Products>;
 }
 
-/// A step must fit the model before any engine runs it.
+/// Checks that a step fits the model.
 fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
     flat::check("parameters", input.parameters, objective.parameters())?;
     flat::check("buffers", input.buffers, objective.buffers())?;
@@ -128,7 +130,7 @@ fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
     if input.weights.len() != examples {
         return Err(AnalysisError::Mismatch {
             what: "weights".to_owned(),
-            expected: format!("{examples}, one an example"),
+            expected: format!("{examples}, one per example"),
             got: input.weights.len().to_string(),
             hint: "weights follow the order of the micro-batches' examples".to_owned(),
         });
@@ -139,7 +141,7 @@ fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Directions and adjoints must fit the model, and one another.
+/// Checks that directions and adjoints fit the model and each other.
 fn check_adjoints(
     objective: &dyn Objective,
     directions: &[Vec<f64>],
@@ -148,9 +150,9 @@ fn check_adjoints(
     if directions.len() != buffer_adjoints.len() {
         return Err(AnalysisError::Mismatch {
             what: "buffer adjoints".to_owned(),
-            expected: format!("one a direction ({})", directions.len()),
+            expected: format!("one per direction ({})", directions.len()),
             got: buffer_adjoints.len().to_string(),
-            hint: "give one a query, empty where the model has no buffers".to_owned(),
+            hint: "give one per query, empty if the model has no buffers".to_owned(),
         });
     }
     for (s, rho) in directions.iter().zip(buffer_adjoints) {

@@ -1,7 +1,7 @@
 //! Activations, and the mask of dropout.
 //!
-//! With y = f(x): ẏ = f' ẋ, g_x = f' g and ġ_x = f' ġ + f'' ẋ g. Where f' and f'' are functions of y, everything happens in
-//! place.
+//! With y = f(x): ẏ = f' ẋ, g_x = f' g and ġ_x = f' ġ + f'' ẋ g. Activations whose f' and f'' are functions of y work
+//! in place.
 
 use super::number::Number;
 use super::wide::{Loop, wide};
@@ -19,19 +19,19 @@ impl<T: Number> Loop<&mut [T]> for Cut {
     #[inline(always)]
     fn run(x: &mut [T]) {
         for x in x {
-            // A NaN stays one.
+            // NaN stays NaN.
             let stays = (*x > T::ZERO) | x.is_nan();
             *x = x.kept_if(stays);
         }
     }
 }
 
-/// The cotangents of x from those of y, all blocks that are given.
+/// Turns the cotangents of y into those of x, in all given blocks.
 pub(super) fn relu_back<T: Number>(y: &[T], cotangents: &mut [T]) {
     wide::<Gate, _>((cotangents, y));
 }
 
-/// `x` where `y` is above 0, else 0, block by block: the derivative at 0 is 0.
+/// Zeroes `x` where `y` is not above 0, block by block: the derivative at 0 is 0.
 struct Gate;
 
 impl<'a, T: Number> Loop<(&'a mut [T], &'a [T])> for Gate {
@@ -45,7 +45,7 @@ impl<'a, T: Number> Loop<(&'a mut [T], &'a [T])> for Gate {
     }
 }
 
-/// An activation whose derivatives are functions of what it puts out.
+/// An activation whose derivatives are functions of its output.
 #[derive(Clone, Copy)]
 pub(super) enum Curve {
     Tanh,
@@ -142,7 +142,7 @@ pub(super) fn gelu_back<T: Number>(x: &[T], block: usize, cotangents: &mut [T]) 
     }
 }
 
-/// Multiplies every block by the mask.
+/// Multiplies each block by the mask.
 pub(super) fn masked<T: Number>(mask: &[T], blocks: &mut [T]) {
     for block in blocks.chunks_exact_mut(mask.len()) {
         for (x, &m) in block.iter_mut().zip(mask) {

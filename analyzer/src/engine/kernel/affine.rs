@@ -1,11 +1,11 @@
 //! Layers that are matrix products: linear layers, convolutions and transposed convolutions.
 //!
-//! With y = W x and dots for tangents along a direction: ẏ = Ẇ x + W ẋ on the way forward; on the way back the cotangents
-//! are g_x = Wᵀ g and ġ_x = Wᵀ ġ + Ẇᵀ g, and the weight's gradient g xᵀ has the tangent ġ xᵀ + g ẋᵀ. For a convolution x is
-//! its patch matrix, which is laid out a tile at a time.
+//! With y = W x and dots for tangents along a direction, the forward pass computes ẏ = Ẇ x + W ẋ. The backward pass
+//! computes the cotangents g_x = Wᵀ g and ġ_x = Wᵀ ġ + Ẇᵀ g; the weight's gradient g xᵀ has the tangent ġ xᵀ + g ẋᵀ.
+//! For a convolution, x is its patch matrix, which is built one tile at a time.
 //!
-//! A product's shape depends on the number of directions only where that changes no sum ([`Affine::joins`]), so a query's
-//! numbers have the same bits whatever is asked beside it.
+//! The shape of a product depends on the number of directions only where that changes no sum ([`Affine::joins`]). So
+//! a query's numbers have the same bits whatever other queries are computed in the same pass.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use super::point::Point;
 /// Scratch of one thread.
 #[derive(Default)]
 pub(super) struct Scratch<T> {
-    /// A tile of the patch matrix, and of its tangent along one direction after the other.
+    /// A tile of the patch matrix, and of its tangent along the current direction.
     patches: Tile<T>,
     moved: Tile<T>,
     /// A tile of the patch matrix's cotangent.
@@ -27,15 +27,15 @@ pub(super) struct Scratch<T> {
     pair: Vec<T>,
 }
 
-/// A tile of a patch matrix, and what was laid out in it last: the way back begins where the way forward has ended. Where a
-/// chunk's patches are one tile, as in small nets, the last convolution lays them out once for both.
+/// A tile of a patch matrix, and what it was last filled with. The backward pass starts where the forward pass ended:
+/// if a chunk's patches fit into one tile, as in small nets, the last convolution builds them once for both passes.
 #[derive(Default)]
 struct Tile<T> {
     values: Vec<T>,
     holds: Option<Laid>,
 }
 
-/// Names the columns of a patch matrix: of which images, which block of them, which rows of pixels, and for which layer.
+/// Identifies the columns of a patch matrix: the images, the block, the rows of pixels, and the layer.
 #[derive(PartialEq, Eq)]
 struct Laid {
     images: usize,
@@ -45,7 +45,7 @@ struct Laid {
 }
 
 impl<T: Number> Scratch<T> {
-    /// A pass begins: what the tiles hold belongs to another one.
+    /// Starts a pass: the tiles' contents belong to another one.
     pub fn begin(&mut self) {
         self.patches.holds = None;
         self.moved.holds = None;
@@ -103,7 +103,7 @@ impl<'a, T: Number> Operand<'a, T> {
         }
     }
 
-    /// (channels x columns) of a pointwise layer, without moving anything.
+    /// (channels x columns) of a pointwise layer, without a copy.
     fn direct(
         &self,
         block: usize,
@@ -116,8 +116,8 @@ impl<'a, T: Number> Operand<'a, T> {
         Matrix::new(data, (channels, columns), (self.channel_by, by))
     }
 
-    /// The patch matrix's columns of some output rows, laid out in `tile` where they have to be. On the `way_back` they may be
-    /// there already: between a chunk's way forward and its way back nobody writes to the images.
+    /// Columns of the patch matrix for some output rows, built in `tile` unless a view is enough. On the `way_back`
+    /// the tile may already hold them: the images don't change between a chunk's forward and backward pass.
     fn columns(
         &self,
         block: usize,
@@ -146,7 +146,7 @@ impl<'a, T: Number> Operand<'a, T> {
     }
 }
 
-/// What a chunk's kernels of one layer share.
+/// What the kernels of one layer share within a chunk.
 pub(super) struct Layer<'a, T> {
     pub affine: &'a Affine,
     pub point: &'a Point<T>,
@@ -159,9 +159,9 @@ pub(super) struct Layer<'a, T> {
 /// Where the cotangents of a layer's input go.
 pub(super) struct Back<'a, T> {
     pub to: &'a mut [T],
-    /// Blocks that are asked for.
+    /// Blocks to compute.
     pub wanted: Range<usize>,
-    /// Adds to what is there, instead of writing over it.
+    /// Whether to add to the existing values instead of overwriting them.
     pub adds: bool,
 }
 
@@ -218,8 +218,8 @@ impl<T: Number> Layer<'_, T> {
         product(to, of, with.t(), true);
     }
 
-    /// The blocks whose rows are multiplied by the same matrix in one product: all directions', where they may be joined, or the
-    /// values' own where there are no directions. Otherwise each direction has its own product, when it is its turn.
+    /// Groups of blocks whose rows are multiplied by the same matrix in one product: all directions if they may be
+    /// joined, or the block of values if there are no directions. Otherwise each direction has a product of its own.
     fn joint(&self) -> Option<Range<usize>> {
         match self.tangents {
             0 => Some(0..1),
@@ -260,8 +260,8 @@ impl<T: Number> Layer<'_, T> {
         }
     }
 
-    /// The way back through a convolution: `out` are the cotangents of y; adds to the accumulators of `gradient`, and hands the
-    /// cotangents of x on.
+    /// Backward pass of a convolution. `out` are the cotangents of y. Adds to the accumulators of `gradient` and
+    /// passes the cotangents of x on.
     pub fn backward(
         &self,
         x: Operand<'_, T>,
@@ -277,7 +277,7 @@ impl<T: Number> Layer<'_, T> {
         if let (Some(back), false) = (&mut back, adds || g.is_pointwise()) {
             back.to[back.wanted.start * x.block..back.wanted.end * x.block].fill(T::ZERO);
         }
-        // From the end: what the way forward laid out last is there still.
+        // From the end: the forward pass filled the tile with the last rows.
         for rows in self.tiles().rev() {
             let columns = rows.start * g.ow..rows.end * g.ow;
             let width = columns.len();
@@ -299,7 +299,7 @@ impl<T: Number> Layer<'_, T> {
             if let Some(blocks) = &joint {
                 self.weigh(0, cotangents(blocks.clone()), patches, gradient);
             }
-            // The cotangent of the patches goes straight where it belongs, or through a tile.
+            // The cotangent of the patches goes directly to its place, or through a tile.
             let room = &mut scratch.back;
             let mut send =
                 |block: usize, back: &mut [T], a: Matrix<'_, T>, b: &[T], inner: usize| {
@@ -395,7 +395,7 @@ impl<T: Number> Layer<'_, T> {
         }
     }
 
-    /// The way back through a transposed convolution, as [`Layer::backward`].
+    /// Backward pass of a transposed convolution; see [`Layer::backward`].
     pub fn backward_transposed(
         &self,
         x: Operand<'_, T>,

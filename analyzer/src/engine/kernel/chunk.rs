@@ -21,7 +21,7 @@ use super::point::Point;
 use super::pool;
 use rearrange::{add, flatten, rearrange};
 
-/// What is asked of a step.
+/// What a pass computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goal {
     /// Only the examples' losses.
@@ -70,32 +70,32 @@ pub(super) struct Desk<T> {
     pub room: Room,
 }
 
-/// What a chunk works on and what it leaves.
+/// A chunk's inputs and results.
 pub(super) struct Chunk<'a, T> {
-    /// Its place in the batch.
+    /// Its position in the batch.
     pub examples: Range<usize>,
     pub store: &'a mut Store<T>,
-    /// Sums of the norms: for each norm those of the way forward, then those of the way back.
+    /// Sums of the norms: for each norm, those of the forward pass and then those of the backward pass.
     pub sums: &'a mut [f64],
     /// Accumulators, as [`super::totals`] describes them.
     pub gradient: &'a mut [T],
-    /// Losses of the chunk's examples and, `losses_by` further on each, their tangents.
+    /// Losses of the chunk's examples, and their tangents at multiples of `losses_by`.
     pub losses: &'a mut [f64],
     pub losses_by: usize,
-    /// Outputs of the chunk's examples, one after the other; none where nobody asks for them.
+    /// Outputs of the chunk's examples, one after the other; empty if they are not needed.
     pub outputs: &'a mut [T],
 }
 
-/// Two places of one store, to read and to write.
+/// Two disjoint ranges of one store, one to read and one to write.
 fn pair<T>(all: &mut [T], read: Range<usize>, write: Range<usize>) -> (&[T], &mut [T]) {
     let [read, write] = all
         .get_disjoint_mut([read, write])
-        .expect("the layout keeps what lives together apart");
+        .expect("the layout gives slots in use disjoint ranges");
     (read, write)
 }
 
 impl<T: Number> Shared<'_, T> {
-    /// Does a phase's works on a chunk.
+    /// Does the work of a phase on a chunk.
     pub fn run(&self, works: &[Work], chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
         for work in works {
             match *work {
@@ -138,7 +138,7 @@ impl<T: Number> Shared<'_, T> {
         self.layout.cotangents(slot, self.wanted(slot), n)
     }
 
-    /// All blocks of a slot's cotangents, wanted or not.
+    /// All blocks of a slot's cotangents, whether this pass needs them or not.
     fn all_cotangents(&self, slot: usize, n: usize) -> Range<usize> {
         self.layout.cotangents(slot, 0..1 + self.layout.tangents, n)
     }
@@ -327,7 +327,7 @@ impl<T: Number> Shared<'_, T> {
         &self.examples.inputs[examples.start * size..examples.end * size]
     }
 
-    /// Draws the mask of a chunk: each example's is its own, whoever stands beside it.
+    /// Draws the mask of a chunk. An example's mask doesn't depend on the other examples.
     fn draw(&self, p: f64, stream: u32, pixels: usize, examples: &Range<usize>, mask: &mut [T]) {
         let n = examples.len();
         for (e, row) in examples.clone().enumerate() {

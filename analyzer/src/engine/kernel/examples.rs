@@ -14,7 +14,7 @@ use crate::error::{AnalysisError, Doing, NoKernels, Result};
 /// Calls `f` with a batch's examples.
 ///
 /// # Errors
-/// Where inputs or targets don't fit the net, or lie elsewhere than in memory; as `f`.
+/// Inputs or targets don't fit the net or are not in CPU memory; the errors of `f`.
 pub(super) fn with_examples<T: Number, R>(
     net: &Net,
     batch: &Batch,
@@ -51,7 +51,7 @@ pub(super) fn with_examples<T: Number, R>(
             if batch.targets.dims() != [n] {
                 return Err(mismatch(
                     "a batch's targets",
-                    format!("one class an example, [{n}]"),
+                    format!("one class per example, [{n}]"),
                     format!("{:?}", batch.targets.dims()),
                     "cross entropy takes classes",
                 ));

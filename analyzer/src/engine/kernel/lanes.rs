@@ -1,8 +1,8 @@
 //! Chunks, lanes and threads.
 //!
-//! A batch is cut into chunks by the net's shapes alone, and consecutive chunks form a lane, which has accumulators of its
-//! own. Threads take lanes as they come, but each lane does its chunks in order and lanes are added up in order: so the bits
-//! of a result don't depend on the number of threads.
+//! How a batch is cut into chunks depends on the net's shapes alone. Consecutive chunks form a lane, which has its
+//! own accumulators. Threads take lanes in any order, but each lane processes its chunks in order and the lanes'
+//! accumulators are summed in order. So the bits of a result don't depend on the number of threads.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,28 +16,28 @@ use super::number::Number;
 use super::part::part;
 use super::plan::{OpKind, Plan, Work};
 
-/// What a chunk's values should take at most, so that they stay in a core's own cache beside what layers need for a while.
+/// Target size of a chunk's values, so that they stay in a core's own cache together with the layers' scratch.
 const CHUNK_BYTES: usize = 600 << 10;
-/// A chunk's most examples.
+/// Largest number of examples in a chunk.
 const MOST_EXAMPLES: usize = 256;
-/// Most lanes: more threads than this find nothing to do.
+/// Largest number of lanes. More threads than this stay idle.
 const MOST_LANES: usize = 16;
-/// Values that all lanes' accumulators for one direction should hold together, as long as there are two lanes.
+/// Target number of values in all lanes' accumulators for one direction, if there are at least two lanes.
 const LANE_VALUES: usize = 1 << 25;
 
-/// Lanes come in multiples of so many: a thread that finds a lane less to do than another would wait for it.
+/// Lane counts are rounded up to this multiple so that no thread gets fewer lanes than another and idles.
 const EVEN: usize = 4;
 
 /// How a batch is cut, for a net and a type.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
-    /// A chunk's most examples.
+    /// Largest number of examples in a chunk.
     pub largest: usize,
     lanes: usize,
 }
 
 impl Cut {
-    /// By the net's shapes and the type, with one direction: what is asked beside a query must not change its bits.
+    /// By the net's shapes and the type, with one direction: other queries must not change a query's bits.
     pub fn of<T>(plan: &Plan) -> Self {
         let bytes = ChunkLayout::new(plan, 1, 1).len * size_of::<T>();
         Self {
@@ -46,7 +46,7 @@ impl Cut {
         }
     }
 
-    /// Chunks of a batch: so many that lanes get equally many, where there are enough examples.
+    /// Number of chunks of a batch, rounded so that all lanes get equally many if there are enough examples.
     pub fn chunks(&self, examples: usize) -> usize {
         let least = examples.div_ceil(self.largest);
         let in_lane = least.div_ceil(self.lanes);
@@ -55,7 +55,7 @@ impl Cut {
             .min(examples)
     }
 
-    /// Lanes of a batch: a number that threads can share out evenly.
+    /// Number of lanes of a batch: one that threads can share evenly.
     pub fn lanes(&self, examples: usize) -> usize {
         let chunks = self.chunks(examples);
         let in_lane = chunks.div_ceil(self.lanes).max(1);
@@ -70,14 +70,14 @@ impl Cut {
     }
 }
 
-/// Values that lanes keep beside losses.
+/// Numbers of values that lanes store besides losses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneValues {
-    /// Of norms, a chunk.
+    /// Of norms, per chunk.
     pub sums: usize,
-    /// Of the net's outputs, an example.
+    /// Of the net's outputs, per example.
     pub outputs: usize,
-    /// Accumulators of gradients, a lane.
+    /// Accumulators of gradients, per lane.
     pub gradient: usize,
 }
 
@@ -85,17 +85,17 @@ pub(super) struct LaneValues {
 #[derive(Default)]
 pub(super) struct Lane<T> {
     pub chunks: Vec<Range<usize>>,
-    /// A store a chunk where chunks wait for one another.
+    /// One store per chunk if chunks wait for one another.
     stores: Vec<Store<T>>,
     /// Norms' sums, chunk after chunk.
     pub sums: Vec<f64>,
     /// As [`super::totals`] describes them; empty until a thread begins to add to them.
     pub gradient: Vec<T>,
-    /// How many they will be.
+    /// How many accumulators there will be.
     accumulators: usize,
-    /// Losses of the lane's examples, then their tangents, direction after direction.
+    /// Losses of the lane's examples, then their tangents, one direction after the other.
     pub losses: Vec<f64>,
-    /// Outputs of the lane's examples, one after the other, where they are asked for.
+    /// Outputs of the lane's examples, one after the other; empty if they are not needed.
     pub outputs: Vec<T>,
 }
 
@@ -108,14 +108,14 @@ impl<T> Lane<T> {
     }
 }
 
-/// A thread's own.
+/// Scratch of one thread.
 #[derive(Default)]
 struct Worker<T> {
     store: Store<T>,
     desk: Desk<T>,
 }
 
-/// All lanes and threads' scratch; kept from step to step.
+/// All lanes and the threads' scratch. They live from step to step.
 pub(super) struct Lanes<T> {
     lanes: Vec<Mutex<Lane<T>>>,
     workers: Vec<Worker<T>>,
@@ -133,7 +133,8 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T: Number> Lanes<T> {
-    /// Cuts a batch and clears what the lanes add up. Nothing is allocated once a batch as large was there.
+    /// Cuts a batch and clears the lanes' accumulators. Allocates nothing if a batch of this size has been cut
+    /// before.
     pub fn begin(
         &mut self,
         plan: &Plan,
@@ -191,7 +192,7 @@ impl<T: Number> Lanes<T> {
         }
     }
 
-    /// Does a phase's works on all chunks, on up to `threads` threads of the current rayon pool.
+    /// Does the work of a phase on all chunks, on up to `threads` threads of the current rayon pool.
     pub fn run(&mut self, shared: &Shared<'_, T>, works: &[Work], sums: usize, threads: usize) {
         let lanes = &self.lanes[..self.active];
         let next = AtomicUsize::new(0);
@@ -233,7 +234,7 @@ fn lane_through<T: Number>(
     worker: &mut Worker<T>,
 ) {
     let examples = lane.examples();
-    // By the thread that adds to them, in whose cache they then are.
+    // Allocated by the thread that adds to them, so that they are in its cache.
     lane.gradient.resize(lane.accumulators, T::ZERO);
     for (i, chunk) in lane.chunks.iter().enumerate() {
         let store = match lane.stores.get_mut(i) {
@@ -272,14 +273,15 @@ mod tests {
                     assert!(
                         (1..=cut.lanes).contains(&lanes) && sizes(chunks, lanes).min() > Some(0)
                     );
-                    // The busier of two threads has at most the whole share and half a lane of chunks more.
+                    // The busier of two threads has at most its whole share and half a lane of chunks more.
                     let most = sizes(chunks, lanes).max().unwrap_or(0);
                     let busier: usize = sizes(chunks, lanes).step_by(2).sum();
                     assert!(
                         2 * busier <= chunks + most,
                         "{examples} in {chunks} chunks, {lanes} lanes"
                     );
-                    // Where chunks need not be whole numbers of largest ones, lanes are equally long and come in fours.
+                    // Where chunks need not be multiples of the largest one, lanes are equally long and come in
+                    // fours.
                     if largest > 1 && examples >= 2 * largest * cut.lanes && cut.lanes >= EVEN {
                         assert_eq!((chunks % lanes, lanes % EVEN), (0, 0), "{examples}");
                     }

@@ -1,13 +1,13 @@
 //! Where a chunk's values lie in its store.
 //!
-//! Each slot has a place for its values (with tangents) and one for its cotangents (with theirs) while somebody needs them;
-//! places are used again afterwards, so that a chunk's passes stay in cache.
+//! Each slot has a range for its values (with tangents) and one for its cotangents (with theirs) for as long as they
+//! are needed. Ranges are reused afterwards, so that a chunk's passes stay in cache.
 
 use std::ops::Range;
 
 use super::plan::{OpKind, Plan};
 
-/// Places for chunks of up to `capacity` examples and a number of tangents.
+/// The ranges for chunks of up to `capacity` examples and a number of tangents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ChunkLayout {
     pub capacity: usize,
@@ -25,7 +25,7 @@ pub(super) struct ChunkLayout {
     pub winners_len: usize,
 }
 
-/// Places begin at multiples of this many elements.
+/// Ranges start at multiples of this many elements.
 const ALIGN: usize = 16;
 
 impl ChunkLayout {
@@ -100,8 +100,8 @@ fn span(at: usize, block: usize, blocks: Range<usize>) -> Range<usize> {
     at + block * blocks.start..at + block * blocks.end
 }
 
-/// First and last moment at which each place is in use: operation i runs forward at moment i, the loss at n, and operation
-/// i backward at 2n − i.
+/// First and last time at which each range is in use. Operation i runs forward at time i, the loss at n, and
+/// operation i backward at 2n − i.
 struct Lives {
     values: Vec<Option<(usize, usize)>>,
     cotangents: Vec<Option<(usize, usize)>>,
@@ -167,7 +167,8 @@ struct Request {
     life: Option<(usize, usize)>,
 }
 
-/// The largest first, each at the lowest place that is free for as long as it lives. Gives places and the length of all.
+/// Places the largest range first, each at the lowest offset that is free for its lifetime. Returns the offsets and
+/// the total length.
 fn place(requests: &[Request]) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..requests.len())
         .filter(|&i| requests[i].life.is_some())

@@ -7,7 +7,7 @@ use hindcast_model::task::LossKind;
 
 use super::number::Number;
 
-/// What the examples' outputs are held against.
+/// What the outputs are compared with.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Targets<'a, T> {
     Classes(&'a [u32]),
@@ -15,19 +15,19 @@ pub(super) enum Targets<'a, T> {
     Values(&'a [T]),
 }
 
-/// One chunk.
+/// One chunk's outputs, weights and targets.
 pub(super) struct ChunkLoss<'a, T> {
     pub kind: LossKind,
     pub targets: &'a Targets<'a, T>,
     /// w, of the chunk's examples.
     pub weights: &'a [f64],
-    /// The chunk's first example in the targets.
+    /// Position of the chunk's first example in the targets.
     pub first: usize,
-    /// Outputs of an example.
+    /// Number of outputs per example.
     pub outputs: usize,
 }
 
-/// A thread's room for one example's outputs.
+/// Scratch of a thread for one example's outputs.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     z: Vec<f64>,
@@ -35,8 +35,8 @@ pub(super) struct Room {
 }
 
 impl<T: Number> ChunkLoss<'_, T> {
-    /// `values` are z and ż, blocks of (outputs, examples). Writes losses and, `losses_by` further on each, their tangents,
-    /// and the cotangents where they are wanted.
+    /// `values` are z and ż, blocks of (outputs, examples). Writes the losses, their tangents at multiples of
+    /// `losses_by`, and the cotangents if they are needed.
     pub fn run(
         &self,
         values: &[T],
@@ -116,7 +116,7 @@ impl<T: Number> ChunkLoss<'_, T> {
         }
     }
 
-    /// ∂²ℓ/∂z² is diagonal, or for a softmax diag(p) − p pᵀ: gives the diagonal, or p.
+    /// ∂²ℓ/∂z² is diagonal, or for a softmax diag(p) − p pᵀ. Returns the diagonal, or p.
     fn curvature<'z>(
         &self,
         row: usize,

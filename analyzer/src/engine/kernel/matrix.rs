@@ -1,7 +1,7 @@
 //! Matrix products on slices by the `gemm` crate, on the calling thread.
 //!
-//! gemm runs on the widest vectors that the processor has, found out at run time. Each of our threads calls it for the
-//! chunks that it works on, so it never starts threads of its own.
+//! gemm uses the widest vectors of the processor, detected at run time. Each of our threads calls it for its own
+//! chunks, so gemm never starts threads.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use gemm::Parallelism;
 use super::number::Number;
 use super::part::part;
 
-/// A matrix over a slice: element (i, j) is at `i * rows_by + j * columns_by`.
+/// A matrix over a slice. Element (i, j) is at `i * rows_by + j * columns_by`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a, T> {
     data: &'a [T],
     shape: Shape,
 }
 
-/// A matrix that a product is written to.
+/// A matrix that receives a product.
 pub(super) struct MatrixMut<'a, T> {
     data: &'a mut [T],
     shape: Shape,
@@ -32,7 +32,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// Checks that every element lies in a slice of `len`.
+    /// Checks that every element is within a slice of `len`.
     fn checked(self, len: usize) -> Self {
         let last = self.rows.saturating_sub(1) * self.rows_by
             + self.columns.saturating_sub(1) * self.columns_by;
@@ -61,7 +61,7 @@ impl<'a, T: Number> Matrix<'a, T> {
         }
     }
 
-    /// Row after row.
+    /// Row-major.
     pub fn rows(data: &'a [T], rows: usize, columns: usize) -> Self {
         Self::new(data, (rows, columns), (columns, 1))
     }
@@ -71,7 +71,7 @@ impl<'a, T: Number> Matrix<'a, T> {
         self.shape.rows
     }
 
-    /// Some columns, without moving anything.
+    /// Some of the columns, without a copy.
     fn columns(self, range: &Range<usize>) -> Self {
         let shape = Shape {
             columns: range.len(),
@@ -84,7 +84,7 @@ impl<'a, T: Number> Matrix<'a, T> {
         }
     }
 
-    /// The transpose, without moving anything.
+    /// The transpose, without a copy.
     pub fn t(self) -> Self {
         Self {
             data: self.data,
@@ -115,14 +115,15 @@ impl<'a, T: Number> MatrixMut<'a, T> {
         Self { data, shape }
     }
 
-    /// Row after row.
+    /// Row-major.
     pub fn rows(data: &'a mut [T], rows: usize, columns: usize) -> Self {
         Self::new(data, (rows, columns), (columns, 1))
     }
 }
 
-/// Longest inner dimension that gemm never cuts. Where it cuts a longer one, and so in which order it sums, depends on the
-/// shape of the result; cut here, an element's bits depend on its own row and column alone.
+/// Longest inner dimension that gemm never splits. Where gemm splits a longer one, and so the order of its sums,
+/// depends on the shape of the result. We split it first, so an element's bits depend on its own row and column
+/// alone.
 const INNER: usize = 512;
 
 /// `out = a b`, or `out += a b` where `add`.
@@ -139,7 +140,7 @@ pub(super) fn product<T: Number>(
         "dimensions of a matrix product"
     );
     let parts = match out.shape.rows.min(out.shape.columns) {
-        // A product with a vector is never cut.
+        // A product with a vector is never split.
         0 | 1 => 1,
         _ => inner.div_ceil(INNER).max(1),
     };
@@ -152,9 +153,9 @@ pub(super) fn product<T: Number>(
 
 fn multiply<T: Number>(out: &mut [T], o: Shape, a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool) {
     let (data, a, b) = (out.as_mut_ptr(), (a.shape, a.data), (b.shape, b.data));
-    // SAFETY: the constructors have checked that every element of the three matrices lies in its slice, and that no
-    // two elements of the result share a place; the result is borrowed mutably, so it overlaps neither operand; `product` has
-    // checked that the dimensions fit.
+    // SAFETY: the constructors checked that every element of the three matrices is within its slice, and that no two
+    // elements of the result share an index. The result is borrowed mutably, so it overlaps neither operand.
+    // `product` checked that the dimensions fit.
     unsafe {
         gemm::gemm(
             o.rows,

@@ -1,21 +1,21 @@
-//! The kernel engine: the R-operator written out by layer, for the models that Tasks describe.
+//! The kernel engine: the R-operator written out layer by layer, for the models of Tasks.
 //!
-//! Along a direction s every value x of a pass has a tangent ẋ, and so has every cotangent (Pearlmutter, "Fast exact
-//! multiplication by the Hessian", 1994). One pass forward and back with tangents gives everything that the sweep asks of a
-//! step: the tangent of example j's loss is `<s, g_j>`, the tangent of the batch loss's gradient is `H s`. There is no graph,
-//! and the weights' own gradients are never computed.
+//! Along a direction s, every value x of a pass has a tangent ẋ, and so has every cotangent (Pearlmutter, "Fast exact
+//! multiplication by the Hessian", 1994). One forward and backward pass with tangents gives all that the sweep needs
+//! of a step: the tangent of example j's loss is `<s, g_j>`, and the tangent of the batch loss's gradient is `H s`.
+//! There is no graph, and the weights' own gradients are never computed.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
 //! | `plan` | a net compiled into operations on slots, and phases between barriers |
-//! | `layout` | where a chunk's values lie |
-//! | `lanes` | chunks, threads, and the order in which sums are taken |
+//! | `layout` | offsets of a chunk's values in its store |
+//! | `lanes` | chunks, threads, and the order of sums |
 //! | `chunk` | one chunk through the operations of a phase |
 //! | `affine`, `patches`, `matrix` | linear layers and convolutions: products of patch matrices |
 //! | `activation`, `pool`, `norm`, `loss` | the other layers |
 //! | `wide` | loops for the processor's widest vectors |
 //! | `norms` | statistics of a whole batch |
-//! | `point`, `replay`, `totals` | a step's numbers, a micro-batch through all phases, and what its lanes add up to |
+//! | `point`, `replay`, `totals` | a step's numbers, a micro-batch through all phases, and the sums over its lanes |
 
 mod activation;
 mod affine;
@@ -52,20 +52,21 @@ use examples::with_examples;
 use number::Number;
 use replay::Replay;
 
-/// Replays the model of a Task with kernels of its own, on the CPU, in f32 or f64.
+/// Replays the model of a Task with its own kernels, on the CPU, in f32 or f64.
 ///
-/// It gives what [`super::AutodiffEngine`] gives (in float64 to 1e-10) in a fraction of the time, with the same bits on any number
-/// of threads and, for each query, whatever other queries are asked beside it. It runs on the current rayon pool.
+/// It computes what [`super::AutodiffEngine`] computes (equal to 1e-10 in float64), several times faster. The bits of
+/// a query's results depend neither on the number of threads nor on the other queries. It runs on the current rayon
+/// pool.
 pub struct KernelEngine {
     net: Arc<Net>,
     modes: InType,
     device: Device,
 }
 
-/// What a forward pass gives.
+/// Result of a forward pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// ℓ_j, with its share of a penalty that sits inside the loss, length |S|.
+    /// ℓ_j including its share of a penalty inside the loss, length |S|.
     pub losses: Vec<f64>,
     /// The net's outputs, (|S|, outputs), row-major.
     pub outputs: Vec<f64>,
@@ -76,7 +77,7 @@ enum InType {
     F64(Box<Modes<f64>>),
 }
 
-/// A replay for each mode.
+/// One replay per mode.
 struct Modes<T> {
     train: Replay<T>,
     evaluate: Replay<T>,
@@ -111,7 +112,7 @@ impl KernelEngine {
         })
     }
 
-    /// Losses and outputs of the examples over all micro-batches: a forward pass.
+    /// Forward pass: losses and outputs of the examples of all micro-batches.
     ///
     /// # Errors
     /// As [`ReplayEngine::gradient`].
@@ -174,7 +175,7 @@ impl ReplayEngine for KernelEngine {
     }
 }
 
-/// α of a penalty ½α‖θ‖² that acts in this mode, and where it sits.
+/// α of a penalty ½α‖θ‖² that acts in this mode, and its place.
 fn penalty(net: &Net, mode: Mode) -> Option<(f64, PenaltyIn)> {
     let loss = net.loss();
     (mode == Mode::Train && loss.penalty > 0.0).then_some((loss.penalty, loss.penalty_in))

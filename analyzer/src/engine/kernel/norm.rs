@@ -10,17 +10,18 @@
 //! The running statistics' adjoint ρ enters ġ_x as m ρ_μ/n + 2 m ρ_σ² (x − μ)/(n − 1), the derivative of what the step
 //! leaves in them. In evaluation μ and σ² are constants: μ̇, κ, A, B and their tangents are 0.
 //!
-//! A chunk gives sums; [`Moments`] makes statistics of all chunks' sums, in the order of the examples.
+//! A chunk contributes sums. [`Moments`] computes statistics from the sums of all chunks, in the order of the
+//! examples.
 
 use super::number::{Number, sum, sum_of};
 use super::plan::Norm;
 
-/// A norm's numbers over a whole batch, for each channel; those of a direction lie one direction after another.
+/// Numbers of a norm over a whole batch, per channel; one direction after the other.
 #[derive(Debug, Default)]
 pub(super) struct Moments {
     pub channels: usize,
     pub tangents: usize,
-    /// Values a channel: n.
+    /// Number of values per channel: n.
     pub count: f64,
     pub mean: Vec<f64>,
     pub variance: Vec<f64>,
@@ -31,14 +32,14 @@ pub(super) struct Moments {
     pub kappa: Vec<f64>,
     /// Σ g, Σ g x̂ and their tangents, over the batch.
     pub sums: Vec<f64>,
-    /// What A and B are made of: 1/n, or 0 in evaluation.
+    /// Factor of A and B: 1/n, or 0 in evaluation.
     pub share: f64,
     /// m ρ_μ/n and 2 m ρ_σ²/(n − 1).
     pub seed_mean: Vec<f64>,
     pub seed_variance: Vec<f64>,
 }
 
-/// Numbers that a chunk gives for a channel on the way forward, and as many on the way back.
+/// Numbers per channel that a chunk contributes in the forward pass; as many in the backward pass.
 pub(super) fn width(tangents: usize) -> usize {
     2 * (1 + tangents)
 }
@@ -63,7 +64,7 @@ impl Moments {
         self.share = 0.0;
     }
 
-    /// Running statistics as they are, for evaluation.
+    /// Takes the running statistics as they are, for evaluation.
     pub fn fixed(&mut self, mean: &[f64], variance: &[f64], eps: f64) {
         self.mean.copy_from_slice(mean);
         self.variance.copy_from_slice(variance);
@@ -76,7 +77,7 @@ impl Moments {
         }
     }
 
-    /// Statistics of all chunks: `chunks` gives (values a channel, sums) in the order of the examples.
+    /// Statistics of all chunks. `chunks` yields (values per channel, sums) in the order of the examples.
     pub fn gather<'a>(
         &mut self,
         chunks: impl Iterator<Item = (usize, &'a [f64])> + Clone,
@@ -133,7 +134,7 @@ impl Moments {
         }
     }
 
-    /// In evaluation: the tangents of the loss's derivative in the running mean and variance of a channel, from those of γ.
+    /// In evaluation: tangents of the loss's derivatives in a channel's running mean and variance, from those of γ.
     pub fn of_running(&self, block: usize, c: usize, scale: f64, moved: f64) -> (f64, f64) {
         let sums = &self.sums[c * width(self.tangents)..];
         let (g, gx) = (sums[0], sums[1]);
@@ -169,7 +170,7 @@ impl Moments {
     }
 }
 
-/// One channel's numbers.
+/// Numbers of one channel.
 struct Channel<T> {
     mean: T,
     inverse: T,
@@ -209,7 +210,7 @@ impl<'a, T: Number> Rows<'a, T> {
         &self.data[block * self.block + c * self.row..][..self.row]
     }
 
-    /// The tangent's row where there is one.
+    /// The row of tangents, if there is one.
     fn moved(&self, block: usize, c: usize) -> Option<&'a [T]> {
         self.moves.then(|| self.row(block, c))
     }
@@ -221,7 +222,7 @@ pub(super) fn statistics<T: Number>(x: Rows<'_, T>, tangents: usize, sums: &mut 
         let row = x.row(0, c);
         let mean = sum(row) / row.len() as f64;
         let at = T::of(mean);
-        // The rounded mean is what the deviations are from, so it is what the sums are about.
+        // The deviations are taken from the rounded mean, so the sums are about the rounded mean.
         out[0] = mean;
         out[1] = sum_of(row, row, |x, _| (x - at) * (x - at))
             - (mean - at.wide()) * (mean - at.wide()) * row.len() as f64;
@@ -237,7 +238,7 @@ pub(super) fn statistics<T: Number>(x: Rows<'_, T>, tangents: usize, sums: &mut 
     }
 }
 
-/// What a norm's kernels share.
+/// What the kernels of a norm share.
 pub(super) struct Normalise<'a, T> {
     pub norm: &'a Norm,
     pub moments: &'a Moments,
@@ -286,8 +287,8 @@ impl<T: Number> Normalise<'_, T> {
         }
     }
 
-    /// Σ g, Σ g x̂ and their tangents Σ ġ, Σ (ġ x̂ + g x̂˙) of a chunk, which are also the gradient of β and γ (block 0) and
-    /// its tangents; adds those to the accumulators.
+    /// Σ g, Σ g x̂ and their tangents Σ ġ, Σ (ġ x̂ + g x̂˙) of a chunk. They are also the gradients of β and γ (block
+    /// 0) and the tangents of these, and are added to the accumulators.
     pub fn sums(&self, x: Rows<'_, T>, out: Rows<'_, T>, sums: &mut [f64], gradient: &mut [T]) {
         let tangents = self.moments.tangents;
         let channels = self.moments.channels;

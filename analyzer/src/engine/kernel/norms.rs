@@ -1,4 +1,4 @@
-//! All norms of a net over a batch: from chunks' sums to statistics, and what becomes of the running statistics.
+//! All norms of a net over a batch: statistics from the chunks' sums, and the update of the running statistics.
 
 use super::lanes::Lanes;
 use super::norm::{Moments, width};
@@ -7,15 +7,15 @@ use super::plan::Plan;
 use super::point::Point;
 use crate::error::{AnalysisError, Result};
 
-/// Kept from step to step.
+/// Lives from step to step.
 #[derive(Default)]
 pub(super) struct Norms {
     pub moments: Vec<Moments>,
-    /// Where each norm's sums begin in a chunk's.
+    /// Offset of each norm's sums within a chunk's.
     pub at: Vec<usize>,
-    /// A chunk's sums: of each norm, those of the way forward and then those of the way back.
+    /// Number of sums per chunk: of each norm, those of the forward pass and then those of the backward pass.
     pub len: usize,
-    /// All chunks' sums of one norm, in order, and the chunks' sizes.
+    /// The sums of one norm in all chunks, in order, and the chunks' sizes.
     sums: Vec<f64>,
     sizes: Vec<usize>,
 }
@@ -24,7 +24,7 @@ impl Norms {
     /// Begins a batch of `n` examples; `rho` are the adjoints of the running statistics after it.
     ///
     /// # Errors
-    /// Where a channel has a single value, which has no variance.
+    /// A channel has a single value, which has no variance.
     pub fn begin<T: Number>(
         &mut self,
         plan: &Plan,
@@ -65,7 +65,7 @@ impl Norms {
         Ok(())
     }
 
-    /// The batch's statistics, once all chunks have summed.
+    /// Computes the batch's statistics after all chunks have summed.
     pub fn gather<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
         let norm = plan.norm(op);
         let half = self.collect(norm.index, false, lanes);
@@ -75,14 +75,14 @@ impl Norms {
         self.moments[norm.index].gather(chunks, norm.eps);
     }
 
-    /// The batch's sums of cotangents, once all chunks have summed.
+    /// Computes the batch's sums of cotangents after all chunks have summed.
     pub fn add_up<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
         let index = plan.norm(op).index;
         let half = self.collect(index, true, lanes);
         self.moments[index].add_up(self.sums.chunks_exact(half));
     }
 
-    /// Takes a norm's sums of one way from all chunks; gives how many a chunk has.
+    /// Collects a norm's sums of one pass from all chunks. Returns how many a chunk has.
     fn collect<T: Number>(&mut self, index: usize, back: bool, lanes: &mut Lanes<T>) -> usize {
         let moments = &self.moments[index];
         let half = moments.channels * width(moments.tangents);
@@ -118,7 +118,7 @@ impl Norms {
         }
     }
 
-    /// Takes direction `q`'s adjoint of the running statistics from after the batch to before it.
+    /// Carries direction `q`'s adjoint of the running statistics from after the batch to before it.
     pub fn adjoint<T: Number>(&self, plan: &Plan, point: &Point<T>, q: usize, rho: &mut [f64]) {
         for (moments, &op) in self.moments.iter().zip(&plan.norms) {
             let norm = plan.norm(op);

@@ -13,7 +13,7 @@ pub(super) trait Number: Real + Neg<Output = Self> {
     /// The error function.
     fn erf(self) -> Self;
     fn is_nan(self) -> bool;
-    /// Itself, or 0 where it may not `pass`; without a branch, or a store under a mask, which would be slow.
+    /// Itself, or 0 unless it may `pass`. Branches and masked stores would be slow.
     fn kept_if(self, pass: bool) -> Self;
 
     /// 1/(1 + e^−x); the exponent is never positive, so nothing overflows.
@@ -54,9 +54,9 @@ macro_rules! number {
 number!(f32, u32, libm::erff);
 number!(f64, u64, libm::erf);
 
-/// Running sums side by side: they vectorise, and shorter sums round less.
+/// Number of running sums side by side: they vectorise, and shorter sums round less.
 const LANES: usize = 16;
-/// Elements that are summed in the kernels' own type before float64 takes over.
+/// Number of elements that are summed in the kernels' own type before float64 takes over.
 const BLOCK: usize = 1024;
 
 /// Σ x in a fixed order.

@@ -1,7 +1,8 @@
 //! The patch matrix of a convolution (im2col) and its transpose (col2im), for some rows of pixels of a chunk.
 //!
-//! Row (c, i, j) of the patch matrix holds, for each output position, the input element that kernel tap (i, j) of channel
-//! c reads there, or 0 in the padding. Its columns are whole rows of output pixels, counted through all examples.
+//! Row (c, i, j) of the patch matrix holds, for each output position, the input element that kernel tap (i, j) of
+//! channel c reads there, or 0 in the padding. Its columns are whole rows of output pixels, counted through all
+//! examples.
 
 use std::ops::Range;
 
@@ -9,7 +10,7 @@ use super::number::Number;
 use super::plan::Geometry;
 use super::wide::{Loop, wide};
 
-/// Images: element (channel, example, pixel) is at `channel * channel_by + example * example_by + pixel`.
+/// Images. Element (channel, example, pixel) is at `channel * channel_by + example * example_by + pixel`.
 #[derive(Clone, Copy)]
 pub(super) struct Images<'a, T> {
     pub data: &'a [T],
@@ -17,7 +18,7 @@ pub(super) struct Images<'a, T> {
     pub example_by: usize,
 }
 
-/// Output positions along one axis whose tap `k` lies inside an input of `size`.
+/// Output positions along one axis whose tap `k` is inside an input of `size`.
 #[inline(always)]
 fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize) -> Range<usize> {
     // i * stride + k - padding must lie in 0..size.
@@ -37,7 +38,7 @@ struct Stretch {
     line: usize,
 }
 
-/// A tile's rows, example by example.
+/// Splits a tile's rows by example.
 #[derive(Clone, Copy)]
 struct Stretches {
     oh: usize,
@@ -75,7 +76,7 @@ impl Stretches {
     }
 }
 
-/// Values that are copied at once.
+/// Number of values copied at once.
 const BLOCK: usize = 8;
 
 /// `to = from`, without a call for short rows.
@@ -105,7 +106,7 @@ fn add<T: Number>(to: &mut [T], from: &[T]) {
     let (blocks, rest) = to.as_chunks_mut::<BLOCK>();
     let (others, last) = from.as_chunks::<BLOCK>();
     for (to, from) in blocks.iter_mut().zip(others) {
-        // Read whole before it is written whole, so that it becomes a vector.
+        // Read completely before it is written, so that it becomes one vector operation.
         let mut sum = *to;
         for (to, &from) in sum.iter_mut().zip(from) {
             *to += from;
@@ -117,8 +118,8 @@ fn add<T: Number>(to: &mut [T], from: &[T]) {
     }
 }
 
-/// Where a tap reads in one stretch: output rows before and after those that read the padding alone, and the first place of
-/// the others.
+/// Ranges of a tap's output rows: those that read only padding, before and after, and the first input position of the
+/// others.
 struct Reads {
     before: usize,
     inside: usize,
@@ -196,7 +197,7 @@ impl<'a, T: Number> Loop<GatherOperands<'a, T>> for Gather {
     }
 }
 
-/// As [`Gather`] where every tap reads whole rows of `W` pixels, one below the other: what a row costs is two moves, so the
+/// Like [`Gather`], for taps that read whole rows of `W` pixels, one below the other. A row costs two moves, so the
 /// bookkeeping is done once for all taps of a channel.
 #[inline(always)]
 fn gather_whole<T: Number, const W: usize>(
@@ -227,7 +228,7 @@ fn gather_whole<T: Number, const W: usize>(
     }
 }
 
-/// Rows of `ow` values, of which `within` are read from `from`: rows `down` apart, values `across`.
+/// Copies rows of `ow` values, `within` of which are read from `from`: rows `down` apart, values `across`.
 #[inline(always)]
 fn copy_rows<T: Number>(
     line: &mut [T],
@@ -238,7 +239,7 @@ fn copy_rows<T: Number>(
     across: usize,
 ) {
     if across == 1 && within.len() == ow {
-        // Lengths that are common, known when compiled.
+        // Common lengths, known at compile time.
         match ow {
             8 => return copy_whole_rows::<T, 8>(line, from, down),
             16 => return copy_whole_rows::<T, 16>(line, from, down),
@@ -274,8 +275,8 @@ fn copy_whole_rows<T: Number, const W: usize>(line: &mut [T], from: &[T], down: 
     }
 }
 
-/// Adds `patches` (taps x columns) of the output rows `rows` to the places that they were read from, in images of
-/// (channel, example, pixel) with `channel_by` and `example_by` between them.
+/// Adds `patches` (taps x columns) of the output rows `rows` to the positions that they were read from, in images of
+/// (channel, example, pixel) with strides `channel_by` and `example_by`.
 pub(super) fn scatter<T: Number>(
     g: &Geometry,
     patches: &[T],
@@ -345,7 +346,7 @@ impl<'a, T: Number> Loop<ScatterOperands<'a, T>> for Scatter {
     }
 }
 
-/// As [`Scatter`] where every tap reads whole rows of `W` pixels; an element gets its sums in the same order.
+/// Like [`Scatter`], for taps that read whole rows of `W` pixels. An element is summed in the same order.
 #[inline(always)]
 fn scatter_whole<T: Number, const W: usize>(
     g: &Geometry,
@@ -376,7 +377,7 @@ fn scatter_whole<T: Number, const W: usize>(
 fn add_whole_rows<T: Number, const W: usize>(to: &mut [T], from: &[T], down: usize) {
     for (to, from) in to.chunks_mut(down).zip(from.as_chunks::<W>().0) {
         if let Some(to) = to.first_chunk_mut::<W>() {
-            // Read whole before it is written whole, so that it becomes a vector.
+            // Read completely before it is written, so that it becomes one vector operation.
             let mut sum = *to;
             for (to, &from) in sum.iter_mut().zip(from) {
                 *to += from;
@@ -390,7 +391,7 @@ fn add_whole_rows<T: Number, const W: usize>(to: &mut [T], from: &[T], down: usi
 mod tests {
     use super::*;
 
-    /// <gather(x), p> = <x, scatter(p)>, and gather reads what its definition says.
+    /// <gather(x), p> = <x, scatter(p)>, and gather reads the elements that its definition names.
     #[test]
     fn gather_and_scatter_are_transposes() {
         for (kernel, stride, padding, (h, w)) in [

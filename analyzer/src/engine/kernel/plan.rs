@@ -1,8 +1,8 @@
-//! A net compiled into what is done to each chunk of examples, and in which order.
+//! A net compiled into the operations on each chunk of examples, and their order.
 //!
-//! Values live in *slots*: (channels, examples, pixels) with the examples of a chunk side by side, so that a layer is a
-//! matrix product over a whole chunk and a channel is one contiguous row. A vector has one pixel. The batch's inputs stay
-//! where they are, example after example.
+//! Values live in *slots*: (channels, examples, pixels), with the examples of a chunk side by side. A layer is one
+//! matrix product over the whole chunk, and a channel is one contiguous row. A vector has one pixel. The batch's
+//! inputs are not moved: they stay example after example.
 
 mod compile;
 
@@ -14,26 +14,26 @@ use super::part::part;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
     pub channels: usize,
-    /// Positions of a channel: height x width, or 1.
+    /// Positions per channel: height x width, or 1.
     pub pixels: usize,
-    /// The batch's own inputs: (examples, channels, pixels).
+    /// Whether these are the batch's own inputs: (examples, channels, pixels).
     pub raw: bool,
-    /// Depends on parameters, so that it has tangents and cotangents.
+    /// Whether it depends on parameters and so has tangents and cotangents.
     pub moves: bool,
-    /// The tangent pass reads the slot's own cotangent, not only that cotangent's tangents. Below the first layer with
-    /// parameters nobody does as long as everything in between is linear in pieces.
+    /// Whether the tangent pass reads the slot's own cotangent, not only that cotangent's tangents. Below the first
+    /// layer with parameters no operation does, as long as everything in between is piecewise linear.
     pub primal: bool,
 }
 
 impl Slot {
-    /// Values of an example.
+    /// Values per example.
     pub fn size(&self) -> usize {
         self.channels * self.pixels
     }
 }
 
-/// A convolution of `c` channels of `h` x `w` to `o` channels of `oh` x `ow`; a transposed one is the same thing read
-/// from output to input, and a linear layer one of 1 x 1 pixels.
+/// A convolution of `c` channels of `h` x `w` to `o` channels of `oh` x `ow`. A transposed convolution is the same
+/// thing read from output to input, and a linear layer is a convolution of 1 x 1 pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
     pub c: usize,
@@ -48,7 +48,7 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// Values that an output value reads: rows of the patch matrix.
+    /// Input values per output value: rows of the patch matrix.
     pub fn taps(&self) -> usize {
         self.c * self.kernel.0 * self.kernel.1
     }
@@ -58,7 +58,8 @@ impl Geometry {
         self.kernel == (1, 1) && self.stride == (1, 1) && self.padding == (0, 0)
     }
 
-    /// Rows of pixels whose patches are laid out at once, at most: rows are counted through all examples of a chunk.
+    /// Largest number of pixel rows whose patches are built at once. Rows are counted through all examples of a
+    /// chunk.
     pub fn most_rows(&self, rows: usize, width: usize) -> usize {
         if self.is_pointwise() {
             return rows;
@@ -67,7 +68,7 @@ impl Geometry {
         (columns / self.ow).clamp(1, rows)
     }
 
-    /// The rows of a chunk in nearly equal tiles: a function of the shape and the type alone.
+    /// The rows of a chunk in nearly equal tiles, which depend on the shape and the type alone.
     pub fn tiles(
         &self,
         rows: usize,
@@ -78,34 +79,35 @@ impl Geometry {
     }
 }
 
-/// Largest patch matrix that is laid out at once: it is read several times, so it should stay in a core's own cache.
+/// Largest patch matrix that is built at once. It is read several times, so it should stay in a core's own cache.
 const TILE_BYTES: usize = 256 << 10;
-/// Columns that are worked on at once even where their patches are larger: the weights are read again for each tile, and a chunk
-/// of a small net whose patches are one tile lays them out once for both ways.
+/// Least number of columns in a tile, even where their patches exceed [`TILE_BYTES`]: the weights are read again for
+/// each tile, and a chunk of a small net whose patches are one tile builds them once for both passes.
 const TILE_COLUMNS: usize = 512;
 
-/// Weights of a layer with a matrix product.
+/// The weight and bias of a layer with a matrix product.
 #[derive(Debug, Clone)]
 pub(super) struct Affine {
     pub geometry: Geometry,
     /// (o, taps), in the parameters.
     pub weight: Range<usize>,
     pub bias: Option<Range<usize>>,
-    /// Where [`super::point::Point::stacked`] has the transposes of weight and direction.
+    /// Offset of the transposes of weight and direction in [`super::point::Point::stacked`].
     pub stacked: usize,
 }
 
 impl Affine {
-    /// Whether products of all directions' cotangents with the same patches are one: it fills the vectors that a few channels
-    /// leave half empty. For single rows and for small results gemm has kernels that sum in another order, and a query's
-    /// numbers must not depend on what is asked beside it.
+    /// Whether the products of all directions' cotangents with the same patches are computed as one: it fills the
+    /// vectors that a few channels leave half empty. For single rows and small results gemm has kernels that sum in
+    /// another order, and a query's numbers must not depend on the other queries.
     pub fn joins(&self) -> bool {
         let o = self.geometry.o;
         o > 1 && o * self.geometry.taps() > SMALL_RESULT && !o.is_multiple_of(FULL_VECTORS)
     }
 
-    /// Where the accumulators of direction `q` of so many begin, and how far one tap's `o` values lie from the next tap's. They
-    /// hold the transpose of the weight's gradient, (taps, o): that is what gemm's kernels write side by side.
+    /// Offset of direction `q`'s accumulators among those of `directions`, and the stride from one tap's `o` values
+    /// to the next tap's. They hold the transpose of the weight's gradient, (taps, o), which gemm's kernels write
+    /// contiguously.
     pub fn accumulators(&self, q: usize, directions: usize) -> (usize, usize) {
         let (start, o) = (directions * self.weight.start, self.geometry.o);
         if self.joins() {
@@ -116,9 +118,9 @@ impl Affine {
     }
 }
 
-/// Elements of a result for which gemm has kernels of their own.
+/// Largest number of elements of a result for which gemm has special kernels.
 const SMALL_RESULT: usize = 256;
-/// Rows of a result that fill gemm's vectors, whatever their width.
+/// Number of rows of a result that fills gemm's vectors, whatever their width.
 const FULL_VECTORS: usize = 32;
 
 /// A pooling of planes of `h` x `w` to `oh` x `ow`.
@@ -145,14 +147,14 @@ pub(super) struct Norm {
     pub variance: Range<usize>,
     pub momentum: f64,
     pub eps: f64,
-    /// By the batch's statistics, which all chunks have to wait for.
+    /// Whether it normalises by the batch's statistics, which all chunks have to wait for.
     pub batch: bool,
 }
 
 /// What an operation does.
 #[derive(Debug, Clone)]
 pub(super) enum OpKind {
-    /// Lays raw inputs out as a slot.
+    /// Copies raw inputs into a slot.
     Load,
     Convolution(Affine),
     Transposed(Affine),
@@ -166,7 +168,7 @@ pub(super) enum OpKind {
         stream: u32,
         mask: usize,
     },
-    /// Keeps its winners under this number.
+    /// Stores its winners under this number.
     MaxPool(Windows, usize),
     AveragePool(Windows),
     Norm(Norm),
@@ -184,11 +186,11 @@ pub(super) enum OpKind {
 pub(super) struct Op {
     pub kind: OpKind,
     pub input: usize,
-    /// The same as `input` where it works in place.
+    /// Equal to `input` if it works in place.
     pub output: usize,
-    /// An operation that comes earlier in the backward pass has written the input's cotangent already.
+    /// Whether an earlier operation of the backward pass has already written the input's cotangent.
     pub adds: bool,
-    /// The layer, for messages.
+    /// The layer's path, for messages.
     pub path: String,
 }
 
@@ -198,7 +200,7 @@ impl Op {
     }
 }
 
-/// What is done to a chunk.
+/// One unit of work on a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Work {
     Forward(usize),
@@ -210,7 +212,7 @@ pub(super) enum Work {
     Sums(usize),
 }
 
-/// What all chunks have to be done with before the next phase.
+/// What all chunks must finish before the next phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Barrier {
     Statistics(usize),
@@ -218,28 +220,28 @@ pub(super) enum Barrier {
     End,
 }
 
-/// A net in one mode.
+/// A net compiled for one mode.
 pub(super) struct Plan {
     pub slots: Vec<Slot>,
     pub ops: Vec<Op>,
-    /// The slot that the loss reads; its pixels are 1.
+    /// The slot that the loss reads. It has one pixel per channel.
     pub output: usize,
-    /// The loss's cotangent goes into slot `output`; an operation per entry.
+    /// The work between barriers. The loss writes its cotangent into slot `output`.
     pub phases: Vec<(Vec<Work>, Barrier)>,
     pub masks: Vec<usize>,
-    /// Values an example that each max pooling puts out.
+    /// Output values per example of each max pooling.
     pub winners: Vec<usize>,
-    /// The operations that are norms.
+    /// Positions of the operations that are norms.
     pub norms: Vec<usize>,
-    /// Values of [`super::point::Point::stacked`] for a direction.
+    /// Size of [`super::point::Point::stacked`] for one direction.
     pub stacked: usize,
-    /// Operations of one product of each kind for an example.
+    /// Floating-point operations of one product of each layer for one example.
     pub flops: f64,
     pub parameters: usize,
 }
 
 impl Plan {
-    /// Whether chunks have to wait for one another, and so must keep their values.
+    /// Whether chunks have to wait for one another and so must keep their values.
     pub fn has_barriers(&self) -> bool {
         self.phases.len() > 1
     }
@@ -284,7 +286,7 @@ mod tests {
                 let sizes = || tiles.iter().map(|t| t.len());
                 assert_eq!(sizes().sum::<usize>(), rows);
                 assert!(tiles.windows(2).all(|t| t[0].end == t[1].start));
-                // Room is made once, for the largest chunk.
+                // Memory is allocated once, for the largest chunk.
                 assert!(sizes().max().unwrap() <= g.most_rows(200, 4));
                 assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1);
             }

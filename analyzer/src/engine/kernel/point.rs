@@ -1,4 +1,5 @@
-//! The numbers of one step in the kernels' type: parameters, directions, and the weights as the kernels read them.
+//! The numbers of one step in the kernels' type: parameters, directions, and the weights in the order in which the
+//! kernels read them.
 
 use rayon::prelude::*;
 
@@ -13,10 +14,10 @@ pub(super) struct Point<T> {
     pub parameters: usize,
     /// θ, then the scaled directions, p values each.
     blocks: Vec<T>,
-    /// For each direction (once where there is none), [Wᵀ Ẇᵀ] of each layer: (taps, 2 o).
+    /// For each direction (once if there is none), [Wᵀ Ẇᵀ] of each layer: (taps, 2 o).
     stacked: Vec<T>,
     stacked_len: usize,
-    /// What each direction was multiplied by, a power of two, so that f32 neither overflows nor loses it.
+    /// The factor of each direction, a power of two, so that f32 neither overflows nor underflows.
     pub scales: Vec<f64>,
 }
 
@@ -31,8 +32,8 @@ impl<T: Number> Point<T> {
         &self.stacked[q * self.stacked_len..][..self.stacked_len]
     }
 
-    /// Takes a step's numbers; threads of the current rayon pool share out many directions. Nothing of that size is allocated
-    /// once it has held as many.
+    /// Sets a step's numbers. Threads of the current rayon pool share the work if there are many directions.
+    /// Allocates nothing if it has held as many before.
     pub fn set(&mut self, plan: &Plan, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
         let p = plan.parameters;
         let shared = directions.len() > 1 && directions.len() * p >= SHARED_VALUES;
@@ -89,7 +90,7 @@ impl<T: Number> Point<T> {
     }
 }
 
-/// From so many values of all directions on, threads share them out.
+/// Number of values of all directions from which threads share the work.
 const SHARED_VALUES: usize = 1 << 16;
 
 fn fill<T: Number>(to: &mut [T], from: &[f64], scale: f64) {

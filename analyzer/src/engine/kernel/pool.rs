@@ -1,7 +1,8 @@
 //! Pooling.
 //!
-//! Max pooling reads, for each window, one element whose position the values decide; tangents and cotangents go through the
-//! same positions. Average pooling is linear. Ties are broken as in training: the first in reading order; a NaN wins.
+//! Max pooling reads one element per window, whose position the values decide; tangents and cotangents use the same
+//! positions. Average pooling is linear. Ties are broken as in training: the first in reading order wins, and a NaN
+//! wins over numbers.
 
 use std::ops::Range;
 
@@ -29,13 +30,13 @@ fn span(at: usize, stride: usize, kernel: usize, padding: usize, size: usize) ->
     start.saturating_sub(padding)..(start + kernel).saturating_sub(padding).min(size)
 }
 
-/// Larger, or the first NaN; without branches.
+/// Whether it is larger, or the first NaN; without branches.
 #[inline(always)]
 fn beats<T: Number>(v: T, best: T) -> bool {
     (v > best) | (v.is_nan() & !best.is_nan())
 }
 
-/// Maxima and winners of a chunk's planes; `x` and `y` hold blocks of planes, of which the first decides.
+/// Maxima and winners of a chunk's planes. `x` and `y` hold blocks of planes; the first block decides.
 pub(super) fn max<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32]) {
     let (plane, windows) = (s.h * s.w, s.oh * s.ow);
     let planes = winners.len() / windows;
@@ -93,7 +94,7 @@ fn max_of_plane<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32
     }
 }
 
-/// Windows that are decided at once.
+/// Number of windows decided at once.
 const SIDE: usize = 4;
 
 /// Windows of 2 x 2 side by side.
@@ -154,7 +155,8 @@ fn max_of_halves<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u3
     }
 }
 
-/// Cotangents of y to their winners' places, block by block; what has not won gets 0, or where it `adds` keeps what it has.
+/// Writes the cotangents of y to their winners' positions, block by block. Other positions become 0, or keep their
+/// values if it `adds`.
 pub(super) fn max_back<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T], adds: bool) {
     wide::<Back, _>((s, winners, y, x, adds));
 }
@@ -187,8 +189,8 @@ impl<'a, T: Number> Loop<BackOperands<'a, T>> for Back {
     }
 }
 
-/// Windows of 2 x 2 side by side, whole blocks of them: all that they have read is written, which is quicker than going to the
-/// winners' places.
+/// Windows of 2 x 2 side by side, in whole blocks. It writes all positions that the windows read, which is faster
+/// than addressing the winners.
 #[inline(always)]
 fn back_of_halves<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T], adds: bool) {
     let (ys, wins) = (y.as_chunks::<SIDE>().0, winners.as_chunks::<SIDE>().0);
@@ -205,13 +207,13 @@ fn back_of_halves<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T],
     }
 }
 
-/// What a row of windows writes from place `at` on: y in the winners' places, else 0.
+/// Values of a row of windows from position `at` on: y at the winners' positions, else 0.
 #[inline(always)]
 fn spread<T: Number>(y: &[T; SIDE], winners: &[u32; SIDE], at: u32) -> [T; 2 * SIDE] {
     let mut row = [T::ZERO; 2 * SIDE];
     for odd in 0..2 {
         for i in 0..SIDE {
-            // Read first and chosen then: no branches.
+            // All values are read before the choice, so that there are no branches.
             let place = at + (2 * i + odd) as u32;
             let (v, wins) = (y[i], winners[i] == place);
             row[2 * i + odd] = if wins { v } else { T::ZERO };
@@ -248,7 +250,7 @@ pub(super) fn average<T: Number>(s: &Windows, x: &[T], y: &mut [T]) {
     }
 }
 
-/// Each cotangent's share to its window, over what is there or, where it `adds`, onto it.
+/// Spreads each cotangent over its window. Overwrites the existing values, or adds to them if it `adds`.
 pub(super) fn average_back<T: Number>(s: &Windows, y: &[T], x: &mut [T], adds: bool) {
     if !adds {
         x.fill(T::ZERO);
@@ -322,7 +324,7 @@ mod tests {
                         back.iter().map(|b| b - there).collect(),
                     );
                     assert!((want - got).abs() < 1e-12, "{s:?}, adds {adds}");
-                    // Nothing but winners has got anything.
+                    // Only winners got a share.
                     let touched = back.iter().filter(|b| **b != there).count();
                     assert!(touched <= planes * windows, "{s:?}, adds {adds}");
                 }

@@ -1,4 +1,4 @@
-//! One micro-batch through all phases, and what its lanes add up to.
+//! One micro-batch through all phases, and the sums over its lanes.
 
 use hindcast_model::net::Net;
 use hindcast_model::objective::Mode;
@@ -15,13 +15,14 @@ use super::point::Point;
 use super::totals::Totals;
 use crate::error::Result;
 
-/// Below this many operations a batch is done on the calling thread: handing it over would take longer.
+/// Number of operations below which a batch is computed on the calling thread: handing it to the pool would take
+/// longer.
 const SMALL: f64 = 1e7;
 
-/// From this many accumulators on, threads share out the directions' sums.
+/// Number of accumulators from which threads share the directions' sums.
 const SHARED_SUMS: usize = 1 << 19;
 
-/// A net in one mode, and everything that is kept from step to step.
+/// A net in one mode, with everything that lives from step to step.
 pub(super) struct Replay<T> {
     pub plan: Plan,
     cut: Cut,
@@ -34,7 +35,7 @@ pub(super) struct Replay<T> {
 
 impl<T: Number> Replay<T> {
     /// # Errors
-    /// Where the net has a layer without kernels.
+    /// The net has a layer without kernels.
     pub fn new(net: &Net, mode: Mode) -> Result<Self> {
         let plan = Plan::new(net, mode)?;
         let cut = Cut::of::<T>(&plan);
@@ -49,7 +50,7 @@ impl<T: Number> Replay<T> {
         })
     }
 
-    /// Bytes that a pass over so many examples takes.
+    /// Bytes of a pass over this many examples.
     pub fn bytes(&self, examples: usize, tangents: usize) -> u64 {
         let layout = ChunkLayout::new(&self.plan, self.cut.largest, tangents);
         let (blocks, width) = (tangents.max(1), size_of::<T>());
@@ -64,7 +65,7 @@ impl<T: Number> Replay<T> {
         (stores * store + width * (sums + point)) as u64
     }
 
-    /// Takes a step's parameters and directions, with the adjoints that belong to them.
+    /// Sets a step's parameters and directions, and the adjoints that belong to them.
     pub fn set(&mut self, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
         self.point.set(&self.plan, theta, directions, rho);
         if self.layout.tangents != directions.len() {
@@ -72,10 +73,10 @@ impl<T: Number> Replay<T> {
         }
     }
 
-    /// Runs a micro-batch at that point. `rho` are the adjoints of the buffers after it.
+    /// Runs a micro-batch at the point that was set. `rho` are the adjoints of the buffers after it.
     ///
     /// # Errors
-    /// Where batch norm has a single value a channel to normalise by.
+    /// Batch norm has a single value per channel.
     pub fn run(
         &mut self,
         goal: Goal,
@@ -161,7 +162,7 @@ impl<T: Number> Replay<T> {
         }
     }
 
-    /// Adds what the lanes' accumulators add up to, in float64: along each direction, or once for the gradient.
+    /// Adds the sums over the lanes' accumulators, in float64: for each direction, or once for the gradient.
     pub fn add_gradients(&mut self, out: &mut [Vec<f64>]) {
         let totals = Totals {
             plan: &self.plan,

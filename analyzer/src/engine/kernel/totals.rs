@@ -1,7 +1,7 @@
-//! What the accumulators of all lanes add up to, in float64 and in the order of the lanes.
+//! Sums over the accumulators of all lanes, in float64 and in the order of the lanes.
 //!
-//! Accumulators follow the parameters, tensor by tensor; a tensor's place holds its values along each direction, one after the
-//! other, or for a weight as [`Affine::accumulators`] says.
+//! Accumulators follow the parameters, tensor by tensor. A tensor's range holds its values along each direction, one
+//! after the other; for a weight, see [`Affine::accumulators`].
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub(super) struct Totals<'a, T> {
     pub directions: usize,
 }
 
-/// Values of a weight that are summed before they are turned.
+/// Number of a weight's values that are summed before they are transposed.
 const ROOM: usize = 1 << 10;
 
 impl<T: Number> Totals<'_, T> {
@@ -80,11 +80,11 @@ impl<T: Number> Totals<'_, T> {
         }
     }
 
-    /// Sums `rows` rows of `columns` values that begin at `at` and lie `by` apart.
+    /// Sums `rows` rows of `columns` values that start at `at` with stride `by`.
     fn total(&self, at: usize, (rows, columns): (usize, usize), by: usize, room: &mut Vec<f64>) {
         room.clear();
         room.resize(rows * columns, 0.0);
-        // Rows that follow one another are one.
+        // Contiguous rows are one row.
         let (rows, columns) = if by == columns {
             (1, rows * columns)
         } else {

@@ -1,11 +1,11 @@
-//! Loops compiled for the widest vectors of the processor at hand.
+//! Loops compiled for the widest vectors of the running processor.
 
 use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// A loop over `A`. `run` has to be `#[inline(always)]`, and so has whatever it calls: only what is inlined is compiled for
-/// what the processor has. (A closure or a function passed as a value is called, not inlined.)
+/// A loop over `A`. `run` and all functions that it calls must be `#[inline(always)]`: only inlined code is compiled
+/// for the processor's features. (A closure or a function passed as a value is called, not inlined.)
 pub(super) trait Loop<A> {
     fn run(arguments: A);
 }
@@ -21,8 +21,8 @@ impl<A, L: Loop<A>> WithSimd for Call<L, A> {
     }
 }
 
-/// Runs a loop with what the processor has, found out at run time. The order of operations, and so the bits of a result, are
-/// the same everywhere.
+/// Runs a loop with the processor's features, detected at run time. The order of operations, and so the bits of a
+/// result, is the same on all processors.
 #[inline(always)]
 pub(super) fn wide<L: Loop<A>, A>(arguments: A) {
     Arch::new().dispatch(Call::<L, A>(arguments, PhantomData));

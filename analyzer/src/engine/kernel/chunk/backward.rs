@@ -1,4 +1,4 @@
-//! The way back through an operation.
+//! The backward pass of an operation.
 
 use super::super::activation;
 use super::super::activation::Curve;
@@ -24,7 +24,7 @@ impl<T: Number> Shared<'_, T> {
             }
             _ => {}
         }
-        // The rest turns its output's cotangents in place, and then hands them on.
+        // The others transform their output's cotangents in place, and then pass them on.
         let out = self.cotangents(op.output, n);
         let values = &mut chunk.store.values;
         match op.kind {
@@ -81,7 +81,7 @@ impl<T: Number> Shared<'_, T> {
                 }
             }
             OpKind::Add { other, other_adds } => {
-                // In the order of the flags: the other slot comes second.
+                // In the order of the flags: the other slot is second.
                 self.hand_on(op.output, op.input, op.adds, chunk);
                 self.hand_on(op.output, *other, *other_adds, chunk);
             }
@@ -122,7 +122,7 @@ impl<T: Number> Shared<'_, T> {
             .store
             .values
             .get_disjoint_mut([input, self.all_cotangents(op.output, n), to])
-            .expect("the layout keeps what lives together apart");
+            .expect("the layout gives slots in use disjoint ranges");
         let x = if from.raw {
             raw_operand(
                 self.raw(&chunk.examples, op.input),
@@ -161,7 +161,7 @@ impl<T: Number> Shared<'_, T> {
                 self.all_cotangents(op.output, n),
                 self.all_cotangents(op.input, n),
             ])
-            .expect("the layout keeps what lives together apart");
+            .expect("the layout gives slots in use disjoint ranges");
         let x = rows(x, from.size(), from.pixels, n, true);
         let out = rows(out, from.size(), from.pixels, n, true);
         let first = self.wanted(op.input).start;

@@ -32,7 +32,7 @@ pub(super) fn flatten<T: Copy>(x: &[T], n: usize, pixels: usize, y: &mut [T]) {
     }
 }
 
-/// The way back.
+/// The inverse.
 pub(super) fn unflatten<T: Number>(y: &[T], n: usize, pixels: usize, x: &mut [T], adds: bool) {
     for (x, y) in x
         .chunks_exact_mut(n * pixels)

@@ -90,7 +90,7 @@ fn offsets(defs: &[TensorDef]) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// An operation finds its input's cotangent written if a later operation reads the same slot, too.
+/// An operation adds to its input's cotangent if a later operation reads the same slot.
 fn mark_additions(ops: &mut [Op], slots: usize) {
     let mut written = vec![false; slots];
     for op in ops.iter_mut().rev() {
@@ -131,7 +131,7 @@ fn phases(ops: &[Op], slots: &[Slot]) -> Vec<(Vec<Work>, Barrier)> {
     phases
 }
 
-/// The geometry of a convolution of `x` to `y`.
+/// The geometry of a convolution from `x` to `y`.
 fn convolution(
     x: &[usize],
     y: &[usize],
@@ -185,7 +185,7 @@ struct Compiler<'a> {
     parameters: Vec<Range<usize>>,
     buffers: Vec<Range<usize>>,
     slots: Vec<Slot>,
-    /// Slots whose values somebody still reads, so that nothing may be done to them in place.
+    /// Slots whose values are still read, so that no operation may overwrite them.
     pinned: Vec<bool>,
     ops: Vec<Op>,
     masks: Vec<usize>,
@@ -211,7 +211,7 @@ impl Compiler<'_> {
         output
     }
 
-    /// Layers one after another; gives the slot that comes out.
+    /// Compiles layers one after the other. Returns the slot of the last one's output.
     fn chain(&mut self, nodes: &[Node], mut at: usize) -> Result<usize> {
         let mut rest = nodes;
         while let Some((node, after)) = rest.split_first() {
@@ -378,7 +378,7 @@ impl Compiler<'_> {
         Ok(self.op(kind, a, to, path))
     }
 
-    /// (height, width) of a convolution's kernel, which the weight's shape says.
+    /// (height, width) of a convolution's kernel, from the weight's shape.
     fn kernel(&self, weight: usize) -> (usize, usize) {
         match *self.shapes[weight] {
             [_, _, height, width] => (height, width),
@@ -395,7 +395,8 @@ impl Compiler<'_> {
         at: usize,
         path: &str,
     ) -> usize {
-        // Raw images enter a patch matrix as they are, raw vectors a product; a transposed convolution lays its input out.
+        // Patch matrices read raw images directly, and products read raw vectors. A transposed convolution needs its
+        // input as a slot.
         let direct = !transposed && (!geometry.is_pointwise() || self.slots[at].pixels == 1);
         let at = if direct { at } else { self.loaded(at, path) };
         let affine = Affine {
@@ -405,7 +406,7 @@ impl Compiler<'_> {
             stacked: self.stacked,
         };
         let moves = self.slots[at].moves;
-        // The transposes are read on the way back, by a transposed convolution on the way forward.
+        // The backward pass reads the transposes; a transposed convolution reads them in the forward pass.
         if moves || transposed {
             self.stacked += 2 * geometry.o * geometry.taps();
         }
@@ -429,7 +430,7 @@ impl Compiler<'_> {
         self.op(kind, at, to, path)
     }
 
-    /// In place where nobody reads what came in.
+    /// Works in place unless the input is still read.
     fn elementwise(&mut self, kind: OpKind, at: usize, path: &str) -> usize {
         let at = self.loaded(at, path);
         let curved = matches!(kind, OpKind::Tanh | OpKind::Sigmoid) && self.slots[at].moves;
@@ -439,7 +440,7 @@ impl Compiler<'_> {
             at
         };
         self.slots[to].primal |= curved;
-        // The backward pass reads what these put out.
+        // The backward pass reads the output of these.
         self.pinned[to] |= !matches!(kind, OpKind::Dropout { .. });
         self.op(kind, at, to, path)
     }
@@ -473,7 +474,7 @@ impl Compiler<'_> {
         self.op(OpKind::Flatten, at, to, path)
     }
 
-    /// The slot itself, or raw inputs laid out as one.
+    /// The slot itself, or a slot with a copy of raw inputs.
     fn loaded(&mut self, at: usize, path: &str) -> usize {
         if !self.slots[at].raw {
             return at;
