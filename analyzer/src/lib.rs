@@ -37,7 +37,7 @@ pub use counterfactual::{
     RemovalResult, RemovalResults, RemovedPlace, ReplayProgress, SplitLoss, counterfactuals,
 };
 pub use engine::{
-    AutodiffEngine, EngineKind, Evaluation, Gradient, KernelEngine, Products, ReplayEngine,
+    AutodiffEngine, EngineKind, ForwardPass, Gradient, KernelEngine, Products, ReplayEngine,
     StepInput,
 };
 pub use error::{AnalysisError, Result};

@@ -1,4 +1,4 @@
-//! What the bounds assume of a run, looked at one by one, and the constants that the model gives.
+//! Checks what the bounds assume of a run, and derives the constants from the model.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,21 +20,21 @@ const LOGISTIC_THIRD: f64 = 0.096_225_044_864_937_63;
 /// Bounds of a loss's derivatives, for every example and all parameters.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Constants {
-    /// λ: no Hessian has a smaller eigenvalue. 0 or less where nothing is known.
+    /// λ: no Hessian has a smaller eigenvalue. 0 or less if unknown.
     pub lower: f64,
-    /// Λ: no Hessian has a larger one.
+    /// Λ: no Hessian has a larger eigenvalue.
     pub upper: f64,
     /// L: Lipschitz constant of the Hessian.
     pub lipschitz: f64,
-    /// G: no gradient on the way is larger.
+    /// G: no gradient during training is larger.
     pub gradient: f64,
-    /// The largest norm of an input, with the 1 of the bias.
+    /// Largest norm of an input, including the 1 of the bias.
     pub input: f64,
-    /// Whether they follow from the model; else the user gave them.
+    /// Whether they follow from the model; otherwise the caller gave them.
     pub proven: bool,
 }
 
-/// Constants that nothing proves, for Theorem 6 of models whose own are not known.
+/// Constants that the caller claims, for Theorem 6 of models whose constants can't be derived.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Given {
     /// Λ: no example's Hessian has a larger eigenvalue.
@@ -45,25 +45,25 @@ pub struct Given {
     pub gradient: f64,
 }
 
-/// A step as the bounds need it.
+/// One step and its learning rate.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Step {
     pub meta: StepMeta,
     pub rate: f64,
 }
 
-/// What was found.
+/// Result of the check.
 #[derive(Debug)]
 pub(super) struct Assumed {
     pub steps: Vec<Step>,
     pub constants: Constants,
-    /// Why Lemma 7 and Theorem 5 say nothing of this run; empty where they do.
+    /// Why Lemma 7 and Theorem 5 don't apply to this run; empty if they do.
     pub against_convex: Vec<BrokenAssumption>,
-    /// Why Theorem 6 doesn't.
+    /// Why Theorem 6 doesn't apply.
     pub against_smooth: Vec<BrokenAssumption>,
 }
 
-/// Looks at every assumption for removal in the steps of `window`.
+/// Checks every assumption, for removal in the steps of `window`.
 pub(super) fn assumptions(
     run: &RecordedRun<'_>,
     net: &Net,
@@ -179,7 +179,7 @@ impl Given {
     }
 }
 
-/// One rate and decay for all tensors, nothing clipped, and weights that are those of a mean.
+/// Checks that all tensors have one rate and decay, no step clips, and the weights are those of a mean.
 fn steps(
     run: &RecordedRun<'_>,
     metas: Vec<StepMeta>,
@@ -235,7 +235,7 @@ fn steps(
     Ok(steps)
 }
 
-/// No example may come twice between the window's start and the end of training.
+/// Checks that no example is used twice between the start of the window and the end of training.
 fn one_pass(steps: &[Step], broken: &mut Vec<BrokenAssumption>) {
     let mut seen: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     for step in steps {
@@ -250,7 +250,7 @@ fn one_pass(steps: &[Step], broken: &mut Vec<BrokenAssumption>) {
     }
 }
 
-/// λ, Λ, L and G of a linear model with a convex loss; else why there are none.
+/// λ, Λ, L and G of a linear model with a convex loss; for other models, why they are unknown.
 fn derived(
     run: &RecordedRun<'_>,
     net: &Net,
@@ -275,8 +275,9 @@ fn derived(
         return unknown("the model has no linear layer".to_owned());
     };
     let outputs = net.output_shape().iter().product::<usize>() as f64;
-    // Of the loss as a function of the outputs: largest eigenvalue of the Hessian and its Lipschitz constant. The softmax's
-    // are those of a variance and a third central moment on an interval of length √2, which ‖h‖ = 1 allows.
+    // Of the loss as a function of the outputs: the largest eigenvalue of the Hessian and the Hessian's Lipschitz
+    // constant. For the softmax, these are a variance and a third central moment on an interval of length √2, the
+    // largest that ‖h‖ = 1 allows.
     let (curvature, third) = match net.loss().kind {
         LossKind::BinaryCrossEntropy => (0.25 / outputs, LOGISTIC_THIRD / outputs),
         LossKind::CrossEntropy => (0.5, 2.0_f64.sqrt() * 2.0 * LOGISTIC_THIRD),
@@ -287,7 +288,7 @@ fn derived(
     };
     let (input, target) = extent(run, steps, bias)?;
     let penalty = net.loss().penalty + decay;
-    // Weights add up to 1, so that it makes no difference to H where the penalty sits.
+    // The weights add up to 1, so the place of the penalty makes no difference to H.
     let _: PenaltyIn = net.loss().penalty_in;
     let start = steps
         .first()
@@ -297,7 +298,7 @@ fn derived(
         LossKind::CrossEntropy => 2.0_f64.sqrt() * input,
         _ => 2.0 / outputs * (radius * input + target) * input,
     };
-    // ‖θ‖ stays within this on the recorded path and on every counterfactual one.
+    // ‖θ‖ stays below this on the recorded path and on every counterfactual one.
     let (mut radius, mut widest) = (start, start);
     let mut gradient = data_gradient(radius) + penalty * radius;
     for step in steps {
@@ -315,7 +316,7 @@ fn derived(
     }))
 }
 
-/// The largest norms of an input (with the bias's 1) and of a target, as they were trained on.
+/// The largest norms of an input (including the bias's 1) and of a target, as they were used in training.
 fn extent(run: &RecordedRun<'_>, steps: &[Step], bias: bool) -> Result<(f64, f64)> {
     let (mut input, mut target) = (0.0_f64, 0.0_f64);
     for step in steps {

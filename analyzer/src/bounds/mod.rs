@@ -1,5 +1,5 @@
-//! What the paper's theory guarantees of an estimate, beside what is so: Lemma 7 (inequalities 7 and 8) and Theorem 5 for
-//! strongly convex losses, Theorem 6 for smooth ones.
+//! The theory's bounds of the estimates, next to the measured values: Lemma 7 (inequalities 7 and 8) and Theorem 5
+//! for strongly convex losses, Theorem 6 for smooth ones.
 
 mod assumptions;
 mod table;
@@ -21,18 +21,18 @@ use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
 use crate::run::recorded::RecordedRun;
 use assumptions::{Assumed, Step, assumptions};
 
-/// What is asked.
+/// Which examples and steps the bounds are about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoundsOptions {
-    /// Steps that the examples are left out of.
+    /// Steps in which the examples are left out.
     pub window: Range<u64>,
-    /// Which examples; all that the window holds where it is `None`.
+    /// The examples; `None` for all examples of the window.
     pub examples: Option<Vec<u64>>,
-    /// Constants to believe instead of the model's own.
+    /// Constants to use instead of the derived ones.
     pub given: Option<Given>,
 }
 
-/// One example's bounds and what they bound. All are norms of vectors of parameters.
+/// Bounds of one example, and the values that they bound. All are norms of parameter vectors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BoundsRow {
     /// Its index in the training split.
@@ -41,23 +41,23 @@ pub struct BoundsRow {
     pub row: u64,
     /// Its label as text.
     pub label: String,
-    /// π, the step whose batch holds it.
+    /// π, the step whose batch contains the example.
     pub step: u64,
     /// `‖g_j(θ_π)‖`.
     pub gradient: f64,
-    /// `h_j(Λ)`, where the assumptions of Lemma 7 hold.
+    /// `h_j(Λ)`; `None` unless the assumptions of Lemma 7 hold.
     pub lower: Option<f64>,
     /// `h_j(λ)`.
     pub upper: Option<f64>,
     /// `‖Δθ_{−j}‖`, the forward estimate (equation 2).
     pub estimate: f64,
-    /// `‖θ_{−j} − θ‖` of a run that was really trained without it.
+    /// `‖θ_{−j} − θ‖`, measured by retraining without the example.
     pub real: f64,
     /// `‖(θ_{−j} − θ) − Δθ_{−j}‖`.
     pub gap: f64,
-    /// Theorem 5 as it is printed: `√(2(h_j(λ)² + h_j(Λ)²))`.
+    /// Theorem 5 as printed: `√(2(h_j(λ)² + h_j(Λ)²))`.
     pub theorem5: Option<f64>,
-    /// What always bounds the gap: `2 h_j(λ)`.
+    /// A bound of the gap that always holds: `2 h_j(λ)`.
     pub always: Option<f64>,
     /// Theorem 6.
     pub theorem6: Option<f64>,
@@ -65,10 +65,10 @@ pub struct BoundsRow {
     pub file: String,
 }
 
-/// The bounds of a run beside what they bound.
+/// The bounds of a run, and the values that they bound.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BoundsReport {
-    /// Steps that the examples were left out of.
+    /// Steps in which the examples were left out.
     pub window: Range<u64>,
     /// T.
     pub run_steps: u64,
@@ -76,25 +76,25 @@ pub struct BoundsReport {
     pub constants: Constants,
     /// Smallest and largest learning rate.
     pub rates: (f64, f64),
-    /// Why Lemma 7 and Theorem 5 say nothing of this run; empty where they do.
+    /// Why Lemma 7 and Theorem 5 don't apply to this run; empty if they do.
     pub without_lemma7: Vec<BrokenAssumption>,
-    /// Why Theorem 6 doesn't.
+    /// Why Theorem 6 doesn't apply.
     pub without_theorem6: Vec<BrokenAssumption>,
-    /// What rounding may move: a bound counts as broken where it is exceeded by more.
+    /// Largest effect of rounding. A bound counts as broken if it is exceeded by more.
     pub rounding: f64,
-    /// One an example.
+    /// One per example.
     #[serde(skip)]
     pub rows: Vec<BoundsRow>,
 }
 
-/// How often a bound was exceeded by more than rounding, and how much of it was used at most.
+/// How often a bound was exceeded by more than rounding, and the largest share of it that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BoundCheck {
-    /// Examples that it was looked at for.
+    /// Examples for which it was checked.
     pub examples: usize,
     /// Examples that exceed it.
     pub broken: usize,
-    /// The largest quotient of what is bounded and its bound (of the smallest bound and what it bounds, for a lower one).
+    /// Largest ratio of a bounded value to its bound (for a lower bound: of the bound to the value).
     pub tightest: f64,
 }
 
@@ -109,7 +109,7 @@ impl BoundsReport {
         self.kept(|r| Some(vec![(r.lower?, r.real), (r.real, r.upper?)]))
     }
 
-    /// Theorem 5 as it is printed.
+    /// Theorem 5 as printed.
     pub fn theorem5(&self) -> Option<BoundCheck> {
         self.kept(|r| Some(vec![(r.gap, r.theorem5?)]))
     }
@@ -142,13 +142,13 @@ impl BoundsReport {
     }
 }
 
-/// Computes every bound, carries the forward estimate, and really retrains without each example in turn.
+/// Computes every bound, carries the forward estimate, and retrains without each example in turn.
 ///
-/// `engine` should compute in float64: what is bounded can be much smaller than the parameters.
+/// `engine` should compute in float64: the bounded values can be much smaller than the parameters.
 ///
 /// # Errors
-/// [`Unsupported::Bounds`] where the run breaks what the bounds assume, with every broken assumption and its
-/// numbers; where an example isn't in the window; as [`forward_changes`] and [`counterfactuals`].
+/// [`Unsupported::Bounds`] with every broken assumption and its numbers. An example isn't in the window. See also
+/// [`forward_changes`] and [`counterfactuals`].
 pub fn bounds(
     run: &RecordedRun<'_>,
     net: &Net,
@@ -220,7 +220,7 @@ pub fn bounds(
     })
 }
 
-/// The examples that are asked for; each must be in a batch of the window.
+/// The chosen examples. Each must be in a batch of the window.
 fn shortlist(steps: &[Step], options: &BoundsOptions) -> Result<Vec<u64>> {
     let mut there: Vec<u64> = steps
         .iter()

@@ -9,11 +9,11 @@ use crate::output::replace;
 use crate::scores::spreadsheet::quoted;
 
 impl BoundsReport {
-    /// Writes a line an example: CSV, or JSON lines where the name ends in .jsonl. Where a bound says nothing of the run,
-    /// its cells are empty (`null`).
+    /// Writes one line per example: CSV, or JSON lines if the name ends in .jsonl. Cells of bounds that don't apply
+    /// are empty (`null`).
     ///
     /// # Errors
-    /// Where the ending is another, the file can't be written, or another kind of file is there.
+    /// The ending is unknown, the file can't be written, or it exists and isn't a table of bounds.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |problem: String| AnalysisError::File {
             path: path.to_owned(),

@@ -12,7 +12,7 @@ use hindcast_model::train::{
 use hindcast_model::update::Settings;
 
 use super::start::{narrow, stepper};
-use crate::engine::{Forward, KernelEngine, ReplayEngine, StepInput};
+use crate::engine::{ForwardPass, KernelEngine, ReplayEngine, StepInput};
 use crate::error::Result;
 use crate::run::recorded::RecordedRun;
 
@@ -180,7 +180,7 @@ impl<'a> Taker<'a> {
         state: &ModelState<T>,
         split: Split,
         indices: &[u64],
-        mut see: impl FnMut(Forward, &Batch) -> Result<()>,
+        mut see: impl FnMut(ForwardPass, &Batch) -> Result<()>,
     ) -> Result<()> {
         let Some(engine) = &mut self.engine else {
             return Ok(());

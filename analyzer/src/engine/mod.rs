@@ -10,7 +10,7 @@ mod kernel;
 mod worker;
 
 pub use flat::variables;
-pub use kernel::{Evaluation, KernelEngine};
+pub use kernel::{ForwardPass, KernelEngine};
 pub use worker::AutodiffEngine;
 
 use candle_core::{DType, Device};

@@ -7,7 +7,7 @@ use std::ops::Range;
 #[non_exhaustive]
 pub enum Missing {
     /// The trace has no steps at all.
-    #[error("the trace holds no steps")]
+    #[error("the trace has no steps")]
     Steps,
     /// A step.
     #[error("step {step} is not in the trace")]
@@ -62,18 +62,18 @@ pub enum Missing {
     },
     /// The indices of a step's examples.
     #[error(
-        "step {step} names no examples: the training loop has to tell the recorder each batch's indices (`run.batch`)"
+        "step {step} has no example indices: the training loop must pass each batch's indices to the recorder (`run.batch`)"
     )]
     Indices {
         /// The step.
         step: u64,
     },
     /// The epochs of the steps.
-    #[error("the trace says no step's epoch")]
+    #[error("the trace doesn't state the epochs of its steps")]
     Epochs,
     /// The end of an epoch.
     #[error(
-        "no epoch ends in the steps {}..{}, so there is no checkpoint to look at",
+        "no epoch ends in the steps {}..{}, so there is no checkpoint",
         window.start, window.end
     )]
     EpochEnd {
@@ -94,7 +94,7 @@ pub enum Missing {
     },
     /// The optimizer's state, which the recorder never saw.
     #[error(
-        "{rule} has a state that step {step} doesn't hold: let the recorder see it (record with an optimizer of hindcast_model::update), or keep the run from its first step"
+        "{rule} has a state, which step {step} doesn't contain: pass it to the recorder (record with an optimizer of hindcast_model::update), or keep the run from its first step"
     )]
     NeverRecordedState {
         /// The update rule, in words.
@@ -104,7 +104,7 @@ pub enum Missing {
     },
     /// The optimizer's state before a step, which other steps have.
     #[error(
-        "{rule} has a state, and the trace doesn't hold the one before step {step} (it was lost, or a resumed run began there without it){}",
+        "{rule} has a state, and the trace doesn't contain the one before step {step} (it was lost, or a resumed run began there without it){}",
         later_in_words(later.as_ref())
     )]
     LostState {
@@ -117,7 +117,7 @@ pub enum Missing {
     },
     /// The update rule.
     #[error(
-        "the run doesn't say by which update rule it was trained: record with `Recorder::builder(..).rule(..)`, or give it to `OwnProgram::new(..).rule(..)` in the program that analyses"
+        "the run doesn't state its update rule: record with `Recorder::builder(..).rule(..)`, or pass the rule to `OwnProgram::new(..).rule(..)` in the program that analyses"
     )]
     Rule,
     /// The state after the last step.
@@ -125,7 +125,7 @@ pub enum Missing {
     End,
     /// An example that is to be left out of a window and is in none of its batches.
     #[error(
-        "no batch of the window {}..{} holds example {example}: nothing moves without it",
+        "no batch of the window {}..{} contains example {example}, so leaving it out changes nothing",
         window.start, window.end
     )]
     Example {
@@ -172,7 +172,7 @@ fn window_in_words(
 
 fn later_in_words(later: Option<&Range<u64>>) -> String {
     match later {
-        Some(steps) => format!(": the next step that may hold it is {}", steps.start),
+        Some(steps) => format!(": the next step that may contain it is {}", steps.start),
         None => ", nor any later one".to_owned(),
     }
 }

@@ -195,7 +195,7 @@ pub enum AnalysisError {
     #[error("data: there are no training examples")]
     NoExamples,
     /// A recorded step contains an example that the data doesn't have.
-    #[error("data: step {step} holds training example {example}, but the data has {examples}")]
+    #[error("data: step {step} contains training example {example}, but the data has {examples}")]
     ForeignExample {
         /// The step.
         step: u64,
@@ -206,7 +206,7 @@ pub enum AnalysisError {
     },
     /// An example has a class that the model has no output for.
     #[error(
-        "data: row {row} of the batch, example {example}, has class {class}, but the model tells {classes} classes apart (0 to {})",
+        "data: row {row} of the batch, example {example}, has class {class}, but the model has {classes} classes (0 to {})",
         classes.saturating_sub(1)
     )]
     ForeignClass {
@@ -230,7 +230,7 @@ pub enum AnalysisError {
         examples: u64,
     },
     /// An example is named twice.
-    #[error("example {example} stands twice in the shortlist")]
+    #[error("example {example} is in the shortlist twice")]
     Repeated {
         /// Index of the example.
         example: u64,
@@ -276,7 +276,7 @@ pub enum AnalysisError {
     #[error(transparent)]
     Undefined(#[from] Undefined),
     /// A table has another number of queries than were given for it.
-    #[error("the table has {table} queries, {given} are to be refined")]
+    #[error("the table has {table} queries, but {given} were given to refine it")]
     Queries {
         /// Queries of the table.
         table: usize,

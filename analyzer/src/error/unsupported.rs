@@ -8,7 +8,7 @@ use candle_core::DType;
 pub enum Unsupported {
     /// The run breaks what the bounds assume.
     #[error(
-        "the bounds say nothing of this run; what they assume and it breaks:\n  {}",
+        "the bounds don't apply to this run, which breaks their assumptions:\n  {}",
         broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
     )]
     Bounds {
@@ -72,7 +72,7 @@ pub enum Unsupported {
     },
     /// A method learns from the validation examples what is normal, and there are too few of them.
     #[error(
-        "method {method} takes the validation examples for healthy, and the data has {found} of them; it needs at least {needed}"
+        "method {method} takes the validation examples as healthy and needs at least {needed}, but the data has {found}"
     )]
     Validation {
         /// The method.
@@ -84,7 +84,7 @@ pub enum Unsupported {
     },
     /// A window was given for a method that uses no steps.
     #[error(
-        "method {method} knows no steps, so a window of them ({window}) has no meaning: leave it out"
+        "method {method} doesn't use steps, so a window ({window}) has no meaning: leave it out"
     )]
     Window {
         /// The method.
@@ -94,7 +94,7 @@ pub enum Unsupported {
     },
     /// Forward estimates are defined for plain SGD only.
     #[error(
-        "carrying an example's effect forward (accumulative and forward estimates) is defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs take every rule"
+        "carrying an example's effect forward (accumulative and forward estimates) is defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs work for every rule"
     )]
     Rule {
         /// The update rule, in words.
@@ -104,7 +104,7 @@ pub enum Unsupported {
     },
     /// Forward estimates are defined for models without running statistics only.
     #[error(
-        "carrying an example's effect forward (accumulative and forward estimates) is defined for models without running statistics; this one has {count} ({first}, …). The sweep and counterfactual runs take every model"
+        "carrying an example's effect forward (accumulative and forward estimates) is defined for models without running statistics; this one has {count} ({first}, …). The sweep and counterfactual runs work for every model"
     )]
     RunningStatistics {
         /// How many buffers the model has.
@@ -124,7 +124,7 @@ pub enum Unsupported {
     },
     /// The optimizer's decay differs between parameter groups, so that it isn't a penalty.
     #[error(
-        "the optimizer's decay is {first} in one parameter group and {other} in another, so it is no single penalty"
+        "the optimizer's decay is {first} in one parameter group and {other} in another, so it isn't a single penalty"
     )]
     Penalties {
         /// Decay of the first group.

@@ -1,4 +1,4 @@
-//! How well a prediction agrees with the truth.
+//! Agreement of two lists of scores.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use super::lists::{same_length, without_nan};
 use crate::error::{AnalysisError, Result, Undefined};
 
-/// Kendall's rank correlation τ-b between two lists: 1 for the same order, −1 for the reverse, corrected for ties.
+/// Kendall's rank correlation τ-b of two lists, corrected for ties: 1 for the same order, −1 for the reverse order.
 ///
 /// # Errors
-/// Where the lists differ in length, hold fewer than two numbers, one of them is constant, or a number is NaN.
+/// The lists differ in length, have fewer than two numbers, one of them is constant, or a number is NaN.
 pub fn kendall_tau(a: &[f64], b: &[f64]) -> Result<f64> {
     comparable(a, b)?;
     let order = |x: &f64, y: &f64| x.partial_cmp(y).unwrap_or(Ordering::Equal);
@@ -22,11 +22,12 @@ pub fn kendall_tau(a: &[f64], b: &[f64]) -> Result<f64> {
     Ok(tau)
 }
 
-/// Jaccard index of the extremes: how many of the `k` largest and `k` smallest entries two lists share, over how many
-/// they name together (Hara, Nitanda and Maehara 2019, section 7.1, with k = 10). Ties are broken by position.
+/// Jaccard index of the extremes: the number of entries that are among the `k` largest or `k` smallest of both lists,
+/// divided by the number that are among those of either list (Hara, Nitanda and Maehara 2019, section 7.1, with k =
+/// 10). Ties are broken by position.
 ///
 /// # Errors
-/// Where the lists differ in length, hold a NaN, or have fewer than 2k entries.
+/// The lists differ in length, contain a NaN, or have fewer than 2k entries.
 pub fn jaccard_of_extremes(a: &[f64], b: &[f64], k: usize) -> Result<f64> {
     comparable(a, b)?;
     if k == 0 || a.len() < 2 * k {
@@ -58,7 +59,7 @@ fn comparable(a: &[f64], b: &[f64]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Straight from the definition, in quadratic time.
+    /// Directly from the definition, in quadratic time.
     fn naive(a: &[f64], b: &[f64]) -> f64 {
         let (mut s, mut ta, mut tb) = (0.0, 0.0, 0.0);
         for i in 0..a.len() {

@@ -1,16 +1,16 @@
-//! Two states of a model side by side.
+//! Comparison of two states of a model.
 
 use hindcast_format::layout::TensorSpec;
 use serde::Serialize;
 
-/// How far two flat vectors of the same tensors lie apart.
+/// Distance between two flat vectors of the same tensors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Every number has the same bits.
+    /// Whether all numbers have the same bits.
     pub bit_identical: bool,
-    /// Largest `max|a − b| / max|b|` over the tensors; infinite where only one side is finite.
+    /// Largest `max|a − b| / max|b|` over the tensors; infinite if only one side is finite.
     pub max_relative_error: f64,
-    /// The tensor with that error; `None` where all bits agree.
+    /// The tensor with that error; `None` if all bits agree.
     pub tensor: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Comparison {
         out
     }
 
-    /// Whichever lies farther apart.
+    /// The one with the larger error.
     pub(crate) fn worse(self, other: Comparison) -> Comparison {
         match (self.bit_identical, other.bit_identical) {
             (_, true) => self,

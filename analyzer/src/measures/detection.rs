@@ -1,14 +1,15 @@
-//! How well a ranking finds what was planted.
+//! How well a ranking finds planted faults.
 
 use super::lists::{same_length, without_nan};
 use super::rank::ranks;
 use crate::error::{AnalysisError, Result, Undefined};
 
-/// Area under the ROC curve: the chance that a planted example ranks before one that isn't, equal scores counting half.
-/// The *lowest* scores come first, as the most harmful examples have the lowest influence. 1 is perfect, 0.5 is chance.
+/// Area under the ROC curve: the probability that a planted example ranks before one that isn't; equal scores count
+/// half. The *lowest* scores come first, because the most harmful examples have the lowest influence. 1 is perfect,
+/// 0.5 is chance.
 ///
 /// # Errors
-/// Where the lists differ in length, a score is NaN, or nothing or everything is planted.
+/// The lists differ in length, a score is NaN, or no example or every example is planted.
 pub fn roc_auc(scores: &[f64], planted: &[bool]) -> Result<f64> {
     let positives = checked(scores, planted)?;
     let negatives = planted.len() - positives;
@@ -25,16 +26,16 @@ pub fn roc_auc(scores: &[f64], planted: &[bool]) -> Result<f64> {
         .map(|(rank, _)| rank)
         .sum();
     let (n, m) = (positives as f64, negatives as f64);
-    // Mann and Whitney: pairs in which the planted one has the higher score, ties half.
+    // Mann and Whitney: pairs in which the planted example has the higher score; ties count half.
     let higher = before - n * (n + 1.0) / 2.0;
     Ok(1.0 - higher / (n * m))
 }
 
-/// Share of planted examples among the `k` with the lowest scores. Where equal scores straddle the k-th place, those
-/// that are let in are counted by their mean, so that the order of rows decides nothing.
+/// Share of planted examples among the `k` with the lowest scores. If equal scores straddle position k, their average
+/// is counted, so that the order of rows makes no difference.
 ///
 /// # Errors
-/// Where the lists differ in length, a score is NaN, or `k` is 0 or more than there are.
+/// The lists differ in length, a score is NaN, or `k` is 0 or larger than the number of examples.
 pub fn precision_at(scores: &[f64], planted: &[bool], k: usize) -> Result<f64> {
     checked(scores, planted)?;
     if k == 0 || k > scores.len() {
@@ -61,7 +62,7 @@ pub fn precision_at(scores: &[f64], planted: &[bool], k: usize) -> Result<f64> {
     Ok((found as f64 + of_tied) / k as f64)
 }
 
-/// Number of planted ones.
+/// Number of planted examples.
 fn checked(scores: &[f64], planted: &[bool]) -> Result<usize> {
     same_length("detection", scores.len(), planted.len(), 0)?;
     without_nan("detection", scores)?;
@@ -92,7 +93,7 @@ mod tests {
         // The third place is shared by a planted one and another.
         assert_eq!(precision_at(&scores, &planted, 3).unwrap(), 0.5);
         assert_eq!(precision_at(&scores, &planted, 5).unwrap(), 0.4);
-        // Nobody is told apart: the share of planted ones among all.
+        // All scores are equal: the share of planted examples among all.
         assert_eq!(precision_at(&[0.0; 5], &planted, 2).unwrap(), 0.4);
     }
 

@@ -1,11 +1,11 @@
-//! What lists of numbers must be to be measured.
+//! Checks of lists of numbers.
 
 use crate::error::{AnalysisError, Result, Undefined};
 
-/// Refuses a list with a NaN: no measure here is defined for it.
+/// Refuses a list with a NaN, for which no measure is defined.
 ///
 /// # Errors
-/// Where an entry is NaN; the text names the first.
+/// [`Undefined::NotANumber`] with the first such entry.
 pub fn without_nan(what: &str, values: &[f64]) -> Result<()> {
     match values.iter().position(|x| x.is_nan()) {
         None => Ok(()),
@@ -16,7 +16,7 @@ pub fn without_nan(what: &str, values: &[f64]) -> Result<()> {
     }
 }
 
-/// Checks that two lists are as long as each other and have at least `least` entries.
+/// Checks that two lists have the same length and at least `least` entries.
 ///
 /// # Errors
 /// [`Undefined::Lengths`].

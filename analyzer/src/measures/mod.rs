@@ -1,5 +1,5 @@
-//! What tells a good ranking of training examples from a bad one: rank correlation, detection of planted faults, and a
-//! test of paired differences.
+//! Measures of rankings of training examples: rank correlation, agreement of extremes, and detection of planted
+//! faults.
 
 pub mod agreement;
 pub mod compare;

@@ -1,11 +1,11 @@
 //! Mean and standard deviation.
 
-/// Arithmetic mean; NaN of nothing.
+/// Arithmetic mean; NaN for an empty list.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Standard deviation of a sample, its sum of squares divided by n − 1; NaN of fewer than two numbers.
+/// Sample standard deviation, with n − 1 in the denominator; NaN for fewer than two numbers.
 pub fn sample_sd(values: &[f64]) -> f64 {
     if values.len() < 2 {
         return f64::NAN;
@@ -15,7 +15,7 @@ pub fn sample_sd(values: &[f64]) -> f64 {
     (squares / (values.len() - 1) as f64).sqrt()
 }
 
-/// Mean and sample standard deviation; the latter 0 of fewer than two numbers, as tables and bands show it.
+/// Mean and sample standard deviation. For fewer than two numbers, the latter is 0, as tables and bands show it.
 pub fn mean_sd(values: &[f64]) -> (f64, f64) {
     let sd = if values.len() < 2 {
         0.0

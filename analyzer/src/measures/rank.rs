@@ -4,18 +4,18 @@ use super::lists::{same_length, without_nan};
 use super::moments::mean;
 use crate::error::{AnalysisError, Result, Undefined};
 
-/// Spearman's rank correlation ρ of two lists: the correlation of their ranks, equal numbers sharing the mean of their
-/// ranks. 1 for the same order, −1 for the reverse.
+/// Spearman's rank correlation ρ of two lists: the correlation of their ranks, where equal numbers share the mean of
+/// their ranks. 1 for the same order, −1 for the reverse order.
 ///
 /// # Errors
-/// Where the lists differ in length, hold fewer than two numbers, one of them is constant, or a number is NaN.
+/// The lists differ in length, have fewer than two numbers, one of them is constant, or a number is NaN.
 pub fn spearman(a: &[f64], b: &[f64]) -> Result<f64> {
     let measure = "Spearman's correlation";
     same_length(measure, a.len(), b.len(), 2)?;
     without_nan(measure, a)?;
     without_nan(measure, b)?;
     let (a, b) = (ranks(a), ranks(b));
-    // The ranks of both lists have the same mean, ties or not.
+    // The ranks of both lists have the same mean, with or without ties.
     let centre = mean(&a);
     let (mut both, mut of_a, mut of_b) = (0.0, 0.0, 0.0);
     for (x, y) in a.iter().zip(&b) {
@@ -30,9 +30,9 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Result<f64> {
     Ok(both / (of_a * of_b).sqrt())
 }
 
-/// Ranks from 1; equal numbers share the mean of theirs.
+/// Ranks from 1. Equal numbers share the mean of their ranks.
 pub(super) fn ranks(values: &[f64]) -> Vec<f64> {
-    // −0 and 0 are equal, so a total order of bits won't do.
+    // −0 and 0 are equal, so a total order of bits would be wrong.
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&i, &j| {
         values[i]
@@ -63,7 +63,7 @@ mod tests {
         );
     }
 
-    /// Without ties `ρ = 1 − 6 Σ d² / (n (n² − 1))`.
+    /// Without ties, `ρ = 1 − 6 Σ d² / (n (n² − 1))`.
     #[test]
     fn spearman_follows_its_definition() {
         let (a, b) = (

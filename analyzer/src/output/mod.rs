@@ -1,4 +1,4 @@
-//! Result files: which files may be replaced, and how a result is written whole or not at all.
+//! Result files: which files a result may replace, and atomic writing.
 
 pub mod places;
 pub mod replace;

@@ -1,4 +1,4 @@
-//! Where results may be written: nowhere inside of a run, and over no file of another kind.
+//! Where results may be written: not inside a run's folder, and not over a file of another kind.
 
 mod kind;
 
@@ -11,17 +11,17 @@ use hindcast_format::MANIFEST;
 pub use kind::FIGURE;
 pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
 
-/// Refuses a place inside of a run's folder, also where it is reached through links or `..`: recorded data is never written
-/// over, and a stranger's file in a run is damage.
+/// Refuses a path inside a run's folder, even if it is reached through links or `..`. Recorded data is never
+/// overwritten, and a foreign file in a run's folder counts as damage.
 ///
 /// # Errors
-/// Where one of the folders above `path` holds a run.
+/// One of the folders above `path` contains a run.
 pub fn outside_of_runs(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // A link may lie in a run, or lead into one.
+    // The link itself may be inside a run, or lead into one.
     let places = [resolved(parent)?, resolved(path)?];
     let run = places
         .iter()
@@ -39,7 +39,7 @@ pub fn outside_of_runs(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A path without links and `..`; its end needn't exist.
+/// A path without links and `..`. Its last components needn't exist.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let mut known = absolute.as_path();
@@ -63,9 +63,9 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Ok(out)
 }
 
-/// Whether a folder holds a run: a manifest of one, or segments.
+/// Whether a folder contains a run: a run's manifest, or segments.
 fn is_run(folder: &Path) -> bool {
-    /// A run's manifest is an in-toto statement, which says so in its first line.
+    /// A run's manifest is an in-toto statement, and its first line says so.
     const KIND: &[u8] = b"in-toto.io/Statement";
     const HEAD: u64 = 256;
     let manifest = folder.join(MANIFEST);

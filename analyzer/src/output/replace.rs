@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::output::places::{Kind, replaceable};
 
-/// Writes a result of this kind. A place inside of a run's folder and a file of another kind are refused.
+/// Writes a result of this kind. Refuses a path inside a run's folder and a file of another kind.
 pub fn replace(
     path: &Path,
     kind: Kind,
@@ -16,24 +16,25 @@ pub fn replace(
     replace_checked(path, write)
 }
 
-/// Lets `write` make a temporary file beside `path`, brings it to the disk, and gives it its name. The caller has asked whether
-/// the place is [`replaceable`].
+/// Lets `write` fill a temporary file next to `path`, syncs it to disk, and renames it. The caller has checked that
+/// the path is [`replaceable`].
 pub fn replace_checked(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     sweep(path);
     let temporary = temporary(path);
-    // The lock says that this process is at work, also to machines on which its number is nobody's.
+    // The lock shows that this process is running, even to other machines, where its id means nothing.
     let _claimed = claim(&temporary)?;
     let done = write(&temporary)
         .and_then(|()| OpenOptions::new().write(true).open(&temporary)?.sync_all())
         .and_then(|()| std::fs::rename(&temporary, path));
     if done.is_err() {
-        // The temporary file is ours; whether it can be removed changes nothing about the error.
+        // The temporary file is ours. If it can't be removed, the error is still the same.
         let _ = std::fs::remove_file(&temporary);
     }
     done
 }
 
-/// Refuses a place where a result of this kind can't be written later: better known before hours of work than after them.
+/// Refuses a path where a result of this kind can't be written later. It is better to know before hours of work than
+/// after them.
 pub fn try_folder(path: &Path, kind: Kind) -> io::Result<()> {
     replaceable(path, kind)?;
     sweep(path);
@@ -42,15 +43,16 @@ pub fn try_folder(path: &Path, kind: Kind) -> io::Result<()> {
     std::fs::remove_file(&temporary)
 }
 
-/// Makes the temporary file and locks it for as long as it is open. Where files know no locks it is only made.
+/// Creates the temporary file and locks it for as long as it is open. On file systems without locks it is only
+/// created.
 fn claim(temporary: &Path) -> io::Result<File> {
     let file = File::create(temporary)?;
     let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
     Ok(file)
 }
 
-/// Removes what writers of the same file left beside it when they were killed: files of that very name whose process is gone and which nobody
-/// has locked. Best effort: what stays takes room and hurts nothing.
+/// Removes temporary files that killed writers of the same file left next to it: those with exactly such a name whose
+/// process has ended and which aren't locked. Failures are ignored, since a leftover file only takes space.
 fn sweep(path: &Path) {
     let Some(name) = path.file_name() else {
         return;
@@ -120,7 +122,7 @@ mod tests {
     fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        // A process that has ended has a number that is nobody's for now.
+        // The id of a process that has ended is free for now.
         let mut ended = std::process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();
         let (gone, ours) = (ended.id(), std::process::id());
@@ -136,7 +138,7 @@ mod tests {
         for name in left.iter().chain(&not_left) {
             std::fs::write(at(name), "half").unwrap();
         }
-        // Somebody else's file, locked: a writer on another machine.
+        // Another writer's file, locked as if by a process on another machine.
         let mut other = std::process::Command::new("true").spawn().unwrap();
         other.wait().unwrap();
         let locked = format!("a.csv.{}.tmp", other.id());

@@ -1,4 +1,4 @@
-//! What is asked in one word and is many queries: a query an example, a query a class.
+//! Query words that expand to many queries: one per example or one per class.
 
 use std::str::FromStr;
 
@@ -8,34 +8,34 @@ use hindcast_model::objective::Split;
 use crate::error::{AnalysisError, Result};
 use crate::query::one::{Query, indices};
 
-/// One query, or a word that stands for many queries, which share a sweep.
+/// One query, or a word that expands to many queries in one sweep.
 ///
 /// | text | queries |
 /// |---|---|
-/// | `validation`, `validation:3,17`, `vector:FILE` | one, as [`Query`] reads it |
-/// | `validation:0..99` | one an example, named `validation:0`, `validation:1` … |
-/// | `each:validation:3,17,20..30`, `each:test` | one an example |
+/// | `validation`, `validation:3,17`, `vector:FILE` | one; see [`Query`] |
+/// | `validation:0..99` | one per example, named `validation:0`, `validation:1` … |
+/// | `each:validation:3,17,20..30`, `each:test` | one per example |
 /// | `mean:validation:0..99` | one, the mean over the range |
-/// | `per-class`, `per-class:test` | one a class, the mean over its examples, named `validation:class-NAME` |
+/// | `per-class`, `per-class:test` | one per class, the mean over its examples, named `validation:class-NAME` |
 /// | `validation:class-NAME` | one of these |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Queries {
-    /// One.
+    /// A single query.
     One(Query),
-    /// One an example.
+    /// One query per example.
     Each {
-        /// Whose examples.
+        /// The split of the examples.
         split: Split,
-        /// Which; `None` is all of them.
+        /// Their indices; `None` for the whole split.
         examples: Option<Vec<u64>>,
         /// As the user wrote it.
         text: String,
     },
-    /// One a class: the mean loss of its examples.
+    /// One query per class: the mean loss of its examples.
     PerClass {
-        /// Whose examples.
+        /// The split of the examples.
         split: Split,
-        /// The only class that is asked about.
+        /// The only class, if one was named.
         only: Option<String>,
         /// As the user wrote it.
         text: String,
@@ -54,7 +54,7 @@ impl FromStr for Queries {
         let split = |name: &str| {
             Split::of_name(name).ok_or_else(|| {
                 bad(format!(
-                    "`{name}` is no split: write validation, train or test"
+                    "`{name}` is not a split: write validation, train or test"
                 ))
             })
         };
@@ -77,7 +77,7 @@ impl FromStr for Queries {
             ("mean", Some(tail)) => {
                 let mut query: Query = tail.parse()?;
                 match &mut query {
-                    // Its column says that it is a mean.
+                    // The name of its column shows that it is a mean.
                     Query::Loss { text: name, .. } => text.clone_into(name),
                     Query::Vector { .. } => {
                         return Err(bad("a vector has no mean: leave out `mean:`".to_owned()));
@@ -115,7 +115,7 @@ impl Queries {
     /// The queries, in the order of their examples or classes.
     ///
     /// # Errors
-    /// Where the data doesn't have an example or a class, or the labels are no classes.
+    /// The data doesn't have an example or a class, or its labels aren't classes.
     pub fn expand(&self, data: &dyn DataSet) -> Result<Vec<Query>> {
         match self {
             Queries::One(query) => Ok(vec![query.clone()]),
@@ -146,7 +146,7 @@ impl Queries {
     }
 }
 
-/// The classes that the split has examples of, by number.
+/// The classes of the split's examples, by number.
 fn per_class(split: Split, only: Option<&str>, data: &dyn DataSet) -> Result<Vec<Query>, String> {
     let mut classes: std::collections::BTreeMap<usize, Vec<u64>> = Default::default();
     for i in 0..data.len(split) {
@@ -158,7 +158,7 @@ fn per_class(split: Split, only: Option<&str>, data: &dyn DataSet) -> Result<Vec
     if classes.is_empty() {
         return Err(match data.len(split) {
             0 => format!("the data has no {split_name} examples"),
-            _ => "the data's labels are no classes".to_owned(),
+            _ => "the data's labels aren't classes".to_owned(),
         });
     }
     let name = |class: usize| {
@@ -227,9 +227,9 @@ mod tests {
         for (text, hint) in [
             ("each", "each:validation:0..99"),
             ("mean", "mean:validation:0..99"),
-            ("each:vector:u.safetensors", "is no split"),
+            ("each:vector:u.safetensors", "is not a split"),
             ("mean:vector:u.safetensors", "leave out `mean:`"),
-            ("per-class:valid", "is no split"),
+            ("per-class:valid", "is not a split"),
             ("validation:5..5", "end is excluded"),
             ("each:test:x", "not an example's index"),
             ("valid", "neither a split"),

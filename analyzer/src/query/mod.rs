@@ -1,4 +1,4 @@
-//! What is asked of a run: a function of the trained model, whose change an influence predicts.
+//! Queries: functions of the trained model. An influence predicts the change of a query.
 
 pub mod many;
 pub mod one;

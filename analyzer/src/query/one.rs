@@ -1,4 +1,4 @@
-//! What the user asks about, and its gradient at the final parameters.
+//! A query, and its gradient at the final parameters.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,18 +21,19 @@ use crate::run::source::{RecordedEnd, StepSource};
 /// A scalar function of the trained model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
-    /// Mean loss over examples of a split, in evaluation mode and without penalty.
+    /// Mean loss over examples of a split, in evaluation mode and without the penalty.
     Loss {
-        /// Whose examples.
+        /// The split.
         split: Split,
-        /// Which; `None` is all of them.
+        /// Indices of the examples; `None` for the whole split.
         examples: Option<Vec<u64>>,
         /// As the user wrote it.
         text: String,
     },
-    /// `<u, θ>` for a vector u given by the user.
+    /// `<u, θ>` for a vector u from a file.
     Vector {
-        /// A safetensors file with a tensor for each parameter, named and shaped as in the trace; buffers may be added.
+        /// A safetensors file with one tensor per parameter, named and shaped as in the trace. Tensors for buffers
+        /// are optional.
         path: PathBuf,
     },
 }
@@ -60,9 +61,9 @@ impl fmt::Display for Query {
 impl FromStr for Query {
     type Err = AnalysisError;
 
-    /// Reads `validation`, `validation:3,17`, `validation:0..99` (end excluded), mixtures of these, the same with `train`
-    /// and `test`, or `vector:FILE.safetensors`. It is one query, the mean over the examples; what a command line may ask
-    /// in one word is [`Queries`](crate::Queries).
+    /// Parses `validation`, `validation:3,17`, `validation:0..99` (end excluded), combinations of these, the same
+    /// with `train` and `test`, or `vector:FILE.safetensors`. The result is one query, the mean over the examples.
+    /// For words that expand to many queries, see [`Queries`](crate::Queries).
     fn from_str(text: &str) -> Result<Self> {
         let bad = |problem: String| AnalysisError::Query {
             query: text.to_owned(),
@@ -95,13 +96,13 @@ impl FromStr for Query {
     }
 }
 
-/// Longest range that a query may spell out.
+/// Largest number of examples in a range.
 const MAX_LISTED: u64 = 100_000_000;
 
-/// Reads a list of examples: indices and ranges `A..B` (end excluded), separated by commas.
+/// Parses a list of examples: indices and ranges `A..B` (end excluded), separated by commas.
 ///
 /// # Errors
-/// Where a word is neither, or the list is too long.
+/// A word is neither, or the list is too long.
 pub fn indices(list: &str) -> Result<Vec<u64>, String> {
     let number = |s: &str| {
         s.trim().parse::<u64>().map_err(|_| {
@@ -133,7 +134,7 @@ pub fn indices(list: &str) -> Result<Vec<u64>, String> {
 /// A query with its value and gradient at the final parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryGradient {
-    /// As the user wrote it; names the score's column.
+    /// The user's text; the name of the score's column.
     pub name: String,
     /// The query's value at (θ_T, r_T).
     pub value: f64,
@@ -147,7 +148,7 @@ impl Query {
     /// Value and gradient at the end of training.
     ///
     /// # Errors
-    /// Where an example isn't there, a tensor is missing or has another shape, or the model fails.
+    /// The data doesn't have an example, a tensor is missing or has another shape, or the model fails.
     pub fn gradient(
         &self,
         source: &dyn StepSource,
@@ -161,7 +162,7 @@ impl Query {
     /// Value and gradient at given parameters and buffers.
     ///
     /// # Errors
-    /// As [`Query::gradient`].
+    /// See [`Query::gradient`].
     pub fn gradient_at(
         &self,
         source: &dyn StepSource,
@@ -209,10 +210,10 @@ impl Query {
         }
     }
 
-    /// The query's value at given parameters and buffers in the run's own float type.
+    /// Value at given parameters and buffers, in the run's own float type.
     ///
     /// # Errors
-    /// As [`Query::gradient`].
+    /// See [`Query::gradient`].
     pub fn value<T: Real>(
         &self,
         run: &RecordedRun<'_>,
@@ -243,7 +244,7 @@ impl Query {
         }
     }
 
-    /// BLAKE3 of the file that the query reads, hexadecimal; empty where it reads none.
+    /// BLAKE3 of the query's file, hexadecimal; empty if it reads no file.
     pub fn file_digest(&self) -> Result<String> {
         let Query::Vector { path } = self else {
             return Ok(String::new());
@@ -260,7 +261,7 @@ impl Query {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The examples that the query averages over, checked against the data.
+    /// The examples over which the query averages, checked against the data.
     pub fn examples(&self, data: &dyn DataSet) -> Result<Vec<u64>> {
         let Query::Loss {
             split, examples, ..
@@ -295,7 +296,7 @@ impl Query {
 /// Largest header of a safetensors file, in bytes.
 const VECTOR_HEADER: u64 = 100_000_008;
 
-/// Reads u for parameters (all of them) and buffers (zero where absent).
+/// Reads u: all parameters, and buffers, which are zero if absent.
 fn read_vector(path: &Path, source: &dyn StepSource) -> Result<(Vec<f64>, Vec<f64>)> {
     let problem = |problem: String| AnalysisError::Query {
         query: format!("vector:{}", path.display()),

@@ -17,7 +17,7 @@ use super::columns::{Cell, Header, cell, fill};
 use super::{ScoreMetadata, ScoreRow, ScoreTable};
 
 impl ScoreTable {
-    /// Writes one row group with the CSV's columns (zstd); null where there is no score.
+    /// Writes one row group with the CSV's columns (zstd). Missing scores are null.
     pub(super) fn write_parquet(&self, to: impl Write + Send) -> Result<(), String> {
         let columns = self.columns();
         let mut fields = Vec::with_capacity(columns.len());
@@ -68,7 +68,7 @@ impl ScoreTable {
     }
 }
 
-/// Reads a table; columns with other names or types are refused by name.
+/// Reads a table. A column with another name or type is refused by name.
 pub(super) fn read(
     from: File,
     told: Option<&ScoreMetadata>,

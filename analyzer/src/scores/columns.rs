@@ -2,7 +2,7 @@
 
 use super::{Refined, Rung, ScoreMetadata, ScoreRow};
 
-/// What a column holds.
+/// The content of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     Index,
@@ -19,12 +19,12 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// Whether the column holds texts; the others hold numbers.
+    /// Whether the column contains text; other columns contain numbers.
     pub fn is_text(self) -> bool {
         matches!(self, Column::Name | Column::Label | Column::File)
     }
 
-    /// Whether the column holds whole numbers.
+    /// Whether the column contains whole numbers.
     pub fn is_whole(self) -> bool {
         matches!(self, Column::Index | Column::Row | Column::Occurrences)
     }
@@ -39,22 +39,21 @@ pub(super) enum Cell {
 }
 
 impl std::fmt::Display for Cell {
-    /// As a CSV has it: empty where there is no value.
+    /// As in a CSV: empty if there is no value.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Cell::Integer(i) => write!(f, "{i}"),
             Cell::Text(text) => f.write_str(text),
             Cell::Number(None) => Ok(()),
-            // Debug prints the shortest decimal that reads back, with an exponent where that is shorter.
+            // Debug prints the shortest decimal that reads back, with an exponent if that is shorter.
             Cell::Number(Some(x)) => write!(f, "{x:?}"),
         }
     }
 }
 
-/// Names and meanings, in the order in which they are written. With one query the names are plain; with several, the
-/// query stands in brackets: `influence[validation:3]`. There is a column `name` if names were joined, and a column
-/// `file` if files are known. `file` is the last column, so that the other columns keep their positions of earlier
-/// versions.
+/// Names and meanings, in the order of writing. With one query the names are plain; with several, the query follows
+/// in brackets: `influence[validation:3]`. There is a column `name` if names were joined, and a column `file` if
+/// files are known. `file` is last, so that the other columns keep the positions of earlier versions.
 pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),
@@ -122,7 +121,7 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
     }
 }
 
-/// The columns that a file's header names, with the queries and epochs that they speak of.
+/// The columns that a file's header names, with their queries and epochs.
 #[derive(Debug, Default)]
 pub(super) struct Header {
     pub columns: Vec<Option<Column>>,
@@ -132,8 +131,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Understands a header; columns with other names are left alone. `index` and one `influence` have to be there, and
-    /// with metadata exactly the columns that it describes.
+    /// Parses a header. Columns with other names are ignored. `index` and one `influence` are required; with
+    /// metadata, exactly the columns that it describes are required.
     pub fn read<'a>(
         names: impl IntoIterator<Item = &'a str>,
         told: Option<&ScoreMetadata>,
@@ -191,7 +190,7 @@ impl Header {
             Some((base, rest)) => (base, rest.strip_suffix(']')?),
             None => (name, ""),
         };
-        // A table that was edited by hand may write its columns in other letters.
+        // A table that was edited by hand may write its columns in other letter case.
         match base.trim().to_lowercase().as_str() {
             "index" => Some(Column::Index),
             "row" => Some(Column::Row),

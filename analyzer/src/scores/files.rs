@@ -1,4 +1,4 @@
-//! Tables in files, with their metadata beside them.
+//! Tables in files, with their metadata next to them.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::text::{metadata_of, read_csv, read_json_lines};
 use super::{ScoreMetadata, ScoreTable};
 use crate::error::{AnalysisError, Result};
-use crate::output::places::{Kind, replaceable, sidecar_path};
-use crate::output::replace;
+use crate::output::{Kind, replace_checked, replaceable, sidecar_path};
 
-/// A table's file format, known by the file's ending.
+/// A table's file format, which the file's ending tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Csv,
@@ -46,17 +45,17 @@ impl Format {
 }
 
 impl ScoreTable {
-    /// Writes the table as CSV, JSON lines or Parquet (by the file's ending), and its metadata to
-    /// [`sidecar_path`]. Each file appears whole or not at all.
+    /// Writes the table as CSV, JSON lines or Parquet (by the file's ending), and its metadata to [`sidecar_path`].
+    /// Each file appears whole or not at all.
     ///
     /// # Errors
-    /// Where the ending is unknown, a file can't be written, or one is there that isn't a table of scores.
+    /// The ending is unknown, a file can't be written, or it exists and isn't a table of scores.
     pub fn write(&self, path: &Path) -> Result<()> {
         let format = Format::of(path)?;
         replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
         let sidecar = sidecar_path(path);
         let mut digest = blake3::Hasher::new();
-        replace(path, |to| {
+        write_whole(path, |to| {
             let to = Hashed(to, &mut digest);
             match format {
                 Format::Csv => self.write_csv(to),
@@ -64,8 +63,8 @@ impl ScoreTable {
                 #[cfg(feature = "parquet")]
                 Format::Parquet => self.write_parquet(to).map_err(std::io::Error::other),
             }?;
-            // A program that is killed between the two files leaves a table without metadata, not with the metadata of
-            // another table. A write that fails before leaves both old files.
+            // If the program is killed between the two files, the table has no metadata rather than another table's.
+            // If writing fails before that, both old files stay.
             match std::fs::remove_file(&sidecar) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(std::io::Error::new(
                     e.kind(),
@@ -79,14 +78,14 @@ impl ScoreTable {
             table_digest: digest.finalize().to_hex().as_str(),
         })
         .map_err(|e| file(path, &format!("metadata: {e}")))?;
-        replace(&sidecar, |to| {
+        write_whole(&sidecar, |to| {
             to.write_all(&metadata)?;
             to.write_all(b"\n")
         })
     }
 
-    /// Reads a table back. A table without its sidecar (made or copied by hand) is fine as long as it has the columns
-    /// `index` and `influence`; its metadata then has version 0 and knows only what the columns say.
+    /// Reads a table back. A table without its sidecar (made or copied by hand) needs the columns `index` and
+    /// `influence`. Its metadata then has version 0 and contains only what the columns show.
     ///
     /// # Errors
     /// The file can't be read or parsed, isn't the table that its metadata was written with, or contains an example
@@ -128,7 +127,7 @@ impl ScoreTable {
     }
 }
 
-/// What stands in the file beside a table: its metadata, and which table they are of.
+/// Content of the file next to a table: the metadata, and which table it belongs to.
 #[derive(Serialize)]
 struct Beside<'a> {
     #[serde(flatten)]
@@ -137,14 +136,14 @@ struct Beside<'a> {
     table_digest: &'a str,
 }
 
-/// The digest alone; earlier versions wrote none.
+/// Only the digest, which earlier versions didn't write.
 #[derive(Deserialize)]
 struct TableDigest {
     table_digest: Option<String>,
 }
 
-/// Refuses metadata that was written with another table, or with this one before it was changed: its run, window, query and
-/// method would be believed of numbers that they are not about.
+/// Refuses metadata that was written with another table, or with this one before it was changed. Its run, window,
+/// query and method would be taken for those of numbers that it doesn't describe.
 fn check_digest(path: &Path, sidecar: &Path, told: &TableDigest) -> Result<()> {
     let Some(told) = &told.table_digest else {
         return Ok(());
@@ -168,7 +167,7 @@ fn check_digest(path: &Path, sidecar: &Path, told: &TableDigest) -> Result<()> {
     ))
 }
 
-/// Hashes what is written.
+/// Hashes all bytes that are written.
 struct Hashed<'a, W>(&'a mut W, &'a mut blake3::Hasher);
 
 impl<W: Write> Write for Hashed<'_, W> {
@@ -183,12 +182,12 @@ impl<W: Write> Write for Hashed<'_, W> {
     }
 }
 
-/// The file appears whole or not at all.
-fn replace(
+/// Writes a file that appears whole or not at all.
+fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    replace::replace_checked(path, |temporary| {
+    replace_checked(path, |temporary| {
         let mut to = BufWriter::new(File::create(temporary)?);
         write(&mut to)?;
         to.flush()

@@ -217,7 +217,7 @@ mod tests {
             let said = table.check_data(data.as_ref()).unwrap_err();
             assert!(said.contains(hint), "{said}");
         }
-        // An older or a handmade table may lack these columns.
+        // Tables of earlier versions and handmade ones may lack these columns.
         let mut table = fitting();
         for row in &mut table.rows {
             (row.row, row.label, row.file) = (0, String::new(), String::new());

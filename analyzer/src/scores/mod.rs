@@ -1,4 +1,4 @@
-//! The table of scores: one row an example, one influence a query.
+//! The table of scores: one row per example, one influence per query.
 
 #[cfg(feature = "parquet")]
 mod columnar;
@@ -20,43 +20,43 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the metadata beside a table.
+/// Version of a table's metadata.
 pub const METADATA_VERSION: u32 = 1;
 
-/// Where a table's numbers come from: without it a score means nothing.
+/// The origin of a table's numbers, without which a score means nothing.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScoreMetadata {
-    /// 1; 0 in a table that was read without its metadata.
+    /// 1; 0 if the table was read without its metadata.
     pub version: u32,
     /// Program and version that wrote it.
     pub writer: String,
-    /// Head digest of the run (BLAKE3, hexadecimal), as `hindcast verify` prints it.
+    /// Head digest of the run (BLAKE3, hexadecimal).
     pub run_digest: String,
     /// Steps [A, B) that were scored.
     pub window: Range<u64>,
-    /// T, at which the queries live.
+    /// T, the number of steps of the run: the queries are evaluated after them.
     pub run_steps: u64,
-    /// The method's name, as `hindcast methods` lists them (`sgd`; `reverse-sweep` in tables of earlier versions).
+    /// The method's name (`sgd`; `reverse-sweep` in tables of earlier versions).
     pub method: String,
-    /// The method's options with their values; empty where it has none.
+    /// The method's options and their values; empty if it has none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
-    /// What the method says of how it went, for people.
+    /// The method's remarks on its computation, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Element type and device of the replay, such as `f64 cpu`.
     pub engine: String,
-    /// Update rule as text, empty if the run doesn't say.
+    /// Update rule as text; empty if the run doesn't state it.
     pub rule: String,
     /// Queries in the order of the influence columns.
     pub queries: Vec<QueryMetadata>,
-    /// Epochs in the order of the per-epoch columns, newest last; empty where none were asked for.
+    /// Epochs in the order of the per-epoch columns, newest last; empty if there are no such columns.
     pub epochs: Vec<u64>,
-    /// What a shortlist was refined by, in the order of its columns; empty where nothing was asked for.
+    /// How a shortlist was refined, in the order of the columns; empty if it wasn't.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refined: Vec<Rung>,
-    /// Lists of the files that the training split's rows come from. The column `row` counts through the files of one
-    /// list and begins at 0 again in the next. Empty in tables of earlier versions.
+    /// Lists of the files from which the training split's rows come. The column `row` counts through the files of one
+    /// list and restarts at 0 in the next. Empty in tables of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Vec<String>>,
 }
@@ -64,32 +64,33 @@ pub struct ScoreMetadata {
 /// A query as it was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueryMetadata {
-    /// As the user wrote it.
+    /// The user's text.
     pub name: String,
     /// Its value at the end of training.
     pub value: f64,
-    /// BLAKE3 of the file that the query reads (`vector:FILE`), hexadecimal: another file of the same name is another
-    /// query. Nothing for other queries, and in tables of earlier versions.
+    /// BLAKE3 of the query's file (`vector:FILE`), hexadecimal: another file of the same name is another query.
+    /// `None` for other queries, and in tables of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// How its sensitivity grew over the sweep; nothing where the method walks no steps, or an earlier version wrote.
+    /// Growth of its sensitivity over the sweep. `None` if the method walks no steps, and in tables of earlier
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<AdjointGrowth>,
 }
 
-/// The norm of a query's sensitivity u on its way back through the steps.
+/// Norm of a query's sensitivity u during the backward sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdjointGrowth {
-    /// `(t, ‖u_t‖)`, newest first, from the end of training to the beginning of the window; of a long sweep, some of
-    /// the steps between. A norm that is not finite is none here.
+    /// `(t, ‖u_t‖)`, newest first, from the end of training to the start of the window. Of a long sweep, some steps
+    /// are left out. `None` for a norm that isn't finite.
     pub norms: Vec<(u64, Option<f64>)>,
 }
 
 impl AdjointGrowth {
-    /// How many points are kept of a sweep.
+    /// Largest number of points.
     const POINTS: usize = 100;
 
-    /// Of what a sweep kept, as much as a picture needs.
+    /// Thins the norms of a sweep to the number that a picture needs.
     pub fn of(growth: &[(u64, f64)]) -> AdjointGrowth {
         let last = growth.len().saturating_sub(1);
         let points = growth.len().min(Self::POINTS);
@@ -100,20 +101,20 @@ impl AdjointGrowth {
         AdjointGrowth { norms }
     }
 
-    /// The last norm over the first; nothing where either is unknown or not finite.
+    /// The last norm divided by the first; `None` if either is unknown or not finite.
     pub fn factor(&self) -> Option<f64> {
         let (first, last) = (self.norms.first()?.1?, self.norms.last()?.1?);
         Some(last / first).filter(|factor| factor.is_finite())
     }
 }
 
-/// What comes after the sweep, for a shortlist.
+/// A stage that refines a shortlist after the sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rung {
     /// The accumulative estimate.
     Accumulative,
-    /// The real change of the query, by retraining without the example.
+    /// The measured change of the query, by retraining without the example.
     Counterfactual,
 }
 
@@ -132,7 +133,7 @@ impl Rung {
 pub struct Refined {
     /// The accumulative estimate of the query's change.
     pub accumulative: Option<f64>,
-    /// Its real change.
+    /// The measured change.
     pub counterfactual: Option<f64>,
 }
 
@@ -146,20 +147,20 @@ pub struct ScoreRow {
     /// The file that the row comes from, or the split's name if examples don't come from a file. Empty in tables of
     /// earlier versions.
     pub file: String,
-    /// What the user calls it ([`ScoreTable::join`]); `None` where no names were joined.
+    /// The user's name for it ([`ScoreTable::join`]); `None` if no names were joined.
     pub name: Option<String>,
     /// Its label as text.
     pub label: String,
-    /// How often the window's batches hold it.
+    /// How often it occurs in the window's batches.
     pub occurrences: u64,
-    /// L_j a query, fixed denominators; `None` where the example never occurs. Positive: leaving it out of the
-    /// window raises the query, so it helps where the query is a loss.
+    /// L_j per query, with fixed denominators; `None` if the example never occurs. A positive value means that
+    /// leaving the example out of the window raises the query: if the query is a loss, the example helps.
     pub influence: Vec<Option<f64>>,
-    /// The same with batches renormalised by what is left of them.
+    /// The same with the batches' weights renormalised after the removal.
     pub renormalised: Vec<Option<f64>>,
-    /// Each epoch's share of the influence, an inner list a query; empty where none were asked for.
+    /// Each epoch's share of the influence, one inner list per query; empty if there are no per-epoch columns.
     pub epochs: Vec<Vec<Option<f64>>>,
-    /// What a shortlist was refined to, an entry a query; empty where nothing was asked for.
+    /// Refined values, one entry per query; empty if the table wasn't refined.
     pub refined: Vec<Refined>,
 }
 
@@ -168,12 +169,12 @@ pub struct ScoreRow {
 pub struct ScoreTable {
     /// Where the numbers come from.
     pub metadata: ScoreMetadata,
-    /// One row an example, in any order.
+    /// One row per example, in any order.
     pub rows: Vec<ScoreRow>,
 }
 
 impl ScoreTable {
-    /// Whether examples carry names: then there is a column `name`.
+    /// Whether examples have names, and so the table a column `name`.
     pub fn is_named(&self) -> bool {
         self.rows.iter().any(|row| row.name.is_some())
     }
@@ -212,7 +213,7 @@ impl ScoreTable {
         scored
     }
 
-    /// Rows that have a score, ascending. NaN can't be ordered and is left out.
+    /// Rows that have a score, ascending. NaN has no place in the order and is left out.
     fn scored(&self, query: usize) -> Vec<&ScoreRow> {
         let of = |r: &ScoreRow| {
             let score = r.influence.get(query).copied().flatten();

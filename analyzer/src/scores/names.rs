@@ -14,14 +14,14 @@ use crate::error::{AnalysisError, BadNames, Result};
 pub use key::NameKey;
 use lines::{csv_lines, json_lines, text_lines};
 
-/// Where an example is: its position in the training split, and its row in a file.
+/// Position of an example in the training split, and its row in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {
     /// Position in the training split.
     pub index: u64,
     /// Row in the file, counted from 0.
     pub row: u64,
-    /// Empty where nobody knows.
+    /// Empty if unknown.
     pub file: &'a str,
 }
 
@@ -30,24 +30,24 @@ pub struct Place<'a> {
 pub struct Names {
     path: PathBuf,
     key: NameKey,
-    /// Whether each name came with its number; otherwise it's the position in the file.
+    /// Whether each name came with a number; otherwise the number is the position in the file.
     keyed: bool,
-    /// By the file of the row, where the names say it, and the number.
+    /// By the row's file, if the file of names says it, and the number.
     names: BTreeMap<(Option<String>, u64), String>,
 }
 
 impl Names {
     /// Reads names.
     ///
-    /// A `.csv` has a header, a `.jsonl` or `.ndjson` an object a line (or a plain string); other tables (`.tsv`, `.json`) are
-    /// refused; every other file is text, a name a line. In CSV and JSON lines a column `index` or `row` says which example a line is about; without one,
-    /// and in text files, lines are counted from 0 as rows of the original file, or as `by` says. Columns are known in capitals
-    /// and small letters, and a column that only resembles them (`row_number`) is refused. The name is in the
-    /// column `column`, else in `name`, else in the only other one. Where there is a column `file` besides these and
-    /// `row`, it says which file the row is in.
+    /// A `.csv` has a header; a `.jsonl` or `.ndjson` has one object per line (or a plain string). Other tables
+    /// (`.tsv`, `.json`) are refused. Every other file is text with one name per line. In CSV and JSON lines, a
+    /// column `index` or `row` identifies the example. Without such a column, and in text files, lines are counted
+    /// from 0: as rows of the original file, or as `by` says. Letter case of column names is ignored, and a column
+    /// that only resembles them (`row_number`) is refused. The name is in the column `column`, else in `name`, else
+    /// in the only other column. If there is also a column `file`, it names the row's file.
     ///
     /// # Errors
-    /// Where the file can't be read or understood, or an example is named twice; the text names the line.
+    /// The file can't be read or parsed, or an example is named twice; the text names the line.
     pub fn read(path: &Path, by: Option<NameKey>, column: Option<&str>) -> Result<Names> {
         let ending = path
             .extension()
@@ -58,7 +58,7 @@ impl Names {
         let lines = match ending.as_deref() {
             Some("csv") => open().and_then(|from| csv_lines(from, by, column)),
             Some("jsonl" | "ndjson") => open().and_then(|from| json_lines(from, by, column)),
-            // A table that is read as text would give its lines, header and all, as names.
+            // If a table were read as text, its lines would become names, header included.
             Some(table @ ("tsv" | "tab" | "json" | "parquet" | "xls" | "xlsx" | "ods")) => {
                 Err(BadNames::Text(format!(
                     "names aren't read from .{table}: write them as .csv with commas, as .jsonl, or one per line as .txt"
@@ -80,11 +80,11 @@ impl Names {
 }
 
 impl Names {
-    /// Does every example have a name, and every name an example? `lists` are the files that share row numbers, as in
-    /// [`ScoreMetadata::files`](super::ScoreMetadata::files).
+    /// Checks that every example has a name, and every name an example. `lists` are the files that share row numbers;
+    /// see [`ScoreMetadata::files`](super::ScoreMetadata::files).
     ///
     /// # Errors
-    /// Where not, or where a number could mean several examples; the text names the first one.
+    /// The first example or name without a partner, or a number that could mean several examples.
     pub fn check(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<()> {
         self.found(places, lists).map(drop)
     }
@@ -101,7 +101,7 @@ impl Names {
     fn by_index(&self, places: &[Place<'_>]) -> Result<Vec<&str>, BadNames> {
         let name = |place: &Place<'_>| self.names.get(&(None, place.index)).map(String::as_str);
         let found = self.each(places, name, |place| format!("index {}", place.index), &[])?;
-        // Indices count the training split, so that a complete table knows how many names there can be.
+        // Indices count the training split, so a complete table shows how many names there can be.
         let indices: BTreeSet<u64> = places.iter().map(|place| place.index).collect();
         let all = places.len() as u64;
         let last = self
@@ -128,7 +128,7 @@ impl Names {
             .filter_map(|(file, _)| file.as_deref())
             .collect();
         let several = several(places, &files, lists);
-        // Files of one list share their numbers: then a column `file` may be about something else.
+        // Files of one list share their row numbers, so a column `file` may mean something else.
         let pairs = !named.is_empty() && (several || named.iter().any(|file| files.contains(file)));
         if pairs {
             if files.contains("") {
@@ -157,7 +157,7 @@ impl Names {
         self.each(places, name, |place| format!("row {}", place.row), &[])
     }
 
-    /// Every example's name; the first that has none is an error.
+    /// The name of each example. The first example without one is an error.
     fn each<'a>(
         &self,
         places: &[Place<'_>],
@@ -212,10 +212,10 @@ fn said(files: &BTreeSet<&str>, lists: &[Vec<String>]) -> String {
 }
 
 impl ScoreTable {
-    /// Gives every row its name, replacing names that were there.
+    /// Gives every row its name. Existing names are replaced.
     ///
     /// # Errors
-    /// Where an example has no name, there are names for examples that don't exist, or the names are by row and rows
+    /// An example has no name, there are names for examples that don't exist, or the names are by row and the rows
     /// come from several files that are each counted from 0.
     pub fn join(&mut self, names: &Names) -> Result<()> {
         let places: Vec<Place<'_>> = self

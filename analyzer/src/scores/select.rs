@@ -1,4 +1,4 @@
-//! Rows of a table by simple comparisons, and their order.
+//! Selects and sorts rows of a table.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,8 @@ use super::columns::{Cell, Column, cell, columns};
 use super::text::write_json;
 use super::{ScoreRow, ScoreTable};
 
-/// Characters that make up an operator; one that isn't in the list below is refused, not read as a shorter one and a value.
+/// Characters of operators. A sequence that isn't an operator is refused; it isn't read as a shorter operator and a
+/// value.
 const SIGNS: [char; 5] = ['=', '<', '>', '!', '~'];
 
 const COMPARISONS: [(&str, Comparison); 6] = [
@@ -28,7 +29,7 @@ enum Comparison {
     AtLeast,
 }
 
-/// `COLUMN=VALUE`, or another comparison: `!=`, `<`, `<=`, `>`, `>=`. An empty value stands for no value.
+/// `COLUMN=VALUE`, or another comparison: `!=`, `<`, `<=`, `>`, `>=`. An empty value stands for a missing one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     column: Column,
@@ -74,7 +75,7 @@ impl ScoreTable {
     /// Reads a condition on one of this table's columns.
     pub fn condition(&self, text: &str) -> Result<Condition, String> {
         let text = text.trim();
-        // A query's name may hold any sign, so the longest column that the text begins with is meant.
+        // A query's name may contain any sign, so the longest column that the text starts with is meant.
         let found = self
             .columns()
             .into_iter()
@@ -95,7 +96,9 @@ impl ScoreTable {
         };
         let (comparison, value) = compared(&rest)?;
         if !column.is_text() && !value.is_empty() && value.parse::<f64>().is_err() {
-            return Err(format!("column `{name}` holds numbers: `{value}` is none"));
+            return Err(format!(
+                "column `{name}` contains numbers, and `{value}` isn't one"
+            ));
         }
         Ok(Condition {
             column,
@@ -110,7 +113,7 @@ impl ScoreTable {
             .retain(|row| conditions.iter().all(|c| c.holds(row)));
     }
 
-    /// Sorts by a column, rows of the same value by index; rows without a value come last in either direction.
+    /// Sorts by a column; rows with the same value by index. Rows without a value come last in either direction.
     pub fn sort_by(&mut self, key: SortKey, descending: bool) {
         let SortKey(column) = key;
         let numeric = self
@@ -131,7 +134,7 @@ impl ScoreTable {
         });
     }
 
-    /// Leaves the rows that have a value in a column.
+    /// Keeps the rows that have a value in a column.
     pub fn keep_valued(&mut self, SortKey(column): SortKey) {
         self.rows.retain(|row| !missing(row, column));
     }
@@ -148,7 +151,7 @@ impl ScoreTable {
     }
 }
 
-/// The operator that a text begins with, and the value after it.
+/// The operator at the beginning of a text, and the value after it.
 fn compared(text: &str) -> Result<(Comparison, String), String> {
     let value = text.trim_start_matches(SIGNS);
     let sign = &text[..text.len() - value.len()];
@@ -161,7 +164,7 @@ fn compared(text: &str) -> Result<(Comparison, String), String> {
                 "there is no operator `{sign}`; write COLUMN=VALUE, or with one of {}",
                 list.join(" ")
             );
-            // A label may begin like an operator.
+            // A label may start like an operator.
             let first = COMPARISONS
                 .iter()
                 .filter(|(known, _)| sign.starts_with(known))
@@ -192,7 +195,7 @@ impl Condition {
             return false;
         }
         let equal = self.equals(&there);
-        // What is no number is neither below nor above anything.
+        // A cell that isn't a number is neither below nor above anything.
         let order = ordered(&there, &self.value);
         match self.comparison {
             Equals => equal,
@@ -204,7 +207,7 @@ impl Condition {
         }
     }
 
-    /// Texts are equal letter by letter: the class `03` is another one than `3`. Numbers are equal by value.
+    /// Texts are equal if all letters are: the class `03` differs from `3`. Numbers are equal by value.
     fn equals(&self, there: &Cell) -> bool {
         match there {
             Cell::Text(text) => *text == self.value || text.trim() == self.value,
@@ -220,8 +223,7 @@ impl Condition {
     }
 }
 
-/// Whether a cell comes before or after a value: as numbers if both are, as texts otherwise; nothing where one of them is
-/// NaN.
+/// Order of a cell and a value: by number if both are numbers, otherwise as texts; `None` if one of them is NaN.
 fn ordered(there: &Cell, value: &str) -> Option<Ordering> {
     if let (Cell::Integer(i), Ok(value)) = (there, value.parse::<u64>()) {
         return Some(i.cmp(&value));
@@ -236,7 +238,7 @@ fn missing(row: &ScoreRow, column: Column) -> bool {
     cell(row, column) == Cell::Number(None)
 }
 
-/// As numbers if both are, as texts otherwise.
+/// By number if both are numbers, otherwise as texts.
 fn compare(a: &Cell, b: &Cell) -> Ordering {
     match (number(a), number(b)) {
         // −0 and 0 are the same number.

@@ -9,12 +9,12 @@ use super::columns::{Cell, Column, Header, cell, fill};
 use super::{ScoreMetadata, ScoreRow, ScoreTable, spreadsheet};
 
 impl ScoreTable {
-    /// Writes a plain CSV table: a header, then a line an example. Floats are the shortest decimals that read back as
-    /// the same float64; an example without a score has empty cells. A text that a spreadsheet would treat as a formula
-    /// gets a leading apostrophe, which is removed when the table is read.
+    /// Writes a CSV table: a header, then one line per example. Floats are the shortest decimals that read back as
+    /// the same float64. Missing scores are empty cells. A text that a spreadsheet would treat as a formula gets a
+    /// leading apostrophe, which is removed when the table is read.
     ///
     /// # Errors
-    /// What the writer says.
+    /// Those of the writer.
     pub fn write_csv(&self, to: impl Write) -> std::io::Result<()> {
         let columns = self.columns();
         let mut csv = csv::Writer::from_writer(to);
@@ -30,10 +30,10 @@ impl ScoreTable {
         csv.flush()
     }
 
-    /// Writes a JSON object a line with the names of the CSV's columns; `null` where there is no score.
+    /// Writes one JSON object per line with the names of the CSV's columns. Missing scores are `null`.
     ///
     /// # Errors
-    /// What the writer says.
+    /// Those of the writer.
     pub fn write_json_lines(&self, mut to: impl Write) -> std::io::Result<()> {
         let columns = self.columns();
         for row in &self.rows {
@@ -44,7 +44,7 @@ impl ScoreTable {
     }
 }
 
-/// One row as a JSON object; by hand, because serde_json's map forgets the order of the columns.
+/// One row as a JSON object, without serde_json's map, which would lose the order of the columns.
 pub(super) fn write_json(
     to: &mut impl Write,
     row: &ScoreRow,
@@ -63,7 +63,7 @@ pub(super) fn write_json(
     to.write_all(b"}")
 }
 
-/// Reads a CSV table: columns in any order, columns with other names left alone.
+/// Reads a CSV table. Columns may be in any order; columns with other names are ignored.
 pub(super) fn read_csv(
     from: impl Read,
     told: Option<&ScoreMetadata>,
@@ -108,7 +108,7 @@ fn parse(text: &str, column: Column) -> Result<Cell, String> {
     }
 }
 
-/// Reads JSON lines; every line has the keys of the first.
+/// Reads JSON lines. Every line must have the keys of the first.
 pub(super) fn read_json_lines(
     from: impl BufRead,
     told: Option<&ScoreMetadata>,
@@ -157,7 +157,7 @@ pub(super) fn read_json_lines(
     }
 }
 
-/// Metadata as far as the columns tell it, for a table whose sidecar is gone.
+/// Metadata of a table without a sidecar, from its columns.
 pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
     ScoreMetadata {
         version: 0,

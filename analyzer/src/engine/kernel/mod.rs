@@ -65,7 +65,7 @@ pub struct KernelEngine {
 
 /// Result of a forward pass.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
+pub struct ForwardPass {
     /// ℓ_j including its share of a penalty inside the loss, length |S|.
     pub losses: Vec<f64>,
     /// The net's outputs, (|S|, outputs), row-major.
@@ -116,7 +116,7 @@ impl KernelEngine {
     ///
     /// # Errors
     /// As [`ReplayEngine::gradient`].
-    pub fn forward(&mut self, input: &StepInput<'_>) -> Result<Evaluation> {
+    pub fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
         check_step(self.net.as_ref(), input)?;
         match &mut self.modes {
             InType::F32(modes) => modes.forward(&self.net, input),
@@ -196,7 +196,7 @@ impl<T: Number> Modes<T> {
         }
     }
 
-    fn forward(&mut self, net: &Net, input: &StepInput<'_>) -> Result<Evaluation> {
+    fn forward(&mut self, net: &Net, input: &StepInput<'_>) -> Result<ForwardPass> {
         let replay = self.of(input.mode);
         replay.set(input.parameters, &[], &[]);
         let mut out = vec![0.0; input.examples()];
@@ -217,7 +217,7 @@ impl<T: Number> Modes<T> {
             let share = 0.5 * alpha * dot(input.parameters, input.parameters);
             out.iter_mut().for_each(|loss| *loss += share);
         }
-        Ok(Evaluation {
+        Ok(ForwardPass {
             losses: out,
             outputs,
         })

@@ -1,4 +1,4 @@
-//! Which files a result may replace: earlier results of the same kind, and no others.
+//! Which files a result may replace: earlier results of the same kind only.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,13 +9,13 @@ use serde_json::{Map, Value};
 use super::outside_of_runs;
 use crate::scores::ScoreMetadata;
 
-/// How much of a file is read to recognise it, in bytes. The first line of a JSON Lines table has to fit.
+/// How many bytes of a file are read to recognise it. The first line of a JSON Lines table has to fit.
 const HEAD: u64 = 1 << 20;
 
-/// The kinds of files that this program writes as results.
+/// The kinds of result files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A table of scores. Its metadata beside it is checked as well.
+    /// A table of scores. The metadata next to it is checked as well.
     Scores,
     /// The metadata of a table of scores.
     Metadata,
@@ -33,38 +33,38 @@ pub enum Kind {
     Figure,
     /// A manual page.
     Manual,
-    /// A file that replaces nothing.
+    /// A file that must not exist yet.
     New,
 }
 
-/// Where the metadata of the table at `path` is: `scores.csv.meta.json` beside `scores.csv`.
+/// Path of the metadata of the table at `path`: `scores.csv.meta.json` next to `scores.csv`.
 pub fn sidecar_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".meta.json");
     PathBuf::from(name)
 }
 
-/// Columns at the start of a table of scores, without and with names. The next one is an influence.
+/// First columns of a table of scores, without and with names. The next column is an influence.
 const SCORES: [&str; 2] = [
     "index,row,label,occurrences,",
     "index,row,name,label,occurrences,",
 ];
-/// Columns at the start of a table of bounds.
+/// First columns of a table of bounds.
 const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
 /// Key of the header in a checkpoint of a sweep.
 const SWEEP: &str = "\"hindcast-sweep\"";
 /// First property of a file of counterfactual results.
 const REMOVALS: &str = "\"format\": \"hindcast counterfactual\"";
-/// Says in a page's head which program made it.
+/// Tag in a page's head that names the program.
 const PAGE: &str = "<meta name=\"generator\" content=\"hindcast ";
-/// Follows a figure's opening tag.
+/// Comment after a figure's opening tag.
 pub const FIGURE: &str = "<!-- drawn by hindcast -->";
 /// Title line of a manual page.
 const MANUAL: &str = ".TH hindcast";
 
-/// A PNG's chunk `tEXt` that says `Software: hindcast`: length, type, text, checksum. It follows the header.
+/// The PNG chunk `tEXt` with `Software: hindcast`: length, type, text, checksum. It follows the header.
 pub const PICTURE: &[u8] = b"\0\0\0\x11tEXtSoftware\0hindcast\x58\x28\xb7\x22";
-/// Where the chunk after a PNG's header begins: signature and header have a fixed size.
+/// Offset of the chunk after a PNG's header. Signature and header have a fixed size.
 pub const AFTER_PNG_HEADER: usize = 33;
 
 impl Kind {
@@ -83,14 +83,14 @@ impl Kind {
         }
     }
 
-    /// Whether the file at `path`, which begins with `head`, is of this kind.
+    /// Whether the file at `path`, which starts with `head`, is of this kind.
     fn matches(self, path: &Path, head: &[u8]) -> bool {
         let text = String::from_utf8_lossy(head);
         match self {
             Kind::Scores => {
                 let header = text.trim_start_matches('\u{feff}');
                 SCORES.iter().any(|columns| {
-                    // A column with a query's name that has a comma or a quote is quoted.
+                    // A column is quoted if its query's name contains a comma or a quote.
                     let next = header.strip_prefix(columns).unwrap_or_default();
                     next.trim_start_matches('"').starts_with("influence")
                 })
@@ -116,13 +116,13 @@ impl Kind {
     }
 }
 
-/// Whether a mark is where a file says what it is: near its beginning.
+/// Whether the text contains a mark near its beginning.
 fn has(text: &str, mark: &str) -> bool {
     const NEAR: usize = 2048;
     text.find(mark).is_some_and(|at| at < NEAR)
 }
 
-/// Whether the first line is a JSON object with these keys, or with keys that begin with them and name a query.
+/// Whether the first line is a JSON object with these keys, alone or followed by a query's name.
 fn has_keys(text: &str, keys: &[&str]) -> bool {
     let line = text.lines().next().unwrap_or_default();
     let Ok(object) = serde_json::from_str::<Map<String, Value>>(line) else {
@@ -137,7 +137,7 @@ fn has_keys(text: &str, keys: &[&str]) -> bool {
 }
 
 fn is_metadata(bytes: &[u8]) -> bool {
-    // Metadata of many queries is longer than what is read of it.
+    // The metadata of many queries may be longer than the part that was read.
     const KEYS: [&str; 4] = ["\"version\"", "\"writer\"", "\"run_digest\"", "\"window\""];
     serde_json::from_slice::<ScoreMetadata>(bytes).is_ok()
         || (bytes.len() as u64 == HEAD
@@ -157,8 +157,8 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Refuses a place where a result of this kind can't be written: inside of a run's folder, or where a file of another kind
-/// is. An empty file may be replaced.
+/// Refuses a path where a result of this kind can't be written: inside a run's folder, or where a file of another
+/// kind exists. An empty file may be replaced.
 ///
 /// # Errors
 /// What is there, and what to do.
@@ -193,7 +193,7 @@ pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
     ))
 }
 
-/// What a file holds, in a few words.
+/// The beginning of a file in a few words.
 fn described(head: &[u8], length: u64) -> String {
     const LONGEST: usize = 50;
     let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
@@ -204,14 +204,14 @@ fn described(head: &[u8], length: u64) -> String {
             let more = if short.len() < line.len() { "…" } else { "" };
             format!("it begins with `{short}{more}`")
         }
-        _ => format!("{length} bytes that are no text"),
+        _ => format!("{length} bytes that are not text"),
     }
 }
 
-/// Refuses a result in the place of a file that the same command reads.
+/// Refuses to write a result over a file that the same command reads. `inputs` are the files and their roles.
 ///
 /// # Errors
-/// Which of them it is.
+/// Names the role of the file.
 pub fn apart(path: &Path, inputs: &[(&str, Option<&Path>)]) -> io::Result<()> {
     for (what, input) in inputs {
         let Some(input) = input else { continue };
@@ -352,7 +352,7 @@ mod tests {
         apart(&at("b.csv"), &[("the table", Some(&at("a.csv")))]).unwrap();
     }
 
-    /// The columns that a table is known by are those that are written.
+    /// A table is recognised by the columns that are written.
     #[test]
     fn a_table_of_bounds_is_known_by_its_columns() {
         let row = crate::BoundsRow {
@@ -379,7 +379,7 @@ mod tests {
         }
     }
 
-    /// A PNG reader compares each chunk's checksum.
+    /// PNG readers compare each chunk's checksum.
     #[test]
     fn the_mark_of_a_picture_has_its_checksum() {
         let (body, checksum) = PICTURE[4..].split_at(4 + 17);

@@ -1,4 +1,4 @@
-//! Which columns of a file of names hold what.
+//! The roles of the columns in a file of names.
 
 use super::key::NameKey;
 use crate::error::BadNames;
@@ -6,20 +6,20 @@ use crate::error::BadNames;
 /// Positions of the columns that are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NameColumns {
-    /// What the numbers mean, where there are numbers.
+    /// Meaning of the numbers, if there are any.
     pub key: Option<NameKey>,
     /// The column of the numbers.
     pub number: Option<usize>,
-    /// The column that says which file a row is in.
+    /// The column with the row's file.
     pub file: Option<usize>,
     /// The column of the names.
     pub name: usize,
 }
 
-/// The column with this name, in capitals or small letters and with or without spaces around it.
+/// The column with this name, ignoring letter case and surrounding spaces.
 ///
 /// # Errors
-/// Where several columns have the name.
+/// Several columns have the name.
 pub(super) fn find(columns: &[String], name: &str) -> Result<Option<usize>, String> {
     let plain = |text: &str| text.trim().to_lowercase();
     let mut found = (0..)
@@ -35,10 +35,10 @@ pub(super) fn find(columns: &[String], name: &str) -> Result<Option<usize>, Stri
     }
 }
 
-/// The columns of the numbers, the files and the names; `by` and `wanted` are what the user chose.
+/// The columns of the numbers, the files and the names. `by` and `wanted` are the user's choices.
 ///
 /// # Errors
-/// Where a column is missing, or it isn't clear which one is meant.
+/// A column is missing, or it isn't clear which one is meant.
 pub(super) fn choose(
     columns: &[String],
     by: Option<NameKey>,
@@ -82,7 +82,7 @@ pub(super) fn choose(
     })
 }
 
-/// The column that was asked for: as it is written, or else in other letters.
+/// The chosen column: with the same letters, or else ignoring letter case.
 fn exactly(columns: &[String], wanted: &str) -> Result<usize, String> {
     if let Some(at) = columns.iter().position(|column| column == wanted) {
         return Ok(at);
@@ -95,7 +95,7 @@ fn exactly(columns: &[String], wanted: &str) -> Result<usize, String> {
     })
 }
 
-/// The only column that is left for the names.
+/// The only column left for the names.
 fn only(
     columns: &[String],
     numbers: &[Option<usize>],
@@ -117,7 +117,7 @@ fn only(
     }
 }
 
-/// Refuses a column that seems to say which example a line is about and would not be read: lines would be counted instead.
+/// Refuses a column that seems to identify the example but would not be read: lines would be counted instead.
 fn unread(columns: &[String], by: Option<NameKey>, name: usize) -> Result<(), String> {
     const WORDS: [&str; 7] = [
         "row",

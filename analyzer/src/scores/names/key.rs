@@ -1,6 +1,6 @@
-//! What a name's number means.
+//! Meaning of a name's number.
 
-/// What a name's number means.
+/// Meaning of a name's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameKey {
     /// The example's row in the original data: a table's column `row`.

@@ -11,7 +11,7 @@ use super::key::NameKey;
 use crate::error::BadNames;
 use crate::scores::spreadsheet;
 
-/// A name as it stands in the file.
+/// One name of the file.
 struct Line {
     /// Line in the file.
     line: u64,
@@ -20,7 +20,7 @@ struct Line {
     name: String,
 }
 
-/// Names in the order of the file, with their numbers where it gives them.
+/// Names in the order of the file, with their numbers if it has them.
 pub(super) struct Lines {
     pub key: Option<NameKey>,
     lines: Vec<Line>,
@@ -86,7 +86,7 @@ pub(super) fn csv_lines(
         file: file_at,
         name: name_at,
     } = choose(&columns, by, wanted)?;
-    // A table of scores may be a file of names, too: its texts are written for spreadsheets.
+    // A table of scores can also serve as a file of names. Its texts are quoted for spreadsheets.
     let ours =
         find(&columns, "index")?.is_some() && columns.iter().any(|c| c.starts_with("influence"));
     let text = |cell: &str| {
@@ -160,7 +160,7 @@ pub(super) fn json_lines(
         let Some((columns, choice)) = &chosen else {
             continue;
         };
-        // A key that the first object lacks could say which example this line is about.
+        // A key that the first object doesn't have could identify this line's example.
         if let Some(new) = object.keys().find(|key| !columns.contains(key)) {
             return Err(BadNames::Text(format!(
                 "line {line}: `{new}` is not in the first object: give every object the same keys"

@@ -211,7 +211,7 @@ fn what_it_is_not_defined_for_is_refused() {
     let toy = of(LINEAR, "kind = \"sgd\"");
     for (examples, window, reason) in [
         (vec![11], 0..3, "there is no example 11"),
-        (vec![3, 3], 0..3, "example 3 stands twice"),
+        (vec![3, 3], 0..3, "example 3 is in the shortlist twice"),
         (vec![3], 0..4, "steps 0..3"),
     ] {
         let message = refusal(&toy, &examples, window);

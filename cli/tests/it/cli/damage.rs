@@ -167,7 +167,7 @@ fn an_optimizer_state_that_is_lost_is_never_taken_for_zeros() {
         let said = stderr(&output);
         assert_eq!(code(&output), 1, "{verb:?}: {said}{}", stdout(&output));
         assert!(
-            said.contains("has a state, and the trace doesn't hold the one before step 2"),
+            said.contains("has a state, and the trace doesn't contain the one before step 2"),
             "{verb:?}: {said}"
         );
     }
