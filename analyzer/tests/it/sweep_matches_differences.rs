@@ -235,6 +235,6 @@ fn gaps_are_refused_with_the_missing_steps() {
         .retain(|s| s.meta.step < 2 || s.meta.step >= 4);
     let message = Window::All.resolve(&recorded).unwrap_err().to_string();
     assert!(message.contains("not in the trace: 2..4"), "{message}");
-    assert!(message.contains("--window 4..10"), "{message}");
+    assert!(message.contains("steps are 4..10"), "{message}");
     assert_eq!(Window::Steps(4..6).resolve(&recorded).unwrap(), 4..6);
 }

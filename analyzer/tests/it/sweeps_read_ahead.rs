@@ -132,7 +132,7 @@ fn an_error_comes_after_every_step_that_is_newer() {
             seen.push(step);
             ControlFlow::Continue(())
         });
-        assert_eq!(swept.unwrap_err().to_string(), "data: the flaw");
+        assert_eq!(swept.unwrap_err().to_string(), "the flaw");
         // The buffers before a step stand in the older one, unless a keyframe has them: every fourth has.
         let oldest = match (flaw + 1) % 4 {
             0 => flaw + 1,

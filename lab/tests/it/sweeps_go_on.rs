@@ -219,7 +219,7 @@ fn the_checkpoint_of_another_sweep_is_refused_by_name() {
         ),
         (
             refused(&record("kind = \"sgd\"", 4).identity(&asked)).unwrap_err(),
-            ["its run", "--resume"],
+            ["its run", "another sweep"],
         ),
         (
             // A run whose manifest is lost has no digest; its end tells it apart.
@@ -228,7 +228,7 @@ fn the_checkpoint_of_another_sweep_is_refused_by_name() {
                 other.run_digest = recorded.identity(&asked).run_digest;
                 refused(&other).unwrap_err()
             },
-            ["its end of the run", "--resume"],
+            ["its end of the run", "another sweep"],
         ),
     ] {
         for hint in hints {
