@@ -3,8 +3,8 @@
 //! A [`RecordedRun`] consists of a [`StepSource`] (a trace on disk), the
 //! [`Objective`](hindcast_model::objective::Objective) and the data that produced it. A [`ReplayEngine`] computes
 //! gradients and Hessian-vector products at each step. The gradient of a [`Query`] at the end of training is swept
-//! backwards by [`sweep()`] into a [`SweepState`], whose [`table`](SweepState::table) is written as CSV, JSON lines
-//! or Parquet.
+//! backwards by a [`Session`]. [`answer`] takes a question, runs the session or another method, and returns a
+//! [`ScoreTable`], which is written as CSV, JSON lines or Parquet.
 //!
 //! The root has the names that an analysis needs. Everything else is in the modules.
 
@@ -41,7 +41,8 @@ pub use engine::{
     StepInput,
 };
 pub use error::{AnalysisError, Result};
-pub use estimators::refine::{Ladder, refine};
+pub use estimators::refine::{Refinement, refine};
+pub use estimators::{TableOrigin, answer};
 pub use measures::agreement::{jaccard_of_extremes, kendall_tau};
 pub use measures::compare::Comparison;
 pub use open::{OwnModelParts, Subject, load_data};
@@ -55,11 +56,11 @@ pub use run::source::{
 };
 pub use run::window::Window;
 pub use scores::{
-    AdjointGrowth, NameKey, Names, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow,
+    AdjointGrowth, NameKey, Names, QueryMetadata, Refined, RefinedBy, ScoreMetadata, ScoreRow,
     ScoreTable, sidecar_path,
 };
 pub use sweep::{
-    QuerySweep, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions, SweepState, SweepTimes,
-    TableOrigin, begin, resume, resume_timed, sweep,
+    QuerySweep, Session, SessionOptions, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions,
+    SweepState, SweepTimes, begin, resume, resume_timed, sweep,
 };
 pub use workers::start as start_threads;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Denominators, Removal, SplitLoss};
 use crate::error::{AnalysisError, Result};
 use crate::output::places::Kind;
-use crate::output::replace;
+use crate::output::{WRITER, replace};
 
 /// What stands in [`RemovalResults::format`].
 const FORMAT: &str = "hindcast counterfactual";
@@ -84,8 +84,7 @@ pub struct RemovedPlace {
 impl RemovalResults {
     /// The words that open the file: its format, and who wrote it.
     pub fn opening() -> (String, u32, String) {
-        let writer = concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION"));
-        (FORMAT.to_owned(), VERSION, writer.to_owned())
+        (FORMAT.to_owned(), VERSION, WRITER.to_owned())
     }
 
     /// Refuses a set that names an example outside of a training split of `examples`, or names one twice.

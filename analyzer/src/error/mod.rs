@@ -101,6 +101,22 @@ pub enum AnalysisError {
         /// The float type of the computation.
         dtype: candle_core::DType,
     },
+    /// The memory limit is lower than the work's certain need.
+    #[error("{what} needs at least {certain} bytes of memory, and the limit is {limit}")]
+    Memory {
+        /// The work.
+        what: &'static str,
+        /// Bytes that it certainly needs.
+        certain: u64,
+        /// Bytes that it may use.
+        limit: u64,
+    },
+    /// A new sweep would replace the checkpoint of an interrupted one.
+    #[error("{} holds an interrupted sweep: resume it, or remove the file to start over", path.display())]
+    SweepUnderWay {
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// The caller's progress callback asked to stop.
     #[error("cancelled at step {step}")]
     Cancelled {

@@ -1,14 +1,16 @@
-//! The accumulative estimate (ACC-SGD-IE, arXiv 2510.26185) for a shortlist of examples: the effect of earlier absences
-//! is carried through the batches as they would have been, without the example.
+//! The accumulative estimate (ACC-SGD-IE, arXiv 2510.26185) for a shortlist of examples. It carries the effect of an
+//! example's earlier absences through the batches without the example.
 
 use std::ops::{ControlFlow, Range};
 
+use super::estimate::{Estimate, Scores, occurrences};
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question};
 use super::forward::{ForwardChanges, OwnTerm, forward_changes};
-use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
 use crate::query::one::indices;
 use crate::run::recorded::RecordedRun;
+use crate::sweep::{Observer, Stage};
 
 const EXAMPLES: &[MethodOption] = &[MethodOption {
     key: "examples",
@@ -23,6 +25,7 @@ pub(super) static ACCUMULATIVE: Method = Method {
     source: "ACC-SGD-IE, arXiv 2510.26185",
     predicts: true,
     windowed: true,
+    sweeps: false,
     options: EXAMPLES,
     build: |choices| Shortlist::boxed(choices, OwnTerm::LeftOut),
 };
@@ -34,12 +37,13 @@ pub(super) static FORWARD: Method = Method {
     source: "Hara, Nitanda, Maehara: Data Cleansing for Models Trained with SGD, NeurIPS 2019, section 3",
     predicts: true,
     windowed: true,
+    sweeps: false,
     options: EXAMPLES,
     build: |choices| Shortlist::boxed(choices, OwnTerm::Kept),
 };
 
-/// `δ_{t+1} = (I − η_t H_t^{(−j)}) δ_t + η_t Σ w g`, where `H_t^{(−j)}` leaves j's own terms out and the others' weights
-/// as they are; see [`forward_changes`].
+/// `δ_{t+1} = (I − η_t H_t^{(−j)}) δ_t + η_t Σ w g`, where `H_t^{(−j)}` omits the terms of j and keeps the weights of
+/// the others; see [`forward_changes`].
 ///
 /// # Errors
 /// As [`forward_changes`].
@@ -53,10 +57,10 @@ pub fn accumulative_changes(
     forward_changes(run, engine, examples, window, OwnTerm::LeftOut, progress)
 }
 
-/// Either estimate as a method.
+/// One of the two estimates as a method.
 struct Shortlist {
     own_term: OwnTerm,
-    /// All training examples where it is `None`.
+    /// The shortlist; `None` is all training examples.
     examples: Option<Vec<u64>>,
 }
 
@@ -84,7 +88,7 @@ impl Estimator for Shortlist {
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
         let run = question.run;
         let window = question.window.resolve(run.source())?;
@@ -92,8 +96,9 @@ impl Estimator for Shortlist {
             None => (0..run.examples() as u64).collect(),
             Some(list) => list.clone(),
         };
+        let gradients = question.gradients(engine)?;
         let mut carried = |done, total| {
-            watcher(Stage {
+            observer.step(Stage {
                 doing: "carrying forward",
                 unit: "steps",
                 done,
@@ -102,25 +107,27 @@ impl Estimator for Shortlist {
         };
         let changes =
             forward_changes(run, engine, &examples, &window, self.own_term, &mut carried)?;
-        let occurrences = super::estimate::occurrences(run, std::slice::from_ref(&window))?;
-        let queries = question.gradients.iter().map(|query| {
-            let mut influence = vec![None; run.examples()];
-            let seen = changes.examples.iter().zip(&changes.occurrences);
-            for ((&j, &n), score) in seen.zip(changes.influence(query)) {
-                if let Some(slot) = influence.get_mut(j as usize).filter(|_| n > 0) {
-                    *slot = Some(score);
+        let mut scored = vec![false; run.examples()];
+        for (&j, &n) in changes.examples.iter().zip(&changes.occurrences) {
+            if let Some(slot) = scored.get_mut(j as usize) {
+                *slot = n > 0;
+            }
+        }
+        let queries = gradients.iter().map(|query| {
+            let mut influence = vec![0.0; run.examples()];
+            for (&j, score) in changes.examples.iter().zip(changes.influence(query)) {
+                if let Some(slot) = influence.get_mut(j as usize) {
+                    *slot = score;
                 }
             }
-            Scores {
-                influence,
-                renormalised: Vec::new(),
-            }
+            Scores::of(query, influence)
         });
         let queries = queries.collect();
         Ok(Estimate {
-            window,
             end: changes.end,
-            occurrences,
+            occurrences: occurrences(run, std::slice::from_ref(&window))?,
+            window,
+            scored,
             queries,
             notes: Vec::new(),
         })

@@ -1,5 +1,5 @@
-//! Outliers by an autoencoder: trained on the validation images, it reconstructs worst what is unlike them (the paper's
-//! figure 5).
+//! Outliers by an autoencoder that is trained on the validation images. Its reconstruction is worst for images that differ
+//! from them (figure 5 of the paper).
 
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use hindcast_model::task::Task;
 use hindcast_model::train::{EVALUATION_ROWS, TrainError};
 use hindcast_model::update::{Blocks, Settings, UpdateRule};
 
-use super::estimate::{everyone, without_window};
-use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Stage, Watcher, tell};
+use super::estimate::Estimate;
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
 use crate::engine::{KernelEngine, ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Diverged, Result, Unsupported};
+use crate::sweep::{Observer, Stage};
 use candle_core::{DType, Device};
 
 pub(super) static METHOD: Method = Method {
@@ -23,6 +24,7 @@ pub(super) static METHOD: Method = Method {
     source: "as a baseline in Hara, Nitanda, Maehara, NeurIPS 2019 (figure 5); Aggarwal: Outlier Analysis, 2016",
     predicts: false,
     windowed: false,
+    sweeps: false,
     options: &[
         MethodOption {
             key: "batch",
@@ -79,7 +81,7 @@ struct Autoencoder {
     seed: u64,
 }
 
-/// Order of the images; numbers from 2³¹ up are free for other crates than the model's.
+/// Random stream of the order of the images. Crates other than the model's use numbers from 2³¹ up.
 const ORDER: u32 = (1 << 31) + 1002;
 
 /// The paper's network: 28 → 26 → 13 → 11 → 10 → 23 → 26 → 28 for 28 pixels, with tanh at its end.
@@ -95,7 +97,7 @@ fn network(shape: &[usize], channels: Option<(usize, usize)>) -> Result<Net> {
             "examples have shape {shape:?}, not [channels, height, width]"
         )));
     };
-    // An odd side loses a pixel in the first pooling, which no later layer gives back.
+    // An odd side loses a pixel in the first pooling, and no later layer restores it.
     if height % 2 != 0 || width % 2 != 0 || height < 10 || width < 10 {
         return Err(refused(format!(
             "sides have to be even numbers from 10 pixels up, so that the network gives back its input's size; these are {height} × {width}"
@@ -124,7 +126,7 @@ fn network(shape: &[usize], channels: Option<(usize, usize)>) -> Result<Net> {
 }
 
 impl Autoencoder {
-    /// Images that are their own targets.
+    /// A batch of images whose targets are the images themselves.
     fn images(
         question: &Question<'_>,
         split: Split,
@@ -139,14 +141,14 @@ impl Autoencoder {
         })
     }
 
-    /// Trains on the validation images; parameters, flat.
+    /// Trains on the validation images. Returns the flat parameters and the mean loss of the last epoch.
     fn train(
         &self,
         question: &Question<'_>,
         net: &Net,
         engine: &mut dyn ReplayEngine,
         mut stage: Stage,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<(Vec<f64>, f64)> {
         let rule = UpdateRule::from_toml("kind = \"adam\"").map_err(TrainError::from)?;
         let blocks = Blocks::of(net.parameters());
@@ -188,7 +190,7 @@ impl Autoencoder {
                 .map_err(TrainError::from)?;
                 step += 1;
                 stage.done += examples.len() as u64;
-                tell(watcher, stage)?;
+                tell(observer, stage)?;
             }
         }
         Ok((parameters, loss))
@@ -203,10 +205,11 @@ impl Estimator for Autoencoder {
     fn estimate(
         &self,
         question: &Question<'_>,
-        _: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        engine: &mut dyn ReplayEngine,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
-        without_window(&METHOD, question)?;
+        question.without_window(&METHOD)?;
+        let gradients = question.gradients(engine)?;
         let data = question.run.data();
         let net = Arc::new(network(data.shape(), self.channels)?);
         let healthy = data.len(Split::Validation);
@@ -225,7 +228,7 @@ impl Estimator for Autoencoder {
             done: 0,
             total: self.epochs.saturating_mul(healthy).saturating_add(n),
         };
-        let (parameters, loss) = self.train(question, &net, &mut engine, stage, watcher)?;
+        let (parameters, loss) = self.train(question, &net, &mut engine, stage, observer)?;
         stage.done = stage.total - n;
         let values: usize = data.shape().iter().product();
         let mut scores = Vec::with_capacity(question.run.examples());
@@ -239,16 +242,16 @@ impl Estimator for Autoencoder {
                 mode: Mode::Evaluate,
                 draws: Draws { seed: 0, step: 0 },
             })?;
-            // A mean over values, where outlierness is their sum.
+            // The loss is a mean over values, and outlierness is their sum.
             let errors = found.per_example.iter();
             scores.extend(errors.map(|x| -x * values as f64));
             stage.done += examples.len() as u64;
-            tell(watcher, stage)?;
+            tell(observer, stage)?;
         }
         let notes = vec![format!(
             "mean squared error of a value in the last epoch of training: {loss:.4e}"
         )];
-        everyone(question, vec![scores; question.gradients.len()], notes)
+        question.everyone(&gradients, vec![scores; gradients.len()], notes)
     }
 }
 

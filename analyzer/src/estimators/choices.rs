@@ -1,42 +1,9 @@
-//! The list of methods, and a method with its options chosen.
+//! The list of methods, and the choice of one of them with its options.
 
 use std::collections::BTreeMap;
 
-use super::Estimator;
+use super::estimator::{Choices, Estimator, Method};
 use crate::error::{AnalysisError, Result, Unknown};
-
-/// A method that can be asked for by name.
-#[derive(Debug)]
-pub struct Method {
-    /// The name on the command line and in a table's metadata.
-    pub name: &'static str,
-    /// What it does, in one line.
-    pub about: &'static str,
-    /// What it takes: which run, which data, how long.
-    pub needs: &'static str,
-    /// The paper that it comes from.
-    pub source: &'static str,
-    /// Whether a score is meant as the change of the query when the example is left out, so that scores add up and can be
-    /// held against retraining. Other methods only rank.
-    pub predicts: bool,
-    /// Whether scores belong to a window of steps.
-    pub windowed: bool,
-    /// What can be set.
-    pub options: &'static [MethodOption],
-    /// Makes the estimator from values for all options.
-    pub(super) build: fn(&Choices) -> Result<Box<dyn Estimator>>,
-}
-
-/// Something that can be set for a method.
-#[derive(Debug)]
-pub struct MethodOption {
-    /// Its name, as in `KEY=VALUE`.
-    pub key: &'static str,
-    /// What it is where nobody says.
-    pub default: &'static str,
-    /// What it means.
-    pub about: &'static str,
-}
 
 /// All methods, in the order in which they are listed.
 static METHODS: &[&Method] = &[
@@ -75,59 +42,9 @@ pub fn method(name: &str) -> Result<&'static Method> {
     })
 }
 
-/// A value for each option of a method.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choices {
-    method: &'static str,
-    values: BTreeMap<String, String>,
-}
-
-impl Choices {
-    /// The value as it was written; empty for an option that the method doesn't have.
-    pub fn text(&self, key: &str) -> &str {
-        self.values.get(key).map_or("", String::as_str)
-    }
-
-    /// The value as a finite number of which `holds` is true; `wanted` says in words which those are.
-    pub(super) fn number(
-        &self,
-        key: &str,
-        wanted: &str,
-        holds: impl Fn(f64) -> bool,
-    ) -> Result<f64> {
-        let number = self.text(key).parse().ok();
-        number
-            .filter(|x: &f64| x.is_finite() && holds(*x))
-            .ok_or_else(|| self.wrong(key, wanted))
-    }
-
-    /// The value as a whole number of at least `least`.
-    pub(super) fn count(&self, key: &str, least: u64) -> Result<u64> {
-        let number = self.text(key).parse().ok();
-        number
-            .filter(|&n: &u64| n >= least)
-            .ok_or_else(|| self.wrong(key, &format!("a whole number from {least} up")))
-    }
-
-    /// A value that isn't what the option takes.
-    pub(super) fn wrong(&self, key: &str, wanted: &str) -> AnalysisError {
-        self.refused(key, format!("expected {wanted}"))
-    }
-
-    /// An option whose value has this problem.
-    pub(super) fn refused(&self, key: &str, problem: String) -> AnalysisError {
-        AnalysisError::Unknown(Unknown::Value {
-            method: self.method,
-            key: key.to_owned(),
-            value: self.text(key).to_owned(),
-            problem,
-        })
-    }
-}
-
 /// A method with its options, ready to estimate.
 pub struct Chosen {
-    /// Which method.
+    /// The method.
     pub method: &'static Method,
     /// Every option with its value.
     pub choices: Choices,
@@ -150,10 +67,10 @@ impl std::fmt::Debug for Chosen {
     }
 }
 
-/// A method by name, with some of its options set and the others as they are by default.
+/// A method by name, with some of its options set and the others at their defaults.
 ///
 /// # Errors
-/// [`AnalysisError::Unknown`] for a method or an option that isn't there, or a value that an option doesn't take.
+/// [`AnalysisError::Unknown`] for an unknown method or option, or a value that the option doesn't take.
 pub fn choose(name: &str, set: &[(&str, &str)]) -> Result<Chosen> {
     let method = method(name)?;
     let options = method.options.iter();

@@ -1,174 +1,200 @@
-//! What an estimator gives, and the table that it becomes.
+//! The scores of an estimator, and the table that is made of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use hindcast_model::objective::Split;
 
-use super::{Chosen, Method, Question};
-use crate::error::{AnalysisError, Diverged, Result, Unsupported};
-use crate::query::one::QueryGradient;
+use crate::error::{AnalysisError, Diverged, Result};
+use crate::output::WRITER;
+use crate::query::one::{Query, QueryGradient};
 use crate::run::recorded::RecordedRun;
-use crate::run::window::Window;
-use crate::scores::{METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable};
-use crate::sweep::{SweepState, TableOrigin};
+use crate::scores::{
+    AdjointGrowth, METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable,
+};
+use crate::sweep::SweepState;
 
-/// Scores of every training example for every query.
+/// Scores of the training examples for every query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
     /// Steps [A, B) to which the scores belong; all steps of the run for methods without a window.
     pub window: Range<u64>,
-    /// T, where the queries live.
+    /// T, the step at which the queries are evaluated.
     pub end: u64,
     /// How often the window's recorded batches hold each training example, length N.
     pub occurrences: Vec<u64>,
-    /// One entry a query, in the order of the question.
+    /// Whether each training example has a score, length N. The values of the others mean nothing.
+    pub scored: Vec<bool>,
+    /// One entry per query, in the order of the question.
     pub queries: Vec<Scores>,
     /// What a reader of the scores should know: how far a solver came, which layer was looked at.
     pub notes: Vec<String>,
 }
 
 /// One query's scores.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scores {
-    /// L_j, length N; `None` where nothing was estimated.
-    pub influence: Vec<Option<f64>>,
-    /// The same with batches renormalised by what is left of them, length N; empty where the method knows no such thing.
-    pub renormalised: Vec<Option<f64>>,
+    /// The query as the user wrote it.
+    pub name: String,
+    /// Its value at the end of training.
+    pub value: f64,
+    /// L_j, length N.
+    pub influence: Vec<f64>,
+    /// L_j with batches renormalised by what is left of them, length N; empty if the method doesn't estimate it.
+    pub renormalised: Vec<f64>,
+    /// Share of each epoch in `influence`; empty if it wasn't asked for.
+    pub epochs: BTreeMap<u64, Vec<f64>>,
+    /// `(t, ‖u_t‖)` of a sweep, newest first; empty for other methods.
+    pub growth: Vec<(u64, f64)>,
 }
 
-impl Estimate {
-    /// A finished sweep.
-    pub fn of_sweep(state: SweepState) -> Self {
-        let SweepState {
-            window,
-            end,
-            occurrences,
-            queries,
-            ..
-        } = state;
-        let seen = |scores: Vec<f64>| -> Vec<Option<f64>> {
-            let scores = scores.into_iter().zip(&occurrences);
-            scores.map(|(x, &n)| (n > 0).then_some(x)).collect()
-        };
-        let queries = queries
-            .into_iter()
-            .map(|q| Scores {
-                influence: seen(q.influence),
-                renormalised: seen(q.renormalised),
-            })
-            .collect();
+impl Scores {
+    /// These scores of a query.
+    pub(super) fn of(query: &QueryGradient, influence: Vec<f64>) -> Self {
+        Scores {
+            name: query.name.clone(),
+            value: query.value,
+            influence,
+            ..Scores::default()
+        }
+    }
+}
+
+/// What a table's metadata says about its origin and an estimate doesn't know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableOrigin {
+    /// Head digest of the run, hexadecimal.
+    pub run_digest: String,
+    /// Engine, precision and device of the replay, such as `kernels, recorded precision, cpu`.
+    pub engine: String,
+    /// The method's name.
+    pub method: String,
+    /// The method's options with their values.
+    pub settings: BTreeMap<String, String>,
+    /// BLAKE3 of the files that queries read, hexadecimal, by the query's name.
+    pub files: BTreeMap<String, String>,
+}
+
+impl TableOrigin {
+    /// The same with the digests of the files that these queries read.
+    ///
+    /// # Errors
+    /// Where such a file can't be read.
+    pub fn with_files(mut self, queries: &[Query]) -> Result<Self> {
+        for query in queries {
+            let digest = query.file_digest()?;
+            if !digest.is_empty() {
+                self.files.insert(query.to_string(), digest);
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl From<SweepState> for Estimate {
+    /// A finished sweep. An example that the window's batches never hold has no score.
+    fn from(state: SweepState) -> Self {
+        let queries = state.queries.into_iter().map(|q| Scores {
+            name: q.name,
+            value: q.value,
+            influence: q.influence,
+            renormalised: q.renormalised,
+            epochs: q.epochs,
+            growth: q.growth,
+        });
         Estimate {
-            window,
-            end,
-            occurrences,
-            queries,
+            window: state.window,
+            end: state.end,
+            scored: state.occurrences.iter().map(|&n| n > 0).collect(),
+            occurrences: state.occurrences,
+            queries: queries.collect(),
             notes: Vec::new(),
         }
     }
+}
 
-    /// One row a training example, in the order of their indices. `queries` are the question's gradients.
-    pub fn table(
-        &self,
-        run: &RecordedRun<'_>,
-        queries: &[QueryGradient],
-        chosen: &Chosen,
-        origin: &TableOrigin,
-    ) -> ScoreTable {
-        let at = |scores: &[Option<f64>], i: usize| scores.get(i).copied().flatten();
-        let rows = self
-            .occurrences
-            .iter()
-            .enumerate()
-            .map(|(i, &occurrences)| {
-                let index = i as u64;
-                ScoreRow {
-                    index,
-                    row: run.data().origin(Split::Train, index),
-                    file: run.data().file(Split::Train, index),
-                    name: None,
-                    label: run.data().label(Split::Train, index),
-                    occurrences,
-                    influence: self.queries.iter().map(|q| at(&q.influence, i)).collect(),
-                    renormalised: self
-                        .queries
-                        .iter()
-                        .map(|q| at(&q.renormalised, i))
-                        .collect(),
-                    epochs: Vec::new(),
-                    refined: Vec::new(),
-                }
-            })
-            .collect();
+impl Estimate {
+    /// A query's score of each training example; `None` if the example has no score.
+    pub fn scores(&self, query: usize) -> impl Iterator<Item = Option<f64>> {
+        let influence = self.queries.get(query).map(|q| q.influence.as_slice());
+        let values = influence.unwrap_or_default().iter();
+        values
+            .zip(&self.scored)
+            .map(|(&x, &scored)| scored.then_some(x))
+    }
+
+    /// One row per training example, in the order of their indices.
+    pub fn table(&self, run: &RecordedRun<'_>, origin: &TableOrigin) -> ScoreTable {
+        let all = self.queries.iter().flat_map(|q| q.epochs.keys().copied());
+        let epochs: Vec<u64> = all.collect::<BTreeSet<_>>().into_iter().collect();
+        let rows = (0..self.occurrences.len()).map(|i| self.row(run, i, &epochs));
+        let queries = self.queries.iter().map(|q| QueryMetadata {
+            name: q.name.clone(),
+            value: q.value,
+            digest: origin.files.get(&q.name).cloned(),
+            growth: (!q.growth.is_empty()).then(|| AdjointGrowth::of(&q.growth)),
+        });
         ScoreTable {
+            rows: rows.collect(),
             metadata: ScoreMetadata {
                 version: METADATA_VERSION,
-                writer: concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
+                writer: WRITER.to_owned(),
                 run_digest: origin.run_digest.clone(),
                 window: self.window.clone(),
                 run_steps: self.end,
-                method: chosen.method.name.to_owned(),
-                settings: chosen.settings(),
+                method: origin.method.clone(),
+                settings: origin.settings.clone(),
                 notes: self.notes.clone(),
                 engine: origin.engine.clone(),
                 rule: run.rule().to_toml().unwrap_or_default(),
-                queries: queries
-                    .iter()
-                    .map(|q| QueryMetadata {
-                        name: q.name.clone(),
-                        value: q.value,
-                        digest: origin.files.get(&q.name).cloned(),
-                        growth: None,
-                    })
-                    .collect(),
-                epochs: Vec::new(),
+                queries: queries.collect(),
+                epochs,
                 refined: Vec::new(),
                 files: run.data().files(Split::Train),
             },
-            rows,
+        }
+    }
+
+    /// The row of training example `i`.
+    fn row(&self, run: &RecordedRun<'_>, i: usize, epochs: &[u64]) -> ScoreRow {
+        let scored = self.scored.get(i).copied().unwrap_or(false);
+        let cell = |scores: &Vec<f64>| scores.get(i).copied().filter(|_| scored);
+        let of_epochs = |q: &Scores| -> Vec<Option<f64>> {
+            let shares = epochs.iter().map(|e| q.epochs.get(e).and_then(cell));
+            shares.collect()
+        };
+        let index = i as u64;
+        ScoreRow {
+            index,
+            row: run.data().origin(Split::Train, index),
+            file: run.data().file(Split::Train, index),
+            name: None,
+            label: run.data().label(Split::Train, index),
+            occurrences: self.occurrences[i],
+            influence: self.queries.iter().map(|q| cell(&q.influence)).collect(),
+            renormalised: self.queries.iter().map(|q| cell(&q.renormalised)).collect(),
+            epochs: if epochs.is_empty() {
+                Vec::new()
+            } else {
+                self.queries.iter().map(of_epochs).collect()
+            },
+            refined: Vec::new(),
         }
     }
 }
 
-/// Refuses a window where the method has none.
-pub(super) fn without_window(method: &Method, question: &Question<'_>) -> Result<()> {
-    match question.window {
-        Window::All => Ok(()),
-        window => Err(AnalysisError::Unsupported(Unsupported::Window {
-            method: method.name,
-            window: window.to_string(),
-        })),
-    }
-}
-
-/// Scores of a method without a window: one for every training example, whichever steps the trace holds.
-pub(super) fn everyone(
-    question: &Question<'_>,
-    scores: Vec<Vec<f64>>,
-    notes: Vec<String>,
-) -> Result<Estimate> {
-    let run = question.run;
-    for (scores, query) in scores.iter().zip(question.gradients) {
-        if let Some(example) = scores.iter().position(|x| !x.is_finite()) {
+/// Refuses a score that is infinite or NaN.
+pub(super) fn all_finite(queries: &[Scores], scored: &[bool]) -> Result<()> {
+    for query in queries {
+        let mut values = query.influence.iter().zip(scored);
+        if let Some(example) = values.position(|(x, &scored)| scored && !x.is_finite()) {
             return Err(AnalysisError::Diverged(Diverged::Score {
                 example,
                 query: query.name.clone(),
             }));
         }
     }
-    let end = run.source().end()?.step;
-    Ok(Estimate {
-        window: 0..end,
-        end,
-        occurrences: occurrences(run, &run.source().ranges()?)?,
-        queries: scores
-            .into_iter()
-            .map(|scores| Scores {
-                influence: scores.into_iter().map(Some).collect(),
-                renormalised: Vec::new(),
-            })
-            .collect(),
-        notes,
-    })
+    Ok(())
 }
 
 /// How often the recorded steps of these ranges hold each training example, length N.

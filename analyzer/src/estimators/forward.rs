@@ -1,5 +1,5 @@
-//! How the final parameters themselves move when an example is left out, carried forward step by step: the paper's
-//! equation 2, and the recursion that the accumulative estimator shares with it.
+//! Estimates how the final parameters change when an example is left out, carried forward step by step: equation 2 of the
+//! paper, and the same recursion for the accumulative estimate.
 //!
 //! `δ_j` begins as 0 and becomes an estimate of `θ_T(without j) − θ_T`:
 //!
@@ -7,8 +7,8 @@
 //! δ_{t+1} = (I − η_t H_t) δ_t + η_t Σ_{o of j in S_t} w_{t,o} g_o(θ_t)
 //! ```
 //!
-//! A reverse sweep gives `<u, δ_j>` for all examples at once; this gives the vector, for a shortlist. Directions share a
-//! pass, as queries of a sweep do.
+//! A reverse sweep gives `<u, δ_j>` for all examples at once. This recursion gives the vector `δ_j`, for a shortlist. Several
+//! examples share a pass, as queries of a sweep do.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -26,20 +26,21 @@ use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
 use crate::sweep::{Ahead, Order, ReadStep, Walked};
 
-/// Directions that go through the engine together: beyond this, a pass's shared work is a small part of it.
+/// Number of directions that go through the engine together. More would save little, since the shared work of a pass is then
+/// a small part of it.
 const AT_ONCE: usize = 32;
 
 /// Whether an example's own term stays in the Hessian of the batches that it is left out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnTerm {
-    /// It stays: the paper's first-order estimate (equation 2), whose product with a query is the sweep's score.
+    /// It stays. This is the paper's first-order estimate (equation 2), whose product with a query is the sweep's score.
     Kept,
-    /// It goes, as it does in the run without the example: the accumulative estimate (ACC-SGD-IE). It differs from the
-    /// other only where an example occurs again within the window.
+    /// It is omitted, as in the run without the example. This is the accumulative estimate (ACC-SGD-IE). The two differ only
+    /// if an example occurs again within the window.
     LeftOut,
 }
 
-/// How the final parameters would have moved without each of some examples.
+/// Estimated changes of the final parameters without each of some examples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForwardChanges {
     /// Steps [A, B) that the examples are left out of.
@@ -50,14 +51,14 @@ pub struct ForwardChanges {
     pub examples: Vec<u64>,
     /// How often the window's batches hold each of them.
     pub occurrences: Vec<u64>,
-    /// `‖η Σ w g_j‖` summed over the window's steps that hold the example: what its absence moves on the spot.
+    /// `‖η Σ w g_j‖` summed over the window's steps that hold the example: the immediate effect of its absence.
     pub injected: Vec<f64>,
-    /// The estimates of `θ_T(without j) − θ_T`, one a shortlisted example, each of length p.
+    /// The estimates of `θ_T(without j) − θ_T`, one per shortlisted example, each of length p.
     pub changes: Vec<Vec<f64>>,
 }
 
 impl ForwardChanges {
-    /// `<u, δ_j>` for each of the shortlist: the estimated change of the query.
+    /// `<u, δ_j>` for each shortlisted example: the estimated change of the query.
     pub fn influence(&self, query: &QueryGradient) -> Vec<f64> {
         self.changes
             .iter()
@@ -66,9 +67,9 @@ impl ForwardChanges {
     }
 }
 
-/// Carries `δ_j` from A to T for every example of `examples`, all at once: one Hessian-vector product a step and example.
+/// Carries `δ_j` from A to T for all of `examples` together: one Hessian-vector product per step and example.
 ///
-/// `progress` gets (steps done, steps in all) after each step and may stop it.
+/// `progress` gets the number of steps done and of all steps after each step, and may stop the computation.
 ///
 /// # Errors
 /// [`Unsupported`] unless the run was trained by SGD without momentum and clipping and its model has no
@@ -171,7 +172,7 @@ pub fn plain(rule: &UpdateRule) -> Result<(), String> {
     }
 }
 
-/// Where each example stands in the shortlist.
+/// Position of each example in the shortlist.
 fn places(run: &RecordedRun<'_>, examples: &[u64]) -> Result<BTreeMap<u64, usize>> {
     let all = run.examples() as u64;
     let mut places = BTreeMap::new();
@@ -197,7 +198,7 @@ struct Forward<'a, 'run> {
     places: BTreeMap<u64, usize>,
     occurrences: Vec<u64>,
     injected: Vec<f64>,
-    /// δ_j, from the first step on that holds the example.
+    /// δ_j; `None` before the first step that holds the example.
     changes: Vec<Option<Vec<f64>>>,
 }
 
@@ -212,11 +213,12 @@ impl Forward<'_, '_> {
             }));
         }
         let weights = weights_of(&step.meta)?;
-        let here = match self.window.contains(&t) {
-            true => self.here(&step.meta),
-            false => BTreeMap::new(),
+        let here = if self.window.contains(&t) {
+            self.here(&step.meta)
+        } else {
+            BTreeMap::new()
         };
-        // The effect so far goes through the step, by the batch without j where j is in it and that is asked for.
+        // Carries the earlier effect through the step. For the accumulative estimate, j is omitted from its batch.
         let (mut together, mut alone) = (Vec::new(), Vec::new());
         for (at, change) in self.changes.iter().enumerate() {
             match (change, self.own_term, here.get(&at)) {
@@ -235,7 +237,7 @@ impl Forward<'_, '_> {
         self.inject(step, &settings, &here, &weights)
     }
 
-    /// Which rows of the batch are which shortlisted example's.
+    /// The rows of the batch that hold each shortlisted example.
     fn here(&self, meta: &StepMeta) -> BTreeMap<usize, Vec<usize>> {
         let mut here: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (row, index) in meta.indices.iter().enumerate() {
@@ -246,7 +248,7 @@ impl Forward<'_, '_> {
         here
     }
 
-    /// `δ ← δ − η (H δ + λ δ)` for the examples of `some`, H being that of the batch with these weights.
+    /// `δ ← δ − η (H δ + λ δ)` for the examples of `some`, with the Hessian H of the batch with these weights.
     fn through(
         &mut self,
         step: &ReadStep,
@@ -279,7 +281,7 @@ impl Forward<'_, '_> {
         Ok(())
     }
 
-    /// `δ ← δ + η Σ w g` for the examples that the step is without.
+    /// `δ ← δ + η Σ w g` for the shortlisted examples that the step holds.
     fn inject(
         &mut self,
         step: &ReadStep,
@@ -290,7 +292,7 @@ impl Forward<'_, '_> {
         if here.is_empty() {
             return Ok(());
         }
-        // What the batch's loss has beside its examples' terms is not theirs.
+        // The gradient without all examples' terms is that of a penalty, which belongs to no example.
         let nobody = masked(weights, |_| false);
         let shared = self.engine.gradient(&input(self.run, step, &nobody))?;
         for (&at, rows) in here {

@@ -1,12 +1,12 @@
-//! An isolation forest (Liu, Ting, Zhou 2008) on vectors of any length, from a seed: trees of random cuts, in which what
-//! is unlike the rest stands alone after few of them.
+//! An isolation forest (Liu, Ting, Zhou 2008) on vectors of any length, from a seed. Its trees cut at random, and a point
+//! that differs from the rest is alone after few cuts.
 
 use hindcast_model::random::{Purpose, Stream};
 
 /// Trees of random cuts.
 pub(super) struct Forest {
     trees: Vec<Node>,
-    /// Mean depth of a point among as many as a tree was grown from.
+    /// Mean depth of a point in a tree that is grown from as many points as these.
     usual: f64,
 }
 
@@ -17,18 +17,18 @@ enum Node {
         below: Box<Node>,
         rest: Box<Node>,
     },
-    /// So many points that were not cut apart.
+    /// This many points that were not separated.
     Leaf(usize),
 }
 
-/// Stream of a tree; numbers from 2³¹ up are free for other crates than the model's.
+/// Random stream of a tree. Crates other than the model's use numbers from 2³¹ up.
 const TREE: u32 = (1 << 31) + 1001;
 
 impl Forest {
     /// Grows `trees` trees, each from up to `sample` of the points without replacement.
     pub fn grow(points: &[Vec<f64>], trees: u32, sample: usize, seed: u64) -> Self {
         let sample = sample.min(points.len());
-        // A cut tree of that depth is as deep as one of so many points is on average.
+        // A tree of this many points has about this depth on average. Deeper branches are cut off.
         let deepest = sample.max(2).ilog2() + u32::from(!sample.max(2).is_power_of_two());
         let trees = (0..trees)
             .map(|tree| {
@@ -45,19 +45,20 @@ impl Forest {
         }
     }
 
-    /// `2^(−depth/usual)`, above 0 and at most 1: near 1 for outliers, ½ for what is as the sample.
+    /// `2^(−depth/usual)`, above 0 and at most 1: near 1 for outliers, about ½ for points that resemble the sample.
     pub fn outlierness(&self, point: &[f64]) -> f64 {
         let depths = self.trees.iter().map(|tree| depth(tree, point));
         let mean = depths.sum::<f64>() / self.trees.len().max(1) as f64;
-        match self.usual > 0.0 {
-            true => (-mean / self.usual).exp2(),
-            false => 0.5,
+        if self.usual > 0.0 {
+            (-mean / self.usual).exp2()
+        } else {
+            0.5
         }
     }
 }
 
-/// A random feature that isn't the same everywhere, cut at random within its range; until a point is alone or the tree as
-/// deep as it may be.
+/// Cuts at a random position within the range of a random feature that isn't constant, until each point is alone or the
+/// largest depth is reached.
 fn node(points: Vec<&Vec<f64>>, deeper: u32, stream: &mut Stream) -> Node {
     let features = points.first().map_or(0, |p| p.len());
     if points.len() <= 1 || deeper == 0 || features == 0 {
@@ -76,7 +77,7 @@ fn node(points: Vec<&Vec<f64>>, deeper: u32, stream: &mut Stream) -> Node {
         order.swap(i, j);
         let (feature, (low, high)) = (order[i], range(order[i]));
         let at = stream.uniform_in(low, high);
-        // A range of neighbouring numbers can't be cut inside.
+        // There is no number between two neighbouring floats.
         if !(low < high && at >= low && at < high) {
             continue;
         }
@@ -142,7 +143,7 @@ mod tests {
     fn one_cut_of_two_points_isolates_both() {
         let points = vec![vec![0.0, 7.0], vec![1.0, 7.0]];
         let forest = Forest::grow(&points, 10, 256, 0);
-        // Depth 1 of a usual 1; the constant feature is never cut.
+        // The depth is 1 and the mean depth is 1; the constant feature is never cut.
         assert_eq!(forest.outlierness(&[0.0, 7.0]), 0.5);
         assert_eq!(forest.outlierness(&[9.0, -3.0]), 0.5);
     }

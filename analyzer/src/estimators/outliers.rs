@@ -1,15 +1,16 @@
-//! Outliers among the model's own features: an isolation forest that is grown on the validation examples.
+//! Outliers by the model's own features, with an isolation forest that is grown from the validation examples.
 
 use candle_core::DType;
 use hindcast_model::net::{Net, Node, Op};
 use hindcast_model::objective::{Draws, Mode, Pass, Split};
 use hindcast_model::train::{EVALUATION_ROWS, tensors};
 
-use super::estimate::{everyone, without_window};
+use super::estimate::Estimate;
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
 use super::isolation::Forest;
-use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
+use crate::sweep::{Observer, Stage};
 
 pub(super) static METHOD: Method = Method {
     name: "isolation-forest",
@@ -18,6 +19,7 @@ pub(super) static METHOD: Method = Method {
     source: "Liu, Ting, Zhou: Isolation Forest, ICDM 2008; as a baseline in Hara, Nitanda, Maehara, NeurIPS 2019",
     predicts: false,
     windowed: false,
+    sweeps: false,
     options: &[
         MethodOption {
             key: "sample",
@@ -52,7 +54,7 @@ struct IsolationForest {
     seed: u64,
 }
 
-/// How many layers make the features, and what to call them.
+/// Number of layers that compute the features, and the name of their output.
 fn layer(net: Option<&Net>) -> (usize, String) {
     let inputs = (0, "the inputs, without a layer".to_owned());
     let Some(net) = net else {
@@ -69,7 +71,7 @@ fn layer(net: Option<&Net>) -> (usize, String) {
     };
     let nodes = net.nodes();
     let first = nodes.iter().position(trained).unwrap_or(nodes.len());
-    // A flatten layer behind a trained one; else what goes into the last trained layer.
+    // The output of a flatten layer after a trained one, or else the input of the last trained layer.
     let flatten = nodes.iter().rposition(|n| matches!(n.op, Op::Flatten));
     if let Some(at) = flatten.filter(|&at| at > first) {
         return (at + 1, format!("layer {}", nodes[at].path));
@@ -89,9 +91,10 @@ impl Estimator for IsolationForest {
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
-        without_window(&METHOD, question)?;
+        question.without_window(&METHOD)?;
+        let gradients = question.gradients(engine)?;
         let (run, data) = (question.run, question.run.data());
         let healthy = data.len(Split::Validation);
         if healthy < 2 {
@@ -149,7 +152,7 @@ impl Estimator for IsolationForest {
         for chunk in (0..healthy).collect::<Vec<_>>().chunks(EVALUATION_ROWS) {
             points.extend(features(Split::Validation, chunk)?);
             stage.done += chunk.len() as u64;
-            tell(watcher, stage)?;
+            tell(observer, stage)?;
         }
         let forest = Forest::grow(&points, self.trees, self.sample, self.seed);
         let mut scores = Vec::with_capacity(run.examples());
@@ -158,12 +161,12 @@ impl Estimator for IsolationForest {
             let found = features(Split::Train, chunk)?;
             scores.extend(found.iter().map(|point| -forest.outlierness(point)));
             stage.done += chunk.len() as u64;
-            tell(watcher, stage)?;
+            tell(observer, stage)?;
         }
         let notes = vec![format!(
             "features of {place}: {} values an example",
             points.first().map_or(0, Vec::len)
         )];
-        everyone(question, vec![scores; question.gradients.len()], notes)
+        question.everyone(&gradients, vec![scores; gradients.len()], notes)
     }
 }

@@ -1,11 +1,12 @@
-//! Random scores: what any method has to beat.
+//! Random scores: the baseline for all methods.
 
 use hindcast_model::random::{Purpose, Stream};
 
-use super::estimate::{everyone, without_window};
-use super::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
+use super::estimate::Estimate;
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
+use crate::sweep::Observer;
 
 pub(super) static METHOD: Method = Method {
     name: "random",
@@ -14,6 +15,7 @@ pub(super) static METHOD: Method = Method {
     source: "the baseline of random removal in Hara, Nitanda, Maehara, NeurIPS 2019",
     predicts: false,
     windowed: false,
+    sweeps: false,
     options: &[MethodOption {
         key: "seed",
         default: "0",
@@ -26,7 +28,7 @@ pub(super) static METHOD: Method = Method {
     },
 };
 
-/// Stream of the random scores; numbers from 2³¹ up are free for other crates than the model's.
+/// Random stream of the scores. Crates other than the model's use numbers from 2³¹ up.
 const SCORES: u32 = (1 << 31) + 1;
 
 struct Random {
@@ -41,14 +43,15 @@ impl Estimator for Random {
     fn estimate(
         &self,
         question: &Question<'_>,
-        _: &mut dyn ReplayEngine,
-        _: &mut Watcher<'_>,
+        engine: &mut dyn ReplayEngine,
+        _: &mut dyn Observer,
     ) -> Result<Estimate> {
-        without_window(&METHOD, question)?;
+        question.without_window(&METHOD)?;
+        let gradients = question.gradients(engine)?;
         let mut stream = Stream::of_run(self.seed, Purpose::Other(SCORES, 0));
         let scores: Vec<f64> = (0..question.run.examples())
             .map(|_| stream.uniform_in(-1.0, 1.0))
             .collect();
-        everyone(question, vec![scores; question.gradients.len()], Vec::new())
+        question.everyone(&gradients, vec![scores; gradients.len()], Vec::new())
     }
 }

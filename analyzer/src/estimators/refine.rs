@@ -1,5 +1,5 @@
-//! The ladder: a sweep ranks all examples, the accumulative estimate looks again at a shortlist, and retraining tells the
-//! truth of a few.
+//! Refinement of a sweep's scores. The sweep ranks all examples, the accumulative estimate scores a shortlist again, and
+//! retraining gives the real changes of a few.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,20 @@ use crate::error::{AnalysisError, Result};
 use crate::estimators::accumulative_changes;
 use crate::query::one::Query;
 use crate::run::recorded::RecordedRun;
-use crate::scores::{Refined, Rung, ScoreTable};
+use crate::scores::{Refined, RefinedBy, ScoreTable};
 
-/// How far up the ladder goes.
+/// How many examples are refined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ladder {
-    /// K: how many of each query's most harmful examples get the accumulative estimate.
+pub struct Refinement {
+    /// K: number of each query's most harmful examples that get the accumulative estimate.
     pub accumulative: usize,
-    /// M: how many of those, by that estimate the most harmful, are left out for real.
+    /// M: number of those examples, the most harmful by that estimate, that are left out in a retraining.
     pub counterfactual: usize,
 }
 
-/// Adds the later rungs' columns to a table that a sweep made: for each query, its K most harmful examples, and the M
-/// most harmful of them by the second rung, which are retrained by `arithmetic`. All are about the table's own window, with fixed denominators.
+/// Adds the columns of a refinement to a table that a sweep made: the accumulative estimate for the K most harmful examples
+/// of each query, and the real change for the M most harmful of them by that estimate, which `arithmetic` retrains. Both
+/// are about the table's own window, with fixed denominators.
 ///
 /// # Errors
 /// As [`accumulative_changes`] and [`counterfactuals`].
@@ -30,7 +31,7 @@ pub fn refine(
     engine: &mut dyn ReplayEngine,
     queries: &[Query],
     table: &mut ScoreTable,
-    ladder: Ladder,
+    refinement: Refinement,
     arithmetic: Arithmetic,
     progress: &ReplayProgress<'_>,
 ) -> Result<()> {
@@ -42,7 +43,7 @@ pub fn refine(
     }
     let window = table.metadata.window.clone();
     let worst = |table: &ScoreTable, q| -> Vec<u64> {
-        let rows = table.worst(q, ladder.accumulative);
+        let rows = table.worst(q, refinement.accumulative);
         rows.iter().map(|r| r.index).collect()
     };
     let shortlists: Vec<Vec<u64>> = (0..queries.len()).map(|q| worst(table, q)).collect();
@@ -66,14 +67,15 @@ pub fn refine(
             let mut list = list.clone();
             let of = |j: &u64| estimate(q, *j).unwrap_or(f64::INFINITY);
             list.sort_by(|a, b| of(a).total_cmp(&of(b)).then(a.cmp(b)));
-            list.truncate(ladder.counterfactual);
+            list.truncate(refinement.counterfactual);
             list
         })
         .collect();
     let sets: Vec<Vec<u64>> = distinct(&few).into_iter().map(|j| vec![j]).collect();
-    let truth = match sets.is_empty() {
-        true => None,
-        false => Some(counterfactuals(
+    let truth = if sets.is_empty() {
+        None
+    } else {
+        Some(counterfactuals(
             run,
             &CounterfactualOptions {
                 arithmetic,
@@ -84,7 +86,7 @@ pub fn refine(
             queries,
             &sets,
             progress,
-        )?),
+        )?)
     };
     let real = |q: usize, j: u64| -> Option<f64> {
         let set = sets.iter().position(|set| set[0] == j)?;
@@ -98,10 +100,10 @@ pub fn refine(
             })
             .collect();
     }
-    table.metadata.refined = match truth.is_some() {
-        true => vec![Rung::Accumulative, Rung::Counterfactual],
-        false => vec![Rung::Accumulative],
-    };
+    table.metadata.refined = vec![RefinedBy::Accumulative];
+    if truth.is_some() {
+        table.metadata.refined.push(RefinedBy::Counterfactual);
+    }
     Ok(())
 }
 

@@ -1,15 +1,16 @@
-//! The model at fixed parameters, as evaluated: running statistics, no dropout, no augmentation, no penalty.
+//! The model at fixed parameters in evaluation mode: running statistics, no dropout, no augmentation, no penalty.
 
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
 use hindcast_model::train::EVALUATION_ROWS;
 use hindcast_model::vectors::add;
 
-use super::{Stage, Watcher, tell};
+use super::estimator::tell;
 use crate::engine::{Products, ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
 use crate::run::recorded::RecordedRun;
+use crate::sweep::{Observer, Stage};
 
-/// One point of parameter space with the training data.
+/// A point in parameter space, with the training data.
 pub(super) struct Still<'a> {
     pub run: &'a RecordedRun<'a>,
     pub parameters: &'a [f64],
@@ -39,7 +40,7 @@ impl Still<'_> {
             .map_err(AnalysisError::from)
     }
 
-    /// Products with Q directions for up to a chunk of examples, each with the same weight in `H s`.
+    /// Products with Q directions for one chunk of examples, all with the same weight in `H s`.
     fn chunk(
         &self,
         engine: &mut dyn ReplayEngine,
@@ -62,7 +63,7 @@ impl Still<'_> {
         )
     }
 
-    /// `H s` of the mean loss over these examples, Q × p; `after` is told of each chunk's examples.
+    /// `H s` of the mean loss over these examples, Q × p; `after` gets the number of examples after each chunk.
     pub fn hessian(
         &self,
         engine: &mut dyn ReplayEngine,
@@ -80,13 +81,13 @@ impl Still<'_> {
         Ok(sum)
     }
 
-    /// Products over all training examples; the watcher hears of them as the examples after `done` of `total`.
+    /// Products over all training examples. The observer counts them on from `stage.done`.
     pub fn everyone(
         &self,
         engine: &mut dyn ReplayEngine,
         directions: &[Vec<f64>],
         mut stage: Stage,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Everyone> {
         let examples: Vec<u64> = (0..self.run.examples() as u64).collect();
         let mut out = Everyone {
@@ -101,7 +102,7 @@ impl Still<'_> {
             }
             add_each(&mut out.hessian, &part.hessian);
             stage.done += chunk.len() as u64;
-            tell(watcher, stage)?;
+            tell(observer, stage)?;
         }
         Ok(out)
     }

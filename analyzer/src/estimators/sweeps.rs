@@ -1,11 +1,10 @@
 //! SGD-influence (Hara, Nitanda, Maehara 2019) and its two ablations: the reverse sweep.
 
-use super::{
-    Choices, Estimate, Estimator, HessianTerm, Method, Question, Stage, Watcher, WithHessian,
-};
+use super::estimate::Estimate;
+use super::estimator::{Choices, Estimator, Method, Plan, Question};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
-use crate::sweep::{SweepOptions, sweep};
+use crate::sweep::{HessianTerm, Observer, Session, SessionOptions, SweepOptions};
 
 const PAPER: &str =
     "Hara, Nitanda, Maehara: Data Cleansing for Models Trained with SGD, NeurIPS 2019";
@@ -17,6 +16,7 @@ pub(super) static SGD: Method = Method {
     source: PAPER,
     predicts: true,
     windowed: true,
+    sweeps: true,
     options: &[],
     build: |_| Ok(Box::new(Sweep(HessianTerm::Full))),
 };
@@ -28,6 +28,7 @@ pub(super) static HESSIAN_FREE: Method = Method {
     source: PAPER,
     predicts: true,
     windowed: true,
+    sweeps: true,
     options: &[],
     build: |_| Ok(Box::new(Sweep(HessianTerm::Dropped))),
 };
@@ -39,12 +40,33 @@ pub(super) static RELEASED_RULE: Method = Method {
     source: "the code that was released with Hara, Nitanda, Maehara, NeurIPS 2019 (section 7.2)",
     predicts: true,
     windowed: true,
+    sweeps: true,
     options: &[],
     build: |_: &Choices| Ok(Box::new(Sweep(HessianTerm::DividedByBatch))),
 };
 
 /// A reverse sweep.
 struct Sweep(HessianTerm);
+
+impl Sweep {
+    fn session<'a>(
+        &self,
+        question: &Question<'a>,
+        engine: &dyn ReplayEngine,
+    ) -> Result<Session<'a>> {
+        let options = SessionOptions {
+            sweep: SweepOptions {
+                window: question.window.resolve(question.run.source())?,
+                per_epoch: question.per_epoch,
+            },
+            hessian: self.0,
+            memory: question.memory,
+            saving: question.saving.cloned(),
+            engine: question.engine,
+        };
+        Session::new(question.run, engine, question.queries, options)
+    }
+}
 
 impl Estimator for Sweep {
     fn method(&self) -> &'static Method {
@@ -55,36 +77,18 @@ impl Estimator for Sweep {
         }
     }
 
-    fn sweeps(&self) -> Option<HessianTerm> {
-        Some(self.0)
+    fn plan<'a>(&self, question: &Question<'a>, engine: &dyn ReplayEngine) -> Result<Plan<'a>> {
+        let session = self.session(question, engine)?;
+        Ok(Plan::Sweep(Box::new(session)))
     }
 
     fn estimate(
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
-        let options = SweepOptions {
-            window: question.window.resolve(question.run.source())?,
-            per_epoch: false,
-        };
-        let mut engine = WithHessian::new(engine, self.0);
-        let state = sweep(
-            question.run,
-            &mut engine,
-            question.gradients,
-            &options,
-            &mut |state| {
-                let (done, total) = state.progress();
-                watcher(Stage {
-                    doing: "sweeping",
-                    unit: "steps",
-                    done,
-                    total,
-                })
-            },
-        )?;
-        Ok(Estimate::of_sweep(state))
+        let session = self.session(question, engine)?;
+        Ok(session.run(engine, observer)?.state.into())
     }
 }

@@ -1,4 +1,4 @@
-//! TracIn (Pruthi, Liu, Kale, Sundararajan 2020), from the trace: every step is a checkpoint.
+//! TracIn (Pruthi, Liu, Kale, Sundararajan 2020). Its checkpoints come from the trace, which has one per step.
 
 use std::ops::Range;
 
@@ -6,16 +6,16 @@ use hindcast_format::meta::StepMeta;
 use hindcast_model::objective::Mode;
 use hindcast_model::vectors::add;
 
-use super::estimate::occurrences;
+use super::estimate::{Estimate, Scores, all_finite, occurrences};
+use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
 use super::still::Still;
-use super::{
-    Choices, Estimate, Estimator, Method, MethodOption, Question, Scores, Stage, Watcher, tell,
-};
 use crate::engine::{ReplayEngine, StepInput};
-use crate::error::{AnalysisError, Damaged, Diverged, Missing, Result};
+use crate::error::{AnalysisError, Damaged, Missing, Result};
+use crate::query::one::QueryGradient;
 use crate::run::anchor::{no_buffers, with_buffers_before};
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
+use crate::sweep::{Observer, Stage};
 
 const PAPER: &str = "Pruthi, Liu, Kale, Sundararajan: Estimating Training Data Influence by Tracing Gradient Descent, NeurIPS 2020";
 
@@ -26,6 +26,7 @@ pub(super) static TRACIN: Method = Method {
     source: PAPER,
     predicts: false,
     windowed: true,
+    sweeps: false,
     options: &[MethodOption {
         key: "every",
         default: "1",
@@ -45,6 +46,7 @@ pub(super) static TRACIN_STEPS: Method = Method {
     source: PAPER,
     predicts: false,
     windowed: true,
+    sweeps: false,
     options: &[],
     build: |_| Ok(Box::new(TracinSteps)),
 };
@@ -108,7 +110,7 @@ fn scaled(run: &RecordedRun<'_>, meta: &StepMeta, mut vector: Vec<f64>) -> Resul
     Ok(vector)
 }
 
-/// The queries' gradients elsewhere than at the end, each times the step's learning rates.
+/// The queries' gradients at a checkpoint, times the step's learning rates.
 fn directions(
     question: &Question<'_>,
     engine: &mut dyn ReplayEngine,
@@ -155,11 +157,12 @@ impl Estimator for Tracin {
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
         let run = question.run;
         let window = question.window.resolve(run.source())?;
         let ends = self.ends(question, &window)?;
+        let gradients = question.gradients(engine)?;
         let n = run.examples();
         let mut sums = vec![vec![0.0; n]; question.queries.len()];
         let mut stage = Stage {
@@ -176,18 +179,19 @@ impl Estimator for Tracin {
                 parameters: &at.parameters,
                 buffers: &at.buffers,
             };
-            let part = still.everyone(engine, &directions, stage, watcher)?;
+            let part = still.everyone(engine, &directions, stage, observer)?;
             for (sum, part) in sums.iter_mut().zip(&part.products) {
                 add(sum, part);
             }
             stage.done += n as u64;
         }
-        let scored = |sum: Vec<f64>| sum.into_iter().map(Some).collect();
         let named: Vec<String> = ends.iter().map(|t| t.to_string()).collect();
         finish(
             question,
+            &gradients,
             window,
-            sums.into_iter().map(scored).collect(),
+            vec![true; n],
+            sums,
             vec![format!(
                 "{} checkpoints: the model after step {}",
                 ends.len(),
@@ -206,12 +210,14 @@ impl Estimator for TracinSteps {
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
         let run = question.run;
         let window = question.window.resolve(run.source())?;
         let n = run.examples();
-        let mut sums = vec![vec![None; n]; question.queries.len()];
+        let mut sums = vec![vec![0.0; n]; question.queries.len()];
+        let mut scored = vec![false; n];
+        let gradients = question.gradients(engine)?;
         let walked = with_buffers_before(run, window.clone())?;
         let mut walk = run.source().forward(walked)?;
         let mut buffers = None;
@@ -247,16 +253,21 @@ impl Estimator for TracinSteps {
                 &directions,
                 &vec![vec![0.0; at.buffers.len()]; directions.len()],
             )?;
+            // The data has returned the examples, so all indices are below N.
+            for &j in &at.meta.indices {
+                if let Some(slot) = scored.get_mut(j as usize) {
+                    *slot = true;
+                }
+            }
             for (sum, products) in sums.iter_mut().zip(&out.products) {
                 for ((&j, w), product) in at.meta.indices.iter().zip(&weights).zip(products) {
-                    // The data has given the example, so it is one of the N.
                     if let Some(slot) = sum.get_mut(j as usize) {
-                        *slot = Some(slot.unwrap_or(0.0) + w * product);
+                        *slot += w * product;
                     }
                 }
             }
             tell(
-                watcher,
+                observer,
                 Stage {
                     doing: "walking",
                     unit: "steps",
@@ -265,35 +276,27 @@ impl Estimator for TracinSteps {
                 },
             )?;
         }
-        finish(question, window, sums, Vec::new())
+        finish(question, &gradients, window, scored, sums, Vec::new())
     }
 }
 
 fn finish(
     question: &Question<'_>,
+    gradients: &[QueryGradient],
     window: Range<u64>,
-    sums: Vec<Vec<Option<f64>>>,
+    scored: Vec<bool>,
+    sums: Vec<Vec<f64>>,
     notes: Vec<String>,
 ) -> Result<Estimate> {
-    for (sum, query) in sums.iter().zip(question.gradients) {
-        if let Some(example) = sum.iter().position(|x| x.is_some_and(|x| !x.is_finite())) {
-            return Err(AnalysisError::Diverged(Diverged::Score {
-                example,
-                query: query.name.clone(),
-            }));
-        }
-    }
+    let queries = gradients.iter().zip(sums);
+    let queries: Vec<Scores> = queries.map(|(q, sum)| Scores::of(q, sum)).collect();
+    all_finite(&queries, &scored)?;
     Ok(Estimate {
         end: question.run.source().end()?.step,
         occurrences: occurrences(question.run, std::slice::from_ref(&window))?,
         window,
-        queries: sums
-            .into_iter()
-            .map(|influence| Scores {
-                influence,
-                renormalised: Vec::new(),
-            })
-            .collect(),
+        scored,
+        queries,
         notes,
     })
 }

@@ -7,3 +7,6 @@ pub use places::{
     AFTER_PNG_HEADER, FIGURE, Kind, PICTURE, apart, outside_of_runs, replaceable, sidecar_path,
 };
 pub use replace::{replace, replace_checked, try_folder};
+
+/// Name and version of this crate, as written into result files.
+pub(crate) const WRITER: &str = concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION"));

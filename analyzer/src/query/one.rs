@@ -159,6 +159,22 @@ impl Query {
         self.gradient_at(source, engine, data, &end.parameters, &end.buffers)
     }
 
+    /// Values and gradients of several queries at the end of training.
+    ///
+    /// # Errors
+    /// As [`Query::gradient`].
+    pub(crate) fn gradients(
+        queries: &[Query],
+        run: &RecordedRun<'_>,
+        engine: &mut dyn ReplayEngine,
+    ) -> Result<Vec<QueryGradient>> {
+        let (source, data) = (run.source(), run.data());
+        let end = source.end()?;
+        let gradient =
+            |q: &Query| q.gradient_at(source, engine, data, &end.parameters, &end.buffers);
+        queries.iter().map(gradient).collect()
+    }
+
     /// Value and gradient at given parameters and buffers.
     ///
     /// # Errors

@@ -26,11 +26,21 @@ impl BatchSizes {
     /// # Errors
     /// Where the metadata of a step cannot be read.
     pub fn of(source: &dyn StepSource, range: Range<u64>) -> Result<Self> {
+        Self::of_ranges(source, &[range])
+    }
+
+    /// The sizes of the batches of the steps of all these ranges.
+    ///
+    /// # Errors
+    /// Where the metadata of a step cannot be read.
+    pub fn of_ranges(source: &dyn StepSource, ranges: &[Range<u64>]) -> Result<Self> {
         let mut sizes = BatchSizes::default();
-        source.each_meta(range, &mut |meta| {
-            sizes.add(meta);
-            Ok(())
-        })?;
+        for range in ranges {
+            source.each_meta(range.clone(), &mut |meta| {
+                sizes.add(meta);
+                Ok(())
+            })?;
+        }
         Ok(sizes)
     }
 
@@ -84,5 +94,7 @@ mod tests {
         };
         assert_eq!(sizes, expected);
         assert_eq!(BatchSizes::of(&run, 2..3).unwrap().largest, 2);
+        let apart = BatchSizes::of_ranges(&run, &[0..1, 1..3]).unwrap();
+        assert_eq!(apart, expected);
     }
 }

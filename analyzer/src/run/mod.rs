@@ -3,6 +3,7 @@
 pub(crate) mod anchor;
 pub mod batch_sizes;
 pub mod in_memory;
+pub mod memory;
 pub mod recorded;
 pub mod rows;
 pub mod source;

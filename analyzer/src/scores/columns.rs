@@ -1,6 +1,6 @@
 //! The columns of a table, the same in every file format.
 
-use super::{Refined, Rung, ScoreMetadata, ScoreRow};
+use super::{Refined, RefinedBy, ScoreMetadata, ScoreRow};
 
 /// The content of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) enum Column {
     Occurrences,
     Influence(usize),
     Renormalised(usize),
-    Refined(usize, Rung),
+    Refined(usize, RefinedBy),
     /// Query, and position in the metadata's list of epochs.
     Epoch(usize, usize),
     File,
@@ -80,8 +80,8 @@ pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec
             of("influence_renormalised".to_owned()),
             Column::Renormalised(q),
         ));
-        for &rung in &metadata.refined {
-            out.push((of(rung.name().to_owned()), Column::Refined(q, rung)));
+        for &by in &metadata.refined {
+            out.push((of(by.name().to_owned()), Column::Refined(q, by)));
         }
         for (e, epoch) in metadata.epochs.iter().enumerate() {
             out.push((of(format!("epoch_{epoch}")), Column::Epoch(q, e)));
@@ -104,11 +104,11 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
         Column::Occurrences => Cell::Integer(row.occurrences),
         Column::Influence(q) => Cell::Number(row.influence.get(q).copied().flatten()),
         Column::Renormalised(q) => Cell::Number(row.renormalised.get(q).copied().flatten()),
-        Column::Refined(q, rung) => {
+        Column::Refined(q, by) => {
             let refined = row.refined.get(q).copied().unwrap_or_default();
-            Cell::Number(match rung {
-                Rung::Accumulative => refined.accumulative,
-                Rung::Counterfactual => refined.counterfactual,
+            Cell::Number(match by {
+                RefinedBy::Accumulative => refined.accumulative,
+                RefinedBy::Counterfactual => refined.counterfactual,
             })
         }
         Column::Epoch(q, e) => Cell::Number(
@@ -127,7 +127,7 @@ pub(super) struct Header {
     pub columns: Vec<Option<Column>>,
     pub queries: Vec<String>,
     pub epochs: Vec<u64>,
-    pub refined: Vec<Rung>,
+    pub refined: Vec<RefinedBy>,
 }
 
 impl Header {
@@ -207,14 +207,14 @@ impl Header {
                 query.to_owned(),
             ))),
             "accumulative" | "counterfactual" => {
-                let rung = if base.trim().eq_ignore_ascii_case("accumulative") {
-                    Rung::Accumulative
+                let by = if base.trim().eq_ignore_ascii_case("accumulative") {
+                    RefinedBy::Accumulative
                 } else {
-                    Rung::Counterfactual
+                    RefinedBy::Counterfactual
                 };
-                position(&mut self.refined, rung);
+                position(&mut self.refined, by);
                 let q = position(&mut self.queries, query.to_owned());
-                Some(Column::Refined(q, rung))
+                Some(Column::Refined(q, by))
             }
             other => {
                 let epoch = other.strip_prefix("epoch_")?.parse().ok()?;
@@ -260,10 +260,10 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
         (Column::File, Cell::Text(text)) => row.file = text,
         (Column::Influence(q), Cell::Number(x)) => row.influence[q] = x,
         (Column::Renormalised(q), Cell::Number(x)) => row.renormalised[q] = x,
-        (Column::Refined(q, Rung::Accumulative), Cell::Number(x)) => {
+        (Column::Refined(q, RefinedBy::Accumulative), Cell::Number(x)) => {
             row.refined[q].accumulative = x
         }
-        (Column::Refined(q, Rung::Counterfactual), Cell::Number(x)) => {
+        (Column::Refined(q, RefinedBy::Counterfactual), Cell::Number(x)) => {
             row.refined[q].counterfactual = x;
         }
         (Column::Epoch(q, e), Cell::Number(x)) => row.epochs[q][e] = x,

@@ -54,7 +54,7 @@ pub struct ScoreMetadata {
     pub epochs: Vec<u64>,
     /// How a shortlist was refined, in the order of the columns; empty if it wasn't.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refined: Vec<Rung>,
+    pub refined: Vec<RefinedBy>,
     /// Lists of the files from which the training split's rows come. The column `row` counts through the files of one
     /// list and restarts at 0 in the next. Empty in tables of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -111,19 +111,19 @@ impl AdjointGrowth {
 /// A stage that refines a shortlist after the sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rung {
+pub enum RefinedBy {
     /// The accumulative estimate.
     Accumulative,
     /// The measured change of the query, by retraining without the example.
     Counterfactual,
 }
 
-impl Rung {
+impl RefinedBy {
     /// The name of its column.
     pub fn name(self) -> &'static str {
         match self {
-            Rung::Accumulative => "accumulative",
-            Rung::Counterfactual => "counterfactual",
+            RefinedBy::Accumulative => "accumulative",
+            RefinedBy::Counterfactual => "counterfactual",
         }
     }
 }

@@ -10,7 +10,6 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
-use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::objective::Batch;
 
@@ -18,6 +17,7 @@ use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::run::anchor::{no_buffers, with_buffers_before};
 use crate::run::batch_sizes::BatchSizes;
+use crate::run::memory::step_bytes;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedStep, StepWalk};
 
@@ -34,19 +34,6 @@ pub(super) fn steps_ahead(bytes: u64) -> usize {
 fn places(bytes: u64) -> usize {
     if bytes > LARGE { 0 } else { PLACES }
 }
-
-/// Bytes of a step in memory: its float64 vectors, its batch's inputs and targets in numbers of `width` bytes, and the
-/// batch's indices and weights.
-pub fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
-    let values = |specs: &[TensorSpec]| -> u64 { specs.iter().map(|s| s.elements() as u64).sum() };
-    let source = run.source();
-    let inputs: u64 = run.data().shape().iter().map(|&n| n as u64).product();
-    8 * (values(source.parameters()) + 2 * values(source.buffers()))
-        + (width as u64 * (inputs + 1) + 8 * INDEX_WORDS) * examples
-}
-
-/// Number of eight-byte values per example: its index in the metadata, its index in the batch, and its weight.
-const INDEX_WORDS: u64 = 3;
 
 /// A step as it comes from the trace and the data.
 pub(crate) struct ReadStep {

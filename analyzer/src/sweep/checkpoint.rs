@@ -1,10 +1,10 @@
-//! A sweep that was stopped, in a file: so that it can go on later to the bits that it would have come to.
+//! A checkpoint: the state of a stopped sweep in a file. The sweep that resumes it gives the same bits as one that was never stopped.
 //!
 //! A safetensors file. Its metadata holds `hindcast-sweep` (JSON: version, writer, the sweep's identity, the next step)
-//! and `blake3` (hexadecimal, over that JSON and every tensor's name, length and bytes, in the order of the names).
+//! and `blake3` (hexadecimal, over that JSON and each tensor's name, length and bytes, in the order of the names).
 //! `occurrences` is (N,); of query q there are `q.value` (1,), `q.parameters` (p,), `q.optimizer`, `q.buffers` (b,),
 //! `q.influence` and `q.renormalised` (N,), `q.growth.steps` and `q.growth.norms`, and `q.epoch.E` (N,) for each epoch E
-//! that was asked for and met. Counts are U64, all else is F64.
+//! that was asked for and reached. Counts are U64, all else is F64.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -18,16 +18,16 @@ use serde::{Deserialize, Serialize};
 use super::{QuerySweep, SweepOptions, SweepState};
 use crate::error::{AnalysisError, Result};
 use crate::output::places::Kind;
-use crate::output::replace;
+use crate::output::{WRITER, replace};
 use crate::query::one::Query;
 use crate::run::recorded::RecordedRun;
 
-/// Version of the file; another one is refused.
+/// Version of the file format; newer ones are refused.
 const VERSION: u32 = 2;
 const HEADER: &str = "hindcast-sweep";
 const DIGEST: &str = "blake3";
 
-/// Which sweep it is: with the same identity, a sweep comes to the same bits on one machine.
+/// Identifies a sweep. Two sweeps with the same identity give the same bits on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepIdentity {
     /// Head digest of the run, hexadecimal; empty where it has none.
@@ -49,8 +49,7 @@ pub struct SweepIdentity {
 }
 
 impl SweepIdentity {
-    /// The identity of a sweep that is about to begin. `run_digest` and `engine` are those of the table's
-    /// [`TableOrigin`](super::TableOrigin).
+    /// The identity of a sweep that is about to begin. `run_digest` and `engine` are those of the table that it makes.
     ///
     /// # Errors
     /// Where the run's end or a query's file can't be read.
@@ -88,11 +87,11 @@ impl SweepIdentity {
 pub struct SweepCheckpoint {
     /// Which sweep it is.
     pub identity: SweepIdentity,
-    /// Program and version that wrote it: another one may round otherwise.
+    /// Program and version that wrote it. Another version may round differently.
     pub writer: String,
     /// Queries that earlier passes have answered.
     pub finished: Vec<QuerySweep>,
-    /// How far the pass had come, with the queries that it answers.
+    /// State of the pass that was stopped, with its queries.
     pub state: SweepState,
 }
 
@@ -103,16 +102,16 @@ struct Header {
     identity: SweepIdentity,
     end: u64,
     next: u64,
-    /// Queries of earlier passes; version 1 knows none.
+    /// Number of queries that earlier passes answered; version 1 has no passes.
     #[serde(default)]
     finished: usize,
-    /// Queries of this pass; all, where version 1 doesn't say.
+    /// Number of queries of this pass; absent in version 1, where it is all of them.
     #[serde(default)]
     pass: Option<usize>,
 }
 
 impl SweepCheckpoint {
-    /// Writes a sweep's state to `path`, whole or not at all; what was there is replaced.
+    /// Writes a sweep's state to `path`, completely or not at all, and replaces what was there.
     ///
     /// # Errors
     /// Where the file can't be written.
@@ -132,7 +131,7 @@ impl SweepCheckpoint {
     ) -> Result<()> {
         let header = Header {
             version: VERSION,
-            writer: writer(),
+            writer: WRITER.to_owned(),
             identity: identity.clone(),
             end: state.end,
             next: state.next,
@@ -157,17 +156,22 @@ impl SweepCheckpoint {
         .map_err(|e| problem(path, &e.to_string()))
     }
 
+    /// Whether another version of this crate wrote the checkpoint. It may round differently.
+    pub fn is_foreign(&self) -> bool {
+        self.writer != WRITER
+    }
+
     /// Reads a checkpoint back.
     ///
     /// # Errors
-    /// Where the file can't be read, is no checkpoint, is damaged, or is of another version.
+    /// Where the file can't be read, isn't a checkpoint, is damaged, or has a newer version.
     pub fn read(path: &Path) -> Result<SweepCheckpoint> {
         let bytes = files::read(path, files::CHECKPOINT)
             .map_err(|e| problem(path, &e.problem.to_string()))?;
         parse(&bytes).map_err(|e| problem(path, &e))
     }
 
-    /// The state, if the checkpoint is of this sweep, and of its only pass or its first.
+    /// The state, if the checkpoint belongs to this sweep and to its first pass.
     ///
     /// # Errors
     /// As [`is_of`](Self::is_of).
@@ -176,10 +180,10 @@ impl SweepCheckpoint {
         Ok(self.state)
     }
 
-    /// Checks that the checkpoint is of this sweep.
+    /// Checks that the checkpoint belongs to this sweep.
     ///
     /// # Errors
-    /// [`AnalysisError::Mismatch`] naming the first thing that differs.
+    /// [`AnalysisError::OtherSweep`] naming the first thing that differs.
     pub fn is_of(&self, path: &Path, wanted: &SweepIdentity) -> Result<()> {
         let here = &self.identity;
         let names = |q: &[(String, String)]| {
@@ -228,17 +232,6 @@ impl SweepCheckpoint {
     }
 }
 
-fn writer() -> String {
-    concat!("hindcast-analyzer ", env!("CARGO_PKG_VERSION")).to_owned()
-}
-
-impl SweepCheckpoint {
-    /// Was it written by another version of this program, which may round otherwise?
-    pub fn is_foreign(&self) -> bool {
-        self.writer != writer()
-    }
-}
-
 fn problem(path: &Path, problem: &str) -> AnalysisError {
     AnalysisError::File {
         path: path.to_path_buf(),
@@ -246,7 +239,7 @@ fn problem(path: &Path, problem: &str) -> AnalysisError {
     }
 }
 
-/// Numbers on their way into the file, turned into bytes one tensor at a time.
+/// Numbers to write. They become bytes one tensor at a time.
 enum Values<'a> {
     Counts(Cow<'a, [u64]>, [usize; 1]),
     Floats(Cow<'a, [f64]>, [usize; 1]),
@@ -344,13 +337,13 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
     let (Some(header), Some(digest)) = (said.get(HEADER), said.get(DIGEST)) else {
         return Err("not a sweep's checkpoint: a safetensors file of something else".to_owned());
     };
-    // The version first: what else a newer one holds is not ours to judge.
+    // The version first: the rest of a newer file may have another form.
     let version = serde_json::from_str::<serde_json::Value>(header)
         .ok()
         .and_then(|v| v.get("version")?.as_u64());
     if version.is_some_and(|v| v > u64::from(VERSION)) {
         return Err(format!(
-            "the checkpoint has version {}, this program reads version {VERSION}: go on with the program that wrote it",
+            "the checkpoint has version {}, this program reads version {VERSION}: resume with the program that wrote it",
             version.unwrap_or_default()
         ));
     }

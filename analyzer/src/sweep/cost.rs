@@ -1,14 +1,15 @@
-//! What a sweep will take, computed from sizes before its first step.
+//! Steps and memory of a sweep, computed from sizes before its first step.
 
 use hindcast_format::layout::TensorSpec;
 
 use super::SweepOptions;
-use super::ahead::{step_bytes, steps_ahead};
+use super::ahead::steps_ahead;
 use crate::error::Result;
 use crate::run::batch_sizes::BatchSizes;
+use crate::run::memory::{MemoryNeed, step_bytes};
 use crate::run::recorded::RecordedRun;
 
-/// What a sweep is about to do, and the memory that it takes.
+/// The size of a sweep, and the memory that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SweepCost {
@@ -20,19 +21,19 @@ pub struct SweepCost {
     pub queries: u64,
     /// Bytes of the sweep's own state at its end: sensitivities, scores, counts. Exact.
     pub state: u64,
-    /// Bytes of the float64 vectors and tensors of a step that may be there at once.
+    /// Bytes of the float64 vectors and tensors of steps that may exist at the same moment.
     pub step: u64,
-    /// Bytes of the intermediate values of a batch's double backward pass, about; `None` where the model doesn't say.
+    /// Approximate bytes of the intermediate values of a batch's double backward pass; `None` if they are unknown.
     pub batch: Option<u64>,
-    /// Bytes of the table that is made of the state at the end, about.
+    /// Approximate bytes of the table that is made from the state at the end.
     pub table: u64,
-    /// What one query more adds to `state`.
+    /// Bytes that each query adds to `state`.
     state_a_query: u64,
-    /// What of that is its result, which stays when its pass is over.
+    /// The part of `state_a_query` that stays when the query's pass is over: its result.
     result_a_query: u64,
-    /// What one query more adds to `step`.
+    /// Bytes that each query adds to `step`.
     step_a_query: u64,
-    /// What one query more adds to `batch`.
+    /// Bytes that each query adds to `batch`.
     batch_a_query: u64,
     /// Number of examples in the window's largest batch.
     pub largest_batch: u64,
@@ -40,13 +41,13 @@ pub struct SweepCost {
     examples_at_once: u64,
 }
 
-/// Values of a double backward pass for each value that the layers put out. Measured as growth of a sweep's peak memory:
-/// 14 on the MNIST CNN, whose layers are fused, 29 on the CIFAR-10 CNN with batch norm.
+/// Number of intermediate values of a double backward pass per output value of a layer. Measured as growth of a sweep's peak
+/// memory: 14 on the MNIST CNN, whose layers are fused, and 29 on the CIFAR-10 CNN with batch norm.
 const PASSES: u64 = 20;
 
 impl SweepCost {
     /// The cost of a sweep for `queries` queries with an engine that computes in numbers of `width` bytes.
-    /// `values_per_example` is how many values the model's layers put out for an example.
+    /// `values_per_example` is the number of output values of the model's layers for one example.
     ///
     /// # Errors
     /// Where the trace's index can't be read.
@@ -69,24 +70,25 @@ impl SweepCost {
         let o = run.rule().state_values(run.blocks().values()) as u64;
         let (n, q) = (run.examples() as u64, queries as u64);
         let steps = end.saturating_sub(options.window.start);
-        let epochs = match options.per_epoch {
-            false => 0,
-            true => source
-                .epochs()?
+        let mut epochs = 0;
+        if options.per_epoch {
+            let window = &options.window;
+            let all = source.epochs()?;
+            let scored = all
                 .iter()
-                .filter(|(_, r)| r.end > options.window.start && r.start < options.window.end)
-                .count() as u64,
-        };
+                .filter(|(_, r)| r.end > window.start && r.start < window.end);
+            epochs = scored.count() as u64;
+        }
         let result_a_query = 8 * ((2 + epochs) * n + 2 * (steps + 1));
         let state_a_query = result_a_query + 8 * (p + o + b);
         let state = 8 * n + q * state_a_query;
         // A decoded step, the one before it where buffers need it, and the engine's own copy.
         let mut step = 8 * 4 * (p + b);
         let sizes = BatchSizes::of(source, options.window.start..end)?;
-        // Those that were read ahead.
+        // Steps that were read ahead.
         let read = step_bytes(run, width, sizes.largest);
         step += steps_ahead(read) as u64 * read;
-        // Directions, their copies, and what comes out, for every query.
+        // For each query: directions, their copies, and the products.
         let step_a_query = 8 * (4 * p + 2 * b + 2 * sizes.largest);
         step += q * step_a_query;
         // Variables, gradient, direction and second gradient as tensors.
@@ -121,7 +123,8 @@ impl SweepCost {
         })
     }
 
-    /// The cost where the engine knows what its passes over the largest batch take, for so many queries at once.
+    /// The cost with the engine's own knowledge: `bytes(examples, queries)` are the bytes of a pass, or `None` if the engine
+    /// doesn't know them.
     #[must_use]
     pub fn with_passes(self, bytes: impl Fn(usize, usize) -> Option<u64>) -> SweepCost {
         let examples = usize::try_from(self.examples_at_once).unwrap_or(usize::MAX);
@@ -137,8 +140,8 @@ impl SweepCost {
         }
     }
 
-    /// The cost where the queries are answered in passes over the same steps, `queries` of them at once: the results of all
-    /// are kept, the rest is that of one pass.
+    /// The cost if the steps are walked several times, each time for `queries` of the queries. The results of all queries stay
+    /// in memory; the rest is that of one pass.
     #[must_use]
     pub fn in_passes_of(&self, queries: u64) -> SweepCost {
         let fewer = self.queries.saturating_sub(queries);
@@ -152,9 +155,9 @@ impl SweepCost {
         }
     }
 
-    /// The most queries of a pass, at least one, with which about `bytes` are enough.
+    /// The largest number of queries per pass for which `bytes` are probably enough; at least 1.
     pub fn queries_within(&self, bytes: u64) -> u64 {
-        let fits = |q: &u64| self.in_passes_of(*q).about() <= bytes;
+        let fits = |q: &u64| self.in_passes_of(*q).memory().about <= bytes;
         let (mut fit, mut too_many) = (1, self.queries.max(1) + 1);
         while too_many - fit > 1 {
             let middle = fit + (too_many - fit) / 2;
@@ -167,20 +170,19 @@ impl SweepCost {
         fit
     }
 
-    /// Bytes that the sweep takes for certain: not all of a step's vectors need be there at the same moment.
-    pub fn certain(&self) -> u64 {
-        self.state + self.step / 2
-    }
-
-    /// Bytes that it takes, about.
-    pub fn about(&self) -> u64 {
+    /// Memory that the sweep needs in addition to the data. Not all of a step's vectors exist at the same moment, so half
+    /// of them count as certain.
+    pub fn memory(&self) -> MemoryNeed {
         let sweep = self.state + self.step + self.batch.unwrap_or(0);
-        sweep.max(self.state + self.table)
+        MemoryNeed {
+            certain: self.state + self.step / 2,
+            about: sweep.max(self.state + self.table),
+        }
     }
 }
 
-/// Bytes of a table's row without its scores, about.
+/// Approximate bytes of a table's row without its scores.
 const ROW: u64 = 200;
 
-/// The most steps of a segment as the recorder cuts them.
+/// The largest number of steps in a segment, by the recorder's default.
 const SEGMENT_STEPS: u64 = 256;

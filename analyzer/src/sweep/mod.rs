@@ -8,19 +8,24 @@
 mod ahead;
 mod checkpoint;
 mod cost;
+mod engine;
 mod feed;
+mod observer;
 mod rebuilt;
+mod saving;
 mod scoring;
+mod session;
 mod state;
-mod table;
 mod times;
 
-pub use ahead::step_bytes;
 pub(crate) use ahead::{Ahead, Order, ReadStep, Walked};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
+pub use engine::HessianTerm;
+pub use observer::{Observer, Stage};
+pub use saving::Saving;
+pub use session::{Session, SessionOptions, Swept};
 pub use state::{QuerySweep, SweepState};
-pub use table::TableOrigin;
 pub use times::SweepTimes;
 
 use std::ops::{ControlFlow, Range};
@@ -35,9 +40,10 @@ use crate::error::{AnalysisError, Damaged, Result};
 use crate::query::one::QueryGradient;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
+use engine::SweepEngine;
 use feed::{FedStep, Feed, Stream};
 use rebuilt::Rebuilt;
-use times::Timed;
+use scoring::Grouping;
 
 /// How a sweep is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +129,20 @@ pub fn resume(
 pub fn resume_timed(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
+    state: SweepState,
+    per_epoch: bool,
+    progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
+    times: &mut SweepTimes,
+) -> Result<SweepState> {
+    let term = HessianTerm::Full;
+    resume_with(run, engine, term, state, per_epoch, progress, times)
+}
+
+/// As [`resume_timed`], with this term of the Hessian.
+fn resume_with(
+    run: &RecordedRun<'_>,
+    engine: &mut dyn ReplayEngine,
+    term: HessianTerm,
     mut state: SweepState,
     per_epoch: bool,
     progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
@@ -136,7 +156,7 @@ pub fn resume_timed(
         .resolve(run.source())?
         .start..state.next;
     let begun = Instant::now();
-    let mut engine = Timed::new(engine);
+    let mut engine = SweepEngine::new(engine, term);
     let mut waited = Duration::ZERO;
     let walked = std::thread::scope(|scope| {
         let mut feed: Box<dyn Feed + '_> = match run.rule().reverse_needs_state() {
@@ -262,25 +282,18 @@ fn score(
     per_epoch: bool,
 ) -> Result<()> {
     let examples = state.occurrences.len();
-    for (q, (query, products)) in state.queries.iter_mut().zip(products).enumerate() {
+    let grouping = Grouping::of(&step.meta, has_denominator, weights, examples)?;
+    for member in grouping.members() {
+        state.occurrences[member.example] += member.occurrences;
+    }
+    for (query, products) in state.queries.iter_mut().zip(products) {
         let mut of_epoch = per_epoch.then(|| {
             query
                 .epochs
                 .entry(step.meta.epoch)
                 .or_insert_with(|| vec![0.0; examples])
         });
-        for removal in scoring::removals(&step.meta, has_denominator, weights, products) {
-            let at = usize::try_from(removal.index)
-                .ok()
-                .filter(|&at| at < examples)
-                .ok_or(AnalysisError::ForeignExample {
-                    step: step.meta.step,
-                    example: removal.index,
-                    examples,
-                })?;
-            if q == 0 {
-                state.occurrences[at] += removal.occurrences;
-            }
+        for (at, removal) in grouping.removals(weights, products) {
             query.influence[at] += removal.fixed;
             query.renormalised[at] += removal.renormalised;
             if let Some(epoch) = &mut of_epoch {

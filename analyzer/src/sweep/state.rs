@@ -1,4 +1,4 @@
-//! What a sweep knows between two steps: a few vectors, so that it can be saved and taken up again.
+//! State of a sweep between two steps: a few vectors, so that it can be saved and resumed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::query::one::QueryGradient;
 
-/// A sweep between two steps; at the end, its result.
+/// A sweep between two steps. After the last step it is the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweepState {
     /// Steps [A, B) that are scored.
     pub window: Range<u64>,
-    /// T, where the queries live.
+    /// T, the step at which the queries are evaluated.
     pub end: u64,
     /// The steps [next, T) have been walked; the sweep is done when `next` is A.
     pub next: u64,
     /// How often the window's batches hold each training example so far, length N.
     pub occurrences: Vec<u64>,
-    /// One entry a query.
+    /// One entry per query.
     pub queries: Vec<QuerySweep>,
 }
 
-/// One query's share of a [`SweepState`].
+/// One query's part of a [`SweepState`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuerySweep {
     /// As the user wrote it.
@@ -42,7 +42,7 @@ pub struct QuerySweep {
     pub renormalised: Vec<f64>,
     /// Share of each epoch in `influence`, if asked for.
     pub epochs: BTreeMap<u64, Vec<f64>>,
-    /// `(t, ‖u_t‖)` newest first, beginning with T: where it grows fast, a first-order estimate is not to be trusted.
+    /// `(t, ‖u_t‖)` newest first, beginning with T. If it grows fast, don't trust a first-order estimate.
     pub growth: Vec<(u64, f64)>,
 }
 
@@ -77,12 +77,12 @@ impl SweepState {
         }
     }
 
-    /// Steps walked so far, and in all.
+    /// Number of steps walked so far, and of all steps.
     pub fn progress(&self) -> (u64, u64) {
         (self.end - self.next, self.end - self.window.start)
     }
 
-    /// Has the whole window been walked?
+    /// Whether the whole window has been walked.
     pub fn is_done(&self) -> bool {
         self.next <= self.window.start
     }

@@ -1,11 +1,6 @@
-//! Where a sweep's time goes.
+//! How long the parts of a sweep took.
 
-use std::time::{Duration, Instant};
-
-use candle_core::{DType, Device};
-
-use crate::engine::{Gradient, Products, ReplayEngine, StepInput};
-use crate::error::Result;
+use std::time::Duration;
 
 /// Where a sweep's time went, by the clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,7 +15,7 @@ pub struct SweepTimes {
 }
 
 impl SweepTimes {
-    /// All of it.
+    /// The sum.
     pub fn total(&self) -> Duration {
         self.replay + self.waiting + self.rest
     }
@@ -29,66 +24,5 @@ impl SweepTimes {
         self.replay += replay;
         self.waiting += waiting;
         self.rest += total.saturating_sub(replay + waiting);
-    }
-}
-
-/// An engine whose time is taken.
-pub(super) struct Timed<'a> {
-    engine: &'a mut dyn ReplayEngine,
-    spent: Duration,
-}
-
-impl<'a> Timed<'a> {
-    pub fn new(engine: &'a mut dyn ReplayEngine) -> Self {
-        Timed {
-            engine,
-            spent: Duration::ZERO,
-        }
-    }
-
-    /// Time in gradients and products so far.
-    pub fn spent(&self) -> Duration {
-        self.spent
-    }
-}
-
-impl ReplayEngine for Timed<'_> {
-    fn parameter_count(&self) -> usize {
-        self.engine.parameter_count()
-    }
-
-    fn buffer_count(&self) -> usize {
-        self.engine.buffer_count()
-    }
-
-    fn dtype(&self) -> DType {
-        self.engine.dtype()
-    }
-
-    fn device(&self) -> &Device {
-        self.engine.device()
-    }
-
-    fn pass_bytes(&self, examples: usize, queries: usize) -> Option<u64> {
-        self.engine.pass_bytes(examples, queries)
-    }
-
-    fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
-        let begun = Instant::now();
-        let out = self.engine.gradient(input);
-        self.spent += begun.elapsed();
-        out
-    }
-
-    fn products(
-        &mut self,
-        input: &StepInput<'_>,
-        directions: &[Vec<f64>],
-        buffer_adjoints: &[Vec<f64>],
-    ) -> Result<Products> {
-        let begun = Instant::now();
-        let out = self.engine.products(input, directions, buffer_adjoints);
-        self.spent += begun.elapsed();
-        out
     }
 }

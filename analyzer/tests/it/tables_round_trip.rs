@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use hindcast_analyzer::{
-    AdjointGrowth, QueryMetadata, Refined, Rung, ScoreMetadata, ScoreRow, ScoreTable, sidecar_path,
+    AdjointGrowth, QueryMetadata, Refined, RefinedBy, ScoreMetadata, ScoreRow, ScoreTable,
+    sidecar_path,
 };
 use proptest::prelude::*;
 
@@ -75,7 +76,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
             refined: if epochs.is_empty() {
                 Vec::new()
             } else {
-                vec![Rung::Accumulative, Rung::Counterfactual]
+                vec![RefinedBy::Accumulative, RefinedBy::Counterfactual]
             },
             files: vec![vec!["a.csv".to_owned()], vec!["=b.csv".to_owned()]],
         },

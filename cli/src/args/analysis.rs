@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use hindcast_analyzer::sweep::Saving;
+
 use super::replay::{Engine, Precision};
 
 /// `hindcast influence`
@@ -33,7 +35,7 @@ pub struct Influence {
     #[arg(long)]
     pub resume: bool,
     /// Keep a long sweep's state every so many seconds, so that a crash loses no more (0: after every step)
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Saving::SECONDS)]
     pub checkpoint_every: u64,
     /// Arithmetic of the replay: as recorded, or the float64 reference
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]

@@ -36,6 +36,7 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
         AnalysisError::NoKernels(_) => "use --engine autodiff",
         AnalysisError::NoTable { .. } => "`influence RUN --out TABLE` writes one",
         AnalysisError::NotResults { .. } => "`counterfactual --out FILE` writes one",
+        AnalysisError::SweepUnderWay { .. } => "--resume continues it",
         AnalysisError::OtherSweep { .. } => {
             "repeat the command that was interrupted, with --resume, or move the file away to start again"
         }

@@ -1,4 +1,5 @@
-//! Does it fit into memory? Asked before long work, and answered with care: a wrong no is worse than a late one.
+//! Checks before long work whether it fits into memory. Refusing work that would fit is worse than failing late, so only
+//! work that certainly doesn't fit is refused.
 
 use std::str::FromStr;
 
@@ -7,8 +8,9 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::clean::say;
 use crate::words::{bytes, parse_bytes};
+use hindcast_analyzer::run::memory::{MemoryFit, MemoryNeed};
 
-/// How much memory work may take: what is free now, or what the user says (`--memory`).
+/// How much memory work may use, as the user says (`--memory`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(pub u64);
 
@@ -21,8 +23,8 @@ impl FromStr for Limit {
     }
 }
 
-/// Bytes that can still be had, as far as the system says: free memory and what can be freed, within the control group's
-/// limit. `None` where it doesn't say.
+/// Bytes that this process can still allocate: free memory and memory that can be freed, within the control group's limit.
+/// `None` if the system doesn't say.
 pub(crate) fn available() -> Option<u64> {
     let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(refresh);
@@ -55,17 +57,16 @@ fn address_space() -> Option<u64> {
     Some(limit.saturating_sub(used))
 }
 
-/// Bytes that work may take: what the user says, else what can still be had.
+/// Bytes that work may use: the user's limit, or by default the available memory.
 pub(crate) fn limit(said: Option<Limit>) -> Option<u64> {
     said.map(|Limit(bytes)| bytes).or_else(available)
 }
 
-/// Refuses work of which even `certain` bytes are not to be had, and warns where `about` bytes may not be. Says what
-/// there is.
+/// Refuses work that certainly doesn't fit. Otherwise returns a sentence on how much memory there is, which warns if the work
+/// may not fit.
 pub(crate) fn check(
     what: &str,
-    certain: u64,
-    about: u64,
+    need: MemoryNeed,
     limit: Option<Limit>,
     hint: &str,
 ) -> anyhow::Result<String> {
@@ -76,18 +77,18 @@ pub(crate) fn check(
     let Some(there) = self::limit(limit) else {
         return Ok(String::new());
     };
-    if certain > there {
-        bail!(
+    match need.within(there) {
+        MemoryFit::TooLarge => bail!(
             "{what} needs at least {} of memory, {} is {whose}: {hint}; or say how much it may take (--memory SIZE)",
-            bytes(certain),
+            bytes(need.certain),
             bytes(there)
-        );
+        ),
+        MemoryFit::Uncertain => Ok(format!(
+            "only {} {whose}: {MAY_NOT_FIT}, {hint}",
+            bytes(there)
+        )),
+        MemoryFit::Fits => Ok(format!("{} {whose}", bytes(there))),
     }
-    Ok(if about > there {
-        format!("only {} {whose}: {MAY_NOT_FIT}, {hint}", bytes(there))
-    } else {
-        format!("{} {whose}", bytes(there))
-    })
 }
 
 const MAY_NOT_FIT: &str = "this may not fit";
@@ -95,14 +96,13 @@ const MAY_NOT_FIT: &str = "this may not fit";
 /// [`check`] for work that prints no line about its memory: prints a warning if it may not fit.
 pub(crate) fn check_quietly(
     what: &str,
-    certain: u64,
-    about: u64,
+    need: MemoryNeed,
     limit: Option<Limit>,
     hint: &str,
 ) -> anyhow::Result<()> {
-    let said = check(what, certain, about, limit, hint)?;
+    let said = check(what, need, limit, hint)?;
     if said.contains(MAY_NOT_FIT) {
-        say!("warning: {what} needs about {}; {said}", bytes(about));
+        say!("warning: {what} needs about {}; {said}", bytes(need.about));
     }
     Ok(())
 }
@@ -114,11 +114,12 @@ mod tests {
     #[test]
     fn what_surely_does_not_fit_is_refused_and_what_may_not_is_said() {
         let limit = Some(Limit(1_000_000));
-        let said = check("a sweep", 10, 20, limit, "ask less").unwrap();
+        let need = |certain, about| MemoryNeed { certain, about };
+        let said = check("a sweep", need(10, 20), limit, "ask less").unwrap();
         assert!(said.contains("1.00 MB allowed"), "{said}");
-        let said = check("a sweep", 10, 2_000_000, limit, "ask less").unwrap();
+        let said = check("a sweep", need(10, 2_000_000), limit, "ask less").unwrap();
         assert!(said.contains("may not fit, ask less"), "{said}");
-        let error = check("a sweep", 2_000_000, 2_000_000, limit, "ask less").unwrap_err();
+        let error = check("a sweep", need(2_000_000, 2_000_000), limit, "ask less").unwrap_err();
         let error = error.to_string();
         assert!(
             error.contains("2.00 MB") && error.contains("ask less") && error.contains("--memory"),

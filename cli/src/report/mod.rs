@@ -84,7 +84,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
     }
     let mut named = source.removals.to_vec();
     for (name, table) in source.tables {
-        named.extend(climbed(name, table));
+        named.extend(retrained(name, table));
     }
     let removals: Vec<RemovalResults> = named.iter().map(|(_, r)| r.clone()).collect();
     let mut shown = Vec::new();
@@ -126,7 +126,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
 }
 
 /// Retrainings that `influence --refine` did for a table, as if they were kept in a file.
-fn climbed(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
+fn retrained(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
     let meta = &table.metadata;
     let of_query = |q: usize| {
         let value = meta.queries[q].value;

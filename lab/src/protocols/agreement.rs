@@ -25,6 +25,7 @@ use super::penalty::cross_validated;
 use super::rows::{data_digest, settings_digest};
 use crate::record::record_watched;
 use hindcast_analyzer::estimators::{Chosen, Question};
+use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     CounterfactualOptions, Query, RecordedRun, ReplayEngine, ReplayProgress, Window,
     counterfactuals, jaccard_of_extremes, kendall_tau,
@@ -82,20 +83,13 @@ pub fn agreement(
     let mut engine = run.engine(None, Some(run.dtype()), Device::Cpu)?;
     let queries = ["validation".parse::<Query>()?];
     let [query] = &queries;
-    let gradients = [query.gradient(run.source(), engine.as_mut(), run.data())?];
-    let [gradient] = &gradients;
+    let gradient = query.gradient(run.source(), engine.as_mut(), run.data())?;
 
     let begun = Instant::now();
     let truth = truth(&run, &queries, progress)?;
     let truth_seconds = begun.elapsed().as_secs_f64();
 
-    let question = Question {
-        run: &run,
-        net: run.net(),
-        queries: &queries,
-        gradients: &gradients,
-        window: &Window::All,
-    };
+    let question = Question::new(&run, &queries, &Window::All);
     let mut rows = Vec::new();
     for measured in methods {
         let begun = Instant::now();
@@ -152,11 +146,9 @@ fn scores(
     engine: &mut dyn ReplayEngine,
     stop: &dyn Fn() -> ControlFlow<()>,
 ) -> anyhow::Result<Vec<f64>> {
-    let estimate = chosen
-        .estimator
-        .estimate(question, engine, &mut |_| stop())?;
-    let scores = estimate.queries.first();
-    let scores = scores.and_then(|q| q.influence.iter().copied().collect());
+    let mut observer = |_: Stage| stop();
+    let estimate = chosen.estimator.estimate(question, engine, &mut observer)?;
+    let scores: Option<Vec<f64>> = estimate.scores(0).collect();
     scores.context("it scored not everyone")
 }
 

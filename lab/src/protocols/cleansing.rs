@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::kept::{Kept, Watcher};
 use super::ranking::{NONE, Ranking, order};
 use super::rows::{Digests, Origin, Row};
-use hindcast_analyzer::estimators::Stage;
+use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     AnalysisError, CounterfactualOptions, Outcome, Query, Removal, SplitLoss, Window,
     counterfactuals,

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ranking::Ranking;
 use crate::record::record_watched;
-use hindcast_analyzer::estimators::{Question, Stage};
+use hindcast_analyzer::estimators::{Question, answer};
 use hindcast_analyzer::output::places::Kind;
 use hindcast_analyzer::output::replace;
-use hindcast_analyzer::sweep::TableOrigin;
+use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{Query, RecordedRun, ScoreTable};
 
 /// Is told what is being done and how far it is, and may stop it.
@@ -251,25 +251,12 @@ pub(super) fn estimate(
     let chosen = ranking.chosen(task, seed)?;
     let kind = subject.engine_kind(None, &Device::Cpu)?;
     let mut engine = subject.engine(Some(kind), None, Device::Cpu)?;
-    let gradients = queries
-        .iter()
-        .map(|q| q.gradient(run.source(), engine.as_mut(), run.data()))
-        .collect::<Result<Vec<_>, _>>()?;
     let question = Question {
-        run: &run,
-        net: subject.net(),
-        queries,
-        gradients: &gradients,
-        window: ranking.window(),
+        engine: &format!("{}, recorded precision, cpu", kind.name()),
+        ..Question::new(run, queries, ranking.window())
     };
-    let found = chosen
-        .estimator
-        .estimate(&question, engine.as_mut(), &mut |stage| watcher(stage))
+    let mut observer = |stage: Stage| watcher(stage);
+    let found = answer(&question, &chosen, engine.as_mut(), &mut observer)
         .with_context(|| format!("scores by {ranking}"))?;
-    let origin = TableOrigin {
-        run_digest: subject.head(),
-        engine: format!("{}, recorded precision, cpu", kind.name()),
-        ..TableOrigin::default()
-    };
-    Ok(found.table(&run, &gradients, &chosen, &origin))
+    Ok(found.table)
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use hindcast_analyzer::estimators::Question;
+use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     Arithmetic, AutodiffEngine, CounterfactualOptions, KernelEngine, MemoryRun, Query, RecordedEnd,
     RecordedKey, RecordedRun, RecordedStep, ReplayEngine, Window, counterfactuals, kendall_tau,
@@ -214,17 +215,11 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
     ];
     let mut u = Vec::new();
     for (engine_name, mut engine) in engines {
-        let gradients = [queries[0]
-            .gradient(run.source(), engine.as_mut(), run.data())
-            .unwrap()];
-        u.clone_from(&gradients[0].parameters);
         let question = Question {
-            run: &run,
             net: Some(&net),
-            queries: &queries,
-            gradients: &gradients,
-            window: &Window::All,
+            ..Question::new(&run, &queries, &Window::All)
         };
+        u.clone_from(&question.gradients(engine.as_mut()).unwrap()[0].parameters);
         for (method, array) in [
             ("sgd", "sgd"),
             ("hessian-free", "nohess"),
@@ -235,15 +230,11 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
             let chosen = measured.chosen(model, task.loss.penalty).unwrap();
             let estimate = chosen
                 .estimator
-                .estimate(&question, engine.as_mut(), &mut |_| {
+                .estimate(&question, engine.as_mut(), &mut |_: Stage| {
                     std::ops::ControlFlow::Continue(())
                 })
                 .unwrap();
-            let scores: Vec<f64> = estimate.queries[0]
-                .influence
-                .iter()
-                .map(|x| x.unwrap())
-                .collect();
+            let scores: Vec<f64> = estimate.scores(0).map(|x| x.unwrap()).collect();
             let label = format!("{method}, {engine_name}");
             found.push((label, relative_error(&scores, theirs.get(array))));
         }

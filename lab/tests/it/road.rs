@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use hindcast_analyzer::estimators::Estimate;
 use hindcast_analyzer::{
     AutodiffEngine, CounterfactualOptions, Query, RecordedRun, ReplayCheckOptions, ReplayEngine,
     ScoreTable, StepSource, SweepOptions, SweepState, TableOrigin, Window, counterfactuals,
@@ -144,7 +145,7 @@ fn digits_recorded_reopened_and_swept_equal_retraining() {
         engine: "f64 cpu".to_owned(),
         ..TableOrigin::default()
     };
-    let table = state.table(&recorded.run(), &origin);
+    let table = Estimate::from(state).table(&recorded.run(), &origin);
     table.write(&path).unwrap();
     let back = ScoreTable::read(&path).unwrap();
     assert_eq!(back, table);

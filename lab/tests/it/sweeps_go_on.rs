@@ -3,11 +3,14 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{DType, Device};
+use hindcast_analyzer::estimators::Estimate;
+use hindcast_analyzer::sweep::{Observer, Saving, Stage};
 use hindcast_analyzer::{
-    AutodiffEngine, Query, RecordedRun, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions,
-    SweepState, TableOrigin, resume, sweep,
+    AnalysisError, AutodiffEngine, Query, RecordedRun, Session, SessionOptions, SweepCheckpoint,
+    SweepCost, SweepIdentity, SweepOptions, SweepState, TableOrigin, resume, sweep,
 };
 use hindcast_format::Trace;
 use hindcast_lab::record_task;
@@ -137,7 +140,7 @@ impl Recorded {
 
     fn csv(&self, state: &SweepState) -> Vec<u8> {
         let mut text = Vec::new();
-        state
+        Estimate::from(state.clone())
             .table(&self.run(), &TableOrigin::default())
             .write_csv(&mut text)
             .unwrap();
@@ -180,6 +183,121 @@ fn a_sweep_stopped_at_any_step_goes_on_to_the_same_bits() {
         let state = recorded.sweep(&asked, state, None).unwrap();
         assert!(recorded.csv(&state) == whole, "{optimizer}");
     }
+}
+
+/// Stops a session after a number of steps, and notes what it saves.
+struct StopAfter {
+    steps: u64,
+    saved: usize,
+}
+
+impl Observer for StopAfter {
+    fn step(&mut self, _: Stage) -> ControlFlow<()> {
+        self.steps = self.steps.saturating_sub(1);
+        if self.steps > 0 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+
+    fn saved(&mut self, _: &Path, outcome: Result<(), AnalysisError>) {
+        outcome.unwrap();
+        self.saved += 1;
+    }
+}
+
+#[test]
+fn a_session_in_two_passes_that_is_stopped_and_resumed_gives_the_same_table() {
+    let recorded = record("kind = \"sgd\"\nmomentum = 0.9", 3);
+    let asked = Asked::of(&["validation", "validation:3", "validation:7,8"]);
+    let run = recorded.run();
+    let mut engine = AutodiffEngine::new(recorded.net.clone(), DType::F32, &Device::Cpu).unwrap();
+    let whole = recorded.csv(&recorded.sweep(&asked, None, None).unwrap());
+    let path = recorded.folder.path().join("session.safetensors");
+    let options = SessionOptions {
+        engine: "f32 cpu",
+        saving: Some(Saving {
+            path: path.clone(),
+            every: Duration::from_secs(3600),
+            resume: true,
+        }),
+        ..SessionOptions::new(asked.options.clone())
+    };
+    let plan =
+        |engine: &AutodiffEngine, options| Session::new(&run, engine, &asked.queries, options);
+    // As much memory as two of the three queries need.
+    let all = plan(&engine, options.clone()).unwrap();
+    assert_eq!((all.passes(), all.queries_at_once()), (1, 3));
+    let two = all.cost().in_passes_of(2).memory();
+    let options = SessionOptions {
+        memory: Some(two.about),
+        ..options
+    };
+    let session = plan(&engine, options.clone()).unwrap();
+    assert_eq!((session.passes(), session.queries_at_once()), (2, 2));
+
+    // Nine steps twice, stopped after every step or every fifth step, also at the end of the first pass.
+    for steps in [1, 5, 9] {
+        let (mut stops, mut in_second_pass) = (0, 0);
+        let swept = loop {
+            let session = plan(&engine, options.clone()).unwrap();
+            assert_eq!(session.resumed().is_some(), stops > 0);
+            let finished = session.resumed().map_or(0, |c| c.finished.len());
+            in_second_pass += usize::from(finished == 2);
+            let mut observer = StopAfter { steps, saved: 0 };
+            match session.run(&mut engine, &mut observer) {
+                Ok(swept) => break swept,
+                Err(AnalysisError::Cancelled { .. }) => assert_eq!(observer.saved, 1),
+                Err(e) => panic!("{e}"),
+            }
+            stops += 1;
+        };
+        assert!(stops >= 18 / steps - 1, "{stops} stops");
+        assert!(
+            steps == 9 || in_second_pass > 0,
+            "stopped in the first pass only"
+        );
+        assert!(
+            recorded.csv(&swept.state) == whole,
+            "stopped after every {steps} steps, the session came to other bits"
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_session_replaces_no_checkpoint_and_needs_memory_for_one_query() {
+    let recorded = record("kind = \"sgd\"", 3);
+    let asked = Asked::of(&["validation"]);
+    let run = recorded.run();
+    let mut engine = AutodiffEngine::new(recorded.net.clone(), DType::F32, &Device::Cpu).unwrap();
+    let path = recorded.folder.path().join("session.safetensors");
+    let mut options = SessionOptions {
+        saving: Some(Saving {
+            path: path.clone(),
+            every: Duration::ZERO,
+            resume: false,
+        }),
+        ..SessionOptions::new(asked.options.clone())
+    };
+    let mut observer = StopAfter { steps: 3, saved: 0 };
+    let session = Session::new(&run, &engine, &asked.queries, options.clone()).unwrap();
+    assert!(session.run(&mut engine, &mut observer).is_err());
+    assert_eq!(observer.saved, 3, "one checkpoint per step");
+    let kept = std::fs::read(&path).unwrap();
+    let again = Session::new(&run, &engine, &asked.queries, options.clone());
+    assert!(matches!(again.err(), Some(AnalysisError::SweepUnderWay { path: p }) if p == path));
+    assert_eq!(std::fs::read(&path).unwrap(), kept);
+
+    options.saving = None;
+    options.memory = Some(1000);
+    let session = Session::new(&run, &engine, &asked.queries, options).unwrap();
+    let refused = session.run(&mut engine, &mut observer);
+    assert!(matches!(
+        refused,
+        Err(AnalysisError::Memory { limit: 1000, certain, .. }) if certain > 1000
+    ));
 }
 
 #[test]
@@ -287,7 +405,7 @@ fn what_a_sweep_takes_is_known_beforehand() {
             })
             .sum::<usize>();
     assert_eq!(cost.state, 8 * held as u64);
-    assert!(cost.certain() < cost.about());
+    assert!(cost.memory().certain < cost.memory().about);
     let known = SweepCost::of(&run, &asked.options, 2, 4, Some(100)).unwrap();
-    assert!(known.about() > cost.about());
+    assert!(known.memory().about > cost.memory().about);
 }

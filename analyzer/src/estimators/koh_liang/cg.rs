@@ -5,7 +5,9 @@ use hindcast_model::vectors::{add_scaled, dot};
 use super::{Clock, Common, DAMPING, PAPER, PENALTY, Problem};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
-use crate::estimators::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
+use crate::estimators::estimate::Estimate;
+use crate::estimators::estimator::{Choices, Estimator, Method, MethodOption, Question};
+use crate::sweep::Observer;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-cg",
@@ -14,6 +16,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
     source: PAPER,
     predicts: true,
     windowed: false,
+    sweeps: false,
     options: &[
         DAMPING,
         MethodOption {
@@ -43,7 +46,7 @@ struct ConjugateGradient {
     tolerance: f64,
 }
 
-/// Hestenes and Stiefel's iteration for one query.
+/// The iteration of Hestenes and Stiefel for one query.
 struct Solver<'a> {
     name: &'a str,
     /// Solution so far.
@@ -54,7 +57,7 @@ struct Solver<'a> {
     square: f64,
     /// `‖u‖²`.
     whole: f64,
-    /// Met a direction in which the curvature isn't positive.
+    /// Whether it met a direction in which the curvature isn't positive.
     stopped: bool,
 }
 
@@ -79,7 +82,7 @@ impl<'a> Solver<'a> {
     /// One iteration; `image` is `(Ĥ + λ)` times the direction.
     fn step(&mut self, image: &[f64]) {
         let curvature = dot(&self.direction, image);
-        // NaN is no curvature, either.
+        // NaN isn't a positive curvature.
         if curvature.is_nan() || curvature <= 0.0 {
             self.stopped = true;
             return;
@@ -107,14 +110,14 @@ impl Estimator for ConjugateGradient {
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
         let end = question.run.source().end()?;
-        let problem = Problem::of(&METHOD, question, &end, &self.common)?;
+        let gradients = question.gradients(engine)?;
+        let problem = Problem::of(&METHOD, question, &gradients, &end, &self.common)?;
         let n = problem.examples.len();
-        let mut clock = Clock::new(watcher, self.iterations.saturating_mul(n as u64), n);
-        let mut solvers: Vec<Solver<'_>> = question
-            .gradients
+        let mut clock = Clock::new(observer, self.iterations.saturating_mul(n as u64), n);
+        let mut solvers: Vec<Solver<'_>> = gradients
             .iter()
             .map(|q| Solver::new(&q.name, &q.parameters))
             .collect();

@@ -5,7 +5,9 @@ use hindcast_model::vectors::norm;
 use super::{Clock, Common, DAMPING, PENALTY, Problem, SEED, diverged, shuffled};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
-use crate::estimators::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
+use crate::estimators::estimate::Estimate;
+use crate::estimators::estimator::{Choices, Estimator, Method, MethodOption, Question};
+use crate::sweep::Observer;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-lissa",
@@ -14,6 +16,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
     source: "Koh, Liang, ICML 2017; Agarwal, Bullins, Hazan: Second-Order Stochastic Optimization for Machine Learning in Linear Time, JMLR 2017",
     predicts: true,
     windowed: false,
+    sweeps: false,
     options: &[
         MethodOption {
             key: "batch",
@@ -63,12 +66,12 @@ struct Lissa {
     seed: u64,
 }
 
-/// Power iterations for the automatic scale, and the most examples that they look at.
+/// Number of power iterations for the automatic scale, and the largest number of examples that they use.
 const POWER: u64 = 20;
 const SAMPLE: usize = 1000;
 
 impl Lissa {
-    /// Twice the largest eigenvalue in size of `H_S + λ` for a sample S.
+    /// Twice the largest absolute eigenvalue of `H_S + λ` for a sample S.
     fn scale(
         &self,
         problem: &Problem<'_>,
@@ -76,7 +79,7 @@ impl Lissa {
         clock: &mut Clock<'_, '_>,
     ) -> Result<f64> {
         let sample = self.sample(problem);
-        // Any query's gradient leans towards the large eigenvalues.
+        // A query's gradient has a large part along the large eigenvalues, so it is a good start.
         let Some(u) = problem.queries.iter().find(|u| norm(u) > 0.0) else {
             return Ok(1.0);
         };
@@ -110,10 +113,11 @@ impl Estimator for Lissa {
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
         let end = question.run.source().end()?;
-        let problem = Problem::of(&METHOD, question, &end, &self.common)?;
+        let gradients = question.gradients(engine)?;
+        let problem = Problem::of(&METHOD, question, &gradients, &end, &self.common)?;
         let n = problem.examples.len();
         let size = usize::try_from(self.batch).unwrap_or(n).min(n);
         let power = match self.scale {
@@ -124,7 +128,7 @@ impl Estimator for Lissa {
             .repeats
             .saturating_mul(self.depth)
             .saturating_mul(size as u64);
-        let mut clock = Clock::new(watcher, series.saturating_add(power), n);
+        let mut clock = Clock::new(observer, series.saturating_add(power), n);
         let scale = match self.scale {
             Some(scale) => scale,
             None => self.scale(&problem, engine, &mut clock)?,
@@ -141,11 +145,11 @@ impl Estimator for Lissa {
                         h[q][i] += u[i] - image[i] / scale;
                     }
                     let (length, start) = (norm(&h[q]), norm(u));
-                    // Each term adds at most u as long as no eigenvalue is negative.
+                    // Each term adds at most u if no eigenvalue is negative.
                     if !length.is_finite() || length > RUNAWAY * (term + 2) as f64 * start {
                         return Err(diverged(
                             &METHOD,
-                            &question.gradients[q].name,
+                            &gradients[q].name,
                             &format!("at term {term}, scale {scale:.3e}"),
                             "raise scale or damping, or take larger batches",
                         ));
@@ -163,10 +167,10 @@ impl Estimator for Lissa {
     }
 }
 
-/// How much longer than a sum of u's a series may grow before it is called a runaway.
+/// A series that is this many times longer than a sum of u's has diverged.
 const RUNAWAY: f64 = 1e3;
 
-/// Mini-batches without replacement, in a new order each time that all examples were in one.
+/// Mini-batches without replacement. After all examples were used, they are shuffled again.
 struct Batches {
     seed: u64,
     n: usize,

@@ -1,9 +1,9 @@
 //! Koh and Liang's influence functions (2017): `L_j = (1/N) <g_j(θ_T), (Ĥ + λI)⁻¹ u>` at the end of training, by three
 //! solvers.
 //!
-//! Ĥ is the Hessian of the mean loss over all training examples, as evaluated: running statistics, no dropout, no
-//! augmentation. A penalty that training minimised is put back by hand: ½α‖θ‖² adds αI to Ĥ and, where it sits in each
-//! example's loss, αθ to every g_j; a decay that the optimizer adds to the gradient is a penalty, too.
+//! Ĥ is the Hessian of the mean loss over all training examples in evaluation mode: running statistics, no dropout, no
+//! augmentation. A penalty that training minimised is added explicitly. A penalty ½α‖θ‖² adds αI to Ĥ and, if it is part
+//! of each example's loss, αθ to every g_j. A decay that the optimizer adds to the gradient is a penalty, too.
 
 mod cg;
 mod lissa;
@@ -18,12 +18,14 @@ use hindcast_model::task::PenaltyIn;
 use hindcast_model::update::UpdateRule;
 use hindcast_model::vectors::{dot, norm};
 
-use super::estimate::{everyone, without_window};
+use super::estimate::Estimate;
+use super::estimator::{Choices, Method, MethodOption, Question, tell};
 use super::still::Still;
-use super::{Choices, Estimate, Method, MethodOption, Question, Stage, Watcher, tell};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Diverged, Result, Unsupported};
+use crate::query::one::QueryGradient;
 use crate::run::source::RecordedEnd;
+use crate::sweep::{Observer, Stage};
 
 const PAPER: &str =
     "Koh, Liang: Understanding Black-box Predictions via Influence Functions, ICML 2017";
@@ -50,11 +52,11 @@ fn not_negative(x: f64) -> bool {
     x >= 0.0
 }
 
-/// What all three solvers take.
+/// Options of all three solvers.
 #[derive(Debug, Clone, PartialEq)]
 struct Common {
     damping: f64,
-    /// α where the user says.
+    /// α; `None` derives it from the run.
     penalty: Option<f64>,
 }
 
@@ -99,7 +101,7 @@ impl Penalty {
     }
 }
 
-/// λ of the last step, where the optimizer adds λθ to the gradient.
+/// λ of the last step, if the optimizer adds λθ to the gradient.
 fn decay(question: &Question<'_>, end: &RecordedEnd) -> Result<f64> {
     let coupled = matches!(
         question.run.rule(),
@@ -108,7 +110,7 @@ fn decay(question: &Question<'_>, end: &RecordedEnd) -> Result<f64> {
     let Some(last) = end.step.checked_sub(1).filter(|_| coupled) else {
         return Ok(0.0);
     };
-    // A run that holds no last step says nothing of its decay but what the rule says.
+    // If the trace doesn't hold the last step, the decay of the rule is the only information.
     let groups = match question.run.source().metas(last..end.step) {
         Ok(metas) => metas.into_iter().next().map(|meta| meta.groups),
         Err(_) => None,
@@ -131,6 +133,7 @@ struct Problem<'a> {
     still: Still<'a>,
     /// u, Q × p.
     queries: Vec<&'a [f64]>,
+    gradients: &'a [QueryGradient],
     /// α + λ.
     shift: f64,
     in_examples: f64,
@@ -142,10 +145,11 @@ impl<'a> Problem<'a> {
     fn of(
         method: &'static Method,
         question: &Question<'a>,
+        gradients: &'a [QueryGradient],
         end: &'a RecordedEnd,
         common: &Common,
     ) -> Result<Self> {
-        without_window(method, question)?;
+        question.without_window(method)?;
         let penalty = Penalty::of(question, common.penalty, end)?;
         if question.run.examples() == 0 {
             return Err(AnalysisError::NoExamples);
@@ -156,11 +160,8 @@ impl<'a> Problem<'a> {
                 parameters: &end.parameters,
                 buffers: &end.buffers,
             },
-            queries: question
-                .gradients
-                .iter()
-                .map(|q| q.parameters.as_slice())
-                .collect(),
+            queries: gradients.iter().map(|q| q.parameters.as_slice()).collect(),
+            gradients,
             shift: penalty.curvature + common.damping,
             in_examples: penalty.in_examples,
             examples: (0..question.run.examples() as u64).collect(),
@@ -186,7 +187,7 @@ impl<'a> Problem<'a> {
         Ok(out)
     }
 
-    /// Scores from solutions β, and how far each solution is from one: `‖(Ĥ + α + λ) β − u‖ / ‖u‖`, from the same pass.
+    /// Scores from solutions β, and the relative residual `‖(Ĥ + α + λ) β − u‖ / ‖u‖` of each, from the same pass.
     fn finish(
         &self,
         question: &Question<'_>,
@@ -197,7 +198,7 @@ impl<'a> Problem<'a> {
     ) -> Result<Estimate> {
         let all = self
             .still
-            .everyone(engine, solutions, clock.stage, clock.watcher)?;
+            .everyone(engine, solutions, clock.stage, clock.observer)?;
         let n = self.examples.len() as f64;
         let mut scores = all.products;
         let mut worst: f64 = 0.0;
@@ -214,37 +215,37 @@ impl<'a> Problem<'a> {
         notes.push(format!(
             "the solution leaves {at_worst}{worst:.1e} of the query's gradient unexplained (‖(H + λ) β − u‖ / ‖u‖ over all examples)"
         ));
-        everyone(question, scores, notes)
+        question.everyone(self.gradients, scores, notes)
     }
 }
 
 /// Counts the examples that have gone through the model.
 struct Clock<'a, 'w> {
     stage: Stage,
-    watcher: &'a mut Watcher<'w>,
+    observer: &'a mut (dyn Observer + 'w),
 }
 
 impl<'a, 'w> Clock<'a, 'w> {
-    /// For `passes` passes over `n` examples, and the one that scores.
-    fn new(watcher: &'a mut Watcher<'w>, examples: u64, n: usize) -> Self {
+    /// For `examples` examples of the solver, and the pass over `n` examples that scores.
+    fn new(observer: &'a mut (dyn Observer + 'w), examples: u64, n: usize) -> Self {
         let stage = Stage {
             doing: "solving",
             unit: "examples",
             done: 0,
             total: examples + n as u64,
         };
-        Clock { stage, watcher }
+        Clock { stage, observer }
     }
 
     fn more(&mut self, examples: u64) -> Result<()> {
         self.stage.done += examples;
-        // A solver may come to an end before its last iteration.
+        // A solver may end before its last iteration, so the total is not yet reached.
         self.stage.total = self.stage.total.max(self.stage.done + 1);
-        tell(self.watcher, self.stage)
+        tell(self.observer, self.stage)
     }
 }
 
-/// All training examples in a random order, another one each round.
+/// All training examples in a random order that depends on the round.
 fn shuffled(seed: u64, round: u64, n: usize) -> Vec<u64> {
     let low = round as u32;
     let high = (round >> 32) as u32;
@@ -252,10 +253,10 @@ fn shuffled(seed: u64, round: u64, n: usize) -> Vec<u64> {
     Stream::of_run(seed, purpose).permutation(n)
 }
 
-/// Stream of the solvers' batches; numbers from 2³¹ up are free for other crates than the model's.
+/// Random stream of the solvers' batches. Crates other than the model's use numbers from 2³¹ up.
 const ORDER: u32 = (1 << 31) + 2;
 
-/// A solver that ran away.
+/// The error of a solver that diverged.
 fn diverged(method: &Method, query: &str, after: &str, hint: &str) -> AnalysisError {
     AnalysisError::Diverged(Diverged::Solver {
         method: method.name,

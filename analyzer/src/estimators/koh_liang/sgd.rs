@@ -1,11 +1,13 @@
-//! Koh and Liang by momentum SGD on `½ <β, (H_S + λ) β> − <u, β>` with the Hessian of mini-batches, as Hara et al. ran it.
+//! Koh and Liang by momentum SGD on `½ <β, (H_S + λ) β> − <u, β>` with the Hessian of mini-batches, as Hara et al. used it.
 
 use hindcast_model::vectors::norm;
 
 use super::{Clock, Common, DAMPING, PAPER, PENALTY, Problem, SEED, diverged, shuffled};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
-use crate::estimators::{Choices, Estimate, Estimator, Method, MethodOption, Question, Watcher};
+use crate::estimators::estimate::Estimate;
+use crate::estimators::estimator::{Choices, Estimator, Method, MethodOption, Question};
+use crate::sweep::Observer;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-sgd",
@@ -14,6 +16,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
     source: PAPER,
     predicts: true,
     windowed: false,
+    sweeps: false,
     options: &[
         MethodOption {
             key: "batch",
@@ -82,18 +85,22 @@ impl Estimator for Descent {
         &self,
         question: &Question<'_>,
         engine: &mut dyn ReplayEngine,
-        watcher: &mut Watcher<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<Estimate> {
         let end = question.run.source().end()?;
-        let problem = Problem::of(&METHOD, question, &end, &self.common)?;
+        let gradients = question.gradients(engine)?;
+        let problem = Problem::of(&METHOD, question, &gradients, &end, &self.common)?;
         let n = problem.examples.len();
-        let mut clock = Clock::new(watcher, self.epochs.saturating_mul(n as u64), n);
+        let mut clock = Clock::new(observer, self.epochs.saturating_mul(n as u64), n);
         let mut beta: Vec<Vec<f64>> = problem
             .queries
             .iter()
-            .map(|u| match self.at_query {
-                true => u.to_vec(),
-                false => vec![0.0; u.len()],
+            .map(|u| {
+                if self.at_query {
+                    u.to_vec()
+                } else {
+                    vec![0.0; u.len()]
+                }
             })
             .collect();
         let mut velocity: Vec<Vec<f64>> = beta.iter().map(|b| vec![0.0; b.len()]).collect();
@@ -111,7 +118,7 @@ impl Estimator for Descent {
                     if !size.is_finite() || size > RUNAWAY * norm(u).max(f64::MIN_POSITIVE) {
                         return Err(diverged(
                             &METHOD,
-                            &question.gradients[q].name,
+                            &gradients[q].name,
                             &format!("in epoch {epoch}"),
                             "lower lr, or raise damping",
                         ));
@@ -123,5 +130,5 @@ impl Estimator for Descent {
     }
 }
 
-/// A solution so many times longer than the query's gradient would mean an eigenvalue below its inverse.
+/// A solution this many times longer than the query's gradient has diverged: it would mean an eigenvalue below the inverse.
 const RUNAWAY: f64 = 1e9;

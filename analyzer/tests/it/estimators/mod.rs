@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use hindcast_analyzer::estimators::{Estimate, Question, choose};
+use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     MemoryRun, Query, QueryGradient, RecordedRun, ReplayEngine, Result, StepInput, Window,
 };
@@ -28,17 +29,10 @@ fn estimate(
 ) -> Result<Estimate> {
     let run = RecordedRun::new(recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let queries = queries();
-    let gradients = gradients(recorded, net);
-    let question = Question {
-        run: &run,
-        net: None,
-        queries: &queries,
-        gradients: &gradients,
-        window,
-    };
+    let question = Question::new(&run, &queries, window);
     choose(name, set)?
         .estimator
-        .estimate(&question, &mut engine(net), &mut |_| {
+        .estimate(&question, &mut engine(net), &mut |_: Stage| {
             ControlFlow::Continue(())
         })
 }
@@ -54,8 +48,8 @@ fn gradients(recorded: &MemoryRun, net: &Arc<TinyNet>) -> Vec<QueryGradient> {
 
 /// The scores of a query, all of which have to be there.
 fn scores(estimate: &Estimate, query: usize) -> Vec<f64> {
-    let of = &estimate.queries[query].influence;
-    of.iter().map(|x| x.expect("a score")).collect()
+    let all = estimate.scores(query);
+    all.map(|x| x.expect("a score")).collect()
 }
 
 /// Where gradients are taken, one loss at a time.

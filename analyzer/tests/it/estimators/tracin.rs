@@ -142,12 +142,12 @@ fn steps_count_each_use_of_an_example_as_it_was_trained_on() {
                     *wanted[j as usize].get_or_insert(0.0) += term;
                 }
             }
-            for (j, (got, wanted)) in got.queries[q].influence.iter().zip(&wanted).enumerate() {
+            for (j, (got, wanted)) in got.scores(q).zip(&wanted).enumerate() {
                 let (got, wanted) = (got.unwrap_or(-9.0), wanted.unwrap_or(-9.0));
                 assert!((got - wanted).abs() < 1e-12, "{j}: {got} {wanted}");
             }
             let seen = got.occurrences.iter().filter(|&&n| n > 0).count();
-            let scored = got.queries[q].influence.iter().flatten().count();
+            let scored = got.scores(q).flatten().count();
             assert_eq!(seen, scored);
         }
     }

@@ -3,7 +3,7 @@
 mod appendix_a;
 mod bounds;
 mod forward;
-mod ladder;
+mod refinement;
 
 use std::sync::Arc;
 

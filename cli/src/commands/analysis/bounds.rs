@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use candle_core::{DType, Device};
 use serde::Serialize;
 
-use super::influence::parse_window;
+use super::asked::parse_window;
 use super::trust;
 use crate::args::Bounds;
 use crate::clean;
@@ -48,10 +48,9 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
     hindcast_analyzer::output::replace::try_folder(&args.out, Kind::Bounds)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let memory = context::memory(args.memory.as_deref())?;
-    let subject = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
-    context::warn_or_refuse_run(&subject, &args.run)?;
-    let run = subject.recorded()?;
-    let net = subject.net().context("the run carries no task")?;
+    let run = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
+    context::warn_or_refuse_run(&run, &args.run)?;
+    let net = run.net().context("the run carries no task")?;
     let options = BoundsOptions {
         window: window.resolve(run.source())?,
         examples,
@@ -59,7 +58,6 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
     };
     let end = run.source().end()?.step;
     let notes = Vec::from_iter(trust::steps(
-        &subject,
         &run,
         options.window.start..end,
         &args.check,
@@ -68,7 +66,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
     )?);
     let begun = Instant::now();
     // What is bounded can be much smaller than the parameters: the estimate is always carried in float64.
-    let mut engine = subject.engine(None, Some(DType::F64), Device::Cpu)?;
+    let mut engine = run.engine(None, Some(DType::F64), Device::Cpu)?;
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "estimating, then retraining", "steps");
     let report = bounds(&run, net, engine.as_mut(), &options, &|done, total| {

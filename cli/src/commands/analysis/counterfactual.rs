@@ -1,10 +1,9 @@
-//! `hindcast counterfactual`: really retrain without some examples, and compare with what was predicted.
+//! `hindcast counterfactual`: retrain without some examples, and compare the change with the prediction.
 
 mod prediction;
 mod print;
 mod removed;
 
-use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
@@ -13,65 +12,126 @@ use anyhow::Context as _;
 use candle_core::Device;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
-use serde::Serialize;
 
-use super::influence::{one_query, parse_queries, parse_window};
-use super::sweeping::{Settings, score};
+use super::answering::Settings;
+use super::asked::{one_query, parse_queries, parse_window};
 use super::trust;
 use crate::args::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::clean;
-use crate::clean::{field, say};
+use crate::clean::say;
 use crate::commands::context::Models;
 use crate::commands::interrupt::{Interrupts, told};
-use crate::commands::{Outcome, Usage, context, memory, progress};
+use crate::commands::memory::{self, Limit};
+use crate::commands::{Outcome, Usage, context, progress};
+use crate::words::{bytes, duration};
 use hindcast_analyzer::output::places::{Kind, apart};
 use hindcast_analyzer::output::replace;
-use hindcast_analyzer::run::batch_sizes::BatchSizes;
-use hindcast_analyzer::sweep::step_bytes;
+use hindcast_analyzer::run::memory::RetrainingCost;
 use hindcast_analyzer::{
-    CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query, RecordedRun,
-    Removal, RemovalResult, RemovalResults, RemovedPlace, Subject, Window, counterfactuals,
+    CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Queries, Query,
+    RecordedRun, Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable, Window,
+    counterfactuals,
 };
+use prediction::{AtEnd, Prediction};
+use print::Found;
 use removed::Removed;
 
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    query: &'a str,
-    window: Range<u64>,
-    without: u64,
-    value_with_everyone: f64,
-    value_without: Option<f64>,
-    real_change: Option<f64>,
-    predicted_change: Option<f64>,
-    /// `<u, θ_T(without) − θ_T>`: how the query would change if it were linear, by the real move of the parameters.
-    first_order_change: Option<f64>,
-    predicted_from: &'a str,
-    /// Reasons to doubt these numbers, for people.
-    notes: Vec<&'a str>,
-    sets: &'a [RemovalResult],
-    retraining: &'a CounterfactualReport,
+/// The command line, read and checked as far as that is possible without the run.
+struct Asked<'a> {
+    window: Window,
+    queries: Queries,
+    removed: Removed<'a>,
+    memory: Option<Limit>,
+    engine: Option<EngineKind>,
 }
 
 pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outcome> {
-    let window = parse_window(&args.window)?;
-    let asked = parse_queries(&args.query)?;
-    let asked_for = Removed::parse(args)?;
-    let limit = context::memory(args.memory.as_deref())?;
-    if let Some(out) = &args.out {
-        check_results(out)?;
-        apart(out, &asked_for.inputs())
-            .and_then(|()| replace::try_folder(out, Kind::Removals))
-            .with_context(|| format!("cannot write {}", out.display()))?;
-    }
-    let subject = models.open(&args.run, args.data.as_deref(), None)?;
-    context::warn_or_refuse_run(&subject, &args.run)?;
-    let query = one_query(&asked, subject.data())?;
-    let run = subject.recorded()?;
-    let range = window.resolve(run.source())?;
-    let (without, table) = asked_for.choose(&subject, &run, &query, &range)?;
+    let asked = Asked::parse(args)?;
+    let run = models.open(&args.run, args.data.as_deref(), None)?;
+    context::warn_or_refuse_run(&run, &args.run)?;
+    let query = one_query(&asked.queries, run.data())?;
+    let window = asked.window.resolve(run.source())?;
+    let at_end = AtEnd::new(&query, &run);
+    let (without, table) = asked.removed.choose(&at_end, &window)?;
+    let options = options(args, asked.engine, &run, window)?;
+    let sets: Vec<Vec<u64>> = if args.each {
+        without.iter().map(|&i| vec![i]).collect()
+    } else {
+        vec![without]
+    };
+    let interrupts = Interrupts::listen();
+    announce(&run, &options.window, &sets, asked.memory)?;
+    let steps = options.window.start..run.source().end()?.step;
+    let (check, limit) = (&args.check, asked.memory);
+    let unverified = trust::steps(&run, steps, check, limit, false)?;
+    let mut notes = Vec::from_iter(unverified);
+    notes.extend(prediction::limits(&run, &sets, &options));
+    let begun = Instant::now();
+    let report = retrain(&run, &options, &query, &sets, interrupts)?;
+    let took = begun.elapsed();
 
-    let options = CounterfactualOptions {
+    let settings = Settings {
+        engine: asked.engine,
+        memory: asked.memory,
+        ..Settings::default()
+    };
+    let prediction = Prediction::of(table, &at_end, &options, &sets, &settings)?;
+    let results = results(&report, &prediction, &run, &options)?;
+    let moved = if args.each {
+        None
+    } else {
+        Some(first_order(&run, asked.engine, &query, &report)?)
+    };
+    let found = Found {
+        query: query.to_string(),
+        report: &report,
+        results,
+        first_order: moved,
+        source: prediction.source,
+        notes,
+        each: args.each,
+        written: args.out.as_deref(),
+    };
+    if let Some(path) = &args.out {
+        let results = found.file(&run, &query, &options, &prediction.table)?;
+        results.write(path)?;
+    }
+    let mut out = clean::stdout();
+    if args.json {
+        print::json(&mut out, &found)?;
+    } else {
+        print::text(&mut out, &found)?;
+        say!("retrained in {}", duration(took));
+    }
+    Ok(Outcome::Fine)
+}
+
+impl<'a> Asked<'a> {
+    fn parse(args: &'a Counterfactual) -> anyhow::Result<Self> {
+        let asked = Asked {
+            window: parse_window(&args.window)?,
+            queries: parse_queries(&args.query)?,
+            removed: Removed::parse(args)?,
+            memory: context::memory(args.memory.as_deref())?,
+            engine: args.engine.map(Into::into),
+        };
+        if let Some(out) = &args.out {
+            check_results(out)?;
+            apart(out, &asked.removed.inputs())
+                .and_then(|()| replace::try_folder(out, Kind::Removals))
+                .with_context(|| format!("cannot write {}", out.display()))?;
+        }
+        Ok(asked)
+    }
+}
+
+fn options(
+    args: &Counterfactual,
+    engine: Option<EngineKind>,
+    run: &RecordedRun<'_>,
+    window: Range<u64>,
+) -> anyhow::Result<CounterfactualOptions> {
+    Ok(CounterfactualOptions {
         removal: match args.removal {
             RemovalKind::LossOnly => Removal::LossOnly,
             RemovalKind::Absent => Removal::Absent,
@@ -80,164 +140,96 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
             DenominatorKind::Fixed => Denominators::Fixed,
             DenominatorKind::Renormalised => Denominators::Renormalised,
         },
-        arithmetic: subject.arithmetic(args.engine.map(Into::into), &Device::Cpu)?,
-        ..CounterfactualOptions::new(range.clone())
-    };
-    let sets: Vec<Vec<u64>> = match args.each {
-        true => without.iter().map(|&i| vec![i]).collect(),
-        false => vec![without],
-    };
-    let interrupts = Interrupts::listen();
-    announce(&run, &range, &sets, limit)?;
-    let end = run.source().end()?.step;
-    let mut notes = Vec::from_iter(trust::steps(
-        &subject,
-        &run,
-        range.start..end,
-        &args.check,
-        limit,
-        false,
-    )?);
-    notes.extend(prediction::limits(&run, &sets, &options));
-    let begun = Instant::now();
+        arithmetic: run.arithmetic(engine, &Device::Cpu)?,
+        ..CounterfactualOptions::new(window)
+    })
+}
+
+/// Retrains with a progress bar, until it is done or interrupted.
+fn retrain(
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+    query: &Query,
+    sets: &[Vec<u64>],
+    interrupts: Interrupts,
+) -> anyhow::Result<CounterfactualReport> {
     let bar = progress::bar(0, "retraining", "steps");
     let time = progress::Estimate::from(0);
-    let report = counterfactuals(
-        &run,
-        &options,
-        std::slice::from_ref(&query),
-        &sets,
-        &|done, total| {
-            bar.at(done, total);
-            time.after(done, total, &bar);
-            interrupts.flow()
-        },
-    );
+    let queries = std::slice::from_ref(query);
+    let report = counterfactuals(run, options, queries, sets, &|done, total| {
+        bar.at(done, total);
+        time.after(done, total, &bar);
+        interrupts.flow()
+    });
     drop((bar, interrupts));
-    let report = report.map_err(|e| {
+    report.map_err(|e| {
         told(e.into(), || {
             "retraining stopped; nothing was written".to_owned()
         })
-    })?;
-    let retrained = begun.elapsed();
+    })
+}
 
-    // A table of another window, query or run predicts another change: then the window is swept here.
-    let fitting = table
-        .as_ref()
-        .and_then(|t| prediction::fitting_query(t, &subject, &range, &query).map(|q| (t, q)))
-        .filter(|(t, q)| {
-            sets.iter()
-                .all(|set| prediction::covers(t, *q, set, options.denominators))
-        });
-    let swept;
-    let (table, q, source) = match fitting {
-        Some((table, q)) => (table, q, "the table"),
-        None => {
-            let settings = Settings {
-                engine: args.engine.map(Into::into),
-                memory: limit,
-                ..Settings::default()
-            };
-            let queries = std::slice::from_ref(&query);
-            let window = Window::Steps(range.clone());
-            swept = score(&subject, queries, &window, &settings)?.table;
-            (&swept, 0, "a sweep of this window")
-        }
-    };
-    let mut results = Vec::new();
-    for (set, outcome) in report.outcomes.iter().enumerate() {
-        results.push(RemovalResult {
+/// The predicted and the real change of each set.
+fn results(
+    report: &CounterfactualReport,
+    prediction: &Prediction,
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+) -> anyhow::Result<Vec<RemovalResult>> {
+    let result = |(set, outcome): (usize, &hindcast_analyzer::Outcome)| {
+        Ok(RemovalResult {
             without: outcome.without.clone(),
             places: places(run.data(), &outcome.without),
-            predicted_change: prediction::predict(table, q, &outcome.without, options.denominators),
+            predicted_change: prediction.change(&outcome.without, options.denominators),
             real_change: report
                 .change(set, 0)
                 .context("the retraining gave no value")?,
             value_without: outcome.queries.first().copied().unwrap_or(f64::NAN),
             losses: outcome.losses.clone(),
-        });
-    }
-    let value_with_everyone = report.everyone.queries.first().copied().unwrap_or(f64::NAN);
-    let name = query.to_string();
-    if let Some(path) = &args.out {
+        })
+    };
+    report.outcomes.iter().enumerate().map(result).collect()
+}
+
+impl Found<'_> {
+    /// The results as a file for `report`.
+    fn file(
+        &self,
+        run: &RecordedRun<'_>,
+        query: &Query,
+        options: &CounterfactualOptions,
+        table: &ScoreTable,
+    ) -> anyhow::Result<RemovalResults> {
         let (format, version, writer) = RemovalResults::opening();
-        let results = RemovalResults {
+        Ok(RemovalResults {
             format,
             version,
             writer,
-            run_digest: subject.head(),
-            query: name.clone(),
+            run_digest: run.head(),
+            query: self.query.clone(),
             query_digest: Some(query.file_digest()?).filter(|digest| !digest.is_empty()),
-            window: range.clone(),
+            window: options.window.clone(),
             removal: options.removal,
             denominators: options.denominators,
             predicted_by: table.metadata.method.clone(),
-            value_with_everyone,
-            losses_with_everyone: report.everyone.losses.clone(),
-            sets: results.clone(),
-            notes: notes.clone(),
-        };
-        results.write(path)?;
+            value_with_everyone: self.value_with_everyone(),
+            losses_with_everyone: self.report.everyone.losses.clone(),
+            sets: self.results.clone(),
+            notes: self.notes.clone(),
+        })
     }
-    let moved = match args.each {
-        true => None,
-        false => Some(first_order(
-            &subject,
-            &run,
-            args.engine.map(Into::into),
-            &query,
-            &report,
-        )?),
-    };
-    let mut out = clean::stdout();
-    if args.json {
-        let only = match results.as_slice() {
-            [only] if !args.each => Some(only),
-            _ => None,
-        };
-        let report = Report {
-            query: &name,
-            window: range,
-            without: sets.iter().map(|set| set.len() as u64).sum(),
-            value_with_everyone,
-            value_without: only.map(|r| r.value_without),
-            real_change: only.map(|r| r.real_change),
-            predicted_change: only.map(|r| r.predicted_change),
-            first_order_change: moved,
-            predicted_from: source,
-            notes: notes.iter().map(String::as_str).collect(),
-            sets: &results,
-            retraining: &report,
-        };
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        let shown = field(&name).to_string();
-        match results.as_slice() {
-            [only] if !args.each => print::print(&mut out, &report, &shown, only, moved, source)?,
-            each => print::print_each(&mut out, &report, &shown, each, source)?,
-        }
-        for note in &notes {
-            writeln!(out, "  {note}")?;
-        }
-        if let Some(path) = &args.out {
-            writeln!(out, "{}", field(path.display()))?;
-        }
-        say!("retrained in {}", progress::duration(retrained));
-    }
-    Ok(Outcome::Fine)
 }
 
-/// `<u, θ_T(without) − θ_T>` with the query's gradient u where the run with everyone ends. What the prediction misses of it
-/// is how the parameters moved otherwise than to first order; what it misses of the real change, how the query curves.
+/// `<u, θ_T(without) − θ_T>` with the query's gradient u at the end of the run with all examples. The prediction misses a
+/// part of it because the parameters move to first order only in theory. The real change differs from it by the query's
+/// curvature.
 fn first_order(
-    subject: &Subject,
     run: &RecordedRun<'_>,
     asked: Option<EngineKind>,
     query: &Query,
     report: &CounterfactualReport,
 ) -> anyhow::Result<f64> {
-    let mut engine = subject.engine(asked, Some(run.dtype()), Device::Cpu)?;
+    let mut engine = run.engine(asked, Some(run.dtype()), Device::Cpu)?;
     let with = &report.everyone;
     let u = query.gradient_at(
         run.source(),
@@ -267,50 +259,39 @@ fn places(data: &dyn DataSet, examples: &[u64]) -> Vec<RemovedPlace> {
     examples.iter().map(place).collect()
 }
 
-/// `report` knows these files by their ending.
+/// Refuses a name by whose ending `report` would not know the file.
 fn check_results(path: &Path) -> Result<(), Usage> {
-    match path.extension().is_some_and(|ending| ending == "json") {
-        true => Ok(()),
-        false => Err(Usage(format!(
-            "--out {}: expected a name that ends in .json",
-            path.display()
-        ))),
+    if path.extension().is_some_and(|ending| ending == "json") {
+        return Ok(());
     }
+    Err(Usage(format!(
+        "--out {}: expected a name that ends in .json",
+        path.display()
+    )))
 }
 
-/// Says what will be done and what it takes, and refuses what cannot fit.
+/// Prints what will be done and what it needs, and refuses what cannot fit.
 fn announce(
     run: &RecordedRun<'_>,
     window: &Range<u64>,
     sets: &[Vec<u64>],
-    limit: Option<memory::Limit>,
+    limit: Option<Limit>,
 ) -> anyhow::Result<()> {
-    let source = run.source();
-    let end = source.end()?;
-    let steps = end.step.saturating_sub(window.start);
-    let values = (end.parameters.len() + end.buffers.len()) as u64;
-    let optimizer = run.rule().state_values(run.blocks().values()) as u64;
-    let width = run.dtype().size_in_bytes() as u64;
-    let sizes = BatchSizes::of(source, window.start..end.step)?;
-    // One with everyone and one a set, each with its state, a gradient and the new state; every step's batch; the recorded end in float64.
-    let runs = 1 + sets.len() as u64;
-    let states = runs * width * (3 * values + 2 * optimizer);
-    let batch = step_bytes(run, width as usize, sizes.largest);
-    let needed = states + 8 * sizes.indices + steps * META_BYTES + batch + runs * 8 * values;
+    let cost = RetrainingCost::of(run, window, sets.len())?;
     let there = memory::check(
         "this retraining",
-        needed / 2,
-        needed,
+        cost.memory,
         limit,
         &format!(
             "the largest batch has {} examples; use a shorter window, or a machine with more",
-            sizes.largest
+            cost.largest_batch
         ),
     )?;
     say!(
-        "to retrain: {steps} steps from {} to {}, with everyone and without {}",
+        "to retrain: {} steps from {} to {}, with everyone and without {}",
+        cost.steps,
         window.start,
-        end.step,
+        window.start + cost.steps,
         match sets {
             [one] => format!("{} examples", one.len()),
             many => format!("each of {} examples alone", many.len()),
@@ -318,11 +299,8 @@ fn announce(
     );
     say!(
         "memory: about {} beside the data and the model's own intermediate values{}{there}",
-        progress::bytes(needed),
+        bytes(cost.memory.about),
         if there.is_empty() { "" } else { "; " },
     );
     Ok(())
 }
-
-/// A step's metadata beside its indices, about.
-const META_BYTES: u64 = 300;

@@ -1,14 +1,14 @@
 //! Verbs that ask which examples made the model, and the parts that they share.
 
+pub(crate) mod answering;
+pub(crate) mod asked;
 pub(crate) mod bounds;
 pub(crate) mod counterfactual;
-pub(crate) mod estimating;
 pub(crate) mod influence;
 pub(crate) mod methods;
 pub(crate) mod pictures;
 pub(crate) mod refining;
 pub(crate) mod report;
 pub(crate) mod scores;
-pub(crate) mod sweeping;
 pub(crate) mod tables;
 pub(crate) mod trust;

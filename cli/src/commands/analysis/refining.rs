@@ -1,4 +1,4 @@
-//! `hindcast influence --refine K`: the ladder's later rungs, after the sweep.
+//! `hindcast influence --refine K`: refines the sweep's scores of a shortlist.
 
 use std::io::{self, Write};
 
@@ -12,60 +12,58 @@ use crate::clean::{field, say};
 use crate::commands::context::device;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Usage, progress};
-use hindcast_analyzer::refine;
-use hindcast_analyzer::{Ladder, Query, ScoreRow, ScoreTable, Subject, kendall_tau};
+use hindcast_analyzer::{Query, RecordedRun, Refinement, ScoreRow, ScoreTable, kendall_tau};
 
-/// Fewer retrained examples than this say nothing of an order.
+/// Number of retrained examples that are needed to compare orders.
 const ORDERED: usize = 10;
 
-/// The ladder that is asked for.
-pub(super) fn ladder(args: &Influence) -> Result<Option<Ladder>, Usage> {
+/// The refinement that the command line asks for.
+pub(super) fn asked(args: &Influence) -> Result<Option<Refinement>, Usage> {
     match (args.refine, args.refine_truth) {
         (None, _) => Ok(None),
         (Some(_), _) if args.method != "sgd" => Err(Usage(format!(
-            "--refine goes on from the scores of the sweep: leave --method {} out",
+            "--refine needs the scores of the sweep: leave --method {} out",
             args.method
         ))),
         (Some(0), _) => Err(Usage(
             "--refine K: expected a number of examples, at least 1".to_owned(),
         )),
-        (Some(accumulative), truth) => Ok(Some(Ladder {
+        (Some(accumulative), truth) => Ok(Some(Refinement {
             accumulative,
             counterfactual: truth.min(accumulative),
         })),
     }
 }
 
-/// Climbs it; `table` gets the columns.
-pub(super) fn climb(
-    subject: &Subject,
+/// Refines the table, with a progress bar.
+pub(super) fn refine(
+    run: &RecordedRun<'_>,
     queries: &[Query],
     table: &mut ScoreTable,
-    ladder: Ladder,
+    refinement: Refinement,
     args: &Influence,
 ) -> anyhow::Result<()> {
-    let run = subject.recorded()?;
     let dtype = args.precision.dtype().unwrap_or(run.dtype());
-    let mut engine = subject.engine(
+    let mut engine = run.engine(
         args.engine.map(Into::into),
         Some(dtype),
         device(&args.device)?,
     )?;
     say!(
         "to refine: the {} most harmful examples of each query by the accumulative estimate, {} of them by retraining",
-        ladder.accumulative,
-        ladder.counterfactual
+        refinement.accumulative,
+        refinement.counterfactual
     );
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "refining", "steps");
     let time = progress::Estimate::from(0);
-    let refined = refine(
-        &run,
+    let refined = hindcast_analyzer::refine(
+        run,
         engine.as_mut(),
         queries,
         table,
-        ladder,
-        subject.arithmetic(args.engine.map(Into::into), &Device::Cpu)?,
+        refinement,
+        run.arithmetic(args.engine.map(Into::into), &Device::Cpu)?,
         &|done, total| {
             bar.at(done, total);
             time.after(done, total, &bar);
@@ -80,7 +78,7 @@ pub(super) fn climb(
     })
 }
 
-/// How near the rungs come to the real changes, over the examples that were left out for real.
+/// How close the estimates are to the real changes, over the retrained examples.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Agreement {
     pub examples: usize,
@@ -88,16 +86,16 @@ pub(super) struct Agreement {
     pub accumulative: Closeness,
 }
 
-/// How near one rung comes.
+/// How close one estimate is.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Closeness {
-    /// Kendall's tau with the real changes; null where one of them doesn't vary.
+    /// Kendall's tau with the real changes; `None` if one of the two lists is constant.
     pub tau: Option<f64>,
     /// `‖estimate − real‖ / ‖real‖`.
     pub error: f64,
 }
 
-/// How well the rungs order what was retrained; `None` where that is too little.
+/// How well the estimates agree with retraining; `None` if too few examples were retrained.
 pub(super) fn agreement(table: &ScoreTable, query: usize) -> Option<Agreement> {
     let values = |row: &ScoreRow| {
         let refined = row.refined.get(query)?;
@@ -124,7 +122,7 @@ pub(super) fn agreement(table: &ScoreTable, query: usize) -> Option<Agreement> {
     })
 }
 
-/// The shortlist of a query, the most harmful by its last word first: what was really retrained, then what was estimated.
+/// The shortlist of a query: first the retrained examples, then the others, both with the most harmful first.
 pub(super) fn shortlist(table: &ScoreTable, query: usize) -> Vec<&ScoreRow> {
     let of = |row: &ScoreRow| row.refined.get(query).copied().unwrap_or_default();
     let mut rows: Vec<&ScoreRow> = table
@@ -145,7 +143,7 @@ pub(super) fn shortlist(table: &ScoreTable, query: usize) -> Vec<&ScoreRow> {
     rows
 }
 
-/// The shortlist's first rows with all rungs beside each other.
+/// Prints the shortlist's first rows with all their scores.
 pub(super) fn print(
     out: &mut dyn Write,
     table: &ScoreTable,
@@ -156,7 +154,7 @@ pub(super) fn print(
     if rows.is_empty() || top == 0 {
         return Ok(());
     }
-    writeln!(out, "refined, by the last rung that each was taken to:")?;
+    writeln!(out, "refined, first the retrained examples:")?;
     let wide = tables::file_width(rows.iter().take(top).copied());
     writeln!(
         out,

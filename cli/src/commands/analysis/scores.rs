@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::influence::check_output;
+use super::asked::check_output;
 use super::tables;
 use crate::args::Scores;
 use crate::clean;

@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Prints scores as text.
 
 use std::io::{self, Write};
 
@@ -8,9 +8,9 @@ use hindcast_model::objective::Split;
 use crate::clean::field;
 use crate::growth::Growth;
 use hindcast_analyzer::estimators::method;
-use hindcast_analyzer::{QuerySweep, ScoreRow, ScoreTable};
+use hindcast_analyzer::{AdjointGrowth, ScoreRow, ScoreTable};
 
-/// The k most harmful and the k most helpful examples of a query.
+/// Prints the k most harmful and the k most helpful examples of a query.
 pub(crate) fn extremes(
     out: &mut dyn Write,
     table: &ScoreTable,
@@ -21,15 +21,16 @@ pub(crate) fn extremes(
     if k == 0 {
         return Ok(());
     }
-    let (harmful, helpful) = match ranks(table) {
-        true => (
+    let (harmful, helpful) = if ranks(table) {
+        (
             "ranked most harmful (lowest score):",
             "ranked most helpful (highest score):",
-        ),
-        false => (
+        )
+    } else {
+        (
             "most harmful (the query's value falls without them):",
             "most helpful (it rises without them):",
-        ),
+        )
     };
     for (title, found) in [
         (harmful, most_harmful(table, query, k)),
@@ -50,13 +51,13 @@ pub(crate) fn extremes(
     Ok(())
 }
 
-/// The `k` most harmful examples. Of a method that predicts a change these have negative scores, so there may be fewer; one
-/// that only ranks has no sign.
+/// The `k` most harmful examples. If the method predicts changes, only examples with negative scores are harmful, so there may
+/// be fewer than `k`. The scores of a method that only ranks have no sign.
 pub(crate) fn most_harmful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
     of_sign(table, query, table.worst(query, k), |score| score < 0.0)
 }
 
-/// The `k` most helpful examples, likewise.
+/// The `k` most helpful examples. If the method predicts changes, only examples with positive scores.
 pub(crate) fn most_helpful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
     of_sign(table, query, table.best(query, k), |score| score > 0.0)
 }
@@ -73,7 +74,7 @@ fn of_sign<'a>(
     rows
 }
 
-/// Whether the table's method only ranks: it says nothing of the query's value.
+/// Whether the table's method only ranks, and predicts no change of the query's value.
 fn ranks(table: &ScoreTable) -> bool {
     method(&table.metadata.method).is_ok_and(|method| !method.predicts)
 }
@@ -129,7 +130,7 @@ pub(crate) fn rows(
     Ok(())
 }
 
-/// A name on a line of its own: texts may be long and have lines.
+/// A name, shortened and on one line, since it may be a whole text.
 fn short(name: &str) -> String {
     const LONGEST: usize = 60;
     let mut out: String = name.chars().take(LONGEST).collect();
@@ -139,16 +140,19 @@ fn short(name: &str) -> String {
     field(out).to_string()
 }
 
-/// All rows of a table, with an influence a query; the name last.
+/// Prints all rows of a table, with one column of influence per query and the name last.
 pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()> {
     let several = table.metadata.queries.len() > 1;
     let heads: Vec<String> = table
         .metadata
         .queries
         .iter()
-        .map(|q| match several {
-            true => field(format!("influence[{}]", q.name)).to_string(),
-            false => "influence".to_owned(),
+        .map(|q| {
+            if several {
+                field(format!("influence[{}]", q.name)).to_string()
+            } else {
+                "influence".to_owned()
+            }
         })
         .collect();
     let wide = file_width(&table.rows);
@@ -197,10 +201,9 @@ fn truth(data: &dyn DataSet, index: u64) -> String {
     }
 }
 
-/// How far the adjoint grew over the sweep: the plain-words sign of when a first-order estimate is not to be believed.
-pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> {
-    let norm = |entry: Option<&(u64, f64)>| entry.map_or(f64::NAN, |e| e.1);
-    let (first, last) = (norm(sweep.growth.first()), norm(sweep.growth.last()));
+/// Prints how much the adjoint grew over the sweep, and what that means for the scores.
+pub(super) fn growth(out: &mut dyn Write, growth: &AdjointGrowth) -> io::Result<()> {
+    let (first, last) = norms(growth);
     let factor = last / first;
     writeln!(
         out,
@@ -209,7 +212,13 @@ pub(crate) fn growth(out: &mut dyn Write, sweep: &QuerySweep) -> io::Result<()> 
     )
 }
 
-/// What a factor of the adjoint's growth means for whoever reads the scores.
+/// Norm of the adjoint at the end of training and at the beginning of the window. NaN stands for an unknown norm.
+pub(super) fn norms(growth: &AdjointGrowth) -> (f64, f64) {
+    let norm = |at: Option<&(u64, Option<f64>)>| at.and_then(|at| at.1).unwrap_or(f64::NAN);
+    (norm(growth.norms.first()), norm(growth.norms.last()))
+}
+
+/// What a factor of the adjoint's growth means for the scores.
 fn verdict(factor: f64) -> &'static str {
     match Growth::of(factor) {
         Growth::NotFinite => "not finite; these scores mean nothing",

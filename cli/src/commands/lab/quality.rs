@@ -10,7 +10,7 @@ use super::shared::{Show, data_folder, once, parse_seeds, rankings, stopped, tas
 use crate::args::Quality;
 use crate::clean;
 use crate::clean::field;
-use crate::commands::analysis::influence::parse_window;
+use crate::commands::analysis::asked::parse_window;
 use crate::commands::interrupt::told;
 use crate::commands::{Outcome, Usage};
 use hindcast_analyzer::load_data;

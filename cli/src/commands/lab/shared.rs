@@ -10,7 +10,7 @@ use hindcast_model::task::Task;
 use crate::commands::interrupt::Interrupts;
 use crate::commands::recording::task;
 use crate::commands::{Usage, progress};
-use hindcast_analyzer::estimators::Stage;
+use hindcast_analyzer::sweep::Stage;
 use hindcast_lab::protocols::{NONE, Ranking};
 
 /// Seeds written A..B.

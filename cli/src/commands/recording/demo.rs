@@ -14,7 +14,7 @@ use hindcast_model::objective::Split;
 
 use crate::args::Demo;
 use crate::clean;
-use crate::commands::analysis::sweeping::{Settings, Swept, score};
+use crate::commands::analysis::answering::{Settings, sweep};
 use crate::commands::analysis::{pictures, tables};
 use crate::commands::{Outcome, progress};
 use crate::words::{BYTES, bytes, duration};
@@ -123,7 +123,7 @@ fn rank(
     query: &Query,
 ) -> anyhow::Result<ScoreTable> {
     let begun = Instant::now();
-    let Swept { table, .. } = score(
+    let table = sweep(
         recorded,
         std::slice::from_ref(query),
         &Window::All,

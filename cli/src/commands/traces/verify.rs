@@ -88,11 +88,9 @@ fn replay(
     models: &Models,
     memory: Option<Limit>,
 ) -> anyhow::Result<ReplayCheckReport> {
-    let subject = models.open(&args.run, args.data.as_deref(), memory)?;
-    let run = &subject;
-    for range in run.source().ranges()? {
-        trust::fits(&subject, &run, range, "this replay", memory)?;
-    }
+    let run = models.open(&args.run, args.data.as_deref(), memory)?;
+    let steps = run.source().ranges()?;
+    trust::fits(&run, &steps, "this replay", memory)?;
     let bar = progress::bar(0, "replaying", "steps");
     let options = ReplayCheckOptions {
         samples: args.steps,

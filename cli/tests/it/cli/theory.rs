@@ -52,7 +52,10 @@ fn a_refined_table_has_the_rungs_beside_each_other() {
             "s.csv",
         ],
     );
-    assert!(printed.contains("refined, by the last rung"), "{printed}");
+    assert!(
+        printed.contains("refined, first the retrained examples"),
+        "{printed}"
+    );
     assert!(
         printed.contains("against the real changes of 12 examples: sweep tau"),
         "{printed}"
@@ -64,7 +67,7 @@ fn a_refined_table_has_the_rungs_beside_each_other() {
     let rows: Vec<_> = csv.records().map(|r| r.unwrap()).collect();
     let filled = |column: usize| rows.iter().filter(|r| !r[column].is_empty()).count();
     assert_eq!((filled(accumulative), filled(counterfactual)), (14, 12));
-    // The table is read back, sorted by a rung.
+    // The table is read back, sorted by a refined column.
     let sorted = fine(
         dir,
         &[

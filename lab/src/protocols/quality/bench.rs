@@ -11,8 +11,8 @@ use super::row::{QualityPlan, QualityRow};
 use crate::protocols::kept::{Kept, Watcher, estimate};
 use crate::protocols::ranking::Ranking;
 use crate::protocols::rows::Digests;
-use hindcast_analyzer::estimators::Stage;
 use hindcast_analyzer::measures::{mean, sample_sd};
+use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     AnalysisError, CounterfactualOptions, Outcome, Query, RecordedRun, counterfactuals,
 };

@@ -1,11 +1,103 @@
 //! Prints the results of retraining.
 
 use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Serialize;
 
 use crate::clean::field;
 use hindcast_analyzer::{CounterfactualReport, EngineKind, RemovalResult, kendall_tau};
 
-pub(super) fn print(
+/// What is printed.
+pub(super) struct Found<'a> {
+    pub query: String,
+    pub report: &'a CounterfactualReport,
+    /// One entry per set that was left out.
+    pub results: Vec<RemovalResult>,
+    /// How the query would change if it were linear, by the real move of the parameters; `None` with `--each`.
+    pub first_order: Option<f64>,
+    /// What predicted: a table, or a sweep.
+    pub source: &'static str,
+    /// Reasons to doubt these numbers.
+    pub notes: Vec<String>,
+    /// Whether each example was left out alone.
+    pub each: bool,
+    /// The file with the results.
+    pub written: Option<&'a Path>,
+}
+
+impl Found<'_> {
+    /// The query's value after retraining with all examples.
+    pub fn value_with_everyone(&self) -> f64 {
+        let value = self.report.everyone.queries.first();
+        value.copied().unwrap_or(f64::NAN)
+    }
+
+    /// The result of the only set, unless each example was left out alone.
+    fn only(&self) -> Option<&RemovalResult> {
+        match self.results.as_slice() {
+            [only] if !self.each => Some(only),
+            _ => None,
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    query: &'a str,
+    window: Range<u64>,
+    without: u64,
+    value_with_everyone: f64,
+    value_without: Option<f64>,
+    real_change: Option<f64>,
+    predicted_change: Option<f64>,
+    first_order_change: Option<f64>,
+    predicted_from: &'a str,
+    notes: &'a [String],
+    sets: &'a [RemovalResult],
+    retraining: &'a CounterfactualReport,
+}
+
+pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> {
+    let only = found.only();
+    let report = Report {
+        query: &found.query,
+        window: found.report.window.clone(),
+        without: found.results.iter().map(|r| r.without.len() as u64).sum(),
+        value_with_everyone: found.value_with_everyone(),
+        value_without: only.map(|r| r.value_without),
+        real_change: only.map(|r| r.real_change),
+        predicted_change: only.map(|r| r.predicted_change),
+        first_order_change: found.first_order,
+        predicted_from: found.source,
+        notes: &found.notes,
+        sets: &found.results,
+        retraining: found.report,
+    };
+    serde_json::to_writer_pretty(&mut *out, &report)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> {
+    let (report, source) = (found.report, found.source);
+    let query = field(&found.query).to_string();
+    match found.only() {
+        Some(only) => print(out, report, &query, only, found.first_order, source)?,
+        None => print_each(out, report, &query, &found.results, source)?,
+    }
+    for note in &found.notes {
+        writeln!(out, "  {note}")?;
+    }
+    if let Some(path) = found.written {
+        writeln!(out, "{}", field(path.display()))?;
+    }
+    Ok(())
+}
+
+fn print(
     out: &mut dyn Write,
     report: &CounterfactualReport,
     query: &str,
@@ -61,7 +153,7 @@ pub(super) fn print(
 }
 
 /// Prints one line per retraining, and the agreement of predictions with real changes.
-pub(super) fn print_each(
+fn print_each(
     out: &mut dyn Write,
     report: &CounterfactualReport,
     query: &str,

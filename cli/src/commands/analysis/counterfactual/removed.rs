@@ -7,12 +7,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use hindcast_model::files;
 
-use super::{Usage, prediction};
+use super::prediction::AtEnd;
 use crate::args::Counterfactual;
 use crate::clean::{field, say};
+use crate::commands::Usage;
 use crate::commands::analysis::tables;
 use hindcast_analyzer::scores::fits::same_run;
-use hindcast_analyzer::{Query, RecordedRun, ScoreTable, Subject, sidecar_path};
+use hindcast_analyzer::{Query, RecordedRun, ScoreTable, sidecar_path};
 
 /// The source of the examples to leave out.
 pub(super) enum Removed<'a> {
@@ -64,11 +65,10 @@ impl<'a> Removed<'a> {
     /// The list or the table can't be read, is about another run, or names an example that doesn't exist.
     pub(super) fn choose(
         &self,
-        subject: &Subject,
-        run: &RecordedRun<'_>,
-        query: &Query,
+        at_end: &AtEnd<'_>,
         window: &Range<u64>,
     ) -> anyhow::Result<(Vec<u64>, Option<ScoreTable>)> {
+        let run = at_end.run;
         match *self {
             Removed::File(path) => Ok((listed(path, run.examples() as u64)?, None)),
             Removed::Worst {
@@ -77,10 +77,10 @@ impl<'a> Removed<'a> {
                 other_run,
             } => {
                 let table = ScoreTable::read(path)?;
-                fits(&table, path, subject, run, other_run)
+                fits(&table, path, run, other_run)
                     .with_context(|| format!("--top: {}", path.display()))?;
-                let same_run = table.metadata.run_digest == subject.head();
-                let without = worst(&table, path, count, query, (run, same_run))?;
+                let same_run = table.metadata.run_digest == run.head();
+                let without = worst(&table, path, count, at_end, same_run)?;
                 let scored = &table.metadata.window;
                 // Without metadata the window isn't known. A method that covers the whole run has no window.
                 if table.metadata.version > 0 && scored != window {
@@ -103,12 +103,11 @@ impl<'a> Removed<'a> {
 fn fits(
     table: &ScoreTable,
     path: &Path,
-    subject: &Subject,
     run: &RecordedRun<'_>,
     other_run: bool,
 ) -> anyhow::Result<()> {
     let meta = &table.metadata;
-    let head = subject.head();
+    let head = run.head();
     let known = !meta.run_digest.is_empty();
     if !known {
         say!(
@@ -137,19 +136,20 @@ fn fits(
 }
 
 /// The `count` most harmful examples of a table by the column of a query, or by the table's only query.
-/// `run` comes with whether the table is about it.
+/// `same_run` says whether the table is about the query's run.
 fn worst(
     table: &ScoreTable,
     path: &Path,
     count: usize,
-    query: &Query,
-    (run, same_run): (&RecordedRun<'_>, bool),
+    at_end: &AtEnd<'_>,
+    same_run: bool,
 ) -> anyhow::Result<Vec<u64>> {
+    let query = at_end.query;
     let name = query.to_string();
     let queries = &table.metadata.queries;
     let q = match (queries.iter().position(|q| q.name == name), queries.len()) {
         (Some(q), _) => {
-            match prediction::another_query(&queries[q], query, run, same_run)? {
+            match at_end.differs_from(&queries[q], same_run)? {
                 Some(why) if matches!(query, Query::Vector { .. }) => anyhow::bail!(
                     "--top: {} has the scores of another query: {why}; make the table again, or ask by the vector that it was made with",
                     path.display()

@@ -1,11 +1,12 @@
-//! The ladder: sweep, accumulative estimate, truth; and the two forward estimates as methods.
+//! The refinement: sweep, accumulative estimate, truth; and the two forward estimates as methods.
 
 use std::ops::ControlFlow;
 
-use hindcast_analyzer::estimators::{Question, accumulative_changes, choose};
+use hindcast_analyzer::estimators::{Estimate, Question, accumulative_changes, choose};
+use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    Arithmetic, Ladder, MemoryRun, Query, Rung, ScoreTable, SweepOptions, TableOrigin, Window,
-    refine, sweep,
+    Arithmetic, MemoryRun, Query, RefinedBy, Refinement, ScoreTable, SweepOptions, TableOrigin,
+    Window, refine, sweep,
 };
 
 use super::{Toy, scaled};
@@ -31,11 +32,10 @@ fn table(toy: &Toy, recorded: &MemoryRun, window: std::ops::Range<u64>) -> Score
         per_epoch: false,
     };
     let query = toy.query(recorded);
-    sweep(&run, &mut toy.engine(), &[query], &options, &mut |_| {
+    let state = sweep(&run, &mut toy.engine(), &[query], &options, &mut |_| {
         ControlFlow::Continue(())
-    })
-    .unwrap()
-    .table(&run, &TableOrigin::default())
+    });
+    Estimate::from(state.unwrap()).table(&run, &TableOrigin::default())
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn each_rung_looks_again_at_the_worst_of_the_one_before() {
     let run = toy.recorded(&recorded);
     let window = 2..13;
     let mut table = table(&toy, &recorded, window.clone());
-    let ladder = Ladder {
+    let refinement = Refinement {
         accumulative: 6,
         counterfactual: 3,
     };
@@ -56,14 +56,14 @@ fn each_rung_looks_again_at_the_worst_of_the_one_before() {
         &mut toy.engine(),
         &queries,
         &mut table,
-        ladder,
+        refinement,
         Arithmetic::Recorded,
         &go_on,
     )
     .unwrap();
     assert_eq!(
         table.metadata.refined,
-        [Rung::Accumulative, Rung::Counterfactual]
+        [RefinedBy::Accumulative, RefinedBy::Counterfactual]
     );
 
     let worst: Vec<u64> = table.worst(0, 6).iter().map(|r| r.index).collect();
@@ -110,7 +110,7 @@ fn without_retraining_there_is_no_column_for_it() {
     let recorded = toy.train(&|_, _| {});
     let run = toy.recorded(&recorded);
     let mut table = table(&toy, &recorded, 0..16);
-    let ladder = Ladder {
+    let refinement = Refinement {
         accumulative: 100,
         counterfactual: 0,
     };
@@ -120,12 +120,12 @@ fn without_retraining_there_is_no_column_for_it() {
         &mut toy.engine(),
         &queries,
         &mut table,
-        ladder,
+        refinement,
         Arithmetic::Recorded,
         &|_, _| ControlFlow::Continue(()),
     )
     .unwrap();
-    assert_eq!(table.metadata.refined, [Rung::Accumulative]);
+    assert_eq!(table.metadata.refined, [RefinedBy::Accumulative]);
     assert!(
         table
             .rows
@@ -141,21 +141,18 @@ fn both_estimates_are_methods_for_all_examples_or_a_shortlist() {
     let run = toy.recorded(&recorded);
     let swept = table(&toy, &recorded, 0..16);
     let swept: Vec<f64> = swept.rows.iter().map(|r| r.influence[0].unwrap()).collect();
-    let gradients = [toy.query(&recorded)];
+    let queries = [Query::default()];
     let question = Question {
-        run: &run,
         net: Some(&toy.net),
-        queries: &[Query::default()],
-        gradients: &gradients,
-        window: &Window::All,
+        ..Question::new(&run, &queries, &Window::All)
     };
-    let estimate = |name: &str, set: &[(&str, &str)]| {
+    let estimate = |name: &str, set: &[(&str, &str)]| -> Vec<Option<f64>> {
         let chosen = choose(name, set).unwrap();
-        let watcher = &mut |_| ControlFlow::Continue(());
+        let observer = &mut |_: Stage| ControlFlow::Continue(());
         let estimate = chosen
             .estimator
-            .estimate(&question, &mut toy.engine(), watcher);
-        estimate.unwrap().queries.remove(0).influence
+            .estimate(&question, &mut toy.engine(), observer);
+        estimate.unwrap().scores(0).collect()
     };
     let forward: Vec<f64> = estimate("forward", &[]).into_iter().flatten().collect();
     assert!(relative_error(&forward, &swept) < 1e-12);

@@ -1,0 +1,136 @@
+//! From a question to a table of scores, whatever the method.
+
+use super::choices::Chosen;
+use super::estimate::{Estimate, TableOrigin};
+use super::estimator::{Plan, Question};
+use crate::engine::ReplayEngine;
+use crate::error::{AnalysisError, Result};
+use crate::run::memory::{MemoryFit, MemoryNeed};
+use crate::scores::ScoreTable;
+use crate::sweep::{Observer, Session, SweepTimes};
+
+/// A table, and what is known only while it is computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The scores of all training examples for all queries.
+    pub table: ScoreTable,
+    /// Summary of the sweep, if the method is one.
+    pub sweep: Option<SweepSummary>,
+}
+
+/// How a sweep went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SweepSummary {
+    /// How often the steps were walked.
+    pub passes: u64,
+    /// Where the time went.
+    pub times: SweepTimes,
+}
+
+/// A question with a method and a plan: what it will need is known, and nothing has been computed.
+pub struct Planned<'a> {
+    question: Question<'a>,
+    chosen: &'a Chosen,
+    plan: Plan<'a>,
+    origin: TableOrigin,
+}
+
+/// Scores the training examples by the chosen method. This is [`plan`], then [`Planned::answer`].
+///
+/// # Errors
+/// As both.
+pub fn answer(
+    question: &Question<'_>,
+    chosen: &Chosen,
+    engine: &mut dyn ReplayEngine,
+    observer: &mut dyn Observer,
+) -> Result<Answer> {
+    plan(question, chosen, engine)?.answer(engine, observer)
+}
+
+/// Plans an answer: reads the files of queries, and the checkpoint of a sweep that is resumed. Reads no step.
+///
+/// # Errors
+/// Where a file can't be read, the window isn't in the trace, or a checkpoint stands in the way ([`Session::new`]).
+pub fn plan<'a>(
+    question: &Question<'a>,
+    chosen: &'a Chosen,
+    engine: &dyn ReplayEngine,
+) -> Result<Planned<'a>> {
+    let origin = TableOrigin {
+        run_digest: question.run.head(),
+        engine: question.engine.to_owned(),
+        method: chosen.method.name.to_owned(),
+        settings: chosen.settings(),
+        ..TableOrigin::default()
+    };
+    Ok(Planned {
+        question: *question,
+        chosen,
+        origin: origin.with_files(question.queries)?,
+        plan: chosen.estimator.plan(question, engine)?,
+    })
+}
+
+impl Planned<'_> {
+    /// Memory that the answer needs in addition to the data.
+    pub fn memory(&self) -> MemoryNeed {
+        match &self.plan {
+            Plan::Sweep(session) => session.cost().memory(),
+            Plan::Vectors(need) => *need,
+        }
+    }
+
+    /// The session, if the method is a sweep.
+    pub fn session(&self) -> Option<&Session<'_>> {
+        match &self.plan {
+            Plan::Sweep(session) => Some(session),
+            Plan::Vectors(_) => None,
+        }
+    }
+
+    /// Computes the scores with the engine that they were planned with, and makes the table.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Memory`] if the question's memory limit is too low, and as
+    /// [`Estimator::estimate`](super::Estimator::estimate).
+    pub fn answer(
+        self,
+        engine: &mut dyn ReplayEngine,
+        observer: &mut dyn Observer,
+    ) -> Result<Answer> {
+        let Planned {
+            question,
+            chosen,
+            plan,
+            origin,
+        } = self;
+        let (estimate, sweep) = match plan {
+            Plan::Sweep(session) => {
+                let swept = session.run(engine, observer)?;
+                let summary = SweepSummary {
+                    passes: swept.passes,
+                    times: swept.times,
+                };
+                (Estimate::from(swept.state), Some(summary))
+            }
+            Plan::Vectors(need) => {
+                if let Some(limit) = question.memory
+                    && need.within(limit) == MemoryFit::TooLarge
+                {
+                    return Err(AnalysisError::Memory {
+                        what: chosen.method.name,
+                        certain: need.certain,
+                        limit,
+                    });
+                }
+                let estimate = chosen.estimator.estimate(&question, engine, observer)?;
+                (estimate, None)
+            }
+        };
+        Ok(Answer {
+            table: estimate.table(question.run, &origin),
+            sweep,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! The replay engine as a sweep uses it: timed, and with the Hessian's term as the method wants it.
+
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device};
+
+use crate::engine::{Gradient, Products, ReplayEngine, StepInput};
+use crate::error::Result;
+
+/// What a sweep does with the term `H_t s` of a step. All other effects of the step on the adjoint (decay, momentum, the
+/// moments of Adam, clipping, running statistics) stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HessianTerm {
+    /// Keeps it, as the derivation says.
+    #[default]
+    Full,
+    /// Leaves it out.
+    Dropped,
+    /// Divides it by the number of examples of the step, in addition to the mean's own division.
+    DividedByBatch,
+}
+
+impl HessianTerm {
+    /// Name of the method that sweeps with this term.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Full => "sgd",
+            Self::Dropped => "hessian-free",
+            Self::DividedByBatch => "released-rule",
+        }
+    }
+}
+
+/// Another engine, whose gradients and products are timed and whose Hessian-vector products are changed as a
+/// [`HessianTerm`] says. Products with the examples' gradients are the other engine's own.
+pub(super) struct SweepEngine<'e> {
+    engine: &'e mut dyn ReplayEngine,
+    term: HessianTerm,
+    spent: Duration,
+}
+
+impl<'e> SweepEngine<'e> {
+    pub fn new(engine: &'e mut dyn ReplayEngine, term: HessianTerm) -> Self {
+        SweepEngine {
+            engine,
+            term,
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// Time in gradients and products so far.
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Products with the changed term.
+    ///
+    /// An engine gives `H s + J_statᵀ ρ` as one sum. Where a model has running statistics, their share is what the engine
+    /// gives for s = 0, in a second pass.
+    fn changed(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &[Vec<f64>],
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        let mut out = self.engine.products(input, directions, buffer_adjoints)?;
+        let factor = match self.term {
+            HessianTerm::Full => return Ok(out),
+            HessianTerm::Dropped => 0.0,
+            HessianTerm::DividedByBatch => 1.0 / input.examples() as f64,
+        };
+        let statistics = match self.engine.buffer_count() {
+            0 => None,
+            _ => {
+                let nowhere: Vec<Vec<f64>> =
+                    directions.iter().map(|s| vec![0.0; s.len()]).collect();
+                Some(self.engine.products(input, &nowhere, buffer_adjoints)?)
+            }
+        };
+        for (q, sum) in out.hessian.iter_mut().enumerate() {
+            match &statistics {
+                None => sum.iter_mut().for_each(|x| *x *= factor),
+                Some(statistics) => {
+                    for (x, &share) in sum.iter_mut().zip(&statistics.hessian[q]) {
+                        *x = share + factor * (*x - share);
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl ReplayEngine for SweepEngine<'_> {
+    fn parameter_count(&self) -> usize {
+        self.engine.parameter_count()
+    }
+
+    fn buffer_count(&self) -> usize {
+        self.engine.buffer_count()
+    }
+
+    fn dtype(&self) -> DType {
+        self.engine.dtype()
+    }
+
+    fn device(&self) -> &Device {
+        self.engine.device()
+    }
+
+    fn pass_bytes(&self, examples: usize, queries: usize) -> Option<u64> {
+        self.engine.pass_bytes(examples, queries)
+    }
+
+    fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
+        let begun = Instant::now();
+        let out = self.engine.gradient(input);
+        self.spent += begun.elapsed();
+        out
+    }
+
+    fn products(
+        &mut self,
+        input: &StepInput<'_>,
+        directions: &[Vec<f64>],
+        buffer_adjoints: &[Vec<f64>],
+    ) -> Result<Products> {
+        let begun = Instant::now();
+        let out = self.changed(input, directions, buffer_adjoints);
+        self.spent += begun.elapsed();
+        out
+    }
+}

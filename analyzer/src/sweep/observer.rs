@@ -1,0 +1,42 @@
+//! How a long computation reports its progress, and how its caller stops it.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::error::AnalysisError;
+
+/// How far a computation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    /// What is being done, such as `sweeping`.
+    pub doing: &'static str,
+    /// What is counted, in the plural, such as `steps`.
+    pub unit: &'static str,
+    /// How many are done.
+    pub done: u64,
+    /// How many there are; 0 if that is unknown.
+    pub total: u64,
+}
+
+/// Receives the progress of a computation and may stop it. A closure of a [`Stage`] is an observer.
+pub trait Observer {
+    /// The first piece of work comes next. `stage.done` pieces were done by an earlier process.
+    fn begin(&mut self, stage: Stage) {
+        let _ = stage;
+    }
+
+    /// A piece of work is done. [`ControlFlow::Break`] stops the computation, unless this was the last piece.
+    fn step(&mut self, stage: Stage) -> ControlFlow<()>;
+
+    /// The state was saved to `path`, or could not be saved. The computation continues in both cases, unless
+    /// [`step`](Self::step) has stopped it.
+    fn saved(&mut self, path: &Path, outcome: Result<(), AnalysisError>) {
+        let _ = (path, outcome);
+    }
+}
+
+impl<F: FnMut(Stage) -> ControlFlow<()>> Observer for F {
+    fn step(&mut self, stage: Stage) -> ControlFlow<()> {
+        self(stage)
+    }
+}

@@ -1,0 +1,95 @@
+//! Where and when a session saves its state.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{SweepCheckpoint, SweepIdentity};
+use super::state::{QuerySweep, SweepState};
+use crate::error::{AnalysisError, Result};
+
+/// Where and how often a session saves its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saving {
+    /// The checkpoint's file.
+    pub path: PathBuf,
+    /// Time between two checkpoints; zero saves after every step. Saving never takes more than a twentieth of the time,
+    /// so a large state on a slow disk is saved less often.
+    pub every: Duration,
+    /// Whether to continue from the checkpoint if there is one. If false, a session refuses to replace it.
+    pub resume: bool,
+}
+
+impl Saving {
+    /// Seconds between two checkpoints if the caller has no reason for another interval.
+    pub const SECONDS: u64 = 60;
+
+    /// Saves beside the table that the sweep makes, every [`SECONDS`](Self::SECONDS), and starts over only if no checkpoint
+    /// is there.
+    pub fn of_table(table: &Path) -> Self {
+        Saving {
+            path: Self::beside(table),
+            every: Duration::from_secs(Self::SECONDS),
+            resume: true,
+        }
+    }
+
+    /// Path of the checkpoint of the sweep that makes the table at this path.
+    pub fn beside(table: &Path) -> PathBuf {
+        let mut name = table.as_os_str().to_owned();
+        name.push(".sweep.safetensors");
+        PathBuf::from(name)
+    }
+
+    /// The checkpoint of an earlier session of the same sweep.
+    pub(super) fn earlier(&self, identity: &SweepIdentity) -> Result<Option<SweepCheckpoint>> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        if !self.resume {
+            return Err(AnalysisError::SweepUnderWay {
+                path: self.path.clone(),
+            });
+        }
+        let checkpoint = SweepCheckpoint::read(&self.path)?;
+        checkpoint.is_of(&self.path, identity)?;
+        Ok(Some(checkpoint))
+    }
+}
+
+/// Saves a session in intervals.
+pub(super) struct Keeper<'a> {
+    pub saving: &'a Saving,
+    identity: SweepIdentity,
+    /// When the last checkpoint was finished, and how long to wait from then on.
+    at: Instant,
+    pause: Duration,
+}
+
+impl<'a> Keeper<'a> {
+    pub fn new((saving, identity): (&'a Saving, SweepIdentity)) -> Self {
+        Keeper {
+            saving,
+            identity,
+            at: Instant::now(),
+            pause: saving.every,
+        }
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.at.elapsed() >= self.pause
+    }
+
+    pub fn save(&mut self, finished: &[QuerySweep], state: &SweepState) -> Result<()> {
+        let begun = Instant::now();
+        SweepCheckpoint::write_pass(&self.saving.path, &self.identity, finished, state)?;
+        self.pause = match self.saving.every {
+            Duration::ZERO => Duration::ZERO,
+            every => every.max(TIMES_LONGER * begun.elapsed()),
+        };
+        self.at = Instant::now();
+        Ok(())
+    }
+}
+
+/// The pause after a checkpoint is at least this many times longer than writing it took.
+const TIMES_LONGER: u32 = 20;

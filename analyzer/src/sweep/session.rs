@@ -1,0 +1,282 @@
+//! A whole sweep: within a memory limit, saved while it runs, and resumed where it stopped.
+//!
+//! [`resume`](super::resume) walks the steps once. A [`Session`] does what a long analysis needs around that walk. It
+//! answers the queries in several passes over the steps if the memory isn't enough for all of them at once. It saves the
+//! state in regular intervals and when its [`Observer`] stops it. It continues from a saved state. None of this changes a
+//! bit of the scores: the arithmetic of a step depends on recorded values alone, and that of a query on no other query.
+
+use std::ops::ControlFlow;
+
+use super::checkpoint::{SweepCheckpoint, SweepIdentity};
+use super::cost::SweepCost;
+use super::engine::HessianTerm;
+use super::observer::{Observer, Stage};
+use super::saving::{Keeper, Saving};
+use super::state::{QuerySweep, SweepState};
+use super::times::SweepTimes;
+use super::{SweepOptions, begin, resume_with};
+use crate::engine::ReplayEngine;
+use crate::error::{AnalysisError, Result};
+use crate::query::one::Query;
+use crate::run::memory::{MemoryFit, values_per_example};
+use crate::run::recorded::RecordedRun;
+
+/// Options of a [`Session`].
+#[derive(Clone)]
+pub struct SessionOptions<'a> {
+    /// Which steps are scored, and whether each epoch's share is kept.
+    pub sweep: SweepOptions,
+    /// What becomes of the Hessian's term.
+    pub hessian: HessianTerm,
+    /// Bytes of memory that the sweep may use; `None` is no limit.
+    pub memory: Option<u64>,
+    /// Where the state is saved; `None` saves nothing.
+    pub saving: Option<Saving>,
+    /// Engine, precision and device in words. A checkpoint of another engine is refused.
+    pub engine: &'a str,
+}
+
+impl SessionOptions<'_> {
+    /// All queries in one pass, nothing saved.
+    pub fn new(sweep: SweepOptions) -> Self {
+        SessionOptions {
+            sweep,
+            hessian: HessianTerm::Full,
+            memory: None,
+            saving: None,
+            engine: "",
+        }
+    }
+}
+
+/// A sweep that is planned and hasn't begun.
+pub struct Session<'a> {
+    run: &'a RecordedRun<'a>,
+    queries: &'a [Query],
+    options: SessionOptions<'a>,
+    /// The cost of one pass.
+    cost: SweepCost,
+    /// Queries per pass.
+    at_once: usize,
+    identity: Option<SweepIdentity>,
+    resumed: Option<SweepCheckpoint>,
+}
+
+/// Result of a [`Session`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Swept {
+    /// The results of all queries in the order of the session's queries. Only queries of the last pass still have their
+    /// sensitivities.
+    pub state: SweepState,
+    /// Where the time went.
+    pub times: SweepTimes,
+    /// How often the steps were walked.
+    pub passes: u64,
+}
+
+impl<'a> Session<'a> {
+    /// Plans a sweep: reads the checkpoint that it resumes, and divides the queries into passes.
+    ///
+    /// # Errors
+    /// [`AnalysisError::SweepUnderWay`] if there is a checkpoint and [`Saving::resume`] is false,
+    /// [`AnalysisError::OtherSweep`] if it belongs to another sweep, or a file or the run's end cannot be read.
+    pub fn new(
+        run: &'a RecordedRun<'a>,
+        engine: &dyn ReplayEngine,
+        queries: &'a [Query],
+        options: SessionOptions<'a>,
+    ) -> Result<Self> {
+        let (mut identity, mut resumed) = (None, None);
+        if let Some(saving) = &options.saving {
+            // Another term gives other scores, so a sweep doesn't continue from its checkpoint.
+            let engine = match options.hessian {
+                HessianTerm::Full => options.engine.to_owned(),
+                term => format!("{}, {}", options.engine, term.method()),
+            };
+            let this = SweepIdentity::of(run, queries, &options.sweep, &run.head(), &engine)?;
+            resumed = saving.earlier(&this)?;
+            identity = Some(this);
+        }
+        let cost = SweepCost::of(
+            run,
+            &options.sweep,
+            queries.len(),
+            engine.dtype().size_in_bytes(),
+            run.net().map(|net| values_per_example(net)),
+        )?
+        .with_passes(|examples, queries| engine.pass_bytes(examples, queries));
+        let at_once = match options.memory {
+            Some(limit) => cost.queries_within(limit),
+            None => cost.queries,
+        };
+        Ok(Session {
+            run,
+            queries,
+            options,
+            cost: cost.in_passes_of(at_once),
+            at_once: usize::try_from(at_once).unwrap_or(usize::MAX).max(1),
+            identity,
+            resumed,
+        })
+    }
+
+    /// Steps to walk, and memory of one pass.
+    pub fn cost(&self) -> &SweepCost {
+        &self.cost
+    }
+
+    /// Which steps are scored.
+    pub fn options(&self) -> &SweepOptions {
+        &self.options.sweep
+    }
+
+    /// Number of queries per pass.
+    pub fn queries_at_once(&self) -> usize {
+        self.at_once
+    }
+
+    /// Number of passes over the steps if none was done before.
+    pub fn passes(&self) -> usize {
+        self.queries.len().div_ceil(self.at_once)
+    }
+
+    /// Where the state is saved.
+    pub fn saving(&self) -> Option<&Saving> {
+        self.options.saving.as_ref()
+    }
+
+    /// The checkpoint from which the sweep continues.
+    pub fn resumed(&self) -> Option<&SweepCheckpoint> {
+        self.resumed.as_ref()
+    }
+
+    /// Sweeps with the engine that the session was planned with.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Memory`] if the limit is too low even for one query, [`AnalysisError::Cancelled`] if `observer`
+    /// stops it (after saving the state), and as [`sweep`](super::sweep).
+    pub fn run(self, engine: &mut dyn ReplayEngine, observer: &mut dyn Observer) -> Result<Swept> {
+        self.check_memory()?;
+        let (run, queries, options) = (self.run, self.queries, self.options);
+        let (finished, mut under_way) = match self.resumed {
+            None => (Vec::new(), None),
+            Some(checkpoint) => (checkpoint.finished, Some(checkpoint.state)),
+        };
+        let begun = under_way.as_ref().map_or(0, |state| state.queries.len());
+        let to_come = queries.len() - finished.len() - begun;
+        let mut walk = Walk {
+            observer,
+            keeper: options.saving.as_ref().zip(self.identity).map(Keeper::new),
+            finished,
+            passes: u64::from(begun > 0) + to_come.div_ceil(self.at_once) as u64,
+            pass: 0,
+            stopped: false,
+        };
+        let earlier = under_way.as_ref().map_or(0, |state| state.progress().0);
+        walk.observer.begin(walk.stage(earlier, self.cost.steps));
+        let mut times = SweepTimes::default();
+        let mut state = loop {
+            let state = match under_way.take() {
+                Some(state) => state,
+                None => {
+                    let rest = &queries[walk.finished.len()..];
+                    let pass = &rest[..self.at_once.min(rest.len())];
+                    let gradients = Query::gradients(pass, run, engine)?;
+                    begin(run, engine, &gradients, &options.sweep)?
+                }
+            };
+            let mut state = resume_with(
+                run,
+                engine,
+                options.hessian,
+                state,
+                options.sweep.per_epoch,
+                &mut |state| walk.step(state),
+                &mut times,
+            )?;
+            if walk.finished.len() + state.queries.len() == queries.len() {
+                break state;
+            }
+            if walk.stopped {
+                return Err(AnalysisError::Cancelled { step: state.next });
+            }
+            walk.finish_pass(&mut state);
+        };
+        // All queries in the order in which they were asked.
+        let mut all = std::mem::take(&mut walk.finished);
+        all.append(&mut state.queries);
+        state.queries = all;
+        Ok(Swept {
+            state,
+            times,
+            passes: walk.passes,
+        })
+    }
+
+    fn check_memory(&self) -> Result<()> {
+        let need = self.cost.memory();
+        match self.options.memory {
+            Some(limit) if need.within(limit) == MemoryFit::TooLarge => {
+                Err(AnalysisError::Memory {
+                    what: "the sweep",
+                    certain: need.certain,
+                    limit,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Follows a session from step to step.
+struct Walk<'o, 'a> {
+    observer: &'o mut dyn Observer,
+    keeper: Option<Keeper<'a>>,
+    /// Results of the passes that are over.
+    finished: Vec<QuerySweep>,
+    /// How many passes there are, and how many of them are over.
+    passes: u64,
+    pass: u64,
+    /// Whether the observer has stopped the session.
+    stopped: bool,
+}
+
+impl Walk<'_, '_> {
+    /// Progress over all passes, after `done` of a pass's steps.
+    fn stage(&self, done: u64, steps: u64) -> Stage {
+        Stage {
+            doing: "sweeping",
+            unit: "steps",
+            done: self.pass * steps + done,
+            total: self.passes * steps,
+        }
+    }
+
+    /// A pass is over, and another one follows. Only the results of its queries are kept.
+    fn finish_pass(&mut self, state: &mut SweepState) {
+        for mut query in state.queries.drain(..) {
+            query.parameters = Vec::new();
+            query.optimizer = Vec::new();
+            query.buffers = Vec::new();
+            self.finished.push(query);
+        }
+        self.pass += 1;
+    }
+
+    fn step(&mut self, state: &SweepState) -> ControlFlow<()> {
+        let (done, steps) = state.progress();
+        let stage = self.stage(done, steps);
+        let flow = self.observer.step(stage);
+        if stage.done == stage.total {
+            return ControlFlow::Continue(());
+        }
+        self.stopped = flow.is_break();
+        if let Some(keeper) = &mut self.keeper
+            && (self.stopped || keeper.is_due())
+        {
+            let outcome = keeper.save(&self.finished, state);
+            self.observer.saved(&keeper.saving.path, outcome);
+        }
+        flow
+    }
+}

@@ -1,0 +1,173 @@
+//! What `influence --json` prints.
+
+use std::io::Write;
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::print::Found;
+use crate::commands::analysis::{refining, tables};
+use hindcast_analyzer::estimators::SweepSummary;
+use hindcast_analyzer::{AdjointGrowth, ScoreRow, sidecar_path};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    run: String,
+    run_digest: &'a str,
+    window: Range<u64>,
+    run_steps: u64,
+    method: &'a str,
+    engine: &'a str,
+    seconds: f64,
+    passes: u64,
+    time: Option<Time>,
+    examples: usize,
+    never_seen: usize,
+    queries: Vec<QueryReport<'a>>,
+    notes: &'a [String],
+    table: String,
+    metadata: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<String>,
+}
+
+/// Seconds of the sweep itself.
+#[derive(Serialize)]
+struct Time {
+    replay: f64,
+    waiting: f64,
+    rest: f64,
+}
+
+#[derive(Serialize)]
+struct QueryReport<'a> {
+    name: &'a str,
+    value: f64,
+    growth: Option<Growth>,
+    most_harmful: Vec<Row<'a>>,
+    most_helpful: Vec<Row<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refined: Vec<RefinedRow<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<refining::Agreement>,
+}
+
+#[derive(Serialize)]
+struct RefinedRow<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    accumulative: Option<f64>,
+    counterfactual: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Growth {
+    first: f64,
+    last: f64,
+    factor: f64,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    index: u64,
+    row: u64,
+    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    label: &'a str,
+    occurrences: u64,
+    influence: Option<f64>,
+}
+
+pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &Report::of(found))?;
+    writeln!(out)?;
+    Ok(())
+}
+
+impl<'a> Report<'a> {
+    fn of(found: &Found<'a>) -> Self {
+        let (args, answer) = (found.args, found.answer);
+        let (table, metadata) = (&answer.table, &answer.table.metadata);
+        let queries = 0..metadata.queries.len();
+        Report {
+            run: args.run.display().to_string(),
+            run_digest: &metadata.run_digest,
+            window: metadata.window.clone(),
+            run_steps: metadata.run_steps,
+            method: &metadata.method,
+            engine: &metadata.engine,
+            seconds: found.took.as_secs_f64(),
+            passes: answer.sweep.map_or(1, |sweep| sweep.passes),
+            time: answer.sweep.map(Time::of),
+            examples: table.rows.len(),
+            never_seen: found.never_seen(),
+            queries: queries.map(|q| QueryReport::of(found, q)).collect(),
+            notes: &metadata.notes,
+            table: args.out.display().to_string(),
+            metadata: sidecar_path(&args.out).display().to_string(),
+            picture: args.picture.as_ref().map(|path| path.display().to_string()),
+        }
+    }
+}
+
+impl Time {
+    fn of(sweep: SweepSummary) -> Self {
+        Time {
+            replay: sweep.times.replay.as_secs_f64(),
+            waiting: sweep.times.waiting.as_secs_f64(),
+            rest: sweep.times.rest.as_secs_f64(),
+        }
+    }
+}
+
+impl<'a> QueryReport<'a> {
+    fn of(found: &Found<'a>, q: usize) -> Self {
+        let (table, top) = (&found.answer.table, found.args.top);
+        let query = &table.metadata.queries[q];
+        let rows = |rows: Vec<&'a ScoreRow>| rows.into_iter().map(|r| Row::of(r, q)).collect();
+        let refined = |r: &'a ScoreRow| {
+            let refined = r.refined.get(q).copied().unwrap_or_default();
+            RefinedRow {
+                row: Row::of(r, q),
+                accumulative: refined.accumulative,
+                counterfactual: refined.counterfactual,
+            }
+        };
+        let shortlist = refining::shortlist(table, q).into_iter();
+        QueryReport {
+            name: &query.name,
+            value: query.value,
+            growth: query.growth.as_ref().map(Growth::of),
+            most_harmful: rows(tables::most_harmful(table, q, top)),
+            most_helpful: rows(tables::most_helpful(table, q, top)),
+            refined: shortlist.map(refined).collect(),
+            agreement: refining::agreement(table, q),
+        }
+    }
+}
+
+impl Growth {
+    fn of(growth: &AdjointGrowth) -> Self {
+        let (first, last) = tables::norms(growth);
+        Growth {
+            first,
+            last,
+            factor: last / first,
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(row: &'a ScoreRow, q: usize) -> Self {
+        Row {
+            index: row.index,
+            row: row.row,
+            file: &row.file,
+            name: row.name.as_deref(),
+            label: &row.label,
+            occurrences: row.occurrences,
+            influence: row.influence.get(q).copied().flatten(),
+        }
+    }
+}

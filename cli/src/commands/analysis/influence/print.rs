@@ -1,0 +1,118 @@
+//! What `influence` prints for people.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::args::Influence;
+use crate::clean::{field, say};
+use crate::commands::analysis::{refining, tables};
+use crate::words::duration;
+use hindcast_analyzer::estimators::{Answer, Chosen};
+use hindcast_analyzer::{RecordedRun, SweepTimes, sidecar_path};
+
+/// What is printed.
+pub(super) struct Found<'a> {
+    pub args: &'a Influence,
+    pub run: &'a RecordedRun<'a>,
+    pub chosen: &'a Chosen,
+    pub answer: &'a Answer,
+    /// Number of examples in the picture, if there is one.
+    pub pictured: Option<usize>,
+    pub took: Duration,
+}
+
+impl Found<'_> {
+    /// Number of examples that no scored batch holds.
+    pub fn never_seen(&self) -> usize {
+        let rows = self.answer.table.rows.iter();
+        rows.filter(|row| row.occurrences == 0).count()
+    }
+}
+
+pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
+    let (args, table) = (found.args, &found.answer.table);
+    let data = found.run.data();
+    for (q, query) in table.metadata.queries.iter().enumerate() {
+        title(out, found, q)?;
+        tables::extremes(out, table, data, q, args.top)?;
+        refining::print(out, table, q, args.top)?;
+        if let Some(growth) = &query.growth {
+            tables::growth(out, growth)?;
+        }
+    }
+    for note in &table.metadata.notes {
+        writeln!(out, "{}", field(note))?;
+    }
+    if !found.chosen.method.predicts {
+        writeln!(
+            out,
+            "{} only ranks: its scores are no predicted changes",
+            found.chosen.method.name
+        )?;
+    }
+    let never = found.never_seen();
+    if never > 0 {
+        let scores = if found.chosen.method.windowed {
+            "in no batch of the window: their scores are empty"
+        } else {
+            "in no batch that the trace holds"
+        };
+        let all = table.rows.len();
+        writeln!(out, "{never} of {all} examples were {scores}")?;
+    }
+    writeln!(
+        out,
+        "{} ({} rows, with {})",
+        field(args.out.display()),
+        table.rows.len(),
+        field(sidecar_path(&args.out).display())
+    )?;
+    if let (Some(path), Some(count)) = (&args.picture, found.pictured) {
+        writeln!(out, "{} ({count} most harmful)", field(path.display()))?;
+    }
+    if let Some(sweep) = found.answer.sweep {
+        times(&sweep.times);
+    }
+    say!("took {}", duration(found.took));
+    Ok(())
+}
+
+/// A query with its value.
+fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
+    let metadata = &found.answer.table.metadata;
+    let (query, steps) = (&metadata.queries[q], metadata.run_steps);
+    write!(out, "{}: {:.6} ", field(&query.name), query.value)?;
+    if found.run.trace().and_then(|t| t.final_step()).is_some() {
+        write!(out, "at the end of training")?;
+    } else {
+        // θ of the last recorded step: the effect of that step is not in the trace.
+        write!(
+            out,
+            "before step {steps}, the last that is recorded (the run has no final state)"
+        )?;
+    }
+    if found.chosen.method.windowed {
+        let window = &metadata.window;
+        write!(
+            out,
+            "; window {}..{} of {steps} steps",
+            window.start, window.end
+        )?;
+    }
+    if metadata.method != "sgd" {
+        write!(out, "; method {}", metadata.method)?;
+    }
+    writeln!(out)
+}
+
+fn times(times: &SweepTimes) {
+    let total = times.total().as_secs_f64().max(f64::MIN_POSITIVE);
+    let share = |of: Duration| 100.0 * of.as_secs_f64() / total;
+    say!(
+        "the sweep took {}: {:.1} % replay, {:.1} % waiting for steps to be read, {:.1} % the rest",
+        duration(times.total()),
+        share(times.replay),
+        share(times.waiting),
+        share(times.rest)
+    );
+}
