@@ -8,7 +8,7 @@ use std::io;
 pub enum FormatError {
     /// The bytes end early. Normal at the end of a segment that is still being written, damage anywhere else.
     #[error(
-        "{file}: incomplete: {what} needs {need} bytes where {have} are left; a recorder that is still writing may add them"
+        "{file}: incomplete: {what} needs {need} bytes, and {have} are left; a recorder that is still writing may add them"
     )]
     Incomplete {
         /// File name inside the run folder.
@@ -75,7 +75,7 @@ pub enum FormatError {
     },
     /// The writer failed before and refuses all further calls.
     #[error(
-        "{path}: the writer stopped at its first failure and takes no more steps (a retried write proves nothing): {first}"
+        "{path}: the writer stopped at its first failure and refuses more steps (retrying a failed write proves nothing): {first}"
     )]
     Poisoned {
         /// The run.
@@ -153,7 +153,7 @@ pub enum FormatError {
     },
     /// The run changed while it was being recovered. Usually a recorder is writing it.
     #[error(
-        "{path}: the run changed while it was read: a recorder has it, or it is being damaged or replaced at this moment; recover it when nothing writes to it any more"
+        "{path}: the run changed while it was read: a recorder is writing it, or it is being damaged or replaced; recover it when nothing writes to it any more"
     )]
     Changed {
         /// The run.
@@ -161,7 +161,7 @@ pub enum FormatError {
     },
     /// A recovered run, read back, differs from what was written. The disk or the memory is faulty.
     #[error(
-        "{path}: the recovered run, read back, is not what was written: {why}; it was removed, try another disk"
+        "{path}: the recovered run, read back, differs from what was written: {why}; it was removed, try another disk"
     )]
     NotAsWritten {
         /// The run.
@@ -264,6 +264,22 @@ impl FormatError {
             c.step = c.step.or(Some(at));
         }
         self
+    }
+
+    /// The mismatch of two numbers, if they differ.
+    pub(crate) fn unless_equal(
+        what: &'static str,
+        expected: usize,
+        got: usize,
+    ) -> Result<(), FormatError> {
+        if expected == got {
+            return Ok(());
+        }
+        Err(FormatError::Mismatch {
+            what,
+            expected: expected as u64,
+            got: got as u64,
+        })
     }
 
     pub(crate) fn io(

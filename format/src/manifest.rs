@@ -268,17 +268,17 @@ impl Manifest {
                 return wrong("steps that ascend", range);
             }
             if after_final {
-                return wrong("nothing behind the final state", s.file.clone());
+                return wrong("nothing after the final state", s.file.clone());
             }
             if s.is_final && s.end_step != s.first_step {
                 let range = format!("steps {}..{}", s.first_step, s.end_step);
-                return wrong("no steps beside the final state", range);
+                return wrong("no steps in the segment of the final state", range);
             }
             after_final = s.is_final;
             let most = s.end_step - s.first_step;
             if s.steps.checked_add(s.gaps).is_none_or(|n| n > most) {
                 let count = format!("{} and {} gaps", s.steps, s.gaps);
-                return wrong(&format!("{most} steps at most"), count);
+                return wrong(&format!("at most {most} steps"), count);
             }
             (number, step) = (Some(s.number), s.end_step);
         }

@@ -128,3 +128,25 @@ pub(crate) fn piece(path: &str, limit: Option<u64>, length: u64) -> Result<(), F
         (path.to_owned(), format!("a frame of {length} bytes"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_refused_with_the_memory_that_it_needs_and_the_limit() {
+        let limit = FIXED + FRAME * 1000;
+        piece("run/segment", Some(limit), 1000).unwrap();
+        piece("run/segment", None, u64::MAX).unwrap();
+        let refused = piece("run/segment", Some(limit), 1001).unwrap_err();
+        let FormatError::Memory {
+            needs,
+            limit: stated,
+            ..
+        } = refused
+        else {
+            panic!("{refused}");
+        };
+        assert_eq!((needs, stated), (limit + FRAME, limit));
+    }
+}

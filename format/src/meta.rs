@@ -73,35 +73,20 @@ impl StepMeta {
     /// # Errors
     /// The first list whose length contradicts the run's tensors or the batch.
     pub(crate) fn check(&self, layout: &Layout) -> Result<(), FormatError> {
-        let same = |what, expected: usize, got: u64| {
-            let expected = expected as u64;
-            if expected == got {
-                Ok(())
-            } else {
-                Err(FormatError::Mismatch {
-                    what,
-                    expected,
-                    got,
-                })
-            }
-        };
-        let (groups, parameters) = (layout.groups(), layout.parameters().len());
+        let same = FormatError::unless_equal;
         let batch = self.indices.len();
         same(
             "parameter groups of a step",
-            groups,
-            self.groups.len() as u64,
+            layout.groups(),
+            self.groups.len(),
         )?;
-        same(
-            "trained flags of a step",
-            parameters,
-            self.trained.len() as u64,
-        )?;
+        let parameters = layout.parameters().len();
+        same("trained flags of a step", parameters, self.trained.len())?;
         if let BatchWeights::Each(w) | BatchWeights::SumOfEach(w) = &self.weights {
-            same("weights of a step", batch, w.len() as u64)?;
+            same("weights of a step", batch, w.len())?;
         }
         if !self.micro_batches.is_empty() {
-            let examples = self.micro_batches.iter().map(|&n| u64::from(n)).sum();
+            let examples = self.micro_batches.iter().map(|&n| n as usize).sum();
             same("examples in the micro-batches of a step", batch, examples)?;
         }
         Ok(())

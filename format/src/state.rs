@@ -20,25 +20,13 @@ pub struct KeyState {
     pub(crate) bytes: Vec<u8>,
 }
 
-fn fits(what: &'static str, expected: usize, got: usize) -> Result<(), FormatError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(FormatError::Mismatch {
-            what,
-            expected: expected as u64,
-            got: got as u64,
-        })
-    }
-}
-
 impl State {
     /// Takes the bytes of all parameters and buffers.
     ///
     /// # Errors
     /// A length other than [`Layout::frame_bytes`].
     pub fn new(layout: &Layout, bytes: Vec<u8>) -> Result<State, FormatError> {
-        fits("bytes of a state", layout.frame_bytes(), bytes.len())?;
+        FormatError::unless_equal("bytes of a state", layout.frame_bytes(), bytes.len())?;
         Ok(State {
             layout: layout.clone(),
             bytes,
@@ -135,12 +123,12 @@ impl KeyState {
         buffers_before: &[u8],
         optimizer: &[u8],
     ) -> Result<KeyState, FormatError> {
-        fits(
+        FormatError::unless_equal(
             "bytes of the buffers before the forward pass",
             layout.buffer_bytes(),
             buffers_before.len(),
         )?;
-        fits(
+        FormatError::unless_equal(
             "bytes of the optimizer state",
             layout.optimizer_bytes(),
             optimizer.len(),

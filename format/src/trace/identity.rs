@@ -152,7 +152,7 @@ impl Trace {
         }
         if !self.parts.iter().any(|p| p.is_final) {
             unknown.push(format!(
-                "it is not known whether the run went on after step {}",
+                "it is not known whether the run continued after step {}",
                 span.end - 1
             ));
         }

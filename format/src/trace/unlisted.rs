@@ -49,9 +49,9 @@ impl Trace {
                 previous = None;
             }
             next = number.saturating_add(1);
-            let told = self.problems.len();
+            let reported = self.problems.len();
             let Some(segment) = self.unlisted_segment(number, fork, previous)? else {
-                if followed && self.problems.len() == told {
+                if followed && self.problems.len() == reported {
                     self.problems
                         .push(cut_off(&segment::name(number, fork), number));
                 }

@@ -118,7 +118,7 @@ impl Live {
                 ))
             }
             FrameKind::Keyframe | FrameKind::Gap if !after => refuse(format!(
-                "step {} is recorded already",
+                "step {} is already recorded",
                 self.last.unwrap_or(0)
             )),
             FrameKind::Difference | FrameKind::Link
@@ -130,7 +130,7 @@ impl Live {
                 ))
             }
             FrameKind::Difference | FrameKind::Link if !after => refuse(format!(
-                "step {} is recorded already",
+                "step {} is already recorded",
                 self.last.unwrap_or(0)
             )),
             FrameKind::Gap if open.is_empty() => refuse("a segment opens with a keyframe".into()),

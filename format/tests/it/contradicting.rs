@@ -276,10 +276,16 @@ fn what_only_a_lost_manifest_knew_is_said_to_be_unknown() {
         );
         report
     };
-    says(&storage, "not known whether the run went on after step 39");
+    says(
+        &storage,
+        "not known whether the run continued after step 39",
+    );
     // A ring drops its first segments on purpose; any other run has lost them.
     storage.remove("seg-00000000.hcs").unwrap();
-    let report = says(&storage, "not known whether the run went on after step 39");
+    let report = says(
+        &storage,
+        "not known whether the run continued after step 39",
+    );
     assert_eq!(
         steps_of(&report, LossKind::Step),
         (0..SEGMENT).collect::<Vec<_>>()

@@ -131,8 +131,8 @@ fn a_manifest_whose_segments_make_no_sense_is_refused() {
         ("numbers that ascend", |m| m.segments.swap(0, 1)),
         ("steps that ascend", |m| m.segments[1].first_step = u64::MAX),
         ("steps that ascend", |m| m.segments[0].end_step = 7),
-        ("steps at most", |m| m.segments[0].steps = 5),
-        ("steps at most", |m| m.segments[0].gaps = u64::MAX),
+        ("at most 4 steps", |m| m.segments[0].steps = 5),
+        ("at most 4 steps", |m| m.segments[0].gaps = u64::MAX),
     ];
     for (expected, change) in changes {
         let error = with_manifest(&storage, change).unwrap_err();
