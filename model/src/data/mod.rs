@@ -1,7 +1,8 @@
-//! Data sets: the files (or the code) that examples come from, the splits they are drawn into, and batches of them.
+//! Data sets: reading or generating examples, drawing splits, and making batches.
 //!
-//! [`load`] turns a Task's [`DataSpec`] into a [`DataSet`]. Decoded examples stay in memory as compact as in their file;
-//! a batch is scaled in f64, rounded once to the run's float type, and augmented only when draws are given.
+//! [`load`] turns the [`DataSpec`] of a Task into a [`DataSet`]. Decoded examples stay in memory in the type that their
+//! file has. A batch is scaled in f64 and rounded once to the run's float type. It is augmented only if a key for random
+//! numbers is given.
 //!
 //! ```
 //! use hindcast_model::data::{DataSpec, Source, load};
@@ -29,6 +30,7 @@ mod glyphs;
 mod idx;
 mod load;
 mod memory;
+mod memory_set;
 mod npy;
 mod numbers;
 mod own;

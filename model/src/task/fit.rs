@@ -9,14 +9,10 @@ use crate::batches::Batches;
 use crate::data::DataSet;
 use crate::net::Net;
 use crate::objective::{Batch, Split};
-use crate::train::TrainError;
+use crate::train::{TrainError, unfit};
 
-/// Number of values that are checked at once.
+/// Number of values that are checked at once, which limits memory.
 const AT_ONCE: usize = 1 << 22;
-
-pub(super) fn wrong<T>(what: String) -> Result<T, TrainError> {
-    Err(TrainError::Data(what))
-}
 
 impl Task {
     /// Checks that the examples fit the model and the loss.
@@ -26,14 +22,14 @@ impl Task {
     /// fit the loss, or there are no training examples.
     pub fn check_data(&self, data: &dyn DataSet) -> Result<(), TrainError> {
         if data.shape() != self.model.input {
-            return wrong(format!(
+            return unfit(format!(
                 "the examples have shape {:?}, but the task's model.input is {:?}: set it to the examples' shape",
                 data.shape(),
                 self.model.input
             ));
         }
         if data.len(Split::Train) == 0 {
-            return wrong("there are no training examples".into());
+            return unfit("there are no training examples".into());
         }
         // A model that can't be built is reported where it is built.
         let Ok(net) = Net::new(&self.model, &self.loss) else {
@@ -61,9 +57,9 @@ impl Task {
                 ),
                 _ => format!("give the last layer {classes} outputs"),
             };
-            return wrong(format!(
-                "the examples have {classes} classes, but the model tells {outputs} apart: {widen}, or choose classes by \
-                 data.classes"
+            return unfit(format!(
+                "the examples have {classes} classes, but the model can tell only {outputs} apart: {widen}, or select \
+                 classes with data.classes"
             ));
         }
         Ok(())
@@ -73,11 +69,11 @@ impl Task {
     /// batch is large enough for the model's batch norms, and every learning rate is finite.
     ///
     /// # Errors
-    /// [`TrainError::Data`] names the keys to change.
+    /// [`TrainError::Data`], with the keys to change.
     pub fn check_plan(&self, examples: u64) -> Result<(), TrainError> {
         let batches = Batches::new(&self.train, examples);
         if batches.steps_per_epoch() == 0 {
-            return wrong(format!(
+            return unfit(format!(
                 "there is no batch to train on: train.drop_last leaves out an epoch's last batch if it is short, and \
                  {examples} training examples are fewer than train.batch = {}. Lower train.batch or set \
                  train.drop_last = false",
@@ -89,7 +85,7 @@ impl Task {
             return Ok(());
         };
         match (net.batch_norm_of_pairs(), batches.sizes().first()) {
-            (Some(layer), Some(1)) => wrong(self.lone_example(layer, examples)),
+            (Some(layer), Some(1)) => unfit(self.lone_example(layer, examples)),
             _ => Ok(()),
         }
     }
@@ -138,8 +134,8 @@ impl Task {
             let at = batches.position(step);
             let rate = self.schedule.rate(at);
             if !(0.0..=most).contains(&rate) {
-                return wrong(format!(
-                    "the learning rate of step {step} (epoch {}) comes out as {rate}: lower schedule.learning_rate, \
+                return unfit(format!(
+                    "the learning rate of step {step} (epoch {}) is {rate}: lower schedule.learning_rate, \
                      schedule.factor or train.epochs",
                     at.epoch
                 ));
@@ -152,7 +148,7 @@ impl Task {
     /// be smaller than the model's number of classes, and targets of the binary cross-entropy must be between 0 and 1.
     ///
     /// # Errors
-    /// [`TrainError::Data`] names the first bad example.
+    /// [`TrainError::Data`] for the first bad example.
     pub fn check_values(&self, data: &dyn DataSet) -> Result<(), TrainError> {
         let width = data.shape().iter().product::<usize>().max(1);
         let rows = (AT_ONCE / width).max(1) as u64;
@@ -191,7 +187,7 @@ impl Task {
             format!("{} example {index}{place}", split.name())
         };
         if let Some((row, at, value)) = first(&batch.inputs, |x| !x.is_finite())? {
-            return wrong(format!(
+            return unfit(format!(
                 "{}: value {at} of the inputs is {value} in {bits}-bit floats, expected a finite number. Look at the \
                  row, at data.divide_by, data.mean and data.sd{}",
                 named(row),
@@ -213,7 +209,7 @@ impl Task {
             } else {
                 "a finite number"
             };
-            return wrong(format!(
+            return unfit(format!(
                 "{}: value {at} of the targets is {value}, expected {expected}",
                 named(row)
             ));
@@ -243,8 +239,8 @@ fn check_classes(
     let Some(outputs) = limit else { return Ok(()) };
     let classes = batch.targets.flatten_all()?.to_vec1::<u32>()?;
     match classes.iter().position(|c| *c as usize >= outputs) {
-        Some(row) => wrong(format!(
-            "{} has class {}, but the model tells {outputs} apart (0 to {}): widen its last layer",
+        Some(row) => unfit(format!(
+            "{} has class {}, but the model can tell only {outputs} apart (0 to {}): widen its last layer",
             named(row),
             classes.get(row).copied().unwrap_or(0),
             outputs.saturating_sub(1)

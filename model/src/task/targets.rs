@@ -1,15 +1,14 @@
-//! Checks that the targets of the data set, classes or numbers, fit the loss.
+//! Checks that the targets of a data set fit the loss. Targets are classes or numbers.
 
 use candle_core::{DType, Tensor};
 
-use super::fit::wrong;
 use super::loss::LossKind;
 use super::spec::Task;
 use crate::data::{DataSet, Source, Target, all_numbers, is_share, listed, same_number};
-use crate::train::TrainError;
+use crate::train::{TrainError, unfit};
 
 impl Task {
-    /// Checks one example's targets, as the data set gives them, against the loss and the model's output shape.
+    /// Checks the targets of one example against the loss and the output shape of the model.
     pub(super) fn check_targets(
         &self,
         data: &dyn DataSet,
@@ -18,7 +17,7 @@ impl Task {
     ) -> Result<(), TrainError> {
         let classes = targets.dtype() == DType::U32;
         if !classes && !self.loss.class_weights.is_empty() {
-            return wrong(
+            return unfit(
                 "loss.class_weights has a weight for each class, but the targets are numbers, not classes: remove \
                  loss.class_weights, or write target = \"class\" in the [data] table"
                     .into(),
@@ -31,7 +30,7 @@ impl Task {
             LossKind::MeanSquaredError => {
                 let numbers = classes || self.data.target == Some(Target::Value);
                 match renamed(data.class_names()).filter(|_| numbers) {
-                    Some((name, number)) => wrong(self.other_number(data, name, number)),
+                    Some((name, number)) => unfit(self.other_number(data, name, number)),
                     None => self.check_width(output, targets),
                 }
             }
@@ -80,7 +79,7 @@ impl Task {
             && names.iter().all(|name| is_share(name).is_some())
             && names.iter().any(|name| is_share(name) == Some(true));
         if shares {
-            return wrong(format!(
+            return unfit(format!(
                 "the labels are numbers between 0 and 1 ({}), which the binary cross-entropy loss takes as they are, but \
                  without data.target they are classes, numbered 0, 1, … in their order. Write target = \"value\" in the \
                  [data] table to train on the numbers, or target = \"class\" if they are the names of two classes",
@@ -88,7 +87,7 @@ impl Task {
             ));
         }
         if output != [1] {
-            return wrong(format!(
+            return unfit(format!(
                 "the binary cross-entropy loss tells two classes apart by one output per example, but the model's output \
                  has shape {output:?}. Give the last layer one output, or write kind = \"cross-entropy\" in the [loss] \
                  table, which takes one output per class"
@@ -102,7 +101,7 @@ impl Task {
         let values = targets.elem_count();
         let outputs: usize = output.iter().product();
         if values != outputs {
-            return wrong(format!(
+            return unfit(format!(
                 "the {} loss compares each of the model's outputs with a number, but the model gives {} per example \
                  and the labels hold {}: give the last layer as many outputs as there are labels",
                 self.loss.kind.name(),
@@ -140,7 +139,7 @@ fn check_cross_entropy(output: &[usize], targets: &Tensor) -> Result<(), TrainEr
     } else {
         "Save the class numbers in their place"
     };
-    wrong(format!(
+    unfit(format!(
         "the cross-entropy loss takes one class per example, a whole number from 0, but the labels are {} per example. {advice}",
         counted(values)
     ))

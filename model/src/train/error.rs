@@ -1,29 +1,29 @@
-//! Why a step can't be taken.
+//! Errors of training.
 
 use crate::data::DataError;
 use crate::update::UpdateError;
 
-/// Why a step can't be taken.
+/// The reason why a step can't be computed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A vector has another length than the model's tensors.
+    /// The length of a vector differs from the number of values of the model's tensors.
     #[error("{what}: expected {expected} values, got {got}")]
     Length {
-        /// Which vector.
+        /// Name of the vector.
         what: String,
-        /// Values expected.
+        /// Expected number of values.
         expected: usize,
-        /// Values given.
+        /// Number of values of the vector.
         got: usize,
     },
-    /// The data set doesn't go with the task.
+    /// The data set doesn't fit the Task.
     #[error("{0}")]
     Data(String),
-    /// A batch can't be had.
+    /// A batch can't be loaded.
     #[error(transparent)]
     Batch(Box<DataError>),
-    /// The model or the device fails.
+    /// An error of the model or the device.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
     /// The update can't be computed.
@@ -46,4 +46,9 @@ pub(super) fn check_length(what: &str, expected: usize, got: usize) -> Result<()
         expected,
         got,
     })
+}
+
+/// The error for a data set that doesn't fit the Task.
+pub(crate) fn unfit<T>(what: String) -> Result<T, TrainError> {
+    Err(TrainError::Data(what))
 }

@@ -1,9 +1,9 @@
-//! Training: gradients on flat vectors, one step, and the loop over a Task's steps.
+//! Training: gradients on flat vectors, a single step, and the training loop of a Task.
 //!
-//! A run's state is three flat vectors of its float type on the host: parameters, buffers and the optimizer's state
-//! ([`ModelState`]). [`Stepper`] is what training, the check of a trace and counterfactual retraining have in common:
-//! the same state, batch and settings give the same bits. On a GPU the forward and backward pass run there; parameters
-//! go over once a step and the gradient comes back in one piece.
+//! The state of a run is three flat vectors of its float type in host memory: parameters, buffers and optimizer state
+//! ([`ModelState`]). Training, the check of a trace and counterfactual retraining all take their steps with [`Stepper`].
+//! Equal states, batches and settings therefore give equal bits. With a GPU, the forward and backward pass run on it.
+//! The parameters are copied to it once per step, and the gradient is copied back in one transfer.
 //!
 //! ```
 //! use candle_core::Device;
@@ -32,6 +32,7 @@ mod step;
 mod trainer;
 
 pub use error::TrainError;
+pub(crate) use error::unfit;
 pub use evaluate::{EVALUATION_ROWS, Evaluation, errors, evaluate, losses};
 pub use flat::{append, tensors};
 pub use gradient::{Gradient, gradient};

@@ -1,11 +1,38 @@
-//! The columns of a table and their use.
+//! The columns of a table and their uses.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use super::{Table, Use};
 use crate::data::DataError;
+use crate::data::spec::DataSpec;
 use crate::data::texts::{Texts, listed};
+
+/// The use of a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Number,
+    /// A number x of which log(1 + x) is the input.
+    Log1p,
+    /// A category, with its position in [`Table::categories`].
+    Category(usize),
+    Label,
+    Ignored,
+}
+
+/// The columns of a table, and the texts in the files that were read so far.
+pub(super) struct Table<'a> {
+    pub(super) spec: &'a DataSpec,
+    pub(super) label: &'a str,
+    /// Names of the columns, in the order of the first file.
+    pub(super) columns: Vec<String>,
+    pub(super) uses: Vec<Use>,
+    /// For each column, the texts that count as another text.
+    pub(super) merged: Vec<HashMap<&'a str, &'a str>>,
+    pub(super) categories: Vec<Texts>,
+    pub(super) labels: Texts,
+    /// For each distinct label text, the file, row and line of its first occurrence.
+    pub(super) first_labels: Vec<(PathBuf, u64, u64)>,
+}
 
 impl Table<'_> {
     /// Takes the columns from the first file, and checks that the other files have the same.
@@ -25,7 +52,9 @@ impl Table<'_> {
         if let Some(twice) = header.iter().find(|name| !names.insert(name.as_str())) {
             return Err(DataError::malformed(
                 path,
-                format!("has two columns {twice:?}: rename one, or name them all by data.columns"),
+                format!(
+                    "has two columns {twice:?}: rename one, or name all columns with data.columns"
+                ),
             ));
         }
         let label = std::slice::from_ref(&self.spec.label).iter().flatten();
