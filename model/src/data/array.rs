@@ -1,16 +1,16 @@
-//! An array as a file holds it, turned into inputs or labels.
+//! An array from a file, and its conversion to inputs or labels.
 
 use super::DataError;
 use super::spec::{AxisOrder, Target};
 use super::store::{Labels, Values};
 use std::path::Path;
 
-/// More classes than this are taken for a file of something else.
+/// Largest number of classes. A file with more probably doesn't hold classes.
 const MAX_CLASSES: i64 = 65_536;
 
 /// Elements of an array, row-major.
 pub(super) enum Elements {
-    /// 0 and 1.
+    /// Booleans, as 0 and 1.
     Bool(Vec<u8>),
     U8(Vec<u8>),
     I64(Vec<i64>),
@@ -24,7 +24,7 @@ pub(super) struct Array {
     pub(super) elements: Elements,
 }
 
-/// The product of dimensions, or nothing where it doesn't fit.
+/// The product of the dimensions. `None` if it overflows.
 pub(super) fn volume(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
 }
@@ -66,7 +66,8 @@ impl Array {
         }
     }
 
-    /// An example's shape and all values: (N, H, W) becomes one channel, (N, H, W, C) with `nhwc` channels first.
+    /// The shape of an example, and the values. (N, H, W) becomes an image with one channel. In (N, H, W, C) with the
+    /// layout `nhwc`, the channels are moved to the front.
     pub(super) fn into_inputs(
         self,
         path: &Path,
@@ -74,7 +75,7 @@ impl Array {
     ) -> Result<(Vec<usize>, Values), DataError> {
         let tail = self.shape.get(1..).unwrap_or_default().to_vec();
         let values = match self.elements {
-            // Not as bytes: bytes are grey levels and are divided by 255.
+            // Not stored as bytes, because bytes are grey levels and are divided by 255.
             Elements::Bool(v) => Values::F32(v.into_iter().map(f32::from).collect()),
             Elements::U8(v) => Values::U8(v),
             Elements::F32(v) => Values::F32(v),
@@ -84,11 +85,11 @@ impl Array {
         if self.shape.is_empty() {
             return Err(DataError::malformed(
                 path,
-                "holds a single number, expected examples along the first axis",
+                "holds a single number, expected an array whose first axis counts the examples",
             ));
         }
         match (tail.as_slice(), order) {
-            // A column of numbers: one feature an example.
+            // A column of numbers: one feature per example.
             ([], _) => Ok((vec![1], values)),
             (&[h, w], None | Some(AxisOrder::Nchw)) => Ok((vec![1, h, w], values)),
             (&[h, w, c], Some(AxisOrder::Nhwc)) => {
@@ -110,7 +111,7 @@ impl Array {
         }
     }
 
-    /// One label a row: integers are classes, floats are values, unless `target` says otherwise.
+    /// One label per row. By default integers are classes and floats are values. `target` overrides this.
     pub(super) fn into_labels(
         self,
         path: &Path,
@@ -148,7 +149,7 @@ impl Array {
             return Err(DataError::malformed(
                 path,
                 format!(
-                    "labels have shape {:?}, but classes are one number a row; for regression on them say target = \"value\"",
+                    "labels have shape {:?}, but classes are one number per row; for regression write target = \"value\"",
                     self.shape
                 ),
             ));
@@ -160,7 +161,7 @@ impl Array {
                 row: row as u64,
                 got: text(),
                 expected: format!(
-                    "whole numbers from 0 to {}; for regression say target = \"value\"",
+                    "whole numbers from 0 to {}; for regression write target = \"value\"",
                     MAX_CLASSES - 1
                 ),
             }),
@@ -195,7 +196,8 @@ fn first_non_finite<T: Copy + Into<f64>>(values: &[T]) -> Option<(usize, f64)> {
         .find(|(_, v): &(usize, f64)| !v.is_finite())
 }
 
-/// The place of element `at` in rows of this shape, counted from 0: "row 4, column 2", "row 4, position [0, 3, 1]".
+/// The place of element `at` in rows of this shape, counted from 0, such as "row 4, column 2" or "row 4, position
+/// [0, 3, 1]".
 fn place(at: usize, shape: &[usize]) -> String {
     let mut rest = at;
     let mut position = vec![0; shape.len()];
@@ -210,7 +212,7 @@ fn place(at: usize, shape: &[usize]) -> String {
     }
 }
 
-/// Turns rows of (pixels, channels) into (channels, pixels).
+/// Converts each row from (pixels, channels) to (channels, pixels).
 fn channels_first<T: Copy>(values: &[T], pixels: usize, channels: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(values.len());
     if pixels * channels == 0 {

@@ -1,4 +1,4 @@
-//! The `[augment]` table: random crops and flips, drawn for each example alone.
+//! The `[augment]` table: random crops and flips, drawn independently for each example.
 
 use super::DataError;
 use crate::objective::Draws;
@@ -9,35 +9,35 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```toml
 /// [augment]
-/// pad_crop = 2      # pad by 2 pixels on every side, then cut a random window of the old size
-/// flip = true       # mirror left to right with probability 1/2
+/// pad_crop = 2      # pad by 2 pixels on each side, then cut out a random window of the original size
+/// flip = true       # mirror horizontally with probability 1/2
 /// ```
 ///
-/// Images are cropped first, then flipped, both before scaling: the border is black (0), as it would be in the file.
-/// A row's draws depend on seed, step, example and occurrence within the batch alone (see [`Draws`]), so leaving an
-/// example out changes no other row: stream [`Purpose::Augment`]`(0)` gives the window's row and column, each uniform
-/// in `0..=2·pad_crop`, and `Augment(1)` whether it is flipped.
+/// Images are cropped first, then flipped, and scaled last. The border has the raw value 0, which is black. The random
+/// numbers of a row depend only on seed, step, example and occurrence within the batch (see [`Draws`]), so removing an
+/// example doesn't change other rows. Stream [`Purpose::Augment`]`(0)` gives the row and the column of the window, each
+/// uniform in `0..=2·pad_crop`. Stream `Augment(1)` decides whether the image is flipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentSpec {
-    /// Pixels of border on every side before the random crop; 0 for none.
+    /// Width of the border on each side before the random crop, in pixels. 0 means no crop.
     #[serde(default)]
     pub pad_crop: u32,
-    /// Whether images are mirrored left to right half of the time.
+    /// Whether images are mirrored horizontally with probability 1/2.
     #[serde(default)]
     pub flip: bool,
 }
 
 impl AugmentSpec {
-    /// Whether anything is done at all.
+    /// Whether nothing is augmented.
     pub fn is_none(&self) -> bool {
         self.pad_crop == 0 && !self.flip
     }
 
-    /// Looks whether examples of this shape can be augmented.
+    /// Checks that examples of this shape can be augmented.
     ///
     /// # Errors
-    /// [`DataError::Spec`] for examples that are no images, or a border wider than the image.
+    /// [`DataError::Spec`] if the examples aren't images or the border is wider than the image.
     pub fn validate(&self, shape: &[usize]) -> Result<(), DataError> {
         let wrong = |key: &str, what: String| {
             Err(DataError::Spec {
@@ -64,7 +64,7 @@ impl AugmentSpec {
         }
     }
 
-    /// The window of one row.
+    /// Draws the window of one row.
     pub(super) fn window(&self, draws: Draws, example: u64, occurrence: u64) -> Window {
         let pad = i64::from(self.pad_crop);
         let mut window = Window {
@@ -86,7 +86,7 @@ impl AugmentSpec {
     }
 }
 
-/// Where a cropped image begins in the old one, and whether it is then mirrored.
+/// Position of a cropped image in the original image, and whether it is then mirrored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     down: i64,
@@ -95,7 +95,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Cuts the window out of (C, H, W) `image`; outside of the image is `T::default()`, which is 0.
+    /// Copies the window of the (C, H, W) `image` to `out`. Values outside the image are `T::default()`, which is 0.
     pub(super) fn cut<T: Copy + Default>(
         &self,
         image: &[T],
@@ -108,7 +108,7 @@ impl Window {
         if plane == 0 {
             return;
         }
-        // Columns of the window that lie inside the image, and where they begin in either.
+        // The number of the window's columns inside the image, and their first column in the image and the window.
         let shift = usize::try_from(self.right.unsigned_abs()).unwrap_or(width);
         let inside = width.saturating_sub(shift);
         let (from, to) = if self.right < 0 {

@@ -1,10 +1,10 @@
-//! CIFAR-10's binary version: records of a label byte and the 32 × 32 red, green and blue bytes, row-major.
+//! CIFAR-10's binary version: records of a label byte and the 32 × 32 red, green and blue pixel bytes, row-major.
 
 use super::store::{Labels, Rows, Values};
 use super::{DataError, files};
 use std::path::Path;
 
-/// Bytes of an image.
+/// Number of bytes of an image.
 const IMAGE: usize = 3 * 32 * 32;
 
 /// Class names in label order, as in the data set's `batches.meta.txt`.
@@ -32,7 +32,7 @@ pub(super) const TRAIN: [&str; 5] = [
 /// The usual name of the test file.
 pub(super) const TEST: &str = "test_batch.bin";
 
-/// Whether these are CIFAR-100's records: a coarse label (of 20), a fine label (of 100) and an image.
+/// Whether these are CIFAR-100's records: a coarse label (below 20), a fine label (below 100) and an image.
 fn is_cifar100(bytes: &[u8]) -> bool {
     let (records, rest) = bytes.as_chunks::<{ IMAGE + 2 }>();
     let labelled = |[coarse, fine, ..]: &[u8; IMAGE + 2]| *coarse < 20 && *fine < 100;
@@ -48,7 +48,7 @@ pub(super) fn read(path: &Path) -> Result<Rows, DataError> {
             path,
             format!(
                 "looks like CIFAR-100's binary version: {} records of two labels and 3 × 32 × 32 pixels. Source \"cifar10\" \
-                 reads CIFAR-10's records of one label. To train on CIFAR-100, save images and labels as .npy files and say \
+                 reads CIFAR-10's records of one label. To train on CIFAR-100, save images and labels as .npy files and write \
                  source = \"npy\"",
                 bytes.len() / (IMAGE + 2)
             ),

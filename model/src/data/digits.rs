@@ -1,8 +1,8 @@
-//! Digits drawn by code: ten stroke glyphs under random affine maps, with a pen of random width and noise.
+//! Generated digits: ten stroke glyphs under random affine maps, with a pen of random width and noise.
 //!
-//! They need no file and no network, look like hand-written digits, and can be drawn again one by one: example i of a
-//! split depends on the seed, the split and i alone. Only additions, products, quotients and square roots are used,
-//! which IEEE 754 rounds alike everywhere, so that the bytes are the same on every machine.
+//! They look like handwritten digits and need no file and no network. Each digit can be generated separately, because
+//! example i of a split depends only on the seed, the split and i. The code uses only additions, products, quotients and
+//! square roots. IEEE 754 defines their rounding, so the bytes are the same on all machines.
 
 use super::DataError;
 use super::glyphs::{GLYPHS, Glyph, Point};
@@ -12,7 +12,7 @@ use crate::random::{Purpose, Stream};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Pixels of a side.
+/// Width and height in pixels.
 pub(super) const SIDE: usize = 28;
 /// Default number of examples of a split.
 pub(super) const fn size(split: Split) -> u64 {
@@ -22,14 +22,14 @@ pub(super) const fn size(split: Split) -> u64 {
     }
 }
 
-/// Share of training labels that are wrong unless said.
+/// Default share of wrong training labels.
 pub(super) const FLIPPED: f64 = 0.08;
-/// More would not fit the memory of the machines this is for.
+/// Largest number of examples of a split, which needs 8 GB of memory.
 const MAX_EXAMPLES: u64 = 10_000_000;
-/// Segments that a curve between two points is drawn with.
+/// Number of straight segments of a curve between two points.
 const PIECES: usize = 6;
 
-/// Draws `count` examples of a split.
+/// Generates `count` examples of a split.
 pub(super) fn draw(count: u64, split: Split, seed: u64) -> Result<Rows, DataError> {
     // The number of the split in its random stream.
     let number = match split {
@@ -69,7 +69,7 @@ pub(super) fn draw(count: u64, split: Split, seed: u64) -> Result<Rows, DataErro
     )
 }
 
-/// Draws one digit of this class.
+/// Generates one digit of this class.
 fn draw_one(stream: &mut Stream, class: u32, image: &mut [u8]) {
     let variants = GLYPHS.get(class as usize).copied().unwrap_or_default();
     let chosen = stream.below(variants.len() as u64) as usize;
@@ -92,7 +92,7 @@ fn draw_one(stream: &mut Stream, class: u32, image: &mut [u8]) {
     for (pixel, square) in image.iter_mut().zip(nearest) {
         // A pixel is covered as far as the pen's edge reaches into it.
         let cover = (half_width + 0.5 - square.sqrt()).clamp(0.0, 1.0);
-        // Twelve bits each of five uniforms: near enough to normal, and without a logarithm.
+        // A sum of five uniforms of twelve bits each, which is nearly normal and needs no logarithm.
         let bits = stream.next_u64();
         let sum: u64 = (0..5).map(|k| bits >> (12 * k) & 0xfff).sum();
         let noise = (sum as f64 / 4096.0 - 2.5) * 1.55;
@@ -100,10 +100,10 @@ fn draw_one(stream: &mut Stream, class: u32, image: &mut [u8]) {
     }
 }
 
-/// The points of each stroke, wobbled and joined by curves.
+/// The points of each stroke, randomly displaced and joined by curves.
 fn strokes(glyph: Glyph, stream: &mut Stream, wobble: f64) -> Vec<Vec<Point>> {
     let mut lines = Vec::with_capacity(glyph.len());
-    // Strokes that meet in a point go on meeting there: a point's wobble belongs to the point.
+    // A point that several strokes share is displaced once, so that the strokes still meet.
     let mut moved: Vec<(Point, Point)> = Vec::new();
     for stroke in glyph {
         let mut points = Vec::with_capacity(stroke.points.len());
@@ -128,7 +128,7 @@ fn strokes(glyph: Glyph, stream: &mut Stream, wobble: f64) -> Vec<Vec<Point>> {
     lines
 }
 
-/// A Catmull-Rom curve through the points; closed when the last is the first.
+/// A Catmull-Rom curve through the points. It is closed if the first and the last point are equal.
 fn curve(points: &[Point]) -> Vec<Point> {
     let n = points.len();
     if n < 3 {
@@ -170,7 +170,7 @@ struct Pose {
 
 impl Pose {
     fn random(stream: &mut Stream) -> Self {
-        // The angle's half tangent: about ±17 degrees, without a sine.
+        // The tangent of half the angle, about ±17 degrees. It gives sine and cosine by rational functions.
         let t = stream.uniform_in(-0.15, 0.15);
         let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
         let height = stream.uniform_in(15.5, 21.0);
@@ -180,7 +180,7 @@ impl Pose {
             13.5 + stream.uniform_in(-2.0, 2.0),
             13.5 + stream.uniform_in(-2.0, 2.0),
         );
-        // Scale, then shear along x, then turn.
+        // Scale, then shear along x, then rotate.
         let row = [
             (cos * width, (cos * shear - sin) * height),
             (sin * width, (sin * shear + cos) * height),
@@ -198,7 +198,8 @@ impl Pose {
     }
 }
 
-/// Lowers each pixel's squared distance to the line from a to b, for the pixels within `reach` of it.
+/// Lowers each pixel's squared distance to the nearest line, for the line from a to b and the pixels within `reach`
+/// of it.
 fn approach(nearest: &mut [f64], a: Point, b: Point, reach: f64) {
     let span = |a: f64, b: f64| {
         let low = (a.min(b) - reach).max(0.0) as usize;

@@ -1,22 +1,22 @@
-//! What can be wrong with data, said so that the reader knows where to look and what to do.
+//! Errors of data. Each message says where to look and what to do.
 
 use crate::files::FileError;
 use std::path::{Path, PathBuf};
 
-/// Why data could not be loaded or read.
+/// The reason why data can't be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The source reads files and no folder was given.
+    /// The source reads files, but no data folder was given.
     #[error(
         "data source {source_name:?} reads files, but no data folder was given: \
-         name the folder that holds them (--data DIR)"
+         name the folder that contains them (--data DIR)"
     )]
     NoFolder {
-        /// The source's name in a Task.
+        /// The name of the source in a Task.
         source_name: &'static str,
     },
-    /// None of the names that a file may have exists.
+    /// A file was not found under any of its names.
     #[error(
         "no data file {name:?} in {}: looked for {}. {hint}",
         folder.display(),
@@ -25,41 +25,41 @@ pub enum DataError {
     Missing {
         /// The data folder that was given.
         folder: PathBuf,
-        /// The file's name in the Task.
+        /// The name of the file in the Task.
         name: String,
-        /// Every name that was tried, relative to the folder.
+        /// All names that were tried, relative to the folder.
         tried: Vec<String>,
         /// What to do.
         hint: String,
     },
-    /// The file system said no.
+    /// The file system returned an error.
     #[error("cannot read {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// It isn't a regular file, or is larger than the limit for data files.
+    /// The file isn't a regular file, or is larger than the limit for data files.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file ends before what its header or its record size promises.
+    /// The file is shorter than its header or its record size requires.
     #[error(
-        "{} is truncated: {what} needs {expected} bytes, the file has {got}. Fetch or unpack \
+        "{} is truncated: {what} needs {expected} bytes, the file has {got}. Fetch or decompress \
          it again",
         path.display()
     )]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// The part that is cut.
+        /// The part that is cut off.
         what: String,
-        /// Bytes needed (of the unpacked file).
+        /// Required number of bytes of the decompressed file.
         expected: u64,
-        /// Bytes there are.
+        /// Actual number of bytes.
         got: u64,
     },
-    /// The file goes on after what its header promises.
+    /// The file is longer than its header says.
     #[error(
         "{} has bytes after its end: {what} takes {expected} bytes, the file has {got} or \
          more. Is it the right file?",
@@ -68,38 +68,38 @@ pub enum DataError {
     Trailing {
         /// The file.
         path: PathBuf,
-        /// What ends there.
+        /// The part after which the file should end.
         what: String,
-        /// Bytes that the header speaks of.
+        /// Number of bytes by the header.
         expected: u64,
-        /// Bytes read so far.
+        /// Number of bytes that were read.
         got: u64,
     },
-    /// The file is of another kind.
+    /// The file has another format.
     #[error(
         "{} is not {format}: it should begin with {expected}, but begins with {got}. Is it \
-         the right file, and unpacked?",
+         the right file, and decompressed?",
         path.display()
     )]
     Magic {
         /// The file.
         path: PathBuf,
-        /// The format expected.
+        /// The expected format.
         format: &'static str,
-        /// First bytes expected.
+        /// The expected first bytes.
         expected: String,
-        /// First bytes found.
+        /// The first bytes of the file.
         got: String,
     },
-    /// The file's content breaks its format.
+    /// The content of the file violates its format.
     #[error("{}: {what}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong, where, and what was expected.
+        /// The problem, its place, and what was expected.
         what: String,
     },
-    /// Inputs and labels don't belong together.
+    /// The files of inputs and labels have different numbers of rows.
     #[error(
         "{} has {inputs} rows, but {} has {labels} labels: they are not a pair",
         inputs_path.display(), labels_path.display()
@@ -107,26 +107,26 @@ pub enum DataError {
     Count {
         /// The file of inputs.
         inputs_path: PathBuf,
-        /// Its rows.
+        /// The number of inputs.
         inputs: u64,
         /// The file of labels.
         labels_path: PathBuf,
-        /// Its labels.
+        /// The number of labels.
         labels: u64,
     },
-    /// A label is no class.
+    /// A label isn't a class.
     #[error("{}: row {row} has label {got}, but classes are {expected}", path.display())]
     Class {
         /// The file.
         path: PathBuf,
-        /// Row, from 0.
+        /// The row, from 0.
         row: u64,
-        /// The label found.
+        /// The label.
         got: String,
-        /// The classes allowed.
+        /// The allowed classes.
         expected: String,
     },
-    /// A cell of a table can't be read. (Boxed texts keep the error small.)
+    /// A cell of a table has a wrong value. (Boxed texts keep the error small.)
     #[error(
         "{}: row {row} (line {line}), column {column:?}: expected {expected}, got {got:?}. \
          {hint}",
@@ -135,15 +135,15 @@ pub enum DataError {
     Cell {
         /// The file.
         path: PathBuf,
-        /// Row of data, from 0.
+        /// The row of data, from 0.
         row: u64,
-        /// Line of the file, from 1.
+        /// The line of the file, from 1.
         line: u64,
-        /// The column's name.
+        /// The name of the column.
         column: Box<str>,
-        /// What a cell of this column is.
+        /// The allowed content of a cell in this column.
         expected: Box<str>,
-        /// What it holds.
+        /// The content of the cell.
         got: Box<str>,
         /// What to do.
         hint: Box<str>,
@@ -153,45 +153,45 @@ pub enum DataError {
     Spec {
         /// The key, such as `data.train`.
         key: String,
-        /// What is wrong with it and what would be right.
+        /// The problem and how to correct it.
         what: String,
     },
-    /// More examples are asked for than there are.
+    /// The Task asks for more examples than there are.
     #[error("{key} asks for {asked} examples, but {pool} has only {available}{left}")]
     TooFew {
         /// The key, such as `data.train`.
         key: &'static str,
-        /// Examples asked for.
+        /// The requested number of examples.
         asked: u64,
-        /// Where they are drawn from.
+        /// The files from which they are drawn.
         pool: String,
-        /// Examples there.
+        /// The available number of examples.
         available: u64,
-        /// What took the others, or nothing.
+        /// The number of examples that other splits take, or an empty text.
         left: String,
     },
-    /// An index points outside its split.
-    #[error("index {index} is outside of the {split} split, which has {len} examples")]
+    /// An index is outside its split.
+    #[error("index {index} is outside the {split} split, which has {len} examples")]
     Index {
         /// Name of the split.
         split: &'static str,
-        /// The index asked for.
+        /// The index.
         index: u64,
-        /// Examples in the split.
+        /// Number of examples in the split.
         len: u64,
     },
-    /// Examples differ from the ones expected.
+    /// The examples differ from the recorded ones.
     #[error("the {split} split is not the recorded one: {what}")]
     Fingerprint {
         /// Name of the split.
         split: String,
-        /// How it differs.
+        /// The difference.
         what: String,
     },
-    /// A tensor could not be made on the device.
+    /// A batch can't be made on the device.
     #[error("cannot make a batch: {0}")]
     Tensor(#[from] candle_core::Error),
-    /// A reason of an own data set.
+    /// An error of a user's own data set.
     #[error("{0}")]
     Other(String),
 }

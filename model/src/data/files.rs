@@ -1,16 +1,16 @@
-//! Finding a data file under one of its usual names, and reading it unpacked.
+//! Finds data files under their usual names, and reads them decompressed.
 
 use super::DataError;
 use crate::files::{self, DATA};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// What an `.xz` file's header may make the decoder allocate. `xz -9` asks for 65 MiB.
+/// Largest memory of the decoder of an `.xz` file, in bytes. Files made by `xz -9` need 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
-/// Refused above this, whatever an archive unpacks to.
+/// Largest decompressed size, in bytes.
 const MAX_UNPACKED: u64 = 64 << 30;
 
-/// A data folder, with the sub-folders in which the usual tools leave the files.
+/// A data folder, and the sub-folders in which common tools store the files.
 pub(super) struct Folder<'a> {
     dir: &'a Path,
     below: &'static [&'static str],
@@ -21,7 +21,7 @@ impl<'a> Folder<'a> {
         Self { dir, below }
     }
 
-    /// The path of the first file that exists among `names`, each as it is, with `.gz`, and with `.xz`.
+    /// The path of the first existing file among `names`. Each name is also tried with `.gz` and `.xz`.
     pub(super) fn find(&self, names: &[&str]) -> Result<PathBuf, DataError> {
         let mut tried = Vec::new();
         let mut unreadable = None;
@@ -33,7 +33,7 @@ impl<'a> Folder<'a> {
                     if path.is_file() {
                         return Ok(path);
                     }
-                    // A pipe, a folder or a broken link under the name gives a better message than a missing file.
+                    // If the name is a pipe, a folder or a broken link, its error is clearer than that of a missing file.
                     if path.symlink_metadata().is_ok() && unreadable.is_none() {
                         unreadable = files::open(&path, DATA).err();
                     }
@@ -45,7 +45,7 @@ impl<'a> Folder<'a> {
             return Err(error.into());
         }
         let hint = if self.dir.is_dir() {
-            "Give the folder that holds the file, or name the file in the Task's [data] table"
+            "Give the folder that contains the file, or name the file in the Task's [data] table"
                 .to_string()
         } else {
             format!("There is no folder {}", self.dir.display())
@@ -60,7 +60,7 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// Opens a file, unpacking by its ending.
+/// Opens a file. It is decompressed according to its extension.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
     let file = files::open(path, DATA)?;
     Ok(match path.extension().and_then(|e| e.to_str()) {
@@ -79,12 +79,12 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, DataError> {
     })
 }
 
-/// Opens a text file. Unpacks it according to its extension, and skips a byte order mark.
+/// Opens a text file. It is decompressed according to its extension, and a byte order mark is skipped.
 pub(super) fn open_text(path: &Path) -> Result<impl Read + Send, DataError> {
     files::without_mark(open(path)?).map_err(|e| unpacking(path, e))
 }
 
-/// Reads a whole file of UTF-8 text, unpacked, without a byte order mark.
+/// Reads a whole file of UTF-8 text, decompressed and without a byte order mark.
 pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     String::from_utf8(read_all(path, open_text(path)?)?).map_err(|e| {
         let valid = e.utf8_error().valid_up_to();
@@ -92,7 +92,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     })
 }
 
-/// Reads a whole file, unpacked. The buffer grows with what really comes, never with what a header says.
+/// Reads a whole file, decompressed. The buffer grows with the data and not with a size from a header.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     read_all(path, open(path)?)
 }
@@ -106,21 +106,21 @@ fn read_all(path: &Path, reader: impl Read) -> Result<Vec<u8>, DataError> {
     if got as u64 == MAX_UNPACKED {
         return Err(DataError::malformed(
             path,
-            format!("unpacks to more than {MAX_UNPACKED} bytes"),
+            format!("has more than {MAX_UNPACKED} bytes when decompressed"),
         ));
     }
     bytes.shrink_to_fit();
     Ok(bytes)
 }
 
-/// An I/O error while unpacking is most often a damaged or cut archive: say so.
+/// The error for a failed read. With a compressed file, the most likely cause is damage or truncation.
 pub(super) fn unpacking(path: &Path, error: std::io::Error) -> DataError {
     let packed = matches!(path.extension().and_then(|e| e.to_str()), Some("gz" | "xz"));
     if packed {
         DataError::malformed(
             path,
             format!(
-                "cannot be unpacked ({error}): fetch it again, or unpack it yourself and leave the plain file beside it"
+                "cannot be decompressed ({error}): fetch it again, or decompress it yourself and put the plain file next to it"
             ),
         )
     } else {

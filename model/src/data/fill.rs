@@ -1,4 +1,4 @@
-//! Filling a batch's tensors from the store.
+//! Fills the tensors of a batch from the loaded examples.
 
 use super::augment::Window;
 use super::fingerprint::RawInput;
@@ -8,7 +8,7 @@ use super::store::Labels;
 use candle_core::{Device, Tensor, WithDType};
 use rayon::prelude::*;
 
-/// Batches with at least this many values are filled by all cores.
+/// Number of values from which a batch is filled by several threads.
 const PARALLEL_FROM: usize = 1 << 19;
 
 /// A cropped image before scaling.
@@ -20,7 +20,7 @@ struct Scratch {
 }
 
 impl Examples {
-    /// Inputs of these rows, one after the other.
+    /// The inputs of these rows, one row after the other.
     pub(super) fn inputs<T: WithDType>(
         &self,
         rows: &[usize],
@@ -48,7 +48,7 @@ impl Examples {
         out
     }
 
-    /// One augmented row.
+    /// Writes one augmented row.
     fn cut<T: WithDType>(&self, row: usize, window: &Window, scratch: &mut Scratch, out: &mut [T]) {
         let &[_, h, w] = self.rows.shape.as_slice() else {
             return;
@@ -72,7 +72,7 @@ impl Examples {
         }
     }
 
-    /// Targets of these rows, whose inputs are already there.
+    /// The targets of these rows. `inputs` are the inputs of the same rows.
     pub(super) fn targets(
         &self,
         rows: &[usize],

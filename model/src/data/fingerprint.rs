@@ -1,22 +1,22 @@
-//! Which examples a model was trained on, as one digest a split.
+//! Fingerprints of data sets: one digest per split.
 //!
-//! The digest is the root of a Merkle tree over *decoded* examples, so that a file and its `.gz` have the same one,
-//! scaling and augmentation don't matter, two sets that differ can be compared row by row, and one example can be shown
-//! to belong to a recorded split without the others.
+//! The digest is the root of a Merkle tree over *decoded* examples. A file and its `.gz` therefore have the same digest,
+//! and scaling and augmentation don't change it. Two data sets that differ can be compared row by row. An example can be
+//! proved to belong to a recorded split without the other examples.
 //!
 //! # Bytes
 //!
-//! Every hash is BLAKE3 in key derivation mode under a context string of its own, which keeps leaves, nodes and roots
-//! apart. All numbers are little-endian.
+//! Every hash is BLAKE3 in key derivation mode. Leaves, nodes and roots have different context strings, so that none can
+//! pass for another. All numbers are little-endian.
 //!
 //! - **Leaf**, context `hindcast data v1 example`: element type (one byte: 1 = u8, 2 = f32, 3 = f64); rank (u32); each
-//!   dimension (u64); the values, row-major; label type (one byte: 1 = class, 2 = values); then for a class its number
-//!   as the run sees it, renumbered and flipped (u32), for values their count (u64) and each as f64.
+//!   dimension (u64); the values, row-major; label type (one byte: 1 = class, 2 = values); then for a class its number in
+//!   the run, after renumbering and flipping (u32), or for values their count (u64) and each value (f64).
 //! - **Node**, context `hindcast data v1 node`: left child, right child (32 bytes each).
-//! - **Tree**: leaves in the order of the split; each level pairs neighbours, and a last one without a neighbour moves up
-//!   unchanged (the shape of RFC 6962's trees).
+//! - **Tree**: leaves in the order of the split. Each level pairs neighbours. A last node without a neighbour moves to
+//!   the next level unchanged. This is the shape of RFC 6962's trees.
 //! - **Root**, context `hindcast data v1 split`: length of the split's name in bytes (u64), the name, the number of
-//!   examples (u64), the top of the tree (nothing when the split is empty).
+//!   examples (u64), the top of the tree (no bytes if the split is empty).
 
 use super::DataError;
 use blake3::Hasher;
@@ -28,18 +28,18 @@ const EXAMPLE: &str = "hindcast data v1 example";
 const NODE: &str = "hindcast data v1 node";
 const SPLIT: &str = "hindcast data v1 split";
 
-/// A split's name, size and digest: what a trace records.
+/// Name, size and digest of a split, as a trace records them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitFingerprint {
     /// `train`, `validation` or `test`.
     pub name: String,
     /// Number of examples.
     pub examples: u64,
-    /// Root over all examples.
+    /// Root of the tree over all examples.
     pub root: Digest,
 }
 
-/// Name, number of examples and root, for a recorder that doesn't know this type.
+/// Name, number of examples and root, for the recorder, which doesn't depend on this crate.
 impl From<SplitFingerprint> for (String, u64, Digest) {
     fn from(split: SplitFingerprint) -> Self {
         (split.name, split.examples, split.root)
@@ -47,20 +47,17 @@ impl From<SplitFingerprint> for (String, u64, Digest) {
 }
 
 impl SplitFingerprint {
-    /// Shows that the example at `index` has this leaf, given the digests beside its way up ([`Leaves::prove`]).
+    /// Checks a proof ([`Leaves::prove`]) that the example at `index` has this leaf.
     ///
     /// # Errors
-    /// [`DataError::Index`] for an index outside of the split, [`DataError::Fingerprint`] for another example.
+    /// [`DataError::Fingerprint`] if the index is outside the split or the proof is wrong.
     pub fn check(&self, index: u64, leaf: &Digest, beside: &[Digest]) -> Result<(), DataError> {
         let wrong = |what: &str| DataError::Fingerprint {
             split: self.name.clone(),
             what: format!("example {index} {what}"),
         };
         if index >= self.examples {
-            return Err(wrong(&format!(
-                "is outside of its {} examples",
-                self.examples
-            )));
+            return Err(wrong(&format!("is outside its {} examples", self.examples)));
         }
         let (mut top, mut i, mut n) = (*leaf, index, self.examples);
         let mut beside = beside.iter();
@@ -150,17 +147,17 @@ pub fn differences(
     recorded.iter().filter_map(difference).collect()
 }
 
-/// The leaves of a split: 32 bytes an example, enough to name the rows in which two sets differ.
+/// The leaves of a split, 32 bytes per example. With them, the rows in which two data sets differ can be named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaves {
     /// Name of the split.
     pub name: String,
-    /// A digest an example, in the order of the split.
+    /// One digest per example, in the order of the split.
     pub leaves: Vec<Digest>,
 }
 
 impl Leaves {
-    /// The split's fingerprint.
+    /// The fingerprint of the split.
     pub fn fingerprint(&self) -> SplitFingerprint {
         let examples = self.leaves.len() as u64;
         let mut level = self.leaves.clone();
@@ -174,8 +171,8 @@ impl Leaves {
         }
     }
 
-    /// The digests beside the way from example `index` to the root, for [`SplitFingerprint::check`]; nothing for an
-    /// index outside of the split.
+    /// The proof that an example belongs to the split, for [`SplitFingerprint::check`]: the siblings of the nodes on the
+    /// path from its leaf to the root. `None` for an index outside the split.
     pub fn prove(&self, index: u64) -> Option<Vec<Digest>> {
         let mut i = usize::try_from(index)
             .ok()
@@ -190,7 +187,7 @@ impl Leaves {
         Some(beside)
     }
 
-    /// Indices at which the two differ, among them those that only the longer one has.
+    /// Indices at which two splits differ. Indices that only the longer split has are included.
     pub fn differing(&self, other: &Self) -> Vec<u64> {
         let longest = self.leaves.len().max(other.leaves.len());
         (0..longest)
@@ -199,15 +196,15 @@ impl Leaves {
             .collect()
     }
 
-    /// The leaves' bytes, one after the other.
+    /// The bytes of all leaves, one leaf after the other.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.leaves.concat()
     }
 
-    /// Leaves of split `name` from [`Leaves::to_bytes`].
+    /// The leaves of the split `name` from the bytes of [`Leaves::to_bytes`].
     ///
     /// # Errors
-    /// [`DataError::Fingerprint`] when the bytes are no multiple of 32.
+    /// [`DataError::Fingerprint`] if the number of bytes isn't a multiple of 32.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, DataError> {
         let (leaves, rest) = bytes.as_chunks::<32>();
         if !rest.is_empty() {
@@ -227,10 +224,10 @@ impl Leaves {
     }
 }
 
-/// An example's inputs before scaling and augmentation, row-major.
+/// Inputs of an example before scaling and augmentation, row-major.
 #[derive(Debug, Clone, Copy)]
 pub enum RawInput<'a> {
-    /// Bytes, as most images have.
+    /// Bytes, the type of most images.
     U8(&'a [u8]),
     /// 32-bit floats.
     F32(&'a [f32]),
@@ -238,7 +235,7 @@ pub enum RawInput<'a> {
     F64(&'a [f64]),
 }
 
-/// An example's label as the run sees it.
+/// Label of an example in the run.
 #[derive(Debug, Clone, Copy)]
 pub enum RawLabel<'a> {
     /// A class number.
@@ -247,7 +244,7 @@ pub enum RawLabel<'a> {
     Values(&'a [f64]),
 }
 
-/// The leaf of an example with inputs of this shape. Own data sets call it in their `leaf`.
+/// The leaf of an example with inputs of this shape. A user's own data set calls it in [`DataSet::leaf`](super::DataSet::leaf).
 pub fn leaf(shape: &[usize], input: RawInput<'_>, label: RawLabel<'_>) -> Digest {
     let mut hasher = Hasher::new_derive_key(EXAMPLE);
     let kind = match input {
@@ -373,7 +370,7 @@ mod tests {
         assert_ne!(base.fingerprint().root, swapped.fingerprint().root);
         assert_eq!(base.differing(&swapped), [1, 4]);
         assert_eq!(base.differing(&leaves(8)), [6, 7]);
-        // A tree whose last leaf stands twice must not look like the shorter one.
+        // A tree whose last leaf is repeated must not have the root of the shorter tree.
         let mut twice = leaves(5);
         twice.leaves.push(twice.leaves[4]);
         assert_ne!(leaves(5).fingerprint().root, twice.fingerprint().root);

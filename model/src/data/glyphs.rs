@@ -1,4 +1,4 @@
-//! The strokes of ten digits, each in one or more ways of writing it.
+//! The strokes of the ten digits, with one or more variants per digit.
 //!
 //! Points lie in the unit square, x to the right and y downwards.
 
@@ -8,7 +8,7 @@ pub(super) type Point = (f64, f64);
 /// A stroke through points.
 #[derive(Debug)]
 pub(super) struct Stroke {
-    /// Whether the pen goes round the points in a curve, or straight from one to the next.
+    /// Whether the points are joined by a curve or by straight lines.
     pub(super) curved: bool,
     pub(super) points: &'static [Point],
 }
@@ -30,7 +30,7 @@ const fn straight(points: &'static [Point]) -> Stroke {
     }
 }
 
-/// By class: the ways of writing it.
+/// The variants of each digit.
 pub(super) const GLYPHS: [&[Glyph]; 10] = [
     &[&[ZERO]],
     &[

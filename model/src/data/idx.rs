@@ -1,4 +1,5 @@
-//! IDX files: two zero bytes, an element type, a rank, big-endian u32 dimensions, big-endian elements.
+//! IDX files. They consist of two zero bytes, an element type, a rank, big-endian u32 dimensions and big-endian
+//! elements.
 //!
 //! The format is described on MNIST's page (Y. LeCun, C. Cortes, C. J. C. Burges).
 
@@ -7,7 +8,7 @@ use super::{DataError, files};
 use std::io::Read;
 use std::path::Path;
 
-/// Reads an IDX file of any rank from 1 and any of its six element types.
+/// Reads an IDX file with a rank of at least 1 and any of the six element types.
 pub(super) fn read(path: &Path) -> Result<Array, DataError> {
     let mut reader = files::open(path)?;
     let header = take(&mut reader, path, 4, "the magic number")?;
@@ -39,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
         .ok_or_else(|| {
             DataError::malformed(
                 path,
-                format!("the header speaks of {shape:?} elements, more than any file holds"),
+                format!("the header says {shape:?} elements, which is more than any file can hold"),
             )
         })?;
     let body = take(
@@ -100,7 +101,7 @@ fn width(kind: u8) -> Option<usize> {
     })
 }
 
-/// Exactly `n` bytes. The buffer grows as they come, so a header that lies costs nothing.
+/// Reads exactly `n` bytes. The buffer grows with the data, so that a wrong header can't exhaust memory.
 fn take(reader: &mut impl Read, path: &Path, n: usize, what: &str) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     reader

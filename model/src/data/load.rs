@@ -1,4 +1,4 @@
-//! From the `[data]` table to a data set.
+//! Loads the data set that a `[data]` table describes.
 
 use super::memory::{Examples, FileStart};
 use super::scale::Scale;
@@ -8,14 +8,14 @@ use super::store::{Labels, Rows, SourceRows, Store};
 use super::{AugmentSpec, DataError, DataSet, digits, sources};
 use std::path::{Path, PathBuf};
 
-/// Reads (or draws) the examples of a Task.
+/// Reads or generates the examples of a Task.
 ///
-/// `dir` is the data folder; `digits` needs none. MNIST's and CIFAR-10's usual sub-folders are looked into as well.
-/// `seed` is the run's; [`DataSpec::seed`] goes before it. `augment` is the Task's `[augment]` table.
+/// `dir` is the data folder, which the source `digits` doesn't need. The usual sub-folders of MNIST and CIFAR-10 are
+/// searched, too. `seed` is the run's seed, which [`DataSpec::seed`] overrides. `augment` is the `[augment]` table.
 ///
 /// # Errors
-/// [`DataError`] for a table that can't be, a file that is missing or broken, and more examples asked for than there
-/// are. Nothing is allocated on a header's word: memory follows the bytes that are there.
+/// [`DataError`] for an invalid table, for a missing or broken file, and if there are fewer examples than the table asks
+/// for. Memory is limited by the size of the files, not by the sizes in their headers.
 pub fn load(
     spec: &DataSpec,
     augment: Option<&AugmentSpec>,
@@ -38,7 +38,7 @@ pub fn load(
     } = parts;
     let mut files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
     if spec.source == Source::Digits {
-        // Drawn examples have no file. The name says so.
+        // Generated examples have no file. Their full name says so.
         for file in &mut files {
             file.name = file.path.to_string_lossy().into_owned();
         }
@@ -101,7 +101,7 @@ pub fn load(
     }))
 }
 
-/// Every file of the training, validation and test parts with the rows that it begins at.
+/// All files of training, validation and test examples, with their first rows.
 pub(super) fn file_starts(parts: [Option<&Rows>; 3]) -> Vec<FileStart> {
     let (mut first, mut starts) = (0, Vec::new());
     let paths: Vec<&Path> = parts
@@ -126,7 +126,7 @@ pub(super) fn file_starts(parts: [Option<&Rows>; 3]) -> Vec<FileStart> {
     starts
 }
 
-/// The shortest end of a path that no other path of `all` shares: usually just the file name.
+/// The shortest end of a path that no other path in `all` has. Usually this is the file name.
 fn short_name(path: &Path, all: &[&Path]) -> String {
     let count = path.components().count();
     let end = |path: &Path, n: usize| -> PathBuf {
@@ -154,7 +154,8 @@ fn target(spec: &DataSpec, labels: &Labels) -> Result<Target, DataError> {
     }
 }
 
-/// Names of all classes, `given` before `known`, and that no label lies beyond them.
+/// Names of all classes: `given` if it isn't empty, otherwise `known`, otherwise the class numbers. Also checks that
+/// each label has a name.
 pub(super) fn class_names(
     given: &[String],
     all: &Rows,
@@ -193,7 +194,7 @@ pub(super) fn class_names(
     Ok(names)
 }
 
-/// Gives up rows that are in no split. Returns, for each kept row, which it was among all.
+/// Removes rows that are in no split. Returns the original position of each kept row.
 fn compact(rows: &mut Store, splits: &mut Splits) -> Vec<usize> {
     let mut kept: Vec<usize> = splits.iter().flatten().copied().collect();
     kept.sort_unstable();

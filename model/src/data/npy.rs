@@ -1,4 +1,4 @@
-//! NumPy's `.npy` arrays, by the `npyz` crate.
+//! NumPy's `.npy` arrays, read with the `npyz` crate.
 
 use super::array::{Array, Elements, volume};
 use super::{DataError, files};
@@ -6,12 +6,13 @@ use half::f16;
 use npyz::{DType, NpyFile, Order, TypeChar};
 use std::path::Path;
 
-/// Reads an array of integers, booleans or floats of either byte order and either memory order.
+/// Reads an array of integers, booleans or floats in any byte order and memory order.
 pub(super) fn read(path: &Path) -> Result<Array, DataError> {
     let bytes = files::read(path)?;
     check_header(path, &bytes)?;
-    let broken =
-        |e: std::io::Error| DataError::malformed(path, format!("is no readable .npy array: {e}"));
+    let broken = |e: std::io::Error| {
+        DataError::malformed(path, format!("the .npy array can't be read: {e}"))
+    };
     let file = NpyFile::new(bytes.as_slice()).map_err(broken)?;
     let shape: Vec<usize> = file
         .shape()
@@ -27,12 +28,12 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
     let width = usize::try_from(kind.size_field()).unwrap_or(usize::MAX);
     let header = file.header().clone();
     let body = file.into_inner();
-    // Looked at before anything is decoded: a header must not make us allocate more than the file has.
+    // Checked before decoding, so that memory is limited by the size of the file and not by its header.
     let expected = volume(&shape)
         .and_then(|n| n.checked_mul(width))
         .unwrap_or(usize::MAX);
     if body.len() < expected {
-        let what = format!("an array of shape {shape:?} with {width} bytes an element");
+        let what = format!("an array of shape {shape:?} with {width} bytes per element");
         let (expected, got) = (expected as u64, body.len() as u64);
         return Err(DataError::Truncated {
             path: path.to_path_buf(),
@@ -107,7 +108,7 @@ fn whole(path: &Path, values: Vec<u64>) -> Result<Vec<i64>, DataError> {
         .collect()
 }
 
-/// What the parser takes on trust: the length of the header, and that the dimensions' product is a number.
+/// Checks what `npyz` doesn't: the length of the header, and that the product of the dimensions doesn't overflow.
 fn check_header(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let magic = b"\x93NUMPY";
     if !bytes.starts_with(magic) {
@@ -154,16 +155,13 @@ fn check_header(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
             .and_then(|n| product.checked_mul(n.max(1)))
             .filter(|p| *p <= 1 << 60)
             .ok_or_else(|| {
-                DataError::malformed(
-                    path,
-                    "the header speaks of more elements than any file holds",
-                )
+                DataError::malformed(path, "the header says more elements than any file can hold")
             })?;
     }
     Ok(())
 }
 
-/// From first axis fastest to last axis fastest.
+/// Converts from column-major (Fortran) order to row-major order.
 fn row_major<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
     let mut strides = Vec::with_capacity(shape.len());
     let mut step = 1;

@@ -1,4 +1,4 @@
-//! A data set from tensors that a program already has.
+//! A data set from a program's own tensors.
 
 use super::array::{Array, Elements};
 use super::load::{class_names, file_starts};
@@ -14,15 +14,15 @@ use std::path::Path;
 /// Inputs (N, shape…) and targets of the same N examples.
 pub type Pairs<'a> = (&'a Tensor, &'a Tensor);
 
-/// A data set of a program's own tensors, with fingerprint, pictures and augmentation like any other.
+/// A data set from a program's own tensors. It has a fingerprint, images and augmentation like a data set from files.
 ///
-/// Inputs are (N, shape…) of type u8, f16, bf16, f32 or f64, and are given to the model as they are: scale them before.
-/// Targets are (N,) integers (u8, u32, i64) for classes, or (N,) or (N, k) floats. `classes` names the classes; without
-/// names they are called by their numbers.
+/// Inputs are (N, shape…) of type u8, f16, bf16, f32 or f64. They are not scaled. Targets are (N,) integers (u8, u32,
+/// i64) for classes, or (N,) or (N, k) floats. `classes` are the names of the classes. If it is empty, the names are the
+/// class numbers.
 ///
 /// # Errors
-/// [`DataError::Malformed`] for tensors whose types or shapes don't fit together, [`DataError::Class`] for a class
-/// without a name, [`DataError::Spec`] for augmentation of what is no image.
+/// [`DataError::Malformed`] if types or shapes of tensors don't fit together, [`DataError::Class`] for a class without a
+/// name, [`DataError::Spec`] for augmentation of examples that aren't images.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -72,7 +72,7 @@ pub fn from_tensors(
     }))
 }
 
-/// One split's tensors.
+/// The rows of one split.
 fn part(name: &str, (inputs, targets): Pairs<'_>) -> Result<Rows, DataError> {
     let path = Path::new(name);
     let shape = inputs.dims().get(1..).unwrap_or_default().to_vec();
@@ -97,7 +97,7 @@ fn part(name: &str, (inputs, targets): Pairs<'_>) -> Result<Rows, DataError> {
         elements,
     };
     let rows = inputs.dims().first().copied().unwrap_or(0);
-    // A plain list of numbers is a feature each.
+    // A plain list of numbers has one feature per example.
     let shape = if shape.is_empty() { vec![1] } else { shape };
     Rows::new(
         path,

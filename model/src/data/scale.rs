@@ -1,4 +1,4 @@
-//! From decoded values to what the model sees: `(x / divide_by − mean) / sd`, then standardised. All in f64.
+//! Scaling of decoded values to the model's inputs: `(x / divide_by − mean) / sd`, then standardisation, in f64.
 
 use super::DataError;
 use super::spec::DataSpec;
@@ -13,21 +13,21 @@ pub(super) struct Scale {
     sd: Vec<f64>,
     /// Values per channel in an example.
     per_channel: usize,
-    /// For bytes: all 256 results for each channel's mean and standard deviation.
+    /// For bytes, the scaled values of all 256 bytes for each channel.
     table: Vec<[f64; 256]>,
-    /// Mean and standard deviation of each feature.
+    /// For standardisation, mean and standard deviation of each feature.
     standard: Option<(Vec<f64>, Vec<f64>)>,
 }
 
 impl Scale {
-    /// Scaling by the Task's numbers, not yet standardised.
+    /// The scaling of a Task, without standardisation.
     pub(super) fn new(
         spec: &DataSpec,
         shape: &[usize],
         values: &Values,
     ) -> Result<Self, DataError> {
         let features: usize = shape.iter().product();
-        // The first axis of (C, H, W) is channels; a flat example has one channel for each feature.
+        // The first axis of (C, H, W) counts the channels. A flat example has one channel per feature.
         let channels = shape.first().copied().unwrap_or(1);
         let count = spec.mean.len().max(spec.sd.len()).max(1);
         for (key, given) in [("mean", &spec.mean), ("sd", &spec.sd)] {
@@ -75,7 +75,7 @@ impl Scale {
         Ok(scale)
     }
 
-    /// Values as they are.
+    /// A scaling that doesn't change values.
     pub(super) fn identity(features: usize) -> Self {
         Self {
             divide_by: 1.0,
@@ -93,8 +93,8 @@ impl Scale {
         (raw / self.divide_by - mean) / sd
     }
 
-    /// Fits the standardisation to `rows`: population standard deviation, and 1 where a feature is constant up to
-    /// rounding, as scikit-learn's `StandardScaler` does.
+    /// Fits the standardisation to `rows`. It uses the population standard deviation, or 1 for a feature that is constant
+    /// up to rounding, as scikit-learn's `StandardScaler` does.
     pub(super) fn fit(&mut self, values: &Values, rows: &[usize], features: usize) {
         let mut row = vec![0.0; features];
         let count = rows.len() as f64;
@@ -120,7 +120,7 @@ impl Scale {
             .zip(&mean)
             .map(|(v, m)| {
                 let v = v / count;
-                // What rounding alone can leave of a constant feature's variance.
+                // The variance that rounding alone can cause for a constant feature.
                 let rounding = count * f64::EPSILON * v + (count * m * f64::EPSILON).powi(2);
                 if v <= rounding { 1.0 } else { v.sqrt() }
             })
@@ -128,7 +128,7 @@ impl Scale {
         self.standard = Some((mean, sd));
     }
 
-    /// Row `r` as the model sees it.
+    /// Writes the scaled values of row `r`.
     pub(super) fn row<T: WithDType>(&self, values: &Values, r: usize, out: &mut [T]) {
         let n = out.len();
         let range = r * n..(r + 1) * n;
@@ -139,7 +139,7 @@ impl Scale {
         }
     }
 
-    /// An example of bytes, such as one that was cropped.
+    /// Writes the scaled values of an example of bytes.
     pub(super) fn bytes<T: WithDType>(&self, raw: &[u8], out: &mut [T]) {
         if let Some((mean, sd)) = &self.standard {
             for (j, (x, y)) in raw.iter().zip(out.iter_mut()).enumerate() {
@@ -166,7 +166,7 @@ impl Scale {
         }
     }
 
-    /// An example of floats.
+    /// Writes the scaled values of an example of floats.
     pub(super) fn floats<S: Copy + Into<f64>, T: WithDType>(&self, raw: &[S], out: &mut [T]) {
         for (j, (x, y)) in raw.iter().zip(out.iter_mut()).enumerate() {
             let mut value = self.by_channel((*x).into(), j / self.per_channel);
@@ -178,7 +178,7 @@ impl Scale {
         }
     }
 
-    /// A line for people.
+    /// One line for users.
     pub(super) fn describe(&self) -> String {
         let list = |v: &[f64]| match v {
             [one] => one.to_string(),

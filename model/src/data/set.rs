@@ -1,4 +1,4 @@
-//! What a data set answers: its examples in batches, and what is known of each.
+//! The interface of a data set: batches of its examples, and facts about each example.
 
 use std::collections::BTreeSet;
 
@@ -8,35 +8,36 @@ use super::error::DataError;
 use super::fingerprint::{Digest, Leaves, SplitFingerprint, differences};
 use crate::objective::{Batch, Draws, Split};
 
-/// Raw pixels of an example, for pictures.
+/// Raw pixels of an example, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Pixels across.
+    /// Width in pixels.
     pub width: usize,
-    /// Pixels down.
+    /// Height in pixels.
     pub height: usize,
-    /// 1 (grey) or 3 (red, green, blue).
+    /// Number of channels: 1 (grey) or 3 (red, green, blue).
     pub channels: usize,
     /// Height × width × channels bytes.
     pub pixels: Vec<u8>,
 }
 
-/// Examples of a run.
+/// The examples of a run.
 ///
-/// An own data set needs [`len`](DataSet::len), [`shape`](DataSet::shape) and [`batch`](DataSet::batch); what else it
-/// answers makes tables, pictures and checks richer.
+/// A user's own data set must implement [`len`](DataSet::len), [`shape`](DataSet::shape) and
+/// [`batch`](DataSet::batch). The other methods have defaults. Implementing them adds information to tables and reports
+/// and makes more checks possible.
 pub trait DataSet: Send + Sync {
     /// Number of examples in a split.
     fn len(&self, split: Split) -> u64;
 
-    /// An example's shape, without the batch axis: (channels, height, width) for images.
+    /// Shape of an example, without the batch axis: (channels, height, width) for images.
     fn shape(&self) -> &[usize];
 
-    /// The examples at `indices` (repeats allowed): inputs (B, shape…) in `dtype`, and targets, which are (B,) u32
-    /// classes or (B, k) floats in `dtype`. Augmented if and only if draws are given and the task augments.
+    /// The examples at `indices`, which may repeat: inputs (B, shape…) in `dtype`, and targets, which are (B,) u32
+    /// classes or (B, k) floats in `dtype`. Inputs are augmented if `draws` is given and the Task has augmentation.
     ///
     /// # Errors
-    /// [`DataError::Index`] for an index outside of the split; [`DataError::Tensor`] when the device fails.
+    /// [`DataError::Index`] for an index outside the split, [`DataError::Tensor`] if the device fails.
     fn batch(
         &self,
         split: Split,
@@ -46,23 +47,23 @@ pub trait DataSet: Send + Sync {
         device: &Device,
     ) -> Result<Batch, DataError>;
 
-    /// Names by class number; empty when the labels are no classes.
+    /// Names of the classes, by class number. Empty if the labels aren't classes.
     fn class_names(&self) -> &[String] {
         &[]
     }
 
-    /// Number of classes; nothing when the labels are no classes.
+    /// Number of classes. `None` if the labels aren't classes.
     fn class_count(&self) -> Option<usize> {
         Some(self.class_names().len()).filter(|n| *n > 0)
     }
 
-    /// The class that the run sees; nothing when the labels are no classes or the index is outside of the split.
+    /// Class number of an example in the run. `None` if the labels aren't classes or the index is outside the split.
     fn class(&self, split: Split, index: u64) -> Option<usize> {
         let _ = (split, index);
         None
     }
 
-    /// The label as text: a class's name, or the values. Empty for an index outside of the split.
+    /// The label as text: the name of the class, or the values. Empty for an index outside the split.
     fn label(&self, split: Split, index: u64) -> String {
         self.class(split, index)
             .map(|c| {
@@ -74,32 +75,31 @@ pub trait DataSet: Send + Sync {
             .unwrap_or_default()
     }
 
-    /// Row of an example in the original files, from 0, counted through the files of its part (training, validation or
-    /// test) in their order: CIFAR-10's 0 to 49,999 for five training files. The index itself where there is no other
-    /// numbering.
+    /// Row of an example in the original files, from 0. Rows are counted through all training files, all validation
+    /// files or all test files, in their order. With CIFAR-10's five training files, rows are 0 to 49,999. The default is
+    /// the index.
     fn origin(&self, split: Split, index: u64) -> u64 {
         let _ = split;
         index
     }
 
-    /// The file an example comes from, and its row there, from 0.
+    /// The file of an example and its row in this file, from 0. `None` if the example isn't from a file.
     fn origin_file(&self, split: Split, index: u64) -> Option<(String, u64)> {
         let _ = (split, index);
         None
     }
 
-    /// The name of the file that an example comes from, or the split's name if examples don't come from a file.
-    /// Together with [`origin`](DataSet::origin) it identifies a row of the original data.
+    /// The name of an example's file, or the name of the split if the example isn't from a file. Together with
+    /// [`origin`](DataSet::origin) it identifies a row of the original data.
     fn file(&self, split: Split, index: u64) -> String {
         self.origin_file(split, index)
             .map_or_else(|| split.name().to_owned(), |(file, _)| file)
     }
 
-    /// Lists of the files that a split's examples come from. [`origin`](DataSet::origin) counts through the files of
-    /// one list, and begins at 0 again in the next. If there are several lists, a row number alone doesn't identify an
-    /// example.
+    /// The files of a split's examples, in one or more lists. [`origin`](DataSet::origin) counts rows through the files
+    /// of a list and starts at 0 in each list. With several lists, a row number doesn't identify an example by itself.
     ///
-    /// By default all files are one list. If two examples have the same row, each file is a list of its own.
+    /// By default all files are in one list. If two examples have the same row, each file is in a list of its own.
     fn files(&self, split: Split) -> Vec<Vec<String>> {
         let mut files: Vec<String> = Vec::new();
         let mut rows = BTreeSet::new();
@@ -120,36 +120,37 @@ pub trait DataSet: Send + Sync {
         }
     }
 
-    /// Whether the label was made wrong on purpose; nothing where nobody knows.
+    /// Whether the label was made wrong on purpose. `None` if that isn't known.
     fn planted(&self, split: Split, index: u64) -> Option<bool> {
         let _ = (split, index);
         None
     }
 
-    /// The class before labels were made wrong on purpose; nothing where nobody knows.
+    /// The class before labels were made wrong on purpose. `None` if that isn't known.
     fn clean_class(&self, split: Split, index: u64) -> Option<usize> {
         let _ = (split, index);
         None
     }
 
-    /// Raw pixels, without scaling and augmentation; nothing for what is no image.
+    /// Raw pixels, before scaling and augmentation. `None` for examples that aren't images.
     fn image(&self, split: Split, index: u64) -> Option<Image> {
         let _ = (split, index);
         None
     }
 
-    /// Names by feature of a table; empty for other data.
+    /// Names of the features of a table. Empty for other data.
     fn feature_names(&self) -> &[String] {
         &[]
     }
 
-    /// Digest of one decoded example with its label ([`leaf`]); nothing when the set has no fingerprint.
+    /// Digest of a decoded example with its label, as [`leaf`](super::leaf) computes it. `None` if the data set has no
+    /// fingerprint.
     fn leaf(&self, split: Split, index: u64) -> Option<Digest> {
         let _ = (split, index);
         None
     }
 
-    /// Digests of all examples of a split; nothing when the set has no fingerprint.
+    /// Digests of all examples of a split. `None` if the data set has no fingerprint.
     fn leaves(&self, split: Split) -> Option<Leaves> {
         let leaves = (0..self.len(split))
             .map(|i| self.leaf(split, i))
@@ -160,7 +161,8 @@ pub trait DataSet: Send + Sync {
         })
     }
 
-    /// Name, size and Merkle root of every split, in the order of [`Split::ALL`]; empty when the set has no fingerprint.
+    /// Name, size and Merkle root of each split, in the order of [`Split::ALL`]. Empty if the data set has no
+    /// fingerprint.
     fn fingerprint(&self) -> Vec<SplitFingerprint> {
         let all: Option<Vec<_>> = Split::ALL
             .iter()
@@ -187,7 +189,7 @@ pub trait DataSet: Send + Sync {
         }
     }
 
-    /// A few lines for people: source, sizes, classes, scaling, files.
+    /// A description for users in a few lines: source, sizes, classes, scaling, files.
     fn describe(&self) -> String {
         let sizes: Vec<_> = Split::ALL
             .iter()

@@ -1,4 +1,4 @@
-//! Which files each source reads, under which names.
+//! The files that each source reads, and their names.
 
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
 use super::store::{Rows, SourceRows};
@@ -7,10 +7,10 @@ use crate::objective::Split;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// A file's names: the first is the one that is asked for, the others are what some mirrors call it.
+/// Names of a file. The first is used in messages, the others are those of some mirrors.
 type Names<'a> = &'a [&'a str];
 
-/// MNIST's files: inputs and labels, training and test.
+/// MNIST's files: inputs and labels of the training set, then of the test set.
 const MNIST: [[Names<'static>; 2]; 2] = [
     [
         &["train-images-idx3-ubyte", "train-images.idx3-ubyte"],
@@ -22,7 +22,7 @@ const MNIST: [[Names<'static>; 2]; 2] = [
     ],
 ];
 
-/// Reads all files that the table speaks of, or draws the digits.
+/// Reads all files of the table, or generates the digits.
 pub(super) fn read(
     spec: &DataSpec,
     dir: Option<&Path>,
@@ -80,7 +80,7 @@ fn read_digits(spec: &DataSpec, seed: u64) -> Result<SourceRows, DataError> {
     })
 }
 
-/// Whether the test files are wanted at all.
+/// Whether the test files are needed.
 fn wants_test(spec: &DataSpec) -> bool {
     match spec.pool {
         Pool::Separate => spec.test != Some(0),
@@ -89,7 +89,7 @@ fn wants_test(spec: &DataSpec) -> bool {
     }
 }
 
-/// Sources with inputs and labels in a file each.
+/// Reads a source with inputs and labels in separate files.
 fn pairs(
     spec: &DataSpec,
     folder: &files::Folder<'_>,
@@ -115,10 +115,10 @@ fn pairs(
             Rows::new(&inputs, &labels, shape, rows, values, labels_of_file).map(Some)
         };
     let train = part(spec.train_files.as_ref(), usual.map(|u| u[0]))?.ok_or_else(|| {
-        DataError::spec("train_files", "say which files hold the training examples")
+        DataError::spec("train_files", "name the files with the training examples")
     })?;
     let validation = part(spec.validation_files.as_ref(), None)?;
-    // Own training files don't go with the usual test files.
+    // If the Task names its own training files, the usual test files don't belong to them.
     let usual_test = usual.filter(|_| spec.train_files.is_none()).map(|u| u[1]);
     let test = if wants_test(spec) {
         part(spec.test_files.as_ref(), usual_test)?
@@ -135,7 +135,7 @@ fn pairs(
     })
 }
 
-/// Sources with inputs and labels in the same file; files are read side by side.
+/// Reads a source with inputs and labels in the same file. Several files are read in parallel.
 fn lists(
     spec: &DataSpec,
     folder: &files::Folder<'_>,
@@ -168,7 +168,7 @@ fn lists(
     })
 }
 
-/// Files of the training, validation and test parts.
+/// Paths of the training, validation and test files.
 fn paths(spec: &DataSpec, folder: &files::Folder<'_>) -> Result<[Vec<PathBuf>; 3], DataError> {
     let given = |files: Option<&Files>| -> Vec<String> {
         match files {

@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::DocumentsSpec;
 
-/// Where examples come from: `data.source`.
+/// The source of the examples: `data.source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// IDX files as MNIST's: big-endian arrays of any rank, inputs and labels apart.
+    /// IDX files such as MNIST's: big-endian arrays of any rank, with inputs and labels in separate files.
     Idx,
-    /// CIFAR-10's binary version: records of a label byte and 3 × 32 × 32 bytes.
+    /// CIFAR-10's binary version: records of one label byte and 3 × 32 × 32 pixel bytes.
     Cifar10,
     /// A table with a header line.
     Csv,
-    /// JSON lines with a text each, counted and weighted by tf-idf.
+    /// JSON lines with one text each. Inputs are word counts, weighted by tf-idf.
     Documents,
-    /// NumPy arrays, inputs and labels in a file each.
+    /// NumPy arrays, with inputs and labels in separate files.
     Npy,
-    /// Safetensors files with a tensor of inputs and one of labels.
+    /// Safetensors files with a tensor of inputs and a tensor of labels.
     Safetensors,
-    /// Digits drawn by code: no file is needed, and which labels are wrong is known.
+    /// Generated images of digits. They need no file, and it is known which labels are wrong.
     Digits,
 }
 
 impl Source {
-    /// The name in a Task.
+    /// The name of the source in a Task.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idx => "idx",
@@ -41,9 +41,9 @@ impl Source {
     }
 }
 
-/// Files of one part: a name, several names read one after the other, or inputs and labels apart.
+/// Files of training, validation or test examples: one name, several names, or separate names for inputs and labels.
 ///
-/// Names are relative to the data folder; `.gz` or `.xz` may follow on disk without being named here.
+/// Names are relative to the data folder. On disk, a name can have the extension `.gz` or `.xz` in addition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -52,118 +52,119 @@ impl Source {
 pub enum Files {
     /// One file.
     One(String),
-    /// Several files; rows are counted through.
+    /// Several files, read in this order. Rows are counted through all of them.
     Many(Vec<String>),
-    /// Inputs and labels in a file each (`idx`, `npy`).
+    /// Inputs and labels in separate files (`idx`, `npy`).
     Pair(Pair),
 }
 
-/// Inputs and labels in a file each.
+/// Names of separate files for inputs and labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pair {
-    /// File of inputs, one example along the first axis.
+    /// File of inputs. The first axis counts the examples.
     pub inputs: String,
     /// File of labels, in the same order.
     pub labels: String,
 }
 
-/// A class named in `data.classes`: by its name, or by its number.
+/// A class in `data.classes`, given by its name or its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a class's number or name")]
 pub enum ClassRef {
-    /// A class whose name is this number, else the class of this number.
+    /// The class whose name is this number, or, if there is none, the class with this number.
     Number(u64),
-    /// A class of this name.
+    /// The class with this name.
     Name(String),
 }
 
-/// What the three splits are drawn from: `data.pool`.
+/// The files from which the splits are drawn: `data.pool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pool {
-    /// Train and validation from the training files, test from the test files.
+    /// The training and validation splits from the training files, the test split from the test files.
     #[default]
     Separate,
-    /// All three from the training files; the test files are not read.
+    /// All splits from the training files. The test files are not read.
     Train,
-    /// All three from training and test files together.
+    /// All splits from the training and test files together.
     All,
 }
 
-/// How the examples of a split are chosen when not all are wanted: `data.pick`.
+/// How the examples of a split are selected if it doesn't get all of them: `data.pick`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pick {
-    /// At random, by the seed. A split's examples stand in the order of the files all the same.
+    /// At random, determined by the seed. Within a split, examples are in the order of the files.
     #[default]
     Random,
-    /// The first rows: train, then validation, then test.
+    /// The first rows for the training split, the next for the validation split, then the test split.
     First,
 }
 
-/// Order of an image array's axes: `data.layout`.
+/// Order of the axes of an image array: `data.layout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AxisOrder {
     /// Examples, channels, height, width.
     Nchw,
-    /// Examples, height, width, channels: turned into channels first when loaded.
+    /// Examples, height, width, channels. Loading moves the channels before height and width.
     Nhwc,
 }
 
-/// What a batch's targets are: `data.target`.
+/// The targets of a batch: `data.target`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
     /// (B,) u32 class numbers.
     Class,
-    /// (B, k) floats: regression targets, or the class number as one float.
+    /// (B, k) floats: regression targets, or the class number as a float.
     Value,
-    /// (B, n) floats: the inputs themselves, as augmented and scaled (autoencoders).
+    /// (B, n) floats: the augmented and scaled inputs, for autoencoders.
     Input,
 }
 
-/// The `[data]` table of a Task: where examples come from, which of them are used, and how they are scaled.
+/// The `[data]` table of a Task: the source of the examples, the splits, and the scaling.
 ///
 /// ```toml
 /// [data]
 /// source = "idx"            # idx | cifar10 | csv | documents | npy | safetensors | digits
 ///
-/// # Files, relative to the data folder; `.gz` and `.xz` are found by themselves. MNIST's and CIFAR-10's names are built in.
+/// # Files, relative to the data folder. A file may also be compressed, with the extension .gz or .xz. The names of
+/// # MNIST's and CIFAR-10's files are built in.
 /// train_files = { inputs = "train-images-idx3-ubyte", labels = "train-labels-idx1-ubyte" }   # idx, npy
-/// # train_files = ["a.csv", "b.csv"]        # csv, documents, safetensors, cifar10: one name or several
-/// # validation_files, test_files            # likewise, for files of their own
-/// # inputs = "images"; labels = "targets"   # safetensors: tensor names ("inputs" and "labels" unless said)
-/// # layout = "nhwc"                         # npy, safetensors, idx: channels last in the file
-/// # label = "income"                        # csv: the label's column; every other column is an input
-/// # categorical = ["sex"]                   # csv: columns of text, one-hot
-/// # ignore = ["id"]                         # csv: columns left out
-/// # columns = ["age", "sex", "income"]      # csv: names for a file without a header line
-/// # delimiter = ";"                         # csv: a comma unless said
-/// # comment = "|"                           # csv: lines that begin so are skipped
-/// # log1p = ["income"]                      # csv: columns of numbers whose log(1 + x) is the input
-/// # merge = { sex = { "0" = ["?", "n/a"] } }   # csv: texts of a column (the label's, too) that count as another
-/// # documents = { text = "text" }           # documents: see DocumentsSpec; `label` names the label's field
+/// # train_files = ["a.csv", "b.csv"]        # csv, documents, safetensors, cifar10: one or several names
+/// # validation_files, test_files            # separate files for validation and test, in the same form
+/// # inputs = "images"; labels = "targets"   # safetensors: names of the tensors (default "inputs" and "labels")
+/// # layout = "nhwc"                         # npy, safetensors, idx: the channels are the last axis in the file
+/// # label = "income"                        # csv: column of the labels; the other columns are inputs
+/// # categorical = ["sex"]                   # csv: columns of text, encoded one-hot
+/// # ignore = ["id"]                         # csv: columns that are not read
+/// # columns = ["age", "sex", "income"]      # csv: column names, if the file has no header line
+/// # delimiter = ";"                         # csv: separator of the cells (default a comma)
+/// # comment = "|"                           # csv: lines that begin with this character are skipped
+/// # log1p = ["income"]                      # csv: columns of numbers x of which log(1 + x) is the input
+/// # merge = { sex = { "0" = ["?", "n/a"] } }   # csv: texts of a column that count as another text
+/// # documents = { text = "text" }           # documents: see DocumentsSpec; `label` is the name of the labels' field
 ///
-/// # Which examples.
-/// skip = 5000               # the first rows of the training files are left out
-/// classes = [1, 7]          # only these classes, renumbered 0, 1 in this order
-/// # class_names = ["T-shirt", "Trouser", "Pullover"]   # names by class number in the file
-/// pool = "train"            # "separate": validation from the training files, test from the test files (default)
-///                           # "train": all splits from the training files; "all": training and test files joined
-/// pick = "random"           # or "first"
-/// train = 200               # sizes; all that is left unless said,
-/// validation = 200          # none unless said (all of validation_files where given),
-/// test = 200                # all of the test files unless said
-/// seed = 3                  # of the draw and of digits; the run's seed unless said
-/// flipped = 0.08            # this share of training labels is made wrong on purpose, which ones being known (digits: 0.08)
+/// # The splits.
+/// skip = 5000               # number of rows at the beginning of the training files that are left out
+/// classes = [1, 7]          # only examples of these classes, renumbered 0, 1 in this order
+/// # class_names = ["T-shirt", "Trouser", "Pullover"]   # names of the classes, by class number in the file
+/// pool = "train"            # "separate" (default): validation from the training files, test from the test files
+///                           # "train": all splits from the training files | "all": from training and test files
+/// pick = "random"           # random examples | "first": the first rows
+/// train = 200               # number of examples (default: all that the other splits leave)
+/// validation = 200          # number of examples (default: all of validation_files, or none without such files)
+/// test = 200                # number of examples (default: all of the test files)
+/// seed = 3                  # seed of the splits and of generated digits (default: the run's seed)
+/// flipped = 0.08            # share of training labels that are made wrong on purpose (default 0; for digits 0.08)
 ///
-/// # What the model sees: (x / divide_by − mean) / sd.
-/// divide_by = 255.0         # by default 255 for bytes, and 1 for booleans, other integers and floats
-/// mean = [0.5]              # one for all channels, or one each
+/// # Inputs of the model: (x / divide_by − mean) / sd.
+/// divide_by = 255.0         # default: 255 for bytes, 1 for other types
+/// mean = [0.5]              # one number for all channels, or one per channel
 /// sd = [0.5]
-/// standardise = true        # then each feature less its mean over the train split, by its standard deviation there
+/// standardise = true        # then subtract each feature's mean over the train split and divide by its standard deviation
 /// target = "class"          # | "value" | "input"
 /// ```
 ///
@@ -175,12 +176,12 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
-    /// Where examples come from.
+    /// The source of the examples.
     pub source: Source,
     /// Training files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_files: Option<Files>,
-    /// Validation files, where validation isn't held out of the training files.
+    /// Validation files. Without them, validation examples are drawn from the training files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_files: Option<Files>,
     /// Test files.
@@ -195,76 +196,76 @@ pub struct DataSpec {
     /// Axis order of image arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<AxisOrder>,
-    /// Label column of a table, or field of a document.
+    /// Column of a table or field of a document that holds the label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Text columns of a table, one-hot over the values that occur in any file, in sorted order.
+    /// Text columns of a table. They are encoded one-hot over the values that occur in any file, in sorted order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub categorical: Vec<String>,
-    /// Columns of a table that are left out.
+    /// Columns of a table that are not read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<String>,
     /// Column names of a table without a header line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
-    /// Separator of a table's cells: one ASCII character.
+    /// Separator of the cells of a table, an ASCII character.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
-    /// First character of a table's lines that are skipped.
+    /// First character of lines of a table that are skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<char>,
-    /// Columns of numbers above −1 of which log(1 + x) is taken.
+    /// Columns of numbers x > −1 of which log(1 + x) is the input.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log1p: Vec<String>,
-    /// By column, and by the text that stands for them, texts of a table that count as one: of text columns and the label.
+    /// For each column of text or labels, and for each resulting text, the texts that count as this text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub merge: BTreeMap<String, BTreeMap<String, Vec<String>>>,
-    /// How texts become numbers.
+    /// How documents are turned into numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<DocumentsSpec>,
-    /// Rows left out at the beginning of the training files.
+    /// Number of rows at the beginning of the training files that are left out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub skip: u64,
-    /// Classes kept, renumbered in this order; all when empty.
+    /// Classes that are kept, renumbered in this order. An empty list keeps all classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<ClassRef>,
-    /// Names by class number in the file.
+    /// Names of the classes, by class number in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
-    /// What the splits are drawn from.
+    /// The files from which the splits are drawn.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pool: Pool,
-    /// How they are drawn.
+    /// How the examples of a split are selected.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pick: Pick,
-    /// Training examples.
+    /// Number of training examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<u64>,
-    /// Validation examples.
+    /// Number of validation examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<u64>,
-    /// Test examples.
+    /// Number of test examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<u64>,
-    /// Seed of the draw, of flipped labels and of digits; the run's seed when absent.
+    /// Seed of the splits, of wrong labels and of generated digits. The default is the run's seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Share of training labels made wrong on purpose, in [0, 1].
+    /// Share of training labels that are made wrong on purpose, in [0, 1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flipped: Option<f64>,
-    /// Raw values are divided by this first.
+    /// First step of the scaling: raw values are divided by this number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divide_by: Option<f64>,
-    /// Subtracted next, by channel.
+    /// Second step: one number per channel that is subtracted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mean: Vec<f64>,
-    /// Divided by next, by channel.
+    /// Third step: one number per channel by which values are divided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sd: Vec<f64>,
-    /// Then each feature is standardised by its mean and standard deviation over the train split.
+    /// Last step: whether each feature is standardised by its mean and standard deviation over the train split.
     #[serde(default, skip_serializing_if = "is_default")]
     pub standardise: bool,
-    /// What a batch's targets are; by the labels' type when absent.
+    /// The targets of a batch. The default follows from the type of the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
 }
@@ -274,7 +275,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl DataSpec {
-    /// A table with nothing but a source.
+    /// A table with a source and otherwise defaults.
     pub fn new(source: Source) -> Self {
         Self {
             source,

@@ -1,10 +1,10 @@
-//! Decoded examples in memory, as compact as their file.
+//! Decoded examples in memory, in the type of their file.
 
 use super::DataError;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Inputs of all rows, one after the other, in the type they were decoded to.
+/// Inputs of all rows, one row after the other.
 #[derive(Debug)]
 pub(super) enum Values {
     U8(Vec<u8>),
@@ -21,7 +21,7 @@ impl Values {
         }
     }
 
-    /// Bytes that the values take.
+    /// Size of the values, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::U8(v) => v.len(),
@@ -88,7 +88,7 @@ impl Labels {
     }
 }
 
-/// Keeps ascending `rows` of `width` values each, in place.
+/// Keeps the given rows of `width` values each, in place. `rows` is ascending.
 fn retain<T: Copy>(values: &mut Vec<T>, rows: &[usize], width: usize) {
     for (to, &from) in rows.iter().enumerate() {
         values.copy_within(from * width..(from + 1) * width, to * width);
@@ -97,19 +97,19 @@ fn retain<T: Copy>(values: &mut Vec<T>, rows: &[usize], width: usize) {
     values.shrink_to_fit();
 }
 
-/// Examples of one or more files, in their order.
+/// Rows of one or more files, in order.
 #[derive(Debug)]
 pub(super) struct Rows {
-    /// An example's shape.
+    /// Shape of an example.
     pub(super) shape: Vec<usize>,
     pub(super) values: Values,
     pub(super) labels: Labels,
-    /// Each file with its number of rows.
+    /// The files and their numbers of rows.
     pub(super) files: Vec<(PathBuf, usize)>,
 }
 
 impl Rows {
-    /// Rows of one file (or of a pair, named by its inputs).
+    /// Rows of one file, or of a pair of files, in which case `path` is the file of inputs.
     pub(super) fn new(
         path: &Path,
         labels_path: &Path,
@@ -129,7 +129,7 @@ impl Rows {
         if shape.contains(&0) {
             return Err(DataError::malformed(
                 path,
-                format!("an example has shape {shape:?}: it holds no value"),
+                format!("an example has shape {shape:?}, which has no values"),
             ));
         }
         Ok(Self {
@@ -144,7 +144,7 @@ impl Rows {
         self.labels.rows()
     }
 
-    /// Puts another part's rows after this one's.
+    /// Appends the rows of another file.
     pub(super) fn append(&mut self, other: Self) -> Result<(), DataError> {
         let path = other.files.first().map(|f| f.0.clone()).unwrap_or_default();
         if self.shape != other.shape {
@@ -167,21 +167,21 @@ impl Rows {
     }
 }
 
-/// What a source gives: training rows, and those of validation and test files where there are any.
+/// The rows of a source: those of its training files, and those of its validation and test files, if there are any.
 pub(super) struct SourceRows {
     pub(super) train: Rows,
     pub(super) validation: Option<Rows>,
     pub(super) test: Option<Rows>,
-    /// Names of the classes, where the source knows them.
+    /// Names of the classes, if the source has them.
     pub(super) names: Option<Vec<String>>,
-    /// Names of the features, where they have any.
+    /// Names of the features. Empty if they have none.
     pub(super) features: Vec<String>,
-    /// Notes about the files, one per line, for people.
+    /// Notes about the files for users, one per line.
     pub(super) notes: Vec<String>,
 }
 
 impl SourceRows {
-    /// Reads the files of training, validation and test in turn and puts each part's rows one after the other.
+    /// Reads the training, validation and test files, and joins the rows of each group.
     pub(super) fn joined<F>(
         files: [Vec<F>; 3],
         names: Option<Vec<String>>,
@@ -241,7 +241,7 @@ impl Store {
         })
     }
 
-    /// Gives up every row but the ascending `rows`.
+    /// Removes all rows except `rows`, which are ascending.
     pub(super) fn retain(&mut self, rows: &[usize]) {
         if rows.len() == self.all.rows() {
             return;

@@ -1,4 +1,4 @@
-//! Safetensors files with a tensor of inputs and one of labels.
+//! Safetensors files with a tensor of inputs and a tensor of labels.
 
 use super::array::{Array, Elements};
 use super::spec::DataSpec;
@@ -8,12 +8,13 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::Path;
 
-/// Reads one file's inputs and labels.
+/// Reads the inputs and labels of one file.
 pub(super) fn read(path: &Path, spec: &DataSpec) -> Result<Rows, DataError> {
     let bytes = files::read(path)?;
     // The crate checks every offset against the buffer.
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| DataError::malformed(path, format!("is no readable safetensors file: {e}")))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| {
+        DataError::malformed(path, format!("the safetensors file can't be read: {e}"))
+    })?;
     let inputs = tensor(path, &file, "inputs", spec.inputs.as_deref())?;
     let labels = tensor(path, &file, "labels", spec.labels.as_deref())?;
     inputs.check_finite(path, "inputs")?;
@@ -43,7 +44,7 @@ fn tensor(
         DataError::malformed(
             path,
             format!(
-                "has no tensor {name:?}; it has {}. Name it by data.{key}",
+                "has no tensor {name:?}; it has {}. Name the tensor with data.{key}",
                 names.join(", ")
             ),
         )

@@ -1,10 +1,10 @@
-//! A table's texts as numbers.
+//! Texts of a table, converted to category and class numbers.
 
 use std::collections::HashMap;
 
 use super::numbers::Number;
 
-/// A column with more distinct texts than this holds no categories and no classes.
+/// Largest number of distinct texts in a column of categories or classes.
 pub(super) const MAX_DISTINCT: usize = 1000;
 
 /// Texts that programs write for a missing value, in lower case.
@@ -12,7 +12,7 @@ const MISSING: [&str; 12] = [
     "?", "-", ".", "na", "n/a", "#n/a", "<na>", "nan", "nil", "none", "null", "missing",
 ];
 
-/// Distinct texts of a column, numbered as they come.
+/// Distinct texts of a column, numbered in the order of their first occurrence.
 #[derive(Default)]
 pub(super) struct Texts {
     pub(super) numbers: HashMap<String, u32>,
@@ -22,14 +22,14 @@ pub(super) struct Texts {
 pub(super) struct Sorted {
     /// The name of each category.
     pub(super) names: Vec<String>,
-    /// For each number of [`Texts`], the place of its category.
+    /// For each number of [`Texts`], the position of its category in `names`.
     pub(super) places: Vec<u32>,
     /// Categories with several spellings: the category's name, and the other texts for the same number.
     pub(super) merged: Vec<(String, Vec<String>)>,
 }
 
 impl Texts {
-    /// The text's number; nothing when it would be one too many.
+    /// The number of a text. `None` if there would be more than [`MAX_DISTINCT`].
     pub(super) fn number(&mut self, text: &str) -> Option<u32> {
         if let Some(n) = self.numbers.get(text) {
             return Some(*n);

@@ -1,4 +1,4 @@
-//! Activations.
+//! Activation functions.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -6,7 +6,7 @@ use super::composed;
 use super::element::{Element, by_dtype, elements, same_kind, storage};
 use super::parallel::{map, zip};
 
-/// max(x, 0). The derivative at 0 is 0, as in PyTorch (candle's own takes 1 there).
+/// max(x, 0). The derivative at 0 is 0, as in PyTorch. candle's own ReLU has derivative 1 there.
 ///
 /// # Errors
 /// A type other than f32 and f64.
@@ -60,7 +60,7 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 /// A type other than f32 and f64.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     same_kind("gelu", x, &[])?;
-    // candle's own `gelu_erf` has six digits of 1/√(2π) in its backward; `erf` has all of them.
+    // The backward pass of candle's `gelu_erf` has only six digits of 1/√(2π). That of `erf` is exact.
     let cdf = x
         .affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?
         .erf()?
@@ -69,7 +69,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 }
 
 struct Relu;
-/// g where the ReLU's output `y` is above 0, else 0: linear in g, its own transpose.
+/// g where the ReLU's output `y` is above 0, otherwise 0. It is linear in g and its own transpose.
 pub(super) struct ReluGate {
     pub(super) y: Tensor,
 }
@@ -84,7 +84,7 @@ impl CustomOp1 for Relu {
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(self.name(), x, T => {
             let x = elements::<T>(self.name(), x, l)?;
-            // Written so that a NaN stays one.
+            // This form keeps NaN.
             let y = map(&x, |v| if v <= T::ZERO { T::ZERO } else { v });
             Ok((storage(y), l.shape().clone()))
         })
@@ -134,7 +134,7 @@ impl CustomOp1 for Sigmoid {
     }
 
     fn bwd(&self, _: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        // σ' = σ (1 − σ), with σ still a function of x, so that this can be differentiated again.
+        // σ' = σ (1 − σ). σ stays a function of x, so that this can be differentiated again.
         let slope = y.mul(&y.affine(-1.0, 1.0)?)?;
         g.mul(&slope).map(Some)
     }
@@ -158,7 +158,7 @@ impl CustomOp1 for Softplus {
     }
 }
 
-/// The exponent is never positive, so nothing overflows.
+/// σ(v). The exponent is never positive, so that nothing overflows.
 fn logistic<T: Element>(v: T) -> T {
     let e = (-Element::abs(v)).exp();
     if v >= T::ZERO {
@@ -168,7 +168,7 @@ fn logistic<T: Element>(v: T) -> T {
     }
 }
 
-/// The exponent is never positive here either.
+/// ln(1 + e^v). The exponent is never positive, so that nothing overflows.
 fn log_one_plus_exp<T: Element>(v: T) -> T {
     let tail = (-Element::abs(v)).exp().ln_1p();
     if v > T::ZERO { v + tail } else { tail }

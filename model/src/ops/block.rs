@@ -1,8 +1,7 @@
-//! A convolution with what follows it in most nets, in one pass: bias, ReLU, max pooling.
+//! A convolution fused with the operations that usually follow it: bias, ReLU, max pooling.
 //!
-//! The values and derivatives are those of the separate operations. What is saved is memory traffic: an example's
-//! convolution stays in cache until it has been pooled, and candle keeps (and adds up gradients for) one small tensor in
-//! place of four large ones.
+//! Values and derivatives are those of the separate operations. Fusion saves memory traffic. The convolution of an example
+//! stays in cache until it is pooled, and candle keeps one small tensor and its gradient instead of four large ones.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,8 +1,8 @@
-//! Operations along the channels of (B, C) or (B, C, ...) tensors: the parts of biases and batch normalisation.
+//! Operations per channel of (B, C) or (B, C, ...) tensors, for biases and batch normalisation.
 //!
-//! With p the positions of a plane, [`ChannelScale`] gives y = a[c] x, [`ChannelDot`] gives Σ_{b,p} x y for each channel and [`ChannelSum`]
-//! gives Σ_{b,p} x. `ChannelScale` and `ChannelDot` are the partial derivatives of one form Σ a[c] x y, so each one's backward is
-//! written with the other; `ChannelSum`'s is a broadcast.
+//! Let p be the positions of a plane. [`ChannelScale`] computes y = a[c] x, [`ChannelDot`] computes Σ_{b,p} x y for each
+//! channel, and [`ChannelSum`] computes Σ_{b,p} x. `ChannelScale` and `ChannelDot` are the partial derivatives of the form
+//! Σ a[c] x y, so the backward pass of each uses the other. The backward pass of `ChannelSum` is a broadcast.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -34,7 +34,7 @@ impl Planes {
         }
     }
 
-    /// Elements a channel.
+    /// Number of elements per channel.
     pub(crate) fn per_channel(&self) -> usize {
         self.b * self.p
     }
@@ -136,7 +136,7 @@ fn reduce<T: Element>(s: Planes, x: &[T], y: Option<&[T]>) -> Vec<T> {
     })
 }
 
-/// Running sums side by side: they vectorise, and shorter sums round less.
+/// Number of partial sums of a sum. They vectorise, and shorter sums have smaller rounding errors.
 const LANES: usize = 16;
 
 fn sum_of<T: Element>(x: &[T]) -> T {

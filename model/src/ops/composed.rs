@@ -1,8 +1,8 @@
-//! The layers again, composed of candle's own operations whose first and second derivatives are right: what other
-//! devices than the CPU run. Also an independent implementation that tests hold the CPU's operations against.
+//! The layers, composed of candle operations with correct first and second derivatives. Devices other than the CPU run
+//! them. They are also an independent implementation with which tests compare the CPU's operations.
 //!
-//! Everything is built on one linear map and its transpose: `index_select` along the flattened plane reads a patch matrix
-//! out of the padded input, `index_add` adds one back, and candle differentiates each of the two into the other.
+//! All layers use one linear map and its transpose. `index_select` along the flattened plane reads a patch matrix from the
+//! padded input, and `index_add` adds one to it. In candle, each is the derivative of the other.
 
 use candle_core::{D, Device, Result, Tensor};
 
@@ -102,7 +102,7 @@ pub(super) fn conv2d(x: &Tensor, w: &Tensor, g: &Conv) -> Result<Tensor> {
     weight.matmul(&patches)?.reshape(g.y_shape())
 }
 
-/// Transposed convolution: the weight's transpose times the input, added back to where the patches lie.
+/// Transposed convolution: the transpose of the weight times the input, added to the positions of the patches.
 pub(super) fn conv_transpose2d(x: &Tensor, w: &Tensor, g: &Conv) -> Result<Tensor> {
     let weight = w
         .reshape((g.o, g.taps()))?
@@ -122,12 +122,12 @@ pub(super) fn conv_transpose2d(x: &Tensor, w: &Tensor, g: &Conv) -> Result<Tenso
         .contiguous()
 }
 
-/// Max pooling: windows against a constant one-hot mask of each window's first largest element.
+/// Max pooling: the windows times a constant one-hot mask of the first largest element of each window.
 pub(super) fn max_pool2d(x: &Tensor, s: &Pooling) -> Result<Tensor> {
     let padded = (s.h + 2 * s.padding.0, s.w + 2 * s.padding.1);
     let windows = Windows::new(s.kernel, s.stride, (s.oh, s.ow), padded, x.device())?;
     let values = windows.read(&pad(x, s.padding)?)?;
-    // Padding must not win: a mask of ones tells what is inside.
+    // Padding must not win. A mask of ones marks the positions inside the input.
     let inside = windows.read(&pad(&x.detach().ones_like()?, s.padding)?)?;
     let lowest = values.detach().min_all()?.affine(1.0, -1.0)?;
     let shielded = values
@@ -150,7 +150,7 @@ pub(super) fn avg_pool2d(x: &Tensor, s: &Pooling) -> Result<Tensor> {
         .reshape(s.y_shape())
 }
 
-/// x times a constant 0 or 1: candle's own ReLU has the derivative 1 at 0.
+/// x times a constant 0 or 1, because candle's ReLU has derivative 1 at 0.
 pub(super) fn relu(x: &Tensor) -> Result<Tensor> {
     x.mul(&positive(x)?)
 }
@@ -160,7 +160,7 @@ fn positive(x: &Tensor) -> Result<Tensor> {
     x.detach().gt(0f64)?.to_dtype(x.dtype())
 }
 
-/// (1 + tanh(x/2)) / 2, which neither overflows nor loses its derivatives.
+/// (1 + tanh(x/2)) / 2, which doesn't overflow and has correct derivatives.
 pub(super) fn sigmoid(x: &Tensor) -> Result<Tensor> {
     x.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)
 }

@@ -1,7 +1,7 @@
 //! Convolution and transposed convolution.
 //!
-//! On the CPU they are the operations of [`super::products`]. On another device the same functions are built of candle's
-//! own operations (see [`super::composed`]).
+//! On the CPU they are the operations of [`super::products`]. On other devices they are composed of candle's operations
+//! (see [`super::composed`]).
 
 use candle_core::{Result, Tensor};
 

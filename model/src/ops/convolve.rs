@@ -1,4 +1,5 @@
-//! The arithmetic of convolutions on slices: the convolution with what follows it, and its two gradients.
+//! The arithmetic of convolutions on slices: the convolution, fused with the operations that follow it, and its two
+//! gradients.
 //!
 //! Each is a matrix product with the patch matrix of one or several examples (see [`super::patches`]).
 
@@ -11,7 +12,7 @@ use super::parallel::{row_pairs, rows, sum_over};
 use super::patches::{self, Columns};
 use super::pool;
 
-/// What follows a convolution and its bias.
+/// The operations after a convolution and its bias.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Finish {
     Nothing,
@@ -19,7 +20,7 @@ pub(super) enum Finish {
     ReluMaxPool(Pooling),
 }
 
-/// The convolution, its bias where there is one, and `finish`; for max pooling the winners, too.
+/// The convolution, its bias if there is one, and `finish`. For max pooling, also the winners.
 pub(super) fn forward<T: Element + bytemuck::Pod>(
     g: &Conv,
     finish: &Finish,
@@ -88,7 +89,7 @@ pub(super) fn forward<T: Element + bytemuck::Pod>(
 }
 
 thread_local! {
-    /// Each thread's patch matrix, kept between calls.
+    /// Scratch memory of each thread, kept between calls.
     static PATCHES: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -104,11 +105,11 @@ fn with_scratch<T: Element + bytemuck::Pod, R>(len: usize, f: impl FnOnce(&mut [
     })
 }
 
-/// Columns of patches that a product has at least, where examples can be put side by side: with fewer, laying out the weight for
-/// gemm's kernels costs as much as a third of the product itself.
+/// Number of patch columns up to which several examples share a product. With fewer columns, packing the weight for gemm's
+/// kernels costs up to a third of the product itself.
 const COLUMNS: usize = 256;
 
-/// Examples whose patches stand side by side in one product.
+/// Number of examples whose patches share a product.
 fn together(g: &Conv) -> usize {
     if g.is_pointwise() {
         return 1;
@@ -116,7 +117,7 @@ fn together(g: &Conv) -> usize {
     (COLUMNS / g.pixels().max(1)).clamp(1, g.b.max(1))
 }
 
-/// Where example `i` of `n` stands.
+/// The columns of example `i` of `n`.
 fn columns(g: &Conv, n: usize, i: usize) -> Columns {
     Columns {
         by: n * g.pixels(),
@@ -124,7 +125,7 @@ fn columns(g: &Conv, n: usize, i: usize) -> Columns {
     }
 }
 
-/// The patches of some examples side by side, (taps, n pixels), laid out in `room` where they have to be.
+/// The patches of n examples side by side, (taps, n pixels). They are written to `room` unless `x` already has this layout.
 fn patches_of<'a, T: Element>(g: &Conv, x: &'a [T], room: &'a mut [T]) -> Matrix<'a, T> {
     let n = x.len() / g.input_len();
     if g.is_pointwise() {
@@ -136,7 +137,7 @@ fn patches_of<'a, T: Element>(g: &Conv, x: &'a [T], room: &'a mut [T]) -> Matrix
     Matrix::new(room, g.taps(), n * g.pixels())
 }
 
-/// Some examples' outputs side by side, (o, n pixels), laid out in `room` where they have to be.
+/// The outputs of n examples side by side, (o, n pixels). They are written to `room` unless `y` already has this layout.
 fn outputs_of<'a, T: Element>(g: &Conv, y: &'a [T], room: &'a mut [T]) -> Matrix<'a, T> {
     let (n, pixels) = (y.len() / g.output_len(), g.pixels());
     if n == 1 {
@@ -181,8 +182,8 @@ pub(super) fn weight_gradient<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], gy:
     if g.input_len() == 0 || g.output_len() == 0 {
         return vec![T::ZERO; g.o * taps];
     }
-    // The sum is kept as (taps, o): then it is the outputs' gradient that has to be laid out for gemm's kernels, instead of the
-    // patches, which are many times larger.
+    // The sum has the layout (taps, o). gemm then packs the gradient of the outputs instead of the patches, which are many
+    // times larger.
     let work = 2 * g.o * taps * pixels;
     let sum: Vec<T> = sum_over(g.b, g.o * taps, work, |range, part| {
         let x =

@@ -1,4 +1,4 @@
-//! Every operation's first and second derivative, alone, against differences in float64.
+//! Checks the first and second derivatives of each operation against finite differences in float64.
 //!
 //! For an operation y = f(x_1, ..., x_n), let φ(x) = Σ c ⊙ (y + y²/2) with a fixed random c: linear operations have a second
 //! derivative in φ, too. The gradient of φ is compared with central differences of φ, coordinate by coordinate, and its
@@ -10,11 +10,10 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use super::element::error;
 use super::{second_order, *};
 
-/// Distance of the differences' points. Inputs must lie farther than twice this from a kink.
+/// Step h of the differences. The distance of inputs from a kink must be larger than 2h.
 pub const STEP: f64 = 1e-4;
 
-/// How far an operation's derivatives are from differences in float64: ‖computed − differences‖ / ‖differences‖ of the
-/// worst input.
+/// Errors of the derivatives of an operation: ‖computed − differences‖ / ‖differences‖ for the worst input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DerivativeReport {
     /// The operation and its shapes.
@@ -141,8 +140,8 @@ fn norm(t: &Tensor) -> Result<f64> {
     Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
 }
 
-/// Largest relative error over the inputs. An input whose derivative nearly vanishes is measured against a thousandth of
-/// the largest, since its own norm would be rounding.
+/// Largest relative error over the inputs. The norm of an input's derivative counts as at least a thousandth of the
+/// largest norm, because a smaller norm may consist of rounding errors.
 fn worst(computed: &[Tensor], differences: &[Tensor]) -> Result<f64> {
     let norms = differences.iter().map(norm).collect::<Result<Vec<_>>>()?;
     let largest = norms.iter().copied().fold(0.0, f64::max);
@@ -181,7 +180,7 @@ impl Noise {
         Tensor::from_vec(data, dims, &Device::Cpu)
     }
 
-    /// Distinct values a fixed gap apart, none near 0, in random order: no kink of a ReLU or a maximum is near.
+    /// Distinct values with a fixed gap, none near 0, in random order, so that no kink of a ReLU or a maximum is near.
     fn spaced(&mut self, dims: &[usize]) -> Result<Tensor> {
         let n: usize = dims.iter().product();
         let mut data: Vec<f64> = (0..n)
@@ -195,8 +194,8 @@ impl Noise {
     }
 }
 
-/// Checks every operation of this module at fixed points, on a thread of its own. A row's errors are at most 1e-6 where
-/// the operation is right; what is left is the differences' own error.
+/// Checks each operation of this module at fixed points, on a separate thread. The errors of a correct operation are at
+/// most 1e-6, which is the error of the differences.
 ///
 /// # Errors
 /// If an operation fails, or second derivatives can't be had (see [`second_order`]).
@@ -276,7 +275,7 @@ fn convolutions(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     Ok(())
 }
 
-/// Input, weight and bias of a padded 3x3 convolution none of whose outputs is near 0.
+/// Input, weight and bias of a padded 3x3 convolution without outputs near 0.
 fn off_the_kinks(n: &mut Noise) -> Result<[Tensor; 3]> {
     for _ in 0..1000 {
         let t = [

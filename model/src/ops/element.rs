@@ -1,4 +1,4 @@
-//! The two float types that the kernels are generic over, and checked access to candle's CPU storage.
+//! The float types of the kernels, and checked access to candle's CPU storage.
 
 use std::borrow::Cow;
 
@@ -49,7 +49,7 @@ macro_rules! element {
 element!(f32);
 element!(f64);
 
-/// Runs `$body` with `$t` standing for the storage's float type; any other type is an error that names the op.
+/// Runs `$body` with `$t` as the float type of the storage. Another type is an error that names the op.
 macro_rules! by_dtype {
     ($op:expr, $storage:expr, $t:ident => $body:expr) => {{
         use candle_core::backend::BackendStorage as _;
@@ -76,8 +76,8 @@ pub(crate) fn error(op: &str, text: impl std::fmt::Display) -> Error {
     Error::Msg(format!("{op}: {text}")).bt()
 }
 
-/// The elements in row-major order: borrowed where the layout is contiguous, gathered where it is not (a transpose,
-/// or the broadcast gradient of a sum).
+/// The elements in row-major order. They are borrowed if the layout is contiguous, and copied otherwise (for example for
+/// a transpose or the broadcast gradient of a sum).
 pub(crate) fn elements<'a, T: Element>(
     op: &str,
     storage: &'a CpuStorage,
@@ -112,7 +112,7 @@ pub(crate) fn elements<'a, T: Element>(
     }
 }
 
-/// Appends the elements of a strided view in row-major order; `None` if one lies outside.
+/// Appends the elements of a strided view in row-major order. Returns `None` if an element is outside the storage.
 fn collect<T: Copy>(
     all: &[T],
     dims: &[usize],
@@ -147,7 +147,7 @@ pub(crate) fn storage<T: Element>(data: Vec<T>) -> CpuStorage {
     T::to_cpu_storage_owned(data)
 }
 
-/// Float type and device shared by all operands.
+/// Checks that all operands have the same float type and device.
 pub(crate) fn same_kind(op: &str, first: &Tensor, others: &[(&str, &Tensor)]) -> Result<()> {
     if !matches!(first.dtype(), DType::F32 | DType::F64) {
         return Err(error(

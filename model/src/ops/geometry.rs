@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::element::error;
 
-/// A convolution of `c` channels of `h` x `w` to `o` channels of `oh` x `ow`; a transposed convolution is the same
-/// thing read from output to input.
+/// A convolution of `c` channels of `h` x `w` to `o` channels of `oh` x `ow`. A transposed convolution maps in the
+/// opposite direction, from the output's shape to the input's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Conv {
     pub(crate) b: usize,
@@ -119,7 +119,7 @@ impl Conv {
         self.oh * self.ow
     }
 
-    /// Input elements that one output element reads: rows of the patch matrix.
+    /// Number of input elements that an output element reads, which is the number of rows of the patch matrix.
     pub(crate) fn taps(&self) -> usize {
         self.c * self.kernel.0 * self.kernel.1
     }
@@ -211,7 +211,7 @@ impl Pooling {
         (self.b, self.c, self.oh, self.ow)
     }
 
-    /// Rows (or columns) of the input that window `i` covers along one axis.
+    /// Rows or columns of the input that window `i` covers along one axis.
     pub(crate) fn span(
         i: usize,
         kernel: usize,
@@ -234,7 +234,7 @@ impl Pooling {
     }
 }
 
-/// The four dimensions of a tensor, or an error that says what they should mean.
+/// The four dimensions of a tensor, or an error with their meaning.
 pub(crate) fn rank4(
     op: &str,
     what: &str,
@@ -250,7 +250,7 @@ pub(crate) fn rank4(
     }
 }
 
-/// How many windows fit along one axis: floor((size + 2 padding - kernel) / stride) + 1.
+/// Number of windows along one axis: floor((size + 2 padding - kernel) / stride) + 1.
 fn windows(
     op: &str,
     axis: &str,

@@ -1,4 +1,4 @@
-//! Fully connected layers, as three products that are one another's backwards (see [`super::conv`]).
+//! Fully connected layers, as matrix products whose backward passes are such products, too.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -73,7 +73,7 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// How an operand of a product is stored.
+/// Storage order of an operand of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
     /// As it enters the product.
@@ -132,7 +132,7 @@ impl CustomOp2 for Product {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let s = self.0;
-        // With c = A B: dA = G Bᵀ and dB = Aᵀ G; an operand stored transposed wants its gradient transposed.
+        // With C = A B: dA = G Bᵀ and dB = Aᵀ G. The gradient of an operand that is stored transposed is transposed, too.
         let da = || match s.a {
             Read::Rows => g.apply_op2(
                 b,
@@ -181,7 +181,7 @@ impl CustomOp2 for Product {
     }
 }
 
-/// Rows of the result that one piece of work covers.
+/// Number of rows of the result per piece of work.
 const ROWS: usize = 16;
 
 fn multiply<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {

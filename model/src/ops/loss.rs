@@ -1,4 +1,4 @@
-//! Losses of each example: (B,) out, for any reduction to build on.
+//! Losses per example, (B,), from which callers compute batch losses.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -15,7 +15,7 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     if x.rank() == 0 {
         return Err(error(OP, "expected at least one dimension, got a scalar"));
     }
-    // The shift by the maximum changes nothing but the rounding, so it takes no part in the derivatives.
+    // The shift by the maximum changes only the rounding, so it is excluded from the derivatives.
     let shifted = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;
     let norm = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
     shifted.broadcast_sub(&norm)
@@ -29,7 +29,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     const OP: &str = "cross_entropy";
     let logp = log_softmax(logits)?;
     let one_hot = one_hot(OP, logits, targets)?;
-    // A product with constants: candle's gather can't be differentiated twice.
+    // A product with constants, because candle's gather can't be differentiated twice.
     logp.mul(&one_hot)?.sum(D::Minus1)?.neg()
 }
 
@@ -74,7 +74,7 @@ fn one_hot(op: &str, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(dense, (b, k), logits.device())?.to_dtype(logits.dtype())
 }
 
-/// −y ln σ(z) − (1 − y) ln(1 − σ(z)), mean over each example's outputs: logits (B,) or (B, ...), targets of the same shape
+/// −y ln σ(z) − (1 − y) ln(1 − σ(z)), averaged over the outputs of each example: logits (B,) or (B, ...), targets of the same shape
 /// in [0, 1], out (B,). Computed as softplus(z) − y z, which does not overflow.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ pub fn binary_cross_entropy_with_logits(logits: &Tensor, targets: &Tensor) -> Re
     mean_per_example(OP, &loss)
 }
 
-/// (prediction − target)², mean over each example's outputs: (B,) or (B, ...) in, (B,) out.
+/// (prediction − target)², averaged over the outputs of each example: (B,) or (B, ...) in, (B,) out.
 ///
 /// # Errors
 /// Shapes or types that differ.
@@ -96,7 +96,7 @@ pub fn mean_squared_error(predictions: &Tensor, targets: &Tensor) -> Result<Tens
     mean_per_example(OP, &predictions.sub(&targets)?.sqr()?)
 }
 
-/// Targets in the predictions' shape; (B,) and (B, 1) are taken for each other.
+/// Targets in the shape of the predictions. (B,) and (B, 1) count as equal.
 fn like(op: &str, predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     same_kind(op, predictions, &[("targets", targets)])?;
     let (p, t) = (predictions.dims(), targets.dims());

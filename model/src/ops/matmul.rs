@@ -1,4 +1,4 @@
-//! Matrix products on slices by the `gemm` crate, on the calling thread: callers split the work.
+//! Matrix products on slices with the `gemm` crate, on the calling thread. Callers divide the work.
 
 use super::element::Element;
 
@@ -13,12 +13,12 @@ pub(crate) struct Matrix<'a, T> {
 }
 
 impl<'a, T: Element> Matrix<'a, T> {
-    /// Row after row.
+    /// A matrix whose rows follow one another.
     pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Row after row, `rows_by` elements apart.
+    /// A matrix whose rows begin `rows_by` elements apart.
     pub(crate) fn strided(data: &'a [T], rows: usize, columns: usize, rows_by: usize) -> Self {
         assert!(
             rows == 0 || columns == 0 || (rows - 1) * rows_by + columns <= data.len(),
@@ -34,7 +34,7 @@ impl<'a, T: Element> Matrix<'a, T> {
         }
     }
 
-    /// The transpose, without moving anything.
+    /// The transpose, without copying.
     pub(crate) fn t(self) -> Self {
         Self {
             data: self.data,
@@ -46,7 +46,7 @@ impl<'a, T: Element> Matrix<'a, T> {
     }
 }
 
-/// `out = a b`, or `out += a b` where `accumulate`; `out` is row after row.
+/// `out = a b`, or `out += a b` if `accumulate`. `out` is row-major.
 pub(crate) fn product<T: Element>(
     out: &mut [T],
     a: Matrix<'_, T>,

@@ -1,12 +1,12 @@
-//! Layer mathematics on candle tensors, right to the second derivative.
+//! Layers and losses on candle tensors, with correct first and second derivatives.
 //!
-//! Influence needs gradients of gradients, and some of candle's own layers are wrong or missing there (max pooling's
-//! gradient, gather's second derivative, pooling whose kernel differs from its stride). These functions are checked one by
-//! one against differences in float64 by [`derivative_check`].
+//! Influence needs gradients of gradients. Some of candle's layers have wrong or missing ones: the gradient of max pooling,
+//! the second derivative of gather, and pooling with a stride other than its kernel. [`derivative_check`] checks each
+//! function here against finite differences in float64.
 //!
-//! On the CPU the heavy ones are custom operations: patch matrices and the `gemm` crate, spread over the current rayon
-//! pool, in f32 and f64. Work is cut by shapes alone, so results have the same bits on any number of threads. On other
-//! devices the same functions are composed of candle operations that are right.
+//! On the CPU, the expensive functions are custom operations in f32 and f64. They use patch matrices and the `gemm` crate,
+//! and run on the current rayon pool. Work is divided according to shapes only, so that results have the same bits on any
+//! number of threads. On other devices, the functions are composed of candle operations with correct derivatives.
 //!
 //! Layouts are PyTorch's: images (batch, channels, height, width), linear weights (out, in), convolution weights (out, in,
 //! height, width), transposed convolution weights (in, out, height, width). Losses are (batch,).

@@ -9,12 +9,12 @@ use super::normalise::{scale_shift, statistics};
 /// Normalises each channel of `x` (B, C) or (B, C, ...), then scales by `gamma` (C,) and shifts by `beta` (C,). Gives y in
 /// x's shape, the new running mean (C,) and the new running variance (C,).
 ///
-/// In training mode by the batch's own mean μ and variance σ² (over batch and positions, divided by n), and the running
-/// statistics become (1 − m) r + m μ and (1 − m) r + m σ² n/(n − 1) with `momentum` m; in evaluation mode by the running
-/// statistics, which stay as they are. All three results can be differentiated, twice, in all five tensors.
+/// Training mode uses the mean μ and the variance σ² of the batch (over batch and positions, divided by n). The running
+/// statistics become (1 − m) r + m μ and (1 − m) r + m σ² n/(n − 1) with `momentum` m. Evaluation mode uses the running
+/// statistics and doesn't change them. All three results are twice differentiable in all five tensors.
 ///
 /// # Errors
-/// Shapes or types that do not fit; training on a single value per channel, whose variance does not exist.
+/// Shapes or types that do not fit. In training mode, a single value per channel, because it has no variance.
 #[allow(clippy::too_many_arguments)] // The operands of the layer, in PyTorch's order.
 pub fn batch_norm(
     x: &Tensor,
@@ -35,18 +35,18 @@ pub fn batch_norm(
     normalised(x, [gamma, beta], [running_mean, running_var], how)
 }
 
-/// How a batch norm normalises.
+/// Options of a batch norm.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Normalising {
     pub momentum: f64,
     pub eps: f64,
-    /// By the batch's statistics, or by the running ones.
+    /// Whether to use the statistics of the batch instead of the running ones.
     pub train: bool,
-    /// Whether `max(., 0)` follows, in the same pass.
+    /// Whether a fused ReLU follows.
     pub relu: bool,
 }
 
-/// [`batch_norm`] with the layer that may follow it.
+/// [`batch_norm`], optionally fused with a ReLU.
 pub(crate) fn normalised(
     x: &Tensor,
     [gamma, beta]: [&Tensor; 2],
@@ -75,7 +75,7 @@ pub(crate) fn normalised(
             ));
         }
     }
-    // y = a (x − μ) + beta in one pass over x, as a x + b.
+    // y = a (x − μ) + beta, computed as a x + b in one pass over x.
     let affine = |mean: &Tensor, variance: &Tensor| -> Result<Tensor> {
         let a = gamma.div(&variance.affine(1.0, how.eps)?.sqrt()?)?;
         let b = beta.sub(&mean.mul(&a)?)?;

@@ -1,7 +1,7 @@
-//! The two passes of batch normalisation: a channel's statistics, and `a[c] x + b[c]`.
+//! The two passes of batch normalisation: the statistics of each channel, and `a[c] x + b[c]`.
 //!
-//! Everything between them works on (C,) vectors. The backward of each is made of the other and of the operations in
-//! [`super::channel`], so derivatives of any order stay there.
+//! Everything between them works on (C,) vectors. The backward pass of each uses the other and the operations in
+//! [`super::channel`], so derivatives of any order consist of these operations.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -23,7 +23,7 @@ pub(crate) fn statistics(x: &Tensor) -> Result<Tensor> {
     Tensor::stack(&[mean, variance], 0)
 }
 
-/// `a[c] x + b[c]`, and then `max(., 0)` where `relu`.
+/// `a[c] x + b[c]`, followed by a ReLU if `relu`.
 pub(crate) fn scale_shift(x: &Tensor, a: &Tensor, b: &Tensor, relu: bool) -> Result<Tensor> {
     if x.device().is_cpu() {
         return x.apply_op3(a, b, ScaleShift { relu });
@@ -62,7 +62,7 @@ impl CustomOp1 for Statistics {
     }
 }
 
-/// Means, then variances about them: two passes, since a sum of squares less a square loses what it is after.
+/// Means, and variances about them. Two passes, because the difference of a sum of squares and a squared sum cancels.
 fn moments<T: Element>(s: Planes, x: &[T]) -> Vec<T> {
     let share = T::from_f64(1.0 / s.per_channel() as f64);
     let mut both: Vec<T> = channel::sums(s, x).iter().map(|&m| m * share).collect();

@@ -1,4 +1,4 @@
-//! What the layers ask of their operands.
+//! Checks of operands that several layers share.
 
 use candle_core::{Result, Tensor};
 
@@ -19,7 +19,7 @@ pub(super) fn check_bias(op: &str, x: &Tensor, bias: &Tensor, channels: usize) -
     ))
 }
 
-/// `Some(f())` where the operand leads to a variable: candle wants no gradient for others, and data needs none.
+/// `Some(f())` if the operand depends on a variable. For other operands, such as data, candle needs no gradient.
 pub(crate) fn wanted(
     operand: &Tensor,
     f: impl FnOnce() -> Result<Tensor>,

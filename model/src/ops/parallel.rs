@@ -1,5 +1,5 @@
-//! Work on several threads with the same bits on any number of them: the pieces and the order of every sum depend on
-//! the shapes alone, never on how many threads there are.
+//! Work on several threads whose results have the same bits on any number of threads. Pieces and the order of each sum
+//! depend only on shapes.
 
 use std::mem::MaybeUninit;
 
@@ -7,21 +7,22 @@ use rayon::prelude::*;
 
 use super::element::Element;
 
-/// Elements below which an element-wise loop stays on the calling thread: waking another one costs more.
+/// Number of elements below which an element-wise loop stays on the calling thread, because waking another thread costs
+/// more.
 const SERIAL: usize = 1 << 15;
-/// Operations below which work stays on the calling thread: waking another one takes as long as several hundred thousand,
-/// and costs whoever else wants that core.
+/// Number of operations below which work stays on the calling thread. Waking another thread takes as long as several
+/// hundred thousand operations, and occupies another core.
 const SMALL: usize = 1 << 20;
-/// Elements that one piece of an element-wise loop covers.
+/// Number of elements per piece of an element-wise loop.
 const PIECE: usize = 1 << 14;
 /// Largest number of partial sums.
 const PARTIALS: usize = 16;
 
-/// A vector of `len` elements, made in rows of `row` elements, of which the last may be shorter: `f(i, out)` gets each row full
-/// of zeros. A whole row takes about `work` operations.
+/// A vector of `len` elements, computed in rows of `row` elements. The last row may be shorter. `f(i, out)` fills row i,
+/// which is initially zero. A whole row takes about `work` operations.
 ///
-/// The zeros are written by the thread that makes the row, just before: they are in its cache then, where a vector of zeros
-/// costs a pass over memory on one thread while the others wait.
+/// The thread that computes a row also writes its zeros, so that they are in its cache. Zeroing the whole vector first
+/// would cost a pass over memory on one thread while the others wait.
 pub(crate) fn rows<T: Copy + Default + Send>(
     len: usize,
     row: usize,
@@ -42,7 +43,7 @@ pub(crate) fn rows<T: Copy + Default + Send>(
     })
 }
 
-/// Two vectors of `len` elements, made in rows as [`rows`] does: `f(i, first, second)`.
+/// Two vectors of `len` elements, computed in rows as in [`rows`] by `f(i, first, second)`.
 pub(crate) fn row_pairs<T: Copy + Default + Send, U: Copy + Default + Send>(
     len: usize,
     row: usize,
@@ -70,7 +71,7 @@ pub(crate) fn row_pairs<T: Copy + Default + Send, U: Copy + Default + Send>(
     (first, second)
 }
 
-/// A vector of `len` elements, all of which `fill` passes to [`zeroed`].
+/// A vector of `len` elements. `fill` must pass all of them to [`zeroed`].
 fn make<T: Copy>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     fill(&mut out.spare_capacity_mut()[..len]);
@@ -79,14 +80,14 @@ fn make<T: Copy>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T>
     out
 }
 
-/// Zeros in place of whatever was there.
+/// Fills the memory with zeros.
 fn zeroed<T: Copy + Default>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
     out.fill(MaybeUninit::new(T::default()));
     // SAFETY: every element has just been written, and a `MaybeUninit` lies in memory as what it holds.
     unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), out.len()) }
 }
 
-/// A vector of `len` elements, made piece by piece; `f` gets each piece's first position and the piece.
+/// A vector of `len` elements, computed in pieces. `f` gets the first position of a piece, and the piece.
 fn pieces<T: Element>(len: usize, f: impl Fn(usize, &mut [T]) + Send + Sync) -> Vec<T> {
     if len < SERIAL {
         return rows(len, len, 1, |_, out| f(0, out));
@@ -103,7 +104,7 @@ pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Send + Sync) -> Vec<
     })
 }
 
-/// `out[i] = f(x[i], y[i])`; both slices have the same length.
+/// `out[i] = f(x[i], y[i])`. Both slices have the same length.
 pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Send + Sync) -> Vec<T> {
     pieces(x.len().min(y.len()), |start, piece| {
         for ((o, &a), &b) in piece.iter_mut().zip(&x[start..]).zip(&y[start..]) {
@@ -112,9 +113,9 @@ pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Send + S
     })
 }
 
-/// Sums `count` contributions to a vector of `len` elements, each of which takes about `work` operations. `add(range,
-/// partial)` adds those of a range of contributions; ranges are fixed by `count`, and partial sums are joined pairwise in a
-/// fixed tree, on whichever threads they were made.
+/// Sums `count` contributions to a vector of `len` elements. A contribution takes about `work` operations. `add(range,
+/// partial)` adds a range of contributions to a partial sum. The ranges depend only on `count`, and the partial sums are
+/// added pairwise in a fixed tree.
 pub(crate) fn sum_over<T: Element>(
     count: usize,
     len: usize,

@@ -1,4 +1,4 @@
-//! The patch matrix of a convolution (im2col) and its transpose (col2im), one example at a time.
+//! The patch matrix of a convolution (im2col) and its transpose (col2im), for one example at a time.
 //!
 //! Row (c, i, j) of the patch matrix holds, for each output position, the input element that kernel tap (i, j) of
 //! channel c reads there, or 0 in the padding. A convolution is the weight (o x taps) times this matrix.
@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::element::Element;
 use super::geometry::Conv;
 
-/// Output positions along one axis whose tap `k` lies inside an input of `size`.
+/// Output positions along one axis whose tap `k` is inside an input of `size`.
 #[inline]
 fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize) -> Range<usize> {
     // i * stride + k - padding must lie in 0..size.
@@ -21,7 +21,7 @@ fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize
     first.min(last)..last
 }
 
-/// Copies a short row; lengths that occur in small nets are unrolled, since a call to memcpy costs more than they do.
+/// Copies a short row. A length of 8 is unrolled, because a call to memcpy would cost more than the copy.
 #[inline(always)]
 fn copy<T: Element>(to: &mut [T], from: &[T]) {
     if to.len() == 8 && from.len() == 8 {
@@ -33,14 +33,15 @@ fn copy<T: Element>(to: &mut [T], from: &[T]) {
     to.copy_from_slice(from);
 }
 
-/// Where one example's columns stand among those of several: row after row, `by` elements apart, from column `at` on.
+/// The columns of one example in a patch matrix of several: they begin at column `at` of rows that are `by` elements
+/// apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Columns {
     pub by: usize,
     pub at: usize,
 }
 
-/// What one tap of a kernel reads: output rows and columns, and the place of the first value in the plane.
+/// The values that a tap of the kernel reads: output rows and columns, and the position of the first value in the plane.
 struct Reads {
     rows: Range<usize>,
     columns: Range<usize>,
@@ -48,7 +49,7 @@ struct Reads {
 }
 
 impl Reads {
-    /// `None` where the tap reads the padding alone.
+    /// `None` if the tap reads only padding.
     #[inline(always)]
     fn of(g: &Conv, ki: usize, kj: usize) -> Option<Reads> {
         let rows = inside(ki, g.stride.0, g.padding.0, g.h, g.oh);
@@ -65,8 +66,8 @@ impl Reads {
         })
     }
 
-    /// Where the output is as wide as the input and the stride is 1, all that a tap reads is one run of the plane, but for the
-    /// columns at the edge, which belong to the neighbouring rows: the run in the patches' row.
+    /// The contiguous range of the patch row that a tap fills. It exists if the output is as wide as the input and the
+    /// stride is 1. Columns at the edge then hold values of neighbouring rows, which [`Reads::clear_edges`] removes.
     #[inline(always)]
     fn run(&self, g: &Conv) -> Option<Range<usize>> {
         (g.stride == (1, 1) && g.ow == g.w).then(|| {
@@ -74,21 +75,21 @@ impl Reads {
         })
     }
 
-    /// Zeros at the edge columns inside the run.
+    /// Sets the edge columns inside the range to 0.
     #[inline(always)]
     fn clear_edges<T: Element>(&self, g: &Conv, row: &mut [T]) {
         let (left, right) = (self.columns.start, g.ow - self.columns.end);
         if left + right == 0 {
             return;
         }
-        // From the end of one row's run to the beginning of the next row's.
+        // From the last valid column of a row to the first of the next row.
         for i in self.rows.start + 1..self.rows.end {
             row[i * g.ow - right..i * g.ow + left].fill(T::ZERO);
         }
     }
 }
 
-/// Fills the columns of one example's patches (taps x pixels) from its input (c x h x w).
+/// Fills the columns of one example in the patch matrix (taps x pixels) from its input (c x h x w).
 pub(crate) fn gather<T: Element>(g: &Conv, x: &[T], patches: &mut [T], to: Columns) {
     let pixels = g.pixels();
     if pixels == 0 {
@@ -134,8 +135,8 @@ pub(crate) fn gather<T: Element>(g: &Conv, x: &[T], patches: &mut [T], to: Colum
     }
 }
 
-/// Adds one example's columns of patches (taps x pixels) back to the input elements (c x h x w) that they were read from. What
-/// was read from the padding is lost, in `patches`, too.
+/// Adds the columns of one example in the patch matrix (taps x pixels) to the input elements (c x h x w) from which they
+/// were read. Values at padding positions are dropped, and may be overwritten in `patches`.
 pub(crate) fn scatter_add<T: Element>(g: &Conv, patches: &mut [T], of: Columns, x: &mut [T]) {
     let pixels = g.pixels();
     if pixels == 0 {

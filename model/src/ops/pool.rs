@@ -1,9 +1,9 @@
-//! Pooling.
+//! Max pooling and average pooling.
 //!
-//! Max pooling reads, for each window, one element whose position is found in the forward pass and then fixed:
-//! `Gather` (x -> y) and `Spread` (y-shaped -> x-shaped) are transposes of each other, so each is the other's backward.
-//! Average pooling is linear, too, and pairs with its own transpose in the same way. candle's own max pooling scales
-//! the gradient by the number of elements in the window, which is why it is not used here.
+//! For each window, max pooling reads one element, the winner, whose position is fixed after the forward pass. `Gather`
+//! (x -> y) reads the winners and `Spread` (y-shaped -> x-shaped) is its transpose, so each is the backward pass of the
+//! other. Average pooling is linear and pairs with its transpose in the same way. candle's max pooling isn't used, because
+//! it scales the gradient by the number of elements in the window.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,7 @@ use super::geometry::Pooling;
 use super::parallel::{row_pairs, rows};
 
 /// Maximum over windows: (B, C, H, W) to (B, C, OH, OW) with OH = ⌊(H + 2 padding − KH) / stride⌋ + 1. Padding never
-/// wins. Where several elements of a window are largest, the first in reading order gets the gradient; a NaN wins, as in
+/// wins. If several elements of a window are largest, the first in row-major order gets the gradient. A NaN wins, as in
 /// PyTorch.
 ///
 /// # Errors
@@ -78,14 +78,14 @@ pub fn avg_pool2d(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) ->
     }
 }
 
-/// A window without a winner: all of it is at most 0 and a ReLU comes first.
-const NOBODY: u32 = u32::MAX;
+/// Marks a window without a winner: with a preceding ReLU, none of its elements is above 0.
+const NO_WINNER: u32 = u32::MAX;
 
 /// Finds the winners and reads them.
 struct Max {
     shape: Pooling,
     relu: bool,
-    /// Position of each window's winner in its plane, known once the forward pass has run.
+    /// Position of the winner of each window in its plane. The forward pass sets it.
     winners: OnceLock<Arc<Vec<u32>>>,
 }
 
@@ -155,7 +155,7 @@ impl CustomOp1 for Spread {
 /// Values and winners of all windows.
 fn reduce<T: Element>(s: &Pooling, relu: bool, x: &[T]) -> (Vec<T>, Vec<u32>) {
     let (windows, plane) = (s.oh * s.ow, s.h * s.w);
-    // All channels of an example are a row: enough work to be worth handing to a thread.
+    // A row holds all channels of an example, which is enough work for a thread.
     let work = plane * s.c;
     row_pairs(s.b * s.c * windows, windows * s.c, work, |b, y, winners| {
         for ((y, winners), plane) in y
@@ -196,13 +196,13 @@ pub(super) fn reduce_plane<T: Element>(
                     (bottom[0], at + s.w as u32),
                     (bottom[1], at + s.w as u32 + 1),
                 ] {
-                    // A NaN beats everything that came before it.
+                    // A NaN wins over all earlier values.
                     if v > best.0 || (v.is_nan() && !best.0.is_nan()) {
                         best = (v, at);
                     }
                 }
                 (*y, *winner) = if relu && best.0 <= T::ZERO {
-                    (T::ZERO, NOBODY)
+                    (T::ZERO, NO_WINNER)
                 } else {
                     best
                 };
@@ -224,7 +224,7 @@ fn winner_of<T: Element>(s: &Pooling, relu: bool, plane: &[T], row: usize, colum
             let v = plane[r * s.w + c];
             let wins = match best {
                 None => true,
-                // A NaN beats everything that came before it.
+                // A NaN wins over all earlier values.
                 Some((b, _)) => v > b || (v.is_nan() && !b.is_nan()),
             };
             if wins {
@@ -234,7 +234,7 @@ fn winner_of<T: Element>(s: &Pooling, relu: bool, plane: &[T], row: usize, colum
     }
     match best {
         Some((v, at)) if !relu || v > T::ZERO || v.is_nan() => at as u32,
-        _ => NOBODY,
+        _ => NO_WINNER,
     }
 }
 

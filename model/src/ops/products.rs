@@ -7,7 +7,7 @@
 //! - [`InputGradient`] (g, w) -> x-shaped, which is also the transposed convolution,
 //! - [`WeightGradient`] (x, g) -> w-shaped.
 //!
-//! The backward pass of each is the other two, so derivatives of any order stay inside this file.
+//! The backward pass of each consists of the other two, so derivatives of any order stay within this file.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 

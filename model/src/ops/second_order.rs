@@ -1,23 +1,24 @@
 //! Second derivatives with candle.
 //!
-//! candle's `Tensor::backward` cuts the gradient's own graph unless the environment variable
-//! `CANDLE_GRAD_DO_NOT_DETACH` is set when a thread calls `backward` for the first time (each thread reads it once).
-//! A second `backward` through cut gradients does not fail: it silently returns zeros or nothing. So whoever needs
-//! second derivatives calls [`enable`] first thing in `main`, works inside [`with_big_stack`], and trusts [`probe`].
+//! candle's `Tensor::backward` detaches gradients from the graph unless the environment variable
+//! `CANDLE_GRAD_DO_NOT_DETACH` is set. Each thread reads the variable once, on its first call of `backward`. A second
+//! `backward` through detached gradients doesn't fail. It returns zeros or no gradient. A program that needs second
+//! derivatives therefore calls [`enable`] at the beginning of `main` and computes inside [`with_big_stack`]. [`probe`]
+//! checks that second derivatives work on a thread.
 
 use candle_core::{Device, Error, Result, Tensor, Var};
 
 use super::element::error;
 
-/// The switch that candle reads.
+/// The environment variable that candle reads.
 const SWITCH: &str = "CANDLE_GRAD_DO_NOT_DETACH";
 
-/// Virtual size of the thread that [`with_big_stack`] starts, in bytes. candle walks and drops its graphs
-/// recursively; pages that no deep graph touches cost nothing.
+/// Stack size of the thread that [`with_big_stack`] starts, in bytes. candle traverses and drops its graphs recursively.
+/// Unused pages of the stack cost no memory.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// Sets candle's switch for every thread that has not called `backward` yet. Call it first thing in `main`, before
-/// other threads exist; later calls do nothing.
+/// Sets candle's environment variable, for all threads that have not called `backward` yet. Call it at the beginning of
+/// `main`, before other threads exist. Later calls do nothing.
 pub fn enable() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -35,8 +36,8 @@ pub fn enable() {
 /// Differentiates x³ twice on this thread.
 ///
 /// # Errors
-/// If the second derivative at 2 is not 12: this thread called `backward` before the switch was set. The text names
-/// the cure.
+/// If the second derivative at 2 isn't 12, because this thread called `backward` before the variable was set. The text
+/// says what to do.
 pub fn probe() -> Result<()> {
     let x = Var::new(2f64, &Device::Cpu)?;
     let cube = x.as_tensor().mul(&x.as_tensor().sqr()?)?;
@@ -61,10 +62,10 @@ pub fn probe() -> Result<()> {
     ))
 }
 
-/// Runs `f` on a thread of its own with [`STACK_BYTES`] of stack, after [`enable`] and [`probe`].
+/// Runs `f` on a new thread with a stack of [`STACK_BYTES`], after [`enable`] and [`probe`].
 ///
 /// # Errors
-/// If the thread can't be started, if the probe fails, or what `f` returns. A panic in `f` goes on in the caller.
+/// If the thread can't be started or the probe fails, and any error of `f`. A panic in `f` is propagated to the caller.
 pub fn with_big_stack<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     enable();
     std::thread::scope(|scope| {
@@ -83,7 +84,7 @@ pub fn with_big_stack<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T
     })
 }
 
-/// Gradient of a scalar with respect to `x`, as a tensor that can be differentiated again; zeros where the scalar does not
+/// Gradient of a scalar with respect to `x`, as a tensor that can be differentiated again. It is zero if the scalar doesn't
 /// depend on `x`.
 pub fn gradient(scalar: &Tensor, x: &Tensor) -> Result<Tensor> {
     if !scalar.track_op() {

@@ -1,4 +1,4 @@
-//! Where an own model's `VarBuilder` takes its tensors from.
+//! The sources of tensors for the `VarBuilder` of a user's own model.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +7,10 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
-/// Names and shapes, by name: the order of a trace's layout.
+/// Names and shapes in the order of the names, which is the order of a trace's layout.
 type Found = Arc<Mutex<BTreeMap<String, Vec<usize>>>>;
 
-/// Hands out ones and remembers what was asked for.
+/// Returns tensors of ones, and records the requested names and shapes.
 #[derive(Default)]
 pub(super) struct Collect(Found);
 
@@ -37,11 +37,11 @@ impl SimpleBackend for Collect {
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
         candle_core::bail!(
-            "the model asks for `{name}` without saying its shape; use `get`, as over a VarMap"
+            "the model asks for `{name}` without a shape; use `get`, as with a VarMap"
         )
     }
 
-    /// As over a fresh VarMap: what was asked for before is there.
+    /// As with a new VarMap, a tensor exists after its first request.
     fn contains_tensor(&self, name: &str) -> bool {
         self.0
             .lock()
@@ -50,7 +50,7 @@ impl SimpleBackend for Collect {
     }
 }
 
-/// Hands out a pass's tensors.
+/// Returns the tensors of a pass.
 pub(super) struct Given {
     tensors: HashMap<String, Tensor>,
     asked: Mutex<HashSet<String>>,
@@ -89,7 +89,7 @@ impl SimpleBackend for Given {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned());
-        // Both give the tensor itself where nothing changes, which a buffer relies on.
+        // If nothing changes, both return the tensor itself. Buffers rely on that.
         tensor.to_device(dev)?.to_dtype(dtype)
     }
 

@@ -1,11 +1,11 @@
-//! Batch normalisation with candle_nn's names, options and arithmetic, whose statistics stay in the graph.
+//! Batch normalisation with candle_nn's names, options and arithmetic. Its statistics stay in the graph.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::{BatchNormConfig, Init, ModuleT, VarBuilder};
 
 use super::buffer::Buffer;
 
-/// Batch normalisation over (B, C) or (B, C, ...), in the place of `candle_nn::BatchNorm`.
+/// Batch normalisation of (B, C) or (B, C, ...) tensors, a replacement of `candle_nn::BatchNorm`.
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
     running_mean: Buffer,
@@ -15,11 +15,11 @@ pub struct BatchNorm {
     config: BatchNormConfig,
 }
 
-/// A batch norm of `channels` channels with the tensors `running_mean`, `running_var` and, unless the configuration leaves
-/// them out, `weight` and `bias`, all of shape (C,): what `candle_nn::batch_norm` makes.
+/// A batch norm of `channels` channels, with the same tensors as `candle_nn::batch_norm`: `running_mean`, `running_var`
+/// and, if the configuration has them, `weight` and `bias`. All have shape (C,).
 ///
 /// # Errors
-/// Where the builder doesn't give a tensor, or the configuration makes no sense.
+/// If the builder doesn't return a tensor, or the configuration is invalid.
 pub fn batch_norm(
     channels: usize,
     config: impl Into<BatchNormConfig>,
@@ -53,9 +53,10 @@ pub fn batch_norm(
 }
 
 impl BatchNorm {
-    /// By the batch's own statistics; the running ones become `(1 − m) r + m stat`, the variance's share unbiased.
+    /// Normalises by the statistics of the batch. The running statistics become `(1 − m) r + m stat`, where the variance is
+    /// the unbiased one.
     fn train(&self, x: &Tensor) -> Result<Tensor> {
-        // Every operation in candle_nn's order: the bits are to be the same.
+        // Each operation is in candle_nn's order, so that the bits are equal.
         let outer = x.dtype();
         let inner = match outer {
             DType::F16 | DType::BF16 => DType::F32,
@@ -90,7 +91,7 @@ impl BatchNorm {
             .transpose(0, 1)
     }
 
-    /// By the running statistics, which stay as they are.
+    /// Normalises by the running statistics, which don't change.
     fn evaluate(&self, x: &Tensor) -> Result<Tensor> {
         let mut shape = vec![1; x.rank()];
         shape[1] = self.channels;

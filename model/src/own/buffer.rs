@@ -1,8 +1,8 @@
-//! Tensors that a forward pass changes.
+//! Buffers: tensors that a forward pass changes.
 //!
-//! In training a buffer is a variable that is overwritten. In a replay its new value must stay in the graph, so a pass
-//! opens a scope on its thread: reading a buffer in it gives the pass's own tensor, and writing one keeps the new tensor for the pass's
-//! result.
+//! In training, a buffer is a variable that is overwritten. In a replay, its new value must stay in the graph. A pass
+//! therefore opens a scope on its thread. Within the scope, reading a buffer returns the tensor of the pass, and writing a
+//! buffer stores the new tensor for the result of the pass.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,40 +10,40 @@ use std::collections::HashMap;
 use candle_core::{Result, Shape, Tensor, TensorId, Var};
 use candle_nn::{Init, VarBuilder};
 
-/// A tensor of a layer that its forward pass changes and no optimizer does: running statistics.
+/// A tensor of a layer that the forward pass changes and not the optimizer, such as running statistics.
 ///
-/// In training it is a variable of the `VarMap`, overwritten by [`set`](Buffer::set), as candle_nn's layers do it. In a replay
-/// reads and writes are differentiable. Its name must be known as a buffer's, to the recorder and to
-/// [`OwnModel::buffers_where`](super::OwnModel::buffers_where).
+/// In training it is a variable of the `VarMap`, and [`set`](Buffer::set) overwrites it, as candle_nn's layers do. In a
+/// replay, reads and writes are differentiable. The recorder and
+/// [`OwnModel::buffers_where`](super::OwnModel::buffers_where) must be told that its name is a buffer's.
 #[derive(Debug, Clone)]
 pub struct Buffer(Var);
 
 impl Buffer {
-    /// The buffer `name` at the builder's place, with the value of `init` in a new `VarMap`.
+    /// The buffer `name` under the builder's prefix. In a new `VarMap`, its initial value is `init`.
     ///
     /// # Errors
-    /// Where the builder doesn't give it.
+    /// If the builder doesn't return the tensor.
     pub fn get(
         vb: &VarBuilder<'_>,
         shape: impl Into<Shape>,
         name: &str,
         init: Init,
     ) -> Result<Self> {
-        // A variable of a VarMap is taken as it is, anything else copied.
+        // A variable of a VarMap is used itself. Other tensors are copied.
         Ok(Self(Var::from_tensor(
             &vb.get_with_hints(shape, name, init)?,
         )?))
     }
 
-    /// Its present value: a constant in training, the pass's tensor in a replay.
+    /// The current value: a constant in training, the tensor of the pass in a replay.
     pub fn value(&self) -> Tensor {
         with(self.0.id(), |scope, at| scope.now(at)).unwrap_or_else(|| self.0.as_detached_tensor())
     }
 
-    /// Gives it a new value of the same shape.
+    /// Sets a new value.
     ///
     /// # Errors
-    /// Another shape or type.
+    /// If the shape or the type of the value differs.
     pub fn set(&self, value: &Tensor) -> Result<()> {
         if value.dims() != self.0.dims() || value.dtype() != self.0.dtype() {
             candle_core::bail!(
@@ -93,11 +93,11 @@ fn with<T>(id: TensorId, act: impl FnOnce(&mut PassBuffers, usize) -> T) -> Opti
     })
 }
 
-/// The buffers of a running pass; closed when it is dropped.
+/// The scope of a running pass. It is closed on drop.
 pub(super) struct Scope(Vec<Var>);
 
 impl Scope {
-    /// Opens it for buffers as they are before the pass.
+    /// Opens the scope. `before` are the buffers before the pass.
     pub(super) fn enter(before: &[Tensor]) -> Result<Self> {
         let copies = before
             .iter()
@@ -113,12 +113,12 @@ impl Scope {
         Ok(Self(copies))
     }
 
-    /// What the model's builder gets.
+    /// The tensors for the model's builder.
     pub(super) fn handed_out(&self) -> impl Iterator<Item = &Tensor> {
         self.0.iter().map(Var::as_tensor)
     }
 
-    /// The buffers after the pass. One that was overwritten in its variable comes without a graph.
+    /// The buffers after the pass. A buffer that was overwritten through its variable has no graph.
     pub(super) fn leave(self) -> Result<Vec<Tensor>> {
         let kept: Vec<(Tensor, Option<Tensor>)> = OPEN.with_borrow_mut(|open| {
             open.last_mut().map_or_else(Vec::new, |pass| {
@@ -145,7 +145,7 @@ impl Drop for Scope {
     }
 }
 
-/// Bit for bit, but that every NaN is a NaN.
+/// Whether all values are equal. NaN counts as equal to NaN.
 fn same_values(a: &Tensor, b: &Tensor) -> Result<bool> {
     let values = |t: &Tensor| {
         t.detach()

@@ -1,8 +1,8 @@
-//! Own models: an [`Objective`] out of a candle model that was written for training.
+//! Makes an [`Objective`] from a user's own candle model.
 //!
-//! Such a model is built over a `VarBuilder` and run by a forward function. [`OwnModel`] builds it again in every pass, over a
-//! `VarBuilder` that hands out the pass's own tensors, so that losses are functions of the recorded parameters and can be
-//! differentiated in them, twice. Building costs a look-up a tensor; nothing is copied.
+//! A candle model is built from a `VarBuilder` and run by a forward function. [`OwnModel`] builds it again in each pass,
+//! with a `VarBuilder` that returns the tensors of the pass. The losses are therefore twice differentiable functions of the
+//! recorded parameters. Building the model costs one look-up per tensor. No tensor is copied.
 //!
 //! ```
 //! use candle_core::{DType, Device, Result, Tensor};
@@ -17,7 +17,7 @@
 //!     fn new(vb: VarBuilder) -> Result<Self> {
 //!         Ok(Self {
 //!             first: linear(4, 8, vb.pp("first"))?,
-//!             norm: batch_norm(8, 1e-5, vb.pp("norm"))?, // in the place of candle_nn's
+//!             norm: batch_norm(8, 1e-5, vb.pp("norm"))?, // instead of candle_nn's
 //!             second: linear(8, 3, vb.pp("second"))?,
 //!         })
 //!     }
@@ -26,11 +26,11 @@
 //!     }
 //! }
 //!
-//! // In training: the model as ever.
+//! // Training uses the model as before.
 //! let variables = VarMap::new();
 //! let net = Net::new(VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
 //! net.forward(&Tensor::randn(0f32, 1.0, (5, 4), &Device::Cpu)?, true)?;
-//! // In an analysis: the same two functions, and each example's loss.
+//! // An analysis uses the same two functions, and the loss of each example.
 //! let objective = OwnModel::new(Net::new, Net::forward, ops::cross_entropy)?;
 //! assert_eq!(objective.parameters()[0].name, "first.bias");
 //! assert_eq!(objective.buffers()[0].name, "norm.running_mean");
@@ -39,17 +39,17 @@
 //!
 //! # Running statistics
 //!
-//! What a forward pass changes besides its result has to be differentiable, too: a sweep carries the statistics' adjoint through every step
-//! (docs/math.md). candle_nn's `BatchNorm` writes its new statistics over the old ones, without a graph, and cuts the
-//! graph where it reads them. [`batch_norm`] takes its place: the same names, the same options and, on the CPU, the same bits, so a run
-//! that was trained with candle_nn's is analysed with this one. A layer of one's own keeps its statistics in a
-//! [`Buffer`]. Buffers that were changed in any other way are noticed: their values are right, which is all that `verify --replay` and
-//! `counterfactual` need, and a sweep refuses them by name.
+//! The buffers that a forward pass changes must be differentiable, too, because a sweep propagates the adjoint of the
+//! running statistics through each step (docs/math.md). candle_nn's `BatchNorm` overwrites its statistics without a graph,
+//! and detaches them when it reads them. [`batch_norm`] replaces it. It has the same names, the same options and, on the
+//! CPU, the same bits, so a run that was trained with candle_nn's layer can be analysed with this one. A user's own layer
+//! keeps its statistics in a [`Buffer`]. Buffers that are changed in any other way are detected. Their values are correct,
+//! which is sufficient for `verify --replay` and `counterfactual`. A sweep refuses them by name.
 //!
 //! # Operations
 //!
-//! Not every operation of candle has right first and second derivatives; those of [`ops`](crate::ops) have. `hindcast_analyzer` checks an
-//! objective against differences in float64 and names the operation that is wrong.
+//! Some operations of candle have wrong first or second derivatives. Those of [`ops`](crate::ops) are correct.
+//! `hindcast_analyzer` checks an objective against finite differences in float64 and names a wrong operation.
 
 mod backend;
 mod batch_norm;
@@ -71,7 +71,7 @@ type Forward = Box<dyn Fn(VarBuilder<'static>, &Pass<'_>) -> Result<Tensor> + Se
 type RowLosses = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
 type Penalty = Box<dyn Fn(&HashMap<String, Tensor>) -> Result<Tensor> + Send + Sync>;
 
-/// An ordinary candle model with a loss, as an [`Objective`].
+/// A candle model with a loss, as an [`Objective`].
 pub struct OwnModel {
     all: Vec<TensorDef>,
     parameters: Vec<TensorDef>,
@@ -82,17 +82,18 @@ pub struct OwnModel {
 }
 
 impl OwnModel {
-    /// A model that `build` makes over a `VarBuilder`, that `forward(&model, inputs, train)` runs, and whose `loss(outputs, targets)`
-    /// gives the loss of every row, (B,), twice differentiable: [`ops::cross_entropy`](crate::ops::cross_entropy),
-    /// [`ops::binary_cross_entropy_with_logits`](crate::ops::binary_cross_entropy_with_logits),
-    /// [`ops::mean_squared_error`](crate::ops::mean_squared_error), or one's own. (candle_nn's losses are means, and its cross
-    /// entropy has no second derivative.)
+    /// An objective from three functions. `build` makes the model from a `VarBuilder`. `forward(&model, inputs, train)` runs
+    /// it. `loss(outputs, targets)` returns the loss of each row, (B,), which must be twice differentiable. Suitable losses
+    /// are [`ops::cross_entropy`](crate::ops::cross_entropy),
+    /// [`ops::binary_cross_entropy_with_logits`](crate::ops::binary_cross_entropy_with_logits) and
+    /// [`ops::mean_squared_error`](crate::ops::mean_squared_error). candle_nn's losses are not: they are means, and its cross
+    /// entropy has no second derivative.
     ///
-    /// The model is built once here, to learn its tensors' names and shapes. Those whose names end in `running_mean` or
-    /// `running_var` are buffers, as in a recording.
+    /// This function builds the model once, to learn the names and shapes of its tensors. Tensors whose names end in
+    /// `running_mean` or `running_var` are buffers, as in a recording.
     ///
     /// # Errors
-    /// Where `build` fails, or asks for one name in two shapes.
+    /// If `build` fails, or requests a name with two shapes.
     pub fn new<M: 'static>(
         build: impl Fn(VarBuilder<'static>) -> Result<M> + Send + Sync + 'static,
         forward: impl Fn(&M, &Tensor, bool) -> Result<Tensor> + Send + Sync + 'static,
@@ -105,8 +106,8 @@ impl OwnModel {
         )
     }
 
-    /// As [`OwnModel::new`], for a forward function that needs more of the pass than inputs and mode: the key of its random
-    /// draws ([`random`](crate::random)), or the examples' indices.
+    /// As [`OwnModel::new`], for a forward function that needs other fields of the pass, such as the key of the random
+    /// numbers ([`random`](crate::random)) or the indices of the examples.
     ///
     /// # Errors
     /// As [`OwnModel::new`].
@@ -143,7 +144,8 @@ impl OwnModel {
         .buffers_where(|_| false))
     }
 
-    /// Which tensors are buffers besides running means and variances: what was given to the recorder's `buffers`.
+    /// Says which tensors are buffers, in addition to running means and variances. Use the same condition as for the
+    /// recorder's `buffers`.
     #[must_use]
     pub fn buffers_where(mut self, is_buffer: impl Fn(&str) -> bool) -> Self {
         (self.buffers, self.parameters) = self.all.iter().cloned().partition(|def| {
@@ -154,8 +156,9 @@ impl OwnModel {
         self
     }
 
-    /// A scalar of the parameters (by name) that training adds once to the batch loss, whatever the examples' weights: an L2 penalty
-    /// in the loss, say. Decay in the optimizer doesn't belong here: it is recorded with each step.
+    /// Sets a penalty, such as an L2 penalty: a scalar function of the parameters by name, which training adds once to the
+    /// batch loss, independently of the examples' weights. Weight decay of the optimizer is not a penalty in this sense,
+    /// because it is recorded with each step.
     #[must_use]
     pub fn penalty(
         mut self,
@@ -183,7 +186,7 @@ impl Objective for OwnModel {
             .parameters
             .first()
             .map_or(inputs.dtype(), Tensor::dtype);
-        // Layers read and write these copies; what belongs to them in the graph is kept in the scope.
+        // Layers read and write these copies. The scope holds their tensors in the graph.
         let scope = Scope::enter(pass.buffers)?;
         let tensors = self
             .parameters
@@ -226,7 +229,7 @@ impl Objective for OwnModel {
     }
 }
 
-/// There must be a tensor of the right shape for every name.
+/// Checks that there is a tensor of the right shape for each name.
 fn named(what: &str, defs: &[TensorDef], tensors: &[Tensor]) -> Result<()> {
     if defs.len() != tensors.len() {
         candle_core::bail!(

@@ -1,4 +1,4 @@
-//! Documents: JSON lines with a text each, turned into tf-idf features.
+//! Documents: JSON lines with one text each, turned into tf-idf features.
 
 mod spec;
 mod stop_words;
@@ -18,17 +18,17 @@ pub use spec::DocumentsSpec;
 pub use strip::Strip;
 use tfidf::Vocabulary;
 
-/// More values than this (8 GiB of them) are not made: every document has a value for every word.
+/// Largest number of values, which is 8 GiB of them. Each document has one value per word.
 const MAX_VALUES: usize = 1 << 30;
 
-/// Documents of one part of one file.
+/// Documents of one file that belong to one split.
 struct Documents {
     path: PathBuf,
     texts: Vec<String>,
     labels: Vec<u32>,
 }
 
-/// Reads the documents of all parts. Where a field says the part, all files may hold all parts.
+/// Reads the documents of all splits. If a field names the split, each file may hold documents of all splits.
 pub(super) fn read(
     how: &DocumentsSpec,
     label: &str,
@@ -50,7 +50,7 @@ pub(super) fn read(
     let [first, ..] = &parts;
     let path = train.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
     if first.is_empty() {
-        let what = "holds no document of the train part";
+        let what = "holds no document of the train split";
         return Err(DataError::malformed(path, what));
     }
     let fitted = first.iter().flat_map(|d| &d.texts).map(String::as_str);
@@ -60,7 +60,7 @@ pub(super) fn read(
     if width == 0 {
         return Err(DataError::malformed(
             path,
-            "no word of the training documents is within min_df and max_df: look at [data.documents]",
+            "no word of the training documents is within min_df and max_df: change them in [data.documents]",
         ));
     }
     if rows.checked_mul(width).is_none_or(|n| n > MAX_VALUES) {
@@ -81,7 +81,7 @@ pub(super) fn read(
     Ok(SourceRows { notes, ..parts })
 }
 
-/// The documents of a file by part; `own` is the part that the file was named for.
+/// The documents of a file, by split. `own` is the split whose list of files contains the file.
 fn file(
     path: &Path,
     how: &DocumentsSpec,
@@ -96,14 +96,14 @@ fn file(
         let wrong = |what: String| DataError::malformed(path, format!("line {number}: {what}"));
         let object: Map<String, Value> = serde_json::from_str(line).map_err(|e| {
             wrong(format!(
-                "is no JSON object ({e}); expected a document a line"
+                "is not a JSON object ({e}); expected one document per line"
             ))
         })?;
         let field = |name: &str| match object.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(Value::Number(number)) => Ok(number.to_string()),
             Some(Value::Bool(truth)) => Ok(truth.to_string()),
-            Some(_) => Err(wrong(format!("field {name:?} is no text"))),
+            Some(_) => Err(wrong(format!("field {name:?} is not a text"))),
             None => Err(wrong(format!(
                 "has no field {name:?}; it has {}",
                 object.keys().cloned().collect::<Vec<_>>().join(", ")
@@ -160,7 +160,8 @@ fn file(
     Ok(parts)
 }
 
-/// What a file's part is called where rows are named: rows are counted within the part.
+/// The name of a file in messages about rows. If the file holds several splits, it includes the split, because rows are
+/// counted within a split.
 fn called(path: &Path, how: &DocumentsSpec, part: usize) -> PathBuf {
     match (&how.part, path.file_name(), Split::ALL.get(part)) {
         (Some(_), Some(name), Some(part)) => {

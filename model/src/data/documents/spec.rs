@@ -5,45 +5,46 @@ use serde::{Deserialize, Serialize};
 use super::strip::Strip;
 use crate::data::error::DataError;
 
-/// How texts become numbers: the table `[data.documents]`.
+/// How documents are turned into numbers: the table `[data.documents]`.
 ///
-/// A document is a line of JSON, `{"text": "…", "category": "…"}`. Its features are tf-idf by scikit-learn's
-/// conventions: words are runs of two or more letters, digits and underscores, in lower case; a word's weight is its
-/// count times `ln((1 + n) / (1 + df)) + 1`, where df of the n training documents have it; each document's weights are
-/// divided by their Euclidean norm. Words and weights are taken from all documents of the training files, before any
-/// are drawn.
+/// A document is a line of JSON, such as `{"text": "…", "category": "…"}`. Its features are tf-idf weights by
+/// scikit-learn's conventions. Words are runs of two or more letters, digits and underscores, in lower case. The weight
+/// of a word is its count times `ln((1 + n) / (1 + df)) + 1`, where df is the number of training documents that contain
+/// it and n the number of all training documents. The weights of a document are divided by their Euclidean norm. Words
+/// and document frequencies are those of all documents in the training files, before the splits are drawn.
 ///
 /// ```toml
 /// [data]
 /// source = "documents"
 /// train_files = "posts.jsonl"
-/// label = "category"                       # the label's field
+/// label = "category"                       # the field of the label
 ///
 /// [data.documents]
-/// text = "text"                            # the text's field
-/// part = "split"                           # a field that says "train", "validation" or "test"; none: by file
-/// strip = ["headers", "footers", "quotes"] # of newsgroup posts
-/// stop_words = "english"                   # common words that don't count; none unless said
-/// min_df = 0.001                           # a word in a smaller share of the training documents doesn't count,
-/// max_df = 0.2                             # nor one in a larger share
+/// text = "text"                            # the field of the text
+/// part = "split"                           # a field with "train", "validation" or "test" (default: the split is that of the file)
+/// strip = ["headers", "footers", "quotes"] # parts of newsgroup posts that are removed
+/// stop_words = "english"                   # leave out common words (default: none)
+/// min_df = 0.001                           # leave out words in a smaller share of the training documents
+/// max_df = 0.2                             # leave out words in a larger share of the training documents
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DocumentsSpec {
-    /// Name of the text's field.
+    /// Name of the field that holds the text.
     pub text: String,
-    /// Name of the field that says which part a document belongs to.
+    /// Name of the field that holds the split of a document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
-    /// What is cut out of a text, whatever the order here: headers first, then footers, then quotes.
+    /// Parts that are removed from a text. Headers are removed first, then footers, then quotes, regardless of the order
+    /// in this list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strip: Vec<Strip>,
-    /// Language of the common words that don't count: `english`.
+    /// Language of the common words that are left out. Only `english` is supported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_words: Option<String>,
-    /// Least share of training documents that a word must be in.
+    /// Smallest share of training documents that must contain a word.
     pub min_df: f64,
-    /// Largest share of training documents that a word may be in.
+    /// Largest share of training documents that may contain a word.
     pub max_df: f64,
 }
 
@@ -61,14 +62,14 @@ impl Default for DocumentsSpec {
 }
 
 impl DocumentsSpec {
-    /// Looks at the table alone; `label` is the label's field.
+    /// Checks the table alone. `label` is the field of the label.
     pub(in crate::data) fn validate(&self, label: &str) -> Result<(), DataError> {
         let part = self.part.as_deref();
         if self.text == label || part == Some(label) || part == Some(&self.text) {
             return Err(DataError::spec(
                 "documents",
                 format!(
-                    "text ({:?}), label ({label:?}) and part ({part:?}) are different fields",
+                    "text ({:?}), label ({label:?}) and part ({part:?}) must be different fields",
                     self.text
                 ),
             ));

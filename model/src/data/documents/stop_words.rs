@@ -1,4 +1,4 @@
-//! Common English words.
+//! Common English words, which carry no topic.
 
 /// The 318 words of the Glasgow Information Retrieval Group's list, which scikit-learn uses under the name `english`.
 pub(super) const ENGLISH: &str = "

@@ -1,20 +1,20 @@
-//! What of a newsgroup post isn't its author's text: by the rules that scikit-learn documents for its 20 Newsgroups.
+//! Removes the parts of a newsgroup post that aren't its author's text, by scikit-learn's rules for 20 Newsgroups.
 
 use serde::{Deserialize, Serialize};
 
-/// A part of a post that is cut out.
+/// A part of a post that can be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strip {
     /// Everything up to the first blank line.
     Headers,
-    /// Everything from the last line that is blank or of hyphens alone: a signature, most often.
+    /// Everything from the last line that is blank or consists of hyphens. Usually this is a signature.
     Footers,
-    /// Lines that quote another post, or say that they do.
+    /// Lines that quote another post or introduce a quotation.
     Quotes,
 }
 
-/// The text without these parts.
+/// Removes these parts from the text.
 pub(super) fn strip(text: &str, what: &[Strip]) -> String {
     let mut text = text.to_owned();
     for (part, cut) in [
@@ -29,7 +29,7 @@ pub(super) fn strip(text: &str, what: &[Strip]) -> String {
     text
 }
 
-/// A post without a blank line is all header.
+/// The text after the header. A post without a blank line is only a header.
 fn without_headers(text: &str) -> String {
     text.split_once("\n\n")
         .map_or("", |(_, body)| body)
@@ -42,7 +42,7 @@ fn without_footers(text: &str) -> String {
         .iter()
         .rposition(|line| line.trim().trim_matches('-').is_empty())
     {
-        // A blank first line separates nothing.
+        // A blank first line doesn't begin a footer.
         None | Some(0) => text.to_owned(),
         Some(at) => lines[..at].join("\n"),
     }

@@ -1,15 +1,15 @@
-//! tf-idf by scikit-learn's conventions, so that figures can be compared with those of papers.
+//! tf-idf by scikit-learn's conventions, so that results can be compared with those of papers.
 //!
-//! The crates that offer it count a word in one document of a thousand as frequent enough for `min_df = 0.001`, take
-//! document frequencies from the documents that are transformed rather than from those that were fitted, or give features
-//! in another order on every run; a recorded run's data must be the same bits tomorrow.
+//! The existing crates deviate from these conventions. They accept words that are rarer than `min_df`, take
+//! document frequencies from the documents that are transformed instead of the fitted ones, or order features differently
+//! on each run. The data of a recorded run must have the same bits on each load.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::spec::DocumentsSpec;
 use super::stop_words::ENGLISH;
 
-/// Words that count, in sorted order, with what one occurrence weighs.
+/// The words that are features, in sorted order, with the weight of one occurrence.
 pub(super) struct Vocabulary {
     words: Vec<String>,
     weights: Vec<f64>,
@@ -17,7 +17,7 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Words and weights of these documents.
+    /// The words and weights of these documents.
     pub(super) fn fit<'a>(documents: impl Iterator<Item = &'a str>, how: &DocumentsSpec) -> Self {
         let common: HashSet<&str> = match how.stop_words {
             Some(_) => ENGLISH.split_whitespace().collect(),
@@ -54,7 +54,7 @@ impl Vocabulary {
         &self.words
     }
 
-    /// Writes a document's features over the zeros of `row`.
+    /// Writes the features of a document to `row`, which must be zero.
     pub(super) fn weigh(&self, document: &str, row: &mut [f64]) {
         for word in words(document) {
             if let Some(count) = self.places.get(&word).and_then(|at| row.get_mut(*at)) {
@@ -66,7 +66,7 @@ impl Vocabulary {
             *value *= weight;
             squares += *value * *value;
         }
-        // A document without any of the words stays zero.
+        // A document without any of the words has only zeros.
         if squares > 0.0 {
             let norm = squares.sqrt();
             row.iter_mut().for_each(|value| *value /= norm);
