@@ -1,4 +1,4 @@
-//! Which examples stand in which step, and with which weights.
+//! The batches of a run: the examples of each step and their weights.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::task::{Cut, LossSpec, Order, Reduction, TrainSpec};
 
 /// The batches of a run: a function of the `[train]` table and the number of training examples.
 ///
-/// Epoch e's order is the permutation drawn from the run's stream [`Purpose::Order`]`(e)`.
+/// The order of epoch e is a permutation that is drawn from the run's stream [`Purpose::Order`]`(e)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batches {
     examples: u64,
@@ -17,7 +17,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// For this many training examples.
+    /// Batches of `examples` training examples.
     pub fn new(train: &TrainSpec, examples: u64) -> Self {
         Self {
             examples,
@@ -25,7 +25,7 @@ impl Batches {
         }
     }
 
-    /// Steps of an epoch.
+    /// Number of steps per epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         let batch = self.train.batch.max(1) as u64;
         if self.train.drop_last && self.train.batches == Cut::Fixed {
@@ -35,12 +35,12 @@ impl Batches {
         }
     }
 
-    /// Steps of the run.
+    /// Number of steps of the run.
     pub fn steps(&self) -> u64 {
         self.steps_per_epoch().saturating_mul(self.train.epochs)
     }
 
-    /// Where step t is.
+    /// The position of a step in the run.
     pub fn position(&self, step: u64) -> Position {
         Position {
             step,
@@ -80,8 +80,8 @@ impl Batches {
         }
     }
 
-    /// The numbers of examples that pass through the model at once in the steps of an epoch: the sizes of batches, or
-    /// of their micro-batches.
+    /// All numbers of examples that are run at once in the steps of an epoch: the sizes of the batches, or of their
+    /// micro-batches.
     pub fn sizes(&self) -> BTreeSet<usize> {
         let n = usize::try_from(self.examples).unwrap_or(usize::MAX);
         let batch = self.train.batch.max(1);
@@ -104,7 +104,7 @@ impl Batches {
         sizes
     }
 
-    /// Lengths of the parts that a batch of this size is run in; empty where it is run at once.
+    /// Lengths of the micro-batches of a batch of this size. The list is empty if the batch is run at once.
     pub fn micro_batches(&self, batch: usize) -> Vec<usize> {
         match self.train.micro_batch {
             Some(most) if most > 0 && most < batch => {
@@ -117,12 +117,12 @@ impl Batches {
     }
 }
 
-/// LossWeights w of a batch's examples in the batch loss `Σ_j w_j ℓ_j`.
+/// Weights w_j of the examples in the batch loss `Σ_j w_j ℓ_j`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LossWeights {
-    /// `1/|S|` each.
+    /// `1/|S|` for each example.
     Mean,
-    /// 1 each.
+    /// 1 for each example.
     Sum,
     /// One weight per example, in the order of the batch: a weighted mean.
     Each(Vec<f64>),
@@ -131,16 +131,16 @@ pub enum LossWeights {
 }
 
 impl LossWeights {
-    /// The weights that a loss gives a batch. With class weights c, a mean has `w_j = c_{y_j} / Σ_i c_{y_i}` and a sum
-    /// `w_j = c_{y_j}`.
+    /// The weights of a batch. With class weights c, they are `w_j = c_{y_j} / Σ_i c_{y_i}` for a mean and
+    /// `w_j = c_{y_j}` for a sum.
     ///
     /// # Errors
-    /// Where class weights meet targets that are no classes, or a class that has none.
+    /// With class weights, if the targets aren't classes or a class has no weight.
     pub fn of(loss: &LossSpec, batch: &Batch) -> candle_core::Result<Self> {
         Self::of_parts(loss, std::slice::from_ref(batch))
     }
 
-    /// The same for a batch that comes in micro-batches: a mean is over all of them together.
+    /// The weights of a batch that is split into micro-batches. A mean is taken over the whole batch.
     ///
     /// # Errors
     /// As [`LossWeights::of`].
@@ -179,7 +179,7 @@ impl LossWeights {
         }
     }
 
-    /// One number a row, for a batch of n.
+    /// One number per row, for a batch of n rows.
     pub fn values(&self, n: usize) -> Vec<f64> {
         match self {
             Self::Mean => vec![1.0 / n as f64; n],

@@ -46,7 +46,7 @@ pub enum CsvError {
     /// The number of cells in a row differs from the number of columns.
     #[error("line {line} has {cells} cells, expected {columns}")]
     Length {
-        /// Where it begins.
+        /// The line on which the row begins.
         line: u64,
         /// The number of cells.
         cells: usize,
@@ -77,7 +77,7 @@ impl<R: Read> CsvRows<R> {
 
     /// A reader with another separator. Lines that begin with `comment` are skipped.
     pub fn separated(from: R, delimiter: u8, comment: Option<u8>) -> Self {
-        // The caller refuses rows of another length, because it knows the expected columns.
+        // The caller checks the length of rows, because it knows the expected columns.
         let reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -117,7 +117,7 @@ pub struct CsvRow<'a> {
 }
 
 impl<'a> CsvRow<'a> {
-    /// The line that it begins on, from 1.
+    /// The line on which the row begins, from 1.
     pub fn line(&self) -> u64 {
         self.line
     }
@@ -170,7 +170,9 @@ impl CsvError {
                 Ok(problem) => problem,
                 Err(e) => Self::Io(e),
             },
-            other => Self::Io(io::Error::other(format!("no readable table: {other:?}"))),
+            other => Self::Io(io::Error::other(format!(
+                "the table can't be read: {other:?}"
+            ))),
         }
     }
 }

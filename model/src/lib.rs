@@ -1,22 +1,22 @@
-//! What was trained: tasks, models, update rules, data and seeded random numbers.
+//! Tasks, models, update rules, data and seeded random numbers: everything that defines a training run.
 //!
-//! Whoever analyses a run must be able to compute with it again: the same losses at the same parameters, the same batches,
-//! the same masks and crops, the same step. This crate is where that is written down once, for training, for the check of
-//! a trace, for the reverse sweep and for counterfactual retraining.
+//! An analysis repeats the computations of a run: the same losses at the same parameters, the same batches, dropout masks
+//! and crops, and the same update steps. Training, the check of a trace, the reverse sweep and counterfactual retraining
+//! all use this crate for them.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`task`] | a TOML file that says all that decides a run, and the five that ship |
-//! | [`data`] | the examples: files, digits drawn by code, splits, scaling, augmentation, fingerprints |
+//! | [`task`] | the TOML file that defines a run, and the built-in tasks |
+//! | [`data`] | the examples: data files, generated digits, splits, scaling, augmentation, fingerprints |
 //! | [`csv_rows`] | rows of a CSV file, with line numbers as an editor counts them |
 //! | [`files`] | opening input files: regular files only, with a size limit |
-//! | [`objective`] | the trait that an analysis needs of a model: per-example losses |
+//! | [`objective`] | the trait through which an analysis uses a model: per-example losses |
 //! | [`net`] | the model of a task, which is an [`objective::Objective`] |
-//! | [`own`] | a candle model of one's own as an objective |
-//! | [`ops`] | its layers on candle tensors, right to the second derivative |
-//! | [`batches`], [`schedule`] | which examples stand in which step, with which weights and learning rate |
-//! | [`update`] | SGD, Adam and AdamW: the step forward, and its exact reverse |
-//! | [`train`] | gradients on flat vectors, one step, the loop over them |
+//! | [`own`] | a user's own candle model as an objective |
+//! | [`ops`] | layers on candle tensors with correct first and second derivatives |
+//! | [`batches`], [`schedule`] | the examples of each step, their weights and the learning rate |
+//! | [`update`] | SGD, Adam and AdamW: the step, and its exact reverse |
+//! | [`train`] | gradients on flat vectors, a training step, the training loop |
 //! | [`vectors`] | dot products, norms and sums of float64 vectors |
 //! | [`random`] | random numbers as a function of seed, step, example and purpose |
 //!

@@ -1,4 +1,4 @@
-//! What an analysis has to know of a model: per-example losses as a function of parameters and buffers.
+//! The view that an analysis has of a model: per-example losses as a function of parameters and buffers.
 
 use candle_core::{Result, Tensor};
 
@@ -6,27 +6,27 @@ use candle_core::{Result, Tensor};
 /// `TensorSpec`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorDef {
-    /// Unique among the objective's parameters, or among its buffers.
+    /// The name, unique among the objective's parameters or among its buffers.
     pub name: String,
     /// Dimensions.
     pub shape: Vec<usize>,
 }
 
-/// Values of all these tensors together: the length of their flat vector.
+/// Number of values of all these tensors, which is the length of their flat vector.
 pub fn values(defs: &[TensorDef]) -> usize {
     defs.iter()
         .map(|def| def.shape.iter().product::<usize>())
         .sum()
 }
 
-/// The part of the data that an index points into.
+/// The part of the data that an example's index refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// Examples that are trained on; batch indices point here.
+    /// Training examples. The indices of batches refer to them.
     Train,
-    /// Examples that queries are about.
+    /// Validation examples, which queries usually evaluate.
     Validation,
-    /// Examples that nothing but a final figure uses.
+    /// Test examples, reserved for final results.
     Test,
 }
 
@@ -56,21 +56,21 @@ pub struct Batch {
     pub indices: Vec<u64>,
     /// (B, ...) in the run's float type.
     pub inputs: Tensor,
-    /// (B,) u32 classes, or (B, k) floats for regression and binary targets.
+    /// (B,) u32 classes, or (B, k) floats for regression and for binary targets.
     pub targets: Tensor,
 }
 
-/// How the model is run.
+/// The mode in which a model is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// As trained: batch statistics, dropout, augmentation, penalty.
+    /// As in training: batch statistics, dropout, augmentation, penalty.
     Train,
     /// Running statistics, no dropout, no augmentation, no penalty.
     Evaluate,
 }
 
-/// Key of a step's random draws. A row's draws depend on (seed, step, example, occurrence within the batch) alone,
-/// never on the other rows, so that leaving an example out changes nobody else's mask or crop.
+/// Key of the random numbers of a step. The numbers of a row depend on (seed, step, example, occurrence within the batch)
+/// only. Removing an example therefore changes no mask or crop of the other rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draws {
     /// The run's seed.
@@ -81,40 +81,42 @@ pub struct Draws {
 
 /// One forward pass.
 pub struct Pass<'a> {
-    /// In the order of [`Objective::parameters`].
+    /// Parameters, in the order of [`Objective::parameters`].
     pub parameters: &'a [Tensor],
-    /// In the order of [`Objective::buffers`], as they are before the pass.
+    /// Buffers before the pass, in the order of [`Objective::buffers`].
     pub buffers: &'a [Tensor],
     /// The examples.
     pub batch: &'a Batch,
     /// Train or evaluate.
     pub mode: Mode,
-    /// Key of the random draws (used in [`Mode::Train`] only).
+    /// Key of the random numbers. Only [`Mode::Train`] uses it.
     pub draws: Draws,
 }
 
-/// What a forward pass gives.
+/// Result of a forward pass.
 pub struct Losses {
-    /// (B,) loss of each example, with its share of a penalty that sits inside the loss.
+    /// (B,) loss of each example, including a penalty that is part of each example's loss.
     pub per_example: Tensor,
-    /// Scalar added once to the batch loss, whatever the weights: a penalty outside the examples' losses.
+    /// Scalar that is added once to the batch loss, independently of the examples' weights: a penalty outside the
+    /// examples' losses.
     pub shared: Option<Tensor>,
-    /// Buffers after the pass, in the order of [`Objective::buffers`]; differentiable in parameters and buffers.
+    /// Buffers after the pass, in the order of [`Objective::buffers`]. They are differentiable in the parameters and in
+    /// the buffers before the pass.
     pub buffers: Vec<Tensor>,
-    /// (B, ...) the model's output, for error rates.
+    /// (B, ...) outputs of the model, from which error rates are computed.
     pub outputs: Tensor,
 }
 
-/// A model with its loss, twice differentiable in its parameters.
+/// A model with its loss. It is twice differentiable in its parameters.
 pub trait Objective: Send + Sync {
-    /// Parameters in the order of the trace's layout (by name).
+    /// Parameters in the order of the trace's layout, which is by name.
     fn parameters(&self) -> &[TensorDef];
-    /// Buffers in the order of the trace's layout (by name).
+    /// Buffers in the order of the trace's layout, which is by name.
     fn buffers(&self) -> &[TensorDef];
-    /// Runs the model.
+    /// Runs the model on a batch.
     fn losses(&self, pass: &Pass<'_>) -> Result<Losses>;
-    /// [`Losses::shared`] of a training pass alone, for a batch that removal has left without a row. None unless the
-    /// model says otherwise.
+    /// [`Losses::shared`] of a training pass without examples. It is needed when all examples of a batch are removed. The
+    /// default is `None`.
     fn shared_penalty(&self, parameters: &[Tensor]) -> Result<Option<Tensor>> {
         let _ = parameters;
         Ok(None)

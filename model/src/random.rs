@@ -1,9 +1,9 @@
-//! Random numbers that can be drawn again: years later, on another machine, for one example alone.
+//! Random numbers that can be reproduced later, on another machine, and for a single example.
 //!
-//! Everything random in a run (initial values, the order of the examples, dropout masks, crops and flips, the split,
-//! drawn digits) comes from the ChaCha stream cipher with 8 rounds, used as a function of a key and never as a
-//! generator with a state that runs through the program. So a run records one seed, and a mask or a crop is found
-//! again without replaying what came before it.
+//! All random numbers of a run (initial values, the order of the examples, dropout masks, crops and flips, splits,
+//! generated digits) come from the ChaCha stream cipher with 8 rounds. The cipher is used as a function of a key, not as
+//! a generator whose state is passed through the program. A run therefore records a single seed, and a mask or crop can
+//! be recomputed without replaying earlier steps.
 //!
 //! # Reproducing a number by hand
 //!
@@ -18,14 +18,14 @@
 //! - [`Stream::uniform`]: `(u64 >> 11) · 2⁻⁵³`, in `[0, 1)`;
 //! - [`Stream::bernoulli`]: `uniform < p`;
 //! - [`Stream::below`]: the high half of the 128-bit product `u64 · n`, drawn again while the low half is less than
-//!   `2⁶⁴ mod n` (Lemire, "Fast random integer generation in an interval", 2019), so exactly uniform;
-//! - [`Stream::normal`]: `√(−2 ln(1 − U₁)) · cos(2π U₂)` (Box and Muller, 1958), two uniforms a number, `ln` and `cos`
-//!   from the `libm` crate, whose results are the same on every platform;
-//! - [`Stream::shuffle`]: Fisher and Yates, from the last position down, partner `below(i + 1)`.
+//!   `2⁶⁴ mod n`, so that it is exactly uniform (Lemire, "Fast random integer generation in an interval", 2019);
+//! - [`Stream::normal`]: `√(−2 ln(1 − U₁)) · cos(2π U₂)` (Box and Muller, 1958), with two uniforms per number, and `ln`
+//!   and `cos` of the `libm` crate, whose results are equal on all platforms;
+//! - [`Stream::shuffle`]: Fisher and Yates, from the last position i to the first, swapping with `below(i + 1)`.
 //!
-//! What is drawn for a run as a whole has step, example and occurrence 0. What is drawn for a row of a batch is keyed by
-//! the step, the example's index in its split, and how many times the same example stands before it in the batch
-//! ([`occurrences`]), never by the row: leaving an example out changes nobody else's numbers.
+//! Numbers for a run as a whole have step, example and occurrence 0. Numbers for a row of a batch are keyed by the step,
+//! the index of the example in its split, and the number of earlier rows with the same example ([`occurrences`]). They
+//! don't depend on the position of the row, so removing an example doesn't change the numbers of the others.
 
 use std::collections::HashMap;
 
@@ -34,27 +34,27 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::objective::Draws;
 
-/// What a stream is for: streams of different purposes under one key are independent.
+/// The purpose of a stream. Streams with the same key and different purposes are independent.
 ///
-/// The numbers are part of the meaning of a recorded seed and never change.
+/// The numbers are part of the meaning of a recorded seed, so they never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purpose {
-    /// Initial values; the index is the tensor's position in the order of the parameters. Number 1.
+    /// Initial values. The index is the position of the tensor among the parameters. Number 1.
     Init(u32),
-    /// Order of the examples; the index is the epoch. Number 2.
+    /// Order of the examples. The index is the epoch. Number 2.
     Order(u32),
-    /// Augmentation of an example; the index numbers the transformations. Number 3.
+    /// Augmentation of an example. The index is the number of the transformation. Number 3.
     Augment(u32),
-    /// Dropout; the index is the layer. Number 4.
+    /// Dropout. The index is the number of the dropout layer. Number 4.
     Dropout(u32),
-    /// Which examples go into which split; the index numbers the draws. Number 5.
+    /// Assignment of examples to splits. The index is the number of the draw. Number 5.
     Split(u32),
-    /// Examples made by code; the index numbers what is drawn. Number 6.
+    /// Generated examples. The index is the number of the split. Number 6.
     Synthetic(u32),
-    /// Labels flipped on purpose. Number 7.
+    /// Labels that are made wrong on purpose. Number 7.
     LabelNoise(u32),
-    /// For other crates: any number from 2³¹ up is free. The first field is the number.
+    /// For other crates. The first field is the number, which must be at least 2³¹. The second is the index.
     Other(u32, u32),
 }
 
@@ -82,18 +82,18 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream for something that a run does once (or once an epoch): step, example and occurrence are 0.
+    /// The stream for numbers that are drawn once per run or once per epoch. Step, example and occurrence are 0.
     pub fn of_run(seed: u64, purpose: Purpose) -> Self {
         Self::keyed([seed, 0, 0, 0], purpose)
     }
 
-    /// The stream for one example that belongs to no step, such as a digit made by code.
+    /// The stream for one example independent of any step, such as a generated digit.
     pub fn of_example(seed: u64, example: u64, purpose: Purpose) -> Self {
         Self::keyed([seed, 0, example, 0], purpose)
     }
 
-    /// The stream for one row of a step's batch: `example` is its index in the split, `occurrence` how many times the
-    /// same example stands before it in the batch (see [`occurrences`]).
+    /// The stream for one row of a step's batch. `example` is the index of the row's example in the split, `occurrence`
+    /// the number of earlier rows with the same example (see [`occurrences`]).
     pub fn of_row(draws: Draws, example: u64, occurrence: u64, purpose: Purpose) -> Self {
         Self::keyed([draws.seed, draws.step, example, occurrence], purpose)
     }
@@ -119,12 +119,12 @@ impl Stream {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Uniform in `[low, high)` (rounding may give `high` itself).
+    /// Uniform in `[low, high)`. Rounding can yield `high` itself.
     pub fn uniform_in(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.uniform()
     }
 
-    /// True with probability `p`; never for 0, always for 1.
+    /// True with probability `p`. Never true for 0, always true for 1.
     pub fn bernoulli(&mut self, p: f64) -> bool {
         self.uniform() < p
     }
@@ -135,7 +135,7 @@ impl Stream {
         radius * libm::cos(2.0 * std::f64::consts::PI * self.uniform())
     }
 
-    /// Uniform in `0..n`; 0 where n is 0.
+    /// Uniform in `0..n`. Returns 0 if n is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {
             return 0;
@@ -149,7 +149,7 @@ impl Stream {
         }
     }
 
-    /// Puts `items` into random order.
+    /// Shuffles `items`.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             let j = self.below(i as u64 + 1) as usize;
@@ -157,7 +157,7 @@ impl Stream {
         }
     }
 
-    /// The numbers `0..n` in random order; its first k are k draws without replacement.
+    /// The numbers `0..n` in random order. The first k of them are k draws without replacement.
     pub fn permutation(&mut self, n: usize) -> Vec<u64> {
         let mut order: Vec<u64> = (0..n as u64).collect();
         self.shuffle(&mut order);
@@ -165,7 +165,7 @@ impl Stream {
     }
 }
 
-/// For each row of a batch, how many earlier rows hold the same example.
+/// For each row of a batch, the number of earlier rows with the same example.
 pub fn occurrences(indices: &[u64]) -> Vec<u64> {
     let mut seen: HashMap<u64, u64> = HashMap::with_capacity(indices.len());
     indices
@@ -183,8 +183,8 @@ pub fn occurrences(indices: &[u64]) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    /// Recorded seeds keep their meaning only as long as these numbers stay what they are. They were computed with
-    /// another implementation of ChaCha8, written from Bernstein's paper and the rules at the top of this file.
+    /// Recorded seeds keep their meaning only if these numbers never change. They were computed with another
+    /// implementation of ChaCha8, which was written from Bernstein's paper and the rules at the top of this file.
     #[test]
     fn a_seed_means_the_same_numbers_for_ever() {
         let draws = Draws { seed: 1, step: 2 };
@@ -213,7 +213,7 @@ mod tests {
         let mut s = Stream::of_run(7, Purpose::Init(0));
         let integers: Vec<u64> = (0..100).map(|_| s.below(1000)).collect();
         assert_eq!(integers[95..], [210, 166, 639, 945, 330]);
-        // So large a range that about half of all draws are rejected.
+        // With a range this large, about half of all draws are rejected.
         let mut s = Stream::of_example(7, 9, Purpose::Synthetic(0));
         let integers: Vec<u64> = (0..6).map(|_| s.below((1 << 63) + 12345)).collect();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The float types that a run can be trained in.
+//! The float types of a run.
 
 use candle_core::WithDType;
 
@@ -8,11 +8,11 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// f32 or f64: what parameters, gradients and update rules compute in.
+/// f32 or f64: the type of parameters and gradients, and of the arithmetic of update rules.
 pub trait Real: WithDType + Default + std::iter::Sum<Self> + sealed::Sealed {
-    /// The nearest value.
+    /// Rounds to the nearest value of this type.
     fn of(x: f64) -> Self;
-    /// Exactly, as float64.
+    /// Converts to float64 without loss.
     fn wide(self) -> f64;
     /// Correctly rounded square root.
     fn root(self) -> Self;

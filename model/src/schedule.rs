@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Learning rate as a function of the step. The rate of each step is recorded, so that an analysis needs no schedule.
+/// Learning rate as a function of the step. A run records the rate of each step, so an analysis doesn't need the
+/// schedule.
 ///
-/// `warmup` steps at the beginning rise linearly to the first rate of what follows: step t of a warmup of n steps has
-/// (t+1)/(n+1) of it. Steps are counted from 0 and, after a warmup, from its end.
+/// In the first `warmup` steps, the rate rises linearly to the schedule's first rate: step t of a warmup of n steps has
+/// (t+1)/(n+1) of it. In the formulas below, t counts the steps from 0, starting after the warmup.
 ///
 /// ```toml
 /// kind = "cosine"
@@ -17,65 +18,65 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Schedule {
-    /// η in every step.
+    /// η in each step.
     Constant {
-        /// η.
+        /// The rate η.
         learning_rate: f64,
-        /// Steps of linear warmup.
+        /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: u64,
     },
     /// `η/√(t+1)` in step t (Hara, Nitanda and Maehara, 2019, table 2).
     InverseSqrt {
-        /// η of the first step.
+        /// The rate η of the first step.
         learning_rate: f64,
-        /// Steps of linear warmup.
+        /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: u64,
     },
     /// `η f^⌊e/n⌋` in epoch e: multiplied by f every n epochs.
     Step {
-        /// η of the first epochs.
+        /// The rate η of the first n epochs.
         learning_rate: f64,
-        /// n, in epochs.
+        /// The number of epochs n between changes.
         every: u64,
-        /// f.
+        /// The factor f.
         #[serde(default = "tenth")]
         factor: f64,
-        /// Steps of linear warmup.
+        /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: u64,
     },
     /// `η f^e` in epoch e.
     Exponential {
-        /// η of the first epoch.
+        /// The rate η of the first epoch.
         learning_rate: f64,
-        /// f.
+        /// The factor f.
         factor: f64,
-        /// Steps of linear warmup.
+        /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: u64,
     },
-    /// From η to the last rate η' in half a cosine: `η' + (η − η')(1 + cos(π t/T))/2` in step t of T (Loshchilov and
+    /// From η to the last rate η' along half a cosine: `η' + (η − η')(1 + cos(π t/T))/2` in step t of T (Loshchilov and
     /// Hutter, 2017, without restarts).
     Cosine {
-        /// η of the first step.
+        /// The rate η of the first step.
         learning_rate: f64,
-        /// η'.
+        /// The last rate η'.
         #[serde(default)]
         final_learning_rate: f64,
-        /// Steps of linear warmup.
+        /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: u64,
     },
-    /// From η to the last rate η' in a straight line: `η + (η' − η) t/T` in step t of T.
+    /// From η to the last rate η' along a straight line: `η + (η' − η) t/T` in step t of T.
     Linear {
-        /// η of the first step.
+        /// The rate η of the first step.
         learning_rate: f64,
-        /// η'.
+        /// The last rate η'.
         #[serde(default)]
         final_learning_rate: f64,
-        /// Steps of linear warmup.
+        /// Number of steps of linear warmup.
         #[serde(default, skip_serializing_if = "is_zero")]
         warmup: u64,
     },
@@ -89,14 +90,14 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Where in a run a step is.
+/// The position of a step in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The step t, from 0.
     pub step: u64,
     /// The epoch, from 0.
     pub epoch: u64,
-    /// Steps of the whole run.
+    /// Number of steps of the run.
     pub steps: u64,
 }
 
@@ -156,13 +157,13 @@ impl Schedule {
         }
     }
 
-    /// The first value that is out of range: key, value, what it may be.
+    /// The first value that is out of range: the key, the value and the allowed values.
     pub(crate) fn out_of_range(&self) -> Option<(&'static str, f64, &'static str)> {
         let mut checks = Vec::new();
         let mut rate = |key, value: f64, zero: bool| {
             let fine = value.is_finite() && (value > 0.0 || zero && value == 0.0);
             let expected = if zero {
-                "0 or a number above"
+                "a number of at least 0"
             } else {
                 "a number above 0"
             };

@@ -1,16 +1,16 @@
-//! From layers to nodes: names, shapes, starting values.
+//! Builds a net: names, shapes and initial values of its tensors.
 
 use super::model::{Net, Node, Op, Start};
 use crate::objective::TensorDef;
 use crate::task::shape::{Misfit, output_shape, values};
 use crate::task::{Layer, LossSpec, ModelSpec, TaskError};
 
-/// Largest model that is built: beyond it, a Task is a mistake or hostile.
+/// Largest number of parameters. A Task with more is a mistake or hostile.
 const MAX_PARAMETERS: usize = 1 << 34;
-/// Most layers of a model, including those inside residuals. Derivatives of a chain of layers are computed by
+/// Largest number of layers, including those inside residuals. Derivatives of a chain of layers are computed by
 /// recursion, one call per layer, on a stack of a few megabytes.
 const MAX_LAYERS: usize = 4096;
-/// Residuals inside residuals.
+/// Largest nesting depth of residuals.
 const MAX_DEPTH: usize = 32;
 
 impl Net {
@@ -61,7 +61,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// Layers one after another. `place` is where they stand in the Task, `prefix` the beginning of their names.
+    /// Builds a list of layers. `place` is the path of the list in the Task, `prefix` the beginning of the layers' names.
     fn chain(
         &mut self,
         layers: &[Layer],
@@ -173,7 +173,7 @@ impl Builder {
                 bias,
             } => {
                 let shape = vec![first, *out, kernel.height, kernel.width];
-                // PyTorch takes the second dimension for the inputs here, too, though it holds the outputs.
+                // PyTorch takes fan_in from the second dimension here, too, although that holds the outputs.
                 let fan_in = values(&shape[1..])?;
                 let (weight, bias) = self.affine(path, shape, fan_in, *out, *bias)?;
                 Op::ConvTranspose2d {
@@ -185,7 +185,7 @@ impl Builder {
                 }
             }
             Layer::BatchNorm { momentum, eps } => Op::BatchNorm {
-                // Bias before weight: the order by name.
+                // The bias comes before the weight because tensors are in the order of their names.
                 bias: self.parameter(path, "bias", vec![first], Start::Constant(0.0))?,
                 weight: self.parameter(path, "weight", vec![first], Start::Constant(1.0))?,
                 mean: self.buffer(path, "running_mean", first, 0.0),
@@ -221,7 +221,7 @@ impl Builder {
         })
     }
 
-    /// Bias before weight: the order by name.
+    /// Adds weight and bias. The bias comes first because tensors are in the order of their names.
     fn affine(
         &mut self,
         path: &str,

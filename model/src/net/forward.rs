@@ -45,10 +45,11 @@ impl Objective for Net {
 }
 
 impl Net {
-    /// What the first `layers` layers make of a batch, (B, …): its inputs for 0, the outputs for all of them.
+    /// Output of the first `layers` layers for a batch, (B, …). For 0 layers this is the batch's inputs, and for all
+    /// layers the model's outputs.
     ///
     /// # Errors
-    /// Where the pass doesn't fit the model, or a layer fails.
+    /// If the pass doesn't fit the model, or a layer fails.
     pub fn hidden(&self, pass: &Pass<'_>, layers: usize) -> Result<Tensor> {
         self.check(pass)?;
         let nodes = self.nodes.get(..layers).unwrap_or(&self.nodes);
@@ -99,7 +100,7 @@ impl Net {
         while let Some((node, after)) = rest.split_first() {
             let mut used = 0;
             let following = |i: usize| after.get(i).map(|next| &next.op);
-            // What stands side by side is done in one pass over the values, where there is one: same values, same derivatives.
+            // Neighbouring layers with a fused operation are run by it, with the same values and derivatives.
             let next = match (&node.op, following(0), following(1)) {
                 (
                     &Op::Conv2d {
@@ -153,7 +154,7 @@ impl Net {
                     used = 1;
                     ops::relu_max_pool2d(&x, kernel, stride, padding)
                 }
-                // Before a pooling the ReLU goes with that.
+                // A ReLU before a pooling is fused with the pooling instead.
                 (Op::BatchNorm { .. }, Some(Op::Relu), after)
                     if !matches!(after, Some(Op::MaxPool2d { .. })) =>
                 {
@@ -219,7 +220,7 @@ impl Net {
         }
     }
 
-    /// A batch norm, with the ReLU that follows it where `relu`; its running statistics move in training.
+    /// A batch norm, followed by a ReLU if `relu` is set. In training it updates its running statistics.
     fn batch_norm(
         &self,
         op: &Op,
@@ -256,7 +257,7 @@ impl Net {
         Ok(y)
     }
 
-    /// Counts and shapes, before any layer stumbles over them.
+    /// Checks the number and the shapes of the pass's tensors, so that an error names them and not a layer.
     fn check(&self, pass: &Pass<'_>) -> Result<()> {
         let lists = [
             ("parameter", &self.parameters, pass.parameters),
@@ -294,7 +295,7 @@ impl Net {
     }
 }
 
-/// Targets in the outputs' shape where the number of values is the same: an image's target may come as a vector.
+/// The targets in the shape of the outputs, if the number of values is equal. The target of an image may be a vector.
 fn shaped(targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
     if targets.dims() != outputs.dims() && targets.elem_count() == outputs.elem_count() {
         targets.reshape(outputs.dims())
@@ -303,7 +304,7 @@ fn shaped(targets: &Tensor, outputs: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// 0 with probability p, else 1/(1 − p), for each value of each row: a constant.
+/// The dropout mask of a batch, in the shape of `x`: for each value 0 with probability p, otherwise 1/(1 − p).
 fn mask_like(x: &Tensor, indices: &[u64], draws: Draws, p: f64, stream: u32) -> Result<Tensor> {
     match x.dtype() {
         candle_core::DType::F32 => mask::<f32>(x.dims(), x.device(), indices, draws, p, stream),
@@ -328,8 +329,8 @@ fn mask<T: Real>(
     Tensor::from_vec(values, dims, device)
 }
 
-/// A row's dropout mask, value after value: 0 with probability `p`, else 1/(1 − p). `occurrence` is how many times the same
-/// example stands before it in the batch, `layer` the number of the dropout layer.
+/// The dropout mask of one row: for each value 0 with probability `p`, otherwise 1/(1 − p). `occurrence` is the number of
+/// earlier rows of the batch with the same example, and `layer` the number of the dropout layer.
 pub fn dropout_row<T: Real>(
     draws: Draws,
     example: u64,

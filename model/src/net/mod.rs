@@ -1,4 +1,4 @@
-//! The model of a Task: its tensors, and its losses as a function of them.
+//! The model of a Task: its parameters and buffers, and the losses as a function of them.
 
 mod build;
 mod forward;

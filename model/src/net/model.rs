@@ -1,13 +1,13 @@
-//! A net as a list of layers, with the tensors that they use.
+//! The net: a list of layers with the tensors that they use.
 
 use crate::objective::TensorDef;
 use crate::task::LossSpec;
 
-/// A model with its loss, built from a Task. It holds no values: they come with each pass.
+/// A model with its loss, built from a Task. It holds no parameter values. Each pass provides them.
 ///
-/// Parameters are called by their layer's number and kind, as `0.conv2d.weight`, numbers being padded with zeros to
-/// one length, so that the order by name is the order of the layers. Inside a residual, `2.residual.0.conv2d.weight`
-/// is on its path and `2.residual.projection.0.conv2d.weight` on its shortcut.
+/// The name of a parameter contains the number and the kind of its layer, as in `0.conv2d.weight`. Numbers are padded
+/// with zeros to equal length, so that sorting by name gives the order of the layers. Within a residual,
+/// `2.residual.0.conv2d.weight` belongs to the main path and `2.residual.projection.0.conv2d.weight` to the shortcut.
 #[derive(Debug, Clone)]
 pub struct Net {
     pub(super) nodes: Vec<Node>,
@@ -20,21 +20,21 @@ pub struct Net {
     pub(super) loss: LossSpec,
 }
 
-/// One layer with its place in the lists of tensors.
+/// One layer, with the positions of its tensors in the lists of parameters and buffers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Number and kind, as `0.conv2d`: the beginning of its tensors' names.
+    /// Number and kind, such as `0.conv2d`. The names of the layer's tensors begin with it.
     pub path: String,
-    /// What it does.
+    /// The operation.
     pub op: Op,
-    /// Shape of one example that comes in.
+    /// Input shape of one example.
     pub input: Vec<usize>,
-    /// Shape of one example that goes out.
+    /// Output shape of one example.
     pub output: Vec<usize>,
 }
 
-/// What a layer does. Numbers called `weight`, `bias`, `mean` and `variance` are positions in the lists of parameters
-/// and buffers; sizes are (height, width).
+/// The operation of a layer. The fields `weight` and `bias` are positions in the list of parameters, `mean` and
+/// `variance` in the list of buffers. Sizes are (height, width).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Op {
@@ -51,9 +51,9 @@ pub enum Op {
         weight: usize,
         /// b.
         bias: Option<usize>,
-        /// Step of the kernel.
+        /// Distance between kernel positions.
         stride: (usize, usize),
-        /// Zeros on every side.
+        /// Rows and columns of zeros on each side.
         padding: (usize, usize),
     },
     /// Transposed convolution with W (in, out, height, width).
@@ -62,11 +62,11 @@ pub enum Op {
         weight: usize,
         /// b.
         bias: Option<usize>,
-        /// Distance of the inputs in the output.
+        /// Distance between neighbouring inputs in the output.
         stride: (usize, usize),
-        /// Cut off on every side.
+        /// Rows and columns that are cut off on each side.
         padding: (usize, usize),
-        /// Added at the end.
+        /// Rows and columns that are added at the end.
         output_padding: (usize, usize),
     },
     /// `max(x, 0)`.
@@ -81,16 +81,16 @@ pub enum Op {
     MaxPool2d {
         /// Window size.
         kernel: (usize, usize),
-        /// Step of the window.
+        /// Distance between window positions.
         stride: (usize, usize),
-        /// Border.
+        /// Rows and columns on each side that are never the maximum.
         padding: (usize, usize),
     },
     /// Mean over windows.
     AvgPool2d {
         /// Window size.
         kernel: (usize, usize),
-        /// Step of the window.
+        /// Distance between window positions.
         stride: (usize, usize),
     },
     /// Batch normalisation.
@@ -103,35 +103,36 @@ pub enum Op {
         mean: usize,
         /// Running variance.
         variance: usize,
-        /// Share of the new batch in the running statistics.
+        /// Weight of the new batch in the running statistics.
         momentum: f64,
-        /// Added to the variance.
+        /// Number that is added to the variance.
         eps: f64,
     },
-    /// Dropout with a stream of its own.
+    /// Dropout.
     Dropout {
-        /// Probability of a 0.
+        /// Probability that a value is set to 0.
         p: f64,
-        /// Index of [`Purpose::Dropout`](crate::random::Purpose::Dropout): the dropout layers counted from 0.
+        /// Number of the dropout layer, from 0: the index of its random stream
+        /// [`Purpose::Dropout`](crate::random::Purpose::Dropout).
         stream: u32,
     },
-    /// To a vector.
+    /// Reshapes an example to a vector.
     Flatten,
-    /// `body(x) + projection(x)`, with an empty projection `body(x) + x`.
+    /// `body(x) + projection(x)`, or `body(x) + x` if the projection is empty.
     Residual {
-        /// The path with the layers.
+        /// The layers of the main path.
         body: Vec<Node>,
-        /// The shortcut.
+        /// The layers of the shortcut.
         projection: Vec<Node>,
     },
 }
 
-/// How a parameter starts.
+/// Initial values of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Start {
-    /// Uniform in ±bound.
+    /// Uniform in [−bound, bound).
     Uniform(f64),
-    /// The same everywhere.
+    /// The same value everywhere.
     Constant(f64),
 }
 
@@ -141,32 +142,33 @@ impl Net {
         &self.nodes
     }
 
-    /// Each example's loss.
+    /// The loss.
     pub fn loss(&self) -> &LossSpec {
         &self.loss
     }
 
-    /// Shape of one example.
+    /// Input shape of one example.
     pub fn input_shape(&self) -> &[usize] {
         &self.input
     }
 
-    /// Shape of one example's output.
+    /// Output shape of one example.
     pub fn output_shape(&self) -> &[usize] {
         &self.output
     }
 
-    /// The first batch norm with one value per channel and example. It needs at least two examples per batch.
+    /// The path of the first batch norm that gets one value per channel and example. In training it needs at least two
+    /// examples per batch.
     pub(crate) fn batch_norm_of_pairs(&self) -> Option<&str> {
         lone_batch_norm(&self.nodes)
     }
 
-    /// Values of all parameters together: p.
+    /// Number of values of all parameters, p.
     pub fn parameter_values(&self) -> usize {
         crate::objective::values(&self.parameters)
     }
 
-    /// Values of all buffers together.
+    /// Number of values of all buffers.
     pub fn buffer_values(&self) -> usize {
         crate::objective::values(&self.buffers)
     }

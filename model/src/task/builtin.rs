@@ -1,20 +1,20 @@
-//! Tasks that ship.
+//! The built-in Tasks.
 
 use super::error::TaskError;
 use super::spec::Task;
 
-/// A Task that ships.
+/// A built-in Task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Builtin {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// One line on what it is.
+    /// One line that describes it.
     pub description: String,
-    /// Its text, with comments.
+    /// The text of the TOML file, with comments.
     pub text: &'static str,
 }
 
-/// Name and text.
+/// Name and text of each built-in Task.
 const TEXTS: [(&str, &str); 9] = [
     ("digits", include_str!("../../tasks/digits.toml")),
     ("mnist-cnn", include_str!("../../tasks/mnist-cnn.toml")),
@@ -34,10 +34,10 @@ const TEXTS: [(&str, &str); 9] = [
 ];
 
 impl Task {
-    /// The Task of this name.
+    /// The built-in Task of this name.
     ///
     /// # Errors
-    /// [`TaskError::Unknown`] with the names that there are.
+    /// [`TaskError::Unknown`] with the known names if there is none of this name.
     pub fn builtin(name: &str) -> Result<Self, TaskError> {
         match TEXTS.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Self::from_toml(text),
@@ -51,13 +51,13 @@ impl Task {
         }
     }
 
-    /// All Tasks that ship, the smallest first.
+    /// All built-in Tasks, from the smallest to the largest.
     pub fn builtins() -> Vec<Builtin> {
         TEXTS
             .iter()
             .map(|&(name, text)| Builtin {
                 name,
-                // The texts that ship are read by a test; one that can't be read would merely lack its line.
+                // A test parses every built-in text. If one failed to parse, it would only lack its description.
                 description: Self::from_toml(text)
                     .map_or_else(|_| String::new(), |t| t.description),
                 text,

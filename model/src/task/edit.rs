@@ -1,4 +1,4 @@
-//! Changing a Task by `path=value`.
+//! Changes the keys of a Task by `path=value`.
 
 use toml::{Table, Value};
 
@@ -6,11 +6,11 @@ use super::error::TaskError;
 use super::spec::Task;
 use super::suggest;
 
-/// Keys that say which other keys a table has.
+/// Keys whose value determines which other keys a table has.
 const TAGS: [&str; 2] = ["kind", "source"];
 
 impl Task {
-    /// Sets one key, as `set("train.epochs", "1")`. See [`Task::set_all`].
+    /// Sets one key, as in `set("train.epochs", "1")`. See [`Task::set_all`].
     ///
     /// # Errors
     /// As [`Task::set_all`].
@@ -18,16 +18,16 @@ impl Task {
         self.set_all(&[(path, value)])
     }
 
-    /// Sets keys, as `--set train.epochs=1` does. Paths go through tables by name and through lists by number
-    /// (`model.layers.0.out`). A value is read as TOML, and as plain text where it isn't any, so that
-    /// `schedule.kind=cosine` needs no quotes. Where a table's `kind` or `source` changes, the keys that only the old
-    /// kind had are left behind.
+    /// Sets several keys, as `--set train.epochs=1` does. A path names tables by key and list entries by number, as in
+    /// `model.layers.0.out`. A value is parsed as TOML. A value that isn't TOML is taken as plain text, so that
+    /// `schedule.kind=cosine` needs no quotes. If a table's `kind` or `source` changes, the keys that only the old kind
+    /// has are removed.
     ///
-    /// The Task is checked once all keys are set, and is as before if anything is wrong.
+    /// The Task is validated after all keys are set. If an error is returned, the Task is unchanged.
     ///
     /// # Errors
-    /// [`TaskError::Set`] for a path that doesn't exist (with the keys that are near) or a value of the wrong type;
-    /// whatever [`Task::validate`] finds.
+    /// [`TaskError::Set`] for a path that doesn't exist, with the most similar keys, or for a value of the wrong type.
+    /// Otherwise as [`Task::validate`].
     pub fn set_all(&mut self, assignments: &[(&str, &str)]) -> Result<(), TaskError> {
         let mut tree = Table::try_from(&*self).map_err(|e| TaskError::Text(e.to_string()))?;
         let mut problems = Vec::new();
@@ -40,13 +40,13 @@ impl Task {
             })?;
             result = parse(&mut tree, &keys, assignments);
             if matches!(&result, Err(problem) if problem.contains("expected a string")) {
-                // A name that looks like a number.
+                // A name that looks like a number, such as a class name.
                 let name = Value::String((*text).to_string());
                 if place(&mut tree, &keys, name).is_ok() {
                     result = parse(&mut tree, &keys, assignments);
                 }
             }
-            // A change of kind may need keys that are set later: only the last word counts.
+            // A change of kind may need keys that are set later, so only the last result counts.
             if let Err(problem) = &result {
                 problems.push((path, text, keys, problem.clone()));
             }
@@ -54,7 +54,7 @@ impl Task {
         let task = match result {
             Ok(task) => task,
             Err(last) => {
-                // Blame the assignment that made the unknown key, else the first after which nothing fitted.
+                // Report the assignment that made the unknown key, or else the first one that failed.
                 let unknown = suggest::unknown(&last).map(|(name, _)| name);
                 let blamed = problems
                     .iter()
@@ -75,10 +75,11 @@ impl Task {
     }
 }
 
-/// Most names in a path. No task is nested that deeply, and reading back a deeply nested table overflows the stack.
+/// Largest number of names in a path. No task is nested that deeply, and parsing a deeply nested table overflows the
+/// stack.
 const MAX_NAMES: usize = 128;
 
-/// A value as TOML, or the text itself.
+/// The value parsed as TOML, or the text itself.
 fn read(text: &str) -> Value {
     toml::from_str::<Table>(&format!("x = {text}"))
         .ok()
@@ -118,7 +119,7 @@ fn parent<'a>(tree: &'a mut Table, keys: &[&str]) -> Result<Parent<'a>, String> 
     let mut at = Parent::Table(tree);
     for key in keys {
         let next = match at {
-            // A table that isn't there yet may be one that a Task can have; if not, reading the result says so.
+            // A missing table may be an optional one. If no Task has it, parsing the result reports it.
             Parent::Table(table) => table
                 .entry((*key).to_string())
                 .or_insert_with(|| Value::Table(Table::new())),
@@ -141,7 +142,7 @@ fn entry<'a>(list: &'a mut [Value], key: &str) -> Result<&'a mut Value, String> 
         .ok_or_else(|| format!("expected a number below {len} in a list, got {key:?}"))
 }
 
-/// Reads the tree; where a tag was just changed, drops what the new kind doesn't know.
+/// Parses the tree. If a tag was just changed, keys that the new kind doesn't have are removed first.
 fn parse(tree: &mut Table, keys: &[&str], assignments: &[(&str, &str)]) -> Result<Task, String> {
     let (tag, parents) = match keys.split_last() {
         Some((last, parents)) if TAGS.contains(last) => (true, parents),
@@ -172,17 +173,17 @@ fn parse(tree: &mut Table, keys: &[&str], assignments: &[(&str, &str)]) -> Resul
 fn explain(problem: &str, keys: &[&str], text: &str) -> String {
     let problem = problem.trim_end();
     let Some((name, known)) = suggest::unknown(problem) else {
-        return format!("{text:?} doesn't go there: {problem}");
+        return format!("{text:?} is not a value of this key: {problem}");
     };
     let near = suggest::near(&name, &known);
     let known = known.join(", ");
     if keys.last() == Some(&name.as_str()) {
-        format!("there is no such key{near}; here are {known}")
+        format!("there is no such key{near}; the keys here are {known}")
     } else if keys.contains(&name.as_str()) {
-        format!("there is no table {name:?}{near}; here are {known}")
+        format!("there is no table {name:?}{near}; the keys here are {known}")
     } else if name == text {
-        format!("there is no {name:?}{near}; here are {known}")
+        format!("there is no {name:?}{near}; the values here are {known}")
     } else {
-        format!("{name:?} doesn't go with it{near}; here are {known}")
+        format!("it does not have the key {name:?}{near}; the keys here are {known}")
     }
 }

@@ -1,43 +1,43 @@
-//! Why a text is no Task.
+//! Errors of Tasks.
 
 use super::suggest;
 use crate::data::DataError;
 use crate::files::Problem;
 use crate::update::UpdateError;
 
-/// Why a text is no Task, or a Task can't be trained.
+/// The reason why a text isn't a Task, or why a Task can't be trained.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
     /// The text isn't TOML, or a key or value isn't one that a Task has.
     #[error("{0}")]
     Text(String),
-    /// A layer doesn't fit what comes in.
+    /// A layer doesn't fit its input shape.
     #[error(
         "{place}: layer {number} ({kind}) expects {expected}, got input shape {got:?}; {advice}"
     )]
     Layer {
-        /// Where it stands, such as `model.layers[3]`.
+        /// The path of the layer in the Task, such as `model.layers[3]`.
         place: String,
-        /// Its number among the layers around it, from 0.
+        /// The position in its list of layers, from 0.
         number: usize,
-        /// Its kind.
+        /// The kind of layer.
         kind: &'static str,
-        /// What it needs.
+        /// What the layer needs.
         expected: String,
-        /// Shape of one example that comes in.
+        /// Input shape of one example.
         got: Vec<usize>,
-        /// What would help.
+        /// What to change.
         advice: &'static str,
     },
-    /// A key's value is out of range, or doesn't go with another key.
+    /// The value of a key is out of range or contradicts another key.
     #[error("{key} = {got}: expected {expected}")]
     Value {
         /// The key with its path.
         key: String,
-        /// Its value.
+        /// The value.
         got: String,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
     },
     /// A `path=value` that can't be set.
@@ -45,29 +45,29 @@ pub enum TaskError {
     Set {
         /// The path.
         path: String,
-        /// Why.
+        /// The reason.
         problem: String,
     },
-    /// No Task of this name is built in.
+    /// No built-in Task has this name.
     #[error("no built-in task {name:?}{}; there are {}", suggest::near(.name, .known), .known.join(", "))]
     Unknown {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// Those that there are.
+        /// The names of the built-in Tasks.
         known: Vec<String>,
     },
-    /// A file can't be read.
+    /// A Task file can't be read.
     #[error("can't read the task file {path}: {source}")]
     File {
-        /// Its path.
+        /// The path.
         path: String,
-        /// Why.
+        /// The reason.
         source: Problem,
     },
-    /// The `[data]` or `[augment]` table.
+    /// An error in the `[data]` or `[augment]` table.
     #[error(transparent)]
     Data(Box<DataError>),
-    /// The `[optimizer]` table.
+    /// An error in the `[optimizer]` table.
     #[error("optimizer.{0}")]
     Update(#[from] UpdateError),
 }

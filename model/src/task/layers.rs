@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The `[model]` table: what goes in and which layers follow.
+/// The `[model]` table: the input shape and the layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
@@ -13,7 +13,7 @@ pub struct ModelSpec {
     pub layers: Vec<Layer>,
 }
 
-/// Height and width, written as one number where they are equal, else as `[height, width]`.
+/// Height and width. In a Task they are one number if they are equal, and `[height, width]` otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// Rows.
@@ -23,7 +23,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// The same in both directions.
+    /// A size with equal height and width.
     pub const fn square(side: usize) -> Self {
         Self {
             height: side,
@@ -97,48 +97,48 @@ fn eps() -> f64 {
     1e-5
 }
 
-/// One layer. Shapes are those of one example; conventions are PyTorch's.
+/// One layer. Shapes are those of one example. The conventions are PyTorch's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Layer {
-    /// `[n]` to `[out]`: `x Wᵀ + b`.
+    /// Fully connected, from `[n]` to `[out]`: `x Wᵀ + b`.
     Linear {
-        /// Features that come out.
+        /// Number of output features.
         out: usize,
-        /// Whether there is a b.
+        /// Whether the layer has a bias b.
         #[serde(default = "yes")]
         bias: bool,
     },
-    /// `[c, h, w]` to `[out, ⌊(h + 2 padding − kernel)/stride⌋ + 1, …]`.
+    /// Convolution from `[c, h, w]` to `[out, ⌊(h + 2 padding − kernel)/stride⌋ + 1, …]`.
     Conv2d {
-        /// Channels that come out.
+        /// Number of output channels.
         out: usize,
         /// Kernel size.
         kernel: Size,
-        /// Step of the kernel.
+        /// Distance between kernel positions, in pixels.
         #[serde(default = "one")]
         stride: Size,
-        /// Zeros on every side.
+        /// Number of rows and columns of zeros on each side.
         #[serde(default = "zero")]
         padding: Size,
         /// Whether each channel has a bias.
         #[serde(default = "yes")]
         bias: bool,
     },
-    /// `[c, h, w]` to `[out, (h − 1) stride − 2 padding + kernel + output_padding, …]`.
+    /// Transposed convolution from `[c, h, w]` to `[out, (h − 1) stride − 2 padding + kernel + output_padding, …]`.
     ConvTranspose2d {
-        /// Channels that come out.
+        /// Number of output channels.
         out: usize,
         /// Kernel size.
         kernel: Size,
-        /// Distance of the inputs in the output.
+        /// Distance between neighbouring inputs in the output, in pixels.
         #[serde(default = "one")]
         stride: Size,
-        /// Cut off on every side.
+        /// Number of rows and columns that are cut off on each side.
         #[serde(default = "zero")]
         padding: Size,
-        /// Rows and columns added at the end.
+        /// Number of rows and columns that are added at the end.
         #[serde(default = "zero")]
         output_padding: Size,
         /// Whether each channel has a bias.
@@ -151,16 +151,16 @@ pub enum Layer {
     Tanh {},
     /// `1/(1 + e^−x)`.
     Sigmoid {},
-    /// `x Φ(x)` with the normal distribution function itself, not an approximation.
+    /// `x Φ(x)` with the exact normal distribution function, not an approximation.
     Gelu {},
     /// Maximum over windows.
     MaxPool2d {
         /// Window size.
         kernel: Size,
-        /// Step of the window; the kernel unless said.
+        /// Distance between window positions, in pixels. The default is the kernel size.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stride: Option<Size>,
-        /// Border on every side that never is the maximum.
+        /// Number of rows and columns on each side that are never the maximum.
         #[serde(default = "zero")]
         padding: Size,
     },
@@ -168,40 +168,40 @@ pub enum Layer {
     AvgPool2d {
         /// Window size.
         kernel: Size,
-        /// Step of the window; the kernel unless said.
+        /// Distance between window positions, in pixels. The default is the kernel size.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stride: Option<Size>,
     },
-    /// Batch normalisation of each feature of `[n]` or each channel of `[c, h, w]`, with scale and shift.
+    /// Batch normalisation of each feature of `[n]` or each channel of `[c, h, w]`, followed by a scale and a shift.
     BatchNorm {
-        /// Share of the new batch in the running statistics.
+        /// Weight of the new batch in the running statistics.
         #[serde(default = "momentum")]
         momentum: f64,
-        /// Added to the variance.
+        /// Number that is added to the variance.
         #[serde(default = "eps")]
         eps: f64,
     },
-    /// In training, sets each value to 0 with probability `p` and divides the rest by 1 − p. Masks are drawn for each
-    /// example alone.
+    /// In training, sets each value to 0 with probability `p` and divides the others by 1 − p. The mask of an example
+    /// doesn't depend on the other examples.
     Dropout {
-        /// Probability of a 0.
+        /// Probability that a value is set to 0.
         #[serde(default = "half")]
         p: f64,
     },
-    /// `[c, h, w]` to `[c h w]`.
+    /// Reshapes `[c, h, w]` to `[c h w]`.
     Flatten {},
-    /// The sum of what `layers` and `projection` make of the input; without a projection, of the input itself.
+    /// The sum of two paths: the output of `layers`, and the output of `projection` or, if it is empty, the input itself.
     Residual {
-        /// The path with the layers.
+        /// The layers of the main path.
         layers: Vec<Layer>,
-        /// The shortcut.
+        /// The layers of the shortcut.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         projection: Vec<Layer>,
     },
 }
 
 impl Layer {
-    /// The name in a Task.
+    /// The name of the kind in a Task.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Linear { .. } => "linear",

@@ -2,32 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The `[loss]` table: each example's loss, its penalty, and how losses add up to the batch loss.
+/// The `[loss]` table: the loss of an example, its penalty, and how the batch loss is made from the examples' losses.
 ///
 /// ```toml
 /// [loss]
 /// kind = "cross-entropy"    # | "binary-cross-entropy" (on logits) | "mean-squared-error"
 /// reduction = "mean"        # | "sum"
 /// penalty = 0.001           # ½ penalty ‖θ‖² over all parameters
-/// penalty_in = "examples"   # in each example's loss, so that leaving it out removes its share | "batch": added once
+/// penalty_in = "examples"   # part of each example's loss, and removed with the example | "batch": added once
 /// class_weights = [1.0, 2.0]
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossSpec {
-    /// Each example's loss.
+    /// The loss of an example.
     pub kind: LossKind,
-    /// How they add up.
+    /// How the losses of a batch are combined.
     #[serde(default)]
     pub reduction: Reduction,
-    /// α of the penalty ½α‖θ‖² over all parameters, biases included. It acts in training only.
+    /// α of the penalty ½α‖θ‖² over all parameters, including biases. It applies in training only.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub penalty: f64,
-    /// Where the penalty sits.
+    /// Which loss the penalty belongs to.
     #[serde(default)]
     pub penalty_in: PenaltyIn,
-    /// A factor for each class; all 1 when empty. A mean is then divided by the sum of the batch's factors, as PyTorch
-    /// does it.
+    /// One factor per class. An empty list means a factor of 1 for each class. With factors, a mean is divided by the sum
+    /// of the batch's factors, as in PyTorch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_weights: Vec<f64>,
 }
@@ -37,7 +37,7 @@ fn is_zero(x: &f64) -> bool {
 }
 
 impl LossSpec {
-    /// A mean without penalty and class weights.
+    /// A mean without a penalty and without class weights.
     pub fn new(kind: LossKind) -> Self {
         Self {
             kind,
@@ -49,21 +49,22 @@ impl LossSpec {
     }
 }
 
-/// Each example's loss.
+/// The loss of an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum LossKind {
-    /// Negative log-softmax at the class: outputs `[classes]`.
+    /// Negative log-softmax at the example's class. The model's output is `[classes]`.
     CrossEntropy,
-    /// Of logits against targets in [0, 1], mean over an example's outputs: `[1]` for two classes.
+    /// Binary cross-entropy of logits against targets in [0, 1], averaged over the outputs of an example. With two
+    /// classes, the model's output is `[1]`.
     BinaryCrossEntropy,
-    /// Mean over an example's outputs.
+    /// Squared error, averaged over the outputs of an example.
     MeanSquaredError,
 }
 
 impl LossKind {
-    /// The name in a Task.
+    /// The name of the loss in a Task.
     pub fn name(self) -> &'static str {
         match self {
             Self::CrossEntropy => "cross-entropy",
@@ -73,24 +74,24 @@ impl LossKind {
     }
 }
 
-/// How examples' losses add up.
+/// How the losses of a batch are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
-    /// Divided by the batch size, or by the sum of the batch's class weights.
+    /// Their sum divided by the batch size, or by the sum of the batch's class weights.
     #[default]
     Mean,
-    /// Added.
+    /// Their sum.
     Sum,
 }
 
-/// Where the penalty sits.
+/// Which loss the penalty belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PenaltyIn {
-    /// In each example's loss: leaving the example out takes its share of the penalty away.
+    /// The loss of each example. Removing an example also removes its share of the penalty.
     #[default]
     Examples,
-    /// Added to the batch loss once, whatever the examples' weights.
+    /// The batch loss. The penalty is added once, independently of the examples' weights.
     Batch,
 }

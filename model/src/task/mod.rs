@@ -1,6 +1,6 @@
-//! What was trained and how, as a TOML file: data, model, loss, optimizer, schedule, training, augmentation.
+//! A task: a TOML file with the data, model, loss, optimizer, schedule, training and augmentation of a run.
 //!
-//! A Task says everything that decides the numbers of a run, so a run that stores its Task can be analysed, replayed and
+//! A [`Task`] determines all numbers of a run. A run that stores its Task can therefore be analysed, replayed and
 //! retrained by anyone who has the data.
 //!
 //! ```

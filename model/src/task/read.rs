@@ -1,4 +1,4 @@
-//! Reading a Task from a text or file, writing it, and loading its data.
+//! Reads and writes Tasks, and loads their data.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::data::{self, DataError, DataSet};
 use crate::files;
 
 impl Task {
-    /// Reads and checks a Task.
+    /// Parses and validates the text of a Task.
     ///
     /// # Errors
-    /// [`TaskError::Text`] with line and column, and the key that was probably meant, where the text isn't a Task;
-    /// otherwise as [`Task::validate`].
+    /// [`TaskError::Text`] if the text isn't a Task, with the line, the column and the most similar known key. Otherwise
+    /// as [`Task::validate`].
     pub fn from_toml(text: &str) -> Result<Self, TaskError> {
         let task: Self =
             toml::from_str(text).map_err(|e| TaskError::Text(suggest::explain(&e.to_string())))?;
@@ -23,10 +23,10 @@ impl Task {
         Ok(task)
     }
 
-    /// Reads and checks a Task file.
+    /// Reads and validates a Task file.
     ///
     /// # Errors
-    /// [`TaskError::File`], or as [`Task::from_toml`].
+    /// [`TaskError::File`] if the file can't be read. Otherwise as [`Task::from_toml`].
     pub fn from_file(path: &Path) -> Result<Self, TaskError> {
         let text = files::read_text(path, files::TASK).map_err(|e| TaskError::File {
             path: path.display().to_string(),
@@ -35,18 +35,18 @@ impl Task {
         Self::from_toml(&text)
     }
 
-    /// The Task as text, which [`Task::from_toml`] reads back.
+    /// The text of the Task, which [`Task::from_toml`] parses.
     ///
     /// # Errors
-    /// [`TaskError::Text`] where a value has no TOML form.
+    /// [`TaskError::Text`] if a value can't be written as TOML.
     pub fn to_toml(&self) -> Result<String, TaskError> {
         toml::to_string(self).map_err(|e| TaskError::Text(e.to_string()))
     }
 
-    /// Reads (or draws) the examples. `dir` is the data folder; digits need none.
+    /// Loads the examples. `dir` is the data folder; generated digits don't need one.
     ///
     /// # Errors
-    /// [`DataError`] where a file is missing or broken, or has fewer examples than the task wants.
+    /// [`DataError`] if a file is missing or broken, or has fewer examples than the Task asks for.
     pub fn load_data(&self, dir: Option<&Path>) -> Result<Box<dyn DataSet>, DataError> {
         data::load(&self.data, Some(&self.augment), dir, self.train.seed)
     }

@@ -1,4 +1,4 @@
-//! The description of a run: one struct with a field for each table of the TOML file.
+//! The struct behind a task file, with one field for each table.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,29 +9,29 @@ use crate::data::{AugmentSpec, DataSpec};
 use crate::schedule::Schedule;
 use crate::update::UpdateRule;
 
-/// Everything that decides the numbers of a run.
+/// Everything that determines the numbers of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
     /// A short name.
     pub name: String,
-    /// One line on what it is.
+    /// One line that describes the Task.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Where examples come from.
+    /// The source of the examples.
     pub data: DataSpec,
     /// The layers.
     pub model: ModelSpec,
     /// Each example's loss.
     pub loss: LossSpec,
-    /// How a gradient moves the parameters; plain SGD unless said.
+    /// How a gradient changes the parameters. The default is plain SGD.
     #[serde(default)]
     pub optimizer: UpdateRule,
-    /// Learning rates.
+    /// The learning rate of each step.
     pub schedule: Schedule,
-    /// How long, in which batches.
+    /// Number of epochs, batches, seed and float type.
     pub train: TrainSpec,
-    /// Random changes of the inputs in training; none unless said.
+    /// Random changes of the inputs in training. The default is none.
     #[serde(default, skip_serializing_if = "AugmentSpec::is_none")]
     pub augment: AugmentSpec,
 }

@@ -1,15 +1,15 @@
 //! "Did you mean …?"
 
-/// ` (did you mean "x"?)` where one of `known` is much like `name`, else nothing.
+/// ` (did you mean "x"?)` if an entry of `known` is similar to `name`, otherwise an empty text.
 pub(crate) fn near<S: AsRef<str>>(name: &str, known: &[S]) -> String {
     nearest(name, known).map_or_else(String::new, |best| format!(" (did you mean {best:?}?)"))
 }
 
-/// The one of `known` that is most like `name`, if any is much like it.
+/// The entry of `known` that is most similar to `name`, if one is similar enough.
 pub(crate) fn nearest<'a, S: AsRef<str>>(name: &str, known: &'a [S]) -> Option<&'a str> {
     let likeness = |k: &str| {
         let (a, b) = (name.to_lowercase(), k.to_lowercase());
-        // A key that begins like the other is as near as one with a letter wrong.
+        // A key that begins like the other counts as similar.
         if a.len() >= 3 && (a.starts_with(&b) || b.starts_with(&a)) {
             1.0
         } else {
@@ -24,7 +24,7 @@ pub(crate) fn nearest<'a, S: AsRef<str>>(name: &str, known: &'a [S]) -> Option<&
         .map(|(_, k)| k)
 }
 
-/// What serde says of a key or variant that it doesn't know: the name, and those that it would have taken.
+/// The unknown key or variant in serde's error message, and the names that would have been accepted.
 pub(crate) fn unknown(message: &str) -> Option<(String, Vec<String>)> {
     let line = message
         .lines()
@@ -34,10 +34,10 @@ pub(crate) fn unknown(message: &str) -> Option<(String, Vec<String>)> {
     Some((name, quoted.collect()))
 }
 
-/// The message, with a suggestion where it speaks of an unknown key or variant.
+/// The message, with a suggestion if it reports an unknown key or variant.
 pub(crate) fn explain(message: &str) -> String {
     let message = message.trim_end();
-    // The TOML parser's messages for deeply nested lists and dotted keys.
+    // The TOML parser reports deeply nested lists and dotted keys in these words.
     if message.contains("cannot recurse further") || message.contains("recursion limit") {
         return format!(
             "{message}: tables or lists are nested too deeply, and a task needs far fewer levels"

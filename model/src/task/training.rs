@@ -2,42 +2,42 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The `[train]` table: how long, in which batches, in which numbers.
+/// The `[train]` table: the number of epochs, the batches, the seed and the float type.
 ///
 /// ```toml
 /// [train]
 /// epochs = 20
 /// batch = 64
-/// seed = 0                  # of everything random in the run
+/// seed = 0                  # seed of all random numbers of the run
 /// dtype = "f32"             # | "f64"
-/// order = "shuffle"         # a fresh permutation each epoch | "sequential"
-/// batches = "fixed"         # batches of this size, the last one short | "even": ⌈N/batch⌉ nearly equal parts
-/// drop_last = false         # leaves a short last batch out
-/// micro_batch = 16          # each batch in parts of at most this size, their gradients added up
+/// order = "shuffle"         # a new permutation in each epoch | "sequential"
+/// batches = "fixed"         # batches of this size; the last may be short | "even": ⌈N/batch⌉ nearly equal batches
+/// drop_last = false         # whether a short last batch is left out
+/// micro_batch = 16          # largest part of a batch that is run at once; gradients of the parts are added
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
-    /// Passes over the training examples.
+    /// Number of passes over the training examples.
     pub epochs: u64,
-    /// Examples a batch.
+    /// Number of examples per batch.
     pub batch: usize,
-    /// Seed of everything random in the run.
+    /// Seed of all random numbers of the run.
     #[serde(default)]
     pub seed: u64,
-    /// Float type of parameters and arithmetic.
+    /// Float type of the parameters and of the arithmetic.
     #[serde(default)]
     pub dtype: Precision,
-    /// Order of the examples.
+    /// Order of the examples in an epoch.
     #[serde(default)]
     pub order: Order,
-    /// How an epoch is cut.
+    /// How an epoch is cut into batches.
     #[serde(default)]
     pub batches: Cut,
     /// Whether a short last batch is left out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub drop_last: bool,
-    /// Largest part of a batch that is run at once.
+    /// Largest number of examples that are run at once. A larger batch is run in parts, whose gradients are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
 }
@@ -58,7 +58,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// candle's name for it.
+    /// The candle type.
     pub fn dtype(self) -> candle_core::DType {
         match self {
             Self::F32 => candle_core::DType::F32,
@@ -71,10 +71,10 @@ impl Precision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// A fresh permutation each epoch, by seed and epoch.
+    /// A new permutation in each epoch, determined by seed and epoch.
     #[default]
     Shuffle,
-    /// As they stand in the split.
+    /// The order of the split.
     Sequential,
 }
 
@@ -82,9 +82,9 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cut {
-    /// Batches of the given size; the last one is what is left.
+    /// Batches of the given size. The last batch holds the remaining examples.
     #[default]
     Fixed,
-    /// ⌈N/batch⌉ parts whose sizes differ by at most one, the longer ones first.
+    /// ⌈N/batch⌉ batches whose sizes differ by at most one, the larger ones first.
     Even,
 }

@@ -1,4 +1,4 @@
-//! Checks a Task by itself, without its data.
+//! Validates a Task without its data.
 
 use super::error::TaskError;
 use super::loss::LossKind;
@@ -8,12 +8,13 @@ use crate::data::Target;
 use crate::net::Net;
 
 impl Task {
-    /// Looks whether the Task can be trained: every layer's shape, every number's range, what goes with what.
+    /// Checks that the Task can be trained: the shape of every layer, the range of every number, and that the tables fit
+    /// together.
     ///
     /// # Errors
-    /// [`TaskError::Layer`] for the first layer that doesn't fit, with its place, what it expects and the shape that
-    /// reaches it; [`TaskError::Value`] for a number out of range; [`TaskError::Data`] and [`TaskError::Update`] for
-    /// those tables.
+    /// [`TaskError::Layer`] for the first layer that doesn't fit its input shape. [`TaskError::Value`] for a number out
+    /// of range. [`TaskError::Data`] for the `[data]` and `[augment]` tables, and [`TaskError::Update`] for
+    /// `[optimizer]`.
     pub fn validate(&self) -> Result<(), TaskError> {
         if self.name.is_empty() {
             return Err(TaskError::value("name", "\"\"", "a name"));
@@ -53,7 +54,7 @@ impl Task {
             return Err(TaskError::value(
                 "train.drop_last",
                 "true",
-                "false with batches = \"even\", whose last batch isn't short",
+                "false with batches = \"even\", because its last batch isn't short",
             ));
         }
         Ok(())
@@ -65,7 +66,7 @@ impl Task {
             return Err(TaskError::value(
                 "loss.penalty",
                 loss.penalty,
-                "0 or a number above",
+                "a number of at least 0",
             ));
         }
         let classes = match (loss.kind, output) {
@@ -117,7 +118,7 @@ impl Task {
             return Err(TaskError::value(
                 "loss.class_weights",
                 format!("{:?}", loss.class_weights),
-                format!("{classes} numbers, one a class"),
+                format!("{classes} numbers, one per class"),
             ));
         }
         match loss

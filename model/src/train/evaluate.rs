@@ -1,4 +1,4 @@
-//! Losses and errors on a split.
+//! Losses and classification errors on a split.
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -13,19 +13,19 @@ use crate::real::Real;
 /// separately.
 pub const EVALUATION_ROWS: usize = 500;
 
-/// How a model does on a split, in evaluation mode: without penalty, dropout and augmentation.
+/// Result of evaluating a model on a split, without penalty, dropout and augmentation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
-    /// Mean loss; 0 where there are no examples.
+    /// Mean loss. It is 0 if there are no examples.
     pub loss: f64,
-    /// Examples whose class isn't the one predicted; None where targets are no classes.
+    /// Number of examples whose class isn't the predicted one. `None` if the targets aren't classes.
     pub errors: Option<u64>,
-    /// Examples looked at.
+    /// Number of evaluated examples.
     pub examples: u64,
 }
 
 impl Evaluation {
-    /// Share of examples that are classified wrongly.
+    /// Share of wrongly classified examples, in [0, 1].
     pub fn error_rate(&self) -> Option<f64> {
         self.errors
             .filter(|_| self.examples > 0)
@@ -36,7 +36,7 @@ impl Evaluation {
 /// Evaluates a model on a whole split. `parameters` (p) and `buffers` are flat, in the objective's order.
 ///
 /// # Errors
-/// [`TrainError`] where lengths don't fit, a batch can't be had or the model fails.
+/// [`TrainError`] if lengths don't fit, a batch can't be loaded, or the model fails.
 pub fn evaluate<T: Real>(
     objective: &dyn Objective,
     parameters: &[T],
@@ -70,7 +70,7 @@ pub fn evaluate<T: Real>(
     })
 }
 
-/// Losses of these examples in evaluation mode, in their order.
+/// Losses of the examples at `indices` in evaluation mode, in the order of `indices`.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -139,11 +139,12 @@ impl Evaluator<'_> {
     }
 }
 
-/// How many rows' largest output is another class's; with one output, whose sign says another class. `outputs` are
-/// (rows, outputs) or (rows); nothing where targets are no classes.
+/// Number of rows that are assigned a wrong class. The predicted class is the one with the largest output, or, for one
+/// output, 1 if the output is positive and 0 otherwise. `outputs` are (rows, outputs) or (rows). Returns `None` if the
+/// targets aren't classes.
 ///
 /// # Errors
-/// [`TrainError::Tensor`] where candle fails.
+/// [`TrainError::Tensor`] if candle fails.
 pub fn errors(outputs: &Tensor, batch: &Batch) -> Result<Option<u64>, TrainError> {
     if batch.targets.dtype() != DType::U32 {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Between flat vectors on the host and tensors on a device.
+//! Conversion between flat vectors in host memory and tensors on a device.
 
 use candle_core::{Device, Result, Storage, Tensor, WithDType};
 
@@ -6,10 +6,10 @@ use super::error::{TrainError, check_length};
 use crate::objective::{TensorDef, values};
 use crate::real::Real;
 
-/// Cuts a flat vector into tensors on `device`. `what` names it in errors.
+/// Splits a flat vector into tensors on `device`. `what` is the name of the vector in errors.
 ///
 /// # Errors
-/// [`TrainError::Length`] where the vector is shorter or longer than the tensors.
+/// [`TrainError::Length`] if the length of the vector isn't the total size of the tensors.
 pub fn tensors<T: Real>(
     what: &str,
     flat: &[T],
@@ -17,7 +17,7 @@ pub fn tensors<T: Real>(
     device: &Device,
 ) -> std::result::Result<Vec<Tensor>, TrainError> {
     check_length(what, values(defs), flat.len())?;
-    // One transfer for all of them.
+    // One transfer for all tensors.
     let whole = match device {
         Device::Cpu => None,
         _ => Some(Tensor::from_slice(flat, flat.len(), device)?),
@@ -35,10 +35,10 @@ pub fn tensors<T: Real>(
     Ok(tensors)
 }
 
-/// Appends tensors to a flat vector; None stands for zeros of the shape that `defs` gives.
+/// Appends tensors to a flat vector. `None` stands for zeros of the shape in `defs`.
 ///
 /// # Errors
-/// Where a tensor is of another type, or the device fails.
+/// If a tensor has another type, or the device fails.
 pub fn append<T: Real>(
     tensors: &[Option<&Tensor>],
     defs: &[TensorDef],
@@ -70,7 +70,7 @@ pub fn append<T: Real>(
     Ok(())
 }
 
-/// Copies a host tensor's values once.
+/// Appends the values of a tensor in host memory, with a single copy.
 fn append_host<T: WithDType>(tensor: &Tensor, flat: &mut Vec<T>) -> Result<()> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {

@@ -11,26 +11,26 @@ use crate::vectors::dot;
 /// A batch loss and its gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradient<T> {
-    /// `Σ_j w_j ℓ_j` and the penalty outside the examples' losses, summed in float64.
+    /// `Σ_j w_j ℓ_j` plus the penalty outside the examples' losses, summed in float64.
     pub loss: f64,
-    /// ℓ_j, one a row.
+    /// ℓ_j, one per row.
     pub per_example: Vec<f64>,
-    /// G, (p): 0 where a tensor has no gradient.
+    /// The gradient G, (p). It is 0 for tensors without a gradient.
     pub gradient: Vec<T>,
-    /// One flag a parameter tensor: has the loss a gradient in it?
+    /// One flag per parameter tensor: whether the loss has a gradient with respect to it.
     pub trained: Vec<bool>,
     /// Buffers after the pass.
     pub buffers: Vec<T>,
 }
 
-/// The batch loss `Σ_j w_j ℓ_j` (and the penalty outside the examples' losses) at `parameters`, with its gradient.
+/// The batch loss `Σ_j w_j ℓ_j` plus the penalty outside the examples' losses, and its gradient.
 ///
-/// `parameters` (p) and `buffers` are flat, in the objective's order; `weights` has one number a row. Everything runs on
-/// the device of the batch. A batch without rows, as removal may leave one, has the gradient of the penalty alone, and
-/// leaves the buffers as they are.
+/// `parameters` (p) and `buffers` are flat, in the objective's order. `weights` has one number per row. Everything runs on
+/// the device of the batch. A batch without rows, which the removal of examples can leave, has the gradient of the
+/// penalty only and doesn't change the buffers.
 ///
 /// # Errors
-/// [`TrainError::Length`] where lengths don't fit, [`TrainError::Tensor`] where the model fails.
+/// [`TrainError::Length`] if lengths don't fit, [`TrainError::Tensor`] if the model fails.
 pub fn gradient<T: Real>(
     objective: &dyn Objective,
     parameters: &[T],
@@ -45,7 +45,7 @@ pub fn gradient<T: Real>(
     )
 }
 
-/// As [`gradient`]; `shared` says whether the penalty outside the examples' losses counts: once a step.
+/// As [`gradient`]. `shared` says whether to add the penalty outside the examples' losses, which counts once per step.
 #[allow(clippy::too_many_arguments)] // A gradient is a function of all of these.
 pub(super) fn part<T: Real>(
     objective: &dyn Objective,
@@ -122,7 +122,7 @@ fn after<T: Real>(
     Ok(buffers)
 }
 
-/// A batch without rows.
+/// The gradient of a batch without rows.
 fn empty<T: Real>(
     objective: &dyn Objective,
     parameters: &[T],
@@ -135,7 +135,7 @@ fn empty<T: Real>(
         loss: 0.0,
         per_example: Vec::new(),
         gradient: vec![T::default(); parameters.len()],
-        // The optimizer acts on what it would act on with rows: decay and momentum go on.
+        // The optimizer updates the same tensors as with rows, because decay and momentum continue.
         trained: vec![true; inputs.len()],
         buffers: buffers.to_vec(),
     };

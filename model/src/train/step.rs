@@ -1,4 +1,4 @@
-//! One step.
+//! A training step.
 
 use super::error::TrainError;
 use super::gradient::{Gradient, part};
@@ -6,31 +6,31 @@ use crate::objective::{Batch, Draws, Mode, Objective};
 use crate::real::Real;
 use crate::update::{Blocks, Settings, UpdateRule};
 
-/// All that a step changes.
+/// Everything that a step changes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModelState<T> {
-    /// θ, flat, in the objective's order.
+    /// Parameters θ, flat, in the objective's order.
     pub parameters: Vec<T>,
     /// Buffers, flat, in the objective's order.
     pub buffers: Vec<T>,
-    /// The optimizer's state, flat ([`UpdateRule::state_tensors`]).
+    /// State of the optimizer, flat, in the order of [`UpdateRule::state_tensors`].
     pub optimizer: Vec<T>,
 }
 
-/// A batch, or a micro-batch of one, with its weights in the batch loss.
+/// A batch or micro-batch with the weights of its examples in the batch loss.
 #[derive(Debug, Clone)]
 pub struct WeightedBatch {
     /// The examples.
     pub batch: Batch,
-    /// One weight a row.
+    /// One weight per row.
     pub weights: Vec<f64>,
 }
 
-/// What all steps of a run have in common. Training, the check of a trace and counterfactual retraining take their steps
-/// here: the same state, parts and settings give the same bits.
+/// Computes the steps of a run, for training, for the check of a trace and for counterfactual retraining. Equal states,
+/// batches and settings give equal bits.
 ///
-/// A step has two halves, because a trace records what lies between them: [`Stepper::gradient`] leaves the state alone,
-/// [`Stepper::update`] changes it.
+/// A step has two halves, because a trace records the values between them. [`Stepper::gradient`] doesn't change the
+/// state, and [`Stepper::update`] does.
 #[derive(Clone)]
 pub struct Stepper<'a> {
     objective: &'a dyn Objective,
@@ -39,12 +39,12 @@ pub struct Stepper<'a> {
 }
 
 impl<'a> Stepper<'a> {
-    /// For parameters that are all in one group.
+    /// A stepper for parameters that are all in one group.
     pub fn new(objective: &'a dyn Objective, rule: &'a UpdateRule) -> Self {
         Self::with_blocks(objective, rule, Blocks::of(objective.parameters()))
     }
 
-    /// For parameters in groups.
+    /// A stepper for parameters in several groups.
     pub fn with_blocks(objective: &'a dyn Objective, rule: &'a UpdateRule, blocks: Blocks) -> Self {
         Self {
             objective,
@@ -53,16 +53,16 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// The parameter tensors in the flat vectors.
+    /// The positions of the parameter tensors in the flat vectors.
     pub fn blocks(&self) -> &Blocks {
         &self.blocks
     }
 
-    /// The gradient of a step whose batch comes in one or several parts: their gradients are added in order, buffers go
-    /// from part to part, and a penalty outside the examples' losses counts once.
+    /// The gradient of a step whose batch is run in one or several parts. The gradients of the parts are added in order,
+    /// each part starts from the buffers of the part before it, and a penalty outside the examples' losses counts once.
     ///
     /// # Errors
-    /// [`TrainError`] where lengths don't fit, there is no part, or the model fails.
+    /// [`TrainError`] if lengths don't fit, there is no part, or the model fails.
     pub fn gradient<T: Real>(
         &self,
         state: &ModelState<T>,
@@ -93,12 +93,13 @@ impl<'a> Stepper<'a> {
         sum.ok_or_else(|| TrainError::Data("a step needs at least one part of a batch".into()))
     }
 
-    /// Moves the state along a gradient; its buffers become the gradient's.
+    /// Updates the state by a gradient, and replaces its buffers by those of the gradient.
     ///
-    /// `settings.trained` decides which tensors move: [`Gradient::trained`] in training, the recorded flags in a replay.
+    /// `settings.trained` says which tensors are updated: [`Gradient::trained`] in training, the recorded flags in a
+    /// replay.
     ///
     /// # Errors
-    /// [`TrainError::Update`] where lengths, flags or groups don't fit; the state is as before then.
+    /// [`TrainError::Update`] if lengths, flags or groups don't fit. The state is then unchanged.
     pub fn update<T: Real>(
         &self,
         settings: &Settings,

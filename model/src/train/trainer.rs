@@ -1,4 +1,4 @@
-//! The loop over a Task's steps.
+//! The training loop of a Task.
 
 use candle_core::Device;
 
@@ -12,30 +12,30 @@ use crate::real::Real;
 use crate::task::Task;
 use crate::update::Settings;
 
-/// One step, between its gradient and its update: all that a trace records of it.
+/// One step, between its gradient and its update. It contains everything that a trace records.
 #[derive(Debug)]
 pub struct StepRecord<'a, T> {
-    /// t.
+    /// The step t.
     pub step: u64,
-    /// Its epoch.
+    /// The epoch.
     pub epoch: u64,
-    /// The batch, in order.
+    /// Indices of the batch's examples, in order.
     pub indices: &'a [u64],
-    /// Its weights in the batch loss.
+    /// Weights of the examples in the batch loss.
     pub weights: &'a LossWeights,
-    /// Lengths of the micro-batches; empty where the batch was run at once.
+    /// Lengths of the micro-batches. The list is empty if the batch was run at once.
     pub micro_batches: &'a [usize],
-    /// Learning rate, decay, clipping, the optimizer's own counter, and which tensors have a gradient.
+    /// Learning rate, decay, clipping, the optimizer's step counter, and which tensors have a gradient.
     pub settings: &'a Settings,
     /// The batch loss.
     pub loss: f64,
-    /// ℓ_j of each row.
+    /// Loss ℓ_j of each row.
     pub per_example: &'a [f64],
-    /// θ_t, the optimizer's state before the step, and the buffers r_t before the forward pass.
+    /// The state before the step: parameters θ_t, buffers r_t and the optimizer's state.
     pub before: &'a ModelState<T>,
-    /// r_{t+1}: the buffers after the forward pass.
+    /// Buffers r_{t+1} after the forward pass.
     pub buffers: &'a [T],
-    /// G_t, before clipping and decay.
+    /// Gradient G_t before clipping and decay.
     pub gradient: &'a [T],
 }
 
@@ -46,17 +46,17 @@ pub struct Trainer<'a, T> {
     data: &'a dyn DataSet,
     device: Device,
     batches: Batches,
-    /// The epoch that is under way.
+    /// The current epoch and its batches.
     order: Option<(u64, Vec<Vec<u64>>)>,
     state: ModelState<T>,
     step: u64,
 }
 
 impl<'a, T: Real> Trainer<'a, T> {
-    /// At step 0 of a Task, with its model's starting values.
+    /// A trainer at step 0, with the model's initial values.
     ///
     /// # Errors
-    /// [`TrainError::Data`] if the data doesn't fit the task, or if one of its steps can't be computed.
+    /// [`TrainError::Data`] if the data doesn't fit the Task, or if one of the steps can't be computed.
     pub fn new(
         task: &'a Task,
         net: &'a Net,
@@ -73,11 +73,11 @@ impl<'a, T: Real> Trainer<'a, T> {
         Self::resume(task, net, data, device, 0, state)
     }
 
-    /// At step `step` of a Task, with any model and the state that is to go on from.
+    /// A trainer that resumes at step `step` from a given state. The model can be any objective.
     ///
     /// # Errors
-    /// [`TrainError::Data`] where the data doesn't go with the task, [`TrainError::Length`] where the state doesn't go
-    /// with the model.
+    /// [`TrainError::Data`] if the data doesn't fit the Task, [`TrainError::Length`] if the state doesn't fit the
+    /// model.
     pub fn resume(
         task: &'a Task,
         objective: &'a dyn Objective,
@@ -107,7 +107,7 @@ impl<'a, T: Real> Trainer<'a, T> {
         })
     }
 
-    /// The next step's number: how many were taken since the run began.
+    /// Number of the next step, which is the number of steps since the beginning of the run.
     pub fn next_step(&self) -> u64 {
         self.step
     }
@@ -117,21 +117,21 @@ impl<'a, T: Real> Trainer<'a, T> {
         &self.batches
     }
 
-    /// θ_t, buffers and the optimizer's state before the next step.
+    /// Parameters, buffers and optimizer state before the next step.
     pub fn state(&self) -> &ModelState<T> {
         &self.state
     }
 
-    /// As [`Trainer::state`], for keeps.
+    /// Ends the training and returns the state.
     pub fn into_state(self) -> ModelState<T> {
         self.state
     }
 
-    /// Computes the next step's loss and gradient without changing anything. A first step that can't be computed fails
-    /// here, before any file of a run is written.
+    /// Computes the loss and the gradient of the next step and discards them. A first step that can't be computed fails
+    /// here, before any file of the run is written.
     ///
     /// # Errors
-    /// [`TrainError`], as [`Trainer::step`].
+    /// As [`Trainer::step`].
     pub fn rehearse(&self) -> Result<(), TrainError> {
         let at = self.batches.position(self.step);
         let in_epoch = at.step % self.batches.steps_per_epoch().max(1);
@@ -148,11 +148,11 @@ impl<'a, T: Real> Trainer<'a, T> {
         Ok(())
     }
 
-    /// Takes one step, or gives false where the run is over. `observe` sees it after the gradient and before the update;
-    /// where it fails, the state stays as it is.
+    /// Takes one step. Returns false if the run is complete. `observe` is called with the step after its gradient is
+    /// computed and before the update. If `observe` fails, the state is unchanged.
     ///
     /// # Errors
-    /// [`TrainError`], and whatever `observe` gives.
+    /// [`TrainError`], and any error of `observe`.
     pub fn step<E: From<TrainError>>(
         &mut self,
         observe: impl FnOnce(&StepRecord<'_, T>) -> Result<(), E>,
@@ -214,7 +214,7 @@ impl<'a, T: Real> Trainer<'a, T> {
             .map_err(E::from)
     }
 
-    /// The batch in the parts it is run in, with its weights over the whole of it.
+    /// The parts in which a batch is run, and the weights of the whole batch.
     fn parts(
         &self,
         indices: &[u64],

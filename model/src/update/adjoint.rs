@@ -1,9 +1,9 @@
-//! The reverse of one step: from a sensitivity to θ_{t+1} to one to θ_t.
+//! The reverse of a step: from a derivative with respect to θ_{t+1} to one with respect to θ_t.
 //!
-//! Let u be a query's derivative with respect to θ_{t+1}, and the moments of an [`Adjoint`] its derivative with respect
-//! to the optimizer's state after the step. [`Linearized::direction`] gives s, its derivative with respect to the batch
-//! gradient G_t; example j's share is then `w_j <s, g_j>`. [`Linearized::advance`] takes `H s` back in and leaves the
-//! derivatives with respect to θ_t and the state before the step. docs/math.md derives the formulas.
+//! An [`Adjoint`] holds u, the derivative of a query with respect to θ_{t+1}, and its derivative with respect to the state
+//! of the optimizer after the step. [`Linearized::direction`] computes s, the derivative with respect to the batch gradient
+//! G_t. The share of example j is then `w_j <s, g_j>`. [`Linearized::advance`] uses `H s` to compute the derivatives with
+//! respect to θ_t and to the state before the step. docs/math.md derives the formulas.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use super::settings::{Blocks, GroupHyper, Settings};
 use super::step::{StepPoint, bias_corrections};
 use crate::real::Real;
 
-/// Derivatives of one query with respect to everything that the next step reads.
+/// Derivatives of a query with respect to the parameters and the optimizer's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adjoint {
     /// With respect to the parameters, (p).
@@ -29,19 +29,19 @@ pub struct Adjoint {
 pub struct Direction {
     /// With respect to the clipped gradient G̃, (p).
     clipped: Vec<f64>,
-    /// With respect to G where the step clipped.
+    /// With respect to G, if the step clipped the gradient.
     raw: Option<Vec<f64>>,
 }
 
 impl Direction {
-    /// s with respect to G_t, (p): multiply it with per-example gradients, and the Hessian with it. 0 for untrained
-    /// tensors.
+    /// The direction s with respect to G_t, (p), for products with per-example gradients and with the Hessian. It is 0 for
+    /// untrained tensors.
     pub fn s(&self) -> &[f64] {
         self.raw.as_deref().unwrap_or(&self.clipped)
     }
 }
 
-/// One step, linearised about where it was taken. The same for all queries.
+/// A step, linearised at the point where it was taken. It is the same for all queries.
 #[derive(Debug, Clone)]
 pub struct Linearized {
     rule: UpdateRule,
@@ -52,10 +52,10 @@ pub struct Linearized {
     adam: Option<Adam>,
 }
 
-/// What Adam's derivatives need of the step.
+/// Values of the step that Adam's derivatives need.
 #[derive(Debug, Clone)]
 struct Adam {
-    /// The gradient that the moments saw: clipped, with a coupled decay.
+    /// The gradient that entered the moments: after clipping and coupled decay.
     seen: Vec<f64>,
     /// `D/(1−β1^k)` with `D = 1/(√n̂+ε)`.
     d: Vec<f64>,
@@ -64,20 +64,20 @@ struct Adam {
 }
 
 impl UpdateRule {
-    /// A query at the end of a run: u is its gradient at θ_T, and it doesn't depend on the optimizer's last state.
+    /// The adjoint of a query at the end of a run. `query` is the gradient of the query at θ_T. The query doesn't depend on
+    /// the last state of the optimizer.
     pub fn adjoint(&self, query: Vec<f64>) -> Adjoint {
         let state = vec![0.0; self.state_values(query.len())];
         Adjoint { u: query, state }
     }
 
-    /// Whether the reverse of a step needs the batch gradient ([`StepPoint::gradient`]); without it an empty slice will
-    /// do.
+    /// Whether the reverse of a step needs the batch gradient. If not, [`StepPoint::gradient`] can be empty.
     pub fn reverse_needs_gradient(&self, clip_norm: Option<f64>) -> bool {
         clip_norm.is_some() || self.reverse_needs_state()
     }
 
-    /// Whether it needs the optimizer's state before the step ([`StepPoint::state`]); without it an empty slice will
-    /// do.
+    /// Whether the reverse of a step needs the optimizer's state before the step. If not, [`StepPoint::state`] can be
+    /// empty.
     pub fn reverse_needs_state(&self) -> bool {
         matches!(self, Self::Adam { .. } | Self::AdamW { .. })
     }
@@ -85,7 +85,7 @@ impl UpdateRule {
     /// The reverse of the step that [`UpdateRule::step`] takes from `at` with the same settings.
     ///
     /// # Errors
-    /// [`UpdateError`] where lengths, flags or groups don't fit together.
+    /// [`UpdateError`] if lengths, flags or groups don't fit together.
     pub fn linearize<T: Real>(
         &self,
         blocks: &Blocks,
@@ -126,7 +126,7 @@ impl UpdateRule {
         })
     }
 
-    /// Takes the moments one step on, in float64, and from them D and S.
+    /// Computes the moments after the step in float64, and from them D and S.
     fn adam<T: Real>(
         &self,
         active: &[(Range<usize>, GroupHyper)],
@@ -156,7 +156,7 @@ impl UpdateRule {
                     let (m, root) = (m * scale1, (n * scale2).sqrt());
                     let inverse = 1.0 / (root + eps);
                     d[i] = inverse * scale1;
-                    // The root has no derivative at 0; there the gradient was 0 in every step so far.
+                    // The root has no derivative at 0. It is 0 only if the gradient was 0 in all steps so far.
                     if root > 0.0 {
                         s[i] = m * inverse * inverse / (2.0 * root) * scale2;
                     }
@@ -168,10 +168,10 @@ impl UpdateRule {
 }
 
 impl Linearized {
-    /// s: how the query changes with the gradient of this step.
+    /// The direction s: the derivative of the query with respect to the gradient of this step.
     ///
     /// # Errors
-    /// [`UpdateError::Length`] where the adjoint belongs to other parameters or another rule.
+    /// [`UpdateError::Length`] if the adjoint belongs to other parameters or another rule.
     pub fn direction(&self, adjoint: &Adjoint) -> Result<Direction, UpdateError> {
         self.check(adjoint)?;
         let mut s = vec![0.0; self.values];
@@ -209,11 +209,11 @@ impl Linearized {
         Ok(Direction { clipped: s, raw })
     }
 
-    /// Takes the adjoint from after the step to before it. `hessian_product` is `H_t s` for the direction's
-    /// [`s`](Direction::s), (p).
+    /// Propagates the adjoint from after the step to before it. `hessian_product` is `H_t s`, (p), with the direction's
+    /// [`s`](Direction::s).
     ///
     /// # Errors
-    /// [`UpdateError::Length`] where a vector has another length than the parameters.
+    /// [`UpdateError::Length`] if the length of a vector differs from that of the parameters.
     pub fn advance(
         &self,
         adjoint: &mut Adjoint,
@@ -227,7 +227,7 @@ impl Linearized {
             let (eta, decay) = (hyper.learning_rate, hyper.weight_decay);
             for i in range.clone() {
                 let u = adjoint.u[i];
-                // A decay that is added after clipping sees the unclipped direction.
+                // Decay is added after clipping, so its derivative uses the direction with respect to the clipped gradient.
                 let mut before = u + decay * direction.clipped[i];
                 match self.rule {
                     UpdateRule::Sgd { momentum, .. } => {
@@ -255,7 +255,7 @@ impl Linearized {
         Ok(())
     }
 
-    /// v̂: the derivative with respect to the velocity after the step, the step's own use of it included.
+    /// v̂: the derivative with respect to the velocity after the step, including its use in this step.
     fn velocity(&self, hyper: &GroupHyper, u: f64, v: f64) -> f64 {
         match self.rule {
             UpdateRule::Sgd {
@@ -267,7 +267,7 @@ impl Linearized {
         }
     }
 
-    /// p̂, q̂ and the gradient that the moments saw.
+    /// p̂, q̂ and the gradient that entered the moments.
     fn moments(&self, hyper: &GroupHyper, adjoint: &Adjoint, i: usize) -> (f64, f64, f64) {
         let (p, q) = (adjoint.state[i], adjoint.state[self.values + i]);
         match &self.adam {

@@ -1,13 +1,13 @@
-//! Clipping of the gradient's global norm, and its derivative.
+//! Clipping of the global norm of the gradient, and its derivative.
 
 use crate::real::Real;
 
-/// What PyTorch's `clip_grad_norm_` adds to the norm before it divides.
+/// The number that PyTorch's `clip_grad_norm_` adds to the norm before the division.
 pub const CLIP_EPSILON: f64 = 1e-6;
 
-/// Clipping in force in one step: `G̃ = cG` with `c = C/(‖G‖ + 1e-6)` where that is below 1, else `G̃ = G`.
+/// The clipping of a step: `G̃ = cG` with `c = C/(‖G‖ + 1e-6)` if that is below 1, otherwise `G̃ = G`.
 ///
-/// The norm runs over the gradients of all trained tensors together, before any decay.
+/// The norm is taken over the gradients of all trained tensors, before decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clip {
     /// ‖G‖.
@@ -17,13 +17,13 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// None where the gradient is short enough to stay as it is.
+    /// `None` if the gradient isn't clipped.
     pub fn of(norm: f64, threshold: Option<f64>) -> Option<Self> {
         let scale = threshold? / (norm + CLIP_EPSILON);
         (scale < 1.0).then_some(Self { norm, scale })
     }
 
-    /// Euclidean norm in float64, summed in eight lanes from the first value on: the same bits on every machine.
+    /// Euclidean norm in float64, summed in eight partial sums per part, so that the bits are the same on all machines.
     pub fn norm<'a, T: Real>(parts: impl IntoIterator<Item = &'a [T]>) -> f64 {
         let mut total = 0.0;
         for part in parts {
@@ -39,8 +39,8 @@ impl Clip {
         total.sqrt()
     }
 
-    /// Turns `s`, the sensitivity to G̃, into the sensitivity to G: `c (s − G <G, s> / (‖G‖ (‖G‖ + 1e-6)))`, the exact
-    /// derivative of the formula above. `product` is <G, s> over all trained tensors.
+    /// Converts `s`, the derivative with respect to G̃, to the derivative with respect to G: `c (s − G <G, s> / (‖G‖ (‖G‖ +
+    /// 1e-6)))`, which follows exactly from the formula above. `product` is <G, s> over all trained tensors.
     pub(super) fn pull_back(&self, gradient: &[f64], product: f64, s: &mut [f64]) {
         let along = if self.norm > 0.0 {
             product / (self.norm * (self.norm + CLIP_EPSILON))

@@ -4,22 +4,22 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
-    /// A vector has another length than the parameters, or than the rule's state.
+    /// The length of a vector differs from that of the parameters or of the rule's state.
     #[error("{what} has {got} values, expected {expected}")]
     Length {
-        /// Which vector.
+        /// Name of the vector.
         what: &'static str,
-        /// Values expected.
+        /// Expected number of values.
         expected: usize,
-        /// Values given.
+        /// Number of values.
         got: usize,
     },
-    /// There are not as many trained bits as parameters.
+    /// The number of trained flags differs from the number of parameter tensors.
     #[error("{got} trained flags for {expected} parameter tensors")]
     Flags {
-        /// Parameter tensors.
+        /// Number of parameter tensors.
         expected: usize,
-        /// Flags given.
+        /// Number of flags.
         got: usize,
     },
     /// A tensor belongs to a group for which the step has no hyperparameters.
@@ -29,19 +29,19 @@ pub enum UpdateError {
     Group {
         /// Position of the tensor.
         tensor: usize,
-        /// Its group.
+        /// The group of the tensor.
         group: usize,
-        /// Groups that have hyperparameters.
+        /// Number of groups with hyperparameters.
         groups: usize,
     },
-    /// A hyperparameter is out of its range.
+    /// A hyperparameter is out of range.
     #[error("{key} = {value}: expected {expected}")]
     Hyperparameter {
-        /// Its name.
+        /// The name.
         key: &'static str,
-        /// Its value.
+        /// The value.
         value: f64,
-        /// What it may be.
+        /// The allowed values.
         expected: &'static str,
     },
     /// The text isn't an update rule.

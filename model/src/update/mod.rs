@@ -1,11 +1,11 @@
-//! Update rules: how a gradient moves the parameters, and how a sensitivity to the parameters moves back.
+//! Update rules: how a gradient changes the parameters, and how a derivative propagates back through the update.
 //!
-//! [`UpdateRule::step`] is the one piece of arithmetic that training, the check of a trace and counterfactual
-//! retraining share: the same inputs give the same bits. [`UpdateRule::linearize`] gives the reverse of one step, from
-//! which the sweep takes the direction `s` that it multiplies with per-example gradients and the Hessian.
+//! Training, the check of a trace and counterfactual retraining share the arithmetic of [`UpdateRule::step`], so equal
+//! inputs give equal bits. [`UpdateRule::linearize`] computes the reverse of a step. From it, the sweep takes the direction
+//! `s`, with which it multiplies the per-example gradients and the Hessian.
 //!
-//! All vectors are flat: the parameters one after another in the order of the trace's layout. [`Blocks`] says which
-//! range belongs to which tensor and group, and [`Settings`] what was in force in a step.
+//! All vectors are flat, with the parameters in the order of the trace's layout. [`Blocks`] holds the range and the group
+//! of each tensor. [`Settings`] holds the hyperparameters of a step.
 
 mod adjoint;
 mod clip;

@@ -1,13 +1,13 @@
-//! Which rule, with which constants.
+//! The update rules and their constants.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::UpdateError;
 use crate::objective::TensorDef;
 
-/// An optimizer. Its TOML text is what a trace stores.
+/// An optimizer. A trace stores its TOML text.
 ///
-/// G is the gradient of the batch loss, after clipping where `clip_norm` is given; t counts steps.
+/// G is the gradient of the batch loss, after clipping if `clip_norm` is given.
 ///
 /// ```toml
 /// kind = "sgd"
@@ -20,59 +20,60 @@ use crate::objective::TensorDef;
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum UpdateRule {
-    /// Stochastic gradient descent as in PyTorch: `G' = G + λθ`; `b ← μb + (1−τ)G'`, in the optimizer's first step
-    /// `b = G'`; `θ ← θ − ηb`, with Nesterov `θ ← θ − η(G' + μb)`. Without momentum `θ ← θ − ηG'`.
+    /// Stochastic gradient descent as in PyTorch. With `G' = G + λθ`, the velocity is `b ← μb + (1−τ)G'`, or `b = G'` in the
+    /// optimizer's first step. The update is `θ ← θ − ηb`, or `θ ← θ − η(G' + μb)` with Nesterov momentum. Without momentum
+    /// it is `θ ← θ − ηG'`.
     Sgd {
-        /// μ.
+        /// Momentum μ.
         #[serde(default)]
         momentum: f64,
-        /// τ, of momentum.
+        /// Dampening τ of momentum.
         #[serde(default)]
         dampening: f64,
-        /// Nesterov's form of momentum.
+        /// Whether to use Nesterov momentum.
         #[serde(default)]
         nesterov: bool,
-        /// λ, coupled.
+        /// Coupled decay λ.
         #[serde(default)]
         weight_decay: f64,
-        /// Threshold of the gradient's global norm.
+        /// Threshold C of the global norm of the gradient.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clip_norm: Option<f64>,
     },
-    /// Adam (Kingma and Ba, 2015) with coupled decay: the moments see `G + λθ`.
+    /// Adam (Kingma and Ba, 2015) with coupled decay: the moments are those of `G + λθ`.
     Adam {
-        /// Decay of the first moment.
+        /// Decay rate β1 of the first moment.
         #[serde(default = "beta1")]
         beta1: f64,
-        /// Decay of the second moment.
+        /// Decay rate β2 of the second moment.
         #[serde(default = "beta2")]
         beta2: f64,
         /// ε, added to the root of the second moment.
         #[serde(default = "eps")]
         eps: f64,
-        /// λ, coupled.
+        /// Coupled decay λ.
         #[serde(default)]
         weight_decay: f64,
-        /// Threshold of the gradient's global norm.
+        /// Threshold C of the global norm of the gradient.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clip_norm: Option<f64>,
     },
-    /// Adam with decoupled decay (Loshchilov and Hutter, 2019), as candle and PyTorch have it:
+    /// Adam with decoupled decay (Loshchilov and Hutter, 2019), as in candle and PyTorch:
     /// `θ ← (1−ηλ)θ − η m̂/(√n̂+ε)`.
     AdamW {
-        /// Decay of the first moment.
+        /// Decay rate β1 of the first moment.
         #[serde(default = "beta1")]
         beta1: f64,
-        /// Decay of the second moment.
+        /// Decay rate β2 of the second moment.
         #[serde(default = "beta2")]
         beta2: f64,
         /// ε, added to the root of the second moment.
         #[serde(default = "eps")]
         eps: f64,
-        /// λ, decoupled.
+        /// Decoupled decay λ.
         #[serde(default = "decoupled_decay")]
         weight_decay: f64,
-        /// Threshold of the gradient's global norm.
+        /// Threshold C of the global norm of the gradient.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clip_norm: Option<f64>,
     },
@@ -97,7 +98,7 @@ fn decoupled_decay() -> f64 {
 /// One tensor of an optimizer's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateTensor {
-    /// `momentum.`, `moment1.` or `moment2.` and the parameter's name.
+    /// `momentum.`, `moment1.` or `moment2.`, followed by the name of the parameter.
     pub name: String,
     /// The parameter's shape.
     pub shape: Vec<usize>,
@@ -134,11 +135,10 @@ impl UpdateRule {
         }
     }
 
-    /// Reads the text that a trace stores.
+    /// Parses the text that a trace stores.
     ///
     /// # Errors
-    /// [`UpdateError::Text`] where the text isn't a rule, [`UpdateError::Hyperparameter`] where a constant is out of
-    /// range.
+    /// [`UpdateError::Text`] if the text isn't a rule, [`UpdateError::Hyperparameter`] if a constant is out of range.
     pub fn from_toml(text: &str) -> Result<Self, UpdateError> {
         let rule: Self = toml::from_str(text).map_err(|e| UpdateError::Text(e.to_string()))?;
         rule.validate()?;
@@ -148,15 +148,15 @@ impl UpdateRule {
     /// The text that a trace stores.
     ///
     /// # Errors
-    /// [`UpdateError::Text`] where a constant has no TOML form.
+    /// [`UpdateError::Text`] if a constant can't be written as TOML.
     pub fn to_toml(&self) -> Result<String, UpdateError> {
         toml::to_string(self).map_err(|e| UpdateError::Text(e.to_string()))
     }
 
-    /// Looks at every constant's range.
+    /// Checks the range of each constant.
     ///
     /// # Errors
-    /// [`UpdateError::Hyperparameter`] for the first that is out of it.
+    /// [`UpdateError::Hyperparameter`] for the first constant that is out of range.
     pub fn validate(&self) -> Result<(), UpdateError> {
         let range = |key, value: f64, ok: bool, expected| {
             if ok && value.is_finite() {
@@ -209,14 +209,19 @@ impl UpdateRule {
             }
         }
         let decay = self.weight_decay();
-        range("weight_decay", decay, decay >= 0.0, "0 or a number above")?;
+        range(
+            "weight_decay",
+            decay,
+            decay >= 0.0,
+            "a number of at least 0",
+        )?;
         match self.clip_norm() {
             Some(c) => range("clip_norm", c, c > 0.0, "a number above 0"),
             None => Ok(()),
         }
     }
 
-    /// λ of a step for which none is recorded.
+    /// The decay λ of a step without a recorded one.
     pub fn weight_decay(&self) -> f64 {
         match *self {
             Self::Sgd { weight_decay, .. }
@@ -225,7 +230,7 @@ impl UpdateRule {
         }
     }
 
-    /// Threshold of global-norm clipping of a step for which none is recorded.
+    /// The clipping threshold of a step without a recorded one.
     pub fn clip_norm(&self) -> Option<f64> {
         match *self {
             Self::Sgd { clip_norm, .. }
@@ -234,7 +239,7 @@ impl UpdateRule {
         }
     }
 
-    /// One line for people.
+    /// One line for users.
     pub fn describe(&self) -> String {
         let mut text = match *self {
             Self::Sgd {
@@ -273,7 +278,7 @@ impl UpdateRule {
         text
     }
 
-    /// Prefixes of the state's tensors, in the order of their names.
+    /// Prefixes of the names of the state's tensors, in the order of the names.
     pub(super) fn slots(&self) -> &'static [&'static str] {
         match *self {
             Self::Sgd { momentum: 0.0, .. } => &[],
@@ -282,8 +287,8 @@ impl UpdateRule {
         }
     }
 
-    /// The state's tensors in the order of their names: for each slot (momentum; or first, then second moment) all
-    /// parameters in their own order. A flat state is these, one after another; it starts as zeros.
+    /// The tensors of the state in the order of their names: for momentum, or for the first and then the second moment, one
+    /// tensor per parameter. A flat state holds them one after another. The initial state is zero.
     pub fn state_tensors(&self, parameters: &[TensorDef]) -> Vec<StateTensor> {
         self.slots()
             .iter()
@@ -300,7 +305,7 @@ impl UpdateRule {
             .collect()
     }
 
-    /// Values of the state for p parameters.
+    /// Number of values of the state for a number of parameter values.
     pub fn state_values(&self, parameters: usize) -> usize {
         self.slots().len() * parameters
     }

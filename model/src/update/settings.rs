@@ -1,4 +1,4 @@
-//! What was in force in a step, and which part of the flat vectors it applies to.
+//! The hyperparameters of a step, and the ranges of the flat vectors to which they apply.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub struct GroupHyper {
 /// One parameter tensor in the flat vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// Where its values lie.
+    /// The range of its values.
     pub range: Range<usize>,
     /// Its parameter group.
     pub group: usize,
@@ -31,7 +31,7 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// From the number of values and the group of each tensor, in order.
+    /// Blocks from the number of values and the group of each tensor, in order.
     pub fn new(tensors: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut start = 0;
         let blocks = tensors
@@ -45,7 +45,7 @@ impl Blocks {
         Self { blocks }
     }
 
-    /// All tensors in group 0.
+    /// Blocks with all tensors in group 0.
     pub fn of(parameters: &[TensorDef]) -> Self {
         Self::new(parameters.iter().map(|def| (def.shape.iter().product(), 0)))
     }
@@ -55,32 +55,33 @@ impl Blocks {
         self.blocks.iter()
     }
 
-    /// Parameter tensors.
+    /// Number of parameter tensors.
     pub fn tensors(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Values of all tensors together: p.
+    /// Number of values of all tensors, p.
     pub fn values(&self) -> usize {
         self.blocks.last().map_or(0, |b| b.range.end)
     }
 }
 
-/// What was in force in one step.
+/// The hyperparameters of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Updates that the optimizer itself had done before this one: its own counter, from 0, not the run's step.
+    /// Number of earlier updates of the optimizer. This is its own counter, which can differ from the step of the run.
     pub optimizer_step: u64,
     /// Learning rate and decay of each group.
     pub groups: Vec<GroupHyper>,
     /// Threshold C of global-norm clipping.
     pub clip_norm: Option<f64>,
-    /// One flag a parameter tensor: had it a gradient? A tensor without one is skipped: no decay, no moments.
+    /// One flag per parameter tensor: whether it has a gradient. A tensor without a gradient is skipped, including decay and
+    /// moments.
     pub trained: Vec<bool>,
 }
 
 impl Settings {
-    /// One group with the rule's own decay and clipping, all tensors trained.
+    /// Settings with one group, the decay and clipping of the rule, and all tensors trained.
     pub fn uniform(
         rule: &UpdateRule,
         optimizer_step: u64,
@@ -98,7 +99,7 @@ impl Settings {
         }
     }
 
-    /// Trained tensors with their range and hyperparameters.
+    /// The trained tensors, with their ranges and hyperparameters.
     pub(super) fn active<'a>(
         &'a self,
         blocks: &'a Blocks,

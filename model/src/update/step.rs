@@ -1,4 +1,4 @@
-//! The forward step.
+//! The update of the parameters.
 
 use super::clip::Clip;
 use super::error::{UpdateError, check};
@@ -6,7 +6,7 @@ use super::rule::UpdateRule;
 use super::settings::{Blocks, Settings};
 use crate::real::Real;
 
-/// Where a step starts.
+/// The values from which a step starts.
 #[derive(Debug, Clone, Copy)]
 pub struct StepPoint<'a, T> {
     /// θ_t, (p).
@@ -31,14 +31,13 @@ impl<T: Real> StepPoint<'_, T> {
 }
 
 impl UpdateRule {
-    /// Turns θ_t into θ_{t+1} and the optimizer's state with it, both in place.
+    /// Updates the parameters from θ_t to θ_{t+1}, and the optimizer's state, in place.
     ///
-    /// Every operation is done in `T`, tensor by tensor and value by value in the order of PyTorch and candle, so that
-    /// the result depends on the inputs alone. `parameters` and `gradient` are (p), `state` is
-    /// ([`UpdateRule::state_values`]).
+    /// Each operation is done in `T`, in the order of PyTorch and candle, so that the result depends only on the inputs.
+    /// `parameters` and `gradient` are (p), `state` is ([`UpdateRule::state_values`]).
     ///
     /// # Errors
-    /// [`UpdateError`] where lengths, flags or groups don't fit together; nothing is changed then.
+    /// [`UpdateError`] if lengths, flags or groups don't fit together. Nothing is then changed.
     pub fn step<T: Real>(
         &self,
         blocks: &Blocks,
@@ -131,7 +130,7 @@ impl UpdateRule {
 /// `1/(1−β1^k)` and `1/(1−β2^k)` with k counted from 1, for an optimizer that has done `done` steps.
 pub(super) fn bias_corrections(beta1: f64, beta2: f64, done: u64) -> (f64, f64) {
     let power = |beta: f64| {
-        // From some point on the power is 0 in float64, far before the exponent leaves i32.
+        // The power becomes 0 in float64 long before the exponent exceeds i32.
         let k = i32::try_from(done.saturating_add(1)).unwrap_or(i32::MAX);
         1.0 / (1.0 - beta.powi(k))
     };

@@ -247,7 +247,7 @@ fn numbers_out_of_range_are_named() {
         (
             "[schedule]",
             "penalty = -1\n[schedule]",
-            "loss.penalty = -1: expected 0 or a number above",
+            "loss.penalty = -1: expected a number of at least 0",
         ),
         (
             "[schedule]",
@@ -341,7 +341,7 @@ fn a_key_that_cannot_be_set_is_named_with_those_near_it() {
         (
             "train.epocs",
             "1",
-            "can't set train.epocs: there is no such key (did you mean \"epochs\"?); here are epochs, batch, seed",
+            "can't set train.epocs: there is no such key (did you mean \"epochs\"?); the keys here are epochs, batch, seed",
         ),
         (
             "trian.epochs",
@@ -351,12 +351,12 @@ fn a_key_that_cannot_be_set_is_named_with_those_near_it() {
         (
             "train.epochs",
             "many",
-            "can't set train.epochs: \"many\" doesn't go there: invalid type: string \"many\"",
+            "can't set train.epochs: \"many\" is not a value of this key: invalid type: string \"many\"",
         ),
         (
             "train.epochs",
             "-1",
-            "can't set train.epochs: \"-1\" doesn't go there: invalid value: integer `-1`",
+            "can't set train.epochs: \"-1\" is not a value of this key: invalid value: integer `-1`",
         ),
         ("train.epochs", "0", "train.epochs = 0: expected 1 or more"),
         (

@@ -71,7 +71,7 @@ fn no_prefix_of_an_idx_file_passes() {
     let cut = &packed[..packed.len() - 6];
     says(
         &refused(PAIR, folder(&[("x.gz", cut), ("y", &labels)]).path()),
-        &["cannot be unpacked"],
+        &["cannot be decompressed"],
     );
 }
 
@@ -106,7 +106,7 @@ fn headers_are_not_believed() {
             PAIR,
             folder(&[("x", &idx(&[3, 0], &[])), ("y", &labels)]).path(),
         ),
-        &["holds no value"],
+        &["has no values"],
     );
     let two = refused(
         PAIR,
@@ -156,7 +156,7 @@ fn npy_headers_are_not_believed() {
             npy(&of("(99999999999999999999999999,)", "|u1"), &[0]),
             &["more elements than any file"],
         ),
-        (npy("not python", &[0]), &["no readable .npy array"]),
+        (npy("not python", &[0]), &[".npy array can't be read"]),
         (
             b"\x93NUMPY\x02\x00\xff\xff\xff\xff{".to_vec(),
             &["truncated", "header"],
@@ -184,13 +184,13 @@ fn broken_safetensors_and_cifar_files_are_refused() {
     for n in 0..file.len() {
         says(
             &refused(text, folder(&[("x", &file[..n])]).path()),
-            &["no readable safetensors"],
+            &["safetensors file can't be read"],
         );
     }
     let hostile = [&u64::MAX.to_le_bytes()[..], header].concat();
     says(
         &refused(text, folder(&[("x", &hostile)]).path()),
-        &["no readable safetensors"],
+        &["safetensors file can't be read"],
     );
     let cifar = "source = 'cifar10'\ntrain_files = 'x'";
     says(

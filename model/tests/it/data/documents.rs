@@ -95,9 +95,13 @@ fn what_is_no_document_is_named_by_its_line() {
         (
             "cut.jsonl",
             "",
-            ["line 2", "no JSON object", "document a line"],
+            ["line 2", "not a JSON object", "one document per line"],
         ),
-        ("list.jsonl", "", ["line 1", "no JSON object", "list.jsonl"]),
+        (
+            "list.jsonl",
+            "",
+            ["line 1", "not a JSON object", "list.jsonl"],
+        ),
         ("field.jsonl", "", ["line 1", "no field \"text\"", "words"]),
         ("deep.jsonl", "", ["line 1", "\"text\"", "no text"]),
         (

@@ -211,7 +211,7 @@ fn xz_is_unpacked_and_a_cut_one_refused() {
     let cut = folder(&[("a.bin.xz", &packed[..packed.len() - 20])]);
     says(
         &refused(text, cut.path()),
-        &["a.bin.xz", "cannot be unpacked"],
+        &["a.bin.xz", "cannot be decompressed"],
     );
 }
 
