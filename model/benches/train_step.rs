@@ -1,9 +1,9 @@
-//! One training step and one double backward of the convolutional nets, with these layers and with candle's own.
+//! A training step and a double backward pass of the convolutional nets, with these layers and with candle's.
 //!
 //! `cargo bench -p hindcast-model --bench train_step [-- FILTER]` prints milliseconds (median and minimum over interleaved
-//! rounds) and GFLOP/s counted over convolutions and linear layers alone. A double backward gives, for one query u, all
-//! per-example products and the Hessian-vector product. Without `--bench` (as `cargo test --benches` runs it) every
-//! case runs once.
+//! rounds) and GFLOP/s of convolutions and linear layers only. For one query u, a double backward pass computes all
+//! per-example products and the Hessian-vector product. Without `--bench`, as in `cargo test --benches`, each case runs
+//! once.
 
 use std::time::Instant;
 
@@ -13,13 +13,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use hindcast_model::ops::{self, second_order};
 
-/// Which layers a net is built of.
+/// The implementation of the layers.
 #[derive(Clone, Copy, PartialEq)]
 enum Layers {
     Ours,
     /// Convolution, bias, ReLU and max pooling in one pass.
     OursFused,
-    /// conv2d, relu and matmul of candle; its max pooling's gradient is wrong, so windows are reshaped and reduced.
+    /// candle's conv2d, relu and matmul. The gradient of candle's max pooling is wrong, so windows are reshaped and reduced.
     Candle,
 }
 
@@ -30,9 +30,9 @@ struct Net {
     forward: fn(&Net, &[Tensor], &Tensor) -> Result<Tensor>,
     input: Tensor,
     targets: Tensor,
-    /// Of one forward pass, one multiplication and one addition counted apart.
+    /// Operations of a forward pass. A multiplication and an addition count as two.
     flops: f64,
-    /// The part of `flops` whose input needs no gradient.
+    /// Operations of layers whose input needs no gradient.
     first_layer_flops: f64,
 }
 
@@ -121,7 +121,7 @@ impl Net {
         Ok(())
     }
 
-    /// <u, g_j> of every example and H u.
+    /// <u, g_j> of each example, and H u.
     fn double_backward(&self, u: &[Tensor]) -> Result<()> {
         let b = self.targets.elem_count();
         let weights = Var::from_tensor(&Tensor::full(1.0 / b as f32, b, &Device::Cpu)?)?;
@@ -251,7 +251,7 @@ fn cases() -> Result<Vec<Case>> {
                 .map(|p| random(p.dims(), 0.01))
                 .collect::<Result<Vec<_>>>()?;
             let step = 3.0 * model.flops - model.first_layer_flops;
-            // Four times the forward's products for the second pass over a step's, but for the first layer's input.
+            // The second pass takes four times the products of the forward pass, except for the first layer's input.
             let double = 9.0 * model.flops - 4.0 * model.first_layer_flops;
             let m = model.clone();
             out.push(Case {
@@ -270,7 +270,7 @@ fn cases() -> Result<Vec<Case>> {
             });
         }
     }
-    // Whatever else the figures depend on, candle's sums over labels must have been in range.
+    // A sanity check: candle's sums over labels must have been in range.
     debug_assert!(classes(4)?.max(D::Minus1)?.to_scalar::<u32>()? < 10);
     Ok(out)
 }

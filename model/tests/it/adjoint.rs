@@ -1,7 +1,7 @@
-//! The reverse of every update rule against training runs that were really re-weighted.
+//! The reverse of each update rule, compared with training runs with changed example weights.
 //!
-//! Example j's weight is moved a little in every batch of a window, the run is repeated in float64, and the central
-//! difference of the final validation loss is compared with what the reverse sweep says.
+//! The weight of example j is changed slightly in each batch of a window, and the run is repeated in float64. The central
+//! difference of the final validation loss is compared with the derivative from the reverse sweep.
 
 use hindcast_model::update::{Blocks, GroupHyper, Settings, StepPoint, UpdateRule};
 
@@ -11,20 +11,20 @@ const N: usize = 24;
 const BATCH: usize = 6;
 const STEPS: usize = 20;
 
-/// A training run to be differentiated.
+/// A training run that is differentiated.
 struct Run {
     rule: UpdateRule,
     /// Factor of the learning rates 0.3/√(t+1).
     scale: f64,
-    /// Steps that are swept; those before belong to the past.
+    /// The window of steps that the sweep covers.
     window: std::ops::Range<usize>,
-    /// Groups of the two tensors.
+    /// Parameter groups of the two tensors.
     groups: Vec<GroupHyper>,
     /// Steps in which the second tensor has no gradient.
     untrained: Vec<usize>,
-    /// Sizes of the micro-batches, each with a mean of its own; one batch when empty.
+    /// Sizes of the micro-batches, each with its own mean. An empty list means one batch.
     micro: Vec<usize>,
-    /// Whether a batch holds one example twice.
+    /// Whether a batch contains an example twice.
     twice: bool,
 }
 
@@ -86,8 +86,8 @@ impl Run {
         Blocks::new([(D * H, 0), (H, self.groups.len().saturating_sub(1))])
     }
 
-    /// Trains; example weights count inside the window only. Gives the final θ and each step's (θ, state, G).
-    #[allow(clippy::type_complexity)] // Three vectors a step, used in this file alone.
+    /// Trains with example weights that apply only inside the window. Returns the final θ and (θ, state, G) of each step.
+    #[allow(clippy::type_complexity)] // Three vectors per step, used only in this file.
     fn train(&self, data: &Examples, v: &[f64]) -> (Vec<f64>, Vec<(Vec<f64>, Vec<f64>, Vec<f64>)>) {
         let mut stream = stream(2);
         let mut theta: Vec<f64> = (0..P).map(|_| 0.7 * stream.normal()).collect();
@@ -113,7 +113,7 @@ impl Run {
         (theta, trace)
     }
 
-    /// dV/dv_j by the reverse sweep, and how many steps clipped.
+    /// dV/dv_j by the reverse sweep, and the number of clipped steps.
     fn sweep(&self, data: &Examples, validation: &Examples) -> Vec<f64> {
         let (theta, trace) = self.train(data, &[1.0; N]);
         let mut adjoint = self.rule.adjoint(validation.mean_gradient(&theta));
@@ -151,7 +151,7 @@ impl Run {
             v[j] += e;
             validation.mean_loss(&self.train(&data, &v).0)
         };
-        // Four points, because Adam's root bends sharply where a second moment is small.
+        // Four points, because Adam's root has a large curvature where a second moment is small.
         let e = 5e-5;
         let differences: Vec<f64> = (0..N)
             .map(|j| {
@@ -174,7 +174,7 @@ impl Run {
 
 const LIMIT: f64 = 1e-8;
 
-/// Every rule with every constant at work.
+/// Each rule with all of its constants in use.
 const RULES: [(&str, &str, f64); 14] = [
     ("sgd", "kind = 'sgd'", 1.0),
     ("sgd, decay", "kind = 'sgd'\nweight_decay = 0.05", 1.0),

@@ -1,4 +1,4 @@
-//! Data sets, made here or real: what is drawn from files, what a batch holds, and how broken files are refused.
+//! Data sets, synthetic and real: the examples of the splits, the content of batches, and errors for broken files.
 
 mod broken;
 mod digits;
@@ -23,7 +23,7 @@ fn open(text: &str, dir: &Path) -> Result<Box<dyn DataSet>, DataError> {
     load(&spec(text), None, Some(dir), 0)
 }
 
-/// The message of a data set that must not load.
+/// The error message of a data set that must not load.
 fn refused(text: &str, dir: &Path) -> String {
     match open(text, dir) {
         Ok(set) => panic!("loaded, although it should not: {}", set.describe()),
@@ -31,7 +31,7 @@ fn refused(text: &str, dir: &Path) -> String {
     }
 }
 
-/// Asserts that a message holds every one of these pieces.
+/// Asserts that a message contains all of these pieces.
 fn says(message: &str, pieces: &[&str]) {
     for piece in pieces {
         assert!(message.contains(piece), "{message:?} doesn't say {piece:?}");
@@ -62,7 +62,7 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
     dir
 }
 
-/// MNIST's four files with `train` and `test` images of 2 × 3 pixels: image i holds i, i+1, …, its label is i mod 10.
+/// MNIST's four files with `train` and `test` images of 2 × 3 pixels. Image i has the values i, i+1, … and label i mod 10.
 fn little_mnist(train: u32, test: u32) -> TempDir {
     let images = |n: u32| -> Vec<u8> {
         (0..n)

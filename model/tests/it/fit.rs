@@ -1,4 +1,4 @@
-//! What can be known before the first step is refused there.
+//! Errors that are reported before the first step.
 
 use candle_core::{DType, Device, Tensor};
 use hindcast_model::data::{DataSet, from_tensors};
@@ -44,7 +44,7 @@ fn no_look(_: &StepRecord<'_, f32>) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Trains an epoch, or says why not; nothing may be refused after the beginning.
+/// Trains an epoch, or returns the error. No error may occur after training has begun.
 fn trained(task: &Task, data: &dyn DataSet) -> Result<u64, TrainError> {
     let net = Net::new(&task.model, &task.loss).unwrap();
     let mut trainer = Trainer::<f32>::new(task, &net, data, &Device::Cpu)?;
@@ -91,7 +91,7 @@ fn labels_that_the_loss_does_not_take_are_refused_before_training() {
     assert_eq!(trained(&binary, soft.as_ref()).unwrap(), 1);
 }
 
-/// A task on a table with these labels, trained.
+/// Trains a task on a table with these labels.
 fn table(loss: &str, outputs: usize, data: &str, labels: &[&str]) -> Result<u64, TrainError> {
     let dir = tempfile::tempdir().unwrap();
     let rows = labels.iter().enumerate();
@@ -122,7 +122,7 @@ fn labels_are_not_trained_on_as_other_numbers() {
     let value = "target = 'value'";
     assert_eq!(table("mean-squared-error", 1, value, &numbers).unwrap(), 1);
     assert_eq!(table("cross-entropy", 3, "", &numbers).unwrap(), 1);
-    // Two numbers are as wrong as three; a class called by its number is that number.
+    // Two numbers are refused like three. A class whose name is its number is that number.
     says(
         table("mean-squared-error", 1, "", &["3", "7"]).unwrap_err(),
         &["\"3\" would be trained on as the number 0"],
@@ -231,7 +231,7 @@ fn values_that_the_runs_floats_cannot_hold_are_named_by_example() {
     let mut wide = task.clone();
     wide.set("train.dtype", "f64").unwrap();
     wide.check_values(with(1e300).as_ref()).unwrap();
-    // The other splits are read, too.
+    // The other splits are checked, too.
     let good = Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap();
     let bad = Tensor::new(&[[0.0, f64::INFINITY]], &Device::Cpu).unwrap();
     let (two, one) = (classes(2), classes(1));
@@ -258,7 +258,7 @@ fn a_plan_without_a_batch_is_refused() {
     assert_eq!(trained(&task, examples(&classes(64)).as_ref()).unwrap(), 1);
 }
 
-/// With every size of data, batch and micro-batch, in every way to cut an epoch: what is taken on is trained to its end.
+/// With all sizes of data, batch and micro-batch and all ways to cut an epoch, a run that is accepted trains to its end.
 #[test]
 fn a_batch_norm_that_would_see_one_example_is_refused_before_the_first_step() {
     let layers = format!("{{ kind = 'linear', out = 4 }}, {{ kind = 'batch_norm' }}, {LINEAR}");
@@ -315,7 +315,7 @@ fn a_batch_norm_that_would_see_one_example_is_refused_before_the_first_step() {
             "train.batches = \"even\"",
         ],
     );
-    // An image has many values per channel: one example is enough.
+    // An image has many values per channel, so one example is sufficient.
     let inputs = Tensor::rand(0f32, 1.0, (3, 1, 2, 2), &Device::Cpu).unwrap();
     let images = from_tensors((&inputs, &classes(3)), None, None, &[], None).unwrap();
     let layers = format!("{{ kind = 'batch_norm' }}, {{ kind = 'flatten' }}, {LINEAR}");
@@ -339,7 +339,7 @@ fn a_learning_rate_that_becomes_infinite_is_refused() {
     );
     task.set("train.epochs", "20").unwrap();
     assert_eq!(trained(&task, examples(&classes(3)).as_ref()).unwrap(), 20);
-    // A warmup as long as can be written is one without end.
+    // The longest warmup never ends.
     let warmup = i64::MAX.to_string();
     task.set("schedule.warmup", &warmup).unwrap();
     assert_eq!(trained(&task, examples(&classes(3)).as_ref()).unwrap(), 20);
@@ -357,7 +357,7 @@ fn a_model_of_too_many_layers_is_refused_and_the_largest_one_trains() {
         "{error}"
     );
     says(error, &["at most 4096 layers"]);
-    // Those inside residuals count.
+    // Layers inside residuals count.
     let residual = format!(
         "{{ kind = 'residual', layers = [{}] }}, {LINEAR}",
         layers(4095)
@@ -369,7 +369,7 @@ fn a_model_of_too_many_layers_is_refused_and_the_largest_one_trains() {
     );
 }
 
-/// Trains on a stack as large as the one that a program begins with.
+/// Trains on a stack of the size of a program's main thread.
 fn trained_on_a_main_stack(task: &Task) -> u64 {
     let data = examples(&classes(3));
     std::thread::scope(|scope| {

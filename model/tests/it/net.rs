@@ -1,4 +1,4 @@
-//! A model of a Task against PyTorch's numbers, hand-computed ones, and differences of itself.
+//! The model of a Task, compared with PyTorch's numbers, numbers computed by hand, and finite differences.
 
 use candle_core::{DType, Device, Tensor};
 use hindcast_model::net::{Net, Node, Op};
@@ -8,7 +8,7 @@ use hindcast_model::train::{gradient, tensors};
 
 use crate::task::with_layers;
 
-/// Every layer with parameters and every pooling, with strides and paddings that differ.
+/// All layers with parameters and all poolings, with different strides and paddings.
 pub const ALL_LAYERS: &str = "
   { kind = 'conv2d', out = 4, kernel = [3, 2], stride = [1, 2], padding = [1, 0] },
   { kind = 'batch_norm' },
@@ -27,7 +27,7 @@ pub const ALL_LAYERS: &str = "
   { kind = 'linear', out = 3 },
 ";
 
-/// The same smooth numbers that the reference was computed with.
+/// The smooth numbers with which the reference was computed.
 fn fill(n: usize, k: f64) -> Vec<f64> {
     (0..n).map(|i| 0.3 * (1.7 * i as f64 + k).sin()).collect()
 }
@@ -161,7 +161,7 @@ fn a_net_of_all_layers_agrees_with_pytorch() {
     ];
     close(&g.buffers[..4], &mean, 1e-12);
     close(&g.buffers[4..8], &variance, 1e-12);
-    // Afterwards in evaluation mode: running statistics, no penalty.
+    // Then in evaluation mode: running statistics, no penalty.
     close(
         &per_example(&net, &p, &g.buffers, &batch, Mode::Evaluate),
         &[
@@ -199,7 +199,7 @@ fn every_gradient_agrees_with_differences() {
 fn losses_agree_with_pytorch() {
     let z: Vec<f64> = fill(12, 1.0).iter().map(|x| 5.0 * x).collect();
     let t: Vec<f64> = fill(12, 2.0).iter().map(|x| (x + 0.3) / 0.6).collect();
-    // A linear layer that hands its inputs on.
+    // A linear layer that returns its inputs.
     let identity: Vec<f64> = (0..16).map(|i| f64::from(u8::from(i % 5 == 0))).collect();
     let layers = "{ kind = 'linear', out = 4, bias = false }";
     for (kind, expected) in [
@@ -247,7 +247,7 @@ fn a_penalty_sits_where_the_task_says() {
     let plain = run(&of(""), Mode::Train);
     let inside = run(&of("penalty = 0.25"), Mode::Train);
     let outside = run(&of("penalty = 0.25\npenalty_in = 'batch'"), Mode::Train);
-    // With weights of 1, two examples carry it twice.
+    // With weights of 1, the penalty counts once per example.
     close(&[inside.loss], &[plain.loss + 2.0 * 0.25 * half], 1e-14);
     close(&[outside.loss], &[plain.loss + 0.25 * half], 1e-14);
     assert_eq!(outside.per_example, plain.per_example);
@@ -258,7 +258,7 @@ fn a_penalty_sits_where_the_task_says() {
         ];
         close(&gap, &[2.0 * 0.25 * x, 0.25 * x], 1e-12);
     }
-    // Evaluation knows no penalty.
+    // Evaluation has no penalty.
     let evaluated = run(&of("penalty = 0.25"), Mode::Evaluate);
     assert_eq!(evaluated.loss, run(&of(""), Mode::Evaluate).loss);
 }
@@ -282,7 +282,7 @@ fn inferred_shapes_are_the_shapes_that_come_out() {
     let net = all_layers("[schedule]");
     walk(net.nodes(), &mut vec![2, 6, 7]);
     assert_eq!(net.output_shape(), [3]);
-    // One layer after another as the last one of a net.
+    // Each layer in turn is the last layer of a net.
     let prefix = "[2, 9, 8]";
     let cases = [
         (
@@ -379,7 +379,7 @@ fn a_row_has_its_dropout_whoever_stands_beside_it() {
     let all = outputs(&[7, 3, 9, 3], Mode::Train, DRAWS);
     assert_eq!(outputs(&[9], Mode::Train, DRAWS)[0], all[2]);
     assert_eq!(outputs(&[3, 5, 3], Mode::Train, DRAWS)[0], all[1]);
-    // An example's second occurrence draws again, but the same again.
+    // The second occurrence of an example has another mask, which is reproducible.
     assert_ne!(all[1], all[3]);
     assert_eq!(outputs(&[3, 5, 3], Mode::Train, DRAWS)[2], all[3]);
     assert_ne!(
@@ -403,7 +403,7 @@ fn dropout_keeps_the_mean_and_drops_its_share() {
         inputs: Tensor::ones((1, 10000), DType::F64, &Device::Cpu).unwrap(),
         targets: Tensor::zeros((1, 1), DType::F64, &Device::Cpu).unwrap(),
     };
-    // The gradient of a linear output is its input: the mask itself.
+    // The gradient of a linear output is its input, which is the mask.
     let w = vec![1.0 / 10000.0; 10000];
     let g = gradient(&net, &w, &[], &batch, Mode::Train, DRAWS, &[1.0]).unwrap();
     let mask: Vec<f64> = g
@@ -436,7 +436,7 @@ fn initial_values_are_seeded_and_bounded() {
         start += size(def);
         let bound = match def.name.as_str() {
             "00.conv2d.weight" | "00.conv2d.bias" => 1.0 / 12f64.sqrt(),
-            // PyTorch counts a transposed convolution's outputs.
+            // For a transposed convolution, PyTorch takes fan_in from the outputs.
             "05.conv_transpose2d.weight" => 1.0 / 27f64.sqrt(),
             "10.linear.weight" => 1.0 / 30f64.sqrt(),
             name if name.ends_with("batch_norm.weight") => 1.0,

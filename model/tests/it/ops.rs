@@ -1,4 +1,4 @@
-//! The layer mathematics, held against naive loops, candle's own forward passes, and differences in float64.
+//! Layers and losses, compared with simple loops, candle's forward passes, and finite differences in float64.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use hindcast_model::ops;
@@ -40,7 +40,7 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
     gap.sqrt() / size.sqrt().max(1e-300)
 }
 
-/// Everything a result has: values, then gradients with respect to each input, of a scalar that weighs every element.
+/// The values of a result, and the gradients of a weighted sum of its elements with respect to each input.
 fn value_and_gradients(
     inputs: &[&Tensor],
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
@@ -143,7 +143,7 @@ fn naive_conv_transpose2d(
     Tensor::from_vec(y, (b, o, oh, ow), &Device::Cpu).unwrap()
 }
 
-/// Largest (or mean) element of each window, found by looking at all of them.
+/// Largest (or mean) element of each window, computed from all elements.
 fn naive_pool(x: &Tensor, kernel: Pair, stride: Pair, padding: Pair, mean: bool) -> Tensor {
     let (b, c, h, w) = x.dims4().unwrap();
     let oh = (h + 2 * padding.0 - kernel.0) / stride.0 + 1;
@@ -338,7 +338,7 @@ proptest! {
         let rows = ops::second_order::with_big_stack(|| {
             let (x, w, b) = (s.input(DType::F64), s.weight(DType::F64), s.bias(DType::F64));
             let wt = s.weight_transposed(DType::F64);
-            // Distinct values far enough apart for the differences.
+            // Distinct values whose distance is larger than the step of the differences.
             let n = x.elem_count() as f64;
             let order = x.flatten_all()?.arg_sort_last_dim(true)?.arg_sort_last_dim(true)?;
             let ranks = order.to_dtype(DType::F64)?.affine(0.05, 0.0125 - n * 0.025)?;
@@ -382,7 +382,7 @@ fn every_op_has_the_right_first_and_second_derivative() {
 
 #[test]
 fn a_wrong_derivative_is_caught() {
-    // candle's own max pooling scales the gradient by the window's size, and its gelu has six digits of a constant.
+    // candle's max pooling scales the gradient by the size of the window, and its gelu has six digits of a constant.
     let rows = ops::second_order::with_big_stack(|| {
         let x = noise(3, &[1, 1, 4, 4], DType::F64).affine(10.0, 0.0)?;
         let x = std::slice::from_ref(&x);
@@ -472,7 +472,7 @@ fn ties_and_nan_pool_as_in_pytorch() {
     let (y, g) = (values(&out[0]), values(&out[1]));
     assert_eq!(y[0], 1.0);
     assert!(y[1].is_nan());
-    // The first of equal elements gets the whole gradient, and no other element any.
+    // The first of equal elements gets the whole gradient.
     let at: Vec<usize> = (0..8).filter(|&i| g[i] != 0.0).collect();
     assert_eq!(at, [0, 2]);
 }

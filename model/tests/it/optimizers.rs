@@ -1,4 +1,4 @@
-//! The forward step against PyTorch's numbers and candle's bits.
+//! The update step, compared with PyTorch's numbers and candle's bits.
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW, SGD};
@@ -111,7 +111,7 @@ fn steps_agree_with_pytorch() {
     }
 }
 
-/// Steps that candle's own optimizer takes in f32, and ours from the same gradients.
+/// Steps of candle's optimizer in f32, and ours from the same gradients.
 fn against_candle(mut optimizer: impl Optimizer, variable: &Var, rule: &UpdateRule, eta: f64) {
     let mut theta: Vec<f32> = variable.to_vec1().unwrap();
     let mut state = vec![0f32; rule.state_values(theta.len())];

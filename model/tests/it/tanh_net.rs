@@ -1,10 +1,10 @@
-//! A small problem whose gradient and Hessian are written out by hand: a net of one tanh layer and a logistic loss.
+//! A small problem with explicit formulas for its gradient and Hessian: a net of one tanh layer with a logistic loss.
 
 use hindcast_model::random::{Purpose, Stream};
 
-/// Inputs of an example.
+/// Number of inputs of an example.
 pub const D: usize = 4;
-/// Hidden units.
+/// Number of hidden units.
 pub const H: usize = 3;
 /// Parameters: a matrix (D, H) and a vector (H).
 pub const P: usize = D * H + H;

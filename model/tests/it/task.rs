@@ -1,11 +1,11 @@
-//! What a Task file may say, and what it says when it may not.
+//! Task files: what they can contain, and the errors for what they can't.
 
 use hindcast_model::net::Net;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::{Layer, Task, TaskError};
 use hindcast_model::update::UpdateRule;
 
-/// A small Task whose layers are given.
+/// A small Task with the given layers.
 pub fn with_layers(input: &str, layers: &str, loss: &str) -> String {
     format!(
         "name = 'test'\n[data]\nsource = 'digits'\n[model]\ninput = {input}\nlayers = [{layers}]\n[loss]\nkind = '{loss}'\n\
@@ -314,7 +314,7 @@ fn a_changed_kind_leaves_the_old_kinds_keys_behind() {
     assert!(
         matches!(task.optimizer, UpdateRule::AdamW { weight_decay, .. } if weight_decay == 0.1)
     );
-    // What both kinds have stays, and a key may come before the kind that needs it.
+    // Keys that both kinds have are kept, and a key can be set before the kind that has it.
     task.set_all(&[("schedule.every", "2"), ("schedule.kind", "step")])
         .unwrap();
     task.set("schedule.kind", "cosine").unwrap();

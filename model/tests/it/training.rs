@@ -1,4 +1,4 @@
-//! Training a Task: what a step is made of, and that it can be taken again.
+//! Training a Task: the values of a step, and that a step can be repeated.
 
 use candle_core::Device;
 use hindcast_model::net::Net;
@@ -28,7 +28,7 @@ fn no_look<T>(_: &hindcast_model::train::StepRecord<'_, T>) -> Result<(), TrainE
     Ok(())
 }
 
-/// Takes the whole run.
+/// Takes all steps of a run.
 fn run(task: &Task) -> ModelState<f32> {
     let data = task.load_data(None).unwrap();
     let net = Net::new(&task.model, &task.loss).unwrap();
@@ -108,7 +108,7 @@ fn a_run_cut_anywhere_goes_on_to_the_same_bits() {
     assert_eq!(second.into_state(), whole);
 }
 
-/// What a trace records of a step is enough to take it again.
+/// The values that a trace records are sufficient to repeat a step.
 #[test]
 fn a_recorded_step_can_be_taken_again() {
     let task = digits(&[

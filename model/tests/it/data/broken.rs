@@ -1,4 +1,4 @@
-//! Files and tables that can't be, and what is said about them.
+//! Errors for broken files and invalid tables.
 
 use super::{folder, gzip, idx, little_mnist, open, refused, says, spec};
 use hindcast_model::data::{DataError, DataSpec, load};
@@ -47,7 +47,7 @@ fn test_files_are_only_wanted_where_they_are_used() {
     assert!(open("source = 'idx'\npool = 'train'\ntest = 3", dir.path()).is_ok());
 }
 
-/// Every prefix of a good file is refused, plain and packed, and so is one byte too many.
+/// Each prefix of a valid file is refused, plain and compressed, and so is a file with an extra byte.
 #[test]
 fn no_prefix_of_an_idx_file_passes() {
     let whole = idx(&[3, 2], &[1, 2, 3, 4, 5, 6]);
@@ -78,7 +78,7 @@ fn no_prefix_of_an_idx_file_passes() {
 #[test]
 fn headers_are_not_believed() {
     let labels = idx(&[3], &[0, 1, 2]);
-    // 2^96 elements, and 2^32 of which three are there.
+    // 2^96 elements, and 2^32 elements of which the file has three.
     let huge = idx(&[u32::MAX, u32::MAX, u32::MAX], &[1, 2, 3]);
     says(
         &refused(PAIR, folder(&[("x", &huge), ("y", &labels)]).path()),
@@ -303,7 +303,7 @@ fn a_table_survives_being_written() {
     assert!(!toml::to_string(&table).unwrap().contains("categorical"));
 }
 
-/// A reader that panics, loops or takes the memory of a header's word would not get through this.
+/// A reader that panics, loops or allocates memory by a size in the header would fail this test.
 #[test]
 fn any_changed_byte_is_read_or_refused() {
     let header = br#"{"inputs":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]},"labels":{"dtype":"U8","shape":[2],"data_offsets":[4,6]}}"#;
@@ -368,7 +368,7 @@ fn any_changed_byte_is_read_or_refused() {
     }
 }
 
-/// Errors travel between threads and up through `?`.
+/// Errors can be sent between threads and converted by `?`.
 #[test]
 fn errors_are_ordinary_errors() {
     fn takes<E: std::error::Error + Send + Sync + 'static>() {}

@@ -1,4 +1,4 @@
-//! Digits drawn by code.
+//! Generated digits.
 
 use candle_core::{DType, Device};
 use hindcast_model::data::{AugmentSpec, DataSet, DataSpec, Source, load};
@@ -35,7 +35,7 @@ fn they_come_with_known_wrong_labels() {
     }
 }
 
-/// Recorded runs on digits can be replayed only as long as the digits stay what they are.
+/// Recorded runs on digits can be replayed only if the digits never change.
 #[test]
 fn they_are_the_same_bytes_for_ever() {
     let set = digits(1000, 0);
@@ -66,7 +66,7 @@ fn one_digit_does_not_depend_on_how_many_there_are() {
     }
 }
 
-/// The nearest of the ten mean images names most digits: they look alike within a class, and not all alike.
+/// The nearest of the ten mean images identifies most digits, so that digits of a class are similar, but not equal.
 #[test]
 fn a_trivial_classifier_tells_most_of_them_apart() {
     let set = digits(2000, 0);

@@ -1,4 +1,4 @@
-//! JSON lines of texts.
+//! Documents in JSON lines.
 
 use super::{folder, open, refused, says};
 use candle_core::{DType, Device};
@@ -23,7 +23,7 @@ fn texts_become_weights_of_the_training_documents_words() {
         let batch = set.batch(split, indices, None, DType::F64, &Device::Cpu);
         batch.unwrap().inputs.to_vec2().unwrap()
     };
-    // Each word is in one of the two training documents, so all weigh the same; a row has norm 1.
+    // Each word is in one of the two training documents, so all words have the same weight. A row has norm 1.
     let fifth = 0.2f64.sqrt();
     let train = rows(Split::Train, &[0, 1]);
     let expected = [[fifth, 2.0 * fifth, 0.0], [0.0, 0.0, 1.0]];
@@ -38,7 +38,7 @@ fn texts_become_weights_of_the_training_documents_words() {
         set.origin_file(Split::Train, 1),
         Some(("posts.jsonl (train)".to_string(), 1))
     );
-    // The order of features, and with it the fingerprint, is the same whenever it is read.
+    // The order of the features, and therefore the fingerprint, is the same on each load.
     assert_eq!(
         set.fingerprint(),
         open(SPEC, dir.path()).unwrap().fingerprint()

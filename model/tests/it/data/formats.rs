@@ -1,4 +1,4 @@
-//! The same examples from files of every kind.
+//! The same examples from files of all formats.
 
 use super::{folder, gzip, idx, little_mnist, open, refused, says};
 use candle_core::{DType, Device, Tensor};
@@ -44,7 +44,7 @@ fn packed_and_plain_files_are_the_same_data() {
         )
         .unwrap();
     }
-    // Found below the folder, too.
+    // Files in a sub-folder are found, too.
     let two = open("source = 'idx'", packed.path()).unwrap();
     assert_eq!(one.fingerprint(), two.fingerprint());
     assert_eq!(one.fingerprint()[0].examples, 20);
@@ -53,7 +53,7 @@ fn packed_and_plain_files_are_the_same_data() {
 #[test]
 fn idx_npy_and_safetensors_agree_on_bytes() {
     let labels = [3u8, 0, 1, 2];
-    // 'F': the first axis runs fastest.
+    // 'F': the first axis varies fastest.
     let mut fortran = Vec::new();
     for x in 0..3 {
         for y in 0..2 {
@@ -127,7 +127,7 @@ fn floats_are_read_in_their_own_width_and_not_divided() {
     )
     .unwrap();
     assert_eq!(inputs(&*set), [[0.5, -1.0], [2.0, 4.0]]);
-    // Float labels are values to predict.
+    // Float labels are regression targets.
     let batch = set
         .batch(Split::Train, &[1], None, DType::F64, &Device::Cpu)
         .unwrap();
@@ -155,7 +155,7 @@ fn channels_last_become_channels_first() {
         inputs(&*set)[0],
         [0.0, 3.0, 6.0, 9.0, 0.0, 3.0, 6.0, 9.0, 0.0, 3.0, 6.0, 9.0]
     );
-    // Pictures want the pixels' colours together again.
+    // An image has the colours of a pixel next to each other.
     assert_eq!(set.image(Split::Train, 1).unwrap().pixels, &PIXELS[12..]);
 }
 

@@ -1,4 +1,5 @@
-//! The published data sets, where a copy lies beside the repository. The figures were computed from the files by other code.
+//! The published data sets, if a copy lies next to the repository. Expected values were computed from the files by other
+//! code.
 
 use super::open;
 use candle_core::{DType, Device};
@@ -7,7 +8,7 @@ use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 use std::path::PathBuf;
 
-/// The folder of real data, or nothing where there is none.
+/// The folder of real data. `None` if there is none.
 fn real(name: &str) -> Option<PathBuf> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../shared/data")
@@ -47,7 +48,7 @@ fn mnist_is_read_from_its_packed_files() {
             .sum::<u64>(),
         264923200
     );
-    // By another implementation, written from the description of the bytes.
+    // Computed by another implementation, which was written from the description of the bytes.
     let root: String = set.fingerprint()[2]
         .root
         .iter()
@@ -79,7 +80,8 @@ fn mnist_is_read_from_its_packed_files() {
     assert_eq!(value, 3.0 / 255.0);
 }
 
-/// Ones against sevens as in section 7.1 of the paper: 200 each from the training images less the first 5,000.
+/// Ones and sevens as in section 7.1 of the paper: 200 examples per split from the training images without the first
+/// 5,000.
 #[test]
 fn ones_against_sevens_are_drawn_from_one_pool() {
     let Some(dir) = real("mnist") else { return };
@@ -103,7 +105,7 @@ fn ones_against_sevens_are_drawn_from_one_pool() {
 #[test]
 fn cifar10_is_read_from_packed_files() {
     let Some(dir) = real("cifar10") else { return };
-    // Two of five files: unpacking `.xz` takes a second each.
+    // Two of five files, because decompressing an `.xz` file takes a second.
     let text = "source = 'cifar10'\ntrain_files = ['data_batch_1.bin', 'data_batch_3.bin']\nskip = 14320\n";
     let set = open(text, &dir).unwrap();
     assert_eq!(set.len(Split::Train), 20000 - 14320);
@@ -140,7 +142,7 @@ fn rows(set: &dyn DataSet, split: Split) -> Vec<Vec<f64>> {
     batch.inputs.to_vec2().unwrap()
 }
 
-/// The sum of all values, each times its row's number from 1.
+/// The sum of all values, each multiplied by the number of its row, from 1.
 fn by_row(rows: &[Vec<f64>]) -> f64 {
     let sums = rows.iter().map(|row| row.iter().sum::<f64>());
     (1u32..).zip(sums).map(|(n, sum)| f64::from(n) * sum).sum()
@@ -151,7 +153,7 @@ fn near(got: f64, expected: f64) {
     assert!(error < 1e-12, "{got} is off {expected} by {error:e}");
 }
 
-/// The figures are those of pandas and numpy.
+/// Expected values are those of pandas and numpy.
 #[test]
 fn adults_62_features_are_the_papers() {
     let Some(dir) = real("adult") else { return };
@@ -182,7 +184,7 @@ fn adults_62_features_are_the_papers() {
     assert_eq!(column("workclass=Never-worked"), 31.0);
 }
 
-/// The figures are those of scikit-learn's vectorizer.
+/// Expected values are those of scikit-learn's vectorizer.
 #[test]
 fn newsgroup_posts_have_scikit_learns_tfidf() {
     let Some(dir) = real("20news") else { return };
@@ -245,7 +247,7 @@ fn the_papers_draws_of_tables_and_posts_are_standardised() {
                 "feature {at} has variance {variance}"
             );
         }
-        // Half of the words are in none of 200 posts.
+        // Half of the words occur in none of the 200 posts.
         assert!(
             constant < rows[0].len() * 3 / 5,
             "{constant} constant features"

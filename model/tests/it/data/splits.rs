@@ -1,4 +1,4 @@
-//! Which examples go where, and what a batch of them holds.
+//! The examples of each split, and the content of batches.
 
 use super::{idx, little_mnist, open, refused, says, spec};
 use candle_core::{DType, Device};
@@ -23,7 +23,7 @@ fn validation_is_held_out_of_the_training_files() {
     assert_eq!(all.len(), 100);
     assert!(train.is_sorted() && validation.is_sorted());
     assert_eq!(origins(&*set, Split::Test), (0..20).collect::<Vec<_>>());
-    // Every label belongs to its row still.
+    // Each label still belongs to its row.
     for split in Split::ALL {
         for i in 0..set.len(split) {
             assert_eq!(
@@ -36,7 +36,7 @@ fn validation_is_held_out_of_the_training_files() {
             );
         }
     }
-    // How many are trained on says nothing about who is held out.
+    // The number of training examples doesn't change which examples are held out.
     let capped = open("source = 'idx'\nvalidation = 30\ntrain = 10", dir.path()).unwrap();
     assert_eq!(origins(&*capped, Split::Validation), validation);
     assert!(
@@ -123,7 +123,8 @@ fn a_joined_pool_names_the_file_of_each_example() {
             .count(),
         20
     );
-    // Rows are counted in the training and in the test files: two lists, so that a number alone names no example.
+    // Rows are counted separately in the training and the test files. With two lists, a row number doesn't identify an
+    // example.
     let lists: Vec<Vec<String>> = ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"]
         .map(|file| vec![file.to_owned()])
         .into();
@@ -135,7 +136,7 @@ fn a_joined_pool_names_the_file_of_each_example() {
     assert_eq!(drawn.file(Split::Train, 3), "digits/train");
 }
 
-/// Rows are counted through several training files; files of the same name in other folders are told apart.
+/// Rows are counted through several training files. Files with the same name in different folders are distinguished.
 #[test]
 fn files_of_one_list_share_a_numbering_and_same_names_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
@@ -244,7 +245,7 @@ fn standardised_features_have_mean_0_and_deviation_1_over_the_train_split() {
     }
 }
 
-/// A constant feature is only centred, also where its mean isn't exact (0.1 three times is not 0.3).
+/// A constant feature is only centred, even if its mean isn't exact (three times 0.1 is not 0.3).
 #[test]
 fn a_constant_feature_stays_finite() {
     let pixels: Vec<u8> = (0..30).flat_map(|i| [26, 0, i]).collect();
@@ -299,7 +300,7 @@ fn labels_can_be_flipped_on_any_source() {
         set.clean_class(Split::Train, wrong[0]),
         plain.class(Split::Train, wrong[0])
     );
-    // The fingerprint is of the labels that were trained on, and says which rows differ.
+    // The fingerprint covers the labels of training, and tells which rows differ.
     let differing = plain
         .leaves(Split::Train)
         .unwrap()

@@ -36,7 +36,7 @@ fn categories_and_classes_are_those_of_all_files() {
     );
     assert_eq!(set.class_names(), ["<=50K", ">50K", "?"]);
     assert_eq!(set.class(Split::Test, 0), Some(2));
-    // The Task's names give the numbers, and must be all there are.
+    // The names in the Task determine the class numbers, and must include all labels.
     let named = open(
         &format!("{TABLE}\nclass_names = ['>50K', '<=50K']"),
         dir.path(),

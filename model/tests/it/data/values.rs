@@ -1,4 +1,4 @@
-//! What the values of a file mean, and those that are refused before anything is trained on them.
+//! The meaning of values in files, and values that are refused before training.
 
 use super::formats::{inputs, npy};
 use super::{folder, idx, open, refused, says};
@@ -169,7 +169,7 @@ fn a_missing_label_is_refused_by_row_and_line() {
     let merged = format!("{CSV}merge = {{ y = {{ unknown = [''] }} }}");
     let set = open(&merged, dir.path()).unwrap();
     assert_eq!(set.class_names(), ["a", "b", "unknown"]);
-    // Among numbers, what programs write for a missing one is no class of its own.
+    // Among numbers, a text that programs write for a missing value isn't a class.
     let dir = folder(&[("a.csv", b"x,y\n1,0\n2,1\n3,NaN\n4,1\n")]);
     says(
         &refused(CSV, dir.path()),
@@ -218,7 +218,7 @@ fn labels_and_categories_that_are_equal_numbers_are_one() {
         &["classes: 0, 1\n", "column \"y\" holds \"1\" and \"1.0\""],
     );
     assert!(!told.contains("warning"), "{told}");
-    // The task's names and numbers mean them, too.
+    // Names and numbers in the Task refer to these classes, too.
     let named = open(&format!("{text}\nclass_names = ['1.0', '0']"), dir.path()).unwrap();
     assert_eq!(named.class(Split::Train, 0), Some(0));
     let dir = folder(&[("a.csv", b"x,y\n1,2.0\n2,1.0\n3,1.0\n")]);
@@ -227,7 +227,7 @@ fn labels_and_categories_that_are_equal_numbers_are_one() {
         (kept.len(Split::Train), kept.class_names()),
         (1, &["2.0".to_string()][..])
     );
-    // Not the class of this place: 0 would be 1.0.
+    // Not the class at this position: 0 would be 1.0.
     says(
         &refused(&format!("{CSV}classes = [0]"), dir.path()),
         &["no class \"0\"", "1.0, 2.0"],
@@ -327,7 +327,7 @@ fn a_wide_table_takes_time_with_its_width_and_not_with_its_square() {
     let began = std::time::Instant::now();
     let set = open(CSV, dir.path()).unwrap();
     assert_eq!(set.shape(), [columns]);
-    // With the square it is a minute on a quick machine.
+    // Quadratic time would be a minute on a fast machine.
     assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
 }
 
