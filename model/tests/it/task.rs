@@ -252,7 +252,7 @@ fn numbers_out_of_range_are_named() {
         (
             "[schedule]",
             "class_weights = [1]\n[schedule]",
-            "loss.class_weights = [1.0]: expected 2 numbers, one a class",
+            "loss.class_weights = [1.0]: expected 2 numbers, one per class",
         ),
         (
             "[schedule]",

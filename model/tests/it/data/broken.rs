@@ -82,7 +82,7 @@ fn headers_are_not_believed() {
     let huge = idx(&[u32::MAX, u32::MAX, u32::MAX], &[1, 2, 3]);
     says(
         &refused(PAIR, folder(&[("x", &huge), ("y", &labels)]).path()),
-        &["more than any file holds"],
+        &["more than any file can hold"],
     );
     let large = idx(&[u32::MAX, 1], &[1, 2, 3]);
     says(

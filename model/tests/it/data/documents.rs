@@ -103,7 +103,7 @@ fn what_is_no_document_is_named_by_its_line() {
             ["line 1", "not a JSON object", "list.jsonl"],
         ),
         ("field.jsonl", "", ["line 1", "no field \"text\"", "words"]),
-        ("deep.jsonl", "", ["line 1", "\"text\"", "no text"]),
+        ("deep.jsonl", "", ["line 1", "\"text\"", "not a text"]),
         (
             "part.jsonl",
             part,
@@ -114,7 +114,7 @@ fn what_is_no_document_is_named_by_its_line() {
         (
             "test.jsonl",
             part,
-            ["no document", "train part", "test.jsonl"],
+            ["no document", "train split", "test.jsonl"],
         ),
         ("latin.jsonl", "", ["latin.jsonl", "UTF-8", ""]),
         (
