@@ -46,6 +46,7 @@ pub use estimators::{TableOrigin, answer};
 pub use measures::agreement::{jaccard_of_extremes, kendall_tau};
 pub use measures::compare::Comparison;
 pub use open::{OwnModelParts, Subject, load_data};
+pub use output::sidecar_path;
 pub use query::many::Queries;
 pub use query::one::{Query, QueryGradient};
 pub use run::in_memory::MemoryRun;
@@ -57,7 +58,7 @@ pub use run::source::{
 pub use run::window::Window;
 pub use scores::{
     AdjointGrowth, NameKey, Names, QueryMetadata, Refined, RefinedBy, ScoreMetadata, ScoreRow,
-    ScoreTable, sidecar_path,
+    ScoreTable,
 };
 pub use sweep::{
     QuerySweep, Session, SessionOptions, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions,

@@ -10,7 +10,6 @@ mod select;
 pub mod spreadsheet;
 mod text;
 
-pub use crate::output::places::sidecar_path;
 pub use fits::same_run;
 pub use names::{NameKey, Names, Place};
 pub use select::{Condition, SortKey};
