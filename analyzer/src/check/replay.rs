@@ -1,7 +1,8 @@
-//! Does a step's arithmetic give the next recorded step? What `verify --replay` asks.
+//! Checks that the steps' arithmetic gives the next recorded steps.
 //!
-//! θ_{t+1} is computed again from θ_t, the batch, the learning rate and the random draws, by the code that training uses,
-//! and compared with the recorded one. A trace that passes was made by this rule on this data, and not written by hand.
+//! θ_{t+1} is recomputed from θ_t, the batch, the learning rate and the random draws, with the code that training
+//! uses, and compared with the recorded one. A trace that passes was produced by this rule on this data, and not
+//! written by hand.
 
 use candle_core::{DType, Device};
 use hindcast_format::DataIdentity;
@@ -16,15 +17,15 @@ use crate::measures::compare::Comparison;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::RecordedStep;
 
-/// How a replay check is done.
+/// Options of a replay check.
 #[derive(Debug, Clone)]
 pub struct ReplayCheckOptions {
-    /// About how many steps are computed again, spread evenly over what is recorded; 0 is all of them.
+    /// About how many steps are recomputed, spread evenly over the recorded ones; 0 for all of them.
     pub samples: usize,
-    /// Largest relative error (max-norm, by tensor) that passes where the bits differ, as they do on another machine or
-    /// where the loop used another implementation of the rule.
+    /// Largest relative error (max-norm, per tensor) that passes if the bits differ, as they do on another machine or
+    /// if the loop used another implementation of the rule.
     pub tolerance: f64,
-    /// Where the steps are computed.
+    /// Device that recomputes the steps.
     pub device: Device,
 }
 
@@ -42,45 +43,45 @@ impl ReplayCheckOptions {
     }
 }
 
-/// One step, computed again.
+/// One recomputed step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepCheck {
     /// t.
     pub step: u64,
-    /// Computed θ_{t+1} and r_{t+1} against the recorded ones.
+    /// Recomputed θ_{t+1} and r_{t+1}, compared with the recorded ones.
     pub comparison: Comparison,
-    /// Computed and recorded batch loss, where it was recorded.
+    /// Computed and recorded batch loss, if it was recorded.
     pub loss: Option<(f64, f64)>,
-    /// Tensors whose flag "had a gradient" is recorded otherwise than it comes out. That is no failure: the loop may
-    /// have left a tensor out on purpose, and the comparison is made with the recorded flags.
+    /// Tensors whose recorded flag "had a gradient" differs from the recomputed one. That isn't a failure: the loop
+    /// may have left a tensor out on purpose, and the comparison uses the recorded flags.
     pub trained_differs: Vec<String>,
-    /// Bit-identical, or within the tolerance.
+    /// Whether it has the same bits or is within the tolerance.
     pub passed: bool,
 }
 
-/// What a replay check found.
+/// Result of a replay check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReplayCheckReport {
     /// The tolerance.
     pub tolerance: f64,
-    /// The steps that were computed again, ascending.
+    /// The recomputed steps, ascending.
     pub steps: Vec<StepCheck>,
-    /// What was looked at otherwise than asked for, and why; empty if nothing.
+    /// How the check deviated from the options, and why; empty if it didn't.
     pub note: String,
 }
 
 impl ReplayCheckReport {
-    /// Did every step pass, and was there one?
+    /// Whether at least one step was checked and all passed.
     pub fn passed(&self) -> bool {
         !self.steps.is_empty() && self.steps.iter().all(|s| s.passed)
     }
 
-    /// Did every step come out with the recorded bits?
+    /// Whether all steps have the recorded bits.
     pub fn bit_identical(&self) -> bool {
         self.steps.iter().all(|s| s.comparison.bit_identical)
     }
 
-    /// Step, computed and recorded loss, where most recorded losses differ from the computed ones by over a hundredth.
+    /// Step, computed and recorded loss, if most recorded losses differ from the computed ones by more than 1 %.
     pub fn other_loss(&self) -> Option<(u64, f64, f64)> {
         crate::check::rule::other_loss(self.steps.iter().map(|s| (s.step, s.loss)))
     }
@@ -95,11 +96,11 @@ impl ReplayCheckReport {
     }
 }
 
-/// Computes sampled steps again.
+/// Recomputes sampled steps.
 ///
 /// # Errors
-/// Where a step can't be read, the data doesn't have an example, or the model fails; a step that comes out otherwise is
-/// a finding, not an error.
+/// A step can't be read, the data doesn't have an example, or the model fails. A step with another result is a
+/// finding, not an error.
 pub fn replay_check(
     run: &RecordedRun<'_>,
     options: &ReplayCheckOptions,
@@ -140,7 +141,7 @@ pub fn replay_check(
     })
 }
 
-/// Steps whose successor is recorded, too; for rules with a state, steps at which that state is known.
+/// Steps whose successor is recorded. For rules with a state, steps at which the state is known.
 fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
     let source = run.source();
     let end = source.end()?;
@@ -153,7 +154,7 @@ fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
             range.end - 1
         };
         if stateful {
-            // Each keyframe and the step after it: the second one rests on a state that was rebuilt.
+            // Each keyframe and the step after it, which uses a rebuilt state.
             let mut at = last;
             while at > range.start {
                 let key = if source.optimizer_state().is_empty() {
@@ -190,7 +191,8 @@ fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
     Ok((candidates, note))
 }
 
-/// The inner error says that the trace doesn't hold what the step starts from: behind a hole it is no fault of the step.
+/// The inner error says that the trace doesn't contain the state from which the step starts. After a hole, that isn't
+/// the step's fault.
 fn check<T: Real>(
     run: &RecordedRun<'_>,
     step: u64,
@@ -255,7 +257,7 @@ fn recorded(run: &RecordedRun<'_>, step: u64) -> Result<(StepMeta, Vec<f64>, Vec
     Ok((meta, buffers_after, after))
 }
 
-/// A split of the data that isn't the recorded one.
+/// A split of the data that differs from the recorded one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DataDifference {
     /// `train`, `validation` or `test`.

@@ -1,4 +1,4 @@
-//! By what arithmetic counterfactual runs are trained and evaluated.
+//! The arithmetic that trains and evaluates counterfactual runs.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::engine::{ForwardPass, KernelEngine, ReplayEngine, StepInput};
 use crate::error::Result;
 use crate::run::recorded::RecordedRun;
 
-/// By what arithmetic counterfactual runs are trained and evaluated.
+/// The arithmetic that trains and evaluates counterfactual runs.
 #[derive(Debug, Clone, Default)]
 pub enum Arithmetic {
-    /// By candle's, as the recorded run was: with everyone it comes to the recorded bits.
+    /// candle's, as in the recorded run: with all examples it gives the recorded bits.
     #[default]
     Recorded,
-    /// By the kernels for this net, which are quicker. They sum in another order, so with everyone they come to the recorded
-    /// parameters up to rounding, and to what rounding grows to; the run with everyone that changes are taken against is
-    /// trained by them, too.
+    /// The kernels for this net, which are faster. They sum in another order, so with all examples they give the
+    /// recorded parameters up to rounding, and to the extent that rounding grows. The run with all examples, from
+    /// which changes are measured, uses them too.
     Kernels(Arc<Net>),
 }
 
-/// Takes steps and evaluates states.
+/// Computes steps and evaluates states.
 pub(super) struct Taker<'a> {
     run: &'a RecordedRun<'a>,
     stepper: Stepper<'a>,
@@ -42,7 +42,7 @@ fn wide<T: Real>(x: &[T]) -> Vec<f64> {
 
 impl<'a> Taker<'a> {
     /// # Errors
-    /// Where the net has no kernels.
+    /// The net has a layer without kernels.
     pub fn new(
         run: &'a RecordedRun<'a>,
         arithmetic: &Arithmetic,
@@ -60,14 +60,14 @@ impl<'a> Taker<'a> {
         })
     }
 
-    /// The step's gradient, its parts' added up.
+    /// The step's gradient, summed over its parts.
     pub fn gradient<T: Real>(
         &mut self,
         state: &ModelState<T>,
         parts: &[WeightedBatch],
         draws: Draws,
     ) -> Result<Gradient<T>> {
-        // A batch that removal has emptied has the gradient of the penalty alone: nothing for the kernels.
+        // A batch without examples has only the gradient of the penalty, for which the kernels aren't needed.
         let empty = parts.iter().any(|part| part.batch.indices.is_empty());
         let Some(engine) = self.engine.as_mut().filter(|_| !empty) else {
             return Ok(self.stepper.gradient(state, parts, draws)?);
@@ -94,7 +94,7 @@ impl<'a> Taker<'a> {
         })
     }
 
-    /// Moves the state along a gradient.
+    /// Updates the state with a gradient.
     pub fn update<T: Real>(
         &self,
         settings: &Settings,
@@ -165,7 +165,7 @@ impl<'a> Taker<'a> {
         Ok(losses)
     }
 
-    /// Where the states lie.
+    /// Device of the states.
     pub fn device(&self) -> &'a Device {
         self.device
     }

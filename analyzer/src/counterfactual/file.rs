@@ -1,4 +1,4 @@
-//! The results of counterfactual runs in a file, beside what was predicted.
+//! Files with the results of counterfactual runs and the predictions.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -13,15 +13,15 @@ use crate::error::{AnalysisError, Result};
 use crate::output::places::Kind;
 use crate::output::{WRITER, replace};
 
-/// What stands in [`RemovalResults::format`].
+/// Value of [`RemovalResults::format`].
 const FORMAT: &str = "hindcast counterfactual";
 /// Version of the file.
 const VERSION: u32 = 1;
 
-/// Predicted and real changes of a query, a set of examples each, as JSON.
+/// Predicted and real changes of a query, one set of examples per entry, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RemovalResults {
-    /// Says what the file is.
+    /// Identifies the file.
     pub format: String,
     /// 1.
     pub version: u32,
@@ -31,23 +31,23 @@ pub struct RemovalResults {
     pub run_digest: String,
     /// The query that was measured.
     pub query: String,
-    /// BLAKE3 of the file that the query reads (`vector:FILE`), hexadecimal; nothing for other queries, and in files of
-    /// earlier versions.
+    /// BLAKE3 of the query's file (`vector:FILE`), hexadecimal. `None` for other queries, and in files of earlier
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_digest: Option<String>,
     /// Steps in which the examples were left out.
     pub window: Range<u64>,
-    /// What leaving out meant.
+    /// How examples were left out.
     pub removal: Removal,
-    /// What the rest was divided by.
+    /// The denominator of the remaining examples.
     pub denominators: Denominators,
-    /// Estimator of the predictions, as a table's metadata names it.
+    /// Estimator of the predictions, named as in a table's metadata.
     pub predicted_by: String,
-    /// The query's value where nobody was left out.
+    /// The query's value with all examples.
     pub value_with_everyone: f64,
-    /// Losses of the splits where nobody was left out.
+    /// Losses of the splits with all examples.
     pub losses_with_everyone: Vec<SplitLoss>,
-    /// One entry a retraining.
+    /// One entry per retraining.
     pub sets: Vec<RemovalResult>,
     /// Reasons to doubt these numbers, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,7 +64,7 @@ pub struct RemovalResult {
     pub places: Vec<RemovedPlace>,
     /// Change of the query that the scores predict.
     pub predicted_change: f64,
-    /// Change of the query that came out.
+    /// Change of the query that was measured.
     pub real_change: f64,
     /// The query's value without them.
     pub value_without: f64,
@@ -82,12 +82,12 @@ pub struct RemovedPlace {
 }
 
 impl RemovalResults {
-    /// The words that open the file: its format, and who wrote it.
+    /// The values that start the file: format, version and writer.
     pub fn opening() -> (String, u32, String) {
         (FORMAT.to_owned(), VERSION, WRITER.to_owned())
     }
 
-    /// Refuses a set that names an example outside of a training split of `examples`, or names one twice.
+    /// Refuses a set with an example outside a training split of `examples`, or with a repeated example.
     pub fn check_range(&self, examples: u64) -> std::result::Result<(), String> {
         for (at, set) in (1..).zip(&self.sets) {
             if let Some(i) = set.without.iter().find(|&&i| i >= examples) {
@@ -106,7 +106,7 @@ impl RemovalResults {
     /// Writes the file, which appears whole or not at all.
     ///
     /// # Errors
-    /// Where it can't be written, or another kind of file is there.
+    /// It can't be written, or it exists and is of another kind.
     pub fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self).map_err(|e| file(path, &e.to_string()))?;
         replace::replace(path, Kind::Removals, |temporary| {
@@ -120,7 +120,7 @@ impl RemovalResults {
     /// Reads a file back.
     ///
     /// # Errors
-    /// Where it can't be read, is something else, or is of a later version.
+    /// It can't be read, is another kind of file, or has a later version.
     pub fn read(path: &Path) -> Result<RemovalResults> {
         let bytes =
             files::read(path, files::RESULTS).map_err(|e| file(path, &e.problem.to_string()))?;

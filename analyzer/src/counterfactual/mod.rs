@@ -1,5 +1,5 @@
-//! Counterfactual replay: the run again, from its recorded state, without a set of examples. The truth that a sweep
-//! estimates.
+//! Counterfactual runs: the training is repeated from its recorded state without a set of examples. This measures
+//! what a sweep estimates.
 
 mod arithmetic;
 mod file;
@@ -28,11 +28,11 @@ use crate::measures::compare::Comparison;
 use crate::query::one::Query;
 use crate::run::recorded::RecordedRun;
 
-/// Retrains from A to T without each of the `sets` (and once with everyone).
+/// Retrains from A to T without each of the `sets`, and once with all examples.
 ///
 /// # Errors
-/// Where the trace doesn't hold the start of the window or the metadata of a later step, a set names an example that
-/// the data doesn't have, the model fails, or `progress` asks to stop.
+/// The trace doesn't contain the start of the window or the metadata of a later step, a set names an example that the
+/// data doesn't have, the model fails, or `progress` asks to stop.
 pub fn counterfactuals(
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
@@ -106,7 +106,7 @@ fn typed<T: Real>(
     })
 }
 
-/// Deals the runs out to worker threads and brings the outcomes into the order of `all`.
+/// Distributes the runs over worker threads and returns the outcomes in the order of `all`.
 fn spread<T: Real>(
     job: &replay::Job<'_, T>,
     all: &[&Vec<u64>],

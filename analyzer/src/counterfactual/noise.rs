@@ -1,14 +1,14 @@
-//! How far a retrained model depends on rounding: the same run from a start that is moved in its last digits.
+//! Noise in the starting state, to measure how far a retrained model depends on rounding.
 
 use candle_core::DType;
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::real::Real;
 
-/// Number of this crate's stream for [`move_start`].
+/// Number of the random stream of [`move_start`].
 const START_NOISE: u32 = 1 << 31;
 
-/// Multiplies every parameter by `1 + ε r`: ε is the spacing of the run's floats at 1, r uniform in [−1, 1), drawn by
-/// `seed` for the run's number `at` (0 is the run with everyone).
+/// Multiplies every parameter by `1 + ε r`, where ε is the spacing of the run's floats at 1, and r is uniform in [−1,
+/// 1), drawn from `seed` for run number `at` (0 is the run with all examples).
 pub(super) fn move_start<T: Real>(parameters: &mut [T], seed: u64, at: usize) {
     let spacing = match T::DTYPE {
         DType::F64 => f64::EPSILON,

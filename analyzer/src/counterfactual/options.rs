@@ -1,4 +1,4 @@
-//! How counterfactual runs are done.
+//! Options of counterfactual runs.
 
 use std::ops::{ControlFlow, Range};
 
@@ -9,26 +9,26 @@ use super::arithmetic::Arithmetic;
 use super::removal::{Denominators, Removal};
 use crate::engine::EngineKind;
 
-/// How counterfactual runs are done.
+/// Options of counterfactual runs.
 #[derive(Debug, Clone)]
 pub struct CounterfactualOptions {
-    /// Steps [A, B) in which the examples are left out. The replay starts at A and goes on to T; from B on everyone
-    /// takes part again. Compare a score with a removal in the same window.
+    /// Steps [A, B) in which the examples are left out. The replay starts at A and continues to T; from B on, all
+    /// examples are used again. Compare a score with a removal in the same window.
     pub window: Range<u64>,
-    /// What leaving out means.
+    /// How examples are left out.
     pub removal: Removal,
-    /// What the rest is divided by.
+    /// The denominator of the remaining examples.
     pub denominators: Denominators,
-    /// How the runs are computed; on another device than the CPU always as recorded.
+    /// The arithmetic of the runs. On a device other than the CPU it is always that of the recorded run.
     pub arithmetic: Arithmetic,
-    /// Runs at a time; 0 is as many as the machine has cores. On another device than the CPU always one.
+    /// Number of simultaneous runs; 0 for one per core. On a device other than the CPU always one.
     pub threads: usize,
-    /// Where the runs are trained.
+    /// Device that trains the runs.
     pub device: Device,
-    /// Splits on which the runs are evaluated where they end; those without examples are passed over.
+    /// Splits on which the final states are evaluated; those without examples are skipped.
     pub evaluate: Vec<Split>,
-    /// Seed of noise that moves every run's start in its last digits, each run's by its own: what changes then is what
-    /// rounding decides. Nothing is moved unless said.
+    /// Seed of noise in the last digits of every run's start, different for each run: the resulting change is what
+    /// rounding decides. `None` for no noise.
     pub start_noise: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl CounterfactualOptions {
         }
     }
 
-    /// What retrains.
+    /// The engine that retrains.
     pub(super) fn engine(&self) -> EngineKind {
         match (&self.arithmetic, self.device.is_cpu()) {
             (Arithmetic::Kernels(_), true) => EngineKind::Kernels,
@@ -56,5 +56,5 @@ impl CounterfactualOptions {
     }
 }
 
-/// Gets (steps done, steps in all) over all runs, from several threads, and may stop them.
+/// Receives (steps done, steps in total) of all runs, from several threads, and may stop them.
 pub type ReplayProgress<'a> = dyn Fn(u64, u64) -> ControlFlow<()> + Sync + 'a;

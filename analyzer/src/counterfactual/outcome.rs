@@ -1,4 +1,4 @@
-//! Where counterfactual runs end.
+//! Final states of counterfactual runs, evaluated.
 
 use std::ops::Range;
 
@@ -14,20 +14,20 @@ use crate::error::{AnalysisError, Diverged, Result};
 use crate::measures::compare::Comparison;
 use crate::query::one::Query;
 
-/// Loss and errors on a split, in evaluation mode.
+/// Loss and error rate on a split, in evaluation mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitLoss {
     /// `train`, `validation` or `test`.
     pub split: String,
-    /// Examples.
+    /// Number of examples.
     pub examples: u64,
-    /// Mean loss, without penalty.
+    /// Mean loss, without the penalty.
     pub loss: f64,
-    /// Share of wrongly classified examples, where targets are classes.
+    /// Share of wrongly classified examples, if targets are classes.
     pub error_rate: Option<f64>,
 }
 
-/// Where one run ended.
+/// Final state of one run, evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     /// The examples that were left out.
@@ -44,31 +44,31 @@ pub struct Outcome {
     pub buffers: Vec<f64>,
 }
 
-/// Counterfactual runs beside the run with everyone.
+/// Counterfactual runs, and the run with all examples.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CounterfactualReport {
     /// Names of the queries.
     pub queries: Vec<String>,
     /// Steps in which the examples were left out.
     pub window: Range<u64>,
-    /// What leaving out meant.
+    /// How examples were left out.
     pub removal: Removal,
-    /// What the rest was divided by.
+    /// The denominator of the remaining examples.
     pub denominators: Denominators,
-    /// What retrained: the kernels, or candle as in the recorded run.
+    /// The engine that retrained: the kernels, or candle as in the recorded run.
     pub engine: EngineKind,
-    /// The replay of the run with everyone.
+    /// The replay with all examples.
     pub everyone: Outcome,
-    /// That replay's θ_T and r_T against the recorded ones: bit-identical on the machine that trained, as long as it
-    /// trained by the same arithmetic. Changes are always taken against the replay.
+    /// That replay's θ_T and r_T, compared with the recorded ones: identical bits on the machine that trained, if the
+    /// arithmetic is the same. Changes are always measured from the replay.
     pub reproduction: Comparison,
-    /// One a set, in order.
+    /// One per set, in order.
     pub outcomes: Vec<Outcome>,
 }
 
 impl CounterfactualReport {
-    /// Real change of a query: its value without the set less its value with everyone; `None` where there is no such
-    /// set or query.
+    /// Real change of a query: its value without the set minus its value with all examples. `None` if there is no
+    /// such set or query.
     pub fn change(&self, set: usize, query: usize) -> Option<f64> {
         let without = self.outcomes.get(set)?.queries.get(query)?;
         Some(without - self.everyone.queries.get(query)?)

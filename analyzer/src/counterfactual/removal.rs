@@ -12,25 +12,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{AnalysisError, Doing, Result, Unknown};
 
-/// What leaving an example out means.
+/// How an example is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Removal {
-    /// Its loss term goes; it stays in the batch and so in batch norm's statistics. This is what the sweep predicts.
+    /// Its loss term is dropped. It stays in the batch, and so in batch norm's statistics. This is what the sweep
+    /// predicts.
     #[default]
     LossOnly,
-    /// It leaves the batch. Where a model has no batch statistics, the same as [`Removal::LossOnly`].
+    /// It is taken out of the batch. For a model without batch statistics, this equals [`Removal::LossOnly`].
     Absent,
 }
 
-/// What the rest of the batch is divided by.
+/// The denominator of the remaining examples of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Denominators {
-    /// By what it was divided by before: the paper's rule.
+    /// The denominator from before the removal: the paper's rule.
     #[default]
     Fixed,
-    /// By what is left, so that the weights add up to the same total. A sum has no denominator and stays a sum.
+    /// The remaining weights are scaled so that they add up to the same total. A sum has no denominator and stays a
+    /// sum.
     Renormalised,
 }
 
@@ -62,7 +64,7 @@ macro_rules! names {
 names!(Removal, "removal", LossOnly => "loss-only", Absent => "absent");
 names!(Denominators, "denominators", Fixed => "fixed", Renormalised => "renormalised");
 
-/// The step's micro-batches without the examples of `removed`. `batches` and `weights` are the recorded step's.
+/// A step's micro-batches without the examples in `removed`. `batches` and `weights` are those of the recorded step.
 pub(super) fn without(
     meta: &StepMeta,
     batches: &[Batch],
@@ -100,7 +102,7 @@ pub(super) fn without(
             });
         }
     }
-    // Nothing is left: the data's gradient is 0, but penalty, decay and momentum still act.
+    // Nothing is left. The data's gradient is 0, but penalty, decay and momentum still act.
     if let (true, Some(batch)) = (parts.is_empty(), batches.first()) {
         parts.push(WeightedBatch {
             batch: empty(batch)?,
@@ -230,7 +232,7 @@ mod tests {
             parts(&[4], Absent, Renormalised),
             [(vec![7], vec![0.5]), (vec![9], vec![0.5])]
         );
-        // A micro-batch that empties goes; a whole batch that empties stays as one without rows.
+        // A micro-batch that becomes empty is dropped. A whole batch that becomes empty stays as one without rows.
         assert_eq!(parts(&[4, 7], Absent, Fixed), [(vec![9], vec![0.25])]);
         assert_eq!(parts(&[4, 7, 9], Absent, Fixed), [(vec![], vec![])]);
         assert_eq!(parts(&[1], Absent, Renormalised)[0].1, [0.25, 0.25]);

@@ -1,4 +1,4 @@
-//! One worker's runs, side by side: each step's batch is loaded once for all of them.
+//! The runs of one worker, side by side: each step's batch is loaded once for all of them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -26,7 +26,7 @@ pub(super) struct Job<'a, T> {
     pub queries: &'a [Query],
     pub steps: &'a [StepMeta],
     pub start: &'a ModelState<T>,
-    /// Threads that a worker's own matrix products may use.
+    /// Threads for a worker's own matrix products.
     pub inner_threads: usize,
     pub done: AtomicU64,
     pub total: u64,
@@ -34,7 +34,7 @@ pub(super) struct Job<'a, T> {
     pub progress: &'a ReplayProgress<'a>,
 }
 
-/// Metadata of the steps to be replayed; none may be missing.
+/// Metadata of the steps to be replayed. None may be missing.
 pub(super) fn steps(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Vec<StepMeta>> {
     let steps = run.source().metas(range.clone())?;
     let mut there = steps.iter().map(|meta| meta.step);
@@ -55,7 +55,7 @@ impl<T: Real> Job<'_, T> {
         if !self.options.device.is_cpu() {
             return self.train(mine);
         }
-        // A pool of its own, so that workers don't queue in the global one.
+        // Each worker has a pool, so that workers don't queue in the global one.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.inner_threads)
             .stack_size(STACK_BYTES)

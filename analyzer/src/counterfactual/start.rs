@@ -12,7 +12,7 @@ use crate::run::anchor::{known_state, no_buffers, with_buffers_before};
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedStep, weights_of};
 
-/// To the run's float type; recorded numbers came from it, so nothing is lost.
+/// Converts to the run's float type. The recorded numbers came from it, so nothing is lost.
 pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
     x.iter().map(|&x| T::of(x)).collect()
 }
@@ -21,14 +21,14 @@ pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
 pub struct StateBefore<T> {
     /// The step's metadata.
     pub meta: StepMeta,
-    /// θ_t, r_t and the optimizer's state, as they were before the step.
+    /// θ_t, r_t and the optimizer's state before the step.
     pub state: ModelState<T>,
     /// r_{t+1}, as recorded after the step's forward pass.
     pub buffers_after: Vec<f64>,
 }
 
-/// Shows `see` the steps of `range`, oldest first, with the state before each. `optimizer` is the optimizer's state before the
-/// first; `see` answers with the one after its step, or with `None` where no further step is wanted.
+/// Calls `see` with the steps of `range`, oldest first, and the state before each. `optimizer` is the optimizer's
+/// state before the first step. `see` returns the one after its step, or `None` to stop.
 pub fn each_state<T: Real>(
     run: &RecordedRun<'_>,
     range: Range<u64>,
@@ -76,7 +76,8 @@ pub fn each_state<T: Real>(
     Ok(())
 }
 
-/// The state before step `at`. The optimizer's state is rebuilt from the nearest keyframe by the arithmetic that made it.
+/// The state before step `at`. The optimizer's state is rebuilt from the nearest keyframe with the arithmetic of the
+/// run.
 pub fn start_state<T: Real>(
     run: &RecordedRun<'_>,
     at: u64,

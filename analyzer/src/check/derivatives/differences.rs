@@ -1,17 +1,18 @@
-//! Central differences that tell a wrong derivative from a kink and from rounding.
+//! Central differences that distinguish a wrong derivative from a kink and from rounding.
 
 use hindcast_model::vectors::{norm, norm_of};
 
 use crate::error::Result;
 
-/// Distances of a difference's points, in the size of what is moved. The first is best for smooth functions.
+/// Distances of a difference's points, relative to the size of the moved values. The first is best for smooth
+/// functions.
 pub(super) const DISTANCES: [f64; 4] = [1e-5, 1e-6, 1e-4, 1e-7];
 
-/// Rounding errors of a difference, in units of ε |f| / h, that are no disagreement.
+/// Rounding error that a difference may have, in units of ε |f| / h.
 const ROUNDING: f64 = 64.0;
 
-/// Relative error of `exact`, the derivative of `f` along a line at 0, against central differences at the distance that
-/// confirms it best. `scale` is the size of f's values, from which a difference's rounding follows.
+/// Relative error of `exact`, the derivative of `f` along a line at 0, against central differences at the distance
+/// that agrees best. `scale` is the size of f's values, which determines the rounding of a difference.
 pub(super) fn agreement(
     exact: &[f64],
     scale: f64,
@@ -34,7 +35,7 @@ pub(super) fn agreement(
             off => off / size,
         };
         best = best.min(error);
-        // Smooth and right: the other distances would only cost time.
+        // Smooth and right: the other distances would only take time.
         if best < 1e-7 {
             break;
         }
@@ -47,7 +48,7 @@ pub(super) fn moved(x: &[f64], v: &[f64], h: f64) -> Vec<f64> {
     x.iter().zip(v).map(|(x, v)| x + h * v).collect()
 }
 
-/// Deterministic noise (SplitMix64): a check gives the same answer each time.
+/// Deterministic noise (SplitMix64), so that a check always has the same result.
 pub(super) struct Noise(u64);
 
 impl Noise {

@@ -1,11 +1,11 @@
-//! candle's operations that are known to have a wrong derivative or none, and what to use in their place.
+//! Operations of candle with a wrong or missing derivative, and their replacements.
 
 use candle_core::{D, Result, Tensor};
 
-/// An operation of candle that can't be replayed, and the cure.
+/// An operation of candle that can't be replayed, and what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct KnownOperation {
-    /// As the user knows it.
+    /// Its usual name.
     pub name: &'static str,
     /// What is wrong with it.
     pub why: &'static str,
@@ -49,7 +49,7 @@ const FUSED: KnownOperation = KnownOperation {
     cure: "use the composed form: candle_nn::ops::softmax, layer_norm_slow and rms_norm_slow, or hindcast_model::ops::log_softmax",
 };
 
-/// Finds the operation by what candle said.
+/// Finds the operation from candle's message.
 pub(super) fn by_message(text: &str) -> Option<KnownOperation> {
     let text = text.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
@@ -75,13 +75,13 @@ pub(super) fn by_message(text: &str) -> Option<KnownOperation> {
     }
 }
 
-/// Finds the operation by what it did: its result is compared with candle's own operations on what came before.
+/// Finds the operation from its result, by comparison with candle's own operations on its inputs.
 pub(super) fn by_values(
     result: &Tensor,
     before: &[Tensor],
     targets: &Tensor,
 ) -> Option<KnownOperation> {
-    // What only passes a value on did not compute it.
+    // An operation that only passes a value on did not compute it.
     if before.iter().any(|x| same(&x.detach(), result)) {
         return None;
     }
@@ -109,7 +109,7 @@ pub(super) fn by_values(
     None
 }
 
-/// x pooled to the result's size with the window that leads there.
+/// x pooled with the window that leads to the result's size.
 fn max_pooled(x: &Tensor, result: &Tensor) -> Option<Result<Tensor>> {
     let ([b, c, h, w], [rb, rc, oh, ow]) = (
         *<&[usize; 4]>::try_from(x.dims()).ok()?,

@@ -1,12 +1,14 @@
-//! Which operation has the wrong derivative?
+//! Finds the operation that has the wrong derivative.
 //!
-//! candle hides what a tensor was computed by, but `sorted_nodes` gives every intermediate result of a forward pass, and any of
-//! them can be differentiated and compared with its own differences. Results that come before a wrong operation pass and those
-//! after it fail, so the first that fails, in the order of computation, is the wrong operation's own. A sum over all results up
-//! to some place fails if one of them does; bisection over that place finds the first in a few backward passes.
+//! candle hides which operation computed a tensor, but `sorted_nodes` gives every intermediate result of a forward
+//! pass, and each can be differentiated and compared with its own differences. Results before a wrong operation pass,
+//! and those after it fail. So the first result that fails, in the order of computation, is that of the wrong
+//! operation. A sum over the results up to some position fails if one of them does, so bisection over the position
+//! finds the first in a few backward passes.
 //!
-//! A result may fail and what follows from it be right again: a softmax that subtracts a detached maximum, which then cancels. Such a
-//! failure is no fault; what lies between it and the result that passes is left out, and the search goes on.
+//! A result may fail although a later one that depends on it is right: a softmax may subtract a detached maximum,
+//! which cancels. Such a failure is not an error. The results between it and the one that passes are left out, and
+//! the search continues.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,19 +26,19 @@ use crate::error::{Doing, Result};
 
 /// Relative error from which a sum over intermediate results fails.
 const FAILS: f64 = 1e-4;
-/// Second derivatives below this, of results of size 1, say nothing.
+/// Second derivatives below this, of results of size 1, prove nothing.
 const MOVED: f64 = 1e-8;
 /// Independent random directions; a result that is right along all of them is right.
 const PROBES: usize = 2;
-/// How far after a failure a result may be right again.
+/// How many results after a failure may be right again.
 const NEAR: usize = 32;
 
 /// The operation at which a wrong derivative begins.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Fault {
-    /// 1 or 2: the first or only the second derivative is wrong.
+    /// 1 or 2: the first derivative is wrong, or only the second.
     pub order: u8,
-    /// Place among the operations that depend on parameters, from 1, in the order of the forward pass.
+    /// Position among the operations that depend on parameters, from 1, in the order of the forward pass.
     pub operation: usize,
     /// Number of such operations.
     pub operations: usize,
@@ -44,11 +46,11 @@ pub struct Fault {
     pub shape: Vec<usize>,
     /// Parameters that it depends on.
     pub after: Vec<String>,
-    /// Parameters that come in after it.
+    /// Parameters that are used after it.
     pub before: Vec<String>,
-    /// The operation, where it is one that is known to be wrong.
+    /// The operation, if it is one of those known to be wrong.
     pub known: Option<KnownOperation>,
-    /// What candle said, where the derivative doesn't exist at all.
+    /// candle's message, if the derivative doesn't exist at all.
     pub problem: Option<String>,
 }
 
@@ -127,14 +129,14 @@ fn looking() -> String {
     "looking for the operation with the wrong derivative".to_owned()
 }
 
-/// What first derivatives are tested along.
+/// The data of a test of first derivatives.
 struct Slopes {
     directions: Vec<Tensor>,
     covectors: Vec<Tensor>,
     usable: Vec<bool>,
 }
 
-/// What second derivatives are tested along.
+/// The data of a test of second derivatives.
 struct Curvatures {
     inner: Vec<Tensor>,
     outer: Vec<Tensor>,
@@ -143,11 +145,11 @@ struct Curvatures {
 }
 
 impl Curvatures {
-    /// The slope of the sum over these results along the inner direction, as a function that can be differentiated.
+    /// The slope of the sum over these results along the inner direction, as a differentiable function.
     fn slope(&self, graph: &Graph, included: &[bool]) -> Candle<Tensor> {
         let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
         for i in places(included) {
-            // A square makes linear operations count in the second derivative, too.
+            // The square gives linear operations a second derivative, too.
             let n = &graph.nodes[i];
             let curved = n.add(&n.sqr()?.affine(0.5, 0.0)?)?;
             sum = sum.add(&curved.mul(&self.covectors[i])?.sum_all()?)?;
@@ -163,10 +165,10 @@ impl Curvatures {
     }
 }
 
-/// How a test of some results ended.
+/// Result of a test.
 enum Verdict {
     Right,
-    /// Nothing moved, so nothing can be said.
+    /// Nothing moved, so the test proves nothing.
     Blind,
     Wrong(Option<String>),
 }
@@ -239,8 +241,8 @@ impl Search<'_> {
         })
     }
 
-    /// Random covectors of all results, scaled so that each one's slope along a random direction is 1 by its differences. `None`
-    /// where the forward pass takes another course beside the point.
+    /// Random covectors of all results, scaled by differences so that each result's slope along a random direction is
+    /// 1. `None` if the forward pass takes another path near the point.
     fn slopes(&self, base: &Graph, theta: &[f64], seed: u64) -> Candle<Option<Slopes>> {
         let mut noise = Noise::new(23 + seed);
         let v = noise.vector(theta.len(), 0.1);
@@ -249,7 +251,7 @@ impl Search<'_> {
             .iter()
             .map(|n| Tensor::from_vec(noise.vector(n.elem_count(), 1.0), n.dims(), &Device::Cpu))
             .collect::<Candle<Vec<_>>>()?;
-        // At two distances: where they differ a kink lies between, and the result is left out.
+        // At two distances: if they differ, there is a kink in between, and the result is left out.
         let mut slopes = Vec::new();
         for h in &DISTANCES[..2] {
             let plus = self.graph(&moved(theta, &v, *h))?;
@@ -308,7 +310,8 @@ impl Search<'_> {
         })
     }
 
-    /// Does the Hessian of the sum over these results, along two directions, agree with differences of its gradient?
+    /// Whether the Hessian of the sum over these results, along two directions, agrees with differences of its
+    /// gradient.
     fn curvature(&self, base: &Graph, included: &[bool], probe: &Curvatures) -> Candle<Verdict> {
         let exact = along(
             &probe.slope(base, included)?,
@@ -336,7 +339,7 @@ impl Search<'_> {
         Ok(Verdict::Wrong(None))
     }
 
-    /// The first result that fails without anything after it being right again.
+    /// The first result that fails without a later one being right again.
     fn search(
         &self,
         order: u8,
@@ -345,7 +348,7 @@ impl Search<'_> {
     ) -> Candle<Option<Fault>> {
         let n = base.nodes.len();
         let mut skipped = vec![false; n];
-        // Where a derivative doesn't exist that is what is looked for, and not a number that is off.
+        // If a derivative is missing, that is the fault to find, not an inexact number.
         let missing = matches!(test(&vec![true; n], 0), Verdict::Wrong(Some(_)));
         let fails = |verdict| match verdict {
             Verdict::Right | Verdict::Blind => None,
@@ -443,7 +446,7 @@ fn places(included: &[bool]) -> impl Iterator<Item = usize> {
         .map(|(i, _)| i)
 }
 
-/// Was `later` computed from `earlier`?
+/// Whether `later` was computed from `earlier`.
 fn follows(later: &Tensor, earlier: &Tensor) -> bool {
     later.sorted_nodes().iter().any(|t| t.id() == earlier.id())
 }
@@ -452,7 +455,7 @@ fn scalar(t: &Tensor) -> Candle<f64> {
     t.to_scalar::<f64>()
 }
 
-/// candle panics where an operation's backward leaves out an argument.
+/// candle panics if an operation's backward pass leaves out an argument.
 fn caught(test: impl FnOnce() -> Candle<Verdict>) -> Verdict {
     match catch_unwind(AssertUnwindSafe(test)) {
         Ok(Ok(verdict)) => verdict,

@@ -1,11 +1,13 @@
-//! Is an objective's mathematics right? Every derivative that a sweep takes of it, against differences in float64.
+//! Checks an objective's mathematics: every derivative that a sweep needs, against differences in float64.
 //!
-//! candle's rules are not all right: some operations have a wrong gradient, some none, some no second derivative. A wrong
-//! rule gives scores that look like any others, so an own model is checked once before it is analysed: at the end of the run,
-//! on a handful of its examples, in a few random directions. What is wrong is then [looked for](Fault) in the model's graph.
+//! Some of candle's operations have a wrong gradient, some have none, and some have no second derivative. Scores from
+//! a wrong derivative look like any others, so an own model is checked once before it is analysed: at the end of the
+//! run, on a few of its examples, in a few random directions. If a derivative is wrong, the operation is
+//! [searched](Fault) in the model's graph.
 //!
-//! Kinks give no false alarm: a ReLU that switches between the two points of a difference spoils it at some distances of the points, a
-//! wrong rule at all of them. So a quantity passes if one of several distances confirms it.
+//! Kinks raise no false alarm. A ReLU that switches between the two points of a difference spoils it at some
+//! distances of the points; a wrong derivative spoils it at all. So a quantity passes if one of several distances
+//! confirms it.
 
 mod differences;
 mod known;
@@ -32,7 +34,7 @@ use differences::{Noise, agreement, moved};
 /// Checks a recorded run's objective at the end of the run, on examples of its last recorded batch.
 ///
 /// # Errors
-/// Where the run holds no step, the data lacks an example, or the model can't be run in float64 at all.
+/// The run has no steps, the data lacks an example, or the model can't be run in float64.
 pub fn check_run(run: &RecordedRun<'_>, options: &CheckOptions) -> Result<CheckReport> {
     let end = run.source().end()?;
     let last = run
@@ -54,11 +56,12 @@ pub fn check_run(run: &RecordedRun<'_>, options: &CheckOptions) -> Result<CheckR
     check_objective(Arc::clone(run.objective()), &point, options)
 }
 
-/// Checks an objective at a point: gradients in every parameter tensor, per-example gradients, Hessian-vector products and the adjoints
-/// of the buffers, in training and in evaluation mode.
+/// Checks an objective at a point, in training and in evaluation mode: gradients in every parameter tensor,
+/// per-example gradients, Hessian-vector products, and the adjoints of the buffers.
 ///
 /// # Errors
-/// Where the model can't be run in float64, or sizes don't fit. A derivative that is wrong or missing is a finding, not an error.
+/// The model can't be run in float64, or sizes don't fit. A derivative that is wrong or missing is a finding, not an
+/// error.
 pub fn check_objective(
     objective: Arc<dyn Objective>,
     point: &CheckPoint<'_>,
@@ -136,7 +139,7 @@ impl Check<'_> {
     }
 
     fn problem(&mut self, what: String, error: &AnalysisError) {
-        // A backtrace may follow what candle says; the first line is the message.
+        // candle's message may be followed by a backtrace; the first line is the message.
         let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
         let mut text = first(error.to_string());
         let mut cause = std::error::Error::source(error);
@@ -152,13 +155,14 @@ impl Check<'_> {
         });
     }
 
-    /// A forward pass that draws anew each time can't be replayed, and differences of it mean nothing.
+    /// Checks that a second forward pass gives the same losses. Otherwise the run can't be replayed, and differences
+    /// mean nothing.
     fn repeats(&mut self) -> Result<()> {
         let point = *self.point;
         let mut run = || self.gradient(point.parameters, point.buffers, Mode::Train);
         let (first, again) = match (run(), run()) {
             (Ok(a), Ok(b)) => (a, b),
-            // Without a gradient there is nothing to compare; the rows to come say so.
+            // Without a gradient there is nothing to compare. The next rows report that.
             _ => return Ok(()),
         };
         if first.per_example == again.per_example {
@@ -167,7 +171,7 @@ impl Check<'_> {
         Err(Unsupported::RandomForwardPass.into())
     }
 
-    /// First derivatives in a mode: in every parameter tensor, in the buffers, and of the buffers.
+    /// First derivatives in one mode: in every parameter tensor, in the buffers, and of the buffers.
     fn first(&mut self, mode: Mode) -> Result<()> {
         let point = *self.point;
         let name = match mode {
@@ -221,7 +225,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What a sweep takes of a step: products with per-example gradients, with the Hessian, and the buffers' adjoints.
+    /// The derivatives that a sweep needs: products with per-example gradients and with the Hessian, and the buffers'
+    /// adjoints.
     fn second(&mut self) -> Result<()> {
         let point = *self.point;
         let (p, b) = (point.parameters.len(), point.buffers.len());
@@ -246,7 +251,7 @@ impl Check<'_> {
                 })?;
                 self.row("gradients of single examples".to_owned(), error);
             }
-            // <s, ∇f> + <ρ, r_out>, whose derivatives in θ and r the engine has given.
+            // <s, ∇f> + <ρ, r_out>, whose derivatives in θ and r the engine computed.
             let w = self.within(point.parameters, 0, p);
             let exact = [dot(&got.hessian[0], &w)];
             let scale = dot_abs(&s, &w);
@@ -286,7 +291,7 @@ impl Check<'_> {
         products
     }
 
-    /// Noise in `n` values from `start` on, in the size of what stands there; zeros elsewhere.
+    /// Noise in `n` values from `start` on, scaled to the existing values; zeros elsewhere.
     fn within(&mut self, values: &[f64], start: usize, n: usize) -> Vec<f64> {
         let here = &values[start..start + n];
         let size = (here.iter().map(|x| x * x).sum::<f64>() / n.max(1) as f64).sqrt();
@@ -297,7 +302,7 @@ impl Check<'_> {
     }
 }
 
-/// Did candle fail in a backward pass, not in running the model?
+/// Whether candle failed in a backward pass rather than in the forward pass.
 fn doing_derivatives(error: &AnalysisError) -> bool {
     matches!(error, AnalysisError::Candle { doing, .. } if doing == "differentiating")
 }

@@ -4,14 +4,15 @@ use std::fmt;
 
 use super::locate::Fault;
 
-/// How an objective is checked.
+/// Options of a check.
 #[derive(Debug, Clone)]
 pub struct CheckOptions {
-    /// Examples that the model is run on, at most.
+    /// Largest number of examples on which the model is run.
     pub examples: usize,
     /// Random directions for second derivatives.
     pub directions: usize,
-    /// Largest relative error that passes. What is right comes within about 1e-8; candle's GELU, whose constants have six digits, within 1e-6.
+    /// Largest relative error that passes. Right derivatives come within about 1e-8; candle's GELU, whose constants
+    /// have six digits, within 1e-6.
     pub tolerance: f64,
 }
 
@@ -31,27 +32,27 @@ impl Default for CheckOptions {
 pub struct CheckRow {
     /// What was compared.
     pub what: String,
-    /// Relative error; infinite where the quantity couldn't be computed.
+    /// Relative error; infinite if the quantity couldn't be computed.
     pub error: f64,
-    /// Within the tolerance?
+    /// Whether the error is within the tolerance.
     pub passed: bool,
-    /// What candle said where the quantity couldn't be computed.
+    /// candle's message if the quantity couldn't be computed.
     pub problem: Option<String>,
 }
 
-/// What a check found.
+/// Result of a check.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct CheckReport {
     /// The tolerance.
     pub tolerance: f64,
     /// Everything that was compared.
     pub rows: Vec<CheckRow>,
-    /// The operation at which a wrong derivative begins, where one was found.
+    /// The operation at which a wrong derivative begins, if one was found.
     pub fault: Option<Fault>,
 }
 
 impl CheckReport {
-    /// Did everything pass?
+    /// Whether all quantities passed.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
     }
