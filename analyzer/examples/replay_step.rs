@@ -1,5 +1,5 @@
-//! One replay step by the kernels, to count its instructions: `replay_step TASK BATCH`. `.ci/instructions` runs it under
-//! valgrind, which counts while [`counted_step`] runs.
+//! One replay step by the kernels, to count its instructions: `replay_step TASK BATCH`. `.ci/instructions` runs it
+//! under valgrind, which counts during [`counted_step`].
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     let direction = vec![(0..parameters.len()).map(|i| f64::from(wave(i))).collect()];
     let adjoint = vec![vec![0.5; net.buffer_values()]];
     let mut engine = KernelEngine::new(net, DType::F32)?;
-    // The first step makes room; what is counted is one of the many that follow.
+    // The first step allocates. The second one, which is like all that follow, is counted.
     counted(&mut engine, &input, &direction, &adjoint, false)?;
     let out = counted(&mut engine, &input, &direction, &adjoint, true)?;
     println!("{:e}", out.products[0][0]);
@@ -67,7 +67,7 @@ fn counted(
     }
 }
 
-/// Its name is what valgrind looks for.
+/// valgrind finds this function by its name.
 #[inline(never)]
 fn counted_step(
     engine: &mut KernelEngine,

@@ -1,9 +1,9 @@
-//! One replay step by each engine: all per-example products and Hessian-vector products of a batch, in f32.
+//! One replay step per engine: all per-example products and Hessian-vector products of a batch, in f32.
 //!
-//! `cargo bench -p hindcast-analyzer --bench replay [-- FILTER...]` prints milliseconds (median and minimum) and GFLOP/s, and
-//! for the kernels the share of what the `gemm` crate alone reaches on the products that the step consists of, on as many
-//! threads. A filter is a part of a row's name (`mnist-cnn`, `kernels`, `q8`); the machine should be idle. Without `--bench`
-//! (as `cargo test --benches` runs it) every row runs once.
+//! `cargo bench -p hindcast-analyzer --bench replay [-- FILTER...]` prints milliseconds (median and minimum) and
+//! GFLOP/s. For the kernels it also prints the share of the speed that the `gemm` crate alone reaches on the products
+//! of the step, with the same number of threads. A filter is a part of a row's name (`mnist-cnn`, `kernels`, `q8`);
+//! the machine should be idle. Without `--bench` (as in `cargo test --benches`) every row runs once.
 
 mod products;
 
@@ -27,7 +27,7 @@ const CASES: [(&str, usize); 4] = [
     ("mnist-logreg", 5),
 ];
 
-/// Numbers that look random.
+/// Pseudo-random numbers.
 fn noise(seed: u64, n: usize) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..n)
@@ -88,7 +88,7 @@ impl Step {
     }
 }
 
-/// (median, minimum) in seconds of at least 5 runs within about `seconds`, after warming up.
+/// (median, minimum) in seconds of at least 5 runs within about `seconds`, after a warm-up.
 fn time(seconds: f64, mut f: impl FnMut()) -> (f64, f64) {
     let begun = Instant::now();
     f();

@@ -1,16 +1,16 @@
-//! The matrix products of a replay step, and the time that `gemm` takes for them alone.
+//! The matrix products of a replay step, and the time that `gemm` alone takes for them.
 
 use gemm::Parallelism;
 use hindcast_model::net::{Net, Node, Op};
 use hindcast_model::objective::Objective as _;
 
-/// One layer's products in one tile of columns, done `times` times.
+/// The products of one layer in one tile of columns, repeated `times` times.
 #[derive(Clone, Copy)]
 pub struct Product {
     m: usize,
     n: usize,
     k: usize,
-    /// The second operand is stored by columns (a weight's gradient), the result by columns, too.
+    /// Whether the second operand (a weight's gradient) and the result are stored by columns.
     turned: bool,
     times: f64,
 }
@@ -44,9 +44,9 @@ struct Place<'a> {
     net: &'a Net,
     batch: usize,
     queries: usize,
-    /// What comes in depends on parameters.
+    /// Whether the input depends on parameters.
     moves: bool,
-    /// Somebody reads the cotangent of what comes in.
+    /// Whether the input's cotangent is read.
     primal: bool,
 }
 
@@ -92,7 +92,7 @@ impl Place<'_> {
     }
 }
 
-/// Operands, and a share of the products for each thread.
+/// Operands, and each thread's share of the products.
 pub struct Alone {
     products: Vec<Product>,
     rooms: Vec<[Vec<f32>; 3]>,
@@ -130,7 +130,7 @@ impl Alone {
                             } else {
                                 ((1, n), (1, n))
                             };
-                            // SAFETY: `new` has made room for the largest operands and results, packed as these strides say.
+                            // SAFETY: `new` allocated the largest operands and results, packed with these strides.
                             unsafe {
                                 gemm::gemm(
                                     p.m,

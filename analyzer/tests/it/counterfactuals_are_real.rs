@@ -1,4 +1,4 @@
-//! Counterfactual replay against training that was done without it.
+//! Counterfactual runs against training that really left the examples out.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -110,13 +110,13 @@ fn the_ways_of_removing_differ_where_they_should() {
             .parameters
     };
     let base = end(Removal::LossOnly, Denominators::Fixed, vec![3]);
-    // The net's batch mean sees who is absent.
+    // The net uses the batch's mean activation, so the removed examples change it.
     assert_ne!(base, end(Removal::Absent, Denominators::Fixed, vec![3]));
     assert_ne!(
         base,
         end(Removal::LossOnly, Denominators::Renormalised, vec![3])
     );
-    // With nobody left, nothing moves.
+    // A batch without examples moves nothing.
     let all: Vec<u64> = (0..TRAIN as u64).collect();
     for removal in [Removal::LossOnly, Removal::Absent] {
         for denominators in [Denominators::Fixed, Denominators::Renormalised] {

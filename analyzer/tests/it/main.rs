@@ -1,4 +1,4 @@
-//! What the analyzer promises, on runs small enough to retrain hundreds of times.
+//! The analyzer's guarantees, on runs small enough to retrain hundreds of times.
 
 mod numbers;
 mod tiny;

@@ -1,6 +1,6 @@
-//! Numbers for tests: pseudo-random ones, and how far two lists lie apart.
+//! Numbers for tests: pseudo-random values, and the distance between two lists.
 
-/// Numbers in about (-1, 1) that depend on `seed` alone.
+/// Pseudo-random numbers in about (-1, 1) that depend on `seed` alone.
 pub fn noise(seed: u64, n: usize) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..n)

@@ -1,4 +1,4 @@
-//! The check that comes before every analysis: honest loops pass at the first try, wrong ones are refused by what is wrong.
+//! The rule check: correct loops pass at the first try, and wrong ones are refused with the cause.
 
 use candle_core::{DType, Device};
 use hindcast_analyzer::{
@@ -25,7 +25,7 @@ fn checked(
     rule_check(&run, &RuleCheckOptions::new(0..10, seed)).unwrap()
 }
 
-/// Expects a refusal whichever steps are chosen, and gives the message.
+/// Expects a refusal for any choice of steps, and returns the message.
 fn refused(what: &str, recorded: &MemoryRun, rule: &UpdateRule, data: &dyn DataSet) -> String {
     let reports: Vec<_> = (0..10)
         .map(|seed| checked(recorded, rule, data, seed))
@@ -95,7 +95,7 @@ fn a_frozen_tensor_is_named() {
             message.contains("Recorded as trained, but unchanged: `w1`"),
             "{message}"
         );
-        // Once the recorder knows, the run is as good as any other.
+        // Once the recorder knows the variables, the run passes.
         let mut known = recorded;
         for step in &mut known.steps {
             step.meta.trained[1] = false;
@@ -196,7 +196,7 @@ fn wrong_indices_and_other_data_are_refused() {
     }
     refused("wrong indices", &shifted, &recipe.rule, &TinyData);
     refused("other data", &honest, &recipe.rule, &OtherLabels);
-    // Under Adam, too, whose steps have the same size whatever the loss.
+    // Also with Adam, whose steps have the same size whatever the loss.
     let recipe = Recipe::new(rule("kind = \"adam\""), 0.01);
     let honest = train(&recipe, &TinyNet::new(0.0), None);
     refused("other data under Adam", &honest, &recipe.rule, &OtherLabels);
@@ -246,7 +246,7 @@ fn losses_that_are_not_the_computed_ones_are_told() {
     assert!(!matches!(report.steps[0].cause, Some(Cause::Scaled(_))));
 }
 
-/// [`TinyData`] with every label turned around.
+/// [`TinyData`] with all labels inverted.
 struct OtherLabels;
 
 impl DataSet for OtherLabels {

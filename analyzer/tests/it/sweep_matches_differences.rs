@@ -10,7 +10,7 @@ use hindcast_model::update::UpdateRule;
 
 use crate::tiny::{Recipe, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train};
 
-/// Small enough that the third derivative of an Adam run doesn't show.
+/// Small enough that the third derivative of an Adam run doesn't matter.
 const STEP: f64 = 2e-5;
 
 fn value(
@@ -39,7 +39,7 @@ fn differences(
                 };
                 value(recipe, net, query, Some(&changed)).value
             };
-            // The score is the effect of leaving out, so of lowering the weight.
+            // The score is the effect of leaving the example out, so of a smaller weight.
             (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
         })
         .collect()

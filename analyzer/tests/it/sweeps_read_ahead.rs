@@ -1,4 +1,4 @@
-//! A sweep reads ahead on a thread of its own, and nobody sees it: order, errors and stops are those of one that reads itself.
+//! A sweep reads ahead on a separate thread. Order, errors and stops must be those of a sweep without that thread.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +14,14 @@ use hindcast_model::update::UpdateRule;
 
 use crate::tiny::{Recipe, TinyData, TinyNet, engine, train};
 
-/// A run that counts what is read of it newest first, and has a step that can't be read.
+/// A run that counts its steps as they are read newest first, and has a step that can't be read.
 struct Flawed {
     run: MemoryRun,
     flaw: Option<u64>,
     /// Whether reading the flaw panics.
     panics: bool,
     pause: Duration,
-    /// How long reading has paused, in nanoseconds: on a busy machine longer than it was asked to.
+    /// How long reading has paused, in nanoseconds. On a busy machine this is longer than requested.
     paused: AtomicU64,
     read: AtomicU64,
 }
@@ -133,7 +133,7 @@ fn an_error_comes_after_every_step_that_is_newer() {
             ControlFlow::Continue(())
         });
         assert_eq!(swept.unwrap_err().to_string(), "the flaw");
-        // The buffers before a step stand in the older one, unless a keyframe has them: every fourth has.
+        // The buffers before a step are in the previous frame, unless a keyframe has them; every fourth step is one.
         let oldest = match (flaw + 1) % 4 {
             0 => flaw + 1,
             _ => flaw + 2,
@@ -150,7 +150,8 @@ fn a_sweep_that_stops_stops_the_reading() {
         _ => ControlFlow::Continue(()),
     });
     assert!(matches!(swept, Err(AnalysisError::Cancelled { step: 20 })));
-    // Four were replayed; two wait, one is in hand, one is read for its buffers, and one place became free at the last.
+    // Four steps were replayed, two wait, one is being decoded, one is read for its buffers, and one place became
+    // free at the last step.
     let read = source.read.load(Ordering::SeqCst);
     assert!((4..=9).contains(&read), "{read} steps were read");
     std::thread::sleep(Duration::from_millis(20));
@@ -171,7 +172,7 @@ fn slow_reading_is_hidden_behind_the_replay_and_what_is_not_is_counted() {
     source.pause = Duration::from_millis(4);
     let begun = Instant::now();
     let read_for = |source: &Flawed| Duration::from_nanos(source.paused.load(Ordering::SeqCst));
-    // The progress stands for a replay of 8 ms a step.
+    // The progress callback takes 8 ms per step, like a replay.
     let (swept, times) = sweep(&source, &mut |_| {
         std::thread::sleep(Duration::from_millis(8));
         ControlFlow::Continue(())
@@ -179,7 +180,7 @@ fn slow_reading_is_hidden_behind_the_replay_and_what_is_not_is_counted() {
     let whole = begun.elapsed();
     assert!(swept.unwrap().is_done());
     assert!(times.total() <= whole, "{times:?} of {whole:?}");
-    // Without the replay to hide behind, the sweep would wait for all of it; so it waits for the first steps.
+    // If reading didn't run during the replay, the sweep would wait for all steps. It waits only for the first ones.
     assert!(times.waiting < read_for(&source) / 2, "{times:?}");
     assert!(times.rest >= Duration::from_millis(8 * STEPS), "{times:?}");
 

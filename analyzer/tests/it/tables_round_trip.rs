@@ -1,4 +1,4 @@
-//! Score tables written and read back, in every format of this build.
+//! Score tables written and read back, in every file format of this build.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                         .map(|_| epochs.iter().map(|_| next(seen)).collect())
                         .collect()
                 },
-                // Only where there are epochs, too: tables with and without are written.
+                // Only if there are epochs, so that tables with and without are written.
                 refined: if epochs.is_empty() {
                     Vec::new()
                 } else {
@@ -136,7 +136,7 @@ fn names_survive_in_every_format() {
     round_trip(folder.path(), &table);
 }
 
-/// What a spreadsheet would compute is written as a text, and read back as it was.
+/// A text that a spreadsheet would evaluate is written protected, and read back unchanged.
 #[test]
 fn formulas_survive_and_are_no_formulas_in_a_csv() {
     let folder = tempfile::tempdir().unwrap();
@@ -166,12 +166,12 @@ fn formulas_survive_and_are_no_formulas_in_a_csv() {
         "{left:?}"
     );
     assert!(cells.iter().any(|cell| cell == "''=1+1"), "{csv}");
-    // Only CSV is changed.
+    // Only CSV protects texts.
     let lines = fs::read_to_string(folder.path().join("scores.jsonl")).unwrap();
     assert!(lines.contains("\"name\":\"=1+1\""), "{lines}");
 }
 
-/// Other programs read what we call Parquet, with its numbers, texts and missing scores.
+/// Other programs read our Parquet files, with the numbers, texts and missing scores.
 #[cfg(feature = "parquet")]
 #[test]
 fn parquet_is_read_by_duckdb_or_pandas() {
@@ -252,7 +252,7 @@ for row in rows:
     assert_eq!(lines.next(), None);
 }
 
-/// A float as Python's `float.hex` writes it: every bit of it.
+/// A float as Python's `float.hex` writes it, with every bit.
 #[cfg(feature = "parquet")]
 fn python_hex(x: f64) -> String {
     let bits = x.to_bits();
@@ -279,7 +279,7 @@ fn a_write_that_fails_leaves_the_old_table_and_its_metadata() {
     let path = folder.path().join("scores.csv");
     let old = table(&["validation"], &[], &[1.0, 2.0, 3.0]);
     old.write(&path).unwrap();
-    // A folder where the temporary file would be.
+    // A folder at the path of the temporary file.
     let temporary = format!("scores.csv.{}.tmp", std::process::id());
     std::fs::create_dir(folder.path().join(temporary)).unwrap();
     let new = table(&["test"], &[], &[3.0, 2.0, 1.0]);
@@ -368,7 +368,7 @@ fn what_is_wrong_is_said_with_its_line() {
     }
     let path = folder.path().join("scores.csv");
     table(&["validation"], &[], &[1.0]).write(&path).unwrap();
-    // Metadata of an earlier version, which doesn't say which table it is of.
+    // Metadata of an earlier version, which doesn't identify its table.
     let told = fs::read(sidecar_path(&path)).unwrap();
     let mut told: serde_json::Value = serde_json::from_slice(&told).unwrap();
     told.as_object_mut().unwrap().remove("table_digest");

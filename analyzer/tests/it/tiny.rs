@@ -21,7 +21,8 @@ const HIDDEN: usize = 4;
 pub const TRAIN: usize = 14;
 const VALIDATION: usize = 9;
 
-/// `softplus(-y · w2 tanh(w1 x − m))`, m being the batch's mean activation in training and the running one else.
+/// `softplus(-y · w2 tanh(w1 x − m))`, where m is the batch's mean activation in training and the running mean in
+/// evaluation.
 pub struct TinyNet {
     parameters: Vec<TensorDef>,
     buffers: Vec<TensorDef>,
@@ -146,18 +147,18 @@ pub struct Recipe {
     pub rule: UpdateRule,
     pub learning_rate: f64,
     pub steps: u64,
-    /// Steps from which a segment opens.
+    /// A new segment opens every this many steps.
     pub segment: u64,
     pub penalty: f64,
-    /// Clipping in force in odd steps only.
+    /// Clips gradients in odd steps only.
     pub clip_odd: Option<f64>,
-    /// Cut batches into micro-batches of these lengths.
+    /// Lengths of the micro-batches into which batches are cut.
     pub micro: Vec<u32>,
-    /// Recorded weights instead of the mean.
+    /// Recorded weights; the mean if there are none.
     pub weights: Option<Vec<f64>>,
-    /// The optimizer had done this many updates before the run's first step.
+    /// Number of updates that the optimizer made before the run's first step.
     pub warm: u64,
-    /// Keep the optimizer's state in keyframes.
+    /// Whether keyframes contain the optimizer's state.
     pub keep_state: bool,
     /// A parameter tensor that the optimizer doesn't hold, whatever the recorded flags say.
     pub frozen: Option<usize>,
@@ -181,7 +182,7 @@ impl Recipe {
     }
 
     pub fn meta(&self, t: u64) -> StepMeta {
-        // Five examples of fourteen, an index twice in every third batch, a short batch now and then.
+        // Five examples of fourteen, one index twice in every third batch, and a short batch now and then.
         let mut indices: Vec<u64> = (0..5)
             .map(|k| (t * 5 + k * 3 + t / 3) % TRAIN as u64)
             .collect();
@@ -214,7 +215,7 @@ impl Recipe {
     }
 }
 
-/// An example's factor in every batch that holds it, within a range of steps.
+/// A factor for an example in every batch that contains it, within a range of steps.
 #[derive(Clone)]
 pub struct Reweighted {
     pub example: u64,
@@ -235,7 +236,7 @@ impl Reweighted {
     }
 }
 
-/// Trains in float64, by the steps that every Task is trained by, and records every step in memory.
+/// Trains in float64 with the steps that Tasks are trained with, and records every step in memory.
 pub fn train(recipe: &Recipe, net: &Arc<TinyNet>, changed: Option<&Reweighted>) -> MemoryRun {
     train_with(recipe, net, &|meta, weights| {
         if let Some(changed) = changed {
@@ -244,7 +245,7 @@ pub fn train(recipe: &Recipe, net: &Arc<TinyNet>, changed: Option<&Reweighted>) 
     })
 }
 
-/// As [`train`], with any change of the weights.
+/// Like [`train`], with any change of the weights.
 pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> MemoryRun {
     let stepper = Stepper::new(net.as_ref(), &recipe.rule);
     let p = stepper.blocks().values();

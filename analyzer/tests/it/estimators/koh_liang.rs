@@ -24,7 +24,8 @@ fn everyone() -> Vec<u64> {
     (0..TRAIN as u64).collect()
 }
 
-/// The Hessian of the mean training loss at the end, as evaluated, by central differences of its gradient; rows of p.
+/// The Hessian of the mean training loss at the end, in evaluation mode, by central differences of its gradient; rows
+/// of p.
 fn hessian(net: &Arc<TinyNet>, recorded: &MemoryRun) -> Vec<Vec<f64>> {
     let end = recorded.end.as_ref().unwrap();
     let mut engine = engine(net);
@@ -111,7 +112,8 @@ fn three_solvers_come_to_the_dense_solution() {
     let net = TinyNet::new(0.0);
     let recorded = train(&recipe(), &net, None);
     let h = hessian(&net, &recorded);
-    // The optimizer's decay is a penalty that training minimised; what the user says takes its place, in every example.
+    // The optimizer's decay is a penalty that training minimised. A penalty given by the user replaces it, in every
+    // example.
     for (penalty, curvature, in_examples) in [("auto", DECAY, 0.0), ("0.2", 0.2, 0.2)] {
         let (common, exact) = (("penalty", penalty), ("damping", "0.5"));
         type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, f64);
@@ -127,7 +129,8 @@ fn three_solvers_come_to_the_dense_solution() {
                 vec![("depth", "600"), ("batch", "20")],
                 1e-6,
             ),
-            // Batches of five, of which the last has four: its mean is over fewer, so this is not the same problem exactly.
+            // Batches of five; the last one has four and so a mean over fewer, which makes the problem slightly
+            // different.
             (
                 "koh-liang-sgd",
                 vec![("epochs", "300"), ("lr", "0.005"), ("batch", "5")],

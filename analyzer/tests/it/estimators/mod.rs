@@ -1,4 +1,4 @@
-//! Every method against something that knows nothing of how it is computed.
+//! Every method against a reference that shares no code with it.
 
 mod koh_liang;
 mod sweeps;
@@ -18,7 +18,7 @@ use hindcast_model::objective::{Batch, Draws, Mode, Split};
 
 use crate::tiny::{Recipe, TinyData, TinyNet, engine};
 
-/// What `name` makes of a tiny run, for the mean validation loss and the loss of two training examples.
+/// Scores by `name` for a tiny run, for the mean validation loss and the loss of two training examples.
 fn estimate(
     name: &str,
     set: &[(&str, &str)],
@@ -46,13 +46,13 @@ fn gradients(recorded: &MemoryRun, net: &Arc<TinyNet>) -> Vec<QueryGradient> {
     queries().iter().map(|q| gradient(q).unwrap()).collect()
 }
 
-/// The scores of a query, all of which have to be there.
+/// The scores of a query. None may be missing.
 fn scores(estimate: &Estimate, query: usize) -> Vec<f64> {
     let all = estimate.scores(query);
     all.map(|x| x.expect("a score")).collect()
 }
 
-/// Where gradients are taken, one loss at a time.
+/// A point at which gradients are computed, one loss at a time.
 struct Point<'a> {
     parameters: &'a [f64],
     buffers: &'a [f64],
@@ -83,7 +83,7 @@ impl Point<'_> {
         self.gradient(engine, &vec![1.0 / n as f64; n])
     }
 
-    /// Each example's own gradient: what its weight adds, so without a penalty that belongs to no example.
+    /// The gradient that each example's weight contributes, so without a penalty of the whole batch.
     fn each(&self, engine: &mut dyn ReplayEngine) -> Vec<Vec<f64>> {
         let n = self.examples();
         let nobody = self.gradient(engine, &vec![0.0; n]);

@@ -1,5 +1,5 @@
-//! The sweep and its ablations against a sweep written out from the formulas, with differences for every derivative; and
-//! random scores.
+//! The sweep and its variants against a sweep written out from the formulas, with differences for every derivative;
+//! and random scores.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use hindcast_model::objective::Objective;
 const MOMENTUM: f64 = 0.8;
 const DECAY: f64 = 0.05;
 
-/// SGD-influence with momentum and coupled decay as docs/math.md has it, `H s` multiplied by `factor(|S_t|)`. Every
+/// SGD-influence with momentum and coupled decay as in docs/math.md, with `H s` multiplied by `factor(|S_t|)`. Every
 /// derivative is a difference of batch gradients or of running statistics.
 fn by_hand(
     recipe: &Recipe,
@@ -30,7 +30,7 @@ fn by_hand(
     let (mut u, mut rho) = (query.parameters.clone(), query.buffers.clone());
     let mut v = vec![0.0; u.len()];
     let mut out = vec![0.0; TRAIN];
-    // Where each parameter tensor ends, to know which are trained.
+    // End of each parameter tensor, to know which values are trained.
     let sizes: Vec<usize> = net
         .parameters()
         .iter()
@@ -68,7 +68,7 @@ fn by_hand(
             let mut alone = vec![0.0; weights.len()];
             alone[o] = 1.0;
             let none = vec![0.0; weights.len()];
-            // Without the share of a penalty that belongs to no example.
+            // Without the share of a penalty of the whole batch.
             let with = at(&step.parameters, &alone).parameters;
             let without = at(&step.parameters, &none).parameters;
             let product: f64 = s
@@ -142,7 +142,7 @@ fn only_the_hessians_term_is_dropped_or_divided() {
         }
         all.push(scores(&got, 0));
     }
-    // They are three different rules here, or the test would show nothing.
+    // The three rules must differ here, or the test would show nothing.
     assert!(relative_error(&all[1], &all[0]) > 0.05);
     assert!(relative_error(&all[2], &all[0]) > 0.05);
     assert!(relative_error(&all[2], &all[1]) > 0.01);

@@ -18,7 +18,7 @@ fn recipe() -> Recipe {
     }
 }
 
-/// η of the step for each parameter value; 0 where the tensor wasn't trained.
+/// η of the step for each parameter value; 0 if the tensor wasn't trained.
 fn rates(recorded: &MemoryRun, step: usize) -> Vec<f64> {
     let meta = &recorded.steps[step].meta;
     let sizes = recorded.parameters.iter().map(|spec| spec.elements());

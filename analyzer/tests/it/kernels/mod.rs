@@ -16,17 +16,17 @@ use hindcast_model::task::{Layer, LossKind, LossSpec, ModelSpec, PenaltyIn, Size
 
 use crate::tiny::{noise, relative_error};
 
-/// What agreement means in float64.
+/// Largest relative error that counts as agreement in float64.
 const CLOSE: f64 = 1e-10;
 
-/// A net with a batch for it.
+/// A net and a batch for it.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub input: Vec<usize>,
     pub layers: Vec<Layer>,
     pub loss: LossSpec,
     pub mode: Mode,
-    /// Examples of each micro-batch.
+    /// Number of examples in each micro-batch.
     pub batches: Vec<usize>,
     pub queries: usize,
 }
@@ -90,7 +90,7 @@ impl Case {
         KernelEngine::new(self.net(), dtype).unwrap()
     }
 
-    /// The largest relative difference of anything that the two engines give.
+    /// The largest relative difference between any results of the two engines.
     pub fn difference(&self) -> f64 {
         let mut autodiff = AutodiffEngine::new(self.net(), DType::F64, &Device::Cpu).unwrap();
         let want = self.by(&mut autodiff);
@@ -144,7 +144,7 @@ impl Case {
     }
 }
 
-/// Values for a case, the same for each engine.
+/// Values for a case, the same for both engines.
 pub struct Numbers {
     theta: Vec<f64>,
     buffers: Vec<f64>,
@@ -199,7 +199,7 @@ impl Numbers {
                 _ => tensor(rows(&targets, outputs), &[b, outputs]),
             };
             batches.push(Batch {
-                // An example that occurs twice has masks of its own each time.
+                // An example that occurs twice has different masks.
                 indices: (at..at + b).map(|i| (i % 5) as u64).collect(),
                 inputs: tensor(rows(&inputs, size), &shape),
                 targets,

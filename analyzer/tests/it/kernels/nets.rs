@@ -29,7 +29,7 @@ fn activations_agree() {
         let first = activation.clone();
         Case::new(&[5], vec![linear(6), activation.clone(), linear(3)]).agrees();
         Case::new(&[5], vec![linear(6), activation.clone()]).agrees();
-        // Before any parameter, and twice in a row.
+        // Before any parameters, and two in a row.
         Case::new(
             &[5],
             vec![first, linear(6), activation.clone(), activation, linear(2)],
@@ -140,7 +140,7 @@ fn transposed_convolutions_agree() {
     }
 }
 
-/// Layers large enough that several queries share a product, and sums long enough to be cut.
+/// Layers that are large enough for several queries to share a product, with sums long enough to be split.
 #[test]
 fn what_queries_share_agrees() {
     let each = |input: &[usize], layers: Vec<Layer>, n: usize| {
@@ -164,7 +164,7 @@ fn what_queries_share_agrees() {
     );
 }
 
-/// A layer with parameters that keeps an image one.
+/// A layer with parameters whose output is an image.
 fn linear_image() -> Layer {
     conv(2, (1, 1), (1, 1), (0, 0))
 }
@@ -200,7 +200,7 @@ fn residuals_agree() {
         vec![linear(5), TANH, block(), RELU, block(), linear(2)],
     )
     .agrees();
-    // Activations first, on both ways: nothing may be done in place.
+    // Activations first, on both branches: nothing may work in place.
     Case::new(
         &[5],
         vec![

@@ -1,10 +1,10 @@
-//! Drawn nets: any shapes, strides, paddings, batches, losses and numbers of queries.
+//! Random nets: any shapes, strides, paddings, batches, losses and numbers of queries.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A layer as drawn; what doesn't fit the shape that reaches it is left out.
+/// A layer as drawn. A layer that doesn't fit its input's shape is left out.
 fn layer() -> impl Strategy<Value = Layer> {
     let pair = |r: std::ops::RangeInclusive<usize>| (r.clone(), r);
     prop_oneof![
@@ -34,14 +34,14 @@ fn layers() -> impl Strategy<Value = Vec<Layer>> {
     prop::collection::vec(part, 1..6).prop_map(|parts| parts.concat())
 }
 
-/// The layers that a net can be built of, one after another.
+/// The drawn layers from which a net can be built, in order.
 fn fitting(input: &[usize], drawn: Vec<Layer>) -> Vec<Layer> {
     let mut task = Task::builtin("digits").unwrap();
     task.loss = LossSpec::new(LossKind::MeanSquaredError);
     let mut kept: Vec<Layer> = Vec::new();
     for layer in drawn {
         kept.push(layer);
-        // A layer with parameters at the end, so that only shapes decide.
+        // A layer with parameters at the end, so that the output's size doesn't matter.
         let mut trial = kept.clone();
         trial.extend([FLATTEN, linear(3)]);
         task.model = ModelSpec {
@@ -89,7 +89,7 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
-/// Norms of values that hardly differ amplify rounding without bound: then the engines may differ as much.
+/// The norm of values that hardly differ amplifies rounding without bound. Then the engines may differ by as much.
 fn is_tame(case: &Case) -> bool {
     let norms = |l: &Layer| matches!(l, Layer::BatchNorm { .. });
     case.layers.iter().filter(|l| norms(l)).count() <= 2

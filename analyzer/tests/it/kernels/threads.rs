@@ -1,4 +1,4 @@
-//! The same bits, whatever else happens: any number of threads, any queries beside.
+//! The bits are the same for any number of threads and any other queries.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
         for other in &results[1..] {
             assert!(*other == results[0], "{name}");
         }
-        // And again with an engine that has been used.
+        // Again with an engine that has been used before.
         let mut engine = case.kernels(DType::F32);
         for _ in 0..2 {
             assert!(case.by(&mut engine) == results[0], "{name}");
@@ -50,7 +50,7 @@ fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
         ("cifar10-cnn", case("cifar10-cnn", 4, 3)),
         ("mnist-dnn", case("mnist-dnn", 20, 3)),
         ("mnist-logreg", case("mnist-logreg", 5, 9)),
-        // Where gemm has kernels of their own for single rows and columns, small results and long sums.
+        // Sizes for which gemm has special kernels: single rows and columns, small results, and long sums.
         (
             "one example",
             net(vec![linear(40), RELU, linear(10)], &[30], 1),
@@ -85,8 +85,8 @@ fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
     }
 }
 
-/// Patches that a pass has laid out belong to that pass, whichever thread laid them out: one convolution between two batch
-/// norms, whose chunks change threads between the way forward and the way back, on other images each time.
+/// Patches that were built in a pass are used in that pass only, whichever thread built them. One convolution between
+/// two batch norms, whose chunks change threads between the forward and the backward pass, on other images each time.
 #[test]
 fn an_engine_that_has_been_used_has_the_bits_of_a_new_one() {
     let layers = vec![

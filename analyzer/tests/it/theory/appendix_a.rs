@@ -34,7 +34,7 @@ fn optimum() -> Vec<f64> {
     end(&toy.train(&|_, _| {})).to_vec()
 }
 
-/// `H_t v`, H_t being the Hessian of step t's batch at `theta`.
+/// `H_t v`, where H_t is the Hessian of step t's batch at `theta`.
 fn curved(toy: &Toy, t: usize, theta: &[f64], v: &[f64]) -> Vec<f64> {
     let empty = toy.empty();
     let run = toy.recorded(&empty);
@@ -84,9 +84,9 @@ fn both(toy: &Toy, theta: &[f64], g: &[f64]) -> (Vec<f64>, Vec<f64>) {
     (beta, product)
 }
 
-/// `β^{[T]} = Z_{T−1} … Z_1 g + O(γ)` (A.2). The error is exactly `Σ_t γ_t Z_{T−1} … Z_{t+1} g`. For a fixed number of
-/// steps it is of order γ, as printed, but then both are near g; as the steps' sum grows, the product goes to 0 and the
-/// error is the whole of `H⁻¹ g`.
+/// `β^{[T]} = Z_{T−1} … Z_1 g + O(γ)` (A.2). The error is exactly `Σ_t γ_t Z_{T−1} … Z_{t+1} g`. For a fixed number
+/// of steps it is of order γ, as printed, but then both are near g. As the sum of the steps grows, the product goes
+/// to 0 and the error becomes all of `H⁻¹ g`.
 #[test]
 fn the_single_product_identity_holds_with_its_error() {
     let theta = optimum();
@@ -106,14 +106,14 @@ fn the_single_product_identity_holds_with_its_error() {
         assert!(relative_error(&minus(&beta, &product), &error) < 1e-12);
         (beta, product, error)
     };
-    // The number of steps fixed: half the rate, half the error, and β is as near to g.
+    // With a fixed number of steps, half the rate gives half the error, and β is as near to g.
     let (coarse, _, coarse_error) = error_of(2, 1e-3);
     let (fine, _, fine_error) = error_of(2, 5e-4);
     let ratio = norm(&coarse_error) / norm(&fine_error);
     assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
     let ratio = norm(&minus(&coarse, &g)) / norm(&minus(&fine, &g));
     assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
-    // The rate fixed, and many steps: nothing is left of the product.
+    // With a fixed rate and many steps, nothing is left of the product.
     let (beta, product, _) = error_of(100, 0.1);
     assert!(norm(&product) < 1e-2 * norm(&g), "{}", norm(&product));
     let whole = {
@@ -151,13 +151,13 @@ fn solved(toy: &Toy, theta: &[f64], g: &[f64]) -> Vec<f64> {
 }
 
 /// A sweep at one θ over all occurrences tends to `(1/N) <u, H⁻¹ g_j>` as the sum of the steps grows and their size
-/// shrinks: what appendix A is after, and what its single product isn't.
+/// shrinks. This is the claim of appendix A, and its single product doesn't fulfil it.
 #[test]
 fn a_sweep_at_fixed_parameters_tends_to_koh_and_liang() {
     let theta = optimum();
     let toy = logistic(0, 0.0);
     let u = noise(41, theta.len());
-    // Every example's gradient against H⁻¹u, by a step that holds them all.
+    // Every example's gradient against H⁻¹u, from a step that contains all examples.
     let all = Toy {
         batches: vec![(0..EXAMPLES as u64).collect()],
         rates: vec![0.0],
@@ -201,7 +201,8 @@ fn a_sweep_at_fixed_parameters_tends_to_koh_and_liang() {
         });
         state.unwrap().queries.remove(0).influence
     };
-    // Epochs × 4 steps × rate is the sum of the steps; each line has twice the sum at half the size, so 4 times the steps.
+    // The sum of the steps is epochs × 4 steps × rate. Each line has twice the sum at half the size, so 4 times the
+    // steps.
     let errors: Vec<f64> = [(16, 0.4), (64, 0.2), (256, 0.1), (1024, 0.05)]
         .into_iter()
         .map(|(epochs, rate)| relative_error(&swept(epochs, rate), &koh_liang))
@@ -209,12 +210,12 @@ fn a_sweep_at_fixed_parameters_tends_to_koh_and_liang() {
     println!("relative distance from (1/N) H^-1 g: {errors:?}");
     assert!(errors.is_sorted_by(|a, b| a > b), "{errors:?}");
     assert!(errors[3] < 0.03, "{errors:?}");
-    // Either alone isn't enough: few small steps, or many large ones.
+    // Neither alone is enough: few small steps, or many large ones.
     assert!(relative_error(&swept(16, 0.05), &koh_liang) > 0.3);
     assert!(relative_error(&swept(1024, 0.4), &koh_liang) > 3.0 * errors[3]);
 }
 
-/// A run whose parameters stay where they are while batches and rates go on.
+/// A run whose parameters don't move while batches and rates continue.
 fn standing_still(toy: &Toy, theta: &[f64]) -> MemoryRun {
     let mut run = toy.empty();
     run.steps = (0..toy.batches.len())

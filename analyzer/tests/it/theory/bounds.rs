@@ -1,4 +1,4 @@
-//! The paper's inequalities on runs that meet their assumptions, and refusals on runs that don't.
+//! The paper's inequalities on runs that meet their assumptions, and refusals of runs that don't.
 
 use std::ops::ControlFlow;
 
@@ -37,7 +37,7 @@ fn asked(
     })
 }
 
-/// Λ of a toy, found by asking for bounds at a rate that is surely small enough.
+/// Λ of a toy, found by computing bounds at a rate that is surely small enough.
 fn largest_rate(toy: &mut Toy) -> f64 {
     toy.rates.fill(1e-6);
     1.0 / bounded(toy, None).unwrap().constants.upper
@@ -47,7 +47,7 @@ fn loss(kind: &str, penalty: f64, place: &str) -> String {
     format!("kind = \"{kind}\"\npenalty = {penalty}\npenalty_in = \"{place}\"")
 }
 
-/// Everything that Lemma 7 and the bound that always holds say; theorem 5 as printed is looked at elsewhere.
+/// Checks Lemma 7 and the bound that always holds. Theorem 5 as printed is tested elsewhere.
 fn lemma_holds(toy: &Toy) -> Result<BoundsReport, TestCaseError> {
     let report = bounded(toy, None).unwrap();
     prop_assert_eq!(report.rows.len(), toy.batches.concat().len());
@@ -90,7 +90,7 @@ proptest! {
         lemma_holds(&toy)?;
     }
 
-    /// Theorem 6 where its constants are proven: a constant rate, however large.
+    /// Theorem 6 with proven constants: a constant rate, however large.
     #[test]
     fn theorem_6_holds(
         seed in 0u64..1000,
@@ -126,7 +126,7 @@ fn at_rates_of_one_over_lambda_the_lower_bound_is_zero_and_the_upper_is_near() {
     let largest = largest_rate(&mut toy);
     toy.rates.fill(largest);
     let report = bounded(&toy, None).unwrap();
-    // Whoever is in the last batch moves by exactly what both bounds say.
+    // Leaving out an example of the last batch moves the parameters by exactly what both bounds say.
     let last = report.rows.iter().filter(|r| r.step == 3);
     assert_eq!(last.clone().count(), 3);
     for row in last {
@@ -280,7 +280,7 @@ fn a_net_has_theorem_6_with_constants_that_are_given() {
     // 4 ((1 + ηΛ)^{T−1} − 1)/Λ · η² T² G² L by hand: T = 3, (2² − 1)/20 = 0.15.
     let by_hand = 4.0 * 0.15 * 0.05_f64.powi(2) * 9.0 * 100.0 * 60.0;
     assert!((report.rows[0].theorem6.unwrap() - by_hand).abs() < 1e-9 * by_hand);
-    // A gradient that the run itself exceeds is not believed.
+    // A bound of the gradients that the run itself exceeds is refused.
     let small = Given {
         gradient: 1e-3,
         ..given

@@ -47,7 +47,7 @@ fn swept(toy: &Toy, window: &Range<u64>) -> Vec<f64> {
     .influence
 }
 
-/// Runs that differ in everything that a step may have: penalties, decay, weights, a repeated index, a short batch.
+/// Runs that differ in every property of a step: penalties, decay, weights, a repeated index, a short batch.
 fn toys() -> Vec<(&'static str, Toy)> {
     let three = |layers, loss: &str, optimizer| {
         Toy::new(layers, loss, optimizer, EXAMPLES, 3).epochs(3, 4, |t| 0.4 / (1.0 + t as f64))
@@ -118,7 +118,7 @@ fn the_forward_estimate_is_the_derivative_of_re_weighted_training() {
     }
 }
 
-/// Where losses are quadratic, the run without j follows the accumulative recursion exactly, however large the step.
+/// If losses are quadratic, the run without j follows the accumulative recursion exactly, for any step size.
 #[test]
 fn the_accumulative_estimate_of_a_quadratic_is_real_retraining() {
     for (loss, optimizer) in [

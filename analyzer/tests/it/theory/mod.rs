@@ -44,7 +44,8 @@ pub struct Toy {
 pub type Change<'a> = dyn Fn(&StepMeta, &mut [f64]) + 'a;
 
 impl Toy {
-    /// `examples` drawn examples; targets are of the kind that the loss wants. Batches and rates are to be filled in.
+    /// `examples` drawn examples, with the kind of targets that the loss needs. Batches and rates are filled in
+    /// later.
     pub fn new(layers: &str, loss: &str, optimizer: &str, examples: usize, seed: u64) -> Toy {
         let text = format!(
             "name = \"toy\"\n[data]\nsource = \"digits\"\n[model]\ninput = [{FEATURES}]\nlayers = [{layers}]\n\
@@ -93,7 +94,7 @@ impl Toy {
         }
     }
 
-    /// `epochs` epochs of batches of `size`, each in an order of its own, at rates that `rate` gives.
+    /// `epochs` epochs of batches of `size`, each in a different order, with the rates that `rate` returns.
     pub fn epochs(mut self, epochs: u64, size: usize, rate: impl Fn(usize) -> f64) -> Toy {
         let n = self.data.len(hindcast_model::objective::Split::Train);
         for epoch in 0..epochs {
@@ -153,7 +154,7 @@ impl Toy {
         RecordedRun::new(run, self.net.clone(), self.data.as_ref(), rule, SEED).unwrap()
     }
 
-    /// Trains by the steps that every Task is trained by, with changed weights, and records every step.
+    /// Trains with the steps that Tasks are trained with, with changed weights, and records every step.
     pub fn train(&self, change: &Change<'_>) -> MemoryRun {
         let (mut out, empty) = (self.empty(), self.empty());
         let run = self.recorded(&empty);
@@ -209,7 +210,7 @@ impl Toy {
     }
 }
 
-/// Weights of `example` times `factor` within steps.
+/// Multiplies the weights of `example` by `factor` within some steps.
 pub fn scaled(
     example: u64,
     factor: f64,
