@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::{KernelEngine, Products, ReplayEngine, StepInput};
+use hindcast_analyzer::engine::Products;
+use hindcast_analyzer::{KernelEngine, ReplayEngine, StepInput};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode};
 use hindcast_model::task::{LossKind, Task};

@@ -8,11 +8,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use candle_core::Device;
-use hindcast_analyzer::estimators::Estimate;
+use hindcast_analyzer::estimators::{Estimate, TableOrigin};
 use hindcast_analyzer::sweep::{Saving, Stage};
-use hindcast_analyzer::{
-    Query, RecordedRun, Session, SessionOptions, SweepOptions, TableOrigin, Window,
-};
+use hindcast_analyzer::{Query, RecordedRun, Session, SessionOptions, SweepOptions, Window};
 
 const MEMORY: u64 = 2_000_000_000;
 

@@ -23,45 +23,16 @@ pub mod scores;
 pub mod sweep;
 mod workers;
 
-pub use bounds::{BoundCheck, BoundsOptions, BoundsReport, BoundsRow, Constants, Given, bounds};
-pub use check::derivatives::{
-    CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,
-    check_run,
-};
-pub use check::replay::{
-    DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,
-};
-pub use check::rule::{Cause, RuleCheckOptions, RuleCheckReport, RuleCheckStep, rule_check};
+pub use check::{ReplayCheckOptions, RuleCheckOptions, check_run, replay_check, rule_check};
 pub use counterfactual::{
-    Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, Outcome, Removal,
-    RemovalResult, RemovalResults, RemovedPlace, ReplayProgress, SplitLoss, counterfactuals,
+    CounterfactualOptions, CounterfactualReport, Denominators, Removal, counterfactuals,
 };
-pub use engine::{
-    AutodiffEngine, EngineKind, ForwardPass, Gradient, KernelEngine, Products, ReplayEngine,
-    StepInput,
-};
+pub use engine::{AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput};
 pub use error::{AnalysisError, Result};
-pub use estimators::refine::{Refinement, refine};
-pub use estimators::{TableOrigin, answer};
-pub use measures::agreement::{jaccard_of_extremes, kendall_tau};
-pub use measures::compare::Comparison;
+pub use estimators::answer;
 pub use open::{OwnModelParts, Subject, load_data};
-pub use output::sidecar_path;
-pub use query::many::Queries;
-pub use query::one::{Query, QueryGradient};
-pub use run::in_memory::MemoryRun;
-pub use run::recorded::RecordedRun;
-pub use run::rows::row_digests;
-pub use run::source::{
-    RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,
-};
-pub use run::window::Window;
-pub use scores::{
-    AdjointGrowth, NameKey, Names, QueryMetadata, Refined, RefinedBy, ScoreMetadata, ScoreRow,
-    ScoreTable,
-};
-pub use sweep::{
-    QuerySweep, Session, SessionOptions, SweepCheckpoint, SweepCost, SweepIdentity, SweepOptions,
-    SweepState, SweepTimes, begin, resume, resume_timed, sweep,
-};
+pub use query::{Queries, Query, QueryGradient};
+pub use run::{MemoryRun, RecordedRun, StepSource, Window};
+pub use scores::{Names, ScoreMetadata, ScoreRow, ScoreTable};
+pub use sweep::{Session, SessionOptions, SweepOptions, SweepState, sweep};
 pub use workers::start as start_threads;

@@ -13,13 +13,15 @@ use hindcast_model::objective::Objective;
 use hindcast_model::task::{Precision, Task};
 use hindcast_model::update::UpdateRule;
 
+use crate::check::{CheckOptions, CheckReport, check_data};
+use crate::counterfactual::Arithmetic;
 use crate::error::NoKernels;
 use crate::run::recorded::{Held, Opened};
 use crate::run::source::StepSource;
 use crate::run::trace::of_trace_parts;
 use crate::{
-    AnalysisError, Arithmetic, AutodiffEngine, CheckOptions, CheckReport, EngineKind, KernelEngine,
-    RecordedRun, ReplayEngine, Result, check_data, check_run,
+    AnalysisError, AutodiffEngine, EngineKind, KernelEngine, RecordedRun, ReplayEngine, Result,
+    check_run,
 };
 
 /// What an analysis of an own model's run needs in addition to the trace.

@@ -4,7 +4,7 @@ use hindcast_format::{DataIdentity, RunInfo, Status, Trace, hex};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 
-use hindcast_analyzer::run::rows::ROWS_NOTE;
+use hindcast_analyzer::run::ROWS_NOTE;
 
 /// The numbers and names of a run.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,8 +11,8 @@ use embedded_graphics::text::Text;
 use hindcast_model::data::Image;
 use image::{Rgb, RgbImage, imageops};
 
-use hindcast_analyzer::output::places::{AFTER_PNG_HEADER, Kind, PICTURE};
-use hindcast_analyzer::output::replace;
+use hindcast_analyzer::output;
+use hindcast_analyzer::output::{AFTER_PNG_HEADER, Kind, PICTURE};
 
 /// One example of a grid.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ pub fn write_grid(
     let mut png = png.into_inner();
     // The mark by which a later picture knows that it may replace this one.
     png.splice(AFTER_PNG_HEADER..AFTER_PNG_HEADER, PICTURE.iter().copied());
-    Ok(replace::replace(path, Kind::Picture, |to| {
+    Ok(output::replace(path, Kind::Picture, |to| {
         std::fs::write(to, &png)
     })?)
 }

@@ -60,7 +60,7 @@ pub fn record_watched(
         .seed(task.train.seed)
         .data(identity(data));
     // What lets a later analysis say which rows of other data differ.
-    let builder = hindcast_analyzer::run::rows::row_digests(data)
+    let builder = hindcast_analyzer::run::row_digests(data)
         .into_iter()
         .fold(builder, |builder, (key, text)| builder.note(key, text));
     match task.train.dtype {

@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hindcast_analyzer::{QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable};
+use hindcast_analyzer::scores::QueryMetadata;
+use hindcast_analyzer::{ScoreMetadata, ScoreRow, ScoreTable};
 use hindcast_format::{
     BatchWeights, Chunking, DType, Durability, FsStorage, GroupHyper, KeyState, Layout, Role,
     RunInfo, RunWriter, State, StepMeta, TensorSpec, Work,

@@ -1,8 +1,8 @@
 //! Checks before an analysis: of a model's derivatives, of a run's steps, and of its data.
 
-pub mod derivatives;
-pub mod replay;
-pub mod rule;
+pub(crate) mod derivatives;
+pub(crate) mod replay;
+pub(crate) mod rule;
 
 pub use derivatives::{
     CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,

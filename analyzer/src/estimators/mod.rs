@@ -18,7 +18,7 @@ mod isolation;
 mod koh_liang;
 mod outliers;
 mod random;
-pub mod refine;
+pub(crate) mod refine;
 mod still;
 mod sweeps;
 mod tracin;

@@ -1,8 +1,8 @@
 //! Measures of rankings of training examples: rank correlation, agreement of extremes, and detection of planted
 //! faults.
 
-pub mod agreement;
-pub mod compare;
+pub(crate) mod agreement;
+pub(crate) mod compare;
 mod detection;
 mod lists;
 mod moments;

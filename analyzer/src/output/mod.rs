@@ -1,7 +1,7 @@
 //! Result files: which files a result may replace, and atomic writing.
 
-pub mod places;
-pub mod replace;
+pub(crate) mod places;
+pub(crate) mod replace;
 
 pub use places::{
     AFTER_PNG_HEADER, FIGURE, Kind, PICTURE, apart, outside_of_runs, replaceable, sidecar_path,

@@ -1,7 +1,7 @@
 //! Queries: functions of the trained model. An influence predicts the change of a query.
 
-pub mod many;
-pub mod one;
+pub(crate) mod many;
+pub(crate) mod one;
 
 pub use many::Queries;
 pub use one::{Query, QueryGradient, indices};

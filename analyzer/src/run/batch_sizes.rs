@@ -57,7 +57,8 @@ impl BatchSizes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MemoryRun, RecordedStep};
+    use crate::MemoryRun;
+    use crate::run::RecordedStep;
     use hindcast_format::meta::BatchWeights;
 
     #[test]

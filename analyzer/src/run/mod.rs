@@ -1,17 +1,20 @@
 //! Recorded runs: where their steps come from, what made them, and which part of them is analysed.
 
 pub(crate) mod anchor;
-pub mod batch_sizes;
-pub mod in_memory;
-pub mod memory;
-pub mod recorded;
-pub mod rows;
-pub mod source;
+pub(crate) mod batch_sizes;
+pub(crate) mod in_memory;
+pub(crate) mod memory;
+pub(crate) mod recorded;
+pub(crate) mod rows;
+pub(crate) mod source;
 pub(crate) mod trace;
-pub mod window;
+pub(crate) mod window;
 
 pub use batch_sizes::BatchSizes;
 pub use in_memory::MemoryRun;
+pub use memory::{
+    MemoryFit, MemoryNeed, RetrainingCost, step_bytes, training_step, values_per_example,
+};
 pub use recorded::RecordedRun;
 pub use rows::{ROWS_NOTE, row_digests};
 pub use source::{

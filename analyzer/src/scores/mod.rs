@@ -4,10 +4,10 @@
 mod columnar;
 mod columns;
 mod files;
-pub mod fits;
+pub(crate) mod fits;
 mod names;
 mod select;
-pub mod spreadsheet;
+pub(crate) mod spreadsheet;
 mod text;
 
 pub use fits::same_run;

@@ -258,7 +258,8 @@ fn number(cell: &Cell) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{QueryMetadata, ScoreMetadata};
+    use crate::ScoreMetadata;
+    use crate::scores::QueryMetadata;
 
     fn table() -> ScoreTable {
         let row = |index, label: &str, occurrences, influence| ScoreRow {

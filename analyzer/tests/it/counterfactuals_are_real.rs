@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hindcast_analyzer::measures::kendall_tau;
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Denominators, MemoryRun, Query, RecordedRun,
-    Removal, SweepOptions, counterfactuals, kendall_tau, sweep,
+    Removal, SweepOptions, counterfactuals, sweep,
 };
 use hindcast_model::update::UpdateRule;
 

@@ -1,8 +1,7 @@
 //! The replay check on honest and on altered runs.
 
-use hindcast_analyzer::{
-    MemoryRun, RecordedRun, ReplayCheckOptions, ReplayCheckReport, replay_check,
-};
+use hindcast_analyzer::check::ReplayCheckReport;
+use hindcast_analyzer::{MemoryRun, RecordedRun, ReplayCheckOptions, replay_check};
 use hindcast_model::update::UpdateRule;
 
 use crate::tiny::{Recipe, TinyData, TinyNet, train};
@@ -99,7 +98,7 @@ fn runs_with_gaps_are_checked_where_two_steps_meet() {
         .iter_mut()
         .find(|s| s.meta.step == 5)
         .unwrap();
-    five.key = Some(hindcast_analyzer::RecordedKey {
+    five.key = Some(hindcast_analyzer::run::RecordedKey {
         buffers_before: keys[4].clone(),
         optimizer: Vec::new(),
     });

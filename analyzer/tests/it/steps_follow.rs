@@ -1,9 +1,8 @@
 //! The rule check: correct loops pass at the first try, and wrong ones are refused with the cause.
 
 use candle_core::{DType, Device};
-use hindcast_analyzer::{
-    Cause, MemoryRun, RecordedRun, RuleCheckOptions, RuleCheckReport, rule_check,
-};
+use hindcast_analyzer::check::{Cause, RuleCheckReport};
+use hindcast_analyzer::{MemoryRun, RecordedRun, RuleCheckOptions, rule_check};
 use hindcast_format::meta::BatchWeights;
 use hindcast_model::data::{DataError, DataSet};
 use hindcast_model::objective::{Batch, Draws, Split};

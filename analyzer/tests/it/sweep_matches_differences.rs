@@ -3,8 +3,9 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
+use hindcast_analyzer::sweep::resume;
 use hindcast_analyzer::{
-    Query, QueryGradient, RecordedRun, SweepOptions, SweepState, Window, resume, sweep,
+    Query, QueryGradient, RecordedRun, SweepOptions, SweepState, Window, sweep,
 };
 use hindcast_model::update::UpdateRule;
 

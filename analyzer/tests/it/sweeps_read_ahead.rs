@@ -4,9 +4,10 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use hindcast_analyzer::run::{RecordedEnd, RecordedStep, StepWalk};
+use hindcast_analyzer::sweep::{SweepTimes, begin, resume_timed};
 use hindcast_analyzer::{
-    AnalysisError, MemoryRun, Query, RecordedEnd, RecordedRun, RecordedStep, Result, StepSource,
-    StepWalk, SweepOptions, SweepState, SweepTimes, begin, resume_timed,
+    AnalysisError, MemoryRun, Query, RecordedRun, Result, StepSource, SweepOptions, SweepState,
 };
 use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;

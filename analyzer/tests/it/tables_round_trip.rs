@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use hindcast_analyzer::{
-    AdjointGrowth, QueryMetadata, Refined, RefinedBy, ScoreMetadata, ScoreRow, ScoreTable,
-    sidecar_path,
-};
+use hindcast_analyzer::output::sidecar_path;
+use hindcast_analyzer::scores::{AdjointGrowth, QueryMetadata, Refined, RefinedBy};
+use hindcast_analyzer::{ScoreMetadata, ScoreRow, ScoreTable};
 use proptest::prelude::*;
 
 fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {

@@ -5,9 +5,8 @@ pub use crate::numbers::{noise, relative_error};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use hindcast_analyzer::{
-    AutodiffEngine, MemoryRun, RecordedEnd, RecordedKey, RecordedRun, RecordedStep, weights_of,
-};
+use hindcast_analyzer::run::{RecordedEnd, RecordedKey, RecordedStep, weights_of};
+use hindcast_analyzer::{AutodiffEngine, MemoryRun, RecordedRun};
 use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
 use hindcast_model::data::{DataError, DataSet};

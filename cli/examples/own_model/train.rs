@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Optimizer, SGD, VarBuilder, VarMap};
-use hindcast_analyzer::row_digests;
+use hindcast_analyzer::run::row_digests;
 use hindcast_format::{Status, Trace};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;

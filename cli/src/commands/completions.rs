@@ -13,8 +13,8 @@ use crate::args;
 use crate::args::{Cli, Completions};
 use crate::clean;
 use crate::clean::field;
-use hindcast_analyzer::output::places;
-use hindcast_analyzer::output::places::Kind;
+use hindcast_analyzer::output;
+use hindcast_analyzer::output::Kind;
 
 pub(crate) fn completions(args: &Completions) -> anyhow::Result<Outcome> {
     // Made in memory first: the generator panics where its writer fails, as at a closed pipe.
@@ -29,7 +29,7 @@ pub(crate) fn man(args: &args::Man) -> anyhow::Result<Outcome> {
     match &args.out {
         None => Man::new(command).render(&mut clean::stdout())?,
         Some(folder) => {
-            places::outside_of_runs(&folder.join("hindcast.1"))
+            output::outside_of_runs(&folder.join("hindcast.1"))
                 .and_then(|()| only_manuals(folder))
                 .and_then(|()| fs::create_dir_all(folder))
                 .and_then(|()| clap_mangen::generate_to(command, folder))
@@ -54,7 +54,7 @@ fn only_manuals(folder: &Path) -> io::Result<()> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("hindcast") && name.ends_with(".1") {
-            places::replaceable(&path, Kind::Manual)
+            output::replaceable(&path, Kind::Manual)
                 .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
         }
     }

@@ -12,7 +12,8 @@ use super::memory::Limit;
 use crate::args::{NamesArgs, NamesBy};
 use crate::clean::{field, say};
 use crate::own::OwnSource;
-use hindcast_analyzer::{NameKey, Names, RecordedRun};
+use hindcast_analyzer::scores::NameKey;
+use hindcast_analyzer::{Names, RecordedRun};
 
 /// Where a run's model and data come from.
 pub(crate) enum Models {

@@ -8,7 +8,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::clean::say;
 use crate::words::{bytes, parse_bytes};
-use hindcast_analyzer::run::memory::{MemoryFit, MemoryNeed};
+use hindcast_analyzer::run::{MemoryFit, MemoryNeed};
 
 /// How much memory work may use, as the user says (`--memory`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,11 +14,10 @@ use anyhow::{Context as _, bail};
 use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
 
-use hindcast_analyzer::output::places::Kind;
-use hindcast_analyzer::scores::fits::same_run;
-use hindcast_analyzer::{
-    Denominators, Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable,
-};
+use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults, RemovedPlace};
+use hindcast_analyzer::output::Kind;
+use hindcast_analyzer::scores::same_run;
+use hindcast_analyzer::{Denominators, Removal, ScoreTable};
 
 use crate::contents::training_examples;
 use examples::Extremes;
@@ -201,7 +200,7 @@ fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<Stri
 pub(crate) fn write(page: &Page, path: &Path) -> anyhow::Result<u64> {
     // Names and notes may contain characters that change the writing direction of the text next to them.
     let html = crate::clean::lines(&page.html()?);
-    hindcast_analyzer::output::replace::replace(path, Kind::Page, |temporary| {
+    hindcast_analyzer::output::replace(path, Kind::Page, |temporary| {
         std::fs::write(temporary, &html)
     })
     .with_context(|| format!("cannot write {}", path.display()))?;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use hindcast_analyzer::{RemovalResults, ScoreMetadata};
+use hindcast_analyzer::ScoreMetadata;
+use hindcast_analyzer::counterfactual::RemovalResults;
 
 /// Words of a command line, quoted where a shell would break them.
 pub(crate) struct Words(String);

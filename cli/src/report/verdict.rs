@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::view::View;
 use crate::growth::Growth;
+use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::estimators::method;
-use hindcast_analyzer::{RemovalResults, kendall_tau};
+use hindcast_analyzer::measures::kendall_tau;
 
 /// The sweep with everything that the update rule does, and its name in tables of earlier versions.
 const EXACT: &str = "sgd";
@@ -275,7 +276,9 @@ fn judge(evidence: Evidence) -> (Level, String) {
 mod tests {
     use super::super::view::tests::table;
     use super::*;
-    use hindcast_analyzer::{AdjointGrowth, Denominators, Removal, RemovalResult};
+    use hindcast_analyzer::counterfactual::RemovalResult;
+    use hindcast_analyzer::scores::AdjointGrowth;
+    use hindcast_analyzer::{Denominators, Removal};
 
     fn view() -> View {
         View::of(&table(&[Some(-1.0), Some(2.0), Some(0.5)]), 0, "scores.csv")

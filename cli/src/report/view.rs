@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hindcast_analyzer::{AdjointGrowth, ScoreRow, ScoreTable};
+use hindcast_analyzer::scores::AdjointGrowth;
+use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 /// Bars of a distribution; odd, so that one of them holds the zero.
 const BINS: usize = 61;
@@ -241,7 +242,8 @@ fn epochs(table: &ScoreTable, q: usize) -> Vec<EpochProfile> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use hindcast_analyzer::{QueryMetadata, ScoreMetadata};
+    use hindcast_analyzer::ScoreMetadata;
+    use hindcast_analyzer::scores::QueryMetadata;
 
     /// Scores of one query, labels `a` and `b` in turn, in two epochs that share a score evenly.
     pub fn table(scores: &[Option<f64>]) -> ScoreTable {

@@ -183,7 +183,7 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
         .notes
         .clone();
     let data = example::data::load(None).unwrap();
-    let digests = hindcast_analyzer::row_digests(data.as_ref());
+    let digests = hindcast_analyzer::run::row_digests(data.as_ref());
     assert_eq!(digests.len(), 2, "training and validation: {digests:?}");
     for (key, text) in digests {
         assert_eq!(notes.get(&key), Some(&text), "{key}");

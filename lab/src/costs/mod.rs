@@ -23,11 +23,9 @@ use serde::Serialize;
 use crate::record::record_task;
 use drawn::Drawn;
 pub use flops::Flops;
-use hindcast_analyzer::AnalysisError;
-use hindcast_analyzer::engine::{
-    AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput,
+use hindcast_analyzer::{
+    AnalysisError, AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput, StepSource,
 };
-use hindcast_analyzer::run::source::StepSource;
 
 /// What is measured, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,8 @@ use hindcast_model::vectors::norm;
 use super::cases::Case;
 use super::row::ExactnessRow;
 use super::training::{Changed, Run, TRAIN, window};
-use hindcast_analyzer::Result;
-use hindcast_analyzer::engine::{AutodiffEngine, KernelEngine, ReplayEngine};
-use hindcast_analyzer::query::one::Query;
-use hindcast_analyzer::run::recorded::RecordedRun;
 use hindcast_analyzer::sweep::{SweepOptions, sweep};
+use hindcast_analyzer::{AutodiffEngine, KernelEngine, Query, RecordedRun, ReplayEngine, Result};
 
 /// How far a weight is moved.
 const STEP: f64 = 1e-4;

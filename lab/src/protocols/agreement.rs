@@ -24,11 +24,12 @@ use ndarray::Array2;
 use super::penalty::cross_validated;
 use super::rows::{data_digest, settings_digest};
 use crate::record::record_watched;
+use hindcast_analyzer::counterfactual::ReplayProgress;
 use hindcast_analyzer::estimators::{Chosen, Question};
+use hindcast_analyzer::measures::{jaccard_of_extremes, kendall_tau};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    CounterfactualOptions, Query, RecordedRun, ReplayEngine, ReplayProgress, Window,
-    counterfactuals, jaccard_of_extremes, kendall_tau,
+    CounterfactualOptions, Query, RecordedRun, ReplayEngine, Window, counterfactuals,
 };
 
 pub use published::{Figure, Published, published};

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::kept::{Kept, Watcher};
 use super::ranking::{NONE, Ranking, order};
 use super::rows::{Digests, Origin, Row};
+use hindcast_analyzer::counterfactual::{Outcome, SplitLoss};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    AnalysisError, CounterfactualOptions, Outcome, Query, Removal, SplitLoss, Window,
-    counterfactuals,
+    AnalysisError, CounterfactualOptions, Query, Removal, Window, counterfactuals,
 };
 
 /// How many examples the paper removes.

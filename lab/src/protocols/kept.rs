@@ -17,11 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ranking::Ranking;
 use crate::record::record_watched;
-use hindcast_analyzer::estimators::{Question, answer};
-use hindcast_analyzer::output::places::Kind;
-use hindcast_analyzer::output::replace;
+use hindcast_analyzer::estimators::Question;
+use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::sweep::Stage;
-use hindcast_analyzer::{Query, RecordedRun, ScoreTable};
+use hindcast_analyzer::{Query, RecordedRun, ScoreTable, answer, output};
 
 /// Is told what is being done and how far it is, and may stop it.
 pub type Watcher<'a> = dyn Fn(Stage) -> ControlFlow<()> + Sync + 'a;
@@ -208,7 +207,7 @@ impl Kept {
             values: compute()?,
         };
         let text = serde_json::to_string(&numbers)?;
-        replace::replace(&path, Kind::New, |to| fs::write(to, &text))
+        output::replace(&path, Kind::New, |to| fs::write(to, &text))
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(numbers.values)
     }

@@ -17,7 +17,7 @@ use hindcast_model::task::Task;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use hindcast_analyzer::output::places;
+use hindcast_analyzer::output;
 
 /// A row of an experiment's file.
 pub trait Row: Serialize + DeserializeOwned {
@@ -153,7 +153,7 @@ fn refuse(
 pub fn read_rows<R: Row>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
     // Checked now, before hours of work.
     if let Some(path) = path {
-        places::outside_of_runs(path)
+        output::outside_of_runs(path)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let Some(path) = path.filter(|path| path.exists()) else {
@@ -230,7 +230,7 @@ pub fn append_row(path: Option<&Path>, row: &impl Serialize) -> anyhow::Result<(
         return Ok(());
     };
     let cannot = || format!("cannot write {}", path.display());
-    places::outside_of_runs(path).with_context(cannot)?;
+    output::outside_of_runs(path).with_context(cannot)?;
     let begun = std::fs::metadata(path).is_ok_and(|m| m.len() > 0);
     let mut writer = csv::WriterBuilder::new()
         .has_headers(!begun)

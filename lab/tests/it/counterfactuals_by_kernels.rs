@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use candle_core::Device;
+use hindcast_analyzer::counterfactual::Arithmetic;
 use hindcast_analyzer::{
-    Arithmetic, CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query,
-    RecordedRun, Removal, Window, counterfactuals,
+    CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Query, RecordedRun,
+    Removal, Window, counterfactuals,
 };
 use hindcast_lab::record_task;
 use hindcast_model::task::Task;

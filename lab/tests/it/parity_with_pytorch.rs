@@ -13,12 +13,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use hindcast_analyzer::counterfactual::Arithmetic;
 use hindcast_analyzer::estimators::Question;
+use hindcast_analyzer::measures::kendall_tau;
+use hindcast_analyzer::run::{RecordedEnd, RecordedKey, RecordedStep, weights_of};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    Arithmetic, AutodiffEngine, CounterfactualOptions, KernelEngine, MemoryRun, Query, RecordedEnd,
-    RecordedKey, RecordedRun, RecordedStep, ReplayEngine, Window, counterfactuals, kendall_tau,
-    weights_of,
+    AutodiffEngine, CounterfactualOptions, KernelEngine, MemoryRun, Query, RecordedRun,
+    ReplayEngine, Window, counterfactuals,
 };
 use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};

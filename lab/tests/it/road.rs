@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
-use hindcast_analyzer::estimators::Estimate;
+use hindcast_analyzer::estimators::{Estimate, TableOrigin};
+use hindcast_analyzer::run::weights_of;
 use hindcast_analyzer::{
     AutodiffEngine, CounterfactualOptions, Query, RecordedRun, ReplayCheckOptions, ReplayEngine,
-    ScoreTable, StepSource, SweepOptions, SweepState, TableOrigin, Window, counterfactuals,
-    replay_check, sweep, weights_of,
+    ScoreTable, StepSource, SweepOptions, SweepState, Window, counterfactuals, replay_check, sweep,
 };
 use hindcast_format::Trace;
 use hindcast_lab::record_task;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::{DType, Device};
-use hindcast_analyzer::estimators::Estimate;
-use hindcast_analyzer::sweep::{Observer, Saving, Stage};
+use hindcast_analyzer::estimators::{Estimate, TableOrigin};
+use hindcast_analyzer::sweep::{
+    Observer, Saving, Stage, SweepCheckpoint, SweepCost, SweepIdentity, resume,
+};
 use hindcast_analyzer::{
-    AnalysisError, AutodiffEngine, Query, RecordedRun, Session, SessionOptions, SweepCheckpoint,
-    SweepCost, SweepIdentity, SweepOptions, SweepState, TableOrigin, resume, sweep,
+    AnalysisError, AutodiffEngine, Query, RecordedRun, Session, SessionOptions, SweepOptions,
+    SweepState, sweep,
 };
 use hindcast_format::Trace;
 use hindcast_lab::record_task;

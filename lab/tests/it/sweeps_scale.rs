@@ -4,9 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
-use hindcast_analyzer::{
-    AutodiffEngine, Query, RecordedRun, SweepOptions, SweepTimes, begin, resume_timed,
-};
+use hindcast_analyzer::sweep::{SweepTimes, begin, resume_timed};
+use hindcast_analyzer::{AutodiffEngine, Query, RecordedRun, SweepOptions};
 use hindcast_format::{MemStorage, Trace};
 use hindcast_lab::record_task;
 use hindcast_model::net::Net;

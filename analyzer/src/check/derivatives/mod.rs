@@ -114,7 +114,12 @@ impl Check<'_> {
     }
 
     /// A step's gradient at (θ, r).
-    fn gradient(&mut self, theta: &[f64], r: &[f64], mode: Mode) -> Result<crate::Gradient> {
+    fn gradient(
+        &mut self,
+        theta: &[f64],
+        r: &[f64],
+        mode: Mode,
+    ) -> Result<crate::engine::Gradient> {
         let (batch, weights) = (self.point.batch, std::mem::take(&mut self.weights));
         let gradient = self.engine.gradient(&StepInput {
             parameters: theta,
@@ -275,7 +280,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn engine_products(&mut self, s: &[f64], rho: &[f64]) -> Result<crate::Products> {
+    fn engine_products(&mut self, s: &[f64], rho: &[f64]) -> Result<crate::engine::Products> {
         let point = *self.point;
         let weights = std::mem::take(&mut self.weights);
         let input = StepInput {

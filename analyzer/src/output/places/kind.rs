@@ -355,7 +355,7 @@ mod tests {
     /// A table is recognised by the columns that are written.
     #[test]
     fn a_table_of_bounds_is_known_by_its_columns() {
-        let row = crate::BoundsRow {
+        let row = crate::bounds::BoundsRow {
             index: 0,
             row: 0,
             label: String::new(),

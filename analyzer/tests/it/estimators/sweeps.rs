@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use hindcast_analyzer::{MemoryRun, RecordedRun, ReplayEngine, StepInput, Window, weights_of};
+use hindcast_analyzer::run::weights_of;
+use hindcast_analyzer::{MemoryRun, RecordedRun, ReplayEngine, StepInput, Window};
 use hindcast_model::objective::{Mode, values};
 use hindcast_model::update::UpdateRule;
 

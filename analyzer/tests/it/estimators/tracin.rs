@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
-use hindcast_analyzer::{MemoryRun, RecordedRun, Window, weights_of};
+use hindcast_analyzer::run::weights_of;
+use hindcast_analyzer::{MemoryRun, RecordedRun, Window};
 use hindcast_model::objective::{Mode, Split};
 use hindcast_model::update::UpdateRule;
 

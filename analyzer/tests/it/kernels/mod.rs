@@ -7,9 +7,8 @@ mod threads;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::{
-    AutodiffEngine, Gradient, KernelEngine, Products, ReplayEngine, StepInput,
-};
+use hindcast_analyzer::engine::{Gradient, Products};
+use hindcast_analyzer::{AutodiffEngine, KernelEngine, ReplayEngine, StepInput};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode};
 use hindcast_model::task::{Layer, LossKind, LossSpec, ModelSpec, PenaltyIn, Size, Task};

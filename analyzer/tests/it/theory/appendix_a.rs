@@ -3,10 +3,8 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device};
-use hindcast_analyzer::{
-    MemoryRun, RecordedEnd, RecordedKey, RecordedStep, ReplayEngine, StepInput, SweepOptions,
-    sweep, weights_of,
-};
+use hindcast_analyzer::run::{RecordedEnd, RecordedKey, RecordedStep, weights_of};
+use hindcast_analyzer::{MemoryRun, ReplayEngine, StepInput, SweepOptions, sweep};
 use hindcast_model::objective::Mode;
 
 use super::{Toy, end, minus};

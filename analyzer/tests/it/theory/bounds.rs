@@ -2,9 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use hindcast_analyzer::{
-    AnalysisError, BoundsOptions, BoundsReport, Given, MemoryRun, RecordedRun, bounds,
-};
+use hindcast_analyzer::bounds::{BoundsOptions, BoundsReport, Given, bounds};
+use hindcast_analyzer::{AnalysisError, MemoryRun, RecordedRun};
 use proptest::prelude::*;
 
 use super::Toy;

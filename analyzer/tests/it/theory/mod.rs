@@ -8,10 +8,8 @@ mod refinement;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::{
-    KernelEngine, MemoryRun, Query, QueryGradient, RecordedEnd, RecordedKey, RecordedRun,
-    RecordedStep, weights_of,
-};
+use hindcast_analyzer::run::{RecordedEnd, RecordedKey, RecordedStep, weights_of};
+use hindcast_analyzer::{KernelEngine, MemoryRun, Query, QueryGradient, RecordedRun};
 use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
 use hindcast_model::data::{DataSet, from_tensors};

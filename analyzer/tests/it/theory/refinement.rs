@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use hindcast_analyzer::estimators::{Estimate, Question, accumulative_changes, choose};
-use hindcast_analyzer::sweep::Stage;
-use hindcast_analyzer::{
-    Arithmetic, MemoryRun, Query, RefinedBy, Refinement, ScoreTable, SweepOptions, TableOrigin,
-    Window, refine, sweep,
+use hindcast_analyzer::counterfactual::Arithmetic;
+use hindcast_analyzer::estimators::{
+    Estimate, Question, Refinement, TableOrigin, accumulative_changes, choose, refine,
 };
+use hindcast_analyzer::scores::RefinedBy;
+use hindcast_analyzer::sweep::Stage;
+use hindcast_analyzer::{MemoryRun, Query, ScoreTable, SweepOptions, Window, sweep};
 
 use super::{Toy, scaled};
 use crate::tiny::relative_error;

@@ -12,9 +12,9 @@ use crate::commands::memory::{self, Limit};
 use crate::commands::progress::{self, Bar};
 use crate::words::bytes;
 use hindcast_analyzer::estimators::{Answer, Chosen, Planned, Question, choose, plan};
-use hindcast_analyzer::sweep::{Observer, Saving, Stage};
+use hindcast_analyzer::sweep::{Observer, Saving, Stage, SweepCheckpoint};
 use hindcast_analyzer::{
-    AnalysisError, EngineKind, Query, RecordedRun, ScoreTable, Session, SweepCheckpoint, Window,
+    AnalysisError, EngineKind, Query, RecordedRun, ScoreTable, Session, Window,
 };
 
 /// How an answer is computed.

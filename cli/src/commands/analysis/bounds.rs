@@ -16,9 +16,9 @@ use crate::clean::{field, say};
 use crate::commands::context::Models;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Outcome, Usage, advice, context, progress};
-use hindcast_analyzer::output::places::Kind;
-use hindcast_analyzer::query::one::indices;
-use hindcast_analyzer::{BoundCheck, BoundsOptions, BoundsReport, Given, bounds};
+use hindcast_analyzer::bounds::{BoundCheck, BoundsOptions, BoundsReport, Given, bounds};
+use hindcast_analyzer::output::Kind;
+use hindcast_analyzer::query::indices;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         .map(|list| indices(list).map_err(|e| Usage(format!("--examples: {e}"))))
         .transpose()?;
     check_output(&args.out)?;
-    hindcast_analyzer::output::replace::try_folder(&args.out, Kind::Bounds)
+    hindcast_analyzer::output::try_folder(&args.out, Kind::Bounds)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let memory = context::memory(args.memory.as_deref())?;
     let run = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
@@ -191,7 +191,7 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
             )?;
         }
     }
-    let mean = |of: fn(&hindcast_analyzer::BoundsRow) -> f64| {
+    let mean = |of: fn(&hindcast_analyzer::bounds::BoundsRow) -> f64| {
         report.rows.iter().map(of).sum::<f64>() / report.rows.len().max(1) as f64
     };
     writeln!(

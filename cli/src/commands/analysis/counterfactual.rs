@@ -24,13 +24,12 @@ use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::{self, Limit};
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::words::{bytes, duration};
-use hindcast_analyzer::output::places::{Kind, apart};
-use hindcast_analyzer::output::replace;
-use hindcast_analyzer::run::memory::RetrainingCost;
+use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults, RemovedPlace};
+use hindcast_analyzer::output::{Kind, apart};
+use hindcast_analyzer::run::RetrainingCost;
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Queries, Query,
-    RecordedRun, Removal, RemovalResult, RemovalResults, RemovedPlace, ScoreTable, Window,
-    counterfactuals,
+    RecordedRun, Removal, ScoreTable, Window, counterfactuals, output,
 };
 use prediction::{AtEnd, Prediction};
 use print::Found;
@@ -118,7 +117,7 @@ impl<'a> Asked<'a> {
         if let Some(out) = &args.out {
             check_results(out)?;
             apart(out, &asked.removed.inputs())
-                .and_then(|()| replace::try_folder(out, Kind::Removals))
+                .and_then(|()| output::try_folder(out, Kind::Removals))
                 .with_context(|| format!("cannot write {}", out.display()))?;
         }
         Ok(asked)
@@ -176,7 +175,7 @@ fn results(
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
 ) -> anyhow::Result<Vec<RemovalResult>> {
-    let result = |(set, outcome): (usize, &hindcast_analyzer::Outcome)| {
+    let result = |(set, outcome): (usize, &hindcast_analyzer::counterfactual::Outcome)| {
         Ok(RemovalResult {
             without: outcome.without.clone(),
             places: places(run.data(), &outcome.without),

@@ -19,12 +19,11 @@ use crate::clean;
 use crate::commands::context::Models;
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context};
-use hindcast_analyzer::estimators::{Chosen, choose, defined};
-use hindcast_analyzer::output::places::{Kind, apart};
-use hindcast_analyzer::output::replace;
+use hindcast_analyzer::estimators::{Chosen, Refinement, choose, defined};
+use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::scores::Place;
 use hindcast_analyzer::sweep::Saving;
-use hindcast_analyzer::{Names, Queries, Query, RecordedRun, Refinement, ScoreTable, Window};
+use hindcast_analyzer::{Names, Queries, Query, RecordedRun, ScoreTable, Window, output};
 use print::Found;
 
 /// The command line, read and checked as far as that is possible without the run.
@@ -146,7 +145,7 @@ fn check_places(args: &Influence) -> anyhow::Result<()> {
     for (path, kind, inputs) in &results {
         let Some(path) = path else { continue };
         apart(path, inputs)
-            .and_then(|()| replace::try_folder(path, *kind))
+            .and_then(|()| output::try_folder(path, *kind))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

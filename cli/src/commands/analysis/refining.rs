@@ -12,7 +12,9 @@ use crate::clean::{field, say};
 use crate::commands::context::device;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Usage, progress};
-use hindcast_analyzer::{Query, RecordedRun, Refinement, ScoreRow, ScoreTable, kendall_tau};
+use hindcast_analyzer::estimators::Refinement;
+use hindcast_analyzer::measures::kendall_tau;
+use hindcast_analyzer::{Query, RecordedRun, ScoreRow, ScoreTable};
 
 /// Number of retrained examples that are needed to compare orders.
 const ORDERED: usize = 10;
@@ -57,7 +59,7 @@ pub(super) fn refine(
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "refining", "steps");
     let time = progress::Estimate::from(0);
-    let refined = hindcast_analyzer::refine(
+    let refined = hindcast_analyzer::estimators::refine(
         run,
         engine.as_mut(),
         queries,

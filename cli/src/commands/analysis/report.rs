@@ -16,9 +16,9 @@ use crate::report::Source;
 use crate::report::page::Page;
 use crate::report::reproduce;
 use crate::report::reproduce::Words;
-use hindcast_analyzer::output::places::{Kind, apart};
-use hindcast_analyzer::output::replace;
-use hindcast_analyzer::{RemovalResults, ScoreTable};
+use hindcast_analyzer::counterfactual::RemovalResults;
+use hindcast_analyzer::output::{Kind, apart};
+use hindcast_analyzer::{ScoreTable, output};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         .map(|path| ("an input", Some(path.as_path())))
         .collect();
     apart(&args.out, &inputs)
-        .and_then(|()| replace::try_folder(&args.out, Kind::Page))
+        .and_then(|()| output::try_folder(&args.out, Kind::Page))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let memory = context::memory(args.memory.as_deref())?;
     let names = context::names(&args.names)?;

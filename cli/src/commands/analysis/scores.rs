@@ -11,9 +11,8 @@ use crate::args::Scores;
 use crate::clean;
 use crate::clean::field;
 use crate::commands::{Outcome, Usage, context};
-use hindcast_analyzer::output::places::{Kind, apart};
-use hindcast_analyzer::output::replace;
-use hindcast_analyzer::{ScoreTable, sidecar_path};
+use hindcast_analyzer::output::{Kind, apart, sidecar_path};
+use hindcast_analyzer::{ScoreTable, output};
 
 pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
     if let Some(out) = &args.out {
@@ -23,7 +22,7 @@ pub(crate) fn run(args: &Scores) -> anyhow::Result<Outcome> {
             ("the names (--names)", args.names.names.as_deref()),
         ];
         apart(out, &inputs)
-            .and_then(|()| replace::try_folder(out, Kind::Scores))
+            .and_then(|()| output::try_folder(out, Kind::Scores))
             .with_context(|| format!("cannot write {}", out.display()))?;
     }
     let names = context::names(&args.names)?;

@@ -8,7 +8,8 @@ use hindcast_model::objective::Split;
 use crate::clean::field;
 use crate::growth::Growth;
 use hindcast_analyzer::estimators::method;
-use hindcast_analyzer::{AdjointGrowth, ScoreRow, ScoreTable};
+use hindcast_analyzer::scores::AdjointGrowth;
+use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 /// Prints the k most harmful and the k most helpful examples of a query.
 pub(crate) fn extremes(

@@ -10,10 +10,9 @@ use crate::clean::{field, say};
 use crate::commands::memory;
 use crate::commands::memory::Limit;
 use crate::words::duration;
-use hindcast_analyzer::rule_check;
-use hindcast_analyzer::run::batch_sizes::BatchSizes;
-use hindcast_analyzer::run::memory::training_step;
-use hindcast_analyzer::{RecordedRun, RuleCheckOptions};
+use hindcast_analyzer::run::BatchSizes;
+use hindcast_analyzer::run::training_step;
+use hindcast_analyzer::{RecordedRun, RuleCheckOptions, rule_check};
 
 /// Checks an own model's derivatives before they are believed.
 pub(crate) fn derivatives(run: &RecordedRun<'_>, quiet: bool) -> anyhow::Result<()> {

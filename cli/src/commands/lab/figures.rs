@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use crate::report::plot::{Axis, Ink, Mark, Plot, Size};
 use crate::words::counted;
 use hindcast_analyzer::measures::mean_sd;
-use hindcast_analyzer::output::places::{FIGURE, Kind};
+use hindcast_analyzer::output::{FIGURE, Kind};
 use hindcast_lab::protocols::agreement::Agreement;
 use hindcast_lab::protocols::{CleansingRow, NONE, read_rows};
 
@@ -56,7 +56,7 @@ fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let path = folder.join(format!("{}.svg", figure.name));
         // The mark by which a later figure knows that it may replace this one.
         let text = svg.replacen('>', &format!(">\n{FIGURE}"), 1);
-        hindcast_analyzer::output::replace::replace(&path, Kind::Figure, |to| fs::write(to, &text))
+        hindcast_analyzer::output::replace(&path, Kind::Figure, |to| fs::write(to, &text))
             .with_context(|| format!("cannot write {}", path.display()))?;
         files.push(path);
     }

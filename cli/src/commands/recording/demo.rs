@@ -18,7 +18,7 @@ use crate::commands::analysis::answering::{Settings, sweep};
 use crate::commands::analysis::{pictures, tables};
 use crate::commands::{Outcome, progress};
 use crate::words::{BYTES, bytes, duration};
-use hindcast_analyzer::output::places::{Kind, replaceable};
+use hindcast_analyzer::output::{Kind, replaceable};
 use hindcast_analyzer::{
     CounterfactualOptions, Query, RecordedRun, ScoreTable, Window, counterfactuals,
 };

@@ -136,7 +136,7 @@ fn check_new(out: &Path) -> anyhow::Result<()> {
         );
     }
     if !out.exists() {
-        hindcast_analyzer::output::places::outside_of_runs(out)
+        hindcast_analyzer::output::outside_of_runs(out)
             .with_context(|| format!("cannot write {}", out.display()))?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::clean::field;
 use crate::commands::context::{open_trace_within, warn, warn_or_refuse};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context};
-use hindcast_analyzer::output::places::Kind;
+use hindcast_analyzer::output::Kind;
 
 /// What an optimizer's tensor is called in the file: no parameter's name, so that loading the model passes it over.
 const OPTIMIZER: &str = "optimizer/";
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         );
     }
     let memory = context::memory(args.memory.as_deref())?;
-    hindcast_analyzer::output::places::outside_of_runs(&args.out)
+    hindcast_analyzer::output::outside_of_runs(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let trace = open_trace_within(&args.run, memory)?;
     if matches!(wanted, Wanted::Step(_)) {
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         ("run".to_owned(), head.unwrap_or_default()),
     ]);
     // Beside its place first: who is killed or meets a full disk leaves no half model under the name.
-    hindcast_analyzer::output::replace::replace(&args.out, Kind::New, |to| {
+    hindcast_analyzer::output::replace(&args.out, Kind::New, |to| {
         safetensors::serialize_to_file(views, Some(about), to).map_err(|e| match e {
             safetensors::SafeTensorError::IoError(e) => e,
             other => std::io::Error::other(other),

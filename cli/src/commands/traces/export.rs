@@ -17,7 +17,7 @@ use crate::clean::field;
 use crate::commands::context::{open_trace_within, warn};
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::words;
-use hindcast_analyzer::output::places;
+use hindcast_analyzer::output;
 
 pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let range = parse_range(&args.steps)?;
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         );
     }
     // The check takes the path of a file, so it gets the path of a file in the folder.
-    places::outside_of_runs(&args.out.join("steps.jsonl"))
+    output::outside_of_runs(&args.out.join("steps.jsonl"))
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let index_path = args.out.join("steps.jsonl");

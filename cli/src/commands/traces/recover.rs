@@ -11,13 +11,13 @@ use crate::clean::field;
 use crate::commands::context::unopened;
 use crate::commands::{Outcome, context, progress};
 use crate::words;
-use hindcast_analyzer::output::places;
+use hindcast_analyzer::output;
 
 pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
     // What exists is refused below, whatever it is.
     if !args.out.exists() {
-        places::outside_of_runs(&args.out)
+        output::outside_of_runs(&args.out)
             .with_context(|| format!("cannot write {}", args.out.display()))?;
     }
     let bar = progress::bar(0, "recovering", "steps");

@@ -13,8 +13,8 @@ use crate::commands::context::{Models, unopened};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context, progress};
 use crate::words::{self, counted};
-use hindcast_analyzer::replay_check;
-use hindcast_analyzer::{ReplayCheckOptions, ReplayCheckReport};
+use hindcast_analyzer::check::ReplayCheckReport;
+use hindcast_analyzer::{ReplayCheckOptions, replay_check};
 
 #[derive(Serialize)]
 struct Report {

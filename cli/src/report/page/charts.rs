@@ -6,7 +6,8 @@ use super::super::facts::Curve;
 use super::super::plot::{Axis, Ink, Mark, Plot, Size};
 use super::super::view::View;
 use hindcast_analyzer::Result;
-use hindcast_analyzer::{AdjointGrowth, RemovalResult};
+use hindcast_analyzer::counterfactual::RemovalResult;
+use hindcast_analyzer::scores::AdjointGrowth;
 
 const WIDE: Size = Size {
     width: 720,

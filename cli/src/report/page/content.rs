@@ -4,7 +4,7 @@ use super::super::examples::Extremes;
 use super::super::facts::{Curve, Facts};
 use super::super::verdict::Verdict;
 use super::super::view::View;
-use hindcast_analyzer::RemovalResults;
+use hindcast_analyzer::counterfactual::RemovalResults;
 
 /// Everything that a page shows.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use hindcast_analyzer::kendall_tau;
+use hindcast_analyzer::measures::kendall_tau;
 use rustix::process::Signal;
 
 use super::slices::{pause_when, signal};

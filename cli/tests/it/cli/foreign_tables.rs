@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use hindcast_analyzer::{ScoreTable, sidecar_path};
+use hindcast_analyzer::ScoreTable;
+use hindcast_analyzer::output::sidecar_path;
 
 use super::*;
 

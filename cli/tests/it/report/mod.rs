@@ -5,7 +5,9 @@ mod browser;
 use std::fs;
 use std::path::Path;
 
-use hindcast_analyzer::{QueryMetadata, ScoreRow, ScoreTable, kendall_tau};
+use hindcast_analyzer::measures::kendall_tau;
+use hindcast_analyzer::scores::QueryMetadata;
+use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 use crate::cli::{code, fine, hindcast, small_run, stderr};
 use crate::states::TASK;

@@ -11,10 +11,11 @@ use super::row::{QualityPlan, QualityRow};
 use crate::protocols::kept::{Kept, Watcher, estimate};
 use crate::protocols::ranking::Ranking;
 use crate::protocols::rows::Digests;
+use hindcast_analyzer::counterfactual::Outcome;
 use hindcast_analyzer::measures::{mean, sample_sd};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    AnalysisError, CounterfactualOptions, Outcome, Query, RecordedRun, counterfactuals,
+    AnalysisError, CounterfactualOptions, Query, RecordedRun, counterfactuals,
 };
 
 /// What a measure works with.

@@ -96,7 +96,7 @@ fn flipped(
     let mut after: Vec<Vec<f64>> = Vec::with_capacity(sets.len());
     for (part, sets) in sets.chunks(TOGETHER).enumerate() {
         let label = format!("brittleness-{ranking}-{k}-{}-{part}", bench.plan.window);
-        let of = |end: &hindcast_analyzer::Outcome| {
+        let of = |end: &hindcast_analyzer::counterfactual::Outcome| {
             let classes = predictions_of(run, &end.parameters, &end.buffers, Split::Test, asked)?;
             Ok(classes.into_iter().map(f64::from).collect())
         };

@@ -5,7 +5,8 @@ use candle_core::{D, DType, Device, Tensor};
 use hindcast_model::objective::{Draws, Mode, Pass, Split};
 use hindcast_model::train::{losses, tensors};
 
-use hindcast_analyzer::{AnalysisError, Outcome, RecordedRun};
+use hindcast_analyzer::counterfactual::Outcome;
+use hindcast_analyzer::{AnalysisError, RecordedRun};
 
 /// Loss of each of these examples, in evaluation mode and without penalty.
 pub(super) fn losses_of(

@@ -3,8 +3,8 @@
 use super::bench::{Bench, EXAMPLES};
 use super::evaluated::losses_of;
 use super::row::NOISE_FLOOR;
-use hindcast_analyzer::measures::{mean, spearman};
-use hindcast_analyzer::{Query, kendall_tau};
+use hindcast_analyzer::Query;
+use hindcast_analyzer::measures::{kendall_tau, mean, spearman};
 use hindcast_model::objective::Split;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             bench.plan.window,
             if noise { "-again" } else { "" }
         );
-        let of = |end: &hindcast_analyzer::Outcome| {
+        let of = |end: &hindcast_analyzer::counterfactual::Outcome| {
             let losses = losses_of(&run, end, Split::Validation, &validation)?;
             Ok(vec![mean(&losses)])
         };

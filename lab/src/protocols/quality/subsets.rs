@@ -33,7 +33,9 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             bench.plan.window,
             if noise { "-again" } else { "" }
         );
-        let of = |end: &hindcast_analyzer::Outcome| losses_of(&run, end, Split::Test, &asked);
+        let of = |end: &hindcast_analyzer::counterfactual::Outcome| {
+            losses_of(&run, end, Split::Test, &asked)
+        };
         bench.kept.numbers(bench.run, &name, &protocol, || {
             bench.retrained(&run, &sets, noise, &of)
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Conv2d, Linear, Module, ModuleT, VarBuilder, VarMap, conv2d, linear};
-use hindcast_analyzer::{CheckOptions, CheckPoint, CheckReport, check_objective};
+use hindcast_analyzer::check::{CheckOptions, CheckPoint, CheckReport, check_objective};
 use hindcast_model::objective::{Draws, Objective, Split};
 use hindcast_model::ops;
 use hindcast_model::own::{BatchNorm, OwnModel, batch_norm};

@@ -8,9 +8,9 @@ use candle_nn::{
     BatchNormConfig, Conv2d, Linear, Module, ModuleT, Optimizer, SGD, VarBuilder, VarMap, conv2d,
     linear,
 };
+use hindcast_analyzer::run::RecordedEnd;
 use hindcast_analyzer::{
-    AutodiffEngine, Query, RecordedEnd, RecordedRun, ReplayCheckOptions, SweepOptions,
-    replay_check, sweep,
+    AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, SweepOptions, replay_check, sweep,
 };
 use hindcast_format::{MemStorage, Trace};
 use hindcast_model::objective::{Objective, Split};

@@ -5,7 +5,7 @@ mod exact;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarMap;
-use hindcast_analyzer::RecordedEnd;
+use hindcast_analyzer::run::RecordedEnd;
 use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::{Objective, TensorDef};
 

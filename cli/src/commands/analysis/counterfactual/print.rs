@@ -7,7 +7,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::clean::field;
-use hindcast_analyzer::{CounterfactualReport, EngineKind, RemovalResult, kendall_tau};
+use hindcast_analyzer::counterfactual::RemovalResult;
+use hindcast_analyzer::measures::kendall_tau;
+use hindcast_analyzer::{CounterfactualReport, EngineKind};
 
 /// What is printed.
 pub(super) struct Found<'a> {
@@ -111,7 +113,7 @@ fn print(
         "without {n} examples in steps {}..{} ({} removal, {} denominators):",
         report.window.start, report.window.end, report.removal, report.denominators
     )?;
-    let value = |o: Option<&hindcast_analyzer::Outcome>| {
+    let value = |o: Option<&hindcast_analyzer::counterfactual::Outcome>| {
         o.and_then(|o| o.queries.first())
             .copied()
             .unwrap_or(f64::NAN)

@@ -12,8 +12,9 @@ use crate::args::Counterfactual;
 use crate::clean::{field, say};
 use crate::commands::Usage;
 use crate::commands::analysis::tables;
-use hindcast_analyzer::scores::fits::same_run;
-use hindcast_analyzer::{Query, RecordedRun, ScoreTable, sidecar_path};
+use hindcast_analyzer::output::sidecar_path;
+use hindcast_analyzer::scores::same_run;
+use hindcast_analyzer::{Query, RecordedRun, ScoreTable};
 
 /// The source of the examples to leave out.
 pub(super) enum Removed<'a> {

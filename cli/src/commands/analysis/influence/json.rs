@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::print::Found;
 use crate::commands::analysis::{refining, tables};
+use hindcast_analyzer::ScoreRow;
 use hindcast_analyzer::estimators::SweepSummary;
-use hindcast_analyzer::{AdjointGrowth, ScoreRow, sidecar_path};
+use hindcast_analyzer::output::sidecar_path;
+use hindcast_analyzer::scores::AdjointGrowth;
 
 #[derive(Serialize)]
 struct Report<'a> {

@@ -7,8 +7,10 @@ use crate::args::Influence;
 use crate::clean::{field, say};
 use crate::commands::analysis::{refining, tables};
 use crate::words::duration;
+use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::estimators::{Answer, Chosen};
-use hindcast_analyzer::{RecordedRun, SweepTimes, sidecar_path};
+use hindcast_analyzer::output::sidecar_path;
+use hindcast_analyzer::sweep::SweepTimes;
 
 /// What is printed.
 pub(super) struct Found<'a> {
