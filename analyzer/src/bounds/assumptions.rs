@@ -36,7 +36,7 @@ pub struct Constants {
 
 /// Constants that the caller claims, for Theorem 6 of models whose constants can't be derived.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Given {
+pub struct GivenConstants {
     /// Λ: no example's Hessian has a larger eigenvalue.
     pub upper: f64,
     /// L: Lipschitz constant of the Hessian.
@@ -68,7 +68,7 @@ pub(super) fn assumptions(
     run: &RecordedRun<'_>,
     net: &Net,
     window: &Range<u64>,
-    given: Option<&Given>,
+    given: Option<&GivenConstants>,
 ) -> Result<Assumed> {
     let end = run.source().end()?;
     let metas = run.source().metas(window.start..end.step)?;
@@ -166,7 +166,7 @@ impl Constants {
     }
 }
 
-impl Given {
+impl GivenConstants {
     fn constants(&self) -> Constants {
         Constants {
             lower: 0.0,

@@ -4,7 +4,7 @@
 mod assumptions;
 mod table;
 
-pub use assumptions::{Constants, Given};
+pub use assumptions::{Constants, GivenConstants};
 
 use std::ops::{ControlFlow, Range};
 
@@ -29,7 +29,7 @@ pub struct BoundsOptions {
     /// The examples; `None` for all examples of the window.
     pub examples: Option<Vec<u64>>,
     /// Constants to use instead of the derived ones.
-    pub given: Option<Given>,
+    pub given: Option<GivenConstants>,
 }
 
 /// Bounds of one example, and the values that they bound. All are norms of parameter vectors.

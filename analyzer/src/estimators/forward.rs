@@ -88,7 +88,7 @@ pub fn forward_changes(
     let steps = crate::run::window::Window::Steps(window.clone())
         .resolve(run.source())?
         .start..run.source().end()?.step;
-    let mut walk = Forward {
+    let mut walk = ForwardWalk {
         run,
         engine,
         window,
@@ -190,7 +190,7 @@ fn places(run: &RecordedRun<'_>, examples: &[u64]) -> Result<BTreeMap<u64, usize
     Ok(places)
 }
 
-struct Forward<'a, 'run> {
+struct ForwardWalk<'a, 'run> {
     run: &'a RecordedRun<'run>,
     engine: &'a mut dyn ReplayEngine,
     window: &'a Range<u64>,
@@ -202,7 +202,7 @@ struct Forward<'a, 'run> {
     changes: Vec<Option<Vec<f64>>>,
 }
 
-impl Forward<'_, '_> {
+impl ForwardWalk<'_, '_> {
     fn step(&mut self, step: &ReadStep) -> Result<()> {
         let t = step.meta.step;
         let settings = self.run.settings(&step.meta);

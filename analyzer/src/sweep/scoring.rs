@@ -8,7 +8,7 @@ use crate::error::{AnalysisError, Result};
 
 /// First-order change of the query when an example leaves one step's batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Removal {
+pub(super) struct Effect {
     /// Its term dropped, the others weighted as before: `−Σ w_o <s, g_o>` over its occurrences o.
     pub fixed: f64,
     /// Its term dropped, the others' weights scaled so that they add up to the same total.
@@ -88,7 +88,7 @@ impl Grouping {
         &self,
         weights: &[f64],
         products: &[f64],
-    ) -> impl Iterator<Item = (usize, Removal)> {
+    ) -> impl Iterator<Item = (usize, Effect)> {
         let mut shares = vec![0.0; self.members.len()];
         let mut along = 0.0;
         for ((&place, &w), &product) in self.places.iter().zip(weights).zip(products) {
@@ -103,7 +103,7 @@ impl Grouping {
             } else {
                 (member.weight * along - self.total * share) / rest
             };
-            let removal = Removal {
+            let removal = Effect {
                 fixed: -share,
                 renormalised,
             };
@@ -140,7 +140,7 @@ mod tests {
         has_denominator: bool,
         weights: &[f64],
         products: &[f64],
-    ) -> Vec<(usize, u64, Removal)> {
+    ) -> Vec<(usize, u64, Effect)> {
         let grouping = Grouping::of(meta, has_denominator, weights, 10).unwrap();
         let members = grouping.members().iter();
         members

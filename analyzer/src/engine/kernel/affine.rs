@@ -12,8 +12,8 @@ use std::ops::Range;
 use super::matrix::{Matrix, MatrixMut, product};
 use super::number::{Number, sum};
 use super::patches::{Images, gather, scatter};
-use super::plan::{Affine, Geometry};
 use super::point::Point;
+use super::program::{Affine, Geometry};
 
 /// Scratch of one thread.
 #[derive(Default)]

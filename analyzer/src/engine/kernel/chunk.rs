@@ -16,9 +16,9 @@ use super::layout::ChunkLayout;
 use super::loss::{ChunkLoss, Room, Targets};
 use super::norm::{Moments, Normalise, Rows, statistics, width};
 use super::number::Number;
-use super::plan::{Affine, Op, OpKind, Plan, Work};
 use super::point::Point;
 use super::pool;
+use super::program::{Affine, Op, OpKind, Program, Work};
 use rearrange::{add, flatten, rearrange};
 
 /// What a pass computes.
@@ -45,7 +45,7 @@ pub(super) struct Examples<'a, T> {
 
 /// What all chunks of a batch share during a phase.
 pub(super) struct Shared<'a, T> {
-    pub plan: &'a Plan,
+    pub program: &'a Program,
     pub layout: &'a ChunkLayout,
     pub point: &'a Point<T>,
     pub examples: &'a Examples<'a, T>,
@@ -99,7 +99,7 @@ impl<T: Number> Shared<'_, T> {
     pub fn run(&self, works: &[Work], chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
         for work in works {
             match *work {
-                Work::Forward(op) => self.forward(&self.plan.ops[op], chunk, desk),
+                Work::Forward(op) => self.forward(&self.program.ops[op], chunk, desk),
                 Work::Statistics(op) => self.statistics(op, chunk),
                 Work::Loss => {
                     self.loss(chunk, desk);
@@ -108,14 +108,14 @@ impl<T: Number> Shared<'_, T> {
                     }
                 }
                 Work::Sums(op) => self.sums(op, chunk),
-                Work::Backward(op) => self.backward(&self.plan.ops[op], chunk, desk),
+                Work::Backward(op) => self.backward(&self.program.ops[op], chunk, desk),
             }
         }
     }
 
     /// Blocks of a slot's values.
     fn blocks(&self, slot: usize) -> Range<usize> {
-        if self.plan.slots[slot].moves {
+        if self.program.slots[slot].moves {
             0..1 + self.layout.tangents
         } else {
             0..1
@@ -125,7 +125,7 @@ impl<T: Number> Shared<'_, T> {
     /// Blocks of a slot's cotangents that this pass needs.
     fn wanted(&self, slot: usize) -> Range<usize> {
         match self.goal {
-            Goal::Products if !self.plan.slots[slot].primal => 1..1 + self.layout.tangents,
+            Goal::Products if !self.program.slots[slot].primal => 1..1 + self.layout.tangents,
             _ => 0..1 + self.layout.tangents,
         }
     }
@@ -145,7 +145,10 @@ impl<T: Number> Shared<'_, T> {
 
     fn forward(&self, op: &Op, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
         let n = chunk.examples.len();
-        let (from, to) = (&self.plan.slots[op.input], &self.plan.slots[op.output]);
+        let (from, to) = (
+            &self.program.slots[op.input],
+            &self.program.slots[op.output],
+        );
         let output = self.values(op.output, n);
         let input = if from.raw {
             0..0
@@ -244,8 +247,8 @@ impl<T: Number> Shared<'_, T> {
 
     fn statistics(&self, op: usize, chunk: &mut Chunk<'_, T>) {
         let n = chunk.examples.len();
-        let (input, norm) = (self.plan.ops[op].input, self.plan.norm(op));
-        let from = &self.plan.slots[input];
+        let (input, norm) = (self.program.ops[op].input, self.program.norm(op));
+        let from = &self.program.slots[input];
         let x = &chunk.store.values[self.values(input, n)];
         let half = from.channels * width(self.layout.tangents);
         let sums = &mut chunk.sums[self.sums_at[norm.index]..][..half];
@@ -258,8 +261,8 @@ impl<T: Number> Shared<'_, T> {
 
     fn sums(&self, op: usize, chunk: &mut Chunk<'_, T>) {
         let n = chunk.examples.len();
-        let (op, norm) = (&self.plan.ops[op], self.plan.norm(op));
-        let from = &self.plan.slots[op.input];
+        let (op, norm) = (&self.program.ops[op], self.program.norm(op));
+        let from = &self.program.slots[op.input];
         let half = from.channels * width(self.layout.tangents);
         let x = rows(
             &chunk.store.values[self.values(op.input, n)],
@@ -276,13 +279,13 @@ impl<T: Number> Shared<'_, T> {
 
     fn loss(&self, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
         let n = chunk.examples.len();
-        let output = self.plan.output;
+        let output = self.program.output;
         let loss = ChunkLoss {
             kind: self.loss,
             targets: &self.examples.targets,
             weights: &self.examples.weights[chunk.examples.clone()],
             first: chunk.examples.start,
-            outputs: self.plan.slots[output].size(),
+            outputs: self.program.slots[output].size(),
         };
         let (z, g) = pair(
             &mut chunk.store.values,
@@ -314,7 +317,7 @@ impl<T: Number> Shared<'_, T> {
         }
     }
 
-    fn normalise<'s>(&'s self, norm: &'s super::plan::Norm) -> Normalise<'s, T> {
+    fn normalise<'s>(&'s self, norm: &'s super::program::Norm) -> Normalise<'s, T> {
         Normalise {
             norm,
             moments: &self.moments[norm.index],
@@ -323,7 +326,7 @@ impl<T: Number> Shared<'_, T> {
     }
 
     fn raw(&self, examples: &Range<usize>, slot: usize) -> &[T] {
-        let size = self.plan.slots[slot].size();
+        let size = self.program.slots[slot].size();
         &self.examples.inputs[examples.start * size..examples.end * size]
     }
 

@@ -14,7 +14,7 @@ use super::chunk::{Chunk, Desk, Shared, Store};
 use super::layout::ChunkLayout;
 use super::number::Number;
 use super::part::part;
-use super::plan::{OpKind, Plan, Work};
+use super::program::{OpKind, Program, Work};
 
 /// Target size of a chunk's values, so that they stay in a core's own cache together with the layers' scratch.
 const CHUNK_BYTES: usize = 600 << 10;
@@ -38,11 +38,11 @@ pub(super) struct Cut {
 
 impl Cut {
     /// By the net's shapes and the type, with one direction: other queries must not change a query's bits.
-    pub fn of<T>(plan: &Plan) -> Self {
-        let bytes = ChunkLayout::new(plan, 1, 1).len * size_of::<T>();
+    pub fn of<T>(program: &Program) -> Self {
+        let bytes = ChunkLayout::new(program, 1, 1).len * size_of::<T>();
         Self {
             largest: (CHUNK_BYTES / bytes.max(1)).clamp(1, MOST_EXAMPLES),
-            lanes: (LANE_VALUES / plan.parameters.max(1)).clamp(2, MOST_LANES),
+            lanes: (LANE_VALUES / program.parameters.max(1)).clamp(2, MOST_LANES),
         }
     }
 
@@ -137,7 +137,7 @@ impl<T: Number> Lanes<T> {
     /// before.
     pub fn begin(
         &mut self,
-        plan: &Plan,
+        program: &Program,
         layout: &ChunkLayout,
         cut: Cut,
         examples: usize,
@@ -156,11 +156,11 @@ impl<T: Number> Lanes<T> {
             });
         }
         for worker in &mut self.workers {
-            if !plan.has_barriers() {
+            if !program.has_barriers() {
                 fit(&mut worker.store, layout);
             }
             worker.desk.scratch.begin();
-            for (op, affine) in plan.affine() {
+            for (op, affine) in program.affine() {
                 let transposed = matches!(op.kind, OpKind::Transposed(_));
                 worker
                     .desk
@@ -173,7 +173,7 @@ impl<T: Number> Lanes<T> {
             lane.chunks.clear();
             lane.chunks
                 .extend(part(chunks, l, lanes).map(|i| part(examples, i, chunks)));
-            if plan.has_barriers() {
+            if program.has_barriers() {
                 while lane.stores.len() < lane.chunks.len() {
                     lane.stores.push(Store::default());
                 }
@@ -238,7 +238,7 @@ fn lane_through<T: Number>(
     lane.gradient.resize(lane.accumulators, T::ZERO);
     for (i, chunk) in lane.chunks.iter().enumerate() {
         let store = match lane.stores.get_mut(i) {
-            Some(store) if shared.plan.has_barriers() => store,
+            Some(store) if shared.program.has_barriers() => store,
             _ => &mut worker.store,
         };
         let mut chunk = Chunk {

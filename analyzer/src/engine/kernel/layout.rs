@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::plan::{OpKind, Plan};
+use super::program::{OpKind, Program};
 
 /// The ranges for chunks of up to `capacity` examples and a number of tangents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub(super) struct ChunkLayout {
 const ALIGN: usize = 16;
 
 impl ChunkLayout {
-    pub fn new(plan: &Plan, capacity: usize, tangents: usize) -> Self {
-        let lives = lives(plan);
+    pub fn new(program: &Program, capacity: usize, tangents: usize) -> Self {
+        let lives = lives(program);
         let mut requests = Vec::new();
         let mut ask = |size: usize, blocks: usize, life: Option<(usize, usize)>| {
             requests.push(Request {
@@ -38,21 +38,21 @@ impl ChunkLayout {
                 life,
             });
         };
-        for (slot, life) in plan.slots.iter().zip(&lives.values) {
+        for (slot, life) in program.slots.iter().zip(&lives.values) {
             let blocks = if slot.moves { 1 + tangents } else { 1 };
             ask(slot.size(), blocks, *life);
         }
-        for (slot, life) in plan.slots.iter().zip(&lives.cotangents) {
+        for (slot, life) in program.slots.iter().zip(&lives.cotangents) {
             ask(slot.size(), 1 + tangents, *life);
         }
-        for (size, life) in plan.masks.iter().zip(&lives.masks) {
+        for (size, life) in program.masks.iter().zip(&lives.masks) {
             ask(*size, 1, *life);
         }
         let (mut values, len) = place(&requests);
-        let mut cotangents = values.split_off(plan.slots.len());
-        let masks = cotangents.split_off(plan.slots.len());
+        let mut cotangents = values.split_off(program.slots.len());
+        let masks = cotangents.split_off(program.slots.len());
         let mut winners_len = 0;
-        let winners = plan
+        let winners = program
             .winners
             .iter()
             .map(|size| {
@@ -67,11 +67,11 @@ impl ChunkLayout {
             values,
             cotangents,
             masks,
-            sizes: plan.slots.iter().map(|s| s.size()).collect(),
-            mask_sizes: plan.masks.clone(),
+            sizes: program.slots.iter().map(|s| s.size()).collect(),
+            mask_sizes: program.masks.clone(),
             len,
             winners,
-            winner_sizes: plan.winners.clone(),
+            winner_sizes: program.winners.clone(),
             winners_len,
         }
     }
@@ -108,20 +108,20 @@ struct Lives {
     masks: Vec<Option<(usize, usize)>>,
 }
 
-fn lives(plan: &Plan) -> Lives {
-    let n = plan.ops.len();
+fn lives(program: &Program) -> Lives {
+    let n = program.ops.len();
     let mut lives = Lives {
-        values: vec![None; plan.slots.len()],
-        cotangents: vec![None; plan.slots.len()],
-        masks: vec![None; plan.masks.len()],
+        values: vec![None; program.slots.len()],
+        cotangents: vec![None; program.slots.len()],
+        masks: vec![None; program.masks.len()],
     };
     fn use_at(life: &mut Option<(usize, usize)>, moment: usize) {
         let (from, to) = life.get_or_insert((moment, moment));
         (*from, *to) = ((*from).min(moment), (*to).max(moment));
     }
-    for (i, op) in plan.ops.iter().enumerate() {
+    for (i, op) in program.ops.iter().enumerate() {
         let (forward, backward) = (i, 2 * n - i);
-        let (input, output) = (&plan.slots[op.input], &plan.slots[op.output]);
+        let (input, output) = (&program.slots[op.input], &program.slots[op.output]);
         let mut reads = [None; 2];
         if !input.raw {
             reads[0] = Some(op.input);
@@ -152,13 +152,13 @@ fn lives(plan: &Plan) -> Lives {
         }
         use_at(&mut lives.cotangents[op.output], backward);
         for slot in reads.into_iter().flatten() {
-            if plan.slots[slot].moves {
+            if program.slots[slot].moves {
                 use_at(&mut lives.cotangents[slot], backward);
             }
         }
     }
-    use_at(&mut lives.values[plan.output], n);
-    use_at(&mut lives.cotangents[plan.output], n);
+    use_at(&mut lives.values[program.output], n);
+    use_at(&mut lives.cotangents[program.output], n);
     lives
 }
 

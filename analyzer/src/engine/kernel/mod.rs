@@ -7,7 +7,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `plan` | a net compiled into operations on slots, and phases between barriers |
+//! | `program` | a net compiled into operations on slots, and phases between barriers |
 //! | `layout` | offsets of a chunk's values in its store |
 //! | `lanes` | chunks, threads, and the order of sums |
 //! | `chunk` | one chunk through the operations of a phase |
@@ -30,9 +30,9 @@ mod norms;
 mod number;
 mod part;
 mod patches;
-mod plan;
 mod point;
 mod pool;
+mod program;
 mod replay;
 mod totals;
 mod wide;
@@ -242,9 +242,9 @@ impl<T: Number> Modes<T> {
             })?;
             replay.losses(0, &mut out.per_example[start..end]);
             replay.add_gradients(std::slice::from_mut(&mut out.parameters));
-            let (plan, point) = (&replay.plan, &replay.point);
-            replay.norms.gradient(plan, point, &mut out.buffers);
-            replay.norms.advance::<T>(plan, &mut out.buffers_after);
+            let (program, point) = (&replay.program, &replay.point);
+            replay.norms.gradient(program, point, &mut out.buffers);
+            replay.norms.advance::<T>(program, &mut out.buffers_after);
             start = end;
         }
         if let Some((alpha, place)) = penalty(net, input.mode) {
@@ -293,8 +293,8 @@ impl<T: Number> Modes<T> {
             replay.add_gradients(&mut out.hessian);
             for (q, rho) in rho.iter_mut().enumerate() {
                 replay.losses(q + 1, &mut out.products[q][start..end]);
-                let (plan, point) = (&replay.plan, &replay.point);
-                replay.norms.adjoint(plan, point, q, rho);
+                let (program, point) = (&replay.program, &replay.point);
+                replay.norms.adjoint(program, point, q, rho);
             }
             end = start;
         }

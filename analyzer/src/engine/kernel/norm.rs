@@ -14,7 +14,7 @@
 //! examples.
 
 use super::number::{Number, sum, sum_of};
-use super::plan::Norm;
+use super::program::Norm;
 
 /// Numbers of a norm over a whole batch, per channel; one direction after the other.
 #[derive(Debug, Default)]

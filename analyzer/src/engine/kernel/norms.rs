@@ -3,8 +3,8 @@
 use super::lanes::Lanes;
 use super::norm::{Moments, width};
 use super::number::Number;
-use super::plan::Plan;
 use super::point::Point;
+use super::program::Program;
 use crate::error::{AnalysisError, Result};
 
 /// Lives from step to step.
@@ -27,7 +27,7 @@ impl Norms {
     /// A channel has a single value, which has no variance.
     pub fn begin<T: Number>(
         &mut self,
-        plan: &Plan,
+        program: &Program,
         n: usize,
         buffers: &[f64],
         rho: &[Vec<f64>],
@@ -36,11 +36,11 @@ impl Norms {
         let tangents = point.scales.len();
         self.at.clear();
         self.len = 0;
-        while self.moments.len() < plan.norms.len() {
+        while self.moments.len() < program.norms.len() {
             self.moments.push(Moments::default());
         }
-        for (moments, &op) in self.moments.iter_mut().zip(&plan.norms) {
-            let (norm, input) = (plan.norm(op), &plan.slots[plan.ops[op].input]);
+        for (moments, &op) in self.moments.iter_mut().zip(&program.norms) {
+            let (norm, input) = (program.norm(op), &program.slots[program.ops[op].input]);
             self.at.push(self.len);
             self.len += 2 * input.channels * width(tangents);
             let count = n * input.pixels;
@@ -52,7 +52,7 @@ impl Norms {
             }
             if count < 2 {
                 return Err(AnalysisError::BatchNorm {
-                    layer: plan.ops[op].path.clone(),
+                    layer: program.ops[op].path.clone(),
                     values: count,
                     batch: n,
                 });
@@ -66,18 +66,18 @@ impl Norms {
     }
 
     /// Computes the batch's statistics after all chunks have summed.
-    pub fn gather<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
-        let norm = plan.norm(op);
+    pub fn gather<T: Number>(&mut self, program: &Program, op: usize, lanes: &mut Lanes<T>) {
+        let norm = program.norm(op);
         let half = self.collect(norm.index, false, lanes);
-        let pixels = plan.slots[plan.ops[op].input].pixels;
+        let pixels = program.slots[program.ops[op].input].pixels;
         let chunks = self.sums.chunks_exact(half).zip(&self.sizes);
         let chunks = chunks.map(|(sums, n)| (n * pixels, sums));
         self.moments[norm.index].gather(chunks, norm.eps);
     }
 
     /// Computes the batch's sums of cotangents after all chunks have summed.
-    pub fn add_up<T: Number>(&mut self, plan: &Plan, op: usize, lanes: &mut Lanes<T>) {
-        let index = plan.norm(op).index;
+    pub fn add_up<T: Number>(&mut self, program: &Program, op: usize, lanes: &mut Lanes<T>) {
+        let index = program.norm(op).index;
         let half = self.collect(index, true, lanes);
         self.moments[index].add_up(self.sums.chunks_exact(half));
     }
@@ -99,9 +99,9 @@ impl Norms {
     }
 
     /// Running statistics after a training batch, from those before it.
-    pub fn advance<T: Number>(&self, plan: &Plan, buffers: &mut [f64]) {
-        for (moments, &op) in self.moments.iter().zip(&plan.norms) {
-            let norm = plan.norm(op);
+    pub fn advance<T: Number>(&self, program: &Program, buffers: &mut [f64]) {
+        for (moments, &op) in self.moments.iter().zip(&program.norms) {
+            let norm = program.norm(op);
             if !norm.batch {
                 continue;
             }
@@ -119,9 +119,15 @@ impl Norms {
     }
 
     /// Carries direction `q`'s adjoint of the running statistics from after the batch to before it.
-    pub fn adjoint<T: Number>(&self, plan: &Plan, point: &Point<T>, q: usize, rho: &mut [f64]) {
-        for (moments, &op) in self.moments.iter().zip(&plan.norms) {
-            let norm = plan.norm(op);
+    pub fn adjoint<T: Number>(
+        &self,
+        program: &Program,
+        point: &Point<T>,
+        q: usize,
+        rho: &mut [f64],
+    ) {
+        for (moments, &op) in self.moments.iter().zip(&program.norms) {
+            let norm = program.norm(op);
             if norm.batch {
                 for range in [&norm.mean, &norm.variance] {
                     for r in &mut rho[range.clone()] {
@@ -142,9 +148,9 @@ impl Norms {
     }
 
     /// Adds the loss's derivative in the running statistics before the batch: 0 in training.
-    pub fn gradient<T: Number>(&self, plan: &Plan, point: &Point<T>, out: &mut [f64]) {
-        for (moments, &op) in self.moments.iter().zip(&plan.norms) {
-            let norm = plan.norm(op);
+    pub fn gradient<T: Number>(&self, program: &Program, point: &Point<T>, out: &mut [f64]) {
+        for (moments, &op) in self.moments.iter().zip(&program.norms) {
+            let norm = program.norm(op);
             if norm.batch {
                 continue;
             }

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::number::Number;
-use super::plan::Plan;
+use super::program::Program;
 use crate::engine::flat::power_of_two_scale;
 
 /// Parameters and directions.
@@ -34,8 +34,14 @@ impl<T: Number> Point<T> {
 
     /// Sets a step's numbers. Threads of the current rayon pool share the work if there are many directions.
     /// Allocates nothing if it has held as many before.
-    pub fn set(&mut self, plan: &Plan, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
-        let p = plan.parameters;
+    pub fn set(
+        &mut self,
+        program: &Program,
+        theta: &[f64],
+        directions: &[Vec<f64>],
+        rho: &[Vec<f64>],
+    ) {
+        let p = program.parameters;
         let shared = directions.len() > 1 && directions.len() * p >= SHARED_VALUES;
         self.parameters = p;
         self.blocks.resize((1 + directions.len()) * p, T::ZERO);
@@ -58,18 +64,18 @@ impl<T: Number> Point<T> {
             self.scales
                 .extend(moved.zip(directions.iter().zip(rho)).map(take));
         }
-        self.stacked_len = plan.stacked;
+        self.stacked_len = program.stacked;
         self.stacked
-            .resize(directions.len().max(1) * plan.stacked, T::ZERO);
-        if plan.stacked == 0 {
+            .resize(directions.len().max(1) * program.stacked, T::ZERO);
+        if program.stacked == 0 {
             return;
         }
         let blocks = &self.blocks;
         let turn = |(q, stack): (usize, &mut [T])| {
-            for (op, affine) in plan.affine() {
+            for (op, affine) in program.affine() {
                 let g = &affine.geometry;
-                let transposed = matches!(op.kind, super::plan::OpKind::Transposed(_));
-                if !(transposed || plan.slots[op.input].moves) {
+                let transposed = matches!(op.kind, super::program::OpKind::Transposed(_));
+                if !(transposed || program.slots[op.input].moves) {
                     continue;
                 }
                 let to = &mut stack[affine.stacked..][..2 * g.o * g.taps()];
@@ -81,10 +87,10 @@ impl<T: Number> Point<T> {
             }
         };
         if shared {
-            let stacks = self.stacked.par_chunks_exact_mut(plan.stacked);
+            let stacks = self.stacked.par_chunks_exact_mut(program.stacked);
             stacks.enumerate().for_each(turn);
         } else {
-            let stacks = self.stacked.chunks_exact_mut(plan.stacked);
+            let stacks = self.stacked.chunks_exact_mut(program.stacked);
             stacks.enumerate().for_each(turn);
         }
     }

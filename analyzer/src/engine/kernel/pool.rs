@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::number::Number;
-use super::plan::Windows;
+use super::program::Windows;
 use super::wide::{Loop, wide};
 
 impl Windows {

@@ -10,8 +10,8 @@ use super::lanes::{Cut, LaneValues, Lanes};
 use super::layout::ChunkLayout;
 use super::norms::Norms;
 use super::number::Number;
-use super::plan::{Barrier, Plan, Work};
 use super::point::Point;
+use super::program::{Barrier, Program, Work};
 use super::totals::Totals;
 use crate::error::Result;
 
@@ -24,7 +24,7 @@ const SHARED_SUMS: usize = 1 << 19;
 
 /// A net in one mode, with everything that lives from step to step.
 pub(super) struct Replay<T> {
-    pub plan: Plan,
+    pub program: Program,
     cut: Cut,
     loss: LossKind,
     layout: ChunkLayout,
@@ -37,39 +37,39 @@ impl<T: Number> Replay<T> {
     /// # Errors
     /// The net has a layer without kernels.
     pub fn new(net: &Net, mode: Mode) -> Result<Self> {
-        let plan = Plan::new(net, mode)?;
-        let cut = Cut::of::<T>(&plan);
+        let program = Program::new(net, mode)?;
+        let cut = Cut::of::<T>(&program);
         Ok(Self {
-            layout: ChunkLayout::new(&plan, cut.largest, 0),
+            layout: ChunkLayout::new(&program, cut.largest, 0),
             cut,
             loss: net.loss().kind,
             point: Point::default(),
             norms: Norms::default(),
             lanes: Lanes::default(),
-            plan,
+            program,
         })
     }
 
     /// Bytes of a pass over this many examples.
     pub fn bytes(&self, examples: usize, tangents: usize) -> u64 {
-        let layout = ChunkLayout::new(&self.plan, self.cut.largest, tangents);
+        let layout = ChunkLayout::new(&self.program, self.cut.largest, tangents);
         let (blocks, width) = (tangents.max(1), size_of::<T>());
         let store = layout.len * width + layout.winners_len * size_of::<u32>();
-        let stores = if self.plan.has_barriers() {
+        let stores = if self.program.has_barriers() {
             self.cut.chunks(examples)
         } else {
             self.cut.lanes(examples).min(rayon::current_num_threads())
         };
-        let sums = self.cut.lanes(examples) * blocks * self.plan.parameters;
-        let point = (1 + tangents) * self.plan.parameters + blocks * self.plan.stacked;
+        let sums = self.cut.lanes(examples) * blocks * self.program.parameters;
+        let point = (1 + tangents) * self.program.parameters + blocks * self.program.stacked;
         (stores * store + width * (sums + point)) as u64
     }
 
     /// Sets a step's parameters and directions, and the adjoints that belong to them.
     pub fn set(&mut self, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
-        self.point.set(&self.plan, theta, directions, rho);
+        self.point.set(&self.program, theta, directions, rho);
         if self.layout.tangents != directions.len() {
-            self.layout = ChunkLayout::new(&self.plan, self.cut.largest, directions.len());
+            self.layout = ChunkLayout::new(&self.program, self.cut.largest, directions.len());
         }
     }
 
@@ -85,14 +85,14 @@ impl<T: Number> Replay<T> {
         rho: &[Vec<f64>],
     ) -> Result<()> {
         let n = examples.indices.len();
-        let (plan, norms) = (&self.plan, &mut self.norms);
-        norms.begin(plan, n, buffers, rho, &self.point)?;
+        let (program, norms) = (&self.program, &mut self.norms);
+        norms.begin(program, n, buffers, rho, &self.point)?;
         let products = match goal {
             Goal::Losses => 1.0,
             Goal::Gradient => 3.0,
             Goal::Products => 2.0 + 6.0 * self.layout.tangents as f64,
         };
-        let threads = if plan.flops * n as f64 * products < SMALL {
+        let threads = if program.flops * n as f64 * products < SMALL {
             1
         } else {
             rayon::current_num_threads()
@@ -100,19 +100,19 @@ impl<T: Number> Replay<T> {
         let kept = LaneValues {
             sums: norms.len,
             outputs: match goal {
-                Goal::Losses => plan.slots[plan.output].size(),
+                Goal::Losses => program.slots[program.output].size(),
                 Goal::Gradient | Goal::Products => 0,
             },
             gradient: match goal {
                 Goal::Losses => 0,
-                Goal::Gradient | Goal::Products => self.layout.tangents.max(1) * plan.parameters,
+                Goal::Gradient | Goal::Products => self.layout.tangents.max(1) * program.parameters,
             },
         };
         self.lanes
-            .begin(plan, &self.layout, self.cut, n, kept, threads);
-        for (works, barrier) in &plan.phases {
+            .begin(program, &self.layout, self.cut, n, kept, threads);
+        for (works, barrier) in &program.phases {
             let shared = Shared {
-                plan,
+                program,
                 layout: &self.layout,
                 point: &self.point,
                 examples,
@@ -126,12 +126,12 @@ impl<T: Number> Replay<T> {
                 break;
             }
             match *barrier {
-                Barrier::Statistics(op) => norms.gather(plan, op, &mut self.lanes),
-                Barrier::Sums(op) => norms.add_up(plan, op, &mut self.lanes),
+                Barrier::Statistics(op) => norms.gather(program, op, &mut self.lanes),
+                Barrier::Sums(op) => norms.add_up(program, op, &mut self.lanes),
                 Barrier::End => {
-                    for &op in &plan.norms {
-                        if !plan.norm(op).batch {
-                            norms.add_up(plan, op, &mut self.lanes);
+                    for &op in &program.norms {
+                        if !program.norm(op).batch {
+                            norms.add_up(program, op, &mut self.lanes);
                         }
                     }
                 }
@@ -165,7 +165,7 @@ impl<T: Number> Replay<T> {
     /// Adds the sums over the lanes' accumulators, in float64: for each direction, or once for the gradient.
     pub fn add_gradients(&mut self, out: &mut [Vec<f64>]) {
         let totals = Totals {
-            plan: &self.plan,
+            program: &self.program,
             lanes: self.lanes.in_order().map(|lane| &*lane.gradient).collect(),
             directions: self.layout.tangents.max(1),
         };
@@ -174,7 +174,7 @@ impl<T: Number> Replay<T> {
             let back = scales.get(q).map_or(1.0, |scale| 1.0 / scale);
             totals.add(q, back, out);
         };
-        let values = totals.lanes.len() * totals.directions * self.plan.parameters;
+        let values = totals.lanes.len() * totals.directions * self.program.parameters;
         if totals.directions > 1 && values >= SHARED_SUMS {
             out.par_iter_mut().enumerate().for_each(add)
         } else {

@@ -6,11 +6,11 @@
 use std::ops::Range;
 
 use super::number::Number;
-use super::plan::{Affine, OpKind, Plan};
+use super::program::{Affine, OpKind, Program};
 
 /// Accumulators of a pass.
 pub(super) struct Totals<'a, T> {
-    pub plan: &'a Plan,
+    pub program: &'a Program,
     /// Those of each lane.
     pub lanes: Vec<&'a [T]>,
     /// Number of directions, or 1 for the gradient itself.
@@ -24,7 +24,7 @@ impl<T: Number> Totals<'_, T> {
     /// Adds direction `q`'s sums, multiplied by `factor`, to `out` (p).
     pub fn add(&self, q: usize, factor: f64, out: &mut [f64]) {
         let mut room = Vec::new();
-        for op in &self.plan.ops {
+        for op in &self.program.ops {
             match &op.kind {
                 OpKind::Convolution(affine) | OpKind::Transposed(affine) => {
                     self.add_weight(affine, q, factor, &mut room, out);

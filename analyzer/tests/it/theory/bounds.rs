@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use hindcast_analyzer::bounds::{BoundsOptions, BoundsReport, Given, bounds};
+use hindcast_analyzer::bounds::{BoundsOptions, BoundsReport, GivenConstants, bounds};
 use hindcast_analyzer::{AnalysisError, MemoryRun, RecordedRun};
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ const SOFTMAX: &str = "{ kind = \"linear\", out = 3, bias = false }";
 const TANH: &str =
     "{ kind = \"linear\", out = 3 }, { kind = \"tanh\" }, { kind = \"linear\", out = 2 }";
 
-fn bounded(toy: &Toy, given: Option<Given>) -> Result<BoundsReport, AnalysisError> {
+fn bounded(toy: &Toy, given: Option<GivenConstants>) -> Result<BoundsReport, AnalysisError> {
     let recorded = toy.train(&|_, _| {});
     asked(toy, &toy.recorded(&recorded), &recorded, given, None)
 }
@@ -23,7 +23,7 @@ fn asked(
     toy: &Toy,
     run: &RecordedRun<'_>,
     recorded: &MemoryRun,
-    given: Option<Given>,
+    given: Option<GivenConstants>,
     from: Option<u64>,
 ) -> Result<BoundsReport, AnalysisError> {
     let options = BoundsOptions {
@@ -260,7 +260,7 @@ fn a_net_has_theorem_6_with_constants_that_are_given() {
         1,
     )
     .epochs(1, 3, |_| 0.05);
-    let given = Given {
+    let given = GivenConstants {
         upper: 20.0,
         lipschitz: 60.0,
         gradient: 10.0,
@@ -280,7 +280,7 @@ fn a_net_has_theorem_6_with_constants_that_are_given() {
     let by_hand = 4.0 * 0.15 * 0.05_f64.powi(2) * 9.0 * 100.0 * 60.0;
     assert!((report.rows[0].theorem6.unwrap() - by_hand).abs() < 1e-9 * by_hand);
     // A bound of the gradients that the run itself exceeds is refused.
-    let small = Given {
+    let small = GivenConstants {
         gradient: 1e-3,
         ..given
     };

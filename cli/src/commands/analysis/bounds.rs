@@ -16,7 +16,7 @@ use crate::clean::{field, say};
 use crate::commands::context::Models;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Outcome, Usage, advice, context, progress};
-use hindcast_analyzer::bounds::{BoundCheck, BoundsOptions, BoundsReport, Given, bounds};
+use hindcast_analyzer::bounds::{BoundCheck, BoundsOptions, BoundsReport, GivenConstants, bounds};
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::query::indices;
 
@@ -206,14 +206,14 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
 }
 
 /// `Λ,L,G`.
-fn parse_constants(text: &str) -> Result<Given, Usage> {
+fn parse_constants(text: &str) -> Result<GivenConstants, Usage> {
     let numbers: Vec<f64> = text
         .split(',')
         .filter_map(|word| word.trim().parse().ok())
         .filter(|x: &f64| x.is_finite() && *x > 0.0)
         .collect();
     match (numbers.as_slice(), text.split(',').count()) {
-        (&[upper, lipschitz, gradient], 3) => Ok(Given {
+        (&[upper, lipschitz, gradient], 3) => Ok(GivenConstants {
             upper,
             lipschitz,
             gradient,

@@ -4,15 +4,15 @@ use super::super::activation;
 use super::super::activation::Curve;
 use super::super::affine::{Back, Operand};
 use super::super::number::Number;
-use super::super::plan::{Affine, Norm, Op, OpKind};
 use super::super::pool;
+use super::super::program::{Affine, Norm, Op, OpKind};
 use super::rearrange::{add, unflatten};
 use super::{Chunk, Desk, Shared, pair, raw_operand, rows};
 
 impl<T: Number> Shared<'_, T> {
     pub(super) fn backward(&self, op: &Op, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
         let n = chunk.examples.len();
-        let from = &self.plan.slots[op.input];
+        let from = &self.program.slots[op.input];
         match &op.kind {
             OpKind::Convolution(affine) | OpKind::Transposed(affine) => {
                 self.affine_back(op, affine, chunk, desk);
@@ -38,7 +38,7 @@ impl<T: Number> Shared<'_, T> {
                     _ => Curve::Sigmoid,
                 };
                 let (y, g) = pair(values, self.values(op.output, n), out.clone());
-                curve.backward(y, self.plan.slots[op.output].size() * n, g);
+                curve.backward(y, self.program.slots[op.output].size() * n, g);
             }
             OpKind::Gelu => {
                 let (x, g) = pair(values, self.values(op.input, n), out.clone());
@@ -91,7 +91,7 @@ impl<T: Number> Shared<'_, T> {
 
     /// Copies or adds cotangents to those of a slot of the same shape.
     fn hand_on(&self, from: usize, to: usize, adds: bool, chunk: &mut Chunk<'_, T>) {
-        if !self.plan.slots[to].moves {
+        if !self.program.slots[to].moves {
             return;
         }
         let n = chunk.examples.len();
@@ -107,7 +107,7 @@ impl<T: Number> Shared<'_, T> {
 
     fn affine_back(&self, op: &Op, affine: &Affine, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
         let n = chunk.examples.len();
-        let from = &self.plan.slots[op.input];
+        let from = &self.program.slots[op.input];
         let input = if from.raw {
             0..0
         } else {
@@ -149,7 +149,7 @@ impl<T: Number> Shared<'_, T> {
 
     fn norm_back(&self, op: &Op, norm: &Norm, chunk: &mut Chunk<'_, T>) {
         let n = chunk.examples.len();
-        let from = &self.plan.slots[op.input];
+        let from = &self.program.slots[op.input];
         if !from.moves {
             return;
         }

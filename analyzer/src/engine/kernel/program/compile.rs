@@ -7,9 +7,9 @@ use hindcast_model::objective::{Mode, Objective as _, TensorDef};
 
 use crate::error::{AnalysisError, NoKernels, Result};
 
-use super::{Affine, Barrier, Geometry, Norm, Op, OpKind, Plan, Slot, Windows, Work};
+use super::{Affine, Barrier, Geometry, Norm, Op, OpKind, Program, Slot, Windows, Work};
 
-impl Plan {
+impl Program {
     /// Compiles `net` as it is run in `mode`.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Plan {
             })
             .map(|g| 2.0 * (g.o * g.taps() * g.oh * g.ow) as f64)
             .sum();
-        Ok(Plan {
+        Ok(Program {
             phases: phases(&ops, &compiler.slots),
             slots: compiler.slots,
             ops,

@@ -221,7 +221,7 @@ pub(super) enum Barrier {
 }
 
 /// A net compiled for one mode.
-pub(super) struct Plan {
+pub(super) struct Program {
     pub slots: Vec<Slot>,
     pub ops: Vec<Op>,
     /// The slot that the loss reads. It has one pixel per channel.
@@ -240,7 +240,7 @@ pub(super) struct Plan {
     pub parameters: usize,
 }
 
-impl Plan {
+impl Program {
     /// Whether chunks have to wait for one another and so must keep their values.
     pub fn has_barriers(&self) -> bool {
         self.phases.len() > 1
