@@ -334,7 +334,7 @@ fn read_vector(path: &Path, source: &dyn StepSource) -> Result<(Vec<f64>, Vec<f6
     };
     if let Some(name) = file.names().into_iter().find(|name| !known(name)) {
         return Err(problem(format!(
-            "tensor `{name}` is neither a parameter nor a buffer of the run; `hindcast info` lists them"
+            "tensor `{name}` is neither a parameter nor a buffer of the run"
         )));
     }
     let mut out = [Vec::new(), Vec::new()];

@@ -118,7 +118,7 @@ pub fn weights_of(meta: &StepMeta) -> Result<Vec<f64>> {
             what: format!("weights of step {}", meta.step),
             expected: format!("{n}, one an index"),
             got: w.len().to_string(),
-            hint: "the trace is inconsistent: run `hindcast verify` on it".to_owned(),
+            hint: "the trace contradicts itself".to_owned(),
         }),
     }
 }
@@ -137,6 +137,6 @@ pub fn micro_batches_of(meta: &StepMeta) -> Result<Vec<usize>> {
         what: format!("micro-batches of step {}", meta.step),
         expected: format!("lengths that add up to {}", meta.indices.len()),
         got: sum.to_string(),
-        hint: "the trace is inconsistent: run `hindcast verify` on it".to_owned(),
+        hint: "the trace contradicts itself".to_owned(),
     })
 }

@@ -177,7 +177,7 @@ impl Header {
                 || out.refined != told.refined;
             if missing.is_some() || strange {
                 return Err(format!(
-                    "the metadata beside it describes other columns{}; remove the metadata if the table was edited on purpose",
+                    "the metadata next to it describes other columns{}; remove the metadata if the table was edited on purpose",
                     missing.map_or(String::new(), |(name, _)| format!(" (`{name}`)"))
                 ));
             }

@@ -4,7 +4,7 @@
 //!
 //! - μ̇ = mean(ẋ), (σ²)˙ = 2 mean((x − μ) ẋ), κ = ½ i² (σ²)˙,
 //! - x̂˙ = (ẋ − μ̇) i − κ x̂, ẏ = γ̇ x̂ + γ x̂˙ + β̇;
-//! - on the way back, with A = mean(g), B = mean(g x̂) and h = g − A − B x̂: g_x = γ i h and
+//! - in the backward pass, with A = mean(g), B = mean(g x̂) and h = g − A − B x̂: g_x = γ i h and
 //!   ġ_x = (γ̇ i − γ i κ) h + γ i (ġ − Ȧ − Ḃ x̂ − B x̂˙).
 //!
 //! The running statistics' adjoint ρ enters ġ_x as m ρ_μ/n + 2 m ρ_σ² (x − μ)/(n − 1), the derivative of what the step
