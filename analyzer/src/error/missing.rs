@@ -201,6 +201,18 @@ pub enum Damaged {
         /// The step.
         step: u64,
     },
+    /// A step's metadata has a list of another length than its list of examples.
+    #[error("{what} of step {step}: expected {expected}, one per index, got {got}")]
+    Lengths {
+        /// The list.
+        what: &'static str,
+        /// The step.
+        step: u64,
+        /// Number of examples.
+        expected: usize,
+        /// Length of the list.
+        got: usize,
+    },
     /// A step has no settings for a parameter group of the run.
     #[error("step {step} records no parameter group {group}")]
     NoGroup {

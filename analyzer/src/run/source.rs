@@ -5,7 +5,7 @@ use std::ops::Range;
 use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::{BatchWeights, StepMeta};
 
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Damaged, Result};
 
 /// One recorded step in float64; vectors are flat, tensors back to back in the layout's order (by name), row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,12 +114,14 @@ pub fn weights_of(meta: &StepMeta) -> Result<Vec<f64>> {
         BatchWeights::Mean => Ok(vec![1.0 / n as f64; n]),
         BatchWeights::Sum => Ok(vec![1.0; n]),
         BatchWeights::Each(w) | BatchWeights::SumOfEach(w) if w.len() == n => Ok(w.clone()),
-        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => Err(AnalysisError::Mismatch {
-            what: format!("weights of step {}", meta.step),
-            expected: format!("{n}, one an index"),
-            got: w.len().to_string(),
-            hint: "the trace contradicts itself".to_owned(),
-        }),
+        BatchWeights::Each(w) | BatchWeights::SumOfEach(w) => {
+            Err(AnalysisError::Damaged(Damaged::Lengths {
+                what: "weights",
+                step: meta.step,
+                expected: n,
+                got: w.len(),
+            }))
+        }
     }
 }
 
@@ -133,10 +135,10 @@ pub fn micro_batches_of(meta: &StepMeta) -> Result<Vec<usize>> {
     if sum == meta.indices.len() {
         return Ok(lengths);
     }
-    Err(AnalysisError::Mismatch {
-        what: format!("micro-batches of step {}", meta.step),
-        expected: format!("lengths that add up to {}", meta.indices.len()),
-        got: sum.to_string(),
-        hint: "the trace contradicts itself".to_owned(),
-    })
+    Err(AnalysisError::Damaged(Damaged::Lengths {
+        what: "examples in micro-batches",
+        step: meta.step,
+        expected: meta.indices.len(),
+        got: sum,
+    }))
 }
