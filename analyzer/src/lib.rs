@@ -30,7 +30,7 @@ pub use counterfactual::{
 pub use engine::{AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput};
 pub use error::{AnalysisError, Result};
 pub use estimators::answer;
-pub use open::{OwnModelParts, Subject, load_data};
+pub use open::{OwnModelParts, load_data};
 pub use query::{Queries, Query, QueryGradient};
 pub use run::{MemoryRun, RecordedRun, StepSource, Window};
 pub use scores::{Names, ScoreMetadata, ScoreRow, ScoreTable};

@@ -95,7 +95,7 @@ fn of_task(
     let net = Net::new(&task.model, &task.loss).map_err(|source| AnalysisError::Task {
         run: run.to_owned(),
         what: "does not build",
-        source,
+        source: Box::new(source),
     })?;
     let (net, rule) = (Arc::new(net), Some(task.optimizer.clone()));
     let objective = Arc::clone(&net) as Arc<dyn Objective>;
@@ -122,18 +122,7 @@ fn together(
     Ok(run.with_opened(Opened { trace, ..opened }))
 }
 
-/// Old name of an opened run.
-pub type Subject = RecordedRun<'static>;
-
 impl RecordedRun<'_> {
-    /// The run itself.
-    ///
-    /// # Errors
-    /// Never.
-    pub fn recorded(&self) -> Result<&Self> {
-        Ok(self)
-    }
-
     /// Checks an own model's derivatives, the first time that this is called; the models of tasks are tested.
     ///
     /// # Errors
@@ -230,7 +219,7 @@ fn task_of(trace: &Trace, run: &Path) -> Result<Task> {
     let task = Task::from_toml(text).map_err(|source| AnalysisError::Task {
         run: run.to_owned(),
         what: "cannot be read",
-        source,
+        source: Box::new(source),
     })?;
     // Checked before the data. Another seed may draw other data, and the message would then blame the data.
     check_task(trace, &task, run)?;
@@ -245,7 +234,7 @@ pub fn load_data(task: &Task, dir: Option<&Path>, seed: u64) -> Result<Box<dyn D
     crate::workers::start()?;
     load(&task.data, Some(&task.augment), dir, seed).map_err(|source| AnalysisError::LoadData {
         task: task.name.clone(),
-        source,
+        source: Box::new(source),
     })
 }
 

@@ -150,7 +150,7 @@ pub enum AnalysisError {
         what: &'static str,
         /// The task's own error.
         #[source]
-        source: hindcast_model::task::TaskError,
+        source: Box<hindcast_model::task::TaskError>,
     },
     /// The recorded task contradicts the rest of the trace.
     #[error(
@@ -182,7 +182,7 @@ pub enum AnalysisError {
         task: String,
         /// Why not.
         #[source]
-        source: hindcast_model::data::DataError,
+        source: Box<hindcast_model::data::DataError>,
     },
     /// The kernel engine was asked for and can't replay the run.
     #[error(transparent)]

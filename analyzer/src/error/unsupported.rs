@@ -58,9 +58,9 @@ pub enum Unsupported {
         /// Parameters or buffers.
         what: String,
         /// Name and type of the first tensor.
-        first: (String, String),
+        first: Box<(String, String)>,
         /// Name and type of the first tensor of another type.
-        other: (String, String),
+        other: Box<(String, String)>,
     },
     /// A method for images was asked about other data, or about images of a size that its network doesn't take.
     #[error("method {method} is for images: {problem}")]

@@ -274,8 +274,8 @@ fn same(what: &str, recorded: &[TensorSpec], model: &[TensorDef]) -> Result<()> 
         None => Ok(()),
         Some(other) => Err(AnalysisError::Unsupported(Unsupported::MixedTypes {
             what: what.to_owned(),
-            first: (recorded[0].name.clone(), recorded[0].dtype.to_string()),
-            other: (other.name.clone(), other.dtype.to_string()),
+            first: Box::new((recorded[0].name.clone(), recorded[0].dtype.to_string())),
+            other: Box::new((other.name.clone(), other.dtype.to_string())),
         })),
     }
 }

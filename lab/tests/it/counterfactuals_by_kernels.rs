@@ -56,7 +56,7 @@ fn report(
     by: EngineKind,
     removal: Removal,
 ) -> CounterfactualReport {
-    let run = subject.recorded().unwrap();
+    let run = &subject;
     let options = CounterfactualOptions {
         arithmetic: subject.arithmetic(Some(by), &Device::Cpu).unwrap(),
         removal,
