@@ -222,7 +222,7 @@ fn newest_state<T: Real>(
         // Behind a gap only a keyframe says what the buffers and the optimizer's state were.
         let keyframe = source.keyframe(last)?.max(range.start);
         for step in [last, keyframe] {
-            match start_state::<T>(&run, step, device) {
+            match start_state::<T>(run, step, device) {
                 Ok(state) => return Ok((step, state)),
                 Err(error @ AnalysisError::Missing(_)) => {
                     why.get_or_insert(error);

@@ -335,7 +335,7 @@ pub enum AnalysisError {
         /// The file.
         path: PathBuf,
         /// Why not.
-        problem: BadNames,
+        problem: Box<BadNames>,
     },
     /// A file of results can't be read or written.
     #[error("{}: {problem}", path.display())]

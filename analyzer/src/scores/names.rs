@@ -238,6 +238,6 @@ impl ScoreTable {
 fn refused(path: &Path, problem: BadNames) -> AnalysisError {
     AnalysisError::Names {
         path: path.to_path_buf(),
-        problem,
+        problem: Box::new(problem),
     }
 }

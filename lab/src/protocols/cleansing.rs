@@ -175,7 +175,7 @@ pub fn cleansing(
     for group in groups {
         let begun = Instant::now();
         let sets: Vec<Vec<u64>> = group.iter().map(|(_, set)| set.clone()).collect();
-        let report = counterfactuals(&run, &options, &[], &sets, &|done, total| {
+        let report = counterfactuals(run, &options, &[], &sets, &|done, total| {
             watcher(Stage {
                 doing: "retraining",
                 unit: "steps",

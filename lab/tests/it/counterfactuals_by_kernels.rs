@@ -70,7 +70,7 @@ fn report(
     let queries: Vec<Query> = ["validation", "train:3,9"]
         .map(|q| q.parse().unwrap())
         .to_vec();
-    counterfactuals(&run, &options, &queries, sets, &|_, _| {
+    counterfactuals(run, &options, &queries, sets, &|_, _| {
         ControlFlow::Continue(())
     })
     .unwrap()

@@ -27,7 +27,7 @@ pub(super) fn agreement(
             .map(|(a, b)| (a - b) / (2.0 * h))
             .collect();
         let off = norm_of(exact.iter().zip(&slope).map(|(a, b)| a - b));
-        let size = norm(&exact).max(norm(&slope));
+        let size = norm(exact).max(norm(&slope));
         let largest = plus.iter().fold(scale, |m, x| m.max(x.abs()));
         let noise = ROUNDING * f64::EPSILON * largest * (exact.len() as f64).sqrt() / h;
         let error = match off {

@@ -22,16 +22,16 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         "nothing to remove: the train split has {examples} examples"
     );
     // Only a prediction that is right can be broken.
-    let (asked, _) = bench.test_queries(&run)?;
+    let (asked, _) = bench.test_queries(run)?;
     let end = run.source().end()?;
-    let before = predictions_of(&run, &end.parameters, &end.buffers, Split::Test, &asked)?;
+    let before = predictions_of(run, &end.parameters, &end.buffers, Split::Test, &asked)?;
     let (asked, before): (Vec<u64>, Vec<u32>) = asked
         .into_iter()
         .zip(before)
         .filter(|&(i, class)| run.data().class(Split::Test, i) == Some(class as usize))
         .unzip();
     let queries: Vec<Query> = asked.iter().map(|&i| test_query(i)).collect();
-    let setting = bench.setting(&run)?;
+    let setting = bench.setting(run)?;
     let protocol = format!(
         "{} test examples predicted rightly, the most helpful for each one's loss left out, {setting}",
         asked.len()
@@ -51,7 +51,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             if bench.is_done(&name(k), ranking, &protocol) {
                 continue;
             }
-            let flipped = flipped(bench, &run, ranking, k, &orders, &asked, &before)?;
+            let flipped = flipped(bench, run, ranking, k, &orders, &asked, &before)?;
             let shares: Vec<f64> = flipped.iter().map(|&f| f64::from(u8::from(f))).collect();
             bench.emit(
                 &name(k),

@@ -13,7 +13,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     let sets: Vec<Vec<u64>> = chosen.iter().map(|&j| vec![j]).collect();
     let query = Query::default();
     let validation = query.examples(run.data())?;
-    let setting = bench.setting(&run)?;
+    let setting = bench.setting(run)?;
     let protocol = format!(
         "{} examples left out in turn, mean loss of {} validation examples, {setting}",
         chosen.len(),
@@ -27,11 +27,11 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             if noise { "-again" } else { "" }
         );
         let of = |end: &hindcast_analyzer::counterfactual::Outcome| {
-            let losses = losses_of(&run, end, Split::Validation, &validation)?;
+            let losses = losses_of(run, end, Split::Validation, &validation)?;
             Ok(vec![mean(&losses)])
         };
         let losses = bench.kept.numbers(bench.run, &name, &protocol, || {
-            bench.retrained(&run, &sets, noise, &of)
+            bench.retrained(run, &sets, noise, &of)
         })?;
         // Less everyone's: the change.
         let change = losses.iter().skip(1).map(|of| of[0] - losses[0][0]);

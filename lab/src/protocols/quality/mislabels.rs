@@ -22,7 +22,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     let protocol = format!(
         "{flips} of {} training labels flipped at random, query: mean validation loss, {}",
         planted.len(),
-        bench.setting(&run)?
+        bench.setting(run)?
     );
     for ranking in &bench.plan.rankings {
         if bench.is_done("precision", ranking, &protocol) {

@@ -20,8 +20,8 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     let sets: Vec<Vec<u64>> = (0..bench.plan.runs)
         .map(|at| bench.draw(SUBSETS, at, examples, size))
         .collect();
-    let (asked, queries) = bench.test_queries(&run)?;
-    let setting = bench.setting(&run)?;
+    let (asked, queries) = bench.test_queries(run)?;
+    let setting = bench.setting(run)?;
     let asking = format!("{} test examples' losses, {setting}", asked.len());
     let protocol = format!("{} subsets of {size} left out, {asking}", sets.len());
     let measure = "lds";
@@ -34,10 +34,10 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             if noise { "-again" } else { "" }
         );
         let of = |end: &hindcast_analyzer::counterfactual::Outcome| {
-            losses_of(&run, end, Split::Test, &asked)
+            losses_of(run, end, Split::Test, &asked)
         };
         bench.kept.numbers(bench.run, &name, &protocol, || {
-            bench.retrained(&run, &sets, noise, &of)
+            bench.retrained(run, &sets, noise, &of)
         })
     };
     let (real, again) = (truth(false)?, truth(true)?);
