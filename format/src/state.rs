@@ -194,6 +194,14 @@ impl KeyState {
         });
     }
 
+    /// Overwrites `out` with the buffers before the forward pass, flat, as float32.
+    pub fn buffers_before_f32(&self, out: &mut Vec<f32>) {
+        out.clear();
+        convert_f32(self.layout.buffers(), self.buffers_before(), |v| {
+            out.push(v)
+        });
+    }
+
     /// Overwrites `out` with the optimizer state, flat, as float64.
     pub fn optimizer_f64(&self, out: &mut Vec<f64>) {
         out.clear();
