@@ -36,15 +36,18 @@ fn main() -> anyhow::Result<()> {
         },
     };
     let parameters: Vec<f64> = net.initial_parameters(0);
+    let buffers = net.initial_buffers::<f64>();
+    let weights = vec![1.0 / n as f64; n];
     let input = StepInput {
-        parameters: &parameters,
-        buffers: &net.initial_buffers::<f64>(),
+        parameters: (&parameters).into(),
+        buffers: (&buffers).into(),
         micro_batches: &[batch],
-        weights: &vec![1.0 / n as f64; n],
+        weights: &weights,
         mode: Mode::Train,
         draws: Draws { seed: 0, step: 0 },
     };
-    let direction = vec![(0..parameters.len()).map(|i| f64::from(wave(i))).collect()];
+    let direction: Vec<f64> = (0..parameters.len()).map(|i| f64::from(wave(i))).collect();
+    let direction = [direction.as_slice()];
     let adjoint = vec![vec![0.5; net.buffer_values()]];
     let mut engine = KernelEngine::new(net, DType::F32)?;
     // The first step allocates. The second one, which is like all that follow, is counted.
@@ -57,7 +60,7 @@ fn main() -> anyhow::Result<()> {
 fn counted(
     engine: &mut KernelEngine,
     input: &StepInput<'_>,
-    directions: &[Vec<f64>],
+    directions: &[&[f64]],
     adjoints: &[Vec<f64>],
     count: bool,
 ) -> anyhow::Result<Products> {
@@ -73,7 +76,7 @@ fn counted(
 fn counted_step(
     engine: &mut KernelEngine,
     input: &StepInput<'_>,
-    directions: &[Vec<f64>],
+    directions: &[&[f64]],
     adjoints: &[Vec<f64>],
 ) -> anyhow::Result<Products> {
     Ok(engine.products(input, directions, adjoints)?)

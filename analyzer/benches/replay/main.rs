@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use hindcast_analyzer::engine::slices;
 use hindcast_analyzer::{AutodiffEngine, KernelEngine, ReplayEngine, StepInput};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode};
@@ -74,10 +75,10 @@ impl Step {
         }
     }
 
-    fn run(&self, engine: &mut dyn ReplayEngine, directions: &[Vec<f64>], adjoints: &[Vec<f64>]) {
+    fn run(&self, engine: &mut dyn ReplayEngine, directions: &[&[f64]], adjoints: &[Vec<f64>]) {
         let input = StepInput {
-            parameters: &self.parameters,
-            buffers: &self.buffers,
+            parameters: (&self.parameters).into(),
+            buffers: (&self.buffers).into(),
             micro_batches: std::slice::from_ref(&self.batch),
             weights: &self.weights,
             mode: Mode::Train,
@@ -127,6 +128,7 @@ fn main() {
             let directions: Vec<Vec<f64>> = (0..queries)
                 .map(|q| noise(3 + q, step.parameters.len()))
                 .collect();
+            let directions = slices(&directions);
             let adjoints: Vec<Vec<f64>> = (0..queries)
                 .map(|q| noise(50 + q, step.buffers.len()))
                 .collect();

@@ -342,7 +342,7 @@ fn extent(run: &RecordedRun<'_>, steps: &[Step], bias: bool) -> Result<(f64, f64
 }
 
 fn start_norm(run: &RecordedRun<'_>, at: u64) -> Result<f64> {
-    let first = run.source().forward(at..at + 1)?.next()?;
+    let first = run.source().forward(at..at + 1)?.next().transpose()?;
     let first = first.ok_or(Missing::Step { step: at })?;
-    Ok(norm(&first.parameters))
+    Ok(norm(&first.parameters.as_slice().to_f64()))
 }

@@ -243,18 +243,21 @@ fn recorded(run: &RecordedRun<'_>, step: u64) -> Result<(StepMeta, Vec<f64>, Vec
         buffers_after,
         ..
     } = walk
-        .next()?
+        .next()
+        .transpose()?
         .filter(|s| s.meta.step == step)
         .ok_or_else(|| missing(step))?;
     let after = if last {
         end.parameters
     } else {
-        walk.next()?
+        walk.next()
+            .transpose()?
             .filter(|s| s.meta.step == step + 1)
             .ok_or_else(|| missing(step + 1))?
             .parameters
+            .to_vec()
     };
-    Ok((meta, buffers_after, after))
+    Ok((meta, buffers_after.to_vec(), after))
 }
 
 /// A split of the data that differs from the recorded one.

@@ -77,8 +77,8 @@ impl<'a> Taker<'a> {
             .map(|part| (part.batch.clone(), part.weights.as_slice()))
             .unzip();
         let found = engine.gradient(&StepInput {
-            parameters: &wide(&state.parameters),
-            buffers: &wide(&state.buffers),
+            parameters: (&wide(&state.parameters)).into(),
+            buffers: (&wide(&state.buffers)).into(),
             micro_batches: &batches,
             weights: &weights.concat(),
             mode: Mode::Train,
@@ -193,8 +193,8 @@ impl<'a> Taker<'a> {
                 .batch(split, indices, None, T::DTYPE, self.device)
                 .map_err(train::TrainError::from)?;
             let forward = engine.forward(&StepInput {
-                parameters: &parameters,
-                buffers: &buffers,
+                parameters: (&parameters).into(),
+                buffers: (&buffers).into(),
                 weights: &vec![1.0; indices.len()],
                 micro_batches: std::slice::from_ref(&batch),
                 mode: Mode::Evaluate,

@@ -8,9 +8,10 @@ use hindcast_model::real::Real;
 use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
 
 use crate::error::{Missing, Result};
-use crate::run::anchor::{known_state, no_buffers, with_buffers_before};
+use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::{RecordedStep, weights_of};
+use crate::run::source::weights_of;
+use crate::run::walk::{Order, WithBuffers};
 
 /// Converts to the run's float type. The recorded numbers came from it, so nothing is lost.
 pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
@@ -35,39 +36,17 @@ pub fn each_state<T: Real>(
     mut optimizer: Vec<T>,
     see: &mut dyn FnMut(StateBefore<T>) -> Result<Option<Vec<T>>>,
 ) -> Result<()> {
-    let source = run.source();
-    let first = range.start;
-    let mut walk = source.forward(with_buffers_before(run, range)?)?;
-    let mut buffers: Option<Vec<f64>> = None;
-    while let Some(step) = walk.next()? {
-        let RecordedStep {
-            meta,
-            parameters,
-            buffers_after,
-            key,
-        } = step;
-        let before = match key {
-            Some(key) => Some(key.buffers_before),
-            None => buffers.take(),
-        };
-        buffers = Some(buffers_after.clone());
-        if meta.step < first {
-            continue;
-        }
-        let before = if source.buffers().is_empty() {
-            Vec::new()
-        } else {
-            before.ok_or_else(|| no_buffers(meta.step))?
-        };
+    for found in WithBuffers::new(run.source(), range, Order::OldestFirst)? {
+        let (step, buffers) = found?;
         let state = ModelState {
-            parameters: narrow(&parameters),
-            buffers: narrow(&before),
+            parameters: step.parameters.to_vec(),
+            buffers: buffers.to_vec(),
             optimizer,
         };
         match see(StateBefore {
-            meta,
+            meta: step.meta,
             state,
-            buffers_after,
+            buffers_after: step.buffers_after.to_vec(),
         })? {
             Some(after) => optimizer = after,
             None => return Ok(()),

@@ -1,4 +1,4 @@
-//! The double backward itself, on whatever thread it is called.
+//! The double backward pass: first and second derivatives of a step's loss, on the calling thread.
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
@@ -6,15 +6,15 @@ use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
 use super::{Gradient, Products, StepInput, check_adjoints, check_step, flat};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
-/// Everything that stays the same from step to step.
+/// What is the same for all steps.
 pub(super) struct Context<'a> {
     pub objective: &'a dyn Objective,
     pub dtype: DType,
     pub device: &'a Device,
 }
 
-/// A forward pass with its leaves.
-struct Forward {
+/// The losses of a forward pass, with the variables that they can be differentiated by.
+struct Graph {
     parameters: Vec<Var>,
     buffers: Vec<Var>,
     weights: Var,
@@ -22,7 +22,7 @@ struct Forward {
 }
 
 impl Context<'_> {
-    /// One backward a micro-batch.
+    /// Loss and gradient of a step, by one backward pass per micro-batch.
     pub fn gradient(&self, input: &StepInput<'_>) -> Result<Gradient> {
         check_step(self.objective, input)?;
         let parameters = flat::variables(
@@ -64,8 +64,8 @@ impl Context<'_> {
                 for (sum, x) in out.parameters.iter_mut().zip(here) {
                     *sum += x;
                 }
-                // With several micro-batches the first one's statistics also reach the loss through the later ones
-                // only in evaluation, where nothing updates them; so the sum over micro-batches is the whole.
+                // Only evaluation reads the running statistics, and there no micro-batch updates them. So all
+                // micro-batches read the same statistics, and the derivative is the sum over micro-batches.
                 let mut adjoint = Vec::with_capacity(before.len());
                 for (var, def) in pass.buffers.iter().zip(self.objective.buffers()) {
                     flat::append(&mut adjoint, grads.get(var), def, 1.0)?;
@@ -89,11 +89,11 @@ impl Context<'_> {
         Ok(out)
     }
 
-    /// One double backward a micro-batch and direction, newest micro-batch first.
+    /// Products with each direction, by one double backward pass per micro-batch and direction, last micro-batch first.
     pub fn products(
         &self,
         input: &StepInput<'_>,
-        directions: &[Vec<f64>],
+        directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         check_step(self.objective, input)?;
@@ -133,8 +133,9 @@ impl Context<'_> {
         Ok(out)
     }
 
-    /// A buffer that changed outside of the graph has no adjoint, and the scores would silently lack its share.
-    fn buffers_differentiable(&self, pass: &Forward) -> Result<()> {
+    /// Refuses a buffer that changed outside of candle's graph: it has no adjoint, so the scores would silently lack its
+    /// share.
+    fn buffers_differentiable(&self, pass: &Graph) -> Result<()> {
         let defs = self.objective.buffers();
         for ((after, before), def) in pass.losses.buffers.iter().zip(&pass.buffers).zip(defs) {
             let cut = !after.track_op()
@@ -149,10 +150,10 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Differentiates `<s, ∇f> + <ρ, r_out>` in weights, parameters and buffers.
+    /// Differentiates `<s, ∇f> + <ρ, r_out>` by the weights, the parameters and the buffers, in this order.
     fn one_direction(
         &self,
-        pass: &Forward,
+        pass: &Graph,
         grads: &GradStore,
         s: &[f64],
         rho: &[f64],
@@ -196,7 +197,7 @@ impl Context<'_> {
         .doing(|| "reading a Hessian-vector product back".to_owned())
     }
 
-    /// r before each micro-batch; costs forward passes only where several share a step and the model has buffers.
+    /// r before each micro-batch. It takes forward passes only if the model has buffers and the step several micro-batches.
     fn buffers_before_each(
         &self,
         parameters: &[Var],
@@ -207,12 +208,17 @@ impl Context<'_> {
             starts.resize(input.micro_batches.len(), Vec::new());
             return Ok(starts);
         }
-        let detached: Vec<Var> = parameters.to_vec();
         for batch in &input.micro_batches[..input.micro_batches.len() - 1] {
             let before = starts.last().cloned().unwrap_or_default();
             let weights = vec![0.0; batch.indices.len()];
-            let pass =
-                self.forward(&detached, &before, batch, &weights, input.mode, input.draws)?;
+            let pass = self.forward(
+                parameters,
+                &before,
+                batch,
+                &weights,
+                input.mode,
+                input.draws,
+            )?;
             let mut after = Vec::with_capacity(before.len());
             for t in &pass.losses.buffers {
                 after.extend(flat::values(t).doing(|| "reading the buffers back".to_owned())?);
@@ -230,7 +236,7 @@ impl Context<'_> {
         weights: &[f64],
         mode: Mode,
         draws: Draws,
-    ) -> Result<Forward> {
+    ) -> Result<Graph> {
         let buffers = flat::variables(buffers, self.objective.buffers(), self.dtype, self.device)?;
         let weights = Tensor::new(weights, self.device)
             .and_then(|w| Var::from_tensor(&w.to_dtype(self.dtype)?))
@@ -255,7 +261,7 @@ impl Context<'_> {
                 what: "the objective's per-example losses".to_owned(),
                 expected: format!("[{}]", batch.indices.len()),
                 got: format!("{shape:?}"),
-                hint: "an Objective returns one loss a row of its batch".to_owned(),
+                hint: "an Objective returns one loss per row of its batch".to_owned(),
             });
         }
         if losses.buffers.len() != self.objective.buffers().len() {
@@ -266,7 +272,7 @@ impl Context<'_> {
                 hint: "an Objective returns every buffer, changed or not".to_owned(),
             });
         }
-        Ok(Forward {
+        Ok(Graph {
             parameters: parameters.to_vec(),
             buffers,
             weights,
@@ -275,8 +281,8 @@ impl Context<'_> {
     }
 }
 
-impl Forward {
-    /// `Σ_j w_j ℓ_j`, and what is shared if asked for (once a step, so with its first micro-batch).
+impl Graph {
+    /// `Σ_j w_j ℓ_j`, plus the loss's shared part if `with_shared`. A step has that part once, with its first micro-batch.
     fn batch_loss(&self, with_shared: bool) -> Result<Tensor> {
         (|| {
             let sum = (self.weights.as_tensor() * &self.losses.per_example)?.sum_all()?;

@@ -1,35 +1,54 @@
-//! Between flat float64 vectors and candle's tensors.
+//! Conversion between flat vectors and candle's tensors.
 
-use candle_core::{DType, Device, Tensor, Var};
+use std::ops::Range;
+
+use candle_core::{DType, Device, Tensor, Var, WithDType};
 use hindcast_model::objective::TensorDef;
 
 use crate::error::{AnalysisError, Doing, Result};
+use crate::run::floats::FloatSlice;
 
-/// Elements of all the tensors together.
+/// Number of elements of all the tensors together.
 pub(crate) fn count(defs: &[TensorDef]) -> usize {
     defs.iter().map(elements).sum()
 }
 
-/// Elements of one tensor.
+/// Number of elements of one tensor.
 pub(crate) fn elements(def: &TensorDef) -> usize {
     def.shape.iter().product()
 }
 
-/// Checks a flat vector's length against the tensors it should hold.
-pub(crate) fn check(what: &str, flat: &[f64], defs: &[TensorDef]) -> Result<()> {
+/// Checks that a flat vector of `len` elements, which `what` names in the error, fits its tensors.
+pub(crate) fn check(what: &str, len: usize, defs: &[TensorDef]) -> Result<()> {
     let expected = count(defs);
-    if flat.len() == expected {
+    if len == expected {
         return Ok(());
     }
     Err(AnalysisError::Mismatch {
         what: what.to_owned(),
         expected: format!("{expected} numbers ({} tensors)", defs.len()),
-        got: format!("{} numbers", flat.len()),
+        got: format!("{len} numbers"),
         hint: "trace and model must have the same parameters and buffers".to_owned(),
     })
 }
 
-/// Cuts a flat vector into tensors, scaled by `scale` before they are rounded to `dtype`.
+/// Makes tensors of the values that `take` gives for each one's range in the flat vector.
+fn cut<T: WithDType>(
+    defs: &[TensorDef],
+    device: &Device,
+    take: impl Fn(Range<usize>) -> Vec<T>,
+) -> candle_core::Result<Vec<Tensor>> {
+    let mut start = 0;
+    defs.iter()
+        .map(|def| {
+            let range = start..start + elements(def);
+            start = range.end;
+            Tensor::from_vec(take(range), def.shape.as_slice(), device)
+        })
+        .collect()
+}
+
+/// Cuts a flat vector into tensors. Values are multiplied by `scale` before they are rounded to `dtype`, float32 or float64.
 pub(crate) fn tensors(
     flat: &[f64],
     defs: &[TensorDef],
@@ -37,41 +56,35 @@ pub(crate) fn tensors(
     dtype: DType,
     device: &Device,
 ) -> candle_core::Result<Vec<Tensor>> {
-    let mut rest = flat;
-    defs.iter()
-        .map(|def| {
-            let (here, after) = rest.split_at(elements(def));
-            rest = after;
-            let shape = def.shape.as_slice();
-            match dtype {
-                DType::F64 => Tensor::from_vec(
-                    here.iter().map(|x| x * scale).collect::<Vec<f64>>(),
-                    shape,
-                    device,
-                ),
-                _ => Tensor::from_vec(
-                    here.iter()
-                        .map(|x| (x * scale) as f32)
-                        .collect::<Vec<f32>>(),
-                    shape,
-                    device,
-                )?
-                .to_dtype(dtype),
-            }
-        })
-        .collect()
+    let scaled = |range: Range<usize>| flat[range].iter().map(|x| x * scale);
+    match dtype {
+        DType::F64 => cut(defs, device, |range| scaled(range).collect::<Vec<f64>>()),
+        _ => cut(defs, device, |range| {
+            scaled(range).map(|x| x as f32).collect::<Vec<f32>>()
+        }),
+    }
 }
 
-/// Cuts a flat vector into variables.
-pub fn variables(
-    flat: &[f64],
+/// Cuts a flat vector into variables of type `dtype`, float32 or float64.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If the vector is shorter than the tensors.
+pub fn variables<'a>(
+    flat: impl Into<FloatSlice<'a>>,
     defs: &[TensorDef],
     dtype: DType,
     device: &Device,
 ) -> Result<Vec<Var>> {
-    tensors(flat, defs, 1.0, dtype, device)
-        .and_then(|ts| ts.iter().map(Var::from_tensor).collect())
-        .doing(|| "putting the recorded tensors on the device".to_owned())
+    let flat = flat.into();
+    match dtype {
+        DType::F64 => cut(defs, device, |range| flat.range(range).to_vec::<f64>()),
+        _ => cut(defs, device, |range| flat.range(range).to_vec::<f32>()),
+    }
+    .and_then(|ts| ts.iter().map(Var::from_tensor).collect())
+    .doing(|| "putting the recorded tensors on the device".to_owned())
 }
 
 /// A tensor's elements in float64, row-major.
@@ -83,7 +96,7 @@ pub(crate) fn values(tensor: &Tensor) -> candle_core::Result<Vec<f64>> {
         .to_vec1()
 }
 
-/// Appends a tensor's elements, or zeros where it is absent.
+/// Appends a tensor's elements times `scale`, or zeros if there is no tensor.
 pub(crate) fn append(
     out: &mut Vec<f64>,
     tensor: Option<&Tensor>,
@@ -97,8 +110,9 @@ pub(crate) fn append(
     Ok(())
 }
 
-/// A power of two near 1/max|x|, so that rounding to float32 neither overflows nor loses small directions;
-/// multiplying by it is exact in float64.
+/// A power of two near 1/max|x|, or 1 if the largest value is zero or not finite.
+///
+/// Multiplying by it is exact in float64. Afterwards, rounding to float32 neither overflows nor loses small directions.
 pub(crate) fn power_of_two_scale(parts: &[&[f64]]) -> f64 {
     let largest = parts
         .iter()

@@ -17,6 +17,7 @@ use candle_core::{DType, Device};
 use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 
 use crate::error::{AnalysisError, Result};
+use crate::run::floats::FloatSlice;
 
 /// Which engine replays a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -38,13 +39,16 @@ impl EngineKind {
     }
 }
 
-/// One step as the input of an engine. Vectors are flat: tensors back to back in the objective's order, row-major.
+/// One step as the input of an engine. Everything is borrowed, so that a step of a trace, the end of a run and vectors made by
+/// hand reach an engine without a copy.
+///
+/// Vectors are flat: tensors back to back in the objective's order, row-major.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInput<'a> {
     /// θ_t, length p.
-    pub parameters: &'a [f64],
+    pub parameters: FloatSlice<'a>,
     /// r_t, the buffers before the forward pass, length b.
-    pub buffers: &'a [f64],
+    pub buffers: FloatSlice<'a>,
     /// The examples, one `Batch` per micro-batch, in the order of the forward passes. Neither the list nor a batch is
     /// empty.
     pub micro_batches: &'a [Batch],
@@ -117,15 +121,20 @@ pub trait ReplayEngine {
     fn products(
         &mut self,
         input: &StepInput<'_>,
-        directions: &[Vec<f64>],
+        directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products>;
 }
 
+/// Borrows vectors, as [`ReplayEngine::products`] takes its directions.
+pub fn slices(vectors: &[Vec<f64>]) -> Vec<&[f64]> {
+    vectors.iter().map(Vec::as_slice).collect()
+}
+
 /// Checks that a step fits the model.
 fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
-    flat::check("parameters", input.parameters, objective.parameters())?;
-    flat::check("buffers", input.buffers, objective.buffers())?;
+    flat::check("parameters", input.parameters.len(), objective.parameters())?;
+    flat::check("buffers", input.buffers.len(), objective.buffers())?;
     let examples = input.examples();
     if input.weights.len() != examples {
         return Err(AnalysisError::Mismatch {
@@ -144,7 +153,7 @@ fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
 /// Checks that directions and adjoints fit the model and each other.
 fn check_adjoints(
     objective: &dyn Objective,
-    directions: &[Vec<f64>],
+    directions: &[&[f64]],
     buffer_adjoints: &[Vec<f64>],
 ) -> Result<()> {
     if directions.len() != buffer_adjoints.len() {
@@ -156,8 +165,8 @@ fn check_adjoints(
         });
     }
     for (s, rho) in directions.iter().zip(buffer_adjoints) {
-        flat::check("direction", s, objective.parameters())?;
-        flat::check("buffer adjoint", rho, objective.buffers())?;
+        flat::check("direction", s.len(), objective.parameters())?;
+        flat::check("buffer adjoint", rho.len(), objective.buffers())?;
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! The autodiff engine's own thread.
+//! The autodiff engine, which differentiates on a thread of its own.
 //!
-//! candle reads once a thread whether gradients may be differentiated again, and walks its graph recursively; so the
-//! engine keeps a thread with a large stack, on which the switch is set before the first backward.
+//! A thread reads only once, at its first backward pass, whether candle lets gradients be differentiated again. candle also
+//! walks its graph recursively, which needs a large stack. So the engine starts a thread with a large stack after candle's
+//! switch is set. It keeps that thread, because a new one per step would have to get the memory of its graph from the
+//! operating system each time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,16 +15,14 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 use hindcast_model::ops::second_order;
 
 use super::autodiff::Context;
-use super::{Gradient, Products, ReplayEngine, StepInput, flat};
+use super::{Gradient, Products, ReplayEngine, StepInput, flat, slices};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
-
-/// Stack of the engine's thread. Only touched pages cost memory.
-const STACK_BYTES: usize = second_order::STACK_BYTES;
+use crate::run::floats::FloatVec;
 
 /// Replays any [`Objective`] by differentiating candle's graph twice.
 ///
-/// Sums over examples and layers run in `dtype`; the directions that go in and the products that come out are
-/// float64, scaled by powers of two so that float32 neither overflows nor underflows.
+/// Sums over examples and layers run in `dtype`. The directions that go in and the products that come out are float64,
+/// scaled by powers of two so that float32 neither overflows nor underflows.
 pub struct AutodiffEngine {
     requests: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
@@ -32,9 +32,10 @@ pub struct AutodiffEngine {
     buffers: usize,
 }
 
-struct OwnedStep {
-    parameters: Vec<f64>,
-    buffers: Vec<f64>,
+/// A copy of a [`StepInput`], in the recorded precision, which outlives the call that sends it to the thread.
+struct SentInput {
+    parameters: FloatVec,
+    buffers: FloatVec,
     micro_batches: Vec<Batch>,
     weights: Vec<f64>,
     mode: Mode,
@@ -43,9 +44,9 @@ struct OwnedStep {
 
 enum Request {
     Probe(Sender<Result<()>>),
-    Gradient(Box<OwnedStep>, Sender<Result<Gradient>>),
+    Gradient(Box<SentInput>, Sender<Result<Gradient>>),
     Products(
-        Box<OwnedStep>,
+        Box<SentInput>,
         Vec<Vec<f64>>,
         Vec<Vec<f64>>,
         Sender<Result<Products>>,
@@ -53,10 +54,11 @@ enum Request {
 }
 
 impl AutodiffEngine {
-    /// Starts the thread and checks, by differentiating x³ twice, that second derivatives work on it.
+    /// Starts the thread, and differentiates x³ twice to check that second derivatives work on it.
     ///
     /// # Errors
-    /// [`AnalysisError::NotTwiceDifferentiable`] where they don't; the message names the cure.
+    /// [`AnalysisError::NotTwiceDifferentiable`] if they don't; the message names the cure.
+    /// [`AnalysisError::Unsupported`] for a type other than f32 and f64.
     pub fn new(objective: Arc<dyn Objective>, dtype: DType, device: &Device) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return Err(AnalysisError::Unsupported(Unsupported::Dtype {
@@ -73,7 +75,7 @@ impl AutodiffEngine {
         second_order::enable();
         let thread = std::thread::Builder::new()
             .name("hindcast-engine".to_owned())
-            .stack_size(STACK_BYTES)
+            .stack_size(second_order::STACK_BYTES)
             .spawn(move || serve(&inbox, objective.as_ref(), dtype, &on))
             .map_err(|e| AnalysisError::Threads {
                 what: "the replay engine's thread",
@@ -91,6 +93,7 @@ impl AutodiffEngine {
         Ok(engine)
     }
 
+    /// Sends a request and waits for its reply.
     fn ask<T>(&self, request: impl FnOnce(Sender<Result<T>>) -> Request) -> Result<T> {
         let (reply, answer) = channel();
         self.requests
@@ -120,25 +123,26 @@ impl ReplayEngine for AutodiffEngine {
     }
 
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
-        let step = Box::new(OwnedStep::from(input));
-        self.ask(|reply| Request::Gradient(step, reply))
+        let input = Box::new(SentInput::from(input));
+        self.ask(|reply| Request::Gradient(input, reply))
     }
 
     fn products(
         &mut self,
         input: &StepInput<'_>,
-        directions: &[Vec<f64>],
+        directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
-        let step = Box::new(OwnedStep::from(input));
-        let (s, rho) = (directions.to_vec(), buffer_adjoints.to_vec());
-        self.ask(|reply| Request::Products(step, s, rho, reply))
+        let input = Box::new(SentInput::from(input));
+        let s = directions.iter().map(|s| s.to_vec()).collect();
+        let rho = buffer_adjoints.to_vec();
+        self.ask(|reply| Request::Products(input, s, rho, reply))
     }
 }
 
 impl Drop for AutodiffEngine {
     fn drop(&mut self) {
-        // Closing the channel ends the loop; a thread that panicked has said so through its last reply.
+        // Closing the channel ends the thread's loop. A panic was already reported by the reply to its request.
         self.requests = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -146,11 +150,11 @@ impl Drop for AutodiffEngine {
     }
 }
 
-impl From<&StepInput<'_>> for OwnedStep {
+impl From<&StepInput<'_>> for SentInput {
     fn from(input: &StepInput<'_>) -> Self {
-        OwnedStep {
-            parameters: input.parameters.to_vec(),
-            buffers: input.buffers.to_vec(),
+        SentInput {
+            parameters: input.parameters.into(),
+            buffers: input.buffers.into(),
             micro_batches: input.micro_batches.to_vec(),
             weights: input.weights.to_vec(),
             mode: input.mode,
@@ -159,11 +163,11 @@ impl From<&StepInput<'_>> for OwnedStep {
     }
 }
 
-impl OwnedStep {
+impl SentInput {
     fn borrow(&self) -> StepInput<'_> {
         StepInput {
-            parameters: &self.parameters,
-            buffers: &self.buffers,
+            parameters: self.parameters.as_slice(),
+            buffers: self.buffers.as_slice(),
             micro_batches: &self.micro_batches,
             weights: &self.weights,
             mode: self.mode,
@@ -172,33 +176,34 @@ impl OwnedStep {
     }
 }
 
+/// Answers requests until the engine is dropped.
 fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, device: &Device) {
     let context = Context {
         objective,
         dtype,
         device,
     };
-    // A reply that nobody waits for any more is no failure.
+    // Sending a reply fails only if its receiver is gone; nothing is lost then.
     while let Ok(request) = inbox.recv() {
         match request {
             Request::Probe(reply) => {
                 let _ = reply.send(caught("probing", || probe(dtype, device)));
             }
-            Request::Gradient(step, reply) => {
+            Request::Gradient(input, reply) => {
                 let _ = reply.send(caught("differentiating once", || {
-                    context.gradient(&step.borrow())
+                    context.gradient(&input.borrow())
                 }));
             }
-            Request::Products(step, s, rho, reply) => {
+            Request::Products(input, s, rho, reply) => {
                 let _ = reply.send(caught("differentiating twice", || {
-                    context.products(&step.borrow(), &s, &rho)
+                    context.products(&input.borrow(), &slices(&s), &rho)
                 }));
             }
         }
     }
 }
 
-/// candle panics where an operation's backward leaves out an argument; that is a model's error, not ours to die of.
+/// Turns a panic into an error: candle panics if the backward pass of a model's operation leaves out an argument.
 fn caught<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let message = payload
@@ -213,7 +218,7 @@ fn caught<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// d²(x³)/dx² at 2 is 12; without the switch candle says that the second derivative doesn't exist.
+/// The second derivative of x³ at 2 is 12. Without the switch, candle says that there is none.
 fn probe(dtype: DType, device: &Device) -> Result<()> {
     let second = (|| {
         let x = Var::from_tensor(&Tensor::new(2.0_f64, device)?.to_dtype(dtype)?)?;

@@ -14,6 +14,7 @@ use super::estimate::Estimate;
 use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
 use crate::engine::{KernelEngine, ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Diverged, Result, Unsupported};
+use crate::run::floats::FloatSlice;
 use crate::sweep::{Observer, Stage};
 use candle_core::{DType, Device};
 
@@ -168,8 +169,8 @@ impl Autoencoder {
                 };
                 let batch = Self::images(question, Split::Validation, examples, Some(draws))?;
                 let gradient = engine.gradient(&StepInput {
-                    parameters: &parameters,
-                    buffers: &[],
+                    parameters: (&parameters).into(),
+                    buffers: FloatSlice::default(),
                     micro_batches: std::slice::from_ref(&batch),
                     weights: &vec![1.0 / examples.len() as f64; examples.len()],
                     mode: Mode::Train,
@@ -235,8 +236,8 @@ impl Estimator for Autoencoder {
         for examples in (0..n).collect::<Vec<_>>().chunks(EVALUATION_ROWS) {
             let batch = Self::images(question, Split::Train, examples, None)?;
             let found = engine.gradient(&StepInput {
-                parameters: &parameters,
-                buffers: &[],
+                parameters: (&parameters).into(),
+                buffers: FloatSlice::default(),
                 micro_batches: std::slice::from_ref(&batch),
                 weights: &vec![1.0; examples.len()],
                 mode: Mode::Evaluate,

@@ -15,16 +15,15 @@ use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
 use hindcast_format::meta::StepMeta;
-use hindcast_model::objective::Mode;
 use hindcast_model::update::{Settings, UpdateRule};
 use hindcast_model::vectors::{dot, norm};
 
-use crate::engine::{ReplayEngine, StepInput};
+use crate::engine::{ReplayEngine, StepInput, slices};
 use crate::error::{AnalysisError, Damaged, Result, Unsupported};
 use crate::query::one::QueryGradient;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::weights_of;
-use crate::sweep::{Ahead, Order, ReadStep, Walked};
+use crate::run::walk::Order;
+use crate::sweep::{Ahead, Reading, ReplayStep};
 
 /// Number of directions that go through the engine together. More would save little, since the shared work of a pass is then
 /// a small part of it.
@@ -100,8 +99,8 @@ pub fn forward_changes(
     };
     let (begin, total) = (steps.start, steps.end - steps.start);
     std::thread::scope(|scope| {
-        let walked = Walked::new(steps.clone(), Order::OldestFirst, walk.engine);
-        let mut ahead = Ahead::spawn(scope, run, walked)?;
+        let reading = Reading::new(steps.clone(), Order::OldestFirst, walk.engine);
+        let mut ahead = Ahead::spawn(scope, run, reading)?;
         let mut waited = Duration::ZERO;
         let mut due = begin;
         while let Some(step) = ahead.next(&mut waited)? {
@@ -203,7 +202,7 @@ struct ForwardWalk<'a, 'run> {
 }
 
 impl ForwardWalk<'_, '_> {
-    fn step(&mut self, step: &ReadStep) -> Result<()> {
+    fn step(&mut self, step: &ReplayStep) -> Result<()> {
         let t = step.meta.step;
         let settings = self.run.settings(&step.meta);
         if let Some(norm) = settings.clip_norm {
@@ -212,7 +211,7 @@ impl ForwardWalk<'_, '_> {
                 norm,
             }));
         }
-        let weights = weights_of(&step.meta)?;
+        let weights = &step.weights;
         let here = if self.window.contains(&t) {
             self.here(&step.meta)
         } else {
@@ -228,13 +227,13 @@ impl ForwardWalk<'_, '_> {
             }
         }
         for some in together.chunks(AT_ONCE) {
-            self.through(step, &settings, some, &weights)?;
+            self.through(step, &settings, some, weights)?;
         }
         for (at, rows) in alone {
-            let without = masked(&weights, |row| !rows.contains(&row));
+            let without = masked(weights, |row| !rows.contains(&row));
             self.through(step, &settings, &[at], &without)?;
         }
-        self.inject(step, &settings, &here, &weights)
+        self.inject(step, &settings, &here, weights)
     }
 
     /// The rows of the batch that hold each shortlisted example.
@@ -251,7 +250,7 @@ impl ForwardWalk<'_, '_> {
     /// `δ ← δ − η (H δ + λ δ)` for the examples of `some`, with the Hessian H of the batch with these weights.
     fn through(
         &mut self,
-        step: &ReadStep,
+        step: &ReplayStep,
         settings: &Settings,
         some: &[usize],
         weights: &[f64],
@@ -261,8 +260,13 @@ impl ForwardWalk<'_, '_> {
             .map(|&at| self.changes[at].take().unwrap_or_default())
             .collect();
         let no_buffers = vec![Vec::new(); directions.len()];
-        let input = input(self.run, step, weights);
-        let products = self.engine.products(&input, &directions, &no_buffers)?;
+        let input = StepInput {
+            weights,
+            ..step.input()
+        };
+        let products = self
+            .engine
+            .products(&input, &slices(&directions), &no_buffers)?;
         for ((&at, mut change), curved) in some.iter().zip(directions).zip(products.hessian) {
             self.moved(settings, |range, rate, decay| {
                 for (d, h) in change[range.clone()].iter_mut().zip(&curved[range]) {
@@ -284,7 +288,7 @@ impl ForwardWalk<'_, '_> {
     /// `δ ← δ + η Σ w g` for the shortlisted examples that the step holds.
     fn inject(
         &mut self,
-        step: &ReadStep,
+        step: &ReplayStep,
         settings: &Settings,
         here: &BTreeMap<usize, Vec<usize>>,
         weights: &[f64],
@@ -294,10 +298,16 @@ impl ForwardWalk<'_, '_> {
         }
         // The gradient without all examples' terms is that of a penalty, which belongs to no example.
         let nobody = masked(weights, |_| false);
-        let shared = self.engine.gradient(&input(self.run, step, &nobody))?;
+        let shared = self.engine.gradient(&StepInput {
+            weights: &nobody,
+            ..step.input()
+        })?;
         for (&at, rows) in here {
             let own = masked(weights, |row| rows.contains(&row));
-            let with = self.engine.gradient(&input(self.run, step, &own))?;
+            let with = self.engine.gradient(&StepInput {
+                weights: &own,
+                ..step.input()
+            })?;
             let mut change = self.changes[at]
                 .take()
                 .unwrap_or_else(|| vec![0.0; self.run.blocks().values()]);
@@ -349,15 +359,4 @@ fn masked(weights: &[f64], keep: impl Fn(usize) -> bool) -> Vec<f64> {
         .zip(weights)
         .map(|(row, &w)| if keep(row) { w } else { 0.0 })
         .collect()
-}
-
-fn input<'a>(run: &RecordedRun<'_>, step: &'a ReadStep, weights: &'a [f64]) -> StepInput<'a> {
-    StepInput {
-        parameters: &step.parameters,
-        buffers: &step.buffers,
-        micro_batches: &step.batches,
-        weights,
-        mode: Mode::Train,
-        draws: run.draws(step.meta.step),
-    }
 }

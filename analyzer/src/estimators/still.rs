@@ -5,7 +5,7 @@ use hindcast_model::train::EVALUATION_ROWS;
 use hindcast_model::vectors::add;
 
 use super::estimator::tell;
-use crate::engine::{Products, ReplayEngine, StepInput};
+use crate::engine::{Products, ReplayEngine, StepInput, slices};
 use crate::error::{AnalysisError, Result};
 use crate::run::recorded::RecordedRun;
 use crate::sweep::{Observer, Stage};
@@ -51,14 +51,14 @@ impl Still<'_> {
         let batch = self.batch(engine, examples)?;
         engine.products(
             &StepInput {
-                parameters: self.parameters,
-                buffers: self.buffers,
+                parameters: self.parameters.into(),
+                buffers: self.buffers.into(),
                 micro_batches: std::slice::from_ref(&batch),
                 weights: &vec![weight; examples.len()],
                 mode: Mode::Evaluate,
                 draws: Draws { seed: 0, step: 0 },
             },
-            directions,
+            &slices(directions),
             &vec![vec![0.0; self.buffers.len()]; directions.len()],
         )
     }

@@ -3,19 +3,18 @@
 use std::ops::Range;
 
 use hindcast_format::meta::StepMeta;
-use hindcast_model::objective::Mode;
 use hindcast_model::vectors::add;
 
 use super::estimate::{Estimate, Scores, all_finite, occurrences};
 use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
 use super::still::Still;
-use crate::engine::{ReplayEngine, StepInput};
+use crate::engine::{ReplayEngine, slices};
 use crate::error::{AnalysisError, Damaged, Missing, Result};
 use crate::query::one::QueryGradient;
-use crate::run::anchor::{no_buffers, with_buffers_before};
+use crate::run::floats::FloatSlice;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::weights_of;
-use crate::sweep::{Observer, Stage};
+use crate::run::walk::{Order, WithBuffers};
+use crate::sweep::{Observer, ReplayStep, Stage};
 
 const PAPER: &str = "Pruthi, Liu, Kale, Sundararajan: Estimating Training Data Influence by Tracing Gradient Descent, NeurIPS 2020";
 
@@ -76,7 +75,7 @@ impl Checkpoint {
         let end = source.end()?;
         let last = if step + 1 == end.step { step } else { step + 1 };
         let mut walk = source.forward(step..last + 1)?;
-        let this = walk.next()?.ok_or_else(|| missing(step))?;
+        let this = walk.next().ok_or_else(|| missing(step))??;
         if last == step {
             return Ok(Checkpoint {
                 meta: this.meta,
@@ -84,11 +83,11 @@ impl Checkpoint {
                 buffers: end.buffers,
             });
         }
-        let next = walk.next()?.ok_or_else(|| missing(last))?;
+        let next = walk.next().ok_or_else(|| missing(last))??;
         Ok(Checkpoint {
             meta: this.meta,
-            parameters: next.parameters,
-            buffers: this.buffers_after,
+            parameters: next.parameters.to_vec(),
+            buffers: this.buffers_after.to_vec(),
         })
     }
 }
@@ -114,15 +113,17 @@ fn scaled(run: &RecordedRun<'_>, meta: &StepMeta, mut vector: Vec<f64>) -> Resul
 fn directions(
     question: &Question<'_>,
     engine: &mut dyn ReplayEngine,
-    at: &Checkpoint,
+    meta: &StepMeta,
+    parameters: FloatSlice<'_>,
+    buffers: FloatSlice<'_>,
 ) -> Result<Vec<Vec<f64>>> {
     let run = question.run;
     let queries = question.queries.iter();
     queries
         .map(|query| {
             let (source, data) = (run.source(), run.data());
-            let gradient = query.gradient_at(source, engine, data, &at.parameters, &at.buffers)?;
-            scaled(run, &at.meta, gradient.parameters)
+            let gradient = query.gradient_at(source, engine, data, parameters, buffers)?;
+            scaled(run, meta, gradient.parameters)
         })
         .collect()
 }
@@ -173,7 +174,14 @@ impl Estimator for Tracin {
         };
         for &step in &ends {
             let at = Checkpoint::after(run, step)?;
-            let directions = directions(question, engine, &at)?;
+            let (parameters, buffers) = (&at.parameters, &at.buffers);
+            let directions = directions(
+                question,
+                engine,
+                &at.meta,
+                parameters.into(),
+                buffers.into(),
+            )?;
             let still = Still {
                 run,
                 parameters: &at.parameters,
@@ -218,49 +226,31 @@ impl Estimator for TracinSteps {
         let mut sums = vec![vec![0.0; n]; question.queries.len()];
         let mut scored = vec![false; n];
         let gradients = question.gradients(engine)?;
-        let walked = with_buffers_before(run, window.clone())?;
-        let mut walk = run.source().forward(walked)?;
-        let mut buffers = None;
-        while let Some(step) = walk.next()? {
+        for found in WithBuffers::new(run.source(), window.clone(), Order::OldestFirst)? {
+            let step = ReplayStep::load(run, found?, engine.dtype(), engine.device())?;
             let t = step.meta.step;
-            if let Some(key) = &step.key {
-                buffers = Some(key.buffers_before.clone());
-            }
-            let before = buffers.replace(step.buffers_after);
-            if t < window.start {
-                continue;
-            }
-            let before = match before {
-                None if run.source().buffers().is_empty() => Vec::new(),
-                before => before.ok_or_else(|| no_buffers(t))?,
-            };
-            let at = Checkpoint {
-                meta: step.meta,
-                parameters: step.parameters,
-                buffers: before,
-            };
-            let directions = directions(question, engine, &at)?;
-            let weights = weights_of(&at.meta)?;
+            let input = step.input();
+            let directions = directions(
+                question,
+                engine,
+                &step.meta,
+                input.parameters,
+                input.buffers,
+            )?;
             let out = engine.products(
-                &StepInput {
-                    parameters: &at.parameters,
-                    buffers: &at.buffers,
-                    micro_batches: &run.batches(&at.meta, engine.dtype(), engine.device())?,
-                    weights: &weights,
-                    mode: Mode::Train,
-                    draws: run.draws(t),
-                },
-                &directions,
-                &vec![vec![0.0; at.buffers.len()]; directions.len()],
+                &input,
+                &slices(&directions),
+                &vec![vec![0.0; input.buffers.len()]; directions.len()],
             )?;
             // The data has returned the examples, so all indices are below N.
-            for &j in &at.meta.indices {
+            for &j in &step.meta.indices {
                 if let Some(slot) = scored.get_mut(j as usize) {
                     *slot = true;
                 }
             }
             for (sum, products) in sums.iter_mut().zip(&out.products) {
-                for ((&j, w), product) in at.meta.indices.iter().zip(&weights).zip(products) {
+                for ((&j, w), product) in step.meta.indices.iter().zip(&step.weights).zip(products)
+                {
                     if let Some(slot) = sum.get_mut(j as usize) {
                         *slot += w * product;
                     }

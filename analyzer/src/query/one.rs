@@ -15,6 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
+use crate::run::floats::FloatSlice;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedEnd, StepSource};
 
@@ -179,14 +180,15 @@ impl Query {
     ///
     /// # Errors
     /// See [`Query::gradient`].
-    pub fn gradient_at(
+    pub fn gradient_at<'a>(
         &self,
         source: &dyn StepSource,
         engine: &mut dyn ReplayEngine,
         data: &dyn DataSet,
-        parameters: &[f64],
-        buffers: &[f64],
+        parameters: impl Into<FloatSlice<'a>>,
+        buffers: impl Into<FloatSlice<'a>>,
     ) -> Result<QueryGradient> {
+        let (parameters, buffers) = (parameters.into(), buffers.into());
         match self {
             Query::Loss { split, .. } => {
                 let examples = self.examples(data)?;
@@ -215,7 +217,7 @@ impl Query {
             }
             Query::Vector { path } => {
                 let (u, r) = read_vector(path, source)?;
-                let value = dot(&u, parameters) + dot(&r, buffers);
+                let value = dot(&u, &parameters.to_f64()) + dot(&r, &buffers.to_f64());
                 Ok(QueryGradient {
                     name: self.to_string(),
                     value,

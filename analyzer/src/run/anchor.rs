@@ -1,7 +1,5 @@
 //! The optimizer's state before a step, as near to it as the trace knows it.
 
-use std::ops::Range;
-
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::recorded::RecordedRun;
 
@@ -23,7 +21,8 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
     };
     let first = source
         .forward(at..at + 1)?
-        .next()?
+        .next()
+        .transpose()?
         .ok_or(Missing::Step { step: at })?;
     match first.key {
         _ if first.meta.optimizer_step == 0 => Ok((at, vec![0.0; values])),
@@ -60,16 +59,4 @@ fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<Missing> {
         step: at,
         later,
     })
-}
-
-/// r_A stands in the frame before A unless A opens a segment.
-pub(crate) fn with_buffers_before(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Range<u64>> {
-    if run.source().buffers().is_empty() || run.source().keyframe(range.start)? == range.start {
-        return Ok(range);
-    }
-    Ok(range.start - 1..range.end)
-}
-
-pub(crate) fn no_buffers(step: u64) -> AnalysisError {
-    AnalysisError::Missing(Missing::Buffers { step })
 }

@@ -58,7 +58,7 @@ impl BatchSizes {
 mod tests {
     use super::*;
     use crate::MemoryRun;
-    use crate::run::RecordedStep;
+    use crate::run::{FloatVec, RecordedStep};
     use hindcast_format::meta::BatchWeights;
 
     #[test]
@@ -78,8 +78,8 @@ mod tests {
                 scalars: Vec::new(),
                 extensions: Vec::new(),
             },
-            parameters: Vec::new(),
-            buffers_after: Vec::new(),
+            parameters: FloatVec::default(),
+            buffers_after: FloatVec::default(),
             key: None,
         };
         let run = MemoryRun {

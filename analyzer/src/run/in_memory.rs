@@ -1,4 +1,4 @@
-//! A run kept in memory.
+//! A run in memory.
 
 use std::ops::Range;
 
@@ -8,18 +8,18 @@ use hindcast_format::meta::StepMeta;
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::source::{RecordedEnd, RecordedStep, StepSource, StepWalk};
 
-/// Recorded steps in memory, for analyses of runs that never touch a disk. Steps may be missing.
+/// Recorded steps in memory, for analysing a run that was never written to disk. Steps may be missing.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryRun {
-    /// Parameters by name.
+    /// Parameters, in order of their names.
     pub parameters: Vec<TensorSpec>,
-    /// Buffers by name.
+    /// Buffers, in order of their names.
     pub buffers: Vec<TensorSpec>,
-    /// Optimizer state by name.
+    /// Tensors of the optimizer's state, in order of their names.
     pub optimizer_state: Vec<TensorSpec>,
-    /// Steps, ascending; the first of each contiguous stretch has a key.
+    /// The steps, ascending. The first step, and each step after a gap, has a key.
     pub steps: Vec<RecordedStep>,
-    /// Where training ended.
+    /// The state at the end of training.
     pub end: Option<RecordedEnd>,
 }
 
@@ -40,14 +40,6 @@ impl MemoryRun {
             return Err(AnalysisError::Missing(Missing::Range { steps }));
         }
         Ok(&self.steps[first..=last])
-    }
-}
-
-struct Walk<I>(I);
-
-impl<'a, I: Iterator<Item = &'a RecordedStep>> StepWalk for Walk<I> {
-    fn next(&mut self) -> Result<Option<RecordedStep>> {
-        Ok(self.0.next().cloned())
     }
 }
 
@@ -88,12 +80,12 @@ impl StepSource for MemoryRun {
         Ok(out)
     }
 
-    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
-        Ok(Box::new(Walk(self.slice(&range)?.iter())))
+    fn forward(&self, range: Range<u64>) -> Result<StepWalk<'_>> {
+        Ok(Box::new(self.slice(&range)?.iter().cloned().map(Ok)))
     }
 
-    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
-        Ok(Box::new(Walk(self.slice(&range)?.iter().rev())))
+    fn reverse(&self, range: Range<u64>) -> Result<StepWalk<'_>> {
+        Ok(Box::new(self.slice(&range)?.iter().rev().cloned().map(Ok)))
     }
 
     fn keyframe(&self, step: u64) -> Result<u64> {

@@ -2,15 +2,18 @@
 
 pub(crate) mod anchor;
 pub(crate) mod batch_sizes;
+pub(crate) mod floats;
 pub(crate) mod in_memory;
 pub(crate) mod memory;
 pub(crate) mod recorded;
 pub(crate) mod rows;
 pub(crate) mod source;
 pub(crate) mod trace;
+pub(crate) mod walk;
 pub(crate) mod window;
 
 pub use batch_sizes::BatchSizes;
+pub use floats::{FloatSlice, FloatVec};
 pub use in_memory::MemoryRun;
 pub use memory::{
     MemoryFit, MemoryNeed, RetrainingCost, step_bytes, training_step, values_per_example,

@@ -1,38 +1,41 @@
-//! Where recorded steps come from.
+//! Sources of recorded steps.
 
 use std::ops::Range;
 
 use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::{BatchWeights, StepMeta};
 
+use super::floats::FloatVec;
 use crate::error::{AnalysisError, Damaged, Result};
 
-/// One recorded step in float64; vectors are flat, tensors back to back in the layout's order (by name), row-major.
+/// One step as a source holds it, which is why it has the buffers after the step's forward pass and not those before it.
+///
+/// Vectors are flat: tensors back to back in the layout's order (by name), row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedStep {
-    /// What the frame says beside its tensors.
+    /// The step's metadata.
     pub meta: StepMeta,
     /// θ_t, before the update.
-    pub parameters: Vec<f64>,
+    pub parameters: FloatVec,
     /// r_{t+1}, after the step's forward pass.
-    pub buffers_after: Vec<f64>,
-    /// Where the step opens a segment: what only keyframes hold.
+    pub buffers_after: FloatVec,
+    /// What a keyframe holds in addition; `None` if the step isn't a keyframe.
     pub key: Option<RecordedKey>,
 }
 
-/// What a keyframe holds beyond a frame.
+/// What a keyframe holds in addition to the tensors of other steps.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecordedKey {
     /// r_t, before the step's forward pass.
-    pub buffers_before: Vec<f64>,
-    /// Momentum and the like before the step, in the layout's order.
+    pub buffers_before: FloatVec,
+    /// The optimizer's state before the step, in the layout's order; empty if it isn't known.
     pub optimizer: Vec<f64>,
 }
 
-/// Where training ended.
+/// The state at the end of training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedEnd {
-    /// T: number of the step that would have come next.
+    /// T, the number of the step that would have come next.
     pub step: u64,
     /// θ_T.
     pub parameters: Vec<f64>,
@@ -42,16 +45,10 @@ pub struct RecordedEnd {
     pub optimizer: Option<Vec<f64>>,
 }
 
-/// A lending walk over recorded steps.
-pub trait StepWalk {
-    /// The next step, or `None` after the last one.
-    ///
-    /// # Errors
-    /// Where a step can't be read; the walk is over then.
-    fn next(&mut self) -> Result<Option<RecordedStep>>;
-}
+/// Yields recorded steps in order. After an error there are no more steps to come.
+pub type StepWalk<'a> = Box<dyn Iterator<Item = Result<RecordedStep>> + 'a>;
 
-/// Recorded steps: a trace on disk, or a run kept in memory.
+/// A source of recorded steps: a trace on disk, or a run in memory.
 pub trait StepSource: Send + Sync {
     /// Parameters in the layout's order.
     fn parameters(&self) -> &[TensorSpec];
@@ -59,40 +56,40 @@ pub trait StepSource: Send + Sync {
     fn buffers(&self) -> &[TensorSpec];
     /// Optimizer state in the layout's order.
     fn optimizer_state(&self) -> &[TensorSpec];
-    /// Maximal runs of steps that are recorded without a gap, ascending.
+    /// The longest ranges of steps that are recorded without a gap, ascending.
     ///
     /// # Errors
-    /// Where the trace's index can't be read.
+    /// If the trace's index can't be read.
     fn ranges(&self) -> Result<Vec<Range<u64>>>;
-    /// Recorded steps of each epoch, ascending.
+    /// Each epoch with its recorded steps, ascending.
     ///
     /// # Errors
-    /// Where the metadata can't be read.
+    /// If the metadata can't be read.
     fn epochs(&self) -> Result<Vec<(u64, Range<u64>)>>;
-    /// Walks `range` oldest first.
+    /// The steps of `range`, oldest first.
     ///
     /// # Errors
-    /// Where a step isn't recorded or can't be read.
-    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>>;
-    /// Walks `range` newest first.
+    /// If a step isn't recorded or can't be read; the walk itself may say so later, at that step.
+    fn forward(&self, range: Range<u64>) -> Result<StepWalk<'_>>;
+    /// The steps of `range`, newest first.
     ///
     /// # Errors
-    /// Where a step isn't recorded or can't be read.
-    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>>;
-    /// The newest keyframe's step at or before `step`.
+    /// As [`forward`](Self::forward).
+    fn reverse(&self, range: Range<u64>) -> Result<StepWalk<'_>>;
+    /// The step of the newest keyframe at or before `step`.
     ///
     /// # Errors
-    /// Where `step` isn't recorded.
+    /// If `step` isn't recorded.
     fn keyframe(&self, step: u64) -> Result<u64>;
-    /// Metadata of `range`, oldest first, without decoding tensors.
+    /// The metadata of `range`, oldest first, read without decoding tensors.
     ///
     /// # Errors
-    /// Where a step isn't recorded or can't be read.
+    /// If a step isn't recorded or can't be read.
     fn metas(&self, range: Range<u64>) -> Result<Vec<StepMeta>>;
     /// Calls `see` with the metadata of each step in `range`, oldest first.
     ///
     /// # Errors
-    /// As [`metas`](Self::metas), and the errors of `see`.
+    /// As [`metas`](Self::metas), and any error of `see`.
     fn each_meta(
         &self,
         range: Range<u64>,
@@ -100,14 +97,17 @@ pub trait StepSource: Send + Sync {
     ) -> Result<()> {
         self.metas(range)?.iter().try_for_each(see)
     }
-    /// θ_T and r_T.
+    /// The state at the end of training.
     ///
     /// # Errors
-    /// Where nothing is recorded.
+    /// If nothing is recorded.
     fn end(&self) -> Result<RecordedEnd>;
 }
 
-/// w of each example of a step, in the order of its indices.
+/// The weight w_j of each example in a step's batch loss, in the order of the step's indices.
+///
+/// # Errors
+/// If the recorded weights don't match the indices in number.
 pub fn weights_of(meta: &StepMeta) -> Result<Vec<f64>> {
     let n = meta.indices.len();
     match &meta.weights {
@@ -125,7 +125,10 @@ pub fn weights_of(meta: &StepMeta) -> Result<Vec<f64>> {
     }
 }
 
-/// Lengths of the micro-batches of a step; one entry where there was no accumulation.
+/// The number of examples in each micro-batch of a step; a single entry if the step accumulated no gradients.
+///
+/// # Errors
+/// If the recorded lengths don't add up to the number of indices.
 pub fn micro_batches_of(meta: &StepMeta) -> Result<Vec<usize>> {
     if meta.micro_batches.is_empty() {
         return Ok(vec![meta.indices.len()]);

@@ -3,47 +3,90 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use hindcast_format::layout::TensorSpec;
+use hindcast_format::layout::{DType, TensorSpec};
 use hindcast_format::meta::StepMeta;
-use hindcast_format::{KeyState, Steps, Trace};
+use hindcast_format::{KeyState, State, Steps, Trace};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
 use hindcast_model::task::{Reduction, Task};
 use hindcast_model::update::UpdateRule;
 
 use crate::error::{AnalysisError, Missing, Result};
-use crate::run::anchor::no_buffers;
+use crate::run::floats::FloatVec;
 use crate::run::recorded::{Held, RecordedRun};
 use crate::run::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
+use crate::run::walk::no_buffers;
 
-struct Walk<'a>(Steps<'a>);
-
-impl StepWalk for Walk<'_> {
-    fn next(&mut self) -> Result<Option<RecordedStep>> {
-        let Some(step) = self.0.next()? else {
+/// Yields the steps that `steps` lends as steps of their own.
+fn walk(mut steps: Steps<'_>) -> StepWalk<'_> {
+    let mut next = move || -> Result<Option<RecordedStep>> {
+        let Some(step) = steps.next()? else {
             return Ok(None);
         };
-        let mut out = RecordedStep {
+        Ok(Some(RecordedStep {
             meta: step.meta.clone(),
-            parameters: Vec::new(),
-            buffers_after: Vec::new(),
+            parameters: parameters(step.state),
+            buffers_after: buffers(step.state),
             key: step.key.and_then(key),
-        };
-        step.state.parameters_f64(&mut out.parameters);
-        step.state.buffers_f64(&mut out.buffers_after);
-        Ok(Some(out))
+        }))
+    };
+    Box::new(std::iter::from_fn(move || next().transpose()))
+}
+
+/// Reads the values of `tensors` by one of two functions: in float64 if a tensor is recorded in float64, else in float32.
+fn values(
+    tensors: &[TensorSpec],
+    in_f32: impl FnOnce(&mut Vec<f32>),
+    in_f64: impl FnOnce(&mut Vec<f64>),
+) -> FloatVec {
+    let count = tensors.iter().map(TensorSpec::elements).sum();
+    if tensors.iter().any(|tensor| tensor.dtype == DType::F64) {
+        let mut values = Vec::with_capacity(count);
+        in_f64(&mut values);
+        values.into()
+    } else {
+        let mut values = Vec::with_capacity(count);
+        in_f32(&mut values);
+        values.into()
     }
 }
 
-/// A recovered run may hold a keyframe of which not all is known. Optimizer state that isn't is left empty; without the buffers there is no
-/// key at all, since the replay would start from them.
+fn parameters(state: &State) -> FloatVec {
+    values(
+        state.layout().parameters(),
+        |out| state.parameters_f32(out),
+        |out| state.parameters_f64(out),
+    )
+}
+
+fn buffers(state: &State) -> FloatVec {
+    values(
+        state.layout().buffers(),
+        |out| state.buffers_f32(out),
+        |out| state.buffers_f64(out),
+    )
+}
+
+/// What a keyframe holds, or `None` if its buffers aren't known, since a replay would start from them.
+///
+/// In a recovered run, the buffers or the optimizer's state of a keyframe may be lost.
 fn key(key: &KeyState) -> Option<RecordedKey> {
-    let mut out = RecordedKey::default();
-    key.buffers_before_f64(&mut out.buffers_before);
-    if key.optimizer_known() {
-        key.optimizer_f64(&mut out.optimizer);
+    if !key.buffers_known() {
+        return None;
     }
-    key.buffers_known().then_some(out)
+    let mut optimizer = Vec::new();
+    if key.optimizer_known() {
+        key.optimizer_f64(&mut optimizer);
+    }
+    let buffers_before = values(
+        key.layout().buffers(),
+        |out| key.buffers_before_f32(out),
+        |out| key.buffers_before_f64(out),
+    );
+    Some(RecordedKey {
+        buffers_before,
+        optimizer,
+    })
 }
 
 fn optimizer_values(trace: &Trace) -> usize {
@@ -72,12 +115,12 @@ impl StepSource for Trace {
         Ok(Trace::epochs(self)?)
     }
 
-    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
-        Ok(Box::new(Walk(Trace::forward(self, range))))
+    fn forward(&self, range: Range<u64>) -> Result<StepWalk<'_>> {
+        Ok(walk(Trace::forward(self, range)))
     }
 
-    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
-        Ok(Box::new(Walk(Trace::reverse(self, range))))
+    fn reverse(&self, range: Range<u64>) -> Result<StepWalk<'_>> {
+        Ok(walk(Trace::reverse(self, range)))
     }
 
     fn keyframe(&self, step: u64) -> Result<u64> {
@@ -105,7 +148,7 @@ impl StepSource for Trace {
         Ok(())
     }
 
-    /// Of a run that was never finished, the state before its last recorded step.
+    /// If the run was never finished, this is the state before its last recorded step.
     fn end(&self) -> Result<RecordedEnd> {
         let mut end = RecordedEnd {
             step: 0,
@@ -132,7 +175,7 @@ impl StepSource for Trace {
         step.state.parameters_f64(&mut end.parameters);
         match step.key.as_ref().and_then(key) {
             Some(of) => {
-                end.buffers = of.buffers_before;
+                end.buffers = of.buffers_before.to_vec();
                 end.optimizer =
                     (of.optimizer.len() == optimizer_values(self)).then_some(of.optimizer);
             }

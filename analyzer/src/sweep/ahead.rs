@@ -1,7 +1,7 @@
-//! Reading ahead: steps are decoded, and their batches loaded, on a thread of their own while the replay works.
+//! Reading ahead: a thread of its own decodes steps and loads their batches while the engine replays earlier ones.
 //!
-//! The thread hands over in order, through a channel of a few places, so that the sweep gets the same steps, and the same
-//! error after the same step, as if it read them itself. When the sweep stops, so does the thread.
+//! The thread sends steps in order through a channel that holds only a few of them. So a sweep gets the same steps, and the
+//! same error after the same step, as if it read them itself. The thread ends when the sweep stops receiving.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -10,23 +10,21 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
-use hindcast_format::meta::StepMeta;
-use hindcast_model::objective::Batch;
 
+use super::step::ReplayStep;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
-use crate::run::anchor::{no_buffers, with_buffers_before};
 use crate::run::batch_sizes::BatchSizes;
 use crate::run::memory::step_bytes;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::{RecordedStep, StepWalk};
+use crate::run::walk::{Order, WithBuffers};
 
-/// Steps that may wait in the channel; one more is in the reader's hands.
+/// Number of steps that the channel holds. The reader has one more in hand.
 const PLACES: usize = 2;
-/// Steps of more bytes than this don't wait: the reader holds one, and that is all.
+/// Size of a step in bytes above which the channel holds none, so that the reader has a single step in hand.
 const LARGE: u64 = 64 << 20;
 
-/// How many steps are held ahead of the replay at most, each of so many bytes.
+/// The largest number of steps, each of `bytes` bytes, that are in memory ahead of the replay.
 pub(super) fn steps_ahead(bytes: u64) -> usize {
     1 + places(bytes)
 }
@@ -35,36 +33,19 @@ fn places(bytes: u64) -> usize {
     if bytes > LARGE { 0 } else { PLACES }
 }
 
-/// A step as it comes from the trace and the data.
-pub(crate) struct ReadStep {
-    pub meta: StepMeta,
-    /// θ_t.
-    pub parameters: Vec<f64>,
-    /// r_t, before the forward pass.
-    pub buffers: Vec<f64>,
-    /// Its micro-batches.
-    pub batches: Vec<Batch>,
-}
-
-/// Which way to walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    OldestFirst,
-    NewestFirst,
-}
-
-/// What a walk reads, and for which engine.
+/// Which steps to read, and the type and device in which to load their batches.
 #[derive(Clone)]
-pub(crate) struct Walked {
-    pub range: Range<u64>,
-    pub order: Order,
-    pub dtype: DType,
-    pub device: Device,
+pub(crate) struct Reading {
+    range: Range<u64>,
+    order: Order,
+    dtype: DType,
+    device: Device,
 }
 
-impl Walked {
+impl Reading {
+    /// The steps of `range` for a replay by `engine`.
     pub fn new(range: Range<u64>, order: Order, engine: &dyn ReplayEngine) -> Self {
-        Walked {
+        Reading {
             range,
             order,
             dtype: engine.dtype(),
@@ -73,26 +54,26 @@ impl Walked {
     }
 }
 
-/// The steps of a range, read by a thread that ends with this.
+/// Receives steps from the thread that reads them. Dropping it ends the thread.
 pub(crate) struct Ahead<'scope> {
-    steps: Option<Receiver<Result<ReadStep>>>,
+    steps: Option<Receiver<Result<ReplayStep>>>,
     thread: Option<ScopedJoinHandle<'scope, ()>>,
 }
 
 impl<'scope> Ahead<'scope> {
-    /// Begins to read.
+    /// Starts the thread.
     pub fn spawn<'env>(
         scope: &'scope Scope<'scope, 'env>,
         run: &'env RecordedRun<'env>,
-        walked: Walked,
+        reading: Reading,
     ) -> Result<Self> {
-        // What can't be read here is said by the walk itself, at its step.
-        let sizes = BatchSizes::of(run.source(), walked.range.clone()).unwrap_or_default();
-        let bytes = step_bytes(run, walked.dtype.size_in_bytes(), sizes.largest);
-        let (give, steps) = sync_channel(places(bytes));
+        // Metadata that can't be read here becomes the walk's own error, at its step.
+        let sizes = BatchSizes::of(run.source(), reading.range.clone()).unwrap_or_default();
+        let bytes = step_bytes(run, reading.dtype.size_in_bytes(), sizes.largest);
+        let (sender, steps) = sync_channel(places(bytes));
         let thread = std::thread::Builder::new()
             .name("hindcast-reader".to_owned())
-            .spawn_scoped(scope, move || read(run, walked, &give))
+            .spawn_scoped(scope, move || read(run, reading, &sender))
             .map_err(|e| AnalysisError::Threads {
                 what: "the thread that reads steps",
                 problem: e.to_string(),
@@ -103,8 +84,8 @@ impl<'scope> Ahead<'scope> {
         })
     }
 
-    /// The next step, or `None` after the last; `waited` grows by the time until it was there.
-    pub fn next(&mut self, waited: &mut Duration) -> Result<Option<ReadStep>> {
+    /// The next step, or `None` after the last one. Adds the time spent waiting for it to `waited`.
+    pub fn next(&mut self, waited: &mut Duration) -> Result<Option<ReplayStep>> {
         let Some(steps) = &self.steps else {
             return Ok(None);
         };
@@ -124,7 +105,7 @@ impl<'scope> Ahead<'scope> {
 
 impl Drop for Ahead<'_> {
     fn drop(&mut self) {
-        // Without a receiver the reader's next step can't be handed over, and it ends.
+        // Without a receiver the reader's next send fails, which ends the thread.
         self.steps = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -132,106 +113,24 @@ impl Drop for Ahead<'_> {
     }
 }
 
-fn read(run: &RecordedRun<'_>, walked: Walked, give: &SyncSender<Result<ReadStep>>) {
-    let mut reader = match Reader::new(run, walked) {
-        Ok(reader) => reader,
-        // A receiver that is gone wants nothing any more, no error either.
-        Err(error) => return give.send(Err(error)).unwrap_or_default(),
+/// Sends the steps and the first error, if there is one, until the receiver is gone.
+fn read(run: &RecordedRun<'_>, reading: Reading, sender: &SyncSender<Result<ReplayStep>>) {
+    let Reading {
+        range,
+        order,
+        dtype,
+        device,
+    } = reading;
+    let walk = match WithBuffers::new(run.source(), range, order) {
+        Ok(walk) => walk,
+        // A receiver that is gone doesn't need the error.
+        Err(error) => return sender.send(Err(error)).unwrap_or_default(),
     };
-    while let Some(step) = reader.next().transpose() {
+    for found in walk {
+        let step = found.and_then(|found| ReplayStep::load(run, found, dtype, &device));
         let last = step.is_err();
-        if give.send(step).is_err() || last {
+        if sender.send(step).is_err() || last {
             return;
         }
-    }
-}
-
-struct Reader<'a> {
-    run: &'a RecordedRun<'a>,
-    walk: Box<dyn StepWalk + 'a>,
-    walked: Walked,
-    /// Newest first: the older step that was read for its buffers. It is due next.
-    pending: Option<RecordedStep>,
-    /// Oldest first: the buffers after the step before.
-    buffers: Option<Vec<f64>>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(run: &'a RecordedRun<'a>, walked: Walked) -> Result<Self> {
-        let range = with_buffers_before(run, walked.range.clone())?;
-        Ok(Reader {
-            run,
-            walk: match walked.order {
-                Order::OldestFirst => run.source().forward(range)?,
-                Order::NewestFirst => run.source().reverse(range)?,
-            },
-            walked,
-            pending: None,
-            buffers: None,
-        })
-    }
-
-    fn next(&mut self) -> Result<Option<ReadStep>> {
-        let found = match self.walked.order {
-            Order::OldestFirst => self.younger()?,
-            Order::NewestFirst => self.older()?,
-        };
-        let Some((step, buffers)) = found else {
-            return Ok(None);
-        };
-        let batches = self
-            .run
-            .batches(&step.meta, self.walked.dtype, &self.walked.device)?;
-        Ok(Some(ReadStep {
-            meta: step.meta,
-            parameters: step.parameters,
-            buffers,
-            batches,
-        }))
-    }
-
-    /// The next older step with the buffers before it, which its keyframe or the step before it has.
-    fn older(&mut self) -> Result<Option<(RecordedStep, Vec<f64>)>> {
-        let here = match self.pending.take() {
-            Some(step) => Some(step),
-            None => self.walk.next()?,
-        };
-        let Some(mut here) = here.filter(|s| s.meta.step >= self.walked.range.start) else {
-            return Ok(None);
-        };
-        let buffers = match (here.key.take(), self.run.source().buffers().is_empty()) {
-            (_, true) => Vec::new(),
-            (Some(key), false) => key.buffers_before,
-            (None, false) => {
-                let older = self
-                    .walk
-                    .next()?
-                    .ok_or_else(|| no_buffers(here.meta.step))?;
-                let before = older.buffers_after.clone();
-                self.pending = Some(older);
-                before
-            }
-        };
-        Ok(Some((here, buffers)))
-    }
-
-    /// The next younger step with the buffers before it.
-    fn younger(&mut self) -> Result<Option<(RecordedStep, Vec<f64>)>> {
-        while let Some(mut here) = self.walk.next()? {
-            let before = match here.key.take() {
-                Some(key) => Some(key.buffers_before),
-                None => self.buffers.take(),
-            };
-            self.buffers = Some(std::mem::take(&mut here.buffers_after));
-            if here.meta.step < self.walked.range.start {
-                continue;
-            }
-            let buffers = match self.run.source().buffers().is_empty() {
-                true => Vec::new(),
-                false => before.ok_or_else(|| no_buffers(here.meta.step))?,
-            };
-            return Ok(Some((here, buffers)));
-        }
-        Ok(None)
     }
 }

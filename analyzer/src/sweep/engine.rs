@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 
-use crate::engine::{Gradient, Products, ReplayEngine, StepInput};
+use crate::engine::{Gradient, Products, ReplayEngine, StepInput, slices};
 use crate::error::Result;
 
 /// What a sweep does with the term `H_t s` of a step. All other effects of the step on the adjoint (decay, momentum, the
@@ -60,7 +60,7 @@ impl<'e> SweepEngine<'e> {
     fn changed(
         &mut self,
         input: &StepInput<'_>,
-        directions: &[Vec<f64>],
+        directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         let mut out = self.engine.products(input, directions, buffer_adjoints)?;
@@ -74,7 +74,10 @@ impl<'e> SweepEngine<'e> {
             _ => {
                 let nowhere: Vec<Vec<f64>> =
                     directions.iter().map(|s| vec![0.0; s.len()]).collect();
-                Some(self.engine.products(input, &nowhere, buffer_adjoints)?)
+                Some(
+                    self.engine
+                        .products(input, &slices(&nowhere), buffer_adjoints)?,
+                )
             }
         };
         for (q, sum) in out.hessian.iter_mut().enumerate() {
@@ -122,7 +125,7 @@ impl ReplayEngine for SweepEngine<'_> {
     fn products(
         &mut self,
         input: &StepInput<'_>,
-        directions: &[Vec<f64>],
+        directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         let begun = Instant::now();

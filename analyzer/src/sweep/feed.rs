@@ -4,76 +4,42 @@ use std::ops::Range;
 use std::thread::Scope;
 use std::time::Duration;
 
-use hindcast_format::meta::StepMeta;
-use hindcast_model::objective::{Batch, Mode};
-
-use super::ahead::{Ahead, Order, ReadStep, Walked};
-use crate::engine::{Gradient, ReplayEngine, StepInput};
+use super::ahead::{Ahead, Reading};
+use super::step::ReplayStep;
+use crate::engine::ReplayEngine;
 use crate::error::Result;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::weights_of;
+use crate::run::walk::Order;
 
-/// One step, ready to be reversed.
-#[derive(Debug)]
-pub(crate) struct FedStep {
-    pub meta: StepMeta,
-    /// θ_t.
-    pub parameters: Vec<f64>,
-    /// r_t, before the forward pass.
-    pub buffers: Vec<f64>,
-    /// Its micro-batches.
-    pub batches: Vec<Batch>,
-    /// G_t where the rule's reverse needs it, else empty.
-    pub gradient: Vec<f64>,
-    /// Optimizer state before the step where the rule's reverse needs it, else empty.
-    pub state: Vec<f64>,
-}
-
-/// A source of [`FedStep`]s.
+/// Gives a sweep its steps, newest first.
 pub(crate) trait Feed {
-    /// The next older step; `None` before the oldest. `waited` grows by the time that was spent on waiting for the trace
-    /// and the data.
+    /// The next older step, or `None` before the oldest one. Adds the time spent waiting for the trace and the data to
+    /// `waited`.
     fn next(
         &mut self,
         engine: &mut dyn ReplayEngine,
         waited: &mut Duration,
-    ) -> Result<Option<FedStep>>;
+    ) -> Result<Option<ReplayStep>>;
 }
 
-/// The gradient of a recorded step's batch loss.
-pub(super) fn gradient_of(
-    run: &RecordedRun<'_>,
-    engine: &mut dyn ReplayEngine,
-    step: &ReadStep,
-) -> Result<Gradient> {
-    engine.gradient(&StepInput {
-        parameters: &step.parameters,
-        buffers: &step.buffers,
-        micro_batches: &step.batches,
-        weights: &weights_of(&step.meta)?,
-        mode: Mode::Train,
-        draws: run.draws(step.meta.step),
-    })
-}
-
-/// Recorded steps as they are, for rules whose reverse needs no optimizer state.
+/// The recorded steps, for update rules whose reverse needs no optimizer state.
 pub(crate) struct Stream<'scope, 'env> {
     run: &'env RecordedRun<'env>,
     steps: Ahead<'scope>,
 }
 
 impl<'scope, 'env> Stream<'scope, 'env> {
-    /// Walks `range` newest first.
+    /// Starts reading `range`.
     pub fn new(
         scope: &'scope Scope<'scope, 'env>,
         run: &'env RecordedRun<'env>,
         range: Range<u64>,
         engine: &dyn ReplayEngine,
     ) -> Result<Self> {
-        let walked = Walked::new(range, Order::NewestFirst, engine);
+        let reading = Reading::new(range, Order::NewestFirst, engine);
         Ok(Stream {
             run,
-            steps: Ahead::spawn(scope, run, walked)?,
+            steps: Ahead::spawn(scope, run, reading)?,
         })
     }
 }
@@ -83,22 +49,14 @@ impl Feed for Stream<'_, '_> {
         &mut self,
         engine: &mut dyn ReplayEngine,
         waited: &mut Duration,
-    ) -> Result<Option<FedStep>> {
-        let Some(step) = self.steps.next(waited)? else {
+    ) -> Result<Option<ReplayStep>> {
+        let Some(mut step) = self.steps.next(waited)? else {
             return Ok(None);
         };
         let clip = self.run.settings(&step.meta).clip_norm;
-        let gradient = match self.run.rule().reverse_needs_gradient(clip) {
-            true => gradient_of(self.run, engine, &step)?.parameters,
-            false => Vec::new(),
-        };
-        Ok(Some(FedStep {
-            meta: step.meta,
-            parameters: step.parameters,
-            buffers: step.buffers,
-            batches: step.batches,
-            gradient,
-            state: Vec::new(),
-        }))
+        if self.run.rule().reverse_needs_gradient(clip) {
+            step.gradient = engine.gradient(&step.input())?.parameters;
+        }
+        Ok(Some(step))
     }
 }

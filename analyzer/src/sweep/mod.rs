@@ -16,9 +16,10 @@ mod saving;
 mod scoring;
 mod session;
 mod state;
+mod step;
 mod times;
 
-pub(crate) use ahead::{Ahead, Order, ReadStep, Walked};
+pub(crate) use ahead::{Ahead, Reading};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
 pub use engine::HessianTerm;
@@ -26,31 +27,31 @@ pub use observer::{Observer, Stage};
 pub use saving::Saving;
 pub use session::{Session, SessionOptions, Swept};
 pub use state::{QuerySweep, SweepState};
+pub(crate) use step::ReplayStep;
 pub use times::SweepTimes;
 
+use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
-use hindcast_model::objective::Mode;
-use hindcast_model::update::{Adjoint, StepPoint};
+use hindcast_model::update::{Adjoint, Direction, StepPoint};
 use hindcast_model::vectors::norm;
 
-use crate::engine::{ReplayEngine, StepInput};
+use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Damaged, Result};
 use crate::query::one::QueryGradient;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::weights_of;
 use engine::SweepEngine;
-use feed::{FedStep, Feed, Stream};
+use feed::{Feed, Stream};
 use rebuilt::Rebuilt;
 use scoring::Grouping;
 
-/// How a sweep is done.
+/// Options of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepOptions {
     /// Steps [A, B) that are scored; [`crate::run::window::Window::resolve`] makes it. The sweep walks [A, T).
     pub window: Range<u64>,
-    /// Also keep each epoch's share of the scores (8 bytes an example, epoch and query).
+    /// Also keep each epoch's share of the scores (8 bytes per example, epoch and query).
     pub per_epoch: bool,
 }
 
@@ -59,8 +60,8 @@ pub struct SweepOptions {
 /// `progress` is called after each step with the state so far and may stop the sweep.
 ///
 /// # Errors
-/// Where the trace doesn't hold [A, T), a step can't be read or replayed, a number stops being finite, or `progress`
-/// asks to stop ([`AnalysisError::Cancelled`]).
+/// If the trace doesn't hold [A, T), a step can't be read or replayed, a number stops being finite, or `progress` asks to
+/// stop ([`AnalysisError::Cancelled`]).
 pub fn sweep(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
@@ -72,10 +73,10 @@ pub fn sweep(
     resume(run, engine, state, options.per_epoch, progress)
 }
 
-/// The state of a sweep that hasn't walked a step, for [`resume`] or [`resume_timed`].
+/// The state of a sweep before its first step, for [`resume`] or [`resume_timed`].
 ///
 /// # Errors
-/// Where a query's gradient isn't one of this run's model, or the run's end can't be read.
+/// If a query's gradient doesn't fit the run's model, or the run's end can't be read.
 pub fn begin(
     run: &RecordedRun<'_>,
     engine: &dyn ReplayEngine,
@@ -107,7 +108,7 @@ pub fn begin(
     ))
 }
 
-/// Goes on from a state that an earlier sweep of the same run left behind.
+/// Resumes a sweep from the state that an earlier sweep of the same run left behind.
 ///
 /// # Errors
 /// As [`sweep`].
@@ -122,7 +123,7 @@ pub fn resume(
     resume_timed(run, engine, state, per_epoch, progress, &mut times)
 }
 
-/// As [`resume`]; where the time went is added to `times`, also where it fails.
+/// As [`resume`]. Adds where the time went to `times`, even if the sweep fails.
 ///
 /// # Errors
 /// As [`sweep`].
@@ -151,7 +152,7 @@ fn resume_with(
     if state.is_done() || state.queries.is_empty() {
         return Ok(state);
     }
-    // A range that the trace doesn't hold is named before the first step is computed.
+    // Refuses a range that the trace doesn't hold before the first step is computed.
     let todo = crate::run::window::Window::Steps(state.window.clone())
         .resolve(run.source())?
         .start..state.next;
@@ -159,9 +160,10 @@ fn resume_with(
     let mut engine = SweepEngine::new(engine, term);
     let mut waited = Duration::ZERO;
     let walked = std::thread::scope(|scope| {
-        let mut feed: Box<dyn Feed + '_> = match run.rule().reverse_needs_state() {
-            true => Box::new(Rebuilt::new(scope, run, todo)?),
-            false => Box::new(Stream::new(scope, run, todo, &engine)?),
+        let mut feed: Box<dyn Feed + '_> = if run.rule().reverse_needs_state() {
+            Box::new(Rebuilt::new(scope, run, todo)?)
+        } else {
+            Box::new(Stream::new(scope, run, todo, &engine)?)
         };
         while !state.is_done() {
             let due = state.next - 1;
@@ -184,23 +186,28 @@ fn resume_with(
     walked.map(|()| state)
 }
 
-/// One step back.
+/// Takes the sensitivities from after a step to before it, and adds the step's shares to the scores.
 fn back(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
     state: &mut SweepState,
-    step: &FedStep,
+    step: &ReplayStep,
     per_epoch: bool,
 ) -> Result<()> {
     let t = step.meta.step;
     let failed = |source| AnalysisError::Update { step: t, source };
+    let parameters = if run.rule().reverse_needs_state() {
+        step.parameters.as_slice().to_f64()
+    } else {
+        Cow::default()
+    };
     let linear = run
         .rule()
         .linearize(
             run.blocks(),
             &run.settings(&step.meta),
             StepPoint {
-                parameters: &step.parameters,
+                parameters: &parameters,
                 gradient: &step.gradient,
                 state: &step.state,
             },
@@ -218,35 +225,16 @@ fn back(
         .iter()
         .map(|a| linear.direction(a).map_err(failed))
         .collect::<Result<Vec<_>>>()?;
-    let flat: Vec<Vec<f64>> = directions.iter().map(|d| d.s().to_vec()).collect();
+    let s: Vec<&[f64]> = directions.iter().map(Direction::s).collect();
     let buffer_adjoints: Vec<Vec<f64>> = state
         .queries
         .iter_mut()
         .map(|q| std::mem::take(&mut q.buffers))
         .collect();
-    let weights = weights_of(&step.meta)?;
-    let out = engine.products(
-        &StepInput {
-            parameters: &step.parameters,
-            buffers: &step.buffers,
-            micro_batches: &step.batches,
-            weights: &weights,
-            mode: Mode::Train,
-            draws: run.draws(t),
-        },
-        &flat,
-        &buffer_adjoints,
-    )?;
+    let out = engine.products(&step.input(), &s, &buffer_adjoints)?;
     if state.window.contains(&t) {
         let has_denominator = run.has_denominator(&step.meta);
-        score(
-            state,
-            step,
-            &weights,
-            has_denominator,
-            &out.products,
-            per_epoch,
-        )?;
+        score(state, step, has_denominator, &out.products, per_epoch)?;
     }
     let parts = state.queries.iter_mut().zip(&mut adjoints).zip(&directions);
     for (((query, adjoint), direction), (hessian, rho)) in
@@ -272,17 +260,16 @@ fn back(
     Ok(())
 }
 
-/// Adds a step's shares to the scores.
+/// Adds a step's shares to the scores. `products` are `<s, g_j>`, Q × |S|.
 fn score(
     state: &mut SweepState,
-    step: &FedStep,
-    weights: &[f64],
+    step: &ReplayStep,
     has_denominator: bool,
     products: &[Vec<f64>],
     per_epoch: bool,
 ) -> Result<()> {
     let examples = state.occurrences.len();
-    let grouping = Grouping::of(&step.meta, has_denominator, weights, examples)?;
+    let grouping = Grouping::of(&step.meta, has_denominator, &step.weights, examples)?;
     for member in grouping.members() {
         state.occurrences[member.example] += member.occurrences;
     }
@@ -293,7 +280,7 @@ fn score(
                 .entry(step.meta.epoch)
                 .or_insert_with(|| vec![0.0; examples])
         });
-        for (at, removal) in grouping.removals(weights, products) {
+        for (at, removal) in grouping.removals(&step.weights, products) {
             query.influence[at] += removal.fixed;
             query.renormalised[at] += removal.renormalised;
             if let Some(epoch) = &mut of_epoch {

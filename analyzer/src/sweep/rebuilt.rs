@@ -9,12 +9,14 @@ use std::ops::Range;
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use super::ahead::{Ahead, Order, ReadStep, Walked};
-use super::feed::{FedStep, Feed, gradient_of};
+use super::ahead::{Ahead, Reading};
+use super::feed::Feed;
+use super::step::ReplayStep;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;
+use crate::run::walk::Order;
 
 /// Steps newest first with the optimizer's state before each.
 pub(crate) struct Rebuilt<'scope, 'env> {
@@ -26,7 +28,7 @@ pub(crate) struct Rebuilt<'scope, 'env> {
     /// First step of each block of the segment with the state before it, ascending.
     starts: Vec<(u64, Vec<f64>)>,
     /// The steps of the present block that haven't been fed, ascending.
-    block: Vec<FedStep>,
+    block: Vec<ReplayStep>,
 }
 
 impl<'scope, 'env> Rebuilt<'scope, 'env> {
@@ -56,7 +58,7 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
         if last == start {
             return Ok(());
         }
-        let mut walk = Forward::new(self.scope, self.run, start..last, engine)?;
+        let mut walk = StateWalk::new(self.scope, self.run, start..last, engine)?;
         while let Some(step) = walk.next(engine, &mut state, waited)? {
             let next = step.meta.step + 1;
             if (next - start).is_multiple_of(block) {
@@ -71,7 +73,7 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
         let Some((start, mut state)) = self.starts.pop() else {
             return Ok(());
         };
-        let mut walk = Forward::new(self.scope, self.run, start..self.newest, engine)?;
+        let mut walk = StateWalk::new(self.scope, self.run, start..self.newest, engine)?;
         while let Some(step) = walk.next(engine, &mut state, waited)? {
             if step.meta.step >= self.oldest {
                 self.block.push(step);
@@ -86,7 +88,7 @@ impl Feed for Rebuilt<'_, '_> {
         &mut self,
         engine: &mut dyn ReplayEngine,
         waited: &mut Duration,
-    ) -> Result<Option<FedStep>> {
+    ) -> Result<Option<ReplayStep>> {
         if self.newest <= self.oldest {
             return Ok(None);
         }
@@ -109,67 +111,55 @@ impl Feed for Rebuilt<'_, '_> {
     }
 }
 
-/// A walk oldest first that carries the optimizer's state along.
-struct Forward<'scope, 'env> {
+/// Walks oldest first and carries the optimizer's state along.
+struct StateWalk<'scope, 'env> {
     run: &'env RecordedRun<'env>,
     steps: Ahead<'scope>,
 }
 
-impl<'scope, 'env> Forward<'scope, 'env> {
+impl<'scope, 'env> StateWalk<'scope, 'env> {
     fn new(
         scope: &'scope Scope<'scope, 'env>,
         run: &'env RecordedRun<'env>,
         range: Range<u64>,
         engine: &dyn ReplayEngine,
     ) -> Result<Self> {
-        let walked = Walked::new(range, Order::OldestFirst, engine);
-        Ok(Forward {
+        let reading = Reading::new(range, Order::OldestFirst, engine);
+        Ok(StateWalk {
             run,
-            steps: Ahead::spawn(scope, run, walked)?,
+            steps: Ahead::spawn(scope, run, reading)?,
         })
     }
 
-    /// The next step with `state` as it is before it; `state` is taken one step on. Its batches are left out: a whole block
-    /// of them would stay in memory.
+    /// The next step, with its gradient and with `state`, which is the state before it. Advances `state` by the step. The
+    /// step comes without batches, because the batches of a whole block would stay in memory.
     fn next(
         &mut self,
         engine: &mut dyn ReplayEngine,
         state: &mut [f64],
         waited: &mut Duration,
-    ) -> Result<Option<FedStep>> {
-        let Some(step) = self.steps.next(waited)? else {
+    ) -> Result<Option<ReplayStep>> {
+        let Some(mut step) = self.steps.next(waited)? else {
             return Ok(None);
         };
-        let gradient = gradient_of(self.run, engine, &step)?.parameters;
-        let ReadStep {
-            meta,
-            parameters,
-            buffers,
-            ..
-        } = step;
-        let fed_state = state.to_vec();
-        // The parameters that come out are thrown away: the recorded ones are the truth.
-        let mut moved = parameters.clone();
+        step.gradient = engine.gradient(&step.input())?.parameters;
+        step.batches = Vec::new();
+        step.state = state.to_vec();
+        // Only the state is of interest: the next step's parameters are recorded.
+        let mut moved = step.parameters.to_vec::<f64>();
         self.run
             .rule()
             .step(
                 self.run.blocks(),
-                &self.run.settings(&meta),
+                &self.run.settings(&step.meta),
                 &mut moved,
-                &gradient,
+                &step.gradient,
                 state,
             )
             .map_err(|source| AnalysisError::Update {
-                step: meta.step,
+                step: step.meta.step,
                 source,
             })?;
-        Ok(Some(FedStep {
-            meta,
-            parameters,
-            buffers,
-            batches: Vec::new(),
-            gradient,
-            state: fed_state,
-        }))
+        Ok(Some(step))
     }
 }

@@ -3,6 +3,7 @@
 use std::slice::from_ref;
 
 use candle_core::{DType, Device};
+use hindcast_analyzer::engine::slices;
 use hindcast_analyzer::{AutodiffEngine, ReplayEngine, StepInput};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
@@ -41,8 +42,8 @@ impl Point {
 
     fn input(&self) -> StepInput<'_> {
         StepInput {
-            parameters: &self.theta,
-            buffers: &self.buffers,
+            parameters: (&self.theta).into(),
+            buffers: (&self.buffers).into(),
             micro_batches: &self.batches,
             weights: &self.weights,
             mode: Mode::Train,
@@ -60,7 +61,7 @@ fn gradients_and_products_equal_differences_over_two_micro_batches() {
     let directions = [noise(21, p), noise(22, p)];
     let adjoints = [noise(23, b), noise(24, b)];
     let got = engine
-        .products(&point.input(), &directions, &adjoints)
+        .products(&point.input(), &slices(&directions), &adjoints)
         .unwrap();
     let exact = engine.gradient(&point.input()).unwrap();
     let along = |point: &Point, engine: &mut AutodiffEngine, q: usize| {
@@ -127,9 +128,9 @@ fn single_precision_keeps_directions_of_any_size() {
             .collect();
         let rho: Vec<f64> = noise(23, 4).iter().map(|x| x * size).collect();
         let exact = wide
-            .products(&point.input(), from_ref(&s), from_ref(&rho))
+            .products(&point.input(), &[&s], from_ref(&rho))
             .unwrap();
-        let got = narrow.products(&rounded.input(), &[s], &[rho]).unwrap();
+        let got = narrow.products(&rounded.input(), &[&s], &[rho]).unwrap();
         assert!(relative_error(&got.products[0], &exact.products[0]) < 1e-5);
         assert!(relative_error(&got.hessian[0], &exact.hessian[0]) < 1e-5);
     }

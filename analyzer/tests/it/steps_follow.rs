@@ -205,7 +205,10 @@ fn wrong_indices_and_other_data_are_refused() {
 fn one_altered_step_among_all_is_found_when_it_is_looked_at() {
     let recipe = Recipe::new(rule("kind = \"sgd\""), 0.1);
     let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
-    *recorded.steps[6].parameters.last_mut().unwrap() += 1e-3;
+    let six = &mut recorded.steps[6].parameters;
+    let mut altered = six.to_vec::<f64>();
+    *altered.last_mut().unwrap() += 1e-3;
+    *six = altered.into();
     let run = RecordedRun::new(&recorded, TinyNet::new(0.0), &TinyData, recipe.rule, 7).unwrap();
     let mut options = RuleCheckOptions::new(0..10, 1);
     options.samples = 10;

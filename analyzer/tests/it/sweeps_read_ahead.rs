@@ -27,20 +27,24 @@ struct Flawed {
     read: AtomicU64,
 }
 
-struct Walk<'a>(Box<dyn StepWalk + 'a>, &'a Flawed);
+impl Flawed {
+    fn walk<'a>(&'a self, mut steps: StepWalk<'a>) -> StepWalk<'a> {
+        Box::new(std::iter::from_fn(move || {
+            self.read(&mut steps).transpose()
+        }))
+    }
 
-impl StepWalk for Walk<'_> {
-    fn next(&mut self) -> Result<Option<RecordedStep>> {
+    fn read(&self, steps: &mut StepWalk<'_>) -> Result<Option<RecordedStep>> {
         let begun = Instant::now();
-        std::thread::sleep(self.1.pause);
+        std::thread::sleep(self.pause);
         let paused = u64::try_from(begun.elapsed().as_nanos()).expect("a test is short");
-        self.1.paused.fetch_add(paused, Ordering::SeqCst);
-        let step = self.0.next()?;
-        if step.as_ref().map(|s| s.meta.step) == self.1.flaw && self.1.flaw.is_some() {
-            assert!(!self.1.panics, "the flaw was read");
+        self.paused.fetch_add(paused, Ordering::SeqCst);
+        let step = steps.next().transpose()?;
+        if step.as_ref().map(|s| s.meta.step) == self.flaw && self.flaw.is_some() {
+            assert!(!self.panics, "the flaw was read");
             return Err(AnalysisError::other("the flaw"));
         }
-        self.1.read.fetch_add(1, Ordering::SeqCst);
+        self.read.fetch_add(1, Ordering::SeqCst);
         Ok(step)
     }
 }
@@ -61,11 +65,11 @@ impl StepSource for Flawed {
     fn epochs(&self) -> Result<Vec<(u64, Range<u64>)>> {
         self.run.epochs()
     }
-    fn forward<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
-        Ok(Box::new(Walk(self.run.forward(range)?, self)))
+    fn forward(&self, range: Range<u64>) -> Result<StepWalk<'_>> {
+        Ok(self.walk(self.run.forward(range)?))
     }
-    fn reverse<'a>(&'a self, range: Range<u64>) -> Result<Box<dyn StepWalk + 'a>> {
-        Ok(Box::new(Walk(self.run.reverse(range)?, self)))
+    fn reverse(&self, range: Range<u64>) -> Result<StepWalk<'_>> {
+        Ok(self.walk(self.run.reverse(range)?))
     }
     fn keyframe(&self, step: u64) -> Result<u64> {
         self.run.keyframe(step)

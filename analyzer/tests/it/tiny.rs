@@ -315,7 +315,7 @@ pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> M
             .collect();
         let gradient = stepper.gradient(&state, &parts, run.draws(t)).unwrap();
         let key = t.is_multiple_of(recipe.segment).then(|| RecordedKey {
-            buffers_before: state.buffers.clone(),
+            buffers_before: state.buffers.clone().into(),
             optimizer: if recipe.keep_state {
                 state.optimizer.clone()
             } else {
@@ -324,8 +324,8 @@ pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> M
         });
         out.steps.push(RecordedStep {
             meta: meta.clone(),
-            parameters: state.parameters.clone(),
-            buffers_after: gradient.buffers.clone(),
+            parameters: state.parameters.clone().into(),
+            buffers_after: gradient.buffers.clone().into(),
             key,
         });
         let mut settings = run.settings(&meta);

@@ -23,6 +23,7 @@ use serde::Serialize;
 use crate::record::record_task;
 use drawn::Drawn;
 pub use flops::Flops;
+use hindcast_analyzer::engine::slices;
 use hindcast_analyzer::{
     AnalysisError, AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput, StepSource,
 };
@@ -180,7 +181,7 @@ fn run<T: Real>(
         steps: (span.end - span.start) as f64,
         ..Timing::new("decoding a recorded step", None, move || {
             let mut walk = StepSource::reverse(trace, span.clone())?;
-            while walk.next()?.is_some() {}
+            walk.try_for_each(|step| step.map(drop))?;
             Ok(())
         })
     });
@@ -225,7 +226,8 @@ fn of_engine<'a>(
             Some(batch * flops.replay(options.queries)),
             move || {
                 let mut engine = engine.borrow_mut();
-                engine.products(&inputs.step(), &inputs.directions, &inputs.adjoints)?;
+                let directions = slices(&inputs.directions);
+                engine.products(&inputs.step(), &directions, &inputs.adjoints)?;
                 Ok(())
             },
         ),
@@ -337,8 +339,8 @@ impl Inputs {
 
     fn step(&self) -> StepInput<'_> {
         StepInput {
-            parameters: &self.parameters,
-            buffers: &self.buffers,
+            parameters: (&self.parameters).into(),
+            buffers: (&self.buffers).into(),
             micro_batches: &self.batches,
             weights: &self.weights,
             mode: Mode::Train,

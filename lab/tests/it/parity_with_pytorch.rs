@@ -16,7 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use hindcast_analyzer::counterfactual::Arithmetic;
 use hindcast_analyzer::estimators::Question;
 use hindcast_analyzer::measures::kendall_tau;
-use hindcast_analyzer::run::{RecordedEnd, RecordedKey, RecordedStep, weights_of};
+use hindcast_analyzer::run::{FloatVec, RecordedEnd, RecordedKey, RecordedStep, weights_of};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     AutodiffEngine, CounterfactualOptions, KernelEngine, MemoryRun, Query, RecordedRun,
@@ -154,10 +154,10 @@ fn train(theirs: &Theirs, net: &Arc<Net>, task: &Task, data: &dyn DataSet) -> Me
             .unwrap();
         out.steps.push(RecordedStep {
             meta: meta.clone(),
-            parameters: state.parameters.clone(),
-            buffers_after: Vec::new(),
+            parameters: state.parameters.clone().into(),
+            buffers_after: FloatVec::default(),
             key: (t == 0).then(|| RecordedKey {
-                buffers_before: Vec::new(),
+                buffers_before: FloatVec::default(),
                 optimizer: Vec::new(),
             }),
         });

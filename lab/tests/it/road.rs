@@ -215,8 +215,7 @@ fn a_damaged_step_stops_the_sweep_and_says_where() {
     let trace = Trace::open(&path).unwrap();
     let walk = || -> hindcast_analyzer::Result<()> {
         let mut steps = StepSource::reverse(&trace, 0..10)?;
-        while steps.next()?.is_some() {}
-        Ok(())
+        steps.try_for_each(|step| step.map(drop))
     };
     let error = walk().unwrap_err();
     let cause = std::error::Error::source(&error)

@@ -76,8 +76,8 @@ impl UpdateRule {
         clip_norm.is_some() || self.reverse_needs_state()
     }
 
-    /// Whether the reverse of a step needs the optimizer's state before the step. If not, [`StepPoint::state`] can be
-    /// empty.
+    /// Whether the reverse of a step needs the parameters and the optimizer's state before the step. If not,
+    /// [`StepPoint::parameters`] and [`StepPoint::state`] can be empty.
     pub fn reverse_needs_state(&self) -> bool {
         matches!(self, Self::Adam { .. } | Self::AdamW { .. })
     }

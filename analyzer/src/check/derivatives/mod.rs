@@ -122,8 +122,8 @@ impl Check<'_> {
     ) -> Result<crate::engine::Gradient> {
         let (batch, weights) = (self.point.batch, std::mem::take(&mut self.weights));
         let gradient = self.engine.gradient(&StepInput {
-            parameters: theta,
-            buffers: r,
+            parameters: theta.into(),
+            buffers: r.into(),
             micro_batches: std::slice::from_ref(batch),
             weights: &weights,
             mode,
@@ -284,14 +284,14 @@ impl Check<'_> {
         let point = *self.point;
         let weights = std::mem::take(&mut self.weights);
         let input = StepInput {
-            parameters: point.parameters,
-            buffers: point.buffers,
+            parameters: point.parameters.into(),
+            buffers: point.buffers.into(),
             micro_batches: std::slice::from_ref(point.batch),
             weights: &weights,
             mode: Mode::Train,
             draws: point.draws,
         };
-        let products = self.engine.products(&input, &[s.to_vec()], &[rho.to_vec()]);
+        let products = self.engine.products(&input, &[s], &[rho.to_vec()]);
         self.weights = weights;
         products
     }

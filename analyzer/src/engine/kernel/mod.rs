@@ -163,7 +163,7 @@ impl ReplayEngine for KernelEngine {
     fn products(
         &mut self,
         input: &StepInput<'_>,
-        directions: &[Vec<f64>],
+        directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         check_step(self.net.as_ref(), input)?;
@@ -202,19 +202,21 @@ impl<T: Number> Modes<T> {
         let mut out = vec![0.0; input.examples()];
         let mut outputs =
             Vec::with_capacity(out.len() * net.output_shape().iter().product::<usize>());
+        let buffers = input.buffers.to_f64();
         let mut start = 0;
         for batch in input.micro_batches {
             let end = start + batch.indices.len();
             let weights = &input.weights[start..end];
             with_examples(net, batch, weights, input.draws, |examples| {
-                replay.run(Goal::Losses, examples, input.buffers, &[])
+                replay.run(Goal::Losses, examples, &buffers, &[])
             })?;
             replay.losses(0, &mut out[start..end]);
             replay.outputs(&mut outputs);
             start = end;
         }
         if let Some((alpha, PenaltyIn::Examples)) = penalty(net, input.mode) {
-            let share = 0.5 * alpha * dot(input.parameters, input.parameters);
+            let theta = input.parameters.to_f64();
+            let share = 0.5 * alpha * dot(&theta, &theta);
             out.iter_mut().for_each(|loss| *loss += share);
         }
         Ok(ForwardPass {
@@ -248,7 +250,8 @@ impl<T: Number> Modes<T> {
             start = end;
         }
         if let Some((alpha, place)) = penalty(net, input.mode) {
-            let square = 0.5 * alpha * dot(input.parameters, input.parameters);
+            let theta = input.parameters.to_f64();
+            let square = 0.5 * alpha * dot(&theta, &theta);
             let factor = match place {
                 PenaltyIn::Examples => {
                     out.per_example.iter_mut().for_each(|loss| *loss += square);
@@ -259,7 +262,7 @@ impl<T: Number> Modes<T> {
                     alpha
                 }
             };
-            add_scaled(&mut out.parameters, factor, input.parameters);
+            add_scaled(&mut out.parameters, factor, &theta);
         }
         out.loss += dot(input.weights, &out.per_example);
         Ok(out)
@@ -269,7 +272,7 @@ impl<T: Number> Modes<T> {
         &mut self,
         net: &Net,
         input: &StepInput<'_>,
-        directions: &[Vec<f64>],
+        directions: &[&[f64]],
         buffer_adjoints: &[Vec<f64>],
     ) -> Result<Products> {
         let mut out = Products {
@@ -282,13 +285,14 @@ impl<T: Number> Modes<T> {
         }
         let replay = self.of(input.mode);
         replay.set(input.parameters, directions, buffer_adjoints);
+        let buffers = input.buffers.to_f64();
         let mut end = input.examples();
         for batch in input.micro_batches.iter().rev() {
             let start = end - batch.indices.len();
             let weights = &input.weights[start..end];
             let rho = &mut out.buffer_adjoints;
             with_examples(net, batch, weights, input.draws, |examples| {
-                replay.run(Goal::Products, examples, input.buffers, rho)
+                replay.run(Goal::Products, examples, &buffers, rho)
             })?;
             replay.add_gradients(&mut out.hessian);
             for (q, rho) in rho.iter_mut().enumerate() {
@@ -300,10 +304,11 @@ impl<T: Number> Modes<T> {
         }
         if let Some((alpha, place)) = penalty(net, input.mode) {
             let total: f64 = input.weights.iter().sum();
+            let theta = input.parameters.to_f64();
             for (q, s) in directions.iter().enumerate() {
                 let factor = match place {
                     PenaltyIn::Examples => {
-                        let along = alpha * dot(input.parameters, s);
+                        let along = alpha * dot(&theta, s);
                         out.products[q].iter_mut().for_each(|x| *x += along);
                         alpha * total
                     }

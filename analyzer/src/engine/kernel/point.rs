@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::number::Number;
 use super::program::Program;
 use crate::engine::flat::power_of_two_scale;
+use crate::run::floats::FloatSlice;
 
 /// Parameters and directions.
 #[derive(Default)]
@@ -37,8 +38,8 @@ impl<T: Number> Point<T> {
     pub fn set(
         &mut self,
         program: &Program,
-        theta: &[f64],
-        directions: &[Vec<f64>],
+        theta: FloatSlice<'_>,
+        directions: &[&[f64]],
         rho: &[Vec<f64>],
     ) {
         let p = program.parameters;
@@ -46,8 +47,8 @@ impl<T: Number> Point<T> {
         self.parameters = p;
         self.blocks.resize((1 + directions.len()) * p, T::ZERO);
         let (still, moved) = self.blocks.split_at_mut(p);
-        fill(still, theta, 1.0);
-        let take = |(to, (s, rho)): (&mut [T], (&Vec<f64>, &Vec<f64>))| {
+        theta.copy_to(still);
+        let take = |(to, (s, rho)): (&mut [T], (&&[f64], &Vec<f64>))| {
             let scale = power_of_two_scale(&[s, rho]);
             fill(to, s, scale);
             scale

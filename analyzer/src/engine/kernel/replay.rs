@@ -14,6 +14,7 @@ use super::point::Point;
 use super::program::{Barrier, Program, Work};
 use super::totals::Totals;
 use crate::error::Result;
+use crate::run::floats::FloatSlice;
 
 /// Number of operations below which a batch is computed on the calling thread: handing it to the pool would take
 /// longer.
@@ -66,7 +67,7 @@ impl<T: Number> Replay<T> {
     }
 
     /// Sets a step's parameters and directions, and the adjoints that belong to them.
-    pub fn set(&mut self, theta: &[f64], directions: &[Vec<f64>], rho: &[Vec<f64>]) {
+    pub fn set(&mut self, theta: FloatSlice<'_>, directions: &[&[f64]], rho: &[Vec<f64>]) {
         self.point.set(&self.program, theta, directions, rho);
         if self.layout.tangents != directions.len() {
             self.layout = ChunkLayout::new(&self.program, self.cut.largest, directions.len());

@@ -31,8 +31,8 @@ fn hessian(net: &Arc<TinyNet>, recorded: &MemoryRun) -> Vec<Vec<f64>> {
     let mut engine = engine(net);
     let mut gradient = |parameters: &[f64]| -> Vec<f64> {
         Point {
-            parameters,
-            buffers: &end.buffers,
+            parameters: parameters.into(),
+            buffers: (&end.buffers).into(),
             mode: Mode::Evaluate,
             batches: vec![super::batch(Split::Train, &everyone())],
         }
@@ -89,8 +89,8 @@ fn shifted(mut h: Vec<Vec<f64>>, shift: f64) -> Vec<Vec<f64>> {
 fn scored(net: &Arc<TinyNet>, recorded: &MemoryRun, beta: &[f64], alpha: f64) -> Vec<f64> {
     let end = recorded.end.as_ref().unwrap();
     let each = Point {
-        parameters: &end.parameters,
-        buffers: &end.buffers,
+        parameters: (&end.parameters).into(),
+        buffers: (&end.buffers).into(),
         mode: Mode::Evaluate,
         batches: vec![super::batch(Split::Train, &everyone())],
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use hindcast_analyzer::estimators::{Estimate, Question, choose};
+use hindcast_analyzer::run::FloatSlice;
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     MemoryRun, Query, QueryGradient, RecordedRun, ReplayEngine, Result, StepInput, Window,
@@ -54,8 +55,8 @@ fn scores(estimate: &Estimate, query: usize) -> Vec<f64> {
 
 /// A point at which gradients are computed, one loss at a time.
 struct Point<'a> {
-    parameters: &'a [f64],
-    buffers: &'a [f64],
+    parameters: FloatSlice<'a>,
+    buffers: FloatSlice<'a>,
     mode: Mode,
     batches: Vec<Batch>,
 }

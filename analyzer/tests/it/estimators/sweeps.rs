@@ -39,16 +39,17 @@ fn by_hand(
         .collect();
     for (t, step) in recorded.steps.iter().enumerate().rev() {
         let before = match t {
-            0 => step.key.as_ref().unwrap().buffers_before.clone(),
-            _ => recorded.steps[t - 1].buffers_after.clone(),
+            0 => &step.key.as_ref().unwrap().buffers_before,
+            _ => &recorded.steps[t - 1].buffers_after,
         };
+        let theta = step.parameters.to_vec::<f64>();
         let batches = run.batches(&step.meta, DType::F64, &Device::Cpu).unwrap();
         let weights = weights_of(&step.meta).unwrap();
         let mut at = |parameters: &[f64], weights: &[f64]| {
             engine
                 .gradient(&StepInput {
-                    parameters,
-                    buffers: &before,
+                    parameters: parameters.into(),
+                    buffers: before.into(),
                     micro_batches: &batches,
                     weights,
                     mode: Mode::Train,
@@ -70,8 +71,8 @@ fn by_hand(
             alone[o] = 1.0;
             let none = vec![0.0; weights.len()];
             // Without the share of a penalty of the whole batch.
-            let with = at(&step.parameters, &alone).parameters;
-            let without = at(&step.parameters, &none).parameters;
+            let with = at(&theta, &alone).parameters;
+            let without = at(&theta, &none).parameters;
             let product: f64 = s
                 .iter()
                 .zip(with.iter().zip(&without))
@@ -81,7 +82,7 @@ fn by_hand(
         }
         let h = 1e-4;
         let moved = |sign: f64, direction: &[f64]| -> Vec<f64> {
-            let pairs = step.parameters.iter().zip(direction);
+            let pairs = theta.iter().zip(direction);
             pairs.map(|(x, d)| x + sign * h * d).collect()
         };
         let (plus, minus) = (

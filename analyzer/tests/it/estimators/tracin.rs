@@ -53,10 +53,10 @@ fn by_definition(
     let mut out = vec![0.0; TRAIN];
     for &t in steps {
         let parameters = match recorded.steps.get(t + 1) {
-            Some(next) => &next.parameters,
-            None => &end.parameters,
+            Some(next) => next.parameters.as_slice(),
+            None => (&end.parameters).into(),
         };
-        let buffers = &recorded.steps[t].buffers_after;
+        let buffers = recorded.steps[t].buffers_after.as_slice();
         let u = queries()[query]
             .gradient_at(recorded, &mut engine, &TinyData, parameters, buffers)
             .unwrap();
@@ -120,7 +120,8 @@ fn steps_count_each_use_of_an_example_as_it_was_trained_on() {
                 let buffers = match t {
                     0 => &step.key.as_ref().unwrap().buffers_before,
                     _ => &recorded.steps[t - 1].buffers_after,
-                };
+                }
+                .as_slice();
                 let u = query
                     .gradient_at(
                         &recorded,
@@ -131,7 +132,7 @@ fn steps_count_each_use_of_an_example_as_it_was_trained_on() {
                     )
                     .unwrap();
                 let gradients = Point {
-                    parameters: &step.parameters,
+                    parameters: step.parameters.as_slice(),
                     buffers,
                     mode: Mode::Train,
                     batches: run.batches(&step.meta, DType::F64, &Device::Cpu).unwrap(),

@@ -7,7 +7,7 @@ mod threads;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::engine::{Gradient, Products};
+use hindcast_analyzer::engine::{Gradient, Products, slices};
 use hindcast_analyzer::{AutodiffEngine, KernelEngine, ReplayEngine, StepInput};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode};
@@ -80,7 +80,7 @@ impl Case {
         (
             engine.gradient(&input).unwrap(),
             engine
-                .products(&input, &numbers.directions, &numbers.adjoints)
+                .products(&input, &slices(&numbers.directions), &numbers.adjoints)
                 .unwrap(),
         )
     }
@@ -222,8 +222,8 @@ impl Numbers {
 
     pub fn input(&self, mode: Mode) -> StepInput<'_> {
         StepInput {
-            parameters: &self.theta,
-            buffers: &self.buffers,
+            parameters: (&self.theta).into(),
+            buffers: (&self.buffers).into(),
             micro_batches: &self.batches,
             weights: &self.weights,
             mode,

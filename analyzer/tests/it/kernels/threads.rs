@@ -73,7 +73,7 @@ fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
         for q in 0..many.queries {
             let (s, rho) = (&numbers.directions[q..=q], &numbers.adjoints[q..=q]);
             let one = engine
-                .products(&numbers.input(Mode::Train), s, rho)
+                .products(&numbers.input(Mode::Train), &slices(s), rho)
                 .unwrap();
             assert!(one.products[0] == all.products[q], "{name}, query {q}");
             assert!(one.hessian[0] == all.hessian[q], "{name}, query {q}");
@@ -104,7 +104,7 @@ fn an_engine_that_has_been_used_has_the_bits_of_a_new_one() {
     let both = |engine: &mut KernelEngine, numbers: &Numbers| {
         let input = numbers.input(Mode::Train);
         let (s, rho) = (&numbers.directions, &numbers.adjoints);
-        engine.products(&input, s, rho).unwrap()
+        engine.products(&input, &slices(s), rho).unwrap()
     };
     let want = [&numbers, &turned].map(|n| both(&mut case.kernels(DType::F32), n));
     for pool in pools() {
@@ -131,11 +131,11 @@ fn single_precision_keeps_directions_of_any_size() {
             .collect();
         let want = case
             .kernels(DType::F64)
-            .products(&numbers.input(Mode::Train), &s, &numbers.adjoints)
+            .products(&numbers.input(Mode::Train), &slices(&s), &numbers.adjoints)
             .unwrap();
         let got = case
             .kernels(DType::F32)
-            .products(&narrow.input(Mode::Train), &s, &numbers.adjoints)
+            .products(&narrow.input(Mode::Train), &slices(&s), &numbers.adjoints)
             .unwrap();
         assert!(relative_error(&got.products[0], &want.products[0]) < 1e-5);
         assert!(relative_error(&got.hessian[0], &want.hessian[0]) < 1e-5);

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device};
-use hindcast_analyzer::run::{RecordedEnd, RecordedKey, RecordedStep, weights_of};
+use hindcast_analyzer::run::{
+    FloatSlice, FloatVec, RecordedEnd, RecordedKey, RecordedStep, weights_of,
+};
 use hindcast_analyzer::{MemoryRun, ReplayEngine, StepInput, SweepOptions, sweep};
 use hindcast_model::objective::Mode;
 
@@ -42,14 +44,14 @@ fn curved(toy: &Toy, t: usize, theta: &[f64], v: &[f64]) -> Vec<f64> {
         .engine()
         .products(
             &StepInput {
-                parameters: theta,
-                buffers: &[],
+                parameters: theta.into(),
+                buffers: FloatSlice::default(),
                 micro_batches: &batches,
                 weights: &weights_of(&meta).unwrap(),
                 mode: Mode::Train,
                 draws: run.draws(meta.step),
             },
-            &[v.to_vec()],
+            &[v],
             &[Vec::new()],
         )
         .unwrap();
@@ -168,8 +170,8 @@ fn a_sweep_at_fixed_parameters_tends_to_koh_and_liang() {
         let meta = all.meta(0);
         let batches = run.batches(&meta, DType::F64, &Device::Cpu).unwrap();
         let input = StepInput {
-            parameters: &theta,
-            buffers: &[],
+            parameters: (&theta).into(),
+            buffers: FloatSlice::default(),
             micro_batches: &batches,
             weights: &weights_of(&meta).unwrap(),
             mode: Mode::Train,
@@ -177,7 +179,7 @@ fn a_sweep_at_fixed_parameters_tends_to_koh_and_liang() {
         };
         let products = all
             .engine()
-            .products(&input, &[solution], &[Vec::new()])
+            .products(&input, &[&solution], &[Vec::new()])
             .unwrap();
         products.products[0]
             .iter()
@@ -219,8 +221,8 @@ fn standing_still(toy: &Toy, theta: &[f64]) -> MemoryRun {
     run.steps = (0..toy.batches.len())
         .map(|t| RecordedStep {
             meta: toy.meta(t),
-            parameters: theta.to_vec(),
-            buffers_after: Vec::new(),
+            parameters: theta.to_vec().into(),
+            buffers_after: FloatVec::default(),
             key: (t == 0).then(RecordedKey::default),
         })
         .collect();

@@ -177,10 +177,10 @@ impl Toy {
                 .unwrap();
             out.steps.push(RecordedStep {
                 meta: meta.clone(),
-                parameters: state.parameters.clone(),
-                buffers_after: gradient.buffers.clone(),
+                parameters: state.parameters.clone().into(),
+                buffers_after: gradient.buffers.clone().into(),
                 key: (t == 0).then(|| RecordedKey {
-                    buffers_before: state.buffers.clone(),
+                    buffers_before: state.buffers.clone().into(),
                     optimizer: Vec::new(),
                 }),
             });
