@@ -207,6 +207,15 @@ pub enum AnalysisError {
         #[source]
         source: Box<DataError>,
     },
+    /// A recorded step's batch can't be loaded.
+    #[error("data: batch of step {step}: {source}")]
+    BatchOfStep {
+        /// The step.
+        step: u64,
+        /// Why not.
+        #[source]
+        source: Box<DataError>,
+    },
     /// The data has no training examples.
     #[error("data: there are no training examples")]
     NoExamples,

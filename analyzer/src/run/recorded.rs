@@ -238,7 +238,10 @@ impl<'a> RecordedRun<'a> {
     ) -> Result<Batch> {
         self.data
             .batch(Split::Train, indices, Some(self.draws(step)), dtype, device)
-            .map_err(AnalysisError::from)
+            .map_err(|source| AnalysisError::BatchOfStep {
+                step,
+                source: Box::new(source),
+            })
     }
 
     /// N, the number of training examples.

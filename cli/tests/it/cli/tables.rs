@@ -102,7 +102,7 @@ fn columns_and_conditions_that_are_not_there_are_wrong_usage() {
     for (words, hint) in [
         (&["--where", "labels=3"][..], "no column `labels`"),
         (&["--where", "influence~0"], "COLUMN=VALUE"),
-        (&["--where", "occurrences=many"], "holds numbers"),
+        (&["--where", "occurrences=many"], "contains numbers"),
         (&["--sort", "size"], "there are: index, row, label"),
         (&["--out", "rows.xls"], ".csv"),
         (&["--top", "1", "--bottom", "1"], "cannot be used with"),
