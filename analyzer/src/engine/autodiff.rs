@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
 
-use super::{Gradient, Products, StepInput, check_adjoints, check_step, flat};
+use super::{Products, StepGradient, StepInput, check_adjoints, check_step, flat};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
 /// What is the same for all steps.
@@ -23,7 +23,7 @@ struct Graph {
 
 impl Context<'_> {
     /// Loss and gradient of a step, by one backward pass per micro-batch.
-    pub fn gradient(&self, input: &StepInput<'_>) -> Result<Gradient> {
+    pub fn gradient(&self, input: &StepInput<'_>) -> Result<StepGradient> {
         check_step(self.objective, input)?;
         let parameters = flat::variables(
             input.parameters,
@@ -31,7 +31,7 @@ impl Context<'_> {
             self.dtype,
             self.device,
         )?;
-        let mut out = Gradient {
+        let mut out = StepGradient {
             loss: 0.0,
             parameters: vec![0.0; input.parameters.len()],
             buffers: Vec::new(),

@@ -80,7 +80,7 @@ pub struct Products {
 
 /// Result of one backward pass.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gradient {
+pub struct StepGradient {
     /// `Σ_j w_j ℓ_j` plus the shared terms.
     pub loss: f64,
     /// ∂loss/∂θ, length p; zero where the loss doesn't depend on a tensor.
@@ -113,7 +113,7 @@ pub trait ReplayEngine {
     ///
     /// # Errors
     /// Sizes don't fit, or the model fails.
-    fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient>;
+    fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient>;
     /// Products with `directions` s (Q × p), given the adjoints ρ (Q × b) of the buffers after the pass.
     ///
     /// # Errors

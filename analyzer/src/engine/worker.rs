@@ -15,7 +15,7 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 use hindcast_model::ops::second_order;
 
 use super::autodiff::Context;
-use super::{Gradient, Products, ReplayEngine, StepInput, flat, slices};
+use super::{Products, ReplayEngine, StepGradient, StepInput, flat, slices};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 use crate::run::floats::FloatVec;
 
@@ -44,7 +44,7 @@ struct SentInput {
 
 enum Request {
     Probe(Sender<Result<()>>),
-    Gradient(Box<SentInput>, Sender<Result<Gradient>>),
+    Gradient(Box<SentInput>, Sender<Result<StepGradient>>),
     Products(
         Box<SentInput>,
         Vec<Vec<f64>>,
@@ -122,7 +122,7 @@ impl ReplayEngine for AutodiffEngine {
         &self.device
     }
 
-    fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
+    fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
         let input = Box::new(SentInput::from(input));
         self.ask(|reply| Request::Gradient(input, reply))
     }

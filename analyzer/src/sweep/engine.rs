@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 
-use crate::engine::{Gradient, Products, ReplayEngine, StepInput, slices};
+use crate::engine::{Products, ReplayEngine, StepGradient, StepInput, slices};
 use crate::error::Result;
 
 /// What a sweep does with the term `H_t s` of a step. All other effects of the step on the adjoint (decay, momentum, the
@@ -115,7 +115,7 @@ impl ReplayEngine for SweepEngine<'_> {
         self.engine.pass_bytes(examples, queries)
     }
 
-    fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
+    fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
         let begun = Instant::now();
         let out = self.engine.gradient(input);
         self.spent += begun.elapsed();

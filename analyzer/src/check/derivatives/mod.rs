@@ -119,7 +119,7 @@ impl Check<'_> {
         theta: &[f64],
         r: &[f64],
         mode: Mode,
-    ) -> Result<crate::engine::Gradient> {
+    ) -> Result<crate::engine::StepGradient> {
         let (batch, weights) = (self.point.batch, std::mem::take(&mut self.weights));
         let gradient = self.engine.gradient(&StepInput {
             parameters: theta.into(),

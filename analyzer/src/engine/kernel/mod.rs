@@ -45,7 +45,7 @@ use hindcast_model::objective::Mode;
 use hindcast_model::task::{LossKind, PenaltyIn};
 use hindcast_model::vectors::{add_scaled, dot};
 
-use super::{Gradient, Products, ReplayEngine, StepInput, check_adjoints, check_step};
+use super::{Products, ReplayEngine, StepGradient, StepInput, check_adjoints, check_step};
 use crate::error::{AnalysisError, NoKernels, Result, Unsupported};
 use chunk::Goal;
 use examples::with_examples;
@@ -152,7 +152,7 @@ impl ReplayEngine for KernelEngine {
         })
     }
 
-    fn gradient(&mut self, input: &StepInput<'_>) -> Result<Gradient> {
+    fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
         check_step(self.net.as_ref(), input)?;
         match &mut self.modes {
             InType::F32(modes) => modes.gradient(&self.net, input),
@@ -225,10 +225,10 @@ impl<T: Number> Modes<T> {
         })
     }
 
-    fn gradient(&mut self, net: &Net, input: &StepInput<'_>) -> Result<Gradient> {
+    fn gradient(&mut self, net: &Net, input: &StepInput<'_>) -> Result<StepGradient> {
         let replay = self.of(input.mode);
         replay.set(input.parameters, &[], &[]);
-        let mut out = Gradient {
+        let mut out = StepGradient {
             loss: 0.0,
             parameters: vec![0.0; input.parameters.len()],
             buffers: vec![0.0; input.buffers.len()],

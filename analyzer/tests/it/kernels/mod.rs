@@ -7,7 +7,7 @@ mod threads;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::engine::{Gradient, Products, slices};
+use hindcast_analyzer::engine::{Products, StepGradient, slices};
 use hindcast_analyzer::{AutodiffEngine, KernelEngine, ReplayEngine, StepInput};
 use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Mode};
@@ -73,7 +73,7 @@ impl Case {
     }
 
     /// Gradient and products of one engine.
-    pub fn by(&self, engine: &mut dyn ReplayEngine) -> (Gradient, Products) {
+    pub fn by(&self, engine: &mut dyn ReplayEngine) -> (StepGradient, Products) {
         let net = self.net();
         let numbers = Numbers::of(self, &net, engine.dtype());
         let input = numbers.input(self.mode);
