@@ -1,4 +1,4 @@
-//! The laboratory: trains Tasks while recording them, and measures the analyses against the truth.
+//! The laboratory: trains Tasks while recording them, and compares the results of analyses with retraining.
 //!
 //! [`record_task`] trains and records. [`exactness`] compares scores with finite differences, [`protocols`] runs the
 //! experiments of the paper and of the field, and [`costs`] times the steps of a task.

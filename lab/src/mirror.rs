@@ -10,7 +10,7 @@ use hindcast_model::task::Task;
 use hindcast_model::train::{ModelState, StepRecord, TrainError};
 use hindcast_recorder::{BatchInfo, Named, Recorder, RecorderError, StepInfo};
 
-/// Records one step, whose state [`Mirror::show`] has shown.
+/// Records a step. Its state was set by [`Mirror::show`].
 fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), RecorderError> {
     let micro: Vec<u32> = step.micro_batches.iter().map(|&n| n as u32).collect();
     let mut batch = BatchInfo::new(step.epoch, step.indices).micro_batches(&micro);
@@ -42,7 +42,7 @@ fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), 
     )
 }
 
-/// The trainer's flat vectors as the variables that a recorder reads.
+/// Copies the trainer's flat vectors into variables, which a recorder reads.
 pub(crate) struct Mirror {
     parameters: Vec<(TensorDef, Var)>,
     buffers: Vec<(TensorDef, Var)>,
@@ -67,7 +67,7 @@ impl Mirror {
         })
     }
 
-    /// The variables in the form that a recorder expects.
+    /// The variables with their names, as a recorder expects them.
     pub fn named(&self) -> Vec<Named> {
         let mut named = Vec::new();
         named.extend(
@@ -88,7 +88,7 @@ impl Mirror {
         named
     }
 
-    /// Shows a step's state to the recorder and records the step.
+    /// Copies a step's state into the variables and records the step.
     pub fn record<T: Real>(
         &self,
         recorder: &Recorder,
@@ -98,7 +98,7 @@ impl Mirror {
         Ok(record(recorder, step)?)
     }
 
-    /// θ_t and the optimizer's state before the step, with the buffers as they are after its forward pass.
+    /// Copies θ_t, the optimizer's state before the step, and the buffers after the step's forward pass.
     pub fn show<T: Real>(
         &self,
         before: &ModelState<T>,
@@ -135,7 +135,7 @@ fn set<T: Real>(to: &[(TensorDef, Var)], values: &[T]) -> Result<(), RecordingEr
     Ok(())
 }
 
-/// Writes values into a variable's own memory: `Var::set` would want a tensor made of them first, a copy more a step.
+/// Writes values into a variable's memory. `Var::set` would need a tensor made of them, one more copy per step.
 struct Overwrite<'a, T>(&'a [T]);
 
 impl<T: Real> InplaceOp1 for Overwrite<'_, T> {
@@ -144,9 +144,9 @@ impl<T: Real> InplaceOp1 for Overwrite<'_, T> {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        // The variables were made of whole vectors, so they lie without gaps.
+        // The variables were made from whole vectors, so they are contiguous.
         let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("a mirrored variable does not lie in one piece");
+            candle_core::bail!("a mirrored variable is not contiguous");
         };
         let copied = match (storage, T::cpu_storage_ref(self.0)) {
             (CpuStorage::F32(to), CpuStorageRef::F32(from)) => copy(to.get_mut(start..end), from),
@@ -154,13 +154,13 @@ impl<T: Real> InplaceOp1 for Overwrite<'_, T> {
             _ => None,
         };
         if copied.is_none() {
-            candle_core::bail!("a mirrored variable is not of the values' type and number");
+            candle_core::bail!("a mirrored variable differs from the values in type or number");
         }
         Ok(())
     }
 }
 
-/// Copies `from`; nothing where the lengths differ.
+/// Copies `from`. Returns `None` if the lengths differ.
 fn copy<T: Copy>(to: Option<&mut [T]>, from: &[T]) -> Option<()> {
     let to = to.filter(|to| to.len() == from.len())?;
     to.copy_from_slice(from);

@@ -5,26 +5,26 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 use hindcast_analyzer::Result;
 use hindcast_analyzer::measures::{mean, same_length, sample_sd, without_nan};
 
-/// What a paired t-test says.
+/// The result of a paired t-test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairedTest {
-    /// Pairs.
+    /// Number of pairs.
     pub pairs: usize,
     /// Mean of after − before.
     pub mean: f64,
     /// Standard deviation of the differences; NaN for one pair.
     pub sd: f64,
-    /// Student's t with n − 1 degrees of freedom; NaN where it isn't defined.
+    /// Student's t with n − 1 degrees of freedom; NaN if it isn't defined.
     pub t: f64,
-    /// Two-sided p-value; NaN where t isn't defined.
+    /// Two-sided p-value; NaN if t isn't defined.
     pub p: f64,
 }
 
-/// Two-sided t-test of the paired differences `after − before`. With one pair, or where all differences are equal,
-/// there is no t, and t and p are NaN.
+/// Two-sided t-test of the paired differences `after − before`. With one pair, or if all differences are equal, t and p are
+/// NaN.
 ///
 /// # Errors
-/// Where the lists differ in length or are empty, or a number is NaN.
+/// If the lists differ in length or are empty, or a number is NaN.
 pub fn paired_t_test(before: &[f64], after: &[f64]) -> Result<PairedTest> {
     same_length("a paired test", before.len(), after.len(), 1)?;
     without_nan("paired test, before", before)?;

@@ -1,4 +1,4 @@
-//! Trains a Task while recording it: what `hindcast record` and the experiments run.
+//! Trains a Task while recording it, for `hindcast record` and the experiments.
 
 use std::ops::ControlFlow;
 
@@ -15,11 +15,11 @@ use hindcast_recorder::{Builder, Estimate, Recorder, RecorderError, Summary};
 use crate::mirror::{Mirror, RecordingError};
 use hindcast_analyzer::AnalysisError;
 
-/// Trains `task` on `data` from its first step to its last and records every step. `builder` says where and how; task,
-/// rule, seed and fingerprint are filled in here. `progress` is told the steps done, the steps in all and the loss.
+/// Trains `task` on `data` from the first step to the last, and records every step. `builder` says where and how to record;
+/// task, rule, seed and fingerprint are added here. `progress` is called with the number of steps done, the total and the loss.
 ///
 /// # Errors
-/// Where training fails, or recording does and its policy is to stop.
+/// If training fails, or if recording fails and its policy is to stop.
 pub fn record_task(
     task: &Task,
     data: &dyn DataSet,
@@ -40,11 +40,11 @@ pub fn record_task(
     )
 }
 
-/// As [`record_task`]: `begun` is told what the run will take before the first step, and `progress` may stop it; the
-/// run is closed then as one that was not finished.
+/// Like [`record_task`], but calls `begun` with the expected size of the run before the first step, and `progress` may stop the
+/// training. A run that was stopped is closed as unfinished.
 ///
 /// # Errors
-/// As [`record_task`]; [`AnalysisError::Cancelled`] where it was stopped.
+/// As for [`record_task`]; [`AnalysisError::Cancelled`] if `progress` stopped it.
 pub fn record_watched(
     task: &Task,
     data: &dyn DataSet,
@@ -59,7 +59,7 @@ pub fn record_watched(
         .rule_text(task.optimizer.to_toml()?)
         .seed(task.train.seed)
         .data(identity(data));
-    // What lets a later analysis say which rows of other data differ.
+    // If the data has changed, a later analysis can say which rows differ.
     let builder = hindcast_analyzer::run::row_digests(data)
         .into_iter()
         .fold(builder, |builder, (key, text)| builder.note(key, text));
@@ -103,7 +103,7 @@ fn run<T: Real>(
 /// Trains and records all remaining steps, and finishes the run.
 ///
 /// # Errors
-/// As [`record_watched`].
+/// As for [`record_watched`].
 pub fn train<T: Real>(
     mut recording: Recording<'_, T>,
     progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
@@ -133,7 +133,7 @@ impl<'a, T: Real> Recording<'a, T> {
         builder: Builder,
     ) -> anyhow::Result<Self> {
         let trainer = Trainer::<T>::new(task, net, data, device)?;
-        // The folder is made last. A run that fails before its first step would block the next try.
+        // The folder is created last. If a run failed before its first step, its folder would block the next attempt.
         task.check_values(data)?;
         trainer.rehearse().context("the first step fails")?;
         let mirror = Mirror::new(task, net, trainer.state())?;
@@ -172,7 +172,7 @@ impl<'a, T: Real> Recording<'a, T> {
         self.trainer.batches().steps()
     }
 
-    /// Takes the next step and records it; gives its number and loss, or nothing after the last.
+    /// Trains and records the next step. Returns its number and loss, or `None` after the last step.
     pub fn step(&mut self) -> anyhow::Result<Option<(u64, f64)>> {
         let (mirror, recorder) = (&self.mirror, &self.recorder);
         let mut taken = None;
@@ -203,7 +203,7 @@ fn expecting<T: Real>(builder: Builder, trainer: &Trainer<'_, T>) -> Builder {
     builder.expected_steps(batches.steps(), batches.steps_per_epoch())
 }
 
-/// Whether the recording was stopped by something outside of it. Such a run can be resumed when the cause is gone.
+/// Whether the recording was stopped by an external cause. Such a run can be resumed when the cause is removed.
 pub fn can_be_resumed(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let recorder = match cause.downcast_ref::<RecordingError>() {

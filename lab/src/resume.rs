@@ -1,8 +1,8 @@
-//! Continues the recording of a task that was interrupted, to the bits of a run that nobody interrupted.
+//! Resumes an interrupted recording of a task, with the same bits as an uninterrupted run.
 //!
-//! A trace holds the parameters before every recorded step. The optimizer's state is rebuilt from the last keyframe by the
-//! arithmetic that made it, and the steps behind the newest state that can be had (the last recorded one, as a rule) are
-//! taken again without being recorded. Batches and random draws are functions of the seed and the step.
+//! A trace contains the parameters before every recorded step. The optimizer's state is recomputed from the last keyframe with
+//! the training's arithmetic. The steps after the newest state that can be restored (usually just the last recorded step) are
+//! trained again without being recorded. Batches and random draws are functions of the seed and the step.
 
 use std::ops::ControlFlow;
 
@@ -22,32 +22,32 @@ use hindcast_analyzer::AnalysisError;
 use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::counterfactual::start_state;
 
-/// Where a run continues.
+/// Where a resumed run continues.
 #[derive(Debug, Clone, Copy)]
 pub struct Resumption {
     /// The step that is recorded next.
     pub step: u64,
-    /// Steps of the whole run.
+    /// Number of steps of the whole run.
     pub steps: u64,
-    /// Whether the steps taken again gave the recorded losses, bit for bit.
+    /// Whether the steps that were trained again gave the recorded losses, bit for bit.
     pub exact: bool,
 }
 
-/// What is shown while a run is being resumed.
+/// Callbacks for the stages of resuming a run.
 pub struct Watch<'a> {
-    /// The steps that are taken again before recording begins: how many are done, and how many there are.
+    /// Called during the steps that are trained again before recording starts, with the number done and the total.
     pub again: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-    /// Recording begins.
+    /// Called when recording starts.
     pub begun: &'a mut dyn FnMut(&Estimate, Resumption),
-    /// The steps done, the steps in all, and the loss.
+    /// Called after each recorded step with the number of steps done, the total and the loss.
     pub progress: &'a mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
 }
 
-/// Continues the run of `subject`, which `builder` leads to, to its end.
+/// Continues the run of `subject` to its end. `builder` must be that of the run's folder.
 ///
 /// # Errors
-/// A finished run, one that is damaged, one whose steps don't follow from its task and data, or one without a state that
-/// training could start from; and whatever recording or training says.
+/// If the run is finished or damaged, if its steps don't follow from its task and data, or if it has no state from which
+/// training could start; and if training or recording fails.
 pub fn resume_watched(
     subject: &RecordedRun<'_>,
     device: &Device,
@@ -56,7 +56,7 @@ pub fn resume_watched(
 ) -> anyhow::Result<Summary> {
     let (Some(task), Some(net)) = (subject.task(), subject.net()) else {
         bail!(
-            "the run was recorded by an own loop: start its program again, which resumes it (Builder::create_or_resume)"
+            "the run was recorded by a training program: start that program again, which resumes the run (Builder::create_or_resume)"
         );
     };
     match task.train.dtype {
@@ -68,23 +68,23 @@ pub fn resume_watched(
 /// Refuses a run that can't be resumed, before its data is loaded.
 ///
 /// # Errors
-/// It is finished, damaged, or being written.
+/// If the run is finished, damaged, or being written.
 pub fn check_resumable(trace: &Trace, run: &std::path::Path) -> anyhow::Result<()> {
     let recover = || {
         format!(
-            "{} is damaged: `hindcast recover {} --out NEW` writes what is left as a new run, and `hindcast record --resume NEW` continues that",
+            "{} is damaged: `hindcast recover {} --out NEW` copies what is readable to a new run, and `hindcast record --resume NEW` continues that",
             run.display(),
             run.display()
         )
     };
-    // Whatever is behind the last listed segment and reads as a torn tail is none of these.
+    // An incomplete end after the last listed segment is not among these problems.
     if let Some(problem) = trace.problems().first() {
         return Err(copy(problem)).with_context(recover);
     }
     if trace.manifest().is_none() {
         return Err(damage("manifest", "one that can be read", "none")).with_context(recover);
     }
-    // A bit that is wrong anywhere would be found at the end of training, when it is too late to choose.
+    // Everything is verified now: damage found after training would be found too late.
     let report = trace.verify()?;
     if let Some(finding) = report
         .findings
@@ -93,7 +93,7 @@ pub fn check_resumable(trace: &Trace, run: &std::path::Path) -> anyhow::Result<(
     {
         return Err(damage("run", "one that is whole", &finding.text)).with_context(recover);
     }
-    // After the damage: a finished run that is damaged has more to tell than that it is finished.
+    // Checked after damage, because for a run that is both, the damage is more important.
     if trace.status() == Status::Finished {
         let steps = trace.final_step().unwrap_or(trace.span().end);
         bail!(
@@ -106,12 +106,12 @@ pub fn check_resumable(trace: &Trace, run: &std::path::Path) -> anyhow::Result<(
             let path = run.display().to_string();
             Err(FormatError::InUse { path }.into())
         }
-        // What can't be claimed for another reason is met again, and named, when the run is opened for writing.
+        // Any other error occurs again, with a better message, when the run is opened for writing.
         _ => Ok(()),
     }
 }
 
-/// The same damage as an error of one's own.
+/// A copy of an error about damage.
 fn copy(problem: &FormatError) -> FormatError {
     match problem {
         FormatError::Corrupt(corruption) => FormatError::Corrupt(corruption.clone()),
@@ -144,8 +144,8 @@ fn resume<T: Real>(
     train(recording, watch.progress)
 }
 
-/// A trainer behind the last step of the trace, and whether the steps that it took again gave the recorded numbers. Where they
-/// don't (another kind of processor), it stands before the newest step whose state is recorded.
+/// A trainer after the last step of the trace, and whether the steps that it trained again gave the recorded values. If they
+/// don't (on another kind of processor), the trainer is before the newest step whose state is recorded.
 fn trainer_at_end<'a, T: Real>(
     subject: &'a RecordedRun<'_>,
     task: &'a Task,
@@ -161,7 +161,8 @@ fn trainer_at_end<'a, T: Real>(
     if trace.info().keep.starts_with("every=")
         && let Some(last) = trace.ranges()?.last()
     {
-        // A segment opens with tensors, so a run of every n-th step goes on with one that it keeps: that step is recorded anew.
+        // A segment starts with tensors. So a run that keeps every n-th step continues at the last kept step, which is recorded
+        // again.
         end = last.end - 1;
     }
     let (start, state) = newest_state::<T>(subject, device)?;
@@ -169,7 +170,7 @@ fn trainer_at_end<'a, T: Real>(
     let mut trainer = at(state.clone())?;
     if end > trainer.batches().steps() {
         bail!(
-            "the trace holds steps up to {}, and the recorded task has {}",
+            "the trace has steps up to {}, but the recorded task has {} steps",
             end - 1,
             trainer.batches().steps()
         );
@@ -194,12 +195,12 @@ fn trainer_at_end<'a, T: Real>(
             }
             Ok(())
         });
-        taken.context("taking the recorded steps again")?;
+        taken.context("training the last recorded steps again")?;
     }
     if exact {
         Ok((trainer, true))
     } else {
-        // Two halves that don't fit would be no run: it goes on from numbers that are recorded.
+        // The two parts of a run must fit together, so training continues from recorded values.
         Ok((at(state)?, false))
     }
 }
@@ -209,7 +210,7 @@ fn trace_of<'a>(run: &'a RecordedRun<'_>) -> anyhow::Result<&'a Trace> {
         .context("only a run that was opened from its folder can be resumed")
 }
 
-/// The newest step before which everything is known that training needs, and that state.
+/// The newest step before which the whole state of training is known, and that state.
 fn newest_state<T: Real>(
     subject: &RecordedRun<'_>,
     device: &Device,
@@ -219,7 +220,7 @@ fn newest_state<T: Real>(
     let mut why = None;
     for range in source.ranges()?.into_iter().rev() {
         let last = range.end - 1;
-        // Behind a gap only a keyframe says what the buffers and the optimizer's state were.
+        // After a gap, only a keyframe has the buffers and the optimizer's state.
         let keyframe = source.keyframe(last)?.max(range.start);
         for step in [last, keyframe] {
             match start_state::<T>(run, step, device) {
@@ -232,15 +233,15 @@ fn newest_state<T: Real>(
         }
     }
     match why {
-        Some(why) => Err(why).context("the trace holds no step that training could start from"),
+        Some(why) => Err(why).context("the trace has no step that training could start from"),
         None => bail!(
-            "the trace holds steps up to {}, and the tensors of none: record the run anew",
+            "the trace has steps up to {}, but the tensors of none of them: record the run again",
             trace_of(subject)?.span().end.saturating_sub(1)
         ),
     }
 }
 
-/// A step that is not in the trace (training went on while storage failed) has nothing to be held against.
+/// `None` for a step that isn't in the trace, because training continued while storage failed.
 fn recorded<V>(read: Result<V, FormatError>) -> anyhow::Result<Option<V>> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -253,7 +254,7 @@ fn recorded_digest(trace: &Trace, step: u64) -> anyhow::Result<Option<[u8; 32]>>
     Ok(recorded(trace.gap_digest(step))?.flatten())
 }
 
-/// The digest of a step's state as the recorder would have taken it.
+/// The digest of a step's state, as the recorder computes it.
 fn digest_of<T: Real>(trace: &Trace, taken: &StepRecord<'_, T>) -> Option<[u8; 32]> {
     let values = taken.before.parameters.iter().chain(taken.buffers);
     let bytes = match T::DTYPE {
@@ -265,13 +266,13 @@ fn digest_of<T: Real>(trace: &Trace, taken: &StepRecord<'_, T>) -> Option<[u8; 3
     State::new(trace.layout(), bytes).ok().map(|s| s.digest())
 }
 
-/// Why a step that is taken again is not the recorded one.
+/// Why a step that is trained again is not the recorded one.
 #[derive(Debug, thiserror::Error)]
 enum Differs {
     #[error(transparent)]
     Train(#[from] TrainError),
     #[error(
-        "step {step} was recorded with other {what} than the task and its data give now: the run can't be continued by this version of hindcast, or its task was changed"
+        "step {step} was recorded with different {what} from what the task and its data give now: this version of hindcast can't continue the run, or its task was changed"
     )]
     Step { step: u64, what: &'static str },
 }

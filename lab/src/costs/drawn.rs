@@ -1,4 +1,4 @@
-//! Examples drawn by code, of the shapes that a task asks for: timings need no files.
+//! Generated examples in the shapes of a task, so that timings need no data files.
 
 use candle_core::{DType, Device, Tensor};
 use hindcast_model::data::{DataError, DataSet};
@@ -6,7 +6,7 @@ use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Split};
 use hindcast_model::task::{LossKind, Task};
 
-/// Noise with labels that mean nothing; only a train split.
+/// Random inputs with arbitrary labels; only a train split.
 pub(super) struct Drawn {
     examples: usize,
     shape: Vec<usize>,
@@ -16,7 +16,7 @@ pub(super) struct Drawn {
 
 enum Targets {
     Classes(usize),
-    /// So many values an example.
+    /// Number of values per example.
     Values(usize),
 }
 
@@ -24,7 +24,7 @@ impl Drawn {
     pub fn new(task: &Task, net: &Net, examples: usize) -> Self {
         let shape = task.model.input.clone();
         let outputs: usize = net.output_shape().iter().product();
-        // Uniform in (-√3, √3): mean 0, variance 1. Any generator will do; this one needs no state beside a number.
+        // Uniform in (-√3, √3): mean 0, variance 1. Any generator will do; this one's state is a single number.
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         let inputs = (0..examples * shape.iter().product::<usize>())
             .map(|_| {

@@ -1,23 +1,23 @@
-//! Operations of a model's matrix products, counted from its layers.
+//! Counts the operations of a model's matrix products from its layers.
 
 use hindcast_model::net::{Net, Node, Op};
 use hindcast_model::objective::Objective;
 
-/// Floating-point operations of the matrix products of a forward pass (a multiplication and an addition are two) for one
-/// example. Activations, pooling, normalisation and the update aren't counted.
+/// Floating-point operations of the matrix products of a forward pass for one example. A multiplication and an addition count as
+/// two. Activations, pooling, normalisation and the update aren't counted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Flops {
-    /// Of all layers.
+    /// In all layers.
     pub forward: f64,
-    /// Of those whose input doesn't depend on parameters, so that nothing flows back through it.
+    /// In layers whose input doesn't depend on parameters, so that their backward pass needs no gradient of the input.
     pub first: f64,
-    /// Of those whose input's own cotangent a replay step reads, not only its tangents: below the first layer with parameters
-    /// nobody does as long as everything in between is linear in pieces.
+    /// In layers for which a replay step needs the cotangent of the input itself, not only of its tangents. There are none
+    /// after the first layer with parameters as long as everything after it is piecewise linear.
     pub curved: f64,
 }
 
 impl Flops {
-    /// Counts a model's.
+    /// Counts the operations of a model.
     pub fn of(net: &Net) -> Self {
         let mut out = Flops::default();
         let shape = |i: usize| net.parameters().get(i).map_or(&[][..], |def| &def.shape);
@@ -29,29 +29,29 @@ impl Flops {
         out
     }
 
-    /// Of a training step, or a gradient: forward 1, back to the inputs 1, weight gradients 1.
+    /// Operations of a training step or a gradient: 1 for the forward pass, 1 for gradients of inputs, 1 for gradients of weights.
     pub fn step(&self) -> f64 {
         3.0 * self.forward - self.first
     }
 
-    /// Of a replay step for `queries` directions by the R-operator: 1 that they share and 6 a query, 1 more where the input's own
-    /// cotangent is read; where nothing flows back, 1 and 2.
+    /// Operations of a replay step for `queries` directions by the R-operator: 1 shared and 6 per query, and 1 more in layers
+    /// that need the cotangent of the input itself. In layers without a gradient of the input: 1 and 2.
     pub fn replay(&self, queries: usize) -> f64 {
         let q = queries as f64;
         self.forward * (1.0 + 6.0 * q) - self.first * 4.0 * q + self.curved
     }
 }
 
-/// What holds for the values that a layer reads.
+/// Properties of the values that a layer reads.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     /// They depend on parameters.
     moves: bool,
-    /// Their own cotangent is read on the way back with tangents.
+    /// The backward pass with tangents needs their own cotangent.
     curved: bool,
 }
 
-/// Adds a chain's layers up; gives what holds for what comes out.
+/// Adds up the layers of a chain. Returns the properties of its output.
 fn chain<'a>(
     nodes: &[Node],
     mut at: Place,
@@ -64,7 +64,7 @@ fn chain<'a>(
     for node in nodes {
         let work = match &node.op {
             Op::Linear { weight, .. } => 2.0 * product(shape(*weight)),
-            // Each weight once for every place of the output, or of the input where that is the smaller image.
+            // Each weight is used once per position of the output, or, transposed, of the input.
             Op::Conv2d { weight, .. } => 2.0 * product(shape(*weight)) * area(&node.output),
             Op::ConvTranspose2d { weight, .. } => 2.0 * product(shape(*weight)) * area(&node.input),
             Op::Residual { body, projection } => {
@@ -95,7 +95,7 @@ fn chain<'a>(
         } else if at.curved {
             out.curved += work;
         }
-        // The weight's second derivative reads what comes back to a layer whose input has a tangent.
+        // The weight's second derivative needs the cotangent of a layer's output if the layer's input has a tangent.
         at = Place {
             moves: true,
             curved: at.moves,

@@ -1,4 +1,4 @@
-//! How long the steps of a task take on this machine: training, replay by each engine, gradient, decoding.
+//! Times the steps of a task on this machine: training, replay by each engine, gradient, decoding.
 
 mod drawn;
 mod flops;
@@ -28,68 +28,68 @@ use hindcast_analyzer::{
     AnalysisError, AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInput, StepSource,
 };
 
-/// What is measured, and how often.
+/// Options of the measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BenchOptions {
-    /// Examples a batch.
+    /// Examples per batch.
     pub batch: usize,
-    /// Directions of a replay step.
+    /// Directions per replay step.
     pub queries: usize,
-    /// Times that each thing is done and timed.
+    /// How many times each operation is timed.
     pub repeats: usize,
-    /// Threads that work; for the measurement of the peak and the report. The caller sets the pool up.
+    /// Number of threads, for the measurement of the peak and for the report. The caller sets up the pool.
     pub threads: usize,
 }
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchReport {
     /// Name of the task.
     pub task: String,
-    /// Examples a batch.
+    /// Examples per batch.
     pub batch: usize,
-    /// Directions of a replay step.
+    /// Directions per replay step.
     pub queries: usize,
-    /// Threads that worked.
+    /// Number of threads.
     pub threads: usize,
     /// f32 or f64.
     pub precision: Precision,
-    /// Parameters of the model.
+    /// Number of the model's parameters.
     pub parameters: usize,
-    /// GFLOP/s of a product of two 1024 × 1024 matrices by `gemm` on as many threads, at best.
+    /// Best GFLOP/s of a product of two 1024 × 1024 matrices by `gemm` on the same number of threads.
     pub peak_gflops: f64,
-    /// What was timed.
+    /// The operations that were timed.
     pub rows: Vec<BenchRow>,
 }
 
-/// One thing that was timed.
+/// One operation that was timed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchRow {
-    /// What.
+    /// Name of the operation.
     pub name: String,
-    /// Milliseconds, the middle of all repeats.
+    /// Median milliseconds of all repeats.
     pub median_ms: f64,
-    /// Milliseconds, the shortest of all repeats.
+    /// Smallest milliseconds of all repeats.
     pub min_ms: f64,
-    /// 10⁹ operations in matrix products, as [`Flops`] counts them; nothing where there are none.
+    /// 10⁹ operations in matrix products, as [`Flops`] counts them; `None` if there are none.
     pub gflop: Option<f64>,
-    /// GFLOP/s by the median.
+    /// GFLOP/s at the median time.
     pub gflops: Option<f64>,
-    /// The same as a share of the peak.
+    /// `gflops` as a share of the peak.
     pub share_of_peak: Option<f64>,
 }
 
-/// Rounds that the repeats are spread over, so that one bad moment of the machine doesn't fall on one row alone.
+/// The repeats are spread over this many rounds, so that a short disturbance of the machine doesn't affect only one row.
 const ROUNDS: usize = 5;
-/// Batches of an epoch of drawn examples.
+/// Batches per epoch of generated examples.
 const BATCHES: usize = 32;
 
-/// Something to be timed.
+/// An operation to be timed.
 struct Timing<'a> {
     name: String,
-    /// Operations of one call.
+    /// Floating-point operations per call.
     flops: Option<f64>,
-    /// Steps that one call does.
+    /// Steps per call.
     steps: f64,
     run: Box<dyn FnMut() -> anyhow::Result<()> + 'a>,
     ms: Vec<f64>,
@@ -111,7 +111,7 @@ impl<'a> Timing<'a> {
     }
 }
 
-/// Every engine that can replay this model.
+/// The engines that can replay this model.
 fn engines(
     objective: &Arc<Net>,
     precision: Precision,
@@ -129,11 +129,11 @@ fn engines(
     ])
 }
 
-/// Times the steps of `task` in its own float type on drawn examples. `progress` is told what was done and in all, and may
-/// stop it.
+/// Times the steps of `task` in its own float type on generated examples. `progress` is called with the number of measurements
+/// done and the total, and may stop the benchmark.
 ///
 /// # Errors
-/// Where the task doesn't build, a step fails, or `progress` asks to stop.
+/// If the task doesn't build, a step fails, or `progress` stops the benchmark.
 pub fn bench(
     task: &Task,
     options: &BenchOptions,
@@ -156,7 +156,7 @@ fn run<T: Real>(
     let net = Arc::new(Net::new(&task.model, &task.loss)?);
     let data = Drawn::new(&task, &net, BATCHES * options.batch);
     let trace = recorded(&task, &data)?;
-    // More steps than anybody waits for.
+    // More steps than will ever be taken.
     task.train.epochs = 1 << 32;
     let flops = Flops::of(&net);
     let batch = options.batch as f64;
@@ -209,7 +209,7 @@ fn run<T: Real>(
     })
 }
 
-/// A replay step and a gradient by one engine.
+/// The replay step and the gradient of one engine.
 fn of_engine<'a>(
     name: &str,
     engine: &'a mut dyn ReplayEngine,
@@ -242,7 +242,7 @@ fn of_engine<'a>(
     ]
 }
 
-/// Does everything in rounds: within one, a thing is done once to warm up and then timed several times in a row.
+/// Times everything in rounds. In each round, an operation runs once to warm up, and is then timed several times in a row.
 fn time(
     timings: &mut [Timing<'_>],
     repeats: usize,
@@ -298,7 +298,7 @@ fn recorded(task: &Task, data: &Drawn) -> anyhow::Result<Trace> {
     Ok(Trace::open_storage(storage)?)
 }
 
-/// What an engine is given.
+/// The inputs of an engine.
 struct Inputs {
     parameters: Vec<f64>,
     buffers: Vec<f64>,

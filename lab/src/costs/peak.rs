@@ -1,4 +1,4 @@
-//! What the `gemm` crate reaches at best here: the measure that the steps are held against.
+//! The peak rate of the `gemm` crate on this machine, with which the steps are compared.
 
 use hindcast_model::real::Real;
 
@@ -28,7 +28,7 @@ impl<T: Real> Peak<T> {
         }
     }
 
-    /// Operations of one product.
+    /// Floating-point operations of one product.
     pub fn flops(&self) -> f64 {
         2.0 * (SIDE * SIDE * SIDE) as f64
     }
@@ -40,8 +40,8 @@ impl<T: Real> Peak<T> {
             n => gemm::Parallelism::Rayon(n),
         };
         let (one, zero) = (T::of(1.0), T::default());
-        // SAFETY: each of the three slices holds SIDE × SIDE elements, row after row, which is what the strides reach; `out`
-        // is borrowed mutably, so it overlaps neither of the others.
+        // SAFETY: each of the three slices has SIDE × SIDE elements in row-major order, which the strides stay within. `out` is
+        // borrowed mutably, so it doesn't overlap the others.
         unsafe {
             gemm::gemm(
                 SIDE,

@@ -1,6 +1,6 @@
-//! What the matrix looks at.
+//! The cases of the matrix.
 
-/// One row to be measured.
+/// A row to be measured.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
     pub kind: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Case {
     pub circumstance: Circumstance,
 }
 
-/// What makes a row's steps different from plain ones.
+/// How a row's steps differ from plain ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Circumstance {
     Plain,
@@ -27,7 +27,7 @@ pub(super) enum Circumstance {
     Duplicate,
     Weights,
     MicroBatches,
-    /// Scores of a window in the middle of the run.
+    /// The scores are those of a window in the middle of the run.
     Window,
 }
 
@@ -46,7 +46,7 @@ impl Circumstance {
         }
     }
 
-    /// Layers that the circumstance puts between body and head.
+    /// Layers that the circumstance inserts between body and head.
     fn between(self) -> &'static str {
         match self {
             Circumstance::BatchNorm => "{ kind = \"batch_norm\", momentum = 0.3 },",
@@ -56,7 +56,7 @@ impl Circumstance {
     }
 }
 
-/// Bodies that put each layer to use, on images of 1 × 6 × 6; the head flattens and ends in a linear layer.
+/// A body for each layer, for images of 1 × 6 × 6. The head flattens its input and ends in a linear layer.
 const LAYERS: [(&str, &str); 13] = [
     (
         "linear",
@@ -130,7 +130,7 @@ const CIRCUMSTANCES: [Circumstance; 7] = [
     Circumstance::Weights,
 ];
 
-/// Rules, each with a learning rate at which a few steps stay far from chaos.
+/// Update rules, each with a learning rate at which a few steps are far from chaotic.
 const OPTIMIZERS: [(&str, &str, f64); 12] = [
     ("sgd", "kind = \"sgd\"", 0.3),
     ("sgd decay", "kind = \"sgd\"\nweight_decay = 0.05", 0.3),
@@ -178,7 +178,7 @@ const OPTIMIZERS: [(&str, &str, f64); 12] = [
     ),
 ];
 
-/// Loss tables beside the plain ones.
+/// Additional keys of the loss table.
 const PENALTIES: [(&str, &str); 3] = [
     ("penalty-in-examples", "penalty = 0.05"),
     ("penalty-in-batch", "penalty = 0.05\npenalty_in = \"batch\""),
@@ -216,7 +216,7 @@ pub(super) fn all() -> Vec<Case> {
         loss,
         loss_keys: String::new(),
         optimizer: "kind = \"sgd\"".to_owned(),
-        // Squared errors are steep: at larger rates the differences' own third-order error shows.
+        // Squared errors are steep: at larger rates, the third-order error of the differences dominates.
         learning_rate: if loss == "mean-squared-error" {
             0.05
         } else {

@@ -1,4 +1,4 @@
-//! One row: a recorded run, swept, against really re-weighted training.
+//! Measures one row: compares the sweep of a recorded run with training with changed weights.
 
 use std::ops::ControlFlow;
 
@@ -13,11 +13,11 @@ use super::training::{Changed, Run, TRAIN, window};
 use hindcast_analyzer::sweep::{SweepOptions, sweep};
 use hindcast_analyzer::{AutodiffEngine, KernelEngine, Query, RecordedRun, ReplayEngine, Result};
 
-/// How far a weight is moved.
+/// Relative change of a weight.
 const STEP: f64 = 1e-4;
 
-/// Norm-wise relative error of a row's scores, of the engine that is further off. The query is the mean validation loss in evaluation mode, so that batch
-/// norm is read through its running statistics.
+/// Norm-wise relative error of a row's scores, for the engine with the larger error. The query is the mean validation loss in
+/// evaluation mode, so that batch norm uses its running statistics.
 pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
     Ok(ExactnessRow {
         kind: case.kind,
@@ -27,7 +27,7 @@ pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
     })
 }
 
-/// The error with weights moved by `step`.
+/// The error for weights changed by `step`.
 fn error(case: &Case, step: f64) -> Result<f64> {
     let run = Run::new(case)?;
     let window = window(case.circumstance, run.length());
@@ -67,7 +67,7 @@ fn error(case: &Case, step: f64) -> Result<f64> {
     };
     let mut differences = Vec::new();
     for example in 0..TRAIN {
-        // A score is the effect of leaving out, so of lowering the weight.
+        // A score is the effect of leaving an example out, that is, of lowering its weight.
         differences
             .push((value(example, 1.0 - step)? - value(example, 1.0 + step)?) / (2.0 * step));
     }
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
     use crate::exactness::cases;
 
-    /// At a learning rate that is too large for the differences, what is left is their own error: it falls with the
-    /// square of the step, which an error of the scores would not.
+    /// At a learning rate that is too large for the differences, the remaining error is that of the differences: it falls with the
+    /// square of the step. An error of the scores would not.
     #[test]
     fn what_is_left_is_the_differences_own_error() {
         let mut case = cases::all()

@@ -1,9 +1,8 @@
-//! The exactness matrix: is a score the derivative that it claims to be?
+//! The exactness matrix: checks that scores are the derivatives that they claim to be.
 //!
-//! Each row trains a tiny net for a few steps in float64 while the recorder writes its trace into memory, opens the trace
-//! again, sweeps it, and compares every example's score with the central difference of really re-weighted training (the
-//! example's weight in every batch times 1 ± 1e-4). Rows for the operations compare first and second derivatives alone
-//! with differences.
+//! Each row trains a tiny net for a few steps in float64 while recording it into memory, opens the trace, sweeps it, and
+//! compares every example's score with a central difference: the example's weight in every batch is multiplied by 1 ± 1e-4, and
+//! the net is trained again. Rows for operations compare first and second derivatives with differences.
 
 mod cases;
 mod measure;
@@ -19,19 +18,19 @@ use hindcast_analyzer::{AnalysisError, Result};
 
 pub use row::{ExactnessRow, LIMIT};
 
-/// Computes the rows whose name holds every word of `only` (all rows without it), on all cores.
+/// Computes the rows whose name contains every word of `only` (without it, all rows), on all cores.
 ///
 /// # Errors
-/// Where `only` matches no row, or a row can't be computed at all.
+/// If `only` matches no row, or a row can't be computed.
 pub fn matrix(only: Option<&str>) -> Result<Vec<ExactnessRow>> {
     matrix_with(only, &|_, _| {})
 }
 
-/// [`matrix`], and calls `progress` with how many cases are done and how many there are: once before the first, and after
+/// Like [`matrix`], but calls `progress` with the number of cases done and the total: once before the first case, and after
 /// each, from any thread.
 ///
 /// # Errors
-/// As [`matrix`].
+/// As for [`matrix`].
 pub fn matrix_with(
     only: Option<&str>,
     progress: &(dyn Fn(usize, usize) + Sync),
@@ -60,14 +59,14 @@ pub fn matrix_with(
     rows.extend(measured(&cases, progress)?);
     if rows.is_empty() {
         return Err(AnalysisError::other(format!(
-            "no row of the exactness matrix holds the words `{}`; layers, losses, reductions and circumstances are words, like `conv2d mean dropout`",
+            "no row of the exactness matrix contains the words `{}`; words are layers, losses, reductions and circumstances, for example `conv2d mean dropout`",
             only.unwrap_or_default()
         )));
     }
     Ok(rows)
 }
 
-/// Measures the cases, in order, a case a thread.
+/// Measures the cases, one per thread at a time. The rows are in the order of the cases.
 fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<ExactnessRow>> {
     progress(0, cases.len());
     let next = AtomicUsize::new(0);
@@ -81,7 +80,7 @@ fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<
                     cases.get(at).map(|case| (at, case))
                 } {
                     let row = measure::row(case);
-                    // A poisoned lock means another worker panicked; the scope passes that panic on.
+                    // A poisoned lock means that another worker panicked; the scope propagates that panic.
                     if let Ok(mut done) = done.lock() {
                         done.push((at, row));
                         progress(done.len(), cases.len());
@@ -104,10 +103,10 @@ fn measured(cases: &[Case], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<
     done.into_iter().map(|(_, row)| row).collect()
 }
 
-/// Prints the rows as a table, and below it how many passed and the worst of each kind.
+/// Prints the rows as a table, then for each kind how many passed and the worst row.
 ///
 /// # Errors
-/// What the writer says.
+/// Those of the writer.
 pub fn print(to: &mut dyn Write, rows: &[ExactnessRow]) -> std::io::Result<()> {
     let width = rows
         .iter()

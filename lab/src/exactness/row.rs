@@ -10,16 +10,16 @@ pub const LIMIT: f64 = 1e-6;
 pub struct ExactnessRow {
     /// `operation` (derivatives alone), `layer` (layer × loss × reduction × circumstance) or `optimizer`.
     pub kind: &'static str,
-    /// What is looked at, in words that `only` matches.
+    /// What the row measures, in words that `only` matches.
     pub name: String,
-    /// `‖computed − differences‖ / ‖differences‖`: of the scores, or of an operation's first derivative.
+    /// `‖computed − differences‖ / ‖differences‖` of the scores, or of an operation's first derivative.
     pub error: f64,
-    /// The same of an operation's second derivative.
+    /// The same for an operation's second derivative.
     pub second: Option<f64>,
 }
 
 impl ExactnessRow {
-    /// Are all errors at most [`LIMIT`]?
+    /// Whether all errors are at most [`LIMIT`].
     pub fn passed(&self) -> bool {
         // Written so that a NaN fails.
         self.error <= LIMIT && self.second.is_none_or(|e| e <= LIMIT)

@@ -1,4 +1,4 @@
-//! The tiny runs of the matrix: data, task, steps, training with an example's weight changed, recording.
+//! The tiny runs of the matrix: data, task, steps, recording, and training with a changed weight of one example.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use super::cases::{Case, Circumstance};
 use crate::mirror::Mirror;
 use hindcast_analyzer::{AnalysisError, Result};
 
-/// Training examples; every one occurs.
+/// Number of training examples; each occurs in a batch.
 pub(super) const TRAIN: u64 = 8;
 const VALIDATION: u64 = 5;
 const SIDE: usize = 6;
 const SEED: u64 = 11;
-/// A segment's steps, so that rows cross a border.
+/// Steps per segment, so few that a run has several segments.
 const SEGMENT: u32 = 3;
 
-/// A run that can be trained again and again.
+/// A run that can be trained repeatedly.
 pub(super) struct Run {
     pub net: Arc<Net>,
     pub task: Task,
@@ -39,7 +39,7 @@ pub(super) struct Run {
 struct Planned {
     indices: Vec<u64>,
     micro_batches: Vec<usize>,
-    /// In place of what the loss says.
+    /// Replaces the weights of the loss.
     weights: Option<Vec<f64>>,
 }
 
@@ -72,12 +72,12 @@ impl Run {
         })
     }
 
-    /// T.
+    /// Number of steps, T.
     pub fn length(&self) -> u64 {
         self.steps.len() as u64
     }
 
-    /// Trains from the start, and shows every step between its gradient and its update.
+    /// Trains from the start, and calls `observe` in every step between gradient and update.
     pub fn train(
         &self,
         changed: Option<&Changed>,
@@ -204,7 +204,7 @@ fn failed(error: impl std::fmt::Display) -> AnalysisError {
     AnalysisError::other(format!("recording: {error}"))
 }
 
-/// Batches of four out of eight that hold every example at least once.
+/// Batches of four of the eight examples. Every example occurs at least once.
 fn steps(circumstance: Circumstance) -> Vec<Planned> {
     let mut out: Vec<Planned> = [[0u64, 5, 2, 7], [3, 1, 6, 4], [7, 2, 3, 0], [4, 6, 5, 1]]
         .into_iter()

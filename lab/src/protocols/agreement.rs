@@ -1,8 +1,8 @@
-//! Does predicted influence agree with the truth? (paper, section 7.1)
+//! Measures how well scores agree with retraining (paper, section 7.1).
 //!
-//! Six settings, three data sets by two models. For each seed 200 training and 200 validation examples are drawn, a model
-//! is trained on them and recorded, and each training example is left out for real; every method's scores are held
-//! against what that did to the validation loss.
+//! There are six settings: three data sets with two models each. For each seed, 200 training and 200 validation examples are
+//! drawn, and a model is trained on them and recorded. Then each training example is left out by retraining, and every method's
+//! scores are compared with the changes of the validation loss.
 
 mod published;
 mod row;
@@ -37,17 +37,17 @@ pub use row::Agreement;
 pub use settings::{METHODS, Measured, SETTINGS, Setting};
 pub use summary::{Paired, Summary, paired, summary};
 
-/// How many of the largest and of the smallest the Jaccard index looks at (appendix C.1).
+/// Number of largest and of smallest scores that the Jaccard index compares (appendix C.1).
 const EXTREMES: usize = 10;
 
-/// Trains and records `task` with this seed in its own float type, leaves out each training example in turn for real, and
-/// holds each method's scores against that: a row a method.
+/// Trains and records `task` with this seed in its own float type, retrains without each training example in turn, and compares
+/// each method's scores with the real changes. Returns one row per method.
 ///
-/// A linear binary classifier gets its penalty by cross-validation, as in the paper, unless `penalty_given`. Runs on one
-/// thread, so that seeds can run side by side.
+/// Unless `penalty_given`, the penalty of a linear binary classifier is chosen by cross-validation, as in the paper. Runs on one
+/// thread, so that seeds can run in parallel.
 ///
 /// # Errors
-/// Where any part of the road fails.
+/// If training, retraining or a method fails.
 pub fn agreement(
     setting: &Setting,
     task: &Task,
@@ -69,7 +69,7 @@ pub fn agreement(
     }
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("run");
-    // Training and scores are short beside the counterfactual runs: they don't count as progress, but can be stopped.
+    // Training and scores are short compared with the counterfactual runs. They don't count as progress, but can be stopped.
     let stop = || progress(0, 0);
     record_watched(
         &task,
@@ -150,17 +150,17 @@ fn scores(
     let mut observer = |_: Stage| stop();
     let estimate = chosen.estimator.estimate(question, engine, &mut observer)?;
     let scores: Option<Vec<f64>> = estimate.scores(0).collect();
-    scores.context("it scored not everyone")
+    scores.context("it has no score for some examples")
 }
 
-/// What the rows of a task depend on beside seed and data: two words for the penalty, because a penalty that is given may
-/// be the one that the task has anyway.
+/// The digest of everything that a task's rows depend on, except seed and data. It includes whether the penalty was given,
+/// because a penalty that is given may equal the task's own.
 pub fn settings_of(task: &Task, penalty_given: bool) -> anyhow::Result<String> {
     let penalty = if penalty_given { "given" } else { "chosen" };
     settings_digest(task, &format!("penalty {penalty}"))
 }
 
-/// A task without a hidden layer and with one output: the paper's logistic regressions.
+/// Whether a task has no hidden layer and one output, as the paper's logistic regressions.
 fn is_linear_classifier(task: &Task) -> bool {
     let layers: Vec<_> = task
         .model

@@ -1,4 +1,4 @@
-//! Does removing the worst examples help? (paper, section 7.2)
+//! Measures whether removing the worst examples improves the model (paper, section 7.2).
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,19 +20,19 @@ use hindcast_analyzer::{
     AnalysisError, CounterfactualOptions, Query, Removal, Window, counterfactuals,
 };
 
-/// How many examples the paper removes.
+/// Numbers of examples that the paper removes.
 pub const REMOVED: [u64; 13] = [1, 3, 6, 10, 30, 60, 100, 300, 600, 1000, 3000, 6000, 10_000];
 
-/// Retrainings that share their batches, and whose rows are ready together.
+/// Retrainings that run together and share their batches.
 const TOGETHER: usize = 16;
 
-/// What is trained again without the removed examples.
+/// Which steps are retrained without the removed examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Retrain {
-    /// The newest epoch, from the recorded state before it.
+    /// The last epoch, from the recorded state before it.
     LastEpoch,
-    /// Everything, from the first step.
+    /// All steps, from the first one.
     All,
 }
 
@@ -70,31 +70,31 @@ impl FromStr for Retrain {
 pub struct CleansingRow {
     /// Name of the task.
     pub task: String,
-    /// Seed of the split, the initial weights, the batches and what a method draws.
+    /// Seed of the split, the initial weights, the batches and the method's random choices.
     pub seed: u64,
     /// The ranking, or `none`.
     pub method: String,
-    /// How many of the worst were removed.
+    /// Number of worst examples that were removed.
     pub k: u64,
-    /// What was trained again: `last-epoch` or `all`.
+    /// Which steps were retrained: `last-epoch` or `all`.
     pub retrain: Retrain,
-    /// Share of wrongly classified test examples, retrained with everyone.
+    /// Share of wrongly classified test examples, retrained on all examples.
     pub test_error_before: f64,
-    /// The same, retrained without the `k`.
+    /// The same, retrained without the `k` examples.
     pub test_error_after: f64,
-    /// Mean test loss, retrained with everyone.
+    /// Mean test loss, retrained on all examples.
     pub test_loss_before: f64,
-    /// The same, retrained without the `k`.
+    /// The same, retrained without the `k` examples.
     pub test_loss_after: f64,
-    /// Mean validation loss, which the rankings are of, retrained with everyone.
+    /// Mean validation loss, the query of the rankings, retrained on all examples.
     pub validation_loss_before: f64,
-    /// The same, retrained without the `k`.
+    /// The same, retrained without the `k` examples.
     pub validation_loss_after: f64,
     /// Digest of the task's settings that the row was computed with.
     pub settings: String,
-    /// Digest of the examples that it was computed on.
+    /// Digest of the examples that the row was computed from.
     pub fingerprint: String,
-    /// Seconds that the retrainings took which were done together with this one, divided by their number.
+    /// Seconds of all retrainings that ran together with this one, divided by their number.
     pub seconds: f64,
 }
 
@@ -116,22 +116,22 @@ impl Row for CleansingRow {
     }
 }
 
-/// What is to be compared.
+/// What to compare.
 #[derive(Debug, Clone)]
 pub struct CleansingPlan {
     /// The rankings.
     pub rankings: Vec<Ranking>,
-    /// How many examples are removed; numbers that leave nobody are passed over.
+    /// Numbers of examples to remove; numbers that leave no example are skipped.
     pub removed: Vec<u64>,
-    /// What is trained again.
+    /// Which steps are retrained.
     pub retrain: Retrain,
 }
 
-/// One seed: trains and records `task` (or opens what is kept), ranks by every method, retrains without the worst.
-/// Rows for which `done` says so are not computed; each new row is given to `emit` as soon as it is there.
+/// Runs one seed: trains and records `task` (or opens the kept run), ranks by every method, and retrains without the worst
+/// examples. Rows for which `done` returns true are not computed. Each new row is passed to `emit` as soon as it is computed.
 ///
 /// # Errors
-/// Where any part of the road fails, or `watcher` asks to stop.
+/// If training or analysis fails, or `watcher` asks to stop.
 pub fn cleansing(
     kept: &Kept,
     task: &Task,
@@ -150,7 +150,7 @@ pub fn cleansing(
     let run = &subject;
     let query = Query::default();
     let options = CounterfactualOptions {
-        // The paper's retraining takes removed examples out of the batch; only batch statistics can tell.
+        // The paper's retraining removes examples from the batch, which makes a difference only for batch statistics.
         removal: Removal::Absent,
         evaluate: vec![Split::Validation, Split::Test],
         arithmetic: subject.arithmetic(None, &Device::Cpu)?,
@@ -165,7 +165,7 @@ pub fn cleansing(
             jobs.push((ranking.to_string(), order[..k as usize].to_vec()));
         }
     }
-    // Without a ranking there is still the row of what nothing was removed from.
+    // Even without rankings, there is one row with nothing removed.
     let groups: Vec<&[(String, Vec<u64>)]> = if jobs.is_empty() {
         vec![&[]]
     } else {
@@ -238,7 +238,7 @@ fn missing<'a>(
         .collect()
 }
 
-/// How a retrained model does.
+/// Errors and losses of a retrained model.
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     test_error: f64,
@@ -251,15 +251,13 @@ impl Ended {
         let of = |split: &str| -> anyhow::Result<&SplitLoss> {
             let found = outcome.losses.iter().find(|l| l.split == split);
             found.ok_or_else(|| {
-                anyhow::anyhow!(
-                    "the task has no {split} examples, and this experiment measures on them"
-                )
+                anyhow::anyhow!("the task has no {split} examples, which this experiment needs")
             })
         };
         let test = of("test")?;
         Ok(Ended {
             test_error: test.error_rate.ok_or_else(|| {
-                anyhow::anyhow!("the task's labels are no classes, so there is no test error")
+                anyhow::anyhow!("the task's labels are not classes, so there is no test error")
             })?,
             test_loss: test.loss,
             validation_loss: of("validation")?.loss,

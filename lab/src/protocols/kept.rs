@@ -1,5 +1,4 @@
-//! What an experiment keeps beside its rows: each seed's recorded run and its scores, so that a restart trains nothing
-//! anew.
+//! Files that an experiment keeps next to its rows: each seed's recorded run and scores, so that a restart doesn't train again.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -22,20 +21,20 @@ use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{Query, RecordedRun, ScoreTable, answer, output};
 
-/// Is told what is being done and how far it is, and may stop it.
+/// A callback for progress, which may stop the work.
 pub type Watcher<'a> = dyn Fn(Stage) -> ControlFlow<()> + Sync + 'a;
 
-/// One seed's folder. Without rows on disk it is a temporary one.
+/// The folder of one seed. It is temporary if the experiment writes no rows.
 pub struct Kept {
     folder: PathBuf,
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Kept {
-    /// The folder `ROWS.work/TASK-SEED`, made if it is missing.
+    /// The folder `ROWS.work/TASK-SEED`, created if missing.
     ///
     /// # Errors
-    /// Where it can't be made, the task's name can't be a folder's, or it holds a run of another task or other settings.
+    /// If it can't be created, the task's name can't name a folder, or the folder has a run of another task or other settings.
     pub fn beside(rows: Option<&Path>, task: &Task) -> anyhow::Result<Self> {
         let name = folder_name(task)?;
         let (folder, temporary) = match rows {
@@ -59,7 +58,7 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Rows and runs of other settings are not taken for this task's.
+    /// Refuses a kept run of another task or other settings.
     fn check(&self, task: &Task) -> anyhow::Result<()> {
         let path = self.folder.join("run");
         if !path.exists() {
@@ -76,10 +75,10 @@ impl Kept {
         Ok(())
     }
 
-    /// The seed's recorded run: the one that is kept, else `task` is trained on `data` now.
+    /// Opens the seed's kept run. If there is none, trains and records `task` on `data`.
     ///
     /// # Errors
-    /// Where training fails or is stopped, or the kept run can't be opened.
+    /// If training fails or is stopped, or the kept run can't be opened.
     pub fn run(
         &self,
         task: &Task,
@@ -88,7 +87,7 @@ impl Kept {
     ) -> anyhow::Result<RecordedRun<'static>> {
         let path = self.folder.join("run");
         if !path.exists() {
-            // Under another name until it is whole, so that what is found under its own always is.
+            // Renamed when it is complete, so that a folder of this name is always complete.
             let part = self.folder.join("run.part");
             if part.exists() {
                 fs::remove_dir_all(&part)
@@ -114,11 +113,11 @@ impl Kept {
         Ok(RecordedRun::with_data(&path, data)?)
     }
 
-    /// Scores of `query` by this ranking's method, its sign not yet turned: those that are kept, else they are computed now
-    /// and kept as a table that `hindcast scores` reads.
+    /// The scores of `query` by this ranking's method, without the ranking's sign. Reads the kept table; if there is none,
+    /// computes the scores and keeps them as a table that `hindcast scores` can read.
     ///
     /// # Errors
-    /// Where the kept table is another run's, or the method fails or is stopped.
+    /// If the kept table belongs to another run, or the method fails or is stopped.
     pub fn scores(
         &self,
         subject: &RecordedRun<'_>,
@@ -140,7 +139,7 @@ impl Kept {
                     path.display()
                 );
             }
-            // A kept table must have all its rows. A truncated one would leave examples without scores.
+            // A truncated table would leave examples without scores.
             let data = subject.data();
             table
                 .check_data(data)
@@ -157,7 +156,7 @@ impl Kept {
                 })
                 .map_err(|e| {
                     anyhow::anyhow!(
-                        "{}: {e}; remove the file to have it made again",
+                        "{}: {e}; remove the file to compute it again",
                         path.display()
                     )
                 })?;
@@ -176,10 +175,10 @@ impl Kept {
         Ok(scores)
     }
 
-    /// Numbers that took long: those that are kept under `name` for this run and `protocol`, else `compute`'s.
+    /// The numbers kept under `name` for this run and `protocol`. If there are none, computes and keeps them.
     ///
     /// # Errors
-    /// Where the file can't be read or written, holds another run's numbers, or `compute` fails.
+    /// If the file can't be read or written or has numbers of another run, or `compute` fails.
     pub fn numbers(
         &self,
         subject: &RecordedRun<'_>,
@@ -191,7 +190,7 @@ impl Kept {
         if path.exists() {
             let text = files::read_text(&path, files::RESULTS)?;
             let numbers: Numbers = serde_json::from_str(&text)
-                .with_context(|| format!("{} is not one of ours", path.display()))?;
+                .with_context(|| format!("{} isn't a file of this experiment", path.display()))?;
             if numbers.run != subject.head() || numbers.protocol != protocol {
                 bail!(
                     "{} has the numbers of another run or protocol ({}): remove it, or name another --out",
@@ -213,21 +212,21 @@ impl Kept {
     }
 }
 
-/// The name of a seed's folder. A task comes from a file that somebody else may have made, so its name must not lead elsewhere.
+/// The name of a seed's folder. The task may come from somebody else's file, so its name must not lead to another folder.
 fn folder_name(task: &Task) -> anyhow::Result<String> {
     const LONGEST: usize = 100;
     let name = &task.name;
     let strange = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
     if name.starts_with('.') || name.contains(strange) || name.len() > LONGEST {
         bail!(
-            "the task's name {name:?} can't name a folder: an experiment keeps its runs in a folder of that name; write another \
-             `name` into the task (at most {LONGEST} bytes, no slash, backslash or colon, no dot at its start)"
+            "the task's name {name:?} can't name a folder, and an experiment keeps its runs in a folder of that name: change the \
+             `name` in the task (at most {LONGEST} bytes, no slash, backslash or colon, no dot at its start)"
         );
     }
     Ok(format!("{name}-{}", task.train.seed))
 }
 
-/// A file of [`Kept::numbers`].
+/// The content of a file of [`Kept::numbers`].
 #[derive(Serialize, Deserialize)]
 struct Numbers {
     run: String,
@@ -235,7 +234,7 @@ struct Numbers {
     values: Vec<Vec<f64>>,
 }
 
-/// The table of a ranking's method for these queries.
+/// Computes the table of a ranking's method for these queries.
 pub(super) fn estimate(
     subject: &RecordedRun<'_>,
     ranking: &Ranking,

@@ -1,4 +1,4 @@
-//! Experiments: many runs, against the truth.
+//! Experiments over many runs, which compare scores with retraining.
 
 pub mod agreement;
 mod cleansing;

@@ -8,13 +8,13 @@ use ndarray::{Array1, Array2, Axis};
 const FOLDS: usize = 5;
 const VALUES: usize = 10;
 
-/// Penalty `α = 1/(C·N)` with the C of ten, log-spaced in [1e-4, 1e4], whose linear logistic regression (no intercept)
-/// has the best mean accuracy over five stratified folds; the smallest C wins a tie (paper, section 7.1 and appendix C).
+/// Penalty `α = 1/(C·N)`. C is the one of ten values, log-spaced in [1e-4, 1e4], whose linear logistic regression (without
+/// intercept) has the best mean accuracy over five stratified folds; the smallest C wins a tie (paper, section 7.1 and appendix C).
 ///
 /// `inputs` is (N, d), standardised; `positive` says which rows are of the second class.
 ///
 /// # Errors
-/// Says so when a fold lacks a class or the solver fails.
+/// If a fold lacks a class, or the solver fails.
 pub fn cross_validated(inputs: &Array2<f64>, positive: &[bool]) -> anyhow::Result<f64> {
     let n = positive.len();
     anyhow::ensure!(
@@ -37,8 +37,9 @@ pub fn cross_validated(inputs: &Array2<f64>, positive: &[bool]) -> anyhow::Resul
     Ok(1.0 / (best.1 * n as f64))
 }
 
-/// Each class's rows, in order, in five consecutive parts; fold f is the union of every class's part f. The parts' sizes
-/// are scikit-learn's (`StratifiedKFold`): as if rows sorted by class, the class of row 0 first, were dealt out in turn.
+/// Divides each class's rows, in order, into five consecutive parts; fold f is the union of every class's part f. The sizes of
+/// the parts are those of scikit-learn's `StratifiedKFold`: the rows, sorted by class with the class of row 0 first, are dealt
+/// out to the folds in turn.
 fn stratified_folds(positive: &[bool]) -> anyhow::Result<Vec<Vec<usize>>> {
     let mut folds = vec![Vec::new(); FOLDS];
     let first = positive.first().copied().unwrap_or(false);

@@ -1,4 +1,4 @@
-//! How good a ranking is, by the measures that the field uses beside the paper's.
+//! Measures the quality of a ranking by the field's measures other than the paper's.
 
 mod bench;
 mod brittleness;
@@ -17,11 +17,11 @@ use bench::Bench;
 
 pub use row::{Measure, NOISE_FLOOR, QualityPlan, QualityRow};
 
-/// Measures one seed. Rows for which `done(measure, method, protocol)` says so are not computed; each new one is given to
-/// `emit` as soon as it is there.
+/// Measures one seed. Rows for which `done(measure, method, protocol)` returns true are not computed. Each new row is passed to
+/// `emit` as soon as it is computed.
 ///
 /// # Errors
-/// Where the task has no examples to measure on, any part of the road fails, or `watcher` asks to stop.
+/// If the task has no examples to measure on, training or analysis fails, or `watcher` asks to stop.
 pub fn quality(
     kept: &Kept,
     task: &Task,

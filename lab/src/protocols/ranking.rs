@@ -1,4 +1,4 @@
-//! How an experiment ranks: a method, the steps that it looks at, and its sign, in one word.
+//! The name of a ranking: a method, its window and its sign.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 use hindcast_analyzer::estimators::{Chosen, choose, methods};
 use hindcast_analyzer::{AnalysisError, Window};
 
-/// Ending of a ranking by the newest epoch's steps alone.
+/// Suffix of a ranking by the steps of the last epoch.
 const LAST_EPOCH: &str = "-last-epoch";
-/// Ending of a ranking with the sign turned.
+/// Suffix of a ranking in reverse order.
 const FLIPPED: &str = "-flipped";
-/// Nothing is removed: what everything else is compared with.
+/// The name of the baseline, from which nothing is removed.
 pub const NONE: &str = "none";
 
-/// What is compared unless the user says: all that the paper's figures have, the correct rule beside the released one, and
-/// Koh and Liang's method with both signs.
+/// The default rankings: those of the paper's figures, the correct rule and the released one, and Koh and Liang's method with
+/// both signs.
 const USUAL: [&str; 14] = [
     "sgd",
     "sgd-last-epoch",
@@ -50,7 +50,7 @@ impl fmt::Display for Ranking {
 impl FromStr for Ranking {
     type Err = AnalysisError;
 
-    /// Reads a method's name, which `-last-epoch` may follow where it has a window, and `-flipped`.
+    /// Parses a method's name, followed by `-last-epoch` (if the method has a window) and `-flipped`, both optional.
     fn from_str(text: &str) -> Result<Self, AnalysisError> {
         let name = text.trim();
         let (rest, flipped) = match name.strip_suffix(FLIPPED) {
@@ -64,7 +64,7 @@ impl FromStr for Ranking {
         let method = hindcast_analyzer::estimators::method(rest)?;
         if window == Window::LastEpoch && !method.windowed {
             return Err(AnalysisError::other(format!(
-                "`{name}`: method {rest} knows no steps, so it has no last epoch: write `{rest}`"
+                "`{name}`: method {rest} has no window, so it has no last epoch: write `{rest}`"
             )));
         }
         Ok(Ranking {
@@ -77,12 +77,12 @@ impl FromStr for Ranking {
 }
 
 impl Ranking {
-    /// Those that are compared unless the user says.
+    /// The default rankings.
     pub fn usual() -> Vec<Ranking> {
         USUAL.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
-    /// As [`Ranking::usual`], of `window` alone where a method has one: for truths that are taken in one window.
+    /// Like [`Ranking::usual`], but all methods that have a window use `window`, for retraining in that window.
     pub fn usual_of(window: &Window) -> Vec<Ranking> {
         let mut rankings: Vec<Ranking> = Vec::new();
         for ranking in Self::usual().into_iter().filter(|r| !r.flipped) {
@@ -98,7 +98,7 @@ impl Ranking {
         rankings
     }
 
-    /// The same by the steps of `window`, unless the name says which steps, or the method knows none.
+    /// The same ranking with `window`, unless its name has a window or its method has none.
     pub fn unless_named(self, window: &Window) -> Ranking {
         if self.window == Window::All && self.windowed() {
             self.within(window)
@@ -107,14 +107,14 @@ impl Ranking {
         }
     }
 
-    /// Whether the method looks at some steps more than at others.
+    /// Whether the method has a window.
     fn windowed(&self) -> bool {
         methods()
             .iter()
             .any(|m| m.name == self.method && m.windowed)
     }
 
-    /// The same by the steps of `window`.
+    /// The same ranking with `window`.
     fn within(self, window: &Window) -> Ranking {
         let flipped = if self.flipped { FLIPPED } else { "" };
         let steps = match window {
@@ -133,22 +133,22 @@ impl Ranking {
         &self.method
     }
 
-    /// The steps whose use of an example counts.
+    /// The steps in which the use of an example counts.
     pub fn window(&self) -> &Window {
         &self.window
     }
 
-    /// What the scores are called that this ranking and its opposite share.
+    /// The name of the scores, which this ranking shares with the reverse ranking.
     pub fn scores_name(&self) -> &str {
         self.name.strip_suffix(FLIPPED).unwrap_or(&self.name)
     }
 
-    /// 1, or −1 where the sign is turned.
+    /// 1, or −1 for a reverse ranking.
     pub fn sign(&self) -> f64 {
         if self.flipped { -1.0 } else { 1.0 }
     }
 
-    /// The method as the protocol of `task` has it; what it draws is drawn by `seed`.
+    /// The method with the options of `task`'s protocol, and with `seed` for its random choices.
     pub fn chosen(&self, task: &str, seed: u64) -> Result<Chosen, AnalysisError> {
         let seed = seed.to_string();
         let has = |key: &str| {
@@ -160,7 +160,7 @@ impl Ranking {
         if has("seed") {
             set.push(("seed", &seed));
         }
-        // The paper damps a hundred times more on CIFAR-10 than on MNIST.
+        // The paper's damping is a hundred times larger for CIFAR-10 than for MNIST.
         if task.starts_with("cifar10") && has("damping") {
             set.push(("damping", "10"));
         }
@@ -168,7 +168,7 @@ impl Ranking {
     }
 }
 
-/// Positions by score, the lowest first; equal ones by position. What has no score comes last.
+/// Positions by score, lowest first; equal scores by position. Examples without a score come last.
 pub(super) fn order(scores: &[Option<f64>], sign: f64) -> Vec<u64> {
     let mut order: Vec<u64> = (0..scores.len() as u64).collect();
     order.sort_by(|&i, &j| match (scores[i as usize], scores[j as usize]) {

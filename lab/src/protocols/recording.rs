@@ -1,4 +1,4 @@
-//! What recording costs: the same training with and without it, side by side in one process.
+//! Measures what recording costs: the same training with and without recording, alternating in one process.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -16,30 +16,30 @@ use serde::Serialize;
 use crate::record::Recording;
 use hindcast_analyzer::AnalysisError;
 
-/// What recording a task cost.
+/// The cost of recording a task.
 #[derive(Debug, Clone, Serialize)]
 pub struct RecordingCost {
     /// Name of the task.
     pub task: String,
-    /// Steps taken with and, as many, without recording.
+    /// Number of steps with recording, and the same number without.
     pub steps: u64,
-    /// Steps timed together; a recorded block's time ends when its last step has been encoded and written.
+    /// Number of steps timed together. The time of a recorded block ends when its last step has been encoded and written.
     pub block: u64,
-    /// Median milliseconds of a step without recording.
+    /// Median milliseconds per step without recording.
     pub plain_ms: f64,
-    /// Median milliseconds of a step with recording, everything it causes in the background included.
+    /// Median milliseconds per step with recording, including all work in the background.
     pub recorded_ms: f64,
-    /// Median over pairs of neighbouring blocks of recorded time by plain time.
+    /// Median over pairs of adjacent blocks of the time with recording divided by the time without.
     pub ratio: f64,
-    /// Bytes of the run by bytes of its raw parameters and buffers.
+    /// Size of the run divided by the size of its raw parameters and buffers.
     pub stored_share: f64,
 }
 
-/// Trains `task` twice at once, in alternating blocks of `block` steps: plainly, and recorded with everything kept.
-/// `progress` is told the steps done and in all after each pair of blocks, and may stop it.
+/// Trains `task` twice, in alternating blocks of `block` steps: once without recording, and once recording every step.
+/// `progress` is called after each pair of blocks with the number of steps done and the total, and may stop the measurement.
 ///
 /// # Errors
-/// Where training or recording fails, or `progress` asks to stop.
+/// If training or recording fails, or `progress` asks to stop.
 pub fn recording_cost(
     task: &Task,
     data: &dyn DataSet,
@@ -70,7 +70,7 @@ fn run<T: Real>(
     let mut done = 0;
     while done < steps {
         let now = block.min(steps - done);
-        // Every other pair begins with the other one, so that neither is always the one that finds warm caches.
+        // The order alternates, so that warm caches don't always favour the same one.
         let swap = (done / block) % 2 == 1;
         let mut times = [0.0; 2];
         for turn in 0..2 {
@@ -90,7 +90,7 @@ fn run<T: Real>(
                 *time = begun.elapsed().as_secs_f64() * 1e3 / now as f64;
             }
         }
-        // The first pair pays for page faults and thread pools, the last may be short.
+        // The first pair includes page faults and the start of thread pools, and the last may be short.
         if done > 0 && now == block {
             plain_ms.push(times[0]);
             recorded_ms.push(times[1]);

@@ -1,7 +1,7 @@
-//! An experiment's CSV file: rows that are there are not computed again.
+//! An experiment's CSV file, whose rows are not computed again.
 //!
-//! A row says what it was computed with. Rows of other settings or other data are refused, and so is a row that is there
-//! twice: it would count as another seed.
+//! A row says from which settings and data it was computed. Rows of different settings or data are refused, and so is a row that
+//! occurs twice, because it would count as an additional seed.
 
 mod columns;
 
@@ -21,25 +21,25 @@ use hindcast_analyzer::output;
 
 /// A row of an experiment's file.
 pub trait Row: Serialize + DeserializeOwned {
-    /// What has one row only, in words.
+    /// The identity of the row, in words. A file has only one row of each.
     fn key(&self) -> String;
-    /// What it was computed from.
+    /// What the row was computed from.
     fn origin(&self) -> Origin<'_>;
 }
 
-/// What a row was computed from. A row is an answer only for the same settings and data.
+/// What a row was computed from. A row is only valid for the same settings and data.
 pub struct Origin<'a> {
-    /// What was trained: the task's name, or the setting's.
+    /// The name of the task or of the setting.
     pub task: String,
-    /// The seed that was trained with.
+    /// The seed of the training.
     pub seed: u64,
-    /// [`settings_digest`] of what it was computed with, as 16 hexadecimal digits.
+    /// [`settings_digest`] as 16 hexadecimal digits.
     pub settings: &'a str,
-    /// [`data_digest`] of what it was computed on, as 16 hexadecimal digits.
+    /// [`data_digest`] as 16 hexadecimal digits.
     pub fingerprint: &'a str,
 }
 
-/// Hexadecimal digits of a digest in a row.
+/// Number of hexadecimal digits of a digest in a row.
 const DIGITS: usize = 16;
 
 /// What the rows of one task and seed are computed from, as 16 hexadecimal digits each.
@@ -52,10 +52,10 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Digests a task's settings, what else the numbers depend on, and the data.
+    /// Digests a task's settings, a description of whatever else the numbers depend on, and the data.
     ///
     /// # Errors
-    /// Where the task can't be written as text.
+    /// If the task can't be written as text.
     pub fn of(task: &Task, protocol: &str, data: &dyn DataSet) -> anyhow::Result<Self> {
         Ok(Self {
             settings: settings_digest(task, protocol)?,
@@ -64,10 +64,10 @@ impl Digests {
     }
 }
 
-/// Digest of a task with all its settings but the seed, and of what else the numbers depend on, in words.
+/// Digest of all settings of a task except the seed, and of a description of whatever else the numbers depend on.
 ///
 /// # Errors
-/// Where the task can't be written as text.
+/// If the task can't be written as text.
 pub fn settings_digest(task: &Task, protocol: &str) -> anyhow::Result<String> {
     let mut task = task.clone();
     task.set("train.seed", "0")?;
@@ -95,10 +95,10 @@ fn digits(hasher: &blake3::Hasher) -> String {
     hex
 }
 
-/// Refuses rows of `task` that were computed with other settings, whatever their seed: one file is about one setting.
+/// Refuses rows of `task` that were computed with different settings, for any seed, because a file has rows of one setting only.
 ///
 /// # Errors
-/// The first such row, and what to do.
+/// Names the first such row, and says what to do.
 pub fn check_settings<R: Row>(
     path: Option<&Path>,
     rows: &[R],
@@ -112,10 +112,10 @@ pub fn check_settings<R: Row>(
     }
 }
 
-/// Refuses rows of `task` and `seed` that were computed on other data.
+/// Refuses rows of `task` and `seed` that were computed on different data.
 ///
 /// # Errors
-/// The first such row, and what to do.
+/// Names the first such row, and says what to do.
 pub fn check_data<R: Row>(
     path: Option<&Path>,
     rows: &[R],
@@ -142,14 +142,14 @@ fn refuse(
     let path = path.unwrap_or_else(|| Path::new("the rows")).display();
     let row = row.key();
     bail!(
-        "{path}: the row of {row} was computed with other {what} (digest {told}, not {wanted}); name another --out, or give the same {what}"
+        "{path}: the row of {row} was computed with different {what} (digest {told}, not {wanted}); name another --out, or use the same {what}"
     )
 }
 
-/// The rows of a file; none where there is no file yet. A last line that a killed process left unfinished is cut off.
+/// The rows of a file; empty if there is no file yet. An incomplete last line, left by a killed process, is removed.
 ///
 /// # Errors
-/// Where the file can't be read, is another table, or has a row twice.
+/// If the file can't be read, is a different table, or has a row twice.
 pub fn read_rows<R: Row>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
     // Checked now, before hours of work.
     if let Some(path) = path {
@@ -161,7 +161,7 @@ pub fn read_rows<R: Row>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
     };
     let foreign = || {
         format!(
-            "{} is no table of this experiment: name another --out",
+            "{} is not a table of this experiment: name another --out",
             path.display()
         )
     };
@@ -175,7 +175,7 @@ pub fn read_rows<R: Row>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
     for (line, row) in &rows {
         if let Some(before) = lines.insert(row.key(), line) {
             bail!(
-                "{}: line {line} is the row of {} once more, which line {before} is already; each row counts once: remove one of them",
+                "{}: line {line} repeats the row of {} in line {before}; each row counts once: remove one of them",
                 path.display(),
                 row.key()
             );
@@ -184,12 +184,12 @@ pub fn read_rows<R: Row>(path: Option<&Path>) -> anyhow::Result<Vec<R>> {
     if torn {
         let file = OpenOptions::new().write(true).open(path);
         file.and_then(|f| f.set_len(whole as u64))
-            .with_context(|| format!("cannot cut an unfinished line off {}", path.display()))?;
+            .with_context(|| format!("cannot remove an incomplete line from {}", path.display()))?;
     }
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// The rows with their lines.
+/// The rows with their line numbers.
 fn parse<R: Row>(bytes: &[u8]) -> anyhow::Result<Vec<(u64, R)>> {
     let mut reader = csv::Reader::from_reader(bytes);
     let header = reader.headers()?.clone();
@@ -201,8 +201,8 @@ fn parse<R: Row>(bytes: &[u8]) -> anyhow::Result<Vec<(u64, R)>> {
     rows.collect()
 }
 
-/// Refuses a file that doesn't begin with the columns of these rows, or with the beginning of them where the file was cut off:
-/// its last line would be taken for an unfinished row, and rows would be appended to it.
+/// Refuses a file whose first line isn't the header of these rows, or the start of it if the file was cut off. Its last line
+/// would be removed as an incomplete row, and rows would be appended to it.
 fn check_header<R: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<()> {
     let columns = columns::of::<R>().join(",");
     let (line, whole) = match bytes.iter().position(|b| *b == b'\n') {
@@ -218,13 +218,13 @@ fn check_header<R: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<()> {
     let older = columns.replace("settings,fingerprint,", "");
     anyhow::ensure!(
         line != older.as_bytes(),
-        "an earlier version wrote it: nothing says with which settings and on which data its rows were computed"
+        "an earlier version wrote it: it doesn't say from which settings and data its rows were computed"
     );
     anyhow::ensure!(fits, "its columns aren't {columns}");
     Ok(())
 }
 
-/// One row, written at once and closed, so that a killed experiment goes on where it was.
+/// Appends one row and closes the file, so that a killed experiment resumes where it was.
 pub fn append_row(path: Option<&Path>, row: &impl Serialize) -> anyhow::Result<()> {
     let Some(path) = path else {
         return Ok(());
@@ -311,9 +311,9 @@ mod tests {
         let text = "index,score\n0,1.5\n1,2";
         std::fs::write(&path, text).unwrap();
         let error = format!("{:#}", read_rows::<Row>(Some(&path)).unwrap_err());
-        assert!(error.contains("no table of this experiment"), "{error}");
+        assert!(error.contains("not a table of this experiment"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        // Without rows, with more columns, and without a line's end.
+        // Without rows, with additional columns, and without an end of line.
         for text in [
             "index,score\n",
             "method,seed,tau,more\n",
@@ -329,7 +329,7 @@ mod tests {
             );
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
-        // A header that was cut off is an experiment's that was killed.
+        // An incomplete header is left by an experiment that was killed.
         for text in ["", "method,se"] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(read_rows::<Row>(Some(&path)).unwrap(), []);
@@ -347,7 +347,7 @@ mod tests {
         }
         let error = format!("{:#}", read_rows::<Row>(Some(&path)).unwrap_err());
         assert!(
-            error.contains("line 4 is the row of seed 0, method sgd once more, which line 2"),
+            error.contains("line 4 repeats the row of seed 0, method sgd in line 2"),
             "{error}"
         );
     }
@@ -362,14 +362,14 @@ mod tests {
         let error = said(check_settings(path, &rows, "digits", "bb"));
         assert!(error.contains("rows.csv: the row of seed 0"), "{error}");
         assert!(
-            error.contains("other settings (digest aa, not bb)"),
+            error.contains("different settings (digest aa, not bb)"),
             "{error}"
         );
         check_data(path, &rows, "digits", 1, "d1").unwrap();
         check_data(path, &rows, "digits", 2, "d2").unwrap();
         let error = said(check_data(path, &rows, "digits", 1, "d0"));
         assert!(
-            error.contains("seed 1") && error.contains("other data"),
+            error.contains("seed 1") && error.contains("different data"),
             "{error}"
         );
     }

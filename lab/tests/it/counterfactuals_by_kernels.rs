@@ -1,4 +1,4 @@
-//! Retraining by the kernels is retraining by candle, up to rounding.
+//! Retraining by the kernels agrees with retraining by candle, up to rounding.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,7 @@ use hindcast_lab::record_task;
 use hindcast_model::task::Task;
 use hindcast_recorder::Recorder;
 
-/// Batch norm, dropout, pooling, momentum and a penalty, in float64, a few steps of 16 examples.
+/// A task with batch norm, dropout, pooling, momentum and a penalty, in float64, for a few steps of 16 examples.
 const TASK: &str = r#"
 name = "small"
 [data]
@@ -91,7 +91,7 @@ fn retraining_by_kernels_comes_to_the_same_parameters_losses_and_errors() {
     )
     .unwrap();
     let subject = RecordedRun::open(&path, None).unwrap();
-    // One example, a few, and all of a batch, so that nothing of it is left.
+    // One example, a few, and a whole batch, which is then empty.
     let batch: Vec<u64> = subject
         .trace()
         .unwrap()
@@ -134,7 +134,7 @@ fn retraining_by_kernels_comes_to_the_same_parameters_losses_and_errors() {
                 assert_eq!(got.examples, want.examples);
             }
         }
-        // Leaving out has an effect, so that agreeing means something.
+        // Leaving out has an effect; otherwise the comparison would say nothing.
         assert!(got.change(2, 0).unwrap().abs() > 1e-6);
     }
 }

@@ -1,4 +1,4 @@
-//! Every layer, loss, reduction, circumstance and optimizer, as `hindcast exactness` prints them.
+//! Computes every row that `hindcast exactness` prints.
 
 use std::sync::Mutex;
 

@@ -1,4 +1,4 @@
-//! Recorded runs and their analysis, end to end and without the command line.
+//! Records and analyses runs, end to end, without the command line.
 
 #[path = "../../../analyzer/tests/it/numbers.rs"]
 mod numbers;

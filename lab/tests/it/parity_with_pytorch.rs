@@ -1,12 +1,12 @@
-//! Section 7.1 of the paper beside an implementation in PyTorch: on its split, initial weights, batches and penalty, in
-//! float64, our scores are its scores, and our counterfactual runs its counterfactual runs.
+//! Compares section 7.1 of the paper with an implementation in PyTorch: on the same split, initial weights, batches and penalty, in
+//! float64, scores and counterfactual runs must agree.
 //!
-//! The other implementation leaves a `.npz` a run: `DATA_MODEL_float64_SEED.npz`, DATA being adult, 20news or mnist and MODEL
+//! The other implementation writes one `.npz` per run: `DATA_MODEL_float64_SEED.npz`, DATA being adult, 20news or mnist and MODEL
 //! logreg or dnn, with `x_tr` (N, d), `y_tr` (N), `x_val`, `y_val`, `alpha`, `batch` (steps, b), `lr` (steps), the
 //! layers' weights and biases `init0`, `init1`, … and `final0`, …, and by example `true` (real change of the mean
 //! validation loss), `lin` (its linear part), `sgd` (SGD-influence), `nohess` (without the Hessian), `kl` (Koh and Liang by
 //! 100 heavy-ball steps) and `kl_cg` (by conjugate gradients). NumPy's `savez` writes
-//! such files; those of `savez_compressed` have to be written again by it.
+//! such files; files of `savez_compressed` must be written again with it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -72,7 +72,7 @@ impl Theirs {
 
     /// `init0`, `init1`, … as the net's flat parameters.
     fn parameters(&self, net: &Net, what: &str) -> Vec<f64> {
-        // A layer's name is its place, so linear layers count up by their names' order.
+        // A layer's name is its position, so the names order the linear layers.
         let mut layers: Vec<&str> = Vec::new();
         for def in net.parameters() {
             let (layer, _) = def.name.rsplit_once('.').unwrap();
@@ -93,7 +93,7 @@ impl Theirs {
     }
 }
 
-/// Trains on their batches and rates and keeps every step.
+/// Trains on the other implementation's batches and learning rates, and keeps every step.
 fn train(theirs: &Theirs, net: &Arc<Net>, task: &Task, data: &dyn DataSet) -> MemoryRun {
     let specs = |defs: &[hindcast_model::objective::TensorDef]| -> Vec<TensorSpec> {
         defs.iter()
@@ -174,7 +174,7 @@ fn train(theirs: &Theirs, net: &Arc<Net>, task: &Task, data: &dyn DataSet) -> Me
     out
 }
 
-/// Compares one run; gives what was compared with its relative error, and prints it.
+/// Compares one run. Prints and returns each quantity with its relative error.
 fn compare(path: &Path) -> Vec<(String, f64)> {
     let name = path.file_stem().unwrap().to_string_lossy().into_owned();
     let words: Vec<&str> = name.split('_').collect();
@@ -242,9 +242,40 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
         }
     }
 
+    found.extend(removals(&theirs, &run, &net, &queries, &u));
+    let largest = theirs
+        .get("true")
+        .iter()
+        .fold(0.0, |m: f64, x| m.max(x.abs()));
+    let alpha = task.loss.penalty;
+    println!("{name}: alpha {alpha:.3e}, largest change {largest:.3e}");
+    if model == "logreg" {
+        // Not asserted: folds of 40 examples have ties, which the solvers' precision decides.
+        let (shape, x) = &theirs.arrays["x_tr"];
+        let x = ndarray::Array2::from_shape_vec((shape[0], shape[1]), x.clone()).unwrap();
+        let y: Vec<bool> = theirs.get("y_tr").iter().map(|y| *y > 0.5).collect();
+        let ours = cross_validated(&x, &y).unwrap();
+        println!("    alpha by our cross-validation {ours:.3e}");
+    }
+    for (what, error) in &found {
+        println!("    {what:<24} {error:.1e}");
+    }
+    found
+}
+
+/// Compares the counterfactual runs of both arithmetics: real changes, their linear parts for the gradient `u`, and the
+/// paper's measure.
+fn removals(
+    theirs: &Theirs,
+    run: &RecordedRun<'_>,
+    net: &Arc<Net>,
+    queries: &[Query],
+    u: &[f64],
+) -> Vec<(String, f64)> {
+    let mut found = Vec::new();
     let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
     for (arithmetic_name, arithmetic) in [
-        ("kernels", Arithmetic::Kernels(Arc::clone(&net))),
+        ("kernels", Arithmetic::Kernels(Arc::clone(net))),
         ("as recorded", Arithmetic::Recorded),
     ] {
         let options = CounterfactualOptions {
@@ -252,7 +283,7 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
             evaluate: Vec::new(),
             ..CounterfactualOptions::new(Window::All.resolve(run.source()).unwrap())
         };
-        let report = counterfactuals(&run, &options, &queries, &sets, &|_, _| {
+        let report = counterfactuals(run, &options, queries, &sets, &|_, _| {
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();
@@ -264,7 +295,7 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
             .iter()
             .map(|o| {
                 let moved = o.parameters.iter().zip(&report.everyone.parameters);
-                moved.zip(&u).map(|((a, b), u)| (a - b) * u).sum()
+                moved.zip(u).map(|((a, b), u)| (a - b) * u).sum()
             })
             .collect();
         let label = |what: &str| format!("{what}, {arithmetic_name}");
@@ -273,29 +304,12 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
             label("linear truth"),
             relative_error(&linear, theirs.get("lin")),
         ));
-        // What the paper's measure makes of it.
+        // The paper's measure.
         let (ours, other) = (
             kendall_tau(theirs.get("sgd"), &truth).unwrap(),
             kendall_tau(theirs.get("sgd"), theirs.get("true")).unwrap(),
         );
         found.push((label("tau"), (ours - other).abs()));
-    }
-    let largest = theirs
-        .get("true")
-        .iter()
-        .fold(0.0, |m: f64, x| m.max(x.abs()));
-    let alpha = task.loss.penalty;
-    println!("{name}: alpha {alpha:.3e}, largest change {largest:.3e}");
-    if model == "logreg" {
-        // Not asserted: folds of 40 examples tie, and how far a solver went decides.
-        let (shape, x) = &theirs.arrays["x_tr"];
-        let x = ndarray::Array2::from_shape_vec((shape[0], shape[1]), x.clone()).unwrap();
-        let y: Vec<bool> = theirs.get("y_tr").iter().map(|y| *y > 0.5).collect();
-        let ours = cross_validated(&x, &y).unwrap();
-        println!("    alpha by our cross-validation {ours:.3e}");
-    }
-    for (what, error) in &found {
-        println!("    {what:<24} {error:.1e}");
     }
     found
 }

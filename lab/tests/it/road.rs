@@ -1,5 +1,5 @@
-//! The whole road on disk: digits are trained on while recording, the run is closed and opened again, swept, and its
-//! scores are held against really re-weighted training.
+//! End to end on disk: a training on digits is recorded, the run is closed, opened and swept, and its scores are compared with
+//! training with changed weights.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -137,7 +137,7 @@ fn digits_recorded_reopened_and_swept_equal_retraining() {
     let error = relative_error(&scores, &differences);
     println!("one linear layer on digits, from disk: {error:.1e}");
     assert!(error < 1e-7, "{error:e}");
-    // The table says where it comes from, and reads back.
+    // The table has metadata and can be read back.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scores.csv");
     let origin = TableOrigin {
@@ -177,7 +177,7 @@ fn single_precision_runs_replay_bit_by_bit_and_score_alike() {
     let error = relative_error(&narrow.queries[0].influence, &wide.queries[0].influence);
     assert!(error < 1e-4, "{error:e}");
     assert!((report.change(0, 0).unwrap() / wide.queries[0].influence[7] - 1.0).abs() < 0.2);
-    // The same bits again, from another engine.
+    // A new engine gives the same bits.
     assert_eq!(recorded.sweep(DType::F32, &Window::All), narrow);
 }
 
@@ -242,7 +242,7 @@ fn queries_about_examples_that_are_not_there_are_refused() {
     let one = ask("validation:3").unwrap();
     let three = ask("validation:3,3..4").unwrap();
     assert!(relative_error(&one.parameters, &three.parameters) < 1e-14);
-    // A vector from a file is its own gradient.
+    // The gradient of a vector query is the vector itself.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("u.safetensors");
     let message = ask(&format!("vector:{}", path.display())).unwrap_err();

@@ -1,4 +1,4 @@
-//! A sweep that was stopped goes on to the bits that it would have come to, and to no others' sweep.
+//! A resumed sweep gives the same bits as an uninterrupted one, and a checkpoint of a different sweep is refused.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn record(optimizer: &str, seed: u64) -> Recorded {
     }
 }
 
-/// What is swept: the parts of its identity that a user chooses.
+/// The parts of a sweep's identity that a user chooses.
 #[derive(Clone)]
 struct Asked {
     queries: Vec<Query>,
@@ -94,7 +94,7 @@ impl Recorded {
         .unwrap()
     }
 
-    /// Sweeps from the beginning or from `from`; with `stop` it is saved there, and stopped.
+    /// Sweeps from the beginning or from `from`. With `stop`, the sweep is saved and stopped there.
     fn sweep(
         &self,
         asked: &Asked,
@@ -342,7 +342,7 @@ fn the_checkpoint_of_another_sweep_is_refused_by_name() {
             ["its run", "another sweep"],
         ),
         (
-            // A run whose manifest is lost has no digest; its end tells it apart.
+            // A run whose manifest is lost has no digest; it is identified by its end.
             {
                 let mut other = record("kind = \"sgd\"", 4).identity(&asked);
                 other.run_digest = recorded.identity(&asked).run_digest;
@@ -372,7 +372,7 @@ fn a_damaged_checkpoint_is_refused_and_never_gone_on_from() {
         bytes[at] ^= 1 << (at % 8);
         std::fs::write(&broken, &bytes).unwrap();
         if let Ok(read) = SweepCheckpoint::read(&broken) {
-            // White space in the header may say the same in other bytes.
+            // White space in the header may change without a change of meaning.
             assert_eq!(read, good, "byte {at} of {}", whole.len());
         }
     }
@@ -390,7 +390,7 @@ fn what_a_sweep_takes_is_known_beforehand() {
     let run = recorded.run();
     let cost = SweepCost::of(&run, &asked.options, 2, 4, None).unwrap();
     assert_eq!((cost.steps, cost.examples, cost.queries), (9, 48, 2));
-    // The state's estimate is what the finished state holds.
+    // The estimated size of the state is that of the finished state.
     let state = recorded.sweep(&asked, None, None).unwrap();
     let held: usize = state.occurrences.len()
         + state

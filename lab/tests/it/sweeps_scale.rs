@@ -1,4 +1,4 @@
-//! A sweep's time grows with its steps and with nothing else: a step of a long run costs what one of a short run does.
+//! The time of a sweep is proportional to its steps: a step of a long run takes as long as a step of a short run.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use hindcast_model::net::Net;
 use hindcast_model::task::Task;
 use hindcast_recorder::Recorder;
 
-/// Records so many steps, and gives what sweeps all of them and says the milliseconds a step.
+/// Records this many steps. Returns a function that sweeps them all and gives the milliseconds per step.
 fn sweeper(steps: u64) -> impl FnMut() -> f64 {
-    // 200 examples in batches of 20: ten steps an epoch.
+    // 200 examples in batches of 20: ten steps per epoch.
     let task = Task::from_toml(&format!(
         "name = \"long\"\n[data]\nsource = \"digits\"\ntrain = 200\nvalidation = 50\n[model]\ninput = [1, 28, 28]\n\
          layers = [{{ kind = \"flatten\" }}, {{ kind = \"linear\", out = 8 }}, {{ kind = \"tanh\" }}, \
@@ -61,7 +61,7 @@ fn sweeper(steps: u64) -> impl FnMut() -> f64 {
 fn a_step_of_ten_thousand_costs_what_a_step_of_a_thousand_does() {
     let (mut short, mut long) = (sweeper(1_000), sweeper(10_000));
     let (mut of_short, mut of_long) = (Vec::new(), Vec::new());
-    // Short ones all around a long one, so that both meet the same machine.
+    // Short runs before and after the long one, so that both see the same load of the machine.
     for _ in 0..5 {
         of_short.extend((0..5).map(|_| short()));
         of_long.push(long());

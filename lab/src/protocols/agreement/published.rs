@@ -1,4 +1,4 @@
-//! What the paper publishes in section 7.1.
+//! The paper's published results of section 7.1.
 
 use super::settings::Setting;
 
@@ -11,7 +11,7 @@ pub struct Figure {
     pub sd: f64,
 }
 
-/// One method in one setting, as printed.
+/// The published result of one method in one setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Published {
     /// Kendall's tau.
@@ -20,8 +20,8 @@ pub struct Published {
     pub jaccard: Figure,
 }
 
-/// (data, model), then tau and Jaccard index of SGD-influence and of Koh and Liang's method, mean and standard deviation
-/// each.
+/// (data, model), then tau and Jaccard index of SGD-influence, and tau and Jaccard index of Koh and Liang's method; mean and
+/// standard deviation of each.
 type Printed = ((&'static str, &'static str), [(f64, f64); 4]);
 
 const PRINTED: [Printed; 6] = [
@@ -51,7 +51,7 @@ const PRINTED: [Printed; 6] = [
     ),
 ];
 
-/// What the paper prints for a method in a setting: for SGD-influence and Koh and Liang's.
+/// The published result of a method in a setting, for SGD-influence and Koh and Liang's method.
 pub fn published(setting: &Setting, method: &str) -> Option<Published> {
     let (_, [tau, jaccard, kl_tau, kl_jaccard]) = PRINTED
         .iter()

@@ -12,13 +12,13 @@ pub struct Agreement {
     pub data: String,
     /// `logreg` or `dnn`.
     pub model: String,
-    /// Seed of the draw, of the initial weights and of the batches.
+    /// Seed of the drawn examples, the initial weights and the batches.
     pub seed: u64,
-    /// What scored.
+    /// The method.
     pub method: String,
-    /// Kendall's tau of the scores against the real change of the validation loss, over all examples.
+    /// Kendall's tau of the scores and the real changes of the validation loss, over all examples.
     pub tau: f64,
-    /// Jaccard index of the ten largest and ten smallest, predicted against real.
+    /// Jaccard index of the ten largest and ten smallest changes, predicted and real.
     pub jaccard: f64,
     /// α, the penalty in each example's loss.
     pub penalty: f64,
@@ -28,11 +28,11 @@ pub struct Agreement {
     pub largest_change: f64,
     /// Digest of the task's settings that the row was computed with.
     pub settings: String,
-    /// Digest of the examples that it was computed on.
+    /// Digest of the examples that the row was computed from.
     pub fingerprint: String,
     /// Seconds that the method took.
     pub method_seconds: f64,
-    /// Seconds that the counterfactual runs took, which all methods of a seed share.
+    /// Seconds that the counterfactual runs took; all methods of a seed share them.
     pub truth_seconds: f64,
 }
 

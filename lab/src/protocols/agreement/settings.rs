@@ -9,7 +9,7 @@ pub struct Setting {
     pub data: &'static str,
     /// `logreg` or `dnn`.
     pub model: &'static str,
-    /// Name of the task that ships for it.
+    /// Name of its built-in task.
     pub task: &'static str,
 }
 
@@ -27,27 +27,27 @@ const fn setting(data: &'static str, model: &'static str, task: &'static str) ->
     Setting { data, model, task }
 }
 
-/// A method that is measured: one of [`hindcast_analyzer::estimators::methods`], with options.
+/// A method to measure: one of [`hindcast_analyzer::estimators::methods`], with options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
-    /// What its rows call it.
+    /// Its name in rows.
     pub name: &'static str,
     /// The estimator's name.
     pub method: &'static str,
-    /// Options that differ from what they are where nobody says, by model: (model or empty, key, value). The value
-    /// `alpha` stands for the penalty of the run.
+    /// Options that differ from the defaults: (model, or empty for both; key; value). The value `alpha` stands for the penalty
+    /// of the run.
     pub set: &'static [(&'static str, &'static str, &'static str)],
 }
 
-/// Every method that is measured unless others are asked for.
+/// The methods that are measured by default.
 pub const METHODS: &[Measured] = &[
     plain("sgd"),
     plain("hessian-free"),
     plain("released-rule"),
     plain("accumulative"),
     plain("tracin"),
-    // The repository that the paper took its K&L from: heavy ball on the Hessian over all examples, from u, its damping
-    // standing in for the penalty.
+    // As in the repository from which the paper took Koh and Liang's method: heavy ball on the Hessian over all examples,
+    // starting at u, with the damping in place of the penalty.
     Measured {
         name: "koh-liang-sgd",
         method: "koh-liang-sgd",
@@ -61,7 +61,7 @@ pub const METHODS: &[Measured] = &[
             ("", "momentum", "0.9"),
         ],
     },
-    // The same quadratic, solved.
+    // The same quadratic, solved exactly.
     Measured {
         name: "koh-liang-cg",
         method: "koh-liang-cg",
@@ -80,7 +80,7 @@ impl Measured {
     /// The estimator with the options for a model with this penalty.
     ///
     /// # Errors
-    /// Where the method is not there, or does not take an option.
+    /// If there is no such method, or it has no such option.
     pub fn chosen(&self, model: &str, penalty: f64) -> hindcast_analyzer::Result<Chosen> {
         let alpha = penalty.to_string();
         let set: Vec<(&str, &str)> = self

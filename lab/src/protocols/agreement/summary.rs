@@ -7,14 +7,14 @@ use super::row::Agreement;
 use super::settings::Setting;
 use hindcast_analyzer::measures::mean_sd;
 
-/// One method in one setting over seeds.
+/// Results of one method in one setting, over seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Seeds that have a row.
+    /// Number of seeds that have a row.
     pub seeds: usize,
     /// Kendall's tau: mean and sample standard deviation.
     pub tau: Figure,
-    /// Jaccard index, likewise.
+    /// Jaccard index: mean and sample standard deviation.
     pub jaccard: Figure,
 }
 
@@ -26,18 +26,18 @@ impl Summary {
     }
 }
 
-/// A method less another on the same seeds.
+/// Differences of two methods on the same seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Paired {
-    /// Seeds that have both rows.
+    /// Number of seeds that have rows of both.
     pub seeds: usize,
     /// Difference of tau: mean and standard error.
     pub tau: (f64, f64),
-    /// Difference of the Jaccard index, likewise.
+    /// Difference of the Jaccard index: mean and standard error.
     pub jaccard: (f64, f64),
 }
 
-/// Means of a method in a setting; nothing without a row.
+/// Summary of a method in a setting; `None` without rows.
 pub fn summary(
     rows: &[Agreement],
     setting: &Setting,
@@ -56,7 +56,7 @@ pub fn summary(
     })
 }
 
-/// `method` less `other` by seed; nothing with fewer than two seeds that have both.
+/// Differences `method` − `other` by seed; `None` with fewer than two seeds that have both.
 pub fn paired(
     rows: &[Agreement],
     setting: &Setting,

@@ -1,4 +1,4 @@
-//! What a measure works with: the run, its retrainings, its scores, and where rows go.
+//! Shared by the measures: the run, its retrainings, its scores and the output of rows.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use hindcast_analyzer::{
     AnalysisError, CounterfactualOptions, Query, RecordedRun, counterfactuals,
 };
 
-/// What a measure works with.
+/// One run that is measured.
 pub(super) struct Bench<'a> {
     pub kept: &'a Kept,
     pub task: &'a Task,
@@ -30,14 +30,14 @@ pub(super) struct Bench<'a> {
     pub watcher: &'a Watcher<'a>,
 }
 
-/// Numbers of this crate's streams: which subsets, which examples, which queries; the noise of the second truth.
+/// Identifies this crate's random streams: subsets, examples, queries, and the perturbation of the second truth.
 pub(super) const SUBSETS: u32 = (1 << 31) + 1;
 pub(super) const EXAMPLES: u32 = (1 << 31) + 2;
 const QUERIES: u32 = (1 << 31) + 3;
 const NOISE: u64 = 0x5eed;
 
 impl Bench<'_> {
-    /// `wanted` of `0..n`, drawn by the run's seed for `purpose` and `at`, in ascending order.
+    /// Draws `wanted` of `0..n` by the run's seed, for `purpose` and `at`. In ascending order.
     pub fn draw(&self, purpose: u32, at: u64, n: u64, wanted: u64) -> Vec<u64> {
         let mut stream = Stream::of_example(self.task.train.seed, at, Purpose::Other(purpose, 0));
         let mut drawn = stream.permutation(n as usize);
@@ -46,7 +46,7 @@ impl Bench<'_> {
         drawn
     }
 
-    /// The run's float type and the window, for a protocol.
+    /// The number of examples, the window and the float type, for a protocol.
     pub fn setting(&self, run: &RecordedRun<'_>) -> anyhow::Result<String> {
         let dtype = match run.dtype() {
             DType::F64 => "f64",
@@ -61,8 +61,9 @@ impl Bench<'_> {
         ))
     }
 
-    /// Runs without each of these sets in the plan's window, and with everyone; `of` makes numbers of where one ended. The
-    /// first inner list is everyone's. `noise` moves every start in its last digits.
+    /// Retrains on all examples, and without each of these sets in the plan's window. `of` computes numbers from the end of a
+    /// training. The first inner list is that of the training on all examples. `noise` perturbs the starting values in their
+    /// last digits.
     pub fn retrained(
         &self,
         run: &RecordedRun<'_>,
@@ -90,8 +91,8 @@ impl Bench<'_> {
             .collect()
     }
 
-    /// Scores for these queries by a ranking, its sign turned as it says; an inner list a query, 0 where there is none: an
-    /// example that no batch of the window holds changes nothing. Also the seconds that they took.
+    /// The scores of a ranking for these queries, with its sign, one inner list per query, and the seconds that they took. An
+    /// example without a score, which is in no batch of the window, gets 0, because it changes nothing.
     pub fn scores(
         &self,
         ranking: &Ranking,
@@ -133,12 +134,12 @@ impl Bench<'_> {
         Ok((turned, seconds))
     }
 
-    /// Test examples to ask about, and the queries of their losses.
+    /// Draws test examples, and makes a query of each one's loss.
     pub fn test_queries(&self, run: &RecordedRun<'_>) -> anyhow::Result<(Vec<u64>, Vec<Query>)> {
         let there = run.data().len(Split::Test);
         if there == 0 {
             return Err(AnalysisError::other(format!(
-                "task {}: this measure asks about test examples, and there are none",
+                "task {}: this measure needs test examples, and there are none",
                 self.task.name
             ))
             .into());
@@ -148,7 +149,7 @@ impl Bench<'_> {
         Ok((chosen, queries))
     }
 
-    /// Gives a row whose value is the mean of these.
+    /// Emits a row whose value is the mean of these values.
     pub fn emit(
         &mut self,
         measure: &str,

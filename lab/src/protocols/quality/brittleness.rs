@@ -1,4 +1,4 @@
-//! Brittleness: how few of the examples that help a prediction most must go before it flips.
+//! Brittleness: how few of a prediction's most helpful examples must be left out before it flips.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::evaluated::predictions_of;
 use crate::protocols::ranking::{Ranking, order};
 use hindcast_analyzer::Query;
 
-/// Retrainings that are done together, so that a stop loses no more than these.
+/// Retrainings that run together. An interruption loses at most these.
 const TOGETHER: usize = 64;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         !removed.is_empty(),
         "nothing to remove: the train split has {examples} examples"
     );
-    // Only a prediction that is right can be broken.
+    // Only correct predictions are considered.
     let (asked, _) = bench.test_queries(run)?;
     let end = run.source().end()?;
     let before = predictions_of(run, &end.parameters, &end.buffers, Split::Test, &asked)?;
@@ -42,7 +42,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             continue;
         }
         let (scores, seconds) = bench.scores(ranking, &queries, &protocol)?;
-        // Most helpful first: leaving it out raises this example's loss most.
+        // Most helpful first: leaving it out increases the test example's loss most.
         let orders: Vec<Vec<u64>> = scores
             .into_iter()
             .map(|of| order(&of.into_iter().map(Some).collect::<Vec<_>>(), -1.0))
@@ -70,7 +70,7 @@ fn name(k: u64) -> String {
     format!("flipped-by-{k}")
 }
 
-/// Whether each asked example's prediction is another one without the `k` that help it most.
+/// Whether the prediction for each test example changes without its `k` most helpful training examples.
 fn flipped(
     bench: &Bench<'_>,
     run: &hindcast_analyzer::RecordedRun<'_>,
@@ -80,7 +80,7 @@ fn flipped(
     asked: &[u64],
     before: &[u32],
 ) -> anyhow::Result<Vec<bool>> {
-    // Methods that know no query remove the same examples for each: one retraining answers for all.
+    // Methods that ignore the query remove the same examples for every query: one retraining is enough.
     let mut places: BTreeMap<Vec<u64>, usize> = BTreeMap::new();
     let mut sets: Vec<Vec<u64>> = Vec::new();
     let mut set_of = Vec::with_capacity(orders.len());
@@ -104,7 +104,7 @@ fn flipped(
         let found = bench.kept.numbers(bench.run, &label, &protocol, || {
             bench.retrained(run, sets, false, &of)
         })?;
-        // The first is everyone's.
+        // The first is that of the training on all examples.
         after.extend(found.into_iter().skip(1));
     }
     Ok(set_of

@@ -1,5 +1,5 @@
-//! Losses and predictions of retrained models, in float64 whatever they were trained in: a loss near 0 has few digits in
-//! float32, and ranks would be made of them.
+//! Losses and predictions of retrained models, in float64 for any float type of training: a loss near 0 has few significant
+//! digits in float32, and the ranks would be noise.
 
 use candle_core::{D, DType, Device, Tensor};
 use hindcast_model::objective::{Draws, Mode, Pass, Split};
@@ -8,7 +8,7 @@ use hindcast_model::train::{losses, tensors};
 use hindcast_analyzer::counterfactual::Outcome;
 use hindcast_analyzer::{AnalysisError, RecordedRun};
 
-/// Loss of each of these examples, in evaluation mode and without penalty.
+/// The loss of each of these examples, in evaluation mode and without penalty.
 pub(super) fn losses_of(
     run: &RecordedRun<'_>,
     end: &Outcome,
@@ -26,7 +26,7 @@ pub(super) fn losses_of(
     )?)
 }
 
-/// The class that the model sees in each of these examples.
+/// The class that the model predicts for each of these examples.
 pub(super) fn predictions_of(
     run: &RecordedRun<'_>,
     parameters: &[f64],
@@ -49,14 +49,14 @@ pub(super) fn predictions_of(
     classes(&found.outputs)
 }
 
-/// The largest output's class; with one output, whether it is above 0.
+/// The class with the largest output; for a single output, whether it is above 0.
 fn classes(outputs: &Tensor) -> anyhow::Result<Vec<u32>> {
     let classes = match outputs.dims() {
         [_, 1] => outputs.squeeze(1)?.gt(0f64)?.to_dtype(DType::U32)?,
         [_, _] => outputs.argmax(D::Minus1)?,
         shape => {
             return Err(AnalysisError::other(format!(
-                "outputs of shape {shape:?} predict no classes"
+                "outputs of shape {shape:?} don't predict classes"
             ))
             .into());
         }

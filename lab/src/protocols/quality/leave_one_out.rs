@@ -1,4 +1,5 @@
-//! Leave-one-out correlation: examples left out one at a time, predicted against real change of the validation loss.
+//! Leave-one-out correlation: examples are left out one at a time, and predicted changes of the validation loss are compared with
+//! the real ones.
 
 use super::bench::{Bench, EXAMPLES};
 use super::evaluated::losses_of;
@@ -33,7 +34,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         let losses = bench.kept.numbers(bench.run, &name, &protocol, || {
             bench.retrained(run, &sets, noise, &of)
         })?;
-        // Less everyone's: the change.
+        // The change against the training on all examples.
         let change = losses.iter().skip(1).map(|of| of[0] - losses[0][0]);
         Ok(change.collect())
     };

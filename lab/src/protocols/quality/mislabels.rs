@@ -1,4 +1,4 @@
-//! Mislabelled examples: labels flipped on purpose, looked for among the most harmful examples.
+//! Mislabelled examples: how many labels that were flipped on purpose are among the most harmful examples.
 
 use hindcast_model::objective::Split;
 
@@ -14,7 +14,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     let flips = planted.iter().filter(|p| **p).count();
     if flips == 0 {
         return Err(AnalysisError::other(format!(
-            "task {}: no label was flipped, so none can be found: give --set data.flipped=0.1",
+            "task {}: no label was flipped, so none can be found: use --set data.flipped=0.1",
             bench.task.name
         ))
         .into());
@@ -33,7 +33,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
             .kept
             .scores(bench.run, ranking, &Query::default(), bench.watcher)?;
         let seconds = begun.elapsed().as_secs_f64();
-        // What was never seen is suspected last.
+        // Examples that were in no batch come last.
         let scores: Vec<f64> = scores
             .into_iter()
             .map(|score| score.map_or(f64::INFINITY, |x| ranking.sign() * x))

@@ -1,4 +1,4 @@
-//! What is measured, and a row of the experiment's table.
+//! The measures, and a row of the experiment's table.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,19 +6,20 @@ use crate::protocols::ranking::Ranking;
 use crate::protocols::rows::{Origin, Row};
 use hindcast_analyzer::Window;
 
-/// The method in rows that say how well the truth agrees with itself: the same runs, from starts moved in their last digits.
+/// The method in rows that compare the truth with itself: the same retrainings, from starting values perturbed in their last
+/// digits.
 pub const NOISE_FLOOR: &str = "truth-again";
 
-/// What is measured.
+/// A measure of a ranking's quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Linear datamodeling score: predicted against real change of each query over random subsets left out (Spearman)
+    /// Linear datamodeling score: correlation of predicted and real changes of each query over random subsets left out (Spearman).
     Lds,
-    /// Predicted against real change of the validation loss over examples left out one at a time (Kendall, Spearman)
+    /// Correlation of predicted and real changes of the validation loss over examples left out one at a time (Kendall, Spearman).
     LeaveOneOut,
-    /// How well the most harmful examples find labels that were flipped on purpose (area under the ROC curve, precision)
+    /// How well the scores find labels that were flipped on purpose (area under the ROC curve, precision).
     Mislabels,
-    /// How many of the most helpful examples must go before a prediction flips (share of test examples)
+    /// Share of test predictions that flip when the most helpful examples are left out.
     Brittleness,
 }
 
@@ -27,25 +28,25 @@ pub enum Measure {
 pub struct QualityRow {
     /// Name of the task.
     pub task: String,
-    /// Seed of the run and of whatever is drawn.
+    /// Seed of the run and of everything that is drawn.
     pub seed: u64,
-    /// What was measured, as `lds`, `auc` or `flipped-by-30`.
+    /// The measure, for example `lds`, `auc` or `flipped-by-30`.
     pub measure: String,
     /// The ranking, or `truth-again`.
     pub method: String,
-    /// How it was measured: without it the number means nothing.
+    /// How the value was measured. Values of different protocols can't be compared.
     pub protocol: String,
-    /// The measure; over several queries their mean.
+    /// The value of the measure; for several queries, the mean.
     pub value: f64,
-    /// Standard deviation over the queries; empty where there is only one number.
+    /// Standard deviation over the queries; empty if there is only one value.
     pub sd: Option<f64>,
-    /// Queries (examples for leave-one-out, labels for mislabels) that it was measured on.
+    /// Number of queries (leave-one-out: examples; mislabels: flipped labels).
     pub count: u64,
     /// Digest of the task's settings that the row was computed with.
     pub settings: String,
-    /// Digest of the examples that it was computed on.
+    /// Digest of the examples that the row was computed from.
     pub fingerprint: String,
-    /// Seconds that the scores took; 0 where they were kept from before.
+    /// Seconds that the scores took; 0 if they were read from a file.
     pub seconds: f64,
 }
 
@@ -67,21 +68,21 @@ impl Row for QualityRow {
     }
 }
 
-/// What is to be measured, and how.
+/// What to measure, and how.
 #[derive(Debug, Clone)]
 pub struct QualityPlan {
-    /// What.
+    /// The measure.
     pub measure: Measure,
     /// The rankings.
     pub rankings: Vec<Ranking>,
-    /// Steps in which examples are left out.
+    /// Steps that examples are left out of.
     pub window: Window,
-    /// LDS: the share of the training examples that a subset leaves out.
+    /// LDS: share of the training examples that each subset leaves out.
     pub share: f64,
-    /// LDS: how many subsets; leave-one-out: how many examples.
+    /// LDS: number of subsets; leave-one-out: number of examples.
     pub runs: u64,
-    /// LDS and brittleness: how many test examples are asked about.
+    /// LDS and brittleness: number of test examples, each of which is one query.
     pub queries: u64,
-    /// Brittleness: how many of the most helpful examples go.
+    /// Brittleness: numbers of most helpful examples to leave out.
     pub removed: Vec<u64>,
 }

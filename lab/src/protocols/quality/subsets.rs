@@ -1,7 +1,8 @@
-//! Linear datamodeling score: over random subsets left out, does the sum of their scores rank the real changes?
+//! Linear datamodeling score: the rank correlation, over random subsets left out, of the sums of their scores and the real
+//! changes.
 //!
-//! Park et al. 2023 ("TRAK") keep half of the data and average over many seeds' trainings; here one frozen seed's run is
-//! retrained, and the share that is left out is the plan's: a hundredth by default, near enough for first order.
+//! Park et al. 2023 ("TRAK") keep half of the data and average over trainings with many seeds. Here, the run of one seed is
+//! retrained, and the plan says which share is left out: by default a hundredth, which is small enough for first order.
 
 use super::bench::{Bench, SUBSETS};
 use super::evaluated::losses_of;
@@ -15,7 +16,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     let size = (bench.plan.share * examples as f64).round().max(1.0) as u64;
     anyhow::ensure!(
         size < examples,
-        "a subset of {size} of {examples} examples leaves nobody: give a smaller share"
+        "a subset of {size} of {examples} examples leaves no examples: use a smaller share"
     );
     let sets: Vec<Vec<u64>> = (0..bench.plan.runs)
         .map(|at| bench.draw(SUBSETS, at, examples, size))
@@ -60,8 +61,8 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Spearman's correlation over the sets, query by query, of what is `predicted(query, set)` with what the retrained runs
-/// gave; `real`'s first list is everyone's. Queries that no set changes have no order and are left out.
+/// Spearman's correlation over the sets, for each query, of `predicted(query, set)` and the values of the retrained runs. The
+/// first list of `real` is that of the training on all examples. Queries that no set changes have no order and are skipped.
 fn over_queries(
     queries: usize,
     real: &[Vec<f64>],
@@ -82,7 +83,7 @@ mod tests {
 
     #[test]
     fn each_query_is_ranked_by_itself() {
-        // Everyone, then three sets; the third query never changes.
+        // All examples, then three sets; the third query never changes.
         let real = vec![
             vec![0.0, 0.0, 1.0],
             vec![0.1, 3.0, 1.0],

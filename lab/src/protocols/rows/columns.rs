@@ -1,18 +1,18 @@
-//! The names of a row's fields, in the order in which they are written.
+//! The names of a row's fields, in the order of the columns.
 
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
-/// The fields of a struct: none where it isn't one.
+/// The names of a struct's fields; empty if the type isn't a struct.
 pub(super) fn of<R: DeserializeOwned>() -> Vec<&'static str> {
     let mut fields: &'static [&'static str] = &[];
-    // It ends at the first question, which is for the fields.
+    // It fails at the first call, which names the fields.
     let _ = R::deserialize(Asked(&mut fields));
     fields.to_vec()
 }
 
-/// Answers nothing, and notes which fields it is asked for.
+/// A deserializer that stores the names of the fields that it is asked for, and returns an error.
 struct Asked<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Asked<'_> {

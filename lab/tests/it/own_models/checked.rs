@@ -1,4 +1,4 @@
-//! The check of an objective: what is right passes, kinks and all, and what is wrong is named.
+//! The check of an objective: correct models pass, even with kinks, and errors are located.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{CLASSES, data, initialise, state};
 type Forward = fn(&Net, &Tensor, bool) -> Result<Tensor>;
 type Loss = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
-/// Layers to put together in right and wrong ways.
+/// Layers that can be combined correctly and incorrectly.
 struct Net {
     conv: Conv2d,
     norm: BatchNorm,
@@ -105,7 +105,7 @@ fn candles_max_pooling_is_caught_and_named() {
         .filter(|row| !row.passed)
         .map(|row| row.what.as_str())
         .collect();
-    // What lies before the pooling is wrong, what lies after it is right.
+    // Gradients before the pooling are wrong, those after it are right.
     assert!(
         wrong.contains(&"gradient of the training loss in conv.weight"),
         "{wrong:?}"
@@ -153,7 +153,7 @@ fn a_cut_graph_is_located() {
     let report = check(
         |net, x, train| {
             let pooled = ops::max_pool2d(&net.front(x, train)?, (2, 2), (2, 2), (0, 0))?;
-            // Half of it is read out and put back: the derivative lacks that half.
+            // Half of the tensor is copied through plain values, so the derivative lacks that half.
             net.back(&((&pooled * 0.5)? + (pooled.detach() * 0.5)?)?)
         },
         ops::cross_entropy,

@@ -1,4 +1,4 @@
-//! Scores of an own model, through its recording and the adapter, against central differences of training it again with candle_nn.
+//! Compares the scores of an own model with central differences of repeated training with candle_nn.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const STEPS: u64 = 9;
 const RATE: f64 = 0.3;
 const STEP: f64 = 2e-5;
 
-/// A convolution and a linear layer, each with a batch norm; generic over whose batch norm it is.
+/// A convolution and a linear layer, each with a batch norm, generic over the implementation of batch norm.
 struct Net<B> {
     conv: Conv2d,
     norm: B,
@@ -71,7 +71,7 @@ fn objective() -> Arc<OwnModel> {
     Arc::new(OwnModel::new(ours, Net::forward, ops::cross_entropy).unwrap())
 }
 
-/// Examples of a step: an index twice now and then, and one short batch.
+/// Examples of a step: some batches repeat an index, and one batch is short.
 fn indices(step: u64) -> Vec<u64> {
     let mut out: Vec<u64> = (0..5)
         .map(|k| (step * 5 + k * 3 + step / 3) % TRAIN as u64)
@@ -85,7 +85,7 @@ fn indices(step: u64) -> Vec<u64> {
     out
 }
 
-/// Trains in an ordinary loop, with the batch norm of either side; `changed` is an example and its factor in every batch.
+/// Trains in an ordinary loop, with either batch norm. `changed` is an example and its factor in every batch.
 fn train<B: ModuleT>(
     build: fn(VarBuilder) -> Result<Net<B>>,
     dtype: DType,
@@ -200,7 +200,7 @@ fn training_with_candles_batch_norm_has_the_same_bits_and_is_replayed_by_ours() 
     }
 }
 
-/// candle_nn's batch norm writes its statistics outside of the graph: right for a replay, and nothing to sweep through.
+/// candle_nn's batch norm writes its statistics outside of the graph: it can be replayed, but not swept.
 #[test]
 fn candles_batch_norm_replays_and_a_sweep_refuses_it_by_name() {
     let storage = Arc::new(MemStorage::new());
@@ -247,7 +247,7 @@ fn every_step_is_a_checkpoint() {
         (STEPS, Some(2), STEPS)
     );
     assert_eq!(state(&variables, objective().as_ref()), end);
-    // Any step: a replay from it gives the next one.
+    // A replay from any step gives the next one.
     let mut previous: Option<RecordedEnd> = None;
     for step in 0..STEPS {
         trace.load_into(&variables, step).unwrap();
@@ -277,7 +277,7 @@ fn every_step_is_a_checkpoint() {
         previous,
         "a refused load changes nothing"
     );
-    // Other variables.
+    // Different variables.
     let other = VarMap::new();
     linear(
         3,

@@ -1,4 +1,4 @@
-//! Models of a program's own: exact like the models of tasks, and checked before they are believed.
+//! Own models: their scores are exact like those of tasks, and their derivatives are checked first.
 
 mod checked;
 mod exact;
@@ -11,7 +11,7 @@ use hindcast_model::objective::{Objective, TensorDef};
 
 use crate::numbers::noise;
 
-/// Pixels across and down, and classes.
+/// Width and height in pixels, and number of classes.
 const SIDE: usize = 6;
 const CLASSES: usize = 3;
 const TRAIN: usize = 12;
@@ -37,7 +37,7 @@ fn data() -> Box<dyn DataSet> {
     .unwrap()
 }
 
-/// Values in (−size, size), the same each time, for every parameter; running statistics stay as they are made.
+/// Sets every parameter to fixed values in (−size, size); running statistics keep their initial values.
 fn initialise(variables: &VarMap, size: f64) {
     let vars = variables.data().lock().unwrap();
     let mut names: Vec<&String> = vars.keys().filter(|n| !n.contains("running")).collect();
@@ -51,7 +51,7 @@ fn initialise(variables: &VarMap, size: f64) {
     }
 }
 
-/// What the variables hold, flat in the objective's order.
+/// The values of the variables, flat, in the objective's order.
 fn state(variables: &VarMap, objective: &dyn Objective) -> RecordedEnd {
     let vars = variables.data().lock().unwrap();
     let flat = |defs: &[TensorDef]| -> Vec<f64> {
