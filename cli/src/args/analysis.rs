@@ -1,4 +1,4 @@
-//! What the verbs take that ask a recorded run, and show what they found.
+//! Arguments of the verbs that analyse a recorded run and show the results.
 
 use std::path::PathBuf;
 
@@ -16,46 +16,46 @@ pub struct Influence {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// What to ask about: validation (its mean loss), validation:3,17, train:5, validation:0..99 (a query an example), per-class, or vector:FILE.safetensors (a gradient of your own); --help says more; may be given several times
+    /// The value whose change is predicted: validation (its mean loss), validation:3,17, train:5, validation:0..99 (one query per example), per-class, or vector:FILE.safetensors (a gradient of your own); see --help; may be given several times
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
-    /// How to score: sgd (SGD-influence, the sweep), or another of the methods below; `hindcast methods NAME` says more
+    /// Scoring method: sgd (SGD-influence, the sweep) or another method listed in --help; `hindcast methods NAME` describes one
     #[arg(long, value_name = "NAME", default_value = "sgd")]
     pub method: String,
-    /// Set an option of the method: --method-set damping=0.1; may be given several times
+    /// Set an option of the method, for example --method-set damping=0.1; may be given several times
     #[arg(long = "method-set", value_name = "KEY=VALUE")]
     pub method_set: Vec<String>,
-    /// Steps whose use of an example counts: all, last-epoch, or A..B
+    /// Count only the use of examples in these steps: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
-    /// Where to write the table: .csv, .jsonl or (with the feature) .parquet
+    /// The table to write: .csv, .jsonl or (in builds with the feature) .parquet
     #[arg(long, value_name = "SCORES", default_value = "scores.csv")]
     pub out: PathBuf,
-    /// Go on from where an interrupted sweep for the same table stopped
+    /// Resume an interrupted sweep for the same table
     #[arg(long)]
     pub resume: bool,
-    /// Keep a long sweep's state every so many seconds, so that a crash loses no more (0: after every step)
+    /// Save the state of a long sweep every SECONDS; a crash loses at most that much work (0: after every step)
     #[arg(long, value_name = "SECONDS", default_value_t = Saving::SECONDS)]
     pub checkpoint_every: u64,
-    /// Arithmetic of the replay: as recorded, or the float64 reference
+    /// Float type of the replay: the recorded one, f32 or f64 (the reference)
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
     pub precision: Precision,
-    /// What replays: kernels (models of tasks, on the CPU; the default there) or autodiff (any model and device, slower)
+    /// Replay engine: kernels (models of tasks, on the CPU; the default for them) or autodiff (any model and device, slower)
     #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
     pub engine: Option<Engine>,
-    /// Add a column an epoch
+    /// Add one column per epoch
     #[arg(long)]
     pub per_epoch: bool,
-    /// Look again at the K most harmful examples of each query by the accumulative estimate, and at some by retraining (SGD only)
+    /// Refine the K most harmful examples of each query with the accumulative estimate, and some of them by retraining (SGD only)
     #[arg(long, value_name = "K")]
     pub refine: Option<usize>,
-    /// How many of those to leave out for real, one after the other
+    /// How many of the refined examples to leave out and retrain, one at a time
     #[arg(long, value_name = "M", default_value_t = 5, requires = "refine")]
     pub refine_truth: usize,
     /// How many of the most harmful and most helpful examples to print
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub top: usize,
-    /// Where to replay: cpu, cuda or cuda:N
+    /// Device of the replay: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Write a picture of the most harmful examples (image data only)
@@ -64,7 +64,7 @@ pub struct Influence {
     /// Names of the examples.
     #[command(flatten)]
     pub names: NamesArgs,
-    /// Memory that the sweep may take, as 8GB, instead of what is available now; where it isn't enough for all queries at once, they are answered in several passes over the steps
+    /// Limit on the memory of the sweep, for example 8GB [default: the memory available now]; if it is too small for all queries at once, they are answered in several passes over the steps
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// Options of the check of recorded steps, which runs first.
@@ -86,10 +86,10 @@ pub struct CheckArgs {
     pub check_seed: Option<u64>,
 }
 
-/// Names of one's own for examples.
+/// The user's own names for examples.
 #[derive(Debug, Args)]
 pub struct NamesArgs {
-    /// Your own ids, file names or texts of the examples, for what is printed and a column of the table (--help says how)
+    /// File with your own ids, file names or texts of the examples, to print and to add to the table as a column (see --help)
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
     /// What numbers mean in --names: rows of the original file, or indices of the training split
@@ -118,7 +118,7 @@ pub enum NamesBy {
 /// `hindcast methods`
 #[derive(Debug, Args)]
 pub struct Methods {
-    /// One method, with all that there is to say about it
+    /// Describe this method in full
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// For scripts: a list of {name, about, needs, source, predicts, windowed, options: [{key, default, about}]}
@@ -138,7 +138,7 @@ pub struct Scores {
     /// Sort descending
     #[arg(long)]
     pub descending: bool,
-    /// Only rows for which this is so: --where label=3 --where 'influence<0'; may be given several times
+    /// Keep only rows that meet this condition: --where label=3 --where 'influence<0'; may be given several times
     #[arg(long = "where", value_name = "CONDITION")]
     pub conditions: Vec<String>,
     /// Only the first K rows that have a value in the sorted column
@@ -167,44 +167,44 @@ pub struct Counterfactual {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// File with the examples to leave out: one index a line
+    /// File with the examples to leave out: one index per line
     #[arg(long, value_name = "FILE")]
     pub without: Option<PathBuf>,
     /// Leave out the K most harmful examples of a table written by `influence`
     #[arg(long, num_args = 2, value_names = ["K", "SCORES"])]
     pub top: Option<Vec<String>>,
-    /// Accept a table of --top that was made from another run, for example the run that this one was recovered from
+    /// Accept a table for --top that was made from another run, for example the run that this one was recovered from
     #[arg(long, requires = "top")]
     pub other_run: bool,
-    /// Steps that the examples are left out of: all, last-epoch, or A..B
+    /// Steps that the examples are left out of: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
-    /// What the change is measured on: one query, as for `influence` (a range as mean:validation:0..99)
+    /// The value whose change is measured: one query, as for `influence` (write a range as mean:validation:0..99)
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: String,
-    /// What leaving out means under batch norm: loss-only (it stays in the batch statistics) or absent
+    /// What is removed with an example: loss-only (its loss; it stays in the statistics of batch norm) or absent (everything)
     #[arg(long, value_enum, default_value_t = RemovalKind::LossOnly)]
     pub removal: RemovalKind,
-    /// What retrains, and replays for the prediction: kernels (models of tasks, on the CPU; the default there) or autodiff, by
-    /// which retraining with everyone gives the recorded bits
+    /// Engine of the retraining and of the prediction: kernels (models of tasks, on the CPU; the default for them) or autodiff,
+    /// with which retraining on all examples gives the recorded bits
     #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
     pub engine: Option<Engine>,
-    /// What the rest of a batch is divided by: fixed (the original size) or renormalised
+    /// Denominator of a batch without the removed examples: fixed (the original size) or renormalised (the remaining size)
     #[arg(long, value_enum, default_value_t = DenominatorKind::Fixed)]
     pub denominators: DenominatorKind,
-    /// Leave each example out in a run of its own, instead of all of them in one
+    /// Retrain once per example, without that example alone, instead of once without all of them
     #[arg(long)]
     pub each: bool,
-    /// Keep what came out in a file, for `report`
+    /// Write the results to a file, for `report`
     #[arg(long, value_name = "FILE.json")]
     pub out: Option<PathBuf>,
-    /// Memory that the retraining may take, as 8GB, instead of what is available now
+    /// Limit on the memory of the retraining, for example 8GB [default: the memory available now]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
-    /// For scripts (--help lists the fields)
+    /// For scripts: print a summary (--help lists its fields)
     #[arg(long)]
     pub json: bool,
 }
@@ -212,18 +212,18 @@ pub struct Counterfactual {
 /// What leaving an example out means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RemovalKind {
-    /// Its loss term goes, it stays in the batch statistics.
+    /// Its loss term is removed; it stays in the batch statistics.
     LossOnly,
-    /// It leaves the batch.
+    /// It is removed from the batch.
     Absent,
 }
 
-/// What a batch's loss is divided by once an example is gone.
+/// What a batch's loss is divided by after an example is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DenominatorKind {
     /// The original size (the paper's rule).
     Fixed,
-    /// The size that is left.
+    /// The remaining size.
     Renormalised,
 }
 
@@ -235,13 +235,13 @@ pub struct Bounds {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Steps that the examples are left out of: all, last-epoch, or A..B; no example may come twice from A on
+    /// Steps that the examples are left out of: all, last-epoch, or A..B (B excluded); no example may occur twice from A on
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
-    /// Only these examples, as 0..50,77 [default: all that the window holds]
+    /// Only these examples, for example 0..50,77 [default: all in the window]
     #[arg(long, value_name = "LIST")]
     pub examples: Option<String>,
-    /// Constants to believe, for Theorem 6 of a model whose own are not known: largest eigenvalue of a Hessian, its Lipschitz constant, largest gradient
+    /// Constants of Theorem 6 for a model that doesn't prove its own: largest eigenvalue of a Hessian, Lipschitz constant of the Hessian, largest gradient norm
     #[arg(long, value_name = "Λ,L,G")]
     pub constants: Option<String>,
     /// Where to write the table: .csv or .jsonl
@@ -263,22 +263,22 @@ pub struct Bounds {
 pub struct Report {
     /// Folder of the run
     pub run: PathBuf,
-    /// Tables written by `influence`, one a method or window
+    /// Tables written by `influence`, for example one per method or window
     #[arg(required = true, value_name = "SCORES")]
     pub tables: Vec<PathBuf>,
-    /// Folder with the data files; without them examples are numbers
+    /// Folder with the data files; without them, examples are shown by number only
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The page to write
     #[arg(long, value_name = "FILE.html", default_value = "report.html")]
     pub out: PathBuf,
-    /// A file that `counterfactual --out` wrote, for predicted against real; may be given several times
+    /// A file written by `counterfactual --out`, to compare predicted with real changes; may be given several times
     #[arg(long, value_name = "FILE.json")]
     pub removed: Vec<PathBuf>,
-    /// Which of the tables' queries to show [default: the first four of each table]; may be given several times
+    /// A query to show [default: the first four of each table]; may be given several times
     #[arg(long, value_name = "QUERY")]
     pub query: Vec<String>,
-    /// How many examples to show at each end
+    /// How many of the most harmful and most helpful examples to show
     #[arg(long, value_name = "K", default_value_t = 20)]
     pub top: usize,
     /// Names of the examples.

@@ -1,4 +1,4 @@
-//! What the verbs take that try this machine.
+//! Arguments of the verbs that test or time this machine.
 
 use std::num::NonZeroUsize;
 
@@ -9,10 +9,10 @@ use super::replay::Precision;
 /// `hindcast exactness`
 #[derive(Debug, Args)]
 pub struct Exactness {
-    /// Only rows whose name has all of these words in it, like "conv2d mean"
+    /// Only rows whose name contains all of these words, for example "conv2d mean"
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// For scripts
+    /// For scripts: print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -20,32 +20,32 @@ pub struct Exactness {
 /// `hindcast bench`
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Name of a task that ships (see `hindcast task list`), or a TOML file
+    /// Name of a built-in task (see `hindcast task list`), or a TOML file
     pub task: String,
-    /// Examples a batch [default: the task's]
+    /// Examples per batch [default: the task's]
     #[arg(long, value_name = "B", value_parser = at_least_one)]
     pub batch: Option<NonZeroUsize>,
-    /// Threads that work [default: as many as the machine has cores]
+    /// Number of threads [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<NonZeroUsize>,
-    /// Queries of a replay step
+    /// Number of queries that a replay step answers
     #[arg(long, value_name = "Q", default_value = "1", value_parser = at_least_one)]
     pub queries: NonZeroUsize,
-    /// Arithmetic: as the task trains, or another float type
+    /// Float type: the task's own (recorded), f32 or f64
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
     pub precision: Precision,
-    /// How often each thing is done and timed
+    /// How many times each operation is timed
     #[arg(long, value_name = "R", default_value = "50", value_parser = at_least_one)]
     pub reps: NonZeroUsize,
-    /// Change any key of the task: --set optimizer.momentum=0.9
+    /// Change any key of the task, for example --set optimizer.momentum=0.9
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// For scripts (--help lists the fields)
+    /// For scripts: print JSON (--help lists the fields)
     #[arg(long)]
     pub json: bool,
 }
 
-/// A count of things of which there must be some.
+/// Parses a count that may not be 0.
 fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "expected a whole number, 1 or more".to_owned())

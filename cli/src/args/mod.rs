@@ -1,4 +1,4 @@
-//! The command line: what can be asked for. Each verb runs in the file of `commands/` that bears its name.
+//! The command line as clap types. Each verb is run by the file of the same name in `commands/`.
 
 mod analysis;
 #[cfg(feature = "record")]
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Record a training run once; later, and elsewhere, ask which training examples made the model what it is.
+/// Record a training run once, then ask at any time, on any machine, which training examples made the model what it is.
 #[derive(Debug, Parser)]
 #[command(name = "hindcast", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100, after_help = help::EXIT_CODES)]
 pub struct Cli {
@@ -38,59 +38,59 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The whole road on digits drawn by code: record, close, reopen, rank, retrain without the worst
+    /// Run everything end to end on generated digits: record, verify, rank the examples, retrain without the worst
     #[cfg(feature = "record")]
     Demo(Demo),
-    /// List the tasks that ship, or show one as TOML
+    /// List the built-in tasks, or show one as TOML
     Task(TaskCommand),
-    /// Train a task and record every step of it
+    /// Train a task and record every training step
     #[cfg(feature = "record")]
     #[command(after_long_help = help::RECORD_JSON)]
     Record(Record),
-    /// Say what a run holds
+    /// Show what a run contains
     #[command(after_long_help = help::INFO_JSON)]
     Info(Info),
-    /// Check that a trace is whole and unaltered, and (--replay) that its steps really are training steps on that data
+    /// Check that a trace is complete and unaltered, and (--replay) that its steps are training steps on this data
     #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
     /// Replay the trace backwards and rank the training examples by influence
     #[command(after_long_help = format!("{}\n\n{}\n\n{}", help::methods(), help::INFLUENCE, help::NAMES))]
     Influence(Influence),
-    /// List the methods of `influence`, or say all about one: its options, what it takes, where it comes from
+    /// List the methods of `influence`, or describe one: its options, its requirements and its source
     Methods(Methods),
-    /// Sort, filter and print the table that `influence` wrote, or write a part of it
+    /// Sort, filter and print a table written by `influence`, or write some of its rows to another table
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
-    /// Really retrain without some examples, on the recorded batches, and compare with the prediction
+    /// Retrain without some examples, on the recorded batches, and compare the result with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
-    /// Say what the paper's theory guarantees of the estimates, beside what is so (plain SGD, one pass over the data)
+    /// Compare the paper's error bounds with the measured errors (plain SGD, one pass over the data)
     #[command(after_long_help = help::BOUNDS)]
     Bounds(Bounds),
-    /// Show a run and its scores as one page: training, harmful and helpful examples, and how far to trust them
+    /// Write a run and its scores as one HTML page: training, harmful and helpful examples, and how far to trust them
     #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]
     Report(Report),
-    /// Write steps as safetensors files, one a step, and steps.jsonl
+    /// Write steps as safetensors files, one per step, with their metadata in steps.jsonl
     #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
-    /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
+    /// Copy everything that is still readable in a damaged run to a new run, and report what was lost
     Recover(Recover),
-    /// Write the model as it stood before a step as one safetensors file: a trace is also every checkpoint
+    /// Write the model as it was before any recorded step to a safetensors file
     Checkpoint(Checkpoint),
     /// Print the exactness matrix: scores against finite differences of re-weighted training, in float64
     #[cfg(feature = "record")]
     Exactness(Exactness),
-    /// Time the steps of a task on this machine: training, replay, gradient, decoding; needs no data
+    /// Time the steps of a task on this machine: training, replay, gradient and decoding; needs no data
     #[cfg(feature = "record")]
     #[command(after_long_help = help::BENCH)]
     Bench(Bench),
-    /// Many runs against the truth: how well predictions agree with retraining, what recording costs
+    /// Run an experiment over many runs: how well scores agree with retraining, or what recording costs
     #[cfg(feature = "record")]
     #[command(subcommand)]
     Experiment(Experiment),
-    /// Print completions for a shell: hindcast completions bash > /etc/bash_completion.d/hindcast
+    /// Print completions for a shell, for example: hindcast completions bash > /etc/bash_completion.d/hindcast
     Completions(Completions),
-    /// Print the manual page, or write one a verb
+    /// Print the manual page, or write one page per verb
     Man(Man),
 }
 
@@ -105,7 +105,7 @@ pub struct Completions {
 /// `hindcast man`
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Write hindcast.1, hindcast-record.1 and so on to this folder (made if missing)
+    /// Write hindcast.1, hindcast-record.1 and so on to this folder (created if missing)
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

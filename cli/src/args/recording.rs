@@ -1,4 +1,4 @@
-//! What the verbs take that train and record.
+//! Arguments of the verbs that train and record.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use clap::{Args, Subcommand, ValueEnum};
 /// `hindcast demo`
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Folder for the run, the table and the picture (made if missing; an earlier demo in it is replaced)
+    /// Folder for the run, the table and the picture (created if missing; the results of an earlier demo are replaced)
     #[arg(long, value_name = "DIR", default_value = "hindcast-demo")]
     pub out: PathBuf,
-    /// How many of the worst examples to print
+    /// How many of the most harmful examples to print
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub top: usize,
     /// Seed of the digits, the initial weights and the batches
@@ -29,17 +29,17 @@ pub struct TaskCommand {
 /// `hindcast task list|show`
 #[derive(Debug, Subcommand)]
 pub enum TaskVerb {
-    /// Names and one-line descriptions of the tasks that ship
+    /// Print the names and one-line descriptions of the built-in tasks
     List {
         /// For scripts: a list of {name, description}
         #[arg(long)]
         json: bool,
     },
-    /// Print a task as TOML: save it, change it, record it
+    /// Print a task as TOML, to save, change and record it
     Show {
-        /// Name of a task that ships, or a TOML file
+        /// Name of a built-in task, or a TOML file
         task: String,
-        /// Change a key first: --set train.epochs=1
+        /// Change a key first, for example --set train.epochs=1
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
     },
@@ -48,10 +48,10 @@ pub enum TaskVerb {
 /// `hindcast record`
 #[derive(Debug, Args)]
 pub struct Record {
-    /// Name of a task that ships (see `hindcast task list`), or a TOML file
+    /// Name of a built-in task (see `hindcast task list`), or a TOML file
     #[arg(required_unless_present = "resume")]
     pub task: Option<String>,
-    /// Folder with the data files (digits need none)
+    /// Folder with the data files (the generated digits need none)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder of the run; must not exist yet
@@ -62,31 +62,31 @@ pub struct Record {
         conflicts_with = "resume"
     )]
     pub out: Option<PathBuf>,
-    /// Continue a run that was interrupted (Ctrl-C, a kill, a crash, a full disk) from the last recorded step, to the bits of an uninterrupted run; task, seed and --keep are those of the run
+    /// Resume an interrupted run (Ctrl-C, a kill, a crash, a full disk) from its last recorded step, with the same bits as an uninterrupted run; task, seed and --keep are those of the run
     #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "note"])]
     pub resume: Option<PathBuf>,
-    /// With --resume: memory that reading the run may take, as 8GB, instead of what is available now
+    /// With --resume: limit on the memory for reading the run, for example 8GB [default: the memory available now]
     #[arg(long, value_name = "SIZE", requires = "resume")]
     pub memory: Option<String>,
-    /// What to keep: all, last-epoch, last-steps=N, every=N, budget=SIZE (as 2GB; keeps the newest)
+    /// Which steps to keep: all, last-epoch, last-steps=N, every=N, or budget=SIZE (the newest steps that fit, for example 2GB)
     #[arg(long, default_value = "all")]
     pub keep: String,
-    /// When a power cut may lose nothing: os (when the system writes), seals (each finished segment), every=N (steps), always
+    /// Which steps a power cut can't lose: os (those that the system has written), seals (those in finished segments), every=N (all but the last N), always (all)
     #[arg(long, default_value = "seals")]
     pub durability: String,
-    /// When storage is too slow: block training, stop with an error, or skip (keep digest and metadata, count it)
+    /// If storage is too slow: block (training waits), stop (with an error), or skip (record the step without its tensors)
     #[arg(long, value_enum, value_name = "POLICY", default_value_t = WhenFullPolicy::Block, hide_possible_values = true)]
     pub when_full: WhenFullPolicy,
-    /// When storage fails: fail (stop training) or train-on (train on, mark the gap)
+    /// If storage fails: fail (stop training) or train-on (continue training without recording; the trace marks the gap)
     #[arg(long, value_enum, value_name = "POLICY", default_value_t = OnErrorPolicy::Fail, hide_possible_values = true)]
     pub on_error: OnErrorPolicy,
-    /// Where to train: cpu, cuda or cuda:N
+    /// Device of the training: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Change any key of the task: --set train.epochs=1 --set data.validation=1000
+    /// Change any key of the task, for example --set train.epochs=1 --set data.validation=1000
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "task")]
     pub set: Vec<String>,
-    /// Something to keep with the run: --note machine=n7
+    /// A note to store in the run, for example --note machine=n7
     #[arg(long = "note", value_name = "KEY=VALUE")]
     pub note: Vec<String>,
     /// For scripts: print a summary (--help lists its fields)
@@ -101,7 +101,7 @@ pub enum WhenFullPolicy {
     Block,
     /// Training stops with an error.
     Stop,
-    /// The step's digest and metadata are kept without its tensors, and counted.
+    /// The step's digest and metadata are recorded without its tensors, and the step is counted.
     Skip,
 }
 
@@ -110,6 +110,6 @@ pub enum WhenFullPolicy {
 pub enum OnErrorPolicy {
     /// Training stops with an error.
     Fail,
-    /// Training goes on without its recording, which says so.
+    /// Training continues without recording, and the trace marks the gap.
     TrainOn,
 }

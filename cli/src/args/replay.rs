@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use hindcast_analyzer::EngineKind;
 
-/// What replays a run.
+/// The engine that replays a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
     /// Kernels for the models of tasks, on the CPU.

@@ -1,4 +1,4 @@
-//! What the verbs take that look after a recorded run.
+//! Arguments of the verbs that read, check and copy a recorded run.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::help;
 pub struct Info {
     /// Folder of the run
     pub run: PathBuf,
-    /// For scripts (--help lists the fields)
+    /// For scripts: print JSON (--help lists the fields)
     #[arg(long)]
     pub json: bool,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
@@ -24,10 +24,10 @@ pub struct Info {
 pub struct Verify {
     /// Folder of the run
     pub run: PathBuf,
-    /// For scripts (--help lists the fields)
+    /// For scripts: print JSON (--help lists the fields)
     #[arg(long)]
     pub json: bool,
-    /// Recompute sampled steps from the data and compare with what was recorded
+    /// Recompute sampled steps from the data and compare them with the recorded ones
     #[arg(long)]
     pub replay: bool,
     /// Folder with the data files, for --replay
@@ -36,7 +36,7 @@ pub struct Verify {
     /// How many steps --replay recomputes (0: all)
     #[arg(long, value_name = "N", default_value_t = 20, requires = "replay")]
     pub steps: usize,
-    /// Head digest that you kept outside the trace: fail unless the trace ends in it
+    /// Head digest that you kept outside of the trace: fail unless it is the head of this trace
     #[arg(long, value_name = "HEX")]
     pub head: Option<String>,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
@@ -49,7 +49,7 @@ pub struct Verify {
 pub struct Export {
     /// Folder of the run
     pub run: PathBuf,
-    /// Steps to write: A..B (B left out), or one step
+    /// Steps to write: A..B (B excluded), or one step
     #[arg(long, value_name = "A..B")]
     pub steps: String,
     /// Folder to write to; must not exist yet or be empty
@@ -74,7 +74,7 @@ pub struct Recover {
     /// Folder of the new run; must not exist yet
     #[arg(long, value_name = "NEW")]
     pub out: PathBuf,
-    /// For scripts (--help lists the fields)
+    /// For scripts: print JSON (--help lists the fields)
     #[arg(long)]
     pub json: bool,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
@@ -87,7 +87,7 @@ pub struct Recover {
 pub struct Checkpoint {
     /// Folder of the run
     pub run: PathBuf,
-    /// Which state: before step T, last (the newest that the run holds), or final (after the last step of a finished run)
+    /// Which state: a step T (the state before it), last (the newest state in the run), or final (after the last step of a finished run)
     #[arg(long, value_name = "T")]
     pub step: String,
     /// File to write: parameters and buffers under their names, as candle's VarMap::load expects them; must not exist yet

@@ -1,4 +1,4 @@
-//! The verbs of a program that brings a model of its own.
+//! The verbs of a program with a model of its own.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::own::OwnSource;
 #[derive(Debug, Parser)]
 #[command(arg_required_else_help = true, max_term_width = 100, after_help = help::EXIT_CODES)]
 struct Own {
-    /// Believe the model's derivatives without comparing them with differences first
+    /// Don't compare the model's derivatives with finite differences first
     #[arg(long, global = true)]
     skip_check: bool,
     #[command(subcommand)]
@@ -29,30 +29,30 @@ struct Own {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Say what a run holds
+    /// Show what a run contains
     #[command(after_long_help = help::INFO_JSON)]
     Info(Info),
-    /// Check that a trace is whole and unaltered, and (--replay) that its steps really are training steps of this model on that data
+    /// Check that a trace is complete and unaltered, and (--replay) that its steps are training steps of this model on this data
     #[command(after_long_help = help::VERIFY_JSON)]
     Verify(Verify),
     /// Replay the trace backwards and rank the training examples by influence
     #[command(after_long_help = format!("{}\n\n{}", help::INFLUENCE, help::NAMES))]
     Influence(Influence),
-    /// Sort, filter and print the table that `influence` wrote, or write a part of it
+    /// Sort, filter and print a table written by `influence`, or write some of its rows to another table
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
-    /// Really retrain without some examples, on the recorded batches, and compare with the prediction
+    /// Retrain without some examples, on the recorded batches, and compare the result with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
-    /// Show a run and its scores as one page: training, harmful and helpful examples, and how far to trust them
+    /// Write a run and its scores as one HTML page: training, harmful and helpful examples, and how far to trust them
     #[command(after_long_help = format!("{}\n\n{}", help::REPORT, help::NAMES))]
     Report(Report),
-    /// Write steps as safetensors files, one a step, and steps.jsonl
+    /// Write steps as safetensors files, one per step, with their metadata in steps.jsonl
     #[command(after_long_help = help::EXPORT_JSON)]
     Export(Export),
-    /// Write what can still be read of a damaged run as a new run that is whole, and say what was lost
+    /// Copy everything that is still readable in a damaged run to a new run, and report what was lost
     Recover(Recover),
-    /// Write the model as it stood before a step as one safetensors file
+    /// Write the model as it was before any recorded step to a safetensors file
     Checkpoint(Checkpoint),
 }
 
