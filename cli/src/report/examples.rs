@@ -1,4 +1,4 @@
-//! Training examples as people see them: a picture, or the values of a row.
+//! Training examples in a form that people can look at: a picture, or the values of a row.
 
 use std::io::Cursor;
 
@@ -14,9 +14,9 @@ use hindcast_analyzer::{ScoreRow, ScoreTable};
 use super::view::score;
 use crate::picture::to_rgb;
 
-/// Pictures are made no larger than this: a page of many stays small.
+/// Largest width and height of a picture in pixels, so that a page of many pictures stays small.
 const LARGEST_SIDE: u32 = 96;
-/// Of a row with more features, so many are shown: those that are farthest from 0 as the model saw them.
+/// How many features of a row are shown: those whose values in the model's input are farthest from 0.
 const FEATURES: usize = 8;
 
 /// One training example with its score.
@@ -30,28 +30,28 @@ pub(crate) struct Example {
     pub label: String,
     pub occurrences: u64,
     pub score: f64,
-    /// A PNG as a data address, with its width and height.
+    /// A PNG as a data URL, with its width and height.
     pub picture: Option<(String, u32, u32)>,
-    /// Features and their values as the model saw them, for what is no image.
+    /// Names of features and their values in the model's input, for examples that aren't images.
     pub values: Vec<(String, f64)>,
-    /// What the label was before it was made wrong on purpose; `None` where it wasn't, or nobody knows.
+    /// The correct label of an example whose label was flipped on purpose; `None` if it wasn't, or if it isn't known.
     pub really: Option<String>,
 }
 
-/// The ends of a table, most harmful and most helpful first, and what is known about wrong labels.
+/// The most harmful and most helpful examples of a table, and what is known about wrong labels.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Extremes {
     pub harmful: Vec<Example>,
     pub helpful: Vec<Example>,
-    /// Labels that are known to be wrong, and how many of them are among as many most harmful examples.
+    /// The number n of labels that are known to be wrong, and how many of the n most harmful examples have one.
     pub planted: Option<(usize, usize)>,
 }
 
 impl Extremes {
-    /// The `k` most harmful and `k` most helpful examples of query `q`; only those that do harm or help.
+    /// The `k` most harmful and `k` most helpful examples of query `q`; fewer if fewer scores are below or above 0.
     ///
     /// # Errors
-    /// Where an example can't be read or drawn.
+    /// If an example can't be read or drawn.
     pub fn of(
         table: &ScoreTable,
         q: usize,
@@ -73,7 +73,7 @@ impl Extremes {
     }
 }
 
-/// How many labels are known to be wrong, and how many of them as many worst examples hold.
+/// The number n of labels that are known to be wrong, and how many of the n worst examples have one.
 fn planted(table: &ScoreTable, q: usize, data: &dyn DataSet) -> Option<(usize, usize)> {
     let wrong = |row: &&ScoreRow| data.planted(Split::Train, row.index) == Some(true);
     let all = table.rows.iter().filter(wrong).count();
@@ -121,7 +121,7 @@ fn example(row: &ScoreRow, score: f64, data: Option<&dyn DataSet>) -> anyhow::Re
     Ok(example)
 }
 
-/// A PNG of the pixels, smaller where they are many.
+/// A PNG of the pixels, scaled down if there are too many.
 fn picture(image: &Image) -> anyhow::Result<(String, u32, u32)> {
     let rgb = to_rgb(image)?;
     let (width, height) = rgb.dimensions();
@@ -149,7 +149,7 @@ fn picture(image: &Image) -> anyhow::Result<(String, u32, u32)> {
     Ok((address, width, height))
 }
 
-/// One byte a pixel, where all pixels are grey.
+/// One byte per pixel, if all pixels are grey.
 fn grey(image: &RgbImage) -> Option<Vec<u8>> {
     image
         .pixels()
@@ -157,7 +157,7 @@ fn grey(image: &RgbImage) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// The values of a row as the model saw them, with their features' names; nothing where features have no names.
+/// The values of a row in the model's input, with the names of their features; empty if features have no names.
 fn values(data: &dyn DataSet, index: u64) -> anyhow::Result<Vec<(String, f64)>> {
     let names = data.feature_names();
     if names.is_empty() {

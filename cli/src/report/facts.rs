@@ -1,11 +1,11 @@
-//! What a page says about the run itself: its facts, and its losses as they were recorded.
+//! What a page says about the run itself: its facts and its recorded losses.
 
 use hindcast_format::{DataIdentity, FormatError, Trace, hex};
 
 use crate::contents::{Contents, NO_HEAD, notes, status, training_examples};
 use crate::words::{bytes, grouped, plural};
 
-/// Points of a training curve; a longer run is averaged over stretches of steps.
+/// Largest number of points of a training curve. A longer run is averaged over stretches of steps.
 const STRETCHES: usize = 240;
 
 /// A run in words and numbers.
@@ -13,16 +13,16 @@ const STRETCHES: usize = 240;
 pub(crate) struct Facts {
     pub task: String,
     pub head: String,
-    /// The few numbers that stand at the top: value, what it is.
+    /// The numbers at the top: value, description.
     pub headline: Vec<(String, String)>,
-    /// Everything else: name, value.
+    /// All other facts: name, value.
     pub list: Vec<(String, String)>,
-    /// What is damaged or missing, in words.
+    /// Descriptions of what is damaged or missing.
     pub problems: Vec<String>,
 }
 
 impl Facts {
-    /// Reads them off a trace.
+    /// Reads the facts from a trace.
     pub fn of(trace: &Trace) -> Facts {
         let contents = Contents::of(trace);
         let mut problems: Vec<String> = trace.problems().iter().map(ToString::to_string).collect();
@@ -124,14 +124,14 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
     out
 }
 
-/// The losses that the training loop told, in stretches of steps.
+/// The recorded losses, averaged over stretches of steps.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Curve {
     /// Oldest first.
     pub stretches: Vec<Stretch>,
     /// Epoch, its last recorded step, mean loss over its recorded steps.
     pub epochs: Vec<(u64, u64, f64)>,
-    /// Steps whose loss is known, and those whose loss isn't finite.
+    /// Number of steps whose loss is known, and of those whose loss isn't finite.
     pub known: usize,
     pub not_finite: usize,
 }
@@ -146,7 +146,7 @@ pub(crate) struct Stretch {
 }
 
 impl Curve {
-    /// Reads the losses of all recorded steps; what can't be read is left out and returned in words.
+    /// Reads the losses of all recorded steps. Also returns descriptions of what can't be read, which is left out.
     pub fn of(trace: &Trace) -> (Curve, Vec<String>) {
         let mut problems = Vec::new();
         let mut losses = Vec::new();
@@ -211,7 +211,7 @@ impl Curve {
     }
 }
 
-/// A TOML text in a line.
+/// A TOML text on one line.
 fn in_a_line(toml: &str) -> String {
     let lines = toml.lines().map(str::trim);
     lines

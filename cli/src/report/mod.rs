@@ -1,4 +1,4 @@
-//! A run and its scores as one page, and the paper's figures: what people look at.
+//! Shows a run and its scores as one HTML page.
 
 pub(crate) mod examples;
 pub(crate) mod facts;
@@ -26,28 +26,28 @@ use page::{Page, Shown};
 use verdict::Verdict;
 use view::View;
 
-/// Queries of a table that are shown where none are asked for.
+/// How many queries of a table are shown by default.
 pub(crate) const QUERIES: usize = 4;
 
-/// What a page is made from.
+/// The inputs of a page.
 pub(crate) struct Source<'a> {
     pub trace: &'a Trace,
-    /// The examples; without them there are no pictures.
+    /// The examples; without them the page has no pictures.
     pub data: Option<&'a dyn DataSet>,
     /// Tables with the names of their files.
     pub tables: &'a [(String, ScoreTable)],
     /// Retrainings with the names of their files.
     pub removals: &'a [(String, RemovalResults)],
-    /// Which queries are shown; all (but no more than [`QUERIES`] a table) where it is empty.
+    /// Which queries are shown; if empty, the first [`QUERIES`] of each table.
     pub queries: &'a [String],
-    /// How many examples are shown at each end.
+    /// How many of the most harmful and most helpful examples are shown.
     pub top: usize,
 }
 
-/// Puts a page together.
+/// Makes the page.
 ///
 /// # Errors
-/// Where a table or a retraining is another run's, a query is in no table, or an example can't be read.
+/// If a table or a retraining belongs to another run, a query is in no table, or an example can't be read.
 pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
     let facts = Facts::of(source.trace);
     let (curve, unread) = Curve::of(source.trace);
@@ -55,13 +55,13 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
     damaged.extend(unread.into_iter().filter(|p| !facts.problems.contains(p)));
     let mut notes: Vec<String> = damaged
         .iter()
-        .map(|p| format!("The trace is damaged: {p}. What could be read is shown."))
+        .map(|p| format!("The trace is damaged: {p}. This page shows what could be read."))
         .collect();
     for (name, table) in source.tables {
         let digest = &table.metadata.run_digest;
         if digest.is_empty() {
             notes.push(format!(
-                "{name}: nothing beside the table says which run it belongs to; it is taken for this one's."
+                "{name}: the table has no metadata that says which run it belongs to; it is assumed to belong to this one."
             ));
         }
         about(name, same_run(digest, &facts.head))?;
@@ -107,7 +107,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
                 .take(20)
                 .collect();
             bail!(
-                "no table has the query `{query}`; there are: {}",
+                "no table has the query `{query}`; the tables have: {}",
                 there.join(", ")
             );
         }
@@ -124,7 +124,7 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
     })
 }
 
-/// Retrainings that `influence --refine` did for a table, as if they were kept in a file.
+/// The retrainings of a table that `influence --refine` wrote, in the form of a file of retrainings.
 fn retrained(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
     let meta = &table.metadata;
     let of_query = |q: usize| {
@@ -171,12 +171,12 @@ fn retrained(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
     (0..meta.queries.len()).filter_map(of_query).collect()
 }
 
-/// A page about one run shows nothing of another.
+/// Turns a mismatch of a file and the run into an error.
 fn about(file: &str, fits: Result<(), String>) -> anyhow::Result<()> {
     fits.map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
 }
 
-/// Which queries of a table are shown; those that are left out are noted.
+/// Which queries of a table are shown. Adds a note if some are left out.
 fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<String>) -> Vec<usize> {
     let queries = &table.metadata.queries;
     if asked.is_empty() {
@@ -193,10 +193,10 @@ fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<Stri
         .collect()
 }
 
-/// Writes a page; the file appears whole or not at all. Returns its size in bytes.
+/// Writes a page atomically. Returns its size in bytes.
 ///
 /// # Errors
-/// Where a plot can't be drawn or the file can't be written.
+/// If a plot can't be drawn or the file can't be written.
 pub(crate) fn write(page: &Page, path: &Path) -> anyhow::Result<u64> {
     // Names and notes may contain characters that change the writing direction of the text next to them.
     let html = crate::clean::lines(&page.html()?);

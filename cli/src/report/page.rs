@@ -1,4 +1,4 @@
-//! The page: one HTML file that needs nothing else.
+//! The page: one self-contained HTML file.
 
 mod charts;
 mod content;
@@ -25,16 +25,16 @@ pub(crate) const SECTIONS: [(&str, &str); 9] = [
     ("reproduce", "Reproduce"),
 ];
 
-/// Nothing is fetched: whatever tried to would fail, and say so in the browser's console.
+/// Forbids all network requests: they would fail, with a message in the browser's console.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 impl Page {
     /// The page as HTML.
     ///
     /// # Errors
-    /// Where a plot can't be drawn.
+    /// If a plot can't be drawn.
     pub fn html(&self) -> Result<String> {
-        let title = format!("{}: which examples made it what it is", self.facts.task);
+        let title = format!("{}: its training examples by influence", self.facts.task);
         let page = html! {
             (DOCTYPE)
             html lang="en" {

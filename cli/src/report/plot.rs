@@ -1,4 +1,5 @@
-//! Plots as SVG: axes, and marks on them. Colours are tokens that a page's style sheet may replace, so that one drawing serves a light and a dark page.
+//! Plots as SVG: axes, and marks on them. A page's style sheet can replace the colours, so that one drawing fits a light and a
+//! dark page.
 
 mod axis;
 mod marks;
@@ -17,7 +18,7 @@ pub(crate) use marks::{Ink, Mark};
 
 const TEXT: RGBColor = RGBColor(0x5b, 0x5d, 0x63);
 const GRID: RGBColor = RGBColor(0xe6, 0xe4, 0xdd);
-/// A plot's size in pixels, and whether it stands alone (with a background of its own).
+/// A plot's size in pixels, and whether it is a file of its own, which needs a background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
     pub width: u32,
@@ -25,15 +26,15 @@ pub(crate) struct Size {
     pub alone: bool,
 }
 
-/// Axes with marks, the first mark at the bottom.
+/// Axes with marks. Later marks are drawn over earlier ones.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plot {
     pub x: Axis,
     pub y: Axis,
     pub marks: Vec<Mark>,
-    /// Above the axes; empty for none.
+    /// Title above the axes; may be empty.
     pub title: String,
-    /// Names of series, for a plot that stands alone: ink, shape, name.
+    /// Names of the series, for a plot that is a file of its own: ink, shape, name.
     pub legend: Vec<(Ink, usize, String)>,
 }
 
@@ -51,7 +52,7 @@ impl Plot {
     /// Draws the plot.
     ///
     /// # Errors
-    /// Where an axis has no extent.
+    /// If an axis has no extent.
     pub fn svg(&self, size: Size) -> Result<String> {
         for axis in [&self.x, &self.y] {
             let (low, high) = axis.range;
@@ -145,7 +146,7 @@ impl Plot {
         Ok(())
     }
 
-    /// Grid lines, ticks and labels: thin, few, and in words that fit.
+    /// Draws grid lines, ticks and labels.
     fn axes(
         &self,
         area: &Area<'_>,
@@ -204,7 +205,7 @@ impl Plot {
         Ok(())
     }
 
-    /// Entries of the key, broken into lines that fit.
+    /// The entries of the legend, broken into lines that fit.
     fn key_rows(&self, size: Size) -> Vec<Vec<&(Ink, usize, String)>> {
         let mut rows: Vec<Vec<_>> = vec![Vec::new()];
         let mut used = 0;
@@ -254,7 +255,7 @@ type Backend<'a> = SVGBackend<'a>;
 type Area<'a> = DrawingArea<Backend<'a>, plotters::coord::Shift>;
 type Chart<'a> = ChartContext<'a, Backend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Pixels that an entry of the key takes, about.
+/// Approximate width of a legend entry in pixels.
 fn key_width(name: &str) -> i32 {
     34 + 7 * name.chars().count() as i32
 }

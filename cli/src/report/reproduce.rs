@@ -1,11 +1,11 @@
-//! The commands that make a page's numbers again.
+//! The commands that reproduce a page's numbers.
 
 use std::path::Path;
 
 use hindcast_analyzer::ScoreMetadata;
 use hindcast_analyzer::counterfactual::RemovalResults;
 
-/// Words of a command line, quoted where a shell would break them.
+/// A command line, quoted for a shell.
 pub(crate) struct Words(String);
 
 impl Words {
@@ -34,7 +34,7 @@ impl Words {
     }
 }
 
-/// The sweep that made a table, as far as its metadata tells.
+/// The command that computed a table, as far as its metadata says.
 pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> String {
     let mut words = words;
     if !["", "sgd", "reverse-sweep"].contains(&meta.method.as_str()) {
@@ -70,7 +70,7 @@ pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> Stri
     words.option("--out", table).text()
 }
 
-/// The retraining that made a file, with its examples in `without.txt`.
+/// The command that wrote a file of retrainings, with its examples in `without.txt`.
 pub(crate) fn counterfactual(words: Words, results: &RemovalResults, file: &str) -> String {
     let mut words = words
         .option("--without", "without.txt")
@@ -87,7 +87,7 @@ pub(crate) fn counterfactual(words: Words, results: &RemovalResults, file: &str)
     words.option("--out", file).text()
 }
 
-/// As a POSIX shell reads it back.
+/// Quotes a word for a POSIX shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

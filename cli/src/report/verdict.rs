@@ -1,4 +1,4 @@
-//! How far scores can be trusted, in plain words, and why.
+//! Judges how far scores can be trusted, and gives the reasons in words.
 
 use std::collections::BTreeSet;
 
@@ -8,27 +8,27 @@ use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::measures::kendall_tau;
 
-/// The sweep with everything that the update rule does, and its name in tables of earlier versions.
+/// The method of the exact sweep, and its name in tables of earlier versions.
 const EXACT: &str = "sgd";
 const EARLIER: &str = "reverse-sweep";
-/// Sets that are needed for a rank correlation to say something.
+/// Smallest number of retrainings for which a rank correlation is computed.
 const ENOUGH: usize = 8;
 
-/// The answer in one word, from good to bad.
+/// The verdict, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// Retraining agrees.
+    /// Retraining agrees with the scores.
     Confirmed,
-    /// Nothing speaks against them, and nobody has retrained.
+    /// There is no sign against the scores, and no retraining.
     Plausible,
-    /// Something asks for a check.
+    /// A sign suggests a check.
     Careful,
-    /// Something speaks against them.
+    /// A sign or retraining contradicts the scores.
     Doubtful,
 }
 
 impl Level {
-    /// A few words for it.
+    /// The verdict as a short phrase.
     pub fn words(self) -> &'static str {
         match self {
             Level::Confirmed => "Confirmed by retraining",
@@ -38,7 +38,7 @@ impl Level {
         }
     }
 
-    /// A word for scripts and style sheets.
+    /// The verdict as a word for scripts and style sheets.
     pub fn key(self) -> &'static str {
         match self {
             Level::Confirmed => "confirmed",
@@ -49,22 +49,22 @@ impl Level {
     }
 }
 
-/// A level, what it rests on, and what to do next.
+/// A level, the reasons for it, and advice.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Verdict {
     pub level: Level,
     /// One sentence each.
     pub reasons: Vec<String>,
-    /// What would tell more; nothing where retraining has spoken.
+    /// How to find out more; `None` if there are retrainings.
     pub advice: Option<String>,
 }
 
-/// What real retraining says about a view's scores.
+/// The results of retraining, compared with a view's scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Evidence {
-    /// Rank correlation over many sets, and how many of them moved the query the way that was predicted.
+    /// Many sets: rank correlation of predicted and real changes, and the number of sets whose changes have the same sign.
     Ranks { sets: usize, tau: f64, signs: usize },
-    /// One set, or a few: predicted and real change, added up.
+    /// One or a few sets: sums of the predicted and of the real changes.
     Sum {
         sets: usize,
         predicted: f64,
@@ -72,7 +72,7 @@ pub(crate) enum Evidence {
     },
 }
 
-/// Whether a retraining is about just what a view scores.
+/// Whether a retraining has the query, window and method of a view.
 pub(crate) fn fits(view: &View, results: &RemovalResults) -> bool {
     results.query == view.query
         && same_vector(view, results)
@@ -80,10 +80,10 @@ pub(crate) fn fits(view: &View, results: &RemovalResults) -> bool {
         && results.predicted_by == view.method
 }
 
-/// Whether queries of the same name are the same: `vector:FILE` names a file, whose content may have changed. Where a digest
-/// is missing, the values at the end of training say it.
+/// Whether queries of the same name are the same. `vector:FILE` names a file, whose content may have changed. If a digest is
+/// missing, the values at the end of training are compared.
 fn same_vector(view: &View, results: &RemovalResults) -> bool {
-    // A retraining with everyone ends where the run did, to within its rounding.
+    // A retraining on all examples ends like the run, up to rounding.
     const SHARE: f64 = 1e-5;
     if !view.query.starts_with("vector:") {
         return true;
@@ -97,8 +97,8 @@ fn same_vector(view: &View, results: &RemovalResults) -> bool {
     }
 }
 
-/// What all the retrainings that fit a view say. A set that was left out in the same way more than once, as in a file that is
-/// given twice or in two files, is one retraining: it counts once.
+/// Compares a view's scores with all retrainings that fit it. A set that was left out in the same way several times, as in a
+/// file that is given twice, counts once.
 pub(crate) fn evidence(view: &View, removals: &[RemovalResults]) -> Option<Evidence> {
     let mut seen = BTreeSet::new();
     let sets: Vec<_> = removals
@@ -137,7 +137,7 @@ pub(crate) fn evidence(view: &View, removals: &[RemovalResults]) -> Option<Evide
 }
 
 impl Verdict {
-    /// Judges a view.
+    /// Judges a view's scores.
     pub fn of(view: &View, removals: &[RemovalResults]) -> Verdict {
         let mut reasons = Vec::new();
         let mut level = Level::Plausible;
@@ -148,19 +148,19 @@ impl Verdict {
         match (view.method.as_str(), method(&view.method)) {
             ("", _) => worst(
                 Level::Careful,
-                "Nothing stands beside the table to say how its numbers came about.".to_owned(),
+                "The table has no metadata that says how its scores were computed.".to_owned(),
             ),
             (EXACT | EARLIER, _) => worst(
                 Level::Plausible,
-                "The scores are the exact first derivative of training, by a sweep back through the recorded steps.".to_owned(),
+                "The scores are the exact first derivative of the training, computed by a backward sweep over the recorded steps.".to_owned(),
             ),
             (name, Ok(method)) => worst(
                 Level::Careful,
-                if method.predicts { format!("`{name}` estimates the change of the query in another way than by the exact derivative of this training ({}).", method.source) } else { format!("`{name}` only ranks: read the order of its scores, not their sizes.") },
+                if method.predicts { format!("`{name}` estimates the change of the query without the exact derivative of this training ({}).", method.source) } else { format!("`{name}` only ranks: the order of its scores has a meaning, their sizes don't.") },
             ),
             (other, Err(_)) => worst(
                 Level::Careful,
-                format!("`{other}` is no method that this version knows: read the order of its scores, not their sizes."),
+                format!("This version doesn't know the method `{other}`: only rely on the order of its scores, not on their sizes."),
             ),
         }
         growth(view, &mut worst);
@@ -172,7 +172,7 @@ impl Verdict {
         }
         if !view.whole_run() && view.run_steps > 0 {
             reasons.push(format!(
-                "They count the use of an example in steps {} to {} of {}: they predict what leaving it out of those steps does.",
+                "The scores only count the use of an example in steps {} to {} of {}: they predict the effect of leaving it out of those steps.",
                 view.window.start, view.window.end, view.run_steps
             ));
         }
@@ -184,7 +184,7 @@ impl Verdict {
                 None
             }
             None => Some(
-                "Retraining is the truth: `counterfactual --each --top 20` on this table leaves out twenty examples, one at a time, and this page then shows predicted against real.".to_owned(),
+                "Retraining gives the real changes: `counterfactual --each --top 20` with this table leaves out twenty examples, one at a time, and this page can then compare predicted and real changes.".to_owned(),
             ),
         };
         Verdict {
@@ -202,48 +202,50 @@ fn growth(view: &View, worst: &mut impl FnMut(Level, String)) {
     let (level, reason) = match Growth::of(growth.factor().unwrap_or(f64::NAN)) {
         Growth::NotFinite => (
             Level::Doubtful,
-            "The adjoint is not finite at an end of the sweep: these scores mean nothing."
+            "The adjoint is not finite at one end of the sweep: these scores are meaningless."
                 .to_owned(),
         ),
         Growth::Exploded(factor) => (
             Level::Doubtful,
             format!(
-                "The adjoint grew {factor:.0} times over the sweep. It exploded, so a first-order estimate is likely off; a shorter window holds better."
+                "The adjoint grew by a factor of {factor:.0} over the sweep. It exploded, so a first-order estimate is probably wrong; a shorter window is more reliable."
             ),
         ),
         Growth::Grew(factor) => (
             Level::Careful,
-            format!("The adjoint grew {factor:.1} times over the sweep, which asks for a check."),
+            format!(
+                "The adjoint grew by a factor of {factor:.1} over the sweep. Check some scores by retraining."
+            ),
         ),
         Growth::Small(factor) => (
             Level::Plausible,
             format!(
-                "The adjoint stayed small (×{factor:.2} over the sweep), as it does where a first-order estimate holds."
+                "The adjoint stayed small (×{factor:.2} over the sweep), as is usual if a first-order estimate is valid."
             ),
         ),
     };
     worst(level, reason);
 }
 
-/// What retraining says outweighs every other sign.
+/// Judges by retraining, which outweighs all other signs.
 fn judge(evidence: Evidence) -> (Level, String) {
     match evidence {
         Evidence::Ranks { sets, tau, signs } => {
-            // Half of the directions come out right by chance.
+            // Half of the signs agree by chance.
             let directed = 3 * signs >= 2 * sets;
             let (level, reading) = match tau {
-                t if t >= 0.6 && directed => (Level::Confirmed, "the order holds"),
+                t if t >= 0.6 && directed => (Level::Confirmed, "the order is right"),
                 t if t >= 0.6 => (
                     Level::Careful,
-                    "the order holds, the direction often does not",
+                    "the order is right, but the signs often differ",
                 ),
-                t if t >= 0.3 => (Level::Careful, "the order holds roughly"),
-                _ => (Level::Doubtful, "the order does not hold"),
+                t if t >= 0.3 => (Level::Careful, "the order is roughly right"),
+                _ => (Level::Doubtful, "the order is wrong"),
             };
             (
                 level,
                 format!(
-                    "{sets} retrainings: Kendall's tau of predicted against real change is {tau:.2}, and {signs} of {sets} went the way that was predicted; {reading}."
+                    "{sets} retrainings: Kendall's tau of predicted and real changes is {tau:.2}, and {signs} of {sets} changes have the predicted sign; {reading}."
                 ),
             )
         }
@@ -254,13 +256,13 @@ fn judge(evidence: Evidence) -> (Level, String) {
         } => {
             let ratio = real / predicted;
             let (level, reading) = match ratio {
-                r if (0.5..=2.0).contains(&r) => (Level::Confirmed, "size and direction hold"),
-                r if r > 0.0 => (Level::Careful, "the direction holds, the size does not"),
-                _ => (Level::Doubtful, "it went the other way"),
+                r if (0.5..=2.0).contains(&r) => (Level::Confirmed, "size and sign are right"),
+                r if r > 0.0 => (Level::Careful, "the sign is right, the size is not"),
+                _ => (Level::Doubtful, "the sign is wrong"),
             };
             let what = match sets {
-                1 => "A retraining".to_owned(),
-                n => format!("{n} retrainings, added up,"),
+                1 => "One retraining".to_owned(),
+                n => format!("{n} retrainings together"),
             };
             (
                 level,
@@ -356,14 +358,14 @@ mod tests {
         let judged = |given: &[RemovalResults]| Verdict::of(&view(), given);
         let once = judged(std::slice::from_ref(&few));
         assert_eq!(once.level, Level::Doubtful, "{once:?}");
-        // Given twice, they used to be eight, enough for a rank correlation.
+        // Counted twice, they would be eight, enough for a rank correlation.
         assert_eq!(judged(&[few.clone(), few.clone()]), once);
         let mut turned = few.clone();
         turned.sets.reverse();
         let mut doubled = few.clone();
         doubled.sets.extend(turned.sets.clone());
         assert_eq!(judged(&[doubled]), once);
-        // Left out in another way, or from other steps, it is another retraining.
+        // Left out in a different way, or from other steps, it is another retraining.
         let other = RemovalResults {
             denominators: Denominators::Renormalised,
             ..few.clone()
@@ -401,7 +403,7 @@ mod tests {
         };
         assert!(of(Some("aa"), 0.25));
         assert!(!of(Some("bb"), 0.25));
-        // Files of earlier versions have the value alone.
+        // Files of earlier versions only have the value.
         assert!(of(None, 0.25 + 1e-6));
         assert!(!of(None, 0.26));
     }

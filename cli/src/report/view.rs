@@ -1,43 +1,43 @@
-//! One query of one table, in figures: what a page shows of it.
+//! The numbers that a page shows of one query of one table.
 
 use std::collections::BTreeMap;
 
 use hindcast_analyzer::scores::AdjointGrowth;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
-/// Bars of a distribution; odd, so that one of them holds the zero.
+/// Bars of a distribution; odd, so that one of them contains zero.
 const BINS: usize = 61;
-/// Labels of more kinds than this are no classes.
+/// If there are more distinct labels than this, they are not classes.
 const MOST_CLASSES: usize = 60;
 
-/// A query's scores, added up in the ways that a page shows.
+/// Statistics of a query's scores.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct View {
     /// The table's file.
     pub table: String,
-    /// The estimator, as its metadata names it; empty where nothing stands beside the table.
+    /// The estimator, by its name in the metadata; empty if the table has no metadata.
     pub method: String,
-    /// Arithmetic of the estimator.
+    /// Engine, float type and device.
     pub engine: String,
     /// The query's name, and its value at the end of training.
     pub query: String,
     pub value: f64,
-    /// BLAKE3 of the file that the query reads; nothing where it reads none, or the table doesn't say it.
+    /// BLAKE3 of the file that the query reads. `None` if it reads none, or if the table doesn't say.
     pub query_digest: Option<String>,
     /// Steps [A, B) that were scored, of T.
     pub window: std::ops::Range<u64>,
     pub run_steps: u64,
-    /// Examples in all, and those in no batch of the window.
+    /// Number of examples, and of those in no batch of the window.
     pub examples: usize,
     pub never_seen: usize,
     pub totals: Totals,
     pub distribution: Vec<Bin>,
-    /// One entry a class, the most harmful first; empty where labels are no classes.
+    /// One entry per class, the most harmful first; empty if labels are not classes.
     pub classes: Vec<ClassProfile>,
-    /// One entry an epoch, oldest first; empty where the table has no columns for them.
+    /// One entry per epoch, oldest first; empty if the table has no columns for them.
     pub epochs: Vec<EpochProfile>,
     pub growth: Option<AdjointGrowth>,
-    /// What the method's options were, and what it said of how it went.
+    /// The method's options, and its remarks.
     pub settings: BTreeMap<String, String>,
     pub remarks: Vec<String>,
 }
@@ -45,15 +45,15 @@ pub(crate) struct View {
 /// Sums over all scored examples.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Totals {
-    /// Examples below and above 0, and their sums.
+    /// Numbers of scores below and above 0, and their sums.
     pub harmful: usize,
     pub helpful: usize,
     pub harm: f64,
     pub help: f64,
-    /// The most harmful hundredth of the scored examples (at least one), and their sum.
+    /// Number of examples in the most harmful hundredth (at least one), and the sum of their scores.
     pub hundredth: usize,
     pub hundredth_harm: f64,
-    /// Least, middle and largest score.
+    /// Smallest, median and largest score.
     pub least: f64,
     pub median: f64,
     pub largest: f64,
@@ -67,18 +67,18 @@ pub(crate) struct Bin {
     pub count: usize,
 }
 
-/// A class's share.
+/// Sums of one class.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ClassProfile {
     pub label: String,
     pub examples: usize,
     pub harm: f64,
     pub help: f64,
-    /// How many of the most harmful hundredth have this label.
+    /// How many examples of the most harmful hundredth have this label.
     pub among_worst: usize,
 }
 
-/// An epoch's share.
+/// Sums of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct EpochProfile {
     pub epoch: u64,
@@ -87,7 +87,7 @@ pub(crate) struct EpochProfile {
 }
 
 impl View {
-    /// Adds up query `q` of a table that was read from `path`.
+    /// Computes the statistics of query `q` of a table that was read from `path`.
     pub fn of(table: &ScoreTable, q: usize, path: &str) -> View {
         let meta = &table.metadata;
         let query = meta.queries.get(q);
@@ -122,13 +122,13 @@ impl View {
         }
     }
 
-    /// Whether the scores are those of all recorded steps.
+    /// Whether the scores count all recorded steps.
     pub fn whole_run(&self) -> bool {
         self.window == (0..self.run_steps)
     }
 }
 
-/// A row's score of a query; one that isn't finite counts as none.
+/// A row's score for a query, if it has one that is finite.
 pub(crate) fn score(row: &ScoreRow, q: usize) -> Option<f64> {
     row.influence
         .get(q)
@@ -137,7 +137,7 @@ pub(crate) fn score(row: &ScoreRow, q: usize) -> Option<f64> {
         .filter(|score| score.is_finite())
 }
 
-/// Of scores in ascending order.
+/// Totals of scores, which are in ascending order.
 fn totals(scored: &[(f64, &ScoreRow)]) -> Totals {
     let scores = || scored.iter().map(|(score, _)| *score);
     let below = scores().take_while(|s| *s < 0.0);
@@ -164,7 +164,7 @@ fn totals(scored: &[(f64, &ScoreRow)]) -> Totals {
     }
 }
 
-/// Counts in bars of one width around zero, as far as the scores reach on either side.
+/// Counts in bars of equal width, symmetric around zero, without empty bars at the ends.
 fn distribution(scored: &[(f64, &ScoreRow)]) -> Vec<Bin> {
     let (Some(first), Some(last)) = (scored.first(), scored.last()) else {
         return Vec::new();
@@ -183,7 +183,7 @@ fn distribution(scored: &[(f64, &ScoreRow)]) -> Vec<Bin> {
         let at = (((score + reach) / width) as usize).min(BINS - 1);
         bins[at].count += 1;
     }
-    // Empty bars outside of the data only take room.
+    // Empty bars outside of the data only take space.
     let filled = |bin: &Bin| bin.count > 0;
     let from = bins.iter().position(filled).unwrap_or(0);
     let to = bins.iter().rposition(filled).unwrap_or(0);
@@ -245,7 +245,7 @@ pub(crate) mod tests {
     use hindcast_analyzer::ScoreMetadata;
     use hindcast_analyzer::scores::QueryMetadata;
 
-    /// Scores of one query, labels `a` and `b` in turn, in two epochs that share a score evenly.
+    /// A table with one query, alternating labels `a` and `b`, and two epochs with half of each score.
     pub fn table(scores: &[Option<f64>]) -> ScoreTable {
         let rows = (0..)
             .zip(scores)

@@ -1,4 +1,4 @@
-//! A page's plots, each with a caption and words for whoever doesn't see it.
+//! A page's plots, each with a caption and a text for screen readers.
 
 use maud::{Markup, PreEscaped, html};
 
@@ -14,7 +14,7 @@ const WIDE: Size = Size {
     height: 290,
     alone: false,
 };
-/// Text keeps its size on a phone, so the plot is drawn anew for it.
+/// For phones: the plot is drawn again, because text must not shrink with it.
 const NARROW: Size = Size {
     width: 330,
     height: 260,
@@ -33,7 +33,7 @@ fn figure(plot: &Plot, described: &str, caption: Markup) -> Result<Markup> {
     })
 }
 
-/// Within HTML an SVG needs no namespace, and the page is to name no address at all.
+/// Removes the namespace, which an SVG inside HTML doesn't need, so that the page contains no web address.
 fn inline(svg: &str) -> String {
     svg.replacen(
         " xmlns=\"http://www.w3.org/2000/svg\"",
@@ -48,7 +48,7 @@ pub(super) fn training(curve: &Curve) -> Result<Markup> {
     let all = || stretches.iter().flat_map(|s| [s.least, s.largest]);
     let x = Axis::around("step", stretches.iter().map(|s| s.step));
     let (least, largest) = all().fold((f64::INFINITY, 0.0_f64), |m, l| (m.0.min(l), m.1.max(l)));
-    // Losses over several decades are only seen on a logarithmic axis.
+    // Losses over several decades are only readable on a logarithmic axis.
     let y = if least > 0.0 && largest > 50.0 * least {
         Axis::decades("loss", all())
     } else {
@@ -90,11 +90,11 @@ pub(super) fn training(curve: &Curve) -> Result<Markup> {
     figure(
         &Plot::new(x, y, marks),
         &described,
-        html! { "Batch losses as the training loop told them. Line: mean over a stretch of steps; band: its least and largest; diamonds: an epoch's mean, at the epoch's end." },
+        html! { "Batch losses that the training loop recorded. Line: mean over a stretch of steps; band: smallest and largest loss in it; diamonds: mean of each epoch, at its end." },
     )
 }
 
-/// How many examples have which score.
+/// The distribution of the scores.
 pub(super) fn distribution(view: &View) -> Result<Markup> {
     let bins = &view.distribution;
     let ends = bins.iter().flat_map(|b| [b.low, b.high]).chain([0.0]);
@@ -131,11 +131,11 @@ pub(super) fn distribution(view: &View) -> Result<Markup> {
     figure(
         &Plot::new(x, y, marks),
         &described,
-        html! { "Left of zero: examples without which " em { (view.query) } " would fall, so they harm where it is a loss. Right: examples that help. Counts are on a logarithmic axis, so that single examples are seen." },
+        html! { "Left of zero: examples without which " em { (view.query) } " would fall; if it is a loss, they are harmful. Right: examples without which it would rise. The axis of counts is logarithmic, so that single examples are visible." },
     )
 }
 
-/// The adjoint's norm on its way back.
+/// The adjoint's norm by step.
 pub(super) fn growth(growth: &AdjointGrowth) -> Result<Option<Markup>> {
     let points: Vec<(f64, f64)> = growth
         .norms
@@ -147,7 +147,7 @@ pub(super) fn growth(growth: &AdjointGrowth) -> Result<Option<Markup>> {
         return Ok(None);
     }
     let x = Axis::around(
-        "step (the sweep goes from right to left)",
+        "step (the sweep runs from right to left)",
         points.iter().map(|p| p.0),
     );
     let y = Axis::decades("adjoint's norm", points.iter().map(|p| p.1));
@@ -162,7 +162,7 @@ pub(super) fn growth(growth: &AdjointGrowth) -> Result<Option<Markup>> {
     Ok(Some(figure(
         &Plot::new(x, y, marks),
         &described,
-        html! { "How sensitive the query is to the parameters before each step. Where this explodes, first-order estimates go wrong." },
+        html! { "Sensitivity of the query to the parameters before each step. If it explodes, first-order estimates are wrong." },
     )?))
 }
 
@@ -208,11 +208,11 @@ pub(super) fn epochs(view: &View) -> Result<Markup> {
     figure(
         &Plot::new(x, y, marks),
         &described,
-        html! { "What the use of all examples in an epoch adds up to: help above zero, harm below." },
+        html! { "Sum over all examples of the influence of their use in each epoch: helpful influence above zero, harmful influence below." },
     )
 }
 
-/// Predicted against real change.
+/// Predicted and real changes.
 pub(super) fn scatter(sets: &[RemovalResult]) -> Result<Markup> {
     let points: Vec<(f64, f64)> = sets
         .iter()
@@ -237,7 +237,7 @@ pub(super) fn scatter(sets: &[RemovalResult]) -> Result<Markup> {
     ];
     figure(
         &Plot::new(x, y, marks),
-        &format!("Predicted against real change of {n} retrainings"),
-        html! { "A dot a retraining. On the grey line, what was predicted is what came out." },
+        &format!("Predicted and real changes of {n} retrainings"),
+        html! { "One dot per retraining. On the grey line, the real change equals the predicted one." },
     )
 }

@@ -14,17 +14,17 @@ pub(crate) struct Page {
     pub shown: Vec<Shown>,
     /// Files of retrainings, with their names.
     pub removals: Vec<(String, RemovalResults)>,
-    /// What of the trace is damaged, as far as it was read; the notes say it, too.
+    /// Damage of the trace, as far as it was read. The notes mention it, too.
     pub damaged: Vec<String>,
-    /// What the reader should know before all else.
+    /// Notes at the top of the page.
     pub notes: Vec<String>,
-    /// Steps to do it again: what for, and the command.
+    /// Commands that produce the page again: purpose, command.
     pub commands: Vec<(String, String)>,
-    /// Program and version that made the page.
+    /// Program and version that wrote the page.
     pub writer: String,
 }
 
-/// A query of a table, with what is drawn of it.
+/// One query of a table, with its examples and its verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Shown {
     pub view: View,

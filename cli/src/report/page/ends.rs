@@ -11,13 +11,13 @@ use crate::words::minus;
 pub(super) fn examples(page: &Page) -> Markup {
     section(
         "examples",
-        "The examples at both ends",
+        "The most harmful and most helpful examples",
         html! {
             @for shown in &page.shown {
                 h3 { (title(page, &shown.view)) }
                 @if let Some((wrong, found)) = shown.extremes.planted {
                     p { (wrong) " labels are known to be wrong. Among the " (wrong) " most harmful examples, " (found) " have such a label ("
-                        (format!("{:.0} %", 100.0 * found as f64 / wrong as f64)) "); a framed picture is one of them." }
+                        (format!("{:.0} %", 100.0 * found as f64 / wrong as f64)) "). Their pictures have a frame." }
                 }
                 (list(page, shown, true))
                 (list(page, shown, false))
@@ -31,19 +31,19 @@ fn list(page: &Page, shown: &Shown, harmful: bool) -> Markup {
         (
             &shown.extremes.harmful,
             "Most harmful",
-            "it falls without them",
+            "which falls without them",
         )
     } else {
         (
             &shown.extremes.helpful,
             "Most helpful",
-            "it rises without them",
+            "which rises without them",
         )
     };
     html! {
         h4 { span.dot.up[!harmful] aria-hidden="true" {} (heading) span.quiet { " – " (shown.view.query) ", " (meaning) } }
         @if examples.is_empty() {
-            p.quiet { "There are none." }
+            p.quiet { "None." }
         } @else if examples.iter().any(|e| e.picture.is_some()) {
             ul.grid { @for example in examples { (tile(example)) } }
         } @else {
@@ -73,7 +73,7 @@ fn tile(example: &Example) -> Markup {
     }
 }
 
-/// Place of an example in the original data.
+/// The row of an example in the original data.
 fn place(example: &Example) -> Markup {
     html! {
         "row " (example.row)
@@ -81,7 +81,7 @@ fn place(example: &Example) -> Markup {
     }
 }
 
-/// A picture's example in words.
+/// The alternative text of a picture.
 fn words(example: &Example) -> String {
     let mut words = format!(
         "Training example {}, label {}",
@@ -116,7 +116,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     @if known { th scope="col" { "Really" } }
                     th.n scope="col" { "Seen" } th.n scope="col" { "Influence" }
                     @if named { th scope="col" { "Name" } }
-                    @if valued { th scope="col" { "Values, as the model saw them" } }
+                    @if valued { th scope="col" { "Values in the model's input" } }
                 } }
                 tbody { @for e in examples { tr {
                     th.n scope="row" { (e.index) } td.n { (e.row) }
@@ -138,7 +138,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
     )
 }
 
-/// A name may be a text of many lines.
+/// Shortens a name, which may be a long text.
 fn short(name: &str) -> String {
     const LONGEST: usize = 160;
     let mut out: String = name.chars().take(LONGEST).collect();

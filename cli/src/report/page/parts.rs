@@ -11,10 +11,10 @@ use super::pieces::{method_name, scrolling, section, signed, title};
 use crate::words::{grouped, minus};
 use hindcast_analyzer::Result;
 
-/// Sets of a retraining that are listed one by one.
+/// Largest number of retrainings that are listed one by one.
 const MOST_SETS: usize = 50;
 
-/// What the run is.
+/// The run and its facts.
 pub(super) fn summary(page: &Page) -> Markup {
     section(
         "summary",
@@ -23,7 +23,7 @@ pub(super) fn summary(page: &Page) -> Markup {
             @for note in &page.notes { p.note { (note) } }
             ul.stats { @for (value, what) in &page.facts.headline { li { b { (value) } span { (what) } } } }
             table.facts {
-                caption { "What the recording says of itself" }
+                caption { "Facts stored in the recording" }
                 tbody { @for (name, value) in &page.facts.list { tr { th scope="row" { (name) } td.long { (value) } } } }
             }
         },
@@ -40,7 +40,7 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
         });
     }
     let content = html! {
-        p { "A score says by how much the query's value would change if the example had been left out. It is an estimate, and holds as far as the signs below say." }
+        p { "A score estimates by how much the query's value would change if the example were left out of training. The signs below say how reliable the estimate is." }
         @for (shown, plot) in page.shown.iter().zip(&plots) {
             @let v = &shown.verdict;
             article class={ "verdict " (v.level.key()) } {
@@ -51,14 +51,14 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
             }
             @match plot {
                 Some(plot) => (plot),
-                None => p.quiet { "How the adjoint grew is not known: the method walks no steps, or the table has no metadata beside it." },
+                None => p.quiet { "The growth of the adjoint is not known: the method is not a sweep, or the table has no metadata." },
             }
         }
     };
     Ok(section("trust", "How far to trust the scores", content))
 }
 
-/// A sign that is told by its shape.
+/// A sign that can be recognised without colours.
 fn sign(level: Level) -> &'static str {
     match level {
         Level::Confirmed => "✓",
@@ -78,7 +78,7 @@ pub(super) fn training(page: &Page) -> Result<Markup> {
     let content = html! {
         @match plot {
             Some(plot) => (plot),
-            None => p.quiet { "The training loop told the recorder no losses (" code { "run.loss" } "), so there is no curve." },
+            None => p.quiet { "The training loop recorded no losses (" code { "run.loss" } "), so there is no curve." },
         }
         @if curve.not_finite > 0 { p.note { (curve.not_finite) " of " (curve.known) " losses are not finite." } }
         @if !curve.epochs.is_empty() {
@@ -93,10 +93,10 @@ pub(super) fn training(page: &Page) -> Result<Markup> {
             }
         }
     };
-    Ok(section("training", "How training went", content))
+    Ok(section("training", "Training losses", content))
 }
 
-/// Which query, how many harm, how much.
+/// The distribution of influence.
 pub(super) fn influence(page: &Page) -> Result<Markup> {
     let mut plots = Vec::new();
     for shown in &page.shown {
@@ -115,7 +115,7 @@ pub(super) fn influence(page: &Page) -> Result<Markup> {
             (totals(view))
         }
     };
-    Ok(section("influence", "How influence is spread", content))
+    Ok(section("influence", "Distribution of influence", content))
 }
 
 fn said(view: &View) -> Markup {
@@ -126,10 +126,10 @@ fn said(view: &View) -> Markup {
             @if view.value.is_finite() { em { (view.query) } " is " (minus(&format!("{:.6}", view.value))) " at the end of training. " }
             "Of " (grouped(scored as u64)) " scored examples, " span.harm { (grouped(t.harmful as u64)) " harm" } " and " span.help { (grouped(t.helpful as u64)) " help" } ". "
             @if t.harm < 0.0 {
-                "The most harmful " @if t.hundredth == 1 { "example does " } @else { (grouped(t.hundredth as u64)) " do " }
+                "The most harmful " @if t.hundredth == 1 { "example causes " } @else { (grouped(t.hundredth as u64)) " examples cause " }
                 (format!("{:.0} %", 100.0 * t.hundredth_harm / t.harm)) " of all harm."
             }
-            @if view.never_seen > 0 { " " (grouped(view.never_seen as u64)) " examples were in no batch of the window, and have no score." }
+            @if view.never_seen > 0 { " " (grouped(view.never_seen as u64)) " examples were in no batch of the window and have no score." }
         }
     }
 }
@@ -145,8 +145,8 @@ fn totals(view: &View) -> Markup {
         ("Table", view.table.clone()),
         ("Method", method_name(&view.method)),
         ("Options", settings.join(", ")),
-        ("The method says", view.remarks.join("; ")),
-        ("Arithmetic", view.engine.clone()),
+        ("Remarks of the method", view.remarks.join("; ")),
+        ("Engine", view.engine.clone()),
         (
             "Steps",
             match view.run_steps {
@@ -154,7 +154,7 @@ fn totals(view: &View) -> Markup {
                 n => format!("{} to {} of {n}", view.window.start, view.window.end),
             },
         ),
-        ("Least", signed(t.least)),
+        ("Smallest", signed(t.least)),
         ("Median", signed(t.median)),
         ("Largest", signed(t.largest)),
         ("Sum of harm", signed(t.harm)),
@@ -168,7 +168,7 @@ fn totals(view: &View) -> Markup {
     }
 }
 
-/// Harm and help by epoch.
+/// Harmful and helpful influence by epoch.
 pub(super) fn epochs(page: &Page) -> Result<Markup> {
     let mut parts = Vec::new();
     for shown in page.shown.iter().filter(|s| !s.view.epochs.is_empty()) {
@@ -176,7 +176,7 @@ pub(super) fn epochs(page: &Page) -> Result<Markup> {
     }
     let content = html! {
         @if parts.is_empty() {
-            p.quiet { "The tables have no columns for epochs; " code { "influence --per-epoch" } " adds them." }
+            p.quiet { "The tables have no columns for epochs. " code { "influence --per-epoch" } " adds them." }
         }
         @for (view, plot) in &parts {
             h3 { (title(page, view)) }
@@ -192,10 +192,10 @@ pub(super) fn epochs(page: &Page) -> Result<Markup> {
             }
         }
     };
-    Ok(section("epochs", "When it came about", content))
+    Ok(section("epochs", "Influence by epoch", content))
 }
 
-/// Harm and help by class.
+/// Harmful and helpful influence by class.
 pub(super) fn classes(page: &Page) -> Markup {
     let parts: Vec<&View> = page
         .shown
@@ -205,14 +205,14 @@ pub(super) fn classes(page: &Page) -> Markup {
         .collect();
     section(
         "classes",
-        "Which classes",
+        "Influence by class",
         html! {
-            @if parts.is_empty() { p.quiet { "The labels of this data are no classes." } }
+            @if parts.is_empty() { p.quiet { "The labels of this data are not classes." } }
             @for view in parts {
                 h3 { (title(page, view)) }
                 (scrolling(&format!("Classes, {}", title(page, view)), html! {
                     table {
-                        caption { "Sums of influence over the examples of a class, the most harmful class first; “among the worst” counts the " (view.totals.hundredth) " most harmful examples." }
+                        caption { "Sums of influence over the examples of each class, the most harmful class first. “Among the worst”: how many of the " (view.totals.hundredth) " most harmful examples have this class." }
                         thead { tr {
                             th scope="col" { "Class" } th.n scope="col" { "Examples" } th.n scope="col" { "Harm" } th scope="col" { "Harm and help" } th.n scope="col" { "Help" } th.n scope="col" { "Among the worst" }
                         } }
@@ -231,7 +231,7 @@ pub(super) fn classes(page: &Page) -> Markup {
     )
 }
 
-/// Two bars from the middle, as long as the largest of the page allows.
+/// Two bars from the middle, scaled by the largest sum of the page.
 fn bar(class: &ClassProfile, all: &[ClassProfile]) -> Markup {
     let largest = all
         .iter()
@@ -248,7 +248,7 @@ fn bar(class: &ClassProfile, all: &[ClassProfile]) -> Markup {
     }
 }
 
-/// What came out when examples were left out for real.
+/// Results of retraining without examples.
 pub(super) fn retraining(page: &Page) -> Result<Markup> {
     let mut parts = Vec::new();
     for (name, results) in &page.removals {
@@ -261,14 +261,14 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
     }
     let content = html! {
         @if parts.is_empty() {
-            p.quiet { "Nobody has retrained yet. " code { "counterfactual --each --top 20 SCORES --out removed.json" } " does, and " code { "report --removed removed.json" } " shows it here." }
+            p.quiet { "There are no retrainings yet. " code { "counterfactual --each --top 20 SCORES --out removed.json" } " computes some, and " code { "report --removed removed.json" } " shows them here." }
         }
         @for (name, results, plot) in &parts {
             h3 { (results.query) ", " (method_name(&results.predicted_by)) }
             p {
-                "Left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and trained again on the recorded batches. From " code { (name) } "."
+                "Examples were left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and the model was retrained on the recorded batches. From " code { (name) } "."
                 @if !page.shown.iter().any(|s| verdict::fits(&s.view, results)) {
-                    " It is about another query, window or method than the tables of this page."
+                    " Query, window or method differ from those of the tables on this page."
                 }
             }
             @for note in &results.notes { p.note { (note) } }
@@ -277,11 +277,11 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
                 summary { "The numbers" }
                 (scrolling("Predicted and real changes", html! {
                     table {
-                        @if results.sets.len() > MOST_SETS { caption { "The first " (MOST_SETS) " of " (results.sets.len()) " retrainings; the file has all." } }
+                        @if results.sets.len() > MOST_SETS { caption { "The first " (MOST_SETS) " of " (results.sets.len()) " retrainings. The file has all of them." } }
                         thead { tr { th scope="col" { "Without" } th.n scope="col" { "Predicted" } th.n scope="col" { "Real" }
                             @for loss in &results.losses_with_everyone { th.n scope="col" { (loss.split) " loss" } } } }
                         tbody {
-                            tr { th scope="row" { "nobody" } td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (format!("{:.4}", loss.loss)) } } }
+                            tr { th scope="row" { "nothing" } td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (format!("{:.4}", loss.loss)) } } }
                             @for set in results.sets.iter().take(MOST_SETS) { tr {
                                 th scope="row" { @match set.without.as_slice() { [one] => { "#" (one) }, many => { (grouped(many.len() as u64)) " examples" } } }
                                 td.n { (signed(set.predicted_change)) } td.n { (signed(set.real_change)) }
@@ -293,7 +293,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
             }
         }
     };
-    Ok(section("retraining", "Predicted against real", content))
+    Ok(section("retraining", "Predicted and real changes", content))
 }
 
 /// The commands.
@@ -302,7 +302,7 @@ pub(super) fn reproduce(page: &Page) -> Markup {
         "reproduce",
         "How to reproduce this",
         html! {
-            p { "The same run, data and program give the same scores, to the last bit on one kind of machine." }
+            p { "The same run, data and program give the same scores, bit for bit on the same kind of machine." }
             @for (why, command) in &page.commands { p { (why) } pre { (command) } }
         },
     )

@@ -1,4 +1,4 @@
-//! What the sections of a page are made of: titles, numbers, headings and scrolling tables.
+//! Parts that the sections of a page share: titles, numbers, headings and scrolling tables.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::super::view::View;
 use super::content::Page;
 use crate::words::minus;
 
-/// What a view is called, among the others of its page.
+/// A view's title, which tells it from the other views of the page.
 pub(super) fn title(page: &Page, view: &View) -> String {
     let several = |of: fn(&View) -> &str| page.shown.iter().any(|s| of(&s.view) != of(view));
     let method = method_name(&view.method);
@@ -15,7 +15,7 @@ pub(super) fn title(page: &Page, view: &View) -> String {
     } else {
         method
     };
-    // Two tables of one method and query are told apart by their files.
+    // Two tables of the same method and query are distinguished by their file names.
     let same = |v: &View| v.method == view.method && v.query == view.query;
     if page.shown.iter().filter(|s| same(&s.view)).count() > 1 {
         title += &format!(" ({})", view.table);
@@ -23,7 +23,7 @@ pub(super) fn title(page: &Page, view: &View) -> String {
     title
 }
 
-/// A method as a heading has it.
+/// A method's name in headings.
 pub(super) fn method_name(method: &str) -> String {
     match method {
         "sgd" | "reverse-sweep" => "SGD-influence".to_owned(),
@@ -47,7 +47,7 @@ pub(super) fn section(anchor: &str, heading: &str, content: Markup) -> Markup {
     }
 }
 
-/// A table that a narrow screen scrolls, also by keyboard.
+/// A table that scrolls on a narrow screen, also by keyboard.
 pub(super) fn scrolling(label: &str, table: Markup) -> Markup {
     html! { div.scroll role="region" tabindex="0" aria-label=(label) { (table) } }
 }

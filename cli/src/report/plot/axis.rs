@@ -1,17 +1,17 @@
-//! Axes: their ends, their scale, and where their ticks stand.
+//! Axes: ends, scale and ticks.
 
 use crate::words::minus;
 
 /// One of two axes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Axis {
-    /// What it shows.
+    /// What the axis shows.
     pub label: String,
-    /// Least and largest value that fit.
+    /// Smallest and largest value that fit.
     pub range: (f64, f64),
-    /// Logarithmic: then both ends are above 0.
+    /// Whether it is logarithmic; then both ends are above 0.
     pub log: bool,
-    /// Written instead of numbers, at these places.
+    /// Labels at these positions, instead of numbers.
     pub words: Vec<(f64, String)>,
 }
 
@@ -63,7 +63,7 @@ impl Axis {
     }
 }
 
-/// Logarithms are taken here, so that every plot has the same type.
+/// A value's position on the axis. Logarithms are taken here, so that all plots have the same type.
 pub(super) fn scaled(axis: &Axis, value: f64) -> f64 {
     if axis.log {
         value.max(axis.range.0).log10()
@@ -76,7 +76,7 @@ pub(super) fn plain(axis: &Axis) -> std::ops::Range<f64> {
     scaled(axis, axis.range.0)..scaled(axis, axis.range.1)
 }
 
-/// Where an axis has its ticks, about `wanted` of them, and what stands there.
+/// Positions and labels of about `wanted` ticks.
 pub(super) fn ticks(axis: &Axis, wanted: usize) -> Vec<(f64, String)> {
     let (low, high) = axis.range;
     if !axis.words.is_empty() {
@@ -92,7 +92,7 @@ pub(super) fn ticks(axis: &Axis, wanted: usize) -> Vec<(f64, String)> {
                 .map(|e| (f64::from(e), power(e)))
                 .collect();
         }
-        // Less than two decades: plain numbers, at the places that a logarithm gives them.
+        // Less than two decades: round numbers, at their logarithmic positions.
         let plain = Axis {
             log: false,
             ..axis.clone()
@@ -111,7 +111,7 @@ pub(super) fn ticks(axis: &Axis, wanted: usize) -> Vec<(f64, String)> {
         .collect()
 }
 
-/// The least of 1, 2, 5, 10 … that isn't below.
+/// The smallest step of the form 1, 2 or 5 times a power of 10 that is at least this large.
 fn nice_step(at_least: f64) -> f64 {
     let decade = 10f64.powf(at_least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
@@ -121,7 +121,7 @@ fn nice_step(at_least: f64) -> f64 {
         .unwrap_or(10.0 * decade)
 }
 
-/// A tick's number, with the digits that the step between ticks needs.
+/// A tick's label, with as many digits as the step between ticks needs.
 fn number(value: f64, step: f64) -> String {
     let size = value.abs();
     if value == 0.0 || size < 1e-9 * step {

@@ -1,19 +1,19 @@
-//! What is drawn on a plot's axes, and in which colours.
+//! Marks on a plot's axes, and their colours.
 
 use plotters::element::PathElement;
 use plotters::prelude::*;
 
-/// A colour of a plot, the same wherever the same thing is meant. The six of series are told apart without red and
-/// green (Okabe and Ito); whoever sees no colours has marks of six shapes.
+/// A colour by its meaning. The six colours of series can be distinguished without red and green (Okabe and Ito); marks also
+/// have six shapes, for readers who see no colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ink {
-    /// What harms.
+    /// Harmful influence.
     Harm,
-    /// What helps.
+    /// Helpful influence.
     Help,
-    /// A line without a judgement.
+    /// Neutral.
     Plain,
-    /// What is behind the data.
+    /// Behind the data.
     Quiet,
     /// The n-th of several series.
     #[cfg_attr(
@@ -54,7 +54,7 @@ pub(crate) enum Mark {
         points: Vec<(f64, f64, f64)>,
         ink: Ink,
     },
-    /// A mark at each point, its shape by the number.
+    /// A mark at each point; `shape` selects its shape.
     Dots {
         points: Vec<(f64, f64)>,
         ink: Ink,
@@ -65,7 +65,7 @@ pub(crate) enum Mark {
     Bars { bars: Vec<[f64; 4]>, ink: Ink },
 }
 
-/// A mark of the `shape`-th kind around a pixel; six kinds are told apart without colours.
+/// A mark around a pixel. The six shapes can be distinguished without colours.
 pub(super) fn shapes<'a>(
     (x, y): (i32, i32),
     ink: Ink,
