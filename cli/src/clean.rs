@@ -1,19 +1,19 @@
-//! Text from files, made safe for a terminal.
+//! Makes text from files safe to print on a terminal.
 //!
-//! Notes, labels, names and paths come from files that somebody else may have made. Printed as they are, they can clear the
-//! screen, colour or hide text, turn its direction around, or begin a line that looks like the program's own. So everything that
-//! is printed passes through here:
+//! Notes, labels, names and paths may come from somebody else's files. Printed unchanged, they can clear the screen, colour or
+//! hide text, reverse its direction, or start a line that looks like the program's own. Everything that is printed passes
+//! through this module:
 //!
-//! - [`stdout`] and `say!` escape control characters and invisible marks, and leave line breaks and tabs alone;
-//! - [`field`] escapes line breaks and tabs as well: a text from a file takes one line and no more.
+//! - [`stdout`] and `say!` escape control characters and invisible characters, except line breaks and tabs;
+//! - [`field`] escapes line breaks and tabs too, so that a text from a file stays on one line.
 //!
-//! Characters are escaped as JSON escapes them (`\u001b`), so what `--json` prints stays the same text.
+//! Characters are escaped as in JSON (`\u001b`), so the output of `--json` still denotes the same text.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// Whether a character is a control character, turns the direction of writing, or can't be seen.
+/// Whether a character is a control character, changes the writing direction, or is invisible.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -30,7 +30,7 @@ fn escape(c: char, out: &mut String) {
         '\t' => out.push_str("\\t"),
         _ => {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                // A string takes whatever is written to it.
+                // Writing to a string can't fail.
                 let _ = write!(out, "\\u{unit:04x}");
             }
         }
@@ -49,30 +49,30 @@ fn escaped(text: &str, keep: &[char]) -> String {
     out
 }
 
-/// Line breaks and tabs of the program's own.
+/// Characters that stay in the program's own text.
 const OURS: [char; 2] = ['\n', '\t'];
 
-/// A text of several lines that are the program's own.
+/// Escapes a text whose line breaks and tabs are the program's own.
 pub(crate) fn lines(text: &str) -> String {
     escaped(text, &OURS)
 }
 
-/// An error's text: lines after the first are indented, because an error may quote a file that has line breaks.
+/// Escapes an error's text. Lines after the first are indented, because an error may quote a file that has line breaks.
 pub(crate) fn message(text: &str) -> String {
     lines(text).replace('\n', "\n  ")
 }
 
-/// A text from a file, on a part of one line.
+/// Escapes a text from a file, which then fits on a line.
 pub(crate) fn field(text: impl Display) -> Field {
     Field(escaped(&text.to_string(), &[]))
 }
 
-/// A text without line breaks, control characters and invisible marks. It can be padded.
+/// A text without line breaks, control characters and invisible characters. It can be padded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field(String);
 
 impl Field {
-    /// How many characters it has.
+    /// Number of characters.
     pub fn width(&self) -> usize {
         self.0.chars().count()
     }
@@ -84,8 +84,8 @@ impl Display for Field {
     }
 }
 
-/// Standard output; what a terminal would obey is escaped. Writing to it never fails: a command ends as it would have ended
-/// where its text can be read, and [`unprinted`] says at its end whether it was.
+/// Standard output, with escaping. Writing to it never fails, so a command runs to its end in any case. [`unprinted`] says
+/// at the end whether everything was written.
 pub(crate) fn stdout() -> Clean<Lasting<io::StdoutLock<'static>>> {
     Clean::new(Lasting {
         to: io::stdout().lock(),
@@ -93,9 +93,9 @@ pub(crate) fn stdout() -> Clean<Lasting<io::StdoutLock<'static>>> {
     })
 }
 
-/// Why standard output could not be written; nothing where it was written, or where its reader has seen enough (`| head`).
+/// Why standard output could not be written. `None` if it was, or if its reader closed it (`| head`).
 pub(crate) fn unprinted() -> Option<String> {
-    // What is left in the buffer is written now or never.
+    // Last chance to write what is still in the buffer.
     let _ = stdout().flush();
     let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
     let error = failed.as_ref()?;
@@ -105,7 +105,7 @@ pub(crate) fn unprinted() -> Option<String> {
 /// The first failure of standard output.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// A writer that keeps its first failure, and writes nothing after it.
+/// A writer that remembers its first failure and writes nothing after it.
 pub(crate) struct Lasting<W> {
     to: W,
     failed: &'static Mutex<Option<io::Error>>,
@@ -134,7 +134,7 @@ impl<W: Write> Write for Lasting<W> {
 
 /// Prints a line to standard error, escaped like [`stdout`].
 pub(crate) fn say_line(text: fmt::Arguments<'_>) {
-    // Nothing is to be done where nobody listens.
+    // If standard error is closed, there is nowhere to report it.
     let _ = writeln!(io::stderr().lock(), "{}", lines(&text.to_string()));
 }
 
@@ -144,10 +144,10 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// A writer of text that escapes what a terminal would obey.
+/// A writer that escapes control characters in the text that it writes.
 pub(crate) struct Clean<W: Write> {
     to: W,
-    /// The first bytes of a character whose last ones haven't come yet.
+    /// The first bytes of a character whose remaining bytes have not been written yet.
     begun: Vec<u8>,
 }
 
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(message("a\nok: whole"), "a\n  ok: whole");
     }
 
-    /// What JSON means doesn't change, and it stays JSON.
+    /// The output is still JSON, and denotes the same text.
     #[test]
     fn json_stays_the_same_text() {
         let text = "a\u{9b}\u{202e}\u{2028}\u{e0041}\\\u{7f}\n\u{1b}é";
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(back, [text]);
     }
 
-    /// A full disk or a reader that is gone changes nothing about what comes after the text.
+    /// A full disk or a closed pipe doesn't stop the command that prints.
     #[test]
     fn a_writer_that_lasts_keeps_its_first_failure() {
         struct Full(usize);

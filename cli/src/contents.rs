@@ -1,4 +1,4 @@
-//! What a run contains, read off its trace once for `info` and for the report.
+//! Reads what a run contains from its trace, for `info` and for the report.
 
 use hindcast_format::{DataIdentity, RunInfo, Status, Trace, hex};
 use hindcast_model::objective::Split;
@@ -61,21 +61,21 @@ pub(crate) fn training_examples(info: &RunInfo) -> Option<u64> {
     }
 }
 
-/// The user's notes. Those by which rows of data are compared are left out.
+/// The user's notes, without those that hold digests of the data's rows.
 pub(crate) fn notes(info: &RunInfo) -> impl Iterator<Item = (&String, &String)> {
     info.notes
         .iter()
         .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
 }
 
-/// How a recording ended, in words.
+/// The status of a recording in words.
 pub(crate) fn status(status: Status) -> &'static str {
     match status {
         Status::Finished => "finished",
-        Status::Unfinished => "unfinished: training stopped before it said that it was done",
+        Status::Unfinished => "unfinished: training stopped before it called finish",
         Status::Open => "open: being recorded, or its recorder was killed",
     }
 }
 
-/// Said in place of a head digest that can't be read.
+/// Shown in place of a head digest that can't be read.
 pub(crate) const NO_HEAD: &str = "none: the manifest is damaged or missing";

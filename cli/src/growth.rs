@@ -1,4 +1,4 @@
-//! What the growth of the adjoint's norm over a sweep means for whoever reads the scores.
+//! Judges how far the growth of the adjoint's norm over a sweep puts the scores in doubt.
 
 /// Beyond this growth of the adjoint, a check is advised.
 const GREW: f64 = 10.0;
@@ -14,7 +14,7 @@ pub(crate) enum Growth {
     Exploded(f64),
     /// A check is advised.
     Grew(f64),
-    /// As where a first-order estimate holds.
+    /// A first-order estimate is likely to hold.
     Small(f64),
 }
 

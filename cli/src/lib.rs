@@ -1,7 +1,7 @@
 //! The `hindcast` command, and the same command for models of your own.
 //!
-//! [`run_with`] is the `main` of a program that analyses the runs of one model: it has the verbs, messages and exit codes of
-//! `hindcast`.
+//! [`run_with`] is the `main` of a program that analyses the runs of one model. The program has the verbs, messages and exit
+//! codes of `hindcast`.
 
 mod args;
 mod clean;
@@ -17,7 +17,7 @@ mod words;
 pub use own::{OwnProgram, run_with};
 pub use program::main;
 
-/// The guide's Rust programs, compiled; its commands are run by `tests/it/guide.rs`.
+/// Compiles the guide's Rust programs. Its commands are run by `tests/it/guide.rs`.
 #[cfg(all(doctest, feature = "record"))]
 mod guide {
     #[doc = include_str!("../../docs/guide/record.md")]

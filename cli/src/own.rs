@@ -15,13 +15,13 @@ pub(crate) use source::OwnSource;
 
 /// A program that analyses the runs of one model: `hindcast` with a model and data of its own.
 ///
-/// It has the verbs info, verify, influence, scores, counterfactual, report, export, recover and checkpoint, with the flags, messages and exit codes of
-/// `hindcast`. [`run_with`] is the short way.
+/// It has the verbs info, verify, influence, scores, counterfactual, report, export, recover and checkpoint, with the flags,
+/// messages and exit codes of `hindcast`. [`run_with`] is the short form.
 pub struct OwnProgram(OwnSource);
 
 impl OwnProgram {
-    /// A program for the runs of `objective`. `data` loads the examples from the folder given by `--data`, if any: the same
-    /// examples, in the same order, as were trained on, whose indices the loop recorded.
+    /// A program for the runs of `objective`. `data` loads the examples from the folder given by `--data`, if any. They must
+    /// be the training's examples in the same order, because the training loop recorded their indices.
     pub fn new(
         objective: impl Objective + 'static,
         data: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync + 'static,
@@ -34,7 +34,7 @@ impl OwnProgram {
         })
     }
 
-    /// The update rule of runs that didn't record theirs (with the recorder's `rule`).
+    /// Sets the update rule for runs that didn't record one (with the recorder's `rule`).
     #[must_use]
     pub fn rule(mut self, rule: UpdateRule) -> Self {
         self.0.rule = Some(rule);
@@ -46,7 +46,7 @@ impl OwnProgram {
         crate::commands::own::main(self.0, std::env::args_os())
     }
 
-    /// Runs a command line, whose first word is the program's name.
+    /// Runs a command line whose first word is the program's name.
     pub fn run_args<T: Into<OsString> + Clone>(
         self,
         words: impl IntoIterator<Item = T>,
@@ -55,7 +55,7 @@ impl OwnProgram {
     }
 }
 
-/// Runs the command line of this process on the runs of an own model: what the `main` of its analysis program returns.
+/// Runs the command line of this process on the runs of one model. The `main` of an analysis program returns the result.
 ///
 /// ```no_run
 /// # use std::path::Path;
@@ -87,7 +87,7 @@ impl OwnProgram {
 ///
 /// fn main() -> ExitCode {
 ///     let model = OwnModel::new(Net::new, Net::forward, ops::cross_entropy).expect("the model builds");
-///     run_with(model, |folder| load_my_examples(folder))         // in the order whose indices were recorded
+///     run_with(model, |folder| load_my_examples(folder))         // in the order of training
 /// }
 /// ```
 pub fn run_with(

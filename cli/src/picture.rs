@@ -21,7 +21,7 @@ pub struct Tile {
     pub image: RgbImage,
     /// Lines under the picture, each short.
     pub caption: Vec<String>,
-    /// Frame in the accent colour.
+    /// Whether the frame has the accent colour.
     pub marked: bool,
 }
 
@@ -37,8 +37,8 @@ const BORDER: u32 = 3;
 const LINE: u32 = 12;
 const HEAD: u32 = 44;
 
-/// Draws tiles in rows of `columns` under a title and a subtitle, and writes the PNG atomically.
-/// A file that isn't such a picture is not replaced.
+/// Draws tiles in rows of `columns` below a title and a subtitle, and writes the PNG atomically.
+/// An existing file is only replaced if it is such a picture.
 pub fn write_grid(
     path: &Path,
     title: &str,
@@ -89,14 +89,14 @@ pub fn write_grid(
     let mut png = std::io::Cursor::new(Vec::new());
     canvas.0.write_to(&mut png, image::ImageFormat::Png)?;
     let mut png = png.into_inner();
-    // The mark by which a later picture knows that it may replace this one.
+    // Marks the file as ours, so that a later picture may replace it.
     png.splice(AFTER_PNG_HEADER..AFTER_PNG_HEADER, PICTURE.iter().copied());
     Ok(output::replace(path, Kind::Picture, |to| {
         std::fs::write(to, &png)
     })?)
 }
 
-/// The pixels of an example; grey ones in three equal channels.
+/// The pixels of an example as RGB; a grey pixel has three equal channels.
 pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
     let rgb = match image.channels {
         1 => image.pixels.iter().flat_map(|&p| [p; 3]).collect(),
@@ -106,12 +106,12 @@ pub(crate) fn to_rgb(image: &Image) -> anyhow::Result<RgbImage> {
         .context("a picture's pixels do not fit its size")
 }
 
-/// Lets the text drawer write on an image.
+/// An image that `embedded_graphics` can draw text on.
 struct Canvas(RgbImage);
 
 impl Canvas {
     fn text(&mut self, text: &str, x: u32, y: u32, style: MonoTextStyle<'_, Rgb888>) {
-        // Drawing on an image cannot fail: the error type is uninhabited.
+        // Drawing on an image can't fail: the error type is uninhabited.
         let Ok(_) = Text::new(text, Point::new(x as i32, y as i32), style).draw(self);
     }
 }

@@ -53,8 +53,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Whether a verb loads data or computes with a model on all cores. `bench` has its own option for the number of
-/// threads.
+/// Whether a verb loads data or computes with a model, and so needs the thread pool. `bench` starts its own, with the
+/// number of threads that its option gives.
 fn computes(command: &Command) -> bool {
     match command {
         #[cfg(feature = "record")]

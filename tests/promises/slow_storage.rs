@@ -204,7 +204,7 @@ fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tes
     );
     let said = fine(dir, &["verify", "run"]);
     ensure!(
-        said.contains(&format!("{skipped} steps are there without their tensors")),
+        said.contains(&format!("{skipped} steps have no tensors")),
         "{said}"
     );
     // The replay skips missing steps.

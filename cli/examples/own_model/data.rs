@@ -1,10 +1,10 @@
-//! The examples: MNIST's files if there is a folder, else digits drawn by code.
+//! The examples: MNIST's files if a folder is given, else generated digits.
 
 use std::path::Path;
 
 use hindcast_model::data::{DataSet, DataSpec, Source, load as load_data};
 
-/// The same examples each time: a trace names them by their indices, and records their fingerprint.
+/// Loads the same examples each time: a trace identifies them by their indices, and records their fingerprint.
 pub fn load(folder: Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> {
     let mut spec = DataSpec::new(match folder {
         Some(_) => Source::Idx,

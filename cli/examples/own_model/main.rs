@@ -1,14 +1,14 @@
-//! A model and a training loop of one's own, recorded, killed, resumed and analysed: what Hindcast asks of a program that has no task.
+//! An own model and training loop, recorded, killed, resumed and analysed: what a program without a task needs to use Hindcast.
 //!
 //! ```sh
-//! cargo run --release --example own_model -- train runs/own               # kill it, start it again: it goes on exactly
-//! cargo run --release --example own_model -- verify runs/own --replay     # and all of hindcast's other questions
+//! cargo run --release --example own_model -- train runs/own               # kill it and start it again: it resumes exactly
+//! cargo run --release --example own_model -- verify runs/own --replay     # and all other verbs that analyse a run
 //! cargo run --release --example own_model -- influence runs/own --out scores.csv
 //! cargo run --release --example own_model -- counterfactual runs/own --top 20 scores.csv
 //! ```
 //!
-//! With `--data DIR` it is MNIST's files, without it the digits that the model crate draws. `net.rs` is an ordinary candle_nn model,
-//! `train.rs` an ordinary loop; `main` is all that the analysis needs.
+//! With `--data DIR` it trains on MNIST's files, without it on the model crate's generated digits. `net.rs` is an ordinary candle_nn
+//! model, and `train.rs` an ordinary loop; the analysis needs nothing but `main`.
 
 pub mod data;
 pub mod net;

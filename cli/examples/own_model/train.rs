@@ -1,4 +1,4 @@
-//! The training loop: candle_nn's SGD, and three things that the recorder is told.
+//! The training loop: candle_nn's SGD, and three calls of the recorder.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub fn command(words: &[OsString]) -> ExitCode {
     }
 }
 
-/// Trains, or goes on where an earlier start was killed.
+/// Trains, or resumes where an earlier process was killed.
 fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
     if let Ok(trace) = Trace::open(path)
         && trace.status() == Status::Finished
@@ -89,7 +89,7 @@ fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The examples of a batch: epoch by epoch in another order.
+/// The examples of a batch. Each epoch has a different order.
 fn batch(data: &dyn DataSet, epoch: u64, number: u64) -> Vec<u64> {
     let mut order = Stream::of_run(SEED, Purpose::Order(epoch as u32));
     let order = order.permutation(data.len(Split::Train) as usize);
@@ -97,8 +97,8 @@ fn batch(data: &dyn DataSet, epoch: u64, number: u64) -> Vec<u64> {
     order[start..start + BATCH].to_vec()
 }
 
-/// candle's own generator can't be seeded, so the weights that a killed run starts with again are drawn here: uniform in
-/// ±1/√fan_in. The batch norms stay as candle makes them.
+/// Initial weights, uniform in ±1/√fan_in. They are drawn here because candle's generator can't be seeded, and a killed run must
+/// start with the same ones again. The batch norms keep candle's initial values.
 fn initialise(variables: &VarMap) -> anyhow::Result<()> {
     let Ok(vars) = variables.data().lock() else {
         bail!("the variables are locked by a thread that panicked");

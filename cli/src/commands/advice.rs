@@ -1,4 +1,4 @@
-//! Which flag helps: the library says what is wrong, and the program adds what to write on its command line.
+//! Advice for errors of the library. The library says what is wrong; the program adds which flag helps.
 
 use candle_core::DType;
 use hindcast_analyzer::AnalysisError;
@@ -28,10 +28,10 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
         },
         AnalysisError::OtherData { .. } => "point --data at the recorded files",
         AnalysisError::NoKernels(NoKernels::OwnModel) => {
-            "leave --engine out, or give --engine autodiff"
+            "leave out --engine, or use --engine autodiff"
         }
         AnalysisError::NoKernels(NoKernels::Device) => {
-            "leave --device out, or give --engine autodiff"
+            "leave out --device, or use --engine autodiff"
         }
         AnalysisError::NoKernels(_) => "use --engine autodiff",
         AnalysisError::NoTable { .. } => "`influence RUN --out TABLE` writes one",
@@ -68,13 +68,13 @@ fn of_missing(missing: &Missing) -> Option<String> {
     })
 }
 
-/// The first broken assumption that a flag can mend.
+/// Advice for the first broken assumption that a flag can satisfy.
 fn of_bounds(broken: &[BrokenAssumption]) -> Option<String> {
     let advice = broken.iter().find_map(|b| of_assumption(b.assumption));
     advice.map(str::to_owned)
 }
 
-/// The flag with which the bounds need an assumption no longer.
+/// The flag without or with which the bounds don't need an assumption.
 pub(super) fn of_assumption(assumption: Assumption) -> Option<&'static str> {
     match assumption {
         Assumption::OnePass => Some("train one epoch, or ask with --window last-epoch"),

@@ -1,4 +1,4 @@
-//! `hindcast completions` and `hindcast man`: what the command line says of itself, for shells and for `man`.
+//! `hindcast completions` and `hindcast man`: descriptions of the command line for shells and for `man`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use hindcast_analyzer::output;
 use hindcast_analyzer::output::Kind;
 
 pub(crate) fn completions(args: &Completions) -> anyhow::Result<Outcome> {
-    // Made in memory first: the generator panics where its writer fails, as at a closed pipe.
+    // Written to memory first: the generator panics if its writer fails, as a closed pipe does.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "hindcast", &mut script);
     clean::stdout().write_all(&script)?;
@@ -44,7 +44,7 @@ pub(crate) fn man(args: &args::Man) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Refuses a folder in which a file has the name of a manual page and isn't one of this program.
+/// Refuses a folder that has a file with the name of a manual page that this program didn't write.
 fn only_manuals(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

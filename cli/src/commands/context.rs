@@ -1,4 +1,4 @@
-//! What several verbs read from the command line.
+//! Arguments that several verbs have in common.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::own::OwnSource;
 use hindcast_analyzer::scores::NameKey;
 use hindcast_analyzer::{Names, RecordedRun};
 
-/// Where a run's model and data come from.
+/// The source of a run's model and data.
 pub(crate) enum Models {
-    /// From the task that the run carries.
+    /// The task that is recorded in the run.
     Recorded,
-    /// From the program that this is.
+    /// The program that is running.
     Own(OwnSource),
 }
 
@@ -39,7 +39,8 @@ impl Models {
     }
 }
 
-/// Opens a trace, or says what to do if the folder contains none. Reading it may use at most `memory` bytes; by default, all available memory.
+/// Opens a trace, or says what to do if the folder contains none. Reading it may use at most `memory` bytes; by default, all
+/// available memory.
 pub(crate) fn open_trace_within(run: &Path, memory: Option<Limit>) -> anyhow::Result<Trace> {
     Trace::open_storage(storage(run, memory)).map_err(|e| unopened(run, e))
 }
@@ -49,11 +50,11 @@ pub(crate) fn storage(run: &Path, memory: Option<Limit>) -> Arc<dyn Storage> {
     Arc::new(FsStorage::new(run).within(super::memory::limit(memory)))
 }
 
-/// Says on standard error what is damaged in a trace that can be read all the same: whoever trusts its answers should know.
+/// Prints a warning for each damage of a trace that can still be read.
 pub(crate) fn warn(trace: &Trace) {
     for problem in trace.problems() {
         say!(
-            "warning: {}; `hindcast verify` looks everywhere",
+            "warning: {}; `hindcast verify` checks everything",
             field(problem)
         );
     }
@@ -65,26 +66,26 @@ pub(crate) fn warn_or_refuse_run(run: &RecordedRun<'_>, path: &Path) -> anyhow::
         .map_or(Ok(()), |trace| warn_or_refuse(trace, path))
 }
 
-/// As [`warn`], for verbs whose answer is about the end of training: they refuse a run that goes on behind damage.
+/// Like [`warn`], but refuses a run that continues after damage. For verbs whose answer depends on the end of training.
 pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
     warn(trace);
     match trace.ends_early() {
         None => Ok(()),
         Some(damage) => Err(FormatError::Corrupt(Box::new(damage.clone()))).with_context(|| {
             format!(
-                "{}: the run goes on behind this damage, so its last readable step is not the last one recorded",
+                "{}: the run continues after this damage, so its last readable step is not the last recorded one",
                 run.display()
             )
         }),
     }
 }
 
-/// Why a run can't be opened. Damage names the file alone, so the run is said before it.
+/// Describes why a run can't be opened. An error of damage only names a file, so the run is named before it.
 pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
     match error {
         FormatError::NotARun { .. } => match half_born(run) {
             Some(left) => anyhow::anyhow!(
-                "{error}; {left}, beside it, is what a recorder leaves that is killed while it makes a run: nothing was recorded in it, so remove it and record again"
+                "{error}; {left} next to it was left by a recorder that was killed while it created the run: nothing was recorded in it, so remove it and record again"
             ),
             None => error.into(),
         },
@@ -95,7 +96,7 @@ pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
     }
 }
 
-/// The folder in which a recorder was making this run when it was killed.
+/// The temporary folder of a recorder that was killed while it created this run.
 fn half_born(run: &Path) -> Option<String> {
     let name = run.file_name()?.to_string_lossy().into_owned();
     let parent = match run.parent() {
@@ -109,7 +110,7 @@ fn half_born(run: &Path) -> Option<String> {
     left.next()
 }
 
-/// `cpu`, `cuda`, `cuda:1`.
+/// Parses `cpu`, `cuda` or `cuda:1`.
 pub(crate) fn device(text: &str) -> anyhow::Result<Device> {
     let ordinal = match text {
         "cpu" => return Ok(Device::Cpu),
@@ -126,21 +127,21 @@ pub(crate) fn device(text: &str) -> anyhow::Result<Device> {
     };
     Device::new_cuda(ordinal).with_context(|| {
         if cfg!(feature = "cuda") {
-            format!("--device {text}: no such CUDA device can be used here")
+            format!("--device {text}: this CUDA device can't be used")
         } else {
-            format!("--device {text}: this build has no CUDA in it; build with `--features cuda`")
+            format!("--device {text}: this build has no CUDA support; build with `--features cuda`")
         }
     })
 }
 
-/// `--memory`; a mistake is wrong usage.
+/// Parses `--memory`.
 pub(crate) fn memory(text: Option<&str>) -> anyhow::Result<Option<Limit>> {
     Ok(text
         .map(|text| text.parse().map_err(|e| Usage(format!("--memory: {e}"))))
         .transpose()?)
 }
 
-/// `--names`.
+/// Reads the file of `--names`.
 pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<Option<Names>> {
     let by = args.names_by.map(|by| match by {
         NamesBy::Row => NameKey::Row,

@@ -1,4 +1,4 @@
-//! Ctrl-C: verbs with something to save are told, and a second one ends them at once.
+//! Ctrl-C: the first one asks a verb to save its work and stop, and a second one ends the process at once.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,17 +7,18 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// A verb was interrupted and stopped as it should: 130 after Ctrl-C and 143 after a plain `kill`, as shells expect.
+/// A verb was interrupted and stopped in an orderly way. The exit code is 130 after Ctrl-C and 143 after `kill`, as shells
+/// expect.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted: {0}")]
 pub(crate) struct Interrupted(pub String);
 
-/// Turns the signal of a file-size limit (`ulimit -f`) into an error of the write. The signal would kill the process in the
-/// middle of a file; the error is reported, and the half-written file is removed.
+/// Turns the signal of a file-size limit (`ulimit -f`) into a write error. The signal would kill the process in the middle of
+/// a file; the error is reported, and the incomplete file is removed.
 pub(crate) fn survive_file_size_limits() {
     #[cfg(unix)]
     {
-        // A failure leaves the signal as it is, which is no reason not to run.
+        // If this fails, the signal keeps its default action, and the program can still run.
         let _ = flag::register(
             signal_hook::consts::SIGXFSZ,
             Arc::new(AtomicBool::new(false)),
@@ -25,12 +26,12 @@ pub(crate) fn survive_file_size_limits() {
     }
 }
 
-/// While one of these lives, the first SIGINT or SIGTERM only asks to stop, and the second one ends the process. Without
-/// one, signals end the process as they always do.
+/// While such a value exists, the first SIGINT or SIGTERM only asks the verb to stop, and the second one ends the process.
+/// Without one, these signals end the process as usual.
 pub(crate) struct Interrupts(());
 
 struct Flags {
-    /// No verb listens.
+    /// No verb is listening.
     deaf: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
@@ -46,8 +47,8 @@ fn flags() -> &'static Flags {
             signal: Arc::new(AtomicUsize::new(0)),
         };
         for signal in [SIGINT, SIGTERM] {
-            // In this order they are called: what ends the process comes before what asks it to stop. A system that
-            // refuses a handler keeps its own way of ending a process, and nothing is lost but the clean stop.
+            // Handlers are called in this order: those that end the process come before the one that asks it to stop. If
+            // the system refuses a handler, the signal keeps its default action, and only the orderly stop is lost.
             let _ = flag::register_conditional_default(signal, Arc::clone(&flags.deaf))
                 .and_then(|_| {
                     flag::register_conditional_shutdown(
@@ -70,18 +71,18 @@ fn flags() -> &'static Flags {
 }
 
 impl Interrupts {
-    /// Listens from now on.
+    /// Starts to listen.
     pub fn listen() -> Self {
         flags().deaf.store(false, Ordering::SeqCst);
         Interrupts(())
     }
 
-    /// Was there a signal?
+    /// Whether there was a signal.
     pub fn asked(&self) -> bool {
         flags().asked.load(Ordering::SeqCst)
     }
 
-    /// What a progress callback returns.
+    /// The return value for a progress callback.
     pub fn flow(&self) -> ControlFlow<()> {
         if self.asked() {
             ControlFlow::Break(())
@@ -106,7 +107,7 @@ pub(crate) fn exit_code() -> u8 {
     }
 }
 
-/// An error that only says that the caller asked to stop becomes one that says what to do now.
+/// Replaces an error that only says that the user asked to stop by one that says how to continue.
 pub(crate) fn told(error: anyhow::Error, what: impl FnOnce() -> String) -> anyhow::Error {
     let cancelled = error.chain().any(|cause| {
         matches!(

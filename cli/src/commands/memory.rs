@@ -29,7 +29,7 @@ pub(crate) fn available() -> Option<u64> {
     let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(refresh);
     let free = system.available_memory();
-    // A group's page cache can be freed, so only its processes' own pages are counted against its limit.
+    // A group's page cache can be freed, so only the pages of its processes count against its limit.
     let group = system
         .cgroup_limits()
         .map(|group| group.total_memory.saturating_sub(group.rss));
@@ -44,7 +44,7 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
-/// Bytes left of this process's address space limit (`ulimit -v`), if there is a limit.
+/// Bytes left in this process's limit on address space (`ulimit -v`), if there is one.
 fn address_space() -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
     let used = std::fs::read_to_string("/proc/self/status")
@@ -79,7 +79,7 @@ pub(crate) fn check(
     };
     match need.within(there) {
         MemoryFit::TooLarge => bail!(
-            "{what} needs at least {} of memory, {} is {whose}: {hint}; or say how much it may take (--memory SIZE)",
+            "{what} needs at least {} of memory, {} is {whose}: {hint}; or raise the limit (--memory SIZE)",
             bytes(need.certain),
             bytes(there)
         ),

@@ -17,18 +17,18 @@ pub(crate) enum Outcome {
     Damaged,
 }
 
-/// Wrong usage that clap cannot see (a key that no task has, a window that does not parse): exit code 2.
+/// Wrong usage that clap can't detect, such as a key that no task has: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub String);
 
 const CANNOT_PRINT: &str = "cannot write to standard output";
 
-/// Prints help, a version or what is wrong with the words; the exit code.
+/// Prints help, the version or clap's error, and returns the exit code.
 pub(crate) fn answered(answer: &clap::Error) -> ExitCode {
     let code = u8::try_from(answer.exit_code()).unwrap_or(2);
     match answer.print() {
-        // Help that can't be printed is no help, unless its reader has seen enough.
+        // Help that can't be printed is a failure, unless its reader closed the pipe.
         Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
             let _ = writeln!(io::stderr(), "{CANNOT_PRINT}: {e}");
             ExitCode::from(1)
@@ -37,7 +37,7 @@ pub(crate) fn answered(answer: &clap::Error) -> ExitCode {
     }
 }
 
-/// The exit code of how a verb ended; what went wrong is said in the name of the program.
+/// Prints the error of a verb, prefixed with the program's name, and returns the exit code.
 pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode {
     let (code, ended) = match outcome {
         Ok(Outcome::Fine) => (0, true),
@@ -50,7 +50,7 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
             if code == 3 {
                 let _ = writeln!(
                     out,
-                    "{program}: `hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run"
+                    "{program}: `hindcast verify` lists all damage; `hindcast recover` copies what is readable to a new run"
                 );
             }
             if refused_for_memory(&error) {
@@ -62,12 +62,12 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
             (code, false)
         }
     };
-    // A reader that has seen enough (`| head`) is no failure; a full disk is. Neither changes the verdict.
+    // A reader that closes the pipe (`| head`) is not a failure; a full disk is. Neither hides the verb's own failure.
     let Some(problem) = clean::unprinted() else {
         return ExitCode::from(code);
     };
     let rest = if ended {
-        "; the command ran to its end, and the files that it was to write are written"
+        "; the command was completed, and its output files were written"
     } else {
         ""
     };
@@ -79,7 +79,7 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
     ExitCode::from(code.max(1))
 }
 
-/// The chain of causes and the advice for it. A cause that its effect quotes is not repeated.
+/// The chain of causes and the advice for them. A cause that an earlier message quotes is not repeated.
 pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -1,4 +1,4 @@
-//! Progress on standard error, on a terminal only.
+//! Progress bars on standard error, if it is a terminal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,29 +9,28 @@ use crate::words::{BYTES, about, rate};
 pub(crate) use crate::words::{bytes, duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// A bar with rate and time left; invisible where standard error is no terminal. It is cleared when it is dropped, so
-/// that an error's message doesn't land behind it.
-/// `total` 0 means that it's not known yet.
+/// A bar with the rate and the remaining time; invisible if standard error is not a terminal. It is cleared when it is
+/// dropped, so that an error message starts on an empty line. A `total` of 0 means that the total isn't known yet.
 pub fn bar(total: u64, what: &'static str, unit: &'static str) -> Bar {
     let bar =
         ProgressBar::with_draw_target(Some(known(total)), ProgressDrawTarget::stderr_with_hz(8));
     let start = Arc::new(Mutex::new((0, Instant::now())));
     let of = Arc::clone(&start);
-    // The template is fixed text, so this cannot fail at a user's. It fits 80 columns: longer lines are cut off at their
-    // end, where the time is.
+    // The template is fixed text, so this can't fail. It fits into 80 columns: longer lines would be cut off at their end,
+    // where the time is.
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:12}] {state}") {
         let state = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             let (first, begun) = *of.lock().unwrap_or_else(PoisonError::into_inner);
             let total = state.len().unwrap_or(UNKNOWN);
-            // Nothing is to be done where a line can't be drawn.
+            // A line that can't be drawn is not worth an error.
             let _ = line(out, state.pos(), total, first, begun.elapsed(), unit);
         };
         bar.set_style(style.with_key("state", state).progress_chars("=> "));
     }
     bar.set_message(what);
     if !bar.is_hidden() {
-        // A thread updates the time left during long steps. If it can't be started, the bar is only drawn after each
-        // step.
+        // A thread updates the remaining time during long steps. If it can't be started, the bar is only drawn after
+        // each step.
         if std::thread::Builder::new().spawn(|| ()).is_ok() {
             bar.enable_steady_tick(Duration::from_millis(500));
         }
@@ -39,10 +38,10 @@ pub fn bar(total: u64, what: &'static str, unit: &'static str) -> Bar {
     Bar { bar, start }
 }
 
-/// A bar that is cleared when it goes.
+/// A progress bar that is cleared when it is dropped.
 pub struct Bar {
     bar: ProgressBar,
-    /// What was done before, and when the rest began.
+    /// The position at which this process started, and when.
     start: Arc<Mutex<(u64, Instant)>>,
 }
 
@@ -61,7 +60,7 @@ impl Drop for Bar {
 }
 
 impl Bar {
-    /// Sets how far it is and how far it goes.
+    /// Sets the position and the total.
     pub fn at(&self, done: u64, total: u64) {
         if self.bar.length() != Some(known(total)) {
             self.bar.set_length(known(total));
@@ -69,7 +68,7 @@ impl Bar {
         self.bar.set_position(done);
     }
 
-    /// Begins here: what an earlier process did says nothing about the rate.
+    /// Starts at this position. Work of an earlier process doesn't count towards the rate.
     pub fn begin_at(&self, done: u64) {
         *self.start.lock().unwrap_or_else(PoisonError::into_inner) = (done, Instant::now());
         self.bar.set_position(done);
@@ -81,7 +80,7 @@ impl Bar {
     }
 }
 
-/// Says once how long it will take, as soon as that is worth something: in a log, too, where no bar is.
+/// Prints an estimate of the whole time once, as soon as one is possible, also in logs, which have no bar.
 pub struct Estimate {
     begun: Instant,
     first: u64,
@@ -89,7 +88,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Time runs from now on; `first` steps were done before.
+    /// Starts the clock; `first` steps were done before.
     pub fn from(first: u64) -> Self {
         Estimate {
             begun: Instant::now(),
@@ -98,16 +97,16 @@ impl Estimate {
         }
     }
 
-    /// Never says anything.
+    /// An estimate that is never printed.
     pub fn silent() -> Self {
         let out = Self::from(0);
         out.told.store(true, Ordering::Relaxed);
         out
     }
 
-    /// May be called after every step, from any thread.
+    /// To be called after every step, from any thread.
     pub fn after(&self, done: u64, total: u64, bar: &Bar) {
-        // From so many steps and so much time on, a guess of the whole is worth saying, if it is long.
+        // The estimate is printed after this many steps and this much time, if the remaining time is long.
         const STEPS: u64 = 5;
         const TIME: Duration = Duration::from_secs(2);
         const LONG: Duration = Duration::from_secs(10);
@@ -131,14 +130,14 @@ impl Estimate {
     }
 }
 
-/// Length of a bar that doesn't know how far it goes: one of length 0 would be drawn full.
+/// The length of a bar whose total is unknown. A bar of length 0 would be drawn full.
 const UNKNOWN: u64 = u64::MAX;
 
 fn known(total: u64) -> u64 {
     if total == 0 { UNKNOWN } else { total }
 }
 
-/// How far it is, how fast it goes on average, and when it will be done.
+/// Writes the position, the average rate and the remaining time.
 fn line(
     out: &mut dyn std::fmt::Write,
     done: u64,
@@ -182,7 +181,7 @@ mod tests {
             out
         };
         assert_eq!(text(50, 200, 0, 10), "50/200, 5.0 steps/s, 30 s left");
-        // What an earlier process did is no part of the rate.
+        // Work of an earlier process doesn't count towards the rate.
         assert_eq!(
             text(110, 200, 100, 10),
             "110/200, 1.0 steps/s, 1 min 30 s left"

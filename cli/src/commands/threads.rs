@@ -1,4 +1,4 @@
-//! Starts the threads that a command computes on.
+//! Starts the threads that a verb computes on.
 
 use std::io;
 use std::sync::mpsc::channel;

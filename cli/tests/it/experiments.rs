@@ -1,12 +1,12 @@
-//! The experiments in small: removal of the worst (section 7.2) and the field's other measures, on drawn digits. Ranges,
-//! not numbers: what has to hold for the experiments to mean what they say.
+//! Small versions of the experiments: removal of the worst examples (section 7.2) and other measures, on generated digits. The
+//! results must lie in ranges in which the experiments are meaningful.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder of its own, and the words that make a run there small.
+/// A folder for an experiment, and the options that make its runs small.
 const SMALL: [&str; 12] = [
     "--only",
     "digits",
@@ -64,7 +64,7 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
         .unwrap_or_else(|_| panic!("{column}: {row:?}"))
 }
 
-/// Columns of quality rows end before the protocol begins, in which there are commas.
+/// The columns of quality rows before the protocol, which contains commas.
 fn quality(path: &Path) -> BTreeMap<(String, String), f64> {
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
@@ -103,7 +103,7 @@ fn removing_the_worst_helps_more_than_removing_at_random_and_a_restart_trains_no
         "rows.csv",
     ];
     let (summary, said) = experiment(folder.path(), &words, &[]);
-    assert!(said.contains("removing 5000 is passed over"), "{said}");
+    assert!(said.contains("removing 5000 is skipped"), "{said}");
     assert!(
         summary.contains("digits, 2 seeds, retrained: all"),
         "{summary}"
@@ -124,12 +124,12 @@ fn removing_the_worst_helps_more_than_removing_at_random_and_a_restart_trains_no
             assert!((0.0..0.9).contains(&number(row, column)), "{row:?}");
         }
     }
-    // 32 of the 400 labels are wrong. Without the most harmful the loss falls; without the most helpful it rises.
+    // 32 of the 400 labels are wrong. The loss falls without the most harmful examples, and rises without the most helpful.
     assert!(changes["sgd"] < changes["random"] - 0.01, "{changes:?}");
     assert!(changes["sgd"] < 0.0, "{changes:?}");
     assert!(changes["sgd-flipped"] > 0.01, "{changes:?}");
 
-    // As if it had been killed: the last row is missing, and only that one is computed again, from what was kept.
+    // As after a kill: the last row is missing, and only that row is computed again, from kept files.
     let run = folder
         .path()
         .join("rows.csv.work/digits-1/run/manifest.json");
@@ -146,18 +146,18 @@ fn removing_the_worst_helps_more_than_removing_at_random_and_a_restart_trains_no
     );
     assert_eq!(fs::metadata(&run).unwrap().modified().unwrap(), trained);
 
-    // Other settings are another run: neither what is kept nor the rows are taken for it.
+    // Different settings mean a different run: neither kept files nor rows are used.
     let set = ["--set", "schedule.learning_rate=0.1"];
     let other = hindcast(
         folder.path(),
         &[&["experiment"][..], &words, &SMALL, &set].concat(),
     );
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(said.contains("computed with other settings"), "{said}");
+    assert!(said.contains("computed with different settings"), "{said}");
     assert_eq!(other.status.code(), Some(1));
 }
 
-/// The words of a refusal, and its exit code.
+/// The error message of a refusal, and its exit code.
 fn refused(dir: &Path, words: &[&str]) -> (String, Option<i32>) {
     let output = hindcast(dir, words);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -165,7 +165,7 @@ fn refused(dir: &Path, words: &[&str]) -> (String, Option<i32>) {
     (said, output.status.code())
 }
 
-/// As small as an experiment can be.
+/// The smallest possible experiment.
 const TINY: [&str; 14] = [
     "--only",
     "digits",
@@ -202,7 +202,7 @@ fn rows_of_other_settings_or_data_are_never_the_answer() {
         let path = folder.path().join(name);
         words(&of("0..1", &[]), &|w| drop(fine(folder.path(), w)));
         let before = fs::read(&path).unwrap();
-        // Without the kept runs only the rows themselves can tell; a new seed would mix two settings in one file.
+        // Without kept runs, only the rows show the difference; a new seed would mix two settings in one file.
         fs::remove_dir_all(folder.path().join(format!("{name}.work"))).unwrap();
         for (seeds, set) in [
             ("0..1", "train.epochs=3"),
@@ -211,13 +211,13 @@ fn rows_of_other_settings_or_data_are_never_the_answer() {
         ] {
             words(&of(seeds, &["--set", set]), &|w| {
                 let (said, code) = refused(folder.path(), w);
-                assert!(said.contains("computed with other settings"), "{said}");
+                assert!(said.contains("computed with different settings"), "{said}");
                 assert!(said.contains("task digits, seed 0, "), "{said}");
                 assert_eq!(code, Some(1), "{said}");
             });
         }
         assert_eq!(fs::read(&path).unwrap(), before);
-        // The data as it was when the rows were computed, by its digest.
+        // The digest of the data from which the rows were computed.
         let text = fs::read_to_string(&path).unwrap();
         let line = text.lines().nth(1).unwrap();
         let fingerprint = line.rsplit(',').nth(1).unwrap();
@@ -279,7 +279,7 @@ fn what_is_said_twice_never_counts_as_another_seed() {
         said.contains("line 6 is the row of task digits, seed 1"),
         "{said}"
     );
-    assert!(said.contains("which line 5 is already"), "{said}");
+    assert!(said.contains("in line 5"), "{said}");
     assert_eq!(code, Some(1));
 }
 
@@ -313,7 +313,7 @@ fn the_window_is_that_of_methods_that_are_named_without_one() {
     assert!(steps.contains("sgd-3..6"), "{steps}");
     assert_eq!(value(&steps), value(&last));
     assert_ne!(value(&all), value(&last));
-    // Steps that the run doesn't have are refused, also for a method that knows no steps.
+    // Steps that the run doesn't have are refused, also for a method without a window.
     for method in ["sgd", "random"] {
         let words = [
             "quality",
@@ -351,7 +351,7 @@ fn the_sweep_ranks_random_subsets_as_retraining_does() {
     assert!(of("truth-again") > 0.98, "{found:?}");
     assert!(of("sgd-last-epoch") > 0.9, "{found:?}");
     assert!(of("random").abs() < 0.3, "{found:?}");
-    // Everything is kept: a second time it only reads.
+    // Everything is kept: the second run only reads.
     let before = fs::read(folder.path().join("rows.csv")).unwrap();
     experiment(folder.path(), &words, &[]);
     assert_eq!(fs::read(folder.path().join("rows.csv")).unwrap(), before);
@@ -406,7 +406,7 @@ fn flipped_labels_are_found_among_the_most_harmful() {
     assert!(of("precision", "sgd") > 0.4, "{found:?}");
     assert!((of("auc", "random") - 0.5).abs() < 0.15, "{found:?}");
 
-    // Where nothing was flipped, nothing can be found.
+    // If no label was flipped, none can be found.
     let other = [
         &[
             "experiment",
@@ -448,7 +448,7 @@ fn the_most_helpful_break_predictions_and_random_ones_hardly_do() {
     assert!(of(80, "sgd") > of(80, "random"), "{found:?}");
 }
 
-/// CIFAR-10's batch norm, crops and flips through the whole of section 7.2, with so few images that it takes seconds.
+/// Section 7.2 with the CIFAR-10 task's batch norm, crops and flips, and so few images that it takes seconds.
 #[test]
 fn cifar10_goes_the_whole_road() {
     let data = std::env::var_os("HINDCAST_TEST_DATA").map_or_else(

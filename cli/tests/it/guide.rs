@@ -1,8 +1,8 @@
-//! The guide does what it says: every `sh` block of `docs/guide` is run, a chapter in a folder of its own, and what it shows is what comes out.
+//! Runs every `sh` block of `docs/guide`, each chapter in a folder of its own, and compares the output with the one shown.
 //!
-//! A line is run by `sh` and must exit with 0, or with what a comment at its end says: `# exits with 3`, `# exits with 137 or 0`.
-//! `text` blocks show a part of the output of the `sh` block before them; their numbers are not compared, nor are rows of tables,
-//! which differ from machine to machine, and `…` stands for what was left out. `rust` blocks are compiled as doctests (in `lib.rs`).
+//! A line is run by `sh` and must exit with 0, or with the code in a comment at its end: `# exits with 3`, `# exits with 137 or 0`.
+//! A `text` block shows a part of the output of the `sh` block before it. Numbers and rows of tables are not compared, because they
+//! differ between machines, and `…` stands for omitted text. `rust` blocks are compiled as doctests (in `lib.rs`).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use std::process::Command;
 
 use crate::own_loop;
 
-/// Programs that a block may begin a line with; others are a mistake, or to be thought about first.
+/// Programs that a line may run. Any other is probably a mistake.
 const PROGRAMS: [&str; 11] = [
     "hindcast",
     "own_model",
@@ -41,7 +41,7 @@ fn chapters() -> BTreeSet<String> {
 #[derive(Debug)]
 struct Block<'a> {
     language: &'a str,
-    /// Where it begins, counted from 1.
+    /// Its first line, counted from 1.
     line: usize,
     lines: Vec<&'a str>,
 }
@@ -72,7 +72,7 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// The command without its comment, and the exit codes that are fine.
+/// The command without its comment, and the exit codes that are accepted.
 fn expected(line: &str) -> (&str, Vec<i32>) {
     match line.split_once("# exits with ") {
         None => (line, vec![0]),
@@ -87,7 +87,7 @@ fn expected(line: &str) -> (&str, Vec<i32>) {
     }
 }
 
-/// `hindcast` and `own_model` as programs in a folder that goes on the path.
+/// A folder for the path, with `hindcast` and `own_model` as programs.
 fn programs(bin: &Path) {
     fs::create_dir(bin).unwrap();
     symlink(env!("CARGO_BIN_EXE_hindcast"), bin.join("hindcast")).unwrap();
@@ -96,11 +96,11 @@ fn programs(bin: &Path) {
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Words of a line, with a mark for each that has a digit in it and for units, which depend on them.
+/// The words of a line, with a placeholder for words with digits and for units, which depend on the numbers.
 fn masked(line: &str) -> Vec<String> {
     let unit = |word: &str| ["B", "kB", "MB", "GB"].contains(&word);
     line.split_whitespace()
-        // Punctuation that a cut left alone.
+        // Punctuation that remains after an omission.
         .filter(|word| word.chars().any(char::is_alphanumeric))
         .map(|word| {
             let bare = word.trim_matches(|c: char| c.is_ascii_punctuation());
@@ -113,7 +113,7 @@ fn masked(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a line of the page stands for a line that was printed.
+/// Whether a line of the page matches a printed line.
 fn shows(shown: &str, printed: &str) -> bool {
     let printed = masked(printed);
     match shown.split_once('…') {
@@ -127,13 +127,13 @@ fn shows(shown: &str, printed: &str) -> bool {
     }
 }
 
-/// A row of a table, or a line that begins with dots: it needn't come out everywhere.
+/// Whether a line is a row of a table or begins with dots, and so needn't be printed on every machine.
 fn not_compared(shown: &str) -> bool {
     let first = shown.split_whitespace().next().unwrap_or("…");
     first == "…" || first.chars().all(|c| c.is_ascii_digit())
 }
 
-/// What a page says about `Cargo.toml` has to fit this workspace: its versions, and crates that are there.
+/// Entries of `Cargo.toml` on a page must have this workspace's versions and name existing crates.
 fn dependencies(page: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |text: &str| -> toml::Table { text.parse().unwrap() };
@@ -221,7 +221,7 @@ fn run_chapter(name: &str) {
 
 macro_rules! chapters {
     ($($test:ident $file:literal,)*) => {
-        /// Every page of the guide that has a test of its own.
+        /// The pages of the guide, each with a test of its own.
         const TESTED: &[&str] = &[$($file),*];
         $(#[test] fn $test() { run_chapter($file); })*
     };

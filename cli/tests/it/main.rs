@@ -1,4 +1,4 @@
-//! The command as its users meet it.
+//! Runs the command as its users do.
 
 mod cli;
 #[cfg(feature = "record")]

@@ -1,4 +1,4 @@
-//! The example `own_model`, from end to end: recorded, killed at random moments, resumed, verified by replay, asked, retrained.
+//! The example `own_model`, end to end: recorded, killed at random times, resumed, verified by replay, analysed and retrained.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -10,10 +10,10 @@ use hindcast_format::{Status, Trace};
 #[allow(dead_code)] // Its `main` is for `cargo run --example`.
 mod example;
 
-/// The words of the example's command line, for the process that plays it.
+/// The variable with the command line for the process that runs the example.
 const WORDS: &str = "HINDCAST_OWN_MODEL_WORDS";
 
-/// Not a test: the example's process, which the tests below start and kill.
+/// Not a test: the process of the example, which the tests below start and kill.
 #[test]
 #[ignore = "started by the other tests of this module"]
 fn process() {
@@ -22,12 +22,12 @@ fn process() {
     };
     let words = std::iter::once("own_model").chain(words.split('\n'));
     let code = example::run(words.map(Into::into).collect());
-    // An exit code can't be read, only given to a process; these two are all that the example ends with.
+    // An `ExitCode` can't be converted to a number; the example only returns these two.
     let fine = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
     std::process::exit(i32::from(!fine));
 }
 
-/// The example with these words, as a process of its own.
+/// Starts the example with these arguments in a process of its own.
 fn command(dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -37,7 +37,7 @@ fn command(dir: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// A shell script that is the example's program, for the guide's pages.
+/// A shell script that runs the example, for the pages of the guide.
 #[cfg(unix)]
 pub(crate) fn shim() -> String {
     format!(
@@ -61,7 +61,7 @@ fn fine(dir: &Path, words: &[&str]) -> String {
     out + &err
 }
 
-/// What training ended in.
+/// How a training ended.
 fn end(run: &Path) -> (u64, Vec<u8>) {
     let trace = Trace::open(run).unwrap();
     assert_eq!(trace.status(), Status::Finished);
@@ -69,7 +69,7 @@ fn end(run: &Path) -> (u64, Vec<u8>) {
     (trace.final_step().unwrap(), state.into_bytes())
 }
 
-/// Numbers in 0..1 that differ from run to run of the test, and are printed with it.
+/// Random numbers in 0..1. The seed differs between runs of the test, and is printed.
 struct Moments(u64);
 
 impl Moments {
@@ -90,11 +90,11 @@ impl Moments {
     }
 }
 
-/// Steps that the example takes.
+/// Number of the example's steps.
 const STEPS: u64 = 120;
 
-/// Trains with up to `kills` kills, each at a random moment of its share of what is left, and at the last start to the end. Gives
-/// how many there were (on a quick machine a start may come to the end first), and the steps at which starts went on.
+/// Trains with up to `kills` kills, each at a random time in its share of the remaining steps, and finally to the end. Returns
+/// the number of kills (on a fast machine, training may end before a kill), and the steps at which training resumed.
 fn train_with_kills(dir: &Path, run: &str, kills: u64, moments: &mut Moments) -> (u64, Vec<u64>) {
     let path = dir.join(run);
     let steps = || Trace::open(&path).map_or(0, |trace| trace.span().end);
@@ -102,7 +102,7 @@ fn train_with_kills(dir: &Path, run: &str, kills: u64, moments: &mut Moments) ->
     for kill in 0..kills {
         let held = steps();
         let share = (STEPS - held) as f64 / (kills - kill + 1) as f64;
-        // Every fourth kill comes while the process starts, when there may be no run yet, or a half-born one.
+        // Every fourth kill comes during the start, when there may be no run yet, or an incomplete one.
         let (goal, delay) = match kill % 4 {
             0 => (0, moments.next() * 0.6),
             _ => (
@@ -152,7 +152,7 @@ fn killed_twenty_times_it_ends_in_the_same_bits() {
         let run = format!("killed-{turn}");
         let (killed, went_on) = train_with_kills(dir, &run, 20 - kills, &mut moments);
         (kills, went_on_at_all) = (kills + killed, went_on_at_all || !went_on.is_empty());
-        // A start that is killed before its first step is written loses the step that it went on from, and no more.
+        // A process that is killed before it has written its first step loses at most the step at which it resumed.
         assert!(went_on.windows(2).all(|w| w[0] <= w[1] + 1), "{went_on:?}");
         assert!(
             end(&dir.join(&run)) == end(&dir.join("whole")),
@@ -176,7 +176,7 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
     let dir = dir.path();
     fine(dir, &["train", "run"]);
 
-    // What lets an analysis with other data name the rows.
+    // With this note, an analysis with different data can name the rows.
     let notes = hindcast_format::Trace::open(dir.join("run"))
         .unwrap()
         .info()
@@ -213,7 +213,7 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
     );
     let table = hindcast_analyzer::ScoreTable::read(&dir.join("scores.csv")).unwrap();
     let worst = table.worst(0, 20);
-    // Digits whose labels were flipped are known, and harm.
+    // Digits with flipped labels are known, and are harmful.
     let data = example::data::load(None).unwrap();
     let flipped = |i: u64| data.planted(hindcast_model::objective::Split::Train, i) == Some(true);
     let found = worst.iter().filter(|row| flipped(row.index)).count();
@@ -238,11 +238,7 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
         said.contains("retraining with everyone gives the recorded parameters, bit for bit"),
         "{said}"
     );
-    // "change: P predicted (by the table), R real"
-    let line = said.lines().find_map(|l| l.trim().strip_prefix("change: "));
-    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
-    let number = |at: usize| words[at].parse::<f64>().unwrap();
-    let (predicted, real) = (number(0), number(words.len() - 2));
+    let (predicted, real) = changes(&said);
     println!("predicted {predicted:+.4e}, real {real:+.4e}");
     assert!(predicted < 0.0 && real < 0.0, "{said}");
     let ratio = real / predicted;
@@ -251,7 +247,28 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
         "real / predicted is {ratio}: {said}"
     );
 
-    // Any step as a file that candle loads.
+    candle_loads_the_final_state(dir);
+
+    // `hindcast` itself says that it lacks the model.
+    let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
+        .args(["influence", "run"])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("run_with"));
+}
+
+/// The predicted and the real change that `counterfactual` printed: "change: P predicted (by the table), R real".
+fn changes(said: &str) -> (f64, f64) {
+    let line = said.lines().find_map(|l| l.trim().strip_prefix("change: "));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    let number = |at: usize| words[at].parse::<f64>().unwrap();
+    (number(0), number(words.len() - 2))
+}
+
+/// Any step can be written to a file that candle loads.
+fn candle_loads_the_final_state(dir: &Path) {
     fine(
         dir,
         &[
@@ -284,13 +301,4 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
             .collect();
         assert_eq!(loaded, last.tensor(i), "{}", spec.name);
     }
-
-    // The command without the model says what it lacks.
-    let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
-        .args(["influence", "run"])
-        .current_dir(dir)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("run_with"));
 }

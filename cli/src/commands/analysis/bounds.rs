@@ -1,4 +1,4 @@
-//! `hindcast bounds`: what the paper's theory guarantees of the estimates, beside what is so.
+//! `hindcast bounds`: compare the paper's error bounds with the measured errors.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,7 +20,7 @@ use hindcast_analyzer::bounds::{BoundCheck, BoundsOptions, BoundsReport, GivenCo
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::query::indices;
 
-/// What `--json` prints.
+/// The JSON that `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         false,
     )?);
     let begun = Instant::now();
-    // What is bounded can be much smaller than the parameters: the estimate is always carried in float64.
+    // The bounded differences can be much smaller than the parameters, so the estimate is always computed in float64.
     let mut engine = run.engine(None, Some(DType::F64), Device::Cpu)?;
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "estimating, then retraining", "steps");
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         )?;
         say!("took {}", progress::duration(begun.elapsed()));
     }
-    // Theorem 5 as printed isn't proven, so that it fails is a finding about it; with given constants, about them.
+    // Theorem 5 as printed isn't proven, so a violation refutes the theorem. With given constants, a violation refutes them.
     let proven = [
         report.inequality7(),
         report.inequality8(),
@@ -171,7 +171,7 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
         if let Some(kept) = kept {
             writeln!(
                 out,
-                "  {name}: holds for {} of {}; at most {:.3} of it is used",
+                "  {name}: holds for {} of {}; at most {:.3} of the bound is used",
                 kept.examples - kept.broken,
                 kept.examples,
                 kept.tightest
@@ -196,7 +196,7 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
     };
     writeln!(
         out,
-        "on average ‖Δθ‖ = {:.4e}, ‖θ_-j − θ‖ = {:.4e}, gap {:.4e}; rounding may move {:.1e}",
+        "on average ‖Δθ‖ = {:.4e}, ‖θ_-j − θ‖ = {:.4e}, gap {:.4e}; rounding errors up to {:.1e}",
         mean(|r| r.estimate),
         mean(|r| r.real),
         mean(|r| r.gap),
@@ -205,7 +205,7 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `Λ,L,G`.
+/// Parses `Λ,L,G`.
 fn parse_constants(text: &str) -> Result<GivenConstants, Usage> {
     let numbers: Vec<f64> = text
         .split(',')

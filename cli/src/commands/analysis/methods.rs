@@ -1,4 +1,4 @@
-//! `hindcast methods`: the estimators that `influence --method` knows.
+//! `hindcast methods`: list the methods of `influence --method`.
 
 use std::io::Write;
 
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Methods) -> anyhow::Result<Outcome> {
         if method.predicts {
             "the predicted change of the query without the example"
         } else {
-            "a ranking, no predicted change"
+            "a ranking, not a predicted change"
         },
         if method.windowed {
             "of the steps of --window"

@@ -1,4 +1,4 @@
-//! Pictures of a table's rows.
+//! Pictures of a table's examples.
 
 use std::path::Path;
 
@@ -12,11 +12,11 @@ use hindcast_analyzer::ScoreTable;
 
 const COLUMNS: u32 = 10;
 
-/// Draws the `count` most harmful examples of a query in a grid; labels known to be wrong are framed. Returns how many
-/// were drawn.
+/// Draws the `count` most harmful examples of a query in a grid, and frames those whose labels are known to be wrong. Returns
+/// how many were drawn.
 ///
 /// # Errors
-/// Where the data has no pictures, or the file cannot be written.
+/// If the data has no pictures, or the file can't be written.
 pub(crate) fn worst(
     path: &Path,
     table: &ScoreTable,
@@ -58,8 +58,8 @@ pub(crate) fn worst(
     Ok(tiles.len())
 }
 
-/// A line of a caption. If it is too long, letters before its last `kept` characters are left out. The font has only
-/// ASCII letters.
+/// A line of a caption. If it is too long, characters before its last `kept` characters are left out. The font has only
+/// ASCII characters.
 fn short(text: &str, kept: usize) -> String {
     const LONGEST: usize = 18;
     let plain: Vec<char> = text

@@ -1,4 +1,4 @@
-//! `hindcast report`: a run and its scores as one page.
+//! `hindcast report`: write a run and its scores as one HTML page.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -20,7 +20,7 @@ use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::{ScoreTable, output};
 
-/// What `--json` prints.
+/// The JSON that `--json` prints.
 #[derive(Serialize)]
 struct Printed<'a> {
     report: String,
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     let mut removals = Vec::new();
     let mut given = BTreeSet::new();
     for path in &args.removed {
-        // Each retraining counts once, also one that another file holds too; the same file twice is a slip.
+        // A retraining counts once even if two files contain it, but the same file given twice is a mistake.
         if let Ok(place) = path.canonicalize()
             && !given.insert(place)
         {
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     let mut missing = None;
     let opened = match models.open(&args.run, args.data.as_deref(), memory) {
         Ok(subject) => Some(subject),
-        // Data that isn't here costs the pictures; data that was given and doesn't fit is a mistake.
+        // Without data, the page has no pictures. Data that is given but doesn't fit is a mistake.
         Err(error) if args.data.is_none() => {
             missing = Some(error);
             None
@@ -111,7 +111,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     })?;
     for problem in &page.damaged {
         say!(
-            "warning: {}; `hindcast verify` looks everywhere",
+            "warning: {}; `hindcast verify` checks everything",
             field(problem)
         );
     }
@@ -123,11 +123,11 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     if let Some(error) = missing {
         let why = crate::commands::in_one_line(&error);
         say!(
-            "warning: no pictures and values of examples: {}",
+            "warning: the page has no pictures and no values of examples: {}",
             field(&why)
         );
         page.notes.push(format!(
-            "The examples themselves are not shown: {why}. --data DIR says where they are."
+            "The examples themselves are not shown: {why}. Use --data DIR to show them."
         ));
     }
     page.commands = commands(args, models, &page, &tables, &removals);
@@ -175,7 +175,7 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
     }
 }
 
-/// How to make everything on the page again.
+/// The commands that produce the page again.
 fn commands(
     args: &Report,
     models: &Models,
@@ -192,25 +192,27 @@ fn commands(
     let mut out = Vec::new();
     if !page.facts.head.is_empty() {
         out.push((
-            "That this is the run, whole and unaltered:".to_owned(),
+            "Check that this is the run, complete and unaltered:".to_owned(),
             words("verify", None)
                 .option("--head", &page.facts.head)
                 .text(),
         ));
     }
     out.push((
-        "That its steps are training steps on this data:".to_owned(),
+        "Check that its steps are training steps on this data:".to_owned(),
         words("verify", data).word("--replay").text(),
     ));
     for (name, table) in tables.iter().filter(|(_, t)| t.metadata.version > 0) {
         out.push((
-            format!("The scores in {name}:"),
+            format!("Compute the scores in {name}:"),
             reproduce::influence(words("influence", data), &table.metadata, name),
         ));
     }
     for (name, results) in removals {
         out.push((
-            format!("The retraining in {name}, with its examples one a line in without.txt:"),
+            format!(
+                "Compute the retraining in {name}, with its examples in without.txt, one per line:"
+            ),
             reproduce::counterfactual(words("counterfactual", data), results, name),
         ));
     }
@@ -228,7 +230,7 @@ fn commands(
         report = report.option("--query", query);
     }
     out.push((
-        "This page:".to_owned(),
+        "Write this page:".to_owned(),
         report
             .option("--top", &args.top.to_string())
             .option("--out", &args.out.display().to_string())
@@ -237,7 +239,7 @@ fn commands(
     out
 }
 
-/// What this program is called.
+/// The name of this program.
 fn this_program() -> String {
     std::env::args_os()
         .next()

@@ -83,7 +83,7 @@ fn json(
     args: &Scores,
     rows_in_table: usize,
 ) -> anyhow::Result<()> {
-    // Version 0 means that nothing stood beside the table.
+    // Version 0 means that the table has no metadata.
     let metadata = match table.metadata.version {
         0 => json!(null),
         _ => json!(table.metadata),

@@ -1,4 +1,4 @@
-//! `hindcast experiment agreement`: many seeds of the paper's six settings, side by side, and what they come to.
+//! `hindcast experiment agreement`: many seeds of the paper's six settings in parallel, and their means.
 
 use std::io::Write;
 use std::ops::Range;
@@ -25,7 +25,7 @@ use hindcast_lab::protocols::agreement::{
 };
 use hindcast_lab::protocols::{append_row, check_data, check_settings, data_digest, read_rows};
 
-/// A seed of a setting that lacks rows of these methods.
+/// A seed of a setting for which the rows of these methods are missing.
 struct Job<'a> {
     setting: Setting,
     task: &'a Task,
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
     let tasks = settings
         .iter()
         .map(|setting| {
-            // Some seeds' cross-validated penalty is so large that changes drown in float32's rounding.
+            // For some seeds the cross-validated penalty is so large that changes disappear in the rounding of float32.
             let f64 = "train.dtype=f64".to_owned();
             let set: Vec<String> = std::iter::once(f64).chain(args.set.clone()).collect();
             Ok((*setting, task::find(setting.task, &set)?))
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
     let mut rows: Vec<Agreement> = read_rows(args.out.as_deref())?;
     let penalty_given = penalty_given(args);
     check_rows(args, &rows, &tasks, &seeds, penalty_given)?;
-    // Seed by seed, so that a run that is stopped has all settings alike.
+    // Seed by seed, so that an interrupted experiment has about equally many seeds of each setting.
     let mut jobs = Vec::new();
     for seed in seeds.clone() {
         for (setting, task) in &tasks {
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
     if !jobs.is_empty() {
         writeln!(
             out,
-            "{} trainings, each with one counterfactual run an example, in {:.0} s",
+            "{} trainings, each with one counterfactual run per example, in {:.0} s",
             jobs.len(),
             begun.elapsed().as_secs_f64()
         )?;
@@ -83,14 +83,14 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Whether the user gives the penalty, alone or with the whole loss: then none is chosen by cross-validation.
+/// Whether the user gives the penalty, alone or with the whole loss. If not, it is chosen by cross-validation.
 fn penalty_given(args: &args::Agreement) -> bool {
     let keys = args.set.iter().filter_map(|set| set.split_once('='));
     keys.map(|(key, _)| key.trim())
         .any(|key| key == "loss.penalty" || key == "loss")
 }
 
-/// Refuses rows that were computed with other settings or on other data than these.
+/// Refuses rows that were computed with different settings or on different data.
 fn check_rows(
     args: &args::Agreement,
     rows: &[Agreement],
@@ -116,7 +116,7 @@ fn check_rows(
     })
 }
 
-/// Runs all jobs, some at a time; rows are kept as they come.
+/// Runs all jobs, several at the same time. Each job's rows are written as soon as it ends.
 fn run_all(
     jobs: &[Job<'_>],
     args: &args::Agreement,
@@ -162,7 +162,7 @@ fn run_all(
             });
             if let Err(error) = kept {
                 let error = error.context(format!("task {}, seed {}", job.task.name, job.seed));
-                // The first failure stops the others, and says more than they then do.
+                // The first failure stops the other jobs, whose errors then say less than it.
                 failure().get_or_insert(error);
                 return Ok(());
             }
@@ -194,7 +194,7 @@ fn run_all(
     }
 }
 
-/// Seeds run side by side, so each has a pool of one thread.
+/// Seeds are computed in parallel, so each gets a pool of one thread.
 fn on_one_thread(work: &(dyn Fn() -> anyhow::Result<()> + Sync)) -> anyhow::Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(1)
@@ -212,7 +212,7 @@ fn chosen_settings(only: &[String]) -> Result<Vec<Setting>, Usage> {
                 .map(|s| format!("{}/{}", s.data, s.model))
                 .collect();
             return Err(Usage(format!(
-                "--only {text}: there is no such setting; there are {}, and adult, 20news or mnist for both models",
+                "--only {text}: there is no such setting; expected {}, or adult, 20news or mnist for both models",
                 names.join(", ")
             )));
         }
@@ -238,7 +238,7 @@ fn chosen_methods(names: &[String]) -> Result<Vec<Measured>, Usage> {
     Ok(METHODS.iter().filter(wanted).copied().collect())
 }
 
-/// Means over seeds beside the paper's.
+/// Prints means over seeds, next to the paper's.
 fn report(
     out: &mut impl Write,
     rows: &[Agreement],
@@ -263,7 +263,7 @@ fn report(
             let printed = |f: Option<hindcast_lab::protocols::agreement::Figure>| {
                 f.map_or(String::new(), |f| format!("{:.2} ({:.2})", f.mean, f.sd))
             };
-            // One seed has no spread.
+            // One seed has no standard deviation.
             let spread =
                 |f: hindcast_lab::protocols::agreement::Figure, error: f64| match ours.seeds {
                     0 | 1 => format!("{:.3}", f.mean),

@@ -1,4 +1,4 @@
-//! `hindcast bench`: how long the steps of a task take here.
+//! `hindcast bench`: times the steps of a task on this machine.
 
 use std::io::Write;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
         threads,
     };
     say!(
-        "the figures mean something where nothing else works on this machine: look at the minimum, too"
+        "the times are only meaningful if nothing else runs on this machine; compare the minimum, too"
     );
     let interrupts = Interrupts::listen();
     let bar = progress::bar(0, "timing", "runs");
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<Outcome> {
         interrupts.flow()
     });
     drop((bar, interrupts));
-    let report = report.map_err(|e| told(e, || "nothing was measured to the end".to_owned()))?;
+    let report = report.map_err(|e| told(e, || "no measurement was completed".to_owned()))?;
     let mut out = clean::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -91,7 +91,7 @@ fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
     }
     writeln!(
         out,
-        "peak: {:.1} GFLOP/s, a product of two 1024 x 1024 matrices by gemm, the best of this run",
+        "peak: {:.1} GFLOP/s, the best of this run's products of two 1024 x 1024 matrices by gemm",
         report.peak_gflops
     )
 }

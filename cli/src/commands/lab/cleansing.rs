@@ -1,4 +1,4 @@
-//! `hindcast experiment cleansing`: does removing the worst examples help?
+//! `hindcast experiment cleansing`: the test error after removing the worst examples.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -90,7 +90,7 @@ fn one_seed(
         .collect();
     if !too_many.is_empty() {
         say!(
-            "task {}: removing {} is passed over: the train split has {examples} examples",
+            "task {}: removing {} is skipped: the train split has {examples} examples",
             field(&task.name),
             too_many.join(", ")
         );
@@ -118,10 +118,10 @@ fn one_seed(
     )
 }
 
-/// Level of the paired test.
+/// Significance level of the paired test.
 const LEVEL: f64 = 0.05;
 
-/// A line a ranking and k, over the seeds: test error, and the paired difference to removing nothing.
+/// Prints one line per ranking and k, over the seeds: the test error, and the paired difference to removing nothing.
 fn summary(
     out: &mut dyn Write,
     task: &str,
@@ -143,7 +143,7 @@ fn summary(
     }
     writeln!(
         out,
-        "{}, {} seeds, retrained: {}; test error {:.3} % (sd {}) with everyone",
+        "{}, {} seeds, retrained: {}; test error {:.3} % (sd {}) with all examples",
         field(task),
         none.len(),
         plan.retrain,
@@ -161,7 +161,7 @@ fn summary(
     }
     writeln!(
         out,
-        "change: mean of the paired differences to removing nothing; p: two-sided paired t-test, * below {LEVEL}; better: seeds with a lower error"
+        "change: mean paired difference to removing nothing; p: two-sided paired t-test, * below {LEVEL}; better: number of seeds with a lower error"
     )?;
     Ok(())
 }
@@ -184,7 +184,7 @@ fn groups<'a>(
     groups
 }
 
-/// One ranking with `k` examples removed, over the seeds.
+/// The line of one ranking with `k` examples removed.
 fn line(name: &str, k: u64, rows: &[&CleansingRow]) -> anyhow::Result<String> {
     let before: Vec<f64> = rows.iter().map(|r| percent(r.test_error_before)).collect();
     let after: Vec<f64> = rows.iter().map(|r| percent(r.test_error_after)).collect();
@@ -212,7 +212,7 @@ fn percent(share: f64) -> f64 {
     100.0 * share
 }
 
-/// A standard deviation; one seed has none.
+/// A standard deviation, which one seed doesn't have.
 fn spread(sd: f64) -> String {
     if sd.is_nan() {
         "-".to_owned()

@@ -1,4 +1,4 @@
-//! `hindcast experiment`: many runs against the truth.
+//! `hindcast experiment`: experiments over many runs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Experiment) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Draws the rows of an experiment, where it was asked for.
+/// Draws the rows of an experiment if `--figures` is given.
 fn figures(
     rows: &Option<PathBuf>,
     folder: &Option<PathBuf>,
@@ -57,7 +57,7 @@ fn run_recording(args: &args::RecordingCost) -> anyhow::Result<Outcome> {
             interrupts.flow()
         });
         drop(bar);
-        rows.push(row.map_err(|e| told(e, || "nothing was measured to the end".to_owned()))?);
+        rows.push(row.map_err(|e| told(e, || "no measurement was completed".to_owned()))?);
     }
     drop(interrupts);
     let mut out = clean::stdout();
@@ -69,7 +69,7 @@ fn run_recording(args: &args::RecordingCost) -> anyhow::Result<Outcome> {
     for row in rows {
         writeln!(
             out,
-            "{}: {} steps, median ms a step {:.4} plain, {:.4} recorded ({:+.1} us): ratio {:.4}; {:.4} of the raw bytes stored",
+            "{}: {} steps, median ms per step {:.4} plain, {:.4} recorded ({:+.1} us): ratio {:.4}; {:.4} of the raw bytes stored",
             field(&row.task),
             row.steps,
             row.plain_ms,

@@ -1,4 +1,4 @@
-//! The paper's figures 6 to 10, and section 7.1's table as pictures, from the rows of experiments.
+//! Draws the rows of experiments as the paper's figures 6 to 10, and its table of section 7.1 as plots.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,33 +13,33 @@ use hindcast_analyzer::output::{FIGURE, Kind};
 use hindcast_lab::protocols::agreement::Agreement;
 use hindcast_lab::protocols::{CleansingRow, NONE, read_rows};
 
-/// One figure's size.
+/// Size of a figure.
 const SIZE: Size = Size {
     width: 760,
     height: 460,
     alone: true,
 };
-/// The number of removed examples at which errors before and after stand side by side (figure 10), where there are rows.
+/// Numbers of removed examples for which errors before and after are plotted against each other (figure 10).
 const SCATTER_AT: [u64; 2] = [100, 10_000];
-/// A figure: the name of its file, and what it shows.
+/// A plot and the name of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Figure {
     pub name: String,
     pub plot: Plot,
 }
 
-/// Draws what the rows of `experiment agreement` give, and returns the files.
+/// Draws the rows of `experiment agreement`, and returns the files.
 ///
 /// # Errors
-/// Where the rows can't be read or a file can't be written.
+/// If the rows can't be read or a file can't be written.
 pub(crate) fn draw_agreement(rows: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     write(&agreement(&read_rows(Some(rows))?), folder)
 }
 
-/// Draws what the rows of `experiment cleansing` give, and returns the files.
+/// Draws the rows of `experiment cleansing`, and returns the files.
 ///
 /// # Errors
-/// Where the rows can't be read or a file can't be written.
+/// If the rows can't be read or a file can't be written.
 pub(crate) fn draw_cleansing(rows: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     write(&cleansing(&read_rows(Some(rows))?), folder)
 }
@@ -54,7 +54,7 @@ fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for figure in figures {
         let svg = figure.plot.svg(SIZE)?;
         let path = folder.join(format!("{}.svg", figure.name));
-        // The mark by which a later figure knows that it may replace this one.
+        // Marks the file as ours, so that a later figure may replace it.
         let text = svg.replacen('>', &format!(">\n{FIGURE}"), 1);
         hindcast_analyzer::output::replace(&path, Kind::Figure, |to| fs::write(to, &text))
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -63,7 +63,8 @@ fn write(figures: &[Figure], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Kendall's tau and Jaccard index by setting and method: a mark at the mean, a bar of a standard deviation to either side.
+/// Plots Kendall's tau and the Jaccard index by setting and method: a mark at the mean, and a line of one standard deviation to
+/// either side.
 pub(crate) fn agreement(rows: &[Agreement]) -> Vec<Figure> {
     let settings = in_order(rows.iter().map(|r| format!("{}/{}", r.data, r.model)));
     let methods = in_order(rows.iter().map(|r| r.method.clone()));
@@ -114,7 +115,7 @@ pub(crate) fn agreement(rows: &[Agreement]) -> Vec<Figure> {
             name: name.to_owned(),
             plot: Plot {
                 title: format!(
-                    "{title}, {} (mean, and a standard deviation to either side)",
+                    "{title}, {} (mean, and one standard deviation to either side)",
                     counted(seeds as u64, "seed", "seeds")
                 ),
                 legend: legend(&methods),
@@ -125,21 +126,21 @@ pub(crate) fn agreement(rows: &[Agreement]) -> Vec<Figure> {
     vec![
         picture(
             "agreement-tau",
-            "Predicted against real influence",
+            "Predicted and real influence",
             "Kendall's tau",
             |r| r.tau,
         ),
         picture(
             "agreement-jaccard",
-            "The ten at either end, predicted against real",
+            "The ten largest and smallest, predicted and real",
             "Jaccard index",
             |r| r.jaccard,
         ),
     ]
 }
 
-/// Test error against the number of removed examples (figures 6 and 8), with bands (7 and 9), and before against after (10),
-/// for each task and way to retrain.
+/// For each task and kind of retraining: the test error by the number of removed examples (figures 6 and 8), the same with
+/// bands (7 and 9), and errors before and after (10).
 pub(crate) fn cleansing(rows: &[CleansingRow]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (task, retrain) in in_order(rows.iter().map(|r| (r.task.clone(), r.retrain))) {
@@ -173,7 +174,7 @@ pub(crate) fn cleansing(rows: &[CleansingRow]) -> Vec<Figure> {
     figures
 }
 
-/// Mean test error of each method against k, beside the mean without removal.
+/// Mean test error of each method by k, and the mean without removal.
 fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> {
     let methods = methods(rows);
     let removing = |r: &&&CleansingRow| r.k > 0 && r.method != NONE;
@@ -225,8 +226,9 @@ fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> 
     });
     marks.append(&mut lines);
     let mut legend = legend(&methods);
-    legend.insert(0, (Ink::Plain, 5, "nobody removed".to_owned()));
-    // Removing thousands of helpful examples ruins a model; what cleansing is about would be a line at the bottom.
+    legend.insert(0, (Ink::Plain, 5, "nothing removed".to_owned()));
+    // Removing thousands of helpful examples ruins a model. On a linear axis, the errors of interest would be one line at the
+    // bottom.
     let reach = all.iter().fold(0.0_f64, |m, x| m.max(*x));
     let y = if nobody > 0.0 && reach > 400.0 * nobody {
         Axis::decades("test error, %", all)
@@ -240,7 +242,7 @@ fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> 
     })
 }
 
-/// Test error with everyone against test error without `k`, a mark a seed.
+/// Test error with all examples and without `k` of them, one mark per seed.
 fn before_after(rows: &[&CleansingRow], title: &str, k: u64) -> Option<Plot> {
     let methods: Vec<String> = methods(rows)
         .into_iter()
@@ -279,7 +281,7 @@ fn before_after(rows: &[&CleansingRow], title: &str, k: u64) -> Option<Plot> {
         ..axis.clone()
     };
     Some(Plot {
-        title: format!("{title}, {k} removed: below the line the error fell"),
+        title: format!("{title}, {k} removed: the error fell below the line"),
         legend: legend(&methods),
         ..Plot::new(axis, y, marks)
     })
@@ -289,7 +291,7 @@ fn methods(rows: &[&CleansingRow]) -> Vec<String> {
     in_order(rows.iter().map(|r| r.method.clone()).filter(|m| m != NONE))
 }
 
-/// There are six inks; methods beyond them have an ink that was there and a shape that wasn't with it.
+/// The shape of a method's marks. There are six inks; from the seventh method on, inks repeat with other shapes.
 fn shape(method: usize) -> usize {
     method + method / 6
 }
@@ -299,7 +301,7 @@ fn legend(methods: &[String]) -> Vec<(Ink, usize, String)> {
     methods.iter().enumerate().map(entry).collect()
 }
 
-/// Each once, in the order in which they come.
+/// The distinct values, in the order of their first occurrence.
 fn in_order<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     let mut out = Vec::new();
     for one in all {
@@ -410,7 +412,7 @@ mnist-cnn,0,sgd,100,all,0.010,0.007,1,1,1,1,aa,bb,1
             assert!(!svg.contains("NaN") && svg.contains("sgd"));
         }
         let error = format!("{:#}", draw_agreement(&path, folder.path()).unwrap_err());
-        assert!(error.contains("no table of this experiment"), "{error}");
+        assert!(error.contains("not a table of this experiment"), "{error}");
         let header = CLEANSING.lines().next().unwrap();
         fs::write(&path, format!("{header}\n")).unwrap();
         assert!(draw_cleansing(&path, folder.path()).is_err(), "no rows");

@@ -1,4 +1,4 @@
-//! `hindcast experiment quality`: the field's other measures of a ranking.
+//! `hindcast experiment quality`: other measures of a ranking than the paper's.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ fn plan(args: &Quality) -> anyhow::Result<QualityPlan> {
     })
 }
 
-/// Measures one seed, whose new rows are appended; gives the protocols that were asked for, of new rows and old.
+/// Measures one seed and appends its new rows. Returns the protocols of all rows that were asked for, new or not.
 fn one_seed(
     args: &Quality,
     task: &Task,
@@ -127,7 +127,7 @@ fn one_seed(
     Ok(asked.into_inner())
 }
 
-/// The rows, a line each, under the protocol that they share.
+/// Prints one line per row, below the protocol that the rows share.
 fn print(out: &mut dyn Write, rows: &[QualityRow]) -> anyhow::Result<()> {
     let mut said: Option<(&str, &str)> = None;
     for row in rows {

@@ -1,4 +1,4 @@
-//! What the experiments' verbs share: how they read their options, show progress, and stop.
+//! Shared by the verbs of experiments: reading options, showing progress, stopping.
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
@@ -13,7 +13,7 @@ use crate::commands::{Usage, progress};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_lab::protocols::{NONE, Ranking};
 
-/// Seeds written A..B.
+/// Parses seeds A..B.
 pub(super) fn parse_seeds(text: &str) -> Result<Range<u64>, Usage> {
     let parsed = text
         .split_once("..")
@@ -22,7 +22,7 @@ pub(super) fn parse_seeds(text: &str) -> Result<Range<u64>, Usage> {
     parsed.ok_or_else(|| Usage(format!("--seeds: expected A..B with A < B, got {text:?}")))
 }
 
-/// A bar for each thing that is done, and the wish to stop.
+/// Shows one progress bar per stage, and listens for interrupts.
 pub(super) struct Show {
     bar: Mutex<Option<(&'static str, progress::Bar)>>,
     interrupts: Interrupts,
@@ -52,7 +52,7 @@ impl Show {
     }
 }
 
-/// The tasks by name; the paper's two are called by their data, too.
+/// Finds tasks by name. The paper's two tasks also have the names of their data.
 pub(super) fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>> {
     let names = only.iter().map(|name| match name.as_str() {
         "mnist" => "mnist-cnn",
@@ -62,24 +62,24 @@ pub(super) fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>
     let tasks = names
         .map(|name| task::find(name, set))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    // Rows know a task by its name.
+    // Rows identify a task by its name.
     let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
     once("--only", &names)?;
     Ok(tasks)
 }
 
-/// Refuses what a list has twice: it would be counted as more seeds than there are.
+/// Refuses a value that is in a list twice: its rows would count as additional seeds.
 pub(super) fn once<T: PartialEq + fmt::Display>(option: &str, list: &[T]) -> Result<(), Usage> {
     let twice = (1..list.len()).find(|&at| list[..at].contains(&list[at]));
     twice.map_or(Ok(()), |at| {
         Err(Usage(format!(
-            "{option}: {} is there twice; each counts once",
+            "{option}: {} is given twice; each value counts once",
             list[at]
         )))
     })
 }
 
-/// Rankings as the user wrote them, each once and made what is `meant` by it, or the usual ones.
+/// Parses rankings and applies `meant` to each. Without any, returns the usual ones.
 pub(super) fn rankings(
     asked: &[String],
     usual: impl FnOnce() -> Vec<Ranking>,
@@ -88,7 +88,7 @@ pub(super) fn rankings(
     if asked.is_empty() {
         return Ok(usual());
     }
-    // Of what nothing is removed from there is a row anyway.
+    // There is always a row with nothing removed.
     let asked = asked.iter().filter(|word| word.trim() != NONE);
     let rankings = asked
         .map(|word| match word.parse() {
@@ -100,7 +100,7 @@ pub(super) fn rankings(
     Ok(rankings)
 }
 
-/// Where a task's files lie: in the folder itself, or in one of its own within it.
+/// The folder of a task's files: a subfolder named after the task's data, if there is one, else the folder itself.
 pub(super) fn data_folder(given: Option<&Path>, task: &Task) -> Option<PathBuf> {
     let given = given?;
     let own = task.name.split('-').next().map(|word| given.join(word));
@@ -110,13 +110,13 @@ pub(super) fn data_folder(given: Option<&Path>, task: &Task) -> Option<PathBuf> 
     )
 }
 
-/// What an interrupted experiment says.
+/// The message of an interrupted experiment.
 pub(super) fn stopped(out: Option<&Path>) -> String {
     match out {
         Some(path) => format!(
-            "the rows that were ready are in {}; the same command goes on after them",
+            "completed rows are in {}; the same command continues after them",
             path.display()
         ),
-        None => "no rows are kept without --out".to_owned(),
+        None => "without --out, no rows are kept".to_owned(),
     }
 }

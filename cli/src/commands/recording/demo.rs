@@ -1,4 +1,4 @@
-//! `hindcast demo`: the whole road on digits drawn by code, some of whose labels are flipped on purpose.
+//! `hindcast demo`: recording and analysis end to end, on generated digits some of whose labels are flipped on purpose.
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +23,7 @@ use hindcast_analyzer::{
     CounterfactualOptions, Query, RecordedRun, ScoreTable, Window, counterfactuals,
 };
 
-/// Files that a demo makes in its folder; only these are replaced by the next one.
+/// Names of the files that a demo writes. The next demo replaces only these.
 const RUN: &str = "run";
 const SCORES: &str = "scores.csv";
 const PICTURE: &str = "worst.png";
@@ -40,21 +40,21 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
 
     writeln!(
         out,
-        "1. Train a small network on drawn digits, some labels flipped, and record every step of it."
+        "1. Train a small network on generated digits, some with flipped labels, and record every step."
     )?;
     out.flush()?;
-    // A process of its own, as training usually is: nothing but the folder passes from it to the analysis.
+    // In a process of its own, as training usually is. Only the folder passes from it to the analysis.
     record(&run, args.seed)?;
 
     writeln!(
         out,
-        "\n2. Training is over and its process gone. Open the folder and check every byte of it."
+        "\n2. Training has ended and its process is gone. Open the folder and verify every byte."
     )?;
     check(&mut out, &run)?;
 
     writeln!(
         out,
-        "\n3. Replay it backwards: which examples does the validation loss owe what?"
+        "\n3. Replay the steps backwards to find how much each example changed the validation loss."
     )?;
     out.flush()?;
     let recorded = RecordedRun::open(&run, None)?;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     let without = flipped(&mut out, &table, recorded.data())?;
     writeln!(
         out,
-        "\n4. Retrain without those {}, on the recorded batches.",
+        "\n4. Retrain on the recorded batches, without the {} most harmful examples.",
         without.len()
     )?;
     out.flush()?;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
     )?;
     writeln!(
         out,
-        "As a page: {} report {} {} --out {}",
+        "Report page: {} report {} {} --out {}",
         called(),
         run.display(),
         scores.display(),
@@ -144,7 +144,7 @@ fn rank(
     Ok(table)
 }
 
-/// Says how many flipped labels the scores find; gives the number of most harmful examples that there are flipped labels.
+/// Prints how many flipped labels the scores find. Returns as many of the most harmful examples as labels were flipped.
 fn flipped(
     out: &mut dyn Write,
     table: &ScoreTable,
@@ -157,7 +157,7 @@ fn flipped(
     let found = worst.iter().filter(|&&i| is_flipped(i)).count();
     writeln!(
         out,
-        "   {flipped} of {examples} labels were flipped; {found} of the {flipped} most harmful examples are among them: {:.0} %",
+        "   {flipped} of {examples} labels were flipped; of the {flipped} most harmful examples, {found} have a flipped label: {:.0} %",
         100.0 * found as f64 / flipped.max(1) as f64
     )?;
     Ok(worst)
@@ -201,7 +201,7 @@ fn retrain(
     Ok(())
 }
 
-/// How this program can be called from here: after `cargo run` it isn't on the path.
+/// How this program was called: after `cargo run` it isn't on the path.
 fn called() -> String {
     std::env::args_os()
         .next()
@@ -210,7 +210,7 @@ fn called() -> String {
         .unwrap_or_else(|| "hindcast".to_owned())
 }
 
-/// Removes an earlier demo's files, and nothing that a demo has not made.
+/// Removes the run of an earlier demo, and refuses any other.
 fn clear(folder: &Path, run: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     if !run.exists() {
@@ -220,7 +220,7 @@ fn clear(folder: &Path, run: &Path) -> anyhow::Result<()> {
         .is_ok_and(|t| t.info().notes.get("made-by").is_some_and(|n| n == "demo"));
     ensure!(
         ours,
-        "{} exists and is no demo's: name another folder with --out",
+        "{} exists and wasn't made by a demo: name another folder with --out",
         run.display()
     );
     fs::remove_dir_all(run).with_context(|| format!("cannot remove {}", run.display()))

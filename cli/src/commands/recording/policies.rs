@@ -1,4 +1,4 @@
-//! How a recording meets slow and failing storage, and power cuts.
+//! What a recording does about slow storage, failing storage and power cuts.
 
 use hindcast_format::Durability;
 use hindcast_recorder::{Builder, OnError, WhenFull};
@@ -6,7 +6,7 @@ use hindcast_recorder::{Builder, OnError, WhenFull};
 use crate::args::{OnErrorPolicy, Record, WhenFullPolicy};
 use crate::commands::Usage;
 
-/// How a recording meets slow and failing storage, and power cuts.
+/// What a recording does about slow storage, failing storage and power cuts.
 pub(super) struct Policies {
     durability: Durability,
     when_full: WhenFull,

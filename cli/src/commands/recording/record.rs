@@ -1,4 +1,4 @@
-//! `hindcast record`: train a task and record every step of it.
+//! `hindcast record`: train a task and record every training step.
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use hindcast_analyzer::load_data;
 use hindcast_lab::record_watched;
 
 pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
-    // Whatever is wrong with the words is said before anything is loaded or made.
+    // Wrong usage is reported before anything is loaded or created.
     let keep: Keep = args
         .keep
         .parse()
@@ -76,7 +76,8 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     ended.tell(args.json)
 }
 
-/// Bytes that this user may still write where `path` lies or will lie; `None` where the system doesn't say.
+/// Bytes that this user can still write on the file system of `path`, which needn't exist yet. `None` if the system doesn't
+/// say.
 fn free_beside(path: &Path) -> Option<u64> {
     let space = path
         .ancestors()
@@ -91,14 +92,14 @@ fn free_beside(path: &Path) -> Option<u64> {
     Some(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// What is said before the first step of a run that the disk will hardly hold. It is no error: the need is an estimate, and room may
-/// be made while training goes on.
+/// The warning before the first step of a run that probably doesn't fit on the disk. It isn't an error: the size is an
+/// estimate, and space may be freed during training.
 fn short_of_disk(needed: u64, free: u64, run: &Path) -> Option<String> {
     (needed > free).then(|| {
         format!(
-            "warning: the disk will hardly hold the run: about {} are needed and {} are free where {} lies. Make room, name another place \
-             (--out), or keep less (--keep last-epoch, last-steps=N or budget=SIZE); on a full disk recording fails, and what was \
-             written until then stays",
+            "warning: the run probably doesn't fit on the disk: about {} are needed and {} are free for {}. Free space, choose another disk \
+             (--out), or keep less (--keep last-epoch, last-steps=N or budget=SIZE); on a full disk recording fails, and the steps \
+             written until then are kept",
             bytes(needed),
             bytes(free),
             run.display()
@@ -106,7 +107,7 @@ fn short_of_disk(needed: u64, free: u64, run: &Path) -> Option<String> {
     })
 }
 
-/// What the words of the command line say about the recording.
+/// Builds the recorder from the command line.
 fn builder(args: &Record, out: &Path, policies: &Policies, keep: Keep) -> Result<Builder, Usage> {
     let mut builder = policies.apply(Recorder::builder(out)).keep(keep);
     for note in &args.note {
@@ -118,14 +119,14 @@ fn builder(args: &Record, out: &Path, policies: &Policies, keep: Keep) -> Result
     Ok(builder)
 }
 
-/// Refuses a folder that exists, unless it is empty, or that lies in a run.
+/// Refuses a folder that isn't empty or that lies in a run.
 fn check_new(out: &Path) -> anyhow::Result<()> {
-    // As for the recorder itself: an empty folder is no run.
+    // The recorder, too, accepts an empty folder.
     let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
     if out.exists() && !empty {
         let cure = match Trace::open(out).map(|trace| trace.status()) {
             Ok(Status::Open | Status::Unfinished) => format!(
-                "; to continue the run that is there: hindcast record --resume {}",
+                "; to resume the run in it: hindcast record --resume {}",
                 out.display()
             ),
             _ => String::new(),

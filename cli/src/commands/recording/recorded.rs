@@ -1,4 +1,4 @@
-//! How `hindcast record` shows a training, and what it says of its end.
+//! How `hindcast record` shows the progress and the result of a training.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::commands::{Outcome, progress};
 use crate::words;
 use hindcast_lab::can_be_resumed;
 
-/// Shows how far training is.
+/// Shows the progress of training.
 pub(super) fn show(bar: &progress::Bar, done: u64, total: u64, loss: f64) {
     bar.at(done, total);
     if done.is_multiple_of(16) || done == total {
@@ -23,37 +23,37 @@ pub(super) fn show(bar: &progress::Bar, done: u64, total: u64, loss: f64) {
     }
 }
 
-/// A training that stopped early, with what is left and how to go on.
+/// The error of a training that stopped early: what was recorded, and how to resume.
 pub(super) fn stopped(error: anyhow::Error, run: &Path, done: u64) -> anyhow::Error {
     let there = run.exists();
     let run = run.display();
     let context = if there && can_be_resumed(&error) {
         format!(
-            "recording {run} stopped (when the cause is mended, `hindcast record --resume {run}` continues it)"
+            "recording {run} stopped (after the cause is fixed, `hindcast record --resume {run}` continues it)"
         )
     } else {
         format!("recording {run}")
     };
     told(error.context(context), || match done {
-        0 => format!("nothing of {run} was recorded yet"),
+        0 => format!("nothing was recorded in {run} yet"),
         _ => format!(
-            "{run} holds the {done} steps that were trained, closed as unfinished: `info` and `influence` take it as it is, and \
+            "{run} contains the {done} steps that were trained, and is closed as unfinished: `info` and `influence` accept it, and \
              `hindcast record --resume {run}` continues it"
         ),
     })
 }
 
-/// A run whose training came to its end.
+/// A run whose training is complete.
 pub(super) struct Ended<'a> {
     pub run: &'a Path,
     pub summary: &'a Summary,
-    /// The first step that was recorded now, of a run that was resumed.
+    /// The first step that this process recorded, if it resumed the run.
     pub resumed_at: Option<u64>,
     pub time: Duration,
 }
 
 impl Ended<'_> {
-    /// Says how it ended, and which exit code that is.
+    /// Prints the result and returns the outcome.
     pub fn tell(&self, as_json: bool) -> anyhow::Result<Outcome> {
         let loss = loss(self.summary);
         for text in &loss {
@@ -74,7 +74,7 @@ impl Ended<'_> {
         if let Some(head) = &self.summary.head
             && stderr().is_terminal()
         {
-            // Kept outside of the trace it proves, years later, that nothing in it was exchanged.
+            // Kept outside of the trace, it proves years later that nothing in the trace was replaced.
             say!("keep this head digest outside of the trace: {}", hex(head));
         }
         say!("{}", self.last_line());
@@ -85,7 +85,7 @@ impl Ended<'_> {
         let (steps, time) = (self.summary.steps, words::duration(self.time));
         let now = steps - self.resumed_at.unwrap_or(0);
         let whole = match self.resumed_at {
-            Some(_) => format!(" ({steps} with those before)"),
+            Some(_) => format!(" ({steps} in the whole run)"),
             None => String::new(),
         };
         match self.summary.statistics.lost + self.summary.statistics.skipped {
@@ -97,7 +97,7 @@ impl Ended<'_> {
     }
 }
 
-/// What the run lacks of what was to be recorded, one sentence per kind of loss; nothing where it is whole.
+/// What is missing from the run, one sentence per kind of loss; empty if nothing is.
 fn loss(summary: &Summary) -> Vec<String> {
     let counted = &summary.statistics;
     let steps = |count: u64| match count {
@@ -108,8 +108,8 @@ fn loss(summary: &Summary) -> Vec<String> {
     if counted.lost > 0 {
         let ranges = words::ranges(&counted.lost_steps);
         loss.push(format!(
-            "{} not in the trace ({}): storage failed, and training went on without it (--on-error train-on). An analysis that needs \
-             those steps will be refused",
+            "{} not in the trace ({}): storage failed, and training continued without recording (--on-error train-on). An analysis that \
+             needs those steps will be refused",
             steps(counted.lost),
             ranges
         ));
@@ -132,7 +132,7 @@ fn loss(summary: &Summary) -> Vec<String> {
     loss
 }
 
-/// What `--json` prints.
+/// The JSON that `--json` prints.
 fn report(ended: &Ended<'_>) -> Value {
     let summary = ended.summary;
     let counted = &summary.statistics;

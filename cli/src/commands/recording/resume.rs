@@ -1,4 +1,4 @@
-//! `hindcast record --resume`: continue a task whose recording was interrupted.
+//! `hindcast record --resume`: continue an interrupted recording of a task.
 
 use std::path::Path;
 use std::time::Instant;
@@ -45,8 +45,8 @@ pub(super) fn run(
                 bar.say(&format!("resuming at step {} of {}", from.step, from.steps));
                 if !from.exact {
                     bar.say(
-                        "warning: the steps before, taken again, don't give the recorded bits (another kind of processor, or another version): the \
-                         run goes on from recorded numbers, and won't be bit for bit the one that an uninterrupted training had given",
+                        "warning: recomputing the last steps doesn't give the recorded bits (another kind of processor, or another version): the \
+                         run continues from recorded values, and its further bits may differ from those of an uninterrupted training",
                     );
                 }
                 bar.begin_at(from.step);
@@ -67,7 +67,7 @@ pub(super) fn run(
     let summary = summary.map_err(|error| match at {
         Some(_) => stopped(error, run, done),
         None => told(error.context(format!("resuming {}", run.display())), || {
-            format!("{} is as it was", run.display())
+            format!("{} is unchanged", run.display())
         }),
     })?;
     let ended = Ended {
@@ -79,7 +79,7 @@ pub(super) fn run(
     ended.tell(args.json)
 }
 
-/// Opens the run and its data, if the run can be resumed and is of the task that is named.
+/// Opens the run and its data. Refuses a run that can't be resumed, or that is of another task than the one named.
 fn open(args: &Record, run: &Path) -> anyhow::Result<RecordedRun<'static>> {
     let memory = memory(args.memory.as_deref())?;
     let trace = open_trace_within(run, memory)?;
@@ -104,11 +104,11 @@ fn open(args: &Record, run: &Path) -> anyhow::Result<RecordedRun<'static>> {
     Ok(subject)
 }
 
-/// A task that is named beside the run must be the recorded one.
+/// Refuses a named task that differs from the recorded one.
 fn same_task(recorded: Option<&str>, named: &Task, run: &Path) -> anyhow::Result<()> {
     let Some(text) = recorded else {
         bail!(
-            "{}: the run was recorded without a task, by a program of its own: start that again",
+            "{}: the run was recorded without a task, by a training program: start that program again",
             run.display()
         );
     };
@@ -119,8 +119,8 @@ fn same_task(recorded: Option<&str>, named: &Task, run: &Path) -> anyhow::Result
         return Ok(());
     };
     bail!(
-        "{}: a run can't be resumed with another task: it was recorded with `{was}`, and `{is}` was asked for; leave the task out, or record a \
-         new run with --out",
+        "{}: a run can't be resumed with another task: it was recorded with `{was}`, but the command line gives `{is}`; leave the task out, or \
+         record a new run with --out",
         run.display()
     )
 }

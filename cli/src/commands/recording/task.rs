@@ -1,4 +1,4 @@
-//! `hindcast task`: the tasks that ship.
+//! `hindcast task`: the built-in tasks.
 
 use std::io::Write;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
             }
         }
         TaskVerb::Show { task, set } => {
-            // Unchanged, a task that ships is shown with its comments.
+            // An unchanged built-in task is shown with its comments.
             let own = Task::builtins()
                 .into_iter()
                 .find(|b| b.name == task && set.is_empty());
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// A task by the name that it ships under or from a TOML file, with keys changed as `KEY=VALUE`, and validated.
+/// Finds a built-in task by its name, or reads one from a TOML file; then changes keys by `KEY=VALUE`, and validates it.
 pub(crate) fn find(name: &str, set: &[String]) -> anyhow::Result<Task> {
     let mut task = if looks_like_file(name) {
         Task::from_file(Path::new(name)).with_context(|| format!("task {name}"))?

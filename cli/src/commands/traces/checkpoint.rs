@@ -1,4 +1,4 @@
-//! `hindcast checkpoint`: the model as it stood before a step, as one safetensors file.
+//! `hindcast checkpoint`: write the model as it was before a step to a safetensors file.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context};
 use hindcast_analyzer::output::Kind;
 
-/// What an optimizer's tensor is called in the file: no parameter's name, so that loading the model passes it over.
+/// Prefix of the names of the optimizer's tensors in the file. Loading the model ignores them.
 const OPTIMIZER: &str = "optimizer/";
 
 pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         ),
         ("run".to_owned(), head.unwrap_or_default()),
     ]);
-    // Beside its place first: who is killed or meets a full disk leaves no half model under the name.
+    // Written to a temporary file first, so that a kill or a full disk leaves no incomplete model under this name.
     hindcast_analyzer::output::replace(&args.out, Kind::New, |to| {
         safetensors::serialize_to_file(views, Some(about), to).map_err(|e| match e {
             safetensors::SafeTensorError::IoError(e) => e,
@@ -66,12 +66,12 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         (true, _) => "",
         (false, false) => ", with the optimizer's state",
         (false, true) => {
-            ", without the optimizer's state, which the run holds at its keyframes and its end only"
+            ", without the optimizer's state, which the run has only at its keyframes and its end"
         }
     };
     writeln!(
         clean::stdout(),
-        "{}: {} parameters and {} buffers as before step {step}{kept}",
+        "{}: {} parameters and {} buffers before step {step}{kept}",
         field(args.out.display()),
         layout.parameters().len(),
         layout.buffers().len()
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Reads the state that is asked for; gives the trace that it was read from, and its step.
+/// Reads the state. Returns the trace that it was read from, its step and the state.
 fn read(
     args: &Checkpoint,
     wanted: &Wanted,
@@ -96,7 +96,7 @@ fn read(
     }
     let mut read = trace.checkpoint(step);
     if matches!(read, Err(FormatError::NotRecorded { .. })) && trace.status() == Status::Open {
-        // A ring drops segments while it is read: what counts is the run as it is now.
+        // A recorder that keeps only the newest steps may have dropped the segment: open the run again.
         trace = open_trace_within(&args.run, memory)?;
         step = wanted.find(&trace).with_context(run)?;
         read = trace.checkpoint(step);
@@ -110,14 +110,14 @@ fn read(
     }
 }
 
-/// The step before which a finished run ends; another one may still grow.
+/// The end of a finished run: the step after its last one. `None` for a run that may still grow.
 fn ended(trace: &Trace) -> Option<u64> {
     (trace.status() == Status::Finished)
         .then(|| trace.final_step())
         .flatten()
 }
 
-/// Which state.
+/// The state that `--step` names.
 enum Wanted {
     Step(u64),
     Last,
@@ -142,16 +142,16 @@ impl Wanted {
             Wanted::Step(step) => return Ok(*step),
             Wanted::Last => trace.newest_checkpoint()?,
             Wanted::Final => {
-                // A final state that is damaged or out of its place is no shorter run.
+                // A damaged or misplaced final state must not look like a run that wasn't finished.
                 trace.final_state()?;
                 match trace.final_step() {
                     Some(step) => Some(step),
                     None => bail!(
-                        "the run was not finished, so the state after its last step is not in it; --step last gives the newest that is"
+                        "the run was not finished, so it has no state after its last step; --step last gives its newest state"
                     ),
                 }
             }
         };
-        newest.context("the run holds no step yet")
+        newest.context("the run has no steps yet")
     }
 }

@@ -1,4 +1,4 @@
-//! `hindcast export`: steps as safetensors files, for other tools.
+//! `hindcast export`: write steps as safetensors files, for other tools.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     warn(&trace);
     if !trace.covers(range.clone())? {
         let held = words::ranges(&trace.ranges()?);
-        bail!("--steps {}: the run holds {held}", args.steps);
+        bail!("--steps {}: the run has {held}", args.steps);
     }
     if args.out.exists() && fs::read_dir(&args.out)?.next().is_some() {
         bail!(
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     }
     index.flush()?;
     drop(bar);
-    // A reader that ends early returns an error itself. This is a last check before the success message.
+    // A reader that ends early returns an error. This is a last check before the success message.
     ensure!(
         files == range.end - range.start,
         "--steps {}: {files} of the {} steps could be written",
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// `A..B` (B left out), or one step.
+/// Parses `A..B` (B excluded), or one step.
 pub(crate) fn parse_range(text: &str) -> anyhow::Result<std::ops::Range<u64>> {
     let usage = || {
         Usage(format!(
@@ -117,8 +117,8 @@ fn write_step(path: &Path, specs: &[TensorSpec], step: &Step<'_>) -> anyhow::Res
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A step's line. It borrows the lists and is written as it is serialised: a tree of JSON values would take many times the
-/// memory of the metadata. The fields are in the order of their names.
+/// A step's line, in the order of the fields' names. It borrows the lists, because a tree of JSON values would take many times
+/// the memory of the metadata.
 #[derive(Serialize)]
 struct Line<'a> {
     clip_norm: Option<f64>,
@@ -129,7 +129,7 @@ struct Line<'a> {
     loss: Option<f64>,
     micro_batches: &'a [u32],
     optimizer_step: u64,
-    /// A list of weights doesn't show whether their total is a denominator.
+    /// Needed because a list of weights doesn't show whether the loss is divided by their sum.
     reduction: &'static str,
     scalars: BTreeMap<&'a str, f64>,
     step: u64,

@@ -1,4 +1,4 @@
-//! `hindcast info`: what a run holds.
+//! `hindcast info`: show what a run contains.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::commands::{Outcome, context};
 use crate::contents::{Contents, NO_HEAD, notes, status};
 use crate::words::{self, counted};
 
-/// What `--json` prints.
+/// The JSON that `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
     run: String,
@@ -39,7 +39,7 @@ struct Report<'a> {
     info: &'a RunInfo,
     segments: Vec<SegmentSize>,
     manifest: Option<&'a Manifest>,
-    /// Damage that was met; `verify` looks everywhere.
+    /// Damage found on the way; `verify` checks everything.
     damage: Vec<String>,
 }
 
@@ -49,16 +49,16 @@ struct Epoch {
     steps: Range<u64>,
 }
 
-/// A recorder that keeps the newest steps may drop some between two looks of one report; so often it is begun anew.
+/// How many times to read a run whose recorder drops segments during the read.
 const ATTEMPTS: usize = 5;
 
-/// Epochs with their steps, and runs of consecutive steps; or what is damaged there.
+/// Epochs with their steps, and ranges of consecutive steps, or the damage that prevents reading them.
 type Parts = (
     Result<Vec<(u64, Range<u64>)>, FormatError>,
     Result<Vec<Range<u64>>, FormatError>,
 );
 
-/// What is there, all of it seen at one time.
+/// Opens the run and reads its steps at one point in time.
 fn look(run: &Path, memory: Option<Limit>) -> anyhow::Result<(Trace, Parts)> {
     let mut attempt = 0;
     loop {
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         }
         Ok(())
     };
-    // What is damaged is said, and everything else all the same.
+    // Damage is reported, and everything else is shown.
     let (epochs, epochs_known) = match epochs {
         Ok(epochs) => (epochs, true),
         Err(e) => despite(e).map(|()| (Vec::new(), false))?,
@@ -182,13 +182,13 @@ fn print(
     if !report.damage.is_empty() {
         writeln!(
             out,
-            "              `hindcast verify` looks everywhere; `hindcast recover` writes what is left as a new run"
+            "              `hindcast verify` checks everything; `hindcast recover` copies what is readable to a new run"
         )?;
     }
     Ok(())
 }
 
-/// Which steps are there.
+/// Prints which steps the run contains.
 fn steps(out: &mut dyn Write, report: &Report<'_>, epochs_known: bool) -> io::Result<()> {
     let epochs = if epochs_known {
         counted(report.epochs.len() as u64, "epoch", "epochs")
@@ -227,7 +227,7 @@ fn steps(out: &mut dyn Write, report: &Report<'_>, epochs_known: bool) -> io::Re
     Ok(())
 }
 
-/// How much is there: bytes, parameters, tensors.
+/// Prints sizes: bytes, parameters, tensors.
 fn size(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> io::Result<()> {
     writeln!(
         out,
@@ -248,7 +248,7 @@ fn size(out: &mut dyn Write, report: &Report<'_>, trace: &Trace) -> io::Result<(
     )
 }
 
-/// The fingerprints of the data that was trained on.
+/// Prints the fingerprints of the training's data.
 fn data(out: &mut dyn Write, data: &DataIdentity) -> io::Result<()> {
     let DataIdentity::Fingerprint { splits } = data else {
         return writeln!(out, "  data        no fingerprint was recorded");
@@ -266,7 +266,7 @@ fn data(out: &mut dyn Write, data: &DataIdentity) -> io::Result<()> {
     Ok(())
 }
 
-/// What became of the recording: segments dropped, resumptions, steps lost, counters.
+/// Prints the history of the recording: segments dropped, resumptions, steps lost, counters.
 fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<()> {
     let dropped = manifest.segments.iter().filter(|s| s.dropped).count() as u64;
     if dropped > 0 {
@@ -283,7 +283,7 @@ fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<(
             fork.at_step,
             field(&fork.time)
         )?;
-        // Resuming behind the last step supersedes no step.
+        // Resuming after the last step supersedes no step.
         if fork.end_step > fork.at_step {
             write!(out, " (steps up to {} were superseded)", fork.end_step)?;
         }
@@ -293,13 +293,13 @@ fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<(
     if count("lost") > 0 {
         writeln!(
             out,
-            "  lost        {} steps in {}..{}: storage failed there, and training went on without recording",
+            "  lost        {} steps in {}..{}: storage failed there, and training continued without recording",
             count("lost"),
             count("lost-from"),
             count("lost-to")
         )?;
     }
-    // What `size`, `holds` and `dropped` say already isn't said again.
+    // Counters that the lines `size`, `holds` and `dropped` already show are left out.
     let said = |name: &str, n: u64| {
         name.ends_with("-bytes")
             || name.starts_with("lost")

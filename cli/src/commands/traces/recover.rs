@@ -1,4 +1,4 @@
-//! `hindcast recover`: what can still be read of a damaged run, as a new run that is whole.
+//! `hindcast recover`: copy everything that is still readable in a damaged run to a new run.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use hindcast_analyzer::output;
 
 pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
-    // What exists is refused below, whatever it is.
+    // A path that exists is refused below in any case.
     if !args.out.exists() {
         output::outside_of_runs(&args.out)
             .with_context(|| format!("cannot write {}", args.out.display()))?;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
             bar.set_position(done);
         });
     bar.finish_and_clear();
-    // Exit code 3 says that a new run is there: an error is another thing, whatever it is about.
+    // Exit code 3 means that a new run was written, so an error about damage must not lead to it.
     let report = report.map_err(|e| {
         if e.is_damage() {
             anyhow::anyhow!("{}: nothing was written: {e}", args.run.display())
@@ -68,7 +68,7 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
     };
     writeln!(
         out,
-        "{}: {} steps recovered{gaps}, {end}; {} in {} segments, checked and compared with what was read",
+        "{}: {} steps recovered{gaps}, {end}; {} in {} segments, verified and compared with the original",
         field(&report.recovered),
         report.steps,
         words::bytes(report.bytes),
@@ -78,14 +78,14 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
     if report.is_lossless() {
         writeln!(
             out,
-            "nothing was lost: it holds all that the original had acknowledged"
+            "nothing was lost: it contains everything that the original had acknowledged"
         )?;
     } else if whole(LossKind::Step) || whole(LossKind::Tensors) {
         writeln!(
             out,
-            "a sweep can't pass over steps whose tensors are lost: `hindcast influence` says which window is left"
+            "a sweep can't skip steps whose tensors are lost: `hindcast influence` says which window remains"
         )?;
     }
-    writeln!(out, "{} is as it was", field(&report.original))?;
+    writeln!(out, "{} is unchanged", field(&report.original))?;
     writeln!(out, "head {}", report.head_digest)
 }

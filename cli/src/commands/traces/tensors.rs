@@ -4,8 +4,8 @@ use anyhow::{Context as _, bail};
 use hindcast_format::{DType, TensorSpec};
 use safetensors::tensor::{Dtype, TensorView};
 
-/// The name of a tensor in a safetensors file. The format reserves one name; a file with a tensor of that name could
-/// not be read.
+/// The name of a tensor in a safetensors file. The format reserves one name, and a file with a tensor of that name would be
+/// unreadable.
 pub(super) fn name_in_file(name: &str) -> anyhow::Result<String> {
     if name == "__metadata__" {
         bail!(
@@ -16,7 +16,7 @@ pub(super) fn name_in_file(name: &str) -> anyhow::Result<String> {
     Ok(name.to_owned())
 }
 
-/// A tensor's values, as they lie in the trace.
+/// A tensor of a safetensors file with these bytes of the trace.
 pub(super) fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<TensorView<'a>> {
     let dtype = match spec.dtype {
         DType::F32 => Dtype::F32,

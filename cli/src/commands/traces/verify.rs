@@ -1,4 +1,5 @@
-//! `hindcast verify`: is the trace whole and unaltered, and (`--replay`) are its steps training steps on that data?
+//! `hindcast verify`: check that a trace is complete and unaltered, and (`--replay`) that its steps are training steps on this
+//! data.
 
 use std::io::Write;
 
@@ -20,7 +21,7 @@ use hindcast_analyzer::{ReplayCheckOptions, replay_check};
 struct Report {
     #[serde(flatten)]
     trace: VerifyReport,
-    /// Whether the trace ends in the digest that was kept outside of it, where one was given.
+    /// Whether the trace's head is the one given by `--head`.
     #[serde(skip_serializing_if = "Option::is_none")]
     head_matches: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
             .as_ref()
             .is_some_and(|got| got.eq_ignore_ascii_case(want.trim()))
     });
-    // A damaged trace is not replayed: what it would say about the data is worth nothing.
+    // A damaged trace is not replayed: the result would say nothing about the data.
     let replay = (args.replay && !damaged)
         .then(|| replay(args, models, memory))
         .transpose()?;
@@ -71,7 +72,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     })
 }
 
-/// A digest that was cut short or mistyped is no statement about the trace.
+/// Refuses a digest that was cut short or mistyped, which says nothing about the trace.
 fn digest(head: &str) -> Result<(), Usage> {
     let head = head.trim();
     if head.len() == 64 && head.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -110,11 +111,11 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             Severity::Warning => "warning",
             Severity::Error => "DAMAGED",
         };
-        // The text names file, segment, step and tensors itself.
+        // The text itself names file, segment, step and tensors.
         writeln!(out, "{severity}: {}", field(&finding.text))?;
     }
     if trace.more > 0 {
-        writeln!(out, "… and {} findings more", trace.more)?;
+        writeln!(out, "… and {} more findings", trace.more)?;
     }
     let status = match trace.status {
         Some(Status::Finished) => "finished",
@@ -126,7 +127,7 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
     if trace.gaps > 0 {
         writeln!(
             out,
-            "{} steps are there without their tensors: left out by the policy that was chosen, or lost before a recovery",
+            "{} steps have no tensors: they were skipped by --when-full or --keep, or lost before a recovery",
             trace.gaps
         )?;
     }
@@ -135,17 +136,14 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
         writeln!(out, "head {head}")?;
     }
     match (report.head_matches, &args.head) {
-        (Some(true), _) => writeln!(
-            out,
-            "the head is the one that was kept outside of the trace"
-        )?,
+        (Some(true), _) => writeln!(out, "the head is the one kept outside of the trace")?,
         (Some(false), Some(want)) if !trace.is_ok() => writeln!(
             out,
             "DAMAGED: the head kept outside of the trace is {want}: this is another trace, or an altered one"
         )?,
         _ if trace.is_ok() && !told => writeln!(
             out,
-            "keep the head outside of the trace: with `--head` it proves that nothing was exchanged as a whole"
+            "keep the head outside of the trace: `--head` then proves that the trace was not replaced as a whole"
         )?,
         _ => {}
     }
@@ -157,7 +155,7 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
     Ok(())
 }
 
-/// Whether the trace is whole, in a line or two.
+/// Prints in one or two lines whether the trace is complete.
 fn summary(
     out: &mut dyn Write,
     report: &Report,
@@ -167,7 +165,7 @@ fn summary(
     let trace = &report.trace;
     let (size, segments) = (words::bytes(trace.bytes), trace.segments);
     if trace.is_ok() && report.head_matches == Some(false) {
-        // What is whole and not what was asked about is no "ok".
+        // A complete trace that is not the expected one must not print "ok".
         let ours = trace.head_digest.as_deref().unwrap_or("none");
         writeln!(
             out,
@@ -188,15 +186,15 @@ fn summary(
     } else if trace.status.is_none() {
         writeln!(
             out,
-            "DAMAGED: nothing of it can be read: neither the manifest nor any segment says what the run is"
+            "DAMAGED: nothing can be read: neither the manifest nor any segment says what the run is"
         )?;
     } else {
         let errors = trace.findings.iter();
         let errors = errors.filter(|f| f.severity == Severity::Error).count() as u64 + trace.more;
         writeln!(
             out,
-            "DAMAGED: {}; {} of the {} steps that are left can be read, in {segments} segments ({size}, {status}); \
-             `hindcast recover` writes them to a new run and says what is lost",
+            "DAMAGED: {}; {} of the {} steps that remain can be read, in {segments} segments ({size}, {status}); \
+             `hindcast recover` copies them to a new run and reports what is lost",
             counted(errors, "finding", "findings"),
             trace.steps_ok,
             trace.steps
@@ -218,7 +216,7 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
         if !check.trained_differs.is_empty() {
             write!(
                 out,
-                "; other tensors had a gradient: {}",
+                "; different tensors had a gradient: {}",
                 field(check.trained_differs.join(", "))
             )?;
         }
@@ -245,7 +243,7 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
     if let Some((step, got, want)) = report.other_loss() {
         writeln!(
             out,
-            "warning: the recorded batch losses are not the computed ones (step {step}: {want:.6} recorded, {got:.6} computed)"
+            "warning: the recorded batch losses differ from the computed ones (step {step}: {want:.6} recorded, {got:.6} computed)"
         )?;
     }
     if !report.note.is_empty() {

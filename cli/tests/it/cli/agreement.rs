@@ -1,10 +1,10 @@
-//! `hindcast experiment agreement`: small, in ranges that the full experiment's figures leave no doubt about.
+//! `hindcast experiment agreement`: a small version, whose results must lie in wide ranges around those of the full experiment.
 
 use std::path::{Path, PathBuf};
 
 use super::{code, fine, hindcast, stderr};
 
-/// The folder of real data, or nothing where there is none.
+/// The folder of real data, if there is one.
 fn data() -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let there = dir.join("adult").is_dir() && dir.join("mnist").is_dir();
@@ -71,7 +71,7 @@ fn the_sweep_agrees_with_real_removal_and_rows_are_kept() {
     let path = dir.path().join("rows.csv");
     run("0..1");
     let first = std::fs::read_to_string(&path).unwrap();
-    // Killed in the middle of a line: that row is computed again, the others stay.
+    // Killed in the middle of a line: that row is computed again, and the others are kept.
     std::fs::write(&path, &first[..first.len() - 9]).unwrap();
     let said = run("0..2");
     let all = rows(&path);
@@ -104,18 +104,18 @@ fn the_sweep_agrees_with_real_removal_and_rows_are_kept() {
         let random = mean("random", |r| r.3);
         assert!(random.abs() < 0.2, "{setting}: random has tau {random}");
     }
-    // Nothing is left to do, and nothing is done.
+    // Everything is done, so nothing is computed.
     let said = run("0..2");
     assert!(!said.contains("trainings"), "{said}");
     assert_eq!(rows(&path), all);
-    // Rows are not those of other settings.
+    // Rows of other settings are refused.
     let mut words = words("0..2");
     words.extend(["--set", "train.epochs=2"].map(str::to_owned));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let output = hindcast(dir.path(), &words);
     assert_eq!(code(&output), 1);
     let said = stderr(&output);
-    assert!(said.contains("computed with other settings"), "{said}");
+    assert!(said.contains("computed with different settings"), "{said}");
 }
 
 #[test]
@@ -132,13 +132,13 @@ fn rows_are_refused_before_any_data_is_read() {
     let header = "data,model,seed,method,tau,jaccard,penalty,validation_loss,largest_change,settings,fingerprint,method_seconds,truth_seconds";
     let row = "adult,logreg,0,sgd,0.9,0.8,0.1,0.3,0.01,0123456789abcdef,fedcba9876543210,1.0,2.0";
     std::fs::write(&path, format!("{header}\n{row}\n")).unwrap();
-    // Also where other seeds are asked for: one file is about one setting.
+    // Also for other seeds: a file has rows of one setting only.
     for seeds in ["0..1", "3..4"] {
         let output = run(&["--seeds", seeds]);
         assert_eq!(code(&output), 1);
         let said = stderr(&output);
         assert!(
-            said.contains("adult/logreg, seed 0, method sgd was computed with other settings"),
+            said.contains("adult/logreg, seed 0, method sgd was computed with different settings"),
             "{said}"
         );
     }
@@ -150,7 +150,7 @@ fn rows_are_refused_before_any_data_is_read() {
         said.contains("line 3 is the row of adult/logreg, seed 0, method sgd once more"),
         "{said}"
     );
-    // Of an earlier version: nothing says what its rows were computed with.
+    // A file of an earlier version doesn't say from what its rows were computed.
     let old = (
         header.replace("settings,fingerprint,", ""),
         row.replace("0123456789abcdef,fedcba9876543210,", ""),
@@ -164,7 +164,7 @@ fn rows_are_refused_before_any_data_is_read() {
         let output = run(&twice);
         assert_eq!(code(&output), 2);
         assert!(
-            stderr(&output).contains("is there twice"),
+            stderr(&output).contains("is given twice"),
             "{}",
             stderr(&output)
         );
@@ -187,7 +187,7 @@ fn what_is_not_there_is_named() {
         let said = stderr(&output);
         assert!(pieces.iter().all(|p| said.contains(p)), "{said}");
     }
-    // Without data, or with another table, it says so before it trains.
+    // Missing data or a different table are reported before training.
     let output = hindcast(dir.path(), &["experiment", "agreement", "--seeds", "0..1"]);
     assert_eq!(code(&output), 1);
     assert!(
@@ -209,7 +209,7 @@ fn what_is_not_there_is_named() {
     );
     assert_eq!(code(&output), 1);
     assert!(
-        stderr(&output).contains("no table of this experiment"),
+        stderr(&output).contains("not a table of this experiment"),
         "{}",
         stderr(&output)
     );

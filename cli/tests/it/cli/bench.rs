@@ -31,13 +31,13 @@ fn every_row_is_timed_and_counted_without_data() {
         let more = ["--precision", precision, "--json"];
         let output = hindcast(dir, &[&words[..], &more].concat());
         assert_eq!(code(&output), 0, "{}", stderr(&output));
-        assert!(stderr(&output).contains("nothing else works on this machine"));
+        assert!(stderr(&output).contains("nothing else runs on this machine"));
         let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
         assert_eq!(report["precision"], name);
         assert_eq!(report["parameters"], 20 + 4 + 330);
         let peak = report["peak_gflops"].as_f64().unwrap();
         assert!(peak > 0.0);
-        // Two filters of 3x3 at 4x4 places; 32 inputs to 10.
+        // Two filters of 3x3 at 4x4 positions; 32 inputs to 10.
         let (first, rest) = (2.0 * 18.0 * 16.0, 2.0 * 320.0);
         let expected = [
             ("training step", Some(2.0 * first + 3.0 * rest)),

@@ -1,5 +1,5 @@
-//! A setting that a trace says twice and differently is refused: nobody knows which of the two was in force. Today's recorder
-//! makes no such trace, so these are written through the format.
+//! A trace that states a setting twice and differently is refused, because it isn't known which one was used. The recorder doesn't
+//! write such traces, so these are written through the format.
 
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ fn the_task_and_the_trace_must_say_the_same() {
     );
     let dtype = said(&[("train.dtype", "f64")], |_| ());
     assert!(dtype.contains("the parameters' type is f64"), "{dtype}");
-    // Without a contradiction, the same run gets as far as the check of its steps.
+    // Without a contradiction, the same run reaches the check of its steps.
     let honest = said(&[], |_| ());
     assert!(honest.contains("don't follow"), "{honest}");
 }

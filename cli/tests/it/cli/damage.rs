@@ -1,10 +1,10 @@
-//! Days on which the disk errs: exit code 3, and the place.
+//! Damaged traces: exit code 3, and the place of the damage.
 
 use std::fs;
 
 use super::*;
 
-/// Flips one bit at many places of every file of a run, one at a time; `verify` must exit with 3 each time.
+/// Flips single bits at many positions of every file of a run; `verify` must exit with 3 each time.
 #[test]
 fn a_flipped_bit_anywhere_makes_verify_exit_with_3() {
     let dir = tempfile::tempdir().unwrap();
@@ -15,7 +15,7 @@ fn a_flipped_bit_anywhere_makes_verify_exit_with_3() {
         let whole = fs::read(&path).unwrap();
         let places = 24.min(whole.len());
         for i in 0..places {
-            // Both ends, and evenly in between; another bit each time.
+            // At both ends and evenly in between; a different bit each time.
             let at = i * (whole.len() - 1) / (places - 1);
             let mut damaged = whole.clone();
             damaged[at] ^= 1 << (i % 8);
@@ -60,7 +60,7 @@ fn a_lost_file_makes_verify_exit_with_3_and_a_stray_one_is_named() {
         );
         fs::rename(&aside, &path).unwrap();
     }
-    // What does not belong to the run is named, and takes nothing away from it.
+    // A file that doesn't belong to the run is named and does no harm.
     fs::write(run.join("notes.txt"), b"stray").unwrap();
     let said = fine(dir, &["verify", "run"]);
     assert!(said.contains("notes.txt"), "{said}");
@@ -78,7 +78,7 @@ fn another_head_than_the_one_kept_outside_is_refused() {
     let other = "0".repeat(head.len());
     let output = hindcast(dir, &["verify", "run", "--head", &other]);
     assert_eq!(code(&output), 3);
-    // Its bytes are whole, and still no line says "ok": a script or a hurried eye would take that for the answer.
+    // The trace itself is undamaged, and still no line says "ok", which a script or a reader in a hurry would misread.
     let said = stdout(&output);
     assert!(!said.contains("ok:"), "{said}");
     assert!(said.starts_with("DAMAGED: the head is "), "{said}");
@@ -103,7 +103,7 @@ fn frame(bytes: &[u8], nth: usize) -> usize {
         .unwrap()
 }
 
-/// Adam's moments before step 0 are lost with a byte of the first keyframe. Nothing that rests on them may come out as a number.
+/// Damage of the first keyframe loses Adam's moments before step 0. Nothing that depends on them may be computed.
 #[test]
 fn an_optimizer_state_that_is_lost_is_never_taken_for_zeros() {
     let dir = tempfile::tempdir().unwrap();
@@ -136,14 +136,14 @@ fn an_optimizer_state_that_is_lost_is_never_taken_for_zeros() {
         "{said}"
     );
     fine(dir, &["verify", "new"]);
-    // Adam's own first step needs no state: before it the moments are zero by definition.
+    // Adam's first step needs no state: before it, the moments are zero by definition.
     fine(dir, &["influence", "new", "--out", "again.csv"]);
     assert_eq!(
         fs::read(dir.join("whole.csv")).unwrap(),
         fs::read(dir.join("again.csv")).unwrap()
     );
 
-    // Step 1 on, the moments are whatever step 0 made of them: without it nobody knows.
+    // From step 1 on, the moments depend on step 0, so without it they are unknown.
     let mut bytes = fs::read(&segment).unwrap();
     let (first, second) = (frame(&bytes, 0) + 20, frame(&bytes, 1) + 66);
     bytes[first] ^= 1;

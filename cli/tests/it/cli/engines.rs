@@ -1,4 +1,4 @@
-//! Which engine replays is chosen, named, and changes nothing but bits.
+//! The engine can be chosen, is named in the table, and changes scores only by rounding.
 
 use std::fs;
 use std::path::PathBuf;
@@ -54,8 +54,8 @@ fn both_engines_give_the_scores_and_tables_name_theirs() {
     assert!(distance(&influences(dir, "short.csv"), &reference) < 1e-3);
 }
 
-/// Sweeps until a checkpoint is left: a sweep that can't write its table keeps it, and a folder in the table's place that is
-/// there beforehand is refused.
+/// Sweeps so that a checkpoint remains: a sweep that can't write its table keeps it. A folder that already is in the table's
+/// place would be refused.
 fn leave_checkpoint(dir: &Path, words: &[&str]) {
     let (table, checkpoint) = (
         dir.join("scores.csv"),
@@ -111,7 +111,7 @@ fn a_slip_in_the_engines_name_is_wrong_usage() {
     assert!(stderr(&output).contains("kernels"), "{}", stderr(&output));
 }
 
-/// The data folder beside the repository, or the one that is named.
+/// The data folder next to the repository, or the one that is named.
 fn mnist() -> Option<PathBuf> {
     let folder = match std::env::var_os("HINDCAST_TEST_DATA") {
         Some(folder) => PathBuf::from(folder),

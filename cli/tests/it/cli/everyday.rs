@@ -1,4 +1,4 @@
-//! Days on which nothing goes wrong.
+//! Normal use.
 
 use std::fs;
 
@@ -68,7 +68,7 @@ fn record_verify_rank_and_retrain() {
     );
 }
 
-/// A copy made by any tool is the run: no absolute paths, no file times, nothing that must be writable.
+/// A copy by any tool is the same run: it has no absolute paths and doesn't depend on file times or write permission.
 #[test]
 fn a_read_only_copy_gives_the_same_scores() {
     let dir = tempfile::tempdir().unwrap();
@@ -225,7 +225,7 @@ fn a_trace_is_every_checkpoint() {
         ],
     );
     assert!(
-        said.contains("6 parameters and 0 buffers as before step 3"),
+        said.contains("6 parameters and 0 buffers before step 3"),
         "{said}"
     );
     fine(dir, &["export", "run", "--steps", "3", "--out", "steps"]);

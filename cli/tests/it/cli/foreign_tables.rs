@@ -1,4 +1,4 @@
-//! Tables that are not about the run: of other runs, of other data, empty, doubled, contradictory.
+//! Tables that don't belong to the run: of other runs or data, empty, with repeated or contradictory rows.
 
 use std::fs;
 
@@ -66,7 +66,7 @@ fn a_table_of_another_run_leaves_nothing_out() {
         &["report", "other", "scores.csv"],
         "made from another run",
     );
-    // It can be wanted: its rows are the same examples.
+    // It can be accepted on request: its rows are the same examples.
     let words = [
         "counterfactual",
         "other",
@@ -79,7 +79,7 @@ fn a_table_of_another_run_leaves_nothing_out() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(stderr(&output).contains("warning: scores.csv: made from another run"));
     assert!(stdout(&output).contains("predicted (by a sweep of this window)"));
-    // The window that was ranked by isn't the one that is left out: both are said.
+    // The table's window isn't the one of the removal: both are printed.
     let words = [
         "counterfactual",
         "run",
@@ -142,7 +142,7 @@ fn rows_that_are_not_the_datas_are_refused_by_every_verb() {
         }
     }
     assert!(!dir.join("report.html").exists());
-    // A row that is there twice can't be read at all.
+    // A table with a repeated row can't be read.
     let mut twice = table.clone();
     twice.rows.push(twice.rows[5].clone());
     for name in ["twice.csv", "twice.jsonl"] {
@@ -164,7 +164,7 @@ fn rows_that_are_not_the_datas_are_refused_by_every_verb() {
         &["scores", "columns.csv"],
         "column `influence` is there twice",
     );
-    // Metadata of a later version may mean other things.
+    // Metadata of a later version may have a different meaning.
     let sidecar = sidecar_path(&dir.join("label.csv"));
     let newer = fs::read_to_string(&sidecar).unwrap();
     fs::write(
@@ -187,7 +187,7 @@ fn a_table_without_metadata_is_taken_with_a_warning() {
         said.contains("warning: alone.csv.meta.json is missing") && said.contains("which run"),
         "{said}"
     );
-    // Its rows are looked at all the same.
+    // Its rows are checked in any case.
     fs::write(dir.join("alone.csv"), "index,label,influence\n3,none,-1\n").unwrap();
     refused(
         dir,
@@ -310,7 +310,7 @@ fn a_vector_is_known_by_its_content_and_not_by_its_name() {
     fs::rename(dir.join("first.safetensors"), dir.join("q.safetensors")).unwrap();
     let hint = "the file of vector:q.safetensors had another content";
     refused(dir, &words, hint);
-    // Retrainings of the other vector are no evidence about this one's table.
+    // Retrainings of the other vector say nothing about this vector's table.
     let sweep = ["influence", "run", "--out", "w.csv", "--top", "0"];
     fine(dir, &[&sweep[..], &query].concat());
     let verdict = |table: &str| {
@@ -320,7 +320,7 @@ fn a_vector_is_known_by_its_content_and_not_by_its_name() {
     };
     assert!(verdict("v.csv").contains("retrainings, added up"));
     assert!(!verdict("w.csv").contains("retrainings, added up"));
-    // A table of an earlier version says the value alone.
+    // A table of an earlier version only has the value.
     let sidecar = sidecar_path(&dir.join("v.csv"));
     let text = fs::read_to_string(&sidecar).unwrap();
     let lines = text.lines().filter(|line| !line.contains("\"digest\""));
@@ -345,13 +345,13 @@ fn a_table_beside_the_metadata_of_another_is_refused() {
     ];
     fs::copy(dir.join("o.csv"), dir.join("scores.csv")).unwrap();
     all.iter().for_each(|words| refused(dir, words, hint));
-    // A number that was typed in is no score of that sweep.
+    // A number that was edited is not a score of that sweep.
     let text = String::from_utf8(own.clone()).unwrap();
     let row = text.lines().nth(3).unwrap();
     let cell = row.split(',').nth(4).unwrap();
     fs::write(dir.join("scores.csv"), text.replace(cell, "-1e3")).unwrap();
     all.iter().for_each(|words| refused(dir, words, hint));
-    // Without metadata it is read, and nothing is claimed of it.
+    // Without metadata it is read, with a warning.
     let sidecar = dir.join("scores.csv.meta.json");
     let told = fs::read_to_string(&sidecar).unwrap();
     fs::remove_file(&sidecar).unwrap();
@@ -359,7 +359,7 @@ fn a_table_beside_the_metadata_of_another_is_refused() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(stderr(&output).contains("scores.csv.meta.json is missing"));
     assert!(stdout(&output).contains("predicted (by a sweep of this window)"));
-    // The right table, and metadata of earlier versions, which have no digest.
+    // The right table, with metadata of earlier versions, which have no digest.
     fs::write(dir.join("scores.csv"), own).unwrap();
     fs::write(&sidecar, &told).unwrap();
     assert!(fine(dir, all[0]).contains("predicted (by the table)"));
@@ -371,7 +371,7 @@ fn a_table_beside_the_metadata_of_another_is_refused() {
     assert_ne!(older, told.trim_end());
     fs::write(&sidecar, older).unwrap();
     assert!(fine(dir, all[0]).contains("predicted (by the table)"));
-    // Other formats, and what `scores` writes, go through the same.
+    // Other formats, and tables written by `scores`, are checked in the same way.
     fine(
         dir,
         &["scores", "s.jsonl", "--top", "5", "--out", "five.csv"],

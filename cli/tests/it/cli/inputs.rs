@@ -1,4 +1,4 @@
-//! Input files that are no files, tasks that can't be trained, and systems that give no threads: said at once, and nothing is left behind.
+//! Inputs that aren't files, tasks that can't be trained, and systems without threads: reported at once, and nothing is left behind.
 
 use std::fs;
 use std::path::Path;
@@ -110,7 +110,7 @@ fn a_pipe_a_device_and_a_folder_are_no_input_files() {
             "{words:?} left something"
         );
     }
-    // Standard input from a file is a file; its byte order mark is no part of the first number.
+    // Standard input from a file is a file; its byte order mark is not part of the first number.
     fs::write(dir.join("without"), "\u{feff}3\n").unwrap();
     let from = fs::File::open(dir.join("without")).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
@@ -176,7 +176,7 @@ fn a_run_that_could_not_take_its_steps_is_not_begun() {
             assert!(said.contains(piece), "no {piece:?} in {said}");
         }
         assert!(!dir.join("run").exists(), "{said}");
-        // Nothing stands in the way of the next try.
+        // Nothing blocks the next attempt.
         table(dir, 20, "1");
         let words = ["record", "task.toml", "--data", ".", "--out", "run"];
         fine(dir, &words);
@@ -214,7 +214,7 @@ fn a_class_that_is_never_trained_is_warned_of() {
     }
 }
 
-/// Each thread asks for more stack than the process may have memory.
+/// Each thread needs more stack than the process may have memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_system_that_gives_no_threads_is_named() {

@@ -1,4 +1,4 @@
-//! Ctrl-C, `kill` and `kill -9` while it works: what is kept, how it goes on, how it exits.
+//! Ctrl-C, `kill` and `kill -9` during the work: what is kept, how it resumes, and the exit code.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::slices::{end_by, pause_when, signal};
 use super::*;
 
-/// A run of 12 steps an epoch, whose replay takes long enough to be interrupted.
+/// A run with 12 steps per epoch, whose replay takes long enough to be interrupted.
 fn longer_run(dir: &Path, epochs: u64) {
     fine(
         dir,
@@ -44,7 +44,7 @@ fn start(dir: &Path, words: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Waits until the child has written this line's beginning to standard error; gives a thread that reads the rest.
+/// Waits until the child has written a line with this start to standard error. Returns a thread that reads the rest.
 fn wait_for(child: &mut Child, begins: &str) -> std::thread::JoinHandle<String> {
     let mut from = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -60,7 +60,7 @@ fn wait_for(child: &mut Child, begins: &str) -> std::thread::JoinHandle<String> 
     })
 }
 
-/// Steps that a checkpoint has behind it, read without the library.
+/// Number of steps done in a checkpoint, read without the library.
 fn swept(path: &Path) -> Option<u64> {
     let bytes = fs::read(path).ok()?;
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).ok()?;
@@ -69,7 +69,7 @@ fn swept(path: &Path) -> Option<u64> {
     Some(header["end"].as_u64()? - header["next"].as_u64()?)
 }
 
-/// Ends the child by a signal once its checkpoint has so many steps; false if it was done before.
+/// Sends a signal to the child when its checkpoint has this many steps. Returns false if it ended before.
 fn stopped_at(child: &mut Child, checkpoint: &Path, steps: u64, by: Signal) -> bool {
     let there = pause_when(child, || swept(checkpoint) >= Some(steps));
     if there {
@@ -129,14 +129,14 @@ fn an_interrupted_sweep_goes_on_to_the_same_table() {
         assert!(swept(&checkpoint) >= Some(steps));
         assert!(!dir.join("scores.csv").exists());
         if words.last() != Some(&"--resume") {
-            // Beginning anew would throw the work away: that takes a word.
+            // Starting again would discard the work, so it needs an explicit decision.
             let output = hindcast(dir, &words);
             assert_eq!(super::code(&output), 1);
             assert!(stderr(&output).contains("--resume"), "{}", stderr(&output));
             words.push("--resume");
         }
     }
-    // Another question has another answer.
+    // A different question can't use the checkpoint.
     let output = hindcast(
         dir,
         &["influence", "run", "--resume", "--query", "validation:4"],
@@ -156,7 +156,7 @@ fn an_interrupted_sweep_goes_on_to_the_same_table() {
         !checkpoint.exists(),
         "a finished sweep leaves no checkpoint"
     );
-    // Nothing to go on from: the same command begins anew, and says so.
+    // There is no checkpoint: the command starts from the beginning, and says so.
     let output = hindcast(dir, &words);
     assert_eq!(super::code(&output), 0);
     assert!(
@@ -212,7 +212,7 @@ fn an_interrupted_recording_is_a_run_that_can_be_used() {
     assert!(info.contains("unfinished"), "{info}");
 }
 
-/// Ended by a signal before it listens, or by a second one after it: at once either way.
+/// A signal before the verb listens, or a second one, ends the process at once.
 #[test]
 fn a_second_signal_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();

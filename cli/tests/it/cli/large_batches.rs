@@ -1,12 +1,12 @@
-//! Batches far larger than the data: a small file may hold millions of indices. Every verb that loads them asks for the
-//! memory first.
+//! Batches far larger than the data: a small file can have millions of indices. Every verb that loads batches checks the memory
+//! first.
 
 use hindcast_recorder::{BatchInfo, StepInfo};
 
 use super::own_run::OwnRun;
 use super::*;
 
-/// Indices of the large batch.
+/// Number of indices of the large batch.
 const LARGE: usize = 2_000_000;
 
 /// A run whose second of three steps names two million examples.
@@ -22,7 +22,7 @@ fn record(dir: &Path) {
     recorder.finish().unwrap();
 }
 
-/// Runs the command within an address space of `limit` bytes, so that it can't take more without failing.
+/// Runs the command with an address space of `limit` bytes, beyond which it fails.
 fn within(dir: &Path, limit: u64, words: &[&str]) -> Output {
     Command::new("sh")
         .arg("-c")

@@ -1,4 +1,4 @@
-//! Many queries in one sweep: a query an example, a query a class, in one pass or in several.
+//! Many queries in one sweep: one per example or one per class, in one pass or several.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ fn a_range_has_a_column_an_example_with_the_bits_of_a_sweep_of_its_own() {
         ask("each.csv", &["each:validation:4,5,6", "per-class"]),
         many
     );
-    // The table is read back by the names of its columns.
+    // The table can be read back by the names of its columns.
     let best = fine(
         dir,
         &[
@@ -118,7 +118,7 @@ fn queries_that_are_not_there_or_asked_twice_are_wrong_usage() {
     fine(dir, &words("mean:validation:0..4"));
 }
 
-/// The words that say how a sweep with so much memory goes.
+/// The message of a sweep with this limit on memory.
 fn announced(dir: &Path, memory: &str, out: &str, more: &[&str]) -> Output {
     let mut words = vec![
         "influence",
@@ -135,7 +135,7 @@ fn announced(dir: &Path, memory: &str, out: &str, more: &[&str]) -> Output {
     hindcast(dir, &words)
 }
 
-/// A memory with which twelve queries take several passes.
+/// A limit on memory with which twelve queries need several passes.
 fn tight(dir: &Path) -> String {
     (1..200)
         .map(|n| format!("{}kB", 500 * n))
@@ -181,7 +181,7 @@ fn passes_that_are_killed_go_on_to_the_same_table() {
     let memory = tight(dir);
     let checkpoint = dir.join("parts.csv.sweep.safetensors");
     let mut in_later_passes = 0;
-    // Killed whenever its checkpoint has changed, in one pass after the other, until it is done.
+    // Killed whenever its checkpoint has changed, in every pass, until it is done.
     for _ in 0..200 {
         let before = fs::read(&checkpoint).ok();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))

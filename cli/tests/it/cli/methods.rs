@@ -1,4 +1,4 @@
-//! Methods as a user meets them: listed, explained, chosen, and refused with what to do.
+//! Methods are listed, described and chosen, and refused with advice.
 
 use serde_json::Value;
 
@@ -138,7 +138,7 @@ fn outliers_are_the_same_for_every_query_and_say_what_was_looked_at() {
         let score = &one["most_harmful"][0]["influence"];
         assert!(score.as_f64().unwrap() < 0.0, "{score}");
         assert_ne!(score, &one["most_helpful"][0]["influence"]);
-        // The same again, to the last digit.
+        // The same again, digit for digit.
         assert_eq!(ask("b.csv")["queries"], said["queries"]);
     }
     let said = hindcast(

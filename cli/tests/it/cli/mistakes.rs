@@ -1,4 +1,4 @@
-//! Days on which the user errs: what went wrong, where, and what to do.
+//! Mistakes of the user: messages say what is wrong, where, and what to do.
 
 use std::fs;
 use std::process::Stdio;
@@ -128,7 +128,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
 
-/// The same where the reader goes away in the middle of a run's description.
+/// The same if the reader closes the pipe in the middle of a run's description.
 #[test]
 fn info_into_a_pipe_that_closes_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
@@ -156,7 +156,7 @@ fn info_into_a_pipe_that_closes_is_no_failure() {
 fn every_verb_explains_itself() {
     let dir = tempfile::tempdir().unwrap();
     let all = fine(dir.path(), &["-h"]);
-    assert!(all.contains("Exit codes: 0 fine"), "{all}");
+    assert!(all.contains("Exit codes: 0 success"), "{all}");
     let verbs: Vec<&str> = all
         .lines()
         .skip_while(|l| !l.starts_with("Commands:"))
@@ -252,7 +252,7 @@ fn a_task_that_does_not_build_names_the_layer_and_the_shapes() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let task = fine(dir, &["task", "show", "digits"]);
-    // A convolution where a row of numbers arrives.
+    // A convolution whose input is a row of numbers.
     let broken = task.replacen(
         "{ kind = \"linear\", out = 10 }",
         "{ kind = \"conv2d\", out = 4, kernel = 3 }",
@@ -272,7 +272,7 @@ fn a_task_that_does_not_build_names_the_layer_and_the_shapes() {
         assert!(said.contains(words), "{words:?} is not in: {said}");
     }
     assert!(!dir.join("run").exists());
-    // One that builds, on examples of another shape.
+    // A model that builds, but whose input has another shape than the examples.
     let output = hindcast(
         dir,
         &[
@@ -293,7 +293,7 @@ fn a_task_that_does_not_build_names_the_layer_and_the_shapes() {
     assert!(!dir.join("run").exists(), "{said}");
 }
 
-/// Numbers that run away are recorded as they are, and said: where they began, and where an analysis meets them.
+/// Values that diverge are recorded unchanged. Messages say where they start, and where an analysis reads them.
 #[test]
 fn a_training_that_diverges_is_recorded_and_said() {
     let dir = tempfile::tempdir().unwrap();
@@ -330,7 +330,7 @@ fn a_training_that_diverges_is_recorded_and_said() {
     assert!(said.contains("no longer finite"), "{said}");
 }
 
-/// A run that no disk holds: the warning comes with the estimate, before the first step, and training begins all the same.
+/// A run that is too large for any disk: the warning comes with the estimate, before the first step, and training starts.
 #[test]
 fn a_disk_that_is_too_small_is_said_before_the_first_step() {
     use std::io::{BufRead, BufReader};
@@ -364,7 +364,7 @@ fn a_disk_that_is_too_small_is_said_before_the_first_step() {
     child.wait().unwrap();
     let warning = seen.last().unwrap();
     assert!(
-        warning.contains("the disk will hardly hold the run")
+        warning.contains("the run probably doesn't fit on the disk")
             && warning.contains("are needed")
             && warning.contains("are free where run lies")
             && warning.contains("--keep last-epoch"),
@@ -372,7 +372,7 @@ fn a_disk_that_is_too_small_is_said_before_the_first_step() {
     );
 }
 
-/// A limit on the size of files stands for a disk without space: the kernel refuses the write in the same place.
+/// A limit on the size of files stands for a full disk: the kernel refuses the write in the same place.
 #[test]
 #[cfg(unix)]
 fn a_full_disk_names_file_and_step_and_leaves_what_was_written() {
@@ -389,7 +389,7 @@ fn a_full_disk_names_file_and_step_and_leaves_what_was_written() {
             .output()
             .unwrap()
     };
-    // Blocks of 1,024 bytes: room for some steps of 23 kB.
+    // Blocks of 1,024 bytes: space for some steps of 23 kB.
     let output = limited(
         100,
         "record digits --out run --set data.train=120 --set data.validation=40 --set data.test=0 --set train.epochs=5 --set train.batch=20",
@@ -406,7 +406,7 @@ fn a_full_disk_names_file_and_step_and_leaves_what_was_written() {
         serde_json::from_str(&fine(dir, &["info", "run", "--json"])).unwrap();
     assert!(steps["steps"].as_u64().unwrap() >= 1, "{info}");
     fine(dir, &["verify", "run"]);
-    // Recovering onto a full disk leaves nothing behind, and the run as it is.
+    // Recovery to a full disk leaves nothing behind, and the run unchanged.
     let output = limited(20, "recover run --out new");
     let said = stderr(&output);
     assert_eq!(code(&output), 1, "{said}");
@@ -422,7 +422,7 @@ fn a_full_disk_names_file_and_step_and_leaves_what_was_written() {
         .collect();
     assert!(names.is_empty(), "{names:?} stayed behind");
     fine(dir, &["recover", "run", "--out", "new"]);
-    // Output that can't be written is a failure, unlike output that nobody reads.
+    // Output that can't be written is a failure. Output to a closed pipe is not.
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
         .args(["info", "run"])

@@ -1,4 +1,4 @@
-//! The command as a user meets it: what it prints, what it writes, how it exits.
+//! Runs the command as a user does, and checks its output, its files and its exit codes.
 
 #[cfg(feature = "record")]
 mod agreement;
@@ -46,7 +46,7 @@ mod unverified;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs `hindcast` with these words in `dir`.
+/// Runs `hindcast` with these arguments in `dir`.
 pub(crate) fn hindcast(dir: &Path, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hindcast"))
         .args(words)
@@ -67,7 +67,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Runs `hindcast` and expects it to be fine.
+/// Runs `hindcast` and expects exit code 0.
 pub(crate) fn fine(dir: &Path, words: &[&str]) -> String {
     let output = hindcast(dir, words);
     assert_eq!(
@@ -80,7 +80,7 @@ pub(crate) fn fine(dir: &Path, words: &[&str]) -> String {
     stdout(&output)
 }
 
-/// Records a small run of the digits into `dir/run`: a few dozen steps, some seconds at most.
+/// Records a small run of the digits into `dir/run`: a few dozen steps, which take some seconds at most.
 pub(crate) fn small_run(dir: &Path) {
     fine(
         dir,

@@ -1,4 +1,4 @@
-//! A system that gives no threads, and a name that a file format keeps for itself.
+//! A system without threads, and a name that a file format reserves.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -9,8 +9,8 @@ use hindcast_recorder::{BatchInfo, Recorder, StepInfo};
 
 use super::*;
 
-/// Runs the command in a shell that may have so many processes and threads. The limit doesn't hold for root, who becomes nobody here;
-/// nothing where that isn't possible.
+/// Runs the command in a shell with a limit on processes and threads. Root has no such limit, so root becomes `nobody`. Returns
+/// `None` if that isn't possible.
 fn with_threads(dir: &Path, threads: u32, words: &str) -> Option<Output> {
     let line = format!(
         "ulimit -u {threads} && exec {} {words}",
@@ -26,7 +26,7 @@ fn with_threads(dir: &Path, threads: u32, words: &str) -> Option<Output> {
         Command::new("bash")
     };
     let output = command.args(["-c", &line]).current_dir(dir).output().ok()?;
-    // No such shell, no such limit, or a folder that nobody may enter.
+    // There is no such shell or limit, or the user `nobody` may not enter the folder.
     let tried =
         !matches!(output.status.code(), Some(126 | 127)) && !stderr(&output).contains("ulimit:");
     tried.then_some(output)
@@ -40,7 +40,7 @@ fn a_process_without_threads_says_so() {
     let dir = dir.path();
     let words = "record digits --out run --set data.train=60 --set data.validation=20 --set data.test=20 --set train.epochs=1";
     let mut refused = 0;
-    // One thread is the process itself; then a pool, and the recorder's own.
+    // The first thread is the process itself; then come the pool and the recorder's threads.
     for threads in 1..8 {
         let Some(output) = with_threads(dir, threads, words) else {
             println!("skipped: no limit on threads can be set here");

@@ -1,4 +1,4 @@
-//! Nothing is written into a run's folder, whatever way leads there.
+//! No verb writes into a run's folder, by any path.
 
 use std::collections::BTreeMap;
 use std::fs;

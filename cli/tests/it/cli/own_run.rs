@@ -1,4 +1,4 @@
-//! A loop of its own that records for a shipped task, so that the command can analyse it. The test chooses its batches.
+//! A training loop that records a run of a built-in task, with batches chosen by the test, so that the command can analyse it.
 
 use candle_core::{DType, Device, Tensor, Var};
 use hindcast_format::{DataIdentity, SplitFingerprint};
@@ -10,7 +10,7 @@ use hindcast_recorder::{Named, Recorder};
 
 use super::*;
 
-/// The digits' task at small size, and variables for its parameters.
+/// A small digits task, and variables for its parameters.
 pub(crate) struct OwnRun {
     pub task: Task,
     pub variables: Vec<(String, Var)>,

@@ -1,4 +1,4 @@
-//! What an example's leaving does to the rest of its batch, by the loss's reduction.
+//! The effect of an example's removal on the rest of its batch depends on the loss's reduction.
 
 use hindcast_analyzer::ScoreTable;
 
@@ -72,7 +72,7 @@ fn a_weighted_sum_has_no_denominator_and_a_weighted_mean_has_one() {
             renormalises,
             "{reduction}: {fixed} {renormalised}"
         );
-        // `export` says which of the two a list of weights is.
+        // `export` says which reduction a list of weights has.
         fine(
             dir,
             &[

@@ -1,14 +1,14 @@
-//! A result replaces an earlier result of its kind, and no other file.
+//! A result may replace an earlier result of its kind, but no other file.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
 
-/// Data of somebody, as a table, a page or a picture could be called.
+/// Somebody's data, under a name that a table, a page or a picture could have.
 const MINE: &str = "x1,x2,y\n1,2,cat\n3,4,dog\n";
 
-/// Every file of a folder with its bytes; folders by their names alone.
+/// Every file of a folder with its bytes, and the names of subfolders.
 fn held(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries
@@ -19,7 +19,7 @@ fn held(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Runs a command that has to be refused because of `file`, and to leave every file as it is.
+/// Runs a command that must be refused because of `file`, and leave every file unchanged.
 fn refused(dir: &Path, words: &[&str], file: &str, hint: &str) {
     let before = held(dir);
     let output = hindcast(dir, words);
@@ -107,7 +107,7 @@ fn no_verb_replaces_a_file_of_another_kind() {
             "mine.html",
         ),
         (&["bounds", "run", "--out", "mine.csv"], "mine.csv"),
-        // A table of another kind is no table of bounds.
+        // A table of another kind is not a table of bounds.
         (&["bounds", "run", "--out", "scores.csv"], "scores.csv"),
     ] {
         refused(dir, words, file, exists);
@@ -118,7 +118,7 @@ fn no_verb_replaces_a_file_of_another_kind() {
         };
         assert!(said.contains(shown), "{said}");
     }
-    // An empty file, as `mktemp` makes it, holds nothing.
+    // An empty file, such as one from `mktemp`, may be replaced.
     fs::write(dir.join("empty.csv"), "").unwrap();
     fine(dir, &["scores", "scores.csv", "--out", "empty.csv"]);
 }
@@ -169,7 +169,7 @@ fn results_are_replaced_by_results() {
     );
 }
 
-/// A table that is read and written at once would lose the rows that were left out.
+/// A table that is both input and output would lose the rows that weren't selected.
 #[test]
 fn no_result_takes_the_place_of_what_the_command_reads() {
     let dir = tempfile::tempdir().unwrap();
@@ -227,7 +227,7 @@ fn a_demo_leaves_other_files_alone() {
     }
 }
 
-/// A task is a file of somebody, too: its name leads nowhere else.
+/// A task may come from somebody else's file: its name must not lead to another folder.
 #[cfg(feature = "record")]
 #[test]
 fn an_experiment_makes_folders_beside_its_rows_alone() {
@@ -263,7 +263,7 @@ fn an_experiment_makes_folders_beside_its_rows_alone() {
         let left: Vec<String> = held(dir).into_keys().collect();
         assert_eq!(left, ["task.toml"], "{name}");
     }
-    // Rows are appended to an experiment's rows alone.
+    // Rows are only appended to rows of the same experiment.
     fs::write(dir.join("task.toml"), &task).unwrap();
     for text in [MINE, "x1,x2,y\n", "one line without an end"] {
         fs::write(dir.join("rows.csv"), text).unwrap();
@@ -278,7 +278,7 @@ fn an_experiment_makes_folders_beside_its_rows_alone() {
         ];
         let output = hindcast(dir, &words);
         assert_eq!(code(&output), 1, "{}", stderr(&output));
-        assert!(stderr(&output).contains("no table of this experiment"));
+        assert!(stderr(&output).contains("not a table of this experiment"));
         assert_eq!(fs::read_to_string(dir.join("rows.csv")).unwrap(), text);
     }
 }

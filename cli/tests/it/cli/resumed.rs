@@ -1,4 +1,4 @@
-//! `record --resume`: an interrupted recording continues to the bits of an uninterrupted one.
+//! `record --resume`: a resumed recording has the same bits as an uninterrupted one.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::slices::{end_by, pause_when, signal};
 use super::*;
 
-/// A net with batch norm and dropout, so that buffers, the optimizer's state and the step's own draws all have to come back.
+/// A net with batch norm and dropout, so that buffers, the optimizer's state and random draws must all be restored.
 /// A batch is large enough that computing a step takes longer than writing it without syncing. Otherwise training would be over
 /// while its first steps are being written, and a signal after them would come too late.
 const TASK: &str = r#"
@@ -52,11 +52,11 @@ fn rows(label_of_row_3: u32) -> String {
     text
 }
 
-/// What the task is changed by, and the words that say what is kept.
+/// Changes of the task, and the `--keep` option.
 struct Plan {
     set: &'static [&'static str],
     keep: &'static str,
-    /// What the scores are computed by.
+    /// The engine of the scores.
     engine: &'static str,
 }
 
@@ -105,17 +105,18 @@ fn start(dir: &Path, words: &[&str]) -> Child {
         .unwrap()
 }
 
-/// One more than the last step on disk; 0 where there is no run yet.
+/// One more than the last step on disk; 0 if there is no run yet.
 fn held(dir: &Path) -> u64 {
     hindcast_format::Trace::open(dir.join("run")).map_or(0, |trace| trace.span().end)
 }
 
-/// Lets the process run until the run holds `steps` steps and pauses it there; false if the process ended before.
+/// Lets the process run until the run has `steps` steps, and pauses it there. Returns false if the process ended before.
 fn reaches(dir: &Path, child: &mut Child, steps: u64) -> bool {
     pause_when(child, || held(dir) >= steps)
 }
 
-/// The run in `run` is the one in `whole`: every recorded step, the final parameters, buffers and optimizer state, and the scores.
+/// Checks that the run in `run` equals the one in `whole`: every recorded step, the final parameters, buffers and optimizer
+/// state, and the scores.
 fn same_run(dir: &Path, plan: &Plan) {
     let open = |name: &str| hindcast_format::Trace::open(dir.join(name)).unwrap();
     let (run, whole) = (open("run"), open("whole"));
@@ -151,7 +152,7 @@ fn same_run(dir: &Path, plan: &Plan) {
     assert_eq!(scores("run"), scores("whole"), "the scores differ");
 }
 
-/// Kills a recording at ten moments, some of them while it is being resumed, and lets it come to its end.
+/// Kills a recording ten times, sometimes while it is being resumed, and then lets it finish.
 fn killed_ten_times(plan: &Plan) {
     let dir = folder();
     let dir = dir.path();
@@ -172,7 +173,7 @@ fn killed_ten_times(plan: &Plan) {
         noise = noise
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        // Most kills wait for new steps. Some come sooner: before the first step, or while the last one is rebuilt.
+        // Most kills wait for new steps. Some come sooner: before the first step, or while the last one is recomputed.
         let more = (noise >> 33) % 50;
         let begun_at = held(dir);
         let mut child = start(dir, &words);
@@ -233,7 +234,8 @@ fn a_killed_recording_with_adam_continues_to_the_same_bits() {
     killed_ten_times(&Plan {
         set: &["optimizer.kind=adam", "train.dtype=f64"],
         keep: "all",
-        // The moments are rebuilt from the keyframes, and a resumed run has one more: only the arithmetic that made them gives their bits.
+        // The moments are recomputed from the keyframes, and a resumed run has one more. Only the training's arithmetic gives
+        // their bits.
         engine: "autodiff",
     });
 }
@@ -248,14 +250,14 @@ fn a_killed_recording_of_every_seventh_step_continues_to_the_same_bits() {
 }
 
 /// Removes a run that was finished before it could be interrupted. A machine with fast storage records it in a hundredth of a
-/// second, and a busy one doesn't look at it for longer than that.
+/// second, and a busy machine may not run the test for longer than that.
 fn anew(dir: &Path, times: &mut u32) {
     *times += 1;
     assert!(*times < 20, "every run ended before it was interrupted");
     fs::remove_dir_all(dir.join("run")).unwrap();
 }
 
-/// Starts or continues the run and ends it by a signal some twenty steps later. False if it was finished before.
+/// Starts or resumes the run, and sends it a signal some twenty steps later. Returns false if it was finished before.
 fn stopped_by(dir: &Path, by: Signal, exit: i32) -> bool {
     let words = match held(dir) {
         0 => record(&PLAIN, "run"),
@@ -269,7 +271,7 @@ fn stopped_by(dir: &Path, by: Signal, exit: i32) -> bool {
     end_by(&child, by);
     let output = child.wait_with_output().unwrap();
     if code(&output) == 0 {
-        // Training was over, and the signal met the last steps being written.
+        // Training was over, and the signal came while the last steps were being written.
         return false;
     }
     assert_eq!(code(&output), exit, "{}", stderr(&output));
@@ -290,7 +292,7 @@ fn ctrl_c_names_the_command_that_continues_and_it_does() {
     while !(stopped_by(dir, Signal::INT, 130) && stopped_by(dir, Signal::TERM, 143)) {
         anew(dir, &mut begun_anew);
     }
-    // Beginning anew at the same place is refused, and the refusal names the command, too.
+    // A new run in the same place is refused, and the message names the command to resume.
     let output = hindcast(dir, &record(&PLAIN, "run"));
     assert_eq!(code(&output), 1);
     assert!(
@@ -374,7 +376,7 @@ fn what_would_be_another_run_is_refused() {
     refused(dir, &keep, 2, &["--keep"]);
     let set = [&RESUME[..], &["--set", "train.seed=6"]].concat();
     refused(dir, &set, 2, &["<TASK>"]);
-    // A task that is the recorded one may be named.
+    // The recorded task may be named.
     let words = ["record", "task.toml", "--resume", "run", "--data", "data"];
     fine(dir, &words);
     fine(dir, &record(&PLAIN, "whole"));
@@ -400,7 +402,7 @@ fn a_damaged_run_is_recovered_first() {
     fs::remove_file(dir.join("run/manifest.json")).unwrap();
     refused(dir, &RESUME, 3, &["hindcast recover run --out NEW"]);
     fs::write(dir.join("run/manifest.json"), manifest).unwrap();
-    // What `recover` wrote continues, to the same bits.
+    // A recovered run can be resumed, with the same bits.
     fs::write(&segment, &bytes).unwrap();
     assert_eq!(code(&hindcast(dir, &["recover", "run", "--out", "new"])), 3);
     fs::rename(dir.join("run"), dir.join("damaged")).unwrap();
@@ -419,7 +421,7 @@ fn a_run_whose_disk_was_full_continues_when_there_is_room() {
     let dir = folder();
     let dir = dir.path();
     fine(dir, &record(&PLAIN, "whole"));
-    // A limit on a file's size stands for the full disk: the write fails in the same way.
+    // A limit on a file's size stands for a full disk: the write fails in the same way.
     let words = record(&PLAIN, "run").join(" ");
     let output = Command::new("sh")
         .arg("-c")
@@ -441,7 +443,7 @@ fn a_run_whose_disk_was_full_continues_when_there_is_room() {
     same_run(dir, &PLAIN);
 }
 
-/// `--on-error train-on`: the loss is in the exit code, the summary, `info` and the trace, and what came behind it goes on from there.
+/// `--on-error train-on`: the exit code, the summary, `info` and the trace show the loss, and the run can be resumed.
 #[test]
 fn a_recording_that_trained_on_says_what_it_lost() {
     let dir = folder();
@@ -487,7 +489,7 @@ fn a_recording_that_trained_on_says_what_it_lost() {
         )),
         "{said}"
     );
-    // With room again the run continues where its recording ended, and nothing is lost any more.
+    // With free space, the run resumes where its recording ended, and nothing more is lost.
     fine(dir, &RESUME);
     fine(dir, &record(&PLAIN, "whole"));
     same_run(dir, &PLAIN);

@@ -1,4 +1,4 @@
-//! A training split that is drawn from several files: every table says which file a row is from.
+//! A training split from several files: every table says which file a row is from.
 
 use std::fs;
 
@@ -94,7 +94,7 @@ fn a_row_is_named_by_its_file_and_number() {
         assert_eq!(table.metadata.files, lists);
     }
 
-    // One name a row, and a number that two rows have: both rows would get it.
+    // One name per row, for a row number that occurs in two files: both rows would get the name.
     let lines: String = (0..8).map(|i| format!("train-row-{i}\n")).collect();
     fs::write(dir.join("names.txt"), &lines).unwrap();
     let refused = |output: &Output| {
@@ -107,7 +107,7 @@ fn a_row_is_named_by_its_file_and_number() {
     };
     refused(&sweep(&["--names", "names.txt", "--out", "named.csv"]));
     assert!(!dir.join("named.csv").exists());
-    // A part of the table with rows of one file alone is no clearer: whose rows do the lines count?
+    // A part of the table with rows of only one file is ambiguous, too: the lines may count the rows of either file.
     fine(
         dir,
         &[
@@ -133,7 +133,7 @@ fn a_row_is_named_by_its_file_and_number() {
     ];
     refused(&hindcast(dir, &page));
 
-    // Names that say the file, and names by index, are each example's own.
+    // Names with a file, and names by index, are unambiguous.
     let mut pairs = "file,row,name\n".to_owned();
     for (file, rows) in [("test.csv", 6), ("train.csv", 8)] {
         for row in 0..rows {
@@ -160,7 +160,7 @@ fn a_row_is_named_by_its_file_and_number() {
         "ids.csv",
     ];
     assert_eq!(code(&sweep(&by_index)), 0);
-    // A row of the other file isn't named by this one's lines.
+    // A row of the other file doesn't get a name of this one.
     fs::write(
         dir.join("half.csv"),
         "file,row,name\ntrain.csv,0,a\ntest.csv,0,b\n",
@@ -218,7 +218,7 @@ fn a_page_and_a_retraining_say_the_file() {
     }
 }
 
-/// A table of an earlier version has no column `file`, and its metadata no files: what can be told apart is named.
+/// A table of an earlier version has no column `file`, and no files in its metadata: unambiguous rows get names.
 #[test]
 fn an_old_table_is_named_as_far_as_its_rows_tell() {
     let dir = pooled();
@@ -237,7 +237,7 @@ fn an_old_table_is_named_as_far_as_its_rows_tell() {
     let output = hindcast(dir, &["scores", "old.csv", "--names", "names.txt"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("several files"));
-    // Each number once: there is only one reading.
+    // Each row number occurs once, so the names are unambiguous.
     let mut seen = std::collections::BTreeSet::new();
     table.rows.retain(|row| seen.insert(row.row));
     table.write(&dir.join("clear.csv")).unwrap();

@@ -1,4 +1,4 @@
-//! What scripts build on: field names, quiet pipes, completions and manual pages.
+//! The interface for scripts: field names, quiet pipes, completions and manual pages.
 
 use std::fs;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ fn json(dir: &Path, words: &[&str]) -> Value {
     serde_json::from_str(&said).unwrap_or_else(|e| panic!("{words:?}: {e}: {said}"))
 }
 
-/// Every field of the object is named in the verb's `--help`.
+/// Checks that every field of the object is named in the verb's `--help`.
 fn documented(dir: &Path, verb: &str, value: &Value) {
     let help = fine(dir, &[verb, "--help"]);
     let fields = help
@@ -28,6 +28,52 @@ fn documented(dir: &Path, verb: &str, value: &Value) {
             "`{verb} --help` does not name {field}"
         );
     }
+}
+
+/// Sweeps and checks the JSON of `influence`, which it returns.
+fn influence_is_documented(dir: &Path, head: &str) -> serde_json::Value {
+    let swept = json(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--json",
+            "--top",
+            "3",
+            "--window",
+            "5..10",
+            "--picture",
+            "w.png",
+            "--query",
+            "validation",
+            "--query",
+            "validation:3",
+        ],
+    );
+    documented(dir, "influence", &swept);
+    assert_eq!(swept["run_digest"], head);
+    assert_eq!(swept["window"]["start"], 5);
+    assert_eq!(swept["run_steps"], 10);
+    assert_eq!(swept["examples"], 120);
+    assert_eq!(swept["never_seen"], 0);
+    assert_eq!(swept["table"], "scores.csv");
+    assert!(dir.join(swept["metadata"].as_str().unwrap()).exists());
+    assert!(dir.join(swept["picture"].as_str().unwrap()).exists());
+    let queries = swept["queries"].as_array().unwrap();
+    assert_eq!(queries.len(), 2);
+    for query in queries {
+        assert!(query["value"].is_number() && query["growth"]["factor"].is_number());
+        let of = |list: &str| -> Vec<f64> {
+            let rows = query[list].as_array().unwrap();
+            rows.iter()
+                .map(|row| row["influence"].as_f64().unwrap())
+                .collect()
+        };
+        let (harmful, helpful) = (of("most_harmful"), of("most_helpful"));
+        assert_eq!((harmful.len(), helpful.len()), (3, 3));
+        assert!(harmful[0] <= harmful[1] && harmful[2] < helpful[2] && helpful[1] <= helpful[0]);
+    }
+    swept
 }
 
 #[test]
@@ -72,48 +118,8 @@ fn what_json_prints_is_documented_and_parses() {
     assert_eq!(verified["head_matches"], true);
     assert_eq!(verified["replay"]["steps"][0]["passed"], true);
 
-    let swept = json(
-        dir,
-        &[
-            "influence",
-            "run",
-            "--json",
-            "--top",
-            "3",
-            "--window",
-            "5..10",
-            "--picture",
-            "w.png",
-            "--query",
-            "validation",
-            "--query",
-            "validation:3",
-        ],
-    );
-    documented(dir, "influence", &swept);
-    assert_eq!(swept["run_digest"], head);
-    assert_eq!(swept["window"]["start"], 5);
-    assert_eq!(swept["run_steps"], 10);
-    assert_eq!(swept["examples"], 120);
-    assert_eq!(swept["never_seen"], 0);
-    assert_eq!(swept["table"], "scores.csv");
-    assert!(dir.join(swept["metadata"].as_str().unwrap()).exists());
-    assert!(dir.join(swept["picture"].as_str().unwrap()).exists());
+    let swept = influence_is_documented(dir, head);
     let queries = swept["queries"].as_array().unwrap();
-    assert_eq!(queries.len(), 2);
-    for query in queries {
-        assert!(query["value"].is_number() && query["growth"]["factor"].is_number());
-        let of = |list: &str| -> Vec<f64> {
-            let rows = query[list].as_array().unwrap();
-            rows.iter()
-                .map(|row| row["influence"].as_f64().unwrap())
-                .collect()
-        };
-        let (harmful, helpful) = (of("most_harmful"), of("most_helpful"));
-        assert_eq!((harmful.len(), helpful.len()), (3, 3));
-        assert!(harmful[0] <= harmful[1] && harmful[2] < helpful[2] && helpful[1] <= helpful[0]);
-    }
-
     let scores = json(dir, &["scores", "scores.csv", "--json", "--top", "2"]);
     documented(dir, "scores", &scores);
     assert_eq!(scores["rows_in_table"], 120);
@@ -248,7 +254,7 @@ fn completions_and_manual_pages_know_every_verb() {
         page.contains(".TH hindcast 1") && page.contains("130 interrupted"),
         "{page}"
     );
-    // A reader that has seen enough is no failure here, either.
+    // Here, too, a reader that closes the pipe is not a failure.
     for words in [&["completions", "bash"][..], &["man"]] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))
             .args(words)

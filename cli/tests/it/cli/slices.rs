@@ -1,26 +1,26 @@
-//! Stops a child process at a chosen moment, however fast or slow the machine is.
+//! Stops a child process at a chosen point of its work, independently of the machine's speed.
 
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
-/// How long the child runs between two looks at what it has done.
+/// How long the child runs between two inspections of its work.
 const SLICE: Duration = Duration::from_micros(300);
-/// A child that has not got there after this long is taken to be stuck.
+/// After this time, the child is considered stuck.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("the child is not reaped yet");
 }
 
-/// Runs the child in short slices and pauses it while `there` looks. True leaves the child paused, at the moment when `there`
-/// first said yes; false means that it ended before.
+/// Runs the child in short slices, and pauses it while `there` inspects its work. Returns true, with the child paused, as soon as
+/// `there` does, or false if the child ended before.
 ///
-/// A child that runs on while the test looks at it can be done before the test's signal comes.
+/// A child that kept running during the inspection could end before the test's signal.
 pub(crate) fn pause_when(child: &mut Child, mut there: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
-    // The test looks first if both want to run.
+    // The test runs first if both are ready to run.
     let _ = setpriority_process(Some(Pid::from_child(child)), 19);
     loop {
         if child.try_wait().expect("the child is ours").is_some() {
@@ -36,7 +36,7 @@ pub(crate) fn pause_when(child: &mut Child, mut there: impl FnMut() -> bool) -> 
     }
 }
 
-/// Sends a signal to a paused child and lets it run on, so that the signal is the first thing that it meets.
+/// Sends a signal to a paused child and lets it continue, so that it handles the signal first.
 pub(crate) fn end_by(child: &Child, by: Signal) {
     signal(child, by);
     signal(child, Signal::CONT);

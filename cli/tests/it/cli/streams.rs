@@ -1,18 +1,18 @@
-//! Standard output and standard error that are closed or full: they change no verdict, and nothing panics.
+//! Closed or full standard output and standard error: the verdict stays the same, and nothing panics.
 
 use std::fs::{self, File};
 use std::process::Stdio;
 
 use super::*;
 
-/// A pipe whose reader is gone.
+/// A pipe that its reader has closed.
 fn gone() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()
 }
 
-/// A disk without room.
+/// A full disk.
 fn full() -> Stdio {
     File::options()
         .write(true)
@@ -66,7 +66,7 @@ fn a_verdict_stays_where_nobody_reads_it() {
         let said = stderr(&output);
         assert_eq!(code(&output), verdict, "{words:?} | true: {said}");
         assert!(!said.contains("standard output"), "{words:?}: {said}");
-        // What can't be printed is no success, and doesn't hide damage.
+        // Output that can't be printed is a failure, and doesn't hide damage.
         let output = run(dir, words, full());
         let said = stderr(&output);
         let expected = if verdict == 0 { 1 } else { verdict };
@@ -100,7 +100,7 @@ fn what_was_done_is_said_where_its_report_can_not_be_written() {
         let said = stderr(&output);
         assert_eq!(code(&output), 1, "{words:?}: {said}");
         assert!(
-            said.contains("the files that it was to write are written"),
+            said.contains("its output files were written"),
             "{words:?}: {said}"
         );
         assert!(dir.join(made).exists(), "{words:?}");
@@ -152,7 +152,7 @@ fn nothing_panics_where_standard_error_can_not_be_written() {
                 .status()
                 .unwrap();
             let status = status.code().unwrap();
-            // A full disk for the results is a failure of its own.
+            // A full disk for the results is a failure.
             assert!(
                 status == expected || (status, expected) == (1, 0),
                 "{words:?}: {status}"

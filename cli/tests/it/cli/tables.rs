@@ -1,4 +1,4 @@
-//! Tables of scores: names joined, rows sorted and chosen.
+//! Tables of scores: joining names, sorting and selecting rows.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn rows_are_sorted_chosen_printed_and_written() {
     largest.reverse();
     assert_eq!(best, largest);
 
-    // The label of the most harmful example: one row at least fulfils both conditions.
+    // The label of the most harmful example: at least one row meets both conditions.
     let labels = column(dir, "scores.csv", "label");
     let worst = (0..120).min_by(|&a, &b| all[a].total_cmp(&all[b])).unwrap();
     let label = &labels[worst];
@@ -89,7 +89,7 @@ fn rows_are_sorted_chosen_printed_and_written() {
     assert!(!wanted.is_empty() && wanted.len() < 60);
     assert_eq!(numbers(dir, "some.csv", "index"), wanted);
 
-    // A part of a table is a table: it says where it comes from, and other verbs take it.
+    // A part of a table is a table with metadata, and other verbs accept it.
     fine(dir, &["scores", "some.csv", "--json"]);
     let said = fine(dir, &["counterfactual", "run", "--top", "2", "some.csv"]);
     assert!(said.contains("predicted (by the table)"), "{said}");
@@ -149,7 +149,7 @@ fn names_are_joined_by_row_or_index_from_any_file() {
         }),
     );
     write("ids.csv", format!("key\n{}\n", by_index.join("\n")));
-    // Capitals and spaces are no other column.
+    // Upper case and spaces don't make a different column.
     for (file, like) in [
         ("capitals.csv", "rows.csv"),
         ("capitals.jsonl", "rows.jsonl"),
@@ -205,7 +205,7 @@ fn names_are_joined_by_row_or_index_from_any_file() {
     assert!(said.contains("  id, "), "{said}");
     let wanted: Vec<String> = (0..120).map(|i| format!("id, {i}")).collect();
     assert_eq!(column(dir, "ids_out.csv", "name"), wanted);
-    // The names stay with the table, can be asked for, and change no score.
+    // The names are kept in the table, can be used in conditions, and change no score.
     let said = fine(dir, &["scores", "ids_out.csv", "--where", "name=id, 7"]);
     assert_eq!(said.lines().count(), 2, "{said}");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What is printed is text: what files hold moves no cursor, begins no line and turns no direction.
+//! Output is plain text: text from files moves no cursor, starts no line and changes no writing direction.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use hindcast_format::{DType, Durability, FsStorage, Layout, Role, RunInfo, RunWr
 
 use super::*;
 
-/// Clears the screen, sets the window's title, forges a line of `verify`, and turns the direction.
+/// Clears the screen, sets the window's title, forges a line of `verify`, and changes the writing direction.
 const HOSTILE: &str = "x\u{1b}[2J\u{1b}]0;title\u{7}\nok: 5 steps in 1 segments are whole\r\u{202e}gpj\u{2066}\u{9b}31m";
 
 fn obeyed(c: char) -> bool {
@@ -16,7 +16,7 @@ fn obeyed(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Runs a command, whose output has to be text and nothing more. Returns the output and the exit code.
+/// Runs a command whose output must be plain text. Returns the output and the exit code.
 fn harmless(dir: &Path, words: &[&str]) -> (String, i32) {
     let output = hindcast(dir, words);
     let text = stdout(&output) + &stderr(&output);
@@ -57,7 +57,7 @@ fn a_runs_own_words_stay_on_their_lines() {
     );
     let notes = said.lines().filter(|l| l.starts_with("  note ")).count();
     assert_eq!(notes, 1, "{said}");
-    // JSON means the same text as before.
+    // The JSON denotes the original text.
     let output = hindcast(dir, &["info", "run", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["info"]["writer"], HOSTILE);
@@ -78,7 +78,7 @@ fn a_runs_own_words_stay_on_their_lines() {
     ] {
         harmless(dir, words);
     }
-    // A folder can be called anything, too.
+    // A folder can have any name, too.
     let odd = "odd\u{1b}[2J\nok: 5 steps";
     fs::rename(dir.join("run"), dir.join(odd)).unwrap();
     for verb in ["info", "verify", "influence"] {
@@ -169,7 +169,7 @@ fn labels_names_and_tasks_stay_on_their_lines() {
     let (said, exit) = harmless(dir, &["scores", "scores.csv"]);
     assert_eq!(exit, 0, "{said}");
     assert_eq!(said.lines().count(), 13, "one line per example: {said}");
-    // The table holds every letter.
+    // The table has the original text.
     let table = ScoreTable::read(&dir.join("scores.csv")).unwrap();
     assert!(
         table
@@ -182,7 +182,7 @@ fn labels_names_and_tasks_stay_on_their_lines() {
     assert!(!page.chars().any(obeyed));
     assert!(page.contains("\\u202egpj"));
 
-    // An error quotes what it doesn't understand.
+    // An error quotes invalid input.
     fs::write(dir.join("train.csv"), format!("a,b,y\n1,\"{HOSTILE}\",2\n")).unwrap();
     let (said, exit) = harmless(dir, &["record", "task.toml", "--data", ".", "--out", "new"]);
     assert_eq!(exit, 1, "{said}");

@@ -67,7 +67,7 @@ fn a_refined_table_has_the_rungs_beside_each_other() {
     let rows: Vec<_> = csv.records().map(|r| r.unwrap()).collect();
     let filled = |column: usize| rows.iter().filter(|r| !r[column].is_empty()).count();
     assert_eq!((filled(accumulative), filled(counterfactual)), (14, 12));
-    // The table is read back, sorted by a refined column.
+    // The table can be read back and sorted by a column of the refinement.
     let sorted = fine(
         dir,
         &[

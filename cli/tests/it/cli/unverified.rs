@@ -1,4 +1,4 @@
-//! A run whose steps don't follow from what it says: refused before the first score, and marked where a user insists.
+//! A run whose steps don't follow from its recorded rule and data is refused before the first score, or marked if the user insists.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use hindcast_recorder::Recorder;
 
 use super::*;
 
-/// The data of a loop that announces the indices of one batch and trains on the examples behind them.
+/// The data of a training loop that can record the indices of one batch and train on another.
 struct Shifted(Arc<dyn DataSet>);
 
 impl DataSet for Shifted {
@@ -52,7 +52,7 @@ impl DataSet for Shifted {
     }
 }
 
-/// Records the digits into `dir/run`; `wrong` trains on other examples than it announces.
+/// Records the digits into `dir/run`; with `wrong`, it trains on different examples from those that it records.
 fn record(dir: &Path, wrong: bool) {
     let mut task = Task::builtin("digits").unwrap();
     for (key, value) in [
@@ -108,7 +108,7 @@ fn steps_that_do_not_follow_are_refused_before_the_first_score() {
         assert!(said.contains("--unverified"), "{words:?}: {said}");
         assert!(!dir.join("scores.csv").exists() && !dir.join("removed.json").exists());
     }
-    // Methods that look at the end of training alone don't rest on the steps.
+    // Methods that only use the end of training don't depend on the steps.
     fine(
         dir,
         &[

@@ -1,6 +1,6 @@
-//! The page in a real browser: nothing goes wrong, nothing is too wide for a phone, and the colours can be switched by hand.
+//! Opens the page in a real browser: there are no errors, nothing is too wide for a phone, and the colours can be switched.
 //!
-//! Needs Chromium or Chrome (on the path, or named by `HINDCAST_BROWSER`); without one the test says so and is skipped.
+//! Needs Chromium or Chrome (on the path, or named by `HINDCAST_BROWSER`). Without one, the test is skipped with a message.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn browser() -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// What a page came to: its DOM once its scripts have run, and what the browser's console said.
+/// A page's DOM after its scripts have run, and the messages of the browser's console.
 struct Opened {
     dom: String,
     console: Vec<String>,
@@ -68,7 +68,7 @@ fn open(browser: &Path, page: &Path, dir: &Path, more: &[&str]) -> Opened {
     }
 }
 
-/// A page that holds `page` in a frame of a phone's width, looks at it, presses its button, and writes down what it saw.
+/// A page that shows `page` in a frame as wide as a phone, inspects it, presses its button, and writes down the results.
 fn on_a_phone(page: &str, width: u32) -> String {
     let quoted = page.replace('&', "&amp;").replace('"', "&quot;");
     format!(
@@ -133,7 +133,7 @@ fn a_browser_opens_the_page_without_a_complaint() {
         ],
     );
 
-    // What a complaint looks like, so that silence means something.
+    // Check that an error would be noticed.
     fs::write(
         dir.join("bad.html"),
         "<script>console.error('so')</script><img src='https://example.invalid/a.png'>",
@@ -147,7 +147,7 @@ fn a_browser_opens_the_page_without_a_complaint() {
 
     let opened = open(&browser, &dir.join("report.html"), dir, &[]);
     assert_eq!(opened.console, [""; 0]);
-    // Its script has run: the button is there only then.
+    // The button is only visible after the script has run.
     assert!(
         opened.dom.contains("Colours: as the system"),
         "the script hasn't run"

@@ -1,4 +1,4 @@
-//! `hindcast report`: what stands on the page is what stands in the table, and the page needs nothing but itself.
+//! `hindcast report`: the page shows the table's numbers and is self-contained.
 
 mod browser;
 
@@ -12,7 +12,7 @@ use hindcast_analyzer::{ScoreRow, ScoreTable};
 use crate::cli::{code, fine, hindcast, small_run, stderr};
 use crate::states::TASK;
 
-/// Every section of the page, by its anchor.
+/// Anchors of the page's sections.
 const SECTIONS: [&str; 9] = [
     "summary",
     "trust",
@@ -63,12 +63,12 @@ fn page(dir: &Path, words: &[&str]) -> String {
     fs::read_to_string(dir.join("report.html")).unwrap()
 }
 
-/// A number as the page writes it.
+/// Formats a number like the page.
 fn written(value: f64) -> String {
     format!("{value:+.2e}").replace('-', "\u{2212}")
 }
 
-/// The page between a section's beginning and the next one's.
+/// The part of the page from a section's start to the next section.
 fn section<'a>(page: &'a str, anchor: &str) -> &'a str {
     let begin = page
         .find(&format!("<section id=\"{anchor}\""))
@@ -77,7 +77,7 @@ fn section<'a>(page: &'a str, anchor: &str) -> &'a str {
     &rest[..rest.find("</section>").unwrap()]
 }
 
-/// No address of another place, no file, nothing that a browser would fetch.
+/// Checks that the page has no address that a browser would load.
 fn needs_nothing(page: &str) {
     for sign in [
         "http:", "https:", "src=\"/", "@import", "url(", "<link", "<iframe", "file:",
@@ -169,22 +169,8 @@ fn every_section_is_there_and_its_numbers_are_the_tables() {
         assert!(classes.contains(&written(*sum)), "{sum}: {classes}");
     }
 
-    let removed: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(dir.join("removed.json")).unwrap()).unwrap();
-    let sets = removed["sets"].as_array().unwrap();
-    assert_eq!(sets.len(), 10);
-    let of = |name: &str| -> Vec<f64> { sets.iter().map(|s| s[name].as_f64().unwrap()).collect() };
-    let (predicted, real) = (of("predicted_change"), of("real_change"));
-    let retraining = section(&page, "retraining");
-    for change in predicted.iter().chain(&real) {
-        assert!(retraining.contains(&written(*change)), "{change}");
-    }
-    let tau = kendall_tau(&predicted, &real).unwrap();
+    retrainings_are_those_of_the_file(&page, dir);
     let trust = section(&page, "trust");
-    assert!(
-        trust.contains(&format!("real change is {tau:.2}")),
-        "{tau}: {trust}"
-    );
     let growth = table.metadata.queries[0]
         .growth
         .as_ref()
@@ -208,6 +194,26 @@ fn every_section_is_there_and_its_numbers_are_the_tables() {
     ] {
         assert!(commands.contains(&command), "{command}\n{commands}");
     }
+}
+
+/// Checks the changes and their rank correlation against `removed.json`.
+fn retrainings_are_those_of_the_file(page: &str, dir: &Path) {
+    let removed: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("removed.json")).unwrap()).unwrap();
+    let sets = removed["sets"].as_array().unwrap();
+    assert_eq!(sets.len(), 10);
+    let of = |name: &str| -> Vec<f64> { sets.iter().map(|s| s[name].as_f64().unwrap()).collect() };
+    let (predicted, real) = (of("predicted_change"), of("real_change"));
+    let retraining = section(page, "retraining");
+    for change in predicted.iter().chain(&real) {
+        assert!(retraining.contains(&written(*change)), "{change}");
+    }
+    let tau = kendall_tau(&predicted, &real).unwrap();
+    let trust = section(page, "trust");
+    assert!(
+        trust.contains(&format!("real changes is {tau:.2}")),
+        "{tau}: {trust}"
+    );
 }
 
 #[test]
@@ -294,7 +300,7 @@ fn other_runs_tables_and_wrong_words_are_refused() {
     refused(&["full.csv", "--removed", "other.json"], 1, "another run");
 }
 
-/// A table as large as CIFAR-10's with twenty queries.
+/// A table of the size of CIFAR-10 with twenty queries.
 #[test]
 fn a_large_table_makes_a_page_that_can_be_mailed() {
     let dir = tempfile::tempdir().unwrap();
@@ -318,7 +324,7 @@ fn a_large_table_makes_a_page_that_can_be_mailed() {
             "train.batch=10000",
         ],
     );
-    // Scores cost nothing here: what counts is how many there are.
+    // The scores are arbitrary: only their number matters.
     fine(
         dir,
         &[
@@ -357,8 +363,8 @@ fn a_large_table_makes_a_page_that_can_be_mailed() {
     assert!(page.contains("<em>validation:17</em>"));
 }
 
-/// Rows of a table have no pictures: their values stand there, and the names that the user gives. Without the data there
-/// are neither, and the page says so.
+/// Examples that are rows of a table have no pictures: the page shows their values and the user's names. Without the data it
+/// shows neither, and says so.
 #[test]
 fn rows_are_shown_with_their_values_and_a_page_can_do_without_the_data() {
     let dir = tempfile::tempdir().unwrap();
@@ -409,7 +415,7 @@ fn rows_are_shown_with_their_values_and_a_page_can_do_without_the_data() {
     let page = fs::read_to_string(dir.join("report.html")).unwrap();
     assert!(page.contains("The examples themselves are not shown"));
     assert!(section(&page, "examples").contains(&written(worst.influence[0].unwrap())));
-    // Data that is given has to be the run's.
+    // Data that is given must be the run's.
     fs::create_dir(dir.join("none")).unwrap();
     assert_eq!(
         code(&hindcast(

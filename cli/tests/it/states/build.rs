@@ -1,4 +1,4 @@
-//! Runs in every state that there is: each made from one tiny run of a real task.
+//! Builds a run in every possible state, from one tiny run of a real task.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use hindcast_format::{
     Durability, FsStorage, KeyState, RunInfo, RunWriter, State as Weights, StepMeta, Trace,
 };
 
-/// The tiny run: three epochs of four steps, a segment an epoch, and its data.
+/// The tiny run: three epochs of four steps, one segment per epoch, and its data.
 pub struct World {
     dir: tempfile::TempDir,
     info: RunInfo,
@@ -44,12 +44,12 @@ batch = 8
 seed = 0
 "#;
 
-/// Where a state is set up: a folder with `run`, `data`, `out.txt` (the examples to leave out) and `scores.csv` in it.
+/// The folder of a state, with `run`, `data`, `out.txt` (the examples to leave out) and `scores.csv`.
 pub struct Setup {
     pub dir: tempfile::TempDir,
     /// The folder given to `--data`.
     pub data: &'static str,
-    /// A writer that is still at work on the run.
+    /// A writer that is still writing the run.
     pub writer: Option<RunWriter>,
 }
 
@@ -92,7 +92,7 @@ impl World {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        // What `report` shows, without what says which run it is of: each state has a digest of its own.
+        // A table for `report`, without the run's digest: each state has a different one.
         let output = Command::new(env!("CARGO_BIN_EXE_hindcast"))
             .args(["influence", "base", "--data", "data"])
             .current_dir(at)
@@ -103,7 +103,7 @@ impl World {
         let mut steps = Vec::new();
         let mut walk = trace.forward(0..u64::MAX);
         while let Some(step) = walk.next().unwrap() {
-            // Neither buffers nor optimizer state: every step may open a segment.
+            // Without buffers and optimizer state, every step can start a segment.
             let key = KeyState::zeros(trace.layout());
             steps.push((step.meta.clone(), step.state.clone(), key));
         }
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// The tensors' names and shapes, for a training loop that goes on.
+    /// Names and shapes of the tensors, for a training loop that resumes the run.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let tensors = self.info.layout.parameters();
         tensors
@@ -157,7 +157,7 @@ impl World {
         RunWriter::create(storage, self.info.clone(), Durability::Seals).unwrap()
     }
 
-    /// Appends steps; a segment every four.
+    /// Appends steps, four per segment.
     fn append(&self, writer: &mut RunWriter, steps: std::ops::Range<u64>) {
         let mut encoder = writer.encoder().unwrap();
         for t in steps.clone() {
@@ -199,7 +199,7 @@ impl World {
         setup
     }
 
-    /// As a killed recorder leaves it: steps 8 and 9 in an open segment.
+    /// The state that a killed recorder leaves: steps 8 and 9 in an open segment.
     pub fn killed(&self) -> Setup {
         let mut setup = self.live();
         drop(setup.writer.take());
@@ -240,7 +240,7 @@ impl World {
         setup
     }
 
-    /// After a cut the first step is a keyframe wherever it falls.
+    /// After a cut, the first step is always a keyframe.
     fn append_from(&self, writer: &mut RunWriter, from: u64) {
         let mut encoder = writer.encoder().unwrap();
         let (meta, state, key) = &self.steps[from as usize];
@@ -279,7 +279,7 @@ impl World {
         setup
     }
 
-    /// A finished run of which one byte of a file is changed.
+    /// A finished run with one changed byte in a file.
     pub fn hit(&self, file: &str, at: impl Fn(&[u8]) -> usize) -> Setup {
         let setup = self.finished();
         let path = setup.run().join(file);
@@ -290,7 +290,7 @@ impl World {
         setup
     }
 
-    /// Two segments under each other's names.
+    /// Two segments with swapped names.
     pub fn swapped(&self) -> Setup {
         let setup = self.finished();
         let at = |name: &str| setup.run().join(name);
@@ -300,7 +300,7 @@ impl World {
         setup
     }
 
-    /// As copying tools name a second file.
+    /// A second copy of a segment, named as copying tools do.
     pub fn renamed(&self) -> Setup {
         let setup = self.finished();
         let at = |name: &str| setup.run().join(name);
@@ -322,7 +322,7 @@ impl World {
         setup
     }
 
-    /// A pipe where a file was.
+    /// A pipe in place of a file.
     pub fn pipe(&self, file: &str) -> Setup {
         let setup = self.without(file);
         let made = Command::new("mkfifo").arg(setup.run().join(file)).status();
@@ -330,7 +330,7 @@ impl World {
         setup
     }
 
-    /// A manifest, its seal right, that declares 2^37 numbers of 8 bytes.
+    /// A manifest with a valid seal that declares 2^37 numbers of 8 bytes.
     pub fn forged(&self) -> Setup {
         let setup = self.finished();
         let path = setup.run().join("manifest.json");
@@ -355,7 +355,7 @@ impl World {
         setup
     }
 
-    /// Says that it is of version 9, with a seal that agrees.
+    /// A manifest of version 9, with a valid seal.
     pub fn future(&self) -> Setup {
         let setup = self.finished();
         let path = setup.run().join("manifest.json");
@@ -367,7 +367,7 @@ impl World {
         setup
     }
 
-    /// What `recover` makes of a run whose step 5 is lost whole.
+    /// The result of `recover` for a run that has lost step 5.
     pub fn recovered(&self) -> Setup {
         let setup = self.hit("seg-00000001.hcs", |b| frame(b, 1) + 20);
         let aside = setup.dir.path().join("aside");
@@ -378,7 +378,7 @@ impl World {
     }
 }
 
-/// Where frame `nth` of a segment begins.
+/// Offset of frame `nth` of a segment.
 pub fn frame(bytes: &[u8], nth: usize) -> usize {
     (0..bytes.len() - 4)
         .filter(|&i| &bytes[i..i + 4] == b"HCFR")

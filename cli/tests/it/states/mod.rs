@@ -1,4 +1,4 @@
-//! Every state of a run × every command: what it exits with and what it says, and docs/states.md says the same.
+//! Checks exit code and output of every command for every state of a run, and that docs/states.md lists the same.
 
 mod build;
 mod page;
@@ -15,7 +15,7 @@ use hindcast_recorder::{Named, Recorder};
 pub(crate) use build::TASK;
 use build::{Setup, World};
 
-/// The columns, in the order of a state's cells. A new command is a new row here and a cell more in every state.
+/// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
 const COMMANDS: [(&str, &str); 13] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
@@ -54,19 +54,19 @@ const COMMANDS: [(&str, &str); 13] = [
 ];
 const RESUME: &str = "resume";
 
-/// How a command ends in a state: its exit code, and words that its output has. In the library an error counts as 1.
+/// The expected exit code of a command in a state, and words in its output. For the library, an error counts as 1.
 struct Cell(i32, &'static [&'static str]);
 
-/// A state, in which every command is tried.
+/// A state, in which every command is run.
 struct State {
     name: &'static str,
-    /// What it is, for the page.
+    /// Its description on the page.
     meaning: &'static str,
     build: fn(&World) -> Setup,
     cells: [Cell; COMMANDS.len()],
 }
 
-/// Runs a command in a fresh copy of the state; its exit code and all that it said.
+/// Runs a command in a fresh copy of the state. Returns its exit code and its whole output.
 fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, String) {
     if command == RESUME {
         return resume(world, &setup.run());
@@ -85,7 +85,7 @@ fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, Str
     (output.status.code().unwrap_or(-1), text)
 }
 
-/// A training loop that goes on at step 6 with what the trace has.
+/// A training loop that resumes at step 6 with the trace's state.
 fn resume(world: &World, run: &Path) -> (i32, String) {
     let vars: Vec<(String, Var)> = world
         .tensors()
@@ -105,7 +105,7 @@ fn resume(world: &World, run: &Path) -> (i32, String) {
     }
 }
 
-/// Names and bytes of everything in the run, for the proof that nothing was changed.
+/// Names and bytes of everything in the run, to check that nothing was changed.
 fn bytes_of(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let Ok(entries) = fs::read_dir(run) else {
         return fs::read(run)
@@ -116,7 +116,7 @@ fn bytes_of(run: &Path) -> BTreeMap<String, Vec<u8>> {
         .map(|e| {
             let path = e.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            // Reading a pipe would wait for a writer.
+            // Reading a pipe would block.
             if path.is_file() {
                 (name, fs::read(&path).unwrap_or_default())
             } else {
@@ -146,7 +146,7 @@ fn every_command_in_every_state_ends_as_the_table_says() {
                     state.name
                 ));
             }
-            // Whatever goes on, only a recorder changes a run: one that resumes it, or one that may begin here.
+            // Only a recorder may change a run: one that resumes it, or one that may start here.
             let changes = *code == 0 && [RESUME, "record", "record --resume"].contains(command);
             if !changes && bytes_of(&setup.run()) != before {
                 wrong.push(format!("{} × {command}: the run was changed", state.name));
@@ -174,7 +174,7 @@ fn every_command_in_every_state_ends_as_the_table_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n---\n"));
 }
 
-/// A verb that takes a run and has no column here would be a state of affairs that nobody tested.
+/// A verb that takes a run must have a column here, or it isn't tested.
 #[test]
 fn every_command_that_takes_a_run_has_its_column() {
     let help = |words: &[&str]| {

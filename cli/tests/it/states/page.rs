@@ -1,4 +1,4 @@
-//! docs/states.md: the part between its marks is the table, word for word.
+//! docs/states.md: the part between its marks is the table, verbatim.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn page() -> String {
     text
 }
 
-/// As code; words that quote a command themselves need the longer marks.
+/// Formats words as code. Words that contain backquotes need the longer marks.
 fn quoted(words: &str) -> String {
     let words = words.replace('|', "\\|");
     if words.contains('`') {

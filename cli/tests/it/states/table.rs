@@ -1,4 +1,4 @@
-//! The table: a state a function, a cell a command, in the order of [`COMMANDS`](super::COMMANDS).
+//! The table: one function per state, with one cell per command in the order of [`COMMANDS`](super::COMMANDS).
 
 mod cut_short;
 mod hit;
@@ -23,18 +23,18 @@ fn damaged(says: Words) -> Cell {
     Cell(3, says)
 }
 
-/// A folder that is taken is never written to by `record`, whatever is in it.
+/// `record` never writes to a folder that isn't empty.
 fn taken() -> Cell {
     fails(&["run exists: a run is never overwritten; name a new folder"])
 }
 
-const CHECKPOINT: &str = "model.safetensors: 2 parameters and 0 buffers as before step 6";
+const CHECKPOINT: &str = "model.safetensors: 2 parameters and 0 buffers before step 6";
 
 fn checkpoint() -> Cell {
     ok(&[CHECKPOINT])
 }
 
-/// The newest epoch of which a whole step is there holds each example once.
+/// The newest epoch with a complete step contains each example once.
 fn bounds(steps: &'static str) -> Cell {
     let says: Vec<&'static str> = vec!["each in one batch of the steps", steps, "Theorem 6"];
     Cell(0, says.leak())
@@ -44,7 +44,7 @@ fn report() -> Cell {
     ok(&["scores.csv", "report.html", "open it in a browser"])
 }
 
-/// The page is written all the same, and says what is damaged.
+/// The page is written, and says what is damaged.
 fn damaged_report(says: Words) -> Cell {
     Cell(3, [says, &["report.html"]].concat().leak())
 }
@@ -57,7 +57,8 @@ fn lossless(steps: &'static str, end: &'static str) -> Cell {
 const ENDED: &str = "with its final state";
 const NOT_ENDED: &str = "without a final state";
 const NO_END: &str = "before step";
-const RECOVER: &str = "`hindcast verify` says all that is damaged; `hindcast recover` writes what is left as a new run";
+const RECOVER: &str =
+    "`hindcast verify` lists all damage; `hindcast recover` copies what is readable to a new run";
 const RESUMABLE: &str =
     "`hindcast recover` writes what is left of it as a new run, which can be resumed";
 

@@ -1,4 +1,4 @@
-//! Places with no run in them.
+//! Paths without a run.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::super::build::World;
 use super::super::{COMMANDS, Cell, State};
 use super::*;
 
-/// The commands that need a run say the same; `record` makes one or refuses; so does the library.
+/// All commands that need a run print the same; `record` and the library create a run or refuse.
 fn refused(says: Words, record: Cell) -> [Cell; COMMANDS.len()] {
     [
         fails(says),
@@ -27,54 +27,70 @@ fn refused(says: Words, record: Cell) -> [Cell; COMMANDS.len()] {
 
 pub(super) fn no_run() -> Vec<State> {
     vec![
-        State {
-            name: "no such folder",
-            meaning: "A mistyped name.",
-            build: World::empty,
-            cells: refused(
-                &["run: not a recorded run: there is no such folder"],
-                ok(&["run: 12 steps", "head"]),
-            ),
-        },
-        State {
-            name: "empty folder",
-            meaning: "An empty folder is no run; a run may be recorded into it.",
-            build: |w| {
-                let setup = w.empty();
-                fs::create_dir(setup.run()).unwrap();
-                setup
-            },
-            cells: refused(
-                &["run: not a recorded run: the folder is empty"],
-                ok(&["run: 12 steps", "head"]),
-            ),
-        },
-        State {
-            name: "a folder of something else",
-            meaning: "Neither a manifest nor a segment in it.",
-            build: |w| {
-                let setup = w.empty();
-                fs::create_dir(setup.run()).unwrap();
-                fs::write(setup.run().join("notes.txt"), "mine").unwrap();
-                setup
-            },
-            cells: refused(
-                &["run: not a recorded run: there is no manifest.json and no segment in it"],
-                taken(),
-            ),
-        },
-        State {
-            name: "a file",
-            meaning: "Not a folder at all.",
-            build: |w| {
-                let setup = w.empty();
-                fs::write(setup.run(), "mine").unwrap();
-                setup
-            },
-            cells: refused(
-                &["run: not a recorded run: it is a file, and a run is a folder"],
-                taken(),
-            ),
-        },
+        no_such_folder(),
+        empty_folder(),
+        a_folder_of_something_else(),
+        a_file(),
     ]
+}
+
+fn no_such_folder() -> State {
+    State {
+        name: "no such folder",
+        meaning: "A mistyped name.",
+        build: World::empty,
+        cells: refused(
+            &["run: not a recorded run: there is no such folder"],
+            ok(&["run: 12 steps", "head"]),
+        ),
+    }
+}
+
+fn empty_folder() -> State {
+    State {
+        name: "empty folder",
+        meaning: "An empty folder is not a run; a run can be recorded into it.",
+        build: |w| {
+            let setup = w.empty();
+            fs::create_dir(setup.run()).unwrap();
+            setup
+        },
+        cells: refused(
+            &["run: not a recorded run: the folder is empty"],
+            ok(&["run: 12 steps", "head"]),
+        ),
+    }
+}
+
+fn a_folder_of_something_else() -> State {
+    State {
+        name: "a folder of something else",
+        meaning: "It contains neither a manifest nor a segment.",
+        build: |w| {
+            let setup = w.empty();
+            fs::create_dir(setup.run()).unwrap();
+            fs::write(setup.run().join("notes.txt"), "mine").unwrap();
+            setup
+        },
+        cells: refused(
+            &["run: not a recorded run: there is no manifest.json and no segment in it"],
+            taken(),
+        ),
+    }
+}
+
+fn a_file() -> State {
+    State {
+        name: "a file",
+        meaning: "The path is a file.",
+        build: |w| {
+            let setup = w.empty();
+            fs::write(setup.run(), "mine").unwrap();
+            setup
+        },
+        cells: refused(
+            &["run: not a recorded run: it is a file, and a run is a folder"],
+            taken(),
+        ),
+    }
 }
