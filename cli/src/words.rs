@@ -14,7 +14,7 @@ pub(crate) fn bytes(n: u64) -> String {
 /// Reads a size: `8GB`, `500 MB`, `1.5e9`; decimal units, or binary ones such as `8GiB`.
 ///
 /// # Errors
-/// What was expected, if the text is no size above 0.
+/// Says what is expected, if the text isn't a size above 0.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let bad = || format!("expected a size as 8GB, 500MB or 2GiB, got {text:?}");

@@ -244,7 +244,7 @@ pub struct Bounds {
     /// Constants of Theorem 6 for a model that doesn't prove its own: largest eigenvalue of a Hessian, Lipschitz constant of the Hessian, largest gradient norm
     #[arg(long, value_name = "Λ,L,G")]
     pub constants: Option<String>,
-    /// Where to write the table: .csv or .jsonl
+    /// The table to write: .csv or .jsonl
     #[arg(long, value_name = "FILE", default_value = "bounds.csv")]
     pub out: PathBuf,
     /// Options of the check of recorded steps, which runs first.

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clean::say;
-use crate::words::{BYTES, about, rate};
-pub(crate) use crate::words::{bytes, duration};
+use crate::words::{BYTES, about, bytes, rate};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A bar with the rate and the remaining time; invisible if standard error is not a terminal. It is cleared when it is

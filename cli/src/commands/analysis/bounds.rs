@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
             field(args.out.display()),
             report.rows.len()
         )?;
-        say!("took {}", progress::duration(begun.elapsed()));
+        say!("took {}", words::duration(begun.elapsed()));
     }
     // Theorem 5 as printed isn't proven, so a violation refutes the theorem. With given constants, a violation refutes them.
     let proven = [

@@ -11,11 +11,12 @@ use crate::args::Report;
 use crate::clean;
 use crate::clean::{field, say};
 use crate::commands::context::{Models, open_trace_within};
-use crate::commands::{Outcome, Usage, context, progress};
+use crate::commands::{Outcome, Usage, context};
 use crate::report::Source;
 use crate::report::page::Page;
 use crate::report::reproduce;
 use crate::report::reproduce::Words;
+use crate::words;
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::{ScoreTable, output};
@@ -41,47 +42,10 @@ struct Judged<'a> {
 }
 
 pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
-    let ending = args.out.extension().and_then(|e| e.to_str());
-    if !matches!(ending, Some("html" | "htm")) {
-        return Err(Usage(format!(
-            "--out {}: expected a name that ends in .html",
-            args.out.display()
-        ))
-        .into());
-    }
-    let files = args.tables.iter().chain(&args.removed);
-    let inputs: Vec<_> = files
-        .chain(&args.names.names)
-        .map(|path| ("an input", Some(path.as_path())))
-        .collect();
-    apart(&args.out, &inputs)
-        .and_then(|()| output::try_folder(&args.out, Kind::Page))
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    check_output(args)?;
     let memory = context::memory(args.memory.as_deref())?;
-    let names = context::names(&args.names)?;
-    let mut tables = Vec::new();
-    for path in &args.tables {
-        let mut table = ScoreTable::read(path)?;
-        if let Some(names) = &names {
-            table.join(names)?;
-        }
-        tables.push((path.display().to_string(), table));
-    }
-    let mut removals = Vec::new();
-    let mut given = BTreeSet::new();
-    for path in &args.removed {
-        // A retraining counts once even if two files contain it, but the same file given twice is a mistake.
-        if let Ok(place) = path.canonicalize()
-            && !given.insert(place)
-        {
-            return Err(Usage(format!(
-                "--removed {}: the file is given twice; each counts once",
-                path.display()
-            ))
-            .into());
-        }
-        removals.push((path.display().to_string(), RemovalResults::read(path)?));
-    }
+    let tables = tables(args)?;
+    let removals = removals(args)?;
     let mut missing = None;
     let opened = match models.open(&args.run, args.data.as_deref(), memory) {
         Ok(subject) => Some(subject),
@@ -152,9 +116,64 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         out,
         "{} ({}): open it in a browser",
         field(args.out.display()),
-        progress::bytes(bytes)
+        words::bytes(bytes)
     )?;
     Ok(outcome)
+}
+
+/// Refuses a place where the page can't be written, or would replace an input.
+fn check_output(args: &Report) -> anyhow::Result<()> {
+    let ending = args.out.extension().and_then(|e| e.to_str());
+    if !matches!(ending, Some("html" | "htm")) {
+        return Err(Usage(format!(
+            "--out {}: expected a name that ends in .html",
+            args.out.display()
+        ))
+        .into());
+    }
+    let files = args.tables.iter().chain(&args.removed);
+    let inputs: Vec<_> = files
+        .chain(&args.names.names)
+        .map(|path| ("an input", Some(path.as_path())))
+        .collect();
+    apart(&args.out, &inputs)
+        .and_then(|()| output::try_folder(&args.out, Kind::Page))
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    Ok(())
+}
+
+/// The tables with the names of their files.
+fn tables(args: &Report) -> anyhow::Result<Vec<(String, ScoreTable)>> {
+    let names = context::names(&args.names)?;
+    let mut tables = Vec::new();
+    for path in &args.tables {
+        let mut table = ScoreTable::read(path)?;
+        if let Some(names) = &names {
+            table.join(names)?;
+        }
+        tables.push((path.display().to_string(), table));
+    }
+    Ok(tables)
+}
+
+/// The files of retrainings with their names.
+fn removals(args: &Report) -> anyhow::Result<Vec<(String, RemovalResults)>> {
+    let mut removals = Vec::new();
+    let mut given = BTreeSet::new();
+    for path in &args.removed {
+        // A retraining counts once even if two files contain it, but the same file given twice is a mistake.
+        if let Ok(place) = path.canonicalize()
+            && !given.insert(place)
+        {
+            return Err(Usage(format!(
+                "--removed {}: the file is given twice; each counts once",
+                path.display()
+            ))
+            .into());
+        }
+        removals.push((path.display().to_string(), RemovalResults::read(path)?));
+    }
+    Ok(removals)
 }
 
 fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {

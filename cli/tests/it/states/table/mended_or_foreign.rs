@@ -51,7 +51,7 @@ fn recovered_with_a_hole() -> State {
             fails(&[HOLE]),
             bounds("8..12"),
             report(),
-            fails(&["--steps 4..8: the run holds 0..5, 6..12"]),
+            fails(&["--steps 4..8: the run has 0..5, 6..12"]),
             checkpoint(),
             lossless("11 steps recovered", ENDED),
             taken(),
