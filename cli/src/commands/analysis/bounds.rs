@@ -16,6 +16,7 @@ use crate::clean::{field, say};
 use crate::commands::context::Models;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Outcome, Usage, advice, context, progress};
+use crate::words;
 use hindcast_analyzer::bounds::{BoundCheck, BoundsOptions, BoundsReport, GivenConstants, bounds};
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::query::indices;

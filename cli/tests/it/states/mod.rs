@@ -1,6 +1,7 @@
 //! Checks exit code and output of every command for every state of a run, and that docs/states.md lists the same.
 
 mod build;
+mod cell;
 mod page;
 mod table;
 
@@ -14,57 +15,7 @@ use hindcast_recorder::{Named, Recorder};
 
 pub(crate) use build::TASK;
 use build::{Setup, World};
-
-/// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-const COMMANDS: [(&str, &str); 13] = [
-    ("info", "hindcast info run"),
-    ("verify", "hindcast verify run"),
-    (
-        "verify --replay",
-        "hindcast verify run --replay --data data",
-    ),
-    ("influence", "hindcast influence run --data data"),
-    (
-        "counterfactual",
-        "hindcast counterfactual run --data data --without out.txt",
-    ),
-    (
-        "bounds",
-        "hindcast bounds run --data data --window last-epoch --out bounds.csv",
-    ),
-    (
-        "report",
-        "hindcast report run scores.csv --data data --out report.html",
-    ),
-    ("export", "hindcast export run --steps 4..8 --out steps"),
-    (
-        "checkpoint",
-        "hindcast checkpoint run --step 6 --out model.safetensors",
-    ),
-    ("recover", "hindcast recover run --out new"),
-    ("record", "hindcast record task.toml --data data --out run"),
-    (
-        RESUME,
-        "Recorder::builder(\"run\").restore_variables().resume_from(variables, 6)",
-    ),
-    (
-        "record --resume",
-        "hindcast record --resume run --data data",
-    ),
-];
-const RESUME: &str = "resume";
-
-/// The expected exit code of a command in a state, and words in its output. For the library, an error counts as 1.
-struct Cell(i32, &'static [&'static str]);
-
-/// A state, in which every command is run.
-struct State {
-    name: &'static str,
-    /// Its description on the page.
-    meaning: &'static str,
-    build: fn(&World) -> Setup,
-    cells: [Cell; COMMANDS.len()],
-}
+use cell::{COMMANDS, Cell, RESUME};
 
 /// Runs a command in a fresh copy of the state. Returns its exit code and its whole output.
 fn outcome(world: &World, setup: &Setup, command: &str, line: &str) -> (i32, String) {

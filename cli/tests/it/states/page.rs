@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{COMMANDS, table};
+use super::cell::COMMANDS;
+use super::table;
 
 const BEGIN: &str = "<!-- from cli/tests/it/states: begin -->\n";
 const END: &str = "<!-- from cli/tests/it/states: end -->\n";

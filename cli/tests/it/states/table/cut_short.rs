@@ -1,8 +1,7 @@
 //! Runs whose recorder was killed or is still recording.
 
-use super::super::State;
 use super::super::build::World;
-use super::*;
+use super::super::cell::*;
 
 const HALF_BORN: Words = &[
     "run: not a recorded run: there is no such folder",

@@ -1,8 +1,7 @@
 //! Runs with damage.
 
-use super::super::State;
 use super::super::build::frame;
-use super::*;
+use super::super::cell::*;
 
 /// The end of the chunks of a sealed segment's last frame.
 fn before_footer(bytes: &[u8]) -> usize {

@@ -1,8 +1,7 @@
 //! Recovered runs, a later version of the format, and different data.
 
-use super::super::State;
 use super::super::build::{Setup, World};
-use super::*;
+use super::super::cell::*;
 
 fn with_data(w: &World, data: &'static str) -> Setup {
     Setup {

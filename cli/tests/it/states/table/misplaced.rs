@@ -1,8 +1,7 @@
 //! Files that are misnamed, emptied or replaced by something other than a file, and forged sizes.
 
-use super::super::State;
 use super::super::build::World;
-use super::*;
+use super::super::cell::*;
 
 const SWAPPED: &str = "seg-00000001.hcs: corrupt, segment 1: content of the file: expected segment 1 of the run, got segment 2; `hindcast recover` finds each segment by its content";
 const MISSING: &str =

@@ -3,8 +3,7 @@
 use std::fs;
 
 use super::super::build::World;
-use super::super::{COMMANDS, Cell, State};
-use super::*;
+use super::super::cell::*;
 
 /// All commands that need a run print the same; `record` and the library create a run or refuse.
 fn refused(says: Words, record: Cell) -> [Cell; COMMANDS.len()] {

@@ -1,8 +1,7 @@
 //! Undamaged runs.
 
-use super::super::State;
 use super::super::build::World;
-use super::*;
+use super::super::cell::*;
 
 pub(super) fn whole() -> Vec<State> {
     vec![finished(), unfinished(), ring_dropped(), resumed()]
