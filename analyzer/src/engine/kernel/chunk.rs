@@ -185,29 +185,7 @@ impl<T: Number> Shared<'_, T> {
                 }
             }
             OpKind::Relu | OpKind::Tanh | OpKind::Sigmoid | OpKind::Dropout { .. } => {
-                if !op.in_place() {
-                    chunk.store.values.copy_within(input, output.start);
-                }
-                match op.kind {
-                    OpKind::Relu => activation::relu(&mut chunk.store.values[output], block),
-                    OpKind::Tanh => Curve::Tanh.forward(&mut chunk.store.values[output], block),
-                    OpKind::Sigmoid => {
-                        Curve::Sigmoid.forward(&mut chunk.store.values[output], block)
-                    }
-                    OpKind::Dropout { p, stream, mask } => {
-                        let place = self.layout.mask(mask, n);
-                        self.draw(
-                            p,
-                            stream,
-                            to.pixels,
-                            &chunk.examples,
-                            &mut chunk.store.values[place.clone()],
-                        );
-                        let (mask, y) = pair(&mut chunk.store.values, place, output);
-                        activation::masked(mask, y);
-                    }
-                    _ => {}
-                }
+                self.elementwise(op, chunk, input, output);
             }
             OpKind::Gelu => {
                 let (x, y) = pair(&mut chunk.store.values, input, output);
@@ -242,6 +220,36 @@ impl<T: Number> Shared<'_, T> {
                     add(x, y);
                 }
             }
+        }
+    }
+
+    /// An operation whose output may lie in the place of its input.
+    fn elementwise(
+        &self,
+        op: &Op,
+        chunk: &mut Chunk<'_, T>,
+        input: Range<usize>,
+        output: Range<usize>,
+    ) {
+        let n = chunk.examples.len();
+        let to = &self.program.slots[op.output];
+        let block = to.size() * n;
+        let values = &mut chunk.store.values;
+        if !op.in_place() {
+            values.copy_within(input, output.start);
+        }
+        match op.kind {
+            OpKind::Relu => activation::relu(&mut values[output], block),
+            OpKind::Tanh => Curve::Tanh.forward(&mut values[output], block),
+            OpKind::Sigmoid => Curve::Sigmoid.forward(&mut values[output], block),
+            OpKind::Dropout { p, stream, mask } => {
+                let place = self.layout.mask(mask, n);
+                let drawn = &mut values[place.clone()];
+                self.draw(p, stream, to.pixels, &chunk.examples, drawn);
+                let (mask, y) = pair(values, place, output);
+                activation::masked(mask, y);
+            }
+            _ => {}
         }
     }
 
