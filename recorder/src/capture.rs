@@ -61,7 +61,7 @@ impl Capture {
         self.last.as_ref()
     }
 
-    /// The state recorded last. The next step opens a segment.
+    /// Takes the state recorded last. The next step opens a segment.
     pub(crate) fn take_last(&mut self) -> Option<Base> {
         self.last.take()
     }

@@ -173,7 +173,7 @@ impl Options {
             .map_err(|why| self.setup(why))?;
         match (rule.weight_decay(), self.weight_decay) {
             (Some(written), Some(given)) if written != given => Err(self.setup(format!(
-                "the rule says weight_decay = {written}, and the builder says weight_decay({given}): give it once, or twice the same"
+                "the rule says weight_decay = {written}, and the builder says weight_decay({given}): give it in one place, or the same value in both"
             ))),
             _ => Ok(rule),
         }

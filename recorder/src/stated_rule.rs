@@ -33,7 +33,7 @@ impl StatedRule {
             && let Some((key, a, b)) = disagreement(rule, task)
         {
             return Err(format!(
-                "the rule says {key} = {a}, and the task's optimizer says {key} = {b}: give it once, or twice the same"
+                "the rule says {key} = {a}, and the task's optimizer says {key} = {b}: give it in one place, or the same value in both"
             ));
         }
         let of_train = task
@@ -43,7 +43,7 @@ impl StatedRule {
             && u64::try_from(of_train) != Ok(seed)
         {
             return Err(format!(
-                "the run's seed is {seed}, and the task says train.seed = {of_train}: give it once, or twice the same"
+                "the run's seed is {seed}, and the task says train.seed = {of_train}: give it in one place, or the same value in both"
             ));
         }
         let rule = Self {
@@ -117,7 +117,7 @@ impl StatedRule {
 
     /// Compares the rule with candle's SGD.
     pub(crate) fn check_sgd(&self) -> Result<(), String> {
-        self.check_kind("sgd", "candle_nn::SGD")?;
+        self.check_kind("sgd", "UpdateRule::sgd()", "candle_nn::SGD")?;
         for key in ["momentum", "weight_decay"] {
             self.check_number(key, 0.0, 0.0, "candle_nn::SGD")?;
         }
@@ -127,7 +127,7 @@ impl StatedRule {
     /// Compares the rule with candle's AdamW and its constants.
     pub(crate) fn check_adamw(&self, params: &ParamsAdamW) -> Result<(), String> {
         let usual = ParamsAdamW::default();
-        self.check_kind("adamw", "candle_nn::AdamW")?;
+        self.check_kind("adamw", "UpdateRule::adam_w()", "candle_nn::AdamW")?;
         for (key, value, default) in [
             ("beta1", params.beta1, usual.beta1),
             ("beta2", params.beta2, usual.beta2),
@@ -140,10 +140,10 @@ impl StatedRule {
         Ok(())
     }
 
-    fn check_kind(&self, kind: &str, optimizer: &str) -> Result<(), String> {
+    fn check_kind(&self, kind: &str, rule: &str, optimizer: &str) -> Result<(), String> {
         match self.kind() {
             Some(written) if written != kind => Err(format!(
-                "the rule says kind = {written:?}, and the optimizer is {optimizer}: write kind = {kind:?} into the rule, or change the optimizer"
+                "the rule says kind = {written:?}, and the optimizer is {optimizer}: give the rule as {rule} (kind = {kind:?}), or change the optimizer"
             )),
             _ => Ok(()),
         }
@@ -164,7 +164,7 @@ impl StatedRule {
             return Ok(());
         }
         Err(format!(
-            "the rule's {key} is {}, and {optimizer} has {value}: write {key} = {value} into the rule, or change the optimizer",
+            "the rule's {key} is {}, and {optimizer} has {value}: give the rule {key} = {value}, or change the optimizer",
             table.get(key).map_or_else(
                 || format!("{default}, its default"),
                 std::string::ToString::to_string

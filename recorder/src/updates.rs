@@ -119,9 +119,9 @@ impl OwnUpdates {
             } else if sure {
                 let name = tensors.name(parameter);
                 let error = at.wrong(format!(
-                    "step {} was recorded as one that trains {name:?}, since it had a gradient; but the update left it as it was. candle gives \
-                     gradients to frozen variables, too: say which parameters are trained with StepInfo::trained(&flags) from the first step \
-                     on, and record the run anew",
+                    "step {} was recorded as one that trains {name:?}, because it had a gradient, but the update did not change it. candle gives \
+                     gradients to frozen variables, too: list the trained parameters with StepInfo::trained(&flags) from the first step on, \
+                     and record the run again",
                     claim.step
                 ));
                 // The recorded step can't be corrected, so every later call fails in the same way.

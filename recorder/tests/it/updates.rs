@@ -316,7 +316,10 @@ fn settings_that_contradict_each_other_are_refused() {
     let error = steps(&run, sgd(&run, &net), &net, 1)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("write kind = \"sgd\""), "{error}");
+    assert!(
+        error.contains("UpdateRule::sgd() (kind = \"sgd\")"),
+        "{error}"
+    );
 
     let (_, builder) = in_memory();
     let task = "[train]\nseed = 3\n[optimizer]\nkind = \"sgd\"";
