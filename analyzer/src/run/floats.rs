@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use hindcast_format::layout::{DType, TensorSpec};
 use hindcast_model::real::Real;
 
 /// A flat vector of recorded values. A clone shares the values with the original.
 ///
-/// Parameters in float64 stay float64. All other recorded types (float32, bfloat16, float16) are held as float32, which is
-/// exact.
+/// A vector with a tensor that was recorded in float64 is float64. All other recorded types (float32, bfloat16, float16)
+/// are held as float32, which is exact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FloatVec {
     /// Values in float32.
@@ -40,6 +41,18 @@ impl FloatVec {
     pub fn to_vec<T: Real>(&self) -> Vec<T> {
         self.as_slice().to_vec()
     }
+
+    /// Bytes that the values of these tensors take.
+    pub(crate) fn bytes(tensors: &[TensorSpec]) -> u64 {
+        let values: usize = tensors.iter().map(TensorSpec::elements).sum();
+        let width = if is_float64(tensors) { 8 } else { 4 };
+        values as u64 * width
+    }
+}
+
+/// Whether float32 would round a value of these tensors.
+pub(crate) fn is_float64(tensors: &[TensorSpec]) -> bool {
+    tensors.iter().any(|tensor| tensor.dtype == DType::F64)
 }
 
 impl Default for FloatVec {
@@ -149,5 +162,52 @@ impl<'a> From<&'a [f64]> for FloatSlice<'a> {
 impl<'a> From<&'a Vec<f64>> for FloatSlice<'a> {
     fn from(x: &'a Vec<f64>) -> Self {
         Self::F64(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hindcast_format::layout::Role;
+
+    #[test]
+    fn float32_passes_through_float64_with_its_bits() {
+        let values = vec![0.1_f32, -0.0, f32::MIN_POSITIVE / 4.0, f32::MAX];
+        let recorded = FloatVec::from(values.clone());
+        let wide = recorded.as_slice().to_f64();
+        let mut back = [1.0_f32; 4];
+        FloatSlice::from(&*wide).copy_to(&mut back);
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&back), bits(&values));
+        assert_eq!(bits(&recorded.to_vec()), bits(&values));
+        let part = recorded.as_slice().range(1..3);
+        assert_eq!(bits(&part.to_vec()), bits(&values[1..3]));
+    }
+
+    #[test]
+    fn float64_is_borrowed_or_rounded_to_nearest() {
+        let recorded = FloatVec::from(vec![0.1, 1.0 + f64::EPSILON]);
+        assert!(matches!(recorded.as_slice().to_f64(), Cow::Borrowed(_)));
+        assert_eq!(recorded.to_vec::<f32>(), [0.1, 1.0]);
+        let FloatVec::F64(shared) = &recorded else {
+            panic!("float64 stays float64")
+        };
+        let clone = recorded.clone();
+        assert_eq!((Arc::strong_count(shared), clone == recorded), (2, true));
+    }
+
+    #[test]
+    fn one_float64_tensor_makes_the_whole_vector_float64() {
+        let spec = |dtype| TensorSpec {
+            name: format!("{dtype}"),
+            shape: vec![3],
+            dtype,
+            role: Role::Buffer,
+            group: 0,
+        };
+        let narrow = [spec(DType::Bf16), spec(DType::F32)];
+        let mixed = [spec(DType::Bf16), spec(DType::F64)];
+        assert_eq!((FloatVec::bytes(&narrow), is_float64(&narrow)), (24, false));
+        assert_eq!((FloatVec::bytes(&mixed), is_float64(&mixed)), (48, true));
     }
 }

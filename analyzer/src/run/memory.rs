@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use hindcast_format::layout::TensorSpec;
 use hindcast_model::net::{Net, Node, Op};
 
 use super::batch_sizes::BatchSizes;
+use super::floats::FloatVec;
 use super::recorded::RecordedRun;
 use crate::error::Result;
 
@@ -50,13 +50,13 @@ impl MemoryNeed {
     }
 }
 
-/// Bytes of a step in memory: its float64 vectors, its batch's inputs and targets in numbers of `width` bytes, and the
+/// Bytes of a step in memory: its recorded vectors, its batch's inputs and targets in numbers of `width` bytes, and the
 /// batch's indices and weights.
 pub fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
-    let values = |specs: &[TensorSpec]| -> u64 { specs.iter().map(|s| s.elements() as u64).sum() };
     let source = run.source();
     let inputs: u64 = run.data().shape().iter().map(|&n| n as u64).product();
-    8 * (values(source.parameters()) + 2 * values(source.buffers()))
+    FloatVec::bytes(source.parameters())
+        + 2 * FloatVec::bytes(source.buffers())
         + (width as u64 * (inputs + 1) + 8 * INDEX_WORDS) * examples
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use hindcast_format::layout::{DType, TensorSpec};
+use hindcast_format::layout::TensorSpec;
 use hindcast_format::meta::StepMeta;
 use hindcast_format::{KeyState, State, Steps, Trace};
 use hindcast_model::data::DataSet;
@@ -12,7 +12,7 @@ use hindcast_model::task::{Reduction, Task};
 use hindcast_model::update::UpdateRule;
 
 use crate::error::{AnalysisError, Missing, Result};
-use crate::run::floats::FloatVec;
+use crate::run::floats::{FloatVec, is_float64};
 use crate::run::recorded::{Held, RecordedRun};
 use crate::run::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
 use crate::run::walk::no_buffers;
@@ -40,7 +40,7 @@ fn values(
     in_f64: impl FnOnce(&mut Vec<f64>),
 ) -> FloatVec {
     let count = tensors.iter().map(TensorSpec::elements).sum();
-    if tensors.iter().any(|tensor| tensor.dtype == DType::F64) {
+    if is_float64(tensors) {
         let mut values = Vec::with_capacity(count);
         in_f64(&mut values);
         values.into()

@@ -6,6 +6,7 @@ use super::SweepOptions;
 use super::ahead::steps_ahead;
 use crate::error::Result;
 use crate::run::batch_sizes::BatchSizes;
+use crate::run::floats::FloatVec;
 use crate::run::memory::{MemoryNeed, step_bytes};
 use crate::run::recorded::RecordedRun;
 
@@ -82,14 +83,16 @@ impl SweepCost {
         let result_a_query = 8 * ((2 + epochs) * n + 2 * (steps + 1));
         let state_a_query = result_a_query + 8 * (p + o + b);
         let state = 8 * n + q * state_a_query;
-        // A decoded step, the one before it where buffers need it, and the engine's own copy.
-        let mut step = 8 * 4 * (p + b);
+        let recorded = FloatVec::bytes(source.parameters()) + FloatVec::bytes(source.buffers());
+        // The trace's own state twice (a keyframe is compared with it), the step in replay, and the older one that was read
+        // for its buffers.
+        let mut step = 4 * recorded;
         let sizes = BatchSizes::of(source, options.window.start..end)?;
         // Steps that were read ahead.
         let read = step_bytes(run, width, sizes.largest);
         step += steps_ahead(read) as u64 * read;
-        // For each query: directions, their copies, and the products.
-        let step_a_query = 8 * (4 * p + 2 * b + 2 * sizes.largest);
+        // For each query: direction, autodiff's copy of it, and the products.
+        let step_a_query = 8 * (3 * p + 2 * b + 2 * sizes.largest);
         step += q * step_a_query;
         // Variables, gradient, direction and second gradient as tensors.
         step += 4 * width as u64 * (p + b);
@@ -102,7 +105,9 @@ impl SweepCost {
                 .max()
                 .unwrap_or(0);
             let root = SEGMENT_STEPS.min(longest).isqrt() + 1;
-            step += 8 * root * (2 * o + 2 * p + b);
+            step += root * (8 * (2 * o + p) + recorded);
+            // The step's linearisation, and its parameters in float64.
+            step += 8 * 4 * p;
         }
         let batch = values_per_example
             .map(|per_example| PASSES * width as u64 * per_example * sizes.largest_pass);
