@@ -224,7 +224,7 @@ fn rows_of_other_settings_or_data_are_never_the_answer() {
         fs::write(&path, text.replace(fingerprint, "0123456789abcdef")).unwrap();
         words(&of("0..1", &[]), &|w| {
             let (said, code) = refused(folder.path(), w);
-            assert!(said.contains("computed with other data"), "{said}");
+            assert!(said.contains("computed with different data"), "{said}");
             assert_eq!(code, Some(1), "{said}");
         });
     }

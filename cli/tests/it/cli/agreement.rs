@@ -147,7 +147,7 @@ fn rows_are_refused_before_any_data_is_read() {
     assert_eq!(code(&output), 1);
     let said = stderr(&output);
     assert!(
-        said.contains("line 3 is the row of adult/logreg, seed 0, method sgd once more"),
+        said.contains("line 3 repeats the row of adult/logreg, seed 0, method sgd"),
         "{said}"
     );
     // A file of an earlier version doesn't say from what its rows were computed.
