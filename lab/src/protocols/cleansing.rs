@@ -8,12 +8,12 @@ use anyhow::ensure;
 use candle_core::Device;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
-use hindcast_model::task::Task;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{Kept, Watcher};
+use super::kept::Watcher;
 use super::ranking::{NONE, Ranking, order};
-use super::rows::{Digests, Origin, Row};
+use super::rows::{Origin, Row};
+use super::seed::Seed;
 use hindcast_analyzer::counterfactual::{Outcome, SplitLoss};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
@@ -133,15 +133,14 @@ pub struct CleansingPlan {
 /// # Errors
 /// If training or analysis fails, or `watcher` asks to stop.
 pub fn cleansing(
-    kept: &Kept,
-    task: &Task,
+    seed: &Seed<'_>,
     data: Box<dyn DataSet>,
     plan: &CleansingPlan,
-    origin: &Digests,
     done: &dyn Fn(&str, u64) -> bool,
     emit: &mut dyn FnMut(CleansingRow) -> anyhow::Result<()>,
     watcher: &Watcher<'_>,
 ) -> anyhow::Result<()> {
+    let Seed { kept, task, origin } = *seed;
     let missing = missing(plan, data.len(Split::Train), done);
     if missing.is_empty() && done(NONE, 0) {
         return Ok(());

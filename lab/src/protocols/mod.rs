@@ -8,6 +8,7 @@ mod quality;
 mod ranking;
 mod recording;
 mod rows;
+mod seed;
 
 pub use cleansing::{CleansingPlan, CleansingRow, REMOVED, Retrain, cleansing};
 pub use kept::{Kept, Watcher};
@@ -18,3 +19,4 @@ pub use recording::{RecordingCost, recording_cost};
 pub use rows::{
     Digests, append_row, check_data, check_settings, data_digest, read_rows, settings_digest,
 };
+pub use seed::Seed;

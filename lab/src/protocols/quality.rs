@@ -9,10 +9,9 @@ mod row;
 mod subsets;
 
 use hindcast_model::data::DataSet;
-use hindcast_model::task::Task;
 
-use super::kept::{Kept, Watcher};
-use super::rows::Digests;
+use super::kept::Watcher;
+use super::seed::Seed;
 use bench::Bench;
 
 pub use row::{Measure, NOISE_FLOOR, QualityPlan, QualityRow};
@@ -23,15 +22,14 @@ pub use row::{Measure, NOISE_FLOOR, QualityPlan, QualityRow};
 /// # Errors
 /// If the task has no examples to measure on, training or analysis fails, or `watcher` asks to stop.
 pub fn quality(
-    kept: &Kept,
-    task: &Task,
+    seed: &Seed<'_>,
     data: Box<dyn DataSet>,
     plan: &QualityPlan,
-    origin: &Digests,
     done: &dyn Fn(&str, &str, &str) -> bool,
     emit: &mut dyn FnMut(QualityRow) -> anyhow::Result<()>,
     watcher: &Watcher<'_>,
 ) -> anyhow::Result<()> {
+    let Seed { kept, task, origin } = *seed;
     let run = kept.run(task, data, watcher)?;
     let mut bench = Bench {
         kept,

@@ -10,8 +10,8 @@ use crate::error::{AnalysisError, Result};
 use crate::run::anchor::known_state;
 use crate::run::recorded::RecordedRun;
 
-/// Number of the random stream. Numbers from 2³¹ on are not used elsewhere.
-const CHOICE: Purpose = Purpose::Other(0x8000_0001, 0);
+/// Number of the random stream, which no other crate or method uses. Training draws from numbers below 2³¹.
+const CHOICE: Purpose = Purpose::Other((1 << 31) + 2001, 0);
 
 /// Largest number of steps from a known state to a chosen step, for a rule with a state. Each step in between costs a
 /// gradient.

@@ -1,4 +1,4 @@
-//! Every method against a reference that shares no code with it.
+//! Methods against references that share no code with them. The forward estimates are tested in `theory`.
 
 mod koh_liang;
 mod sweeps;

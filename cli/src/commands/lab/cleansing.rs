@@ -18,8 +18,8 @@ use hindcast_analyzer::load_data;
 use hindcast_analyzer::measures::{mean, sample_sd};
 use hindcast_lab::paired_t_test;
 use hindcast_lab::protocols::{
-    CleansingPlan, CleansingRow, Digests, Kept, NONE, REMOVED, Ranking, append_row, check_data,
-    check_settings, cleansing, read_rows, settings_digest,
+    CleansingPlan, CleansingRow, Digests, Kept, NONE, REMOVED, Ranking, Seed, append_row,
+    check_data, check_settings, cleansing, read_rows, settings_digest,
 };
 
 pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
@@ -102,12 +102,15 @@ fn one_seed(
         .map(|r| (r.method.clone(), r.k))
         .collect();
     let show = Show::new();
-    cleansing(
-        &kept,
+    let this = Seed {
+        kept: &kept,
         task,
+        origin: &origin,
+    };
+    cleansing(
+        &this,
         data,
         plan,
-        &origin,
         &|method, k| known.iter().any(|(m, of)| m == method && *of == k),
         &mut |row| {
             append_row(args.out.as_deref(), &row)?;

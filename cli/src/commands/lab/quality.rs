@@ -15,7 +15,7 @@ use crate::commands::interrupt::told;
 use crate::commands::{Outcome, Usage};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::{
-    Digests, Kept, QualityPlan, QualityRow, Ranking, append_row, check_data, check_settings,
+    Digests, Kept, QualityPlan, QualityRow, Ranking, Seed, append_row, check_data, check_settings,
     quality, read_rows, settings_digest,
 };
 
@@ -105,12 +105,15 @@ fn one_seed(
         .collect();
     let show = Show::new();
     let asked = RefCell::new(BTreeSet::new());
-    quality(
-        &kept,
+    let this = Seed {
+        kept: &kept,
         task,
+        origin: &origin,
+    };
+    quality(
+        &this,
         data,
         plan,
-        &origin,
         &|measure, method, protocol| {
             asked.borrow_mut().insert(protocol.to_owned());
             known
