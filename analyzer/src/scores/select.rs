@@ -382,7 +382,7 @@ mod tests {
         for (text, hint) in [
             ("labels=3", "no column `labels`"),
             ("influence<0", "influence[validation]"),
-            ("occurrences=many", "holds numbers"),
+            ("occurrences=many", "contains numbers"),
             ("label", "COLUMN=VALUE"),
             ("=3", "COLUMN=VALUE"),
             (

@@ -276,7 +276,7 @@ fn what_is_said_twice_never_counts_as_another_seed() {
     fs::write(&path, format!("{text}{last}\n")).unwrap();
     let (said, code) = refused(dir, &words);
     assert!(
-        said.contains("line 6 is the row of task digits, seed 1"),
+        said.contains("line 6 repeats the row of task digits, seed 1"),
         "{said}"
     );
     assert!(said.contains("in line 5"), "{said}");

@@ -239,7 +239,7 @@ fn a_system_that_gives_no_threads_is_named() {
         let said = stderr(&output);
         assert_eq!(code(&output), 1, "{words}: {said}");
         assert!(
-            said.contains("cannot start the threads") && said.contains("ulimit -u"),
+            said.contains("threads that compute can't be started") && said.contains("ulimit -u"),
             "{words}: {said}"
         );
         assert!(!dir.join("new").exists(), "{words}");

@@ -366,7 +366,7 @@ fn a_disk_that_is_too_small_is_said_before_the_first_step() {
     assert!(
         warning.contains("the run probably doesn't fit on the disk")
             && warning.contains("are needed")
-            && warning.contains("are free where run lies")
+            && warning.contains("are free for run")
             && warning.contains("--keep last-epoch"),
         "{seen:#?}"
     );

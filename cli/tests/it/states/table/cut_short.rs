@@ -48,7 +48,7 @@ fn open() -> State {
         build: World::killed,
         cells: [
             ok(&[
-                "open: being recorded now, or its recorder was killed",
+                "open: being recorded, or its recorder was killed",
                 "10 steps in 0..10",
             ]),
             ok(&["ok: 10 steps", "open"]),
@@ -78,7 +78,7 @@ fn open_beside_a_live_writer() -> State {
         build: World::live,
         cells: [
             ok(&[
-                "open: being recorded now, or its recorder was killed",
+                "open: being recorded, or its recorder was killed",
                 "10 steps in 0..10",
             ]),
             ok(&["ok: 10 steps", "open"]),
