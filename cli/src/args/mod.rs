@@ -6,8 +6,10 @@ mod experiments;
 pub(crate) mod help;
 #[cfg(feature = "record")]
 mod machine;
+#[cfg(feature = "record")]
 mod recording;
 mod replay;
+mod task;
 mod traces;
 
 pub use analysis::{
@@ -18,8 +20,10 @@ pub use analysis::{
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
 #[cfg(feature = "record")]
 pub use machine::{Bench, Exactness};
-pub use recording::{Demo, OnErrorPolicy, Record, TaskCommand, TaskVerb, WhenFullPolicy};
+#[cfg(feature = "record")]
+pub use recording::{Demo, OnErrorPolicy, Record, WhenFullPolicy};
 pub use replay::Precision;
+pub use task::{TaskCommand, TaskVerb};
 pub use traces::{Checkpoint, Export, Info, Recover, Verify};
 
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
 /// `hindcast demo`
 #[derive(Debug, Args)]
@@ -16,33 +16,6 @@ pub struct Demo {
     /// Seed of the digits, the initial weights and the batches
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-}
-
-/// `hindcast task`
-#[derive(Debug, Args)]
-pub struct TaskCommand {
-    /// List or show.
-    #[command(subcommand)]
-    pub verb: TaskVerb,
-}
-
-/// `hindcast task list|show`
-#[derive(Debug, Subcommand)]
-pub enum TaskVerb {
-    /// Print the names and one-line descriptions of the built-in tasks
-    List {
-        /// For scripts: a list of {name, description}
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print a task as TOML, to save, change and record it
-    Show {
-        /// Name of a built-in task, or a TOML file
-        task: String,
-        /// Change a key first, for example --set train.epochs=1
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
-    },
 }
 
 /// `hindcast record`
