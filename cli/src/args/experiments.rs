@@ -120,8 +120,8 @@ pub struct Quality {
     /// Runs, scores and retrainings are kept in FILE.work next to it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Rankings, separated by commas, as for `cleansing`; a ranking whose name has no window uses --window [default: all
-    /// methods, in the window]
+    /// Rankings, separated by commas, as for `cleansing`; a ranking whose name has no window uses --window [default: the
+    /// usual methods]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub methods: Vec<String>,
     /// Steps that examples are left out of (mislabels: steps that are swept) and that methods use: all, last-epoch, or A..B
