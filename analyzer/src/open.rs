@@ -24,11 +24,11 @@ use crate::{
     check_run,
 };
 
-/// What an analysis of an own model's run needs in addition to the trace.
+/// The parts that an analysis of an own model's run requires in addition to the trace.
 pub struct OwnModelParts {
     /// The model with its loss.
     pub objective: Arc<dyn Objective>,
-    /// The examples that it was trained on, in the order whose indices were recorded.
+    /// The training examples, in the order to which the recorded indices refer.
     pub data: Box<dyn DataSet>,
     /// The update rule, for runs that didn't record theirs.
     pub rule: Option<UpdateRule>,
@@ -37,11 +37,12 @@ pub struct OwnModelParts {
 }
 
 impl RecordedRun<'static> {
-    /// Opens the run of a task and loads its data from `data_dir` (digits need none), which must be the data that it was
-    /// trained on.
+    /// Opens the run of a task and loads its data from `data_dir`. The data must be the data that the run was trained
+    /// on. The digits need no folder.
     ///
     /// # Errors
-    /// Where the folder holds no trace, the trace no Task, or the data is missing or another; and as [`RecordedRun::new`].
+    /// If the folder contains no trace, the trace contains no Task, or the data is missing or differs from the
+    /// recorded data. Also as [`RecordedRun::new`].
     pub fn open(run: &Path, data_dir: Option<&Path>) -> Result<Self> {
         Self::of_trace(Trace::open(run)?, run, data_dir)
     }
@@ -56,7 +57,7 @@ impl RecordedRun<'static> {
         of_task(run, trace, task, data)
     }
 
-    /// Opens the run of a task of which the data is already loaded.
+    /// Opens the run of a task with data that is already loaded.
     ///
     /// # Errors
     /// As [`RecordedRun::open`].
@@ -66,10 +67,11 @@ impl RecordedRun<'static> {
         of_task(run, trace, task, data)
     }
 
-    /// Opens a run of an own model, which `model` describes.
+    /// Opens a run of the own model that `model` describes.
     ///
     /// # Errors
-    /// Where the run carries a task, or `model` brings other data than it was trained on; and as [`RecordedRun::new`].
+    /// If the trace contains a task, or the data in `model` differs from the recorded data. Also as
+    /// [`RecordedRun::new`].
     pub fn open_own(trace: Trace, run: &Path, model: OwnModelParts) -> Result<Self> {
         if trace.info().task.is_some() {
             return Err(AnalysisError::HasTask {
@@ -123,10 +125,11 @@ fn together(
 }
 
 impl RecordedRun<'_> {
-    /// Checks an own model's derivatives, the first time that this is called; the models of tasks are tested.
+    /// Checks an own model's derivatives on the first call. Later calls return `None`. So do runs of tasks, whose
+    /// models are covered by this project's tests.
     ///
     /// # Errors
-    /// Where the model can't be run. A wrong derivative is a finding of the report.
+    /// If the model can't be run. A wrong derivative is not an error; it is a finding in the report.
     pub fn check(&self) -> Result<Option<CheckReport>> {
         if !self.opened().unchecked.swap(false, Ordering::SeqCst) {
             return Ok(None);
@@ -134,25 +137,26 @@ impl RecordedRun<'_> {
         check_run(self, &CheckOptions::default()).map(Some)
     }
 
-    /// The Task that was trained; nothing for an own model.
+    /// The Task that was trained. `None` for an own model.
     pub fn task(&self) -> Option<&Task> {
         self.opened().task.as_deref()
     }
 
-    /// The Task's model; nothing for an own model.
+    /// The Task's model. `None` for an own model.
     pub fn net(&self) -> Option<&Arc<Net>> {
         self.opened().net.as_ref()
     }
 
-    /// The trace that the run was opened from; nothing for steps from elsewhere.
+    /// The trace that the run was opened from. `None` if the steps come from another source.
     pub fn trace(&self) -> Option<&Trace> {
         self.opened().trace.as_deref()
     }
 
-    /// Which engine replays: the one that is asked for, else the kernels where the model is a task's and `device` the CPU.
+    /// Chooses the replay engine: `asked` if given. The default is the kernels for a task's model on the CPU, and
+    /// autodiff otherwise.
     ///
     /// # Errors
-    /// Where the kernels are asked for and can't be had.
+    /// If `asked` is the kernels, and the model is an own model or `device` is not the CPU.
     pub fn engine_kind(&self, asked: Option<EngineKind>, device: &Device) -> Result<EngineKind> {
         match (asked, self.net().is_some(), device.is_cpu()) {
             (Some(EngineKind::Autodiff), ..) => Ok(EngineKind::Autodiff),
@@ -167,10 +171,11 @@ impl RecordedRun<'_> {
         }
     }
 
-    /// A replay engine in float type `dtype` (the recorded one unless given) on `device`; see [`RecordedRun::engine_kind`].
+    /// Creates a replay engine on `device` that computes in `dtype`, by default the recorded float type. See
+    /// [`RecordedRun::engine_kind`] for the choice of the engine.
     ///
     /// # Errors
-    /// Where the engine cannot be had, or cannot differentiate twice here.
+    /// If the engine is not available, or can't compute second derivatives of this model on this device.
     pub fn engine(
         &self,
         asked: Option<EngineKind>,
@@ -190,7 +195,7 @@ impl RecordedRun<'_> {
         }
     }
 
-    /// By what a counterfactual run is trained where this engine is asked for; see [`RecordedRun::engine_kind`].
+    /// The arithmetic that trains counterfactual runs if engine `asked` is chosen. See [`RecordedRun::engine_kind`].
     ///
     /// # Errors
     /// As [`RecordedRun::engine_kind`].
@@ -201,7 +206,7 @@ impl RecordedRun<'_> {
         })
     }
 
-    /// Digest that the trace ends in, as hexadecimal text; empty where there is no trace or its manifest is lost.
+    /// The trace's head digest in hexadecimal. Empty if there is no trace or its manifest is lost.
     pub fn head(&self) -> String {
         self.trace()
             .and_then(Trace::head_digest)
@@ -226,7 +231,7 @@ fn task_of(trace: &Trace, run: &Path) -> Result<Task> {
     Ok(task)
 }
 
-/// Loads a task's data; a source that needs files says so by name when there is no folder.
+/// Loads a task's data. If the data needs files and `dir` is `None`, the error names the data.
 ///
 /// # Errors
 /// Where the data is missing or malformed, or no threads can be started.
@@ -238,7 +243,7 @@ pub fn load_data(task: &Task, dir: Option<&Path>, seed: u64) -> Result<Box<dyn D
     })
 }
 
-/// The recorded task and the rest of the trace must agree. Otherwise it is unknown which of two settings was used.
+/// Checks that the recorded task agrees with the rest of the trace. If they differ, the setting used is unknown.
 fn check_task(trace: &Trace, task: &Task, run: &Path) -> Result<()> {
     let differ = |what, of_task, recorded| AnalysisError::Contradiction {
         run: run.to_owned(),
@@ -266,7 +271,7 @@ fn check_task(trace: &Trace, task: &Task, run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The data must be what the run was trained on: an analysis of other data answers another question.
+/// Checks that the data is what the run was trained on. With other data the scores would be meaningless.
 fn check_identity(trace: &Trace, data: &dyn DataSet, run: &Path) -> Result<()> {
     let differing = check_data(&trace.info().data, data).unwrap_or_default();
     if differing.is_empty() {

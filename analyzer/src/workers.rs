@@ -2,10 +2,10 @@
 
 use crate::error::{AnalysisError, Result};
 
-/// Starts the threads. Later calls use the running threads, including those that an own model's program has started.
+/// Starts the thread pool. Keeps a pool that is already running, such as one that an own model's program has started.
 ///
 /// # Errors
-/// The system allows no more threads. Without this call the first use would panic.
+/// If the system allows no more threads. Without this call, the first use of the pool would panic.
 pub fn start() -> Result<()> {
     let Err(error) = rayon::ThreadPoolBuilder::new().build_global() else {
         return Ok(());

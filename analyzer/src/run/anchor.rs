@@ -1,17 +1,18 @@
-//! The optimizer's state before a step, as near to it as the trace knows it.
+//! The newest recorded optimizer state at or before a step.
 
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::recorded::RecordedRun;
 
-/// The newest step at or before `step` whose optimizer state is known, and that state (f64, flat): a keyframe that
-/// holds it, or the optimizer's own first step, before which it is zero.
+/// Returns the newest step at or before `step` whose optimizer state is known, and that state (f64, flat).
+///
+/// The state is known at a keyframe that contains it, and at the optimizer's first step, before which it is zero.
 pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<f64>)> {
     let source = run.source();
     let values = run.rule().state_values(run.blocks().values());
     if values == 0 {
         return Ok((step, Vec::new()));
     }
-    // A stretch without gaps opens with a key of its own, so nothing before it is needed.
+    // A range without gaps starts with a keyframe, so no step before the range is needed.
     let stretch = source.ranges()?.into_iter().find(|r| r.contains(&step));
     let stretch = stretch.map_or(step, |r| r.start);
     let at = if source.optimizer_state().is_empty() {
@@ -31,7 +32,8 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
     }
 }
 
-/// A state that a step doesn't hold: never seen by the recorder, or lost. Where a later step holds it, a window can begin there.
+/// Describes why step `at` has no optimizer state: it was never recorded, or it was lost. For a lost state, the
+/// result includes the later steps in which a window can begin.
 fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<Missing> {
     let (source, rule) = (run.source(), run.rule().describe());
     if source.optimizer_state().is_empty() {
@@ -39,7 +41,7 @@ fn unknown_state(run: &RecordedRun<'_>, at: u64) -> Result<Missing> {
     }
     let mut later = None;
     for range in source.ranges()? {
-        // Keyframes ascend with the steps: the first one behind `at`, by halving.
+        // Binary search for the first step whose newest keyframe is after `at`.
         let (mut low, mut high) = (range.start.max(at + 1), range.end);
         while low < high {
             let middle = low + (high - low) / 2;

@@ -7,7 +7,7 @@ use hindcast_format::meta::StepMeta;
 use crate::error::Result;
 use crate::run::source::StepSource;
 
-/// Batch sizes over a range of steps. The metadata is read step by step and needs the memory of one step.
+/// Batch sizes over a range of steps. Only one step's metadata is in memory at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchSizes {
     /// Number of steps.

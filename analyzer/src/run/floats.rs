@@ -9,8 +9,8 @@ use hindcast_model::real::Real;
 
 /// A flat vector of recorded values. A clone shares the values with the original.
 ///
-/// A vector with a tensor that was recorded in float64 is float64. All other recorded types (float32, bfloat16, float16)
-/// are held as float32, which is exact.
+/// The vector is float64 if one of its tensors was recorded in float64. All other recorded types (float32, bfloat16,
+/// float16) are converted to float32, which is exact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FloatVec {
     /// Values in float32.

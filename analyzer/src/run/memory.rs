@@ -1,4 +1,4 @@
-//! Memory that work on a recorded run needs, computed before its first step.
+//! Estimates of the memory that work on a recorded run requires, computed before the work starts.
 
 use std::ops::Range;
 
@@ -41,7 +41,7 @@ impl MemoryNeed {
         }
     }
 
-    /// A need of which only an estimate is known. At least half of the estimate counts as certain.
+    /// The need if only an estimate is known. Half of the estimate counts as certain.
     pub(crate) fn estimated(about: u64) -> Self {
         MemoryNeed {
             certain: about / 2,
@@ -63,7 +63,7 @@ pub fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
 /// Number of eight-byte values per example: its index in the metadata, its index in the batch, and its weight.
 const INDEX_WORDS: u64 = 3;
 
-/// Output values of all layers for one example, and the example itself.
+/// Number of values in one example and in the outputs of all layers for it.
 pub fn values_per_example(net: &Net) -> u64 {
     fn of(nodes: &[Node]) -> u64 {
         nodes
@@ -80,8 +80,8 @@ pub fn values_per_example(net: &Net) -> u64 {
     of(net.nodes()) + net.input_shape().iter().product::<usize>() as u64
 }
 
-/// Memory of one training step on the largest batch of `sizes`. Of an own model only the step itself is counted, since its
-/// layers aren't known.
+/// Memory of one training step on the largest batch of `sizes`. For an own model, whose layers aren't known, only the
+/// step itself is counted.
 pub fn training_step(run: &RecordedRun<'_>, sizes: &BatchSizes) -> MemoryNeed {
     let width = run.dtype().size_in_bytes();
     let read = step_bytes(run, width, sizes.largest);
@@ -97,7 +97,7 @@ pub fn training_step(run: &RecordedRun<'_>, sizes: &BatchSizes) -> MemoryNeed {
 /// candle's intermediate results.
 const TRAINING: u64 = 4;
 
-/// What retraining without sets of examples needs.
+/// The cost of retraining without sets of examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetrainingCost {
     /// Number of steps from the start of the window to the end of training.

@@ -1,4 +1,4 @@
-//! A recorded run together with what it was trained on: everything that a replay needs.
+//! A recorded run with its model, data and update rule: everything that is required for a replay.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use hindcast_model::update::{Blocks, GroupHyper, Settings, UpdateRule};
 use crate::error::{AnalysisError, Missing, Result, Unsupported};
 use crate::run::source::{StepSource, micro_batches_of};
 
-/// Recorded steps, the model and the data that made them, and the rule that took one step to the next: what is analysed.
+/// A recorded run to analyse: its steps, the model and data that produced them, and the update rule between the steps.
 ///
 /// [`RecordedRun::open`] opens a recorded task. [`RecordedRun::open_own`] opens the run of a model of your own.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub struct RecordedRun<'a> {
     opened: Opened,
 }
 
-/// What only a run that was opened from disk knows.
+/// The parts that only a run opened from disk has.
 #[derive(Clone, Default)]
 pub(crate) struct Opened {
     pub trace: Option<Arc<Trace>>,
@@ -69,7 +69,7 @@ impl<T: ?Sized> Deref for Held<'_, T> {
 }
 
 impl<'a> RecordedRun<'a> {
-    /// Puts the parts together, after checking that the model has the trace's tensors.
+    /// Combines the parts after checking that the model has the trace's tensors.
     ///
     /// # Errors
     /// Where a parameter, a buffer or the optimizer's state differs in name or shape, or the types are mixed.
@@ -84,7 +84,7 @@ impl<'a> RecordedRun<'a> {
         Self::of_parts(source, objective, data, rule, seed)
     }
 
-    /// As [`RecordedRun::new`], of parts that are borrowed or shared.
+    /// As [`RecordedRun::new`], for parts that are borrowed or shared.
     pub(crate) fn of_parts(
         source: Held<'a, dyn StepSource + 'a>,
         objective: Arc<dyn Objective>,
@@ -123,7 +123,7 @@ impl<'a> RecordedRun<'a> {
         })
     }
 
-    /// Declares that every batch loss is a sum, for traces whose weighted steps don't record it.
+    /// Declares whether every batch loss is a sum, for traces whose weighted steps don't record the reduction.
     pub(crate) fn with_sums(self, sums: bool) -> Self {
         Self { sums, ..self }
     }
@@ -161,7 +161,7 @@ impl<'a> RecordedRun<'a> {
         &*self.data
     }
 
-    /// How a gradient moved the parameters.
+    /// The update rule, by which gradients changed the parameters.
     pub fn rule(&self) -> &UpdateRule {
         &self.rule
     }
@@ -174,7 +174,7 @@ impl<'a> RecordedRun<'a> {
         }
     }
 
-    /// Where each parameter tensor lies in the flat vectors.
+    /// The position of each parameter tensor in the flat vectors.
     pub fn blocks(&self) -> &Blocks {
         &self.blocks
     }
@@ -187,7 +187,7 @@ impl<'a> RecordedRun<'a> {
         }
     }
 
-    /// What was in force in a step.
+    /// The optimizer settings that applied in a step.
     pub fn settings(&self, meta: &StepMeta) -> Settings {
         Settings {
             optimizer_step: meta.optimizer_step,
@@ -204,10 +204,10 @@ impl<'a> RecordedRun<'a> {
         }
     }
 
-    /// The step's micro-batches as they were trained on, augmented by the step's own draws.
+    /// The step's micro-batches as the training used them, with augmentation from the step's random draws.
     ///
     /// # Errors
-    /// Where the step names no examples, or one that the data doesn't have.
+    /// If the step records no indices, or an index that the data doesn't have.
     pub fn batches(&self, meta: &StepMeta, dtype: DType, device: &Device) -> Result<Vec<Batch>> {
         if meta.indices.is_empty() {
             let step = meta.step;
@@ -225,7 +225,7 @@ impl<'a> RecordedRun<'a> {
             .collect()
     }
 
-    /// Training examples as step t saw them.
+    /// Training examples as step t used them, with augmentation from the step's random draws.
     ///
     /// # Errors
     /// Where the data doesn't have one of them.

@@ -1,29 +1,33 @@
-//! Which rows of the data are others than those that were recorded.
+//! Finds rows of the data that differ from the recorded ones.
 //!
-//! A run records one digest a split, which says that something differs and not where. So its notes hold, for every split, the digests of
-//! up to 256 blocks of rows as well: 8 bytes each, which is enough to find a row and never to trust it.
+//! A run records one digest per split. It shows that the data differs, but not where. So the run's notes also contain
+//! the digests of up to 256 blocks of rows per split. They are cut to 8 bytes each: enough to find a row that differs,
+//! but too short to prove that rows are equal.
 
 use std::collections::BTreeMap;
 
 use hindcast_model::data::{DataSet, Leaves};
 use hindcast_model::objective::Split;
 
-/// The note of a split's blocks is this and the split's name.
+/// Prefix of the keys of the notes. The split's name follows it.
 pub const ROWS_NOTE: &str = "data-rows.";
-/// Most blocks of a split: with so few rows every row has its own. The notes stand in every segment, so they are kept small.
+/// Maximum number of blocks per split. A split with at most this many rows has one block per row. The notes are
+/// repeated in every segment, so they are kept small.
 const BLOCKS: u64 = 256;
-/// Most rows or blocks that are named.
+/// Maximum number of rows or blocks that a message names.
 const NAMED: usize = 5;
 
-/// Digests of blocks of `size` rows, in hex.
+/// Digests of blocks of `size` rows, as 16 hexadecimal digits each.
 fn blocks(leaves: &Leaves, size: usize) -> Vec<String> {
     let digest = |block: &[[u8; 32]]| blake3::hash(block.as_flattened()).to_hex()[..16].to_owned();
     leaves.leaves.chunks(size).map(digest).collect()
 }
 
-/// Notes for a run that trains on `data`, as (key, text) for `Builder::note`: digests of blocks of its rows, up to 256 a split, 16
-/// hexadecimal digits each. With them an analysis that meets other data names the rows that differ, not the split alone. A task's run
-/// has them already; they prove nothing (the fingerprint does). Empty where the data set has no digests of rows.
+/// Returns notes for a run that trains on `data`, as (key, text) for `Builder::note`. Runs of tasks already have them.
+///
+/// The notes contain digests of blocks of rows: up to 256 blocks per split, 16 hexadecimal digits per block. If an
+/// analysis is given other data, its error then names the rows that differ, and not only the split. The notes don't
+/// prove that the data is the same; the fingerprint does. Returns no notes if the data set has no digests of rows.
 pub fn row_digests(data: &dyn DataSet) -> Vec<(String, String)> {
     let mut notes = Vec::new();
     for split in Split::ALL {
@@ -39,7 +43,8 @@ pub fn row_digests(data: &dyn DataSet) -> Vec<(String, String)> {
     notes
 }
 
-/// The first rows of the split that differ from what the notes say, in words; nothing where the notes don't tell.
+/// Describes the first rows of the split whose digests differ from those in the notes. `None` if the notes show no
+/// difference or have no digests of this split.
 pub(crate) fn differing(
     notes: &BTreeMap<String, String>,
     split: &str,
@@ -86,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Rows that are their number, but for some.
+    /// Rows that consist of their index, except for the changed ones.
     struct Rows {
         count: u64,
         changed: Vec<u64>,
@@ -148,7 +153,7 @@ mod tests {
             said(100, 100, &many).unwrap(),
             "the first examples that differ: 10, 11, 12, 13, 14, …"
         );
-        // Another number of rows: the common ones are compared.
+        // If the numbers of rows differ, the common rows are compared.
         assert_eq!(
             said(100, 90, &[3]).unwrap(),
             "the first examples that differ: 3"

@@ -8,7 +8,9 @@ use hindcast_format::meta::{BatchWeights, StepMeta};
 use super::floats::FloatVec;
 use crate::error::{AnalysisError, Damaged, Result};
 
-/// One step as a source holds it, which is why it has the buffers after the step's forward pass and not those before it.
+/// One step as a source stores it.
+///
+/// Every step has the buffers after its forward pass. Only a keyframe also has the buffers before it.
 ///
 /// Vectors are flat: tensors back to back in the layout's order (by name), row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +47,7 @@ pub struct RecordedEnd {
     pub optimizer: Option<Vec<f64>>,
 }
 
-/// Yields recorded steps in order. After an error there are no more steps to come.
+/// Yields recorded steps in order. After an error it yields no more steps.
 pub type StepWalk<'a> = Box<dyn Iterator<Item = Result<RecordedStep>> + 'a>;
 
 /// A source of recorded steps: a trace on disk, or a run in memory.
@@ -69,7 +71,7 @@ pub trait StepSource: Send + Sync {
     /// The steps of `range`, oldest first.
     ///
     /// # Errors
-    /// If a step isn't recorded or can't be read; the walk itself may say so later, at that step.
+    /// If a step isn't recorded or can't be read. The walk may return this error later, when it reaches that step.
     fn forward(&self, range: Range<u64>) -> Result<StepWalk<'_>>;
     /// The steps of `range`, newest first.
     ///

@@ -17,7 +17,7 @@ use crate::run::recorded::{Held, RecordedRun};
 use crate::run::source::{RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk};
 use crate::run::walk::no_buffers;
 
-/// Yields the steps that `steps` lends as steps of their own.
+/// Yields owned copies of the steps that `steps` lends.
 fn walk(mut steps: Steps<'_>) -> StepWalk<'_> {
     let mut next = move || -> Result<Option<RecordedStep>> {
         let Some(step) = steps.next()? else {
@@ -67,7 +67,7 @@ fn buffers(state: &State) -> FloatVec {
     )
 }
 
-/// What a keyframe holds, or `None` if its buffers aren't known, since a replay would start from them.
+/// Copies a keyframe's state. Returns `None` if its buffers aren't known, because a replay would start from them.
 ///
 /// In a recovered run, the buffers or the optimizer's state of a keyframe may be lost.
 fn key(key: &KeyState) -> Option<RecordedKey> {

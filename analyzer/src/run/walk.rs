@@ -15,8 +15,8 @@ pub(crate) enum Order {
 
 /// Yields each step of a range with r_t, the buffers before its forward pass.
 ///
-/// A keyframe holds its own r_t. Any other step's r_t stands in the step before it, as what that one's forward pass left
-/// behind. So the walk may read one step more than the range contains.
+/// A keyframe contains its own r_t. For any other step, r_t is stored in the step before it, as the buffers after that
+/// step's forward pass. So the walk may read one step more than the range contains.
 pub(crate) struct WithBuffers<'a> {
     walk: StepWalk<'a>,
     order: Order,
@@ -36,7 +36,7 @@ impl<'a> WithBuffers<'a> {
     pub fn new(source: &'a dyn StepSource, range: Range<u64>, order: Order) -> Result<Self> {
         let has_buffers = !source.buffers().is_empty();
         let first = range.start;
-        // The first step's buffers stand in the step before it, unless the first step is a keyframe.
+        // The first step's buffers are stored in the step before it, unless the first step is a keyframe.
         let read = if has_buffers && source.keyframe(first)? != first {
             first - 1..range.end
         } else {

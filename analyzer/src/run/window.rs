@@ -1,4 +1,4 @@
-//! Which steps a sweep scores.
+//! The window of steps that a sweep scores.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::source::StepSource;
 
-/// The steps [A, B) whose batches are scored. A score always belongs to its window: leaving an example out of a part
-/// of training is another question than leaving it out of all of it.
+/// The steps [A, B) whose batches are scored. A score is only valid for its window: leaving an example out of part of
+/// the training has a different effect than leaving it out of all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Window {
-    /// Every step that the trace holds.
+    /// All steps that the trace contains.
     #[default]
     All,
-    /// The steps of the newest epoch that has a whole one.
+    /// The steps of the newest epoch that contains at least one complete step.
     LastEpoch,
     /// Steps A..B, the end excluded.
     Steps(Range<u64>),
@@ -54,11 +54,12 @@ impl FromStr for Window {
 }
 
 impl Window {
-    /// The steps [A, B) in this trace, after checking that it holds every step of [A, T): the query lives at θ_T, so
-    /// a sweep has to walk back from there wherever the window ends.
+    /// Returns the steps [A, B) in this trace, after checking that the trace contains every step of [A, T). The query
+    /// is evaluated at θ_T, so a sweep always walks back from T, even if the window ends earlier.
     ///
     /// # Errors
-    /// [`Missing::Window`] with the steps that are missing; [`AnalysisError::WindowOutside`].
+    /// [`Missing::Window`] with the missing steps, or [`AnalysisError::WindowOutside`] if the window is empty or ends
+    /// after T.
     pub fn resolve(&self, source: &dyn StepSource) -> Result<Range<u64>> {
         let ranges = source.ranges()?;
         let end = source.end()?.step;
@@ -69,7 +70,7 @@ impl Window {
             Window::All => ranges[0].start..end,
             Window::LastEpoch => {
                 let epochs = source.epochs()?;
-                // Of an epoch that a killed recorder had just begun there may be no whole step.
+                // If the recorder was killed at the start of an epoch, that epoch may have no complete step.
                 let newest = epochs.iter().rev().find(|e| e.1.start < end);
                 let newest = newest.ok_or(Missing::Epochs)?;
                 newest.1.start..end
@@ -95,7 +96,7 @@ impl Window {
     }
 }
 
-/// The steps of `needed` that lie in none of the ranges.
+/// The steps of `needed` that are in none of the ranges.
 fn holes(ranges: &[Range<u64>], needed: &Range<u64>) -> Vec<Range<u64>> {
     let mut holes = Vec::new();
     let mut at = needed.start;

@@ -74,7 +74,7 @@ fn of_bounds(broken: &[BrokenAssumption]) -> Option<String> {
     advice.map(str::to_owned)
 }
 
-/// The flag without or with which the bounds don't need an assumption.
+/// Advice for a broken assumption of the bounds, if a flag or another way of training helps.
 pub(super) fn of_assumption(assumption: Assumption) -> Option<&'static str> {
     match assumption {
         Assumption::OnePass => Some("train one epoch, or ask with --window last-epoch"),

@@ -44,7 +44,7 @@ pub(crate) fn man(args: &args::Man) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Refuses a folder that has a file with the name of a manual page that this program didn't write.
+/// Refuses a folder in which a manual page would replace a file that this program didn't write.
 fn only_manuals(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -80,7 +80,7 @@ pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Describes why a run can't be opened. An error of damage only names a file, so the run is named before it.
+/// Describes why a run can't be opened. A damage error names only a file, so the message names the run first.
 pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
     match error {
         FormatError::NotARun { .. } => match half_born(run) {

@@ -26,12 +26,12 @@ pub(crate) fn survive_file_size_limits() {
     }
 }
 
-/// While such a value exists, the first SIGINT or SIGTERM only asks the verb to stop, and the second one ends the process.
-/// Without one, these signals end the process as usual.
+/// While a value of this type exists, the first SIGINT or SIGTERM only asks the verb to stop, and the second one ends
+/// the process. Without one, these signals end the process as usual.
 pub(crate) struct Interrupts(());
 
 struct Flags {
-    /// No verb is listening.
+    /// Whether no verb is listening for signals.
     deaf: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
@@ -77,7 +77,7 @@ impl Interrupts {
         Interrupts(())
     }
 
-    /// Whether there was a signal.
+    /// Whether a signal has arrived.
     pub fn asked(&self) -> bool {
         flags().asked.load(Ordering::SeqCst)
     }
@@ -107,7 +107,7 @@ pub(crate) fn exit_code() -> u8 {
     }
 }
 
-/// Replaces an error that only says that the user asked to stop by one that says how to continue.
+/// Replaces an error that only says that the user asked to stop with one that says how to continue.
 pub(crate) fn told(error: anyhow::Error, what: impl FnOnce() -> String) -> anyhow::Error {
     let cancelled = error.chain().any(|cause| {
         matches!(

@@ -10,7 +10,7 @@ use crate::clean::say;
 use crate::words::{bytes, parse_bytes};
 use hindcast_analyzer::run::{MemoryFit, MemoryNeed};
 
-/// How much memory work may use, as the user says (`--memory`).
+/// The user's limit on the memory that work may use (`--memory`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(pub u64);
 
@@ -62,8 +62,8 @@ pub(crate) fn limit(said: Option<Limit>) -> Option<u64> {
     said.map(|Limit(bytes)| bytes).or_else(available)
 }
 
-/// Refuses work that certainly doesn't fit. Otherwise returns a sentence on how much memory there is, which warns if the work
-/// may not fit.
+/// Refuses work that certainly doesn't fit. Otherwise returns a sentence about the available memory. The sentence is a
+/// warning if the work may not fit.
 pub(crate) fn check(
     what: &str,
     need: MemoryNeed,

@@ -1,4 +1,4 @@
-//! The verbs: one file each, grouped by what they work on, and what they share.
+//! The verbs, one file each, grouped by what they work on, and the code that they share.
 //!
 //! All output of the verbs goes through the module `clean`.
 

@@ -97,7 +97,7 @@ pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether the error is a run that may need more memory than is available or allowed.
+/// Whether the error refuses a run that may need more memory than is available or allowed.
 fn refused_for_memory(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         matches!(

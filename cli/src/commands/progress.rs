@@ -79,7 +79,7 @@ impl Bar {
     }
 }
 
-/// Prints an estimate of the whole time once, as soon as one is possible, also in logs, which have no bar.
+/// Prints an estimate of a long remaining time once, as soon as possible. It also appears in logs, which have no bar.
 pub struct Estimate {
     begun: Instant,
     first: u64,
@@ -87,7 +87,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Starts the clock; `first` steps were done before.
+    /// Starts the clock. `first` is the number of steps that were done before.
     pub fn from(first: u64) -> Self {
         Estimate {
             begun: Instant::now(),
@@ -103,7 +103,7 @@ impl Estimate {
         out
     }
 
-    /// To be called after every step, from any thread.
+    /// Prints the estimate when it is due. Call this after every step, from any thread.
     pub fn after(&self, done: u64, total: u64, bar: &Bar) {
         // The estimate is printed after this many steps and this much time, if the remaining time is long.
         const STEPS: u64 = 5;

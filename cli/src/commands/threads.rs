@@ -5,14 +5,14 @@ use std::sync::mpsc::channel;
 
 use hindcast_analyzer::{AnalysisError, start_threads};
 
-/// Most threads that a verb starts in addition to the pool: the recorder's, the read-ahead, the engine's and the
-/// progress bar's.
+/// Maximum number of threads that a verb starts in addition to the pool: those of the recorder, the read-ahead, the
+/// engine and the progress bar.
 const BESIDE: usize = 6;
 
 /// Starts the thread pool that loads data and computes models, and checks that a few more threads can be started.
 ///
 /// # Errors
-/// The system gives no more threads. Without this call that would be a panic in the middle of the work.
+/// If the system allows no more threads. Without this call, the verb would panic in the middle of its work.
 pub(crate) fn start() -> anyhow::Result<()> {
     start_threads()?;
     try_for(BESIDE).map_err(|error| AnalysisError::Threads {
@@ -22,7 +22,7 @@ pub(crate) fn start() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts this number of threads at the same time and ends them again.
+/// Checks that this number of threads can run at the same time, by starting and ending them.
 fn try_for(threads: usize) -> io::Result<()> {
     let mut started = Vec::with_capacity(threads);
     let mut result = Ok(());

@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Refuses a place where the page can't be written, or would replace an input.
+/// Refuses an output path where the page can't be written or would replace an input.
 fn check_output(args: &Report) -> anyhow::Result<()> {
     let ending = args.out.extension().and_then(|e| e.to_str());
     if !matches!(ending, Some("html" | "htm")) {
@@ -194,7 +194,7 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
     }
 }
 
-/// The commands that produce the page again.
+/// The commands that reproduce the page.
 fn commands(
     args: &Report,
     models: &Models,

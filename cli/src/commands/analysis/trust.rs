@@ -1,4 +1,4 @@
-//! Checks before an analysis: an own model's derivatives, and whether the recorded steps follow.
+//! Checks before an analysis: an own model's derivatives, and whether the recorded steps can be recomputed.
 
 use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use hindcast_analyzer::run::BatchSizes;
 use hindcast_analyzer::run::training_step;
 use hindcast_analyzer::{RecordedRun, RuleCheckOptions, rule_check};
 
-/// Checks an own model's derivatives before they are believed.
+/// Checks an own model's derivatives before an analysis uses them.
 pub(crate) fn derivatives(run: &RecordedRun<'_>, quiet: bool) -> anyhow::Result<()> {
     let begun = Instant::now();
     match run.check().context("checking the model's derivatives")? {
@@ -42,7 +42,7 @@ pub(crate) fn steps(
     let checked = rule_check(run, &RuleCheckOptions::new(window, seed));
     let report = match checked {
         Ok(report) => report,
-        // A step that can't be computed here can't be analysed either, unless only the check fails.
+        // With `--unverified`, a failed check is only a warning. The analysis itself may still succeed.
         Err(error) if args.unverified => {
             return Ok(Some(warned(format!(
                 "UNVERIFIED: the recorded steps could not be computed again: {error}"

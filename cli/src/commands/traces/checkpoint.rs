@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Reads the state. Returns the trace that it was read from, its step and the state.
+/// Reads the state that `--step` names. Returns the trace that it was read from, its step and the state.
 fn read(
     args: &Checkpoint,
     wanted: &Wanted,

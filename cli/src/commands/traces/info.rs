@@ -39,7 +39,7 @@ struct Report<'a> {
     info: &'a RunInfo,
     segments: Vec<SegmentSize>,
     manifest: Option<&'a Manifest>,
-    /// Damage found on the way; `verify` checks everything.
+    /// Damage found while the run was read. Only `verify` checks everything.
     damage: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Verbs that read a trace: what it contains, whether it is whole, and what can be taken out of it.
+//! Verbs that read a trace: they show its contents, verify it, and export or recover its data.
 
 pub(crate) mod checkpoint;
 pub(crate) mod export;

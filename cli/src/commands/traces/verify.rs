@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Refuses a digest that was cut short or mistyped, which says nothing about the trace.
+/// Refuses a truncated or mistyped digest, because comparing it would say nothing about the trace.
 fn digest(head: &str) -> Result<(), Usage> {
     let head = head.trim();
     if head.len() == 64 && head.bytes().all(|b| b.is_ascii_hexdigit()) {
