@@ -117,7 +117,7 @@ mod tests {
             _: DType,
             _: &Device,
         ) -> Result<Batch, DataError> {
-            unreachable!("nobody trains on it")
+            unreachable!("no training reads it")
         }
 
         fn leaf(&self, _: Split, index: u64) -> Option<Digest> {

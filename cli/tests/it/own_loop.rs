@@ -235,7 +235,7 @@ fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
         ],
     );
     assert!(
-        said.contains("retraining with everyone gives the recorded parameters, bit for bit"),
+        said.contains("retraining with all examples gives the recorded parameters, bit for bit"),
         "{said}"
     );
     let (predicted, real) = changes(&said);

@@ -22,7 +22,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
         MethodOption {
             key: "iterations",
             default: "100",
-            about: "at most so many iterations",
+            about: "largest number of iterations",
         },
         PENALTY,
         MethodOption {

@@ -287,7 +287,7 @@ fn announce(
         ),
     )?;
     say!(
-        "to retrain: {} steps from {} to {}, with everyone and without {}",
+        "to retrain: {} steps from {} to {}, with all examples and without {}",
         cost.steps,
         window.start,
         window.start + cost.steps,

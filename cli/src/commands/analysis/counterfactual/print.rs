@@ -124,7 +124,7 @@ fn print(
     );
     writeln!(
         out,
-        "  {query}: {with:.6} with everyone, {without:.6} without"
+        "  {query}: {with:.6} with all examples, {without:.6} without"
     )?;
     writeln!(
         out,
@@ -212,19 +212,19 @@ fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Res
     if same.bit_identical {
         writeln!(
             out,
-            "  (retraining with everyone gives the recorded parameters, bit for bit)"
+            "  (retraining with all examples gives the recorded parameters, bit for bit)"
         )?;
     } else if report.engine == EngineKind::Kernels {
         writeln!(
             out,
-            "  (retrained by kernels, with everyone to within {:.1e} of the recorded parameters, relative; \
+            "  (retrained by kernels, with all examples to within {:.1e} of the recorded parameters, relative; \
              --engine autodiff retrains bit for bit)",
             same.max_relative_error
         )?;
     } else {
         writeln!(
             out,
-            "  (retraining with everyone comes within {:.1e} of the recorded parameters, relative: \
+            "  (retraining with all examples comes within {:.1e} of the recorded parameters, relative: \
              another machine or device trained; changes are taken between the two retrainings)",
             same.max_relative_error
         )?;
