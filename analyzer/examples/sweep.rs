@@ -58,7 +58,12 @@ fn main() -> anyhow::Result<()> {
     }
     for row in table.worst(0, 10) {
         let score = row.influence.first().copied().flatten();
-        println!("{} {} {:?}", row.index, row.label, score);
+        println!(
+            "{:6} label {:>4}  {:+.3e}",
+            row.index,
+            row.label,
+            score.unwrap_or(f64::NAN)
+        );
     }
     Ok(())
 }
