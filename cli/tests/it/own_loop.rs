@@ -7,7 +7,7 @@ use std::time::Duration;
 use hindcast_format::{Status, Trace};
 
 #[path = "../../examples/own_model/main.rs"]
-#[allow(dead_code)] // Its `main` is for `cargo run --example`.
+#[allow(dead_code, reason = "its `main` is for `cargo run --example`")]
 mod example;
 
 /// The variable with the command line for the process that runs the example.

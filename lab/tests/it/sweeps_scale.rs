@@ -74,7 +74,7 @@ fn a_step_of_ten_thousand_costs_what_a_step_of_a_thousand_does() {
     let (short, least_short) = median(&mut of_short);
     let (long, least_long) = median(&mut of_long);
     println!(
-        "ms a step: {short:.4} (minimum {least_short:.4}) of 1,000, {long:.4} (minimum {least_long:.4}) of 10,000: ratio {:.3}",
+        "ms per step: {short:.4} (minimum {least_short:.4}) of 1,000, {long:.4} (minimum {least_long:.4}) of 10,000: ratio {:.3}",
         long / short
     );
     assert!((long / short - 1.0).abs() < 0.1, "{short} and {long}");

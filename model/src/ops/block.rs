@@ -38,7 +38,10 @@ pub fn conv2d_relu(
 ///
 /// # Errors
 /// As [`super::conv2d`] and [`super::max_pool2d`].
-#[allow(clippy::too_many_arguments)] // The operands of three layers.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the operands of three layers, as their own functions take them"
+)]
 pub fn conv2d_relu_max_pool2d(
     x: &Tensor,
     w: &Tensor,

@@ -15,7 +15,10 @@ use super::normalise::{scale_shift, statistics};
 ///
 /// # Errors
 /// Shapes or types that do not fit. In training mode, a single value per channel, because it has no variance.
-#[allow(clippy::too_many_arguments)] // The operands of the layer, in PyTorch's order.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the operands of the layer, in PyTorch's order"
+)]
 pub fn batch_norm(
     x: &Tensor,
     gamma: &Tensor,

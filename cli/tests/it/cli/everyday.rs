@@ -102,7 +102,10 @@ fn a_read_only_copy_gives_the_same_scores() {
         fs::read(dir.join("there.csv")).unwrap()
     );
     // So that the temporary folder can be removed.
-    #[allow(clippy::permissions_set_readonly_false, reason = "it goes away now")]
+    #[allow(
+        clippy::permissions_set_readonly_false,
+        reason = "the folder is removed right after, so the wide permission does no harm"
+    )]
     {
         let mut permissions = fs::metadata(&folder).unwrap().permissions();
         permissions.set_readonly(false);
