@@ -6,7 +6,7 @@
 //! the rule, with the code that training uses. The *updates* θ_{t+1} − θ_t are compared, because an error of the size
 //! of a whole update is tiny relative to the parameters.
 //!
-//! Docs: docs/math.md, section "Whether the recorded steps follow".
+//! Docs: docs/math.md, section "Check of the recorded steps".
 
 mod cause;
 mod measure;
