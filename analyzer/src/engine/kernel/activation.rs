@@ -6,7 +6,7 @@
 use super::number::Number;
 use super::wide::{Loop, wide};
 
-/// y and ẏ from x and ẋ, blocks of `block` values back to back.
+/// Replaces x and ẋ, blocks of `block` values back to back, by y and ẏ.
 pub(super) fn relu<T: Number>(values: &mut [T], block: usize) {
     let (y, tangents) = values.split_at_mut(block);
     wide::<Gate, _>((&mut *tangents, &*y));
@@ -122,7 +122,7 @@ pub(super) fn gelu<T: Number>(x: &[T], block: usize, y: &mut [T]) {
     }
 }
 
-/// In place; f' = Φ + x φ and f'' = φ (2 − x²).
+/// Turns the cotangents of y into those of x, with f' = Φ + x φ and f'' = φ (2 − x²).
 pub(super) fn gelu_back<T: Number>(x: &[T], block: usize, cotangents: &mut [T]) {
     let (x, moved) = x.split_at(block);
     let (g, tangents) = cotangents.split_at_mut(block);

@@ -17,7 +17,7 @@ use super::program::{Affine, Geometry};
 
 /// Scratch of one thread.
 #[derive(Default)]
-pub(super) struct Scratch<T> {
+pub(super) struct AffineScratch<T> {
     /// A tile of the patch matrix, and of its tangent along the current direction.
     patches: Tile<T>,
     moved: Tile<T>,
@@ -27,28 +27,29 @@ pub(super) struct Scratch<T> {
     pair: Vec<T>,
 }
 
-/// A tile of a patch matrix, and what it was last filled with. The backward pass starts where the forward pass ended:
-/// if a chunk's patches fit into one tile, as in small nets, the last convolution builds them once for both passes.
+/// A tile of a patch matrix, and what it was last filled with. The backward pass starts with the tile that the forward
+/// pass filled last. So if a chunk's patches fit into one tile, as in small nets, the last convolution builds them once
+/// for both passes.
 #[derive(Default)]
 struct Tile<T> {
     values: Vec<T>,
-    holds: Option<Laid>,
+    contents: Option<Contents>,
 }
 
 /// Identifies the columns of a patch matrix: the images, the block, the rows of pixels, and the layer.
 #[derive(PartialEq, Eq)]
-struct Laid {
+struct Contents {
     images: usize,
     block: usize,
     rows: Range<usize>,
     weight: usize,
 }
 
-impl<T: Number> Scratch<T> {
+impl<T: Number> AffineScratch<T> {
     /// Starts a pass: the tiles' contents belong to another one.
     pub fn begin(&mut self) {
-        self.patches.holds = None;
-        self.moved.holds = None;
+        self.patches.contents = None;
+        self.moved.contents = None;
     }
 
     /// Makes room for a layer on chunks of up to `n` examples.
@@ -116,31 +117,31 @@ impl<'a, T: Number> Operand<'a, T> {
         Matrix::new(data, (channels, columns), (self.channel_by, by))
     }
 
-    /// Columns of the patch matrix for some output rows, built in `tile` unless a view is enough. On the `way_back`
-    /// the tile may already hold them: the images don't change between a chunk's forward and backward pass.
+    /// Columns of the patch matrix for some output rows, built in `tile` unless a view is enough. In the
+    /// `backward` pass the tile may already contain them, because the images haven't changed since the forward pass.
     fn columns(
         &self,
         block: usize,
         affine: &Affine,
         rows: &Range<usize>,
         tile: &'a mut Tile<T>,
-        way_back: bool,
+        backward: bool,
     ) -> Matrix<'a, T> {
         let g = &affine.geometry;
         let columns = rows.len() * g.ow;
         if g.is_pointwise() {
             return self.direct(block, g.c, g.h * g.w, columns);
         }
-        let laid = Laid {
+        let contents = Contents {
             images: self.data.as_ptr().addr(),
             block,
             rows: rows.clone(),
             weight: affine.weight.start,
         };
         let values = &mut tile.values[..g.taps() * columns];
-        if !way_back || tile.holds.as_ref() != Some(&laid) {
+        if !backward || tile.contents.as_ref() != Some(&contents) {
             gather(g, self.images(block), rows.clone(), values);
-            tile.holds = Some(laid);
+            tile.contents = Some(contents);
         }
         Matrix::rows(values, g.taps(), columns)
     }
@@ -184,7 +185,8 @@ impl<T: Number> Layer<'_, T> {
         &self.point.stacked(q)[self.affine.stacked..][..2 * g.o * g.taps()]
     }
 
-    fn both(&self, q: usize) -> Matrix<'_, T> {
+    /// [Wᵀ Ẇᵀ] of direction `q` as a matrix.
+    fn both_transposes(&self, q: usize) -> Matrix<'_, T> {
         let g = &self.affine.geometry;
         Matrix::rows(self.pair_of_transposes(q), g.taps(), 2 * g.o)
     }
@@ -202,7 +204,7 @@ impl<T: Number> Layer<'_, T> {
         Matrix::new(data, (g.taps(), g.o), (2 * g.o, 1))
     }
 
-    /// The bias of a block's channel, 0 where there is none.
+    /// The bias of a block's channel; 0 if the layer has no bias.
     fn bias(&self, block: usize, channel: usize) -> T {
         match &self.affine.bias {
             Some(bias) => self.point.block(block)[bias.start + channel],
@@ -211,7 +213,13 @@ impl<T: Number> Layer<'_, T> {
     }
 
     /// Adds `of` `with`ᵀ to the weight's gradient along the directions from `first` on, `o` rows of `of` for each.
-    fn weigh(&self, first: usize, of: Matrix<'_, T>, with: Matrix<'_, T>, gradient: &mut [T]) {
+    fn add_weight_gradient(
+        &self,
+        first: usize,
+        of: Matrix<'_, T>,
+        with: Matrix<'_, T>,
+        gradient: &mut [T],
+    ) {
         let shape = (of.height(), self.affine.geometry.taps());
         let (start, by) = self.affine.accumulators(first, self.tangents.max(1));
         let to = MatrixMut::new(&mut gradient[start..], shape, (1, by));
@@ -228,7 +236,7 @@ impl<T: Number> Layer<'_, T> {
     }
 
     /// y and ẏ of a convolution, blocks back to back.
-    pub fn forward(&self, x: Operand<'_, T>, y: &mut [T], scratch: &mut Scratch<T>) {
+    pub fn forward(&self, x: Operand<'_, T>, y: &mut [T], scratch: &mut AffineScratch<T>) {
         let g = &self.affine.geometry;
         let all = self.n * g.oh * g.ow;
         for rows in self.tiles() {
@@ -268,7 +276,7 @@ impl<T: Number> Layer<'_, T> {
         out: &[T],
         mut back: Option<Back<'_, T>>,
         gradient: &mut [T],
-        scratch: &mut Scratch<T>,
+        scratch: &mut AffineScratch<T>,
     ) {
         let g = &self.affine.geometry;
         let (all, taps) = (self.n * g.oh * g.ow, g.taps());
@@ -297,7 +305,7 @@ impl<T: Number> Layer<'_, T> {
             };
             let joint = self.joint();
             if let Some(blocks) = &joint {
-                self.weigh(0, cotangents(blocks.clone()), patches, gradient);
+                self.add_weight_gradient(0, cotangents(blocks.clone()), patches, gradient);
             }
             // The cotangent of the patches goes directly to its place, or through a tile.
             let room = &mut scratch.back;
@@ -318,15 +326,15 @@ impl<T: Number> Layer<'_, T> {
             }
             for q in (0..self.tangents).rev() {
                 if joint.is_none() {
-                    self.weigh(q, cotangents(q + 1..q + 2), patches, gradient);
+                    self.add_weight_gradient(q, cotangents(q + 1..q + 2), patches, gradient);
                 }
                 if x.moves {
                     let moved = x.columns(q + 1, self.affine, &rows, &mut scratch.moved, true);
-                    self.weigh(q, cotangents(0..1), moved, gradient);
+                    self.add_weight_gradient(q, cotangents(0..1), moved, gradient);
                 }
                 if let Some(back) = &mut back {
                     copy(q + 1, &mut pair[..half]);
-                    send(q + 1, back.to, self.both(q), pair, 2 * g.o);
+                    send(q + 1, back.to, self.both_transposes(q), pair, 2 * g.o);
                 }
             }
             if let Some(back) = &mut back
@@ -354,7 +362,12 @@ impl<T: Number> Layer<'_, T> {
     }
 
     /// y and ẏ of a transposed convolution; its geometry is that of the convolution from y to x.
-    pub fn forward_transposed(&self, x: Operand<'_, T>, y: &mut [T], scratch: &mut Scratch<T>) {
+    pub fn forward_transposed(
+        &self,
+        x: Operand<'_, T>,
+        y: &mut [T],
+        scratch: &mut AffineScratch<T>,
+    ) {
         let g = &self.affine.geometry;
         let (all, plane) = (self.n * g.oh * g.ow, g.h * g.w);
         let row = self.n * plane;
@@ -386,7 +399,11 @@ impl<T: Number> Layer<'_, T> {
             for q in 0..self.tangents {
                 if x.moves {
                     copy(q + 1, &mut pair[..half]);
-                    spread(q + 1, self.both(q), Matrix::rows(pair, 2 * g.o, width));
+                    spread(
+                        q + 1,
+                        self.both_transposes(q),
+                        Matrix::rows(pair, 2 * g.o, width),
+                    );
                 } else {
                     let lower = Matrix::rows(&pair[half..], g.o, width);
                     spread(q + 1, self.moved_transpose(q), lower);
@@ -402,7 +419,7 @@ impl<T: Number> Layer<'_, T> {
         out: &[T],
         mut back: Option<Back<'_, T>>,
         gradient: &mut [T],
-        scratch: &mut Scratch<T>,
+        scratch: &mut AffineScratch<T>,
     ) {
         let g = &self.affine.geometry;
         let (all, plane) = (self.n * g.oh * g.ow, g.h * g.w);
@@ -428,14 +445,14 @@ impl<T: Number> Layer<'_, T> {
                 own.then(|| out.columns(0, self.affine, &rows, &mut scratch.patches, false));
             let joint = self.joint();
             if let (Some(patches), Some(blocks)) = (patches, &joint) {
-                self.weigh(0, values(blocks.clone()), patches, gradient);
+                self.add_weight_gradient(0, values(blocks.clone()), patches, gradient);
             }
             for q in 0..self.tangents {
                 if let (Some(patches), None) = (patches, &joint) {
-                    self.weigh(q, values(q + 1..q + 2), patches, gradient);
+                    self.add_weight_gradient(q, values(q + 1..q + 2), patches, gradient);
                 }
                 let moved = out.columns(q + 1, self.affine, &rows, &mut scratch.moved, false);
-                self.weigh(q, values(0..1), moved, gradient);
+                self.add_weight_gradient(q, values(0..1), moved, gradient);
                 if let (Some(patches), true, Some(back)) = (patches, x.moves, &mut back) {
                     send(q + 1, back.to, self.weight(0), moved, back.adds);
                     send(q + 1, back.to, self.weight(q + 1), patches, true);

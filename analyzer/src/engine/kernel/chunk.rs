@@ -11,9 +11,9 @@ use hindcast_model::task::LossKind;
 
 use super::activation;
 use super::activation::Curve;
-use super::affine::{Layer, Operand, Scratch};
+use super::affine::{AffineScratch, Layer, Operand};
 use super::layout::ChunkLayout;
-use super::loss::{ChunkLoss, Room, Targets};
+use super::loss::{ChunkLoss, LossScratch, Targets};
 use super::norm::{Moments, Normalise, Rows, statistics, width};
 use super::number::Number;
 use super::point::Point;
@@ -50,7 +50,7 @@ pub(super) struct Shared<'a, T> {
     pub point: &'a Point<T>,
     pub examples: &'a Examples<'a, T>,
     pub moments: &'a [Moments],
-    /// Where each norm's sums begin in a chunk's.
+    /// Offset of each norm's sums within those of a chunk.
     pub sums_at: &'a [usize],
     pub loss: LossKind,
     pub goal: Goal,
@@ -65,9 +65,9 @@ pub(super) struct Store<T> {
 
 /// A thread's scratch.
 #[derive(Default)]
-pub(super) struct Desk<T> {
-    pub scratch: Scratch<T>,
-    pub room: Room,
+pub(super) struct Scratch<T> {
+    pub affine: AffineScratch<T>,
+    pub loss: LossScratch,
 }
 
 /// A chunk's inputs and results.
@@ -95,20 +95,20 @@ fn pair<T>(all: &mut [T], read: Range<usize>, write: Range<usize>) -> (&[T], &mu
 }
 
 impl<T: Number> Shared<'_, T> {
-    /// Does the work of a phase on a chunk.
-    pub fn run(&self, works: &[Work], chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
+    /// Runs a phase on a chunk.
+    pub fn run(&self, works: &[Work], chunk: &mut Chunk<'_, T>, scratch: &mut Scratch<T>) {
         for work in works {
             match *work {
-                Work::Forward(op) => self.forward(&self.program.ops[op], chunk, desk),
+                Work::Forward(op) => self.forward(&self.program.ops[op], chunk, scratch),
                 Work::Statistics(op) => self.statistics(op, chunk),
                 Work::Loss => {
-                    self.loss(chunk, desk);
+                    self.loss(chunk, scratch);
                     if self.goal == Goal::Losses {
                         return;
                     }
                 }
                 Work::Sums(op) => self.sums(op, chunk),
-                Work::Backward(op) => self.backward(&self.program.ops[op], chunk, desk),
+                Work::Backward(op) => self.backward(&self.program.ops[op], chunk, scratch),
             }
         }
     }
@@ -143,7 +143,7 @@ impl<T: Number> Shared<'_, T> {
         self.layout.cotangents(slot, 0..1 + self.layout.tangents, n)
     }
 
-    fn forward(&self, op: &Op, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
+    fn forward(&self, op: &Op, chunk: &mut Chunk<'_, T>, scratch: &mut Scratch<T>) {
         let n = chunk.examples.len();
         let (from, to) = (
             &self.program.slots[op.input],
@@ -180,8 +180,8 @@ impl<T: Number> Shared<'_, T> {
                     Operand::slot(x, from.channels, from.pixels, n, from.moves)
                 };
                 match &op.kind {
-                    OpKind::Transposed(_) => layer.forward_transposed(x, y, &mut desk.scratch),
-                    _ => layer.forward(x, y, &mut desk.scratch),
+                    OpKind::Transposed(_) => layer.forward_transposed(x, y, &mut scratch.affine),
+                    _ => layer.forward(x, y, &mut scratch.affine),
                 }
             }
             OpKind::Relu | OpKind::Tanh | OpKind::Sigmoid | OpKind::Dropout { .. } => {
@@ -223,7 +223,7 @@ impl<T: Number> Shared<'_, T> {
         }
     }
 
-    /// An operation whose output may lie in the place of its input.
+    /// Runs an operation whose output may overwrite its input.
     fn elementwise(
         &self,
         op: &Op,
@@ -285,7 +285,7 @@ impl<T: Number> Shared<'_, T> {
         self.normalise(norm).sums(x, out, sums, chunk.gradient);
     }
 
-    fn loss(&self, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
+    fn loss(&self, chunk: &mut Chunk<'_, T>, scratch: &mut Scratch<T>) {
         let n = chunk.examples.len();
         let output = self.program.output;
         let loss = ChunkLoss {
@@ -306,7 +306,7 @@ impl<T: Number> Shared<'_, T> {
             wanted.then_some(g),
             chunk.losses,
             chunk.losses_by,
-            &mut desk.room,
+            &mut scratch.loss,
         );
         let size = loss.outputs;
         for (e, to) in chunk.outputs.chunks_exact_mut(size).take(n).enumerate() {

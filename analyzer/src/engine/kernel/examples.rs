@@ -1,4 +1,4 @@
-//! A batch as slices.
+//! Views a batch's tensors as slices.
 
 use candle_core::{Storage, Tensor};
 use hindcast_model::net::Net;
@@ -30,7 +30,7 @@ pub(super) fn with_examples<T: Number, R>(
             "a batch's inputs",
             format!("{shape:?}"),
             format!("{:?}", batch.inputs.dims()),
-            "model.input of the task and the data must fit",
+            "the data must have the shape of the task's model.input",
         ));
     }
     let run = |targets: Targets<'_, T>| {
@@ -53,7 +53,7 @@ pub(super) fn with_examples<T: Number, R>(
                     "a batch's targets",
                     format!("one class per example, [{n}]"),
                     format!("{:?}", batch.targets.dims()),
-                    "cross entropy takes classes",
+                    "cross entropy takes one class index per example",
                 ));
             }
             with_slice::<u32, _>(&batch.targets, |classes| {
@@ -93,7 +93,7 @@ fn with_slice<T: candle_core::WithDType, R>(
 ) -> Result<R> {
     let tensor = tensor
         .contiguous()
-        .doing(|| "laying a batch out".to_owned())?;
+        .doing(|| "making a batch contiguous".to_owned())?;
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
         return Err(AnalysisError::NoKernels(NoKernels::Device));
@@ -108,7 +108,7 @@ fn with_slice<T: candle_core::WithDType, R>(
             "a batch's tensor",
             format!("at least {end} values"),
             all.len().to_string(),
-            "its shape says more than there is",
+            "the tensor's shape is larger than its storage",
         )
     })?;
     f(slice)

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::chunk::{Chunk, Desk, Shared, Store};
+use super::chunk::{Chunk, Scratch, Shared, Store};
 use super::layout::ChunkLayout;
 use super::number::Number;
 use super::part::part;
@@ -37,7 +37,8 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// By the net's shapes and the type, with one direction: other queries must not change a query's bits.
+    /// Depends on the net's shapes and the type alone. The size of a chunk is computed for one direction, because other
+    /// queries must not change a query's bits.
     pub fn of<T>(program: &Program) -> Self {
         let bytes = ChunkLayout::new(program, 1, 1).len * size_of::<T>();
         Self {
@@ -46,7 +47,7 @@ impl Cut {
         }
     }
 
-    /// Number of chunks of a batch, rounded so that all lanes get equally many if there are enough examples.
+    /// Number of chunks of a batch, rounded up so that all lanes get the same number if there are enough examples.
     pub fn chunks(&self, examples: usize) -> usize {
         let least = examples.div_ceil(self.largest);
         let in_lane = least.div_ceil(self.lanes);
@@ -55,7 +56,7 @@ impl Cut {
             .min(examples)
     }
 
-    /// Number of lanes of a batch: one that threads can share evenly.
+    /// Number of lanes of a batch, rounded up so that threads can share them evenly.
     pub fn lanes(&self, examples: usize) -> usize {
         let chunks = self.chunks(examples);
         let in_lane = chunks.div_ceil(self.lanes).max(1);
@@ -65,6 +66,7 @@ impl Cut {
             .min(self.lanes.min(chunks))
     }
 
+    /// Numbers of lanes are rounded up to this multiple.
     fn shares(&self, chunks: usize) -> usize {
         EVEN.min(self.lanes).min(chunks.next_power_of_two())
     }
@@ -73,11 +75,11 @@ impl Cut {
 /// Numbers of values that lanes store besides losses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneValues {
-    /// Of norms, per chunk.
+    /// Norms' sums, per chunk.
     pub sums: usize,
-    /// Of the net's outputs, per example.
+    /// The net's outputs, per example.
     pub outputs: usize,
-    /// Accumulators of gradients, per lane.
+    /// Accumulators of the gradient, per lane.
     pub gradient: usize,
 }
 
@@ -91,7 +93,7 @@ pub(super) struct Lane<T> {
     pub sums: Vec<f64>,
     /// As [`super::totals`] describes them; empty until a thread begins to add to them.
     pub gradient: Vec<T>,
-    /// How many accumulators there will be.
+    /// Length of `gradient` once a thread adds to it.
     accumulators: usize,
     /// Losses of the lane's examples, then their tangents, one direction after the other.
     pub losses: Vec<f64>,
@@ -108,14 +110,14 @@ impl<T> Lane<T> {
     }
 }
 
-/// Scratch of one thread.
+/// Memory of one thread.
 #[derive(Default)]
 struct Worker<T> {
     store: Store<T>,
-    desk: Desk<T>,
+    scratch: Scratch<T>,
 }
 
-/// All lanes and the threads' scratch. They live from step to step.
+/// All lanes and the threads' memory. They are reused from step to step.
 pub(super) struct Lanes<T> {
     lanes: Vec<Mutex<Lane<T>>>,
     workers: Vec<Worker<T>>,
@@ -152,19 +154,19 @@ impl<T: Number> Lanes<T> {
         while self.workers.len() < threads.min(lanes) {
             self.workers.push(Worker {
                 store: Store::default(),
-                desk: Desk::default(),
+                scratch: Scratch::default(),
             });
         }
         for worker in &mut self.workers {
             if !program.has_barriers() {
                 fit(&mut worker.store, layout);
             }
-            worker.desk.scratch.begin();
+            worker.scratch.affine.begin();
             for (op, affine) in program.affine() {
                 let transposed = matches!(op.kind, OpKind::Transposed(_));
                 worker
-                    .desk
                     .scratch
+                    .affine
                     .fit(&affine.geometry, layout.capacity, transposed);
             }
         }
@@ -192,14 +194,14 @@ impl<T: Number> Lanes<T> {
         }
     }
 
-    /// Does the work of a phase on all chunks, on up to `threads` threads of the current rayon pool.
+    /// Runs a phase on all chunks, on up to `threads` threads of the current rayon pool.
     pub fn run(&mut self, shared: &Shared<'_, T>, works: &[Work], sums: usize, threads: usize) {
         let lanes = &self.lanes[..self.active];
         let next = AtomicUsize::new(0);
         let serve = |worker: &mut Worker<T>| {
             while let Some(lane) = lanes.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
-                lane_through(shared, works, sums, &mut lane, worker);
+                run_lane(shared, works, sums, &mut lane, worker);
             }
         };
         let workers = self.workers.len().min(threads.max(1));
@@ -226,7 +228,7 @@ fn fit<T: Number>(store: &mut Store<T>, layout: &ChunkLayout) {
     }
 }
 
-fn lane_through<T: Number>(
+fn run_lane<T: Number>(
     shared: &Shared<'_, T>,
     works: &[Work],
     sums: usize,
@@ -234,7 +236,7 @@ fn lane_through<T: Number>(
     worker: &mut Worker<T>,
 ) {
     let examples = lane.examples();
-    // Allocated by the thread that adds to them, so that they are in its cache.
+    // The thread that adds to the accumulators allocates them, so that they are in its cache.
     lane.gradient.resize(lane.accumulators, T::ZERO);
     for (i, chunk) in lane.chunks.iter().enumerate() {
         let store = match lane.stores.get_mut(i) {
@@ -253,7 +255,7 @@ fn lane_through<T: Number>(
                 &mut lane.outputs[by * (chunk.start - examples.start)..]
             },
         };
-        shared.run(works, &mut chunk, &mut worker.desk);
+        shared.run(works, &mut chunk, &mut worker.scratch);
     }
 }
 
@@ -262,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_cut_so_that_threads_have_equally_much_to_do() {
+    fn a_batch_is_cut_so_that_threads_have_equal_work() {
         for largest in [1, 3, 4, 5, 256] {
             for lanes in [2, 16] {
                 let cut = Cut { largest, lanes };
@@ -273,15 +275,15 @@ mod tests {
                     assert!(
                         (1..=cut.lanes).contains(&lanes) && sizes(chunks, lanes).min() > Some(0)
                     );
-                    // The busier of two threads has at most its whole share and half a lane of chunks more.
+                    // The busier of two threads has at most half of the chunks and half a lane.
                     let most = sizes(chunks, lanes).max().unwrap_or(0);
                     let busier: usize = sizes(chunks, lanes).step_by(2).sum();
                     assert!(
                         2 * busier <= chunks + most,
                         "{examples} in {chunks} chunks, {lanes} lanes"
                     );
-                    // Where chunks need not be multiples of the largest one, lanes are equally long and come in
-                    // fours.
+                    // If there are enough examples, lanes have equal lengths and their number is a multiple of
+                    // four.
                     if largest > 1 && examples >= 2 * largest * cut.lanes && cut.lanes >= EVEN {
                         assert_eq!((chunks % lanes, lanes % EVEN), (0, 0), "{examples}");
                     }

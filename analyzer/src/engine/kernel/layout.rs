@@ -1,4 +1,4 @@
-//! Where a chunk's values lie in its store.
+//! Offsets of a chunk's values in its store.
 //!
 //! Each slot has a range for its values (with tangents) and one for its cotangents (with theirs) for as long as they
 //! are needed. Ranges are reused afterwards, so that a chunk's passes stay in cache.
@@ -32,7 +32,7 @@ impl ChunkLayout {
     pub fn new(program: &Program, capacity: usize, tangents: usize) -> Self {
         let lives = lives(program);
         let mut requests = Vec::new();
-        let mut ask = |size: usize, blocks: usize, life: Option<(usize, usize)>| {
+        let mut request = |size: usize, blocks: usize, life: Option<(usize, usize)>| {
             requests.push(Request {
                 len: (size * capacity * blocks).next_multiple_of(ALIGN),
                 life,
@@ -40,13 +40,13 @@ impl ChunkLayout {
         };
         for (slot, life) in program.slots.iter().zip(&lives.values) {
             let blocks = if slot.moves { 1 + tangents } else { 1 };
-            ask(slot.size(), blocks, *life);
+            request(slot.size(), blocks, *life);
         }
         for (slot, life) in program.slots.iter().zip(&lives.cotangents) {
-            ask(slot.size(), 1 + tangents, *life);
+            request(slot.size(), 1 + tangents, *life);
         }
         for (size, life) in program.masks.iter().zip(&lives.masks) {
-            ask(*size, 1, *life);
+            request(*size, 1, *life);
         }
         let (mut values, len) = place(&requests);
         let mut cotangents = values.split_off(program.slots.len());
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_shared_only_by_what_does_not_live_together() {
+    fn ranges_that_are_in_use_at_the_same_time_do_not_overlap() {
         let requests: Vec<Request> = [
             (10, (0, 3)),
             (30, (2, 4)),

@@ -1,7 +1,7 @@
 //! Losses of examples, their tangents, and the cotangents of the outputs.
 //!
 //! Along a direction the loss of example j has the tangent ℓ̇_j = <∂ℓ_j/∂z, ż>, which is the product `<s, g_j>`. The
-//! outputs' cotangents g = w_j ∂ℓ_j/∂z have the tangents ġ = w_j ∂²ℓ_j/∂z² ż. All of it in float64: outputs are few.
+//! outputs' cotangents g = w_j ∂ℓ_j/∂z have the tangents ġ = w_j ∂²ℓ_j/∂z² ż. Everything is in float64, which costs little because outputs are few.
 
 use hindcast_model::task::LossKind;
 
@@ -29,7 +29,7 @@ pub(super) struct ChunkLoss<'a, T> {
 
 /// Scratch of a thread for one example's outputs.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct LossScratch {
     z: Vec<f64>,
     slope: Vec<f64>,
 }
@@ -43,34 +43,35 @@ impl<T: Number> ChunkLoss<'_, T> {
         mut cotangents: Option<&mut [T]>,
         losses: &mut [f64],
         losses_by: usize,
-        room: &mut Room,
+        scratch: &mut LossScratch,
     ) {
         let (n, k) = (self.weights.len(), self.outputs);
         let block = n * k;
         for e in 0..n {
-            room.z.clear();
-            room.z
+            scratch.z.clear();
+            scratch
+                .z
                 .extend(values[..block].iter().skip(e).step_by(n).map(|z| z.wide()));
-            room.slope.clear();
-            room.slope.resize(k, 0.0);
-            losses[e] = self.value(self.first + e, &room.z, &mut room.slope);
+            scratch.slope.clear();
+            scratch.slope.resize(k, 0.0);
+            losses[e] = self.value(self.first + e, &scratch.z, &mut scratch.slope);
             let w = self.weights[e];
             if let Some(g) = &mut cotangents {
-                for (i, slope) in room.slope.iter().enumerate() {
+                for (i, slope) in scratch.slope.iter().enumerate() {
                     g[i * n + e] = T::of(w * slope);
                 }
             }
             for q in 1..values.len() / block {
                 let moved = |i: usize| values[q * block + i * n + e].wide();
-                losses[q * losses_by + e] = (0..k).map(|i| room.slope[i] * moved(i)).sum();
+                losses[q * losses_by + e] = (0..k).map(|i| scratch.slope[i] * moved(i)).sum();
                 let Some(g) = &mut cotangents else { continue };
-                let turn = self.curvature(self.first + e, &room.z, &room.slope);
+                let curvature = self.curvature(self.first + e, &scratch.z, &scratch.slope);
                 let mean: f64 = match self.kind {
-                    LossKind::CrossEntropy => (0..k).map(|i| turn(i) * moved(i)).sum(),
+                    LossKind::CrossEntropy => (0..k).map(|i| curvature(i) * moved(i)).sum(),
                     _ => 0.0,
                 };
                 for i in 0..k {
-                    g[q * block + i * n + e] = T::of(w * turn(i) * (moved(i) - mean));
+                    g[q * block + i * n + e] = T::of(w * curvature(i) * (moved(i) - mean));
                 }
             }
         }

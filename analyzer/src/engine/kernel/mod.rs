@@ -87,7 +87,7 @@ impl KernelEngine {
     /// Compiles a net.
     ///
     /// # Errors
-    /// [`Unsupported::Dtype`] for another type than f32 and f64; [`NoKernels`] for a layer or loss that has no kernels.
+    /// [`Unsupported::Dtype`] for a type other than f32 and f64; [`NoKernels`] for a layer or loss without kernels.
     pub fn new(net: Arc<Net>, dtype: DType) -> Result<Self> {
         match net.loss().kind {
             LossKind::CrossEntropy | LossKind::BinaryCrossEntropy | LossKind::MeanSquaredError => {}
@@ -175,7 +175,7 @@ impl ReplayEngine for KernelEngine {
     }
 }
 
-/// α of a penalty ½α‖θ‖² that acts in this mode, and its place.
+/// α of the penalty ½α‖θ‖² and where it is added. `None` if this mode has no penalty.
 fn penalty(net: &Net, mode: Mode) -> Option<(f64, PenaltyIn)> {
     let loss = net.loss();
     (mode == Mode::Train && loss.penalty > 0.0).then_some((loss.penalty, loss.penalty_in))

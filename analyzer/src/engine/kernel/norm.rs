@@ -7,8 +7,8 @@
 //! - in the backward pass, with A = mean(g), B = mean(g x̂) and h = g − A − B x̂: g_x = γ i h and
 //!   ġ_x = (γ̇ i − γ i κ) h + γ i (ġ − Ȧ − Ḃ x̂ − B x̂˙).
 //!
-//! The running statistics' adjoint ρ enters ġ_x as m ρ_μ/n + 2 m ρ_σ² (x − μ)/(n − 1), the derivative of what the step
-//! leaves in them. In evaluation μ and σ² are constants: μ̇, κ, A, B and their tangents are 0.
+//! The running statistics' adjoint ρ enters ġ_x as m ρ_μ/n + 2 m ρ_σ² (x − μ)/(n − 1), the derivative of the
+//! running statistics after the step. In evaluation μ and σ² are constants: μ̇, κ, A, B and their tangents are 0.
 //!
 //! A chunk contributes sums. [`Moments`] computes statistics from the sums of all chunks, in the order of the
 //! examples.
@@ -39,7 +39,7 @@ pub(super) struct Moments {
     pub seed_variance: Vec<f64>,
 }
 
-/// Numbers per channel that a chunk contributes in the forward pass; as many in the backward pass.
+/// Number of sums per channel that a chunk contributes in the forward pass, and again in the backward pass.
 pub(super) fn width(tangents: usize) -> usize {
     2 * (1 + tangents)
 }
@@ -64,7 +64,7 @@ impl Moments {
         self.share = 0.0;
     }
 
-    /// Takes the running statistics as they are, for evaluation.
+    /// Uses the running statistics unchanged, for evaluation.
     pub fn fixed(&mut self, mean: &[f64], variance: &[f64], eps: f64) {
         self.mean.copy_from_slice(mean);
         self.variance.copy_from_slice(variance);
@@ -134,7 +134,8 @@ impl Moments {
         }
     }
 
-    /// In evaluation: tangents of the loss's derivatives in a channel's running mean and variance, from those of γ.
+    /// In evaluation: the loss's derivatives in a channel's running mean and variance (block 0), or their tangents along
+    /// a direction. `scale` is γ and `moved` is γ̇.
     pub fn of_running(&self, block: usize, c: usize, scale: f64, moved: f64) -> (f64, f64) {
         let sums = &self.sums[c * width(self.tangents)..];
         let (g, gx) = (sums[0], sums[1]);
@@ -222,7 +223,7 @@ pub(super) fn statistics<T: Number>(x: Rows<'_, T>, tangents: usize, sums: &mut 
         let row = x.row(0, c);
         let mean = sum(row) / row.len() as f64;
         let at = T::of(mean);
-        // The deviations are taken from the rounded mean, so the sums are about the rounded mean.
+        // The deviations are from the mean rounded to T. The second terms correct the sums to the unrounded mean.
         out[0] = mean;
         out[1] = sum_of(row, row, |x, _| (x - at) * (x - at))
             - (mean - at.wide()) * (mean - at.wide()) * row.len() as f64;

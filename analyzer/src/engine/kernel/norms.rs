@@ -7,11 +7,11 @@ use super::point::Point;
 use super::program::Program;
 use crate::error::{AnalysisError, Result};
 
-/// Lives from step to step.
+/// Statistics of all norms; reused from step to step.
 #[derive(Default)]
 pub(super) struct Norms {
     pub moments: Vec<Moments>,
-    /// Offset of each norm's sums within a chunk's.
+    /// Offset of each norm's sums within those of a chunk.
     pub at: Vec<usize>,
     /// Number of sums per chunk: of each norm, those of the forward pass and then those of the backward pass.
     pub len: usize,
@@ -82,7 +82,7 @@ impl Norms {
         self.moments[index].add_up(self.sums.chunks_exact(half));
     }
 
-    /// Collects a norm's sums of one pass from all chunks. Returns how many a chunk has.
+    /// Collects a norm's sums of one pass from all chunks. Returns the number of sums per chunk.
     fn collect<T: Number>(&mut self, index: usize, back: bool, lanes: &mut Lanes<T>) -> usize {
         let moments = &self.moments[index];
         let half = moments.channels * width(moments.tangents);

@@ -13,7 +13,7 @@ pub(super) trait Number: Real + Neg<Output = Self> {
     /// The error function.
     fn erf(self) -> Self;
     fn is_nan(self) -> bool;
-    /// Itself, or 0 unless it may `pass`. Branches and masked stores would be slow.
+    /// `self` if `pass`, otherwise 0. It has no branch and no masked store, which would be slow.
     fn kept_if(self, pass: bool) -> Self;
 
     /// 1/(1 + e^−x); the exponent is never positive, so nothing overflows.

@@ -31,7 +31,7 @@ fn inside(k: usize, stride: usize, padding: usize, size: usize, positions: usize
     first.min(last)..last
 }
 
-/// Rows of pixels of one example: `lines` of the tile, `rows` of the example.
+/// Consecutive rows of output pixels of one example. The first is row `line` of the tile.
 struct Stretch {
     example: usize,
     rows: Range<usize>,
@@ -118,11 +118,13 @@ fn add<T: Number>(to: &mut [T], from: &[T]) {
     }
 }
 
-/// Ranges of a tap's output rows: those that read only padding, before and after, and the first input position of the
-/// others.
+/// What a tap reads for the output rows of a stretch. Rows after `before` and `inside` also read only padding.
 struct Reads {
+    /// Number of rows that read only the padding above the image.
     before: usize,
+    /// Number of rows that read the image.
     inside: usize,
+    /// Offset of the first row of the image that is read.
     at: usize,
 }
 
@@ -197,8 +199,8 @@ impl<'a, T: Number> Loop<GatherOperands<'a, T>> for Gather {
     }
 }
 
-/// Like [`Gather`], for taps that read whole rows of `W` pixels, one below the other. A row costs two moves, so the
-/// bookkeeping is done once for all taps of a channel.
+/// Like [`Gather`], for taps that read whole rows of `W` pixels, one below the other. Copying a row takes about two instructions, so
+/// the bookkeeping is done once for all taps of a channel.
 #[inline(always)]
 fn gather_whole<T: Number, const W: usize>(
     g: &Geometry,
@@ -228,7 +230,8 @@ fn gather_whole<T: Number, const W: usize>(
     }
 }
 
-/// Copies rows of `ow` values, `within` of which are read from `from`: rows `down` apart, values `across`.
+/// Fills rows of `ow` values. Those `within` are read from `from`, where rows are `down` apart and values `across`; the
+/// others are 0.
 #[inline(always)]
 fn copy_rows<T: Number>(
     line: &mut [T],
@@ -346,7 +349,7 @@ impl<'a, T: Number> Loop<ScatterOperands<'a, T>> for Scatter {
     }
 }
 
-/// Like [`Scatter`], for taps that read whole rows of `W` pixels. An element is summed in the same order.
+/// Like [`Scatter`], for taps that read whole rows of `W` pixels. Each element's sum has the same order.
 #[inline(always)]
 fn scatter_whole<T: Number, const W: usize>(
     g: &Geometry,

@@ -11,7 +11,7 @@ use crate::run::floats::FloatSlice;
 /// Parameters and directions.
 #[derive(Default)]
 pub(super) struct Point<T> {
-    /// p.
+    /// p, the number of parameters.
     pub parameters: usize,
     /// θ, then the scaled directions, p values each.
     blocks: Vec<T>,
@@ -34,7 +34,7 @@ impl<T: Number> Point<T> {
     }
 
     /// Sets a step's numbers. Threads of the current rayon pool share the work if there are many directions.
-    /// Allocates nothing if it has held as many before.
+    /// Allocates nothing if an earlier step had at least as many directions.
     pub fn set(
         &mut self,
         program: &Program,
@@ -72,7 +72,7 @@ impl<T: Number> Point<T> {
             return;
         }
         let blocks = &self.blocks;
-        let turn = |(q, stack): (usize, &mut [T])| {
+        let transpose_weights = |(q, stack): (usize, &mut [T])| {
             for (op, affine) in program.affine() {
                 let g = &affine.geometry;
                 let transposed = matches!(op.kind, super::program::OpKind::Transposed(_));
@@ -89,15 +89,15 @@ impl<T: Number> Point<T> {
         };
         if shared {
             let stacks = self.stacked.par_chunks_exact_mut(program.stacked);
-            stacks.enumerate().for_each(turn);
+            stacks.enumerate().for_each(transpose_weights);
         } else {
             let stacks = self.stacked.chunks_exact_mut(program.stacked);
-            stacks.enumerate().for_each(turn);
+            stacks.enumerate().for_each(transpose_weights);
         }
     }
 }
 
-/// Number of values of all directions from which threads share the work.
+/// Threads share the work if all directions together have at least this many values.
 const SHARED_VALUES: usize = 1 << 16;
 
 fn fill<T: Number>(to: &mut [T], from: &[f64], scale: f64) {
@@ -106,7 +106,7 @@ fn fill<T: Number>(to: &mut [T], from: &[f64], scale: f64) {
     }
 }
 
-/// `to[j * by + i] = from[i * columns + j]`, some rows at a time so that reads and writes both stay in cache.
+/// `to[j * by + i] = from[i * columns + j]`, `SIDE` rows at a time so that reads and writes both stay in cache.
 pub(super) fn transpose<T: Copy>(from: &[T], rows: usize, columns: usize, to: &mut [T], by: usize) {
     const SIDE: usize = 16;
     for top in (0..rows).step_by(SIDE) {

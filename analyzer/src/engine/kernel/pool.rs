@@ -20,7 +20,8 @@ impl Windows {
         span(column, self.stride.1, self.kernel.1, self.padding.1, self.w)
     }
 
-    fn halves(&self) -> bool {
+    /// Whether the windows are 2 x 2 and side by side.
+    fn is_two_by_two(&self) -> bool {
         self.kernel == (2, 2) && self.stride == (2, 2) && self.padding == (0, 0)
     }
 }
@@ -30,7 +31,7 @@ fn span(at: usize, stride: usize, kernel: usize, padding: usize, size: usize) ->
     start.saturating_sub(padding)..(start + kernel).saturating_sub(padding).min(size)
 }
 
-/// Whether it is larger, or the first NaN; without branches.
+/// Whether `v` replaces `best`: it is larger, or the first NaN. Without branches.
 #[inline(always)]
 fn beats<T: Number>(v: T, best: T) -> bool {
     (v > best) | (v.is_nan() & !best.is_nan())
@@ -67,8 +68,8 @@ impl<'a, T: Number> Loop<(&'a Windows, &'a [T], &'a mut [T], &'a mut [u32])> for
             .zip(y.chunks_exact_mut(windows))
             .zip(winners.chunks_exact_mut(windows))
         {
-            if s.halves() {
-                max_of_halves(s, x, y, winners);
+            if s.is_two_by_two() {
+                max_of_two_by_two(s, x, y, winners);
             } else {
                 max_of_plane(s, x, y, winners);
             }
@@ -97,9 +98,9 @@ fn max_of_plane<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32
 /// Number of windows decided at once.
 const SIDE: usize = 4;
 
-/// Windows of 2 x 2 side by side.
+/// [`max_of_plane`] for windows of 2 x 2 side by side.
 #[inline(always)]
-fn max_of_halves<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32]) {
+fn max_of_two_by_two<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u32]) {
     let rows = y.chunks_exact_mut(s.ow).zip(winners.chunks_exact_mut(s.ow));
     let below = s.w as u32;
     for (row, (y, winners)) in rows.enumerate() {
@@ -156,7 +157,7 @@ fn max_of_halves<T: Number>(s: &Windows, x: &[T], y: &mut [T], winners: &mut [u3
 }
 
 /// Writes the cotangents of y to their winners' positions, block by block. Other positions become 0, or keep their
-/// values if it `adds`.
+/// values if `adds`.
 pub(super) fn max_back<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T], adds: bool) {
     wide::<Back, _>((s, winners, y, x, adds));
 }
@@ -169,7 +170,7 @@ impl<'a, T: Number> Loop<BackOperands<'a, T>> for Back {
     #[inline(always)]
     fn run((s, winners, y, x, adds): BackOperands<'a, T>) {
         let windows = s.oh * s.ow;
-        let covers = s.halves() && s.h.is_multiple_of(2) && s.w.is_multiple_of(2 * SIDE);
+        let covers = s.is_two_by_two() && s.h.is_multiple_of(2) && s.w.is_multiple_of(2 * SIDE);
         if !adds && !covers {
             x.fill(T::ZERO);
         }
@@ -179,7 +180,7 @@ impl<'a, T: Number> Loop<BackOperands<'a, T>> for Back {
             .zip(winners.chunks_exact(windows).cycle())
         {
             if covers {
-                back_of_halves(s, winners, y, x, adds);
+                back_of_two_by_two(s, winners, y, x, adds);
                 continue;
             }
             for (&y, &at) in y.iter().zip(winners) {
@@ -192,7 +193,7 @@ impl<'a, T: Number> Loop<BackOperands<'a, T>> for Back {
 /// Windows of 2 x 2 side by side, in whole blocks. It writes all positions that the windows read, which is faster
 /// than addressing the winners.
 #[inline(always)]
-fn back_of_halves<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T], adds: bool) {
+fn back_of_two_by_two<T: Number>(s: &Windows, winners: &[u32], y: &[T], x: &mut [T], adds: bool) {
     let (ys, wins) = (y.as_chunks::<SIDE>().0, winners.as_chunks::<SIDE>().0);
     let (xs, across) = (x.as_chunks_mut::<{ 2 * SIDE }>().0, s.ow / SIDE);
     let rows = ys.chunks_exact(across).zip(wins.chunks_exact(across));
@@ -250,7 +251,7 @@ pub(super) fn average<T: Number>(s: &Windows, x: &[T], y: &mut [T]) {
     }
 }
 
-/// Spreads each cotangent over its window. Overwrites the existing values, or adds to them if it `adds`.
+/// Spreads each cotangent over its window. Overwrites the existing values, or adds to them if `adds`.
 pub(super) fn average_back<T: Number>(s: &Windows, y: &[T], x: &mut [T], adds: bool) {
     if !adds {
         x.fill(T::ZERO);
@@ -276,7 +277,7 @@ mod tests {
 
     /// `<ẏ, g> = <ẋ, back(g)>`, on planes that 2 x 2 windows cover in whole blocks and on others.
     #[test]
-    fn the_way_back_is_the_transpose_of_the_way_forward() {
+    fn the_backward_pass_is_the_transpose_of_the_forward_pass() {
         for (h, w, kernel, stride, padding) in [
             (8, 8, 2, 2, 0),
             (6, 24, 2, 2, 0),
@@ -324,7 +325,7 @@ mod tests {
                         back.iter().map(|b| b - there).collect(),
                     );
                     assert!((want - got).abs() < 1e-12, "{s:?}, adds {adds}");
-                    // Only winners got a share.
+                    // Only winners received a cotangent.
                     let touched = back.iter().filter(|b| **b != there).count();
                     assert!(touched <= planes * windows, "{s:?}, adds {adds}");
                 }

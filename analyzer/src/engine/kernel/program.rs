@@ -2,7 +2,7 @@
 //!
 //! Values live in *slots*: (channels, examples, pixels), with the examples of a chunk side by side. A layer is one
 //! matrix product over the whole chunk, and a channel is one contiguous row. A vector has one pixel. The batch's
-//! inputs are not moved: they stay example after example.
+//! inputs are not rearranged: they stay one example after the other.
 
 mod compile;
 
@@ -81,8 +81,8 @@ impl Geometry {
 
 /// Largest patch matrix that is built at once. It is read several times, so it should stay in a core's own cache.
 const TILE_BYTES: usize = 256 << 10;
-/// Least number of columns in a tile, even where their patches exceed [`TILE_BYTES`]: the weights are read again for
-/// each tile, and a chunk of a small net whose patches are one tile builds them once for both passes.
+/// Smallest number of columns in a tile, even if their patches exceed [`TILE_BYTES`]. Fewer tiles read the weights less
+/// often, and if a chunk's patches are one tile, as in small nets, they are built once for both passes.
 const TILE_COLUMNS: usize = 512;
 
 /// The weight and bias of a layer with a matrix product.
@@ -138,7 +138,7 @@ pub(super) struct Windows {
 /// Batch normalisation.
 #[derive(Debug, Clone)]
 pub(super) struct Norm {
-    /// Its number among the norms.
+    /// Its position in [`Program::norms`].
     pub index: usize,
     pub scale: Range<usize>,
     pub shift: Range<usize>,
@@ -162,13 +162,13 @@ pub(super) enum OpKind {
     Tanh,
     Sigmoid,
     Gelu,
-    /// Multiplies by the mask of this number.
+    /// Multiplies by a mask; `mask` is its position in [`Program::masks`].
     Dropout {
         p: f64,
         stream: u32,
         mask: usize,
     },
-    /// Stores its winners under this number.
+    /// Stores its winners; the number is the position in [`Program::winners`].
     MaxPool(Windows, usize),
     AveragePool(Windows),
     Norm(Norm),
@@ -228,6 +228,7 @@ pub(super) struct Program {
     pub output: usize,
     /// The work between barriers. The loss writes its cotangent into slot `output`.
     pub phases: Vec<(Vec<Work>, Barrier)>,
+    /// Values per example of each dropout mask.
     pub masks: Vec<usize>,
     /// Output values per example of each max pooling.
     pub winners: Vec<usize>,
@@ -254,7 +255,7 @@ impl Program {
         })
     }
 
-    /// The norm that operation `op` is.
+    /// The norm of operation `op`, which must be one.
     pub fn norm(&self, op: usize) -> &Norm {
         match &self.ops[op].kind {
             OpKind::Norm(norm) => norm,
@@ -268,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_are_nearly_equal_and_never_larger_than_the_room_for_them() {
+    fn tiles_are_nearly_equal_and_fit_their_memory() {
         for (c, ow) in [(1, 24), (20, 8), (64, 16), (500, 1)] {
             let g = Geometry {
                 c,

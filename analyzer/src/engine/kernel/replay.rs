@@ -20,7 +20,7 @@ use crate::run::floats::FloatSlice;
 /// longer.
 const SMALL: f64 = 1e7;
 
-/// Number of accumulators from which threads share the directions' sums.
+/// Threads share the directions' sums if there are at least this many accumulators.
 const SHARED_SUMS: usize = 1 << 19;
 
 /// A net in one mode, with everything that lives from step to step.

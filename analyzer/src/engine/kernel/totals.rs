@@ -11,7 +11,7 @@ use super::program::{Affine, OpKind, Program};
 /// Accumulators of a pass.
 pub(super) struct Totals<'a, T> {
     pub program: &'a Program,
-    /// Those of each lane.
+    /// The accumulators of each lane.
     pub lanes: Vec<&'a [T]>,
     /// Number of directions, or 1 for the gradient itself.
     pub directions: usize,

@@ -7,15 +7,15 @@ use super::super::number::Number;
 use super::super::pool;
 use super::super::program::{Affine, Norm, Op, OpKind};
 use super::rearrange::{add, unflatten};
-use super::{Chunk, Desk, Shared, pair, raw_operand, rows};
+use super::{Chunk, Scratch, Shared, pair, raw_operand, rows};
 
 impl<T: Number> Shared<'_, T> {
-    pub(super) fn backward(&self, op: &Op, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
+    pub(super) fn backward(&self, op: &Op, chunk: &mut Chunk<'_, T>, scratch: &mut Scratch<T>) {
         let n = chunk.examples.len();
         let from = &self.program.slots[op.input];
         match &op.kind {
             OpKind::Convolution(affine) | OpKind::Transposed(affine) => {
-                self.affine_back(op, affine, chunk, desk);
+                self.affine_back(op, affine, chunk, scratch);
                 return;
             }
             OpKind::Norm(norm) => {
@@ -24,7 +24,7 @@ impl<T: Number> Shared<'_, T> {
             }
             _ => {}
         }
-        // The others transform their output's cotangents in place, and then pass them on.
+        // The other operations transform their output's cotangents in place and then pass them to their input.
         let out = self.cotangents(op.output, n);
         let values = &mut chunk.store.values;
         match op.kind {
@@ -52,7 +52,7 @@ impl<T: Number> Shared<'_, T> {
         }
         if op.in_place() || !from.moves {
             if let OpKind::Add { other, other_adds } = op.kind {
-                self.hand_on(op.output, other, other_adds, chunk);
+                self.pass_cotangents(op.output, other, other_adds, chunk);
             }
             return;
         }
@@ -81,16 +81,16 @@ impl<T: Number> Shared<'_, T> {
                 }
             }
             OpKind::Add { other, other_adds } => {
-                // In the order of the flags: the other slot is second.
-                self.hand_on(op.output, op.input, op.adds, chunk);
-                self.hand_on(op.output, *other, *other_adds, chunk);
+                // In this order, which `adds` and `other_adds` assume.
+                self.pass_cotangents(op.output, op.input, op.adds, chunk);
+                self.pass_cotangents(op.output, *other, *other_adds, chunk);
             }
-            _ => self.hand_on(op.output, op.input, op.adds, chunk),
+            _ => self.pass_cotangents(op.output, op.input, op.adds, chunk),
         }
     }
 
-    /// Copies or adds cotangents to those of a slot of the same shape.
-    fn hand_on(&self, from: usize, to: usize, adds: bool, chunk: &mut Chunk<'_, T>) {
+    /// Copies the cotangents of slot `from` to slot `to`, which has the same shape, or adds them.
+    fn pass_cotangents(&self, from: usize, to: usize, adds: bool, chunk: &mut Chunk<'_, T>) {
         if !self.program.slots[to].moves {
             return;
         }
@@ -105,7 +105,13 @@ impl<T: Number> Shared<'_, T> {
         }
     }
 
-    fn affine_back(&self, op: &Op, affine: &Affine, chunk: &mut Chunk<'_, T>, desk: &mut Desk<T>) {
+    fn affine_back(
+        &self,
+        op: &Op,
+        affine: &Affine,
+        chunk: &mut Chunk<'_, T>,
+        scratch: &mut Scratch<T>,
+    ) {
         let n = chunk.examples.len();
         let from = &self.program.slots[op.input];
         let input = if from.raw {
@@ -138,7 +144,7 @@ impl<T: Number> Shared<'_, T> {
             adds: op.adds,
         });
         let layer = self.layer(affine, n);
-        let (gradient, scratch) = (&mut *chunk.gradient, &mut desk.scratch);
+        let (gradient, scratch) = (&mut *chunk.gradient, &mut scratch.affine);
         match op.kind {
             OpKind::Transposed(_) => {
                 layer.backward_transposed(x, out, back, gradient, scratch);

@@ -1,4 +1,4 @@
-//! The same values in another order.
+//! Copies values into another order, or adds them.
 
 use super::super::number::Number;
 
@@ -32,7 +32,7 @@ pub(super) fn flatten<T: Copy>(x: &[T], n: usize, pixels: usize, y: &mut [T]) {
     }
 }
 
-/// The inverse.
+/// The inverse of [`flatten`]. Overwrites `x`, or adds to it if `adds`.
 pub(super) fn unflatten<T: Number>(y: &[T], n: usize, pixels: usize, x: &mut [T], adds: bool) {
     for (x, y) in x
         .chunks_exact_mut(n * pixels)
