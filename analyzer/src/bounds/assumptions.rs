@@ -1,4 +1,4 @@
-//! Checks what the bounds assume of a run, and derives the constants from the model.
+//! Checks a run against the assumptions of the bounds, and derives the constants from the model.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub struct Constants {
     pub gradient: f64,
     /// Largest norm of an input, including the 1 of the bias.
     pub input: f64,
-    /// Whether they follow from the model; otherwise the caller gave them.
+    /// Whether the constants follow from the model; otherwise the caller gave them.
     pub proven: bool,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn assumptions(
         let evidence = if constants.proven {
             "the loss has no penalty and the optimizer no decay, so λ = 0 (set loss.penalty)"
         } else {
-            "the given constants say nothing of λ"
+            "the given constants don't include λ"
         };
         against_convex.push(breaks(Assumption::StrongConvexity, evidence.to_owned()));
     }
@@ -245,7 +245,7 @@ fn one_pass(steps: &[Step], broken: &mut Vec<BrokenAssumption>) {
     }
     let most = seen.iter().max_by_key(|(_, (times, _))| *times);
     if let Some((example, (times, first))) = most.filter(|(_, (times, _))| *times > 1) {
-        let evidence = format!("example {example} comes {times} times from step {first} on");
+        let evidence = format!("example {example} occurs {times} times from step {first} on");
         broken.push(breaks(Assumption::OnePass, evidence));
     }
 }
@@ -265,7 +265,7 @@ fn derived(
             Op::Linear { bias, .. } if linear.is_none() => linear = Some(bias.is_some()),
             _ => {
                 return unknown(format!(
-                    "known are those of one linear layer, and `{}` isn't part of one",
+                    "they are known only for one linear layer, and `{}` isn't part of one",
                     node.path
                 ));
             }
@@ -283,7 +283,7 @@ fn derived(
         LossKind::CrossEntropy => (0.5, 2.0_f64.sqrt() * 2.0 * LOGISTIC_THIRD),
         LossKind::MeanSquaredError => (2.0 / outputs, 0.0),
         other => {
-            return unknown(format!("those of {} aren't", other.name()));
+            return unknown(format!("they aren't known for {}", other.name()));
         }
     };
     let (input, target) = extent(run, steps, bias)?;

@@ -1,4 +1,4 @@
-//! The theory's bounds of the estimates, next to the measured values: Lemma 7 (inequalities 7 and 8) and Theorem 5
+//! The theory's bounds on the estimates, next to the measured values: Lemma 7 (inequalities 7 and 8) and Theorem 5
 //! for strongly convex losses, Theorem 6 for smooth ones.
 
 mod assumptions;
@@ -21,7 +21,7 @@ use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
 use crate::run::recorded::RecordedRun;
 use assumptions::{Assumed, Step, assumptions};
 
-/// Which examples and steps the bounds are about.
+/// Options of [`bounds`]: examples, steps and constants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoundsOptions {
     /// Steps in which the examples are left out.
@@ -87,7 +87,7 @@ pub struct BoundsReport {
     pub rows: Vec<BoundsRow>,
 }
 
-/// How often a bound was exceeded by more than rounding, and the largest share of it that was used.
+/// Number of examples that exceed a bound by more than rounding, and how close the closest value comes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BoundCheck {
     /// Examples for which it was checked.
@@ -222,17 +222,20 @@ pub fn bounds(
 
 /// The chosen examples. Each must be in a batch of the window.
 fn shortlist(steps: &[Step], options: &BoundsOptions) -> Result<Vec<u64>> {
-    let mut there: Vec<u64> = steps
+    let mut available: Vec<u64> = steps
         .iter()
         .filter(|s| options.window.contains(&s.meta.step))
         .flat_map(|s| s.meta.indices.iter().copied())
         .collect();
-    there.sort_unstable();
-    let Some(asked) = &options.examples else {
-        return Ok(there);
+    available.sort_unstable();
+    let Some(requested) = &options.examples else {
+        return Ok(available);
     };
-    match asked.iter().find(|j| there.binary_search(j).is_err()) {
-        None => Ok(asked.clone()),
+    match requested
+        .iter()
+        .find(|j| available.binary_search(j).is_err())
+    {
+        None => Ok(requested.clone()),
         Some(&example) => Err(AnalysisError::Missing(Missing::Example {
             example,
             window: options.window.clone(),

@@ -1,4 +1,4 @@
-//! The rows as CSV or JSON lines.
+//! Writes the rows of a report as CSV or JSON lines.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::output::replace;
 use crate::scores::spreadsheet::quoted;
 
 impl BoundsReport {
-    /// Writes one line per example: CSV, or JSON lines if the name ends in .jsonl. Cells of bounds that don't apply
+    /// Writes one line per example: CSV, or JSON lines if the name ends in .jsonl or .ndjson. Cells of bounds that don't apply
     /// are empty (`null`).
     ///
     /// # Errors
-    /// The ending is unknown, the file can't be written, or it exists and isn't a table of bounds.
+    /// The extension is unknown, the file can't be written, or it exists and isn't a table of bounds.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |problem: String| AnalysisError::File {
             path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! Checks that the steps' arithmetic gives the next recorded steps.
+//! Checks that recomputed steps lead to the next recorded state.
 //!
 //! θ_{t+1} is recomputed from θ_t, the batch, the learning rate and the random draws, with the code that training
 //! uses, and compared with the recorded one. A trace that passes was produced by this rule on this data, and not
@@ -20,7 +20,7 @@ use crate::run::source::RecordedStep;
 /// Options of a replay check.
 #[derive(Debug, Clone)]
 pub struct ReplayCheckOptions {
-    /// About how many steps are recomputed, spread evenly over the recorded ones; 0 for all of them.
+    /// Largest number of steps to recompute, spread evenly over the recorded ones; 0 for all of them.
     pub samples: usize,
     /// Largest relative error (max-norm, per tensor) that passes if the bits differ, as they do on another machine or
     /// if the loop used another implementation of the rule.
@@ -128,7 +128,7 @@ pub fn replay_check(
                 note.push_str("; ");
             }
             note.push_str(&format!(
-                "{} of the sampled steps can't be computed again, because the buffers or optimizer state before them are not in the trace (a hole is before them): {left_out:?}",
+                "{} of the sampled steps can't be recomputed, because they follow a hole in the trace, which doesn't contain the buffers or optimizer state before them: {left_out:?}",
                 left_out.len()
             ));
         }
@@ -179,11 +179,9 @@ fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
         candidates.dedup();
     }
     let note = match (candidates.is_empty(), stateful) {
-        (true, _) => {
-            "no two consecutive steps are recorded: nothing can be computed again".to_owned()
-        }
+        (true, _) => "no two consecutive steps are recorded: nothing can be recomputed".to_owned(),
         (false, true) => format!(
-            "{} has a state, which is recorded at keyframes: steps were chosen there",
+            "{} has a state, which is recorded at keyframes: only steps there were chosen",
             run.rule().describe()
         ),
         (false, false) => String::new(),
@@ -191,8 +189,8 @@ fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
     Ok((candidates, note))
 }
 
-/// The inner error says that the trace doesn't contain the state from which the step starts. After a hole, that isn't
-/// the step's fault.
+/// The inner error says that the trace doesn't contain the state from which the step starts. After a hole, the
+/// step is not to blame.
 fn check<T: Real>(
     run: &RecordedRun<'_>,
     step: u64,

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_lists_are_refused() {
         assert!(kendall_tau(&[1.0], &[1.0]).is_err());
         assert!(kendall_tau(&[1.0, 2.0], &[1.0]).is_err());
         assert!(kendall_tau(&[1.0, f64::NAN], &[1.0, 2.0]).is_err());

@@ -1,4 +1,4 @@
-//! How well a ranking finds planted faults.
+//! Measures of how well a ranking finds planted faults.
 
 use super::lists::{same_length, without_nan};
 use super::rank::ranks;
@@ -19,7 +19,7 @@ pub fn roc_auc(scores: &[f64], planted: &[bool]) -> Result<f64> {
             examples: planted.len(),
         }));
     }
-    let before: f64 = ranks(scores)
+    let rank_sum: f64 = ranks(scores)
         .iter()
         .zip(planted)
         .filter(|(_, p)| **p)
@@ -27,7 +27,7 @@ pub fn roc_auc(scores: &[f64], planted: &[bool]) -> Result<f64> {
         .sum();
     let (n, m) = (positives as f64, negatives as f64);
     // Mann and Whitney: pairs in which the planted example has the higher score; ties count half.
-    let higher = before - n * (n + 1.0) / 2.0;
+    let higher = rank_sum - n * (n + 1.0) / 2.0;
     Ok(1.0 - higher / (n * m))
 }
 
@@ -62,7 +62,7 @@ pub fn precision_at(scores: &[f64], planted: &[bool], k: usize) -> Result<f64> {
     Ok((found as f64 + of_tied) / k as f64)
 }
 
-/// Number of planted examples.
+/// Checks the lists. Returns the number of planted examples.
 fn checked(scores: &[f64], planted: &[bool]) -> Result<usize> {
     same_length("detection", scores.len(), planted.len(), 0)?;
     without_nan("detection", scores)?;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_lists_are_refused() {
         assert!(roc_auc(&[1.0], &[true, false]).is_err());
         assert!(roc_auc(&[1.0, 2.0], &[false, false]).is_err());
         assert!(roc_auc(&[1.0, f64::NAN], &[true, false]).is_err());

@@ -15,7 +15,8 @@ pub fn sample_sd(values: &[f64]) -> f64 {
     (squares / (values.len() - 1) as f64).sqrt()
 }
 
-/// Mean and sample standard deviation. For fewer than two numbers, the latter is 0, as tables and bands show it.
+/// Mean and sample standard deviation. For fewer than two numbers, the deviation is 0, so that tables and
+/// error bands can show it.
 pub fn mean_sd(values: &[f64]) -> (f64, f64) {
     let sd = if values.len() < 2 {
         0.0

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_order_is_refused() {
+    fn invalid_lists_are_refused() {
         assert!(spearman(&[1.0, 2.0], &[1.0]).is_err());
         assert!(spearman(&[1.0], &[1.0]).is_err());
         assert!(spearman(&[1.0, 1.0], &[1.0, 2.0]).is_err());

@@ -21,7 +21,7 @@ pub fn outside_of_runs(path: &Path) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // The link itself may be inside a run, or lead into one.
+    // A link may itself be inside a run, or may lead into one.
     let places = [resolved(parent)?, resolved(path)?];
     let run = places
         .iter()
@@ -32,7 +32,7 @@ pub fn outside_of_runs(path: &Path) -> io::Result<()> {
         Some(run) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "{} is the folder of a recorded run, in which nothing else is written: name a place outside of it",
+                "{} is the folder of a recorded run, where no other files may be written: choose a path outside of it",
                 run.display()
             ),
         )),
@@ -65,7 +65,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
 
 /// Whether a folder contains a run: a run's manifest, or segments.
 fn is_run(folder: &Path) -> bool {
-    /// A run's manifest is an in-toto statement, and its first line says so.
+    /// A run's manifest is an in-toto statement, and names that type at its beginning.
     const KIND: &[u8] = b"in-toto.io/Statement";
     const HEAD: u64 = 256;
     let manifest = folder.join(MANIFEST);
@@ -91,7 +91,7 @@ mod tests {
     use crate::output::replace;
 
     #[test]
-    fn no_way_leads_into_a_run() {
+    fn no_path_leads_into_a_run() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for run in ["whole", "headless"] {
@@ -129,14 +129,14 @@ mod tests {
             assert!(replace::replace(&at(into), Kind::Page, |to| std::fs::write(to, "")).is_err());
             assert!(replace::try_folder(&at(into), Kind::Page).is_err());
         }
-        for beside in [
+        for outside in [
             "a.csv",
             "other/a.csv",
             "none/a.csv",
             "whole/../a.csv",
             "link.csv",
         ] {
-            outside_of_runs(&at(beside)).unwrap();
+            outside_of_runs(&at(outside)).unwrap();
         }
         assert_eq!(std::fs::read_dir(at("whole")).unwrap().count(), 3);
     }

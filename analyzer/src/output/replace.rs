@@ -33,8 +33,7 @@ pub fn replace_checked(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>)
     done
 }
 
-/// Refuses a path where a result of this kind can't be written later. It is better to know before hours of work than
-/// after them.
+/// Refuses a path where a result of this kind can't be written later. Called before a computation that may take hours.
 pub fn try_folder(path: &Path, kind: Kind) -> io::Result<()> {
     replaceable(path, kind)?;
     sweep(path);
@@ -76,13 +75,13 @@ fn sweep(path: &Path) {
             .and_then(|digits| digits.parse::<i32>().ok())
             .and_then(rustix::process::Pid::from_raw);
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && pid.is_some_and(gone) && unlocked(&entry.path()) {
+        if is_file && pid.is_some_and(has_ended) && unlocked(&entry.path()) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
 }
 
-fn gone(pid: rustix::process::Pid) -> bool {
+fn has_ended(pid: rustix::process::Pid) -> bool {
     rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
 }
 
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fails_leaves_the_old_file_and_nothing_else() {
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         replace_checked(&path, |to| std::fs::write(to, "old")).unwrap();
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else_is() {
+    fn the_next_writer_removes_only_what_a_killed_writer_left() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         // The id of a process that has ended is free for now.

@@ -1,4 +1,4 @@
-//! Parquet, through arrow.
+//! Tables as Parquet files, read and written by the `arrow` crates.
 
 use std::fs::File;
 use std::io::Write;
@@ -68,10 +68,10 @@ impl ScoreTable {
     }
 }
 
-/// Reads a table. A column with another name or type is refused by name.
+/// Reads a table. Columns with other names are ignored. A column of the wrong type is refused by name.
 pub(super) fn read(
     from: File,
-    told: Option<&ScoreMetadata>,
+    metadata: Option<&ScoreMetadata>,
 ) -> Result<(Header, Vec<ScoreRow>), String> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(from).map_err(|e| e.to_string())?;
     let names: Vec<String> = builder
@@ -80,7 +80,7 @@ pub(super) fn read(
         .iter()
         .map(|f| f.name().clone())
         .collect();
-    let header = Header::read(names.iter().map(String::as_str), told)?;
+    let header = Header::read(names.iter().map(String::as_str), metadata)?;
     let mut rows = Vec::new();
     for batch in builder.build().map_err(|e| e.to_string())? {
         let batch = batch.map_err(|e| e.to_string())?;

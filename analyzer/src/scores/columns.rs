@@ -24,6 +24,17 @@ impl Column {
         matches!(self, Column::Name | Column::Label | Column::File)
     }
 
+    /// The values that the column may contain, in words.
+    pub fn expects(self) -> &'static str {
+        if self.is_text() {
+            "text"
+        } else if self.is_whole() {
+            "a whole number"
+        } else {
+            "a number or no value"
+        }
+    }
+
     /// Whether the column contains whole numbers.
     pub fn is_whole(self) -> bool {
         matches!(self, Column::Index | Column::Row | Column::Occurrences)
@@ -51,7 +62,7 @@ impl std::fmt::Display for Cell {
     }
 }
 
-/// Names and meanings, in the order of writing. With one query the names are plain; with several, the query follows
+/// Names and contents of the columns, in the order in which they are written. With one query the names are plain; with several, the query follows
 /// in brackets: `influence[validation:3]`. There is a column `name` if names were joined, and a column `file` if
 /// files are known. `file` is last, so that the other columns keep the positions of earlier versions.
 pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec<(String, Column)> {
@@ -135,13 +146,13 @@ impl Header {
     /// metadata, exactly the columns that it describes are required.
     pub fn read<'a>(
         names: impl IntoIterator<Item = &'a str>,
-        told: Option<&ScoreMetadata>,
+        metadata: Option<&ScoreMetadata>,
     ) -> Result<Header, String> {
         let mut out = Header::default();
-        if let Some(told) = told {
-            out.epochs.clone_from(&told.epochs);
-            out.refined.clone_from(&told.refined);
-            out.queries = match told.queries.as_slice() {
+        if let Some(metadata) = metadata {
+            out.epochs.clone_from(&metadata.epochs);
+            out.refined.clone_from(&metadata.refined);
+            out.queries = match metadata.queries.as_slice() {
                 [_] => vec![String::new()],
                 several => several.iter().map(|q| q.name.clone()).collect(),
             };
@@ -149,11 +160,11 @@ impl Header {
         for name in names {
             let column = out.column(name.trim());
             if column.is_some() && out.columns.contains(&column) {
-                return Err(format!("the column `{}` is there twice", name.trim()));
+                return Err(format!("the column `{}` appears twice", name.trim()));
             }
             out.columns.push(column);
         }
-        for (needed, there) in [
+        for (needed, present) in [
             ("index", out.columns.contains(&Some(Column::Index))),
             (
                 "influence",
@@ -162,22 +173,22 @@ impl Header {
                     .any(|c| matches!(c, Some(Column::Influence(_)))),
             ),
         ] {
-            if !there {
+            if !present {
                 return Err(format!(
                     "there is no column `{needed}`; a table of scores has at least `index` and `influence`"
                 ));
             }
         }
-        if let Some(told) = told {
-            let missing = columns(told, false, !told.files.is_empty())
+        if let Some(metadata) = metadata {
+            let missing = columns(metadata, false, !metadata.files.is_empty())
                 .into_iter()
                 .find(|(_, column)| !out.columns.contains(&Some(*column)));
-            let strange = out.queries.len() != told.queries.len()
-                || out.epochs != told.epochs
-                || out.refined != told.refined;
-            if missing.is_some() || strange {
+            let differs = out.queries.len() != metadata.queries.len()
+                || out.epochs != metadata.epochs
+                || out.refined != metadata.refined;
+            if missing.is_some() || differs {
                 return Err(format!(
-                    "the metadata next to it describes other columns{}; remove the metadata if the table was edited on purpose",
+                    "the metadata file next to this table describes other columns{}; remove that file if the table was edited on purpose",
                     missing.map_or(String::new(), |(name, _)| format!(" (`{name}`)"))
                 ));
             }
@@ -190,7 +201,7 @@ impl Header {
             Some((base, rest)) => (base, rest.strip_suffix(']')?),
             None => (name, ""),
         };
-        // A table that was edited by hand may write its columns in other letter case.
+        // Letter case is ignored, because a table may have been edited by hand.
         match base.trim().to_lowercase().as_str() {
             "index" => Some(Column::Index),
             "row" => Some(Column::Row),
@@ -267,7 +278,7 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
             row.refined[q].counterfactual = x;
         }
         (Column::Epoch(q, e), Cell::Number(x)) => row.epochs[q][e] = x,
-        (column, cell) => return Err(format!("column {column:?} can't hold {cell:?}")),
+        (column, _) => return Err(format!("expected {}", column.expects())),
     }
     Ok(())
 }
@@ -287,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_known_in_any_letters() {
+    fn letter_case_of_columns_is_ignored() {
         let read = |names: &str| Header::read(names.split(','), None).unwrap();
         let small = "index,row,name,label,occurrences,influence,accumulative,epoch_3,file";
         let wanted = read(small);
@@ -300,10 +311,10 @@ mod tests {
             assert_eq!(header.columns, wanted.columns, "{names}");
             assert_eq!(header.epochs, [3]);
         }
-        // A query's name keeps its letters.
+        // A query's name keeps its letter case.
         let several = read("index,Influence[A],influence[a]");
         assert_eq!(several.queries, ["A", "a"]);
         let twice = Header::read(["index", "influence", "Row", "row"], None);
-        assert!(twice.unwrap_err().contains("`row` is there twice"));
+        assert!(twice.unwrap_err().contains("`row` appears twice"));
     }
 }

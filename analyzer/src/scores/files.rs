@@ -12,7 +12,7 @@ use super::{ScoreMetadata, ScoreTable};
 use crate::error::{AnalysisError, Result};
 use crate::output::{Kind, replace_checked, replaceable, sidecar_path};
 
-/// A table's file format, which the file's ending tells.
+/// A table's file format. The file's extension determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Csv,
@@ -45,11 +45,11 @@ impl Format {
 }
 
 impl ScoreTable {
-    /// Writes the table as CSV, JSON lines or Parquet (by the file's ending), and its metadata to [`sidecar_path`].
+    /// Writes the table as CSV, JSON lines or Parquet (by the file's extension), and its metadata to [`sidecar_path`].
     /// Each file appears whole or not at all.
     ///
     /// # Errors
-    /// The ending is unknown, a file can't be written, or it exists and isn't a table of scores.
+    /// The extension is unknown, a file can't be written, or it exists and isn't a table of scores.
     pub fn write(&self, path: &Path) -> Result<()> {
         let format = Format::of(path)?;
         replaceable(path, Kind::Scores).map_err(|e| file(path, &e.to_string()))?;
@@ -73,7 +73,7 @@ impl ScoreTable {
                 _ => Ok(()),
             }
         })?;
-        let metadata = serde_json::to_vec_pretty(&Beside {
+        let metadata = serde_json::to_vec_pretty(&Sidecar {
             metadata: &self.metadata,
             table_digest: digest.finalize().to_hex().as_str(),
         })
@@ -93,59 +93,59 @@ impl ScoreTable {
     pub fn read(path: &Path) -> Result<ScoreTable> {
         let format = Format::of(path)?;
         let sidecar = sidecar_path(path);
-        let told: Option<ScoreMetadata> = match files::read(&sidecar, files::METADATA) {
+        let metadata: Option<ScoreMetadata> = match files::read(&sidecar, files::METADATA) {
             Err(e) if is_missing(&e.problem) => None,
             Err(e) => return Err(file(&sidecar, &e.problem.to_string())),
             Ok(bytes) => {
-                let told = serde_json::from_slice(&bytes)
+                let metadata = serde_json::from_slice(&bytes)
                     .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
                 let digest = serde_json::from_slice(&bytes)
                     .map_err(|e| file(&sidecar, &format!("not a table's metadata: {e}")))?;
                 check_digest(path, &sidecar, &digest)?;
-                Some(told)
+                Some(metadata)
             }
         };
-        if let Some(told) = &told {
-            told.check().map_err(|e| file(&sidecar, &e))?;
+        if let Some(metadata) = &metadata {
+            metadata.check().map_err(|e| file(&sidecar, &e))?;
         }
         let open = || files::open_text(path, files::TABLE).map_err(|e| unopened(path, &e.problem));
         let (header, rows) = match format {
-            Format::Csv => read_csv(open()?, told.as_ref()),
-            Format::JsonLines => read_json_lines(open()?, told.as_ref()),
+            Format::Csv => read_csv(open()?, metadata.as_ref()),
+            Format::JsonLines => read_json_lines(open()?, metadata.as_ref()),
             #[cfg(feature = "parquet")]
             Format::Parquet => {
                 let open = files::open(path, files::TABLE);
                 let open = open.map_err(|e| unopened(path, &e.problem))?;
-                super::columnar::read(open, told.as_ref())
+                super::columnar::read(open, metadata.as_ref())
             }
         }
         .map_err(|e| file(path, &e))?;
-        let metadata = told.unwrap_or_else(|| metadata_of(&header));
+        let metadata = metadata.unwrap_or_else(|| metadata_of(&header));
         let table = ScoreTable { metadata, rows };
         table.check_unique().map_err(|e| file(path, &e))?;
         Ok(table)
     }
 }
 
-/// Content of the file next to a table: the metadata, and which table it belongs to.
+/// Content of the file next to a table: the metadata, and the digest of the table that it belongs to.
 #[derive(Serialize)]
-struct Beside<'a> {
+struct Sidecar<'a> {
     #[serde(flatten)]
     metadata: &'a ScoreMetadata,
     /// BLAKE3 of the table's file, hexadecimal.
     table_digest: &'a str,
 }
 
-/// Only the digest, which earlier versions didn't write.
+/// The digest alone. Earlier versions didn't write it.
 #[derive(Deserialize)]
 struct TableDigest {
     table_digest: Option<String>,
 }
 
-/// Refuses metadata that was written with another table, or with this one before it was changed. Its run, window,
-/// query and method would be taken for those of numbers that it doesn't describe.
-fn check_digest(path: &Path, sidecar: &Path, told: &TableDigest) -> Result<()> {
-    let Some(told) = &told.table_digest else {
+/// Refuses metadata that was written with another table, or with this one before it was changed. Otherwise its run,
+/// window, query and method would be attributed to numbers that it doesn't describe.
+fn check_digest(path: &Path, sidecar: &Path, recorded: &TableDigest) -> Result<()> {
+    let Some(recorded) = &recorded.table_digest else {
         return Ok(());
     };
     let mut hasher = blake3::Hasher::new();
@@ -153,14 +153,14 @@ fn check_digest(path: &Path, sidecar: &Path, told: &TableDigest) -> Result<()> {
     hasher
         .update_reader(open)
         .map_err(|e| file(path, &e.to_string()))?;
-    if hasher.finalize().to_hex().as_str() == told {
+    if hasher.finalize().to_hex().as_str() == recorded {
         return Ok(());
     }
     Err(file(
         path,
         &format!(
             "it isn't the table that {} was written with: it was changed by hand or by another program, or copied here without its own metadata. \
-             Put the two files that belong together side by side again, or remove {} to have the table read without metadata",
+             Put the matching files next to each other again, or remove {} to read the table without metadata",
             sidecar.display(),
             sidecar.display()
         ),

@@ -8,7 +8,7 @@ use hindcast_model::objective::Split;
 use super::{METADATA_VERSION, ScoreMetadata, ScoreRow, ScoreTable};
 
 impl ScoreMetadata {
-    /// Checks the metadata's version. Version 0 stands for a table without metadata.
+    /// Checks the metadata's version and window. Version 0 stands for a table without metadata.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.version > METADATA_VERSION {
             return Err(format!(
@@ -27,8 +27,8 @@ impl ScoreMetadata {
     }
 }
 
-/// Refuses a table or result of another run than the one with this head digest. If either side has no digest, nothing
-/// is refused.
+/// Refuses a table or result made from another run. `digest` is the head digest in the table, `head` that of the run.
+/// If either is empty, nothing is refused.
 ///
 /// # Errors
 /// The text names both digests and the remedy.
@@ -54,7 +54,7 @@ impl ScoreTable {
         for (at, row) in (1..).zip(&self.rows) {
             if let Some(before) = seen.insert(row.index, at) {
                 return Err(format!(
-                    "example {} is there twice, in rows {before} and {at} (counted from 1, without the header)",
+                    "example {} appears twice, in rows {before} and {at} (counted from 1, without the header)",
                     row.index
                 ));
             }
@@ -90,9 +90,9 @@ impl ScoreTable {
         let numbers = any(|row| row.row != 0);
         let files = any(|row| !row.file.is_empty());
         for row in &self.rows {
-            let differs = |what: &str, told: &str, is: &str| {
+            let differs = |what: &str, in_table: &str, in_data: &str| {
                 Err(format!(
-                    "example {} has the {what} {told:?} in the table and {is:?} in the data: the table is about other data",
+                    "example {} has the {what} {in_table:?} in the table and {in_data:?} in the data: the table was made from other data",
                     row.index
                 ))
             };
@@ -171,7 +171,7 @@ mod tests {
         load(&spec, None, None, 0).unwrap()
     }
 
-    /// A table of the four digits.
+    /// A table that fits [`digits`].
     fn fitting() -> ScoreTable {
         let data = digits();
         let mut table = table(&[Some(1.0); 4]);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_not_the_datas_are_refused() {
+    fn rows_that_differ_from_the_data_are_refused() {
         let data = digits();
         fitting().check_data(data.as_ref()).unwrap();
         type Spoil = fn(&mut ScoreTable);
@@ -196,7 +196,7 @@ mod tests {
             ),
             (
                 |t| t.rows[2].index = 1,
-                "example 1 is there twice, in rows 2 and 3",
+                "example 1 appears twice, in rows 2 and 3",
             ),
             (
                 |t| t.rows[3].label = "eleven".to_owned(),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_cannot_be_is_refused() {
+    fn contradictory_metadata_is_refused() {
         let of = |change: fn(&mut ScoreMetadata)| {
             let mut metadata = fitting().metadata;
             change(&mut metadata);

@@ -80,8 +80,8 @@ pub struct QueryMetadata {
 /// Norm of a query's sensitivity u during the backward sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdjointGrowth {
-    /// `(t, ‖u_t‖)`, newest first, from the end of training to the start of the window. Of a long sweep, some steps
-    /// are left out. `None` for a norm that isn't finite.
+    /// `(t, ‖u_t‖)`, newest first, from the end of training to the start of the window. In a long sweep, some steps are
+    /// left out. `None` for a norm that isn't finite.
     pub norms: Vec<(u64, Option<f64>)>,
 }
 
@@ -89,7 +89,7 @@ impl AdjointGrowth {
     /// Largest number of points.
     const POINTS: usize = 100;
 
-    /// Thins the norms of a sweep to the number that a picture needs.
+    /// Thins the norms of a sweep to at most 100, which is enough for a plot.
     pub fn of(growth: &[(u64, f64)]) -> AdjointGrowth {
         let last = growth.len().saturating_sub(1);
         let points = growth.len().min(Self::POINTS);
@@ -234,7 +234,7 @@ mod tests {
     use super::AdjointGrowth;
 
     #[test]
-    fn of_a_long_sweep_both_ends_and_some_steps_between_are_kept() {
+    fn a_long_sweep_keeps_both_ends_and_some_steps_between() {
         let long: Vec<(u64, f64)> = (0..=15_640).rev().map(|t| (t, 1.0 + t as f64)).collect();
         let kept = AdjointGrowth::of(&long);
         assert_eq!(kept.norms.len(), 100);

@@ -1,4 +1,4 @@
-//! The user's own names of examples: ids, file names, texts.
+//! The user's own names for examples: ids, file names, texts.
 
 mod choice;
 mod key;
@@ -32,7 +32,7 @@ pub struct Names {
     key: NameKey,
     /// Whether each name came with a number; otherwise the number is the position in the file.
     keyed: bool,
-    /// By the row's file, if the file of names says it, and the number.
+    /// The key is the row's file, if the file of names contains it, and the number.
     names: BTreeMap<(Option<String>, u64), String>,
 }
 
@@ -42,7 +42,7 @@ impl Names {
     /// A `.csv` has a header; a `.jsonl` or `.ndjson` has one object per line (or a plain string). Other tables
     /// (`.tsv`, `.json`) are refused. Every other file is text with one name per line. In CSV and JSON lines, a
     /// column `index` or `row` identifies the example. Without such a column, and in text files, lines are counted
-    /// from 0: as rows of the original file, or as `by` says. Letter case of column names is ignored, and a column
+    /// from 0: as rows of the original file, or as `by` specifies. Letter case of column names is ignored, and a column
     /// that only resembles them (`row_number`) is refused. The name is in the column `column`, else in `name`, else
     /// in the only other column. If there is also a column `file`, it names the row's file.
     ///
@@ -80,11 +80,13 @@ impl Names {
 }
 
 impl Names {
-    /// Checks that every example has a name, and every name an example. `lists` are the files that share row numbers;
+    /// Checks that every example has a name, and that no index is outside of the training split. `lists` are the files
+    /// that share row numbers;
     /// see [`ScoreMetadata::files`](super::ScoreMetadata::files).
     ///
     /// # Errors
-    /// The first example or name without a partner, or a number that could mean several examples.
+    /// The first example without a name, an index outside of the training split, or a row number that could mean
+    /// several examples.
     pub fn check(&self, places: &[Place<'_>], lists: &[Vec<String>]) -> Result<()> {
         self.found(places, lists).map(drop)
     }
@@ -110,7 +112,7 @@ impl Names {
             .map_or(0, |((_, last), _)| *last);
         if indices.into_iter().eq(0..all) && last >= all {
             return Err(BadNames::Text(format!(
-                "a name for index {last}, but the training split has {all} examples, 0..{all}"
+                "there is a name for index {last}, but the training split has {all} examples, 0..{all}"
             )));
         }
         Ok(found)
@@ -128,11 +130,12 @@ impl Names {
             .filter_map(|(file, _)| file.as_deref())
             .collect();
         let several = several(places, &files, lists);
-        // Files of one list share their row numbers, so a column `file` may mean something else.
+        // In one list, a row number is unique without its file. A column `file` is then only used if it names such a file,
+        // because it may mean something else.
         let pairs = !named.is_empty() && (several || named.iter().any(|file| files.contains(file)));
         if pairs {
             if files.contains("") {
-                let problem = "the names say files, but the table doesn't say which file a row is from: make the table again, or name the examples by index";
+                let problem = "the file of names has a column `file`, but the table doesn't contain the file of each row: make the table again, or name the examples by index";
                 return Err(BadNames::Text(problem.to_owned()));
             }
             let name = |place: &Place<'_>| {
@@ -157,7 +160,7 @@ impl Names {
         self.each(places, name, |place| format!("row {}", place.row), &[])
     }
 
-    /// The name of each example. The first example without one is an error.
+    /// The name of each example. An example without one is an error, which names the first.
     fn each<'a>(
         &self,
         places: &[Place<'_>],
@@ -215,8 +218,8 @@ impl ScoreTable {
     /// Gives every row its name. Existing names are replaced.
     ///
     /// # Errors
-    /// An example has no name, there are names for examples that don't exist, or the names are by row and the rows
-    /// come from several files that are each counted from 0.
+    /// An example has no name, there is a name for an index outside of the training split, or the names are by row and
+    /// the rows come from several files that are each counted from 0.
     pub fn join(&mut self, names: &Names) -> Result<()> {
         let places: Vec<Place<'_>> = self
             .rows

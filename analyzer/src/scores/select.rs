@@ -37,7 +37,7 @@ pub struct Condition {
     value: String,
 }
 
-/// A column of a table.
+/// A column by which a table is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SortKey(Column);
 
@@ -60,7 +60,7 @@ impl ScoreTable {
             .ok_or_else(|| self.no_column(name))
     }
 
-    /// The first query's influence.
+    /// Sorts by the first query's influence.
     pub fn influence_key(&self) -> SortKey {
         SortKey(Column::Influence(0))
     }
@@ -75,7 +75,7 @@ impl ScoreTable {
     /// Reads a condition on one of this table's columns.
     pub fn condition(&self, text: &str) -> Result<Condition, String> {
         let text = text.trim();
-        // A query's name may contain any sign, so the longest column that the text starts with is meant.
+        // A query's name may contain any sign, so the longest matching column is used.
         let found = self
             .columns()
             .into_iter()
@@ -94,7 +94,7 @@ impl ScoreTable {
                 ),
             });
         };
-        let (comparison, value) = compared(&rest)?;
+        let (comparison, value) = split_operator(&rest)?;
         if !column.is_text() && !value.is_empty() && value.parse::<f64>().is_err() {
             return Err(format!(
                 "column `{name}` contains numbers, and `{value}` isn't one"
@@ -152,7 +152,7 @@ impl ScoreTable {
 }
 
 /// The operator at the beginning of a text, and the value after it.
-fn compared(text: &str) -> Result<(Comparison, String), String> {
+fn split_operator(text: &str) -> Result<(Comparison, String), String> {
     let value = text.trim_start_matches(SIGNS);
     let sign = &text[..text.len() - value.len()];
     let known = COMPARISONS.iter().find(|(known, _)| *known == sign);
@@ -182,21 +182,21 @@ fn compared(text: &str) -> Result<(Comparison, String), String> {
 impl Condition {
     fn holds(&self, row: &ScoreRow) -> bool {
         use Comparison::{Above, AtLeast, AtMost, Below, Differs, Equals};
-        let there = cell(row, self.column);
+        let cell = cell(row, self.column);
         if self.value.is_empty() {
-            let empty = there.to_string().is_empty();
+            let empty = cell.to_string().is_empty();
             return match self.comparison {
                 Equals => empty,
                 Differs => !empty,
                 _ => false,
             };
         }
-        if there == Cell::Number(None) {
+        if cell == Cell::Number(None) {
             return false;
         }
-        let equal = self.equals(&there);
+        let equal = self.equals(&cell);
         // A cell that isn't a number is neither below nor above anything.
-        let order = ordered(&there, &self.value);
+        let order = ordered(&cell, &self.value);
         match self.comparison {
             Equals => equal,
             Differs => !equal,
@@ -207,9 +207,9 @@ impl Condition {
         }
     }
 
-    /// Texts are equal if all letters are: the class `03` differs from `3`. Numbers are equal by value.
-    fn equals(&self, there: &Cell) -> bool {
-        match there {
+    /// Texts are equal if all characters are: the class `03` differs from `3`. Numbers are equal by value.
+    fn equals(&self, cell: &Cell) -> bool {
+        match cell {
             Cell::Text(text) => *text == self.value || text.trim() == self.value,
             Cell::Integer(i) => match self.value.parse::<u64>() {
                 Ok(value) => *i == value,
@@ -224,13 +224,13 @@ impl Condition {
 }
 
 /// Order of a cell and a value: by number if both are numbers, otherwise as texts; `None` if one of them is NaN.
-fn ordered(there: &Cell, value: &str) -> Option<Ordering> {
-    if let (Cell::Integer(i), Ok(value)) = (there, value.parse::<u64>()) {
+fn ordered(cell: &Cell, value: &str) -> Option<Ordering> {
+    if let (Cell::Integer(i), Ok(value)) = (cell, value.parse::<u64>()) {
         return Some(i.cmp(&value));
     }
-    match (number(there), value.parse::<f64>()) {
+    match (number(cell), value.parse::<f64>()) {
         (Some(x), Ok(value)) => x.partial_cmp(&value),
-        _ => Some(there.to_string().as_str().cmp(value)),
+        _ => Some(cell.to_string().as_str().cmp(value)),
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_hold_by_number_where_both_are_numbers() {
+    fn values_are_compared_as_numbers_if_both_are_numbers() {
         assert_eq!(kept(&["label=3"]), [0, 3]);
         assert_eq!(kept(&["label != 3", "index<2"]), [1]);
         assert_eq!(kept(&["label>=7"]), [1, 2], "10 is more than 7");
@@ -320,7 +320,7 @@ mod tests {
 
     /// A label is a text: `03` and `3` are two classes, and neither is `3.0`.
     #[test]
-    fn texts_are_equal_letter_by_letter_and_numbers_by_value() {
+    fn texts_are_equal_character_by_character_and_numbers_by_value() {
         let of = |label: &str, condition: &str| {
             let mut table = table();
             table.rows.truncate(1);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_neither_above_nor_below() {
+    fn nan_is_neither_above_nor_below_and_large_integers_are_exact() {
         let holds = |x: f64, condition: &str| {
             let mut table = table();
             table.rows.truncate(1);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_make_no_sense_say_what_would() {
+    fn invalid_conditions_are_refused_with_a_hint() {
         for (text, hint) in [
             ("labels=3", "no column `labels`"),
             ("influence<0", "influence[validation]"),

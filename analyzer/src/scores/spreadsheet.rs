@@ -74,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_comes_back(text in "['=+@\\-\t\r\n0-9a.eE＝]{0,6}|.{0,8}") {
+        fn every_text_round_trips(text in "['=+@\\-\t\r\n0-9a.eE＝]{0,6}|.{0,8}") {
             let cell = quoted(&text);
             prop_assert_eq!(unquoted(&cell), text.as_str());
         }

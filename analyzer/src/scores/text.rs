@@ -1,4 +1,4 @@
-//! CSV and JSON lines.
+//! Tables as CSV and as JSON lines.
 
 use std::io::{BufRead, Read, Write};
 
@@ -14,7 +14,7 @@ impl ScoreTable {
     /// leading apostrophe, which is removed when the table is read.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The writer's errors.
     pub fn write_csv(&self, to: impl Write) -> std::io::Result<()> {
         let columns = self.columns();
         let mut csv = csv::Writer::from_writer(to);
@@ -33,7 +33,7 @@ impl ScoreTable {
     /// Writes one JSON object per line with the names of the CSV's columns. Missing scores are `null`.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The writer's errors.
     pub fn write_json_lines(&self, mut to: impl Write) -> std::io::Result<()> {
         let columns = self.columns();
         for row in &self.rows {
@@ -66,13 +66,13 @@ pub(super) fn write_json(
 /// Reads a CSV table. Columns may be in any order; columns with other names are ignored.
 pub(super) fn read_csv(
     from: impl Read,
-    told: Option<&ScoreMetadata>,
+    metadata: Option<&ScoreMetadata>,
 ) -> Result<(Header, Vec<ScoreRow>), String> {
     let mut csv = CsvRows::new(from);
     let names = csv.read().map_err(|e| e.to_string())?;
     let names = names.map(|row| row.texts()).transpose();
     let names = names.map_err(|e| e.to_string())?.unwrap_or_default();
-    let header = Header::read(names, told)?;
+    let header = Header::read(names, metadata)?;
     let mut rows = Vec::new();
     while let Some(record) = csv.read().map_err(|e| e.to_string())? {
         record
@@ -108,10 +108,10 @@ fn parse(text: &str, column: Column) -> Result<Cell, String> {
     }
 }
 
-/// Reads JSON lines. Every line must have the keys of the first.
+/// Reads JSON lines. Every line must have the keys of the first; others are ignored.
 pub(super) fn read_json_lines(
     from: impl BufRead,
-    told: Option<&ScoreMetadata>,
+    metadata: Option<&ScoreMetadata>,
 ) -> Result<(Header, Vec<ScoreRow>), String> {
     let mut header: Option<(Vec<String>, Header)> = None;
     let mut rows = Vec::new();
@@ -124,7 +124,7 @@ pub(super) fn read_json_lines(
             serde_json::from_str(&line).map_err(|e| format!("line {}: {e}", at + 1))?;
         if header.is_none() {
             let names: Vec<String> = object.keys().cloned().collect();
-            let read = Header::read(names.iter().map(String::as_str), told)?;
+            let read = Header::read(names.iter().map(String::as_str), metadata)?;
             header = Some((names, read));
         }
         let Some((names, known)) = &header else {
@@ -143,11 +143,10 @@ pub(super) fn read_json_lines(
                 }
                 (_, Value::Null) => Cell::Number(None),
                 (_, v) => Cell::Number(Some(
-                    v.as_f64()
-                        .ok_or_else(|| format!("line {}: `{name}` can't be {v}", at + 1))?,
+                    v.as_f64().ok_or_else(|| unexpected(at, name, column, v))?,
                 )),
             };
-            fill(&mut row, column, cell).map_err(|e| format!("line {}: {e}", at + 1))?;
+            fill(&mut row, column, cell).map_err(|_| unexpected(at, name, column, value))?;
         }
         rows.push(row);
     }
@@ -155,6 +154,15 @@ pub(super) fn read_json_lines(
         Some((_, header)) => Ok((header, rows)),
         None => Err("the file has no rows".to_owned()),
     }
+}
+
+/// The message about a JSON value of the wrong type. `at` counts lines from 0.
+fn unexpected(at: usize, name: &str, column: Column, value: &Value) -> String {
+    format!(
+        "line {}: `{name}` must be {}, got {value}",
+        at + 1,
+        column.expects()
+    )
 }
 
 /// Metadata of a table without a sidecar, from its columns.

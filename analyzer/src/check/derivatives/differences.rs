@@ -4,15 +4,14 @@ use hindcast_model::vectors::{norm, norm_of};
 
 use crate::error::Result;
 
-/// Distances of a difference's points, relative to the size of the moved values. The first is best for smooth
-/// functions.
+/// Step sizes h of the differences, relative to the size of the moved values. The first is best for smooth functions.
 pub(super) const DISTANCES: [f64; 4] = [1e-5, 1e-6, 1e-4, 1e-7];
 
 /// Rounding error that a difference may have, in units of ε |f| / h.
 const ROUNDING: f64 = 64.0;
 
-/// Relative error of `exact`, the derivative of `f` along a line at 0, against central differences at the distance
-/// that agrees best. `scale` is the size of f's values, which determines the rounding of a difference.
+/// Relative error of `exact`, the derivative of `f` along a line at 0, against central differences at the step
+/// size that agrees best. `scale` is the size of f's values, which determines the rounding of a difference.
 pub(super) fn agreement(
     exact: &[f64],
     scale: f64,
@@ -35,7 +34,7 @@ pub(super) fn agreement(
             off => off / size,
         };
         best = best.min(error);
-        // Smooth and right: the other distances would only take time.
+        // Smooth and correct: the other step sizes would only take time.
         if best < 1e-7 {
             break;
         }
@@ -76,14 +75,14 @@ mod tests {
 
     #[test]
     fn a_kink_is_forgiven_and_a_wrong_slope_is_not() {
-        // |x − 3e-6| at 0: the slope is −1, and two distances straddle the kink.
+        // |x − 3e-6| at 0: the slope is −1, and at two step sizes the points lie on both sides of the kink.
         let kink = |h: f64| Ok(vec![(h - 3e-6).abs()]);
         assert!(agreement(&[-1.0], 1.0, kink).unwrap() < 1e-7);
         assert!(agreement(&[-0.25], 1.0, kink).unwrap() > 0.1);
     }
 
     #[test]
-    fn a_derivative_of_nothing_is_right() {
+    fn the_derivative_of_a_constant_must_be_zero() {
         assert_eq!(agreement(&[0.0], 1.0, |_| Ok(vec![0.7])).unwrap(), 0.0);
         assert!(agreement(&[0.1], 1.0, |_| Ok(vec![0.7])).unwrap() > 0.5);
         assert!(

@@ -35,12 +35,12 @@ const POOL_STRIDE: KnownOperation = KnownOperation {
 };
 const GELU: KnownOperation = KnownOperation {
     name: "gelu",
-    why: "the constants in candle's derivative have few digits",
+    why: "the constants in candle's derivative have only six digits",
     cure: "use hindcast_model::ops::gelu",
 };
 const UPSAMPLE: KnownOperation = KnownOperation {
     name: "upsample_nearest / upsample_bilinear",
-    why: "candle's derivative forgets other uses of the same tensor, or doesn't exist",
+    why: "candle's derivative ignores other uses of the same tensor, or doesn't exist",
     cure: "write nearest upsampling as reshape, broadcast_as and reshape",
 };
 const FUSED: KnownOperation = KnownOperation {
@@ -95,13 +95,13 @@ pub(super) fn by_values(
     if is(&|x| gathered(x, result, targets)) {
         return Some(GATHER);
     }
-    let alike = |x: &Tensor| x.dims() == result.dims();
-    if is(&|x| alike(x).then(|| x.gelu())) || is(&|x| alike(x).then(|| x.gelu_erf())) {
+    let same_shape = |x: &Tensor| x.dims() == result.dims();
+    if is(&|x| same_shape(x).then(|| x.gelu())) || is(&|x| same_shape(x).then(|| x.gelu_erf())) {
         return Some(GELU);
     }
     if is(&|x| match *result.dims() {
-        [_, _, h, w] if x.rank() == 4 && !alike(x) => Some(x.upsample_nearest2d(h, w)),
-        [_, _, l] if x.rank() == 3 && !alike(x) => Some(x.upsample_nearest1d(l)),
+        [_, _, h, w] if x.rank() == 4 && !same_shape(x) => Some(x.upsample_nearest2d(h, w)),
+        [_, _, l] if x.rank() == 3 && !same_shape(x) => Some(x.upsample_nearest1d(l)),
         _ => None,
     }) {
         return Some(UPSAMPLE);

@@ -30,7 +30,7 @@ const FAILS: f64 = 1e-4;
 const MOVED: f64 = 1e-8;
 /// Independent random directions; a result that is right along all of them is right.
 const PROBES: usize = 2;
-/// How many results after a failure may be right again.
+/// Number of results after a failure that are tested for being right again.
 const NEAR: usize = 32;
 
 /// The operation at which a wrong derivative begins.
@@ -81,8 +81,8 @@ impl fmt::Display for Fault {
                 known.name, known.why, known.cure
             ),
             None => f.write_str(
-                "\nlook there for an operation without a right derivative in candle, a custom operation whose `bwd` is wrong or made of \
-                 numbers instead of tensors, a detach(), or values that were read out and put back.\ncure: hindcast_model::ops has convolution, \
+                "\nlook there for an operation whose derivative in candle is wrong, a custom operation whose `bwd` is wrong or computes with \
+                 numbers instead of tensors, a detach(), or values that were copied out of a tensor and into a new one.\ncure: hindcast_model::ops has convolution, \
                  pooling, activations, normalisation and losses that are right to the second derivative",
             ),
         }
@@ -148,7 +148,7 @@ impl Curvatures {
     /// The slope of the sum over these results along the inner direction, as a differentiable function.
     fn slope(&self, graph: &Graph, included: &[bool]) -> Candle<Tensor> {
         let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
-        for i in places(included) {
+        for i in indices(included) {
             // The square gives linear operations a second derivative, too.
             let n = &graph.nodes[i];
             let curved = n.add(&n.sqr()?.affine(0.5, 0.0)?)?;
@@ -223,7 +223,7 @@ impl Search<'_> {
             caught(|| {
                 let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
                 let mut due = 0.0;
-                for i in places(included).filter(|&i| usable[i]) {
+                for i in indices(included).filter(|&i| usable[i]) {
                     sum = sum.add(&base.nodes[i].mul(&covectors[i])?.sum_all()?)?;
                     due += 1.0;
                 }
@@ -242,7 +242,7 @@ impl Search<'_> {
     }
 
     /// Random covectors of all results, scaled by differences so that each result's slope along a random direction is
-    /// 1. `None` if the forward pass takes another path near the point.
+    /// 1. `None` if the forward pass has other operations near the point.
     fn slopes(&self, base: &Graph, theta: &[f64], seed: u64) -> Candle<Option<Slopes>> {
         let mut noise = Noise::new(23 + seed);
         let v = noise.vector(theta.len(), 0.1);
@@ -251,7 +251,7 @@ impl Search<'_> {
             .iter()
             .map(|n| Tensor::from_vec(noise.vector(n.elem_count(), 1.0), n.dims(), &Device::Cpu))
             .collect::<Candle<Vec<_>>>()?;
-        // At two distances: if they differ, there is a kink in between, and the result is left out.
+        // At two step sizes: if the slopes differ, there is a kink in between, and the result is left out.
         let mut slopes = Vec::new();
         for h in &DISTANCES[..2] {
             let plus = self.graph(&moved(theta, &v, *h))?;
@@ -275,7 +275,7 @@ impl Search<'_> {
             usable.push(good);
         }
         Ok(Some(Slopes {
-            directions: self.cut(&v)?,
+            directions: self.split(&v)?,
             covectors,
             usable,
         }))
@@ -294,7 +294,7 @@ impl Search<'_> {
     fn curvatures(&self, base: &Graph, seed: u64) -> Candle<Curvatures> {
         let mut noise = Noise::new(29 + seed);
         let p = self.point.parameters.len();
-        let inner = self.cut(&noise.vector(p, 0.1))?;
+        let inner = self.split(&noise.vector(p, 0.1))?;
         let w = noise.vector(p, 0.1);
         let mut covectors = Vec::with_capacity(base.nodes.len());
         for n in &base.nodes {
@@ -304,7 +304,7 @@ impl Search<'_> {
         }
         Ok(Curvatures {
             inner,
-            outer: self.cut(&w)?,
+            outer: self.split(&w)?,
             w,
             covectors,
         })
@@ -415,7 +415,8 @@ impl Search<'_> {
         })
     }
 
-    fn cut(&self, v: &[f64]) -> Candle<Vec<Tensor>> {
+    /// Splits a flat vector into tensors of the parameters' shapes.
+    fn split(&self, v: &[f64]) -> Candle<Vec<Tensor>> {
         flat::tensors(
             v,
             self.objective.parameters(),
@@ -438,7 +439,7 @@ fn along(sum: &Tensor, parameters: &[Var], directions: &[Tensor]) -> Candle<f64>
     Ok(total)
 }
 
-fn places(included: &[bool]) -> impl Iterator<Item = usize> {
+fn indices(included: &[bool]) -> impl Iterator<Item = usize> {
     included
         .iter()
         .enumerate()
@@ -455,7 +456,7 @@ fn scalar(t: &Tensor) -> Candle<f64> {
     t.to_scalar::<f64>()
 }
 
-/// candle panics if an operation's backward pass leaves out an argument.
+/// Runs a test. A panic counts as wrong, because candle panics if an operation's backward pass leaves out an argument.
 fn caught(test: impl FnOnce() -> Candle<Verdict>) -> Verdict {
     match catch_unwind(AssertUnwindSafe(test)) {
         Ok(Ok(verdict)) => verdict,

@@ -2,12 +2,12 @@
 //!
 //! Some of candle's operations have a wrong gradient, some have none, and some have no second derivative. Scores from
 //! a wrong derivative look like any others, so an own model is checked once before it is analysed: at the end of the
-//! run, on a few of its examples, in a few random directions. If a derivative is wrong, the operation is
-//! [searched](Fault) in the model's graph.
+//! run, on a few of its examples, in a few random directions. If a derivative is wrong, the model's
+//! graph is searched for the operation that causes it ([`Fault`]).
 //!
-//! Kinks raise no false alarm. A ReLU that switches between the two points of a difference spoils it at some
-//! distances of the points; a wrong derivative spoils it at all. So a quantity passes if one of several distances
-//! confirms it.
+//! Kinks raise no false alarm. If a ReLU switches between the two points of a difference, the difference is wrong at
+//! some step sizes; if the derivative is wrong, they disagree at all step sizes. So a quantity passes if it agrees at
+//! one of several step sizes.
 
 mod differences;
 mod known;
@@ -176,7 +176,7 @@ impl Check<'_> {
         Err(Unsupported::RandomForwardPass.into())
     }
 
-    /// First derivatives in one mode: in every parameter tensor, in the buffers, and of the buffers.
+    /// First derivatives of the loss in one mode: in every parameter tensor and every buffer.
     fn first(&mut self, mode: Mode) -> Result<()> {
         let point = *self.point;
         let name = match mode {
@@ -238,8 +238,7 @@ impl Check<'_> {
         for k in 0..self.options.directions.max(1) {
             let s = self.within(point.parameters, 0, p);
             let rho = self.noise.vector(b, 1.0);
-            let asked = self.engine_products(&s, &rho);
-            let got = match asked {
+            let got = match self.engine_products(&s, &rho) {
                 Ok(got) => got,
                 Err(e) => {
                     self.problem("second derivatives".to_owned(), &e);
@@ -256,7 +255,7 @@ impl Check<'_> {
                 })?;
                 self.row("gradients of single examples".to_owned(), error);
             }
-            // <s, ∇f> + <ρ, r_out>, whose derivatives in θ and r the engine computed.
+            // The engine computed the derivatives of <s, ∇f> + <ρ, r_out> in θ and r.
             let w = self.within(point.parameters, 0, p);
             let exact = [dot(&got.hessian[0], &w)];
             let scale = dot_abs(&s, &w);

@@ -11,8 +11,8 @@ pub struct CheckOptions {
     pub examples: usize,
     /// Random directions for second derivatives.
     pub directions: usize,
-    /// Largest relative error that passes. Right derivatives come within about 1e-8; candle's GELU, whose constants
-    /// have six digits, within 1e-6.
+    /// Largest relative error that passes. Correct derivatives have an error of about 1e-8; candle's GELU, whose
+    /// constants have six digits, of 1e-6.
     pub tolerance: f64,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Display for CheckReport {
         match &self.fault {
             Some(fault) => write!(f, "{fault}"),
             None => f.write_str(
-                "no single operation of the forward pass could be made out as the cause",
+                "no single operation of the forward pass could be identified as the cause",
             ),
         }
     }

@@ -78,8 +78,9 @@ fn names(parameters: &Compared<'_>, of: impl Fn(&ComparedTensor<'_>) -> bool) ->
         .collect()
 }
 
-/// Sums over all elements: computed·computed, computed·recorded, recorded·recorded.
+/// Whether the recorded update is a multiple of the computed one.
 fn scaled(parameters: &Compared<'_>) -> Option<Cause> {
+    // Sums over all elements: computed·computed, computed·recorded, recorded·recorded.
     let (mut cc, mut cr, mut rr) = (0.0, 0.0, 0.0);
     for part in parameters.tensors() {
         for (before, got, want) in part.elements() {
@@ -127,7 +128,7 @@ fn decay(parameters: &Compared<'_>, settings: &Settings, blocks: &Blocks) -> Opt
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Number of tensors that a message names.
+        /// Largest number of tensors that a message names.
         const NAMED: usize = 5;
         let list = |names: &[String]| {
             let mut text: Vec<String> =
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn simple_causes_are_told_apart() {
+    fn simple_causes_are_distinguished() {
         let frozen = cause(
             |i| {
                 if i < 2 {

@@ -1,10 +1,10 @@
-//! Which steps a rule check recomputes, and where.
+//! Options of a rule check.
 
 use std::ops::Range;
 
 use candle_core::Device;
 
-/// Options: which steps are chosen, and which device computes them.
+/// Options of a rule check.
 #[derive(Debug, Clone)]
 pub struct RuleCheckOptions {
     /// Number of steps to recompute. A rule with a state adds the steps from the nearest known state on.

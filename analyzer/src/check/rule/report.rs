@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cause::Cause;
 
-/// One step, computed again.
+/// One recomputed step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RuleCheckStep {
     /// t.
@@ -29,7 +29,7 @@ pub struct RuleCheckStep {
 pub struct RuleCheckReport {
     /// Seed of the random choice.
     pub seed: u64,
-    /// The steps that were computed again, ascending.
+    /// The recomputed steps, ascending.
     pub steps: Vec<RuleCheckStep>,
     /// Chosen steps whose optimizer state or buffers the trace doesn't contain.
     pub unknown: Vec<u64>,
@@ -45,13 +45,13 @@ impl RuleCheckReport {
     /// [`is_empty`](Self::is_empty).
     ///
     /// There are two tolerances because on another processor, rounding may move a unit to the other side of a ReLU's
-    /// kink. That changes some steps, and never most of them, by about a thousandth of their update.
+    /// kink. That changes a few steps, not most of them, by about a thousandth of their update.
     pub fn passed(&self) -> bool {
         self.steps.iter().all(|s| s.error <= self.tolerance)
             && self.median_error() <= self.median_tolerance
     }
 
-    /// Whether no step could be computed again.
+    /// Whether no step could be recomputed.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
@@ -61,7 +61,7 @@ impl RuleCheckReport {
         self.steps.iter().all(|s| s.bit_identical)
     }
 
-    /// Median of the steps' errors; 0 where there is no step.
+    /// Median of the steps' errors, the lower one for an even number of steps; 0 if there is no step.
     pub fn median_error(&self) -> f64 {
         let mut errors: Vec<f64> = self.steps.iter().map(|s| s.error).collect();
         errors.sort_by(f64::total_cmp);
@@ -82,8 +82,8 @@ impl RuleCheckReport {
     }
 }
 
-/// Step, computed and recorded loss of the first of these steps whose losses differ by over a hundredth, where most of the
-/// steps with a recorded loss do.
+/// Step, computed and recorded loss of the first step whose losses differ by more than 1 %. `None` unless they differ in
+/// most of the steps with a recorded loss.
 pub(crate) fn other_loss(
     steps: impl Iterator<Item = (u64, Option<(f64, f64)>)>,
 ) -> Option<(u64, f64, f64)> {
@@ -105,7 +105,7 @@ impl fmt::Display for RuleCheckReport {
         let (count, seed) = (self.steps.len(), self.seed);
         let steps = if count == 1 { "step" } else { "steps" };
         if self.is_empty() {
-            return f.write_str("no recorded step could be computed again");
+            return f.write_str("no recorded step could be recomputed");
         }
         if self.passed() {
             write!(

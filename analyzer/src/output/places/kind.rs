@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::outside_of_runs;
 use crate::scores::ScoreMetadata;
 
-/// How many bytes of a file are read to recognise it. The first line of a JSON Lines table has to fit.
+/// Number of bytes of a file that are read to recognise it. The first line of a JSON Lines table has to fit.
 const HEAD: u64 = 1 << 20;
 
 /// The kinds of result files.
@@ -161,7 +161,7 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
 /// kind exists. An empty file may be replaced.
 ///
 /// # Errors
-/// What is there, and what to do.
+/// The text says what exists at the path and what to do.
 pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
     outside_of_runs(path)?;
     if kind == Kind::Scores {
@@ -174,7 +174,7 @@ pub fn replaceable(path: &Path, kind: Kind) -> io::Result<()> {
         there => there?,
     };
     let found = if !there.is_file() {
-        "what is there is not a regular file".to_owned()
+        "it is not a regular file".to_owned()
     } else if there.len() == 0 {
         return Ok(());
     } else {
@@ -211,7 +211,7 @@ fn described(head: &[u8], length: u64) -> String {
 /// Refuses to write a result over a file that the same command reads. `inputs` are the files and their roles.
 ///
 /// # Errors
-/// Names the role of the file.
+/// The text names the role of the file.
 pub fn apart(path: &Path, inputs: &[(&str, Option<&Path>)]) -> io::Result<()> {
     for (what, input) in inputs {
         let Some(input) = input else { continue };
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_and_another_file_beside_a_table_are_refused() {
+    fn a_folder_and_a_foreign_file_next_to_a_table_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("s.csv");
         assert!(replaceable(folder.path(), Kind::Scores).is_err());
@@ -334,7 +334,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn an_input_is_known_under_every_name() {
+    fn an_input_is_recognised_under_every_name() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("a.csv"), "").unwrap();
@@ -354,7 +354,7 @@ mod tests {
 
     /// A table is recognised by the columns that are written.
     #[test]
-    fn a_table_of_bounds_is_known_by_its_columns() {
+    fn a_table_of_bounds_is_recognised_by_its_columns() {
         let row = crate::bounds::BoundsRow {
             index: 0,
             row: 0,

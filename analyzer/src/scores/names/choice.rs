@@ -44,7 +44,7 @@ pub(super) fn choose(
     by: Option<NameKey>,
     wanted: Option<&str>,
 ) -> Result<NameColumns, BadNames> {
-    let there = |name: &str| find(columns, name);
+    let column = |name: &str| find(columns, name);
     if let [only] = columns
         && only.contains([';', '\t'])
     {
@@ -53,26 +53,26 @@ pub(super) fn choose(
         )));
     }
     let numbers = [
-        (NameKey::Index, there("index")?),
-        (NameKey::Row, there("row")?),
+        (NameKey::Index, column("index")?),
+        (NameKey::Row, column("row")?),
     ];
     let numbered = numbers
         .iter()
         .find_map(|&(key, at)| Some((key, at?)).filter(|(key, _)| by.is_none_or(|by| by == *key)));
     let key = numbered.map(|(key, _)| key);
     let by_file = match key {
-        Some(NameKey::Row) => there("file")?,
+        Some(NameKey::Row) => column("file")?,
         _ => None,
     };
     let name = match wanted {
         Some(wanted) => exactly(columns, wanted)?,
-        None => match there("name")? {
+        None => match column("name")? {
             Some(name) => name,
             None => only(columns, &numbers.map(|(_, at)| at), by_file)?,
         },
     };
     if key.is_none() {
-        unread(columns, by, name)?;
+        refuse_unread(columns, by, name)?;
     }
     Ok(NameColumns {
         key,
@@ -117,8 +117,8 @@ fn only(
     }
 }
 
-/// Refuses a column that seems to identify the example but would not be read: lines would be counted instead.
-fn unread(columns: &[String], by: Option<NameKey>, name: usize) -> Result<(), String> {
+/// Refuses a column that seems to identify the example but would not be read, because lines would be counted instead.
+fn refuse_unread(columns: &[String], by: Option<NameKey>, name: usize) -> Result<(), String> {
     const WORDS: [&str; 7] = [
         "row",
         "rows",
@@ -141,11 +141,11 @@ fn unread(columns: &[String], by: Option<NameKey>, name: usize) -> Result<(), St
         return Ok(());
     };
     let wanted = match by {
-        Some(by) => format!("`{}`, by which the names are to be read", by.column()),
+        Some(by) => format!("`{}`, as requested", by.column()),
         None => "`row` or `index`".to_owned(),
     };
     Err(format!(
-        "the column `{column}` seems to say which example a line is about, and it is not called {wanted}: call it so, or remove it to count lines"
+        "the column `{column}` seems to identify the example, but it is not called {wanted}: rename it, or remove it to count lines instead"
     ))
 }
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_found_in_any_letters() {
+    fn a_column_of_numbers_is_found_in_any_letter_case() {
         for (columns, key) in [
             ("row,name", NameKey::Row),
             ("Row,name", NameKey::Row),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_would_not_be_read_is_refused() {
+    fn a_column_that_seems_to_identify_examples_is_not_ignored() {
         for (columns, by, hint) in [
             ("row_number,name", None, "the column `row_number` seems"),
             ("Row ID,name", None, "the column `Row ID` seems"),

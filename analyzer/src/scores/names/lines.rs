@@ -13,7 +13,7 @@ use crate::scores::spreadsheet;
 
 /// One name of the file.
 struct Line {
-    /// Line in the file.
+    /// Line in the file, counted from 1.
     line: u64,
     file: Option<String>,
     number: Option<u64>,
@@ -37,14 +37,14 @@ impl Lines {
                 let what = self.key.unwrap_or(NameKey::Row).column();
                 let of = key.0.map_or(String::new(), |file| format!(" of {file}"));
                 return Err(BadNames::Text(format!(
-                    "line {}: {what} {}{of} was named in line {before} already",
+                    "line {}: {what} {}{of} was already named in line {before}",
                     line.line, key.1
                 )));
             }
             names.insert(key, line.name);
         }
         if names.is_empty() {
-            return Err(BadNames::Text("the file holds no names".to_owned()));
+            return Err(BadNames::Text("the file contains no names".to_owned()));
         }
         Ok(names)
     }
@@ -87,10 +87,10 @@ pub(super) fn csv_lines(
         name: name_at,
     } = choose(&columns, by, wanted)?;
     // A table of scores can also serve as a file of names. Its texts are quoted for spreadsheets.
-    let ours =
+    let is_score_table =
         find(&columns, "index")?.is_some() && columns.iter().any(|c| c.starts_with("influence"));
     let text = |cell: &str| {
-        if ours {
+        if is_score_table {
             spreadsheet::unquoted(cell).to_owned()
         } else {
             cell.to_owned()
@@ -190,7 +190,7 @@ pub(super) fn json_lines(
     }
     let key = chosen.and_then(|(_, choice)| choice.key);
     if key.is_some() && lines.iter().any(|line| line.number.is_none()) {
-        let problem = "some lines are objects with a number, others are not";
+        let problem = "some lines are objects that identify the example by a number, others are plain values: use one form";
         return Err(BadNames::Text(problem.to_owned()));
     }
     Ok(Lines { key, lines })

@@ -147,7 +147,7 @@ fn rows_that_are_not_the_datas_are_refused_by_every_verb() {
     twice.rows.push(twice.rows[5].clone());
     for name in ["twice.csv", "twice.jsonl"] {
         twice.write(&dir.join(name)).unwrap();
-        let hint = "example 5 is there twice, in rows 6 and 121";
+        let hint = "example 5 appears twice, in rows 6 and 121";
         refused(dir, &["counterfactual", "run", "--top", "2", name], hint);
         refused(dir, &["report", "run", name], hint);
         refused(dir, &["scores", name], hint);
@@ -162,7 +162,7 @@ fn rows_that_are_not_the_datas_are_refused_by_every_verb() {
     refused(
         dir,
         &["scores", "columns.csv"],
-        "column `influence` is there twice",
+        "column `influence` appears twice",
     );
     // Metadata of a later version may have a different meaning.
     let sidecar = sidecar_path(&dir.join("label.csv"));

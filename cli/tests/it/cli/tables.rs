@@ -246,7 +246,7 @@ fn names_that_do_not_fit_are_refused_before_the_sweep() {
         ),
         (
             &["twice.csv"],
-            "line 4: index 1 was named in line 3 already",
+            "line 4: index 1 was already named in line 3",
         ),
         (&["some.csv"], "no name for index 2 (118 of 120"),
         (&["words.csv"], "line 2: `zero` is not a whole number"),
