@@ -1,9 +1,9 @@
 //! A query of your own: which training examples raise or lower the margin between two classes on one test example.
 //! `cargo run --release -p hindcast-analyzer --example margin -- RUN DATA EXAMPLE CLASS OTHER`
 //!
-//! RUN is the recorded run of a task with the cross-entropy loss, DATA its data folder (`-` if the task draws its data),
-//! and the margin is the output of CLASS minus that of OTHER. A sweep takes any query of which you have the gradient at
-//! the end of training: this one comes from candle's backward pass.
+//! RUN is the recorded run of a task with the cross-entropy loss, DATA its data folder (`-` if the task generates its
+//! data), and the margin is the output of CLASS minus that of OTHER. A sweep takes any query of which you have the
+//! gradient at the end of training: this one comes from candle's backward pass.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -33,8 +33,8 @@ fn main() -> anyhow::Result<()> {
         ControlFlow::Continue(())
     })?;
 
-    // An influence is the predicted change of the margin when the example is left out of training. An example that was in
-    // no batch has none.
+    // An influence is the predicted change of the margin when the example is left out of training. An example that was
+    // in no batch has none.
     let influence = &swept.queries[0].influence;
     let mut used: Vec<usize> = (0..influence.len())
         .filter(|&i| swept.occurrences[i] > 0)
@@ -79,7 +79,7 @@ fn margin(
     );
     let margin = (outputs.get(class)? - outputs.get(other)?)?;
 
-    // A tensor that the margin doesn't depend on has no gradient: it is zero.
+    // candle has no gradient for a tensor that the margin doesn't depend on. It is zero.
     let gradients = margin.backward()?;
     let flat = |variables: &[Var]| -> anyhow::Result<Vec<f64>> {
         let mut out = Vec::new();

@@ -1,7 +1,7 @@
 //! Sweeps a recorded run from code and prints its ten most harmful examples: `sweep RUN [DATA]`.
 //!
-//! The sweep uses at most 2 GB of memory and takes several passes over the steps if that is too little for one. Stopped by
-//! Ctrl-C or a crash and started again, it continues from its last checkpoint.
+//! The sweep uses at most 2 GB of memory, and takes several passes over the steps if that is too little for one. If it
+//! is stopped by Ctrl-C or a crash, starting it again resumes from its last checkpoint.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn main() -> anyhow::Result<()> {
     let folder = words.next().context("usage: sweep RUN [DATA]")?;
     let data = words.next();
 
-    // The trace with its task. The data is checked against the recorded digests.
+    // Opens the trace with its task. The data is checked against the recorded digests.
     let run = RecordedRun::open(Path::new(&folder), data.as_deref().map(Path::new))?;
     let mut engine = run.engine(None, None, Device::Cpu)?;
     let queries = ["validation".parse::<Query>()?];

@@ -89,7 +89,8 @@ impl Step {
     }
 }
 
-/// (median, minimum) in seconds of at least 5 runs within about `seconds`, after a warm-up.
+/// (median, minimum) in seconds of at least 5 runs that take about `seconds` together, after a warm-up. If `seconds` is
+/// 0, of one run.
 fn time(seconds: f64, mut f: impl FnMut()) -> (f64, f64) {
     let begun = Instant::now();
     f();
@@ -119,7 +120,7 @@ fn main() {
     };
     let filters: Vec<&String> = words.iter().filter(|w| !w.starts_with("--")).collect();
     let threads = rayon::current_num_threads();
-    println!("{threads} threads, f32; ms a step: median (minimum)");
+    println!("{threads} threads, f32; ms per step: median (minimum)");
     for (name, n) in CASES {
         let task = Task::builtin(name).expect("it ships");
         let net = Arc::new(Net::new(&task.model, &task.loss).expect("it builds"));
@@ -158,7 +159,7 @@ fn main() {
                     1e-9 * flops / median
                 );
                 if kind == "kernels" && flops > 1e8 {
-                    let mut alone = products::Alone::new(&products, threads);
+                    let mut alone = products::GemmAlone::new(&products, threads);
                     let (median_alone, least_alone) = time(seconds / 2.0, || alone.run());
                     print!(
                         "; gemm alone {:.3} ({:.3}), {:.1} GFLOP/s: the step is at {:.1} %",

@@ -11,7 +11,7 @@ pub struct Product {
     n: usize,
     k: usize,
     /// Whether the second operand (a weight's gradient) and the result are stored by columns.
-    turned: bool,
+    by_columns: bool,
     times: f64,
 }
 
@@ -21,7 +21,7 @@ impl Product {
     }
 }
 
-/// Columns of a tile of patches that fits a core's own cache.
+/// Number of columns of a tile of patches that fits a core's own cache.
 fn tile(taps: usize) -> usize {
     ((256 << 10) / (4 * taps)).max(192)
 }
@@ -29,18 +29,18 @@ fn tile(taps: usize) -> usize {
 /// All products of a step.
 pub fn of(net: &Net, batch: usize, queries: usize) -> Vec<Product> {
     let mut out = Vec::new();
-    let mut place = Place {
+    let mut walk = Walk {
         net,
         batch,
         queries,
         moves: false,
         primal: false,
     };
-    place.chain(net.nodes(), &mut out);
+    walk.chain(net.nodes(), &mut out);
     out
 }
 
-struct Place<'a> {
+struct Walk<'a> {
     net: &'a Net,
     batch: usize,
     queries: usize,
@@ -50,7 +50,7 @@ struct Place<'a> {
     primal: bool,
 }
 
-impl Place<'_> {
+impl Walk<'_> {
     fn chain(&mut self, nodes: &[Node], out: &mut Vec<Product>) {
         for node in nodes {
             let (weight, pixels) = match node.op {
@@ -70,14 +70,14 @@ impl Place<'_> {
             let columns = pixels * self.batch;
             let width = tile(taps).min(columns);
             let (times, q) = (columns as f64 / width as f64, self.queries as f64);
-            let mut push = |m, n, k, turned, count: f64| {
+            let mut push = |m, n, k, by_columns, count: f64| {
                 let times = times * count;
                 if times > 0.0 {
                     out.push(Product {
                         m,
                         n,
                         k,
-                        turned,
+                        by_columns,
                         times,
                     });
                 }
@@ -92,23 +92,24 @@ impl Place<'_> {
     }
 }
 
-/// Operands, and each thread's share of the products.
-pub struct Alone {
+/// The products of a step by gemm alone, each thread with its own operands and its share of the products.
+pub struct GemmAlone {
     products: Vec<Product>,
-    rooms: Vec<[Vec<f32>; 3]>,
+    /// Result, first and second operand of each thread.
+    operands: Vec<[Vec<f32>; 3]>,
 }
 
-impl Alone {
+impl GemmAlone {
     pub fn new(products: &[Product], threads: usize) -> Self {
         let largest = |f: fn(&Product) -> usize| products.iter().map(f).max().unwrap_or(0);
-        let room = |n: usize| (0..n).map(|i| (i % 97) as f32 / 97.0).collect::<Vec<_>>();
+        let numbers = |n: usize| (0..n).map(|i| (i % 97) as f32 / 97.0).collect::<Vec<_>>();
         Self {
-            rooms: (0..threads)
+            operands: (0..threads)
                 .map(|_| {
                     [
-                        room(largest(|p| p.m * p.n)),
-                        room(largest(|p| p.m * p.k)),
-                        room(largest(|p| p.k * p.n)),
+                        numbers(largest(|p| p.m * p.n)),
+                        numbers(largest(|p| p.m * p.k)),
+                        numbers(largest(|p| p.k * p.n)),
                     ]
                 })
                 .collect(),
@@ -117,15 +118,15 @@ impl Alone {
     }
 
     pub fn run(&mut self) {
-        let threads = self.rooms.len();
+        let threads = self.operands.len();
         let products = &self.products;
         rayon::scope(|scope| {
-            for [c, a, b] in &mut self.rooms {
+            for [c, a, b] in &mut self.operands {
                 scope.spawn(move |_| {
                     for p in products {
                         for _ in 0..(p.times / threads as f64).round() as usize {
                             let (m, n, k) = (p.m as isize, p.n as isize, p.k as isize);
-                            let (c_by, b_by) = if p.turned {
+                            let (c_by, b_by) = if p.by_columns {
                                 ((m, 1), (k, 1))
                             } else {
                                 ((1, n), (1, n))

@@ -9,8 +9,8 @@ use crate::output::replace;
 use crate::scores::spreadsheet::quoted;
 
 impl BoundsReport {
-    /// Writes one line per example: CSV, or JSON lines if the name ends in .jsonl or .ndjson. Cells of bounds that don't apply
-    /// are empty (`null`).
+    /// Writes one line per example: CSV, or JSON lines if the name ends in .jsonl or .ndjson. Cells of bounds that
+    /// don't apply are empty (`null`).
     ///
     /// # Errors
     /// The extension is unknown, the file can't be written, or it exists and isn't a table of bounds.

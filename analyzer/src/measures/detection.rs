@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn auc_counts_pairs() {
         let planted = [true, false, true, false, false];
-        // Pairs (planted, other) with the planted one first: 3 of 3 for −2; for 1: before 4 only, half with 1: 1.5 of 3.
+        // Pairs (planted, other) with the planted one first: 3 of 3 for −2; for 1: before 4 only, half with 1: 1.5 of
+        // 3.
         let scores = [-2.0, 0.0, 1.0, 1.0, 4.0];
         assert!((roc_auc(&scores, &planted).unwrap() - 4.5 / 6.0).abs() < 1e-15);
         assert_eq!(roc_auc(&[0.0, 1.0], &[true, false]).unwrap(), 1.0);

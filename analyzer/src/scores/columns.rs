@@ -62,9 +62,10 @@ impl std::fmt::Display for Cell {
     }
 }
 
-/// Names and contents of the columns, in the order in which they are written. With one query the names are plain; with several, the query follows
-/// in brackets: `influence[validation:3]`. There is a column `name` if names were joined, and a column `file` if
-/// files are known. `file` is last, so that the other columns keep the positions of earlier versions.
+/// Names and contents of the columns, in the order in which they are written. With one query the names are plain; with
+/// several, the query follows in brackets: `influence[validation:3]`. There is a column `name` if names were joined,
+/// and a column `file` if files are known. `file` is last, so that the other columns keep the positions of earlier
+/// versions.
 pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),

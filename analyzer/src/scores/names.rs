@@ -130,8 +130,8 @@ impl Names {
             .filter_map(|(file, _)| file.as_deref())
             .collect();
         let several = several(places, &files, lists);
-        // In one list, a row number is unique without its file. A column `file` is then only used if it names such a file,
-        // because it may mean something else.
+        // In one list, a row number is unique without its file. A column `file` is then only used if it names such a
+        // file, because it may mean something else.
         let pairs = !named.is_empty() && (several || named.iter().any(|file| files.contains(file)));
         if pairs {
             if files.contains("") {

@@ -1,4 +1,4 @@
-//! Counterfactual runs against training that really left the examples out.
+//! Compares counterfactual runs with training that really left the examples out.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn replay(
 }
 
 #[test]
-fn leaving_nobody_out_gives_the_recorded_bits_from_any_step() {
+fn leaving_no_example_out_gives_the_recorded_bits_from_any_step() {
     for rule in rules() {
         for micro in [Vec::new(), vec![2, 3]] {
             let recipe = Recipe {
@@ -95,7 +95,7 @@ fn a_loss_only_removal_is_training_with_weight_zero() {
 }
 
 #[test]
-fn the_ways_of_removing_differ_where_they_should() {
+fn removals_and_denominators_differ_where_they_should() {
     let recipe = Recipe::new(UpdateRule::sgd(), 0.5);
     let net = TinyNet::new(0.0);
     let recorded = train(&recipe, &net, None);
@@ -117,7 +117,7 @@ fn the_ways_of_removing_differ_where_they_should() {
         base,
         end(Removal::LossOnly, Denominators::Renormalised, vec![3])
     );
-    // A batch without examples moves nothing.
+    // A batch without examples doesn't change the parameters.
     let all: Vec<u64> = (0..TRAIN as u64).collect();
     for removal in [Removal::LossOnly, Removal::Absent] {
         for denominators in [Denominators::Fixed, Denominators::Renormalised] {

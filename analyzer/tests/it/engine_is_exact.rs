@@ -1,4 +1,4 @@
-//! The autodiff engine against central differences of its own first derivatives and of plain losses.
+//! Compares the autodiff engine with central differences of its own first derivatives and of plain losses.
 
 use std::slice::from_ref;
 

@@ -1,4 +1,4 @@
-//! The replay check on honest and on altered runs.
+//! The replay check on correct and on altered runs.
 
 use hindcast_analyzer::check::ReplayCheckReport;
 use hindcast_analyzer::{MemoryRun, RecordedRun, ReplayCheckOptions, replay_check};
@@ -24,7 +24,7 @@ fn check(recipe: &Recipe, recorded: &MemoryRun, samples: usize) -> ReplayCheckRe
 }
 
 #[test]
-fn honest_runs_come_out_bit_by_bit() {
+fn correct_runs_are_reproduced_bit_for_bit() {
     for text in [
         "kind = \"sgd\"",
         "kind = \"sgd\"\nmomentum = 0.9",
@@ -87,7 +87,7 @@ fn another_batch_or_learning_rate_is_found() {
 }
 
 #[test]
-fn runs_with_gaps_are_checked_where_two_steps_meet() {
+fn runs_with_gaps_are_checked_where_the_next_step_is_recorded() {
     let recipe = Recipe::new(UpdateRule::sgd(), 0.1);
     let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
     let keys: Vec<_> = recorded

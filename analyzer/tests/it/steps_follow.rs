@@ -1,4 +1,4 @@
-//! The rule check: correct loops pass at the first try, and wrong ones are refused with the cause.
+//! The rule check: correct loops pass, and wrong ones are refused with the cause.
 
 use candle_core::{DType, Device};
 use hindcast_analyzer::check::{Cause, RuleCheckReport};
@@ -39,7 +39,7 @@ fn refused(what: &str, recorded: &MemoryRun, rule: &UpdateRule, data: &dyn DataS
 }
 
 #[test]
-fn honest_loops_pass_whichever_steps_are_chosen() {
+fn correct_loops_pass_whichever_steps_are_chosen() {
     let plans = [
         ("kind = \"sgd\"", None, vec![]),
         ("kind = \"sgd\"\nweight_decay = 0.01", Some(0.05), vec![]),
@@ -202,7 +202,7 @@ fn wrong_indices_and_other_data_are_refused() {
 }
 
 #[test]
-fn one_altered_step_among_all_is_found_when_it_is_looked_at() {
+fn one_altered_step_is_found_if_it_is_recomputed() {
     let recipe = Recipe::new(rule("kind = \"sgd\""), 0.1);
     let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
     let six = &mut recorded.steps[6].parameters;
@@ -224,7 +224,7 @@ fn one_altered_step_among_all_is_found_when_it_is_looked_at() {
 }
 
 #[test]
-fn losses_that_are_not_the_computed_ones_are_told() {
+fn recorded_losses_that_differ_from_the_computed_ones_are_reported() {
     let recipe = Recipe::new(rule("kind = \"adam\""), 0.01);
     // Adam takes the same steps for a halved loss, so only the recorded losses show it.
     let mut recorded = train(&recipe, &TinyNet::new(0.0), None);

@@ -1,4 +1,4 @@
-//! Scores against central differences of really re-weighted training, for every update rule.
+//! Compares scores with central differences of really re-weighted training, for every update rule.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use hindcast_model::update::UpdateRule;
 
 use crate::tiny::{Recipe, Reweighted, TRAIN, TinyData, TinyNet, engine, relative_error, train};
 
-/// Small enough that the third derivative of an Adam run doesn't matter.
+/// Change of a weight in a difference. Small enough that the third derivative of an Adam run doesn't matter.
 const STEP: f64 = 2e-5;
 
 fn value(
@@ -85,7 +85,7 @@ fn sgd(text: &str) -> UpdateRule {
 }
 
 #[test]
-fn every_rule() {
+fn every_update_rule_agrees() {
     let cases = [
         ("sgd", sgd(""), 0.5),
         ("sgd, decay", sgd("weight_decay = 0.05"), 0.5),
@@ -139,7 +139,7 @@ fn every_rule() {
 }
 
 #[test]
-fn every_circumstance() {
+fn every_kind_of_run_agrees() {
     let momentum = || sgd("momentum = 0.9\nweight_decay = 0.01");
     let adam = || UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3").unwrap();
     let base = |rule| Recipe::new(rule, 0.2);
@@ -186,7 +186,7 @@ fn every_circumstance() {
 }
 
 #[test]
-fn a_stopped_sweep_goes_on_to_the_same_bits() {
+fn a_resumed_sweep_has_the_bits_of_an_uninterrupted_one() {
     let recipe = Recipe::new(UpdateRule::adamw(), 0.1);
     let net = TinyNet::new(0.0);
     let recorded = train(&recipe, &net, None);

@@ -15,7 +15,7 @@ use hindcast_model::update::UpdateRule;
 
 use crate::tiny::{Recipe, TinyData, TinyNet, engine, train};
 
-/// A run that counts its steps as they are read newest first, and has a step that can't be read.
+/// A run that counts the steps that are read. It may have a step that can't be read.
 struct Flawed {
     run: MemoryRun,
     flaw: Option<u64>,
@@ -129,7 +129,7 @@ fn sweep(
 }
 
 #[test]
-fn an_error_comes_after_every_step_that_is_newer() {
+fn an_error_is_returned_after_all_newer_steps() {
     for flaw in [STEPS - 1, 11, 0] {
         let source = flawed(Some(flaw));
         let mut seen = Vec::new();
@@ -148,7 +148,7 @@ fn an_error_comes_after_every_step_that_is_newer() {
 }
 
 #[test]
-fn a_sweep_that_stops_stops_the_reading() {
+fn a_stopped_sweep_stops_reading() {
     let source = flawed(None);
     let (swept, _) = sweep(&source, &mut |step| match step {
         20 => ControlFlow::Break(()),
@@ -172,7 +172,7 @@ fn a_panic_of_the_reader_is_not_swallowed() {
 }
 
 #[test]
-fn slow_reading_is_hidden_behind_the_replay_and_what_is_not_is_counted() {
+fn reading_overlaps_the_replay_and_waiting_is_counted() {
     let mut source = flawed(None);
     source.pause = Duration::from_millis(4);
     let begun = Instant::now();

@@ -137,7 +137,7 @@ fn names_survive_in_every_format() {
 
 /// A text that a spreadsheet would evaluate is written protected, and read back unchanged.
 #[test]
-fn formulas_survive_and_are_no_formulas_in_a_csv() {
+fn formulas_survive_and_are_plain_text_in_a_csv() {
     let folder = tempfile::tempdir().unwrap();
     let mut table = table(&["validation"], &[], &[-0.5, 1e-9]);
     let formulas = ["=1+1", "'=1+1", "-1", "@SUM(A1)", "\tx"];
@@ -320,7 +320,7 @@ fn a_table_made_by_hand_needs_two_columns() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_line() {
+fn errors_name_the_file_and_the_line() {
     let folder = tempfile::tempdir().unwrap();
     for (name, content, hint) in [
         ("a.csv", "index,score\n1,2\n", "no column `influence`"),
@@ -354,6 +354,11 @@ fn what_is_wrong_is_said_with_its_line() {
             "{\"index\":1,\"influence\":2}\n{\"index\":2}\n",
             "line 2: `influence` is missing",
         ),
+        (
+            "label.jsonl",
+            "{\"index\":1,\"influence\":2,\"label\":3}\n",
+            "line 1: `label` must be text, got 3",
+        ),
         ("e.jsonl", "", "no rows"),
         ("f.txt", "", ".csv, .jsonl or .parquet"),
     ] {
@@ -368,11 +373,11 @@ fn what_is_wrong_is_said_with_its_line() {
     let path = folder.path().join("scores.csv");
     table(&["validation"], &[], &[1.0]).write(&path).unwrap();
     // Metadata of an earlier version, which doesn't identify its table.
-    let told = fs::read(sidecar_path(&path)).unwrap();
-    let mut told: serde_json::Value = serde_json::from_slice(&told).unwrap();
-    told.as_object_mut().unwrap().remove("table_digest");
-    let beside = sidecar_path(&folder.path().join("g.csv"));
-    fs::write(beside, told.to_string()).unwrap();
+    let metadata = fs::read(sidecar_path(&path)).unwrap();
+    let mut metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
+    metadata.as_object_mut().unwrap().remove("table_digest");
+    let sidecar = sidecar_path(&folder.path().join("g.csv"));
+    fs::write(sidecar, metadata.to_string()).unwrap();
     fs::write(folder.path().join("g.csv"), "index,influence,epoch_1\n").unwrap();
     let message = ScoreTable::read(&folder.path().join("g.csv"))
         .unwrap_err()

@@ -16,7 +16,7 @@ use hindcast_model::update::UpdateRule;
 
 pub const FEATURES: usize = 3;
 const HIDDEN: usize = 4;
-/// Training and validation examples.
+/// Number of training examples.
 pub const TRAIN: usize = 14;
 const VALIDATION: usize = 9;
 
@@ -181,7 +181,7 @@ impl Recipe {
     }
 
     pub fn meta(&self, t: u64) -> StepMeta {
-        // Five examples of fourteen, one index twice in every third batch, and a short batch now and then.
+        // Five examples of fourteen. Every third batch contains an index twice, and every fourth may be short.
         let mut indices: Vec<u64> = (0..5)
             .map(|k| (t * 5 + k * 3 + t / 3) % TRAIN as u64)
             .collect();

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn an_error_is_relative_to_the_update_and_names_its_tensor() {
-        // `b` moves by 0.1 and should have moved by 0.2: an error of 1e-4 relative to the parameters, and of half the update.
+        // `b` moves by 0.1 and should have moved by 0.2: an error of 1e-4 relative to the parameters, and of half the
+        // update.
         let before = [1.0, 1.0, 1_000.0, 1_000.0];
         let got = [1.1, 1.0, 1_000.1, 1_000.0];
         let want = [1.1, 1.0, 1_000.2, 1_000.0];

@@ -82,8 +82,8 @@ impl RuleCheckReport {
     }
 }
 
-/// Step, computed and recorded loss of the first step whose losses differ by more than 1 %. `None` unless they differ in
-/// most of the steps with a recorded loss.
+/// Step, computed and recorded loss of the first step whose losses differ by more than 1 %. `None` unless they differ
+/// in most of the steps with a recorded loss.
 pub(crate) fn other_loss(
     steps: impl Iterator<Item = (u64, Option<(f64, f64)>)>,
 ) -> Option<(u64, f64, f64)> {

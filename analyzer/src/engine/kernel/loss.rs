@@ -1,7 +1,8 @@
 //! Losses of examples, their tangents, and the cotangents of the outputs.
 //!
 //! Along a direction the loss of example j has the tangent ℓ̇_j = <∂ℓ_j/∂z, ż>, which is the product `<s, g_j>`. The
-//! outputs' cotangents g = w_j ∂ℓ_j/∂z have the tangents ġ = w_j ∂²ℓ_j/∂z² ż. Everything is in float64, which costs little because outputs are few.
+//! outputs' cotangents g = w_j ∂ℓ_j/∂z have the tangents ġ = w_j ∂²ℓ_j/∂z² ż. Everything is in float64, which costs
+//! little because outputs are few.
 
 use hindcast_model::task::LossKind;
 

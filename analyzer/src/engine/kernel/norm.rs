@@ -134,8 +134,8 @@ impl Moments {
         }
     }
 
-    /// In evaluation: the loss's derivatives in a channel's running mean and variance (block 0), or their tangents along
-    /// a direction. `scale` is γ and `moved` is γ̇.
+    /// In evaluation: the loss's derivatives in a channel's running mean and variance (block 0), or their tangents
+    /// along a direction. `scale` is γ and `moved` is γ̇.
     pub fn of_running(&self, block: usize, c: usize, scale: f64, moved: f64) -> (f64, f64) {
         let sums = &self.sums[c * width(self.tangents)..];
         let (g, gx) = (sums[0], sums[1]);

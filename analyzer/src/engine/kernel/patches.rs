@@ -199,8 +199,8 @@ impl<'a, T: Number> Loop<GatherOperands<'a, T>> for Gather {
     }
 }
 
-/// Like [`Gather`], for taps that read whole rows of `W` pixels, one below the other. Copying a row takes about two instructions, so
-/// the bookkeeping is done once for all taps of a channel.
+/// Like [`Gather`], for taps that read whole rows of `W` pixels, one below the other. Copying a row takes about two
+/// instructions, so the bookkeeping is done once for all taps of a channel.
 #[inline(always)]
 fn gather_whole<T: Number, const W: usize>(
     g: &Geometry,

@@ -1,4 +1,4 @@
-//! Koh and Liang's three solvers against a dense solve with a Hessian from differences.
+//! Compares Koh and Liang's three solvers with a dense solve, whose Hessian comes from differences.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn recipe() -> Recipe {
     }
 }
 
-fn everyone() -> Vec<u64> {
+fn all_examples() -> Vec<u64> {
     (0..TRAIN as u64).collect()
 }
 
@@ -34,7 +34,7 @@ fn hessian(net: &Arc<TinyNet>, recorded: &MemoryRun) -> Vec<Vec<f64>> {
             parameters: parameters.into(),
             buffers: (&end.buffers).into(),
             mode: Mode::Evaluate,
-            batches: vec![super::batch(Split::Train, &everyone())],
+            batches: vec![super::batch(Split::Train, &all_examples())],
         }
         .mean(&mut engine)
     };
@@ -92,7 +92,7 @@ fn scored(net: &Arc<TinyNet>, recorded: &MemoryRun, beta: &[f64], alpha: f64) ->
         parameters: (&end.parameters).into(),
         buffers: (&end.buffers).into(),
         mode: Mode::Evaluate,
-        batches: vec![super::batch(Split::Train, &everyone())],
+        batches: vec![super::batch(Split::Train, &all_examples())],
     }
     .each(&mut engine(net));
     each.iter()
@@ -108,7 +108,7 @@ fn by(name: &str, set: &[(&str, &str)], net: &Arc<TinyNet>, recorded: &MemoryRun
 }
 
 #[test]
-fn three_solvers_come_to_the_dense_solution() {
+fn three_solvers_reach_the_dense_solution() {
     let net = TinyNet::new(0.0);
     let recorded = train(&recipe(), &net, None);
     let h = hessian(&net, &recorded);
@@ -129,7 +129,7 @@ fn three_solvers_come_to_the_dense_solution() {
                 vec![("depth", "600"), ("batch", "20")],
                 1e-6,
             ),
-            // Batches of five; the last one has four and so a mean over fewer, which makes the problem slightly
+            // Batches of five. The last one has four and takes its mean over fewer, so the problem is slightly
             // different.
             (
                 "koh-liang-sgd",
@@ -156,7 +156,7 @@ fn three_solvers_come_to_the_dense_solution() {
 }
 
 #[test]
-fn descent_takes_the_steps_that_it_says() {
+fn descent_takes_the_documented_steps() {
     let net = TinyNet::new(0.0);
     let recorded = train(&recipe(), &net, None);
     let h = shifted(hessian(&net, &recorded), 0.3);
@@ -194,7 +194,7 @@ fn descent_takes_the_steps_that_it_says() {
 }
 
 #[test]
-fn what_goes_astray_is_said() {
+fn divergence_and_negative_curvature_are_reported() {
     let net = TinyNet::new(0.0);
     let recorded = train(&recipe(), &net, None);
     let of = |name, set| estimate(name, set, &recipe(), &net, &recorded, &Window::All);

@@ -1,4 +1,4 @@
-//! Methods against references that share no code with them. The forward estimates are tested in `theory`.
+//! Compares methods with references that share no code with them. The forward estimates are tested in `theory`.
 
 mod koh_liang;
 mod sweeps;
@@ -84,16 +84,16 @@ impl Point<'_> {
         self.gradient(engine, &vec![1.0 / n as f64; n])
     }
 
-    /// The gradient that each example's weight contributes, so without a penalty of the whole batch.
+    /// The gradient of each example's own loss, without a penalty of the whole batch.
     fn each(&self, engine: &mut dyn ReplayEngine) -> Vec<Vec<f64>> {
         let n = self.examples();
-        let nobody = self.gradient(engine, &vec![0.0; n]);
+        let without = self.gradient(engine, &vec![0.0; n]);
         (0..n)
             .map(|j| {
                 let mut alone = vec![0.0; n];
                 alone[j] = 1.0;
                 let mut gradient = self.gradient(engine, &alone);
-                gradient.iter_mut().zip(&nobody).for_each(|(a, b)| *a -= b);
+                gradient.iter_mut().zip(&without).for_each(|(a, b)| *a -= b);
                 gradient
             })
             .collect()

@@ -1,5 +1,5 @@
-//! The sweep and its variants against a sweep written out from the formulas, with differences for every derivative;
-//! and random scores.
+//! Compares the sweep and its variants with a sweep written out from the formulas, with differences for every
+//! derivative. Also tests random scores.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn by_hand(
     let (mut u, mut rho) = (query.parameters.clone(), query.buffers.clone());
     let mut v = vec![0.0; u.len()];
     let mut out = vec![0.0; TRAIN];
-    // End of each parameter tensor, to know which values are trained.
+    // Number of values of each parameter tensor, to know which values are trained.
     let sizes: Vec<usize> = net
         .parameters()
         .iter()
@@ -123,7 +123,7 @@ fn recipe() -> Recipe {
 }
 
 #[test]
-fn only_the_hessians_term_is_dropped_or_divided() {
+fn variants_drop_or_divide_only_the_term_of_the_hessian() {
     let (recipe, net) = (recipe(), TinyNet::new(0.03));
     let recorded = train(&recipe, &net, None);
     type Case<'a> = (&'a str, fn(usize) -> f64);

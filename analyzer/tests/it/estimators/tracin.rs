@@ -1,4 +1,4 @@
-//! TracIn against its definition, gradient by gradient.
+//! Compares TracIn with its definition, gradient by gradient.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn by_definition(
 ) -> Vec<f64> {
     let mut engine = engine(net);
     let end = recorded.end.as_ref().unwrap();
-    let everyone: Vec<u64> = (0..TRAIN as u64).collect();
+    let all: Vec<u64> = (0..TRAIN as u64).collect();
     let mut out = vec![0.0; TRAIN];
     for &t in steps {
         let parameters = match recorded.steps.get(t + 1) {
@@ -64,7 +64,7 @@ fn by_definition(
             parameters,
             buffers,
             mode: Mode::Evaluate,
-            batches: vec![super::batch(Split::Train, &everyone)],
+            batches: vec![super::batch(Split::Train, &all)],
         }
         .each(&mut engine);
         for (out, g) in out.iter_mut().zip(&gradients) {
@@ -78,7 +78,7 @@ fn by_definition(
 fn checkpoints_are_the_ends_of_epochs() {
     let (recipe, net) = (recipe(), TinyNet::new(0.03));
     let recorded = train(&recipe, &net, None);
-    // Epochs of three steps, the last of one.
+    // Epochs have three steps, the last one has one.
     type Case<'a> = (&'a [(&'a str, &'a str)], Window, &'a [usize]);
     let cases: [Case<'_>; 4] = [
         (&[], Window::All, &[2, 5, 8, 9]),
@@ -106,7 +106,7 @@ fn checkpoints_are_the_ends_of_epochs() {
 }
 
 #[test]
-fn steps_count_each_use_of_an_example_as_it_was_trained_on() {
+fn tracin_steps_counts_each_use_of_an_example_in_training() {
     let (recipe, net) = (recipe(), TinyNet::new(0.03));
     let recorded = train(&recipe, &net, None);
     let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();

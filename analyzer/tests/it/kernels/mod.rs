@@ -1,4 +1,4 @@
-//! The kernel engine against the autodiff engine, in float64, and against itself.
+//! Compares the kernel engine with the autodiff engine, in float64, and with itself.
 
 mod nets;
 mod shapes;

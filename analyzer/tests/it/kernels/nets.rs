@@ -1,4 +1,4 @@
-//! Each layer alone, each loss, and whole nets.
+//! Both engines agree on each layer alone, on each loss, and on whole nets.
 
 use super::*;
 use LossKind::{BinaryCrossEntropy, CrossEntropy, MeanSquaredError};
@@ -58,7 +58,7 @@ fn losses_agree() {
             .penalty(0.2, PenaltyIn::Batch)
             .agrees();
     }
-    // An image against an image.
+    // Outputs and targets that are images.
     Case::new(&[2, 3, 4], vec![conv(2, (3, 3), (1, 1), (1, 1))]).agrees();
 }
 
@@ -142,7 +142,7 @@ fn transposed_convolutions_agree() {
 
 /// Layers that are large enough for several queries to share a product, with sums long enough to be split.
 #[test]
-fn what_queries_share_agrees() {
+fn products_shared_by_queries_agree() {
     let each = |input: &[usize], layers: Vec<Layer>, n: usize| {
         let mut case = Case::new(input, layers).batches(&[n]);
         case.queries = 3;
@@ -200,7 +200,7 @@ fn residuals_agree() {
         vec![linear(5), TANH, block(), RELU, block(), linear(2)],
     )
     .agrees();
-    // Activations first, on both branches: nothing may work in place.
+    // Both branches begin with activations, so that none may work in place.
     Case::new(
         &[5],
         vec![
@@ -291,7 +291,7 @@ fn batch_norm_agrees_as_trained_and_as_evaluated() {
 }
 
 #[test]
-fn the_tasks_that_ship_agree() {
+fn builtin_tasks_agree() {
     for (name, n) in [
         ("mnist-cnn", 6),
         ("mnist-dnn", 20),

@@ -35,7 +35,7 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
-fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
+fn a_query_has_the_same_bits_together_with_other_queries() {
     let net = |layers: Vec<Layer>, input: &[usize], n: usize| {
         let mut case = Case::new(input, layers).batches(&[n]);
         case.queries = 9;
@@ -85,8 +85,9 @@ fn a_query_has_the_same_bits_whatever_is_asked_beside_it() {
     }
 }
 
-/// Patches that were built in a pass are used in that pass only, whichever thread built them. One convolution between
-/// two batch norms, whose chunks change threads between the forward and the backward pass, on other images each time.
+/// Patches that were built in a pass are used in that pass only, whichever thread built them. The net is a convolution
+/// between two batch norms, so that chunks change threads between the forward and the backward pass. The images
+/// alternate.
 #[test]
 fn an_engine_that_has_been_used_has_the_bits_of_a_new_one() {
     let layers = vec![
@@ -97,8 +98,8 @@ fn an_engine_that_has_been_used_has_the_bits_of_a_new_one() {
     ];
     let case = Case::new(&[2, 12, 12], layers).batches(&[33]);
     let numbers = Numbers::of(&case, &case.net(), DType::F32);
-    let mut turned = Numbers::of(&case, &case.net(), DType::F32);
-    for batch in &mut turned.batches {
+    let mut squared = Numbers::of(&case, &case.net(), DType::F32);
+    for batch in &mut squared.batches {
         batch.inputs = batch.inputs.sqr().unwrap();
     }
     let both = |engine: &mut KernelEngine, numbers: &Numbers| {
@@ -106,12 +107,12 @@ fn an_engine_that_has_been_used_has_the_bits_of_a_new_one() {
         let (s, rho) = (&numbers.directions, &numbers.adjoints);
         engine.products(&input, &slices(s), rho).unwrap()
     };
-    let want = [&numbers, &turned].map(|n| both(&mut case.kernels(DType::F32), n));
+    let want = [&numbers, &squared].map(|n| both(&mut case.kernels(DType::F32), n));
     for pool in pools() {
         pool.install(|| {
             let mut engine = case.kernels(DType::F32);
             for turn in 0..40 {
-                let got = both(&mut engine, [&numbers, &turned][turn % 2]);
+                let got = both(&mut engine, [&numbers, &squared][turn % 2]);
                 assert!(got == want[turn % 2], "turn {turn}");
             }
         });

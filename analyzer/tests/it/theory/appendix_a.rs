@@ -1,4 +1,4 @@
-//! Appendix A of the paper, which relates the sweep to Koh and Liang's estimate, as two tests.
+//! Tests the two claims of the paper's appendix A, which relates the sweep to Koh and Liang's estimate.
 
 use std::ops::ControlFlow;
 
@@ -106,14 +106,14 @@ fn the_single_product_identity_holds_with_its_error() {
         assert!(relative_error(&minus(&beta, &product), &error) < 1e-12);
         (beta, product, error)
     };
-    // With a fixed number of steps, half the rate gives half the error, and β is as near to g.
+    // With a fixed number of steps, half the rate gives half the error, and half the distance from β to g.
     let (coarse, _, coarse_error) = error_of(2, 1e-3);
     let (fine, _, fine_error) = error_of(2, 5e-4);
     let ratio = norm(&coarse_error) / norm(&fine_error);
     assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
     let ratio = norm(&minus(&coarse, &g)) / norm(&minus(&fine, &g));
     assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
-    // With a fixed rate and many steps, nothing is left of the product.
+    // With a fixed rate and many steps, the product tends to 0 and β to H⁻¹ g.
     let (beta, product, _) = error_of(100, 0.1);
     assert!(norm(&product) < 1e-2 * norm(&g), "{}", norm(&product));
     let whole = {

@@ -16,10 +16,10 @@ const TANH: &str =
 
 fn bounded(toy: &Toy, given: Option<GivenConstants>) -> Result<BoundsReport, AnalysisError> {
     let recorded = toy.train(&|_, _| {});
-    asked(toy, &toy.recorded(&recorded), &recorded, given, None)
+    bounded_from(toy, &toy.recorded(&recorded), &recorded, given, None)
 }
 
-fn asked(
+fn bounded_from(
     toy: &Toy,
     run: &RecordedRun<'_>,
     recorded: &MemoryRun,
@@ -36,7 +36,7 @@ fn asked(
     })
 }
 
-/// Λ of a toy, found by computing bounds at a rate that is surely small enough.
+/// 1/Λ of a toy. Λ comes from its bounds at a rate that is surely small enough.
 fn largest_rate(toy: &mut Toy) -> f64 {
     toy.rates.fill(1e-6);
     1.0 / bounded(toy, None).unwrap().constants.upper
@@ -125,7 +125,7 @@ fn at_rates_of_one_over_lambda_the_lower_bound_is_zero_and_the_upper_is_near() {
     let largest = largest_rate(&mut toy);
     toy.rates.fill(largest);
     let report = bounded(&toy, None).unwrap();
-    // Leaving out an example of the last batch moves the parameters by exactly what both bounds say.
+    // Leaving out an example of the last batch moves the parameters by exactly the value of both bounds.
     let last = report.rows.iter().filter(|r| r.step == 3);
     assert_eq!(last.clone().count(), 3);
     for row in last {
@@ -190,7 +190,7 @@ fn a_broken_assumption_is_named_with_its_numbers() {
         ),
         (
             of(LOGISTIC, &plain, "kind = \"sgd\"", 3, 0.01),
-            vec!["one pass", "comes 3 times"],
+            vec!["one pass", "occurs 3 times"],
         ),
         (
             of(LOGISTIC, &plain, "kind = \"sgd\"", 1, 5.0),
@@ -243,15 +243,15 @@ fn a_last_epoch_is_one_pass() {
     toy.rates[2] = 0.3;
     let recorded = toy.train(&|_, _| {});
     let run = toy.recorded(&recorded);
-    assert!(asked(&toy, &run, &recorded, None, None).is_err());
-    let report = asked(&toy, &run, &recorded, None, Some(6)).unwrap();
+    assert!(bounded_from(&toy, &run, &recorded, None, None).is_err());
+    let report = bounded_from(&toy, &run, &recorded, None, Some(6)).unwrap();
     assert_eq!(report.rows.len(), 9);
     assert_eq!(report.inequality7().unwrap().broken, 0);
     assert_eq!(report.inequality8().unwrap().broken, 0);
 }
 
 #[test]
-fn a_net_has_theorem_6_with_constants_that_are_given() {
+fn theorem_6_applies_to_a_net_with_given_constants() {
     let toy = Toy::new(
         TANH,
         "kind = \"mean-squared-error\"",

@@ -1,4 +1,5 @@
-//! Forward and accumulative estimates against the sweep, derivatives of really re-weighted training, and retraining.
+//! Compares forward and accumulative estimates with the sweep, with derivatives of really re-weighted training, and
+//! with retraining.
 
 use std::ops::{ControlFlow, Range};
 
@@ -86,7 +87,7 @@ fn toys() -> Vec<(&'static str, Toy)> {
 }
 
 #[test]
-fn the_forward_estimate_is_the_vector_of_which_the_sweep_gives_a_component() {
+fn the_sweep_is_the_forward_estimates_product_with_the_query() {
     for (name, toy) in toys() {
         for window in [0..9, 2..7, 6..9] {
             let changes = forward(&toy, &window, OwnTerm::Kept);
@@ -183,7 +184,7 @@ fn on_an_epoch_in_which_no_example_recurs_the_accumulative_estimate_is_the_sweep
 }
 
 #[test]
-fn what_it_is_not_defined_for_is_refused() {
+fn runs_without_an_accumulative_estimate_are_refused() {
     let refusal = |toy: &Toy, examples: &[u64], window: Range<u64>| {
         let recorded = toy.train(&|_, _| {});
         let run = toy.recorded(&recorded);
@@ -220,7 +221,7 @@ fn what_it_is_not_defined_for_is_refused() {
 }
 
 #[test]
-fn it_can_be_stopped() {
+fn the_accumulative_estimate_can_be_cancelled() {
     let toy = &toys()[0].1;
     let recorded = toy.train(&|_, _| {});
     let run = toy.recorded(&recorded);

@@ -1,4 +1,4 @@
-//! The refinement: sweep, accumulative estimate, truth; and the two forward estimates as methods.
+//! Refinement in stages (sweep, accumulative estimate, counterfactual), and the two forward estimates as methods.
 
 use std::ops::ControlFlow;
 
@@ -40,7 +40,7 @@ fn table(toy: &Toy, recorded: &MemoryRun, window: std::ops::Range<u64>) -> Score
 }
 
 #[test]
-fn each_rung_looks_again_at_the_worst_of_the_one_before() {
+fn each_stage_refines_the_worst_of_the_stage_before() {
     let toy = quadratic();
     let recorded = toy.train(&|_, _| {});
     let run = toy.recorded(&recorded);
@@ -83,7 +83,7 @@ fn each_rung_looks_again_at_the_worst_of_the_one_before() {
             .map(|(_, x)| *x);
         let (got, want) = (row.refined[0].accumulative, estimated);
         assert_eq!(got.is_some(), want.is_some(), "example {}", row.index);
-        // The shortlist's order decides with whom a pass is shared, and so the last bits.
+        // The order of the shortlist decides which examples share a pass, and that changes the last bits.
         if let (Some(got), Some(want)) = (got, want) {
             assert!(
                 (got - want).abs() < 1e-12 * want.abs().max(1e-6),

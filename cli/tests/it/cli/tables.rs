@@ -253,7 +253,10 @@ fn names_that_do_not_fit_are_refused_before_the_sweep() {
         (&["spread.csv"], "line 4: `zero` is not a whole number"),
         (&["which.csv"], "--name-column"),
         (&["which.csv", "--name-column", "text"], "no column `text`"),
-        (&["numbers.csv"], "the column `Row-Number` seems to say"),
+        (
+            &["numbers.csv"],
+            "the column `Row-Number` seems to identify",
+        ),
         (&["numbers.tsv"], "names aren't read from .tsv"),
         (&["later.jsonl"], "line 2: `row` is not in the first object"),
         (&["empty.txt"], "no names"),
