@@ -19,7 +19,7 @@ fn print_trace(path: &str) -> Result<(), FormatError> {
         println!("{:?} {} {:?}", tensor.role, tensor.name, tensor.shape);
     }
 
-    // Walking backwards, the state that was met before is the one after the step. A walk holds one step in memory.
+    // The walk goes backward, so the state of the previous iteration is the state after the current step. A walk holds one step in memory.
     let mut after = match trace.final_state()? {
         Some((state, _)) => values(&state),
         None => Vec::new(),

@@ -67,8 +67,9 @@ fn split(pool: Option<(DType, usize)>, chunks: &mut Vec<u32>) {
     chunks.extend((0..parts).map(|i| (size + usize::from(i < longer)) as u32));
 }
 
-/// Limits of an error message: the number of tensors that it names, and the length of a name in characters.
+/// Largest number of tensors that an error names.
 const NAMED: usize = 16;
+/// Longest tensor name in an error, in characters. Longer names are cut.
 const LONGEST_NAME: usize = 128;
 
 /// One chunk, with its place in the layout.

@@ -243,9 +243,9 @@ impl Encoder {
     fn describe(&mut self, meta: &StepMeta, digest: Option<&[u8; 32]>) -> Result<(), FormatError> {
         meta.check(&self.context.layout)?;
         if wire::reads_as_a_sum(meta) {
-            // Read back, the weights would be those of a weighted sum.
+            // A reader would take the weights for those of a weighted sum.
             return Err(FormatError::Mismatch {
-                what: "extension records 1 with the weights of a mean",
+                what: "extension records with id 1 (reserved) next to the weights of a mean",
                 expected: 0,
                 got: 1,
             });
@@ -267,7 +267,7 @@ impl Encoder {
         out.resize(FRAME_HEADER, 0);
         out.extend_from_slice(&self.meta);
         let table = out.len();
-        // A chunk's form decides the length of its table entry, so all forms are chosen before the first chunk is coded.
+        // The length of a chunk's table entry depends on its form, so all forms are chosen before the first chunk is coded.
         self.magnitudes.clear();
         let mut table_length = 4;
         for (section, chunk) in sections

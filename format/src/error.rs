@@ -94,7 +94,7 @@ pub enum FormatError {
     /// Bytes, values or flags don't fit the layout.
     #[error("{what}: expected {expected}, got {got}")]
     Mismatch {
-        /// The value that was given.
+        /// The quantity that doesn't fit.
         what: &'static str,
         /// The number that the layout requires.
         expected: u64,

@@ -142,11 +142,11 @@ impl FrameHeader {
             ));
         }
         let step = u64_at(h, 16);
-        let bad = |what: &str, expected: &str, got: u64| {
+        let bad = |what: &str, expected: String, got: u64| {
             Err(FormatError::corrupt(what, expected, got).at_step(step))
         };
         let Some(kind) = FrameKind::from_code(h[4]) else {
-            return bad("frame kind", "1 to 5", u64::from(h[4]));
+            return bad("frame kind", "1 to 5".to_owned(), u64::from(h[4]));
         };
         let header = FrameHeader {
             kind,
@@ -164,7 +164,7 @@ impl FrameHeader {
         if header.length < fixed || header.length > MAX_FRAME {
             return bad(
                 "frame length",
-                "room for metadata, chunk table and trailer",
+                format!("{fixed} (header, metadata, chunk table and trailer) to {MAX_FRAME}"),
                 header.length,
             );
         }
@@ -200,7 +200,7 @@ pub(crate) const fn planes_entry(planes: usize) -> usize {
     4 + 4 * planes
 }
 
-/// Bytes of the chunk's table entry at `at`. The entry's first word says which form the chunk has.
+/// Bytes of the chunk's table entry at `at`. The word after the entry's checksum gives the chunk's form.
 fn entry_length(table: &[u8], at: usize, chunk: &Chunk) -> usize {
     match TableEntry::unpack(u32_at(table, at + 4)) {
         TableEntry::OpenBits(_) => MAGNITUDES_ENTRY,
@@ -276,7 +276,7 @@ impl<'a> Frame<'a> {
         self.part(self.bytes.len() - FRAME_TRAILER, FRAME_TRAILER)
     }
 
-    /// The chunk table, after checking it against the chunks that the run states for such a frame.
+    /// The chunk table, after checking it against `chunks`: the chunks that a frame of this kind has according to the run's description.
     pub fn table(&self, chunks: &[&[Chunk]]) -> Result<Table<'a>, FormatError> {
         let at = |e: FormatError| e.at_step(self.header.step);
         let table = self.part(
@@ -293,7 +293,7 @@ impl<'a> Frame<'a> {
                 "one that does not",
             )));
         }
-        // After the table's end every entry reads as zeros, so that the lengths differ.
+        // If the table is too short, the missing entries read as zeros and count with their full length, so that the lengths differ.
         let count: usize = chunks.iter().map(|c| c.len()).sum();
         let length = chunks
             .iter()
@@ -303,8 +303,8 @@ impl<'a> Frame<'a> {
         if count != self.header.chunks as usize || length != table.len() {
             return Err(at(FormatError::corrupt(
                 "chunk table",
-                format!("{count} chunks"),
-                format!("{} chunks", self.header.chunks),
+                format!("{count} chunks in {length} bytes"),
+                format!("{} chunks in {} bytes", self.header.chunks, table.len()),
             )));
         }
         let start = FRAME_HEADER + self.header.meta_length as usize + table.len();

@@ -85,7 +85,7 @@ impl TensorSpec {
         self.shape.iter().product()
     }
 
-    /// Bytes that the tensor takes.
+    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.elements() * self.dtype.size()
     }
@@ -105,8 +105,8 @@ struct Tensors {
     tensors: Vec<TensorSpec>,
     /// Byte offset of each tensor in its section. There are two sections: parameters with buffers, and optimizer state.
     offsets: Vec<usize>,
-    buffers: usize,
-    optimizer: usize,
+    first_buffer: usize,
+    first_optimizer: usize,
     parameter_bytes: usize,
     buffer_bytes: usize,
     optimizer_bytes: usize,
@@ -148,7 +148,7 @@ impl Layout {
             if t.shape.len() > MAX_DIMENSIONS {
                 return Err(bad(t, "a tensor has at most 16 dimensions"));
             }
-            // With a zero among the dimensions the tensor is empty, whatever the others are. The others must not overflow either.
+            // A zero among the dimensions makes the tensor empty. Even then, the product of the others must not overflow.
             let elements = t
                 .shape
                 .iter()
@@ -156,7 +156,7 @@ impl Layout {
                 .try_fold(1usize, |n, &d| n.checked_mul(d));
             let bytes = elements
                 .and_then(|n| n.checked_mul(t.dtype.size()))
-                .ok_or_else(|| bad(t, "its size overflows"))?;
+                .ok_or_else(|| bad(t, "its size in bytes exceeds the address space"))?;
             let bytes = if t.shape.contains(&0) { 0 } else { bytes };
             let section = if t.role == Role::OptimizerState {
                 sizes[2]
@@ -172,11 +172,11 @@ impl Layout {
             *size = size
                 .checked_add(bytes)
                 .filter(|&n| n <= isize::MAX as usize / 4)
-                .ok_or_else(|| bad(t, "the sum of the sizes overflows"))?;
+                .ok_or_else(|| bad(t, "with it, the tensors' total size exceeds the limit"))?;
         }
         let count = |role| tensors.iter().filter(|t| t.role == role).count();
-        let buffers = count(Role::Parameter);
-        let optimizer = buffers + count(Role::Buffer);
+        let first_buffer = count(Role::Parameter);
+        let first_optimizer = first_buffer + count(Role::Buffer);
         let groups = tensors
             .iter()
             .filter(|t| t.role == Role::Parameter)
@@ -187,8 +187,8 @@ impl Layout {
             shared: Arc::new(Tensors {
                 tensors,
                 offsets,
-                buffers,
-                optimizer,
+                first_buffer,
+                first_optimizer,
                 parameter_bytes,
                 buffer_bytes,
                 optimizer_bytes,
@@ -204,17 +204,17 @@ impl Layout {
 
     /// The parameters, by name.
     pub fn parameters(&self) -> &[TensorSpec] {
-        &self.shared.tensors[..self.shared.buffers]
+        &self.shared.tensors[..self.shared.first_buffer]
     }
 
     /// The buffers, by name.
     pub fn buffers(&self) -> &[TensorSpec] {
-        &self.shared.tensors[self.shared.buffers..self.shared.optimizer]
+        &self.shared.tensors[self.shared.first_buffer..self.shared.first_optimizer]
     }
 
     /// The optimizer's tensors, by name.
     pub fn optimizer_state(&self) -> &[TensorSpec] {
-        &self.shared.tensors[self.shared.optimizer..]
+        &self.shared.tensors[self.shared.first_optimizer..]
     }
 
     /// Bytes of a [`State`](crate::State): parameters and buffers.
@@ -242,8 +242,8 @@ impl Layout {
         self.shared.buffer_bytes + self.shared.optimizer_bytes
     }
 
-    /// First byte of tensor `index` of [`tensors`](Layout::tensors): for parameters and buffers in the state, for optimizer state in the
-    /// optimizer's bytes.
+    /// Byte offset of tensor `index` of [`tensors`](Layout::tensors). For parameters and buffers, it counts from the start of the state;
+    /// for optimizer state, from the start of the optimizer's bytes.
     ///
     /// # Panics
     /// If there is no such tensor.

@@ -114,6 +114,7 @@ struct Statement {
     predicate: Manifest,
 }
 
+/// A statement as it is in the file: the seal follows its fields.
 #[derive(Deserialize)]
 struct Sealed {
     #[serde(rename = "_type")]
@@ -196,7 +197,7 @@ impl Manifest {
             .strip_prefix(SEAL_BEFORE.as_bytes())
             .and_then(|rest| rest.strip_suffix(SEAL_AFTER.as_bytes()))
             .and_then(|digits| std::str::from_utf8(digits).ok())
-            .ok_or_else(|| bad("something else"))?;
+            .ok_or_else(|| bad("another ending"))?;
         let stored: [u8; 32] = crate::error::unhex(digits).ok_or_else(|| bad("no digest"))?;
         let seal = seal(body);
         if seal != stored {
@@ -260,11 +261,11 @@ impl Manifest {
             if named != Some(s.number) {
                 return wrong("the name of a segment of that number", s.file.clone());
             }
-            if number.is_some_and(|before| s.number <= before) {
-                return wrong("numbers that ascend", format!("{number:?} before it"));
+            if let Some(before) = number.filter(|&before| s.number <= before) {
+                return wrong("numbers that ascend", format!("segment {before} before it"));
             }
             if s.first_step < step || s.end_step < s.first_step {
-                let range = format!("{}..{} after {step}", s.first_step, s.end_step);
+                let range = format!("steps {}..{} after {step}", s.first_step, s.end_step);
                 return wrong("steps that ascend", range);
             }
             if after_final {
@@ -277,7 +278,7 @@ impl Manifest {
             after_final = s.is_final;
             let most = s.end_step - s.first_step;
             if s.steps.checked_add(s.gaps).is_none_or(|n| n > most) {
-                let count = format!("{} and {} gaps", s.steps, s.gaps);
+                let count = format!("{} steps and {} gaps", s.steps, s.gaps);
                 return wrong(&format!("at most {most} steps"), count);
             }
             (number, step) = (Some(s.number), s.end_step);

@@ -70,6 +70,8 @@ impl StepMeta {
         self.check(layout).is_ok()
     }
 
+    /// Checks the length of every list.
+    ///
     /// # Errors
     /// The first list whose length contradicts the run's tensors or the batch.
     pub(crate) fn check(&self, layout: &Layout) -> Result<(), FormatError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Pid;
 
 /// The process number in a temporary name: the part after `before`, if it is a number.
-pub(crate) fn of_name(name: &OsStr, before: &OsStr) -> Option<Pid> {
+pub(crate) fn pid_of_name(name: &OsStr, before: &OsStr) -> Option<Pid> {
     let digits = name
         .as_encoded_bytes()
         .strip_prefix(before.as_encoded_bytes())?;
@@ -14,12 +14,12 @@ pub(crate) fn of_name(name: &OsStr, before: &OsStr) -> Option<Pid> {
     Pid::from_raw(number).filter(|_| number > 0)
 }
 
-/// Whether the process has ended, so that the folder is abandoned.
-pub(crate) fn gave_up(pid: Pid, folder: &Path) -> bool {
-    gone(pid) && unlocked(folder)
+/// Whether the folder is abandoned: its process has ended, and nothing holds a lock on it.
+pub(crate) fn is_abandoned(pid: Pid, folder: &Path) -> bool {
+    has_ended(pid) && unlocked(folder)
 }
 
-fn gone(pid: Pid) -> bool {
+fn has_ended(pid: Pid) -> bool {
     rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
 }
 

@@ -84,11 +84,11 @@ mod tests {
     use super::*;
     use crate::meta::BatchWeights;
 
-    fn cuts(policy: SegmentPolicy, steps_an_epoch: u64, steps: u64) -> Vec<u64> {
+    fn cuts(policy: SegmentPolicy, steps_per_epoch: u64, steps: u64) -> Vec<u64> {
         let mut segmenter = Segmenter::new(policy);
         let meta = |step| StepMeta {
             step,
-            epoch: step / steps_an_epoch,
+            epoch: step / steps_per_epoch,
             groups: vec![],
             indices: vec![],
             weights: BatchWeights::Mean,
@@ -105,7 +105,7 @@ mod tests {
                 let placement = segmenter.place(&meta(step));
                 assert_eq!(
                     placement.epoch_ended,
-                    step > 0 && step % steps_an_epoch == 0
+                    step > 0 && step % steps_per_epoch == 0
                 );
                 placement.cut
             })
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn short_epochs_share_segments_unless_each_is_to_be_dropped_alone() {
+    fn short_epochs_share_segments_unless_every_epoch_is_cut() {
         assert_eq!(cuts(SegmentPolicy::default(), 50, 600), [0, 250, 500]);
         assert_eq!(cuts(SegmentPolicy::default(), 100, 500), [0, 200, 400]);
         assert_eq!(cuts(SegmentPolicy::default(), 128, 600), [0, 256, 512]);

@@ -74,7 +74,7 @@ impl State {
     /// The bytes of parameter or buffer `index` of [`Layout::tensors`].
     ///
     /// # Panics
-    /// If `index` is no parameter or buffer.
+    /// If `index` is not that of a parameter or buffer.
     pub fn tensor(&self, index: usize) -> &[u8] {
         assert!(
             index < self.layout.parameters().len() + self.layout.buffers().len(),

@@ -31,7 +31,7 @@ pub(crate) fn fill(tensors: &[TensorSpec], mut bytes: &mut [u8]) {
     }
 }
 
-/// Whether any tensor is unknown. A tensor is unknown as a whole, so its first element tells.
+/// Whether any tensor is unknown. A tensor is known or unknown as a whole, so only its first element is checked.
 fn any(tensors: &[TensorSpec], mut bytes: &[u8]) -> bool {
     for tensor in tensors {
         let (element, size) = element(tensor.dtype);
@@ -75,7 +75,7 @@ mod tests {
     use crate::state::elements_f64;
 
     #[test]
-    fn what_is_forgotten_is_nan_in_every_type_and_told_from_other_nans() {
+    fn unknown_elements_are_nan_in_every_type_and_differ_from_other_nans() {
         for dtype in [DType::F32, DType::F64, DType::Bf16, DType::F16] {
             let tensor = |name: &str, role| TensorSpec {
                 name: name.to_owned(),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_nothing_nothing_is_unknown() {
+    fn an_empty_layout_has_no_unknown_elements() {
         let layout = Layout::new(vec![]).unwrap();
         let mut key = KeyState::zeros(&layout);
         key.forget_buffers();

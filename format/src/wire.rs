@@ -1,7 +1,7 @@
 //! Step metadata as bytes: bincode 1.3.3 with fixed-width little-endian integers, a byte limit, and trailing bytes refused.
 //!
 //! This is the only place that uses bincode. docs/format.md specifies the same bytes by hand, so that a reader doesn't need the crate.
-//! What is written borrows from the step's metadata ([`Written`]); what is read is owned ([`Stored`]). Both have the same bytes.
+//! [`Written`] borrows the metadata that is encoded. [`Stored`] owns the metadata that is decoded. Both have the same bytes.
 
 use bincode::Options;
 use serde::{Deserialize, Serialize, Serializer};
@@ -55,7 +55,7 @@ struct Stored {
     digest: Option<[u8; 32]>,
 }
 
-/// As [`StoredIndices`].
+/// The borrowed form of [`StoredIndices`].
 #[derive(Serialize)]
 enum WrittenIndices<'a> {
     U16(#[serde(serialize_with = "as_u16")] &'a [u64]),
@@ -63,7 +63,7 @@ enum WrittenIndices<'a> {
     U64(&'a [u64]),
 }
 
-/// As [`StoredWeights`].
+/// The borrowed form of [`StoredWeights`].
 #[derive(Serialize)]
 enum WrittenWeights<'a> {
     Mean,
@@ -71,14 +71,14 @@ enum WrittenWeights<'a> {
     Each(&'a [f64]),
 }
 
-/// As [`StoredTrained`].
+/// The borrowed form of [`StoredTrained`].
 #[derive(Serialize)]
 enum WrittenTrained<'a> {
     All(u32),
     Bits(u32, #[serde(serialize_with = "as_bits")] &'a [bool]),
 }
 
-/// As [`Stored`].
+/// The borrowed form of [`Stored`].
 #[derive(Serialize)]
 struct Written<'a> {
     epoch: u64,
@@ -133,7 +133,7 @@ fn options() -> impl Options {
         .reject_trailing_bytes()
 }
 
-/// Appends the metadata's bytes to `out`. Nothing is allocated but the room in `out`.
+/// Appends the metadata's bytes to `out`. Allocates nothing except space in `out`.
 pub(crate) fn encode(
     meta: &StepMeta,
     digest: Option<&[u8; 32]>,

@@ -11,8 +11,10 @@ pub struct Batch {
     pub labels: Vec<usize>,
 }
 
+/// Pixels per image.
 const SIZE: usize = 784;
 
+/// The next pseudorandom number in [0, 1).
 fn noise(state: &mut u64) -> f32 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)
@@ -28,7 +30,7 @@ pub fn load(count: usize) -> Images {
         (Ok(images), Ok(labels)) => {
             let images = std::fs::read(images).expect("HINDCAST_BENCH_IMAGES: a readable IDX file");
             let labels = std::fs::read(labels).expect("HINDCAST_BENCH_LABELS: a readable IDX file");
-            println!("training on {count} pictures from IDX files");
+            println!("training on {count} images from IDX files");
             let pixels = images[16..]
                 .iter()
                 .take(count * SIZE)
@@ -37,7 +39,7 @@ pub fn load(count: usize) -> Images {
             (pixels, labels[8..].iter().take(count).copied().collect())
         }
         _ => {
-            println!("training on {count} drawn pictures");
+            println!("training on {count} drawn images");
             draw(count)
         }
     };
@@ -53,7 +55,7 @@ pub fn load(count: usize) -> Images {
     }
 }
 
-/// Each class is three strokes, which every image moves a little. Borders are constant, as in MNIST.
+/// Draws images. A class has three strokes, and each image shifts their ends a little. Borders are constant, as in MNIST.
 fn draw(count: usize) -> (Vec<f32>, Vec<u8>) {
     let mut state = 3;
     let strokes: Vec<[f32; 4]> = (0..30)

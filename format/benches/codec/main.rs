@@ -1,10 +1,10 @@
 //! The cost of a trace: bytes per step compared with raw float32, and the codec's speed compared with zstd-1 alone on the same byte planes.
 //!
 //! `cargo bench -p hindcast-format` trains the paper's MNIST CNN and a 784-128-128-10 MLP with plain SGD, records every step, and prints
-//! both figures. It also prints the zeroth-order entropy of the byte planes and of the magnitudes, which is what an ideal coder of single
-//! bytes would need for either form. `HINDCAST_BENCH_IMAGES` and `HINDCAST_BENCH_LABELS` name uncompressed IDX files to train on; without
-//! them, images of blurred strokes are drawn. `HINDCAST_BENCH_STATES` names a file of raw float32 states back to back, cut as
-//! `HINDCAST_BENCH_TENSORS=500,20,…` says, to be measured instead.
+//! both figures. It also prints the zeroth-order entropy of the byte planes and of the magnitudes: the size that an ideal coder of single
+//! bytes would reach with either form. `HINDCAST_BENCH_IMAGES` and `HINDCAST_BENCH_LABELS` name uncompressed IDX files to train on; without
+//! them, images of blurred strokes are drawn. To measure recorded states instead, set `HINDCAST_BENCH_STATES` to a file of raw float32
+//! states, stored back to back, and `HINDCAST_BENCH_TENSORS=500,20,…` to the number of elements of each tensor.
 
 mod images;
 mod nets;

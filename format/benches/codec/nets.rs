@@ -15,7 +15,7 @@ fn uniform(state: &mut u64, bound: f32) -> f32 {
     ((*state >> 40) as f32 / (1 << 24) as f32 * 2.0 - 1.0) * bound
 }
 
-/// Weights and biases with PyTorch's bounds, 1/√fan-in.
+/// Draws weights and biases uniformly within PyTorch's bounds, ±1/√fan-in. `tensors` are (elements, fan-in).
 fn init(tensors: &[(usize, usize)], seed: u64) -> Vec<f32> {
     let mut state = seed;
     tensors
@@ -174,7 +174,7 @@ fn conv_pool(x: &[f32], c: usize, n: usize, w: &[f32], b: &[f32]) -> (Vec<f32>, 
     (pooled, won)
 }
 
-/// The backward pass of [`conv_pool`]. Adds to the gradients of weights and biases and, if wanted, to that of the input.
+/// The backward pass of [`conv_pool`]. Adds to the gradients of the weights `gw` and biases `gb` and, if given, of the input `gx`.
 fn conv_pool_back(
     x: &[f32],
     (c, n): (usize, usize),

@@ -328,7 +328,7 @@ fn noise<W: Word>(source: ChunkSource<'_>, elements: usize) -> bool {
         let block = &mut block[..n];
         take(source, i * (elements / 4), block);
         for z in block {
-            // The lowest bit is the sign, and decides about the others: −d has ones where d has zeros.
+            // The lowest bit is the sign. It is skipped, because it inverts the bits above it: on a grid they are all zeros or all ones.
             let z = z.widen();
             if class(z).0 > 8 {
                 counts[((z >> 1) & 0xff) as usize] += 1;

@@ -49,7 +49,7 @@ fn join<W: Word>(planes: &[u8], elements: usize, direction: Direction, values: &
     for at in (0..elements).step_by(BLOCK) {
         let n = BLOCK.min(elements - at);
         let block = &mut block[..n];
-        // Two planes per pass: half as many passes over the block as one by one.
+        // Two planes per pass halve the number of passes over the block.
         for (k, pair) in planes.chunks_exact(2 * elements).enumerate() {
             let (low, high) = pair.split_at(elements);
             let bytes = low[at..at + n].iter().zip(&high[at..at + n]);

@@ -15,7 +15,7 @@ use crate::info::RunInfo;
 use crate::manifest::{MANIFEST, Manifest, SegmentRecord, Status};
 use crate::segment::{self, Segment, Trust};
 use crate::storage::Storage;
-use crate::trace::{most_told, read_manifest};
+use crate::trace::{most_repeated, read_manifest};
 
 /// A folder in which every segment has its proper name.
 pub(super) struct Arranged {
@@ -56,22 +56,22 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         .filter(|name| name != MANIFEST && !name.ends_with('/'))
         .collect();
     let mut view = View::of(source);
-    let told = || {
+    let descriptions = || {
         let headers = files
             .iter()
             .filter_map(|file| segment::header_of(source.as_ref(), file, None));
         headers.map(|header| header.info)
     };
-    if let Some(foreign) = manifest.take_if(|m| foreign(m, told())) {
+    if let Some(foreign) = manifest.take_if(|m| foreign(m, descriptions())) {
         arranged.no_manifest = Some(format!(
-            "it is the manifest of another run (created {}), of which the folder has no segment; the run was recovered from its segments alone",
+            "it is the manifest of another run (created {}), and the folder has no segment of that run; what the folder has was recovered from its segments alone",
             foreign.run.created
         ));
         view.hidden.insert(MANIFEST.to_owned());
     }
     let info = match &manifest {
         Some(manifest) => Some(Arc::new(manifest.run.clone())),
-        None => most_told(told()),
+        None => most_repeated(descriptions()),
     };
     let Some(info) = info else {
         return Ok(arranged);
@@ -82,12 +82,12 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
         info,
     };
     let mut of_segment: BTreeMap<Id, Vec<String>> = BTreeMap::new();
-    let mut strangers = BTreeSet::new();
+    let mut others = BTreeSet::new();
     for file in files {
         match run.identify(&file)? {
             Some(found) => of_segment.entry(found.id).or_default().push(found.file),
             None if segment::parse_name(&file).is_some() => {
-                strangers.insert(file);
+                others.insert(file);
             }
             None => {}
         }
@@ -95,8 +95,8 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
     for (id, files) in of_segment {
         run.place(id, files, &mut view, &mut arranged)?;
     }
-    for file in strangers {
-        arranged.stranger(&file, manifest.as_ref());
+    for file in others {
+        arranged.report_other(&file, manifest.as_ref());
         view.hidden.insert(file);
     }
     if view.differs() {
@@ -106,14 +106,14 @@ pub(super) fn arrange(source: &Arc<dyn Storage>) -> Result<Arranged, FormatError
 }
 
 /// Whether segments of another run are in the folder, and none of the manifest's run.
-fn foreign(manifest: &Manifest, told: impl Iterator<Item = Arc<RunInfo>>) -> bool {
-    let mut told = told.peekable();
-    told.peek().is_some() && told.all(|info| info.salt != manifest.run.salt)
+fn foreign(manifest: &Manifest, descriptions: impl Iterator<Item = Arc<RunInfo>>) -> bool {
+    let mut descriptions = descriptions.peekable();
+    descriptions.peek().is_some() && descriptions.all(|info| info.salt != manifest.run.salt)
 }
 
 impl Arranged {
     /// Reports a file that has a segment's name and doesn't hold a segment of the run.
-    fn stranger(&mut self, file: &str, manifest: Option<&Manifest>) {
+    fn report_other(&mut self, file: &str, manifest: Option<&Manifest>) {
         let Some((number, fork)) = segment::parse_name(file) else {
             return;
         };

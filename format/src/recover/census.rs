@@ -22,7 +22,7 @@ pub(super) struct Known {
 }
 
 /// A step's metadata and, for a gap, the digest of its state.
-pub(super) type Said = (StepMeta, Option<[u8; 32]>);
+pub(super) type MetaAndDigest = (StepMeta, Option<[u8; 32]>);
 
 /// All steps that frames or indices name, ascending.
 pub(super) struct Census<'a> {
@@ -67,7 +67,7 @@ impl<'a> Census<'a> {
                     )),
                 };
                 if let Some(why) = why {
-                    add(losses, step(end..part.range.start, "", why));
+                    add(losses, lost_steps(end..part.range.start, "", why));
                 }
             }
             let follows = before
@@ -80,7 +80,10 @@ impl<'a> Census<'a> {
             match census.segment(p) {
                 Ok(segment) => census.count(p, part, &segment, follows, losses),
                 Err(e) if e.is_damage() => {
-                    add(losses, step(part.range.clone(), &part.name, e.to_string()));
+                    add(
+                        losses,
+                        lost_steps(part.range.clone(), &part.name, e.to_string()),
+                    );
                 }
                 Err(e) => return Err(e),
             }
@@ -115,14 +118,18 @@ impl<'a> Census<'a> {
     }
 
     /// The step's metadata, if it can be read and fits the run.
-    pub fn meta(&mut self, known: &Known) -> Result<Option<Said>, FormatError> {
+    pub fn meta(&mut self, known: &Known) -> Result<Option<MetaAndDigest>, FormatError> {
         let segment = self.segment(known.part)?;
         let salt = self.trace.context.salt;
         let bytes = segment.frame(&known.entry, &mut self.scratch)?;
         let read = || {
             let frame = Frame::read(bytes, salt)?;
             if frame.header.step != known.step || frame.header.kind != known.entry.kind {
-                return Err(FormatError::corrupt("frame", known.step, frame.header.step));
+                return Err(FormatError::corrupt(
+                    "step of a frame",
+                    known.step,
+                    frame.header.step,
+                ));
             }
             let bytes = frame.meta_bytes()?;
             crate::memory::metadata(self.trace.storage().as_ref(), bytes.len() as u64)?;
@@ -151,7 +158,10 @@ impl<'a> Census<'a> {
             }
             if self.known.last().is_some_and(|k| k.step >= entry.step) {
                 let why = "it comes after a later step".to_owned();
-                add(losses, step(entry.step..entry.step + 1, &segment.name, why));
+                add(
+                    losses,
+                    lost_steps(entry.step..entry.step + 1, &segment.name, why),
+                );
                 continue;
             }
             found.push(entry.step);
@@ -184,7 +194,7 @@ impl<'a> Census<'a> {
         for &found in found.iter().chain([&end]) {
             if at < found {
                 let why = "the frame's header is damaged".to_owned();
-                add(losses, step(at..found, &segment.name, why));
+                add(losses, lost_steps(at..found, &segment.name, why));
             }
             at = found.max(at) + 1;
         }
@@ -193,14 +203,14 @@ impl<'a> Census<'a> {
         {
             let next = found.last().map_or(start, |s| s + 1);
             let why = format!(
-                "at least one frame from byte {byte} on can't be recognised; the number of its steps is unknown"
+                "from byte {byte} on, the frames can't be recognised; at least one step is lost, and the exact number is unknown"
             );
-            add(losses, step(next..next + 1, &segment.name, why));
+            add(losses, lost_steps(next..next + 1, &segment.name, why));
         }
     }
 }
 
-fn step(steps: Range<u64>, file: &str, why: String) -> Loss {
+fn lost_steps(steps: Range<u64>, file: &str, why: String) -> Loss {
     Loss {
         kind: LossKind::Step,
         steps,

@@ -1,4 +1,4 @@
-//! Writes down in the recovered run where it comes from.
+//! The notes and counters in a recovered run that say where it comes from.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use crate::manifest::Status;
 use crate::trace::Trace;
 use crate::verify::{FindingKind, VerifyReport};
 
-/// Longest list of losses in a note, in bytes. Every segment repeats it.
+/// Longest list in a note, in bytes. It is limited because every segment repeats the notes.
 const LIST: usize = 4096;
 
 /// The description of the new run: the original's with a new salt, because the bytes differ, and with notes about the recovery. Notes of

@@ -51,7 +51,7 @@ impl Place {
         let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(RECOVERING);
-        sweep_up(parent, &hidden);
+        remove_abandoned(parent, &hidden);
         hidden.push(std::process::id().to_string());
         let temporary = parent.join(hidden);
         if temporary.exists() {
@@ -91,7 +91,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // This process made the folder: its name contains the process number, and was free before.
+        // This process made the folder: the folder's name contains the process number, and `beside` refused a name that was taken.
         if !self.published && self.temporary.exists() {
             let _ = std::fs::remove_dir_all(&self.temporary);
         }
@@ -103,15 +103,15 @@ const RECOVERING: &str = ".recovering-";
 
 /// Removes the folders that killed recoveries to the same place left behind. Such a folder is an unchecked copy; the original run is
 /// unchanged. A folder is removed only if its process has ended and it isn't locked.
-fn sweep_up(parent: &Path, hidden: &OsStr) {
+fn remove_abandoned(parent: &Path, hidden: &OsStr) {
     let folder = or_here(parent);
     // Best effort: a folder that stays only takes space.
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {
-        let pid = crate::process::of_name(&entry.file_name(), hidden);
-        if pid.is_some_and(|pid| crate::process::gave_up(pid, &entry.path())) {
+        let pid = crate::process::pid_of_name(&entry.file_name(), hidden);
+        if pid.is_some_and(|pid| crate::process::is_abandoned(pid, &entry.path())) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

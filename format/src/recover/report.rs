@@ -153,10 +153,10 @@ pub(super) fn add(losses: &mut Vec<Loss>, loss: Loss) {
             }
             return;
         }
-        // Steps of each kind come in ascending order, so that no earlier loss can be extended.
+        // Losses of each kind are added in ascending order of steps, so no earlier loss can be extended.
         break;
     }
-    // Comparing with all losses would take longer than the recovery if there are many.
+    // With many losses, comparing with all of them would take longer than the recovery.
     if !losses.iter().rev().take(NEAR).any(|l| *l == loss) {
         losses.push(loss);
     }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_told_together() {
+    fn consecutive_steps_are_reported_as_one_range() {
         let mut losses = Vec::new();
         for step in [3, 4, 5, 8] {
             add(&mut losses, tensors(step..step + 1));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_with_causes_of_their_own_are_one_range_that_says_so() {
+    fn consecutive_steps_with_different_causes_are_one_range_that_counts_the_causes() {
         let mut losses = Vec::new();
         for step in 0..1000 {
             let mut loss = tensors(step..step + 1);

@@ -1,7 +1,7 @@
 //! Recovers a run: what can still be read of it becomes a new run.
 //!
 //! The original is opened for reading only. The new run is written next to its final place, checked from its first byte to its last, read
-//! back, and compared with what was read from the original. Only then does it appear.
+//! back, and compared with what was read from the original. It appears under its name only after that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub fn recover_storage(
     };
 
     // The first pass writes nothing. It finds the losses, which must be in the description that every segment repeats.
-    let survey = survey(&trace, &checked, &mut tick).map_err(|e| moved(source, &trace, e))?;
+    let survey = survey(&trace, &checked, &mut tick).map_err(|e| or_changed(source, &trace, e))?;
     if !survey.anything {
         return Err(nothing(if survey.losses.is_empty() {
             "it holds no step yet".to_owned()
@@ -101,7 +101,7 @@ pub fn recover_storage(
         }));
     }
     let losses = all_losses(&trace, &checked, &arranged, &survey);
-    settled(source, &trace, &losses)?;
+    refuse_if_changing(source, &trace, &losses)?;
 
     let info = origin::describe(&trace, &checked, &losses);
     let mut write = Target::create(Arc::clone(target), info)?;
@@ -112,7 +112,7 @@ pub fn recover_storage(
                 write.keep(kept)
             })
         })
-        .map_err(|e| moved(source, &trace, e))?;
+        .map_err(|e| or_changed(source, &trace, e))?;
     if again != survey.losses {
         return Err(FormatError::Changed {
             path: source.location(),
@@ -237,7 +237,8 @@ fn beyond_steps(
                 loss(LossKind::Segment, &finding.file, &finding.text),
             );
         }
-        // Damage that checksums locate breaks the digest as well, and is an accident. Damage that only the digests show isn't.
+        // Damage that a checksum locates also breaks the digest, and is reported by the checksum. If only a digest disagrees, the bytes may
+        // have been changed on purpose.
         let by_digest = |kind| {
             matches!(
                 kind,
@@ -251,9 +252,13 @@ fn beyond_steps(
     }
 }
 
-/// Refuses a run with losses if a recorder drops or seals its segments in the meantime, because then an intact run looks damaged.
-fn settled(source: &Arc<dyn Storage>, trace: &Trace, losses: &[Loss]) -> Result<(), FormatError> {
-    if losses.is_empty() || !in_motion(source, trace) {
+/// Refuses a run with losses if a recorder dropped or sealed segments in the meantime, because an intact run then looks damaged.
+fn refuse_if_changing(
+    source: &Arc<dyn Storage>,
+    trace: &Trace,
+    losses: &[Loss],
+) -> Result<(), FormatError> {
+    if losses.is_empty() || !is_changing(source, trace) {
         return Ok(());
     }
     Err(FormatError::Changed {
@@ -261,11 +266,11 @@ fn settled(source: &Arc<dyn Storage>, trace: &Trace, losses: &[Loss]) -> Result<
     })
 }
 
-/// The error, or that a recorder is changing the run, if that may have caused it. A segment that was dropped since the run was opened is
-/// such a case.
-fn moved(source: &Arc<dyn Storage>, trace: &Trace, error: FormatError) -> FormatError {
+/// The error, replaced by [`FormatError::Changed`] if a recorder that is changing the run may have caused it, for instance by dropping a
+/// segment.
+fn or_changed(source: &Arc<dyn Storage>, trace: &Trace, error: FormatError) -> FormatError {
     let by_change = error.is_damage() || matches!(error, FormatError::NotRecorded { .. });
-    if by_change && in_motion(source, trace) {
+    if by_change && is_changing(source, trace) {
         FormatError::Changed {
             path: source.location(),
         }
@@ -275,7 +280,7 @@ fn moved(source: &Arc<dyn Storage>, trace: &Trace, error: FormatError) -> Format
 }
 
 /// Whether the manifest of an open run has changed since the run was opened.
-fn in_motion(source: &Arc<dyn Storage>, trace: &Trace) -> bool {
+fn is_changing(source: &Arc<dyn Storage>, trace: &Trace) -> bool {
     trace.status() == Status::Open
         && trace.manifest().is_some()
         && !matches!(
@@ -288,7 +293,7 @@ fn in_motion(source: &Arc<dyn Storage>, trace: &Trace) -> bool {
 fn remarks(arranged: &arrange::Arranged, checked: &VerifyReport) -> Vec<String> {
     let mut remarks = arranged.remarks.clone();
     for finding in &checked.findings {
-        // A manifest that was not used is in the folder. The loss gives the reason.
+        // The loss of the manifest already says why it was not used.
         let passed_over = arranged.no_manifest.is_some() && finding.kind == FindingKind::Manifest;
         if finding.severity > Severity::Note && !passed_over && !remarks.contains(&finding.text) {
             remarks.push(finding.text.clone());

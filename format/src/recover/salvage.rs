@@ -51,7 +51,7 @@ pub(super) struct End {
     pub finished: Option<(u64, State, KeyState)>,
 }
 
-/// The reason for a step between two damaged frames, or after one with no keyframe after it.
+/// Why a step is lost that lies between two damaged frames, or after a damaged frame that no keyframe follows.
 const UNREACHABLE: &str = "its state can't be reached from either end of its segment, because frames between it and the next keyframe are damaged or missing as well";
 
 pub(super) struct Salvage<'a> {
@@ -62,7 +62,7 @@ pub(super) struct Salvage<'a> {
     /// The newest step that is kept with its tensors.
     last: Option<(u64, State)>,
     /// Whether a step was lost since `last`.
-    hurt: bool,
+    lost_since: bool,
 }
 
 impl<'a> Salvage<'a> {
@@ -75,7 +75,7 @@ impl<'a> Salvage<'a> {
             census,
             losses,
             last: None,
-            hurt: false,
+            lost_since: false,
         })
     }
 
@@ -147,7 +147,7 @@ impl<'a> Salvage<'a> {
             }
             (None, _) => {}
         }
-        self.hurt = true;
+        self.lost_since = true;
         add(&mut self.losses, lost);
         Ok(())
     }
@@ -162,13 +162,13 @@ impl<'a> Salvage<'a> {
     ) -> Result<(), FormatError> {
         let first = self.last.is_none();
         let mut keyed = None;
-        if known.opens || self.hurt || first {
+        if known.opens || self.lost_since || first {
             let (key, missing) = self.key(known, key)?;
             let new = missing.filter(|m| !m.already);
             if let Some(missing) = new.filter(|_| known.opens || first) {
                 add(&mut self.losses, missing.loss);
             }
-            keyed = (first || missing_nothing(&key)).then_some(key);
+            keyed = (first || fully_known(&key)).then_some(key);
         }
         match (keyed, &self.last) {
             (Some(key), before) => keep(Kept::Keyframe {
@@ -193,7 +193,7 @@ impl<'a> Salvage<'a> {
             }
             none => *none = Some((meta.step, state.clone())),
         }
-        self.hurt = false;
+        self.lost_since = false;
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl<'a> Salvage<'a> {
         let segment = self.census.segment(known.part)?;
         let (already, part) = match read {
             Some(key) => (
-                !missing_nothing(key),
+                !fully_known(key),
                 Partial {
                     buffers: key.buffers_known().then(|| key.buffers_before().to_vec()),
                     optimizer: key.optimizer_known().then(|| key.optimizer().to_vec()),
@@ -382,6 +382,6 @@ struct Missing {
     loss: Loss,
 }
 
-fn missing_nothing(key: &KeyState) -> bool {
+fn fully_known(key: &KeyState) -> bool {
     key.buffers_known() && key.optimizer_known()
 }

@@ -10,7 +10,7 @@ use crate::storage::{Claim, FileEntry, Mapped, ReadFile, Storage, WriteFile};
 #[derive(Debug)]
 pub(super) struct View {
     source: Arc<dyn Storage>,
-    /// The real file name by the name that is shown.
+    /// Maps each name that is shown to the real file name.
     pub shown: BTreeMap<String, String>,
     /// Files that are hidden.
     pub hidden: BTreeSet<String>,

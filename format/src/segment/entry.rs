@@ -20,7 +20,7 @@ pub(crate) enum Tail {
     Sealed,
     /// After a complete frame, at the file's end or before reserved zeros.
     Clean,
-    /// With a frame or footer that begins at this byte and was not written completely: the writer is still at it, or was killed.
+    /// With a frame or footer that begins at this byte and was not written completely: the writer is still writing it, or was killed.
     Torn(u64),
     /// With other bytes, from this byte on. The segment's problems describe them.
     Damaged(u64),

@@ -83,14 +83,20 @@ impl Trailer {
             file_length: u64_at(bytes, 8),
             digest,
         };
-        if trailer.file_length != file_length
-            || u64::from(trailer.footer_length) > file_length
-            || (trailer.footer_length as usize) < 8 + TRAILER
-        {
+        if trailer.file_length != file_length {
             return Err(FormatError::corrupt(
                 "length of a sealed segment",
                 trailer.file_length,
                 file_length,
+            ));
+        }
+        if u64::from(trailer.footer_length) > file_length
+            || (trailer.footer_length as usize) < 8 + TRAILER
+        {
+            return Err(FormatError::corrupt(
+                "length of the segment's footer",
+                format!("{} to {file_length}", 8 + TRAILER),
+                trailer.footer_length,
             ));
         }
         Ok(trailer)
@@ -111,8 +117,15 @@ impl Trailer {
                 hex32(crc),
             ));
         }
+        if index.get(..4) != Some(&FOOTER_MAGIC[..]) {
+            return Err(FormatError::corrupt(
+                "index magic",
+                crate::hex(&FOOTER_MAGIC),
+                crate::hex(index.get(..4).unwrap_or(&[])),
+            ));
+        }
         let count = u32_at(index, 4) as usize;
-        if index.get(..4) != Some(&FOOTER_MAGIC[..]) || index.len() != 8 + ENTRY * count {
+        if index.len() != 8 + ENTRY * count {
             return Err(FormatError::corrupt(
                 "index length",
                 8 + ENTRY * count,
@@ -132,7 +145,8 @@ impl Trailer {
                 .checked_add(length)
                 .filter(|&t| t <= frames_end)
                 .ok_or_else(|| {
-                    FormatError::corrupt("frame lengths in the index", frames_end, "more")
+                    let most = format!("at most {frames_end} bytes together");
+                    FormatError::corrupt("frame lengths in the index", most, "more")
                 })?;
             entries.push(FrameEntry {
                 offset: 0,

@@ -18,7 +18,7 @@ const FIXED: usize = 80;
 /// Largest header, in bytes.
 pub(crate) const MAX_HEADER: u32 = 1 << 26;
 
-/// What a segment says about itself.
+/// The content of a segment's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
     /// Whether the segment holds the final state, and no steps.
@@ -123,21 +123,26 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<(Header, usize), FormatError> 
             hex32(crc),
         ));
     }
+    let kind = u32_at(h, 20);
+    if kind > 1 {
+        return Err(FormatError::corrupt("segment kind", "0 or 1", kind));
+    }
     let info = &h[FIXED..length - 4];
-    if u32_at(h, 36) as usize != info.len() || u32_at(h, 20) > 1 {
+    if u32_at(h, 36) as usize != info.len() {
         return Err(FormatError::corrupt(
-            "segment header",
-            format!("a run description of {} bytes", info.len()),
+            "bytes of the run description in the segment header",
+            info.len(),
             u32_at(h, 36),
         ));
     }
     let info = serde_json::from_slice(info).map(Arc::new).map_err(|e| {
-        FormatError::corrupt("run description in the segment header", "JSON of a run", e)
+        let what = "run description in the segment header";
+        FormatError::corrupt(what, "a run's description as JSON", e)
     })?;
     let mut previous = [0; 32];
     previous.copy_from_slice(&h[48..80]);
     let header = Header {
-        is_final: u32_at(h, 20) == 1,
+        is_final: kind == 1,
         number: u64_at(h, 24),
         fork: u32_at(h, 32),
         first_step: u64_at(h, 40),

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_written_and_no_other_way() {
+    fn only_names_that_a_writer_makes_are_parsed() {
         for (number, fork) in [(0, 0), (12, 3), (123_456_789, 0), (u64::MAX, u32::MAX)] {
             assert_eq!(parse_name(&name(number, fork)), Some((number, fork)));
         }

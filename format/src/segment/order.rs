@@ -18,10 +18,10 @@ pub(super) fn ascending(entries: &[FrameEntry]) -> Vec<usize> {
     kept
 }
 
-/// Patience sorting.
+/// Indices of the longest sequence of frames with ascending steps, found by patience sorting.
 fn longest_ascending(entries: &[FrameEntry]) -> Vec<usize> {
     let step = |i: usize| entries.get(i).map_or(u64::MAX, |e| e.step);
-    // For each length, the last frame of the sequence of that length that ends with the lowest step.
+    // For each length: among the ascending sequences of that length, the last frame of the one that ends with the lowest step.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(entries.len());
     for i in 0..entries.len() {

@@ -70,7 +70,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    /// Examines the bytes at `at`; returns where to go on, or `None` at the end of the frames.
+    /// Examines the bytes at `at`; returns where to continue, or `None` at the end of the frames.
     fn place(&mut self, at: u64, scratch: &mut Vec<u8>) -> Result<Option<u64>, FormatError> {
         let source = self.source;
         let n = (source.length() - at).min(FRAME_HEADER as u64) as usize;

@@ -42,7 +42,7 @@ pub enum Crash<'a> {
         /// Bytes of the next one.
         bytes: usize,
     },
-    /// The power fails after `operations`. Unsynced sectors and names are kept or lost, each as `keep` says.
+    /// The power fails after `operations`. Whether an unsynced sector or name is kept or lost is up to `keep`.
     PowerLoss {
         /// Operations done.
         operations: usize,
@@ -132,7 +132,7 @@ pub(super) fn killed(
 #[derive(Default, Clone)]
 struct Disk {
     synced: Vec<u8>,
-    /// The content as the system shows it.
+    /// The content as the operating system shows it to readers.
     now: Vec<u8>,
 }
 

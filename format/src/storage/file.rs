@@ -30,8 +30,8 @@ pub(super) struct SegmentFile {
     mapped: bool,
 }
 
-/// Largest size in bytes to which this process may let a file grow. A request for more kills the process, unless it ignores SIGXFSZ. So no
-/// such request is made.
+/// Largest size in bytes to which this process may let a file grow. Callers never ask for more, because that would raise SIGXFSZ, which
+/// kills a process that doesn't ignore it.
 pub(super) fn largest_file() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }

@@ -30,9 +30,9 @@ impl FsStorage {
         }
     }
 
-    /// Writes through memory maps of reserved blocks, if the file system honours the reservation. By default, segments are written at
-    /// positions, which was faster in every measurement, because every page of a map must be faulted in and cleared. Maps are faster where
-    /// system calls are slow, as in a sandbox that inspects each of them. Sealed segments are read through maps in both cases.
+    /// Writes through memory maps of reserved blocks, if the file system honours the reservation. By default, segments are written by
+    /// positioned writes (`pwrite`). These are usually faster, because every page of a map must be faulted in and cleared. Maps are faster
+    /// where system calls are slow, as in a sandbox that inspects each of them. Sealed segments are read through maps in both cases.
     pub fn through_maps(mut self) -> FsStorage {
         self.map = true;
         self
@@ -81,13 +81,13 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 /// Removes the temporary folders of recorders that were killed while they created the same run. Such a folder contains
 /// no recorded step. A folder is removed only if its process has ended, it isn't locked, and it is empty or contains
 /// only a manifest. Errors are ignored.
-fn sweep_half_born(parent: &Path, hidden: &std::ffi::OsStr) {
+fn remove_half_created(parent: &Path, hidden: &std::ffi::OsStr) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
     for entry in entries.flatten() {
-        let left = crate::process::of_name(&entry.file_name(), hidden);
-        if left.is_some_and(|pid| crate::process::gave_up(pid, &entry.path())) {
+        let left = crate::process::pid_of_name(&entry.file_name(), hidden);
+        if left.is_some_and(|pid| crate::process::is_abandoned(pid, &entry.path())) {
             // The manifest is removed first. The folder is then removed only if it is empty.
             let _ = fs::remove_file(entry.path().join(crate::manifest::MANIFEST));
             let _ = fs::remove_dir(entry.path());
@@ -114,7 +114,7 @@ impl Storage for FsStorage {
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
         temporary.push(".new-");
-        sweep_half_born(self.parent(), &temporary);
+        remove_half_created(self.parent(), &temporary);
         temporary.push(std::process::id().to_string());
         let temporary = self.parent().join(temporary);
         if temporary.exists() {
@@ -128,8 +128,7 @@ impl Storage for FsStorage {
             write_whole(&temporary.join(crate::manifest::MANIFEST), manifest)?;
             sync_folder(&temporary)?;
             fs::rename(&temporary, &self.folder)?;
-            // Closing the file isn't enough: a child process that another thread is starting still holds it, and the run would look
-            // claimed.
+            // Closing the file isn't enough. A child that another thread has just forked still holds it, and the run would look claimed.
             let _ = flock(&folder, FlockOperation::Unlock);
             sync_folder(self.parent())
         };
@@ -164,7 +163,7 @@ impl Storage for FsStorage {
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<Option<Reserve>> {
-        // The system kills a process that asks for more than its limit with a signal.
+        // A request over the process's file-size limit would raise a signal that kills the process.
         if bytes > largest_file() {
             return Ok(None);
         }
@@ -284,9 +283,9 @@ impl ReadFile for Positioned {
 mod tests {
     use super::*;
 
-    /// A child holds the same open file between its fork and the start of its program.
+    /// A forked child shares the open file until its program starts. `try_clone` stands for such a child.
     #[test]
-    fn a_claim_that_is_dropped_is_free_whoever_shares_its_file() {
+    fn dropping_a_claim_frees_the_run_even_if_another_process_shares_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let storage = FsStorage::new(folder.path());
         let claim = storage.claim().unwrap().unwrap();
@@ -298,9 +297,9 @@ mod tests {
         drop(shared);
     }
 
-    /// A child of another thread holds the same open files between its fork and the start of its program.
+    /// A child that another thread forks shares the open files until its program starts.
     #[test]
-    fn a_run_that_was_just_made_is_free_whatever_processes_are_started_meanwhile() {
+    fn a_new_run_can_be_claimed_while_other_threads_start_processes() {
         let parent = tempfile::tempdir().unwrap();
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linked_file_has_the_size_of_what_it_leads_to() {
+    fn a_linked_file_has_the_size_of_its_target() {
         let (elsewhere, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let file = elsewhere.path().join("segment");
         fs::write(&file, vec![7; 5000]).unwrap();

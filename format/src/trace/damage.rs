@@ -1,15 +1,15 @@
-//! Names of damaged things that other modules look for, and copies of damage.
+//! Texts in [`Corruption::what`](crate::Corruption) by which other modules recognise damage, and copies of damage.
 
 use crate::FormatError;
 
-/// The damaged thing in the error for a listed file that is missing.
+/// A listed file is missing.
 pub(crate) const SEGMENT_FILE: &str = "segment file";
-/// The damaged thing in the error for a listed file that is longer or shorter than listed.
+/// A listed file is longer or shorter than listed.
 pub(super) const SEGMENT_LENGTH: &str = "length of the segment file in bytes";
-/// The damaged thing in the error for an unlisted segment without an end that another segment follows.
+/// An unlisted segment has no end although another segment follows it.
 pub(crate) const CUT_OFF: &str = "end of the segment";
 
-/// Damage that the segment keeps and the trace reports. Other errors are left out.
+/// Copies of a segment's damage for the trace's report. Errors that aren't damage are left out.
 pub(super) fn copies(problems: &[FormatError]) -> Vec<FormatError> {
     let copy = |p: &FormatError| match p {
         FormatError::Corrupt(c) => Some(FormatError::Corrupt(c.clone())),

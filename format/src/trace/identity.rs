@@ -13,7 +13,7 @@ use crate::manifest::SegmentRecord;
 use crate::meta::StepMeta;
 use crate::segment::{FrameEntry, Segment, Trust, number_of, parse_name};
 
-/// The damaged thing in errors about a file that contains another segment than its name says.
+/// [`Corruption::what`](crate::Corruption) in errors about a file that contains another segment than its name says.
 const MISPLACED: &str = "content of the file";
 /// Advice in these errors.
 const ADVICE: &str = "`hindcast recover` finds each segment by its content";
@@ -29,7 +29,7 @@ pub(super) fn misplaced(name: &str, number: u64, holds: u64) -> FormatError {
 }
 
 impl Trace {
-    /// The segment in the file, without a check of its identity.
+    /// The segment in the file. Its identity isn't checked.
     pub(crate) fn load(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
         if let Some(segment) = &part.loaded {
             return Ok(Arc::clone(segment));
@@ -45,7 +45,7 @@ impl Trace {
             .map_err(|e| self.absent(part, e))
     }
 
-    /// The segment, after a check of its identity.
+    /// The segment in the file, after checking its identity.
     pub(crate) fn checked(&self, part: &Part) -> Result<Arc<Segment>, FormatError> {
         let segment = self.load(part)?;
         self.identify(part, &segment)?;
@@ -196,13 +196,13 @@ impl Trace {
             FormatError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
             other => return other,
         }
-        let given_up = self.manifest.is_some()
+        let dropped = self.manifest.is_some()
             && read_manifest(self.storage.as_ref()).is_ok_and(|(now, _)| {
                 !now.segments
                     .iter()
                     .any(|s| s.file == part.name && !s.dropped)
             });
-        if given_up {
+        if dropped {
             FormatError::NotRecorded {
                 step: part.range.start,
                 why: format!(

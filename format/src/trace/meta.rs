@@ -35,7 +35,7 @@ impl<'a> Metas<'a> {
     /// The next step's metadata.
     ///
     /// # Errors
-    /// Damage. After the first error, [`FormatError::Failed`] for ever.
+    /// Damage. After the first error, every call returns [`FormatError::Failed`].
     #[allow(
         clippy::should_implement_trait,
         reason = "the error belongs outside the option, as with `Steps`"

@@ -18,7 +18,7 @@ pub use checkpoint::Checkpoint;
 pub(crate) use damage::{CUT_OFF, SEGMENT_FILE};
 pub use meta::Metas;
 pub(crate) use open::read_manifest;
-pub(crate) use orphans::most_told;
+pub(crate) use orphans::most_repeated;
 pub(crate) use overview::Reading;
 pub use overview::{SegmentSize, Trace};
 pub(crate) use part::Part;

@@ -85,7 +85,7 @@ impl Trace {
         reading: Reading,
     ) -> Result<Trace, FormatError> {
         let mut problems = Vec::new();
-        // A valid seal doesn't prove that the list of chunks is sensible. A manifest that contradicts itself counts as lost.
+        // A valid seal doesn't prove that the chunks fit the layout. A manifest that contradicts itself counts as lost.
         let manifest = manifest.and_then(|(manifest, seal)| {
             let context = Context::new(&manifest.run).map_err(|e| e.within(MANIFEST, None))?;
             Ok((manifest, seal, context))
@@ -94,7 +94,7 @@ impl Trace {
             Ok((manifest, seal, context)) => {
                 let mut parts = listed(&manifest, storage.as_ref(), files, &mut problems);
                 if reading == Reading::Salvage {
-                    own_word(&mut parts, &manifest, storage.as_ref())?;
+                    prefer_content(&mut parts, &manifest, storage.as_ref())?;
                 }
                 let mut trace = Trace {
                     info: Arc::new(manifest.run.clone()),
@@ -199,9 +199,9 @@ fn listed(
     .collect()
 }
 
-/// Lets a segment's own content replace the manifest's entry, if the segment has the listed digest. An entry that lists fewer steps would
+/// Replaces the manifest's entry by the segment's own content, if the segment has the listed digest. An entry that lists fewer steps would
 /// hide the others from a recovery.
-fn own_word(
+fn prefer_content(
     parts: &mut [Part],
     manifest: &Manifest,
     storage: &dyn Storage,

@@ -16,14 +16,14 @@ use crate::segment::{self, Segment, Trust};
 use crate::storage::Storage;
 
 impl Trace {
-    /// Opens a run by its segments. Every segment repeats the run's description, so that only the counters are lost.
+    /// Opens a run from its segments alone. Every segment repeats the run's description, so that only the counters are lost.
     pub(super) fn without_manifest(
         storage: Arc<dyn Storage>,
         found: Vec<(u64, u32)>,
         mut problems: Vec<FormatError>,
         reading: Reading,
     ) -> Result<Trace, FormatError> {
-        // Of several files with one number, that of the latest cut counts.
+        // If several files have the same number, the one of the latest cut counts.
         let names: BTreeMap<u64, u32> =
             found
                 .into_iter()
@@ -34,7 +34,7 @@ impl Trace {
                 });
         let latest_fork = names.values().copied().max().unwrap_or(0);
         // A segment whose header is damaged as well is read with the description that the others repeat.
-        let info = most_told(names.iter().filter_map(|(&number, &fork)| {
+        let info = most_repeated(names.iter().filter_map(|(&number, &fork)| {
             segment::header_of(storage.as_ref(), &segment::name(number, fork), None).map(|h| h.info)
         }));
         let mut parts: Vec<Part> = Vec::new();
@@ -56,11 +56,11 @@ impl Trace {
         }
         let Some(info) = info else {
             // Nothing can be read. Damage explains that better than a missing manifest.
-            let telling = problems
+            let best = problems
                 .iter()
                 .position(FormatError::is_damage)
                 .unwrap_or(0);
-            return Err(problems.swap_remove(telling));
+            return Err(problems.swap_remove(best));
         };
         let parts = with_holes(without_superseded(parts, &mut problems), &info, reading);
         let status = if parts.iter().any(|p| p.is_final) {
@@ -109,9 +109,11 @@ fn orphan(
 }
 
 /// The description that most segments repeat. If several are repeated equally often, the first of them.
-pub(crate) fn most_told(told: impl Iterator<Item = Arc<RunInfo>>) -> Option<Arc<RunInfo>> {
+pub(crate) fn most_repeated(
+    descriptions: impl Iterator<Item = Arc<RunInfo>>,
+) -> Option<Arc<RunInfo>> {
     let mut counted: Vec<(Arc<RunInfo>, usize)> = Vec::new();
-    for info in told {
+    for info in descriptions {
         match counted.iter_mut().find(|(known, _)| *known == info) {
             Some((_, count)) => *count += 1,
             None => counted.push((info, 1)),
@@ -172,10 +174,10 @@ fn with_holes(parts: Vec<Part>, info: &RunInfo, reading: Reading) -> Vec<Part> {
     let ring = info.keep.starts_with("last") || info.keep.starts_with("budget");
     let mut all: Vec<Part> = Vec::new();
     for part in parts {
-        let nothing = part.loaded.as_ref().is_some_and(|s| s.header.is_none())
+        let empty = part.loaded.as_ref().is_some_and(|s| s.header.is_none())
             && part.steps + part.gaps == 0
             && !part.is_final;
-        if nothing {
+        if empty {
             continue;
         }
         let (next, end) = all

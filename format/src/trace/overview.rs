@@ -96,7 +96,7 @@ impl Trace {
         self.manifest.as_ref().map(|(_, seal)| *seal)
     }
 
-    /// Damage that was met on opening the run and doesn't keep it from being read. [`verify`](Trace::verify) finds all damage.
+    /// Damage that was found when the run was opened and doesn't prevent reading it. [`verify`](Trace::verify) finds all damage.
     pub fn problems(&self) -> &[FormatError] {
         &self.problems
     }
@@ -107,13 +107,13 @@ impl Trace {
         problems.filter_map(|(i, problem)| (self.end_problem != Some(i)).then_some(problem))
     }
 
-    /// The damage of the final state's place, if any; see [`final_in_place`](Trace::final_in_place).
+    /// The problem that [`final_in_place`](Trace::final_in_place) found when the run was opened, if any.
     pub(crate) fn problem_of_the_end(&self) -> Option<&FormatError> {
         self.end_problem.and_then(|i| self.problems.get(i))
     }
 
-    /// The damage at which an open run ends too early: a later segment shows that more steps were recorded. `None` if there is no such
-    /// damage. With it, the run's last step isn't the last recorded one.
+    /// The damage at which an open run ends too early: a later segment shows that more steps were recorded than the trace contains. `None`
+    /// if there is no such damage.
     pub fn ends_early(&self) -> Option<&crate::Corruption> {
         self.problems.iter().find_map(|problem| match problem {
             FormatError::Corrupt(c)

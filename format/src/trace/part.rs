@@ -1,4 +1,4 @@
-//! A segment as the trace knows it.
+//! What a trace knows about one of its segments.
 
 use std::ops::Range;
 use std::sync::Arc;

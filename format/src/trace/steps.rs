@@ -90,7 +90,7 @@ impl<'a> Steps<'a> {
     /// The next step.
     ///
     /// # Errors
-    /// Damage, with its place. After the first error, [`FormatError::Failed`] for ever.
+    /// Damage, with its place. After the first error, every call returns [`FormatError::Failed`].
     #[allow(
         clippy::should_implement_trait,
         reason = "it lends its item, which Iterator can't"

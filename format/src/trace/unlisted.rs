@@ -11,7 +11,7 @@ use crate::manifest::Status;
 use crate::segment::{self, Segment, Tail, Trust};
 
 impl Trace {
-    /// Adds the segments that the manifest doesn't list yet: the one being written, and sealed ones before it.
+    /// Adds the segments that the manifest of an open run doesn't list yet, as far as they continue the chain.
     pub(super) fn add_unlisted(
         &mut self,
         files: &BTreeMap<String, u64>,
@@ -63,7 +63,7 @@ impl Trace {
             };
             self.problems.extend(copies(&segment.problems));
             previous = segment.digest;
-            // Segments after one without an end would leave a gap before them.
+            // The trace ends at a segment without an end, because steps may be missing between it and the next segment.
             let ends = segment.tail != Tail::Sealed;
             if ends && followed && segment.problems.is_empty() {
                 self.problems.push(cut_off(&segment.name, number));

@@ -85,7 +85,8 @@ impl<'a> Walker<'a> {
         Ok(segment)
     }
 
-    /// Moves to a step from the nearer end of its segment. If `heal` is set and frames on the way are damaged, from the other end.
+    /// Moves to a step from the nearer end of its segment. If frames on the way are damaged and `heal` is set, it moves from the other end
+    /// instead.
     pub fn seek(&mut self, step: u64, heal: bool) -> Result<(), FormatError> {
         let missing = || self.trace.missing(step);
         let part = self
@@ -133,15 +134,15 @@ impl<'a> Walker<'a> {
         };
         match go(front_first) {
             Err(e) if heal && linked && e.is_damage() => go(!front_first)
-                .or_else(|_| self.go_backward_from_afar(part, entry))
+                .or_else(|_| self.go_backward_over_segments(part, entry))
                 .map_err(|_| e),
             other => other,
         }
     }
 
-    /// Moves to a place that neither its segment's keyframe nor the next segment's leads to: backward through whole segments, from the
-    /// nearest segment whose opening state can be read.
-    fn go_backward_from_afar(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
+    /// Moves to a place that can't be reached from its segment's keyframe or the next segment's. It goes backward through whole segments,
+    /// from the nearest later segment whose opening state can be read.
+    fn go_backward_over_segments(&mut self, part: usize, entry: usize) -> Result<(), FormatError> {
         let mut from = part;
         loop {
             let segment = self.segment(from)?;
@@ -192,9 +193,9 @@ impl<'a> Walker<'a> {
                     .find(|&i| segment.entries.get(i).is_some_and(|e| e.kind.has_state()))
             };
             if next(at.1) == Some(to.1) {
-                self.apply(&segment, at.0, at.1, to.1, Direction::Forward)?;
+                self.apply(&segment, at.1, to.1, Direction::Forward)?;
             } else if next(to.1) == Some(at.1) {
-                self.apply(&segment, at.0, to.1, at.1, Direction::Backward)?;
+                self.apply(&segment, to.1, at.1, Direction::Backward)?;
             } else {
                 return Ok(false);
             }
@@ -209,7 +210,7 @@ impl<'a> Walker<'a> {
             if is_last && self.link_target(to.0, &segment)? {
                 let next = self.segment(at.0)?;
                 opens_where_it_leads(&segment, &next)?;
-                self.apply(&segment, to.0, to.1, last, Direction::Backward)?;
+                self.apply(&segment, to.1, last, Direction::Backward)?;
                 self.arrive(to);
                 return Ok(true);
             }
@@ -241,7 +242,7 @@ impl<'a> Walker<'a> {
         let mut before = 0;
         for i in 1..=entry {
             if segment.entries.get(i).is_some_and(|e| e.kind.has_state()) {
-                self.apply(&segment, part, before, i, Direction::Forward)?;
+                self.apply(&segment, before, i, Direction::Forward)?;
                 before = i;
             }
         }
@@ -266,7 +267,7 @@ impl<'a> Walker<'a> {
         let mut after = segment.entries.len().saturating_sub(1);
         for i in (entry..after).rev() {
             if segment.entries.get(i).is_some_and(|e| e.kind.has_state()) {
-                self.apply(&segment, part, i, after, Direction::Backward)?;
+                self.apply(&segment, i, after, Direction::Backward)?;
                 after = i;
             }
         }
@@ -341,7 +342,6 @@ impl<'a> Walker<'a> {
     fn apply(
         &mut self,
         segment: &Segment,
-        _part: usize,
         earlier: usize,
         later: usize,
         direction: Direction,
@@ -405,8 +405,8 @@ fn same_step(frame: &Frame<'_>, entry: &FrameEntry) -> Result<(), FormatError> {
     } else {
         Err(FormatError::corrupt(
             "frame",
-            format!("step {}", entry.step),
-            format!("step {}", frame.header.step),
+            format!("{:?} of step {}", entry.kind, entry.step),
+            format!("{:?} of step {}", frame.header.kind, frame.header.step),
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! What verification says about a run's folder and its manifest.
+//! Findings about a run's folder and its manifest.
 
 use std::collections::BTreeSet;
 
@@ -76,7 +76,7 @@ impl VerifyReport {
         }
         let (from, to) = (count("lost-from"), count("lost-to"));
         let text = format!(
-            "{MANIFEST}: {lost} steps in {from}..{to} were never recorded: storage failed there, and training went on"
+            "{MANIFEST}: {lost} steps in {from}..{to} were never recorded: storage failed there, and training continued"
         );
         self.note(
             FindingKind::Gap,

@@ -126,14 +126,17 @@ fn as_listed(record: &SegmentRecord, segment: &Segment, found: &mut Contradictio
     let end = steps()
         .next_back()
         .map_or(record.first_step, |e| e.step + 1);
-    let expected = (record.bytes, record.steps, record.gaps, record.end_step);
-    let got = (segment.file_length, count(true), count(false), end);
+    let text = |bytes, steps, gaps, end| {
+        format!("{bytes} bytes, {steps} steps, {gaps} gaps, end before step {end}")
+    };
+    let expected = text(record.bytes, record.steps, record.gaps, record.end_step);
+    let got = text(segment.file_length, count(true), count(false), end);
     if expected != got {
         found.add(
             FindingKind::Segment,
             "bytes, steps, gaps and end that the manifest lists",
-            format!("{expected:?}"),
-            format!("{got:?}"),
+            expected,
+            got,
         );
     }
 }

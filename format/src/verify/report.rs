@@ -154,7 +154,7 @@ impl VerifyReport {
         }
     }
 
-    /// Adds a finding with a text of its own.
+    /// Adds a finding that isn't an error of a parser.
     pub(super) fn note(
         &mut self,
         kind: FindingKind,

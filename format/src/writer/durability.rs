@@ -8,7 +8,7 @@ pub enum Durability {
     /// Synced when a segment is sealed. A power cut takes at most the open segment, which has at most 256 steps by default.
     #[default]
     Seals,
-    /// Also synced after this number of steps. A power cut takes at most that many.
+    /// Also synced whenever this number of steps has been appended since the last sync. A power cut takes fewer steps than that.
     Every(u32),
     /// Synced after every step.
     Always,

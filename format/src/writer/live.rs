@@ -125,8 +125,12 @@ impl Live {
                 if Some(frame.base) != self.last_state || !open.has_state() =>
             {
                 refuse(format!(
-                    "it starts from step {}, and the segment's last recorded state is {:?}",
-                    frame.base, self.last_state
+                    "it starts from step {}, and the segment's last recorded state is {}",
+                    frame.base,
+                    match self.last_state.filter(|_| open.has_state()) {
+                        Some(step) => format!("that of step {step}"),
+                        None => "none".to_owned(),
+                    }
                 ))
             }
             FrameKind::Difference | FrameKind::Link if !after => refuse(format!(
@@ -244,7 +248,7 @@ impl Live {
     }
 
     /// Removes what a failed write left behind: the beginning of a frame, or a segment without frames.
-    pub fn set_aside_the_failed_write(&mut self) -> Result<(), FormatError> {
+    pub fn discard_failed_write(&mut self) -> Result<(), FormatError> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
@@ -295,7 +299,7 @@ impl Live {
         let held = self.reserve.as_ref().map_or(0, Reserve::bytes);
         if self.reserves && held < needed {
             self.reserve = None;
-            // Half as much again, so that a growing manifest doesn't need a new reserve each time.
+            // 1.5 times what is needed, so that a growing manifest doesn't require a new reserve each time.
             let reserved = self.storage.reserve(needed + needed / 2);
             self.reserve = reserved.ok().flatten();
         }

@@ -99,9 +99,9 @@ impl RunWriter {
         if let Some(segment) = cut.rewritten {
             live.copy(&segment, at_step)?;
         }
-        live.take_stock();
+        live.restore_position();
         live.publish()?;
-        live.sweep()?;
+        live.remove_unlisted()?;
         let last = live.last;
         let point = ResumePoint {
             step: at_step,
@@ -241,8 +241,8 @@ impl Live {
         Ok(())
     }
 
-    /// Takes the last step from the manifest, and notes that this writer has synced no segment yet.
-    fn take_stock(&mut self) {
+    /// Sets the last step from the manifest, and marks all segments as not yet synced by this writer.
+    fn restore_position(&mut self) {
         let steps = |s: &&SegmentRecord| !s.is_final && s.end_step > s.first_step;
         self.last = self
             .manifest
@@ -255,8 +255,8 @@ impl Live {
         self.unsynced.extend(live.map(|s| s.file.clone()));
     }
 
-    /// Removes segment files that the manifest doesn't list. The new manifest is durable, so that they are no longer needed.
-    fn sweep(&mut self) -> Result<(), FormatError> {
+    /// Removes segment files that the manifest doesn't list. They are no longer needed, because the new manifest is durable.
+    fn remove_unlisted(&mut self) -> Result<(), FormatError> {
         let files = self
             .storage
             .list()

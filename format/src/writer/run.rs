@@ -272,8 +272,8 @@ impl RunWriter {
                 ..
             }) => {
                 (live.reserve, live.reserves) = (None, false);
-                if let Err(error) = live.set_aside_the_failed_write().and_then(|()| live.seal()) {
-                    // The segment and the run stay open. The counters are written all the same.
+                if let Err(error) = live.discard_failed_write().and_then(|()| live.seal()) {
+                    // The segment and the run stay open. The counters are written even so.
                     live.close(Status::Open, counters)?;
                     return Err(error);
                 }
@@ -314,7 +314,7 @@ impl RunWriter {
             live: None,
         };
         let live = std::mem::replace(&mut self.state, Err(failed));
-        if let (Ok(live), Err(failed), true) = (live, &mut self.state, leaves_no_doubt(&error)) {
+        if let (Ok(live), Err(failed), true) = (live, &mut self.state, leaves_files_known(&error)) {
             failed.live = Some(Box::new(live));
         }
         Err(error)
@@ -330,6 +330,6 @@ impl RunWriter {
 
 /// Whether the content of the files is known after this error. A failed write moves no position. A failed sync may lose bytes that were
 /// written long before.
-fn leaves_no_doubt(error: &FormatError) -> bool {
+fn leaves_files_known(error: &FormatError) -> bool {
     matches!(error, FormatError::Io { doing, .. } if !doing.starts_with("syncing"))
 }
