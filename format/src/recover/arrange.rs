@@ -219,13 +219,13 @@ impl Run<'_> {
         };
         if *best != name {
             arranged.remarks.push(format!(
-                "{best}: it holds segment {} of the run, and was read as {name}",
+                "{best}: it contains segment {} of the run, and was read as {name}",
                 id.0
             ));
         }
         for file in files.iter().filter(|file| *file != best) {
             arranged.remarks.push(format!(
-                "{file}: it also holds segment {} and was not used: {best} is as good or better",
+                "{file}: it also contains segment {} and was not used: the copy in {best} is at least as complete",
                 id.0
             ));
             if segment::parse_name(file).is_some() {

@@ -95,7 +95,7 @@ impl fmt::Display for Loss {
         }
         match self.others {
             0 => Ok(()),
-            n => write!(f, " (and {n} more causes like this one)"),
+            n => write!(f, " (and {n} more causes, not listed)"),
         }
     }
 }

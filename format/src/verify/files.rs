@@ -30,7 +30,7 @@ impl VerifyReport {
                 self.bytes += entry.length;
             } else if before.contains(&entry.name) {
                 let text = format!(
-                    "{}: not part of the run: neither the manifest nor a segment leads to it",
+                    "{}: not part of the run: neither the manifest nor a segment refers to it",
                     entry.name
                 );
                 self.note(

@@ -1,5 +1,5 @@
-//! Bytes out equal bytes in, whatever numbers they stand for (P8). Reading backward gives the steps of reading forward, reversed, in the
-//! same memory for any length (P9).
+//! Bytes out equal bytes in, whatever numbers they stand for. Reading backward gives the steps of reading forward, reversed, in the same
+//! memory for any length.
 
 use std::sync::Arc;
 
@@ -147,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn any_part_backward_is_that_part_forward_reversed(from in 0u64..60, length in 0u64..60, gaps in prop::collection::vec(1u64..60, 0..6)) {
+    fn any_range_read_backward_is_the_range_read_forward_reversed(from in 0u64..60, length in 0u64..60, gaps in prop::collection::vec(1u64..60, 0..6)) {
         let mut gaps = gaps;
         gaps.sort_unstable();
         gaps.dedup();
@@ -174,7 +174,7 @@ proptest! {
 fn walking_backwards_takes_the_same_memory_at_100_and_10_000_steps() {
     let walk = |steps: u64| {
         let mut plan = Plan {
-            steps_an_epoch: 1 << 40,
+            steps_per_epoch: 1 << 40,
             ..Plan::new(steps)
         };
         // Full segments in both runs, so that their indices have the same size.

@@ -9,7 +9,7 @@ use hindcast_format::{
     TensorSpec, Trace,
 };
 
-/// Numbers that look random and are the same each time.
+/// Pseudorandom numbers from a seed (SplitMix64).
 pub struct Noise(pub u64);
 
 impl Noise {
@@ -97,10 +97,10 @@ pub fn first_state(layout: &Layout, seed: u64) -> State {
     state
 }
 
-pub fn meta(layout: &Layout, step: u64, steps_an_epoch: u64) -> StepMeta {
+pub fn meta(layout: &Layout, step: u64, steps_per_epoch: u64) -> StepMeta {
     StepMeta {
         step,
-        epoch: step / steps_an_epoch,
+        epoch: step / steps_per_epoch,
         groups: vec![
             GroupHyper {
                 learning_rate: 0.05,
@@ -125,7 +125,7 @@ pub fn meta(layout: &Layout, step: u64, steps_an_epoch: u64) -> StepMeta {
 pub struct Plan {
     pub layout: Layout,
     pub steps: u64,
-    pub steps_an_epoch: u64,
+    pub steps_per_epoch: u64,
     pub policy: SegmentPolicy,
     pub durability: Durability,
     /// Steps that are recorded as gaps.
@@ -146,7 +146,7 @@ impl Plan {
         Plan {
             layout: layout(),
             steps,
-            steps_an_epoch: 10,
+            steps_per_epoch: 10,
             policy: SegmentPolicy {
                 max_steps: 16,
                 min_steps: 8,
@@ -159,7 +159,7 @@ impl Plan {
     }
 }
 
-/// What was recorded, step by step. The state after the last step is the final one.
+/// The recorded steps. `states` has one more element: the final state, after the last step.
 pub struct Truth {
     pub metas: Vec<StepMeta>,
     pub states: Vec<State>,
@@ -189,7 +189,7 @@ pub fn truth(plan: &Plan) -> Truth {
         nudge(&mut state, &mut noise);
     }
     let metas = (0..plan.steps)
-        .map(|t| meta(&plan.layout, t, plan.steps_an_epoch))
+        .map(|t| meta(&plan.layout, t, plan.steps_per_epoch))
         .collect();
     Truth {
         metas,
@@ -199,8 +199,8 @@ pub fn truth(plan: &Plan) -> Truth {
     }
 }
 
-/// Records steps `from..plan.steps` of the truth.
-pub fn go_on(
+/// Records steps `from..plan.steps` of the truth and ends the run as planned. `acknowledged` gets each step with the last durable one.
+pub fn record_from(
     writer: RunWriter,
     plan: &Plan,
     truth: &Truth,
@@ -270,7 +270,7 @@ pub fn info(layout: &Layout) -> RunInfo {
 pub fn record(storage: Arc<dyn Storage>, plan: &Plan) -> Result<Truth, FormatError> {
     let mut truth = truth(plan);
     let writer = RunWriter::create(storage, info(&plan.layout), plan.durability)?;
-    truth.manifest = go_on(writer, plan, &truth, 0, |_, _| {})?;
+    truth.manifest = record_from(writer, plan, &truth, 0, |_, _| {})?;
     Ok(truth)
 }
 

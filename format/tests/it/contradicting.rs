@@ -48,12 +48,12 @@ fn edited(storage: &MemStorage, edit: impl FnOnce(&mut Manifest)) -> MemStorage 
 }
 
 /// An edit of a manifest, and its name in messages.
-type Lie = (&'static str, fn(&mut Manifest));
+type Edit = (&'static str, fn(&mut Manifest));
 
 #[test]
 fn a_manifest_that_contradicts_its_segments_is_damage_and_costs_no_step() {
     let (storage, truth) = recorded(&plan(End::Finish));
-    let lies: [Lie; 7] = [
+    let edits: [Edit; 7] = [
         ("steps listed as the final state", |m| {
             m.segments[1].is_final = true;
         }),
@@ -73,11 +73,11 @@ fn a_manifest_that_contradicts_its_segments_is_damage_and_costs_no_step() {
         }),
         ("another end of the chain", |m| m.chain = [7; 32]),
     ];
-    for (what, lie) in lies {
-        let image = edited(&storage, lie);
+    for (what, edit) in edits {
+        let image = edited(&storage, edit);
         let report = verified(&image);
         assert!(!report.is_ok(), "{what}");
-        assert_eq!(report.steps_ok.max(report.steps), report.steps, "{what}");
+        assert!(report.steps_ok <= report.steps, "{what}");
         let (trace, recovered) = recovered_from(&image).unwrap();
         assert_eq!(
             check_forward(&trace, &truth).len() as u64,
@@ -86,7 +86,7 @@ fn a_manifest_that_contradicts_its_segments_is_damage_and_costs_no_step() {
         );
         assert!(trace.final_state().unwrap().is_some(), "{what}");
     }
-    let image = edited(&storage, lies[2].1);
+    let image = edited(&storage, edits[2].1);
     assert!(open(&image).unwrap().final_state().unwrap_err().is_damage());
 }
 
@@ -194,7 +194,7 @@ fn a_final_state_before_the_last_steps_is_damage_and_the_steps_are_recovered() {
 }
 
 #[test]
-fn a_manifest_of_another_run_is_passed_over_where_all_segments_are_of_one() {
+fn the_manifest_of_another_run_is_ignored_if_no_segment_belongs_to_that_run() {
     let (storage, truth) = recorded(&plan(End::Finish));
     let foreign = edited(&storage, |m| m.run.salt = *b"of another run..");
     assert!(!verified(&foreign).is_ok());
@@ -229,7 +229,7 @@ fn a_manifest_of_another_run_is_passed_over_where_all_segments_are_of_one() {
 
 /// The manifest is older than the last segments. Only the later segment shows that the one before it was complete.
 #[test]
-fn an_unlisted_segment_without_an_end_is_damage_where_another_follows() {
+fn an_unlisted_segment_without_an_end_is_damage_if_another_follows() {
     let (storage, _) = recorded(&plan(End::Finish));
     let open_run = edited(&storage, |m| {
         m.status = hindcast_format::Status::Open;
@@ -250,7 +250,7 @@ fn an_unlisted_segment_without_an_end_is_damage_where_another_follows() {
         assert!(!report.is_ok() && told, "{length}: {report:#?}");
         let damage = open(&image).unwrap().ends_early().cloned();
         assert_eq!(damage.unwrap().file, "seg-00000003.hcs", "{length}");
-        // As the last segment, it is one whose recorder was killed.
+        // Without later segments, it is the last segment of a killed recorder, which isn't damage.
         image.remove("seg-00000004.hcs").unwrap();
         image.remove("seg-00000005.hcs").unwrap();
         assert!(verified(&image).is_ok(), "{length}");
@@ -259,7 +259,7 @@ fn an_unlisted_segment_without_an_end_is_damage_where_another_follows() {
 }
 
 #[test]
-fn what_only_a_lost_manifest_knew_is_said_to_be_unknown() {
+fn what_only_the_lost_manifest_recorded_is_reported_as_unknown() {
     let (storage, _) = recorded(&plan(End::Leave));
     storage.remove(MANIFEST).unwrap();
     let says = |storage: &MemStorage, what: &str| {
@@ -297,7 +297,7 @@ fn what_only_a_lost_manifest_knew_is_said_to_be_unknown() {
     };
     let plan = plan(End::Leave);
     let writer = hindcast_format::RunWriter::create(Arc::new(ring.clone()), about, plan.durability);
-    go_on(
+    record_from(
         writer.unwrap(),
         &plan,
         &crate::common::truth(&plan),
@@ -327,7 +327,7 @@ fn steps_of_an_earlier_course_are_never_mixed_into_the_later_one() {
     let shared: Arc<dyn Storage> = Arc::new(storage.clone());
     let (writer, _) =
         hindcast_format::RunWriter::resume(Arc::clone(&shared), 12, plan.durability).unwrap();
-    go_on(writer, &plan, &new, 12, |_, _| {}).unwrap();
+    record_from(writer, &plan, &new, 12, |_, _| {}).unwrap();
     assert_eq!(
         check_forward(&open(&storage).unwrap(), &new).len() as u64,
         STEPS
@@ -353,7 +353,7 @@ fn steps_of_an_earlier_course_are_never_mixed_into_the_later_one() {
 
 /// A flipped bit in the tensors of a sealed segment that the manifest doesn't list yet breaks its digest, and hides no step after its end.
 #[test]
-fn damage_in_an_unlisted_sealed_segment_invents_no_lost_step() {
+fn damage_in_an_unlisted_sealed_segment_adds_no_lost_step_after_its_end() {
     let (storage, _) = recorded(&plan(End::Finish));
     let image = edited(&storage, |m| {
         m.status = hindcast_format::Status::Open;
@@ -374,7 +374,7 @@ fn damage_in_an_unlisted_sealed_segment_invents_no_lost_step() {
 }
 
 #[test]
-fn a_run_whose_segment_is_passed_over_is_not_taken_for_empty() {
+fn a_run_whose_only_segment_is_refused_is_not_discarded_as_empty() {
     let (storage, _) = recorded(&plan(End::Finish));
     // The manifest lists nothing yet, and the first file holds the steps of another segment.
     let open_run = edited(&storage, |m| {

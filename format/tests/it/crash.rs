@@ -1,5 +1,5 @@
-//! A process killed at any byte loses nothing acknowledged (P1). A power cut loses no more than the durability allows (P2), and a segment
-//! that the manifest lists as sealed is complete (P13).
+//! A process killed at any byte loses nothing acknowledged. A power cut loses no more than the durability allows, and a segment that the
+//! manifest lists as sealed is complete.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use hindcast_format::{Crash, Durability, FormatError, MemStorage, RunWriter, Sev
 
 use crate::common::*;
 
-/// Number of operations, last step taken, last durable step.
+/// At one acknowledgement: the number of operations so far, the last step taken, and the last durable step.
 type Acknowledged = (usize, u64, Option<u64>);
 
-/// A logged run. For every acknowledgement, the number of operations so far, the last step taken, and the last durable one.
+/// A logged run and its acknowledgements.
 fn logged(plan: &Plan) -> (MemStorage, Truth, Vec<Acknowledged>) {
     let storage = MemStorage::logged();
     let mut truth = truth(plan);
@@ -22,7 +22,7 @@ fn logged(plan: &Plan) -> (MemStorage, Truth, Vec<Acknowledged>) {
     .unwrap();
     let mut acknowledged = Vec::new();
     let log = storage.clone();
-    truth.manifest = go_on(writer, plan, &truth, 0, |step, durable| {
+    truth.manifest = record_from(writer, plan, &truth, 0, |step, durable| {
         acknowledged.push((log.operations(), step, durable))
     })
     .unwrap();
@@ -74,7 +74,7 @@ fn a_process_killed_at_any_byte_of_a_50_step_run_loses_nothing_acknowledged() {
                     .unwrap()
                     .verify()
                     .unwrap();
-                assert!(report.is_ok(), "a killed process is no damage: {report:#?}");
+                assert!(report.is_ok(), "a kill leaves no damage: {report:#?}");
             }
             images += 1;
             longest = longest.max(steps);

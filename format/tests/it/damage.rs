@@ -1,5 +1,4 @@
-//! Any flipped bit is detected and located, and costs at most the frame that contains it (P3). Any edit, removal, swap or splice is
-//! detected (P10).
+//! Any flipped bit is detected and located, and costs at most the frame that contains it. Any edit, removal, swap or splice is detected.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ pub fn small_plan() -> Plan {
     };
     Plan {
         layout,
-        steps_an_epoch: 100,
+        steps_per_epoch: 100,
         policy,
         ..Plan::new(8)
     }
@@ -213,7 +212,7 @@ fn removed_swapped_spliced_and_cut_files_are_found() {
             plan.durability,
         )
         .unwrap();
-        go_on(writer, &plan, &truth, 0, |_, _| {}).unwrap();
+        record_from(writer, &plan, &truth, 0, |_, _| {}).unwrap();
         (other, truth)
     };
     let files = |s: &MemStorage| {
@@ -284,7 +283,7 @@ fn removed_swapped_spliced_and_cut_files_are_found() {
 /// Wherever the last segment of a finished run is cut, its final state is the recorded one or damage. It is never silently missing, which
 /// would mean that the run ended elsewhere.
 #[test]
-fn a_finished_run_never_loses_its_final_state_in_silence() {
+fn the_loss_of_a_final_state_is_always_reported() {
     let plan = small_plan();
     let (storage, truth) = recorded(&plan);
     let last = "seg-00000002.hcs";
@@ -297,7 +296,7 @@ fn a_finished_run_never_loses_its_final_state_in_silence() {
         let trace = open(&image).unwrap_or_else(|e| panic!("{length} bytes: {e}"));
         match trace.final_state() {
             Ok(Some((state, _))) => assert!(state == truth.states[8], "{length} bytes"),
-            Ok(None) => panic!("{length} bytes: no final state, and no word of it"),
+            Ok(None) => panic!("{length} bytes: no final state, and no error"),
             Err(e) => {
                 assert!(e.is_damage(), "{length} bytes: {e}");
                 lost += 1;

@@ -1,4 +1,4 @@
-//! Storage that fails: the error names place and step, the writer stays stopped, and everything acknowledged is there (P5).
+//! Storage that fails: the error names place and step, the writer stays stopped, and everything acknowledged is there.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use hindcast_format::{Durability, FormatError, MemStorage, RunWriter};
 use crate::common::*;
 
 #[test]
-fn whichever_storage_call_fails_once_or_for_good_acknowledged_steps_are_read() {
+fn acknowledged_steps_survive_a_failure_of_any_storage_call() {
     for durability in [Durability::Os, Durability::Seals, Durability::Every(4)] {
         let plan = Plan {
             durability,
@@ -27,7 +27,7 @@ fn whichever_storage_call_fails_once_or_for_good_acknowledged_steps_are_read() {
             let result =
                 RunWriter::create(Arc::new(storage.clone()), info(&plan.layout), durability)
                     .and_then(|writer| {
-                        go_on(writer, &plan, &truth, 0, |step, _| acknowledged = step + 1)
+                        record_from(writer, &plan, &truth, 0, |step, _| acknowledged = step + 1)
                     });
             let error = result.unwrap_err();
             let FormatError::Io { path, source, .. } = &error else {
@@ -55,7 +55,7 @@ fn whichever_storage_call_fails_once_or_for_good_acknowledged_steps_are_read() {
 }
 
 #[test]
-fn after_the_first_failure_the_writer_takes_nothing_more() {
+fn after_its_first_failure_the_writer_refuses_every_call() {
     let plan = Plan::new(10);
     let truth = truth(&plan);
     let storage = MemStorage::new();
@@ -155,7 +155,7 @@ fn frames_out_of_order_are_refused_and_do_no_harm() {
     ));
     writer.abandon(Default::default()).unwrap();
     assert_eq!(check_forward(&open(&storage).unwrap(), &truth), [0, 1]);
-    // A batch with too few weights, a state of another layout.
+    // Metadata that lacks the flag of one parameter.
     let mut meta = truth.metas[0].clone();
     meta.trained.pop();
     assert!(matches!(

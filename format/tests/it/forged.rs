@@ -14,7 +14,7 @@ use hindcast_format::{
 use crate::allocations::peak;
 use crate::common::*;
 
-/// The part of the bound's fixed share that a program needs besides its allocations.
+/// Bytes of the bound's fixed part that a whole program needs and this test doesn't.
 const PROGRAM: u64 = 56 << 20;
 
 /// What a forger writes.
@@ -40,7 +40,7 @@ impl Forged {
         }
     }
 
-    /// A finished run of three steps, a segment for each, of zeros.
+    /// Writes a finished run of three steps whose tensors are zeros, one segment per step.
     fn write(&self, folder: &Path) {
         let layout = &self.info.layout;
         let storage = Arc::new(FsStorage::new(folder));
@@ -87,8 +87,8 @@ fn compact(text: &str) -> String {
     format!("{body},\n  \"seal\": \"{seal}\"\n}}\n")
 }
 
-/// Damages every frame's chunks, by a flipped bit every few bytes.
-fn hit_everything(bytes: &mut [u8]) {
+/// Flips a bit in every byte of every frame's chunks.
+fn damage_all_chunks(bytes: &mut [u8]) {
     let frames: Vec<usize> = (0..bytes.len() - 4)
         .filter(|&i| &bytes[i..i + 4] == b"HCFR")
         .collect();
@@ -136,7 +136,7 @@ fn forgeries() -> Vec<Forged> {
     };
     let damaged = |what, forged: Forged| Forged {
         what,
-        damage: hit_everything,
+        damage: damage_all_chunks,
         ..forged
     };
     let crumbs_again = Forged {
@@ -199,7 +199,7 @@ fn size_of(folder: &Path) -> u64 {
     entries.map(|e| e.unwrap().metadata().unwrap().len()).sum()
 }
 
-/// Reads everything in the ways in which the verbs do.
+/// Reads a run in the ways that the commands use.
 fn read(storage: &Arc<dyn Storage>) -> Result<(), FormatError> {
     let trace = Trace::open_storage(Arc::clone(storage))?;
     let damage = |e: FormatError| if e.is_damage() { Ok(()) } else { Err(e) };
@@ -231,7 +231,7 @@ fn forged_folders_take_no_more_memory_than_is_stated() {
         let manifest = std::fs::metadata(run.join(MANIFEST)).unwrap().len();
         let metadata = 16 * longest_metadata(&run);
         let bound = |work: Work| work.bound(&layout, manifest) + metadata;
-        // The test's own allocations are far smaller than what a program needs before it reads anything.
+        // The test allocates far less than a program that has not read anything yet, so that share isn't allowed here.
         let allocated = |work: Work| bound(work) - PROGRAM;
         let storage: Arc<dyn Storage> = Arc::new(FsStorage::new(&run));
         let (reading, result) = peak(|| read(&storage));

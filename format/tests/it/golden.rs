@@ -1,4 +1,4 @@
-//! Traces of every released format version stay readable. A newer version is refused by its number (P11).
+//! Traces of every released format version stay readable. A newer version is refused by its number.
 
 use std::path::PathBuf;
 use std::sync::Arc;

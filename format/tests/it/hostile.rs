@@ -1,4 +1,4 @@
-//! Truncated and hostile files never panic, never loop, and never make a reader need more memory than a multiple of their size (P4).
+//! Truncated and hostile files never make a reader panic, loop, or need more memory than a multiple of their size.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn exercise(storage: &MemStorage) {
     assert!(trace.metas(0..u64::MAX).count() <= 64);
 }
 
-/// Peak memory while exercising, less a fixed part for zstd's contexts and serde's initial buffers.
+/// Allowed peak memory in bytes: this fixed part, for zstd's contexts and serde's initial buffers, plus [`MULTIPLE`] times the files' size.
 const FIXED: usize = 3 << 20;
 const MULTIPLE: usize = 16;
 
@@ -100,7 +100,7 @@ fn garbage_files_are_refused() {
     }
 }
 
-/// A manifest written by hand, with a valid seal.
+/// Reads the run's manifest after an edit, with a valid seal.
 fn with_manifest(
     storage: &MemStorage,
     change: impl FnOnce(&mut Manifest),
@@ -118,7 +118,7 @@ fn with_manifest(
 /// Lists that no writer makes are refused: one that leads out of the folder, from which a resumed run would remove files, and ones whose
 /// numbers contradict each other.
 #[test]
-fn a_manifest_whose_segments_make_no_sense_is_refused() {
+fn a_manifest_whose_list_of_segments_contradicts_itself_is_refused() {
     let (storage, _) = recorded(&small_plan());
     with_manifest(&storage, |_| {}).unwrap();
     type Change = fn(&mut Manifest);
@@ -143,7 +143,7 @@ fn a_manifest_whose_segments_make_no_sense_is_refused() {
     }
 }
 
-/// Frames with valid checksums in an order that no writer makes: it is found, and only the frames before them are offered.
+/// Frames with valid checksums in an order that no writer makes. The order is reported, and a reader gets only the frames before them.
 #[test]
 fn frames_out_of_order_are_damage() {
     let (storage, truth) = recorded(&Plan {
@@ -186,7 +186,7 @@ fn frames_out_of_order_are_damage() {
 }
 
 #[test]
-fn the_last_number_that_there_is_can_be_no_step() {
+fn the_largest_u64_is_refused_as_a_step() {
     let plan = small_plan();
     let mut writer = hindcast_format::RunWriter::create(
         Arc::new(MemStorage::new()),

@@ -45,7 +45,7 @@ fn with(storage: &MemStorage, name: &str, bytes: Vec<u8>) -> MemStorage {
     MemStorage::from_files(files.chain([(name.to_owned(), bytes)]))
 }
 
-/// Recovers, and expects that nothing is missing, except without the manifest what only that holds.
+/// Recovers with the manifest and without it. Expects that nothing is lost except, without it, the information that only it holds.
 fn all_is_recovered(storage: &MemStorage, truth: &Truth, what: &str) {
     for manifest in [true, false] {
         let storage = MemStorage::from_files(storage.files());
@@ -65,7 +65,7 @@ fn all_is_recovered(storage: &MemStorage, truth: &Truth, what: &str) {
 }
 
 #[test]
-fn whatever_the_segments_are_called_each_is_found_by_its_content() {
+fn segments_under_any_name_are_found_by_their_content() {
     let (storage, truth) = recorded(&plan());
     let count = storage.files().len() as u64 - 1;
     assert_eq!(count, 6);
@@ -111,7 +111,7 @@ fn whatever_the_segments_are_called_each_is_found_by_its_content() {
 }
 
 #[test]
-fn of_several_copies_the_best_is_taken() {
+fn the_best_of_several_copies_is_used() {
     let (storage, truth) = recorded(&plan());
     let (name, copy) = (segment(1), "seg-00000001 (1).hcs");
     let whole = bytes(&storage, &name);
@@ -146,7 +146,7 @@ fn of_several_copies_the_best_is_taken() {
     );
 }
 
-/// What is in a listed segment's place.
+/// Contents for a listed segment's file, each with its name in messages.
 fn exchanged(storage: &MemStorage, number: u64) -> Vec<(&'static str, Vec<u8>)> {
     let own = bytes(storage, &segment(number));
     let (other, _) = {
@@ -159,7 +159,7 @@ fn exchanged(storage: &MemStorage, number: u64) -> Vec<(&'static str, Vec<u8>)> 
             hindcast_format::RunWriter::create(Arc::new(other.clone()), about, foreign.durability)
                 .unwrap();
         let truth = truth(&foreign);
-        go_on(writer, &foreign, &truth, 0, |_, _| {}).unwrap();
+        record_from(writer, &foreign, &truth, 0, |_, _| {}).unwrap();
         (other, truth)
     };
     vec![
@@ -176,7 +176,7 @@ fn exchanged(storage: &MemStorage, number: u64) -> Vec<(&'static str, Vec<u8>)> 
 }
 
 #[test]
-fn what_is_not_there_is_counted_nowhere_and_never_passed_over_in_silence() {
+fn missing_steps_are_never_counted_and_always_reported() {
     let (storage, truth) = recorded(&plan());
     for number in 0..5 {
         let steps = number * SEGMENT..(number + 1) * SEGMENT;
@@ -216,7 +216,7 @@ fn what_is_not_there_is_counted_nowhere_and_never_passed_over_in_silence() {
                 let error = error.unwrap_or_else(|| panic!("{number} {what}: no error"));
                 assert!(error.is_damage(), "{number} {what}: {error}");
             }
-            // Steps next to it are read as always.
+            // Steps of other segments can still be read.
             let beside = if number == 0 { 8..16 } else { 0..SEGMENT };
             let mut walk = trace.forward(beside.clone());
             let mut seen = 0;
@@ -242,7 +242,7 @@ fn what_is_not_there_is_counted_nowhere_and_never_passed_over_in_silence() {
     }
 }
 
-/// A segment that is cut between two frames holds valid frames to its end. The others are missing all the same.
+/// A segment that is cut between two frames ends with a valid frame. The missing frames must still be noticed.
 #[test]
 fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
     let (storage, _) = recorded(&plan());
@@ -254,7 +254,7 @@ fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
         for (nth, &at) in frames.iter().enumerate().skip(1) {
             let image = with(&storage, &segment(number), whole[..at].to_vec());
             let trace = open(&image).unwrap();
-            assert!(!trace.problems().is_empty(), "the length alone tells");
+            assert!(!trace.problems().is_empty(), "the length alone shows it");
             let shared: Arc<dyn Storage> = Arc::new(image.clone());
             let report = verify_storage(&shared).unwrap();
             // The last frame is the link. Every step is there, but not all can be reached backward.
@@ -270,7 +270,7 @@ fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
                 }
             };
             if left < SEGMENT {
-                assert!(ended.is_err(), "{seen} of {SEGMENT} steps, and no word");
+                assert!(ended.is_err(), "{seen} of {SEGMENT} steps, and no error");
                 assert!(trace.meta(steps.end - 1).unwrap_err().is_damage());
                 assert!(trace.state(steps.end - 1).unwrap_err().is_damage());
                 // A window before the cut is complete.
@@ -283,7 +283,7 @@ fn a_segment_that_is_cut_between_frames_never_looks_like_a_shorter_run() {
 
 /// In a run that was never closed, only the files themselves show how many segments there are.
 #[test]
-fn a_hole_between_segments_that_nobody_lists_is_damage_and_what_follows_it_is_recovered() {
+fn a_missing_unlisted_segment_is_damage_and_the_segments_after_it_are_recovered() {
     let (storage, truth) = recorded(&Plan {
         end: End::Leave,
         ..plan()
@@ -317,7 +317,7 @@ fn a_hole_between_segments_that_nobody_lists_is_damage_and_what_follows_it_is_re
 
 /// A folder in which one segment was exchanged before the manifest was lost. The run is the one to which most segments belong.
 #[test]
-fn one_foreign_segment_takes_no_run_over() {
+fn one_segment_of_another_run_does_not_change_which_run_is_read() {
     let (storage, truth) = recorded(&plan());
     let foreign = exchanged(&storage, 0).pop().unwrap().1;
     let image = with(&storage, &segment(0), foreign);
@@ -335,7 +335,7 @@ fn one_foreign_segment_takes_no_run_over() {
 
 /// Bytes inserted into a segment, deleted from it or doubled cost only the frames that contain them.
 #[test]
-fn frames_behind_bytes_that_were_inserted_or_deleted_are_found() {
+fn frames_after_inserted_or_deleted_bytes_are_found() {
     let (storage, truth) = recorded(&plan());
     let name = segment(2);
     let whole = bytes(&storage, &name);

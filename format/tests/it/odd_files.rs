@@ -31,7 +31,7 @@ fn kinds_of(folder: &Path) -> Vec<LossKind> {
 }
 
 #[test]
-fn a_pipe_or_a_folder_or_a_device_is_damage_and_nobody_waits_for_it() {
+fn a_pipe_folder_or_device_in_place_of_a_file_is_damage_and_never_blocks() {
     let begun = Instant::now();
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("run");
@@ -78,7 +78,7 @@ fn a_pipe_or_a_folder_or_a_device_is_damage_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn a_link_to_a_file_is_the_file() {
+fn a_link_to_a_segment_is_read_as_the_segment() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("run");
     run(&at, End::Finish);
@@ -99,14 +99,14 @@ fn stretch(path: &Path) {
 }
 
 #[test]
-fn a_listed_segment_is_read_as_far_as_it_is_listed() {
+fn a_listed_segment_is_read_only_up_to_its_listed_length() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("run");
     let truth = run(&at, End::Finish);
     stretch(&at.join("seg-00000001.hcs"));
     let begun = Instant::now();
     let report = verify(&at).unwrap();
-    assert!(!report.is_ok(), "the excess is told");
+    assert!(!report.is_ok(), "the excess is reported");
     assert_eq!((report.steps_ok, report.steps), (40, 40));
     let trace = Trace::open(&at).unwrap();
     assert!(trace.problems()[0].to_string().contains("1099511627776"));
@@ -116,7 +116,7 @@ fn a_listed_segment_is_read_as_far_as_it_is_listed() {
 }
 
 #[test]
-fn holes_behind_an_open_segment_are_not_read_through() {
+fn holes_at_the_end_of_an_open_segment_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("run");
     let truth = run(&at, End::Leave);
@@ -151,7 +151,7 @@ fn a_manifest_beyond_the_limit_is_not_read() {
 }
 
 #[test]
-fn a_segment_whose_name_is_no_text_is_found_by_its_content() {
+fn a_segment_whose_name_is_not_utf8_is_found_by_its_content() {
     use std::os::unix::ffi::OsStrExt;
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("run");
@@ -199,7 +199,7 @@ fn a_link_to_itself_is_damage_of_that_file_alone() {
 }
 
 #[test]
-fn files_that_are_not_of_the_run_count_nowhere() {
+fn files_that_are_not_part_of_the_run_are_not_counted() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("run");
     run(&at, End::Finish);
@@ -217,7 +217,7 @@ fn files_that_are_not_of_the_run_count_nowhere() {
 
 /// The next recorder removes what a killed recorder left next to the run that it was creating, and nothing else.
 #[test]
-fn half_made_runs_of_dead_recorders_are_removed_by_the_next() {
+fn half_created_runs_of_killed_recorders_are_removed_by_the_next_recorder() {
     let dir = tempfile::tempdir().unwrap();
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
@@ -225,7 +225,7 @@ fn half_made_runs_of_dead_recorders_are_removed_by_the_next() {
     let left = beside(format!(".run.new-{}", ended.id()));
     fs::create_dir(&left).unwrap();
     fs::write(left.join(MANIFEST), "{}").unwrap();
-    // A folder with foreign content, that of another run, and that of a living process.
+    // A folder whose name doesn't end in a number, that of another run, and that of a living process.
     let kept = [
         beside(format!(".run.new-{}x", ended.id())),
         beside(format!(".other.new-{}", ended.id())),

@@ -1,4 +1,4 @@
-//! A reader may open a run while it is being recorded, and sees a growing valid prefix (P7).
+//! A reader may open a run while it is being recorded, and sees a growing valid prefix.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,8 @@ use hindcast_format::{FsStorage, MemStorage, RunWriter, Storage, Trace, verify, 
 use crate::common::*;
 use crate::damage::small_plan;
 
-fn beside(storage: impl Fn() -> Arc<dyn Storage>) {
+/// Opens a run again and again while another thread writes it.
+fn read_while_writing(storage: impl Fn() -> Arc<dyn Storage>) {
     let plan = Plan {
         steps: 600,
         ..Plan::new(600)
@@ -18,7 +19,7 @@ fn beside(storage: impl Fn() -> Arc<dyn Storage>) {
     let writer = RunWriter::create(storage(), info(&plan.layout), plan.durability).unwrap();
     let looks = std::thread::scope(|scope| {
         scope.spawn(|| {
-            go_on(writer, &plan, &truth, 0, |_, _| {}).unwrap();
+            record_from(writer, &plan, &truth, 0, |_, _| {}).unwrap();
             done.store(true, Ordering::Release);
         });
         let (mut seen, mut looks) = (0, 0);
@@ -52,27 +53,27 @@ fn beside(storage: impl Fn() -> Arc<dyn Storage>) {
 }
 
 #[test]
-fn a_reader_beside_a_mapped_writer_sees_a_growing_prefix() {
+fn a_reader_sees_a_growing_prefix_of_a_mapped_writer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    beside(|| Arc::new(FsStorage::new(&path).through_maps()));
+    read_while_writing(|| Arc::new(FsStorage::new(&path).through_maps()));
 }
 
 #[test]
-fn a_reader_beside_a_plain_writer_sees_a_growing_prefix() {
+fn a_reader_sees_a_growing_prefix_of_a_plain_writer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    beside(|| Arc::new(FsStorage::new(&path)));
+    read_while_writing(|| Arc::new(FsStorage::new(&path)));
 }
 
 #[test]
-fn a_reader_beside_a_writer_in_memory_sees_a_growing_prefix() {
+fn a_reader_sees_a_growing_prefix_of_a_writer_in_memory() {
     let memory = MemStorage::new();
-    beside(|| Arc::new(memory.clone()));
+    read_while_writing(|| Arc::new(memory.clone()));
 }
 
 #[test]
-fn verification_says_how_far_it_has_come() {
+fn verification_reports_its_progress() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     record(Arc::new(FsStorage::new(&path)), &small_plan()).unwrap();
@@ -81,6 +82,6 @@ fn verification_says_how_far_it_has_come() {
     assert_eq!(report, verify(&path).unwrap());
     let (done, total) = *seen.last().unwrap();
     assert_eq!(done, total);
-    assert!(seen.len() as u64 > report.steps, "at least once a step");
+    assert!(seen.len() as u64 > report.steps, "at least once per step");
     assert!(seen.iter().all(|s| s.1 == total) && seen.is_sorted());
 }

@@ -1,4 +1,4 @@
-//! A recorder works on while a reader reads. A frame that is half written in one read and complete in the next isn't damage (P7).
+//! A recorder continues to write while a reader reads. A frame that is half written in one read and complete in the next isn't damage.
 
 use std::io;
 use std::sync::Arc;
@@ -98,7 +98,8 @@ impl Storage for Moving {
     }
 }
 
-/// The manifest of a run without sealed segments, and the bytes of its first segment once it is sealed.
+/// The manifest of a run without sealed segments, the bytes of its first segment once it is sealed, and the length of that file after each
+/// step.
 fn parts() -> (Vec<u8>, Vec<u8>, Vec<u64>) {
     let plan = Plan {
         end: End::Leave,
@@ -117,9 +118,8 @@ fn parts() -> (Vec<u8>, Vec<u8>, Vec<u64>) {
         files.into_iter().find(|(n, _)| n == name).map(|(_, b)| b)
     };
     let manifest = file("manifest.json").unwrap();
-    // Where each frame ends.
     let mut ends = Vec::new();
-    go_on(writer, &plan, &truth, 0, |_, _| {
+    record_from(writer, &plan, &truth, 0, |_, _| {
         ends.extend(file(OPEN).map(|bytes| bytes.len() as u64));
     })
     .unwrap();
@@ -196,7 +196,7 @@ fn nothing_that_a_recorder_does_between_two_reads_looks_like_damage() {
 }
 
 #[test]
-fn damage_in_a_segment_that_is_being_written_is_the_same_in_every_look_and_is_said() {
+fn damage_that_every_read_of_an_open_segment_finds_is_reported() {
     let (manifest, sealed, ends) = parts();
     let (whole, first) = (sealed.len(), *ends.first().unwrap() as usize);
     for place in [9, 40, first - 20, first + 30, whole - 70, whole - 3] {

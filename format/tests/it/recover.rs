@@ -1,4 +1,4 @@
-//! A damaged run is recovered into a new, intact one. The original is never touched, and the report says exactly what was lost (P12).
+//! A damaged run is recovered into a new, intact one. The original is never touched, and the report says exactly what was lost.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -65,17 +65,17 @@ fn frames(storage: &MemStorage, name: &str) -> Vec<usize> {
 }
 
 /// Flips a bit in the last chunk of frame `nth`, which ends twelve bytes before the next frame.
-fn hurt_tensors(storage: &MemStorage, name: &str, nth: usize) {
+fn damage_tensors(storage: &MemStorage, name: &str, nth: usize) {
     let frames = frames(storage, name);
     storage.edit(name, |b| b[frames[nth + 1] - 13] ^= 1);
 }
 
-fn hurt_metadata(storage: &MemStorage, name: &str, nth: usize) {
+fn damage_metadata(storage: &MemStorage, name: &str, nth: usize) {
     let frames = frames(storage, name);
     storage.edit(name, |b| b[frames[nth] + 66] ^= 1);
 }
 
-fn hurt_header(storage: &MemStorage, name: &str, nth: usize) {
+fn damage_header(storage: &MemStorage, name: &str, nth: usize) {
     let frames = frames(storage, name);
     storage.edit(name, |b| b[frames[nth] + 20] ^= 1);
 }
@@ -126,11 +126,11 @@ fn a_whole_run_is_recovered_without_loss_however_it_ended() {
 #[test]
 fn the_new_run_says_where_it_comes_from() {
     let (storage, _) = recorded(&Plan::new(24));
-    hurt_metadata(&storage, "seg-00000000.hcs", 2);
+    damage_metadata(&storage, "seg-00000000.hcs", 2);
     let original = open(&storage).unwrap();
     let (trace, report) = recovered_from(&storage).unwrap();
     let (old, new) = (original.info(), trace.info());
-    assert_ne!(old.salt, new.salt, "its bytes are others");
+    assert_ne!(old.salt, new.salt, "its bytes differ");
     assert_eq!(
         (&old.created, &old.writer, old.seed, &old.data),
         (&new.created, &new.writer, new.seed, &new.data),
@@ -166,8 +166,8 @@ fn steps_between_two_damaged_frames_become_gaps_and_a_keyframe_follows_where_its
         ..Plan::new(40)
     };
     let (storage, truth) = recorded(&plan);
-    hurt_tensors(&storage, "seg-00000000.hcs", 3);
-    hurt_tensors(&storage, "seg-00000000.hcs", 6);
+    damage_tensors(&storage, "seg-00000000.hcs", 3);
+    damage_tensors(&storage, "seg-00000000.hcs", 6);
     let (trace, report) = recovered_from(&storage).unwrap();
     assert_eq!(steps_of(&report, LossKind::Tensors), [3, 4, 5]);
     // One range, although the damage of the first step isn't what hides the others.
@@ -186,9 +186,9 @@ fn steps_between_two_damaged_frames_become_gaps_and_a_keyframe_follows_where_its
 }
 
 #[test]
-fn behind_a_lost_step_no_keyframe_claims_a_state_that_nobody_knows() {
+fn after_a_lost_step_no_keyframe_claims_an_unknown_state() {
     let (storage, truth) = recorded(&Plan::new(40));
-    hurt_header(&storage, "seg-00000000.hcs", 3);
+    damage_header(&storage, "seg-00000000.hcs", 3);
     let (trace, report) = recovered_from(&storage).unwrap();
     assert_eq!(kinds(&report), [LossKind::Step]);
     assert_eq!(trace.ranges().unwrap(), [0..3, 4..40]);
@@ -203,19 +203,19 @@ fn behind_a_lost_step_no_keyframe_claims_a_state_that_nobody_knows() {
 fn a_damaged_keyframe_costs_what_only_it_holds() {
     let (storage, truth) = recorded(&Plan::new(40));
     // The last chunk of a keyframe is optimizer state.
-    hurt_tensors(&storage, "seg-00000001.hcs", 0);
+    damage_tensors(&storage, "seg-00000001.hcs", 0);
     let step = open(&storage).unwrap().sizes()[1].steps.start;
     let (trace, report) = recovered_from(&storage).unwrap();
     assert_eq!(kinds(&report), [LossKind::KeyState]);
     assert_eq!(steps_of(&report, LossKind::KeyState), [step]);
     assert_eq!(check_forward(&trace, &truth).len(), 40);
     let read = trace.read(step).unwrap();
-    assert!(read.key.is_none(), "the step goes on as a difference");
+    assert!(read.key.is_none(), "the step is kept as a difference");
     assert_eq!(trace.start_of(step).unwrap(), 0);
 
     // The very first keyframe can't be replaced by a difference. It is written, and says what isn't known.
     let (storage, truth) = recorded(&Plan::new(40));
-    hurt_tensors(&storage, "seg-00000000.hcs", 0);
+    damage_tensors(&storage, "seg-00000000.hcs", 0);
     let (trace, report) = recovered_from(&storage).unwrap();
     assert_eq!(steps_of(&report, LossKind::KeyState), [0]);
     let key = trace.read(0).unwrap().key.unwrap();
@@ -229,7 +229,7 @@ fn a_damaged_keyframe_costs_what_only_it_holds() {
     key.optimizer_f64(&mut momentum);
     assert!(
         momentum.iter().all(|v| v.is_nan()),
-        "nobody can take it for a number"
+        "it can't be mistaken for real values"
     );
 }
 
@@ -237,8 +237,8 @@ fn a_damaged_keyframe_costs_what_only_it_holds() {
 fn a_run_that_begins_with_damage_begins_later() {
     let (storage, truth) = recorded(&Plan::new(40));
     // The keyframe and the frame after it: step 0 can't be reached from either side.
-    hurt_header(&storage, "seg-00000000.hcs", 0);
-    hurt_tensors(&storage, "seg-00000000.hcs", 1);
+    damage_header(&storage, "seg-00000000.hcs", 0);
+    damage_tensors(&storage, "seg-00000000.hcs", 1);
     let (trace, report) = recovered_from(&storage).unwrap();
     assert_eq!(steps_of(&report, LossKind::Step), [0]);
     assert_eq!(steps_of(&report, LossKind::KeyState), [1]);
@@ -280,7 +280,7 @@ fn the_final_state_is_reached_over_the_link_if_its_own_frame_is_damaged() {
 }
 
 #[test]
-fn lost_files_cost_what_was_in_them() {
+fn a_lost_segment_costs_its_own_steps_and_no_others() {
     let (whole, truth) = recorded(&Plan::new(40));
     let sizes = open(&whole).unwrap().sizes();
     for size in &sizes {
@@ -322,7 +322,7 @@ fn a_lost_manifest_and_a_damaged_header_cost_no_step() {
 }
 
 #[test]
-fn damage_in_an_open_segment_costs_the_tensors_behind_it_and_not_their_metadata() {
+fn damage_in_an_open_segment_costs_the_tensors_after_it_but_not_their_metadata() {
     let plan = Plan {
         end: End::Leave,
         ..Plan::new(24)
@@ -330,7 +330,7 @@ fn damage_in_an_open_segment_costs_the_tensors_behind_it_and_not_their_metadata(
     let (storage, truth) = recorded(&plan);
     let name = storage.files().last().unwrap().0.clone();
     let start = open(&storage).unwrap().sizes().last().unwrap().steps.start;
-    hurt_tensors(&storage, &name, 2);
+    damage_tensors(&storage, &name, 2);
     let (trace, report) = recovered_from(&storage).unwrap();
     let behind: Vec<u64> = (start + 2..24).collect();
     assert_eq!(steps_of(&report, LossKind::Tensors), behind);
@@ -365,7 +365,7 @@ fn a_ring_and_a_resumed_run_are_recovered_as_they_are() {
     let (mut writer, _) =
         RunWriter::resume(Arc::new(storage.clone()), 30, Durability::Seals).unwrap();
     writer.drop_oldest(1).unwrap();
-    go_on(
+    record_from(
         writer,
         &Plan {
             end: End::Finish,
@@ -399,7 +399,7 @@ fn a_ring_and_a_resumed_run_are_recovered_as_they_are() {
         (e.name, bytes)
     }));
     let (writer, _) = RunWriter::resume(Arc::new(target.clone()), 35, Durability::Seals).unwrap();
-    go_on(
+    record_from(
         writer,
         &Plan {
             end: End::Finish,
@@ -423,7 +423,7 @@ fn bytes_altered_on_purpose_are_kept_without_their_proof() {
     changed.metas[1].loss = Some(-1.0);
     let writer =
         RunWriter::create(Arc::new(other.clone()), info(&plan.layout), plan.durability).unwrap();
-    go_on(writer, &plan, &changed, 0, |_, _| {}).unwrap();
+    record_from(writer, &plan, &changed, 0, |_, _| {}).unwrap();
     let name = "seg-00000000.hcs";
     let forged = other
         .files()
@@ -443,7 +443,7 @@ fn bytes_altered_on_purpose_are_kept_without_their_proof() {
 }
 
 #[test]
-fn where_nothing_is_left_nothing_is_written() {
+fn if_nothing_can_be_recovered_nothing_is_written() {
     let refused = |storage: &MemStorage| {
         let target = MemStorage::new();
         let error = recover_storage(

@@ -1,5 +1,4 @@
-//! Whatever is done to a run, the recovered part is right and the report says what is missing: damage to every byte, and random damage
-//! (P12).
+//! Whatever is done to a run, the recovered part is right and the report says what is missing: damage to every byte, and random damage.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +38,7 @@ fn content(trace: &Trace) -> Content {
 
 /// Whichever byte is damaged, the recovered part is right, and everything missing is reported as lost.
 #[test]
-fn whichever_byte_is_hit_the_report_says_exactly_what_is_lost() {
+fn the_report_of_damage_to_any_byte_says_exactly_what_is_lost() {
     let plan = small_plan();
     for end in [End::Finish, End::Leave] {
         let plan = Plan {
@@ -69,7 +68,8 @@ fn whichever_byte_is_hit_the_report_says_exactly_what_is_lost() {
                     let t = r.meta.step as usize;
                     let Some(key) = &mut r.key else { continue };
                     let true_key = key_for(trace.layout(), t as u64);
-                    // A damaged r_t is taken from the previous step, which the truth of these tests doesn't agree with.
+                    // A damaged r_t is taken from the previous step's state. In these tests the two differ, so the true one is restored
+                    // before the comparison.
                     if t > 0 && key.buffers_before() == truth.states[t - 1].buffers() {
                         key.buffers_before_mut()
                             .copy_from_slice(true_key.buffers_before());

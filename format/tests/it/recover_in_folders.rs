@@ -1,4 +1,4 @@
-//! Recovery in real folders and on failing disks: the new run appears complete or not at all, and the original is unchanged (P12).
+//! Recovery in real folders and on failing disks: the new run appears complete or not at all, and the original is unchanged.
 
 use std::sync::Arc;
 
@@ -97,15 +97,15 @@ fn a_failing_disk_leaves_the_original_as_it_was() {
     }
 }
 
-/// The number of a process that has ended and was waited for, as that of a killed process.
-fn number_of_the_dead() -> u32 {
+/// The process number of a process that has ended.
+fn number_of_an_ended_process() -> u32 {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     child.id()
 }
 
 #[test]
-fn what_a_killed_recovery_left_is_swept_up_by_the_next_and_nothing_else() {
+fn the_leftovers_of_a_killed_recovery_are_removed_by_the_next_and_nothing_else_is() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     record(
@@ -113,7 +113,7 @@ fn what_a_killed_recovery_left_is_swept_up_by_the_next_and_nothing_else() {
         &Plan::new(12),
     )
     .unwrap();
-    let dead = number_of_the_dead();
+    let ended = number_of_an_ended_process();
     let alive = std::os::unix::process::parent_id();
     let folder = |name: String| {
         let path = dir.path().join(name);
@@ -121,10 +121,10 @@ fn what_a_killed_recovery_left_is_swept_up_by_the_next_and_nothing_else() {
         std::fs::write(path.join("seg-00000000.hcs"), b"half").unwrap();
         path
     };
-    let left = folder(format!(".new.recovering-{dead}"));
+    let left = folder(format!(".new.recovering-{ended}"));
     let kept = [
-        folder(format!(".new.recovering-{alive}")),  // at work
-        folder(format!(".other.recovering-{dead}")), // another run's
+        folder(format!(".new.recovering-{alive}")), // still running
+        folder(format!(".other.recovering-{ended}")), // another run's
         folder(".new.recovering-".to_owned()),
         folder(".new.recovering-12x".to_owned()),
     ];
@@ -134,8 +134,8 @@ fn what_a_killed_recovery_left_is_swept_up_by_the_next_and_nothing_else() {
         assert!(path.join("seg-00000000.hcs").exists(), "{}", path.display());
     }
 
-    // A folder with a locked file is in use, whatever process number its name has.
-    let left = folder(format!(".again.recovering-{dead}"));
+    // A locked folder is in use, whatever process number its name has.
+    let left = folder(format!(".again.recovering-{ended}"));
     let lock = std::fs::File::open(&left).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     recover(&run, dir.path().join("again"), &mut |_, _| {}).unwrap();

@@ -7,7 +7,7 @@ use hindcast_format::{Crash, Durability, FormatError, MemStorage, RunWriter, Sta
 
 use crate::common::*;
 
-/// Resumes at `at` with the same states, to the end.
+/// Resumes at `at`, and records the same states to the end of the run.
 fn resume(storage: &MemStorage, plan: &Plan, truth: &Truth, at: u64) -> Result<(), FormatError> {
     let (writer, point) = RunWriter::resume(Arc::new(storage.clone()), at, plan.durability)?;
     assert_eq!(point.step, at);
@@ -16,7 +16,7 @@ fn resume(storage: &MemStorage, plan: &Plan, truth: &Truth, at: u64) -> Result<(
         assert!(state == &truth.states[at as usize]);
         assert_eq!(point.meta.as_ref(), Some(&truth.metas[at as usize]));
     }
-    go_on(
+    record_from(
         writer,
         &Plan {
             end: End::Finish,
@@ -90,7 +90,7 @@ fn a_run_is_resumed_again_and_again() {
 }
 
 #[test]
-fn a_torn_tail_is_left_behind_when_resuming() {
+fn resuming_drops_a_torn_tail() {
     let plan = Plan {
         end: End::Leave,
         ..Plan::new(24)
@@ -112,7 +112,7 @@ fn a_torn_tail_is_left_behind_when_resuming() {
 }
 
 #[test]
-fn killed_while_resuming_the_run_is_as_it_was_or_as_it_shall_be() {
+fn a_kill_while_resuming_leaves_the_old_run_or_the_cut_one() {
     let plan = Plan {
         end: End::Abandon,
         ..Plan::new(40)
@@ -211,7 +211,7 @@ fn a_run_has_one_writer_at_a_time() {
     let first = RunWriter::create(storage.clone(), info(&plan.layout), plan.durability).unwrap();
     let second = RunWriter::resume(storage.clone(), 0, plan.durability).unwrap_err();
     assert!(matches!(second, FormatError::InUse { .. }), "{second}");
-    // Reading needs no claim, and a writer that has ended, in whatever way, blocks nobody.
+    // Reading needs no claim, and a writer that has ended in any way blocks no other writer.
     assert!(Trace::open_storage(storage.clone()).is_ok());
     drop(first);
     let (third, _) = RunWriter::resume(storage.clone(), 0, plan.durability).unwrap();

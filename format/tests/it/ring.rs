@@ -78,7 +78,7 @@ fn ring(storage: &MemStorage, plan: &Plan, truth: &Truth) {
 #[test]
 fn dropped_segments_leave_their_digests_and_the_rest_is_read() {
     let plan = Plan {
-        steps_an_epoch: 8,
+        steps_per_epoch: 8,
         ..Plan::new(40)
     };
     let truth = truth(&plan);
@@ -106,10 +106,10 @@ fn dropped_segments_leave_their_digests_and_the_rest_is_read() {
 }
 
 #[test]
-fn killed_or_cut_from_power_while_dropping_a_ring_holds_an_epoch_at_least() {
+fn a_kill_or_power_cut_while_a_ring_drops_segments_leaves_a_valid_run() {
     for durability in [Durability::Os, Durability::Seals] {
         let plan = Plan {
-            steps_an_epoch: 8,
+            steps_per_epoch: 8,
             durability,
             ..Plan::new(40)
         };
@@ -155,7 +155,7 @@ fn drop_oldest(storage: &MemStorage) {
 }
 
 #[test]
-fn what_a_recorder_drops_while_it_is_read_is_not_damage_and_what_is_lost_is() {
+fn segments_dropped_during_a_read_are_not_damage_but_lost_segments_are() {
     let plan = Plan::new(40);
     let (storage, truth) = recorded(&plan);
     let trace = open(&storage).unwrap();
@@ -238,7 +238,7 @@ impl Storage for Dropping {
 }
 
 #[test]
-fn verification_beside_a_ring_counts_what_is_there() {
+fn verification_of_a_ring_that_drops_segments_counts_the_present_steps() {
     let (storage, _) = recorded(&Plan::new(40));
     let dropping: Arc<dyn Storage> = Arc::new(Dropping {
         storage,

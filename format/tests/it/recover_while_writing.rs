@@ -96,7 +96,7 @@ fn at_every_read(
     unreachable!()
 }
 
-/// How many were refused because the run changed. Each refusal names the run, the reason, and what to do.
+/// The number of recoveries that were refused because the run changed. Each refusal names the run, the reason, and what to do.
 fn refusals(outcomes: &[Result<(RecoverReport, MemStorage), FormatError>]) -> usize {
     let errors = outcomes.iter().filter_map(|o| o.as_ref().err());
     errors
@@ -143,7 +143,7 @@ fn segments_that_a_ring_drops_meanwhile_are_not_reported_as_lost() {
 }
 
 #[test]
-fn what_is_lost_between_the_survey_and_the_writing_is_never_passed_over() {
+fn damage_between_the_survey_and_the_writing_is_never_missed() {
     let (before, truth) = recorded(&Plan::new(40));
     let after = MemStorage::from_files(before.files());
     let length = after
