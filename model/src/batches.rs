@@ -80,7 +80,7 @@ impl Batches {
         }
     }
 
-    /// All numbers of examples that are run at once in the steps of an epoch: the sizes of the batches, or of their
+    /// The distinct numbers of examples that the steps of an epoch run at once: the sizes of the batches, or of their
     /// micro-batches.
     pub fn sizes(&self) -> BTreeSet<usize> {
         let n = usize::try_from(self.examples).unwrap_or(usize::MAX);
@@ -155,7 +155,7 @@ impl LossWeights {
         for batch in parts {
             if batch.targets.dtype() != candle_core::DType::U32 {
                 candle_core::bail!(
-                    "class weights need targets that are classes (u32), got {:?}",
+                    "class weights: expected targets that are classes (u32), got {:?}",
                     batch.targets.dtype()
                 );
             }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_stands_in_an_epoch_once_and_epochs_differ() {
+    fn an_epoch_contains_each_example_once_and_epochs_differ() {
         let batches = Batches::new(&train(4), 10);
         assert_eq!(sizes(&batches), [4, 4, 2]);
         let (first, second) = (batches.epoch(0), batches.epoch(1));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sizes_are_those_of_all_parts_of_all_batches() {
+    fn sizes_are_those_of_all_micro_batches_of_all_batches() {
         for examples in 1..40 {
             for batch in 1..12 {
                 for cut in [Cut::Fixed, Cut::Even] {

@@ -26,7 +26,7 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CsvError {
-    /// Reading fails.
+    /// The reader returned an error.
     #[error("{0}")]
     Io(io::Error),
     /// A quote is never closed.
@@ -38,9 +38,11 @@ pub enum CsvError {
         line: u64,
     },
     /// A row is longer than the limit.
-    #[error("line {line}: the row has more than {MAX_ROW} bytes. Is it the right file?")]
+    #[error(
+        "line {line}: the row has more than {MAX_ROW} bytes. Is the file a CSV table with line ends?"
+    )]
     Long {
-        /// A line of the row.
+        /// The line of the row at which the limit was exceeded.
         line: u64,
     },
     /// The number of cells in a row differs from the number of columns.
@@ -102,9 +104,9 @@ impl<R: Read> CsvRows<R> {
         // The reader's position is after the row's line end. Its own position of the row can be too early, because it
         // includes preceding blank lines and comments.
         let within = self.record.as_slice().iter().filter(|b| **b == b'\n');
-        let behind = self.reader.position().line();
+        let next_line = self.reader.position().line();
         Ok(Some(CsvRow {
-            line: behind.saturating_sub(1 + within.count() as u64),
+            line: next_line.saturating_sub(1 + within.count() as u64),
             record: &self.record,
         }))
     }
@@ -202,7 +204,7 @@ struct CsvText<R> {
     /// Line of the last opening quote.
     opened: u64,
     row_bytes: u64,
-    /// Normalised text that hasn't been read yet.
+    /// Normalised text. Its first `taken` bytes have been returned.
     made: Vec<u8>,
     taken: usize,
     /// Whether the last line has a line end.
@@ -234,7 +236,7 @@ impl<R: Read> CsvText<R> {
             let quoted = self.at == At::Quoted;
             let after_return = std::mem::replace(&mut self.returned, byte == b'\r' && !quoted);
             match byte {
-                // Part of a cell.
+                // A line end within quotes is part of the cell.
                 b'\r' | b'\n' if quoted => {
                     self.line += u64::from(byte == b'\n');
                     self.made.push(byte);
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_in_one_way_and_spaces_before_quotes_go() {
+    fn line_ends_are_unified_and_spaces_before_quotes_removed() {
         for (text, expected) in [
             ("", ""),
             ("a,b", "a,b\n"),

@@ -103,9 +103,9 @@ pub enum Problem {
     /// It isn't a regular file.
     #[error("expected a regular file with {what}, but it is {found}{advice}")]
     Kind {
-        /// What it is read as.
+        /// The expected content.
         what: &'static str,
-        /// What it is.
+        /// The kind of the file.
         found: &'static str,
         /// Advice, if the remedy isn't obvious.
         advice: &'static str,
@@ -115,11 +115,11 @@ pub enum Problem {
         "it has {size} bytes, but a file with {what} has at most {most}. Is it the right file?"
     )]
     Size {
-        /// What it is read as.
+        /// The expected content.
         what: &'static str,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
-        /// Bytes allowed.
+        /// Largest size in bytes.
         most: u64,
     },
     /// It isn't UTF-8 text.
@@ -199,8 +199,8 @@ pub fn open_text(path: &Path, kind: Kind) -> Result<impl BufRead + use<>, FileEr
     Ok(BufReader::new(unmarked))
 }
 
-/// A file that fails where it turns out longer than its kind allows: it may grow while it is read, and some files report no
-/// length.
+/// A reader that returns an error after the largest size of its kind. A file can grow while it is read, and some files
+/// report no size.
 struct Limited {
     file: File,
     kind: Kind,
@@ -211,7 +211,10 @@ impl Read for Limited {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::other(format!("it is longer than {} may be", self.kind.what))
+            io::Error::other(format!(
+                "it has more than {} bytes, the limit for a file with {}",
+                self.kind.most, self.kind.what
+            ))
         })?;
         Ok(read)
     }
@@ -332,12 +335,12 @@ fn other_kind(metadata: &Metadata) -> Option<(&'static str, &'static str)> {
 mod tests {
     use super::*;
 
-    fn said(path: &Path, kind: Kind) -> String {
+    fn message(path: &Path, kind: Kind) -> String {
         read_text(path, kind).unwrap_err().to_string()
     }
 
     #[test]
-    fn a_text_that_grows_past_its_limit_is_an_error_and_not_cut() {
+    fn a_text_that_grows_past_its_limit_is_an_error_and_not_truncated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("names.txt");
         std::fs::write(&path, "abcdefgh").unwrap();
@@ -351,22 +354,25 @@ mod tests {
         };
         assert_eq!(read(8).unwrap(), "abcdefgh");
         let error = read(7).unwrap_err().to_string();
-        assert!(error.contains("longer than names of examples"), "{error}");
+        assert!(
+            error.contains("the limit for a file with names of examples"),
+            "{error}"
+        );
     }
 
     #[test]
-    fn only_regular_files_are_read_and_none_is_waited_for() {
+    fn only_regular_files_are_read_and_opening_never_blocks() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = said(dir.path(), NAMES);
+        let folder = message(dir.path(), NAMES);
         assert!(
             folder.contains("a regular file with names of examples, but it is a folder"),
             "{folder}"
         );
-        let missing = said(&dir.path().join("none"), NAMES);
+        let missing = message(&dir.path().join("none"), NAMES);
         assert!(missing.contains("No such file"), "{missing}");
         #[cfg(unix)]
         {
-            let zero = said(Path::new("/dev/zero"), TASK);
+            let zero = message(Path::new("/dev/zero"), TASK);
             assert!(zero.contains("it is a device"), "{zero}");
             let pipe = dir.path().join("pipe");
             let made = std::process::Command::new("mkfifo")
@@ -374,17 +380,17 @@ mod tests {
                 .status()
                 .unwrap();
             assert!(made.success());
-            let pipe = said(&pipe, INDICES);
+            let pipe = message(&pipe, INDICES);
             assert!(
                 pipe.contains("it is a pipe") && pipe.contains("<(…)"),
                 "{pipe}"
             );
             let socket = dir.path().join("socket");
             let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-            assert!(said(&socket, TABLE).contains("it is a socket"));
+            assert!(message(&socket, TABLE).contains("it is a socket"));
             let circle = dir.path().join("circle");
             std::os::unix::fs::symlink("circle", &circle).unwrap();
-            let circle = said(&circle, NAMES);
+            let circle = message(&circle, NAMES);
             assert!(
                 circle.contains("it is a link that leads to itself"),
                 "{circle}"
@@ -397,24 +403,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_beyond_its_limit_is_refused_unread() {
+    fn a_file_larger_than_its_limit_is_refused_before_reading() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sparse");
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        let large = said(&path, TASK);
+        let large = message(&path, TASK);
         for part in ["1099511627776 bytes", "a task (TOML)", "16777216"] {
             assert!(large.contains(part), "{large}");
         }
         std::fs::write(&path, "four").unwrap();
         assert_eq!(read_text(&path, TASK.at_most(4)).unwrap(), "four");
-        assert!(said(&path, TASK.at_most(3)).contains("at most 3"));
+        assert!(message(&path, TASK.at_most(3)).contains("at most 3"));
         // System files report no size, so the bytes are counted while reading.
         #[cfg(target_os = "linux")]
-        assert!(said(Path::new("/proc/self/status"), TASK.at_most(3)).contains("at most 3"));
+        assert!(message(Path::new("/proc/self/status"), TASK.at_most(3)).contains("at most 3"));
     }
 
     #[test]
-    fn text_comes_without_its_byte_order_mark() {
+    fn a_byte_order_mark_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("text");
         let marked = [
@@ -436,8 +442,8 @@ mod tests {
             assert_eq!(read, bare);
         }
         std::fs::write(&path, b"a\nb\xe9\n").unwrap();
-        assert!(said(&path, NAMES).contains("line 2 is not UTF-8"));
+        assert!(message(&path, NAMES).contains("line 2 is not UTF-8"));
         std::fs::write(&path, b"\xff\xfea\0").unwrap();
-        assert!(said(&path, NAMES).contains("UTF-16"));
+        assert!(message(&path, NAMES).contains("UTF-16"));
     }
 }

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-/// Name and shape of a parameter or buffer. A trace records the same tensor with its role, element type and parameter group: the format's
-/// `TensorSpec`.
+/// Name and shape of a parameter or buffer. The format's `TensorSpec` also has its role, element type and parameter
+/// group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorDef {
     /// The name, unique among the objective's parameters or among its buffers.

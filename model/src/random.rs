@@ -186,7 +186,7 @@ mod tests {
     /// Recorded seeds keep their meaning only if these numbers never change. They were computed with another
     /// implementation of ChaCha8, which was written from Bernstein's paper and the rules at the top of this file.
     #[test]
-    fn a_seed_means_the_same_numbers_for_ever() {
+    fn the_numbers_of_a_seed_never_change() {
         let draws = Draws { seed: 1, step: 2 };
         let row = || Stream::of_row(draws, 3, 4, Purpose::Dropout(5));
         let mut s = row();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_have_the_moments_they_should() {
+    fn draws_have_the_expected_moments() {
         let mut s = Stream::of_run(11, Purpose::Other(1 << 31, 0));
         let n = 100_000;
         let (mut mean, mut square, mut heads) = (0.0, 0.0, 0);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn permutations_hold_every_number_once() {
+    fn permutations_contain_every_number_once() {
         for n in [0, 1, 2, 100] {
             let mut order = Stream::of_run(0, Purpose::Order(0)).permutation(n);
             order.sort_unstable();

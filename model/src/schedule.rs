@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warmup_rises_to_where_the_schedule_begins() {
+    fn a_warmup_rises_to_the_first_rate_of_the_schedule() {
         close(
             &rates("kind = 'constant'\nlearning_rate = 1\nwarmup = 3", 5, 5),
             &[0.25, 0.5, 0.75, 1.0, 1.0],

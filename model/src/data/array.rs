@@ -5,7 +5,7 @@ use super::spec::{AxisOrder, Target};
 use super::store::{Labels, Values};
 use std::path::Path;
 
-/// Largest number of classes. A file with more probably doesn't hold classes.
+/// Largest number of classes. A file with larger numbers probably doesn't contain classes.
 const MAX_CLASSES: i64 = 65_536;
 
 /// Elements of an array, row-major.
@@ -54,7 +54,7 @@ impl Array {
         ))
     }
 
-    /// As [`Array::check_finite`], for labels that are values. Class labels are checked elsewhere.
+    /// As [`Array::check_finite`], for labels that are values. [`Array::into_labels`] checks class labels.
     pub(super) fn check_labels(
         &self,
         path: &Path,
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_finite_is_named_by_its_place() {
-        let said = |shape: &[usize], elements: Elements| {
+        let check = |shape: &[usize], elements: Elements| {
             let array = Array {
                 shape: shape.to_vec(),
                 elements,
@@ -241,17 +241,17 @@ mod tests {
             checked.map_err(|e| e.to_string())
         };
         let mut values = vec![1.0f64; 24];
-        assert_eq!(said(&[6, 4], Elements::F64(values.clone())), Ok(()));
+        assert_eq!(check(&[6, 4], Elements::F64(values.clone())), Ok(()));
         values[19] = f64::NEG_INFINITY;
-        let flat = said(&[6, 4], Elements::F64(values.clone())).unwrap_err();
+        let flat = check(&[6, 4], Elements::F64(values.clone())).unwrap_err();
         for part in ["x.npy", "inputs, row 4, column 3", "-inf"] {
             assert!(flat.contains(part), "{flat}");
         }
-        let image = said(&[2, 3, 2, 2], Elements::F64(values.clone())).unwrap_err();
+        let image = check(&[2, 3, 2, 2], Elements::F64(values.clone())).unwrap_err();
         assert!(image.contains("row 1, position [1, 1, 1]"), "{image}");
-        let column = said(&[24], Elements::F64(values)).unwrap_err();
+        let column = check(&[24], Elements::F64(values)).unwrap_err();
         assert!(column.contains("row 19:"), "{column}");
-        let float = said(&[1, 1], Elements::F32(vec![f32::NAN])).unwrap_err();
+        let float = check(&[1, 1], Elements::F32(vec![f32::NAN])).unwrap_err();
         assert!(
             float.contains("row 0, column 0") && float.contains("NaN"),
             "{float}"

@@ -58,7 +58,7 @@ impl AugmentSpec {
             _ => wrong(
                 "",
                 format!(
-                    "only images can be cropped or flipped, but examples have shape {shape:?}, not (channels, height, width)"
+                    "only images can be cropped or flipped: expected examples of shape (channels, height, width), got {shape:?}"
                 ),
             ),
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_window_is_as_likely_as_the_next() {
+    fn all_windows_are_equally_likely() {
         let spec = AugmentSpec {
             pad_crop: 1,
             flip: true,
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn examples_that_are_not_images_are_refused() {
         let spec = AugmentSpec {
             pad_crop: 2,
             flip: false,

@@ -43,7 +43,7 @@ pub(super) fn draw(count: u64, split: Split, seed: u64) -> Result<Rows, DataErro
         .ok_or_else(|| {
             DataError::spec(
                 split.name(),
-                format!("expected at most {MAX_EXAMPLES} drawn digits, got {count}"),
+                format!("expected at most {MAX_EXAMPLES} generated digits, got {count}"),
             )
         })?;
     let mut pixels = vec![0u8; rows * SIDE * SIDE];
@@ -90,7 +90,7 @@ fn draw_one(stream: &mut Stream, class: u32, image: &mut [u8]) {
         }
     }
     for (pixel, square) in image.iter_mut().zip(nearest) {
-        // A pixel is covered as far as the pen's edge reaches into it.
+        // The share of the pixel that the pen covers.
         let cover = (half_width + 0.5 - square.sqrt()).clamp(0.0, 1.0);
         // A sum of five uniforms of twelve bits each, which is nearly normal and needs no logarithm.
         let bits = stream.next_u64();
@@ -198,8 +198,8 @@ impl Pose {
     }
 }
 
-/// Lowers each pixel's squared distance to the nearest line, for the line from a to b and the pixels within `reach`
-/// of it.
+/// Updates each pixel's squared distance to the nearest line with the line from a to b. Pixels farther than `reach`
+/// from it may be left out.
 fn approach(nearest: &mut [f64], a: Point, b: Point, reach: f64) {
     let span = |a: f64, b: f64| {
         let low = (a.min(b) - reach).max(0.0) as usize;

@@ -157,7 +157,7 @@ pub enum DataError {
         what: String,
     },
     /// The Task asks for more examples than there are.
-    #[error("{key} asks for {asked} examples, but {pool} has only {available}{left}")]
+    #[error("{key} asks for {asked} examples, but there are only {available} in {pool}{left}")]
     TooFew {
         /// The key, such as `data.train`.
         key: &'static str,
@@ -167,7 +167,7 @@ pub enum DataError {
         pool: String,
         /// The available number of examples.
         available: u64,
-        /// The number of examples that other splits take, or an empty text.
+        /// For messages: the number of examples that other splits take. May be empty.
         left: String,
     },
     /// An index is outside its split.

@@ -106,7 +106,7 @@ fn read_all(path: &Path, reader: impl Read) -> Result<Vec<u8>, DataError> {
     if got as u64 == MAX_UNPACKED {
         return Err(DataError::malformed(
             path,
-            format!("has more than {MAX_UNPACKED} bytes when decompressed"),
+            format!("expected fewer than {MAX_UNPACKED} bytes when decompressed, got more"),
         ));
     }
     bytes.shrink_to_fit();

@@ -8,7 +8,7 @@ use super::store::Labels;
 use candle_core::{Device, Tensor, WithDType};
 use rayon::prelude::*;
 
-/// Number of values from which a batch is filled by several threads.
+/// A batch of at least this number of values is filled by several threads.
 const PARALLEL_FROM: usize = 1 << 19;
 
 /// A cropped image before scaling.

@@ -51,7 +51,7 @@ impl SplitFingerprint {
     ///
     /// # Errors
     /// [`DataError::Fingerprint`] if the index is outside the split or the proof is wrong.
-    pub fn check(&self, index: u64, leaf: &Digest, beside: &[Digest]) -> Result<(), DataError> {
+    pub fn check(&self, index: u64, leaf: &Digest, siblings: &[Digest]) -> Result<(), DataError> {
         let wrong = |what: &str| DataError::Fingerprint {
             split: self.name.clone(),
             what: format!("example {index} {what}"),
@@ -60,12 +60,12 @@ impl SplitFingerprint {
             return Err(wrong(&format!("is outside its {} examples", self.examples)));
         }
         let (mut top, mut i, mut n) = (*leaf, index, self.examples);
-        let mut beside = beside.iter();
+        let mut siblings = siblings.iter();
         while n > 1 {
             if i ^ 1 < n {
-                let sibling = beside
+                let sibling = siblings
                     .next()
-                    .ok_or_else(|| wrong("comes with too short a proof"))?;
+                    .ok_or_else(|| wrong("has a proof that is too short"))?;
                 top = if i & 1 == 0 {
                     node(&top, sibling)
                 } else {
@@ -74,8 +74,8 @@ impl SplitFingerprint {
             }
             (i, n) = (i / 2, n.div_ceil(2));
         }
-        if beside.next().is_some() {
-            return Err(wrong("comes with too long a proof"));
+        if siblings.next().is_some() {
+            return Err(wrong("has a proof that is too long"));
         }
         if root(&self.name, self.examples, Some(&top)) != self.root {
             return Err(wrong("is not the recorded one"));
@@ -109,7 +109,7 @@ pub enum DifferenceKind {
     },
     /// The number of examples is the same, but their root differs.
     #[error(
-        "an example or its label differs from what was trained on: fingerprint {} was recorded, the data has {}",
+        "an example or its label differs from the recorded one: fingerprint {} was recorded, the data has {}",
         blake3::Hash::from_bytes(*.recorded).to_hex(),
         blake3::Hash::from_bytes(*.found).to_hex()
     )]
@@ -147,7 +147,7 @@ pub fn differences(
     recorded.iter().filter_map(difference).collect()
 }
 
-/// The leaves of a split, 32 bytes per example. With them, the rows in which two data sets differ can be named.
+/// The leaves of a split, 32 bytes per example. They show in which rows two data sets differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaves {
     /// Name of the split.
@@ -177,14 +177,14 @@ impl Leaves {
         let mut i = usize::try_from(index)
             .ok()
             .filter(|i| *i < self.leaves.len())?;
-        let mut beside = Vec::new();
+        let mut siblings = Vec::new();
         let mut level = self.leaves.clone();
         while level.len() > 1 {
-            beside.extend(level.get(i ^ 1));
+            siblings.extend(level.get(i ^ 1));
             level = up(&level);
             i /= 2;
         }
-        Some(beside)
+        Some(siblings)
     }
 
     /// Indices at which two splits differ. Indices that only the longer split has are included.
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_is_provable_and_no_other_passes_for_it() {
+    fn each_example_has_a_proof_that_fails_for_other_examples() {
         for n in [1, 2, 3, 5, 8, 13, 64, 65] {
             let set = leaves(n);
             let fingerprint = set.fingerprint();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn order_size_name_type_and_shape_all_count() {
+    fn order_size_name_type_and_shape_change_the_digest() {
         let base = leaves(6);
         let mut swapped = base.clone();
         swapped.leaves.swap(1, 4);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_survive_a_file() {
+    fn leaves_round_trip_through_bytes() {
         let set = leaves(7);
         assert_eq!(Leaves::from_bytes("train", &set.to_bytes()).unwrap(), set);
         assert!(Leaves::from_bytes("train", &set.to_bytes()[1..]).is_err());

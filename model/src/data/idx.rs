@@ -18,8 +18,9 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
             return Err(DataError::Magic {
                 path: path.to_path_buf(),
                 format: "an IDX file",
-                expected: "00 00, an element type of 08, 09, 0b, 0c, 0d or 0e, and a rank from 01"
-                    .into(),
+                expected:
+                    "00 00, an element type of 08, 09, 0b, 0c, 0d or 0e, and a rank of at least 01"
+                        .into(),
                 got: got
                     .iter()
                     .map(|b| format!("{b:02x}"))

@@ -63,7 +63,7 @@ pub fn load(
         0.0
     });
     let [train, ..] = &splits;
-    let had = if share > 0.0 {
+    let clean = if share > 0.0 {
         Some(select::flip(
             share,
             train,
@@ -95,7 +95,7 @@ pub fn load(
         scale,
         augment,
         target,
-        had,
+        clean,
         notes,
         source: spec.source.name(),
     }))

@@ -28,7 +28,7 @@ pub(super) struct Examples {
     pub(super) augment: AugmentSpec,
     pub(super) target: Target,
     /// The class that each training example had before labels were flipped.
-    pub(super) had: Option<Vec<u32>>,
+    pub(super) clean: Option<Vec<u32>>,
     /// Notes and warnings about the files for users, one per line.
     pub(super) notes: Vec<String>,
     /// Name of the source.
@@ -39,10 +39,9 @@ pub(super) struct Examples {
 #[derive(Debug, Clone)]
 pub(super) struct FileStart {
     pub(super) path: PathBuf,
-    /// Its name in tables: the file name, preceded by as many folders as are needed to distinguish it from the other
-    /// files.
+    /// Its name in tables: the file name, preceded by the folders that distinguish it from the other files.
     pub(super) name: String,
-    /// 0 for training files, then the next numbers for validation and test files, if there are any.
+    /// Number of its group of files, from 0: training, validation, test. A group without files gets no number.
     pub(super) part: usize,
     /// Position of the first row among the rows of all files.
     pub(super) first: usize,

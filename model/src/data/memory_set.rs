@@ -126,16 +126,16 @@ impl DataSet for Examples {
     fn planted(&self, split: Split, index: u64) -> Option<bool> {
         let row = self.row(split, index)?;
         self.clean_class(split, index)
-            .map(|had| match self.raw_label(row) {
-                RawLabel::Class(now) => now as usize != had,
+            .map(|clean| match self.raw_label(row) {
+                RawLabel::Class(now) => now as usize != clean,
                 RawLabel::Values(_) => false,
             })
     }
 
     fn clean_class(&self, split: Split, index: u64) -> Option<usize> {
-        let had = self.had.as_ref()?;
+        let clean = self.clean.as_ref()?;
         match split {
-            Split::Train => had.get(usize::try_from(index).ok()?).map(|c| *c as usize),
+            Split::Train => clean.get(usize::try_from(index).ok()?).map(|c| *c as usize),
             _ => self.class(split, index),
         }
     }
@@ -208,8 +208,8 @@ impl DataSet for Examples {
             }
         }
         text.push_str(&format!("inputs: {}\n", self.scale.describe()));
-        if let Some(had) = &self.had {
-            let wrong = (0..had.len() as u64)
+        if let Some(clean) = &self.clean {
+            let wrong = (0..clean.len() as u64)
                 .filter(|&i| self.planted(Split::Train, i) == Some(true))
                 .count();
             text.push_str(&format!("training labels made wrong on purpose: {wrong}\n"));

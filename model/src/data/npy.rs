@@ -73,7 +73,7 @@ pub(super) fn read(path: &Path) -> Result<Array, DataError> {
             return Err(DataError::malformed(
                 path,
                 format!(
-                    "holds elements of type {kind}; expected booleans, integers, float16, float32 or float64 (numpy's astype(\"float32\") converts; bfloat16 has no type of its own in a .npy)"
+                    "holds elements of type {kind}; expected booleans, integers, float16, float32 or float64. Convert them with numpy's astype(\"float32\"). A .npy file has no type for bfloat16"
                 ),
             ));
         }
@@ -99,7 +99,10 @@ fn whole(path: &Path, values: Vec<u64>) -> Result<Vec<i64>, DataError> {
     let too_large = |v: u64| {
         DataError::malformed(
             path,
-            format!("holds {v}, more than a signed 64-bit integer"),
+            format!(
+                "holds {v}; expected at most {}, the largest signed 64-bit integer",
+                i64::MAX
+            ),
         )
     };
     values

@@ -9,7 +9,7 @@ pub(super) enum Number {
 }
 
 impl Number {
-    /// The number that a text spells; `None` for other texts and for numbers that are not finite.
+    /// The number that a text spells. `None` for other texts and for numbers that are not finite.
     pub(super) fn of(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse() {
             return Some(Self::Whole(whole));
@@ -31,7 +31,7 @@ impl Number {
         }
     }
 
-    /// Orders by value as floats, then by kind, then exactly.
+    /// Orders by value as floats, then whole numbers first, then whole numbers exactly.
     pub(super) fn order(self, other: Self) -> std::cmp::Ordering {
         let exact = |n| match n {
             Self::Whole(n) => (0, n),
@@ -42,17 +42,17 @@ impl Number {
     }
 }
 
-/// Whether two texts are the same number.
+/// Whether two texts spell the same number.
 pub(crate) fn same_number(a: &str, b: &str) -> bool {
     Number::of(a).is_some_and(|a| Number::of(b) == Some(a))
 }
 
-/// Whether every one of the texts is a number.
+/// Whether each of the texts spells a number.
 pub(crate) fn all_numbers(texts: &[String]) -> bool {
     texts.iter().all(|text| Number::of(text).is_some())
 }
 
-/// Whether a number in [0, 1] has a fraction; `None` for other texts.
+/// For a text that spells a number in [0, 1]: whether the number has a fraction. `None` for other texts.
 pub(crate) fn is_share(text: &str) -> Option<bool> {
     let number = Number::of(text).filter(|n| (0.0..=1.0).contains(&n.value()))?;
     Some(matches!(number, Number::Float(_)))

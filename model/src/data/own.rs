@@ -17,8 +17,8 @@ pub type Pairs<'a> = (&'a Tensor, &'a Tensor);
 /// A data set from a program's own tensors. It has a fingerprint, images and augmentation like a data set from files.
 ///
 /// Inputs are (N, shape…) of type u8, f16, bf16, f32 or f64. They are not scaled. Targets are (N,) integers (u8, u32,
-/// i64) for classes, or (N,) or (N, k) floats. `classes` are the names of the classes. If it is empty, the names are the
-/// class numbers.
+/// i64) for classes, or (N,) or (N, k) floats. `classes` are the names of the classes. If there are none, the class
+/// numbers are the names.
 ///
 /// # Errors
 /// [`DataError::Malformed`] if types or shapes of tensors don't fit together, [`DataError::Class`] for a class without a
@@ -65,7 +65,7 @@ pub fn from_tensors(
         scale: Scale::identity(rows.all.shape.iter().product()),
         augment,
         target,
-        had: None,
+        clean: None,
         notes: Vec::new(),
         source: "tensors",
         rows: rows.all,

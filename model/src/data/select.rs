@@ -115,10 +115,10 @@ pub(super) fn never_trained(splits: &Splits, labels: &Labels, names: &[String]) 
     warnings
 }
 
-/// Rows that splits without files of their own are drawn from.
+/// The rows from which splits without their own files are drawn.
 struct Candidates {
     rows: Vec<usize>,
-    /// For messages: which files, less which rows.
+    /// For messages: the files, and which of their rows are left out.
     name: String,
 }
 
@@ -132,22 +132,20 @@ impl Candidates {
         let mut rows: Vec<usize> = (train.start + skip..train.end).filter(kept).collect();
         let mut name = match (spec.skip, spec.classes.is_empty()) {
             (0, true) => "the training files".to_string(),
-            (0, false) => "the training files, with these classes alone,".to_string(),
-            (k, true) => format!("the training files, less their first {k} rows,"),
+            (0, false) => "the training files (only data.classes)".to_string(),
+            (k, true) => format!("the training files (without their first {k} rows)"),
             (k, false) => {
-                format!(
-                    "the training files, less their first {k} rows and with these classes alone,"
-                )
+                format!("the training files (without their first {k} rows, only data.classes)")
             }
         };
         if spec.pool == Pool::All {
             rows.extend(test.filter(kept));
-            name.push_str(" with the test files");
+            name.push_str(" and the test files");
         }
         Self { rows, name }
     }
 
-    /// Checks that `asked` examples are left after `taken` have gone to other splits.
+    /// Checks that there are enough rows for `asked` examples and the `taken` examples of other splits.
     fn take(&self, key: &'static str, asked: u64, taken: u64) -> Result<usize, DataError> {
         let available = self.rows.len() as u64;
         usize::try_from(asked)
@@ -243,7 +241,7 @@ pub(super) fn draw(spec: &DataSpec, store: &Store, seed: u64) -> Result<Splits, 
     Ok(splits)
 }
 
-/// A split with files of its own: all of their rows, or the number that is asked for.
+/// A split with its own files: all of their rows, or the requested number.
 fn own(
     spec: &DataSpec,
     mut rows: Vec<usize>,
@@ -288,7 +286,7 @@ pub(super) fn flip(
             "expected labels of at least two classes",
         ));
     };
-    let had: Vec<u32> = train
+    let clean: Vec<u32> = train
         .iter()
         .map(|&row| all.get(row).copied().unwrap_or(0))
         .collect();
@@ -302,5 +300,5 @@ pub(super) fn flip(
         };
         *class = if other >= *class { other + 1 } else { other };
     }
-    Ok(had)
+    Ok(clean)
 }

@@ -169,10 +169,11 @@ pub enum Target {
 /// ```
 ///
 /// Arrays contain booleans (0 and 1), integers, or floats of 16, 32 or 64 bits. bfloat16 is read from safetensors
-/// files. A NaN or infinite value is refused before training; the message names its file and place. So is a missing
-/// label of a table: an empty cell, or a text such as `NaN` or `NA` if all other labels are numbers. If a table's
-/// column contains only numbers, equal numbers such as `1` and `1.0` are one class or category. A class that occurs
-/// only in the validation or test split causes a warning. Text files are UTF-8, with or without a byte order mark.
+/// files. A NaN or infinite value is refused before training; the message names its file and place. A missing label of
+/// a table is also refused: an empty cell, or a text such as `NaN` or `NA` if all other labels are numbers. If a
+/// table's column contains only numbers, equal numbers such as `1` and `1.0` are one class or category. A class that
+/// occurs only in the validation or test split causes a warning. Text files are UTF-8, with or without a byte order
+/// mark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {

@@ -151,16 +151,19 @@ impl Rows {
             return Err(DataError::malformed(
                 &path,
                 format!(
-                    "examples have shape {:?}, but those before have {:?}",
+                    "examples have shape {:?}, but the previous examples have {:?}",
                     other.shape, self.shape
                 ),
             ));
         }
         self.values.append(other.values).map_err(|(a, b)| {
-            DataError::malformed(&path, format!("holds {b}, but the files before hold {a}"))
+            DataError::malformed(
+                &path,
+                format!("holds {b}, but the previous examples are {a}"),
+            )
         })?;
         self.labels.append(other.labels).map_err(|what| {
-            DataError::malformed(&path, format!("has {what} than the files before"))
+            DataError::malformed(&path, format!("has {what} than the previous examples"))
         })?;
         self.files.extend(other.files);
         Ok(())

@@ -76,7 +76,7 @@ fn elements(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Elements, 
         Dtype::F64 => Elements::F64(each(data, f64::from_le_bytes)),
         other => {
             let what = format!(
-                "tensor {name:?} has type {other:?}; expected booleans, integers of up to 64 signed bits, or floats"
+                "tensor {name:?} has type {other:?}; expected booleans, integers (u8 to u32, i8 to i64) or floats (16 to 64 bits)"
             );
             return Err(DataError::malformed(path, what));
         }

@@ -42,7 +42,8 @@ impl Texts {
         Some(next as u32)
     }
 
-    /// A text for a missing value, with its number, if all other texts are numbers.
+    /// If all texts are numbers or stand for a missing value: the first text for a missing value, with its number.
+    /// `None` if there is no such text or no number.
     pub(super) fn missing_among_numbers(&self) -> Option<(&str, u32)> {
         let (numbers, others): (Vec<_>, Vec<_>) = self
             .numbers
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_among_numbers_is_found() {
+    fn missing_values_among_numbers_are_found() {
         let found = |list: &[&str]| {
             let texts = texts(list);
             texts

@@ -94,7 +94,7 @@ impl DataSpec {
                 return Err(DataError::spec(
                     "merge",
                     format!(
-                        "{twice:?} of column {column:?} is named twice: it can count as one text only"
+                        "{twice:?} of column {column:?} is named twice, but can be merged into one text only"
                     ),
                 ));
             }
@@ -115,7 +115,7 @@ impl DataSpec {
         if self.validation_files.is_some() && self.pool != Pool::Separate {
             return Err(DataError::spec(
                 "validation_files",
-                "validation files of their own need pool = \"separate\"",
+                "expected pool = \"separate\", because the validation split has its own files",
             ));
         }
         if self.train == Some(0) {
@@ -161,7 +161,7 @@ impl DataSpec {
                 return Err(DataError::spec(
                     key,
                     format!(
-                        "source {:?} has inputs and labels in a file each: {{ inputs = \"…\", labels = \"…\" }}",
+                        "source {:?} has inputs and labels in separate files: write {{ inputs = \"…\", labels = \"…\" }}",
                         self.source.name()
                     ),
                 ));

@@ -28,7 +28,7 @@ impl SimpleBackend for Collect {
             .or_insert_with(|| s.dims().to_vec());
         if shape != s.dims() {
             candle_core::bail!(
-                "the model asks for `{name}` in two shapes: {shape:?} and {:?}",
+                "the model requests `{name}` in two shapes: {shape:?} and {:?}",
                 s.dims()
             );
         }
@@ -37,7 +37,7 @@ impl SimpleBackend for Collect {
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
         candle_core::bail!(
-            "the model asks for `{name}` without a shape; use `get`, as with a VarMap"
+            "the model requests `{name}` without a shape; use `get`, as with a VarMap"
         )
     }
 
@@ -53,14 +53,14 @@ impl SimpleBackend for Collect {
 /// Returns the tensors of a pass.
 pub(super) struct Given {
     tensors: HashMap<String, Tensor>,
-    asked: Mutex<HashSet<String>>,
+    requested: Mutex<HashSet<String>>,
 }
 
 impl Given {
     pub(super) fn new(tensors: HashMap<String, Tensor>) -> Self {
         Self {
             tensors,
-            asked: Mutex::new(HashSet::new()),
+            requested: Mutex::new(HashSet::new()),
         }
     }
 }
@@ -70,7 +70,7 @@ impl SimpleBackend for Given {
         let tensor = self.get_unchecked(name, dtype, dev)?;
         if tensor.shape() != &s {
             candle_core::bail!(
-                "the model asks for `{name}` of shape {:?}, but it was {:?} when it was first built",
+                "the model requests `{name}` of shape {:?}, but it was {:?} when it was first built",
                 s.dims(),
                 tensor.dims()
             );
@@ -81,20 +81,20 @@ impl SimpleBackend for Given {
     fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(name) else {
             candle_core::bail!(
-                "the model asks for `{name}`, which it did not ask for when it was first built: a model must ask for \
+                "the model requests `{name}`, which it did not request when it was first built: a model must request \
                  the same tensors each time"
             );
         };
-        self.asked
+        self.requested
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned());
-        // If nothing changes, both return the tensor itself. Buffers rely on that.
+        // If device and type are already right, both calls return the tensor itself. Buffers rely on that.
         tensor.to_device(dev)?.to_dtype(dtype)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.asked
+        self.requested
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .contains(name)

@@ -28,7 +28,7 @@ pub fn batch_norm(
     let config = config.into();
     if config.eps < 0.0 || !(0.0..=1.0).contains(&config.momentum) {
         candle_core::bail!(
-            "batch norm: eps must not be negative and momentum must be in 0..=1, got {} and {}",
+            "batch norm: expected eps of at least 0 and momentum in [0, 1], got eps {} and momentum {}",
             config.eps,
             config.momentum
         );

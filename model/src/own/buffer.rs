@@ -14,7 +14,7 @@ use candle_nn::{Init, VarBuilder};
 ///
 /// In training it is a variable of the `VarMap`, and [`set`](Buffer::set) overwrites it, as candle_nn's layers do. In a
 /// replay, reads and writes are differentiable. The recorder and
-/// [`OwnModel::buffers_where`](super::OwnModel::buffers_where) must be told that its name is a buffer's.
+/// [`OwnModel::buffers_where`](super::OwnModel::buffers_where) must be told that its name belongs to a buffer.
 #[derive(Debug, Clone)]
 pub struct Buffer(Var);
 
@@ -29,7 +29,7 @@ impl Buffer {
         name: &str,
         init: Init,
     ) -> Result<Self> {
-        // A variable of a VarMap is used itself. Other tensors are copied.
+        // `Var::from_tensor` returns a VarMap's variable itself, and copies other tensors.
         Ok(Self(Var::from_tensor(
             &vb.get_with_hints(shape, name, init)?,
         )?))
@@ -37,7 +37,8 @@ impl Buffer {
 
     /// The current value: a constant in training, the tensor of the pass in a replay.
     pub fn value(&self) -> Tensor {
-        with(self.0.id(), |scope, at| scope.now(at)).unwrap_or_else(|| self.0.as_detached_tensor())
+        with(self.0.id(), |scope, at| scope.current(at))
+            .unwrap_or_else(|| self.0.as_detached_tensor())
     }
 
     /// Sets a new value.
@@ -47,7 +48,7 @@ impl Buffer {
     pub fn set(&self, value: &Tensor) -> Result<()> {
         if value.dims() != self.0.dims() || value.dtype() != self.0.dtype() {
             candle_core::bail!(
-                "a buffer of shape {:?} ({:?}) can't become one of shape {:?} ({:?})",
+                "buffer: expected a value of shape {:?} and type {:?}, got {:?} and {:?}",
                 self.0.dims(),
                 self.0.dtype(),
                 value.dims(),
@@ -69,14 +70,17 @@ thread_local! {
     static OPEN: RefCell<Vec<PassBuffers>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The buffers of a running pass.
 struct PassBuffers {
+    /// Position of each buffer, by the id of its variable.
     places: HashMap<TensorId, usize>,
     before: Vec<Tensor>,
+    /// The value that the pass has set. `None` for a buffer that isn't set yet.
     after: Vec<Option<Tensor>>,
 }
 
 impl PassBuffers {
-    fn now(&self, at: usize) -> Tensor {
+    fn current(&self, at: usize) -> Tensor {
         match self.after.get(at) {
             Some(Some(value)) => value.clone(),
             _ => self.before[at].clone(),
@@ -84,7 +88,8 @@ impl PassBuffers {
     }
 }
 
-/// The innermost scope, if the tensor is a buffer of it.
+/// Calls `act` with the innermost scope and the buffer's position in it. `None` if the tensor isn't a buffer of that
+/// scope.
 fn with<T>(id: TensorId, act: impl FnOnce(&mut PassBuffers, usize) -> T) -> Option<T> {
     OPEN.with_borrow_mut(|open| {
         let pass = open.last_mut()?;

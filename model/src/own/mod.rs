@@ -144,7 +144,7 @@ impl OwnModel {
         .buffers_where(|_| false))
     }
 
-    /// Says which tensors are buffers, in addition to running means and variances. Use the same condition as for the
+    /// Sets which tensors are buffers, in addition to running means and variances. Use the same condition as for the
     /// recorder's `buffers`.
     #[must_use]
     pub fn buffers_where(mut self, is_buffer: impl Fn(&str) -> bool) -> Self {
@@ -186,7 +186,7 @@ impl Objective for OwnModel {
             .parameters
             .first()
             .map_or(inputs.dtype(), Tensor::dtype);
-        // Layers read and write these copies. The scope holds their tensors in the graph.
+        // Layers get copies of the buffers. The scope maps each copy to its tensor in the graph.
         let scope = Scope::enter(pass.buffers)?;
         let tensors = self
             .parameters

@@ -1,9 +1,10 @@
-//! The reverse of a step: from a derivative with respect to θ_{t+1} to one with respect to θ_t.
+//! The reverse of a step, as in reverse-mode differentiation: it converts a derivative with respect to θ_{t+1} to one
+//! with respect to θ_t.
 //!
-//! An [`Adjoint`] holds u, the derivative of a query with respect to θ_{t+1}, and its derivative with respect to the state
-//! of the optimizer after the step. [`Linearized::direction`] computes s, the derivative with respect to the batch gradient
-//! G_t. The share of example j is then `w_j <s, g_j>`. [`Linearized::advance`] uses `H s` to compute the derivatives with
-//! respect to θ_t and to the state before the step. docs/math.md derives the formulas.
+//! An [`Adjoint`] holds u, the derivative of a query with respect to θ_{t+1}, and its derivative with respect to the
+//! state of the optimizer after the step. [`Linearized::direction`] computes s, the derivative with respect to the
+//! batch gradient G_t. The contribution of example j in this step is `w_j <s, g_j>`. [`Linearized::advance`] uses `H s`
+//! to compute the derivatives with respect to θ_t and to the state before the step. docs/math.md derives the formulas.
 
 use std::ops::Range;
 
@@ -19,8 +20,8 @@ use crate::real::Real;
 pub struct Adjoint {
     /// With respect to the parameters, (p).
     pub u: Vec<f64>,
-    /// With respect to the optimizer's state, in the order of [`UpdateRule::state_tensors`]: momentum's v (p), or
-    /// Adam's p and q (2p).
+    /// With respect to the optimizer's state, in the order of [`UpdateRule::state_tensors`]: for momentum v (p), for
+    /// Adam p and then q (2p).
     pub state: Vec<f64>,
 }
 
@@ -45,9 +46,13 @@ impl Direction {
 #[derive(Debug, Clone)]
 pub struct Linearized {
     rule: UpdateRule,
+    /// The trained tensors.
     active: Vec<(Range<usize>, GroupHyper)>,
+    /// Number of parameter values, p.
     values: usize,
+    /// Whether this is the optimizer's first step.
     first: bool,
+    /// The clipping with the gradient G, if the step clipped it.
     clip: Option<(Clip, Vec<f64>)>,
     adam: Option<Adam>,
 }

@@ -1,6 +1,6 @@
-//! Why an update can't be computed.
+//! Errors of update rules.
 
-/// Why an update can't be computed.
+/// The reason why an update can't be computed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
@@ -15,7 +15,7 @@ pub enum UpdateError {
         got: usize,
     },
     /// The number of trained flags differs from the number of parameter tensors.
-    #[error("{got} trained flags for {expected} parameter tensors")]
+    #[error("expected one trained flag for each of {expected} parameter tensors, got {got}")]
     Flags {
         /// Number of parameter tensors.
         expected: usize,

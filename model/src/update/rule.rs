@@ -188,7 +188,7 @@ impl UpdateRule {
                     "dampening",
                     dampening,
                     dampening == 0.0 || momentum > 0.0,
-                    "0 where momentum is 0",
+                    "0 if momentum is 0",
                 )?;
                 range(
                     "momentum",
@@ -221,7 +221,7 @@ impl UpdateRule {
         }
     }
 
-    /// The decay λ of a step without a recorded one.
+    /// The decay λ of steps for which none is recorded.
     pub fn weight_decay(&self) -> f64 {
         match *self {
             Self::Sgd { weight_decay, .. }
@@ -230,7 +230,7 @@ impl UpdateRule {
         }
     }
 
-    /// The clipping threshold of a step without a recorded one.
+    /// The clipping threshold of steps for which none is recorded.
     pub fn clip_norm(&self) -> Option<f64> {
         match *self {
             Self::Sgd { clip_norm, .. }
@@ -239,7 +239,7 @@ impl UpdateRule {
         }
     }
 
-    /// One line for users.
+    /// A description for users, in one line.
     pub fn describe(&self) -> String {
         let mut text = match *self {
             Self::Sgd {

@@ -18,7 +18,7 @@ pub use spec::DocumentsSpec;
 pub use strip::Strip;
 use tfidf::Vocabulary;
 
-/// Largest number of values, which is 8 GiB of them. Each document has one value per word.
+/// Largest number of values, which take 8 GiB. Each document has one value per word of the vocabulary.
 const MAX_VALUES: usize = 1 << 30;
 
 /// Documents of one file that belong to one split.
@@ -112,13 +112,13 @@ fn file(
         let part = match &how.part {
             None => own,
             Some(name) => {
-                let said = field(name)?;
+                let value = field(name)?;
                 Split::ALL
                     .iter()
-                    .position(|part| part.name() == said)
+                    .position(|part| part.name() == value)
                     .ok_or_else(|| {
                         wrong(format!(
-                            "field {name:?} says {said:?}; expected {}",
+                            "field {name:?} says {value:?}; expected {}",
                             Split::ALL.map(Split::name).join(", ")
                         ))
                     })?
@@ -140,7 +140,7 @@ fn file(
             Some((_, documents)) => documents,
             None => {
                 let documents = Documents {
-                    path: called(path, how, part),
+                    path: name_with_split(path, how, part),
                     texts: Vec::new(),
                     labels: Vec::new(),
                 };
@@ -162,7 +162,7 @@ fn file(
 
 /// The name of a file in messages about rows. If the file holds several splits, it includes the split, because rows are
 /// counted within a split.
-fn called(path: &Path, how: &DocumentsSpec, part: usize) -> PathBuf {
+fn name_with_split(path: &Path, how: &DocumentsSpec, part: usize) -> PathBuf {
     match (&how.part, path.file_name(), Split::ALL.get(part)) {
         (Some(_), Some(name), Some(part)) => {
             path.with_file_name(format!("{} ({})", name.to_string_lossy(), part.name()))

@@ -11,7 +11,8 @@ use crate::data::error::DataError;
 /// scikit-learn's conventions. Words are runs of two or more letters, digits and underscores, in lower case. The weight
 /// of a word is its count times `ln((1 + n) / (1 + df)) + 1`, where df is the number of training documents that contain
 /// it and n the number of all training documents. The weights of a document are divided by their Euclidean norm. Words
-/// and document frequencies are those of all documents in the training files, before the splits are drawn.
+/// and document frequencies come from all documents in the training files, or with `part`, from those of the train
+/// split. They are computed before examples are selected.
 ///
 /// ```toml
 /// [data]

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_sorted_and_stand_once() {
+    fn words_are_sorted_and_unique() {
         let words: Vec<&str> = ENGLISH.split_whitespace().collect();
         assert_eq!(words.len(), 318);
         assert!(words.is_sorted_by(|a, b| a < b));

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_without_a_blank_line_is_all_header() {
+    fn a_post_without_a_blank_line_is_only_a_header() {
         assert_eq!(without_headers("From: a\nSubject: b"), "");
         assert_eq!(without_headers("From: a\n\nb\n\nc"), "b\n\nc");
     }

@@ -40,7 +40,7 @@ impl Table<'_> {
         if !self.columns.is_empty() {
             if self.columns != header {
                 let what = format!(
-                    "has columns {}, but the files before have {}",
+                    "has columns {}, but the previous files have {}",
                     listed(header),
                     listed(&self.columns)
                 );
@@ -52,9 +52,7 @@ impl Table<'_> {
         if let Some(twice) = header.iter().find(|name| !names.insert(name.as_str())) {
             return Err(DataError::malformed(
                 path,
-                format!(
-                    "has two columns {twice:?}: rename one, or name all columns with data.columns"
-                ),
+                format!("has two columns {twice:?}: rename one of them"),
             ));
         }
         let label = std::slice::from_ref(&self.spec.label).iter().flatten();

@@ -225,7 +225,7 @@ impl Table<'_> {
                     DataError::spec(
                         "class_names",
                         format!(
-                            "the label {:?} occurs, but is not among {}",
+                            "the files have the label {:?}, which is not in class_names: {}",
                             shortened(text),
                             listed(given)
                         ),

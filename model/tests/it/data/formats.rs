@@ -233,7 +233,7 @@ fn validation_can_have_files_of_its_own() {
     assert!((0..3).all(|i| set.origin(Split::Validation, i) < 5));
     says(
         &refused(&text.replace("= 3", "= 6"), dir.path()),
-        &["data.validation", "6", "the validation files has only 5"],
+        &["data.validation", "6", "only 5 in the validation files"],
     );
 }
 
