@@ -1,9 +1,9 @@
 //! A training step and a double backward pass of the convolutional nets, with these layers and with candle's.
 //!
-//! `cargo bench -p hindcast-model --bench train_step [-- FILTER]` prints milliseconds (median and minimum over interleaved
-//! rounds) and GFLOP/s of convolutions and linear layers only. For one query u, a double backward pass computes all
-//! per-example products and the Hessian-vector product. Without `--bench`, as in `cargo test --benches`, each case runs
-//! once.
+//! `cargo bench -p hindcast-model --bench train_step [-- FILTER]` prints milliseconds (median and minimum over
+//! interleaved rounds) and GFLOP/s. Only the operations of convolutions and linear layers count. For one query u, a
+//! double backward pass computes all per-example products and the Hessian-vector product. Without `--bench`, as in
+//! `cargo test --benches`, each case runs once.
 
 use std::time::Instant;
 
@@ -72,7 +72,7 @@ impl Net {
         }
     }
 
-    /// conv, ReLU, max pooling by 2.
+    /// Convolution, ReLU, max pooling by 2.
     fn block(&self, x: &Tensor, w: &Tensor, b: &Tensor, padding: usize) -> Result<Tensor> {
         let (pad, two) = ((padding, padding), (2, 2));
         match self.layers {
@@ -109,7 +109,7 @@ impl Net {
         ops::cross_entropy(&logits, &self.targets)
     }
 
-    /// Forward, backward and a plain SGD update.
+    /// Forward pass, backward pass and a plain SGD update.
     fn step(&self) -> Result<()> {
         let p: Vec<Tensor> = self.params.iter().map(|v| v.as_tensor().clone()).collect();
         let grads = self.losses(&p)?.mean_all()?.backward()?;
@@ -270,7 +270,7 @@ fn cases() -> Result<Vec<Case>> {
             });
         }
     }
-    // A sanity check: candle's sums over labels must have been in range.
+    // Labels must be below the number of classes.
     debug_assert!(classes(4)?.max(D::Minus1)?.to_scalar::<u32>()? < 10);
     Ok(out)
 }

@@ -5,7 +5,7 @@ use crate::objective::TensorDef;
 use crate::task::shape::{Misfit, output_shape, values};
 use crate::task::{Layer, LossSpec, ModelSpec, TaskError};
 
-/// Largest number of parameters. A Task with more is a mistake or hostile.
+/// Largest number of parameters. A larger number in a Task is a mistake or an attack.
 const MAX_PARAMETERS: usize = 1 << 34;
 /// Largest number of layers, including those inside residuals. Derivatives of a chain of layers are computed by
 /// recursion, one call per layer, on a stack of a few megabytes.

@@ -39,8 +39,8 @@ impl Objective for Net {
     }
 
     fn shared_penalty(&self, parameters: &[Tensor]) -> Result<Option<Tensor>> {
-        let here = self.loss.penalty > 0.0 && self.loss.penalty_in == PenaltyIn::Batch;
-        here.then(|| self.penalty(parameters)).transpose()
+        let in_batch = self.loss.penalty > 0.0 && self.loss.penalty_in == PenaltyIn::Batch;
+        in_batch.then(|| self.penalty(parameters)).transpose()
     }
 }
 
@@ -100,7 +100,8 @@ impl Net {
         while let Some((node, after)) = rest.split_first() {
             let mut used = 0;
             let following = |i: usize| after.get(i).map(|next| &next.op);
-            // Neighbouring layers with a fused operation are run by it, with the same values and derivatives.
+            // Neighbouring layers for which there is a fused operation run as one, with the same values and
+            // derivatives.
             let next = match (&node.op, following(0), following(1)) {
                 (
                     &Op::Conv2d {
@@ -266,7 +267,7 @@ impl Net {
         for (what, defs, tensors) in lists {
             if defs.len() != tensors.len() {
                 candle_core::bail!(
-                    "the model has {} {what}s, but {} were given",
+                    "expected {} {what}s, as the model has, got {}",
                     defs.len(),
                     tensors.len()
                 );
@@ -286,7 +287,7 @@ impl Net {
         if pass.batch.inputs.dims().split_first() != Some((&rows, &self.input)) {
             candle_core::bail!(
                 "the model takes inputs of shape {:?} for each of the batch's {rows} indices, got a tensor of shape {:?}; \
-                 model.input of the task and the data must fit",
+                 make model.input of the task equal to the shape of the examples",
                 self.input,
                 pass.batch.inputs.dims()
             );
@@ -309,7 +310,7 @@ fn mask_like(x: &Tensor, indices: &[u64], draws: Draws, p: f64, stream: u32) -> 
     match x.dtype() {
         candle_core::DType::F32 => mask::<f32>(x.dims(), x.device(), indices, draws, p, stream),
         candle_core::DType::F64 => mask::<f64>(x.dims(), x.device(), indices, draws, p, stream),
-        other => candle_core::bail!("dropout works on f32 and f64, not on {other:?}"),
+        other => candle_core::bail!("dropout: expected f32 or f64, got {other:?}"),
     }
 }
 

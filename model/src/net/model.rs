@@ -157,10 +157,10 @@ impl Net {
         &self.output
     }
 
-    /// The path of the first batch norm that gets one value per channel and example. In training it needs at least two
-    /// examples per batch.
-    pub(crate) fn batch_norm_of_pairs(&self) -> Option<&str> {
-        lone_batch_norm(&self.nodes)
+    /// The path of the first batch norm whose input has a single value per channel and example. In training it needs at
+    /// least two examples per batch.
+    pub(crate) fn single_value_batch_norm(&self) -> Option<&str> {
+        find_single_value_batch_norm(&self.nodes)
     }
 
     /// Number of values of all parameters, p.
@@ -174,14 +174,14 @@ impl Net {
     }
 }
 
-fn lone_batch_norm(nodes: &[Node]) -> Option<&str> {
+fn find_single_value_batch_norm(nodes: &[Node]) -> Option<&str> {
     nodes.iter().find_map(|node| match &node.op {
         Op::BatchNorm { .. } => {
             let positions: usize = node.input.iter().skip(1).product();
             (positions == 1).then_some(node.path.as_str())
         }
         Op::Residual { body, projection } => {
-            lone_batch_norm(body).or_else(|| lone_batch_norm(projection))
+            find_single_value_batch_norm(body).or_else(|| find_single_value_batch_norm(projection))
         }
         _ => None,
     })

@@ -105,7 +105,7 @@ impl CustomOp1 for ReluGate {
         let candle_core::Storage::Cpu(y) = &*guard else {
             return Err(super::element::error(
                 self.name(),
-                "the output has left the CPU",
+                "the output is no longer on the CPU",
             ));
         };
         by_dtype!(self.name(), g, T => {

@@ -109,7 +109,7 @@ struct ConvBlock {
     op: &'static str,
     conv: Conv,
     finish: Finish,
-    /// Each window's winner, known once the forward pass has run.
+    /// Position of the largest element of each pooling window. The forward pass sets it.
     winners: OnceLock<Arc<Vec<u32>>>,
 }
 

@@ -217,7 +217,7 @@ impl CustomOp1 for ChannelSum {
     }
 }
 
-/// The (C,) operand's length must be the other's channel count.
+/// Checks that the operand `a` is (C,) for the number of channels C of the other operand.
 pub(super) fn channels_agree(op: &str, s: Planes, a: &Layout) -> Result<()> {
     if a.dims() == [s.c] {
         return Ok(());

@@ -127,7 +127,7 @@ pub(super) fn max_pool2d(x: &Tensor, s: &Pooling) -> Result<Tensor> {
     let padded = (s.h + 2 * s.padding.0, s.w + 2 * s.padding.1);
     let windows = Windows::new(s.kernel, s.stride, (s.oh, s.ow), padded, x.device())?;
     let values = windows.read(&pad(x, s.padding)?)?;
-    // Padding must not win. A mask of ones marks the positions inside the input.
+    // Padding must not be the maximum. A mask of ones marks the positions inside the input.
     let inside = windows.read(&pad(&x.detach().ones_like()?, s.padding)?)?;
     let lowest = values.detach().min_all()?.affine(1.0, -1.0)?;
     let shielded = values
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn composed_pooling_agrees() {
-        // Multiples of an irrational number: distinct, and no two within reach of the differences.
+        // No two values are closer than the step of the differences.
         let x = [ramp(&[1, 2, 5, 4], 2.4)];
         for (k, s, p) in [
             ((2, 2), (2, 2), (0, 0)),
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn composed_activations_agree() {
-        // Not at the kink in 0.
+        // No value is at the kink at 0.
         let x = [ramp(&[4, 5], 0.8).affine(1.0, 0.02).unwrap()];
         agree("relu", &x, |t| relu(&t[0]), |t| ops::relu(&t[0]));
         agree("sigmoid", &x, |t| sigmoid(&t[0]), |t| ops::sigmoid(&t[0]));

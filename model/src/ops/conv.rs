@@ -82,7 +82,8 @@ mod tests {
         (t * by).unwrap().sin().unwrap().reshape(dims).unwrap()
     }
 
-    /// Output and gradients of Σ y² of a convolution, alone or with what follows it.
+    /// Gradients of Σ y² with respect to x, w and b, and the output y, of a convolution with 0: no bias, 1: bias, 2:
+    /// bias and ReLU, 3: bias, ReLU and max pooling.
     fn all(x: &Tensor, w: &Tensor, b: &Tensor, padding: usize, finish: usize) -> [Tensor; 4] {
         let v = [x, w, b].map(|t| Var::from_tensor(t).unwrap());
         let (one, pad) = ((1, 1), (padding, padding));
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_side_by_side_give_what_they_give_alone() {
+    fn examples_that_share_a_product_have_the_same_results_as_alone() {
         // Planes of 64 and 80 positions: four or three examples share a product, and the last product has fewer.
         let x = wave(&[7, 2, 8, 10], 1.3);
         for (kernel, padding) in [((3, 3), 1), ((1, 3), 0), ((5, 5), 2), ((2, 2), 1)] {

@@ -20,7 +20,8 @@ pub(super) enum Finish {
     ReluMaxPool(Pooling),
 }
 
-/// The convolution, its bias if there is one, and `finish`. For max pooling, also the winners.
+/// The convolution, its bias if there is one, and `finish`. For max pooling, also the position of the largest element
+/// of each window.
 pub(super) fn forward<T: Element + bytemuck::Pod>(
     g: &Conv,
     finish: &Finish,
@@ -30,9 +31,9 @@ pub(super) fn forward<T: Element + bytemuck::Pod>(
 ) -> (Vec<T>, Vec<u32>) {
     let (taps, pixels) = (g.taps(), g.pixels());
     let weight = Matrix::new(w, g.o, taps);
-    let group = together(g);
+    let group = examples_per_product(g);
     let work = 2 * g.o * taps * pixels * group;
-    // The convolution of `n` examples from the `first` on into `out`, (o, n pixels).
+    // Writes the convolution of `n` examples, beginning with example `first`, to `out`, (o, n pixels).
     let convolve = |first: usize, n: usize, cols: &mut [T], out: &mut [T]| {
         let x = &x[first * g.input_len()..][..n * g.input_len()];
         if let Some(bias) = bias {
@@ -93,7 +94,7 @@ thread_local! {
     static PATCHES: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `f` with this thread's scratch memory of `len` elements, whose contents are arbitrary.
+/// Calls `f` with `len` elements of this thread's scratch memory. Their values are arbitrary.
 fn with_scratch<T: Element + bytemuck::Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
     PATCHES.with_borrow_mut(|words| {
         let need = (len * size_of::<T>()).div_ceil(size_of::<u64>());
@@ -110,7 +111,7 @@ fn with_scratch<T: Element + bytemuck::Pod, R>(len: usize, f: impl FnOnce(&mut [
 const COLUMNS: usize = 256;
 
 /// Number of examples whose patches share a product.
-fn together(g: &Conv) -> usize {
+fn examples_per_product(g: &Conv) -> usize {
     if g.is_pointwise() {
         return 1;
     }
@@ -154,10 +155,11 @@ fn outputs_of<'a, T: Element>(g: &Conv, y: &'a [T], room: &'a mut [T]) -> Matrix
     Matrix::new(room, g.o, n * pixels)
 }
 
+/// Gradient with respect to the input, from the gradient `gy` of the output.
 pub(super) fn input_gradient<T: Element + bytemuck::Pod>(g: &Conv, gy: &[T], w: &[T]) -> Vec<T> {
     let (taps, pixels) = (g.taps(), g.pixels());
     let weight = Matrix::new(w, g.o, taps).t();
-    let group = together(g);
+    let group = examples_per_product(g);
     let (len, row) = (g.b * g.input_len(), group * g.input_len());
     rows(len, row, 2 * g.o * taps * pixels * group, |i, out| {
         let n = out.len() / g.input_len();
@@ -176,9 +178,10 @@ pub(super) fn input_gradient<T: Element + bytemuck::Pod>(g: &Conv, gy: &[T], w: 
     })
 }
 
+/// Gradient with respect to the weight, summed over all examples.
 pub(super) fn weight_gradient<T: Element + bytemuck::Pod>(g: &Conv, x: &[T], gy: &[T]) -> Vec<T> {
     let (taps, pixels) = (g.taps(), g.pixels());
-    let group = together(g);
+    let group = examples_per_product(g);
     if g.input_len() == 0 || g.output_len() == 0 {
         return vec![T::ZERO; g.o * taps];
     }

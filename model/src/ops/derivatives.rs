@@ -1,9 +1,9 @@
 //! Checks the first and second derivatives of each operation against finite differences in float64.
 //!
-//! For an operation y = f(x_1, ..., x_n), let φ(x) = Σ c ⊙ (y + y²/2) with a fixed random c: linear operations have a second
-//! derivative in φ, too. The gradient of φ is compared with central differences of φ, coordinate by coordinate, and its
-//! product H v with a random v with central differences of the gradient along v. Both differences are of fourth order,
-//! (8 (f(h) − f(−h)) − (f(2h) − f(−2h))) / 12h.
+//! For an operation y = f(x_1, ..., x_n), let φ(x) = Σ c ⊙ (y + y²/2) with a fixed random c. Because of y², φ has a
+//! second derivative even if f is linear. The gradient of φ is compared with central differences of φ, coordinate by
+//! coordinate. The product H v with a random v is compared with central differences of the gradient along v. Both
+//! differences are of fourth order, (8 (f(h) − f(−h)) − (f(2h) − f(−2h))) / 12h.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
@@ -39,7 +39,7 @@ impl std::fmt::Display for DerivativeReport {
 /// Runs on the calling thread, which must pass [`second_order::probe`].
 ///
 /// # Errors
-/// Inputs that are not float64, a detaching thread, or whatever `f` returns.
+/// If an input is not float64, if candle detaches gradients on this thread, or if `f` fails.
 pub fn check_derivatives(
     name: &str,
     inputs: &[Tensor],
@@ -180,7 +180,8 @@ impl Noise {
         Tensor::from_vec(data, dims, &Device::Cpu)
     }
 
-    /// Distinct values with a fixed gap, none near 0, in random order, so that no kink of a ReLU or a maximum is near.
+    /// Distinct values with a fixed gap in random order, so that no maximum changes within a step of the differences.
+    /// None is near 0, the kink of a ReLU.
     fn spaced(&mut self, dims: &[usize]) -> Result<Tensor> {
         let n: usize = dims.iter().product();
         let mut data: Vec<f64> = (0..n)
@@ -195,10 +196,10 @@ impl Noise {
 }
 
 /// Checks each operation of this module at fixed points, on a separate thread. The errors of a correct operation are at
-/// most 1e-6, which is the error of the differences.
+/// most 1e-8, the error of the differences.
 ///
 /// # Errors
-/// If an operation fails, or second derivatives can't be had (see [`second_order`]).
+/// If an operation fails, or second derivatives can't be computed (see [`second_order`]).
 pub fn derivative_check() -> Result<Vec<DerivativeReport>> {
     second_order::with_big_stack(|| {
         let mut rows = Vec::new();

@@ -142,7 +142,7 @@ impl Conv {
     }
 }
 
-/// Pooling of `planes` = batch x channels planes.
+/// Pooling of `b` x `c` planes of `h` x `w` to planes of `oh` x `ow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pooling {
     pub(crate) b: usize,

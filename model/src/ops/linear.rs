@@ -1,4 +1,4 @@
-//! Fully connected layers, as matrix products whose backward passes are such products, too.
+//! Fully connected layers as matrix products. Their backward passes consist of the same kind of product.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -76,9 +76,9 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
 /// Storage order of an operand of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
-    /// As it enters the product.
+    /// Row-major.
     Rows,
-    /// As its transpose.
+    /// Column-major: the transpose of the operand is row-major.
     Columns,
 }
 
@@ -181,7 +181,7 @@ impl CustomOp2 for Product {
     }
 }
 
-/// Number of rows of the result per piece of work.
+/// Number of rows of the result that a thread computes at a time.
 const ROWS: usize = 16;
 
 fn multiply<T: Element>(s: Sides, a: &[T], b: &[T]) -> Vec<T> {

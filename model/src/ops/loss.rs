@@ -74,8 +74,8 @@ fn one_hot(op: &str, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(dense, (b, k), logits.device())?.to_dtype(logits.dtype())
 }
 
-/// −y ln σ(z) − (1 − y) ln(1 − σ(z)), averaged over the outputs of each example: logits (B,) or (B, ...), targets of the same shape
-/// in [0, 1], out (B,). Computed as softplus(z) − y z, which does not overflow.
+/// −y ln σ(z) − (1 − y) ln(1 − σ(z)), averaged over the outputs of each example: logits (B,) or (B, ...), targets of
+/// the same shape in [0, 1], out (B,). It is computed as softplus(z) − y z, which does not overflow.
 ///
 /// # Errors
 /// Shapes or types that differ.

@@ -56,8 +56,8 @@ pub(crate) fn product<T: Element>(
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner dimensions of a matrix product");
     assert!(m * n <= out.len(), "result of a matrix product");
-    // SAFETY: `Matrix::strided` has checked that every element of a and b lies in its slice, the line above that
-    // every element of the result lies in `out`; `out` is borrowed mutably, so it overlaps neither.
+    // SAFETY: `Matrix::strided` has checked that every element of a and b lies in its slice. The line above has checked
+    // that every element of the result lies in `out`. `out` is borrowed mutably, so it overlaps neither a nor b.
     unsafe {
         gemm::gemm(
             m,

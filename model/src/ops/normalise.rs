@@ -62,7 +62,7 @@ impl CustomOp1 for Statistics {
     }
 }
 
-/// Means, and variances about them. Two passes, because the difference of a sum of squares and a squared sum cancels.
+/// Means and variances. The variance needs a second pass, because E[x²] − E[x]² would lose its digits by cancellation.
 fn moments<T: Element>(s: Planes, x: &[T]) -> Vec<T> {
     let share = T::from_f64(1.0 / s.per_channel() as f64);
     let mut both: Vec<T> = channel::sums(s, x).iter().map(|&m| m * share).collect();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn both_have_the_right_first_and_second_derivatives() {
+    fn statistics_and_scale_shift_have_the_right_derivatives() {
         with_big_stack(|| {
             for dims in [&[5, 3][..], &[3, 2, 2, 3]] {
                 let c = dims[1];
@@ -170,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn the_variance_survives_a_large_mean() {
+    fn the_variance_is_accurate_with_a_large_mean() {
         let x = ramp(&[64, 2, 4, 4], 1.7, 1000.0)
             .to_dtype(DType::F32)
             .unwrap();
         let found: Vec<Vec<f32>> = statistics(&x).unwrap().to_vec2().unwrap();
-        // What the rounded values really have.
+        // The variance of the rounded values, in float64.
         let wide: Vec<f64> = x
             .to_dtype(DType::F64)
             .unwrap()

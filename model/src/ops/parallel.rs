@@ -1,4 +1,4 @@
-//! Work on several threads whose results have the same bits on any number of threads. Pieces and the order of each sum
+//! Parallel loops and sums whose results have the same bits on any number of threads. Pieces and the order of each sum
 //! depend only on shapes.
 
 use std::mem::MaybeUninit;
@@ -75,7 +75,8 @@ pub(crate) fn row_pairs<T: Copy + Default + Send, U: Copy + Default + Send>(
 fn make<T: Copy>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     fill(&mut out.spare_capacity_mut()[..len]);
-    // SAFETY: the capacity is there, and the two callers above hand every element to `zeroed`: their chunks cover the slice.
+    // SAFETY: the capacity has been reserved, and the two callers above pass every element to `zeroed`, because their
+    // chunks cover the slice.
     unsafe { out.set_len(len) };
     out
 }
@@ -83,7 +84,7 @@ fn make<T: Copy>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T>
 /// Fills the memory with zeros.
 fn zeroed<T: Copy + Default>(out: &mut [MaybeUninit<T>]) -> &mut [T] {
     out.fill(MaybeUninit::new(T::default()));
-    // SAFETY: every element has just been written, and a `MaybeUninit` lies in memory as what it holds.
+    // SAFETY: every element has just been written, and `MaybeUninit<T>` has the same layout as `T`.
     unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), out.len()) }
 }
 
@@ -166,7 +167,7 @@ mod tests {
             let n = count as f64;
             let first: f64 = (0..count).map(|i| i as f64).sum();
             let second: f64 = (0..count).map(|i| (i * i) as f64).sum();
-            // On the calling thread, and handed over.
+            // On the calling thread, and on several threads.
             for work in [1, SMALL] {
                 let got = sum_over::<f64>(count, 3, work, |range, part| {
                     for i in range {

@@ -196,7 +196,7 @@ pub(super) fn reduce_plane<T: Element>(
                     (bottom[0], at + s.w as u32),
                     (bottom[1], at + s.w as u32 + 1),
                 ] {
-                    // A NaN wins over all earlier values.
+                    // The first NaN wins over all numbers.
                     if v > best.0 || (v.is_nan() && !best.0.is_nan()) {
                         best = (v, at);
                     }
@@ -224,7 +224,7 @@ fn winner_of<T: Element>(s: &Pooling, relu: bool, plane: &[T], row: usize, colum
             let v = plane[r * s.w + c];
             let wins = match best {
                 None => true,
-                // A NaN wins over all earlier values.
+                // The first NaN wins over all numbers.
                 Some((b, _)) => v > b || (v.is_nan() && !b.is_nan()),
             };
             if wins {

@@ -55,9 +55,9 @@ pub fn probe() -> Result<()> {
     Err(error(
         "second derivatives",
         format!(
-            "the second derivative of x^3 at 2 came out as {second}, not 12, so candle detaches gradients on this \
+            "expected 12 as the second derivative of x^3 at 2, got {second}: candle detaches gradients on this \
              thread. It reads {SWITCH} at a thread's first backward: set {SWITCH}=1 in the environment, or call \
-             ops::second_order::enable() first thing in main and work inside ops::second_order::with_big_stack"
+             ops::second_order::enable() at the beginning of main and compute inside ops::second_order::with_big_stack"
         ),
     ))
 }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_and_panics_come_through() {
+    fn errors_and_panics_are_propagated() {
         let err = with_big_stack(|| Err::<(), _>(error("x", "told"))).unwrap_err();
         assert!(err.to_string().contains("told"));
         let panicked =

@@ -233,7 +233,7 @@ impl Objective for OwnModel {
 fn named(what: &str, defs: &[TensorDef], tensors: &[Tensor]) -> Result<()> {
     if defs.len() != tensors.len() {
         candle_core::bail!(
-            "the model has {} {what}s, but {} were given",
+            "expected {} {what}s, as the model has, got {}",
             defs.len(),
             tensors.len()
         );

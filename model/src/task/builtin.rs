@@ -57,7 +57,7 @@ impl Task {
             .iter()
             .map(|&(name, text)| Builtin {
                 name,
-                // A test parses every built-in text. If one failed to parse, it would only lack its description.
+                // Parsing can't fail here, because a test parses every built-in text.
                 description: Self::from_toml(text)
                     .map_or_else(|_| String::new(), |t| t.description),
                 text,

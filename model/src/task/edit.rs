@@ -40,7 +40,7 @@ impl Task {
             })?;
             result = parse(&mut tree, &keys, assignments);
             if matches!(&result, Err(problem) if problem.contains("expected a string")) {
-                // A name that looks like a number, such as a class name.
+                // The key takes a text, and the text looks like a number, as a class name can.
                 let name = Value::String((*text).to_string());
                 if place(&mut tree, &keys, name).is_ok() {
                     result = parse(&mut tree, &keys, assignments);
@@ -54,7 +54,7 @@ impl Task {
         let task = match result {
             Ok(task) => task,
             Err(last) => {
-                // Report the assignment that made the unknown key, or else the first one that failed.
+                // Report the assignment that contains the unknown key, or otherwise the first one that failed.
                 let unknown = suggest::unknown(&last).map(|(name, _)| name);
                 let blamed = problems
                     .iter()
@@ -97,7 +97,7 @@ fn place(tree: &mut Table, keys: &[&str], value: Value) -> Result<(), String> {
     }
     if keys.len() > MAX_NAMES {
         return Err(format!(
-            "the path has {} names, and no key of a task has more than {MAX_NAMES}",
+            "expected a path of at most {MAX_NAMES} names, got {} names",
             keys.len()
         ));
     }
@@ -119,7 +119,7 @@ fn parent<'a>(tree: &'a mut Table, keys: &[&str]) -> Result<Parent<'a>, String> 
     let mut at = Parent::Table(tree);
     for key in keys {
         let next = match at {
-            // A missing table may be an optional one. If no Task has it, parsing the result reports it.
+            // A missing table may be an optional one. If there is no such table, parsing the result reports it.
             Parent::Table(table) => table
                 .entry((*key).to_string())
                 .or_insert_with(|| Value::Table(Table::new())),

@@ -11,7 +11,7 @@ use crate::net::Net;
 use crate::objective::{Batch, Split};
 use crate::train::{TrainError, unfit};
 
-/// Number of values that are checked at once, which limits memory.
+/// Number of values per check, which limits memory.
 const AT_ONCE: usize = 1 << 22;
 
 impl Task {
@@ -84,14 +84,14 @@ impl Task {
         let Ok(net) = Net::new(&self.model, &self.loss) else {
             return Ok(());
         };
-        match (net.batch_norm_of_pairs(), batches.sizes().first()) {
-            (Some(layer), Some(1)) => unfit(self.lone_example(layer, examples)),
+        match (net.single_value_batch_norm(), batches.sizes().first()) {
+            (Some(layer), Some(1)) => unfit(self.single_example_message(layer, examples)),
             _ => Ok(()),
         }
     }
 
     /// The message for a batch of one example: its cause, and the keys to change.
-    fn lone_example(&self, layer: &str, examples: u64) -> String {
+    fn single_example_message(&self, layer: &str, examples: u64) -> String {
         let train = &self.train;
         let needs = format!(
             "layer {layer}: a batch norm needs at least 2 examples at a time in training, but"
@@ -110,7 +110,7 @@ impl Task {
         }
         if let Some(micro) = at_once {
             return format!(
-                "{needs} some of the parts that batches are run in have 1 ({examples} training examples, train.batch = \
+                "{needs} some micro-batches have 1 ({examples} training examples, train.batch = \
                  {batch}, train.micro_batch = {micro}): change train.micro_batch or train.batch, or leave a short last \
                  batch out (train.drop_last = true)"
             );
@@ -122,8 +122,8 @@ impl Task {
         )
     }
 
-    /// Checks the first step, the end of the warmup and the last step: the learning rate is largest and smallest at
-    /// these.
+    /// Checks the learning rates of the first step, the end of the warmup and the last step. The largest and the
+    /// smallest rate are among them.
     fn check_rates(&self, batches: &Batches) -> Result<(), TrainError> {
         let last = batches.steps().saturating_sub(1);
         let most = match self.train.dtype {
@@ -188,7 +188,7 @@ impl Task {
         };
         if let Some((row, at, value)) = first(&batch.inputs, |x| !x.is_finite())? {
             return unfit(format!(
-                "{}: value {at} of the inputs is {value} in {bits}-bit floats, expected a finite number. Look at the \
+                "{}: value {at} of the inputs is {value} in {bits}-bit floats, expected a finite number. Check the \
                  row, at data.divide_by, data.mean and data.sd{}",
                 named(row),
                 if bits == 32 {
@@ -217,7 +217,7 @@ impl Task {
         Ok(())
     }
 
-    /// The number of classes that the model and its loss can tell apart; `None` for a loss without classes.
+    /// The number of classes that the model and its loss can tell apart. `None` for a loss without classes.
     fn class_limit(&self) -> Option<usize> {
         match self.loss.kind {
             LossKind::CrossEntropy => {
@@ -240,7 +240,7 @@ fn check_classes(
     let classes = batch.targets.flatten_all()?.to_vec1::<u32>()?;
     match classes.iter().position(|c| *c as usize >= outputs) {
         Some(row) => unfit(format!(
-            "{} has class {}, but the model can tell only {outputs} apart (0 to {}): widen its last layer",
+            "{} has class {}, but the model can tell only {outputs} apart (0 to {}): give its last layer more outputs",
             named(row),
             classes.get(row).copied().unwrap_or(0),
             outputs.saturating_sub(1)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// [loss]
 /// kind = "cross-entropy"    # | "binary-cross-entropy" (on logits) | "mean-squared-error"
 /// reduction = "mean"        # | "sum"
-/// penalty = 0.001           # ½ penalty ‖θ‖² over all parameters
+/// penalty = 0.001           # adds ½ · penalty · ‖θ‖² over all parameters
 /// penalty_in = "examples"   # part of each example's loss, and removed with the example | "batch": added once
 /// class_weights = [1.0, 2.0]
 /// ```

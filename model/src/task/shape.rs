@@ -2,7 +2,7 @@
 
 use super::layers::{Layer, Size};
 
-/// Why a layer doesn't fit its input.
+/// The reason why a layer doesn't fit its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Misfit {
     /// What the layer needs.
@@ -20,7 +20,8 @@ fn misfit<T>(expected: impl Into<String>, advice: &'static str) -> Result<T, Mis
 
 const IMAGE: &str = "an image [channels, height, width]";
 
-/// Shape of one example after `layer`. A residual's is its input's: the builder checks its layers and its shortcut.
+/// Shape of one example after `layer`. For a residual it is the input's shape: the builder computes the shape after its
+/// layers and its shortcut.
 pub(crate) fn output_shape(layer: &Layer, input: &[usize]) -> Result<Vec<usize>, Misfit> {
     match layer {
         Layer::Linear { out, .. } => {
@@ -75,7 +76,7 @@ pub(crate) fn output_shape(layer: &Layer, input: &[usize]) -> Result<Vec<usize>,
             if padding.height > kernel.height / 2 || padding.width > kernel.width / 2 {
                 return misfit(
                     format!("a padding of at most half the kernel {kernel}, not {padding}"),
-                    "lower it",
+                    "lower padding",
                 );
             }
             pooled(input, *kernel, stride.unwrap_or(*kernel), *padding)
@@ -88,7 +89,7 @@ pub(crate) fn output_shape(layer: &Layer, input: &[usize]) -> Result<Vec<usize>,
             if (0.0..1.0).contains(p) {
                 Ok(input.to_vec())
             } else {
-                misfit(format!("a probability p in [0, 1), not {p}"), "correct it")
+                misfit(format!("a probability p in [0, 1), not {p}"), "change p")
             }
         }
         Layer::Flatten {} => Ok(vec![values(input)?]),
@@ -109,12 +110,12 @@ fn transposed(
     output_padding: usize,
 ) -> Result<usize, Misfit> {
     if kernel == 0 || stride == 0 {
-        return misfit("a kernel and a stride of at least 1", "correct them");
+        return misfit("a kernel and a stride of at least 1", "raise them");
     }
     if output_padding >= stride {
         return misfit(
             format!("an output_padding below the stride {stride}, not {output_padding}"),
-            "correct it",
+            "lower output_padding",
         );
     }
     let side = n
@@ -127,7 +128,7 @@ fn transposed(
         Some(side) => Ok(side),
         None => misfit(
             format!("a padding that leaves at least 1 pixel, not {padding}"),
-            "lower it",
+            "lower padding",
         ),
     }
 }
@@ -136,17 +137,17 @@ fn normalised(input: &[usize], momentum: f64, eps: f64) -> Result<Vec<usize>, Mi
     if !(0.0..=1.0).contains(&momentum) || momentum == 0.0 {
         return misfit(
             format!("a momentum in (0, 1], not {momentum}"),
-            "correct it",
+            "change momentum",
         );
     }
     if !(eps.is_finite() && eps > 0.0) {
-        return misfit(format!("an eps above 0, not {eps}"), "correct it");
+        return misfit(format!("an eps above 0, not {eps}"), "change eps");
     }
     match input {
         [_] | [_, _, _] => Ok(input.to_vec()),
         _ => misfit(
             "[features] or [channels, height, width]",
-            "flatten the input",
+            "put { kind = \"flatten\" } before it",
         ),
     }
 }
@@ -164,7 +165,7 @@ pub(crate) fn values(shape: &[usize]) -> Result<usize, Misfit> {
 
 fn positive(key: &str, value: usize) -> Result<(), Misfit> {
     if value == 0 {
-        return misfit(format!("{key} = 1 or more, not 0"), "correct it");
+        return misfit(format!("{key} = 1 or more, not 0"), "raise it");
     }
     Ok(())
 }
@@ -195,7 +196,7 @@ fn pooled(
 
 fn windows(n: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize, Misfit> {
     if kernel == 0 || stride == 0 {
-        return misfit("a kernel and a stride of at least 1", "correct them");
+        return misfit("a kernel and a stride of at least 1", "raise them");
     }
     let padded = padding.checked_mul(2).and_then(|p| p.checked_add(n));
     match padded.and_then(|padded| padded.checked_sub(kernel)) {

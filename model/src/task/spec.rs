@@ -1,4 +1,4 @@
-//! The struct behind a task file, with one field for each table.
+//! The contents of a task file, with one field per table.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! "Did you mean …?"
+//! Suggestions for misspelt names: "did you mean …?"
 
 /// ` (did you mean "x"?)` if an entry of `known` is similar to `name`, otherwise an empty text.
 pub(crate) fn near<S: AsRef<str>>(name: &str, known: &[S]) -> String {
@@ -39,9 +39,7 @@ pub(crate) fn explain(message: &str) -> String {
     let message = message.trim_end();
     // The TOML parser reports deeply nested lists and dotted keys in these words.
     if message.contains("cannot recurse further") || message.contains("recursion limit") {
-        return format!(
-            "{message}: tables or lists are nested too deeply, and a task needs far fewer levels"
-        );
+        return format!("{message}: tables or lists are nested too deeply; use fewer levels");
     }
     match unknown(message) {
         Some((name, known)) => match nearest(&name, &known) {
@@ -57,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_of_the_finger_find_their_key() {
+    fn the_nearest_key_is_found_for_a_misspelt_one() {
         let known = ["epochs", "batch", "seed"];
         assert_eq!(nearest("epocs", &known), Some("epochs"));
         assert_eq!(nearest("batch_size", &known), Some("batch"));
@@ -66,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn serdes_message_is_understood() {
+    fn serdes_message_is_parsed() {
         let message = "unknown field `epocs`, expected one of `epochs`, `batch`";
         assert_eq!(
             unknown(message),

@@ -30,24 +30,24 @@ impl Task {
             LossKind::MeanSquaredError => {
                 let numbers = classes || self.data.target == Some(Target::Value);
                 match renamed(data.class_names()).filter(|_| numbers) {
-                    Some((name, number)) => unfit(self.other_number(data, name, number)),
+                    Some((name, number)) => unfit(self.class_is_not_its_number(data, name, number)),
                     None => self.check_width(output, targets),
                 }
             }
         }
     }
 
-    /// The message for a class whose name isn't its number.
-    fn other_number(&self, data: &dyn DataSet, name: &str, number: usize) -> String {
+    /// The error message for a class whose name isn't its number.
+    fn class_is_not_its_number(&self, data: &dyn DataSet, name: &str, number: usize) -> String {
         let names = data.class_names();
-        let mut cures = Vec::new();
+        let mut remedies = Vec::new();
         if all_numbers(names) {
             let by_file = matches!(
                 self.data.source,
                 Source::Csv | Source::Npy | Source::Safetensors
             );
             let value = "write target = \"value\" in the [data] table";
-            cures.push(if by_file {
+            remedies.push(if by_file {
                 format!("To train on the labels as numbers, {value}.")
             } else {
                 format!(
@@ -59,7 +59,7 @@ impl Task {
             Some(Target::Value) => ", remove data.target",
             _ => "",
         };
-        cures.push(format!(
+        remedies.push(format!(
             "To tell the classes apart, write kind = \"cross-entropy\" in the [loss] table{kept} and give the last layer \
              {} outputs.",
             names.len()
@@ -68,7 +68,7 @@ impl Task {
             "loss.kind = \"mean-squared-error\" compares the model's outputs with numbers, but the targets are classes: \
              the label {name:?} would be trained on as the number {number} (classes: {}). {}",
             listed(names),
-            cures.join(" ")
+            remedies.join(" ")
         )
     }
 
@@ -80,7 +80,7 @@ impl Task {
             && names.iter().any(|name| is_share(name) == Some(true));
         if shares {
             return unfit(format!(
-                "the labels are numbers between 0 and 1 ({}), which the binary cross-entropy loss takes as they are, but \
+                "the labels are numbers between 0 and 1 ({}), which the binary cross-entropy loss can use directly, but \
                  without data.target they are classes, numbered 0, 1, … in their order. Write target = \"value\" in the \
                  [data] table to train on the numbers, or target = \"class\" if they are the names of two classes",
                 listed(names)
@@ -103,7 +103,7 @@ impl Task {
         if values != outputs {
             return unfit(format!(
                 "the {} loss compares each of the model's outputs with a number, but the model gives {} per example \
-                 and the labels hold {}: give the last layer as many outputs as there are labels",
+                 and the labels hold {}: set the number of outputs of the last layer to {values}",
                 self.loss.kind.name(),
                 counted(outputs),
                 counted(values)
@@ -135,9 +135,9 @@ fn check_cross_entropy(output: &[usize], targets: &Tensor) -> Result<(), TrainEr
         "If they are class numbers, write target = \"class\" in the [data] table. To predict a number, write kind = \
          \"mean-squared-error\" in the [loss] table"
     } else if values == output.iter().product::<usize>() {
-        "If they are one-hot, save the class numbers in their place (numpy: labels.argmax(axis=1))"
+        "If they are one-hot, save class numbers instead (numpy: labels.argmax(axis=1))"
     } else {
-        "Save the class numbers in their place"
+        "Save class numbers instead"
     };
     unfit(format!(
         "the cross-entropy loss takes one class per example, a whole number from 0, but the labels are {} per example. {advice}",

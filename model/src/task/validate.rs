@@ -98,9 +98,7 @@ impl Task {
                 return Err(TaskError::value(
                     "data.classes",
                     format!("{kept} classes"),
-                    format!(
-                        "at most the {k} that the model's output shape {output:?} can tell apart"
-                    ),
+                    format!("at most {k}, because the model's output has shape {output:?}"),
                 ));
             }
         }

@@ -105,12 +105,13 @@ struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
+    /// Calls `visit` with the losses, the outputs and the batch of each group of examples.
     fn each<T: Real>(
         &self,
         parameters: &[T],
         buffers: &[T],
         indices: &[u64],
-        mut see: impl FnMut(&[f64], &Tensor, &Batch) -> Result<(), TrainError>,
+        mut visit: impl FnMut(&[f64], &Tensor, &Batch) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
         let objective = self.objective;
         let parameters = tensors(
@@ -133,7 +134,7 @@ impl Evaluator<'_> {
             })?;
             let mut losses = Vec::with_capacity(indices.len());
             append_f64::<T>(&result.per_example, &mut losses)?;
-            see(&losses, &result.outputs, &batch)?;
+            visit(&losses, &result.outputs, &batch)?;
         }
         Ok(())
     }

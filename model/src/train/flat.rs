@@ -44,8 +44,7 @@ pub fn append<T: Real>(
     defs: &[TensorDef],
     flat: &mut Vec<T>,
 ) -> Result<()> {
-    let far = |t: &&&Tensor| !t.device().is_cpu();
-    let fetched = if tensors.iter().flatten().any(|t| far(&t)) {
+    let fetched = if tensors.iter().flatten().any(|t| !t.device().is_cpu()) {
         let pieces = tensors
             .iter()
             .flatten()

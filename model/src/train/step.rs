@@ -90,7 +90,9 @@ impl<'a> Stepper<'a> {
                 Some(sum) => add(sum, more),
             }
         }
-        sum.ok_or_else(|| TrainError::Data("a step needs at least one part of a batch".into()))
+        sum.ok_or_else(|| {
+            TrainError::Data("expected at least one part of a batch, got none".into())
+        })
     }
 
     /// Updates the state by a gradient, and replaces its buffers by those of the gradient.

@@ -113,7 +113,7 @@ impl Run {
         (theta, trace)
     }
 
-    /// dV/dv_j by the reverse sweep, and the number of clipped steps.
+    /// dV/dv_j for each example j, by the reverse sweep.
     fn sweep(&self, data: &Examples, validation: &Examples) -> Vec<f64> {
         let (theta, trace) = self.train(data, &[1.0; N]);
         let mut adjoint = self.rule.adjoint(validation.mean_gradient(&theta));
@@ -151,7 +151,7 @@ impl Run {
             v[j] += e;
             validation.mean_loss(&self.train(&data, &v).0)
         };
-        // Four points, because Adam's root has a large curvature where a second moment is small.
+        // Differences of fourth order, because Adam's root has a large curvature where a second moment is small.
         let e = 5e-5;
         let differences: Vec<f64> = (0..N)
             .map(|j| {
@@ -163,7 +163,8 @@ impl Run {
         error
     }
 
-    fn clips_in(&self) -> usize {
+    /// Number of steps that clip the gradient.
+    fn clipped_steps(&self) -> usize {
         let data = Examples::draw(&mut stream(3), N);
         let norm = |g: &[f64]| g.iter().map(|g| g * g).sum::<f64>().sqrt();
         let (_, trace) = self.train(&data, &[1.0; N]);
@@ -172,6 +173,7 @@ impl Run {
     }
 }
 
+/// Largest relative error of the sweep.
 const LIMIT: f64 = 1e-8;
 
 /// Each rule with all of its constants in use.
@@ -238,7 +240,7 @@ fn every_rule_agrees_with_re_weighted_training() {
         let run = Run::of(rule, scale);
         assert!(run.error() <= LIMIT, "{name}");
         if run.rule.clip_norm().is_some() {
-            assert!(run.clips_in() > STEPS / 2, "{name} should clip");
+            assert!(run.clipped_steps() > STEPS / 2, "{name} should clip");
         }
     }
 }
@@ -246,12 +248,12 @@ fn every_rule_agrees_with_re_weighted_training() {
 #[test]
 fn a_threshold_between_the_norms_clips_some_steps_only() {
     let run = Run::of("kind = 'sgd'\nmomentum = 0.5\nclip_norm = 0.25", 0.5);
-    assert!((3..STEPS - 2).contains(&run.clips_in()));
+    assert!((3..STEPS - 2).contains(&run.clipped_steps()));
     assert!(run.error() <= LIMIT);
 }
 
 #[test]
-fn a_window_that_starts_in_the_middle_keeps_the_optimizers_own_counter() {
+fn a_window_that_starts_in_the_middle_keeps_the_optimizers_step_counter() {
     for (name, rule, scale) in RULES {
         let mut run = Run::of(rule, scale);
         run.window = 7..STEPS;
@@ -269,7 +271,7 @@ fn a_tensor_without_a_gradient_is_skipped() {
 }
 
 #[test]
-fn groups_have_learning_rates_and_decays_of_their_own() {
+fn each_group_has_its_own_learning_rate_and_decay() {
     for (name, rule, scale) in RULES {
         let mut run = Run::of(rule, scale);
         let group = |learning_rate, weight_decay| GroupHyper {

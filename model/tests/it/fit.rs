@@ -16,7 +16,7 @@ fn task(layers: &str, loss: &str, sets: &[(&str, &str)]) -> Task {
     task
 }
 
-/// Examples of two features, with these targets.
+/// Examples with two features and these targets.
 fn examples(targets: &Tensor) -> Box<dyn DataSet> {
     let n = targets.dims()[0];
     let inputs = Tensor::arange(0f32, 2.0 * n as f32, &Device::Cpu).unwrap();
@@ -40,7 +40,7 @@ fn says(error: impl std::fmt::Display, pieces: &[&str]) {
     }
 }
 
-fn no_look(_: &StepRecord<'_, f32>) -> Result<(), TrainError> {
+fn ignore(_: &StepRecord<'_, f32>) -> Result<(), TrainError> {
     Ok(())
 }
 
@@ -50,7 +50,7 @@ fn trained(task: &Task, data: &dyn DataSet) -> Result<u64, TrainError> {
     let mut trainer = Trainer::<f32>::new(task, &net, data, &Device::Cpu)?;
     task.check_values(data)?;
     trainer.rehearse()?;
-    while trainer.step(no_look).expect("every step can be taken") {}
+    while trainer.step(ignore).expect("every step can be taken") {}
     Ok(trainer.next_step())
 }
 
@@ -140,7 +140,7 @@ fn labels_are_not_trained_on_as_other_numbers() {
 }
 
 #[test]
-fn classes_of_another_source_are_not_trained_on_as_their_places() {
+fn classes_of_another_source_are_not_trained_on_as_their_positions() {
     let loads = |data: &str, loss: &str, outputs: usize| {
         let layers =
             format!("{{ kind = 'flatten' }}, {{ kind = 'linear', out = {outputs}, bias = false }}");
@@ -157,9 +157,9 @@ fn classes_of_another_source_are_not_trained_on_as_their_places() {
     squared("target = 'value'").unwrap();
     let words = "class_names = ['o', 'i', 'z', 'e', 'h', 's', 'b', 'l', 'x', 'q']\n";
     for target in ["", "target = 'value'"] {
-        let said = squared(&format!("{words}{target}")).unwrap_err();
-        says(&said, &["\"o\" would be trained on as the number 0"]);
-        assert_eq!(said.contains(", remove data.target"), !target.is_empty());
+        let message = squared(&format!("{words}{target}")).unwrap_err();
+        says(&message, &["\"o\" would be trained on as the number 0"]);
+        assert_eq!(message.contains(", remove data.target"), !target.is_empty());
     }
 }
 
@@ -258,9 +258,10 @@ fn a_plan_without_a_batch_is_refused() {
     assert_eq!(trained(&task, examples(&classes(64)).as_ref()).unwrap(), 1);
 }
 
-/// With all sizes of data, batch and micro-batch and all ways to cut an epoch, a run that is accepted trains to its end.
+/// For many sizes of data, batch and micro-batch and all ways to cut an epoch: a run is refused before its first step,
+/// or it trains to its end.
 #[test]
-fn a_batch_norm_that_would_see_one_example_is_refused_before_the_first_step() {
+fn a_batch_norm_with_one_example_is_refused_before_the_first_step() {
     let layers = format!("{{ kind = 'linear', out = 4 }}, {{ kind = 'batch_norm' }}, {LINEAR}");
     let residual = format!(
         "{{ kind = 'linear', out = 4 }}, {{ kind = 'residual', layers = [{{ kind = 'batch_norm' }}] }}, {LINEAR}"
@@ -281,18 +282,19 @@ fn a_batch_norm_that_would_see_one_example_is_refused_before_the_first_step() {
                         sets.iter().map(|(k, v)| (*k, v.as_str())).collect();
                     let with = if n % 2 == 0 { &layers } else { &residual };
                     let task = task(with, "cross-entropy", &sets);
-                    let lone = hindcast_model::batches::Batches::new(&task.train, n as u64)
+                    let single = hindcast_model::batches::Batches::new(&task.train, n as u64)
                         .sizes()
                         .contains(&1);
                     match trained(&task, data.as_ref()) {
                         Ok(_) => {
-                            assert!(!lone, "{n} {sets:?}");
+                            assert!(!single, "{n} {sets:?}");
                             taken += 1;
                         }
                         Err(error) => {
                             let text = error.to_string();
                             assert!(
-                                lone && text.contains("batch_norm: ")
+                                single
+                                    && text.contains("batch_norm: ")
                                     && text.contains("train.batch")
                                     || text.contains("no batch to train on"),
                                 "{n} {sets:?}: {text}"
@@ -380,7 +382,7 @@ fn trained_on_a_main_stack(task: &Task) -> u64 {
 }
 
 #[test]
-fn nesting_without_end_is_refused() {
+fn deep_nesting_is_refused() {
     let nested = |n: usize| {
         format!(
             "{}{LINEAR}{}",

@@ -236,7 +236,7 @@ fn losses_agree_with_pytorch() {
 }
 
 #[test]
-fn a_penalty_sits_where_the_task_says() {
+fn a_penalty_is_added_where_the_task_says() {
     let layers = "{ kind = 'linear', out = 2 }";
     let text = with_layers("[2]", layers, "cross-entropy");
     let p = [0.1, -0.2, 0.3, 0.4, -0.5, 0.6];
@@ -263,6 +263,7 @@ fn a_penalty_sits_where_the_task_says() {
     assert_eq!(evaluated.loss, run(&of(""), Mode::Evaluate).loss);
 }
 
+/// Checks that the input shape of each node is the output shape of the node before it.
 fn walk(nodes: &[Node], x: &mut Vec<usize>) {
     for node in nodes {
         assert_eq!(&node.input, x, "{}", node.path);
@@ -278,7 +279,7 @@ fn walk(nodes: &[Node], x: &mut Vec<usize>) {
 }
 
 #[test]
-fn inferred_shapes_are_the_shapes_that_come_out() {
+fn inferred_shapes_equal_the_shapes_of_outputs() {
     let net = all_layers("[schedule]");
     walk(net.nodes(), &mut vec![2, 6, 7]);
     assert_eq!(net.output_shape(), [3]);
@@ -347,7 +348,7 @@ fn inferred_shapes_are_the_shapes_that_come_out() {
 }
 
 #[test]
-fn a_row_has_its_dropout_whoever_stands_beside_it() {
+fn the_dropout_mask_of_a_row_does_not_depend_on_other_rows() {
     let text = with_layers(
         "[64]",
         "{ kind = 'dropout', p = 0.25 }, { kind = 'linear', out = 2 }, { kind = 'dropout' }",

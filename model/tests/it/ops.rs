@@ -268,7 +268,7 @@ proptest! {
 
     #[test]
     fn transposed_convolution_spreads_each_input_over_its_kernel(
-        s in shapes().prop_filter("something is left", Shapes::fits_transposed),
+        s in shapes().prop_filter("the output is not empty", Shapes::fits_transposed),
     ) {
         let (x, w, b) = (s.input(DType::F64), s.weight_transposed(DType::F64), s.bias(DType::F64));
         let y = ops::conv_transpose2d(&x, &w, Some(&b), s.stride, s.padding, s.extra).unwrap();
@@ -277,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn pooling_looks_at_every_element_of_a_window(s in shapes().prop_filter("kernel fits", Shapes::pools)) {
+    fn pooling_reads_every_element_of_a_window(s in shapes().prop_filter("kernel fits", Shapes::pools)) {
         let x = s.input(DType::F64);
         let p = s.pool_padding();
         let y = ops::max_pool2d(&x, s.kernel, s.stride, p).unwrap();
@@ -382,7 +382,7 @@ fn every_op_has_the_right_first_and_second_derivative() {
 
 #[test]
 fn a_wrong_derivative_is_caught() {
-    // candle's max pooling scales the gradient by the size of the window, and its gelu has six digits of a constant.
+    // candle's max pooling scales the gradient by the size of the window. A detached factor gets no gradient.
     let rows = ops::second_order::with_big_stack(|| {
         let x = noise(3, &[1, 1, 4, 4], DType::F64).affine(10.0, 0.0)?;
         let x = std::slice::from_ref(&x);
@@ -397,7 +397,7 @@ fn a_wrong_derivative_is_caught() {
     }
 }
 
-/// A step of a small net that uses every parallel kernel: values and all gradients.
+/// Outputs and gradients of a small net that uses every parallel kernel.
 fn small_net() -> Vec<Tensor> {
     let dtype = DType::F32;
     let x = noise(1, &[37, 3, 16, 16], dtype);
@@ -444,7 +444,7 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
-fn strided_inputs_are_read_in_their_own_order() {
+fn strided_inputs_are_read_in_logical_order() {
     let x = noise(1, &[5, 7, 2, 6], DType::F64);
     let w = noise(2, &[3, 3, 4, 2], DType::F64);
     // (B, C, H, W) views that are transposed and narrowed, not copied.
@@ -496,7 +496,7 @@ fn losses_do_not_overflow() {
 }
 
 #[test]
-fn bad_shapes_are_told_what_was_expected() {
+fn errors_for_bad_shapes_say_what_was_expected() {
     let t = |dims: &[usize]| noise(0, dims, DType::F32);
     let text = |r: Result<Tensor>| r.unwrap_err().to_string();
     let e = text(ops::conv2d(

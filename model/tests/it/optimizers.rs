@@ -34,7 +34,7 @@ fn train(rule: &str) -> Vec<f64> {
     theta
 }
 
-/// PyTorch 2.15 in float64: `torch.optim.{SGD, Adam, AdamW}` after `clip_grad_norm_` where there is a threshold.
+/// PyTorch 2.15 in float64: `torch.optim.{SGD, Adam, AdamW}` after `clip_grad_norm_` if there is a threshold.
 #[test]
 fn steps_agree_with_pytorch() {
     let cases = [
@@ -111,7 +111,7 @@ fn steps_agree_with_pytorch() {
     }
 }
 
-/// Steps of candle's optimizer in f32, and ours from the same gradients.
+/// Compares the steps of candle's optimizer in f32 with ours from the same gradients.
 fn against_candle(mut optimizer: impl Optimizer, variable: &Var, rule: &UpdateRule, eta: f64) {
     let mut theta: Vec<f32> = variable.to_vec1().unwrap();
     let mut state = vec![0f32; rule.state_values(theta.len())];
@@ -189,7 +189,7 @@ fn vectors_that_do_not_fit_change_nothing() {
 }
 
 #[test]
-fn a_rule_survives_its_text_and_names_its_state() {
+fn a_rule_round_trips_through_toml_and_names_its_state() {
     for text in [
         "kind = 'sgd'",
         "kind = 'sgd'\nmomentum = 0.9\nclip_norm = 2",

@@ -18,7 +18,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn every_task_that_ships_survives_a_round_trip() {
+fn built_in_tasks_round_trip_through_toml() {
     let builtins = Task::builtins();
     let names: Vec<_> = builtins.iter().map(|b| b.name).collect();
     assert_eq!(
@@ -106,7 +106,7 @@ fn tensors_are_named_in_the_order_of_the_layers() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_line_and_the_key_that_was_meant() {
+fn an_unknown_key_is_named_with_its_line_and_a_suggestion() {
     let text = with_layers("[3]", "{ kind = 'linear', out = 2 }", "cross-entropy");
     let e = error(&text.replace("epochs", "epocs"));
     assert!(e.contains("unknown field `epocs`"), "{e}");
@@ -303,7 +303,7 @@ fn any_key_can_be_set() {
 }
 
 #[test]
-fn a_changed_kind_leaves_the_old_kinds_keys_behind() {
+fn changing_a_kind_removes_the_keys_of_the_old_kind() {
     let mut task = Task::builtin("digits").unwrap();
     task.set("schedule.learning_rate", "0.25").unwrap();
     task.set_all(&[
@@ -334,7 +334,7 @@ fn a_changed_kind_leaves_the_old_kinds_keys_behind() {
 }
 
 #[test]
-fn a_key_that_cannot_be_set_is_named_with_those_near_it() {
+fn a_key_that_cannot_be_set_is_named_with_similar_keys() {
     let mut task = Task::builtin("digits").unwrap();
     task.set("train.epochs", "3").unwrap();
     let cases = [
@@ -396,7 +396,7 @@ fn a_key_that_cannot_be_set_is_named_with_those_near_it() {
 }
 
 #[test]
-fn an_unknown_name_brings_the_known_ones() {
+fn an_unknown_task_name_lists_the_known_ones() {
     let e = Task::builtin("mnist_cnn").unwrap_err();
     assert!(matches!(e, TaskError::Unknown { .. }));
     let text =

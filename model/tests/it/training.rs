@@ -24,7 +24,7 @@ fn digits(sets: &[(&str, &str)]) -> Task {
     task
 }
 
-fn no_look<T>(_: &hindcast_model::train::StepRecord<'_, T>) -> Result<(), TrainError> {
+fn ignore<T>(_: &hindcast_model::train::StepRecord<'_, T>) -> Result<(), TrainError> {
     Ok(())
 }
 
@@ -33,7 +33,7 @@ fn run(task: &Task) -> ModelState<f32> {
     let data = task.load_data(None).unwrap();
     let net = Net::new(&task.model, &task.loss).unwrap();
     let mut trainer = Trainer::new(task, &net, data.as_ref(), &Device::Cpu).unwrap();
-    while trainer.step(no_look).unwrap() {}
+    while trainer.step(ignore).unwrap() {}
     assert_eq!(trainer.next_step(), trainer.batches().steps());
     trainer.into_state()
 }
@@ -78,7 +78,7 @@ fn digits_are_learnt() {
 }
 
 #[test]
-fn a_run_cut_anywhere_goes_on_to_the_same_bits() {
+fn a_resumed_run_ends_in_the_same_bits() {
     let task = digits(&[
         ("optimizer.kind", "adamw"),
         ("augment.pad_crop", "2"),
@@ -99,18 +99,18 @@ fn a_run_cut_anywhere_goes_on_to_the_same_bits() {
     assert_eq!(whole, run(&task));
     let mut first = Trainer::<f32>::new(&task, &net, data.as_ref(), &Device::Cpu).unwrap();
     for _ in 0..13 {
-        assert!(first.step(no_look).unwrap());
+        assert!(first.step(ignore).unwrap());
     }
     let (step, state) = (first.next_step(), first.into_state());
     let mut second =
         Trainer::resume(&task, &net, data.as_ref(), &Device::Cpu, step, state).unwrap();
-    while second.step(no_look).unwrap() {}
+    while second.step(ignore).unwrap() {}
     assert_eq!(second.into_state(), whole);
 }
 
 /// The values that a trace records are sufficient to repeat a step.
 #[test]
-fn a_recorded_step_can_be_taken_again() {
+fn a_recorded_step_can_be_repeated() {
     let task = digits(&[
         ("train.micro_batch", "10"),
         ("optimizer.momentum", "0.9"),
@@ -173,7 +173,7 @@ fn a_step_that_its_observer_refuses_is_not_taken() {
 }
 
 #[test]
-fn micro_batches_add_up_to_their_batch() {
+fn gradients_of_micro_batches_add_up_to_that_of_the_batch() {
     let net = net_of(
         &with_layers(
             "[4]",
@@ -215,7 +215,7 @@ fn micro_batches_add_up_to_their_batch() {
 }
 
 #[test]
-fn a_batch_without_rows_has_the_penalty_alone() {
+fn a_batch_without_rows_has_only_the_penalty() {
     for (inside, penalised) in [("examples", false), ("batch", true)] {
         let net = all_layers(&format!(
             "penalty = 0.5\npenalty_in = '{inside}'\n[schedule]"

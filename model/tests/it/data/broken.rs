@@ -36,7 +36,7 @@ fn a_missing_file_is_named_with_every_name_that_was_tried() {
 }
 
 #[test]
-fn test_files_are_only_wanted_where_they_are_used() {
+fn test_files_are_required_only_if_they_are_used() {
     let dir = little_mnist(20, 10);
     std::fs::remove_file(dir.path().join("t10k-images-idx3-ubyte")).unwrap();
     says(
@@ -49,7 +49,7 @@ fn test_files_are_only_wanted_where_they_are_used() {
 
 /// Each prefix of a valid file is refused, plain and compressed, and so is a file with an extra byte.
 #[test]
-fn no_prefix_of_an_idx_file_passes() {
+fn every_prefix_of_an_idx_file_is_refused() {
     let whole = idx(&[3, 2], &[1, 2, 3, 4, 5, 6]);
     let labels = idx(&[3], &[0, 1, 2]);
     assert!(open(PAIR, folder(&[("x", &whole), ("y", &labels)]).path()).is_ok());
@@ -76,7 +76,7 @@ fn no_prefix_of_an_idx_file_passes() {
 }
 
 #[test]
-fn headers_are_not_believed() {
+fn wrong_sizes_in_idx_headers_are_refused() {
     let labels = idx(&[3], &[0, 1, 2]);
     // 2^96 elements, and 2^32 elements of which the file has three.
     let huge = idx(&[u32::MAX, u32::MAX, u32::MAX], &[1, 2, 3]);
@@ -116,7 +116,7 @@ fn headers_are_not_believed() {
 }
 
 #[test]
-fn npy_headers_are_not_believed() {
+fn wrong_npy_headers_are_refused() {
     let text = "source = 'npy'\ntrain_files = { inputs = 'x', labels = 'x' }";
     let npy = |header: &str, body: &[u8]| -> Vec<u8> {
         [
@@ -205,7 +205,7 @@ fn broken_safetensors_and_cifar_files_are_refused() {
 }
 
 #[test]
-fn classes_outside_are_refused() {
+fn classes_out_of_range_are_refused() {
     let files =
         |labels: &[u8]| folder(&[("x", &idx(&[3, 1], &[1, 2, 3])), ("y", &idx(&[3], labels))]);
     let message = refused(
@@ -293,7 +293,7 @@ fn keys_that_do_not_belong_are_named() {
 }
 
 #[test]
-fn a_table_survives_being_written() {
+fn a_data_table_round_trips_through_toml() {
     let text = "source = 'idx'\ntrain_files = { inputs = 'x', labels = 'y' }\nclasses = [1, 'seven']\nskip = 5\npool = 'train'\nmean = [0.5]\nstandardise = true";
     let table = spec(text);
     assert_eq!(

@@ -11,7 +11,7 @@ fn digits(train: u64, seed: u64) -> Box<dyn DataSet> {
 }
 
 #[test]
-fn they_come_with_known_wrong_labels() {
+fn it_is_known_which_labels_are_wrong() {
     let set = digits(5000, 0);
     assert_eq!(
         [Split::Train, Split::Validation, Split::Test].map(|s| set.len(s)),
@@ -37,7 +37,7 @@ fn they_come_with_known_wrong_labels() {
 
 /// Recorded runs on digits can be replayed only if the digits never change.
 #[test]
-fn they_are_the_same_bytes_for_ever() {
+fn the_digits_of_a_seed_never_change() {
     let set = digits(1000, 0);
     let roots: Vec<String> = set.fingerprint().iter().map(|f| hex(&f.root)).collect();
     assert_eq!(roots, KNOWN);
@@ -55,7 +55,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn one_digit_does_not_depend_on_how_many_there_are() {
+fn a_digit_does_not_depend_on_the_number_of_digits() {
     let (few, many) = (digits(100, 3), digits(500, 3));
     for i in 0..100 {
         assert_eq!(few.image(Split::Train, i), many.image(Split::Train, i));
@@ -68,7 +68,7 @@ fn one_digit_does_not_depend_on_how_many_there_are() {
 
 /// The nearest of the ten mean images identifies most digits, so that digits of a class are similar, but not equal.
 #[test]
-fn a_trivial_classifier_tells_most_of_them_apart() {
+fn the_nearest_mean_image_identifies_most_digits() {
     let set = digits(2000, 0);
     let mut means = vec![[0.0; 784]; 10];
     let mut count = [0.0; 10];
@@ -101,7 +101,7 @@ fn a_trivial_classifier_tells_most_of_them_apart() {
 }
 
 #[test]
-fn augmentation_is_keyed_by_example_and_occurrence_alone() {
+fn augmentation_does_not_depend_on_other_rows() {
     let mut spec = DataSpec::new(Source::Digits);
     spec.train = Some(50);
     let augment = AugmentSpec {
@@ -140,7 +140,7 @@ fn augmentation_is_keyed_by_example_and_occurrence_alone() {
 }
 
 #[test]
-#[ignore = "writes a picture for people: 20 digits of each class, to look at after changing how they are drawn"]
+#[ignore = "writes a picture with 20 digits of each class, to inspect after a change of the generator"]
 fn contact_sheet() {
     let set = digits(2000, 0);
     let (across, side) = (20, 28);

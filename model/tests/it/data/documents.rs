@@ -13,7 +13,7 @@ const SPEC: &str = "source = 'documents'\ntrain_files = 'posts.jsonl'\nlabel = '
     [documents]\npart = 'split'\nstrip = ['headers', 'footers', 'quotes']\nstop_words = 'english'";
 
 #[test]
-fn texts_become_weights_of_the_training_documents_words() {
+fn texts_become_tfidf_weights_of_the_words_of_training_documents() {
     let dir = folder(&[("posts.jsonl", POSTS.as_bytes())]);
     let set = open(SPEC, dir.path()).unwrap();
     assert_eq!(set.feature_names(), ["card", "disk", "mouse"]);
@@ -46,7 +46,7 @@ fn texts_become_weights_of_the_training_documents_words() {
 }
 
 #[test]
-fn without_a_part_files_say_it() {
+fn without_a_part_field_the_file_determines_the_split() {
     let line = |text: &str, label: &str| format!("{{\"text\": \"{text}\", \"y\": {label}}}\n");
     let dir = folder(&[
         ("a.jsonl", line("one two", "0").as_bytes()),
@@ -66,7 +66,7 @@ fn without_a_part_files_say_it() {
 }
 
 #[test]
-fn what_is_no_document_is_named_by_its_line() {
+fn an_invalid_document_is_named_by_its_line() {
     let dir = folder(&[
         (
             "cut.jsonl",

@@ -103,7 +103,7 @@ fn idx_npy_and_safetensors_agree_on_bytes() {
 }
 
 #[test]
-fn floats_are_read_in_their_own_width_and_not_divided() {
+fn floats_keep_their_type_and_are_not_divided() {
     let f32s: Vec<u8> = [0.5f32, -1.0, 2.0, 4.0]
         .iter()
         .flat_map(|x| x.to_le_bytes())
@@ -202,7 +202,7 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn xz_is_unpacked_and_a_cut_one_refused() {
+fn xz_files_are_read_and_truncated_ones_refused() {
     let record = [vec![4], vec![7; 3072]].concat();
     let text = "source = 'cifar10'\ntrain_files = 'a.bin'";
     let packed = xz(&record);
@@ -216,7 +216,7 @@ fn xz_is_unpacked_and_a_cut_one_refused() {
 }
 
 #[test]
-fn validation_can_have_files_of_its_own() {
+fn validation_can_have_its_own_files() {
     let csv = |n: i32| -> String {
         std::iter::once("x,y\n".into())
             .chain((0..n).map(|i| format!("{i},{}\n", i % 2)))

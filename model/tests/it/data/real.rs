@@ -150,12 +150,15 @@ fn by_row(rows: &[Vec<f64>]) -> f64 {
 
 fn near(got: f64, expected: f64) {
     let error = (got - expected).abs() / expected.abs();
-    assert!(error < 1e-12, "{got} is off {expected} by {error:e}");
+    assert!(
+        error < 1e-12,
+        "expected {expected}, got {got}: relative error {error:e}"
+    );
 }
 
 /// Expected values are those of pandas and numpy.
 #[test]
-fn adults_62_features_are_the_papers() {
+fn adult_has_the_62_features_of_the_paper() {
     let Some(dir) = real("adult") else { return };
     let mut spec = Task::builtin("adult-dnn").unwrap().data;
     (spec.train, spec.validation, spec.test) = (None, None, None);
@@ -228,7 +231,7 @@ fn the_papers_draws_of_tables_and_posts_are_standardised() {
     for (task, folder) in [("adult-logreg", "adult"), ("news-logreg", "20news")] {
         let Some(dir) = real(folder) else { continue };
         let task = Task::builtin(task).unwrap();
-        // The folder itself, and the one above it.
+        // The folder of the data set and its parent folder both work.
         let set = task.load_data(Some(&dir)).unwrap();
         let above = task.load_data(dir.parent()).unwrap();
         assert_eq!(set.fingerprint(), above.fingerprint());

@@ -11,7 +11,7 @@ fn origins(set: &dyn DataSet, split: Split) -> Vec<u64> {
 }
 
 #[test]
-fn validation_is_held_out_of_the_training_files() {
+fn validation_examples_are_held_out_of_the_training_files() {
     let dir = little_mnist(100, 20);
     let set = open("source = 'idx'\nvalidation = 30", dir.path()).unwrap();
     assert_eq!(Split::ALL.map(|s| set.len(s)), [70, 30, 20]);
@@ -47,7 +47,7 @@ fn validation_is_held_out_of_the_training_files() {
 }
 
 #[test]
-fn a_draw_follows_its_seed() {
+fn splits_depend_on_their_seed() {
     let dir = little_mnist(100, 20);
     let table = spec("source = 'idx'\nvalidation = 30");
     let by = |seed| {
@@ -173,7 +173,7 @@ fn files_of_one_list_share_a_numbering_and_same_names_are_told_apart() {
 }
 
 #[test]
-fn the_first_rows_are_taken_where_the_task_says_so() {
+fn pick_first_takes_the_first_rows() {
     let dir = little_mnist(100, 20);
     let set = open(
         "source = 'idx'\npick = 'first'\ntrain = 5\nvalidation = 3\ntest = 2",
@@ -263,7 +263,7 @@ fn a_constant_feature_stays_finite() {
 }
 
 #[test]
-fn an_index_outside_is_an_error_that_names_split_and_size() {
+fn an_index_out_of_range_is_an_error_that_names_split_and_size() {
     let dir = little_mnist(10, 5);
     let set = open("source = 'idx'", dir.path()).unwrap();
     let error = set

@@ -50,7 +50,7 @@ fn categories_and_classes_are_those_of_all_files() {
 }
 
 #[test]
-fn number_labels_are_sorted_as_numbers_or_predicted() {
+fn labels_that_are_numbers_are_sorted_by_value_or_predicted() {
     let dir = folder(&[("a.csv", b"x;y\n1;10\n2;9\n3;10\n")]);
     let text = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'y'\ndelimiter = ';'";
     let set = open(text, dir.path()).unwrap();
@@ -75,7 +75,7 @@ fn a_file_without_a_header_gets_its_names_from_the_task() {
 }
 
 #[test]
-fn what_cannot_be_a_number_is_named() {
+fn errors_of_tables_name_the_line_and_the_column() {
     let dir = folder(&[
         ("a.csv", b"x,y\n1,a\nn/a,b\n"),
         ("short.csv", b"x,y\n1,a\n2\n"),
@@ -141,7 +141,7 @@ fn what_cannot_be_a_number_is_named() {
 }
 
 #[test]
-fn texts_that_count_as_another_are_merged_and_logarithms_taken() {
+fn texts_are_merged_and_logarithms_taken() {
     let people = "pay,work,income\n0,?,a\n1.5,none,a.\n2,Private,b\n";
     let dir = folder(&[("a.csv", people.as_bytes())]);
     let text = "source = 'csv'\ntrain_files = 'a.csv'\nlabel = 'income'\ncategorical = ['work']\nlog1p = ['pay']\n\

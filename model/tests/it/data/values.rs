@@ -38,7 +38,7 @@ fn booleans_are_0_and_1_as_features_and_as_labels() {
     )
     .unwrap();
     assert_eq!(inputs(&*set), expected);
-    // Bytes are grey levels as before.
+    // Bytes are grey levels, not booleans: 255 becomes 1.
     let set = open(&NPY.replace("x.npy", "u.npy"), dir.path()).unwrap();
     assert_eq!(inputs(&*set), expected);
 }
@@ -95,7 +95,7 @@ fn floats_of_16_bits_are_read() {
 }
 
 #[test]
-fn features_and_targets_that_are_not_finite_are_refused_by_place() {
+fn features_and_targets_that_are_not_finite_are_refused_with_their_place() {
     let floats = |bad: f32| [0.5, 1.0, bad, 3.0];
     let nan = bytes(&floats(f32::NAN), f32::to_le_bytes);
     let infinite = bytes(&floats(f32::INFINITY), f32::to_le_bytes);
@@ -160,7 +160,7 @@ fn features_and_targets_that_are_not_finite_are_refused_by_place() {
 }
 
 #[test]
-fn a_missing_label_is_refused_by_row_and_line() {
+fn a_missing_label_is_refused_with_its_row_and_line() {
     let dir = folder(&[("a.csv", b"x,y\n1,a\n2,b\n3,\n4,b\n")]);
     says(
         &refused(CSV, dir.path()),
@@ -212,12 +212,12 @@ fn labels_and_categories_that_are_equal_numbers_are_one() {
         [0, 1].map(|i| set.class(Split::Test, i)),
         [Some(1), Some(0)]
     );
-    let told = set.describe();
+    let description = set.describe();
     says(
-        &told,
+        &description,
         &["classes: 0, 1\n", "column \"y\" holds \"1\" and \"1.0\""],
     );
-    assert!(!told.contains("warning"), "{told}");
+    assert!(!description.contains("warning"), "{description}");
     // Names and numbers in the Task refer to these classes, too.
     let named = open(&format!("{text}\nclass_names = ['1.0', '0']"), dir.path()).unwrap();
     assert_eq!(named.class(Split::Train, 0), Some(0));
@@ -235,7 +235,7 @@ fn labels_and_categories_that_are_equal_numbers_are_one() {
 }
 
 #[test]
-fn classes_that_are_never_trained_are_warned_of() {
+fn classes_without_training_examples_cause_a_warning() {
     let dir = folder(&[
         ("a.csv", b"x,y\n1,cat\n2,dog\n"),
         ("t.csv", b"x,y\n1,Cat\n2,dog\n3,Cat\n"),
@@ -257,8 +257,8 @@ fn classes_that_are_never_trained_are_warned_of() {
 fn lines_are_counted_as_an_editor_counts_them() {
     let line_of = |text: &str| {
         let dir = folder(&[("a.csv", text.as_bytes())]);
-        let said = refused(&format!("{CSV}comment = '#'"), dir.path());
-        let after = said.split("line ").nth(1).expect(&said).to_string();
+        let message = refused(&format!("{CSV}comment = '#'"), dir.path());
+        let after = message.split("line ").nth(1).expect(&message).to_string();
         after
             .split(|c: char| !c.is_ascii_digit())
             .next()
@@ -282,7 +282,7 @@ fn lines_are_counted_as_an_editor_counts_them() {
 }
 
 #[test]
-fn byte_order_marks_and_spaces_before_quotes_are_no_part_of_a_cell() {
+fn byte_order_marks_and_spaces_before_quotes_are_not_part_of_a_cell() {
     let dir = folder(&[
         (
             "a.csv",
@@ -315,7 +315,7 @@ fn byte_order_marks_and_spaces_before_quotes_are_no_part_of_a_cell() {
 }
 
 #[test]
-fn a_wide_table_takes_time_with_its_width_and_not_with_its_square() {
+fn the_time_to_read_a_wide_table_is_linear_in_its_width() {
     let columns = 200_000;
     let mut text: String = (0..columns).map(|i| format!("GENE{i:09},")).collect();
     text.push_str("y\n");
@@ -327,12 +327,12 @@ fn a_wide_table_takes_time_with_its_width_and_not_with_its_square() {
     let began = std::time::Instant::now();
     let set = open(CSV, dir.path()).unwrap();
     assert_eq!(set.shape(), [columns]);
-    // Quadratic time would be a minute on a fast machine.
+    // Quadratic time would take a minute on a fast machine.
     assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
 }
 
 #[test]
-fn cifar_100_is_told_from_a_cut_cifar_10() {
+fn cifar_100_is_distinguished_from_a_truncated_cifar_10() {
     let record = |coarse: u8, fine: u8| [vec![coarse, fine], vec![7; 3072]].concat();
     let dir = folder(&[("train.bin", &[record(3, 40), record(19, 99)].concat())]);
     says(
@@ -343,7 +343,7 @@ fn cifar_100_is_told_from_a_cut_cifar_10() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_said_at_once() {
+fn paths_that_are_not_regular_files_are_refused() {
     let dir = folder(&[("y.npy", &npy("|u1", false, "(2,)", &[1, 0]))]);
     let made = std::process::Command::new("mkfifo")
         .arg(dir.path().join("x.npy"))
