@@ -114,9 +114,15 @@ pub trait Objective: Send + Sync {
     /// Buffers in the order of the trace's layout, which is by name.
     fn buffers(&self) -> &[TensorDef];
     /// Runs the model on a batch.
+    ///
+    /// # Errors
+    /// If the pass doesn't fit the model, or an operation fails.
     fn losses(&self, pass: &Pass<'_>) -> Result<Losses>;
     /// [`Losses::shared`] of a training pass without examples. It is needed when all examples of a batch are removed. The
     /// default is `None`.
+    ///
+    /// # Errors
+    /// If an operation fails.
     fn shared_penalty(&self, parameters: &[Tensor]) -> Result<Option<Tensor>> {
         let _ = parameters;
         Ok(None)

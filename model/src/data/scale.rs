@@ -178,7 +178,7 @@ impl Scale {
         }
     }
 
-    /// One line for users.
+    /// A description for users, in one line.
     pub(super) fn describe(&self) -> String {
         let list = |v: &[f64]| match v {
             [one] => one.to_string(),

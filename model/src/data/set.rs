@@ -189,7 +189,7 @@ pub trait DataSet: Send + Sync {
         }
     }
 
-    /// A description for users in a few lines: source, sizes, classes, scaling, files.
+    /// A description for users, in a few lines: source, sizes, classes, scaling and files.
     fn describe(&self) -> String {
         let sizes: Vec<_> = Split::ALL
             .iter()

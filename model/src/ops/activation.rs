@@ -9,7 +9,7 @@ use super::parallel::{map, zip};
 /// max(x, 0). The derivative at 0 is 0, as in PyTorch. candle's own ReLU has derivative 1 there.
 ///
 /// # Errors
-/// A type other than f32 and f64.
+/// If the type isn't f32 or f64.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     same_kind("relu", x, &[])?;
     if x.device().is_cpu() {
@@ -22,7 +22,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// Hyperbolic tangent.
 ///
 /// # Errors
-/// A type other than f32 and f64.
+/// If the type isn't f32 or f64.
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
     same_kind("tanh", x, &[])?;
     x.tanh()
@@ -31,7 +31,7 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
 /// 1 / (1 + e^−x), without overflow for any x.
 ///
 /// # Errors
-/// A type other than f32 and f64.
+/// If the type isn't f32 or f64.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     same_kind("sigmoid", x, &[])?;
     if x.device().is_cpu() {
@@ -44,7 +44,7 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 /// ln(1 + e^x), without overflow for any x.
 ///
 /// # Errors
-/// A type other than f32 and f64.
+/// If the type isn't f32 or f64.
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
     same_kind("softplus", x, &[])?;
     if x.device().is_cpu() {
@@ -57,7 +57,7 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 /// x Φ(x) with the normal distribution function Φ (the exact form, not its tanh approximation).
 ///
 /// # Errors
-/// A type other than f32 and f64.
+/// If the type isn't f32 or f64.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     same_kind("gelu", x, &[])?;
     // The backward pass of candle's `gelu_erf` has only six digits of 1/√(2π). That of `erf` is exact.

@@ -20,7 +20,7 @@ use super::products::{Convolution, InputGradient};
 /// OH = ⌊(H + 2 padding − KH) / stride⌋ + 1, and OW likewise. Pairs are (vertical, horizontal).
 ///
 /// # Errors
-/// Shapes that do not fit, mixed or integer types, a stride of 0.
+/// If shapes don't fit, types are mixed or integers, or a stride is 0.
 pub fn conv2d(
     x: &Tensor,
     w: &Tensor,
@@ -44,7 +44,7 @@ pub fn conv2d(
 /// OH = (H − 1) stride − 2 padding + KH + output_padding, and OW likewise. Pairs are (vertical, horizontal).
 ///
 /// # Errors
-/// Shapes that do not fit, mixed or integer types, a stride of 0, an output padding that is not below the stride.
+/// If shapes don't fit, types are mixed or integers, a stride is 0, or an output padding isn't below its stride.
 pub fn conv_transpose2d(
     x: &Tensor,
     w: &Tensor,

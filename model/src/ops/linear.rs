@@ -11,7 +11,7 @@ use super::parallel::rows;
 /// y = x wᵀ + bias: `x` (B, I), `w` (O, I), `bias` (O,) give (B, O).
 ///
 /// # Errors
-/// Shapes or types that do not fit.
+/// If shapes or types don't fit.
 pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     const OP: &str = "linear";
     same_kind(OP, x, &[("the weight", w)])?;
@@ -63,7 +63,7 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
 /// (B, ...) to (B, the rest).
 ///
 /// # Errors
-/// A scalar.
+/// If `x` is a scalar.
 pub fn flatten(x: &Tensor) -> Result<Tensor> {
     match x.rank() {
         0 => Err(error("flatten", "expected a batch dimension, got a scalar")),

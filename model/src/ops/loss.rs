@@ -8,7 +8,7 @@ use super::element::{error, same_kind};
 /// x − ln Σ e^x over the last dimension.
 ///
 /// # Errors
-/// A scalar, or a type other than f32 and f64.
+/// If `x` is a scalar, or its type isn't f32 or f64.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "log_softmax";
     same_kind(OP, x, &[])?;
@@ -24,7 +24,7 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
 /// −ln softmax(logits) at each example's target: logits (B, K), targets (B,) u32 below K, out (B,).
 ///
 /// # Errors
-/// Shapes that do not fit, targets that are not u32, a class of K or above (the text names the row).
+/// If shapes don't fit, targets aren't u32, or a class isn't below K (the message names the row).
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     const OP: &str = "cross_entropy";
     let logp = log_softmax(logits)?;
@@ -78,7 +78,7 @@ fn one_hot(op: &str, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// the same shape in [0, 1], out (B,). It is computed as softplus(z) − y z, which does not overflow.
 ///
 /// # Errors
-/// Shapes or types that differ.
+/// If shapes or types differ.
 pub fn binary_cross_entropy_with_logits(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     const OP: &str = "binary_cross_entropy_with_logits";
     let targets = like(OP, logits, targets)?;
@@ -89,7 +89,7 @@ pub fn binary_cross_entropy_with_logits(logits: &Tensor, targets: &Tensor) -> Re
 /// (prediction − target)², averaged over the outputs of each example: (B,) or (B, ...) in, (B,) out.
 ///
 /// # Errors
-/// Shapes or types that differ.
+/// If shapes or types differ.
 pub fn mean_squared_error(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
     const OP: &str = "mean_squared_error";
     let targets = like(OP, predictions, targets)?;

@@ -14,7 +14,7 @@ use super::normalise::{scale_shift, statistics};
 /// statistics and doesn't change them. All three results are twice differentiable in all five tensors.
 ///
 /// # Errors
-/// Shapes or types that do not fit. In training mode, a single value per channel, because it has no variance.
+/// If shapes or types don't fit. In training mode, also if there is a single value per channel, because it has no variance.
 #[allow(
     clippy::too_many_arguments,
     reason = "the operands of the layer, in PyTorch's order"

@@ -19,7 +19,7 @@ use super::parallel::{row_pairs, rows};
 /// PyTorch.
 ///
 /// # Errors
-/// A tensor that is not (B, C, H, W), a window that does not fit, a stride of 0, padding above half of the kernel.
+/// If the tensor isn't (B, C, H, W), a window doesn't fit, a stride is 0, or the padding is above half of the kernel.
 pub fn max_pool2d(
     x: &Tensor,
     kernel: (usize, usize),
@@ -66,7 +66,7 @@ fn max_pool(
 /// Mean over windows, without padding: (B, C, H, W) to (B, C, OH, OW) with OH = ⌊(H − KH) / stride⌋ + 1.
 ///
 /// # Errors
-/// A tensor that is not (B, C, H, W), a window that does not fit, a stride of 0.
+/// If the tensor isn't (B, C, H, W), a window doesn't fit, or a stride is 0.
 pub fn avg_pool2d(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Tensor> {
     const OP: &str = "avg_pool2d";
     same_kind(OP, x, &[])?;

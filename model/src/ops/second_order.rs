@@ -36,8 +36,8 @@ pub fn enable() {
 /// Differentiates x³ twice on this thread.
 ///
 /// # Errors
-/// If the second derivative at 2 isn't 12, because this thread called `backward` before the variable was set. The text
-/// says what to do.
+/// If the second derivative at 2 isn't 12, because this thread called `backward` before the variable was set. The
+/// message says what to do.
 pub fn probe() -> Result<()> {
     let x = Var::new(2f64, &Device::Cpu)?;
     let cube = x.as_tensor().mul(&x.as_tensor().sqr()?)?;
