@@ -189,7 +189,7 @@ impl Task {
         if let Some((row, at, value)) = first(&batch.inputs, |x| !x.is_finite())? {
             return unfit(format!(
                 "{}: value {at} of the inputs is {value} in {bits}-bit floats, expected a finite number. Check the \
-                 row, at data.divide_by, data.mean and data.sd{}",
+                 row and data.divide_by, data.mean and data.sd{}",
                 named(row),
                 if bits == 32 {
                     ", or train with train.dtype = \"f64\""
