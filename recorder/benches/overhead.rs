@@ -5,9 +5,9 @@
 //! recorded has been encoded and written, and this wait counts as its time. So the recorder's threads never work in the
 //! other copy's time.
 //!
-//! Printed are medians over the turns, and medians over all steps of the training thread's time inside the recorder's
-//! call, as wall-clock time and as processor time. "CPU ratio" compares the processor time of the whole process,
-//! including the recorder's threads: the cost of recording where no core is free.
+//! The output shows medians over the turns. For the training thread's time inside the recorder's call it shows medians
+//! over all steps, as wall-clock time and as processor time. "CPU ratio" compares the processor time of the whole
+//! process, including the recorder's threads: the cost of recording where no core is free.
 
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,7 @@ fn mnist_dnn() -> Result<Net> {
         linear(8, 8, vb.pp("second"))?,
         linear(8, 1, vb.pp("last"))?,
     );
-    // The eight ReLU units of a layer can all die, and then nothing changes any more. A hyperbolic tangent can't.
+    // The eight ReLU units of a layer can all die, and then no parameter changes any more. Tanh units can't die.
     let forward = move |x: &Tensor| {
         let x = x.apply(&first)?.tanh()?.apply(&second)?.tanh()?;
         x.apply(&last)
@@ -129,7 +129,7 @@ fn mnist_dnn() -> Result<Net> {
     })
 }
 
-/// Processor time in seconds: of this thread, or of the whole process.
+/// Processor time in seconds, of this thread or of the whole process.
 fn processor(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9

@@ -1,4 +1,4 @@
-//! Limits the bytes of snapshots and frames between the training thread and the disk.
+//! Limits the bytes of the snapshots and frames that are on their way from the training thread to the disk.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ struct Held {
     open: bool,
 }
 
-/// The number of bytes of snapshots and frames that may be between the training thread and the disk.
+/// A limit on the bytes of the snapshots and frames that are on their way from the training thread to the disk.
 pub(crate) struct Budget {
     limit: u64,
     held: Mutex<Held>,
@@ -71,11 +71,11 @@ impl Budget {
 
     /// Waits for room, takes `bytes`, and returns the time waited. A [lifted](Self::lift) budget always has room.
     pub(crate) fn take(&self, bytes: u64) -> Duration {
-        self.take_or_wait(bytes, 0)
+        self.take_with_extra(bytes, 0)
     }
 
-    /// [`take`](Self::take) with room up to `limit + extra`.
-    pub(crate) fn take_or_wait(&self, bytes: u64, extra: u64) -> Duration {
+    /// As [`take`](Self::take), with room up to `limit + extra`.
+    pub(crate) fn take_with_extra(&self, bytes: u64, extra: u64) -> Duration {
         let limit = self.limit.saturating_add(extra);
         let mut held = self.lock();
         if Self::grant(&mut held, bytes, limit) {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_on_a_lifted_budget() {
+    fn no_thread_waits_on_a_lifted_budget() {
         let budget = Arc::new(Budget::new(1));
         budget.take(1);
         let waiter = {

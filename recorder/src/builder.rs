@@ -48,7 +48,7 @@ impl Builder {
         self
     }
 
-    /// How much a power cut may cost. By default, at most the segment that is being written.
+    /// How much a power failure may lose. By default, at most the segment that is being written.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.options.durability = durability;
         self
@@ -93,7 +93,7 @@ impl Builder {
         self
     }
 
-    /// The task that is trained, as TOML text. It is stored as it is.
+    /// The task that is trained, as TOML text. It is stored unchanged.
     pub fn task(mut self, toml: impl Into<String>) -> Self {
         self.options.task = Some(toml.into());
         self
@@ -104,8 +104,8 @@ impl Builder {
         self.rule_text(rule.into().to_string())
     }
 
-    /// The optimizer's update rule as TOML text, stored as it is. For programs that have the text already, such as a
-    /// task's optimizer. [`rule`](Self::rule) is checked by the compiler.
+    /// The optimizer's update rule as TOML text, stored unchanged. For programs that have the text already, such as a
+    /// task's optimizer. Otherwise prefer [`rule`](Self::rule), which the compiler checks.
     pub fn rule_text(mut self, toml: impl Into<String>) -> Self {
         self.options.rule = Some(toml.into());
         self
@@ -210,10 +210,10 @@ impl Builder {
         self
     }
 
-    /// Estimates what the run would take on disk and in memory, without creating it.
+    /// Estimates how much disk space and memory the run would take, without creating it.
     ///
     /// # Errors
-    /// As [`create`](Self::create), as far as the variables are concerned.
+    /// The variables and options don't fit together. The error says why.
     pub fn estimate(&self, variables: &VarMap) -> Result<Estimate, RecorderError> {
         let bound = self.options.bind(self.options.name_all(variables))?;
         Ok(self.options.estimate_of(&bound))
@@ -222,7 +222,8 @@ impl Builder {
     /// Creates a run that records the variables of a map, in the order of their names.
     ///
     /// # Errors
-    /// There is a run already, storage fails, or the variables and options don't fit together. The error says why.
+    /// The storage already contains a run, it fails, or the variables and options don't fit together. The error says
+    /// why.
     pub fn create(self, variables: &VarMap) -> Result<Recorder, RecorderError> {
         let named = self.options.name_all(variables);
         self.create_from(named)

@@ -1,4 +1,4 @@
-//! Takes the snapshot of a step, as far as the queue has room for it.
+//! Takes the snapshot of a step. If the queue has no room, it takes only the digest of the step's tensors.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::step::OptimizerState;
 use crate::tensors::Tensors;
 use crate::work::{Base, Captured};
 
-/// Bytes by which the metadata of steps without tensors may exceed the queue's limit before training waits for them, too.
+/// Bytes by which the metadata of steps without tensors may exceed the queue's limit. Beyond that, training waits for
+/// room even under [`WhenFull::Skip`].
 const SKIPPED_EXTRA: u64 = 16 << 20;
 
 /// Takes the snapshots of a run.
@@ -22,7 +23,7 @@ pub(crate) struct Capture {
     keep: Keep,
     when_full: WhenFull,
     segmenter: Segmenter,
-    /// The state recorded last. The next difference is taken to it.
+    /// The state recorded last. The next difference is computed against it.
     last: Option<Base>,
     /// The buffers after the last recorded forward pass.
     buffers: Vec<u8>,
@@ -99,7 +100,7 @@ impl Capture {
         match captured {
             Ok(captured) if has_room => Ok((captured, full)),
             Ok(captured) => {
-                shared.budget.take_or_wait(small, SKIPPED_EXTRA);
+                shared.budget.take_with_extra(small, SKIPPED_EXTRA);
                 add(&shared.counters.skipped, 1);
                 Ok((captured, small))
             }
@@ -155,7 +156,9 @@ impl Capture {
             (Some(key), before) => Ok(Captured::Keyframe { state, key, before }),
             (None, Some(before)) => Ok(Captured::Difference { state, before }),
             // `cut` is true if there is no state before.
-            (None, None) => Err(at.wrong("there is no state to take the difference to")),
+            (None, None) => {
+                Err(at.wrong("there is no recorded state to compute the difference against"))
+            }
         }
     }
 
@@ -172,7 +175,8 @@ impl Capture {
         Ok(key)
     }
 
-    /// Takes room in the queue as [`WhenFull`] says. False if the step is to be recorded without its tensors.
+    /// Takes room in the queue, or does what [`WhenFull`] says if there is none. Returns false if the step is to be
+    /// recorded without its tensors.
     fn make_room(&self, shared: &Shared, step: u64, bytes: u64) -> Result<bool, RecorderError> {
         // A trace begins with tensors, so its first step always waits.
         let when_full = if self.last.is_none() {

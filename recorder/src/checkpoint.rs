@@ -14,7 +14,7 @@ use crate::snapshot::{format_dtype, tensor_from_bytes};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// The step that would be taken next.
+    /// The step before which the variables have these values.
     pub step: u64,
     /// The epoch of the step before it; `None` at step 0.
     pub epoch: Option<u64>,
@@ -119,13 +119,13 @@ fn matched(
                 _ => "parameter",
             };
             return Err(format!(
-                "the trace has the {what} {:?} of shape {:?}, which the variables lack: build the model over them first",
+                "the trace has the {what} {:?} of shape {:?}, which the variables lack: build the model from this VarMap before loading",
                 spec.name, spec.shape
             ));
         };
         if var.dims() != spec.shape || format_dtype(var.dtype()) != Some(spec.dtype) {
             return Err(format!(
-                "{:?} was recorded as {} of shape {:?}, the variable is {:?} of shape {:?}",
+                "{:?} was recorded as {} of shape {:?}, but the variable is {:?} of shape {:?}",
                 spec.name,
                 spec.dtype,
                 spec.shape,

@@ -4,7 +4,7 @@ use candle_nn::{AdamW, Optimizer};
 
 use crate::error::RecorderError;
 use crate::policy::{LossValues, OnError};
-use crate::stated_rule::{StatedRule, check_optimizer, known};
+use crate::stated_rule::{StatedRule, check_optimizer, downcast};
 
 /// The options of a run that every step needs.
 pub(crate) struct Choices {
@@ -24,20 +24,20 @@ impl Choices {
             .unwrap_or_else(|| self.rule.default_decay())
     }
 
-    /// Compares a wrapped optimizer with the rule and with the builder's weight decay. Returns the optimizer's own weight decay if it is
-    /// candle's `AdamW`. The error text says what to change.
+    /// Compares a wrapped optimizer with the rule and with the builder's weight decay. Returns the optimizer's own
+    /// weight decay if it is candle's `AdamW`. The error text says what to change.
     pub(crate) fn check_optimizer<O: Optimizer + 'static>(
         &self,
         optimizer: &O,
     ) -> Result<Option<f64>, String> {
         check_optimizer(&self.rule, optimizer)?;
-        let Some(adamw) = known::<O, AdamW>(optimizer) else {
+        let Some(adamw) = downcast::<O, AdamW>(optimizer) else {
             return Ok(None);
         };
         let decay = adamw.params().weight_decay;
         match self.weight_decay {
             Some(given) if given != decay => Err(format!(
-                "the builder says weight_decay({given}), and candle_nn::AdamW has {decay}: leave out the builder's"
+                "the builder says weight_decay({given}), and candle_nn::AdamW has {decay}: remove the call of Builder::weight_decay"
             )),
             _ => Ok(Some(decay)),
         }

@@ -82,8 +82,8 @@ impl Counters {
         }
     }
 
-    /// Steps from `first` on that were taken for lost are in the trace up to `end`: a frame may be whole although
-    /// writing it reported an error. Returns their number.
+    /// Removes the lost steps from `first` up to `end`, because the trace has them after all: a frame may be complete
+    /// although writing it reported an error. Returns their number.
     pub(crate) fn found(&self, first: u64, end: u64) -> u64 {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = 0;

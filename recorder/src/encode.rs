@@ -1,4 +1,4 @@
-//! Encodes snapshots into frames, on threads of their own.
+//! Encodes snapshots into frames, on background threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;

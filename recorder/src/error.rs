@@ -9,7 +9,7 @@ use hindcast_format::FormatError;
 #[non_exhaustive]
 pub enum RecorderError {
     /// A text that isn't a [`Keep`](crate::Keep).
-    #[error("cannot read {text:?} as what to keep: {why}")]
+    #[error("{text:?} is not a valid choice of steps to keep: {why}")]
     Keep {
         /// What was given.
         text: String,
@@ -18,7 +18,7 @@ pub enum RecorderError {
     },
 
     /// The variables, groups or options of a run don't fit together.
-    #[error("cannot create the run {run}: {why}")]
+    #[error("cannot start recording the run {run}: {why}")]
     Setup {
         /// The run's path.
         run: String,
@@ -42,7 +42,7 @@ pub enum RecorderError {
     Load {
         /// The run's path.
         run: String,
-        /// The step asked for.
+        /// The requested step.
         step: u64,
         /// What doesn't fit, or which steps the trace has.
         why: String,
@@ -86,8 +86,8 @@ pub enum RecorderError {
 
     /// The queue was full, and [`WhenFull::Stop`](crate::WhenFull::Stop) was chosen.
     #[error(
-        "step {step} of {run} found the queue full ({held} of {limit} bytes): storage is slower than training; give the run more queue_bytes or encoders, or \
-         choose WhenFull::Block or WhenFull::Skip"
+        "step {step} of {run}: the queue is full ({held} of {limit} bytes), because storage is slower than training; give the run more queue_bytes or \
+         encoders, or choose WhenFull::Block or WhenFull::Skip"
     )]
     QueueFull {
         /// The run's path.
@@ -197,7 +197,7 @@ pub(crate) struct AtStep<'a> {
 }
 
 impl AtStep<'_> {
-    /// What the loop said of the step is wrong.
+    /// The loop's description of the step is wrong.
     pub(crate) fn wrong(self, why: impl Into<String>) -> RecorderError {
         RecorderError::Step {
             run: self.run.to_owned(),
@@ -206,7 +206,7 @@ impl AtStep<'_> {
         }
     }
 
-    /// candle failed at `what`.
+    /// candle failed while doing `what`.
     pub(crate) fn candle(self, what: &str, error: candle_core::Error) -> RecorderError {
         RecorderError::Candle {
             run: self.run.to_owned(),
@@ -245,7 +245,7 @@ impl AtStep<'_> {
     }
 }
 
-/// So that `?` works in loops whose functions return candle's `Result`.
+/// Lets `?` work in loops whose functions return candle's `Result`.
 impl From<RecorderError> for candle_core::Error {
     fn from(error: RecorderError) -> Self {
         candle_core::Error::msg(error)

@@ -1,4 +1,4 @@
-//! Estimates the disk and the memory that a run takes, before its first step.
+//! Estimates the disk space and the memory that a run takes, before its first step.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ const TYPICAL_RATIO: f64 = 0.6;
 /// Metadata of a step without its indices, in bytes: header, hyperparameters, checksums.
 const META_BYTES: u64 = 160;
 
-/// What a run is expected to take. Stored sizes are estimates, because the steps show only later how well they
-/// compress.
+/// The disk space and memory that a run is expected to take. Stored sizes are estimates, because how well the steps
+/// compress is known only when they are recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -26,7 +26,7 @@ pub struct Estimate {
     pub stored_step: u64,
     /// Largest number of steps per segment.
     pub segment_steps: u64,
-    /// Steps of the run, if the builder was told.
+    /// Steps of the run, if the builder was given their number.
     pub steps: Option<u64>,
     /// Bytes on disk when the run has ended, estimated. `None` if they depend on an unknown number of steps.
     pub stored_run: Option<u64>,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_epoch_needs_twice() {
+    fn keeping_the_last_epoch_needs_twice_its_size_on_disk() {
         let last = estimate(Keep::LastEpoch);
         assert_eq!(last.disk_peak, last.stored_run.map(|bytes| 2 * bytes));
         assert!(last.to_string().contains(" on disk at the end, "), "{last}");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_said() {
+    fn an_unknown_total_is_not_printed() {
         let unknown = Estimate::new(&Basis {
             keep: Keep::All,
             raw_step: 8,

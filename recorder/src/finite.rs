@@ -51,19 +51,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_knows_its_infinities() {
-        let large = 3_000;
-        for at in [0, 1023, 1024, large - 1] {
-            let f32s: Vec<u8> = (0..large)
+    fn non_finite_values_are_found_in_every_type() {
+        let elements = 3_000;
+        for at in [0, 1023, 1024, elements - 1] {
+            let f32s: Vec<u8> = (0..elements)
                 .flat_map(|i| if i == at { f32::NAN } else { f32::MAX }.to_le_bytes())
                 .collect();
-            let f64s: Vec<u8> = (0..large)
+            let f64s: Vec<u8> = (0..elements)
                 .flat_map(|i| if i == at { f64::NEG_INFINITY } else { f64::MIN }.to_le_bytes())
                 .collect();
-            let bf16s: Vec<u8> = (0..large)
+            let bf16s: Vec<u8> = (0..elements)
                 .flat_map(|i| if i == at { bf16::INFINITY } else { bf16::MAX }.to_le_bytes())
                 .collect();
-            let f16s: Vec<u8> = (0..large)
+            let f16s: Vec<u8> = (0..elements)
                 .flat_map(|i| if i == at { f16::NAN } else { f16::MIN }.to_le_bytes())
                 .collect();
             for (dtype, bytes) in [
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tensor_is_named() {
+    fn the_first_tensor_that_is_not_finite_is_found() {
         let spec = |name: &str, role| TensorSpec {
             name: name.into(),
             role,

@@ -28,7 +28,8 @@ pub enum Keep {
     All,
     /// The last complete epoch and the one in progress (`last-epoch`). The disk holds at most two epochs.
     LastEpoch,
-    /// At least the last `n` steps (`last-steps=n`). Segments are dropped whole, so up to a quarter more are kept.
+    /// At least the last `n` steps (`last-steps=n`). Steps are dropped in segments of a quarter of `n`, so one or two
+    /// segments more are kept.
     LastSteps(u64),
     /// The tensors of every `n`-th step, counted from step 0 (`every=n`). The other steps keep their metadata and the
     /// digest of their tensors, so that recomputed tensors can be checked.
@@ -51,7 +52,7 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 impl Keep {
-    /// Refuses numbers that are zero.
+    /// Refuses a number of zero.
     pub(crate) fn check(self) -> Result<Self, RecorderError> {
         match self {
             Self::LastSteps(0) | Self::EveryNth(0) | Self::Budget(0) => {
@@ -90,7 +91,7 @@ fn bytes(text: &str, size: &str) -> Result<u64, RecorderError> {
             .ok_or_else(|| bad(text, "the budget does not fit in 64 bits"));
     }
     match number.parse::<f64>() {
-        // A fraction needs a unit. 2^53 bytes are a thousand times more than a run needs.
+        // Below 2^53 (9 PB), an f64 holds every whole number of bytes.
         Ok(part) if part.is_finite() && part >= 0.0 && part * (unit as f64) < 9.0e15 => {
             Ok((part * unit as f64).round() as u64)
         }
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn the_printed_form_parses_to_the_same_value() {
         for keep in [
             Keep::All,
             Keep::LastEpoch,
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_in_every_unit() {
+    fn a_budget_is_read_in_every_unit() {
         for (text, bytes) in [
             ("7", 7),
             ("7B", 7),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_and_told_what_to_write() {
+    fn invalid_text_is_refused_with_the_expected_forms() {
         for text in [
             "",
             "al",

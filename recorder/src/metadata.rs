@@ -19,7 +19,7 @@ pub(crate) struct Completion<'a> {
 }
 
 impl Completion<'_> {
-    /// Adds what the step says to the metadata of its batch.
+    /// Completes the metadata of a batch with what the loop says about the step.
     pub(crate) fn complete(
         &self,
         meta: &mut StepMeta,
@@ -65,7 +65,7 @@ impl Completion<'_> {
             !group.learning_rate.is_finite() || !group.weight_decay.is_finite()
         }) {
             return Err(format!(
-                "a learning rate of {} and a decay of {} cannot be replayed",
+                "a learning rate of {} with a weight decay of {} cannot be replayed: both must be finite",
                 bad.learning_rate, bad.weight_decay
             ));
         }

@@ -29,7 +29,7 @@ impl Named {
         Self::new(name, var, Role::Buffer)
     }
 
-    /// A variable of the optimizer's own, such as a momentum. It is recorded with keyframes.
+    /// A variable of the optimizer itself, such as a momentum. It is recorded with keyframes.
     pub fn optimizer_state(name: impl Into<String>, var: &Var) -> Self {
         Self::new(name, var, Role::OptimizerState)
     }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn each_mistake_in_the_variables_has_its_message() {
         let one = var(&[2], DType::F32);
         let refused = |named: Vec<Named>| bind(named, None).err().unwrap();
         assert!(refused(vec![Named::buffer("b", &one)]).contains("no parameter"));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_optimizers_tensors_must_stay_what_they_were() {
+    fn the_optimizers_tensors_must_keep_their_names_and_shapes() {
         let one = var(&[2], DType::F32);
         let momentum = |shape: usize, name: &'static str| {
             move || {

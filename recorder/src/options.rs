@@ -133,15 +133,15 @@ impl Options {
         self.keep.unwrap_or_default()
     }
 
-    /// Takes over what a recorded run has fixed for its lifetime. An error if these options choose something else.
+    /// Adopts the settings that a recorded run keeps for its lifetime. Fails if these options ask for others.
     pub(crate) fn agree_with(&mut self, info: &RunInfo) -> Result<(), RecorderError> {
         let differs = |what: &str, old: &dyn std::fmt::Debug, new: &dyn std::fmt::Debug| {
-            Err(self.setup(format!("a run's {what} cannot change when it is resumed: it is {old:?}, and {new:?} was asked for")))
+            Err(self.setup(format!("a run's {what} cannot change when it is resumed: the trace has {old:?}, the builder was given {new:?}")))
         };
         let keep: Keep = info.keep.parse()?;
         match self.keep {
             Some(asked) if asked != keep => {
-                return differs("choice of what to keep", &info.keep, &asked.to_string());
+                return differs("choice of steps to keep", &info.keep, &asked.to_string());
             }
             _ => {}
         }
@@ -167,7 +167,7 @@ impl Options {
         Ok(())
     }
 
-    /// The optimizer settings that the rule and the task state. An error if they contradict each other or these options.
+    /// The optimizer settings that the rule and the task state. Fails if they contradict each other or these options.
     pub(crate) fn stated_rule(&self) -> Result<StatedRule, RecorderError> {
         let rule = StatedRule::read(self.rule.as_deref(), self.task.as_deref(), self.seed)
             .map_err(|why| self.setup(why))?;

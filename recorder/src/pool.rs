@@ -7,11 +7,11 @@ use hindcast_format::layout::Layout;
 use hindcast_format::meta::{BatchWeights, StepMeta};
 use hindcast_format::{KeyState, State};
 
-/// Largest number of free buffers of one kind. Further ones are freed.
+/// Largest number of free metadata lists, and of free frame buffers, that are kept. Further ones are deallocated.
 const FREE: usize = 1024;
 
-/// The free snapshots, key states, metadata and frame buffers of one run. Once there are as many as the fullest queue
-/// needs, no more are allocated.
+/// The free snapshots, key states, metadata and frame buffers of one run. Nothing more is allocated once there are
+/// enough of them for the fullest queue.
 pub(crate) struct Pool {
     layout: Layout,
     /// Last in, first out: the buffer used last is the most likely one to be in the cache.

@@ -1,14 +1,14 @@
 //! Queues between the threads. Items are numbered, and are taken in the order of their numbers, whatever order they
 //! arrive in.
 //!
-//! Waking a sleeping thread costs the giver a system call, which a training step of a hundred microseconds would
-//! notice. So a taker that finds nothing first naps, each nap twice as long as the one before, and looks again after
-//! each. Only after the last nap does it sleep until it is woken. No taker naps while a thread waits for the queue to be
-//! emptied (a flush, the end of the run, a full queue).
+//! Waking a sleeping thread costs the giver a system call, which is noticeable in a training step of a hundred
+//! microseconds. So a taker that finds nothing naps first: it waits for a limited time and looks again, and each nap is
+//! twice as long as the one before. After the last nap it sleeps until it is woken. No taker naps while a thread waits
+//! for the queue to be emptied (a flush, the end of the run, a full queue).
 //!
 //! If items are far apart, a system call is cheap in comparison, and a new item ends the nap. The work then starts
-//! while the training step does something on one core (the update, the next batch). Started a nap later, it would take
-//! a core from the step's matrix products.
+//! while the training step uses only one core (the update, the next batch). If it started a nap later, it would take a
+//! core from the step's matrix products.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -124,8 +124,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Wakes the napping takers, and keeps all from napping until each call has been followed by one of
-    /// [`relax`](Self::relax). For threads that wait for the queue to be emptied.
+    /// Wakes the napping takers. No taker naps again until [`relax`](Self::relax) has been called as often as this
+    /// method. For threads that wait for the queue to be emptied.
     pub(crate) fn hurry(&self) {
         self.lock().hurried += 1;
         self.ready.notify_all();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_ends_a_closed_queue() {
+    fn a_missing_number_ends_a_closed_queue() {
         let queue = Queue::new();
         queue.give(1, ());
         queue.close();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_napping_taker_is_woken_by_whoever_is_in_a_hurry() {
+    fn hurry_keeps_takers_from_napping() {
         let queue = Arc::new(Queue::new());
         let taker = {
             let queue = Arc::clone(&queue);

@@ -1,4 +1,4 @@
-//! The run as its user holds it.
+//! [`Recorder`], the user's handle on a run that is being recorded.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A run being recorded.
 ///
 /// [`Recorder::builder`] makes it, [`finish`](Self::finish) ends it. If it is dropped without `finish` (an early `?`, a
-/// panic), the run is sealed as *unfinished*: all steps are there, the final state isn't.
+/// panic), the run is sealed as *unfinished*: it has all steps, but not the final state.
 #[must_use = "a recorder that is dropped seals its run as unfinished"]
 pub struct Recorder {
     handle: Handle,
@@ -122,7 +122,7 @@ impl Recorder {
         self.handle.lock().record(info, None)
     }
 
-    /// What the run is expected to take.
+    /// The disk space and memory that the run is expected to take.
     pub fn estimate(&self) -> &Estimate {
         &self.estimate
     }
@@ -137,8 +137,8 @@ impl Recorder {
         self.handle.lock().next_step()
     }
 
-    /// The newest step that is safe, with all steps before it, from what the run's
-    /// [`Durability`](hindcast_format::Durability) guards against. `None` if there is none yet.
+    /// The newest step that the run's [`Durability`](hindcast_format::Durability) already protects, together with all
+    /// steps before it. `None` if there is none yet.
     pub fn durable_step(&self) -> Option<u64> {
         self.handle.shared().durable()
     }
@@ -185,8 +185,8 @@ impl Recorder {
     /// Records the final state, seals the run, and waits until it is on disk.
     ///
     /// # Errors
-    /// Recording has failed, now or before. Under [`OnError::TrainOn`](crate::OnError::TrainOn) that is no error, and
-    /// the summary tells what was lost. A run with an [`OptimizerState`] must be ended with
+    /// Recording has failed, now or before. Under [`OnError::TrainOn`](crate::OnError::TrainOn) that is not an error,
+    /// and the summary tells what was lost. A run with an [`OptimizerState`] must be ended with
     /// [`finish_with`](Self::finish_with).
     pub fn finish(self) -> Result<Summary, RecorderError> {
         self.end(None)

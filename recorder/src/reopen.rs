@@ -32,8 +32,8 @@ pub(crate) struct Reopened {
 }
 
 impl Reopening {
-    /// Opens the run behind its last step. The files are read and checked again, as for any resumed run, because the
-    /// writer that failed knows less than they do.
+    /// Reopens the run after its last step. The files are read and checked again, as for any resumed run, because the
+    /// writer that failed doesn't know which bytes reached the disk.
     pub(crate) fn reopen(&self) -> Result<Reopened, FormatError> {
         let trace = Trace::open_storage(Arc::clone(&self.storage))?;
         let (end, epochs) = (trace.span().end, epochs(&trace));

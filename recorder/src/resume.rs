@@ -16,7 +16,7 @@ use crate::reopen::{LostBefore, epochs, retention};
 use crate::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
 use crate::start::{Position, start};
 
-/// What the trace knows of the point from which a run continues.
+/// What the trace holds about the step at which a run is resumed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Resumed {
@@ -35,15 +35,16 @@ pub struct Resumed {
 
 impl Builder {
     /// Continues the existing run from `step`. The steps before it stay. The step itself and all later ones are
-    /// removed, and the manifest notes the cut. What the run keeps, its task, rule, seed and data don't change.
+    /// removed, and the manifest notes the cut. The run's choice of steps to keep, task, rule, seed and data don't
+    /// change.
     ///
-    /// The variables must hold their values from before that step, for example from a checkpoint. If the trace has the
-    /// step, that is checked. With [`restore_variables`](Self::restore_variables), the variables are set to the trace's
-    /// values instead.
+    /// The variables must hold their values from before that step, for example from a checkpoint. If the trace has
+    /// these values, they are compared. With [`restore_variables`](Self::restore_variables), the variables are set to
+    /// the trace's values instead.
     ///
     /// # Errors
     /// There is no such run, it is damaged before the step, it ends before the step, or the variables have other names,
-    /// shapes or values. Nothing has been removed then.
+    /// shapes or values. In these cases nothing has been removed.
     pub fn resume(
         self,
         variables: &VarMap,
@@ -74,9 +75,7 @@ impl Builder {
         let end = trace.span().end;
         if step > end {
             return Err(options.setup(format!(
-                "it holds steps up to {}, so it cannot continue at step {step}: resume at step {} or before",
-                end.saturating_sub(1),
-                end
+                "its trace ends after {end} steps, so it cannot continue at step {step}: resume at step {end} or before"
             )));
         }
         if options.restore {

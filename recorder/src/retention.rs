@@ -1,4 +1,4 @@
-//! Decides which segments a run may drop. The files are handled elsewhere.
+//! Decides which segments a run may drop. It doesn't touch the files.
 
 use std::collections::VecDeque;
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_complete_epoch_and_the_current_one_stand() {
+    fn the_last_complete_epoch_and_the_current_one_are_kept() {
         let (history, mut retention) = play(Keep::LastEpoch, 35, 10, 4);
         for (step, kept) in history.iter().enumerate() {
             let in_epoch = step as u64 % 10 + 1;
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_steps_stand_and_not_many_more() {
+    fn the_last_steps_are_kept_and_at_most_two_segments_more() {
         let n = 20;
         let segment = u64::from(steps_per_segment(Keep::LastSteps(n), 1, 256));
         let (history, _) = play(Keep::LastSteps(n), 300, 1000, segment);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_holds_once_there_are_two_segments() {
+    fn the_segments_stay_within_the_budget() {
         let (history, _) = play(Keep::Budget(400), 300, 1000, 5);
         assert!(history.iter().all(|kept| kept * 10 <= 400));
         assert!(*history.last().unwrap() >= 30);

@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
     failure: Mutex<Failure>,
-    /// Whether recording has failed and not resumed since. Every step asks this.
+    /// Whether recording has failed and not resumed since. An atomic, because every step reads it.
     failing: AtomicBool,
     /// The durable step plus one. 0 while there is none.
     durable: AtomicU64,
@@ -140,7 +140,7 @@ impl Shared {
         self.head.get().copied()
     }
 
-    /// Waits for the end of the run as long as something makes progress within `patience`. False if nothing did.
+    /// Waits for the end of the run. Gives up and returns false if no thread makes progress for `patience`.
     pub(crate) fn wait_while_moving(&self, patience: Duration) -> bool {
         let mut last = (self.progress.load(Ordering::Relaxed), Instant::now());
         loop {
@@ -188,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn storage_that_does_not_answer_is_not_waited_for_for_ever() {
+    fn waiting_ends_if_no_thread_makes_progress() {
         let shared = shared();
         assert!(!shared.wait_while_moving(Duration::from_millis(30)));
     }
 
     #[test]
-    fn storage_that_is_slow_is_waited_for() {
+    fn waiting_continues_while_threads_make_progress() {
         let shared = shared();
         let slow = Arc::clone(&shared);
         let worker = std::thread::spawn(move || {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_stays_and_frees_those_who_wait() {
+    fn the_first_failure_stays_and_lifts_the_limit_of_the_queue() {
         let shared = shared();
         let over = |step| RecorderError::Over {
             run: "run".into(),

@@ -9,8 +9,8 @@ struct Slot {
     bytes: usize,
 }
 
-/// Copies the tensors of a layout into one byte buffer. Tensors on the CPU are copied one by one. Tensors on another device
-/// are joined there first, so that there is one transfer per device and type.
+/// Copies the tensors of a layout into one byte buffer. Tensors on the CPU are copied one by one. Tensors on another
+/// device are joined there first, so that there is one transfer per device and type.
 pub(crate) struct Copier {
     on_cpu: Vec<Slot>,
     elsewhere: Vec<Vec<Slot>>,
@@ -85,7 +85,7 @@ fn gather(group: &[Slot], out: &mut [u8]) -> candle_core::Result<()> {
     let joined = joined.to_device(&Device::Cpu)?;
     let (storage, layout) = joined.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
-        candle_core::bail!("a tensor was moved to the CPU and is not there");
+        candle_core::bail!("a tensor was copied to the CPU, but its storage is not on the CPU");
     };
     let mut at = layout.start_offset();
     for slot in group {
@@ -113,7 +113,9 @@ pub(crate) fn copy_tensor(tensor: &Tensor, out: &mut [u8]) -> candle_core::Resul
         Storage::Cpu(storage) => {
             copy_elements(storage, layout.start_offset(), moved.elem_count(), out)
         }
-        _ => candle_core::bail!("a tensor was moved to the CPU and is not there"),
+        _ => {
+            candle_core::bail!("a tensor was copied to the CPU, but its storage is not on the CPU")
+        }
     }
 }
 
@@ -181,7 +183,7 @@ pub(crate) fn tensor_from_bytes(
     Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)
 }
 
-/// The format's name of a candle type, if the format records it.
+/// The format's type for a candle type. `None` if the format doesn't record it.
 pub(crate) fn format_dtype(dtype: DType) -> Option<hindcast_format::layout::DType> {
     use hindcast_format::layout::DType as Recorded;
     match dtype {
@@ -288,9 +290,9 @@ mod tests {
         assert_eq!(out, expect);
     }
 
-    /// The path of a GPU, taken on the CPU: join, transfer, copy the pieces.
+    /// Runs the code for tensors on a GPU with tensors on the CPU: join, transfer, copy the pieces.
     #[test]
-    fn gathering_deals_the_pieces_out_to_their_places() {
+    fn gathered_tensors_are_copied_to_their_places() {
         let first = cpu(&[1., 2., 3., 4.], &[2, 2]);
         let second = cpu(&[5.], &[]);
         let group = [

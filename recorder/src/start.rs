@@ -57,7 +57,7 @@ pub(crate) fn create(options: Options, variables: Vec<Named>) -> Result<Recorder
     started
 }
 
-/// Starts the threads of a run that was opened for writing. `rule` is what [`Options::stated_rule`] gave.
+/// Starts the threads of a run that was opened for writing. `rule` is the result of [`Options::stated_rule`].
 pub(crate) fn start(
     options: &Options,
     bound: Bound,
@@ -145,7 +145,7 @@ fn spawn(
     let own = Arc::clone(shared);
     let named = |name: &str| Thread::new().name(name.to_owned());
     let mut spawned = match (encoders.next(), encoders.len()) {
-        // Encoding takes several times as long as writing. A second thread would only pass frames on.
+        // Encoding takes several times as long as writing, so one thread does both.
         (Some(only), 0) => named("hindcast-record")
             .spawn(move || crate::write::encode_and_write(&own, only, output))
             .map(|thread| threads.push(thread)),

@@ -21,7 +21,7 @@ impl StatedRule {
         task: Option<&str>,
         seed: Option<u64>,
     ) -> Result<Self, String> {
-        // A task that is not TOML states nothing that could contradict.
+        // A task that is not TOML is not compared.
         let task = task.and_then(|text| text.parse::<Table>().ok());
         let of_task = task
             .as_ref()
@@ -191,17 +191,17 @@ pub(crate) fn check_optimizer<O: Optimizer + 'static>(
     rule: &StatedRule,
     optimizer: &O,
 ) -> Result<(), String> {
-    if let Some(adamw) = known::<O, AdamW>(optimizer) {
+    if let Some(adamw) = downcast::<O, AdamW>(optimizer) {
         rule.check_adamw(adamw.params())
-    } else if known::<O, candle_nn::SGD>(optimizer).is_some() {
+    } else if downcast::<O, candle_nn::SGD>(optimizer).is_some() {
         rule.check_sgd()
     } else {
         Ok(())
     }
 }
 
-/// The optimizer as a `T`, if it is one.
-pub(crate) fn known<O: 'static, T: 'static>(optimizer: &O) -> Option<&T> {
+/// The optimizer as a `T`, if that is its type.
+pub(crate) fn downcast<O: 'static, T: 'static>(optimizer: &O) -> Option<&T> {
     (optimizer as &dyn std::any::Any).downcast_ref()
 }
 
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decay_that_is_not_said_is_the_rules() {
+    fn the_default_decay_is_the_rules() {
         assert_eq!(
             rule("kind = \"adamw\"\nweight_decay = 0.1").default_decay(),
             0.1
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_must_agree() {
+    fn settings_given_twice_must_agree() {
         let task = "[train]\nseed = 3\n[optimizer]\nkind = \"sgd\"\nweight_decay = 1";
         let read = |rule, seed| StatedRule::read(Some(rule), Some(task), seed).map(|_| ());
         assert_eq!(read("weight_decay = 1.0\nmomentum = 0.9", Some(3)), Ok(()));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn candles_optimizers_are_held_against_the_rule() {
+    fn candles_optimizers_are_compared_with_the_rule() {
         let params = ParamsAdamW {
             weight_decay: 0.2,
             ..Default::default()

@@ -128,18 +128,18 @@ impl fmt::Display for Statistics {
 pub(crate) struct Ranges<'a>(pub(crate) &'a [Range<u64>]);
 
 /// Number of ranges printed.
-const SPELLED_OUT: usize = 6;
+const PRINTED_RANGES: usize = 6;
 
 impl fmt::Display for Ranges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, range) in self.0.iter().take(SPELLED_OUT).enumerate() {
+        for (at, range) in self.0.iter().take(PRINTED_RANGES).enumerate() {
             let comma = if at > 0 { ", " } else { "" };
             match range.end - range.start {
                 1 => write!(f, "{comma}step {}", range.start)?,
                 _ => write!(f, "{comma}steps {} to {}", range.start, range.end - 1)?,
             }
         }
-        match self.0.len().saturating_sub(SPELLED_OUT) {
+        match self.0.len().saturating_sub(PRINTED_RANGES) {
             0 => Ok(()),
             more => write!(f, " and {more} more ranges"),
         }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_read_well() {
+    fn bytes_are_printed_in_decimal_units() {
         for (bytes, text) in [
             (0, "0 B"),
             (999, "999 B"),

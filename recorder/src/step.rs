@@ -110,7 +110,7 @@ impl BatchInfo<'_> {
         {
             let index = self.indices.get(at).copied().unwrap_or_default();
             return Err(format!(
-                "index {index} (number {at} of the batch) is outside of the training data, which has {examples} examples"
+                "index {index} (at position {at} of the batch, counted from 0) is outside of the training data, which has {examples} examples"
             ));
         }
         if let Weights::Each(weights) | Weights::SumOfEach(weights) = self.weights {
@@ -182,8 +182,8 @@ pub(crate) enum Trained<'a> {
     Flags(&'a [bool]),
 }
 
-/// What a loop that computes its own update says about a step: the batch, the hyperparameters, and whatever else it
-/// knows.
+/// What a loop that computes its own update says about a step: the batch, the hyperparameters, and optionally more,
+/// such as the loss and the gradients.
 ///
 /// Give it to [`Recorder::step`](crate::Recorder::step) when the gradients are known and before the variables change.
 #[derive(Clone, Copy)]

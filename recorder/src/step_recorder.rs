@@ -92,7 +92,8 @@ impl StepRecorder {
         self.shared.at(self.next_step)
     }
 
-    /// The optimizer failed in a step that is recorded already. The variables may be half updated, so no step may follow.
+    /// The optimizer failed in a step that is already recorded. The variables may be partly updated, so no step may
+    /// follow.
     pub(crate) fn update_failed(&mut self, error: candle_core::Error) -> RecorderError {
         let error = self
             .shared
@@ -167,7 +168,7 @@ impl StepRecorder {
         }
     }
 
-    /// Records the next step: the variables as they are now, and what is said of the step.
+    /// Records the next step: the variables as they are now, and what the loop says about the step.
     pub(crate) fn record(
         &mut self,
         info: &StepInfo<'_>,
@@ -246,8 +247,8 @@ impl StepRecorder {
         self.capture.take(shared, tensors, meta, info.optimizer)
     }
 
-    /// Compares the parameters with their recorded values after the optimizer's update, then queues the step. `unseen` holds the
-    /// parameters that have not been seen to change.
+    /// Compares the parameters with their recorded values after the optimizer's update, then queues the step. `unseen`
+    /// holds the parameters that have not been seen to change.
     pub(crate) fn settle(
         &mut self,
         gradients: &GradStore,
@@ -269,7 +270,7 @@ impl StepRecorder {
         }
     }
 
-    /// Counts a step that can't be recorded, and has the storage tried again when that is due.
+    /// Counts a step that can't be recorded. Queues another attempt on the storage if one is due.
     fn pass_over(&mut self) -> Result<(), RecorderError> {
         let at = self.shared.at(self.next_step);
         self.capture.pass_over(&self.shared, &self.tensors, at)?;

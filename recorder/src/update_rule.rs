@@ -6,9 +6,9 @@ use toml::Value;
 
 /// How the optimizer turns a gradient into a step: given to [`Builder::rule`](crate::Builder::rule).
 ///
-/// Start with [`sgd`](Self::sgd), [`adam`](Self::adam) or [`adam_w`](Self::adam_w) and add what differs from plain SGD or
-/// from the defaults of candle and PyTorch. Each optimizer has a type of its own, so the compiler refuses a setting that
-/// the optimizer doesn't have.
+/// Start with [`sgd`](Self::sgd), [`adam`](Self::adam) or [`adam_w`](Self::adam_w) and add the settings that differ from
+/// plain SGD or from the defaults of candle and PyTorch. Each optimizer has its own type, so the compiler refuses a
+/// setting that the optimizer doesn't have.
 ///
 /// Only the settings that are given here are written into the trace. A weight decay or a clipping threshold that is
 /// written must hold in every step. If it changes from step to step, leave it out and pass it with the steps
@@ -47,17 +47,17 @@ pub enum UpdateRule {
 }
 
 impl UpdateRule {
-    /// Stochastic gradient descent without decay or clipping, as candle's `SGD` and PyTorch's.
+    /// Stochastic gradient descent without decay or clipping, like candle's `SGD` and PyTorch's.
     pub fn sgd() -> Sgd {
         Sgd::default()
     }
 
-    /// Adam (Kingma and Ba, 2015). The moments see the decay: G + λθ.
+    /// Adam (Kingma and Ba, 2015). The decay is added to the gradient that the moments are computed from: G + λθ.
     pub fn adam() -> Adam {
         Adam::new("adam")
     }
 
-    /// Adam with decoupled decay (Loshchilov and Hutter, 2019), as candle's `AdamW` and PyTorch's.
+    /// Adam with decoupled decay (Loshchilov and Hutter, 2019), like candle's `AdamW` and PyTorch's.
     pub fn adam_w() -> Adam {
         Adam::new("adamw")
     }
@@ -88,15 +88,15 @@ impl Sgd {
         self
     }
 
-    /// The threshold that the gradient's global norm is clipped at, before the decay is added. No clipping by default.
+    /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
     pub fn clip_norm(mut self, threshold: f64) -> Self {
         self.clip_norm = Some(threshold);
         self
     }
 }
 
-/// Stochastic gradient descent with momentum, as PyTorch's: with G' = G + λθ, the velocity is b ← μb + (1−τ)G' (b = G' in the
-/// first step) and the step is θ ← θ − ηb.
+/// Stochastic gradient descent with momentum, like PyTorch's: with G' = G + λθ, the velocity is b ← μb + (1−τ)G' (b = G'
+/// in the first step) and the step is θ ← θ − ηb.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[must_use]
 pub struct SgdMomentum {

@@ -11,8 +11,9 @@ use crate::shared::Shared;
 use crate::tensors::Tensors;
 use crate::work::{Base, Captured, Job};
 
-/// Compares the parameters with their recorded values after a wrapped optimizer's update. A parameter that kept its bits although
-/// its gradient must have changed them is recorded as not trained. `unseen` holds the parameters that have not been seen to change.
+/// Compares the parameters with their recorded values after a wrapped optimizer's update. A parameter that kept its bits
+/// although its gradient must have changed them is recorded as not trained. `unseen` holds the parameters that have not
+/// been seen to change.
 pub(crate) fn compare(
     shared: &Shared,
     tensors: &Tensors,
@@ -58,18 +59,18 @@ pub(crate) struct OwnUpdates {
     /// Parameters that have not been seen to change. `None` before the first step.
     unseen: Option<Vec<usize>>,
     /// What the last step's update is expected to do.
-    claim: Option<Claim>,
+    expected: Option<ExpectedUpdate>,
 }
 
 /// What a step's update is expected to do to parameters that were recorded as trained and have not been seen to change.
-struct Claim {
+struct ExpectedUpdate {
     step: u64,
     /// Positions of the parameters, and whether their gradient must change them.
     parameters: Vec<(usize, bool)>,
 }
 
 impl OwnUpdates {
-    /// Notes, before the update, what it is expected to do.
+    /// Notes, before the update, which parameters it is expected to change.
     pub(crate) fn expect(
         &mut self,
         tensors: &Tensors,
@@ -85,14 +86,15 @@ impl OwnUpdates {
         for at in trained {
             parameters.push((at, tensors.must_change(at, gradients, meta)?));
         }
-        self.claim = (!parameters.is_empty()).then_some(Claim {
+        self.expected = (!parameters.is_empty()).then_some(ExpectedUpdate {
             step: meta.step,
             parameters,
         });
         Ok(())
     }
 
-    /// Compares the variables with what was expected of the preceding step, whose state is `last`. The next step is `next`.
+    /// Compares the variables with the expected update of the preceding step, whose state is `last`. The next step is
+    /// `next`.
     pub(crate) fn check(
         &mut self,
         shared: &Shared,
@@ -100,15 +102,15 @@ impl OwnUpdates {
         last: Option<&Base>,
         next: u64,
     ) -> Result<(), RecorderError> {
-        let Some(claim) = self.claim.take() else {
+        let Some(expected) = self.expected.take() else {
             return Ok(());
         };
         let state = match last {
-            Some(base) if base.step == claim.step => Arc::clone(&base.state),
+            Some(base) if base.step == expected.step => Arc::clone(&base.state),
             _ => return Ok(()),
         };
         let at = shared.at(next);
-        for &(parameter, sure) in &claim.parameters {
+        for &(parameter, sure) in &expected.parameters {
             let changed = tensors
                 .changed_since(&state, parameter)
                 .map_err(|error| at.candle("comparing the updated variables", error))?;
@@ -122,10 +124,10 @@ impl OwnUpdates {
                     "step {} was recorded as one that trains {name:?}, because it had a gradient, but the update did not change it. candle gives \
                      gradients to frozen variables, too: list the trained parameters with StepInfo::trained(&flags) from the first step on, \
                      and record the run again",
-                    claim.step
+                    expected.step
                 ));
-                // The recorded step can't be corrected, so every later call fails in the same way.
-                self.claim = Some(claim);
+                // The recorded step can't be corrected, so every later call must fail in the same way.
+                self.expected = Some(expected);
                 return Err(error);
             }
         }

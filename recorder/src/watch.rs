@@ -16,7 +16,7 @@ pub(crate) fn has_changed(var: &Var, before: &[u8]) -> candle_core::Result<bool>
 }
 
 /// Whether an update along this gradient is certain to change a bit of the variable, which still holds its values from
-/// before. It is certain if one of the steps η|g| is too large to be lost in rounding.
+/// before the update. It is certain if η|g| of at least one element is too large to be lost in rounding.
 pub(crate) fn must_change(
     var: &Var,
     gradient: &Tensor,

@@ -1,4 +1,4 @@
-//! What the training thread gives to the encoders, and the encoders to the writer.
+//! The messages from the training thread to the encoders, and from the encoders to the writer.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(crate) struct Job {
     pub(crate) held: u64,
 }
 
-/// A recorded state that the next difference is taken to.
+/// A recorded state that the next difference is computed against.
 pub(crate) struct Base {
     pub(crate) step: u64,
     pub(crate) state: Arc<State>,
@@ -32,7 +32,7 @@ pub(crate) enum Captured {
     },
     /// The step follows `before` in the same segment.
     Difference { state: Arc<State>, before: Base },
-    /// The run keeps every n-th step, and this is another one. Only its metadata and digest are recorded.
+    /// The run keeps every n-th step, and this is not one of them. Only its metadata and digest are recorded.
     Thinned { state: Arc<State> },
     /// The queue had no room. Only the metadata and the digest, computed on the training thread, are recorded.
     Skipped { digest: [u8; 32] },
@@ -48,9 +48,9 @@ pub(crate) enum Work {
     Abandon,
 }
 
-/// A thread waits until everything before this has been written.
+/// A thread waits until all earlier work has been written.
 pub(crate) struct Flush {
-    /// Raised then.
+    /// Raised when that is done.
     pub(crate) done: Arc<Signal>,
     /// Whether to sync as well.
     pub(crate) sync: bool,

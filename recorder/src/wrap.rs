@@ -21,8 +21,8 @@ type StateFn<O> = fn(&O) -> &dyn OptimizerState;
 /// rate and the updated parameters, and then lets the optimizer step. Every step needs a batch, which
 /// [`Recorder::batch`](crate::Recorder::batch) announces.
 ///
-/// It implements [`Optimizer`], so it fits where a loop expects one. Only [`Optimizer::new`] fails, because a run can't
-/// be made from variables alone.
+/// It implements [`Optimizer`], so it fits where a loop expects one. Only [`Optimizer::new`] always fails, because it
+/// gets no run to record into.
 pub struct Recorded<O> {
     optimizer: O,
     run: Handle,
@@ -31,11 +31,12 @@ pub struct Recorded<O> {
     groups: Vec<GroupHyper>,
     /// The variables that the optimizer updates, if they are known.
     updated: Option<HashSet<TensorId>>,
-    /// Whether the user listed them.
-    told: bool,
+    /// Whether the user listed them with [`updates`](Self::updates).
+    listed: bool,
     /// Parameters that have not been seen to change. `None` before the first step.
     unseen: Option<Vec<usize>>,
-    /// The comparison of the optimizer with the run's rule. `None` before the first step and after the optimizer could be changed.
+    /// The comparison of the optimizer with the run's rule. `None` before the first step and after a call that lets the
+    /// user change the optimizer.
     checked: Option<Checked>,
 }
 
@@ -56,13 +57,13 @@ impl<O: Optimizer + 'static> Recorded<O> {
             state,
             groups: Vec::new(),
             updated: held.map(|vars| vars.iter().map(|var| var.id()).collect()),
-            told: false,
+            listed: false,
             unseen: None,
             checked: None,
         }
     }
 
-    /// Lists the variables that the optimizer updates: those that it was made with. All other parameters are recorded
+    /// Lists the variables that the optimizer updates: those that it was created with. All other parameters are recorded
     /// as not trained, even if candle gives them a gradient.
     ///
     /// Without this call the wrapper finds out by itself. It asks candle's `SGD`. With other optimizers it compares
@@ -71,14 +72,14 @@ impl<O: Optimizer + 'static> Recorded<O> {
     #[must_use]
     pub fn updates<'v>(mut self, variables: impl IntoIterator<Item = &'v Var>) -> Self {
         self.updated = Some(variables.into_iter().map(|var| var.id()).collect());
-        self.told = true;
+        self.listed = true;
         self
     }
 
     /// How to read the learning rate and the weight decay of each parameter group from the optimizer before every step.
     /// When `read` is called, the entries hold the optimizer's [`learning_rate`](Optimizer::learning_rate) and the
-    /// decay given to [`Builder::weight_decay`](crate::Builder::weight_decay). Without this call, every group has
-    /// those.
+    /// default weight decay: that of candle's `AdamW`, of [`Builder::weight_decay`](crate::Builder::weight_decay), or of
+    /// the run's rule. Without this call, every group has these values.
     #[must_use]
     pub fn hyper(mut self, read: impl Fn(&O, &mut [GroupHyper]) + Send + 'static) -> Self {
         self.hyper = Some(Box::new(read));
@@ -98,7 +99,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
         self.step_with(&gradients, Some(loss))
     }
 
-    /// Records the step with these gradients (clipped, accumulated, or made in any other way), and steps. `loss` is the
+    /// Records the step with these gradients (which may have been clipped or accumulated), and steps. `loss` is the
     /// batch loss, if it is to be recorded.
     ///
     /// # Errors
@@ -176,12 +177,12 @@ impl<O: Optimizer + 'static> Recorded<O> {
         &self.optimizer
     }
 
-    /// The wrapped optimizer, to change it. Changes that it makes to variables outside of a recorded step are not in
-    /// the trace.
+    /// Mutable access to the wrapped optimizer. Changes that it makes to variables outside of a recorded step are not
+    /// in the trace.
     pub fn optimizer_mut(&mut self) -> &mut O {
         // Afterwards it may hold other variables, or have other constants.
         self.checked = None;
-        if !self.told {
+        if !self.listed {
             (self.updated, self.unseen) = (None, None);
         }
         &mut self.optimizer
@@ -199,7 +200,7 @@ impl<O: Optimizer + 'static> Optimizer for Recorded<O> {
     /// Always fails: use [`Recorder::wrap`](crate::Recorder::wrap).
     fn new(_: Vec<Var>, _: Self::Config) -> candle_core::Result<Self> {
         candle_core::bail!(
-            "Recorder::wrap(optimizer) makes a recorded optimizer; variables alone are not enough"
+            "a recorded optimizer cannot be created from variables alone: create the optimizer and pass it to Recorder::wrap"
         )
     }
 
@@ -226,8 +227,8 @@ impl<O: OptimizerState> OptimizerState for Recorded<O> {
     }
 }
 
-/// The optimizer, and the variables that it holds if it is candle's `SGD`. `SGD` returns its variables only when it is
-/// taken apart, so it is put together again.
+/// The optimizer, and the variables that it holds if it is candle's `SGD`. `SGD` gives its variables out only through
+/// `into_inner`, which consumes it, so it is rebuilt from them.
 fn held_by_sgd<O: Optimizer + 'static>(optimizer: O) -> (O, Option<Vec<Var>>) {
     let mut held = None;
     let mut optimizer = optimizer;

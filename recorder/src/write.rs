@@ -21,8 +21,8 @@ pub(crate) fn run(shared: &Shared, output: Output) {
     write(shared, output, next);
 }
 
-/// Body of the only thread of a run with one encoder. It writes a frame while it is still in its core's cache, and
-/// training shares the cores with one thread less.
+/// Body of the only thread of a run with one encoder. It writes a frame while the frame is still in its core's cache,
+/// and training shares the cores with one thread fewer.
 pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Output) {
     let next = || {
         let (_, work) = shared.work.take()?;
@@ -31,7 +31,7 @@ pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Ou
     write(shared, output, next);
 }
 
-/// The writer of a run, and what it needs to know.
+/// The writer of a run, with what it needs to drop segments and to reopen the run.
 pub(crate) struct Output {
     pub(crate) writer: RunWriter,
     pub(crate) retention: Retention,
@@ -132,7 +132,8 @@ impl Writing<'_> {
         }
     }
 
-    /// Uses the writer, unless recording has failed. Returns whether it did. A failure is noted.
+    /// Calls `work` with the writer, unless recording has failed before. Returns whether it succeeded. A failure or a
+    /// panic becomes the failure of the run.
     fn guarded(
         &mut self,
         step: u64,
@@ -166,14 +167,14 @@ impl Writing<'_> {
         self.set_aside();
     }
 
-    /// Closes the run of a failed writer: what was written whole is sealed, and the manifest counts the lost steps.
-    /// Only if training continues; otherwise the user resumes the run as it is.
+    /// Closes the run of a failed writer: complete frames are sealed, and the manifest counts the lost steps. This is
+    /// done only if training continues. Otherwise the run stays as the failure left it, and the user can resume it.
     fn set_aside(&mut self) {
         let Some(failed) = self.failed.take() else {
             return;
         };
         if self.reopening.trains_on {
-            // If the disk takes nothing more, the run stays open, and only the summary counts the lost steps.
+            // If the disk is full, the run stays open, and only the summary counts the lost steps.
             let counters = self.counters();
             let _ = catch_unwind(AssertUnwindSafe(|| failed.close_after_failure(counters)));
         }
@@ -249,7 +250,7 @@ impl Writing<'_> {
             state,
             key,
         } = end;
-        // Behind lost steps there is no state for the link to start from.
+        // After lost steps there is no state for the link to start from.
         let mut link = link.filter(|_| self.writer.is_some());
         for _ in 0..2 {
             if !self.reopen() {
@@ -269,7 +270,7 @@ impl Writing<'_> {
         let removed =
             self.is_empty() && RunWriter::discard_empty(&self.reopening.storage).unwrap_or(false);
         if !removed && self.reopening.trains_on {
-            // Storage still fails, but there may be room for a number.
+            // Storage still fails, but there may be room for the counters.
             let counters = self.counters();
             let _ = RunWriter::replace_counters(self.reopening.storage.as_ref(), counters);
         }

@@ -136,7 +136,7 @@ fn stopped_training_leaves_what_was_accepted_and_it_can_be_analysed() -> Tested 
     .err()
     .context("nothing stopped")?;
     let text = format!("{error:#}");
-    let place = format!(" of {} found the queue full", dir.join("run").display());
+    let place = format!(" of {}: the queue is full", dir.join("run").display());
     ensure!(
         text.contains(&place) && text.contains("storage is slower than training"),
         "{text}"

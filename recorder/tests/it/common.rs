@@ -1,4 +1,4 @@
-//! A small deterministic net, its data, and loops that note what should have been recorded.
+//! A small deterministic net, its data, and loops that return what should have been recorded.
 
 use std::sync::Arc;
 

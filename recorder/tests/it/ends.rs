@@ -57,7 +57,7 @@ fn a_panic_while_the_user_reads_its_optimizer_leaves_the_run_usable() {
 }
 
 #[test]
-fn a_wrapper_that_outlives_its_run_says_so() {
+fn an_optimizer_that_outlives_its_run_returns_an_error() {
     let (_, builder) = in_memory();
     let net = Linear::new();
     let run = builder.create(&net.map).unwrap();
@@ -121,7 +121,7 @@ fn after_a_failed_update_nothing_more_is_recorded() {
 }
 
 #[test]
-fn a_run_without_steps_is_a_run() {
+fn a_run_without_steps_can_be_finished() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let summary = builder.create(&net.map).unwrap().finish().unwrap();
@@ -133,7 +133,7 @@ fn a_run_without_steps_is_a_run() {
 
 /// A run that fails before its first step leaves nothing that blocks the next attempt.
 #[test]
-fn a_run_that_is_dropped_before_its_first_step_is_gone() {
+fn a_run_that_is_dropped_before_its_first_step_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/run");
     let net = Linear::new();
@@ -166,8 +166,8 @@ fn a_run_that_is_dropped_before_its_first_step_is_gone() {
 }
 
 #[test]
-fn a_run_whose_first_step_could_not_be_written_is_gone() {
-    // The manifest, the segment, its header, the frame.
+fn a_run_whose_first_step_could_not_be_written_is_removed() {
+    // The failing call creates the manifest, creates the segment, writes its header, or writes the frame.
     for nth in 0..4 {
         let (storage, builder) = in_memory();
         let net = Linear::new();

@@ -1,4 +1,4 @@
-//! What stays on disk, for every `Keep`.
+//! Which steps stay on disk, for every `Keep`.
 
 use hindcast_recorder::{Keep, Recorder};
 
@@ -52,7 +52,7 @@ fn the_last_epoch() {
     let (kept, summary, _) = record(Keep::LastEpoch, 40, Some(4));
     assert_eq!(kept, range(30..40));
     assert_eq!(summary.statistics.dropped_segments, 9);
-    // Half an epoch at the end: the last complete one stays as well.
+    // Half an epoch at the end: the last complete epoch stays as well.
     assert_eq!(record(Keep::LastEpoch, 35, Some(4)).0, range(20..35));
     // One epoch, or less.
     assert_eq!(record(Keep::LastEpoch, 10, None).0, range(0..10));
@@ -99,7 +99,7 @@ fn every_nth_step_and_the_metadata_of_all() {
     for step in 0..20 {
         assert_eq!(trace.meta(step).unwrap().indices, indices(step));
     }
-    // The digest of a step without tensors is the digest of the tensors that recomputing it gives.
+    // The digest stored for a step without tensors equals the digest of its recomputed tensors.
     let net = Linear::new();
     let (_, builder) = in_memory();
     let run = builder.create(&net.map).unwrap();
@@ -139,7 +139,7 @@ fn a_budget() {
 }
 
 #[test]
-fn the_estimate_is_there_before_the_first_step() {
+fn the_estimate_is_available_before_the_first_step() {
     let net = Linear::new();
     let builder = Recorder::builder("nowhere").expected_steps(1000, 100);
     let estimate = builder.keep(Keep::LastEpoch).estimate(&net.map).unwrap();
@@ -166,7 +166,7 @@ fn the_estimate_is_there_before_the_first_step() {
 }
 
 #[test]
-fn nonsense_is_refused_at_creation() {
+fn a_keep_of_zero_is_refused_at_creation() {
     for keep in [Keep::LastSteps(0), Keep::EveryNth(0), Keep::Budget(0)] {
         let (_, builder) = in_memory();
         let error = builder
@@ -179,7 +179,7 @@ fn nonsense_is_refused_at_creation() {
 }
 
 #[test]
-fn what_is_drained_is_found_by_a_reader_at_once() {
+fn drained_steps_are_visible_to_a_reader_at_once() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder.create(&net.map).unwrap();

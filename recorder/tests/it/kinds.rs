@@ -1,4 +1,4 @@
-//! Types, shapes and values are recorded as they are.
+//! Tensors of every type and shape are recorded bit for bit.
 
 use candle_core::{DType, Device, Tensor, Var};
 use hindcast_recorder::{BatchInfo, Named, StepInfo};
@@ -105,7 +105,7 @@ fn values_that_are_not_finite_are_recorded_and_reported() {
     assert_eq!(states(&open(&storage)), (0..).zip(seen).collect::<Vec<_>>());
 }
 
-/// The loss is the first value that stops being finite. The parameters still are in that step.
+/// The loss is the first value that stops being finite. The parameters of that step are still finite.
 #[test]
 fn a_loss_that_is_not_finite_is_recorded_and_reported() {
     let (storage, builder) = in_memory();

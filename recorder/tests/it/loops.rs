@@ -59,7 +59,7 @@ fn a_wrapped_loop_is_recorded_bit_for_bit() {
 }
 
 #[test]
-fn the_loss_is_recorded_where_that_is_wanted() {
+fn the_loss_is_recorded_as_the_policy_says() {
     for (policy, wanted) in [
         (LossValues::OnCpu, true),
         (LossValues::Always, true),
@@ -234,7 +234,7 @@ fn an_own_update_with_momentum_records_its_state_at_keyframes() {
 }
 
 #[test]
-fn a_momentum_in_variables_needs_no_trait() {
+fn momentum_in_variables_needs_no_trait() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let velocity = Var::from_tensor(&net.w.ones_like().unwrap()).unwrap();
@@ -427,7 +427,7 @@ fn a_batch_may_be_weighted_summed_and_split() {
 }
 
 #[test]
-fn what_cannot_be_replayed_is_refused_and_may_be_said_again() {
+fn a_refused_step_can_be_recorded_again_with_valid_values() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let splits = vec![SplitFingerprint {
@@ -448,7 +448,7 @@ fn what_cannot_be_replayed_is_refused_and_may_be_said_again() {
     };
     expect(
         batch(BatchInfo::new(0, &[3, 12])),
-        "index 12 (number 1 of the batch) is outside of the training data, which has 12 examples",
+        "index 12 (at position 1 of the batch, counted from 0) is outside of the training data, which has 12 examples",
     );
     expect(batch(BatchInfo::new(0, &[])), "the batch is empty");
     expect(
@@ -521,7 +521,7 @@ fn roles_can_be_named_and_variables_left_out() {
     let (_, builder) = in_memory();
     let error = builder.create(&net.map).unwrap_err().to_string();
     assert!(
-        error.starts_with("cannot create the run the run")
+        error.starts_with("cannot start recording the run the run")
             && error.contains("\"count\" has type U32"),
         "{error}"
     );

@@ -13,7 +13,7 @@ const SLOW: Duration = Duration::from_millis(8);
 const TIGHT: u64 = 2_000;
 
 #[test]
-fn block_waits_loses_nothing_and_says_how_long_it_waited() {
+fn block_waits_loses_nothing_and_reports_the_time_waited() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder.queue_bytes(TIGHT).create(&net.map).unwrap();
@@ -73,7 +73,7 @@ fn stop_ends_the_recording_with_an_error_that_stays() {
     assert_eq!(
         kept(&trace),
         (0..step).collect::<Vec<_>>(),
-        "what was accepted is there"
+        "all accepted steps are in the trace"
     );
 }
 
@@ -114,7 +114,7 @@ fn skip_keeps_metadata_and_digest_and_counts() {
         assert_eq!(
             trace.meta(step).unwrap().indices,
             indices(step),
-            "the metadata of every step is there"
+            "the metadata of every step is recorded"
         );
         if kept.contains(&step) {
             assert_eq!(trace.read(step).unwrap().state, state);
@@ -190,7 +190,7 @@ fn a_failing_disk_ends_the_recording_and_what_was_written_stays() {
 }
 
 #[test]
-fn training_goes_on_without_a_disk_if_that_was_chosen() {
+fn training_continues_after_a_storage_failure_if_chosen() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder.on_error(OnError::TrainOn).create(&net.map).unwrap();
@@ -230,7 +230,7 @@ fn training_goes_on_without_a_disk_if_that_was_chosen() {
 /// Every storage call of a run fails once. There is no panic and no hang, the steps before the failure can be read
 /// without gaps, and the error names the step.
 #[test]
-fn whichever_call_fails_the_trace_reads_up_to_it() {
+fn whichever_storage_call_fails_the_steps_before_it_can_be_read() {
     let calls = {
         let (storage, builder) = in_memory();
         let net = Linear::new();
@@ -266,7 +266,7 @@ fn whichever_call_fails_the_trace_reads_up_to_it() {
             let finished = run.finish();
             assert!(
                 trained.is_err() || finished.is_err(),
-                "call {nth} failed, and nobody said so"
+                "call {nth} failed, but no error was returned"
             );
             if let Ok(trace) = hindcast_format::Trace::open_storage(
                 storage.clone() as std::sync::Arc<dyn hindcast_format::Storage>

@@ -98,7 +98,7 @@ fn variables_from_the_right_checkpoint_pass_and_others_do_not() {
 }
 
 #[test]
-fn a_run_goes_on_after_its_last_step_and_after_its_end() {
+fn a_run_can_be_resumed_after_its_last_step_and_after_its_end() {
     let (storage, _) = cut_off(5);
     let net = Linear::new();
     let error = on(&storage)
@@ -113,7 +113,7 @@ fn a_run_goes_on_after_its_last_step_and_after_its_end() {
     let error = on(&storage).resume(&net.map, 6).unwrap_err().to_string();
     assert!(
         error.contains(
-            "it holds steps up to 4, so it cannot continue at step 6: resume at step 5 or before"
+            "its trace ends after 5 steps, so it cannot continue at step 6: resume at step 5 or before"
         ),
         "{error}"
     );
@@ -135,7 +135,7 @@ fn a_run_goes_on_after_its_last_step_and_after_its_end() {
 }
 
 #[test]
-fn what_a_run_is_cannot_change() {
+fn the_fixed_settings_of_a_run_cannot_change() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder
@@ -154,7 +154,7 @@ fn what_a_run_is_cannot_change() {
             .to_string()
     };
     let error = refused(on(&storage).keep(Keep::All));
-    assert!(error.contains("choice of what to keep cannot change when it is resumed: it is \"last-epoch\", and \"all\" was asked for"), "{error}");
+    assert!(error.contains("choice of steps to keep cannot change when it is resumed: the trace has \"last-epoch\", the builder was given \"all\""), "{error}");
     assert!(refused(on(&storage).seed(4)).contains("seed cannot change"));
     assert!(refused(on(&storage).task("b")).contains("task cannot change"));
     let other = Linear::of(candle_core::DType::F64);
@@ -169,7 +169,7 @@ fn what_a_run_is_cannot_change() {
             .starts_with("cannot open the run the run"),
         "no run"
     );
-    // The kept steps continue where they were.
+    // The resumed run still keeps only the last epoch.
     let (run, _) = on(&storage)
         .restore_variables()
         .resume(&net.map, 13)
@@ -184,7 +184,7 @@ fn what_a_run_is_cannot_change() {
 }
 
 #[test]
-fn the_optimizers_state_comes_back_at_a_keyframe() {
+fn the_optimizers_state_is_restored_at_a_keyframe() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let state = |value: f32| {
@@ -233,7 +233,7 @@ fn the_optimizers_state_comes_back_at_a_keyframe() {
 }
 
 #[test]
-fn a_run_that_keeps_every_nth_step_goes_on_between_them() {
+fn a_run_that_keeps_every_nth_step_can_be_resumed_between_them() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder.keep(Keep::EveryNth(4)).create(&net.map).unwrap();
@@ -260,7 +260,7 @@ fn a_run_that_keeps_every_nth_step_goes_on_between_them() {
 
 /// A program that is started repeatedly, each time with a later last step.
 #[test]
-fn created_or_resumed_a_run_goes_on_where_its_trace_ends() {
+fn create_or_resume_continues_where_the_trace_ends() {
     let whole = {
         let (storage, builder) = in_memory();
         let net = Linear::new();
@@ -292,7 +292,7 @@ fn created_or_resumed_a_run_goes_on_where_its_trace_ends() {
             _ => drop(run),
         }
     }
-    // The last recorded step is taken again, because its state is the one before it.
+    // The last recorded step is taken again, because the newest state in the trace is the one before that step.
     assert_eq!(starts, [(0, 0), (0, 0), (4, 5), (4, 5), (8, 9)]);
     assert!(
         (
@@ -313,7 +313,7 @@ fn created_or_resumed_a_run_goes_on_where_its_trace_ends() {
 }
 
 #[test]
-fn with_optimizer_state_a_run_goes_on_at_the_newest_keyframe() {
+fn with_optimizer_state_a_run_is_resumed_at_the_newest_keyframe() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let state = || {
@@ -343,7 +343,7 @@ fn with_optimizer_state_a_run_goes_on_at_the_newest_keyframe() {
 }
 
 #[test]
-fn a_step_that_is_not_kept_is_refused_with_those_that_are() {
+fn loading_a_step_that_is_not_kept_names_the_kept_steps() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder.keep(Keep::EveryNth(4)).create(&net.map).unwrap();

@@ -14,7 +14,7 @@ fn recorded(choose: impl FnOnce(Builder) -> Builder) -> Option<String> {
 }
 
 #[test]
-fn a_typed_rule_is_recorded_as_the_text_that_stands_for_it() {
+fn a_typed_rule_is_recorded_as_its_text() {
     let sgd = UpdateRule::sgd;
     let cases: [(UpdateRule, &str); 12] = [
         (sgd().into(), "kind = \"sgd\""),
@@ -63,7 +63,7 @@ fn a_typed_rule_is_recorded_as_the_text_that_stands_for_it() {
 }
 
 #[test]
-fn a_decay_that_is_not_finite_or_negative_is_refused() {
+fn a_decay_that_is_negative_or_not_finite_is_refused() {
     for decay in [f64::NAN, f64::INFINITY, -0.1] {
         let (_, builder) = in_memory();
         let rule = UpdateRule::sgd().weight_decay(decay);

@@ -30,8 +30,8 @@ fn counter(trace: &Trace, name: &str) -> u64 {
     counters.get(name).copied().unwrap_or(0)
 }
 
-/// The trace holds every step except those that the statistics call lost, bit for bit, and its manifest counts the
-/// same.
+/// Checks that the trace holds every step bit for bit, except those that the statistics call lost, and that its manifest
+/// has the same counts.
 fn agrees(trace: &Trace, statistics: &Statistics, seen: &[Vec<u8>]) {
     let lost: Vec<u64> = statistics.lost_steps.iter().cloned().flatten().collect();
     let expected: Vec<(u64, Vec<u8>)> = (0..)
@@ -55,7 +55,7 @@ fn agrees(trace: &Trace, statistics: &Statistics, seen: &[Vec<u8>]) {
 }
 
 #[test]
-fn recording_resumes_behind_a_gap_when_storage_works_again() {
+fn recording_resumes_after_a_gap_when_storage_works_again() {
     for segment_steps in [4, 64] {
         let (storage, builder) = in_memory();
         let net = Linear::new();
@@ -156,9 +156,9 @@ fn a_resumed_run_still_counts_what_was_lost() {
     );
 }
 
-/// When recording resumes, the buffers before its step are those of the step before, although that step is lost.
+/// The first step after a gap has the right buffers before its forward pass, although the step before it is lost.
 #[test]
-fn a_batch_norms_statistics_are_right_behind_a_gap() {
+fn a_batch_norms_statistics_are_right_after_a_gap() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let mean =
@@ -196,7 +196,7 @@ fn a_batch_norms_statistics_are_right_behind_a_gap() {
 /// Every storage call fails, once or until the end of the run. Training is never disturbed, and everything that is
 /// missing is reported.
 #[test]
-fn whichever_call_fails_what_is_missing_is_said() {
+fn whichever_storage_call_fails_all_missing_steps_are_reported() {
     let calls = {
         let (storage, builder) = in_memory();
         let net = Linear::new();
@@ -219,11 +219,11 @@ fn whichever_call_fails_what_is_missing_is_said() {
             let statistics = &summary.statistics;
             assert!(
                 statistics.failure.is_some(),
-                "call {nth} failed, and nobody said so"
+                "call {nth} failed, but the statistics have no failure"
             );
             let trace = open(&storage);
             if for_good {
-                // Storage takes nothing more, not even the number of lost steps.
+                // Storage accepts no more writes, so the manifest can't hold the number of lost steps.
                 let held = kept(&trace).len() as u64;
                 assert_eq!(kept(&trace), (0..held).collect::<Vec<_>>());
                 assert!(held >= 9 - statistics.lost, "call {nth}: {statistics}");

@@ -14,7 +14,7 @@ struct Own {
     vars: Vec<Var>,
     rate: f64,
     /// Number of updates to leave out first.
-    sleeps: u64,
+    skips: u64,
 }
 
 impl Optimizer for Own {
@@ -24,13 +24,13 @@ impl Optimizer for Own {
         Ok(Self {
             vars,
             rate,
-            sleeps: 0,
+            skips: 0,
         })
     }
 
     fn step(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
-        if self.sleeps > 0 {
-            self.sleeps -= 1;
+        if self.skips > 0 {
+            self.skips -= 1;
             return Ok(());
         }
         for var in &self.vars {
@@ -82,7 +82,7 @@ fn sgd_is_asked_for_the_variables_that_it_holds() {
     assert_eq!(
         tensor_bytes(&net.w),
         before,
-        "the SGD that was taken apart is the same"
+        "the rebuilt SGD still holds only b"
     );
     assert_ne!(tensor_bytes(&net.b), [0; 4]);
     let summary = run.finish().unwrap();
@@ -128,12 +128,12 @@ fn a_frozen_variable_of_any_other_optimizer_is_found_by_its_bits() {
 }
 
 #[test]
-fn an_update_that_was_left_out_is_recorded_as_none() {
+fn an_update_that_was_left_out_is_recorded_as_training_nothing() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder.create(&net.map).unwrap();
     let mut own = Own::new(net.map.all_vars(), RATE).unwrap();
-    own.sleeps = 2;
+    own.skips = 2;
     steps(&run, run.wrap(own), &net, 4).unwrap();
     run.finish().unwrap();
     let expected = [vec![vec![false, false]; 2], vec![vec![true, true]; 2]].concat();
@@ -156,7 +156,7 @@ fn a_gradient_of_zero_proves_nothing() {
 }
 
 #[test]
-fn what_the_loop_says_goes_before_what_is_seen() {
+fn listed_variables_take_precedence_over_the_comparison() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let run = builder.create(&net.map).unwrap();
@@ -329,7 +329,7 @@ fn settings_that_contradict_each_other_are_refused() {
 
 /// A tensor without elements can't change.
 #[test]
-fn a_variable_without_elements_is_no_frozen_one() {
+fn a_variable_without_elements_is_not_taken_for_frozen() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
     let empty = Var::from_tensor(

@@ -294,7 +294,7 @@ fn every_step_is_a_checkpoint() {
     ours(VarBuilder::from_varmap(&wide, DType::F64, &Device::Cpu)).unwrap();
     let error = trace.load_into(&wide, 1).unwrap_err().to_string();
     assert!(
-        error.contains("\"conv.bias\" was recorded as f32 of shape [3], the variable is F64"),
+        error.contains("\"conv.bias\" was recorded as f32 of shape [3], but the variable is F64"),
         "{error}"
     );
     let _ = objective().parameters();
