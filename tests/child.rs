@@ -1,6 +1,6 @@
 //! The child process of the tests. With a [plan](hindcast_tests::plan::Plan) in its environment it records a training
-//! loop, and prints what has been acknowledged, so that the test that kills it knows what must be there. Without a plan
-//! it is the command `hindcast`.
+//! loop and prints which steps have been acknowledged, so that the test that kills it knows which steps the trace must
+//! have. Without a plan it is the command `hindcast`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let Some(plan) = std::env::var_os(PLAN) else {
         let code = hindcast::main();
         if let Some(file) = std::env::var_os(PEAK) {
-            // If this fails, the test that asked for the file misses it.
+            // If this fails, the test that asked for the file finds none and fails.
             let _ = peak().and_then(|kib| Ok(std::fs::write(file, kib)?));
         }
         return code;
@@ -41,7 +41,7 @@ fn peak() -> anyhow::Result<String> {
     Ok(kib.context("no VmHWM")?.to_owned())
 }
 
-/// Prints a line in one write. The reader ignores a line without an end.
+/// Prints a line in one write. The reader ignores a line without a newline at its end.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // A test that closed the pipe is about to kill this process.
@@ -119,7 +119,7 @@ fn record(plan: &Plan) -> anyhow::Result<()> {
     }
 }
 
-/// Fills the disk to its last byte.
+/// Fills the disk completely.
 fn fill(plan: &Plan) -> anyhow::Result<()> {
     let mut ballast = std::fs::File::create(plan.run.with_file_name("ballast"))?;
     let mut piece = vec![0x5a; 1 << 16];

@@ -1,5 +1,5 @@
-//! What the promises share: a training loop that computes the same bits every time, and the plan of what a child
-//! process records of it. The promises themselves are in `promises/`.
+//! Shared by the tests of the promises: a training loop that computes the same bits every time, and the plan by which a
+//! child process records it. The tests themselves are in `promises/`.
 
 pub mod noise;
 pub mod plan;

@@ -14,7 +14,7 @@ impl Noise {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to `end`, without `end`.
+    /// A number from 0 up to but not including `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.bits() % end.max(1)
     }

@@ -23,9 +23,9 @@ pub struct Plan {
     pub hidden: usize,
     /// Number of steps.
     pub steps: u64,
-    /// As `--keep` of the command.
+    /// In the form of the command's option `--keep`.
     pub keep: String,
-    /// As `--durability` of the command.
+    /// In the form of the command's option `--durability`.
     pub durability: String,
     /// Largest number of steps per segment. `None` is the default of the recorder.
     pub segment_steps: Option<u32>,
@@ -33,7 +33,7 @@ pub struct Plan {
     pub maps: bool,
     /// Number of encoder threads.
     pub encoders: usize,
-    /// Flush after every this many steps.
+    /// Number of steps between two flushes. `None` never flushes.
     pub flush_every: Option<u64>,
     /// Whether training continues when storage fails.
     pub train_on: bool,
@@ -65,7 +65,7 @@ impl Plan {
     /// The recorder's builder for this plan.
     ///
     /// # Errors
-    /// A text of the plan can't be read.
+    /// `keep` or `durability` can't be parsed.
     pub fn builder(&self) -> anyhow::Result<Builder> {
         let storage = hindcast_format::FsStorage::new(&self.run);
         let storage = if self.maps {

@@ -9,9 +9,9 @@ use hindcast_format::{FileEntry, FsStorage, Mapped, ReadFile, Storage, WriteFile
 /// How long the writes of a [`SlowStorage`] take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// As long as the file system takes.
+    /// As fast as the file system.
     Fast,
-    /// This much longer per write.
+    /// Slower by this time per write.
     Delayed(Duration),
     /// Writes wait until the pace changes.
     Stopped,

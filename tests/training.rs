@@ -1,5 +1,5 @@
-//! A training loop as users write it (candle's layers, batch norm among them, and its SGD). It computes the same bits
-//! in every process, so that every bit of a trace of it can be checked.
+//! A training loop as users write it, with candle's layers (including batch norm) and its SGD. It computes the same
+//! bits in every process, so that every bit of its trace can be checked.
 
 use std::ops::Range;
 
@@ -44,7 +44,7 @@ impl Training {
         let last = linear(hidden, OUTPUTS, vb.pp("last"))?;
         let mut noise = Noise(7);
         for (name, var) in by_name(&variables) {
-            // candle draws initial weights anew in every process. These are the same in all.
+            // candle draws different initial weights in every process. These are the same in all.
             if name.ends_with("weight") && !name.starts_with("norm") {
                 var.set(&random(&mut noise, var.dims(), 0.4)?)?;
             } else if name.ends_with("bias") {
@@ -106,7 +106,7 @@ impl Training {
         Ok(SGD::new(self.variables.all_vars(), RATE)?)
     }
 
-    /// Takes these steps and records them in `run`. Calls `after` after each.
+    /// Takes these steps and records them in `run`. Calls `after` after each step.
     ///
     /// # Errors
     /// Those of the recorder, of candle, and of `after`.
@@ -201,7 +201,7 @@ impl Truth {
         }
     }
 
-    /// What training ends with if `step` is the first step not taken: θ_T and r_T.
+    /// The final state if `step` is the first step not taken: θ_T and r_T.
     pub fn end(&self, step: u64) -> Vec<u8> {
         let parameters = &self.state(step)[..self.parameters];
         [parameters, self.buffers_before(step)].concat()

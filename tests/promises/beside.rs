@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::common::{Tested, fine, folder};
 
-/// How often the command reads each run.
+/// How many times the command reads each run.
 const LOOKS: u64 = 12;
 
 /// Records with a pause after each step, while the command reads the run repeatedly.
@@ -42,7 +42,7 @@ fn look(plan: &Plan, at_least: u64, pause: Duration) -> Tested {
     let said = fine(Path::new("/"), &["verify", &plan.run.display().to_string()]);
     ensure!(said.contains("finished"), "{said}");
     println!(
-        "{}: {LOOKS} looks of info and verify while {looked} steps were recorded, maps {}",
+        "{}: info and verify read the run {LOOKS} times while {looked} steps were recorded, maps {}",
         plan.keep, plan.maps
     );
     Ok(())
@@ -82,7 +82,7 @@ fn looks(plan: &Plan, at_least: u64, written: &AtomicU64) -> anyhow::Result<u64>
 }
 
 #[test]
-fn the_command_beside_a_recorder_sees_a_valid_run_that_grows() -> Tested {
+fn the_command_sees_a_valid_run_that_grows_while_it_is_recorded() -> Tested {
     for maps in [true, false] {
         let place = folder(false)?;
         let plan = Plan {
@@ -96,7 +96,7 @@ fn the_command_beside_a_recorder_sees_a_valid_run_that_grows() -> Tested {
 }
 
 #[test]
-fn the_command_beside_a_recorder_that_drops_segments_sees_the_newest_steps() -> Tested {
+fn the_command_sees_the_newest_steps_while_segments_are_dropped() -> Tested {
     for (keep, at_least) in [("last-steps=20", 20), ("last-epoch", 25)] {
         let place = folder(true)?;
         let plan = Plan {
@@ -104,7 +104,7 @@ fn the_command_beside_a_recorder_that_drops_segments_sees_the_newest_steps() -> 
             segment_steps: Some(5),
             ..Plan::new(place.path().join("run"), 48, 100_000)
         };
-        // Dropped steps cannot be read. A look takes a few milliseconds, and twenty steps must take longer.
+        // Dropped steps cannot be read. The command reads for a few milliseconds, and twenty steps must take longer.
         look(&plan, at_least, Duration::from_millis(3))?;
     }
     Ok(())

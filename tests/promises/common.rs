@@ -14,7 +14,7 @@ pub type Tested = Result<(), anyhow::Error>;
 /// The process that is `hindcast`, or records a plan.
 pub const CHILD: &str = env!("CARGO_BIN_EXE_promises-child");
 
-/// Runs `hindcast` with these words in `dir`.
+/// Runs `hindcast` with these arguments in `dir`.
 pub fn hindcast(dir: &Path, words: &[&str]) -> Output {
     Command::new(CHILD)
         .env_remove(PLAN)
@@ -59,7 +59,7 @@ pub fn as_text(plan: &Plan) -> anyhow::Result<String> {
     Ok(serde_json::to_string(plan)?)
 }
 
-/// A temporary folder, in memory if wanted and if the system has such a file system, else on disk.
+/// A temporary folder: in memory if `in_memory` is set and the system has such a file system, else on disk.
 pub fn folder(in_memory: bool) -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let there = in_memory
@@ -81,9 +81,9 @@ pub fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Compares everything in the trace with the truth, forward and backward. No step is missing between the first and the
-/// last, every state is right to the bit, and a step without its tensors has the digest of the right ones. Returns the
-/// range of the steps.
+/// Compares everything in the trace with the truth, forward and backward. Fails unless every step between the first and
+/// the last is there, every state is right to the bit, and a step without its tensors has the digest of the right ones.
+/// Returns the range of the steps.
 pub fn compare(trace: &Trace, truth: &Truth) -> anyhow::Result<Range<u64>> {
     compare_without(trace, truth, 0..0)
 }
@@ -150,7 +150,7 @@ pub fn compare_without(
     Ok(span)
 }
 
-/// No damage was found. Other findings about a run that was cut off are allowed.
+/// Fails if damage was found. Other findings about a run that was cut off are allowed.
 pub fn undamaged(report: &VerifyReport) -> anyhow::Result<()> {
     ensure!(report.is_ok(), "{:#?}", report.findings);
     ensure!(report.steps_ok == report.steps, "{report:#?}");

@@ -1,5 +1,5 @@
-//! P14: a copy is the run. It gives the same answers whatever tool made it, read-only, elsewhere, under another name
-//! and from another folder, and nothing is written into it.
+//! P14: a copy of a run is as good as the original. It gives the same answers whichever tool made it, in another place,
+//! under another name, read-only, and when the command runs in another folder. Nothing is written into it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,7 +72,7 @@ fn analyse(dir: &Path, run: &str, out: &Path) -> anyhow::Result<BTreeMap<PathBuf
     Ok(all)
 }
 
-/// The `unshare` command with which this machine lets a process have its own mounts, if any.
+/// The `unshare` command that gives a process its own mounts on this machine. `None` if none is allowed.
 pub fn own_mounts() -> Option<&'static str> {
     ["unshare -m", "unshare --user --map-root-user -m"]
         .into_iter()
@@ -89,7 +89,7 @@ pub fn own_mounts() -> Option<&'static str> {
 }
 
 #[test]
-fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> Tested {
+fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_not_changed() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     fine(
@@ -150,7 +150,7 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
     // Modes do not keep root from writing. A read-only mount does.
     let Some(way) = own_mounts() else {
         println!(
-            "skipped in part: this machine lets no process mount a folder without writing (unshare, mount)"
+            "skipped in part: this machine lets no process mount a folder read-only (unshare, mount)"
         );
         return Ok(());
     };
@@ -167,7 +167,7 @@ fn a_read_only_copy_elsewhere_gives_the_same_answers_and_is_left_as_it_is() -> T
     )?;
     ensure!(mounted.status.success(), "{}", said(&mounted));
     ensure!(fs::read(dir.join("mounted.csv"))? == answers[Path::new("scores.csv")]);
-    // So that a user who is not root can remove the folder.
+    // Lets a user who is not root remove the folder.
     shell(dir, "chmod 0755 far/away/copy")?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! P5: a disk that is full, or a file that may not grow. Training continues or stops as was chosen, and no process dies
-//! by a signal. The error names file and step, acknowledged steps are there, and the run continues when there is room
-//! again.
+//! P5: a full disk, or a file that has reached its size limit. Training continues or stops as was chosen, and no
+//! process is killed by a signal. The error names the file and the step, the trace has all acknowledged steps, and the
+//! run can be resumed when there is room again.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -17,7 +17,7 @@ use crate::common::{
 const HIDDEN: usize = 256;
 const STEPS: u64 = 400;
 
-/// What a child reported of its recording.
+/// What a child reported about its recording.
 #[derive(Debug, Default)]
 struct Reported {
     acknowledged: u64,
@@ -95,7 +95,7 @@ fn check(
         .parse()?;
     ensure!(
         step == held.end || step + 1 == held.end,
-        "{held:?} are there: {text}"
+        "the trace has the steps {held:?}: {text}"
     );
     ensure!(
         text.contains(&format!("{}/", plan.run.display()))
@@ -108,7 +108,7 @@ fn check(
         let end = State::new(trace.layout(), bytes)?.digest();
         ensure!(
             reported.end == Some(hex(&end)),
-            "training went on to another end"
+            "training reached another final state"
         );
         ensure!(
             reported.lost == plan.steps - held.end && lost == (held.end..plan.steps),
@@ -120,7 +120,7 @@ fn check(
     Ok((held.end, reported))
 }
 
-/// The resumed run has reached the end that an uninterrupted run reaches.
+/// Checks that the resumed run has reached the same end as an uninterrupted run.
 fn check_resumed(run: &Path, truth: &Truth) -> anyhow::Result<()> {
     let trace = Trace::open(run)?;
     ensure!(trace.status() == Status::Finished);
@@ -181,12 +181,12 @@ fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
             ensure!(output.status.success(), "{}", said(&output));
             check_resumed(&plan.run, &truth).with_context(context)?;
         }
-        println!("at most {kilobytes} kB a file: up to {most} steps held");
+        println!("at most {kilobytes} kB per file: up to {most} steps held");
     }
     Ok(())
 }
 
-/// The command with which this machine lets a process mount a small disk of its own.
+/// The command that lets a process mount its own small disk on this machine. `None` if none is allowed.
 fn small_disks() -> Option<Vec<&'static str>> {
     let ways = [
         vec!["unshare", "-m"],
@@ -246,7 +246,7 @@ fn on_a_small_disk(way: &[&str], kilobytes: u64, plan: &Plan, kept: &Path) -> an
         .output()?;
     ensure!(
         output.status.code() != Some(99),
-        "going on failed: {}",
+        "resuming failed: {}",
         std::fs::read_to_string(kept.join("said")).unwrap_or_default()
     );
     Ok(Kept {

@@ -1,9 +1,9 @@
 //! P1: a recorder that is killed with SIGKILL at any moment loses nothing that was acknowledged.
 //!
-//! A child process records a candle loop and reports what storage has taken. It is killed at a random moment. What is
-//! on disk must be a prefix without gaps (for a run that keeps only its end: a range without gaps up to the last step).
-//! It must hold at least what was acknowledged, be right to the last bit, and continue to the same end as an
-//! uninterrupted run.
+//! A child process records a candle loop and reports which steps storage has accepted. It is killed at a random moment.
+//! The steps on disk must be a prefix without gaps (for a run that keeps only its end: a range without gaps up to the
+//! last step). They must include all acknowledged steps and be right to the last bit, and the run must continue to the
+//! same end as an uninterrupted run.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -89,7 +89,7 @@ fn kill(plan: &Plan, when: Kill) -> anyhow::Result<Reported> {
     Ok(reported)
 }
 
-/// How often the rounds met each situation.
+/// How many rounds met each situation.
 #[derive(Debug, Default)]
 struct Tally {
     before_the_run: u64,
@@ -172,14 +172,14 @@ fn check(
     let held = compare(&trace, truth)?;
     ensure!(
         held.end >= acknowledged,
-        "{acknowledged} steps were acknowledged, {held:?} are there"
+        "{acknowledged} steps were acknowledged, the trace has {held:?}"
     );
     // Resuming removes the step at which it continues before it writes that step again. A kill in between leaves one
-    // step less, while the older ones were dropped long ago.
+    // step fewer, and the older steps that would make up for it were dropped long ago.
     let cut = u64::from(resuming == Some(held.end));
     ensure!(
         keeps_enough(plan, &(held.start..held.end + cut)),
-        "{held:?} are there"
+        "the trace has only {held:?}"
     );
     let report = trace.verify()?;
     undamaged(&report)?;
@@ -196,7 +196,7 @@ fn check(
         .map_or(0, |m| m.segments.iter().filter(|s| !s.dropped).count());
     let sealed = trace.sizes().iter().filter(|s| s.sealed).count();
     tally.unlisted_seals += u64::from(sealed > listed);
-    // Only a memory map leaves reserved blocks behind the last frame.
+    // Only a memory map leaves reserved blocks after the last frame.
     let reserved = trace
         .sizes()
         .last()
@@ -208,7 +208,7 @@ fn check(
 }
 
 /// Continues from the last step, or from an earlier one, to the end that an uninterrupted run reaches.
-fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
+fn resume_to_the_end(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
     let trace = Trace::open(&plan.run)?;
     let mut recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
     if plan.keep.starts_with("every") {
@@ -241,7 +241,7 @@ fn go_on(plan: &Plan, truth: &Truth, noise: &mut Noise) -> anyhow::Result<()> {
     let held = compare(&trace, truth)?;
     ensure!(
         held.end == to && keeps_enough(plan, &held),
-        "{held:?} after going on from {from} to {to}"
+        "{held:?} after resuming from {from} to {to}"
     );
     ensure!(trace.manifest().map(|m| m.forks.len()) == Some(forks + 1));
     let report = trace.verify()?;
@@ -263,13 +263,13 @@ fn round(seed: u64, truths: &Truths, tally: &mut Tally) -> anyhow::Result<()> {
     let place = folder(noise.below(12) > 0)?;
     let plan = plan(&place.path().join("run"), &mut noise);
     let when = Kill::draw(&mut noise);
-    kill_and_go_on(&plan, when, truths.of(plan.hidden), &mut noise, tally).with_context(|| {
+    kill_and_resume(&plan, when, truths.of(plan.hidden), &mut noise, tally).with_context(|| {
         let there = files(&plan.run).unwrap_or_default();
         format!("seed {seed}, killed at {when:?}, {plan:?}, left {there:?}")
     })
 }
 
-fn kill_and_go_on(
+fn kill_and_resume(
     plan: &Plan,
     when: Kill,
     truth: &Truth,
@@ -279,7 +279,7 @@ fn kill_and_go_on(
     let reported = kill(plan, when)?;
     match Trace::open(&plan.run) {
         Err(FormatError::NotARun { .. }) => {
-            // What is there is not a run. A new run can begin in its place.
+            // The child was killed before the run existed. A new run can be created in its place.
             tally.before_the_run += 1;
             ensure!(reported.acknowledged == 0, "{reported:?} without a run");
             let training = Training::new(plan.hidden)?;
@@ -322,7 +322,7 @@ fn kill_and_go_on(
             return Ok(());
         }
     }
-    go_on(plan, truth, noise)
+    resume_to_the_end(plan, truth, noise)
 }
 
 fn rounds(seeds: std::ops::Range<u64>) -> Tested {
@@ -337,7 +337,7 @@ fn rounds(seeds: std::ops::Range<u64>) -> Tested {
         "seeds {seeds:?}: {count} recordings killed in {:.0} s: {tally:?}",
         begun.elapsed().as_secs_f64()
     );
-    // The rounds only prove something if most kills hit a recording.
+    // The rounds prove something only if most kills hit a recording.
     ensure!(tally.recording >= count / 2, "{tally:?}");
     ensure!(tally.acknowledged >= 10 * count, "{tally:?}");
     Ok(())

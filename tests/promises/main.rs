@@ -1,4 +1,4 @@
-//! The promises of Hindcast that cross its crates.
+//! Tests of Hindcast's promises that involve several crates.
 
 mod beside;
 mod common;
@@ -62,7 +62,7 @@ fn read_back(path: &std::path::Path, seen: &[Vec<f64>]) -> Tested {
 }
 
 #[test]
-fn what_the_loop_saw_is_what_the_trace_gives_back() -> Tested {
+fn the_trace_gives_back_the_parameters_that_the_loop_had() -> Tested {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("run");
     let seen = train(&path, 40, true)?;
@@ -73,7 +73,7 @@ fn what_the_loop_saw_is_what_the_trace_gives_back() -> Tested {
 
 /// A recorder that is dropped, by an early `?` or a panic, keeps every step and marks the run as unfinished.
 #[test]
-fn a_run_that_was_not_finished_keeps_every_step_and_says_so() -> Tested {
+fn a_run_that_was_not_finished_keeps_every_step_and_is_unfinished() -> Tested {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("run");
     let seen = train(&path, 17, false)?;

@@ -1,5 +1,5 @@
 //! P4 with the command: on small folders with large layouts and lists, no verb takes more memory than
-//! docs/durability.md states, and a verb is refused where less memory is allowed.
+//! docs/durability.md states, and a verb is refused if less memory is allowed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,7 +68,7 @@ fn write(run: &Path, info: &RunInfo, batch: usize) -> Tested {
     Ok(())
 }
 
-/// The forged folders: the name of what is large, the description, and the batch size.
+/// The forged folders: what is large in each, the run's description, and the batch size.
 fn forgeries() -> anyhow::Result<Vec<(&'static str, RunInfo, usize)>> {
     let info = |tensors| -> anyhow::Result<RunInfo> { Ok(RunInfo::new(Layout::new(tensors)?, 0)) };
     let mut crumbs = info(vec![tensor("w", Role::Parameter, 100_000)])?;
@@ -152,7 +152,7 @@ fn score(dir: &Path) -> Tested {
     Ok(())
 }
 
-/// Verbs that need the model, which these folders do not name. They read no more of the trace than the refusal needs.
+/// Verbs that need the model, which these folders do not name. They are refused within the bound of `verify`.
 const ANALYSES: [&str; 4] = [
     "verify run --replay",
     "influence run",
@@ -160,13 +160,13 @@ const ANALYSES: [&str; 4] = [
     "bounds run",
 ];
 
-/// A forged folder in which the child runs verbs, and what the bounds on their memory follow from.
+/// A forged folder in which the child runs verbs, and the sizes from which the bounds on their memory are computed.
 struct Forged<'a> {
     what: &'a str,
     dir: &'a Path,
     layout: &'a Layout,
     manifest: u64,
-    /// Bytes of metadata that a verb may hold besides the bound.
+    /// Bytes of metadata that a verb may hold in addition to the bound.
     metadata: u64,
 }
 
@@ -175,7 +175,7 @@ impl Forged<'_> {
         work.bound(self.layout, self.manifest) + self.metadata
     }
 
-    /// Runs the child with these words. Returns its output and its peak memory in bytes.
+    /// Runs the child with these arguments. Returns its output and its peak memory in bytes.
     fn run(&self, line: &str) -> anyhow::Result<(Output, u64)> {
         let peak = self.dir.join("peak");
         let _ = fs::remove_file(&peak);
@@ -198,7 +198,7 @@ impl Forged<'_> {
         }
     }
 
-    /// A verb keeps to its bound, and isn't begun where less is allowed. Returns its peak.
+    /// Checks that a verb keeps to its bound, and is refused if less memory is allowed. Returns its peak in bytes.
     fn keeps_to_its_bound(&self, verb: &str, line: &str, work: Work) -> anyhow::Result<u64> {
         let (what, bound) = (self.what, self.bound(work));
         let (output, peak) = self.run(line)?;
@@ -228,7 +228,7 @@ impl Forged<'_> {
         Ok(peak)
     }
 
-    /// The analyses are refused, and keep to the bound of `verify`. Returns their peak.
+    /// Checks that the analyses are refused, and keep to the bound of `verify`. Returns their peak in bytes.
     fn analyses(&self) -> anyhow::Result<u64> {
         let what = self.what;
         let mut highest = 0;

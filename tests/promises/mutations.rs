@@ -1,5 +1,5 @@
-//! P10 with the command: `verify` exits with 3 for any file of a run that was edited, removed, reordered, renamed, cut
-//! or spliced. A run that is consistent in itself is another run, and only the head digest tells the difference.
+//! P10 with the command: `verify` exits with 3 if any file of a run was edited, removed, reordered, renamed, cut or
+//! spliced. A forged run that is consistent in itself passes, and only the head digest reveals it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,8 +54,8 @@ fn record(run: &Path, hidden: usize) -> anyhow::Result<String> {
     Ok(hindcast_format::hex(&head))
 }
 
-/// Writes the run again with the format's own writer, as an attacker can: the same description and salt, `steps` steps,
-/// one changed state. Everything in it is consistent.
+/// Writes the run again with the format's own writer, as an attacker could: the same description and salt, the first
+/// `steps` steps, and one changed state if `change` names its step. Everything in it is consistent.
 fn forge(from: &Path, to: &Path, steps: u64, change: Option<u64>) -> anyhow::Result<()> {
     let trace = Trace::open(from)?;
     let mut states: Vec<State> = (0..steps)
@@ -99,7 +99,7 @@ fn forge(from: &Path, to: &Path, steps: u64, change: Option<u64>) -> anyhow::Res
     Ok(())
 }
 
-/// Changes the manifest's text and gives it a seal that fits.
+/// Changes the manifest's text and gives it a matching seal.
 fn reseal(all: &mut Files, change: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
     let text = String::from_utf8(all.remove(MANIFEST).context("a manifest")?)?;
     let end = ",\n  \"seal\": \"";
@@ -276,11 +276,11 @@ impl Mutator<'_> {
         Ok(())
     }
 
-    /// Edits the manifest and seals it anew, so that only its contradiction with the segments is left.
+    /// Edits the manifest and gives it a matching seal, so that only its contradiction with the segments is left.
     fn edit_manifest(&mut self) -> Tested {
         let edits: [(&str, &str, &str); 3] = [
             ("a digest", "\"digest\": \"", "\"digest\": \"00"),
-            ("a step more", "\"end_step\": 16", "\"end_step\": 17"),
+            ("one more step", "\"end_step\": 16", "\"end_step\": 17"),
             ("no final state", "\"final\": true", "\"final\": false"),
         ];
         for (what, from, to) in edits {
@@ -288,7 +288,7 @@ impl Mutator<'_> {
                 reseal(all, |text| match what {
                     "a digest" => {
                         let at = text.rfind(from).unwrap_or(0) + from.len();
-                        // One digest in 256 begins with these two zeros.
+                        // One in 256 digests begins with these two zeros already.
                         let other = if text[at..].starts_with("00") {
                             "11"
                         } else {
@@ -304,8 +304,9 @@ impl Mutator<'_> {
     }
 }
 
-/// `verify` accepts a run that is consistent in itself. With the head digest of `ours` it tells that the run is another one.
-fn only_the_head_tells(dir: &Path, runs: &Runs) -> Tested {
+/// `verify` accepts a run that is consistent in itself. With the head digest of `ours` it reports that the run is a
+/// different one.
+fn only_the_head_digest_reveals_a_consistent_run(dir: &Path, runs: &Runs) -> Tested {
     let mut noted = runs.ours.clone();
     reseal(&mut noted, |text| {
         text.replacen("\"written\": 30", "\"written\": 29", 1)
@@ -334,7 +335,7 @@ fn only_the_head_tells(dir: &Path, runs: &Runs) -> Tested {
 }
 
 #[test]
-fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
+fn verify_exits_with_3_for_every_mutation_of_a_finished_run() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let runs = Runs::record(dir)?;
@@ -362,7 +363,7 @@ fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
     let found = mutator.found;
     println!("{found} mutations of a finished run: verify exits with 3 for each");
 
-    only_the_head_tells(dir, &runs)?;
+    only_the_head_digest_reveals_a_consistent_run(dir, &runs)?;
     write(&dir.join("run"), ours)?;
     fine(dir, &["verify", "run", "--head", head]);
     Ok(())
@@ -370,7 +371,7 @@ fn whatever_is_done_to_a_finished_run_verify_exits_with_3() -> Tested {
 
 /// A foreign file next to a run does not change the verdict, and is named.
 #[test]
-fn what_does_not_belong_to_a_run_is_named() -> Tested {
+fn a_file_that_does_not_belong_to_a_run_is_named() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let head = record(&dir.join("run"), HIDDEN)?;

@@ -1,6 +1,6 @@
 //! Counts, from bytes alone, the steps of a mutated run that can be read: which frames of the recorded run are still
-//! there and whole, and which states they lead to. It shares no code with the reader that it is compared with. Both
-//! follow docs/format.md.
+//! complete, and which states they lead to. It shares no code with the reader that it is compared with. Both follow
+//! docs/format.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +94,7 @@ impl Segment {
         &self.bytes[self.bytes.len() - TRAILER..]
     }
 
-    /// What is left of a frame whose header is at `at` of `bytes`.
+    /// What is left of a frame whose header is at position `at` in `bytes`. `None` if its header has changed.
     fn look(&self, frame: &Frame, bytes: &[u8], at: usize) -> Option<Found> {
         let was = &self.bytes[frame.at..frame.at + frame.length];
         let now = &bytes[at..bytes.len().min(at + frame.length)];
@@ -140,7 +140,7 @@ impl Original {
     /// The frames found in the file of segment `number`.
     fn frames(&self, number: usize, file: &[u8], listed: bool) -> Vec<Found> {
         let own = &self.segments[number];
-        // A file that begins as another segment is that segment, and is not read here.
+        // A file that begins like another segment is a copy of that segment, and is not read in this place.
         let begins_as = |s: &Segment| file.starts_with(&s.bytes[..s.header]);
         if self
             .segments
@@ -209,9 +209,9 @@ impl Original {
             // Without a footer, the segment cannot be read from its other end.
             let mut before = None;
             let sound = found.iter().position(|frame| {
-                let goes_on = frame.base == before.unwrap_or(frame.base);
+                let continues = frame.base == before.unwrap_or(frame.base);
                 before = Some(frame.step);
-                !frame.tensors || !goes_on && frame.kind != Kind::Keyframe
+                !frame.tensors || !continues && frame.kind != Kind::Keyframe
             });
             found.truncate(sound.unwrap_or(found.len()));
         }
@@ -266,7 +266,7 @@ fn longest_ascending(found: Vec<Found>) -> Vec<Found> {
     let (mut best, mut before) = (vec![1usize; n], vec![None; n]);
     for i in 0..n {
         for j in 0..i {
-            // Among selections of equal length, the one with the later frames.
+            // Among selections of equal length, take the one with the later frames.
             if found[j].step < found[i].step && best[j] + 1 >= best[i] {
                 (best[i], before[i]) = (best[j] + 1, Some(j));
             }

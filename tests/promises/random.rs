@@ -1,6 +1,6 @@
-//! 500 random mutations of a run of eight segments, the same in every run of the test. `verify` counts the steps that
-//! an independent count finds, `recover` reports no loss only where nothing is lost, and no verb exits with 0 for less
-//! than it was asked for.
+//! Applies 500 random mutations to a run of eight segments, the same in every run of the test. `verify` must count the
+//! same steps as an independent count, `recover` may report no loss only if nothing is lost, and no verb may exit with
+//! 0 if its result is incomplete.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -220,14 +220,14 @@ fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Test
         Err(e) => {
             ensure!(
                 expected.is_empty(),
-                "{what}: {e}, and {expected:?} are there"
+                "{what}: {e}, although the steps {expected:?} can be read"
             );
             return Ok(());
         }
     };
     ensure!(
         report.steps_ok == expected.len() as u64,
-        "{what}: verify counts {}, and {} can be read: {expected:?}\n{:#?}",
+        "{what}: verify counts {} steps, but {} can be read: {expected:?}\n{:#?}",
         report.steps_ok,
         expected.len(),
         report.findings
@@ -237,13 +237,13 @@ fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Test
         let steps: Vec<u64> = readable.ranges.into_iter().flatten().collect();
         ensure!(
             steps.iter().eq(expected.iter()),
-            "{what}: {steps:?} for {expected:?}"
+            "{what}: expected steps {expected:?}, got {steps:?}"
         );
         for step in steps {
             let (found, right) = (trace.read(step)?, truth.read(step)?);
             ensure!(
                 found.meta == right.meta && found.state == right.state,
-                "{what}: step {step} is another"
+                "{what}: step {step} differs from the recorded one"
             );
         }
     }
@@ -259,7 +259,7 @@ fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Test
         let right = truth.read(step.meta.step)?;
         ensure!(
             *step.meta == right.meta && *step.state == right.state,
-            "{what}: recovered step {} is another",
+            "{what}: recovered step {} differs from the recorded one",
             right.meta.step
         );
         kept += 1;
@@ -272,12 +272,12 @@ fn counts(what: &str, files: &Files, original: &Original, truth: &Trace) -> Test
     let end = recovered.final_state()?.is_some();
     ensure!(
         !report.is_lossless() || kept == STEPS && end,
-        "{what}: nothing was lost, and {kept} steps are there, final state: {end}"
+        "{what}: recover reports no loss, but the new run has {kept} steps, final state: {end}"
     );
     Ok(())
 }
 
-/// What a verb wrote, without what names the run.
+/// The files that a verb wrote, without the parts that name the run.
 fn results(dir: &Path, verb: &str) -> anyhow::Result<Files> {
     let mut all = match verb {
         "export" => read(&dir.join("steps"))?,
@@ -360,7 +360,7 @@ fn verbs(dir: &Path, what: &str, files: &Files, original: &Files, right: &Rights
         let (files, out) = &right[verb];
         ensure!(
             results(dir, verb)? == *files,
-            "{what}: {verb} exits with 0 and wrote something else: {text}"
+            "{what}: {verb} exits with 0, but its result differs: {text}"
         );
         if verb == "counterfactual" {
             ensure!(output.stdout == *out, "{what}: {verb}: {text}");
@@ -373,7 +373,7 @@ fn verbs(dir: &Path, what: &str, files: &Files, original: &Files, right: &Rights
 type Rights = BTreeMap<&'static str, (Files, Vec<u8>)>;
 
 #[test]
-fn five_hundred_random_mutations_never_pass_for_the_run() -> Tested {
+fn five_hundred_random_mutations_never_pass_for_the_original_run() -> Tested {
     let home = folder(true)?;
     let base = record(home.path())?;
     ensure!(base.len() as u64 == SEGMENTS + 2, "{:?}", base.keys());
@@ -439,7 +439,7 @@ fn five_hundred_random_mutations_never_pass_for_the_run() -> Tested {
     );
     let readable: usize = all.iter().map(|(_, f)| original.readable(f).len()).sum();
     println!(
-        "{MUTATIONS} mutations of a run of {} segments: of {} steps {readable} can be read, and verify counts as many each time; {} verbs on each, none exits with 0 for less than it was asked for",
+        "{MUTATIONS} mutations of a run of {} segments: {readable} of {} steps can be read, and verify counts the same number each time; {} verbs on each, none exits with 0 with an incomplete result",
         SEGMENTS + 1,
         MUTATIONS * STEPS,
         VERBS.len()

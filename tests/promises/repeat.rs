@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::common::{CHILD, Tested, fine, said};
 
-/// A convolution, batch norm, dropout and momentum: all that draws random numbers, has a state, or is summed in parts.
+/// A convolution, batch norm, dropout and momentum: operations that draw random numbers, have a state, or are summed in
+/// parts.
 const TASK: &str = r#"
 name = "repeat"
 [data]
@@ -55,7 +56,7 @@ fn with_threads(dir: &Path, threads: &str, words: &[&str]) -> anyhow::Result<Vec
 }
 
 #[test]
-fn an_analysis_is_the_same_to_the_bit_however_often_and_with_however_many_threads() -> Tested {
+fn an_analysis_gives_the_same_bits_every_time_and_with_any_number_of_threads() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     fs::write(dir.join("task.toml"), TASK)?;
@@ -123,7 +124,7 @@ fn an_analysis_is_the_same_to_the_bit_however_often_and_with_however_many_thread
 
 /// Training is also the same for any number of threads, and so is its record, except for salt and time.
 #[test]
-fn a_recording_is_the_same_to_the_bit_with_any_number_of_threads() -> Tested {
+fn a_recording_has_the_same_bits_with_any_number_of_threads() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     fs::write(dir.join("task.toml"), TASK)?;

@@ -1,5 +1,5 @@
-//! P6: when storage is slower than training, the chosen policy holds, the trace reports it, and an analysis says what
-//! it can and what it cannot do.
+//! P6: when storage is slower than training, the recorder follows the chosen policy, the trace says what happened, and
+//! an analysis says which steps it cannot use.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ fn counter(trace: &Trace, name: &str) -> u64 {
 }
 
 #[test]
-fn blocked_training_loses_no_step_and_the_trace_says_how_long_it_waited() -> Tested {
+fn blocked_training_loses_no_step_and_the_trace_has_the_time_waited() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let fast = reference(dir)?;
@@ -96,7 +96,8 @@ fn blocked_training_loses_no_step_and_the_trace_says_how_long_it_waited() -> Tes
     let took = begun.elapsed();
     let statistics = &summary.statistics;
     ensure!(statistics.skipped == 0 && statistics.lost == 0);
-    // About sixteen writes of ten milliseconds must have been waited for. Less than half of that is a wrong clock.
+    // Training must have waited for about sixteen writes of ten milliseconds. Less than half of that means a wrong
+    // clock.
     ensure!(
         statistics.stalls > 5 && statistics.stalled > 8 * delay && statistics.stalled < took,
         "{statistics}"
@@ -120,7 +121,7 @@ fn blocked_training_loses_no_step_and_the_trace_says_how_long_it_waited() -> Tes
 }
 
 #[test]
-fn stopped_training_leaves_what_was_accepted_and_it_can_be_analysed() -> Tested {
+fn a_stopped_recording_keeps_the_accepted_steps_and_can_be_analysed() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let fast = reference(dir)?;
@@ -134,7 +135,7 @@ fn stopped_training_leaves_what_was_accepted_and_it_can_be_analysed() -> Tested 
         }
     })
     .err()
-    .context("nothing stopped")?;
+    .context("the recording did not stop")?;
     let text = format!("{error:#}");
     let place = format!(" of {}: the queue is full", dir.join("run").display());
     ensure!(
@@ -158,7 +159,7 @@ fn stopped_training_leaves_what_was_accepted_and_it_can_be_analysed() -> Tested 
 }
 
 #[test]
-fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tested {
+fn skipped_steps_are_counted_and_a_sweep_over_them_names_them() -> Tested {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let fast = reference(dir)?;
@@ -211,12 +212,12 @@ fn skipped_steps_are_counted_and_a_sweep_over_them_says_what_is_missing() -> Tes
     fine(dir, &["verify", "run", "--replay"]);
 
     drop(trace);
-    a_sweep_says_what_is_missing(dir, skipped)
+    a_sweep_names_the_missing_steps(dir, skipped)
 }
 
-/// A sweep over skipped steps is refused, and its error names the missing steps and a window that is whole. That window gives the
-/// same scores as on the run without gaps.
-fn a_sweep_says_what_is_missing(dir: &Path, skipped: u64) -> Tested {
+/// Checks that a sweep over skipped steps is refused, and that its error names the missing steps and a window without
+/// gaps. That window must give the same scores as on the run without gaps.
+fn a_sweep_names_the_missing_steps(dir: &Path, skipped: u64) -> Tested {
     let (_, error) = exits(dir, &["influence", "run"], 1);
     let ranges = Trace::open(dir.join("run"))?.ranges()?;
     let whole = ranges.last().context("nothing was recorded")?.clone();
@@ -234,11 +235,14 @@ fn a_sweep_says_what_is_missing(dir: &Path, skipped: u64) -> Tested {
         )) && error.contains(&format!("--window {}..{STEPS}", whole.start)),
         "{error}"
     );
-    ensure!(!dir.join("scores.csv").exists(), "a table of half a run");
+    ensure!(
+        !dir.join("scores.csv").exists(),
+        "a refused sweep wrote a table"
+    );
     let (_, error) = exits(dir, &["counterfactual", "run", "--without", "nobody"], 1);
     ensure!(error.contains("are not in the trace"), "{error}");
 
-    // That window gives the same scores as on the whole run.
+    // That window gives the same scores as on the run without gaps.
     let window = format!("{}..{STEPS}", whole.start);
     ensure!(whole.start <= 41, "{ranges:?}");
     ensure!(
