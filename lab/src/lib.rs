@@ -1,7 +1,7 @@
-//! The laboratory: trains Tasks while recording them, and compares the results of analyses with retraining.
+//! The laboratory: trains tasks while recording them, and compares the results of analyses with retraining.
 //!
 //! [`record_task`] trains and records. [`exactness`] compares scores with finite differences, [`protocols`] runs the
-//! experiments of the paper and of the field, and [`costs`] times the steps of a task.
+//! paper's and other published experiments, and [`costs`] times the steps of a task.
 
 pub mod costs;
 pub mod exactness;

@@ -1,4 +1,4 @@
-//! Hands the steps of a training to a recorder.
+//! Passes the steps of a training to a recorder.
 
 use candle_core::{CpuStorage, CpuStorageRef, Device, InplaceOp1, Layout, Shape, Tensor, Var};
 use hindcast_format::GroupHyper;
@@ -10,7 +10,7 @@ use hindcast_model::task::Task;
 use hindcast_model::train::{ModelState, StepRecord, TrainError};
 use hindcast_recorder::{BatchInfo, Named, Recorder, RecorderError, StepInfo};
 
-/// Records a step. Its state was set by [`Mirror::show`].
+/// Records a step. Its state was set by [`Mirror::copy_state`].
 fn record<T: Real>(recorder: &Recorder, step: &StepRecord<'_, T>) -> Result<(), RecorderError> {
     let micro: Vec<u32> = step.micro_batches.iter().map(|&n| n as u32).collect();
     let mut batch = BatchInfo::new(step.epoch, step.indices).micro_batches(&micro);
@@ -94,12 +94,12 @@ impl Mirror {
         recorder: &Recorder,
         step: &StepRecord<'_, T>,
     ) -> Result<(), RecordingError> {
-        self.show(step.before, step.buffers)?;
+        self.copy_state(step.before, step.buffers)?;
         Ok(record(recorder, step)?)
     }
 
     /// Copies θ_t, the optimizer's state before the step, and the buffers after the step's forward pass.
-    pub fn show<T: Real>(
+    pub fn copy_state<T: Real>(
         &self,
         before: &ModelState<T>,
         buffers: &[T],

@@ -20,8 +20,8 @@ pub struct PairedTest {
     pub p: f64,
 }
 
-/// Two-sided t-test of the paired differences `after − before`. With one pair, or if all differences are equal, t and p are
-/// NaN.
+/// Two-sided t-test of the paired differences `after − before`. With one pair, or if all differences are equal, t and p
+/// are NaN.
 ///
 /// # Errors
 /// If the lists differ in length or are empty, or a number is NaN.
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_tested_has_no_p() {
+    fn a_test_that_is_not_defined_has_no_p_value() {
         let one = paired_t_test(&[1.0], &[2.0]).unwrap();
         assert!(one.mean == 1.0 && one.sd.is_nan() && one.p.is_nan());
         assert!(paired_t_test(&[1.0, 2.0], &[2.0, 3.0]).unwrap().p.is_nan());

@@ -1,4 +1,4 @@
-//! Trains a Task while recording it, for `hindcast record` and the experiments.
+//! Trains a task while recording it, for `hindcast record` and the experiments.
 
 use std::ops::ControlFlow;
 
@@ -15,8 +15,9 @@ use hindcast_recorder::{Builder, Estimate, Recorder, RecorderError, Summary};
 use crate::mirror::{Mirror, RecordingError};
 use hindcast_analyzer::AnalysisError;
 
-/// Trains `task` on `data` from the first step to the last, and records every step. `builder` says where and how to record;
-/// task, rule, seed and fingerprint are added here. `progress` is called with the number of steps done, the total and the loss.
+/// Trains `task` on `data` from the first step to the last, and records every step. `builder` says where and how to
+/// record; task, rule, seed and fingerprint are added here. `progress` is called with the number of steps done, the
+/// total and the loss.
 ///
 /// # Errors
 /// If training fails, or if recording fails and its policy is to stop.
@@ -40,8 +41,8 @@ pub fn record_task(
     )
 }
 
-/// Like [`record_task`], but calls `begun` with the expected size of the run before the first step, and `progress` may stop the
-/// training. A run that was stopped is closed as unfinished.
+/// Like [`record_task`], but calls `begun` with the expected size of the run before the first step, and `progress` may
+/// stop the training. A run that was stopped is closed as unfinished.
 ///
 /// # Errors
 /// As for [`record_task`]; [`AnalysisError::Cancelled`] if `progress` stopped it.
@@ -192,7 +193,7 @@ impl<'a, T: Real> Recording<'a, T> {
 
     pub fn finish(self) -> anyhow::Result<Summary> {
         let end = self.trainer.into_state();
-        self.mirror.show(&end, &end.buffers)?;
+        self.mirror.copy_state(&end, &end.buffers)?;
         Ok(self.recorder.finish()?)
     }
 }

@@ -1,8 +1,9 @@
 //! Resumes an interrupted recording of a task, with the same bits as an uninterrupted run.
 //!
-//! A trace contains the parameters before every recorded step. The optimizer's state is recomputed from the last keyframe with
-//! the training's arithmetic. The steps after the newest state that can be restored (usually just the last recorded step) are
-//! trained again without being recorded. Batches and random draws are functions of the seed and the step.
+//! A trace contains the parameters before every recorded step. The optimizer's state is recomputed from the last
+//! keyframe with the training's arithmetic. The steps after the newest state that can be restored (usually just the
+//! last recorded step) are trained again without being recorded. Batches and random draws are functions of the seed and
+//! the step.
 
 use std::ops::ControlFlow;
 
@@ -29,7 +30,7 @@ pub struct Resumption {
     pub step: u64,
     /// Number of steps of the whole run.
     pub steps: u64,
-    /// Whether the steps that were trained again gave the recorded losses, bit for bit.
+    /// Whether the steps that were trained again gave the recorded losses and digests, bit for bit.
     pub exact: bool,
 }
 
@@ -46,8 +47,8 @@ pub struct Watch<'a> {
 /// Continues the run of `subject` to its end. `builder` must be that of the run's folder.
 ///
 /// # Errors
-/// If the run is finished or damaged, if its steps don't follow from its task and data, or if it has no state from which
-/// training could start; and if training or recording fails.
+/// If the run is finished or damaged, if its steps don't follow from its task and data, or if it has no state from
+/// which training could start; and if training or recording fails.
 pub fn resume_watched(
     subject: &RecordedRun<'_>,
     device: &Device,
@@ -144,8 +145,8 @@ fn resume<T: Real>(
     train(recording, watch.progress)
 }
 
-/// A trainer after the last step of the trace, and whether the steps that it trained again gave the recorded values. If they
-/// don't (on another kind of processor), the trainer is before the newest step whose state is recorded.
+/// A trainer after the last step of the trace, and whether the steps that it trained again gave the recorded values. If
+/// they don't (on another kind of processor), the trainer is before the newest step whose state is recorded.
 fn trainer_at_end<'a, T: Real>(
     subject: &'a RecordedRun<'_>,
     task: &'a Task,
@@ -161,8 +162,8 @@ fn trainer_at_end<'a, T: Real>(
     if trace.info().keep.starts_with("every=")
         && let Some(last) = trace.ranges()?.last()
     {
-        // A segment starts with tensors. So a run that keeps every n-th step continues at the last kept step, which is recorded
-        // again.
+        // A segment starts with tensors. So a run that keeps every n-th step continues at the last kept step, which is
+        // recorded again.
         end = last.end - 1;
     }
     let (start, state) = newest_state::<T>(subject, device)?;
@@ -272,7 +273,7 @@ enum Differs {
     #[error(transparent)]
     Train(#[from] TrainError),
     #[error(
-        "step {step} was recorded with different {what} from what the task and its data give now: this version of hindcast can't continue the run, or its task was changed"
+        "the trace and the task disagree on the {what} of step {step}: this version of hindcast can't continue the run, or its task or data was changed"
     )]
     Step { step: u64, what: &'static str },
 }
@@ -287,7 +288,7 @@ fn same_step<T: Real>(meta: &StepMeta, taken: &StepRecord<'_, T>) -> Result<(), 
     let what = if meta.indices != taken.indices {
         "examples"
     } else if meta.epoch != taken.epoch {
-        "an epoch"
+        "epoch"
     } else if rates.enumerate().any(|(at, now)| rate(at) != Some(now)) {
         "learning rates"
     } else {

@@ -59,7 +59,8 @@ impl Tensors {
         }
     }
 
-    /// Whether an update with these gradients must change the parameter, which still holds its values from before the step.
+    /// Whether an update with these gradients must change the parameter, which still holds its values from before the
+    /// step.
     pub(crate) fn must_change(
         &self,
         parameter: usize,

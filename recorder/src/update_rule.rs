@@ -6,9 +6,9 @@ use toml::Value;
 
 /// How the optimizer turns a gradient into a step: given to [`Builder::rule`](crate::Builder::rule).
 ///
-/// Start with [`sgd`](Self::sgd), [`adam`](Self::adam) or [`adam_w`](Self::adam_w) and add the settings that differ from
-/// plain SGD or from the defaults of candle and PyTorch. Each optimizer has its own type, so the compiler refuses a
-/// setting that the optimizer doesn't have.
+/// Start with [`sgd`](Self::sgd), [`adam`](Self::adam) or [`adam_w`](Self::adam_w) and add the settings that differ
+/// from plain SGD or from the defaults of candle and PyTorch. Each optimizer has its own type, so the compiler refuses
+/// a setting that the optimizer doesn't have.
 ///
 /// Only the settings that are given here are written into the trace. A weight decay or a clipping threshold that is
 /// written must hold in every step. If it changes from step to step, leave it out and pass it with the steps
@@ -95,8 +95,8 @@ impl Sgd {
     }
 }
 
-/// Stochastic gradient descent with momentum, like PyTorch's: with G' = G + λθ, the velocity is b ← μb + (1−τ)G' (b = G'
-/// in the first step) and the step is θ ← θ − ηb.
+/// Stochastic gradient descent with momentum, like PyTorch's: with G' = G + λθ, the velocity is b ← μb + (1−τ)G'
+/// (b = G' in the first step) and the step is θ ← θ − ηb.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[must_use]
 pub struct SgdMomentum {

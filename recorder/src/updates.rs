@@ -11,9 +11,9 @@ use crate::shared::Shared;
 use crate::tensors::Tensors;
 use crate::work::{Base, Captured, Job};
 
-/// Compares the parameters with their recorded values after a wrapped optimizer's update. A parameter that kept its bits
-/// although its gradient must have changed them is recorded as not trained. `unseen` holds the parameters that have not
-/// been seen to change.
+/// Compares the parameters with their recorded values after a wrapped optimizer's update. A parameter that kept its
+/// bits although its gradient must have changed them is recorded as not trained. `unseen` holds the parameters that
+/// have not been seen to change.
 pub(crate) fn compare(
     shared: &Shared,
     tensors: &Tensors,

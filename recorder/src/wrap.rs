@@ -63,8 +63,8 @@ impl<O: Optimizer + 'static> Recorded<O> {
         }
     }
 
-    /// Lists the variables that the optimizer updates: those that it was created with. All other parameters are recorded
-    /// as not trained, even if candle gives them a gradient.
+    /// Lists the variables that the optimizer updates: those that it was created with. All other parameters are
+    /// recorded as not trained, even if candle gives them a gradient.
     ///
     /// Without this call the wrapper finds out by itself. It asks candle's `SGD`. With other optimizers it compares
     /// each parameter before and after every step until it has changed. For a large frozen part on a GPU, this call
@@ -78,8 +78,8 @@ impl<O: Optimizer + 'static> Recorded<O> {
 
     /// How to read the learning rate and the weight decay of each parameter group from the optimizer before every step.
     /// When `read` is called, the entries hold the optimizer's [`learning_rate`](Optimizer::learning_rate) and the
-    /// default weight decay: that of candle's `AdamW`, of [`Builder::weight_decay`](crate::Builder::weight_decay), or of
-    /// the run's rule. Without this call, every group has these values.
+    /// default weight decay: that of candle's `AdamW`, of [`Builder::weight_decay`](crate::Builder::weight_decay), or
+    /// of the run's rule. Without this call, every group has these values.
     #[must_use]
     pub fn hyper(mut self, read: impl Fn(&O, &mut [GroupHyper]) + Send + 'static) -> Self {
         self.hyper = Some(Box::new(read));

@@ -6,7 +6,7 @@ use hindcast_model::net::Net;
 use hindcast_model::objective::{Batch, Draws, Split};
 use hindcast_model::task::{LossKind, Task};
 
-/// Random inputs with arbitrary labels; only a train split.
+/// Random inputs with arbitrary labels. There is only a train split.
 pub(super) struct Drawn {
     examples: usize,
     shape: Vec<usize>,

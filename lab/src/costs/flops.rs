@@ -3,16 +3,16 @@
 use hindcast_model::net::{Net, Node, Op};
 use hindcast_model::objective::Objective;
 
-/// Floating-point operations of the matrix products of a forward pass for one example. A multiplication and an addition count as
-/// two. Activations, pooling, normalisation and the update aren't counted.
+/// Floating-point operations of the matrix products of a forward pass for one example. A multiplication and an addition
+/// count as two. Activations, pooling, normalisation and the update aren't counted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Flops {
     /// In all layers.
     pub forward: f64,
     /// In layers whose input doesn't depend on parameters, so that their backward pass needs no gradient of the input.
     pub first: f64,
-    /// In layers for which a replay step needs the cotangent of the input itself, not only of its tangents. There are none
-    /// after the first layer with parameters as long as everything after it is piecewise linear.
+    /// In layers for which a replay step needs the cotangent of the input itself, not only of its tangents. There are
+    /// none after the first layer with parameters as long as everything after it is piecewise linear.
     pub curved: f64,
 }
 
@@ -22,20 +22,22 @@ impl Flops {
         let mut out = Flops::default();
         let shape = |i: usize| net.parameters().get(i).map_or(&[][..], |def| &def.shape);
         let start = Place {
-            moves: false,
+            depends: false,
             curved: false,
         };
         chain(net.nodes(), start, &shape, &mut out);
         out
     }
 
-    /// Operations of a training step or a gradient: 1 for the forward pass, 1 for gradients of inputs, 1 for gradients of weights.
+    /// Operations of a training step or a gradient. In units of a forward pass: 1 for the forward pass, 1 for the
+    /// gradients of the inputs, 1 for the gradients of the weights.
     pub fn step(&self) -> f64 {
         3.0 * self.forward - self.first
     }
 
-    /// Operations of a replay step for `queries` directions by the R-operator: 1 shared and 6 per query, and 1 more in layers
-    /// that need the cotangent of the input itself. In layers without a gradient of the input: 1 and 2.
+    /// Operations of a replay step for `queries` directions by the R-operator. In units of a forward pass: 1 shared and
+    /// 6 per query, and 1 more in layers that need the cotangent of the input itself. In layers without a gradient of
+    /// the input: 1 shared and 2 per query.
     pub fn replay(&self, queries: usize) -> f64 {
         let q = queries as f64;
         self.forward * (1.0 + 6.0 * q) - self.first * 4.0 * q + self.curved
@@ -45,9 +47,9 @@ impl Flops {
 /// Properties of the values that a layer reads.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// They depend on parameters.
-    moves: bool,
-    /// The backward pass with tangents needs their own cotangent.
+    /// Whether they depend on parameters.
+    depends: bool,
+    /// Whether the backward pass with tangents needs their own cotangent.
     curved: bool,
 }
 
@@ -71,34 +73,34 @@ fn chain<'a>(
                 let one = chain(body, at, shape, out);
                 let other = chain(projection, at, shape, out);
                 at = Place {
-                    moves: one.moves || other.moves,
+                    depends: one.depends || other.depends,
                     curved: one.curved || other.curved,
                 };
                 continue;
             }
             Op::BatchNorm { .. } => {
                 at = Place {
-                    moves: true,
+                    depends: true,
                     curved: true,
                 };
                 continue;
             }
             Op::Tanh | Op::Sigmoid | Op::Gelu => {
-                at.curved |= at.moves;
+                at.curved |= at.depends;
                 continue;
             }
             _ => continue,
         };
         out.forward += work;
-        if !at.moves {
+        if !at.depends {
             out.first += work;
         } else if at.curved {
             out.curved += work;
         }
         // The weight's second derivative needs the cotangent of a layer's output if the layer's input has a tangent.
         at = Place {
-            moves: true,
-            curved: at.moves,
+            depends: true,
+            curved: at.depends,
         };
     }
     at
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn both_paths_of_a_residual_at_the_beginning_come_first() {
+    fn both_paths_of_a_residual_block_count_as_first_layers() {
         let task = Task::from_toml(
             "name = \"r\"\n[data]\nsource = \"digits\"\n[model]\ninput = [1, 28, 28]\nlayers = [{ kind = \"residual\", \
              layers = [{ kind = \"conv2d\", out = 4, kernel = 3, padding = 1 }], \

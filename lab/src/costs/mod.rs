@@ -79,7 +79,8 @@ pub struct BenchRow {
     pub share_of_peak: Option<f64>,
 }
 
-/// The repeats are spread over this many rounds, so that a short disturbance of the machine doesn't affect only one row.
+/// The repeats are spread over this many rounds, so that a short disturbance of the machine doesn't affect only one
+/// row.
 const ROUNDS: usize = 5;
 /// Batches per epoch of generated examples.
 const BATCHES: usize = 32;
@@ -129,8 +130,8 @@ fn engines(
     ])
 }
 
-/// Times the steps of `task` in its own float type on generated examples. `progress` is called with the number of measurements
-/// done and the total, and may stop the benchmark.
+/// Times the steps of `task` in its own float type on generated examples. `progress` is called with the number of
+/// measurements done and the total, and may stop the benchmark.
 ///
 /// # Errors
 /// If the task doesn't build, a step fails, or `progress` stops the benchmark.
@@ -242,7 +243,8 @@ fn of_engine<'a>(
     ]
 }
 
-/// Times everything in rounds. In each round, an operation runs once to warm up, and is then timed several times in a row.
+/// Times everything in rounds. In each round, an operation runs once to warm up, and is then timed several times in a
+/// row.
 fn time(
     timings: &mut [Timing<'_>],
     repeats: usize,

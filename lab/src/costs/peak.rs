@@ -40,8 +40,8 @@ impl<T: Real> Peak<T> {
             n => gemm::Parallelism::Rayon(n),
         };
         let (one, zero) = (T::of(1.0), T::default());
-        // SAFETY: each of the three slices has SIDE × SIDE elements in row-major order, which the strides stay within. `out` is
-        // borrowed mutably, so it doesn't overlap the others.
+        // SAFETY: each of the three slices has SIDE × SIDE elements in row-major order, which the strides stay within.
+        // `out` is borrowed mutably, so it doesn't overlap the others.
         unsafe {
             gemm::gemm(
                 SIDE,
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_really_multiplies() {
+    fn the_product_is_computed() {
         let mut peak = Peak::<f64>::new(2);
         peak.run();
         for (i, j) in [(0, 0), (3, 1000), (1023, 1023)] {

@@ -16,8 +16,8 @@ use hindcast_analyzer::{AutodiffEngine, KernelEngine, Query, RecordedRun, Replay
 /// Relative change of a weight.
 const STEP: f64 = 1e-4;
 
-/// Norm-wise relative error of a row's scores, for the engine with the larger error. The query is the mean validation loss in
-/// evaluation mode, so that batch norm uses its running statistics.
+/// Norm-wise relative error of a row's scores, for the engine with the larger error. The query is the mean validation
+/// loss in evaluation mode, so that batch norm uses its running statistics.
 pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
     Ok(ExactnessRow {
         kind: case.kind,
@@ -87,10 +87,10 @@ mod tests {
     use super::*;
     use crate::exactness::cases;
 
-    /// At a learning rate that is too large for the differences, the remaining error is that of the differences: it falls with the
-    /// square of the step. An error of the scores would not.
+    /// At a learning rate that is too large for the differences, the remaining error is that of the differences: it
+    /// falls with the square of the step. An error of the scores would not.
     #[test]
-    fn what_is_left_is_the_differences_own_error() {
+    fn the_remaining_error_is_that_of_the_differences() {
         let mut case = cases::all()
             .into_iter()
             .find(|c| c.name == "layer conv_transpose2d mean-squared-error mean batch-norm")

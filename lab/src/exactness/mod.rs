@@ -1,8 +1,8 @@
 //! The exactness matrix: checks that scores are the derivatives that they claim to be.
 //!
-//! Each row trains a tiny net for a few steps in float64 while recording it into memory, opens the trace, sweeps it, and
-//! compares every example's score with a central difference: the example's weight in every batch is multiplied by 1 ± 1e-4, and
-//! the net is trained again. Rows for operations compare first and second derivatives with differences.
+//! Each row trains a tiny net for a few steps in float64 while recording it into memory, opens the trace, sweeps it,
+//! and compares every example's score with a central difference: the example's weight in every batch is multiplied by
+//! 1 ± 1e-4, and the net is trained again. Rows for operations compare first and second derivatives with differences.
 
 mod cases;
 mod measure;
@@ -26,8 +26,8 @@ pub fn matrix(only: Option<&str>) -> Result<Vec<ExactnessRow>> {
     matrix_with(only, &|_, _| {})
 }
 
-/// Like [`matrix`], but calls `progress` with the number of cases done and the total: once before the first case, and after
-/// each, from any thread.
+/// Like [`matrix`], but calls `progress` with the number of cases done and the total: once before the first case, and
+/// after each, from any thread.
 ///
 /// # Errors
 /// As for [`matrix`].

@@ -193,7 +193,7 @@ impl Run {
             mirror.record(recorder, step).map_err(failed)
         })?;
         if let Some((recorder, mirror)) = recorder {
-            mirror.show(&last, &last.buffers).map_err(failed)?;
+            mirror.copy_state(&last, &last.buffers).map_err(failed)?;
             recorder.finish().map_err(failed)?;
         }
         Ok(Trace::open_storage(storage)?)

@@ -1,8 +1,8 @@
 //! Measures how well scores agree with retraining (paper, section 7.1).
 //!
-//! There are six settings: three data sets with two models each. For each seed, 200 training and 200 validation examples are
-//! drawn, and a model is trained on them and recorded. Then each training example is left out by retraining, and every method's
-//! scores are compared with the changes of the validation loss.
+//! There are six settings: three data sets with two models each. For each seed, 200 training and 200 validation
+//! examples are drawn, and a model is trained on them and recorded. Then each training example is left out by
+//! retraining, and every method's scores are compared with the changes of the validation loss.
 
 mod published;
 mod row;
@@ -40,11 +40,11 @@ pub use summary::{Paired, Summary, paired, summary};
 /// Number of largest and of smallest scores that the Jaccard index compares (appendix C.1).
 const EXTREMES: usize = 10;
 
-/// Trains and records `task` with this seed in its own float type, retrains without each training example in turn, and compares
-/// each method's scores with the real changes. Returns one row per method.
+/// Trains and records `task` with this seed in its own float type, retrains without each training example in turn, and
+/// compares each method's scores with the real changes. Returns one row per method.
 ///
-/// Unless `penalty_given`, the penalty of a linear binary classifier is chosen by cross-validation, as in the paper. Runs on one
-/// thread, so that seeds can run in parallel.
+/// Unless `penalty_given`, the penalty of a linear binary classifier is chosen by cross-validation, as in the paper.
+/// Runs on one thread, so that seeds can run in parallel.
 ///
 /// # Errors
 /// If training, retraining or a method fails.
@@ -69,7 +69,8 @@ pub fn agreement(
     }
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("run");
-    // Training and scores are short compared with the counterfactual runs. They don't count as progress, but can be stopped.
+    // Training and scores are short compared with the counterfactual runs. They don't count as progress, but can be
+    // stopped.
     let stop = || progress(0, 0);
     record_watched(
         &task,
@@ -153,14 +154,14 @@ fn scores(
     scores.context("it has no score for some examples")
 }
 
-/// The digest of everything that a task's rows depend on, except seed and data. It includes whether the penalty was given,
-/// because a penalty that is given may equal the task's own.
+/// The digest of everything that a task's rows depend on, except seed and data. It includes whether the penalty was
+/// given, because a penalty that is given may equal the task's own.
 pub fn settings_of(task: &Task, penalty_given: bool) -> anyhow::Result<String> {
     let penalty = if penalty_given { "given" } else { "chosen" };
     settings_digest(task, &format!("penalty {penalty}"))
 }
 
-/// Whether a task has no hidden layer and one output, as the paper's logistic regressions.
+/// Whether a task has no hidden layer and one output, like the paper's logistic regressions.
 fn is_linear_classifier(task: &Task) -> bool {
     let layers: Vec<_> = task
         .model

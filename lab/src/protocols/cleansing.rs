@@ -59,7 +59,7 @@ impl FromStr for Retrain {
             "last-epoch" => Ok(Retrain::LastEpoch),
             "all" => Ok(Retrain::All),
             other => Err(AnalysisError::other(format!(
-                "`{other}` can't be retrained: expected last-epoch or all"
+                "`{other}` is not a choice of steps to retrain: expected last-epoch or all"
             ))),
         }
     }
@@ -127,8 +127,9 @@ pub struct CleansingPlan {
     pub retrain: Retrain,
 }
 
-/// Runs one seed: trains and records `task` (or opens the kept run), ranks by every method, and retrains without the worst
-/// examples. Rows for which `done` returns true are not computed. Each new row is passed to `emit` as soon as it is computed.
+/// Runs one seed: trains and records `task` (or opens the kept run), ranks by every method, and retrains without the
+/// worst examples. Rows for which `done` returns true are not computed. Each new row is passed to `emit` as soon as it
+/// is computed.
 ///
 /// # Errors
 /// If training or analysis fails, or `watcher` asks to stop.
@@ -170,7 +171,7 @@ pub fn cleansing(
     } else {
         jobs.chunks(TOGETHER).collect()
     };
-    let mut none_is_there = done(NONE, 0);
+    let mut baseline_done = done(NONE, 0);
     for group in groups {
         let begun = Instant::now();
         let sets: Vec<Vec<u64>> = group.iter().map(|(_, set)| set.clone()).collect();
@@ -204,7 +205,7 @@ pub fn cleansing(
             fingerprint: origin.fingerprint.clone(),
             seconds,
         };
-        if !std::mem::replace(&mut none_is_there, true) {
+        if !std::mem::replace(&mut baseline_done, true) {
             emit(row(NONE, 0, &before))?;
         }
         for ((method, set), outcome) in group.iter().zip(&report.outcomes) {

@@ -1,4 +1,5 @@
-//! Files that an experiment keeps next to its rows: each seed's recorded run and scores, so that a restart doesn't train again.
+//! Files that an experiment keeps next to its rows: each seed's recorded run and scores, so that a restart doesn't
+//! train again.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -34,7 +35,8 @@ impl Kept {
     /// The folder `ROWS.work/TASK-SEED`, created if missing.
     ///
     /// # Errors
-    /// If it can't be created, the task's name can't name a folder, or the folder has a run of another task or other settings.
+    /// If it can't be created, the task's name can't name a folder, or the folder has a run of another task or other
+    /// settings.
     pub fn beside(rows: Option<&Path>, task: &Task) -> anyhow::Result<Self> {
         let name = folder_name(task)?;
         let (folder, temporary) = match rows {
@@ -113,8 +115,8 @@ impl Kept {
         Ok(RecordedRun::with_data(&path, data)?)
     }
 
-    /// The scores of `query` by this ranking's method, without the ranking's sign. Reads the kept table; if there is none,
-    /// computes the scores and keeps them as a table that `hindcast scores` can read.
+    /// The scores of `query` by this ranking's method, without the ranking's sign. Reads the kept table; if there is
+    /// none, computes the scores and keeps them as a table that `hindcast scores` can read.
     ///
     /// # Errors
     /// If the kept table belongs to another run, or the method fails or is stopped.
@@ -212,7 +214,7 @@ impl Kept {
     }
 }
 
-/// The name of a seed's folder. The task may come from somebody else's file, so its name must not lead to another folder.
+/// The name of a seed's folder. The task may come from an untrusted file, so its name must not lead to another folder.
 fn folder_name(task: &Task) -> anyhow::Result<String> {
     const LONGEST: usize = 100;
     let name = &task.name;

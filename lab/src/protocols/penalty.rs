@@ -8,8 +8,9 @@ use ndarray::{Array1, Array2, Axis};
 const FOLDS: usize = 5;
 const VALUES: usize = 10;
 
-/// Penalty `α = 1/(C·N)`. C is the one of ten values, log-spaced in [1e-4, 1e4], whose linear logistic regression (without
-/// intercept) has the best mean accuracy over five stratified folds; the smallest C wins a tie (paper, section 7.1 and appendix C).
+/// Penalty `α = 1/(C·N)`. C is the one of ten values, log-spaced in [1e-4, 1e4], whose linear logistic regression
+/// (without intercept) has the best mean accuracy over five stratified folds; the smallest C wins a tie (paper, section
+/// 7.1 and appendix C).
 ///
 /// `inputs` is (N, d), standardised; `positive` says which rows are of the second class.
 ///
@@ -37,9 +38,9 @@ pub fn cross_validated(inputs: &Array2<f64>, positive: &[bool]) -> anyhow::Resul
     Ok(1.0 / (best.1 * n as f64))
 }
 
-/// Divides each class's rows, in order, into five consecutive parts; fold f is the union of every class's part f. The sizes of
-/// the parts are those of scikit-learn's `StratifiedKFold`: the rows, sorted by class with the class of row 0 first, are dealt
-/// out to the folds in turn.
+/// Divides each class's rows, in order, into five consecutive parts; fold f is the union of every class's part f. The
+/// sizes of the parts are those of scikit-learn's `StratifiedKFold`: the rows, sorted by class with the class of row 0
+/// first, are dealt out to the folds in turn.
 fn stratified_folds(positive: &[bool]) -> anyhow::Result<Vec<Vec<usize>>> {
     let mut folds = vec![Vec::new(); FOLDS];
     let first = positive.first().copied().unwrap_or(false);
@@ -102,7 +103,7 @@ fn fold_accuracy(
 mod tests {
     use super::*;
 
-    /// Two noisy clouds in two of twenty dimensions: a penalty in the middle of the range beats both ends' overfit.
+    /// Two noisy clouds that differ in two of twenty dimensions.
     fn clouds(n: usize) -> (Array2<f64>, Vec<bool>) {
         let mut state = 1u64;
         let mut noise = || {
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn folds_are_scikit_learns() {
+    fn folds_equal_those_of_scikit_learn() {
         // StratifiedKFold(5) of y = [1]*3 + [0]*8 + [1]*5 gives these test folds.
         let positive: Vec<bool> = (0..16).map(|i| !(3..11).contains(&i)).collect();
         let mut folds = stratified_folds(&positive).unwrap();

@@ -1,4 +1,4 @@
-//! Measures the quality of a ranking by the field's measures other than the paper's.
+//! Measures the quality of a ranking by published measures that the paper doesn't use.
 
 mod bench;
 mod brittleness;
@@ -16,8 +16,8 @@ use bench::Bench;
 
 pub use row::{Measure, NOISE_FLOOR, QualityPlan, QualityRow};
 
-/// Measures one seed. Rows for which `done(measure, method, protocol)` returns true are not computed. Each new row is passed to
-/// `emit` as soon as it is computed.
+/// Measures one seed. Rows for which `done(measure, method, protocol)` returns true are not computed. Each new row is
+/// passed to `emit` as soon as it is computed.
 ///
 /// # Errors
 /// If the task has no examples to measure on, training or analysis fails, or `watcher` asks to stop.

@@ -13,8 +13,8 @@ const FLIPPED: &str = "-flipped";
 /// The name of the baseline, from which nothing is removed.
 pub const NONE: &str = "none";
 
-/// The default rankings: those of the paper's figures, the correct rule and the released one, and Koh and Liang's method with
-/// both signs.
+/// The default rankings: those of the paper's figures, with the correct rule and with the released one, and with both
+/// signs of Koh and Liang's method.
 const USUAL: [&str; 14] = [
     "sgd",
     "sgd-last-epoch",
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rankings_are_words() {
+    fn a_ranking_is_parsed_from_its_name() {
         let plain: Ranking = "sgd".parse().unwrap();
         assert_eq!((plain.method(), plain.window()), ("sgd", &Window::All));
         let turned: Ranking = "hessian-free-last-epoch-flipped".parse().unwrap();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_ones_are_all_there_and_each_once_in_a_window() {
+    fn the_default_rankings_are_complete_and_unique_in_a_window() {
         let usual = Ranking::usual();
         for name in ["sgd", "sgd-last-epoch", "hessian-free", "random"] {
             assert!(usual.iter().any(|r| r.to_string() == name), "{name}");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_that_of_methods_whose_name_says_none() {
+    fn a_window_applies_to_methods_whose_name_has_none() {
         let of = |name: &str, window: Window| {
             let ranking: Ranking = name.parse().unwrap();
             let ranking = ranking.unless_named(&window);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn order_puts_the_lowest_first_and_what_has_no_score_last() {
+    fn order_puts_the_lowest_first_and_examples_without_a_score_last() {
         let scores = [Some(1.0), None, Some(-2.0), Some(1.0)];
         assert_eq!(order(&scores, 1.0), [2, 0, 3, 1]);
         assert_eq!(order(&scores, -1.0), [0, 3, 2, 1]);

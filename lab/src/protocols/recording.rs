@@ -23,7 +23,8 @@ pub struct RecordingCost {
     pub task: String,
     /// Number of steps with recording, and the same number without.
     pub steps: u64,
-    /// Number of steps timed together. The time of a recorded block ends when its last step has been encoded and written.
+    /// Number of steps timed together. The time of a recorded block ends when its last step has been encoded and
+    /// written.
     pub block: u64,
     /// Median milliseconds per step without recording.
     pub plain_ms: f64,
@@ -36,7 +37,8 @@ pub struct RecordingCost {
 }
 
 /// Trains `task` twice, in alternating blocks of `block` steps: once without recording, and once recording every step.
-/// `progress` is called after each pair of blocks with the number of steps done and the total, and may stop the measurement.
+/// `progress` is called after each pair of blocks with the number of steps done and the total, and may stop the
+/// measurement.
 ///
 /// # Errors
 /// If training or recording fails, or `progress` asks to stop.

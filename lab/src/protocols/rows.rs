@@ -1,7 +1,7 @@
 //! An experiment's CSV file, whose rows are not computed again.
 //!
-//! A row says from which settings and data it was computed. Rows of different settings or data are refused, and so is a row that
-//! occurs twice, because it would count as an additional seed.
+//! A row has digests of the settings and data that it was computed from. Rows of different settings or data are
+//! refused, and so is a row that occurs twice, because it would count as an additional seed.
 
 mod columns;
 
@@ -21,7 +21,7 @@ use hindcast_analyzer::output;
 
 /// A row of an experiment's file.
 pub trait Row: Serialize + DeserializeOwned {
-    /// The identity of the row, in words. A file has only one row of each.
+    /// The identity of the row, in words. A file has at most one row with the same key.
     fn key(&self) -> String;
     /// What the row was computed from.
     fn origin(&self) -> Origin<'_>;
@@ -95,7 +95,8 @@ fn digits(hasher: &blake3::Hasher) -> String {
     hex
 }
 
-/// Refuses rows of `task` that were computed with different settings, for any seed, because a file has rows of one setting only.
+/// Refuses rows of `task` that were computed with different settings, for any seed, because a file has rows of one
+/// setting only.
 ///
 /// # Errors
 /// Names the first such row, and says what to do.
@@ -135,14 +136,14 @@ pub fn check_data<R: Row>(
 fn refuse(
     path: Option<&Path>,
     row: &impl Row,
-    told: &str,
+    found: &str,
     wanted: &str,
     what: &str,
 ) -> anyhow::Result<()> {
     let path = path.unwrap_or_else(|| Path::new("the rows")).display();
     let row = row.key();
     bail!(
-        "{path}: the row of {row} was computed with different {what} (digest {told}, not {wanted}); name another --out, or use the same {what}"
+        "{path}: the row of {row} was computed with different {what} (digest {found}, not {wanted}); name another --out, or use the same {what}"
     )
 }
 
@@ -201,8 +202,8 @@ fn parse<R: Row>(bytes: &[u8]) -> anyhow::Result<Vec<(u64, R)>> {
     rows.collect()
 }
 
-/// Refuses a file whose first line isn't the header of these rows, or the start of it if the file was cut off. Its last line
-/// would be removed as an incomplete row, and rows would be appended to it.
+/// Refuses a file whose first line isn't the header of these rows, or the start of it if the file was cut off. Its last
+/// line would be removed as an incomplete row, and rows would be appended to it.
 fn check_header<R: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<()> {
     let columns = columns::of::<R>().join(",");
     let (line, whole) = match bytes.iter().position(|b| *b == b'\n') {
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_there_twice_is_refused_by_its_line() {
+    fn a_repeated_row_is_refused_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.csv");
         for seed in [0, 1, 0] {
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_of_the_settings_is_that_of_all_but_the_seed() {
+    fn the_digest_of_the_settings_covers_all_but_the_seed() {
         let with = |set: &[(&str, &str)], protocol: &str| {
             let mut task = Task::builtin("digits").unwrap();
             task.set_all(set).unwrap();

@@ -77,7 +77,7 @@ fn report(
 }
 
 #[test]
-fn retraining_by_kernels_comes_to_the_same_parameters_losses_and_errors() {
+fn retraining_by_kernels_gives_the_same_parameters_losses_and_errors() {
     let task = Task::from_toml(TASK).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");

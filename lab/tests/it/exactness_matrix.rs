@@ -19,19 +19,19 @@ fn every_row_is_within_the_limit() {
 }
 
 #[test]
-fn progress_is_told_before_the_first_case_and_after_each() {
-    let told = Mutex::new(Vec::new());
+fn progress_is_reported_before_the_first_case_and_after_each() {
+    let reported = Mutex::new(Vec::new());
     let rows = matrix_with(Some("optimizer adamw"), &|done, total| {
-        told.lock().unwrap().push((done, total));
+        reported.lock().unwrap().push((done, total));
     })
     .unwrap();
     assert!(rows.len() > 3, "{rows:?}");
     let expected: Vec<_> = (0..=rows.len()).map(|done| (done, rows.len())).collect();
-    assert_eq!(told.into_inner().unwrap(), expected);
+    assert_eq!(reported.into_inner().unwrap(), expected);
 }
 
 #[test]
-fn a_choice_that_matches_nothing_says_what_would() {
+fn a_filter_that_matches_no_row_is_refused_with_an_example() {
     let message = matrix(Some("conv9d")).unwrap_err().to_string();
     assert!(message.contains("conv2d mean dropout"), "{message}");
 }

@@ -4,9 +4,9 @@
 mod numbers;
 
 mod counterfactuals_by_kernels;
+mod end_to_end;
 mod exactness_matrix;
 mod own_models;
 mod parity_with_pytorch;
-mod road;
-mod sweeps_go_on;
+mod sweeps_resume;
 mod sweeps_scale;

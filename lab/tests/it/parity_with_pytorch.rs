@@ -1,12 +1,12 @@
-//! Compares section 7.1 of the paper with an implementation in PyTorch: on the same split, initial weights, batches and penalty, in
-//! float64, scores and counterfactual runs must agree.
+//! Compares section 7.1 of the paper with an implementation in PyTorch: on the same split, initial weights, batches and
+//! penalty, in float64, scores and counterfactual runs must agree.
 //!
-//! The other implementation writes one `.npz` per run: `DATA_MODEL_float64_SEED.npz`, DATA being adult, 20news or mnist and MODEL
-//! logreg or dnn, with `x_tr` (N, d), `y_tr` (N), `x_val`, `y_val`, `alpha`, `batch` (steps, b), `lr` (steps), the
-//! layers' weights and biases `init0`, `init1`, … and `final0`, …, and by example `true` (real change of the mean
-//! validation loss), `lin` (its linear part), `sgd` (SGD-influence), `nohess` (without the Hessian), `kl` (Koh and Liang by
-//! 100 heavy-ball steps) and `kl_cg` (by conjugate gradients). NumPy's `savez` writes
-//! such files; files of `savez_compressed` must be written again with it.
+//! The other implementation writes one file per run, `DATA_MODEL_float64_SEED.npz`. DATA is adult, 20news or mnist, and
+//! MODEL is logreg or dnn. The file contains `x_tr` (N, d), `y_tr` (N), `x_val`, `y_val`, `alpha`, `batch` (steps, b),
+//! `lr` (steps), and the layers' weights and biases `init0`, `init1`, … and `final0`, …. It also contains one value per
+//! example in each of `true` (real change of the mean validation loss), `lin` (its linear part), `sgd` (SGD-influence),
+//! `nohess` (without the Hessian), `kl` (Koh and Liang by 100 heavy-ball steps) and `kl_cg` (by conjugate gradients).
+//! NumPy's `savez` writes such files. Files of `savez_compressed` can't be read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -124,11 +124,11 @@ fn train(theirs: &Theirs, net: &Arc<Net>, task: &Task, data: &dyn DataSet) -> Me
     };
     let rates = theirs.get("lr");
     let batches = theirs.get("batch").chunks(theirs.arrays["batch"].0[1]);
-    let an_epoch = theirs.get("y_tr").len() / theirs.arrays["batch"].0[1];
+    let steps_per_epoch = theirs.get("y_tr").len() / theirs.arrays["batch"].0[1];
     for (t, (batch, &learning_rate)) in batches.zip(rates).enumerate() {
         let meta = StepMeta {
             step: t as u64,
-            epoch: (t / an_epoch) as u64,
+            epoch: (t / steps_per_epoch) as u64,
             groups: vec![GroupHyper {
                 learning_rate,
                 weight_decay: 0.0,
@@ -250,7 +250,7 @@ fn compare(path: &Path) -> Vec<(String, f64)> {
     let alpha = task.loss.penalty;
     println!("{name}: alpha {alpha:.3e}, largest change {largest:.3e}");
     if model == "logreg" {
-        // Not asserted: folds of 40 examples have ties, which the solvers' precision decides.
+        // Not asserted: folds of 40 examples have ties, and the solvers' precision decides which value wins.
         let (shape, x) = &theirs.arrays["x_tr"];
         let x = ndarray::Array2::from_shape_vec((shape[0], shape[1]), x.clone()).unwrap();
         let y: Vec<bool> = theirs.get("y_tr").iter().map(|y| *y > 0.5).collect();
@@ -316,7 +316,7 @@ fn removals(
 
 #[test]
 #[ignore = "needs files that another implementation wrote: HINDCAST_PARITY_DIR=DIR cargo test -p hindcast-lab --test it parity -- --ignored --nocapture"]
-fn scores_and_counterfactual_runs_are_pytorchs() {
+fn scores_and_counterfactual_runs_agree_with_pytorch() {
     let dir = std::env::var_os("HINDCAST_PARITY_DIR").expect("HINDCAST_PARITY_DIR names a folder");
     let mut files: Vec<_> = std::fs::read_dir(&dir)
         .unwrap()

@@ -48,8 +48,9 @@ fn sweeper(steps: u64) -> impl FnMut() -> f64 {
         };
         let state = begin(&run, &engine, &[query], &options).unwrap();
         let mut times = SweepTimes::default();
-        let mut go_on = |_: &_| ControlFlow::Continue(());
-        let swept = resume_timed(&run, &mut engine, state, false, &mut go_on, &mut times).unwrap();
+        let mut keep_going = |_: &_| ControlFlow::Continue(());
+        let swept =
+            resume_timed(&run, &mut engine, state, false, &mut keep_going, &mut times).unwrap();
         assert!(swept.is_done());
         assert_eq!(swept.queries[0].growth.len() as u64, steps + 1);
         1e3 * times.total().as_secs_f64() / steps as f64
@@ -58,7 +59,7 @@ fn sweeper(steps: u64) -> impl FnMut() -> f64 {
 
 #[test]
 #[ignore = "a timing, for an idle machine: cargo test --release -p hindcast-lab --test it sweeps_scale -- --ignored --nocapture"]
-fn a_step_of_ten_thousand_costs_what_a_step_of_a_thousand_does() {
+fn a_step_of_a_long_run_takes_as_long_as_a_step_of_a_short_run() {
     let (mut short, mut long) = (sweeper(1_000), sweeper(10_000));
     let (mut of_short, mut of_long) = (Vec::new(), Vec::new());
     // Short runs before and after the long one, so that both see the same load of the machine.

@@ -30,8 +30,8 @@ fn counter(trace: &Trace, name: &str) -> u64 {
     counters.get(name).copied().unwrap_or(0)
 }
 
-/// Checks that the trace holds every step bit for bit, except those that the statistics call lost, and that its manifest
-/// has the same counts.
+/// Checks that the trace holds every step bit for bit, except those that the statistics call lost, and that its
+/// manifest has the same counts.
 fn agrees(trace: &Trace, statistics: &Statistics, seen: &[Vec<u8>]) {
     let lost: Vec<u64> = statistics.lost_steps.iter().cloned().flatten().collect();
     let expected: Vec<(u64, Vec<u8>)> = (0..)

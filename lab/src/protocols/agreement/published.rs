@@ -20,8 +20,8 @@ pub struct Published {
     pub jaccard: Figure,
 }
 
-/// (data, model), then tau and Jaccard index of SGD-influence, and tau and Jaccard index of Koh and Liang's method; mean and
-/// standard deviation of each.
+/// (data, model), then tau and Jaccard index of SGD-influence, and tau and Jaccard index of Koh and Liang's method;
+/// mean and standard deviation of each.
 type Printed = ((&'static str, &'static str), [(f64, f64); 4]);
 
 const PRINTED: [Printed; 6] = [

@@ -34,8 +34,8 @@ pub struct Measured {
     pub name: &'static str,
     /// The estimator's name.
     pub method: &'static str,
-    /// Options that differ from the defaults: (model, or empty for both; key; value). The value `alpha` stands for the penalty
-    /// of the run.
+    /// Options that differ from the defaults: (model, or empty for both; key; value). The value `alpha` stands for the
+    /// penalty of the run.
     pub set: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -46,8 +46,8 @@ pub const METHODS: &[Measured] = &[
     plain("released-rule"),
     plain("accumulative"),
     plain("tracin"),
-    // As in the repository from which the paper took Koh and Liang's method: heavy ball on the Hessian over all examples,
-    // starting at u, with the damping in place of the penalty.
+    // As in the repository from which the paper took Koh and Liang's method: heavy ball on the Hessian over all
+    // examples, starting at u, with the damping in place of the penalty.
     Measured {
         name: "koh-liang-sgd",
         method: "koh-liang-sgd",

@@ -1,4 +1,4 @@
-//! Means over seeds, and differences within them.
+//! Means over seeds, and differences between methods on the same seed.
 
 use std::ops::Range;
 
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn means_are_over_the_seeds_asked_for_and_differences_within_a_seed() {
+    fn means_are_over_the_given_seeds_and_differences_within_a_seed() {
         let rows = [
             row(0, "sgd", 0.5),
             row(2, "sgd", 0.7),

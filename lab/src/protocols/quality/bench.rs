@@ -61,9 +61,9 @@ impl Bench<'_> {
         ))
     }
 
-    /// Retrains on all examples, and without each of these sets in the plan's window. `of` computes numbers from the end of a
-    /// training. The first inner list is that of the training on all examples. `noise` perturbs the starting values in their
-    /// last digits.
+    /// Retrains on all examples, and without each of these sets in the plan's window. `of` computes numbers from the
+    /// end of a training. The first inner list is that of the training on all examples. `noise` perturbs the starting
+    /// values in their last digits.
     pub fn retrained(
         &self,
         run: &RecordedRun<'_>,
@@ -91,8 +91,8 @@ impl Bench<'_> {
             .collect()
     }
 
-    /// The scores of a ranking for these queries, with its sign, one inner list per query, and the seconds that they took. An
-    /// example without a score, which is in no batch of the window, gets 0, because it changes nothing.
+    /// The scores of a ranking for these queries, with its sign, one inner list per query, and the seconds that they
+    /// took. An example without a score, which is in no batch of the window, gets 0, because it changes nothing.
     pub fn scores(
         &self,
         ranking: &Ranking,

@@ -1,5 +1,5 @@
-//! Losses and predictions of retrained models, in float64 for any float type of training: a loss near 0 has few significant
-//! digits in float32, and the ranks would be noise.
+//! Losses and predictions of retrained models, in float64 for any float type of training: a loss near 0 has few
+//! significant digits in float32, and the ranks would be noise.
 
 use candle_core::{D, DType, Device, Tensor};
 use hindcast_model::objective::{Draws, Mode, Pass, Split};

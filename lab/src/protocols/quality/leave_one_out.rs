@@ -1,5 +1,5 @@
-//! Leave-one-out correlation: examples are left out one at a time, and predicted changes of the validation loss are compared with
-//! the real ones.
+//! Leave-one-out correlation: examples are left out one at a time, and predicted changes of the validation loss are
+//! compared with the real ones.
 
 use super::bench::{Bench, EXAMPLES};
 use super::evaluated::losses_of;

@@ -6,16 +6,18 @@ use crate::protocols::ranking::Ranking;
 use crate::protocols::rows::{Origin, Row};
 use hindcast_analyzer::Window;
 
-/// The method in rows that compare the truth with itself: the same retrainings, from starting values perturbed in their last
-/// digits.
+/// The method in rows that compare the truth with itself: the same retrainings, from starting values perturbed in their
+/// last digits.
 pub const NOISE_FLOOR: &str = "truth-again";
 
 /// A measure of a ranking's quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Linear datamodeling score: correlation of predicted and real changes of each query over random subsets left out (Spearman).
+    /// Linear datamodeling score: correlation of predicted and real changes of each query over random subsets left out
+    /// (Spearman).
     Lds,
-    /// Correlation of predicted and real changes of the validation loss over examples left out one at a time (Kendall, Spearman).
+    /// Correlation of predicted and real changes of the validation loss over examples left out one at a time (Kendall,
+    /// Spearman).
     LeaveOneOut,
     /// How well the scores find labels that were flipped on purpose (area under the ROC curve, precision).
     Mislabels,

@@ -1,8 +1,9 @@
-//! Linear datamodeling score: the rank correlation, over random subsets left out, of the sums of their scores and the real
-//! changes.
+//! Linear datamodeling score: the rank correlation, over random subsets left out, of the sums of their scores and the
+//! real changes.
 //!
-//! Park et al. 2023 ("TRAK") keep half of the data and average over trainings with many seeds. Here, the run of one seed is
-//! retrained, and the plan says which share is left out: by default a hundredth, which is small enough for first order.
+//! Park et al. 2023 ("TRAK") keep half of the data and average over trainings with many seeds. Here, the run of one
+//! seed is retrained, and the plan says which share is left out: by default a hundredth, which is small enough for
+//! first order.
 
 use super::bench::{Bench, SUBSETS};
 use super::evaluated::losses_of;
@@ -61,8 +62,9 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Spearman's correlation over the sets, for each query, of `predicted(query, set)` and the values of the retrained runs. The
-/// first list of `real` is that of the training on all examples. Queries that no set changes have no order and are skipped.
+/// Spearman's correlation over the sets, for each query, of `predicted(query, set)` and the values of the retrained
+/// runs. The first list of `real` is that of the training on all examples. Queries that no set changes have no order
+/// and are skipped.
 fn over_queries(
     queries: usize,
     real: &[Vec<f64>],

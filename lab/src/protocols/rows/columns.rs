@@ -7,15 +7,15 @@ use serde::{Deserializer, forward_to_deserialize_any};
 /// The names of a struct's fields; empty if the type isn't a struct.
 pub(super) fn of<R: DeserializeOwned>() -> Vec<&'static str> {
     let mut fields: &'static [&'static str] = &[];
-    // It fails at the first call, which names the fields.
-    let _ = R::deserialize(Asked(&mut fields));
+    // It fails at the first call of the deserializer, which passes the names of the fields.
+    let _ = R::deserialize(FieldNames(&mut fields));
     fields.to_vec()
 }
 
 /// A deserializer that stores the names of the fields that it is asked for, and returns an error.
-struct Asked<'a>(&'a mut &'static [&'static str]);
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Asked<'_> {
+impl<'de> Deserializer<'de> for FieldNames<'_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {

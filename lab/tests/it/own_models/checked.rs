@@ -82,7 +82,7 @@ fn check(forward: Forward, loss: Loss) -> CheckReport {
 }
 
 #[test]
-fn a_right_model_with_kinks_passes() {
+fn a_correct_model_with_kinks_passes() {
     let report = check(right, ops::cross_entropy);
     println!("{report}");
     assert!(report.passed(), "{report}");
@@ -105,7 +105,7 @@ fn candles_max_pooling_is_caught_and_named() {
         .filter(|row| !row.passed)
         .map(|row| row.what.as_str())
         .collect();
-    // Gradients before the pooling are wrong, those after it are right.
+    // Gradients of layers before the pooling are wrong, those of layers after it are right.
     assert!(
         wrong.contains(&"gradient of the training loss in conv.weight"),
         "{wrong:?}"
@@ -169,7 +169,7 @@ fn a_cut_graph_is_located() {
 }
 
 #[test]
-fn unseeded_dropout_is_told_from_a_wrong_derivative() {
+fn unseeded_dropout_is_distinguished_from_a_wrong_derivative() {
     let model = Arc::new(
         OwnModel::new(
             Net::new,

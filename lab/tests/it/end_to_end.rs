@@ -1,5 +1,5 @@
-//! End to end on disk: a training on digits is recorded, the run is closed, opened and swept, and its scores are compared with
-//! training with changed weights.
+//! End to end on disk: a training on digits is recorded, the run is closed, opened and swept, and its scores are
+//! compared with training with changed weights.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ struct Recorded {
 /// One linear layer on 48 digits for two epochs of batches of ten, the last one of eight.
 fn record(dtype: &str, keep: Keep) -> Recorded {
     let task = Task::from_toml(&format!(
-        "name = \"road\"\n[data]\nsource = \"digits\"\ntrain = 48\nvalidation = 30\n[model]\ninput = [1, 28, 28]\n\
+        "name = \"end-to-end\"\n[data]\nsource = \"digits\"\ntrain = 48\nvalidation = 30\n[model]\ninput = [1, 28, 28]\n\
          layers = [{{ kind = \"flatten\" }}, {{ kind = \"linear\", out = 10 }}]\n[loss]\nkind = \"cross-entropy\"\n\
          [schedule]\nkind = \"constant\"\nlearning_rate = 0.02\n[train]\nepochs = 2\nbatch = 10\nseed = 3\n\
          dtype = \"{dtype}\"\n"
@@ -120,7 +120,7 @@ impl Recorded {
 }
 
 #[test]
-fn digits_recorded_reopened_and_swept_equal_retraining() {
+fn the_scores_of_a_reopened_run_equal_retraining() {
     let recorded = record("f64", Keep::All);
     let state = recorded.sweep(DType::F64, &Window::All);
     assert_eq!((state.window.clone(), state.end), (0..10, 10));
@@ -154,7 +154,7 @@ fn digits_recorded_reopened_and_swept_equal_retraining() {
 }
 
 #[test]
-fn single_precision_runs_replay_bit_by_bit_and_score_alike() {
+fn single_precision_runs_replay_bit_for_bit_and_give_similar_scores() {
     let recorded = record("f32", Keep::All);
     let run = recorded.run();
     let check = replay_check(&run, &ReplayCheckOptions::new(&run), &mut |_, _| {}).unwrap();
@@ -225,7 +225,7 @@ fn a_damaged_step_stops_the_sweep_and_says_where() {
 }
 
 #[test]
-fn queries_about_examples_that_are_not_there_are_refused() {
+fn queries_for_missing_examples_are_refused() {
     let recorded = record("f64", Keep::All);
     let mut engine = AutodiffEngine::new(recorded.net.clone(), DType::F64, &Device::Cpu).unwrap();
     let mut ask = |text: &str| {
@@ -240,8 +240,8 @@ fn queries_about_examples_that_are_not_there_are_refused() {
         "{message}"
     );
     let one = ask("validation:3").unwrap();
-    let three = ask("validation:3,3..4").unwrap();
-    assert!(relative_error(&one.parameters, &three.parameters) < 1e-14);
+    let twice = ask("validation:3,3..4").unwrap();
+    assert!(relative_error(&one.parameters, &twice.parameters) < 1e-14);
     // The gradient of a vector query is the vector itself.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("u.safetensors");

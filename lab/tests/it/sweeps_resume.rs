@@ -151,7 +151,7 @@ impl Recorded {
 }
 
 #[test]
-fn a_sweep_stopped_at_any_step_goes_on_to_the_same_bits() {
+fn a_sweep_stopped_at_any_step_resumes_to_the_same_bits() {
     for optimizer in [
         "kind = \"sgd\"\nmomentum = 0.9",
         "kind = \"adam\"",
@@ -173,7 +173,7 @@ fn a_sweep_stopped_at_any_step_goes_on_to_the_same_bits() {
             let state = recorded.sweep(&asked, Some(read()), None).unwrap();
             assert!(
                 recorded.csv(&state) == whole,
-                "{optimizer}: stopped before step {stop}, it came to other bits"
+                "{optimizer}: resumed after a stop before step {stop}, the result differs"
             );
         }
         // Stopped after every single step.
@@ -187,7 +187,7 @@ fn a_sweep_stopped_at_any_step_goes_on_to_the_same_bits() {
     }
 }
 
-/// Stops a session after a number of steps, and notes what it saves.
+/// Stops a session after a number of steps, and counts the checkpoints that it saves.
 struct StopAfter {
     steps: u64,
     saved: usize,
@@ -228,7 +228,7 @@ fn a_session_in_two_passes_that_is_stopped_and_resumed_gives_the_same_table() {
     };
     let plan =
         |engine: &AutodiffEngine, options| Session::new(&run, engine, &asked.queries, options);
-    // As much memory as two of the three queries need.
+    // Enough memory for two of the three queries.
     let all = plan(&engine, options.clone()).unwrap();
     assert_eq!((all.passes(), all.queries_at_once()), (1, 3));
     let two = all.cost().in_passes_of(2).memory();
@@ -262,7 +262,7 @@ fn a_session_in_two_passes_that_is_stopped_and_resumed_gives_the_same_table() {
         );
         assert!(
             recorded.csv(&swept.state) == whole,
-            "stopped after every {steps} steps, the session came to other bits"
+            "stopped after every {steps} steps, the result differs"
         );
         std::fs::remove_file(&path).unwrap();
     }
@@ -303,7 +303,7 @@ fn a_session_replaces_no_checkpoint_and_needs_memory_for_one_query() {
 }
 
 #[test]
-fn the_checkpoint_of_another_sweep_is_refused_by_name() {
+fn the_checkpoint_of_another_sweep_is_refused_with_the_difference() {
     let recorded = record("kind = \"sgd\"", 3);
     let asked = Asked::of(&["validation"]);
     let path = recorded.folder.path().join("sweep.safetensors");
@@ -357,9 +357,9 @@ fn the_checkpoint_of_another_sweep_is_refused_by_name() {
     }
 }
 
-/// One bit of every byte, and every length.
+/// Flips one bit of every seventh byte, and cuts the file at every 97th length.
 #[test]
-fn a_damaged_checkpoint_is_refused_and_never_gone_on_from() {
+fn a_damaged_checkpoint_is_refused_and_never_resumed() {
     let recorded = record("kind = \"sgd\"", 3);
     let asked = Asked::of(&["validation"]);
     let path = recorded.folder.path().join("sweep.safetensors");
@@ -384,7 +384,7 @@ fn a_damaged_checkpoint_is_refused_and_never_gone_on_from() {
 }
 
 #[test]
-fn what_a_sweep_takes_is_known_beforehand() {
+fn the_cost_of_a_sweep_is_known_beforehand() {
     let recorded = record("kind = \"sgd\"\nmomentum = 0.9", 3);
     let asked = Asked::of(&["validation", "validation:3"]);
     let run = recorded.run();
