@@ -28,7 +28,7 @@ pub struct Influence {
     /// Count only the use of examples in these steps: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
-    /// The table to write: .csv, .jsonl or (in builds with the feature) .parquet
+    /// The table to write: .csv, .jsonl or (in builds with the parquet feature) .parquet
     #[arg(long, value_name = "SCORES", default_value = "scores.csv")]
     pub out: PathBuf,
     /// Resume an interrupted sweep for the same table
@@ -37,7 +37,7 @@ pub struct Influence {
     /// Save the state of a long sweep every SECONDS; a crash loses at most that much work (0: after every step)
     #[arg(long, value_name = "SECONDS", default_value_t = Saving::SECONDS)]
     pub checkpoint_every: u64,
-    /// Float type of the replay: the recorded one, f32 or f64 (the reference)
+    /// Float type of the replay: recorded (that of the training), f32, or f64 (the most exact)
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
     pub precision: Precision,
     /// Replay engine: kernels (models of tasks, on the CPU; the default for them) or autodiff (any model and device, slower)
@@ -46,7 +46,7 @@ pub struct Influence {
     /// Add one column per epoch
     #[arg(long)]
     pub per_epoch: bool,
-    /// Refine the K most harmful examples of each query with the accumulative estimate, and some of them by retraining (SGD only)
+    /// Compute the accumulative estimate for the K most harmful examples of each query, and retrain without some of them (only for SGD without momentum and clipping; see --help)
     #[arg(long, value_name = "K")]
     pub refine: Option<usize>,
     /// How many of the refined examples to leave out and retrain, one at a time
@@ -70,7 +70,7 @@ pub struct Influence {
     /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
-    /// For scripts: print a summary (--help lists its fields)
+    /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
 }
@@ -92,7 +92,7 @@ pub struct NamesArgs {
     /// File with your own ids, file names or texts of the examples, to print and to add to the table as a column (see --help)
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
-    /// What numbers mean in --names: rows of the original file, or indices of the training split
+    /// Whether numbers in --names are rows of the original file or indices of the training split
     #[arg(
         long,
         value_enum,
@@ -106,7 +106,7 @@ pub struct NamesArgs {
     pub name_column: Option<String>,
 }
 
-/// What numbers mean in a file of names.
+/// Meaning of the numbers in a file of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NamesBy {
     /// The row in the original file.
@@ -121,7 +121,7 @@ pub struct Methods {
     /// Describe this method in full
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// For scripts: a list of {name, about, needs, source, predicts, windowed, options: [{key, default, about}]}
+    /// For scripts: print a JSON list of {name, about, needs, source, predicts, windowed, options: [{key, default, about}]}
     #[arg(long)]
     pub json: bool,
 }
@@ -129,7 +129,7 @@ pub struct Methods {
 /// `hindcast scores`
 #[derive(Debug, Args)]
 pub struct Scores {
-    /// Table written by `influence`: .csv, .jsonl or (with the feature) .parquet
+    /// Table written by `influence`: .csv, .jsonl or (in builds with the parquet feature) .parquet
     #[arg(value_name = "SCORES")]
     pub table: PathBuf,
     /// Column to sort by, ascending [default: the first influence, so the most harmful first]
@@ -141,16 +141,16 @@ pub struct Scores {
     /// Keep only rows that meet this condition: --where label=3 --where 'influence<0'; may be given several times
     #[arg(long = "where", value_name = "CONDITION")]
     pub conditions: Vec<String>,
-    /// Only the first K rows that have a value in the sorted column
+    /// Keep only the first K rows that have a value in the sorted column
     #[arg(long, value_name = "K", conflicts_with = "bottom")]
     pub top: Option<usize>,
-    /// Only the last K rows that have a value in the sorted column, the last one first
+    /// Keep only the last K rows that have a value in the sorted column, in reverse order
     #[arg(long, value_name = "K")]
     pub bottom: Option<usize>,
     /// Names of the examples.
     #[command(flatten)]
     pub names: NamesArgs,
-    /// Write the rows to a table instead of printing them: .csv, .jsonl or (with the feature) .parquet
+    /// Write the rows to a table instead of printing them: .csv, .jsonl or (in builds with the parquet feature) .parquet
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// For scripts: print the rows as JSON (--help lists the fields)
@@ -182,17 +182,17 @@ pub struct Counterfactual {
     /// The value whose change is measured: one query, as for `influence` (write a range as mean:validation:0..99)
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: String,
-    /// What is removed with an example: loss-only (its loss; it stays in the statistics of batch norm) or absent (everything)
+    /// What leaving out an example removes: loss-only (its loss; it still counts in the statistics of batch norm) or absent (the whole example)
     #[arg(long, value_enum, default_value_t = RemovalKind::LossOnly)]
     pub removal: RemovalKind,
-    /// Engine of the retraining and of the prediction: kernels (models of tasks, on the CPU; the default for them) or autodiff,
-    /// with which retraining on all examples gives the recorded bits
+    /// Engine of the retraining and of the prediction: kernels (models of tasks, on the CPU; the default for them) or autodiff
+    /// (retraining on all examples then reproduces the recorded parameters bit for bit)
     #[arg(long, value_enum, value_name = "ENGINE", hide_possible_values = true)]
     pub engine: Option<Engine>,
-    /// Denominator of a batch without the removed examples: fixed (the original size) or renormalised (the remaining size)
+    /// What a batch's loss is divided by after the removal: fixed (the original batch size) or renormalised (the remaining size)
     #[arg(long, value_enum, default_value_t = DenominatorKind::Fixed)]
     pub denominators: DenominatorKind,
-    /// Retrain once per example, without that example alone, instead of once without all of them
+    /// Retrain once per example, each time without only that example, instead of once without all of them
     #[arg(long)]
     pub each: bool,
     /// Write the results to a file, for `report`
@@ -204,7 +204,7 @@ pub struct Counterfactual {
     /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
-    /// For scripts: print a summary (--help lists its fields)
+    /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
 }
@@ -235,13 +235,13 @@ pub struct Bounds {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Steps that the examples are left out of: all, last-epoch, or A..B (B excluded); no example may occur twice from A on
+    /// Steps that the examples are left out of: all, last-epoch, or A..B (B excluded); no example may occur twice in the steps from A to the end of training
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
     /// Only these examples, for example 0..50,77 [default: all in the window]
     #[arg(long, value_name = "LIST")]
     pub examples: Option<String>,
-    /// Constants of Theorem 6 for a model that doesn't prove its own: largest eigenvalue of a Hessian, Lipschitz constant of the Hessian, largest gradient norm
+    /// Constants of Theorem 6, for a model from which they can't be derived: largest eigenvalue of the Hessian, Lipschitz constant of the Hessian, largest gradient norm
     #[arg(long, value_name = "Λ,L,G")]
     pub constants: Option<String>,
     /// The table to write: .csv or .jsonl
@@ -250,7 +250,7 @@ pub struct Bounds {
     /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
-    /// For scripts: print a summary (--help lists its fields)
+    /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
@@ -266,13 +266,13 @@ pub struct Report {
     /// Tables written by `influence`, for example one per method or window
     #[arg(required = true, value_name = "SCORES")]
     pub tables: Vec<PathBuf>,
-    /// Folder with the data files; without them, examples are shown by number only
+    /// Folder with the data files; without them, only the numbers of the examples are shown
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The page to write
     #[arg(long, value_name = "FILE.html", default_value = "report.html")]
     pub out: PathBuf,
-    /// A file written by `counterfactual --out`, to compare predicted with real changes; may be given several times
+    /// A file written by `counterfactual --out`, to compare predicted and real changes; may be given several times
     #[arg(long, value_name = "FILE.json")]
     pub removed: Vec<PathBuf>,
     /// A query to show [default: the first four of each table]; may be given several times
@@ -284,7 +284,7 @@ pub struct Report {
     /// Names of the examples.
     #[command(flatten)]
     pub names: NamesArgs,
-    /// For scripts: print a summary (--help lists its fields)
+    /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused

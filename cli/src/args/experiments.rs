@@ -11,7 +11,7 @@ pub enum Experiment {
     Agreement(Agreement),
     /// Measure the test error after removing each method's worst examples and retraining (paper, section 7.2)
     Cleansing(Cleansing),
-    /// Measure a ranking by other means: linear datamodeling score, leave-one-out correlation, mislabel detection, brittleness
+    /// Measure the quality of rankings by one of: linear datamodeling score, leave-one-out correlation, mislabel detection, brittleness
     Quality(Quality),
     /// Measure the cost of recording: the same task with and without recording, alternating in one process
     Recording(RecordingCost),
@@ -26,7 +26,7 @@ pub struct RecordingCost {
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Number of steps that are timed together
+    /// Number of consecutive steps that are timed as one block
     #[arg(long, default_value_t = 10)]
     pub block: u64,
     /// Change any key of the tasks
@@ -43,7 +43,7 @@ pub struct Agreement {
     /// Settings to run, for example adult/dnn or adult; there are adult, 20news and mnist, each with logreg and dnn [default: all six]
     #[arg(long, value_name = "DATA[/MODEL]", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Methods to measure, by their names in the rows [default: all]
+    /// Methods to measure, by their names in the printed rows [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub methods: Vec<String>,
     /// Folder with the data files
@@ -86,7 +86,7 @@ pub struct Cleansing {
     #[arg(long, value_name = "DIR", requires = "out")]
     pub figures: Option<PathBuf>,
     /// Rankings, separated by commas: a method's name (see `hindcast methods`), then -last-epoch to use that window and
-    /// -flipped to reverse the order [default: the rankings of the paper and those of the field]
+    /// -flipped to reverse the order [default: the rankings of the paper and of other common methods]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub methods: Vec<String>,
     /// Numbers of worst examples to remove, separated by commas [default: the paper's thirteen, 1 to 10,000]

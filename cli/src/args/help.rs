@@ -2,9 +2,9 @@
 
 pub(crate) const EXIT_CODES: &str =
     "Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the trace has lost or corrupt data;
-130 interrupted by Ctrl-C, 143 by a plain kill (a second signal ends the process at once).
-Results go to standard output, messages and progress to standard error. If standard output is closed by its
-reader, the exit code stays the same. If it can't be written, for example on a full disk, exit code 0 becomes 1.";
+130 interrupted by Ctrl-C, 143 by SIGTERM (a second signal ends the process at once).
+Results go to standard output, messages and progress to standard error. If the reader closes standard
+output, the exit code stays the same. If writing to it fails, for example on a full disk, exit code 0 becomes 1.";
 
 /// The methods of `influence`, with their options.
 pub(crate) fn methods() -> String {
@@ -58,7 +58,7 @@ pub(crate) const NAMES: &str = "\
 If the examples come from several files whose rows are each counted from 0 (pool = \"all\"), a row number alone doesn't identify an example. Add a column `file` with the file names that the table has, or use --names-by index.";
 
 pub(crate) const SCORES: &str = "\
---where compares a column with a value: =, !=, <, <=, >, >=. Numbers are compared by value. Other operators are refused; put a space before a value that begins with an operator. Texts (label, name, file) are equal if all their characters are, so label=03 isn't label=3; <, <=, >, >= compare two texts as numbers if both are numbers. A row must meet all conditions. An empty value (influence=) matches rows that have no value.
+--where compares a column with a value: =, !=, <, <=, >, >=. Numbers are compared by value. Other operators are refused; put a space before a value that begins with an operator. Texts (label, name, file) are equal only if all characters are, so label=03 doesn't match the label 3; <, <=, >, >= compare two texts as numbers if both are numbers. A row must meet all conditions. An empty value (influence=) matches rows that have no value.
 
 --json prints an object with
   table, metadata        the file, and the metadata stored next to it (null without metadata)
@@ -73,18 +73,19 @@ pub(super) const RECORD_JSON: &str = "\
   written, skipped, thinned, lost, non_finite_steps   number of steps with each outcome
   lost_steps             ranges [start, end) of the steps lost after storage failed
   failure                why storage failed, or null
-  raw_bytes, stored_bytes, stalls, stalled_seconds
+  raw_bytes, stored_bytes   size of the steps' tensors, and of the files that store them
+  stalls, stalled_seconds   how often and for how long training waited for the recorder
 Exit code 3: training was completed, but steps are missing from the trace (--on-error train-on after a storage failure, or --when-full skip).";
 
 pub(crate) const BOUNDS: &str = "\
-Lemma 7 and Theorem 5 of Hara, Nitanda and Maehara (2019) assume a strongly convex loss, learning rates of at most 1/Λ and one pass over the data by plain SGD. Theorem 6 assumes a smooth loss, a constant learning rate and one pass. A run that violates an assumption is refused, and the numbers are printed. Each example is left out once by retraining, in the float type of the run.
+Lemma 7 and Theorem 5 of Hara, Nitanda and Maehara (2019) assume a strongly convex loss, learning rates of at most 1/Λ and one pass over the data by plain SGD. Theorem 6 assumes a smooth loss, a constant learning rate and one pass. A run to which none of them applies is refused, with the numbers that violate the assumptions. Each example is left out once by retraining, in the float type of the run.
 
 The table has one line per example: index, row, label, step (whose batch contains it), gradient (its norm at that step), lower and upper (h(Λ) and h(λ)), estimate (the norm of the forward estimate), real (the norm of the real change), gap (the norm of their difference), theorem5 (as printed in the paper), always (2 h(λ)), theorem6, file (of the row). Cells are empty if a theorem doesn't apply to the run.
 
 Exit code 1: a proven bound is exceeded. --json prints an object with
   window {start, end}, run_steps, examples, rates [smallest, largest]
   constants              {lower, upper, lipschitz, gradient, input, proven}: λ, Λ, L, G, the largest input, and whether the model proves them
-  inequality7, inequality8, theorem5, always, theorem6   {examples, broken, tightest} or null: number of examples, of those that exceed the bound, and the largest used share of it
+  inequality7, inequality8, theorem5, always, theorem6   {examples, broken, tightest} or null: number of examples, of those that exceed the bound, and the largest share of the bound that was reached
   without_lemma7, without_theorem6   why they don't apply to the run; empty if they do
   rounding               size of possible rounding errors; exceeding a bound by this much isn't counted
   notes                  reasons to doubt these numbers; empty if there are none
@@ -128,13 +129,14 @@ The page is one file that loads nothing from the network: open it from disk, mai
                          verdict is confirmed, plausible, careful or doubtful; growth is the factor by which the adjoint's norm grew";
 
 pub(crate) const COUNTERFACTUAL: &str = "\
---top K SCORES refuses a table that doesn't belong to the run: its metadata names another run (unless --other-run is given), it has no rows, it has an example twice or one that isn't in the data, or its labels, rows or files differ from the data. A table without the file SCORES.meta.json next to it is accepted with a warning, because nothing says which run it belongs to. A table of another window is accepted, and both windows are printed. The examples are ranked by the table's column for --query, or by its only column; a table with several columns and none for --query is refused.
+--top K SCORES refuses a table that doesn't belong to the run: its metadata names another run (unless --other-run is given), it has no rows, an example occurs twice or isn't in the data, or its labels, rows or files differ from the data. A table without the file SCORES.meta.json next to it is accepted with a warning, because nothing says which run it belongs to. A table of another window is accepted, and both windows are printed. The examples are ranked by the table's column for --query, or by its only column; a table with several columns and none for --query is refused.
 --without FILE has one example index per line; empty lines and lines that begin with # are skipped. An example that is listed twice is left out once, with a warning.
 
 --json prints an object with
   query, window {start, end}, without     the query, the steps, and the number of examples left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
-                         with --each, value_without, real_change and predicted_change are null; `sets` has them
+                         the query after retraining with all examples, and without those left out; the difference; the prediction and its source.
+                         With --each, value_without, real_change and predicted_change are null; `sets` has them
   notes                  reasons to doubt these numbers; empty if there are none
   first_order_change     <u, parameters without the examples minus parameters with them>: the part of the real change that is first order in the
                          real change of the parameters; the rest is due to the query's curvature; null with --each

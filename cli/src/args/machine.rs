@@ -9,7 +9,7 @@ use super::replay::Precision;
 /// `hindcast exactness`
 #[derive(Debug, Args)]
 pub struct Exactness {
-    /// Only rows whose name contains all of these words, for example "conv2d mean"
+    /// Print only rows whose name contains all of these words, for example "conv2d mean"
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// For scripts: print JSON
@@ -31,7 +31,7 @@ pub struct Bench {
     /// Number of queries that a replay step answers
     #[arg(long, value_name = "Q", default_value = "1", value_parser = at_least_one)]
     pub queries: NonZeroUsize,
-    /// Float type: the task's own (recorded), f32 or f64
+    /// Float type: recorded (that of the task), f32 or f64
     #[arg(long, value_enum, default_value_t = Precision::Recorded)]
     pub precision: Precision,
     /// How many times each operation is timed

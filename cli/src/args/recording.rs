@@ -44,7 +44,7 @@ pub struct Record {
     /// Which steps to keep: all, last-epoch, last-steps=N, every=N, or budget=SIZE (the newest steps that fit, for example 2GB)
     #[arg(long, default_value = "all")]
     pub keep: String,
-    /// Which steps a power cut can't lose: os (those that the system has written), seals (those in finished segments), every=N (all but the last N), always (all)
+    /// Which steps survive a power cut: os (those that the operating system has written to disk by then), seals (those in finished segments), every=N (all but the last N), always (all)
     #[arg(long, default_value = "seals")]
     pub durability: String,
     /// If storage is too slow: block (training waits), stop (with an error), or skip (record the step without its tensors)
@@ -62,7 +62,7 @@ pub struct Record {
     /// A note to store in the run, for example --note machine=n7
     #[arg(long = "note", value_name = "KEY=VALUE")]
     pub note: Vec<String>,
-    /// For scripts: print a summary (--help lists its fields)
+    /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
 }

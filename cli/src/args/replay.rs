@@ -1,4 +1,4 @@
-//! What replays a run, and in which float type.
+//! The engine and the float type of a replay.
 
 use clap::ValueEnum;
 use hindcast_analyzer::EngineKind;

@@ -15,7 +15,7 @@ pub struct TaskCommand {
 pub enum TaskVerb {
     /// Print the names and one-line descriptions of the built-in tasks
     List {
-        /// For scripts: a list of {name, description}
+        /// For scripts: print a JSON list of {name, description}
         #[arg(long)]
         json: bool,
     },

@@ -55,7 +55,7 @@ pub struct Export {
     /// Folder to write to; must not exist yet or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// For scripts: print a summary (--help lists its fields)
+    /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused

@@ -1,4 +1,5 @@
-//! An analysis as `influence`, `counterfactual` and `demo` run it: announced, with a progress bar, and interruptible.
+//! Runs an analysis for `influence`, `counterfactual` and `demo`: prints what it needs, shows its progress, and stops it after
+//! Ctrl-C.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,10 @@ pub(crate) struct Settings<'a> {
     pub engine: Option<EngineKind>,
     pub device: Option<&'a str>,
     pub per_epoch: bool,
-    /// Where a sweep is saved while it runs.
+    /// Where and how often a sweep saves its state.
     pub saving: Option<Saving>,
     pub memory: Option<Limit>,
-    /// Whether nothing is printed before the computation.
+    /// Whether to print nothing before the computation.
     pub quiet: bool,
     /// Options of the check of recorded steps; `None` if the caller has checked or recorded them itself.
     pub check: Option<CheckArgs>,
@@ -94,7 +95,7 @@ pub(crate) fn answer(
     Ok(answer)
 }
 
-/// Prints what a method other than a sweep will do and need, and refuses what cannot fit.
+/// Prints what a method other than a sweep will do and how much memory it needs. Refuses work that can't fit.
 fn announce(
     planned: &Planned<'_>,
     question: &Question<'_>,
@@ -106,11 +107,11 @@ fn announce(
         chosen.method.name,
         need,
         settings.memory,
-        "ask fewer queries, or use a machine with more",
+        "ask fewer queries, or use a machine with more memory",
     )?;
     if !settings.quiet {
         say!(
-            "method {}: {} examples, {}; about {} beside the data and the model's own intermediate values",
+            "method {}: {} examples, {}; about {} of memory in addition to the data and the model's own intermediate values",
             chosen.method.name,
             question.run.examples(),
             count(question.queries.len() as u64),
@@ -120,7 +121,7 @@ fn announce(
     Ok(())
 }
 
-/// Prints where a sweep continues, what it will do and what it needs, and refuses what cannot fit.
+/// Prints where a sweep continues, what it will do and how much memory it needs. Refuses work that can't fit.
 fn announce_sweep(
     session: &Session<'_>,
     question: &Question<'_>,
@@ -131,7 +132,7 @@ fn announce_sweep(
             continuing(&saving.path, checkpoint, question.queries.len());
         }
         (Some(saving), None) if saving.resume => say!(
-            "{}: no interrupted sweep is there; sweeping from the beginning",
+            "{}: no interrupted sweep found; starting from the beginning",
             field(saving.path.display())
         ),
         _ => {}
@@ -142,7 +143,7 @@ fn announce_sweep(
         cost.memory(),
         settings.memory,
         &format!(
-            "the largest batch has {} examples; ask fewer queries, leave out --per-epoch, or use a machine with more",
+            "the largest batch has {} examples; ask fewer queries, leave out --per-epoch, or use a machine with more memory",
             cost.largest_batch
         ),
     )?;
@@ -152,7 +153,7 @@ fn announce_sweep(
     let passes = match session.passes() {
         0 | 1 => String::new(),
         n => format!(
-            ", in {n} passes over the steps with {} each, since the memory isn't enough for all at once",
+            ", in {n} passes over the steps with {} each, because the memory isn't enough for all at once",
             count(session.queries_at_once() as u64)
         ),
     };
@@ -168,7 +169,7 @@ fn announce_sweep(
         .batch
         .map_or(String::new(), |b| format!(", {} for its batch", bytes(b)));
     say!(
-        "memory: about {} beside the data ({} of state, {} for a step{batch}; {} for the table at the end){}{there}",
+        "memory: about {} in addition to the data ({} of state, {} for a step{batch}; {} for the table at the end){}{there}",
         bytes(cost.memory().about),
         bytes(cost.state),
         bytes(cost.step),
@@ -214,7 +215,7 @@ struct Watch {
     /// Whether the method is a sweep.
     sweeps: bool,
     interrupts: Interrupts,
-    /// What is being done, and its bar.
+    /// What the current stage does, and its progress bar.
     shown: Option<(&'static str, Bar)>,
     quiet: bool,
     time: progress::Estimate,
@@ -241,7 +242,7 @@ impl Watch {
         }
     }
 
-    /// The bar of this stage. The old bar disappears before a new one is drawn.
+    /// The progress bar of this stage. The old bar disappears before a new one is drawn.
     fn bar(&mut self, stage: Stage) -> &Bar {
         if self.shown.as_ref().is_some_and(|(d, _)| *d != stage.doing) {
             self.shown = None;
@@ -253,9 +254,10 @@ impl Watch {
         bar
     }
 
-    /// What an interrupted analysis has left, in place of the error that it was stopped.
+    /// Replaces the error of an interrupted analysis with a message about what was done and saved. Returns other errors as
+    /// they are.
     fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
-        // Before the bar is cleared: a finished bar says that all is done.
+        // Read before the bar is cleared, because a finished bar is always at its end.
         let at = |bar: &Bar| (bar.position(), bar.length().unwrap_or(0));
         let (done, total) = self.shown.as_ref().map_or((0, 0), |(_, bar)| at(bar));
         self.shown = None;

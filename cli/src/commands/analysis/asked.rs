@@ -1,4 +1,4 @@
-//! Windows, queries and names of tables on the command line. A mistake in them is wrong usage.
+//! Parses windows, queries and table names on the command line. A mistake in them is wrong usage (exit code 2).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,32 +8,33 @@ use hindcast_model::data::DataSet;
 use crate::commands::Usage;
 use hindcast_analyzer::{Queries, Query, Window};
 
-/// A window.
+/// Parses a window.
 pub(crate) fn parse_window(text: &str) -> anyhow::Result<Window> {
     text.parse()
         .map_err(|e| Usage(format!("--window: {e}")).into())
 }
 
-/// A word that stands for one query or for many.
+/// Parses a word that stands for one query or for several.
 pub(super) fn parse_queries(text: &str) -> anyhow::Result<Queries> {
     text.parse()
         .map_err(|e| Usage(format!("--query: {e}")).into())
 }
 
-/// The only query of a word, for verbs that answer one.
+/// The query of a word, for verbs that answer only one. Refuses a word that stands for several.
 pub(super) fn one_query(asked: &Queries, data: &dyn DataSet) -> anyhow::Result<Query> {
     let queries = asked.expand(data)?;
     match <[Query; 1]>::try_from(queries) {
         Ok([query]) => Ok(query),
         Err(many) => Err(Usage(format!(
-            "--query: that is {} queries, and one is expected: write `mean:` before a range, as mean:validation:0..99",
+            "--query: expected one query, got {}: write `mean:` before a range, as in mean:validation:0..99",
             many.len()
         ))
         .into()),
     }
 }
 
-/// The queries of all words, in order. A query that is asked twice would give two columns of the same name.
+/// The queries of all words, in order. Refuses a query that is given twice, because it would give two
+/// columns of the same name.
 pub(super) fn expand(asked: &[Queries], data: &dyn DataSet) -> anyhow::Result<Vec<Query>> {
     let mut queries = Vec::new();
     for many in asked {
@@ -43,14 +44,14 @@ pub(super) fn expand(asked: &[Queries], data: &dyn DataSet) -> anyhow::Result<Ve
     for query in &queries {
         let name = query.to_string();
         if names.contains(&name) {
-            return Err(Usage(format!("--query: `{name}` is asked twice")).into());
+            return Err(Usage(format!("--query: `{name}` is given twice")).into());
         }
         names.insert(name);
     }
     Ok(queries)
 }
 
-/// Refuses the path of a table whose ending names no known format.
+/// Refuses the path of a table if its extension isn't that of a known format.
 pub(super) fn check_output(path: &Path) -> Result<(), Usage> {
     let known: &[&str] = if cfg!(feature = "parquet") {
         &["csv", "jsonl", "ndjson", "parquet"]

@@ -51,7 +51,9 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
     let memory = context::memory(args.memory.as_deref())?;
     let run = Models::Recorded.open(&args.run, args.data.as_deref(), memory)?;
     context::warn_or_refuse_run(&run, &args.run)?;
-    let net = run.net().context("the run carries no task")?;
+    let net = run
+        .net()
+        .context("the bounds need a run of a task, and this run has no task")?;
     let options = BoundsOptions {
         window: window.resolve(run.source())?,
         examples,
@@ -107,7 +109,8 @@ pub(crate) fn run(args: &Bounds) -> anyhow::Result<Outcome> {
         )?;
         say!("took {}", words::duration(begun.elapsed()));
     }
-    // Theorem 5 as printed isn't proven, so a violation refutes the theorem. With given constants, a violation refutes them.
+    // Only a violated proven bound is a failure. Theorem 5 as printed in the paper isn't proven, and neither are constants that
+    // the user gave.
     let proven = [
         report.inequality7(),
         report.inequality8(),
@@ -172,7 +175,7 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
         if let Some(kept) = kept {
             writeln!(
                 out,
-                "  {name}: holds for {} of {}; at most {:.3} of the bound is used",
+                "  {name}: holds for {} of {}; at most {:.3} of the bound is reached",
                 kept.examples - kept.broken,
                 kept.examples,
                 kept.tightest
@@ -188,7 +191,7 @@ fn print(out: &mut dyn Write, report: &BoundsReport) -> anyhow::Result<()> {
             let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));
             writeln!(
                 out,
-                "  {name}: say nothing of this run, since they assume {why}{advice}"
+                "  {name}: not applicable to this run; assumed: {why}{advice}"
             )?;
         }
     }
@@ -220,7 +223,7 @@ fn parse_constants(text: &str) -> Result<GivenConstants, Usage> {
             gradient,
         }),
         _ => Err(Usage(format!(
-            "--constants: expected three positive numbers Λ,L,G (largest eigenvalue of a Hessian, its Lipschitz constant, largest gradient), got {text:?}"
+            "--constants: expected three positive numbers Λ,L,G (largest eigenvalue of the Hessian, its Lipschitz constant, largest gradient norm), got {text:?}"
         ))),
     }
 }

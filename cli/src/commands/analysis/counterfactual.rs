@@ -76,16 +76,16 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     };
     let prediction = Prediction::of(table, &at_end, &options, &sets, &settings)?;
     let results = results(&report, &prediction, &run, &options)?;
-    let moved = if args.each {
+    let first_order = if args.each {
         None
     } else {
-        Some(first_order(&run, asked.engine, &query, &report)?)
+        Some(first_order_change(&run, asked.engine, &query, &report)?)
     };
     let found = Found {
         query: query.to_string(),
         report: &report,
         results,
-        first_order: moved,
+        first_order,
         source: prediction.source,
         notes,
         each: args.each,
@@ -219,16 +219,16 @@ impl Found<'_> {
     }
 }
 
-/// `<u, θ_T(without) − θ_T>` with the query's gradient u at the end of the run with all examples. The prediction misses a
-/// part of it because the parameters move to first order only in theory. The real change differs from it by the query's
-/// curvature.
-fn first_order(
+/// `<u, θ_T(without) − θ_T>` with the query's gradient u at the end of the run with all examples. The prediction differs from
+/// it, because it uses the first-order change of the parameters instead of the real one. The real change differs from it by
+/// the query's curvature.
+fn first_order_change(
     run: &RecordedRun<'_>,
-    asked: Option<EngineKind>,
+    kind: Option<EngineKind>,
     query: &Query,
     report: &CounterfactualReport,
 ) -> anyhow::Result<f64> {
-    let mut engine = run.engine(asked, Some(run.dtype()), Device::Cpu)?;
+    let mut engine = run.engine(kind, Some(run.dtype()), Device::Cpu)?;
     let with = &report.everyone;
     let u = query.gradient_at(
         run.source(),
@@ -258,7 +258,7 @@ fn places(data: &dyn DataSet, examples: &[u64]) -> Vec<RemovedPlace> {
     examples.iter().map(place).collect()
 }
 
-/// Refuses a name by whose ending `report` would not know the file.
+/// Refuses the path of the results if its extension isn't .json.
 fn check_results(path: &Path) -> Result<(), Usage> {
     if path.extension().is_some_and(|ending| ending == "json") {
         return Ok(());
@@ -269,7 +269,7 @@ fn check_results(path: &Path) -> Result<(), Usage> {
     )))
 }
 
-/// Prints what will be done and what it needs, and refuses what cannot fit.
+/// Prints what will be retrained and how much memory it needs. Refuses work that can't fit.
 fn announce(
     run: &RecordedRun<'_>,
     window: &Range<u64>,
@@ -282,7 +282,7 @@ fn announce(
         cost.memory,
         limit,
         &format!(
-            "the largest batch has {} examples; use a shorter window, or a machine with more",
+            "the largest batch has {} examples; use a shorter window, or a machine with more memory",
             cost.largest_batch
         ),
     )?;
@@ -297,7 +297,7 @@ fn announce(
         }
     );
     say!(
-        "memory: about {} beside the data and the model's own intermediate values{}{there}",
+        "memory: about {} in addition to the data and the model's own intermediate values{}{there}",
         bytes(cost.memory.about),
         if there.is_empty() { "" } else { "; " },
     );

@@ -99,7 +99,7 @@ fn write(table: &ScoreTable, path: &Path) -> anyhow::Result<()> {
 }
 
 impl Asked {
-    /// Reads the command line. Mistakes are reported before a long computation, so all files and folders are tried, too.
+    /// Reads the command line, and tries all files and folders, so that mistakes are reported before a long computation.
     fn parse(args: &Influence) -> anyhow::Result<Self> {
         let window = parse_window(&args.window)?;
         let chosen = chosen(args, &window)?;
@@ -132,7 +132,7 @@ impl Asked {
     }
 }
 
-/// Refuses paths at which a result can't be written, or would replace a file of another kind.
+/// Refuses paths where a result can't be written or would replace a file of another kind.
 fn check_places(args: &Influence) -> anyhow::Result<()> {
     let sweep = Saving::beside(&args.out);
     let names = ("the names (--names)", args.names.names.as_deref());
@@ -151,7 +151,7 @@ fn check_places(args: &Influence) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that the names are those of the training examples.
+/// Checks that the names match the training examples.
 fn check_names(names: &Names, data: &dyn DataSet) -> anyhow::Result<()> {
     let all = 0..data.len(Split::Train);
     let files: Vec<String> = all.clone().map(|i| data.file(Split::Train, i)).collect();
@@ -183,14 +183,14 @@ fn chosen(args: &Influence, window: &Window) -> anyhow::Result<Chosen> {
     let name = chosen.method.name;
     if !chosen.method.windowed && *window != Window::All {
         return Err(Usage(format!(
-            "--window {window}: method {name} is about the whole run, so a window has no meaning: leave it out"
+            "--window {window}: method {name} scores the whole run and knows no window: leave it out"
         ))
         .into());
     }
     let of_sweeps = [
         (
             args.per_epoch,
-            "--per-epoch: only a sweep knows each epoch's share",
+            "--per-epoch: only a sweep computes the scores of each epoch",
         ),
         (
             args.resume,

@@ -1,4 +1,4 @@
-//! Verbs that ask which examples made the model, and the parts that they share.
+//! Verbs that compute, show or check influences, and the parts that they share.
 
 pub(crate) mod answering;
 pub(crate) mod asked;

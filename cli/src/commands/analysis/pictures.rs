@@ -58,8 +58,8 @@ pub(crate) fn worst(
     Ok(tiles.len())
 }
 
-/// A line of a caption. If it is too long, characters before its last `kept` characters are left out. The font has only
-/// ASCII characters.
+/// A line of a caption. A line that is too long loses the characters before its last `kept` ones. Characters that the font
+/// doesn't have (all but ASCII) become `?`.
 fn short(text: &str, kept: usize) -> String {
     const LONGEST: usize = 18;
     let plain: Vec<char> = text

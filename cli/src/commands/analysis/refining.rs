@@ -16,7 +16,7 @@ use hindcast_analyzer::estimators::Refinement;
 use hindcast_analyzer::measures::kendall_tau;
 use hindcast_analyzer::{Query, RecordedRun, ScoreRow, ScoreTable};
 
-/// Number of retrained examples that are needed to compare orders.
+/// Smallest number of retrained examples for which rankings are compared.
 const ORDERED: usize = 10;
 
 /// The refinement that the command line asks for.
@@ -24,7 +24,7 @@ pub(super) fn asked(args: &Influence) -> Result<Option<Refinement>, Usage> {
     match (args.refine, args.refine_truth) {
         (None, _) => Ok(None),
         (Some(_), _) if args.method != "sgd" => Err(Usage(format!(
-            "--refine needs the scores of the sweep: leave --method {} out",
+            "--refine needs the scores of the sweep: leave out --method {}",
             args.method
         ))),
         (Some(0), _) => Err(Usage(
@@ -75,7 +75,7 @@ pub(super) fn refine(
     drop((bar, interrupts));
     refined.map_err(|e| {
         told(e.into(), || {
-            "the refining stopped; the table holds the sweep's scores alone".to_owned()
+            "the refinement was stopped; the table has only the sweep's scores".to_owned()
         })
     })
 }

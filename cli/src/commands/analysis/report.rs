@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
     let removals = removals(args)?;
     let mut missing = None;
     let opened = match models.open(&args.run, args.data.as_deref(), memory) {
-        Ok(subject) => Some(subject),
+        Ok(run) => Some(run),
         // Without data, the page has no pictures. Data that is given but doesn't fit is a mistake.
         Err(error) if args.data.is_none() => {
             missing = Some(error);
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         .with_context(|| format!("{}: the run can't be opened", args.run.display()))?;
     let mut page = crate::report::page(&Source {
         trace,
-        data: opened.as_ref().map(|subject| subject.data()),
+        data: opened.as_ref().map(|run| run.data()),
         tables: &tables,
         removals: &removals,
         queries: &args.query,
@@ -161,7 +161,7 @@ fn removals(args: &Report) -> anyhow::Result<Vec<(String, RemovalResults)>> {
     let mut removals = Vec::new();
     let mut given = BTreeSet::new();
     for path in &args.removed {
-        // A retraining counts once even if two files contain it, but the same file given twice is a mistake.
+        // The same file given twice is a mistake. (A retraining that two different files contain is counted once.)
         if let Ok(place) = path.canonicalize()
             && !given.insert(place)
         {
@@ -194,7 +194,7 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
     }
 }
 
-/// The commands that reproduce the page.
+/// The commands that reproduce the page, each with a heading.
 fn commands(
     args: &Report,
     models: &Models,

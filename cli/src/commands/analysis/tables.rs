@@ -53,7 +53,8 @@ pub(crate) fn extremes(
 }
 
 /// The `k` most harmful examples. If the method predicts changes, only examples with negative scores are harmful, so there may
-/// be fewer than `k`. The scores of a method that only ranks have no sign.
+/// be fewer than `k`. The sign of a score has no meaning if the
+/// method only ranks.
 pub(crate) fn most_harmful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
     of_sign(table, query, table.worst(query, k), |score| score < 0.0)
 }
@@ -80,7 +81,7 @@ fn ranks(table: &ScoreTable) -> bool {
     method(&table.metadata.method).is_ok_and(|method| !method.predicts)
 }
 
-/// Width of a column of these files, including its header.
+/// Width of the column with the rows' file names, including its header.
 pub(crate) fn file_width<'a>(rows: impl IntoIterator<Item = &'a ScoreRow>) -> usize {
     let width = |row: &ScoreRow| field(&row.file).width();
     rows.into_iter()
@@ -236,7 +237,7 @@ mod tests {
     use super::verdict;
 
     #[test]
-    fn only_an_adjoint_that_grew_asks_for_a_check() {
+    fn a_check_is_advised_only_if_the_adjoint_grew() {
         for (factor, expected) in [
             (0.33, "stayed small"),
             (1.0, "stayed small"),

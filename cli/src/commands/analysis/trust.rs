@@ -26,7 +26,7 @@ pub(crate) fn derivatives(run: &RecordedRun<'_>, quiet: bool) -> anyhow::Result<
     Ok(())
 }
 
-/// Recomputes a few steps between the start of `window` and the end of training. Refuses a run whose steps don't follow
+/// Recomputes a few steps of `window`. Refuses a run whose steps don't follow
 /// from the recorded rule, batches and data. Returns the notes that the results must carry if the analysis continues.
 pub(crate) fn steps(
     run: &RecordedRun<'_>,
@@ -60,7 +60,7 @@ pub(crate) fn steps(
             return Ok(Some(warned(format!("UNVERIFIED: {report}"))));
         }
         bail!(
-            "{report}. An analysis would describe another training, so nothing was computed. \
+            "{report}. An analysis would describe a different training, so nothing was computed. \
              `hindcast verify --replay` checks more steps; --check-seed {seed} repeats this choice; \
              --unverified analyses the run anyway, and the result says so"
         );
@@ -97,7 +97,7 @@ fn warned(note: String) -> String {
     note
 }
 
-/// A seed that differs from call to call.
+/// A seed from the clock, so that each call checks other steps.
 fn clock() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |t| u64::from(t.subsec_nanos()) ^ t.as_secs()) % 1_000_000

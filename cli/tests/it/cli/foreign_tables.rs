@@ -214,7 +214,7 @@ fn the_column_of_the_query_ranks_and_scores_that_are_missing_are_said() {
     refused(
         dir,
         &["counterfactual", "run", "--top", "2", "two.csv"],
-        "no column for the query validation, and several others (validation:3, train:5)",
+        "no column for the query validation, but several others (validation:3, train:5)",
     );
     let of = |query| {
         let words = [
@@ -239,7 +239,7 @@ fn the_column_of_the_query_ranks_and_scores_that_are_missing_are_said() {
     let output = hindcast(dir, &["counterfactual", "run", "--top", "5", "few.csv"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("a score for 1 examples alone, not for 5"),
+        stderr(&output).contains("scores for only 1 examples, not for 5"),
         "{}",
         stderr(&output)
     );
@@ -308,7 +308,7 @@ fn a_vector_is_known_by_its_content_and_not_by_its_name() {
     assert!(!fine(dir, &report).contains("not checked"));
     let same = fs::read(dir.join("q.safetensors")).unwrap();
     fs::rename(dir.join("first.safetensors"), dir.join("q.safetensors")).unwrap();
-    let hint = "the file of vector:q.safetensors had another content";
+    let hint = "the file of vector:q.safetensors has changed since";
     refused(dir, &words, hint);
     // Retrainings of the other vector say nothing about this vector's table.
     let sweep = ["influence", "run", "--out", "w.csv", "--top", "0"];

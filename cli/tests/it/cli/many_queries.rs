@@ -74,7 +74,7 @@ fn queries_that_are_not_there_or_asked_twice_are_wrong_usage() {
                 "validation:3",
             ][..],
             2,
-            "`validation:3` is asked twice",
+            "`validation:3` is given twice",
         ),
         (
             &["influence", "run", "--query", "validation:30..50"],

@@ -22,7 +22,7 @@ pub(super) struct Prediction {
 }
 
 impl Prediction {
-    /// Predicts by `table`, if it is about this run, window and query and has scores for all sets. Otherwise sweeps the
+    /// Predicts from `table`, if it is about this run, window and query and has scores for all sets. Otherwise sweeps the
     /// window with `settings`.
     pub fn of(
         table: Option<ScoreTable>,
@@ -75,16 +75,16 @@ fn fitting_query(
     }
     let name = at_end.query.to_string();
     let q = meta.queries.iter().position(|q| q.name == name)?;
-    let other = at_end.differs_from(&meta.queries[q], true);
-    other.is_ok_and(|why| why.is_none()).then_some(q)
+    let difference = at_end.differs_from(&meta.queries[q], true);
+    difference.is_ok_and(|why| why.is_none()).then_some(q)
 }
 
-/// Relative difference, and absolute difference near 0, that two engines may have in a loss at the end of training. A loss
-/// near 0 has few digits in float32.
-const SHARE: f64 = 1e-3;
-const LOSS: f64 = 1e-6;
-/// Relative difference for a vector. All engines compute its product with the parameters alike.
-const PRODUCT: f64 = 1e-9;
+/// Relative tolerance between the values that two engines compute for a loss at the end of training.
+const LOSS_RELATIVE: f64 = 1e-3;
+/// Absolute tolerance, added to the relative one: a loss near 0 has few correct digits in float32.
+const LOSS_ABSOLUTE: f64 = 1e-6;
+/// Relative tolerance for the product of a vector with the parameters. All engines compute it in the same way.
+const VECTOR_RELATIVE: f64 = 1e-9;
 
 /// A query at the end of a run. It is evaluated at most once.
 pub(super) struct AtEnd<'a> {
@@ -102,36 +102,36 @@ impl<'a> AtEnd<'a> {
         }
     }
 
-    /// Why the query of a table isn't this one although it has the same name. `vector:FILE` names a file, whose content may
-    /// have changed. The values at the end of training are compared if the table is about `same_run`.
+    /// Why the table's query of the same name is a different one: the content of `vector:FILE` may have changed. Returns `None`
+    /// if it is the same query. The values at the end of training are compared only if the table is about the `same_run`.
     pub fn differs_from(
         &self,
-        told: &QueryMetadata,
+        in_table: &QueryMetadata,
         same_run: bool,
     ) -> hindcast_analyzer::Result<Option<String>> {
         let query = self.query;
         let digest = query.file_digest()?;
-        if told.digest.as_ref().is_some_and(|told| *told != digest) {
+        if in_table.digest.as_ref().is_some_and(|d| *d != digest) {
             return Ok(Some(format!(
-                "the file of {query} had another content when the table was made"
+                "the file of {query} has changed since the table was made"
             )));
         }
         if !same_run {
             return Ok(None);
         }
         let value = self.value()?;
-        let (share, least) = match query {
-            Query::Loss { .. } => (SHARE, LOSS),
-            Query::Vector { .. } => (PRODUCT, 0.0),
+        let (relative, absolute) = match query {
+            Query::Loss { .. } => (LOSS_RELATIVE, LOSS_ABSOLUTE),
+            Query::Vector { .. } => (VECTOR_RELATIVE, 0.0),
         };
-        let allowed = share * value.abs().max(told.value.abs()) + least;
-        let same = value == told.value
-            || (value.is_nan() && told.value.is_nan())
-            || (value - told.value).abs() <= allowed;
+        let allowed = relative * value.abs().max(in_table.value.abs()) + absolute;
+        let same = value == in_table.value
+            || (value.is_nan() && in_table.value.is_nan())
+            || (value - in_table.value).abs() <= allowed;
         Ok((!same).then(|| {
             format!(
                 "{query} is {value} at the end of training, and the table says {}",
-                told.value
+                in_table.value
             )
         }))
     }
@@ -154,9 +154,9 @@ impl<'a> AtEnd<'a> {
     }
 }
 
-/// Whether the table has a score for every example of the set that the window's batches hold. A method that knows no
-/// renormalised removal, or that scored a part of the examples, leaves cells empty. An empty cell predicts nothing, and
-/// must not count as no change.
+/// Whether the table has a score for every example of the set that occurs in the window's batches. A method without
+/// renormalised scores, or one that scored only some of the examples, leaves cells empty. An empty cell predicts nothing,
+/// and must not count as no change.
 fn covers(table: &ScoreTable, query: usize, without: &[u64], denominators: Denominators) -> bool {
     rows(table, without)
         .all(|row| row.occurrences == 0 || score(row, query, denominators).is_some())
@@ -164,7 +164,7 @@ fn covers(table: &ScoreTable, query: usize, without: &[u64], denominators: Denom
 
 /// The linear prediction for a set: the sum over its examples.
 fn predict(table: &ScoreTable, query: usize, without: &[u64], denominators: Denominators) -> f64 {
-    // An example that no batch of the window holds has no score, and leaving it out changes nothing.
+    // An example that is in no batch of the window has no score, and leaving it out changes nothing.
     rows(table, without)
         .filter_map(|row| score(row, query, denominators))
         .sum()
@@ -183,7 +183,7 @@ fn score(row: &ScoreRow, query: usize, denominators: Denominators) -> Option<f64
     column.get(query).copied().flatten()
 }
 
-/// Where the sum of scores is not the first-order change of what is really done.
+/// Notes on options with which the sum of scores isn't the first-order change of the retraining.
 pub(super) fn limits(
     run: &RecordedRun<'_>,
     sets: &[Vec<u64>],
@@ -193,12 +193,12 @@ pub(super) fn limits(
     let together = sets.iter().any(|set| set.len() > 1);
     if together && options.denominators == Denominators::Renormalised {
         notes.push(
-            "the prediction adds up removals of one example each; where a batch loses several, renormalised denominators make their joint change another one, also to first order".to_owned(),
+            "the prediction is the sum of removals of one example each; if a batch loses several, renormalised denominators make their joint change differ from this sum, even to first order".to_owned(),
         );
     }
     if options.removal == Removal::Absent && !run.source().buffers().is_empty() {
         notes.push(
-            "the prediction is that of loss-only removal: it leaves the examples in the batch statistics, and the retraining takes them out".to_owned(),
+            "the prediction is for loss-only removal, which leaves the examples in the batch statistics; the retraining also removes them from there".to_owned(),
         );
     }
     notes
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(predict(&table, 0, &[0, 2, 3], fixed), -0.25);
         // Example 1 is in two batches, and has no score.
         assert!(!covers(&table, 0, &[0, 1], fixed));
-        // The method knew no renormalised removal.
+        // The method gave no renormalised scores.
         assert!(!covers(&table, 0, &[0], Denominators::Renormalised));
     }
 }

@@ -17,9 +17,9 @@ pub(super) struct Found<'a> {
     pub report: &'a CounterfactualReport,
     /// One entry per set that was left out.
     pub results: Vec<RemovalResult>,
-    /// How the query would change if it were linear, by the real move of the parameters; `None` with `--each`.
+    /// The part of the real change that is first order in the real change of the parameters; `None` with `--each`.
     pub first_order: Option<f64>,
-    /// What predicted: a table, or a sweep.
+    /// The source of the prediction: a table or a sweep.
     pub source: &'static str,
     /// Reasons to doubt these numbers.
     pub notes: Vec<String>,
@@ -134,7 +134,7 @@ fn print(
     if let Some(first_order) = first_order {
         writeln!(
             out,
-            "  of the real change, {first_order:+.4e} is first order in how the parameters really moved, {:+.4e} the query's curvature",
+            "  of the real change, {first_order:+.4e} is first order in the real change of the parameters, {:+.4e} is due to the query's curvature",
             result.real_change - first_order
         )?;
     }
@@ -217,15 +217,15 @@ fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Res
     } else if report.engine == EngineKind::Kernels {
         writeln!(
             out,
-            "  (retrained by kernels, with all examples to within {:.1e} of the recorded parameters, relative; \
-             --engine autodiff retrains bit for bit)",
+            "  (retrained with the kernels, which reproduce the recorded parameters to within {:.1e}, relative; \
+             --engine autodiff reproduces them bit for bit)",
             same.max_relative_error
         )?;
     } else {
         writeln!(
             out,
             "  (retraining with all examples comes within {:.1e} of the recorded parameters, relative: \
-             another machine or device trained; changes are taken between the two retrainings)",
+             the run was trained on another machine or device; the changes are differences of two retrainings)",
             same.max_relative_error
         )?;
     }

@@ -22,7 +22,7 @@ pub(super) enum Removed<'a> {
     Worst {
         count: usize,
         table: &'a Path,
-        /// Whether the table may be of another run.
+        /// Whether the table may be about another run.
         other_run: bool,
     },
 }
@@ -152,7 +152,7 @@ fn worst(
         (Some(q), _) => {
             match at_end.differs_from(&queries[q], same_run)? {
                 Some(why) if matches!(query, Query::Vector { .. }) => anyhow::bail!(
-                    "--top: {} has the scores of another query: {why}; make the table again, or ask by the vector that it was made with",
+                    "--top: {} has the scores of another query: {why}; make the table again, or give the vector file that it was made with",
                     path.display()
                 ),
                 Some(why) => say!("warning: {}: {}", field(path.display()), field(why)),
@@ -177,7 +177,7 @@ fn worst(
             let there: Vec<&str> = queries.iter().map(|q| q.name.as_str()).collect();
             let more = if there.len() > MOST { ", …" } else { "" };
             anyhow::bail!(
-                "--top: {} has no column for the query {name}, and several others ({}{more}): choose one of them (--query)",
+                "--top: {} has no column for the query {name}, but several others ({}{more}): choose one of them with --query",
                 path.display(),
                 there[..there.len().min(MOST)].join(", ")
             );
@@ -187,7 +187,7 @@ fn worst(
     let worst: Vec<u64> = table.worst(q, count).iter().map(|r| r.index).collect();
     if harmful < worst.len() {
         say!(
-            "warning: by {} only {harmful} of the {} examples that are left out are harmful; the others have no negative score",
+            "warning: by the scores of {}, only {harmful} of the {} examples to leave out are harmful; the others have no negative score",
             field(path.display()),
             worst.len()
         );
@@ -199,7 +199,7 @@ fn worst(
     );
     if worst.len() < count {
         say!(
-            "warning: {} has a score for {} examples alone, not for {count}: these are left out",
+            "warning: {} has scores for only {} examples, not for {count}; these are left out",
             path.display(),
             worst.len()
         );

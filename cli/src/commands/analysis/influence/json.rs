@@ -1,4 +1,4 @@
-//! What `influence --json` prints.
+//! Prints the results of `influence` as JSON.
 
 use std::io::Write;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What `influence` prints for people.
+//! Prints the results of `influence` as text.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use hindcast_analyzer::estimators::{Answer, Chosen};
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::sweep::SweepTimes;
 
-/// What is printed.
+/// The results to print.
 pub(super) struct Found<'a> {
     pub args: &'a Influence,
     pub run: &'a RecordedRun<'a>,
@@ -24,7 +24,7 @@ pub(super) struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Number of examples that no scored batch holds.
+    /// Number of examples that are in no scored batch.
     pub fn never_seen(&self) -> usize {
         let rows = self.answer.table.rows.iter();
         rows.filter(|row| row.occurrences == 0).count()
@@ -48,7 +48,7 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     if !found.chosen.method.predicts {
         writeln!(
             out,
-            "{} only ranks: its scores are no predicted changes",
+            "{} only ranks: its scores are not predicted changes",
             found.chosen.method.name
         )?;
     }
@@ -57,7 +57,7 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
         let scores = if found.chosen.method.windowed {
             "in no batch of the window: their scores are empty"
         } else {
-            "in no batch that the trace holds"
+            "in no batch of the trace"
         };
         let all = table.rows.len();
         writeln!(out, "{never} of {all} examples were {scores}")?;
@@ -79,7 +79,7 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A query with its value.
+/// Prints a query with its value.
 fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     let metadata = &found.answer.table.metadata;
     let (query, steps) = (&metadata.queries[q], metadata.run_steps);
@@ -87,10 +87,10 @@ fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     if found.run.trace().and_then(|t| t.final_step()).is_some() {
         write!(out, "at the end of training")?;
     } else {
-        // θ of the last recorded step: the effect of that step is not in the trace.
+        // The last recorded θ is the one before the last step, so the effect of that step is not in the trace.
         write!(
             out,
-            "before step {steps}, the last that is recorded (the run has no final state)"
+            "before step {steps}, the last recorded one (the run has no final state)"
         )?;
     }
     if found.chosen.method.windowed {
@@ -107,11 +107,12 @@ fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     writeln!(out)
 }
 
+/// Prints how long the sweep took, and for what.
 fn times(times: &SweepTimes) {
     let total = times.total().as_secs_f64().max(f64::MIN_POSITIVE);
     let share = |of: Duration| 100.0 * of.as_secs_f64() / total;
     say!(
-        "the sweep took {}: {:.1} % replay, {:.1} % waiting for steps to be read, {:.1} % the rest",
+        "the sweep took {}: {:.1} % replay, {:.1} % waiting for steps to be read, {:.1} % other work",
         duration(times.total()),
         share(times.replay),
         share(times.waiting),
