@@ -17,9 +17,9 @@ pub(crate) struct Contents {
     pub gaps: u64,
     pub stored_bytes: u64,
     pub raw_bytes: u64,
-    /// Values of all parameters.
+    /// Number of values in all parameters together.
     pub parameters: u64,
-    /// The head digest in hexadecimal digits; nothing where the manifest is damaged or missing.
+    /// The head digest in hexadecimal digits; `None` if the manifest is damaged or missing.
     pub head: Option<String>,
 }
 
@@ -38,7 +38,7 @@ impl Contents {
         }
     }
 
-    /// Stored bytes by raw bytes.
+    /// Stored bytes divided by raw bytes.
     pub fn ratio(&self) -> f64 {
         self.stored_bytes as f64 / (self.raw_bytes as f64).max(1.0)
     }
@@ -61,7 +61,7 @@ pub(crate) fn training_examples(info: &RunInfo) -> Option<u64> {
     }
 }
 
-/// The user's notes, without those that hold digests of the data's rows.
+/// The user's notes, without those that the recorder added: digests of the data's rows.
 pub(crate) fn notes(info: &RunInfo) -> impl Iterator<Item = (&String, &String)> {
     info.notes
         .iter()

@@ -1,4 +1,4 @@
-//! Judges how far the growth of the adjoint's norm over a sweep puts the scores in doubt.
+//! Judges how reliable the scores are by the growth of the adjoint's norm over a sweep.
 
 /// Beyond this growth of the adjoint, a check is advised.
 const GREW: f64 = 10.0;
@@ -19,7 +19,7 @@ pub(crate) enum Growth {
 }
 
 impl Growth {
-    /// Judges a factor: the norm at the start of the window by the norm at the end of training.
+    /// Judges a factor: the norm at the start of the window, divided by the norm at the end of training.
     pub fn of(factor: f64) -> Growth {
         if !factor.is_finite() {
             Growth::NotFinite

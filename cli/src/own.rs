@@ -1,4 +1,4 @@
-//! The command line of a program that brings a model of its own.
+//! The command line of a program that has its own model.
 
 mod source;
 
@@ -13,7 +13,7 @@ use hindcast_model::update::UpdateRule;
 
 pub(crate) use source::OwnSource;
 
-/// A program that analyses the runs of one model: `hindcast` with a model and data of its own.
+/// A program that analyses the runs of one model: `hindcast` with its own model and data.
 ///
 /// It has the verbs info, verify, influence, scores, counterfactual, report, export, recover and checkpoint, with the flags,
 /// messages and exit codes of `hindcast`. [`run_with`] is the short form.

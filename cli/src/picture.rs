@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grid_has_room_for_every_tile_and_marks_the_marked() {
+    fn a_grid_has_room_for_every_tile_and_frames_marked_tiles_in_colour() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("grid.png");
         let tile = |marked| Tile {
@@ -163,7 +163,7 @@ mod tests {
         )
         .unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        // A picture is replaced by the next one, and by no other file.
+        // A picture of this program may be replaced. One that another program saved may not.
         write_grid(&path, "Worst", "of all", &[tile(true)], 2).unwrap();
         picture.save(&path).unwrap();
         let said = write_grid(&path, "", "", &[tile(true)], 2).unwrap_err();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// The unit of [`rate`] whose numbers are sizes.
+/// The unit with which [`rate`] prints sizes, such as 2.00 MB/s.
 pub(crate) const BYTES: &str = "bytes";
 
 /// A size in decimal units: 1.20 MB.
@@ -14,10 +14,10 @@ pub(crate) fn bytes(n: u64) -> String {
 /// Reads a size: `8GB`, `500 MB`, `1.5e9`; decimal units, or binary ones such as `8GiB`.
 ///
 /// # Errors
-/// Says what is expected, if the text isn't a size above 0.
+/// If the text isn't a size above 0. The message gives valid examples.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
-    let bad = || format!("expected a size as 8GB, 500MB or 2GiB, got {text:?}");
+    let bad = || format!("expected a size such as 8GB, 500MB or 2GiB, got {text:?}");
     let end = text
         .find(|c: char| c.is_ascii_alphabetic() && c != 'e' && c != 'E')
         .unwrap_or(text.len());
@@ -62,7 +62,7 @@ pub(crate) fn duration(d: Duration) -> String {
     }
 }
 
-/// A rate in a unit's plural: 31.4 steps/s, or 2.5 s/step below one per second.
+/// A rate; the unit is given in the plural: 31.4 steps/s, or 2.5 s/step below one per second.
 pub(crate) fn rate(per_second: f64, unit: &str) -> String {
     if unit == BYTES {
         format!("{}/s", bytes(per_second as u64))
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_times_are_said_in_fitting_units() {
+    fn rates_and_times_have_fitting_units() {
         assert_eq!(rate(1234.56, "steps"), "1235 steps/s");
         assert_eq!(rate(31.44, "steps"), "31.4 steps/s");
         assert_eq!(rate(0.4, "steps"), "2.5 s/step");

@@ -77,7 +77,7 @@ fn of_bounds(broken: &[BrokenAssumption]) -> Option<String> {
 /// Advice for a broken assumption of the bounds, if a flag or another way of training helps.
 pub(super) fn of_assumption(assumption: Assumption) -> Option<&'static str> {
     match assumption {
-        Assumption::OnePass => Some("train one epoch, or ask with --window last-epoch"),
+        Assumption::OnePass => Some("train for one epoch, or use --window last-epoch"),
         Assumption::KnownDerivatives => {
             Some("--constants LARGEST-EIGENVALUE,LIPSCHITZ,GRADIENT gives the bounds for Theorem 6")
         }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn float64_is_no_advice_to_a_float64_run() {
+    fn a_float64_run_is_not_advised_to_use_float64() {
         let at = |dtype| {
             let what = "the sensitivity".to_owned();
             let step = 3;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_can_be_swept_is_named() {
+    fn the_advice_names_a_window_that_can_be_swept() {
         let window = |newest| {
             said(AnalysisError::Missing(Missing::Window {
                 window: "all".to_owned(),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_bounds_need_is_said_once() {
+    fn advice_for_the_bounds_is_given_once() {
         let broken = [
             Assumption::PlainSgd,
             Assumption::OnePass,

@@ -1,4 +1,4 @@
-//! Arguments that several verbs have in common.
+//! Opens runs and parses the arguments that several verbs share.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub(crate) fn warn_or_refuse_run(run: &RecordedRun<'_>, path: &Path) -> anyhow::
         .map_or(Ok(()), |trace| warn_or_refuse(trace, path))
 }
 
-/// Like [`warn`], but refuses a run that continues after damage. For verbs whose answer depends on the end of training.
+/// Like [`warn`], but refuses a run that continues after unreadable steps. For verbs that need the end of training.
 pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
     warn(trace);
     match trace.ends_early() {
@@ -83,7 +83,7 @@ pub(crate) fn warn_or_refuse(trace: &Trace, run: &Path) -> anyhow::Result<()> {
 /// Describes why a run can't be opened. A damage error names only a file, so the message names the run first.
 pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
     match error {
-        FormatError::NotARun { .. } => match half_born(run) {
+        FormatError::NotARun { .. } => match left_over_folder(run) {
             Some(left) => anyhow::anyhow!(
                 "{error}; {left} next to it was left by a recorder that was killed while it created the run: nothing was recorded in it, so remove it and record again"
             ),
@@ -97,7 +97,7 @@ pub(crate) fn unopened(run: &Path, error: FormatError) -> anyhow::Error {
 }
 
 /// The temporary folder of a recorder that was killed while it created this run.
-fn half_born(run: &Path) -> Option<String> {
+fn left_over_folder(run: &Path) -> Option<String> {
     let name = run.file_name()?.to_string_lossy().into_owned();
     let parent = match run.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

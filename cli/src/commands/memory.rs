@@ -58,8 +58,8 @@ fn address_space() -> Option<u64> {
 }
 
 /// Bytes that work may use: the user's limit, or by default the available memory.
-pub(crate) fn limit(said: Option<Limit>) -> Option<u64> {
-    said.map(|Limit(bytes)| bytes).or_else(available)
+pub(crate) fn limit(asked: Option<Limit>) -> Option<u64> {
+    asked.map(|Limit(bytes)| bytes).or_else(available)
 }
 
 /// Refuses work that certainly doesn't fit. Otherwise returns a sentence about the available memory. The sentence is a
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_surely_does_not_fit_is_refused_and_what_may_not_is_said() {
+    fn work_that_cannot_fit_is_refused_and_work_that_may_not_fit_gets_a_warning() {
         let limit = Some(Limit(1_000_000));
         let need = |certain, about| MemoryNeed { certain, about };
         let said = check("a sweep", need(10, 20), limit, "ask less").unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_says_what_it_has() {
+    fn this_machine_reports_its_available_memory() {
         if let Some(bytes) = available() {
             assert!(bytes > 1 << 20, "{bytes}");
         }

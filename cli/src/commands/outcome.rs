@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use super::{advice, interrupt};
 use crate::clean;
 
-/// How a verb ended when it did not fail.
+/// How a verb ended if it returned no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Exit code 0.
     Fine,
-    /// Exit code 1: it ran, and the answer is no.
+    /// Exit code 1: the verb ran to its end, and what it checked doesn't hold.
     Failed,
     /// Exit code 3: the trace has lost or corrupt data.
     Damaged,

@@ -1,4 +1,4 @@
-//! The verbs of a program with a model of its own.
+//! The verbs of a program that has its own model.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use hindcast_analyzer::{AnalysisError, start_threads};
 
 /// Maximum number of threads that a verb starts in addition to the pool: those of the recorder, the read-ahead, the
 /// engine and the progress bar.
-const BESIDE: usize = 6;
+const OTHER_THREADS: usize = 6;
 
 /// Starts the thread pool that loads data and computes models, and checks that a few more threads can be started.
 ///
@@ -15,7 +15,7 @@ const BESIDE: usize = 6;
 /// If the system allows no more threads. Without this call, the verb would panic in the middle of its work.
 pub(crate) fn start() -> anyhow::Result<()> {
     start_threads()?;
-    try_for(BESIDE).map_err(|error| AnalysisError::Threads {
+    try_for(OTHER_THREADS).map_err(|error| AnalysisError::Threads {
         what: "a few more threads",
         problem: error.to_string(),
     })?;
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_pool_is_started_once() {
-        try_for(BESIDE).unwrap();
+        try_for(OTHER_THREADS).unwrap();
         start().unwrap();
         // On the second call the pool already exists.
         start().unwrap();

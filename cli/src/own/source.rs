@@ -1,4 +1,4 @@
-//! A model of one's own: its objective, how its data are loaded, and its update rule.
+//! A user's own model: its objective, the loader of its data, and its update rule.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) struct OwnSource {
     pub load: Load,
     /// The update rule of runs that didn't record theirs.
     pub rule: Option<UpdateRule>,
-    /// Whether the model's derivatives are compared with differences first.
+    /// Whether to compare the model's derivatives with finite differences first.
     pub check: bool,
 }
 

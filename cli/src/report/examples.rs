@@ -1,4 +1,4 @@
-//! Training examples in a form that people can look at: a picture, or the values of a row.
+//! Training examples as a page shows them: a picture, or the values of a row.
 
 use std::io::Cursor;
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_are_those_that_harm_and_those_that_help() {
+    fn the_extremes_are_the_most_harmful_and_the_most_helpful() {
         let scores = [
             Some(-3.0),
             Some(1.0),

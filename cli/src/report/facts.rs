@@ -1,11 +1,11 @@
-//! What a page says about the run itself: its facts and its recorded losses.
+//! The facts about a run that a page shows, and its recorded losses.
 
 use hindcast_format::{DataIdentity, FormatError, Trace, hex};
 
 use crate::contents::{Contents, NO_HEAD, notes, status, training_examples};
 use crate::words::{bytes, grouped, plural};
 
-/// Largest number of points of a training curve. A longer run is averaged over stretches of steps.
+/// Largest number of points of a training curve. The losses of a longer run are averaged over stretches of steps.
 const STRETCHES: usize = 240;
 
 /// A run in words and numbers.
@@ -177,12 +177,12 @@ impl Curve {
         (Curve::from_losses(&losses), problems)
     }
 
-    /// From (step, epoch, loss), in the order of the steps.
+    /// Averages losses, which are given as (step, epoch, loss) in the order of the steps.
     fn from_losses(losses: &[(u64, u64, f64)]) -> Curve {
         let finite: Vec<_> = losses.iter().copied().filter(|l| l.2.is_finite()).collect();
-        let a_stretch = finite.len().div_ceil(STRETCHES).max(1);
+        let length = finite.len().div_ceil(STRETCHES).max(1);
         let stretches = finite
-            .chunks(a_stretch)
+            .chunks(length)
             .map(|chunk| {
                 let n = chunk.len() as f64;
                 let of = || chunk.iter().map(|l| l.2);
@@ -211,7 +211,7 @@ impl Curve {
     }
 }
 
-/// A TOML text on one line.
+/// Puts a TOML text on one line.
 fn in_a_line(toml: &str) -> String {
     let lines = toml.lines().map(str::trim);
     lines

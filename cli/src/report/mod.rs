@@ -38,13 +38,13 @@ pub(crate) struct Source<'a> {
     pub tables: &'a [(String, ScoreTable)],
     /// Retrainings with the names of their files.
     pub removals: &'a [(String, RemovalResults)],
-    /// Which queries are shown; if empty, the first [`QUERIES`] of each table.
+    /// The queries to show; if empty, the first [`QUERIES`] of each table.
     pub queries: &'a [String],
-    /// How many of the most harmful and most helpful examples are shown.
+    /// How many of the most harmful and most helpful examples to show.
     pub top: usize,
 }
 
-/// Makes the page.
+/// Builds the page.
 ///
 /// # Errors
 /// If a table or a retraining belongs to another run, a query is in no table, or an example can't be read.
@@ -171,12 +171,12 @@ fn retrained(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
     (0..meta.queries.len()).filter_map(of_query).collect()
 }
 
-/// Turns a mismatch of a file and the run into an error.
+/// Turns a mismatch between a file and the run into an error that names the file.
 fn about(file: &str, fits: Result<(), String>) -> anyhow::Result<()> {
     fits.map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
 }
 
-/// Which queries of a table are shown. Adds a note if some are left out.
+/// The positions of a table's queries that are shown. Adds a note if some are left out.
 fn chosen(table: &ScoreTable, asked: &[String], name: &str, notes: &mut Vec<String>) -> Vec<usize> {
     let queries = &table.metadata.queries;
     if asked.is_empty() {

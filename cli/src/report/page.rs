@@ -25,7 +25,7 @@ pub(crate) const SECTIONS: [(&str, &str); 9] = [
     ("reproduce", "Reproduce"),
 ];
 
-/// Forbids all network requests: they would fail, with a message in the browser's console.
+/// Forbids all network requests. If the page made one, it would fail with a message in the browser's console.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 impl Page {

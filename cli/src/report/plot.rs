@@ -9,7 +9,7 @@ use plotters::element::PathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use axis::{plain, scaled, ticks};
+use axis::{scaled, scaled_range, ticks};
 use hindcast_analyzer::{AnalysisError, Result};
 use marks::shapes;
 
@@ -18,7 +18,8 @@ pub(crate) use marks::{Ink, Mark};
 
 const TEXT: RGBColor = RGBColor(0x5b, 0x5d, 0x63);
 const GRID: RGBColor = RGBColor(0xe6, 0xe4, 0xdd);
-/// A plot's size in pixels, and whether it is a file of its own, which needs a background.
+
+/// A plot's size in pixels, and whether it is a separate file, which needs a background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
     pub width: u32,
@@ -34,7 +35,7 @@ pub(crate) struct Plot {
     pub marks: Vec<Mark>,
     /// Title above the axes; may be empty.
     pub title: String,
-    /// Names of the series, for a plot that is a file of its own: ink, shape, name.
+    /// Names of the series, for a plot in a separate file: ink, shape, name.
     pub legend: Vec<(Ink, usize, String)>,
 }
 
@@ -83,8 +84,8 @@ impl Plot {
         let head = 18 * i32::from(!self.title.is_empty()) + 20 * key_lines;
         let (top, area) = root.split_vertically(head + 8);
         self.heading(&top, size)?;
-        let x = plain(&self.x);
-        let y = plain(&self.y);
+        let x = scaled_range(&self.x);
+        let y = scaled_range(&self.y);
         let mut builder = ChartBuilder::on(&area);
         builder
             .margin_right(14)
@@ -100,6 +101,7 @@ impl Plot {
         Ok(())
     }
 
+    /// A point's position on the axes.
     fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
         (scaled(&self.x, x), scaled(&self.y, y))
     }
@@ -223,6 +225,7 @@ impl Plot {
         rows
     }
 
+    /// Draws the title and the legend.
     fn heading(&self, top: &Area<'_>, size: Size) -> std::result::Result<(), Problem> {
         let mut y = 8;
         if !self.title.is_empty() {
@@ -265,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_come_out_in_their_inks_and_within_the_picture() {
+    fn marks_are_drawn_in_their_colours() {
         let x = Axis::around("step", [0.0, 10.0]);
         let y = Axis::around("loss", [0.0, 2.0]);
         let points = vec![(0.0, 2.0), (5.0, 1.0), (10.0, 0.0)];
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_without_extent_is_refused_and_one_value_gets_room() {
+    fn an_axis_without_extent_is_refused_and_a_single_value_gets_one() {
         let good = Axis::around("x", [3.0]);
         assert!(good.range.0 < 3.0 && good.range.1 > 3.0);
         let bad = good.clone().ends(1.0, 1.0);

@@ -34,7 +34,7 @@ impl Words {
     }
 }
 
-/// The command that computed a table, as far as its metadata says.
+/// The command that computed a table, as far as its metadata records it.
 pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> String {
     let mut words = words;
     if !["", "sgd", "reverse-sweep"].contains(&meta.method.as_str()) {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_says_how_it_was_made() {
+    fn the_command_of_a_table_follows_from_its_metadata() {
         let mut meta = table(&[Some(1.0)]).metadata;
         let words = || {
             Words::new(

@@ -19,7 +19,7 @@ const ENOUGH: usize = 8;
 pub(crate) enum Level {
     /// Retraining agrees with the scores.
     Confirmed,
-    /// There is no sign against the scores, and no retraining.
+    /// No sign speaks against the scores, but no retraining has checked them.
     Plausible,
     /// A sign suggests a check.
     Careful,
@@ -80,11 +80,11 @@ pub(crate) fn fits(view: &View, results: &RemovalResults) -> bool {
         && results.predicted_by == view.method
 }
 
-/// Whether queries of the same name are the same. `vector:FILE` names a file, whose content may have changed. If a digest is
+/// Whether two queries of the same name are the same query. `vector:FILE` names a file, whose content may have changed. If a digest is
 /// missing, the values at the end of training are compared.
 fn same_vector(view: &View, results: &RemovalResults) -> bool {
     // A retraining on all examples ends like the run, up to rounding.
-    const SHARE: f64 = 1e-5;
+    const RELATIVE: f64 = 1e-5;
     if !view.query.starts_with("vector:") {
         return true;
     }
@@ -92,13 +92,13 @@ fn same_vector(view: &View, results: &RemovalResults) -> bool {
         (Some(a), Some(b)) => a == b,
         _ => {
             let (a, b) = (view.value, results.value_with_everyone);
-            (a - b).abs() <= SHARE * a.abs().max(b.abs())
+            (a - b).abs() <= RELATIVE * a.abs().max(b.abs())
         }
     }
 }
 
-/// Compares a view's scores with all retrainings that fit it. A set that was left out in the same way several times, as in a
-/// file that is given twice, counts once.
+/// Compares a view's scores with all retrainings that fit it. A set that was left out several times in the same way counts
+/// once, for example if a file is given twice.
 pub(crate) fn evidence(view: &View, removals: &[RemovalResults]) -> Option<Evidence> {
     let mut seen = BTreeSet::new();
     let sets: Vec<_> = removals
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_decides_where_nobody_has_retrained() {
+    fn without_retraining_the_growth_decides() {
         for (factor, level) in [
             (0.5, Level::Plausible),
             (10.0, Level::Plausible),
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_without_the_direction_confirms_nothing() {
+    fn a_right_order_with_wrong_signs_is_not_confirmed() {
         let shifted: Vec<_> = (0..8).map(|i| (f64::from(i) - 3.5, f64::from(i))).collect();
         let verdict = Verdict::of(&view(), &[removals(&shifted)]);
         assert_eq!(verdict.level, Level::Careful, "{verdict:?}");
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_of_the_same_name_is_the_same_by_its_content() {
+    fn vectors_of_the_same_name_are_compared_by_content() {
         let view = View {
             query: "vector:q.safetensors".to_owned(),
             query_digest: Some("aa".to_owned()),
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retraining_of_another_window_query_or_method_says_nothing_here() {
+    fn a_retraining_of_another_window_query_or_method_is_ignored() {
         let good = removals(&[(-1.0, -1.0)]);
         assert!(evidence(&view(), std::slice::from_ref(&good)).is_some());
         for other in [
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn another_method_or_no_metadata_asks_for_care() {
+    fn other_methods_and_missing_metadata_are_judged_careful() {
         for method in ["", "hessian-free", "random", "mine"] {
             let view = View {
                 method: method.to_owned(),

@@ -1,11 +1,11 @@
-//! The numbers that a page shows of one query of one table.
+//! Statistics of one query's scores in one table, as a page shows them.
 
 use std::collections::BTreeMap;
 
 use hindcast_analyzer::scores::AdjointGrowth;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
-/// Bars of a distribution; odd, so that one of them contains zero.
+/// Number of bars of a distribution; odd, so that the middle one contains zero.
 const BINS: usize = 61;
 /// If there are more distinct labels than this, they are not classes.
 const MOST_CLASSES: usize = 60;
@@ -137,7 +137,7 @@ pub(crate) fn score(row: &ScoreRow, q: usize) -> Option<f64> {
         .filter(|score| score.is_finite())
 }
 
-/// Totals of scores, which are in ascending order.
+/// Totals of the scores, which must be in ascending order.
 fn totals(scored: &[(f64, &ScoreRow)]) -> Totals {
     let scores = || scored.iter().map(|(score, _)| *score);
     let below = scores().take_while(|s| *s < 0.0);
@@ -164,7 +164,7 @@ fn totals(scored: &[(f64, &ScoreRow)]) -> Totals {
     }
 }
 
-/// Counts in bars of equal width, symmetric around zero, without empty bars at the ends.
+/// Counts the scores in bars of equal width, symmetric around zero. Leaves out empty bars at the ends.
 fn distribution(scored: &[(f64, &ScoreRow)]) -> Vec<Bin> {
     let (Some(first), Some(last)) = (scored.first(), scored.last()) else {
         return Vec::new();
@@ -183,7 +183,6 @@ fn distribution(scored: &[(f64, &ScoreRow)]) -> Vec<Bin> {
         let at = (((score + reach) / width) as usize).min(BINS - 1);
         bins[at].count += 1;
     }
-    // Empty bars outside of the data only take space.
     let filled = |bin: &Bin| bin.count > 0;
     let from = bins.iter().position(filled).unwrap_or(0);
     let to = bins.iter().rposition(filled).unwrap_or(0);
@@ -347,7 +346,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn labels_of_many_kinds_are_no_classes() {
+    fn many_distinct_labels_are_not_classes() {
         let mut many = table(&vec![Some(1.0); 100]);
         for row in &mut many.rows {
             row.label = format!("{}.5", row.index);

@@ -25,7 +25,7 @@ use hindcast_lab::protocols::agreement::{
 };
 use hindcast_lab::protocols::{append_row, check_data, check_settings, data_digest, read_rows};
 
-/// A seed of a setting for which the rows of these methods are missing.
+/// One seed of a setting, and the methods whose rows are still missing.
 struct Job<'a> {
     setting: Setting,
     task: &'a Task,
@@ -162,7 +162,7 @@ fn run_all(
             });
             if let Err(error) = kept {
                 let error = error.context(format!("task {}, seed {}", job.task.name, job.seed));
-                // The first failure stops the other jobs, whose errors then say less than it.
+                // The first failure stops the other jobs. Their errors only say that they were stopped.
                 failure().get_or_insert(error);
                 return Ok(());
             }
@@ -229,7 +229,7 @@ fn chosen_methods(names: &[String]) -> Result<Vec<Measured>, Usage> {
     {
         let known: Vec<&str> = METHODS.iter().map(|m| m.name).collect();
         return Err(Usage(format!(
-            "--methods {name}: expected some of {}",
+            "--methods {name}: there is no such method; expected names from {}",
             known.join(", ")
         )));
     }
@@ -238,7 +238,7 @@ fn chosen_methods(names: &[String]) -> Result<Vec<Measured>, Usage> {
     Ok(METHODS.iter().filter(wanted).copied().collect())
 }
 
-/// Prints means over seeds, next to the paper's.
+/// Prints the means over seeds next to those of the paper.
 fn report(
     out: &mut impl Write,
     rows: &[Agreement],

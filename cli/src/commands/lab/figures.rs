@@ -1,4 +1,4 @@
-//! Draws the rows of experiments as the paper's figures 6 to 10, and its table of section 7.1 as plots.
+//! Draws the rows of experiments: the paper's figures 6 to 10, and the numbers of its table in section 7.1 as plots.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +21,7 @@ const SIZE: Size = Size {
 };
 /// Numbers of removed examples for which errors before and after are plotted against each other (figure 10).
 const SCATTER_AT: [u64; 2] = [100, 10_000];
+
 /// A plot and the name of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Figure {
@@ -180,9 +181,9 @@ fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> 
     let removing = |r: &&&CleansingRow| r.k > 0 && r.method != NONE;
     let largest = rows.iter().filter(removing).map(|r| r.k).max()?;
     let before: BTreeMap<u64, f64> = rows.iter().map(|r| (r.seed, r.test_error_before)).collect();
-    let (nobody, _) = mean_sd(&before.into_values().collect::<Vec<_>>());
+    let (without_removal, _) = mean_sd(&before.into_values().collect::<Vec<_>>());
     let (mut bands, mut lines) = (Vec::new(), Vec::new());
-    let mut all = vec![100.0 * nobody];
+    let mut all = vec![100.0 * without_removal];
     for (m, method) in methods.iter().enumerate() {
         let mut by_k: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for row in rows.iter().filter(removing).filter(|r| r.method == *method) {
@@ -221,7 +222,10 @@ fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> 
     let ends = x.range;
     let mut marks = bands;
     marks.push(Mark::Line {
-        points: vec![(ends.0, 100.0 * nobody), (ends.1, 100.0 * nobody)],
+        points: vec![
+            (ends.0, 100.0 * without_removal),
+            (ends.1, 100.0 * without_removal),
+        ],
         ink: Ink::Plain,
     });
     marks.append(&mut lines);
@@ -230,7 +234,7 @@ fn against_k(rows: &[&CleansingRow], title: &str, banded: bool) -> Option<Plot> 
     // Removing thousands of helpful examples ruins a model. On a linear axis, the errors of interest would be one line at the
     // bottom.
     let reach = all.iter().fold(0.0_f64, |m, x| m.max(*x));
-    let y = if nobody > 0.0 && reach > 400.0 * nobody {
+    let y = if without_removal > 0.0 && reach > 400.0 * without_removal {
         Axis::decades("test error, %", all)
     } else {
         Axis::around("test error, %", all)
@@ -281,7 +285,7 @@ fn before_after(rows: &[&CleansingRow], title: &str, k: u64) -> Option<Plot> {
         ..axis.clone()
     };
     Some(Plot {
-        title: format!("{title}, {k} removed: the error fell below the line"),
+        title: format!("{title}, {k} removed; below the line, the error fell"),
         legend: legend(&methods),
         ..Plot::new(axis, y, marks)
     })
@@ -352,7 +356,7 @@ mnist-cnn,0,sgd,100,all,0.010,0.007,1,1,1,1,aa,bb,1
     }
 
     #[test]
-    fn agreement_is_a_mark_a_setting_and_method() {
+    fn agreement_has_one_mark_per_setting_and_method() {
         let figures = agreement(&rows(AGREEMENT));
         let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["agreement-tau", "agreement-jaccard"]);
@@ -364,7 +368,7 @@ mnist-cnn,0,sgd,100,all,0.010,0.007,1,1,1,1,aa,bb,1
     }
 
     #[test]
-    fn cleansing_has_lines_bands_and_a_scatter_for_each_way_to_retrain() {
+    fn cleansing_has_lines_bands_and_a_scatter_for_each_kind_of_retraining() {
         let figures = cleansing(&rows(CLEANSING));
         let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(
@@ -393,7 +397,7 @@ mnist-cnn,0,sgd,100,all,0.010,0.007,1,1,1,1,aa,bb,1
     }
 
     #[test]
-    fn figures_are_written_and_rows_of_something_else_are_refused() {
+    fn figures_are_written_and_rows_of_another_experiment_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
         fs::write(&path, CLEANSING).unwrap();

@@ -1,4 +1,4 @@
-//! Verbs of the laboratory: exactness, timings, experiments.
+//! Verbs that measure Hindcast itself: exactness, timings, experiments.
 
 mod agreement;
 pub(crate) mod bench;

@@ -1,4 +1,4 @@
-//! `hindcast experiment quality`: other measures of a ranking than the paper's.
+//! `hindcast experiment quality`: measures of a ranking that the paper doesn't use.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

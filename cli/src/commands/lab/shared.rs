@@ -1,4 +1,4 @@
-//! Shared by the verbs of experiments: reading options, showing progress, stopping.
+//! Shared by the experiments: parsing options, showing progress, stopping.
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
@@ -68,7 +68,7 @@ pub(super) fn tasks(only: &[String], set: &[String]) -> anyhow::Result<Vec<Task>
     Ok(tasks)
 }
 
-/// Refuses a value that is in a list twice: its rows would count as additional seeds.
+/// Refuses a list with a repeated value, whose rows would count as additional seeds.
 pub(super) fn once<T: PartialEq + fmt::Display>(option: &str, list: &[T]) -> Result<(), Usage> {
     let twice = (1..list.len()).find(|&at| list[..at].contains(&list[at]));
     twice.map_or(Ok(()), |at| {
@@ -79,20 +79,20 @@ pub(super) fn once<T: PartialEq + fmt::Display>(option: &str, list: &[T]) -> Res
     })
 }
 
-/// Parses rankings and applies `meant` to each. Without any, returns the usual ones.
+/// Parses rankings and applies `adjust` to each. If none are given, returns the usual ones.
 pub(super) fn rankings(
     asked: &[String],
     usual: impl FnOnce() -> Vec<Ranking>,
-    meant: impl Fn(Ranking) -> Ranking,
+    adjust: impl Fn(Ranking) -> Ranking,
 ) -> anyhow::Result<Vec<Ranking>> {
     if asked.is_empty() {
         return Ok(usual());
     }
-    // There is always a row with nothing removed.
+    // The row with nothing removed is always computed.
     let asked = asked.iter().filter(|word| word.trim() != NONE);
     let rankings = asked
         .map(|word| match word.parse() {
-            Ok(ranking) => Ok(meant(ranking)),
+            Ok(ranking) => Ok(adjust(ranking)),
             Err(e) => Err(Usage(format!("--methods: {e}"))),
         })
         .collect::<Result<Vec<_>, _>>()?;

@@ -1,4 +1,4 @@
-//! `hindcast demo`: recording and analysis end to end, on generated digits some of whose labels are flipped on purpose.
+//! `hindcast demo`: recording and analysis end to end, on generated digits, some with flipped labels.
 
 use std::fs;
 use std::io::Write;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Demo) -> anyhow::Result<Outcome> {
         "1. Train a small network on generated digits, some with flipped labels, and record every step."
     )?;
     out.flush()?;
-    // In a process of its own, as training usually is. Only the folder passes from it to the analysis.
+    // A separate process records, as in practice. The analysis gets only its folder.
     record(&run, args.seed)?;
 
     writeln!(
@@ -144,7 +144,7 @@ fn rank(
     Ok(table)
 }
 
-/// Prints how many flipped labels the scores find. Returns as many of the most harmful examples as labels were flipped.
+/// Prints how many flipped labels the scores find. Returns the most harmful examples, one for each flipped label.
 fn flipped(
     out: &mut dyn Write,
     table: &ScoreTable,
@@ -201,7 +201,7 @@ fn retrain(
     Ok(())
 }
 
-/// How this program was called: after `cargo run` it isn't on the path.
+/// The path by which this program was called. After `cargo run`, its bare name would not be found.
 fn called() -> String {
     std::env::args_os()
         .next()

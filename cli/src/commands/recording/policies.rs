@@ -1,4 +1,4 @@
-//! What a recording does about slow storage, failing storage and power cuts.
+//! Parses the options for slow storage, failing storage and power cuts.
 
 use hindcast_format::Durability;
 use hindcast_recorder::{Builder, OnError, WhenFull};

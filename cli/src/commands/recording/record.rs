@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
         &mut |estimate| {
             bar.say(&estimate.to_string());
             let needed = estimate.disk_peak.or(estimate.stored_run);
-            if let (Some(needed), Some(free)) = (needed, free_beside(out))
+            if let (Some(needed), Some(free)) = (needed, free_space(out))
                 && let Some(warning) = short_of_disk(needed, free, out)
             {
                 bar.say(&warning);
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
 
 /// Bytes that this user can still write on the file system of `path`, which needn't exist yet. `None` if the system doesn't
 /// say.
-fn free_beside(path: &Path) -> Option<u64> {
+fn free_space(path: &Path) -> Option<u64> {
     let space = path
         .ancestors()
         .map(|p| {
@@ -121,10 +121,10 @@ fn builder(args: &Record, out: &Path, policies: &Policies, keep: Keep) -> Result
 
 /// Refuses a folder that isn't empty or that lies in a run.
 fn check_new(out: &Path) -> anyhow::Result<()> {
-    // The recorder, too, accepts an empty folder.
+    // The recorder also accepts an empty folder.
     let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
     if out.exists() && !empty {
-        let cure = match Trace::open(out).map(|trace| trace.status()) {
+        let remedy = match Trace::open(out).map(|trace| trace.status()) {
             Ok(Status::Open | Status::Unfinished) => format!(
                 "; to resume the run in it: hindcast record --resume {}",
                 out.display()
@@ -132,7 +132,7 @@ fn check_new(out: &Path) -> anyhow::Result<()> {
             _ => String::new(),
         };
         bail!(
-            "{} exists: a run is never overwritten; name a new folder{cure}",
+            "{} exists: a run is never overwritten; name a new folder{remedy}",
             out.display()
         );
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_that_will_not_hold_the_run_is_said_with_need_room_and_cure() {
+    fn the_disk_warning_names_the_need_the_free_space_and_a_remedy() {
         let run = Path::new("runs/mine");
         assert_eq!(short_of_disk(1_000, 1_000, run), None);
         let said = short_of_disk(2_000_000_000, 1_500_000_000, run).unwrap();
@@ -163,12 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn the_free_room_is_that_of_the_nearest_folder_that_exists() {
+    fn free_space_is_that_of_the_nearest_existing_folder() {
         let dir = tempfile::tempdir().unwrap();
         let here = rustix::fs::statvfs(dir.path()).unwrap();
         let total = here.f_blocks.saturating_mul(here.f_frsize);
-        let free = free_beside(&dir.path().join("not/there/yet")).unwrap();
+        let free = free_space(&dir.path().join("not/there/yet")).unwrap();
         assert!(free > 0 && free <= total, "{free} of {total}");
-        assert!(free_beside(Path::new("relative-and-not-there")).is_some());
+        assert!(free_space(Path::new("relative-and-not-there")).is_some());
     }
 }

@@ -74,7 +74,7 @@ impl Ended<'_> {
         if let Some(head) = &self.summary.head
             && stderr().is_terminal()
         {
-            // Kept outside of the trace, it proves years later that nothing in the trace was replaced.
+            // Kept outside of the trace, the digest proves later that nothing in the trace was replaced.
             say!("keep this head digest outside of the trace: {}", hex(head));
         }
         say!("{}", self.last_line());
@@ -125,7 +125,7 @@ fn loss(summary: &Summary) -> Vec<String> {
         loss.push(match summary.head {
             Some(_) => format!("the failure: {failure}"),
             None => format!(
-                "the run has no final state, since it could not be closed as finished: {failure}"
+                "the run has no final state, because it could not be closed as finished: {failure}"
             ),
         });
     }

@@ -79,7 +79,7 @@ pub(super) fn run(
     ended.tell(args.json)
 }
 
-/// Opens the run and its data. Refuses a run that can't be resumed, or that is of another task than the one named.
+/// Opens the run and its data. Refuses a run that can't be resumed, or whose task differs from the one on the command line.
 fn open(args: &Record, run: &Path) -> anyhow::Result<RecordedRun<'static>> {
     let memory = memory(args.memory.as_deref())?;
     let trace = open_trace_within(run, memory)?;
@@ -119,7 +119,7 @@ fn same_task(recorded: Option<&str>, named: &Task, run: &Path) -> anyhow::Result
         return Ok(());
     };
     bail!(
-        "{}: a run can't be resumed with another task: it was recorded with `{was}`, but the command line gives `{is}`; leave the task out, or \
+        "{}: a run can't be resumed with another task: it was recorded with `{was}`, but the command line gives `{is}`; leave out the task, or \
          record a new run with --out",
         run.display()
     )

@@ -272,7 +272,7 @@ fn history(out: &mut dyn Write, manifest: &Manifest, steps: u64) -> io::Result<(
     if dropped > 0 {
         writeln!(
             out,
-            "  dropped     {}, as asked for; their digests stay",
+            "  dropped     {}, as configured; their digests are kept",
             counted(dropped, "older segment", "older segments")
         )?;
     }

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Recover) -> anyhow::Result<Outcome> {
 
 fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
     for remark in &report.remarks {
-        writeln!(out, "met: {}", field(remark))?;
+        writeln!(out, "note: {}", field(remark))?;
     }
     for loss in &report.losses {
         writeln!(out, "LOST: {}", field(loss))?;
@@ -74,13 +74,13 @@ fn print(out: &mut dyn Write, report: &RecoverReport) -> std::io::Result<()> {
         words::bytes(report.bytes),
         report.segments
     )?;
-    let whole = |kind| report.losses.iter().any(|l| l.kind == kind);
+    let lost = |kind| report.losses.iter().any(|l| l.kind == kind);
     if report.is_lossless() {
         writeln!(
             out,
             "nothing was lost: it contains everything that the original had acknowledged"
         )?;
-    } else if whole(LossKind::Step) || whole(LossKind::Tensors) {
+    } else if lost(LossKind::Step) || lost(LossKind::Tensors) {
         writeln!(
             out,
             "a sweep can't skip steps whose tensors are lost: `hindcast influence` says which window remains"

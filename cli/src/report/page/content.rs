@@ -1,4 +1,4 @@
-//! Everything that a page shows.
+//! The contents of a page, before they become HTML.
 
 use super::super::examples::Extremes;
 use super::super::facts::{Curve, Facts};
@@ -14,7 +14,7 @@ pub(crate) struct Page {
     pub shown: Vec<Shown>,
     /// Files of retrainings, with their names.
     pub removals: Vec<(String, RemovalResults)>,
-    /// Damage of the trace, as far as it was read. The notes mention it, too.
+    /// Damage found in the parts of the trace that were read. The notes also mention it.
     pub damaged: Vec<String>,
     /// Notes at the top of the page.
     pub notes: Vec<String>,

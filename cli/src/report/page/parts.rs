@@ -1,4 +1,4 @@
-//! The page's other sections.
+//! The page's sections, except that of the examples.
 
 use maud::{Markup, html};
 
@@ -58,7 +58,7 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
     Ok(section("trust", "How far to trust the scores", content))
 }
 
-/// A sign that can be recognised without colours.
+/// A symbol for a verdict that can be recognised without colours.
 fn sign(level: Level) -> &'static str {
     match level {
         Level::Confirmed => "✓",
@@ -110,7 +110,7 @@ pub(super) fn influence(page: &Page) -> Result<Markup> {
         @for (shown, plot) in page.shown.iter().zip(&plots) {
             @let view = &shown.view;
             h3 { (title(page, view)) }
-            (said(view))
+            (in_words(view))
             @match plot { Some(plot) => (plot), None => p.quiet { "No example has a score." } }
             (totals(view))
         }
@@ -118,7 +118,8 @@ pub(super) fn influence(page: &Page) -> Result<Markup> {
     Ok(section("influence", "Distribution of influence", content))
 }
 
-fn said(view: &View) -> Markup {
+/// A view's numbers in sentences.
+fn in_words(view: &View) -> Markup {
     let t = &view.totals;
     let scored = view.examples - view.never_seen;
     html! {
@@ -134,6 +135,7 @@ fn said(view: &View) -> Markup {
     }
 }
 
+/// A view's numbers as a table.
 fn totals(view: &View) -> Markup {
     let t = &view.totals;
     let settings: Vec<String> = view

@@ -6,7 +6,7 @@ use super::super::view::View;
 use super::content::Page;
 use crate::words::minus;
 
-/// A view's title, which tells it from the other views of the page.
+/// A view's title, which differs from the titles of the page's other views.
 pub(super) fn title(page: &Page, view: &View) -> String {
     let several = |of: fn(&View) -> &str| page.shown.iter().any(|s| of(&s.view) != of(view));
     let method = method_name(&view.method);

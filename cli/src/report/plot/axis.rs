@@ -72,7 +72,8 @@ pub(super) fn scaled(axis: &Axis, value: f64) -> f64 {
     }
 }
 
-pub(super) fn plain(axis: &Axis) -> std::ops::Range<f64> {
+/// The positions of the axis's ends.
+pub(super) fn scaled_range(axis: &Axis) -> std::ops::Range<f64> {
     scaled(axis, axis.range.0)..scaled(axis, axis.range.1)
 }
 
@@ -137,6 +138,7 @@ fn number(value: f64, step: f64) -> String {
     minus(&format!("{value:.digits$}"))
 }
 
+/// The label of a power of ten.
 fn power(exponent: i32) -> String {
     match exponent {
         0..=4 => 10u64.pow(exponent.unsigned_abs()).to_string(),
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_stand_at_round_numbers() {
+    fn ticks_are_at_round_numbers() {
         let axis = Axis::around("x", []);
         assert_eq!(texts(&axis.clone().ends(0.0, 3.0), 4), ["0", "1", "2", "3"]);
         assert_eq!(
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_has_powers_of_ten_or_round_numbers_where_those_are_few() {
+    fn a_logarithmic_axis_has_powers_of_ten_or_if_too_few_round_numbers() {
         let axis = Axis::decades("n", [0.0, 1.0, 10_000.0]);
         assert_eq!(texts(&axis, 6), ["1", "10", "100", "1000", "10000"]);
         let narrow = Axis::decades("n", [2.0, 9.0]);

@@ -13,7 +13,7 @@ pub(crate) enum Ink {
     Help,
     /// Neutral.
     Plain,
-    /// Behind the data.
+    /// Lines and areas behind the data.
     Quiet,
     /// The n-th of several series.
     #[cfg_attr(

@@ -63,7 +63,7 @@ fn ring_dropped() -> State {
         meaning: "A recorder that keeps only the newest steps (`--keep last-epoch`) has dropped the oldest segments.",
         build: World::ring,
         cells: [
-            ok(&["8 steps in 4..12", "1 older segment, as asked for"]),
+            ok(&["8 steps in 4..12", "1 older segment, as configured"]),
             ok(&[
                 "note: manifest.json: 1 segment was dropped on purpose",
                 "ok: 8 steps",
