@@ -62,22 +62,22 @@ fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
 
     let mut builder = Recorder::builder(path);
     for (key, text) in row_digests(data.as_ref()) {
-        builder = builder.note(key, text); // so that other data is named by its rows
+        builder = builder.note(key, text); // so that an analysis with other data can name the rows that differ
     }
     let (run, at) = builder
         .seed(SEED)
-        .rule(UpdateRule::sgd()) // what turns a gradient into a step
+        .rule(UpdateRule::sgd()) // how a gradient becomes a step
         .objective("own_model")
         .fingerprint(data.fingerprint())
         .create_or_resume(&variables)?;
     if at.end > 0 {
-        println!("{} goes on at step {}", path.display(), at.step);
+        println!("{} resumes at step {}", path.display(), at.step);
     }
     let mut sgd = run.wrap(SGD::new(variables.all_vars(), LEARNING_RATE)?);
     let per_epoch = data.len(Split::Train) / BATCH as u64;
     for step in at.step..EPOCHS * per_epoch {
         let epoch = step / per_epoch;
-        // The batches are a function of the step, so that a resumed run sees those that an uninterrupted one would.
+        // The batches are a function of the step, so that a resumed run has the same ones as an uninterrupted run.
         let indices = batch(data.as_ref(), epoch, step % per_epoch);
         let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
         let logits = net.forward(&batch.inputs, true)?;
@@ -109,7 +109,7 @@ fn initialise(variables: &VarMap) -> anyhow::Result<()> {
         let var = &vars[name];
         let weight = vars
             .get(&name.replace("bias", "weight"))
-            .with_context(|| format!("{name} has no weight beside it"))?;
+            .with_context(|| format!("{name} has no weight of the same layer"))?;
         let fan_in: usize = weight.dims().iter().skip(1).product();
         let bound = 1.0 / (fan_in as f64).sqrt();
         let mut stream = Stream::of_run(SEED, Purpose::Init(i as u32));

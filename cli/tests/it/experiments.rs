@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder for an experiment, and the options that make its runs small.
+/// Options that make an experiment's runs small.
 const SMALL: [&str; 12] = [
     "--only",
     "digits",
@@ -184,7 +184,7 @@ const TINY: [&str; 14] = [
 ];
 
 #[test]
-fn rows_of_other_settings_or_data_are_never_the_answer() {
+fn rows_of_other_settings_or_data_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let cleansing = &["cleansing", "--methods", "random", "--remove", "5"][..];
     let mislabels = &["quality", "mislabels", "--methods", "random"][..];
@@ -231,7 +231,7 @@ fn rows_of_other_settings_or_data_are_never_the_answer() {
 }
 
 #[test]
-fn what_is_said_twice_never_counts_as_another_seed() {
+fn repeated_values_and_rows_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     for (experiment, twice, hint) in [
@@ -284,7 +284,7 @@ fn what_is_said_twice_never_counts_as_another_seed() {
 }
 
 #[test]
-fn the_window_is_that_of_methods_that_are_named_without_one() {
+fn the_window_applies_to_methods_named_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let measured = |window: &str, methods: &str| {
@@ -425,7 +425,7 @@ fn flipped_labels_are_found_among_the_most_harmful() {
 }
 
 #[test]
-fn the_most_helpful_break_predictions_and_random_ones_hardly_do() {
+fn removing_helpful_examples_flips_more_predictions_than_random_ones() {
     let folder = tempfile::tempdir().unwrap();
     let words = [
         "quality",
@@ -450,7 +450,7 @@ fn the_most_helpful_break_predictions_and_random_ones_hardly_do() {
 
 /// Section 7.2 with the CIFAR-10 task's batch norm, crops and flips, and so few images that it takes seconds.
 #[test]
-fn cifar10_goes_the_whole_road() {
+fn cifar10_runs_end_to_end() {
     let data = std::env::var_os("HINDCAST_TEST_DATA").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
         PathBuf::from,

@@ -1,4 +1,4 @@
-//! Runs every `sh` block of `docs/guide`, each chapter in a folder of its own, and compares the output with the one shown.
+//! Runs every `sh` block of `docs/guide`, each chapter in its own folder, and compares the output with the one shown.
 //!
 //! A line is run by `sh` and must exit with 0, or with the code in a comment at its end: `# exits with 3`, `# exits with 137 or 0`.
 //! A `text` block shows a part of the output of the `sh` block before it. Numbers and rows of tables are not compared, because they
@@ -63,7 +63,7 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
             None if inside => blocks.last_mut().unwrap().lines.push(line),
             None => assert!(
                 !line.trim_start().starts_with("```"),
-                "line {}: a block that is indented is not found: {line}",
+                "line {}: an indented block would not be found: {line}",
                 i + 1
             ),
         }
@@ -87,7 +87,7 @@ fn expected(line: &str) -> (&str, Vec<i32>) {
     }
 }
 
-/// A folder for the path, with `hindcast` and `own_model` as programs.
+/// Makes a folder for `PATH` that contains the programs `hindcast` and `own_model`.
 fn programs(bin: &Path) {
     fs::create_dir(bin).unwrap();
     symlink(env!("CARGO_BIN_EXE_hindcast"), bin.join("hindcast")).unwrap();
@@ -127,7 +127,7 @@ fn shows(shown: &str, printed: &str) -> bool {
     }
 }
 
-/// Whether a line is a row of a table or begins with dots, and so needn't be printed on every machine.
+/// Whether a line is a row of a table or begins with `…`, and so needn't be printed on every machine.
 fn not_compared(shown: &str) -> bool {
     let first = shown.split_whitespace().next().unwrap_or("…");
     first == "…" || first.chars().all(|c| c.is_ascii_digit())
@@ -189,7 +189,7 @@ fn run_chapter(name: &str) {
                 continue;
             }
             other => panic!(
-                "{name}: line {}: no test knows what to do with a block of {other:?}",
+                "{name}: line {}: a block of {other:?} can't be tested",
                 block.line
             ),
         }
@@ -199,7 +199,7 @@ fn run_chapter(name: &str) {
             let program = command.split_whitespace().next().unwrap_or_default();
             assert!(
                 PROGRAMS.contains(&program),
-                "{at}: nothing knows {program:?}"
+                "{at}: {program:?} is not in PROGRAMS"
             );
             let output = Command::new("sh")
                 .args(["-c", &format!("{command} 2>&1")])
@@ -221,7 +221,7 @@ fn run_chapter(name: &str) {
 
 macro_rules! chapters {
     ($($test:ident $file:literal,)*) => {
-        /// The pages of the guide, each with a test of its own.
+        /// The pages of the guide, each with its own test.
         const TESTED: &[&str] = &[$($file),*];
         $(#[test] fn $test() { run_chapter($file); })*
     };
@@ -263,7 +263,7 @@ fn every_chapter_is_tested_compiled_and_in_the_contents() {
 }
 
 #[test]
-fn what_a_page_shows_is_compared() {
+fn shown_lines_are_compared_with_printed_ones() {
     assert!(shows(
         "size  582.91 kB in 2 segments",
         "  size 1.2 MB in 3 segments"

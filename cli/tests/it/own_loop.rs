@@ -27,7 +27,7 @@ fn process() {
     std::process::exit(i32::from(!fine));
 }
 
-/// Starts the example with these arguments in a process of its own.
+/// Starts the example with these arguments in a separate process.
 fn command(dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -61,7 +61,7 @@ fn fine(dir: &Path, words: &[&str]) -> String {
     out + &err
 }
 
-/// How a training ended.
+/// The step and the state in which a training ended.
 fn end(run: &Path) -> (u64, Vec<u8>) {
     let trace = Trace::open(run).unwrap();
     assert_eq!(trace.status(), Status::Finished);
@@ -98,7 +98,7 @@ const STEPS: u64 = 120;
 fn train_with_kills(dir: &Path, run: &str, kills: u64, moments: &mut Moments) -> (u64, Vec<u64>) {
     let path = dir.join(run);
     let steps = || Trace::open(&path).map_or(0, |trace| trace.span().end);
-    let (mut went_on, mut killed) = (Vec::new(), 0);
+    let (mut resumed, mut killed) = (Vec::new(), 0);
     for kill in 0..kills {
         let held = steps();
         let share = (STEPS - held) as f64 / (kills - kill + 1) as f64;
@@ -130,33 +130,33 @@ fn train_with_kills(dir: &Path, run: &str, kills: u64, moments: &mut Moments) ->
         killed += u64::from(output.status.code().is_none());
         let step = said
             .lines()
-            .find_map(|line| line.split_once("goes on at step "));
-        went_on.extend(step.map(|(_, step)| step.trim().parse::<u64>().unwrap()));
+            .find_map(|line| line.split_once("resumes at step "));
+        resumed.extend(step.map(|(_, step)| step.trim().parse::<u64>().unwrap()));
         if output.status.success() {
             break;
         }
     }
     let held = steps();
     fine(dir, &["train", run]);
-    println!("{killed} kills; went on at steps {went_on:?} and at last from {held}");
-    (killed, went_on)
+    println!("{killed} kills; resumed at steps {resumed:?}, the last time at {held}");
+    (killed, resumed)
 }
 
 #[test]
-fn killed_twenty_times_it_ends_in_the_same_bits() {
+fn a_run_killed_twenty_times_ends_in_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fine(dir, &["train", "whole"]);
-    let (mut moments, mut kills, mut went_on_at_all) = (Moments::new(), 0, false);
+    let (mut moments, mut kills, mut any_resumed) = (Moments::new(), 0, false);
     for turn in 0..10 {
         let run = format!("killed-{turn}");
-        let (killed, went_on) = train_with_kills(dir, &run, 20 - kills, &mut moments);
-        (kills, went_on_at_all) = (kills + killed, went_on_at_all || !went_on.is_empty());
+        let (killed, resumed) = train_with_kills(dir, &run, 20 - kills, &mut moments);
+        (kills, any_resumed) = (kills + killed, any_resumed || !resumed.is_empty());
         // A process that is killed before it has written its first step loses at most the step at which it resumed.
-        assert!(went_on.windows(2).all(|w| w[0] <= w[1] + 1), "{went_on:?}");
+        assert!(resumed.windows(2).all(|w| w[0] <= w[1] + 1), "{resumed:?}");
         assert!(
             end(&dir.join(&run)) == end(&dir.join("whole")),
-            "the run that was killed ended otherwise than the one that wasn't"
+            "the killed run and the uninterrupted one ended in different states"
         );
         let report = hindcast_format::verify(dir.join(&run)).unwrap();
         assert!(report.is_ok(), "{:?}", report.findings);
@@ -165,13 +165,13 @@ fn killed_twenty_times_it_ends_in_the_same_bits() {
         }
     }
     assert_eq!(kills, 20, "of twenty starts, in ten runs, were killed");
-    assert!(went_on_at_all, "no start found anything to go on with");
+    assert!(any_resumed, "no start found a run to resume");
     let said = fine(dir, &["train", "killed-0"]);
     assert!(said.contains("is finished"), "{said}");
 }
 
 #[test]
-fn an_own_loop_is_verified_by_replay_asked_and_retrained() {
+fn an_own_loop_is_verified_by_replay_analysed_and_retrained() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fine(dir, &["train", "run"]);
@@ -267,7 +267,7 @@ fn changes(said: &str) -> (f64, f64) {
     (number(0), number(words.len() - 2))
 }
 
-/// Any step can be written to a file that candle loads.
+/// Checks that candle loads the final state from a checkpoint file.
 fn candle_loads_the_final_state(dir: &Path) {
     fine(
         dir,

@@ -172,7 +172,7 @@ fn rows_are_refused_before_any_data_is_read() {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn unknown_names_and_missing_data_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     for (words, pieces) in [
         (

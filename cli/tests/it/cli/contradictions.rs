@@ -85,7 +85,7 @@ fn said(set: &[(&str, &str)], change: impl FnOnce(&mut RunInfo)) -> String {
 }
 
 #[test]
-fn the_task_and_the_trace_must_say_the_same() {
+fn the_task_and_the_trace_must_agree() {
     let rule = said(&[], |info| {
         info.rule = Some("kind = \"sgd\"\nmomentum = 0.9".to_owned());
     });

@@ -67,7 +67,7 @@ fn a_lost_file_makes_verify_exit_with_3_and_a_stray_one_is_named() {
 }
 
 #[test]
-fn another_head_than_the_one_kept_outside_is_refused() {
+fn a_head_that_differs_from_the_expected_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -105,7 +105,7 @@ fn frame(bytes: &[u8], nth: usize) -> usize {
 
 /// Damage of the first keyframe loses Adam's moments before step 0. Nothing that depends on them may be computed.
 #[test]
-fn an_optimizer_state_that_is_lost_is_never_taken_for_zeros() {
+fn a_lost_optimizer_state_is_never_treated_as_zeros() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let settings = [

@@ -54,8 +54,8 @@ fn both_engines_give_the_scores_and_tables_name_theirs() {
     assert!(distance(&influences(dir, "short.csv"), &reference) < 1e-3);
 }
 
-/// Sweeps so that a checkpoint remains: a sweep that can't write its table keeps it. A folder that already is in the table's
-/// place would be refused.
+/// Sweeps so that a checkpoint remains: a sweep that can't write its table keeps it. The folder in the table's place is made
+/// during the sweep, because the command would refuse it at the start.
 fn leave_checkpoint(dir: &Path, words: &[&str]) {
     let (table, checkpoint) = (
         dir.join("scores.csv"),
@@ -104,7 +104,7 @@ fn a_checkpoint_of_one_engine_is_refused_by_the_other() {
 }
 
 #[test]
-fn a_slip_in_the_engines_name_is_wrong_usage() {
+fn a_typo_in_the_engines_name_is_wrong_usage() {
     let dir = tempfile::tempdir().unwrap();
     let output = hindcast(dir.path(), &["influence", "run", "--engine", "kernel"]);
     assert_eq!(code(&output), 2);
@@ -124,7 +124,7 @@ fn mnist() -> Option<PathBuf> {
 fn single_precision_ranks_as_double_does() {
     let Some(data) = mnist() else {
         eprintln!(
-            "skipped: no MNIST files beside the repository (HINDCAST_TEST_DATA names a folder)"
+            "skipped: no MNIST files next to the repository (HINDCAST_TEST_DATA names a folder)"
         );
         return;
     };

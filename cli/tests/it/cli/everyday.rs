@@ -41,7 +41,7 @@ fn record_verify_rank_and_retrain() {
     assert_eq!(
         table.lines().count(),
         121,
-        "one line an example, and the header"
+        "one line per example, and the header"
     );
     assert!(image::open(dir.join("worst.png")).is_ok());
 
@@ -68,7 +68,8 @@ fn record_verify_rank_and_retrain() {
     );
 }
 
-/// A copy by any tool is the same run: it has no absolute paths and doesn't depend on file times or write permission.
+/// A copy made by any tool is the same run, because a run has no absolute paths and doesn't depend on file times or write
+/// permission.
 #[test]
 fn a_read_only_copy_gives_the_same_scores() {
     let dir = tempfile::tempdir().unwrap();
@@ -192,7 +193,7 @@ fn exported_steps_are_safetensors() {
 }
 
 #[test]
-fn tasks_that_ship_are_listed_and_shown() {
+fn built_in_tasks_are_listed_and_shown() {
     let dir = tempfile::tempdir().unwrap();
     let listed = fine(dir.path(), &["task", "list"]);
     for name in [
@@ -212,7 +213,7 @@ fn tasks_that_ship_are_listed_and_shown() {
 }
 
 #[test]
-fn a_trace_is_every_checkpoint() {
+fn a_checkpoint_of_any_step_can_be_written() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);

@@ -99,7 +99,7 @@ fn a_table_of_another_run_leaves_nothing_out() {
 }
 
 #[test]
-fn rows_that_are_not_the_datas_are_refused_by_every_verb() {
+fn rows_that_differ_from_the_data_are_refused_by_every_verb() {
     let dir = two_runs();
     let dir = dir.path();
     let table = ScoreTable::read(&dir.join("scores.csv")).unwrap();
@@ -197,7 +197,7 @@ fn a_table_without_metadata_is_taken_with_a_warning() {
 }
 
 #[test]
-fn the_column_of_the_query_ranks_and_scores_that_are_missing_are_said() {
+fn the_querys_column_ranks_and_missing_scores_are_reported() {
     let dir = two_runs();
     let dir = dir.path();
     let words = [
@@ -253,7 +253,7 @@ fn the_column_of_the_query_ranks_and_scores_that_are_missing_are_said() {
 }
 
 #[test]
-fn a_list_says_its_line_where_it_is_wrong() {
+fn an_error_in_a_list_names_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -290,7 +290,7 @@ fn a_list_says_its_line_where_it_is_wrong() {
 }
 
 #[test]
-fn a_vector_is_known_by_its_content_and_not_by_its_name() {
+fn a_vector_is_identified_by_its_content() {
     let dir = two_runs();
     let dir = dir.path();
     for (step, out) in [("final", "q.safetensors"), ("0", "first.safetensors")] {
@@ -331,7 +331,7 @@ fn a_vector_is_known_by_its_content_and_not_by_its_name() {
 }
 
 #[test]
-fn a_table_beside_the_metadata_of_another_is_refused() {
+fn a_table_with_the_metadata_of_another_is_refused() {
     let dir = two_runs();
     let dir = dir.path();
     fine(dir, &["influence", "other", "--out", "o.csv", "--top", "0"]);
@@ -386,7 +386,7 @@ fn a_table_beside_the_metadata_of_another_is_refused() {
 }
 
 #[test]
-fn who_helps_is_never_listed_as_harmful() {
+fn helpful_examples_are_never_listed_as_harmful() {
     let dir = two_runs();
     let dir = dir.path();
     let words = ["influence", "run", "--out", "a.csv", "--top", "200"];
@@ -416,7 +416,7 @@ fn who_helps_is_never_listed_as_harmful() {
 }
 
 #[test]
-fn the_same_retraining_confirms_nothing_twice() {
+fn the_same_retraining_counts_once() {
     let dir = two_runs();
     let dir = dir.path();
     let words = [

@@ -28,7 +28,7 @@ fn at_once(dir: &Path, words: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// A task on `train.csv`, with a table of numbers by key to change it.
+/// Writes a task on `train.csv` with these layers.
 fn task(dir: &Path, layers: &str) {
     let text = format!(
         "name = 'own'\n[data]\nsource = 'csv'\ntrain_files = 'train.csv'\nlabel = 'y'\n[model]\ninput = [2]\n\
@@ -38,6 +38,7 @@ fn task(dir: &Path, layers: &str) {
     fs::write(dir.join("task.toml"), text).unwrap();
 }
 
+/// Writes `train.csv` with this number of rows. `last` is the first value of the last row.
 fn table(dir: &Path, rows: usize, last: &str) {
     let mut text = "a,b,y\n".to_owned();
     for row in 1..rows {
@@ -50,7 +51,7 @@ fn table(dir: &Path, rows: usize, last: &str) {
 const LINEAR: &str = "{ kind = 'linear', out = 2 }";
 
 #[test]
-fn a_pipe_a_device_and_a_folder_are_no_input_files() {
+fn a_pipe_a_device_and_a_folder_are_refused_as_input_files() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -123,7 +124,7 @@ fn a_pipe_a_device_and_a_folder_are_no_input_files() {
 }
 
 #[test]
-fn a_run_that_could_not_take_its_steps_is_not_begun() {
+fn a_run_whose_steps_would_fail_is_not_started() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let norm = format!("{{ kind = 'linear', out = 4 }}, {{ kind = 'batch_norm' }}, {LINEAR}");
@@ -185,7 +186,7 @@ fn a_run_that_could_not_take_its_steps_is_not_begun() {
 }
 
 #[test]
-fn a_class_that_is_never_trained_is_warned_of() {
+fn a_class_without_training_examples_gets_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     task(dir, &LINEAR.replace('2', "4"));
@@ -217,7 +218,7 @@ fn a_class_that_is_never_trained_is_warned_of() {
 /// Each thread needs more stack than the process may have memory.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_system_that_gives_no_threads_is_named() {
+fn an_error_names_threads_that_cannot_be_started() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);

@@ -79,7 +79,7 @@ fn stopped_at(child: &mut Child, checkpoint: &Path, steps: u64, by: Signal) -> b
 }
 
 #[test]
-fn an_interrupted_sweep_goes_on_to_the_same_table() {
+fn an_interrupted_sweep_resumes_to_the_same_table() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     longer_run(dir, 8);
@@ -114,7 +114,7 @@ fn an_interrupted_sweep_goes_on_to_the_same_table() {
         let mut child = start(dir, &words);
         assert!(
             stopped_at(&mut child, &checkpoint, steps, by),
-            "it was done too soon"
+            "the sweep ended before the signal"
         );
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), code, "{}", stderr(&output));
@@ -150,7 +150,7 @@ fn an_interrupted_sweep_goes_on_to_the_same_table() {
     fine(dir, &words);
     assert!(
         fs::read(dir.join("scores.csv")).unwrap() == fs::read(dir.join("whole.csv")).unwrap(),
-        "the table of an interrupted sweep is another one"
+        "the table of an interrupted sweep differs from that of an uninterrupted one"
     );
     assert!(
         !checkpoint.exists(),

@@ -18,7 +18,7 @@ fn column(csv: &str, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_range_has_a_column_an_example_with_the_bits_of_a_sweep_of_its_own() {
+fn a_range_gives_one_column_per_example_with_the_bits_of_separate_sweeps() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -59,7 +59,7 @@ fn a_range_has_a_column_an_example_with_the_bits_of_a_sweep_of_its_own() {
 }
 
 #[test]
-fn queries_that_are_not_there_or_asked_twice_are_wrong_usage() {
+fn missing_and_repeated_queries_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -118,7 +118,7 @@ fn queries_that_are_not_there_or_asked_twice_are_wrong_usage() {
     fine(dir, &words("mean:validation:0..4"));
 }
 
-/// The message of a sweep with this limit on memory.
+/// Runs a sweep of twelve queries with this limit on memory.
 fn announced(dir: &Path, memory: &str, out: &str, more: &[&str]) -> Output {
     let mut words = vec![
         "influence",
@@ -145,11 +145,11 @@ fn tight(dir: &Path) -> String {
                 && stderr(&output).contains("passes")
                 && stderr(&output).contains("queries each")
         })
-        .expect("a size between enough for one and enough for all")
+        .expect("a size that is enough for one query and too small for all")
 }
 
 #[test]
-fn what_does_not_fit_at_once_is_swept_in_passes_to_the_same_table() {
+fn queries_that_do_not_fit_at_once_give_the_same_table_in_passes() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -172,7 +172,7 @@ fn what_does_not_fit_at_once_is_swept_in_passes_to_the_same_table() {
 
 #[cfg(unix)]
 #[test]
-fn passes_that_are_killed_go_on_to_the_same_table() {
+fn killed_passes_resume_to_the_same_table() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);

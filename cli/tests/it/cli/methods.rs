@@ -36,7 +36,7 @@ fn methods_are_listed_and_explained() {
 }
 
 #[test]
-fn a_table_names_its_method_and_only_predictions_are_taken_for_one() {
+fn a_table_names_its_method_and_a_ranking_is_not_used_as_a_prediction() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -70,7 +70,7 @@ fn a_table_names_its_method_and_only_predictions_are_taken_for_one() {
 }
 
 #[test]
-fn what_a_method_cannot_do_is_refused_before_it_begins() {
+fn options_that_a_method_lacks_are_refused_before_the_run_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     // None of these needs the run.
@@ -113,7 +113,7 @@ fn what_a_method_cannot_do_is_refused_before_it_begins() {
 }
 
 #[test]
-fn outliers_are_the_same_for_every_query_and_say_what_was_looked_at() {
+fn outlier_scores_are_the_same_for_every_query_and_come_with_a_note() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);

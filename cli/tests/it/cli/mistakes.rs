@@ -49,7 +49,7 @@ fn wrong_usage_exits_with_2_and_says_what_was_expected() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_files_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     for verb in ["info", "verify", "influence"] {
@@ -91,7 +91,7 @@ fn an_existing_run_is_never_overwritten() {
 }
 
 #[test]
-fn an_example_that_is_not_there_is_named() {
+fn an_example_that_does_not_exist_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -114,7 +114,7 @@ fn an_example_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_reader_that_closes_the_pipe_is_not_a_failure() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))
         .args(["task", "show", "cifar10-cnn"])
@@ -130,7 +130,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 /// The same if the reader closes the pipe in the middle of a run's description.
 #[test]
-fn info_into_a_pipe_that_closes_is_no_failure() {
+fn info_into_a_closed_pipe_is_not_a_failure() {
     let dir = tempfile::tempdir().unwrap();
     small_run(dir.path());
     for words in [
@@ -187,7 +187,7 @@ fn every_verb_explains_itself() {
 }
 
 #[test]
-fn slips_of_the_finger_get_a_suggestion() {
+fn typos_get_a_suggestion() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let shown = fine(dir, &["task", "show", "digits"]);
@@ -295,7 +295,7 @@ fn a_task_that_does_not_build_names_the_layer_and_the_shapes() {
 
 /// Values that diverge are recorded unchanged. Messages say where they start, and where an analysis reads them.
 #[test]
-fn a_training_that_diverges_is_recorded_and_said() {
+fn a_training_that_diverges_is_recorded_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let words = [
@@ -332,7 +332,7 @@ fn a_training_that_diverges_is_recorded_and_said() {
 
 /// A run that is too large for any disk: the warning comes with the estimate, before the first step, and training starts.
 #[test]
-fn a_disk_that_is_too_small_is_said_before_the_first_step() {
+fn a_disk_that_is_too_small_is_reported_before_the_first_step() {
     use std::io::{BufRead, BufReader};
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_hindcast"))

@@ -1,4 +1,4 @@
-//! A system without threads, and a name that a file format reserves.
+//! Limits on threads and file sizes, and a name that a file format reserves.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -64,7 +64,7 @@ fn a_process_without_threads_says_so() {
 }
 
 #[test]
-fn a_variable_with_the_formats_own_name_is_refused_by_name() {
+fn a_variable_with_a_reserved_name_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let variables = VarMap::new();

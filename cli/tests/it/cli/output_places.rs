@@ -100,7 +100,10 @@ fn no_verb_writes_into_a_run() {
         );
         assert_eq!(held(&dir.join("run")), before, "{words:?}");
     }
-    assert!(!dir.join("s.csv").exists(), "it was known before the sweep");
+    assert!(
+        !dir.join("s.csv").exists(),
+        "the refusal comes before the sweep"
+    );
     fine(dir, &["verify", "run"]);
     fine(
         dir,
@@ -111,7 +114,7 @@ fn no_verb_writes_into_a_run() {
 /// A writer that was killed leaves a temporary file, which the next one removes.
 #[cfg(unix)]
 #[test]
-fn a_killed_writers_file_goes_with_the_next_table() {
+fn the_next_writer_removes_a_killed_writers_file() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);

@@ -171,7 +171,7 @@ fn results_are_replaced_by_results() {
 
 /// A table that is both input and output would lose the rows that weren't selected.
 #[test]
-fn no_result_takes_the_place_of_what_the_command_reads() {
+fn no_result_replaces_an_input_of_its_command() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -230,7 +230,7 @@ fn a_demo_leaves_other_files_alone() {
 /// A task may come from somebody else's file: its name must not lead to another folder.
 #[cfg(feature = "record")]
 #[test]
-fn an_experiment_makes_folders_beside_its_rows_alone() {
+fn an_experiment_makes_folders_only_next_to_its_rows() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let task = fine(dir, &["task", "show", "digits"]);

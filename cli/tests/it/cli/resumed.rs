@@ -340,7 +340,7 @@ fn refused(dir: &Path, words: &[&str], exit: i32, says: &[&str]) {
 }
 
 #[test]
-fn what_would_be_another_run_is_refused() {
+fn a_resumption_with_other_data_or_settings_is_refused() {
     let dir = folder();
     let dir = dir.path();
     interrupted(dir);
@@ -445,7 +445,7 @@ fn a_run_whose_disk_was_full_continues_when_there_is_room() {
 
 /// `--on-error train-on`: the exit code, the summary, `info` and the trace show the loss, and the run can be resumed.
 #[test]
-fn a_recording_that_trained_on_says_what_it_lost() {
+fn a_recording_that_trained_on_reports_its_losses() {
     let dir = folder();
     let dir = dir.path();
     let words = record(&PLAIN, "run").join(" ");

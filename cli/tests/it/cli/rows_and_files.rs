@@ -54,8 +54,8 @@ fn pooled() -> tempfile::TempDir {
     dir
 }
 
-/// Whether file and label of every row go together.
-fn every_row_is_from_its_file(table: &ScoreTable) {
+/// Checks that every row has the file that its label belongs to.
+fn check_that_every_row_is_from_its_file(table: &ScoreTable) {
     assert_eq!(table.rows.len(), 12);
     for row in &table.rows {
         let file = match row.label.as_str() {
@@ -89,7 +89,7 @@ fn a_row_is_named_by_its_file_and_number() {
         let out = format!("s.{ending}");
         assert_eq!(code(&sweep(&["--out", &out])), 0);
         let table = ScoreTable::read(&dir.join(&out)).unwrap();
-        every_row_is_from_its_file(&table);
+        check_that_every_row_is_from_its_file(&table);
         let lists = [["train.csv".to_owned()], ["test.csv".to_owned()]];
         assert_eq!(table.metadata.files, lists);
     }
@@ -176,7 +176,7 @@ fn a_row_is_named_by_its_file_and_number() {
 }
 
 #[test]
-fn a_page_and_a_retraining_say_the_file() {
+fn a_page_and_a_retraining_name_the_file() {
     let dir = pooled();
     let dir = dir.path();
     fine(dir, &["influence", "run", "--data", ".", "--out", "s.csv"]);
@@ -220,7 +220,7 @@ fn a_page_and_a_retraining_say_the_file() {
 
 /// A table of an earlier version has no column `file`, and no files in its metadata: unambiguous rows get names.
 #[test]
-fn an_old_table_is_named_as_far_as_its_rows_tell() {
+fn rows_of_an_old_table_get_names_if_their_numbers_are_unique() {
     let dir = pooled();
     let dir = dir.path();
     fine(dir, &["influence", "run", "--data", ".", "--out", "s.csv"]);

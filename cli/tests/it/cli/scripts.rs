@@ -77,7 +77,7 @@ fn influence_is_documented(dir: &Path, head: &str) -> serde_json::Value {
 }
 
 #[test]
-fn what_json_prints_is_documented_and_parses() {
+fn printed_json_is_documented_and_parses() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let recorded = json(

@@ -1,4 +1,4 @@
-//! Closed or full standard output and standard error: the verdict stays the same, and nothing panics.
+//! Closed or full standard output and standard error: the exit code still tells the result, and nothing panics.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -30,7 +30,7 @@ fn run(dir: &Path, words: &[&str], out: Stdio) -> Output {
         .unwrap()
 }
 
-/// A run with a damaged segment, and what was recorded.
+/// Records `run`, and copies it to `hit` with a damaged segment.
 fn damaged(dir: &Path) {
     small_run(dir);
     let segment = dir.join("run/seg-00000000.hcs");
@@ -43,15 +43,15 @@ fn damaged(dir: &Path) {
 }
 
 #[test]
-fn a_verdict_stays_where_nobody_reads_it() {
+fn a_closed_or_full_output_does_not_change_the_verdict() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     damaged(dir);
-    let shortened = "0".repeat(64);
+    let other = "0".repeat(64);
     for (words, verdict) in [
         (&["verify", "run"][..], 0),
         (&["verify", "run", "--json"], 0),
-        (&["verify", "run", "--head", &shortened], 3),
+        (&["verify", "run", "--head", &other], 3),
         (&["verify", "hit"], 3),
         (&["verify", "hit", "--json"], 3),
         (&["info", "hit"], 3),
@@ -83,7 +83,7 @@ fn a_verdict_stays_where_nobody_reads_it() {
 }
 
 #[test]
-fn what_was_done_is_said_where_its_report_can_not_be_written() {
+fn a_report_that_cannot_be_printed_does_not_hide_the_written_files() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     small_run(dir);
@@ -109,7 +109,7 @@ fn what_was_done_is_said_where_its_report_can_not_be_written() {
 }
 
 #[test]
-fn nothing_panics_where_standard_error_can_not_be_written() {
+fn nothing_panics_if_standard_error_cannot_be_written() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     for (name, err) in [("a", gone()), ("b", full())] {

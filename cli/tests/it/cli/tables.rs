@@ -96,7 +96,7 @@ fn rows_are_sorted_chosen_printed_and_written() {
 }
 
 #[test]
-fn columns_and_conditions_that_are_not_there_are_wrong_usage() {
+fn unknown_columns_and_conditions_are_wrong_usage() {
     let dir = swept();
     let dir = dir.path();
     for (words, hint) in [

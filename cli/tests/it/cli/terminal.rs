@@ -11,6 +11,7 @@ use super::*;
 /// Clears the screen, sets the window's title, forges a line of `verify`, and changes the writing direction.
 const HOSTILE: &str = "x\u{1b}[2J\u{1b}]0;title\u{7}\nok: 5 steps in 1 segments are whole\r\u{202e}gpj\u{2066}\u{9b}31m";
 
+/// Whether a terminal could act on this character instead of printing it.
 fn obeyed(c: char) -> bool {
     (c.is_control() && !"\n\t".contains(c))
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -35,7 +35,7 @@ fn record(dir: &Path, epochs: &str, more: &[&str]) {
 }
 
 #[test]
-fn a_refined_table_has_the_rungs_beside_each_other() {
+fn a_refined_table_has_one_column_per_stage() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     record(dir, "train.epochs=2", &[]);
@@ -109,7 +109,7 @@ fn a_refined_table_has_the_rungs_beside_each_other() {
 }
 
 #[test]
-fn what_cannot_be_refined_is_refused_before_the_sweep() {
+fn a_run_that_cannot_be_refined_is_refused_before_the_sweep() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     record(dir, "train.epochs=1", &["--set", "optimizer.momentum=0.9"]);

@@ -111,7 +111,7 @@ document.getElementById("phone").addEventListener("load", () => {{
 }
 
 #[test]
-fn a_browser_opens_the_page_without_a_complaint() {
+fn a_browser_opens_the_page_without_errors() {
     let Some(browser) = browser() else {
         eprintln!("skipped: there is no Chromium or Chrome here (HINDCAST_BROWSER names one)");
         return;
@@ -142,7 +142,7 @@ fn a_browser_opens_the_page_without_a_complaint() {
     let bad = open(&browser, &dir.join("bad.html"), dir, &[]);
     assert!(
         bad.console.iter().any(|line| line.contains("so")),
-        "the console isn't heard"
+        "the console's messages are not captured"
     );
 
     let opened = open(&browser, &dir.join("report.html"), dir, &[]);

@@ -86,11 +86,11 @@ fn needs_nothing(page: &str) {
     }
     let sources = page.matches("src=\"").count();
     let within = page.matches("src=\"data:image/png;base64,").count();
-    assert_eq!(sources, within, "a picture is somewhere else");
+    assert_eq!(sources, within, "a picture is not embedded");
 }
 
 #[test]
-fn every_section_is_there_and_its_numbers_are_the_tables() {
+fn every_section_exists_and_shows_the_numbers_of_the_tables() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     scored_run(dir);
@@ -126,7 +126,11 @@ fn every_section_is_there_and_its_numbers_are_the_tables() {
         }
     }
     let pictures = examples.matches("<img ").count();
-    assert_eq!(pictures, 2 * 2 * 7, "two tables, two ends, seven examples");
+    assert_eq!(
+        pictures,
+        2 * 2 * 7,
+        "two tables, two lists per table, seven examples per list"
+    );
     assert_eq!(
         examples.matches(" alt=\"Training example ").count(),
         pictures
@@ -251,7 +255,7 @@ fn json_says_what_the_page_says() {
 }
 
 #[test]
-fn other_runs_tables_and_wrong_words_are_refused() {
+fn tables_of_other_runs_and_wrong_options_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     scored_run(dir);
@@ -302,7 +306,7 @@ fn other_runs_tables_and_wrong_words_are_refused() {
 
 /// A table of the size of CIFAR-10 with twenty queries.
 #[test]
-fn a_large_table_makes_a_page_that_can_be_mailed() {
+fn the_page_of_a_large_table_is_below_three_megabytes() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fine(
@@ -366,7 +370,7 @@ fn a_large_table_makes_a_page_that_can_be_mailed() {
 /// Examples that are rows of a table have no pictures: the page shows their values and the user's names. Without the data it
 /// shows neither, and says so.
 #[test]
-fn rows_are_shown_with_their_values_and_a_page_can_do_without_the_data() {
+fn rows_are_shown_with_their_values_and_a_page_needs_no_data() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::create_dir(dir.join("data")).unwrap();

@@ -257,7 +257,7 @@ impl World {
         }
     }
 
-    pub fn half_born(&self) -> Setup {
+    pub fn killed_during_creation(&self) -> Setup {
         let setup = self.finished();
         let left = setup.dir.path().join(".run.new-4711");
         fs::create_dir(&left).unwrap();

@@ -50,7 +50,7 @@ fn resume(world: &World, run: &Path) -> (i32, String) {
     match builder.resume_from(named.collect(), 6) {
         Ok((_, resumed)) => (
             0,
-            format!("goes on at step {} of {}", resumed.step, resumed.end),
+            format!("resumes at step {} of {}", resumed.step, resumed.end),
         ),
         Err(e) => (1, e.to_string()),
     }

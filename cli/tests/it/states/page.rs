@@ -1,4 +1,4 @@
-//! docs/states.md: the part between its marks is the table, verbatim.
+//! Checks that docs/states.md contains the table verbatim between its marks.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -70,6 +70,6 @@ fn the_page_says_what_the_table_says() {
     }
     assert!(
         now == should,
-        "docs/states.md says otherwise; HINDCAST_WRITE_STATES=1 cargo test -p hindcast the_page_says writes it"
+        "docs/states.md differs from the table; HINDCAST_WRITE_STATES=1 cargo test -p hindcast the_page_says writes it"
     );
 }

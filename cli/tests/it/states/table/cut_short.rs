@@ -11,18 +11,18 @@ const HALF_BORN: Words = &[
 
 pub(super) fn cut_short() -> Vec<State> {
     vec![
-        half_born(),
+        killed_during_creation(),
         open(),
         open_beside_a_live_writer(),
         torn_tail(),
     ]
 }
 
-fn half_born() -> State {
+fn killed_during_creation() -> State {
     State {
-        name: "half-born",
+        name: "killed during creation",
         meaning: "The recorder was killed while it created the run: only its temporary folder, `.run.new-…`, exists.",
-        build: World::half_born,
+        build: World::killed_during_creation,
         cells: [
             fails(HALF_BORN),
             fails(HALF_BORN),
@@ -65,7 +65,7 @@ fn open() -> State {
             checkpoint(),
             lossless("10 steps recovered", NOT_ENDED),
             taken(),
-            ok(&["goes on at step 6 of 10"]),
+            ok(&["resumes at step 6 of 10"]),
             ok(&["resuming at step"]),
         ],
     }
@@ -73,7 +73,7 @@ fn open() -> State {
 
 fn open_beside_a_live_writer() -> State {
     State {
-        name: "open, beside a live writer",
+        name: "open, with a live writer",
         meaning: "A recorder is writing the run. Readers see the steps written so far; a second writer is refused.",
         build: World::live,
         cells: [
@@ -120,7 +120,7 @@ fn torn_tail() -> State {
             checkpoint(),
             lossless("9 steps recovered", NOT_ENDED),
             taken(),
-            ok(&["goes on at step 6 of 9"]),
+            ok(&["resumes at step 6 of 9"]),
             ok(&["resuming at step"]),
         ],
     }

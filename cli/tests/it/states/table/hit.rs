@@ -145,7 +145,7 @@ fn damaged_final_state() -> State {
             checkpoint(),
             lossless("12 steps recovered", ENDED),
             taken(),
-            ok(&["goes on at step 6 of 12"]),
+            ok(&["resumes at step 6 of 12"]),
             damaged(&["hindcast recover", "hindcast record --resume NEW"]),
         ],
     }

@@ -54,7 +54,7 @@ fn recovered_with_a_hole() -> State {
             checkpoint(),
             lossless("11 steps recovered", ENDED),
             taken(),
-            ok(&["goes on at step 6 of 12"]),
+            ok(&["resumes at step 6 of 12"]),
             fails(&["is finished, after 12 steps: there is nothing to resume"]),
         ],
     }
@@ -100,7 +100,7 @@ fn wrong_data() -> State {
             checkpoint(),
             lossless("12 steps recovered", ENDED),
             taken(),
-            ok(&["goes on at step 6 of 12"]),
+            ok(&["resumes at step 6 of 12"]),
             fails(&["is finished, after 12 steps: there is nothing to resume"]),
         ],
     }
@@ -123,7 +123,7 @@ fn data_missing() -> State {
             checkpoint(),
             lossless("12 steps recovered", ENDED),
             taken(),
-            ok(&["goes on at step 6 of 12"]),
+            ok(&["resumes at step 6 of 12"]),
             fails(&["is finished, after 12 steps: there is nothing to resume"]),
         ],
     }

@@ -24,7 +24,7 @@ fn finished() -> State {
             checkpoint(),
             lossless("12 steps recovered", ENDED),
             taken(),
-            ok(&["goes on at step 6 of 12"]),
+            ok(&["resumes at step 6 of 12"]),
             fails(&["is finished, after 12 steps: there is nothing to resume"]),
         ],
     }
@@ -51,7 +51,7 @@ fn unfinished() -> State {
             checkpoint(),
             lossless("10 steps recovered", NOT_ENDED),
             taken(),
-            ok(&["goes on at step 6 of 10"]),
+            ok(&["resumes at step 6 of 10"]),
             ok(&["resuming at step"]),
         ],
     }
@@ -77,7 +77,7 @@ fn ring_dropped() -> State {
             checkpoint(),
             lossless("8 steps recovered", ENDED),
             taken(),
-            ok(&["goes on at step 6 of 12"]),
+            ok(&["resumes at step 6 of 12"]),
             fails(&["is finished, after 12 steps: there is nothing to resume"]),
         ],
     }
@@ -100,7 +100,7 @@ fn resumed() -> State {
             checkpoint(),
             lossless("12 steps recovered", ENDED),
             taken(),
-            ok(&["goes on at step 6 of 12"]),
+            ok(&["resumes at step 6 of 12"]),
             fails(&["is finished, after 12 steps: there is nothing to resume"]),
         ],
     }
