@@ -61,7 +61,7 @@ pub(crate) fn training_examples(info: &RunInfo) -> Option<u64> {
     }
 }
 
-/// The user's notes, without those that the recorder added: digests of the data's rows.
+/// The user's notes. Leaves out the digests of the data's rows, which are stored as notes, too.
 pub(crate) fn notes(info: &RunInfo) -> impl Iterator<Item = (&String, &String)> {
     info.notes
         .iter()

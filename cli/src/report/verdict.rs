@@ -80,8 +80,8 @@ pub(crate) fn fits(view: &View, results: &RemovalResults) -> bool {
         && results.predicted_by == view.method
 }
 
-/// Whether two queries of the same name are the same query. `vector:FILE` names a file, whose content may have changed. If a digest is
-/// missing, the values at the end of training are compared.
+/// Whether two queries of the same name are the same query. `vector:FILE` names a file, whose content may have changed. If a
+/// digest is missing, the values at the end of training are compared.
 fn same_vector(view: &View, results: &RemovalResults) -> bool {
     // A retraining on all examples ends like the run, up to rounding.
     const RELATIVE: f64 = 1e-5;

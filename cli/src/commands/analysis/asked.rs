@@ -33,8 +33,8 @@ pub(super) fn one_query(asked: &Queries, data: &dyn DataSet) -> anyhow::Result<Q
     }
 }
 
-/// The queries of all words, in order. Refuses a query that is given twice, because it would give two
-/// columns of the same name.
+/// The queries of all words, in order. Refuses a query that is given twice, because it would give two columns of
+/// the same name.
 pub(super) fn expand(asked: &[Queries], data: &dyn DataSet) -> anyhow::Result<Vec<Query>> {
     let mut queries = Vec::new();
     for many in asked {

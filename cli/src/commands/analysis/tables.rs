@@ -53,13 +53,12 @@ pub(crate) fn extremes(
 }
 
 /// The `k` most harmful examples. If the method predicts changes, only examples with negative scores are harmful, so there may
-/// be fewer than `k`. The sign of a score has no meaning if the
-/// method only ranks.
+/// be fewer than `k`. The sign of a score has no meaning if the method only ranks.
 pub(crate) fn most_harmful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
     of_sign(table, query, table.worst(query, k), |score| score < 0.0)
 }
 
-/// The `k` most helpful examples. If the method predicts changes, only examples with positive scores.
+/// The `k` most helpful examples. If the method predicts changes, only examples with positive scores are helpful.
 pub(crate) fn most_helpful(table: &ScoreTable, query: usize, k: usize) -> Vec<&ScoreRow> {
     of_sign(table, query, table.best(query, k), |score| score > 0.0)
 }

@@ -26,8 +26,8 @@ pub(crate) fn derivatives(run: &RecordedRun<'_>, quiet: bool) -> anyhow::Result<
     Ok(())
 }
 
-/// Recomputes a few steps of `window`. Refuses a run whose steps don't follow
-/// from the recorded rule, batches and data. Returns the notes that the results must carry if the analysis continues.
+/// Recomputes a few steps of `window`. Refuses a run whose steps don't follow from the recorded rule, batches and data.
+/// Returns the notes that the results must carry if the analysis continues.
 pub(crate) fn steps(
     run: &RecordedRun<'_>,
     window: Range<u64>,
