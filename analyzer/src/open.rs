@@ -234,7 +234,7 @@ fn task_of(trace: &Trace, run: &Path) -> Result<Task> {
 /// Loads a task's data. If the data needs files and `dir` is `None`, the error names the data.
 ///
 /// # Errors
-/// Where the data is missing or malformed, or no threads can be started.
+/// If the data is missing or malformed, or no threads can be started.
 pub fn load_data(task: &Task, dir: Option<&Path>, seed: u64) -> Result<Box<dyn DataSet>> {
     crate::workers::start()?;
     load(&task.data, Some(&task.augment), dir, seed).map_err(|source| AnalysisError::LoadData {

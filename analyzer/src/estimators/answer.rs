@@ -51,7 +51,7 @@ pub fn answer(
 /// Plans an answer: reads the files of queries, and the checkpoint of a sweep that is resumed. Reads no step.
 ///
 /// # Errors
-/// Where a file can't be read, the window isn't in the trace, or a checkpoint stands in the way ([`Session::new`]).
+/// If a file can't be read, the window isn't in the trace, or a checkpoint stands in the way ([`Session::new`]).
 pub fn plan<'a>(
     question: &Question<'a>,
     chosen: &'a Chosen,

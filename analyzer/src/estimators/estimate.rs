@@ -79,7 +79,7 @@ impl TableOrigin {
     /// The same with the digests of the files that these queries read.
     ///
     /// # Errors
-    /// Where such a file can't be read.
+    /// If such a file can't be read.
     pub fn with_files(mut self, queries: &[Query]) -> Result<Self> {
         for query in queries {
             let digest = query.file_digest()?;

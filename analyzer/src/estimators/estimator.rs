@@ -129,7 +129,7 @@ pub trait Estimator {
     /// What [`estimate`](Self::estimate) would do. Reads no step.
     ///
     /// # Errors
-    /// Where the run's end can't be read; for a sweep, as [`Session::new`].
+    /// If the run's end can't be read; for a sweep, as [`Session::new`].
     fn plan<'a>(&self, question: &Question<'a>, engine: &dyn ReplayEngine) -> Result<Plan<'a>> {
         let _ = engine;
         Plan::of_vectors(question)
@@ -138,7 +138,7 @@ pub trait Estimator {
     /// Scores the training examples for every query. `observer` is told after each piece of work.
     ///
     /// # Errors
-    /// Where the method isn't defined for this run, data or window, a step can't be read or replayed, a number stops being
+    /// If the method isn't defined for this run, data or window, a step can't be read or replayed, a number stops being
     /// finite, or `observer` asks to stop ([`AnalysisError::Cancelled`]).
     fn estimate(
         &self,

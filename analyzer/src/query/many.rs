@@ -17,7 +17,7 @@ use crate::query::one::{Query, indices};
 /// | `each:validation:3,17,20..30`, `each:test` | one per example |
 /// | `mean:validation:0..99` | one, the mean over the range |
 /// | `per-class`, `per-class:test` | one per class, the mean over its examples, named `validation:class-NAME` |
-/// | `validation:class-NAME` | one of these |
+/// | `validation:class-NAME` | one, the mean over the examples of this class |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Queries {
     /// A single query.
@@ -35,7 +35,7 @@ pub enum Queries {
     PerClass {
         /// The split of the examples.
         split: Split,
-        /// The only class, if one was named.
+        /// Name of a single class; `None` for all classes.
         only: Option<String>,
         /// As the user wrote it.
         text: String,
@@ -86,7 +86,7 @@ impl FromStr for Queries {
                 Ok(Queries::One(query))
             }
             ("each" | "mean", None) => Err(bad(format!(
-                "of which examples? Write `{head}:validation:0..99` or `{head}:validation`"
+                "it names no examples: write `{head}:validation:0..99` or `{head}:validation`"
             ))),
             ("per-class", name) => Ok(Queries::PerClass {
                 split: name.map_or(Ok(Split::Validation), split)?,
@@ -115,7 +115,7 @@ impl Queries {
     /// The queries, in the order of their examples or classes.
     ///
     /// # Errors
-    /// The data doesn't have an example or a class, or its labels aren't classes.
+    /// If the data doesn't have an example or a class, or its labels aren't classes.
     pub fn expand(&self, data: &dyn DataSet) -> Result<Vec<Query>> {
         match self {
             Queries::One(query) => Ok(vec![query.clone()]),
@@ -146,7 +146,7 @@ impl Queries {
     }
 }
 
-/// The classes of the split's examples, by number.
+/// One query for each class of the split's examples, in the order of the classes' numbers.
 fn per_class(split: Split, only: Option<&str>, data: &dyn DataSet) -> Result<Vec<Query>, String> {
     let mut classes: std::collections::BTreeMap<usize, Vec<u64>> = Default::default();
     for i in 0..data.len(split) {
@@ -178,7 +178,7 @@ fn per_class(split: Split, only: Option<&str>, data: &dyn DataSet) -> Result<Vec
         .collect();
     match (queries.is_empty(), only) {
         (true, Some(only)) => Err(format!(
-            "no {split_name} example is of the class `{only}`; there are {}",
+            "no {split_name} example is of the class `{only}`; the classes are {}",
             known.join(", ")
         )),
         _ => Ok(queries),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_a_query_an_example_unless_a_mean_is_asked_for() {
+    fn a_range_is_one_query_per_example_and_its_mean_is_a_single_query() {
         let range = |text: &str| Queries::Each {
             split: Split::Validation,
             examples: Some((3..6).collect()),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_what_could() {
+    fn errors_say_what_to_write_instead() {
         for (text, hint) in [
             ("each", "each:validation:0..99"),
             ("mean", "mean:validation:0..99"),

@@ -1,4 +1,4 @@
-//! Queries: functions of the trained model. An influence predicts the change of a query.
+//! Queries: functions of the trained model. An example's influence predicts how a query changes without the example.
 
 pub(crate) mod many;
 pub(crate) mod one;

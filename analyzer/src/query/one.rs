@@ -24,7 +24,7 @@ use crate::run::source::{RecordedEnd, StepSource};
 pub enum Query {
     /// Mean loss over examples of a split, in evaluation mode and without the penalty.
     Loss {
-        /// The split.
+        /// The split of the examples.
         split: Split,
         /// Indices of the examples; `None` for the whole split.
         examples: Option<Vec<u64>>,
@@ -97,13 +97,13 @@ impl FromStr for Query {
     }
 }
 
-/// Largest number of examples in a range.
+/// Maximum number of examples in one range of a list.
 const MAX_LISTED: u64 = 100_000_000;
 
 /// Parses a list of examples: indices and ranges `A..B` (end excluded), separated by commas.
 ///
 /// # Errors
-/// A word is neither, or the list is too long.
+/// If a part is neither an index nor a range, or if a range is empty or too long.
 pub fn indices(list: &str) -> Result<Vec<u64>, String> {
     let number = |s: &str| {
         s.trim().parse::<u64>().map_err(|_| {
@@ -123,7 +123,10 @@ pub fn indices(list: &str) -> Result<Vec<u64>, String> {
                     ));
                 }
                 if b - a > MAX_LISTED {
-                    return Err(format!("the range `{}` is too long", part.trim()));
+                    return Err(format!(
+                        "the range `{}` is too long: it may contain at most {MAX_LISTED} examples",
+                        part.trim()
+                    ));
                 }
                 out.extend(a..b);
             }
@@ -139,9 +142,9 @@ pub struct QueryGradient {
     pub name: String,
     /// The query's value at (θ_T, r_T).
     pub value: f64,
-    /// u: its gradient in the parameters, length p.
+    /// u: its gradient with respect to the parameters, length p.
     pub parameters: Vec<f64>,
-    /// Its gradient in the running statistics, length b.
+    /// Its gradient with respect to the running statistics, length b.
     pub buffers: Vec<f64>,
 }
 
@@ -149,7 +152,7 @@ impl Query {
     /// Value and gradient at the end of training.
     ///
     /// # Errors
-    /// The data doesn't have an example, a tensor is missing or has another shape, or the model fails.
+    /// If the data doesn't have an example, a tensor is missing or has another shape, or the model fails.
     pub fn gradient(
         &self,
         source: &dyn StepSource,
@@ -179,7 +182,7 @@ impl Query {
     /// Value and gradient at given parameters and buffers.
     ///
     /// # Errors
-    /// See [`Query::gradient`].
+    /// As [`Query::gradient`].
     pub fn gradient_at<'a>(
         &self,
         source: &dyn StepSource,
@@ -231,7 +234,7 @@ impl Query {
     /// Value at given parameters and buffers, in the run's own float type.
     ///
     /// # Errors
-    /// See [`Query::gradient`].
+    /// As [`Query::gradient`].
     pub fn value<T: Real>(
         &self,
         run: &RecordedRun<'_>,
@@ -303,7 +306,7 @@ impl Query {
             Some(list) => match list.iter().find(|&&i| i >= size) {
                 None => Ok(list.clone()),
                 Some(i) => Err(problem(format!(
-                    "the {} split has {size} examples, 0..{size}: there is no example {i}",
+                    "there is no example {i}: the {} split has {size} examples, 0..{size}",
                     split.name()
                 ))),
             },
@@ -311,10 +314,10 @@ impl Query {
     }
 }
 
-/// Largest header of a safetensors file, in bytes.
+/// Maximum size of a safetensors file's header, in bytes.
 const VECTOR_HEADER: u64 = 100_000_008;
 
-/// Reads u: all parameters, and buffers, which are zero if absent.
+/// Reads a vector query's file: u for the parameters and for the buffers. A buffer that isn't in the file is zero.
 fn read_vector(path: &Path, source: &dyn StepSource) -> Result<(Vec<f64>, Vec<f64>)> {
     let problem = |problem: String| AnalysisError::Query {
         query: format!("vector:{}", path.display()),
@@ -366,7 +369,7 @@ fn read_vector(path: &Path, source: &dyn StepSource) -> Result<(Vec<f64>, Vec<f6
                 Err(_) if !required => out[flat].resize(out[flat].len() + elements, 0.0),
                 Err(_) => {
                     return Err(problem(format!(
-                        "parameter `{}` is missing; give zeros for parameters that take no part",
+                        "parameter `{}` is missing: give zeros for a parameter that the query doesn't depend on",
                         spec.name
                     )));
                 }
@@ -419,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_that_make_no_sense_say_what_would() {
+    fn errors_say_what_to_write_instead() {
         for (text, hint) in [
             ("valid", "validation:3,17"),
             ("", "validation:3,17"),

@@ -5,7 +5,7 @@ use crate::run::recorded::RecordedRun;
 
 /// Returns the newest step at or before `step` whose optimizer state is known, and that state (f64, flat).
 ///
-/// The state is known at a keyframe that contains it, and at the optimizer's first step, before which it is zero.
+/// The state is known at a keyframe that contains it. It is also known at the optimizer's first step, where it is zero.
 pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<f64>)> {
     let source = run.source();
     let values = run.rule().state_values(run.blocks().values());

@@ -24,7 +24,7 @@ impl BatchSizes {
     /// The sizes of the batches of these steps.
     ///
     /// # Errors
-    /// Where the metadata of a step cannot be read.
+    /// If the metadata of a step cannot be read.
     pub fn of(source: &dyn StepSource, range: Range<u64>) -> Result<Self> {
         Self::of_ranges(source, &[range])
     }
@@ -32,7 +32,7 @@ impl BatchSizes {
     /// The sizes of the batches of the steps of all these ranges.
     ///
     /// # Errors
-    /// Where the metadata of a step cannot be read.
+    /// If the metadata of a step cannot be read.
     pub fn of_ranges(source: &dyn StepSource, ranges: &[Range<u64>]) -> Result<Self> {
         let mut sizes = BatchSizes::default();
         for range in ranges {

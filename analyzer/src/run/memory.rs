@@ -41,7 +41,7 @@ impl MemoryNeed {
         }
     }
 
-    /// The need if only an estimate is known. Half of the estimate counts as certain.
+    /// The need if only an estimate of it is known. Half of the estimate counts as certain.
     pub(crate) fn estimated(about: u64) -> Self {
         MemoryNeed {
             certain: about / 2,
@@ -50,8 +50,8 @@ impl MemoryNeed {
     }
 }
 
-/// Bytes of a step in memory: its recorded vectors, its batch's inputs and targets in numbers of `width` bytes, and the
-/// batch's indices and weights.
+/// Bytes of a step in memory: its recorded vectors, and its batch's inputs, targets, indices and weights. Inputs and
+/// targets take `width` bytes per value.
 pub fn step_bytes(run: &RecordedRun<'_>, width: usize, examples: u64) -> u64 {
     let source = run.source();
     let inputs: u64 = run.data().shape().iter().map(|&n| n as u64).product();
@@ -89,13 +89,13 @@ pub fn training_step(run: &RecordedRun<'_>, sizes: &BatchSizes) -> MemoryNeed {
         width as u64 * run.net().map_or(0, |net| values_per_example(net)) * sizes.largest_pass;
     MemoryNeed {
         certain: read + layers,
-        about: read + TRAINING * layers,
+        about: read + VALUES_PER_OUTPUT * layers,
     }
 }
 
-/// Approximate number of values that a training step holds per output value of a layer: the value, its gradient, and
-/// candle's intermediate results.
-const TRAINING: u64 = 4;
+/// Approximate number of values that a training step keeps in memory per output value of a layer: the value, its
+/// gradient, and candle's intermediate results.
+const VALUES_PER_OUTPUT: u64 = 4;
 
 /// The cost of retraining without sets of examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct RetrainingCost {
     pub steps: u64,
     /// Number of examples in the largest batch.
     pub largest_batch: u64,
-    /// Bytes in addition to the model's intermediate values.
+    /// Memory without the model's intermediate values.
     pub memory: MemoryNeed,
 }
 
@@ -112,7 +112,7 @@ impl RetrainingCost {
     /// The cost of retraining once with all examples and once without each of `sets` sets.
     ///
     /// # Errors
-    /// Where the run's end or the metadata of a step cannot be read.
+    /// If the run's end or the metadata of a step cannot be read.
     pub fn of(run: &RecordedRun<'_>, window: &Range<u64>, sets: usize) -> Result<Self> {
         let source = run.source();
         let end = source.end()?;

@@ -1,4 +1,4 @@
-//! Recorded runs: where their steps come from, what made them, and which part of them is analysed.
+//! Recorded runs: the source of their steps, the model and data that made them, and the window that is analysed.
 
 pub(crate) mod anchor;
 pub(crate) mod batch_sizes;

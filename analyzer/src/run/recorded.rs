@@ -72,7 +72,7 @@ impl<'a> RecordedRun<'a> {
     /// Combines the parts after checking that the model has the trace's tensors.
     ///
     /// # Errors
-    /// Where a parameter, a buffer or the optimizer's state differs in name or shape, or the types are mixed.
+    /// If a parameter, a buffer or the optimizer's state differs in name or shape, or the types are mixed.
     pub fn new(
         source: &'a dyn StepSource,
         objective: Arc<dyn Objective>,
@@ -123,7 +123,7 @@ impl<'a> RecordedRun<'a> {
         })
     }
 
-    /// Declares whether every batch loss is a sum, for traces whose weighted steps don't record the reduction.
+    /// Sets whether every batch loss is a sum, for traces whose weighted steps don't record the reduction.
     pub(crate) fn with_sums(self, sums: bool) -> Self {
         Self { sums, ..self }
     }
@@ -161,7 +161,7 @@ impl<'a> RecordedRun<'a> {
         &*self.data
     }
 
-    /// The update rule, by which gradients changed the parameters.
+    /// The update rule, which turned gradients into steps.
     pub fn rule(&self) -> &UpdateRule {
         &self.rule
     }
@@ -179,7 +179,7 @@ impl<'a> RecordedRun<'a> {
         &self.blocks
     }
 
-    /// Element type in which the run was trained (candle computes bf16 and f16 runs in f32 here).
+    /// Element type in which the run is recomputed: float64 if it was trained in float64, else float32.
     pub fn dtype(&self) -> DType {
         match self.source.parameters().first().map(|spec| spec.dtype) {
             Some(StoredType::F64) => DType::F64,
@@ -228,7 +228,7 @@ impl<'a> RecordedRun<'a> {
     /// Training examples as step t used them, with augmentation from the step's random draws.
     ///
     /// # Errors
-    /// Where the data doesn't have one of them.
+    /// If the data doesn't have one of them.
     pub fn train_batch(
         &self,
         indices: &[u64],

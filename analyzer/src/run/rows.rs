@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Rows that consist of their index, except for the changed ones.
+    /// A training split whose rows differ only in their index and in whether they were changed.
     struct Rows {
         count: u64,
         changed: Vec<u64>,
@@ -117,7 +117,7 @@ mod tests {
             _: DType,
             _: &Device,
         ) -> Result<Batch, DataError> {
-            unreachable!("no training reads it")
+            unreachable!("these tests load no batch")
         }
 
         fn leaf(&self, _: Split, index: u64) -> Option<Digest> {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_that_are_no_blocks_say_nothing() {
+    fn malformed_notes_show_no_difference() {
         let data = Rows {
             count: 3,
             changed: vec![1],

@@ -21,11 +21,11 @@ pub struct RecordedStep {
     pub parameters: FloatVec,
     /// r_{t+1}, after the step's forward pass.
     pub buffers_after: FloatVec,
-    /// What a keyframe holds in addition; `None` if the step isn't a keyframe.
+    /// What a keyframe contains in addition; `None` if the step isn't a keyframe.
     pub key: Option<RecordedKey>,
 }
 
-/// What a keyframe holds in addition to the tensors of other steps.
+/// What a keyframe contains in addition to the tensors of other steps.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecordedKey {
     /// r_t, before the step's forward pass.
@@ -102,14 +102,14 @@ pub trait StepSource: Send + Sync {
     /// The state at the end of training.
     ///
     /// # Errors
-    /// If nothing is recorded.
+    /// If no step is recorded, or the state can't be read.
     fn end(&self) -> Result<RecordedEnd>;
 }
 
 /// The weight w_j of each example in a step's batch loss, in the order of the step's indices.
 ///
 /// # Errors
-/// If the recorded weights don't match the indices in number.
+/// If the number of recorded weights differs from the number of indices.
 pub fn weights_of(meta: &StepMeta) -> Result<Vec<f64>> {
     let n = meta.indices.len();
     match &meta.weights {

@@ -55,7 +55,7 @@ impl<'a> WithBuffers<'a> {
         })
     }
 
-    fn older(&mut self) -> Result<Option<(RecordedStep, FloatVec)>> {
+    fn next_older(&mut self) -> Result<Option<(RecordedStep, FloatVec)>> {
         let here = match self.pending.take() {
             Some(step) => Some(step),
             None => self.walk.next().transpose()?,
@@ -77,7 +77,7 @@ impl<'a> WithBuffers<'a> {
         Ok(Some((here, buffers)))
     }
 
-    fn younger(&mut self) -> Result<Option<(RecordedStep, FloatVec)>> {
+    fn next_newer(&mut self) -> Result<Option<(RecordedStep, FloatVec)>> {
         while let Some(here) = self.walk.next().transpose()? {
             let left_behind = self.after.replace(here.buffers_after.clone());
             if here.meta.step < self.first {
@@ -99,8 +99,8 @@ impl Iterator for WithBuffers<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.order {
-            Order::OldestFirst => self.younger(),
-            Order::NewestFirst => self.older(),
+            Order::OldestFirst => self.next_newer(),
+            Order::NewestFirst => self.next_older(),
         }
         .transpose()
     }

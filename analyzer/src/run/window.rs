@@ -58,7 +58,7 @@ impl Window {
     /// is evaluated at θ_T, so a sweep always walks back from T, even if the window ends earlier.
     ///
     /// # Errors
-    /// [`Missing::Window`] with the missing steps, or [`AnalysisError::WindowOutside`] if the window is empty or ends
+    /// [`Missing::Window`] if steps are missing, or [`AnalysisError::WindowOutside`] if the window is empty or ends
     /// after T.
     pub fn resolve(&self, source: &dyn StepSource) -> Result<Range<u64>> {
         let ranges = source.ranges()?;

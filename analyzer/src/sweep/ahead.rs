@@ -1,7 +1,7 @@
-//! Reading ahead: a thread of its own decodes steps and loads their batches while the engine replays earlier ones.
+//! Reading ahead: a separate thread decodes steps and loads their batches while the engine replays earlier ones.
 //!
-//! The thread sends steps in order through a channel that holds only a few of them. So a sweep gets the same steps, and the
-//! same error after the same step, as if it read them itself. The thread ends when the sweep stops receiving.
+//! The thread sends steps in order through a channel that holds only a few of them. So a sweep gets the same steps, and
+//! the same error after the same step, as if it read them itself. The thread ends when the sweep stops receiving.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -19,10 +19,10 @@ use crate::run::memory::step_bytes;
 use crate::run::recorded::RecordedRun;
 use crate::run::walk::{Order, WithBuffers};
 
-/// Number of steps that the channel holds. The reader has one more in hand.
+/// Number of steps that the channel holds. The reading thread holds one more.
 const PLACES: usize = 2;
-/// Size of a step in bytes above which the channel holds none, so that the reader has a single step in hand.
-const LARGE: u64 = 64 << 20;
+/// Steps of more bytes than this aren't kept in the channel, so that only the reading thread holds one ahead of time.
+const LARGE_STEP: u64 = 64 << 20;
 
 /// The largest number of steps, each of `bytes` bytes, that are in memory ahead of the replay.
 pub(super) fn steps_ahead(bytes: u64) -> usize {
@@ -30,7 +30,7 @@ pub(super) fn steps_ahead(bytes: u64) -> usize {
 }
 
 fn places(bytes: u64) -> usize {
-    if bytes > LARGE { 0 } else { PLACES }
+    if bytes > LARGE_STEP { 0 } else { PLACES }
 }
 
 /// Which steps to read, and the type and device in which to load their batches.
@@ -67,7 +67,7 @@ impl<'scope> Ahead<'scope> {
         run: &'env RecordedRun<'env>,
         reading: Reading,
     ) -> Result<Self> {
-        // Metadata that can't be read here becomes the walk's own error, at its step.
+        // If metadata can't be read here, the walk reports the error when it reaches the step.
         let sizes = BatchSizes::of(run.source(), reading.range.clone()).unwrap_or_default();
         let bytes = step_bytes(run, reading.dtype.size_in_bytes(), sizes.largest);
         let (sender, steps) = sync_channel(places(bytes));
@@ -123,7 +123,7 @@ fn read(run: &RecordedRun<'_>, reading: Reading, sender: &SyncSender<Result<Repl
     } = reading;
     let walk = match WithBuffers::new(run.source(), range, order) {
         Ok(walk) => walk,
-        // A receiver that is gone doesn't need the error.
+        // If the receiver is gone, the sweep has stopped and needs no error.
         Err(error) => return sender.send(Err(error)).unwrap_or_default(),
     };
     for found in walk {

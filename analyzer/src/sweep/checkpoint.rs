@@ -1,10 +1,12 @@
-//! A checkpoint: the state of a stopped sweep in a file. The sweep that resumes it gives the same bits as one that was never stopped.
+//! A checkpoint: the state of a stopped sweep in a file. A sweep that resumes from it gives the same bits as one that was
+//! never stopped.
 //!
-//! A safetensors file. Its metadata holds `hindcast-sweep` (JSON: version, writer, the sweep's identity, the next step)
+//! The file is a safetensors file. Its metadata contains `hindcast-sweep` (JSON: version, writer, the sweep's identity, the next step)
 //! and `blake3` (hexadecimal, over that JSON and each tensor's name, length and bytes, in the order of the names).
-//! `occurrences` is (N,); of query q there are `q.value` (1,), `q.parameters` (p,), `q.optimizer`, `q.buffers` (b,),
-//! `q.influence` and `q.renormalised` (N,), `q.growth.steps` and `q.growth.norms`, and `q.epoch.E` (N,) for each epoch E
-//! that was asked for and reached. Counts are U64, all else is F64.
+//! The tensor `occurrences` has shape (N,). Query number q has the tensors `q.value` (1,), `q.parameters` (p,),
+//! `q.optimizer`, `q.buffers` (b,), `q.influence` and `q.renormalised` (N,), `q.growth.steps` and `q.growth.norms`. If the
+//! sweep keeps each epoch's share, there is also `q.epoch.E` (N,) for each epoch E that it has reached. Counts and steps
+//! are U64, all other values F64.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -30,29 +32,29 @@ const DIGEST: &str = "blake3";
 /// Identifies a sweep. Two sweeps with the same identity give the same bits on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepIdentity {
-    /// Head digest of the run, hexadecimal; empty where it has none.
+    /// Head digest of the run, hexadecimal; empty if it has none.
     pub run_digest: String,
-    /// BLAKE3 of T, θ_T and r_T, hexadecimal: the run's end, also where there is no head digest.
+    /// BLAKE3 of T, θ_T and r_T, hexadecimal. It identifies the run even if there is no head digest.
     pub end_digest: String,
     /// Steps [A, B) that are scored.
     pub window: Range<u64>,
-    /// Queries as the user wrote them, with a digest of the gradient where it came from a file.
+    /// Each query as the user wrote it, with the digest of its file; the digest is empty if it reads no file.
     pub queries: Vec<(String, String)>,
     /// Whether each epoch's share is kept.
     pub per_epoch: bool,
-    /// Element type and device of the replay.
+    /// Text that names the engine, its precision and its device.
     pub engine: String,
     /// Update rule as text.
     pub rule: String,
-    /// N.
+    /// N, the number of training examples.
     pub examples: u64,
 }
 
 impl SweepIdentity {
-    /// The identity of a sweep that is about to begin. `run_digest` and `engine` are those of the table that it makes.
+    /// The identity of a sweep before its first step. `run_digest` and `engine` are those of the sweep's table.
     ///
     /// # Errors
-    /// Where the run's end or a query's file can't be read.
+    /// If the run's end or a query's file can't be read.
     pub fn of(
         run: &RecordedRun<'_>,
         queries: &[Query],
@@ -85,13 +87,13 @@ impl SweepIdentity {
 /// A stopped sweep with its identity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepCheckpoint {
-    /// Which sweep it is.
+    /// Identifies the sweep.
     pub identity: SweepIdentity,
     /// Program and version that wrote it. Another version may round differently.
     pub writer: String,
     /// Queries that earlier passes have answered.
     pub finished: Vec<QuerySweep>,
-    /// State of the pass that was stopped, with its queries.
+    /// State of the stopped pass, with that pass's queries.
     pub state: SweepState,
 }
 
@@ -114,15 +116,15 @@ impl SweepCheckpoint {
     /// Writes a sweep's state to `path`, completely or not at all, and replaces what was there.
     ///
     /// # Errors
-    /// Where the file can't be written.
+    /// If the file can't be written.
     pub fn write(path: &Path, identity: &SweepIdentity, state: &SweepState) -> Result<()> {
         Self::write_pass(path, identity, &[], state)
     }
 
-    /// As [`write`](Self::write), for a pass after others that have `finished` the queries before it.
+    /// As [`write`](Self::write), for a sweep of several passes. `finished` are the queries of earlier passes.
     ///
     /// # Errors
-    /// Where the file can't be written.
+    /// If the file can't be written.
     pub fn write_pass(
         path: &Path,
         identity: &SweepIdentity,
@@ -161,17 +163,17 @@ impl SweepCheckpoint {
         self.writer != WRITER
     }
 
-    /// Reads a checkpoint back.
+    /// Reads a checkpoint.
     ///
     /// # Errors
-    /// Where the file can't be read, isn't a checkpoint, is damaged, or has a newer version.
+    /// If the file can't be read, isn't a checkpoint, is damaged, or has a newer version.
     pub fn read(path: &Path) -> Result<SweepCheckpoint> {
         let bytes = files::read(path, files::CHECKPOINT)
             .map_err(|e| problem(path, &e.problem.to_string()))?;
         parse(&bytes).map_err(|e| problem(path, &e))
     }
 
-    /// The state, if the checkpoint belongs to this sweep and to its first pass.
+    /// The state, if the checkpoint belongs to this sweep. For sweeps of a single pass.
     ///
     /// # Errors
     /// As [`is_of`](Self::is_of).
@@ -203,7 +205,7 @@ impl SweepCheckpoint {
             ("engine", wanted.engine.clone(), here.engine.clone()),
             ("update rule", wanted.rule.clone(), here.rule.clone()),
             (
-                "choice of a column an epoch",
+                "choice of one column per epoch",
                 wanted.per_epoch.to_string(),
                 here.per_epoch.to_string(),
             ),
@@ -239,7 +241,7 @@ fn problem(path: &Path, problem: &str) -> AnalysisError {
     }
 }
 
-/// Numbers to write. They become bytes one tensor at a time.
+/// The values of one tensor to write. They are converted to bytes when the tensor is written, to save memory.
 enum Values<'a> {
     Counts(Cow<'a, [u64]>, [usize; 1]),
     Floats(Cow<'a, [f64]>, [usize; 1]),
@@ -333,9 +335,11 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
     let strange = |e| format!("not a sweep's checkpoint: {e}");
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(strange)?;
     let file = SafeTensors::deserialize(bytes).map_err(strange)?;
-    let said = metadata.metadata().clone().unwrap_or_default();
-    let (Some(header), Some(digest)) = (said.get(HEADER), said.get(DIGEST)) else {
-        return Err("not a sweep's checkpoint: a safetensors file of something else".to_owned());
+    let entries = metadata.metadata().clone().unwrap_or_default();
+    let (Some(header), Some(digest)) = (entries.get(HEADER), entries.get(DIGEST)) else {
+        return Err(format!(
+            "not a sweep's checkpoint: the safetensors file has no metadata `{HEADER}` and `{DIGEST}`"
+        ));
     };
     // The version first: the rest of a newer file may have another form.
     let version = serde_json::from_str::<serde_json::Value>(header)
@@ -343,7 +347,7 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
         .and_then(|v| v.get("version")?.as_u64());
     if version.is_some_and(|v| v > u64::from(VERSION)) {
         return Err(format!(
-            "the checkpoint has version {}, this program reads version {VERSION}: resume with the program that wrote it",
+            "the checkpoint has version {}, this program reads versions up to {VERSION}: resume with the program that wrote it",
             version.unwrap_or_default()
         ));
     }
@@ -354,22 +358,22 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
         check.add(name, file.tensor(name).map_err(strange)?.data());
     }
     if check.finish() != *digest {
-        return Err(damaged("its digest is another one"));
+        return Err(damaged("its content doesn't match its digest"));
     }
     let header: Header = serde_json::from_str(header).map_err(|e| damaged(&e.to_string()))?;
     let floats = |name: &str| numbers(&file, name, Dtype::F64, f64::from_le_bytes);
     let counts = |name: &str| numbers(&file, name, Dtype::U64, u64::from_le_bytes);
     let all = header.identity.queries.len();
-    let there = match header.pass {
+    let stored = match header.pass {
         None => all,
         Some(pass) => header.finished.saturating_add(pass),
     };
-    if there > all || header.finished > there {
-        return Err(damaged("it holds more queries than were asked"));
+    if stored > all || header.finished > stored {
+        return Err(damaged("it contains more queries than its header lists"));
     }
     let read = || -> Result<(Vec<QuerySweep>, SweepState), String> {
         let mut finished = Vec::new();
-        let named = header.identity.queries.iter().take(there);
+        let named = header.identity.queries.iter().take(stored);
         for (q, (name, _)) in named.enumerate() {
             let of = |part: &str| floats(&format!("{q}.{part}"));
             let steps = counts(&format!("{q}.growth.steps"))?;
@@ -420,7 +424,10 @@ fn numbers<T>(
 ) -> Result<Vec<T>, String> {
     let view = file.tensor(name).map_err(|e| e.to_string())?;
     if view.dtype() != dtype {
-        return Err(format!("tensor `{name}` is {:?}", view.dtype()));
+        return Err(format!(
+            "tensor `{name}` is {:?}, expected {dtype:?}",
+            view.dtype()
+        ));
     }
     Ok(view
         .data()

@@ -1,4 +1,4 @@
-//! Steps and memory of a sweep, computed from sizes before its first step.
+//! The steps and the memory of a sweep, estimated before its first step.
 
 use hindcast_format::layout::TensorSpec;
 
@@ -14,44 +14,44 @@ use crate::run::recorded::RecordedRun;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SweepCost {
-    /// Steps to walk: from T back to the window's first.
+    /// Number of steps to walk, from T back to the window's first step.
     pub steps: u64,
-    /// Training examples that are scored.
+    /// Number of training examples, all of which get a score.
     pub examples: u64,
-    /// Queries.
+    /// Number of queries.
     pub queries: u64,
-    /// Bytes of the sweep's own state at its end: sensitivities, scores, counts. Exact.
+    /// Exact bytes of the sweep's own state at its end: sensitivities, scores and counts.
     pub state: u64,
-    /// Bytes of the float64 vectors and tensors of steps that may exist at the same moment.
+    /// Bytes of the vectors and tensors of steps that may be in memory at the same time.
     pub step: u64,
     /// Approximate bytes of the intermediate values of a batch's double backward pass; `None` if they are unknown.
     pub batch: Option<u64>,
     /// Approximate bytes of the table that is made from the state at the end.
     pub table: u64,
     /// Bytes that each query adds to `state`.
-    state_a_query: u64,
-    /// The part of `state_a_query` that stays when the query's pass is over: its result.
-    result_a_query: u64,
+    state_per_query: u64,
+    /// The part of `state_per_query` that stays after the query's pass: its result.
+    result_per_query: u64,
     /// Bytes that each query adds to `step`.
-    step_a_query: u64,
+    step_per_query: u64,
     /// Bytes that each query adds to `batch`.
-    batch_a_query: u64,
+    batch_per_query: u64,
     /// Number of examples in the window's largest batch.
     pub largest_batch: u64,
     /// Number of examples that pass through the model at once.
     examples_at_once: u64,
 }
 
-/// Number of intermediate values of a double backward pass per output value of a layer. Measured as growth of a sweep's peak
-/// memory: 14 on the MNIST CNN, whose layers are fused, and 29 on the CIFAR-10 CNN with batch norm.
-const PASSES: u64 = 20;
+/// Number of intermediate values of a double backward pass per output value of a layer. Measured by the growth of a
+/// sweep's peak memory: 14 on the MNIST CNN, whose layers are fused, and 29 on the CIFAR-10 CNN with batch norm.
+const VALUES_PER_OUTPUT: u64 = 20;
 
 impl SweepCost {
     /// The cost of a sweep for `queries` queries with an engine that computes in numbers of `width` bytes.
     /// `values_per_example` is the number of output values of the model's layers for one example.
     ///
     /// # Errors
-    /// Where the trace's index can't be read.
+    /// If the trace's index or the metadata of a step can't be read.
     pub fn of(
         run: &RecordedRun<'_>,
         options: &SweepOptions,
@@ -80,20 +80,20 @@ impl SweepCost {
                 .filter(|(_, r)| r.end > window.start && r.start < window.end);
             epochs = scored.count() as u64;
         }
-        let result_a_query = 8 * ((2 + epochs) * n + 2 * (steps + 1));
-        let state_a_query = result_a_query + 8 * (p + o + b);
-        let state = 8 * n + q * state_a_query;
+        let result_per_query = 8 * ((2 + epochs) * n + 2 * (steps + 1));
+        let state_per_query = result_per_query + 8 * (p + o + b);
+        let state = 8 * n + q * state_per_query;
         let recorded = FloatVec::bytes(source.parameters()) + FloatVec::bytes(source.buffers());
-        // The trace's own state twice (a keyframe is compared with it), the step in replay, and the older one that was read
-        // for its buffers.
+        // The trace reader's state twice (it compares each keyframe with its own state), the step in replay, and the step
+        // before it, which was read for its buffers.
         let mut step = 4 * recorded;
         let sizes = BatchSizes::of(source, options.window.start..end)?;
         // Steps that were read ahead.
         let read = step_bytes(run, width, sizes.largest);
         step += steps_ahead(read) as u64 * read;
         // For each query: direction, autodiff's copy of it, and the products.
-        let step_a_query = 8 * (3 * p + 2 * b + 2 * sizes.largest);
-        step += q * step_a_query;
+        let step_per_query = 8 * (3 * p + 2 * b + 2 * sizes.largest);
+        step += q * step_per_query;
         // Variables, gradient, direction and second gradient as tensors.
         step += 4 * width as u64 * (p + b);
         if run.rule().reverse_needs_state() {
@@ -110,7 +110,7 @@ impl SweepCost {
             step += 8 * 4 * p;
         }
         let batch = values_per_example
-            .map(|per_example| PASSES * width as u64 * per_example * sizes.largest_pass);
+            .map(|per_example| VALUES_PER_OUTPUT * width as u64 * per_example * sizes.largest_pass);
         Ok(SweepCost {
             steps,
             examples: n,
@@ -118,18 +118,18 @@ impl SweepCost {
             state,
             step,
             batch,
-            table: n * (ROW + 16 * q * (2 + epochs)),
-            state_a_query,
-            result_a_query,
-            step_a_query,
-            batch_a_query: 0,
+            table: n * (ROW_BYTES + 16 * q * (2 + epochs)),
+            state_per_query,
+            result_per_query,
+            step_per_query,
+            batch_per_query: 0,
             largest_batch: sizes.largest,
             examples_at_once: sizes.largest_pass,
         })
     }
 
-    /// The cost with the engine's own knowledge: `bytes(examples, queries)` are the bytes of a pass, or `None` if the engine
-    /// doesn't know them.
+    /// The cost with the engine's own estimate of `batch`. `bytes(examples, queries)` returns the bytes of a double
+    /// backward pass, or `None` if the engine doesn't know them.
     #[must_use]
     pub fn with_passes(self, bytes: impl Fn(usize, usize) -> Option<u64>) -> SweepCost {
         let examples = usize::try_from(self.examples_at_once).unwrap_or(usize::MAX);
@@ -138,29 +138,29 @@ impl SweepCost {
         match (bytes(at_once), bytes(1), bytes(2)) {
             (Some(all), Some(one), Some(two)) => SweepCost {
                 batch: Some(all),
-                batch_a_query: two.saturating_sub(one),
+                batch_per_query: two.saturating_sub(one),
                 ..self
             },
             _ => self,
         }
     }
 
-    /// The cost if the steps are walked several times, each time for `queries` of the queries. The results of all queries stay
-    /// in memory; the rest is that of one pass.
+    /// The cost of one pass if the steps are walked several times, each time for `queries` of the queries. The results of
+    /// all queries stay in memory; sensitivities and vectors are only those of the pass.
     #[must_use]
     pub fn in_passes_of(&self, queries: u64) -> SweepCost {
         let fewer = self.queries.saturating_sub(queries);
         SweepCost {
-            state: self.state - fewer * (self.state_a_query - self.result_a_query),
-            step: self.step - fewer * self.step_a_query,
+            state: self.state - fewer * (self.state_per_query - self.result_per_query),
+            step: self.step - fewer * self.step_per_query,
             batch: self
                 .batch
-                .map(|bytes| bytes.saturating_sub(fewer * self.batch_a_query)),
+                .map(|bytes| bytes.saturating_sub(fewer * self.batch_per_query)),
             ..self.clone()
         }
     }
 
-    /// The largest number of queries per pass for which `bytes` are probably enough; at least 1.
+    /// The largest number of queries per pass whose estimated memory is at most `bytes`; at least 1.
     pub fn queries_within(&self, bytes: u64) -> u64 {
         let fits = |q: &u64| self.in_passes_of(*q).memory().about <= bytes;
         let (mut fit, mut too_many) = (1, self.queries.max(1) + 1);
@@ -175,8 +175,8 @@ impl SweepCost {
         fit
     }
 
-    /// Memory that the sweep needs in addition to the data. Not all of a step's vectors exist at the same moment, so half
-    /// of them count as certain.
+    /// Memory that the sweep needs in addition to the data. Not all vectors of a step are in memory at the same time, so
+    /// half of their bytes count as certain.
     pub fn memory(&self) -> MemoryNeed {
         let sweep = self.state + self.step + self.batch.unwrap_or(0);
         MemoryNeed {
@@ -187,7 +187,7 @@ impl SweepCost {
 }
 
 /// Approximate bytes of a table's row without its scores.
-const ROW: u64 = 200;
+const ROW_BYTES: u64 = 200;
 
-/// The largest number of steps in a segment, by the recorder's default.
+/// The recorder's default for the largest number of steps in a segment.
 const SEGMENT_STEPS: u64 = 256;

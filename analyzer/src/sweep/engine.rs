@@ -1,4 +1,4 @@
-//! The replay engine as a sweep uses it: timed, and with the Hessian's term as the method wants it.
+//! A sweep's wrapper around its replay engine: it measures time and applies the method's [`HessianTerm`].
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use candle_core::{DType, Device};
 use crate::engine::{Products, ReplayEngine, StepGradient, StepInput, slices};
 use crate::error::Result;
 
-/// What a sweep does with the term `H_t s` of a step. All other effects of the step on the adjoint (decay, momentum, the
-/// moments of Adam, clipping, running statistics) stay.
+/// What a sweep does with the term `H_t s` of a step. All other effects of the step on the adjoint (decay, momentum,
+/// Adam's moments, clipping, running statistics) stay the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HessianTerm {
-    /// Keeps it, as the derivation says.
+    /// Keeps it. This is the exact derivative.
     #[default]
     Full,
     /// Leaves it out.
     Dropped,
-    /// Divides it by the number of examples of the step, in addition to the mean's own division.
+    /// Divides it by the number of examples of the step, although the mean loss already divides by it once.
     DividedByBatch,
 }
 
@@ -31,8 +31,8 @@ impl HessianTerm {
     }
 }
 
-/// Another engine, whose gradients and products are timed and whose Hessian-vector products are changed as a
-/// [`HessianTerm`] says. Products with the examples' gradients are the other engine's own.
+/// Wraps an engine, measures the time of its gradients and products, and changes its Hessian-vector products as a
+/// [`HessianTerm`] says. Products with the examples' gradients stay unchanged.
 pub(super) struct SweepEngine<'e> {
     engine: &'e mut dyn ReplayEngine,
     term: HessianTerm,
@@ -48,15 +48,15 @@ impl<'e> SweepEngine<'e> {
         }
     }
 
-    /// Time in gradients and products so far.
+    /// Time spent in gradients and products so far.
     pub fn spent(&self) -> Duration {
         self.spent
     }
 
-    /// Products with the changed term.
+    /// Products with the Hessian term changed.
     ///
-    /// An engine gives `H s + J_statᵀ ρ` as one sum. Where a model has running statistics, their share is what the engine
-    /// gives for s = 0, in a second pass.
+    /// An engine returns `H s + J_statᵀ ρ` as one sum, and only `H s` may change. If the model has running statistics, a
+    /// second pass with s = 0 computes their share.
     fn changed(
         &mut self,
         input: &StepInput<'_>,
@@ -72,11 +72,10 @@ impl<'e> SweepEngine<'e> {
         let statistics = match self.engine.buffer_count() {
             0 => None,
             _ => {
-                let nowhere: Vec<Vec<f64>> =
-                    directions.iter().map(|s| vec![0.0; s.len()]).collect();
+                let zeros: Vec<Vec<f64>> = directions.iter().map(|s| vec![0.0; s.len()]).collect();
                 Some(
                     self.engine
-                        .products(input, &slices(&nowhere), buffer_adjoints)?,
+                        .products(input, &slices(&zeros), buffer_adjoints)?,
                 )
             }
         };

@@ -1,4 +1,4 @@
-//! Steps newest first, with everything that the reverse of a step reads.
+//! Sources of a sweep's steps: newest first, each with everything that its reverse reads.
 
 use std::ops::Range;
 use std::thread::Scope;
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::run::recorded::RecordedRun;
 use crate::run::walk::Order;
 
-/// Gives a sweep its steps, newest first.
+/// Supplies a sweep's steps, newest first.
 pub(crate) trait Feed {
     /// The next older step, or `None` before the oldest one. Adds the time spent waiting for the trace and the data to
     /// `waited`.

@@ -1,9 +1,10 @@
-//! The reverse sweep: the paper's Algorithm 2 for every update rule.
+//! The reverse sweep: the paper's Algorithm 2, for every update rule.
 //!
-//! Newest step first: the query's sensitivity u to the parameters after a step gives s, its sensitivity to the step's
-//! batch gradient; the engine gives every `<s, g_j>` and `H s`; the first are the examples' scores, the second takes
-//! u to the parameters before the step. Running statistics have a sensitivity ρ of their own. All of it is in
-//! float64, whatever type the engine computes in.
+//! The sweep walks the steps from newest to oldest. From u, the query's sensitivity to the parameters after a step, it
+//! computes s, the sensitivity to the step's batch gradient. The engine then computes `<s, g_j>` for each example j, and
+//! `H s`. The products `<s, g_j>` are the examples' scores. `H s` turns u into the sensitivity to the parameters before
+//! the step. Running statistics have a sensitivity ρ of their own. All these vectors are in float64, whatever type the
+//! engine computes in.
 
 mod ahead;
 mod checkpoint;
@@ -49,7 +50,7 @@ use scoring::Grouping;
 /// Options of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepOptions {
-    /// Steps [A, B) that are scored; [`crate::run::window::Window::resolve`] makes it. The sweep walks [A, T).
+    /// Steps [A, B) that are scored, from [`crate::run::window::Window::resolve`]. The sweep walks [A, T).
     pub window: Range<u64>,
     /// Also keep each epoch's share of the scores (8 bytes per example, epoch and query).
     pub per_epoch: bool,
@@ -60,8 +61,8 @@ pub struct SweepOptions {
 /// `progress` is called after each step with the state so far and may stop the sweep.
 ///
 /// # Errors
-/// If the trace doesn't hold [A, T), a step can't be read or replayed, a number stops being finite, or `progress` asks to
-/// stop ([`AnalysisError::Cancelled`]).
+/// If the trace doesn't contain [A, T), a step can't be read or replayed, a number stops being finite, or `progress`
+/// stops the sweep ([`AnalysisError::Cancelled`]).
 pub fn sweep(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
@@ -139,7 +140,7 @@ pub fn resume_timed(
     resume_with(run, engine, term, state, per_epoch, progress, times)
 }
 
-/// As [`resume_timed`], with this term of the Hessian.
+/// As [`resume_timed`], with another treatment of the Hessian term.
 fn resume_with(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
@@ -152,7 +153,7 @@ fn resume_with(
     if state.is_done() || state.queries.is_empty() {
         return Ok(state);
     }
-    // Refuses a range that the trace doesn't hold before the first step is computed.
+    // Fails before the first step is computed if the trace lacks a step.
     let todo = crate::run::window::Window::Steps(state.window.clone())
         .resolve(run.source())?
         .start..state.next;
@@ -175,7 +176,7 @@ fn resume_with(
                     got: step.meta.step,
                 }));
             }
-            back(run, &mut engine, &mut state, &step, per_epoch)?;
+            reverse_step(run, &mut engine, &mut state, &step, per_epoch)?;
             if progress(&state).is_break() && !state.is_done() {
                 return Err(AnalysisError::Cancelled { step: state.next });
             }
@@ -186,8 +187,8 @@ fn resume_with(
     walked.map(|()| state)
 }
 
-/// Takes the sensitivities from after a step to before it, and adds the step's shares to the scores.
-fn back(
+/// Turns the sensitivities after a step into those before it, and adds the step's shares to the scores.
+fn reverse_step(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
     state: &mut SweepState,
@@ -260,7 +261,7 @@ fn back(
     Ok(())
 }
 
-/// Adds a step's shares to the scores. `products` are `<s, g_j>`, Q × |S|.
+/// Adds a step's shares to the scores. `products` contains `<s, g_j>` for each query and each example of the batch.
 fn score(
     state: &mut SweepState,
     step: &ReplayStep,

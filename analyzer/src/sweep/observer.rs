@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::AnalysisError;
 
-/// How far a computation is.
+/// How much of a computation is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
     /// What is being done, such as `sweeping`.
@@ -14,22 +14,22 @@ pub struct Stage {
     pub unit: &'static str,
     /// How many are done.
     pub done: u64,
-    /// How many there are; 0 if that is unknown.
+    /// How many there are in total; 0 if that is unknown.
     pub total: u64,
 }
 
-/// Receives the progress of a computation and may stop it. A closure of a [`Stage`] is an observer.
+/// Receives the progress of a computation and may stop it. A closure that takes a [`Stage`] is an observer.
 pub trait Observer {
-    /// The first piece of work comes next. `stage.done` pieces were done by an earlier process.
+    /// Called before the first piece of work. `stage.done` pieces were done by an earlier process.
     fn begin(&mut self, stage: Stage) {
         let _ = stage;
     }
 
-    /// A piece of work is done. [`ControlFlow::Break`] stops the computation, unless this was the last piece.
+    /// Called after each piece of work. [`ControlFlow::Break`] stops the computation, unless this was the last piece.
     fn step(&mut self, stage: Stage) -> ControlFlow<()>;
 
-    /// The state was saved to `path`, or could not be saved. The computation continues in both cases, unless
-    /// [`step`](Self::step) has stopped it.
+    /// Called after each attempt to save the state to `path`. A failure doesn't stop the computation; only
+    /// [`step`](Self::step) does.
     fn saved(&mut self, path: &Path, outcome: Result<(), AnalysisError>) {
         let _ = (path, outcome);
     }

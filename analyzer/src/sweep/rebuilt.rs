@@ -1,9 +1,10 @@
-//! Optimizer state for the reverse of Adam: not recorded step by step, but rebuilt forward.
+//! Rebuilds the optimizer's state before each step, which the reverse of Adam requires.
 //!
-//! A keyframe holds the moments; between keyframes they follow from the gradients at the recorded parameters. They
-//! can't be run backwards (dividing by β a few hundred times magnifies rounding beyond use), so a segment of L steps
-//! is walked forward once keeping the state at every √L-th step, and then block by block, newest first, keeping each
-//! step of one block. That is two gradients a step and memory for 2√L steps.
+//! A keyframe contains Adam's moments. Between keyframes they are recomputed from the gradients at the recorded
+//! parameters. They can't be computed backwards: dividing by β a few hundred times magnifies rounding errors until the
+//! result is useless. So a segment of L steps is walked forward twice. The first walk keeps the state at every √L-th
+//! step. The second goes block by block, newest block first, and keeps every step of one block. This costs two gradients
+//! per step and memory for 2√L steps.
 
 use std::ops::Range;
 use std::thread::Scope;
@@ -27,7 +28,7 @@ pub(crate) struct Rebuilt<'scope, 'env> {
     newest: u64,
     /// First step of each block of the segment with the state before it, ascending.
     starts: Vec<(u64, Vec<f64>)>,
-    /// The steps of the present block that haven't been fed, ascending.
+    /// The steps of the current block that haven't been fed, ascending.
     block: Vec<ReplayStep>,
 }
 
@@ -47,12 +48,12 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
         })
     }
 
-    /// Opens the segment that ends at `self.newest`: one walk forward, keeping the state at block starts.
+    /// Walks forward over the segment that ends at `self.newest`, and keeps the state at the start of each block.
     fn open_segment(&mut self, engine: &mut dyn ReplayEngine, waited: &mut Duration) -> Result<()> {
         let (start, mut state) = known_state(self.run, self.newest - 1)?;
         let length = self.newest - start;
         let block = length.isqrt().max(1);
-        // The last block is walked again anyway, so the first walk ends where it starts.
+        // The second walk computes the last block's states, so the first walk stops at that block.
         let last = start + (length - 1) / block * block;
         self.starts = vec![(start, state.clone())];
         if last == start {
@@ -68,7 +69,7 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
         Ok(())
     }
 
-    /// Walks the newest remaining block of the segment, keeping every step.
+    /// Walks forward over the newest remaining block of the segment, and keeps every step.
     fn open_block(&mut self, engine: &mut dyn ReplayEngine, waited: &mut Duration) -> Result<()> {
         let Some((start, mut state)) = self.starts.pop() else {
             return Ok(());
@@ -111,7 +112,7 @@ impl Feed for Rebuilt<'_, '_> {
     }
 }
 
-/// Walks oldest first and carries the optimizer's state along.
+/// Walks steps oldest first and computes the optimizer's state before each.
 struct StateWalk<'scope, 'env> {
     run: &'env RecordedRun<'env>,
     steps: Ahead<'scope>,
@@ -131,8 +132,8 @@ impl<'scope, 'env> StateWalk<'scope, 'env> {
         })
     }
 
-    /// The next step, with its gradient and with `state`, which is the state before it. Advances `state` by the step. The
-    /// step comes without batches, because the batches of a whole block would stay in memory.
+    /// The next step, with its gradient and the optimizer's state before it. `state` is that state; the call advances it
+    /// past the step. The step has no batches, because those of a whole block would stay in memory.
     fn next(
         &mut self,
         engine: &mut dyn ReplayEngine,
@@ -145,7 +146,7 @@ impl<'scope, 'env> StateWalk<'scope, 'env> {
         step.gradient = engine.gradient(&step.input())?.parameters;
         step.batches = Vec::new();
         step.state = state.to_vec();
-        // Only the state is of interest: the next step's parameters are recorded.
+        // Only `state` is used: the next step's parameters are recorded.
         let mut moved = step.parameters.to_vec::<f64>();
         self.run
             .rule()

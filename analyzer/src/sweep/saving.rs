@@ -12,19 +12,18 @@ use crate::error::{AnalysisError, Result};
 pub struct Saving {
     /// The checkpoint's file.
     pub path: PathBuf,
-    /// Time between two checkpoints; zero saves after every step. Saving never takes more than a twentieth of the time,
-    /// so a large state on a slow disk is saved less often.
+    /// Time between two checkpoints; zero saves after every step. Otherwise, saving takes at most a twentieth of the
+    /// sweep's time, so a large state on a slow disk is saved less often.
     pub every: Duration,
     /// Whether to continue from the checkpoint if there is one. If false, a session refuses to replace it.
     pub resume: bool,
 }
 
 impl Saving {
-    /// Seconds between two checkpoints if the caller has no reason for another interval.
+    /// Default time between two checkpoints, in seconds.
     pub const SECONDS: u64 = 60;
 
-    /// Saves beside the table that the sweep makes, every [`SECONDS`](Self::SECONDS), and starts over only if no checkpoint
-    /// is there.
+    /// Saves next to the sweep's table, every [`SECONDS`](Self::SECONDS) seconds, and resumes if there is a checkpoint.
     pub fn of_table(table: &Path) -> Self {
         Saving {
             path: Self::beside(table),
@@ -33,14 +32,14 @@ impl Saving {
         }
     }
 
-    /// Path of the checkpoint of the sweep that makes the table at this path.
+    /// Path of the checkpoint, next to the table that the sweep writes to `table`.
     pub fn beside(table: &Path) -> PathBuf {
         let mut name = table.as_os_str().to_owned();
         name.push(".sweep.safetensors");
         PathBuf::from(name)
     }
 
-    /// The checkpoint of an earlier session of the same sweep.
+    /// The checkpoint of an earlier session of the same sweep; `None` if there is no file.
     pub(super) fn earlier(&self, identity: &SweepIdentity) -> Result<Option<SweepCheckpoint>> {
         if !self.path.exists() {
             return Ok(None);
@@ -56,12 +55,13 @@ impl Saving {
     }
 }
 
-/// Saves a session in intervals.
+/// Saves a session's state at intervals.
 pub(super) struct Keeper<'a> {
     pub saving: &'a Saving,
     identity: SweepIdentity,
-    /// When the last checkpoint was finished, and how long to wait from then on.
-    at: Instant,
+    /// When the last checkpoint was finished, or the session started.
+    last: Instant,
+    /// How long to wait after `last`.
     pause: Duration,
 }
 
@@ -70,13 +70,13 @@ impl<'a> Keeper<'a> {
         Keeper {
             saving,
             identity,
-            at: Instant::now(),
+            last: Instant::now(),
             pause: saving.every,
         }
     }
 
     pub fn is_due(&self) -> bool {
-        self.at.elapsed() >= self.pause
+        self.last.elapsed() >= self.pause
     }
 
     pub fn save(&mut self, finished: &[QuerySweep], state: &SweepState) -> Result<()> {
@@ -84,12 +84,12 @@ impl<'a> Keeper<'a> {
         SweepCheckpoint::write_pass(&self.saving.path, &self.identity, finished, state)?;
         self.pause = match self.saving.every {
             Duration::ZERO => Duration::ZERO,
-            every => every.max(TIMES_LONGER * begun.elapsed()),
+            every => every.max(PAUSE_FACTOR * begun.elapsed()),
         };
-        self.at = Instant::now();
+        self.last = Instant::now();
         Ok(())
     }
 }
 
-/// The pause after a checkpoint is at least this many times longer than writing it took.
-const TIMES_LONGER: u32 = 20;
+/// Minimum pause after a checkpoint, as a multiple of the time that writing it took.
+const PAUSE_FACTOR: u32 = 20;

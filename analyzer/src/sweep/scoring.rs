@@ -1,4 +1,4 @@
-//! From products `<s, g_j>` to scores.
+//! Turns the products `<s, g_j>` into scores.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::error::{AnalysisError, Result};
 /// First-order change of the query when an example leaves one step's batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Effect {
-    /// Its term dropped, the others weighted as before: `−Σ w_o <s, g_o>` over its occurrences o.
+    /// Its term is dropped, and the others keep their weights: `−Σ w_o <s, g_o>` over its occurrences o.
     pub fixed: f64,
-    /// Its term dropped, the others' weights scaled so that they add up to the same total.
+    /// Its term is dropped, and the others' weights are scaled so that they add up to the same total.
     pub renormalised: f64,
 }
 
@@ -25,11 +25,11 @@ pub(super) struct Member {
     weight: f64,
 }
 
-/// The distinct examples of a step's batch. It depends on no query.
+/// The distinct examples of a step's batch, the same for all queries.
 pub(super) struct Grouping {
     /// In the order of their indices.
     members: Vec<Member>,
-    /// Position in `members` of each place of the batch.
+    /// For each place of the batch, the position of its example in `members`.
     places: Vec<usize>,
     /// Sum of all weights.
     total: f64,
@@ -79,21 +79,22 @@ impl Grouping {
         &self.members
     }
 
-    /// The effect of leaving out each member, with its index in the data. `products` are one query's `<s, g>`.
+    /// The index in the data of each member, and the effect of leaving it out. `products` are one query's `<s, g>`.
     ///
-    /// With W the batch's total weight, w_j the example's and `G = Σ w g` the batch gradient, scaling the rest by
-    /// `W/(W−w_j)` changes the gradient by `(w_j G − W Σ_o w_o g_o)/(W−w_j)`, for a plain mean `−(g_j − ḡ)/(|S|−1)`. If
-    /// the batch has no other example, or its loss is a sum, there is no denominator to renormalise.
+    /// Let W be the batch's total weight, w_j the example's weight and `G = Σ w g` the batch gradient. Scaling the other
+    /// weights by `W/(W−w_j)` changes the gradient by `(w_j G − W Σ_o w_o g_o)/(W−w_j)`. For a plain mean this is
+    /// `−(g_j − ḡ)/(|S|−1)`. If the batch has no other example, or its loss is a sum, there is no denominator to
+    /// renormalise, and both effects are the same.
     pub fn removals(
         &self,
         weights: &[f64],
         products: &[f64],
     ) -> impl Iterator<Item = (usize, Effect)> {
         let mut shares = vec![0.0; self.members.len()];
-        let mut along = 0.0;
+        let mut batch_product = 0.0;
         for ((&place, &w), &product) in self.places.iter().zip(weights).zip(products) {
             shares[place] += w * product;
-            along += w * product;
+            batch_product += w * product;
         }
         let alone = self.members.len() == 1;
         self.members.iter().zip(shares).map(move |(member, share)| {
@@ -101,7 +102,7 @@ impl Grouping {
             let renormalised = if alone || !self.has_denominator || rest == 0.0 {
                 -share
             } else {
-                (member.weight * along - self.total * share) / rest
+                (member.weight * batch_product - self.total * share) / rest
             };
             let removal = Effect {
                 fixed: -share,
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_emptied_batches_have_no_denominator() {
+    fn sums_and_batches_of_one_example_have_no_denominator() {
         let out = removals(&meta(&[1, 2]), false, &[1.0; 2], &[5.0, 7.0]);
         assert_eq!(out[0].2.renormalised, out[0].2.fixed);
         let out = removals(&meta(&[1, 2]), false, &[1.0, 3.0], &[5.0, 7.0]);

@@ -1,9 +1,12 @@
 //! A whole sweep: within a memory limit, saved while it runs, and resumed where it stopped.
 //!
-//! [`resume`](super::resume) walks the steps once. A [`Session`] does what a long analysis needs around that walk. It
-//! answers the queries in several passes over the steps if the memory isn't enough for all of them at once. It saves the
-//! state in regular intervals and when its [`Observer`] stops it. It continues from a saved state. None of this changes a
-//! bit of the scores: the arithmetic of a step depends on recorded values alone, and that of a query on no other query.
+//! [`resume`](super::resume) walks the steps once. A [`Session`] adds what a long analysis needs:
+//! - If the memory isn't enough for all queries at once, it answers them in several passes over the steps.
+//! - It saves the state at regular intervals, and when its [`Observer`] stops it.
+//! - It continues from a saved state.
+//!
+//! None of this changes a bit of the scores: the arithmetic of a step depends only on recorded values, and a query's
+//! score doesn't depend on other queries.
 
 use std::ops::ControlFlow;
 
@@ -26,13 +29,13 @@ use crate::run::recorded::RecordedRun;
 pub struct SessionOptions<'a> {
     /// Which steps are scored, and whether each epoch's share is kept.
     pub sweep: SweepOptions,
-    /// What becomes of the Hessian's term.
+    /// How the sweep treats the Hessian term.
     pub hessian: HessianTerm,
-    /// Bytes of memory that the sweep may use; `None` is no limit.
+    /// Bytes of memory that the sweep may use; `None` sets no limit.
     pub memory: Option<u64>,
     /// Where the state is saved; `None` saves nothing.
     pub saving: Option<Saving>,
-    /// Engine, precision and device in words. A checkpoint of another engine is refused.
+    /// Text that names the engine, its precision and its device. A checkpoint with another text is refused.
     pub engine: &'a str,
 }
 
@@ -49,7 +52,7 @@ impl SessionOptions<'_> {
     }
 }
 
-/// A sweep that is planned and hasn't begun.
+/// A sweep that is planned but hasn't started.
 pub struct Session<'a> {
     run: &'a RecordedRun<'a>,
     queries: &'a [Query],
@@ -70,7 +73,7 @@ pub struct Swept {
     pub state: SweepState,
     /// Where the time went.
     pub times: SweepTimes,
-    /// How often the steps were walked.
+    /// Number of times the steps were walked.
     pub passes: u64,
 }
 
@@ -79,7 +82,8 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`AnalysisError::SweepUnderWay`] if there is a checkpoint and [`Saving::resume`] is false,
-    /// [`AnalysisError::OtherSweep`] if it belongs to another sweep, or a file or the run's end cannot be read.
+    /// [`AnalysisError::OtherSweep`] if the checkpoint belongs to another sweep. Also if a file or the run's end can't be
+    /// read.
     pub fn new(
         run: &'a RecordedRun<'a>,
         engine: &dyn ReplayEngine,
@@ -88,7 +92,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let (mut identity, mut resumed) = (None, None);
         if let Some(saving) = &options.saving {
-            // Another term gives other scores, so a sweep doesn't continue from its checkpoint.
+            // The Hessian term changes the scores, so a checkpoint with another term must not match.
             let engine = match options.hessian {
                 HessianTerm::Full => options.engine.to_owned(),
                 term => format!("{}, {}", options.engine, term.method()),
@@ -135,7 +139,7 @@ impl<'a> Session<'a> {
         self.at_once
     }
 
-    /// Number of passes over the steps if none was done before.
+    /// Number of passes over the steps, if the sweep doesn't resume from a checkpoint.
     pub fn passes(&self) -> usize {
         self.queries.len().div_ceil(self.at_once)
     }
@@ -153,8 +157,8 @@ impl<'a> Session<'a> {
     /// Sweeps with the engine that the session was planned with.
     ///
     /// # Errors
-    /// [`AnalysisError::Memory`] if the limit is too low even for one query, [`AnalysisError::Cancelled`] if `observer`
-    /// stops it (after saving the state), and as [`sweep`](super::sweep).
+    /// [`AnalysisError::Memory`] if the limit is too low even for one query. [`AnalysisError::Cancelled`] if `observer`
+    /// stops the sweep; the state is saved first. Also as [`sweep`](super::sweep).
     pub fn run(self, engine: &mut dyn ReplayEngine, observer: &mut dyn Observer) -> Result<Swept> {
         self.check_memory()?;
         let (run, queries, options) = (self.run, self.queries, self.options);
@@ -169,7 +173,7 @@ impl<'a> Session<'a> {
             keeper: options.saving.as_ref().zip(self.identity).map(Keeper::new),
             finished,
             passes: u64::from(begun > 0) + to_come.div_ceil(self.at_once) as u64,
-            pass: 0,
+            passes_done: 0,
             stopped: false,
         };
         let earlier = under_way.as_ref().map_or(0, |state| state.progress().0);
@@ -202,7 +206,7 @@ impl<'a> Session<'a> {
             }
             walk.finish_pass(&mut state);
         };
-        // All queries in the order in which they were asked.
+        // All queries in the session's order.
         let mut all = std::mem::take(&mut walk.finished);
         all.append(&mut state.queries);
         state.queries = all;
@@ -228,31 +232,32 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Follows a session from step to step.
+/// Reports a session's progress and saves its state after each step.
 struct Walk<'o, 'a> {
     observer: &'o mut dyn Observer,
     keeper: Option<Keeper<'a>>,
-    /// Results of the passes that are over.
+    /// Results of finished passes.
     finished: Vec<QuerySweep>,
-    /// How many passes there are, and how many of them are over.
+    /// Number of passes.
     passes: u64,
-    pass: u64,
+    /// Number of finished passes.
+    passes_done: u64,
     /// Whether the observer has stopped the session.
     stopped: bool,
 }
 
 impl Walk<'_, '_> {
-    /// Progress over all passes, after `done` of a pass's steps.
+    /// Progress over all passes, after `done` of the `steps` steps of the current pass.
     fn stage(&self, done: u64, steps: u64) -> Stage {
         Stage {
             doing: "sweeping",
             unit: "steps",
-            done: self.pass * steps + done,
+            done: self.passes_done * steps + done,
             total: self.passes * steps,
         }
     }
 
-    /// A pass is over, and another one follows. Only the results of its queries are kept.
+    /// Ends a pass that isn't the last one. Keeps the results of its queries and drops their sensitivities.
     fn finish_pass(&mut self, state: &mut SweepState) {
         for mut query in state.queries.drain(..) {
             query.parameters = Vec::new();
@@ -260,7 +265,7 @@ impl Walk<'_, '_> {
             query.buffers = Vec::new();
             self.finished.push(query);
         }
-        self.pass += 1;
+        self.passes_done += 1;
     }
 
     fn step(&mut self, state: &SweepState) -> ControlFlow<()> {

@@ -15,9 +15,9 @@ pub struct SweepState {
     pub window: Range<u64>,
     /// T, the step at which the queries are evaluated.
     pub end: u64,
-    /// The steps [next, T) have been walked; the sweep is done when `next` is A.
+    /// The steps [next, T) have been walked. The sweep is done when `next` is A.
     pub next: u64,
-    /// How often the window's batches hold each training example so far, length N.
+    /// How many times each training example was in the window's batches so far, length N.
     pub occurrences: Vec<u64>,
     /// One entry per query.
     pub queries: Vec<QuerySweep>,
@@ -32,22 +32,22 @@ pub struct QuerySweep {
     pub value: f64,
     /// u: the query's sensitivity to the parameters before step `next`, length p.
     pub parameters: Vec<f64>,
-    /// Its sensitivity to the optimizer's state there.
+    /// Its sensitivity to the optimizer's state before step `next`.
     pub optimizer: Vec<f64>,
-    /// ρ: its sensitivity to the running statistics there, length b.
+    /// ρ: its sensitivity to the running statistics before step `next`, length b.
     pub buffers: Vec<f64>,
     /// L_j so far with fixed denominators, length N.
     pub influence: Vec<f64>,
     /// L_j so far with renormalised batches, length N.
     pub renormalised: Vec<f64>,
-    /// Share of each epoch in `influence`, if asked for.
+    /// Each epoch's share of `influence`; empty unless the sweep keeps these shares.
     pub epochs: BTreeMap<u64, Vec<f64>>,
-    /// `(t, ‖u_t‖)` newest first, beginning with T. If it grows fast, don't trust a first-order estimate.
+    /// `(t, ‖u_t‖)`, newest first, beginning with T. If the norm grows fast, a first-order estimate is unreliable.
     pub growth: Vec<(u64, f64)>,
 }
 
 impl SweepState {
-    /// A sweep that hasn't walked a step.
+    /// A sweep before its first step.
     pub(super) fn new(
         window: Range<u64>,
         end: u64,

@@ -10,8 +10,8 @@ use crate::run::floats::FloatVec;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedStep, weights_of};
 
-/// A recorded step together with all that its replay reads from elsewhere: the data, the step before it, and for some update
-/// rules what was computed on the way to it. The reader's thread makes it, and it is moved from there to the replay.
+/// A recorded step together with everything else that its replay reads: its batches, its buffers, and for some update
+/// rules its gradient and the optimizer's state. The reading thread loads it and sends it to the replay.
 #[derive(Debug)]
 pub(crate) struct ReplayStep {
     pub meta: StepMeta,
@@ -32,7 +32,7 @@ pub(crate) struct ReplayStep {
 }
 
 impl ReplayStep {
-    /// Loads the batches of a step that began with the buffers `buffers`.
+    /// Loads the batches of a step. `buffers` are r_t, which a recorded step doesn't contain.
     ///
     /// # Errors
     /// If the step's metadata is inconsistent, or the data lacks one of its examples.
@@ -54,7 +54,7 @@ impl ReplayStep {
         })
     }
 
-    /// The step as engines take it, as it was trained.
+    /// The step as an engine's input, in training mode.
     pub fn input(&self) -> StepInput<'_> {
         StepInput {
             parameters: self.parameters.as_slice(),

@@ -84,7 +84,7 @@ fn missing_and_repeated_queries_are_refused() {
         (
             &["influence", "run", "--query", "validation:class-seven"],
             1,
-            "of the class `seven`; there are 0, 1",
+            "of the class `seven`; the classes are 0, 1",
         ),
         (
             &["influence", "run", "--query", "per-class:test"],
