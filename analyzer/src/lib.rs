@@ -2,11 +2,11 @@
 //!
 //! A [`RecordedRun`] consists of a [`StepSource`] (a trace on disk), the
 //! [`Objective`](hindcast_model::objective::Objective) and the data that produced it. A [`ReplayEngine`] computes
-//! gradients and Hessian-vector products at each step. The gradient of a [`Query`] at the end of training is swept
-//! backwards by a [`Session`]. [`answer`] takes a question, runs the session or another method, and returns a
+//! gradients and Hessian-vector products at each step. A [`Session`] carries the gradient of a [`Query`] backwards from
+//! the end of training. [`answer`] takes a question, runs the session or another method, and returns a
 //! [`ScoreTable`], which is written as CSV, JSON lines or Parquet.
 //!
-//! The root has the names that an analysis needs. Everything else is in the modules.
+//! The crate's root re-exports the names that most analyses need. Everything else is in the modules.
 
 pub mod bounds;
 pub mod check;

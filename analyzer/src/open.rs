@@ -38,7 +38,7 @@ pub struct OwnModelParts {
 
 impl RecordedRun<'static> {
     /// Opens the run of a task and loads its data from `data_dir`. The data must be the data that the run was trained
-    /// on. The digits need no folder.
+    /// on. The digits data is built in and needs no folder.
     ///
     /// # Errors
     /// If the folder contains no trace, the trace contains no Task, or the data is missing or differs from the
@@ -96,7 +96,7 @@ fn of_task(
     check_identity(&trace, data.as_ref(), run)?;
     let net = Net::new(&task.model, &task.loss).map_err(|source| AnalysisError::Task {
         run: run.to_owned(),
-        what: "does not build",
+        what: "describes a model that can't be built",
         source: Box::new(source),
     })?;
     let (net, rule) = (Arc::new(net), Some(task.optimizer.clone()));
@@ -125,7 +125,7 @@ fn together(
 }
 
 impl RecordedRun<'_> {
-    /// Checks an own model's derivatives on the first call. Later calls return `None`. So do runs of tasks, whose
+    /// Checks an own model's derivatives on the first call. Returns `None` on later calls, and for runs of tasks, whose
     /// models are covered by this project's tests.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ fn task_of(trace: &Trace, run: &Path) -> Result<Task> {
         what: "cannot be read",
         source: Box::new(source),
     })?;
-    // Checked before the data. Another seed may draw other data, and the message would then blame the data.
+    // Checked before the data is loaded: with another seed, the data may differ, and the error would then blame the data.
     check_task(trace, &task, run)?;
     Ok(task)
 }
@@ -243,7 +243,7 @@ pub fn load_data(task: &Task, dir: Option<&Path>, seed: u64) -> Result<Box<dyn D
     })
 }
 
-/// Checks that the recorded task agrees with the rest of the trace. If they differ, the setting used is unknown.
+/// Checks that the recorded task agrees with the rest of the trace. If they differ, the true setting is unknown.
 fn check_task(trace: &Trace, task: &Task, run: &Path) -> Result<()> {
     let differ = |what, of_task, recorded| AnalysisError::Contradiction {
         run: run.to_owned(),

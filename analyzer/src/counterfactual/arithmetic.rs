@@ -1,4 +1,4 @@
-//! The arithmetic that trains and evaluates counterfactual runs.
+//! Trains and evaluates counterfactual runs, with candle or with the kernels.
 
 use std::sync::Arc;
 
@@ -22,14 +22,14 @@ pub enum Arithmetic {
     /// candle's, as in the recorded run: with all examples it gives the recorded bits.
     #[default]
     Recorded,
-    /// The kernels for this net, which are faster. They sum in another order, so with all examples they give the
-    /// recorded parameters up to rounding, and to the extent that rounding grows. The run with all examples, from
-    /// which changes are measured, uses them too.
+    /// The kernels for this net, which are faster. They sum in another order, so with all examples the result differs
+    /// from the recorded parameters by rounding, which may grow over the steps. The run with all examples, from which
+    /// changes are measured, uses the kernels too.
     Kernels(Arc<Net>),
 }
 
 /// Computes steps and evaluates states.
-pub(super) struct Taker<'a> {
+pub(super) struct Trainer<'a> {
     run: &'a RecordedRun<'a>,
     stepper: Stepper<'a>,
     engine: Option<KernelEngine>,
@@ -40,9 +40,9 @@ fn wide<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.wide()).collect()
 }
 
-impl<'a> Taker<'a> {
+impl<'a> Trainer<'a> {
     /// # Errors
-    /// The net has a layer without kernels.
+    /// If the net has a layer without kernels.
     pub fn new(
         run: &'a RecordedRun<'a>,
         arithmetic: &Arithmetic,
@@ -88,7 +88,7 @@ impl<'a> Taker<'a> {
             loss: found.loss,
             per_example: found.per_example,
             gradient: narrow(&found.parameters),
-            // The recorded flags decide.
+            // Not used: which tensors are updated is recorded in the step's settings.
             trained: vec![true; self.run.objective().parameters().len()],
             buffers: narrow(&found.buffers_after),
         })

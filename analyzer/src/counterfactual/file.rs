@@ -1,4 +1,4 @@
-//! Files with the results of counterfactual runs and the predictions.
+//! Files with the results of counterfactual runs and with the predictions that they test.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use crate::output::{WRITER, replace};
 
 /// Value of [`RemovalResults::format`].
 const FORMAT: &str = "hindcast counterfactual";
-/// Version of the file.
+/// Version of the format.
 const VERSION: u32 = 1;
 
 /// Predicted and real changes of a query, one set of examples per entry, as JSON.
@@ -23,7 +23,7 @@ const VERSION: u32 = 1;
 pub struct RemovalResults {
     /// Identifies the file.
     pub format: String,
-    /// 1.
+    /// Version of the format, 1.
     pub version: u32,
     /// Program and version that wrote it.
     pub writer: String,
@@ -49,7 +49,7 @@ pub struct RemovalResults {
     pub losses_with_everyone: Vec<SplitLoss>,
     /// One entry per retraining.
     pub sets: Vec<RemovalResult>,
-    /// Reasons to doubt these numbers, for people.
+    /// Warnings about these numbers, as text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -103,10 +103,10 @@ impl RemovalResults {
         Ok(())
     }
 
-    /// Writes the file, which appears whole or not at all.
+    /// Writes the file, completely or not at all.
     ///
     /// # Errors
-    /// It can't be written, or it exists and is of another kind.
+    /// If it can't be written, or it exists and is of another kind.
     pub fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self).map_err(|e| file(path, &e.to_string()))?;
         replace::replace(path, Kind::Removals, |temporary| {
@@ -117,10 +117,10 @@ impl RemovalResults {
         .map_err(|e| file(path, &e.to_string()))
     }
 
-    /// Reads a file back.
+    /// Reads a file.
     ///
     /// # Errors
-    /// It can't be read, is another kind of file, or has a later version.
+    /// If it can't be read, is of another kind, or has another version.
     pub fn read(path: &Path) -> Result<RemovalResults> {
         let bytes =
             files::read(path, files::RESULTS).map_err(|e| file(path, &e.problem.to_string()))?;
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_back_as_they_were_and_nothing_else_passes_for_them() {
+    fn results_are_read_as_written_and_other_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("removed.json");
         let (format, version, writer) = RemovalResults::opening();

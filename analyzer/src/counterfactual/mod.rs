@@ -1,5 +1,5 @@
-//! Counterfactual runs: the training is repeated from its recorded state without a set of examples. This measures
-//! what a sweep estimates.
+//! Counterfactual runs: training is repeated from a recorded state without a set of examples. This measures the changes
+//! that a sweep estimates.
 
 mod arithmetic;
 mod file;
@@ -31,7 +31,7 @@ use crate::run::recorded::RecordedRun;
 /// Retrains from A to T without each of the `sets`, and once with all examples.
 ///
 /// # Errors
-/// The trace doesn't contain the start of the window or the metadata of a later step, a set names an example that the
+/// If the trace doesn't contain the start of the window or the metadata of a later step, a set names an example that the
 /// data doesn't have, the model fails, or `progress` asks to stop.
 pub fn counterfactuals(
     run: &RecordedRun<'_>,
@@ -68,8 +68,8 @@ fn typed<T: Real>(
     }
     let start = start_state::<T>(run, window.start, &options.device)?;
     let steps = replay::steps(run, window.start..end.step)?;
-    let everyone = Vec::new();
-    let all: Vec<&Vec<u64>> = std::iter::once(&everyone).chain(sets).collect();
+    let nothing = Vec::new();
+    let all: Vec<&Vec<u64>> = std::iter::once(&nothing).chain(sets).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match (options.device.is_cpu(), options.threads) {
         (false, _) => 1,
@@ -106,7 +106,7 @@ fn typed<T: Real>(
     })
 }
 
-/// Distributes the runs over worker threads and returns the outcomes in the order of `all`.
+/// Distributes the runs over worker threads. Returns the outcomes in the order of `all`.
 fn spread<T: Real>(
     job: &replay::Job<'_, T>,
     all: &[&Vec<u64>],
@@ -144,7 +144,7 @@ fn spread<T: Real>(
                 Ok(thread) => thread.join().unwrap_or_else(|_| {
                     Err(AnalysisError::EnginePanicked {
                         doing: "retraining".to_owned(),
-                        message: "the panic's own message is above".to_owned(),
+                        message: "see the panic's message above".to_owned(),
                     })
                 }),
             })

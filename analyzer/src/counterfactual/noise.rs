@@ -31,7 +31,7 @@ mod tests {
         let (mut a, mut b) = (before, before);
         move_start(&mut a, 7, 1);
         move_start(&mut b, 7, 2);
-        assert_ne!(a, b, "every run has noise of its own");
+        assert_ne!(a, b, "each run has different noise");
         for (a, b) in a.iter().zip(&before) {
             assert!((a - b).abs() <= f32::EPSILON * b.abs(), "{a} from {b}");
         }

@@ -27,8 +27,8 @@ pub struct CounterfactualOptions {
     pub device: Device,
     /// Splits on which the final states are evaluated; those without examples are skipped.
     pub evaluate: Vec<Split>,
-    /// Seed of noise in the last digits of every run's start, different for each run: the resulting change is what
-    /// rounding decides. `None` for no noise.
+    /// Seed of noise that is added to the last digits of each run's starting parameters, different for each run. The
+    /// resulting changes show how much rounding alone can change the result. `None` adds no noise.
     pub start_noise: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Final states of counterfactual runs, evaluated.
+//! Evaluates the final states of counterfactual runs.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::Taker;
+use super::arithmetic::Trainer;
 use super::{Denominators, Removal};
 use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Diverged, Result};
@@ -59,8 +59,8 @@ pub struct CounterfactualReport {
     pub engine: EngineKind,
     /// The replay with all examples.
     pub everyone: Outcome,
-    /// That replay's θ_T and r_T, compared with the recorded ones: identical bits on the machine that trained, if the
-    /// arithmetic is the same. Changes are always measured from the replay.
+    /// That replay's θ_T and r_T, compared with the recorded ones. With the same arithmetic, on the machine that trained,
+    /// the bits are identical. Changes are always measured from the replay.
     pub reproduction: Comparison,
     /// One per set, in order.
     pub outcomes: Vec<Outcome>,
@@ -78,7 +78,7 @@ impl CounterfactualReport {
 impl Outcome {
     /// Evaluates a run's final state.
     pub(super) fn of<T: Real>(
-        taker: &mut Taker<'_>,
+        trainer: &mut Trainer<'_>,
         queries: &[Query],
         splits: &[Split],
         without: &[u64],
@@ -90,12 +90,12 @@ impl Outcome {
                 value,
             }));
         }
-        let data = taker.run().data();
+        let data = trainer.run().data();
         let losses = splits
             .iter()
             .filter(|&&split| data.len(split) > 0)
             .map(|&split| {
-                let of = taker.evaluate(state, split)?;
+                let of = trainer.evaluate(state, split)?;
                 Ok(SplitLoss {
                     split: split.name().to_owned(),
                     examples: of.examples,
@@ -111,14 +111,14 @@ impl Outcome {
                 .iter()
                 .map(|q| match q {
                     Query::Loss { split, .. } => {
-                        let losses = taker.losses(state, *split, &q.examples(data)?)?;
+                        let losses = trainer.losses(state, *split, &q.examples(data)?)?;
                         Ok(losses.iter().sum::<f64>() / losses.len() as f64)
                     }
                     Query::Vector { .. } => q.value(
-                        taker.run(),
+                        trainer.run(),
                         &state.parameters,
                         &state.buffers,
-                        taker.device(),
+                        trainer.device(),
                     ),
                 })
                 .collect::<Result<Vec<_>>>()?,

@@ -102,7 +102,7 @@ pub(super) fn without(
             });
         }
     }
-    // Nothing is left. The data's gradient is 0, but penalty, decay and momentum still act.
+    // No example is left. The data's gradient is 0, but penalty, decay and momentum still change the parameters.
     if let (true, Some(batch)) = (parts.is_empty(), batches.first()) {
         parts.push(WeightedBatch {
             batch: empty(batch)?,

@@ -1,4 +1,4 @@
-//! The runs of one worker, side by side: each step's batch is loaded once for all of them.
+//! Trains all runs of one worker together, so that each step's batch is loaded once for all of them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
 
-use super::arithmetic::{Arithmetic, Taker};
+use super::arithmetic::{Arithmetic, Trainer};
 use super::noise::move_start;
 use super::options::{CounterfactualOptions, ReplayProgress};
 use super::outcome::Outcome;
@@ -19,7 +19,7 @@ use crate::query::one::Query;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
 
-/// What all workers share.
+/// Data that all workers share.
 pub(super) struct Job<'a, T> {
     pub run: &'a RecordedRun<'a>,
     pub options: &'a CounterfactualOptions,
@@ -34,7 +34,7 @@ pub(super) struct Job<'a, T> {
     pub progress: &'a ReplayProgress<'a>,
 }
 
-/// Metadata of the steps to be replayed. None may be missing.
+/// Metadata of the steps to replay. Fails if a step is missing.
 pub(super) fn steps(run: &RecordedRun<'_>, range: Range<u64>) -> Result<Vec<StepMeta>> {
     let steps = run.source().metas(range.clone())?;
     let mut there = steps.iter().map(|meta| meta.step);
@@ -84,8 +84,8 @@ impl<T: Real> Job<'_, T> {
         } else {
             &recorded
         };
-        let mut taker = Taker::new(self.run, arithmetic, &self.options.device)?;
-        let nobody = BTreeSet::new();
+        let mut trainer = Trainer::new(self.run, arithmetic, &self.options.device)?;
+        let nothing = BTreeSet::new();
         for meta in self.steps {
             let batches = self.run.batches(meta, T::DTYPE, &self.options.device)?;
             let weights = weights_of(meta)?;
@@ -99,7 +99,7 @@ impl<T: Real> Job<'_, T> {
                     meta,
                     &batches,
                     &weights,
-                    if inside { removed } else { &nobody },
+                    if inside { removed } else { &nothing },
                     self.options.removal,
                     if self.run.has_denominator(meta) {
                         self.options.denominators
@@ -107,8 +107,8 @@ impl<T: Real> Job<'_, T> {
                         super::Denominators::Fixed
                     },
                 )?;
-                let gradient = taker.gradient(state, &parts, self.run.draws(meta.step))?;
-                taker.update(&settings, gradient, state)?;
+                let gradient = trainer.gradient(state, &parts, self.run.draws(meta.step))?;
+                trainer.update(&settings, gradient, state)?;
                 let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
                 if (self.progress)(done, self.total).is_break() {
                     self.stopped.store(true, Ordering::Relaxed);
@@ -118,8 +118,14 @@ impl<T: Real> Job<'_, T> {
         mine.iter()
             .zip(&states)
             .map(|((at, set), state)| {
-                Outcome::of(&mut taker, self.queries, &self.options.evaluate, set, state)
-                    .map(|o| (*at, o))
+                Outcome::of(
+                    &mut trainer,
+                    self.queries,
+                    &self.options.evaluate,
+                    set,
+                    state,
+                )
+                .map(|o| (*at, o))
             })
             .collect()
     }

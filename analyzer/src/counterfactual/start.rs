@@ -13,7 +13,7 @@ use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
 use crate::run::walk::{Order, WithBuffers};
 
-/// Converts to the run's float type. The recorded numbers came from it, so nothing is lost.
+/// Converts to the run's float type. Exact for recorded values, which have that type.
 pub(super) fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
     x.iter().map(|&x| T::of(x)).collect()
 }
@@ -29,7 +29,7 @@ pub struct StateBefore<T> {
 }
 
 /// Calls `see` with the steps of `range`, oldest first, and the state before each. `optimizer` is the optimizer's
-/// state before the first step. `see` returns the one after its step, or `None` to stop.
+/// state before the first step. `see` returns the optimizer's state after its step, or `None` to stop.
 pub fn each_state<T: Real>(
     run: &RecordedRun<'_>,
     range: Range<u64>,

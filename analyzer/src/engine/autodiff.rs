@@ -6,14 +6,14 @@ use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
 use super::{Products, StepGradient, StepInput, check_adjoints, check_step, flat};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
-/// What is the same for all steps.
+/// The settings that are the same for all steps.
 pub(super) struct Context<'a> {
     pub objective: &'a dyn Objective,
     pub dtype: DType,
     pub device: &'a Device,
 }
 
-/// The losses of a forward pass, with the variables that they can be differentiated by.
+/// The losses of a forward pass, with the variables with respect to which they can be differentiated.
 struct Graph {
     parameters: Vec<Var>,
     buffers: Vec<Var>,
@@ -133,8 +133,8 @@ impl Context<'_> {
         Ok(out)
     }
 
-    /// Refuses a buffer that changed outside of candle's graph: it has no adjoint, so the scores would silently lack its
-    /// share.
+    /// Fails if a buffer changed outside of candle's graph. Such a buffer has no adjoint, so its share would be missing
+    /// from the scores without notice.
     fn buffers_differentiable(&self, pass: &Graph) -> Result<()> {
         let defs = self.objective.buffers();
         for ((after, before), def) in pass.losses.buffers.iter().zip(&pass.buffers).zip(defs) {
@@ -150,7 +150,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Differentiates `<s, ∇f> + <ρ, r_out>` by the weights, the parameters and the buffers, in this order.
+    /// Derivatives of `<s, ∇f> + <ρ, r_out>` with respect to the weights, the parameters and the buffers, in this order.
     fn one_direction(
         &self,
         pass: &Graph,
@@ -197,7 +197,7 @@ impl Context<'_> {
         .doing(|| "reading a Hessian-vector product back".to_owned())
     }
 
-    /// r before each micro-batch. It takes forward passes only if the model has buffers and the step several micro-batches.
+    /// r before each micro-batch. Runs forward passes only if the model has buffers and the step has several micro-batches.
     fn buffers_before_each(
         &self,
         parameters: &[Var],
@@ -282,7 +282,8 @@ impl Context<'_> {
 }
 
 impl Graph {
-    /// `Σ_j w_j ℓ_j`, plus the loss's shared part if `with_shared`. A step has that part once, with its first micro-batch.
+    /// `Σ_j w_j ℓ_j`, plus the loss's shared part if `with_shared`. A step counts the shared part once, in its first
+    /// micro-batch.
     fn batch_loss(&self, with_shared: bool) -> Result<Tensor> {
         (|| {
             let sum = (self.weights.as_tensor() * &self.losses.per_example)?.sum_all()?;

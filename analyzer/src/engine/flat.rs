@@ -32,7 +32,7 @@ pub(crate) fn check(what: &str, len: usize, defs: &[TensorDef]) -> Result<()> {
     })
 }
 
-/// Makes tensors of the values that `take` gives for each one's range in the flat vector.
+/// Makes one tensor per definition. `take` returns the values at a range of the flat vector.
 fn cut<T: WithDType>(
     defs: &[TensorDef],
     device: &Device,
@@ -48,7 +48,7 @@ fn cut<T: WithDType>(
         .collect()
 }
 
-/// Cuts a flat vector into tensors. Values are multiplied by `scale` before they are rounded to `dtype`, float32 or float64.
+/// Cuts a flat vector into tensors. Values are multiplied by `scale` and then rounded to `dtype`, float32 or float64.
 pub(crate) fn tensors(
     flat: &[f64],
     defs: &[TensorDef],
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cutting_and_gluing_is_the_identity() {
+    fn a_vector_cut_into_tensors_and_joined_again_is_unchanged() {
         let defs =
             [("a", vec![2, 3]), ("b", vec![]), ("c", vec![0, 4])].map(|(name, shape)| TensorDef {
                 name: name.to_owned(),

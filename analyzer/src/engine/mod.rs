@@ -1,8 +1,10 @@
 //! Replay engines: the derivatives of one recorded step along directions in parameter space.
 //!
-//! With per-example weights v, `f(θ, v) = Σ_j v_j ℓ_j(θ) + shared(θ)` and the scalar `a = <s, ∇_θ f> + <ρ, r_out>`, one
-//! differentiation of a gives every per-example product `∂a/∂v_j = <s, g_j>`, the Hessian-vector product with the
-//! running statistics' share `∂a/∂θ = H s + J_statᵀ ρ`, and the statistics' adjoint before the pass, `∂a/∂r_in`.
+//! Let `f(θ, v) = Σ_j v_j ℓ_j(θ) + shared(θ)` be the batch loss with per-example weights v, and let
+//! `a = <s, ∇_θ f> + <ρ, r_out>`, a scalar. Differentiating a once gives three results:
+//! - `∂a/∂v_j = <s, g_j>`, the product with each example's gradient;
+//! - `∂a/∂θ = H s + J_statᵀ ρ`, the Hessian-vector product plus the share of the running statistics;
+//! - `∂a/∂r_in`, the adjoint of the running statistics before the forward pass.
 
 mod autodiff;
 pub(crate) mod flat;
@@ -39,8 +41,7 @@ impl EngineKind {
     }
 }
 
-/// One step as the input of an engine. Everything is borrowed, so that a step of a trace, the end of a run and vectors made by
-/// hand reach an engine without a copy.
+/// One step as the input of an engine. All fields are borrowed, so that recorded steps and other vectors are not copied.
 ///
 /// Vectors are flat: tensors back to back in the objective's order, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +94,7 @@ pub struct StepGradient {
     pub buffers_after: Vec<f64>,
 }
 
-/// Computes everything that a sweep needs of one step.
+/// Computes the derivatives of one step that a sweep needs.
 pub trait ReplayEngine {
     /// Number of parameters p.
     fn parameter_count(&self) -> usize;
@@ -112,12 +113,12 @@ pub trait ReplayEngine {
     /// Loss, gradient and per-example losses, without second derivatives.
     ///
     /// # Errors
-    /// Sizes don't fit, or the model fails.
+    /// If sizes don't fit, or the model fails.
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient>;
     /// Products with `directions` s (Q × p), given the adjoints ρ (Q × b) of the buffers after the pass.
     ///
     /// # Errors
-    /// Sizes don't fit, the model fails, or one of its operations has no second derivative.
+    /// If sizes don't fit, the model fails, or one of its operations has no second derivative.
     fn products(
         &mut self,
         input: &StepInput<'_>,
@@ -126,7 +127,7 @@ pub trait ReplayEngine {
     ) -> Result<Products>;
 }
 
-/// Borrows vectors, as [`ReplayEngine::products`] takes its directions.
+/// Borrows each vector, to pass them to [`ReplayEngine::products`] as directions.
 pub fn slices(vectors: &[Vec<f64>]) -> Vec<&[f64]> {
     vectors.iter().map(Vec::as_slice).collect()
 }

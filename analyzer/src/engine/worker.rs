@@ -1,9 +1,9 @@
-//! The autodiff engine, which differentiates on a thread of its own.
+//! The autodiff engine, which differentiates on a separate thread.
 //!
-//! A thread reads only once, at its first backward pass, whether candle lets gradients be differentiated again. candle also
-//! walks its graph recursively, which needs a large stack. So the engine starts a thread with a large stack after candle's
-//! switch is set. It keeps that thread, because a new one per step would have to get the memory of its graph from the
-//! operating system each time.
+//! candle has a switch that lets gradients be differentiated again. Each thread reads it once, at its first backward pass.
+//! candle also walks its graph recursively, which needs a large stack. So the engine sets the switch first, and then starts
+//! a thread with a large stack. It keeps that thread, because a new thread per step would have to request the memory of its
+//! graph from the operating system each time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct AutodiffEngine {
     buffers: usize,
 }
 
-/// A copy of a [`StepInput`], in the recorded precision, which outlives the call that sends it to the thread.
+/// An owned copy of a [`StepInput`], in the recorded precision, that can be sent to the thread.
 struct SentInput {
     parameters: FloatVec,
     buffers: FloatVec,
@@ -57,7 +57,7 @@ impl AutodiffEngine {
     /// Starts the thread, and differentiates x³ twice to check that second derivatives work on it.
     ///
     /// # Errors
-    /// [`AnalysisError::NotTwiceDifferentiable`] if they don't; the message names the cure.
+    /// [`AnalysisError::NotTwiceDifferentiable`] if they don't; the message says what to do.
     /// [`AnalysisError::Unsupported`] for a type other than f32 and f64.
     pub fn new(objective: Arc<dyn Objective>, dtype: DType, device: &Device) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::F64) {
@@ -183,7 +183,7 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
         dtype,
         device,
     };
-    // Sending a reply fails only if its receiver is gone; nothing is lost then.
+    // Sending a reply fails only if its receiver is gone, and then the reply isn't needed.
     while let Ok(request) = inbox.recv() {
         match request {
             Request::Probe(reply) => {
@@ -203,7 +203,7 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
     }
 }
 
-/// Turns a panic into an error: candle panics if the backward pass of a model's operation leaves out an argument.
+/// Turns a panic into an error. candle panics if an operation's backward pass returns no gradient for an argument.
 fn caught<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let message = payload
@@ -218,7 +218,7 @@ fn caught<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// The second derivative of x³ at 2 is 12. Without the switch, candle says that there is none.
+/// Checks that the second derivative of x³ at 2 is 12. If the switch isn't set, candle returns no second derivative.
 fn probe(dtype: DType, device: &Device) -> Result<()> {
     let second = (|| {
         let x = Var::from_tensor(&Tensor::new(2.0_f64, device)?.to_dtype(dtype)?)?;

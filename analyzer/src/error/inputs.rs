@@ -1,17 +1,18 @@
-//! Inputs of an analysis that it doesn't take, and results that are no numbers.
+//! Errors of inputs: unknown words and options, lists without a defined measure, files of names. Also results that aren't
+//! finite.
 
 /// A word, method or option that isn't among the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unknown {
-    /// A word that stands for a setting.
+    /// An unknown value of a setting.
     #[error("{what} `{given}`: expected one of {}", expected.join(", "))]
     Word {
         /// The setting.
         what: &'static str,
         /// The word that was given.
         given: String,
-        /// The words that it takes.
+        /// The known values.
         expected: Vec<&'static str>,
     },
     /// The name of a method.
@@ -41,7 +42,7 @@ pub enum Unknown {
         key: String,
         /// The value that was given.
         value: String,
-        /// What the option takes.
+        /// What is wrong with it, and what the option takes.
         problem: String,
     },
 }
@@ -71,19 +72,21 @@ pub enum Diverged {
         value: usize,
     },
     /// Training of the autoencoder.
-    #[error("the autoencoder diverges in epoch {epoch}: lower lr")]
+    #[error(
+        "the autoencoder's training diverged in epoch {epoch}: use a lower learning rate (option lr)"
+    )]
     Autoencoder {
         /// The epoch, from 0.
         epoch: u64,
     },
     /// A solver of `H β = u`.
-    #[error("{method}: the solution for query `{query}` runs away ({after}): {hint}")]
+    #[error("{method}: the solution for query `{query}` diverged ({after}): {hint}")]
     Solver {
         /// The method.
         method: &'static str,
         /// The query's name.
         query: String,
-        /// When it was seen.
+        /// Where the solver was when it was seen, such as the epoch.
         after: String,
         /// Which option to change.
         hint: String,
@@ -109,7 +112,7 @@ pub enum Undefined {
     Lengths {
         /// The measure.
         measure: &'static str,
-        /// The least length.
+        /// The minimum length.
         least: usize,
         /// Length of the first list.
         first: usize,
@@ -125,14 +128,14 @@ pub enum Undefined {
         entry: usize,
     },
     /// All entries of a list are equal.
-    #[error("{measure} is not defined where all numbers of a list are equal")]
+    #[error("{measure} is not defined if all numbers of a list are equal")]
     Constant {
         /// The measure.
         measure: &'static str,
     },
-    /// Fewer numbers than extremes.
+    /// A list is too short to take k largest and k smallest numbers.
     #[error(
-        "the {k} largest and {k} smallest of {numbers} numbers: at least {} are needed",
+        "can't take the {k} largest and {k} smallest of {numbers} numbers: at least {} are needed",
         2 * (*k).max(1)
     )]
     Extremes {
@@ -141,8 +144,10 @@ pub enum Undefined {
         /// Length of the lists.
         numbers: usize,
     },
-    /// The first k of fewer than k examples, or the first 0.
-    #[error("precision at {k} of {examples} examples")]
+    /// k is 0 or larger than the number of examples.
+    #[error(
+        "precision at {k} of {examples} examples is not defined: k must be from 1 to {examples}"
+    )]
     Precision {
         /// k.
         k: usize,
@@ -151,7 +156,7 @@ pub enum Undefined {
     },
     /// No example is planted, or all are.
     #[error(
-        "the area under the ROC curve needs planted examples and others: {planted} of {examples} are planted"
+        "the area under the ROC curve needs both planted and other examples: {planted} of {examples} are planted"
     )]
     OneClass {
         /// How many are planted.
@@ -167,7 +172,7 @@ pub enum Undefined {
 pub enum BadNames {
     /// Rows of several files have the same number.
     #[error(
-        "rows alone name no example here: the examples come from several files ({files}), and rows are counted from 0 in each; say the file of each row in a .csv or .jsonl with the columns file, row and name, or name the examples by index"
+        "a row number doesn't identify an example: the examples come from several files ({files}), and each file counts its rows from 0. Give the file of each row in a .csv or .jsonl with the columns file, row and name, or name the examples by index"
     )]
     SeveralFiles {
         /// The files, in words.
@@ -182,19 +187,19 @@ pub enum BadNames {
     Nameless {
         /// The first of them, in words.
         first: String,
-        /// How many they are.
+        /// Number of examples without a name.
         nameless: usize,
         /// How many examples there are.
         examples: usize,
-        /// Lines of the file, if its lines are counted.
+        /// Number of lines in the file, if a line's number identifies its example.
         lines: Option<usize>,
         /// Whether lines are counted as rows of the original file, not as examples of the training split.
         by_row: bool,
-        /// Files whose rows are counted on from one to the next.
+        /// Files whose row numbers continue from one file to the next.
         lists: Vec<String>,
     },
-    /// Several columns may be the one of the names.
-    #[error("which column holds the names? Choose one: {}", columns.join(", "))]
+    /// Several columns may contain the names.
+    #[error("several columns may contain the names; choose one: {}", columns.join(", "))]
     Column {
         /// The columns.
         columns: Vec<String>,
@@ -228,9 +233,9 @@ impl BadNames {
 
 fn lines_in_words(lines: Option<usize>, by_row: bool, examples: usize) -> String {
     match lines {
-        None => "give every example a line".to_owned(),
+        None => "give one line per example".to_owned(),
         Some(count) if by_row && count == examples => format!(
-            "the file has {count} lines, as many as there are examples: if they follow the training split, say so"
+            "the file has {count} lines, one per training example: if they follow the training split, name the examples by index"
         ),
         Some(count) => format!("the file has {count} lines, counted from 0"),
     }
@@ -241,7 +246,7 @@ fn lists_in_words(lists: &[String]) -> String {
         return String::new();
     }
     format!(
-        "; rows are counted on from file to file: {}",
+        "; row numbers continue from file to file: {}",
         lists.join(", ")
     )
 }

@@ -1,4 +1,4 @@
-//! What an analysis needs and the trace doesn't contain.
+//! Errors of traces: what an analysis needs and the trace doesn't contain, and contradictions in a trace.
 
 use std::ops::Range;
 
@@ -69,7 +69,7 @@ pub enum Missing {
         step: u64,
     },
     /// The epochs of the steps.
-    #[error("the trace doesn't state the epochs of its steps")]
+    #[error("the trace doesn't contain the epochs of its steps")]
     Epochs,
     /// The end of an epoch.
     #[error(
@@ -92,9 +92,9 @@ pub enum Missing {
         /// The step.
         step: u64,
     },
-    /// The optimizer's state, which the recorder never saw.
+    /// The optimizer's state, which was never passed to the recorder.
     #[error(
-        "{rule} has a state, which step {step} doesn't contain: pass it to the recorder (record with an optimizer of hindcast_model::update), or keep the run from its first step"
+        "step {step} doesn't contain the optimizer state of {rule}: record with an optimizer of hindcast_model::update, which records it, or keep the run from its first step"
     )]
     NeverRecordedState {
         /// The update rule, in words.
@@ -102,9 +102,9 @@ pub enum Missing {
         /// The step before which the state is needed.
         step: u64,
     },
-    /// The optimizer's state before a step, which other steps have.
+    /// The optimizer's state before a step. Other steps of the trace have one.
     #[error(
-        "{rule} has a state, and the trace doesn't contain the one before step {step} (it was lost, or a resumed run began there without it){}",
+        "the trace doesn't contain the optimizer state of {rule} before step {step} (it was lost, or a resumed run began there without it){}",
         later_in_words(later.as_ref())
     )]
     LostState {
@@ -123,7 +123,7 @@ pub enum Missing {
     /// The state after the last step.
     #[error("the run in memory has no final state")]
     End,
-    /// An example that is to be left out of a window and is in none of its batches.
+    /// An example that is to be left out of a window, but is in none of its batches.
     #[error(
         "no batch of the window {}..{} contains example {example}, so leaving it out changes nothing",
         window.start, window.end
@@ -136,7 +136,7 @@ pub enum Missing {
     },
 }
 
-/// How many missing ranges are named.
+/// Maximum number of missing ranges that a message names.
 const NAMED: usize = 5;
 
 fn window_in_words(
@@ -155,7 +155,7 @@ fn window_in_words(
         })
         .collect();
     if holes.len() > NAMED {
-        named.push(format!("… ({} stretches)", holes.len()));
+        named.push(format!("… ({} ranges)", holes.len()));
     }
     let rest = match newest {
         Some(r) => format!("the newest contiguous steps are {}..{}", r.start, r.end),
@@ -182,17 +182,17 @@ fn later_in_words(later: Option<&Range<u64>>) -> String {
 #[non_exhaustive]
 pub enum Damaged {
     /// The steps don't follow one another.
-    #[error("the trace gave step {got} where {due} was due")]
+    #[error("the trace returned step {got}, expected step {due}")]
     Order {
-        /// The step that should have come.
+        /// The expected step.
         due: u64,
-        /// The step that came.
+        /// The step that was read.
         got: u64,
     },
-    /// A step that the trace lists doesn't come.
+    /// The trace ends before a step that it lists.
     #[error("the trace ends before step {step}")]
     Ends {
-        /// The first step that didn't come.
+        /// The first missing step.
         step: u64,
     },
     /// A step has no learning rate.
@@ -249,7 +249,7 @@ mod tests {
         assert!(said.ends_with("steps are 7..10"), "{said}");
         let many = (0..20).map(|i| i * 10 + 1..i * 10 + 10).collect();
         let said = window("0..200", 0..200, many, None).to_string();
-        assert!(said.contains("… (20 stretches)"), "{said}");
+        assert!(said.contains("… (20 ranges)"), "{said}");
         assert!(said.ends_with("the last step itself is missing"), "{said}");
     }
 }

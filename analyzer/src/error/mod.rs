@@ -43,13 +43,13 @@ pub enum AnalysisError {
         /// The panic's message.
         message: String,
     },
-    /// The engine's thread has gone.
-    #[error("the replay engine's thread has ended after an earlier failure; make a new engine")]
+    /// The engine's thread has ended.
+    #[error("the replay engine's thread has ended after an earlier failure; create a new engine")]
     EngineGone,
-    /// A vector or tensor has another size than the model says.
+    /// A size, name or number differs from what it has to match.
     #[error("{what}: expected {expected}, got {got}; {hint}")]
     Mismatch {
-        /// What has the wrong size or name.
+        /// What differs.
         what: String,
         /// What it should be.
         expected: String,
@@ -112,7 +112,7 @@ pub enum AnalysisError {
         limit: u64,
     },
     /// A new sweep would replace the checkpoint of an interrupted one.
-    #[error("{} holds an interrupted sweep: resume it, or remove the file to start over", path.display())]
+    #[error("{} contains an interrupted sweep: resume it, or remove the file to start over", path.display())]
     SweepUnderWay {
         /// The checkpoint.
         path: PathBuf,
@@ -123,25 +123,25 @@ pub enum AnalysisError {
         /// The next step that would have been done.
         step: u64,
     },
-    /// The run carries no task, so its model and data are not known here.
+    /// The run was recorded without a task, so its model and data are unknown.
     #[error(
-        "{}: the run was recorded without a task, so its model and data are not known here; its analysis needs the program that brings them (hindcast::run_with)",
+        "{}: the run was recorded without a task, so its model and data are unknown: analyse it with the program that defines them (hindcast::run_with)",
         run.display()
     )]
     NoTask {
         /// The run's folder.
         run: PathBuf,
     },
-    /// A run that carries a task was given to the program of another model.
+    /// A run with a recorded task was given to the program of an own model.
     #[error(
-        "{}: the run carries a task, which says what was trained: analyse it with `hindcast`",
+        "{}: the run contains a task, which defines its model and data: analyse it with `hindcast`",
         run.display()
     )]
     HasTask {
         /// The run's folder.
         run: PathBuf,
     },
-    /// The recorded task is of no use here.
+    /// The recorded task can't be read, or its model can't be built.
     #[error("{}: the recorded task {what}", run.display())]
     Task {
         /// The run's folder.
@@ -281,7 +281,7 @@ pub enum AnalysisError {
     /// Batch norm in training needs more values per channel.
     #[error(
         "layer {layer}: batch norm in training needs more than one value per channel, got {values} from a batch of {batch}: \
-         leave single examples out (train.drop_last), or evaluate"
+         avoid batches of one example (train.drop_last)"
     )]
     BatchNorm {
         /// The layer's path.
@@ -300,7 +300,7 @@ pub enum AnalysisError {
     /// A measure isn't defined for the given numbers.
     #[error(transparent)]
     Undefined(#[from] Undefined),
-    /// A table has another number of queries than were given for it.
+    /// The number of queries differs from the table's.
     #[error("the table has {table} queries, but {given} were given to refine it")]
     Queries {
         /// Queries of the table.
@@ -319,11 +319,11 @@ pub enum AnalysisError {
     NotResults {
         /// The file.
         path: PathBuf,
-        /// Why it can't be parsed; `None` if it is the JSON of something else.
+        /// Why it can't be parsed; `None` if it is a JSON file of another kind.
         #[source]
         source: Option<serde_json::Error>,
     },
-    /// A checkpoint was written by a sweep of something else.
+    /// A checkpoint belongs to another sweep.
     #[error(
         "{} is the checkpoint of another sweep: its {what}: expected {expected}, got {got}",
         path.display()
@@ -394,7 +394,7 @@ impl AnalysisError {
     }
 }
 
-/// Says what was being done when candle failed.
+/// Adds to candle's error what was being done.
 pub(crate) trait Doing<T> {
     /// Attaches the description.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;

@@ -17,7 +17,7 @@ pub enum Unsupported {
     },
     /// A gradient is larger than the constant G of Theorem 6.
     #[error(
-        "Theorem 6 assumes that no gradient is larger than G = {bound}, and one of the run's has the norm {found}"
+        "Theorem 6 assumes that no gradient is larger than G = {bound}, but a gradient of this run has norm {found}"
     )]
     GradientBound {
         /// G.
@@ -27,11 +27,11 @@ pub enum Unsupported {
     },
     /// The model's losses differ from one forward pass to the next.
     #[error(
-        "the model's forward pass gives other losses each time it is run on the same parameters and batch: random draws \
+        "the model's forward pass gives different losses for the same parameters and batch: random draws \
          (candle_nn's dropout, randn) must come from the pass's own key (hindcast_model::random), or the run can't be replayed"
     )]
     RandomForwardPass,
-    /// The forward pass replaces a buffer by values that candle can't differentiate.
+    /// The forward pass replaces a buffer with values that candle can't differentiate.
     #[error(
         "the forward pass overwrites the buffer `{buffer}` outside of candle's graph, as candle_nn's BatchNorm does, so a sweep can't \
          be carried through it: build the model with hindcast_model::own::batch_norm (same names, same arithmetic; runs that were \
@@ -62,7 +62,7 @@ pub enum Unsupported {
         /// Name and type of the first tensor of another type.
         other: Box<(String, String)>,
     },
-    /// A method for images was asked about other data, or about images of a size that its network doesn't take.
+    /// A method for images was used on other data, or on images of a size that its network doesn't take.
     #[error("method {method} is for images: {problem}")]
     NotImages {
         /// The method.
@@ -70,9 +70,9 @@ pub enum Unsupported {
         /// What is wrong with the data.
         problem: String,
     },
-    /// A method learns from the validation examples what is normal, and there are too few of them.
+    /// A method takes the validation examples as the norm, and there are too few of them.
     #[error(
-        "method {method} takes the validation examples as healthy and needs at least {needed}, but the data has {found}"
+        "method {method} compares with the validation examples and needs at least {needed}, but the data has {found}"
     )]
     Validation {
         /// The method.
@@ -94,7 +94,7 @@ pub enum Unsupported {
     },
     /// Forward estimates are defined for plain SGD only.
     #[error(
-        "carrying an example's effect forward (accumulative and forward estimates) is defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs work for every rule"
+        "accumulative and forward estimates are only defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs work for every rule"
     )]
     Rule {
         /// The update rule, in words.
@@ -104,7 +104,7 @@ pub enum Unsupported {
     },
     /// Forward estimates are defined for models without running statistics only.
     #[error(
-        "carrying an example's effect forward (accumulative and forward estimates) is defined for models without running statistics; this one has {count} ({first}, …). The sweep and counterfactual runs work for every model"
+        "accumulative and forward estimates are only defined for models without running statistics; this model has {count} ({first}, …). The sweep and counterfactual runs work for every model"
     )]
     RunningStatistics {
         /// How many buffers the model has.
@@ -134,7 +134,7 @@ pub enum Unsupported {
     },
 }
 
-/// Something that the theory's bounds assume of a run.
+/// An assumption of the theory's bounds about a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Assumption {
@@ -148,7 +148,7 @@ pub enum Assumption {
     AllTrained,
     /// A batch's loss is the mean of its examples' losses.
     MeanLoss,
-    /// No example comes twice.
+    /// No example is used twice.
     OnePass,
     /// Bounds of the loss's derivatives are known.
     KnownDerivatives,
@@ -180,7 +180,7 @@ impl Assumption {
 /// An assumption that a run breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenAssumption {
-    /// The theorems that need it, where others don't.
+    /// The theorems that need it; `None` if all do.
     pub theorems: Option<&'static str>,
     /// What is assumed.
     pub assumption: Assumption,
@@ -208,10 +208,12 @@ impl serde::Serialize for BrokenAssumption {
 #[non_exhaustive]
 pub enum NoKernels {
     /// It replays models of tasks.
-    #[error("the kernel engine replays models of tasks, and this run has a model of its own")]
+    #[error(
+        "the kernel engine replays only models of tasks, and this run has an own model: use the autodiff engine"
+    )]
     OwnModel,
     /// It runs on the CPU.
-    #[error("the kernel engine runs on the CPU")]
+    #[error("the kernel engine runs only on the CPU: use the autodiff engine on other devices")]
     Device,
     /// It has no kernels for a loss.
     #[error("the kernel engine has no kernels for the loss {0}")]

@@ -211,7 +211,7 @@ fn divergence_and_negative_curvature_are_reported() {
     let set = [("lr", "30"), ("epochs", "200")];
     let refused = of("koh-liang-sgd", &set).unwrap_err().to_string();
     assert!(
-        refused.contains("runs away") && refused.contains("lower lr"),
+        refused.contains("diverged") && refused.contains("lower lr"),
         "{refused}"
     );
     let set = [("scale", "0.01")];
