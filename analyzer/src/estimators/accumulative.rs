@@ -1,5 +1,5 @@
-//! The accumulative estimate (ACC-SGD-IE, arXiv 2510.26185) for a shortlist of examples. It carries the effect of an
-//! example's earlier absences through the batches without the example.
+//! The accumulative estimate (ACC-SGD-IE, arXiv 2510.26185) for a shortlist of examples. It carries the effect of leaving
+//! an example out through later batches, and also leaves the example out of those batches.
 
 use std::ops::{ControlFlow, Range};
 
@@ -15,13 +15,13 @@ use crate::sweep::{Observer, Stage};
 const EXAMPLES: &[MethodOption] = &[MethodOption {
     key: "examples",
     default: "all",
-    about: "the shortlist, as 0..50,77 (time and memory grow with it)",
+    about: "the examples to score, such as 0..50,77 (time and memory grow with their number)",
 }];
 
 pub(super) static ACCUMULATIVE: Method = Method {
     name: "accumulative",
-    about: "SGD-influence that carries an example's absence through the batches without it (ACC-SGD-IE)",
-    needs: "SGD without momentum and clipping, no running statistics; a Hessian product a step and example",
+    about: "SGD-influence that also leaves the example out of the Hessian of its later batches (ACC-SGD-IE)",
+    needs: "SGD without momentum and clipping, no running statistics; one Hessian-vector product per step and example",
     source: "ACC-SGD-IE, arXiv 2510.26185",
     predicts: true,
     windowed: true,
@@ -32,7 +32,7 @@ pub(super) static ACCUMULATIVE: Method = Method {
 
 pub(super) static FORWARD: Method = Method {
     name: "forward",
-    about: "SGD-influence carried forward as a vector (equation 2): the sweep's scores by another road",
+    about: "SGD-influence carried forward as a vector (equation 2): the same scores as the sweep, computed differently",
     needs: "as accumulative",
     source: "Hara, Nitanda, Maehara: Data Cleansing for Models Trained with SGD, NeurIPS 2019, section 3",
     predicts: true,

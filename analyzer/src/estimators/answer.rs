@@ -1,4 +1,4 @@
-//! From a question to a table of scores, whatever the method.
+//! Answers a question with a table of scores, by any method.
 
 use super::choices::Chosen;
 use super::estimate::{Estimate, TableOrigin};
@@ -9,7 +9,7 @@ use crate::run::memory::{MemoryFit, MemoryNeed};
 use crate::scores::ScoreTable;
 use crate::sweep::{Observer, Session, SweepTimes};
 
-/// A table, and what is known only while it is computed.
+/// A table of scores, and a summary of its computation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The scores of all training examples for all queries.
@@ -21,13 +21,13 @@ pub struct Answer {
 /// How a sweep went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SweepSummary {
-    /// How often the steps were walked.
+    /// Number of times the steps were walked.
     pub passes: u64,
     /// Where the time went.
     pub times: SweepTimes,
 }
 
-/// A question with a method and a plan: what it will need is known, and nothing has been computed.
+/// A question with a method and a plan. Its memory need is known; nothing has been computed.
 pub struct Planned<'a> {
     question: Question<'a>,
     chosen: &'a Chosen,
@@ -38,7 +38,7 @@ pub struct Planned<'a> {
 /// Scores the training examples by the chosen method. This is [`plan`], then [`Planned::answer`].
 ///
 /// # Errors
-/// As both.
+/// As [`plan`] and [`Planned::answer`].
 pub fn answer(
     question: &Question<'_>,
     chosen: &Chosen,
@@ -51,7 +51,7 @@ pub fn answer(
 /// Plans an answer: reads the files of queries, and the checkpoint of a sweep that is resumed. Reads no step.
 ///
 /// # Errors
-/// If a file can't be read, the window isn't in the trace, or a checkpoint stands in the way ([`Session::new`]).
+/// If a file can't be read, the window isn't in the trace, or a checkpoint can't be resumed ([`Session::new`]).
 pub fn plan<'a>(
     question: &Question<'a>,
     chosen: &'a Chosen,

@@ -1,5 +1,5 @@
-//! Outliers by an autoencoder that is trained on the validation images. Its reconstruction is worst for images that differ
-//! from them (figure 5 of the paper).
+//! Finds outliers with an autoencoder trained on the validation images. It reconstructs images worst that differ from them
+//! (figure 5 of the paper).
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use candle_core::{DType, Device};
 pub(super) static METHOD: Method = Method {
     name: "autoencoder",
     about: "Outliers by the reconstruction error of an autoencoder, images only; the same for every query",
-    needs: "validation images, which it takes for healthy; trains a network of its own, minutes for 10,000 images",
+    needs: "validation images without outliers; trains its own network, minutes for 10,000 images",
     source: "as a baseline in Hara, Nitanda, Maehara, NeurIPS 2019 (figure 5); Aggarwal: Outlier Analysis, 2016",
     predicts: false,
     windowed: false,
@@ -30,7 +30,7 @@ pub(super) static METHOD: Method = Method {
         MethodOption {
             key: "batch",
             default: "128",
-            about: "images of a batch",
+            about: "images per batch",
         },
         MethodOption {
             key: "channels",
@@ -61,7 +61,9 @@ pub(super) static METHOD: Method = Method {
                     .split_once(',')
                     .and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
                 let two = two.filter(|&(a, b): &(usize, usize)| a > 0 && b > 0);
-                Some(two.ok_or_else(|| choices.wrong("channels", "auto, or two numbers as 24,12"))?)
+                Some(two.ok_or_else(|| {
+                    choices.wrong("channels", "auto, or two numbers such as 24,12")
+                })?)
             }
         };
         Ok(Box::new(Autoencoder {
@@ -101,7 +103,7 @@ fn network(shape: &[usize], channels: Option<(usize, usize)>) -> Result<Net> {
     // An odd side loses a pixel in the first pooling, and no later layer restores it.
     if height % 2 != 0 || width % 2 != 0 || height < 10 || width < 10 {
         return Err(refused(format!(
-            "sides have to be even numbers from 10 pixels up, so that the network gives back its input's size; these are {height} × {width}"
+            "height and width must be even and at least 10 pixels, so that the network's output has its input's size; got {height} × {width}"
         )));
     }
     let (m1, m2) = channels.unwrap_or(if colours == 1 { (24, 12) } else { (64, 32) });
@@ -119,7 +121,7 @@ fn network(shape: &[usize], channels: Option<(usize, usize)>) -> Result<Net> {
     let net = Net::new(&task.model, &task.loss).map_err(|e| refused(e.to_string()))?;
     if net.output_shape() != shape {
         return Err(refused(format!(
-            "the network gives {:?} for {shape:?}",
+            "the network's output has shape {:?} for inputs of shape {shape:?}",
             net.output_shape()
         )));
     }
@@ -250,7 +252,7 @@ impl Estimator for Autoencoder {
             tell(observer, stage)?;
         }
         let notes = vec![format!(
-            "mean squared error of a value in the last epoch of training: {loss:.4e}"
+            "mean squared error per value in the last epoch of training: {loss:.4e}"
         )];
         question.everyone(&gradients, vec![scores; gradients.len()], notes)
     }

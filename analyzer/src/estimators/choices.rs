@@ -70,7 +70,7 @@ impl std::fmt::Debug for Chosen {
 /// A method by name, with some of its options set and the others at their defaults.
 ///
 /// # Errors
-/// [`AnalysisError::Unknown`] for an unknown method or option, or a value that the option doesn't take.
+/// [`AnalysisError::Unknown`] if a method or option is unknown, or an option doesn't take a value.
 pub fn choose(name: &str, set: &[(&str, &str)]) -> Result<Chosen> {
     let method = method(name)?;
     let options = method.options.iter();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_named_with_what_is() {
+    fn errors_list_the_known_methods_and_options() {
         let message = choose("tracing", &[]).unwrap_err().to_string();
         assert!(message.contains("`tracing`"), "{message}");
         assert!(message.contains("sgd, hessian-free"), "{message}");

@@ -1,4 +1,4 @@
-//! The scores of an estimator, and the table that is made of them.
+//! The scores of an estimator, and the table made from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -21,13 +21,13 @@ pub struct Estimate {
     pub window: Range<u64>,
     /// T, the step at which the queries are evaluated.
     pub end: u64,
-    /// How often the window's recorded batches hold each training example, length N.
+    /// How many times each training example is in the window's recorded batches, length N.
     pub occurrences: Vec<u64>,
-    /// Whether each training example has a score, length N. The values of the others mean nothing.
+    /// Whether each training example has a score, length N. Ignore the values of examples without one.
     pub scored: Vec<bool>,
     /// One entry per query, in the order of the question.
     pub queries: Vec<Scores>,
-    /// What a reader of the scores should know: how far a solver came, which layer was looked at.
+    /// Notes for the reader of the scores, such as a solver's residual or the layer that was used.
     pub notes: Vec<String>,
 }
 
@@ -40,16 +40,16 @@ pub struct Scores {
     pub value: f64,
     /// L_j, length N.
     pub influence: Vec<f64>,
-    /// L_j with batches renormalised by what is left of them, length N; empty if the method doesn't estimate it.
+    /// L_j with renormalised batches, length N; empty if the method doesn't estimate it.
     pub renormalised: Vec<f64>,
-    /// Share of each epoch in `influence`; empty if it wasn't asked for.
+    /// Each epoch's share of `influence`; empty unless the question asked for it.
     pub epochs: BTreeMap<u64, Vec<f64>>,
     /// `(t, ‖u_t‖)` of a sweep, newest first; empty for other methods.
     pub growth: Vec<(u64, f64)>,
 }
 
 impl Scores {
-    /// These scores of a query.
+    /// Combines a query with its scores.
     pub(super) fn of(query: &QueryGradient, influence: Vec<f64>) -> Self {
         Scores {
             name: query.name.clone(),
@@ -60,7 +60,7 @@ impl Scores {
     }
 }
 
-/// What a table's metadata says about its origin and an estimate doesn't know.
+/// The part of a table's metadata that an [`Estimate`] doesn't contain: the table's origin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TableOrigin {
     /// Head digest of the run, hexadecimal.
@@ -76,7 +76,7 @@ pub struct TableOrigin {
 }
 
 impl TableOrigin {
-    /// The same with the digests of the files that these queries read.
+    /// Adds the digests of the files that these queries read.
     ///
     /// # Errors
     /// If such a file can't be read.
@@ -92,7 +92,7 @@ impl TableOrigin {
 }
 
 impl From<SweepState> for Estimate {
-    /// A finished sweep. An example that the window's batches never hold has no score.
+    /// The estimate of a finished sweep. An example that is in no batch of the window has no score.
     fn from(state: SweepState) -> Self {
         let queries = state.queries.into_iter().map(|q| Scores {
             name: q.name,
@@ -197,7 +197,7 @@ pub(super) fn all_finite(queries: &[Scores], scored: &[bool]) -> Result<()> {
     Ok(())
 }
 
-/// How often the recorded steps of these ranges hold each training example, length N.
+/// How many times each training example is in the recorded batches of these ranges, length N.
 pub(super) fn occurrences(run: &RecordedRun<'_>, ranges: &[Range<u64>]) -> Result<Vec<u64>> {
     let mut out = vec![0; run.examples()];
     for range in ranges {

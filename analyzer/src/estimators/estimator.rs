@@ -1,4 +1,4 @@
-//! What a method is: its description, its options, and the trait that scores.
+//! Methods: their descriptions and options, and the trait of the code that computes scores.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use crate::run::recorded::RecordedRun;
 use crate::run::window::Window;
 use crate::sweep::{Observer, Saving, Session, Stage};
 
-/// A question to an estimator, with the limits within which it is answered.
+/// A question to an estimator, and the limits for the answer.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
     /// The recorded steps with the model and the data that made them.
@@ -24,15 +24,15 @@ pub struct Question<'a> {
     pub net: Option<&'a Arc<Net>>,
     /// The queries.
     pub queries: &'a [Query],
-    /// Steps whose use of an example counts. Methods without a window refuse all windows except [`Window::All`].
+    /// The steps in which an example's use counts. Methods without a window refuse all windows except [`Window::All`].
     pub window: &'a Window,
-    /// Whether the table also has each epoch's share of the scores. Only sweeps know it; other methods ignore this.
+    /// Whether the table also has each epoch's share of the scores. Only sweeps compute it; other methods ignore this.
     pub per_epoch: bool,
-    /// Bytes of memory that the answer may use; `None` is no limit.
+    /// Bytes of memory that the answer may use; `None` sets no limit.
     pub memory: Option<u64>,
     /// Where a sweep is saved while it runs; other methods ignore this.
     pub saving: Option<&'a Saving>,
-    /// Engine, precision and device in words, for the table.
+    /// Text that names the engine, its precision and its device, for the table.
     pub engine: &'a str,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The estimate of a method without a window, which scores all training examples, whichever steps the trace holds.
+    /// The estimate of a method without a window. All training examples have a score, even if they are in no recorded step.
     pub(super) fn everyone(
         &self,
         queries: &[QueryGradient],
@@ -93,7 +93,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What an estimator will do, known before it reads a step.
+/// What an estimator will do, planned before it reads a step.
 pub enum Plan<'a> {
     /// A sweep.
     Sweep(Box<Session<'a>>),
@@ -102,7 +102,7 @@ pub enum Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The need of a method that holds a few vectors of the parameters' length per query, and the scores twice: in the
+    /// The plan of a method that keeps a few vectors of the parameters' length per query, and the scores twice: in the
     /// estimate and in the table.
     fn of_vectors(question: &Question<'_>) -> Result<Self> {
         let (q, n) = (
@@ -116,9 +116,9 @@ impl Plan<'_> {
     }
 }
 
-/// Approximate number of vectors of the parameters' length that a method holds per query.
+/// Approximate number of vectors of the parameters' length that a method keeps in memory per query.
 const VECTORS: u64 = 6;
-/// Approximate number of eight-byte values per query and example.
+/// Approximate number of eight-byte values that a method keeps in memory per query and example.
 const SCORES: u64 = 5;
 
 /// A way to score the training examples of a run.
@@ -135,7 +135,7 @@ pub trait Estimator {
         Plan::of_vectors(question)
     }
 
-    /// Scores the training examples for every query. `observer` is told after each piece of work.
+    /// Scores the training examples for every query. Calls `observer` after each piece of work.
     ///
     /// # Errors
     /// If the method isn't defined for this run, data or window, a step can't be read or replayed, a number stops being
@@ -148,7 +148,7 @@ pub trait Estimator {
     ) -> Result<Estimate>;
 }
 
-/// Tells the observer. An error if it asks to stop before the end.
+/// Reports progress to the observer. Fails if it stops the work before the end.
 pub(super) fn tell(observer: &mut dyn Observer, stage: Stage) -> Result<()> {
     match observer.step(stage) {
         ControlFlow::Break(()) if stage.done < stage.total || stage.total == 0 => {
@@ -169,12 +169,12 @@ pub struct Method {
     pub needs: &'static str,
     /// The paper that it comes from.
     pub source: &'static str,
-    /// Whether a score predicts the change of the query when the example is left out, so that scores add up and can be
-    /// compared with retraining. The scores of other methods only rank.
+    /// Whether a score predicts the change of the query when the example is left out. If so, scores add up and can be
+    /// compared with retraining. The scores of other methods only rank examples.
     pub predicts: bool,
     /// Whether scores belong to a window of steps.
     pub windowed: bool,
-    /// Whether the method is a reverse sweep. Only sweeps can be saved and resumed, and know each epoch's share.
+    /// Whether the method is a reverse sweep. Only sweeps can be saved and resumed, and compute each epoch's share.
     pub sweeps: bool,
     /// Its options.
     pub options: &'static [MethodOption],
@@ -206,7 +206,7 @@ impl Choices {
         self.values.get(key).map_or("", String::as_str)
     }
 
-    /// The value as a finite number of which `holds` is true; `wanted` says in words which those are.
+    /// The value as a finite number for which `holds` is true. `wanted` describes such numbers, for the error.
     pub(super) fn number(
         &self,
         key: &str,
@@ -224,15 +224,15 @@ impl Choices {
         let number = self.text(key).parse().ok();
         number
             .filter(|&n: &u64| n >= least)
-            .ok_or_else(|| self.wrong(key, &format!("a whole number from {least} up")))
+            .ok_or_else(|| self.wrong(key, &format!("a whole number, at least {least}")))
     }
 
-    /// A value that isn't what the option takes.
+    /// The error of a value that the option doesn't take. `wanted` describes the values that it takes.
     pub(super) fn wrong(&self, key: &str, wanted: &str) -> AnalysisError {
         self.refused(key, format!("expected {wanted}"))
     }
 
-    /// An option whose value has this problem.
+    /// The error of an option whose value has this problem.
     pub(super) fn refused(&self, key: &str, problem: String) -> AnalysisError {
         AnalysisError::Unknown(Unknown::Value {
             method: self.method,

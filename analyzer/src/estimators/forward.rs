@@ -1,14 +1,14 @@
 //! Estimates how the final parameters change when an example is left out, carried forward step by step: equation 2 of the
 //! paper, and the same recursion for the accumulative estimate.
 //!
-//! `δ_j` begins as 0 and becomes an estimate of `θ_T(without j) − θ_T`:
+//! `δ_j` starts at 0 and becomes an estimate of `θ_T(without j) − θ_T`:
 //!
 //! ```text
 //! δ_{t+1} = (I − η_t H_t) δ_t + η_t Σ_{o of j in S_t} w_{t,o} g_o(θ_t)
 //! ```
 //!
-//! A reverse sweep gives `<u, δ_j>` for all examples at once. This recursion gives the vector `δ_j`, for a shortlist. Several
-//! examples share a pass, as queries of a sweep do.
+//! A reverse sweep gives `<u, δ_j>` for all examples at once. This recursion gives the vector `δ_j` for each example of a
+//! shortlist. Several examples share a pass, as the queries of a sweep do.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -25,8 +25,8 @@ use crate::run::recorded::RecordedRun;
 use crate::run::walk::Order;
 use crate::sweep::{Ahead, Reading, ReplayStep};
 
-/// Number of directions that go through the engine together. More would save little, since the shared work of a pass is then
-/// a small part of it.
+/// Maximum number of directions per call of the engine. More would save little, because the work that they share is then a
+/// small part of the pass.
 const AT_ONCE: usize = 32;
 
 /// Whether an example's own term stays in the Hessian of the batches that it is left out of.
@@ -48,7 +48,7 @@ pub struct ForwardChanges {
     pub end: u64,
     /// The shortlist.
     pub examples: Vec<u64>,
-    /// How often the window's batches hold each of them.
+    /// How many times each of them is in the window's batches.
     pub occurrences: Vec<u64>,
     /// `‖η Σ w g_j‖` summed over the window's steps that hold the example: the immediate effect of its absence.
     pub injected: Vec<f64>,
@@ -71,9 +71,9 @@ impl ForwardChanges {
 /// `progress` gets the number of steps done and of all steps after each step, and may stop the computation.
 ///
 /// # Errors
-/// [`Unsupported`] unless the run was trained by SGD without momentum and clipping and its model has no
-/// running statistics; where the trace doesn't hold [A, T), an example isn't in the data or is named twice, a step can't
-/// be replayed, a number stops being finite, or `progress` asks to stop.
+/// [`Unsupported`] unless the run was trained by SGD without momentum and clipping, with a model without running
+/// statistics. Also if the trace doesn't contain [A, T), an example isn't in the data or is named twice, a step can't be
+/// replayed, a number stops being finite, or `progress` stops the computation.
 pub fn forward_changes(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
@@ -139,7 +139,7 @@ pub fn forward_changes(
 /// Whether these estimates are defined for a run.
 ///
 /// # Errors
-/// [`Unsupported`] with the reason where they are not.
+/// [`Unsupported`] with the reason if they are not.
 pub fn defined(run: &RecordedRun<'_>) -> Result<()> {
     plain(run.rule()).map_err(|why| {
         AnalysisError::Unsupported(Unsupported::Rule {
@@ -157,7 +157,7 @@ pub fn defined(run: &RecordedRun<'_>) -> Result<()> {
     }))
 }
 
-/// Why a rule isn't plain SGD.
+/// Checks that a rule is plain SGD. The error says why it isn't.
 pub fn plain(rule: &UpdateRule) -> Result<(), String> {
     match *rule {
         UpdateRule::Sgd { momentum, .. } if momentum != 0.0 => {
@@ -197,7 +197,7 @@ struct ForwardWalk<'a, 'run> {
     places: BTreeMap<u64, usize>,
     occurrences: Vec<u64>,
     injected: Vec<f64>,
-    /// δ_j; `None` before the first step that holds the example.
+    /// δ_j; `None` before the first step that uses the example.
     changes: Vec<Option<Vec<f64>>>,
 }
 
@@ -236,7 +236,7 @@ impl ForwardWalk<'_, '_> {
         self.inject(step, &settings, &here, weights)
     }
 
-    /// The rows of the batch that hold each shortlisted example.
+    /// For each shortlisted example in the batch, its rows.
     fn here(&self, meta: &StepMeta) -> BTreeMap<usize, Vec<usize>> {
         let mut here: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (row, index) in meta.indices.iter().enumerate() {
@@ -285,7 +285,7 @@ impl ForwardWalk<'_, '_> {
         Ok(())
     }
 
-    /// `δ ← δ + η Σ w g` for the shortlisted examples that the step holds.
+    /// `δ ← δ + η Σ w g` for the shortlisted examples that the step uses.
     fn inject(
         &mut self,
         step: &ReplayStep,
@@ -296,10 +296,10 @@ impl ForwardWalk<'_, '_> {
         if here.is_empty() {
             return Ok(());
         }
-        // The gradient without all examples' terms is that of a penalty, which belongs to no example.
-        let nobody = masked(weights, |_| false);
+        // With all weights 0, only the penalty's gradient is left. It belongs to no example, so it is subtracted.
+        let none = masked(weights, |_| false);
         let shared = self.engine.gradient(&StepInput {
-            weights: &nobody,
+            weights: &none,
             ..step.input()
         })?;
         for (&at, rows) in here {

@@ -1,12 +1,12 @@
-//! An isolation forest (Liu, Ting, Zhou 2008) on vectors of any length, from a seed. Its trees cut at random, and a point
-//! that differs from the rest is alone after few cuts.
+//! An isolation forest (Liu, Ting, Zhou 2008) on vectors of any length. Its trees cut at random positions, drawn from a
+//! seed. A point that differs from the others is isolated after few cuts.
 
 use hindcast_model::random::{Purpose, Stream};
 
 /// Trees of random cuts.
 pub(super) struct Forest {
     trees: Vec<Node>,
-    /// Mean depth of a point in a tree that is grown from as many points as these.
+    /// Mean depth of a point in a tree that is grown from a sample of this size.
     usual: f64,
 }
 
@@ -17,7 +17,7 @@ enum Node {
         below: Box<Node>,
         rest: Box<Node>,
     },
-    /// This many points that were not separated.
+    /// Number of points that were not separated.
     Leaf(usize),
 }
 
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_far_out_is_isolated_sooner() {
+    fn outliers_are_isolated_sooner() {
         let mut stream = Stream::of_run(3, Purpose::Other(1 << 31, 0));
         let mut draw = |at: f64| vec![at + stream.normal(), at + stream.normal(), 1.0];
         let points: Vec<Vec<f64>> = (0..400).map(|_| draw(0.0)).collect();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_points_and_none_do_not_trip_it() {
+    fn equal_points_and_no_points_give_finite_scores() {
         let forest = Forest::grow(&vec![vec![1.0; 4]; 9], 5, 256, 0);
         assert_eq!(forest.outlierness(&[1.0; 4]), 0.5);
         assert!(Forest::grow(&[], 5, 256, 0).outlierness(&[1.0]).is_finite());

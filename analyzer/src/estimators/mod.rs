@@ -1,11 +1,11 @@
 //! Estimators: ways to compute how much each training example matters to a query, behind one trait.
 //!
 //! All methods give the same kind of table. Their scores L_j follow one convention: `L_j > 0` means that removing
-//! example j raises the query's loss, so the most harmful examples have the lowest scores. Methods that look for outliers
-//! use no query. They give the negative of an example's outlierness, the same for every query.
+//! example j raises the query's loss, so the most harmful examples have the lowest scores. Methods that find outliers
+//! use no query. Their score is the negative of an example's outlierness, the same for every query.
 //!
 //! [`choose`] makes an estimator from its name and options, and [`methods`] lists all of them. [`answer`] takes a
-//! [`Question`] and gives a table. Formulas and sources are in docs/math.md.
+//! [`Question`] and returns a table. Formulas and sources are in docs/math.md.
 
 mod accumulative;
 mod answer;

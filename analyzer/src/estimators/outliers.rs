@@ -1,4 +1,4 @@
-//! Outliers by the model's own features, with an isolation forest that is grown from the validation examples.
+//! Finds outliers in the trained model's features, with an isolation forest grown from the validation examples.
 
 use candle_core::DType;
 use hindcast_model::net::{Net, Node, Op};
@@ -15,7 +15,7 @@ use crate::sweep::{Observer, Stage};
 pub(super) static METHOD: Method = Method {
     name: "isolation-forest",
     about: "Outliers by an isolation forest on the trained model's features; the same for every query",
-    needs: "the final state and validation examples, which it takes for healthy; a forward pass over all examples",
+    needs: "the final state, and validation examples without outliers; a forward pass over all examples",
     source: "Liu, Ting, Zhou: Isolation Forest, ICDM 2008; as a baseline in Hara, Nitanda, Maehara, NeurIPS 2019",
     predicts: false,
     windowed: false,
@@ -24,7 +24,7 @@ pub(super) static METHOD: Method = Method {
         MethodOption {
             key: "sample",
             default: "256",
-            about: "validation examples that a tree is grown from",
+            about: "validation examples per tree",
         },
         MethodOption {
             key: "seed",
@@ -34,14 +34,15 @@ pub(super) static METHOD: Method = Method {
         MethodOption {
             key: "trees",
             default: "100",
-            about: "trees",
+            about: "number of trees",
         },
     ],
     build: |choices: &Choices| {
         let trees = choices.count("trees", 1)?;
         let sample = choices.count("sample", 2)?;
         Ok(Box::new(IsolationForest {
-            trees: u32::try_from(trees).map_err(|_| choices.wrong("trees", "fewer trees"))?,
+            trees: u32::try_from(trees)
+                .map_err(|_| choices.wrong("trees", "a number below 2^32"))?,
             sample: usize::try_from(sample).unwrap_or(usize::MAX),
             seed: choices.count("seed", 0)?,
         }))
@@ -164,7 +165,7 @@ impl Estimator for IsolationForest {
             tell(observer, stage)?;
         }
         let notes = vec![format!(
-            "features of {place}: {} values an example",
+            "features of {place}: {} values per example",
             points.first().map_or(0, Vec::len)
         )];
         question.everyone(&gradients, vec![scores; gradients.len()], notes)

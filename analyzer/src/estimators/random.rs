@@ -10,7 +10,7 @@ use crate::sweep::Observer;
 
 pub(super) static METHOD: Method = Method {
     name: "random",
-    about: "Random scores, the same for every query: what any method has to beat",
+    about: "Random scores, the same for every query: the baseline for all other methods",
     needs: "nothing",
     source: "the baseline of random removal in Hara, Nitanda, Maehara, NeurIPS 2019",
     predicts: false,

@@ -20,9 +20,9 @@ pub struct Refinement {
     pub counterfactual: usize,
 }
 
-/// Adds the columns of a refinement to a table that a sweep made: the accumulative estimate for the K most harmful examples
-/// of each query, and the real change for the M most harmful of them by that estimate, which `arithmetic` retrains. Both
-/// are about the table's own window, with fixed denominators.
+/// Adds the columns of a refinement to a sweep's table. The K most harmful examples of each query get the accumulative
+/// estimate. The M most harmful of them by that estimate get the real change, which `arithmetic` measures by retraining.
+/// Both refer to the table's window, with fixed denominators.
 ///
 /// # Errors
 /// As [`accumulative_changes`] and [`counterfactuals`].
@@ -50,7 +50,7 @@ pub fn refine(
     let all: Vec<u64> = distinct(&shortlists);
     let mut carry = |done, total| progress(done, total);
     let changes = accumulative_changes(run, engine, &all, &window, &mut carry)?;
-    // By query: the estimate of each of `all`.
+    // For each query, the estimates of the examples in `all`.
     let mut estimates = Vec::with_capacity(queries.len());
     for query in queries {
         let gradient = query.gradient(run.source(), engine, run.data())?;
@@ -79,7 +79,7 @@ pub fn refine(
             run,
             &CounterfactualOptions {
                 arithmetic,
-                // Only the queries are asked for.
+                // Only the queries' values are used.
                 evaluate: Vec::new(),
                 ..CounterfactualOptions::new(window)
             },

@@ -1,4 +1,4 @@
-//! The model at fixed parameters in evaluation mode: running statistics, no dropout, no augmentation, no penalty.
+//! The model at fixed parameters, in evaluation mode: with running statistics, without dropout, augmentation and penalty.
 
 use hindcast_model::objective::{Batch, Draws, Mode, Split};
 use hindcast_model::train::EVALUATION_ROWS;
@@ -63,7 +63,7 @@ impl Still<'_> {
         )
     }
 
-    /// `H s` of the mean loss over these examples, Q × p; `after` gets the number of examples after each chunk.
+    /// `H s` of the mean loss over these examples, Q × p. Calls `after` after each chunk, with its number of examples.
     pub fn hessian(
         &self,
         engine: &mut dyn ReplayEngine,
@@ -81,7 +81,7 @@ impl Still<'_> {
         Ok(sum)
     }
 
-    /// Products over all training examples. The observer counts them on from `stage.done`.
+    /// Products over all training examples. Reports progress to the observer, starting from `stage.done`.
     pub fn everyone(
         &self,
         engine: &mut dyn ReplayEngine,

@@ -20,8 +20,8 @@ const PAPER: &str = "Pruthi, Liu, Kale, Sundararajan: Estimating Training Data I
 
 pub(super) static TRACIN: Method = Method {
     name: "tracin",
-    about: "TracIn: learning rate times the gradients' product, of query and example, summed over the ends of epochs",
-    needs: "the last step of each epoch of the window and what followed it; a pass over all examples a checkpoint",
+    about: "TracIn: learning rate times the product of query and example gradients, summed over the ends of epochs",
+    needs: "the last step of each epoch of the window and the step after it; a pass over all examples per checkpoint",
     source: PAPER,
     predicts: false,
     windowed: true,
@@ -29,7 +29,7 @@ pub(super) static TRACIN: Method = Method {
     options: &[MethodOption {
         key: "every",
         default: "1",
-        about: "only every k-th end of an epoch, counted back from the window's last",
+        about: "k: use only every k-th end of an epoch, counted back from the window's last",
     }],
     build: |choices: &Choices| {
         Ok(Box::new(Tracin {
@@ -40,7 +40,7 @@ pub(super) static TRACIN: Method = Method {
 
 pub(super) static TRACIN_STEPS: Method = Method {
     name: "tracin-steps",
-    about: "TracIn in every step that used the example, as it was trained on (the paper's idealised form)",
+    about: "TracIn summed over every step that used the example (the paper's idealised form)",
     needs: "every step of the window, and the query's gradient at each: quick for a query of few examples only",
     source: PAPER,
     predicts: false,
@@ -92,7 +92,7 @@ impl Checkpoint {
     }
 }
 
-/// Each tensor's learning rate times the vector; 0 where a tensor wasn't trained.
+/// Multiplies the vector by each tensor's learning rate, or by 0 if the tensor wasn't trained.
 fn scaled(run: &RecordedRun<'_>, meta: &StepMeta, mut vector: Vec<f64>) -> Result<Vec<f64>> {
     for (i, block) in run.blocks().iter().enumerate() {
         let group = meta.groups.get(block.group).ok_or(Damaged::NoGroup {

@@ -12,7 +12,7 @@ use crate::sweep::Observer;
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-cg",
     about: "Koh & Liang's influence function at the end of training, solved by conjugate gradients over all examples",
-    needs: "the final state alone; a pass over all training examples an iteration, with a Hessian-vector product",
+    needs: "only the final state; per iteration a pass over all training examples with a Hessian-vector product",
     source: PAPER,
     predicts: true,
     windowed: false,
@@ -28,7 +28,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
         MethodOption {
             key: "tolerance",
             default: "1e-6",
-            about: "stop where the residual is so small a part of the query's gradient",
+            about: "stop when ‖residual‖ is at most this fraction of the query gradient's norm",
         },
     ],
     build: |choices: &Choices| {
@@ -57,7 +57,7 @@ struct Solver<'a> {
     square: f64,
     /// `‖u‖²`.
     whole: f64,
-    /// Whether it met a direction in which the curvature isn't positive.
+    /// Whether the solver stopped at a direction in which the curvature isn't positive.
     stopped: bool,
 }
 
@@ -140,7 +140,7 @@ impl Estimator for ConjugateGradient {
         let mut notes = Vec::new();
         if let Some(stopped) = solvers.iter().find(|s| s.stopped) {
             notes.push(format!(
-                "H + λ isn't positive definite: conjugate gradients stopped where they met a direction of negative curvature (query `{}`); raise damping, or take the scores for what they are",
+                "H + λ isn't positive definite: conjugate gradients stopped where they met a direction of negative curvature (query `{}`); the scores are those of an unfinished solution: raise damping",
                 stopped.name
             ));
         }

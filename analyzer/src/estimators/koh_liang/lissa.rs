@@ -12,7 +12,7 @@ use crate::sweep::Observer;
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-lissa",
     about: "Koh & Liang's influence function, solved by LiSSA: a truncated Neumann series with mini-batch Hessians",
-    needs: "the final state alone; depth × batch × repeats examples with a Hessian-vector product each",
+    needs: "only the final state; depth × batch × repeats examples with a Hessian-vector product each",
     source: "Koh, Liang, ICML 2017; Agarwal, Bullins, Hazan: Second-Order Stochastic Optimization for Machine Learning in Linear Time, JMLR 2017",
     predicts: true,
     windowed: false,
@@ -21,7 +21,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
         MethodOption {
             key: "batch",
             default: "100",
-            about: "examples of a mini-batch",
+            about: "examples per mini-batch",
         },
         DAMPING,
         MethodOption {
@@ -33,12 +33,12 @@ pub(in crate::estimators) static METHOD: Method = Method {
         MethodOption {
             key: "repeats",
             default: "1",
-            about: "series that are averaged",
+            about: "number of series that are averaged",
         },
         MethodOption {
             key: "scale",
             default: "auto",
-            about: "σ, above the largest eigenvalue of any mini-batch's Hessian: auto takes twice that of 1000 examples",
+            about: "σ, above the largest eigenvalue of any mini-batch's Hessian: auto is twice that of 1000 examples",
         },
         SEED,
     ],
@@ -66,8 +66,9 @@ struct Lissa {
     seed: u64,
 }
 
-/// Number of power iterations for the automatic scale, and the largest number of examples that they use.
+/// Number of power iterations for the automatic scale.
 const POWER: u64 = 20;
+/// Maximum number of examples that the power iterations use.
 const SAMPLE: usize = 1000;
 
 impl Lissa {
@@ -170,7 +171,7 @@ impl Estimator for Lissa {
 /// A series that is this many times longer than a sum of u's has diverged.
 const RUNAWAY: f64 = 1e3;
 
-/// Mini-batches without replacement. After all examples were used, they are shuffled again.
+/// Mini-batches without replacement. All examples are shuffled again when fewer than a mini-batch are left.
 struct Batches {
     seed: u64,
     n: usize,

@@ -33,7 +33,7 @@ const PAPER: &str =
 const DAMPING: MethodOption = MethodOption {
     key: "damping",
     default: "0.1",
-    about: "λ, added to the Hessian's diagonal: as large as its most negative eigenvalue, or solvers go astray",
+    about: "λ, added to the Hessian's diagonal: must exceed the size of its most negative eigenvalue, or solvers diverge",
 };
 
 const PENALTY: MethodOption = MethodOption {
@@ -62,14 +62,16 @@ struct Common {
 
 impl Common {
     fn of(choices: &Choices) -> Result<Self> {
-        let wanted = "a number from 0 up";
+        let wanted = "a number, at least 0";
         Ok(Common {
             damping: choices.number("damping", wanted, not_negative)?,
             penalty: match choices.text("penalty") {
                 "auto" => None,
-                _ => {
-                    Some(choices.number("penalty", "auto, or a number from 0 up", not_negative)?)
-                }
+                _ => Some(choices.number(
+                    "penalty",
+                    "auto, or a number, at least 0",
+                    not_negative,
+                )?),
             },
         })
     }
@@ -79,15 +81,15 @@ impl Common {
 struct Penalty {
     /// α: adds αI to the Hessian.
     curvature: f64,
-    /// α where it is part of each example's loss: adds αθ to its gradient.
+    /// α if the penalty is part of each example's loss, else 0: adds αθ to each example's gradient.
     in_examples: f64,
 }
 
 impl Penalty {
-    fn of(question: &Question<'_>, said: Option<f64>, end: &RecordedEnd) -> Result<Self> {
+    fn of(question: &Question<'_>, given: Option<f64>, end: &RecordedEnd) -> Result<Self> {
         let loss = question.net.map(|net| net.loss());
         let in_examples = loss.is_none_or(|loss| loss.penalty_in == PenaltyIn::Examples);
-        if let Some(alpha) = said {
+        if let Some(alpha) = given {
             return Ok(Penalty {
                 curvature: alpha,
                 in_examples: if in_examples { alpha } else { 0.0 },
@@ -110,7 +112,7 @@ fn decay(question: &Question<'_>, end: &RecordedEnd) -> Result<f64> {
     let Some(last) = end.step.checked_sub(1).filter(|_| coupled) else {
         return Ok(0.0);
     };
-    // If the trace doesn't hold the last step, the decay of the rule is the only information.
+    // If the trace doesn't contain the last step, only the rule's own decay is known.
     let groups = match question.run.source().metas(last..end.step) {
         Ok(metas) => metas.into_iter().next().map(|meta| meta.groups),
         Err(_) => None,
@@ -187,7 +189,8 @@ impl<'a> Problem<'a> {
         Ok(out)
     }
 
-    /// Scores from solutions β, and the relative residual `‖(Ĥ + α + λ) β − u‖ / ‖u‖` of each, from the same pass.
+    /// Computes the scores from the solutions β. The same pass gives the largest relative residual
+    /// `‖(Ĥ + α + λ) β − u‖ / ‖u‖`, for a note.
     fn finish(
         &self,
         question: &Question<'_>,
@@ -226,7 +229,7 @@ struct Clock<'a, 'w> {
 }
 
 impl<'a, 'w> Clock<'a, 'w> {
-    /// For `examples` examples of the solver, and the pass over `n` examples that scores.
+    /// Expects `examples` examples from the solver, and `n` from the final pass that scores.
     fn new(observer: &'a mut (dyn Observer + 'w), examples: u64, n: usize) -> Self {
         let stage = Stage {
             doing: "solving",
@@ -239,7 +242,7 @@ impl<'a, 'w> Clock<'a, 'w> {
 
     fn more(&mut self, examples: u64) -> Result<()> {
         self.stage.done += examples;
-        // A solver may end before its last iteration, so the total is not yet reached.
+        // The total must stay above `done` until the final pass, or a request to stop would be ignored.
         self.stage.total = self.stage.total.max(self.stage.done + 1);
         tell(self.observer, self.stage)
     }

@@ -11,8 +11,8 @@ use crate::sweep::Observer;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-sgd",
-    about: "Koh & Liang's influence function, solved by momentum SGD on mini-batch Hessians, the paper's way",
-    needs: "the final state alone; a pass over all training examples an epoch of the solver, with a Hessian-vector product",
+    about: "Koh & Liang's influence function, solved by momentum SGD on mini-batch Hessians, as in Hara et al.",
+    needs: "only the final state; per epoch of the solver a pass over all examples with a Hessian-vector product",
     source: PAPER,
     predicts: true,
     windowed: false,
@@ -21,7 +21,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
         MethodOption {
             key: "batch",
             default: "1000",
-            about: "examples of a mini-batch",
+            about: "examples per mini-batch",
         },
         DAMPING,
         MethodOption {
@@ -44,7 +44,7 @@ pub(in crate::estimators) static METHOD: Method = Method {
         MethodOption {
             key: "start",
             default: "zero",
-            about: "where β starts: zero, or query (at u)",
+            about: "start of β: zero, or query (the query's gradient u)",
         },
     ],
     build: |choices: &Choices| {
@@ -130,5 +130,6 @@ impl Estimator for Descent {
     }
 }
 
-/// A solution this many times longer than the query's gradient has diverged: it would mean an eigenvalue below the inverse.
+/// A solution this many times longer than the query's gradient has diverged. Without divergence, an eigenvalue would have
+/// to be smaller than the inverse of this number.
 const RUNAWAY: f64 = 1e9;
