@@ -1,12 +1,12 @@
 //! A checkpoint: the state of a stopped sweep in a file. A sweep that resumes from it gives the same bits as one that was
 //! never stopped.
 //!
-//! The file is a safetensors file. Its metadata contains `hindcast-sweep` (JSON: version, writer, the sweep's identity, the next step)
-//! and `blake3` (hexadecimal, over that JSON and each tensor's name, length and bytes, in the order of the names).
-//! The tensor `occurrences` has shape (N,). Query number q has the tensors `q.value` (1,), `q.parameters` (p,),
-//! `q.optimizer`, `q.buffers` (b,), `q.influence` and `q.renormalised` (N,), `q.growth.steps` and `q.growth.norms`. If the
-//! sweep keeps each epoch's share, there is also `q.epoch.E` (N,) for each epoch E that it has reached. Counts and steps
-//! are U64, all other values F64.
+//! The file is a safetensors file. Its metadata contains `hindcast-sweep` (JSON: version, writer, the sweep's identity,
+//! the next step) and `blake3` (hexadecimal, over that JSON and each tensor's name, length and bytes, in the order of
+//! the names). The tensor `occurrences` has shape (N,). Query number q has the tensors `q.value` (1,), `q.parameters`
+//! (p,), `q.optimizer`, `q.buffers` (b,), `q.influence` and `q.renormalised` (N,), `q.growth.steps` and
+//! `q.growth.norms`. If the sweep keeps each epoch's share, there is also `q.epoch.E` (N,) for each epoch E that it has
+//! reached. Counts and steps are U64, all other values F64.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
