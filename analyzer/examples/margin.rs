@@ -24,10 +24,7 @@ fn main() -> anyhow::Result<()> {
     println!("{} at the end of training: {:.4}", query.name, query.value);
 
     let mut engine = run.engine(None, None, Device::Cpu)?;
-    let options = SweepOptions {
-        window: Window::All.resolve(run.source())?,
-        per_epoch: false,
-    };
+    let options = SweepOptions::new(Window::All.resolve(run.source())?);
     let queries = [query];
     let swept = sweep(&run, engine.as_mut(), &queries, &options, &mut |_| {
         ControlFlow::Continue(())

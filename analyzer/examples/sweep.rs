@@ -25,10 +25,7 @@ fn main() -> anyhow::Result<()> {
     let queries = ["validation".parse::<Query>()?];
 
     let saving = Saving::of_table(Path::new("harmful.csv"));
-    let sweep = SweepOptions {
-        window: Window::All.resolve(run.source())?,
-        per_epoch: false,
-    };
+    let sweep = SweepOptions::new(Window::All.resolve(run.source())?);
     let options = SessionOptions {
         memory: Some(MEMORY),
         saving: Some(saving.clone()),

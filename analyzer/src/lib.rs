@@ -31,7 +31,7 @@ pub use engine::{AutodiffEngine, EngineKind, KernelEngine, ReplayEngine, StepInp
 pub use error::{AnalysisError, Result};
 pub use estimators::answer;
 pub use open::{OwnModelParts, load_data};
-pub use query::{Queries, Query, QueryGradient};
+pub use query::{Queries, Query, QueryGradient, QueryPoint, StateWeights};
 pub use run::{MemoryRun, RecordedRun, StepSource, Window};
 pub use scores::{Names, ScoreMetadata, ScoreRow, ScoreTable};
 pub use sweep::{Session, SessionOptions, SweepOptions, SweepState, sweep};

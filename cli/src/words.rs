@@ -6,6 +6,14 @@ use std::time::Duration;
 /// The unit with which [`rate`] prints sizes, such as 2.00 MB/s.
 pub(crate) const BYTES: &str = "bytes";
 
+/// Where a query is evaluated: `point` is its [`QueryPoint`](hindcast_analyzer::QueryPoint) as a table writes it.
+pub(crate) fn at_model(point: &str) -> String {
+    match point {
+        "final" => "at the end of training".to_owned(),
+        point => format!("at the averaged model {point}"),
+    }
+}
+
 /// A size in decimal units: 1.20 MB.
 pub(crate) fn bytes(n: u64) -> String {
     indicatif::DecimalBytes(n).to_string()

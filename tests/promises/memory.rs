@@ -129,6 +129,7 @@ fn score(dir: &Path) -> Tested {
             run_digest: hindcast_format::hex(&trace.head_digest().context("the head")?),
             window: 0..3,
             run_steps: 3,
+            at: String::new(),
             method: "sgd".to_owned(),
             queries: vec![QueryMetadata {
                 name: "validation".to_owned(),

@@ -18,6 +18,7 @@ use crate::counterfactual::{CounterfactualOptions, ReplayProgress, counterfactua
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, BrokenAssumption, Missing, Result, Unsupported};
 use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
+use crate::query::point::StateWeights;
 use crate::run::recorded::RecordedRun;
 use assumptions::{Assumed, Step, assumptions};
 
@@ -169,6 +170,7 @@ pub fn bounds(
         engine,
         &examples,
         &options.window,
+        &StateWeights::at_end(run.source().end()?.step),
         OwnTerm::Kept,
         &mut carry,
     )?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use hindcast_model::files;
 use serde::{Deserialize, Serialize};
 
-use super::{Denominators, Removal, SplitLoss};
+use super::{Denominators, EndValues, Removal, SplitLoss};
 use crate::error::{AnalysisError, Result};
 use crate::output::places::Kind;
 use crate::output::{WRITER, replace};
@@ -35,6 +35,9 @@ pub struct RemovalResults {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_digest: Option<String>,
+    /// The model that the query is asked about, in words. Empty, which means `final`, in files of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub at: String,
     /// Steps in which the examples were left out.
     pub window: Range<u64>,
     /// How examples were left out.
@@ -47,6 +50,9 @@ pub struct RemovalResults {
     pub value_with_everyone: f64,
     /// Losses of the splits with all examples.
     pub losses_with_everyone: Vec<SplitLoss>,
+    /// Values after the last step with all examples, if the query is asked about an average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_end_with_everyone: Option<EndValues>,
     /// One entry per retraining.
     pub sets: Vec<RemovalResult>,
     /// Warnings about these numbers, as text.
@@ -70,6 +76,9 @@ pub struct RemovalResult {
     pub value_without: f64,
     /// Losses of the splits without them.
     pub losses: Vec<SplitLoss>,
+    /// Values after the last step without them, if the query is asked about an average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_end: Option<EndValues>,
 }
 
 /// Place of an omitted example in the original data.
@@ -82,6 +91,15 @@ pub struct RemovedPlace {
 }
 
 impl RemovalResults {
+    /// The model that the query is asked about, as [`QueryPoint`](crate::QueryPoint) writes it.
+    pub fn point(&self) -> &str {
+        if self.at.is_empty() {
+            "final"
+        } else {
+            &self.at
+        }
+    }
+
     /// The values that start the file: format, version and writer.
     pub fn opening() -> (String, u32, String) {
         (FORMAT.to_owned(), VERSION, WRITER.to_owned())
@@ -178,6 +196,8 @@ mod tests {
             predicted_by: "reverse-sweep".to_owned(),
             value_with_everyone: 0.1 + 0.2,
             losses_with_everyone: Vec::new(),
+            at_end_with_everyone: None,
+            at: String::new(),
             sets: vec![RemovalResult {
                 without: vec![4, 8],
                 places: vec![
@@ -199,6 +219,7 @@ mod tests {
                     loss: 0.25,
                     error_rate: None,
                 }],
+                at_end: None,
             }],
             notes: vec!["UNVERIFIED: other batches".to_owned()],
         };

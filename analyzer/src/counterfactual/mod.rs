@@ -13,7 +13,7 @@ mod start;
 pub use arithmetic::Arithmetic;
 pub use file::{RemovalResult, RemovalResults, RemovedPlace};
 pub use options::{CounterfactualOptions, ReplayProgress};
-pub use outcome::{CounterfactualReport, Outcome, SplitLoss};
+pub use outcome::{CounterfactualReport, EndValues, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
 pub use start::{StateBefore, each_state, parts, start_state, stepper};
 
@@ -26,6 +26,7 @@ use hindcast_model::real::Real;
 use crate::error::{AnalysisError, Result};
 use crate::measures::compare::Comparison;
 use crate::query::one::Query;
+use crate::query::point::Averaging;
 use crate::run::recorded::RecordedRun;
 
 /// Retrains from A to T without each of the `sets`, and once with all examples.
@@ -68,6 +69,9 @@ fn typed<T: Real>(
     }
     let start = start_state::<T>(run, window.start, &options.device)?;
     let steps = replay::steps(run, window.start..end.step)?;
+    let at = options.at.resolve(source)?;
+    let mut before = Averaging::new(&at, end.parameters.len(), end.buffers.len());
+    before.add_recorded(source, window.start)?;
     let nothing = Vec::new();
     let all: Vec<&Vec<u64>> = std::iter::once(&nothing).chain(sets).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -82,6 +86,7 @@ fn typed<T: Real>(
         queries,
         steps: &steps,
         start: &start,
+        before: &before,
         inner_threads: (cores / workers).max(1),
         done: AtomicU64::new(0),
         total: steps.len() as u64 * all.len() as u64,
@@ -96,6 +101,7 @@ fn typed<T: Real>(
         );
     Ok(CounterfactualReport {
         queries: queries.iter().map(ToString::to_string).collect(),
+        at: at.point().to_owned(),
         window: window.clone(),
         removal: options.removal,
         denominators: options.denominators,

@@ -8,10 +8,14 @@ use hindcast_model::objective::Split;
 use super::arithmetic::Arithmetic;
 use super::removal::{Denominators, Removal};
 use crate::engine::EngineKind;
+use crate::query::point::QueryPoint;
 
 /// Options of counterfactual runs.
 #[derive(Debug, Clone)]
 pub struct CounterfactualOptions {
+    /// The model at which each run is evaluated: the same average of its own last iterates. An average's models before A
+    /// are the recorded ones.
+    pub at: QueryPoint,
     /// Steps [A, B) in which the examples are left out. The replay starts at A and continues to T; from B on, all
     /// examples are used again. Compare a score with a removal in the same window.
     pub window: Range<u64>,
@@ -33,9 +37,10 @@ pub struct CounterfactualOptions {
 }
 
 impl CounterfactualOptions {
-    /// Fixed denominators, loss-only removal, the recorded arithmetic, all cores, CPU, evaluated on all splits.
+    /// Evaluated after the last step, fixed denominators, loss-only removal, the recorded arithmetic, all cores, CPU, evaluated on all splits.
     pub fn new(window: Range<u64>) -> Self {
         CounterfactualOptions {
+            at: QueryPoint::Final,
             window,
             removal: Removal::default(),
             denominators: Denominators::default(),

@@ -8,11 +8,13 @@ use hindcast_model::train::ModelState;
 use serde::{Deserialize, Serialize};
 
 use super::arithmetic::Trainer;
+use super::start::narrow;
 use super::{Denominators, Removal};
 use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Diverged, Result};
 use crate::measures::compare::Comparison;
 use crate::query::one::Query;
+use crate::query::point::QueryState;
 
 /// Loss and error rate on a split, in evaluation mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,21 +29,46 @@ pub struct SplitLoss {
     pub error_rate: Option<f64>,
 }
 
-/// Final state of one run, evaluated.
+/// One run, evaluated at the model that the queries are asked about.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     /// The examples that were left out.
     pub without: Vec<u64>,
     /// Value of each query.
     pub queries: Vec<f64>,
-    /// Final losses of the splits that have examples.
+    /// Losses of the splits that have examples.
     pub losses: Vec<SplitLoss>,
+    /// The same after the last step, if the queries are asked about an average; `None` if they are asked about the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_end: Option<EndValues>,
     /// θ_T of this run.
     #[serde(skip)]
     pub parameters: Vec<f64>,
     /// r_T of this run.
     #[serde(skip)]
     pub buffers: Vec<f64>,
+    /// The average that the queries are asked about; `None` if they are asked about the end.
+    #[serde(skip)]
+    pub average: Option<QueryState>,
+}
+
+impl Outcome {
+    /// Parameters and running statistics at which the queries were evaluated.
+    pub fn model(&self) -> (&[f64], &[f64]) {
+        match &self.average {
+            None => (&self.parameters, &self.buffers),
+            Some(average) => (&average.parameters, &average.buffers),
+        }
+    }
+}
+
+/// Values of the model after the last step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndValues {
+    /// Value of each query.
+    pub queries: Vec<f64>,
+    /// Losses of the splits that have examples.
+    pub losses: Vec<SplitLoss>,
 }
 
 /// Counterfactual runs, and the run with all examples.
@@ -49,6 +76,8 @@ pub struct Outcome {
 pub struct CounterfactualReport {
     /// Names of the queries.
     pub queries: Vec<String>,
+    /// The model that the queries are asked about, in words.
+    pub at: String,
     /// Steps in which the examples were left out.
     pub window: Range<u64>,
     /// How examples were left out.
@@ -75,14 +104,20 @@ impl CounterfactualReport {
     }
 }
 
-impl Outcome {
-    /// Evaluates a run's final state.
-    pub(super) fn of<T: Real>(
+/// What is evaluated after a run.
+pub(super) struct Evaluated<'a> {
+    pub queries: &'a [Query],
+    pub splits: &'a [Split],
+}
+
+impl Evaluated<'_> {
+    /// Evaluates a run that ended in `state`. `average` is the model that the queries are asked about, if it isn't the last.
+    pub fn outcome<T: Real>(
+        &self,
         trainer: &mut Trainer<'_>,
-        queries: &[Query],
-        splits: &[Split],
         without: &[u64],
         state: &ModelState<T>,
+        average: Option<QueryState>,
     ) -> Result<Outcome> {
         if let Some(value) = state.parameters.iter().position(|x| !x.wide().is_finite()) {
             return Err(AnalysisError::Diverged(Diverged::Retraining {
@@ -90,41 +125,62 @@ impl Outcome {
                 value,
             }));
         }
-        let data = trainer.run().data();
-        let losses = splits
-            .iter()
-            .filter(|&&split| data.len(split) > 0)
-            .map(|&split| {
-                let of = trainer.evaluate(state, split)?;
-                Ok(SplitLoss {
-                    split: split.name().to_owned(),
-                    examples: of.examples,
-                    loss: of.loss,
-                    error_rate: of.error_rate(),
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let end = self.values(trainer, state)?;
+        let (at_point, at_end) = match &average {
+            None => (end, None),
+            Some(average) => {
+                let average = ModelState {
+                    parameters: narrow::<T>(&average.parameters),
+                    buffers: narrow(&average.buffers),
+                    optimizer: Vec::new(),
+                };
+                (self.values(trainer, &average)?, Some(end))
+            }
+        };
         let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect();
         Ok(Outcome {
             without: without.to_vec(),
-            queries: queries
-                .iter()
-                .map(|q| match q {
-                    Query::Loss { split, .. } => {
-                        let losses = trainer.losses(state, *split, &q.examples(data)?)?;
-                        Ok(losses.iter().sum::<f64>() / losses.len() as f64)
-                    }
-                    Query::Vector { .. } => q.value(
-                        trainer.run(),
-                        &state.parameters,
-                        &state.buffers,
-                        trainer.device(),
-                    ),
-                })
-                .collect::<Result<Vec<_>>>()?,
-            losses,
+            queries: at_point.queries,
+            losses: at_point.losses,
+            at_end,
             parameters: wide(&state.parameters),
             buffers: wide(&state.buffers),
+            average,
+        })
+    }
+
+    fn values<T: Real>(
+        &self,
+        trainer: &mut Trainer<'_>,
+        state: &ModelState<T>,
+    ) -> Result<EndValues> {
+        let data = trainer.run().data();
+        let splits = self.splits.iter();
+        let losses = splits.filter(|&&split| data.len(split) > 0).map(|&split| {
+            let of = trainer.evaluate(state, split)?;
+            Ok(SplitLoss {
+                split: split.name().to_owned(),
+                examples: of.examples,
+                loss: of.loss,
+                error_rate: of.error_rate(),
+            })
+        });
+        let losses = losses.collect::<Result<Vec<_>>>()?;
+        let queries = self.queries.iter().map(|q| match q {
+            Query::Loss { split, .. } => {
+                let losses = trainer.losses(state, *split, &q.examples(data)?)?;
+                Ok(losses.iter().sum::<f64>() / losses.len() as f64)
+            }
+            Query::Vector { .. } => q.value(
+                trainer.run(),
+                &state.parameters,
+                &state.buffers,
+                trainer.device(),
+            ),
+        });
+        Ok(EndValues {
+            queries: queries.collect::<Result<Vec<_>>>()?,
+            losses,
         })
     }
 }

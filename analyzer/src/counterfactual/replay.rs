@@ -12,10 +12,11 @@ use hindcast_model::train::ModelState;
 use super::arithmetic::{Arithmetic, Trainer};
 use super::noise::move_start;
 use super::options::{CounterfactualOptions, ReplayProgress};
-use super::outcome::Outcome;
+use super::outcome::{Evaluated, Outcome};
 use super::removal::without;
 use crate::error::{AnalysisError, Missing, Result};
 use crate::query::one::Query;
+use crate::query::point::Averaging;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
 
@@ -26,6 +27,8 @@ pub(super) struct Job<'a, T> {
     pub queries: &'a [Query],
     pub steps: &'a [StepMeta],
     pub start: &'a ModelState<T>,
+    /// The average at which queries are evaluated, with the recorded models before the start.
+    pub before: &'a Averaging<'a>,
     /// Threads for a worker's own matrix products.
     pub inner_threads: usize,
     pub done: AtomicU64,
@@ -84,6 +87,8 @@ impl<T: Real> Job<'_, T> {
         } else {
             &recorded
         };
+        let averaged = !self.before.is_final();
+        let mut averages = vec![self.before.clone(); if averaged { mine.len() } else { 0 }];
         let mut trainer = Trainer::new(self.run, arithmetic, &self.options.device)?;
         let nothing = BTreeSet::new();
         for meta in self.steps {
@@ -91,6 +96,9 @@ impl<T: Real> Job<'_, T> {
             let weights = weights_of(meta)?;
             let settings = self.run.settings(meta);
             let inside = self.options.window.contains(&meta.step);
+            for (state, average) in states.iter().zip(&mut averages) {
+                average.add(meta.step, &state.parameters, &state.buffers);
+            }
             for (state, removed) in states.iter_mut().zip(&removed) {
                 if self.stopped.load(Ordering::Relaxed) {
                     return Err(AnalysisError::Cancelled { step: meta.step });
@@ -115,17 +123,20 @@ impl<T: Real> Job<'_, T> {
                 }
             }
         }
+        for (state, average) in states.iter().zip(&mut averages) {
+            average.add(self.before.end(), &state.parameters, &state.buffers);
+        }
+        let evaluation = Evaluated {
+            queries: self.queries,
+            splits: &self.options.evaluate,
+        };
+        let mut averages = averages.into_iter();
         mine.iter()
             .zip(&states)
             .map(|((at, set), state)| {
-                Outcome::of(
-                    &mut trainer,
-                    self.queries,
-                    &self.options.evaluate,
-                    set,
-                    state,
-                )
-                .map(|o| (*at, o))
+                let average = averages.next().map(|average| average.state);
+                let outcome = evaluation.outcome(&mut trainer, set, state, average)?;
+                Ok((*at, outcome))
             })
             .collect()
     }

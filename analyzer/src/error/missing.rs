@@ -33,6 +33,20 @@ pub enum Missing {
         /// The newest contiguous steps, if they reach the end of training: a window that lies in them can be swept.
         newest: Option<Range<u64>>,
     },
+    /// Steps whose parameters a query's point averages.
+    #[error("{}", averaged_in_words(point, averaged, *first_missing, *missing, newest.as_ref()))]
+    Averaged {
+        /// The point, as the user writes it.
+        point: String,
+        /// From the first averaged step to the end of training.
+        averaged: Range<u64>,
+        /// The first missing step.
+        first_missing: u64,
+        /// Number of missing steps.
+        missing: u64,
+        /// The newest contiguous steps, if they reach the end of training.
+        newest: Option<Range<u64>>,
+    },
     /// The step from which a replay would start.
     #[error("step {step} is not in the trace: a replay has to start from a recorded step")]
     Start {
@@ -138,6 +152,28 @@ pub enum Missing {
 
 /// Maximum number of missing ranges that a message names.
 const NAMED: usize = 5;
+
+/// Which averaged steps are missing, and which average is possible.
+fn averaged_in_words(
+    point: &str,
+    averaged: &Range<u64>,
+    first_missing: u64,
+    missing: u64,
+    newest: Option<&Range<u64>>,
+) -> String {
+    let possible = match newest {
+        Some(newest) => format!(
+            "the trace contains the newest {0} steps without a gap, so mean:{0}-steps or less is possible",
+            newest.end - newest.start
+        ),
+        None => "the trace contains no step before the end of training, so only final is possible"
+            .to_owned(),
+    };
+    format!(
+        "query point {point} averages the parameters of steps {}..{}, and {missing} of them are not in the trace (the first is step {first_missing}): {possible}",
+        averaged.start, averaged.end
+    )
+}
 
 fn window_in_words(
     window: &str,

@@ -72,6 +72,22 @@ pub enum AnalysisError {
         /// The text.
         text: String,
     },
+    /// A query's point can't be parsed.
+    #[error(
+        "`{text}`: expected final, mean:last-epoch, mean:N-epochs, mean:N-steps, or ema:β with β between 0 and 1"
+    )]
+    QueryPointText {
+        /// The text.
+        text: String,
+    },
+    /// A query's point isn't defined for the run.
+    #[error("query point {point}: {problem}")]
+    QueryPoint {
+        /// The point, as the user writes it.
+        point: String,
+        /// Why not.
+        problem: String,
+    },
     /// A window has steps that the run doesn't have.
     #[error("window {window}: the run has steps 0..{steps} only")]
     WindowOutside {

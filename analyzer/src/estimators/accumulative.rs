@@ -8,7 +8,8 @@ use super::estimator::{Choices, Estimator, Method, MethodOption, Question};
 use super::forward::{ForwardChanges, OwnTerm, forward_changes};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
-use crate::query::one::indices;
+use crate::query::one::{Query, indices};
+use crate::query::point::StateWeights;
 use crate::run::recorded::RecordedRun;
 use crate::sweep::{Observer, Stage};
 
@@ -52,9 +53,18 @@ pub fn accumulative_changes(
     engine: &mut dyn ReplayEngine,
     examples: &[u64],
     window: &Range<u64>,
+    at: &StateWeights,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<ForwardChanges> {
-    forward_changes(run, engine, examples, window, OwnTerm::LeftOut, progress)
+    forward_changes(
+        run,
+        engine,
+        examples,
+        window,
+        at,
+        OwnTerm::LeftOut,
+        progress,
+    )
 }
 
 /// One of the two estimates as a method.
@@ -96,7 +106,9 @@ impl Estimator for Shortlist {
             None => (0..run.examples() as u64).collect(),
             Some(list) => list.clone(),
         };
-        let gradients = question.gradients(engine)?;
+        let at = question.at.resolve(run.source())?;
+        let state = at.state(run.source())?;
+        let gradients = Query::gradients(question.queries, run, &state, engine)?;
         let mut carried = |done, total| {
             observer.step(Stage {
                 doing: "carrying forward",
@@ -105,8 +117,15 @@ impl Estimator for Shortlist {
                 total,
             })
         };
-        let changes =
-            forward_changes(run, engine, &examples, &window, self.own_term, &mut carried)?;
+        let changes = forward_changes(
+            run,
+            engine,
+            &examples,
+            &window,
+            &at,
+            self.own_term,
+            &mut carried,
+        )?;
         let mut scored = vec![false; run.examples()];
         for (&j, &n) in changes.examples.iter().zip(&changes.occurrences) {
             if let Some(slot) = scored.get_mut(j as usize) {

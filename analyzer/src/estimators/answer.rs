@@ -60,6 +60,7 @@ pub fn plan<'a>(
     let origin = TableOrigin {
         run_digest: question.run.head(),
         engine: question.engine.to_owned(),
+        at: question.at.to_string(),
         method: chosen.method.name.to_owned(),
         settings: chosen.settings(),
         ..TableOrigin::default()

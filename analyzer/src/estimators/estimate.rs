@@ -19,7 +19,7 @@ use crate::sweep::SweepState;
 pub struct Estimate {
     /// Steps [A, B) to which the scores belong; all steps of the run for methods without a window.
     pub window: Range<u64>,
-    /// T, the step at which the queries are evaluated.
+    /// T, the number of steps of the run.
     pub end: u64,
     /// How many times each training example is in the window's recorded batches, length N.
     pub occurrences: Vec<u64>,
@@ -36,7 +36,7 @@ pub struct Estimate {
 pub struct Scores {
     /// The query as the user wrote it.
     pub name: String,
-    /// Its value at the end of training.
+    /// Its value at the model that it is asked about.
     pub value: f64,
     /// L_j, length N.
     pub influence: Vec<f64>,
@@ -67,6 +67,8 @@ pub struct TableOrigin {
     pub run_digest: String,
     /// Engine, precision and device of the replay, such as `kernels, recorded precision, cpu`.
     pub engine: String,
+    /// The model that the queries are asked about, in words.
+    pub at: String,
     /// The method's name.
     pub method: String,
     /// The method's options with their values.
@@ -142,6 +144,7 @@ impl Estimate {
                 run_digest: origin.run_digest.clone(),
                 window: self.window.clone(),
                 run_steps: self.end,
+                at: origin.at.clone(),
                 method: origin.method.clone(),
                 settings: origin.settings.clone(),
                 notes: self.notes.clone(),

@@ -10,6 +10,7 @@ use super::estimate::{Estimate, Scores, all_finite, occurrences};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result, Unknown, Unsupported};
 use crate::query::one::{Query, QueryGradient};
+use crate::query::point::{QueryPoint, QueryState};
 use crate::run::memory::MemoryNeed;
 use crate::run::recorded::RecordedRun;
 use crate::run::window::Window;
@@ -24,6 +25,9 @@ pub struct Question<'a> {
     pub net: Option<&'a Arc<Net>>,
     /// The queries.
     pub queries: &'a [Query],
+    /// The model that the queries are asked about. Methods that look at other models ignore it, but the queries' values
+    /// in the table belong to it.
+    pub at: &'a QueryPoint,
     /// The steps in which an example's use counts. Methods without a window refuse all windows except [`Window::All`].
     pub window: &'a Window,
     /// Whether the table also has each epoch's share of the scores. Only sweeps compute it; other methods ignore this.
@@ -37,12 +41,13 @@ pub struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// A question without limits.
+    /// A question about the final model, without limits.
     pub fn new(run: &'a RecordedRun<'a>, queries: &'a [Query], window: &'a Window) -> Self {
         Question {
             run,
             net: run.net(),
             queries,
+            at: &QueryPoint::Final,
             window,
             per_epoch: false,
             memory: None,
@@ -51,12 +56,21 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The queries' gradients at the end of training.
+    /// The queries' gradients at the model that they are asked about.
     ///
     /// # Errors
-    /// As [`Query::gradient`].
+    /// As [`Query::gradients`] and [`state`](Self::state).
     pub fn gradients(&self, engine: &mut dyn ReplayEngine) -> Result<Vec<QueryGradient>> {
-        Query::gradients(self.queries, self.run, engine)
+        Query::gradients(self.queries, self.run, &self.state()?, engine)
+    }
+
+    /// That model.
+    ///
+    /// # Errors
+    /// As [`QueryPoint::resolve`], or if an averaged step can't be read.
+    pub fn state(&self) -> Result<QueryState> {
+        let source = self.run.source();
+        self.at.resolve(source)?.state(source)
     }
 
     /// Refuses a window for a method that has none.

@@ -21,6 +21,7 @@ use hindcast_model::vectors::{dot, norm};
 use crate::engine::{ReplayEngine, StepInput, slices};
 use crate::error::{AnalysisError, Damaged, Result, Unsupported};
 use crate::query::one::QueryGradient;
+use crate::query::point::StateWeights;
 use crate::run::recorded::RecordedRun;
 use crate::run::walk::Order;
 use crate::sweep::{Ahead, Reading, ReplayStep};
@@ -52,7 +53,8 @@ pub struct ForwardChanges {
     pub occurrences: Vec<u64>,
     /// `‖η Σ w g_j‖` summed over the window's steps that hold the example: the immediate effect of its absence.
     pub injected: Vec<f64>,
-    /// The estimates of `θ_T(without j) − θ_T`, one per shortlisted example, each of length p.
+    /// The estimates of `θ̄(without j) − θ̄`, one per shortlisted example, each of length p. θ̄ is the model that is asked
+    /// about.
     pub changes: Vec<Vec<f64>>,
 }
 
@@ -66,7 +68,8 @@ impl ForwardChanges {
     }
 }
 
-/// Carries `δ_j` from A to T for all of `examples` together: one Hessian-vector product per step and example.
+/// Carries `δ_j` from A to T for all of `examples` together: one Hessian-vector product per step and example. If `at` is an
+/// average, the result is `Σ a_k δ_k` with its weights.
 ///
 /// `progress` gets the number of steps done and of all steps after each step, and may stop the computation.
 ///
@@ -79,6 +82,7 @@ pub fn forward_changes(
     engine: &mut dyn ReplayEngine,
     examples: &[u64],
     window: &Range<u64>,
+    at: &StateWeights,
     own_term: OwnTerm,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<ForwardChanges> {
@@ -96,6 +100,12 @@ pub fn forward_changes(
         occurrences: vec![0; examples.len()],
         injected: vec![0.0; examples.len()],
         changes: vec![None; examples.len()],
+        at,
+        averages: if at.is_final() {
+            Vec::new()
+        } else {
+            vec![vec![0.0; run.blocks().values()]; examples.len()]
+        },
     };
     let (begin, total) = (steps.start, steps.end - steps.start);
     std::thread::scope(|scope| {
@@ -122,17 +132,20 @@ pub fn forward_changes(
         Ok(())
     })?;
     let p = run.blocks().values();
+    let changes = if at.is_final() {
+        let ends = walk.changes.into_iter();
+        ends.map(|change| change.unwrap_or_else(|| vec![0.0; p]))
+            .collect()
+    } else {
+        walk.averages
+    };
     Ok(ForwardChanges {
         window: window.clone(),
         end: steps.end,
         examples: examples.to_vec(),
         occurrences: walk.occurrences,
         injected: walk.injected,
-        changes: walk
-            .changes
-            .into_iter()
-            .map(|change| change.unwrap_or_else(|| vec![0.0; p]))
-            .collect(),
+        changes,
     })
 }
 
@@ -199,6 +212,9 @@ struct ForwardWalk<'a, 'run> {
     injected: Vec<f64>,
     /// δ_j; `None` before the first step that uses the example.
     changes: Vec<Option<Vec<f64>>>,
+    at: &'a StateWeights,
+    /// `Σ a_k δ_k` so far; empty if nothing is averaged.
+    averages: Vec<Vec<f64>>,
 }
 
 impl ForwardWalk<'_, '_> {
@@ -233,7 +249,19 @@ impl ForwardWalk<'_, '_> {
             let without = masked(weights, |row| !rows.contains(&row));
             self.through(step, &settings, &[at], &without)?;
         }
-        self.inject(step, &settings, &here, weights)
+        self.inject(step, &settings, &here, weights)?;
+        self.average(t + 1);
+        Ok(())
+    }
+
+    /// Adds the changes of the parameters before step k to the averages.
+    fn average(&mut self, k: u64) {
+        let weight = self.at.of(k);
+        for (average, change) in self.averages.iter_mut().zip(&self.changes) {
+            for (sum, x) in average.iter_mut().zip(change.iter().flatten()) {
+                *sum += weight * x;
+            }
+        }
     }
 
     /// For each shortlisted example in the batch, its rows.

@@ -108,7 +108,7 @@ impl Estimator for IsolationForest {
         let net = question.net.map(|net| net.as_ref());
         let (layers, place) = layer(net);
         let (dtype, device) = (engine.dtype(), engine.device().clone());
-        let end = run.source().end()?;
+        let state = question.state()?;
         let flat = |what: &str, values: &[f64], defs| -> Result<Vec<_>> {
             let whole = tensors(what, values, defs, &device)?.into_iter();
             whole
@@ -117,10 +117,10 @@ impl Estimator for IsolationForest {
         };
         let parameters = flat(
             "the parameters",
-            &end.parameters,
+            &state.parameters,
             run.objective().parameters(),
         )?;
-        let buffers = flat("the buffers", &end.buffers, run.objective().buffers())?;
+        let buffers = flat("the buffers", &state.buffers, run.objective().buffers())?;
         let features = |split: Split, examples: &[u64]| -> Result<Vec<Vec<f64>>> {
             let batch = data.batch(split, examples, None, dtype, &device)?;
             let out = match net {

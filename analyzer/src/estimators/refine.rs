@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 use crate::counterfactual::{Arithmetic, CounterfactualOptions, ReplayProgress, counterfactuals};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
-use crate::estimators::accumulative_changes;
+use crate::estimators::{Question, accumulative_changes};
 use crate::query::one::Query;
-use crate::run::recorded::RecordedRun;
 use crate::scores::{Refined, RefinedBy, ScoreTable};
 
 /// How many examples are refined.
@@ -22,19 +21,20 @@ pub struct Refinement {
 
 /// Adds the columns of a refinement to a sweep's table. The K most harmful examples of each query get the accumulative
 /// estimate. The M most harmful of them by that estimate get the real change, which `arithmetic` measures by retraining.
-/// Both refer to the table's window, with fixed denominators.
+/// Both refer to the table's window, with fixed denominators, and to the question's queries and their point. The other parts
+/// of the question are ignored.
 ///
 /// # Errors
 /// As [`accumulative_changes`] and [`counterfactuals`].
 pub fn refine(
-    run: &RecordedRun<'_>,
+    question: &Question<'_>,
     engine: &mut dyn ReplayEngine,
-    queries: &[Query],
     table: &mut ScoreTable,
     refinement: Refinement,
     arithmetic: Arithmetic,
     progress: &ReplayProgress<'_>,
 ) -> Result<()> {
+    let (run, queries) = (question.run, question.queries);
     if queries.len() != table.metadata.queries.len() {
         return Err(AnalysisError::Queries {
             table: table.metadata.queries.len(),
@@ -49,13 +49,12 @@ pub fn refine(
     let shortlists: Vec<Vec<u64>> = (0..queries.len()).map(|q| worst(table, q)).collect();
     let all: Vec<u64> = distinct(&shortlists);
     let mut carry = |done, total| progress(done, total);
-    let changes = accumulative_changes(run, engine, &all, &window, &mut carry)?;
+    let at = question.at.resolve(run.source())?;
+    let changes = accumulative_changes(run, engine, &all, &window, &at, &mut carry)?;
+    let state = at.state(run.source())?;
     // For each query, the estimates of the examples in `all`.
-    let mut estimates = Vec::with_capacity(queries.len());
-    for query in queries {
-        let gradient = query.gradient(run.source(), engine, run.data())?;
-        estimates.push(changes.influence(&gradient));
-    }
+    let gradients = Query::gradients(queries, run, &state, engine)?;
+    let estimates: Vec<Vec<f64>> = gradients.iter().map(|q| changes.influence(q)).collect();
     let estimate = |q: usize, j: u64| -> Option<f64> {
         let at = all.binary_search(&j).ok()?;
         estimates.get(q)?.get(at).copied()
@@ -78,6 +77,7 @@ pub fn refine(
         Some(counterfactuals(
             run,
             &CounterfactualOptions {
+                at: question.at.clone(),
                 arithmetic,
                 // Only the queries' values are used.
                 evaluate: Vec::new(),

@@ -56,6 +56,7 @@ impl Sweep {
     ) -> Result<Session<'a>> {
         let options = SessionOptions {
             sweep: SweepOptions {
+                at: question.at.clone(),
                 window: question.window.resolve(question.run.source())?,
                 per_epoch: question.per_epoch,
             },

@@ -2,6 +2,8 @@
 
 pub(crate) mod many;
 pub(crate) mod one;
+pub(crate) mod point;
 
 pub use many::Queries;
 pub use one::{Query, QueryGradient, indices};
+pub use point::{QueryPoint, QueryState, StateWeights};

@@ -1,4 +1,4 @@
-//! A query, and its gradient at the final parameters.
+//! A query, and its gradient at a model of the run.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
+use crate::query::point::QueryState;
 use crate::run::floats::FloatSlice;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedEnd, StepSource};
@@ -135,12 +136,12 @@ pub fn indices(list: &str) -> Result<Vec<u64>, String> {
     Ok(out)
 }
 
-/// A query with its value and gradient at the final parameters.
+/// A query with its value and gradient at the model that it is asked about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryGradient {
     /// The user's text; the name of the score's column.
     pub name: String,
-    /// The query's value at (θ_T, r_T).
+    /// The query's value there.
     pub value: f64,
     /// u: its gradient with respect to the parameters, length p.
     pub parameters: Vec<f64>,
@@ -163,19 +164,19 @@ impl Query {
         self.gradient_at(source, engine, data, &end.parameters, &end.buffers)
     }
 
-    /// Values and gradients of several queries at the end of training.
+    /// Values and gradients of several queries at one model.
     ///
     /// # Errors
     /// As [`Query::gradient`].
-    pub(crate) fn gradients(
+    pub fn gradients(
         queries: &[Query],
         run: &RecordedRun<'_>,
+        state: &QueryState,
         engine: &mut dyn ReplayEngine,
     ) -> Result<Vec<QueryGradient>> {
         let (source, data) = (run.source(), run.data());
-        let end = source.end()?;
         let gradient =
-            |q: &Query| q.gradient_at(source, engine, data, &end.parameters, &end.buffers);
+            |q: &Query| q.gradient_at(source, engine, data, &state.parameters, &state.buffers);
         queries.iter().map(gradient).collect()
     }
 

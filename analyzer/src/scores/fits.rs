@@ -146,6 +146,7 @@ mod tests {
                 run_digest: "00ff".to_owned(),
                 window: 0..20,
                 run_steps: 20,
+                at: String::new(),
                 method: "sgd".to_owned(),
                 settings: BTreeMap::new(),
                 notes: Vec::new(),

@@ -35,6 +35,10 @@ pub struct ScoreMetadata {
     pub window: Range<u64>,
     /// T, the number of steps of the run: the queries are evaluated after them.
     pub run_steps: u64,
+    /// The model that the queries are asked about: `final`, `mean:last-epoch`, … Empty, which means `final`, in tables of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub at: String,
     /// The method's name (`sgd`; `reverse-sweep` in tables of earlier versions).
     pub method: String,
     /// The method's options and their values; empty if it has none.
@@ -60,12 +64,23 @@ pub struct ScoreMetadata {
     pub files: Vec<Vec<String>>,
 }
 
+impl ScoreMetadata {
+    /// The model that the queries are asked about, as [`QueryPoint`](crate::QueryPoint) writes it.
+    pub fn point(&self) -> &str {
+        if self.at.is_empty() {
+            "final"
+        } else {
+            &self.at
+        }
+    }
+}
+
 /// A query as it was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueryMetadata {
     /// The user's text.
     pub name: String,
-    /// Its value at the end of training.
+    /// Its value at the model that it is asked about.
     pub value: f64,
     /// BLAKE3 of the query's file (`vector:FILE`), hexadecimal: another file of the same name is another query.
     /// `None` for other queries, and in tables of earlier versions.
@@ -80,8 +95,8 @@ pub struct QueryMetadata {
 /// Norm of a query's sensitivity u during the backward sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdjointGrowth {
-    /// `(t, ‖u_t‖)`, newest first, from the end of training to the start of the window. In a long sweep, some steps are
-    /// left out. `None` for a norm that isn't finite.
+    /// `(t, ‖u_t‖)`, newest first, from the end of training to the start of the window. The first is the norm of the
+    /// query's gradient. In a long sweep, some steps are left out. `None` for a norm that isn't finite.
     pub norms: Vec<(u64, Option<f64>)>,
 }
 

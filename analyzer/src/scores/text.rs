@@ -173,6 +173,7 @@ pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
         run_digest: String::new(),
         window: 0..0,
         run_steps: 0,
+        at: String::new(),
         method: String::new(),
         settings: Default::default(),
         notes: Vec::new(),

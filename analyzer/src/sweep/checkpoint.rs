@@ -3,7 +3,8 @@
 //!
 //! The file is a safetensors file. Its metadata contains `hindcast-sweep` (JSON: version, writer, the sweep's identity,
 //! the next step) and `blake3` (hexadecimal, over that JSON and each tensor's name, length and bytes, in the order of
-//! the names). The tensor `occurrences` has shape (N,). Query number q has the tensors `q.value` (1,), `q.parameters`
+//! the names). The tensors `at.steps` and `at.weights` are the averaged models k and their weights a_k; version 2 has no
+//! averages. The tensor `occurrences` has shape (N,). Query number q has the tensors `q.value` (1,), `q.parameters`
 //! (p,), `q.optimizer`, `q.buffers` (b,), `q.influence` and `q.renormalised` (N,), `q.growth.steps` and
 //! `q.growth.norms`. If the sweep keeps each epoch's share, there is also `q.epoch.E` (N,) for each epoch E that it has
 //! reached. Counts and steps are U64, all other values F64.
@@ -22,12 +23,15 @@ use crate::error::{AnalysisError, Result};
 use crate::output::places::Kind;
 use crate::output::{WRITER, replace};
 use crate::query::one::Query;
+use crate::query::point::{QueryPoint, StateWeights};
 use crate::run::recorded::RecordedRun;
 
 /// Version of the file format; newer ones are refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER: &str = "hindcast-sweep";
 const DIGEST: &str = "blake3";
+const AT_STEPS: &str = "at.steps";
+const AT_WEIGHTS: &str = "at.weights";
 
 /// Identifies a sweep. Two sweeps with the same identity give the same bits on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,9 @@ pub struct SweepIdentity {
     pub end_digest: String,
     /// Steps [A, B) that are scored.
     pub window: Range<u64>,
+    /// The model at which the queries are evaluated, in words, with a digest of its weights; empty at the end of training.
+    #[serde(default)]
+    pub at: (String, String),
     /// Each query as the user wrote it, with the digest of its file; the digest is empty if it reads no file.
     pub queries: Vec<(String, String)>,
     /// Whether each epoch's share is kept.
@@ -72,6 +79,10 @@ impl SweepIdentity {
             run_digest: run_digest.to_owned(),
             end_digest: hasher.finalize().to_hex().to_string(),
             window: options.window.clone(),
+            at: match &options.at {
+                QueryPoint::Final => Default::default(),
+                at => (at.to_string(), at.resolve(run.source())?.digest()),
+            },
             queries: queries
                 .iter()
                 .map(|q| Ok((q.to_string(), q.file_digest()?)))
@@ -193,6 +204,13 @@ impl SweepCheckpoint {
             names.join(", ")
         };
         let steps = |w: &Range<u64>| format!("{}..{}", w.start, w.end);
+        let point = |(name, digest): &(String, String)| match name.as_str() {
+            "" => "final".to_owned(),
+            name => format!(
+                "{name} (weights {}…)",
+                digest.chars().take(8).collect::<String>()
+            ),
+        };
         let pairs = [
             ("run", wanted.run_digest.clone(), here.run_digest.clone()),
             (
@@ -202,6 +220,7 @@ impl SweepCheckpoint {
             ),
             ("query", names(&wanted.queries), names(&here.queries)),
             ("window", steps(&wanted.window), steps(&here.window)),
+            ("query point", point(&wanted.at), point(&here.at)),
             ("engine", wanted.engine.clone(), here.engine.clone()),
             ("update rule", wanted.rule.clone(), here.rule.clone()),
             (
@@ -288,12 +307,17 @@ fn counts<'a>(x: impl Into<Cow<'a, [u64]>>) -> Values<'a> {
 fn tensors<'a>(finished: &'a [QuerySweep], state: &'a SweepState) -> BTreeMap<String, Values<'a>> {
     let mut out = BTreeMap::new();
     out.insert("occurrences".to_owned(), counts(&state.occurrences));
+    let (averaged, weights): (Vec<u64>, Vec<f64>) = state.at.weights().iter().copied().unzip();
+    out.insert(AT_STEPS.to_owned(), counts(averaged));
+    out.insert(AT_WEIGHTS.to_owned(), floats(weights));
     for (q, query) in finished.iter().chain(&state.queries).enumerate() {
         let mut put = |name: &str, values| out.insert(format!("{q}.{name}"), values);
         put("value", floats(vec![query.value]));
         put("parameters", floats(&query.parameters));
         put("optimizer", floats(&query.optimizer));
         put("buffers", floats(&query.buffers));
+        put("gradient", floats(&query.gradient));
+        put("gradient.buffers", floats(&query.buffer_gradient));
         put("influence", floats(&query.influence));
         put("renormalised", floats(&query.renormalised));
         let (steps, norms): (Vec<u64>, Vec<f64>) = query.growth.iter().copied().unzip();
@@ -344,11 +368,11 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
     // The version first: the rest of a newer file may have another form.
     let version = serde_json::from_str::<serde_json::Value>(header)
         .ok()
-        .and_then(|v| v.get("version")?.as_u64());
-    if version.is_some_and(|v| v > u64::from(VERSION)) {
+        .and_then(|v| v.get("version")?.as_u64())
+        .unwrap_or_default();
+    if version > u64::from(VERSION) {
         return Err(format!(
-            "the checkpoint has version {}, this program reads versions up to {VERSION}: resume with the program that wrote it",
-            version.unwrap_or_default()
+            "the checkpoint has version {version}, this program reads versions up to {VERSION}: resume with the program that wrote it"
         ));
     }
     let mut names: Vec<&str> = file.names();
@@ -377,6 +401,14 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
         for (q, (name, _)) in named.enumerate() {
             let of = |part: &str| floats(&format!("{q}.{part}"));
             let steps = counts(&format!("{q}.growth.steps"))?;
+            // Version 2 has no averages, and so no gradient to keep.
+            let gradient = |part: &str| {
+                if version < 3 {
+                    Ok(Vec::new())
+                } else {
+                    of(part)
+                }
+            };
             let prefix = format!("{q}.epoch.");
             let mut epochs = BTreeMap::new();
             for tensor in names.iter().filter(|n| n.starts_with(&prefix)) {
@@ -391,6 +423,8 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
                 parameters: of("parameters")?,
                 optimizer: of("optimizer")?,
                 buffers: of("buffers")?,
+                gradient: gradient("gradient")?,
+                buffer_gradient: gradient("gradient.buffers")?,
                 influence: of("influence")?,
                 renormalised: of("renormalised")?,
                 epochs,
@@ -400,6 +434,12 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
         let queries = finished.split_off(header.finished);
         let state = SweepState {
             window: header.identity.window.clone(),
+            at: if version < 3 {
+                StateWeights::at_end(header.end)
+            } else {
+                let averaged = counts(AT_STEPS)?.into_iter().zip(floats(AT_WEIGHTS)?);
+                StateWeights::saved(&header.identity.at.0, averaged.collect(), header.end)
+            },
             end: header.end,
             next: header.next,
             occurrences: counts("occurrences")?,

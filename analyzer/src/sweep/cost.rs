@@ -5,6 +5,7 @@ use hindcast_format::layout::TensorSpec;
 use super::SweepOptions;
 use super::ahead::steps_ahead;
 use crate::error::Result;
+use crate::query::point::QueryPoint;
 use crate::run::batch_sizes::BatchSizes;
 use crate::run::floats::FloatVec;
 use crate::run::memory::{MemoryNeed, step_bytes};
@@ -81,7 +82,13 @@ impl SweepCost {
             epochs = scored.count() as u64;
         }
         let result_per_query = 8 * ((2 + epochs) * n + 2 * (steps + 1));
-        let state_per_query = result_per_query + 8 * (p + o + b);
+        // An average keeps the query's gradient until its last share is added.
+        let gradients = if options.at == QueryPoint::Final {
+            0
+        } else {
+            p + b
+        };
+        let state_per_query = result_per_query + 8 * (p + o + b + gradients);
         let state = 8 * n + q * state_per_query;
         let recorded = FloatVec::bytes(source.parameters()) + FloatVec::bytes(source.buffers());
         // The trace reader's state twice (it compares each keyframe with its own state), the step in replay, and the step

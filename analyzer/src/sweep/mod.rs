@@ -41,6 +41,7 @@ use hindcast_model::vectors::norm;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Damaged, Result};
 use crate::query::one::QueryGradient;
+use crate::query::point::QueryPoint;
 use crate::run::recorded::RecordedRun;
 use engine::SweepEngine;
 use feed::{Feed, Stream};
@@ -48,15 +49,29 @@ use rebuilt::Rebuilt;
 use scoring::Grouping;
 
 /// Options of a sweep.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SweepOptions {
+    /// The model that the queries are asked about.
+    pub at: QueryPoint,
     /// Steps [A, B) that are scored, from [`crate::run::window::Window::resolve`]. The sweep walks [A, T).
     pub window: Range<u64>,
     /// Also keep each epoch's share of the scores (8 bytes per example, epoch and query).
     pub per_epoch: bool,
 }
 
-/// Walks the run backwards and scores every training example of the window for every query.
+impl SweepOptions {
+    /// Queries about the model after the last step, without each epoch's share.
+    pub fn new(window: Range<u64>) -> Self {
+        SweepOptions {
+            at: QueryPoint::Final,
+            window,
+            per_epoch: false,
+        }
+    }
+}
+
+/// Walks the run backwards and scores every training example of the window for every query. `queries` are the gradients at
+/// `options.at` ([`Query::gradients`](crate::Query::gradients)).
 ///
 /// `progress` is called after each step with the state so far and may stop the sweep.
 ///
@@ -74,7 +89,8 @@ pub fn sweep(
     resume(run, engine, state, options.per_epoch, progress)
 }
 
-/// The state of a sweep before its first step, for [`resume`] or [`resume_timed`].
+/// The state of a sweep before its first step, for [`resume`] or [`resume_timed`]. `queries` are the gradients at
+/// `options.at`.
 ///
 /// # Errors
 /// If a query's gradient doesn't fit the run's model, or the run's end can't be read.
@@ -102,6 +118,7 @@ pub fn begin(
     }
     Ok(SweepState::new(
         options.window.clone(),
+        options.at.resolve(run.source())?,
         end,
         run.examples(),
         run.rule().state_values(run.blocks().values()),
@@ -244,6 +261,8 @@ fn reverse_step(
         linear
             .advance(adjoint, direction, hessian)
             .map_err(failed)?;
+        let mut rho = rho;
+        query.inject(state.at.of(t), &mut adjoint.u, &mut rho);
         let size = norm(&adjoint.u);
         if !size.is_finite() || rho.iter().any(|x| !x.is_finite()) {
             return Err(AnalysisError::NotFinite {
@@ -258,6 +277,9 @@ fn reverse_step(
         query.buffers = rho;
     }
     state.next = t;
+    if t <= state.at.first() {
+        state.queries.iter_mut().for_each(QuerySweep::end_injection);
+    }
     Ok(())
 }
 

@@ -179,13 +179,18 @@ impl<'a> Session<'a> {
         let earlier = under_way.as_ref().map_or(0, |state| state.progress().0);
         walk.observer.begin(walk.stage(earlier, self.cost.steps));
         let mut times = SweepTimes::default();
+        let model = options
+            .sweep
+            .at
+            .resolve(run.source())?
+            .state(run.source())?;
         let mut state = loop {
             let state = match under_way.take() {
                 Some(state) => state,
                 None => {
                     let rest = &queries[walk.finished.len()..];
                     let pass = &rest[..self.at_once.min(rest.len())];
-                    let gradients = Query::gradients(pass, run, engine)?;
+                    let gradients = Query::gradients(pass, run, &model, engine)?;
                     begin(run, engine, &gradients, &options.sweep)?
                 }
             };
@@ -263,6 +268,7 @@ impl Walk<'_, '_> {
             query.parameters = Vec::new();
             query.optimizer = Vec::new();
             query.buffers = Vec::new();
+            query.end_injection();
             self.finished.push(query);
         }
         self.passes_done += 1;

@@ -7,13 +7,16 @@ use hindcast_model::vectors::norm;
 use serde::{Deserialize, Serialize};
 
 use crate::query::one::QueryGradient;
+use crate::query::point::StateWeights;
 
 /// A sweep between two steps. After the last step it is the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweepState {
     /// Steps [A, B) that are scored.
     pub window: Range<u64>,
-    /// T, the step at which the queries are evaluated.
+    /// The model at which the queries are evaluated.
+    pub at: StateWeights,
+    /// T, the number of steps of the run.
     pub end: u64,
     /// The steps [next, T) have been walked. The sweep is done when `next` is A.
     pub next: u64,
@@ -28,7 +31,7 @@ pub struct SweepState {
 pub struct QuerySweep {
     /// As the user wrote it.
     pub name: String,
-    /// Its value at θ_T.
+    /// Its value at the point that it is asked about.
     pub value: f64,
     /// u: the query's sensitivity to the parameters before step `next`, length p.
     pub parameters: Vec<f64>,
@@ -36,13 +39,18 @@ pub struct QuerySweep {
     pub optimizer: Vec<f64>,
     /// ρ: its sensitivity to the running statistics before step `next`, length b.
     pub buffers: Vec<f64>,
+    /// The query's gradient in the parameters at its point, length p. Its share a_k is added to u at each averaged step k
+    /// that is still ahead. Empty if none is.
+    pub gradient: Vec<f64>,
+    /// The same in the running statistics, length b.
+    pub buffer_gradient: Vec<f64>,
     /// L_j so far with fixed denominators, length N.
     pub influence: Vec<f64>,
     /// L_j so far with renormalised batches, length N.
     pub renormalised: Vec<f64>,
     /// Each epoch's share of `influence`; empty unless the sweep keeps these shares.
     pub epochs: BTreeMap<u64, Vec<f64>>,
-    /// `(t, ‖u_t‖)`, newest first, beginning with T. If the norm grows fast, a first-order estimate is unreliable.
+    /// `(t, ‖u_t‖)`, newest first. The first entry, at T, is the norm of the query's gradient at its point.
     pub growth: Vec<(u64, f64)>,
 }
 
@@ -50,11 +58,22 @@ impl SweepState {
     /// A sweep before its first step.
     pub(super) fn new(
         window: Range<u64>,
+        at: StateWeights,
         end: u64,
         examples: usize,
         optimizer_values: usize,
         queries: &[QueryGradient],
     ) -> Self {
+        let weight = at.of(end);
+        let share = |gradient: &[f64]| gradient.iter().map(|x| weight * x).collect();
+        // Without an average nothing is added later.
+        let later = |gradient: &Vec<f64>| {
+            if at.first() < end {
+                gradient.clone()
+            } else {
+                Vec::new()
+            }
+        };
         SweepState {
             window,
             end,
@@ -65,15 +84,18 @@ impl SweepState {
                 .map(|q| QuerySweep {
                     name: q.name.clone(),
                     value: q.value,
-                    parameters: q.parameters.clone(),
+                    parameters: share(&q.parameters),
                     optimizer: vec![0.0; optimizer_values],
-                    buffers: q.buffers.clone(),
+                    buffers: share(&q.buffers),
+                    gradient: later(&q.parameters),
+                    buffer_gradient: later(&q.buffers),
                     influence: vec![0.0; examples],
                     renormalised: vec![0.0; examples],
                     epochs: BTreeMap::new(),
                     growth: vec![(end, norm(&q.parameters))],
                 })
                 .collect(),
+            at,
         }
     }
 
@@ -85,5 +107,28 @@ impl SweepState {
     /// Whether the whole window has been walked.
     pub fn is_done(&self) -> bool {
         self.next <= self.window.start
+    }
+}
+
+impl QuerySweep {
+    /// Adds the share of a model with this weight to the query's sensitivities to that model.
+    pub(super) fn inject(&self, weight: f64, parameters: &mut [f64], buffers: &mut [f64]) {
+        if weight == 0.0 {
+            return;
+        }
+        for (sum, share) in [
+            (parameters, &self.gradient),
+            (buffers, &self.buffer_gradient),
+        ] {
+            for (sum, x) in sum.iter_mut().zip(share) {
+                *sum += weight * x;
+            }
+        }
+    }
+
+    /// Frees the gradient when no averaged step is ahead.
+    pub(super) fn end_injection(&mut self) {
+        self.gradient = Vec::new();
+        self.buffer_gradient = Vec::new();
     }
 }

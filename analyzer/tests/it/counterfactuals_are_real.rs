@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hindcast_analyzer::measures::kendall_tau;
 use hindcast_analyzer::{
-    CounterfactualOptions, CounterfactualReport, Denominators, MemoryRun, Query, RecordedRun,
-    Removal, SweepOptions, counterfactuals, sweep,
+    CounterfactualOptions, CounterfactualReport, Denominators, MemoryRun, Query, QueryPoint,
+    RecordedRun, Removal, SweepOptions, counterfactuals, sweep,
 };
 use hindcast_model::update::UpdateRule;
 
@@ -95,6 +95,54 @@ fn a_loss_only_removal_is_training_with_weight_zero() {
 }
 
 #[test]
+fn a_retrained_run_is_evaluated_where_the_query_is_asked() {
+    let recipe = Recipe::new(UpdateRule::adamw(), 0.1);
+    let net = TinyNet::new(0.05);
+    let recorded = train(&recipe, &net, None);
+    let at = QueryPoint::MeanOfSteps(10);
+    let options = CounterfactualOptions {
+        at: at.clone(),
+        ..CounterfactualOptions::new(2..7)
+    };
+    let report = replay(&recipe, &net, &recorded, &options, &[vec![3], vec![]]);
+    let last = replay(
+        &recipe,
+        &net,
+        &recorded,
+        &CounterfactualOptions::new(2..7),
+        &[vec![3]],
+    );
+    let changed = Reweighted {
+        example: 3,
+        factor: 0.0,
+        within: 2..7,
+    };
+    for (outcome, truth) in [
+        (&report.outcomes[0], train(&recipe, &net, Some(&changed))),
+        (&report.everyone, train(&recipe, &net, None)),
+    ] {
+        // One of the ten models lies before the window: it is the recorded one in both runs.
+        let model = at.resolve(&truth).unwrap().state(&truth).unwrap();
+        let (parameters, buffers) = outcome.model();
+        assert!(relative_error(parameters, &model.parameters) < 1e-14);
+        assert!(relative_error(buffers, &model.buffers) < 1e-14);
+        let value = Query::gradients(
+            &[Query::default()],
+            &RecordedRun::new(&truth, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap(),
+            &model,
+            &mut engine(&net),
+        );
+        assert!((outcome.queries[0] - value.unwrap()[0].value).abs() < 1e-14);
+        assert!((outcome.losses[1].loss - outcome.queries[0]).abs() < 1e-15);
+    }
+    let end = report.outcomes[0].at_end.as_ref().unwrap();
+    assert_eq!(end.queries, last.outcomes[0].queries);
+    assert_eq!(end.losses, last.outcomes[0].losses);
+    assert_eq!(last.outcomes[0].at_end, None);
+    assert_ne!(end.queries, report.outcomes[0].queries);
+}
+
+#[test]
 fn removals_and_denominators_differ_where_they_should() {
     let recipe = Recipe::new(UpdateRule::sgd(), 0.5);
     let net = TinyNet::new(0.0);
@@ -145,10 +193,7 @@ fn renormalised_scores_are_derivatives_towards_the_renormalised_batch() {
         let query = Query::default()
             .gradient(&recorded, &mut engine, &TinyData)
             .unwrap();
-        let options = SweepOptions {
-            window: 0..10,
-            per_epoch: false,
-        };
+        let options = SweepOptions::new(0..10);
         let state = sweep(&run, &mut engine, &[query], &options, &mut |_| {
             ControlFlow::Continue(())
         })
@@ -196,10 +241,7 @@ fn the_sweep_predicts_the_order_of_real_removals() {
     let query = Query::default()
         .gradient(&recorded, &mut engine, &TinyData)
         .unwrap();
-    let options = SweepOptions {
-        window: 0..10,
-        per_epoch: false,
-    };
+    let options = SweepOptions::new(0..10);
     let state = sweep(&run, &mut engine, &[query], &options, &mut |_| {
         ControlFlow::Continue(())
     })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hindcast_analyzer::sweep::resume;
 use hindcast_analyzer::{
-    Query, QueryGradient, RecordedRun, SweepOptions, SweepState, Window, sweep,
+    MemoryRun, Query, QueryGradient, QueryPoint, RecordedRun, StateWeights, StepSource,
+    SweepOptions, SweepState, Window, sweep,
 };
 use hindcast_model::update::UpdateRule;
 
@@ -18,45 +19,89 @@ fn value(
     recipe: &Recipe,
     net: &Arc<TinyNet>,
     query: &Query,
+    at: &StateWeights,
     changed: Option<&Reweighted>,
 ) -> QueryGradient {
     let run = train(recipe, net, changed);
-    query.gradient(&run, &mut engine(net), &TinyData).unwrap()
+    let (parameters, buffers) = averaged(&run, at.weights());
+    query
+        .gradient_at(&run, &mut engine(net), &TinyData, &parameters, &buffers)
+        .unwrap()
+}
+
+/// `Σ a_k θ_k` and `Σ a_k r_k`, read step by step.
+fn averaged(run: &MemoryRun, weights: &[(u64, f64)]) -> (Vec<f64>, Vec<f64>) {
+    let end = run.end().unwrap();
+    let (mut parameters, mut buffers) = (
+        vec![0.0; end.parameters.len()],
+        vec![0.0; end.buffers.len()],
+    );
+    let mut add = |weight: f64, theta: &[f64], r: &[f64]| {
+        for (sum, x) in parameters.iter_mut().zip(theta) {
+            *sum += weight * x;
+        }
+        for (sum, x) in buffers.iter_mut().zip(r) {
+            *sum += weight * x;
+        }
+    };
+    for &(k, weight) in weights {
+        if k == end.step {
+            add(weight, &end.parameters, &end.buffers);
+            continue;
+        }
+        let step = run.forward(k..k + 1).unwrap().next().unwrap().unwrap();
+        // The statistics before a step are those after the step before it; a keyframe has its own.
+        let before = match &step.key {
+            Some(key) => key.buffers_before.to_vec::<f64>(),
+            None => {
+                let older = run.forward(k - 1..k).unwrap().next().unwrap().unwrap();
+                older.buffers_after.to_vec()
+            }
+        };
+        add(weight, &step.parameters.to_vec::<f64>(), &before);
+    }
+    (parameters, buffers)
 }
 
 fn differences(
     recipe: &Recipe,
     net: &Arc<TinyNet>,
     query: &Query,
+    at: &StateWeights,
     within: &Range<u64>,
 ) -> Vec<f64> {
     (0..TRAIN as u64)
         .map(|example| {
-            let at = |factor| {
+            let reweighted = |factor| {
                 let changed = Reweighted {
                     example,
                     factor,
                     within: within.clone(),
                 };
-                value(recipe, net, query, Some(&changed)).value
+                value(recipe, net, query, at, Some(&changed)).value
             };
             // The score is the effect of leaving the example out, so of a smaller weight.
-            (at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP)
+            (reweighted(1.0 - STEP) - reweighted(1.0 + STEP)) / (2.0 * STEP)
         })
         .collect()
 }
 
-fn scores(recipe: &Recipe, net: &Arc<TinyNet>, queries: &[Query], window: &Window) -> SweepState {
+fn scores(
+    recipe: &Recipe,
+    net: &Arc<TinyNet>,
+    queries: &[Query],
+    at: &QueryPoint,
+    window: &Window,
+) -> SweepState {
     let recorded = train(recipe, net, None);
     let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut engine = engine(net);
-    let gradients: Vec<_> = queries
-        .iter()
-        .map(|q| q.gradient(&recorded, &mut engine, &TinyData).unwrap())
-        .collect();
+    let model = at.resolve(&recorded).unwrap().state(&recorded).unwrap();
+    let gradients = Query::gradients(queries, &run, &model, &mut engine).unwrap();
     let options = SweepOptions {
-        window: window.resolve(&recorded).unwrap(),
+        at: at.clone(),
         per_epoch: true,
+        ..SweepOptions::new(window.resolve(&recorded).unwrap())
     };
     sweep(&run, &mut engine, &gradients, &options, &mut |_| {
         ControlFlow::Continue(())
@@ -65,14 +110,20 @@ fn scores(recipe: &Recipe, net: &Arc<TinyNet>, queries: &[Query], window: &Windo
 }
 
 fn agrees(name: &str, recipe: &Recipe, window: Window) {
+    agrees_at(name, recipe, &QueryPoint::Final, window);
+}
+
+fn agrees_at(name: &str, recipe: &Recipe, at: &QueryPoint, window: Window) {
     let net = TinyNet::new(recipe.penalty);
     let queries: [Query; 2] = [Query::default(), "train:3,9".parse().unwrap()];
-    let got = scores(recipe, &net, &queries, &window);
+    let got = scores(recipe, &net, &queries, at, &window);
     for (query, sweep) in queries.iter().zip(&got.queries) {
-        let truth = differences(recipe, &net, query, &got.window);
+        let value = value(recipe, &net, query, &got.at, None).value;
+        assert!((sweep.value - value).abs() < 1e-12, "{name}: {value}");
+        let truth = differences(recipe, &net, query, &got.at, &got.window);
         let error = relative_error(&sweep.influence, &truth);
-        println!("{name:28} {query:12} {error:.1e}");
-        assert!(error < 1e-6, "{name}, {query}: {error:e}");
+        println!("{name:28} {at:16} {query:12} {error:.1e}");
+        assert!(error < 1e-6, "{name}, {at}, {query}: {error:e}");
         let by_epoch: Vec<f64> = (0..TRAIN)
             .map(|j| sweep.epochs.values().map(|e| e[j]).sum())
             .collect();
@@ -139,6 +190,49 @@ fn every_update_rule_agrees() {
 }
 
 #[test]
+fn every_update_rule_agrees_at_an_average() {
+    let points = [
+        QueryPoint::MeanOfLastEpoch,
+        QueryPoint::MeanOfSteps(6),
+        QueryPoint::Ema(0.6),
+        QueryPoint::Weighted(vec![(0, 0.2), (3, -0.3), (4, 0.5), (10, 0.6)]),
+    ];
+    let adam = |kind: &str| {
+        UpdateRule::from_toml(&format!(
+            "kind = \"{kind}\"\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1"
+        ))
+        .unwrap()
+    };
+    let cases = [
+        ("sgd, decay", sgd("weight_decay = 0.05"), 0.5),
+        (
+            "nesterov, decay",
+            sgd("momentum = 0.9\nnesterov = true\nweight_decay = 0.01"),
+            0.2,
+        ),
+        (
+            "momentum, clipping",
+            sgd("momentum = 0.5\nclip_norm = 0.05"),
+            0.5,
+        ),
+        ("adamw", adam("adamw"), 0.1),
+        ("adam with decay", adam("adam"), 0.1),
+    ];
+    for (name, rule, eta) in cases {
+        for at in &points {
+            agrees_at(name, &Recipe::new(rule.clone(), eta), at, Window::All);
+        }
+    }
+    // Models are averaged that lie before the window, and the window ends before the first averaged model.
+    let recipe = Recipe::new(sgd("momentum = 0.9"), 0.2);
+    for window in [Window::Steps(7..9), Window::Steps(0..3), Window::LastEpoch] {
+        for at in &points {
+            agrees_at("part of the run", &recipe, at, window.clone());
+        }
+    }
+}
+
+#[test]
 fn every_kind_of_run_agrees() {
     let momentum = || sgd("momentum = 0.9\nweight_decay = 0.01");
     let adam = || UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3").unwrap();
@@ -196,8 +290,8 @@ fn a_resumed_sweep_has_the_bits_of_an_uninterrupted_one() {
         .gradient(&recorded, &mut engine, &TinyData)
         .unwrap();
     let options = SweepOptions {
-        window: 0..10,
         per_epoch: true,
+        ..SweepOptions::new(0..10)
     };
     let mut go_on = |_: &SweepState| ControlFlow::Continue(());
     let whole = sweep(

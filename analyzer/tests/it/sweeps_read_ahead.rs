@@ -111,10 +111,7 @@ fn sweep(
     let query = Query::default()
         .gradient(source, &mut engine, &TinyData)
         .unwrap();
-    let options = SweepOptions {
-        window: 0..STEPS,
-        per_epoch: false,
-    };
+    let options = SweepOptions::new(0..STEPS);
     let state = begin(&run, &engine, &[query], &options).unwrap();
     let mut times = SweepTimes::default();
     let swept = resume_timed(

@@ -53,6 +53,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
             run_digest: "00ff".to_owned(),
             window: 3..17,
             run_steps: 20,
+            at: String::new(),
             method: "koh-liang-cg".to_owned(),
             settings: [("damping".to_owned(), "0.1".to_owned())].into(),
             notes: vec!["it went well".to_owned()],

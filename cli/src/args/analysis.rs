@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use hindcast_analyzer::QueryPoint;
 use hindcast_analyzer::sweep::Saving;
 
 use super::replay::{Engine, Precision};
@@ -19,6 +20,10 @@ pub struct Influence {
     /// The value whose change is predicted: validation (its mean loss), validation:3,17, train:5, validation:0..99 (one query per example), per-class, or vector:FILE.safetensors (a gradient of your own); see --help; may be given several times
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
+    /// The model that the query is asked about: final (after the last step), mean (of the models after each step of the last
+    /// epoch), mean:N-epochs, mean:N-steps, or ema:β (a moving average); see --help
+    #[arg(long, value_name = "POINT", default_value_t = QueryPoint::default())]
+    pub at: QueryPoint,
     /// Scoring method: sgd (SGD-influence, the sweep) or another method listed in --help; `hindcast methods NAME` describes one
     #[arg(long, value_name = "NAME", default_value = "sgd")]
     pub method: String,
@@ -182,6 +187,9 @@ pub struct Counterfactual {
     /// The value whose change is measured: one query, as for `influence` (write a range as mean:validation:0..99)
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: String,
+    /// The model at which the change is measured, as for `influence` [default: that of the table for --top, else that of `influence`]
+    #[arg(long, value_name = "POINT")]
+    pub at: Option<QueryPoint>,
     /// What leaving out an example removes: loss-only (its loss; it still counts in the statistics of batch norm) or absent (the whole example)
     #[arg(long, value_enum, default_value_t = RemovalKind::LossOnly)]
     pub removal: RemovalKind,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use hindcast_analyzer::QueryPoint;
+
 use super::help;
 
 /// `hindcast info`
@@ -88,8 +90,17 @@ pub struct Checkpoint {
     /// Folder of the run
     pub run: PathBuf,
     /// Which state: a step T (the state before it), last (the newest state in the run), or final (after the last step of a finished run)
-    #[arg(long, value_name = "T")]
-    pub step: String,
+    #[arg(
+        long,
+        value_name = "T",
+        required_unless_present = "at",
+        conflicts_with = "at"
+    )]
+    pub step: Option<String>,
+    /// An average of the last models instead, as `influence` asks about it: mean, mean:N-epochs, mean:N-steps or ema:β; running
+    /// statistics are averaged with the same weights
+    #[arg(long, value_name = "POINT")]
+    pub at: Option<QueryPoint>,
     /// File to write: parameters and buffers under their names, as candle's VarMap::load expects them; must not exist yet
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,

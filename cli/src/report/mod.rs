@@ -144,6 +144,7 @@ fn retrained(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
                     real_change,
                     value_without: value + real_change,
                     losses: Vec::new(),
+                    at_end: None,
                 })
             })
             .collect();
@@ -157,12 +158,14 @@ fn retrained(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
                 run_digest: meta.run_digest.clone(),
                 query: meta.queries[q].name.clone(),
                 query_digest: meta.queries[q].digest.clone(),
+                at: meta.at.clone(),
                 window: meta.window.clone(),
                 removal: Removal::default(),
                 denominators: Denominators::default(),
                 predicted_by: meta.method.clone(),
                 value_with_everyone: value,
                 losses_with_everyone: Vec::new(),
+                at_end_with_everyone: None,
                 sets,
                 notes: Vec::new(),
             },

@@ -46,6 +46,7 @@ pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> Stri
     for query in &meta.queries {
         words = words.option("--query", &query.name);
     }
+    words = words.option("--at", meta.point());
     if meta.window != (0..meta.run_steps) {
         words = words.option(
             "--window",
@@ -75,6 +76,7 @@ pub(crate) fn counterfactual(words: Words, results: &RemovalResults, file: &str)
     let mut words = words
         .option("--without", "without.txt")
         .option("--query", &results.query)
+        .option("--at", results.point())
         .option(
             "--window",
             &format!("{}..{}", results.window.start, results.window.end),

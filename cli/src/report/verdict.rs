@@ -72,16 +72,17 @@ pub(crate) enum Evidence {
     },
 }
 
-/// Whether a retraining has the query, window and method of a view.
+/// Whether a retraining has the query with its point, the window and the method of a view.
 pub(crate) fn fits(view: &View, results: &RemovalResults) -> bool {
     results.query == view.query
         && same_vector(view, results)
+        && results.point() == view.at
         && results.window == view.window
         && results.predicted_by == view.method
 }
 
 /// Whether two queries of the same name are the same query. `vector:FILE` names a file, whose content may have changed. If a
-/// digest is missing, the values at the end of training are compared.
+/// digest is missing, the values are compared.
 fn same_vector(view: &View, results: &RemovalResults) -> bool {
     // A retraining on all examples ends like the run, up to rounding.
     const RELATIVE: f64 = 1e-5;
@@ -295,12 +296,14 @@ mod tests {
             run_digest: "00ff".to_owned(),
             query: "validation".to_owned(),
             query_digest: None,
+            at: String::new(),
             window: 0..20,
             removal: Removal::LossOnly,
             denominators: Denominators::Fixed,
             predicted_by: "sgd".to_owned(),
             value_with_everyone: 0.25,
             losses_with_everyone: Vec::new(),
+            at_end_with_everyone: None,
             sets: (0..)
                 .zip(pairs)
                 .map(|(at, &(predicted_change, real_change))| RemovalResult {
@@ -310,6 +313,7 @@ mod tests {
                     real_change,
                     value_without: 0.25 + real_change,
                     losses: Vec::new(),
+                    at_end: None,
                 })
                 .collect(),
             notes: Vec::new(),

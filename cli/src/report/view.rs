@@ -27,6 +27,8 @@ pub(crate) struct View {
     /// Steps [A, B) that were scored, of T.
     pub window: std::ops::Range<u64>,
     pub run_steps: u64,
+    /// The model that the query is asked about.
+    pub at: String,
     /// Number of examples, and of those in no batch of the window.
     pub examples: usize,
     pub never_seen: usize,
@@ -110,6 +112,7 @@ impl View {
             query_digest: query.and_then(|query| query.digest.clone()),
             window: meta.window.clone(),
             run_steps: meta.run_steps,
+            at: meta.point().to_owned(),
             examples: table.rows.len(),
             never_seen: table.rows.len() - scored.len(),
             distribution: distribution(&scored),
@@ -268,6 +271,7 @@ pub(crate) mod tests {
                 run_digest: "00ff".to_owned(),
                 window: 0..20,
                 run_steps: 20,
+                at: String::new(),
                 method: "sgd".to_owned(),
                 settings: BTreeMap::new(),
                 notes: Vec::new(),

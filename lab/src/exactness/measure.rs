@@ -33,10 +33,7 @@ fn error(case: &Case, step: f64) -> Result<f64> {
     let window = window(case.circumstance, run.length());
     let trace = run.record()?;
     let recorded = RecordedRun::from_trace(&trace, run.net.clone(), run.data.as_ref(), None)?;
-    let options = SweepOptions {
-        window: window.clone(),
-        per_epoch: false,
-    };
+    let options = SweepOptions::new(window.clone());
     let scores = |engine: &mut dyn ReplayEngine| -> Result<Vec<f64>> {
         let query = Query::default().gradient(&trace, engine, run.data.as_ref())?;
         let mut swept = sweep(&recorded, engine, &[query], &options, &mut |_| {

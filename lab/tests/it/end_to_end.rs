@@ -71,8 +71,8 @@ impl Recorded {
             .gradient(&self.trace, &mut engine, self.data.as_ref())
             .unwrap();
         let options = SweepOptions {
-            window: window.resolve(&self.trace).unwrap(),
             per_epoch: true,
+            ..SweepOptions::new(window.resolve(&self.trace).unwrap())
         };
         sweep(&self.run(), &mut engine, &[query], &options, &mut |_| {
             ControlFlow::Continue(())

@@ -69,8 +69,8 @@ impl Asked {
         Asked {
             queries: queries.iter().map(|q| q.parse().unwrap()).collect(),
             options: SweepOptions {
-                window: 1..9,
                 per_epoch: true,
+                ..SweepOptions::new(1..9)
             },
             engine: "f32 cpu",
         }

@@ -42,10 +42,7 @@ fn sweeper(steps: u64) -> impl FnMut() -> f64 {
         let query = Query::default()
             .gradient(&trace, &mut engine, data.as_ref())
             .unwrap();
-        let options = SweepOptions {
-            window: 0..steps,
-            per_epoch: false,
-        };
+        let options = SweepOptions::new(0..steps);
         let state = begin(&run, &engine, &[query], &options).unwrap();
         let mut times = SweepTimes::default();
         let mut keep_going = |_: &_| ControlFlow::Continue(());

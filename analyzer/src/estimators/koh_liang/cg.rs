@@ -7,6 +7,7 @@ use crate::engine::ReplayEngine;
 use crate::error::Result;
 use crate::estimators::estimate::Estimate;
 use crate::estimators::estimator::{Choices, Estimator, Method, MethodOption, Question};
+use crate::query::one::Query;
 use crate::sweep::Observer;
 
 pub(in crate::estimators) static METHOD: Method = Method {
@@ -112,9 +113,9 @@ impl Estimator for ConjugateGradient {
         engine: &mut dyn ReplayEngine,
         observer: &mut dyn Observer,
     ) -> Result<Estimate> {
-        let end = question.run.source().end()?;
-        let gradients = question.gradients(engine)?;
-        let problem = Problem::of(&METHOD, question, &gradients, &end, &self.common)?;
+        let state = question.state()?;
+        let gradients = Query::gradients(question.queries, question.run, &state, engine)?;
+        let problem = Problem::of(&METHOD, question, &gradients, &state, &self.common)?;
         let n = problem.examples.len();
         let mut clock = Clock::new(observer, self.iterations.saturating_mul(n as u64), n);
         let mut solvers: Vec<Solver<'_>> = gradients

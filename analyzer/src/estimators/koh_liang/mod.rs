@@ -1,5 +1,5 @@
-//! Koh and Liang's influence functions (2017): `L_j = (1/N) <g_j(θ_T), (Ĥ + λI)⁻¹ u>` at the end of training, by three
-//! solvers.
+//! Koh and Liang's influence functions (2017): `L_j = (1/N) <g_j(θ), (Ĥ + λI)⁻¹ u>` at the model θ that the query is asked
+//! about, by three solvers.
 //!
 //! Ĥ is the Hessian of the mean loss over all training examples in evaluation mode: running statistics, no dropout, no
 //! augmentation. A penalty that training minimised is added explicitly. A penalty ½α‖θ‖² adds αI to Ĥ and, if it is part
@@ -24,7 +24,7 @@ use super::still::Still;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Diverged, Result, Unsupported};
 use crate::query::one::QueryGradient;
-use crate::run::source::RecordedEnd;
+use crate::query::point::QueryState;
 use crate::sweep::{Observer, Stage};
 
 const PAPER: &str =
@@ -86,7 +86,7 @@ struct Penalty {
 }
 
 impl Penalty {
-    fn of(question: &Question<'_>, given: Option<f64>, end: &RecordedEnd) -> Result<Self> {
+    fn of(question: &Question<'_>, given: Option<f64>) -> Result<Self> {
         let loss = question.net.map(|net| net.loss());
         let in_examples = loss.is_none_or(|loss| loss.penalty_in == PenaltyIn::Examples);
         if let Some(alpha) = given {
@@ -97,23 +97,24 @@ impl Penalty {
         }
         let alpha = loss.map_or(0.0, |loss| loss.penalty);
         Ok(Penalty {
-            curvature: alpha + decay(question, end)?,
+            curvature: alpha + decay(question)?,
             in_examples: if in_examples { alpha } else { 0.0 },
         })
     }
 }
 
 /// λ of the last step, if the optimizer adds λθ to the gradient.
-fn decay(question: &Question<'_>, end: &RecordedEnd) -> Result<f64> {
+fn decay(question: &Question<'_>) -> Result<f64> {
     let coupled = matches!(
         question.run.rule(),
         UpdateRule::Sgd { .. } | UpdateRule::Adam { .. }
     );
-    let Some(last) = end.step.checked_sub(1).filter(|_| coupled) else {
+    let end = question.run.source().end()?.step;
+    let Some(last) = end.checked_sub(1).filter(|_| coupled) else {
         return Ok(0.0);
     };
     // If the trace doesn't contain the last step, only the rule's own decay is known.
-    let groups = match question.run.source().metas(last..end.step) {
+    let groups = match question.run.source().metas(last..end) {
         Ok(metas) => metas.into_iter().next().map(|meta| meta.groups),
         Err(_) => None,
     };
@@ -148,19 +149,19 @@ impl<'a> Problem<'a> {
         method: &'static Method,
         question: &Question<'a>,
         gradients: &'a [QueryGradient],
-        end: &'a RecordedEnd,
+        state: &'a QueryState,
         common: &Common,
     ) -> Result<Self> {
         question.without_window(method)?;
-        let penalty = Penalty::of(question, common.penalty, end)?;
+        let penalty = Penalty::of(question, common.penalty)?;
         if question.run.examples() == 0 {
             return Err(AnalysisError::NoExamples);
         }
         Ok(Problem {
             still: Still {
                 run: question.run,
-                parameters: &end.parameters,
-                buffers: &end.buffers,
+                parameters: &state.parameters,
+                buffers: &state.buffers,
             },
             queries: gradients.iter().map(|q| q.parameters.as_slice()).collect(),
             gradients,

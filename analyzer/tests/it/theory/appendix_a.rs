@@ -192,10 +192,7 @@ fn a_sweep_at_fixed_parameters_tends_to_koh_and_liang() {
         let run = toy.recorded(&standing);
         let mut query = toy.query(&standing);
         query.parameters.clone_from(&u);
-        let options = SweepOptions {
-            window: 0..toy.batches.len() as u64,
-            per_epoch: false,
-        };
+        let options = SweepOptions::new(0..toy.batches.len() as u64);
         let state = sweep(&run, &mut toy.engine(), &[query], &options, &mut |_| {
             ControlFlow::Continue(())
         });

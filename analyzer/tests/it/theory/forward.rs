@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, Range};
 use hindcast_analyzer::estimators::{
     ForwardChanges, OwnTerm, accumulative_changes, forward_changes,
 };
-use hindcast_analyzer::{SweepOptions, sweep};
+use hindcast_analyzer::{Query, QueryPoint, StateWeights, SweepOptions, sweep};
 
 use super::{Toy, end, minus, scaled};
 use crate::tiny::relative_error;
@@ -25,6 +25,7 @@ fn forward(toy: &Toy, window: &Range<u64>, own_term: OwnTerm) -> ForwardChanges 
         &mut toy.engine(),
         &all,
         window,
+        &StateWeights::at_end(recorded.end.as_ref().unwrap().step),
         own_term,
         &mut |_, _| ControlFlow::Continue(()),
     )
@@ -34,10 +35,7 @@ fn forward(toy: &Toy, window: &Range<u64>, own_term: OwnTerm) -> ForwardChanges 
 fn swept(toy: &Toy, window: &Range<u64>) -> Vec<f64> {
     let recorded = toy.train(&|_, _| {});
     let run = toy.recorded(&recorded);
-    let options = SweepOptions {
-        window: window.clone(),
-        per_epoch: false,
-    };
+    let options = SweepOptions::new(window.clone());
     let query = toy.query(&recorded);
     sweep(&run, &mut toy.engine(), &[query], &options, &mut |_| {
         ControlFlow::Continue(())
@@ -46,6 +44,45 @@ fn swept(toy: &Toy, window: &Range<u64>) -> Vec<f64> {
     .queries
     .remove(0)
     .influence
+}
+
+#[test]
+fn at_an_average_the_forward_recursion_gives_the_sweeps_scores() {
+    for (name, toy) in toys() {
+        let recorded = toy.train(&|_, _| {});
+        let run = toy.recorded(&recorded);
+        let all: Vec<u64> = (0..EXAMPLES as u64).collect();
+        for (at, window) in [("mean:4-steps", 0..9), ("ema:0.5", 0..9), ("mean", 2..7)] {
+            let at: QueryPoint = at.parse().unwrap();
+            let weights = at.resolve(run.source()).unwrap();
+            let model = weights.state(run.source()).unwrap();
+            let gradients =
+                Query::gradients(&[Query::default()], &run, &model, &mut toy.engine()).unwrap();
+            let changes = forward_changes(
+                &run,
+                &mut toy.engine(),
+                &all,
+                &window,
+                &weights,
+                OwnTerm::Kept,
+                &mut |_, _| ControlFlow::Continue(()),
+            )
+            .unwrap();
+            let options = SweepOptions {
+                at,
+                ..SweepOptions::new(window)
+            };
+            let swept = sweep(&run, &mut toy.engine(), &gradients, &options, &mut |_| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            let error = relative_error(
+                &changes.influence(&gradients[0]),
+                &swept.queries[0].influence,
+            );
+            assert!(error < 1e-12, "{name}, {}: {error:e}", weights.point());
+        }
+    }
 }
 
 /// Runs that differ in every property of a step: penalties, decay, weights, a repeated index, a short batch.
@@ -166,10 +203,12 @@ fn on_an_epoch_in_which_no_example_recurs_the_accumulative_estimate_is_the_sweep
         let recorded = toy.train(&|_, _| {});
         let run = toy.recorded(&recorded);
         let all: Vec<u64> = (0..EXAMPLES as u64).collect();
-        let changes = accumulative_changes(&run, &mut toy.engine(), &all, &(6..9), &mut |_, _| {
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+        let at = StateWeights::at_end(9);
+        let changes =
+            accumulative_changes(&run, &mut toy.engine(), &all, &(6..9), &at, &mut |_, _| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
         assert_eq!(changes.occurrences, vec![1; EXAMPLES]);
         let error = relative_error(
             &changes.influence(&toy.query(&recorded)),
@@ -188,9 +227,15 @@ fn runs_without_an_accumulative_estimate_are_refused() {
     let refusal = |toy: &Toy, examples: &[u64], window: Range<u64>| {
         let recorded = toy.train(&|_, _| {});
         let run = toy.recorded(&recorded);
-        accumulative_changes(&run, &mut toy.engine(), examples, &window, &mut |_, _| {
-            ControlFlow::Continue(())
-        })
+        let at = StateWeights::at_end(recorded.end.as_ref().unwrap().step);
+        accumulative_changes(
+            &run,
+            &mut toy.engine(),
+            examples,
+            &window,
+            &at,
+            &mut |_, _| ControlFlow::Continue(()),
+        )
         .unwrap_err()
         .to_string()
     };
@@ -231,6 +276,7 @@ fn the_accumulative_estimate_can_be_cancelled() {
         &mut toy.engine(),
         &[0, 4],
         &(2..9),
+        &StateWeights::at_end(9),
         &mut |done, all| {
             calls.push((done, all));
             match done {

@@ -8,7 +8,7 @@ use hindcast_analyzer::estimators::{
 };
 use hindcast_analyzer::scores::RefinedBy;
 use hindcast_analyzer::sweep::Stage;
-use hindcast_analyzer::{MemoryRun, Query, ScoreTable, SweepOptions, Window, sweep};
+use hindcast_analyzer::{MemoryRun, Query, ScoreTable, StateWeights, SweepOptions, Window, sweep};
 
 use super::{Toy, scaled};
 use crate::tiny::relative_error;
@@ -28,10 +28,7 @@ fn quadratic() -> Toy {
 
 fn table(toy: &Toy, recorded: &MemoryRun, window: std::ops::Range<u64>) -> ScoreTable {
     let run = toy.recorded(recorded);
-    let options = SweepOptions {
-        window,
-        per_epoch: false,
-    };
+    let options = SweepOptions::new(window);
     let query = toy.query(recorded);
     let state = sweep(&run, &mut toy.engine(), &[query], &options, &mut |_| {
         ControlFlow::Continue(())
@@ -53,9 +50,8 @@ fn each_stage_refines_the_worst_of_the_stage_before() {
     let go_on = |_: u64, _: u64| ControlFlow::Continue(());
     let queries = [Query::default()];
     refine(
-        &run,
+        &Question::new(&run, &queries, &Window::All),
         &mut toy.engine(),
-        &queries,
         &mut table,
         refinement,
         Arithmetic::Recorded,
@@ -69,8 +65,9 @@ fn each_stage_refines_the_worst_of_the_stage_before() {
 
     let worst: Vec<u64> = table.worst(0, 6).iter().map(|r| r.index).collect();
     let mut go_on = |_: u64, _: u64| ControlFlow::Continue(());
+    let at = StateWeights::at_end(recorded.end.as_ref().unwrap().step);
     let changes =
-        accumulative_changes(&run, &mut toy.engine(), &worst, &window, &mut go_on).unwrap();
+        accumulative_changes(&run, &mut toy.engine(), &worst, &window, &at, &mut go_on).unwrap();
     let mut second: Vec<(u64, f64)> = worst
         .iter()
         .copied()
@@ -117,9 +114,8 @@ fn without_retraining_there_is_no_column_for_it() {
     };
     let queries = [Query::default()];
     refine(
-        &run,
+        &Question::new(&run, &queries, &Window::All),
         &mut toy.engine(),
-        &queries,
         &mut table,
         refinement,
         Arithmetic::Recorded,

@@ -15,12 +15,14 @@ use crate::words::bytes;
 use hindcast_analyzer::estimators::{Answer, Chosen, Planned, Question, choose, plan};
 use hindcast_analyzer::sweep::{Observer, Saving, Stage, SweepCheckpoint};
 use hindcast_analyzer::{
-    AnalysisError, EngineKind, Query, RecordedRun, ScoreTable, Session, Window,
+    AnalysisError, EngineKind, Query, QueryPoint, RecordedRun, ScoreTable, Session, Window,
 };
 
 /// How an answer is computed.
 #[derive(Default)]
 pub(crate) struct Settings<'a> {
+    /// The model that the queries are asked about.
+    pub at: QueryPoint,
     pub precision: Precision,
     /// The engine; `None` is the run's default.
     pub engine: Option<EngineKind>,
@@ -61,6 +63,7 @@ pub(crate) fn answer(
     let mut engine = run.engine(Some(kind), Some(dtype), device)?;
     let precision = format!("{:?}", settings.precision).to_lowercase();
     let question = Question {
+        at: &settings.at,
         per_epoch: settings.per_epoch,
         memory: memory::limit(settings.memory),
         saving: settings.saving.as_ref(),

@@ -31,7 +31,7 @@ use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Queries, Query,
     RecordedRun, Removal, ScoreTable, Window, counterfactuals, output,
 };
-use prediction::{AtEnd, Prediction};
+use prediction::{AskedAt, Prediction};
 use print::Found;
 use removed::Removed;
 
@@ -50,9 +50,17 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     context::warn_or_refuse_run(&run, &args.run)?;
     let query = one_query(&asked.queries, run.data())?;
     let window = asked.window.resolve(run.source())?;
-    let at_end = AtEnd::new(&query, &run);
-    let (without, table) = asked.removed.choose(&at_end, &window)?;
-    let options = options(args, asked.engine, &run, window)?;
+    let source = asked.removed.read()?;
+    let at = match &args.at {
+        Some(at) => at.clone(),
+        None => source.point()?,
+    };
+    let asked_at = AskedAt::new(&query, &run, at);
+    let (without, table) = source.choose(&asked_at, &window)?;
+    let options = CounterfactualOptions {
+        at: asked_at.at.clone(),
+        ..options(args, asked.engine, &run, window)?
+    };
     let sets: Vec<Vec<u64>> = if args.each {
         without.iter().map(|&i| vec![i]).collect()
     } else {
@@ -70,11 +78,12 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let took = begun.elapsed();
 
     let settings = Settings {
+        at: asked_at.at.clone(),
         engine: asked.engine,
         memory: asked.memory,
         ..Settings::default()
     };
-    let prediction = Prediction::of(table, &at_end, &options, &sets, &settings)?;
+    let prediction = Prediction::of(table, &asked_at, &options, &sets, &settings)?;
     let results = results(&report, &prediction, &run, &options)?;
     let first_order = if args.each {
         None
@@ -185,6 +194,7 @@ fn results(
                 .context("the retraining gave no value")?,
             value_without: outcome.queries.first().copied().unwrap_or(f64::NAN),
             losses: outcome.losses.clone(),
+            at_end: outcome.at_end.clone(),
         })
     };
     report.outcomes.iter().enumerate().map(result).collect()
@@ -207,19 +217,21 @@ impl Found<'_> {
             run_digest: run.head(),
             query: self.query.clone(),
             query_digest: Some(query.file_digest()?).filter(|digest| !digest.is_empty()),
+            at: options.at.to_string(),
             window: options.window.clone(),
             removal: options.removal,
             denominators: options.denominators,
             predicted_by: table.metadata.method.clone(),
             value_with_everyone: self.value_with_everyone(),
             losses_with_everyone: self.report.everyone.losses.clone(),
+            at_end_with_everyone: self.report.everyone.at_end.clone(),
             sets: self.results.clone(),
             notes: self.notes.clone(),
         })
     }
 }
 
-/// `<u, θ_T(without) − θ_T>` with the query's gradient u at the end of the run with all examples. The prediction differs from
+/// `<u, θ(without) − θ>` with the query's gradient u at the model θ of the run with all examples. The prediction differs from
 /// it, because it uses the first-order change of the parameters instead of the real one. The real change differs from it by
 /// the query's curvature.
 fn first_order_change(
@@ -229,24 +241,24 @@ fn first_order_change(
     report: &CounterfactualReport,
 ) -> anyhow::Result<f64> {
     let mut engine = run.engine(kind, Some(run.dtype()), Device::Cpu)?;
-    let with = &report.everyone;
+    let (parameters, buffers) = report.everyone.model();
     let u = query.gradient_at(
         run.source(),
         engine.as_mut(),
         run.data(),
-        &with.parameters,
-        &with.buffers,
+        parameters,
+        buffers,
     )?;
     let without = report
         .outcomes
         .first()
-        .context("the retraining gave no parameters")?;
+        .context("the retraining gave no parameters")?
+        .model();
     let along = |u: &[f64], to: &[f64], from: &[f64]| -> f64 {
         let moved = to.iter().zip(from).map(|(to, from)| to - from);
         u.iter().zip(moved).map(|(u, d)| u * d).sum()
     };
-    Ok(along(&u.parameters, &without.parameters, &with.parameters)
-        + along(&u.buffers, &without.buffers, &with.buffers))
+    Ok(along(&u.parameters, without.0, parameters) + along(&u.buffers, without.1, buffers))
 }
 
 /// Rows and files of examples in the original data.

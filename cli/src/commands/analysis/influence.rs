@@ -42,6 +42,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     context::warn_or_refuse_run(&run, &args.run)?;
     let queries = asked.fitting(&run)?;
     let settings = Settings {
+        at: args.at.clone(),
         precision: args.precision,
         engine: args.engine.map(Into::into),
         device: Some(&args.device),

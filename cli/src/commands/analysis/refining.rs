@@ -12,9 +12,9 @@ use crate::clean::{field, say};
 use crate::commands::context::device;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::{Usage, progress};
-use hindcast_analyzer::estimators::Refinement;
+use hindcast_analyzer::estimators::{Question, Refinement};
 use hindcast_analyzer::measures::kendall_tau;
-use hindcast_analyzer::{Query, RecordedRun, ScoreRow, ScoreTable};
+use hindcast_analyzer::{Query, RecordedRun, ScoreRow, ScoreTable, Window};
 
 /// Smallest number of retrained examples for which rankings are compared.
 const ORDERED: usize = 10;
@@ -60,9 +60,11 @@ pub(super) fn refine(
     let bar = progress::bar(0, "refining", "steps");
     let time = progress::Estimate::from(0);
     let refined = hindcast_analyzer::estimators::refine(
-        run,
+        &Question {
+            at: &args.at,
+            ..Question::new(run, queries, &Window::All)
+        },
         engine.as_mut(),
-        queries,
         table,
         refinement,
         run.arithmetic(args.engine.map(Into::into), &Device::Cpu)?,

@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
-use hindcast_format::{FormatError, Status, Trace};
+use hindcast_format::{FormatError, Status, TensorSpec, Trace};
+use safetensors::tensor::TensorView;
 
-use super::tensors::{name_in_file, view};
+use super::tensors::{name_in_file, rounded, view};
 use crate::args::Checkpoint;
 use crate::clean;
 use crate::clean::field;
 use crate::commands::context::{open_trace_within, warn, warn_or_refuse};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context};
+use hindcast_analyzer::QueryPoint;
 use hindcast_analyzer::output::Kind;
 
 /// Prefix of the names of the optimizer's tensors in the file. Loading the model ignores them.
 const OPTIMIZER: &str = "optimizer/";
 
 pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
-    let wanted = Wanted::parse(&args.step)?;
+    let wanted = Wanted::parse(args)?;
     if args.out.exists() {
         bail!(
             "{} exists: a file is never overwritten; name a new one",
@@ -30,6 +32,10 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
     hindcast_analyzer::output::outside_of_runs(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
     let trace = open_trace_within(&args.run, memory)?;
+    if let Wanted::Average(at) = &wanted {
+        warn_or_refuse(&trace, &args.run)?;
+        return average(args, &trace, at);
+    }
     if matches!(wanted, Wanted::Step(_)) {
         warn(&trace);
     } else {
@@ -54,14 +60,7 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         ),
         ("run".to_owned(), head.unwrap_or_default()),
     ]);
-    // Written to a temporary file first, so that a kill or a full disk leaves no incomplete model under this name.
-    hindcast_analyzer::output::replace(&args.out, Kind::New, |to| {
-        safetensors::serialize_to_file(views, Some(about), to).map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(e) => e,
-            other => std::io::Error::other(other),
-        })
-    })
-    .with_context(|| format!("cannot write {}", args.out.display()))?;
+    write(args, views, about)?;
     let kept = match (layout.optimizer_state().is_empty(), state.is_empty()) {
         (true, _) => "",
         (false, false) => ", with the optimizer's state",
@@ -75,6 +74,61 @@ pub(crate) fn run(args: &Checkpoint) -> anyhow::Result<Outcome> {
         field(args.out.display()),
         layout.parameters().len(),
         layout.buffers().len()
+    )?;
+    Ok(Outcome::Fine)
+}
+
+/// Writes the tensors. To a temporary file first, so that a kill or a full disk leaves no incomplete model under this name.
+fn write(
+    args: &Checkpoint,
+    tensors: Vec<(String, TensorView<'_>)>,
+    about: HashMap<String, String>,
+) -> anyhow::Result<()> {
+    hindcast_analyzer::output::replace(&args.out, Kind::New, |to| {
+        safetensors::serialize_to_file(tensors, Some(about), to).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(e) => e,
+            other => std::io::Error::other(other),
+        })
+    })
+    .with_context(|| format!("cannot write {}", args.out.display()))
+}
+
+/// Writes an average of the last models, rounded to the recorded types.
+fn average(args: &Checkpoint, trace: &Trace, at: &QueryPoint) -> anyhow::Result<Outcome> {
+    let weights = at.resolve(trace).context("--at")?;
+    let model = weights.state(trace)?;
+    let layout = trace.layout();
+    let bytes = |specs: &[TensorSpec], values: &[f64]| -> Vec<Vec<u8>> {
+        let mut rest = values;
+        let each = specs.iter().map(|spec| {
+            let (here, after) = rest.split_at(spec.elements());
+            rest = after;
+            rounded(spec, here)
+        });
+        each.collect()
+    };
+    let parameters = bytes(layout.parameters(), &model.parameters);
+    let buffers = bytes(layout.buffers(), &model.buffers);
+    let specs = layout.parameters().iter().chain(layout.buffers());
+    let mut views = Vec::new();
+    for (spec, bytes) in specs.zip(parameters.iter().chain(&buffers)) {
+        views.push((name_in_file(&spec.name)?, view(spec, bytes)?));
+    }
+    let head = trace.head_digest().map(|d| hindcast_format::hex(&d));
+    let about = HashMap::from([
+        ("at".to_owned(), at.to_string()),
+        ("run".to_owned(), head.unwrap_or_default()),
+    ]);
+    write(args, views, about)?;
+    let models = weights.weights();
+    writeln!(
+        clean::stdout(),
+        "{}: {} parameters and {} buffers, the average {at} of {} models (the first is the one before step {}), without the optimizer's state",
+        field(args.out.display()),
+        layout.parameters().len(),
+        layout.buffers().len(),
+        models.len(),
+        weights.first()
     )?;
     Ok(Outcome::Fine)
 }
@@ -104,7 +158,11 @@ fn read(
     match read {
         Ok(checkpoint) => Ok((trace, step, checkpoint)),
         Err(FormatError::NotRecorded { why, .. }) => {
-            bail!("{}: --step {}: {why}", run(), args.step)
+            bail!(
+                "{}: --step {}: {why}",
+                run(),
+                args.step.as_deref().unwrap_or_default()
+            )
         }
         Err(e) => Err(e).with_context(run),
     }
@@ -117,15 +175,23 @@ fn ended(trace: &Trace) -> Option<u64> {
         .flatten()
 }
 
-/// The state that `--step` names.
+/// The state that the command line names.
 enum Wanted {
     Step(u64),
     Last,
     Final,
+    Average(QueryPoint),
 }
 
 impl Wanted {
-    fn parse(text: &str) -> Result<Self, Usage> {
+    fn parse(args: &Checkpoint) -> Result<Self, Usage> {
+        if let Some(at) = &args.at {
+            return Ok(match at {
+                QueryPoint::Final => Wanted::Final,
+                at => Wanted::Average(at.clone()),
+            });
+        }
+        let text = args.step.as_deref().unwrap_or_default();
         match text.trim() {
             "last" => Ok(Wanted::Last),
             "final" => Ok(Wanted::Final),
@@ -141,7 +207,8 @@ impl Wanted {
         let newest = match self {
             Wanted::Step(step) => return Ok(*step),
             Wanted::Last => trace.newest_checkpoint()?,
-            Wanted::Final => {
+            // An average ends at the newest state, too, but is read elsewhere.
+            Wanted::Final | Wanted::Average(_) => {
                 // A damaged or misplaced final state must not look like a run that wasn't finished.
                 trace.final_state()?;
                 match trace.final_step() {

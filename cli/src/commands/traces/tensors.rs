@@ -27,3 +27,18 @@ pub(super) fn view<'a>(spec: &TensorSpec, bytes: &'a [u8]) -> anyhow::Result<Ten
     TensorView::new(dtype, spec.shape.clone(), bytes)
         .with_context(|| format!("tensor {}", spec.name))
 }
+
+/// Values as bytes of a tensor's recorded type, each rounded to nearest.
+pub(super) fn rounded(spec: &TensorSpec, values: &[f64]) -> Vec<u8> {
+    let values = values.iter();
+    match spec.dtype {
+        DType::F32 => values.flat_map(|&x| (x as f32).to_le_bytes()).collect(),
+        DType::F64 => values.flat_map(|x| x.to_le_bytes()).collect(),
+        DType::Bf16 => values
+            .flat_map(|&x| half::bf16::from_f64(x).to_le_bytes())
+            .collect(),
+        DType::F16 => values
+            .flat_map(|&x| half::f16::from_f64(x).to_le_bytes())
+            .collect(),
+    }
+}

@@ -8,6 +8,7 @@ use super::super::view::{ClassProfile, View};
 use super::charts;
 use super::content::Page;
 use super::pieces::{method_name, scrolling, section, signed, title};
+use crate::words::at_model;
 use crate::words::{grouped, minus};
 use hindcast_analyzer::Result;
 
@@ -124,7 +125,7 @@ fn in_words(view: &View) -> Markup {
     let scored = view.examples - view.never_seen;
     html! {
         p {
-            @if view.value.is_finite() { em { (view.query) } " is " (minus(&format!("{:.6}", view.value))) " at the end of training. " }
+            @if view.value.is_finite() { em { (view.query) } " is " (minus(&format!("{:.6}", view.value))) " " (at_model(&view.at)) ". " }
             "Of " (grouped(scored as u64)) " scored examples, " span.harm { (grouped(t.harmful as u64)) " harm" } " and " span.help { (grouped(t.helpful as u64)) " help" } ". "
             @if t.harm < 0.0 {
                 "The most harmful " @if t.hundredth == 1 { "example causes " } @else { (grouped(t.hundredth as u64)) " examples cause " }
@@ -149,6 +150,7 @@ fn totals(view: &View) -> Markup {
         ("Options", settings.join(", ")),
         ("Remarks of the method", view.remarks.join("; ")),
         ("Engine", view.engine.clone()),
+        ("Asked about", view.at.clone()),
         (
             "Steps",
             match view.run_steps {
@@ -268,9 +270,9 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
         @for (name, results, plot) in &parts {
             h3 { (results.query) ", " (method_name(&results.predicted_by)) }
             p {
-                "Examples were left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and the model was retrained on the recorded batches. From " code { (name) } "."
+                "Examples were left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and the model was retrained on the recorded batches. Changes are measured " (at_model(results.point())) ". From " code { (name) } "."
                 @if !page.shown.iter().any(|s| verdict::fits(&s.view, results)) {
-                    " Query, window or method differ from those of the tables on this page."
+                    " Query, model, window or method differ from those of the tables on this page."
                 }
             }
             @for note in &results.notes { p.note { (note) } }

@@ -157,10 +157,7 @@ fn scores_equal_the_differences_of_repeated_training() {
     for text in ["validation", "train:2,5"] {
         let query: Query = text.parse().unwrap();
         let gradient = query.gradient(&trace, &mut engine, data.as_ref()).unwrap();
-        let options = SweepOptions {
-            window: 0..STEPS,
-            per_epoch: false,
-        };
+        let options = SweepOptions::new(0..STEPS);
         let swept = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
             ControlFlow::Continue(())
         })
@@ -214,10 +211,7 @@ fn candles_batch_norm_replays_and_a_sweep_refuses_it_by_name() {
     let gradient = Query::default()
         .gradient(&trace, &mut engine, data.as_ref())
         .unwrap();
-    let options = SweepOptions {
-        window: 0..STEPS,
-        per_epoch: false,
-    };
+    let options = SweepOptions::new(0..STEPS);
     let refused = sweep(&run, &mut engine, &[gradient], &options, &mut |_| {
         ControlFlow::Continue(())
     })

@@ -9,7 +9,8 @@ use candle_core::{DType, Device};
 use crate::commands::analysis::answering::{Settings, sweep};
 use hindcast_analyzer::scores::QueryMetadata;
 use hindcast_analyzer::{
-    CounterfactualOptions, Denominators, Query, RecordedRun, Removal, ScoreRow, ScoreTable, Window,
+    CounterfactualOptions, Denominators, Query, QueryPoint, RecordedRun, Removal, ScoreRow,
+    ScoreTable, Window,
 };
 
 /// A table that predicts the changes of the retraining's sets.
@@ -26,7 +27,7 @@ impl Prediction {
     /// window with `settings`.
     pub fn of(
         table: Option<ScoreTable>,
-        at_end: &AtEnd<'_>,
+        asked_at: &AskedAt<'_>,
         options: &CounterfactualOptions,
         sets: &[Vec<u64>],
         settings: &Settings<'_>,
@@ -36,7 +37,8 @@ impl Prediction {
             sets.iter().all(covered)
         };
         if let Some(table) = table
-            && let Some(column) = fitting_query(&table, &at_end.run.head(), &options.window, at_end)
+            && let Some(column) =
+                fitting_query(&table, &asked_at.run.head(), &options.window, asked_at)
             && covered(&table, column)
         {
             return Ok(Prediction {
@@ -45,10 +47,10 @@ impl Prediction {
                 source: "the table",
             });
         }
-        let queries = std::slice::from_ref(at_end.query);
+        let queries = std::slice::from_ref(asked_at.query);
         let window = Window::Steps(options.window.clone());
         Ok(Prediction {
-            table: sweep(at_end.run, queries, &window, settings)?,
+            table: sweep(asked_at.run, queries, &window, settings)?,
             column: 0,
             source: "a sweep of this window",
         })
@@ -65,17 +67,18 @@ fn fitting_query(
     table: &ScoreTable,
     head: &str,
     window: &Range<u64>,
-    at_end: &AtEnd<'_>,
+    asked_at: &AskedAt<'_>,
 ) -> Option<usize> {
     let meta = &table.metadata;
     // A method that only ranks predicts nothing.
     let ranks = hindcast_analyzer::estimators::method(&meta.method).is_ok_and(|m| !m.predicts);
-    if ranks || meta.run_digest != head || meta.window != *window {
+    let other_point = meta.point() != asked_at.at.to_string();
+    if ranks || meta.run_digest != head || meta.window != *window || other_point {
         return None;
     }
-    let name = at_end.query.to_string();
+    let name = asked_at.query.to_string();
     let q = meta.queries.iter().position(|q| q.name == name)?;
-    let difference = at_end.differs_from(&meta.queries[q], true);
+    let difference = asked_at.differs_from(&meta.queries[q], meta.point(), true);
     difference.is_ok_and(|why| why.is_none()).then_some(q)
 }
 
@@ -86,27 +89,31 @@ const LOSS_ABSOLUTE: f64 = 1e-6;
 /// Relative tolerance for the product of a vector with the parameters. All engines compute it in the same way.
 const VECTOR_RELATIVE: f64 = 1e-9;
 
-/// A query at the end of a run. It is evaluated at most once.
-pub(super) struct AtEnd<'a> {
+/// A query with the model of a run that it is asked about. It is evaluated at most once.
+pub(super) struct AskedAt<'a> {
     pub query: &'a Query,
     pub run: &'a RecordedRun<'a>,
+    pub at: QueryPoint,
     value: OnceCell<f64>,
 }
 
-impl<'a> AtEnd<'a> {
-    pub fn new(query: &'a Query, run: &'a RecordedRun<'a>) -> Self {
-        AtEnd {
+impl<'a> AskedAt<'a> {
+    pub fn new(query: &'a Query, run: &'a RecordedRun<'a>, at: QueryPoint) -> Self {
+        AskedAt {
             query,
             run,
+            at,
             value: OnceCell::new(),
         }
     }
 
     /// Why the table's query of the same name is a different one: the content of `vector:FILE` may have changed. Returns `None`
-    /// if it is the same query. The values at the end of training are compared only if the table is about the `same_run`.
+    /// if it is the same query. The values are compared only if the table is about the `same_run`
+    /// and the same model of it.
     pub fn differs_from(
         &self,
         in_table: &QueryMetadata,
+        point: &str,
         same_run: bool,
     ) -> hindcast_analyzer::Result<Option<String>> {
         let query = self.query;
@@ -116,7 +123,7 @@ impl<'a> AtEnd<'a> {
                 "the file of {query} has changed since the table was made"
             )));
         }
-        if !same_run {
+        if !same_run || self.at.to_string() != point {
             return Ok(None);
         }
         let value = self.value()?;
@@ -130,7 +137,7 @@ impl<'a> AtEnd<'a> {
             || (value - in_table.value).abs() <= allowed;
         Ok((!same).then(|| {
             format!(
-                "{query} is {value} at the end of training, and the table says {}",
+                "{query} is {value} at {point}, and the table says {}",
                 in_table.value
             )
         }))
@@ -141,12 +148,14 @@ impl<'a> AtEnd<'a> {
             return Ok(value);
         }
         let (query, run) = (self.query, self.run);
-        let end = run.source().end()?;
+        let model = self.at.resolve(run.source())?.state(run.source())?;
         let value = match run.dtype() {
-            DType::F64 => query.value::<f64>(run, &end.parameters, &end.buffers, &Device::Cpu)?,
+            DType::F64 => {
+                query.value::<f64>(run, &model.parameters, &model.buffers, &Device::Cpu)?
+            }
             _ => {
                 let narrow = |x: &[f64]| x.iter().map(|x| *x as f32).collect::<Vec<f32>>();
-                let (parameters, buffers) = (narrow(&end.parameters), narrow(&end.buffers));
+                let (parameters, buffers) = (narrow(&model.parameters), narrow(&model.buffers));
                 query.value(run, &parameters, &buffers, &Device::Cpu)?
             }
         };

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::clean::field;
-use hindcast_analyzer::counterfactual::RemovalResult;
+use crate::words::at_model;
+use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};
 use hindcast_analyzer::measures::kendall_tau;
 use hindcast_analyzer::{CounterfactualReport, EngineKind};
 
@@ -49,6 +50,7 @@ impl Found<'_> {
 #[derive(Serialize)]
 struct Report<'a> {
     query: &'a str,
+    at: &'a str,
     window: Range<u64>,
     without: u64,
     value_with_everyone: f64,
@@ -66,6 +68,7 @@ pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
     let only = found.only();
     let report = Report {
         query: &found.query,
+        at: &found.report.at,
         window: found.report.window.clone(),
         without: found.results.iter().map(|r| r.without.len() as u64).sum(),
         value_with_everyone: found.value_with_everyone(),
@@ -124,7 +127,8 @@ fn print(
     );
     writeln!(
         out,
-        "  {query}: {with:.6} with all examples, {without:.6} without"
+        "  {query} {}: {with:.6} with all examples, {without:.6} without",
+        at_model(&report.at)
     )?;
     writeln!(
         out,
@@ -139,19 +143,46 @@ fn print(
         )?;
     }
     if let Some(outcome) = report.outcomes.first() {
-        for (with, without) in report.everyone.losses.iter().zip(&outcome.losses) {
-            write!(
-                out,
-                "  {:<10} loss {:.4} -> {:.4}",
-                with.split, with.loss, without.loss
-            )?;
-            if let (Some(a), Some(b)) = (with.error_rate, without.error_rate) {
-                write!(out, ", error {:.2} % -> {:.2} %", 100.0 * a, 100.0 * b)?;
-            }
-            writeln!(out)?;
+        losses(out, &report.everyone.losses, &outcome.losses)?;
+        if let (Some(with), Some(without)) = (&report.everyone.at_end, &outcome.at_end) {
+            at_end(out, query, with, without)?;
         }
     }
     reproduced(out, report)
+}
+
+/// Prints the change after the last step, for queries that are asked about an average.
+fn at_end(
+    out: &mut dyn Write,
+    query: &str,
+    with: &EndValues,
+    without: &EndValues,
+) -> anyhow::Result<()> {
+    let value = |values: &EndValues| values.queries.first().copied().unwrap_or(f64::NAN);
+    writeln!(
+        out,
+        "  after the last step, without averaging: {query} {:.6} -> {:.6} ({:+.4e})",
+        value(with),
+        value(without),
+        value(without) - value(with)
+    )?;
+    losses(out, &with.losses, &without.losses)
+}
+
+/// Prints each split's loss and error rate before and after.
+fn losses(out: &mut dyn Write, with: &[SplitLoss], without: &[SplitLoss]) -> anyhow::Result<()> {
+    for (with, without) in with.iter().zip(without) {
+        write!(
+            out,
+            "  {:<10} loss {:.4} -> {:.4}",
+            with.split, with.loss, without.loss
+        )?;
+        if let (Some(a), Some(b)) = (with.error_rate, without.error_rate) {
+            write!(out, ", error {:.2} % -> {:.2} %", 100.0 * a, 100.0 * b)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 /// Prints one line per retraining, and the agreement of predictions with real changes.
@@ -164,12 +195,13 @@ fn print_each(
 ) -> anyhow::Result<()> {
     writeln!(
         out,
-        "without each of {} examples alone in steps {}..{} ({} removal, {} denominators); change of {query}:",
+        "without each of {} examples alone in steps {}..{} ({} removal, {} denominators); change of {query} {}:",
         results.len(),
         report.window.start,
         report.window.end,
         report.removal,
-        report.denominators
+        report.denominators,
+        at_model(&report.at)
     )?;
     let files = results
         .iter()

@@ -7,22 +7,33 @@ use std::path::Path;
 use anyhow::Context as _;
 use hindcast_model::files;
 
-use super::prediction::AtEnd;
+use super::prediction::AskedAt;
 use crate::args::Counterfactual;
 use crate::clean::{field, say};
 use crate::commands::Usage;
 use crate::commands::analysis::tables;
 use hindcast_analyzer::output::sidecar_path;
 use hindcast_analyzer::scores::same_run;
-use hindcast_analyzer::{Query, RecordedRun, ScoreTable};
+use hindcast_analyzer::{Query, QueryPoint, RecordedRun, ScoreTable};
 
-/// The source of the examples to leave out.
+/// The source of the examples to leave out, as the command line names it.
 pub(super) enum Removed<'a> {
     File(&'a Path),
     Worst {
         count: usize,
         table: &'a Path,
         /// Whether the table may be about another run.
+        other_run: bool,
+    },
+}
+
+/// The same source, with its table in memory.
+pub(super) enum Source<'a> {
+    List(&'a Path),
+    Worst {
+        count: usize,
+        path: &'a Path,
+        table: Box<ScoreTable>,
         other_run: bool,
     },
 }
@@ -60,43 +71,82 @@ impl<'a> Removed<'a> {
         }
     }
 
+    /// Reads the table.
+    pub(super) fn read(&self) -> anyhow::Result<Source<'a>> {
+        Ok(match *self {
+            Removed::File(path) => Source::List(path),
+            Removed::Worst {
+                count,
+                table,
+                other_run,
+            } => Source::Worst {
+                count,
+                path: table,
+                table: Box::new(ScoreTable::read(table)?),
+                other_run,
+            },
+        })
+    }
+}
+
+impl Source<'_> {
+    /// The model that the table's queries are asked about; that of `influence` for a list.
+    pub(super) fn point(&self) -> anyhow::Result<QueryPoint> {
+        let Source::Worst { table, path, .. } = self else {
+            return Ok(QueryPoint::default());
+        };
+        let point = table.metadata.point();
+        point.parse().map_err(|_| {
+            anyhow::anyhow!(
+                "--top: the queries of {} are asked about {point}, which no option names: give --at to measure at another model",
+                path.display()
+            )
+        })
+    }
+
     /// The training examples to leave out, each once, and the table that they were chosen from.
     ///
     /// # Errors
     /// The list or the table can't be read, is about another run, or names an example that doesn't exist.
     pub(super) fn choose(
-        &self,
-        at_end: &AtEnd<'_>,
+        self,
+        asked_at: &AskedAt<'_>,
         window: &Range<u64>,
     ) -> anyhow::Result<(Vec<u64>, Option<ScoreTable>)> {
-        let run = at_end.run;
-        match *self {
-            Removed::File(path) => Ok((listed(path, run.examples() as u64)?, None)),
-            Removed::Worst {
+        let run = asked_at.run;
+        let (count, path, table, other_run) = match self {
+            Source::List(path) => return Ok((listed(path, run.examples() as u64)?, None)),
+            Source::Worst {
                 count,
-                table: path,
+                path,
+                table,
                 other_run,
-            } => {
-                let table = ScoreTable::read(path)?;
-                fits(&table, path, run, other_run)
-                    .with_context(|| format!("--top: {}", path.display()))?;
-                let same_run = table.metadata.run_digest == run.head();
-                let without = worst(&table, path, count, at_end, same_run)?;
-                let scored = &table.metadata.window;
-                // Without metadata the window isn't known. A method that covers the whole run has no window.
-                if table.metadata.version > 0 && scored != window {
-                    say!(
-                        "note: {} ranks by the steps {}..{}; the examples are left out of {}..{}",
-                        field(path.display()),
-                        scored.start,
-                        scored.end,
-                        window.start,
-                        window.end
-                    );
-                }
-                Ok((without, Some(table)))
-            }
+            } => (count, path, table, other_run),
+        };
+        fits(&table, path, run, other_run).with_context(|| format!("--top: {}", path.display()))?;
+        let same_run = table.metadata.run_digest == run.head();
+        let without = worst(&table, path, count, asked_at, same_run)?;
+        let meta = &table.metadata;
+        // Without metadata the window isn't known. A method that covers the whole run has no window.
+        if meta.version > 0 && meta.window != *window {
+            say!(
+                "note: {} ranks by the steps {}..{}; the examples are left out of {}..{}",
+                field(path.display()),
+                meta.window.start,
+                meta.window.end,
+                window.start,
+                window.end
+            );
         }
+        let at = asked_at.at.to_string();
+        if meta.version > 0 && meta.point() != at {
+            say!(
+                "note: {} ranks by queries about the model {}; the change is measured at the model {at}",
+                field(path.display()),
+                field(meta.point())
+            );
+        }
+        Ok((without, Some(*table)))
     }
 }
 
@@ -142,15 +192,15 @@ fn worst(
     table: &ScoreTable,
     path: &Path,
     count: usize,
-    at_end: &AtEnd<'_>,
+    asked_at: &AskedAt<'_>,
     same_run: bool,
 ) -> anyhow::Result<Vec<u64>> {
-    let query = at_end.query;
+    let query = asked_at.query;
     let name = query.to_string();
     let queries = &table.metadata.queries;
     let q = match (queries.iter().position(|q| q.name == name), queries.len()) {
         (Some(q), _) => {
-            match at_end.differs_from(&queries[q], same_run)? {
+            match asked_at.differs_from(&queries[q], table.metadata.point(), same_run)? {
                 Some(why) if matches!(query, Query::Vector { .. }) => anyhow::bail!(
                     "--top: {} has the scores of another query: {why}; make the table again, or give the vector file that it was made with",
                     path.display()

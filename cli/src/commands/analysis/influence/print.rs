@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::args::Influence;
 use crate::clean::{field, say};
 use crate::commands::analysis::{refining, tables};
-use crate::words::duration;
+use crate::words::{at_model, duration};
 use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::estimators::{Answer, Chosen};
 use hindcast_analyzer::output::sidecar_path;
@@ -85,7 +85,7 @@ fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     let (query, steps) = (&metadata.queries[q], metadata.run_steps);
     write!(out, "{}: {:.6} ", field(&query.name), query.value)?;
     if found.run.trace().and_then(|t| t.final_step()).is_some() {
-        write!(out, "at the end of training")?;
+        write!(out, "{}", at_model(metadata.point()))?;
     } else {
         // The last recorded θ is the one before the last step, so the effect of that step is not in the trace.
         write!(
