@@ -3,7 +3,10 @@
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
 
-use super::{Products, StepGradient, StepInput, check_adjoints, check_step, flat};
+use super::{
+    ForwardPass, Products, StepGradient, StepInput, check_adjoints, check_factors, check_step,
+    flat, square,
+};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
 /// The settings that are the same for all steps.
@@ -87,6 +90,85 @@ impl Context<'_> {
             .doing(|| "reading a gradient back".to_owned())?;
         }
         Ok(out)
+    }
+
+    /// Losses and outputs of a step's examples.
+    pub fn losses(&self, input: &StepInput<'_>) -> Result<ForwardPass> {
+        let mut out = ForwardPass {
+            losses: Vec::with_capacity(input.examples()),
+            outputs: Vec::new(),
+        };
+        self.each_pass(input, |pass| {
+            let outputs = &pass.losses.outputs;
+            (|| {
+                out.losses.extend(flat::values(&pass.losses.per_example)?);
+                if outputs.rank() <= 2 {
+                    out.outputs.extend(flat::values(outputs)?);
+                }
+                candle_core::Result::Ok(())
+            })()
+            .doing(|| "reading losses back".to_owned())
+        })?;
+        Ok(out)
+    }
+
+    /// `Σ_k f_k ‖g_{j,k}‖²`, by one backward pass per example.
+    pub fn squares(&self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
+        let defs = self.objective.parameters();
+        check_factors(self.objective, factors)?;
+        let mut out = Vec::with_capacity(input.examples());
+        self.each_pass(input, |pass| {
+            for j in 0..pass.weights.elem_count() {
+                let own = pass.losses.per_example.get(j);
+                let grads = backward(&own.doing(|| "choosing a loss".to_owned())?)?;
+                let mut gradient = Vec::with_capacity(input.parameters.len());
+                (|| {
+                    for (var, def) in pass.parameters.iter().zip(defs) {
+                        flat::append(&mut gradient, grads.get(var), def, 1.0)?;
+                    }
+                    candle_core::Result::Ok(())
+                })()
+                .doing(|| "reading a gradient back".to_owned())?;
+                out.push(square(&gradient, defs, factors));
+            }
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Calls `see` with the forward pass of each micro-batch, in order.
+    fn each_pass(
+        &self,
+        input: &StepInput<'_>,
+        mut see: impl FnMut(&Graph) -> Result<()>,
+    ) -> Result<()> {
+        check_step(self.objective, input)?;
+        let parameters = flat::variables(
+            input.parameters,
+            self.objective.parameters(),
+            self.dtype,
+            self.device,
+        )?;
+        let mut before = input.buffers.to_vec();
+        let mut rest = input.weights;
+        for batch in input.micro_batches {
+            let (weights, after) = rest.split_at(batch.indices.len());
+            rest = after;
+            let pass = self.forward(
+                &parameters,
+                &before,
+                batch,
+                weights,
+                input.mode,
+                input.draws,
+            )?;
+            see(&pass)?;
+            before.clear();
+            for t in &pass.losses.buffers {
+                before.extend(flat::values(t).doing(|| "reading the buffers back".to_owned())?);
+            }
+        }
+        Ok(())
     }
 
     /// Products with each direction, by one double backward pass per micro-batch and direction, last micro-batch first.

@@ -12,11 +12,12 @@ mod kernel;
 mod worker;
 
 pub use flat::variables;
-pub use kernel::{ForwardPass, KernelEngine};
+pub use kernel::KernelEngine;
 pub use worker::AutodiffEngine;
 
 use candle_core::{DType, Device};
-use hindcast_model::objective::{Batch, Draws, Mode, Objective};
+use hindcast_model::objective::{Batch, Draws, Mode, Objective, TensorDef};
+use hindcast_model::vectors::dot;
 
 use crate::error::{AnalysisError, Result};
 use crate::run::floats::FloatSlice;
@@ -94,6 +95,16 @@ pub struct StepGradient {
     pub buffers_after: Vec<f64>,
 }
 
+/// Result of a forward pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForwardPass {
+    /// ℓ_j including its share of a penalty inside the loss, length |S|.
+    pub losses: Vec<f64>,
+    /// The model's outputs, (|S|, outputs), row-major. Empty if they have more than two dimensions, so that an example's
+    /// outputs aren't a list of values; the kernels flatten them instead.
+    pub outputs: Vec<f64>,
+}
+
 /// Computes the derivatives of one step that a sweep needs.
 pub trait ReplayEngine {
     /// Number of parameters p.
@@ -110,6 +121,18 @@ pub trait ReplayEngine {
         let _ = (examples, queries);
         None
     }
+    /// Losses and outputs of the examples of all micro-batches, without derivatives.
+    ///
+    /// # Errors
+    /// Sizes don't fit, or the model fails.
+    fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass>;
+    /// `Σ_k f_k ‖g_{j,k}‖²` of each example, length |S|. g_{j,k} is the part of g_j that belongs to parameter tensor k, and
+    /// `factors` are the f_k. As in [`Products`], g_j is the gradient of example j's unweighted loss in its batch. The
+    /// weights of `input` are not used.
+    ///
+    /// # Errors
+    /// Sizes don't fit, or the model fails.
+    fn gradient_squares(&mut self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>>;
     /// Loss, gradient and per-example losses, without second derivatives.
     ///
     /// # Errors
@@ -149,6 +172,31 @@ fn check_step(objective: &dyn Objective, input: &StepInput<'_>) -> Result<()> {
         return Err(AnalysisError::EmptyMicroBatch);
     }
     Ok(())
+}
+
+/// Checks that there is a factor per parameter tensor.
+fn check_factors(objective: &dyn Objective, factors: &[f64]) -> Result<()> {
+    let tensors = objective.parameters().len();
+    if factors.len() == tensors {
+        return Ok(());
+    }
+    Err(AnalysisError::Mismatch {
+        what: "factors of squared gradients".to_owned(),
+        expected: format!("{tensors}, one per parameter tensor"),
+        got: factors.len().to_string(),
+        hint: "factors follow the order of the objective's parameters".to_owned(),
+    })
+}
+
+/// `Σ_k f_k ‖g_k‖²` over the parts of a flat gradient.
+fn square(gradient: &[f64], tensors: &[TensorDef], factors: &[f64]) -> f64 {
+    let mut start = 0;
+    let parts = tensors.iter().zip(factors).map(|(def, factor)| {
+        let part = &gradient[start..start + flat::elements(def)];
+        start += part.len();
+        factor * dot(part, part)
+    });
+    parts.sum()
 }
 
 /// Checks that directions and adjoints fit the model and each other.

@@ -15,7 +15,7 @@ use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 use hindcast_model::ops::second_order;
 
 use super::autodiff::Context;
-use super::{Products, ReplayEngine, StepGradient, StepInput, flat, slices};
+use super::{ForwardPass, Products, ReplayEngine, StepGradient, StepInput, flat, slices};
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 use crate::run::floats::FloatVec;
 
@@ -44,6 +44,8 @@ struct SentInput {
 
 enum Request {
     Probe(Sender<Result<()>>),
+    Forward(Box<SentInput>, Sender<Result<ForwardPass>>),
+    Squares(Box<SentInput>, Vec<f64>, Sender<Result<Vec<f64>>>),
     Gradient(Box<SentInput>, Sender<Result<StepGradient>>),
     Products(
         Box<SentInput>,
@@ -122,6 +124,16 @@ impl ReplayEngine for AutodiffEngine {
         &self.device
     }
 
+    fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
+        let input = Box::new(SentInput::from(input));
+        self.ask(|reply| Request::Forward(input, reply))
+    }
+
+    fn gradient_squares(&mut self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
+        let input = Box::new(SentInput::from(input));
+        self.ask(|reply| Request::Squares(input, factors.to_vec(), reply))
+    }
+
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
         let input = Box::new(SentInput::from(input));
         self.ask(|reply| Request::Gradient(input, reply))
@@ -188,6 +200,16 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
         match request {
             Request::Probe(reply) => {
                 let _ = reply.send(caught("probing", || probe(dtype, device)));
+            }
+            Request::Forward(input, reply) => {
+                let _ = reply.send(caught("running the model", || {
+                    context.losses(&input.borrow())
+                }));
+            }
+            Request::Squares(input, factors, reply) => {
+                let _ = reply.send(caught("differentiating loss by loss", || {
+                    context.squares(&input.borrow(), &factors)
+                }));
             }
             Request::Gradient(input, reply) => {
                 let _ = reply.send(caught("differentiating once", || {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 
-use crate::engine::{Products, ReplayEngine, StepGradient, StepInput, slices};
+use crate::engine::{ForwardPass, Products, ReplayEngine, StepGradient, StepInput, slices};
 use crate::error::Result;
 
 /// What a sweep does with the term `H_t s` of a step. All other effects of the step on the adjoint (decay, momentum,
@@ -112,6 +112,14 @@ impl ReplayEngine for SweepEngine<'_> {
 
     fn pass_bytes(&self, examples: usize, queries: usize) -> Option<u64> {
         self.engine.pass_bytes(examples, queries)
+    }
+
+    fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
+        self.engine.forward(input)
+    }
+
+    fn gradient_squares(&mut self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
+        self.engine.gradient_squares(input, factors)
     }
 
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {

@@ -47,6 +47,14 @@ impl Cut {
         }
     }
 
+    /// Each example is a lane.
+    pub fn apart() -> Self {
+        Self {
+            largest: 1,
+            lanes: usize::MAX,
+        }
+    }
+
     /// Number of chunks of a batch, rounded up so that all lanes get the same number if there are enough examples.
     pub fn chunks(&self, examples: usize) -> usize {
         let least = examples.div_ceil(self.largest);

@@ -15,6 +15,7 @@
 //! | `activation`, `pool`, `norm`, `loss` | the other layers |
 //! | `wide` | loops for the processor's widest vectors |
 //! | `norms` | statistics of a whole batch |
+//! | `squares` | the examples' gradients one by one, for their norms |
 //! | `point`, `replay`, `totals` | a step's numbers, a micro-batch through all phases, and the sums over its lanes |
 
 mod activation;
@@ -34,6 +35,7 @@ mod point;
 mod pool;
 mod program;
 mod replay;
+mod squares;
 mod totals;
 mod wide;
 
@@ -41,16 +43,20 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use hindcast_model::net::Net;
-use hindcast_model::objective::Mode;
+use hindcast_model::objective::{Mode, Objective as _};
 use hindcast_model::task::{LossKind, PenaltyIn};
 use hindcast_model::vectors::{add_scaled, dot};
 
-use super::{Products, ReplayEngine, StepGradient, StepInput, check_adjoints, check_step};
+use super::{
+    ForwardPass, Products, ReplayEngine, StepGradient, StepInput, check_adjoints, check_factors,
+    check_step, square,
+};
 use crate::error::{AnalysisError, NoKernels, Result, Unsupported};
 use chunk::Goal;
 use examples::with_examples;
 use number::Number;
 use replay::Replay;
+use squares::Alone;
 
 /// Replays the model of a Task with its own kernels, on the CPU, in f32 or f64.
 ///
@@ -63,15 +69,6 @@ pub struct KernelEngine {
     device: Device,
 }
 
-/// Result of a forward pass.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ForwardPass {
-    /// ℓ_j including its share of a penalty inside the loss, length |S|.
-    pub losses: Vec<f64>,
-    /// The net's outputs, (|S|, outputs), row-major.
-    pub outputs: Vec<f64>,
-}
-
 enum InType {
     F32(Box<Modes<f32>>),
     F64(Box<Modes<f64>>),
@@ -81,6 +78,7 @@ enum InType {
 struct Modes<T> {
     train: Replay<T>,
     evaluate: Replay<T>,
+    alone: Alone<T>,
 }
 
 impl KernelEngine {
@@ -111,18 +109,6 @@ impl KernelEngine {
             device: Device::Cpu,
         })
     }
-
-    /// Forward pass: losses and outputs of the examples of all micro-batches.
-    ///
-    /// # Errors
-    /// As [`ReplayEngine::gradient`].
-    pub fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
-        check_step(self.net.as_ref(), input)?;
-        match &mut self.modes {
-            InType::F32(modes) => modes.forward(&self.net, input),
-            InType::F64(modes) => modes.forward(&self.net, input),
-        }
-    }
 }
 
 impl ReplayEngine for KernelEngine {
@@ -150,6 +136,23 @@ impl ReplayEngine for KernelEngine {
             InType::F32(modes) => modes.train.bytes(examples, queries),
             InType::F64(modes) => modes.train.bytes(examples, queries),
         })
+    }
+
+    fn forward(&mut self, input: &StepInput<'_>) -> Result<ForwardPass> {
+        check_step(self.net.as_ref(), input)?;
+        match &mut self.modes {
+            InType::F32(modes) => modes.forward(&self.net, input),
+            InType::F64(modes) => modes.forward(&self.net, input),
+        }
+    }
+
+    fn gradient_squares(&mut self, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
+        check_step(self.net.as_ref(), input)?;
+        check_factors(self.net.as_ref(), factors)?;
+        match &mut self.modes {
+            InType::F32(modes) => modes.squares(&self.net, input, factors),
+            InType::F64(modes) => modes.squares(&self.net, input, factors),
+        }
     }
 
     fn gradient(&mut self, input: &StepInput<'_>) -> Result<StepGradient> {
@@ -186,6 +189,7 @@ impl<T: Number> Modes<T> {
         Ok(Box::new(Self {
             train: Replay::new(net, Mode::Train)?,
             evaluate: Replay::new(net, Mode::Evaluate)?,
+            alone: Alone::default(),
         }))
     }
 
@@ -223,6 +227,26 @@ impl<T: Number> Modes<T> {
             losses: out,
             outputs,
         })
+    }
+
+    fn squares(&mut self, net: &Net, input: &StepInput<'_>, factors: &[f64]) -> Result<Vec<f64>> {
+        let mut out = Vec::with_capacity(input.examples());
+        let theta = input.parameters.to_f64();
+        let decay = match penalty(net, input.mode) {
+            Some((alpha, PenaltyIn::Examples)) => alpha,
+            _ => 0.0,
+        };
+        let mut see = |gradient: &mut [f64]| {
+            add_scaled(gradient, decay, &theta);
+            out.push(square(gradient, net.parameters(), factors));
+        };
+        let mode = input.mode;
+        if self.of(mode).program.has_barriers() {
+            squares::in_batch(self.of(mode), net, input, &mut see)?;
+        } else {
+            self.alone.each(net, input, &mut see)?;
+        }
+        Ok(out)
     }
 
     fn gradient(&mut self, net: &Net, input: &StepInput<'_>) -> Result<StepGradient> {

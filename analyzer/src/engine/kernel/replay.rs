@@ -38,8 +38,16 @@ impl<T: Number> Replay<T> {
     /// # Errors
     /// The net has a layer without kernels.
     pub fn new(net: &Net, mode: Mode) -> Result<Self> {
+        Self::cut_by(net, mode, Cut::of::<T>)
+    }
+
+    /// A net whose batches are cut as `cut` says.
+    ///
+    /// # Errors
+    /// The net has a layer without kernels.
+    pub fn cut_by(net: &Net, mode: Mode, cut: impl FnOnce(&Program) -> Cut) -> Result<Self> {
         let program = Program::new(net, mode)?;
-        let cut = Cut::of::<T>(&program);
+        let cut = cut(&program);
         Ok(Self {
             layout: ChunkLayout::new(&program, cut.largest, 0),
             cut,
@@ -160,6 +168,21 @@ impl<T: Number> Replay<T> {
     pub fn outputs(&mut self, out: &mut Vec<f64>) {
         for lane in self.lanes.in_order() {
             out.extend(lane.outputs.iter().map(|x| x.wide()));
+        }
+    }
+
+    /// Calls `see` with the gradient of each lane's examples, in float64 and in the order of the lanes.
+    pub fn each_lane(&mut self, see: &mut dyn FnMut(&mut [f64])) {
+        let mut gradient = vec![0.0; self.program.parameters];
+        for lane in self.lanes.in_order() {
+            gradient.fill(0.0);
+            let totals = Totals {
+                program: &self.program,
+                lanes: vec![&*lane.gradient],
+                directions: 1,
+            };
+            totals.add(0, 1.0, &mut gradient);
+            see(&mut gradient);
         }
     }
 

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use hindcast_analyzer::engine::{Products, StepGradient, slices};
 use hindcast_analyzer::{AutodiffEngine, KernelEngine, ReplayEngine, StepInput};
 use hindcast_model::net::Net;
-use hindcast_model::objective::{Batch, Draws, Mode};
+use hindcast_model::objective::{Batch, Draws, Mode, Objective, TensorDef};
 use hindcast_model::task::{Layer, LossKind, LossSpec, ModelSpec, PenaltyIn, Size, Task};
 
 use crate::tiny::{noise, relative_error};
@@ -96,9 +96,28 @@ impl Case {
         let mut kernels = self.kernels(DType::F64);
         let got = self.by(&mut kernels);
         let numbers = Numbers::of(self, &self.net(), DType::F64);
-        let losses = kernels.forward(&numbers.input(self.mode)).unwrap().losses;
+        let input = numbers.input(self.mode);
+        let passes = [
+            kernels.forward(&input).unwrap(),
+            autodiff.forward(&input).unwrap(),
+        ];
+        let factors = noise(8, self.net().parameters().len());
+        let squares = [
+            kernels.gradient_squares(&input, &factors).unwrap(),
+            autodiff.gradient_squares(&input, &factors).unwrap(),
+        ];
+        let defined = self.squares(&mut autodiff, &input, &factors);
+        let [kernels_pass, autodiff_pass] = passes;
+        let [kernels_squares, autodiff_squares] = squares;
         let mut pairs = vec![
-            ("losses", losses, want.0.per_example.clone()),
+            ("losses", kernels_pass.losses, want.0.per_example.clone()),
+            (
+                "autodiff's losses",
+                autodiff_pass.losses,
+                want.0.per_example.clone(),
+            ),
+            ("squares", kernels_squares, defined.clone()),
+            ("autodiff's squares", autodiff_squares, defined),
             ("loss", vec![got.0.loss], vec![want.0.loss]),
             ("gradient", got.0.parameters, want.0.parameters),
             ("per example", got.0.per_example, want.0.per_example),
@@ -114,6 +133,9 @@ impl Case {
                 of(&got.1.buffer_adjoints),
                 of(&want.1.buffer_adjoints),
             ));
+        }
+        if !autodiff_pass.outputs.is_empty() {
+            pairs.push(("outputs", kernels_pass.outputs, autodiff_pass.outputs));
         }
         let mut worst = 0.0_f64;
         for (what, got, want) in pairs {
@@ -131,6 +153,35 @@ impl Case {
             worst = worst.max(error);
         }
         worst
+    }
+
+    /// `Σ_k f_k ‖g_{j,k}‖²` by its definition: g_j is what example j's weight adds to the batch's gradient.
+    fn squares(
+        &self,
+        engine: &mut dyn ReplayEngine,
+        input: &StepInput<'_>,
+        factors: &[f64],
+    ) -> Vec<f64> {
+        let n = input.examples();
+        let mut gradient = |weights: &[f64]| {
+            let input = StepInput { weights, ..*input };
+            engine.gradient(&input).unwrap().parameters
+        };
+        let without = gradient(&vec![0.0; n]);
+        let square = |j: usize| {
+            let mut weights = vec![0.0; n];
+            weights[j] = 1.0;
+            let with = gradient(&weights);
+            let mut own = with.iter().zip(&without).map(|(a, b)| a - b);
+            let net = self.net();
+            let tensors = net.parameters().iter().zip(factors);
+            let of_tensor = |(def, factor): (&TensorDef, &f64)| {
+                let part = own.by_ref().take(def.shape.iter().product());
+                factor * part.map(|x| x * x).sum::<f64>()
+            };
+            tensors.map(of_tensor).sum()
+        };
+        (0..n).map(square).collect()
     }
 
     #[track_caller]
