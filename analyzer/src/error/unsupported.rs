@@ -92,6 +92,14 @@ pub enum Unsupported {
         /// The window, as the user writes it.
         window: String,
     },
+    /// Margins and forgetting are defined for classifiers only.
+    #[error(
+        "step {step}: a margin is a label's output minus the largest other output, and the examples' labels aren't classes with an output each (a regression, or a model of your own whose targets are floats). The methods mean-loss and self-influence work for every model"
+    )]
+    Labels {
+        /// The step.
+        step: u64,
+    },
     /// Forward estimates are defined for plain SGD only.
     #[error(
         "accumulative and forward estimates are only defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs work for every rule"

@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
-use std::time::Duration;
 
 use hindcast_format::meta::StepMeta;
 use hindcast_model::update::{Settings, UpdateRule};
@@ -24,7 +23,7 @@ use crate::query::one::QueryGradient;
 use crate::query::point::StateWeights;
 use crate::run::recorded::RecordedRun;
 use crate::run::walk::Order;
-use crate::sweep::{Ahead, Reading, ReplayStep};
+use crate::sweep::{Reading, ReplayStep, each_step};
 
 /// Maximum number of directions per call of the engine. More would save little, because the work that they share is then a
 /// small part of the pass.
@@ -108,26 +107,12 @@ pub fn forward_changes(
         },
     };
     let (begin, total) = (steps.start, steps.end - steps.start);
-    std::thread::scope(|scope| {
-        let reading = Reading::new(steps.clone(), Order::OldestFirst, walk.engine);
-        let mut ahead = Ahead::spawn(scope, run, reading)?;
-        let mut waited = Duration::ZERO;
-        let mut due = begin;
-        while let Some(step) = ahead.next(&mut waited)? {
-            if step.meta.step != due {
-                return Err(AnalysisError::Damaged(Damaged::Order {
-                    due,
-                    got: step.meta.step,
-                }));
-            }
-            walk.step(&step)?;
-            due += 1;
-            if progress(due - begin, total).is_break() && due < steps.end {
-                return Err(AnalysisError::Cancelled { step: due });
-            }
-        }
-        if due < steps.end {
-            return Err(AnalysisError::Damaged(Damaged::Ends { step: due }));
+    let reading = Reading::new(steps.clone(), Order::OldestFirst, walk.engine);
+    each_step(run, reading, &mut |step| {
+        walk.step(&step)?;
+        let due = step.meta.step + 1;
+        if progress(due - begin, total).is_break() && due < steps.end {
+            return Err(AnalysisError::Cancelled { step: due });
         }
         Ok(())
     })?;

@@ -9,7 +9,7 @@ use super::estimate::{Estimate, Scores, all_finite, occurrences};
 use super::estimator::{Choices, Estimator, Method, MethodOption, Question, tell};
 use super::still::Still;
 use crate::engine::{ReplayEngine, slices};
-use crate::error::{AnalysisError, Damaged, Missing, Result};
+use crate::error::{AnalysisError, Missing, Result};
 use crate::query::one::QueryGradient;
 use crate::run::floats::FloatSlice;
 use crate::run::recorded::RecordedRun;
@@ -94,15 +94,7 @@ impl Checkpoint {
 
 /// Multiplies the vector by each tensor's learning rate, or by 0 if the tensor wasn't trained.
 fn scaled(run: &RecordedRun<'_>, meta: &StepMeta, mut vector: Vec<f64>) -> Result<Vec<f64>> {
-    for (i, block) in run.blocks().iter().enumerate() {
-        let group = meta.groups.get(block.group).ok_or(Damaged::NoGroup {
-            step: meta.step,
-            group: block.group,
-        })?;
-        let rate = match meta.trained.get(i) {
-            Some(false) => 0.0,
-            _ => group.learning_rate,
-        };
+    for (block, rate) in run.blocks().iter().zip(run.rates(meta)?) {
         let values = vector[block.range.clone()].iter_mut();
         values.for_each(|x| *x *= rate);
     }

@@ -3,6 +3,9 @@
 pub(crate) mod places;
 pub(crate) mod replace;
 
+pub(crate) use places::DYNAMICS;
+#[cfg(feature = "parquet")]
+pub(crate) use places::DYNAMICS_KEY;
 pub use places::{
     AFTER_PNG_HEADER, FIGURE, Kind, PICTURE, apart, outside_of_runs, replaceable, sidecar_path,
 };

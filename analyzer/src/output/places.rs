@@ -8,6 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 use hindcast_format::MANIFEST;
 
+pub(crate) use kind::DYNAMICS;
+#[cfg(feature = "parquet")]
+pub(crate) use kind::DYNAMICS_KEY;
 pub use kind::FIGURE;
 pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
 

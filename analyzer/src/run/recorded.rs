@@ -14,7 +14,7 @@ use hindcast_model::objective::{Batch, Draws, Objective, Split, TensorDef};
 use hindcast_model::task::Task;
 use hindcast_model::update::{Blocks, GroupHyper, Settings, UpdateRule};
 
-use crate::error::{AnalysisError, Missing, Result, Unsupported};
+use crate::error::{AnalysisError, Damaged, Missing, Result, Unsupported};
 use crate::run::source::{StepSource, micro_batches_of};
 
 /// A recorded run to analyse: its steps, the model and data that produced them, and the update rule between the steps.
@@ -202,6 +202,21 @@ impl<'a> RecordedRun<'a> {
             clip_norm: meta.clip_norm.or(self.rule.clip_norm()),
             trained: meta.trained.clone(),
         }
+    }
+
+    /// The learning rate of each parameter tensor in a step; 0 if the tensor wasn't trained.
+    pub(crate) fn rates(&self, meta: &StepMeta) -> Result<Vec<f64>> {
+        let blocks = self.blocks.iter().enumerate().map(|(i, block)| {
+            let group = meta.groups.get(block.group).ok_or(Damaged::NoGroup {
+                step: meta.step,
+                group: block.group,
+            })?;
+            Ok(match meta.trained.get(i) {
+                Some(false) => 0.0,
+                _ => group.learning_rate,
+            })
+        });
+        blocks.collect()
     }
 
     /// The step's micro-batches as the training used them, with augmentation from the step's random draws.

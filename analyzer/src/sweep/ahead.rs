@@ -13,7 +13,7 @@ use candle_core::{DType, Device};
 
 use super::step::ReplayStep;
 use crate::engine::ReplayEngine;
-use crate::error::{AnalysisError, Result};
+use crate::error::{AnalysisError, Damaged, Result};
 use crate::run::batch_sizes::BatchSizes;
 use crate::run::memory::step_bytes;
 use crate::run::recorded::RecordedRun;
@@ -101,6 +101,37 @@ impl<'scope> Ahead<'scope> {
         }
         Ok(None)
     }
+}
+
+/// Calls `see` with each step that `reading` names, oldest first.
+///
+/// # Errors
+/// A step can't be read or is not the next one; the errors of `see`.
+pub(crate) fn each_step(
+    run: &RecordedRun<'_>,
+    reading: Reading,
+    see: &mut dyn FnMut(ReplayStep) -> Result<()>,
+) -> Result<()> {
+    let range = reading.range.clone();
+    std::thread::scope(|scope| {
+        let mut ahead = Ahead::spawn(scope, run, reading)?;
+        let mut waited = Duration::ZERO;
+        let mut due = range.start;
+        while let Some(step) = ahead.next(&mut waited)? {
+            if step.meta.step != due {
+                return Err(AnalysisError::Damaged(Damaged::Order {
+                    due,
+                    got: step.meta.step,
+                }));
+            }
+            see(step)?;
+            due += 1;
+        }
+        if due < range.end {
+            return Err(AnalysisError::Damaged(Damaged::Ends { step: due }));
+        }
+        Ok(())
+    })
 }
 
 impl Drop for Ahead<'_> {

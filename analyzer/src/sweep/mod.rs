@@ -20,7 +20,7 @@ mod state;
 mod step;
 mod times;
 
-pub(crate) use ahead::{Ahead, Reading};
+pub(crate) use ahead::{Reading, each_step};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
 pub use engine::HessianTerm;

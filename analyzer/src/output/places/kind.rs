@@ -1,7 +1,7 @@
 //! Which files a result may replace: earlier results of the same kind only.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -25,6 +25,8 @@ pub enum Kind {
     Removals,
     /// A table of bounds.
     Bounds,
+    /// A long table of training dynamics, CSV or Parquet.
+    Dynamics,
     /// A report's page.
     Page,
     /// A PNG of examples.
@@ -51,6 +53,12 @@ const SCORES: [&str; 2] = [
 ];
 /// First columns of a table of bounds.
 const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
+/// Columns of a long table of training dynamics.
+pub(crate) const DYNAMICS: &str = "step,epoch,example,loss,margin,probability";
+/// Key in the metadata at the end of a Parquet file with such a table. Its value is the run's head digest.
+pub(crate) const DYNAMICS_KEY: &str = "hindcast dynamics of run";
+/// Number of bytes at the end of a Parquet file that hold its metadata of this kind.
+const TAIL: u64 = 4096;
 /// Key of the header in a checkpoint of a sweep.
 const SWEEP: &str = "\"hindcast-sweep\"";
 /// First property of a file of counterfactual results.
@@ -75,6 +83,7 @@ impl Kind {
             Kind::Sweep => "an interrupted sweep",
             Kind::Removals => "a file of counterfactual results",
             Kind::Bounds => "a table of bounds",
+            Kind::Dynamics => "a table of training dynamics",
             Kind::Page => "a report",
             Kind::Picture => "a picture of this program (earlier versions left no mark in theirs)",
             Kind::Figure => "a figure of this program (earlier versions left no mark in theirs)",
@@ -104,6 +113,14 @@ impl Kind {
             Kind::Bounds => {
                 text.starts_with(BOUNDS)
                     || has_keys(&text, &["index", "row", "step", "gradient", "estimate"])
+            }
+            Kind::Dynamics => {
+                text.lines().next() == Some(DYNAMICS)
+                    || (head.starts_with(b"PAR1")
+                        && end(path).is_ok_and(|tail| {
+                            let key = DYNAMICS_KEY.as_bytes();
+                            tail.windows(key.len()).any(|bytes| bytes == key)
+                        }))
             }
             Kind::Page => has(&text, PAGE),
             Kind::Picture => head
@@ -155,6 +172,15 @@ fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD).read_to_end(&mut head)?;
     Ok(head)
+}
+
+fn end(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail)?;
+    Ok(tail)
 }
 
 /// Refuses a path where a result of this kind can't be written: inside a run's folder, or where a file of another
@@ -245,12 +271,13 @@ fn same(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 9] = [
+    const KINDS: [Kind; 10] = [
         Kind::Scores,
         Kind::Metadata,
         Kind::Sweep,
         Kind::Removals,
         Kind::Bounds,
+        Kind::Dynamics,
         Kind::Page,
         Kind::Picture,
         Kind::Manual,
@@ -261,7 +288,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 17] = [
+        let files: [(&[u8], &[Kind]); 19] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -287,6 +314,11 @@ mod tests {
                 b"index,row,label,step,gradient,lower,upper,estimate,real\n",
                 &[Kind::Bounds],
             ),
+            (
+                b"step,epoch,example,loss,margin,probability\n0,0,5,2.3,,\n",
+                &[Kind::Dynamics],
+            ),
+            (b"step,epoch,example,loss,margin,probability,mine\n", &[]),
             (
                 b"{\n  \"format\": \"hindcast counterfactual\",\n",
                 &[Kind::Removals],

@@ -1,0 +1,291 @@
+//! Training dynamics against numbers computed by hand, and against gradients one by one.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use hindcast_analyzer::estimators::dynamics::{Learning, Squares, StepDynamics, walk};
+use hindcast_analyzer::estimators::{Estimate, Question, choose};
+use hindcast_analyzer::run::{RecordedEnd, RecordedStep, weights_of};
+use hindcast_analyzer::sweep::Stage;
+use hindcast_analyzer::{
+    AutodiffEngine, KernelEngine, MemoryRun, Query, RecordedRun, ReplayEngine, Window,
+};
+use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
+use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
+use hindcast_model::data::{DataSet, from_tensors};
+use hindcast_model::net::Net;
+use hindcast_model::objective::{Mode, Objective};
+use hindcast_model::task::{Layer, LossKind, LossSpec, ModelSpec};
+use hindcast_model::update::UpdateRule;
+
+use super::{Point, estimate, scores};
+use crate::tiny::{Recipe, TRAIN, TinyData, TinyNet, engine, relative_error, train};
+
+/// One number x per example, and the logits `(a x, b x)`.
+fn net() -> Arc<Net> {
+    let linear = Layer::Linear {
+        out: 2,
+        bias: false,
+    };
+    let model = ModelSpec {
+        input: vec![1],
+        layers: vec![linear],
+    };
+    Arc::new(Net::new(&model, &LossSpec::new(LossKind::CrossEntropy)).unwrap())
+}
+
+/// x and label of three training examples.
+const EXAMPLES: [(f64, u32); 3] = [(1.0, 0), (2.0, 1), (1.0, 1)];
+
+fn data() -> Box<dyn DataSet> {
+    let (x, y): (Vec<f64>, Vec<u32>) = EXAMPLES.into_iter().unzip();
+    let x = Tensor::from_vec(x, (3, 1), &Device::Cpu).unwrap();
+    let y = Tensor::from_vec(y, 3, &Device::Cpu).unwrap();
+    from_tensors((&x, &y), Some((&x, &y)), None, &[], None).unwrap()
+}
+
+/// Epoch, learning rate, parameters (a, b) and batch of each step. No optimizer made these steps: any parameters will do.
+const STEPS: [(u64, f64, [f64; 2], [u64; 2]); 6] = [
+    (0, 0.5, [0.0, 0.0], [0, 1]),
+    (0, 0.25, [1.0, 0.0], [2, 0]),
+    (1, 0.5, [0.0, 1.0], [0, 1]),
+    (1, 0.25, [0.0, 2.0], [2, 1]),
+    (2, 0.5, [3.0, 0.0], [0, 1]),
+    (2, 0.25, [0.0, 1.0], [2, 2]),
+];
+
+/// The margins of the examples at their occurrences, by hand.
+const MARGINS: [[f64; 4]; 3] = [
+    [0.0, 1.0, -1.0, 3.0],
+    [0.0, 2.0, 4.0, -6.0],
+    [-1.0, 2.0, 1.0, 1.0],
+];
+
+/// The learning rates at the examples' occurrences.
+const RATES: [[f64; 4]; 3] = [
+    [0.5, 0.25, 0.5, 0.5],
+    [0.5, 0.5, 0.25, 0.5],
+    [0.25, 0.25, 0.25, 0.25],
+];
+
+fn recorded(net: &Net) -> MemoryRun {
+    let parameters = net.parameters().iter().map(|d| TensorSpec {
+        name: d.name.clone(),
+        role: Role::Parameter,
+        dtype: Stored::F64,
+        shape: d.shape.clone(),
+        group: 0,
+    });
+    let steps = (0..).zip(STEPS).map(|(step, (epoch, rate, theta, batch))| {
+        let meta = StepMeta {
+            step,
+            epoch,
+            groups: vec![GroupHyper {
+                learning_rate: rate,
+                weight_decay: 0.0,
+            }],
+            indices: batch.to_vec(),
+            weights: BatchWeights::Mean,
+            micro_batches: Vec::new(),
+            loss: None,
+            clip_norm: None,
+            optimizer_step: step,
+            trained: vec![true],
+            scalars: Vec::new(),
+            extensions: Vec::new(),
+        };
+        RecordedStep {
+            meta,
+            parameters: theta.to_vec().into(),
+            buffers_after: Vec::<f64>::new().into(),
+            key: None,
+        }
+    });
+    MemoryRun {
+        parameters: parameters.collect(),
+        steps: steps.collect(),
+        end: Some(RecordedEnd {
+            step: 6,
+            parameters: vec![0.0, 1.0],
+            buffers: Vec::new(),
+            optimizer: None,
+        }),
+        ..MemoryRun::default()
+    }
+}
+
+fn sgd() -> UpdateRule {
+    UpdateRule::from_toml("kind = \"sgd\"").unwrap()
+}
+
+/// Scores of the three examples by both engines, which have to agree.
+fn by(name: &str, window: &Window) -> Estimate {
+    let (net, data) = (net(), data());
+    let recorded = recorded(&net);
+    let run = RecordedRun::new(&recorded, net.clone(), data.as_ref(), sgd(), 0).unwrap();
+    let queries = vec![Query::default()];
+    let question = Question::new(&run, &queries, window);
+    let ask = |engine: &mut dyn ReplayEngine| {
+        let chosen = choose(name, &[]).unwrap();
+        let go_on = &mut |_: Stage| ControlFlow::Continue(());
+        chosen.estimator.estimate(&question, engine, go_on).unwrap()
+    };
+    let autodiff = ask(&mut AutodiffEngine::new(net.clone(), DType::F64, &Device::Cpu).unwrap());
+    let kernels = ask(&mut KernelEngine::new(net.clone(), DType::F64).unwrap());
+    let error = relative_error(
+        &kernels.queries[0].influence,
+        &autodiff.queries[0].influence,
+    );
+    assert!(error < 1e-12, "{name}: {error:e}");
+    kernels
+}
+
+fn close(got: &[f64], wanted: [f64; 3]) {
+    let near = got.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12);
+    assert!(near && got.len() == 3, "{got:?}, not {wanted:?}");
+}
+
+#[test]
+fn margins_losses_and_gradients_are_those_computed_by_hand() {
+    let mean = |f: fn(f64) -> f64| MARGINS.map(|m| m.into_iter().map(f).sum::<f64>() / 4.0);
+    close(&scores(&by("margin", &Window::All), 0), [0.75, 0.0, 0.75]);
+    // With two classes, ℓ = ln(1 + e^−margin).
+    let loss = mean(|m| -(-m).exp().ln_1p());
+    close(&scores(&by("mean-loss", &Window::All), 0), loss);
+    // The gradient in (a, b) is ±x(1 − p), and each weight is ½.
+    let mut wanted = [0.0; 3];
+    for (j, wanted) in wanted.iter_mut().enumerate() {
+        for (margin, rate) in MARGINS[j].into_iter().zip(RATES[j]) {
+            let wrong = 1.0 / (1.0 + margin.exp());
+            *wanted -= rate * 0.5 * 2.0 * (EXAMPLES[j].0 * wrong).powi(2);
+        }
+    }
+    close(&scores(&by("self-influence", &Window::All), 0), wanted);
+}
+
+#[test]
+fn forgetting_counts_epochs_back_from_the_end_of_the_window() {
+    let whole = by("forgetting", &Window::All);
+    // The first is wrong in epoch 1 only, the second in the last, and the third was never wrong once it was right.
+    close(&scores(&whole, 0), [1.0, 0.0, 3.0]);
+    assert_eq!(
+        whole.notes,
+        ["0 examples were never right (−1), 2 were forgotten, 1 were learned and kept"]
+    );
+    // In the last step only the third is used; in the two steps before, the first and the second are.
+    let late = by("forgetting", &Window::Steps(5..6));
+    let found: Vec<Option<f64>> = late.scores(0).collect();
+    assert_eq!(found, [None, None, Some(1.0)]);
+    let one = by("forgetting", &Window::Steps(4..5));
+    let found: Vec<Option<f64>> = one.scores(0).collect();
+    assert_eq!(found, [Some(1.0), Some(-1.0), None]);
+}
+
+#[test]
+fn the_walk_shows_each_step_and_learning_sums_it_up() {
+    let (net, data) = (net(), data());
+    let recorded = recorded(&net);
+    let run = RecordedRun::new(&recorded, net.clone(), data.as_ref(), sgd(), 0).unwrap();
+    let mut engine = KernelEngine::new(net.clone(), DType::F64).unwrap();
+    let mut learning = Learning::new(3);
+    let mut seen = Vec::new();
+    let mut see = |step: &StepDynamics<'_>| {
+        let labels = step.labels.as_ref().unwrap();
+        seen.push((step.meta.step, labels[1].margin, step.squares[1]));
+        learning.see(step)
+    };
+    let go_on = &mut |_: Stage| ControlFlow::Continue(());
+    walk(&run, &mut engine, &(2..5), Squares::Plain, &mut see, go_on).unwrap();
+    let wanted = [(2, 2.0), (3, 4.0), (4, -6.0)];
+    for ((step, margin, square), wanted) in seen.into_iter().zip(wanted) {
+        assert_eq!((step, margin), wanted);
+        let wrong = 1.0 / (1.0 + margin.exp());
+        assert!((square - 8.0 * wrong * wrong).abs() < 1e-12);
+    }
+    let all: Vec<_> = learning.examples().collect();
+    assert_eq!(
+        all.iter().map(|e| e.occurrences).collect::<Vec<_>>(),
+        [2, 3, 1]
+    );
+    let second = all[1].label.unwrap();
+    assert_eq!((second.forgotten, second.epochs_since_forgotten), (1, 0));
+    let p = |margin: f64| 1.0 / (1.0 + (-margin).exp());
+    assert!((second.probability - (p(2.0) + p(4.0) + p(-6.0)) / 3.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_walk_stops_when_it_is_told_to() {
+    let (net, data) = (net(), data());
+    let recorded = recorded(&net);
+    let run = RecordedRun::new(&recorded, net.clone(), data.as_ref(), sgd(), 0).unwrap();
+    let mut engine = KernelEngine::new(net.clone(), DType::F64).unwrap();
+    let stop = &mut |stage: Stage| match stage.done {
+        0 | 1 => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    };
+    let mut steps = 0;
+    let mut see = |_: &StepDynamics<'_>| {
+        steps += 1;
+        Ok(())
+    };
+    let stopped = walk(&run, &mut engine, &(0..6), Squares::None, &mut see, stop);
+    assert!(stopped.unwrap_err().to_string().contains("cancelled"));
+    assert_eq!(steps, 2);
+}
+
+#[test]
+fn statistics_of_the_batch_and_rates_of_tensors_count_in_self_influence() {
+    let rule = UpdateRule::from_toml("kind = \"sgd\"\nmomentum = 0.5").unwrap();
+    let (recipe, net) = (Recipe::new(rule, 0.3), TinyNet::new(0.03));
+    let recorded = train(&recipe, &net, None);
+    let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
+    let (mut influence, mut losses) = (vec![0.0; TRAIN], vec![(0.0, 0.0); TRAIN]);
+    for step in &recorded.steps {
+        let rate = step.meta.groups[0].learning_rate;
+        let buffers = match step.meta.step as usize {
+            0 => &step.key.as_ref().unwrap().buffers_before,
+            t => &recorded.steps[t - 1].buffers_after,
+        };
+        let point = Point {
+            parameters: step.parameters.as_slice(),
+            buffers: buffers.as_slice(),
+            mode: Mode::Train,
+            batches: run.batches(&step.meta, DType::F64, &Device::Cpu).unwrap(),
+        };
+        let weights = weights_of(&step.meta).unwrap();
+        let terms = point.each(&mut engine(&net)).into_iter().zip(&weights);
+        for (&j, (g, w)) in step.meta.indices.iter().zip(terms) {
+            // The first two values are never trained, and the last four aren't in step 2.
+            let trained = if step.meta.step == 2 { 2..14 } else { 2..18 };
+            let square: f64 = g[trained].iter().map(|x| x * x).sum();
+            influence[j as usize] -= rate * w * square;
+        }
+        let input = hindcast_analyzer::StepInput {
+            parameters: point.parameters,
+            buffers: point.buffers,
+            micro_batches: &point.batches,
+            weights: &weights,
+            mode: Mode::Train,
+            draws: run.draws(step.meta.step),
+        };
+        let found = engine(&net).gradient(&input).unwrap().per_example;
+        for (&j, loss) in step.meta.indices.iter().zip(found) {
+            let (sum, n) = &mut losses[j as usize];
+            (*sum, *n) = (*sum - loss, *n + 1.0);
+        }
+    }
+    let mean: Vec<f64> = losses.iter().map(|(sum, n)| sum / n).collect();
+    for (name, wanted) in [("self-influence", influence), ("mean-loss", mean)] {
+        let got = estimate(name, &[], &recipe, &net, &recorded, &Window::All).unwrap();
+        let error = relative_error(&scores(&got, 1), &wanted);
+        assert!(error < 1e-12, "{name}: {error:e}");
+        // Another rule than plain SGD moves the parameters differently, which is said.
+        assert_eq!(got.notes.is_empty(), name == "mean-loss", "{:?}", got.notes);
+    }
+    // The targets are the numbers 1 and −1, not classes.
+    for name in ["margin", "forgetting"] {
+        let refused = estimate(name, &[], &recipe, &net, &recorded, &Window::All).unwrap_err();
+        assert!(refused.to_string().contains("aren't classes"), "{refused}");
+    }
+}
