@@ -15,7 +15,7 @@ pub(crate) use source::OwnSource;
 
 /// A program that analyses the runs of one model: `hindcast` with its own model and data.
 ///
-/// It has the verbs info, verify, influence, scores, counterfactual, report, export, recover and checkpoint, with the flags,
+/// It has the verbs info, verify, influence, scores, dynamics, spikes, counterfactual, report, export, recover and checkpoint, with the flags,
 /// messages and exit codes of `hindcast`. [`run_with`] is the short form.
 pub struct OwnProgram(OwnSource);
 

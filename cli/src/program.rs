@@ -36,6 +36,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Methods(args) => analysis::methods::run(&args),
         Command::Influence(args) => analysis::influence::run(&args, &Models::Recorded),
         Command::Scores(args) => analysis::scores::run(&args),
+        Command::Dynamics(args) => analysis::dynamics::run(&args, &Models::Recorded),
+        Command::Spikes(args) => analysis::spikes::run(&args, &Models::Recorded),
         Command::Counterfactual(args) => analysis::counterfactual::run(&args, &Models::Recorded),
         Command::Bounds(args) => analysis::bounds::run(&args),
         Command::Report(args) => analysis::report::run(&args, &Models::Recorded),
@@ -65,6 +67,8 @@ fn computes(command: &Command) -> bool {
         Command::Influence(_)
         | Command::Counterfactual(_)
         | Command::Bounds(_)
+        | Command::Dynamics(_)
+        | Command::Spikes(_)
         | Command::Report(_) => true,
         _ => false,
     }

@@ -37,19 +37,10 @@ All queries share one sweep. The memory it needs is printed before it begins. If
 
 --refine K works in three stages. The sweep ranks all examples. The K most harmful examples of each query get the accumulative estimate, which follows the effect of an example's absence through all batches (it differs from the sweep if an example occurs more than once in the window; it requires SGD without momentum and clipping, and a model without running statistics). The --refine-truth M most harmful of those are then left out and retrained, one at a time. The table gets the columns accumulative and counterfactual (the real change of the query), which are empty for all other examples.
 
---at POINT is the model that the queries are asked about. At a constant learning rate, the model after the last step is wherever the last batches moved it, and its loss depends most on the examples in those batches. The average of the last models is steadier, often has a lower loss, and is what retraining confirms best:
-  final            the model after the last step
-  mean             the mean of the models after each step of the last epoch; also written mean:last-epoch
-  mean:N-epochs    the same over the last N epochs
-  mean:N-steps     the same over the last N steps
-  ema:β            an exponential moving average, 0 < β < 1
-The scores are the exact derivative of the averaged model's query. Running statistics (batch norm) are averaged with the same weights. The run must contain the averaged steps. `counterfactual` measures real changes at the same model, and `checkpoint --at` writes it. Methods that look at other models than the query's (tracin, outliers, random) ignore it, except for the query's value.
-
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors next to the table. The same command with --resume continues from it, with the same bits.
 
 --json prints an object with
   run, run_digest, window {start, end}, run_steps, method, engine, seconds
-  at                     the model that the queries are asked about, as --at writes it
   passes                 number of passes over the steps that the queries needed
   time                   seconds {replay, waiting, rest} of the sweep: in the engine, waiting for steps to be read, and the rest;
                          null for a method that is not a sweep
@@ -72,6 +63,31 @@ pub(crate) const SCORES: &str = "\
 --json prints an object with
   table, metadata        the file, and the metadata stored next to it (null without metadata)
   rows_in_table, rows    number of rows in the file, and the selected rows with the table's columns";
+
+pub(crate) const DYNAMICS: &str = "\
+The table has one row per use of an example, in the order of training: step, epoch, example (its index in the training split, the column `index` of a table of scores), loss (before the step's update, with the step's augmentation and dropout, without its weight), margin (the label's logit minus the largest other logit) and probability (of the label). margin and probability are empty if the labels aren't classes with an output each. Steps are written as they are walked, so memory doesn't grow with the number of steps.
+`influence --method mean-loss|margin|forgetting|self-influence` sums the same walk up to one score per example.
+
+--json prints an object with
+  run, run_digest, window {start, end}, rows, table, seconds
+  examples, never_seen   number of training examples, and of those in no batch of the window
+  never_right, forgotten, kept   number of examples that were never right, that were wrong after they had been right, and that stayed right; null unless the model is a classifier
+  forgetting_events      how often an example was wrong although it was right at its use before; null unless the model is a classifier
+  notes                  reasons to doubt these numbers; empty if there are none";
+
+pub(crate) const SPIKES: &str = "\
+A step has jumped if its batch loss is larger than m + K * 1.4826 * d: m is the median loss of the --before steps before it, d the median absolute deviation from m, and K is --above. 1.4826 d is the standard deviation of a normal distribution. A step with fewer than 20 steps before it in the window is not judged. A loss that is not finite is a jump.
+
+An example's share of the jump is w (l - e) / (L - m): w is its weight in the batch, l its loss, e the loss per unit of weight at which the batch would have had the expected loss, and L the batch loss. The shares of a batch add up to 1. |gradient| is the norm of the gradient of l.
+
+--json prints an object with
+  run, run_digest, before, above, window {start, end}, seconds
+  judged, found          number of steps that were judged, and of those that jumped
+  recorded               whether the losses are the recorded ones; otherwise they were recomputed
+  spikes                 the --top largest jumps, a list of {step, epoch, loss, expected, deviations, examples};
+                         examples is a list of {index, row, file, label, loss, share, gradient, margin, probability}, the largest share first;
+                         numbers that are not finite or not defined are null
+  notes                  reasons to doubt these numbers; empty if there are none";
 
 #[cfg(feature = "record")]
 pub(super) const RECORD_JSON: &str = "\
@@ -142,17 +158,16 @@ pub(crate) const COUNTERFACTUAL: &str = "\
 --without FILE has one example index per line; empty lines and lines that begin with # are skipped. An example that is listed twice is left out once, with a warning.
 
 --json prints an object with
-  query, at, window {start, end}, without the query, the model that it is asked about, the steps, and the number of examples left out
+  query, window {start, end}, without     the query, the steps, and the number of examples left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
                          the query after retraining with all examples, and without those left out; the difference; the prediction and its source.
                          With --each, value_without, real_change and predicted_change are null; `sets` has them
   notes                  reasons to doubt these numbers; empty if there are none
   first_order_change     <u, parameters without the examples minus parameters with them>: the part of the real change that is first order in the
                          real change of the parameters; the rest is due to the query's curvature; null with --each
-  sets                   a list of {without, places, predicted_change, real_change, value_without, losses, at_end}, one per retraining;
-                         places is a list of {row, file}, one per example of `without`;
-                         at_end {queries, losses} after the last step, if the query is asked about an average
-  retraining {queries, at, window, removal, denominators, everyone, reproduction, outcomes}";
+  sets                   a list of {without, places, predicted_change, real_change, value_without, losses}, one per retraining;
+                         places is a list of {row, file}, one per example of `without`
+  retraining {queries, window, removal, denominators, everyone, reproduction, outcomes}";
 
 pub(super) const RECOVER: &str = "\
 Exit codes: 0 nothing was lost; 1 failure, and nothing was written; 2 wrong usage; 3 something was lost, as reported. The damaged run is only read.

@@ -1,6 +1,7 @@
 //! The command line as clap types. Each verb is run by the file of the same name in `commands/`.
 
 mod analysis;
+mod dynamics;
 #[cfg(feature = "record")]
 mod experiments;
 pub(crate) mod help;
@@ -16,6 +17,7 @@ pub use analysis::{
     Bounds, CheckArgs, Counterfactual, DenominatorKind, Influence, Methods, NamesArgs, NamesBy,
     RemovalKind, Report, Scores,
 };
+pub use dynamics::{Dynamics, ReplayArgs, Spikes};
 #[cfg(feature = "record")]
 pub use experiments::{Agreement, Cleansing, Experiment, Quality, RecordingCost};
 #[cfg(feature = "record")]
@@ -65,6 +67,12 @@ pub enum Command {
     /// Sort, filter and print a table written by `influence`, or write some of its rows to another table
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
+    /// Write the loss, margin and probability of every use of every example in training, as one long table
+    #[command(after_long_help = help::DYNAMICS)]
+    Dynamics(Dynamics),
+    /// Find the steps where the loss jumped, and what each example of their batches contributed
+    #[command(after_long_help = help::SPIKES)]
+    Spikes(Spikes),
     /// Retrain without some examples, on the recorded batches, and compare the result with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),

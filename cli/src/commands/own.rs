@@ -10,9 +10,10 @@ use super::context::Models;
 use super::{Outcome, answered, exit, threads};
 use crate::args::help;
 use crate::args::{
-    Checkpoint, Counterfactual, Export, Influence, Info, Recover, Report, Scores, Verify,
+    Checkpoint, Counterfactual, Dynamics, Export, Influence, Info, Recover, Report, Scores, Spikes,
+    Verify,
 };
-use crate::commands::analysis::{counterfactual, influence, report, scores};
+use crate::commands::analysis::{counterfactual, dynamics, influence, report, scores, spikes};
 use crate::commands::traces::{checkpoint, export, info, recover, verify};
 use crate::own::OwnSource;
 
@@ -41,6 +42,12 @@ enum Verb {
     /// Sort, filter and print a table written by `influence`, or write some of its rows to another table
     #[command(after_long_help = format!("{}\n\n{}", help::SCORES, help::NAMES))]
     Scores(Scores),
+    /// Write the loss, margin and probability of every use of every example in training, as one long table
+    #[command(after_long_help = help::DYNAMICS)]
+    Dynamics(Dynamics),
+    /// Find the steps where the loss jumped, and what each example of their batches contributed
+    #[command(after_long_help = help::SPIKES)]
+    Spikes(Spikes),
     /// Retrain without some examples, on the recorded batches, and compare the result with the prediction
     #[command(after_long_help = help::COUNTERFACTUAL)]
     Counterfactual(Counterfactual),
@@ -85,7 +92,11 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
     let models = Models::Own(model);
     let computes = match &own.verb {
         Verb::Verify(args) => args.replay,
-        Verb::Influence(_) | Verb::Counterfactual(_) | Verb::Report(_) => true,
+        Verb::Influence(_)
+        | Verb::Dynamics(_)
+        | Verb::Spikes(_)
+        | Verb::Counterfactual(_)
+        | Verb::Report(_) => true,
         _ => false,
     };
     if computes {
@@ -96,6 +107,8 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
         Verb::Verify(args) => verify::run(&args, &models),
         Verb::Influence(args) => influence::run(&args, &models),
         Verb::Scores(args) => scores::run(&args),
+        Verb::Dynamics(args) => dynamics::run(&args, &models),
+        Verb::Spikes(args) => spikes::run(&args, &models),
         Verb::Counterfactual(args) => counterfactual::run(&args, &models),
         Verb::Report(args) => report::run(&args, &models),
         Verb::Export(args) => export::run(&args),

@@ -20,7 +20,7 @@ use crate::commands::recording::task;
 use crate::commands::{Outcome, Usage, progress};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::agreement::{
-    Agreement, AgreementPlan, METHODS, Measured, SETTINGS, Setting, agreement, paired, published,
+    Agreement, METHODS, Measured, SETTINGS, Setting, agreement, paired, published, settings_of,
     summary,
 };
 use hindcast_lab::protocols::{append_row, check_data, check_settings, data_digest, read_rows};
@@ -47,11 +47,8 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut rows: Vec<Agreement> = read_rows(args.out.as_deref())?;
-    let plan = AgreementPlan {
-        penalty_given: penalty_given(args),
-        at: args.at.clone(),
-    };
-    check_rows(args, &rows, &tasks, &seeds, &plan)?;
+    let penalty_given = penalty_given(args);
+    check_rows(args, &rows, &tasks, &seeds, penalty_given)?;
     // Seed by seed, so that an interrupted experiment has about equally many seeds of each setting.
     let mut jobs = Vec::new();
     for seed in seeds.clone() {
@@ -72,7 +69,7 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
         }
     }
     let begun = Instant::now();
-    rows.extend(run_all(&jobs, args, &plan)?);
+    rows.extend(run_all(&jobs, args, penalty_given)?);
     let mut out = clean::stdout();
     if !jobs.is_empty() {
         writeln!(
@@ -99,12 +96,12 @@ fn check_rows(
     rows: &[Agreement],
     tasks: &[(Setting, Task)],
     seeds: &Range<u64>,
-    plan: &AgreementPlan,
+    penalty_given: bool,
 ) -> anyhow::Result<()> {
     let out = args.out.as_deref();
     for (setting, task) in tasks {
         let name = format!("{}/{}", setting.data, setting.model);
-        check_settings(out, rows, &name, &plan.settings_of(task)?)?;
+        check_settings(out, rows, &name, &settings_of(task, penalty_given)?)?;
     }
     let known: Vec<(&Setting, &Task, u64)> = tasks
         .iter()
@@ -123,7 +120,7 @@ fn check_rows(
 fn run_all(
     jobs: &[Job<'_>],
     args: &args::Agreement,
-    plan: &AgreementPlan,
+    penalty_given: bool,
 ) -> anyhow::Result<Vec<Agreement>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match args.threads {
@@ -145,7 +142,7 @@ fn run_all(
                 &job.methods,
                 args.data.as_deref(),
                 job.seed,
-                plan,
+                penalty_given,
                 &|_, _| {
                     if failure().is_some() {
                         std::ops::ControlFlow::Break(())

@@ -7,6 +7,7 @@ mod bench;
 #[cfg(feature = "record")]
 mod contradictions;
 mod damage;
+mod dynamics;
 #[cfg(unix)]
 mod engines;
 mod everyday;

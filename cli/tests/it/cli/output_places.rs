@@ -61,6 +61,7 @@ fn no_verb_writes_into_a_run() {
         ],
         &["report", "run", "scores.csv", "--out", "link/report.html"],
         &["bounds", "run", "--out", "run/b.csv"],
+        &["dynamics", "run", "--out", "link/d.csv"],
         &["export", "run", "--steps", "0..2", "--out", "run/steps"],
         &[
             "export",

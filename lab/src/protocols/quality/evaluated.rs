@@ -15,11 +15,10 @@ pub(super) fn losses_of(
     split: Split,
     examples: &[u64],
 ) -> anyhow::Result<Vec<f64>> {
-    let (parameters, buffers) = end.model();
     Ok(losses::<f64>(
         run.objective().as_ref(),
-        parameters,
-        buffers,
+        &end.parameters,
+        &end.buffers,
         run.data(),
         split,
         examples,

@@ -1,0 +1,95 @@
+//! A walk over recorded steps as `dynamics` and `spikes` do it: checked, with a progress bar, and interruptible.
+
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+
+use super::asked::parse_window;
+use super::trust;
+use crate::args::ReplayArgs;
+use crate::commands::context::{self, Models};
+use crate::commands::interrupt::{Interrupts, told};
+use crate::commands::memory::Limit;
+use crate::commands::progress;
+use hindcast_analyzer::sweep::{Observer, Stage};
+use hindcast_analyzer::{RecordedRun, ReplayEngine, Window};
+
+/// A command line that is read and checked as far as that is possible without the run.
+pub(super) struct Walk<'a> {
+    window: Window,
+    memory: Option<Limit>,
+    args: &'a ReplayArgs,
+    quiet: bool,
+}
+
+/// A run with an engine for it.
+pub(super) struct Opened {
+    pub run: RecordedRun<'static>,
+    pub engine: Box<dyn ReplayEngine>,
+    /// The window's steps.
+    pub steps: Range<u64>,
+    /// Reasons to doubt the result.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn parse(window: &str, args: &'a ReplayArgs, quiet: bool) -> anyhow::Result<Self> {
+        Ok(Walk {
+            window: parse_window(window)?,
+            memory: context::memory(args.memory.as_deref())?,
+            args,
+            quiet,
+        })
+    }
+
+    /// Opens the run, and checks that its steps can be recomputed.
+    pub fn open(
+        &self,
+        models: &Models,
+        run_path: &Path,
+        data: Option<&Path>,
+    ) -> anyhow::Result<Opened> {
+        let run = models.open(run_path, data, self.memory)?;
+        context::warn_or_refuse_run(&run, run_path)?;
+        let device = context::device(&self.args.device)?;
+        let kind = run.engine_kind(self.args.engine.map(Into::into), &device)?;
+        trust::derivatives(&run, self.quiet)?;
+        let steps = self.window.resolve(run.source())?;
+        let note = trust::steps(
+            &run,
+            steps.clone(),
+            &self.args.check,
+            self.memory,
+            self.quiet,
+        )?;
+        let dtype = self.args.precision.dtype().unwrap_or(run.dtype());
+        Ok(Opened {
+            engine: run.engine(Some(kind), Some(dtype), device)?,
+            run,
+            steps,
+            notes: Vec::from_iter(note),
+        })
+    }
+}
+
+/// Runs a walk with a progress bar. Ctrl-C stops it, and `left` says what an interrupted one has left.
+pub(super) fn watched<T>(
+    quiet: bool,
+    left: &str,
+    walk: impl FnOnce(&mut dyn Observer) -> Result<T, hindcast_analyzer::AnalysisError>,
+) -> anyhow::Result<T> {
+    let interrupts = Interrupts::listen();
+    let bar = progress::bar(0, "walking", "steps");
+    let time = if quiet {
+        progress::Estimate::silent()
+    } else {
+        progress::Estimate::from(0)
+    };
+    let mut observer = |stage: Stage| -> ControlFlow<()> {
+        bar.at(stage.done, stage.total);
+        time.after(stage.done, stage.total, &bar);
+        interrupts.flow()
+    };
+    let done = walk(&mut observer);
+    drop((bar, interrupts));
+    done.map_err(|e| told(e.into(), || left.to_owned()))
+}
