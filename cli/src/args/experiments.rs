@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use hindcast_analyzer::QueryPoint;
 
 /// `hindcast experiment`
 #[derive(Debug, Subcommand)]
@@ -52,6 +53,9 @@ pub struct Agreement {
     /// Seeds A..B (B excluded)
     #[arg(long, default_value = "0..10")]
     pub seeds: String,
+    /// The model that the query is asked about, in the scores and in the truth: final, mean, … (as `influence --at`)
+    #[arg(long, value_name = "POINT", default_value = "final")]
+    pub at: QueryPoint,
     /// CSV file of rows; rows that it already has are not computed again, and rows of other settings or data are refused
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -95,6 +99,10 @@ pub struct Cleansing {
     /// Which steps are retrained: last-epoch or all
     #[arg(long, value_enum, default_value = "last-epoch")]
     pub retrain: Retrained,
+    /// Also evaluate the retrained runs at an average of their last models, such as mean; a ranking asks about the end unless
+    /// its name has @POINT, for example sgd-last-epoch@mean
+    #[arg(long, value_name = "POINT", default_value = "final")]
+    pub at: QueryPoint,
     /// Change any key of the tasks
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -127,6 +135,10 @@ pub struct Quality {
     /// Steps that examples are left out of (mislabels: steps that are swept) and that methods use: all, last-epoch, or A..B
     #[arg(long, value_name = "WINDOW", default_value = "last-epoch")]
     pub window: String,
+    /// The model at which real changes are measured, and about which rankings ask: final, mean, … (as `influence --at`); a
+    /// ranking whose name has @POINT asks about that model instead
+    #[arg(long, value_name = "POINT", default_value = "final")]
+    pub at: QueryPoint,
     /// lds: share of the training examples that each subset leaves out
     #[arg(long, default_value_t = 0.01)]
     pub share: f64,

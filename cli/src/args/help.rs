@@ -37,10 +37,19 @@ All queries share one sweep. The memory it needs is printed before it begins. If
 
 --refine K works in three stages. The sweep ranks all examples. The K most harmful examples of each query get the accumulative estimate, which follows the effect of an example's absence through all batches (it differs from the sweep if an example occurs more than once in the window; it requires SGD without momentum and clipping, and a model without running statistics). The --refine-truth M most harmful of those are then left out and retrained, one at a time. The table gets the columns accumulative and counterfactual (the real change of the query), which are empty for all other examples.
 
+--at POINT is the model that the queries are asked about. At a constant learning rate, the model after the last step is wherever the last batches moved it, and its loss depends most on the examples in those batches. The average of the last models is steadier, often has a lower loss, and is what retraining confirms best:
+  final            the model after the last step
+  mean             the mean of the models after each step of the last epoch; also written mean:last-epoch
+  mean:N-epochs    the same over the last N epochs
+  mean:N-steps     the same over the last N steps
+  ema:β            an exponential moving average, 0 < β < 1
+The scores are the exact derivative of the averaged model's query. Running statistics (batch norm) are averaged with the same weights. The run must contain the averaged steps. `counterfactual` measures real changes at the same model, and `checkpoint --at` writes it. Methods that look at other models than the query's (tracin, outliers, random) ignore it, except for the query's value.
+
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors next to the table. The same command with --resume continues from it, with the same bits.
 
 --json prints an object with
   run, run_digest, window {start, end}, run_steps, method, engine, seconds
+  at                     the model that the queries are asked about, as --at writes it
   passes                 number of passes over the steps that the queries needed
   time                   seconds {replay, waiting, rest} of the sweep: in the engine, waiting for steps to be read, and the rest;
                          null for a method that is not a sweep
@@ -158,16 +167,17 @@ pub(crate) const COUNTERFACTUAL: &str = "\
 --without FILE has one example index per line; empty lines and lines that begin with # are skipped. An example that is listed twice is left out once, with a warning.
 
 --json prints an object with
-  query, window {start, end}, without     the query, the steps, and the number of examples left out
+  query, at, window {start, end}, without the query, the model that it is asked about, the steps, and the number of examples left out
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
                          the query after retraining with all examples, and without those left out; the difference; the prediction and its source.
                          With --each, value_without, real_change and predicted_change are null; `sets` has them
   notes                  reasons to doubt these numbers; empty if there are none
   first_order_change     <u, parameters without the examples minus parameters with them>: the part of the real change that is first order in the
                          real change of the parameters; the rest is due to the query's curvature; null with --each
-  sets                   a list of {without, places, predicted_change, real_change, value_without, losses}, one per retraining;
-                         places is a list of {row, file}, one per example of `without`
-  retraining {queries, window, removal, denominators, everyone, reproduction, outcomes}";
+  sets                   a list of {without, places, predicted_change, real_change, value_without, losses, at_end}, one per retraining;
+                         places is a list of {row, file}, one per example of `without`;
+                         at_end {queries, losses} after the last step, if the query is asked about an average
+  retraining {queries, at, window, removal, denominators, everyone, reproduction, outcomes}";
 
 pub(super) const RECOVER: &str = "\
 Exit codes: 0 nothing was lost; 1 failure, and nothing was written; 2 wrong usage; 3 something was lost, as reported. The damaged run is only read.

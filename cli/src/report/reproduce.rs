@@ -117,16 +117,17 @@ mod tests {
         };
         assert_eq!(
             influence(words(), &meta, "scores.csv"),
-            "hindcast influence 'my runs/a' --data data --query validation --engine kernels --per-epoch --out scores.csv"
+            "hindcast influence 'my runs/a' --data data --query validation --at final --engine kernels --per-epoch --out scores.csv"
         );
         meta.epochs.clear();
         meta.window = 10..20;
+        meta.at = "mean:5-epochs".to_owned();
         meta.method = "hessian-free".to_owned();
         meta.engine = "autodiff, f64 precision, cuda:1".to_owned();
         meta.queries[0].name = "vector:it's.safetensors".to_owned();
         assert_eq!(
             influence(words(), &meta, "s.csv"),
-            "hindcast influence 'my runs/a' --data data --method hessian-free --query 'vector:it'\\''s.safetensors' --window 10..20 --engine autodiff --precision f64 --device cuda:1 --out s.csv"
+            "hindcast influence 'my runs/a' --data data --method hessian-free --query 'vector:it'\\''s.safetensors' --at mean:5-epochs --window 10..20 --engine autodiff --precision f64 --device cuda:1 --out s.csv"
         );
     }
 }

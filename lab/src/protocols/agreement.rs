@@ -29,7 +29,7 @@ use hindcast_analyzer::estimators::{Chosen, Question};
 use hindcast_analyzer::measures::{jaccard_of_extremes, kendall_tau};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    CounterfactualOptions, Query, RecordedRun, ReplayEngine, Window, counterfactuals,
+    CounterfactualOptions, Query, QueryPoint, RecordedRun, ReplayEngine, Window, counterfactuals,
 };
 
 pub use published::{Figure, Published, published};
@@ -43,7 +43,7 @@ const EXTREMES: usize = 10;
 /// Trains and records `task` with this seed in its own float type, retrains without each training example in turn, and
 /// compares each method's scores with the real changes. Returns one row per method.
 ///
-/// Unless `penalty_given`, the penalty of a linear binary classifier is chosen by cross-validation, as in the paper.
+/// Unless the penalty is given, the penalty of a linear binary classifier is chosen by cross-validation, as in the paper.
 /// Runs on one thread, so that seeds can run in parallel.
 ///
 /// # Errors
@@ -54,16 +54,16 @@ pub fn agreement(
     methods: &[Measured],
     data_dir: Option<&Path>,
     seed: u64,
-    penalty_given: bool,
+    plan: &AgreementPlan,
     progress: &ReplayProgress<'_>,
 ) -> anyhow::Result<Vec<Agreement>> {
-    let settings = settings_of(task, penalty_given)?;
+    let settings = plan.settings_of(task)?;
     let mut task = task.clone();
     task.set("train.seed", &seed.to_string())?;
     let data = load(&task.data, Some(&task.augment), data_dir, seed)
         .with_context(|| format!("data of task {:?}", task.name))?;
     let fingerprint = data_digest(data.as_ref());
-    if !penalty_given && is_linear_classifier(&task) {
+    if !plan.penalty_given && is_linear_classifier(&task) {
         let alpha = penalty_of(data.as_ref())?;
         task.set("loss.penalty", &alpha.to_string())?;
     }
@@ -85,13 +85,23 @@ pub fn agreement(
     let mut engine = run.engine(None, Some(run.dtype()), Device::Cpu)?;
     let queries = ["validation".parse::<Query>()?];
     let [query] = &queries;
-    let gradient = query.gradient(run.source(), engine.as_mut(), run.data())?;
+    let model = plan.at.resolve(run.source())?.state(run.source())?;
+    let gradient = query.gradient_at(
+        run.source(),
+        engine.as_mut(),
+        run.data(),
+        &model.parameters,
+        &model.buffers,
+    )?;
 
     let begun = Instant::now();
-    let truth = truth(&run, &queries, progress)?;
+    let truth = truth(&run, &queries, &plan.at, progress)?;
     let truth_seconds = begun.elapsed().as_secs_f64();
 
-    let question = Question::new(&run, &queries, &Window::All);
+    let question = Question {
+        at: &plan.at,
+        ..Question::new(&run, &queries, &Window::All)
+    };
     let mut rows = Vec::new();
     for measured in methods {
         let begun = Instant::now();
@@ -121,10 +131,12 @@ pub fn agreement(
 fn truth(
     run: &RecordedRun<'_>,
     queries: &[Query],
+    at: &QueryPoint,
     progress: &ReplayProgress<'_>,
 ) -> anyhow::Result<Vec<f64>> {
     let sets: Vec<Vec<u64>> = (0..run.examples() as u64).map(|j| vec![j]).collect();
     let options = CounterfactualOptions {
+        at: at.clone(),
         arithmetic: run.arithmetic(None, &Device::Cpu)?,
         threads: 1,
         evaluate: Vec::new(),
@@ -154,11 +166,33 @@ fn scores(
     scores.context("it has no score for some examples")
 }
 
-/// The digest of everything that a task's rows depend on, except seed and data. It includes whether the penalty was
-/// given, because a penalty that is given may equal the task's own.
-pub fn settings_of(task: &Task, penalty_given: bool) -> anyhow::Result<String> {
-    let penalty = if penalty_given { "given" } else { "chosen" };
-    settings_digest(task, &format!("penalty {penalty}"))
+/// What all seeds of an experiment share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AgreementPlan {
+    /// Whether the penalty of linear classifiers is the task's. If not, it is chosen by cross-validation.
+    pub penalty_given: bool,
+    /// The model that the query is asked about, in the scores and in the truth.
+    pub at: QueryPoint,
+}
+
+impl AgreementPlan {
+    /// The digest of everything that a task's rows depend on, except seed and data. It includes whether the penalty was given,
+    /// because a penalty that is given may equal the task's own.
+    ///
+    /// # Errors
+    /// If the task can't be written as text.
+    pub fn settings_of(&self, task: &Task) -> anyhow::Result<String> {
+        let penalty = if self.penalty_given {
+            "given"
+        } else {
+            "chosen"
+        };
+        let at = match &self.at {
+            QueryPoint::Final => String::new(),
+            at => format!(", at {at}"),
+        };
+        settings_digest(task, &format!("penalty {penalty}{at}"))
+    }
 }
 
 /// Whether a task has no hidden layer and one output, like the paper's logistic regressions.

@@ -17,7 +17,7 @@ use super::seed::Seed;
 use hindcast_analyzer::counterfactual::{Outcome, SplitLoss};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    AnalysisError, CounterfactualOptions, Query, Removal, Window, counterfactuals,
+    AnalysisError, CounterfactualOptions, Query, QueryPoint, Removal, Window, counterfactuals,
 };
 
 /// Numbers of examples that the paper removes.
@@ -78,6 +78,10 @@ pub struct CleansingRow {
     pub k: u64,
     /// Which steps were retrained: `last-epoch` or `all`.
     pub retrain: Retrain,
+    /// The model of the retrained run that errors and losses belong to: `final`, or an average. Rows of earlier versions
+    /// have no such column: they belong to the end.
+    #[serde(default = "end")]
+    pub at: String,
     /// Share of wrongly classified test examples, retrained on all examples.
     pub test_error_before: f64,
     /// The same, retrained without the `k` examples.
@@ -98,11 +102,15 @@ pub struct CleansingRow {
     pub seconds: f64,
 }
 
+fn end() -> String {
+    QueryPoint::Final.to_string()
+}
+
 impl Row for CleansingRow {
     fn key(&self) -> String {
         format!(
-            "task {}, seed {}, method {}, k {}, retrained {}",
-            self.task, self.seed, self.method, self.k, self.retrain
+            "task {}, seed {}, method {}, k {}, retrained {}, at {}",
+            self.task, self.seed, self.method, self.k, self.retrain, self.at
         )
     }
 
@@ -125,10 +133,19 @@ pub struct CleansingPlan {
     pub removed: Vec<u64>,
     /// Which steps are retrained.
     pub retrain: Retrain,
+    /// An average at which the retrained runs are evaluated in addition to their end; [`QueryPoint::Final`] for none.
+    pub at: QueryPoint,
+}
+
+impl CleansingPlan {
+    /// Whether there is a row for each model at which this removal is evaluated.
+    fn is_done(&self, done: &dyn Fn(&str, u64, &str) -> bool, method: &str, k: u64) -> bool {
+        done(method, k, &end()) && done(method, k, &self.at.to_string())
+    }
 }
 
 /// Runs one seed: trains and records `task` (or opens the kept run), ranks by every method, and retrains without the
-/// worst examples. Rows for which `done` returns true are not computed. Each new row is passed to `emit` as soon as it
+/// worst examples. Rows for which `done(method, k, at)` returns true are not computed. Each new row is passed to `emit` as soon as it
 /// is computed.
 ///
 /// # Errors
@@ -137,13 +154,13 @@ pub fn cleansing(
     seed: &Seed<'_>,
     data: Box<dyn DataSet>,
     plan: &CleansingPlan,
-    done: &dyn Fn(&str, u64) -> bool,
+    done: &dyn Fn(&str, u64, &str) -> bool,
     emit: &mut dyn FnMut(CleansingRow) -> anyhow::Result<()>,
     watcher: &Watcher<'_>,
 ) -> anyhow::Result<()> {
     let Seed { kept, task, origin } = *seed;
     let missing = missing(plan, data.len(Split::Train), done);
-    if missing.is_empty() && done(NONE, 0) {
+    if missing.is_empty() && plan.is_done(done, NONE, 0) {
         return Ok(());
     }
     let subject = kept.run(task, data, watcher)?;
@@ -152,6 +169,7 @@ pub fn cleansing(
     let options = CounterfactualOptions {
         // The paper's retraining removes examples from the batch, which makes a difference only for batch statistics.
         removal: Removal::Absent,
+        at: plan.at.clone(),
         evaluate: vec![Split::Validation, Split::Test],
         arithmetic: subject.arithmetic(None, &Device::Cpu)?,
         ..CounterfactualOptions::new(plan.retrain.window().resolve(run.source())?)
@@ -171,7 +189,7 @@ pub fn cleansing(
     } else {
         jobs.chunks(TOGETHER).collect()
     };
-    let mut baseline_done = done(NONE, 0);
+    let mut baseline_done = plan.is_done(done, NONE, 0);
     for group in groups {
         let begun = Instant::now();
         let sets: Vec<Vec<u64>> = group.iter().map(|(_, set)| set.clone()).collect();
@@ -188,38 +206,55 @@ pub fn cleansing(
             "a retraining is missing"
         );
         let seconds = begun.elapsed().as_secs_f64() / (group.len() + 1) as f64;
-        let before = Ended::of(&report.everyone)?;
-        let row = |method: &str, k: u64, after: &Ended| CleansingRow {
-            task: task.name.clone(),
-            seed: task.train.seed,
-            method: method.to_owned(),
-            k,
-            retrain: plan.retrain,
-            test_error_before: before.test_error,
-            test_error_after: after.test_error,
-            test_loss_before: before.test_loss,
-            test_loss_after: after.test_loss,
-            validation_loss_before: before.validation_loss,
-            validation_loss_after: after.validation_loss,
-            settings: origin.settings.clone(),
-            fingerprint: origin.fingerprint.clone(),
-            seconds,
+        let before = ends(plan, &report.everyone)?;
+        let mut rows = |method: &str, k: u64, after: &[(String, Ended)]| -> anyhow::Result<()> {
+            for ((at, before), (_, after)) in before.iter().zip(after) {
+                if !done(method, k, at) {
+                    emit(CleansingRow {
+                        task: task.name.clone(),
+                        seed: task.train.seed,
+                        method: method.to_owned(),
+                        k,
+                        retrain: plan.retrain,
+                        at: at.clone(),
+                        test_error_before: before.test_error,
+                        test_error_after: after.test_error,
+                        test_loss_before: before.test_loss,
+                        test_loss_after: after.test_loss,
+                        validation_loss_before: before.validation_loss,
+                        validation_loss_after: after.validation_loss,
+                        settings: origin.settings.clone(),
+                        fingerprint: origin.fingerprint.clone(),
+                        seconds,
+                    })?;
+                }
+            }
+            Ok(())
         };
         if !std::mem::replace(&mut baseline_done, true) {
-            emit(row(NONE, 0, &before))?;
+            rows(NONE, 0, &before)?;
         }
         for ((method, set), outcome) in group.iter().zip(&report.outcomes) {
-            emit(row(method, set.len() as u64, &Ended::of(outcome)?))?;
+            rows(method, set.len() as u64, &ends(plan, outcome)?)?;
         }
     }
     Ok(())
+}
+
+/// A retrained run's end and, if the plan has one, its average, each with its name.
+fn ends(plan: &CleansingPlan, outcome: &Outcome) -> anyhow::Result<Vec<(String, Ended)>> {
+    let at_point = (plan.at.to_string(), Ended::of(&outcome.losses)?);
+    Ok(match &outcome.at_end {
+        None => vec![at_point],
+        Some(end_values) => vec![(end(), Ended::of(&end_values.losses)?), at_point],
+    })
 }
 
 /// The rankings and numbers of removed examples that have no row yet.
 fn missing<'a>(
     plan: &'a CleansingPlan,
     examples: u64,
-    done: &dyn Fn(&str, u64) -> bool,
+    done: &dyn Fn(&str, u64, &str) -> bool,
 ) -> Vec<(&'a Ranking, Vec<u64>)> {
     let sizes: Vec<u64> = plan
         .removed
@@ -231,7 +266,10 @@ fn missing<'a>(
         .iter()
         .map(|ranking| {
             let name = ranking.to_string();
-            let sizes = sizes.iter().copied().filter(|&k| !done(&name, k));
+            let sizes = sizes
+                .iter()
+                .copied()
+                .filter(|&k| !plan.is_done(done, &name, k));
             (ranking, sizes.collect::<Vec<_>>())
         })
         .filter(|(_, sizes)| !sizes.is_empty())
@@ -247,9 +285,9 @@ struct Ended {
 }
 
 impl Ended {
-    fn of(outcome: &Outcome) -> anyhow::Result<Self> {
+    fn of(losses: &[SplitLoss]) -> anyhow::Result<Self> {
         let of = |split: &str| -> anyhow::Result<&SplitLoss> {
-            let found = outcome.losses.iter().find(|l| l.split == split);
+            let found = losses.iter().find(|l| l.split == split);
             found.ok_or_else(|| {
                 anyhow::anyhow!("the task has no {split} examples, which this experiment needs")
             })

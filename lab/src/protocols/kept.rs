@@ -253,6 +253,7 @@ pub(super) fn estimate(
     let mut engine = subject.engine(Some(kind), None, Device::Cpu)?;
     let question = Question {
         engine: &format!("{}, recorded precision, cpu", kind.name()),
+        at: &ranking.at(),
         ..Question::new(run, queries, ranking.window())
     };
     let mut observer = |stage: Stage| watcher(stage);

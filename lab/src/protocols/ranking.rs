@@ -1,13 +1,15 @@
-//! The name of a ranking: a method, its window and its sign.
+//! The name of a ranking: a method, its window, the model that it asks about, and its sign.
 
 use std::fmt;
 use std::str::FromStr;
 
 use hindcast_analyzer::estimators::{Chosen, choose, methods};
-use hindcast_analyzer::{AnalysisError, Window};
+use hindcast_analyzer::{AnalysisError, QueryPoint, Window};
 
 /// Suffix of a ranking by the steps of the last epoch.
 const LAST_EPOCH: &str = "-last-epoch";
+/// Separates the model that the query is asked about, such as `@mean:last-epoch`.
+const AT: char = '@';
 /// Suffix of a ranking in reverse order.
 const FLIPPED: &str = "-flipped";
 /// The name of the baseline, from which nothing is removed.
@@ -33,29 +35,36 @@ const USUAL: [&str; 14] = [
 ];
 
 /// A way to rank the training examples.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    name: String,
     method: String,
     window: Window,
+    /// The model that the query is asked about; `None` if the name doesn't say.
+    at: Option<QueryPoint>,
     flipped: bool,
 }
 
 impl fmt::Display for Ranking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(&self.without_sign())?;
+        f.write_str(if self.flipped { FLIPPED } else { "" })
     }
 }
 
 impl FromStr for Ranking {
     type Err = AnalysisError;
 
-    /// Parses a method's name, followed by `-last-epoch` (if the method has a window) and `-flipped`, both optional.
+    /// Parses a method's name, followed by `-last-epoch` (if the method has a window), `@POINT` (the model that the query is
+    /// asked about) and `-flipped`, all optional.
     fn from_str(text: &str) -> Result<Self, AnalysisError> {
         let name = text.trim();
         let (rest, flipped) = match name.strip_suffix(FLIPPED) {
             Some(rest) => (rest, true),
             None => (name, false),
+        };
+        let (rest, at) = match rest.split_once(AT) {
+            Some((rest, at)) => (rest, Some(at.parse()?)),
+            None => (rest, None),
         };
         let (rest, window) = match rest.strip_suffix(LAST_EPOCH) {
             Some(rest) => (rest, Window::LastEpoch),
@@ -68,9 +77,9 @@ impl FromStr for Ranking {
             )));
         }
         Ok(Ranking {
-            name: name.to_owned(),
             method: method.name.to_owned(),
             window,
+            at,
             flipped,
         })
     }
@@ -116,16 +125,36 @@ impl Ranking {
 
     /// The same ranking with `window`.
     fn within(self, window: &Window) -> Ranking {
-        let flipped = if self.flipped { FLIPPED } else { "" };
-        let steps = match window {
-            Window::All => String::new(),
-            window => format!("-{window}"),
-        };
         Ranking {
-            name: format!("{}{steps}{flipped}", self.method),
             window: window.clone(),
             ..self
         }
+    }
+
+    /// The same ranking about the model `at`, unless its name has a model.
+    pub fn unless_asked_at(self, at: &QueryPoint) -> Ranking {
+        let named = self.at.clone();
+        Ranking {
+            at: named.or_else(|| Some(at.clone()).filter(|at| *at != QueryPoint::Final)),
+            ..self
+        }
+    }
+
+    /// The model that the query is asked about.
+    pub fn at(&self) -> QueryPoint {
+        self.at.clone().unwrap_or(QueryPoint::Final)
+    }
+
+    /// The name without the suffix of a reverse order.
+    fn without_sign(&self) -> String {
+        let mut name = self.method.clone();
+        if self.window != Window::All {
+            name.push_str(&format!("-{}", self.window));
+        }
+        if let Some(at) = &self.at {
+            name.push_str(&format!("{AT}{at}"));
+        }
+        name
     }
 
     /// The method's name.
@@ -138,9 +167,9 @@ impl Ranking {
         &self.window
     }
 
-    /// The name of the scores, which this ranking shares with the reverse ranking.
-    pub fn scores_name(&self) -> &str {
-        self.name.strip_suffix(FLIPPED).unwrap_or(&self.name)
+    /// The name of the scores' file, which this ranking shares with the reverse ranking.
+    pub fn scores_name(&self) -> String {
+        self.without_sign().replace(':', "_")
     }
 
     /// 1, or −1 for a reverse ranking.
@@ -191,6 +220,18 @@ mod tests {
         assert_eq!(turned.window(), &Window::LastEpoch);
         assert_eq!(turned.sign(), -1.0);
         assert_eq!(turned.scores_name(), "hessian-free-last-epoch");
+        let averaged: Ranking = "sgd-last-epoch@mean:5-epochs-flipped".parse().unwrap();
+        assert_eq!(averaged.window(), &Window::LastEpoch);
+        assert_eq!(averaged.at(), QueryPoint::MeanOfEpochs(5));
+        assert_eq!(averaged.sign(), -1.0);
+        assert_eq!(averaged.to_string(), "sgd-last-epoch@mean:5-epochs-flipped");
+        assert_eq!(averaged.scores_name(), "sgd-last-epoch@mean_5-epochs");
+        assert!("sgd@mean:".parse::<Ranking>().is_err());
+        let mean = QueryPoint::MeanOfLastEpoch;
+        assert_eq!(plain.clone().unless_asked_at(&mean).at(), mean);
+        assert_eq!(plain.unless_asked_at(&QueryPoint::Final).to_string(), "sgd");
+        let end: Ranking = "sgd@final".parse().unwrap();
+        assert_eq!(end.unless_asked_at(&mean).at(), QueryPoint::Final);
         assert!("random-last-epoch".parse::<Ranking>().is_err());
         assert!("best".parse::<Ranking>().is_err());
     }

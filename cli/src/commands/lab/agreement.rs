@@ -20,7 +20,7 @@ use crate::commands::recording::task;
 use crate::commands::{Outcome, Usage, progress};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::agreement::{
-    Agreement, METHODS, Measured, SETTINGS, Setting, agreement, paired, published, settings_of,
+    Agreement, AgreementPlan, METHODS, Measured, SETTINGS, Setting, agreement, paired, published,
     summary,
 };
 use hindcast_lab::protocols::{append_row, check_data, check_settings, data_digest, read_rows};
@@ -47,8 +47,11 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut rows: Vec<Agreement> = read_rows(args.out.as_deref())?;
-    let penalty_given = penalty_given(args);
-    check_rows(args, &rows, &tasks, &seeds, penalty_given)?;
+    let plan = AgreementPlan {
+        penalty_given: penalty_given(args),
+        at: args.at.clone(),
+    };
+    check_rows(args, &rows, &tasks, &seeds, &plan)?;
     // Seed by seed, so that an interrupted experiment has about equally many seeds of each setting.
     let mut jobs = Vec::new();
     for seed in seeds.clone() {
@@ -69,7 +72,7 @@ pub(crate) fn run(args: &args::Agreement) -> anyhow::Result<Outcome> {
         }
     }
     let begun = Instant::now();
-    rows.extend(run_all(&jobs, args, penalty_given)?);
+    rows.extend(run_all(&jobs, args, &plan)?);
     let mut out = clean::stdout();
     if !jobs.is_empty() {
         writeln!(
@@ -96,12 +99,12 @@ fn check_rows(
     rows: &[Agreement],
     tasks: &[(Setting, Task)],
     seeds: &Range<u64>,
-    penalty_given: bool,
+    plan: &AgreementPlan,
 ) -> anyhow::Result<()> {
     let out = args.out.as_deref();
     for (setting, task) in tasks {
         let name = format!("{}/{}", setting.data, setting.model);
-        check_settings(out, rows, &name, &settings_of(task, penalty_given)?)?;
+        check_settings(out, rows, &name, &plan.settings_of(task)?)?;
     }
     let known: Vec<(&Setting, &Task, u64)> = tasks
         .iter()
@@ -120,7 +123,7 @@ fn check_rows(
 fn run_all(
     jobs: &[Job<'_>],
     args: &args::Agreement,
-    penalty_given: bool,
+    plan: &AgreementPlan,
 ) -> anyhow::Result<Vec<Agreement>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match args.threads {
@@ -142,7 +145,7 @@ fn run_all(
                 &job.methods,
                 args.data.as_deref(),
                 job.seed,
-                penalty_given,
+                plan,
                 &|_, _| {
                     if failure().is_some() {
                         std::ops::ControlFlow::Break(())

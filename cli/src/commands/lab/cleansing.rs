@@ -14,8 +14,9 @@ use crate::clean;
 use crate::clean::{field, say};
 use crate::commands::Outcome;
 use crate::commands::interrupt::told;
-use hindcast_analyzer::load_data;
+use crate::words::at_model;
 use hindcast_analyzer::measures::{mean, sample_sd};
+use hindcast_analyzer::{QueryPoint, load_data};
 use hindcast_lab::paired_t_test;
 use hindcast_lab::protocols::{
     CleansingPlan, CleansingRow, Digests, Kept, NONE, REMOVED, Ranking, Seed, append_row,
@@ -32,6 +33,7 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
             asked => asked.to_vec(),
         },
         retrain: args.retrain.into(),
+        at: args.at.clone(),
     };
     let tasks = match args.only.as_slice() {
         [] => tasks(&["mnist".to_owned(), "cifar10".to_owned()], &args.set)?,
@@ -55,8 +57,12 @@ pub(crate) fn run(args: &Cleansing) -> anyhow::Result<Outcome> {
         }
     }
     let mut out = clean::stdout();
+    let mut points = vec![QueryPoint::Final.to_string(), plan.at.to_string()];
+    points.dedup();
     for task in &tasks {
-        summary(&mut out, &task.name, &seeds, &plan, &rows)?;
+        for at in &points {
+            summary(&mut out, &task.name, &seeds, &plan, at, &rows)?;
+        }
     }
     Ok(Outcome::Fine)
 }
@@ -96,10 +102,10 @@ fn one_seed(
         );
     }
     let kept = Kept::beside(args.out.as_deref(), task)?;
-    let known: Vec<(String, u64)> = rows
+    let known: Vec<(String, u64, String)> = rows
         .iter()
         .filter(|r| r.task == task.name && r.seed == task.train.seed && r.retrain == plan.retrain)
-        .map(|r| (r.method.clone(), r.k))
+        .map(|r| (r.method.clone(), r.k, r.at.clone()))
         .collect();
     let show = Show::new();
     let this = Seed {
@@ -111,7 +117,11 @@ fn one_seed(
         &this,
         data,
         plan,
-        &|method, k| known.iter().any(|(m, of)| m == method && *of == k),
+        &|method, k, at| {
+            known
+                .iter()
+                .any(|(m, of, there)| m == method && *of == k && there == at)
+        },
         &mut |row| {
             append_row(args.out.as_deref(), &row)?;
             rows.push(row);
@@ -130,11 +140,14 @@ fn summary(
     task: &str,
     seeds: &Range<u64>,
     plan: &CleansingPlan,
+    at: &str,
     rows: &[CleansingRow],
 ) -> anyhow::Result<()> {
     let rows: Vec<&CleansingRow> = rows
         .iter()
-        .filter(|r| r.task == task && seeds.contains(&r.seed) && r.retrain == plan.retrain)
+        .filter(|r| {
+            r.task == task && seeds.contains(&r.seed) && r.retrain == plan.retrain && r.at == at
+        })
         .collect();
     let none: Vec<f64> = rows
         .iter()
@@ -146,10 +159,11 @@ fn summary(
     }
     writeln!(
         out,
-        "{}, {} seeds, retrained: {}; test error {:.3} % (sd {}) with all examples",
+        "{}, {} seeds, retrained: {}, evaluated {}; test error {:.3} % (sd {}) with all examples",
         field(task),
         none.len(),
         plan.retrain,
+        at_model(at),
         mean(&none),
         spread(sample_sd(&none))
     )?;

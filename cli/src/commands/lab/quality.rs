@@ -68,9 +68,13 @@ fn plan(args: &Quality) -> anyhow::Result<QualityPlan> {
         measure: args.measure.into(),
         rankings: rankings(
             &args.methods,
-            || Ranking::usual_of(&window),
-            |ranking| ranking.unless_named(&window),
+            || {
+                let usual = Ranking::usual_of(&window).into_iter();
+                usual.map(|r| r.unless_asked_at(&args.at)).collect()
+            },
+            |ranking| ranking.unless_named(&window).unless_asked_at(&args.at),
         )?,
+        at: args.at.clone(),
         window,
         share: args.share,
         runs: args.runs,

@@ -15,7 +15,7 @@ use hindcast_analyzer::counterfactual::Outcome;
 use hindcast_analyzer::measures::{mean, sample_sd};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
-    AnalysisError, CounterfactualOptions, Query, RecordedRun, counterfactuals,
+    AnalysisError, CounterfactualOptions, Query, QueryPoint, RecordedRun, counterfactuals,
 };
 
 /// One run that is measured.
@@ -53,12 +53,24 @@ impl Bench<'_> {
             _ => "f32",
         };
         let steps = self.plan.window.resolve(run.source())?;
+        let at = match &self.plan.at {
+            QueryPoint::Final => String::new(),
+            at => format!(" at={at}"),
+        };
         Ok(format!(
-            "train={} steps={}..{} {dtype}",
+            "train={} steps={}..{} {dtype}{at}",
             run.examples(),
             steps.start,
             steps.end
         ))
+    }
+
+    /// The window and the model, for the names of files.
+    pub fn place(&self) -> String {
+        match &self.plan.at {
+            QueryPoint::Final => self.plan.window.to_string(),
+            at => format!("{}@{at}", self.plan.window).replace(':', "_"),
+        }
     }
 
     /// Retrains on all examples, and without each of these sets in the plan's window. `of` computes numbers from the
@@ -75,6 +87,7 @@ impl Bench<'_> {
             arithmetic: self.run.arithmetic(None, &Device::Cpu)?,
             evaluate: Vec::new(),
             start_noise: noise.then_some(self.task.train.seed ^ NOISE),
+            at: self.plan.at.clone(),
             ..CounterfactualOptions::new(self.plan.window.resolve(run.source())?)
         };
         let report = counterfactuals(run, &options, &[], sets, &|done, total| {

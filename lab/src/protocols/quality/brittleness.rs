@@ -23,8 +23,8 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     );
     // Only correct predictions are considered.
     let (asked, _) = bench.test_queries(run)?;
-    let end = run.source().end()?;
-    let before = predictions_of(run, &end.parameters, &end.buffers, Split::Test, &asked)?;
+    let model = bench.plan.at.resolve(run.source())?.state(run.source())?;
+    let before = predictions_of(run, &model.parameters, &model.buffers, Split::Test, &asked)?;
     let (asked, before): (Vec<u64>, Vec<u32>) = asked
         .into_iter()
         .zip(before)
@@ -95,9 +95,10 @@ fn flipped(
     }
     let mut after: Vec<Vec<f64>> = Vec::with_capacity(sets.len());
     for (part, sets) in sets.chunks(TOGETHER).enumerate() {
-        let label = format!("brittleness-{ranking}-{k}-{}-{part}", bench.plan.window);
+        let label = format!("brittleness-{ranking}-{k}-{}-{part}", bench.place());
         let of = |end: &hindcast_analyzer::counterfactual::Outcome| {
-            let classes = predictions_of(run, &end.parameters, &end.buffers, Split::Test, asked)?;
+            let (parameters, buffers) = end.model();
+            let classes = predictions_of(run, parameters, buffers, Split::Test, asked)?;
             Ok(classes.into_iter().map(f64::from).collect())
         };
         let protocol = format!("{} examples asked", asked.len());

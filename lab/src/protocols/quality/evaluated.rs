@@ -15,10 +15,11 @@ pub(super) fn losses_of(
     split: Split,
     examples: &[u64],
 ) -> anyhow::Result<Vec<f64>> {
+    let (parameters, buffers) = end.model();
     Ok(losses::<f64>(
         run.objective().as_ref(),
-        &end.parameters,
-        &end.buffers,
+        parameters,
+        buffers,
         run.data(),
         split,
         examples,

@@ -24,7 +24,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         let name = format!(
             "truth-leave-one-out-{}-{}{}",
             chosen.len(),
-            bench.plan.window,
+            bench.place(),
             if noise { "-again" } else { "" }
         );
         let of = |end: &hindcast_analyzer::counterfactual::Outcome| {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocols::ranking::Ranking;
 use crate::protocols::rows::{Origin, Row};
-use hindcast_analyzer::Window;
+use hindcast_analyzer::{QueryPoint, Window};
 
 /// The method in rows that compare the truth with itself: the same retrainings, from starting values perturbed in their
 /// last digits.
@@ -77,6 +77,8 @@ pub struct QualityPlan {
     pub measure: Measure,
     /// The rankings.
     pub rankings: Vec<Ranking>,
+    /// The model at which the real changes are measured, and about which rankings ask that name no other one.
+    pub at: QueryPoint,
     /// Steps that examples are left out of.
     pub window: Window,
     /// LDS: share of the training examples that each subset leaves out.

@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         let name = format!(
             "truth-lds-{size}-{}-{}{}",
             sets.len(),
-            bench.plan.window,
+            bench.place(),
             if noise { "-again" } else { "" }
         );
         let of = |end: &hindcast_analyzer::counterfactual::Outcome| {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use candle_core::{DType, Device};
 
 use crate::commands::analysis::answering::{Settings, sweep};
+use crate::words::at_model;
 use hindcast_analyzer::scores::QueryMetadata;
 use hindcast_analyzer::{
     CounterfactualOptions, Denominators, Query, QueryPoint, RecordedRun, Removal, ScoreRow,
@@ -137,7 +138,8 @@ impl<'a> AskedAt<'a> {
             || (value - in_table.value).abs() <= allowed;
         Ok((!same).then(|| {
             format!(
-                "{query} is {value} at {point}, and the table says {}",
+                "{query} is {value} {}, and the table says {}",
+                at_model(point),
                 in_table.value
             )
         }))

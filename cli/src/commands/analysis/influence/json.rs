@@ -16,6 +16,7 @@ use hindcast_analyzer::scores::AdjointGrowth;
 struct Report<'a> {
     run: String,
     run_digest: &'a str,
+    at: &'a str,
     window: Range<u64>,
     run_steps: u64,
     method: &'a str,
@@ -95,6 +96,7 @@ impl<'a> Report<'a> {
         Report {
             run: args.run.display().to_string(),
             run_digest: &metadata.run_digest,
+            at: metadata.point(),
             window: metadata.window.clone(),
             run_steps: metadata.run_steps,
             method: &metadata.method,
