@@ -331,7 +331,7 @@ fn the_checkpoint_of_another_sweep_is_refused_with_the_difference() {
         ),
         (
             change(&|a| a.options.per_epoch = false),
-            ["an epoch", "expected false, got true"],
+            ["one column per epoch", "expected false, got true"],
         ),
         (
             change(&|a| a.engine = "f64 cpu"),

@@ -12,7 +12,7 @@ use crate::sweep::Observer;
 
 pub(in crate::estimators) static METHOD: Method = Method {
     name: "koh-liang-sgd",
-    about: "Koh & Liang's influence function, solved by momentum SGD on mini-batch Hessians, as in Hara et al.",
+    about: "Koh & Liang's influence function, solved by momentum SGD on mini-batch Hessians, as in Hara et al. 2019",
     needs: "only the final state; per epoch of the solver a pass over all examples with a Hessian-vector product",
     source: PAPER,
     predicts: true,

@@ -179,7 +179,7 @@ fn bounds_of_a_convex_run_hold_and_another_run_is_refused_with_numbers() {
     let output = hindcast(other.path(), &["bounds", "run"]);
     assert_eq!(code(&output), 1);
     assert!(
-        stderr(&output).contains("comes 2 times"),
+        stderr(&output).contains("occurs 2 times"),
         "{}",
         stderr(&output)
     );
