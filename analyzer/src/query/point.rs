@@ -20,8 +20,12 @@ use crate::run::walk::{Order, WithBuffers};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum QueryPoint {
     /// The model after the last step: `a_T = 1`.
-    #[default]
     Final,
+    /// The default: the mean of the models after each step of the newest epoch, but at most of the newer half of all steps, so
+    /// that the average of a single epoch doesn't contain its first models. If the trace contains fewer of these steps, the
+    /// mean is over those that it contains.
+    #[default]
+    Mean,
     /// The mean of the models after each step of the newest epoch.
     MeanOfLastEpoch,
     /// The mean of the models after each step of the newest N epochs.
@@ -46,6 +50,7 @@ impl fmt::Display for QueryPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             QueryPoint::Final => f.write_str("final"),
+            QueryPoint::Mean => f.write_str("mean"),
             QueryPoint::MeanOfLastEpoch => f.write_str("mean:last-epoch"),
             QueryPoint::MeanOfEpochs(n) => write!(f, "mean:{n}-epochs"),
             QueryPoint::MeanOfSteps(n) => write!(f, "mean:{n}-steps"),
@@ -60,7 +65,7 @@ impl fmt::Display for QueryPoint {
 impl FromStr for QueryPoint {
     type Err = AnalysisError;
 
-    /// Parses `final`, `mean` (the same as `mean:last-epoch`), `mean:5-epochs`, `mean:1000-steps` or `ema:0.999`.
+    /// Parses `final`, `mean`, `mean:last-epoch`, `mean:5-epochs`, `mean:1000-steps` or `ema:0.999`.
     fn from_str(text: &str) -> Result<Self> {
         let text = text.trim();
         let bad = || AnalysisError::QueryPointText {
@@ -70,7 +75,8 @@ impl FromStr for QueryPoint {
         let (head, tail) = text.split_once(':').unwrap_or((text, ""));
         match (head.trim(), tail.trim()) {
             ("final", "") => Ok(QueryPoint::Final),
-            ("mean", "" | "last-epoch") if !text.ends_with(':') => Ok(QueryPoint::MeanOfLastEpoch),
+            ("mean", "") if !text.ends_with(':') => Ok(QueryPoint::Mean),
+            ("mean", "last-epoch") => Ok(QueryPoint::MeanOfLastEpoch),
             ("mean", tail) => {
                 let (n, unit) = tail.split_once('-').ok_or_else(bad)?;
                 match unit {
@@ -93,7 +99,19 @@ impl FromStr for QueryPoint {
 }
 
 impl QueryPoint {
-    /// The weight of each recorded model, after checking that the trace contains all of them.
+    /// The same point, with [`QueryPoint::Mean`] replaced by what it stands for in this run.
+    ///
+    /// # Errors
+    /// If the trace's index can't be read.
+    pub fn in_run(&self, source: &dyn StepSource) -> Result<QueryPoint> {
+        match self {
+            QueryPoint::Mean => default_mean(source),
+            point => Ok(point.clone()),
+        }
+    }
+
+    /// The weight of each recorded model, after checking that the trace contains all of them. [`QueryPoint::Mean`] becomes
+    /// the point that it stands for in this trace.
     ///
     /// # Errors
     /// [`Missing::Averaged`] with the missing steps, [`Missing::Epochs`], or [`AnalysisError::QueryPoint`] if the run
@@ -106,6 +124,7 @@ impl QueryPoint {
         };
         let weights = match self {
             QueryPoint::Final => vec![(end, 1.0)],
+            QueryPoint::Mean => return self.in_run(source)?.resolve(source),
             QueryPoint::MeanOfLastEpoch => mean(last_epochs(source, end, 1, &problem)?, end),
             QueryPoint::MeanOfEpochs(n) => mean(last_epochs(source, end, *n, &problem)?, end),
             QueryPoint::MeanOfSteps(n) => mean(
@@ -154,6 +173,24 @@ fn ema(beta: f64, end: u64) -> Vec<(u64, f64)> {
         weights.iter_mut().for_each(|(_, a)| *a /= sum);
     }
     weights
+}
+
+/// What [`QueryPoint::Mean`] stands for.
+fn default_mean(source: &dyn StepSource) -> Result<QueryPoint> {
+    let end = source.end()?.step;
+    let epochs = source.epochs()?;
+    let newest = epochs.iter().rev().find(|(_, steps)| steps.start < end);
+    let of_epoch = newest.map_or(end, |(_, steps)| end - steps.start);
+    let ranges = source.ranges()?;
+    let recorded = ranges.last().filter(|r| r.end >= end);
+    // The mean over W steps has the models before the newest W − 1 steps and the one after the last step.
+    let possible = 1 + recorded.map_or(0, |r| end - r.start);
+    let wanted = of_epoch.min(end / 2).min(possible);
+    Ok(match wanted {
+        0 | 1 => QueryPoint::Final,
+        n if n == of_epoch => QueryPoint::MeanOfLastEpoch,
+        n => QueryPoint::MeanOfSteps(n),
+    })
 }
 
 /// The first step of the newest `n` epochs. An epoch counts from its first complete step.
@@ -416,6 +453,7 @@ mod tests {
     fn points_are_read_and_written() {
         for text in [
             "final",
+            "mean",
             "mean:last-epoch",
             "mean:5-epochs",
             "mean:1000-steps",
@@ -423,10 +461,6 @@ mod tests {
         ] {
             assert_eq!(text.parse::<QueryPoint>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "mean".parse::<QueryPoint>().unwrap(),
-            QueryPoint::MeanOfLastEpoch
-        );
         for text in [
             "",
             "last",

@@ -81,7 +81,10 @@ impl SweepIdentity {
             window: options.window.clone(),
             at: match &options.at {
                 QueryPoint::Final => Default::default(),
-                at => (at.to_string(), at.resolve(run.source())?.digest()),
+                at => {
+                    let weights = at.resolve(run.source())?;
+                    (weights.point().to_owned(), weights.digest())
+                }
             },
             queries: queries
                 .iter()

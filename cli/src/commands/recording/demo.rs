@@ -17,10 +17,10 @@ use crate::clean;
 use crate::commands::analysis::answering::{Settings, sweep};
 use crate::commands::analysis::{pictures, tables};
 use crate::commands::{Outcome, progress};
-use crate::words::{BYTES, bytes, duration};
+use crate::words::{BYTES, at_model, bytes, duration};
 use hindcast_analyzer::output::{Kind, replaceable};
 use hindcast_analyzer::{
-    CounterfactualOptions, Query, RecordedRun, ScoreTable, Window, counterfactuals,
+    CounterfactualOptions, Query, QueryPoint, RecordedRun, ScoreTable, Window, counterfactuals,
 };
 
 /// Names of the files that a demo writes. The next demo replaces only these.
@@ -135,8 +135,10 @@ fn rank(
     table.write(&args.out.join(SCORES))?;
     writeln!(
         out,
-        "   swept in {}; the {} most harmful:",
+        "   swept in {}; {} {}; the {} most harmful examples:",
         duration(begun.elapsed()),
+        table.metadata.queries[0].name,
+        at_model(table.metadata.point()),
         args.top
     )?;
     let worst = tables::most_harmful(&table, 0, args.top);
@@ -171,6 +173,7 @@ fn retrain(
     without: Vec<u64>,
 ) -> anyhow::Result<()> {
     let options = CounterfactualOptions {
+        at: QueryPoint::default(),
         arithmetic: recorded.arithmetic(None, &Device::Cpu)?,
         ..CounterfactualOptions::new(Window::All.resolve(recorded.source())?)
     };
