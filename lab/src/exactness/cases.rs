@@ -1,5 +1,7 @@
 //! The cases of the matrix.
 
+use hindcast_analyzer::QueryPoint;
+
 /// A row to be measured.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
@@ -14,6 +16,8 @@ pub(super) struct Case {
     pub optimizer: String,
     pub learning_rate: f64,
     pub circumstance: Circumstance,
+    /// The model that the query is asked about.
+    pub at: QueryPoint,
 }
 
 /// How a row's steps differ from plain ones.
@@ -178,6 +182,19 @@ const OPTIMIZERS: [(&str, &str, f64); 12] = [
     ),
 ];
 
+/// Averages of the four steps' models, and the circumstances of the optimizers' rows in which they are measured.
+const POINTS: [(&str, &[Circumstance]); 2] = [
+    (
+        "mean:3-steps",
+        &[
+            Circumstance::Plain,
+            Circumstance::BatchNorm,
+            Circumstance::Window,
+        ],
+    ),
+    ("ema:0.6", &[Circumstance::BatchNorm]),
+];
+
 /// Additional keys of the loss table.
 const PENALTIES: [(&str, &str); 3] = [
     ("penalty-in-examples", "penalty = 0.05"),
@@ -223,6 +240,7 @@ pub(super) fn all() -> Vec<Case> {
             0.2
         },
         circumstance,
+        at: QueryPoint::Final,
     };
     for (layer, body) in LAYERS {
         for loss in LOSSES {
@@ -265,6 +283,15 @@ pub(super) fn all() -> Vec<Case> {
             case.kind = "optimizer";
             case.optimizer = optimizer.to_owned();
             case.learning_rate = learning_rate;
+            for (at, of) in POINTS {
+                if of.contains(&circumstance) {
+                    let mut averaged = case.clone();
+                    averaged.kind = "query point";
+                    averaged.name = format!("query-point {at} {rule} {}", circumstance.name());
+                    averaged.at = at.parse().unwrap_or_default();
+                    out.push(averaged);
+                }
+            }
             out.push(case);
         }
     }

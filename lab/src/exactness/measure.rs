@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device};
 use hindcast_model::objective::Split;
-use hindcast_model::train::evaluate;
+use hindcast_model::train::{ModelState, evaluate};
 use hindcast_model::vectors::norm;
 
 use super::cases::Case;
@@ -33,10 +33,15 @@ fn error(case: &Case, step: f64) -> Result<f64> {
     let window = window(case.circumstance, run.length());
     let trace = run.record()?;
     let recorded = RecordedRun::from_trace(&trace, run.net.clone(), run.data.as_ref(), None)?;
-    let options = SweepOptions::new(window.clone());
+    let options = SweepOptions {
+        at: case.at.clone(),
+        ..SweepOptions::new(window.clone())
+    };
+    let at = case.at.resolve(&trace)?;
+    let model = at.state(&trace)?;
     let scores = |engine: &mut dyn ReplayEngine| -> Result<Vec<f64>> {
-        let query = Query::default().gradient(&trace, engine, run.data.as_ref())?;
-        let mut swept = sweep(&recorded, engine, &[query], &options, &mut |_| {
+        let query = Query::gradients(&[Query::default()], &recorded, &model, engine)?;
+        let mut swept = sweep(&recorded, engine, &query, &options, &mut |_| {
             ControlFlow::Continue(())
         })?;
         Ok(swept.queries.swap_remove(0).influence)
@@ -55,11 +60,23 @@ fn error(case: &Case, step: f64) -> Result<f64> {
             factor,
             within: window.clone(),
         };
-        let end = run.train(Some(&changed), &mut |_| Ok(()))?;
+        let mut theta = vec![0.0; model.parameters.len()];
+        let mut buffers = vec![0.0; model.buffers.len()];
+        let mut add = |k: u64, state: &ModelState<f64>| {
+            let weight = at.of(k);
+            let terms = theta.iter_mut().zip(&state.parameters);
+            for (sum, x) in terms.chain(buffers.iter_mut().zip(&state.buffers)) {
+                *sum += weight * x;
+            }
+        };
+        let end = run.train(Some(&changed), &mut |step| {
+            add(step.step, step.before);
+            Ok(())
+        })?;
+        add(run.length(), &end);
         let net = run.net.as_ref();
         let data = run.data.as_ref();
-        let (theta, buffers) = (&end.parameters, &end.buffers);
-        let found = evaluate(net, theta, buffers, data, Split::Validation, &Device::Cpu)?;
+        let found = evaluate(net, &theta, &buffers, data, Split::Validation, &Device::Cpu)?;
         Ok(found.loss)
     };
     let mut differences = Vec::new();

@@ -78,9 +78,7 @@ pub struct CleansingRow {
     pub k: u64,
     /// Which steps were retrained: `last-epoch` or `all`.
     pub retrain: Retrain,
-    /// The model of the retrained run that errors and losses belong to: `final`, or an average. Rows of earlier versions
-    /// have no such column: they belong to the end.
-    #[serde(default = "end")]
+    /// The model of the retrained run that errors and losses belong to: `final`, or an average.
     pub at: String,
     /// Share of wrongly classified test examples, retrained on all examples.
     pub test_error_before: f64,

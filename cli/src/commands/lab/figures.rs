@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 
 use crate::report::plot::{Axis, Ink, Mark, Plot, Size};
-use crate::words::counted;
+use crate::words::{at_model, counted};
 use hindcast_analyzer::measures::mean_sd;
 use hindcast_analyzer::output::{FIGURE, Kind};
 use hindcast_lab::protocols::agreement::Agreement;
@@ -144,17 +144,24 @@ pub(crate) fn agreement(rows: &[Agreement]) -> Vec<Figure> {
 /// bands (7 and 9), and errors before and after (10).
 pub(crate) fn cleansing(rows: &[CleansingRow]) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for (task, retrain) in in_order(rows.iter().map(|r| (r.task.clone(), r.retrain))) {
+    let groups = rows
+        .iter()
+        .map(|r| (r.task.clone(), r.retrain, r.at.clone()));
+    for (task, retrain, at) in in_order(groups) {
         let rows: Vec<&CleansingRow> = rows
             .iter()
-            .filter(|r| r.task == task && r.retrain == retrain)
+            .filter(|r| r.task == task && r.retrain == retrain && r.at == at)
             .collect();
         let seeds = in_order(rows.iter().map(|r| r.seed)).len();
         let title = format!(
-            "{task}, {retrain} retrained, {}",
+            "{task}, {retrain} retrained, evaluated {}, {}",
+            at_model(&at),
             counted(seeds as u64, "seed", "seeds")
         );
-        let stem = format!("cleansing-{task}-{retrain}");
+        let mut stem = format!("cleansing-{task}-{retrain}");
+        if at != "final" {
+            stem.push_str(&format!("-{}", at.replace(':', "-")));
+        }
         for banded in [false, true] {
             if let Some(plot) = against_k(&rows, &title, banded) {
                 let name = if banded {
@@ -329,15 +336,15 @@ mnist,dnn,0,sgd,0.5,0.25,0,1,1,aa,bb,1,1
 ";
 
     const CLEANSING: &str = "\
-task,seed,method,k,retrain,test_error_before,test_error_after,test_loss_before,test_loss_after,validation_loss_before,validation_loss_after,settings,fingerprint,seconds
-mnist-cnn,0,none,0,last-epoch,0.010,0.010,1,1,1,1,aa,bb,1
-mnist-cnn,0,sgd,1,last-epoch,0.010,0.010,1,1,1,1,aa,bb,1
-mnist-cnn,0,sgd,100,last-epoch,0.010,0.008,1,1,1,1,aa,bb,1
-mnist-cnn,1,sgd,1,last-epoch,0.012,0.012,1,1,1,1,aa,bb,1
-mnist-cnn,1,sgd,100,last-epoch,0.012,0.010,1,1,1,1,aa,bb,1
-mnist-cnn,0,random,1,last-epoch,0.010,0.011,1,1,1,1,aa,bb,1
-mnist-cnn,0,random,100,last-epoch,0.010,0.013,1,1,1,1,aa,bb,1
-mnist-cnn,0,sgd,100,all,0.010,0.007,1,1,1,1,aa,bb,1
+task,seed,method,k,retrain,at,test_error_before,test_error_after,test_loss_before,test_loss_after,validation_loss_before,validation_loss_after,settings,fingerprint,seconds
+mnist-cnn,0,none,0,last-epoch,final,0.010,0.010,1,1,1,1,aa,bb,1
+mnist-cnn,0,sgd,1,last-epoch,final,0.010,0.010,1,1,1,1,aa,bb,1
+mnist-cnn,0,sgd,100,last-epoch,final,0.010,0.008,1,1,1,1,aa,bb,1
+mnist-cnn,1,sgd,1,last-epoch,final,0.012,0.012,1,1,1,1,aa,bb,1
+mnist-cnn,1,sgd,100,last-epoch,final,0.012,0.010,1,1,1,1,aa,bb,1
+mnist-cnn,0,random,1,last-epoch,final,0.010,0.011,1,1,1,1,aa,bb,1
+mnist-cnn,0,random,100,last-epoch,final,0.010,0.013,1,1,1,1,aa,bb,1
+mnist-cnn,0,sgd,100,all,final,0.010,0.007,1,1,1,1,aa,bb,1
 ";
 
     fn rows<R: serde::de::DeserializeOwned>(csv: &str) -> Vec<R> {

@@ -84,14 +84,20 @@ fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
     let metadata = &found.answer.table.metadata;
     let (query, steps) = (&metadata.queries[q], metadata.run_steps);
     write!(out, "{}: {:.6} ", field(&query.name), query.value)?;
-    if found.run.trace().and_then(|t| t.final_step()).is_some() {
-        write!(out, "{}", at_model(metadata.point()))?;
-    } else {
+    let point = metadata.point();
+    let finished = found.run.trace().and_then(|t| t.final_step()).is_some();
+    match (point, finished) {
+        (point, true) => write!(out, "{}", at_model(point))?,
         // The last recorded θ is the one before the last step, so the effect of that step is not in the trace.
-        write!(
+        ("final", false) => write!(
             out,
             "before step {steps}, the last recorded one (the run has no final state)"
-        )?;
+        )?,
+        (point, false) => write!(
+            out,
+            "{}, up to the model before step {steps}, the last recorded one (the run has no final state)",
+            at_model(point)
+        )?,
     }
     if found.chosen.method.windowed {
         let window = &metadata.window;

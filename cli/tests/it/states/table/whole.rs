@@ -16,7 +16,7 @@ fn finished() -> State {
             ok(&["finished", "12 steps in 0..12, 3 epochs"]),
             ok(&["ok: 12 steps in 4 segments are whole"]),
             ok(&["12 of 12 sampled steps give the next recorded state, bit for bit"]),
-            ok(&["at the end of training; window 0..12 of 12 steps"]),
+            ok(&["at the averaged model mean:last-epoch; window 0..12 of 12 steps"]),
             ok(&["predicted", "real", "bit for bit"]),
             bounds("8..12"),
             report(),
