@@ -18,7 +18,7 @@ use crate::counterfactual::{CounterfactualOptions, ReplayProgress, counterfactua
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, BrokenAssumption, Missing, Result, Unsupported};
 use crate::estimators::{ForwardChanges, OwnTerm, forward_changes};
-use crate::query::point::StateWeights;
+use crate::query::average::StateWeights;
 use crate::run::recorded::RecordedRun;
 use assumptions::{Assumed, Step, assumptions};
 

@@ -25,8 +25,8 @@ use hindcast_model::real::Real;
 
 use crate::error::{AnalysisError, Result};
 use crate::measures::compare::Comparison;
+use crate::query::average::Averaging;
 use crate::query::one::Query;
-use crate::query::point::Averaging;
 use crate::run::recorded::RecordedRun;
 
 /// Retrains from A to T without each of the `sets`, and once with all examples.

@@ -13,8 +13,8 @@ use super::{Denominators, Removal};
 use crate::engine::EngineKind;
 use crate::error::{AnalysisError, Diverged, Result};
 use crate::measures::compare::Comparison;
+use crate::query::average::QueryState;
 use crate::query::one::Query;
-use crate::query::point::QueryState;
 
 /// Loss and error rate on a split, in evaluation mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -15,8 +15,8 @@ use super::options::{CounterfactualOptions, ReplayProgress};
 use super::outcome::{Evaluated, Outcome};
 use super::removal::without;
 use crate::error::{AnalysisError, Missing, Result};
+use crate::query::average::Averaging;
 use crate::query::one::Query;
-use crate::query::point::Averaging;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::weights_of;
 

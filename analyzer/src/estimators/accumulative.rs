@@ -8,8 +8,8 @@ use super::estimator::{Choices, Estimator, Method, MethodOption, Question};
 use super::forward::{ForwardChanges, OwnTerm, forward_changes};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
+use crate::query::average::StateWeights;
 use crate::query::one::{Query, indices};
-use crate::query::point::StateWeights;
 use crate::run::recorded::RecordedRun;
 use crate::sweep::{Observer, Stage};
 

@@ -19,8 +19,8 @@ use hindcast_model::vectors::{dot, norm};
 
 use crate::engine::{ReplayEngine, StepInput, slices};
 use crate::error::{AnalysisError, Damaged, Result, Unsupported};
+use crate::query::average::StateWeights;
 use crate::query::one::QueryGradient;
-use crate::query::point::StateWeights;
 use crate::run::recorded::RecordedRun;
 use crate::run::walk::Order;
 use crate::sweep::{Reading, ReplayStep, each_step};

@@ -15,7 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::engine::{ReplayEngine, StepInput};
 use crate::error::{AnalysisError, Result};
-use crate::query::point::QueryState;
+use crate::query::average::QueryState;
 use crate::run::floats::FloatSlice;
 use crate::run::recorded::RecordedRun;
 use crate::run::source::{RecordedEnd, StepSource};

@@ -1,15 +1,12 @@
 //! The model that a query is asked about: the one after the last step, or an average of the last ones.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
-use hindcast_model::real::Real;
-use serde::{Deserialize, Serialize};
-
+use super::average::{StateWeights, digest};
 use crate::error::{AnalysisError, Missing, Result};
-use crate::run::floats::FloatVec;
 use crate::run::source::StepSource;
-use crate::run::walk::{Order, WithBuffers};
 
 /// The model that a query is asked about.
 ///
@@ -21,9 +18,9 @@ use crate::run::walk::{Order, WithBuffers};
 pub enum QueryPoint {
     /// The model after the last step: `a_T = 1`.
     Final,
-    /// The default: the mean of the models after each step of the newest epoch, but at most of the newer half of all steps, so
-    /// that the average of a single epoch doesn't contain its first models. If the trace contains fewer of these steps, the
-    /// mean is over those that it contains.
+    /// The default: the mean of the models after each step of the newest quarter of the epochs, rounded up. The average of a
+    /// single epoch would contain its first models, so it covers the newer half of the steps. If the trace contains fewer of
+    /// these steps, the mean is over those that it contains.
     #[default]
     Mean,
     /// The mean of the models after each step of the newest epoch.
@@ -175,21 +172,32 @@ fn ema(beta: f64, end: u64) -> Vec<(u64, f64)> {
     weights
 }
 
+/// The share of the epochs that [`QueryPoint::Mean`] averages is one in this number.
+const EPOCHS_PER_AVERAGED: u64 = 4;
+
 /// What [`QueryPoint::Mean`] stands for.
 fn default_mean(source: &dyn StepSource) -> Result<QueryPoint> {
     let end = source.end()?.step;
-    let epochs = source.epochs()?;
-    let newest = epochs.iter().rev().find(|(_, steps)| steps.start < end);
-    let of_epoch = newest.map_or(end, |(_, steps)| end - steps.start);
     let ranges = source.ranges()?;
     let recorded = ranges.last().filter(|r| r.end >= end);
     // The mean over W steps has the models before the newest W − 1 steps and the one after the last step.
     let possible = 1 + recorded.map_or(0, |r| end - r.start);
-    let wanted = of_epoch.min(end / 2).min(possible);
-    Ok(match wanted {
-        0 | 1 => QueryPoint::Final,
-        n if n == of_epoch => QueryPoint::MeanOfLastEpoch,
-        n => QueryPoint::MeanOfSteps(n),
+    let epochs = source.epochs()?;
+    let begun: Vec<&(u64, Range<u64>)> = epochs.iter().filter(|e| e.1.start < end).collect();
+    let (steps, of_epochs) = match begun.last() {
+        Some((newest, _)) if *newest > 0 => {
+            let wanted = (newest + 1).div_ceil(EPOCHS_PER_AVERAGED);
+            let n = wanted.min(begun.len() as u64);
+            let first = begun[begun.len() - n as usize].1.start;
+            (end - first, Some(n))
+        }
+        _ => (end / 2, None),
+    };
+    Ok(match (steps.min(possible), of_epochs) {
+        (0 | 1, _) => QueryPoint::Final,
+        (n, Some(1)) if n == steps => QueryPoint::MeanOfLastEpoch,
+        (n, Some(epochs)) if n == steps => QueryPoint::MeanOfEpochs(epochs),
+        (n, _) => QueryPoint::MeanOfSteps(n),
     })
 }
 
@@ -246,208 +254,112 @@ fn check(weights: &[(u64, f64)], end: u64) -> Result<(), String> {
     }
 }
 
-/// BLAKE3 of weights, hexadecimal.
-fn digest(weights: &[(u64, f64)]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (step, weight) in weights {
-        hasher.update(&step.to_le_bytes());
-        hasher.update(&weight.to_le_bytes());
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// The weight a_k of each model of a run at which queries are evaluated: [`QueryPoint::resolve`] makes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StateWeights {
-    point: String,
-    /// (k, a_k), ascending, at least one.
-    weights: Vec<(u64, f64)>,
-    end: u64,
-}
-
-/// Parameters and running statistics at which queries are evaluated.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QueryState {
-    /// θ̄, length p.
-    pub parameters: Vec<f64>,
-    /// r̄, length b.
-    pub buffers: Vec<f64>,
-}
-
-impl StateWeights {
-    /// All weight on the model after the last step, T.
-    pub fn at_end(end: u64) -> Self {
-        StateWeights {
-            point: QueryPoint::Final.to_string(),
-            weights: vec![(end, 1.0)],
-            end,
-        }
-    }
-
-    /// Weights as a checkpoint stores them; without a name they are those of the end.
-    pub(crate) fn saved(point: &str, weights: Vec<(u64, f64)>, end: u64) -> Self {
-        match point {
-            "" => Self::at_end(end),
-            point => StateWeights {
-                point: point.to_owned(),
-                weights,
-                end,
-            },
-        }
-    }
-
-    /// The point in words, such as `mean:last-epoch`.
-    pub fn point(&self) -> &str {
-        &self.point
-    }
-
-    /// Pairs (k, a_k) with ascending k.
-    pub fn weights(&self) -> &[(u64, f64)] {
-        &self.weights
-    }
-
-    /// Whether queries are evaluated after the last step, without an average.
-    pub fn is_final(&self) -> bool {
-        self.weights == [(self.end, 1.0)]
-    }
-
-    /// The first k with a weight.
-    pub fn first(&self) -> u64 {
-        self.weights.first().map_or(self.end, |(k, _)| *k)
-    }
-
-    /// a_k, the weight of the parameters before step k; of T, those after the last step.
-    pub fn of(&self, k: u64) -> f64 {
-        let at = self.weights.binary_search_by_key(&k, |(k, _)| *k);
-        at.map_or(0.0, |at| self.weights[at].1)
-    }
-
-    /// Number of models with a weight.
-    pub fn models(&self) -> usize {
-        self.weights.len()
-    }
-
-    /// BLAKE3 of all pairs (k, a_k), hexadecimal.
-    pub fn digest(&self) -> String {
-        digest(&self.weights)
-    }
-
-    /// θ̄ and r̄. An average reads all its steps once.
-    ///
-    /// # Errors
-    /// If a step can't be read.
-    pub fn state(&self, source: &dyn StepSource) -> Result<QueryState> {
-        let end = source.end()?;
-        if self.is_final() {
-            return Ok(QueryState {
-                parameters: end.parameters,
-                buffers: end.buffers,
-            });
-        }
-        let mut mean = Averaging::new(self, end.parameters.len(), end.buffers.len());
-        mean.add_recorded(source, self.end)?;
-        mean.add(self.end, &end.parameters, &end.buffers);
-        Ok(mean.state)
-    }
-
-    /// Checks that the trace contains every model with a weight.
-    fn check_recorded(&self, source: &dyn StepSource) -> Result<()> {
-        let ranges = source.ranges()?;
-        let recorded = |k: u64| k == self.end || ranges.iter().any(|r| r.contains(&k));
-        let mut missing = self.weights.iter().filter(|(k, _)| !recorded(*k));
-        let Some(&(first_missing, _)) = missing.next() else {
-            return Ok(());
-        };
-        Err(AnalysisError::Missing(Missing::Averaged {
-            point: self.point.clone(),
-            averaged: self.first()..self.end,
-            first_missing,
-            missing: 1 + missing.count() as u64,
-            newest: ranges.last().filter(|r| r.end >= self.end).cloned(),
-        }))
-    }
-}
-
-/// Sums `a_k θ_k` and `a_k r_k` while a run passes by.
-#[derive(Debug, Clone)]
-pub(crate) struct Averaging<'a> {
-    weights: &'a StateWeights,
-    pub state: QueryState,
-}
-
-impl<'a> Averaging<'a> {
-    pub fn new(weights: &'a StateWeights, parameters: usize, buffers: usize) -> Self {
-        Averaging {
-            weights,
-            state: QueryState {
-                parameters: vec![0.0; parameters],
-                buffers: vec![0.0; buffers],
-            },
-        }
-    }
-
-    /// Adds the model before step k, if it has a weight.
-    pub fn add<T: Real>(&mut self, k: u64, parameters: &[T], buffers: &[T]) {
-        let weight = self.weights.of(k);
-        if weight == 0.0 {
-            return;
-        }
-        let pairs = [
-            (&mut self.state.parameters, parameters),
-            (&mut self.state.buffers, buffers),
-        ];
-        for (sum, values) in pairs {
-            for (sum, x) in sum.iter_mut().zip(values) {
-                *sum += weight * x.wide();
-            }
-        }
-    }
-
-    /// Whether only the model after the last step has a weight.
-    pub fn is_final(&self) -> bool {
-        self.weights.is_final()
-    }
-
-    /// T.
-    pub fn end(&self) -> u64 {
-        self.weights.end
-    }
-
-    /// Adds the recorded models before the steps below `end`.
-    ///
-    /// # Errors
-    /// If a step can't be read.
-    pub fn add_recorded(&mut self, source: &dyn StepSource, end: u64) -> Result<()> {
-        let weighted = self.weights.weights.iter().map(|(k, _)| *k);
-        for range in runs(weighted.filter(|&k| k < end)) {
-            for found in WithBuffers::new(source, range, Order::OldestFirst)? {
-                let (step, buffers) = found?;
-                let k = step.meta.step;
-                match (&step.parameters, &buffers) {
-                    (FloatVec::F32(theta), FloatVec::F32(r)) => self.add(k, theta, r),
-                    (theta, r) => self.add(k, &theta.to_vec::<f64>(), &r.to_vec::<f64>()),
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Ascending numbers as ranges without gaps.
-fn runs(numbers: impl Iterator<Item = u64>) -> Vec<std::ops::Range<u64>> {
-    let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
-    for n in numbers {
-        match ranges.last_mut() {
-            Some(last) if last.end == n => last.end = n + 1,
-            _ => ranges.push(n..n + 1),
-        }
-    }
-    ranges
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::floats::FloatVec;
+    use crate::run::in_memory::MemoryRun;
+    use crate::run::source::{RecordedEnd, RecordedStep};
+    use hindcast_format::meta::{BatchWeights, StepMeta};
+
+    /// A run of `steps` steps with `per_epoch` steps per epoch, of which those from `first` on are recorded. θ_k = k².
+    fn run(steps: u64, per_epoch: u64, first: u64) -> MemoryRun {
+        let step = |t: u64| RecordedStep {
+            meta: StepMeta {
+                step: t,
+                epoch: t / per_epoch,
+                groups: Vec::new(),
+                indices: Vec::new(),
+                weights: BatchWeights::Mean,
+                micro_batches: Vec::new(),
+                loss: None,
+                clip_norm: None,
+                optimizer_step: t,
+                trained: Vec::new(),
+                scalars: Vec::new(),
+                extensions: Vec::new(),
+            },
+            parameters: vec![(t * t) as f64].into(),
+            buffers_after: FloatVec::default(),
+            key: None,
+        };
+        MemoryRun {
+            steps: (first..steps).map(step).collect(),
+            end: Some(RecordedEnd {
+                step: steps,
+                parameters: vec![(steps * steps) as f64],
+                buffers: Vec::new(),
+                optimizer: None,
+            }),
+            ..MemoryRun::default()
+        }
+    }
+
+    #[test]
+    fn the_default_is_the_last_quarter_of_the_epochs() {
+        for (run, point) in [
+            (run(200, 10, 0), "mean:5-epochs"),
+            (run(50, 10, 0), "mean:2-epochs"),
+            (run(30, 10, 0), "mean:last-epoch"),
+            // A run that was stopped in its third epoch.
+            (run(25, 10, 0), "mean:last-epoch"),
+            // A single epoch, and one that has hardly begun.
+            (run(30, 30, 0), "mean:15-steps"),
+            (run(3, 30, 0), "final"),
+            // Only the last epoch is recorded, only a part of it, and only the end.
+            (run(200, 10, 190), "mean:last-epoch"),
+            (run(200, 10, 195), "mean:5-steps"),
+            (run(200, 10, 200), "final"),
+        ] {
+            let found = QueryPoint::Mean.in_run(&run).unwrap();
+            assert_eq!(found.to_string(), point);
+            let weights = QueryPoint::Mean.resolve(&run).unwrap();
+            assert_eq!(weights.point(), point);
+        }
+    }
+
+    #[test]
+    fn an_average_is_the_weighted_sum_of_the_recorded_models() {
+        let run = run(6, 3, 0);
+        for (point, sum) in [
+            ("final", 36.0),
+            ("mean:last-epoch", (16.0 + 25.0 + 36.0) / 3.0),
+            ("mean:2-steps", (25.0 + 36.0) / 2.0),
+            (
+                "mean:2-epochs",
+                (1.0 + 4.0 + 9.0 + 16.0 + 25.0 + 36.0) / 6.0,
+            ),
+        ] {
+            let point: QueryPoint = point.parse().unwrap();
+            let state = point.resolve(&run).unwrap().state(&run).unwrap();
+            assert!((state.parameters[0] - sum).abs() < 1e-12, "{point}");
+        }
+        let own = QueryPoint::Weighted(vec![(1, 0.5), (4, -0.5), (6, 1.0)]);
+        let state = own.resolve(&run).unwrap().state(&run).unwrap();
+        assert!((state.parameters[0] - (0.5 - 8.0 + 36.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn steps_and_epochs_that_are_not_there_are_named() {
+        for (run, point, hint) in [
+            (
+                run(200, 10, 190),
+                "mean:2-epochs",
+                "contains steps of only 1 epochs",
+            ),
+            (run(20, 10, 0), "mean:21-steps", "the run has only 20 steps"),
+            (
+                run(200, 10, 190),
+                "mean:50-steps",
+                "39 of them are not in the trace (the first is step 151)",
+            ),
+            (run(200, 10, 190), "mean:50-steps", "mean:10-steps or less"),
+        ] {
+            let point: QueryPoint = point.parse().unwrap();
+            let message = point.resolve(&run).unwrap_err().to_string();
+            assert!(message.contains(hint), "{message}");
+        }
+    }
 
     #[test]
     fn points_are_read_and_written() {
@@ -504,7 +416,6 @@ mod tests {
     #[test]
     fn a_mean_has_the_models_after_its_steps() {
         assert_eq!(mean(8, 10), [(9, 0.5), (10, 0.5)]);
-        assert_eq!(runs([1, 2, 3, 7, 9, 10].into_iter()), [1..4, 7..8, 9..11]);
     }
 
     #[test]

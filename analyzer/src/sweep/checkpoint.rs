@@ -22,8 +22,9 @@ use super::{QuerySweep, SweepOptions, SweepState};
 use crate::error::{AnalysisError, Result};
 use crate::output::places::Kind;
 use crate::output::{WRITER, replace};
+use crate::query::average::StateWeights;
 use crate::query::one::Query;
-use crate::query::point::{QueryPoint, StateWeights};
+use crate::query::point::QueryPoint;
 use crate::run::recorded::RecordedRun;
 
 /// Version of the file format; newer ones are refused.

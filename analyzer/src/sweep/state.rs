@@ -6,8 +6,8 @@ use std::ops::Range;
 use hindcast_model::vectors::norm;
 use serde::{Deserialize, Serialize};
 
+use crate::query::average::StateWeights;
 use crate::query::one::QueryGradient;
-use crate::query::point::StateWeights;
 
 /// A sweep between two steps. After the last step it is the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

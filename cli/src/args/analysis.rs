@@ -20,8 +20,8 @@ pub struct Influence {
     /// The value whose change is predicted: validation (its mean loss), validation:3,17, train:5, validation:0..99 (one query per example), per-class, or vector:FILE.safetensors (a gradient of your own); see --help; may be given several times
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
-    /// The model that the query is asked about: mean (of the models after each step of the last epoch), final (after the last
-    /// step), mean:N-epochs, mean:N-steps, or ema:β (a moving average); see --help
+    /// The model that the query is asked about: mean (of the models after each step of the last quarter of the
+    /// epochs), final (after the last step), mean:last-epoch, mean:N-epochs, mean:N-steps, or ema:β (a moving average); see --help
     #[arg(long, value_name = "POINT", default_value_t = QueryPoint::default())]
     pub at: QueryPoint,
     /// Scoring method: sgd (SGD-influence, the sweep) or another method listed in --help; `hindcast methods NAME` describes one

@@ -23,8 +23,8 @@ use super::estimator::{Choices, Method, MethodOption, Question, tell};
 use super::still::Still;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Diverged, Result, Unsupported};
+use crate::query::average::QueryState;
 use crate::query::one::QueryGradient;
-use crate::query::point::QueryState;
 use crate::sweep::{Observer, Stage};
 
 const PAPER: &str =
