@@ -10,7 +10,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::table::Rows;
+use super::rows::Rows;
 use super::walk::StepDynamics;
 use crate::output::{DYNAMICS, DYNAMICS_KEY, WRITER};
 

@@ -9,6 +9,7 @@ mod columnar;
 mod label;
 mod learning;
 mod methods;
+mod rows;
 mod spikes;
 mod table;
 mod walk;

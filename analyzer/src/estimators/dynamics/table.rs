@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::learning::{ExampleDynamics, Learning};
+use super::rows::Rows;
 use super::walk::{Squares, StepDynamics, walk};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
@@ -87,12 +88,6 @@ pub fn write_long_table(
 
 /// Begins a file of a run with this head digest.
 type Begin = fn(File, &str) -> Result<Box<dyn Rows>, String>;
-
-/// A file that takes the rows of one step after another.
-pub(super) trait Rows {
-    fn step(&mut self, step: &StepDynamics<'_>) -> Result<(), String>;
-    fn finish(self: Box<Self>) -> Result<(), String>;
-}
 
 struct Csv(BufWriter<File>);
 
