@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_analyzer::estimators::dynamics::{Learning, Squares, StepDynamics, walk};
+use hindcast_analyzer::estimators::dynamics::{
+    Learning, Squares, StepDynamics, Written, walk, write_long_table,
+};
 use hindcast_analyzer::estimators::{Estimate, Question, choose};
 use hindcast_analyzer::run::{RecordedEnd, RecordedStep, weights_of};
 use hindcast_analyzer::sweep::Stage;
@@ -288,4 +290,95 @@ fn statistics_of_the_batch_and_rates_of_tensors_count_in_self_influence() {
         let refused = estimate(name, &[], &recipe, &net, &recorded, &Window::All).unwrap_err();
         assert!(refused.to_string().contains("aren't classes"), "{refused}");
     }
+}
+
+/// The rows of the long table of the six steps, by hand: step, epoch, example, loss, margin, probability.
+fn rows() -> Vec<(u64, u64, u64, f64, f64, f64)> {
+    let mut uses = [0; 3];
+    let mut out = Vec::new();
+    for (step, (epoch, _, _, batch)) in (0..).zip(STEPS) {
+        for example in batch {
+            let margin = MARGINS[example as usize][uses[example as usize]];
+            uses[example as usize] += 1;
+            let (loss, p) = ((-margin).exp().ln_1p(), 1.0 / (1.0 + (-margin).exp()));
+            out.push((step, epoch, example, loss, margin, p));
+        }
+    }
+    out
+}
+
+fn written(path: &std::path::Path) -> hindcast_analyzer::Result<Written> {
+    let (net, data) = (net(), data());
+    let recorded = recorded(&net);
+    let run = RecordedRun::new(&recorded, net.clone(), data.as_ref(), sgd(), 0).unwrap();
+    let mut engine = KernelEngine::new(net.clone(), DType::F64).unwrap();
+    let go_on = &mut |_: Stage| ControlFlow::Continue(());
+    write_long_table(&run, &mut engine, &(0..6), path, go_on)
+}
+
+#[test]
+fn the_long_table_has_the_rows_computed_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.csv");
+    // Its own kind of file is replaced.
+    for _ in 0..2 {
+        assert_eq!(written(&path).unwrap().rows, 12);
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(
+        lines.next(),
+        Some("step,epoch,example,loss,margin,probability")
+    );
+    for (line, wanted) in lines.zip(rows()) {
+        let cells: Vec<f64> = line.split(',').map(|x| x.parse().unwrap()).collect();
+        let (step, epoch, example, loss, margin, p) = wanted;
+        assert_eq!(cells[..3], [step as f64, epoch as f64, example as f64]);
+        for (got, wanted) in cells[3..].iter().zip([loss, margin, p]) {
+            assert!((got - wanted).abs() < 1e-12, "{line}: {wanted}");
+        }
+    }
+    assert_eq!(text.lines().count(), 13);
+    let refused = written(&folder.path().join("d.txt")).unwrap_err();
+    assert!(refused.to_string().contains(".csv"), "{refused}");
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_has_the_rows_of_the_csv_and_only_such_a_file_is_replaced() {
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::{Float64Type, UInt64Type};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.parquet");
+    for _ in 0..2 {
+        assert_eq!(written(&path).unwrap().rows, 12);
+    }
+    let file = std::fs::File::open(&path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let mut got = Vec::new();
+    for batch in reader.build().unwrap() {
+        let batch = batch.unwrap();
+        let whole = |c: usize| batch.column(c).as_primitive::<UInt64Type>().clone();
+        let real = |c: usize| batch.column(c).as_primitive::<Float64Type>().clone();
+        for i in 0..batch.num_rows() {
+            let (step, epoch, example) = (whole(0), whole(1), whole(2));
+            let numbers = [3, 4, 5].map(|c| real(c).value(i));
+            got.push(([step.value(i), epoch.value(i), example.value(i)], numbers));
+        }
+    }
+    assert_eq!(got.len(), 12);
+    for ((whole, numbers), (step, epoch, example, loss, margin, p)) in got.into_iter().zip(rows()) {
+        assert_eq!(whole, [step, epoch, example]);
+        for (got, wanted) in numbers.iter().zip([loss, margin, p]) {
+            assert!((got - wanted).abs() < 1e-12);
+        }
+    }
+    std::fs::write(&path, b"PAR1 of somebody else PAR1").unwrap();
+    let refused = written(&path).unwrap_err().to_string();
+    assert!(
+        refused.contains("isn't a table of training dynamics"),
+        "{refused}"
+    );
 }
