@@ -7,11 +7,11 @@ mod args;
 mod clean;
 mod commands;
 mod contents;
-mod growth;
 mod own;
 mod picture;
 mod program;
 mod report;
+mod verdict;
 mod words;
 
 pub use own::{OwnProgram, run_with};

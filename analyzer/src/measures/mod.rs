@@ -1,5 +1,5 @@
-//! Measures of rankings of training examples: rank correlation, agreement of extremes, and detection of planted
-//! faults.
+//! Measures of rankings of training examples: rank correlation, agreement of extremes, detection of planted faults, and
+//! a verdict on how far scores can be trusted.
 
 pub(crate) mod agreement;
 pub(crate) mod compare;
@@ -7,6 +7,7 @@ mod detection;
 mod lists;
 mod moments;
 mod rank;
+mod trust;
 
 pub use agreement::{jaccard_of_extremes, kendall_tau};
 pub use compare::Comparison;
@@ -14,3 +15,4 @@ pub use detection::{precision_at, roc_auc};
 pub use lists::{same_length, without_nan};
 pub use moments::{mean, mean_sd, sample_sd};
 pub use rank::spearman;
+pub use trust::{Evidence, Finding, Growth, Judgement, Level, Order, SetChange, Verdict};

@@ -55,11 +55,13 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
   time                   seconds {replay, waiting, rest} of the sweep: in the engine, waiting for steps to be read, and the rest;
                          null for a method that is not a sweep
   examples, never_seen   number of training examples, and of those in no batch of the window
-  queries                a list of {name, value, growth, most_harmful, most_helpful};
+  queries                a list of {name, value, growth, trust, most_harmful, most_helpful};
                          growth {first, last, factor} of the adjoint's norm, null for a method that is not a sweep; the last two are lists of --top rows
                          with index, row, file, name, label, occurrences, influence;
                          with --refine also refined (such rows, with accumulative and counterfactual) and, with at least 10 retrained
                          examples, agreement {examples, sweep {tau, error}, accumulative {tau, error}} with the real changes
+  trust                  (of each query) {one_at_a_time, together}, each {verdict, reasons}: how far the scores can be trusted for examples that are
+                         removed one at a time, and together; verdict is confirmed, not-checked, careful or doubtful
   notes                  remarks of the method on this computation
   table, metadata        files that were written; also picture, with --picture";
 
@@ -150,7 +152,7 @@ pub(crate) const INFO_JSON: &str = "\
 pub(crate) const REPORT: &str = "\
 The page is one file that loads nothing from the network: open it from disk, mail it, or store it next to the run. Its sections:
   the run                what was recorded, and its digests
-  trust                  growth of the adjoint, results of retraining, and a verdict in words
+  trust                  two verdicts in words, for examples removed one at a time and together; results of retraining, growth of the adjoint
   training, influence    the recorded losses; the distribution of the scores
   examples               the --top most harmful and most helpful ones of each table: pictures, or rows with their values
   epochs, classes        sums of harmful and helpful influence by epoch (influence --per-epoch) and by class
@@ -160,8 +162,9 @@ The page is one file that loads nothing from the network: open it from disk, mai
 --json prints an object with
   report, bytes, run_digest
   damaged                descriptions of what is damaged in the trace; the exit code is 3 unless it is empty
-  views                  a list of {table, query, method, verdict, growth, reasons};
-                         verdict is confirmed, plausible, careful or doubtful; growth is the factor by which the adjoint's norm grew";
+  views                  a list of {table, query, method, verdict, trust, growth, reasons};
+                         trust is {one_at_a_time, together}, each {verdict, reasons}; verdict is confirmed, not-checked, careful or doubtful,
+                         and that of the view is the worse of the two; growth is the factor by which the adjoint's norm grew";
 
 pub(crate) const COUNTERFACTUAL: &str = "\
 --top K SCORES refuses a table that doesn't belong to the run: its metadata names another run (unless --other-run is given), it has no rows, an example occurs twice or isn't in the data, or its labels, rows or files differ from the data. A table without the file SCORES.meta.json next to it is accepted with a warning, because nothing says which run it belongs to. A table of another window is accepted, and both windows are printed. The examples are ranked by the table's column for --query, or by its only column; a table with several columns and none for --query is refused.
@@ -175,6 +178,8 @@ pub(crate) const COUNTERFACTUAL: &str = "\
   notes                  reasons to doubt these numbers; empty if there are none
   first_order_change     <u, parameters without the examples minus parameters with them>: the part of the real change that is first order in the
                          real change of the parameters; the rest is due to the query's curvature; null with --each
+  trust                  {one_at_a_time, together}, each {verdict, reasons}: how far these retrainings confirm the prediction;
+                         verdict is confirmed, not-checked, careful or doubtful
   sets                   a list of {without, places, predicted_change, real_change, value_without, losses, at_end}, one per retraining;
                          places is a list of {row, file}, one per example of `without`;
                          at_end {queries, losses} after the last step, if the query is asked about an average

@@ -5,7 +5,6 @@ pub(crate) mod facts;
 pub(crate) mod page;
 pub(crate) mod plot;
 pub(crate) mod reproduce;
-pub(crate) mod verdict;
 pub(crate) mod view;
 
 use std::path::Path;
@@ -14,16 +13,16 @@ use anyhow::{Context as _, bail};
 use hindcast_format::Trace;
 use hindcast_model::data::DataSet;
 
-use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults, RemovedPlace};
+use hindcast_analyzer::ScoreTable;
+use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::scores::same_run;
-use hindcast_analyzer::{Denominators, Removal, ScoreTable};
 
 use crate::contents::training_examples;
+use crate::verdict::{Subject, Verdict, refined};
 use examples::Extremes;
 use facts::{Curve, Facts};
 use page::{Page, Shown};
-use verdict::Verdict;
 use view::View;
 
 /// How many queries of a table are shown by default.
@@ -83,15 +82,17 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
     }
     let mut named = source.removals.to_vec();
     for (name, table) in source.tables {
-        named.extend(retrained(name, table));
+        named.extend(refined(table).into_iter().map(|r| (name.clone(), r)));
     }
     let removals: Vec<RemovalResults> = named.iter().map(|(_, r)| r.clone()).collect();
     let mut shown = Vec::new();
     for (name, table) in source.tables {
         for q in chosen(table, source.queries, name, &mut notes) {
             let view = View::of(table, q, name);
+            let subject = Subject::of(table, q);
             shown.push(Shown {
-                verdict: Verdict::of(&view, &removals),
+                verdict: Verdict::of(&subject, &removals),
+                subject,
                 extremes: Extremes::of(table, q, source.top, source.data)
                     .with_context(|| format!("examples of {name}"))?,
                 view,
@@ -122,56 +123,6 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
         commands: Vec::new(),
         writer: concat!("hindcast ", env!("CARGO_PKG_VERSION")).to_owned(),
     })
-}
-
-/// The retrainings of a table that `influence --refine` wrote, in the form of a file of retrainings.
-fn retrained(name: &str, table: &ScoreTable) -> Vec<(String, RemovalResults)> {
-    let meta = &table.metadata;
-    let of_query = |q: usize| {
-        let value = meta.queries[q].value;
-        let sets: Vec<RemovalResult> = table
-            .rows
-            .iter()
-            .filter_map(|row| {
-                let real_change = row.refined.get(q)?.counterfactual?;
-                Some(RemovalResult {
-                    without: vec![row.index],
-                    places: vec![RemovedPlace {
-                        row: row.row,
-                        file: row.file.clone(),
-                    }],
-                    predicted_change: view::score(row, q)?,
-                    real_change,
-                    value_without: value + real_change,
-                    losses: Vec::new(),
-                    at_end: None,
-                })
-            })
-            .collect();
-        let (format, version, writer) = RemovalResults::opening();
-        (!sets.is_empty()).then_some((
-            name.to_owned(),
-            RemovalResults {
-                format,
-                version,
-                writer,
-                run_digest: meta.run_digest.clone(),
-                query: meta.queries[q].name.clone(),
-                query_digest: meta.queries[q].digest.clone(),
-                at: meta.at.clone(),
-                window: meta.window.clone(),
-                removal: Removal::default(),
-                denominators: Denominators::default(),
-                predicted_by: meta.method.clone(),
-                value_with_everyone: value,
-                losses_with_everyone: Vec::new(),
-                at_end_with_everyone: None,
-                sets,
-                notes: Vec::new(),
-            },
-        ))
-    };
-    (0..meta.queries.len()).filter_map(of_query).collect()
 }
 
 /// Turns a mismatch between a file and the run into an error that names the file.

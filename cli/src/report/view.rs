@@ -22,8 +22,6 @@ pub(crate) struct View {
     /// The query's name, and its value at the end of training.
     pub query: String,
     pub value: f64,
-    /// BLAKE3 of the file that the query reads. `None` if it reads none, or if the table doesn't say.
-    pub query_digest: Option<String>,
     /// Steps [A, B) that were scored, of T.
     pub window: std::ops::Range<u64>,
     pub run_steps: u64,
@@ -109,7 +107,6 @@ impl View {
                 _ => "the query (its name is not known)".to_owned(),
             },
             value: query.map_or(f64::NAN, |query| query.value),
-            query_digest: query.and_then(|query| query.digest.clone()),
             window: meta.window.clone(),
             run_steps: meta.run_steps,
             at: meta.point().to_owned(),
@@ -123,11 +120,6 @@ impl View {
             remarks: meta.notes.clone(),
             totals,
         }
-    }
-
-    /// Whether the scores count all recorded steps.
-    pub fn whole_run(&self) -> bool {
-        self.window == (0..self.run_steps)
     }
 }
 
@@ -311,7 +303,6 @@ pub(crate) mod tests {
             (totals.least, totals.median, totals.largest),
             (-3.0, -0.5, 1.0)
         );
-        assert!(view.whole_run());
     }
 
     #[test]

@@ -23,13 +23,14 @@ use crate::commands::context::Models;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::{self, Limit};
 use crate::commands::{Outcome, Usage, context, progress};
+use crate::verdict::{Subject, Verdict};
 use crate::words::{bytes, duration};
 use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults, RemovedPlace};
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::run::RetrainingCost;
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Queries, Query,
-    RecordedRun, Removal, ScoreTable, Window, counterfactuals, output,
+    RecordedRun, Removal, Window, counterfactuals, output,
 };
 use prediction::{AskedAt, Prediction};
 use print::Found;
@@ -90,20 +91,29 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     } else {
         Some(first_order_change(&run, asked.engine, &query, &report)?)
     };
+    let file = file(
+        &run,
+        &query,
+        &options,
+        &report,
+        (&prediction, &results, &notes),
+    )?;
+    if let Some(path) = &args.out {
+        file.write(path)?;
+    }
+    let subject = Subject::of(&prediction.table, prediction.column);
     let found = Found {
         query: query.to_string(),
+        loss: matches!(query, Query::Loss { .. }),
         report: &report,
         results,
         first_order,
         source: prediction.source,
         notes,
         each: args.each,
+        verdict: Verdict::of(&subject, &[file]),
         written: args.out.as_deref(),
     };
-    if let Some(path) = &args.out {
-        let results = found.file(&run, &query, &options, &prediction.table)?;
-        results.write(path)?;
-    }
     let mut out = clean::stdout();
     if args.json {
         print::json(&mut out, &found)?;
@@ -200,35 +210,34 @@ fn results(
     report.outcomes.iter().enumerate().map(result).collect()
 }
 
-impl Found<'_> {
-    /// The results as a file for `report`.
-    fn file(
-        &self,
-        run: &RecordedRun<'_>,
-        query: &Query,
-        options: &CounterfactualOptions,
-        table: &ScoreTable,
-    ) -> anyhow::Result<RemovalResults> {
-        let (format, version, writer) = RemovalResults::opening();
-        Ok(RemovalResults {
-            format,
-            version,
-            writer,
-            run_digest: run.head(),
-            query: self.query.clone(),
-            query_digest: Some(query.file_digest()?).filter(|digest| !digest.is_empty()),
-            at: options.at.to_string(),
-            window: options.window.clone(),
-            removal: options.removal,
-            denominators: options.denominators,
-            predicted_by: table.metadata.method.clone(),
-            value_with_everyone: self.value_with_everyone(),
-            losses_with_everyone: self.report.everyone.losses.clone(),
-            at_end_with_everyone: self.report.everyone.at_end.clone(),
-            sets: self.results.clone(),
-            notes: self.notes.clone(),
-        })
-    }
+/// The results as a file for `report`: the prediction, the results of its sets, and notes.
+fn file(
+    run: &RecordedRun<'_>,
+    query: &Query,
+    options: &CounterfactualOptions,
+    report: &CounterfactualReport,
+    (prediction, sets, notes): (&Prediction, &[RemovalResult], &[String]),
+) -> anyhow::Result<RemovalResults> {
+    let (format, version, writer) = RemovalResults::opening();
+    let everyone = &report.everyone;
+    Ok(RemovalResults {
+        format,
+        version,
+        writer,
+        run_digest: run.head(),
+        query: query.to_string(),
+        query_digest: Some(query.file_digest()?).filter(|digest| !digest.is_empty()),
+        at: options.at.to_string(),
+        window: options.window.clone(),
+        removal: options.removal,
+        denominators: options.denominators,
+        predicted_by: prediction.table.metadata.method.clone(),
+        value_with_everyone: everyone.queries.first().copied().unwrap_or(f64::NAN),
+        losses_with_everyone: everyone.losses.clone(),
+        at_end_with_everyone: everyone.at_end.clone(),
+        sets: sets.to_vec(),
+        notes: notes.to_vec(),
+    })
 }
 
 /// `<u, θ(without) − θ>` with the query's gradient u at the model θ of the run with all examples. The prediction differs from

@@ -16,6 +16,7 @@ use crate::report::Source;
 use crate::report::page::Page;
 use crate::report::reproduce;
 use crate::report::reproduce::Words;
+use crate::verdict;
 use crate::words;
 use hindcast_analyzer::counterfactual::RemovalResults;
 use hindcast_analyzer::output::{Kind, apart};
@@ -36,9 +37,11 @@ struct Judged<'a> {
     table: &'a str,
     query: &'a str,
     method: &'a str,
+    /// The worse of the two levels in `trust`.
     verdict: &'a str,
+    trust: verdict::Printed,
     growth: Option<f64>,
-    reasons: &'a [String],
+    reasons: Vec<&'a str>,
 }
 
 pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
@@ -104,12 +107,14 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         return Ok(outcome);
     }
     for shown in &page.shown {
+        let of = |level| verdict::phrase(level).to_lowercase();
         writeln!(
             out,
-            "{}, {}: {}",
+            "{}, {}: one at a time: {}; together: {}",
             field(&shown.view.table),
             field(&shown.view.query),
-            shown.verdict.level.words().to_lowercase()
+            of(shown.verdict.one.level),
+            of(shown.verdict.together.level)
         )?;
     }
     writeln!(
@@ -181,9 +186,10 @@ fn printed<'a>(args: &Report, page: &'a Page, bytes: u64) -> Printed<'a> {
         table: &shown.view.table,
         query: &shown.view.query,
         method: &shown.view.method,
-        verdict: shown.verdict.level.key(),
+        verdict: verdict::key(shown.verdict.worse()),
+        trust: shown.verdict.printed(),
         growth: shown.view.growth.as_ref().and_then(|g| g.factor()),
-        reasons: &shown.verdict.reasons,
+        reasons: shown.verdict.reasons(),
     });
     Printed {
         report: args.out.display().to_string(),

@@ -6,7 +6,6 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 
 use crate::clean::field;
-use crate::growth::Growth;
 use hindcast_analyzer::estimators::method;
 use hindcast_analyzer::scores::AdjointGrowth;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
@@ -202,14 +201,13 @@ fn truth(data: &dyn DataSet, index: u64) -> String {
     }
 }
 
-/// Prints how much the adjoint grew over the sweep, and what that means for the scores.
+/// Prints how much the adjoint grew over the sweep.
 pub(super) fn growth(out: &mut dyn Write, growth: &AdjointGrowth) -> io::Result<()> {
     let (first, last) = norms(growth);
-    let factor = last / first;
     writeln!(
         out,
-        "adjoint |u| went from {first:.3e} to {last:.3e} (x{factor:.2}) over the sweep: {}",
-        verdict(factor)
+        "adjoint |u| went from {first:.3e} to {last:.3e} (x{:.2}) over the sweep",
+        last / first
     )
 }
 
@@ -217,40 +215,4 @@ pub(super) fn growth(out: &mut dyn Write, growth: &AdjointGrowth) -> io::Result<
 pub(super) fn norms(growth: &AdjointGrowth) -> (f64, f64) {
     let norm = |at: Option<&(u64, Option<f64>)>| at.and_then(|at| at.1).unwrap_or(f64::NAN);
     (norm(growth.norms.first()), norm(growth.norms.last()))
-}
-
-/// What a factor of the adjoint's growth means for the scores.
-fn verdict(factor: f64) -> &'static str {
-    match Growth::of(factor) {
-        Growth::NotFinite => "not finite; these scores mean nothing",
-        Growth::Exploded(_) => {
-            "it exploded, so the first-order estimate is likely off; check with `counterfactual` in a shorter window"
-        }
-        Growth::Grew(_) => "it grew; check a few with `counterfactual` in the same window",
-        Growth::Small(_) => "it stayed small, as it does where the estimate holds",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::verdict;
-
-    #[test]
-    fn a_check_is_advised_only_if_the_adjoint_grew() {
-        for (factor, expected) in [
-            (0.33, "stayed small"),
-            (1.0, "stayed small"),
-            (10.0, "stayed small"),
-            (10.1, "check a few"),
-            (101.0, "shorter window"),
-            (f64::INFINITY, "mean nothing"),
-            (f64::NAN, "mean nothing"),
-        ] {
-            assert!(
-                verdict(factor).contains(expected),
-                "{factor}: {}",
-                verdict(factor)
-            );
-        }
-    }
 }

@@ -2,8 +2,8 @@
 
 use super::super::examples::Extremes;
 use super::super::facts::{Curve, Facts};
-use super::super::verdict::Verdict;
 use super::super::view::View;
+use crate::verdict::{Subject, Verdict};
 use hindcast_analyzer::counterfactual::RemovalResults;
 
 /// Everything that a page shows.
@@ -29,5 +29,6 @@ pub(crate) struct Page {
 pub(crate) struct Shown {
     pub view: View,
     pub extremes: Extremes,
+    pub subject: Subject,
     pub verdict: Verdict,
 }

@@ -2,15 +2,15 @@
 
 use maud::{Markup, html};
 
-use super::super::verdict;
-use super::super::verdict::Level;
 use super::super::view::{ClassProfile, View};
 use super::charts;
 use super::content::Page;
 use super::pieces::{method_name, scrolling, section, signed, title};
+use crate::verdict::{self, Told};
 use crate::words::at_model;
 use crate::words::{grouped, minus};
 use hindcast_analyzer::Result;
+use hindcast_analyzer::measures::Level;
 
 /// Largest number of retrainings that are listed one by one.
 const MOST_SETS: usize = 50;
@@ -41,14 +41,18 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
         });
     }
     let content = html! {
-        p { "A score estimates by how much the query's value would change if the example were left out of training. The signs below say how reliable the estimate is." }
+        p { "A score estimates by how much the query's value would change if the example were left out of training. For several examples, the scores are added. The verdicts below say how reliable each of these is." }
         @for (shown, plot) in page.shown.iter().zip(&plots) {
             @let v = &shown.verdict;
-            article class={ "verdict " (v.level.key()) } {
+            article class={ "verdict " (verdict::key(v.worse())) } {
                 h3 { (title(page, &shown.view)) }
-                p.level { (sign(v.level)) " " (v.level.words()) }
-                ul { @for reason in &v.reasons { li { (reason) } } }
-                @if let Some(advice) = &v.advice { p.quiet { (advice) } }
+                (level("Removed one at a time", &v.one))
+                (level("Removed together", &v.together))
+                ul { @for reason in &v.common { li { (reason) } } }
+                @for advice in &v.advice { p.quiet { (advice) } }
+            }
+            @if let Some(factor) = shown.subject.growth.filter(|factor| factor.is_finite()) {
+                p.quiet { (format!("The adjoint changed by ×{factor:.2} over the sweep. Strong growth speaks against the scores; weak growth doesn't speak for them.")) }
             }
             @match plot {
                 Some(plot) => (plot),
@@ -59,11 +63,19 @@ pub(super) fn trust(page: &Page) -> Result<Markup> {
     Ok(section("trust", "How far to trust the scores", content))
 }
 
+/// The verdict about one kind of removal, with its reasons.
+fn level(kind: &str, told: &Told) -> Markup {
+    html! {
+        p.level.(verdict::key(told.level)) { (kind) ": " (sign(told.level)) " " (verdict::phrase(told.level)) }
+        ul { @for reason in &told.reasons { li { (reason) } } }
+    }
+}
+
 /// A symbol for a verdict that can be recognised without colours.
 fn sign(level: Level) -> &'static str {
     match level {
         Level::Confirmed => "✓",
-        Level::Plausible => "○",
+        Level::Unchecked => "○",
         Level::Careful => "△",
         Level::Doubtful => "✗",
     }
@@ -271,7 +283,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
             h3 { (results.query) ", " (method_name(&results.predicted_by)) }
             p {
                 "Examples were left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and the model was retrained on the recorded batches. Changes are measured " (at_model(results.point())) ". From " code { (name) } "."
-                @if !page.shown.iter().any(|s| verdict::fits(&s.view, results)) {
+                @if !page.shown.iter().any(|s| s.subject.fits(results)) {
                     " Query, model, window or method differ from those of the tables on this page."
                 }
             }

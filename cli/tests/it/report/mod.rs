@@ -174,17 +174,7 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
     }
 
     retrainings_are_those_of_the_file(&page, dir);
-    let trust = section(&page, "trust");
-    let growth = table.metadata.queries[0]
-        .growth
-        .as_ref()
-        .unwrap()
-        .factor()
-        .unwrap();
-    assert!(
-        trust.contains(&format!("×{growth:.2} over the sweep")),
-        "{growth}"
-    );
+    growth_is_that_of_the_table(&page, &table);
 
     let head = &table.metadata.run_digest;
     assert!(section(&page, "summary").contains(head.as_str()));
@@ -198,6 +188,14 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
     ] {
         assert!(commands.contains(&command), "{command}\n{commands}");
     }
+}
+
+/// Checks that the page has the growth of the adjoint.
+fn growth_is_that_of_the_table(page: &str, table: &ScoreTable) {
+    let growth = table.metadata.queries[0].growth.as_ref();
+    let factor = growth.and_then(|growth| growth.factor()).unwrap();
+    let said = format!("×{factor:.2} over the sweep");
+    assert!(section(page, "trust").contains(&said), "{said}");
 }
 
 /// Checks the changes and their rank correlation against `removed.json`.

@@ -18,7 +18,7 @@ use hindcast_analyzer::{
 pub(super) struct Prediction {
     pub table: ScoreTable,
     /// The query's column.
-    column: usize,
+    pub column: usize,
     /// Where the table comes from, in words.
     pub source: &'static str,
 }

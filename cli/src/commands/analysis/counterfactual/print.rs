@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::clean::field;
+use crate::verdict::{Printed, Verdict};
 use crate::words::at_model;
 use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};
 use hindcast_analyzer::measures::kendall_tau;
@@ -15,6 +16,8 @@ use hindcast_analyzer::{CounterfactualReport, EngineKind};
 /// What is printed.
 pub(super) struct Found<'a> {
     pub query: String,
+    /// Whether the query is a loss, which is better if it is lower.
+    pub loss: bool,
     pub report: &'a CounterfactualReport,
     /// One entry per set that was left out.
     pub results: Vec<RemovalResult>,
@@ -26,6 +29,8 @@ pub(super) struct Found<'a> {
     pub notes: Vec<String>,
     /// Whether each example was left out alone.
     pub each: bool,
+    /// How far the predictions can be trusted, by these retrainings alone.
+    pub verdict: Verdict,
     /// The file with the results.
     pub written: Option<&'a Path>,
 }
@@ -59,6 +64,7 @@ struct Report<'a> {
     predicted_change: Option<f64>,
     first_order_change: Option<f64>,
     predicted_from: &'a str,
+    trust: Printed,
     notes: &'a [String],
     sets: &'a [RemovalResult],
     retraining: &'a CounterfactualReport,
@@ -77,6 +83,7 @@ pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
         predicted_change: only.map(|r| r.predicted_change),
         first_order_change: found.first_order,
         predicted_from: found.source,
+        trust: found.verdict.printed(),
         notes: &found.notes,
         sets: &found.results,
         retraining: found.report,
@@ -90,12 +97,13 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
     let (report, source) = (found.report, found.source);
     let query = field(&found.query).to_string();
     match found.only() {
-        Some(only) => print(out, report, &query, only, found.first_order, source)?,
+        Some(only) => print(out, found, &query, only)?,
         None => print_each(out, report, &query, &found.results, source)?,
     }
     for note in &found.notes {
         writeln!(out, "  {note}")?;
     }
+    found.verdict.print(out)?;
     if let Some(path) = found.written {
         writeln!(out, "{}", field(path.display()))?;
     }
@@ -104,12 +112,11 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
 
 fn print(
     out: &mut dyn Write,
-    report: &CounterfactualReport,
+    found: &Found<'_>,
     query: &str,
     result: &RemovalResult,
-    first_order: Option<f64>,
-    source: &str,
 ) -> anyhow::Result<()> {
+    let (report, source) = (found.report, found.source);
     let n = report.outcomes.first().map_or(0, |o| o.without.len());
     writeln!(
         out,
@@ -135,7 +142,9 @@ fn print(
         "  change: {:+.4e} predicted (by {source}), {:+.4e} real",
         result.predicted_change, result.real_change
     )?;
-    if let Some(first_order) = first_order {
+    let (better, moved) = direction(found.loss, result.predicted_change, result.real_change);
+    writeln!(out, "  {better}{query} {moved}")?;
+    if let Some(first_order) = found.first_order {
         writeln!(
             out,
             "  of the real change, {first_order:+.4e} is first order in the real change of the parameters, {:+.4e} is due to the query's curvature",
@@ -149,6 +158,29 @@ fn print(
         }
     }
     reproduced(out, report)
+}
+
+/// What a real change does to the query: whether that is better or worse, for a loss, and its direction beside the predicted
+/// one.
+fn direction(loss: bool, predicted: f64, real: f64) -> (&'static str, String) {
+    let verb = |change: f64| match change {
+        c if c > 0.0 => "rises",
+        c if c < 0.0 => "falls",
+        _ => "stays the same",
+    };
+    let better = match real {
+        r if loss && r > 0.0 => "worse: ",
+        r if loss && r < 0.0 => "better: ",
+        _ => "",
+    };
+    let expected = match predicted {
+        p if verb(p) == verb(real) => ", as predicted",
+        p if p > 0.0 => ", where a rise was predicted",
+        p if p < 0.0 => ", where a fall was predicted",
+        _ => ", where no change was predicted",
+    };
+    let moved = format!("{} without these examples{expected}", verb(real));
+    (better, moved)
 }
 
 /// Prints the change after the last step, for queries that are asked about an average.
@@ -262,4 +294,61 @@ fn reproduced(out: &mut dyn Write, report: &CounterfactualReport) -> anyhow::Res
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::direction;
+
+    #[test]
+    fn a_change_that_makes_the_query_worse_is_called_worse() {
+        for (loss, predicted, real, said) in [
+            (
+                true,
+                -0.242,
+                0.103,
+                "worse: rises without these examples, where a fall was predicted",
+            ),
+            (
+                true,
+                0.2,
+                0.1,
+                "worse: rises without these examples, as predicted",
+            ),
+            (
+                true,
+                -0.2,
+                -0.1,
+                "better: falls without these examples, as predicted",
+            ),
+            (
+                true,
+                0.2,
+                -0.1,
+                "better: falls without these examples, where a rise was predicted",
+            ),
+            (
+                true,
+                0.0,
+                0.1,
+                "worse: rises without these examples, where no change was predicted",
+            ),
+            (
+                true,
+                -0.2,
+                0.0,
+                "stays the same without these examples, where a fall was predicted",
+            ),
+            // The product of a vector with the parameters is neither good nor bad.
+            (
+                false,
+                -0.2,
+                0.1,
+                "rises without these examples, where a fall was predicted",
+            ),
+        ] {
+            let (better, moved) = direction(loss, predicted, real);
+            assert_eq!(format!("{better}{moved}"), said);
+        }
+    }
 }

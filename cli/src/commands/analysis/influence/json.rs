@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::print::Found;
 use crate::commands::analysis::{refining, tables};
+use crate::verdict::Printed;
 use hindcast_analyzer::ScoreRow;
 use hindcast_analyzer::estimators::SweepSummary;
 use hindcast_analyzer::output::sidecar_path;
@@ -47,6 +48,7 @@ struct QueryReport<'a> {
     name: &'a str,
     value: f64,
     growth: Option<Growth>,
+    trust: Printed,
     most_harmful: Vec<Row<'a>>,
     most_helpful: Vec<Row<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -143,6 +145,7 @@ impl<'a> QueryReport<'a> {
             name: &query.name,
             value: query.value,
             growth: query.growth.as_ref().map(Growth::of),
+            trust: found.verdict(q).printed(),
             most_harmful: rows(tables::most_harmful(table, q, top)),
             most_helpful: rows(tables::most_helpful(table, q, top)),
             refined: shortlist.map(refined).collect(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::args::Influence;
 use crate::clean::{field, say};
 use crate::commands::analysis::{refining, tables};
+use crate::verdict::{Subject, Verdict, refined};
 use crate::words::{at_model, duration};
 use hindcast_analyzer::RecordedRun;
 use hindcast_analyzer::estimators::{Answer, Chosen};
@@ -24,6 +25,12 @@ pub(super) struct Found<'a> {
 }
 
 impl Found<'_> {
+    /// How far the scores of a query can be trusted.
+    pub fn verdict(&self, q: usize) -> Verdict {
+        let table = &self.answer.table;
+        Verdict::of(&Subject::of(table, q), &refined(table))
+    }
+
     /// Number of examples that are in no scored batch.
     pub fn never_seen(&self) -> usize {
         let rows = self.answer.table.rows.iter();
@@ -41,6 +48,7 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
         if let Some(growth) = &query.growth {
             tables::growth(out, growth)?;
         }
+        found.verdict(q).print(out)?;
     }
     for note in &table.metadata.notes {
         writeln!(out, "{}", field(note))?;

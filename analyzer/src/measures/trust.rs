@@ -1,0 +1,578 @@
+//! How far scores can be trusted: rules that compare predicted changes with those of retraining. Examples that are removed
+//! one at a time and examples that are removed together are judged separately, because a sum of first-order scores can
+//! fail where each of its terms holds.
+
+use super::agreement::kendall_tau;
+
+/// Beyond this growth of the adjoint, a check is advised.
+const GREW: f64 = 10.0;
+/// Beyond this growth, a first-order estimate is likely off.
+const EXPLODED: f64 = 100.0;
+/// Fewest examples, removed one at a time, that can confirm scores.
+const ENOUGH: usize = 8;
+/// Kendall's tau from which the order of predicted changes is right, and from which it is roughly right.
+const RIGHT_ORDER: f64 = 0.6;
+const ROUGH_ORDER: f64 = 0.3;
+/// A size is right if the real change is between the predicted one divided and multiplied by this.
+const FACTOR: f64 = 2.0;
+/// The sign of a group's change doesn't matter if the change is below this share of the largest one.
+const NEGLIGIBLE: f64 = 0.05;
+/// Drift of the control, as a share of the typical real change: beyond the first, retraining confirms nothing; from the
+/// second on, the changes could be due to the drift alone.
+const DRIFTS: f64 = 1.0 / 3.0;
+const DRIFTS_AS_FAR: f64 = 1.0;
+
+/// A verdict, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Retraining agrees with the scores.
+    Confirmed,
+    /// No retraining has checked the scores, and no sign speaks against them.
+    Unchecked,
+    /// A sign suggests a check, or retraining agrees only in part.
+    Careful,
+    /// A sign or retraining contradicts the scores.
+    Doubtful,
+}
+
+/// A set of examples that was left out: its size, and the changes of the query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SetChange {
+    /// Number of examples.
+    pub examples: usize,
+    /// Sum of their scores.
+    pub predicted: f64,
+    /// Change that retraining measured.
+    pub real: f64,
+}
+
+impl SetChange {
+    /// The real change divided by the predicted one. Not finite if nothing was predicted.
+    pub fn ratio(&self) -> f64 {
+        self.real / self.predicted
+    }
+
+    fn right_sign(&self) -> bool {
+        self.predicted * self.real > 0.0 || (self.predicted == 0.0 && self.real == 0.0)
+    }
+}
+
+/// What is known about the scores of a query.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Evidence {
+    /// The retrained sets, each once.
+    pub sets: Vec<SetChange>,
+    /// Absolute difference of the query between the recorded run and its control, which is retrained with all examples.
+    /// `None` if there is no control.
+    pub drift: Option<f64>,
+    /// Factor by which the adjoint's norm grew over the sweep, not finite if a norm isn't. `None` if the method is not
+    /// a sweep.
+    pub growth: Option<f64>,
+    /// Whether the scores are the exact first derivative of the training.
+    pub exact: bool,
+    /// Whether at least one score differs from 0.
+    pub scored: bool,
+}
+
+/// The factor by which the adjoint's norm grew, judged. A small factor is no evidence: scores of groups are wrong at
+/// small factors, too.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Growth {
+    /// A norm at an end of the sweep isn't finite.
+    NotFinite,
+    /// A first-order estimate is likely off.
+    Exploded(f64),
+    /// A check is advised.
+    Grew(f64),
+    /// Nothing follows.
+    Small(f64),
+}
+
+impl Growth {
+    /// Judges a factor: the norm at the start of the window, divided by the norm at the end of training.
+    pub fn of(factor: f64) -> Growth {
+        match factor {
+            f if !f.is_finite() => Growth::NotFinite,
+            f if f > EXPLODED => Growth::Exploded(f),
+            f if f > GREW => Growth::Grew(f),
+            f => Growth::Small(f),
+        }
+    }
+
+    fn level(self) -> Level {
+        match self {
+            Growth::NotFinite | Growth::Exploded(_) => Level::Doubtful,
+            Growth::Grew(_) => Level::Careful,
+            Growth::Small(_) => Level::Unchecked,
+        }
+    }
+}
+
+/// How far the predicted order is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The order of the real changes.
+    Right,
+    /// Roughly that order.
+    Rough,
+    /// Another order.
+    Wrong,
+    /// Too few changes, or equal ones.
+    Unknown,
+}
+
+/// A reason for a verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// No set of this kind was left out.
+    NotChecked,
+    /// No score differs from 0.
+    NoScores,
+    /// The adjoint grew, exploded or isn't finite.
+    Adjoint(Growth),
+    /// Examples that were removed one at a time.
+    OneAtATime {
+        /// Number of examples.
+        sets: usize,
+        /// Kendall's tau of predicted and real changes, if it is defined.
+        tau: Option<f64>,
+        /// Number of changes with the predicted sign.
+        signs: usize,
+        /// Least-squares factor between real and predicted changes: `Σ p r / Σ p²`.
+        factor: f64,
+        /// The reading of tau.
+        order: Order,
+        /// Whether at least two thirds of the signs are right. Half are by chance.
+        directed: bool,
+        /// Whether the factor is between ½ and 2.
+        sized: bool,
+        /// Whether they are too few to confirm anything.
+        few: bool,
+    },
+    /// Groups that were removed.
+    Groups {
+        /// Number of groups.
+        groups: usize,
+        /// How many changed the query as predicted: by sign, and by size within a factor of 2.
+        right: usize,
+        /// The largest size up to which all groups did.
+        up_to: Option<usize>,
+    },
+    /// A group whose real change has the other sign.
+    WrongSign {
+        /// The group.
+        group: SetChange,
+        /// Whether its change is within the control's drift, or small in comparison with another group's.
+        negligible: bool,
+    },
+    /// A group whose real change has the predicted sign and another size.
+    WrongSize(SetChange),
+    /// The control drifts.
+    Drift {
+        /// Difference of the query between the recorded run and the control.
+        drift: f64,
+        /// Median size of the real changes.
+        typical: f64,
+    },
+}
+
+/// A verdict with its reasons.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub level: Level,
+    /// The reasons, the most important one first.
+    pub findings: Vec<Finding>,
+}
+
+impl Judgement {
+    fn reason(&mut self, level: Level, finding: Finding) {
+        self.level = self.level.max(level);
+        self.findings.push(finding);
+    }
+}
+
+/// Verdicts about the scores of a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// About examples that are removed one at a time.
+    pub one: Judgement,
+    /// About examples that are removed together.
+    pub together: Judgement,
+}
+
+impl Verdict {
+    /// Judges the evidence. Sets with a change that isn't finite are ignored.
+    ///
+    /// Retraining outweighs every other sign. Without it, a verdict is at best [`Level::Unchecked`]. A group whose real
+    /// change has the wrong sign makes the verdict about groups [`Level::Doubtful`].
+    pub fn of(evidence: &Evidence) -> Verdict {
+        let finite = |set: &&SetChange| set.predicted.is_finite() && set.real.is_finite();
+        let of_kind = |one: bool| -> Vec<SetChange> {
+            let sets = evidence.sets.iter().filter(finite);
+            sets.filter(|set| set.examples > 0 && (set.examples == 1) == one)
+                .copied()
+                .collect()
+        };
+        Verdict {
+            one: judged(&of_kind(true), evidence, one_at_a_time),
+            together: judged(&of_kind(false), evidence, groups),
+        }
+    }
+}
+
+/// Judges the sets of one kind with `retrained`, or the other signs if there are none.
+fn judged(
+    sets: &[SetChange],
+    evidence: &Evidence,
+    retrained: fn(&[SetChange], f64) -> Judgement,
+) -> Judgement {
+    if sets.is_empty() {
+        return unchecked(evidence);
+    }
+    let drift = evidence.drift.unwrap_or(0.0);
+    let mut judgement = retrained(sets, drift);
+    let typical = median(sets.iter().map(|set| set.real.abs()).collect());
+    let level = match drift {
+        d if d.is_nan() || d >= DRIFTS_AS_FAR * typical && d > 0.0 => Level::Doubtful,
+        d if d > DRIFTS * typical => Level::Careful,
+        _ => return judgement,
+    };
+    judgement.reason(level, Finding::Drift { drift, typical });
+    judgement
+}
+
+fn unchecked(evidence: &Evidence) -> Judgement {
+    let mut judgement = Judgement {
+        level: if evidence.exact {
+            Level::Unchecked
+        } else {
+            Level::Careful
+        },
+        findings: vec![Finding::NotChecked],
+    };
+    match evidence.growth.map(Growth::of) {
+        None | Some(Growth::Small(_)) => {}
+        Some(growth) => judgement.reason(growth.level(), Finding::Adjoint(growth)),
+    }
+    if !evidence.scored {
+        judgement.reason(Level::Doubtful, Finding::NoScores);
+    }
+    judgement
+}
+
+fn one_at_a_time(sets: &[SetChange], _drift: f64) -> Judgement {
+    let predicted: Vec<f64> = sets.iter().map(|set| set.predicted).collect();
+    let real: Vec<f64> = sets.iter().map(|set| set.real).collect();
+    let few = sets.len() < ENOUGH;
+    let tau = kendall_tau(&predicted, &real).ok();
+    let order = match tau {
+        Some(_) if few => Order::Unknown,
+        None => Order::Unknown,
+        Some(tau) if tau >= RIGHT_ORDER => Order::Right,
+        Some(tau) if tau >= ROUGH_ORDER => Order::Rough,
+        Some(_) => Order::Wrong,
+    };
+    let signs = sets.iter().filter(|set| set.right_sign()).count();
+    let both: f64 = sets.iter().map(|set| set.predicted * set.real).sum();
+    let squares: f64 = predicted.iter().map(|p| p * p).sum();
+    let factor = both / squares;
+    let directed = 3 * signs >= 2 * sets.len();
+    let sized = (1.0 / FACTOR..=FACTOR).contains(&factor);
+    let level = match order {
+        _ if 2 * signs < sets.len() => Level::Doubtful,
+        Order::Wrong => Level::Doubtful,
+        Order::Right if directed && sized => Level::Confirmed,
+        _ => Level::Careful,
+    };
+    Judgement {
+        level,
+        findings: vec![Finding::OneAtATime {
+            sets: sets.len(),
+            tau,
+            signs,
+            factor,
+            order,
+            directed,
+            sized,
+            few,
+        }],
+    }
+}
+
+fn groups(sets: &[SetChange], drift: f64) -> Judgement {
+    let mut sorted = sets.to_vec();
+    sorted.sort_by_key(|set| set.examples);
+    let size = |set: &SetChange| set.predicted.abs().max(set.real.abs());
+    let largest = sorted.iter().map(size).fold(0.0, f64::max);
+    let mut wrong = Vec::new();
+    for group in &sorted {
+        let negligible = group.real.abs() <= drift || size(group) < NEGLIGIBLE * largest;
+        if !group.right_sign() {
+            let level = if negligible {
+                Level::Careful
+            } else {
+                Level::Doubtful
+            };
+            let group = *group;
+            wrong.push((level, Finding::WrongSign { group, negligible }, group));
+        } else if !negligible && !(1.0 / FACTOR..=FACTOR).contains(&group.ratio()) {
+            wrong.push((Level::Careful, Finding::WrongSize(*group), *group));
+        }
+    }
+    let first_wrong = wrong.iter().map(|(_, _, group)| group.examples).min();
+    let right = sorted.iter().map(|set| set.examples);
+    let up_to = right.filter(|&n| first_wrong.is_none_or(|wrong| n < wrong));
+    let mut judgement = Judgement {
+        level: Level::Confirmed,
+        findings: vec![Finding::Groups {
+            groups: sorted.len(),
+            right: sorted.len() - wrong.len(),
+            up_to: up_to.max(),
+        }],
+    };
+    for (level, finding, _) in wrong {
+        judgement.reason(level, finding);
+    }
+    judgement
+}
+
+/// The middle value; the mean of the two middle ones if their number is even.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    match n % 2 {
+        _ if n == 0 => f64::NAN,
+        1 => values[n / 2],
+        _ => 0.5 * (values[n / 2 - 1] + values[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(sets: &[(usize, f64, f64)]) -> Evidence {
+        let set = |&(examples, predicted, real)| SetChange {
+            examples,
+            predicted,
+            real,
+        };
+        Evidence {
+            sets: sets.iter().map(set).collect(),
+            drift: Some(0.0),
+            growth: Some(1.0),
+            exact: true,
+            scored: true,
+        }
+    }
+
+    /// Ten examples whose real changes are 0.9 times the predicted ones.
+    fn ten() -> Vec<(usize, f64, f64)> {
+        let predicted = (1..=10).map(f64::from);
+        predicted.map(|p| (1, -p, -0.9 * p)).collect()
+    }
+
+    fn levels(evidence: &Evidence) -> (Level, Level) {
+        let verdict = Verdict::of(evidence);
+        (verdict.one.level, verdict.together.level)
+    }
+
+    #[test]
+    fn without_retraining_nothing_is_confirmed() {
+        use Level::{Careful, Doubtful, Unchecked};
+        for (growth, level) in [
+            (Some(0.5), Unchecked),
+            (Some(10.0), Unchecked),
+            (Some(10.1), Careful),
+            (Some(100.1), Doubtful),
+            (Some(f64::INFINITY), Doubtful),
+            (Some(f64::NAN), Doubtful),
+            (None, Unchecked),
+        ] {
+            let evidence = Evidence {
+                growth,
+                drift: None,
+                ..of(&[])
+            };
+            assert_eq!(levels(&evidence), (level, level), "{growth:?}");
+            let verdict = Verdict::of(&evidence);
+            assert_eq!(verdict.one.findings[0], Finding::NotChecked);
+            // A small factor is no reason.
+            let reasons = if level == Unchecked { 1 } else { 2 };
+            assert_eq!(verdict.one.findings.len(), reasons, "{growth:?}");
+        }
+        let inexact = Evidence {
+            exact: false,
+            ..of(&[])
+        };
+        assert_eq!(levels(&inexact), (Careful, Careful));
+        let empty = Evidence {
+            scored: false,
+            ..of(&[])
+        };
+        assert_eq!(levels(&empty), (Doubtful, Doubtful));
+    }
+
+    #[test]
+    fn each_kind_is_judged_by_its_own_retrainings() {
+        use Level::{Confirmed, Doubtful, Unchecked};
+        assert_eq!(levels(&of(&ten())), (Confirmed, Unchecked));
+        assert_eq!(levels(&of(&[(100, -0.2, -0.3)])), (Unchecked, Confirmed));
+        // Single removals hold, and the group does the opposite of what was predicted.
+        let mut both = ten();
+        both.push((100, -0.242, 0.103));
+        assert_eq!(levels(&of(&both)), (Confirmed, Doubtful));
+    }
+
+    #[test]
+    fn retraining_outweighs_the_adjoint() {
+        let evidence = Evidence {
+            growth: Some(500.0),
+            exact: false,
+            ..of(&ten())
+        };
+        assert_eq!(levels(&evidence), (Level::Confirmed, Level::Doubtful));
+    }
+
+    #[test]
+    fn order_sign_and_size_are_needed_to_confirm_single_removals() {
+        let sets = |change: fn(f64) -> f64| -> Vec<(usize, f64, f64)> {
+            let predicted = (0..12).map(|i| f64::from(i) - 5.5);
+            predicted.map(|p| (1, p, change(p))).collect()
+        };
+        for (name, change, level) in [
+            ("right", (|p| 1.5 * p) as fn(f64) -> f64, Level::Confirmed),
+            ("thrice the size", |p| 3.0 * p, Level::Careful),
+            ("a tenth of the size", |p| 0.1 * p, Level::Careful),
+            // Six of twelve signs are right.
+            ("shifted", |p| p + 5.6, Level::Careful),
+            ("reversed", |p| -p, Level::Doubtful),
+            ("unrelated", |p| (7.0 * p).sin(), Level::Doubtful),
+        ] {
+            let judged = Verdict::of(&of(&sets(change))).one;
+            assert_eq!(judged.level, level, "{name}: {judged:?}");
+        }
+        let verdict = Verdict::of(&of(&sets(|p| 1.5 * p)));
+        let Finding::OneAtATime {
+            sets,
+            tau,
+            signs,
+            factor,
+            ..
+        } = verdict.one.findings[0]
+        else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!((sets, tau, signs), (12, Some(1.0), 12));
+        assert!((factor - 1.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_few_single_removals_can_contradict_but_not_confirm() {
+        let few = ten()[..7].to_vec();
+        assert_eq!(levels(&of(&few)).0, Level::Careful);
+        assert_eq!(levels(&of(&ten()[..8])).0, Level::Confirmed);
+        assert_eq!(levels(&of(&[(1, -1.0, 1.0)])).0, Level::Doubtful);
+        assert_eq!(levels(&of(&[(1, -1.0, -1.0)])).0, Level::Careful);
+    }
+
+    #[test]
+    fn equal_changes_have_no_order() {
+        let equal = [(1, -1.0, -1.0); 10];
+        let judged = Verdict::of(&of(&equal)).one;
+        assert_eq!(judged.level, Level::Careful, "{judged:?}");
+    }
+
+    #[test]
+    fn one_group_with_the_wrong_sign_decides() {
+        let scan = [
+            (10, -0.01, -0.009),
+            (30, -0.03, -0.028),
+            (100, -0.1, 0.02),
+            (300, -0.2, -0.18),
+        ];
+        let judged = Verdict::of(&of(&scan)).together;
+        assert_eq!(judged.level, Level::Doubtful);
+        assert_eq!(
+            judged.findings[0],
+            Finding::Groups {
+                groups: 4,
+                right: 3,
+                up_to: Some(30)
+            }
+        );
+        assert!(matches!(
+            judged.findings[1],
+            Finding::WrongSign { group, negligible: false } if group.examples == 100
+        ));
+    }
+
+    #[test]
+    fn a_wrong_size_needs_care_and_the_last_right_size_is_known() {
+        let scan = [(30, -0.03, -0.028), (10, -0.01, -0.009), (100, -0.1, -0.04)];
+        let judged = Verdict::of(&of(&scan)).together;
+        assert_eq!(judged.level, Level::Careful);
+        assert!(
+            matches!(
+                judged.findings[0],
+                Finding::Groups {
+                    up_to: Some(30),
+                    right: 2,
+                    ..
+                }
+            ),
+            "{judged:?}"
+        );
+        let judged = Verdict::of(&of(&scan[..2])).together;
+        assert_eq!(judged.level, Level::Confirmed);
+        assert!(
+            matches!(
+                judged.findings[0],
+                Finding::Groups {
+                    up_to: Some(30),
+                    right: 2,
+                    ..
+                }
+            ),
+            "{judged:?}"
+        );
+    }
+
+    #[test]
+    fn the_sign_of_a_negligible_group_never_confirms_and_never_condemns() {
+        // A random group whose scores cancel out.
+        let sets = [(50, -0.1, -0.095), (50, 0.001, -0.002)];
+        assert_eq!(levels(&of(&sets)).1, Level::Careful);
+        // The same change is not negligible alone.
+        assert_eq!(levels(&of(&sets[1..])).1, Level::Doubtful);
+    }
+
+    #[test]
+    fn a_control_that_drifts_counts_against_retraining() {
+        for (drift, one, together) in [
+            (0.0, Level::Confirmed, Level::Confirmed),
+            (0.3, Level::Confirmed, Level::Confirmed),
+            // The typical single change is 4.95, that of the group 1.
+            (0.4, Level::Confirmed, Level::Careful),
+            (1.0, Level::Confirmed, Level::Doubtful),
+            (2.0, Level::Careful, Level::Doubtful),
+            (5.0, Level::Doubtful, Level::Doubtful),
+            (f64::NAN, Level::Doubtful, Level::Doubtful),
+        ] {
+            let mut sets = ten();
+            sets.push((30, -1.1, -1.0));
+            let evidence = Evidence {
+                drift: Some(drift),
+                ..of(&sets)
+            };
+            assert_eq!(levels(&evidence), (one, together), "{drift}");
+        }
+    }
+
+    #[test]
+    fn changes_that_are_not_finite_check_nothing() {
+        let sets = [(1, f64::NAN, 1.0), (10, 1.0, f64::INFINITY), (0, 1.0, 1.0)];
+        assert_eq!(levels(&of(&sets)), (Level::Unchecked, Level::Unchecked));
+    }
+}
