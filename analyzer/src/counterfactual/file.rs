@@ -100,6 +100,16 @@ impl RemovalResults {
         }
     }
 
+    /// Whether the sets are those of a scan: at least two, each with all examples of the set before it and more.
+    pub fn is_scan(&self) -> bool {
+        let members = |set: &RemovalResult| set.without.iter().copied().collect::<BTreeSet<u64>>();
+        let larger = |pair: &[RemovalResult]| {
+            let (before, after) = (members(&pair[0]), members(&pair[1]));
+            before.len() < after.len() && before.is_subset(&after)
+        };
+        self.sets.len() > 1 && self.sets.windows(2).all(larger)
+    }
+
     /// The values that start the file: format, version and writer.
     pub fn opening() -> (String, u32, String) {
         (FORMAT.to_owned(), VERSION, WRITER.to_owned())
@@ -228,6 +238,16 @@ mod tests {
 
         assert!(results.check_range(9).is_ok());
         assert!(results.check_range(8).unwrap_err().contains("example 8"));
+        assert!(!results.is_scan());
+        let mut scan = results.clone();
+        let larger = RemovalResult {
+            without: vec![8, 1, 4],
+            ..scan.sets[0].clone()
+        };
+        scan.sets.push(larger);
+        assert!(scan.is_scan());
+        scan.sets[0].without.push(2);
+        assert!(!scan.is_scan(), "as many examples, but others");
         results.sets[0].without.push(4);
         let said = results.check_range(9).unwrap_err();
         assert!(said.contains("leaves out example 4 twice"), "{said}");

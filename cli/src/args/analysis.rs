@@ -165,7 +165,7 @@ pub struct Scores {
 
 /// `hindcast counterfactual`
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("removed").required(true).args(["without", "top"]))]
+#[command(group = clap::ArgGroup::new("removed").required(true).args(["without", "top", "scan"]))]
 pub struct Counterfactual {
     /// Folder of the run
     pub run: PathBuf,
@@ -178,8 +178,11 @@ pub struct Counterfactual {
     /// Leave out the K most harmful examples of a table written by `influence`
     #[arg(long, num_args = 2, value_names = ["K", "SCORES"])]
     pub top: Option<Vec<String>>,
-    /// Accept a table for --top that was made from another run, for example the run that this one was recovered from
-    #[arg(long, requires = "top")]
+    /// For each K of a list, leave out the K most harmful examples of a table, and print predicted and real changes against K
+    #[arg(long, num_args = 2, value_names = ["K,K,...", "SCORES"], conflicts_with = "each")]
+    pub scan: Option<Vec<String>>,
+    /// Accept a table for --top or --scan that was made from another run, for example the run that this one was recovered from
+    #[arg(long, conflicts_with = "without")]
     pub other_run: bool,
     /// Steps that the examples are left out of: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
@@ -187,7 +190,7 @@ pub struct Counterfactual {
     /// The value whose change is measured: one query, as for `influence` (write a range as mean:validation:0..99)
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: String,
-    /// The model at which the change is measured, as for `influence` [default: that of the table for --top, else that of `influence`]
+    /// The model at which the change is measured, as for `influence` [default: that of the table for --top or --scan, else that of `influence`]
     #[arg(long, value_name = "POINT")]
     pub at: Option<QueryPoint>,
     /// What leaving out an example removes: loss-only (its loss; it still counts in the statistics of batch norm) or absent (the whole example)

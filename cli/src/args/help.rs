@@ -156,7 +156,7 @@ The page is one file that loads nothing from the network: open it from disk, mai
   training, influence    the recorded losses; the distribution of the scores
   examples               the --top most harmful and most helpful ones of each table: pictures, or rows with their values
   epochs, classes        sums of harmful and helpful influence by epoch (influence --per-epoch) and by class
-  retraining             predicted and real changes (counterfactual --each --out FILE.json, then --removed FILE.json)
+  retraining             predicted and real changes (counterfactual --each or --scan with --out FILE.json, then --removed FILE.json)
   reproduce              the commands that produce the page again
 
 --json prints an object with
@@ -167,22 +167,24 @@ The page is one file that loads nothing from the network: open it from disk, mai
                          and that of the view is the worse of the two; growth is the factor by which the adjoint's norm grew";
 
 pub(crate) const COUNTERFACTUAL: &str = "\
---top K SCORES refuses a table that doesn't belong to the run: its metadata names another run (unless --other-run is given), it has no rows, an example occurs twice or isn't in the data, or its labels, rows or files differ from the data. A table without the file SCORES.meta.json next to it is accepted with a warning, because nothing says which run it belongs to. A table of another window is accepted, and both windows are printed. The examples are ranked by the table's column for --query, or by its only column; a table with several columns and none for --query is refused.
+--scan 10,30,100 SCORES retrains without the 10, the 30 and the 100 most harmful examples of the table, side by side on all cores. It prints the predicted and the real change, their ratio, and the losses and errors of the validation and test splits for each number, so that you see where to stop. The line `lowest` names the number at which a loss is lowest.
+--top K SCORES refuses a table that doesn't belong to the run: its metadata names another run (unless --other-run is given), it has no rows, an example occurs twice or isn't in the data, or its labels, rows or files differ from the data. A table without the file SCORES.meta.json next to it is accepted with a warning, because nothing says which run it belongs to. A table of another window is accepted, and both windows are printed. --scan does the same. The examples are ranked by the table's column for --query, or by its only column; a table with several columns and none for --query is refused.
 --without FILE has one example index per line; empty lines and lines that begin with # are skipped. An example that is listed twice is left out once, with a warning.
 
 --json prints an object with
-  query, at, window {start, end}, without the query, the model that it is asked about, the steps, and the number of examples left out
+  query, at, window {start, end}, without the query, the model that it is asked about, the steps, and the number of examples left out (with --scan, the largest)
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
                          the query after retraining with all examples, and without those left out; the difference; the prediction and its source.
-                         With --each, value_without, real_change and predicted_change are null; `sets` has them
+                         With --each and --scan, value_without, real_change and predicted_change are null; `sets` has them
   notes                  reasons to doubt these numbers; empty if there are none
   first_order_change     <u, parameters without the examples minus parameters with them>: the part of the real change that is first order in the
-                         real change of the parameters; the rest is due to the query's curvature; null with --each
+                         real change of the parameters; the rest is due to the query's curvature; null with --each and --scan
   trust                  {one_at_a_time, together}, each {verdict, reasons}: how far these retrainings confirm the prediction;
                          verdict is confirmed, not-checked, careful or doubtful
   sets                   a list of {without, places, predicted_change, real_change, value_without, losses, at_end}, one per retraining;
                          places is a list of {row, file}, one per example of `without`;
                          at_end {queries, losses} after the last step, if the query is asked about an average
+  scan                   with --scan, a list of {examples, predicted_change, real_change, ratio, losses}, one per number; else null
   retraining {queries, at, window, removal, denominators, everyone, reproduction, outcomes}";
 
 pub(super) const RECOVER: &str = "\

@@ -71,10 +71,26 @@ pub(crate) fn influence(words: Words, meta: &ScoreMetadata, table: &str) -> Stri
     words.option("--out", table).text()
 }
 
-/// The command that wrote a file of retrainings, with its examples in `without.txt`.
-pub(crate) fn counterfactual(words: Words, results: &RemovalResults, file: &str) -> String {
+/// The command that wrote a file of retrainings, with its examples in `without.txt`. A scan chose its examples from `table`.
+pub(crate) fn counterfactual(
+    words: Words,
+    results: &RemovalResults,
+    table: Option<&str>,
+    file: &str,
+) -> String {
+    let sizes: Vec<String> = results
+        .sets
+        .iter()
+        .map(|set| set.without.len().to_string())
+        .collect();
+    let words = if results.is_scan() {
+        words
+            .option("--scan", &sizes.join(","))
+            .word(table.unwrap_or("SCORES"))
+    } else {
+        words.option("--without", "without.txt")
+    };
     let mut words = words
-        .option("--without", "without.txt")
         .option("--query", &results.query)
         .option("--at", results.point())
         .option(
@@ -83,7 +99,7 @@ pub(crate) fn counterfactual(words: Words, results: &RemovalResults, file: &str)
         )
         .option("--removal", &results.removal.to_string())
         .option("--denominators", &results.denominators.to_string());
-    if results.sets.len() > 1 {
+    if results.sets.len() > 1 && !results.is_scan() {
         words = words.word("--each");
     }
     words.option("--out", file).text()

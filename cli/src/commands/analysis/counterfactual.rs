@@ -3,6 +3,7 @@
 mod prediction;
 mod print;
 mod removed;
+mod scan;
 
 use std::ops::Range;
 use std::path::Path;
@@ -33,7 +34,7 @@ use hindcast_analyzer::{
     RecordedRun, Removal, Window, counterfactuals, output,
 };
 use prediction::{AskedAt, Prediction};
-use print::Found;
+use print::{Found, Kinds};
 use removed::Removed;
 
 /// The command line, read and checked as far as that is possible without the run.
@@ -57,18 +58,18 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         None => source.point()?,
     };
     let asked_at = AskedAt::new(&query, &run, at.in_run(run.source())?);
-    let (without, table) = source.choose(&asked_at, &window)?;
+    let (sets, table) = source.choose(&asked_at, &window)?;
     let options = CounterfactualOptions {
         at: asked_at.at.clone(),
         ..options(args, asked.engine, &run, window)?
     };
-    let sets: Vec<Vec<u64>> = if args.each {
-        without.iter().map(|&i| vec![i]).collect()
-    } else {
-        vec![without]
+    let kind = Kinds::of(args);
+    let sets: Vec<Vec<u64>> = match kind {
+        Kinds::Each => sets.concat().into_iter().map(|i| vec![i]).collect(),
+        Kinds::One | Kinds::Scan => sets,
     };
     let interrupts = Interrupts::listen();
-    announce(&run, &options.window, &sets, asked.memory)?;
+    announce(&run, &options.window, &sets, kind, asked.memory)?;
     let steps = options.window.start..run.source().end()?.step;
     let (check, limit) = (&args.check, asked.memory);
     let unverified = trust::steps(&run, steps, check, limit, false)?;
@@ -86,10 +87,9 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     };
     let prediction = Prediction::of(table, &asked_at, &options, &sets, &settings)?;
     let results = results(&report, &prediction, &run, &options)?;
-    let first_order = if args.each {
-        None
-    } else {
-        Some(first_order_change(&run, asked.engine, &query, &report)?)
+    let first_order = match kind {
+        Kinds::One => Some(first_order_change(&run, asked.engine, &query, &report)?),
+        Kinds::Each | Kinds::Scan => None,
     };
     let file = file(
         &run,
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         first_order,
         source: prediction.source,
         notes,
-        each: args.each,
+        kind,
         verdict: Verdict::of(&subject, &[file]),
         written: args.out.as_deref(),
     };
@@ -295,6 +295,7 @@ fn announce(
     run: &RecordedRun<'_>,
     window: &Range<u64>,
     sets: &[Vec<u64>],
+    kind: Kinds,
     limit: Option<Limit>,
 ) -> anyhow::Result<()> {
     let cost = RetrainingCost::of(run, window, sets.len())?;
@@ -312,9 +313,14 @@ fn announce(
         cost.steps,
         window.start,
         window.start + cost.steps,
-        match sets {
-            [one] => format!("{} examples", one.len()),
-            many => format!("each of {} examples alone", many.len()),
+        match (kind, sets) {
+            (Kinds::Each, [_, _, ..]) => format!("each of {} examples alone", sets.len()),
+            (Kinds::Scan, [.., last]) => format!(
+                "the most harmful examples of {}, {} at most",
+                crate::words::counted(sets.len() as u64, "number", "numbers"),
+                last.len()
+            ),
+            _ => format!("{} examples", sets.concat().len()),
         }
     );
     say!(

@@ -234,11 +234,19 @@ fn commands(
         ));
     }
     for (name, results) in removals {
-        out.push((
+        let purpose = if results.is_scan() {
+            format!("Compute the retrainings in {name}:")
+        } else {
             format!(
                 "Compute the retraining in {name}, with its examples in without.txt, one per line:"
-            ),
-            reproduce::counterfactual(words("counterfactual", data), results, name),
+            )
+        };
+        let fitting = page.shown.iter().find(|s| s.subject.fits(results));
+        let table = fitting.map(|shown| shown.view.table.as_str());
+        let words = words("counterfactual", data);
+        out.push((
+            purpose,
+            reproduce::counterfactual(words, results, table, name),
         ));
     }
     let mut report = words("report", None);

@@ -6,7 +6,7 @@ use super::super::facts::Curve;
 use super::super::plot::{Axis, Ink, Mark, Plot, Size};
 use super::super::view::View;
 use hindcast_analyzer::Result;
-use hindcast_analyzer::counterfactual::RemovalResult;
+use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults};
 use hindcast_analyzer::scores::AdjointGrowth;
 
 const WIDE: Size = Size {
@@ -212,8 +212,66 @@ pub(super) fn epochs(view: &View) -> Result<Markup> {
     )
 }
 
+/// Predicted and real changes: against the number of examples for a scan, else against each other.
+pub(super) fn retrainings(results: &RemovalResults) -> Result<Markup> {
+    if results.is_scan() {
+        scan(&results.sets)
+    } else {
+        scatter(&results.sets)
+    }
+}
+
+/// Predicted and real changes against the number of examples that were left out together.
+fn scan(sets: &[RemovalResult]) -> Result<Markup> {
+    let of = |change: fn(&RemovalResult) -> f64| -> Vec<(f64, f64)> {
+        let points = sets
+            .iter()
+            .map(|set| (set.without.len() as f64, change(set)));
+        points.filter(|(_, change)| change.is_finite()).collect()
+    };
+    let (predicted, real) = (of(|set| set.predicted_change), of(|set| set.real_change));
+    let x = Axis::decades(
+        "examples left out together",
+        sets.iter().map(|set| set.without.len() as f64),
+    );
+    let both = predicted.iter().chain(&real).map(|point| point.1);
+    let y = Axis::around("change of the query", both.chain([0.0]));
+    let ends = x.range;
+    let dots = |points: &[(f64, f64)], ink, shape| Mark::Dots {
+        points: points.to_vec(),
+        ink,
+        shape,
+        size: 4,
+    };
+    let marks = vec![
+        Mark::Line {
+            points: vec![(ends.0, 0.0), (ends.1, 0.0)],
+            ink: Ink::Plain,
+        },
+        Mark::Line {
+            points: predicted.clone(),
+            ink: Ink::Quiet,
+        },
+        Mark::Line {
+            points: real.clone(),
+            ink: Ink::Help,
+        },
+        dots(&predicted, Ink::Quiet, 3),
+        dots(&real, Ink::Help, 0),
+    ];
+    let sizes: Vec<String> = sets.iter().map(|s| s.without.len().to_string()).collect();
+    figure(
+        &Plot::new(x, y, marks),
+        &format!(
+            "Predicted and real changes without {} examples",
+            sizes.join(", ")
+        ),
+        html! { "Change of the query by the number of examples that were left out together. Grey diamonds: predicted; coloured dots: real. Where the two part, the prediction no longer holds." },
+    )
+}
+
 /// Predicted and real changes.
-pub(super) fn scatter(sets: &[RemovalResult]) -> Result<Markup> {
+fn scatter(sets: &[RemovalResult]) -> Result<Markup> {
     let points: Vec<(f64, f64)> = sets
         .iter()
         .map(|set| (set.predicted_change, set.real_change))

@@ -10,6 +10,7 @@ use crate::verdict::{self, Told};
 use crate::words::at_model;
 use crate::words::{grouped, minus};
 use hindcast_analyzer::Result;
+use hindcast_analyzer::counterfactual::RemovalResult;
 use hindcast_analyzer::measures::Level;
 
 /// Largest number of retrainings that are listed one by one.
@@ -271,13 +272,13 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
         let plot = if results.sets.is_empty() {
             None
         } else {
-            Some(charts::scatter(&results.sets)?)
+            Some(charts::retrainings(results)?)
         };
         parts.push((name, results, plot));
     }
     let content = html! {
         @if parts.is_empty() {
-            p.quiet { "There are no retrainings yet. " code { "counterfactual --each --top 20 SCORES --out removed.json" } " computes some, and " code { "report --removed removed.json" } " shows them here." }
+            p.quiet { "There are no retrainings yet. " code { "counterfactual --each --top 20 SCORES --out removed.json" } " computes some, and " code { "report --removed removed.json" } " shows them here. " code { "counterfactual --scan 10,30,100 SCORES --out removed.json" } " leaves out many examples together." }
         }
         @for (name, results, plot) in &parts {
             h3 { (results.query) ", " (method_name(&results.predicted_by)) }
@@ -294,13 +295,13 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
                 (scrolling("Predicted and real changes", html! {
                     table {
                         @if results.sets.len() > MOST_SETS { caption { "The first " (MOST_SETS) " of " (results.sets.len()) " retrainings. The file has all of them." } }
-                        thead { tr { th scope="col" { "Without" } th.n scope="col" { "Predicted" } th.n scope="col" { "Real" }
+                        thead { tr { th scope="col" { "Without" } th.n scope="col" { "Predicted" } th.n scope="col" { "Real" } th.n scope="col" { "Ratio" }
                             @for loss in &results.losses_with_everyone { th.n scope="col" { (loss.split) " loss" } } } }
                         tbody {
-                            tr { th scope="row" { "nothing" } td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (format!("{:.4}", loss.loss)) } } }
+                            tr { th scope="row" { "nothing" } td.n {} td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (format!("{:.4}", loss.loss)) } } }
                             @for set in results.sets.iter().take(MOST_SETS) { tr {
                                 th scope="row" { @match set.without.as_slice() { [one] => { "#" (one) }, many => { (grouped(many.len() as u64)) " examples" } } }
-                                td.n { (signed(set.predicted_change)) } td.n { (signed(set.real_change)) }
+                                td.n { (signed(set.predicted_change)) } td.n { (signed(set.real_change)) } td.n { (ratio(set)) }
                                 @for loss in &set.losses { td.n { (format!("{:.4}", loss.loss)) } }
                             } }
                         }
@@ -310,6 +311,14 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
         }
     };
     Ok(section("retraining", "Predicted and real changes", content))
+}
+
+/// The real change divided by the predicted one; empty if nothing was predicted.
+fn ratio(set: &RemovalResult) -> String {
+    match set.real_change / set.predicted_change {
+        ratio if ratio.is_finite() => minus(&format!("{ratio:.2}")),
+        _ => String::new(),
+    }
 }
 
 /// The commands.

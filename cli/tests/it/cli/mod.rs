@@ -32,6 +32,8 @@ mod replaced;
 #[cfg(all(unix, feature = "record"))]
 mod resumed;
 mod rows_and_files;
+#[cfg(feature = "record")]
+mod scan;
 mod scripts;
 #[cfg(unix)]
 mod slices;

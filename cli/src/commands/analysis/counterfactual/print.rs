@@ -6,12 +6,36 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::scan;
+use super::scan::ScanRow;
+use crate::args::Counterfactual;
 use crate::clean::field;
 use crate::verdict::{Printed, Verdict};
 use crate::words::at_model;
 use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, SplitLoss};
 use hindcast_analyzer::measures::kendall_tau;
 use hindcast_analyzer::{CounterfactualReport, EngineKind};
+
+/// How the sets are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kinds {
+    /// One set.
+    One,
+    /// One set for each example.
+    Each,
+    /// Sets of increasing size, each with the examples of the set before it.
+    Scan,
+}
+
+impl Kinds {
+    pub fn of(args: &Counterfactual) -> Kinds {
+        match (args.each, &args.scan) {
+            (true, _) => Kinds::Each,
+            (false, Some(_)) => Kinds::Scan,
+            (false, None) => Kinds::One,
+        }
+    }
+}
 
 /// What is printed.
 pub(super) struct Found<'a> {
@@ -21,14 +45,14 @@ pub(super) struct Found<'a> {
     pub report: &'a CounterfactualReport,
     /// One entry per set that was left out.
     pub results: Vec<RemovalResult>,
-    /// The part of the real change that is first order in the real change of the parameters; `None` with `--each`.
+    /// The part of the real change that is first order in the real change of the parameters; only for one set.
     pub first_order: Option<f64>,
     /// The source of the prediction: a table or a sweep.
     pub source: &'static str,
     /// Reasons to doubt these numbers.
     pub notes: Vec<String>,
-    /// Whether each example was left out alone.
-    pub each: bool,
+    /// How the sets were chosen.
+    pub kind: Kinds,
     /// How far the predictions can be trusted, by these retrainings alone.
     pub verdict: Verdict,
     /// The file with the results.
@@ -42,10 +66,10 @@ impl Found<'_> {
         value.copied().unwrap_or(f64::NAN)
     }
 
-    /// The result of the only set, unless each example was left out alone.
+    /// The result of the only set, unless each example was left out alone, or sizes are compared.
     fn only(&self) -> Option<&RemovalResult> {
         match self.results.as_slice() {
-            [only] if !self.each => Some(only),
+            [only] if self.kind == Kinds::One => Some(only),
             _ => None,
         }
     }
@@ -67,7 +91,13 @@ struct Report<'a> {
     trust: Printed,
     notes: &'a [String],
     sets: &'a [RemovalResult],
+    scan: Option<Vec<ScanRow<'a>>>,
     retraining: &'a CounterfactualReport,
+}
+
+/// Number of examples of a set.
+fn sizes(result: &RemovalResult) -> u64 {
+    result.without.len() as u64
 }
 
 pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> {
@@ -76,7 +106,10 @@ pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
         query: &found.query,
         at: &found.report.at,
         window: found.report.window.clone(),
-        without: found.results.iter().map(|r| r.without.len() as u64).sum(),
+        without: match found.kind {
+            Kinds::Scan => found.results.iter().map(sizes).max().unwrap_or(0),
+            Kinds::One | Kinds::Each => found.results.iter().map(sizes).sum(),
+        },
         value_with_everyone: found.value_with_everyone(),
         value_without: only.map(|r| r.value_without),
         real_change: only.map(|r| r.real_change),
@@ -86,6 +119,7 @@ pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
         trust: found.verdict.printed(),
         notes: &found.notes,
         sets: &found.results,
+        scan: (found.kind == Kinds::Scan).then(|| found.results.iter().map(scan::row).collect()),
         retraining: found.report,
     };
     serde_json::to_writer_pretty(&mut *out, &report)?;
@@ -98,6 +132,10 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
     let query = field(&found.query).to_string();
     match found.only() {
         Some(only) => print(out, found, &query, only)?,
+        None if found.kind == Kinds::Scan => {
+            scan::print(out, report, &found.results, (&query, found.loss), source)?;
+            reproduced(out, report)?;
+        }
         None => print_each(out, report, &query, &found.results, source)?,
     }
     for note in &found.notes {

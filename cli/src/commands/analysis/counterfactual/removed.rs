@@ -1,6 +1,6 @@
 //! Chooses the examples to leave out: those of a list, or the most harmful of a table that matches the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -20,7 +20,10 @@ use hindcast_analyzer::{Query, QueryPoint, RecordedRun, ScoreTable};
 pub(super) enum Removed<'a> {
     File(&'a Path),
     Worst {
-        count: usize,
+        /// `--top` or `--scan`.
+        option: &'static str,
+        /// How many examples to leave out; several numbers, in ascending order, for a scan.
+        counts: Vec<usize>,
         table: &'a Path,
         /// Whether the table may be about another run.
         other_run: bool,
@@ -31,7 +34,8 @@ pub(super) enum Removed<'a> {
 pub(super) enum Source<'a> {
     List(&'a Path),
     Worst {
-        count: usize,
+        option: &'static str,
+        counts: Vec<usize>,
         path: &'a Path,
         table: Box<ScoreTable>,
         other_run: bool,
@@ -43,21 +47,34 @@ impl<'a> Removed<'a> {
         if let Some(path) = &args.without {
             return Ok(Removed::File(path));
         }
-        let words = args.top.as_deref().unwrap_or_default();
-        let [count, table] = words else {
-            return Err(Usage("give --without FILE or --top K SCORES".to_owned()));
+        let number = |text: &str| text.trim().parse().ok().filter(|&k: &usize| k > 0);
+        let (option, counts, table) = match (args.top.as_deref(), args.scan.as_deref()) {
+            (Some([count, table]), _) => {
+                let counts = number(count).map(|k| vec![k]).ok_or_else(|| {
+                    Usage(format!(
+                        "--top K SCORES: expected a number of examples, got {count:?}"
+                    ))
+                })?;
+                ("--top", counts, table)
+            }
+            (_, Some([list, table])) => {
+                let counts: Option<BTreeSet<usize>> = list.split(',').map(number).collect();
+                let counts = counts.ok_or_else(|| {
+                    Usage(format!(
+                        "--scan LIST SCORES: expected numbers of examples such as 10,30,100, got {list:?}"
+                    ))
+                })?;
+                ("--scan", counts.into_iter().collect(), table)
+            }
+            _ => {
+                return Err(Usage(
+                    "give --without FILE, --top K SCORES or --scan LIST SCORES".to_owned(),
+                ));
+            }
         };
-        let count = count
-            .parse()
-            .ok()
-            .filter(|&k: &usize| k > 0)
-            .ok_or_else(|| {
-                Usage(format!(
-                    "--top K SCORES: expected a number of examples, got {count:?}"
-                ))
-            })?;
         Ok(Removed::Worst {
-            count,
+            option,
+            counts,
             table: Path::new(table),
             other_run: args.other_run,
         })
@@ -67,20 +84,27 @@ impl<'a> Removed<'a> {
     pub(super) fn inputs(&self) -> [(&'static str, Option<&Path>); 1] {
         match self {
             Removed::File(path) => [("the list (--without)", Some(path))],
+            Removed::Worst {
+                option: "--scan",
+                table,
+                ..
+            } => [("the table (--scan)", Some(table))],
             Removed::Worst { table, .. } => [("the table (--top)", Some(table))],
         }
     }
 
     /// Reads the table.
     pub(super) fn read(&self) -> anyhow::Result<Source<'a>> {
-        Ok(match *self {
+        Ok(match self {
             Removed::File(path) => Source::List(path),
-            Removed::Worst {
-                count,
+            &Removed::Worst {
+                option,
+                ref counts,
                 table,
                 other_run,
             } => Source::Worst {
-                count,
+                option,
+                counts: counts.clone(),
                 path: table,
                 table: Box::new(ScoreTable::read(table)?),
                 other_run,
@@ -92,40 +116,59 @@ impl<'a> Removed<'a> {
 impl Source<'_> {
     /// The model that the table's queries are asked about; that of `influence` for a list.
     pub(super) fn point(&self) -> anyhow::Result<QueryPoint> {
-        let Source::Worst { table, path, .. } = self else {
+        let Source::Worst {
+            option,
+            table,
+            path,
+            ..
+        } = self
+        else {
             return Ok(QueryPoint::default());
         };
         let point = table.metadata.point();
         point.parse().map_err(|_| {
             anyhow::anyhow!(
-                "--top: the queries of {} are asked about {point}, which no option names: give --at to measure at another model",
+                "{option}: the queries of {} are asked about {point}, which no option names: give --at to measure at another model",
                 path.display()
             )
         })
     }
 
-    /// The training examples to leave out, each once, and the table that they were chosen from.
+    /// The sets of training examples to leave out, and the table that they were chosen from. There is one set, or one for
+    /// each number of a scan, which then contains the sets before it.
     ///
     /// # Errors
-    /// The list or the table can't be read, is about another run, or names an example that doesn't exist.
+    /// The list or the table can't be read, is about another run, names an example that doesn't exist, or has fewer scores
+    /// than a scan asks for.
     pub(super) fn choose(
         self,
         asked_at: &AskedAt<'_>,
         window: &Range<u64>,
-    ) -> anyhow::Result<(Vec<u64>, Option<ScoreTable>)> {
+    ) -> anyhow::Result<(Vec<Vec<u64>>, Option<ScoreTable>)> {
         let run = asked_at.run;
-        let (count, path, table, other_run) = match self {
-            Source::List(path) => return Ok((listed(path, run.examples() as u64)?, None)),
+        let (option, counts, path, table, other_run) = match self {
+            Source::List(path) => return Ok((vec![listed(path, run.examples() as u64)?], None)),
             Source::Worst {
-                count,
+                option,
+                counts,
                 path,
                 table,
                 other_run,
-            } => (count, path, table, other_run),
+            } => (option, counts, path, table, other_run),
         };
-        fits(&table, path, run, other_run).with_context(|| format!("--top: {}", path.display()))?;
+        fits(&table, path, run, other_run)
+            .with_context(|| format!("{option}: {}", path.display()))?;
         let same_run = table.metadata.run_digest == run.head();
-        let without = worst(&table, path, count, asked_at, same_run)?;
+        let largest = counts.last().copied().unwrap_or(0);
+        let without = worst(&table, (option, path), largest, asked_at, same_run)?;
+        anyhow::ensure!(
+            counts.len() == 1 || without.len() == largest,
+            "{option}: {} has scores for only {} examples, not for {largest}: leave out the larger numbers",
+            path.display(),
+            without.len()
+        );
+        let set = |&k: &usize| without[..k.min(without.len())].to_vec();
+        let sets = counts.iter().map(set).collect();
         let meta = &table.metadata;
         // Without metadata the window isn't known. A method that covers the whole run has no window.
         if meta.version > 0 && meta.window != *window {
@@ -146,7 +189,7 @@ impl Source<'_> {
                 field(meta.point())
             );
         }
-        Ok((without, Some(*table)))
+        Ok((sets, Some(*table)))
     }
 }
 
@@ -186,11 +229,11 @@ fn fits(
         .map_err(|problem| anyhow::anyhow!(problem))
 }
 
-/// The `count` most harmful examples of a table by the column of a query, or by the table's only query.
-/// `same_run` says whether the table is about the query's run.
+/// The `count` most harmful examples of a table by the column of a query, or by the table's only query, the most harmful
+/// first. `same_run` says whether the table is about the query's run.
 fn worst(
     table: &ScoreTable,
-    path: &Path,
+    (option, path): (&str, &Path),
     count: usize,
     asked_at: &AskedAt<'_>,
     same_run: bool,
@@ -202,7 +245,7 @@ fn worst(
         (Some(q), _) => {
             match asked_at.differs_from(&queries[q], table.metadata.point(), same_run)? {
                 Some(why) if matches!(query, Query::Vector { .. }) => anyhow::bail!(
-                    "--top: {} has the scores of another query: {why}; make the table again, or give the vector file that it was made with",
+                    "{option}: {} has the scores of another query: {why}; make the table again, or give the vector file that it was made with",
                     path.display()
                 ),
                 Some(why) => say!("warning: {}: {}", field(path.display()), field(why)),
@@ -227,7 +270,7 @@ fn worst(
             let there: Vec<&str> = queries.iter().map(|q| q.name.as_str()).collect();
             let more = if there.len() > MOST { ", …" } else { "" };
             anyhow::bail!(
-                "--top: {} has no column for the query {name}, but several others ({}{more}): choose one of them with --query",
+                "{option}: {} has no column for the query {name}, but several others ({}{more}): choose one of them with --query",
                 path.display(),
                 there[..there.len().min(MOST)].join(", ")
             );
@@ -244,7 +287,7 @@ fn worst(
     }
     anyhow::ensure!(
         !worst.is_empty(),
-        "--top: no row of {} has a score",
+        "{option}: no row of {} has a score",
         path.display()
     );
     if worst.len() < count {
