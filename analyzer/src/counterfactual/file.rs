@@ -53,6 +53,9 @@ pub struct RemovalResults {
     /// Values after the last step with all examples, if the query is asked about an average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_end_with_everyone: Option<EndValues>,
+    /// Seed of the choice of the sets, if `influence` chose them to check its table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// One entry per retraining.
     pub sets: Vec<RemovalResult>,
     /// Warnings about these numbers, as text.
@@ -68,6 +71,9 @@ pub struct RemovalResult {
     /// Places of these examples in the original data, in the same order; empty in files of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<RemovedPlace>,
+    /// How the examples were chosen, in words, if `influence` chose them to check its table; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub chosen_as: String,
     /// Change of the query that the scores predict.
     pub predicted_change: f64,
     /// Change of the query that was measured.
@@ -108,6 +114,12 @@ impl RemovalResults {
             before.len() < after.len() && before.is_subset(&after)
         };
         self.sets.len() > 1 && self.sets.windows(2).all(larger)
+    }
+
+    /// Number of sets with one example.
+    pub fn singles(&self) -> usize {
+        let one = |set: &&RemovalResult| set.without.len() == 1;
+        self.sets.iter().filter(one).count()
     }
 
     /// The values that start the file: format, version and writer.
@@ -208,6 +220,7 @@ mod tests {
             losses_with_everyone: Vec::new(),
             at_end_with_everyone: None,
             at: String::new(),
+            seed: Some(3),
             sets: vec![RemovalResult {
                 without: vec![4, 8],
                 places: vec![
@@ -220,6 +233,7 @@ mod tests {
                         file: "b.csv".to_owned(),
                     },
                 ],
+                chosen_as: "worst 1 %".to_owned(),
                 predicted_change: -1e-300,
                 real_change: 2.5,
                 value_without: 2.8,

@@ -8,6 +8,7 @@ mod options;
 mod outcome;
 mod removal;
 mod replay;
+mod sample;
 mod start;
 
 pub use arithmetic::Arithmetic;
@@ -15,6 +16,7 @@ pub use file::{RemovalResult, RemovalResults, RemovedPlace};
 pub use options::{CounterfactualOptions, ReplayProgress};
 pub use outcome::{CounterfactualReport, EndValues, Outcome, SplitLoss};
 pub use removal::{Denominators, Removal};
+pub use sample::{CheckSet, check_sets};
 pub use start::{StateBefore, each_state, parts, start_state, stepper};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -57,6 +57,17 @@ pub struct Influence {
     /// How many of the refined examples to leave out and retrain, one at a time
     #[arg(long, value_name = "M", default_value_t = 5, requires = "refine")]
     pub refine_truth: usize,
+    /// Check the table by retraining: without each of N random examples, one at a time, and without a few groups (see --help)
+    #[arg(long, value_name = "N")]
+    pub retrain_check: Option<usize>,
+    /// Seed of the choice of examples for --retrain-check
+    #[arg(
+        long,
+        value_name = "SEED",
+        default_value_t = 0,
+        requires = "retrain_check"
+    )]
+    pub retrain_seed: u64,
     /// How many of the most harmful and most helpful examples to print
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub top: usize,

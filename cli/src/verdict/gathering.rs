@@ -136,6 +136,7 @@ pub(crate) fn refined(table: &ScoreTable) -> Vec<RemovalResults> {
                     row: row.row,
                     file: row.file.clone(),
                 }],
+                chosen_as: String::new(),
                 predicted_change: row.influence.get(q).copied().flatten()?,
                 real_change,
                 value_without: value + real_change,
@@ -160,6 +161,7 @@ pub(crate) fn refined(table: &ScoreTable) -> Vec<RemovalResults> {
             value_with_everyone: value,
             losses_with_everyone: Vec::new(),
             at_end_with_everyone: None,
+            seed: None,
             sets,
             notes: Vec::new(),
         })
@@ -197,6 +199,7 @@ pub(crate) mod tests {
             RemovalResult {
                 places: Vec::new(),
                 without,
+                chosen_as: String::new(),
                 predicted_change,
                 real_change,
                 value_without: 0.25 + real_change,
@@ -224,6 +227,7 @@ pub(crate) mod tests {
                 error_rate: None,
             }],
             at_end_with_everyone: None,
+            seed: None,
             sets: sets.iter().map(&mut set).collect(),
             notes: Vec::new(),
         }

@@ -11,27 +11,26 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use candle_core::Device;
-use hindcast_model::data::DataSet;
-use hindcast_model::objective::Split;
 
 use super::answering::Settings;
 use super::asked::{one_query, parse_queries, parse_window};
+use super::retraining::{file, places, retrain};
 use super::trust;
 use crate::args::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::clean;
 use crate::clean::say;
 use crate::commands::context::Models;
-use crate::commands::interrupt::{Interrupts, told};
+use crate::commands::interrupt::Interrupts;
 use crate::commands::memory::{self, Limit};
-use crate::commands::{Outcome, Usage, context, progress};
+use crate::commands::{Outcome, Usage, context};
 use crate::verdict::{Subject, Verdict};
 use crate::words::{bytes, duration};
-use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults, RemovedPlace};
+use hindcast_analyzer::counterfactual::RemovalResult;
 use hindcast_analyzer::output::{Kind, apart};
 use hindcast_analyzer::run::RetrainingCost;
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Denominators, EngineKind, Queries, Query,
-    RecordedRun, Removal, Window, counterfactuals, output,
+    RecordedRun, Removal, Window, output,
 };
 use prediction::{AskedAt, Prediction};
 use print::{Found, Kinds};
@@ -76,7 +75,8 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     let mut notes = Vec::from_iter(unverified);
     notes.extend(prediction::limits(&run, &sets, &options));
     let begun = Instant::now();
-    let report = retrain(&run, &options, &query, &sets, interrupts)?;
+    let stopped = "retraining stopped; nothing was written";
+    let report = retrain(&run, &options, &query, &sets, (interrupts, stopped))?;
     let took = begun.elapsed();
 
     let settings = Settings {
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         &query,
         &options,
         &report,
-        (&prediction, &results, &notes),
+        (&prediction.table.metadata.method, &results, &notes),
     )?;
     if let Some(path) = &args.out {
         file.write(path)?;
@@ -163,30 +163,6 @@ fn options(
     })
 }
 
-/// Retrains with a progress bar, until it is done or interrupted.
-fn retrain(
-    run: &RecordedRun<'_>,
-    options: &CounterfactualOptions,
-    query: &Query,
-    sets: &[Vec<u64>],
-    interrupts: Interrupts,
-) -> anyhow::Result<CounterfactualReport> {
-    let bar = progress::bar(0, "retraining", "steps");
-    let time = progress::Estimate::from(0);
-    let queries = std::slice::from_ref(query);
-    let report = counterfactuals(run, options, queries, sets, &|done, total| {
-        bar.at(done, total);
-        time.after(done, total, &bar);
-        interrupts.flow()
-    });
-    drop((bar, interrupts));
-    report.map_err(|e| {
-        told(e.into(), || {
-            "retraining stopped; nothing was written".to_owned()
-        })
-    })
-}
-
 /// The predicted and the real change of each set.
 fn results(
     report: &CounterfactualReport,
@@ -198,6 +174,7 @@ fn results(
         Ok(RemovalResult {
             without: outcome.without.clone(),
             places: places(run.data(), &outcome.without),
+            chosen_as: String::new(),
             predicted_change: prediction.change(&outcome.without, options.denominators),
             real_change: report
                 .change(set, 0)
@@ -208,36 +185,6 @@ fn results(
         })
     };
     report.outcomes.iter().enumerate().map(result).collect()
-}
-
-/// The results as a file for `report`: the prediction, the results of its sets, and notes.
-fn file(
-    run: &RecordedRun<'_>,
-    query: &Query,
-    options: &CounterfactualOptions,
-    report: &CounterfactualReport,
-    (prediction, sets, notes): (&Prediction, &[RemovalResult], &[String]),
-) -> anyhow::Result<RemovalResults> {
-    let (format, version, writer) = RemovalResults::opening();
-    let everyone = &report.everyone;
-    Ok(RemovalResults {
-        format,
-        version,
-        writer,
-        run_digest: run.head(),
-        query: query.to_string(),
-        query_digest: Some(query.file_digest()?).filter(|digest| !digest.is_empty()),
-        at: options.at.to_string(),
-        window: options.window.clone(),
-        removal: options.removal,
-        denominators: options.denominators,
-        predicted_by: prediction.table.metadata.method.clone(),
-        value_with_everyone: everyone.queries.first().copied().unwrap_or(f64::NAN),
-        losses_with_everyone: everyone.losses.clone(),
-        at_end_with_everyone: everyone.at_end.clone(),
-        sets: sets.to_vec(),
-        notes: notes.to_vec(),
-    })
 }
 
 /// `<u, θ(without) − θ>` with the query's gradient u at the model θ of the run with all examples. The prediction differs from
@@ -268,15 +215,6 @@ fn first_order_change(
         u.iter().zip(moved).map(|(u, d)| u * d).sum()
     };
     Ok(along(&u.parameters, without.0, parameters) + along(&u.buffers, without.1, buffers))
-}
-
-/// Rows and files of examples in the original data.
-fn places(data: &dyn DataSet, examples: &[u64]) -> Vec<RemovedPlace> {
-    let place = |&index: &u64| RemovedPlace {
-        row: data.origin(Split::Train, index),
-        file: data.file(Split::Train, index),
-    };
-    examples.iter().map(place).collect()
 }
 
 /// Refuses the path of the results if its extension isn't .json.

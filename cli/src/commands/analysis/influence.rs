@@ -13,7 +13,7 @@ use hindcast_model::objective::Split;
 
 use super::answering::{Settings, answer};
 use super::asked::{check_output, expand, parse_queries, parse_window};
-use super::{pictures, refining};
+use super::{pictures, refining, retrain_check};
 use crate::args::Influence;
 use crate::clean;
 use crate::commands::context::Models;
@@ -32,6 +32,7 @@ struct Asked {
     chosen: Chosen,
     queries: Vec<Queries>,
     refine: Option<Refinement>,
+    check: Option<retrain_check::Asked>,
     names: Option<Names>,
     memory: Option<Limit>,
 }
@@ -72,6 +73,17 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         refining::refine(&run, &queries, table, refinement, args)?;
         write(table, &args.out)?;
     }
+    let checked = match asked.check {
+        Some(check) => {
+            let (query, table) = (&queries[0], &answer.table);
+            let limit = asked.memory;
+            Some(retrain_check::check(
+                &run, query, table, check, args, limit,
+            )?)
+        }
+        None => None,
+    };
+    let table = &answer.table;
     let pictured = match &args.picture {
         Some(path) => Some(pictures::worst(path, table, run.data(), 0, 40)?),
         None => None,
@@ -82,6 +94,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         chosen: &asked.chosen,
         answer: &answer,
         pictured,
+        checked,
         took: begun.elapsed(),
     };
     let mut out = clean::stdout();
@@ -109,12 +122,14 @@ impl Asked {
         check_output(&args.out)?;
         check_places(args)?;
         let refine = refining::asked(args)?;
+        let check = retrain_check::Asked::parse(args, chosen.method)?;
         let memory = context::memory(args.memory.as_deref())?;
         Ok(Asked {
             window,
             chosen,
             queries,
             refine,
+            check,
             names: context::names(&args.names)?,
             memory,
         })
@@ -129,6 +144,9 @@ impl Asked {
         if self.refine.is_some() {
             defined(run)?;
         }
+        if self.check.is_some() {
+            retrain_check::one_query(&queries)?;
+        }
         Ok(queries)
     }
 }
@@ -136,11 +154,13 @@ impl Asked {
 /// Refuses paths where a result can't be written or would replace a file of another kind.
 fn check_places(args: &Influence) -> anyhow::Result<()> {
     let sweep = Saving::beside(&args.out);
+    let check = args.retrain_check.map(|_| retrain_check::beside(&args.out));
     let names = ("the names (--names)", args.names.names.as_deref());
     let table = ("the table (--out)", Some(args.out.as_path()));
     let results = [
         (Some(&args.out), Kind::Scores, vec![names]),
         (Some(&sweep), Kind::Sweep, vec![names]),
+        (check.as_ref(), Kind::Removals, vec![names]),
         (args.picture.as_ref(), Kind::Picture, vec![names, table]),
     ];
     for (path, kind, inputs) in &results {

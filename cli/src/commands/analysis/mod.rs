@@ -10,6 +10,8 @@ pub(crate) mod methods;
 pub(crate) mod pictures;
 pub(crate) mod refining;
 pub(crate) mod report;
+pub(crate) mod retrain_check;
+mod retraining;
 pub(crate) mod scores;
 pub(crate) mod spikes;
 pub(crate) mod tables;

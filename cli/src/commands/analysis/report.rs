@@ -234,6 +234,21 @@ fn commands(
         ));
     }
     for (name, results) in removals {
+        let fitting = page.shown.iter().find(|s| s.subject.fits(results));
+        let table = fitting.map(|shown| shown.view.table.as_str());
+        if let Some(seed) = results.seed {
+            let checked = tables.iter().find(|(name, _)| Some(name.as_str()) == table);
+            out.extend(checked.map(|(table, scores)| {
+                let words = words("influence", data)
+                    .option("--retrain-check", &results.singles().to_string())
+                    .option("--retrain-seed", &seed.to_string());
+                (
+                    format!("Compute the retrainings in {name}, with the table that they check:"),
+                    reproduce::influence(words, &scores.metadata, table),
+                )
+            }));
+            continue;
+        }
         let purpose = if results.is_scan() {
             format!("Compute the retrainings in {name}:")
         } else {
@@ -241,8 +256,6 @@ fn commands(
                 "Compute the retraining in {name}, with its examples in without.txt, one per line:"
             )
         };
-        let fitting = page.shown.iter().find(|s| s.subject.fits(results));
-        let table = fitting.map(|shown| shown.view.table.as_str());
         let words = words("counterfactual", data);
         out.push((
             purpose,

@@ -300,7 +300,8 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
                         tbody {
                             tr { th scope="row" { "nothing" } td.n {} td.n {} td.n {} @for loss in &results.losses_with_everyone { td.n { (format!("{:.4}", loss.loss)) } } }
                             @for set in results.sets.iter().take(MOST_SETS) { tr {
-                                th scope="row" { @match set.without.as_slice() { [one] => { "#" (one) }, many => { (grouped(many.len() as u64)) " examples" } } }
+                                th scope="row" { @match set.without.as_slice() { [one] => { "#" (one) }, many => { (grouped(many.len() as u64)) " examples" } }
+                                    @if set.without.len() > 1 && !set.chosen_as.is_empty() { " (" (set.chosen_as) ")" } }
                                 td.n { (signed(set.predicted_change)) } td.n { (signed(set.real_change)) } td.n { (ratio(set)) }
                                 @for loss in &set.losses { td.n { (format!("{:.4}", loss.loss)) } }
                             } }

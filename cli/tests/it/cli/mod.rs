@@ -31,6 +31,8 @@ mod reductions;
 mod replaced;
 #[cfg(all(unix, feature = "record"))]
 mod resumed;
+#[cfg(feature = "record")]
+mod retrain_check;
 mod rows_and_files;
 #[cfg(feature = "record")]
 mod scan;

@@ -136,6 +136,7 @@ mod tests {
         let result = |&(size, real_change): &(u64, f64)| RemovalResult {
             without: (0..size).collect(),
             places: Vec::new(),
+            chosen_as: String::new(),
             predicted_change: -0.01 * size as f64,
             real_change,
             value_without: 0.5 + real_change,

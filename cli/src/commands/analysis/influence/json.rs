@@ -6,7 +6,8 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::print::Found;
-use crate::commands::analysis::{refining, tables};
+use crate::commands::analysis::retrain_check::Checked;
+use crate::commands::analysis::{refining, retrain_check, tables};
 use crate::verdict::Printed;
 use hindcast_analyzer::ScoreRow;
 use hindcast_analyzer::estimators::SweepSummary;
@@ -28,6 +29,8 @@ struct Report<'a> {
     examples: usize,
     never_seen: usize,
     queries: Vec<QueryReport<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retrain_check: Option<retrain_check::Printed<'a>>,
     notes: &'a [String],
     table: String,
     metadata: String,
@@ -91,7 +94,7 @@ pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
 }
 
 impl<'a> Report<'a> {
-    fn of(found: &Found<'a>) -> Self {
+    fn of(found: &'a Found<'a>) -> Self {
         let (args, answer) = (found.args, found.answer);
         let (table, metadata) = (&answer.table, &answer.table.metadata);
         let queries = 0..metadata.queries.len();
@@ -109,6 +112,7 @@ impl<'a> Report<'a> {
             examples: table.rows.len(),
             never_seen: found.never_seen(),
             queries: queries.map(|q| QueryReport::of(found, q)).collect(),
+            retrain_check: found.checked.as_ref().map(Checked::printed),
             notes: &metadata.notes,
             table: args.out.display().to_string(),
             metadata: sidecar_path(&args.out).display().to_string(),

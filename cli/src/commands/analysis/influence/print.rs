@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::args::Influence;
 use crate::clean::{field, say};
+use crate::commands::analysis::retrain_check::Checked;
 use crate::commands::analysis::{refining, tables};
 use crate::verdict::{Subject, Verdict, refined};
 use crate::words::{at_model, duration};
@@ -21,6 +22,8 @@ pub(super) struct Found<'a> {
     pub answer: &'a Answer,
     /// Number of examples in the picture, if there is one.
     pub pictured: Option<usize>,
+    /// The check by retraining, if there was one.
+    pub checked: Option<Checked>,
     pub took: Duration,
 }
 
@@ -28,7 +31,9 @@ impl Found<'_> {
     /// How far the scores of a query can be trusted.
     pub fn verdict(&self, q: usize) -> Verdict {
         let table = &self.answer.table;
-        Verdict::of(&Subject::of(table, q), &refined(table))
+        let mut retrained = refined(table);
+        retrained.extend(self.checked.as_ref().map(|checked| checked.results.clone()));
+        Verdict::of(&Subject::of(table, q), &retrained)
     }
 
     /// Number of examples that are in no scored batch.
@@ -47,6 +52,9 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
         refining::print(out, table, q, args.top)?;
         if let Some(growth) = &query.growth {
             tables::growth(out, growth)?;
+        }
+        if let Some(checked) = &found.checked {
+            checked.print(out)?;
         }
         found.verdict(q).print(out)?;
     }

@@ -1,0 +1,71 @@
+//! Retrains without sets of examples, for `counterfactual` and for the check of `influence`.
+
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+
+use crate::commands::interrupt::{Interrupts, told};
+use crate::commands::progress;
+use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults, RemovedPlace};
+use hindcast_analyzer::{
+    CounterfactualOptions, CounterfactualReport, Query, RecordedRun, counterfactuals,
+};
+
+/// Retrains with a progress bar, until it is done or interrupted; `stopped` is what an interruption then says.
+pub(super) fn retrain(
+    run: &RecordedRun<'_>,
+    options: &CounterfactualOptions,
+    query: &Query,
+    sets: &[Vec<u64>],
+    (interrupts, stopped): (Interrupts, &str),
+) -> anyhow::Result<CounterfactualReport> {
+    let bar = progress::bar(0, "retraining", "steps");
+    let time = progress::Estimate::from(0);
+    let queries = std::slice::from_ref(query);
+    let report = counterfactuals(run, options, queries, sets, &|done, total| {
+        bar.at(done, total);
+        time.after(done, total, &bar);
+        interrupts.flow()
+    });
+    drop((bar, interrupts));
+    report.map_err(|e| told(e.into(), || stopped.to_owned()))
+}
+
+/// The results as a file for `report`: the method that predicted, the results of the sets, and notes.
+pub(super) fn file(
+    run: &RecordedRun<'_>,
+    query: &Query,
+    options: &CounterfactualOptions,
+    report: &CounterfactualReport,
+    (method, sets, notes): (&str, &[RemovalResult], &[String]),
+) -> anyhow::Result<RemovalResults> {
+    let (format, version, writer) = RemovalResults::opening();
+    let everyone = &report.everyone;
+    Ok(RemovalResults {
+        format,
+        version,
+        writer,
+        run_digest: run.head(),
+        query: query.to_string(),
+        query_digest: Some(query.file_digest()?).filter(|digest| !digest.is_empty()),
+        at: options.at.to_string(),
+        window: options.window.clone(),
+        removal: options.removal,
+        denominators: options.denominators,
+        predicted_by: method.to_owned(),
+        value_with_everyone: everyone.queries.first().copied().unwrap_or(f64::NAN),
+        losses_with_everyone: everyone.losses.clone(),
+        at_end_with_everyone: everyone.at_end.clone(),
+        seed: None,
+        sets: sets.to_vec(),
+        notes: notes.to_vec(),
+    })
+}
+
+/// Rows and files of examples in the original data.
+pub(super) fn places(data: &dyn DataSet, examples: &[u64]) -> Vec<RemovedPlace> {
+    let place = |&index: &u64| RemovedPlace {
+        row: data.origin(Split::Train, index),
+        file: data.file(Split::Train, index),
+    };
+    examples.iter().map(place).collect()
+}
