@@ -307,7 +307,8 @@ pub(crate) mod tests {
     fn the_control_is_compared_with_the_recorded_value() {
         let mut results = removals(&[(1, -1.0, -1.0)]);
         results.value_with_everyone = 0.375;
-        let drift = |results: &RemovalResults| subject().evidence(&[results.clone()]).drift;
+        let drift =
+            |results: &RemovalResults| subject().evidence(std::slice::from_ref(results)).drift;
         assert_eq!(drift(&results), Some(0.125));
         let other = removals(&[(1, -1.0, -1.0)]);
         let both = subject().evidence(&[other, results.clone()]);
