@@ -253,11 +253,10 @@ fn announce(
         window.start + cost.steps,
         match (kind, sets) {
             (Kinds::Each, [_, _, ..]) => format!("each of {} examples alone", sets.len()),
-            (Kinds::Scan, [.., last]) => format!(
-                "the most harmful examples of {}, {} at most",
-                crate::words::counted(sets.len() as u64, "number", "numbers"),
-                last.len()
-            ),
+            (Kinds::Scan, _) => {
+                let sizes: Vec<String> = sets.iter().map(|set| set.len().to_string()).collect();
+                format!("the {} most harmful examples", sizes.join(", "))
+            }
             _ => format!("{} examples", sets.concat().len()),
         }
     );

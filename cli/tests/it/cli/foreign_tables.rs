@@ -446,7 +446,7 @@ fn the_same_retraining_counts_once() {
         once[0]["reasons"][0]
             .as_str()
             .unwrap()
-            .contains("4 retrainings")
+            .contains("4 examples were left out one at a time")
     );
     assert_eq!(views(&["cf.json", "copy.json"]), once);
     for again in ["cf.json", "./cf.json"] {

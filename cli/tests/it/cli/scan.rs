@@ -103,7 +103,7 @@ fn a_scan_is_printed_against_k_and_says_where_to_stop() {
     digits(dir);
     let said = fine(
         dir,
-        &["counterfactual", "run", "--scan", "3,30,290", "scores.csv"],
+        &["counterfactual", "run", "--scan", "3,30,297", "scores.csv"],
     );
     let lines: Vec<&str> = said.lines().collect();
     let words =
@@ -116,8 +116,8 @@ fn a_scan_is_printed_against_k_and_says_where_to_stop() {
         .iter()
         .map(|line| words(line)[0].clone())
         .collect();
-    assert_eq!(first, ["0", "3", "30", "290"]);
-    // Without 290 of 300 examples, little is learned.
+    assert_eq!(first, ["0", "3", "30", "297"]);
+    // Without 297 of 300 examples, nothing is learned, and the loss rises less than the scores add up to.
     assert!(lines[5].ends_with("worse"), "{said}");
     assert!(!lines[3].ends_with("worse"), "{said}");
     assert!(
@@ -125,11 +125,13 @@ fn a_scan_is_printed_against_k_and_says_where_to_stop() {
         "K = 3 or K = 30: {said}"
     );
     assert!(
-        said.contains("trust, examples removed together: do not trust."),
+        said.contains("trust, examples removed together: check before you act."),
         "{said}"
     );
     assert!(
-        said.contains("A group of 290 examples changed the query by +"),
+        said.contains(
+            "all groups of up to 30 examples did. A group of 297 examples changed the query by +"
+        ),
         "{said}"
     );
 }

@@ -167,6 +167,13 @@ impl Source<'_> {
             path.display(),
             without.len()
         );
+        if without.len() < largest {
+            say!(
+                "warning: {} has scores for only {} examples, not for {largest}; these are left out",
+                field(path.display()),
+                without.len()
+            );
+        }
         let set = |&k: &usize| without[..k.min(without.len())].to_vec();
         let sets = counts.iter().map(set).collect();
         let meta = &table.metadata;
@@ -290,13 +297,6 @@ fn worst(
         "{option}: no row of {} has a score",
         path.display()
     );
-    if worst.len() < count {
-        say!(
-            "warning: {} has scores for only {} examples, not for {count}; these are left out",
-            path.display(),
-            worst.len()
-        );
-    }
     Ok(worst)
 }
 
