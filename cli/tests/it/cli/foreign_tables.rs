@@ -325,7 +325,7 @@ fn a_vector_is_identified_by_its_content() {
     let text = fs::read_to_string(&sidecar).unwrap();
     let lines = text.lines().filter(|line| !line.contains("\"digest\""));
     fs::write(&sidecar, lines.collect::<Vec<_>>().join("\n")).unwrap();
-    refused(dir, &words, "at the end of training, and the table says");
+    refused(dir, &words, ", and the table says");
     fs::write(dir.join("q.safetensors"), same).unwrap();
     assert!(fine(dir, &words).contains("predicted (by the table)"));
 }

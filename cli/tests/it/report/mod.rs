@@ -181,9 +181,9 @@ fn every_section_exists_and_shows_the_numbers_of_the_tables() {
     let commands = section(&page, "reproduce");
     for command in [
         format!("hindcast verify run --head {head}"),
-        "hindcast influence run --query validation --at final --engine kernels --per-epoch --out full.csv"
+        "hindcast influence run --query validation --at mean:last-epoch --engine kernels --per-epoch --out full.csv"
             .to_owned(),
-        "hindcast influence run --query validation --at final --window 5..10 --engine kernels --out last.csv"
+        "hindcast influence run --query validation --at mean:last-epoch --window 5..10 --engine kernels --out last.csv"
             .to_owned(),
     ] {
         assert!(commands.contains(&command), "{command}\n{commands}");
