@@ -23,7 +23,8 @@ pub enum QueryPoint {
     /// these steps, the mean is over those that it contains.
     #[default]
     Mean,
-    /// The mean of the models after each step of the newest epoch.
+    /// The mean of the models after each step of the newest epoch. As for [`Window::LastEpoch`](crate::Window::LastEpoch), of
+    /// an epoch whose first steps aren't recorded, these are the recorded ones.
     MeanOfLastEpoch,
     /// The mean of the models after each step of the newest N epochs.
     MeanOfEpochs(u64),
@@ -306,9 +307,9 @@ mod tests {
             // A single epoch, and one that has hardly begun.
             (run(30, 30, 0), "mean:15-steps"),
             (run(3, 30, 0), "final"),
-            // Only the last epoch is recorded, only a part of it, and only the end.
+            // Only the last epoch is recorded, only a part of it (nothing says how long it was), and only the end.
             (run(200, 10, 190), "mean:last-epoch"),
-            (run(200, 10, 195), "mean:5-steps"),
+            (run(200, 10, 195), "mean:last-epoch"),
             (run(200, 10, 200), "final"),
         ] {
             let found = QueryPoint::Mean.in_run(&run).unwrap();

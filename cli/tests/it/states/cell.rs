@@ -3,7 +3,7 @@
 use super::build::{Setup, World};
 
 /// The commands, in the order of a state's cells. A new command needs a row here and a cell in every state.
-pub(super) const COMMANDS: [(&str, &str); 13] = [
+pub(super) const COMMANDS: [(&str, &str); 15] = [
     ("info", "hindcast info run"),
     ("verify", "hindcast verify run"),
     (
@@ -19,6 +19,11 @@ pub(super) const COMMANDS: [(&str, &str); 13] = [
         "bounds",
         "hindcast bounds run --data data --window last-epoch --out bounds.csv",
     ),
+    (
+        "dynamics",
+        "hindcast dynamics run --data data --out dynamics.csv",
+    ),
+    ("spikes", "hindcast spikes run --data data"),
     (
         "report",
         "hindcast report run scores.csv --data data --out report.html",
