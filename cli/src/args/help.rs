@@ -116,7 +116,9 @@ pub(super) const RECORD_JSON: &str = "\
   failure                why storage failed, or null
   raw_bytes, stored_bytes   size of the steps' tensors, and of the files that store them
   stalls, stalled_seconds   how often and for how long training waited for the recorder
-Exit code 3: training was completed, but steps are missing from the trace (--on-error train-on after a storage failure, or --when-full skip).";
+Exit code 3: training was completed, but steps are missing from the trace (--on-error train-on after a storage failure, or --when-full skip).
+
+--seeds A..B records runs that differ only in `train.seed`: initial weights, the order of the examples, dropout and augmentation. `data.seed` is the seed of the task for all of them, so they have the same split, the same flipped labels and the same generated digits. The runs train side by side, each on its share of the cores. A run that fails doesn't stop the others. The same command keeps complete runs, resumes interrupted ones and trains missing ones. --json then prints {runs, seconds}; runs is a list of the objects above, each with seed and trained (false for a run that was complete already, which has only run, steps and head_digest).";
 
 pub(crate) const BOUNDS: &str = "\
 Lemma 7 and Theorem 5 of Hara, Nitanda and Maehara (2019) assume a strongly convex loss, learning rates of at most 1/Λ and one pass over the data by plain SGD. Theorem 6 assumes a smooth loss, a constant learning rate and one pass. A run to which none of them applies is refused, with the numbers that violate the assumptions. Each example is left out once by retraining, in the float type of the run.

@@ -27,7 +27,7 @@ pub struct Record {
     /// Folder with the data files (the generated digits need none)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Folder of the run; must not exist yet
+    /// Folder of the run, which must not exist yet; with --seeds, the folder of the runs
     #[arg(
         long,
         value_name = "RUN",
@@ -38,6 +38,12 @@ pub struct Record {
     /// Resume an interrupted run (Ctrl-C, a kill, a crash, a full disk) from its last recorded step, with the same bits as an uninterrupted run; task, seed and --keep are those of the run
     #[arg(long, value_name = "RUN", conflicts_with_all = ["keep", "note"])]
     pub resume: Option<PathBuf>,
+    /// Record one run per seed A..B (B excluded) in OUT/seed-A and so on, all on the same data split; the same command resumes an interrupted one (see --help)
+    #[arg(long, value_name = "A..B", conflicts_with = "resume")]
+    pub seeds: Option<String>,
+    /// With --seeds: number of runs that train at the same time [default: one per core]
+    #[arg(long, value_name = "N", requires = "seeds")]
+    pub jobs: Option<usize>,
     /// With --resume: limit on the memory for reading the run, for example 8GB [default: the memory available now]
     #[arg(long, value_name = "SIZE", requires = "resume")]
     pub memory: Option<String>,

@@ -22,6 +22,23 @@ pub(crate) fn start() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs `work` with a pool of this number of threads instead of the process's pool, for work that is done several times in
+/// parallel.
+///
+/// # Errors
+/// If the system allows no more threads. Otherwise as `work`.
+#[cfg(feature = "record")]
+pub(crate) fn with<T: Send>(
+    threads: usize,
+    work: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .stack_size(hindcast_model::ops::second_order::STACK_BYTES)
+        .build()?
+        .install(work)
+}
+
 /// Checks that this number of threads can run at the same time, by starting and ending them.
 fn try_for(threads: usize) -> io::Result<()> {
     let mut started = Vec::with_capacity(threads);

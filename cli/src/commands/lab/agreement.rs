@@ -8,16 +8,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use hindcast_model::ops::second_order::STACK_BYTES;
 use hindcast_model::task::Task;
 use rayon::prelude::*;
 
-use super::shared::{once, parse_seeds, stopped};
+use super::shared::{once, stopped};
 use crate::args;
 use crate::clean;
 use crate::commands::interrupt::{Interrupts, told};
-use crate::commands::recording::task;
-use crate::commands::{Outcome, Usage, progress};
+use crate::commands::recording::{seeds::parse_seeds, task};
+use crate::commands::{Outcome, Usage, progress, threads};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::agreement::{
     Agreement, AgreementPlan, METHODS, Measured, SETTINGS, Setting, agreement, paired, published,
@@ -177,7 +176,7 @@ fn run_all(
             .map(|k| {
                 std::thread::Builder::new()
                     .name(format!("agreement-{k}"))
-                    .spawn_scoped(scope, || on_one_thread(&work))
+                    .spawn_scoped(scope, || threads::with(1, work))
             })
             .collect();
         for thread in threads {
@@ -195,15 +194,6 @@ fn run_all(
         Some(error) => Err(told(error, || stopped(args.out.as_deref()))),
         None => Ok(rows.into_inner().unwrap_or_else(PoisonError::into_inner)),
     }
-}
-
-/// Seeds are computed in parallel, so each gets a pool of one thread.
-fn on_one_thread(work: &(dyn Fn() -> anyhow::Result<()> + Sync)) -> anyhow::Result<()> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .stack_size(STACK_BYTES)
-        .build()?
-        .install(work)
 }
 
 fn chosen_settings(only: &[String]) -> Result<Vec<Setting>, Usage> {

@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 
-use super::shared::{Show, data_folder, once, parse_seeds, rankings, stopped, tasks};
+use super::shared::{Show, data_folder, once, rankings, stopped, tasks};
 use crate::args::Cleansing;
 use crate::clean;
 use crate::clean::{field, say};
 use crate::commands::Outcome;
 use crate::commands::interrupt::told;
+use crate::commands::recording::seeds::parse_seeds;
 use crate::words::at_model;
 use hindcast_analyzer::measures::{mean, sample_sd};
 use hindcast_analyzer::{QueryPoint, load_data};

@@ -6,12 +6,13 @@ use std::io::Write;
 
 use hindcast_model::task::Task;
 
-use super::shared::{Show, data_folder, once, parse_seeds, rankings, stopped, tasks};
+use super::shared::{Show, data_folder, once, rankings, stopped, tasks};
 use crate::args::Quality;
 use crate::clean;
 use crate::clean::field;
 use crate::commands::analysis::asked::parse_window;
 use crate::commands::interrupt::told;
+use crate::commands::recording::seeds::parse_seeds;
 use crate::commands::{Outcome, Usage};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::{

@@ -1,7 +1,7 @@
 //! Shared by the experiments: parsing options, showing progress, stopping.
 
 use std::fmt;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,15 +12,6 @@ use crate::commands::recording::task;
 use crate::commands::{Usage, progress};
 use hindcast_analyzer::sweep::Stage;
 use hindcast_lab::protocols::{NONE, Ranking};
-
-/// Parses seeds A..B.
-pub(super) fn parse_seeds(text: &str) -> Result<Range<u64>, Usage> {
-    let parsed = text
-        .split_once("..")
-        .and_then(|(a, b)| Some(a.trim().parse::<u64>().ok()?..b.trim().parse::<u64>().ok()?))
-        .filter(|r| !r.is_empty());
-    parsed.ok_or_else(|| Usage(format!("--seeds: expected A..B with A < B, got {text:?}")))
-}
 
 /// Shows one progress bar per stage, and listens for interrupts.
 pub(super) struct Show {

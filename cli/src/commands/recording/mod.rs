@@ -3,6 +3,8 @@
 #[cfg(feature = "record")]
 pub(crate) mod demo;
 #[cfg(feature = "record")]
+mod disk;
+#[cfg(feature = "record")]
 mod policies;
 #[cfg(feature = "record")]
 pub(crate) mod record;
@@ -10,4 +12,6 @@ pub(crate) mod record;
 mod recorded;
 #[cfg(feature = "record")]
 mod resume;
+#[cfg(feature = "record")]
+pub(crate) mod seeds;
 pub(crate) mod task;

@@ -1,7 +1,9 @@
-//! Parses the options for slow storage, failing storage and power cuts.
+//! Parses the options for slow storage, failing storage, power cuts and notes.
+
+use std::path::Path;
 
 use hindcast_format::Durability;
-use hindcast_recorder::{Builder, OnError, WhenFull};
+use hindcast_recorder::{Builder, Keep, OnError, Recorder, WhenFull};
 
 use crate::args::{OnErrorPolicy, Record, WhenFullPolicy};
 use crate::commands::Usage;
@@ -34,6 +36,18 @@ impl Policies {
             .durability(self.durability)
             .when_full(self.when_full)
             .on_error(self.on_error)
+    }
+
+    /// Builds the recorder of a new run in `out` from the command line.
+    pub(super) fn builder(&self, args: &Record, out: &Path, keep: Keep) -> Result<Builder, Usage> {
+        let mut builder = self.apply(Recorder::builder(out)).keep(keep);
+        for note in &args.note {
+            let Some((key, value)) = note.split_once('=') else {
+                return Err(Usage(format!("--note {note}: expected KEY=VALUE")));
+            };
+            builder = builder.note(key.trim(), value.trim());
+        }
+        Ok(builder)
     }
 }
 

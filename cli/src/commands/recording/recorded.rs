@@ -98,7 +98,7 @@ impl Ended<'_> {
 }
 
 /// What is missing from the run, one sentence per kind of loss; empty if nothing is.
-fn loss(summary: &Summary) -> Vec<String> {
+pub(super) fn loss(summary: &Summary) -> Vec<String> {
     let counted = &summary.statistics;
     let steps = |count: u64| match count {
         1 => "1 step is".to_owned(),
@@ -133,7 +133,7 @@ fn loss(summary: &Summary) -> Vec<String> {
 }
 
 /// The JSON that `--json` prints.
-fn report(ended: &Ended<'_>) -> Value {
+pub(super) fn report(ended: &Ended<'_>) -> Value {
     let summary = ended.summary;
     let counted = &summary.statistics;
     json!({

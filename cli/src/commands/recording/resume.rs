@@ -19,6 +19,10 @@ use crate::commands::{Outcome, progress};
 use hindcast_analyzer::RecordedRun;
 use hindcast_lab::{Watch, check_resumable, resume_watched};
 
+/// The warning if the steps that are trained again don't have the recorded bits.
+pub(super) const INEXACT: &str = "recomputing the last steps doesn't give the recorded bits (another kind of processor, or another version): the \
+                                  run continues from recorded values, and its further bits may differ from those of an uninterrupted training";
+
 pub(super) fn run(
     args: &Record,
     run: &Path,
@@ -44,10 +48,7 @@ pub(super) fn run(
                 at = Some(from.step);
                 bar.say(&format!("resuming at step {} of {}", from.step, from.steps));
                 if !from.exact {
-                    bar.say(
-                        "warning: recomputing the last steps doesn't give the recorded bits (another kind of processor, or another version): the \
-                         run continues from recorded values, and its further bits may differ from those of an uninterrupted training",
-                    );
+                    bar.say(&format!("warning: {INEXACT}"));
                 }
                 bar.begin_at(from.step);
                 bar.set_message("training");
@@ -106,6 +107,22 @@ fn open(args: &Record, run: &Path) -> anyhow::Result<RecordedRun<'static>> {
 
 /// Refuses a named task that differs from the recorded one.
 fn same_task(recorded: Option<&str>, named: &Task, run: &Path) -> anyhow::Result<()> {
+    let Some((was, is)) = difference(recorded, named, run)? else {
+        return Ok(());
+    };
+    bail!(
+        "{}: a run can't be resumed with another task: it was recorded with `{was}`, but the command line gives `{is}`; leave out the task, or \
+         record a new run with --out",
+        run.display()
+    )
+}
+
+/// The first line in which the text of the recorded task differs from that of the named one.
+pub(super) fn difference(
+    recorded: Option<&str>,
+    named: &Task,
+    run: &Path,
+) -> anyhow::Result<Option<(String, String)>> {
     let Some(text) = recorded else {
         bail!(
             "{}: the run was recorded without a task, by a training program: start that program again",
@@ -115,14 +132,8 @@ fn same_task(recorded: Option<&str>, named: &Task, run: &Path) -> anyhow::Result
     let recorded = Task::from_toml(text)
         .with_context(|| format!("{}: the recorded task cannot be read", run.display()))?;
     let (was, is) = (recorded.to_toml()?, named.to_toml()?);
-    let Some((was, is)) = first_difference(&was, &is) else {
-        return Ok(());
-    };
-    bail!(
-        "{}: a run can't be resumed with another task: it was recorded with `{was}`, but the command line gives `{is}`; leave out the task, or \
-         record a new run with --out",
-        run.display()
-    )
+    let found = first_difference(&was, &is);
+    Ok(found.map(|(was, is)| (was.to_owned(), is.to_owned())))
 }
 
 fn first_difference<'a>(a: &'a str, b: &'a str) -> Option<(&'a str, &'a str)> {

@@ -37,6 +37,8 @@ mod rows_and_files;
 #[cfg(feature = "record")]
 mod scan;
 mod scripts;
+#[cfg(all(unix, feature = "record"))]
+mod seeds;
 #[cfg(unix)]
 mod slices;
 #[cfg(all(target_os = "linux", feature = "record"))]

@@ -1,0 +1,129 @@
+//! `hindcast record --seeds`: one run per seed, all on the same split of the same data, several at the same time.
+
+mod job;
+mod training;
+
+use std::io::Write;
+use std::ops::Range;
+use std::time::Instant;
+
+use hindcast_model::task::Task;
+use serde_json::{Value, json};
+
+use super::recorded::{Ended, loss, report};
+use crate::clean;
+use crate::clean::{field, say};
+use crate::commands::{Outcome, Usage};
+use crate::words::{counted, duration};
+use hindcast_analyzer::load_data;
+pub(super) use job::Plan;
+use job::{Found, Job};
+use training::{Trained, train_all};
+
+/// Largest number of runs of one command.
+const MAX_RUNS: u64 = 10_000;
+
+/// Parses seeds A..B.
+pub(crate) fn parse_seeds(text: &str) -> Result<Range<u64>, Usage> {
+    let parsed = text
+        .split_once("..")
+        .and_then(|(a, b)| Some(a.trim().parse::<u64>().ok()?..b.trim().parse::<u64>().ok()?))
+        .filter(|r| !r.is_empty());
+    parsed.ok_or_else(|| Usage(format!("--seeds: expected A..B with A < B, got {text:?}")))
+}
+
+pub(super) fn run(plan: &Plan<'_>, seeds: &str, task: Task) -> anyhow::Result<Outcome> {
+    let seeds = parse_seeds(seeds)?;
+    if seeds.end - seeds.start > MAX_RUNS {
+        return Err(Usage(format!(
+            "--seeds: expected at most {MAX_RUNS} seeds, got {}",
+            seeds.end - seeds.start
+        ))
+        .into());
+    }
+    if plan.args.jobs == Some(0) {
+        return Err(Usage("--jobs: expected 1 or more, got 0".into()).into());
+    }
+    // All runs have the split and the planted labels of the task's own seed.
+    let split = task.data.seed.unwrap_or(task.train.seed);
+    let jobs = seeds
+        .map(|seed| Job::find(plan, &task, split, seed))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let begun = Instant::now();
+    let trained = if jobs.iter().all(Job::is_whole) {
+        jobs.iter().map(|_| None).collect()
+    } else {
+        let data = load_data(&task, plan.args.data.as_deref(), split)?;
+        say!("task {}: {}", field(&task.name), data.describe().trim_end());
+        train_all(plan, &jobs, data.as_ref())?
+    };
+    tell(plan, &jobs, &trained, begun)
+}
+
+/// Prints one line per run, and returns the outcome.
+fn tell(
+    plan: &Plan<'_>,
+    jobs: &[Job],
+    trained: &[Option<Trained>],
+    begun: Instant,
+) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::Fine;
+    for run in trained.iter().flatten() {
+        for text in loss(&run.summary) {
+            say!("hindcast: {}: {text}", field(&run.summary.run));
+            outcome = Outcome::Damaged;
+        }
+    }
+    let mut out = clean::stdout();
+    if plan.args.json {
+        let runs: Vec<Value> = jobs
+            .iter()
+            .zip(trained)
+            .map(|(job, run)| of_run(job, run.as_ref()))
+            .collect();
+        let report = json!({ "runs": runs, "seconds": begun.elapsed().as_secs_f64() });
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+        return Ok(outcome);
+    }
+    for (job, run) in jobs.iter().zip(trained) {
+        match (run, &job.found) {
+            (Some(run), _) => writeln!(out, "{}", run.summary)?,
+            (None, Found::Whole { steps, head }) => writeln!(
+                out,
+                "{}: {}; head {} (complete already)",
+                field(job.run.display()),
+                counted(*steps, "step", "steps"),
+                head.as_deref().unwrap_or("unknown")
+            )?,
+            (None, _) => {}
+        }
+    }
+    let new = trained.iter().flatten().count() as u64;
+    say!(
+        "trained and recorded {} in {}; {} complete already",
+        counted(new, "run", "runs"),
+        duration(begun.elapsed()),
+        jobs.len() as u64 - new
+    );
+    Ok(outcome)
+}
+
+/// One run in the JSON.
+fn of_run(job: &Job, run: Option<&Trained>) -> Value {
+    let mut object = match (run, &job.found) {
+        (Some(run), _) => report(&Ended {
+            run: &job.run,
+            summary: &run.summary,
+            resumed_at: run.resumed_at,
+            time: run.time,
+        }),
+        (None, Found::Whole { steps, head }) => {
+            json!({ "run": job.run.display().to_string(), "steps": steps, "head_digest": head })
+        }
+        (None, _) => json!({ "run": job.run.display().to_string() }),
+    };
+    object["seed"] = json!(job.seed);
+    object["trained"] = json!(run.is_some());
+    object
+}
