@@ -150,6 +150,12 @@ fn basis(subject: &Subject) -> Vec<String> {
             "This version doesn't know the method `{other}`: only rely on the order of its scores, not on their sizes."
         ),
     }];
+    if subject.runs > 0 {
+        out.push(format!(
+            "Each score is the mean over {} runs. It predicts the mean change over such trainings, and retraining one of them can't confirm it.",
+            subject.runs
+        ));
+    }
     if !subject.whole_run() && subject.run_steps > 0 {
         out.push(format!(
             "The scores only count the use of an example in steps {} to {} of {}: they predict the effect of leaving it out of those steps.",

@@ -154,6 +154,7 @@ impl Estimate {
                 epochs,
                 refined: Vec::new(),
                 files: run.data().files(Split::Train),
+                ..ScoreMetadata::default()
             },
         }
     }
@@ -182,6 +183,7 @@ impl Estimate {
                 self.queries.iter().map(of_epochs).collect()
             },
             refined: Vec::new(),
+            ..ScoreRow::default()
         }
     }
 }

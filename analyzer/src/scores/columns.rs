@@ -1,6 +1,6 @@
 //! The columns of a table, the same in every file format.
 
-use super::{Refined, RefinedBy, ScoreMetadata, ScoreRow};
+use super::{Refined, RefinedBy, ScoreMetadata, ScoreRow, Spread};
 
 /// The content of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,12 @@ pub(super) enum Column {
     Name,
     Label,
     Occurrences,
+    Runs,
     Influence(usize),
+    /// Standard deviation of the influence over runs.
+    Deviation(usize),
+    /// Student's t of the influence over runs.
+    Student(usize),
     Renormalised(usize),
     Refined(usize, RefinedBy),
     /// Query, and position in the metadata's list of epochs.
@@ -37,7 +42,10 @@ impl Column {
 
     /// Whether the column contains whole numbers.
     pub fn is_whole(self) -> bool {
-        matches!(self, Column::Index | Column::Row | Column::Occurrences)
+        matches!(
+            self,
+            Column::Index | Column::Row | Column::Occurrences | Column::Runs
+        )
     }
 }
 
@@ -62,16 +70,25 @@ impl std::fmt::Display for Cell {
     }
 }
 
+/// The columns that not every table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Optional {
+    pub names: bool,
+    pub files: bool,
+    /// The spread over several runs.
+    pub spread: bool,
+}
+
 /// Names and contents of the columns, in the order in which they are written. With one query the names are plain; with
 /// several, the query follows in brackets: `influence[validation:3]`. There is a column `name` if names were joined,
 /// and a column `file` if files are known. `file` is last, so that the other columns keep the positions of earlier
 /// versions.
-pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec<(String, Column)> {
+pub(super) fn columns(metadata: &ScoreMetadata, has: Optional) -> Vec<(String, Column)> {
     let mut out = vec![
         ("index".to_owned(), Column::Index),
         ("row".to_owned(), Column::Row),
     ];
-    if named {
+    if has.names {
         out.push(("name".to_owned(), Column::Name));
     }
     out.extend([
@@ -88,6 +105,10 @@ pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec
             }
         };
         out.push((of("influence".to_owned()), Column::Influence(q)));
+        if has.spread {
+            out.push((of("influence_sd".to_owned()), Column::Deviation(q)));
+            out.push((of("influence_t".to_owned()), Column::Student(q)));
+        }
         out.push((
             of("influence_renormalised".to_owned()),
             Column::Renormalised(q),
@@ -99,7 +120,10 @@ pub(super) fn columns(metadata: &ScoreMetadata, named: bool, filed: bool) -> Vec
             out.push((of(format!("epoch_{epoch}")), Column::Epoch(q, e)));
         }
     }
-    if filed {
+    if has.spread {
+        out.push(("runs".to_owned(), Column::Runs));
+    }
+    if has.files {
         out.push(("file".to_owned(), Column::File));
     }
     out
@@ -114,6 +138,9 @@ pub(super) fn cell(row: &ScoreRow, column: Column) -> Cell {
         Column::Label => Cell::Text(row.label.clone()),
         Column::File => Cell::Text(row.file.clone()),
         Column::Occurrences => Cell::Integer(row.occurrences),
+        Column::Runs => Cell::Integer(row.runs),
+        Column::Deviation(q) => Cell::Number(row.spread.get(q).and_then(|spread| spread.sd)),
+        Column::Student(q) => Cell::Number(row.spread.get(q).and_then(|spread| spread.t)),
         Column::Influence(q) => Cell::Number(row.influence.get(q).copied().flatten()),
         Column::Renormalised(q) => Cell::Number(row.renormalised.get(q).copied().flatten()),
         Column::Refined(q, by) => {
@@ -140,6 +167,8 @@ pub(super) struct Header {
     pub queries: Vec<String>,
     pub epochs: Vec<u64>,
     pub refined: Vec<RefinedBy>,
+    /// Whether there are columns of the spread over runs.
+    pub spread: bool,
 }
 
 impl Header {
@@ -181,7 +210,12 @@ impl Header {
             }
         }
         if let Some(metadata) = metadata {
-            let missing = columns(metadata, false, !metadata.files.is_empty())
+            let described = Optional {
+                names: false,
+                files: !metadata.files.is_empty(),
+                spread: !metadata.runs.is_empty(),
+            };
+            let missing = columns(metadata, described)
                 .into_iter()
                 .find(|(_, column)| !out.columns.contains(&Some(*column)));
             let differs = out.queries.len() != metadata.queries.len()
@@ -214,6 +248,17 @@ impl Header {
                 &mut self.queries,
                 query.to_owned(),
             ))),
+            "runs" => Some(Column::Runs),
+            "influence_sd" => {
+                self.spread = true;
+                let q = position(&mut self.queries, query.to_owned());
+                Some(Column::Deviation(q))
+            }
+            "influence_t" => {
+                self.spread = true;
+                let q = position(&mut self.queries, query.to_owned());
+                Some(Column::Student(q))
+            }
             "influence_renormalised" => Some(Column::Renormalised(position(
                 &mut self.queries,
                 query.to_owned(),
@@ -257,6 +302,12 @@ impl Header {
             } else {
                 vec![Refined::default(); self.queries.len()]
             },
+            spread: if self.spread {
+                vec![Spread::default(); self.queries.len()]
+            } else {
+                Vec::new()
+            },
+            ..ScoreRow::default()
         }
     }
 }
@@ -267,6 +318,9 @@ pub(super) fn fill(row: &mut ScoreRow, column: Column, cell: Cell) -> Result<(),
         (Column::Index, Cell::Integer(i)) => row.index = i,
         (Column::Row, Cell::Integer(i)) => row.row = i,
         (Column::Occurrences, Cell::Integer(i)) => row.occurrences = i,
+        (Column::Runs, Cell::Integer(i)) => row.runs = i,
+        (Column::Deviation(q), Cell::Number(x)) => row.spread[q].sd = x,
+        (Column::Student(q), Cell::Number(x)) => row.spread[q].t = x,
         (Column::Name, Cell::Text(text)) => row.name = Some(text),
         (Column::Label, Cell::Text(text)) => row.label = text,
         (Column::File, Cell::Text(text)) => row.file = text,

@@ -8,6 +8,39 @@ use hindcast_model::objective::Split;
 use super::{METADATA_VERSION, ScoreMetadata, ScoreRow, ScoreTable};
 
 impl ScoreMetadata {
+    /// Whether the table is about this run, or about several runs of which it is one. `head` is the run's head digest.
+    pub fn is_about(&self, head: &str) -> bool {
+        if self.runs.is_empty() {
+            self.run_digest == head
+        } else {
+            self.runs.iter().any(|run| run.digest == head)
+        }
+    }
+
+    /// Whether it is known which runs the table is about.
+    pub fn names_runs(&self) -> bool {
+        !self.run_digest.is_empty() || !self.runs.is_empty()
+    }
+
+    /// Refuses a table that is about other runs. `head` is the run's head digest. If a digest is unknown, nothing is
+    /// refused.
+    ///
+    /// # Errors
+    /// The text names the digests and the remedy.
+    pub fn check_run(&self, head: &str) -> Result<(), String> {
+        if self.runs.is_empty() {
+            return same_run(&self.run_digest, head);
+        }
+        if head.is_empty() || self.is_about(head) {
+            return Ok(());
+        }
+        Err(format!(
+            "made from {} runs, and this one, with the head digest {}…, is none of them; make it again with this run among them",
+            self.runs.len(),
+            head.chars().take(16).collect::<String>()
+        ))
+    }
+
     /// Checks the metadata's version and window. Version 0 stands for a table without metadata.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.version > METADATA_VERSION {
@@ -137,6 +170,7 @@ mod tests {
                 renormalised: vec![score],
                 epochs: vec![vec![score.map(|s| s / 2.0); 2]],
                 refined: Vec::new(),
+                ..ScoreRow::default()
             })
             .collect();
         ScoreTable {
@@ -161,6 +195,7 @@ mod tests {
                 epochs: vec![0, 1],
                 refined: Vec::new(),
                 files: vec![vec!["rows.csv".to_owned()]],
+                ..ScoreMetadata::default()
             },
             rows,
         }

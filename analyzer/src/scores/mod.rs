@@ -6,12 +6,14 @@ mod columns;
 mod files;
 pub(crate) mod fits;
 mod names;
+mod over_runs;
 mod select;
 pub(crate) mod spreadsheet;
 mod text;
 
 pub use fits::same_run;
 pub use names::{NameKey, Names, Place};
+pub use over_runs::over_runs;
 pub use select::{Condition, SortKey};
 
 use std::collections::BTreeMap;
@@ -29,8 +31,11 @@ pub struct ScoreMetadata {
     pub version: u32,
     /// Program and version that wrote it.
     pub writer: String,
-    /// Head digest of the run (BLAKE3, hexadecimal).
+    /// Head digest of the run (BLAKE3, hexadecimal); empty if the table is about several runs.
     pub run_digest: String,
+    /// The runs whose scores the table joins ([`over_runs`]); empty if it is about one run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<JoinedRun>,
     /// Steps [A, B) that were scored.
     pub window: Range<u64>,
     /// T, the number of steps of the run: the queries are evaluated after them.
@@ -75,19 +80,28 @@ impl ScoreMetadata {
     }
 }
 
+/// One of the runs whose scores a table joins.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct JoinedRun {
+    /// Head digest of the run (BLAKE3, hexadecimal).
+    pub digest: String,
+    /// Value of each query in this run. `None` if it isn't finite.
+    pub values: Vec<Option<f64>>,
+}
+
 /// A query as it was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueryMetadata {
     /// The user's text.
     pub name: String,
-    /// Its value at the model that it is asked about.
+    /// Its value at the model that it is asked about; the mean over the runs if the table joins several.
     pub value: f64,
     /// BLAKE3 of the query's file (`vector:FILE`), hexadecimal: another file of the same name is another query.
     /// `None` for other queries, and in tables of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Growth of its sensitivity over the sweep. `None` if the method walks no steps, and in tables of earlier
-    /// versions.
+    /// versions. Of several runs, that of the run with the largest growth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<AdjointGrowth>,
 }
@@ -151,6 +165,15 @@ pub struct Refined {
     pub counterfactual: Option<f64>,
 }
 
+/// How one query's scores of an example differ between runs.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spread {
+    /// Standard deviation s of the n scores, with n − 1 in its denominator. `None` if n < 2.
+    pub sd: Option<f64>,
+    /// Student's t = mean/(s/√n). `None` if n < 2 or s = 0.
+    pub t: Option<f64>,
+}
+
 /// One training example.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScoreRow {
@@ -165,10 +188,13 @@ pub struct ScoreRow {
     pub name: Option<String>,
     /// Its label as text.
     pub label: String,
-    /// How often it occurs in the window's batches.
+    /// How often it occurs in the window's batches; the sum over the runs if the table joins several.
     pub occurrences: u64,
+    /// n, the number of runs in which it has a score; 0 in a table of one run.
+    pub runs: u64,
     /// L_j per query, with fixed denominators; `None` if the example never occurs. A positive value means that
-    /// leaving the example out of the window raises the query: if the query is a loss, the example helps.
+    /// leaving the example out of the window raises the query: if the query is a loss, the example helps. In a table of
+    /// several runs, the mean over the n runs.
     pub influence: Vec<Option<f64>>,
     /// The same with the batches' weights renormalised after the removal.
     pub renormalised: Vec<Option<f64>>,
@@ -176,6 +202,8 @@ pub struct ScoreRow {
     pub epochs: Vec<Vec<Option<f64>>>,
     /// Refined values, one entry per query; empty if the table wasn't refined.
     pub refined: Vec<Refined>,
+    /// The spread over the runs, one entry per query; empty in a table of one run.
+    pub spread: Vec<Spread>,
 }
 
 /// Scores of all the training examples.
@@ -191,6 +219,12 @@ impl ScoreTable {
     /// Whether examples have names, and so the table a column `name`.
     pub fn is_named(&self) -> bool {
         self.rows.iter().any(|row| row.name.is_some())
+    }
+
+    /// Whether the scores are means over several runs. If so, the table has the columns `runs`, `influence_sd` and
+    /// `influence_t`.
+    pub fn is_joined(&self) -> bool {
+        !self.metadata.runs.is_empty() || self.rows.iter().any(|row| !row.spread.is_empty())
     }
 
     /// Whether the file of each row is known. If so, the table has a column `file`.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::columns::{Cell, Column, cell, columns};
+use super::columns::{Cell, Column, Optional, cell, columns};
 use super::text::write_json;
 use super::{ScoreRow, ScoreTable};
 
@@ -48,7 +48,12 @@ impl ScoreTable {
     }
 
     pub(super) fn columns(&self) -> Vec<(String, Column)> {
-        columns(&self.metadata, self.is_named(), self.is_filed())
+        let has = Optional {
+            names: self.is_named(),
+            files: self.is_filed(),
+            spread: self.is_joined(),
+        };
+        columns(&self.metadata, has)
     }
 
     /// A column to sort by.
@@ -273,6 +278,7 @@ mod tests {
             renormalised: vec![influence; 2],
             epochs: Vec::new(),
             refined: Vec::new(),
+            ..ScoreRow::default()
         };
         let query = |name: &str| QueryMetadata {
             name: name.to_owned(),

@@ -192,6 +192,7 @@ pub(super) fn metadata_of(header: &Header) -> ScoreMetadata {
         epochs: header.epochs.clone(),
         refined: header.refined.clone(),
         files: Vec::new(),
+        ..ScoreMetadata::default()
     }
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use hindcast_analyzer::output::sidecar_path;
-use hindcast_analyzer::scores::{AdjointGrowth, QueryMetadata, Refined, RefinedBy};
+use hindcast_analyzer::scores::{
+    AdjointGrowth, JoinedRun, QueryMetadata, Refined, RefinedBy, Spread, over_runs,
+};
 use hindcast_analyzer::{ScoreMetadata, ScoreRow, ScoreTable};
 use proptest::prelude::*;
 
@@ -43,6 +45,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                         })
                         .collect()
                 },
+                ..ScoreRow::default()
             }
         })
         .collect();
@@ -79,6 +82,7 @@ fn table(queries: &[&str], epochs: &[u64], values: &[f64]) -> ScoreTable {
                 vec![RefinedBy::Accumulative, RefinedBy::Counterfactual]
             },
             files: vec![vec!["a.csv".to_owned()], vec!["=b.csv".to_owned()]],
+            ..ScoreMetadata::default()
         },
         rows,
     }
@@ -120,6 +124,73 @@ fn extreme_numbers_labels_and_columns_survive() {
             round_trip(folder.path(), &table(queries, epochs, &values));
         }
     }
+}
+
+/// The table as it is if several runs are joined.
+fn joined(mut table: ScoreTable) -> ScoreTable {
+    table.metadata.run_digest.clear();
+    table.metadata.runs = ["00ff", "11ee"]
+        .map(|digest| JoinedRun {
+            digest: digest.to_owned(),
+            values: vec![Some(0.1 + 0.2), None],
+        })
+        .to_vec();
+    for row in &mut table.rows {
+        row.runs = row.index.min(2);
+        let spread = |x: &Option<f64>| Spread {
+            sd: x.map(f64::abs),
+            t: x.filter(|x| *x > 0.0),
+        };
+        row.spread = row.influence.iter().map(spread).collect();
+    }
+    table
+}
+
+#[test]
+fn the_spread_over_runs_survives_with_and_without_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    for queries in [&["validation"][..], &["validation", "validation:3"]] {
+        let table = joined(table(queries, &[4, 5], &[0.5, -1e-9, 5e-324]));
+        round_trip(folder.path(), &table);
+        for ending in endings() {
+            let path = folder.path().join(format!("scores.{ending}"));
+            fs::remove_file(sidecar_path(&path)).unwrap();
+            let read = ScoreTable::read(&path).unwrap();
+            assert!(read.is_joined(), "{ending}");
+            // Without metadata, the keys of JSON lines have no order, and so the queries have none.
+            if queries.len() == 1 || ending != "jsonl" {
+                assert_eq!(read.rows, table.rows, "{ending}");
+            }
+            let sorted = |mut names: Vec<String>| {
+                names.sort();
+                names
+            };
+            assert_eq!(sorted(read.column_names()), sorted(table.column_names()));
+        }
+    }
+}
+
+/// The joined table of written and read tables is that of the tables in memory, to the last bit.
+#[test]
+fn tables_join_the_same_after_a_round_trip() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |digest: &str, values: &[f64]| {
+        let mut table = table(&["validation"], &[], values);
+        table.metadata.run_digest = digest.to_owned();
+        table
+    };
+    let tables = [
+        run("aa", &[0.1, 0.2, 0.3, 1e-17, -4.0]),
+        run("bb", &[0.7, -0.2, 0.3, 2e-17, 4.0]),
+    ];
+    let read = |table: &ScoreTable| {
+        let path = folder.path().join("part.csv");
+        table.write(&path).unwrap();
+        ScoreTable::read(&path).unwrap()
+    };
+    let whole = over_runs(&tables).unwrap();
+    assert_eq!(over_runs(&tables.map(|t| read(&t))).unwrap(), whole);
+    round_trip(folder.path(), &whole);
 }
 
 #[test]

@@ -12,8 +12,9 @@ use super::replay::{Engine, Precision};
 /// `hindcast influence`
 #[derive(Debug, Args)]
 pub struct Influence {
-    /// Folder of the run
-    pub run: PathBuf,
+    /// Folder of the run; several runs of the same data, such as those of `record --seeds`, give the mean, the standard deviation and t of each score
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
     /// Folder with the data files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,

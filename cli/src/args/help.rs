@@ -48,18 +48,22 @@ The scores are the exact derivative of the averaged model's query. Running stati
 
 --retrain-check N compares the scores of one query with real changes. After the sweep, it retrains in the same window without each of N examples, one at a time, and without three groups; the query is evaluated at the same model. The N examples are drawn from N equal parts of the ranking, one from each, so that they cover the whole range of scores. The groups have a hundredth of the examples each: the most harmful ones, random ones, and random ones of one class. The time is measured on a few steps and announced before the check starts. The results are in SCORES.check.json next to the table, for `report --removed`; the last lines give the verdict. At least 8 examples are needed to confirm the scores. (--check-seed is the seed of another check, that of recorded steps; --retrain-seed is the seed of this one.)
 
+Several runs: the scores are means over the runs, and the table has the columns influence_sd (standard deviation), influence_t (mean/(sd/√n)) and runs (n). The runs must have the same examples in every split, the same classes, and a window of the same steps. They are scored one after the other; SCORES.run-1.csv and so on hold the scores of complete runs until the joined table is written, and --resume keeps them.
+
 An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors next to the table. The same command with --resume continues from it, with the same bits.
 
 --json prints an object with
   run, run_digest, window {start, end}, run_steps, method, engine, seconds
   at                     the model that the queries are asked about, as --at writes it
+  runs                   only for several runs: a list of {run, run_digest, values}, with the value of each query; run is then null and
+                         run_digest empty
   passes                 number of passes over the steps that the queries needed
   time                   seconds {replay, waiting, rest} of the sweep: in the engine, waiting for steps to be read, and the rest;
-                         null for a method that is not a sweep
+                         null for a method that is not a sweep, and for several runs
   examples, never_seen   number of training examples, and of those in no batch of the window
   queries                a list of {name, value, growth, trust, most_harmful, most_helpful};
                          growth {first, last, factor} of the adjoint's norm, null for a method that is not a sweep; the last two are lists of --top rows
-                         with index, row, file, name, label, occurrences, influence;
+                         with index, row, file, name, label, occurrences, influence (and runs, influence_sd, influence_t for several runs);
                          with --refine also refined (such rows, with accumulative and counterfactual) and, with at least 10 retrained
                          examples, agreement {examples, sweep {tau, error}, accumulative {tau, error}} with the real changes
   trust                  (of each query) {one_at_a_time, together}, each {verdict, reasons}: how far the scores can be trusted for examples that are

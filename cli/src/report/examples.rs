@@ -9,6 +9,7 @@ use hindcast_model::data::{DataSet, Image};
 use hindcast_model::objective::Split;
 use image::{ColorType, ImageEncoder as _, RgbImage, codecs::png::PngEncoder, imageops};
 
+use hindcast_analyzer::scores::Spread;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 use super::view::score;
@@ -30,6 +31,8 @@ pub(crate) struct Example {
     pub label: String,
     pub occurrences: u64,
     pub score: f64,
+    /// Standard deviation and t of the score over several runs; `None` in a table of one run.
+    pub spread: Option<Spread>,
     /// A PNG as a data URL, with its width and height.
     pub picture: Option<(String, u32, u32)>,
     /// Names of features and their values in the model's input, for examples that aren't images.
@@ -62,7 +65,7 @@ impl Extremes {
             rows.into_iter()
                 .filter_map(|row| Some((score(row, q)?, row)))
                 .filter(|(score, _)| (*score < 0.0) == harmful && *score != 0.0)
-                .map(|(score, row)| example(row, score, data))
+                .map(|(score, row)| example(row, q, score, data))
                 .collect()
         };
         Ok(Extremes {
@@ -88,7 +91,12 @@ fn planted(table: &ScoreTable, q: usize, data: &dyn DataSet) -> Option<(usize, u
     Some((all, found))
 }
 
-fn example(row: &ScoreRow, score: f64, data: Option<&dyn DataSet>) -> anyhow::Result<Example> {
+fn example(
+    row: &ScoreRow,
+    q: usize,
+    score: f64,
+    data: Option<&dyn DataSet>,
+) -> anyhow::Result<Example> {
     let mut example = Example {
         index: row.index,
         row: row.row,
@@ -97,6 +105,7 @@ fn example(row: &ScoreRow, score: f64, data: Option<&dyn DataSet>) -> anyhow::Re
         label: row.label.clone(),
         occurrences: row.occurrences,
         score,
+        spread: row.spread.get(q).copied(),
         picture: None,
         values: Vec::new(),
         really: None,

@@ -57,13 +57,12 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
         .map(|p| format!("The trace is damaged: {p}. This page shows what could be read."))
         .collect();
     for (name, table) in source.tables {
-        let digest = &table.metadata.run_digest;
-        if digest.is_empty() {
+        if !table.metadata.names_runs() {
             notes.push(format!(
                 "{name}: the table has no metadata that says which run it belongs to; it is assumed to belong to this one."
             ));
         }
-        about(name, same_run(digest, &facts.head))?;
+        about(name, table.metadata.check_run(&facts.head))?;
         // If the data isn't loaded, its recorded fingerprint gives the number of examples.
         about(
             name,

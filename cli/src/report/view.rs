@@ -25,6 +25,10 @@ pub(crate) struct View {
     /// Steps [A, B) that were scored, of T.
     pub window: std::ops::Range<u64>,
     pub run_steps: u64,
+    /// Number of runs whose scores are averaged; 0 for a table of one run.
+    pub runs: usize,
+    /// Among the most harmful hundredth, the number of examples whose mean is below 0 by more than two standard errors.
+    pub clear: usize,
     /// The model that the query is asked about.
     pub at: String,
     /// Number of examples, and of those in no batch of the window.
@@ -109,6 +113,8 @@ impl View {
             value: query.map_or(f64::NAN, |query| query.value),
             window: meta.window.clone(),
             run_steps: meta.run_steps,
+            runs: meta.runs.len(),
+            clear: clear(&scored, totals.hundredth, q),
             at: meta.point().to_owned(),
             examples: table.rows.len(),
             never_seen: table.rows.len() - scored.len(),
@@ -130,6 +136,15 @@ pub(crate) fn score(row: &ScoreRow, q: usize) -> Option<f64> {
         .copied()
         .flatten()
         .filter(|score| score.is_finite())
+}
+
+/// Among the first `count` scores, the number of those with t < −2.
+fn clear(scored: &[(f64, &ScoreRow)], count: usize, q: usize) -> usize {
+    let t = |row: &ScoreRow| row.spread.get(q).and_then(|spread| spread.t);
+    let worst = scored.iter().take(count);
+    worst
+        .filter(|(_, row)| t(row).is_some_and(|t| t < -2.0))
+        .count()
 }
 
 /// Totals of the scores, which must be in ascending order.
@@ -254,6 +269,7 @@ pub(crate) mod tests {
                 renormalised: vec![score],
                 epochs: vec![vec![score.map(|s| s / 2.0); 2]],
                 refined: Vec::new(),
+                ..ScoreRow::default()
             })
             .collect();
         ScoreTable {
@@ -278,6 +294,7 @@ pub(crate) mod tests {
                 epochs: vec![0, 1],
                 refined: Vec::new(),
                 files: vec![vec!["rows.csv".to_owned()]],
+                ..ScoreMetadata::default()
             },
             rows,
         }

@@ -23,6 +23,8 @@ pub(crate) struct Subject {
     /// Steps [A, B) that were scored, of T.
     pub window: Range<u64>,
     pub run_steps: u64,
+    /// Number of runs whose scores are averaged; 0 for a table of one run.
+    pub runs: usize,
     /// The estimator, by its name in the metadata; empty if the table has no metadata.
     pub method: String,
     /// Factor by which the adjoint's norm grew; NaN if a norm isn't finite, `None` if the method is not a sweep.
@@ -46,6 +48,7 @@ impl Subject {
             at: meta.point().to_owned(),
             window: meta.window.clone(),
             run_steps: meta.run_steps,
+            runs: meta.runs.len(),
             method: meta.method.clone(),
             growth: growth.map(|growth| growth.factor().unwrap_or(f64::NAN)),
             scored: scores.any(|score| score.is_finite() && score != 0.0),
@@ -62,9 +65,11 @@ impl Subject {
         self.window == (0..self.run_steps)
     }
 
-    /// Whether a retraining has this query with its point, this window and this method.
+    /// Whether a retraining has this query with its point, this window and this method. The retraining of one run says
+    /// nothing about the mean over several.
     pub fn fits(&self, results: &RemovalResults) -> bool {
-        results.query == self.query
+        self.runs == 0
+            && results.query == self.query
             && self.same_vector(results)
             && results.point() == self.at
             && results.window == self.window
@@ -183,6 +188,7 @@ pub(crate) mod tests {
             at: "final".to_owned(),
             window: 0..20,
             run_steps: 20,
+            runs: 0,
             method: "sgd".to_owned(),
             growth: Some(1.5),
             scored: true,
@@ -251,6 +257,16 @@ pub(crate) mod tests {
             ..few.clone()
         };
         assert_eq!(found(&[few, other]).len(), 6);
+    }
+
+    #[test]
+    fn retraining_one_run_says_nothing_about_the_mean_over_several() {
+        let joined = Subject {
+            runs: 5,
+            ..subject()
+        };
+        let one = removals(&[(1, -1.0, -1.0)]);
+        assert!(subject().fits(&one) && !joined.fits(&one));
     }
 
     #[test]

@@ -37,6 +37,22 @@ pub(crate) struct Settings<'a> {
     pub check: Option<CheckArgs>,
 }
 
+impl Settings<'_> {
+    pub fn device_name(&self) -> &str {
+        self.device.unwrap_or("cpu")
+    }
+}
+
+/// Engine, precision and device in words, as a table's metadata states them.
+pub(crate) fn computed_by(kind: EngineKind, settings: &Settings<'_>) -> String {
+    let precision = format!("{:?}", settings.precision).to_lowercase();
+    format!(
+        "{}, {precision} precision, {}",
+        kind.name(),
+        settings.device_name()
+    )
+}
+
 /// The scores of the window by the sweep.
 pub(crate) fn sweep(
     run: &RecordedRun<'_>,
@@ -55,19 +71,17 @@ pub(crate) fn answer(
     settings: &Settings<'_>,
     chosen: &Chosen,
 ) -> anyhow::Result<Answer> {
-    let device_name = settings.device.unwrap_or("cpu");
-    let device = device(device_name)?;
+    let device = device(settings.device_name())?;
     let kind = run.engine_kind(settings.engine, &device)?;
     trust::derivatives(run, settings.quiet)?;
     let dtype = settings.precision.dtype().unwrap_or(run.dtype());
     let mut engine = run.engine(Some(kind), Some(dtype), device)?;
-    let precision = format!("{:?}", settings.precision).to_lowercase();
     let question = Question {
         at: &settings.at,
         per_epoch: settings.per_epoch,
         memory: memory::limit(settings.memory),
         saving: settings.saving.as_ref(),
-        engine: &format!("{}, {precision} precision, {device_name}", kind.name()),
+        engine: &computed_by(kind, settings),
         ..Question::new(run, queries, window)
     };
     let planned = plan(&question, chosen, engine.as_ref())?;

@@ -7,7 +7,7 @@ use hindcast_model::objective::Split;
 
 use crate::clean::field;
 use hindcast_analyzer::estimators::method;
-use hindcast_analyzer::scores::AdjointGrowth;
+use hindcast_analyzer::scores::{AdjointGrowth, Spread};
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 /// Prints the k most harmful and the k most helpful examples of a query.
@@ -104,6 +104,9 @@ pub(crate) fn rows(
         "{:>6} {:>8} {:<wide$} {:<12} {:>5} {:>12}",
         "index", "row", "file", "label", "seen", "influence"
     )?;
+    if rows.iter().any(|row| !row.spread.is_empty()) {
+        write!(out, "{}", spread_heads(None))?;
+    }
     writeln!(out, "{}", if named { "  name" } else { "" })?;
     for row in rows {
         let influence = row.influence.get(query).copied().flatten();
@@ -117,9 +120,10 @@ pub(crate) fn rows(
             .name
             .as_deref()
             .map_or_else(String::new, |name| format!("  {}", short(name)));
+        let spread = row.spread.get(query).map_or_else(String::new, spread);
         writeln!(
             out,
-            "{:>6} {:>8} {:<wide$} {:<12} {:>5} {influence:>12}{name}{note}",
+            "{:>6} {:>8} {:<wide$} {:<12} {:>5} {influence:>12}{spread}{name}{note}",
             row.index,
             row.row,
             field(&row.file),
@@ -128,6 +132,22 @@ pub(crate) fn rows(
         )?;
     }
     Ok(())
+}
+
+/// The headings of the columns of [`spread`]. With several queries, the query follows in brackets.
+fn spread_heads(query: Option<&str>) -> String {
+    let head = |base: &str| match query {
+        Some(query) => field(format!("{base}[{query}]")).to_string(),
+        None => base.to_owned(),
+    };
+    format!(" {:>12} {:>11}", head("influence_sd"), head("influence_t"))
+}
+
+/// Standard deviation and t of a score over several runs.
+fn spread(spread: &Spread) -> String {
+    let sd = spread.sd.map_or_else(String::new, |sd| format!("{sd:.4e}"));
+    let t = spread.t.map_or_else(String::new, |t| format!("{t:+.2}"));
+    format!(" {sd:>12} {t:>11}")
 }
 
 /// A name, shortened and on one line, since it may be a whole text.
@@ -161,8 +181,11 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
         "{:>6} {:>8} {:<wide$} {:<12} {:>5}",
         "index", "row", "file", "label", "seen"
     )?;
-    for head in &heads {
+    for (head, query) in heads.iter().zip(&table.metadata.queries) {
         write!(out, " {head:>12}")?;
+        if table.is_joined() {
+            write!(out, "{}", spread_heads(several.then_some(&query.name)))?;
+        }
     }
     writeln!(out, "{}", if table.is_named() { "  name" } else { "" })?;
     for row in &table.rows {
@@ -175,9 +198,13 @@ pub(crate) fn columns(out: &mut dyn Write, table: &ScoreTable) -> io::Result<()>
             field(&row.label),
             row.occurrences
         )?;
-        for (head, influence) in heads.iter().zip(&row.influence) {
+        for (q, (head, influence)) in heads.iter().zip(&row.influence).enumerate() {
             let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
             write!(out, " {influence:>0$}", head.chars().count().max(12))?;
+            if let Some(of) = row.spread.get(q) {
+                let heads = spread_heads(several.then_some(&table.metadata.queries[q].name));
+                write!(out, "{:>1$}", spread(of), heads.chars().count())?;
+            }
         }
         match &row.name {
             Some(name) => writeln!(out, "  {}", short(name))?,

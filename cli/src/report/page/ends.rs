@@ -6,6 +6,7 @@ use super::super::examples::Example;
 use super::content::{Page, Shown};
 use super::pieces::{scrolling, section, signed, title};
 use crate::words::minus;
+use hindcast_analyzer::scores::Spread;
 
 /// The section of examples.
 pub(super) fn examples(page: &Page) -> Markup {
@@ -64,6 +65,7 @@ fn tile(example: &Example) -> Markup {
                 @if let Some(really) = &example.really { " " span.mark { "✗ really " bdi { (really) } } }
                 br;
                 span.score.harm[example.score < 0.0].help[example.score > 0.0] { (signed(example.score)) }
+                @if let Some(Spread { sd: Some(sd), .. }) = example.spread { span.quiet { " ± " (format!("{sd:.1e}")) } }
                 br;
                 span.quiet { @match &example.name { Some(name) => bdi { (short(name)) }, None => { "#" (example.index) } } }
                 br;
@@ -105,6 +107,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
     let valued = examples.iter().any(|e| !e.values.is_empty());
     let known = examples.iter().any(|e| e.really.is_some());
     let filed = examples.iter().any(|e| !e.file.is_empty());
+    let spread = examples.iter().any(|e| e.spread.is_some());
     scrolling(
         label,
         html! {
@@ -115,6 +118,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     th scope="col" { "Label" }
                     @if known { th scope="col" { "Really" } }
                     th.n scope="col" { "Seen" } th.n scope="col" { "Influence" }
+                    @if spread { th.n scope="col" { "sd" } th.n scope="col" { "t" } }
                     @if named { th scope="col" { "Name" } }
                     @if valued { th scope="col" { "Values in the model's input" } }
                 } }
@@ -125,6 +129,10 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     @if known { td.mark { bdi { (e.really.as_deref().unwrap_or_default()) } } }
                     td.n { (e.occurrences) }
                     td.n.harm[e.score < 0.0].help[e.score > 0.0] { (signed(e.score)) }
+                    @if let Some(Spread { sd, t }) = e.spread {
+                        td.n { (sd.map_or(String::new(), |sd| format!("{sd:.1e}"))) }
+                        td.n { (t.map_or(String::new(), |t| minus(&format!("{t:+.1}")))) }
+                    }
                     @if named { td.long { bdi { (e.name.as_deref().map(short).unwrap_or_default()) } } }
                     @if valued { td.values {
                         @for (i, (name, value)) in e.values.iter().enumerate() {

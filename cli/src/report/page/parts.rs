@@ -144,6 +144,10 @@ fn in_words(view: &View) -> Markup {
                 "The most harmful " @if t.hundredth == 1 { "example causes " } @else { (grouped(t.hundredth as u64)) " examples cause " }
                 (format!("{:.0} %", 100.0 * t.hundredth_harm / t.harm)) " of all harm."
             }
+            @if view.runs > 0 {
+                " Each score is the mean over " (view.runs) " runs with other initial weights and another order; ± is the standard deviation between them. Of the "
+                (grouped(t.hundredth as u64)) " most harmful, " (grouped(view.clear as u64)) " are harmful by more than two standard errors."
+            }
             @if view.never_seen > 0 { " " (grouped(view.never_seen as u64)) " examples were in no batch of the window and have no score." }
         }
     }
@@ -164,6 +168,13 @@ fn totals(view: &View) -> Markup {
         ("Remarks of the method", view.remarks.join("; ")),
         ("Engine", view.engine.clone()),
         ("Asked about", view.at.clone()),
+        (
+            "Runs",
+            match view.runs {
+                0 => String::new(),
+                n => n.to_string(),
+            },
+        ),
         (
             "Steps",
             match view.run_steps {

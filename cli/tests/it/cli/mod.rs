@@ -39,6 +39,8 @@ mod scan;
 mod scripts;
 #[cfg(all(unix, feature = "record"))]
 mod seeds;
+#[cfg(all(unix, feature = "record"))]
+mod several_runs;
 #[cfg(unix)]
 mod slices;
 #[cfg(all(target_os = "linux", feature = "record"))]

@@ -71,10 +71,15 @@ fn fitting_query(
     asked_at: &AskedAt<'_>,
 ) -> Option<usize> {
     let meta = &table.metadata;
-    // A method that only ranks predicts nothing.
+    // A method that only ranks predicts nothing, and a mean over several runs predicts none of them.
     let ranks = hindcast_analyzer::estimators::method(&meta.method).is_ok_and(|m| !m.predicts);
     let other_point = meta.point() != asked_at.at.to_string();
-    if ranks || meta.run_digest != head || meta.window != *window || other_point {
+    if ranks
+        || !meta.runs.is_empty()
+        || meta.run_digest != head
+        || meta.window != *window
+        || other_point
+    {
         return None;
     }
     let name = asked_at.query.to_string();

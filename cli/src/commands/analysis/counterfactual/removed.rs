@@ -13,7 +13,6 @@ use crate::clean::{field, say};
 use crate::commands::Usage;
 use crate::commands::analysis::tables;
 use hindcast_analyzer::output::sidecar_path;
-use hindcast_analyzer::scores::same_run;
 use hindcast_analyzer::{Query, QueryPoint, RecordedRun, ScoreTable};
 
 /// The source of the examples to leave out, as the command line names it.
@@ -209,7 +208,7 @@ fn fits(
 ) -> anyhow::Result<()> {
     let meta = &table.metadata;
     let head = run.head();
-    let known = !meta.run_digest.is_empty();
+    let known = meta.names_runs();
     if !known {
         say!(
             "warning: {} is missing, so it is not known which run {} is about: its rows are only compared with the data",
@@ -217,7 +216,7 @@ fn fits(
             field(path.display())
         );
     }
-    match same_run(&meta.run_digest, &head) {
+    match meta.check_run(&head) {
         Ok(()) => {
             let steps = run.source().end()?.step;
             anyhow::ensure!(

@@ -16,9 +16,12 @@ use hindcast_analyzer::scores::AdjointGrowth;
 
 #[derive(Serialize)]
 struct Report<'a> {
-    run: String,
+    /// `None` for several runs.
+    run: Option<String>,
     run_digest: &'a str,
     at: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<RunReport<'a>>,
     window: Range<u64>,
     run_steps: u64,
     method: &'a str,
@@ -36,6 +39,15 @@ struct Report<'a> {
     metadata: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     picture: Option<String>,
+}
+
+/// One of several runs.
+#[derive(Serialize)]
+struct RunReport<'a> {
+    run: String,
+    run_digest: &'a str,
+    /// The value of each query in this run.
+    values: &'a [Option<f64>],
 }
 
 /// Seconds of the sweep itself.
@@ -85,6 +97,16 @@ struct Row<'a> {
     label: &'a str,
     occurrences: u64,
     influence: Option<f64>,
+    #[serde(flatten)]
+    spread: Option<SpreadReport>,
+}
+
+/// The spread of a score over several runs.
+#[derive(Serialize)]
+struct SpreadReport {
+    runs: u64,
+    influence_sd: Option<f64>,
+    influence_t: Option<f64>,
 }
 
 pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()> {
@@ -99,9 +121,22 @@ impl<'a> Report<'a> {
         let (table, metadata) = (&answer.table, &answer.table.metadata);
         let queries = 0..metadata.queries.len();
         Report {
-            run: args.run.display().to_string(),
+            run: match args.runs.as_slice() {
+                [run] => Some(run.display().to_string()),
+                _ => None,
+            },
             run_digest: &metadata.run_digest,
             at: metadata.point(),
+            runs: args
+                .runs
+                .iter()
+                .zip(&metadata.runs)
+                .map(|(path, run)| RunReport {
+                    run: path.display().to_string(),
+                    run_digest: &run.digest,
+                    values: &run.values,
+                })
+                .collect(),
             window: metadata.window.clone(),
             run_steps: metadata.run_steps,
             method: &metadata.method,
@@ -179,6 +214,11 @@ impl<'a> Row<'a> {
             label: &row.label,
             occurrences: row.occurrences,
             influence: row.influence.get(q).copied().flatten(),
+            spread: row.spread.get(q).map(|spread| SpreadReport {
+                runs: row.runs,
+                influence_sd: spread.sd,
+                influence_t: spread.t,
+            }),
         }
     }
 }

@@ -123,6 +123,9 @@ fn title(out: &mut dyn Write, found: &Found<'_>, q: usize) -> io::Result<()> {
             window.start, window.end
         )?;
     }
+    if !metadata.runs.is_empty() {
+        write!(out, "; mean over {} runs", metadata.runs.len())?;
+    }
     if metadata.method != "sgd" {
         write!(out, "; method {}", metadata.method)?;
     }

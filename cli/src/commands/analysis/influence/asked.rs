@@ -1,0 +1,157 @@
+//! Reads and checks the command line of `influence`.
+
+use anyhow::Context as _;
+use hindcast_model::data::DataSet;
+use hindcast_model::objective::Split;
+
+use crate::args::Influence;
+use crate::commands::analysis::asked::{check_output, expand, parse_queries, parse_window};
+use crate::commands::analysis::{refining, retrain_check};
+use crate::commands::memory::Limit;
+use crate::commands::{Usage, context};
+use hindcast_analyzer::estimators::{Chosen, Refinement, choose, defined};
+use hindcast_analyzer::output::{Kind, apart};
+use hindcast_analyzer::scores::Place;
+use hindcast_analyzer::sweep::Saving;
+use hindcast_analyzer::{Names, Queries, Query, RecordedRun, Window, output};
+
+/// The command line, read and checked as far as that is possible without the run.
+pub(super) struct Asked {
+    pub window: Window,
+    pub chosen: Chosen,
+    pub queries: Vec<Queries>,
+    pub refine: Option<Refinement>,
+    pub check: Option<retrain_check::Asked>,
+    pub names: Option<Names>,
+    pub memory: Option<Limit>,
+}
+
+impl Asked {
+    /// Reads the command line, and tries all files and folders, so that mistakes are reported before a long computation.
+    pub fn parse(args: &Influence) -> anyhow::Result<Self> {
+        one_run_only(args)?;
+        let window = parse_window(&args.window)?;
+        let chosen = chosen(args, &window)?;
+        let queries = args.query.iter().map(|q| parse_queries(q));
+        let queries = queries.collect::<anyhow::Result<Vec<_>>>()?;
+        check_output(&args.out)?;
+        check_places(args)?;
+        let refine = refining::asked(args)?;
+        let check = retrain_check::Asked::parse(args, chosen.method)?;
+        let memory = context::memory(args.memory.as_deref())?;
+        Ok(Asked {
+            window,
+            chosen,
+            queries,
+            refine,
+            check,
+            names: context::names(&args.names)?,
+            memory,
+        })
+    }
+
+    /// The queries, after checking that the run's data has the names and that the refinement is defined for the run.
+    pub fn fitting(&self, run: &RecordedRun<'_>) -> anyhow::Result<Vec<Query>> {
+        let queries = expand(&self.queries, run.data())?;
+        if let Some(names) = &self.names {
+            check_names(names, run.data())?;
+        }
+        if self.refine.is_some() {
+            defined(run)?;
+        }
+        if self.check.is_some() {
+            retrain_check::one_query(&queries)?;
+        }
+        Ok(queries)
+    }
+}
+
+/// Refuses options that retrain, for several runs.
+fn one_run_only(args: &Influence) -> Result<(), Usage> {
+    let given = [
+        (args.refine.is_some(), "--refine"),
+        (args.retrain_check.is_some(), "--retrain-check"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, option)) if args.runs.len() > 1 => Err(Usage(format!(
+            "{option} retrains one run, and its changes say nothing about the mean over several: ask one run, or leave it out"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses paths where a result can't be written or would replace a file of another kind.
+fn check_places(args: &Influence) -> anyhow::Result<()> {
+    let sweep = Saving::beside(&args.out);
+    let check = args.retrain_check.map(|_| retrain_check::beside(&args.out));
+    let names = ("the names (--names)", args.names.names.as_deref());
+    let table = ("the table (--out)", Some(args.out.as_path()));
+    let results = [
+        (Some(&args.out), Kind::Scores, vec![names]),
+        (Some(&sweep), Kind::Sweep, vec![names]),
+        (check.as_ref(), Kind::Removals, vec![names]),
+        (args.picture.as_ref(), Kind::Picture, vec![names, table]),
+    ];
+    for (path, kind, inputs) in &results {
+        let Some(path) = path else { continue };
+        apart(path, inputs)
+            .and_then(|()| output::try_folder(path, *kind))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Checks that the names match the training examples.
+fn check_names(names: &Names, data: &dyn DataSet) -> anyhow::Result<()> {
+    let all = 0..data.len(Split::Train);
+    let files: Vec<String> = all.clone().map(|i| data.file(Split::Train, i)).collect();
+    let places: Vec<Place<'_>> = all
+        .zip(&files)
+        .map(|(index, file)| Place {
+            index,
+            row: data.origin(Split::Train, index),
+            file,
+        })
+        .collect();
+    Ok(names.check(&places, &data.files(Split::Train))?)
+}
+
+/// The method with its options. Options that the method doesn't have, or that only sweeps have, are wrong usage.
+fn chosen(args: &Influence, window: &Window) -> anyhow::Result<Chosen> {
+    let mut set = Vec::new();
+    for text in &args.method_set {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Usage(format!(
+                "--method-set {text}: expected KEY=VALUE, as `hindcast methods {}` lists them",
+                args.method
+            ))
+            .into());
+        };
+        set.push((key.trim(), value.trim()));
+    }
+    let chosen = choose(&args.method, &set).map_err(|e| Usage(format!("--method: {e}")))?;
+    let name = chosen.method.name;
+    if !chosen.method.windowed && *window != Window::All {
+        return Err(Usage(format!(
+            "--window {window}: method {name} scores the whole run and knows no window: leave it out"
+        ))
+        .into());
+    }
+    let of_sweeps = [
+        (
+            args.per_epoch,
+            "--per-epoch: only a sweep computes the scores of each epoch",
+        ),
+        (
+            args.resume,
+            "--resume: only a sweep can be resumed after an interruption",
+        ),
+    ];
+    match of_sweeps.iter().find(|(asked, _)| *asked) {
+        Some((_, why)) if !chosen.method.sweeps => Err(Usage(format!(
+            "{why}, and method {name} is not a sweep: leave it out"
+        ))
+        .into()),
+        _ => Ok(chosen),
+    }
+}
