@@ -198,7 +198,7 @@ fn print(
     reproduced(out, report)
 }
 
-/// What a real change does to the query: whether that is better or worse, for a loss, and its direction beside the predicted
+/// What a real change does to the query: whether that is better or worse, for a loss, and its direction next to the predicted
 /// one.
 fn direction(loss: bool, predicted: f64, real: f64) -> (&'static str, String) {
     let verb = |change: f64| match change {
