@@ -225,7 +225,7 @@ fn last_epochs(
         .and_then(|at| begun.get(at).copied())
         .ok_or_else(|| {
             problem(format!(
-                "the trace contains steps of only {} epochs",
+                "the trace contains steps of only {} epochs: ask for this number or fewer",
                 begun.len()
             ))
         })

@@ -116,17 +116,18 @@ fn average(args: &Checkpoint, trace: &Trace, at: &QueryPoint) -> anyhow::Result<
     }
     let head = trace.head_digest().map(|d| hindcast_format::hex(&d));
     let about = HashMap::from([
-        ("at".to_owned(), at.to_string()),
+        ("at".to_owned(), weights.point().to_owned()),
         ("run".to_owned(), head.unwrap_or_default()),
     ]);
     write(args, views, about)?;
     let models = weights.weights();
     writeln!(
         clean::stdout(),
-        "{}: {} parameters and {} buffers, the average {at} of {} models (the first is the one before step {}), without the optimizer's state",
+        "{}: {} parameters and {} buffers, the average {} of {} models (the first is the one before step {}), without the optimizer's state",
         field(args.out.display()),
         layout.parameters().len(),
         layout.buffers().len(),
+        weights.point(),
         models.len(),
         weights.first()
     )?;
