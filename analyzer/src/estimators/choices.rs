@@ -8,6 +8,7 @@ use crate::error::{AnalysisError, Result, Unknown};
 /// All methods, in the order in which they are listed.
 static METHODS: &[&Method] = &[
     &super::sweeps::SGD,
+    &super::sweeps::DISCOUNTED,
     &super::sweeps::HESSIAN_FREE,
     &super::sweeps::RELEASED_RULE,
     &super::accumulative::ACCUMULATIVE,
@@ -128,12 +129,20 @@ mod tests {
     fn errors_list_the_known_methods_and_options() {
         let message = choose("tracing", &[]).unwrap_err().to_string();
         assert!(message.contains("`tracing`"), "{message}");
-        assert!(message.contains("sgd, hessian-free"), "{message}");
+        assert!(
+            message.contains("sgd, discounted, hessian-free"),
+            "{message}"
+        );
         let message = choose("random", &[("seeds", "3")]).unwrap_err().to_string();
         assert!(message.contains("no option `seeds`"), "{message}");
         assert!(message.contains("it has seed"), "{message}");
         let message = choose("random", &[("seed", "-3")]).unwrap_err().to_string();
         assert!(message.contains("seed=-3: expected"), "{message}");
+        for discount in ["1.1", "-0.1", "NaN", "many"] {
+            let wrong = choose("discounted", &[("discount", discount)]).unwrap_err();
+            let message = wrong.to_string();
+            assert!(message.contains("a number from 0 to 1"), "{message}");
+        }
         let message = choose("sgd", &[("damping", "1")]).unwrap_err().to_string();
         assert!(message.contains("has no options"), "{message}");
     }

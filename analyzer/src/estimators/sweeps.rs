@@ -1,10 +1,10 @@
-//! SGD-influence (Hara, Nitanda, Maehara 2019) and its two ablations: the reverse sweep.
+//! SGD-influence (Hara, Nitanda, Maehara 2019), with a discount, and its two ablations: the reverse sweep.
 
 use super::estimate::Estimate;
-use super::estimator::{Choices, Estimator, Method, Plan, Question};
+use super::estimator::{Choices, Estimator, Method, MethodOption, Plan, Question};
 use crate::engine::ReplayEngine;
 use crate::error::Result;
-use crate::sweep::{HessianTerm, Observer, Session, SessionOptions, SweepOptions};
+use crate::sweep::{HessianTerm, Observer, Propagation, Session, SessionOptions, SweepOptions};
 
 const PAPER: &str =
     "Hara, Nitanda, Maehara: Data Cleansing for Models Trained with SGD, NeurIPS 2019";
@@ -18,8 +18,39 @@ pub(super) static SGD: Method = Method {
     windowed: true,
     sweeps: true,
     options: &[],
-    build: |_| Ok(Box::new(Sweep(HessianTerm::Full))),
+    build: |_| Ok(Box::new(Sweep::of(&SGD, HessianTerm::Full))),
 };
+
+pub(super) static DISCOUNTED: Method = Method {
+    name: "discounted",
+    about: "SGD-influence with a horizon: the effect of leaving an example out fades by a factor per step",
+    needs: "as sgd",
+    source: "the derivative of a training whose deviations fade, after Hara, Nitanda, Maehara, NeurIPS 2019",
+    predicts: true,
+    windowed: true,
+    sweeps: true,
+    options: &[MethodOption {
+        key: DISCOUNT,
+        default: "0.99",
+        about: "the factor per step, from 0 to 1: the horizon is about 1 / (1 - discount) steps, and 1 is sgd",
+    }],
+    build: discounted,
+};
+
+/// Option: γ, the factor per step.
+const DISCOUNT: &str = "discount";
+
+fn discounted(choices: &Choices) -> Result<Box<dyn Estimator>> {
+    let wanted = "a number from 0 to 1";
+    let discount = choices.number(DISCOUNT, wanted, |x| (0.0..=1.0).contains(&x))?;
+    Ok(Box::new(Sweep {
+        method: &DISCOUNTED,
+        propagation: Propagation {
+            discount,
+            ..Propagation::default()
+        },
+    }))
+}
 
 pub(super) static HESSIAN_FREE: Method = Method {
     name: "hessian-free",
@@ -30,7 +61,7 @@ pub(super) static HESSIAN_FREE: Method = Method {
     windowed: true,
     sweeps: true,
     options: &[],
-    build: |_| Ok(Box::new(Sweep(HessianTerm::Dropped))),
+    build: |_| Ok(Box::new(Sweep::of(&HESSIAN_FREE, HessianTerm::Dropped))),
 };
 
 pub(super) static RELEASED_RULE: Method = Method {
@@ -42,13 +73,32 @@ pub(super) static RELEASED_RULE: Method = Method {
     windowed: true,
     sweeps: true,
     options: &[],
-    build: |_: &Choices| Ok(Box::new(Sweep(HessianTerm::DividedByBatch))),
+    build: |_| {
+        Ok(Box::new(Sweep::of(
+            &RELEASED_RULE,
+            HessianTerm::DividedByBatch,
+        )))
+    },
 };
 
 /// A reverse sweep.
-struct Sweep(HessianTerm);
+struct Sweep {
+    method: &'static Method,
+    propagation: Propagation,
+}
 
 impl Sweep {
+    /// Without a discount.
+    fn of(method: &'static Method, hessian: HessianTerm) -> Self {
+        Sweep {
+            method,
+            propagation: Propagation {
+                hessian,
+                ..Propagation::default()
+            },
+        }
+    }
+
     fn session<'a>(
         &self,
         question: &Question<'a>,
@@ -60,7 +110,7 @@ impl Sweep {
                 window: question.window.resolve(question.run.source())?,
                 per_epoch: question.per_epoch,
             },
-            hessian: self.0,
+            propagation: self.propagation,
             memory: question.memory,
             saving: question.saving.cloned(),
             engine: question.engine,
@@ -71,11 +121,7 @@ impl Sweep {
 
 impl Estimator for Sweep {
     fn method(&self) -> &'static Method {
-        match self.0 {
-            HessianTerm::Full => &SGD,
-            HessianTerm::Dropped => &HESSIAN_FREE,
-            HessianTerm::DividedByBatch => &RELEASED_RULE,
-        }
+        self.method
     }
 
     fn plan<'a>(&self, question: &Question<'a>, engine: &dyn ReplayEngine) -> Result<Plan<'a>> {

@@ -1,35 +1,12 @@
-//! A sweep's wrapper around its replay engine: it measures time and applies the method's [`HessianTerm`].
+//! A sweep's wrapper around its replay engine: it measures time and applies the sweep's [`HessianTerm`].
 
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 
+use super::propagation::HessianTerm;
 use crate::engine::{ForwardPass, Products, ReplayEngine, StepGradient, StepInput, slices};
 use crate::error::Result;
-
-/// What a sweep does with the term `H_t s` of a step. All other effects of the step on the adjoint (decay, momentum,
-/// Adam's moments, clipping, running statistics) stay the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HessianTerm {
-    /// Keeps it. This is the exact derivative.
-    #[default]
-    Full,
-    /// Leaves it out.
-    Dropped,
-    /// Divides it by the number of examples of the step, although the mean loss already divides by it once.
-    DividedByBatch,
-}
-
-impl HessianTerm {
-    /// Name of the method that sweeps with this term.
-    pub fn method(self) -> &'static str {
-        match self {
-            Self::Full => "sgd",
-            Self::Dropped => "hessian-free",
-            Self::DividedByBatch => "released-rule",
-        }
-    }
-}
 
 /// Wraps an engine, measures the time of its gradients and products, and changes its Hessian-vector products as a
 /// [`HessianTerm`] says. Products with the examples' gradients stay unchanged.

@@ -12,6 +12,7 @@ mod cost;
 mod engine;
 mod feed;
 mod observer;
+mod propagation;
 mod rebuilt;
 mod saving;
 mod scoring;
@@ -23,8 +24,8 @@ mod times;
 pub(crate) use ahead::{Reading, each_step};
 pub use checkpoint::{SweepCheckpoint, SweepIdentity};
 pub use cost::SweepCost;
-pub use engine::HessianTerm;
 pub use observer::{Observer, Stage};
+pub use propagation::{HessianTerm, Propagation};
 pub use saving::Saving;
 pub use session::{Session, SessionOptions, Swept};
 pub use state::{QuerySweep, SweepState};
@@ -153,15 +154,15 @@ pub fn resume_timed(
     progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
     times: &mut SweepTimes,
 ) -> Result<SweepState> {
-    let term = HessianTerm::Full;
-    resume_with(run, engine, term, state, per_epoch, progress, times)
+    let exact = Propagation::default();
+    resume_with(run, engine, exact, state, per_epoch, progress, times)
 }
 
-/// As [`resume_timed`], with another treatment of the Hessian term.
+/// As [`resume_timed`], with another propagation of the adjoint.
 fn resume_with(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
-    term: HessianTerm,
+    propagation: Propagation,
     mut state: SweepState,
     per_epoch: bool,
     progress: &mut dyn FnMut(&SweepState) -> ControlFlow<()>,
@@ -175,7 +176,7 @@ fn resume_with(
         .resolve(run.source())?
         .start..state.next;
     let begun = Instant::now();
-    let mut engine = SweepEngine::new(engine, term);
+    let mut engine = SweepEngine::new(engine, propagation.hessian);
     let mut waited = Duration::ZERO;
     let walked = std::thread::scope(|scope| {
         let mut feed: Box<dyn Feed + '_> = if run.rule().reverse_needs_state() {
@@ -193,7 +194,7 @@ fn resume_with(
                     got: step.meta.step,
                 }));
             }
-            reverse_step(run, &mut engine, &mut state, &step, per_epoch)?;
+            reverse_step(run, &mut engine, propagation, &mut state, &step, per_epoch)?;
             if progress(&state).is_break() && !state.is_done() {
                 return Err(AnalysisError::Cancelled { step: state.next });
             }
@@ -208,6 +209,7 @@ fn resume_with(
 fn reverse_step(
     run: &RecordedRun<'_>,
     engine: &mut dyn ReplayEngine,
+    propagation: Propagation,
     state: &mut SweepState,
     step: &ReplayStep,
     per_epoch: bool,
@@ -262,6 +264,7 @@ fn reverse_step(
             .advance(adjoint, direction, hessian)
             .map_err(failed)?;
         let mut rho = rho;
+        propagation.discount(adjoint, &mut rho);
         query.inject(state.at.of(t), &mut adjoint.u, &mut rho);
         let size = norm(&adjoint.u);
         if !size.is_finite() || rho.iter().any(|x| !x.is_finite()) {

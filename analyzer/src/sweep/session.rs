@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 
 use super::checkpoint::{SweepCheckpoint, SweepIdentity};
 use super::cost::SweepCost;
-use super::engine::HessianTerm;
 use super::observer::{Observer, Stage};
+use super::propagation::Propagation;
 use super::saving::{Keeper, Saving};
 use super::state::{QuerySweep, SweepState};
 use super::times::SweepTimes;
@@ -29,8 +29,8 @@ use crate::run::recorded::RecordedRun;
 pub struct SessionOptions<'a> {
     /// Which steps are scored, and whether each epoch's share is kept.
     pub sweep: SweepOptions,
-    /// How the sweep treats the Hessian term.
-    pub hessian: HessianTerm,
+    /// How the sweep carries the adjoint from one step to the previous one.
+    pub propagation: Propagation,
     /// Bytes of memory that the sweep may use; `None` sets no limit.
     pub memory: Option<u64>,
     /// Where the state is saved; `None` saves nothing.
@@ -44,7 +44,7 @@ impl SessionOptions<'_> {
     pub fn new(sweep: SweepOptions) -> Self {
         SessionOptions {
             sweep,
-            hessian: HessianTerm::Full,
+            propagation: Propagation::default(),
             memory: None,
             saving: None,
             engine: "",
@@ -92,11 +92,11 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let (mut identity, mut resumed) = (None, None);
         if let Some(saving) = &options.saving {
-            // The Hessian term changes the scores, so a checkpoint with another term must not match.
-            let engine = match options.hessian {
-                HessianTerm::Full => options.engine.to_owned(),
-                term => format!("{}, {}", options.engine, term.method()),
-            };
+            // The propagation changes the scores, so a checkpoint with another one must not match.
+            let engine = std::iter::once(options.engine.to_owned())
+                .chain(options.propagation.differences())
+                .collect::<Vec<String>>()
+                .join(", ");
             let this = SweepIdentity::of(run, queries, &options.sweep, &run.head(), &engine)?;
             resumed = saving.earlier(&this)?;
             identity = Some(this);
@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
             let mut state = resume_with(
                 run,
                 engine,
-                options.hessian,
+                options.propagation,
                 state,
                 options.sweep.per_epoch,
                 &mut |state| walk.step(state),

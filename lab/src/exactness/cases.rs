@@ -18,6 +18,8 @@ pub(super) struct Case {
     pub circumstance: Circumstance,
     /// The model that the query is asked about.
     pub at: QueryPoint,
+    /// Factor by which a deviation from the recorded run fades per step; 1 for none.
+    pub discount: f64,
 }
 
 /// How a row's steps differ from plain ones.
@@ -195,6 +197,12 @@ const POINTS: [(&str, &[Circumstance]); 2] = [
     ("ema:0.6", &[Circumstance::BatchNorm]),
 ];
 
+/// The discount of the rows that have one.
+const DISCOUNT: f64 = 0.7;
+
+/// The models that a discounted sweep is asked about.
+const DISCOUNTED_POINTS: [&str; 2] = ["final", "mean:3-steps"];
+
 /// Additional keys of the loss table.
 const PENALTIES: [(&str, &str); 3] = [
     ("penalty-in-examples", "penalty = 0.05"),
@@ -241,6 +249,7 @@ pub(super) fn all() -> Vec<Case> {
         },
         circumstance,
         at: QueryPoint::Final,
+        discount: 1.0,
     };
     for (layer, body) in LAYERS {
         for loss in LOSSES {
@@ -283,17 +292,29 @@ pub(super) fn all() -> Vec<Case> {
             case.kind = "optimizer";
             case.optimizer = optimizer.to_owned();
             case.learning_rate = learning_rate;
-            for (at, of) in POINTS {
-                if of.contains(&circumstance) {
-                    let mut averaged = case.clone();
-                    averaged.kind = "query point";
-                    averaged.name = format!("query-point {at} {rule} {}", circumstance.name());
-                    averaged.at = at.parse().unwrap_or_default();
-                    out.push(averaged);
-                }
-            }
+            out.extend(variants(&case));
             out.push(case);
         }
     }
     out
+}
+
+/// The rows of averages of the models and of discounted sweeps, for the row of an optimizer.
+fn variants(case: &Case) -> Vec<Case> {
+    let of = case.name.trim_start_matches("optimizer ");
+    let variant = |kind, prefix: &str, at: &str, discount| Case {
+        kind,
+        name: format!("{prefix} {at} {of}"),
+        at: at.parse().unwrap_or_default(),
+        discount,
+        ..case.clone()
+    };
+    let averaged = POINTS
+        .iter()
+        .filter(|(_, circumstances)| circumstances.contains(&case.circumstance))
+        .map(|(at, _)| variant("query point", "query-point", at, 1.0));
+    let discounted = DISCOUNTED_POINTS
+        .iter()
+        .map(|at| variant("discount", &format!("discount {DISCOUNT}"), at, DISCOUNT));
+    averaged.chain(discounted).collect()
 }

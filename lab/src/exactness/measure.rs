@@ -1,6 +1,6 @@
 //! Measures one row: compares the sweep of a recorded run with training with changed weights.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use candle_core::{DType, Device};
 use hindcast_model::objective::Split;
@@ -9,8 +9,8 @@ use hindcast_model::vectors::norm;
 
 use super::cases::Case;
 use super::row::ExactnessRow;
-use super::training::{Changed, Run, TRAIN, window};
-use hindcast_analyzer::sweep::{SweepOptions, sweep};
+use super::training::{Changed, Pull, Run, TRAIN, window};
+use hindcast_analyzer::sweep::{Propagation, Session, SessionOptions, SweepOptions};
 use hindcast_analyzer::{AutodiffEngine, KernelEngine, Query, RecordedRun, ReplayEngine, Result};
 
 /// Relative change of a weight.
@@ -33,27 +33,17 @@ fn error(case: &Case, step: f64) -> Result<f64> {
     let window = window(case.circumstance, run.length());
     let trace = run.record()?;
     let recorded = RecordedRun::from_trace(&trace, run.net.clone(), run.data.as_ref(), None)?;
-    let options = SweepOptions {
-        at: case.at.clone(),
-        ..SweepOptions::new(window.clone())
+    let pull = if case.discount < 1.0 {
+        Some(Pull {
+            discount: case.discount,
+            recorded: run.states()?,
+        })
+    } else {
+        None
     };
     let at = case.at.resolve(&trace)?;
     let model = at.state(&trace)?;
-    let scores = |engine: &mut dyn ReplayEngine| -> Result<Vec<f64>> {
-        let query = Query::gradients(&[Query::default()], &recorded, &model, engine)?;
-        let mut swept = sweep(&recorded, engine, &query, &options, &mut |_| {
-            ControlFlow::Continue(())
-        })?;
-        Ok(swept.queries.swap_remove(0).influence)
-    };
-    let swept = [
-        scores(&mut AutodiffEngine::new(
-            run.net.clone(),
-            DType::F64,
-            &Device::Cpu,
-        )?)?,
-        scores(&mut KernelEngine::new(run.net.clone(), DType::F64)?)?,
-    ];
+    let swept = swept(case, &run, &recorded, &window)?;
     let value = |example: u64, factor: f64| -> Result<f64> {
         let changed = Changed {
             example,
@@ -69,7 +59,7 @@ fn error(case: &Case, step: f64) -> Result<f64> {
                 *sum += weight * x;
             }
         };
-        let end = run.train(Some(&changed), &mut |step| {
+        let end = run.train(Some(&changed), pull.as_ref(), &mut |step| {
             add(step.step, step.before);
             Ok(())
         })?;
@@ -94,6 +84,36 @@ fn error(case: &Case, step: f64) -> Result<f64> {
         norm(&gap) / norm(&differences)
     });
     Ok(errors.fold(0.0, f64::max))
+}
+
+/// The scores by each of the two engines.
+fn swept(
+    case: &Case,
+    run: &Run,
+    recorded: &RecordedRun<'_>,
+    window: &Range<u64>,
+) -> Result<[Vec<f64>; 2]> {
+    let queries = [Query::default()];
+    let options = SessionOptions {
+        propagation: Propagation {
+            discount: case.discount,
+            ..Propagation::default()
+        },
+        ..SessionOptions::new(SweepOptions {
+            at: case.at.clone(),
+            ..SweepOptions::new(window.clone())
+        })
+    };
+    let scores = |engine: &mut dyn ReplayEngine| -> Result<Vec<f64>> {
+        let session = Session::new(recorded, engine, &queries, options.clone())?;
+        let mut swept = session.run(engine, &mut |_| ControlFlow::Continue(()))?;
+        Ok(swept.state.queries.swap_remove(0).influence)
+    };
+    let (net, cpu) = (&run.net, &Device::Cpu);
+    Ok([
+        scores(&mut AutodiffEngine::new(net.clone(), DType::F64, cpu)?)?,
+        scores(&mut KernelEngine::new(net.clone(), DType::F64)?)?,
+    ])
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Each row trains a tiny net for a few steps in float64 while recording it into memory, opens the trace, sweeps it,
 //! and compares every example's score with a central difference: the example's weight in every batch is multiplied by
-//! 1 ± 1e-4, and the net is trained again. Rows for operations compare first and second derivatives with differences.
+//! 1 ± 1e-4, and the net is trained again. In the rows of a discounted sweep, each step of that training begins at a point
+//! between its own state and the recorded one. Rows for operations compare first and second derivatives with differences.
 
 mod cases;
 mod measure;
@@ -123,7 +124,7 @@ pub fn print(to: &mut dyn Write, rows: &[ExactnessRow]) -> std::io::Result<()> {
             row.name, row.error
         )?;
     }
-    for kind in ["operation", "layer", "optimizer"] {
+    for kind in ["operation", "layer", "optimizer", "query point", "discount"] {
         let of: Vec<&ExactnessRow> = rows.iter().filter(|r| r.kind == kind).collect();
         let size = |r: &ExactnessRow| r.error.max(r.second.unwrap_or(0.0));
         if let Some(worst) = of.iter().max_by(|a, b| size(a).total_cmp(&size(b))) {

@@ -8,7 +8,8 @@ pub const LIMIT: f64 = 1e-6;
 /// One row of the matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExactnessRow {
-    /// `operation` (derivatives alone), `layer` (layer × loss × reduction × circumstance) or `optimizer`.
+    /// `operation` (derivatives alone), `layer` (layer × loss × reduction × circumstance), `optimizer`, `query point` (an
+    /// average of the models) or `discount` (a discounted sweep).
     pub kind: &'static str,
     /// What the row measures, in words that `only` matches.
     pub name: String,

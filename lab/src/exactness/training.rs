@@ -51,6 +51,29 @@ pub(super) struct Changed {
     pub within: Range<u64>,
 }
 
+/// A pull towards the recorded run: each step begins at `recorded + discount · (state − recorded)`.
+pub(super) struct Pull {
+    pub discount: f64,
+    /// The recorded state before each step.
+    pub recorded: Vec<ModelState<f64>>,
+}
+
+impl Pull {
+    /// The state from which step `t` begins.
+    fn begin(&self, t: usize, state: &mut ModelState<f64>) {
+        let recorded = &self.recorded[t];
+        for (values, recorded) in [
+            (&mut state.parameters, &recorded.parameters),
+            (&mut state.optimizer, &recorded.optimizer),
+            (&mut state.buffers, &recorded.buffers),
+        ] {
+            for (x, recorded) in values.iter_mut().zip(recorded) {
+                *x = recorded + self.discount * (*x - recorded);
+            }
+        }
+    }
+}
+
 impl Run {
     pub fn new(case: &Case) -> Result<Run> {
         let invalid =
@@ -77,10 +100,22 @@ impl Run {
         self.steps.len() as u64
     }
 
-    /// Trains from the start, and calls `observe` in every step between gradient and update.
+    /// The state before each step.
+    pub fn states(&self) -> Result<Vec<ModelState<f64>>> {
+        let mut states = Vec::new();
+        self.train(None, None, &mut |step| {
+            states.push(step.before.clone());
+            Ok(())
+        })?;
+        Ok(states)
+    }
+
+    /// Trains from the start, and calls `observe` in every step between gradient and update. A step that `pull` moves is
+    /// observed before the pull.
     pub fn train(
         &self,
         changed: Option<&Changed>,
+        pull: Option<&Pull>,
         observe: &mut dyn FnMut(&StepRecord<'_, f64>) -> Result<()>,
     ) -> Result<ModelState<f64>> {
         let rule = &self.task.optimizer;
@@ -97,6 +132,11 @@ impl Run {
                 seed: SEED,
                 step: t,
             };
+            let before = pull.map(|pull| {
+                let before = state.clone();
+                pull.begin(t as usize, &mut state);
+                before
+            });
             let gradient = stepper.gradient(&state, &parts, draws)?;
             let rate = self.task.schedule.rate(hindcast_model::schedule::Position {
                 step: t,
@@ -114,7 +154,7 @@ impl Run {
                 settings: &settings,
                 loss: gradient.loss,
                 per_example: &gradient.per_example,
-                before: &state,
+                before: before.as_ref().unwrap_or(&state),
                 buffers: &gradient.buffers,
                 gradient: &gradient.gradient,
             })?;
@@ -176,7 +216,7 @@ impl Run {
     pub fn record(&self) -> Result<Trace> {
         let storage = Arc::new(MemStorage::new());
         let mut recorder: Option<(Recorder, Mirror)> = None;
-        let last = self.train(None, &mut |step| {
+        let last = self.train(None, None, &mut |step| {
             let (recorder, mirror) = match &mut recorder {
                 Some(both) => both,
                 none => {

@@ -12,7 +12,7 @@ fn every_row_is_within_the_limit() {
     println!("{}", String::from_utf8(text).unwrap());
     let failed: Vec<_> = rows.iter().filter(|row| !row.passed()).collect();
     assert!(failed.is_empty(), "above {LIMIT:e}: {failed:#?}");
-    for kind in ["operation", "layer", "optimizer", "query point"] {
+    for kind in ["operation", "layer", "optimizer", "query point", "discount"] {
         assert!(rows.iter().any(|row| row.kind == kind), "no {kind} rows");
     }
     assert!(rows.len() > 600, "only {} rows", rows.len());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use candle_core::{DType, Device};
 use hindcast_analyzer::estimators::{Estimate, TableOrigin};
 use hindcast_analyzer::sweep::{
-    Observer, Saving, Stage, SweepCheckpoint, SweepCost, SweepIdentity, resume,
+    Observer, Propagation, Saving, Stage, SweepCheckpoint, SweepCost, SweepIdentity, resume,
 };
 use hindcast_analyzer::{
     AnalysisError, AutodiffEngine, Query, RecordedRun, Session, SessionOptions, SweepOptions,
@@ -266,6 +266,54 @@ fn a_session_in_two_passes_that_is_stopped_and_resumed_gives_the_same_table() {
         );
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+#[test]
+fn a_discounted_session_resumes_to_the_same_bits_and_no_other_discount_continues_it() {
+    let recorded = record("kind = \"sgd\"\nmomentum = 0.9", 3);
+    let asked = Asked::of(&["validation"]);
+    let run = recorded.run();
+    let mut engine = AutodiffEngine::new(recorded.net.clone(), DType::F32, &Device::Cpu).unwrap();
+    let path = recorded.folder.path().join("session.safetensors");
+    let options = |discount: f64| SessionOptions {
+        engine: "f32 cpu",
+        propagation: Propagation {
+            discount,
+            ..Propagation::default()
+        },
+        saving: Some(Saving {
+            path: path.clone(),
+            every: Duration::from_secs(3600),
+            resume: true,
+        }),
+        ..SessionOptions::new(asked.options.clone())
+    };
+    let mut table = |discount: f64, steps: u64| {
+        let session = Session::new(&run, &engine, &asked.queries, options(discount)).unwrap();
+        let swept = session.run(&mut engine, &mut StopAfter { steps, saved: 0 });
+        swept.map(|swept| recorded.csv(&swept.state))
+    };
+    let whole = table(0.9, 100).unwrap();
+    assert_ne!(whole, table(1.0, 100).unwrap());
+    assert!(matches!(
+        table(0.9, 4),
+        Err(AnalysisError::Cancelled { .. })
+    ));
+    for other in [1.0, 0.8] {
+        let refused = Session::new(&run, &engine, &asked.queries, options(other));
+        let Err(error) = refused else {
+            panic!("continued with the discount {other}")
+        };
+        assert!(error.to_string().contains("discount 0.9"), "{error}");
+    }
+    let session = Session::new(&run, &engine, &asked.queries, options(0.9)).unwrap();
+    assert!(session.resumed().is_some());
+    let mut observer = StopAfter {
+        steps: 100,
+        saved: 0,
+    };
+    let swept = session.run(&mut engine, &mut observer).unwrap();
+    assert!(recorded.csv(&swept.state) == whole);
 }
 
 #[test]

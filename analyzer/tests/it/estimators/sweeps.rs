@@ -16,14 +16,15 @@ use hindcast_model::objective::Objective;
 const MOMENTUM: f64 = 0.8;
 const DECAY: f64 = 0.05;
 
-/// SGD-influence with momentum and coupled decay as in docs/math.md, with `H s` multiplied by `factor(|S_t|)`. Every
-/// derivative is a difference of batch gradients or of running statistics.
+/// SGD-influence with momentum and coupled decay as in docs/math.md, with `H s` multiplied by `factor(|S_t|)`, and all
+/// adjoints by `discount` at each step. Every derivative is a difference of batch gradients or of running statistics.
 fn by_hand(
     recipe: &Recipe,
     net: &Arc<TinyNet>,
     recorded: &MemoryRun,
     query: usize,
     factor: impl Fn(usize) -> f64,
+    discount: f64,
 ) -> Vec<f64> {
     let run = RecordedRun::new(recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut engine = engine(net);
@@ -110,6 +111,9 @@ fn by_hand(
             }
         }
         rho.iter_mut().for_each(|r| *r *= 0.8);
+        for x in u.iter_mut().chain(&mut v).chain(&mut rho) {
+            *x *= discount;
+        }
     }
     out
 }
@@ -123,31 +127,39 @@ fn recipe() -> Recipe {
 }
 
 #[test]
-fn variants_drop_or_divide_only_the_term_of_the_hessian() {
+fn variants_differ_in_the_term_of_the_hessian_or_in_the_discount() {
     let (recipe, net) = (recipe(), TinyNet::new(0.03));
     let recorded = train(&recipe, &net, None);
-    type Case<'a> = (&'a str, fn(usize) -> f64);
-    let cases: [Case<'_>; 3] = [
-        ("sgd", |_| 1.0),
-        ("hessian-free", |_| 0.0),
-        ("released-rule", |examples| 1.0 / examples as f64),
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], fn(usize) -> f64, f64);
+    let cases: [Case<'_>; 5] = [
+        ("sgd", &[], |_| 1.0, 1.0),
+        ("hessian-free", &[], |_| 0.0, 1.0),
+        ("released-rule", &[], |examples| 1.0 / examples as f64, 1.0),
+        ("discounted", &[("discount", "0.7")], |_| 1.0, 0.7),
+        ("discounted", &[("discount", "0")], |_| 1.0, 0.0),
     ];
     let mut all = Vec::new();
-    for (name, factor) in cases {
-        let got = estimate(name, &[], &recipe, &net, &recorded, &Window::All).unwrap();
+    for (name, set, factor, discount) in cases {
+        let got = estimate(name, set, &recipe, &net, &recorded, &Window::All).unwrap();
         assert_eq!((got.window.clone(), got.end), (0..10, 10));
         for query in 0..2 {
-            let wanted = by_hand(&recipe, &net, &recorded, query, factor);
+            let wanted = by_hand(&recipe, &net, &recorded, query, factor, discount);
             let error = relative_error(&scores(&got, query), &wanted);
             println!("{name:14} {error:.1e}");
             assert!(error < 1e-6, "{name}: {error:e}");
         }
         all.push(scores(&got, 0));
     }
-    // The three rules must differ here, or the test would show nothing.
+    // The rules must differ here, or the test would show nothing.
     assert!(relative_error(&all[1], &all[0]) > 0.05);
     assert!(relative_error(&all[2], &all[0]) > 0.05);
     assert!(relative_error(&all[2], &all[1]) > 0.01);
+    assert!(relative_error(&all[3], &all[0]) > 0.05);
+    assert!(relative_error(&all[4], &all[3]) > 0.05);
+    // Without a fading, it is the sweep itself.
+    let set = [("discount", "1")];
+    let one = estimate("discounted", &set, &recipe, &net, &recorded, &Window::All).unwrap();
+    assert_eq!(scores(&one, 0), all[0]);
 }
 
 #[test]

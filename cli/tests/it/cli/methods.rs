@@ -52,6 +52,9 @@ fn a_table_names_its_method_and_a_ranking_is_not_used_as_a_prediction() {
     assert_eq!(sgd["method"], "sgd");
     assert_eq!(sgd.get("settings"), None);
     assert_eq!(table("hessian-free", &[])["method"], "hessian-free");
+    let discounted = table("discounted", &["--per-epoch"]);
+    assert_eq!(discounted["method"], "discounted");
+    assert_eq!(discounted["settings"]["discount"], "0.99");
     let random = table("random", &["--method-set", "seed=5"]);
     assert_eq!(random["method"], "random");
     assert_eq!(random["settings"]["seed"], "5");
@@ -88,6 +91,12 @@ fn options_that_a_method_lacks_are_refused_before_the_run_is_read() {
         ],
     );
     assert!(said.contains("KEY=VALUE"), "{said}");
+    let words = ["influence", "run", "--method", "discounted"];
+    let said = refused(
+        dir,
+        &[&words[..], &["--method-set", "discount=1.5"]].concat(),
+    );
+    assert!(said.contains("a number from 0 to 1"), "{said}");
     let said = refused(
         dir,
         &["influence", "run", "--method", "random", "--per-epoch"],
