@@ -89,8 +89,8 @@ pub struct Cleansing {
     /// Draw the rows of --out as the paper's figures: SVG files in this folder (created if missing)
     #[arg(long, value_name = "DIR", requires = "out")]
     pub figures: Option<PathBuf>,
-    /// Rankings, separated by commas: a method's name (see `hindcast methods`), then -last-epoch to use that window and
-    /// -flipped to reverse the order [default: the rankings of the paper and of other common methods]
+    /// Rankings, separated by commas: a method's name (see `hindcast methods`), then :KEY=VALUE to set one of its options,
+    /// -last-epoch to use that window and -flipped to reverse the order [default: the rankings of the paper and of other common methods]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub methods: Vec<String>,
     /// Numbers of worst examples to remove, separated by commas [default: the paper's thirteen, 1 to 10,000]

@@ -1,4 +1,4 @@
-//! The name of a ranking: a method, its window, the model that it asks about, and its sign.
+//! The name of a ranking: a method with its options, its window, the model that it asks about, and its sign.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +10,8 @@ use hindcast_analyzer::{AnalysisError, QueryPoint, Window};
 const LAST_EPOCH: &str = "-last-epoch";
 /// Separates the model that the query is asked about, such as `@mean:last-epoch`.
 const AT: char = '@';
+/// Separates the options of a method, such as `:discount=0.9`.
+const OPTION: char = ':';
 /// Suffix of a ranking in reverse order.
 const FLIPPED: &str = "-flipped";
 /// The name of the baseline, from which nothing is removed.
@@ -38,6 +40,8 @@ const USUAL: [&str; 14] = [
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
     method: String,
+    /// Options of the method that the name sets.
+    options: Vec<(String, String)>,
     window: Window,
     /// The model that the query is asked about; `None` if the name doesn't say.
     at: Option<QueryPoint>,
@@ -54,8 +58,9 @@ impl fmt::Display for Ranking {
 impl FromStr for Ranking {
     type Err = AnalysisError;
 
-    /// Parses a method's name, followed by `-last-epoch` (if the method has a window), `@POINT` (the model that the query is
-    /// asked about) and `-flipped`, all optional.
+    /// Parses a method's name, followed by `:KEY=VALUE` for each option of the method that isn't to have its default,
+    /// `-last-epoch` (if the method has a window), `@POINT` (the model that the query is asked about) and `-flipped`, all
+    /// optional.
     fn from_str(text: &str) -> Result<Self, AnalysisError> {
         let name = text.trim();
         let (rest, flipped) = match name.strip_suffix(FLIPPED) {
@@ -70,14 +75,27 @@ impl FromStr for Ranking {
             Some(rest) => (rest, Window::LastEpoch),
             None => (rest, Window::All),
         };
-        let method = hindcast_analyzer::estimators::method(rest)?;
+        let mut parts = rest.split(OPTION);
+        let method = hindcast_analyzer::estimators::method(parts.next().unwrap_or_default())?;
+        let options: Vec<(String, String)> = parts
+            .map(|part| match part.split_once('=') {
+                Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+                None => Err(AnalysisError::other(format!(
+                    "`{name}`: `{part}` is not an option: write KEY=VALUE, as in `discounted:discount=0.9`"
+                ))),
+            })
+            .collect::<Result<_, _>>()?;
+        // Refuses unknown options and values.
+        choose(method.name, &borrowed(&options))?;
         if window == Window::LastEpoch && !method.windowed {
             return Err(AnalysisError::other(format!(
-                "`{name}`: method {rest} has no window, so it has no last epoch: write `{rest}`"
+                "`{name}`: method {} has no window, so it has no last epoch: write `{rest}`",
+                method.name
             )));
         }
         Ok(Ranking {
             method: method.name.to_owned(),
+            options,
             window,
             at,
             flipped,
@@ -148,6 +166,9 @@ impl Ranking {
     /// The name without the suffix of a reverse order.
     fn without_sign(&self) -> String {
         let mut name = self.method.clone();
+        for (key, value) in &self.options {
+            name.push_str(&format!("{OPTION}{key}={value}"));
+        }
         if self.window != Window::All {
             name.push_str(&format!("-{}", self.window));
         }
@@ -177,7 +198,7 @@ impl Ranking {
         if self.flipped { -1.0 } else { 1.0 }
     }
 
-    /// The method with the options of `task`'s protocol, and with `seed` for its random choices.
+    /// The method with the options of `task`'s protocol, with `seed` for its random choices, and with the options of the name.
     pub fn chosen(&self, task: &str, seed: u64) -> Result<Chosen, AnalysisError> {
         let seed = seed.to_string();
         let has = |key: &str| {
@@ -193,8 +214,14 @@ impl Ranking {
         if task.starts_with("cifar10") && has("damping") {
             set.push(("damping", "10"));
         }
+        set.extend(borrowed(&self.options));
         choose(&self.method, &set)
     }
+}
+
+fn borrowed(options: &[(String, String)]) -> Vec<(&str, &str)> {
+    let options = options.iter();
+    options.map(|(k, v)| (k.as_str(), v.as_str())).collect()
 }
 
 /// Positions by score, lowest first; equal scores by position. Examples without a score come last.
@@ -232,6 +259,26 @@ mod tests {
         assert_eq!(plain.unless_asked_at(&QueryPoint::Final).to_string(), "sgd");
         let end: Ranking = "sgd@final".parse().unwrap();
         assert_eq!(end.unless_asked_at(&mean).at(), QueryPoint::Final);
+        let text = "discounted:discount=0.9-last-epoch@mean:5-epochs-flipped";
+        let set: Ranking = text.parse().unwrap();
+        assert_eq!(
+            (set.method(), set.to_string().as_str()),
+            ("discounted", text)
+        );
+        let chosen = set.chosen("digits", 3).unwrap();
+        assert_eq!(chosen.choices.text("discount"), "0.9");
+        assert_eq!(
+            set.scores_name(),
+            "discounted_discount=0.9-last-epoch@mean_5-epochs"
+        );
+        let seeded: Ranking = "random:seed=7".parse().unwrap();
+        assert_eq!(
+            seeded.chosen("digits", 3).unwrap().choices.text("seed"),
+            "7"
+        );
+        for wrong in ["discounted:0.9", "discounted:discount=2", "sgd:discount=1"] {
+            assert!(wrong.parse::<Ranking>().is_err(), "{wrong}");
+        }
         assert!("random-last-epoch".parse::<Ranking>().is_err());
         assert!("best".parse::<Ranking>().is_err());
     }
