@@ -206,12 +206,17 @@ fn sentence(finding: &Finding, kind: &str) -> String {
             right,
             up_to,
         } => match (groups, up_to) {
+            (0, _) => "No group changed the query enough to judge.".to_owned(),
             (1, Some(n)) => {
-                format!("A group of {n} examples changed the query as predicted, in sign and size.")
+                format!(
+                    "A group of {n} examples changed the query as predicted, in sign and size{}.",
+                    beyond(groups, right)
+                )
             }
-            (1, None) => "One group was left out.".to_owned(),
+            (1, None) => "One group was judged.".to_owned(),
             (_, Some(n)) => format!(
-                "{right} of {groups} groups changed the query as predicted, in sign and size; all groups of up to {n} examples did."
+                "{right} of {groups} groups changed the query as predicted, in sign and size; all groups of up to {n} examples did{}.",
+                beyond(groups, right)
             ),
             (_, None) => format!(
                 "{right} of {groups} groups changed the query as predicted, in sign and size."
@@ -221,7 +226,7 @@ fn sentence(finding: &Finding, kind: &str) -> String {
             "{}: the sign is wrong{}.",
             changed(group),
             if negligible {
-                ", but the change is negligible"
+                ", but the change is too small to judge"
             } else {
                 ", so don't remove groups by these scores"
             }
@@ -234,6 +239,15 @@ fn sentence(finding: &Finding, kind: &str) -> String {
         Finding::Drift { drift, typical } => format!(
             "Retraining with all examples moves the query by {drift:.1e}, and the typical change is {typical:.1e}: the control is not close enough to the recorded run."
         ),
+    }
+}
+
+/// A prediction that holds for small groups often fails for larger ones, so a confirmed size has a limit.
+fn beyond(groups: usize, right: usize) -> &'static str {
+    if right == groups {
+        "; larger groups are not checked"
+    } else {
+        ""
     }
 }
 
@@ -304,7 +318,7 @@ mod tests {
         assert_eq!(
             verdict.together.reasons,
             [
-                "One group was left out.",
+                "One group was judged.",
                 "A group of 100 examples changed the query by +1.030e-1 where -2.420e-1 was predicted: the sign is wrong, so don't remove groups by these scores."
             ]
         );

@@ -13,8 +13,10 @@ const ENOUGH: usize = 8;
 /// Kendall's tau from which the order of predicted changes is right, and from which it is roughly right.
 const RIGHT_ORDER: f64 = 0.6;
 const ROUGH_ORDER: f64 = 0.3;
-/// A size is right if the real change is between the predicted one divided and multiplied by this.
+/// The size of single removals is right if the real changes are between the predicted ones divided and multiplied by this.
 const FACTOR: f64 = 2.0;
+/// The same for a group. It is stricter, because a larger group fails next: `docs/results.md` has the measurement.
+const GROUP_FACTOR: f64 = 1.5;
 /// The sign of a group's change doesn't matter if the change is below this share of the largest one.
 const NEGLIGIBLE: f64 = 0.05;
 /// Drift of the control, as a share of the typical real change: beyond the first, retraining confirms nothing; from the
@@ -151,9 +153,9 @@ pub enum Finding {
     },
     /// Groups that were removed.
     Groups {
-        /// Number of groups.
+        /// Number of groups, without those whose change is negligible and has the wrong sign.
         groups: usize,
-        /// How many changed the query as predicted: by sign, and by size within a factor of 2.
+        /// How many changed the query as predicted: by sign, and by size within a factor of 1.5.
         right: usize,
         /// The largest size up to which all groups did.
         up_to: Option<usize>,
@@ -306,34 +308,42 @@ fn groups(sets: &[SetChange], drift: f64) -> Judgement {
     let size = |set: &SetChange| set.predicted.abs().max(set.real.abs());
     let largest = sorted.iter().map(size).fold(0.0, f64::max);
     let mut wrong = Vec::new();
-    for group in &sorted {
-        let negligible = group.real.abs() <= drift || size(group) < NEGLIGIBLE * largest;
-        if !group.right_sign() {
-            let level = if negligible {
-                Level::Careful
-            } else {
-                Level::Doubtful
-            };
-            let group = *group;
-            wrong.push((level, Finding::WrongSign { group, negligible }, group));
-        } else if !negligible && !(1.0 / FACTOR..=FACTOR).contains(&group.ratio()) {
-            wrong.push((Level::Careful, Finding::WrongSize(*group), *group));
+    let mut negligible = Vec::new();
+    for &group in &sorted {
+        let small = group.real.abs() <= drift || size(&group) < NEGLIGIBLE * largest;
+        let finding = Finding::WrongSign {
+            group,
+            negligible: small,
+        };
+        if !group.right_sign() && small {
+            negligible.push(finding);
+        } else if !group.right_sign() {
+            wrong.push((Level::Doubtful, finding, group));
+        } else if !small && !(1.0 / GROUP_FACTOR..=GROUP_FACTOR).contains(&group.ratio()) {
+            wrong.push((Level::Careful, Finding::WrongSize(group), group));
         }
     }
+    let judged = sorted.len() - negligible.len();
     let first_wrong = wrong.iter().map(|(_, _, group)| group.examples).min();
     let right = sorted.iter().map(|set| set.examples);
-    let up_to = right.filter(|&n| first_wrong.is_none_or(|wrong| n < wrong));
+    let up_to = right.filter(|&n| judged > 0 && first_wrong.is_none_or(|wrong| n < wrong));
     let mut judgement = Judgement {
-        level: Level::Confirmed,
+        // Changes that are all negligible confirm nothing.
+        level: if judged > 0 {
+            Level::Confirmed
+        } else {
+            Level::Careful
+        },
         findings: vec![Finding::Groups {
-            groups: sorted.len(),
-            right: sorted.len() - wrong.len(),
+            groups: judged,
+            right: judged - wrong.len(),
             up_to: up_to.max(),
         }],
     };
     for (level, finding, _) in wrong {
         judgement.reason(level, finding);
     }
+    judgement.findings.extend(negligible);
     judgement
 }
 
@@ -352,14 +362,17 @@ fn median(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
 
-    fn of(sets: &[(usize, f64, f64)]) -> Evidence {
-        let set = |&(examples, predicted, real)| SetChange {
+    fn change((examples, predicted, real): (usize, f64, f64)) -> SetChange {
+        SetChange {
             examples,
             predicted,
             real,
-        };
+        }
+    }
+
+    fn of(sets: &[(usize, f64, f64)]) -> Evidence {
         Evidence {
-            sets: sets.iter().map(set).collect(),
+            sets: sets.iter().copied().map(change).collect(),
             drift: Some(0.0),
             growth: Some(1.0),
             exact: true,
@@ -540,12 +553,56 @@ mod tests {
     }
 
     #[test]
-    fn the_sign_of_a_negligible_group_never_confirms_and_never_condemns() {
+    fn the_wrong_sign_of_a_negligible_group_does_not_count() {
         // A random group whose scores cancel out.
         let sets = [(50, -0.1, -0.095), (50, 0.001, -0.002)];
-        assert_eq!(levels(&of(&sets)).1, Level::Careful);
-        // The same change is not negligible alone.
+        let judged = Verdict::of(&of(&sets)).together;
+        assert_eq!(judged.level, Level::Confirmed);
+        let [
+            Finding::Groups {
+                groups: 1,
+                right: 1,
+                up_to: Some(50),
+            },
+            Finding::WrongSign {
+                negligible: true, ..
+            },
+        ] = judged.findings[..]
+        else {
+            panic!("{judged:?}");
+        };
+        // The same change is not negligible alone, unless the control drifts as far. Then it confirms nothing.
         assert_eq!(levels(&of(&sets[1..])).1, Level::Doubtful);
+        let judged = groups(&[sets[1]].map(change), 0.002);
+        assert_eq!(judged.level, Level::Careful);
+        assert!(matches!(
+            judged.findings[0],
+            Finding::Groups {
+                groups: 0,
+                right: 0,
+                up_to: None
+            }
+        ));
+    }
+
+    #[test]
+    fn a_group_is_held_to_a_stricter_size_than_single_removals() {
+        for (ratio, level) in [
+            (0.6, Level::Careful),
+            (0.7, Level::Confirmed),
+            (1.45, Level::Confirmed),
+            (1.55, Level::Careful),
+        ] {
+            assert_eq!(
+                levels(&of(&[(50, -1.0, -ratio)])).1,
+                level,
+                "a group, {ratio}"
+            );
+            let single: Vec<_> = (1..=10)
+                .map(|p| (1, f64::from(p), ratio * f64::from(p)))
+                .collect();
+            assert_eq!(levels(&of(&single)).0, Level::Confirmed, "{ratio}");
+        }
     }
 
     #[test]
