@@ -12,6 +12,7 @@ mod random;
 mod repeat;
 mod rules;
 mod slow_storage;
+mod unsafe_places;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
