@@ -271,7 +271,7 @@ fn same(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 10] = [
+    const KINDS: [Kind; 11] = [
         Kind::Scores,
         Kind::Metadata,
         Kind::Sweep,
@@ -280,6 +280,7 @@ mod tests {
         Kind::Dynamics,
         Kind::Page,
         Kind::Picture,
+        Kind::Figure,
         Kind::Manual,
         Kind::New,
     ];
@@ -288,7 +289,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 19] = [
+        let files: [(&[u8], &[Kind]); 22] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -328,6 +329,12 @@ mod tests {
                 &[Kind::Page],
             ),
             (&png, &[Kind::Picture]),
+            (
+                b"<svg xmlns=\"http://www.w3.org/2000/svg\">\n<!-- drawn by hindcast -->\n",
+                &[Kind::Figure],
+            ),
+            (b"<svg xmlns=\"http://www.w3.org/2000/svg\">\n<!-- mine -->\n", &[]),
+            (b".TH hindcast 1\n", &[Kind::Manual]),
             (b"", &KINDS),
         ];
         for (bytes, fitting) in files {
