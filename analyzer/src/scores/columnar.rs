@@ -68,7 +68,8 @@ impl ScoreTable {
     }
 }
 
-/// Reads a table. Columns with other names are ignored. A column of the wrong type is refused by name.
+/// Reads a table. Columns with other names are ignored. A column of the wrong type, and a whole number
+/// that is null, are refused by name.
 pub(super) fn read(
     from: File,
     metadata: Option<&ScoreMetadata>,
@@ -96,14 +97,23 @@ pub(super) fn read(
             };
             for (i, row) in rows[start..].iter_mut().enumerate() {
                 let cell = match column {
+                    // Other programs write an empty text as null.
                     text if text.is_text() => {
                         let text = array.as_string_opt::<i32>().ok_or_else(|| wrong("text"))?;
-                        Cell::Text(text.value(i).to_owned())
+                        let value = if text.is_null(i) { "" } else { text.value(i) };
+                        Cell::Text(value.to_owned())
                     }
                     whole if whole.is_whole() => {
                         let whole = array
                             .as_primitive_opt::<UInt64Type>()
                             .ok_or_else(|| wrong("unsigned 64-bit integers"))?;
+                        if whole.is_null(i) {
+                            return Err(format!(
+                                "row {}: column `{name}` has no value, expected {}",
+                                start + i + 1,
+                                column.expects()
+                            ));
+                        }
                         Cell::Integer(whole.value(i))
                     }
                     _ => {

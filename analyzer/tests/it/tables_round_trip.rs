@@ -323,6 +323,61 @@ for row in rows:
     assert_eq!(lines.next(), None);
 }
 
+/// Another program's table: an index that is null is no index 0, and a text that is null is empty.
+#[cfg(feature = "parquet")]
+#[test]
+fn a_null_number_in_a_foreign_parquet_table_is_refused_with_its_row() {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.parquet");
+    let write = |index: [Option<u64>; 3], row: [Option<u64>; 3]| {
+        let columns: [(&str, ArrayRef); 4] = [
+            ("index", Arc::new(UInt64Array::from(index.to_vec()))),
+            ("row", Arc::new(UInt64Array::from(row.to_vec()))),
+            (
+                "label",
+                Arc::new(StringArray::from(vec![Some("a"), None, Some("c")])),
+            ),
+            (
+                "influence",
+                Arc::new(Float64Array::from(vec![Some(0.5), None, Some(-1.0)])),
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let file = fs::File::create(&path).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        ScoreTable::read(&path)
+    };
+    let whole = [Some(7), Some(8), Some(9)];
+    for (index, row, wanted) in [
+        (
+            [Some(1), Some(2), None],
+            whole,
+            "row 3: column `index` has no value",
+        ),
+        (
+            whole,
+            [Some(1), None, Some(3)],
+            "row 2: column `row` has no value",
+        ),
+    ] {
+        let said = write(index, row).unwrap_err().to_string();
+        assert!(
+            said.contains(wanted) && said.contains("t.parquet"),
+            "{said}"
+        );
+    }
+    let rows = write(whole, whole).unwrap().rows;
+    let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
+    assert_eq!(labels, ["a", "", "c"]);
+    assert_eq!(rows[1].influence, [None]);
+}
+
 /// A float as Python's `float.hex` writes it, with every bit.
 #[cfg(feature = "parquet")]
 fn python_hex(x: f64) -> String {
