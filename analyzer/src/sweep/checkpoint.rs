@@ -191,9 +191,18 @@ impl SweepCheckpoint {
     /// The state, if the checkpoint belongs to this sweep. For sweeps of a single pass.
     ///
     /// # Errors
-    /// As [`is_of`](Self::is_of).
+    /// As [`is_of`](Self::is_of). The sweep has several passes: the state would hold only some of its queries.
     pub fn state_of(self, path: &Path, wanted: &SweepIdentity) -> Result<SweepState> {
         self.is_of(path, wanted)?;
+        let (here, all) = (self.state.queries.len(), self.identity.queries.len());
+        if here != all {
+            return Err(problem(
+                path,
+                &format!(
+                    "the sweep has several passes, and the state of the stopped one has {here} of its {all} queries: resume it with a `Session`"
+                ),
+            ));
+        }
         Ok(self.state)
     }
 

@@ -405,6 +405,23 @@ fn the_checkpoint_of_another_sweep_is_refused_with_the_difference() {
     }
 }
 
+#[test]
+fn the_state_of_one_of_several_passes_is_not_taken_for_that_of_the_sweep() {
+    let recorded = record("kind = \"sgd\"", 3);
+    let asked = Asked::of(&["validation", "validation:3,17"]);
+    let path = recorded.folder.path().join("sweep.safetensors");
+    recorded.sweep(&asked, None, Some((5, &path)));
+    let mut state = SweepCheckpoint::read(&path).unwrap().state;
+    let second = state.queries.split_off(1);
+    let finished = std::mem::replace(&mut state.queries, second);
+    let identity = recorded.identity(&asked);
+    SweepCheckpoint::write_pass(&path, &identity, &finished, &state).unwrap();
+    let read = SweepCheckpoint::read(&path).unwrap();
+    assert_eq!((&read.finished, &read.state), (&finished, &state));
+    let refused = read.state_of(&path, &identity).unwrap_err().to_string();
+    assert!(refused.contains("has 1 of its 2 queries"), "{refused}");
+}
+
 /// Flips one bit of every seventh byte, and cuts the file at every 97th length.
 #[test]
 fn a_damaged_checkpoint_is_refused_and_never_resumed() {
