@@ -34,7 +34,8 @@ pub enum Keep {
     /// The tensors of every `n`-th step, counted from step 0 (`every=n`). The other steps keep their metadata and the
     /// digest of their tensors, so that recomputed tensors can be checked.
     EveryNth(u64),
-    /// The newest steps that fit in this many bytes (`budget=2GB`, `budget=500MiB`).
+    /// The newest steps that fit in this many bytes (`budget=2GB`, `budget=500MiB`). A number without a unit is in bytes;
+    /// only a number with a unit may have a fraction.
     Budget(u64),
 }
 
@@ -91,6 +92,10 @@ fn bytes(text: &str, size: &str) -> Result<u64, RecorderError> {
             .ok_or_else(|| bad(text, "the budget does not fit in 64 bits"));
     }
     match number.parse::<f64>() {
+        Ok(part) if unit == 1 && part.is_finite() && part >= 0.0 => Err(bad(
+            text,
+            "without a unit, the number is in bytes and must be whole: expected bytes such as 500MB, 2GB or 1.5GiB",
+        )),
         // Below 2^53 (9 PB), an f64 holds every whole number of bytes.
         Ok(part) if part.is_finite() && part >= 0.0 && part * (unit as f64) < 9.0e15 => {
             Ok((part * unit as f64).round() as u64)
@@ -200,10 +205,15 @@ mod tests {
             "budget=0B",
             "budget=-3GB",
             "budget=99999999999TB",
+            "budget=1.5",
+            "budget=1.5B",
+            "budget=1e3",
         ] {
             let error = text.parse::<Keep>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{text}: {error}");
         }
+        let error = "budget=1.5".parse::<Keep>().unwrap_err().to_string();
+        assert!(error.contains("must be whole"), "{error}");
         let error = "newest".parse::<Keep>().unwrap_err().to_string();
         assert!(error.contains("last-steps=N"), "{error}");
     }
