@@ -79,22 +79,24 @@ impl LoadInto for Trace {
             },
         })?;
         let layout = self.layout();
+        // Everything that can fail comes before the first variable is set.
         let values = matched(&checkpoint, layout, variables).map_err(load)?;
-        for (name, var, value) in &values {
-            let set = || var.set(&value.to_device(var.device())?);
-            set().map_err(|error| load(format!("{name:?}: {error}")))?;
-        }
-        Ok(Loaded {
+        let loaded = Loaded {
             step,
             epoch: checkpoint.epoch,
             optimizer_step: checkpoint.optimizer_step,
             optimizer_state: optimizer_tensors(&checkpoint, layout)
                 .map_err(|error| load(format!("the optimizer's recorded state: {error}")))?,
-        })
+        };
+        for (name, var, value) in &values {
+            var.set(value)
+                .map_err(|error| load(format!("{name:?}: {error}")))?;
+        }
+        Ok(loaded)
     }
 }
 
-/// Finds the recorded value of every variable. Nothing is set yet.
+/// Finds the recorded value of every variable, on the variable's device. Nothing is set yet.
 fn matched(
     checkpoint: &Checkpoint,
     layout: &Layout,
@@ -134,6 +136,7 @@ fn matched(
             ));
         }
         let value = tensor_from_bytes(bytes, spec.dtype, &spec.shape)
+            .and_then(|value| value.to_device(var.device()))
             .map_err(|error| format!("{:?}: {error}", spec.name))?;
         out.push((spec.name.clone(), var.clone(), value));
     }
