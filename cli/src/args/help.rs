@@ -46,7 +46,8 @@ All queries share one sweep. The memory it needs is printed before it begins. If
   ema:β            an exponential moving average, 0 < β < 1
 The scores are the exact derivative of the averaged model's query. Running statistics (batch norm) are averaged with the same weights. The run must contain the averaged steps. `counterfactual` measures real changes at the same model, and `checkpoint --at` writes it. Methods that look at other models than the query's (tracin, outliers, random) ignore it, except for the query's value.
 
---retrain-check N compares the scores of one query with real changes. After the sweep, it retrains in the same window without each of N examples, one at a time, and without three groups; the query is evaluated at the same model. The N examples are drawn from N equal parts of the ranking, one from each, so that they cover the whole range of scores. The groups have a hundredth of the examples each: the most harmful ones, random ones, and random ones of one class. The time is measured on a few steps and announced before the check starts. The results are in SCORES.check.json next to the table, for `report --removed`; the last lines give the verdict. At least 8 examples are needed to confirm the scores. (--check-seed is the seed of another check, that of recorded steps; --retrain-seed is the seed of this one.)
+--retrain-check N compares the scores with real changes. After the sweep, it retrains in the same window without each of N examples, one at a time, and without three groups; the query is evaluated at the same model. The N examples are drawn from N equal parts of the ranking, one from each, so that they cover the whole range of scores. The groups have a hundredth of the examples each: the most harmful ones, random ones, and random ones of one class. The time is measured on a few steps and announced before the check starts. The results are in SCORES.check.json next to the table, for `report --removed`; the last lines give the verdict.
+With several queries, each retrained model is evaluated for all of them, and each gets its own verdict. The N examples are divided among their rankings, there is one group of the most harmful examples per query, and the results are in SCORES.check-1.json and so on, one file per query in the order of the columns. At least 8 examples are needed to confirm the scores. (--check-seed is the seed of another check, that of recorded steps; --retrain-seed is the seed of this one.)
 
 Several runs: the scores are means over the runs, and the table has the columns influence_sd (standard deviation), influence_t (mean/(sd/√n)) and runs (n). The runs must have the same examples in every split, the same classes, and a window of the same steps. They are scored one after the other; SCORES.run-1.csv and so on hold the scores of complete runs until the joined table is written, and --resume keeps them.
 
@@ -68,8 +69,8 @@ An interrupted sweep (Ctrl-C, kill, or a crash) leaves SCORES.sweep.safetensors 
                          examples, agreement {examples, sweep {tau, error}, accumulative {tau, error}} with the real changes
   trust                  (of each query) {one_at_a_time, together}, each {verdict, reasons}: how far the scores can be trusted for examples that are
                          removed one at a time, and together; verdict is confirmed, not-checked, careful or doubtful
-  retrain_check          with --retrain-check, {file, seed, announced_seconds, seconds, sets}; sets is a list of
-                         {chosen_as, without, predicted_change, real_change}
+  retrain_check          with --retrain-check, {seed, announced_seconds, seconds, queries}; queries is a list of {query, file, sets}, and
+                         sets a list of {chosen_as, without, predicted_change, real_change}
   notes                  remarks of the method on this computation
   table, metadata        files that were written; also picture, with --picture";
 

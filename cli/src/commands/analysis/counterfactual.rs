@@ -76,7 +76,13 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     notes.extend(prediction::limits(&run, &sets, &options));
     let begun = Instant::now();
     let stopped = "retraining stopped; nothing was written";
-    let report = retrain(&run, &options, &query, &sets, (interrupts, stopped))?;
+    let report = retrain(
+        &run,
+        &options,
+        std::slice::from_ref(&query),
+        &sets,
+        (interrupts, stopped),
+    )?;
     let took = begun.elapsed();
 
     let settings = Settings {
@@ -93,7 +99,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
     };
     let file = file(
         &run,
-        &query,
+        (0, &query),
         &options,
         &report,
         (&prediction.table.metadata.method, &results, &notes),

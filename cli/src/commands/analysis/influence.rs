@@ -45,10 +45,9 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
     }
     let checked = match asked.check {
         Some(check) => {
-            let (query, table) = (&queries[0], &answer.table);
-            let limit = asked.memory;
+            let (table, limit) = (&answer.table, asked.memory);
             Some(retrain_check::check(
-                &run, query, table, check, args, limit,
+                &run, &queries, table, check, args, limit,
             )?)
         }
         None => None,

@@ -10,7 +10,7 @@ use candle_core::Device;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
-use super::retraining::{file, places, retrain};
+use super::retraining::{file, of_query, places, retrain};
 use crate::args::Influence;
 use crate::clean::{field, say};
 use crate::commands::Usage;
@@ -18,7 +18,7 @@ use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::{self, Limit};
 use crate::words::{about, counted, duration};
 use hindcast_analyzer::counterfactual::{
-    CheckSet, Outcome, RemovalResult, RemovalResults, check_sets,
+    CheckSet, CounterfactualReport, Outcome, RemovalResult, RemovalResults, check_sets,
 };
 use hindcast_analyzer::estimators::Method;
 use hindcast_analyzer::run::RetrainingCost;
@@ -57,38 +57,48 @@ impl Asked {
     }
 }
 
-/// The only query of a table that is to be checked.
-pub(super) fn one_query(queries: &[Query]) -> Result<(), Usage> {
-    match queries.len() {
-        1 => Ok(()),
-        n => Err(Usage(format!(
-            "--retrain-check checks the scores of one query, and there are {n}: choose one with --query (write a range as mean:validation:0..99)"
-        ))),
+/// The files with the results, next to the table and in the order of the queries: `scores.csv.check.json` for one query, and
+/// `scores.csv.check-1.json` and so on for several.
+pub(super) fn beside(table: &Path, queries: usize) -> Vec<PathBuf> {
+    let name = |ending: String| {
+        let mut name = table.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    match queries {
+        1 => vec![name(".check.json".to_owned())],
+        n => (1..=n).map(|q| name(format!(".check-{q}.json"))).collect(),
     }
-}
-
-/// The file with the results, next to the table: `scores.csv.check.json`.
-pub(super) fn beside(table: &Path) -> PathBuf {
-    let mut name = table.as_os_str().to_owned();
-    name.push(".check.json");
-    PathBuf::from(name)
 }
 
 /// The results of a check.
 pub(super) struct Checked {
-    pub results: RemovalResults,
-    path: PathBuf,
+    /// One entry per query.
+    queries: Vec<OfQuery>,
+    seed: u64,
     announced: Duration,
     took: Duration,
+}
+
+/// What the check says about a query.
+struct OfQuery {
+    results: RemovalResults,
+    path: PathBuf,
 }
 
 /// What `--json` prints.
 #[derive(Serialize)]
 pub(super) struct Printed<'a> {
-    file: String,
     seed: u64,
     announced_seconds: f64,
     seconds: f64,
+    queries: Vec<PrintedQuery<'a>>,
+}
+
+#[derive(Serialize)]
+struct PrintedQuery<'a> {
+    query: &'a str,
+    file: String,
     sets: Vec<PrintedSet<'a>>,
 }
 
@@ -100,10 +110,11 @@ struct PrintedSet<'a> {
     real_change: f64,
 }
 
-/// Retrains without the sets that check a table of one query, and writes the results next to the table.
+/// Retrains without the sets that check a table, evaluates all of its queries each time, and writes the results next to the
+/// table.
 pub(super) fn check(
     run: &RecordedRun<'_>,
-    query: &Query,
+    queries: &[Query],
     table: &ScoreTable,
     asked: Asked,
     args: &Influence,
@@ -116,61 +127,68 @@ pub(super) fn check(
         evaluate: vec![Split::Validation, Split::Test],
         ..CounterfactualOptions::new(meta.window.clone())
     };
-    let chosen = check_sets(table, 0, asked.examples, asked.seed);
+    let chosen = check_sets(table, asked.examples, asked.seed);
     anyhow::ensure!(
         !chosen.is_empty(),
         "--retrain-check: no example of the table has a score"
     );
     let sets: Vec<Vec<u64>> = chosen.iter().map(|set| set.without.clone()).collect();
-    let announced = announce(run, &options, query, &sets, limit)?;
+    let announced = announce(run, &options, queries, &sets, limit)?;
     let begun = Instant::now();
-    let report = retrain(run, &options, query, &sets, (Interrupts::listen(), STOPPED))?;
+    let interrupts = (Interrupts::listen(), STOPPED);
+    let report = retrain(run, &options, queries, &sets, interrupts)?;
     let took = begun.elapsed();
 
+    let paths = beside(&args.out, queries.len());
+    let mut checked = Vec::with_capacity(queries.len());
+    for (q, (query, path)) in queries.iter().zip(paths).enumerate() {
+        let results = results(run, table, &chosen, &report, q);
+        let about = (meta.method.as_str(), &results[..], &meta.notes[..]);
+        let mut results = file(run, (q, query), &options, &report, about)?;
+        results.seed = Some(asked.seed);
+        results.write(&path)?;
+        checked.push(OfQuery { results, path });
+    }
+    Ok(Checked {
+        queries: checked,
+        seed: asked.seed,
+        announced,
+        took,
+    })
+}
+
+/// The predicted and the real change of query number `q` without each set.
+fn results(
+    run: &RecordedRun<'_>,
+    table: &ScoreTable,
+    chosen: &[CheckSet],
+    report: &CounterfactualReport,
+    q: usize,
+) -> Vec<RemovalResult> {
     let scores: BTreeMap<u64, f64> = table
         .rows
         .iter()
-        .filter_map(|row| Some((row.index, row.influence.first().copied().flatten()?)))
+        .filter_map(|row| Some((row.index, row.influence.get(q).copied().flatten()?)))
         .collect();
     let result = |(at, (set, outcome)): (usize, (&CheckSet, &Outcome))| RemovalResult {
         without: set.without.clone(),
         places: places(run.data(), &set.without),
         chosen_as: set.chosen_as.clone(),
         predicted_change: set.without.iter().filter_map(|i| scores.get(i)).sum(),
-        real_change: report.change(at, 0).unwrap_or(f64::NAN),
-        value_without: outcome.queries.first().copied().unwrap_or(f64::NAN),
+        real_change: report.change(at, q).unwrap_or(f64::NAN),
+        value_without: outcome.queries.get(q).copied().unwrap_or(f64::NAN),
         losses: outcome.losses.clone(),
-        at_end: outcome.at_end.clone(),
+        at_end: outcome.at_end.as_ref().map(|end| of_query(end, q)),
     };
-    let results: Vec<RemovalResult> = chosen
-        .iter()
-        .zip(&report.outcomes)
-        .enumerate()
-        .map(result)
-        .collect();
-    let mut results = file(
-        run,
-        query,
-        &options,
-        &report,
-        (&meta.method, &results, &meta.notes),
-    )?;
-    results.seed = Some(asked.seed);
-    let path = beside(&args.out);
-    results.write(&path)?;
-    Ok(Checked {
-        results,
-        path,
-        announced,
-        took,
-    })
+    let sets = chosen.iter().zip(&report.outcomes);
+    sets.enumerate().map(result).collect()
 }
 
 /// Prints what will be retrained, and how long that will take. Refuses work that can't fit into memory.
 fn announce(
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
-    query: &Query,
+    queries: &[Query],
     sets: &[Vec<u64>],
     limit: Option<Limit>,
 ) -> anyhow::Result<Duration> {
@@ -180,7 +198,7 @@ fn announce(
         cost.largest_batch
     );
     memory::check_quietly("the check by retraining", cost.memory, limit, &hint)?;
-    let time = estimate(run, options, query, sets, cost.steps)?;
+    let time = estimate(run, options, queries, sets, cost.steps)?;
     let groups = sets.iter().filter(|set| set.len() > 1).count();
     say!(
         "to check by retraining: {} steps, {} times: without each of {}, without each of {}, and with all examples; about {}",
@@ -197,7 +215,7 @@ fn announce(
 fn estimate(
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
-    query: &Query,
+    queries: &[Query],
     sets: &[Vec<u64>],
     steps: u64,
 ) -> anyhow::Result<Duration> {
@@ -212,7 +230,6 @@ fn estimate(
             ..options.clone()
         };
         let begun = Instant::now();
-        let queries = std::slice::from_ref(query);
         let few = &sets[..at_once - 1];
         let tried = counterfactuals(run, &trial, queries, few, &|_, _| interrupts.flow());
         tried.map_err(|e| told(e.into(), || STOPPED.to_owned()))?;
@@ -232,16 +249,24 @@ fn estimate(
 }
 
 impl Checked {
-    /// Prints the groups. What the single examples show is part of the verdict.
-    pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// The results for query number `q`.
+    pub fn results(&self, q: usize) -> Option<&RemovalResults> {
+        self.queries.get(q).map(|query| &query.results)
+    }
+
+    /// Prints the groups for query number `q`. What the single examples show is part of the verdict.
+    pub fn print(&self, out: &mut dyn Write, q: usize) -> io::Result<()> {
+        let Some(OfQuery { results, path }) = self.queries.get(q) else {
+            return Ok(());
+        };
         writeln!(
             out,
             "checked by retraining in {}, where about {} were announced: {}",
             duration(self.took),
             about(self.announced),
-            field(self.path.display())
+            field(path.display())
         )?;
-        let groups = || self.results.sets.iter().filter(|set| set.without.len() > 1);
+        let groups = || results.sets.iter().filter(|set| set.without.len() > 1);
         let width = groups().map(|set| field(&set.chosen_as).width()).max();
         let wide = width.unwrap_or(0).max("group".len());
         if groups().next().is_some() {
@@ -265,18 +290,24 @@ impl Checked {
     }
 
     pub fn printed(&self) -> Printed<'_> {
-        let sets = self.results.sets.iter().map(|set| PrintedSet {
-            chosen_as: &set.chosen_as,
-            without: &set.without,
-            predicted_change: set.predicted_change,
-            real_change: set.real_change,
+        let queries = self.queries.iter().map(|of| {
+            let sets = of.results.sets.iter().map(|set| PrintedSet {
+                chosen_as: &set.chosen_as,
+                without: &set.without,
+                predicted_change: set.predicted_change,
+                real_change: set.real_change,
+            });
+            PrintedQuery {
+                query: &of.results.query,
+                file: of.path.display().to_string(),
+                sets: sets.collect(),
+            }
         });
         Printed {
-            file: self.path.display().to_string(),
-            seed: self.results.seed.unwrap_or_default(),
+            seed: self.seed,
             announced_seconds: self.announced.as_secs_f64(),
             seconds: self.took.as_secs_f64(),
-            sets: sets.collect(),
+            queries: queries.collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use hindcast_model::objective::Split;
 
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::progress;
-use hindcast_analyzer::counterfactual::{RemovalResult, RemovalResults, RemovedPlace};
+use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, RemovalResults, RemovedPlace};
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Query, RecordedRun, counterfactuals,
 };
@@ -14,13 +14,12 @@ use hindcast_analyzer::{
 pub(super) fn retrain(
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
-    query: &Query,
+    queries: &[Query],
     sets: &[Vec<u64>],
     (interrupts, stopped): (Interrupts, &str),
 ) -> anyhow::Result<CounterfactualReport> {
     let bar = progress::bar(0, "retraining", "steps");
     let time = progress::Estimate::from(0);
-    let queries = std::slice::from_ref(query);
     let report = counterfactuals(run, options, queries, sets, &|done, total| {
         bar.at(done, total);
         time.after(done, total, &bar);
@@ -30,10 +29,11 @@ pub(super) fn retrain(
     report.map_err(|e| told(e.into(), || stopped.to_owned()))
 }
 
-/// The results as a file for `report`: the method that predicted, the results of the sets, and notes.
+/// The results of one of the retrained queries, number `q`, as a file for `report`: the method that predicted, the results of
+/// the sets, and notes.
 pub(super) fn file(
     run: &RecordedRun<'_>,
-    query: &Query,
+    (q, query): (usize, &Query),
     options: &CounterfactualOptions,
     report: &CounterfactualReport,
     (method, sets, notes): (&str, &[RemovalResult], &[String]),
@@ -52,13 +52,21 @@ pub(super) fn file(
         removal: options.removal,
         denominators: options.denominators,
         predicted_by: method.to_owned(),
-        value_with_everyone: everyone.queries.first().copied().unwrap_or(f64::NAN),
+        value_with_everyone: everyone.queries.get(q).copied().unwrap_or(f64::NAN),
         losses_with_everyone: everyone.losses.clone(),
-        at_end_with_everyone: everyone.at_end.clone(),
+        at_end_with_everyone: everyone.at_end.as_ref().map(|end| of_query(end, q)),
         seed: None,
         sets: sets.to_vec(),
         notes: notes.to_vec(),
     })
+}
+
+/// The values after the last step, with only the query number `q`.
+pub(super) fn of_query(end: &EndValues, q: usize) -> EndValues {
+    EndValues {
+        queries: end.queries.get(q).copied().into_iter().collect(),
+        losses: end.losses.clone(),
+    }
 }
 
 /// Rows and files of examples in the original data.

@@ -26,7 +26,9 @@ fn a_check_has_the_changes_of_separate_retrainings_and_gives_a_verdict() {
         assert!(announced.contains(part), "{part}: {announced}");
     }
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let sets = said["retrain_check"]["sets"].as_array().unwrap();
+    let sets = said["retrain_check"]["queries"][0]["sets"]
+        .as_array()
+        .unwrap();
     let chosen: Vec<&str> = sets
         .iter()
         .map(|s| s["chosen_as"].as_str().unwrap())
@@ -88,6 +90,84 @@ fn a_check_has_the_changes_of_separate_retrainings_and_gives_a_verdict() {
     assert!(page.contains("3 examples (worst 1 %)") || page.contains("2 examples (worst 1 %)"));
 }
 
+/// Each retraining is evaluated for every query, as one command per query would do it.
+#[test]
+fn several_queries_are_checked_by_the_same_retrainings() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    digits(dir);
+    let names = ["validation", "validation:class-3"];
+    let check = ["--retrain-check", "16", "--top", "0", "--out", "two.csv"];
+    let queries = ["--query", names[0], "--query", names[1], "--json"];
+    let output = hindcast(dir, &[&["influence", "run"], &check[..], &queries].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checked = said["retrain_check"]["queries"].as_array().unwrap();
+    assert_eq!(checked.len(), 2);
+    let sets = |q: usize| checked[q]["sets"].as_array().unwrap();
+    let chosen: Vec<&str> = sets(0)
+        .iter()
+        .map(|set| set["chosen_as"].as_str().unwrap())
+        .collect();
+    assert_eq!(chosen[..16], ["sample"; 16]);
+    assert_eq!(
+        chosen[16..19],
+        [
+            "worst 1 % of validation",
+            "worst 1 % of validation:class-3",
+            "random 1 %"
+        ]
+    );
+    let table = ScoreTable::read(&dir.join("two.csv")).unwrap();
+    for (q, name) in names.into_iter().enumerate() {
+        assert_eq!(checked[q]["query"], name);
+        // The worst group of this query, alone.
+        let set = &sets(q)[16 + q];
+        let without: Vec<u64> = serde_json::from_value(set["without"].clone()).unwrap();
+        let worst: Vec<u64> = table
+            .worst(q, without.len())
+            .iter()
+            .map(|r| r.index)
+            .collect();
+        assert_eq!(without, worst);
+        let list: Vec<String> = without.iter().map(u64::to_string).collect();
+        fs::write(dir.join("list.txt"), list.join("\n")).unwrap();
+        let words = ["counterfactual", "run", "--without", "list.txt"];
+        let words = [&words[..], &["--query", name, "--json"]].concat();
+        let alone: serde_json::Value = serde_json::from_str(&fine(dir, &words)).unwrap();
+        assert_eq!(alone["real_change"], set["real_change"], "{set}");
+        let scores = table.worst(q, without.len());
+        let sum: f64 = scores.iter().filter_map(|row| row.influence[q]).sum();
+        let predicted = set["predicted_change"].as_f64().unwrap();
+        assert!((predicted - sum).abs() < 1e-12, "{set}: {sum}");
+
+        let trust = &said["queries"][q]["trust"];
+        for kind in ["one_at_a_time", "together"] {
+            assert_ne!(trust[kind]["verdict"], "not-checked", "{name}: {trust}");
+        }
+        // Its file gives the same verdict in the report.
+        let file = format!("two.csv.check-{}.json", q + 1);
+        assert_eq!(checked[q]["file"], file.as_str());
+        let read = RemovalResults::read(&dir.join(&file)).unwrap();
+        assert_eq!((read.query.as_str(), read.singles()), (name, 16));
+        let ends = read.at_end_with_everyone.unwrap().queries;
+        assert_eq!(ends.len(), 1, "only this query: {ends:?}");
+        let words = ["report", "run", "two.csv", "--query", name];
+        let words = [&words[..], &["--removed", &file, "--json"]].concat();
+        let page: serde_json::Value = serde_json::from_str(&fine(dir, &words)).unwrap();
+        assert_eq!(&page["views"][0]["trust"], trust);
+    }
+    assert_ne!(sets(0)[0]["real_change"], sets(1)[0]["real_change"]);
+    // The text has one block per query.
+    let queries = ["--query", "validation", "--query", "validation:class-3"];
+    let text = fine(dir, &[&["influence", "run"], &check[..], &queries].concat());
+    for part in ["two.csv.check-1.json", "two.csv.check-2.json"] {
+        assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
+    }
+    let verdicts = text.matches("trust, examples removed together: ").count();
+    assert_eq!(verdicts, 2, "{text}");
+}
+
 #[test]
 fn a_check_is_printed_with_its_groups() {
     let dir = tempfile::tempdir().unwrap();
@@ -121,10 +201,6 @@ fn wrong_checks_are_refused_before_the_sweep() {
         (
             &["--retrain-check", "8", "--method", "random"],
             "method random only ranks",
-        ),
-        (
-            &["--retrain-check", "8", "--query", "per-class"],
-            "one query",
         ),
     ] {
         let output = hindcast(

@@ -1,5 +1,7 @@
 //! Reads and checks the command line of `influence`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context as _;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
@@ -24,6 +26,8 @@ pub(super) struct Asked {
     pub check: Option<retrain_check::Asked>,
     pub names: Option<Names>,
     pub memory: Option<Limit>,
+    /// The table to write.
+    out: PathBuf,
 }
 
 impl Asked {
@@ -47,10 +51,12 @@ impl Asked {
             check,
             names: context::names(&args.names)?,
             memory,
+            out: args.out.clone(),
         })
     }
 
-    /// The queries, after checking that the run's data has the names and that the refinement is defined for the run.
+    /// The queries, after checking that the run's data has the names, that the refinement is defined for the run, and that the
+    /// results of the check can be written.
     pub fn fitting(&self, run: &RecordedRun<'_>) -> anyhow::Result<Vec<Query>> {
         let queries = expand(&self.queries, run.data())?;
         if let Some(names) = &self.names {
@@ -60,7 +66,7 @@ impl Asked {
             defined(run)?;
         }
         if self.check.is_some() {
-            retrain_check::one_query(&queries)?;
+            check_results(&self.out, queries.len())?;
         }
         Ok(queries)
     }
@@ -83,19 +89,26 @@ fn one_run_only(args: &Influence) -> Result<(), Usage> {
 /// Refuses paths where a result can't be written or would replace a file of another kind.
 fn check_places(args: &Influence) -> anyhow::Result<()> {
     let sweep = Saving::beside(&args.out);
-    let check = args.retrain_check.map(|_| retrain_check::beside(&args.out));
     let names = ("the names (--names)", args.names.names.as_deref());
     let table = ("the table (--out)", Some(args.out.as_path()));
     let results = [
         (Some(&args.out), Kind::Scores, vec![names]),
         (Some(&sweep), Kind::Sweep, vec![names]),
-        (check.as_ref(), Kind::Removals, vec![names]),
         (args.picture.as_ref(), Kind::Picture, vec![names, table]),
     ];
     for (path, kind, inputs) in &results {
         let Some(path) = path else { continue };
         apart(path, inputs)
             .and_then(|()| output::try_folder(path, *kind))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Refuses a check whose results can't be written next to the table.
+fn check_results(table: &Path, queries: usize) -> anyhow::Result<()> {
+    for path in retrain_check::beside(table, queries) {
+        output::try_folder(&path, Kind::Removals)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

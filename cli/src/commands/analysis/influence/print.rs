@@ -32,7 +32,8 @@ impl Found<'_> {
     pub fn verdict(&self, q: usize) -> Verdict {
         let table = &self.answer.table;
         let mut retrained = refined(table);
-        retrained.extend(self.checked.as_ref().map(|checked| checked.results.clone()));
+        let checked = self.checked.as_ref().and_then(|checked| checked.results(q));
+        retrained.extend(checked.cloned());
         Verdict::of(&Subject::of(table, q), &retrained)
     }
 
@@ -54,7 +55,7 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
             tables::growth(out, growth)?;
         }
         if let Some(checked) = &found.checked {
-            checked.print(out)?;
+            checked.print(out, q)?;
         }
         found.verdict(q).print(out)?;
     }
