@@ -33,6 +33,18 @@ pub enum Missing {
         /// The newest contiguous steps, if they reach the end of training: a window that lies in them can be swept.
         newest: Option<Range<u64>>,
     },
+    /// Steps of a window that is looked at alone.
+    #[error("{}", walked_in_words(window, needed, holes, longest.as_ref()))]
+    Walked {
+        /// The window, as the user writes it.
+        window: String,
+        /// Its steps.
+        needed: Range<u64>,
+        /// The missing ones, ascending.
+        holes: Vec<Range<u64>>,
+        /// The longest range of its recorded steps without a gap; `None` if none is recorded.
+        longest: Option<Range<u64>>,
+    },
     /// Steps whose parameters a query's point averages.
     #[error("{}", averaged_in_words(point, averaged, *first_missing, *missing, newest.as_ref()))]
     Averaged {
@@ -181,6 +193,38 @@ fn window_in_words(
     holes: &[Range<u64>],
     newest: Option<&Range<u64>>,
 ) -> String {
+    let rest = match newest {
+        Some(r) => format!("the newest contiguous steps are {}..{}", r.start, r.end),
+        None => "the last step itself is missing".to_owned(),
+    };
+    format!(
+        "window {window}: a sweep walks back from the end of training and needs every step of {}..{}, but {}; {rest}",
+        needed.start,
+        needed.end,
+        holes_in_words(holes)
+    )
+}
+
+fn walked_in_words(
+    window: &str,
+    needed: &Range<u64>,
+    holes: &[Range<u64>],
+    longest: Option<&Range<u64>>,
+) -> String {
+    let rest = match longest {
+        Some(r) => format!("the longest range without a gap is {}..{}", r.start, r.end),
+        None => "none of them is".to_owned(),
+    };
+    format!(
+        "window {window}: every step of {}..{} is replayed, but {}; {rest}",
+        needed.start,
+        needed.end,
+        holes_in_words(holes)
+    )
+}
+
+/// How many steps are missing, and which.
+fn holes_in_words(holes: &[Range<u64>]) -> String {
     let count: u64 = holes.iter().map(|h| h.end - h.start).sum();
     let mut named: Vec<String> = holes
         .iter()
@@ -193,14 +237,8 @@ fn window_in_words(
     if holes.len() > NAMED {
         named.push(format!("… ({} ranges)", holes.len()));
     }
-    let rest = match newest {
-        Some(r) => format!("the newest contiguous steps are {}..{}", r.start, r.end),
-        None => "the last step itself is missing".to_owned(),
-    };
     format!(
-        "window {window}: a sweep walks back from the end of training and needs every step of {}..{}, but {count} of them {} not in the trace: {}; {rest}",
-        needed.start,
-        needed.end,
+        "{count} of them {} not in the trace: {}",
         if count == 1 { "is" } else { "are" },
         named.join(", ")
     )
@@ -287,5 +325,16 @@ mod tests {
         let said = window("0..200", 0..200, many, None).to_string();
         assert!(said.contains("… (20 ranges)"), "{said}");
         assert!(said.ends_with("the last step itself is missing"), "{said}");
+        let walked = Missing::Walked {
+            window: "all".to_owned(),
+            needed: 0..10,
+            holes: vec![2..3, 4..5],
+            longest: Some(5..10),
+        };
+        assert_eq!(
+            walked.to_string(),
+            "window all: every step of 0..10 is replayed, but 2 of them are not in the trace: 2, 4; the longest range \
+             without a gap is 5..10"
+        );
     }
 }

@@ -62,12 +62,55 @@ impl Window {
     /// after T.
     pub fn resolve(&self, source: &dyn StepSource) -> Result<Range<u64>> {
         let ranges = source.ranges()?;
+        let wanted = self.wanted(source, &ranges)?;
         let end = source.end()?.step;
-        let Some(last) = ranges.last() else {
+        if ranges
+            .last()
+            .is_some_and(|last| last.end >= end && last.start <= wanted.start)
+        {
+            return Ok(wanted);
+        }
+        let needed = wanted.start..end;
+        Err(AnalysisError::Missing(Missing::Window {
+            window: self.to_string(),
+            holes: holes(&ranges, &needed),
+            newest: ranges.last().filter(|r| r.end >= end).cloned(),
+            needed,
+        }))
+    }
+
+    /// Returns the steps [A, B) in this trace, after checking that the trace contains each of them. For analyses of these
+    /// steps alone, which need no later ones.
+    ///
+    /// # Errors
+    /// [`Missing::Walked`] if steps are missing, or [`AnalysisError::WindowOutside`] as for [`resolve`](Self::resolve).
+    pub fn resolve_alone(&self, source: &dyn StepSource) -> Result<Range<u64>> {
+        let ranges = source.ranges()?;
+        let wanted = self.wanted(source, &ranges)?;
+        let parts = ranges
+            .iter()
+            .map(|r| r.start.max(wanted.start)..r.end.min(wanted.end))
+            .filter(|part| part.start < part.end);
+        let longest = parts.max_by_key(|part| part.end - part.start);
+        if longest.as_ref() == Some(&wanted) {
+            return Ok(wanted);
+        }
+        Err(AnalysisError::Missing(Missing::Walked {
+            window: self.to_string(),
+            holes: holes(&ranges, &wanted),
+            longest,
+            needed: wanted,
+        }))
+    }
+
+    /// The steps [A, B), with B ≤ T and not empty. They may be missing from the trace.
+    fn wanted(&self, source: &dyn StepSource, ranges: &[Range<u64>]) -> Result<Range<u64>> {
+        let end = source.end()?.step;
+        let Some(first) = ranges.first() else {
             return Err(AnalysisError::Missing(Missing::Steps));
         };
         let wanted = match self {
-            Window::All => ranges[0].start..end,
+            Window::All => first.start..end,
             Window::LastEpoch => {
                 let epochs = source.epochs()?;
                 // If the recorder was killed at the start of an epoch, that epoch may have no complete step.
@@ -83,16 +126,7 @@ impl Window {
                 steps: end,
             });
         }
-        if last.end >= end && last.start <= wanted.start {
-            return Ok(wanted);
-        }
-        let needed = wanted.start..end;
-        Err(AnalysisError::Missing(Missing::Window {
-            window: self.to_string(),
-            holes: holes(&ranges, &needed),
-            newest: ranges.last().filter(|r| r.end >= end).cloned(),
-            needed,
-        }))
+        Ok(wanted)
     }
 }
 

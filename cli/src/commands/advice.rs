@@ -58,6 +58,14 @@ fn of_missing(missing: &Missing) -> Option<String> {
         Missing::Window { newest: None, .. } => {
             "record with --keep all, last-epoch or last-steps".to_owned()
         }
+        Missing::Walked {
+            longest: Some(steps),
+            ..
+        } => format!(
+            "use --window {}..{}, or record with --keep all",
+            steps.start, steps.end
+        ),
+        Missing::Walked { longest: None, .. } => "record with --keep all".to_owned(),
         Missing::NeverRecordedState { .. } => {
             "`record --keep all` keeps a run from its first step".to_owned()
         }

@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
         let device = context::device(&self.args.device)?;
         let kind = run.engine_kind(self.args.engine.map(Into::into), &device)?;
         trust::derivatives(&run, self.quiet)?;
-        let steps = self.window.resolve(run.source())?;
+        let steps = self.window.resolve_alone(run.source())?;
         let note = trust::steps(
             &run,
             steps.clone(),
