@@ -6,6 +6,8 @@ pub(crate) mod replace;
 pub(crate) use places::DYNAMICS;
 #[cfg(feature = "parquet")]
 pub(crate) use places::DYNAMICS_KEY;
+#[cfg(any(test, feature = "parquet"))]
+pub(crate) use places::EXAMPLE_DYNAMICS;
 pub use places::{
     AFTER_PNG_HEADER, FIGURE, Kind, PICTURE, apart, outside_of_runs, replaceable, sidecar_path,
 };

@@ -11,6 +11,8 @@ use hindcast_format::MANIFEST;
 pub(crate) use kind::DYNAMICS;
 #[cfg(feature = "parquet")]
 pub(crate) use kind::DYNAMICS_KEY;
+#[cfg(any(test, feature = "parquet"))]
+pub(crate) use kind::EXAMPLE_DYNAMICS;
 pub use kind::FIGURE;
 pub use kind::{AFTER_PNG_HEADER, Kind, PICTURE, apart, replaceable, sidecar_path};
 

@@ -18,6 +18,9 @@ pub struct Dynamics {
     /// Steps to write: all, last-epoch, or A..B (B excluded)
     #[arg(long, value_name = "WINDOW", default_value = "all")]
     pub window: String,
+    /// Write one row per example instead of one per use: mean loss, margin, epochs since last forgotten and self-influence (see --help)
+    #[arg(long)]
+    pub per_example: bool,
     /// The table to write: .csv or (in builds with the feature) .parquet
     #[arg(long, value_name = "FILE", default_value = "dynamics.csv")]
     pub out: PathBuf,

@@ -89,6 +89,8 @@ pub(crate) const DYNAMICS: &str = "\
 The table has one row per use of an example, in the order of training: step, epoch, example (its index in the training split, the column `index` of a table of scores), loss (before the step's update, with the step's augmentation and dropout, without its weight), margin (the label's logit minus the largest other logit) and probability (of the label). margin and probability are empty if the labels aren't classes with an output each. Steps are written as they are walked, so memory doesn't grow with the number of steps.
 `influence --method mean-loss|margin|forgetting|self-influence` sums the same walk up to one score per example.
 
+--per-example writes one row per training example instead: index, row, label, occurrences (in the window), mean_loss, margin and probability (means over its uses), forgotten (how often it was wrong although it was right at its use before), epochs_since_forgotten (to the window's last epoch; the window's number of epochs if it was learned and kept, -1 if it was never right), self_influence (the sum of learning rate times weight times its squared gradient) and file. A cell is empty if it isn't defined. A wrong label typically has a high mean_loss and self_influence, a low margin and few epochs_since_forgotten; `influence --method mean-loss` and `self-influence` rank by minus the column. Each step costs a forward and a backward pass (with batch norm, a backward pass per example). The steps needn't reach the end of training, as for the table of uses.
+
 --json prints an object with
   run, run_digest, window {start, end}, rows, table, seconds
   examples, never_seen   number of training examples, and of those in no batch of the window
@@ -97,14 +99,14 @@ The table has one row per use of an example, in the order of training: step, epo
   notes                  reasons to doubt these numbers; empty if there are none";
 
 pub(crate) const SPIKES: &str = "\
-A step has jumped if its batch loss is larger than m + K * 1.4826 * d: m is the median loss of the --before steps before it, d the median absolute deviation from m, and K is --above. 1.4826 d is the standard deviation of a normal distribution. A step with fewer than 20 steps before it in the window is not judged. A loss that is not finite is a jump.
+A step has jumped if its batch loss is larger than m + K * 1.4826 * d: m is the median loss of the --before steps before it, d the median absolute deviation from m, and K is --above. 1.4826 d is the standard deviation of a normal distribution. A step with fewer than 20 steps before it in the window is not judged. A loss that is not finite is a jump. Recorded losses are in the metadata of the steps, so only the tensors of the shown steps and of the check of recorded steps are read. A damaged one is an error; damage of the tensors of other steps is not looked for (`hindcast verify` does).
 
 An example's share of the jump is w (l - e) / (L - m): w is its weight in the batch, l its loss, e the loss per unit of weight at which the batch would have had the expected loss, and L the batch loss. The shares of a batch add up to 1. |gradient| is the norm of the gradient of l.
 
 --json prints an object with
   run, run_digest, before, above, window {start, end}, seconds
   judged, found          number of steps that were judged, and of those that jumped
-  recorded               whether the losses are the recorded ones; otherwise they were recomputed
+  recorded               whether the losses are the recorded ones; otherwise they were recomputed from the tensors of all steps
   spikes                 the --top largest jumps, a list of {step, epoch, loss, expected, deviations, examples};
                          examples is a list of {index, row, file, label, loss, share, gradient, margin, probability}, the largest share first;
                          numbers that are not finite or not defined are null

@@ -1,18 +1,21 @@
-//! The long table as Parquet, through arrow.
+//! Tables of training dynamics as Parquet, through arrow.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
+use arrow_array::{
+    Array as _, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array,
+};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::rows::Rows;
+use super::rows::{ExampleRow, Rows};
 use super::walk::StepDynamics;
-use crate::output::{DYNAMICS, DYNAMICS_KEY, WRITER};
+use crate::output::{DYNAMICS, DYNAMICS_KEY, EXAMPLE_DYNAMICS, WRITER};
 
 /// Number of rows in a row group, which is in memory until it is complete.
 const GROUP: usize = 1 << 17;
@@ -30,18 +33,62 @@ pub(super) fn begin(file: File, run: &str) -> Result<Box<dyn Rows>, String> {
         _ => Field::new(name, DataType::Float64, true),
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let mark = KeyValue::new(DYNAMICS_KEY.to_owned(), run.to_owned());
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(GROUP))
-        .set_key_value_metadata(Some(vec![mark]))
-        .set_created_by(WRITER.to_owned())
-        .build();
-    let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties));
+    let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(run)));
     Ok(Box::new(Parquet {
         writer: writer.map_err(|e| e.to_string())?,
         schema,
     }))
+}
+
+/// The settings of a file of the run with this head digest, which marks it as a table of training dynamics.
+fn properties(run: &str) -> WriterProperties {
+    let mark = KeyValue::new(DYNAMICS_KEY.to_owned(), run.to_owned());
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(GROUP))
+        .set_key_value_metadata(Some(vec![mark]))
+        .set_created_by(WRITER.to_owned())
+        .build()
+}
+
+/// Writes the table with one row per example, with the columns of the CSV.
+pub(super) fn examples(to: &Path, run: &str, rows: &[ExampleRow]) -> Result<(), String> {
+    let whole = |of: fn(&ExampleRow) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(of)))
+    };
+    let text = |of: fn(&ExampleRow) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+    };
+    let real = |of: fn(&ExampleRow) -> Option<f64>| -> ArrayRef {
+        Arc::new(rows.iter().map(of).collect::<Float64Array>())
+    };
+    let forgotten = rows.iter().map(|r| r.forgotten);
+    let since = rows.iter().map(|r| r.epochs_since_forgotten);
+    let columns: Vec<ArrayRef> = vec![
+        whole(|r| r.index),
+        whole(|r| r.row),
+        text(|r| &r.label),
+        whole(|r| r.occurrences),
+        real(|r| r.mean_loss),
+        real(|r| r.margin),
+        real(|r| r.probability),
+        Arc::new(forgotten.collect::<UInt64Array>()),
+        Arc::new(since.collect::<Int64Array>()),
+        real(|r| r.self_influence),
+        text(|r| &r.file),
+    ];
+    let fields = EXAMPLE_DYNAMICS.split(',').zip(&columns);
+    let fields = fields.map(|(name, column)| {
+        let missing = !matches!(name, "index" | "row" | "label" | "occurrences" | "file");
+        Field::new(name, column.data_type().clone(), missing)
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
+    let file = File::create(to).map_err(|e| e.to_string())?;
+    let writer = ArrowWriter::try_new(file, schema, Some(properties(run)));
+    let mut writer = writer.map_err(|e| e.to_string())?;
+    writer.write(&batch).map_err(|e| e.to_string())?;
+    writer.close().map(drop).map_err(|e| e.to_string())
 }
 
 impl Rows for Parquet {

@@ -20,6 +20,10 @@ pub struct ExampleDynamics {
     pub loss: f64,
     /// What a classifier's outputs say about its label; `None` for other models.
     pub label: Option<LabelDynamics>,
+    /// `Σ w s` over its occurrences, with its weight w and the squared norm s that the walk computed. With
+    /// [`Squares::ByRate`](super::Squares::ByRate) it is the self-influence `Σ_t Σ_k η_{t,k} w ‖g_k‖²`. `None` if the walk
+    /// computed no norms, or it doesn't occur.
+    pub self_influence: Option<f64>,
 }
 
 /// How an example's label was learned.
@@ -44,6 +48,7 @@ struct Sums {
     probability: f64,
     labelled: bool,
     memory: Memory,
+    self_influence: Option<f64>,
 }
 
 /// Which occurrences of an example were right.
@@ -105,6 +110,9 @@ impl Learning {
             })?;
             sums.occurrences += 1;
             sums.loss += loss;
+            if let Some((w, square)) = step.weights.get(row).zip(step.squares.get(row)) {
+                sums.self_influence = Some(sums.self_influence.unwrap_or(0.0) + w * square);
+            }
             if let Some(label) = step.labels.as_ref().and_then(|labels| labels.get(row)) {
                 sums.labelled = true;
                 sums.margin += label.margin;
@@ -132,6 +140,7 @@ impl Learning {
                     forgotten: sums.memory.forgotten,
                     epochs_since_forgotten: sums.memory.epochs_since(epochs),
                 }),
+                self_influence: sums.self_influence,
             }
         })
     }

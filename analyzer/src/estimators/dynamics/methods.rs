@@ -9,6 +9,7 @@ use crate::error::{AnalysisError, Result, Unsupported};
 use crate::estimators::estimate::{Estimate, Scores, all_finite, occurrences};
 use crate::estimators::estimator::{Choices, Estimator, Method, Question};
 use crate::estimators::forward::plain;
+use crate::run::recorded::RecordedRun;
 use crate::sweep::Observer;
 
 const FORWARD: &str = "every step of the window: a forward pass each";
@@ -99,10 +100,7 @@ impl Estimator for Dynamics {
         let window = question.window.resolve(run.source())?;
         let occurrences = occurrences(run, std::slice::from_ref(&window))?;
         let gradients = question.gradients(engine)?;
-        let ranked = match self.0 {
-            Signal::SelfInfluence => self_influence(question, engine, &window, observer)?,
-            signal => learned(signal, question, engine, &window, observer)?,
-        };
+        let ranked = learned(self.0, question, engine, &window, observer)?;
         let scored: Vec<bool> = occurrences.iter().map(|&n| n > 0).collect();
         let queries = gradients.iter();
         let queries: Vec<Scores> = queries
@@ -120,7 +118,7 @@ impl Estimator for Dynamics {
     }
 }
 
-/// Scores by losses or labels.
+/// Walks the window once, and scores all examples.
 fn learned(
     signal: Signal,
     question: &Question<'_>,
@@ -128,29 +126,32 @@ fn learned(
     window: &Range<u64>,
     observer: &mut dyn Observer,
 ) -> Result<Ranked> {
-    let mut learning = Learning::new(question.run.examples());
+    let run = question.run;
+    let mut learning = Learning::new(run.examples());
+    let of_labels = matches!(signal, Signal::Margin | Signal::Forgetting);
     let mut see = |step: &StepDynamics<'_>| {
-        if signal != Signal::MeanLoss && step.labels.is_none() {
+        if of_labels && step.labels.is_none() {
             return Err(AnalysisError::Unsupported(Unsupported::Labels {
                 step: step.meta.step,
             }));
         }
         learning.see(step)
     };
-    walk(
-        question.run,
-        engine,
-        window,
-        Squares::None,
-        &mut see,
-        observer,
-    )?;
+    let squares = match signal {
+        Signal::SelfInfluence => Squares::ByRate,
+        _ => Squares::None,
+    };
+    walk(run, engine, window, squares, &mut see, observer)?;
     let examples: Vec<ExampleDynamics> = learning.examples().collect();
     let of_label = |score: fn(LabelDynamics) -> f64| {
         let scores = examples.iter().map(|e| e.label.map_or(0.0, score));
         scores.collect()
     };
     Ok(match signal {
+        Signal::MeanLoss => Ranked {
+            scores: examples.iter().map(|e| -e.loss).collect(),
+            notes: Vec::new(),
+        },
         Signal::Margin => Ranked {
             scores: of_label(|label| label.margin),
             notes: Vec::new(),
@@ -159,9 +160,12 @@ fn learned(
             scores: of_label(|label| label.epochs_since_forgotten as f64),
             notes: vec![counted(&examples)],
         },
-        Signal::MeanLoss | Signal::SelfInfluence => Ranked {
-            scores: examples.iter().map(|e| -e.loss).collect(),
-            notes: Vec::new(),
+        Signal::SelfInfluence => Ranked {
+            scores: examples
+                .iter()
+                .map(|e| 0.0 - e.self_influence.unwrap_or(0.0))
+                .collect(),
+            notes: other_steps(run).into_iter().collect(),
         },
     })
 }
@@ -178,35 +182,13 @@ fn counted(examples: &[ExampleDynamics]) -> String {
     )
 }
 
-/// `−Σ_t η_t w_{t,j} ‖g_j(θ_t)‖²`.
-fn self_influence(
-    question: &Question<'_>,
-    engine: &mut dyn ReplayEngine,
-    window: &Range<u64>,
-    observer: &mut dyn Observer,
-) -> Result<Ranked> {
-    let run = question.run;
-    let mut scores = vec![0.0; run.examples()];
-    let mut see = |step: &StepDynamics<'_>| {
-        let terms = step.weights.iter().zip(&step.squares);
-        for (&j, (w, square)) in step.meta.indices.iter().zip(terms) {
-            // The data has returned the examples, so all indices are below N.
-            if let Some(slot) = scores.get_mut(j as usize) {
-                *slot -= w * square;
-            }
-        }
-        Ok(())
-    };
-    walk(run, engine, window, Squares::ByRate, &mut see, observer)?;
-    let notes = plain(run.rule()).err().map(|why| {
+/// What to know about self-influence if the optimizer's steps aren't the learning rate times the gradient.
+pub(super) fn other_steps(run: &RecordedRun<'_>) -> Option<String> {
+    plain(run.rule()).err().map(|why| {
         format!(
             "trained by {} ({why}): η is the recorded learning rate, so a score isn't what the optimizer's own steps \
              changed in the example's loss",
             run.rule().describe()
         )
-    });
-    Ok(Ranked {
-        scores,
-        notes: notes.into_iter().collect(),
     })
 }

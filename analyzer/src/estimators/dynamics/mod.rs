@@ -9,6 +9,7 @@ mod columnar;
 mod label;
 mod learning;
 mod methods;
+mod per_example;
 mod rows;
 mod spikes;
 mod table;
@@ -16,6 +17,8 @@ mod walk;
 
 pub use label::LabelOutput;
 pub use learning::{ExampleDynamics, LabelDynamics, Learning};
+pub use per_example::write_example_table;
+pub use rows::ExampleRow;
 pub use spikes::{FEWEST_BEFORE, Spike, SpikeExample, SpikeOptions, SpikeReport, spikes};
 pub use table::{Written, write_long_table};
 pub use walk::{Squares, StepDynamics, walk};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::learning::{ExampleDynamics, Learning};
-use super::rows::Rows;
+use super::rows::{Format, Rows};
 use super::walk::{Squares, StepDynamics, walk};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
@@ -21,6 +21,8 @@ pub struct Written {
     pub rows: u64,
     /// The dynamics of each training example over the table's steps.
     pub examples: Vec<ExampleDynamics>,
+    /// What a reader of the table should know.
+    pub notes: Vec<String>,
 }
 
 /// Walks `steps` and writes the table to `path`: CSV, or Parquet if the name ends in .parquet and this crate has the feature.
@@ -41,23 +43,10 @@ pub fn write_long_table(
         path: path.to_owned(),
         problem,
     };
-    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    let begin: Begin = match ending.as_deref() {
-        Some("csv") => |file, _| Ok(Box::new(Csv::begin(file).map_err(|e| e.to_string())?)),
+    let begin: Begin = match Format::of(path)? {
+        Format::Csv => |file, _| Ok(Box::new(Csv::begin(file).map_err(|e| e.to_string())?)),
         #[cfg(feature = "parquet")]
-        Some("parquet") => super::columnar::begin,
-        #[cfg(not(feature = "parquet"))]
-        Some("parquet") => {
-            return Err(failed(
-                "this build can't write Parquet: build it with the feature `parquet`, or use .csv"
-                    .to_owned(),
-            ));
-        }
-        _ => {
-            return Err(failed(
-                "a table of training dynamics ends in .csv or .parquet".to_owned(),
-            ));
-        }
+        Format::Parquet => super::columnar::begin,
     };
     replaceable(path, Kind::Dynamics).map_err(|e| failed(e.to_string()))?;
     let (mut learning, mut count) = (Learning::new(run.examples()), 0);
@@ -82,6 +71,7 @@ pub fn write_long_table(
         (None, Ok(())) => Ok(Written {
             rows: count,
             examples: learning.examples().collect(),
+            notes: Vec::new(),
         }),
     }
 }

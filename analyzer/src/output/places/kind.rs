@@ -25,7 +25,7 @@ pub enum Kind {
     Removals,
     /// A table of bounds.
     Bounds,
-    /// A long table of training dynamics, CSV or Parquet.
+    /// A table of training dynamics, with a row per use or per example, CSV or Parquet.
     Dynamics,
     /// A report's page.
     Page,
@@ -55,7 +55,9 @@ const SCORES: [&str; 2] = [
 const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
 /// Columns of a long table of training dynamics.
 pub(crate) const DYNAMICS: &str = "step,epoch,example,loss,margin,probability";
-/// Key in the metadata at the end of a Parquet file with such a table. Its value is the run's head digest.
+/// Columns of a table of training dynamics with one row per example.
+pub(crate) const EXAMPLE_DYNAMICS: &str = "index,row,label,occurrences,mean_loss,margin,probability,forgotten,epochs_since_forgotten,self_influence,file";
+/// Key in the metadata at the end of a Parquet file with a table of training dynamics. Its value is the run's head digest.
 pub(crate) const DYNAMICS_KEY: &str = "hindcast dynamics of run";
 /// Number of bytes at the end of a Parquet file that hold its metadata of this kind.
 const TAIL: u64 = 4096;
@@ -115,7 +117,8 @@ impl Kind {
                     || has_keys(&text, &["index", "row", "step", "gradient", "estimate"])
             }
             Kind::Dynamics => {
-                text.lines().next() == Some(DYNAMICS)
+                let header = text.lines().next();
+                [DYNAMICS, EXAMPLE_DYNAMICS].map(Some).contains(&header)
                     || (head.starts_with(b"PAR1")
                         && end(path).is_ok_and(|tail| {
                             let key = DYNAMICS_KEY.as_bytes();
@@ -289,7 +292,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 22] = [
+        let files: [(&[u8], &[Kind]); 23] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -317,6 +320,10 @@ mod tests {
             ),
             (
                 b"step,epoch,example,loss,margin,probability\n0,0,5,2.3,,\n",
+                &[Kind::Dynamics],
+            ),
+            (
+                b"index,row,label,occurrences,mean_loss,margin,probability,forgotten,epochs_since_forgotten,self_influence,file\n0,",
                 &[Kind::Dynamics],
             ),
             (b"step,epoch,example,loss,margin,probability,mine\n", &[]),

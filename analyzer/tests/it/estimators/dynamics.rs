@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use hindcast_analyzer::estimators::dynamics::{
-    Learning, Squares, StepDynamics, Written, walk, write_long_table,
+    Learning, Squares, StepDynamics, Written, walk, write_example_table, write_long_table,
 };
 use hindcast_analyzer::estimators::{Estimate, Question, choose};
 use hindcast_analyzer::run::{RecordedEnd, RecordedStep, weights_of};
@@ -308,12 +308,21 @@ fn rows() -> Vec<(u64, u64, u64, f64, f64, f64)> {
 }
 
 fn written(path: &std::path::Path) -> hindcast_analyzer::Result<Written> {
+    table(path, false)
+}
+
+/// The table of uses, or the one of examples.
+fn table(path: &std::path::Path, per_example: bool) -> hindcast_analyzer::Result<Written> {
     let (net, data) = (net(), data());
     let recorded = recorded(&net);
     let run = RecordedRun::new(&recorded, net.clone(), data.as_ref(), sgd(), 0).unwrap();
     let mut engine = KernelEngine::new(net.clone(), DType::F64).unwrap();
     let go_on = &mut |_: Stage| ControlFlow::Continue(());
-    write_long_table(&run, &mut engine, &(0..6), path, go_on)
+    if per_example {
+        write_example_table(&run, &mut engine, &(0..6), path, go_on)
+    } else {
+        write_long_table(&run, &mut engine, &(0..6), path, go_on)
+    }
 }
 
 #[test]
@@ -341,6 +350,99 @@ fn the_long_table_has_the_rows_computed_by_hand() {
     assert_eq!(text.lines().count(), 13);
     let refused = written(&folder.path().join("d.txt")).unwrap_err();
     assert!(refused.to_string().contains(".csv"), "{refused}");
+}
+
+/// Mean loss, margin, probability and self-influence of each example, and how often and how long ago it was forgotten, by hand.
+fn sums() -> Vec<([f64; 4], [i64; 2])> {
+    let forgotten = [[1, 1], [1, 0], [0, 3]];
+    let of = |j: usize| {
+        let mean = |f: &dyn Fn(f64) -> f64| MARGINS[j].iter().map(|m| f(*m)).sum::<f64>() / 4.0;
+        let right = |m: f64| 1.0 / (1.0 + (-m).exp());
+        let terms = MARGINS[j].into_iter().zip(RATES[j]);
+        // Two parameters, each with the gradient ±x(1 − p), and the weight ½.
+        let own =
+            terms.map(|(m, rate)| rate * 0.5 * 2.0 * (EXAMPLES[j].0 * (1.0 - right(m))).powi(2));
+        let means = [
+            mean(&|m| (-m).exp().ln_1p()),
+            mean(&|m| m),
+            mean(&right),
+            own.sum(),
+        ];
+        (means, forgotten[j])
+    };
+    (0..3).map(of).collect()
+}
+
+#[test]
+fn the_table_of_examples_has_the_sums_computed_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.csv");
+    // It replaces itself and the table of uses, which is of the same kind.
+    written(&path).unwrap();
+    for _ in 0..2 {
+        let written = table(&path, true).unwrap();
+        assert_eq!((written.rows, written.notes), (3, Vec::new()));
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(
+        lines.next(),
+        Some(
+            "index,row,label,occurrences,mean_loss,margin,probability,forgotten,epochs_since_forgotten,self_influence,file"
+        )
+    );
+    for (j, (line, (wanted, forgotten))) in lines.zip(sums()).enumerate() {
+        let cells: Vec<&str> = line.split(',').collect();
+        let number = |at: usize| cells[at].parse::<f64>().unwrap();
+        assert_eq!((number(0), number(3)), (j as f64, 4.0), "{line}");
+        assert_eq!(cells[2], EXAMPLES[j].1.to_string());
+        for (at, wanted) in [4, 5, 6, 9].into_iter().zip(wanted) {
+            assert!((number(at) - wanted).abs() < 1e-12, "{line}: {wanted}");
+        }
+        assert_eq!([7, 8].map(|at| number(at) as i64), forgotten, "{line}");
+    }
+    assert_eq!(text.lines().count(), 4);
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_has_the_sums_per_example() {
+    use arrow_array::Array as _;
+    use arrow_array::cast::AsArray as _;
+    use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.parquet");
+    for _ in 0..2 {
+        assert_eq!(table(&path, true).unwrap().rows, 3);
+    }
+    let file = std::fs::File::open(&path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let batch = reader.build().unwrap().next().unwrap().unwrap();
+    let column = |name: &str| batch.column_by_name(name).unwrap();
+    for (j, (wanted, [forgotten, since])) in sums().into_iter().enumerate() {
+        for (name, wanted) in ["mean_loss", "margin", "probability", "self_influence"]
+            .into_iter()
+            .zip(wanted)
+        {
+            let got = column(name).as_primitive::<Float64Type>().value(j);
+            assert!((got - wanted).abs() < 1e-12, "{name}: {got} {wanted}");
+        }
+        let times = column("forgotten").as_primitive::<UInt64Type>();
+        let epochs = column("epochs_since_forgotten").as_primitive::<Int64Type>();
+        assert_eq!((times.value(j) as i64, epochs.value(j)), (forgotten, since));
+        let label = column("label").as_string::<i32>().value(j);
+        assert_eq!(label, EXAMPLES[j].1.to_string());
+    }
+    assert_eq!(column("index").len(), 3);
+    // Another Parquet file is not replaced.
+    std::fs::write(&path, b"PAR1 and something else").unwrap();
+    let refused = table(&path, true).unwrap_err().to_string();
+    assert!(
+        refused.contains("isn't a table of training dynamics"),
+        "{refused}"
+    );
 }
 
 #[cfg(feature = "parquet")]

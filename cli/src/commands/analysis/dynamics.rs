@@ -1,4 +1,4 @@
-//! `hindcast dynamics`: write the loss, margin and probability of every use of every example.
+//! `hindcast dynamics`: write the loss, margin and probability of every use of every example, or their sums per example.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +13,9 @@ use crate::clean::{self, field, say};
 use crate::commands::context::Models;
 use crate::commands::{Outcome, Usage};
 use crate::words;
-use hindcast_analyzer::estimators::dynamics::{LabelDynamics, Written, write_long_table};
+use hindcast_analyzer::estimators::dynamics::{
+    LabelDynamics, Written, write_example_table, write_long_table,
+};
 use hindcast_analyzer::output::{self, Kind};
 
 /// The JSON that `--json` prints.
@@ -69,12 +71,18 @@ pub(crate) fn run(args: &Dynamics, models: &Models) -> anyhow::Result<Outcome> {
         run,
         mut engine,
         steps,
-        notes,
+        mut notes,
     } = walk.open(models, &args.run, args.data.as_deref())?;
     let begun = Instant::now();
     let written = watched(args.json, "nothing was written", |observer| {
-        write_long_table(&run, engine.as_mut(), &steps, &args.out, observer)
+        let write = if args.per_example {
+            write_example_table
+        } else {
+            write_long_table
+        };
+        write(&run, engine.as_mut(), &steps, &args.out, observer)
     })?;
+    notes.extend_from_slice(&written.notes);
     let learned = Learned::of(&written);
     let mut out = clean::stdout();
     if args.json {
@@ -104,7 +112,12 @@ pub(crate) fn run(args: &Dynamics, models: &Models) -> anyhow::Result<Outcome> {
         )?,
         _ => writeln!(
             out,
-            "margin and probability are empty: the labels aren't classes with an output each"
+            "{} are empty: the labels aren't classes with an output each",
+            if args.per_example {
+                "margin, probability, forgotten and epochs_since_forgotten"
+            } else {
+                "margin and probability"
+            }
         )?,
     }
     for note in &notes {

@@ -92,12 +92,15 @@ fn print(
         options.before,
         FEWEST_BEFORE.min(options.before)
     )?;
-    if !report.recorded {
-        writeln!(
-            out,
+    writeln!(
+        out,
+        "{}",
+        if report.recorded {
+            "losses as recorded; only the tensors of the checked and the shown steps were read, so damage of others isn't noticed (`hindcast verify` finds it)"
+        } else {
             "the run doesn't record every loss: losses were recomputed"
-        )?;
-    }
+        }
+    )?;
     for spike in &report.spikes {
         explain(out, spike, rows)?;
     }

@@ -96,7 +96,7 @@ fn a_head_that_differs_from_the_expected_one_is_refused() {
 }
 
 /// Where frame `nth` of a segment begins.
-fn frame(bytes: &[u8], nth: usize) -> usize {
+pub(super) fn frame(bytes: &[u8], nth: usize) -> usize {
     (0..bytes.len() - 4)
         .filter(|&i| &bytes[i..i + 4] == b"HCFR")
         .nth(nth)

@@ -107,6 +107,122 @@ fn the_long_table_holds_every_use_and_the_methods_sum_it_up() {
     }
 }
 
+/// The table of examples has the means of the long table, and the scores of the methods that rank by them.
+#[test]
+fn the_table_of_examples_sums_up_the_long_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["dynamics", "run", "--out", "d.csv"]);
+    let long = columns(&fs::read_to_string(dir.join("d.csv")).unwrap());
+    let words = ["dynamics", "run", "--per-example", "--out", "e.csv"];
+    let said = json(dir, &[&words[..], &["--json"]].concat());
+    assert_eq!(
+        (&said["rows"], &said["examples"]),
+        (&120.into(), &120.into())
+    );
+    assert_eq!(said["notes"], Value::Array(Vec::new()));
+    let each = columns(&fs::read_to_string(dir.join("e.csv")).unwrap());
+    let index: Vec<f64> = (0..120).map(f64::from).collect();
+    assert_eq!(numbers(&each["index"]), index);
+    assert!(numbers(&each["occurrences"]).iter().all(|n| *n == 2.0));
+    for (column, of_uses) in [
+        ("mean_loss", "loss"),
+        ("margin", "margin"),
+        ("probability", "probability"),
+    ] {
+        let wanted = means(&long, of_uses);
+        for (got, wanted) in numbers(&each[column]).iter().zip(wanted) {
+            assert!((got - wanted).abs() < 1e-9, "{column}: {got} {wanted}");
+        }
+    }
+    for (method, column, sign) in [
+        ("self-influence", "self_influence", -1.0),
+        ("forgetting", "epochs_since_forgotten", 1.0),
+    ] {
+        let words = ["influence", "run", "--method", method, "--out", "s.csv"];
+        fine(dir, &words);
+        let scores = columns(&fs::read_to_string(dir.join("s.csv")).unwrap());
+        assert_eq!(scores["label"], each["label"]);
+        let wanted: Vec<f64> = numbers(&each[column]).iter().map(|x| sign * x).collect();
+        assert_eq!(numbers(&scores["influence"]), wanted, "{method}");
+    }
+    let forgotten = numbers(&each["forgotten"])
+        .iter()
+        .filter(|n| **n > 0.0)
+        .count();
+    assert_eq!(said["forgotten"], forgotten);
+    // The norms by the autodiff engine, which shares no code with the kernels.
+    let other = ["dynamics", "run", "--per-example", "--out", "a.csv"];
+    fine(dir, &[&other[..], &["--engine", "autodiff"]].concat());
+    let other = columns(&fs::read_to_string(dir.join("a.csv")).unwrap());
+    for (a, b) in numbers(&each["self_influence"])
+        .iter()
+        .zip(numbers(&other["self_influence"]))
+    {
+        assert!(*a > 0.0 && (a - b).abs() < 1e-4 * b, "{a} {b}");
+    }
+    // An example that is in no batch of the window has no numbers.
+    let words = ["--window", "0..2", "--out", "part.csv"];
+    fine(
+        dir,
+        &[&["dynamics", "run", "--per-example"], &words[..]].concat(),
+    );
+    let part = columns(&fs::read_to_string(dir.join("part.csv")).unwrap());
+    let unseen = |column: &str| part[column].iter().filter(|cell| cell.is_empty()).count();
+    for column in ["mean_loss", "margin", "forgotten", "self_influence"] {
+        assert_eq!(unseen(column), 70, "{column}");
+    }
+    let words = ["dynamics", "run", "--per-example", "--out", "e.csv"];
+    assert!(fine(dir, &words).contains("e.csv (120 rows)"));
+}
+
+/// A walk needs only the window's own steps: a hole elsewhere does no harm, and one in the window is named.
+#[test]
+fn steps_around_a_hole_can_be_walked() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fine(dir, &["dynamics", "run", "--out", "whole.csv"]);
+    let segment = dir.join("run/seg-00000000.hcs");
+    let mut bytes = fs::read(&segment).unwrap();
+    // In the tensors at the end of two frames: step 4 can be read neither from the step before nor from the one after.
+    for next in [5, 6] {
+        let end = super::damage::frame(&bytes, next);
+        bytes[end - 13] ^= 1;
+    }
+    fs::write(&segment, &bytes).unwrap();
+    let output = hindcast(dir, &["recover", "run", "--out", "mended"]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    for verb in [
+        &["dynamics", "mended", "--out", "d.csv"][..],
+        &["dynamics", "mended", "--per-example", "--out", "d.csv"],
+        &["spikes", "mended"],
+    ] {
+        let output = hindcast(dir, verb);
+        let said = stderr(&output);
+        assert_eq!(code(&output), 1, "{verb:?}: {said}");
+        assert!(
+            said.contains("window all: every step of 0..10 is replayed, but 1 of them is not in the trace: 4; the longest range without a gap is 5..10; use --window 5..10"),
+            "{verb:?}: {said}"
+        );
+        assert!(!said.contains("sweep"), "{verb:?}: {said}");
+    }
+    let whole = fs::read_to_string(dir.join("whole.csv")).unwrap();
+    for steps in [5..10, 0..4] {
+        let window = format!("{}..{}", steps.start, steps.end);
+        let words = ["dynamics", "mended", "--window", &window, "--out", "d.csv"];
+        fine(dir, &words);
+        let wanted = whole.lines().skip(1).filter(|line| {
+            let step = line.split(',').next().unwrap().parse().unwrap();
+            steps.contains(&step)
+        });
+        let got = fs::read_to_string(dir.join("d.csv")).unwrap();
+        let got: Vec<&str> = got.lines().skip(1).collect();
+        assert_eq!(got, wanted.collect::<Vec<_>>(), "{window}");
+    }
+}
+
 #[test]
 fn a_window_is_a_part_of_the_whole_table() {
     let dir = tempfile::tempdir().unwrap();

@@ -45,6 +45,8 @@ mod several_runs;
 mod slices;
 #[cfg(all(target_os = "linux", feature = "record"))]
 mod streams;
+#[cfg(feature = "record")]
+mod spikes;
 mod tables;
 mod terminal;
 #[cfg(feature = "record")]
