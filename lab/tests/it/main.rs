@@ -10,3 +10,4 @@ mod own_models;
 mod parity_with_pytorch;
 mod sweeps_resume;
 mod sweeps_scale;
+mod usefulness;
