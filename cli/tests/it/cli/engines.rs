@@ -56,7 +56,7 @@ fn both_engines_give_the_scores_and_tables_name_theirs() {
 
 /// Sweeps so that a checkpoint remains: a sweep that can't write its table keeps it. The folder in the table's place is made
 /// during the sweep, because the command would refuse it at the start.
-fn leave_checkpoint(dir: &Path, words: &[&str]) {
+pub(super) fn leave_checkpoint(dir: &Path, words: &[&str]) {
     let (table, checkpoint) = (
         dir.join("scores.csv"),
         dir.join("scores.csv.sweep.safetensors"),

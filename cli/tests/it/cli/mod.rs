@@ -26,6 +26,8 @@ mod odd_limits;
 mod output_places;
 #[cfg(feature = "record")]
 mod own_run;
+#[cfg(unix)]
+mod query_points;
 #[cfg(feature = "record")]
 mod reductions;
 mod replaced;
@@ -43,10 +45,10 @@ mod seeds;
 mod several_runs;
 #[cfg(unix)]
 mod slices;
-#[cfg(all(target_os = "linux", feature = "record"))]
-mod streams;
 #[cfg(feature = "record")]
 mod spikes;
+#[cfg(all(target_os = "linux", feature = "record"))]
+mod streams;
 mod tables;
 mod terminal;
 #[cfg(feature = "record")]
