@@ -44,7 +44,7 @@ pub struct Agreement {
     /// Settings to run, for example adult/dnn or adult; there are adult, 20news and mnist, each with logreg and dnn [default: all six]
     #[arg(long, value_name = "DATA[/MODEL]", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Methods to measure, by their names in the printed rows [default: all]
+    /// Methods to measure, by their names in the printed rows [default: all except discounted]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub methods: Vec<String>,
     /// Folder with the data files

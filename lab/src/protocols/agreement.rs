@@ -34,7 +34,7 @@ use hindcast_analyzer::{
 
 pub use published::{Figure, Published, published};
 pub use row::Agreement;
-pub use settings::{METHODS, Measured, SETTINGS, Setting};
+pub use settings::{METHODS, MORE_METHODS, Measured, SETTINGS, Setting};
 pub use summary::{Paired, Summary, paired, summary};
 
 /// Number of largest and of smallest scores that the Jaccard index compares (appendix C.1).

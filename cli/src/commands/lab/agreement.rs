@@ -19,8 +19,8 @@ use crate::commands::recording::{seeds::parse_seeds, task};
 use crate::commands::{Outcome, Usage, progress, threads};
 use hindcast_analyzer::load_data;
 use hindcast_lab::protocols::agreement::{
-    Agreement, AgreementPlan, METHODS, Measured, SETTINGS, Setting, agreement, paired, published,
-    summary,
+    Agreement, AgreementPlan, METHODS, MORE_METHODS, Measured, SETTINGS, Setting, agreement,
+    paired, published, summary,
 };
 use hindcast_lab::protocols::{append_row, check_data, check_settings, data_digest, read_rows};
 
@@ -216,19 +216,20 @@ fn chosen_settings(only: &[String]) -> Result<Vec<Setting>, Usage> {
 }
 
 fn chosen_methods(names: &[String]) -> Result<Vec<Measured>, Usage> {
-    if let Some(name) = names
-        .iter()
-        .find(|n| !METHODS.iter().any(|m| m.name == **n))
-    {
-        let known: Vec<&str> = METHODS.iter().map(|m| m.name).collect();
+    let all = || METHODS.iter().chain(MORE_METHODS);
+    if let Some(name) = names.iter().find(|n| !all().any(|m| m.name == **n)) {
+        let known: Vec<&str> = all().map(|m| m.name).collect();
         return Err(Usage(format!(
             "--methods {name}: there is no such method; expected names from {}",
             known.join(", ")
         )));
     }
     once("--methods", names)?;
-    let wanted = |m: &&Measured| names.is_empty() || names.iter().any(|n| n == m.name);
-    Ok(METHODS.iter().filter(wanted).copied().collect())
+    if names.is_empty() {
+        return Ok(METHODS.to_vec());
+    }
+    let named = |m: &&Measured| names.iter().any(|n| n == m.name);
+    Ok(all().filter(named).copied().collect())
 }
 
 /// Prints the means over seeds next to those of the paper.

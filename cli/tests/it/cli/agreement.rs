@@ -179,7 +179,7 @@ fn unknown_names_and_missing_data_are_reported() {
             ["--only", "adult/cnn"],
             ["--only adult/cnn", "20news/logreg"],
         ),
-        (["--methods", "guess"], ["--methods guess", "hessian-free"]),
+        (["--methods", "guess"], ["--methods guess", "discounted"]),
         (["--seeds", "3..3"], ["--seeds", "A..B"]),
     ] {
         let output = hindcast(dir.path(), &["experiment", "agreement", words[0], words[1]]);

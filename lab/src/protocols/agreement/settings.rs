@@ -76,6 +76,9 @@ pub const METHODS: &[Measured] = &[
     plain("random"),
 ];
 
+/// The methods that are only measured if they are named.
+pub const MORE_METHODS: &[Measured] = &[plain("discounted")];
+
 impl Measured {
     /// The estimator with the options for a model with this penalty.
     ///
