@@ -7,8 +7,9 @@ use std::ops::ControlFlow;
 use candle_core::Device;
 use hindcast_analyzer::estimators::{Question, choose};
 use hindcast_analyzer::measures::{
-    Evidence, Level, SetChange, Verdict, kendall_tau, precision_at, roc_auc, spearman,
+    Evidence, Level, SetChange, Verdict, kendall_tau, mean, precision_at, roc_auc, spearman,
 };
+use hindcast_analyzer::scores::over_runs;
 use hindcast_analyzer::sweep::Stage;
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Query, QueryPoint, RecordedRun, ScoreTable,
@@ -166,6 +167,31 @@ fn the_default_point_finds_flipped_labels_and_predicts_what_groups_do() {
     for (mean, last) in ratios.iter().zip(&of_last) {
         assert!((mean - 1.0).abs() < (last - 1.0).abs(), "{of_last:?}");
     }
+}
+
+/// The mean of three runs' scores finds more than one run does: an area of 0.974 to 0.977 over four choices of three seeds,
+/// where single runs have 0.958 to 0.967.
+#[test]
+fn the_mean_over_runs_finds_more_flipped_labels_than_one_run() {
+    let of_seed = |seed: &str| {
+        let recorded = Recorded::new(&[
+            ("data.train", "2000"),
+            ("data.validation", "400"),
+            ("train.epochs", "5"),
+            ("train.seed", seed),
+        ]);
+        let run = recorded.run();
+        let table = table(&run, "sgd", &QueryPoint::default(), &[Query::default()]);
+        (table, recorded.flipped(run.data()))
+    };
+    let (tables, flipped): (Vec<_>, Vec<_>) = ["20", "21", "22"].map(of_seed).into_iter().unzip();
+    assert!(flipped.iter().all(|f| *f == flipped[0]), "the same labels");
+    let area = |table: &ScoreTable| roc_auc(&scores(table, 0), &flipped[0]).unwrap();
+    let single: Vec<f64> = tables.iter().map(area).collect();
+    let joined = area(&over_runs(&tables).unwrap());
+    println!("area {joined:.4} over three runs, {single:.4?} of one");
+    assert!(joined > 0.95, "{joined}");
+    assert!(joined > mean(&single) + 0.003, "{joined} {single:?}");
 }
 
 /// At a rate three times the shipped one, six seeds have 0.18 to 0.50 times the predicted change at the final model.
