@@ -88,7 +88,7 @@ pub fn compare(trace: &Trace, truth: &Truth) -> anyhow::Result<Range<u64>> {
     compare_without(trace, truth, 0..0)
 }
 
-/// As [`compare`], for a trace that says that it lost these steps.
+/// As [`compare`], for a trace that says that it lost steps between these. It may have recorded some of them.
 pub fn compare_without(
     trace: &Trace,
     truth: &Truth,
@@ -100,7 +100,9 @@ pub fn compare_without(
         "there are steps up to {}, which were never taken",
         span.end
     );
-    let mut expected = span.clone().filter(|step| !lost.contains(step));
+    let recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
+    let is_lost = |step: &u64| lost.contains(step) && !recorded.contains(step);
+    let mut expected = span.clone().filter(|step| !is_lost(step));
     let mut metas = trace.metas(span.clone());
     while let Some(meta) = metas.next()? {
         let step = expected.next().context("a step that is not in the span")?;
@@ -110,7 +112,6 @@ pub fn compare_without(
     }
     let missing: Vec<u64> = expected.collect();
     ensure!(missing.is_empty(), "steps {missing:?} are missing");
-    let recorded: Vec<u64> = trace.ranges()?.into_iter().flatten().collect();
     let mut forward = trace.forward(span.clone());
     for &step in &recorded {
         let found = forward.next()?.context("fewer steps than the ranges say")?;
@@ -131,7 +132,7 @@ pub fn compare_without(
     }
     for step in span
         .clone()
-        .filter(|step| !recorded.contains(step) && !lost.contains(step))
+        .filter(|step| !recorded.contains(step) && !is_lost(step))
     {
         let state = State::new(trace.layout(), truth.state(step).to_vec())?;
         ensure!(
