@@ -323,3 +323,28 @@ fn checkpoint_writes_the_average_of_the_recorded_models() {
     ];
     assert_eq!(code(&hindcast(dir, &words)), 2);
 }
+
+/// A table without metadata doesn't say what it is about. The change is then measured where `influence` would ask.
+#[test]
+fn a_table_without_metadata_is_measured_at_the_default_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    influence(dir, &["--at", "final", "--out", "scores.csv"]);
+    let measured = |option: &str, number: &str| {
+        let words = [
+            "counterfactual",
+            "run",
+            option,
+            number,
+            "scores.csv",
+            "--json",
+        ];
+        let said: serde_json::Value = serde_json::from_str(&fine(dir, &words)).unwrap();
+        said["at"].clone()
+    };
+    assert_eq!(measured("--top", "3"), "final");
+    fs::remove_file(dir.join("scores.csv.meta.json")).unwrap();
+    assert_eq!(measured("--top", "3"), "mean:last-epoch");
+    assert_eq!(measured("--scan", "1,3"), "mean:last-epoch");
+}

@@ -113,7 +113,8 @@ impl<'a> Removed<'a> {
 }
 
 impl Source<'_> {
-    /// The model that the table's queries are asked about; that of `influence` for a list.
+    /// The model that the table's queries are asked about; that of `influence` for a list and for a table without metadata,
+    /// which doesn't say it.
     pub(super) fn point(&self) -> anyhow::Result<QueryPoint> {
         let Source::Worst {
             option,
@@ -124,6 +125,9 @@ impl Source<'_> {
         else {
             return Ok(QueryPoint::default());
         };
+        if table.metadata.version == 0 {
+            return Ok(QueryPoint::default());
+        }
         let point = table.metadata.point();
         point.parse().map_err(|_| {
             anyhow::anyhow!(
