@@ -4,6 +4,7 @@
 pub(crate) mod agreement;
 pub(crate) mod compare;
 mod detection;
+mod evidence;
 mod lists;
 mod moments;
 mod rank;
@@ -12,7 +13,8 @@ mod trust;
 pub use agreement::{jaccard_of_extremes, kendall_tau};
 pub use compare::Comparison;
 pub use detection::{precision_at, roc_auc};
+pub use evidence::{Evidence, Growth, Level, SetChange};
 pub use lists::{same_length, without_nan};
 pub use moments::{mean, mean_sd, sample_sd};
 pub use rank::spearman;
-pub use trust::{Evidence, Finding, Growth, Judgement, Level, Order, SetChange, Verdict};
+pub use trust::{Finding, Judgement, Order, Verdict};
