@@ -26,4 +26,6 @@ mod guide {
     mod keep {}
     #[doc = include_str!("../../docs/guide/own-model.md")]
     mod own_model {}
+    #[doc = include_str!("../../docs/guide/candle-operations.md")]
+    mod candle_operations {}
 }

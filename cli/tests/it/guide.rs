@@ -237,6 +237,7 @@ chapters! {
     clean "clean.md",
     audit "audit.md",
     own_model "own-model.md",
+    candle_operations "candle-operations.md",
     contents "README.md",
 }
 

@@ -40,4 +40,5 @@ pub use linear::{flatten, linear};
 pub use loss::{binary_cross_entropy_with_logits, cross_entropy, log_softmax, mean_squared_error};
 pub use norm::batch_norm;
 pub(crate) use norm::{Normalising, normalised};
+pub(crate) use operand::wanted;
 pub use pool::{avg_pool2d, max_pool2d, relu_max_pool2d};

@@ -48,15 +48,26 @@
 //!
 //! # Operations
 //!
-//! Some operations of candle have wrong first or second derivatives. Those of [`ops`](crate::ops) are correct.
+//! Some operations of candle have wrong or missing first or second derivatives. The layers here have candle_nn's names,
+//! constructors and, on the CPU, the bits of its forward pass, and their derivatives are correct: [`LayerNorm`], [`RmsNorm`],
+//! [`ops`], [`rotary_emb`], [`loss`], [`gather`]. Those of [`crate::ops`] are correct, too.
 //! `hindcast_analyzer` checks an objective against finite differences in float64 and names a wrong operation.
 
 mod backend;
 mod batch_norm;
 mod buffer;
+mod index;
+pub mod loss;
+mod norm;
+pub mod ops;
+pub mod rotary_emb;
+mod value;
 
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use buffer::Buffer;
+pub use candle_nn::LayerNormConfig;
+pub use index::{gather, scatter_add};
+pub use norm::{LayerNorm, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
 
 use std::collections::HashMap;
 

@@ -6,6 +6,7 @@ mod fit;
 mod net;
 mod ops;
 mod optimizers;
+mod own_layers;
 mod tanh_net;
 mod task;
 mod training;

@@ -5,7 +5,7 @@ use hindcast_model::ops;
 use proptest::prelude::*;
 
 /// Reproducible values in (−1, 1) (SplitMix64).
-fn noise(seed: u64, dims: &[usize], dtype: DType) -> Tensor {
+pub(crate) fn noise(seed: u64, dims: &[usize], dtype: DType) -> Tensor {
     let mut state = seed;
     let n = dims.iter().product();
     let data: Vec<f64> = (0..n)
@@ -23,7 +23,7 @@ fn noise(seed: u64, dims: &[usize], dtype: DType) -> Tensor {
         .unwrap()
 }
 
-fn values(t: &Tensor) -> Vec<f64> {
+pub(crate) fn values(t: &Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64)
         .unwrap()
         .flatten_all()
