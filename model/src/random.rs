@@ -54,6 +54,8 @@ pub enum Purpose {
     Synthetic(u32),
     /// Labels that are made wrong on purpose. Number 7.
     LabelNoise(u32),
+    /// Noise that a forward pass adds. The index is the number of the operation in the pass. Number 8.
+    Noise(u32),
     /// For other crates. The first field is the number, which must be at least 2³¹. The second is the index.
     Other(u32, u32),
 }
@@ -69,6 +71,7 @@ impl Purpose {
             Purpose::Split(i) => (5, i),
             Purpose::Synthetic(i) => (6, i),
             Purpose::LabelNoise(i) => (7, i),
+            Purpose::Noise(i) => (8, i),
             Purpose::Other(number, i) => (number, i),
         };
         u64::from(number) << 32 | u64::from(index)

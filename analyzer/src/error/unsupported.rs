@@ -27,8 +27,9 @@ pub enum Unsupported {
     },
     /// The model's losses differ from one forward pass to the next.
     #[error(
-        "the model's forward pass gives different losses for the same parameters and batch: random draws \
-         (candle_nn's dropout, randn) must come from the pass's own key (hindcast_model::random), or the run can't be replayed"
+        "the model's forward pass gives different losses for the same parameters and batch: it draws random numbers (candle_nn's \
+         dropout, rand, randn) that can't be replayed. Use hindcast_model::own::Dropout and own::randn_like, and run the training's \
+         forward pass inside own::with_draws; numbers of other kinds must come from the pass's key (hindcast_model::random)"
     )]
     RandomForwardPass,
     /// The forward pass replaces a buffer with values that candle can't differentiate.

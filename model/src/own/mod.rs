@@ -46,6 +46,11 @@
 //! keeps its statistics in a [`Buffer`]. Buffers that are changed in any other way are detected. Their values are correct,
 //! which is sufficient for `verify --replay` and `counterfactual`. A sweep refuses them by name.
 //!
+//! # Random numbers
+//!
+//! A forward pass that draws numbers must draw the same ones in a replay. [`Dropout`] and [`randn_like`] do, if the training
+//! loop runs the forward pass inside [`with_draws`].
+//!
 //! # Operations
 //!
 //! Some operations of candle have wrong or missing first or second derivatives. The layers here have candle_nn's names,
@@ -56,6 +61,7 @@
 mod backend;
 mod batch_norm;
 mod buffer;
+mod draws;
 mod index;
 pub mod loss;
 mod norm;
@@ -66,6 +72,7 @@ mod value;
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use buffer::Buffer;
 pub use candle_nn::LayerNormConfig;
+pub use draws::{Dropout, randn_like, with_draws};
 pub use index::{gather, scatter_add};
 pub use norm::{LayerNorm, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
 
@@ -117,8 +124,8 @@ impl OwnModel {
         )
     }
 
-    /// As [`OwnModel::new`], for a forward function that needs other fields of the pass, such as the key of the random
-    /// numbers ([`random`](crate::random)) or the indices of the examples.
+    /// As [`OwnModel::new`], for a forward function that needs other fields of the pass, such as the indices of the examples
+    /// or the key of the random numbers ([`random`](crate::random)). [`Dropout`] and [`randn_like`] don't need it.
     ///
     /// # Errors
     /// As [`OwnModel::new`].
@@ -211,7 +218,7 @@ impl Objective for OwnModel {
             dtype,
             inputs.device().clone(),
         );
-        let outputs = (self.run)(vb, pass)?;
+        let outputs = with_draws(pass.draws, &pass.batch.indices, || (self.run)(vb, pass))?;
         let buffers = scope.leave()?;
         let per_example = (self.loss)(&outputs, &pass.batch.targets)?;
         let shared = match pass.mode {

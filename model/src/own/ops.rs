@@ -2,6 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
+use super::draws;
 use super::norm::{layer_normalised, rms_normalised};
 use super::value::with_derivative;
 
@@ -54,4 +55,13 @@ pub fn selu(x: &Tensor, alpha: f32, gamma: f32) -> Result<Tensor> {
     let alpha = constant(alpha)?;
     let negative = x.exp()?.mul(&alpha)?.sub(&alpha)?;
     positive.where_cond(x, &negative)?.mul(&constant(gamma)?)
+}
+
+/// The input with each value set to 0 with probability `drop_p`, and divided by 1 − `drop_p` otherwise, as
+/// `candle_nn::ops::dropout`, with the conditions of [`Dropout`](super::Dropout).
+///
+/// # Errors
+/// As [`Dropout::forward`](super::Dropout::forward) in training.
+pub fn dropout(x: &Tensor, drop_p: f32) -> Result<Tensor> {
+    draws::dropout(x, drop_p)
 }

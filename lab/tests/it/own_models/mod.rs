@@ -2,6 +2,7 @@
 
 mod checked;
 mod exact;
+mod layers;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarMap;
