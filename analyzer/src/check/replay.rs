@@ -3,19 +3,22 @@
 //! θ_{t+1} is recomputed from θ_t, the batch, the learning rate and the random draws, with the code that training
 //! uses, and compared with the recorded one. A trace that passes was produced by this rule on this data, and not
 //! written by hand.
+//!
+//! Each step starts from the recorded θ_t. A rule with a state also needs the state before the step. It is rebuilt
+//! forward, from a keyframe that contains it or from the optimizer's first step, with the gradients at the recorded
+//! parameters. So an error in one step doesn't spread to the parameters of the next.
+
+mod sample;
 
 use candle_core::{DType, Device};
 use hindcast_format::DataIdentity;
-use hindcast_format::meta::StepMeta;
 use hindcast_model::data::{DataSet, SplitFingerprint, differences};
-use hindcast_model::real::Real;
 use serde::Serialize;
 
-use crate::counterfactual::{parts, start_state, stepper};
-use crate::error::{AnalysisError, Missing, Result};
+use super::rule::{Cause, Compared, Recomputed, median, tolerances, walk};
+use crate::error::{AnalysisError, Result};
 use crate::measures::compare::Comparison;
 use crate::run::recorded::RecordedRun;
-use crate::run::source::RecordedStep;
 
 /// Options of a replay check.
 #[derive(Debug, Clone)]
@@ -50,20 +53,32 @@ pub struct StepCheck {
     pub step: u64,
     /// Recomputed θ_{t+1} and r_{t+1}, compared with the recorded ones.
     pub comparison: Comparison,
+    /// Difference of the computed and the recorded update, relative to the update: [`RuleCheckStep::error`].
+    pub update_error: f64,
+    /// The tensor with that difference; `None` where the bits agree.
+    pub update_tensor: Option<String>,
+    /// Number of elements that differ from the recorded ones and are not part of the errors: [`RuleCheckStep::by_rounding`].
+    pub by_rounding: u64,
     /// Computed and recorded batch loss, if it was recorded.
     pub loss: Option<(f64, f64)>,
     /// Tensors whose recorded flag "had a gradient" differs from the recomputed one. That isn't a failure: the loop
     /// may have left a tensor out on purpose, and the comparison uses the recorded flags.
     pub trained_differs: Vec<String>,
-    /// Whether it has the same bits or is within the tolerance.
+    /// A simple explanation of the difference, if there is one.
+    pub cause: Option<Cause>,
+    /// Whether it has the same bits or is within the tolerances for one step.
     pub passed: bool,
 }
 
 /// Result of a replay check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReplayCheckReport {
-    /// The tolerance.
+    /// Largest error relative to the parameters that passes.
     pub tolerance: f64,
+    /// Largest error of a single step relative to its update that passes.
+    pub update_tolerance: f64,
+    /// Largest median of those errors that passes.
+    pub median_tolerance: f64,
     /// The recomputed steps, ascending.
     pub steps: Vec<StepCheck>,
     /// How the check deviated from the options, and why; empty if it didn't.
@@ -71,14 +86,30 @@ pub struct ReplayCheckReport {
 }
 
 impl ReplayCheckReport {
-    /// Whether at least one step was checked and all passed.
+    /// Whether at least one step was checked, all passed, and the updates agree on the median.
     pub fn passed(&self) -> bool {
-        !self.steps.is_empty() && self.steps.iter().all(|s| s.passed)
+        !self.steps.is_empty() && self.steps.iter().all(|s| s.passed) && self.updates_agree()
+    }
+
+    /// Whether the median error relative to the updates is within its tolerance. A wrong weight decay may change the
+    /// parameters by less than [`tolerance`](Self::tolerance) in each step, and adds up over a run.
+    pub fn updates_agree(&self) -> bool {
+        self.median_update_error() <= self.median_tolerance
+    }
+
+    /// Median of the steps' errors relative to their updates.
+    pub fn median_update_error(&self) -> f64 {
+        median(self.steps.iter().map(|s| s.update_error))
     }
 
     /// Whether all steps have the recorded bits.
     pub fn bit_identical(&self) -> bool {
         self.steps.iter().all(|s| s.comparison.bit_identical)
+    }
+
+    /// Number of elements, over all steps, whose difference rounding explains.
+    pub fn by_rounding(&self) -> u64 {
+        self.steps.iter().map(|s| s.by_rounding).sum()
     }
 
     /// Step, computed and recorded loss, if most recorded losses differ from the computed ones by more than 1 %.
@@ -94,6 +125,12 @@ impl ReplayCheckReport {
                 .total_cmp(&b.comparison.max_relative_error)
         })
     }
+
+    /// The step with the largest error relative to its update.
+    pub fn worst_update(&self) -> Option<&StepCheck> {
+        let errors = self.steps.iter();
+        errors.max_by(|a, b| a.update_error.total_cmp(&b.update_error))
+    }
 }
 
 /// Recomputes sampled steps.
@@ -106,156 +143,94 @@ pub fn replay_check(
     options: &ReplayCheckOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<ReplayCheckReport> {
-    let (steps, mut note) = sample(run, options.samples)?;
-    let mut checks = Vec::with_capacity(steps.len());
-    let mut unknown: Option<(AnalysisError, Vec<u64>)> = None;
-    for (i, &step) in steps.iter().enumerate() {
-        let check = match run.dtype() {
-            DType::F64 => check::<f64>(run, step, options)?,
-            _ => check::<f32>(run, step, options)?,
-        };
-        match (check, &mut unknown) {
-            (Ok(check), _) => checks.push(check),
-            (Err(_), Some((_, left_out))) => left_out.push(step),
-            (Err(e), none) => *none = Some((e, vec![step])),
+    let sample::Sample {
+        stretches,
+        mut unknown,
+        mut why_unknown,
+        mut note,
+    } = sample::choose(run, options.samples)?;
+    let total = stretches.iter().map(|s| s.chosen.len()).sum();
+    let (update_tolerance, median_tolerance) = tolerances(run);
+    let mut steps = Vec::with_capacity(total);
+    for mut stretch in stretches {
+        // A step whose buffers are missing is left out, and the walk goes on after it.
+        while let Some(&first) = stretch.chosen.front() {
+            let range = stretch.range.clone();
+            let mut see = |step: &Recomputed<'_>| {
+                if stretch.chosen.front() == Some(&step.meta.step) {
+                    stretch.chosen.pop_front();
+                    steps.push(judge(run, step, options.tolerance, update_tolerance));
+                    progress(steps.len(), total);
+                }
+                Ok(())
+            };
+            let walked = match run.dtype() {
+                DType::F64 => walk::<f64>(run, range, &options.device, &mut see),
+                _ => walk::<f32>(run, range, &options.device, &mut see),
+            };
+            match walked {
+                Ok(()) => break,
+                Err(error @ AnalysisError::Missing(_)) => {
+                    why_unknown.get_or_insert(error);
+                    if run.rule().state_values(1) > 0 {
+                        unknown.extend(stretch.chosen.drain(..));
+                    } else {
+                        let left_out = stretch.chosen.pop_front().unwrap_or(first);
+                        unknown.push(left_out);
+                        stretch.range.start = left_out + 1;
+                    }
+                }
+                Err(other) => return Err(other),
+            }
         }
-        progress(i + 1, steps.len());
     }
-    match unknown {
-        Some((first, _)) if checks.is_empty() => return Err(first),
-        Some((_, left_out)) => {
+    unknown.sort_unstable();
+    match why_unknown {
+        Some(first) if steps.is_empty() => return Err(first),
+        Some(_) => {
             if !note.is_empty() {
                 note.push_str("; ");
             }
             note.push_str(&format!(
-                "{} of the sampled steps can't be recomputed, because they follow a hole in the trace, which doesn't contain the buffers or optimizer state before them: {left_out:?}",
-                left_out.len()
+                "{} of the sampled steps can't be recomputed, because they follow a hole in the trace, which doesn't contain the buffers or optimizer state before them: {unknown:?}",
+                unknown.len()
             ));
         }
         None => {}
     }
     Ok(ReplayCheckReport {
         tolerance: options.tolerance,
-        steps: checks,
+        update_tolerance,
+        median_tolerance,
+        steps,
         note,
     })
 }
 
-/// Steps whose successor is recorded. For rules with a state, steps at which the state is known.
-fn sample(run: &RecordedRun<'_>, samples: usize) -> Result<(Vec<u64>, String)> {
-    let source = run.source();
-    let end = source.end()?;
-    let mut candidates: Vec<u64> = Vec::new();
-    let stateful = run.rule().state_values(1) > 0;
-    for range in source.ranges()? {
-        let last = if range.end == end.step {
-            range.end
-        } else {
-            range.end - 1
-        };
-        if stateful {
-            // Each keyframe and the step after it, which uses a rebuilt state.
-            let mut at = last;
-            while at > range.start {
-                let key = if source.optimizer_state().is_empty() {
-                    range.start
-                } else {
-                    source.keyframe(at - 1)?.max(range.start)
-                };
-                candidates.extend((key..last.min(key + 2)).rev());
-                at = key;
-            }
-        } else {
-            candidates.extend(range.start..last)
-        }
-    }
-    candidates.sort_unstable();
-    candidates.dedup();
-    let all = candidates.len();
-    if samples > 0 && all > samples {
-        candidates = (0..samples)
-            .map(|i| candidates[i * (all - 1) / (samples - 1).max(1)])
-            .collect();
-        candidates.dedup();
-    }
-    let note = match (candidates.is_empty(), stateful) {
-        (true, _) => "no two consecutive steps are recorded: nothing can be recomputed".to_owned(),
-        (false, true) => format!(
-            "{} has a state, which is recorded at keyframes: only steps there were chosen",
-            run.rule().describe()
-        ),
-        (false, false) => String::new(),
-    };
-    Ok((candidates, note))
-}
-
-/// The inner error says that the trace doesn't contain the state from which the step starts. After a hole, the
-/// step is not to blame.
-fn check<T: Real>(
+/// Compares a recomputed step with the recorded one.
+fn judge(
     run: &RecordedRun<'_>,
-    step: u64,
-    options: &ReplayCheckOptions,
-) -> Result<Result<StepCheck>> {
-    let source = run.source();
-    let (meta, buffers_after, after) = recorded(run, step)?;
-    let mut state = match start_state::<T>(run, step, &options.device) {
-        Err(e @ AnalysisError::Missing(_)) => return Ok(Err(e)),
-        other => other?,
-    };
-    let parts = parts::<T>(run, &meta, &options.device)?;
-    let stepper = stepper(run);
-    let gradient = stepper.gradient(&state, &parts, run.draws(step))?;
-    let loss = meta.loss.map(|recorded| (gradient.loss, recorded));
-    let trained_differs: Vec<String> = source
-        .parameters()
-        .iter()
-        .zip(gradient.trained.iter().zip(&meta.trained))
-        .filter(|(_, (got, recorded))| got != recorded)
-        .map(|(spec, _)| spec.name.clone())
-        .collect();
-    stepper.update(&run.settings(&meta), gradient, &mut state)?;
-    let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect::<Vec<f64>>();
-    let comparison = Comparison::of(&wide(&state.parameters), &after, source.parameters()).worse(
-        Comparison::of(&wide(&state.buffers), &buffers_after, source.buffers()),
-    );
-    let passed = comparison.bit_identical || comparison.max_relative_error <= options.tolerance;
-    Ok(Ok(StepCheck {
-        step,
+    step: &Recomputed<'_>,
+    tolerance: f64,
+    update_tolerance: f64,
+) -> StepCheck {
+    let of =
+        |part: &Compared<'_>| Comparison::without(part.got, part.want, part.specs, part.left_out);
+    let comparison = of(&step.parameters).worse(of(&step.buffers));
+    let update = step.check(run);
+    let passed = comparison.bit_identical
+        || (comparison.max_relative_error <= tolerance && update.error <= update_tolerance);
+    StepCheck {
+        step: update.step,
         comparison,
-        loss,
-        trained_differs,
+        update_error: update.error,
+        update_tensor: update.tensor,
+        by_rounding: update.by_rounding,
+        loss: update.loss,
+        trained_differs: step.trained_differs.to_vec(),
+        cause: update.cause,
         passed,
-    }))
-}
-
-/// Metadata and r_{t+1} of step t, and θ_{t+1}.
-fn recorded(run: &RecordedRun<'_>, step: u64) -> Result<(StepMeta, Vec<f64>, Vec<f64>)> {
-    let missing = |step: u64| Missing::Step { step };
-    let end = run.source().end()?;
-    let last = step + 1 == end.step;
-    let mut walk = run
-        .source()
-        .forward(step..if last { step + 1 } else { step + 2 })?;
-    let RecordedStep {
-        meta,
-        buffers_after,
-        ..
-    } = walk
-        .next()
-        .transpose()?
-        .filter(|s| s.meta.step == step)
-        .ok_or_else(|| missing(step))?;
-    let after = if last {
-        end.parameters
-    } else {
-        walk.next()
-            .transpose()?
-            .filter(|s| s.meta.step == step + 1)
-            .ok_or_else(|| missing(step + 1))?
-            .parameters
-            .to_vec()
-    };
-    Ok((meta, buffers_after.to_vec(), after))
+    }
 }
 
 /// A split of the data that differs from the recorded one.

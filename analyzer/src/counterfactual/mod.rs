@@ -2,6 +2,7 @@
 //! that a sweep estimates.
 
 mod arithmetic;
+mod drift;
 mod file;
 mod noise;
 mod options;
@@ -12,6 +13,7 @@ mod sample;
 mod start;
 
 pub use arithmetic::Arithmetic;
+pub use drift::Drift;
 pub use file::{RemovalResult, RemovalResults, RemovedPlace};
 pub use options::{CounterfactualOptions, ReplayProgress};
 pub use outcome::{CounterfactualReport, EndValues, Outcome, SplitLoss};
@@ -101,6 +103,7 @@ fn typed<T: Real>(
         Comparison::of(&everyone.parameters, &end.parameters, source.parameters()).worse(
             Comparison::of(&everyone.buffers, &end.buffers, source.buffers()),
         );
+    let drift = drift(&job, &everyone, &end.parameters)?;
     Ok(CounterfactualReport {
         queries: queries.iter().map(ToString::to_string).collect(),
         at: at.point().to_owned(),
@@ -110,8 +113,51 @@ fn typed<T: Real>(
         engine: options.engine(),
         everyone,
         reproduction,
+        drift,
         outcomes,
     })
+}
+
+/// Seed of the noise that measures the effect of rounding.
+const ROUNDING: u64 = 1;
+
+/// How far the retraining with all examples ended from the recorded parameters. If that is far, all examples are
+/// retrained once more, from a start with other last digits.
+fn drift<T: Real>(job: &replay::Job<'_, T>, everyone: &Outcome, recorded: &[f64]) -> Result<Drift> {
+    let start: Vec<f64> = job.start.parameters.iter().map(|x| x.wide()).collect();
+    let (retrained, from) = (&everyone.parameters, &start[..]);
+    let mut drift = Drift {
+        of_movement: drift::of_movement(retrained, recorded, from, recorded),
+        by_rounding: None,
+    };
+    if !drift.is_suspicious() || job.options.start_noise.is_some() {
+        return Ok(drift);
+    }
+    let options = CounterfactualOptions {
+        start_noise: Some(ROUNDING),
+        evaluate: Vec::new(),
+        ..job.options.clone()
+    };
+    let again = replay::Job {
+        options: &options,
+        queries: &[],
+        inner_threads: std::thread::available_parallelism().map_or(1, usize::from),
+        done: AtomicU64::new(0),
+        total: job.steps.len() as u64,
+        stopped: AtomicBool::new(false),
+        ..*job
+    };
+    let moved = match spread(&again, &[&Vec::new()], 1) {
+        Ok(outcomes) => outcomes
+            .into_iter()
+            .next()
+            .map(|other| drift::of_movement(&other.parameters, retrained, from, recorded)),
+        // Rounding decides whether this training diverges.
+        Err(AnalysisError::Diverged(_)) => Some(f64::INFINITY),
+        Err(other) => return Err(other),
+    };
+    drift.by_rounding = moved;
+    Ok(drift)
 }
 
 /// Distributes the runs over worker threads. Returns the outcomes in the order of `all`.

@@ -8,6 +8,7 @@ use hindcast_model::train::ModelState;
 use serde::{Deserialize, Serialize};
 
 use super::arithmetic::Trainer;
+use super::drift::Drift;
 use super::start::narrow;
 use super::{Denominators, Removal};
 use crate::engine::EngineKind;
@@ -91,6 +92,8 @@ pub struct CounterfactualReport {
     /// That replay's θ_T and r_T, compared with the recorded ones. With the same arithmetic, on the machine that trained,
     /// the bits are identical. Changes are always measured from the replay.
     pub reproduction: Comparison,
+    /// The distance of that replay's θ_T from the recorded one, relative to the movement of training.
+    pub drift: Drift,
     /// One per set, in order.
     pub outcomes: Vec<Outcome>,
 }

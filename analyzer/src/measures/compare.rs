@@ -17,6 +17,16 @@ pub struct Comparison {
 impl Comparison {
     /// Compares `got` with `expected`, tensor by tensor.
     pub(crate) fn of(got: &[f64], expected: &[f64], specs: &[TensorSpec]) -> Comparison {
+        Self::without(got, expected, specs, &[])
+    }
+
+    /// The same, where the elements of `left_out` count for the bits but not for the error. It may be empty.
+    pub(crate) fn without(
+        got: &[f64],
+        expected: &[f64],
+        specs: &[TensorSpec],
+        left_out: &[bool],
+    ) -> Comparison {
         let mut out = Comparison {
             bit_identical: got.len() == expected.len(),
             max_relative_error: if got.len() == expected.len() {
@@ -32,12 +42,13 @@ impl Comparison {
             let (Some(a), Some(b)) = (got.get(start..end), expected.get(start..end)) else {
                 break;
             };
+            let left_out = left_out.get(start..end).unwrap_or_default();
             start = end;
             if a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()) {
                 continue;
             }
             out.bit_identical = false;
-            let error = relative(a, b);
+            let error = relative(a, b, left_out);
             if out.tensor.is_none() || error > out.max_relative_error {
                 out.max_relative_error = error;
                 out.tensor = Some(spec.name.clone());
@@ -57,10 +68,13 @@ impl Comparison {
     }
 }
 
-fn relative(a: &[f64], b: &[f64]) -> f64 {
+fn relative(a: &[f64], b: &[f64], left_out: &[bool]) -> f64 {
     let largest = |x: &mut dyn Iterator<Item = f64>| x.fold(0.0_f64, |m, x| m.max(x.abs()));
     let mut differs = false;
-    let gap = a.iter().zip(b).fold(0.0_f64, |m, (a, b)| {
+    let gap = a.iter().zip(b).enumerate().fold(0.0_f64, |m, (i, (a, b))| {
+        if left_out.get(i).copied().unwrap_or(false) {
+            return m;
+        }
         if a.is_finite() != b.is_finite() || a.is_nan() != b.is_nan() {
             differs = true;
         }

@@ -12,14 +12,7 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
     if values == 0 {
         return Ok((step, Vec::new()));
     }
-    // A range without gaps starts with a keyframe, so no step before the range is needed.
-    let stretch = source.ranges()?.into_iter().find(|r| r.contains(&step));
-    let stretch = stretch.map_or(step, |r| r.start);
-    let at = if source.optimizer_state().is_empty() {
-        stretch
-    } else {
-        source.keyframe(step)?.max(stretch)
-    };
+    let at = anchor(run, step)?;
     let first = source
         .forward(at..at + 1)?
         .next()
@@ -30,6 +23,18 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
         Some(key) if key.optimizer.len() == values => Ok((at, key.optimizer)),
         _ => Err(AnalysisError::Missing(unknown_state(run, at)?)),
     }
+}
+
+/// The newest step at or before `step` at which the trace can contain the optimizer's state.
+pub(crate) fn anchor(run: &RecordedRun<'_>, step: u64) -> Result<u64> {
+    let source = run.source();
+    // A range without gaps starts with a keyframe, so no step before the range is needed.
+    let stretch = source.ranges()?.into_iter().find(|r| r.contains(&step));
+    let stretch = stretch.map_or(step, |r| r.start);
+    if source.optimizer_state().is_empty() {
+        return Ok(stretch);
+    }
+    Ok(source.keyframe(step)?.max(stretch))
 }
 
 /// Describes why step `at` has no optimizer state: it was never recorded, or it was lost. For a lost state, the

@@ -40,6 +40,59 @@ fn replay(
 }
 
 #[test]
+fn a_run_that_was_trained_otherwise_is_not_reproduced() {
+    let honest = Recipe {
+        keep_state: false,
+        steps: 30,
+        ..Recipe::new(UpdateRule::adamw(), 0.02)
+    };
+    let net = TinyNet::new(0.0);
+    let report = |recorded: &MemoryRun| {
+        let options = CounterfactualOptions::new(0..30);
+        replay(&honest, &net, recorded, &options, &[vec![3]])
+    };
+    let drift = report(&train(&honest, &net, None)).drift;
+    assert_eq!((drift.of_movement, drift.by_rounding), (0.0, None));
+    assert!(drift.is_reproduced());
+    let other = |text: &str| Recipe {
+        rule: UpdateRule::from_toml(text).unwrap(),
+        ..honest.clone()
+    };
+    for (what, trained) in [
+        (
+            "a frozen tensor",
+            Recipe {
+                frozen: Some(1),
+                ..honest.clone()
+            },
+        ),
+        (
+            "moments that began anew",
+            Recipe {
+                anew: Some(20),
+                ..honest.clone()
+            },
+        ),
+        ("another beta", other("kind = \"adamw\"\nbeta1 = 0.8")),
+        ("clipping", other("kind = \"adamw\"\nclip_norm = 0.05")),
+        ("SGD", other("kind = \"sgd\"")),
+    ] {
+        let mut recorded = train(&trained, &net, None);
+        for (t, step) in (0..).zip(&mut recorded.steps) {
+            step.meta.optimizer_step = t;
+            step.meta.clip_norm = None;
+        }
+        let drift = report(&recorded).drift;
+        println!("{what}: {drift:?}");
+        assert!(!drift.is_reproduced(), "{what}: {drift:?}");
+        assert!(
+            drift.by_rounding.is_some_and(|r| r < 1e-9),
+            "{what}: {drift:?}"
+        );
+    }
+}
+
+#[test]
 fn leaving_no_example_out_gives_the_recorded_bits_from_any_step() {
     for rule in rules() {
         for micro in [Vec::new(), vec![2, 3]] {

@@ -35,12 +35,22 @@ fn correct_runs_are_reproduced_bit_for_bit() {
                 keep_state,
                 ..Recipe::new(UpdateRule::from_toml(text).unwrap(), 0.1)
             };
-            let report = check(&recipe, &train(&recipe, &TinyNet::new(0.0), None), 0);
+            let recorded = train(&recipe, &TinyNet::new(0.0), None);
+            let report = check(&recipe, &recorded, 0);
             assert!(report.passed() && report.bit_identical(), "{report:#?}");
-            match text {
-                "kind = \"sgd\"" => assert_eq!(report.steps.len(), 10),
-                _ => assert!(report.note.contains("keyframes"), "{}", report.note),
-            }
+            assert_eq!(report.steps.len(), 10, "{text}");
+            assert_eq!((report.note.as_str(), report.by_rounding()), ("", 0));
+            // A few steps: spread over the run, or near a known state.
+            let few = check(&recipe, &recorded, 3);
+            assert!(few.passed() && few.bit_identical(), "{few:#?}");
+            let steps: Vec<u64> = few.steps.iter().map(|s| s.step).collect();
+            let (expected, note): (&[u64], _) = match (text, keep_state) {
+                ("kind = \"sgd\"", _) => (&[0, 4, 9], ""),
+                (_, true) => (&[0, 4, 9], "keyframes"),
+                (_, false) => (&[0, 1, 2], "the first steps were chosen"),
+            };
+            assert_eq!(steps, expected, "{text}");
+            assert!(few.note.contains(note), "{}", few.note);
         }
     }
 }
@@ -84,6 +94,108 @@ fn another_batch_or_learning_rate_is_found() {
     let report = check(&recipe, &other, 0);
     assert!(!report.steps[3].passed);
     assert_eq!(report.steps[3].trained_differs, ["w2"]);
+}
+
+/// Trains with one rule, and checks every step as if another one had been recorded. The keyframes have no state.
+fn as_another(trained: &str, recorded: &str, rate: f64) -> ReplayCheckReport {
+    let rule = |text: &str| UpdateRule::from_toml(text).unwrap();
+    let recipe = Recipe {
+        keep_state: false,
+        steps: 20,
+        ..Recipe::new(rule(trained), rate)
+    };
+    let run = train(&recipe, &TinyNet::new(0.0), None);
+    let other = Recipe {
+        rule: rule(recorded),
+        ..recipe
+    };
+    check(&other, &run, 0)
+}
+
+#[test]
+fn a_wrong_rule_is_found_with_moments_that_are_rebuilt() {
+    let adamw = "kind = \"adamw\"";
+    assert!(as_another(adamw, adamw, 0.01).bit_identical());
+    for wrong in [
+        "beta1 = 0.89",
+        "beta2 = 0.99",
+        "eps = 0.0001",
+        "clip_norm = 0.01",
+    ] {
+        let report = as_another(adamw, &format!("{adamw}\n{wrong}"), 0.01);
+        assert_eq!(report.steps.len(), 20);
+        assert!(!report.passed(), "{wrong}: {:#?}", report.worst_update());
+    }
+    assert!(!as_another(adamw, "kind = \"adam\"\nweight_decay = 0.01", 0.01).passed());
+    assert!(
+        !as_another(
+            "kind = \"sgd\"\nmomentum = 0.9",
+            "kind = \"sgd\"\nmomentum = 0.8",
+            0.1
+        )
+        .passed()
+    );
+}
+
+#[test]
+fn a_decay_that_is_tiny_in_each_step_is_found_relative_to_the_update() {
+    let recipe = Recipe {
+        keep_state: false,
+        ..Recipe::new(UpdateRule::adamw(), 1e-6)
+    };
+    let mut recorded = train(&recipe, &TinyNet::new(0.0), None);
+    for step in &mut recorded.steps {
+        step.meta.groups[0].weight_decay = 0.0;
+    }
+    let run = RecordedRun::new(&recorded, TinyNet::new(0.0), &TinyData, recipe.rule, 7).unwrap();
+    let options = ReplayCheckOptions {
+        samples: 0,
+        tolerance: 1e-4,
+        ..ReplayCheckOptions::new(&run)
+    };
+    let report = replay_check(&run, &options, &mut |_, _| {}).unwrap();
+    // Relative to the parameters, each step is within the tolerance.
+    assert!(report.worst().unwrap().comparison.max_relative_error < 1e-7);
+    assert!(!report.passed() && !report.updates_agree());
+    let cause = report.worst_update().unwrap().cause.as_ref().unwrap();
+    assert!(
+        cause.to_string().contains("weight decay of 0.010"),
+        "{cause}"
+    );
+}
+
+#[test]
+fn an_optimizer_that_counts_from_zero_again_begins_with_moments_of_zero() {
+    let recipe = Recipe {
+        keep_state: false,
+        ..Recipe::new(UpdateRule::adamw(), 0.01)
+    };
+    let first = train(&recipe, &TinyNet::new(0.0), None);
+    // The second half is trained by a new optimizer, from the first half's end.
+    let mut recorded = first.clone();
+    for step in &mut recorded.steps {
+        step.meta.optimizer_step %= 5;
+    }
+    assert!(
+        !check(&recipe, &recorded, 0).passed(),
+        "the optimizer went on"
+    );
+    let recipe = Recipe {
+        anew: Some(5),
+        ..recipe
+    };
+    let anew = train(&recipe, &TinyNet::new(0.0), None);
+    let report = check(&recipe, &anew, 0);
+    assert!(
+        report.bit_identical() && report.steps.len() == 10,
+        "{report:#?}"
+    );
+    let mut wrong = anew;
+    for (t, step) in (0..).zip(&mut wrong.steps) {
+        step.meta.optimizer_step = t;
+    }
+    let report = check(&recipe, &wrong, 0);
+    assert!(report.steps[..5].iter().all(|s| s.passed) && !report.steps[5].passed);
 }
 
 #[test]

@@ -161,6 +161,8 @@ pub struct Recipe {
     pub keep_state: bool,
     /// A parameter tensor that the optimizer doesn't hold, whatever the recorded flags say.
     pub frozen: Option<usize>,
+    /// A new optimizer takes over every this many steps.
+    pub anew: Option<u64>,
 }
 
 impl Recipe {
@@ -177,6 +179,7 @@ impl Recipe {
             warm: 0,
             keep_state: true,
             frozen: None,
+            anew: None,
         }
     }
 
@@ -206,7 +209,7 @@ impl Recipe {
             micro_batches: self.micro.clone(),
             loss: None,
             clip_norm: self.clip_odd.filter(|_| t % 2 == 1),
-            optimizer_step: self.warm + t,
+            optimizer_step: self.anew.map_or(self.warm + t, |every| t % every),
             trained: vec![false, true, t != 2],
             scalars: Vec::new(),
             extensions: Vec::new(),
@@ -301,6 +304,9 @@ pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> M
     };
     for t in 0..recipe.steps {
         let meta = recipe.meta(t);
+        if recipe.anew.is_some() && meta.optimizer_step == 0 {
+            state.optimizer.fill(0.0);
+        }
         let mut weights = weights_of(&meta).unwrap();
         change(&meta, &mut weights);
         let mut rest = weights.into_iter();

@@ -198,7 +198,7 @@ pub(crate) const COUNTERFACTUAL: &str = "\
                          places is a list of {row, file}, one per example of `without`;
                          at_end {queries, losses} after the last step, if the query is asked about an average
   scan                   with --scan, a list of {examples, predicted_change, real_change, ratio, losses}, one per number; else null
-  retraining {queries, at, window, removal, denominators, everyone, reproduction, outcomes}";
+  retraining {queries, at, window, removal, denominators, everyone, reproduction, drift, outcomes}";
 
 pub(super) const RECOVER: &str = "\
 Exit codes: 0 nothing was lost; 1 failure, and nothing was written; 2 wrong usage; 3 something was lost, as reported. The damaged run is only read.

@@ -10,6 +10,7 @@
 mod adjoint;
 mod clip;
 mod error;
+mod rounding;
 mod rule;
 mod settings;
 mod step;
@@ -17,6 +18,7 @@ mod step;
 pub use adjoint::{Adjoint, Direction, Linearized};
 pub use clip::{CLIP_EPSILON, Clip};
 pub use error::UpdateError;
+pub use rounding::Rounding;
 pub use rule::{StateTensor, UpdateRule};
 pub use settings::{Block, Blocks, GroupHyper, Settings};
 pub use step::StepPoint;

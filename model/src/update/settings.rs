@@ -99,6 +99,16 @@ impl Settings {
         }
     }
 
+    /// The hyperparameters of a tensor.
+    pub(super) fn hyper(&self, tensor: usize, block: &Block) -> Result<GroupHyper, UpdateError> {
+        let hyper = self.groups.get(block.group).ok_or(UpdateError::Group {
+            tensor,
+            group: block.group,
+            groups: self.groups.len(),
+        })?;
+        Ok(*hyper)
+    }
+
     /// The trained tensors, with their ranges and hyperparameters.
     pub(super) fn active<'a>(
         &'a self,
@@ -115,12 +125,7 @@ impl Settings {
             if !trained {
                 continue;
             }
-            let hyper = self.groups.get(block.group).ok_or(UpdateError::Group {
-                tensor,
-                group: block.group,
-                groups: self.groups.len(),
-            })?;
-            active.push((block.range.clone(), *hyper));
+            active.push((block.range.clone(), self.hyper(tensor, block)?));
         }
         Ok(active)
     }

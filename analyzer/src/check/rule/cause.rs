@@ -198,7 +198,7 @@ mod tests {
             before: &BEFORE,
             got: &got,
             want: &want,
-            undecided: &[],
+            left_out: &[],
             specs: &specs,
         };
         Cause::of(&compared, &settings, &Blocks::new([(2, 0), (2, 0)]))

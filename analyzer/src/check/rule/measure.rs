@@ -4,27 +4,27 @@ use hindcast_format::layout::{DType as Stored, TensorSpec};
 use hindcast_model::vectors::norm_of;
 
 /// One step's values of the tensors `specs`, flattened.
-pub(super) struct Compared<'a> {
+pub(crate) struct Compared<'a> {
     /// Before the step.
     pub before: &'a [f64],
     /// After it, as computed.
     pub got: &'a [f64],
     /// After it, as recorded.
     pub want: &'a [f64],
-    /// Elements to leave out; empty for none.
-    pub undecided: &'a [bool],
+    /// Elements to leave out of the comparison; empty for none.
+    pub left_out: &'a [bool],
     pub specs: &'a [TensorSpec],
 }
 
 /// One tensor's part of a [`Compared`].
-pub(super) struct ComparedTensor<'a> {
+pub(crate) struct ComparedTensor<'a> {
     pub spec: &'a TensorSpec,
     /// Position among the tensors.
     pub tensor: usize,
     pub before: &'a [f64],
     pub got: &'a [f64],
     pub want: &'a [f64],
-    undecided: &'a [bool],
+    left_out: &'a [bool],
 }
 
 /// The largest error over the tensors.
@@ -50,7 +50,7 @@ impl<'a> Compared<'a> {
     /// The tensors one by one.
     pub fn tensors(&self) -> impl Iterator<Item = ComparedTensor<'a>> {
         let (before, got, want) = (self.before, self.got, self.want);
-        let (undecided, specs) = (self.undecided, self.specs);
+        let (left_out, specs) = (self.left_out, self.specs);
         let mut start = 0;
         specs.iter().enumerate().filter_map(move |(tensor, spec)| {
             let range = start..start + spec.shape.iter().product::<usize>();
@@ -61,7 +61,7 @@ impl<'a> Compared<'a> {
                 before: before.get(range.clone())?,
                 got: got.get(range.clone())?,
                 want: want.get(range.clone())?,
-                undecided: undecided.get(range).unwrap_or_default(),
+                left_out: left_out.get(range).unwrap_or_default(),
             })
         })
     }
@@ -72,7 +72,7 @@ impl ComparedTensor<'_> {
     pub fn elements(&self) -> impl Iterator<Item = (f64, f64, f64)> {
         let values = self.before.iter().zip(self.got).zip(self.want);
         values.enumerate().filter_map(|(i, ((&b, &g), &w))| {
-            let left_out = self.undecided.get(i).copied().unwrap_or(false);
+            let left_out = self.left_out.get(i).copied().unwrap_or(false);
             (!left_out).then_some((b, g, w))
         })
     }
@@ -92,6 +92,20 @@ fn unit(stored: Stored) -> f64 {
         Stored::F16 => 2f64.powi(-11),
         Stored::Bf16 => 2f64.powi(-8),
     }
+}
+
+/// The elements whose results differ and whose difference is within their bound, and the number of those elements.
+pub(super) fn explained(got: &[f64], want: &[f64], bounds: &[f64]) -> (Vec<bool>, u64) {
+    let differs = |(&g, &w): (&f64, &f64)| (g - w).abs();
+    let left_out: Vec<bool> = got
+        .iter()
+        .zip(want)
+        .map(differs)
+        .zip(bounds)
+        .map(|(gap, &bound)| gap > 0.0 && gap <= bound)
+        .collect();
+    let count = left_out.iter().filter(|&&out| out).count() as u64;
+    (left_out, count)
 }
 
 /// The largest error over the tensors; see [`super::RuleCheckStep::error`].
@@ -159,12 +173,12 @@ mod tests {
         }
     }
 
-    fn compared(before: &[f64], got: &[f64], want: &[f64], undecided: &[bool]) -> Difference {
+    fn compared(before: &[f64], got: &[f64], want: &[f64], left_out: &[bool]) -> Difference {
         compare(&Compared {
             before,
             got,
             want,
-            undecided,
+            left_out,
             specs: &[spec("a", 2), spec("b", 2)],
         })
     }
@@ -192,13 +206,18 @@ mod tests {
     }
 
     #[test]
-    fn undecided_elements_and_equal_nans_are_left_out() {
+    fn elements_that_rounding_explains_and_equal_nans_are_left_out() {
         let got = [0.1, -0.1, f64::NAN, 0.1];
         let want = [0.1, 0.1, f64::NAN, 0.1];
-        let undecided = [false, true, false, false];
-        assert_eq!(compared(&[0.0; 4], &got, &want, &undecided).error, 0.0);
+        let (left_out, count) = explained(&got, &want, &[0.0, 0.3, 0.0, 0.3]);
+        assert_eq!(
+            (&left_out[..], count),
+            (&[false, true, false, false][..], 1)
+        );
+        assert_eq!(explained(&got, &want, &[0.0, 0.1, 0.0, 0.0]).1, 0);
+        assert_eq!(compared(&[0.0; 4], &got, &want, &left_out).error, 0.0);
         assert!(compared(&[0.0; 4], &got, &want, &[]).error > 1.0);
-        let lost = compared(&[0.0; 4], &[0.1; 4], &want, &undecided);
+        let lost = compared(&[0.0; 4], &[0.1; 4], &want, &left_out);
         assert_eq!(
             (lost.error, lost.tensor.as_deref()),
             (f64::INFINITY, Some("b"))

@@ -19,9 +19,11 @@ use candle_core::DType;
 use hindcast_format::layout::DType as Stored;
 
 pub use cause::Cause;
+pub(crate) use measure::Compared;
 pub use options::RuleCheckOptions;
-pub(crate) use report::other_loss;
 pub use report::{RuleCheckReport, RuleCheckStep};
+pub(crate) use report::{median, other_loss};
+pub(crate) use walk::{Recomputed, walk};
 
 use crate::error::Result;
 use crate::run::recorded::RecordedRun;
@@ -35,16 +37,18 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
     let sample::Sample { stretches, unknown } = sample::choose(run, options)?;
     let mut steps = Vec::new();
     for stretch in stretches {
-        let found = match run.dtype() {
-            DType::F64 => walk::walk::<f64>(run, stretch, &options.device)?,
-            _ => walk::walk::<f32>(run, stretch, &options.device)?,
+        let mut see = |step: &Recomputed<'_>| {
+            steps.push(step.check(run));
+            Ok(())
         };
-        steps.extend(found);
+        match run.dtype() {
+            DType::F64 => walk::<f64>(run, stretch, &options.device, &mut see)?,
+            _ => walk::<f32>(run, stretch, &options.device, &mut see)?,
+        }
     }
     steps.sort_by_key(|s| s.step);
     steps.dedup_by_key(|s| s.step);
-    let stored = run.source().parameters().first().map(|spec| spec.dtype);
-    let (tolerance, median_tolerance) = tolerances(stored.unwrap_or(Stored::F32));
+    let (tolerance, median_tolerance) = tolerances(run);
     Ok(RuleCheckReport {
         seed: options.seed,
         steps,
@@ -58,8 +62,9 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
 ///
 /// A float32 gradient of a deep net differs by 1e-6 to 1e-5 of its norm between two processors. The gradients of a bf16
 /// or f16 run were rounded to 8 or 11 bits, and are computed in float32 here.
-fn tolerances(stored: Stored) -> (f64, f64) {
-    match stored {
+pub(crate) fn tolerances(run: &RecordedRun<'_>) -> (f64, f64) {
+    let stored = run.source().parameters().first().map(|spec| spec.dtype);
+    match stored.unwrap_or(Stored::F32) {
         Stored::F64 => (1e-3, 1e-7),
         Stored::F32 => (5e-2, 2e-4),
         Stored::F16 => (0.2, 2e-2),

@@ -18,6 +18,9 @@ pub struct RuleCheckStep {
     pub error: f64,
     /// The tensor with that error; `None` where the bits agree.
     pub tensor: Option<String>,
+    /// Number of elements that differ from the recorded ones and are not part of the error, because rounding of the
+    /// gradients explains the difference: where a gradient is zero up to rounding, Adam turns rounding into a step.
+    pub by_rounding: u64,
     /// Computed and recorded batch loss, where one was recorded.
     pub loss: Option<(f64, f64)>,
     /// A simple explanation of the difference, if there is one.
@@ -63,12 +66,7 @@ impl RuleCheckReport {
 
     /// Median of the steps' errors, the lower one for an even number of steps; 0 if there is no step.
     pub fn median_error(&self) -> f64 {
-        let mut errors: Vec<f64> = self.steps.iter().map(|s| s.error).collect();
-        errors.sort_by(f64::total_cmp);
-        match errors.get(errors.len().saturating_sub(1) / 2) {
-            Some(&median) => median,
-            None => 0.0,
-        }
+        median(self.steps.iter().map(|s| s.error))
     }
 
     /// The step with the largest error.
@@ -79,6 +77,16 @@ impl RuleCheckReport {
     /// Step, computed and recorded loss, if most recorded losses differ from the computed ones by more than 1 %.
     pub fn other_loss(&self) -> Option<(u64, f64, f64)> {
         other_loss(self.steps.iter().map(|s| (s.step, s.loss)))
+    }
+}
+
+/// The median, the lower one for an even number; 0 if there is none.
+pub(crate) fn median(errors: impl Iterator<Item = f64>) -> f64 {
+    let mut errors: Vec<f64> = errors.collect();
+    errors.sort_by(f64::total_cmp);
+    match errors.get(errors.len().saturating_sub(1) / 2) {
+        Some(&median) => median,
+        None => 0.0,
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
-use hindcast_model::update::UpdateRule;
+use hindcast_model::update::Rounding;
 
 use super::cause::Cause;
-use super::measure::{Compared, compare};
+use super::measure::{Compared, compare, explained};
 use super::report::RuleCheckStep;
 use crate::counterfactual::{StateBefore, each_state, parts, stepper};
 use crate::error::{AnalysisError, Missing, Result};
@@ -23,16 +23,55 @@ struct Pending<T> {
     after: ModelState<T>,
     buffers_after: Vec<f64>,
     loss: f64,
-    /// Parameter elements whose update is decided by rounding; see [`undecided`].
-    undecided: Vec<bool>,
+    trained_differs: Vec<String>,
+    /// Largest distance of each parameter that rounding explains; see [`Rounding`].
+    bounds: Vec<f64>,
+}
+
+/// A step as computed and as recorded.
+pub(crate) struct Recomputed<'a> {
+    pub meta: &'a StepMeta,
+    /// θ.
+    pub parameters: Compared<'a>,
+    /// Running statistics.
+    pub buffers: Compared<'a>,
+    /// Computed and recorded batch loss, where one was recorded.
+    pub loss: Option<(f64, f64)>,
+    /// Tensors whose recorded flag "had a gradient" differs from the computed one.
+    pub trained_differs: &'a [String],
+    /// Number of elements that are left out because rounding explains their difference.
+    pub by_rounding: u64,
+}
+
+impl Recomputed<'_> {
+    /// Compares the updates.
+    pub fn check(&self, run: &RecordedRun<'_>) -> RuleCheckStep {
+        let of_parameters = compare(&self.parameters);
+        let worse = of_parameters.clone().worse(compare(&self.buffers));
+        let cause = if of_parameters.error > 0.0 {
+            Cause::of(&self.parameters, &run.settings(self.meta), run.blocks())
+        } else {
+            None
+        };
+        RuleCheckStep {
+            step: self.meta.step,
+            bit_identical: worse.bit_identical,
+            error: worse.error,
+            tensor: worse.tensor,
+            by_rounding: self.by_rounding,
+            loss: self.loss,
+            cause,
+        }
+    }
 }
 
 /// Computes every step of `stretch`, whose first step's optimizer state must be known.
-pub(super) fn walk<T: Real>(
+pub(crate) fn walk<T: Real>(
     run: &RecordedRun<'_>,
     stretch: Range<u64>,
     device: &Device,
-) -> Result<Vec<RuleCheckStep>> {
+    see: &mut dyn FnMut(&Recomputed<'_>) -> Result<()>,
+) -> Result<()> {
     let end = run.source().end()?;
     let (known, optimizer) = known_state(run, stretch.start)?;
     let optimizer = optimizer.into_iter().map(T::of).collect();
@@ -43,15 +82,15 @@ pub(super) fn walk<T: Real>(
         stretch.end + 1
     };
     let mut pending: Option<Pending<T>> = None;
-    let mut found = Vec::new();
+    let mut rounding = Rounding::new(run.blocks());
     each_state(run, known..last, optimizer, &mut |step| {
         if let Some(pending) = pending.take() {
-            found.push(finish(run, &pending, &wide(&step.state.parameters)));
+            finish(run, &pending, &wide(&step.state.parameters), see)?;
         }
         if step.meta.step >= stretch.end {
             return Ok(None);
         }
-        let computed = compute(run, step, device)?;
+        let computed = compute(run, step, device, &mut rounding)?;
         let after = computed.after.optimizer.clone();
         pending = Some(computed);
         Ok(Some(after))
@@ -61,15 +100,16 @@ pub(super) fn walk<T: Real>(
             let step = pending.meta.step + 1;
             return Err(AnalysisError::Missing(Missing::Step { step }));
         }
-        found.push(finish(run, &pending, &end.parameters));
+        finish(run, &pending, &end.parameters, see)?;
     }
-    Ok(found)
+    Ok(())
 }
 
 fn compute<T: Real>(
     run: &RecordedRun<'_>,
     step: StateBefore<T>,
     device: &Device,
+    rounding: &mut Rounding,
 ) -> Result<Pending<T>> {
     let StateBefore {
         meta,
@@ -80,93 +120,72 @@ fn compute<T: Real>(
     let parts = parts::<T>(run, &meta, device)?;
     let gradient = stepper.gradient(&before, &parts, run.draws(meta.step))?;
     let loss = gradient.loss;
-    let largest = gradient
-        .gradient
-        .iter()
-        .fold(0.0_f64, |m, g| m.max(g.wide().abs()));
+    let flags = gradient.trained.iter().zip(&meta.trained);
+    let named = run.source().parameters().iter().zip(flags);
+    let trained_differs = named
+        .filter(|(_, (got, recorded))| got != recorded)
+        .map(|(spec, _)| spec.name.clone())
+        .collect();
+    let batch_gradient = gradient.gradient.clone();
+    let settings = run.settings(&meta);
     let mut after = before.clone();
-    stepper.update(&run.settings(&meta), gradient, &mut after)?;
-    let undecided = undecided(run.rule(), &meta, &after.optimizer, largest, epsilon::<T>());
+    stepper.update(&settings, gradient, &mut after)?;
+    let bounds = rounding
+        .step(
+            run.rule(),
+            run.blocks(),
+            &settings,
+            &batch_gradient,
+            &after.optimizer,
+        )
+        .map_err(|source| AnalysisError::Update {
+            step: meta.step,
+            source,
+        })?;
     Ok(Pending {
         meta,
         before,
         after,
         buffers_after,
         loss,
-        undecided,
+        trained_differs,
+        bounds,
     })
-}
-
-/// Distance from 1 to the next number of the type.
-fn epsilon<T: Real>() -> f64 {
-    if T::DTYPE == DType::F64 {
-        f64::EPSILON
-    } else {
-        f64::from(f32::EPSILON)
-    }
-}
-
-/// Adam divides by the root of the second moment. If a gradient is zero up to rounding (an attention's key biases),
-/// this turns rounding into a whole step of either sign, which no replay can reproduce. Such elements are not compared.
-fn undecided<T: Real>(
-    rule: &UpdateRule,
-    meta: &StepMeta,
-    optimizer: &[T],
-    largest: f64,
-    epsilon: f64,
-) -> Vec<bool> {
-    /// Largest rounding error of a sum over a batch, in units of the largest gradient's last place.
-    const PLACES: f64 = 1e3;
-    let beta2 = match *rule {
-        UpdateRule::Adam { beta2, .. } | UpdateRule::AdamW { beta2, .. } => beta2,
-        _ => return Vec::new(),
-    };
-    let (_, second) = optimizer.split_at(optimizer.len() / 2);
-    let updates = i32::try_from(meta.optimizer_step.saturating_add(1)).unwrap_or(i32::MAX);
-    let correction = 1.0 - beta2.powi(updates);
-    let noise = PLACES * epsilon * largest;
-    second
-        .iter()
-        .map(|v| v.wide() / correction <= noise * noise)
-        .collect()
 }
 
 fn wide<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.wide()).collect()
 }
 
-fn finish<T: Real>(run: &RecordedRun<'_>, pending: &Pending<T>, recorded: &[f64]) -> RuleCheckStep {
+fn finish<T: Real>(
+    run: &RecordedRun<'_>,
+    pending: &Pending<T>,
+    recorded: &[f64],
+    see: &mut dyn FnMut(&Recomputed<'_>) -> Result<()>,
+) -> Result<()> {
     let (before, got) = (&pending.before, &pending.after);
     let (theta, computed) = (wide(&before.parameters), wide(&got.parameters));
     let source = run.source();
-    let parameters = Compared {
-        before: &theta,
-        got: &computed,
-        want: recorded,
-        undecided: &pending.undecided,
-        specs: source.parameters(),
-    };
+    let (left_out, by_rounding) = explained(&computed, recorded, &pending.bounds);
     let (buffers, buffers_got) = (wide(&before.buffers), wide(&got.buffers));
-    let buffers = Compared {
-        before: &buffers,
-        got: &buffers_got,
-        want: &pending.buffers_after,
-        undecided: &[],
-        specs: source.buffers(),
-    };
-    let of_parameters = compare(&parameters);
-    let worse = of_parameters.clone().worse(compare(&buffers));
-    let cause = if of_parameters.error > 0.0 {
-        Cause::of(&parameters, &run.settings(&pending.meta), run.blocks())
-    } else {
-        None
-    };
-    RuleCheckStep {
-        step: pending.meta.step,
-        bit_identical: worse.bit_identical,
-        error: worse.error,
-        tensor: worse.tensor,
+    see(&Recomputed {
+        meta: &pending.meta,
+        parameters: Compared {
+            before: &theta,
+            got: &computed,
+            want: recorded,
+            left_out: &left_out,
+            specs: source.parameters(),
+        },
+        buffers: Compared {
+            before: &buffers,
+            got: &buffers_got,
+            want: &pending.buffers_after,
+            left_out: &[],
+            specs: source.buffers(),
+        },
         loss: pending.meta.loss.map(|recorded| (pending.loss, recorded)),
-        cause,
-    }
+        trained_differs: &pending.trained_differs,
+        by_rounding,
+    })
 }

@@ -14,7 +14,7 @@ use candle_core::Device;
 
 use super::answering::Settings;
 use super::asked::{one_query, parse_queries, parse_window};
-use super::retraining::{file, places, retrain};
+use super::retraining::{file, not_reproduced, places, retrain};
 use super::trust;
 use crate::args::{Counterfactual, DenominatorKind, RemovalKind};
 use crate::clean;
@@ -84,6 +84,10 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         (interrupts, stopped),
     )?;
     let took = begun.elapsed();
+    let reproduced = report.drift.is_reproduced();
+    if !reproduced {
+        notes.push(not_reproduced(&report.drift));
+    }
 
     let settings = Settings {
         at: asked_at.at.clone(),
@@ -127,7 +131,11 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         print::text(&mut out, &found)?;
         say!("retrained in {}", duration(took));
     }
-    Ok(Outcome::Fine)
+    Ok(if reproduced || args.check.unverified {
+        Outcome::Fine
+    } else {
+        Outcome::Failed
+    })
 }
 
 impl<'a> Asked<'a> {

@@ -10,7 +10,7 @@ use candle_core::Device;
 use hindcast_model::objective::Split;
 use serde::Serialize;
 
-use super::retraining::{file, of_query, places, retrain};
+use super::retraining::{file, not_reproduced, of_query, places, retrain};
 use crate::args::Influence;
 use crate::clean::{field, say};
 use crate::commands::Usage;
@@ -138,6 +138,11 @@ pub(super) fn check(
     let interrupts = (Interrupts::listen(), STOPPED);
     let report = retrain(run, &options, queries, &sets, interrupts)?;
     let took = begun.elapsed();
+    anyhow::ensure!(
+        report.drift.is_reproduced() || args.check.unverified,
+        "{}; the table is complete, and not checked",
+        not_reproduced(&report.drift)
+    );
 
     let paths = beside(&args.out, queries.len());
     let mut checked = Vec::with_capacity(queries.len());

@@ -5,7 +5,9 @@ use hindcast_model::objective::Split;
 
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::progress;
-use hindcast_analyzer::counterfactual::{EndValues, RemovalResult, RemovalResults, RemovedPlace};
+use hindcast_analyzer::counterfactual::{
+    Drift, EndValues, RemovalResult, RemovalResults, RemovedPlace,
+};
 use hindcast_analyzer::{
     CounterfactualOptions, CounterfactualReport, Query, RecordedRun, counterfactuals,
 };
@@ -27,6 +29,18 @@ pub(super) fn retrain(
     });
     drop((bar, interrupts));
     report.map_err(|e| told(e.into(), || stopped.to_owned()))
+}
+
+/// What is said about a retraining with all examples that doesn't lead to the recorded parameters.
+pub(super) fn not_reproduced(drift: &Drift) -> String {
+    format!(
+        "NOT REPRODUCED: retraining with all examples ends {:.1e} of the training's own movement away from the recorded \
+         parameters, and rounding explains {:.1e}: what was recorded is not what trained. Likely causes: another rule, weight \
+         decay, loss or clipping than the recorded one, dropout or other random draws, other optimizer state after a \
+         resumption, or a second optimizer. `hindcast verify --replay --steps 0` names the first step that differs",
+        drift.of_movement,
+        drift.by_rounding.unwrap_or(0.0)
+    )
 }
 
 /// The results of one of the retrained queries, number `q`, as a file for `report`: the method that predicted, the results of

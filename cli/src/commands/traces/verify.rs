@@ -213,6 +213,16 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
         if let Some(tensor) = &check.comparison.tensor {
             write!(out, " in {}", field(tensor))?;
         }
+        if check.update_error > report.update_tolerance
+            && let Some(tensor) = &check.update_tensor
+        {
+            write!(
+                out,
+                "; the update of {} differs by {:.2e} of its size",
+                field(tensor),
+                check.update_error
+            )?;
+        }
         if !check.trained_differs.is_empty() {
             write!(
                 out,
@@ -221,6 +231,18 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
             )?;
         }
         writeln!(out)?;
+    }
+    if report.steps.iter().all(|c| c.passed) && !report.updates_agree() {
+        writeln!(
+            out,
+            "NOT REPRODUCED: the updates differ by {:.2e} of their size on the median, more than rounding explains ({:.0e})",
+            report.median_update_error(),
+            report.median_tolerance
+        )?;
+    }
+    let failed = report.worst_update().filter(|_| !report.passed());
+    if let Some(cause) = failed.and_then(|c| c.cause.as_ref()) {
+        writeln!(out, "{}", field(cause))?;
     }
     let passed = report.steps.iter().filter(|c| c.passed).count();
     write!(
@@ -238,6 +260,15 @@ fn print_replay(out: &mut dyn Write, report: &ReplayCheckReport) -> std::io::Res
             out,
             " within {:.0e} (largest relative error {worst:.1e})",
             report.tolerance
+        )?;
+    }
+    let by_rounding = report.by_rounding();
+    if by_rounding > 0 {
+        writeln!(
+            out,
+            "{} whose gradients are zero up to rounding {} judged by what rounding explains there, up to a whole step of the optimizer",
+            counted(by_rounding, "update", "updates"),
+            if by_rounding == 1 { "was" } else { "were" }
         )?;
     }
     if let Some((step, got, want)) = report.other_loss() {

@@ -12,8 +12,8 @@ use hindcast_recorder::Recorder;
 
 use super::*;
 
-/// The data of a training loop that can record the indices of one batch and train on another.
-struct Shifted(Arc<dyn DataSet>);
+/// The data of a training loop that can record the indices of one batch and train on another, in all steps or in one.
+struct Shifted(Arc<dyn DataSet>, Option<u64>);
 
 impl DataSet for Shifted {
     fn len(&self, split: Split) -> u64 {
@@ -32,7 +32,11 @@ impl DataSet for Shifted {
         dtype: DType,
         device: &Device,
     ) -> Result<Batch, DataError> {
-        let other: Vec<u64> = indices.iter().map(|i| (i + 1) % self.len(split)).collect();
+        let by = match (self.1, draws) {
+            (Some(only), Some(draws)) if draws.step != only => 0,
+            _ => 1,
+        };
+        let other: Vec<u64> = indices.iter().map(|i| (i + by) % self.len(split)).collect();
         Ok(Batch {
             indices: indices.to_vec(),
             ..self.0.batch(split, &other, draws, dtype, device)?
@@ -54,6 +58,11 @@ impl DataSet for Shifted {
 
 /// Records the digits into `dir/run`; with `wrong`, it trains on different examples from those that it records.
 fn record(dir: &Path, wrong: bool) {
+    record_shifted(dir, wrong, None);
+}
+
+/// As [`record`], where only the step `only` is wrong if there is one.
+fn record_shifted(dir: &Path, wrong: bool, only: Option<u64>) {
     let mut task = Task::builtin("digits").unwrap();
     for (key, value) in [
         ("data.train", "120"),
@@ -67,7 +76,7 @@ fn record(dir: &Path, wrong: bool) {
     let data: Arc<dyn DataSet> =
         Arc::from(load(&task.data, Some(&task.augment), None, task.train.seed).unwrap());
     let builder = Recorder::builder(dir.join("run"));
-    let shifted = Shifted(Arc::clone(&data));
+    let shifted = Shifted(Arc::clone(&data), only);
     let data: &dyn DataSet = if wrong { &shifted } else { data.as_ref() };
     record_task(&task, data, &Device::Cpu, builder, &mut |_, _, _| {}).unwrap();
 }
@@ -171,6 +180,81 @@ fn unverified_results_say_so_wherever_they_are_shown() {
         page.matches("UNVERIFIED").count() >= 2,
         "in the table's part and the retraining's"
     );
+}
+
+/// One wrong step of ten is found only if it is drawn. Retraining finds it in any case.
+#[test]
+fn retraining_that_does_not_lead_to_the_recorded_parameters_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    record_shifted(dir, true, Some(4));
+    std::fs::write(dir.join("without.txt"), "3\n").unwrap();
+    let words = |seed: &str, more: &[&'static str]| {
+        let mut words = vec!["counterfactual", "run", "--without", "without.txt"];
+        words.extend(["--out", "removed.json", "--check-seed"]);
+        words
+            .into_iter()
+            .map(str::to_owned)
+            .chain([seed.to_owned()])
+            .chain(more.iter().map(|&w| w.to_owned()))
+            .collect::<Vec<String>>()
+    };
+    let run = |seed: &str, more: &[&'static str]| {
+        let words = words(seed, more);
+        hindcast(dir, &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let missed = (0..50)
+        .map(|seed: u64| seed.to_string())
+        .map(|seed| (run(&seed, &[]), seed))
+        .find(|(output, _)| !stderr(output).contains("don't follow"));
+    let (output, seed) = missed.expect("a choice of steps without the wrong one");
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(
+        said.contains("NOT REPRODUCED: retraining with all examples"),
+        "{said}"
+    );
+    assert!(
+        said.contains("what was recorded is not what trained"),
+        "{said}"
+    );
+    assert!(!said.contains("another machine"), "{said}");
+    let written = std::fs::read_to_string(dir.join("removed.json")).unwrap();
+    assert!(written.contains("NOT REPRODUCED"), "{written}");
+    assert_eq!(code(&run(&seed, &["--unverified"])), 0);
+    let printed = stdout(&run(&seed, &["--json"]));
+    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let drift = &printed["retraining"]["drift"];
+    assert!(drift["of_movement"].as_f64().unwrap() > 0.01, "{drift}");
+    assert!(drift["by_rounding"].as_f64().unwrap() < 1e-4, "{drift}");
+
+    // The check of a table by retraining says the same, and keeps the table.
+    let output = hindcast(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--check-seed",
+            &seed,
+            "--retrain-check",
+            "2",
+        ],
+    );
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("NOT REPRODUCED")
+            && stderr(&output).contains("the table is complete")
+    );
+    assert!(dir.join("scores.csv").exists() && !dir.join("scores.csv.check.json").exists());
+
+    let output = hindcast(dir, &["verify", "run", "--replay", "--steps", "0"]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stdout(&output).contains("NOT REPRODUCED: step 4:"),
+        "{}",
+        stdout(&output)
+    );
+    assert_eq!(stdout(&output).matches("NOT REPRODUCED").count(), 1);
 }
 
 #[test]
