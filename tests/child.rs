@@ -100,7 +100,7 @@ fn record(plan: &Plan) -> anyhow::Result<()> {
         Ok(())
     });
     let statistics = run.statistics();
-    let end = State::new(run.layout(), training.bytes()?)?;
+    let end = State::new(&run.layout(), training.bytes()?)?;
     match trained {
         Ok(()) => {
             let summary = run.finish()?;

@@ -97,7 +97,7 @@ fn run<T: Real>(
     progress: &mut dyn FnMut(u64, u64, f64) -> ControlFlow<()>,
 ) -> anyhow::Result<Summary> {
     let recording = Recording::<T>::new(task, net, data, device, builder)?;
-    begun(recording.estimate());
+    begun(&recording.estimate());
     train(recording, progress)
 }
 
@@ -165,7 +165,7 @@ impl<'a, T: Real> Recording<'a, T> {
     }
 
     /// The expected size of the run on disk.
-    pub fn estimate(&self) -> &Estimate {
+    pub fn estimate(&self) -> Estimate {
         self.recorder.estimate()
     }
 

@@ -141,7 +141,7 @@ fn resume<T: Real>(
     let (step, steps) = (trainer.next_step(), trainer.batches().steps());
     let recording = Recording::resume(task, net, builder, trainer)?;
     let resumption = Resumption { step, steps, exact };
-    (watch.begun)(recording.estimate(), resumption);
+    (watch.begun)(&recording.estimate(), resumption);
     train(recording, watch.progress)
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
-use hindcast_recorder::{Keep, Recorder, UpdateRule};
+use hindcast_recorder::{Keep, Recorder};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     record(
@@ -25,7 +25,6 @@ pub fn record(path: &str) -> Result<(), Box<dyn std::error::Error>> {
 
     let run = Recorder::builder(path)
         .keep(Keep::All)
-        .rule(UpdateRule::sgd()) // the optimizer's update rule
         .expected_steps(40, 8)
         .create(&variables)?;
     eprintln!("{}", run.estimate());

@@ -99,7 +99,9 @@ impl Builder {
         self
     }
 
-    /// The optimizer's update rule. Without it, an analysis of a run that has no task must be given the rule.
+    /// The optimizer's update rule, for an optimizer that doesn't tell it: a type of your own, or an update that the loop
+    /// computes itself. candle's `SGD` and `AdamW` and every optimizer that implements [`Describe`](crate::Describe)
+    /// tell theirs. If both are given, they must agree.
     pub fn rule(self, rule: impl Into<UpdateRule>) -> Self {
         self.rule_text(rule.into().to_string())
     }
@@ -108,6 +110,13 @@ impl Builder {
     /// task's optimizer. Otherwise prefer [`rule`](Self::rule), which the compiler checks.
     pub fn rule_text(mut self, toml: impl Into<String>) -> Self {
         self.options.rule = Some(toml.into());
+        self
+    }
+
+    /// The program that analyses the run will give the update rule. With this call, an optimizer that doesn't tell its
+    /// rule can be wrapped in a run without one.
+    pub fn rule_later(mut self) -> Self {
+        self.options.rule_later = true;
         self
     }
 
@@ -156,8 +165,8 @@ impl Builder {
     }
 
     /// The optimizer's own weight decay λ. It is recorded with every step that doesn't give its own. By default it is
-    /// the decay of the wrapped optimizer if that is candle's `AdamW`, else the decay of the [`rule`](Self::rule). A
-    /// run whose rule states another decay is refused.
+    /// the decay that the wrapped optimizer tells, else the decay of the [`rule`](Self::rule). A run whose rule states
+    /// another decay is refused.
     pub fn weight_decay(mut self, decay: f64) -> Self {
         self.options.weight_decay = Some(decay);
         self
@@ -216,7 +225,7 @@ impl Builder {
     /// The variables and options don't fit together. The error says why.
     pub fn estimate(&self, variables: &VarMap) -> Result<Estimate, RecorderError> {
         let bound = self.options.bind(self.options.name_all(variables))?;
-        Ok(self.options.estimate_of(&bound))
+        Ok(Estimate::new(&self.options.basis(&bound.layout)))
     }
 
     /// Creates a run that records the variables of a map, in the order of their names.

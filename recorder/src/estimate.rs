@@ -38,6 +38,7 @@ pub struct Estimate {
 }
 
 /// What an estimate is computed from.
+#[derive(Clone)]
 pub(crate) struct Basis {
     pub(crate) keep: Keep,
     pub(crate) raw_step: u64,

@@ -7,7 +7,7 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
-//! use hindcast_recorder::{Recorder, UpdateRule};
+//! use hindcast_recorder::Recorder;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -17,7 +17,7 @@
 //! let x = Tensor::randn(0f32, 1., (8, 3), &Device::Cpu)?;
 //! let y = x.sum_keepdim(1)?;
 //!
-//! let run = Recorder::builder(&path).rule(UpdateRule::sgd()).create(&variables)?;
+//! let run = Recorder::builder(&path).create(&variables)?;
 //! let mut sgd = run.wrap(SGD::new(variables.all_vars(), 0.1)?);
 //! for epoch in 0..2 {
 //!     for batch in [[0u32, 1, 2, 3], [4, 5, 6, 7]] {
@@ -60,6 +60,8 @@ mod capture;
 mod checkpoint;
 mod choices;
 mod counters;
+mod describe;
+mod description;
 mod encode;
 mod error;
 mod estimate;
@@ -94,6 +96,7 @@ mod write;
 
 pub use builder::Builder;
 pub use checkpoint::{LoadInto, Loaded};
+pub use describe::Describe;
 pub use error::RecorderError;
 pub use estimate::Estimate;
 pub use keep::Keep;

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use candle_nn::VarMap;
-use hindcast_format::layout::Role;
+use hindcast_format::layout::{Layout, Role};
 use hindcast_format::{DataIdentity, Durability, RunInfo, SegmentPolicy, Storage};
 
 use crate::error::RecorderError;
-use crate::estimate::{Basis, Estimate};
+use crate::estimate::Basis;
 use crate::keep::Keep;
 use crate::names::{Bound, Named, bind, from_map, is_running_statistic};
 use crate::policy::{LossValues, OnError, WhenFull};
 use crate::retention::steps_per_segment;
-use crate::stated_rule::StatedRule;
+use crate::stated_rule::{Origin, StatedRule, rules_agree};
 use crate::step::OptimizerState;
 
 /// Smallest default limit of the queue, in bytes.
@@ -44,6 +44,10 @@ pub(crate) struct Options {
     pub(crate) task: Option<String>,
     /// The update rule as TOML text.
     pub(crate) rule: Option<String>,
+    /// Who stated the rule.
+    pub(crate) rule_origin: Origin,
+    /// Whether the analysing program will give the rule.
+    pub(crate) rule_later: bool,
     pub(crate) objective: Option<String>,
     pub(crate) notes: BTreeMap<String, String>,
     pub(crate) buffers: Vec<Test>,
@@ -73,6 +77,8 @@ impl Options {
             seed: None,
             task: None,
             rule: None,
+            rule_origin: Origin::Builder,
+            rule_later: false,
             objective: None,
             notes: BTreeMap::new(),
             buffers: Vec::new(),
@@ -149,9 +155,16 @@ impl Options {
             Some(asked) if asked != info.seed => return differs("seed", &info.seed, &asked),
             _ => {}
         }
+        if let Some(asked) = &self.rule
+            && !info
+                .rule
+                .as_ref()
+                .is_some_and(|recorded| rules_agree(asked, recorded))
+        {
+            return differs("rule", &info.rule, &self.rule);
+        }
         for (what, old, new) in [
             ("task", &info.task, &self.task),
-            ("rule", &info.rule, &self.rule),
             ("objective", &info.objective, &self.objective),
         ] {
             if new.is_some() && old != new {
@@ -163,6 +176,9 @@ impl Options {
         }
         self.keep = Some(keep);
         self.data = info.data.clone();
+        if self.rule.is_none() && self.task.is_none() {
+            self.rule_origin = Origin::Trace;
+        }
         (self.rule, self.task) = (info.rule.clone(), info.task.clone());
         Ok(())
     }
@@ -170,7 +186,8 @@ impl Options {
     /// The optimizer settings that the rule and the task state. Fails if they contradict each other or these options.
     pub(crate) fn stated_rule(&self) -> Result<StatedRule, RecorderError> {
         let rule = StatedRule::read(self.rule.as_deref(), self.task.as_deref(), self.seed)
-            .map_err(|why| self.setup(why))?;
+            .map_err(|why| self.setup(why))?
+            .from(self.rule_origin);
         match (rule.weight_decay(), self.weight_decay) {
             (Some(written), Some(given)) if written != given => Err(self.setup(format!(
                 "the rule says weight_decay = {written}, and the builder says weight_decay({given}): give it in one place, or the same value in both"
@@ -210,18 +227,19 @@ impl Options {
         }
     }
 
-    pub(crate) fn estimate_of(&self, bound: &Bound) -> Estimate {
-        let raw_step = bound.layout.frame_bytes() as u64;
-        Estimate::new(&Basis {
+    /// What the estimate of a run with this layout is computed from.
+    pub(crate) fn basis(&self, layout: &Layout) -> Basis {
+        let raw_step = layout.frame_bytes() as u64;
+        Basis {
             keep: self.kept(),
             raw_step,
-            keyframe_extra: bound.layout.key_bytes() as u64,
+            keyframe_extra: layout.key_bytes() as u64,
             segment_steps: u64::from(self.segments(raw_step).max_steps),
             steps: self.steps,
             steps_per_epoch: self.steps_per_epoch,
             queue_bytes: self.queue_limit(raw_step),
             encoders: self.encoders,
-        })
+        }
     }
 
     /// Limit of the queue in bytes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use candle_nn::Optimizer;
 use hindcast_format::layout::Layout;
 
+use crate::describe::{Describe, of_known};
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
 use crate::handle::Handle;
@@ -27,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[must_use = "a recorder that is dropped seals its run as unfinished"]
 pub struct Recorder {
     handle: Handle,
-    layout: Layout,
-    estimate: Estimate,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -43,6 +42,8 @@ pub struct Summary {
     pub head: Option<[u8; 32]>,
     /// Steps of the run, including those before a resume.
     pub steps: u64,
+    /// Whether the trace states an update rule. Without one, the analysing program must give it.
+    pub states_rule: bool,
     /// What recording did and cost.
     pub statistics: Statistics,
 }
@@ -50,6 +51,12 @@ pub struct Summary {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.run, self.statistics)?;
+        if !self.states_rule {
+            write!(
+                f,
+                "; no update rule is stated, so the program that analyses the run must give it"
+            )?;
+        }
         match &self.head {
             Some(head) => write!(f, "; head {}", hindcast_format::hex(head)),
             None => write!(f, "; unfinished"),
@@ -58,16 +65,9 @@ impl std::fmt::Display for Summary {
 }
 
 impl Recorder {
-    pub(crate) fn start(
-        steps: StepRecorder,
-        layout: Layout,
-        estimate: Estimate,
-        threads: Vec<JoinHandle<()>>,
-    ) -> Self {
+    pub(crate) fn start(steps: StepRecorder, threads: Vec<JoinHandle<()>>) -> Self {
         Self {
             handle: Handle::new(steps),
-            layout,
-            estimate,
             threads,
         }
     }
@@ -99,8 +99,17 @@ impl Recorder {
     /// hold. The wrapper finds out which parameters the optimizer updates: it asks candle's `SGD` for its variables,
     /// and with other optimizers it compares each parameter before and after the updates until it has changed once.
     /// [`Recorded::updates`] lists the variables instead.
+    ///
+    /// candle's `SGD` and `AdamW` tell their update rule, so the run needs no [`rule`](crate::Builder::rule). For an
+    /// optimizer of another type, the first step fails if the run has no rule.
+    /// [`wrap_described`](Self::wrap_described) wraps one that tells its own.
     pub fn wrap<O: Optimizer + 'static>(&self, optimizer: O) -> Recorded<O> {
-        Recorded::new(optimizer, self.handle.clone(), None)
+        Recorded::new(optimizer, self.handle.clone(), of_known::<O>, None)
+    }
+
+    /// Wraps an optimizer of your own that tells what it does.
+    pub fn wrap_described<O: Optimizer + Describe + 'static>(&self, optimizer: O) -> Recorded<O> {
+        Recorded::new(optimizer, self.handle.clone(), |o| Some(o), None)
     }
 
     /// Wraps an optimizer whose state is recorded with every keyframe. The optimizer must also have been given to
@@ -109,7 +118,12 @@ impl Recorder {
         &self,
         optimizer: O,
     ) -> Recorded<O> {
-        Recorded::new(optimizer, self.handle.clone(), Some(|optimizer| optimizer))
+        Recorded::new(
+            optimizer,
+            self.handle.clone(),
+            of_known::<O>,
+            Some(|optimizer| optimizer),
+        )
     }
 
     /// Records a step of a loop that computes its own update. Call it after the forward pass and before the variables
@@ -123,13 +137,13 @@ impl Recorder {
     }
 
     /// The disk space and memory that the run is expected to take.
-    pub fn estimate(&self) -> &Estimate {
-        &self.estimate
+    pub fn estimate(&self) -> Estimate {
+        self.handle.lock().estimate()
     }
 
     /// The recorded tensors in their order.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    pub fn layout(&self) -> Layout {
+        self.handle.lock().layout().clone()
     }
 
     /// Number of the next step to be recorded.
@@ -222,6 +236,7 @@ impl Recorder {
                 run: shared.run.clone(),
                 head: shared.head(),
                 steps: steps.next_step(),
+                states_rule: steps.choices().rule.is_stated(),
                 statistics: shared.statistics(),
             }),
         }

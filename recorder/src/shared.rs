@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::counters::Counters;
+use crate::description::Description;
 use crate::error::{AtStep, RecorderError};
 use crate::pool::Pool;
 use crate::queue::Queue;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
+    pub(crate) description: Description,
     failure: Mutex<Failure>,
     /// Whether recording has failed and not resumed since. An atomic, because every step reads it.
     failing: AtomicBool,
@@ -43,14 +45,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(run: String, pool: Pool, queue_bytes: u64) -> Self {
+    pub(crate) fn new(run: String, description: Description, queue_bytes: u64) -> Self {
+        let layout = description.info().layout.clone();
         Self {
             run,
             work: Queue::new(),
             products: Queue::new(),
             budget: Budget::new(queue_bytes),
-            pool,
+            pool: Pool::new(layout),
             counters: Counters::default(),
+            description,
             failure: Mutex::default(),
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(0),
@@ -171,6 +175,7 @@ impl Shared {
 mod tests {
     use std::sync::Arc;
 
+    use hindcast_format::RunInfo;
     use hindcast_format::layout::{DType, Layout, Role, TensorSpec};
 
     use super::*;
@@ -184,7 +189,12 @@ mod tests {
             group: 0,
         };
         let layout = Layout::new(vec![spec]).unwrap();
-        Arc::new(Shared::new("run".into(), Pool::new(layout), 1 << 20))
+        let info = Arc::new(RunInfo::new(layout, 0));
+        Arc::new(Shared::new(
+            "run".into(),
+            Description::new(info, false),
+            1 << 20,
+        ))
     }
 
     #[test]

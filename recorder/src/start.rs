@@ -7,11 +7,11 @@ use hindcast_format::{Encoder, RunWriter, Segmenter, State};
 
 use crate::capture::Capture;
 use crate::choices::Choices;
+use crate::description::Description;
 use crate::error::RecorderError;
 use crate::names::{Bound, Named};
 use crate::options::Options;
 use crate::policy::OnError;
-use crate::pool::Pool;
 use crate::recorder::Recorder;
 use crate::reopen::{LostBefore, Reopening};
 use crate::retention::Retention;
@@ -66,7 +66,6 @@ pub(crate) fn start(
     retention: Retention,
     at: Position,
 ) -> Result<Recorder, RecorderError> {
-    let estimate = options.estimate_of(&bound);
     let Bound {
         layout,
         parameters,
@@ -90,15 +89,17 @@ pub(crate) fn start(
         }
     };
     let frame_bytes = layout.frame_bytes() as u64;
+    let open = |error| RecorderError::open(&options.name, at.step, error);
+    let info = Arc::new(writer.info().map_err(open)?.clone());
     let shared = Arc::new(Shared::new(
         options.name.clone(),
-        Pool::new(layout.clone()),
+        Description::new(info, writer.is_described()),
         options.queue_limit(frame_bytes),
     ));
     let encoders = (0..options.encoders)
         .map(|_| writer.encoder())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| RecorderError::open(&options.name, at.step, error))?;
+        .map_err(open)?;
     if options.on_error == OnError::TrainOn {
         writer.hold_reserve();
     }
@@ -120,18 +121,27 @@ pub(crate) fn start(
         loss_values: options.loss_values,
         weight_decay: options.weight_decay,
         rule,
+        rule_later: options.rule_later,
         examples: options.examples(),
     };
+    let basis = options.basis(&layout);
     let tensors = Tensors {
-        layout: layout.clone(),
+        layout,
         parameters,
         copier,
         optimizer,
     };
     let segmenter = Segmenter::new(options.segments(frame_bytes));
     let capture = Capture::new(options.kept(), options.when_full, segmenter, before);
-    let steps = StepRecorder::new(shared, choices, tensors, capture, (at.step, at.update));
-    Ok(Recorder::start(steps, layout, estimate, threads))
+    let steps = StepRecorder::new(
+        shared,
+        choices,
+        tensors,
+        capture,
+        basis,
+        (at.step, at.update),
+    );
+    Ok(Recorder::start(steps, threads))
 }
 
 fn spawn(

@@ -3,7 +3,7 @@
 //! The rule is TOML text that other crates interpret. The recorder reads only the keys that can also be given
 //! elsewhere, so that no trace contains contradicting settings for a step.
 
-use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+use candle_nn::ParamsAdamW;
 use hindcast_format::meta::GroupHyper;
 use toml::{Table, Value};
 
@@ -11,6 +11,19 @@ use toml::{Table, Value};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StatedRule {
     table: Option<Table>,
+    origin: Origin,
+}
+
+/// Who stated the rule of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Origin {
+    /// The program, with the builder's rule or task.
+    #[default]
+    Builder,
+    /// The trace of the resumed run. The program repeated neither rule nor task.
+    Trace,
+    /// The wrapped optimizer.
+    Optimizer,
 }
 
 impl StatedRule {
@@ -48,6 +61,7 @@ impl StatedRule {
         }
         let rule = Self {
             table: of_rule.or_else(|| of_task.cloned()),
+            origin: Origin::Builder,
         };
         for key in ["weight_decay", "clip_norm"] {
             if let Some(value) = rule.get(key)
@@ -87,8 +101,11 @@ impl StatedRule {
     }
 
     /// Compares the weight decays of a step's groups with the rule. Some groups may differ from the rule, but not all
-    /// of them.
+    /// of them. A rule that the optimizer told has the decay of the first step, which later steps may change.
     pub(crate) fn check_decays(&self, groups: &[GroupHyper]) -> Result<(), String> {
+        if self.origin == Origin::Optimizer {
+            return Ok(());
+        }
         let Some(written) = self.weight_decay() else {
             return Ok(());
         };
@@ -115,61 +132,110 @@ impl StatedRule {
         }
     }
 
-    /// Compares the rule with candle's SGD.
-    pub(crate) fn check_sgd(&self) -> Result<(), String> {
-        self.check_kind("sgd", "UpdateRule::sgd()", "candle_nn::SGD")?;
-        for key in ["momentum", "weight_decay"] {
-            self.check_number(key, 0.0, 0.0, "candle_nn::SGD")?;
-        }
-        Ok(())
+    /// Whether there is a rule at all.
+    pub(crate) fn is_stated(&self) -> bool {
+        self.table.is_some()
     }
 
-    /// Compares the rule with candle's AdamW and its constants.
-    pub(crate) fn check_adamw(&self, params: &ParamsAdamW) -> Result<(), String> {
-        let usual = ParamsAdamW::default();
-        self.check_kind("adamw", "UpdateRule::adam_w()", "candle_nn::AdamW")?;
-        for (key, value, default) in [
-            ("beta1", params.beta1, usual.beta1),
-            ("beta2", params.beta2, usual.beta2),
-            ("eps", params.eps, usual.eps),
-            // The decay is recorded with every step, so a rule may leave it out.
-            ("weight_decay", params.weight_decay, params.weight_decay),
-        ] {
-            self.check_number(key, value, default, "candle_nn::AdamW")?;
-        }
-        Ok(())
+    /// Who stated it.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
-    fn check_kind(&self, kind: &str, rule: &str, optimizer: &str) -> Result<(), String> {
-        match self.kind() {
-            Some(written) if written != kind => Err(format!(
-                "the rule says kind = {written:?}, and the optimizer is {optimizer}: give the rule as {rule} (kind = {kind:?}), or change the optimizer"
-            )),
-            _ => Ok(()),
-        }
+    /// The same rule, with who stated it.
+    pub(crate) fn from(self, origin: Origin) -> Self {
+        Self { origin, ..self }
     }
 
-    fn check_number(
-        &self,
-        key: &str,
-        value: f64,
-        default: f64,
-        optimizer: &str,
-    ) -> Result<(), String> {
-        let Some(table) = &self.table else {
+    /// Compares the rule with the one that the optimizer tells. `optimizer` is its type, for messages.
+    pub(crate) fn check_told(&self, told: &Table, optimizer: &str) -> Result<(), String> {
+        let Some(stated) = &self.table else {
             return Ok(());
         };
-        let says = table.get(key).map_or(Some(default), number);
-        if says == Some(value) {
+        // Clipping is done by the loop, so the optimizer doesn't know it. A decay that only an optimizer has told is the
+        // decay of the run's first step, and each step has its own.
+        let ignored: &[&str] = match self.origin {
+            Origin::Builder => &["clip_norm"],
+            Origin::Trace | Origin::Optimizer => &["clip_norm", "weight_decay"],
+        };
+        let Some(Difference { key, stated, told }) = difference(stated, told, ignored) else {
             return Ok(());
+        };
+        let says = |value: Option<Value>| value.map_or("not given".to_owned(), |v| v.to_string());
+        let (stated, told) = (says(stated), says(told));
+        let what = format!("{key} = {stated}, and the optimizer {optimizer} says {key} = {told}");
+        Err(match self.origin {
+            Origin::Builder => format!(
+                "the rule says {what}: remove the rule from the builder, because this optimizer tells its own, or make them agree"
+            ),
+            Origin::Trace => format!(
+                "the run was recorded with {what}: a run has one update rule, of which only the weight decay may change; resume it with the \
+                 same constants, or record another run"
+            ),
+            Origin::Optimizer => format!(
+                "the run's first step was taken with {what} now: a run has one update rule, of which only the weight decay may change; \
+                 record another run"
+            ),
+        })
+    }
+}
+
+/// A setting that two rules give differently.
+struct Difference {
+    key: String,
+    stated: Option<Value>,
+    told: Option<Value>,
+}
+
+/// The first setting in which `told` differs from `stated`. A setting that one of them leaves out has its default. A
+/// stated rule may leave out the decay, because each step records its own.
+fn difference(stated: &Table, told: &Table, ignored: &[&str]) -> Option<Difference> {
+    let kind = stated.get("kind").and_then(Value::as_str).unwrap_or("");
+    let keys = stated.keys().chain(told.keys());
+    // A wrong kind explains all other differences.
+    let keys = std::iter::once("kind").chain(keys.map(String::as_str));
+    for key in keys {
+        let left_out = key == "weight_decay" && !stated.contains_key(key);
+        if left_out || ignored.contains(&key) {
+            continue;
         }
-        Err(format!(
-            "the rule's {key} is {}, and {optimizer} has {value}: give the rule {key} = {value}, or change the optimizer",
-            table.get(key).map_or_else(
-                || format!("{default}, its default"),
-                std::string::ToString::to_string
-            )
-        ))
+        let value = |table: &Table| table.get(key).cloned().or_else(|| default_of(kind, key));
+        let (a, b) = (value(stated), value(told));
+        let same = match (&a, &b) {
+            (Some(a), Some(b)) => same_value(a, b),
+            _ => a == b,
+        };
+        if !same {
+            return Some(Difference {
+                key: key.to_owned(),
+                stated: a,
+                told: b,
+            });
+        }
+    }
+    None
+}
+
+/// The value of a setting that a rule leaves out, where the recorder knows it.
+fn default_of(kind: &str, key: &str) -> Option<Value> {
+    let usual = ParamsAdamW::default();
+    let number = match (kind, key) {
+        ("sgd", "nesterov") => return Some(Value::from(false)),
+        ("sgd", "momentum" | "dampening" | "weight_decay") | ("adam", "weight_decay") => 0.0,
+        ("adam" | "adamw", "beta1") => usual.beta1,
+        ("adam" | "adamw", "beta2") => usual.beta2,
+        ("adam" | "adamw", "eps") => usual.eps,
+        ("adamw", "weight_decay") => usual.weight_decay,
+        _ => return None,
+    };
+    Some(Value::from(number))
+}
+
+/// Whether two texts state the same rule. A text that is not TOML agrees only with itself.
+pub(crate) fn rules_agree(a: &str, b: &str) -> bool {
+    match (a.parse::<Table>(), b.parse::<Table>()) {
+        (Ok(first), Ok(second)) => difference(&first, &second, &[]).is_none(),
+        _ => a == b,
     }
 }
 
@@ -177,32 +243,17 @@ impl StatedRule {
 fn disagreement<'a>(a: &'a Table, b: &'a Table) -> Option<(&'a str, &'a Value, &'a Value)> {
     a.iter()
         .filter_map(|(key, value)| Some((key.as_str(), value, b.get(key)?)))
-        .find(|(_, a, b)| a != b && number(a).zip(number(b)).is_none_or(|(a, b)| a != b))
+        .find(|(_, a, b)| !same_value(a, b))
+}
+
+fn same_value(a: &Value, b: &Value) -> bool {
+    a == b || number(a).zip(number(b)).is_some_and(|(a, b)| a == b)
 }
 
 fn number(value: &Value) -> Option<f64> {
     value
         .as_float()
         .or_else(|| value.as_integer().map(|number| number as f64))
-}
-
-/// Compares a wrapped optimizer with the rule, if it is one of candle's own.
-pub(crate) fn check_optimizer<O: Optimizer + 'static>(
-    rule: &StatedRule,
-    optimizer: &O,
-) -> Result<(), String> {
-    if let Some(adamw) = downcast::<O, AdamW>(optimizer) {
-        rule.check_adamw(adamw.params())
-    } else if downcast::<O, candle_nn::SGD>(optimizer).is_some() {
-        rule.check_sgd()
-    } else {
-        Ok(())
-    }
-}
-
-/// The optimizer as a `T`, if that is its type.
-pub(crate) fn downcast<O: 'static, T: 'static>(optimizer: &O) -> Option<&T> {
-    (optimizer as &dyn std::any::Any).downcast_ref()
 }
 
 #[cfg(test)]
@@ -264,24 +315,78 @@ mod tests {
     }
 
     #[test]
-    fn candles_optimizers_are_compared_with_the_rule() {
-        let params = ParamsAdamW {
-            weight_decay: 0.2,
-            ..Default::default()
-        };
-        assert!(rule("kind = \"adamw\"").check_adamw(&params).is_ok());
-        let error = rule("kind = \"adamw\"\nweight_decay = 0.1")
-            .check_adamw(&params)
-            .unwrap_err();
-        assert!(error.contains("weight_decay = 0.2"), "{error}");
+    fn the_rule_is_compared_with_the_one_that_the_optimizer_tells() {
+        let adamw = "kind = \"adamw\"\nbeta1 = 0.9\nbeta2 = 0.999\neps = 1e-8\nweight_decay = 0.2";
+        let check =
+            |stated: &str, told: &str| rule(stated).check_told(&told.parse().unwrap(), "AdamW");
+        for stated in [
+            "kind = \"adamw\"",
+            "kind = \"adamw\"\nbeta1 = 0.9",
+            "kind = \"adamw\"\nweight_decay = 0.2\nclip_norm = 1",
+        ] {
+            assert_eq!(check(stated, adamw), Ok(()), "{stated}");
+        }
+        for (stated, what) in [
+            (
+                "kind = \"adamw\"\nweight_decay = 0.1",
+                "weight_decay = 0.1, and the optimizer AdamW says weight_decay = 0.2",
+            ),
+            ("kind = \"adamw\"\nbeta1 = 0.8", "beta1 = 0.8"),
+            ("kind = \"adam\"\nbeta1 = 0.8", "kind = \"adam\""),
+        ] {
+            let error = check(stated, adamw).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        }
+        let other = adamw.replace("0.9\n", "0.8\n");
+        let error = check("kind = \"adamw\"", &other).unwrap_err();
         assert!(
-            rule("kind = \"adamw\"\nbeta1 = 0.8")
-                .check_adamw(&params)
-                .is_err()
+            error.contains("beta1 = 0.9, and the optimizer AdamW says beta1 = 0.8"),
+            "{error}"
         );
-        assert!(rule("kind = \"adam\"").check_adamw(&params).is_err());
-        assert!(rule("kind = \"sgd\"\nmomentum = 0.9").check_sgd().is_err());
-        assert!(rule("kind = \"sgd\"\nmomentum = 0").check_sgd().is_ok());
-        assert!(StatedRule::default().check_adamw(&params).is_ok());
+        assert!(check("kind = \"sgd\"\nmomentum = 0.9", "kind = \"sgd\"").is_err());
+        assert!(check("kind = \"sgd\"\nmomentum = 0", "kind = \"sgd\"").is_ok());
+        assert!(
+            StatedRule::default()
+                .check_told(&adamw.parse().unwrap(), "AdamW")
+                .is_ok()
+        );
+        // A setting whose default isn't known must be given in one place.
+        assert!(check("kind = \"other\"", "kind = \"other\"\nalpha = 0.9").is_err());
+    }
+
+    #[test]
+    fn only_the_decay_of_a_rule_that_the_optimizer_told_may_change() {
+        let told = |decay: f64, beta: f64| -> Table {
+            format!("kind = \"adamw\"\nbeta1 = {beta}\nweight_decay = {decay}")
+                .parse()
+                .unwrap()
+        };
+        for (origin, word) in [
+            (Origin::Optimizer, "first step"),
+            (Origin::Trace, "recorded with"),
+        ] {
+            let rule = rule("kind = \"adamw\"\nbeta1 = 0.9\nweight_decay = 0.1").from(origin);
+            assert_eq!(rule.check_told(&told(0.2, 0.9), "AdamW"), Ok(()));
+            let error = rule.check_told(&told(0.2, 0.8), "AdamW").unwrap_err();
+            assert!(
+                error.contains(word) && error.contains("beta1 = 0.8"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_texts_of_one_rule_agree() {
+        let adamw = "kind = \"adamw\"";
+        assert!(rules_agree(
+            adamw,
+            "kind = \"adamw\"\nbeta1 = 0.9\nweight_decay = 0.3"
+        ));
+        assert!(!rules_agree(adamw, "kind = \"adamw\"\nbeta1 = 0.8"));
+        assert!(!rules_agree(
+            "kind = \"sgd\"\nclip_norm = 1",
+            "kind = \"sgd\""
+        ));
+        assert!(rules_agree("no toml", "no toml") && !rules_agree("no toml", adamw));
     }
 }

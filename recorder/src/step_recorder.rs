@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
 
 use crate::capture::Capture;
 use crate::choices::Choices;
 use crate::counters::add;
 use crate::error::{AtStep, RecorderError};
+use crate::estimate::{Basis, Estimate};
 use crate::metadata::Completion;
 use crate::reopen::Retry;
 use crate::shared::Shared;
+use crate::stated_rule::{Origin, StatedRule};
 use crate::step::{BatchInfo, OptimizerState, StepInfo, Trained};
 use crate::tensors::Tensors;
+use crate::update_rule::UpdateRule;
 use crate::updates::{OwnUpdates, compare};
 use crate::work::{Captured, FinalState, Job, Work};
 
@@ -25,6 +29,8 @@ pub(crate) struct StepRecorder {
     tensors: Tensors,
     capture: Capture,
     own_updates: OwnUpdates,
+    /// What the expected size of the run is computed from.
+    basis: Basis,
     /// Number of the next piece of work.
     number: u64,
     next_step: u64,
@@ -47,6 +53,7 @@ impl StepRecorder {
         choices: Choices,
         tensors: Tensors,
         capture: Capture,
+        basis: Basis,
         (next_step, next_update): (u64, u64),
     ) -> Self {
         Self {
@@ -55,6 +62,7 @@ impl StepRecorder {
             tensors,
             capture,
             own_updates: OwnUpdates::default(),
+            basis,
             number: 0,
             next_step,
             next_update,
@@ -71,6 +79,35 @@ impl StepRecorder {
 
     pub(crate) fn choices(&self) -> &Choices {
         &self.choices
+    }
+
+    pub(crate) fn choices_mut(&mut self) -> &mut Choices {
+        &mut self.choices
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.tensors.layout
+    }
+
+    pub(crate) fn estimate(&self) -> Estimate {
+        Estimate::new(&self.basis)
+    }
+
+    /// States the rule that the wrapped optimizer tells, if the run has none and no segment repeats its description.
+    pub(crate) fn state_rule(&mut self, rule: &UpdateRule) -> Result<(), RecorderError> {
+        if self.choices.rule.is_stated() {
+            return Ok(());
+        }
+        let text = rule.to_string();
+        let told = StatedRule::read(Some(&text), None, None).map_err(|why| self.at().wrong(why))?;
+        let changed = self
+            .shared
+            .description
+            .change(|info| info.rule = Some(text));
+        if changed {
+            self.choices.rule = told.from(Origin::Optimizer);
+        }
+        Ok(())
     }
 
     pub(crate) fn next_step(&self) -> u64 {
@@ -266,6 +303,7 @@ impl StepRecorder {
     /// Queues the captured step.
     pub(crate) fn hand_over(&mut self) {
         if let Some(job) = self.prepared.take() {
+            self.shared.description.fix();
             self.give(Work::Step(Box::new(job)));
         }
     }
@@ -319,6 +357,7 @@ impl StepRecorder {
                     .wrong(format!("{why} (finish_with(&optimizer) ends such a run)"))
             })?;
         let before = self.capture.take_last();
+        self.shared.description.fix();
         self.close(Work::Finish(Box::new(FinalState {
             step: self.next_step,
             state,

@@ -8,9 +8,11 @@ use candle_core::{Tensor, TensorId, Var};
 use candle_nn::{Optimizer, SGD};
 use hindcast_format::meta::GroupHyper;
 
+use crate::describe::{Describe, Describing, name_of};
 use crate::error::RecorderError;
 use crate::handle::Handle;
 use crate::step::{OptimizerState, StepHyper, StepInfo, Trained};
+use crate::update_rule::UpdateRule;
 
 type HyperFn<O> = Box<dyn Fn(&O, &mut [GroupHyper]) + Send>;
 type StateFn<O> = fn(&O) -> &dyn OptimizerState;
@@ -26,33 +28,44 @@ type StateFn<O> = fn(&O) -> &dyn OptimizerState;
 pub struct Recorded<O> {
     optimizer: O,
     run: Handle,
+    describe: Describing<O>,
     hyper: Option<HyperFn<O>>,
     state: Option<StateFn<O>>,
     groups: Vec<GroupHyper>,
     /// The variables that the optimizer updates, if they are known.
     updated: Option<HashSet<TensorId>>,
+    /// Whether the optimizer must be asked for them again.
+    ask: bool,
     /// Whether the user listed them with [`updates`](Self::updates).
     listed: bool,
     /// Parameters that have not been seen to change. `None` before the first step.
     unseen: Option<Vec<usize>>,
-    /// The comparison of the optimizer with the run's rule. `None` before the first step and after a call that lets the
-    /// user change the optimizer.
+    /// The last comparison of the optimizer with the run's rule. `None` before the first step.
     checked: Option<Checked>,
 }
 
 /// What the comparison of an optimizer with the run's rule found.
 #[derive(Clone, Copy)]
 struct Checked {
-    /// The optimizer's weight decay, if it is candle's `AdamW`.
+    /// What the optimizer told.
+    rule: Option<UpdateRule>,
+    /// The weight decay in that.
     decay: Option<f64>,
 }
 
 impl<O: Optimizer + 'static> Recorded<O> {
-    pub(crate) fn new(optimizer: O, run: Handle, state: Option<StateFn<O>>) -> Self {
+    pub(crate) fn new(
+        optimizer: O,
+        run: Handle,
+        describe: Describing<O>,
+        state: Option<StateFn<O>>,
+    ) -> Self {
         let (optimizer, held) = held_by_sgd(optimizer);
         Self {
+            ask: held.is_none(),
             optimizer,
             run,
+            describe,
             hyper: None,
             state,
             groups: Vec::new(),
@@ -72,6 +85,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
     #[must_use]
     pub fn updates<'v>(mut self, variables: impl IntoIterator<Item = &'v Var>) -> Self {
         self.updated = Some(variables.into_iter().map(|var| var.id()).collect());
+        self.ask = false;
         self.listed = true;
         self
     }
@@ -109,7 +123,11 @@ impl<O: Optimizer + 'static> Recorded<O> {
         gradients: &GradStore,
         loss: Option<&Tensor>,
     ) -> Result<(), RecorderError> {
-        let Checked { decay } = self.check()?;
+        let Checked { decay, .. } = self.check()?;
+        if std::mem::take(&mut self.ask) {
+            let held = (self.describe)(&self.optimizer).and_then(Describe::variables);
+            self.updated = held.map(|vars| vars.iter().map(|var| var.id()).collect());
+        }
         let learning_rate = self.optimizer.learning_rate();
         let mut info = StepInfo::announced(learning_rate);
         info.trained = match &self.updated {
@@ -159,17 +177,35 @@ impl<O: Optimizer + 'static> Recorded<O> {
         }
     }
 
-    /// Compares the optimizer with the run's rule, unless that has been done.
+    /// Compares the optimizer with the run's rule, unless it told the same at the last step. A run without a rule gets
+    /// the optimizer's before its first step.
     fn check(&mut self) -> Result<Checked, RecorderError> {
-        if let Some(checked) = self.checked {
-            return Ok(checked);
+        let told = (self.describe)(&self.optimizer).map(|described| described.rule());
+        match self.checked {
+            Some(checked) if checked.rule == told => return Ok(checked),
+            _ => {}
         }
-        let run = self.run.lock();
-        let decay = run
-            .choices()
-            .check_optimizer(&self.optimizer)
-            .map_err(|why| run.at().wrong(why))?;
-        Ok(*self.checked.insert(Checked { decay }))
+        let stated = self.run.lock().choices().rule.is_stated();
+        let decay = match told {
+            None if stated || self.run.lock().choices().rule_later => None,
+            None => return Err(self.no_rule()),
+            Some(rule) => {
+                let mut run = self.run.lock();
+                run.state_rule(&rule)?;
+                let checked = run.choices_mut().check_told(&rule, name_of::<O>());
+                checked.map_err(|why| run.at().wrong(why))?
+            }
+        };
+        Ok(*self.checked.insert(Checked { rule: told, decay }))
+    }
+
+    fn no_rule(&self) -> RecorderError {
+        let optimizer = name_of::<O>();
+        self.run.lock().at().wrong(format!(
+            "the update rule of the optimizer {optimizer} is not known, and the run states none, so no analysis could replay it: give the builder \
+             rule(UpdateRule::..), or implement Describe for {optimizer} and call wrap_described; if the analysing program will give the \
+             rule, call rule_later() on the builder"
+        ))
     }
 
     /// The wrapped optimizer.
@@ -180,10 +216,9 @@ impl<O: Optimizer + 'static> Recorded<O> {
     /// Mutable access to the wrapped optimizer. Changes that it makes to variables outside of a recorded step are not
     /// in the trace.
     pub fn optimizer_mut(&mut self) -> &mut O {
-        // Afterwards it may hold other variables, or have other constants.
-        self.checked = None;
+        // Afterwards it may hold other variables.
         if !self.listed {
-            (self.updated, self.unseen) = (None, None);
+            (self.updated, self.unseen, self.ask) = (None, None, true);
         }
         &mut self.optimizer
     }

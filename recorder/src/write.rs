@@ -207,7 +207,10 @@ impl Writing<'_> {
             if let Some(link) = link {
                 self.append(writer, link)?;
             }
-            writer.seal()?;
+            // The first segment of the run repeats the description as its first step found it.
+            if !writer.describe(self.shared.description.info().as_ref())? {
+                writer.seal()?;
+            }
             writer.open_segment(frames.step)?;
             let sealed = writer.segments()?.last().map_or(0, |segment| segment.bytes);
             let surplus = self.retention.opened(frames.epoch, sealed);
@@ -290,6 +293,8 @@ impl Writing<'_> {
             if let Some(link) = link {
                 writing.append(writer, link)?;
             }
+            // A run without steps has not been described yet.
+            writer.describe(writing.shared.description.info().as_ref())?;
             writer.seal()?;
             let surplus = writing.retention.finished();
             writing.drop_oldest(writer, surplus)?;

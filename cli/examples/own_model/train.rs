@@ -13,7 +13,7 @@ use hindcast_model::data::DataSet;
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::random::{Purpose, Stream};
-use hindcast_recorder::{Recorder, UpdateRule};
+use hindcast_recorder::Recorder;
 
 use super::net::Net;
 
@@ -66,7 +66,6 @@ fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
     }
     let (run, at) = builder
         .seed(SEED)
-        .rule(UpdateRule::sgd()) // how a gradient becomes a step
         .objective("own_model")
         .fingerprint(data.fingerprint())
         .create_or_resume(&variables)?;

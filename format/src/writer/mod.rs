@@ -1,5 +1,6 @@
 //! Writes runs: new ones, resumed ones, and ones whose storage fails.
 
+mod describe;
 mod durability;
 mod leftover;
 mod live;

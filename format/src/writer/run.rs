@@ -292,7 +292,7 @@ impl RunWriter {
     }
 
     /// Runs `work`, unless the writer has failed. A failure of `work` is a failure of the writer.
-    fn sticky<T>(
+    pub(super) fn sticky<T>(
         &mut self,
         work: impl FnOnce(&mut Live, &mut Option<u64>) -> Result<T, FormatError>,
     ) -> Result<T, FormatError> {

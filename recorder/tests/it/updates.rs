@@ -110,7 +110,11 @@ fn a_frozen_variable_of_any_other_optimizer_is_found_by_its_bits() {
     for adamw in [false, true] {
         let (storage, builder) = in_memory();
         let net = Linear::new();
-        let run = builder.segment_steps(2).create(&net.map).unwrap();
+        let run = builder
+            .rule_later()
+            .segment_steps(2)
+            .create(&net.map)
+            .unwrap();
         let held = vec![net.b.clone()];
         if adamw {
             let adamw = AdamW::new(held, ParamsAdamW::default()).unwrap();
@@ -131,7 +135,7 @@ fn a_frozen_variable_of_any_other_optimizer_is_found_by_its_bits() {
 fn an_update_that_was_left_out_is_recorded_as_training_nothing() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
-    let run = builder.create(&net.map).unwrap();
+    let run = builder.rule_later().create(&net.map).unwrap();
     let mut own = Own::new(net.map.all_vars(), RATE).unwrap();
     own.skips = 2;
     steps(&run, run.wrap(own), &net, 4).unwrap();
@@ -144,7 +148,7 @@ fn an_update_that_was_left_out_is_recorded_as_training_nothing() {
 fn a_gradient_of_zero_proves_nothing() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
-    let run = builder.create(&net.map).unwrap();
+    let run = builder.rule_later().create(&net.map).unwrap();
     let mut own = run.wrap(Own::new(net.map.all_vars(), RATE).unwrap());
     run.batch(0, &[0]).unwrap();
     let loss = net.loss(&[0]).unwrap();
@@ -159,7 +163,7 @@ fn a_gradient_of_zero_proves_nothing() {
 fn listed_variables_take_precedence_over_the_comparison() {
     let (storage, builder) = in_memory();
     let net = Linear::new();
-    let run = builder.create(&net.map).unwrap();
+    let run = builder.rule_later().create(&net.map).unwrap();
     let own = Own::new(vec![net.b.clone()], RATE).unwrap();
     steps(&run, run.wrap(own).updates([&net.b]), &net, 3).unwrap();
     let summary = run.finish().unwrap();
@@ -302,7 +306,7 @@ fn settings_that_contradict_each_other_are_refused() {
     refused(&StepInfo::new(batch.clip_norm(2.0), RATE), "clip_norm = 1");
     run.step(&StepInfo::new(batch.clip_norm(1.0), RATE))
         .unwrap();
-    for (optimizer, what) in [(0.2, "weight_decay = 0.2"), (0.1, "")] {
+    for (optimizer, what) in [(0.2, "AdamW says weight_decay = 0.2"), (0.1, "")] {
         let done = steps(&run, run.wrap(adamw(&net, optimizer)), &net, 1);
         match what {
             "" => done.unwrap(),
@@ -317,7 +321,7 @@ fn settings_that_contradict_each_other_are_refused() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("UpdateRule::sgd() (kind = \"sgd\")"),
+        error.contains("the optimizer SGD says kind = \"sgd\""),
         "{error}"
     );
 
@@ -341,7 +345,7 @@ fn a_variable_without_elements_is_not_taken_for_frozen() {
         .lock()
         .unwrap()
         .insert("empty".to_owned(), empty.clone());
-    let run = builder.create(&net.map).unwrap();
+    let run = builder.rule_later().create(&net.map).unwrap();
     let held = vec![net.w.clone(), net.b.clone()];
     let mut own = run.wrap(Own::new(held, RATE).unwrap());
     for step in 0..2 {
