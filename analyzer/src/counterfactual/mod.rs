@@ -73,7 +73,7 @@ fn typed<T: Real>(
     }
     let start = start_state::<T>(run, window.start, &options.device)?;
     let steps = replay::steps(run, window.start..end.step)?;
-    let at = options.at.resolve(source)?;
+    let at = options.at.resolve(source, window.start)?;
     let mut before = Averaging::new(&at, end.parameters.len(), end.buffers.len());
     before.add_recorded(source, window.start)?;
     let nothing = Vec::new();

@@ -106,7 +106,7 @@ impl Estimator for Shortlist {
             None => (0..run.examples() as u64).collect(),
             Some(list) => list.clone(),
         };
-        let at = question.at.resolve(run.source())?;
+        let at = question.point()?;
         let state = at.state(run.source())?;
         let gradients = Query::gradients(question.queries, run, &state, engine)?;
         let mut carried = |done, total| {

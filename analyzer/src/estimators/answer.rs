@@ -60,11 +60,7 @@ pub fn plan<'a>(
     let origin = TableOrigin {
         run_digest: question.run.head(),
         engine: question.engine.to_owned(),
-        at: question
-            .at
-            .resolve(question.run.source())?
-            .point()
-            .to_owned(),
+        at: question.point()?.point().to_owned(),
         method: chosen.method.name.to_owned(),
         settings: chosen.settings(),
         ..TableOrigin::default()

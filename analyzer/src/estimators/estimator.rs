@@ -9,7 +9,7 @@ use hindcast_model::net::Net;
 use super::estimate::{Estimate, Scores, all_finite, occurrences};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result, Unknown, Unsupported};
-use crate::query::average::QueryState;
+use crate::query::average::{QueryState, StateWeights};
 use crate::query::one::{Query, QueryGradient};
 use crate::query::point::QueryPoint;
 use crate::run::memory::MemoryNeed;
@@ -68,10 +68,23 @@ impl<'a> Question<'a> {
     /// That model.
     ///
     /// # Errors
-    /// As [`QueryPoint::resolve`], or if an averaged step can't be read.
+    /// As [`point`](Self::point), or if an averaged step can't be read.
     pub fn state(&self) -> Result<QueryState> {
+        self.point()?.state(self.run.source())
+    }
+
+    /// The weights of the recorded models in it.
+    ///
+    /// # Errors
+    /// As [`QueryPoint::resolve`], or if the window isn't in the trace.
+    pub fn point(&self) -> Result<StateWeights> {
         let source = self.run.source();
-        self.at.resolve(source)?.state(source)
+        let from = match self.window {
+            // It also stands for no window, with which a method needs none of the steps.
+            Window::All => 0,
+            window => window.resolve(source)?.start,
+        };
+        self.at.resolve(source, from)
     }
 
     /// Refuses a window for a method that has none.

@@ -49,7 +49,7 @@ pub fn refine(
     let shortlists: Vec<Vec<u64>> = (0..queries.len()).map(|q| worst(table, q)).collect();
     let all: Vec<u64> = distinct(&shortlists);
     let mut carry = |done, total| progress(done, total);
-    let at = question.at.resolve(run.source())?;
+    let at = question.at.resolve(run.source(), window.start)?;
     let changes = accumulative_changes(run, engine, &all, &window, &at, &mut carry)?;
     let state = at.state(run.source())?;
     // For each query, the estimates of the examples in `all`.

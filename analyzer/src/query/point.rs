@@ -19,8 +19,9 @@ pub enum QueryPoint {
     /// The model after the last step: `a_T = 1`.
     Final,
     /// The default: the mean of the models after each step of the newest quarter of the epochs, rounded up. The average of a
-    /// single epoch would contain its first models, so it covers the newer half of the steps. If the trace contains fewer of
-    /// these steps, the mean is over those that it contains.
+    /// single epoch would contain its first models, so it covers the newer half of the steps. It doesn't begin before the
+    /// scored window, because no scored step can change a model that came before it. If the trace contains fewer of these
+    /// steps, the mean is over those that it contains.
     #[default]
     Mean,
     /// The mean of the models after each step of the newest epoch. As for [`Window::LastEpoch`](crate::Window::LastEpoch), of
@@ -97,24 +98,26 @@ impl FromStr for QueryPoint {
 }
 
 impl QueryPoint {
-    /// The same point, with [`QueryPoint::Mean`] replaced by what it stands for in this run.
+    /// The same point, with [`QueryPoint::Mean`] replaced by what it stands for in this run, if the scored window begins at
+    /// step `from`.
     ///
     /// # Errors
     /// If the trace's index can't be read.
-    pub fn in_run(&self, source: &dyn StepSource) -> Result<QueryPoint> {
+    pub fn in_run(&self, source: &dyn StepSource, from: u64) -> Result<QueryPoint> {
         match self {
-            QueryPoint::Mean => default_mean(source),
+            QueryPoint::Mean => default_mean(source, from),
             point => Ok(point.clone()),
         }
     }
 
     /// The weight of each recorded model, after checking that the trace contains all of them. [`QueryPoint::Mean`] becomes
-    /// the point that it stands for in this trace.
+    /// the point that it stands for in this trace, if the scored window begins at step `from`. The other points don't
+    /// depend on the window.
     ///
     /// # Errors
     /// [`Missing::Averaged`] with the missing steps, [`Missing::Epochs`], or [`AnalysisError::QueryPoint`] if the run
     /// has fewer steps or epochs than asked for, or weights of your own aren't weights.
-    pub fn resolve(&self, source: &dyn StepSource) -> Result<StateWeights> {
+    pub fn resolve(&self, source: &dyn StepSource, from: u64) -> Result<StateWeights> {
         let end = source.end()?.step;
         let problem = |problem: String| AnalysisError::QueryPoint {
             point: self.to_string(),
@@ -122,7 +125,7 @@ impl QueryPoint {
         };
         let weights = match self {
             QueryPoint::Final => vec![(end, 1.0)],
-            QueryPoint::Mean => return self.in_run(source)?.resolve(source),
+            QueryPoint::Mean => return self.in_run(source, from)?.resolve(source, from),
             QueryPoint::MeanOfLastEpoch => mean(last_epochs(source, end, 1, &problem)?, end),
             QueryPoint::MeanOfEpochs(n) => mean(last_epochs(source, end, *n, &problem)?, end),
             QueryPoint::MeanOfSteps(n) => mean(
@@ -176,29 +179,28 @@ fn ema(beta: f64, end: u64) -> Vec<(u64, f64)> {
 /// The share of the epochs that [`QueryPoint::Mean`] averages is one in this number.
 const EPOCHS_PER_AVERAGED: u64 = 4;
 
-/// What [`QueryPoint::Mean`] stands for.
-fn default_mean(source: &dyn StepSource) -> Result<QueryPoint> {
+/// What [`QueryPoint::Mean`] stands for if the scored window begins at step `from`.
+fn default_mean(source: &dyn StepSource, from: u64) -> Result<QueryPoint> {
     let end = source.end()?.step;
     let ranges = source.ranges()?;
     let recorded = ranges.last().filter(|r| r.end >= end);
-    // The mean over W steps has the models before the newest W − 1 steps and the one after the last step.
-    let possible = 1 + recorded.map_or(0, |r| end - r.start);
+    let from = recorded.map_or(end, |r| from.max(r.start)).min(end);
     let epochs = source.epochs()?;
     let begun: Vec<&(u64, Range<u64>)> = epochs.iter().filter(|e| e.1.start < end).collect();
-    let (steps, of_epochs) = match begun.last() {
-        Some((newest, _)) if *newest > 0 => {
-            let wanted = (newest + 1).div_ceil(EPOCHS_PER_AVERAGED);
-            let n = wanted.min(begun.len() as u64);
-            let first = begun[begun.len() - n as usize].1.start;
-            (end - first, Some(n))
-        }
-        _ => (end / 2, None),
+    let wanted = match begun.last() {
+        Some((newest, _)) if *newest > 0 => (newest + 1).div_ceil(EPOCHS_PER_AVERAGED),
+        _ => 0,
     };
-    Ok(match (steps.min(possible), of_epochs) {
+    let starts = begun.iter().rev().map(|(_, steps)| steps.start);
+    let starts: Vec<u64> = starts.take(wanted as usize).collect();
+    let first = starts.last().map_or(end - end / 2, |&start| start);
+    let first = first.max(from);
+    let whole = starts.iter().position(|&start| start == first);
+    Ok(match (end - first, whole) {
         (0 | 1, _) => QueryPoint::Final,
-        (n, Some(1)) if n == steps => QueryPoint::MeanOfLastEpoch,
-        (n, Some(epochs)) if n == steps => QueryPoint::MeanOfEpochs(epochs),
-        (n, _) => QueryPoint::MeanOfSteps(n),
+        (_, Some(0)) => QueryPoint::MeanOfLastEpoch,
+        (_, Some(older)) => QueryPoint::MeanOfEpochs(older as u64 + 1),
+        (n, None) => QueryPoint::MeanOfSteps(n),
     })
 }
 
@@ -312,11 +314,37 @@ mod tests {
             (run(200, 10, 195), "mean:last-epoch"),
             (run(200, 10, 200), "final"),
         ] {
-            let found = QueryPoint::Mean.in_run(&run).unwrap();
+            let found = QueryPoint::Mean.in_run(&run, 0).unwrap();
             assert_eq!(found.to_string(), point);
-            let weights = QueryPoint::Mean.resolve(&run).unwrap();
+            let weights = QueryPoint::Mean.resolve(&run, 0).unwrap();
             assert_eq!(weights.point(), point);
         }
+    }
+
+    #[test]
+    fn the_default_begins_no_earlier_than_the_window() {
+        // Twenty epochs of ten steps: without a window, the mean is over the newest five.
+        let twenty = run(200, 10, 0);
+        for (from, point) in [
+            (0, "mean:5-epochs"),
+            (149, "mean:5-epochs"),
+            (160, "mean:4-epochs"),
+            (163, "mean:37-steps"),
+            (190, "mean:last-epoch"),
+            (195, "mean:5-steps"),
+            (199, "final"),
+        ] {
+            let found = QueryPoint::Mean.in_run(&twenty, from).unwrap();
+            assert_eq!(found.to_string(), point, "a window from step {from}");
+        }
+        // A single epoch, whose newer half begins at step 15.
+        for (from, point) in [(10, "mean:15-steps"), (20, "mean:10-steps")] {
+            let found = QueryPoint::Mean.in_run(&run(30, 30, 0), from).unwrap();
+            assert_eq!(found.to_string(), point, "a window from step {from}");
+        }
+        // A point that was named is what it says.
+        let named = QueryPoint::MeanOfEpochs(5);
+        assert_eq!(named.in_run(&twenty, 190).unwrap(), named);
     }
 
     #[test]
@@ -332,11 +360,11 @@ mod tests {
             ),
         ] {
             let point: QueryPoint = point.parse().unwrap();
-            let state = point.resolve(&run).unwrap().state(&run).unwrap();
+            let state = point.resolve(&run, 0).unwrap().state(&run).unwrap();
             assert!((state.parameters[0] - sum).abs() < 1e-12, "{point}");
         }
         let own = QueryPoint::Weighted(vec![(1, 0.5), (4, -0.5), (6, 1.0)]);
-        let state = own.resolve(&run).unwrap().state(&run).unwrap();
+        let state = own.resolve(&run, 0).unwrap().state(&run).unwrap();
         assert!((state.parameters[0] - (0.5 - 8.0 + 36.0)).abs() < 1e-12);
     }
 
@@ -357,7 +385,7 @@ mod tests {
             (run(200, 10, 190), "mean:50-steps", "mean:10-steps or less"),
         ] {
             let point: QueryPoint = point.parse().unwrap();
-            let message = point.resolve(&run).unwrap_err().to_string();
+            let message = point.resolve(&run, 0).unwrap_err().to_string();
             assert!(message.contains(hint), "{message}");
         }
     }

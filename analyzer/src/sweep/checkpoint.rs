@@ -83,7 +83,7 @@ impl SweepIdentity {
             at: match &options.at {
                 QueryPoint::Final => Default::default(),
                 at => {
-                    let weights = at.resolve(run.source())?;
+                    let weights = at.resolve(run.source(), options.window.start)?;
                     (weights.point().to_owned(), weights.digest())
                 }
             },

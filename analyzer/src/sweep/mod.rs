@@ -119,7 +119,7 @@ pub fn begin(
     }
     Ok(SweepState::new(
         options.window.clone(),
-        options.at.resolve(run.source())?,
+        options.at.resolve(run.source(), options.window.start)?,
         end,
         run.examples(),
         run.rule().state_values(run.blocks().values()),

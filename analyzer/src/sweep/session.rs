@@ -179,11 +179,9 @@ impl<'a> Session<'a> {
         let earlier = under_way.as_ref().map_or(0, |state| state.progress().0);
         walk.observer.begin(walk.stage(earlier, self.cost.steps));
         let mut times = SweepTimes::default();
-        let model = options
-            .sweep
-            .at
-            .resolve(run.source())?
-            .state(run.source())?;
+        let asked = &options.sweep;
+        let weights = asked.at.resolve(run.source(), asked.window.start)?;
+        let model = weights.state(run.source())?;
         let mut state = loop {
             let state = match under_way.take() {
                 Some(state) => state,

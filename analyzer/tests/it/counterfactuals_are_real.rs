@@ -175,7 +175,7 @@ fn a_retrained_run_is_evaluated_where_the_query_is_asked() {
         (&report.everyone, train(&recipe, &net, None)),
     ] {
         // One of the ten models lies before the window: it is the recorded one in both runs.
-        let model = at.resolve(&truth).unwrap().state(&truth).unwrap();
+        let model = at.resolve(&truth, 0).unwrap().state(&truth).unwrap();
         let (parameters, buffers) = outcome.model();
         assert!(relative_error(parameters, &model.parameters) < 1e-14);
         assert!(relative_error(buffers, &model.buffers) < 1e-14);

@@ -96,7 +96,7 @@ fn scores(
     let recorded = train(recipe, net, None);
     let run = RecordedRun::new(&recorded, net.clone(), &TinyData, recipe.rule.clone(), 7).unwrap();
     let mut engine = engine(net);
-    let model = at.resolve(&recorded).unwrap().state(&recorded).unwrap();
+    let model = at.resolve(&recorded, 0).unwrap().state(&recorded).unwrap();
     let gradients = Query::gradients(queries, &run, &model, &mut engine).unwrap();
     let options = SweepOptions {
         at: at.clone(),

@@ -22,7 +22,7 @@ pub struct Influence {
     #[arg(long, value_name = "QUERY", default_value = "validation")]
     pub query: Vec<String>,
     /// The model that the query is asked about: mean (of the models after each step of the last quarter of the
-    /// epochs), final (after the last step), mean:last-epoch, mean:N-epochs, mean:N-steps, or ema:β (a moving average); see --help
+    /// epochs, within the window), final (after the last step), mean:last-epoch, mean:N-epochs, mean:N-steps, or ema:β (a moving average); see --help
     #[arg(long, value_name = "POINT", default_value_t = QueryPoint::default())]
     pub at: QueryPoint,
     /// Scoring method: sgd (SGD-influence, the sweep) or another method listed in --help; `hindcast methods NAME` describes one

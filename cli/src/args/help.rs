@@ -38,7 +38,7 @@ All queries share one sweep. The memory it needs is printed before it begins. If
 --refine K works in three stages. The sweep ranks all examples. The K most harmful examples of each query get the accumulative estimate, which follows the effect of an example's absence through all batches (it differs from the sweep if an example occurs more than once in the window; it requires SGD without momentum and clipping, and a model without running statistics). The --refine-truth M most harmful of those are then left out and retrained, one at a time. The table gets the columns accumulative and counterfactual (the real change of the query), which are empty for all other examples.
 
 --at POINT is the model that the queries are asked about. At a constant learning rate, the model after the last step is wherever the last batches moved it, and its loss depends most on the examples in those batches. The average of the last models is steadier, often has a lower loss, and agrees better with retraining:
-  mean             the default: the mean of the models after each step of the last quarter of the epochs (rounded up); of a single epoch, of the newer half of its steps; if the run contains fewer of these steps, of those
+  mean             the default: the mean of the models after each step of the last quarter of the epochs (rounded up); of a single epoch, of the newer half of its steps; if the run or the window contains fewer of these steps, of those (with --window last-epoch: mean:last-epoch)
   final            the model after the last step
   mean:last-epoch  the mean of the models after each step of the last epoch
   mean:N-epochs    the same over the last N epochs

@@ -41,7 +41,7 @@ fn error(case: &Case, step: f64) -> Result<f64> {
     } else {
         None
     };
-    let at = case.at.resolve(&trace)?;
+    let at = case.at.resolve(&trace, window.start)?;
     let model = at.state(&trace)?;
     let swept = swept(case, &run, &recorded, &window)?;
     let value = |example: u64, factor: f64| -> Result<f64> {

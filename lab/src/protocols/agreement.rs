@@ -85,7 +85,11 @@ pub fn agreement(
     let mut engine = run.engine(None, Some(run.dtype()), Device::Cpu)?;
     let queries = ["validation".parse::<Query>()?];
     let [query] = &queries;
-    let model = plan.at.resolve(run.source())?.state(run.source())?;
+    let question = Question {
+        at: &plan.at,
+        ..Question::new(&run, &queries, &Window::All)
+    };
+    let model = question.state()?;
     let gradient = query.gradient_at(
         run.source(),
         engine.as_mut(),
@@ -98,10 +102,6 @@ pub fn agreement(
     let truth = truth(&run, &queries, &plan.at, progress)?;
     let truth_seconds = begun.elapsed().as_secs_f64();
 
-    let question = Question {
-        at: &plan.at,
-        ..Question::new(&run, &queries, &Window::All)
-    };
     let mut rows = Vec::new();
     for measured in methods {
         let begun = Instant::now();

@@ -20,7 +20,7 @@ use crate::record::record_watched;
 use hindcast_analyzer::estimators::Question;
 use hindcast_analyzer::output::Kind;
 use hindcast_analyzer::sweep::Stage;
-use hindcast_analyzer::{Query, RecordedRun, ScoreTable, answer, output};
+use hindcast_analyzer::{Query, QueryPoint, RecordedRun, ScoreTable, answer, output};
 
 /// A callback for progress, which may stop the work.
 pub type Watcher<'a> = dyn Fn(Stage) -> ControlFlow<()> + Sync + 'a;
@@ -164,7 +164,8 @@ impl Kept {
                 })?;
             table
         } else {
-            let table = estimate(subject, ranking, std::slice::from_ref(query), watcher)?;
+            let queries = std::slice::from_ref(query);
+            let table = estimate(subject, ranking, &ranking.at(), queries, watcher)?;
             table.write(&path)?;
             table
         };
@@ -240,6 +241,7 @@ struct Numbers {
 pub(super) fn estimate(
     subject: &RecordedRun<'_>,
     ranking: &Ranking,
+    at: &QueryPoint,
     queries: &[Query],
     watcher: &Watcher<'_>,
 ) -> anyhow::Result<ScoreTable> {
@@ -253,7 +255,7 @@ pub(super) fn estimate(
     let mut engine = subject.engine(Some(kind), None, Device::Cpu)?;
     let question = Question {
         engine: &format!("{}, recorded precision, cpu", kind.name()),
-        at: &ranking.at(),
+        at,
         ..Question::new(run, queries, ranking.window())
     };
     let mut observer = |stage: Stage| watcher(stage);

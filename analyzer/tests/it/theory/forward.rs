@@ -54,7 +54,7 @@ fn at_an_average_the_forward_recursion_gives_the_sweeps_scores() {
         let all: Vec<u64> = (0..EXAMPLES as u64).collect();
         for (at, window) in [("mean:4-steps", 0..9), ("ema:0.5", 0..9), ("mean", 2..7)] {
             let at: QueryPoint = at.parse().unwrap();
-            let weights = at.resolve(run.source()).unwrap();
+            let weights = at.resolve(run.source(), 0).unwrap();
             let model = weights.state(run.source()).unwrap();
             let gradients =
                 Query::gradients(&[Query::default()], &run, &model, &mut toy.engine()).unwrap();

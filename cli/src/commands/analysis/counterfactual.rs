@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         Some(at) => at.clone(),
         None => source.point()?,
     };
-    let asked_at = AskedAt::new(&query, &run, at.in_run(run.source())?);
+    let asked_at = AskedAt::new(&query, &run, at.in_run(run.source(), window.start)?);
     let (sets, table) = source.choose(&asked_at, &window)?;
     let options = CounterfactualOptions {
         at: asked_at.at.clone(),

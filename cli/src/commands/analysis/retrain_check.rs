@@ -122,7 +122,7 @@ pub(super) fn check(
 ) -> anyhow::Result<Checked> {
     let meta = &table.metadata;
     let options = CounterfactualOptions {
-        at: args.at.in_run(run.source())?,
+        at: args.at.in_run(run.source(), meta.window.start)?,
         arithmetic: run.arithmetic(args.engine.map(Into::into), &Device::Cpu)?,
         evaluate: vec![Split::Validation, Split::Test],
         ..CounterfactualOptions::new(meta.window.clone())

@@ -95,7 +95,7 @@ fn write(
 
 /// Writes an average of the last models, rounded to the recorded types.
 fn average(args: &Checkpoint, trace: &Trace, at: &QueryPoint) -> anyhow::Result<Outcome> {
-    let weights = at.resolve(trace).context("--at")?;
+    let weights = at.resolve(trace, 0).context("--at")?;
     let model = weights.state(trace)?;
     let layout = trace.layout();
     let bytes = |specs: &[TensorSpec], values: &[f64]| -> Vec<Vec<u8>> {

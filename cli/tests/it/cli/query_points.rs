@@ -173,13 +173,13 @@ fn a_run_with_only_its_last_epoch_averages_only_that() {
     let first = info["ranges"][0]["start"].as_u64().unwrap();
     assert!((30..35).contains(&first), "{info}");
     let newest = format!("mean:{}-steps", 40 - first);
-    let window = ["--window", "last-epoch"];
     // Of the last quarter of eight epochs, only the newest steps are there, and the mean is over those.
-    let said = influence(dir, &window);
+    let said = influence(dir, &[]);
     assert_eq!(said["at"], "mean:2-epochs");
     let whole = scores(dir, "scores.csv");
-    influence(dir, &[&window[..], &["--at", &newest]].concat());
+    influence(dir, &["--at", &newest]);
     assert_eq!(scores(dir, "scores.csv"), whole);
+    let window = ["--window", "last-epoch"];
     let said = influence(dir, &[&window[..], &["--at", "mean:last-epoch"]].concat());
     assert_eq!(said["at"], "mean:last-epoch");
     for point in ["mean:20-steps", "ema:0.9"] {
@@ -192,6 +192,37 @@ fn a_run_with_only_its_last_epoch_averages_only_that() {
             said.contains("not in the trace") && said.contains(&hint),
             "{point}: {said}"
         );
+    }
+}
+
+#[test]
+fn the_default_averages_only_models_of_the_window() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small_run(dir);
+    fs::write(dir.join("left-out.txt"), "1\n3\n").unwrap();
+    for (window, stands_for) in [
+        ("all", "mean:last-epoch"),
+        ("3..10", "mean:last-epoch"),
+        ("last-epoch", "mean:last-epoch"),
+        ("7..10", "mean:3-steps"),
+        ("7..9", "mean:3-steps"),
+        ("9..10", "final"),
+    ] {
+        let said = influence(dir, &["--window", window, "--out", "default.csv"]);
+        assert_eq!(said["at"], stands_for, "{window}");
+        let named = ["--window", window, "--at", stands_for, "--out", "named.csv"];
+        influence(dir, &named);
+        let (default, named) = (scores(dir, "default.csv"), scores(dir, "named.csv"));
+        assert_eq!(default, named, "{window}");
+        // A retraining of the window measures at the same model, with and without a table.
+        let table = ["--top", "2", "default.csv"];
+        for chosen in [&table[..], &["--without", "left-out.txt"]] {
+            let words = ["counterfactual", "run", "--window", window, "--json"];
+            let said = fine(dir, &[&words[..], chosen].concat());
+            let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+            assert_eq!(said["at"], stands_for, "{window} {chosen:?}");
+        }
     }
 }
 

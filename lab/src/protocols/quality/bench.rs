@@ -120,7 +120,10 @@ impl Bench<'_> {
             protocol,
             || {
                 fresh = true;
-                let table = estimate(self.run, ranking, queries, self.watcher)?;
+                // All rankings ask about the model at which the truth is measured, which depends on the plan's window.
+                let from = self.plan.window.resolve(self.run.source())?.start;
+                let at = ranking.at().in_run(self.run.source(), from)?;
+                let table = estimate(self.run, ranking, &at, queries, self.watcher)?;
                 let mut scores = vec![vec![0.0; table.rows.len()]; queries.len()];
                 for row in &table.rows {
                     for (q, scores) in scores.iter_mut().enumerate() {

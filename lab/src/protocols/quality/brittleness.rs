@@ -23,7 +23,9 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     );
     // Only correct predictions are considered.
     let (asked, _) = bench.test_queries(run)?;
-    let model = bench.plan.at.resolve(run.source())?.state(run.source())?;
+    let from = bench.plan.window.resolve(run.source())?.start;
+    let at = bench.plan.at.resolve(run.source(), from)?;
+    let model = at.state(run.source())?;
     let before = predictions_of(run, &model.parameters, &model.buffers, Split::Test, &asked)?;
     let (asked, before): (Vec<u64>, Vec<u32>) = asked
         .into_iter()

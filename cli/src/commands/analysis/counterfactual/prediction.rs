@@ -155,7 +155,7 @@ impl<'a> AskedAt<'a> {
             return Ok(value);
         }
         let (query, run) = (self.query, self.run);
-        let model = self.at.resolve(run.source())?.state(run.source())?;
+        let model = self.at.resolve(run.source(), 0)?.state(run.source())?;
         let value = match run.dtype() {
             DType::F64 => {
                 query.value::<f64>(run, &model.parameters, &model.buffers, &Device::Cpu)?

@@ -117,7 +117,7 @@ fn kept(
     let whole_run = !asked.chosen.method.windowed;
     let window = asked.window.resolve(run.source())?;
     // `mean` stands for the models that fit the run.
-    let at = settings.at.resolve(run.source())?;
+    let at = settings.at.resolve(run.source(), window.start)?;
     let same = meta.is_about(&run.head())
         && same_queries
         && (whole_run || meta.window == window)
@@ -156,7 +156,7 @@ fn comparable(runs: &[PathBuf], window: &Window, at: &QueryPoint) -> anyhow::Res
         same_data(first, trace)
             .and_then(|()| same_classes(first, trace))
             .and_then(|()| same_steps(first, trace, window))
-            .and_then(|()| same_point(first, trace, at))
+            .and_then(|()| same_point(first, trace, at, window))
             .with_context(|| {
                 format!(
                     "{} and {} can't be joined",
@@ -217,8 +217,9 @@ fn same_steps(a: &Trace, b: &Trace, window: &Window) -> anyhow::Result<()> {
 }
 
 /// Refuses runs whose queries are asked about other models, which can only differ if a run holds fewer steps than another.
-fn same_point(a: &Trace, b: &Trace, at: &QueryPoint) -> anyhow::Result<()> {
-    let (a, b) = (at.resolve(a)?, at.resolve(b)?);
+fn same_point(a: &Trace, b: &Trace, at: &QueryPoint, window: &Window) -> anyhow::Result<()> {
+    let from = window.resolve(a)?.start;
+    let (a, b) = (at.resolve(a, from)?, at.resolve(b, from)?);
     ensure!(
         a.point() == b.point() && a.weights() == b.weights(),
         "the queries are asked about {} in one and about {} in the other",
