@@ -78,6 +78,27 @@ fn correct_loops_pass_whichever_steps_are_chosen() {
 }
 
 #[test]
+fn a_check_says_which_steps_it_cannot_reach() {
+    for (keep_state, steps, limit) in [(false, 40, Some(16)), (false, 17, None), (true, 40, None)] {
+        let recipe = Recipe {
+            keep_state,
+            steps,
+            ..Recipe::new(rule("kind = \"adamw\""), 0.01)
+        };
+        let recorded = train(&recipe, &TinyNet::new(0.0), None);
+        let run =
+            RecordedRun::new(&recorded, TinyNet::new(0.0), &TinyData, recipe.rule, 7).unwrap();
+        let report = rule_check(&run, &RuleCheckOptions::new(0..steps, 1)).unwrap();
+        assert!(report.passed());
+        assert_eq!(report.limit, limit);
+        assert_eq!(
+            report.to_string().contains("No step after 16"),
+            limit.is_some()
+        );
+    }
+}
+
+#[test]
 fn a_frozen_tensor_is_named() {
     for text in [
         "kind = \"sgd\"",

@@ -34,7 +34,11 @@ use crate::run::recorded::RecordedRun;
 /// A step can't be read, has no examples or examples that the data doesn't have, or the model fails. A step with a
 /// different result is a finding, not an error.
 pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<RuleCheckReport> {
-    let sample::Sample { stretches, unknown } = sample::choose(run, options)?;
+    let sample::Sample {
+        stretches,
+        unknown,
+        limit,
+    } = sample::choose(run, options)?;
     let mut steps = Vec::new();
     for stretch in stretches {
         let mut see = |step: &Recomputed<'_>| {
@@ -53,6 +57,7 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
         seed: options.seed,
         steps,
         unknown,
+        limit,
         tolerance,
         median_tolerance,
     })

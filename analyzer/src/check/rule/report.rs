@@ -36,6 +36,9 @@ pub struct RuleCheckReport {
     pub steps: Vec<RuleCheckStep>,
     /// Chosen steps whose optimizer state or buffers the trace doesn't contain.
     pub unknown: Vec<u64>,
+    /// The last step that could be chosen, if the trace doesn't contain the optimizer's state and later steps are too far
+    /// from its beginning to rebuild it for a sample. A check of all steps reaches them.
+    pub limit: Option<u64>,
     /// Largest error of a single step that passes.
     pub tolerance: f64,
     /// Largest median error of all steps that passes.
@@ -120,11 +123,18 @@ impl fmt::Display for RuleCheckReport {
                 f,
                 "{count} {steps} chosen at random (seed {seed}) give the next recorded state"
             )?;
-            return if self.bit_identical() {
-                f.write_str(", bit for bit")
+            if self.bit_identical() {
+                f.write_str(", bit for bit")?;
             } else {
                 let worst = self.worst().map_or(0.0, |s| s.error);
-                write!(f, " within {worst:.1e} of the update's size")
+                write!(f, " within {worst:.1e} of the update's size")?;
+            }
+            return match self.limit {
+                None => Ok(()),
+                Some(limit) => write!(
+                    f,
+                    ". No step after {limit} was chosen, because the trace doesn't contain the optimizer's state"
+                ),
             };
         }
         let off = |s: &&RuleCheckStep| s.error > self.median_tolerance;

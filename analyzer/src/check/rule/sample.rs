@@ -24,6 +24,8 @@ pub(super) struct Sample {
     pub stretches: Vec<Range<u64>>,
     /// Chosen steps whose preceding state isn't known.
     pub unknown: Vec<u64>,
+    /// The last step that can be chosen, if later ones are too far from a known state because none is recorded.
+    pub limit: Option<u64>,
 }
 
 /// Chooses random steps of the window whose next state is also recorded.
@@ -34,10 +36,13 @@ pub(super) fn choose(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Resul
         return Ok(Sample {
             stretches: chosen.into_iter().map(|step| step..step + 1).collect(),
             unknown: Vec::new(),
+            limit: None,
         });
     }
     let mut stream = Stream::of_run(options.seed, CHOICE);
     let (mut ends, mut unknown) = (BTreeMap::<u64, u64>::new(), Vec::new());
+    let recorded = !run.source().optimizer_state().is_empty();
+    let mut limit = None;
     for step in chosen {
         let known = match known_state(run, step) {
             Ok((known, _)) => known,
@@ -48,6 +53,9 @@ pub(super) fn choose(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Resul
             Err(other) => return Err(other),
         };
         let step = if step - known > REACH {
+            if !recorded {
+                limit = limit.max(Some(known + REACH));
+            }
             known + stream.below(REACH + 1)
         } else {
             step
@@ -58,6 +66,7 @@ pub(super) fn choose(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Resul
     Ok(Sample {
         stretches: ends.into_iter().map(|(start, end)| start..end).collect(),
         unknown,
+        limit,
     })
 }
 

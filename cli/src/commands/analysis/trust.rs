@@ -71,7 +71,12 @@ pub(crate) fn steps(
         ))));
     }
     if !quiet {
-        say!("checked: {}; {}", field(&report), duration(begun.elapsed()));
+        let more = report.limit.map_or(
+            "",
+            |_| " (`hindcast verify --replay --steps 0` checks every step)",
+        );
+        let took = duration(begun.elapsed());
+        say!("checked: {}{more}; {took}", field(&report));
     }
     Ok(None)
 }
