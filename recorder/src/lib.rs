@@ -106,7 +106,7 @@ pub use recorder::{Recorder, Summary};
 pub use resume::Resumed;
 pub use statistics::{NonFinite, Statistics};
 pub use step::{BatchInfo, OptimizerState, StepInfo};
-pub use update_rule::{Adam, Sgd, SgdMomentum, UpdateRule};
+pub use update_rule::{Adagrad, Adam, Lamb, Lion, Muon, RmsProp, Sgd, SgdMomentum, UpdateRule};
 pub use wrap::Recorded;
 
 // Types of the format that the interface of the recorder uses.

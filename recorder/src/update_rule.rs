@@ -1,13 +1,20 @@
 //! Writes the update rule of a run as the TOML text that a trace stores.
 
+mod others;
+mod settings;
+
 use std::fmt::{Display, Formatter, Result};
 
 use toml::Value;
 
+pub use others::{Adagrad, Lamb, Lion, Muon, RmsProp};
+use settings::{Common, Settings};
+
 /// How the optimizer turns a gradient into a step: given to [`Builder::rule`](crate::Builder::rule).
 ///
-/// Start with [`sgd`](Self::sgd), [`adam`](Self::adam) or [`adam_w`](Self::adam_w) and add the settings that differ
-/// from plain SGD or from the defaults of candle and PyTorch. Each optimizer has its own type, so the compiler refuses
+/// Start with the optimizer, for example [`sgd`](Self::sgd), [`adam_w`](Self::adam_w) or
+/// [`rms_prop`](Self::rms_prop), and add the settings that differ from plain SGD or from the defaults of candle and
+/// PyTorch. Each optimizer has its own type, so the compiler refuses
 /// a setting that the optimizer doesn't have.
 ///
 /// Only the settings that are given here are written into the trace. A weight decay or a clipping threshold that is
@@ -44,6 +51,16 @@ pub enum UpdateRule {
     SgdMomentum(SgdMomentum),
     /// Adam or AdamW.
     Adam(Adam),
+    /// RMSprop.
+    RmsProp(RmsProp),
+    /// Adagrad.
+    Adagrad(Adagrad),
+    /// LAMB.
+    Lamb(Lamb),
+    /// Lion.
+    Lion(Lion),
+    /// Muon.
+    Muon(Muon),
 }
 
 impl UpdateRule {
@@ -61,14 +78,46 @@ impl UpdateRule {
     pub fn adam_w() -> Adam {
         Adam::new("adamw")
     }
+
+    /// RMSprop like PyTorch's: with g = G + λθ, v ← αv + (1−α)g² and θ ← θ − η g/(√v+ε).
+    pub fn rms_prop() -> RmsProp {
+        RmsProp::default()
+    }
+
+    /// Adagrad (Duchi, Hazan and Singer, 2011), like PyTorch's: with g = G + λθ, S ← S + g² and θ ← θ − η g/(√S+ε).
+    pub fn adagrad() -> Adagrad {
+        Adagrad::default()
+    }
+
+    /// LAMB (You et al., 2020): Adam's direction plus λθ, scaled per tensor so that it has the norm of the parameters. The
+    /// moments have bias corrections, and the ratio of the norms isn't limited.
+    pub fn lamb() -> Lamb {
+        Lamb::default()
+    }
+
+    /// Lion (Chen et al., 2023): the sign of the momentum. Runs can be recorded, replayed and retrained. A sweep refuses
+    /// them, because a sign has no useful derivative.
+    pub fn lion() -> Lion {
+        Lion::default()
+    }
+
+    /// Muon (Jordan et al., 2024), like PyTorch's, for every tensor with two or more dimensions, and AdamW for the others.
+    pub fn muon() -> Muon {
+        Muon::default()
+    }
+
+    /// Whether a sweep can go backwards through the steps of this optimizer. If not, scores need another method. Steps can
+    /// be replayed, and examples left out by retraining, for every optimizer.
+    pub fn has_adjoint(&self) -> bool {
+        !matches!(self, Self::Lion(_))
+    }
 }
 
 /// Stochastic gradient descent without momentum: θ ← θ − η(G + λθ).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[must_use]
 pub struct Sgd {
-    weight_decay: Option<f64>,
-    clip_norm: Option<f64>,
+    common: Common,
 }
 
 impl Sgd {
@@ -84,13 +133,13 @@ impl Sgd {
 
     /// The decay λ, which is added to the gradient. 0 by default.
     pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.weight_decay = Some(decay);
+        self.common.weight_decay = Some(decay);
         self
     }
 
     /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
     pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.clip_norm = Some(threshold);
+        self.common.clip_norm = Some(threshold);
         self
     }
 }
@@ -140,8 +189,7 @@ pub struct Adam {
     beta1: Option<f64>,
     beta2: Option<f64>,
     eps: Option<f64>,
-    weight_decay: Option<f64>,
-    clip_norm: Option<f64>,
+    common: Common,
 }
 
 impl Adam {
@@ -151,8 +199,7 @@ impl Adam {
             beta1: None,
             beta2: None,
             eps: None,
-            weight_decay: None,
-            clip_norm: None,
+            common: Common::default(),
         }
     }
 
@@ -176,13 +223,13 @@ impl Adam {
 
     /// The weight decay λ. By default 0 for Adam and 0.01 for AdamW.
     pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.weight_decay = Some(decay);
+        self.common.weight_decay = Some(decay);
         self
     }
 
     /// As [`Sgd::clip_norm`].
     pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.clip_norm = Some(threshold);
+        self.common.clip_norm = Some(threshold);
         self
     }
 }
@@ -199,6 +246,18 @@ impl From<SgdMomentum> for UpdateRule {
     }
 }
 
+macro_rules! from {
+    ($($rule:ident),*) => {
+        $(impl From<$rule> for UpdateRule {
+            fn from(rule: $rule) -> Self {
+                Self::$rule(rule)
+            }
+        })*
+    };
+}
+
+from!(RmsProp, Adagrad, Lamb, Lion, Muon);
+
 impl From<Adam> for UpdateRule {
     fn from(rule: Adam) -> Self {
         Self::Adam(rule)
@@ -212,6 +271,11 @@ impl Display for UpdateRule {
             Self::Sgd(rule) => ("sgd", rule.settings()),
             Self::SgdMomentum(rule) => ("sgd", rule.settings()),
             Self::Adam(rule) => (rule.kind, rule.settings()),
+            Self::RmsProp(rule) => ("rmsprop", rule.settings()),
+            Self::Adagrad(rule) => ("adagrad", rule.settings()),
+            Self::Lamb(rule) => ("lamb", rule.settings()),
+            Self::Lion(rule) => ("lion", rule.settings()),
+            Self::Muon(rule) => ("muon", rule.settings()),
         };
         write!(f, "kind = {}", Value::from(kind))?;
         for (key, value) in settings {
@@ -223,15 +287,9 @@ impl Display for UpdateRule {
     }
 }
 
-/// The keys of the text, in their order there, with the values that were given.
-type Settings = Vec<(&'static str, Option<Value>)>;
-
 impl Sgd {
     fn settings(&self) -> Settings {
-        vec![
-            ("weight_decay", self.weight_decay.map(Value::from)),
-            ("clip_norm", self.clip_norm.map(Value::from)),
-        ]
+        self.common.settings()
     }
 }
 
@@ -249,12 +307,10 @@ impl SgdMomentum {
 
 impl Adam {
     fn settings(&self) -> Settings {
-        vec![
-            ("beta1", self.beta1.map(Value::from)),
-            ("beta2", self.beta2.map(Value::from)),
-            ("eps", self.eps.map(Value::from)),
-            ("weight_decay", self.weight_decay.map(Value::from)),
-            ("clip_norm", self.clip_norm.map(Value::from)),
-        ]
+        self.common.after([
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("eps", self.eps),
+        ])
     }
 }

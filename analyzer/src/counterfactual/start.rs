@@ -39,7 +39,7 @@ pub fn each_state<T: Real>(
     for found in WithBuffers::new(run.source(), range, Order::OldestFirst)? {
         let (step, buffers) = found?;
         if step.meta.optimizer_step == 0 {
-            optimizer.fill(T::default());
+            optimizer = run.rule().initial_state(run.blocks().values());
         }
         let state = ModelState {
             parameters: step.parameters.to_vec(),

@@ -101,6 +101,16 @@ pub enum Unsupported {
         /// The step.
         step: u64,
     },
+    /// A sweep needs the adjoint of the update rule.
+    #[error(
+        "this run was trained by {rule}, and a sweep can't go backwards through its steps: {why}. The steps can be replayed, examples can be ranked by other methods, and counterfactual runs measure real changes"
+    )]
+    Adjoint {
+        /// The update rule, in words.
+        rule: String,
+        /// Why it has no adjoint.
+        why: &'static str,
+    },
     /// Forward estimates are defined for plain SGD only.
     #[error(
         "accumulative and forward estimates are only defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs work for every rule"

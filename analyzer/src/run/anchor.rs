@@ -5,12 +5,12 @@ use crate::run::recorded::RecordedRun;
 
 /// Returns the newest step at or before `step` whose optimizer state is known, and that state (f64, flat).
 ///
-/// The state is known at a keyframe that contains it. It is also known at the optimizer's first step, where it is zero.
+/// The state is known at a keyframe that contains it. It is also known at the optimizer's first step.
 pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<f64>)> {
     let source = run.source();
-    let values = run.rule().state_values(run.blocks().values());
-    if values == 0 {
-        return Ok((step, Vec::new()));
+    let initial: Vec<f64> = run.rule().initial_state(run.blocks().values());
+    if initial.is_empty() {
+        return Ok((step, initial));
     }
     let at = anchor(run, step)?;
     let first = source
@@ -19,8 +19,8 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
         .transpose()?
         .ok_or(Missing::Step { step: at })?;
     match first.key {
-        _ if first.meta.optimizer_step == 0 => Ok((at, vec![0.0; values])),
-        Some(key) if key.optimizer.len() == values => Ok((at, key.optimizer)),
+        _ if first.meta.optimizer_step == 0 => Ok((at, initial)),
+        Some(key) if key.optimizer.len() == initial.len() => Ok((at, key.optimizer)),
         _ => Err(AnalysisError::Missing(unknown_state(run, at)?)),
     }
 }

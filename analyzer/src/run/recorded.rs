@@ -105,12 +105,8 @@ impl<'a> RecordedRun<'a> {
                 .collect();
             same("optimizer state", source.optimizer_state(), &state)?;
         }
-        let blocks = Blocks::new(
-            source
-                .parameters()
-                .iter()
-                .map(|spec| (spec.shape.iter().product(), usize::from(spec.group))),
-        );
+        let specs = source.parameters().iter();
+        let blocks = Blocks::of_shapes(specs.map(|spec| (&spec.shape, usize::from(spec.group))));
         Ok(RecordedRun {
             source,
             objective,

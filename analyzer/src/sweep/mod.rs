@@ -40,7 +40,7 @@ use hindcast_model::update::{Adjoint, Direction, StepPoint};
 use hindcast_model::vectors::norm;
 
 use crate::engine::ReplayEngine;
-use crate::error::{AnalysisError, Damaged, Result};
+use crate::error::{AnalysisError, Damaged, Result, Unsupported};
 use crate::query::one::QueryGradient;
 use crate::query::point::QueryPoint;
 use crate::run::recorded::RecordedRun;
@@ -90,17 +90,29 @@ pub fn sweep(
     resume(run, engine, state, options.per_epoch, progress)
 }
 
+/// Refuses a run whose update rule has no adjoint.
+pub(crate) fn adjoint_known(run: &RecordedRun<'_>) -> Result<()> {
+    match run.rule().no_adjoint() {
+        None => Ok(()),
+        Some(why) => Err(AnalysisError::Unsupported(Unsupported::Adjoint {
+            rule: run.rule().describe(),
+            why,
+        })),
+    }
+}
+
 /// The state of a sweep before its first step, for [`resume`] or [`resume_timed`]. `queries` are the gradients at
 /// `options.at`.
 ///
 /// # Errors
-/// If a query's gradient doesn't fit the run's model, or the run's end can't be read.
+/// If a query's gradient doesn't fit the run's model, the update rule has no adjoint, or the run's end can't be read.
 pub fn begin(
     run: &RecordedRun<'_>,
     engine: &dyn ReplayEngine,
     queries: &[QueryGradient],
     options: &SweepOptions,
 ) -> Result<SweepState> {
+    adjoint_known(run)?;
     let end = run.source().end()?.step;
     for q in queries {
         for (what, got, expected) in [

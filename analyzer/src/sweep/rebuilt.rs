@@ -143,6 +143,10 @@ impl<'scope, 'env> StateWalk<'scope, 'env> {
         let Some(mut step) = self.steps.next(waited)? else {
             return Ok(None);
         };
+        if step.meta.optimizer_step == 0 {
+            let initial = self.run.rule().initial_state(self.run.blocks().values());
+            state.copy_from_slice(&initial);
+        }
         step.gradient = engine.gradient(&step.input())?.parameters;
         step.batches = Vec::new();
         step.state = state.to_vec();

@@ -17,7 +17,7 @@ use super::propagation::Propagation;
 use super::saving::{Keeper, Saving};
 use super::state::{QuerySweep, SweepState};
 use super::times::SweepTimes;
-use super::{SweepOptions, begin, resume_with};
+use super::{SweepOptions, adjoint_known, begin, resume_with};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::query::one::Query;
@@ -81,7 +81,7 @@ impl<'a> Session<'a> {
     /// Plans a sweep: reads the checkpoint that it resumes, and divides the queries into passes.
     ///
     /// # Errors
-    /// [`AnalysisError::SweepUnderWay`] if there is a checkpoint and [`Saving::resume`] is false,
+    /// [`AnalysisError::Unsupported`] if the update rule has no adjoint, [`AnalysisError::SweepUnderWay`] if there is a checkpoint and [`Saving::resume`] is false,
     /// [`AnalysisError::OtherSweep`] if the checkpoint belongs to another sweep. Also if a file or the run's end can't be
     /// read.
     pub fn new(
@@ -90,6 +90,7 @@ impl<'a> Session<'a> {
         queries: &'a [Query],
         options: SessionOptions<'a>,
     ) -> Result<Self> {
+        adjoint_known(run)?;
         let (mut identity, mut resumed) = (None, None);
         if let Some(saving) = &options.saving {
             // The propagation changes the scores, so a checkpoint with another one must not match.

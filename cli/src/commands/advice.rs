@@ -18,6 +18,9 @@ fn of_analysis(error: &AnalysisError) -> Option<String> {
     let text = match error {
         AnalysisError::Missing(missing) => return of_missing(missing),
         AnalysisError::Unsupported(Unsupported::Bounds { broken }) => return of_bounds(broken),
+        AnalysisError::Unsupported(Unsupported::Adjoint { .. }) => {
+            "rank with `influence --method tracin`, or retrain with `counterfactual`"
+        }
         AnalysisError::Unsupported(Unsupported::Penalties { .. }) => {
             "say which with --method-set penalty=VALUE"
         }

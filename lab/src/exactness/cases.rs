@@ -18,6 +18,8 @@ pub(super) struct Case {
     pub circumstance: Circumstance,
     /// The model that the query is asked about.
     pub at: QueryPoint,
+    /// Relative change of a weight for the differences.
+    pub step: f64,
     /// Factor by which a deviation from the recorded run fades per step; 1 for none.
     pub discount: f64,
 }
@@ -33,6 +35,10 @@ pub(super) enum Circumstance {
     Duplicate,
     Weights,
     MicroBatches,
+    /// The output layer has its own learning rate and weight decay.
+    Groups,
+    /// Every other step leaves out the first layer's weights.
+    Partial,
     /// The scores are those of a window in the middle of the run.
     Window,
 }
@@ -48,6 +54,8 @@ impl Circumstance {
             Circumstance::Duplicate => "duplicate",
             Circumstance::Weights => "weights",
             Circumstance::MicroBatches => "micro-batches",
+            Circumstance::Groups => "groups",
+            Circumstance::Partial => "partial",
             Circumstance::Window => "window",
         }
     }
@@ -61,6 +69,13 @@ impl Circumstance {
         }
     }
 }
+
+/// Relative change of a weight for the differences.
+const STEP: f64 = 1e-4;
+
+/// The same for Muon, whose iteration multiplies small singular values of the momentum by up to 485. So the differences'
+/// own error, which grows with the square of the change, is larger.
+const STEP_MUON: f64 = 2e-5;
 
 /// A body for each layer, for images of 1 × 6 × 6. The head flattens its input and ends in a linear layer.
 const LAYERS: [(&str, &str); 13] = [
@@ -137,7 +152,7 @@ const CIRCUMSTANCES: [Circumstance; 7] = [
 ];
 
 /// Update rules, each with a learning rate at which a few steps are far from chaotic.
-const OPTIMIZERS: [(&str, &str, f64); 12] = [
+const OPTIMIZERS: [(&str, &str, f64); 22] = [
     ("sgd", "kind = \"sgd\"", 0.3),
     ("sgd decay", "kind = \"sgd\"\nweight_decay = 0.05", 0.3),
     (
@@ -180,6 +195,56 @@ const OPTIMIZERS: [(&str, &str, f64); 12] = [
     (
         "adam decay clipping",
         "kind = \"adam\"\neps = 0.01\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.01,
+    ),
+    (
+        "rmsprop",
+        "kind = \"rmsprop\"\nalpha = 0.9\neps = 0.02",
+        0.005,
+    ),
+    (
+        "rmsprop momentum decay",
+        "kind = \"rmsprop\"\nalpha = 0.9\neps = 0.02\nmomentum = 0.8\nweight_decay = 0.1",
+        0.005,
+    ),
+    (
+        "rmsprop centred",
+        "kind = \"rmsprop\"\nalpha = 0.9\neps = 0.05\ncentered = true\nweight_decay = 0.1",
+        0.005,
+    ),
+    (
+        "rmsprop centred momentum clipping",
+        "kind = \"rmsprop\"\nalpha = 0.9\neps = 0.05\ncentered = true\nmomentum = 0.5\nclip_norm = 0.1",
+        0.005,
+    ),
+    (
+        "adagrad decay",
+        "kind = \"adagrad\"\nlr_decay = 0.1\neps = 0.01\ninitial_accumulator_value = 0.001\nweight_decay = 0.1",
+        0.02,
+    ),
+    (
+        "adagrad clipping",
+        "kind = \"adagrad\"\neps = 0.02\nclip_norm = 0.1",
+        0.02,
+    ),
+    (
+        "lamb decay",
+        "kind = \"lamb\"\neps = 0.01\nweight_decay = 0.1",
+        0.02,
+    ),
+    (
+        "lamb decay clipping",
+        "kind = \"lamb\"\neps = 0.01\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.02,
+    ),
+    (
+        "muon decay",
+        "kind = \"muon\"\neps = 0.01\nweight_decay = 0.1",
+        0.01,
+    ),
+    (
+        "muon clipping",
+        "kind = \"muon\"\nmomentum = 0.8\nnesterov = false\neps = 0.01\nclip_norm = 0.1",
         0.01,
     ),
 ];
@@ -249,6 +314,7 @@ pub(super) fn all() -> Vec<Case> {
         },
         circumstance,
         at: QueryPoint::Final,
+        step: STEP,
         discount: 1.0,
     };
     for (layer, body) in LAYERS {
@@ -285,6 +351,8 @@ pub(super) fn all() -> Vec<Case> {
             Circumstance::Plain,
             Circumstance::BatchNorm,
             Circumstance::MicroBatches,
+            Circumstance::Groups,
+            Circumstance::Partial,
             Circumstance::Window,
         ] {
             let name = format!("optimizer {rule} {}", circumstance.name());
@@ -292,7 +360,12 @@ pub(super) fn all() -> Vec<Case> {
             case.kind = "optimizer";
             case.optimizer = optimizer.to_owned();
             case.learning_rate = learning_rate;
-            out.extend(variants(&case));
+            if rule.starts_with("muon") {
+                case.step = STEP_MUON;
+            }
+            if !matches!(circumstance, Circumstance::Groups | Circumstance::Partial) {
+                out.extend(variants(&case));
+            }
             out.push(case);
         }
     }

@@ -13,16 +13,13 @@ use super::training::{Changed, Pull, Run, TRAIN, window};
 use hindcast_analyzer::sweep::{Propagation, Session, SessionOptions, SweepOptions};
 use hindcast_analyzer::{AutodiffEngine, KernelEngine, Query, RecordedRun, ReplayEngine, Result};
 
-/// Relative change of a weight.
-const STEP: f64 = 1e-4;
-
 /// Norm-wise relative error of a row's scores, for the engine with the larger error. The query is the mean validation
 /// loss in evaluation mode, so that batch norm uses its running statistics.
 pub(super) fn row(case: &Case) -> Result<ExactnessRow> {
     Ok(ExactnessRow {
         kind: case.kind,
         name: case.name.clone(),
-        error: error(case, STEP)?,
+        error: error(case, case.step)?,
         second: None,
     })
 }

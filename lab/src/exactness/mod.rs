@@ -2,7 +2,7 @@
 //!
 //! Each row trains a tiny net for a few steps in float64 while recording it into memory, opens the trace, sweeps it,
 //! and compares every example's score with a central difference: the example's weight in every batch is multiplied by
-//! 1 ± 1e-4, and the net is trained again. In the rows of a discounted sweep, each step of that training begins at a point
+//! 1 ± 1e-4 (± 2e-5 for Muon), and the net is trained again. In the rows of a discounted sweep, each step of that training begins at a point
 //! between its own state and the recorded one. Rows for operations compare first and second derivatives with differences.
 
 mod cases;

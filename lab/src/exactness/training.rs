@@ -8,11 +8,11 @@ use hindcast_format::{MemStorage, Trace};
 use hindcast_model::batches::LossWeights;
 use hindcast_model::data::{AugmentSpec, DataSet, from_tensors};
 use hindcast_model::net::Net;
-use hindcast_model::objective::{Draws, Split};
+use hindcast_model::objective::{Draws, Objective, Split};
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::Task;
 use hindcast_model::train::{ModelState, StepRecord, Stepper, WeightedBatch};
-use hindcast_model::update::Settings;
+use hindcast_model::update::{Blocks, GroupHyper, Settings};
 use hindcast_recorder::Recorder;
 
 use super::cases::{Case, Circumstance};
@@ -33,6 +33,7 @@ pub(super) struct Run {
     pub task: Task,
     pub data: Box<dyn DataSet>,
     steps: Vec<Planned>,
+    circumstance: Circumstance,
 }
 
 /// One step's batch.
@@ -92,6 +93,7 @@ impl Run {
             task,
             data,
             steps: steps(case.circumstance),
+            circumstance: case.circumstance,
         })
     }
 
@@ -119,10 +121,10 @@ impl Run {
         observe: &mut dyn FnMut(&StepRecord<'_, f64>) -> Result<()>,
     ) -> Result<ModelState<f64>> {
         let rule = &self.task.optimizer;
-        let stepper = Stepper::new(self.net.as_ref(), rule);
+        let stepper = Stepper::with_blocks(self.net.as_ref(), rule, self.blocks());
         let parameters = self.net.initial_parameters::<f64>(SEED);
         let mut state = ModelState {
-            optimizer: vec![0.0; rule.state_values(parameters.len())],
+            optimizer: rule.initial_state(parameters.len()),
             parameters,
             buffers: self.net.initial_buffers(),
         };
@@ -145,6 +147,7 @@ impl Run {
             });
             let mut settings = Settings::uniform(rule, t, rate, stepper.blocks().tensors());
             settings.trained.clone_from(&gradient.trained);
+            self.vary(t, &mut settings);
             observe(&StepRecord {
                 step: t,
                 epoch: 0,
@@ -161,6 +164,32 @@ impl Run {
             stepper.update(&settings, gradient, &mut state)?;
         }
         Ok(state)
+    }
+
+    /// The group of each parameter tensor.
+    fn groups(&self) -> Vec<u16> {
+        let tensors = self.net.parameters().len();
+        let second = |i: usize| self.circumstance == Circumstance::Groups && i + 2 >= tensors;
+        (0..tensors).map(|i| u16::from(second(i))).collect()
+    }
+
+    fn blocks(&self) -> Blocks {
+        let shapes = self.net.parameters().iter().map(|def| &def.shape);
+        Blocks::of_shapes(shapes.zip(self.groups().into_iter().map(usize::from)))
+    }
+
+    /// Changes the settings of step `t` as the circumstance says.
+    fn vary(&self, t: u64, settings: &mut Settings) {
+        if self.circumstance == Circumstance::Groups {
+            let first = settings.groups[0];
+            settings.groups.push(GroupHyper {
+                learning_rate: 0.5 * first.learning_rate,
+                weight_decay: first.weight_decay + 0.07,
+            });
+        }
+        if self.circumstance == Circumstance::Partial && t % 2 == 1 {
+            settings.trained[1] = false;
+        }
     }
 
     fn parts(
@@ -226,7 +255,16 @@ impl Run {
                         .seed(SEED)
                         .segment_steps(SEGMENT)
                         .rule_text(rule);
-                    let made = builder.create_from(mirror.named()).map_err(failed)?;
+                    let mut groups = self.groups().into_iter();
+                    // The parameters come first.
+                    let named = mirror
+                        .named()
+                        .into_iter()
+                        .map(|tensor| match groups.next() {
+                            Some(group) => tensor.group(group),
+                            None => tensor,
+                        });
+                    let made = builder.create_from(named.collect()).map_err(failed)?;
                     none.insert((made, mirror))
                 }
             };

@@ -64,7 +64,7 @@ impl<'a, T: Real> Trainer<'a, T> {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let parameters = net.initial_parameters(task.train.seed);
-        let optimizer = vec![T::default(); task.optimizer.state_values(parameters.len())];
+        let optimizer = task.optimizer.initial_state(parameters.len());
         let state = ModelState {
             parameters,
             buffers: net.initial_buffers(),

@@ -10,9 +10,10 @@ use std::ops::Range;
 
 use super::clip::Clip;
 use super::error::{UpdateError, check};
+use super::local::{Element, Local};
 use super::rule::UpdateRule;
 use super::settings::{Blocks, GroupHyper, Settings};
-use super::step::{StepPoint, bias_corrections};
+use super::step::StepPoint;
 use crate::real::Real;
 
 /// Derivatives of a query with respect to the parameters and the optimizer's state.
@@ -50,22 +51,9 @@ pub struct Linearized {
     active: Vec<(Range<usize>, GroupHyper)>,
     /// Number of parameter values, p.
     values: usize,
-    /// Whether this is the optimizer's first step.
-    first: bool,
     /// The clipping with the gradient G, if the step clipped it.
     clip: Option<(Clip, Vec<f64>)>,
-    adam: Option<Adam>,
-}
-
-/// Values of the step that Adam's derivatives need.
-#[derive(Debug, Clone)]
-struct Adam {
-    /// The gradient that entered the moments: after clipping and coupled decay.
-    seen: Vec<f64>,
-    /// `D/(1−β1^k)` with `D = 1/(√n̂+ε)`.
-    d: Vec<f64>,
-    /// `S/(1−β2^k)` with `S = m̂/(2√n̂(√n̂+ε)²)`.
-    s: Vec<f64>,
+    local: Local,
 }
 
 impl UpdateRule {
@@ -84,20 +72,28 @@ impl UpdateRule {
     /// Whether the reverse of a step needs the parameters and the optimizer's state before the step. If not,
     /// [`StepPoint::parameters`] and [`StepPoint::state`] can be empty.
     pub fn reverse_needs_state(&self) -> bool {
-        matches!(self, Self::Adam { .. } | Self::AdamW { .. })
+        !matches!(self, Self::Sgd { .. })
     }
 
     /// The reverse of the step that [`UpdateRule::step`] takes from `at` with the same settings.
     ///
     /// # Errors
-    /// [`UpdateError`] if lengths, flags or groups don't fit together.
+    /// [`UpdateError`] if lengths, flags or groups don't fit together, or the rule has no adjoint
+    /// ([`UpdateRule::no_adjoint`]).
     pub fn linearize<T: Real>(
         &self,
         blocks: &Blocks,
         settings: &Settings,
         at: StepPoint<'_, T>,
     ) -> Result<Linearized, UpdateError> {
+        if let Some(why) = self.no_adjoint() {
+            return Err(UpdateError::NoAdjoint {
+                rule: self.describe(),
+                why,
+            });
+        }
         let values = blocks.values();
+        let active_blocks = settings.active_blocks(blocks)?;
         let active = settings.active(blocks)?;
         let mut gradient = Vec::new();
         let mut clip = None;
@@ -113,62 +109,22 @@ impl UpdateRule {
             let norm = Clip::norm(active.iter().map(|(range, _)| &gradient[range.clone()]));
             clip = Clip::of(norm, settings.clip_norm).map(|c| (c, gradient.clone()));
         }
-        let adam = if self.reverse_needs_state() {
+        let done = settings.optimizer_step;
+        let local = if self.reverse_needs_state() {
             at.check(self, blocks)?;
             let scale = clip.as_ref().map_or(1.0, |(c, _)| c.scale);
             gradient.iter_mut().for_each(|g| *g *= scale);
-            Some(self.adam(&active, settings.optimizer_step, at, gradient))
+            Local::new(self, &active_blocks, done, at, gradient)
         } else {
-            None
+            Local::without_state(done)
         };
         Ok(Linearized {
             rule: self.clone(),
             active,
             values,
-            first: settings.optimizer_step == 0,
             clip,
-            adam,
+            local,
         })
-    }
-
-    /// Computes the moments after the step in float64, and from them D and S.
-    fn adam<T: Real>(
-        &self,
-        active: &[(Range<usize>, GroupHyper)],
-        done: u64,
-        at: StepPoint<'_, T>,
-        mut seen: Vec<f64>,
-    ) -> Adam {
-        let p = seen.len();
-        let (mut d, mut s) = (vec![0.0; p], vec![0.0; p]);
-        if let Self::Adam {
-            beta1, beta2, eps, ..
-        }
-        | Self::AdamW {
-            beta1, beta2, eps, ..
-        } = *self
-        {
-            let coupled = matches!(self, Self::Adam { .. });
-            let (scale1, scale2) = bias_corrections(beta1, beta2, done);
-            for (range, hyper) in active {
-                for i in range.clone() {
-                    if coupled {
-                        seen[i] += hyper.weight_decay * at.parameters[i].wide();
-                    }
-                    let g = seen[i];
-                    let m = beta1 * at.state[i].wide() + (1.0 - beta1) * g;
-                    let n = beta2 * at.state[p + i].wide() + (1.0 - beta2) * g * g;
-                    let (m, root) = (m * scale1, (n * scale2).sqrt());
-                    let inverse = 1.0 / (root + eps);
-                    d[i] = inverse * scale1;
-                    // The root has no derivative at 0. It is 0 only if the gradient was 0 in all steps so far.
-                    if root > 0.0 {
-                        s[i] = m * inverse * inverse / (2.0 * root) * scale2;
-                    }
-                }
-            }
-        }
-        Adam { seen, d, s }
     }
 }
 
@@ -180,27 +136,12 @@ impl Linearized {
     pub fn direction(&self, adjoint: &Adjoint) -> Result<Direction, UpdateError> {
         self.check(adjoint)?;
         let mut s = vec![0.0; self.values];
-        for (range, hyper) in &self.active {
-            let eta = hyper.learning_rate;
-            for i in range.clone() {
-                let u = adjoint.u[i];
-                s[i] = match self.rule {
-                    UpdateRule::Sgd { momentum: 0.0, .. } => -eta * u,
-                    UpdateRule::Sgd {
-                        dampening,
-                        nesterov,
-                        ..
-                    } => {
-                        let v = self.velocity(hyper, u, adjoint.state[i]);
-                        let through = if self.first { v } else { (1.0 - dampening) * v };
-                        if nesterov { through - eta * u } else { through }
-                    }
-                    UpdateRule::Adam { beta1, beta2, .. }
-                    | UpdateRule::AdamW { beta1, beta2, .. } => {
-                        let (p, q, seen) = self.moments(hyper, adjoint, i);
-                        (1.0 - beta1) * p + 2.0 * (1.0 - beta2) * seen * q
-                    }
-                };
+        for (k, (range, hyper)) in self.active.iter().enumerate() {
+            let whole = self.local.whole(k, (range, hyper), &adjoint.u)?;
+            for (within, i) in range.clone().enumerate() {
+                let after = self.after(adjoint, i);
+                let at = (i, within);
+                s[i] = self.local.element(&self.rule, &whole, hyper, at, after).s;
             }
         }
         let raw = self.clip.as_ref().map(|(clip, gradient)| {
@@ -228,30 +169,17 @@ impl Linearized {
         self.check(adjoint)?;
         check("H s", self.values, hessian_product.len())?;
         check("the direction", self.values, direction.clipped.len())?;
-        for (range, hyper) in &self.active {
-            let (eta, decay) = (hyper.learning_rate, hyper.weight_decay);
-            for i in range.clone() {
-                let u = adjoint.u[i];
-                // Decay is added after clipping, so its derivative uses the direction with respect to the clipped gradient.
-                let mut before = u + decay * direction.clipped[i];
-                match self.rule {
-                    UpdateRule::Sgd { momentum, .. } => {
-                        if momentum != 0.0 {
-                            let v = self.velocity(hyper, u, adjoint.state[i]);
-                            adjoint.state[i] = if self.first { 0.0 } else { momentum * v };
-                        }
-                    }
-                    UpdateRule::Adam { beta1, beta2, .. }
-                    | UpdateRule::AdamW { beta1, beta2, .. } => {
-                        if matches!(self.rule, UpdateRule::AdamW { .. }) {
-                            before = (1.0 - eta * decay) * u;
-                        }
-                        let (p, q, _) = self.moments(hyper, adjoint, i);
-                        adjoint.state[i] = beta1 * p;
-                        adjoint.state[self.values + i] = beta2 * q;
-                    }
+        for (k, (range, hyper)) in self.active.iter().enumerate() {
+            let whole = self.local.whole(k, (range, hyper), &adjoint.u)?;
+            for (within, i) in range.clone().enumerate() {
+                let after = self.after(adjoint, i);
+                let at = (i, within);
+                let Element { u, state, .. } =
+                    self.local.element(&self.rule, &whole, hyper, at, after);
+                adjoint.u[i] = u;
+                for (slot, value) in adjoint.state.chunks_mut(self.values.max(1)).zip(state) {
+                    slot[i] = value;
                 }
-                adjoint.u[i] = before;
             }
         }
         for (u, h) in adjoint.u.iter_mut().zip(hessian_product) {
@@ -260,28 +188,14 @@ impl Linearized {
         Ok(())
     }
 
-    /// v̂: the derivative with respect to the velocity after the step, including its use in this step.
-    fn velocity(&self, hyper: &GroupHyper, u: f64, v: f64) -> f64 {
-        match self.rule {
-            UpdateRule::Sgd {
-                momentum,
-                nesterov: true,
-                ..
-            } => v - hyper.learning_rate * momentum * u,
-            _ => v - hyper.learning_rate * u,
+    /// The derivatives after the step with respect to parameter `i` and its state.
+    fn after(&self, adjoint: &Adjoint, i: usize) -> (f64, [f64; 3]) {
+        let mut state = [0.0; 3];
+        let slots = adjoint.state.chunks(self.values.max(1));
+        for (to, slot) in state.iter_mut().zip(slots) {
+            *to = slot[i];
         }
-    }
-
-    /// p̂, q̂ and the gradient that entered the moments.
-    fn moments(&self, hyper: &GroupHyper, adjoint: &Adjoint, i: usize) -> (f64, f64, f64) {
-        let (p, q) = (adjoint.state[i], adjoint.state[self.values + i]);
-        match &self.adam {
-            Some(adam) => {
-                let move_ = hyper.learning_rate * adjoint.u[i];
-                (p - move_ * adam.d[i], q + move_ * adam.s[i], adam.seen[i])
-            }
-            None => (p, q, 0.0),
-        }
+        (adjoint.u[i], state)
     }
 
     fn check(&self, adjoint: &Adjoint) -> Result<(), UpdateError> {

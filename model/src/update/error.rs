@@ -44,6 +44,17 @@ pub enum UpdateError {
         /// The allowed values.
         expected: &'static str,
     },
+    /// The rule has no adjoint, so a sweep can't go back through its steps.
+    #[error("{rule} has no adjoint: {why}")]
+    NoAdjoint {
+        /// The rule, in words.
+        rule: String,
+        /// Why it has none.
+        why: &'static str,
+    },
+    /// A product of matrices failed.
+    #[error("Muon's matrix products: {0}")]
+    Matrix(String),
     /// The text isn't an update rule.
     #[error("not an update rule: {0}")]
     Text(String),

@@ -9,16 +9,23 @@
 
 mod adjoint;
 mod clip;
+mod describe;
 mod error;
+mod local;
+mod moments;
+mod muon;
 mod rounding;
 mod rule;
 mod settings;
+mod state;
 mod step;
+mod validate;
 
 pub use adjoint::{Adjoint, Direction, Linearized};
 pub use clip::{CLIP_EPSILON, Clip};
 pub use error::UpdateError;
 pub use rounding::Rounding;
-pub use rule::{StateTensor, UpdateRule};
+pub use rule::UpdateRule;
 pub use settings::{Block, Blocks, GroupHyper, Settings};
+pub use state::StateTensor;
 pub use step::StepPoint;

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::UpdateError;
-use crate::objective::TensorDef;
 
 /// An optimizer. A trace stores its TOML text.
 ///
@@ -77,6 +76,110 @@ pub enum UpdateRule {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clip_norm: Option<f64>,
     },
+    /// RMSprop as in PyTorch (Tieleman and Hinton, 2012), with coupled decay. With `g = G + λθ`, the mean square is
+    /// `v ← αv + (1−α)g²`. The direction is `d = g/(√v+ε)`, or `g/(√(v−ḡ²)+ε)` if centred, with `ḡ ← αḡ + (1−α)g`. The
+    /// update is `θ ← θ − ηd`, or with momentum `b ← μb + d` and `θ ← θ − ηb`.
+    RmsProp {
+        /// Decay rate α of the mean square.
+        #[serde(default = "alpha")]
+        alpha: f64,
+        /// ε, added to the root.
+        #[serde(default = "eps")]
+        eps: f64,
+        /// Momentum μ.
+        #[serde(default)]
+        momentum: f64,
+        /// Whether the square of the mean is subtracted from the mean square.
+        #[serde(default)]
+        centered: bool,
+        /// Coupled decay λ.
+        #[serde(default)]
+        weight_decay: f64,
+        /// Threshold C of the global norm of the gradient.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clip_norm: Option<f64>,
+    },
+    /// Adagrad as in PyTorch (Duchi, Hazan and Singer, 2011), with coupled decay. With `g = G + λθ`, the sum of squares is
+    /// `S ← S + g²`. The update is `θ ← θ − η/(1+(k−1)κ) g/(√S+ε)`, where k is the number of the step, from 1.
+    Adagrad {
+        /// Decay κ of the learning rate, in addition to the schedule.
+        #[serde(default)]
+        lr_decay: f64,
+        /// ε, added to the root.
+        #[serde(default = "adagrad_eps")]
+        eps: f64,
+        /// S before the first step.
+        #[serde(default)]
+        initial_accumulator_value: f64,
+        /// Coupled decay λ.
+        #[serde(default)]
+        weight_decay: f64,
+        /// Threshold C of the global norm of the gradient.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clip_norm: Option<f64>,
+    },
+    /// LAMB (You et al., 2020, algorithm 2), with bias correction and φ(z) = z. Per tensor, `a = m̂/(√n̂+ε) + λθ` and
+    /// `θ ← θ − η ‖θ‖/‖a‖ a`. The ratio is 1 if ‖θ‖ or ‖a‖ is 0. It isn't limited.
+    Lamb {
+        /// Decay rate β1 of the first moment.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Decay rate β2 of the second moment.
+        #[serde(default = "beta2")]
+        beta2: f64,
+        /// ε, added to the root of the second moment.
+        #[serde(default = "lamb_eps")]
+        eps: f64,
+        /// Decay λ, which is part of the direction.
+        #[serde(default)]
+        weight_decay: f64,
+        /// Threshold C of the global norm of the gradient.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clip_norm: Option<f64>,
+    },
+    /// Lion (Chen et al., 2023): `θ ← (1−ηλ)θ − η sign(β1 m + (1−β1)G)`, then `m ← β2 m + (1−β2)G`. It has no useful
+    /// derivative; see [`UpdateRule::no_adjoint`].
+    Lion {
+        /// Weight β1 of the momentum in the direction.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Decay rate β2 of the momentum.
+        #[serde(default = "lion_beta2")]
+        beta2: f64,
+        /// Decoupled decay λ.
+        #[serde(default)]
+        weight_decay: f64,
+        /// Threshold C of the global norm of the gradient.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clip_norm: Option<f64>,
+    },
+    /// Muon (Jordan et al., 2024) for matrices, and AdamW for tensors with fewer than two dimensions. A tensor with more
+    /// dimensions is a matrix with the first dimension as its rows. With `b ← μb + (1−μ)G` and `U = b`, or
+    /// `U = (1−μ)G + μb` with Nesterov's form, U is replaced by `O(U)`, the result of five Newton-Schulz steps, which has
+    /// nearly equal singular values. The update is `θ ← (1−ηλ)θ − η √max(1, rows/columns) O(U)`.
+    Muon {
+        /// Momentum μ.
+        #[serde(default = "muon_momentum")]
+        momentum: f64,
+        /// Whether to use Nesterov's form.
+        #[serde(default = "yes")]
+        nesterov: bool,
+        /// Decay rate of AdamW's first moment.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Decay rate of AdamW's second moment.
+        #[serde(default = "muon_beta2")]
+        beta2: f64,
+        /// ε of AdamW.
+        #[serde(default = "eps")]
+        eps: f64,
+        /// Decoupled decay λ.
+        #[serde(default)]
+        weight_decay: f64,
+        /// Threshold C of the global norm of the gradient.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clip_norm: Option<f64>,
+    },
 }
 
 fn beta1() -> f64 {
@@ -95,15 +198,32 @@ fn decoupled_decay() -> f64 {
     0.01
 }
 
-/// One tensor of an optimizer's state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateTensor {
-    /// `momentum.`, `moment1.` or `moment2.`, followed by the name of the parameter.
-    pub name: String,
-    /// The parameter's shape.
-    pub shape: Vec<usize>,
-    /// Position of the parameter that it belongs to.
-    pub parameter: usize,
+fn alpha() -> f64 {
+    0.99
+}
+
+fn adagrad_eps() -> f64 {
+    1e-10
+}
+
+fn lamb_eps() -> f64 {
+    1e-6
+}
+
+fn lion_beta2() -> f64 {
+    0.99
+}
+
+fn muon_momentum() -> f64 {
+    0.95
+}
+
+fn muon_beta2() -> f64 {
+    0.95
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for UpdateRule {
@@ -151,162 +271,5 @@ impl UpdateRule {
     /// [`UpdateError::Text`] if a constant can't be written as TOML.
     pub fn to_toml(&self) -> Result<String, UpdateError> {
         toml::to_string(self).map_err(|e| UpdateError::Text(e.to_string()))
-    }
-
-    /// Checks the range of each constant.
-    ///
-    /// # Errors
-    /// [`UpdateError::Hyperparameter`] for the first constant that is out of range.
-    pub fn validate(&self) -> Result<(), UpdateError> {
-        let range = |key, value: f64, ok: bool, expected| {
-            if ok && value.is_finite() {
-                Ok(())
-            } else {
-                Err(UpdateError::Hyperparameter {
-                    key,
-                    value,
-                    expected,
-                })
-            }
-        };
-        let unit = |key, v: f64| range(key, v, (0.0..1.0).contains(&v), "a number in [0, 1)");
-        match *self {
-            Self::Sgd {
-                momentum,
-                dampening,
-                nesterov,
-                ..
-            } => {
-                unit("momentum", momentum)?;
-                range(
-                    "dampening",
-                    dampening,
-                    (0.0..=1.0).contains(&dampening),
-                    "a number in [0, 1]",
-                )?;
-                range(
-                    "dampening",
-                    dampening,
-                    dampening == 0.0 || momentum > 0.0,
-                    "0 if momentum is 0",
-                )?;
-                range(
-                    "momentum",
-                    momentum,
-                    !nesterov || momentum > 0.0,
-                    "a number above 0 with nesterov = true",
-                )?;
-            }
-            Self::Adam {
-                beta1, beta2, eps, ..
-            }
-            | Self::AdamW {
-                beta1, beta2, eps, ..
-            } => {
-                unit("beta1", beta1)?;
-                unit("beta2", beta2)?;
-                range("eps", eps, eps > 0.0, "a number above 0")?;
-            }
-        }
-        let decay = self.weight_decay();
-        range(
-            "weight_decay",
-            decay,
-            decay >= 0.0,
-            "a number of at least 0",
-        )?;
-        match self.clip_norm() {
-            Some(c) => range("clip_norm", c, c > 0.0, "a number above 0"),
-            None => Ok(()),
-        }
-    }
-
-    /// The decay λ of steps for which none is recorded.
-    pub fn weight_decay(&self) -> f64 {
-        match *self {
-            Self::Sgd { weight_decay, .. }
-            | Self::Adam { weight_decay, .. }
-            | Self::AdamW { weight_decay, .. } => weight_decay,
-        }
-    }
-
-    /// The clipping threshold of steps for which none is recorded.
-    pub fn clip_norm(&self) -> Option<f64> {
-        match *self {
-            Self::Sgd { clip_norm, .. }
-            | Self::Adam { clip_norm, .. }
-            | Self::AdamW { clip_norm, .. } => clip_norm,
-        }
-    }
-
-    /// A description for users, in one line.
-    pub fn describe(&self) -> String {
-        let mut text = match *self {
-            Self::Sgd {
-                momentum,
-                dampening,
-                nesterov,
-                ..
-            } => {
-                let mut text = "SGD".to_string();
-                if momentum > 0.0 {
-                    let form = if nesterov {
-                        "Nesterov momentum"
-                    } else {
-                        "momentum"
-                    };
-                    text += &format!(", {form} {momentum}");
-                }
-                if dampening > 0.0 {
-                    text += &format!(", dampening {dampening}");
-                }
-                text
-            }
-            Self::Adam {
-                beta1, beta2, eps, ..
-            } => format!("Adam, beta {beta1} and {beta2}, eps {eps:e}"),
-            Self::AdamW {
-                beta1, beta2, eps, ..
-            } => format!("AdamW, beta {beta1} and {beta2}, eps {eps:e}"),
-        };
-        if self.weight_decay() > 0.0 {
-            text += &format!(", weight decay {}", self.weight_decay());
-        }
-        if let Some(c) = self.clip_norm() {
-            text += &format!(", gradient norm clipped at {c}");
-        }
-        text
-    }
-
-    /// Prefixes of the names of the state's tensors, in the order of the names.
-    pub(super) fn slots(&self) -> &'static [&'static str] {
-        match *self {
-            Self::Sgd { momentum: 0.0, .. } => &[],
-            Self::Sgd { .. } => &["momentum"],
-            Self::Adam { .. } | Self::AdamW { .. } => &["moment1", "moment2"],
-        }
-    }
-
-    /// The tensors of the state in the order of their names: for momentum, or for the first and then the second moment, one
-    /// tensor per parameter. A flat state holds them one after another. The initial state is zero.
-    pub fn state_tensors(&self, parameters: &[TensorDef]) -> Vec<StateTensor> {
-        self.slots()
-            .iter()
-            .flat_map(|slot| {
-                parameters
-                    .iter()
-                    .enumerate()
-                    .map(move |(i, def)| StateTensor {
-                        name: format!("{slot}.{}", def.name),
-                        shape: def.shape.clone(),
-                        parameter: i,
-                    })
-            })
-            .collect()
-    }
-
-    /// Number of values of the state for a number of parameter values.
-    pub fn state_values(&self, parameters: usize) -> usize {
-        self.slots().len() * parameters
     }
 }

@@ -22,6 +22,8 @@ pub struct Block {
     pub range: Range<usize>,
     /// Its parameter group.
     pub group: usize,
+    /// Number of rows of a tensor with two or more dimensions, which is the size of the first; `None` for vectors.
+    pub rows: Option<usize>,
 }
 
 /// The parameter tensors, one after another.
@@ -31,15 +33,25 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Blocks from the number of values and the group of each tensor, in order.
+    /// Blocks from the number of values and the group of each tensor, in order. All tensors are vectors.
     pub fn new(tensors: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        Self::of_shapes(tensors.into_iter().map(|(len, group)| ([len], group)))
+    }
+
+    /// Blocks from the shape and the group of each tensor, in order.
+    pub fn of_shapes(tensors: impl IntoIterator<Item = (impl AsRef<[usize]>, usize)>) -> Self {
         let mut start = 0;
         let blocks = tensors
             .into_iter()
-            .map(|(len, group)| {
-                let range = start..start + len;
+            .map(|(shape, group)| {
+                let shape = shape.as_ref();
+                let range = start..start + shape.iter().product::<usize>();
                 start = range.end;
-                Block { range, group }
+                Block {
+                    range,
+                    group,
+                    rows: shape.first().copied().filter(|_| shape.len() > 1),
+                }
             })
             .collect();
         Self { blocks }
@@ -47,7 +59,7 @@ impl Blocks {
 
     /// Blocks with all tensors in group 0.
     pub fn of(parameters: &[TensorDef]) -> Self {
-        Self::new(parameters.iter().map(|def| (def.shape.iter().product(), 0)))
+        Self::of_shapes(parameters.iter().map(|def| (&def.shape, 0)))
     }
 
     /// The tensors in order.
@@ -109,11 +121,20 @@ impl Settings {
         Ok(*hyper)
     }
 
-    /// The trained tensors, with their ranges and hyperparameters.
-    pub(super) fn active<'a>(
-        &'a self,
-        blocks: &'a Blocks,
+    /// The ranges of the trained tensors, with their hyperparameters.
+    pub(super) fn active(
+        &self,
+        blocks: &Blocks,
     ) -> Result<Vec<(Range<usize>, GroupHyper)>, UpdateError> {
+        let active = self.active_blocks(blocks)?.into_iter();
+        Ok(active.map(|(b, hyper)| (b.range.clone(), hyper)).collect())
+    }
+
+    /// The trained tensors, with their hyperparameters.
+    pub(super) fn active_blocks<'a>(
+        &self,
+        blocks: &'a Blocks,
+    ) -> Result<Vec<(&'a Block, GroupHyper)>, UpdateError> {
         if self.trained.len() != blocks.tensors() {
             return Err(UpdateError::Flags {
                 expected: blocks.tensors(),
@@ -125,7 +146,7 @@ impl Settings {
             if !trained {
                 continue;
             }
-            active.push((block.range.clone(), self.hyper(tensor, block)?));
+            active.push((block, self.hyper(tensor, block)?));
         }
         Ok(active)
     }

@@ -1,10 +1,18 @@
 //! The update of the parameters.
 
+mod adaptive;
+mod momentum;
+
 use super::clip::Clip;
 use super::error::{UpdateError, check};
+use super::moments::adagrad_factor;
+use super::muon;
 use super::rule::UpdateRule;
-use super::settings::{Blocks, Settings};
+use super::settings::{Block, Blocks, GroupHyper, Settings};
 use crate::real::Real;
+use adaptive::Moments;
+
+pub(super) use adaptive::trust_ratio;
 
 /// The values from which a step starts.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +45,8 @@ impl UpdateRule {
     /// `parameters` and `gradient` are (p), `state` is ([`UpdateRule::state_values`]).
     ///
     /// # Errors
-    /// [`UpdateError`] if lengths, flags or groups don't fit together. Nothing is then changed.
+    /// [`UpdateError`] if lengths, flags or groups don't fit together; nothing is then changed. [`UpdateError::Matrix`] if
+    /// a matrix product of Muon fails.
     pub fn step<T: Real>(
         &self,
         blocks: &Blocks,
@@ -52,87 +61,121 @@ impl UpdateRule {
             state,
         }
         .check(self, blocks)?;
-        let active = settings.active(blocks)?;
+        let active = settings.active_blocks(blocks)?;
         let clip = match settings.clip_norm {
             None => None,
             threshold => Clip::of(
-                Clip::norm(active.iter().map(|(range, _)| &gradient[range.clone()])),
+                Clip::norm(active.iter().map(|(b, _)| &gradient[b.range.clone()])),
                 threshold,
             ),
         };
         let scale = clip.map(|c| T::of(c.scale));
-        let clipped = |g: T| scale.map_or(g, |c| g * c);
-        let (one, p) = (T::of(1.0), blocks.values());
-        let k = settings.optimizer_step;
-        for (range, hyper) in active {
-            let (eta, decay) = (T::of(hyper.learning_rate), T::of(hyper.weight_decay));
-            let decays = hyper.weight_decay != 0.0;
-            let theta = &mut parameters[range.clone()];
-            let gradient = &gradient[range.clone()];
-            match *self {
-                Self::Sgd { momentum: 0.0, .. } => {
-                    for (x, &g) in theta.iter_mut().zip(gradient) {
-                        let mut g = clipped(g);
-                        if decays {
-                            g += decay * *x;
-                        }
-                        *x -= eta * g;
-                    }
-                }
-                Self::Sgd {
-                    momentum,
-                    dampening,
-                    nesterov,
-                    ..
-                } => {
-                    let (mu, rest) = (T::of(momentum), T::of(1.0 - dampening));
-                    let velocity = &mut state[range];
-                    for ((x, &g), b) in theta.iter_mut().zip(gradient).zip(velocity) {
-                        let mut g = clipped(g);
-                        if decays {
-                            g += decay * *x;
-                        }
-                        *b = if k == 0 { g } else { mu * *b + rest * g };
-                        *x -= eta * if nesterov { g + mu * *b } else { *b };
-                    }
-                }
-                Self::Adam {
-                    beta1, beta2, eps, ..
-                }
-                | Self::AdamW {
-                    beta1, beta2, eps, ..
-                } => {
-                    let coupled = matches!(self, Self::Adam { .. });
-                    let (scale1, scale2) = bias_corrections(beta1, beta2, k);
-                    let (scale1, scale2) = (T::of(scale1), T::of(scale2));
-                    let keep = T::of(1.0 - hyper.learning_rate * hyper.weight_decay);
-                    let (b1, b2, eps) = (T::of(beta1), T::of(beta2), T::of(eps));
-                    let (c1, c2) = (T::of(1.0 - beta1), T::of(1.0 - beta2));
-                    let (first, second) = state.split_at_mut(p);
-                    let moments = first[range.clone()].iter_mut().zip(&mut second[range]);
-                    for ((x, &g), (m, n)) in theta.iter_mut().zip(gradient).zip(moments) {
-                        let mut g = clipped(g);
-                        if coupled && decays {
-                            g += decay * *x;
-                        }
-                        *m = *m * b1 + g * c1;
-                        *n = *n * b2 + g * g * c2;
-                        let move_ = *m * scale1 / ((*n * scale2).root() + eps);
-                        *x = *x * if coupled { one } else { keep } - move_ * eta;
-                    }
-                }
-            }
+        let p = blocks.values();
+        let coupled = self.couples_decay();
+        for (block, hyper) in active {
+            let range = block.range.clone();
+            let decay = T::of(hyper.weight_decay);
+            let decays = coupled && hyper.weight_decay != 0.0;
+            // The gradient that the rule sees: after clipping, and with the decay if that is coupled.
+            let seen = |g: T, x: T| {
+                let g = scale.map_or(g, |c| g * c);
+                if decays { g + decay * x } else { g }
+            };
+            let theta = (&mut parameters[range.clone()], &gradient[range.clone()]);
+            // Each quantity of the state, of this tensor. A state without values has no chunks.
+            let mut slots = state
+                .chunks_mut(p.max(1))
+                .map(|slot| &mut slot[range.clone()]);
+            let mut next = || slots.next().unwrap_or_default();
+            let done = settings.optimizer_step;
+            self.step_tensor(block, (hyper, done), theta, &mut next, seen)?;
         }
         Ok(())
     }
-}
 
-/// `1/(1−β1^k)` and `1/(1−β2^k)` with k counted from 1, for an optimizer that has done `done` steps.
-pub(super) fn bias_corrections(beta1: f64, beta2: f64, done: u64) -> (f64, f64) {
-    let power = |beta: f64| {
-        // The power becomes 0 in float64 long before the exponent exceeds i32.
-        let k = i32::try_from(done.saturating_add(1)).unwrap_or(i32::MAX);
-        1.0 / (1.0 - beta.powi(k))
-    };
-    (power(beta1), power(beta2))
+    /// The step of one tensor. `next` returns the tensor's part of the quantities of the state, in order.
+    fn step_tensor<'a, T: Real>(
+        &self,
+        block: &Block,
+        (hyper, done): (GroupHyper, u64),
+        theta: (&mut [T], &[T]),
+        next: &mut dyn FnMut() -> &'a mut [T],
+        seen: impl Fn(T, T) -> T,
+    ) -> Result<(), UpdateError> {
+        match *self {
+            Self::Sgd { momentum: 0.0, .. } => {
+                let eta = T::of(hyper.learning_rate);
+                for (x, &g) in theta.0.iter_mut().zip(theta.1) {
+                    *x -= eta * seen(g, *x);
+                }
+            }
+            Self::Sgd {
+                momentum,
+                dampening,
+                nesterov,
+                ..
+            } => momentum::sgd(
+                (momentum, dampening, nesterov),
+                (hyper, done),
+                theta,
+                next(),
+                seen,
+            ),
+            Self::Adam {
+                beta1, beta2, eps, ..
+            }
+            | Self::AdamW {
+                beta1, beta2, eps, ..
+            } => {
+                let coupled = self.couples_decay();
+                let constants = Moments { beta1, beta2, eps };
+                let state = (next(), next());
+                adaptive::adam(constants, (hyper, coupled, done), theta, state, seen);
+            }
+            Self::RmsProp {
+                alpha,
+                eps,
+                momentum,
+                centered,
+                ..
+            } => {
+                let mean = centered.then(&mut *next);
+                let velocity = (momentum > 0.0).then(&mut *next);
+                let (constants, rate) = ((alpha, eps, momentum), hyper.learning_rate);
+                adaptive::rmsprop(constants, rate, theta, next(), (mean, velocity), seen);
+            }
+            Self::Adagrad { lr_decay, eps, .. } => {
+                let rate = hyper.learning_rate * adagrad_factor(lr_decay, done);
+                adaptive::adagrad(eps, rate, theta, next(), seen);
+            }
+            Self::Lamb {
+                beta1, beta2, eps, ..
+            } => {
+                let constants = Moments { beta1, beta2, eps };
+                adaptive::lamb(constants, (hyper, done), theta, (next(), next()), seen);
+            }
+            Self::Lion { beta1, beta2, .. } => {
+                momentum::lion((beta1, beta2), hyper, theta, next(), seen);
+            }
+            Self::Muon {
+                momentum,
+                nesterov,
+                beta1,
+                beta2,
+                eps,
+                ..
+            } => match block.rows {
+                Some(rows) => {
+                    let form = (momentum, nesterov);
+                    muon::step(form, (hyper, rows), theta, next(), seen)?;
+                }
+                None => {
+                    let constants = Moments { beta1, beta2, eps };
+                    let state = (next(), next());
+                    adaptive::adam(constants, (hyper, false, done), theta, state, seen);
+                }
+            },
+        }
+        Ok(())
+    }
 }

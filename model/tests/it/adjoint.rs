@@ -26,6 +26,8 @@ struct Run {
     micro: Vec<usize>,
     /// Whether a batch contains an example twice.
     twice: bool,
+    /// Whether the first tensor has more rows than columns.
+    tall: bool,
 }
 
 impl Run {
@@ -38,6 +40,7 @@ impl Run {
             untrained: Vec::new(),
             micro: Vec::new(),
             twice: false,
+            tall: false,
         }
     }
 
@@ -83,7 +86,9 @@ impl Run {
     }
 
     fn blocks(&self) -> Blocks {
-        Blocks::new([(D * H, 0), (H, self.groups.len().saturating_sub(1))])
+        let last = self.groups.len().saturating_sub(1);
+        let shape = if self.tall { vec![D, H] } else { vec![H, D] };
+        Blocks::of_shapes([(shape, 0), (vec![H], last)])
     }
 
     /// Trains with example weights that apply only inside the window. Returns the final θ and (θ, state, G) of each step.
@@ -91,7 +96,7 @@ impl Run {
     fn train(&self, data: &Examples, v: &[f64]) -> (Vec<f64>, Vec<(Vec<f64>, Vec<f64>, Vec<f64>)>) {
         let mut stream = stream(2);
         let mut theta: Vec<f64> = (0..P).map(|_| 0.7 * stream.normal()).collect();
-        let mut state = vec![0.0; self.rule.state_values(P)];
+        let mut state = self.rule.initial_state::<f64>(P);
         let mut trace = Vec::new();
         for (t, batch) in self.batches().iter().enumerate() {
             let mut g = vec![0.0; P];
@@ -177,7 +182,7 @@ impl Run {
 const LIMIT: f64 = 1e-8;
 
 /// Each rule with all of its constants in use.
-const RULES: [(&str, &str, f64); 14] = [
+const RULES: [(&str, &str, f64); 26] = [
     ("sgd", "kind = 'sgd'", 1.0),
     ("sgd, decay", "kind = 'sgd'\nweight_decay = 0.05", 1.0),
     (
@@ -230,6 +235,54 @@ const RULES: [(&str, &str, f64); 14] = [
     (
         "adamw, clipping",
         "kind = 'adamw'\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.1,
+    ),
+    ("rmsprop", "kind = 'rmsprop'\nalpha = 0.9\neps = 1e-2", 0.1),
+    (
+        "rmsprop, decay, momentum",
+        "kind = 'rmsprop'\nalpha = 0.9\neps = 1e-2\nmomentum = 0.8\nweight_decay = 0.1",
+        0.05,
+    ),
+    (
+        "rmsprop, centred",
+        "kind = 'rmsprop'\nalpha = 0.9\neps = 3e-2\ncentered = true\nweight_decay = 0.1",
+        0.1,
+    ),
+    (
+        "rmsprop, centred, momentum, clipping",
+        "kind = 'rmsprop'\nalpha = 0.9\neps = 3e-2\ncentered = true\nmomentum = 0.5\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.05,
+    ),
+    (
+        "rmsprop, clipping",
+        "kind = 'rmsprop'\nalpha = 0.9\neps = 1e-2\nclip_norm = 0.1",
+        0.1,
+    ),
+    (
+        "adagrad",
+        "kind = 'adagrad'\nlr_decay = 0.1\neps = 1e-3\ninitial_accumulator_value = 0.01\nweight_decay = 0.1",
+        0.3,
+    ),
+    (
+        "adagrad, clipping",
+        "kind = 'adagrad'\neps = 1e-2\nweight_decay = 0.1\nclip_norm = 0.1",
+        0.3,
+    ),
+    ("lamb", "kind = 'lamb'\nbeta2 = 0.95\neps = 1e-3", 0.1),
+    (
+        "lamb, decay, clipping",
+        "kind = 'lamb'\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.3\nclip_norm = 0.1",
+        0.1,
+    ),
+    ("muon", "kind = 'muon'\nmomentum = 0.9\neps = 1e-3", 0.1),
+    (
+        "muon, without Nesterov",
+        "kind = 'muon'\nmomentum = 0.7\nnesterov = false\neps = 1e-3\nweight_decay = 0.2",
+        0.1,
+    ),
+    (
+        "muon, decay, clipping",
+        "kind = 'muon'\nmomentum = 0.9\neps = 1e-3\nweight_decay = 0.2\nclip_norm = 0.1",
         0.1,
     ),
 ];
@@ -290,6 +343,65 @@ fn accumulated_micro_batches_of_unequal_size() {
         run.micro = vec![1, 3, 2];
         assert!(run.error() <= LIMIT, "{name}");
     }
+}
+
+/// LAMB's ratio of norms is 1 for a tensor of zeros.
+#[test]
+fn the_ratio_of_a_tensor_of_zeros_is_constant() {
+    let rule = UpdateRule::from_toml("kind = 'lamb'\nweight_decay = 0.1").unwrap();
+    let blocks = Blocks::new([(3, 0)]);
+    let settings = Settings::uniform(&rule, 0, 0.1, 1);
+    let (g, state) = ([0.3, -0.1, 0.2], rule.initial_state::<f64>(3));
+    let at = StepPoint {
+        parameters: &[0.0; 3],
+        gradient: &g,
+        state: &state,
+    };
+    let linear = rule.linearize(&blocks, &settings, at).unwrap();
+    let adjoint = rule.adjoint(vec![1.0, -2.0, 0.5]);
+    let direction = linear.direction(&adjoint).unwrap();
+    let value = |g: [f64; 3]| {
+        let (mut theta, mut state) = ([0.0; 3], state.clone());
+        rule.step(&blocks, &settings, &mut theta, &g, &mut state)
+            .unwrap();
+        theta[0] - 2.0 * theta[1] + 0.5 * theta[2]
+    };
+    for i in 0..3 {
+        let e = 1e-5;
+        let (mut up, mut down) = (g, g);
+        up[i] += e;
+        down[i] -= e;
+        let difference = (value(up) - value(down)) / (2.0 * e);
+        assert!(
+            (direction.s()[i] - difference).abs() < 1e-7,
+            "{i}: {difference}"
+        );
+    }
+}
+
+#[test]
+fn lions_sign_has_no_adjoint() {
+    let rule = UpdateRule::from_toml("kind = 'lion'").unwrap();
+    let blocks = Blocks::new([(1, 0)]);
+    let at = StepPoint {
+        parameters: &[0.5],
+        gradient: &[0.1],
+        state: &[0.0],
+    };
+    let refused = rule.linearize(&blocks, &Settings::uniform(&rule, 0, 0.1, 1), at);
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("Lion, beta 0.9 and 0.99 has no adjoint: its step is the sign"),
+        "{refused}"
+    );
+    assert!(rule.no_adjoint().is_some() && UpdateRule::adamw().no_adjoint().is_none());
+}
+
+#[test]
+fn a_matrix_with_more_rows_than_columns() {
+    let mut run = Run::of("kind = 'muon'\neps = 1e-3\nweight_decay = 0.1", 0.1);
+    run.tall = true;
+    assert!(run.error() <= LIMIT);
 }
 
 #[test]

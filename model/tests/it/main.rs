@@ -7,6 +7,7 @@ mod net;
 mod ops;
 mod optimizers;
 mod own_layers;
+mod rounding;
 mod tanh_net;
 mod task;
 mod training;

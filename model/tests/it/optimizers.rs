@@ -12,11 +12,15 @@ fn fill(n: usize, k: f64) -> Vec<f64> {
 
 /// Six steps on two tensors of 5 and 3 values whose gradients depend on them.
 fn train(rule: &str) -> Vec<f64> {
+    train_shaped(rule, &Blocks::new([(5, 0), (3, 0)]))
+}
+
+/// The same steps for tensors of other shapes, with 8 values in total.
+fn train_shaped(rule: &str, blocks: &Blocks) -> Vec<f64> {
     let rule = UpdateRule::from_toml(rule).unwrap();
-    let blocks = Blocks::new([(5, 0), (3, 0)]);
     let mut theta = fill(5, 0.1);
     theta.extend(fill(3, 0.9));
-    let mut state = vec![0.0; rule.state_values(8)];
+    let mut state = rule.initial_state::<f64>(8);
     for s in 0..STEPS {
         let gradient: Vec<f64> = (0..8)
             .map(|i| {
@@ -27,8 +31,8 @@ fn train(rule: &str) -> Vec<f64> {
                 slope * (1.0 + theta[i])
             })
             .collect();
-        let settings = Settings::uniform(&rule, s as u64, 0.1, 2);
-        rule.step(&blocks, &settings, &mut theta, &gradient, &mut state)
+        let settings = Settings::uniform(&rule, s as u64, 0.1, blocks.tensors());
+        rule.step(blocks, &settings, &mut theta, &gradient, &mut state)
             .unwrap();
     }
     theta
@@ -107,6 +111,139 @@ fn steps_agree_with_pytorch() {
     for (rule, expected) in cases {
         for (got, expected) in train(rule).iter().zip(expected) {
             assert!((got - expected).abs() < 1e-13, "{rule}: {got} {expected}");
+        }
+    }
+}
+
+/// The algorithms in PyTorch's documentation of `RMSprop` and `Adagrad`, and those in the papers of LAMB and Lion, in
+/// numpy's float64.
+#[test]
+fn steps_agree_with_the_documented_algorithms() {
+    let cases = [
+        (
+            "kind = 'rmsprop'\nalpha = 0.9\neps = 1e-4\nweight_decay = 0.05",
+            [
+                -0.43762594060141585,
+                0.2436944389015936,
+                -0.04983010808210801,
+                -0.4708006593270415,
+                0.1373484654123517,
+                0.16875652088109913,
+                0.6897110492663223,
+                0.3780438571914433,
+            ],
+        ),
+        (
+            "kind = 'rmsprop'\nalpha = 0.9\neps = 1e-4\nmomentum = 0.8\ncentered = true\nweight_decay = 0.05\nclip_norm = 1.5",
+            [
+                -2.6088741951075836,
+                0.05050416323311457,
+                0.5860634985588037,
+                -2.834122088366862,
+                0.45678195824291323,
+                -1.6871541252386288,
+                0.9873067919725527,
+                2.7161318694312477,
+            ],
+        ),
+        (
+            "kind = 'adagrad'\nlr_decay = 0.2\neps = 1e-4\ninitial_accumulator_value = 0.1\nweight_decay = 0.05\nclip_norm = 1.5",
+            [
+                -0.045386194338212615,
+                0.2726600093912739,
+                -0.04405806626606927,
+                -0.35227563832605363,
+                0.20701417503250508,
+                0.15422977824796114,
+                0.23270825364001413,
+                -0.11032546108624386,
+            ],
+        ),
+        (
+            "kind = 'adagrad'",
+            [
+                -0.0501328289842926,
+                0.2905317676866625,
+                -0.07481734940951179,
+                -0.36549942975061206,
+                0.17477937463223153,
+                0.20188899544267644,
+                0.3125002493438244,
+                -0.06394452379001972,
+            ],
+        ),
+        (
+            "kind = 'lamb'\nbeta1 = 0.8\nbeta2 = 0.9\neps = 1e-4\nweight_decay = 0.05\nclip_norm = 1.5",
+            [
+                -0.031214807690682928,
+                0.3168641000389641,
+                -0.10760149170186638,
+                -0.3134029054082448,
+                0.20813746191711327,
+                0.1781049335296637,
+                0.20300038791311775,
+                -0.16035428803486812,
+            ],
+        ),
+        (
+            "kind = 'lion'\nbeta1 = 0.8\nbeta2 = 0.9\nweight_decay = 0.05\nclip_norm = 1.5",
+            [
+                -0.2659622566537424,
+                0.28496865291709106,
+                -0.10657230739329251,
+                -0.4507338462267798,
+                0.16689067595455973,
+                0.03448585680776542,
+                0.54756857017561,
+                0.1258431411655968,
+            ],
+        ),
+    ];
+    for (rule, expected) in cases {
+        for (got, expected) in train(rule).iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-13, "{rule}: {got} {expected}");
+        }
+    }
+}
+
+/// The algorithm in PyTorch's documentation of `Muon` in numpy's float64: a matrix of six values, wide and tall, and a
+/// vector of two that AdamW updates.
+#[test]
+fn muon_agrees_with_the_documented_algorithm() {
+    let cases = [
+        (
+            "kind = 'muon'\nweight_decay = 0.05",
+            [2, 3],
+            [
+                -0.14758092608013518,
+                0.23100237490861064,
+                -0.07632233750873302,
+                -0.2015904511252678,
+                0.3301435000888216,
+                0.10357369939883154,
+                0.26322600809925023,
+                0.1948113271636719,
+            ],
+        ),
+        (
+            "kind = 'muon'\nmomentum = 0.9\nnesterov = false\nweight_decay = 0.05",
+            [3, 2],
+            [
+                -0.19799498527523446,
+                0.2872453877793695,
+                -0.14238359294836594,
+                -0.5148515129015458,
+                0.294385353951205,
+                0.08586401398831486,
+                0.26322600809925023,
+                0.1948113271636719,
+            ],
+        ),
+    ];
+    for (rule, shape, expected) in cases {
+        let blocks = Blocks::of_shapes([(&shape[..], 0), (&[2][..], 0)]);
+        for (got, expected) in train_shaped(rule, &blocks).iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-12, "{rule}: {got} {expected}");
         }
     }
 }
@@ -195,6 +332,11 @@ fn a_rule_round_trips_through_toml_and_names_its_state() {
         "kind = 'sgd'\nmomentum = 0.9\nclip_norm = 2",
         "kind = 'adam'",
         "kind = 'adamw'",
+        "kind = 'rmsprop'\nmomentum = 0.5\ncentered = true",
+        "kind = 'adagrad'\nlr_decay = 0.1\ninitial_accumulator_value = 0.1",
+        "kind = 'lamb'\nweight_decay = 0.1",
+        "kind = 'lion'\nbeta1 = 0.95",
+        "kind = 'muon'\nnesterov = false",
     ] {
         let rule = UpdateRule::from_toml(text).unwrap();
         let again = UpdateRule::from_toml(&rule.to_toml().unwrap()).unwrap();
@@ -220,6 +362,32 @@ fn a_rule_round_trips_through_toml_and_names_its_state() {
         names("kind = 'adamw'"),
         ["moment1.a", "moment1.b", "moment2.a", "moment2.b"]
     );
+    assert_eq!(
+        names("kind = 'rmsprop'\nmomentum = 0.5\ncentered = true"),
+        [
+            "mean.a",
+            "mean.b",
+            "momentum.a",
+            "momentum.b",
+            "square.a",
+            "square.b"
+        ]
+    );
+    assert_eq!(names("kind = 'rmsprop'"), ["square.a", "square.b"]);
+    assert_eq!(names("kind = 'adagrad'"), ["sum.a", "sum.b"]);
+    assert_eq!(names("kind = 'lion'"), ["momentum.a", "momentum.b"]);
+    let adagrad = "kind = 'adagrad'\ninitial_accumulator_value = 0.5";
+    let adagrad = UpdateRule::from_toml(adagrad).unwrap();
+    assert_eq!(adagrad.initial_state::<f32>(2), [0.5, 0.5]);
+    let e = UpdateRule::from_toml("kind = 'adadelta'")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        e.contains("`sgd`, `adam`, `adamw`, `rmsprop`, `adagrad`, `lamb`, `lion`, `muon`"),
+        "{e}"
+    );
+    let e = UpdateRule::from_toml("kind = 'rmsprop'\nalpha = 1").unwrap_err();
+    assert_eq!(e.to_string(), "alpha = 1: expected a number in [0, 1)");
     let e = UpdateRule::from_toml("kind = 'sgd'\nmomentum = 1.5").unwrap_err();
     assert_eq!(e.to_string(), "momentum = 1.5: expected a number in [0, 1)");
 }

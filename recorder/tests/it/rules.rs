@@ -19,7 +19,7 @@ fn recorded(choose: impl FnOnce(Builder) -> Builder) -> Option<String> {
 #[test]
 fn a_typed_rule_is_recorded_as_its_text() {
     let sgd = UpdateRule::sgd;
-    let cases: [(UpdateRule, &str); 12] = [
+    let cases: [(UpdateRule, &str); 22] = [
         (sgd().into(), "kind = \"sgd\""),
         (
             sgd().weight_decay(0.0005).into(),
@@ -56,6 +56,40 @@ fn a_typed_rule_is_recorded_as_its_text() {
             UpdateRule::adam_w().weight_decay(0.1).clip_norm(2.0).into(),
             "kind = \"adamw\"\nweight_decay = 0.1\nclip_norm = 2.0",
         ),
+        (UpdateRule::rms_prop().into(), "kind = \"rmsprop\""),
+        (
+            UpdateRule::rms_prop()
+                .momentum(0.5)
+                .centered()
+                .alpha(0.9)
+                .clip_norm(1.0)
+                .into(),
+            "kind = \"rmsprop\"\nalpha = 0.9\nmomentum = 0.5\ncentered = true\nclip_norm = 1.0",
+        ),
+        (UpdateRule::adagrad().into(), "kind = \"adagrad\""),
+        (
+            UpdateRule::adagrad()
+                .initial_accumulator_value(0.1)
+                .lr_decay(0.25)
+                .weight_decay(1.0)
+                .into(),
+            "kind = \"adagrad\"\nlr_decay = 0.25\ninitial_accumulator_value = 0.1\nweight_decay = 1.0",
+        ),
+        (UpdateRule::lamb().into(), "kind = \"lamb\""),
+        (
+            UpdateRule::lamb().eps(0.5).beta1(0.5).beta2(0.75).into(),
+            "kind = \"lamb\"\nbeta1 = 0.5\nbeta2 = 0.75\neps = 0.5",
+        ),
+        (UpdateRule::lion().into(), "kind = \"lion\""),
+        (
+            UpdateRule::lion().beta2(0.75).weight_decay(0.5).into(),
+            "kind = \"lion\"\nbeta2 = 0.75\nweight_decay = 0.5",
+        ),
+        (UpdateRule::muon().into(), "kind = \"muon\""),
+        (
+            UpdateRule::muon().without_nesterov().momentum(0.5).into(),
+            "kind = \"muon\"\nmomentum = 0.5\nnesterov = false",
+        ),
     ];
     for (rule, text) in cases {
         let typed = recorded(|builder| builder.rule(rule));
@@ -63,6 +97,21 @@ fn a_typed_rule_is_recorded_as_its_text() {
         assert_eq!(typed, recorded(|builder| builder.rule_text(text)));
     }
     assert_eq!(recorded(|builder| builder), None);
+}
+
+#[test]
+fn only_lion_has_no_adjoint() {
+    assert!(!UpdateRule::from(UpdateRule::lion()).has_adjoint());
+    let rules: [UpdateRule; 7] = [
+        UpdateRule::sgd().into(),
+        UpdateRule::adam().into(),
+        UpdateRule::adam_w().into(),
+        UpdateRule::rms_prop().into(),
+        UpdateRule::adagrad().into(),
+        UpdateRule::lamb().into(),
+        UpdateRule::muon().into(),
+    ];
+    assert!(rules.iter().all(UpdateRule::has_adjoint));
 }
 
 #[test]

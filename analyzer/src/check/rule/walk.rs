@@ -6,7 +6,7 @@ use candle_core::Device;
 use hindcast_format::meta::StepMeta;
 use hindcast_model::real::Real;
 use hindcast_model::train::ModelState;
-use hindcast_model::update::Rounding;
+use hindcast_model::update::{Rounding, StepPoint};
 
 use super::cause::Cause;
 use super::measure::{Compared, compare, explained};
@@ -135,7 +135,11 @@ fn compute<T: Real>(
             run.rule(),
             run.blocks(),
             &settings,
-            &batch_gradient,
+            StepPoint {
+                parameters: &before.parameters,
+                gradient: &batch_gradient,
+                state: &before.optimizer,
+            },
             &after.optimizer,
         )
         .map_err(|source| AnalysisError::Update {

@@ -15,7 +15,6 @@ pub(super) use sgd::METHOD as SGD;
 
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::task::PenaltyIn;
-use hindcast_model::update::UpdateRule;
 use hindcast_model::vectors::{dot, norm};
 
 use super::estimate::Estimate;
@@ -105,10 +104,7 @@ impl Penalty {
 
 /// λ of the last step, if the optimizer adds λθ to the gradient.
 fn decay(question: &Question<'_>) -> Result<f64> {
-    let coupled = matches!(
-        question.run.rule(),
-        UpdateRule::Sgd { .. } | UpdateRule::Adam { .. }
-    );
+    let coupled = question.run.rule().couples_decay();
     let end = question.run.source().end()?.step;
     let Some(last) = end.checked_sub(1).filter(|_| coupled) else {
         return Ok(0.0);

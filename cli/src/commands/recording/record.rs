@@ -48,6 +48,7 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<Outcome> {
     check_new(out)?;
     let data = load_data(&task, args.data.as_deref(), task.train.seed)?;
     say!("task {}: {}", field(&task.name), data.describe().trim_end());
+    task::note_rule(&task);
 
     let begun = Instant::now();
     let interrupts = Interrupts::listen();

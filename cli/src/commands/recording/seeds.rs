@@ -11,6 +11,7 @@ use hindcast_model::task::Task;
 use serde_json::{Value, json};
 
 use super::recorded::{Ended, loss, report};
+use super::task::note_rule;
 use crate::clean;
 use crate::clean::{field, say};
 use crate::commands::{Outcome, Usage};
@@ -55,6 +56,7 @@ pub(super) fn run(plan: &Plan<'_>, seeds: &str, task: Task) -> anyhow::Result<Ou
     } else {
         let data = load_data(&task, plan.args.data.as_deref(), split)?;
         say!("task {}: {}", field(&task.name), data.describe().trim_end());
+        note_rule(&task);
         train_all(plan, &jobs, data.as_ref())?
     };
     tell(plan, &jobs, &trained, begun)

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::args::{TaskCommand, TaskVerb};
 use crate::clean;
+use crate::clean::say;
 use crate::commands::{Outcome, Usage};
 
 pub(crate) fn run(args: &TaskCommand) -> anyhow::Result<Outcome> {
@@ -61,6 +62,17 @@ pub(crate) fn find(name: &str, set: &[String]) -> anyhow::Result<Task> {
     task.set_all(&assignments)
         .map_err(|e| Usage(format!("--set: {e}")))?;
     Ok(task)
+}
+
+/// Says so if the task's update rule has no adjoint, before it is trained.
+pub(super) fn note_rule(task: &Task) {
+    if let Some(why) = task.optimizer.no_adjoint() {
+        say!(
+            "note: the run won't have scores by a sweep: {}: {why}; `influence --method tracin` ranks its examples, and `verify --replay` and \
+             `counterfactual` work as for every rule",
+            task.optimizer.describe()
+        );
+    }
 }
 
 fn looks_like_file(name: &str) -> bool {

@@ -37,6 +37,8 @@ mod resumed;
 mod retrain_check;
 mod rows_and_files;
 #[cfg(feature = "record")]
+mod rules;
+#[cfg(feature = "record")]
 mod scan;
 mod scripts;
 #[cfg(all(unix, feature = "record"))]

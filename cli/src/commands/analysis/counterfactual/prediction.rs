@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use candle_core::{DType, Device};
 
-use crate::commands::analysis::answering::{Settings, sweep};
+use crate::commands::analysis::answering::{Settings, answer, sweep};
 use crate::words::at_model;
+use hindcast_analyzer::estimators::choose;
 use hindcast_analyzer::scores::QueryMetadata;
 use hindcast_analyzer::{
     CounterfactualOptions, Denominators, Query, QueryPoint, RecordedRun, Removal, ScoreRow,
@@ -25,7 +26,7 @@ pub(super) struct Prediction {
 
 impl Prediction {
     /// Predicts from `table`, if it is about this run, window and query and has scores for all sets. Otherwise sweeps the
-    /// window with `settings`.
+    /// window with `settings`. If the update rule has no adjoint, a method that only ranks takes the place of the sweep.
     pub fn of(
         table: Option<ScoreTable>,
         asked_at: &AskedAt<'_>,
@@ -50,6 +51,14 @@ impl Prediction {
         }
         let queries = std::slice::from_ref(asked_at.query);
         let window = Window::Steps(options.window.clone());
+        if asked_at.run.rule().no_adjoint().is_some() {
+            let ranking = choose("tracin-steps", &[])?;
+            return Ok(Prediction {
+                table: answer(asked_at.run, queries, &window, settings, &ranking)?.table,
+                column: 0,
+                source: "tracin-steps, which only ranks: the update rule has no adjoint for a sweep",
+            });
+        }
         Ok(Prediction {
             table: sweep(asked_at.run, queries, &window, settings)?,
             column: 0,

@@ -1,0 +1,124 @@
+//! Runs with each update rule: recorded, replayed over all steps, scored, and retrained; or refused by name.
+
+use super::*;
+
+/// Records the digits with this optimizer: two epochs of five steps.
+fn record(dir: &Path, run: &str, settings: &[&str], rate: &str) -> Output {
+    let rate = format!("schedule.learning_rate={rate}");
+    let mut words = vec!["record", "digits", "--out", run];
+    for setting in [
+        "data.train=120",
+        "data.validation=40",
+        "data.test=0",
+        "train.epochs=2",
+        "train.batch=25",
+        &rate,
+    ]
+    .iter()
+    .chain(settings)
+    {
+        words.extend(["--set", *setting]);
+    }
+    hindcast(dir, &words)
+}
+
+#[test]
+fn every_rule_is_recorded_replayed_scored_and_retrained() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("without.txt"), "3\n17\n").unwrap();
+    let rules: [(&str, &[&str], &str); 4] = [
+        (
+            "rmsprop",
+            &[
+                "optimizer.kind=rmsprop",
+                "optimizer.eps=0.001",
+                "optimizer.momentum=0.5",
+                "optimizer.centered=true",
+            ],
+            "0.001",
+        ),
+        (
+            "adagrad",
+            &[
+                "optimizer.kind=adagrad",
+                "optimizer.initial_accumulator_value=0.01",
+            ],
+            "0.01",
+        ),
+        (
+            "lamb",
+            &["optimizer.kind=lamb", "optimizer.weight_decay=0.01"],
+            "0.01",
+        ),
+        ("muon", &["optimizer.kind=muon"], "0.01"),
+    ];
+    for (name, settings, rate) in rules {
+        let recorded = record(dir, name, settings, rate);
+        assert_eq!(code(&recorded), 0, "{name}: {}", stderr(&recorded));
+        assert!(!stderr(&recorded).contains("scores by a sweep"), "{name}");
+        let replayed = fine(dir, &["verify", name, "--replay", "--steps", "0"]);
+        assert!(
+            replayed.contains("10 of 10 sampled steps give the next recorded state, bit for bit"),
+            "{name}: {replayed}"
+        );
+        let table = format!("{name}.csv");
+        fine(dir, &["influence", name, "--out", &table]);
+        let words = ["counterfactual", name, "--without", "without.txt"];
+        let retrained = fine(dir, &[&words[..], &["--engine", "autodiff"]].concat());
+        assert!(retrained.contains("bit for bit"), "{name}: {retrained}");
+    }
+}
+
+#[test]
+fn lion_is_named_at_the_start_and_everything_but_a_sweep_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("without.txt"), "3\n17\n").unwrap();
+    let recorded = record(dir, "run", &["optimizer.kind=lion"], "0.001");
+    assert_eq!(code(&recorded), 0, "{}", stderr(&recorded));
+    let said = stderr(&recorded);
+    assert!(
+        said.contains("the run won't have scores by a sweep: Lion"),
+        "{said}"
+    );
+    let replayed = fine(dir, &["verify", "run", "--replay", "--steps", "0"]);
+    assert!(replayed.contains("10 of 10 sampled steps"), "{replayed}");
+
+    let refused = hindcast(dir, &["influence", "run"]);
+    let said = stderr(&refused);
+    assert_eq!(code(&refused), 1, "{said}");
+    for part in [
+        "Lion, beta 0.9 and 0.99",
+        "the derivative of a sign is 0 almost everywhere",
+        "influence --method tracin",
+        "counterfactual",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!dir.join("scores.csv").exists());
+    fine(dir, &["influence", "run", "--method", "tracin"]);
+    let retrained = fine(dir, &["counterfactual", "run", "--without", "without.txt"]);
+    assert!(retrained.contains("which only ranks"), "{retrained}");
+    assert!(retrained.contains("real"), "{retrained}");
+}
+
+#[test]
+fn unknown_rules_and_settings_name_what_exists() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let refused = |settings: &[&str]| {
+        let output = record(dir, "run", settings, "0.01");
+        assert_eq!(code(&output), 2, "{}", stderr(&output));
+        assert!(!dir.join("run").exists());
+        stderr(&output)
+    };
+    let said = refused(&["optimizer.kind=adadelta"]);
+    for name in ["sgd", "adamw", "rmsprop", "adagrad", "lamb", "lion", "muon"] {
+        assert!(said.contains(name), "{name}: {said}");
+    }
+    let said = refused(&["optimizer.kind=lamb", "optimizer.momentum=0.9"]);
+    assert!(said.contains("momentum"), "{said}");
+    let said = refused(&["optimizer.kind=adagrad", "optimizer.lr_decay=-1"]);
+    assert!(said.contains("optimizer.lr_decay = -1"), "{said}");
+}

@@ -1,0 +1,422 @@
+//! A step of each rule, linearised where it was taken.
+
+use std::ops::Range;
+
+use super::error::UpdateError;
+use super::moments::{adagrad_factor, bias_corrections};
+use super::muon;
+use super::rule::UpdateRule;
+use super::settings::{Block, GroupHyper};
+use super::step::{StepPoint, trust_ratio};
+use crate::real::Real;
+use crate::vectors::norm_of;
+
+/// Largest number of quantities in a rule's state.
+const SLOTS: usize = 3;
+
+/// Derivatives with respect to one parameter and the values of the state that belong to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Element {
+    /// With respect to the clipped gradient.
+    pub s: f64,
+    /// With respect to the parameter before the step, without the part through the gradient.
+    pub u: f64,
+    /// With respect to the state before the step, in the order of the rule's quantities.
+    pub state: [f64; SLOTS],
+}
+
+/// Values of a step that its derivatives need. A vector that a rule doesn't need is empty.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Local {
+    /// Number of parameter values, p.
+    values: usize,
+    /// Number of updates before the step.
+    done: u64,
+    /// The gradient that the rule sees: after clipping and coupled decay.
+    seen: Vec<f64>,
+    /// Derivative of the direction with respect to its numerator (the first moment or the gradient) after the step.
+    d: Vec<f64>,
+    /// Minus the derivative of the direction with respect to the average or sum of squares after the step.
+    s: Vec<f64>,
+    /// RMSprop: ḡ after the step, if it is centred.
+    mean: Vec<f64>,
+    /// LAMB: the direction a, and θ.
+    direction: Vec<f64>,
+    theta: Vec<f64>,
+    /// What whole tensors need, in the order of the trained tensors.
+    tensors: Vec<OfTensor>,
+}
+
+/// What a whole tensor needs.
+#[derive(Debug, Clone)]
+enum OfTensor {
+    Nothing,
+    /// LAMB: ‖θ‖ and ‖a‖.
+    Norms(f64, f64),
+    /// Muon's matrices.
+    Matrix(muon::Linear),
+}
+
+/// What one query's adjoint gives for a whole tensor.
+pub(super) enum Whole {
+    Nothing,
+    /// LAMB: the ratio of the norms, `<u, a>/‖a‖²` and `<u, a>/(‖θ‖‖a‖)`. The last two are 0 for a fixed ratio.
+    Trust(f64, f64, f64),
+    /// Muon: the derivative with respect to U.
+    Matrix(Vec<f64>),
+}
+
+impl Local {
+    /// The values for a step from `at`, where `seen` is the clipped gradient, (p).
+    pub fn new<T: Real>(
+        rule: &UpdateRule,
+        active: &[(&Block, GroupHyper)],
+        done: u64,
+        at: StepPoint<'_, T>,
+        mut seen: Vec<f64>,
+    ) -> Self {
+        let p = seen.len();
+        if rule.couples_decay() {
+            for (block, hyper) in active {
+                for i in block.range.clone() {
+                    seen[i] += hyper.weight_decay * at.parameters[i].wide();
+                }
+            }
+        }
+        let mut local = Local {
+            values: p,
+            done,
+            seen,
+            ..Local::default()
+        };
+        let state = |slot: usize, i: usize| at.state[slot * p + i].wide();
+        match *rule {
+            UpdateRule::Sgd { .. } | UpdateRule::Lion { .. } => {}
+            UpdateRule::Adam {
+                beta1, beta2, eps, ..
+            }
+            | UpdateRule::AdamW {
+                beta1, beta2, eps, ..
+            }
+            | UpdateRule::Muon {
+                beta1, beta2, eps, ..
+            } => {
+                local.moments((beta1, beta2, eps), active, &state);
+            }
+            UpdateRule::Lamb {
+                beta1, beta2, eps, ..
+            } => {
+                local.direction = local.moments((beta1, beta2, eps), active, &state);
+                local.theta = at.parameters.iter().map(|x| x.wide()).collect();
+            }
+            UpdateRule::RmsProp {
+                alpha,
+                eps,
+                centered,
+                momentum,
+                ..
+            } => {
+                let square = usize::from(centered) + usize::from(momentum > 0.0);
+                if centered {
+                    local.mean = vec![0.0; p];
+                }
+                local.rooted(active, eps, |i, g, mean| {
+                    let v = alpha * state(square, i) + (1.0 - alpha) * g * g;
+                    match mean {
+                        Some(mean) => {
+                            *mean = alpha * state(0, i) + (1.0 - alpha) * g;
+                            v - *mean * *mean
+                        }
+                        None => v,
+                    }
+                });
+            }
+            UpdateRule::Adagrad { eps, .. } => {
+                local.rooted(active, eps, |i, g, _| state(0, i) + g * g);
+            }
+        }
+        local.tensors = local.of_tensors(rule, active, &state);
+        local
+    }
+
+    /// The values for SGD, whose derivatives need none.
+    pub fn without_state(done: u64) -> Self {
+        Local {
+            done,
+            ..Local::default()
+        }
+    }
+
+    /// Sets d and s for a direction `m̂/(√n̂+ε)`, and returns the direction.
+    fn moments(
+        &mut self,
+        (beta1, beta2, eps): (f64, f64, f64),
+        active: &[(&Block, GroupHyper)],
+        state: &dyn Fn(usize, usize) -> f64,
+    ) -> Vec<f64> {
+        let p = self.values;
+        (self.d, self.s) = (vec![0.0; p], vec![0.0; p]);
+        let mut direction = vec![0.0; p];
+        let (scale1, scale2) = bias_corrections(beta1, beta2, self.done);
+        for i in active.iter().flat_map(|(b, _)| b.range.clone()) {
+            let g = self.seen[i];
+            let m = beta1 * state(0, i) + (1.0 - beta1) * g;
+            let n = beta2 * state(1, i) + (1.0 - beta2) * g * g;
+            let (m, root) = (m * scale1, (n * scale2).sqrt());
+            let inverse = 1.0 / (root + eps);
+            self.d[i] = inverse * scale1;
+            // The root has no derivative at 0. It is 0 only if the gradient was 0 in all steps so far.
+            if root > 0.0 {
+                self.s[i] = m * inverse * inverse / (2.0 * root) * scale2;
+            }
+            direction[i] = m * inverse;
+        }
+        direction
+    }
+
+    /// Sets d and s for a direction `g/(√c+ε)`. `square` computes c from an element and its gradient, and sets ḡ.
+    fn rooted(
+        &mut self,
+        active: &[(&Block, GroupHyper)],
+        eps: f64,
+        square: impl Fn(usize, f64, Option<&mut f64>) -> f64,
+    ) {
+        (self.d, self.s) = (vec![0.0; self.values], vec![0.0; self.values]);
+        for i in active.iter().flat_map(|(b, _)| b.range.clone()) {
+            let g = self.seen[i];
+            let root = square(i, g, self.mean.get_mut(i)).sqrt();
+            let inverse = 1.0 / (root + eps);
+            self.d[i] = inverse;
+            if root > 0.0 {
+                self.s[i] = g * inverse * inverse / (2.0 * root);
+            }
+        }
+    }
+
+    fn of_tensors(
+        &mut self,
+        rule: &UpdateRule,
+        active: &[(&Block, GroupHyper)],
+        state: &dyn Fn(usize, usize) -> f64,
+    ) -> Vec<OfTensor> {
+        let mut out = Vec::with_capacity(active.len());
+        for (block, hyper) in active {
+            let range = block.range.clone();
+            out.push(match *rule {
+                UpdateRule::Lamb { .. } => {
+                    for i in range.clone() {
+                        self.direction[i] += hyper.weight_decay * self.theta[i];
+                    }
+                    let norm = |x: &[f64]| norm_of(x[range.clone()].iter().copied());
+                    OfTensor::Norms(norm(&self.theta), norm(&self.direction))
+                }
+                UpdateRule::Muon {
+                    momentum, nesterov, ..
+                } if block.rows.is_some() => {
+                    let before: Vec<f64> = range.clone().map(|i| state(0, i)).collect();
+                    let (form, rows) = ((momentum, nesterov), block.rows.unwrap_or(1));
+                    let gradient = &self.seen[range];
+                    OfTensor::Matrix(muon::Linear::new(form, rows, gradient, &before))
+                }
+                _ => OfTensor::Nothing,
+            });
+        }
+        out
+    }
+
+    /// What the adjoint u of a query gives for trained tensor number `k` as a whole.
+    pub fn whole(
+        &self,
+        k: usize,
+        (range, hyper): (&Range<usize>, &GroupHyper),
+        u: &[f64],
+    ) -> Result<Whole, UpdateError> {
+        let u = &u[range.clone()];
+        Ok(match self.tensors.get(k) {
+            Some(&OfTensor::Norms(theta, direction)) => {
+                let ratio = trust_ratio(theta, direction);
+                if theta > 0.0 && direction > 0.0 {
+                    let a = &self.direction[range.clone()];
+                    let product: f64 = u.iter().zip(a).map(|(u, a)| u * a).sum();
+                    let along = product / (direction * direction);
+                    Whole::Trust(ratio, along, product / (theta * direction))
+                } else {
+                    Whole::Trust(ratio, 0.0, 0.0)
+                }
+            }
+            Some(OfTensor::Matrix(linear)) => {
+                Whole::Matrix(linear.pull_back(hyper.learning_rate, u)?)
+            }
+            _ => Whole::Nothing,
+        })
+    }
+
+    /// The derivatives before the step of element `i`, from those after it. `within` is its position in its tensor.
+    pub fn element(
+        &self,
+        rule: &UpdateRule,
+        whole: &Whole,
+        hyper: &GroupHyper,
+        (i, within): (usize, usize),
+        after: (f64, [f64; SLOTS]),
+    ) -> Element {
+        let (eta, decay) = (hyper.learning_rate, hyper.weight_decay);
+        let (u, state) = after;
+        let mut out = match *rule {
+            UpdateRule::Sgd { momentum: 0.0, .. } => Element {
+                s: -eta * u,
+                u,
+                state,
+            },
+            UpdateRule::Sgd {
+                momentum,
+                dampening,
+                nesterov,
+                ..
+            } => self.sgd((momentum, dampening, nesterov), eta, (u, state)),
+            UpdateRule::Adam { beta1, beta2, .. } => {
+                let of_direction = -eta * u;
+                self.through_moments((beta1, beta2), i, u, (of_direction, state))
+            }
+            UpdateRule::AdamW { beta1, beta2, .. } => {
+                let kept = (1.0 - eta * decay) * u;
+                self.through_moments((beta1, beta2), i, kept, (-eta * u, state))
+            }
+            UpdateRule::Lamb { beta1, beta2, .. } => {
+                let (ratio, along, scaled) = match *whole {
+                    Whole::Trust(ratio, along, scaled) => (ratio, along, scaled),
+                    _ => (1.0, 0.0, 0.0),
+                };
+                let of_direction = -eta * ratio * (u - along * self.direction[i]);
+                let before = u - eta * scaled * self.theta[i] + decay * of_direction;
+                self.through_moments((beta1, beta2), i, before, (of_direction, state))
+            }
+            UpdateRule::RmsProp {
+                alpha,
+                momentum,
+                centered,
+                ..
+            } => self.rmsprop((alpha, momentum, centered), eta, i, (u, state)),
+            UpdateRule::Adagrad { lr_decay, .. } => {
+                let of_direction = -eta * adagrad_factor(lr_decay, self.done) * u;
+                let of_sum = state[0] - of_direction * self.s[i];
+                Element {
+                    s: of_direction * self.d[i] + 2.0 * self.seen[i] * of_sum,
+                    u,
+                    state: [of_sum, 0.0, 0.0],
+                }
+            }
+            UpdateRule::Muon {
+                momentum,
+                nesterov,
+                beta1,
+                beta2,
+                ..
+            } => {
+                let kept = (1.0 - eta * decay) * u;
+                match whole {
+                    Whole::Matrix(of_update) => {
+                        matrix((momentum, nesterov), of_update[within], kept, state[0])
+                    }
+                    _ => self.through_moments((beta1, beta2), i, kept, (-eta * u, state)),
+                }
+            }
+            // No sweep gets here: `linearize` refuses the rule.
+            UpdateRule::Lion { .. } => Element { s: 0.0, u, state },
+        };
+        if rule.couples_decay() {
+            // Decay is added after clipping, so its derivative uses that with respect to the clipped gradient.
+            out.u += decay * out.s;
+        }
+        if self.done == 0 {
+            // The first step starts from a state that doesn't depend on anything.
+            out.state = [0.0; SLOTS];
+        }
+        out
+    }
+
+    /// SGD with momentum: (μ, τ, Nesterov).
+    fn sgd(
+        &self,
+        (momentum, dampening, nesterov): (f64, f64, bool),
+        eta: f64,
+        (u, state): (f64, [f64; SLOTS]),
+    ) -> Element {
+        let v = if nesterov {
+            state[0] - eta * momentum * u
+        } else {
+            state[0] - eta * u
+        };
+        let through = if self.done == 0 {
+            v
+        } else {
+            (1.0 - dampening) * v
+        };
+        let s = if nesterov { through - eta * u } else { through };
+        let state = [momentum * v, 0.0, 0.0];
+        Element { s, u, state }
+    }
+
+    /// RMSprop: (α, μ, centred).
+    fn rmsprop(
+        &self,
+        (alpha, momentum, centered): (f64, f64, bool),
+        eta: f64,
+        i: usize,
+        (u, state): (f64, [f64; SLOTS]),
+    ) -> Element {
+        let (mean, velocity) = (0, usize::from(centered));
+        let square = velocity + usize::from(momentum > 0.0);
+        let mut before = [0.0; SLOTS];
+        let mut of_direction = -eta * u;
+        if momentum > 0.0 {
+            of_direction += state[velocity];
+            before[velocity] = momentum * of_direction;
+        }
+        let of_root = -of_direction * self.s[i];
+        let v = state[square] + of_root;
+        before[square] = alpha * v;
+        let mut s = of_direction * self.d[i] + 2.0 * (1.0 - alpha) * self.seen[i] * v;
+        if centered {
+            let of_mean = state[mean] - 2.0 * self.mean[i] * of_root;
+            before[mean] = alpha * of_mean;
+            s += (1.0 - alpha) * of_mean;
+        }
+        let state = before;
+        Element { s, u, state }
+    }
+
+    /// An element whose direction is `m̂/(√n̂+ε)`: from the derivative with respect to the direction, and those with
+    /// respect to the moments after the step.
+    fn through_moments(
+        &self,
+        (beta1, beta2): (f64, f64),
+        i: usize,
+        u: f64,
+        (of_direction, state): (f64, [f64; SLOTS]),
+    ) -> Element {
+        let p = state[0] + of_direction * self.d[i];
+        let q = state[1] - of_direction * self.s[i];
+        Element {
+            s: (1.0 - beta1) * p + 2.0 * (1.0 - beta2) * self.seen[i] * q,
+            u,
+            state: [beta1 * p, beta2 * q, 0.0],
+        }
+    }
+}
+
+/// An element of a matrix of Muon, (μ, Nesterov): from the derivative with respect to U and that with respect to the
+/// momentum after the step.
+fn matrix((momentum, nesterov): (f64, bool), of_update: f64, u: f64, of_buffer: f64) -> Element {
+    let (direct, share) = if nesterov {
+        ((1.0 - momentum) * of_update, momentum * of_update)
+    } else {
+        (0.0, of_update)
+    };
+    let b = of_buffer + share;
+    Element {
+        s: direct + (1.0 - momentum) * b,
+        u,
+        state: [momentum * b, 0.0, 0.0],
+    }
+}
