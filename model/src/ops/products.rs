@@ -17,11 +17,11 @@ use super::geometry::Conv;
 use super::operand::wanted;
 
 /// (x, w) -> y.
-pub(super) struct Convolution(pub(super) Conv);
+pub(crate) struct Convolution(pub(crate) Conv);
 /// (g, w) -> x-shaped.
-pub(super) struct InputGradient(pub(super) Conv);
+pub(crate) struct InputGradient(pub(crate) Conv);
 /// (x, g) -> w-shaped.
-pub(super) struct WeightGradient(pub(super) Conv);
+pub(crate) struct WeightGradient(pub(crate) Conv);
 
 impl CustomOp2 for Convolution {
     fn name(&self) -> &'static str {

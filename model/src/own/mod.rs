@@ -61,20 +61,30 @@
 mod backend;
 mod batch_norm;
 mod buffer;
+mod conv;
 mod draws;
 mod index;
 pub mod loss;
 mod norm;
 pub mod ops;
+mod pool;
 pub mod rotary_emb;
+mod upsample;
 mod value;
 
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use buffer::Buffer;
-pub use candle_nn::LayerNormConfig;
+pub use candle_nn::{Conv1dConfig, ConvTranspose1dConfig, LayerNormConfig};
+pub use conv::{
+    Conv1d, ConvTranspose1d, conv_transpose1d, conv_transpose1d_no_bias, conv1d, conv1d_no_bias,
+};
 pub use draws::{Dropout, randn_like, with_draws};
 pub use index::{gather, scatter_add};
 pub use norm::{LayerNorm, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
+pub use pool::{avg_pool2d, avg_pool2d_with_stride, max_pool2d, max_pool2d_with_stride};
+pub use upsample::{
+    upsample_bilinear2d, upsample_bilinear2d_with_scale, upsample_nearest1d, upsample_nearest2d,
+};
 
 use std::collections::HashMap;
 
