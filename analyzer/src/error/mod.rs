@@ -410,6 +410,21 @@ impl AnalysisError {
     }
 }
 
+/// An error's text without the stack that candle appends to its errors if `RUST_BACKTRACE` is set.
+pub fn without_backtrace(text: &str) -> String {
+    // `   0: name` and `             at file:line`, as the standard library prints them.
+    let frame = |line: &&str| {
+        let inner = line.trim_start();
+        let indented = inner.len() < line.len();
+        let numbered = inner
+            .split_once(": ")
+            .is_some_and(|(n, _)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        indented && (numbered || inner.starts_with("at "))
+    };
+    let lines: Vec<&str> = text.lines().filter(|line| !frame(line)).collect();
+    lines.join("\n").trim_end().to_owned()
+}
+
 /// Adds to candle's error what was being done.
 pub(crate) trait Doing<T> {
     /// Attaches the description.

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use hindcast_analyzer::error::without_backtrace;
+
 use super::{advice, interrupt};
 use crate::clean;
 
@@ -82,7 +84,9 @@ pub(crate) fn exit(program: &str, outcome: anyhow::Result<Outcome>) -> ExitCode 
 /// The chain of causes and the advice for them. A cause that an earlier message quotes is not repeated.
 pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        // candle's errors carry the stack if RUST_BACKTRACE is set, which would hide the message.
+        let cause = without_backtrace(&cause.to_string());
         if text.is_empty() {
             text = cause;
         } else if !text.contains(&cause) {
@@ -123,4 +127,28 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             .is_some_and(|e| e.is_damage())
     });
     if damaged { 3 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::backtrace::Backtrace;
+
+    use super::*;
+
+    #[test]
+    fn a_message_has_no_backtrace() {
+        // As candle makes its errors if RUST_BACKTRACE is set.
+        let inner = candle_core::Error::Msg("unsupported dtype for rmsnorm F64".to_owned());
+        let error = candle_core::Error::WithBacktrace {
+            inner: Box::new(inner),
+            backtrace: Box::new(Backtrace::force_capture()),
+        };
+        assert!(error.to_string().lines().count() > 10, "{error}");
+        let error = error.context("building the model");
+        let error = anyhow::Error::from(error).context("checking the model's derivatives");
+        assert_eq!(
+            in_one_line(&error),
+            "checking the model's derivatives: building the model\nunsupported dtype for rmsnorm F64"
+        );
+    }
 }
