@@ -343,7 +343,9 @@ impl Context<'_> {
                 what: "the objective's per-example losses".to_owned(),
                 expected: format!("[{}]", batch.indices.len()),
                 got: format!("{shape:?}"),
-                hint: "an Objective returns one loss per row of its batch".to_owned(),
+                hint: "an Objective returns the loss of each example; candle_nn's losses are means, so an own model uses \
+                       hindcast_model::ops::cross_entropy, binary_cross_entropy_with_logits or mean_squared_error"
+                    .to_owned(),
             });
         }
         if losses.buffers.len() != self.objective.buffers().len() {

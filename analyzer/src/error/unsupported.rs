@@ -32,6 +32,20 @@ pub enum Unsupported {
          forward pass inside own::with_draws; numbers of other kinds must come from the pass's key (hindcast_model::random)"
     )]
     RandomForwardPass,
+    /// The model's derivatives can't be checked, because an operation of it doesn't run in float64.
+    #[error(
+        "the model can't be run in float64, in which its derivatives are compared with differences ({problem})\nit is {operation}: {why}.\ncure: {cure}"
+    )]
+    NotInFloat64 {
+        /// candle's message.
+        problem: String,
+        /// The operation.
+        operation: &'static str,
+        /// Why it doesn't run.
+        why: &'static str,
+        /// What to do.
+        cure: &'static str,
+    },
     /// The forward pass replaces a buffer with values that candle can't differentiate.
     #[error(
         "the forward pass overwrites the buffer `{buffer}` outside of candle's graph, as candle_nn's BatchNorm does, so a sweep can't \

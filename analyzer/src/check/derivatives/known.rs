@@ -13,41 +13,84 @@ pub struct KnownOperation {
     pub cure: &'static str,
 }
 
-const MAX_POOL: KnownOperation = KnownOperation {
-    name: "max_pool2d",
-    why: "candle divides the gradient of max pooling by the number of values in its window, so training through it doesn't follow the loss's gradient",
-    cure: "use hindcast_model::ops::max_pool2d in the model, train again with it, and analyse that run",
-};
-const GATHER: KnownOperation = KnownOperation {
-    name: "gather",
-    why: "candle's gather, in candle_nn's nll and cross_entropy, can't be differentiated twice",
-    cure: "use hindcast_model::ops::cross_entropy, or multiply with a one-hot tensor; the values are the same, so recorded runs can be analysed",
-};
-const CONV1D: KnownOperation = KnownOperation {
-    name: "conv1d / conv_transpose1d",
-    why: "conv_transpose1d has no derivative in candle, so conv1d has no second one",
-    cure: "use hindcast_model::ops::conv2d or conv_transpose2d on (batch, channels, 1, length)",
-};
-const POOL_STRIDE: KnownOperation = KnownOperation {
-    name: "pooling whose stride differs from its window",
-    why: "candle has no derivative of it",
-    cure: "use hindcast_model::ops::max_pool2d or avg_pool2d",
-};
-const GELU: KnownOperation = KnownOperation {
-    name: "gelu",
-    why: "the constants in candle's derivative have only six digits",
-    cure: "use hindcast_model::ops::gelu",
-};
-const UPSAMPLE: KnownOperation = KnownOperation {
-    name: "upsample_nearest / upsample_bilinear",
-    why: "candle's derivative ignores other uses of the same tensor, or doesn't exist",
-    cure: "write nearest upsampling as reshape, broadcast_as and reshape",
-};
-const FUSED: KnownOperation = KnownOperation {
-    name: "a fused operation (softmax_last_dim, layer_norm, rms_norm, rotary embedding, attention)",
-    why: "candle_nn's fused operations have no derivative",
-    cure: "use the composed form: candle_nn::ops::softmax, layer_norm_slow and rms_norm_slow, or hindcast_model::ops::log_softmax",
-};
+/// An operation of candle with its replacement.
+const fn operation(name: &'static str, why: &'static str, cure: &'static str) -> KnownOperation {
+    KnownOperation { name, why, cure }
+}
+
+const MAX_POOL: KnownOperation = operation(
+    "max_pool2d",
+    "candle divides the gradient of max pooling by the number of values in its window, so training through it doesn't follow the loss's gradient",
+    "use hindcast_model::own::max_pool2d in the model, train again with it, and analyse that run",
+);
+const AVG_POOL: KnownOperation = operation(
+    "avg_pool2d of a size that its window doesn't divide",
+    "candle spreads the gradient over the wrong values there, so training through it doesn't follow the loss's gradient",
+    "use hindcast_model::own::avg_pool2d in the model, train again with it, and analyse that run",
+);
+const GATHER: KnownOperation = operation(
+    "gather",
+    "candle's gather, in candle_nn's nll and cross_entropy, can't be differentiated twice, and the derivative of its scatter_add is incomplete",
+    "use hindcast_model::own::gather and own::scatter_add, own::loss::{nll, cross_entropy} for mean losses, or hindcast_model::ops::cross_entropy for losses of single examples; the values are the same, so recorded runs can be analysed",
+);
+const CONV1D: KnownOperation = operation(
+    "conv1d / conv_transpose1d",
+    "candle gives the weight of a conv1d a wrong gradient on the CPU, mixes the examples of a batch in a conv_transpose1d without padding, and has no derivative of conv_transpose1d, so conv1d has no second one",
+    "use hindcast_model::own::{Conv1d, ConvTranspose1d, conv1d, conv_transpose1d} instead of candle_nn's, train again with them, and analyse that run",
+);
+const POOL_STRIDE: KnownOperation = operation(
+    "pooling whose stride differs from its window",
+    "candle has no derivative of it",
+    "use hindcast_model::own::{max_pool2d_with_stride, avg_pool2d_with_stride}",
+);
+const GELU: KnownOperation = operation(
+    "gelu",
+    "the constants in candle's derivative have only six digits",
+    "use hindcast_model::ops::gelu",
+);
+const UPSAMPLE: KnownOperation = operation(
+    "upsample_nearest / upsample_bilinear",
+    "candle's derivative ignores other uses of the same tensor, or doesn't exist",
+    "use hindcast_model::own::{upsample_nearest1d, upsample_nearest2d, upsample_bilinear2d}",
+);
+const NORM: KnownOperation = operation(
+    "LayerNorm or RmsNorm",
+    "candle_nn computes them with kernels that have no derivative and don't exist in float64. Parameters before such a layer get no gradient and are not trained, without an error",
+    "use hindcast_model::own::{LayerNorm, RmsNorm, layer_norm, rms_norm} or own::ops::{layer_norm, rms_norm} instead of candle_nn's, with the same names and values, and train again",
+);
+const SDPA: KnownOperation = operation(
+    "scaled dot product attention (sdpa)",
+    "candle_nn's kernel has no derivative, and none on the CPU",
+    "compute softmax(q kᵀ / √d) v with matmul and hindcast_model::own::ops::softmax_last_dim, and train again",
+);
+const TRANSPOSED: KnownOperation = operation(
+    "a matrix product of a transposed batch (Linear or matmul of a tensor that isn't contiguous)",
+    "candle 0.11.1 mixes the examples of such a batch on the CPU, so its values are wrong, in training too",
+    "call contiguous() after the transpose, and train again",
+);
+/// A part of the graph that leads to no parameter, although its values depend on some.
+pub(super) const CUT: KnownOperation = operation(
+    "a cut in candle's graph",
+    "an operation before it has no derivative: candle_nn's softmax_last_dim, rope, rope_i, sdpa, LayerNorm or RmsNorm, a detach(), or values that were copied out of a tensor and into a new one. Those parameters are not trained through it",
+    "use hindcast_model::own::ops::softmax_last_dim, own::rotary_emb::{rope, rope_i, rope_thd}, own::{LayerNorm, RmsNorm} instead of candle_nn's, and train again. If the values are meant to be constants (a frozen part, an averaged teacher, a target), compute them before training and give them to the model as data",
+);
+const CONSTANT_WHY: &str = "the check runs the model in float64, and this tensor is always f32: a mask, a table (rotary embedding, positions), a frozen base, a `to_dtype(DType::F32)`, or the constants in candle_nn's selu";
+const CONSTANT_CURE: &str = "convert it where it is used: `mask.to_dtype(x.dtype())?`; make constants in `vb.dtype()`; use hindcast_model::own::rotary_emb and own::ops::selu, which convert their constants. The f32 values of the run don't change";
+const MASK: KnownOperation = operation(
+    "a mask or its fill value, in another float type (where_cond)",
+    CONSTANT_WHY,
+    CONSTANT_CURE,
+);
+const MATRIX: KnownOperation = operation(
+    "a matrix of another float type (matmul), such as a frozen base",
+    CONSTANT_WHY,
+    CONSTANT_CURE,
+);
+const CONSTANT: KnownOperation = operation(
+    "a constant of another float type",
+    CONSTANT_WHY,
+    CONSTANT_CURE,
+);
 
 /// Finds the operation from candle's message.
 pub(super) fn by_message(text: &str) -> Option<KnownOperation> {
@@ -61,15 +104,18 @@ pub(super) fn by_message(text: &str) -> Option<KnownOperation> {
         Some(GATHER)
     } else if has(&["upsampl", "upscaling"]) {
         Some(UPSAMPLE)
-    } else if has(&[
-        "softmax-last",
-        "layer-norm",
-        "rms-norm",
-        "rotary",
-        "sdpa",
-        "flash-attn",
-    ]) {
-        Some(FUSED)
+    } else if has(&["sdpa", "flash-attn"]) {
+        Some(SDPA)
+    } else if has(&["rmsnorm", "rms-norm", "layernorm", "layer-norm"]) {
+        Some(NORM)
+    } else if has(&["dtype mismatch in where"]) {
+        Some(MASK)
+    } else if has(&["dtype mismatch in matmul"]) {
+        Some(MATRIX)
+    } else if has(&["dtype mismatch", "unexpected dtype", "unsupported dtype"]) {
+        Some(CONSTANT)
+    } else if has(&["softmax-last", "rotary"]) {
+        Some(CUT)
     } else {
         None
     }
@@ -92,6 +138,9 @@ pub(super) fn by_values(
     if is(&|x| max_pooled(x, result)) {
         return Some(MAX_POOL);
     }
+    if is(&|x| averaged(x, result)) {
+        return Some(AVG_POOL);
+    }
     if is(&|x| gathered(x, result, targets)) {
         return Some(GATHER);
     }
@@ -99,18 +148,98 @@ pub(super) fn by_values(
     if is(&|x| same_shape(x).then(|| x.gelu())) || is(&|x| same_shape(x).then(|| x.gelu_erf())) {
         return Some(GELU);
     }
-    if is(&|x| match *result.dims() {
-        [_, _, h, w] if x.rank() == 4 && !same_shape(x) => Some(x.upsample_nearest2d(h, w)),
-        [_, _, l] if x.rank() == 3 && !same_shape(x) => Some(x.upsample_nearest1d(l)),
-        _ => None,
-    }) {
+    if is(&|x| upsampled(x, result)) {
         return Some(UPSAMPLE);
+    }
+    if candidates().any(|x| candidates().any(|w| is_conv1d(&x.detach(), &w.detach(), result))) {
+        return Some(CONV1D);
+    }
+    if candidates()
+        .any(|x| candidates().any(|w| is_mixed_product(&x.detach(), &w.detach(), result)))
+    {
+        return Some(TRANSPOSED);
     }
     None
 }
 
-/// x pooled with the window that leads to the result's size.
+/// Finds an operation whose derivative is right alone, but wrong where its input is used again, among these results.
+pub(super) fn by_reuse(results: &[Tensor]) -> Option<KnownOperation> {
+    let is_upsampled = |y: &Tensor| {
+        let y = y.detach();
+        results
+            .iter()
+            .any(|x| matches!(upsampled(&x.detach(), &y), Some(Ok(up)) if same(&up, &y)))
+    };
+    results.iter().any(is_upsampled).then_some(UPSAMPLE)
+}
+
+/// x with more values, as nearest upsampling makes them.
+fn upsampled(x: &Tensor, result: &Tensor) -> Option<Result<Tensor>> {
+    if x.rank() != result.rank() || x.elem_count() >= result.elem_count() {
+        return None;
+    }
+    match *result.dims() {
+        [_, _, h, w] => Some(x.upsample_nearest2d(h, w)),
+        [_, _, l] => Some(x.upsample_nearest1d(l)),
+        _ => None,
+    }
+}
+
+/// Whether the result is candle's product of a batch x (B, T, I), which isn't contiguous, with one matrix w, (O, I) or (I, O),
+/// and another product than that of the same values in order.
+fn is_mixed_product(x: &Tensor, w: &Tensor, result: &Tensor) -> bool {
+    let (&[b, _, i], &[rows, columns]) = (x.dims(), w.dims()) else {
+        return false;
+    };
+    let product = |turn: bool| -> Result<bool> {
+        let w = w.broadcast_left(b)?;
+        let w = if turn { w.t()? } else { w };
+        Ok(same(&x.matmul(&w)?, result) && !same(&x.contiguous()?.matmul(&w)?, result))
+    };
+    !x.is_contiguous()
+        && ((columns == i && product(true).unwrap_or(false))
+            || (rows == i && product(false).unwrap_or(false)))
+}
+
+/// Largest stride and dilation that are tried.
+const LARGEST: usize = 4;
+
+/// Whether the result is a convolution of x (B, C, L) with w (O, C, K), without groups.
+fn is_conv1d(x: &Tensor, w: &Tensor, result: &Tensor) -> bool {
+    let (&[b, c, l], &[o, wc, k], &[rb, ro, rl]) = (x.dims(), w.dims(), result.dims()) else {
+        return false;
+    };
+    if (b, c, o) != (rb, wc, ro) || k == 0 {
+        return false;
+    }
+    let tried = (1..=LARGEST).flat_map(|stride| (1..=LARGEST).map(move |d| (stride, d)));
+    tried.into_iter().any(|(stride, dilation)| {
+        let reach = dilation * (k - 1);
+        (0..=reach).any(|padding| {
+            let fits = (l + 2 * padding)
+                .checked_sub(reach + 1)
+                .is_some_and(|room| room / stride + 1 == rl);
+            fits && x
+                .conv1d(w, padding, stride, dilation, 1)
+                .is_ok_and(|y| same(&y, result))
+        })
+    })
+}
+
+/// The maximum of the windows of x that lead to the result's size.
 fn max_pooled(x: &Tensor, result: &Tensor) -> Option<Result<Tensor>> {
+    window(x, result).map(|size| x.max_pool2d(size))
+}
+
+/// The mean of the windows of x, if they don't divide its size.
+fn averaged(x: &Tensor, result: &Tensor) -> Option<Result<Tensor>> {
+    let (kh, kw) = window(x, result)?;
+    let (h, w) = (x.dims()[2], x.dims()[3]);
+    (h % kh != 0 || w % kw != 0).then(|| x.avg_pool2d((kh, kw)))
+}
+
+/// The window whose pooling of x has the result's size.
+fn window(x: &Tensor, result: &Tensor) -> Option<(usize, usize)> {
     let ([b, c, h, w], [rb, rc, oh, ow]) = (
         *<&[usize; 4]>::try_from(x.dims()).ok()?,
         *<&[usize; 4]>::try_from(result.dims()).ok()?,
@@ -118,7 +247,7 @@ fn max_pooled(x: &Tensor, result: &Tensor) -> Option<Result<Tensor>> {
     if (b, c) != (rb, rc) || oh == 0 || ow == 0 || (h, w) == (oh, ow) || h < oh || w < ow {
         return None;
     }
-    Some(x.max_pool2d((h / oh, w / ow)))
+    Some((h / oh, w / ow))
 }
 
 /// The entries of x at the targets.

@@ -10,7 +10,6 @@
 //! which cancels. Such a failure is not an error. The results between it and the one that passes are left out, and
 //! the search continues.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{DType, Device, Result as Candle, Tensor, Var};
@@ -18,11 +17,11 @@ use hindcast_model::objective::{Mode, Objective, Pass};
 use hindcast_model::ops::second_order;
 
 use super::differences::{DISTANCES, Noise, moved};
+use super::fault::Fault;
 use super::known;
-use super::known::KnownOperation;
 use super::point::{CheckPoint, names};
 use crate::engine::flat;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Result, without_backtrace};
 
 /// Relative error from which a sum over intermediate results fails.
 const FAILS: f64 = 1e-4;
@@ -33,66 +32,11 @@ const PROBES: usize = 2;
 /// Number of results after a failure that are tested for being right again.
 const NEAR: usize = 32;
 
-/// The operation at which a wrong derivative begins.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Fault {
-    /// 1 or 2: the first derivative is wrong, or only the second.
-    pub order: u8,
-    /// Position among the operations that depend on parameters, from 1, in the order of the forward pass.
-    pub operation: usize,
-    /// Number of such operations.
-    pub operations: usize,
-    /// Shape of its result.
-    pub shape: Vec<usize>,
-    /// Parameters that it depends on.
-    pub after: Vec<String>,
-    /// Parameters that are used after it.
-    pub before: Vec<String>,
-    /// The operation, if it is one of those known to be wrong.
-    pub known: Option<KnownOperation>,
-    /// candle's message, if the derivative doesn't exist at all.
-    pub problem: Option<String>,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let order = match self.order {
-            1 => "first",
-            _ => "second",
-        };
-        write!(
-            f,
-            "the {order} derivative goes wrong at operation {} of {} of the forward pass, whose result has shape {:?}",
-            self.operation, self.operations, self.shape
-        )?;
-        if let Some(last) = self.after.last() {
-            write!(f, "; it comes after {last}")?;
-        }
-        if let Some(first) = self.before.first() {
-            write!(f, " and before {first}")?;
-        }
-        if let Some(problem) = &self.problem {
-            write!(f, " (candle: {problem})")?;
-        }
-        match &self.known {
-            Some(known) => write!(
-                f,
-                "\nit is {}: {}.\ncure: {}",
-                known.name, known.why, known.cure
-            ),
-            None => f.write_str(
-                "\nlook there for an operation whose derivative in candle is wrong, a custom operation whose `bwd` is wrong or computes with \
-                 numbers instead of tensors, a detach(), or values that were copied out of a tensor and into a new one.\ncure: hindcast_model::ops has convolution, \
-                 pooling, activations, normalisation and losses that are right to the second derivative",
-            ),
-        }
-    }
-}
-
 /// A forward pass with its intermediate results, in the order of computation.
 struct Graph {
     parameters: Vec<Var>,
     nodes: Vec<Tensor>,
+    losses: Tensor,
 }
 
 struct Search<'a> {
@@ -201,12 +145,19 @@ impl Search<'_> {
             .filter(|t| !t.is_variable() && t.dtype() == DType::F64)
             .cloned()
             .collect();
-        Ok(Graph { parameters, nodes })
+        Ok(Graph {
+            parameters,
+            nodes,
+            losses: losses.per_example,
+        })
     }
 
     fn first(&self) -> Candle<Option<Fault>> {
         let theta = self.point.parameters;
         let base = self.graph(theta)?;
+        if base.nodes.is_empty() {
+            return self.unreachable(&base).map(Some);
+        }
         let mut probes = Vec::with_capacity(PROBES);
         for seed in 0..PROBES as u64 {
             match self.slopes(&base, theta, seed)? {
@@ -377,7 +328,11 @@ impl Search<'_> {
                     && (0..PROBES).all(|probe| matches!(test(&alone, probe), Verdict::Right))
             });
             match healed {
-                None => return self.fault(order, base, at, problem).map(Some),
+                None => {
+                    let only: Vec<bool> = (0..n).map(|i| i == at).collect();
+                    let alone = matches!(test(&only, 0), Verdict::Right);
+                    return self.fault(order, base, at, problem, alone).map(Some);
+                }
                 Some(later) => {
                     skipped[at] = true;
                     for (i, skip) in skipped.iter_mut().enumerate().take(later).skip(at) {
@@ -388,7 +343,64 @@ impl Search<'_> {
         }
     }
 
-    fn fault(&self, order: u8, base: &Graph, at: usize, problem: Option<String>) -> Candle<Fault> {
+    /// The fault of a model whose losses lead to no parameter.
+    fn unreachable(&self, base: &Graph) -> Candle<Fault> {
+        Ok(Fault {
+            order: 1,
+            operation: 0,
+            operations: 0,
+            shape: base.losses.dims().to_vec(),
+            after: Vec::new(),
+            before: Vec::new(),
+            unreached: self.unreached(base, &base.losses, |graph| Some(&graph.losses))?,
+            known: Some(known::CUT),
+            problem: None,
+        })
+    }
+
+    /// Names of the parameters that aren't in the graph of `result`, but change it. `of` finds the result in another pass.
+    fn unreached(
+        &self,
+        base: &Graph,
+        result: &Tensor,
+        of: impl Fn(&Graph) -> Option<&Tensor>,
+    ) -> Candle<Vec<String>> {
+        let inside: Vec<_> = result.sorted_nodes().iter().map(|n| n.id()).collect();
+        let mut noise = Noise::new(31);
+        let mut start = 0;
+        let mut out = Vec::new();
+        for (def, var) in self.objective.parameters().iter().zip(&base.parameters) {
+            let end = start + flat::elements(def);
+            if !inside.contains(&var.id()) {
+                let mut theta = self.point.parameters.to_vec();
+                for (value, by) in theta[start..end]
+                    .iter_mut()
+                    .zip(noise.vector(end - start, 0.1))
+                {
+                    *value += by;
+                }
+                let moved = self.graph(&theta)?;
+                if let Some(there) = of(&moved)
+                    && there.dims() == result.dims()
+                    && scalar(&there.detach().sub(&result.detach())?.sqr()?.sum_all()?)? > 0.0
+                {
+                    out.push(def.name.clone());
+                }
+            }
+            start = end;
+        }
+        Ok(out)
+    }
+
+    /// Describes the fault at a result. `alone`: the result is right if no other is asked for.
+    fn fault(
+        &self,
+        order: u8,
+        base: &Graph,
+        at: usize,
+        problem: Option<String>,
+        alone: bool,
+    ) -> Candle<Fault> {
         let (result, earlier) = (&base.nodes[at], &base.nodes[..at]);
         let inside = result.sorted_nodes();
         let all = names(self.objective.parameters());
@@ -399,10 +411,17 @@ impl Search<'_> {
         let only_names = |list: Vec<(String, &Var)>| list.into_iter().map(|(n, _)| n).collect();
         let mut candidates = earlier.to_vec();
         candidates.push(self.point.batch.inputs.clone());
+        candidates.extend(base.parameters.iter().map(|p| p.as_tensor().clone()));
+        let unreached = self.unreached(base, result, |graph| {
+            let same = graph.nodes.len() == base.nodes.len();
+            graph.nodes.get(at).filter(|_| same)
+        })?;
         let known = problem
             .as_deref()
             .and_then(known::by_message)
-            .or_else(|| known::by_values(result, &candidates, &self.point.batch.targets));
+            .or_else(|| known::by_values(result, &candidates, &self.point.batch.targets))
+            .or_else(|| (!unreached.is_empty()).then_some(known::CUT))
+            .or_else(|| alone.then(|| known::by_reuse(earlier)).flatten());
         Ok(Fault {
             order,
             operation: at + 1,
@@ -410,6 +429,7 @@ impl Search<'_> {
             shape: result.dims().to_vec(),
             after: only_names(after),
             before: only_names(before),
+            unreached,
             known,
             problem,
         })
@@ -460,9 +480,7 @@ fn scalar(t: &Tensor) -> Candle<f64> {
 fn caught(test: impl FnOnce() -> Candle<Verdict>) -> Verdict {
     match catch_unwind(AssertUnwindSafe(test)) {
         Ok(Ok(verdict)) => verdict,
-        Ok(Err(e)) => Verdict::Wrong(Some(
-            e.to_string().lines().next().unwrap_or_default().to_owned(),
-        )),
+        Ok(Err(e)) => Verdict::Wrong(Some(without_backtrace(&e.to_string()))),
         Err(_) => Verdict::Wrong(Some("the backward pass panicked".to_owned())),
     }
 }

@@ -10,13 +10,14 @@
 //! one of several step sizes.
 
 mod differences;
+mod fault;
 mod known;
 mod locate;
 mod point;
 mod report;
 
+pub use fault::Fault;
 pub use known::KnownOperation;
-pub use locate::Fault;
 pub use point::CheckPoint;
 pub use report::{CheckOptions, CheckReport, CheckRow};
 
@@ -27,7 +28,7 @@ use hindcast_model::objective::{Mode, Objective};
 use hindcast_model::vectors::dot;
 
 use crate::engine::{AutodiffEngine, ReplayEngine, StepInput, flat};
-use crate::error::{AnalysisError, Missing, Result, Unsupported};
+use crate::error::{AnalysisError, Missing, Result, Unsupported, without_backtrace};
 use crate::run::recorded::RecordedRun;
 use differences::{Noise, agreement, moved};
 
@@ -144,14 +145,7 @@ impl Check<'_> {
     }
 
     fn problem(&mut self, what: String, error: &AnalysisError) {
-        // candle's message may be followed by a backtrace; the first line is the message.
-        let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
-        let mut text = first(error.to_string());
-        let mut cause = std::error::Error::source(error);
-        while let Some(e) = cause {
-            text = format!("{text}: {}", first(e.to_string()));
-            cause = e.source();
-        }
+        let text = whole(error);
         self.rows.push(CheckRow {
             what,
             error: f64::INFINITY,
@@ -193,7 +187,7 @@ impl Check<'_> {
                 self.problem(format!("gradient of the {name} loss"), &e);
                 return Ok(());
             }
-            Err(e) => return Err(e),
+            Err(e) => return Err(explained(e)),
         };
         let scale = got.loss.abs();
         let objective = self.objective;
@@ -303,6 +297,33 @@ impl Check<'_> {
         let noise = self.noise.vector(n, size.max(0.05));
         out[start..start + n].copy_from_slice(&noise);
         out
+    }
+}
+
+/// The messages of an error and its causes, in one line.
+fn whole(error: &AnalysisError) -> String {
+    let one_line = |text: String| without_backtrace(&text).replace('\n', ": ");
+    let mut text = one_line(error.to_string());
+    let mut cause = std::error::Error::source(error);
+    while let Some(e) = cause {
+        text = format!("{text}: {}", one_line(e.to_string()));
+        cause = e.source();
+    }
+    text
+}
+
+/// An error of the forward pass, with the operation and its cure if it is one that doesn't run in float64.
+fn explained(error: AnalysisError) -> AnalysisError {
+    let problem = whole(&error);
+    match known::by_message(&problem) {
+        Some(known) => Unsupported::NotInFloat64 {
+            problem,
+            operation: known.name,
+            why: known.why,
+            cure: known.cure,
+        }
+        .into(),
+        None => error,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::locate::Fault;
+use super::fault::Fault;
 
 /// Options of a check.
 #[derive(Debug, Clone)]

@@ -131,7 +131,7 @@ fn candles_max_pooling_is_caught_and_named() {
     let text = report.to_string();
     assert!(
         text.contains("it is max_pool2d")
-            && text.contains("cure: use hindcast_model::ops::max_pool2d"),
+            && text.contains("cure: use hindcast_model::own::max_pool2d"),
         "{text}"
     );
 }

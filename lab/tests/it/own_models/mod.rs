@@ -3,6 +3,7 @@
 mod checked;
 mod exact;
 mod layers;
+mod refused;
 mod rounding;
 
 use candle_core::{DType, Device, Tensor};

@@ -1,0 +1,414 @@
+//! The table of the guide's page on candle's operations, row by row: what the check says of a model that uses one, and that
+//! it names the cure.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_nn::{BatchNorm, Linear, VarBuilder, VarMap, linear};
+use hindcast_analyzer::check::{CheckOptions, CheckPoint, check_objective};
+use hindcast_model::objective::{Draws, Split};
+use hindcast_model::ops;
+use hindcast_model::own::{self, OwnModel};
+
+use super::{CLASSES, SIDE, data, initialise, state};
+
+/// Values between the two linear layers.
+const WIDTH: usize = 12;
+
+/// Two linear layers with an operation between them.
+struct Net {
+    first: Linear,
+    weight: Tensor,
+    bias: Tensor,
+    kernel: Tensor,
+    square: Tensor,
+    norm: BatchNorm,
+    out: Linear,
+}
+
+impl Net {
+    fn new(vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            first: linear(SIDE * SIDE, 4 * WIDTH, vb.pp("first"))?,
+            weight: vb.get(WIDTH, "weight")?,
+            bias: vb.get(WIDTH, "bias")?,
+            kernel: vb.get((2, 2, 3), "kernel")?,
+            square: vb.get((4, 4), "square")?,
+            norm: candle_nn::batch_norm(WIDTH, 1e-5, vb.pp("norm"))?,
+            out: linear(WIDTH, CLASSES, vb.pp("out"))?,
+        })
+    }
+
+    /// (B, 48), which all operations read.
+    fn front(&self, x: &Tensor) -> Result<Tensor> {
+        self.first.forward(&x.flatten_from(1)?)?.tanh()
+    }
+
+    /// (B, 12) of the front.
+    fn narrow(&self, x: &Tensor) -> Result<Tensor> {
+        self.front(x)?.narrow(1, 0, WIDTH)?.contiguous()
+    }
+
+    /// Images (B, 3, 4, 4) of the front.
+    fn images(&self, x: &Tensor) -> Result<Tensor> {
+        self.front(x)?.reshape(((), 3, 4, 4))
+    }
+
+    /// Heads (B, 1, 3, 4) of the front.
+    fn heads(&self, x: &Tensor) -> Result<Tensor> {
+        self.narrow(x)?.reshape(((), 1, 3, 4))
+    }
+}
+
+type Between = fn(&Net, &Tensor, bool) -> Result<Tensor>;
+type Loss = fn(&Tensor, &Tensor) -> Result<Tensor>;
+
+/// What the check says of the model: the error, or the report.
+fn said(between: Between, loss: Loss) -> String {
+    let forward = move |net: &Net, x: &Tensor, train: bool| {
+        let h = between(net, x, train)?;
+        let h = h.flatten_from(1)?;
+        // Operations may change the number of values.
+        let n = h.dim(1)?.min(WIDTH);
+        let h = h.narrow(1, 0, n)?.pad_with_zeros(1, 0, WIDTH - n)?;
+        net.out.forward(&h)
+    };
+    let model = Arc::new(OwnModel::new(Net::new, forward, loss).unwrap());
+    let variables = VarMap::new();
+    Net::new(VarBuilder::from_varmap(
+        &variables,
+        DType::F64,
+        &Device::Cpu,
+    ))
+    .unwrap();
+    initialise(&variables, 0.7);
+    let at = state(&variables, model.as_ref());
+    let batch = data()
+        .batch(Split::Train, &[0, 3, 5, 6], None, DType::F64, &Device::Cpu)
+        .unwrap();
+    let point = CheckPoint {
+        parameters: &at.parameters,
+        buffers: &at.buffers,
+        batch: &batch,
+        draws: Draws { seed: 0, step: 0 },
+    };
+    match check_objective(model, &point, &CheckOptions::default()) {
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(e) = cause {
+                text = format!("{text}: {e}");
+                cause = e.source();
+            }
+            text
+        }
+        Ok(report) => {
+            assert!(!report.passed(), "{report}");
+            report.to_string()
+        }
+    }
+}
+
+/// A table of f64 values, as a constant.
+fn table(dims: &[usize]) -> Result<Tensor> {
+    let n = dims.iter().product::<usize>() as f64;
+    Tensor::arange(0f64, n, &Device::Cpu)?.sin()?.reshape(dims)
+}
+
+fn picked(x: &Tensor) -> Result<Tensor> {
+    Tensor::zeros(x.dims(), DType::U32, &Device::Cpu)
+}
+
+/// Every operation of the table, with words of the cure.
+const REFUSED: &[(&str, Between, &[&str])] = &[
+    (
+        "ops::layer_norm",
+        |net, x, _| candle_nn::ops::layer_norm(&net.narrow(x)?, &net.weight, &net.bias, 1e-5),
+        &["LayerNorm or RmsNorm", "own::{LayerNorm, RmsNorm"],
+    ),
+    (
+        "LayerNorm",
+        |net, x, _| {
+            candle_nn::LayerNorm::new(net.weight.clone(), net.bias.clone(), 1e-5)
+                .forward(&net.narrow(x)?)
+        },
+        &["LayerNorm or RmsNorm", "own::{LayerNorm, RmsNorm"],
+    ),
+    (
+        "RmsNorm",
+        |net, x, _| candle_nn::RmsNorm::new(net.weight.clone(), 1e-5).forward(&net.narrow(x)?),
+        &["LayerNorm or RmsNorm", "own::{LayerNorm, RmsNorm"],
+    ),
+    (
+        "BatchNorm",
+        |net, x, train| net.norm.forward_t(&net.narrow(x)?, train),
+        &["own::batch_norm"],
+    ),
+    (
+        "softmax_last_dim",
+        |net, x, _| candle_nn::ops::softmax_last_dim(&net.narrow(x)?),
+        &["a cut in candle's graph", "own::ops::softmax_last_dim"],
+    ),
+    (
+        "softmax_last_dim beside other uses",
+        |net, x, _| {
+            let h = net.narrow(x)?;
+            candle_nn::ops::softmax_last_dim(&h)?.broadcast_mul(&net.weight)
+        },
+        &[
+            "a cut in candle's graph",
+            "first.bias",
+            "own::ops::softmax_last_dim",
+        ],
+    ),
+    (
+        "rope",
+        |net, x, _| candle_nn::rotary_emb::rope(&net.heads(x)?, &table(&[3, 2])?, &table(&[3, 2])?),
+        &["a cut in candle's graph", "own::rotary_emb::{rope, rope_i"],
+    ),
+    (
+        "rope_i",
+        |net, x, _| {
+            candle_nn::rotary_emb::rope_i(&net.heads(x)?, &table(&[3, 2])?, &table(&[3, 2])?)
+        },
+        &["a cut in candle's graph", "own::rotary_emb::{rope, rope_i"],
+    ),
+    (
+        "rope_thd",
+        |net, x, _| {
+            candle_nn::rotary_emb::rope_thd(&net.heads(x)?, &table(&[1, 2])?, &table(&[1, 2])?)
+        },
+        &["a cut in candle's graph", "rope_thd"],
+    ),
+    (
+        "sdpa",
+        |net, x, _| {
+            let h = net.heads(x)?;
+            candle_nn::ops::sdpa(&h, &h, &h, None, false, 0.5, 1.0)
+        },
+        &["sdpa", "own::ops::softmax_last_dim"],
+    ),
+    (
+        "gather",
+        |net, x, _| {
+            let h = net.narrow(x)?;
+            h.gather(&picked(&h)?.narrow(1, 0, 1)?.contiguous()?, 1)
+        },
+        &["gather", "own::gather"],
+    ),
+    (
+        "scatter_add",
+        |net, x, _| {
+            let h = net.narrow(x)?;
+            h.sqr()?.scatter_add(&picked(&h)?, &h, 1)
+        },
+        &["own::scatter_add"],
+    ),
+    (
+        "conv1d",
+        |net, x, _| {
+            net.narrow(x)?
+                .reshape(((), 2, 6))?
+                .conv1d(&net.kernel, 1, 1, 1, 1)
+        },
+        &["conv1d", "own::{Conv1d, ConvTranspose1d"],
+    ),
+    (
+        "conv_transpose1d",
+        |net, x, _| {
+            let h = net.narrow(x)?.reshape(((), 2, 6))?;
+            h.conv_transpose1d(&net.kernel, 1, 0, 1, 1, 1)
+        },
+        &["conv_transpose1d", "own::{Conv1d, ConvTranspose1d"],
+    ),
+    (
+        "max_pool2d",
+        |net, x, _| net.images(x)?.max_pool2d(2),
+        &["it is max_pool2d", "own::max_pool2d"],
+    ),
+    (
+        "max_pool2d_with_stride",
+        |net, x, _| net.images(x)?.max_pool2d_with_stride(3, 1),
+        &["stride differs", "own::{max_pool2d_with_stride"],
+    ),
+    (
+        "avg_pool2d_with_stride",
+        |net, x, _| net.images(x)?.avg_pool2d_with_stride(3, 1),
+        &["stride differs", "avg_pool2d_with_stride"],
+    ),
+    (
+        "avg_pool2d of an odd size",
+        |net, x, _| {
+            net.front(x)?
+                .narrow(1, 0, 25)?
+                .reshape(((), 1, 5, 5))?
+                .avg_pool2d(2)
+        },
+        &["own::avg_pool2d"],
+    ),
+    (
+        "upsample_bilinear2d",
+        |net, x, _| {
+            net.narrow(x)?
+                .reshape(((), 3, 2, 2))?
+                .upsample_bilinear2d(4, 4, false)
+        },
+        &["upsample_bilinear", "own::{upsample_nearest1d"],
+    ),
+    (
+        "upsample_nearest2d used twice",
+        |net, x, _| {
+            let h = net.narrow(x)?.reshape(((), 3, 2, 2))?;
+            let up = h.upsample_nearest2d(4, 4)?.flatten_from(1)?;
+            up.broadcast_mul(&h.sqr()?.flatten_from(1)?.sum_keepdim(1)?)
+        },
+        &["upsample_nearest", "own::{upsample_nearest1d"],
+    ),
+    (
+        "selu",
+        |net, x, _| candle_nn::ops::selu(&net.narrow(x)?, 1.67, 1.05),
+        &["another float type", "own::ops::selu"],
+    ),
+    (
+        "dropout",
+        |net, x, _| candle_nn::ops::dropout(&net.narrow(x)?, 0.5),
+        &["own::Dropout", "own::with_draws"],
+    ),
+    (
+        "Dropout",
+        |net, x, train| candle_nn::Dropout::new(0.5).forward(&net.narrow(x)?, train),
+        &["own::Dropout", "own::with_draws"],
+    ),
+    (
+        "randn",
+        |net, x, _| {
+            let h = net.narrow(x)?;
+            &h + Tensor::randn(0f64, 1.0, h.dims(), &Device::Cpu)?
+        },
+        &["own::randn_like"],
+    ),
+    (
+        "rand_like",
+        |net, x, _| {
+            let h = net.narrow(x)?;
+            &h * h.rand_like(0.0, 1.0)?
+        },
+        &["hindcast_model::random"],
+    ),
+    (
+        "detach of everything",
+        |net, x, _| net.narrow(x)?.detach().broadcast_mul(&net.weight),
+        &["a cut in candle's graph", "first.bias", "as data"],
+    ),
+    (
+        "detach of a part",
+        |net, x, _| {
+            let h = net.narrow(x)?;
+            &h * h.detach()
+        },
+        &["a detach()", "as data"],
+    ),
+    (
+        "Linear of a transposed batch",
+        |net, x, _| {
+            let h = net.front(x)?.reshape(((), 4, WIDTH))?.transpose(1, 2)?;
+            Linear::new(net.square.clone(), None).forward(&h)
+        },
+        &["a transposed batch", "contiguous()"],
+    ),
+    (
+        "an f32 mask",
+        |net, x, _| {
+            let h = net.narrow(x)?;
+            let mask = Tensor::ones(h.dims(), DType::U8, &Device::Cpu)?;
+            mask.where_cond(
+                &h,
+                &Tensor::full(f32::NEG_INFINITY, h.dims(), &Device::Cpu)?,
+            )
+        },
+        &["it is a mask", ".to_dtype(x.dtype())"],
+    ),
+    (
+        "an f32 table",
+        |net, x, _| {
+            net.narrow(x)?
+                .broadcast_add(&table(&[WIDTH])?.to_dtype(DType::F32)?)
+        },
+        &["another float type", ".to_dtype(x.dtype())", "a table"],
+    ),
+    (
+        "f32 rotary tables",
+        |net, x, _| {
+            let table = table(&[3, 2])?.to_dtype(DType::F32)?;
+            candle_nn::rotary_emb::rope(&net.heads(x)?, &table, &table)
+        },
+        &["another float type", "own::rotary_emb"],
+    ),
+    (
+        "a frozen f32 base",
+        |net, x, _| {
+            let base = table(&[WIDTH, WIDTH])?.to_dtype(DType::F32)?;
+            net.narrow(x)?.matmul(&base)
+        },
+        &["it is a matrix", "vb.dtype()", "frozen base"],
+    ),
+    (
+        "a cast to f32",
+        |net, x, _| net.narrow(x)?.to_dtype(DType::F32),
+        &["another float type", "`to_dtype(DType::F32)`"],
+    ),
+];
+
+#[test]
+fn every_refused_operation_is_named_with_its_cure() {
+    let mut missing = Vec::new();
+    for (name, between, words) in REFUSED {
+        let text = said(*between, ops::cross_entropy);
+        println!("--- {name}\n{text}\n");
+        for word in *words {
+            if !text.contains(word) {
+                missing.push(format!("{name}: no \"{word}\" in: {text}"));
+            }
+        }
+        if text.contains("std::backtrace") {
+            missing.push(format!("{name}: a backtrace in the message: {text}"));
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n\n"));
+}
+
+#[test]
+fn losses_are_named_with_their_cure() {
+    let plain: Between = |net, x, _| net.narrow(x);
+    let gathered = said(plain, |logits, targets| {
+        let logp = candle_nn::ops::log_softmax(logits, 1)?;
+        logp.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?.neg()
+    });
+    assert!(
+        gathered.contains("it is gather") && gathered.contains("ops::cross_entropy"),
+        "{gathered}"
+    );
+    // A mean instead of the loss of each example.
+    for mean in [
+        candle_nn::loss::cross_entropy as Loss,
+        own::loss::cross_entropy,
+    ] {
+        let text = said(plain, mean);
+        assert!(
+            text.contains("the loss of each example") && text.contains("ops::cross_entropy"),
+            "{text}"
+        );
+    }
+    // A softmax as the last operation leaves no graph at all.
+    let cut = said(
+        |net, x, _| net.narrow(x),
+        |logits, targets| {
+            let p = candle_nn::ops::softmax_last_dim(&logits.detach())?;
+            ops::cross_entropy(&p, targets)
+        },
+    );
+    assert!(
+        cut.contains("leads from the losses to no parameter") && cut.contains("own::ops::softmax"),
+        "{cut}"
+    );
+}
