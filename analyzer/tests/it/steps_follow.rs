@@ -77,6 +77,69 @@ fn correct_loops_pass_whichever_steps_are_chosen() {
     }
 }
 
+/// Eight ways in which a loop does something else than what it records, with a rule without and one with a state.
+#[test]
+fn whatever_a_loop_does_otherwise_is_refused() {
+    for text in ["kind = \"sgd\"", "kind = \"adamw\""] {
+        let honest = Recipe::new(rule(text), 0.05);
+        let other = |more: &str| Recipe {
+            rule: rule(&format!("{text}\n{more}")),
+            ..honest.clone()
+        };
+        let net = TinyNet::new(0.0);
+        let scaled = |factor: f64| {
+            train_with(&honest, &net, &move |_, weights| {
+                weights.iter_mut().for_each(|w| *w *= factor);
+            })
+        };
+        let faster = Recipe {
+            learning_rate: 0.06,
+            ..honest.clone()
+        };
+        let mut runs = vec![
+            (
+                "weights clamped after each step",
+                Recipe {
+                    clamp: Some(0.4),
+                    ..honest.clone()
+                },
+            ),
+            ("a decay unsaid", other("weight_decay = 0.05")),
+            ("clipping unsaid", other("clip_norm = 0.02")),
+            ("a rate that was set behind the recorder's back", faster),
+            (
+                "a second optimizer",
+                Recipe {
+                    second: Some((2, 0.5)),
+                    ..honest.clone()
+                },
+            ),
+            (
+                "a frozen tensor",
+                Recipe {
+                    frozen: Some(1),
+                    ..honest.clone()
+                },
+            ),
+        ]
+        .into_iter()
+        .map(|(what, recipe)| (what, train(&recipe, &net, None)))
+        .collect::<Vec<_>>();
+        // Adam's steps don't depend on the scale of the loss.
+        if text.contains("sgd") {
+            runs.push(("a sum recorded as a mean", scaled(5.0)));
+            runs.push(("a halved loss", scaled(0.5)));
+        }
+        for (what, mut run) in runs {
+            for (t, step) in (0..).zip(&mut run.steps) {
+                // What an honest loop would have recorded.
+                step.meta = honest.meta(t);
+            }
+            refused(&format!("{text}: {what}"), &run, &honest.rule, &TinyData);
+        }
+    }
+}
+
 #[test]
 fn a_check_says_which_steps_it_cannot_reach() {
     for (keep_state, steps, limit) in [(false, 40, Some(16)), (false, 17, None), (true, 40, None)] {

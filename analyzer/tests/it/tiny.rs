@@ -11,8 +11,8 @@ use hindcast_format::layout::{DType as Stored, Role, TensorSpec};
 use hindcast_format::meta::{BatchWeights, GroupHyper, StepMeta};
 use hindcast_model::data::{DataError, DataSet};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass, Split, TensorDef};
-use hindcast_model::train::{ModelState, Stepper, WeightedBatch};
-use hindcast_model::update::UpdateRule;
+use hindcast_model::train::{Gradient, ModelState, Stepper, WeightedBatch};
+use hindcast_model::update::{Settings, UpdateRule};
 
 pub const FEATURES: usize = 3;
 const HIDDEN: usize = 4;
@@ -163,6 +163,10 @@ pub struct Recipe {
     pub frozen: Option<usize>,
     /// A new optimizer takes over every this many steps.
     pub anew: Option<u64>,
+    /// After each step, parameters are limited to this size.
+    pub clamp: Option<f64>,
+    /// A second optimizer with this multiple of the rate updates the tensor, too.
+    pub second: Option<(usize, f64)>,
 }
 
 impl Recipe {
@@ -180,6 +184,8 @@ impl Recipe {
             keep_state: true,
             frozen: None,
             anew: None,
+            clamp: None,
+            second: None,
         }
     }
 
@@ -334,11 +340,7 @@ pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> M
             buffers_after: gradient.buffers.clone().into(),
             key,
         });
-        let mut settings = run.settings(&meta);
-        if let Some(frozen) = recipe.frozen {
-            settings.trained[frozen] = false;
-        }
-        stepper.update(&settings, gradient, &mut state).unwrap();
+        update(recipe, &stepper, run.settings(&meta), gradient, &mut state);
     }
     out.end = Some(RecordedEnd {
         step: recipe.steps,
@@ -347,6 +349,36 @@ pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> M
         optimizer: Some(state.optimizer),
     });
     out
+}
+
+/// Takes a step, and does what the recipe does besides.
+fn update(
+    recipe: &Recipe,
+    stepper: &Stepper<'_>,
+    mut settings: Settings,
+    gradient: Gradient<f64>,
+    state: &mut ModelState<f64>,
+) {
+    if let Some(frozen) = recipe.frozen {
+        settings.trained[frozen] = false;
+    }
+    let again = recipe.second.map(|(tensor, factor)| {
+        let mut settings = settings.clone();
+        settings.trained = (0..settings.trained.len()).map(|i| i == tensor).collect();
+        settings.groups[0].learning_rate *= factor;
+        (settings, gradient.clone())
+    });
+    stepper.update(&settings, gradient, state).unwrap();
+    if let Some((settings, gradient)) = again {
+        let optimizer = state.optimizer.clone();
+        stepper.update(&settings, gradient, state).unwrap();
+        state.optimizer = optimizer;
+    }
+    if let Some(limit) = recipe.clamp {
+        for x in &mut state.parameters {
+            *x = x.clamp(-limit, limit);
+        }
+    }
 }
 
 pub fn engine(net: &Arc<TinyNet>) -> AutodiffEngine {
