@@ -43,6 +43,7 @@ mod store;
 mod table;
 mod tensors;
 mod texts;
+mod tokens;
 mod validate;
 
 pub use augment::AugmentSpec;

@@ -6,6 +6,7 @@ use super::memory::Examples;
 use super::scale::Scale;
 use super::spec::Target;
 use super::store::{Labels, Rows, Store, Values};
+use super::tokens::Tokens;
 use super::{AugmentSpec, DataError, DataSet};
 use crate::objective::Split;
 use candle_core::{DType, Tensor};
@@ -19,6 +20,10 @@ pub type Pairs<'a> = (&'a Tensor, &'a Tensor);
 /// Inputs are (N, shape…) of type u8, f16, bf16, f32 or f64. They are not scaled. Targets are (N,) integers (u8, u32,
 /// i64) for classes, or (N,) or (N, k) floats. `classes` are the names of the classes. If there are none, the class
 /// numbers are the names.
+///
+/// Inputs (N, T) of type u32 or i64 are token ids. A batch then has u32 inputs, whatever the run's float type. Targets can
+/// also be (N, T) integers, the tokens to predict, for [`ops::sequence_cross_entropy`](crate::ops::sequence_cross_entropy);
+/// a batch has them as i64, so that padding can be a negative number.
 ///
 /// # Errors
 /// [`DataError::Malformed`] if types or shapes of tensors don't fit together, [`DataError::Class`] for a class without a
@@ -41,6 +46,18 @@ pub fn from_tensors(
     classes: &[&str],
     augment: Option<&AugmentSpec>,
 ) -> Result<Box<dyn DataSet>, DataError> {
+    if matches!(train.0.dtype(), DType::U32 | DType::I64) {
+        if augment.is_some_and(|augment| !augment.is_none()) {
+            return Err(DataError::spec(
+                "augment",
+                "token sequences aren't images, so they can't be augmented",
+            ));
+        }
+        return Ok(Box::new(Tokens::new(
+            [Some(train), validation, test],
+            classes,
+        )?));
+    }
     let train = part(Split::Train.name(), train)?;
     let validation = validation
         .map(|p| part(Split::Validation.name(), p))

@@ -368,6 +368,13 @@ fn losses(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     rows.push(check_derivatives("cross_entropy", &[logits], |t| {
         cross_entropy(&t[0], &classes)
     })?);
+    let logits = n.tensor(&[2, 3, 4], -3., 3.)?;
+    let tokens = Tensor::new(&[[0i64, 3, -1], [2, -1, -1]], &Device::Cpu)?;
+    rows.push(check_derivatives(
+        "sequence_cross_entropy",
+        &[logits],
+        |t| sequence_cross_entropy(&t[0], &tokens, Some(-1)),
+    )?);
     let pair = [n.tensor(&[4, 3], -2., 2.)?, n.tensor(&[4, 3], 0.1, 0.9)?];
     rows.push(check_derivatives(
         "binary_cross_entropy_with_logits",

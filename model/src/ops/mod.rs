@@ -31,6 +31,7 @@ mod patches;
 mod pool;
 mod products;
 pub mod second_order;
+mod sequence;
 
 pub use activation::{gelu, relu, sigmoid, softplus, tanh};
 pub use block::{conv2d_relu, conv2d_relu_max_pool2d};
@@ -44,3 +45,4 @@ pub(crate) use norm::{Normalising, normalised};
 pub(crate) use operand::wanted;
 pub use pool::{avg_pool2d, max_pool2d, relu_max_pool2d};
 pub(crate) use products::{Convolution, InputGradient, WeightGradient};
+pub use sequence::sequence_cross_entropy;

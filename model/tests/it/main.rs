@@ -10,4 +10,5 @@ mod own_layers;
 mod rounding;
 mod tanh_net;
 mod task;
+mod tokens;
 mod training;
