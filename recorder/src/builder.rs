@@ -219,6 +219,14 @@ impl Builder {
         self
     }
 
+    /// When resuming, the optimizer begins anew: with a state of zero, and counting its updates from 0. The trace says so
+    /// with the counter of that step, and an analysis follows it. Without this call, an optimizer whose state the trace
+    /// doesn't have is refused.
+    pub fn restart_optimizer(mut self) -> Self {
+        self.options.restart_optimizer = true;
+        self
+    }
+
     /// Estimates how much disk space and memory the run would take, without creating it.
     ///
     /// # Errors

@@ -1,9 +1,6 @@
 //! What an optimizer tells the recorder about itself.
 
-use std::any::Any;
-
 use candle_core::Var;
-use candle_nn::{AdamW, Optimizer, SGD};
 
 use crate::update_rule::UpdateRule;
 
@@ -41,73 +38,43 @@ pub trait Describe {
     fn variables(&self) -> Option<Vec<Var>> {
         None
     }
-}
 
-impl Describe for SGD {
-    fn rule(&self) -> UpdateRule {
-        UpdateRule::sgd().into()
-    }
-}
-
-impl Describe for AdamW {
-    fn rule(&self) -> UpdateRule {
-        let params = self.params();
-        UpdateRule::adam_w()
-            .beta1(params.beta1)
-            .beta2(params.beta2)
-            .eps(params.eps)
-            .weight_decay(params.weight_decay)
-            .into()
-    }
-}
-
-/// Reads the description of an optimizer of type `O`. `None` if the type has none.
-pub(crate) type Describing<O> = fn(&O) -> Option<&dyn Describe>;
-
-/// The description of an optimizer whose type the recorder knows.
-pub(crate) fn of_known<O: Optimizer + 'static>(optimizer: &O) -> Option<&dyn Describe> {
-    let any = optimizer as &dyn Any;
-    if let Some(sgd) = any.downcast_ref::<SGD>() {
-        return Some(sgd);
-    }
-    any.downcast_ref::<AdamW>()
-        .map(|adamw| adamw as &dyn Describe)
-}
-
-/// The optimizer's type for messages, such as `AdamW`.
-pub(crate) fn name_of<O>() -> &'static str {
-    let full = std::any::type_name::<O>();
-    let plain = full.split('<').next().unwrap_or(full);
-    plain.rsplit("::").next().unwrap_or(plain)
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_nn::ParamsAdamW;
-
-    use super::*;
-
-    #[test]
-    fn candles_optimizers_tell_their_rule() {
-        let sgd = SGD::new(Vec::new(), 0.1).unwrap();
-        assert_eq!(of_known(&sgd).unwrap().rule(), UpdateRule::sgd().into());
-        let params = ParamsAdamW {
-            lr: 0.5,
-            beta1: 0.8,
-            beta2: 0.95,
-            eps: 1e-6,
-            weight_decay: 0.2,
-        };
-        let adamw = AdamW::new(Vec::new(), params).unwrap();
-        assert_eq!(
-            of_known(&adamw).unwrap().rule().to_string(),
-            "kind = \"adamw\"\nbeta1 = 0.8\nbeta2 = 0.95\neps = 0.000001\nweight_decay = 0.2"
-        );
+    /// The tensors of the optimizer's state, such as the moments of Adam. Empty if it has none; `None` if it keeps them
+    /// to itself.
+    ///
+    /// They must be the variables that the optimizer's step reads and sets. Every keyframe then contains their values,
+    /// and when a run is resumed, [`Recorder::wrap`](crate::Recorder::wrap) restores them. Without them, a resumed run
+    /// can't continue exactly. It is read once, when the optimizer is wrapped.
+    fn state(&self) -> Option<Vec<StateVariable>> {
+        None
     }
 
-    #[test]
-    fn messages_name_the_type_without_its_path() {
-        assert_eq!(name_of::<AdamW>(), "AdamW");
-        assert_eq!(name_of::<Vec<AdamW>>(), "Vec");
+    /// Number of updates that the optimizer has done, if it tells. Otherwise the wrapper counts.
+    fn updates(&self) -> Option<u64> {
+        None
+    }
+
+    /// Sets the number of updates, after the [`state`](Self::state) of a resumed run was restored.
+    fn set_updates(&mut self, _updates: u64) {}
+}
+
+/// A tensor of an optimizer's state that belongs to one parameter.
+#[derive(Debug, Clone)]
+pub struct StateVariable {
+    pub(crate) slot: String,
+    pub(crate) parameter: Var,
+    pub(crate) var: Var,
+}
+
+impl StateVariable {
+    /// The variable `var` of the parameter `parameter`. `slot` says what it is, in the words of the update rule:
+    /// `momentum` for SGD with momentum, `moment1` and `moment2` for Adam's moments. In the trace, the tensor's name is
+    /// the slot, a dot and the parameter's name.
+    pub fn new(slot: impl Into<String>, parameter: &Var, var: &Var) -> Self {
+        Self {
+            slot: slot.into(),
+            parameter: parameter.clone(),
+            var: var.clone(),
+        }
     }
 }

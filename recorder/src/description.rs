@@ -40,6 +40,10 @@ impl Description {
         !held.fixed
     }
 
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.lock().fixed
+    }
+
     /// The first step is queued.
     pub(crate) fn fix(&self) {
         self.lock().fixed = true;

@@ -1,9 +1,10 @@
 //! Encodes snapshots into frames, on background threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
-use hindcast_format::{Encoder, FormatError, State};
+use hindcast_format::{Encoder, FormatError, RunInfo, State};
 
 use crate::counters::{add, add_time};
 use crate::finite::first_not_finite;
@@ -11,9 +12,29 @@ use crate::shared::Shared;
 use crate::statistics::NonFinite;
 use crate::work::{Captured, FinalFrames, FinalState, Frames, Job, Product, Work};
 
+/// An encoder, with the description that it was made for.
+pub(crate) struct Encoding {
+    pub(crate) encoder: Encoder,
+    pub(crate) info: Arc<RunInfo>,
+}
+
+impl Encoding {
+    /// The encoder for the run as its first step found it. The description doesn't change while steps are queued.
+    fn current(&mut self, shared: &Shared) -> Result<&mut Encoder, FormatError> {
+        let info = shared.description.info();
+        if !Arc::ptr_eq(&info, &self.info) {
+            if info.layout != self.info.layout {
+                self.encoder = Encoder::new(&info)?;
+            }
+            self.info = info;
+        }
+        Ok(&mut self.encoder)
+    }
+}
+
 /// Body of an encoder thread. It takes work in order until the queue is closed. The writer waits for every number in
 /// turn, so each piece of work gives a product, even if encoding it fails.
-pub(crate) fn run(shared: &Shared, mut encoder: Encoder) {
+pub(crate) fn run(shared: &Shared, mut encoder: Encoding) {
     while let Some((number, work)) = shared.work.take() {
         let product = product(shared, &mut encoder, work);
         shared.products.give(number, product);
@@ -22,7 +43,7 @@ pub(crate) fn run(shared: &Shared, mut encoder: Encoder) {
 }
 
 /// The product that the writer gets for a piece of work.
-pub(crate) fn product(shared: &Shared, encoder: &mut Encoder, work: Work) -> Product {
+pub(crate) fn product(shared: &Shared, encoder: &mut Encoding, work: Work) -> Product {
     match work {
         Work::Step(job) => step(shared, encoder, *job),
         Work::Finish(end) => finish(shared, encoder, *end),
@@ -32,14 +53,16 @@ pub(crate) fn product(shared: &Shared, encoder: &mut Encoder, work: Work) -> Pro
     }
 }
 
-fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
+fn step(shared: &Shared, encoding: &mut Encoding, job: Job) -> Product {
     let (step, held) = (job.meta.step, job.held);
     if let Some(error) = shared.failure() {
         // While storage fails, nothing is written. The writer only counts the lost steps.
         return Product::Failed { step, held, error };
     }
     let start = Instant::now();
-    let encoded = catch_unwind(AssertUnwindSafe(|| encode(shared, encoder, job)));
+    let encoded = catch_unwind(AssertUnwindSafe(|| {
+        encode(shared, encoding.current(shared)?, job)
+    }));
     add_time(&shared.counters.encoding_ns, start.elapsed());
     let error = match encoded {
         Ok(Ok(frames)) => return Product::Frames(Box::new(Frames { held, ..frames })),
@@ -50,7 +73,7 @@ fn step(shared: &Shared, encoder: &mut Encoder, job: Job) -> Product {
 }
 
 /// The last piece of work always gives the last product, so that the writer ends.
-fn finish(shared: &Shared, encoder: &mut Encoder, end: FinalState) -> Product {
+fn finish(shared: &Shared, encoding: &mut Encoding, end: FinalState) -> Product {
     let FinalState {
         step,
         state,
@@ -59,6 +82,7 @@ fn finish(shared: &Shared, encoder: &mut Encoder, end: FinalState) -> Product {
     } = end;
     look_for_non_finite(shared, step, &state, None);
     let link = catch_unwind(AssertUnwindSafe(|| {
+        let encoder = encoding.current(shared)?;
         before
             .map(|before| encoder.link(step, before.step, &before.state, &state))
             .transpose()

@@ -54,6 +54,8 @@
 
 #![forbid(unsafe_code)]
 
+mod adamw;
+mod adopt;
 mod budget;
 mod builder;
 mod capture;
@@ -68,6 +70,7 @@ mod estimate;
 mod finite;
 mod handle;
 mod keep;
+mod known;
 mod metadata;
 mod names;
 mod options;
@@ -94,9 +97,10 @@ mod work;
 mod wrap;
 mod write;
 
+pub use adamw::AdamW;
 pub use builder::Builder;
 pub use checkpoint::{LoadInto, Loaded};
-pub use describe::Describe;
+pub use describe::{Describe, StateVariable};
 pub use error::RecorderError;
 pub use estimate::Estimate;
 pub use keep::Keep;

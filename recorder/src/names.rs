@@ -172,7 +172,12 @@ fn only_vars(sources: Vec<TensorSource>) -> Vec<Var> {
         .collect()
 }
 
-fn spec(name: &str, tensor: &Tensor, role: Role, group: u16) -> Result<TensorSpec, String> {
+pub(crate) fn spec(
+    name: &str,
+    tensor: &Tensor,
+    role: Role,
+    group: u16,
+) -> Result<TensorSpec, String> {
     let Some(dtype) = format_dtype(tensor.dtype()) else {
         return Err(format!(
             "{name:?} has type {:?}, but only f32, f64, bf16 and f16 can be recorded: leave it out with exclude(), or use a float type",
@@ -215,7 +220,10 @@ pub(crate) fn copy_optimizer(
         let tensor = match source {
             TensorSource::Var(var) => var.as_tensor(),
             TensorSource::Named => given.get(name).ok_or_else(|| {
-                format!("the optimizer's state lacks {name:?}, which it had when the run was created: pass the optimizer with every step")
+                format!(
+                    "the optimizer's state lacks {name:?}, which the run records: wrap the same type of optimizer as before (hindcast_recorder::AdamW tells its \
+                     state), or pass the state with every step"
+                )
             })?,
         };
         if tensor.dims() != spec.shape || format_dtype(tensor.dtype()) != Some(spec.dtype) {

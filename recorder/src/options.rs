@@ -40,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) weight_decay: Option<f64>,
     pub(crate) data: DataIdentity,
     pub(crate) restore: bool,
+    pub(crate) restart_optimizer: bool,
     pub(crate) seed: Option<u64>,
     pub(crate) task: Option<String>,
     /// The update rule as TOML text.
@@ -74,6 +75,7 @@ impl Options {
             weight_decay: None,
             data: DataIdentity::None,
             restore: false,
+            restart_optimizer: false,
             seed: None,
             task: None,
             rule: None,

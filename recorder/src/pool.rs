@@ -13,7 +13,7 @@ const FREE: usize = 1024;
 /// The free snapshots, key states, metadata and frame buffers of one run. Nothing more is allocated once there are
 /// enough of them for the fullest queue.
 pub(crate) struct Pool {
-    layout: Layout,
+    layout: Mutex<Layout>,
     /// Last in, first out: the buffer used last is the most likely one to be in the cache.
     states: Mutex<Vec<State>>,
     keys: ArrayQueue<KeyState>,
@@ -24,12 +24,24 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new(layout: Layout) -> Self {
         Self {
-            layout,
+            layout: Mutex::new(layout),
             states: Mutex::default(),
             keys: ArrayQueue::new(16),
             metas: ArrayQueue::new(FREE),
             frames: ArrayQueue::new(FREE),
         }
+    }
+
+    fn layout(&self) -> Layout {
+        let layout = self.layout.lock();
+        layout.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes new buffers for this layout from now on. No buffer may be in use.
+    pub(crate) fn set_layout(&self, layout: Layout) {
+        self.states().clear();
+        while self.keys.pop().is_some() {}
+        *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = layout;
     }
 
     fn states(&self) -> MutexGuard<'_, Vec<State>> {
@@ -39,14 +51,14 @@ impl Pool {
     /// A state to overwrite. It holds old values.
     pub(crate) fn state(&self) -> State {
         let state = self.states().pop();
-        state.unwrap_or_else(|| State::zeros(&self.layout))
+        state.unwrap_or_else(|| State::zeros(&self.layout()))
     }
 
     /// A key state to overwrite. It holds old values.
     pub(crate) fn key(&self) -> KeyState {
         self.keys
             .pop()
-            .unwrap_or_else(|| KeyState::zeros(&self.layout))
+            .unwrap_or_else(|| KeyState::zeros(&self.layout()))
     }
 
     /// Metadata whose lists are empty and keep their capacity.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use candle_nn::Optimizer;
 use hindcast_format::layout::Layout;
 
-use crate::describe::{Describe, of_known};
+use crate::describe::Describe;
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
 use crate::handle::Handle;
+use crate::known::Describing;
 use crate::signal::Signal;
 use crate::statistics::Statistics;
 use crate::step::{BatchInfo, OptimizerState, StepInfo};
@@ -103,13 +104,16 @@ impl Recorder {
     /// candle's `SGD` and `AdamW` tell their update rule, so the run needs no [`rule`](crate::Builder::rule). For an
     /// optimizer of another type, the first step fails if the run has no rule.
     /// [`wrap_described`](Self::wrap_described) wraps one that tells its own.
+    ///
+    /// Keyframes hold the state of an optimizer that tells it, such as [`AdamW`](crate::AdamW). In a run that was
+    /// resumed, that state is put back into the optimizer.
     pub fn wrap<O: Optimizer + 'static>(&self, optimizer: O) -> Recorded<O> {
-        Recorded::new(optimizer, self.handle.clone(), of_known::<O>, None)
+        Recorded::new(optimizer, self.handle.clone(), Describing::KNOWN, None)
     }
 
     /// Wraps an optimizer of your own that tells what it does.
     pub fn wrap_described<O: Optimizer + Describe + 'static>(&self, optimizer: O) -> Recorded<O> {
-        Recorded::new(optimizer, self.handle.clone(), |o| Some(o), None)
+        Recorded::new(optimizer, self.handle.clone(), Describing::OWN, None)
     }
 
     /// Wraps an optimizer whose state is recorded with every keyframe. The optimizer must also have been given to
@@ -121,7 +125,7 @@ impl Recorder {
         Recorded::new(
             optimizer,
             self.handle.clone(),
-            of_known::<O>,
+            Describing::KNOWN,
             Some(|optimizer| optimizer),
         )
     }

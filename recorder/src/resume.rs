@@ -10,7 +10,7 @@ use hindcast_format::{Checkpoint, FormatError, RunWriter, Status, Trace};
 
 use crate::builder::Builder;
 use crate::error::RecorderError;
-use crate::names::{Bound, Named};
+use crate::names::{Bound, Named, TensorSource};
 use crate::recorder::Recorder;
 use crate::reopen::{LostBefore, epochs, retention};
 use crate::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
@@ -66,10 +66,11 @@ impl Builder {
         let mut options = self.options;
         let name = options.name.clone();
         let open = |error| RecorderError::open(&name, step, error);
-        let bound = options.bind(variables)?;
+        let mut bound = options.bind(variables)?;
         let trace = Trace::open_storage(Arc::clone(&options.storage)).map_err(open)?;
         options.agree_with(trace.info())?;
         let rule = options.stated_rule()?;
+        expect_state(&mut bound, trace.layout()).map_err(|why| options.setup(why))?;
         same_layout(trace.layout(), &bound.layout).map_err(|why| options.setup(why))?;
         let before = trace.before(step).map_err(open)?;
         let end = trace.span().end;
@@ -97,17 +98,26 @@ impl Builder {
         let retention = retention(options.kept(), &epochs, &writer).map_err(open)?;
         let optimizer_state = optimizer_tensors(&before, &bound.layout)
             .map_err(|error| options.setup(format!("the optimizer's recorded state: {error}")))?;
+        // At step 0 and after a restart, the state is zero.
+        let restart = options.restart_optimizer;
+        let optimizer_state = match optimizer_state {
+            Some(state) if !restart => Some(state),
+            None if !restart && before.optimizer_step > 0 => None,
+            _ => zeros(&bound.layout).map_err(|error| options.setup(error.to_string()))?,
+        };
+        let update = if restart { 0 } else { before.optimizer_step };
         let resumed = Resumed {
             step,
             epoch: before.epoch,
-            optimizer_step: before.optimizer_step,
+            optimizer_step: update,
             end: point.end,
             optimizer_state,
         };
         let at = Position {
             step,
-            update: before.optimizer_step,
+            update,
             buffers: before.buffers,
+            optimizer: resumed.optimizer_state.clone(),
             lost,
             created: false,
         };
@@ -124,7 +134,11 @@ impl Builder {
     ///
     /// A run that was killed while it was being finished continues at its end and only needs to be finished again.
     /// Without optimizer state, the newest step is the last recorded one. With optimizer state, it is the newest
-    /// keyframe, and its [`optimizer_state`](Resumed::optimizer_state) must be put back into the optimizer.
+    /// keyframe. An optimizer that tells its state, such as [`AdamW`](crate::AdamW), gets it back when it is wrapped.
+    /// Otherwise the program must put [`optimizer_state`](Resumed::optimizer_state) back into the optimizer.
+    ///
+    /// Wrapping candle's own `AdamW` in a resumed run makes the next step fail, because its moments are lost;
+    /// [`restart_optimizer`](Self::restart_optimizer) accepts that.
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`resume`](Self::resume). A finished run is refused; [`resume`](Self::resume)
@@ -168,6 +182,37 @@ impl Builder {
             ))),
         }
     }
+}
+
+/// An optimizer state of zeros. `None` if the layout has none.
+fn zeros(layout: &Layout) -> candle_core::Result<Option<BTreeMap<String, Tensor>>> {
+    let specs = layout.optimizer_state();
+    if specs.is_empty() {
+        return Ok(None);
+    }
+    let zero = |spec: &TensorSpec| {
+        let bytes = vec![0; spec.bytes()];
+        let tensor = tensor_from_bytes(&bytes, spec.dtype, &spec.shape)?;
+        Ok((spec.name.clone(), tensor))
+    };
+    specs
+        .iter()
+        .map(zero)
+        .collect::<candle_core::Result<_>>()
+        .map(Some)
+}
+
+/// Adds the optimizer state of the trace to variables that were given without any: a wrapped optimizer will tell it.
+fn expect_state(bound: &mut Bound, recorded: &Layout) -> Result<(), String> {
+    let state = recorded.optimizer_state();
+    if state.is_empty() || !bound.layout.optimizer_state().is_empty() {
+        return Ok(());
+    }
+    let mut specs = bound.layout.tensors().to_vec();
+    specs.extend_from_slice(state);
+    bound.layout = Layout::new(specs).map_err(|error| error.to_string())?;
+    bound.optimizer = state.iter().map(|_| TensorSource::Named).collect();
+    Ok(())
 }
 
 fn same_layout(recorded: &Layout, given: &Layout) -> Result<(), String> {

@@ -1,13 +1,16 @@
 //! Creates a run and starts its threads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{Builder as Thread, JoinHandle};
 
-use hindcast_format::{Encoder, RunWriter, Segmenter, State};
+use candle_core::Tensor;
+use hindcast_format::{RunWriter, Segmenter, State};
 
 use crate::capture::Capture;
 use crate::choices::Choices;
 use crate::description::Description;
+use crate::encode::Encoding;
 use crate::error::RecorderError;
 use crate::names::{Bound, Named};
 use crate::options::Options;
@@ -18,7 +21,7 @@ use crate::retention::Retention;
 use crate::shared::Shared;
 use crate::snapshot::Copier;
 use crate::stated_rule::StatedRule;
-use crate::step_recorder::StepRecorder;
+use crate::step_recorder::{Begin, StepRecorder};
 use crate::tensors::Tensors;
 use crate::write::Output;
 
@@ -28,6 +31,8 @@ pub(crate) struct Position {
     pub(crate) update: u64,
     /// The buffers before the step's forward pass. `None` takes the values that the variables hold.
     pub(crate) buffers: Option<Vec<u8>>,
+    /// The recorded state of the optimizer before the step, by name.
+    pub(crate) optimizer: Option<BTreeMap<String, Tensor>>,
     /// Steps that the run lost before it was resumed.
     pub(crate) lost: Option<LostBefore>,
     /// Whether the run is new.
@@ -46,6 +51,7 @@ pub(crate) fn create(options: Options, variables: Vec<Named>) -> Result<Recorder
         step: 0,
         update: 0,
         buffers: None,
+        optimizer: None,
         lost: None,
         created: true,
     };
@@ -93,11 +99,15 @@ pub(crate) fn start(
     let info = Arc::new(writer.info().map_err(open)?.clone());
     let shared = Arc::new(Shared::new(
         options.name.clone(),
-        Description::new(info, writer.is_described()),
+        Description::new(Arc::clone(&info), writer.is_described()),
         options.queue_limit(frame_bytes),
     ));
     let encoders = (0..options.encoders)
-        .map(|_| writer.encoder())
+        .map(|_| {
+            let encoder = writer.encoder()?;
+            let info = Arc::clone(&info);
+            Ok(Encoding { encoder, info })
+        })
         .collect::<Result<Vec<_>, _>>()
         .map_err(open)?;
     if options.on_error == OnError::TrainOn {
@@ -130,6 +140,7 @@ pub(crate) fn start(
         parameters,
         copier,
         optimizer,
+        told: BTreeMap::new(),
     };
     let segmenter = Segmenter::new(options.segments(frame_bytes));
     let capture = Capture::new(options.kept(), options.when_full, segmenter, before);
@@ -139,7 +150,11 @@ pub(crate) fn start(
         tensors,
         capture,
         basis,
-        (at.step, at.update),
+        Begin {
+            step: at.step,
+            update: at.update,
+            optimizer: at.optimizer,
+        },
     );
     Ok(Recorder::start(steps, threads))
 }
@@ -147,7 +162,7 @@ pub(crate) fn start(
 fn spawn(
     options: &Options,
     shared: &Arc<Shared>,
-    encoders: Vec<Encoder>,
+    encoders: Vec<Encoding>,
     output: Output,
 ) -> Result<Vec<JoinHandle<()>>, RecorderError> {
     let mut threads: Vec<JoinHandle<()>> = Vec::with_capacity(encoders.len() + 1);

@@ -1,15 +1,18 @@
 //! Records steps on the training thread: checks a step, copies its tensors, and queues it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use hindcast_format::Chunking;
 use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
 
 use crate::capture::Capture;
 use crate::choices::Choices;
 use crate::counters::add;
+use crate::describe::StateVariable;
 use crate::error::{AtStep, RecorderError};
 use crate::estimate::{Basis, Estimate};
 use crate::metadata::Completion;
@@ -22,6 +25,15 @@ use crate::update_rule::UpdateRule;
 use crate::updates::{OwnUpdates, compare};
 use crate::work::{Captured, FinalState, Job, Work};
 
+/// Where a recording begins.
+pub(crate) struct Begin {
+    pub(crate) step: u64,
+    /// The optimizer's counter before the step.
+    pub(crate) update: u64,
+    /// The recorded state of the optimizer before the step, by name.
+    pub(crate) optimizer: Option<BTreeMap<String, Tensor>>,
+}
+
 /// The training thread's side of a run.
 pub(crate) struct StepRecorder {
     shared: Arc<Shared>,
@@ -31,6 +43,8 @@ pub(crate) struct StepRecorder {
     own_updates: OwnUpdates,
     /// What the expected size of the run is computed from.
     basis: Basis,
+    /// Where this recording begins.
+    begin: Begin,
     /// Number of the next piece of work.
     number: u64,
     next_step: u64,
@@ -47,14 +61,13 @@ pub(crate) struct StepRecorder {
 }
 
 impl StepRecorder {
-    /// The next step is `next_step`; `next_update` is the optimizer's counter before it.
     pub(crate) fn new(
         shared: Arc<Shared>,
         choices: Choices,
         tensors: Tensors,
         capture: Capture,
         basis: Basis,
-        (next_step, next_update): (u64, u64),
+        begin: Begin,
     ) -> Self {
         Self {
             shared,
@@ -64,8 +77,9 @@ impl StepRecorder {
             own_updates: OwnUpdates::default(),
             basis,
             number: 0,
-            next_step,
-            next_update,
+            next_step: begin.step,
+            next_update: begin.update,
+            begin,
             pending: None,
             prepared: None,
             retry: None,
@@ -91,6 +105,40 @@ impl StepRecorder {
 
     pub(crate) fn estimate(&self) -> Estimate {
         Estimate::new(&self.basis)
+    }
+
+    /// Where this recording begins, as long as it has no step.
+    pub(crate) fn at_beginning(&self) -> Option<&Begin> {
+        (self.next_step == self.begin.step).then_some(&self.begin)
+    }
+
+    /// The optimizer's counter before the next step.
+    pub(crate) fn next_update(&self) -> u64 {
+        self.next_update
+    }
+
+    pub(crate) fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
+    }
+
+    pub(crate) fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    /// Adds the state of a wrapped optimizer to what the run records. Returns false if the run's layout is fixed, or is
+    /// that of a state of the user's own choice.
+    pub(crate) fn add_state(&mut self, state: &[StateVariable]) -> Result<bool, String> {
+        if self.shared.description.is_fixed() || !self.tensors.add_state(state)? {
+            return Ok(false);
+        }
+        let layout = self.tensors.layout.clone();
+        self.basis.keyframe_extra = layout.key_bytes() as u64;
+        self.shared.pool.set_layout(layout.clone());
+        self.shared.description.change(|info| {
+            info.chunks = Chunking::for_layout(&layout);
+            info.layout = layout;
+        });
+        Ok(true)
     }
 
     /// States the rule that the wrapped optimizer tells, if the run has none and no segment repeats its description.

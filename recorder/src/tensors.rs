@@ -1,12 +1,15 @@
 //! The tensors of a run on the training thread.
 
-use candle_core::Var;
+use std::collections::{BTreeMap, BTreeSet};
+
 use candle_core::backprop::GradStore;
-use hindcast_format::layout::Layout;
+use candle_core::{Tensor, Var};
+use hindcast_format::layout::{Layout, Role, TensorSpec};
 use hindcast_format::meta::StepMeta;
 use hindcast_format::{KeyState, State};
 
-use crate::names::{TensorSource, copy_optimizer};
+use crate::describe::StateVariable;
+use crate::names::{TensorSource, copy_optimizer, spec};
 use crate::snapshot::Copier;
 use crate::step::OptimizerState;
 use crate::watch::{has_changed, must_change};
@@ -20,6 +23,8 @@ pub(crate) struct Tensors {
     pub(crate) copier: Copier,
     /// Where the values of the optimizer's state come from, in the layout's order.
     pub(crate) optimizer: Vec<TensorSource>,
+    /// The part of the optimizer's state that wrapped optimizers told before the first step, by name.
+    pub(crate) told: BTreeMap<String, Var>,
 }
 
 impl Tensors {
@@ -27,6 +32,116 @@ impl Tensors {
     pub(crate) fn name(&self, parameter: usize) -> &str {
         let spec = self.layout.parameters().get(parameter);
         spec.map_or("", |spec| spec.name.as_str())
+    }
+
+    /// The name of a variable of an optimizer's state. `None` if its parameter isn't recorded.
+    fn state_name(&self, state: &StateVariable) -> Option<String> {
+        let id = state.parameter.id();
+        let parameter = self.parameters.iter().position(|var| var.id() == id)?;
+        Some(format!("{}.{}", state.slot, self.name(parameter)))
+    }
+
+    /// Adds the state that a wrapped optimizer tells to the layout. A slot has a tensor for every parameter, as an
+    /// analysis expects; it is zero for parameters that no optimizer holds. Returns false and adds nothing if the run
+    /// records a state of the user's own choice. The error text says what doesn't fit.
+    pub(crate) fn add_state(&mut self, state: &[StateVariable]) -> Result<bool, String> {
+        if self.told.is_empty() && !self.layout.optimizer_state().is_empty() {
+            return Ok(false);
+        }
+        let mut told = std::mem::take(&mut self.told);
+        for slot in state
+            .iter()
+            .map(|state| &state.slot)
+            .collect::<BTreeSet<_>>()
+        {
+            for (at, parameter) in self.parameters.iter().enumerate() {
+                let name = format!("{slot}.{}", self.name(at));
+                if !told.contains_key(&name) {
+                    let zeros = parameter
+                        .zeros_like()
+                        .and_then(|zeros| Var::from_tensor(&zeros));
+                    told.insert(name, zeros.map_err(|error| error.to_string())?);
+                }
+            }
+        }
+        for state in state {
+            if let Some(name) = self.state_name(state) {
+                told.insert(name, state.var.clone());
+            }
+        }
+        let mut specs = self.layout.parameters().to_vec();
+        specs.extend_from_slice(self.layout.buffers());
+        for (name, var) in &told {
+            specs.push(spec(name, var, Role::OptimizerState, 0)?);
+        }
+        self.layout = Layout::new(specs).map_err(|error| error.to_string())?;
+        // The map is in the order of the names, as the layout is.
+        self.optimizer = told.values().cloned().map(TensorSource::Var).collect();
+        self.told = told;
+        Ok(true)
+    }
+
+    /// Takes the values of the recorded state from the variables of a wrapped optimizer. Returns false and changes
+    /// nothing if the layout lacks one of them.
+    pub(crate) fn bind_state(&mut self, state: &[StateVariable]) -> Result<bool, String> {
+        let mut found = Vec::with_capacity(state.len());
+        for state in state {
+            let Some(name) = self.state_name(state) else {
+                continue;
+            };
+            let specs = self.layout.optimizer_state();
+            let Some(at) = specs.iter().position(|spec| spec.name == name) else {
+                return Ok(false);
+            };
+            let given = spec(&name, &state.var, Role::OptimizerState, 0)?;
+            if let Some(recorded) = specs.get(at)
+                && !same_tensor(recorded, &given)
+            {
+                return Err(format!(
+                    "the optimizer's {name:?} is {} of shape {:?}, but the run records {} of shape {:?}",
+                    given.dtype, given.shape, recorded.dtype, recorded.shape
+                ));
+            }
+            found.push((at, state.var.clone()));
+        }
+        for (at, var) in found {
+            if let Some(source) = self.optimizer.get_mut(at) {
+                *source = TensorSource::Var(var);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sets the variables of an optimizer's state to recorded values. Returns false if one is missing.
+    pub(crate) fn restore_state(
+        &self,
+        state: &[StateVariable],
+        values: &BTreeMap<String, Tensor>,
+    ) -> candle_core::Result<bool> {
+        for state in state {
+            let Some(name) = self.state_name(state) else {
+                continue;
+            };
+            let Some(value) = values.get(&name) else {
+                return Ok(false);
+            };
+            state.var.set(&value.to_device(state.var.device())?)?;
+        }
+        Ok(true)
+    }
+
+    /// Gives the recorded values to the state that no wrapped optimizer holds, in a run that is resumed.
+    pub(crate) fn fill_state(
+        &mut self,
+        values: &BTreeMap<String, Tensor>,
+    ) -> candle_core::Result<()> {
+        let specs = self.layout.optimizer_state().iter();
+        for (spec, source) in specs.zip(&mut self.optimizer) {
+            if let (TensorSource::Named, Some(value)) = (&*source, values.get(&spec.name)) {
+                *source = TensorSource::Var(Var::from_tensor(value)?);
+            }
+        }
+        Ok(())
     }
 
     /// Copies the optimizer's state. The error text says what is missing or has changed.
@@ -77,4 +192,8 @@ impl Tensors {
             _ => Ok(false),
         }
     }
+}
+
+fn same_tensor(a: &TensorSpec, b: &TensorSpec) -> bool {
+    a.dtype == b.dtype && a.shape == b.shape
 }

@@ -8,9 +8,11 @@ use candle_core::{Tensor, TensorId, Var};
 use candle_nn::{Optimizer, SGD};
 use hindcast_format::meta::GroupHyper;
 
-use crate::describe::{Describe, Describing, name_of};
+use crate::adopt::adopt;
+use crate::describe::Describe;
 use crate::error::RecorderError;
 use crate::handle::Handle;
+use crate::known::{Describing, name_of};
 use crate::step::{OptimizerState, StepHyper, StepInfo, Trained};
 use crate::update_rule::UpdateRule;
 
@@ -29,6 +31,10 @@ pub struct Recorded<O> {
     optimizer: O,
     run: Handle,
     describe: Describing<O>,
+    /// The optimizer's counter before its next step, unless it tells its own.
+    updates: u64,
+    /// Why the optimizer can't take part in the run.
+    refused: Option<String>,
     hyper: Option<HyperFn<O>>,
     state: Option<StateFn<O>>,
     groups: Vec<GroupHyper>,
@@ -60,12 +66,22 @@ impl<O: Optimizer + 'static> Recorded<O> {
         describe: Describing<O>,
         state: Option<StateFn<O>>,
     ) -> Self {
-        let (optimizer, held) = held_by_sgd(optimizer);
+        let (mut optimizer, held) = held_by_sgd(optimizer);
+        let adopted = match describe.of_mut(&mut optimizer) {
+            Some(described) => adopt(&mut run.lock(), described, name_of::<O>()),
+            None => Ok(run.lock().next_update()),
+        };
+        let (updates, refused) = match adopted {
+            Ok(updates) => (updates, None),
+            Err(why) => (0, Some(why)),
+        };
         Self {
             ask: held.is_none(),
             optimizer,
             run,
             describe,
+            updates,
+            refused,
             hyper: None,
             state,
             groups: Vec::new(),
@@ -125,11 +141,19 @@ impl<O: Optimizer + 'static> Recorded<O> {
     ) -> Result<(), RecorderError> {
         let Checked { decay, .. } = self.check()?;
         if std::mem::take(&mut self.ask) {
-            let held = (self.describe)(&self.optimizer).and_then(Describe::variables);
+            let held = self
+                .describe
+                .of(&self.optimizer)
+                .and_then(Describe::variables);
             self.updated = held.map(|vars| vars.iter().map(|var| var.id()).collect());
         }
         let learning_rate = self.optimizer.learning_rate();
-        let mut info = StepInfo::announced(learning_rate);
+        let told = self
+            .describe
+            .of(&self.optimizer)
+            .and_then(Describe::updates);
+        let updates = told.unwrap_or(self.updates);
+        let mut info = StepInfo::announced(learning_rate).optimizer_step(updates);
         info.trained = match &self.updated {
             Some(updated) => Trained::Updated(gradients, updated),
             None => Trained::Watched(gradients),
@@ -155,6 +179,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
             info = info.optimizer(state(&self.optimizer));
         }
         self.run.lock().prepare(&info, loss)?;
+        self.updates = updates + 1;
         let unseen = match &self.updated {
             Some(_) => None,
             None => Some(
@@ -180,7 +205,10 @@ impl<O: Optimizer + 'static> Recorded<O> {
     /// Compares the optimizer with the run's rule, unless it told the same at the last step. A run without a rule gets
     /// the optimizer's before its first step.
     fn check(&mut self) -> Result<Checked, RecorderError> {
-        let told = (self.describe)(&self.optimizer).map(|described| described.rule());
+        if let Some(why) = &self.refused {
+            return Err(self.run.lock().at().wrong(why));
+        }
+        let told = self.describe.of(&self.optimizer).map(Describe::rule);
         match self.checked {
             Some(checked) if checked.rule == told => return Ok(checked),
             _ => {}

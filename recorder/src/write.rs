@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use hindcast_format::{EncodedFrame, Encoder, FormatError, KeyState, Manifest, RunWriter, State};
+use hindcast_format::{EncodedFrame, FormatError, KeyState, Manifest, RunWriter, State};
 
 use crate::counters::{add, add_time};
-use crate::encode::product;
+use crate::encode::{Encoding, product};
 use crate::reopen::{LostBefore, Reopening};
 use crate::retention::Retention;
 use crate::shared::Shared;
@@ -23,7 +23,7 @@ pub(crate) fn run(shared: &Shared, output: Output) {
 
 /// Body of the only thread of a run with one encoder. It writes a frame while the frame is still in its core's cache,
 /// and training shares the cores with one thread fewer.
-pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoder, output: Output) {
+pub(crate) fn encode_and_write(shared: &Shared, mut encoder: Encoding, output: Output) {
     let next = || {
         let (_, work) = shared.work.take()?;
         Some(product(shared, &mut encoder, work))

@@ -1,5 +1,6 @@
 //! Tests of Hindcast's promises that involve several crates.
 
+mod adamw;
 mod beside;
 mod common;
 mod copies;

@@ -19,8 +19,8 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
         .transpose()?
         .ok_or(Missing::Step { step: at })?;
     match first.key {
-        _ if first.meta.optimizer_step == 0 => Ok((at, initial)),
         Some(key) if key.optimizer.len() == initial.len() => Ok((at, key.optimizer)),
+        _ if first.meta.optimizer_step == 0 => Ok((at, initial)),
         _ => Err(AnalysisError::Missing(unknown_state(run, at)?)),
     }
 }

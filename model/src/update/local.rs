@@ -89,7 +89,10 @@ impl Local {
             seen,
             ..Local::default()
         };
-        let state = |slot: usize, i: usize| at.state[slot * p + i].wide();
+        // The first step starts from the initial state, whatever the state is.
+        let initial = (done == 0).then(|| rule.initial_value());
+        let state =
+            |slot: usize, i: usize| initial.unwrap_or_else(|| at.state[slot * p + i].wide());
         match *rule {
             UpdateRule::Sgd { .. } | UpdateRule::Lion { .. } => {}
             UpdateRule::Adam {

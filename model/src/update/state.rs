@@ -57,14 +57,18 @@ impl UpdateRule {
 
     /// The state before the optimizer's first step, for a number of parameter values. Zero, except for Adagrad.
     pub fn initial_state<T: Real>(&self, parameters: usize) -> Vec<T> {
-        let value = match *self {
+        vec![T::of(self.initial_value()); self.state_values(parameters)]
+    }
+
+    /// Every value of the state before the optimizer's first step.
+    pub(super) fn initial_value(&self) -> f64 {
+        match *self {
             Self::Adagrad {
                 initial_accumulator_value: initial,
                 ..
             } => initial,
             _ => 0.0,
-        };
-        vec![T::of(value); self.state_values(parameters)]
+        }
     }
 
     /// Number of values of the state for a number of parameter values.

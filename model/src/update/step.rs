@@ -39,7 +39,8 @@ impl<T: Real> StepPoint<'_, T> {
 }
 
 impl UpdateRule {
-    /// Updates the parameters from θ_t to θ_{t+1}, and the optimizer's state, in place.
+    /// Updates the parameters from θ_t to θ_{t+1}, and the optimizer's state, in place. The optimizer's first step starts
+    /// from the initial state of the trained tensors, whatever `state` holds for them.
     ///
     /// Each operation is done in `T`, in the order of PyTorch and candle, so that the result depends only on the inputs.
     /// `parameters` and `gradient` are (p), `state` is ([`UpdateRule::state_values`]).
@@ -82,6 +83,13 @@ impl UpdateRule {
                 if decays { g + decay * x } else { g }
             };
             let theta = (&mut parameters[range.clone()], &gradient[range.clone()]);
+            if settings.optimizer_step == 0 {
+                // In the middle of a run, the counter 0 says that the optimizer began anew. Other tensors may belong to
+                // an optimizer that takes turns with this one.
+                for slot in state.chunks_mut(p.max(1)) {
+                    slot[range.clone()].fill(T::of(self.initial_value()));
+                }
+            }
             // Each quantity of the state, of this tensor. A state without values has no chunks.
             let mut slots = state
                 .chunks_mut(p.max(1))

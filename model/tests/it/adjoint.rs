@@ -28,6 +28,8 @@ struct Run {
     twice: bool,
     /// Whether the first tensor has more rows than columns.
     tall: bool,
+    /// The step at which the optimizer begins anew, with a state of zero and a counter of 0.
+    restart: usize,
 }
 
 impl Run {
@@ -41,6 +43,7 @@ impl Run {
             micro: Vec::new(),
             twice: false,
             tall: false,
+            restart: 0,
         }
     }
 
@@ -74,7 +77,8 @@ impl Run {
 
     fn settings(&self, t: usize) -> Settings {
         let eta = 0.3 / ((1 + t) as f64).sqrt() * self.scale;
-        let mut settings = Settings::uniform(&self.rule, t as u64, eta, 2);
+        let counter = t.checked_sub(self.restart).unwrap_or(t);
+        let mut settings = Settings::uniform(&self.rule, counter as u64, eta, 2);
         if !self.groups.is_empty() {
             settings.groups = self.groups.clone();
             for group in &mut settings.groups {
@@ -105,6 +109,10 @@ impl Run {
                 add(&mut g, w * v, &data.gradient(&theta, j));
             }
             trace.push((theta.clone(), state.clone(), g.clone()));
+            if t == self.restart {
+                // A copy, so that the reverse gets the state that a replay arrives with.
+                state = self.rule.initial_state(P);
+            }
             self.rule
                 .step(
                     &self.blocks(),
@@ -310,6 +318,16 @@ fn a_window_that_starts_in_the_middle_keeps_the_optimizers_step_counter() {
     for (name, rule, scale) in RULES {
         let mut run = Run::of(rule, scale);
         run.window = 7..STEPS;
+        assert!(run.error() <= LIMIT, "{name}");
+    }
+}
+
+/// The counter 0 in the middle of a run means that the optimizer began anew.
+#[test]
+fn an_optimizer_that_begins_anew_forgets_its_state() {
+    for (name, rule, scale) in RULES {
+        let mut run = Run::of(rule, scale);
+        run.restart = 8;
         assert!(run.error() <= LIMIT, "{name}");
     }
 }

@@ -38,6 +38,37 @@ fn train_shaped(rule: &str, blocks: &Blocks) -> Vec<f64> {
     theta
 }
 
+/// A step with the counter 0 starts from a state of zero, whatever the state is.
+#[test]
+fn the_first_step_of_an_optimizer_begins_with_a_state_of_zero() {
+    for rule in [
+        "kind = 'sgd'\nmomentum = 0.9",
+        "kind = 'adam'",
+        "kind = 'adamw'",
+    ] {
+        let rule = UpdateRule::from_toml(rule).unwrap();
+        let blocks = Blocks::new([(5, 0), (3, 0)]);
+        let mut settings = Settings::uniform(&rule, 0, 0.1, 2);
+        settings.trained[1] = false;
+        let step = |mut state: Vec<f64>| {
+            let mut theta = fill(8, 0.1);
+            let gradient = fill(8, 0.4);
+            rule.step(&blocks, &settings, &mut theta, &gradient, &mut state)
+                .unwrap();
+            (theta, state)
+        };
+        let values = rule.state_values(8);
+        let (theta, state) = step(vec![0.0; values]);
+        let (other, kept) = step(vec![0.25; values]);
+        assert_eq!(theta, other);
+        for (i, (zero, quarter)) in state.iter().zip(&kept).enumerate() {
+            // The state of a tensor that isn't trained stays.
+            let expected = if i % 8 < 5 { *zero } else { 0.25 };
+            assert_eq!(*quarter, expected);
+        }
+    }
+}
+
 /// PyTorch 2.15 in float64: `torch.optim.{SGD, Adam, AdamW}` after `clip_grad_norm_` if there is a threshold.
 #[test]
 fn steps_agree_with_pytorch() {

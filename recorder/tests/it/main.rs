@@ -1,5 +1,6 @@
 //! Records real candle loops and reads them back with the format crate.
 
+mod adamw;
 mod common;
 mod ends;
 mod example;
