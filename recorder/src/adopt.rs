@@ -13,7 +13,11 @@ pub(crate) fn adopt(
     let Some(begin) = steps.at_beginning() else {
         return Ok(described.updates().unwrap_or(steps.next_update()));
     };
-    let (step, update, values) = (begin.step, begin.update, begin.optimizer.clone());
+    let (step, values) = (begin.step, begin.optimizer.clone());
+    let update = match described.variables() {
+        Some(held) => steps.counter_of(&held),
+        None => begin.update,
+    };
     let Some(state) = described.state() else {
         return if update == 0 || !has_state(described) {
             Ok(described.updates().unwrap_or(update))
@@ -43,9 +47,13 @@ fn restore(
     values: &std::collections::BTreeMap<String, candle_core::Tensor>,
     update: u64,
 ) -> candle_core::Result<u64> {
-    steps.tensors().restore_state(state, values)?;
     // Other optimizers of the run may be wrapped later, and take their part then.
     steps.tensors_mut().fill_state(values)?;
+    if update == 0 {
+        // The optimizer begins with its own initial state.
+        return Ok(described.updates().unwrap_or(0));
+    }
+    steps.tensors().restore_state(state, values)?;
     described.set_updates(update);
     Ok(update)
 }

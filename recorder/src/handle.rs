@@ -19,6 +19,11 @@ impl Handle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A number that no other run of the process has.
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
+    }
+
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(self.lock().shared())
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
 use candle_nn::Optimizer;
 use hindcast_format::layout::Layout;
 
@@ -16,6 +18,7 @@ use crate::signal::Signal;
 use crate::statistics::Statistics;
 use crate::step::{BatchInfo, OptimizerState, StepInfo};
 use crate::step_recorder::StepRecorder;
+use crate::together::{WrappedOptimizer, step_together};
 use crate::work::{Flush, Work};
 use crate::wrap::Recorded;
 
@@ -128,6 +131,74 @@ impl Recorder {
             Describing::KNOWN,
             Some(|optimizer| optimizer),
         )
+    }
+
+    /// Computes the gradients of `loss`, records the step, and lets several wrapped optimizers take it: of actor and
+    /// critic, of head and backbone, or with and without decay. Each parameter must have one optimizer. All have the
+    /// run's update rule. Learning rate and decay may differ: each optimizer that is wrapped before the first step gets
+    /// a parameter group of its own, unless [`Builder::groups`](crate::Builder::groups) named groups.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_nn::{Module, VarBuilder, VarMap, linear};
+    /// use hindcast_recorder::{AdamW, Recorder};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("run");
+    /// # let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+    /// let variables = VarMap::new();
+    /// let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    /// let (backbone, head) = (linear(3, 4, vb.pp("backbone"))?, linear(4, 1, vb.pp("head"))?);
+    /// # let parts = |prefix: &str| -> Vec<candle_core::Var> {
+    /// #     let data = variables.data().lock().unwrap();
+    /// #     data.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, var)| var.clone()).collect()
+    /// # };
+    ///
+    /// let run = Recorder::builder(&path).create(&variables)?;
+    /// let mut slow = run.wrap(AdamW::new_lr(parts("backbone"), 1e-4)?);
+    /// let mut fast = run.wrap(AdamW::new_lr(parts("head"), 1e-2)?);
+    /// for _ in 0..3 {
+    ///     let loss = head.forward(&backbone.forward(&x)?)?.sqr()?.mean_all()?;
+    ///     run.batch(0, &[0, 1])?;
+    ///     run.backward_step(&loss, &mut [&mut slow, &mut fast])?;
+    /// }
+    /// run.finish()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Optimizers that take turns don't need it: call [`Recorded::backward_step`] of the one whose turn it is.
+    ///
+    /// # Errors
+    /// As [`Recorded::backward_step`]. Also if the optimizers don't fit together; nothing is recorded then.
+    pub fn backward_step(
+        &self,
+        loss: &Tensor,
+        optimizers: &mut [&mut dyn WrappedOptimizer],
+    ) -> Result<(), RecorderError> {
+        let gradients = loss.backward();
+        let gradients = gradients.map_err(|error| {
+            self.handle
+                .lock()
+                .at()
+                .candle("computing the gradients", error)
+        })?;
+        self.step_with(&gradients, Some(loss), optimizers)
+    }
+
+    /// [`backward_step`](Self::backward_step) with gradients that the loop has computed (and may have clipped or
+    /// accumulated). `loss` is the batch loss, if it is to be recorded.
+    ///
+    /// # Errors
+    /// As [`backward_step`](Self::backward_step).
+    pub fn step_with(
+        &self,
+        gradients: &GradStore,
+        loss: Option<&Tensor>,
+        optimizers: &mut [&mut dyn WrappedOptimizer],
+    ) -> Result<(), RecorderError> {
+        step_together(&self.handle, gradients, loss, optimizers)
     }
 
     /// Records a step of a loop that computes its own update. Call it after the forward pass and before the variables

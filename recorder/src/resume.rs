@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
-use hindcast_format::layout::{Layout, TensorSpec};
+use hindcast_format::layout::{Layout, Role, TensorSpec};
 use hindcast_format::{Checkpoint, FormatError, RunWriter, Status, Trace};
 
 use crate::builder::Builder;
@@ -91,6 +91,11 @@ impl Builder {
         let lost = trace
             .manifest()
             .and_then(|manifest| LostBefore::read(&manifest.counters, step));
+        let counters = if options.restart_optimizer {
+            Vec::new()
+        } else {
+            counters(&trace, step, bound.layout.parameters().len()).map_err(open)?
+        };
         drop(trace);
         let (writer, point) =
             RunWriter::resume(Arc::clone(&options.storage), step, options.durability)
@@ -118,6 +123,7 @@ impl Builder {
             update,
             buffers: before.buffers,
             optimizer: resumed.optimizer_state.clone(),
+            counters,
             lost,
             created: false,
         };
@@ -184,6 +190,42 @@ impl Builder {
     }
 }
 
+/// How many steps are searched for the last update of each parameter. Optimizers that take turns do so within fewer.
+const TURNS: u64 = 1024;
+
+/// The counter that the optimizer of each parameter has before `step`: one more than in the last step that trained the
+/// parameter, and 0 if none did. Several optimizers that take turns count separately. `None` for a parameter whose last
+/// update is too far back.
+fn counters(trace: &Trace, step: u64, parameters: usize) -> Result<Vec<Option<u64>>, FormatError> {
+    let mut counters = vec![None; parameters];
+    let mut whole = step <= TURNS;
+    for before in (step.saturating_sub(TURNS)..step).rev() {
+        let meta = match trace.meta(before) {
+            Ok(meta) => meta,
+            Err(FormatError::NotRecorded { .. }) => {
+                whole = false;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        for (counter, trained) in counters.iter_mut().zip(&meta.trained) {
+            if *trained {
+                counter.get_or_insert(meta.optimizer_step + 1);
+            }
+        }
+        if counters.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    if whole {
+        // What no step has trained belongs to an optimizer that has not had its turn.
+        counters.iter_mut().for_each(|counter| {
+            counter.get_or_insert(0);
+        });
+    }
+    Ok(counters)
+}
+
 /// An optimizer state of zeros. `None` if the layout has none.
 fn zeros(layout: &Layout) -> candle_core::Result<Option<BTreeMap<String, Tensor>>> {
     let specs = layout.optimizer_state();
@@ -202,16 +244,23 @@ fn zeros(layout: &Layout) -> candle_core::Result<Option<BTreeMap<String, Tensor>
         .map(Some)
 }
 
-/// Adds the optimizer state of the trace to variables that were given without any: a wrapped optimizer will tell it.
+/// Adds what wrapped optimizers told the trace and the program doesn't repeat: the optimizer state, and groups.
 fn expect_state(bound: &mut Bound, recorded: &Layout) -> Result<(), String> {
-    let state = recorded.optimizer_state();
-    if state.is_empty() || !bound.layout.optimizer_state().is_empty() {
-        return Ok(());
-    }
     let mut specs = bound.layout.tensors().to_vec();
-    specs.extend_from_slice(state);
+    if specs.iter().all(|spec| spec.group == 0) {
+        // Groups that the program didn't name are those of the optimizers that were wrapped.
+        for (spec, recorded) in specs.iter_mut().zip(recorded.parameters()) {
+            if spec.name == recorded.name && spec.role == Role::Parameter {
+                spec.group = recorded.group;
+            }
+        }
+    }
+    let state = recorded.optimizer_state();
+    if bound.layout.optimizer_state().is_empty() {
+        specs.extend_from_slice(state);
+        bound.optimizer = state.iter().map(|_| TensorSource::Named).collect();
+    }
     bound.layout = Layout::new(specs).map_err(|error| error.to_string())?;
-    bound.optimizer = state.iter().map(|_| TensorSource::Named).collect();
     Ok(())
 }
 

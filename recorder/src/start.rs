@@ -1,6 +1,6 @@
 //! Creates a run and starts its threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::{Builder as Thread, JoinHandle};
 
@@ -33,6 +33,8 @@ pub(crate) struct Position {
     pub(crate) buffers: Option<Vec<u8>>,
     /// The recorded state of the optimizer before the step, by name.
     pub(crate) optimizer: Option<BTreeMap<String, Tensor>>,
+    /// The counter of the optimizer of each parameter before the step, where the trace tells it.
+    pub(crate) counters: Vec<Option<u64>>,
     /// Steps that the run lost before it was resumed.
     pub(crate) lost: Option<LostBefore>,
     /// Whether the run is new.
@@ -52,6 +54,7 @@ pub(crate) fn create(options: Options, variables: Vec<Named>) -> Result<Recorder
         update: 0,
         buffers: None,
         optimizer: None,
+        counters: Vec::new(),
         lost: None,
         created: true,
     };
@@ -141,6 +144,8 @@ pub(crate) fn start(
         copier,
         optimizer,
         told: BTreeMap::new(),
+        claims: 0,
+        claimed: BTreeSet::new(),
     };
     let segmenter = Segmenter::new(options.segments(frame_bytes));
     let capture = Capture::new(options.kept(), options.when_full, segmenter, before);
@@ -154,6 +159,7 @@ pub(crate) fn start(
             step: at.step,
             update: at.update,
             optimizer: at.optimizer,
+            counters: at.counters,
         },
     );
     Ok(Recorder::start(steps, threads))

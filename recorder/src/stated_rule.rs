@@ -137,6 +137,11 @@ impl StatedRule {
         self.table.is_some()
     }
 
+    /// Whether a step depends on the steps before it: in every rule but SGD without momentum.
+    pub(crate) fn has_state(&self) -> bool {
+        self.kind() != Some("sgd") || self.number("momentum").is_some_and(|mu| mu != 0.0)
+    }
+
     /// Who stated it.
     pub(crate) fn origin(&self) -> Origin {
         self.origin

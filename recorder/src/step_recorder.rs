@@ -1,10 +1,10 @@
 //! Records steps on the training thread: checks a step, copies its tensors, and queues it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use candle_core::{Tensor, TensorId, Var};
 use hindcast_format::Chunking;
 use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
@@ -32,6 +32,8 @@ pub(crate) struct Begin {
     pub(crate) update: u64,
     /// The recorded state of the optimizer before the step, by name.
     pub(crate) optimizer: Option<BTreeMap<String, Tensor>>,
+    /// The counter of the optimizer of each parameter before the step, where the trace tells it.
+    pub(crate) counters: Vec<Option<u64>>,
 }
 
 /// The training thread's side of a run.
@@ -112,6 +114,15 @@ impl StepRecorder {
         (self.next_step == self.begin.step).then_some(&self.begin)
     }
 
+    /// The counter of an optimizer of these variables at the beginning of this recording.
+    pub(crate) fn counter_of(&self, held: &[Var]) -> u64 {
+        let counters = self.begin.counters.iter().zip(&self.tensors.parameters);
+        let own = counters.filter(|(_, var)| held.iter().any(|held| held.id() == var.id()));
+        own.filter_map(|(counter, _)| *counter)
+            .max()
+            .unwrap_or(self.begin.update)
+    }
+
     /// The optimizer's counter before the next step.
     pub(crate) fn next_update(&self) -> u64 {
         self.next_update
@@ -131,6 +142,22 @@ impl StepRecorder {
         if self.shared.description.is_fixed() || !self.tensors.add_state(state)? {
             return Ok(false);
         }
+        self.describe_layout();
+        Ok(true)
+    }
+
+    /// Gives the variables of a wrapped optimizer a parameter group of their own, so that its rate and decay can differ
+    /// from those of others in the same step. Nothing happens if the layout is fixed or the builder named groups.
+    pub(crate) fn claim_group(&mut self, held: &HashSet<TensorId>) -> Result<(), String> {
+        let named = self.tensors.claims <= 1 && self.tensors.layout.groups() > 1;
+        if !self.shared.description.is_fixed() && !named && self.tensors.claim(held)? {
+            self.describe_layout();
+        }
+        Ok(())
+    }
+
+    /// Puts the changed layout into the run's description.
+    fn describe_layout(&mut self) {
         let layout = self.tensors.layout.clone();
         self.basis.keyframe_extra = layout.key_bytes() as u64;
         self.shared.pool.set_layout(layout.clone());
@@ -138,7 +165,6 @@ impl StepRecorder {
             info.chunks = Chunking::for_layout(&layout);
             info.layout = layout;
         });
-        Ok(true)
     }
 
     /// States the rule that the wrapped optimizer tells, if the run has none and no segment repeats its description.

@@ -1,9 +1,10 @@
 //! The tensors of a run on the training thread.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{Tensor, TensorId, Var};
 use hindcast_format::layout::{Layout, Role, TensorSpec};
 use hindcast_format::meta::StepMeta;
 use hindcast_format::{KeyState, State};
@@ -25,6 +26,9 @@ pub(crate) struct Tensors {
     pub(crate) optimizer: Vec<TensorSource>,
     /// The part of the optimizer's state that wrapped optimizers told before the first step, by name.
     pub(crate) told: BTreeMap<String, Var>,
+    /// Number of optimizers that have claimed a parameter group, and the positions of their parameters.
+    pub(crate) claims: u16,
+    pub(crate) claimed: BTreeSet<usize>,
 }
 
 impl Tensors {
@@ -56,11 +60,11 @@ impl Tensors {
         {
             for (at, parameter) in self.parameters.iter().enumerate() {
                 let name = format!("{slot}.{}", self.name(at));
-                if !told.contains_key(&name) {
+                if let Entry::Vacant(free) = told.entry(name) {
                     let zeros = parameter
                         .zeros_like()
                         .and_then(|zeros| Var::from_tensor(&zeros));
-                    told.insert(name, zeros.map_err(|error| error.to_string())?);
+                    free.insert(zeros.map_err(|error| error.to_string())?);
                 }
             }
         }
@@ -142,6 +146,46 @@ impl Tensors {
             }
         }
         Ok(())
+    }
+
+    /// The parameter group of a parameter.
+    pub(crate) fn group(&self, parameter: usize) -> usize {
+        let spec = self.layout.parameters().get(parameter);
+        spec.map_or(0, |spec| usize::from(spec.group))
+    }
+
+    /// Puts the variables of a further optimizer into a parameter group of their own. Variables that an optimizer has
+    /// claimed before stay where they are. Returns whether the layout has changed.
+    pub(crate) fn claim(&mut self, held: &HashSet<TensorId>) -> Result<bool, String> {
+        let new: Vec<usize> = (0..self.parameters.len())
+            .filter(|at| {
+                self.parameters
+                    .get(*at)
+                    .is_some_and(|var| held.contains(&var.id()))
+            })
+            .filter(|at| !self.claimed.contains(at))
+            .collect();
+        let group = self.claims;
+        if new.is_empty() {
+            return Ok(false);
+        }
+        self.claims = self
+            .claims
+            .checked_add(1)
+            .ok_or("more than 65,535 optimizers were wrapped")?;
+        self.claimed.extend(&new);
+        if group == 0 {
+            return Ok(false);
+        }
+        let mut specs = self.layout.tensors().to_vec();
+        for at in new {
+            // Parameters are the first tensors of a layout.
+            if let Some(spec) = specs.get_mut(at) {
+                spec.group = group;
+            }
+        }
+        self.layout = Layout::new(specs).map_err(|error| error.to_string())?;
+        Ok(true)
     }
 
     /// Copies the optimizer's state. The error text says what is missing or has changed.

@@ -13,7 +13,9 @@ use crate::describe::Describe;
 use crate::error::RecorderError;
 use crate::handle::Handle;
 use crate::known::{Describing, name_of};
+use crate::part::{Facts, Part};
 use crate::step::{OptimizerState, StepHyper, StepInfo, Trained};
+use crate::together::WrappedOptimizer;
 use crate::update_rule::UpdateRule;
 
 type HyperFn<O> = Box<dyn Fn(&O, &mut [GroupHyper]) + Send>;
@@ -75,7 +77,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
             Ok(updates) => (updates, None),
             Err(why) => (0, Some(why)),
         };
-        Self {
+        let mut recorded = Self {
             ask: held.is_none(),
             optimizer,
             run,
@@ -85,11 +87,14 @@ impl<O: Optimizer + 'static> Recorded<O> {
             hyper: None,
             state,
             groups: Vec::new(),
-            updated: held.map(|vars| vars.iter().map(|var| var.id()).collect()),
+            updated: held.map(|vars| ids(&vars)),
             listed: false,
             unseen: None,
             checked: None,
-        }
+        };
+        recorded.ask();
+        recorded.claim();
+        recorded
     }
 
     /// Lists the variables that the optimizer updates: those that it was created with. All other parameters are
@@ -103,6 +108,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
         self.updated = Some(variables.into_iter().map(|var| var.id()).collect());
         self.ask = false;
         self.listed = true;
+        self.claim();
         self
     }
 
@@ -140,19 +146,12 @@ impl<O: Optimizer + 'static> Recorded<O> {
         loss: Option<&Tensor>,
     ) -> Result<(), RecorderError> {
         let Checked { decay, .. } = self.check()?;
-        if std::mem::take(&mut self.ask) {
-            let held = self
-                .describe
-                .of(&self.optimizer)
-                .and_then(Describe::variables);
-            self.updated = held.map(|vars| vars.iter().map(|var| var.id()).collect());
-        }
+        self.ask();
         let learning_rate = self.optimizer.learning_rate();
-        let told = self
-            .describe
-            .of(&self.optimizer)
-            .and_then(Describe::updates);
-        let updates = told.unwrap_or(self.updates);
+        let updates = self.counter();
+        if self.hyper.is_some() {
+            self.read_groups(decay);
+        }
         let mut info = StepInfo::announced(learning_rate).optimizer_step(updates);
         info.trained = match &self.updated {
             Some(updated) => Trained::Updated(gradients, updated),
@@ -163,17 +162,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
                 learning_rate,
                 weight_decay: decay,
             },
-            Some(read) => {
-                let plain = GroupHyper {
-                    learning_rate,
-                    weight_decay: decay
-                        .unwrap_or_else(|| self.run.lock().choices().default_decay()),
-                };
-                self.groups.clear();
-                self.groups.resize(self.run.lock().groups(), plain);
-                read(&self.optimizer, &mut self.groups);
-                StepHyper::Each(&self.groups)
-            }
+            Some(_) => StepHyper::Each(&self.groups),
         };
         if let Some(state) = self.state {
             info = info.optimizer(state(&self.optimizer));
@@ -199,6 +188,47 @@ impl<O: Optimizer + 'static> Recorded<O> {
                 self.run.lock().hand_over();
                 Err(self.run.lock().update_failed(error))
             }
+        }
+    }
+
+    /// Asks the optimizer which variables it holds, if it may hold others than before.
+    fn ask(&mut self) {
+        if std::mem::take(&mut self.ask) {
+            let told = self.describe.of(&self.optimizer);
+            self.updated = told.and_then(Describe::variables).map(|vars| ids(&vars));
+        }
+    }
+
+    /// Takes a parameter group for the variables that the optimizer holds.
+    fn claim(&mut self) {
+        if let Some(held) = &self.updated
+            && let Err(why) = self.run.lock().claim_group(held)
+        {
+            self.refused.get_or_insert(why);
+        }
+    }
+
+    /// The counter before the next step.
+    fn counter(&self) -> u64 {
+        let told = self
+            .describe
+            .of(&self.optimizer)
+            .and_then(Describe::updates);
+        told.unwrap_or(self.updates)
+    }
+
+    /// Reads the learning rate and the decay of each parameter group. `decay` is the one that the optimizer told.
+    fn read_groups(&mut self, decay: Option<f64>) {
+        let run = self.run.lock();
+        let plain = GroupHyper {
+            learning_rate: self.optimizer.learning_rate(),
+            weight_decay: decay.unwrap_or_else(|| run.choices().default_decay()),
+        };
+        self.groups.clear();
+        self.groups.resize(run.groups(), plain);
+        drop(run);
+        if let Some(read) = &self.hyper {
+            read(&self.optimizer, &mut self.groups);
         }
     }
 
@@ -304,3 +334,32 @@ fn held_by_sgd<O: Optimizer + 'static>(optimizer: O) -> (O, Option<Vec<Var>>) {
     }
     (optimizer, held)
 }
+
+fn ids(vars: &[Var]) -> HashSet<TensorId> {
+    vars.iter().map(|var| var.id()).collect()
+}
+
+impl<O: Optimizer + 'static> Part for Recorded<O> {
+    fn is_of(&self, run: usize) -> bool {
+        self.run.id() == run
+    }
+
+    fn facts(&mut self) -> Result<Facts, RecorderError> {
+        let Checked { decay, .. } = self.check()?;
+        self.ask();
+        self.read_groups(decay);
+        Ok(Facts {
+            name: name_of::<O>(),
+            groups: self.groups.clone(),
+            updates: self.counter(),
+            held: self.updated.clone(),
+        })
+    }
+
+    fn update(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
+        self.updates = self.counter() + 1;
+        self.optimizer.step(gradients)
+    }
+}
+
+impl<O: Optimizer + 'static> WrappedOptimizer for Recorded<O> {}

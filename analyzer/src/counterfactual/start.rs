@@ -29,7 +29,9 @@ pub struct StateBefore<T> {
 }
 
 /// Calls `see` with the steps of `range`, oldest first, and the state before each. `optimizer` is the optimizer's
-/// state before the first step. A step that the optimizer counts as its first starts from the initial state. `see` returns the optimizer's state after its step, or `None` to stop.
+/// state before the first step. The update rule itself starts from the initial state in a step that an optimizer counts
+/// as its first, for the parameters of that step only: optimizers may take turns. `see` returns the optimizer's state
+/// after its step, or `None` to stop.
 pub fn each_state<T: Real>(
     run: &RecordedRun<'_>,
     range: Range<u64>,
@@ -38,9 +40,6 @@ pub fn each_state<T: Real>(
 ) -> Result<()> {
     for found in WithBuffers::new(run.source(), range, Order::OldestFirst)? {
         let (step, buffers) = found?;
-        if step.meta.optimizer_step == 0 {
-            optimizer = run.rule().initial_state(run.blocks().values());
-        }
         let state = ModelState {
             parameters: step.parameters.to_vec(),
             buffers: buffers.to_vec(),

@@ -52,8 +52,11 @@ fn killed(storage: &MemStorage) -> Arc<MemStorage> {
     Arc::new(MemStorage::from_files(storage.files()))
 }
 
+/// The states by step, the optimizer's counters, the final parameters and the final moments.
+type Content = (Vec<(u64, Vec<u8>)>, Vec<u64>, Vec<u8>, Vec<u8>);
+
 /// Everything of a finished run that must not depend on interruptions, apart from where keyframes are.
-fn content(trace: &Trace) -> (Vec<(u64, Vec<u8>)>, Vec<u64>, Vec<u8>, Vec<u8>) {
+fn content(trace: &Trace) -> Content {
     let counters = trace
         .span()
         .map(|step| trace.meta(step).unwrap().optimizer_step);
@@ -160,41 +163,42 @@ fn candles_adamw_is_refused_in_a_resumed_run_unless_it_begins_anew() {
     let storage = Arc::new(MemStorage::new());
     let (_, run, _) = program(&storage, as_it_is, candles, 9).unwrap();
     drop(run);
-    let storage = killed(&storage);
-    let refused = program(&storage, as_it_is, candles, STEPS).err().unwrap();
+    // The state after step 8 was not recorded, so step 8 is taken again.
+    let attempt = killed(&storage);
+    let refused = program(&attempt, as_it_is, candles, STEPS).err().unwrap();
     let error = refused.to_string();
     for part in [
-        "step 9 of the run: the optimizer AdamW keeps its state",
+        "step 8 of the run: the optimizer AdamW keeps its state",
         "use hindcast_recorder::AdamW",
         "restart_optimizer()",
     ] {
         assert!(error.contains(part), "{error}");
     }
     // The trace doesn't have the moments for ours, either.
-    let error = program(&storage, as_it_is, ours, STEPS)
+    let error = program(&killed(&storage), as_it_is, ours, STEPS)
         .err()
         .unwrap()
         .to_string();
     assert!(
-        error.contains("doesn't have the state of the optimizer AdamW before step 9"),
+        error.contains("doesn't have the state of the optimizer AdamW before step 8"),
         "{error}"
     );
     let (_, run, from) = program(&storage, Builder::restart_optimizer, candles, 12).unwrap();
-    assert_eq!(from, 9);
+    assert_eq!(from, 8);
     run.finish().unwrap();
     let trace = open(&storage);
     let counters: Vec<u64> = trace
         .span()
         .map(|step| trace.meta(step).unwrap().optimizer_step)
         .collect();
-    assert_eq!(counters, [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2]);
+    assert_eq!(counters, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3]);
 }
 
 #[test]
 fn a_run_of_ours_is_not_continued_with_candles() {
     let storage = Arc::new(MemStorage::new());
     drop(program(&storage, as_it_is, ours, 9).unwrap());
-    let error = program(&storage, as_it_is, candles, STEPS)
+    let error = program(&killed(&storage), as_it_is, candles, STEPS)
         .err()
         .unwrap()
         .to_string();

@@ -10,5 +10,6 @@ mod loops;
 mod policies;
 mod resume;
 mod rules;
+mod together;
 mod train_on;
 mod updates;
