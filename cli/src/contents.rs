@@ -50,6 +50,53 @@ fn task_name(info: &RunInfo) -> String {
         .unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
 }
 
+/// Names of the parameters that no recorded step trained, in the layout's order. Reads metadata until every parameter has
+/// been trained, which is usually the first step. Empty if the run has no step. Stops at damage.
+pub(crate) fn never_trained(trace: &Trace) -> Vec<String> {
+    let parameters = trace.layout().parameters();
+    let mut left: Vec<usize> = (0..parameters.len()).collect();
+    let mut steps = trace.metas(0..u64::MAX);
+    let mut any = false;
+    while !left.is_empty()
+        && let Ok(Some(meta)) = steps.next()
+    {
+        any = true;
+        left.retain(|at| meta.trained.get(*at) != Some(&true));
+    }
+    left.retain(|_| any);
+    let names = left.into_iter().filter_map(|at| parameters.get(at));
+    names.map(|spec| spec.name.clone()).collect()
+}
+
+/// Says which of the run's parameters were never trained, and what may be the cause. `None` if there are none.
+pub(crate) fn about_never_trained(names: &[String], parameters: usize) -> Option<String> {
+    /// Number of names in the sentence.
+    const NAMED: usize = 3;
+    let first: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} of the {parameters} parameter tensors were trained in no step ({}{more}): the optimizer doesn't hold them, or they never had a gradient. If \
+             they should have had one: candle_nn's LayerNorm, RmsNorm, softmax_last_dim and rope cut the graph, and hindcast_model::own has layers with the \
+             same names that don't",
+            names.len(),
+            first.join(", ")
+        )
+    })
+}
+
+/// Puts a TOML text on one line.
+pub(crate) fn in_a_line(toml: &str) -> String {
+    let lines = toml.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 /// Number of examples in the run's training split, if it was recorded.
 pub(crate) fn training_examples(info: &RunInfo) -> Option<u64> {
     match &info.data {

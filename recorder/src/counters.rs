@@ -25,6 +25,7 @@ pub(crate) struct Counters {
     pub(crate) non_finite_steps: AtomicU64,
     non_finite: Mutex<Option<NonFinite>>,
     not_updated: Mutex<BTreeSet<String>>,
+    without_gradient: Mutex<Vec<String>>,
     /// Steps that are not in the trace, as ascending ranges.
     lost: Mutex<Vec<Range<u64>>>,
 }
@@ -59,6 +60,12 @@ impl Counters {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         all.insert(name);
+    }
+
+    /// Notes the parameters that have had no gradient so far.
+    pub(crate) fn without_gradient(&self, names: Vec<String>) {
+        let all = self.without_gradient.lock();
+        *all.unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Notes that a step is not in the trace.
@@ -115,6 +122,11 @@ impl Counters {
                 .iter()
                 .cloned()
                 .collect(),
+            without_gradient: self
+                .without_gradient
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             lost: lost_steps.iter().map(|range| range.end - range.start).sum(),
             lost_steps,
             dropped_segments: get(&self.dropped_segments),

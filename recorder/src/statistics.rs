@@ -57,6 +57,8 @@ pub struct Statistics {
     /// Parameters that had a gradient and were not updated by the wrapped optimizer, because it doesn't hold them. They
     /// are recorded as not trained.
     pub not_updated: Vec<String>,
+    /// Parameters that had no gradient in any step, although the optimizer holds them or nothing says that it doesn't.
+    pub without_gradient: Vec<String>,
     /// The first failure of storage or of a thread. Under [`OnError::TrainOn`](crate::OnError::TrainOn), recording may
     /// have resumed after it.
     pub failure: Option<RecorderError>,
@@ -99,14 +101,17 @@ impl fmt::Display for Statistics {
         if let Some(first) = &self.non_finite {
             write!(f, " (first {:?} at step {})", first.tensor, first.step)?;
         }
-        if let Some(first) = self.not_updated.first() {
-            let more = match self.not_updated.len() - 1 {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
+        if let Some(names) = first_of(&self.not_updated) {
             write!(
                 f,
-                ", {first:?}{more} recorded as not trained, because the optimizer did not change it although it had a gradient"
+                ", {names} recorded as not trained, because the optimizer did not change it although it had a gradient"
+            )?;
+        }
+        if let Some(names) = first_of(&self.without_gradient) {
+            write!(
+                f,
+                ", {names} never had a gradient and kept the initial values (candle_nn's LayerNorm, RmsNorm, softmax_last_dim and rope cut the graph, and \
+                 hindcast_model::own has layers with the same names that don't)"
             )?;
         }
         if self.stalls > 0 {
@@ -122,6 +127,15 @@ impl fmt::Display for Statistics {
             None => Ok(()),
         }
     }
+}
+
+/// The first of the names, and the number of the others. `None` if there are none.
+fn first_of(names: &[String]) -> Option<String> {
+    let first = names.first()?;
+    Some(match names.len() - 1 {
+        0 => format!("{first:?}"),
+        more => format!("{first:?} and {more} more"),
+    })
 }
 
 /// Prints ranges of steps. Only the first ranges of a long list are printed.

@@ -22,7 +22,7 @@ use crate::stated_rule::{Origin, StatedRule};
 use crate::step::{BatchInfo, OptimizerState, StepInfo, Trained};
 use crate::tensors::Tensors;
 use crate::update_rule::UpdateRule;
-use crate::updates::{OwnUpdates, compare};
+use crate::updates::{OwnUpdates, WithoutGradient, compare};
 use crate::work::{Captured, FinalState, Job, Work};
 
 /// Where a recording begins.
@@ -43,6 +43,7 @@ pub(crate) struct StepRecorder {
     tensors: Tensors,
     capture: Capture,
     own_updates: OwnUpdates,
+    without_gradient: WithoutGradient,
     /// What the expected size of the run is computed from.
     basis: Basis,
     /// Where this recording begins.
@@ -77,6 +78,7 @@ impl StepRecorder {
             tensors,
             capture,
             own_updates: OwnUpdates::default(),
+            without_gradient: WithoutGradient::default(),
             basis,
             number: 0,
             next_step: begin.step,
@@ -350,6 +352,7 @@ impl StepRecorder {
             update: self.next_update,
         };
         completion.complete(meta, info, loss)?;
+        self.without_gradient.see(shared, tensors, info.trained);
         if let Trained::Gradients(gradients) = info.trained {
             self.own_updates
                 .expect(tensors, meta, gradients)

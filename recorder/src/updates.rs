@@ -8,6 +8,7 @@ use hindcast_format::meta::StepMeta;
 
 use crate::error::RecorderError;
 use crate::shared::Shared;
+use crate::step::Trained;
 use crate::tensors::Tensors;
 use crate::work::{Base, Captured, Job};
 
@@ -41,6 +42,37 @@ pub(crate) fn compare(
     }
     *unseen = still;
     Ok(())
+}
+
+/// Finds the parameters that have no gradient in any step.
+#[derive(Default)]
+pub(crate) struct WithoutGradient {
+    /// Their positions. `None` before the first step.
+    left: Option<Vec<usize>>,
+}
+
+impl WithoutGradient {
+    /// Looks at the gradients of a step. A parameter that the optimizer is known not to hold isn't missed.
+    pub(crate) fn see(&mut self, shared: &Shared, tensors: &Tensors, trained: Trained<'_>) {
+        let first = self.left.is_none();
+        let all = || (0..tensors.parameters.len()).collect();
+        let left = self.left.get_or_insert_with(all);
+        let before = left.len();
+        left.retain(|&at| match (trained, tensors.parameters.get(at)) {
+            (Trained::Gradients(gradients) | Trained::Watched(gradients), Some(var)) => {
+                gradients.get(var).is_none()
+            }
+            (Trained::Updated(gradients, held), Some(var)) => {
+                gradients.get(var).is_none() && held.contains(&var.id())
+            }
+            // The loop says which parameters it trains.
+            _ => false,
+        });
+        if first || left.len() != before {
+            let names = left.iter().map(|at| tensors.name(*at).to_owned());
+            shared.counters.without_gradient(names.collect());
+        }
+    }
 }
 
 /// The recorded state of a step, unless the queue had no room for it.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
-use candle_nn::{AdamW as CandleAdamW, Linear, Module, Optimizer, VarBuilder, VarMap, linear};
+use candle_nn::{
+    AdamW as CandleAdamW, Linear, Module, Optimizer, VarBuilder, VarMap, layer_norm, linear,
+};
 use hindcast_analyzer::check::{ReplayCheckOptions, replay_check};
 use hindcast_analyzer::run::RecordedRun;
 use hindcast_format::{Trace, verify};
@@ -15,7 +17,7 @@ use hindcast_model::ops;
 use hindcast_model::own::OwnModel;
 use hindcast_recorder::{AdamW, Builder, Recorded, Recorder};
 
-use crate::common::Tested;
+use crate::common::{Tested, fine};
 
 const EXAMPLES: u64 = 24;
 const BATCH: u64 = 8;
@@ -224,6 +226,48 @@ fn two_optimizers_are_reproduced_by_a_replay_together_and_in_turns() -> Tested {
         let counters = replay(&parts)?;
         assert_eq!(counters, replay(&whole)?);
         assert_eq!(counters[21], if together { 21 } else { 10 });
+    }
+    Ok(())
+}
+
+/// candle_nn's layer norm cuts the graph, so what comes before it isn't trained. The trace shows it, and `info` and
+/// `verify` say it.
+#[test]
+fn tensors_that_no_step_trained_are_named_with_the_cure() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let variables = VarMap::new();
+    let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    let first = linear(4, 6, vb.pp("first"))?;
+    let norm = layer_norm(6, 1e-5, vb.pp("norm"))?;
+    let last = linear(6, 3, vb.pp("last"))?;
+    let run = Recorder::builder(dir.path().join("cut")).create(&variables)?;
+    let mut adamw = run.wrap(AdamW::new_lr(variables.all_vars(), 0.01)?);
+    let batch = data()?.batch(Split::Train, &[0, 1, 2], None, DType::F32, &Device::Cpu)?;
+    for _ in 0..3 {
+        let logits = last.forward(&norm.forward(&first.forward(&batch.inputs)?)?)?;
+        let loss = ops::cross_entropy(&logits, &batch.targets)?.mean_all()?;
+        run.batch(0, &[0, 1, 2])?;
+        adamw.backward_step(&loss)?;
+    }
+    run.finish()?;
+    let said = "4 of the 6 parameter tensors were trained in no step (first.bias, first.weight, norm.bias and 1 more)";
+    for verb in ["info", "verify"] {
+        let text = fine(dir.path(), &[verb, "cut"]);
+        assert!(
+            text.contains(said) && text.contains("hindcast_model::own"),
+            "{text}"
+        );
+    }
+    let info = fine(dir.path(), &["info", "cut"]);
+    assert!(
+        info.contains("rule        kind = \"adamw\", beta1 = 0.9"),
+        "{info}"
+    );
+
+    train(&dir.path().join("whole"), |b| b, ours, (3, true))?;
+    for verb in ["info", "verify"] {
+        let text = fine(dir.path(), &[verb, "whole"]);
+        assert!(!text.contains("trained in no step"), "{text}");
     }
     Ok(())
 }

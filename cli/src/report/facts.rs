@@ -2,7 +2,10 @@
 
 use hindcast_format::{DataIdentity, FormatError, Trace, hex};
 
-use crate::contents::{Contents, NO_HEAD, notes, status, training_examples};
+use crate::contents::{
+    Contents, NO_HEAD, about_never_trained, in_a_line, never_trained, notes, status,
+    training_examples,
+};
 use crate::words::{bytes, grouped, plural};
 
 /// Largest number of points of a training curve. The losses of a longer run are averaged over stretches of steps.
@@ -104,6 +107,8 @@ fn list(trace: &Trace, contents: &Contents) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    let untrained = about_never_trained(&never_trained(trace), layout.parameters().len());
+    out.extend(untrained.map(|text| ("Never trained".to_owned(), text)));
     match &info.data {
         DataIdentity::None => {
             out.push(("Data".to_owned(), "no fingerprint was recorded".to_owned()));
@@ -209,15 +214,6 @@ impl Curve {
             not_finite: losses.len() - finite.len(),
         }
     }
-}
-
-/// Puts a TOML text on one line.
-fn in_a_line(toml: &str) -> String {
-    let lines = toml.lines().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 #[cfg(test)]

@@ -144,6 +144,45 @@ fn an_update_that_was_left_out_is_recorded_as_training_nothing() {
     assert_eq!(flags(&storage), expected);
 }
 
+/// A graph that is cut before a parameter leaves it without a gradient in every step.
+#[test]
+fn a_parameter_that_never_had_a_gradient_is_named_in_the_summary() {
+    for held in [true, false] {
+        let (_, builder) = in_memory();
+        let net = Linear::new();
+        let run = builder.create(&net.map).unwrap();
+        let vars = if held {
+            net.map.all_vars()
+        } else {
+            vec![net.b.clone()]
+        };
+        let mut sgd = run.wrap(SGD::new(vars, RATE).unwrap());
+        for _ in 0..3 {
+            run.batch(0, &[1]).unwrap();
+            let w = net.w.detach().sum_all().unwrap();
+            let loss = (net.b.sqr().unwrap().sum_all().unwrap() + w).unwrap();
+            sgd.backward_step(&loss).unwrap();
+        }
+        let summary = run.finish().unwrap();
+        let expected: &[&str] = if held { &["w"] } else { &[] };
+        assert_eq!(summary.statistics.without_gradient, expected);
+        let text = summary.to_string();
+        assert_eq!(text.contains("\"w\" never had a gradient"), held, "{text}");
+        assert_eq!(text.contains("hindcast_model::own"), held, "{text}");
+    }
+    // One gradient suffices.
+    let (_, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.create(&net.map).unwrap();
+    let mut sgd = sgd(&run, &net);
+    run.batch(0, &[1]).unwrap();
+    let loss = net.b.sqr().unwrap().sum_all().unwrap();
+    sgd.backward_step(&loss).unwrap();
+    train(&run, &mut sgd, &net, 1..2, 1).unwrap();
+    let summary = run.finish().unwrap();
+    assert!(summary.statistics.without_gradient.is_empty(), "{summary}");
+}
+
 #[test]
 fn a_gradient_of_zero_proves_nothing() {
     let (storage, builder) = in_memory();

@@ -15,7 +15,9 @@ use crate::clean::field;
 use crate::commands::context::open_trace_within;
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, context};
-use crate::contents::{Contents, NO_HEAD, notes, status};
+use crate::contents::{
+    Contents, NO_HEAD, about_never_trained, in_a_line, never_trained, notes, status,
+};
 use crate::words::{self, counted};
 
 /// The JSON that `--json` prints.
@@ -36,6 +38,9 @@ struct Report<'a> {
     ratio: f64,
     parameters: u64,
     head_digest: Option<String>,
+    /// Parameter tensors that no step trained.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    never_trained: Vec<String>,
     info: &'a RunInfo,
     segments: Vec<SegmentSize>,
     manifest: Option<&'a Manifest>,
@@ -116,6 +121,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         ratio: contents.ratio(),
         parameters: contents.parameters,
         head_digest: contents.head,
+        never_trained: never_trained(&trace),
         info: trace.info(),
         segments: trace.sizes(),
         manifest: trace.manifest(),
@@ -167,6 +173,19 @@ fn print(
     writeln!(out, "  kept        {}", field(&info.keep))?;
     steps(out, report, epochs_known)?;
     size(out, report, trace)?;
+    let tensors = trace.layout().parameters().len();
+    if let Some(text) = about_never_trained(&report.never_trained, tensors) {
+        writeln!(out, "  untrained   {}", field(&text))?;
+    }
+    match (&info.rule, &info.task) {
+        (Some(rule), None) => writeln!(out, "  rule        {}", field(in_a_line(rule)))?,
+        (None, None) => writeln!(
+            out,
+            "  rule        none is stated: the program that analyses the run must give it"
+        )?,
+        // The task contains the rule.
+        (_, Some(_)) => {}
+    }
     data(out, &info.data)?;
     if let Some(manifest) = report.manifest {
         history(out, manifest, report.steps)?;

@@ -13,6 +13,7 @@ use crate::commands::analysis::trust;
 use crate::commands::context::{Models, unopened};
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, Usage, context, progress};
+use crate::contents::{about_never_trained, never_trained};
 use crate::words::{self, counted};
 use hindcast_analyzer::check::ReplayCheckReport;
 use hindcast_analyzer::{ReplayCheckOptions, replay_check};
@@ -26,6 +27,12 @@ struct Report {
     head_matches: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replay: Option<ReplayCheckReport>,
+    /// Parameter tensors that no step trained.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    never_trained: Vec<String>,
+    /// What the print says about them.
+    #[serde(skip)]
+    untrained: Option<String>,
 }
 
 pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
@@ -50,10 +57,20 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
     let replay = (args.replay && !damaged)
         .then(|| replay(args, models, memory))
         .transpose()?;
+    let (never_trained, untrained) = if damaged {
+        Default::default()
+    } else {
+        let trace = context::open_trace_within(&args.run, memory)?;
+        let names = never_trained(&trace);
+        let text = about_never_trained(&names, trace.layout().parameters().len());
+        (names, text)
+    };
     let report = Report {
         trace,
         head_matches,
         replay,
+        never_trained,
+        untrained,
     };
 
     let mut out = clean::stdout();
@@ -130,6 +147,9 @@ fn print(out: &mut dyn Write, report: &Report, args: &Verify) -> std::io::Result
             "{} steps have no tensors: they were skipped by --when-full or --keep, or lost before a recovery",
             trace.gaps
         )?;
+    }
+    if let Some(text) = &report.untrained {
+        writeln!(out, "note: {}", field(text))?;
     }
     let told = trace.is_ok() && report.head_matches == Some(false);
     if let Some(head) = trace.head_digest.as_ref().filter(|_| !told) {
