@@ -137,6 +137,13 @@ impl Linearized {
         self.check(adjoint)?;
         let mut s = vec![0.0; self.values];
         for (k, (range, hyper)) in self.active.iter().enumerate() {
+            if self.is_plain() {
+                let u = &adjoint.u[range.clone()];
+                for (s, u) in s[range.clone()].iter_mut().zip(u) {
+                    *s = -hyper.learning_rate * u;
+                }
+                continue;
+            }
             let whole = self.local.whole(k, (range, hyper), &adjoint.u)?;
             for (within, i) in range.clone().enumerate() {
                 let after = self.after(adjoint, i);
@@ -170,6 +177,13 @@ impl Linearized {
         check("H s", self.values, hessian_product.len())?;
         check("the direction", self.values, direction.clipped.len())?;
         for (k, (range, hyper)) in self.active.iter().enumerate() {
+            if self.is_plain() {
+                let s = &direction.clipped[range.clone()];
+                for (u, s) in adjoint.u[range.clone()].iter_mut().zip(s) {
+                    *u += hyper.weight_decay * s;
+                }
+                continue;
+            }
             let whole = self.local.whole(k, (range, hyper), &adjoint.u)?;
             for (within, i) in range.clone().enumerate() {
                 let after = self.after(adjoint, i);
@@ -186,6 +200,12 @@ impl Linearized {
             *u += h;
         }
         Ok(())
+    }
+
+    /// Whether the rule is SGD without momentum. Its loops are separate, because in a small net they would otherwise take
+    /// as long as the products with the Hessian.
+    fn is_plain(&self) -> bool {
+        matches!(self.rule, UpdateRule::Sgd { momentum: 0.0, .. })
     }
 
     /// The derivatives after the step with respect to parameter `i` and its state.

@@ -266,11 +266,6 @@ impl Local {
         let (eta, decay) = (hyper.learning_rate, hyper.weight_decay);
         let (u, state) = after;
         let mut out = match *rule {
-            UpdateRule::Sgd { momentum: 0.0, .. } => Element {
-                s: -eta * u,
-                u,
-                state,
-            },
             UpdateRule::Sgd {
                 momentum,
                 dampening,
