@@ -35,7 +35,7 @@ pub struct Resumed {
 
 impl Builder {
     /// Continues the existing run from `step`. The steps before it stay. The step itself and all later ones are
-    /// removed, and the manifest notes the cut. The run's choice of steps to keep, task, rule, seed and data don't
+    /// removed when the step is recorded again, and the manifest notes the cut. The run's choice of steps to keep, task, rule, seed and data don't
     /// change.
     ///
     /// The variables must hold their values from before that step, for example from a checkpoint. If the trace has

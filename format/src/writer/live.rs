@@ -36,6 +36,15 @@ pub(super) struct Live {
     pub last_state: Option<u64>,
     /// The step that the last segment's link leads to. The next segment must open with it.
     pub linked_to: Option<u64>,
+    /// The run as it was before it was resumed, until the cut takes effect.
+    pub uncut: Option<Box<Uncut>>,
+}
+
+/// A run whose cut hasn't taken effect: its files and its manifest are still those of before.
+pub(super) struct Uncut {
+    pub manifest: Manifest,
+    /// The copy of the segment that contains the cut. This manifest doesn't list it.
+    pub copy: Option<String>,
 }
 
 /// Claims the run, because it may have one writer only.
@@ -71,6 +80,7 @@ impl Live {
             last: None,
             last_state: None,
             linked_to: None,
+            uncut: None,
         }
     }
 
@@ -149,6 +159,9 @@ impl Live {
                 step: first_step,
                 why: "a segment is still open; seal it first".into(),
             });
+        }
+        if self.uncut.is_some() {
+            self.publish()?;
         }
         let number = self.manifest.segments.last().map_or(0, |s| s.number + 1);
         let header = Header {
@@ -265,19 +278,27 @@ impl Live {
         trimmed.map_err(self.io(&name, "sealing", self.last))
     }
 
-    /// Publishes the manifest of a run that ends here.
+    /// Publishes the manifest of a run that ends here. A resumed run in which nothing was recorded stays as it was before.
     pub fn close(
         &mut self,
         status: Status,
         counters: BTreeMap<String, u64>,
     ) -> Result<Manifest, FormatError> {
+        if let Some(uncut) = self.uncut.take() {
+            if let Some(copy) = &uncut.copy {
+                let removed = self.storage.remove(copy);
+                removed.map_err(self.io(copy, "removing", self.last))?;
+            }
+            return Ok(uncut.manifest);
+        }
         self.manifest.status = status;
         self.manifest.counters = counters;
         self.publish()?;
         Ok(self.manifest.clone())
     }
 
-    /// Writes the manifest, after syncing everything that it lists.
+    /// Writes the manifest, after syncing everything that it lists. The cut of a resumed run then has taken effect, and the files of
+    /// before are removed.
     pub fn publish(&mut self) -> Result<(), FormatError> {
         if !self.unsynced.is_empty() {
             self.sync_all()?;
@@ -289,6 +310,9 @@ impl Live {
             self.last,
         ))?;
         self.renew_reserve(bytes.len() as u64);
+        if self.uncut.take().is_some() {
+            self.remove_unlisted()?;
+        }
         Ok(())
     }
 

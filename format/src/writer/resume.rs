@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::durability::Durability;
-use super::live::{Live, claim};
+use super::live::{Live, Uncut, claim};
 use super::open::OpenSegment;
 use super::run::RunWriter;
 use crate::FormatError;
@@ -42,12 +42,13 @@ struct Cut {
 }
 
 impl RunWriter {
-    /// Opens a run to resume it at `at_step`. Earlier steps stay. Step `at_step` and all later ones are cut away, and the manifest logs the
-    /// cut. The next segment opens with step `at_step` or a later one, as a keyframe.
+    /// Opens a run to resume it at `at_step`. Earlier steps stay. Step `at_step`, all later ones and the final state are cut away when the
+    /// next segment is opened, and the manifest logs the cut. That segment opens with step `at_step` or a later one, as a keyframe.
     ///
     /// Nothing is removed before its replacement is durable. The segment that contains the cut is copied up to the cut under a new name and
-    /// synced. Then the manifest is replaced, and only then are the old files removed. If the process is killed in between, the run is in
-    /// its old or in its new state.
+    /// synced. The manifest is replaced when the next segment is opened, and only then are the old files removed. If the process is killed
+    /// in between, the run is in its old or in its new state. A writer that is dropped or closed before it opens a segment leaves the run
+    /// as it was. Otherwise a program that fails again and again before its first step would lose a keyframe each time.
     ///
     /// # Errors
     /// The run is damaged before the cut (recover it first, or cut before the damage), there is no such run, another writer has it open
@@ -74,12 +75,14 @@ impl RunWriter {
             });
         };
         let end = trace.span().end;
+        let loses = at_step < end || trace.final_step().is_some();
         let (state, key, meta) = match trace.read(at_step) {
             Ok(recorded) => (Some(recorded.state), recorded.key, Some(recorded.meta)),
             Err(FormatError::NotRecorded { .. }) => (None, None, None),
             Err(e) => return Err(e),
         };
-        let mut manifest = manifest.clone();
+        let old = manifest.clone();
+        let mut manifest = old.clone();
         let cut = cut_at(&trace, at_step)?;
         let context = Context::new(&manifest.run)?;
         manifest
@@ -96,12 +99,20 @@ impl RunWriter {
             superseded: cut.superseded,
         });
         let mut live = Live::new(Arc::clone(&storage), claim, manifest, context, durability);
-        if let Some(segment) = cut.rewritten {
-            live.copy(&segment, at_step)?;
-        }
+        let copy = match cut.rewritten {
+            Some(segment) => live.copy(&segment, at_step)?,
+            None => None,
+        };
         live.restore_position();
-        live.publish()?;
-        live.remove_unlisted()?;
+        if loses {
+            live.uncut = Some(Box::new(Uncut {
+                manifest: old,
+                copy,
+            }));
+        } else {
+            live.publish()?;
+            live.remove_unlisted()?;
+        }
         let last = live.last;
         let point = ResumePoint {
             step: at_step,
@@ -182,10 +193,10 @@ fn cut_at(trace: &Trace, at_step: u64) -> Result<Cut, FormatError> {
 }
 
 impl Live {
-    /// Copies a segment's frames before `at_step` into a new sealed segment of the current fork.
-    fn copy(&mut self, segment: &Segment, at_step: u64) -> Result<(), FormatError> {
+    /// Copies a segment's frames before `at_step` into a new sealed segment of the current fork, and returns its name.
+    fn copy(&mut self, segment: &Segment, at_step: u64) -> Result<Option<String>, FormatError> {
         let Some(first) = segment.entries.first() else {
-            return Ok(());
+            return Ok(None);
         };
         let number = segment::number_of(&segment.name).unwrap_or(0);
         let name = segment::name(number, self.fork);
@@ -238,7 +249,7 @@ impl Live {
         })?;
         self.manifest.segments.push(open.record(digest));
         self.manifest.chain = digest;
-        Ok(())
+        Ok(Some(name))
     }
 
     /// Sets the last step from the manifest, and marks all segments as not yet synced by this writer.
@@ -256,7 +267,7 @@ impl Live {
     }
 
     /// Removes segment files that the manifest doesn't list. They are no longer needed, because the new manifest is durable.
-    fn remove_unlisted(&mut self) -> Result<(), FormatError> {
+    pub(super) fn remove_unlisted(&mut self) -> Result<(), FormatError> {
         let files = self
             .storage
             .list()

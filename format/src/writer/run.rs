@@ -146,6 +146,9 @@ impl RunWriter {
     /// A storage failure.
     pub fn drop_oldest(&mut self, count: usize) -> Result<(), FormatError> {
         self.sticky(|live, durable| {
+            if live.uncut.is_some() {
+                live.publish()?;
+            }
             let mut names = Vec::new();
             for record in live
                 .manifest

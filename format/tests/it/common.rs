@@ -134,7 +134,7 @@ pub struct Plan {
     pub end: End,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
     Finish,
     Abandon,

@@ -119,6 +119,7 @@ fn segments_that_a_ring_drops_meanwhile_are_not_reported_as_lost() {
     let (storage, truth) = recorded(&plan);
     let (mut writer, _) =
         RunWriter::resume(Arc::new(storage.clone()), 40, Durability::Seals).unwrap();
+    writer.open_segment(40).unwrap();
     let before = MemStorage::from_files(storage.files());
     assert_eq!(open(&before).unwrap().status(), Status::Open);
     writer.drop_oldest(1).unwrap();

@@ -121,7 +121,8 @@ fn a_kill_while_resuming_leaves_the_old_run_or_the_cut_one() {
     let storage = MemStorage::logged();
     record(Arc::new(storage.clone()), &plan).unwrap();
     let before = storage.operations();
-    drop(RunWriter::resume(Arc::new(storage.clone()), 21, Durability::Seals).unwrap());
+    let resumed = RunWriter::resume(Arc::new(storage.clone()), 21, Durability::Seals);
+    resumed.unwrap().0.open_segment(21).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for operations in before..=storage.operations() {
         let length = if operations < storage.operations() {
@@ -176,12 +177,51 @@ fn a_failing_disk_while_resuming_destroys_nothing() {
         let storage = MemStorage::new();
         record(Arc::new(storage.clone()), &plan).unwrap();
         storage.fail_nth(storage.calls() + nth, true, io::ErrorKind::StorageFull);
-        let resumed = RunWriter::resume(Arc::new(storage.clone()), 21, Durability::Seals);
+        let resumed = RunWriter::resume(Arc::new(storage.clone()), 21, Durability::Seals)
+            .and_then(|(mut writer, _)| writer.open_segment(21));
         let steps = check_forward(&open(&storage).unwrap(), &truth).len();
         assert!(steps == 40 || steps == 21);
         if resumed.is_ok() {
             assert_eq!(steps, 21);
             break;
+        }
+    }
+}
+
+/// A program that fails before its first step, again and again, must not eat the run from its end.
+#[test]
+fn a_resumed_run_in_which_nothing_is_recorded_stays_as_it_was() {
+    for end in [End::Leave, End::Abandon, End::Finish] {
+        let plan = Plan {
+            end,
+            ..Plan::new(40)
+        };
+        for at in [0, 16, 21, 39, 40] {
+            let (storage, truth) = recorded(&plan);
+            let steps = |storage| check_forward(&open(storage).unwrap(), &truth).len();
+            let manifest = open(&storage).unwrap().manifest().cloned();
+            let before = open(&storage).unwrap();
+            let (status, last) = (before.status(), before.final_step());
+            for ended in 0..3 {
+                let (writer, _) =
+                    RunWriter::resume(Arc::new(storage.clone()), at, plan.durability).unwrap();
+                match ended {
+                    0 => drop(writer),
+                    1 => drop(writer.abandon(Default::default()).unwrap()),
+                    _ => drop(writer.close_after_failure(Default::default()).unwrap()),
+                }
+                // At the end of an interrupted run there is nothing to cut away.
+                if at < 40 || last.is_some() {
+                    let after = open(&storage).unwrap();
+                    assert_eq!(after.manifest(), manifest.as_ref(), "{end:?} {at} {ended}");
+                    assert_eq!((after.status(), after.final_step()), (status, last));
+                }
+                assert_eq!(steps(&storage), 40, "{end:?} {at} {ended}");
+            }
+            resume(&storage, &plan, &truth, at).unwrap();
+            let trace = open(&storage).unwrap();
+            assert_eq!(steps(&storage), 40);
+            assert!(trace.verify().unwrap().findings.is_empty());
         }
     }
 }

@@ -158,6 +158,33 @@ fn a_killed_run_continues_to_the_bits_of_an_uninterrupted_one() {
     }
 }
 
+/// Started again and again, and dead each time before its first step.
+#[test]
+fn starts_that_record_nothing_take_nothing_away() {
+    let storage = Arc::new(MemStorage::new());
+    let (_, run, _) = program(&storage, as_it_is, ours, 23).unwrap();
+    run.drain().unwrap();
+    let mut storage = killed(&storage);
+    drop(run);
+    let before = states(&open(&storage));
+    assert_eq!(before.len(), 23);
+    for start in 0..4 {
+        let (_, run, from) = program(&storage, as_it_is, ours, 0).unwrap();
+        assert_eq!(from, 18, "start {start}");
+        if start % 2 == 0 {
+            storage = killed(&storage);
+        }
+        drop(run);
+        assert_eq!(states(&open(&storage)), before, "start {start}");
+    }
+    // A program with another optimizer is refused at its first step.
+    assert!(program(&storage, as_it_is, candles, 23).is_err());
+    assert_eq!(states(&open(&storage)), before);
+    let (_, run, _) = program(&storage, as_it_is, ours, STEPS).unwrap();
+    run.finish().unwrap();
+    assert_eq!(content(&open(&storage)), content(&uninterrupted()));
+}
+
 #[test]
 fn candles_adamw_is_refused_in_a_resumed_run_unless_it_begins_anew() {
     let storage = Arc::new(MemStorage::new());
