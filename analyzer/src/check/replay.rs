@@ -53,11 +53,11 @@ pub struct StepCheck {
     pub step: u64,
     /// Recomputed θ_{t+1} and r_{t+1}, compared with the recorded ones.
     pub comparison: Comparison,
-    /// Difference of the computed and the recorded update, relative to the update: [`RuleCheckStep::error`].
+    /// Difference of the computed and the recorded update, relative to the update: [`error`](super::rule::RuleCheckStep::error).
     pub update_error: f64,
     /// The tensor with that difference; `None` where the bits agree.
     pub update_tensor: Option<String>,
-    /// Number of elements that differ from the recorded ones and are not part of the errors: [`RuleCheckStep::by_rounding`].
+    /// Number of elements that differ from the recorded ones and are not part of the errors: [`by_rounding`](super::rule::RuleCheckStep::by_rounding).
     pub by_rounding: u64,
     /// Computed and recorded batch loss, if it was recorded.
     pub loss: Option<(f64, f64)>,
