@@ -65,6 +65,7 @@ pub(crate) fn find(name: &str, set: &[String]) -> anyhow::Result<Task> {
 }
 
 /// Says so if the task's update rule has no adjoint, before it is trained.
+#[cfg(feature = "record")]
 pub(super) fn note_rule(task: &Task) {
     if let Some(why) = task.optimizer.no_adjoint() {
         say!(
