@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::args::{TaskCommand, TaskVerb};
 use crate::clean;
+#[cfg(feature = "record")]
 use crate::clean::say;
 use crate::commands::{Outcome, Usage};
 
