@@ -27,11 +27,13 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         let held = words::ranges(&trace.ranges()?);
         bail!("--steps {}: the run has {held}", args.steps);
     }
-    if args.out.exists() && fs::read_dir(&args.out)?.next().is_some() {
-        bail!(
-            "{} exists and is not empty: name a new folder",
-            args.out.display()
-        );
+    if args.out.exists() {
+        let out = args.out.display();
+        let mut entries = fs::read_dir(&args.out)
+            .with_context(|| format!("{out} can't be read as a folder: name a new folder"))?;
+        if entries.next().is_some() {
+            bail!("{out} exists and is not empty: name a new folder");
+        }
     }
     // The check takes the path of a file, so it gets the path of a file in the folder.
     output::outside_of_runs(&args.out.join("steps.jsonl"))

@@ -460,6 +460,13 @@ fn a_place_that_cannot_be_written_is_named() {
             "{words:?}: {said}"
         );
     }
+    let output = hindcast(dir, &["export", "run", "--steps", "0", "--out", "file"]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(
+        said.contains("file can't be read as a folder: name a new folder"),
+        "{said}"
+    );
     assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "mine");
     let closed = dir.join("closed");
     fs::create_dir(&closed).unwrap();
