@@ -8,7 +8,7 @@ use std::fmt::{Display, Formatter, Result};
 use toml::Value;
 
 pub use others::{Adagrad, Lamb, Lion, Muon, RmsProp};
-use settings::{Common, Settings};
+use settings::{Common, Settings, setters};
 
 /// How the optimizer turns a gradient into a step: given to [`Builder::rule`](crate::Builder::rule).
 ///
@@ -131,16 +131,11 @@ impl Sgd {
         }
     }
 
-    /// The decay λ, which is added to the gradient. 0 by default.
-    pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.common.weight_decay = Some(decay);
-        self
-    }
-
-    /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
-    pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.common.clip_norm = Some(threshold);
-        self
+    setters! {
+        /// The decay λ, which is added to the gradient. 0 by default.
+        weight_decay => common.weight_decay;
+        /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
+        clip_norm => common.clip_norm;
     }
 }
 
@@ -156,10 +151,9 @@ pub struct SgdMomentum {
 }
 
 impl SgdMomentum {
-    /// The dampening τ, from 0 to 1. 0 by default.
-    pub fn dampening(mut self, dampening: f64) -> Self {
-        self.dampening = Some(dampening);
-        self
+    setters! {
+        /// The dampening τ, from 0 to 1. 0 by default.
+        dampening => dampening;
     }
 
     /// Nesterov's form: θ ← θ − η(G' + μb).
@@ -203,46 +197,17 @@ impl Adam {
         }
     }
 
-    /// The decay rate of the first moment. 0.9 by default.
-    pub fn beta1(mut self, beta1: f64) -> Self {
-        self.beta1 = Some(beta1);
-        self
-    }
-
-    /// The decay rate of the second moment. 0.999 by default.
-    pub fn beta2(mut self, beta2: f64) -> Self {
-        self.beta2 = Some(beta2);
-        self
-    }
-
-    /// ε, which is added to the square root of the second moment. 1e-8 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = Some(eps);
-        self
-    }
-
-    /// The weight decay λ. By default 0 for Adam and 0.01 for AdamW.
-    pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.common.weight_decay = Some(decay);
-        self
-    }
-
-    /// As [`Sgd::clip_norm`].
-    pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.common.clip_norm = Some(threshold);
-        self
-    }
-}
-
-impl From<Sgd> for UpdateRule {
-    fn from(rule: Sgd) -> Self {
-        Self::Sgd(rule)
-    }
-}
-
-impl From<SgdMomentum> for UpdateRule {
-    fn from(rule: SgdMomentum) -> Self {
-        Self::SgdMomentum(rule)
+    setters! {
+        /// The decay rate of the first moment. 0.9 by default.
+        beta1 => beta1;
+        /// The decay rate of the second moment. 0.999 by default.
+        beta2 => beta2;
+        /// ε, which is added to the square root of the second moment. 1e-8 by default.
+        eps => eps;
+        /// The weight decay λ. By default 0 for Adam and 0.01 for AdamW.
+        weight_decay => common.weight_decay;
+        /// As [`Sgd::clip_norm`].
+        clip_norm => common.clip_norm;
     }
 }
 
@@ -256,13 +221,7 @@ macro_rules! from {
     };
 }
 
-from!(RmsProp, Adagrad, Lamb, Lion, Muon);
-
-impl From<Adam> for UpdateRule {
-    fn from(rule: Adam) -> Self {
-        Self::Adam(rule)
-    }
-}
+from!(Sgd, SgdMomentum, Adam, RmsProp, Adagrad, Lamb, Lion, Muon);
 
 /// The text that a trace stores: the kind, then each setting that was given, one per line.
 impl Display for UpdateRule {

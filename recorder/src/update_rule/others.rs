@@ -2,7 +2,7 @@
 
 use toml::Value;
 
-use super::settings::{Common, Settings};
+use super::settings::{Common, Settings, setters};
 
 /// RMSprop: from [`UpdateRule::rms_prop`](super::UpdateRule::rms_prop).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -16,22 +16,13 @@ pub struct RmsProp {
 }
 
 impl RmsProp {
-    /// The decay rate of the mean square. 0.99 by default.
-    pub fn alpha(mut self, alpha: f64) -> Self {
-        self.alpha = Some(alpha);
-        self
-    }
-
-    /// ε, which is added to the root. 1e-8 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = Some(eps);
-        self
-    }
-
-    /// Momentum μ, from 0 up to but not including 1. 0 by default.
-    pub fn momentum(mut self, momentum: f64) -> Self {
-        self.momentum = Some(momentum);
-        self
+    setters! {
+        /// The decay rate of the mean square. 0.99 by default.
+        alpha => alpha;
+        /// ε, which is added to the root. 1e-8 by default.
+        eps => eps;
+        /// Momentum μ, from 0 up to but not including 1. 0 by default.
+        momentum => momentum;
     }
 
     /// Subtracts the square of the mean gradient from the mean square.
@@ -40,16 +31,11 @@ impl RmsProp {
         self
     }
 
-    /// The decay λ, which is added to the gradient. 0 by default.
-    pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.common.weight_decay = Some(decay);
-        self
-    }
-
-    /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
-    pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.common.clip_norm = Some(threshold);
-        self
+    setters! {
+        /// The decay λ, which is added to the gradient. 0 by default.
+        weight_decay => common.weight_decay;
+        /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
+        clip_norm => common.clip_norm;
     }
 
     pub(super) fn settings(self) -> Settings {
@@ -74,35 +60,18 @@ pub struct Adagrad {
 }
 
 impl Adagrad {
-    /// The decay κ of the learning rate, which is divided by 1 + (k − 1)κ in the optimizer's k-th step. 0 by default.
-    /// The recorded learning rate is that before this division.
-    pub fn lr_decay(mut self, lr_decay: f64) -> Self {
-        self.lr_decay = Some(lr_decay);
-        self
-    }
-
-    /// ε, which is added to the root. 1e-10 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = Some(eps);
-        self
-    }
-
-    /// The sum of squares before the first step. 0 by default.
-    pub fn initial_accumulator_value(mut self, value: f64) -> Self {
-        self.initial = Some(value);
-        self
-    }
-
-    /// The decay λ, which is added to the gradient. 0 by default.
-    pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.common.weight_decay = Some(decay);
-        self
-    }
-
-    /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
-    pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.common.clip_norm = Some(threshold);
-        self
+    setters! {
+        /// The decay κ of the learning rate, which is divided by 1 + (k − 1)κ in the optimizer's k-th step. 0 by default.
+        /// The recorded learning rate is that before this division.
+        lr_decay => lr_decay;
+        /// ε, which is added to the root. 1e-10 by default.
+        eps => eps;
+        /// The sum of squares before the first step. 0 by default.
+        initial_accumulator_value => initial;
+        /// The decay λ, which is added to the gradient. 0 by default.
+        weight_decay => common.weight_decay;
+        /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
+        clip_norm => common.clip_norm;
     }
 
     pub(super) fn settings(self) -> Settings {
@@ -125,34 +94,17 @@ pub struct Lamb {
 }
 
 impl Lamb {
-    /// The decay rate of the first moment. 0.9 by default.
-    pub fn beta1(mut self, beta1: f64) -> Self {
-        self.beta1 = Some(beta1);
-        self
-    }
-
-    /// The decay rate of the second moment. 0.999 by default.
-    pub fn beta2(mut self, beta2: f64) -> Self {
-        self.beta2 = Some(beta2);
-        self
-    }
-
-    /// ε, which is added to the square root of the second moment. 1e-6 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = Some(eps);
-        self
-    }
-
-    /// The decay λ, which is part of the direction whose norm is compared with that of the parameters. 0 by default.
-    pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.common.weight_decay = Some(decay);
-        self
-    }
-
-    /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
-    pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.common.clip_norm = Some(threshold);
-        self
+    setters! {
+        /// The decay rate of the first moment. 0.9 by default.
+        beta1 => beta1;
+        /// The decay rate of the second moment. 0.999 by default.
+        beta2 => beta2;
+        /// ε, which is added to the square root of the second moment. 1e-6 by default.
+        eps => eps;
+        /// The decay λ, which is part of the direction whose norm is compared with that of the parameters. 0 by default.
+        weight_decay => common.weight_decay;
+        /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
+        clip_norm => common.clip_norm;
     }
 
     pub(super) fn settings(self) -> Settings {
@@ -174,28 +126,15 @@ pub struct Lion {
 }
 
 impl Lion {
-    /// The weight of the momentum in the step's direction. 0.9 by default.
-    pub fn beta1(mut self, beta1: f64) -> Self {
-        self.beta1 = Some(beta1);
-        self
-    }
-
-    /// The decay rate of the momentum. 0.99 by default.
-    pub fn beta2(mut self, beta2: f64) -> Self {
-        self.beta2 = Some(beta2);
-        self
-    }
-
-    /// The decoupled decay λ. 0 by default.
-    pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.common.weight_decay = Some(decay);
-        self
-    }
-
-    /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
-    pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.common.clip_norm = Some(threshold);
-        self
+    setters! {
+        /// The weight of the momentum in the step's direction. 0.9 by default.
+        beta1 => beta1;
+        /// The decay rate of the momentum. 0.99 by default.
+        beta2 => beta2;
+        /// The decoupled decay λ. 0 by default.
+        weight_decay => common.weight_decay;
+        /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
+        clip_norm => common.clip_norm;
     }
 
     pub(super) fn settings(self) -> Settings {
@@ -217,10 +156,9 @@ pub struct Muon {
 }
 
 impl Muon {
-    /// Momentum μ. 0.95 by default.
-    pub fn momentum(mut self, momentum: f64) -> Self {
-        self.momentum = Some(momentum);
-        self
+    setters! {
+        /// Momentum μ. 0.95 by default.
+        momentum => momentum;
     }
 
     /// Uses the momentum itself instead of Nesterov's form.
@@ -229,34 +167,17 @@ impl Muon {
         self
     }
 
-    /// The decay rate of AdamW's first moment. 0.9 by default.
-    pub fn beta1(mut self, beta1: f64) -> Self {
-        self.beta1 = Some(beta1);
-        self
-    }
-
-    /// The decay rate of AdamW's second moment. 0.95 by default.
-    pub fn beta2(mut self, beta2: f64) -> Self {
-        self.beta2 = Some(beta2);
-        self
-    }
-
-    /// ε of AdamW. 1e-8 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = Some(eps);
-        self
-    }
-
-    /// The decoupled decay λ. 0 by default.
-    pub fn weight_decay(mut self, decay: f64) -> Self {
-        self.common.weight_decay = Some(decay);
-        self
-    }
-
-    /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
-    pub fn clip_norm(mut self, threshold: f64) -> Self {
-        self.common.clip_norm = Some(threshold);
-        self
+    setters! {
+        /// The decay rate of AdamW's first moment. 0.9 by default.
+        beta1 => beta1;
+        /// The decay rate of AdamW's second moment. 0.95 by default.
+        beta2 => beta2;
+        /// ε of AdamW. 1e-8 by default.
+        eps => eps;
+        /// The decoupled decay λ. 0 by default.
+        weight_decay => common.weight_decay;
+        /// The threshold at which the gradient's global norm is clipped, before the decay is added. No clipping by default.
+        clip_norm => common.clip_norm;
     }
 
     pub(super) fn settings(self) -> Settings {

@@ -28,3 +28,16 @@ impl Common {
         ]
     }
 }
+
+/// Methods that give one setting each: `name => field;` with the documentation before it.
+macro_rules! setters {
+    ($($(#[$documentation:meta])* $name:ident => $($field:ident).+;)*) => {
+        $($(#[$documentation])*
+        pub fn $name(mut self, value: f64) -> Self {
+            self.$($field).+ = Some(value);
+            self
+        })*
+    };
+}
+
+pub(super) use setters;
