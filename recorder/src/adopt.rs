@@ -1,6 +1,7 @@
 //! Makes the state of a wrapped optimizer part of the run, and restores it in a run that was resumed.
 
 use crate::describe::{Describe, StateVariable};
+use crate::stated_rule::StatedRule;
 use crate::step_recorder::StepRecorder;
 
 /// Returns the optimizer's counter before its next step. The error text says why the run can't continue with this
@@ -58,10 +59,10 @@ fn restore(
     Ok(update)
 }
 
-/// Whether the optimizer's next step depends on more than parameters and gradients. Every rule does, except SGD without
-/// momentum.
+/// Whether the optimizer's next step depends on the steps before it.
 fn has_state(described: &dyn Describe) -> bool {
-    !matches!(described.rule(), crate::update_rule::UpdateRule::Sgd(_))
+    let rule = StatedRule::read(Some(&described.rule().to_string()), None, None);
+    rule.map_or(true, |rule| rule.has_state())
 }
 
 fn kept_to_itself(step: u64, optimizer: &str) -> String {

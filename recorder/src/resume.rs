@@ -35,8 +35,8 @@ pub struct Resumed {
 
 impl Builder {
     /// Continues the existing run from `step`. The steps before it stay. The step itself and all later ones are
-    /// removed when the step is recorded again, and the manifest notes the cut. The run's choice of steps to keep, task, rule, seed and data don't
-    /// change.
+    /// removed when the step is recorded again, and the manifest notes the cut. The run's choice of steps to keep,
+    /// task, rule, seed and data don't change.
     ///
     /// The variables must hold their values from before that step, for example from a checkpoint. If the trace has
     /// these values, they are compared. With [`restore_variables`](Self::restore_variables), the variables are set to
