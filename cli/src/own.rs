@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use hindcast_format::RunInfo;
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
 use hindcast_model::update::UpdateRule;
@@ -26,12 +27,47 @@ impl OwnProgram {
         objective: impl Objective + 'static,
         data: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync + 'static,
     ) -> Self {
-        Self(OwnSource {
-            objective: Arc::new(objective),
-            load: Box::new(data),
-            rule: None,
-            check: true,
-        })
+        let objective: Arc<dyn Objective> = Arc::new(objective);
+        Self(OwnSource::new(move |_, folder| {
+            Ok((Arc::clone(&objective), data(folder)?))
+        }))
+    }
+
+    /// A program for runs of models that differ in their configuration, such as width and depth. `open` makes the model of a
+    /// run and loads its data, from what the run says about itself: the recorder's notes ([`RunInfo::notes`]), or the shapes
+    /// of its tensors. Its second argument is the folder given by `--data`, if any.
+    ///
+    /// ```no_run
+    /// # use std::process::ExitCode;
+    /// # use anyhow::Context as _;
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_nn::{Module, linear};
+    /// # use hindcast::OwnProgram;
+    /// # use hindcast_model::{data::from_tensors, ops, own::OwnModel};
+    /// fn main() -> ExitCode {
+    ///     OwnProgram::for_runs(|run, _folder| {
+    ///         let width = run.notes.get("width").context("the run has no note `width`")?; // Builder::note("width", "64")
+    ///         let width: usize = width.parse()?;
+    ///         let build = move |vb| linear(width, 10, vb);
+    ///         let model = OwnModel::new(build, |net, x, _train| net.forward(x), ops::cross_entropy)?;
+    /// #       let x = Tensor::zeros((9, width), DType::F32, &Device::Cpu)?;
+    /// #       let y = Tensor::zeros(9, DType::U32, &Device::Cpu)?;
+    ///         Ok((model, from_tensors((&x, &y), None, None, &[], None)?))
+    ///     })
+    ///     .run()
+    /// }
+    /// ```
+    pub fn for_runs<O: Objective + 'static>(
+        open: impl Fn(&RunInfo, Option<&Path>) -> anyhow::Result<(O, Box<dyn DataSet>)>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self(OwnSource::new(move |info, folder| {
+            let (objective, data) = open(info, folder)?;
+            let objective: Arc<dyn Objective> = Arc::new(objective);
+            Ok((objective, data))
+        }))
     }
 
     /// Sets the update rule for runs that didn't record one (with the recorder's `rule`).

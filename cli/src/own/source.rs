@@ -4,18 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hindcast_analyzer::{AnalysisError, OwnModelParts, RecordedRun};
-use hindcast_format::Trace;
+use hindcast_format::{RunInfo, Trace};
 use hindcast_model::data::DataSet;
 use hindcast_model::objective::Objective;
 use hindcast_model::update::UpdateRule;
 
-type Load = Box<dyn Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync>;
+type Parts = (Arc<dyn Objective>, Box<dyn DataSet>);
+type Open = Box<dyn Fn(&RunInfo, Option<&Path>) -> anyhow::Result<Parts> + Send + Sync>;
 
-/// Opens runs of one model that has no task.
+/// Opens runs of a model that has no task.
 pub(crate) struct OwnSource {
-    pub objective: Arc<dyn Objective>,
-    /// Loads the examples from the folder given by `--data`, if any.
-    pub load: Load,
+    /// Makes the model of a run, and loads its examples from the folder given by `--data`, if any.
+    open: Open,
     /// The update rule of runs that didn't record theirs.
     pub rule: Option<UpdateRule>,
     /// Whether to compare the model's derivatives with finite differences first.
@@ -23,6 +23,16 @@ pub(crate) struct OwnSource {
 }
 
 impl OwnSource {
+    pub fn new(
+        open: impl Fn(&RunInfo, Option<&Path>) -> anyhow::Result<Parts> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            open: Box::new(open),
+            rule: None,
+            check: true,
+        }
+    }
+
     /// Opens a run with the data from `folder`.
     pub fn open(
         &self,
@@ -37,9 +47,10 @@ impl OwnSource {
             }
             .into());
         }
+        let (objective, data) = (self.open)(trace.info(), folder)?;
         let model = OwnModelParts {
-            objective: Arc::clone(&self.objective),
-            data: (self.load)(folder)?,
+            objective,
+            data,
             rule: self.rule.clone(),
             check: self.check,
         };

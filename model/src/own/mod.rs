@@ -49,7 +49,7 @@
 //! # Random numbers
 //!
 //! A forward pass that draws numbers must draw the same ones in a replay. [`Dropout`] and [`randn_like`] do, if the training
-//! loop runs the forward pass inside [`with_draws`].
+//! loop runs the forward pass inside [`with_draws`]. [`seeded`] draws initial weights from a seed.
 //!
 //! # Operations
 //!
@@ -69,6 +69,7 @@ mod norm;
 pub mod ops;
 mod pool;
 pub mod rotary_emb;
+mod seeded;
 mod upsample;
 mod value;
 
@@ -82,6 +83,7 @@ pub use draws::{Dropout, randn_like, with_draws};
 pub use index::{gather, scatter_add};
 pub use norm::{LayerNorm, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
 pub use pool::{avg_pool2d, avg_pool2d_with_stride, max_pool2d, max_pool2d_with_stride};
+pub use seeded::seeded;
 pub use upsample::{
     upsample_bilinear2d, upsample_bilinear2d_with_scale, upsample_nearest1d, upsample_nearest2d,
 };
