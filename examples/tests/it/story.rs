@@ -1,0 +1,102 @@
+//! What every program must be able to do.
+
+use std::path::Path;
+
+use hindcast_format::Trace;
+use hindcast_model::data::{DataSpec, Source, load};
+use hindcast_model::objective::Split;
+
+use crate::program::{Program, end, moment};
+
+/// A ranked run, and what leaving out the worst five examples changed.
+pub struct Story {
+    /// The indices of the training examples, the most harmful first.
+    pub ranking: Vec<u64>,
+    /// The real change of the query, divided by the predicted one.
+    pub ratio: f64,
+}
+
+impl Story {
+    /// The share of examples with `property` among the `first` most harmful ones, as a multiple of their share among all.
+    pub fn lift(&self, first: usize, property: impl Fn(u64) -> bool) -> f64 {
+        let share = |part: &[u64]| {
+            part.iter().filter(|index| property(**index)).count() as f64 / part.len() as f64
+        };
+        share(&self.ranking[..first]) / share(&self.ranking)
+    }
+}
+
+/// Whether the label of a training example is wrong on purpose, for the digits of `mnist.rs` and `groups.rs`.
+pub fn planted_digits() -> impl Fn(u64) -> bool {
+    let mut spec = DataSpec::new(Source::Digits);
+    (spec.train, spec.validation, spec.test) = (Some(640), Some(256), Some(0));
+    spec.flipped = Some(0.1);
+    let digits = load(&spec, None, None, 7).unwrap();
+    move |index| digits.planted(Split::Train, index) == Some(true)
+}
+
+/// Records `dir/run`, which is killed twice and resumed; compares it with an uninterrupted run; verifies every step by replay;
+/// ranks the examples; and retrains without the worst five.
+pub fn told(program: Program, dir: &Path) -> Story {
+    program.train(dir, "whole");
+    let half = program.steps / 2;
+    let mut killed = 0;
+    for range in [1..half, half + 1..program.steps - 2] {
+        killed += u64::from(program.train_and_kill(dir, "run", moment(range)));
+    }
+    assert!(killed > 0, "every start ended before it was killed");
+    // A program that ended before the second kill has nothing to resume.
+    let finished = Trace::open(dir.join("run")).unwrap().final_step().is_some();
+    if !finished {
+        program.train(dir, "run");
+    }
+    assert!(
+        end(&dir.join("run")) == end(&dir.join("whole")),
+        "{}: the killed run and the uninterrupted one ended in different states",
+        program.path
+    );
+
+    let said = program.fine(dir, &["verify", "run", "--replay", "--steps", "0"]);
+    let all = format!("replayed: {0} of {0} sampled steps", program.steps);
+    assert!(said.contains(&all), "{said}");
+
+    let said = program.fine(dir, &["influence", "run", "--out", "scores.csv"]);
+    println!("{said}");
+    assert!(said.contains("derivatives of the model agree"), "{said}");
+    let table = std::fs::read_to_string(dir.join("scores.csv")).unwrap();
+    let said = program.fine(dir, &["counterfactual", "run", "--top", "5", "scores.csv"]);
+    println!("{said}");
+    let (predicted, real) = changes(&said);
+    assert!(predicted < 0.0 && real < 0.0, "{said}");
+    Story {
+        ranking: ranking(&table),
+        ratio: real / predicted,
+    }
+}
+
+/// The indices of a table of scores, the lowest influence first.
+fn ranking(table: &str) -> Vec<u64> {
+    let mut lines = table.lines().filter(|line| !line.starts_with('#'));
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
+    let (index, influence) = (column("index"), column("influence"));
+    let mut rows: Vec<(f64, u64)> = lines
+        .map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            (
+                cells[influence].parse().unwrap(),
+                cells[index].parse().unwrap(),
+            )
+        })
+        .collect();
+    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    rows.into_iter().map(|(_, index)| index).collect()
+}
+
+/// The changes that `counterfactual` printed: `change: P predicted (by the table), R real`.
+fn changes(said: &str) -> (f64, f64) {
+    let line = said.lines().find_map(|l| l.trim().strip_prefix("change: "));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    let number = |at: usize| words[at].parse::<f64>().unwrap();
+    (number(0), number(words.len() - 2))
+}
