@@ -7,6 +7,7 @@ mod args;
 mod clean;
 mod commands;
 mod contents;
+mod marked;
 mod own;
 mod picture;
 mod program;

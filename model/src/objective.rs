@@ -97,6 +97,9 @@ pub struct Pass<'a> {
 pub struct Losses {
     /// (B,) loss of each example, including a penalty that is part of each example's loss.
     pub per_example: Tensor,
+    /// (B, P) terms whose sum over P is `per_example`, such as one term per token of a sequence. `None` if the losses have no
+    /// terms that are of interest.
+    pub terms: Option<Tensor>,
     /// Scalar that is added once to the batch loss, independently of the examples' weights: a penalty outside the
     /// examples' losses.
     pub shared: Option<Tensor>,

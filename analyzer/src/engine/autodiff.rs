@@ -20,6 +20,7 @@ pub(super) struct Context<'a> {
 struct Graph {
     parameters: Vec<Var>,
     buffers: Vec<Var>,
+    /// A weight per example, (B,), or per term of an example's loss, (B, P).
     weights: Var,
     losses: Losses,
 }
@@ -118,7 +119,7 @@ impl Context<'_> {
         check_factors(self.objective, factors)?;
         let mut out = Vec::with_capacity(input.examples());
         self.each_pass(input, |pass| {
-            for j in 0..pass.weights.elem_count() {
+            for j in 0..pass.losses.per_example.elem_count() {
                 let own = pass.losses.per_example.get(j);
                 let grads = backward(&own.doing(|| "choosing a loss".to_owned())?)?;
                 let mut gradient = Vec::with_capacity(input.parameters.len());
@@ -189,6 +190,7 @@ impl Context<'_> {
         let starts = self.buffers_before_each(&parameters, input)?;
         let mut out = Products {
             products: vec![vec![0.0; input.examples()]; directions.len()],
+            terms: Vec::new(),
             hessian: vec![vec![0.0; input.parameters.len()]; directions.len()],
             buffer_adjoints: buffer_adjoints.to_vec(),
         };
@@ -204,7 +206,17 @@ impl Context<'_> {
             for (q, s) in directions.iter().enumerate() {
                 let rho = std::mem::take(&mut out.buffer_adjoints[q]);
                 let (products, hessian, rho) = self.one_direction(&pass, &grads, s, &rho)?;
-                out.products[q][start..end].copy_from_slice(&products);
+                match pass.terms() {
+                    None => out.products[q][start..end].copy_from_slice(&products),
+                    Some(terms) => {
+                        out.terms
+                            .resize(directions.len(), vec![Vec::new(); input.examples()]);
+                        for (j, terms) in (start..end).zip(products.chunks(terms.max(1))) {
+                            out.products[q][j] = terms.iter().sum();
+                            out.terms[q][j] = terms.to_vec();
+                        }
+                    }
+                }
                 for (sum, x) in out.hessian[q].iter_mut().zip(hessian) {
                     *sum += x;
                 }
@@ -320,9 +332,6 @@ impl Context<'_> {
         draws: Draws,
     ) -> Result<Graph> {
         let buffers = flat::variables(buffers, self.objective.buffers(), self.dtype, self.device)?;
-        let weights = Tensor::new(weights, self.device)
-            .and_then(|w| Var::from_tensor(&w.to_dtype(self.dtype)?))
-            .doing(|| "putting the weights on the device".to_owned())?;
         let losses = {
             let parameters: Vec<Tensor> =
                 parameters.iter().map(|v| v.as_tensor().clone()).collect();
@@ -357,20 +366,55 @@ impl Context<'_> {
             });
         }
         Ok(Graph {
+            weights: self.weights(weights, losses.terms.as_ref())?,
             parameters: parameters.to_vec(),
             buffers,
-            weights,
             losses,
         })
+    }
+
+    /// The weights as variables, (B,). With terms (B, P), an example's weight is repeated for each of its terms.
+    fn weights(&self, weights: &[f64], terms: Option<&Tensor>) -> Result<Var> {
+        let b = weights.len();
+        let p = match terms.map(Tensor::dims) {
+            None => None,
+            Some(&[rows, p]) if rows == b => Some(p),
+            Some(shape) => {
+                return Err(AnalysisError::Mismatch {
+                    what: "the terms of the objective's losses".to_owned(),
+                    expected: format!("({b}, terms)"),
+                    got: format!("{shape:?}"),
+                    hint: "their sum over the second dimension is the loss of each example"
+                        .to_owned(),
+                });
+            }
+        };
+        (|| {
+            let weights = Tensor::new(weights, self.device)?.to_dtype(self.dtype)?;
+            match p {
+                None => Var::from_tensor(&weights),
+                Some(p) => Var::from_tensor(&weights.unsqueeze(1)?.repeat((1, p))?),
+            }
+        })()
+        .doing(|| "putting the weights on the device".to_owned())
     }
 }
 
 impl Graph {
+    /// P, the number of terms of an example's loss; `None` if the objective doesn't say them.
+    fn terms(&self) -> Option<usize> {
+        self.losses.terms.as_ref()?.dims().get(1).copied()
+    }
+
     /// `Σ_j w_j ℓ_j`, plus the loss's shared part if `with_shared`. A step counts the shared part once, in its first
     /// micro-batch.
     fn batch_loss(&self, with_shared: bool) -> Result<Tensor> {
         (|| {
-            let sum = (self.weights.as_tensor() * &self.losses.per_example)?.sum_all()?;
+            let losses = match &self.losses.terms {
+                Some(terms) => terms,
+                None => &self.losses.per_example,
+            };
+            let sum = (self.weights.as_tensor() * losses)?.sum_all()?;
             match &self.losses.shared {
                 Some(shared) if with_shared => sum + shared.reshape(())?,
                 _ => Ok(sum),

@@ -74,6 +74,9 @@ impl StepInput<'_> {
 pub struct Products {
     /// `<s, g_j>`, Q × |S|; g_j is the gradient of example j's unweighted loss.
     pub products: Vec<Vec<f64>>,
+    /// `<s, ∇τ>` of each term τ of each example's loss, Q × |S| × P; empty if the objective doesn't say its losses' terms.
+    /// The sum over the terms is the product.
+    pub terms: Vec<Vec<Vec<f64>>>,
     /// `H s + J_statᵀ ρ`, Q × p. H is the Hessian of the weighted batch loss including the shared terms.
     pub hessian: Vec<Vec<f64>>,
     /// Adjoint of the buffers before the pass, Q × b.

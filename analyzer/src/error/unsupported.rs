@@ -77,6 +77,20 @@ pub enum Unsupported {
         /// Name and type of the first tensor of another type.
         other: Box<(String, String)>,
     },
+    /// Scores of tokens were asked of a model that says only the loss of whole examples.
+    #[error(
+        "the scores of tokens need the model's loss per token, and this model says only the loss of each whole example{}",
+        if *examples {
+            ": its loss function must return one term per token, (batch, tokens), as hindcast_model::ops::token_cross_entropy does \
+             (the models of tasks have no such loss)"
+        } else {
+            " (the data has no training examples)"
+        }
+    )]
+    LossTerms {
+        /// Whether there are training examples.
+        examples: bool,
+    },
     /// A method for images was used on other data, or on images of a size that its network doesn't take.
     #[error("method {method} is for images: {problem}")]
     NotImages {

@@ -6,7 +6,7 @@ use super::estimator::{Plan, Question};
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Result};
 use crate::run::memory::{MemoryFit, MemoryNeed};
-use crate::scores::ScoreTable;
+use crate::scores::{ScoreTable, TokenScores};
 use crate::sweep::{Observer, Session, SweepTimes};
 
 /// A table of scores, and a summary of its computation.
@@ -14,6 +14,8 @@ use crate::sweep::{Observer, Session, SweepTimes};
 pub struct Answer {
     /// The scores of all training examples for all queries.
     pub table: ScoreTable,
+    /// The scores of the tokens, if the question asked for them.
+    pub tokens: Option<TokenScores>,
     /// Summary of the sweep, if the method is one.
     pub sweep: Option<SweepSummary>,
 }
@@ -106,7 +108,7 @@ impl Planned<'_> {
             plan,
             origin,
         } = self;
-        let (estimate, sweep) = match plan {
+        let (mut estimate, sweep) = match plan {
             Plan::Sweep(session) => {
                 let swept = session.run(engine, observer)?;
                 let summary = SweepSummary {
@@ -129,8 +131,10 @@ impl Planned<'_> {
                 (estimate, None)
             }
         };
+        let tokens = question.per_term.then(|| estimate.take_tokens());
         Ok(Answer {
             table: estimate.table(question.run, &origin),
+            tokens: tokens.filter(|_| sweep.is_some()),
             sweep,
         })
     }

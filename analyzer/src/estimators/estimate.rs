@@ -11,6 +11,7 @@ use crate::query::one::{Query, QueryGradient};
 use crate::run::recorded::RecordedRun;
 use crate::scores::{
     AdjointGrowth, METADATA_VERSION, QueryMetadata, ScoreMetadata, ScoreRow, ScoreTable,
+    TokenScores,
 };
 use crate::sweep::SweepState;
 
@@ -44,6 +45,8 @@ pub struct Scores {
     pub renormalised: Vec<f64>,
     /// Each epoch's share of `influence`; empty unless the question asked for it.
     pub epochs: BTreeMap<u64, Vec<f64>>,
+    /// The score of each term of each example's loss, length N; empty unless the question asked for it.
+    pub terms: Vec<Vec<f64>>,
     /// `(t, ‖u_t‖)` of a sweep, newest first; empty for other methods.
     pub growth: Vec<(u64, f64)>,
 }
@@ -102,6 +105,7 @@ impl From<SweepState> for Estimate {
             influence: q.influence,
             renormalised: q.renormalised,
             epochs: q.epochs,
+            terms: q.terms,
             growth: q.growth,
         });
         Estimate {
@@ -123,6 +127,16 @@ impl Estimate {
         values
             .zip(&self.scored)
             .map(|(&x, &scored)| scored.then_some(x))
+    }
+
+    /// Takes the scores of the terms out of the estimate.
+    pub(super) fn take_tokens(&mut self) -> TokenScores {
+        let queries = self.queries.iter_mut();
+        TokenScores {
+            queries: queries
+                .map(|q| (q.name.clone(), std::mem::take(&mut q.terms)))
+                .collect(),
+        }
     }
 
     /// One row per training example, in the order of their indices.

@@ -33,6 +33,9 @@ pub struct Question<'a> {
     pub window: &'a Window,
     /// Whether the table also has each epoch's share of the scores. Only sweeps compute it; other methods ignore this.
     pub per_epoch: bool,
+    /// Whether the answer also has the score of each term of an example's loss, such as each token of a sequence. Only sweeps
+    /// compute it; other methods ignore this.
+    pub per_term: bool,
     /// Bytes of memory that the answer may use; `None` sets no limit.
     pub memory: Option<u64>,
     /// Where a sweep is saved while it runs; other methods ignore this.
@@ -51,6 +54,7 @@ impl<'a> Question<'a> {
             at: &QueryPoint::Final,
             window,
             per_epoch: false,
+            per_term: false,
             memory: None,
             saving: None,
             engine: "",

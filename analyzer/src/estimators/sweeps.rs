@@ -109,6 +109,7 @@ impl Sweep {
                 at: question.at.clone(),
                 window: question.window.resolve(question.run.source())?,
                 per_epoch: question.per_epoch,
+                per_term: question.per_term,
             },
             propagation: self.propagation,
             memory: question.memory,

@@ -10,11 +10,13 @@ mod over_runs;
 mod select;
 pub(crate) mod spreadsheet;
 mod text;
+mod tokens;
 
 pub use fits::same_run;
 pub use names::{NameKey, Names, Place};
 pub use over_runs::over_runs;
 pub use select::{Condition, SortKey};
+pub use tokens::{TokenRow, TokenScores, TokenTable};
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -7,7 +7,8 @@
 //! averages. The tensor `occurrences` has shape (N,). Query number q has the tensors `q.value` (1,), `q.parameters`
 //! (p,), `q.optimizer`, `q.buffers` (b,), `q.influence` and `q.renormalised` (N,), `q.growth.steps` and
 //! `q.growth.norms`. If the sweep keeps each epoch's share, there is also `q.epoch.E` (N,) for each epoch E that it has
-//! reached. Counts and steps are U64, all other values F64.
+//! reached. If it keeps the scores of loss terms, `q.terms` are those of all examples, one after the other, and
+//! `q.terms.counts` (N,) is the number of each example's terms. Counts and steps are U64, all other values F64.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +51,9 @@ pub struct SweepIdentity {
     pub queries: Vec<(String, String)>,
     /// Whether each epoch's share is kept.
     pub per_epoch: bool,
+    /// Whether the scores of the terms of each loss are kept.
+    #[serde(default)]
+    pub per_term: bool,
     /// Text that names the engine, its precision and its device.
     pub engine: String,
     /// Update rule as text.
@@ -92,6 +96,7 @@ impl SweepIdentity {
                 .map(|q| Ok((q.to_string(), q.file_digest()?)))
                 .collect::<Result<_>>()?,
             per_epoch: options.per_epoch,
+            per_term: options.per_term,
             engine: engine.to_owned(),
             rule: run.rule().to_toml().unwrap_or_default(),
             examples: run.examples() as u64,
@@ -242,6 +247,11 @@ impl SweepCheckpoint {
                 here.per_epoch.to_string(),
             ),
             (
+                "choice of scores per token",
+                wanted.per_term.to_string(),
+                here.per_term.to_string(),
+            ),
+            (
                 "number of training examples",
                 wanted.examples.to_string(),
                 here.examples.to_string(),
@@ -339,6 +349,11 @@ fn tensors<'a>(finished: &'a [QuerySweep], state: &'a SweepState) -> BTreeMap<St
         for (epoch, share) in &query.epochs {
             put(&format!("epoch.{epoch}"), floats(share));
         }
+        if !query.terms.is_empty() {
+            let lengths: Vec<u64> = query.terms.iter().map(|of| of.len() as u64).collect();
+            put("terms.counts", counts(lengths));
+            put("terms", floats(query.terms.concat()));
+        }
     }
     out
 }
@@ -431,6 +446,7 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
                 epochs.insert(epoch, floats(tensor)?);
             }
             finished.push(QuerySweep {
+                terms: terms(&file, q, header.identity.per_term)?,
                 name: name.clone(),
                 value: of("value")?.first().copied().ok_or("no value")?,
                 parameters: of("parameters")?,
@@ -467,6 +483,34 @@ fn parse(bytes: &[u8]) -> Result<SweepCheckpoint, String> {
         identity: header.identity,
         writer: header.writer,
     })
+}
+
+/// The scores of query number q's loss terms; none if the sweep doesn't keep them.
+fn terms(file: &SafeTensors<'_>, q: usize, kept: bool) -> Result<Vec<Vec<f64>>, String> {
+    if !kept {
+        return Ok(Vec::new());
+    }
+    let values = numbers(file, &format!("{q}.terms"), Dtype::F64, f64::from_le_bytes)?;
+    let name = format!("{q}.terms.counts");
+    split(
+        &values,
+        &numbers(file, &name, Dtype::U64, u64::from_le_bytes)?,
+    )
+}
+
+/// Cuts a list into lists of these lengths.
+fn split(mut values: &[f64], lengths: &[u64]) -> Result<Vec<Vec<f64>>, String> {
+    let mut take = |&length: &u64| {
+        let length = usize::try_from(length).ok()?;
+        let (list, rest) = values.split_at_checked(length)?;
+        values = rest;
+        Some(list.to_vec())
+    };
+    let lists: Option<Vec<_>> = lengths.iter().map(&mut take).collect();
+    match lists {
+        Some(lists) if values.is_empty() => Ok(lists),
+        _ => Err("the numbers of terms don't add up".to_owned()),
+    }
 }
 
 fn numbers<T>(

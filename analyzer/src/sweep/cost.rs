@@ -2,8 +2,8 @@
 
 use hindcast_format::layout::TensorSpec;
 
-use super::SweepOptions;
 use super::ahead::steps_ahead;
+use super::{SweepOptions, terms};
 use crate::error::Result;
 use crate::query::point::QueryPoint;
 use crate::run::batch_sizes::BatchSizes;
@@ -81,7 +81,13 @@ impl SweepCost {
                 .filter(|(_, r)| r.end > window.start && r.start < window.end);
             epochs = scored.count() as u64;
         }
-        let result_per_query = 8 * ((2 + epochs) * n + 2 * (steps + 1));
+        // The scores of an example's terms are a list of their own.
+        let terms = if options.per_term {
+            terms::required(run)? as u64 + LIST_WORDS
+        } else {
+            0
+        };
+        let result_per_query = 8 * ((2 + epochs + terms) * n + 2 * (steps + 1));
         // An average keeps the query's gradient until its last share is added.
         let gradients = if options.at == QueryPoint::Final {
             0
@@ -99,7 +105,7 @@ impl SweepCost {
         let read = step_bytes(run, width, sizes.largest);
         step += steps_ahead(read) as u64 * read;
         // For each query: direction, autodiff's copy of it, and the products.
-        let step_per_query = 8 * (3 * p + 2 * b + 2 * sizes.largest);
+        let step_per_query = 8 * (3 * p + 2 * b + (2 + terms) * sizes.largest);
         step += q * step_per_query;
         // Variables, gradient, direction and second gradient as tensors.
         step += 4 * width as u64 * (p + b);
@@ -192,6 +198,9 @@ impl SweepCost {
         }
     }
 }
+
+/// Number of eight-byte values that a list takes besides its elements.
+const LIST_WORDS: u64 = 3;
 
 /// Approximate bytes of a table's row without its scores.
 const ROW_BYTES: u64 = 200;

@@ -19,6 +19,7 @@ mod scoring;
 mod session;
 mod state;
 mod step;
+mod terms;
 mod times;
 
 pub(crate) use ahead::{Reading, each_step};
@@ -30,6 +31,7 @@ pub use saving::Saving;
 pub use session::{Session, SessionOptions, Swept};
 pub use state::{QuerySweep, SweepState};
 pub(crate) use step::ReplayStep;
+pub use terms::loss_terms;
 pub use times::SweepTimes;
 
 use std::borrow::Cow;
@@ -58,6 +60,8 @@ pub struct SweepOptions {
     pub window: Range<u64>,
     /// Also keep each epoch's share of the scores (8 bytes per example, epoch and query).
     pub per_epoch: bool,
+    /// Also keep the score of each term of an example's loss, such as each token of a sequence (8 bytes per term and query).
+    pub per_term: bool,
 }
 
 impl SweepOptions {
@@ -67,6 +71,7 @@ impl SweepOptions {
             at: QueryPoint::Final,
             window,
             per_epoch: false,
+            per_term: false,
         }
     }
 }
@@ -136,6 +141,7 @@ pub fn begin(
         run.examples(),
         run.rule().state_values(run.blocks().values()),
         queries,
+        options.per_term,
     ))
 }
 
@@ -267,6 +273,7 @@ fn reverse_step(
     if state.window.contains(&t) {
         let has_denominator = run.has_denominator(&step.meta);
         score(state, step, has_denominator, &out.products, per_epoch)?;
+        terms::score(state, step, &out.terms)?;
     }
     let parts = state.queries.iter_mut().zip(&mut adjoints).zip(&directions);
     for (((query, adjoint), direction), (hessian, rho)) in

@@ -50,6 +50,10 @@ pub struct QuerySweep {
     pub renormalised: Vec<f64>,
     /// Each epoch's share of `influence`; empty unless the sweep keeps these shares.
     pub epochs: BTreeMap<u64, Vec<f64>>,
+    /// L of each term of each example's loss so far, with fixed denominators, length N; empty unless the sweep keeps these
+    /// scores. The list of an example is empty until one of its uses is scored.
+    #[serde(default)]
+    pub terms: Vec<Vec<f64>>,
     /// `(t, ‖u_t‖)`, newest first. The first entry, at T, is the norm of the query's gradient at its point.
     pub growth: Vec<(u64, f64)>,
 }
@@ -63,6 +67,7 @@ impl SweepState {
         examples: usize,
         optimizer_values: usize,
         queries: &[QueryGradient],
+        per_term: bool,
     ) -> Self {
         let weight = at.of(end);
         let share = |gradient: &[f64]| gradient.iter().map(|x| weight * x).collect();
@@ -92,6 +97,7 @@ impl SweepState {
                     influence: vec![0.0; examples],
                     renormalised: vec![0.0; examples],
                     epochs: BTreeMap::new(),
+                    terms: vec![Vec::new(); if per_term { examples } else { 0 }],
                     growth: vec![(end, norm(&q.parameters))],
                 })
                 .collect(),

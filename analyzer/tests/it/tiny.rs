@@ -81,6 +81,7 @@ impl Objective for TinyNet {
             _ => None,
         };
         Ok(Losses {
+            terms: None,
             per_example,
             shared,
             buffers: vec![after],

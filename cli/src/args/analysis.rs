@@ -52,6 +52,10 @@ pub struct Influence {
     /// Add one column per epoch
     #[arg(long)]
     pub per_epoch: bool,
+    /// For token sequences, with a model that says its loss per token: also write the influence of each token to this table,
+    /// .csv or .jsonl (see --help)
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// Compute the accumulative estimate for the K most harmful examples of each query, and retrain without some of them (only for SGD without momentum and clipping; see --help)
     #[arg(long, value_name = "K")]
     pub refine: Option<usize>,
@@ -298,6 +302,9 @@ pub struct Report {
     /// A file written by `counterfactual --out`, to compare predicted and real changes; may be given several times
     #[arg(long, value_name = "FILE.json")]
     pub removed: Vec<PathBuf>,
+    /// A table written by `influence --tokens`, to mark the heaviest tokens of each sequence
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// A query to show [default: the first four of each table]; may be given several times
     #[arg(long, value_name = "QUERY")]
     pub query: Vec<String>,

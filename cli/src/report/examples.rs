@@ -13,6 +13,7 @@ use hindcast_analyzer::scores::Spread;
 use hindcast_analyzer::{ScoreRow, ScoreTable};
 
 use super::view::score;
+use crate::marked::Piece;
 use crate::picture::to_rgb;
 
 /// Largest width and height of a picture in pixels, so that a page of many pictures stays small.
@@ -37,6 +38,8 @@ pub(crate) struct Example {
     pub picture: Option<(String, u32, u32)>,
     /// Names of features and their values in the model's input, for examples that aren't images.
     pub values: Vec<(String, f64)>,
+    /// The sequence's text, in pieces that weigh about the same; empty without a table of tokens.
+    pub pieces: Vec<Piece>,
     /// The correct label of an example whose label was flipped on purpose; `None` if it wasn't, or if it isn't known.
     pub really: Option<String>,
 }
@@ -108,6 +111,7 @@ fn example(
         spread: row.spread.get(q).copied(),
         picture: None,
         values: Vec::new(),
+        pieces: Vec::new(),
         really: None,
     };
     let Some(data) = data.filter(|data| row.index < data.len(Split::Train)) else {

@@ -5,6 +5,7 @@ pub(crate) mod facts;
 pub(crate) mod page;
 pub(crate) mod plot;
 pub(crate) mod reproduce;
+mod tokens;
 pub(crate) mod view;
 
 use std::path::Path;
@@ -41,6 +42,8 @@ pub(crate) struct Source<'a> {
     pub queries: &'a [String],
     /// How many of the most harmful and most helpful examples to show.
     pub top: usize,
+    /// The file of a table of tokens.
+    pub tokens: Option<&'a Path>,
 }
 
 /// Builds the page.
@@ -97,6 +100,9 @@ pub(crate) fn page(source: &Source<'_>) -> anyhow::Result<Page> {
                 view,
             });
         }
+    }
+    if let Some(path) = source.tokens {
+        tokens::add(&mut shown, path)?;
     }
     for query in source.queries {
         if !shown.iter().any(|s| s.view.query == *query) {

@@ -10,4 +10,6 @@ mod own_loop;
 #[cfg(feature = "record")]
 mod report;
 #[cfg(feature = "record")]
+mod sequences;
+#[cfg(feature = "record")]
 mod states;

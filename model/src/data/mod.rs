@@ -36,6 +36,7 @@ mod numbers;
 mod own;
 mod scale;
 mod select;
+mod sequences;
 mod set;
 mod sources;
 mod spec;
@@ -45,6 +46,7 @@ mod tensors;
 mod texts;
 mod tokens;
 mod validate;
+mod vocabulary;
 
 pub use augment::AugmentSpec;
 pub use documents::{DocumentsSpec, Strip};
@@ -56,6 +58,8 @@ pub use fingerprint::{
 pub use load::load;
 pub(crate) use numbers::{all_numbers, is_share, same_number};
 pub use own::{Pairs, from_tensors};
+pub use sequences::Sequences;
 pub use set::{DataSet, Image};
 pub use spec::{AxisOrder, ClassRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
 pub(crate) use texts::listed;
+pub use vocabulary::Vocabulary;

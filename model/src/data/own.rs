@@ -23,7 +23,7 @@ pub type Pairs<'a> = (&'a Tensor, &'a Tensor);
 ///
 /// Inputs (N, T) of type u32 or i64 are token ids. A batch then has u32 inputs, whatever the run's float type. Targets can
 /// also be (N, T) integers, the tokens to predict, for [`ops::sequence_cross_entropy`](crate::ops::sequence_cross_entropy);
-/// a batch has them as i64, so that padding can be a negative number.
+/// a batch has them as i64, so that padding can be a negative number. [`Sequences`](super::Sequences) also takes a vocabulary.
 ///
 /// # Errors
 /// [`DataError::Malformed`] if types or shapes of tensors don't fit together, [`DataError::Class`] for a class without a
@@ -56,6 +56,7 @@ pub fn from_tensors(
         return Ok(Box::new(Tokens::new(
             [Some(train), validation, test],
             classes,
+            None,
         )?));
     }
     let train = part(Split::Train.name(), train)?;

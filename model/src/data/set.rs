@@ -6,6 +6,7 @@ use candle_core::{DType, Device};
 
 use super::error::DataError;
 use super::fingerprint::{Digest, Leaves, SplitFingerprint, differences};
+use super::vocabulary::Vocabulary;
 use crate::objective::{Batch, Draws, Split};
 
 /// Raw pixels of an example, for display.
@@ -134,6 +135,23 @@ pub trait DataSet: Send + Sync {
 
     /// Raw pixels, before scaling and augmentation. `None` for examples that aren't images.
     fn image(&self, split: Split, index: u64) -> Option<Image> {
+        let _ = (split, index);
+        None
+    }
+
+    /// The target tokens of an example, by position, if its targets are tokens. An id below 0 is padding.
+    fn tokens(&self, split: Split, index: u64) -> Option<Vec<i64>> {
+        let _ = (split, index);
+        None
+    }
+
+    /// The texts of token ids. `None` if they aren't known.
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        None
+    }
+
+    /// An example's input as text. `None` if it isn't a text.
+    fn text(&self, split: Split, index: u64) -> Option<String> {
         let _ = (split, index);
         None
     }

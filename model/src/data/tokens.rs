@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::fingerprint::{Digest, RawInput, RawLabel, leaf};
-use super::{DataError, DataSet};
+use super::{DataError, DataSet, Vocabulary};
 use crate::objective::{Batch, Draws, Split};
 
 /// The examples of one split.
@@ -22,6 +22,7 @@ pub(super) struct Tokens {
     parts: [Option<Part>; 3],
     shape: Vec<usize>,
     names: Vec<String>,
+    vocabulary: Option<Vocabulary>,
 }
 
 impl Tokens {
@@ -29,6 +30,7 @@ impl Tokens {
     pub(super) fn new(
         parts: [Option<(&Tensor, &Tensor)>; 3],
         classes: &[&str],
+        vocabulary: Option<Vocabulary>,
     ) -> Result<Self, DataError> {
         let [train, validation, test] = parts;
         let of = |split: Split, pair: Option<(&Tensor, &Tensor)>| {
@@ -68,6 +70,7 @@ impl Tokens {
         Ok(Self {
             shape,
             names,
+            vocabulary,
             parts,
         })
     }
@@ -90,6 +93,15 @@ impl Part {
                     "expected token ids (N, T) and targets of the same N, got {:?} and {:?}",
                     inputs.dims(),
                     targets.dims()
+                ),
+            ));
+        }
+        if !inputs.dtype().is_int() {
+            return Err(refused(
+                split,
+                format!(
+                    "expected token ids of type u32 or i64, got {}; from_tensors takes other inputs",
+                    inputs.dtype().as_str()
                 ),
             ));
         }
@@ -178,6 +190,16 @@ fn names(parts: &[Option<Part>; 3], given: &[&str]) -> Result<Vec<String>, DataE
     }
 }
 
+/// The beginning of a text, for a table's column of labels.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut out: String = text.chars().take(LONGEST).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    out
+}
+
 impl Tokens {
     fn part(&self, split: Split) -> Option<&Part> {
         let at = Split::ALL.iter().position(|&s| s == split)?;
@@ -260,13 +282,36 @@ impl DataSet for Tokens {
                 .cloned()
                 .unwrap_or_else(|| class.to_string()),
             // A sequence of ids says nothing to a reader.
-            Some(Label::Tokens(tokens)) => format!("{} tokens", tokens.len()),
+            Some(Label::Tokens(tokens)) => match &self.vocabulary {
+                Some(vocabulary) => shortened(&vocabulary.text(&tokens)),
+                None => format!("{} tokens", tokens.len()),
+            },
             Some(Label::Values(values)) => values
                 .iter()
                 .map(f64::to_string)
                 .collect::<Vec<_>>()
                 .join(" "),
         }
+    }
+
+    fn tokens(&self, split: Split, index: u64) -> Option<Vec<i64>> {
+        let (part, row) = self.row(split, index)?;
+        match part.label(row).ok()? {
+            Label::Tokens(tokens) => Some(tokens),
+            _ => None,
+        }
+    }
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.vocabulary.as_ref()
+    }
+
+    fn text(&self, split: Split, index: u64) -> Option<String> {
+        let vocabulary = self.vocabulary.as_ref()?;
+        let (part, row) = self.row(split, index)?;
+        let ids = part.inputs.get(row).ok()?.flatten_all().ok()?;
+        let ids: Vec<i64> = ids.to_dtype(DType::I64).ok()?.to_vec1().ok()?;
+        Some(vocabulary.text(&ids))
     }
 
     fn leaf(&self, split: Split, index: u64) -> Option<Digest> {

@@ -32,6 +32,7 @@ impl Objective for Net {
         }
         Ok(Losses {
             per_example,
+            terms: None,
             shared,
             buffers,
             outputs,

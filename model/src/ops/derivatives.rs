@@ -372,9 +372,12 @@ fn losses(n: &mut Noise, rows: &mut Reports) -> Result<()> {
     let tokens = Tensor::new(&[[0i64, 3, -1], [2, -1, -1]], &Device::Cpu)?;
     rows.push(check_derivatives(
         "sequence_cross_entropy",
-        &[logits],
+        std::slice::from_ref(&logits),
         |t| sequence_cross_entropy(&t[0], &tokens, Some(-1)),
     )?);
+    rows.push(check_derivatives("token_cross_entropy", &[logits], |t| {
+        token_cross_entropy(&t[0], &tokens, Some(-1))
+    })?);
     let pair = [n.tensor(&[4, 3], -2., 2.)?, n.tensor(&[4, 3], 0.1, 0.9)?];
     rows.push(check_derivatives(
         "binary_cross_entropy_with_logits",

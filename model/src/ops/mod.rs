@@ -45,4 +45,4 @@ pub(crate) use norm::{Normalising, normalised};
 pub(crate) use operand::wanted;
 pub use pool::{avg_pool2d, max_pool2d, relu_max_pool2d};
 pub(crate) use products::{Convolution, InputGradient, WeightGradient};
-pub use sequence::sequence_cross_entropy;
+pub use sequence::{sequence_cross_entropy, token_cross_entropy};

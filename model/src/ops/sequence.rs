@@ -1,4 +1,4 @@
-//! The loss of token sequences: one number per sequence.
+//! The loss of token sequences: one number per sequence, or one per token.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -18,10 +18,76 @@ pub fn sequence_cross_entropy(
     targets: &Tensor,
     ignore: Option<i64>,
 ) -> Result<Tensor> {
-    const OP: &str = "sequence_cross_entropy";
+    let parts = Parts::new("sequence_cross_entropy", logits, targets, ignore)?;
+    let (b, t) = parts.size;
+    let rows = parts.places.iter().map(|place| place / t as i64).collect();
+    parts.added_at(rows, b)
+}
+
+/// The terms whose sum over T is [`sequence_cross_entropy`]: the same logits and targets, out (B, T).
+///
+/// A term is `−log softmax(z_t)_{y_t}` divided by the number of the sequence's tokens that count. It is 0 for a token that
+/// doesn't count. As the loss of an [`OwnModel`](crate::own::OwnModel), it gives an analysis the influence of each token. The
+/// training loss is `token_cross_entropy(…)?.sum(1)?.mean_all()?`, or the mean of `sequence_cross_entropy`; the gradients
+/// have the same bits.
+///
+/// # Errors
+/// As [`sequence_cross_entropy`].
+pub fn token_cross_entropy(
+    logits: &Tensor,
+    targets: &Tensor,
+    ignore: Option<i64>,
+) -> Result<Tensor> {
+    let parts = Parts::new("token_cross_entropy", logits, targets, ignore)?;
+    let (b, t) = parts.size;
+    let places = parts.places.clone();
+    parts.added_at(places, b * t)?.reshape((b, t))
+}
+
+/// The terms of the tokens that count.
+struct Parts {
+    /// (n,) in the order of `places`.
+    terms: Tensor,
+    /// Positions in the flattened targets.
+    places: Vec<i64>,
+    /// (B, T).
+    size: (usize, usize),
+}
+
+impl Parts {
+    fn new(
+        op: &'static str,
+        logits: &Tensor,
+        targets: &Tensor,
+        ignore: Option<i64>,
+    ) -> Result<Self> {
+        let (b, t, v) = sizes(op, logits, targets)?;
+        let counted = Counted::new(op, targets, (t, v), ignore)?;
+        let log_p = log_softmax(logits)?.flatten_all()?.contiguous()?;
+        let device = logits.device();
+        let n = counted.positions.len();
+        let positions = Tensor::from_vec(counted.positions, n, device)?;
+        let shares = Tensor::from_vec(counted.shares, n, device)?.to_dtype(logits.dtype())?;
+        Ok(Parts {
+            terms: log_p.index_select(&positions, 0)?.mul(&shares)?,
+            places: counted.places,
+            size: (b, t),
+        })
+    }
+
+    /// (n,) zeros, with each term added at its index.
+    fn added_at(self, indices: Vec<i64>, n: usize) -> Result<Tensor> {
+        let device = self.terms.device();
+        let indices = Tensor::from_vec(indices, self.places.len(), device)?;
+        Tensor::zeros(n, self.terms.dtype(), device)?.index_add(&indices, &self.terms, 0)
+    }
+}
+
+/// B, T and V.
+fn sizes(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result<(usize, usize, usize)> {
     let [b, t] = *targets.dims() else {
         return Err(error(
-            OP,
+            op,
             format!("targets must be (batch, tokens), got {:?}", targets.dims()),
         ));
     };
@@ -30,7 +96,7 @@ pub fn sequence_cross_entropy(
         [rows, v] if rows == b * t => v,
         _ => {
             return Err(error(
-                OP,
+                op,
                 format!(
                     "logits must be ({b}, {t}, vocabulary) or ({}, vocabulary) for targets {:?}, got {:?}",
                     b * t,
@@ -40,23 +106,15 @@ pub fn sequence_cross_entropy(
             ));
         }
     };
-    let counted = Counted::new(OP, targets, (t, v), ignore)?;
-    let log_p = log_softmax(logits)?.flatten_all()?.contiguous()?;
-    let device = logits.device();
-    let n = counted.positions.len();
-    let positions = Tensor::from_vec(counted.positions, n, device)?;
-    let rows = Tensor::from_vec(counted.rows, n, device)?;
-    let shares = Tensor::from_vec(counted.shares, n, device)?.to_dtype(logits.dtype())?;
-    let parts = log_p.index_select(&positions, 0)?.mul(&shares)?;
-    Tensor::zeros(b, logits.dtype(), device)?.index_add(&rows, &parts, 0)
+    Ok((b, t, v))
 }
 
 /// The tokens that count.
 struct Counted {
     /// Positions of the targets in the flattened logits.
     positions: Vec<i64>,
-    /// The sequence of each.
-    rows: Vec<i64>,
+    /// Positions of the targets in the flattened targets.
+    places: Vec<i64>,
     /// −1 / the number of tokens of its sequence that count.
     shares: Vec<f64>,
 }
@@ -70,7 +128,7 @@ impl Counted {
     ) -> Result<Self> {
         let mut out = Self {
             positions: Vec::new(),
-            rows: Vec::new(),
+            places: Vec::new(),
             shares: Vec::new(),
         };
         let ids = whole_numbers(op, targets)?;
@@ -95,7 +153,7 @@ impl Counted {
                     ));
                 }
                 out.positions.push(((row * t + column) * v) as i64 + id);
-                out.rows.push(row as i64);
+                out.places.push((row * t + column) as i64);
             }
             let n = out.positions.len() - before;
             out.shares.extend(std::iter::repeat_n(-1.0 / n as f64, n));

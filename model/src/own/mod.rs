@@ -113,8 +113,8 @@ pub struct OwnModel {
 
 impl OwnModel {
     /// An objective from three functions. `build` makes the model from a `VarBuilder`. `forward(&model, inputs, train)` runs
-    /// it. `loss(outputs, targets)` returns the loss of each row, (B,), which must be twice differentiable. Suitable losses
-    /// are [`ops::cross_entropy`](crate::ops::cross_entropy),
+    /// it. `loss(outputs, targets)` returns the loss of each row, (B,), or the terms of each row's loss, (B, P), whose sum
+    /// over P is the loss. Both must be twice differentiable. Suitable losses are [`ops::cross_entropy`](crate::ops::cross_entropy),
     /// [`ops::binary_cross_entropy_with_logits`](crate::ops::binary_cross_entropy_with_logits) and
     /// [`ops::mean_squared_error`](crate::ops::mean_squared_error). candle_nn's losses are not: they are means, and its cross
     /// entropy has no second derivative.
@@ -232,13 +232,18 @@ impl Objective for OwnModel {
         );
         let outputs = with_draws(pass.draws, &pass.batch.indices, || (self.run)(vb, pass))?;
         let buffers = scope.leave()?;
-        let per_example = (self.loss)(&outputs, &pass.batch.targets)?;
+        let loss = (self.loss)(&outputs, &pass.batch.targets)?;
+        let (per_example, terms) = match loss.rank() {
+            2 => (loss.sum(1)?, Some(loss)),
+            _ => (loss, None),
+        };
         let shared = match pass.mode {
             Mode::Train => self.shared_penalty(pass.parameters)?,
             Mode::Evaluate => None,
         };
         Ok(Losses {
             per_example,
+            terms,
             shared,
             buffers,
             outputs,

@@ -1,7 +1,7 @@
 //! Token sequences: their loss and their data set.
 
 use candle_core::{DType, Device, Tensor};
-use hindcast_model::data::{DataSet, from_tensors};
+use hindcast_model::data::{DataSet, Sequences, Vocabulary, from_tensors};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 
@@ -186,4 +186,70 @@ fn token_data_that_doesnt_fit_is_refused() {
         mixed.contains("validation") && mixed.contains("training examples have"),
         "{mixed}"
     );
+}
+
+#[test]
+fn terms_of_tokens_add_up_to_the_loss_of_their_sequence() {
+    let logits = noise(3, &[2, 3, 4], DType::F64);
+    let targets = ids(&[[1, -100, 3], [-100, -100, -100]]);
+    let terms = ops::token_cross_entropy(&logits, &targets, Some(-100)).unwrap();
+    assert_eq!(terms.dims(), [2, 3]);
+    let z = values(&logits);
+    let at = |token: usize, target: usize| surprise(&z[4 * token..4 * token + 4], target) / 2.0;
+    let expected = [at(0, 1), 0.0, at(2, 3), 0.0, 0.0, 0.0];
+    for (got, want) in values(&terms).iter().zip(expected) {
+        assert!((got - want).abs() < 1e-15, "{got} against {want}");
+    }
+    let wrong = ops::token_cross_entropy(&logits, &ids(&[[1, 4, 3], [0, 0, 0]]), None);
+    let wrong = wrong.unwrap_err().to_string();
+    assert!(
+        wrong.contains("token_cross_entropy") && wrong.contains("target 4"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn sequences_with_a_vocabulary_are_shown_as_text() {
+    let words = Vocabulary::words(["a", "cat", "sat", "on", "mat"]);
+    let x = ids(&[[0, 1, 2], [3, 0, 4]]);
+    let y = ids(&[[1, 2, -100], [0, 4, -100]]);
+    let data = Sequences::new((&x, &y))
+        .validation((&x, &y))
+        .vocabulary(words)
+        .build()
+        .unwrap();
+    assert_eq!(data.label(Split::Train, 0), "cat sat");
+    assert_eq!(data.text(Split::Validation, 1).as_deref(), Some("on a mat"));
+    assert_eq!(data.tokens(Split::Train, 1), Some(vec![0, 4, -100]));
+    assert_eq!(data.text(Split::Test, 0), None);
+    // A long label is cut; the text isn't.
+    let long = Tensor::full(7i64, (1, 200), &Device::Cpu).unwrap();
+    let data = Sequences::new((&long, &long)).vocabulary(Vocabulary::chars("01234567".chars()));
+    let data = data.build().unwrap();
+    assert_eq!(data.label(Split::Train, 0), "7".repeat(60) + "…");
+    assert_eq!(data.text(Split::Train, 0), Some("7".repeat(200)));
+    // The same examples as without a vocabulary.
+    let plain = from_tensors((&x, &y), None, None, &[], None).unwrap();
+    let shown = Sequences::new((&x, &y))
+        .vocabulary(Vocabulary::bytes())
+        .build()
+        .unwrap();
+    assert_eq!(plain.fingerprint(), shown.fingerprint());
+    let floats = x.to_dtype(DType::F32).unwrap();
+    let refused = Sequences::new((&floats, &y))
+        .build()
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("train") && refused.contains("got f32"),
+        "{refused}"
+    );
+    let named = Sequences::new((&x, &y))
+        .classes(&["a"])
+        .build()
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(named.contains("tokens or values"), "{named}");
 }

@@ -301,6 +301,7 @@ impl<T: Number> Modes<T> {
     ) -> Result<Products> {
         let mut out = Products {
             products: vec![vec![0.0; input.examples()]; directions.len()],
+            terms: Vec::new(),
             hessian: vec![vec![0.0; input.parameters.len()]; directions.len()],
             buffer_adjoints: buffer_adjoints.to_vec(),
         };

@@ -19,6 +19,8 @@ pub enum Kind {
     Scores,
     /// The metadata of a table of scores.
     Metadata,
+    /// A table of the scores of tokens.
+    Tokens,
     /// The state of an interrupted sweep.
     Sweep,
     /// The JSON of counterfactual results.
@@ -51,6 +53,8 @@ const SCORES: [&str; 2] = [
     "index,row,label,occurrences,",
     "index,row,name,label,occurrences,",
 ];
+/// First columns of a table of tokens. The next column is an influence.
+const TOKENS: &str = "index,position,token,text,";
 /// First columns of a table of bounds.
 const BOUNDS: &str = "index,row,label,step,gradient,lower,upper,estimate";
 /// Columns of a long table of training dynamics.
@@ -82,6 +86,7 @@ impl Kind {
         match self {
             Kind::Scores => "a table of scores",
             Kind::Metadata => "the metadata of a table of scores",
+            Kind::Tokens => "a table of tokens",
             Kind::Sweep => "an interrupted sweep",
             Kind::Removals => "a file of counterfactual results",
             Kind::Bounds => "a table of bounds",
@@ -110,6 +115,10 @@ impl Kind {
                     || (head.starts_with(b"PAR1") && is_metadata_file(&sidecar_path(path)))
             }
             Kind::Metadata => is_metadata(head),
+            Kind::Tokens => {
+                text.starts_with(TOKENS)
+                    || has_keys(&text, &["index", "position", "token", "text", "influence"])
+            }
             Kind::Sweep => has(&text, SWEEP),
             Kind::Removals => has(&text, REMOVALS),
             Kind::Bounds => {
@@ -274,9 +283,10 @@ fn same(a: &Path, b: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 11] = [
+    const KINDS: [Kind; 12] = [
         Kind::Scores,
         Kind::Metadata,
+        Kind::Tokens,
         Kind::Sweep,
         Kind::Removals,
         Kind::Bounds,
@@ -292,7 +302,7 @@ mod tests {
     fn only_a_result_of_the_same_kind_is_replaced() {
         let png = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 25], PICTURE, &[1; 9]].concat();
         let plain = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 60]].concat();
-        let files: [(&[u8], &[Kind]); 23] = [
+        let files: [(&[u8], &[Kind]); 25] = [
             (b"x1,x2,y\n1,2,3\n", &[]),
             (b"index,name\n0,a\n", &[]),
             (b"index,influence,remark\n0,a\n", &[]),
@@ -313,6 +323,11 @@ mod tests {
             (
                 b"{\"index\":0,\"row\":1,\"label\":\"3\",\"occurrences\":2,\"influence[a]\":null}\n",
                 &[Kind::Scores],
+            ),
+            (b"index,position,token,text,influence\n", &[Kind::Tokens]),
+            (
+                b"{\"index\":0,\"position\":1,\"token\":7,\"text\":\"a\",\"influence[a]\":0.5}\n",
+                &[Kind::Tokens],
             ),
             (
                 b"index,row,label,step,gradient,lower,upper,estimate,real\n",

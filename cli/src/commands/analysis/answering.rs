@@ -28,6 +28,8 @@ pub(crate) struct Settings<'a> {
     pub engine: Option<EngineKind>,
     pub device: Option<&'a str>,
     pub per_epoch: bool,
+    /// Whether the scores of loss terms (tokens) are computed, too.
+    pub per_term: bool,
     /// Where and how often a sweep saves its state.
     pub saving: Option<Saving>,
     pub memory: Option<Limit>,
@@ -79,6 +81,7 @@ pub(crate) fn answer(
     let question = Question {
         at: &settings.at,
         per_epoch: settings.per_epoch,
+        per_term: settings.per_term,
         memory: memory::limit(settings.memory),
         saving: settings.saving.as_ref(),
         engine: &computed_by(kind, settings),
@@ -160,7 +163,7 @@ fn announce_sweep(
         cost.memory(),
         settings.memory,
         &format!(
-            "the largest batch has {} examples; ask fewer queries, leave out --per-epoch, or use a machine with more memory",
+            "the largest batch has {} examples; ask fewer queries, leave out --per-epoch and --tokens, or use a machine with more memory",
             cost.largest_batch
         ),
     )?;

@@ -5,6 +5,7 @@ mod json;
 mod one;
 mod print;
 mod several;
+mod tokens;
 
 use std::time::Instant;
 
@@ -34,6 +35,11 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         table.join(names)?;
     }
     write(table, &args.out)?;
+    let tokens = match &args.tokens {
+        Some(path) => Some(tokens::write(&answer, run.data(), path)?),
+        None => None,
+    };
+    let table = &mut answer.table;
     if args.runs.len() == 1 {
         one::discard_sweep(&args.out)?;
     } else {
@@ -63,6 +69,7 @@ pub(crate) fn run(args: &Influence, models: &Models) -> anyhow::Result<Outcome> 
         chosen: &asked.chosen,
         answer: &answer,
         pictured,
+        tokens,
         checked,
         took: begun.elapsed(),
     };

@@ -75,6 +75,7 @@ pub(crate) fn run(args: &Report, models: &Models) -> anyhow::Result<Outcome> {
         removals: &removals,
         queries: &args.query,
         top: args.top,
+        tokens: args.tokens.as_deref(),
     })?;
     for problem in &page.damaged {
         say!(
@@ -136,7 +137,7 @@ fn check_output(args: &Report) -> anyhow::Result<()> {
         ))
         .into());
     }
-    let files = args.tables.iter().chain(&args.removed);
+    let files = args.tables.iter().chain(&args.removed).chain(&args.tokens);
     let inputs: Vec<_> = files
         .chain(&args.names.names)
         .map(|path| ("an input", Some(path.as_path())))
@@ -271,6 +272,9 @@ fn commands(
     }
     for (name, _) in removals {
         report = report.option("--removed", name);
+    }
+    if let Some(tokens) = &args.tokens {
+        report = report.option("--tokens", &tokens.display().to_string());
     }
     for query in &args.query {
         report = report.option("--query", query);

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::super::examples::Example;
 use super::content::{Page, Shown};
 use super::pieces::{scrolling, section, signed, title};
+use crate::marked::Piece;
 use crate::words::minus;
 use hindcast_analyzer::scores::Spread;
 
@@ -108,10 +109,12 @@ fn rows(examples: &[Example], label: &str) -> Markup {
     let known = examples.iter().any(|e| e.really.is_some());
     let filed = examples.iter().any(|e| !e.file.is_empty());
     let spread = examples.iter().any(|e| e.spread.is_some());
+    let marked = examples.iter().any(|e| !e.pieces.is_empty());
     scrolling(
         label,
         html! {
             table {
+                @if marked { caption { "A token is shaded if it weighs at least an eighth as much as the heaviest token of its sequence, bold from a quarter and underlined from half. Tokens that harm have a wavy line, tokens that help a straight one." } }
                 thead { tr {
                     th.n scope="col" { "Index" } th.n scope="col" { "Row" }
                     @if filed { th scope="col" { "File" } }
@@ -121,6 +124,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     @if spread { th.n scope="col" { "sd" } th.n scope="col" { "t" } }
                     @if named { th scope="col" { "Name" } }
                     @if valued { th scope="col" { "Values in the model's input" } }
+                    @if marked { th scope="col" { "Text, with the influence of its tokens" } }
                 } }
                 tbody { @for e in examples { tr {
                     th.n scope="row" { (e.index) } td.n { (e.row) }
@@ -140,10 +144,25 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                             bdi { (name) " " } span style="white-space:nowrap" { (minus(&format!("{value:.3}"))) }
                         }
                     } }
+                    @if marked { td.tokens { (pieces(&e.pieces)) } }
                 } } }
             }
         },
     )
+}
+
+/// A sequence's text. The colour of a piece is its sign, and its strength how much it weighs in its sequence. Pointing at it
+/// shows its influence.
+fn pieces(pieces: &[Piece]) -> Markup {
+    html! { bdi {
+        @for piece in pieces {
+            @match piece.strength {
+                0 => (piece.text),
+                harm if harm < 0 => { span.harm.{ "w" (-harm) } title=(signed(piece.influence)) { (piece.text) } }
+                help => { span.help.{ "w" (help) } title=(signed(piece.influence)) { (piece.text) } }
+            }
+        }
+    } }
 }
 
 /// Shortens a name, which may be a long text.

@@ -8,8 +8,12 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Embedding, Linear, Module, Optimizer, SGD, VarBuilder, VarMap, embedding, linear};
 use hindcast_analyzer::check::{CheckOptions, check_run};
 use hindcast_analyzer::run::RecordedEnd;
+use hindcast_analyzer::sweep::{
+    SessionOptions, SweepCheckpoint, SweepIdentity, begin, loss_terms, resume,
+};
 use hindcast_analyzer::{
-    AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, SweepOptions, replay_check, sweep,
+    AnalysisError, AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, Session, SweepOptions,
+    SweepState, replay_check, sweep,
 };
 use hindcast_format::{MemStorage, Trace};
 use hindcast_model::data::{DataSet, from_tensors};
@@ -66,8 +70,24 @@ fn loss(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     ops::sequence_cross_entropy(logits, targets, Some(PADDING))
 }
 
+fn terms(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    ops::token_cross_entropy(logits, targets, Some(PADDING))
+}
+
 fn objective() -> Arc<OwnModel> {
     Arc::new(OwnModel::new(Net::new, Net::forward, loss).unwrap())
+}
+
+/// The same model, which says its loss per token.
+fn objective_by_token() -> Arc<OwnModel> {
+    Arc::new(OwnModel::new(Net::new, Net::forward, terms).unwrap())
+}
+
+/// Whose loss is scaled in a training, and by how much.
+#[derive(Clone, Copy)]
+enum Scaled {
+    Example(u64, f64),
+    Token(u64, usize, f64),
 }
 
 /// Sequences of different lengths, padded with 0; the targets are the next tokens.
@@ -91,11 +111,7 @@ fn data() -> Box<dyn DataSet> {
     from_tensors((&train.0, &train.1), validation, None, &[], None).unwrap()
 }
 
-fn train(
-    dtype: DType,
-    changed: Option<(u64, f64)>,
-    record: Option<&Arc<MemStorage>>,
-) -> RecordedEnd {
+fn train(dtype: DType, changed: Option<Scaled>, record: Option<&Arc<MemStorage>>) -> RecordedEnd {
     let data = data();
     let variables = VarMap::new();
     let net = Net::new(VarBuilder::from_varmap(&variables, dtype, &Device::Cpu)).unwrap();
@@ -115,14 +131,23 @@ fn train(
         let batch = data
             .batch(Split::Train, &indices, None, dtype, &Device::Cpu)
             .unwrap();
-        let losses = loss(&net.forward(&batch.inputs, true).unwrap(), &batch.targets).unwrap();
+        let logits = net.forward(&batch.inputs, true).unwrap();
         let n = indices.len() as f64;
         let loss = match changed {
-            None => losses.mean_all().unwrap(),
-            Some((example, factor)) => {
-                let share = |&i: &u64| if i == example { factor / n } else { 1.0 / n };
-                let w = Tensor::from_iter(indices.iter().map(share), &Device::Cpu).unwrap();
-                losses.mul(&w).unwrap().sum_all().unwrap()
+            None => loss(&logits, &batch.targets).unwrap().mean_all().unwrap(),
+            Some(scaled) => {
+                let factor = |i: u64, at: usize| match scaled {
+                    Scaled::Example(example, factor) if i == example => factor,
+                    Scaled::Token(example, token, factor) if (i, at) == (example, token) => factor,
+                    _ => 1.0,
+                };
+                let weights = indices
+                    .iter()
+                    .flat_map(|&i| (0..TOKENS).map(move |at| factor(i, at) / n));
+                let weights = Tensor::from_iter(weights, &Device::Cpu).unwrap();
+                let weights = weights.reshape((indices.len(), TOKENS)).unwrap();
+                let terms = terms(&logits, &batch.targets).unwrap();
+                terms.mul(&weights).unwrap().sum_all().unwrap()
             }
         };
         match (&run, &mut recorded) {
@@ -141,12 +166,17 @@ fn train(
 
 #[test]
 fn a_run_of_sequences_is_checked_and_replayed() {
-    for dtype in [DType::F32, DType::F64] {
+    for (dtype, objective) in [
+        (DType::F32, objective()),
+        (DType::F64, objective()),
+        (DType::F32, objective_by_token()),
+        (DType::F64, objective_by_token()),
+    ] {
         let storage = Arc::new(MemStorage::new());
         train(dtype, None, Some(&storage));
         let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
         let data = data();
-        let run = RecordedRun::from_trace(&trace, objective(), data.as_ref(), None).unwrap();
+        let run = RecordedRun::from_trace(&trace, objective, data.as_ref(), None).unwrap();
         let report = check_run(&run, &CheckOptions::default()).unwrap();
         assert!(report.passed(), "{report}");
         let options = ReplayCheckOptions {
@@ -177,7 +207,7 @@ fn scores_of_sequences_equal_the_differences_of_repeated_training() {
     let differences: Vec<f64> = (0..SEQUENCES)
         .map(|example| {
             let at = |factor| {
-                let end = train(DType::F64, Some((example, factor)), None);
+                let end = train(DType::F64, Some(Scaled::Example(example, factor)), None);
                 query
                     .value(&run, &end.parameters, &end.buffers, &Device::Cpu)
                     .unwrap()
@@ -188,4 +218,132 @@ fn scores_of_sequences_equal_the_differences_of_repeated_training() {
     let error = relative_error(&swept.queries[0].influence, &differences);
     println!("token sequences with padding: {error:.1e}");
     assert!(error < 1e-6, "{error:e}");
+}
+
+/// The scores of the window's sequences and tokens, in one pass or saved and resumed after each step.
+fn swept(trace: &Trace, window: std::ops::Range<u64>, resumed: bool) -> SweepState {
+    let data = data();
+    let run = RecordedRun::from_trace(trace, objective_by_token(), data.as_ref(), None).unwrap();
+    let mut engine = AutodiffEngine::new(objective_by_token(), DType::F64, &Device::Cpu).unwrap();
+    let queries: Vec<Query> = ["validation", "train:2"]
+        .map(|q| q.parse().unwrap())
+        .to_vec();
+    let gradients: Vec<_> = queries
+        .iter()
+        .map(|q| q.gradient(trace, &mut engine, data.as_ref()).unwrap())
+        .collect();
+    let options = SweepOptions {
+        per_term: true,
+        ..SweepOptions::new(window)
+    };
+    let mut state = begin(&run, &engine, &gradients, &options).unwrap();
+    let identity = SweepIdentity::of(&run, &queries, &options, "", "").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sweep");
+    loop {
+        let step = resume(&run, &mut engine, state, false, &mut |state| {
+            if resumed {
+                SweepCheckpoint::write(&file, &identity, state).unwrap();
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        match step {
+            Ok(state) => return state,
+            Err(AnalysisError::Cancelled { .. }) => {
+                let saved = SweepCheckpoint::read(&file).unwrap();
+                let mut other = identity.clone();
+                other.per_term = false;
+                let refused = saved.is_of(&file, &other).unwrap_err().to_string();
+                assert!(refused.contains("scores per token"), "{refused}");
+                state = saved.state_of(&file, &identity).unwrap();
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+#[test]
+fn scores_of_tokens_equal_the_differences_of_repeated_training() {
+    let storage = Arc::new(MemStorage::new());
+    train(DType::F64, None, Some(&storage));
+    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let data = data();
+    let run = RecordedRun::from_trace(&trace, objective_by_token(), data.as_ref(), None).unwrap();
+    assert_eq!(loss_terms(&run).unwrap(), Some(TOKENS));
+    let state = swept(&trace, 0..STEPS, false);
+    let query: Query = "validation".parse().unwrap();
+    let (mut scores, mut differences) = (Vec::new(), Vec::new());
+    for (example, of_tokens) in (0..).zip(&state.queries[0].terms) {
+        let sum: f64 = of_tokens.iter().sum();
+        let whole = state.queries[0].influence[example as usize];
+        assert!((sum - whole).abs() <= 1e-15 * of_tokens.iter().map(|x| x.abs()).sum::<f64>());
+        for (token, &score) in of_tokens.iter().enumerate() {
+            let at = |factor| {
+                let end = train(
+                    DType::F64,
+                    Some(Scaled::Token(example, token, factor)),
+                    None,
+                );
+                query
+                    .value(&run, &end.parameters, &end.buffers, &Device::Cpu)
+                    .unwrap()
+            };
+            scores.push(score);
+            differences.push((at(1.0 - STEP) - at(1.0 + STEP)) / (2.0 * STEP));
+        }
+    }
+    assert_eq!(scores.len(), SEQUENCES as usize * TOKENS);
+    let padding = scores.iter().filter(|&&x| x == 0.0).count();
+    assert!(padding > 0 && padding < scores.len() / 2, "{padding}");
+    let error = relative_error(&scores, &differences);
+    println!("tokens of sequences with padding: {error:.1e}");
+    assert!(error < 1e-6, "{error:e}");
+    // The sequences' scores are those of the model that says whole losses only, up to rounding.
+    let mut engine = AutodiffEngine::new(objective(), DType::F64, &Device::Cpu).unwrap();
+    let plain = RecordedRun::from_trace(&trace, objective(), data.as_ref(), None).unwrap();
+    let gradient = query.gradient(&trace, &mut engine, data.as_ref()).unwrap();
+    let options = SweepOptions::new(0..STEPS);
+    let whole = sweep(&plain, &mut engine, &[gradient], &options, &mut |_| {
+        ControlFlow::Continue(())
+    });
+    let error = relative_error(
+        &state.queries[0].influence,
+        &whole.unwrap().queries[0].influence,
+    );
+    assert!(error < 1e-13, "{error:e}");
+}
+
+#[test]
+fn a_sweep_with_scores_of_tokens_resumes_with_the_same_bits() {
+    let storage = Arc::new(MemStorage::new());
+    train(DType::F64, None, Some(&storage));
+    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    // Some sequences are in no batch of the window, so they have no tokens.
+    let whole = swept(&trace, 4..STEPS, false);
+    assert!(whole.queries[0].terms.iter().any(Vec::is_empty));
+    assert_eq!(swept(&trace, 4..STEPS, true), whole);
+}
+
+#[test]
+fn a_model_that_says_whole_losses_only_has_no_scores_of_tokens() {
+    let storage = Arc::new(MemStorage::new());
+    train(DType::F64, None, Some(&storage));
+    let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
+    let data = data();
+    let run = RecordedRun::from_trace(&trace, objective(), data.as_ref(), None).unwrap();
+    assert_eq!(loss_terms(&run).unwrap(), None);
+    let engine = AutodiffEngine::new(objective(), DType::F64, &Device::Cpu).unwrap();
+    let queries = ["validation".parse().unwrap()];
+    let options = SessionOptions::new(SweepOptions {
+        per_term: true,
+        ..SweepOptions::new(0..STEPS)
+    });
+    let refused = Session::new(&run, &engine, &queries, options)
+        .err()
+        .unwrap();
+    assert!(
+        refused.to_string().contains("token_cross_entropy"),
+        "{refused}"
+    );
 }

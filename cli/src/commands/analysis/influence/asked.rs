@@ -39,6 +39,7 @@ impl Asked {
         let queries = args.query.iter().map(|q| parse_queries(q));
         let queries = queries.collect::<anyhow::Result<Vec<_>>>()?;
         check_output(&args.out)?;
+        check_tokens(args)?;
         check_places(args)?;
         let refine = refining::asked(args)?;
         let check = retrain_check::Asked::parse(args, chosen.method)?;
@@ -82,6 +83,24 @@ fn one_run_only(args: &Influence) -> Result<(), Usage> {
         Some((_, option)) if args.runs.len() > 1 => Err(Usage(format!(
             "{option} retrains one run, and its changes say nothing about the mean over several: ask one run, or leave it out"
         ))),
+        _ if args.runs.len() > 1 && args.tokens.is_some() => Err(Usage(
+            "--tokens writes the tokens of one run: ask one run, or leave it out".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a table of tokens whose name ends in something else.
+fn check_tokens(args: &Influence) -> Result<(), Usage> {
+    let ending = args.tokens.as_ref().map(|path| path.extension());
+    match ending.map(|e| {
+        e.and_then(|e| e.to_str())
+            .unwrap_or_default()
+            .to_lowercase()
+    }) {
+        Some(ending) if !["csv", "jsonl", "ndjson"].contains(&ending.as_str()) => Err(Usage(
+            "--tokens: expected a name that ends in .csv or .jsonl".to_owned(),
+        )),
         _ => Ok(()),
     }
 }
@@ -95,6 +114,7 @@ fn check_places(args: &Influence) -> anyhow::Result<()> {
         (Some(&args.out), Kind::Scores, vec![names]),
         (Some(&sweep), Kind::Sweep, vec![names]),
         (args.picture.as_ref(), Kind::Picture, vec![names, table]),
+        (args.tokens.as_ref(), Kind::Tokens, vec![names, table]),
     ];
     for (path, kind, inputs) in &results {
         let Some(path) = path else { continue };
@@ -154,6 +174,10 @@ fn chosen(args: &Influence, window: &Window) -> anyhow::Result<Chosen> {
         (
             args.per_epoch,
             "--per-epoch: only a sweep computes the scores of each epoch",
+        ),
+        (
+            args.tokens.is_some(),
+            "--tokens: only a sweep computes the scores of tokens",
         ),
         (
             args.resume,

@@ -39,6 +39,8 @@ struct Report<'a> {
     metadata: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     picture: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<String>,
 }
 
 /// One of several runs.
@@ -152,6 +154,7 @@ impl<'a> Report<'a> {
             table: args.out.display().to_string(),
             metadata: sidecar_path(&args.out).display().to_string(),
             picture: args.picture.as_ref().map(|path| path.display().to_string()),
+            tokens: args.tokens.as_ref().map(|path| path.display().to_string()),
         }
     }
 }

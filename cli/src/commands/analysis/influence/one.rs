@@ -34,6 +34,7 @@ pub(super) fn settings<'a>(args: &'a Influence, asked: &Asked, table: &Path) -> 
         engine: args.engine.map(Into::into),
         device: Some(&args.device),
         per_epoch: args.per_epoch,
+        per_term: args.tokens.is_some(),
         saving: Some(Saving {
             path: Saving::beside(table),
             every: Duration::from_secs(args.checkpoint_every),

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use super::tokens;
 use crate::args::Influence;
 use crate::clean::{field, say};
 use crate::commands::analysis::retrain_check::Checked;
@@ -22,6 +23,8 @@ pub(super) struct Found<'a> {
     pub answer: &'a Answer,
     /// Number of examples in the picture, if there is one.
     pub pictured: Option<usize>,
+    /// Number of rows of the table of tokens, if there is one.
+    pub tokens: Option<u64>,
     /// The check by retraining, if there was one.
     pub checked: Option<Checked>,
     pub took: Duration,
@@ -50,6 +53,7 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     for (q, query) in table.metadata.queries.iter().enumerate() {
         title(out, found, q)?;
         tables::extremes(out, table, data, q, args.top)?;
+        tokens::print(out, found.answer, data, q, args.top)?;
         refining::print(out, table, q, args.top)?;
         if let Some(growth) = &query.growth {
             tables::growth(out, growth)?;
@@ -88,6 +92,9 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
     )?;
     if let (Some(path), Some(count)) = (&args.picture, found.pictured) {
         writeln!(out, "{} ({count} most harmful)", field(path.display()))?;
+    }
+    if let (Some(path), Some(count)) = (&args.tokens, found.tokens) {
+        writeln!(out, "{} ({count} tokens)", field(path.display()))?;
     }
     if let Some(sweep) = found.answer.sweep {
         times(&sweep.times);

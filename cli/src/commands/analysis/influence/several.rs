@@ -67,7 +67,12 @@ pub(super) fn scores(
     let table = over_runs(&tables)
         .map_err(|problem| anyhow::anyhow!("{problem} (tables in the order of the runs)"))?;
     let run = first.context("expected at least one run")?;
-    Ok((run, Answer { table, sweep: None }))
+    let answer = Answer {
+        table,
+        tokens: None,
+        sweep: None,
+    };
+    Ok((run, answer))
 }
 
 /// Where each run's table is kept until all are complete.
