@@ -131,10 +131,16 @@ impl RecordedRun<'_> {
     /// # Errors
     /// If the model can't be run. A wrong derivative is not an error; it is a finding in the report.
     pub fn check(&self) -> Result<Option<CheckReport>> {
-        if !self.opened().unchecked.swap(false, Ordering::SeqCst) {
+        if !self.check_due() {
             return Ok(None);
         }
-        check_run(self, &CheckOptions::default()).map(Some)
+        check_run(self, &CheckOptions::default(), &mut |_| {}).map(Some)
+    }
+
+    /// Whether an own model's derivatives are still to be checked. `false` on later calls. For callers that run
+    /// [`check_run`] themselves or know its result.
+    pub fn check_due(&self) -> bool {
+        self.opened().unchecked.swap(false, Ordering::SeqCst)
     }
 
     /// The Task that was trained. `None` for an own model.

@@ -5,8 +5,8 @@ pub(crate) mod replay;
 pub(crate) mod rule;
 
 pub use derivatives::{
-    CheckOptions, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation, check_objective,
-    check_run,
+    CheckOptions, CheckPlan, CheckPoint, CheckReport, CheckRow, Fault, KnownOperation,
+    check_objective, check_run, signature,
 };
 pub use replay::{
     DataDifference, ReplayCheckOptions, ReplayCheckReport, StepCheck, check_data, replay_check,

@@ -14,6 +14,7 @@ mod worker;
 pub use flat::variables;
 pub use kernel::KernelEngine;
 pub use worker::AutodiffEngine;
+pub(crate) use worker::caught;
 
 use candle_core::{DType, Device};
 use hindcast_model::objective::{Batch, Draws, Mode, Objective, TensorDef};

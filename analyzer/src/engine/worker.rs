@@ -226,7 +226,7 @@ fn serve(inbox: &Receiver<Request>, objective: &dyn Objective, dtype: DType, dev
 }
 
 /// Turns a panic into an error. candle panics if an operation's backward pass returns no gradient for an argument.
-fn caught<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn caught<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let message = payload
             .downcast_ref::<&str>()

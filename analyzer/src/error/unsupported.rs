@@ -46,6 +46,14 @@ pub enum Unsupported {
         /// What to do.
         cure: &'static str,
     },
+    /// The losses have another float type than the parameters.
+    #[error("the model computes its losses in {losses:?}, although its parameters are {model:?}")]
+    LossesInOtherType {
+        /// Type of the losses.
+        losses: DType,
+        /// Type of the parameters.
+        model: DType,
+    },
     /// The forward pass replaces a buffer with values that candle can't differentiate.
     #[error(
         "the forward pass overwrites the buffer `{buffer}` outside of candle's graph, as candle_nn's BatchNorm does, so a sweep can't \

@@ -205,6 +205,7 @@ fn run_chapter(name: &str) {
                 .args(["-c", &format!("{command} 2>&1")])
                 .current_dir(&work)
                 .env("PATH", &path)
+                .env("XDG_CACHE_HOME", work.join(".cache"))
                 .output()
                 .expect("sh starts");
             let said = String::from_utf8_lossy(&output.stdout);

@@ -33,6 +33,7 @@ fn command(dir: &Path, words: &[&str]) -> Command {
     command
         .args(["--exact", "own_loop::process", "--ignored", "--nocapture"])
         .env(WORDS, words.join("\n"))
+        .env("XDG_CACHE_HOME", dir.join("cache"))
         .current_dir(dir);
     command
 }
@@ -208,7 +209,21 @@ fn an_own_loop_is_verified_by_replay_analysed_and_retrained() {
         ],
     );
     assert!(
-        said.contains("derivatives of the model agree with differences in float64"),
+        said.contains("derivatives of the model agree with differences in float64")
+            && !said.contains("checked before"),
+        "{said}"
+    );
+    let again = [
+        "influence",
+        "run",
+        "--window",
+        "119..120",
+        "--out",
+        "again.csv",
+    ];
+    let said = fine(dir, &again);
+    assert!(
+        said.contains("checked before, and run and model are the same"),
         "{said}"
     );
     let table = hindcast_analyzer::ScoreTable::read(&dir.join("scores.csv")).unwrap();

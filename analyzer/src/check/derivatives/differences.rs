@@ -1,45 +1,71 @@
 //! Central differences that distinguish a wrong derivative from a kink and from rounding.
 
+use std::ops::Range;
+
 use hindcast_model::vectors::{norm, norm_of};
 
 use crate::error::Result;
 
-/// Step sizes h of the differences, relative to the size of the moved values. The first is best for smooth functions.
-pub(super) const DISTANCES: [f64; 4] = [1e-5, 1e-6, 1e-4, 1e-7];
-
 /// Rounding error that a difference may have, in units of ε |f| / h.
 const ROUNDING: f64 = 64.0;
 
-/// Relative error of `exact`, the derivative of `f` along a line at 0, against central differences at the step
-/// size that agrees best. `scale` is the size of f's values, which determines the rounding of a difference.
-pub(super) fn agreement(
-    exact: &[f64],
-    scale: f64,
+/// The rounding of the values that are subtracted, and the error that passes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Spacing of the float type's numbers at 1.
+    pub epsilon: f64,
+    /// Largest relative error that passes.
+    pub tolerance: f64,
+}
+
+/// A derivative along a line, to be compared with the slope of some of the values of a function.
+pub(super) struct Quantity<'a> {
+    /// The derivative at 0.
+    pub exact: &'a [f64],
+    /// Which of the function's values it is the derivative of; as many as `exact`.
+    pub of: Range<usize>,
+    /// Size of the function's values, which determines the rounding of a difference.
+    pub scale: f64,
+    /// Errors are relative to this size, or to that of the derivative or of the slope if one of them is larger.
+    pub size: f64,
+}
+
+/// Relative errors of derivatives against central differences of `f`, each at the step size h that agrees best.
+pub(super) fn agreements(
+    quantities: &[Quantity<'_>],
+    limits: Limits,
+    distances: &[f64],
     mut f: impl FnMut(f64) -> Result<Vec<f64>>,
-) -> Result<f64> {
-    let mut best = f64::INFINITY;
-    for h in DISTANCES {
+) -> Result<Vec<f64>> {
+    let mut best = vec![f64::INFINITY; quantities.len()];
+    for &h in distances {
         let (plus, minus) = (f(h)?, f(-h)?);
-        let slope: Vec<f64> = plus
-            .iter()
-            .zip(&minus)
-            .map(|(a, b)| (a - b) / (2.0 * h))
-            .collect();
-        let off = norm_of(exact.iter().zip(&slope).map(|(a, b)| a - b));
-        let size = norm(exact).max(norm(&slope));
-        let largest = plus.iter().fold(scale, |m, x| m.max(x.abs()));
-        let noise = ROUNDING * f64::EPSILON * largest * (exact.len() as f64).sqrt() / h;
-        let error = match off {
-            off if off <= noise && size <= 1e5 * noise => 0.0,
-            off => off / size,
-        };
-        best = best.min(error);
+        for (quantity, best) in quantities.iter().zip(&mut best) {
+            let (plus, minus) = (&plus[quantity.of.clone()], &minus[quantity.of.clone()]);
+            *best = best.min(quantity.error(plus, minus, h, limits));
+        }
         // Smooth and correct: the other step sizes would only take time.
-        if best < 1e-7 {
+        if best.iter().all(|&error| error < 0.1 * limits.tolerance) {
             break;
         }
     }
     Ok(best)
+}
+
+impl Quantity<'_> {
+    /// Relative error against the difference of the values at ±h.
+    fn error(&self, plus: &[f64], minus: &[f64], h: f64, limits: Limits) -> f64 {
+        let slopes = || plus.iter().zip(minus).map(|(a, b)| (a - b) / (2.0 * h));
+        let off = norm_of(self.exact.iter().zip(slopes()).map(|(a, b)| a - b));
+        let size = norm(self.exact).max(norm_of(slopes())).max(self.size);
+        let largest = plus.iter().fold(self.scale, |m, x| m.max(x.abs()));
+        let count = (self.exact.len() as f64).sqrt();
+        let noise = ROUNDING * limits.epsilon * largest * count / h;
+        match off {
+            off if off <= noise && size * limits.tolerance <= noise => 0.0,
+            off => off / size,
+        }
+    }
 }
 
 /// `x + h v`.
@@ -73,22 +99,53 @@ impl Noise {
 mod tests {
     use super::*;
 
+    fn agreement(exact: &[f64], f: impl FnMut(f64) -> Result<Vec<f64>>) -> f64 {
+        let quantity = Quantity {
+            exact,
+            of: 0..exact.len(),
+            scale: 1.0,
+            size: 0.0,
+        };
+        let limits = Limits {
+            epsilon: f64::EPSILON,
+            tolerance: 1e-5,
+        };
+        agreements(&[quantity], limits, &[1e-5, 1e-6, 1e-4, 1e-7], f).unwrap()[0]
+    }
+
     #[test]
     fn a_kink_is_forgiven_and_a_wrong_slope_is_not() {
         // |x − 3e-6| at 0: the slope is −1, and at two step sizes the points lie on both sides of the kink.
         let kink = |h: f64| Ok(vec![(h - 3e-6).abs()]);
-        assert!(agreement(&[-1.0], 1.0, kink).unwrap() < 1e-7);
-        assert!(agreement(&[-0.25], 1.0, kink).unwrap() > 0.1);
+        assert!(agreement(&[-1.0], kink) < 1e-7);
+        assert!(agreement(&[-0.25], kink) > 0.1);
     }
 
     #[test]
     fn the_derivative_of_a_constant_must_be_zero() {
-        assert_eq!(agreement(&[0.0], 1.0, |_| Ok(vec![0.7])).unwrap(), 0.0);
-        assert!(agreement(&[0.1], 1.0, |_| Ok(vec![0.7])).unwrap() > 0.5);
+        assert_eq!(agreement(&[0.0], |_| Ok(vec![0.7])), 0.0);
+        assert!(agreement(&[0.1], |_| Ok(vec![0.7])) > 0.5);
+        assert!(agreement(&[f64::NAN], |h| Ok(vec![h])).is_infinite());
+    }
+
+    #[test]
+    fn each_quantity_is_compared_with_its_own_values() {
+        let quantity = |exact, of| Quantity {
+            exact,
+            of,
+            scale: 1.0,
+            size: 0.0,
+        };
+        let limits = Limits {
+            epsilon: f64::EPSILON,
+            tolerance: 1e-5,
+        };
+        let line = |h: f64| Ok(vec![2.0 * h, h.sin(), 5.0 * h]);
+        let both = [quantity(&[2.0, 1.0], 0..2), quantity(&[4.0], 2..3)];
+        let errors = agreements(&both, limits, &[1e-5, 1e-6], line).unwrap();
         assert!(
-            agreement(&[f64::NAN], 1.0, |h| Ok(vec![h]))
-                .unwrap()
-                .is_infinite()
+            errors[0] < 1e-7 && (errors[1] - 0.2).abs() < 1e-6,
+            "{errors:?}"
         );
     }
 }

@@ -2,6 +2,8 @@
 
 use candle_core::{D, Result, Tensor};
 
+use crate::engine::flat;
+
 /// An operation of candle that can't be replayed, and what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct KnownOperation {
@@ -86,11 +88,18 @@ const MATRIX: KnownOperation = operation(
     CONSTANT_WHY,
     CONSTANT_CURE,
 );
-const CONSTANT: KnownOperation = operation(
+pub(super) const CONSTANT: KnownOperation = operation(
     "a constant of another float type",
     CONSTANT_WHY,
     CONSTANT_CURE,
 );
+
+/// The operation of this name, if it is a constant of another float type.
+pub(super) fn constant(name: &str) -> Option<KnownOperation> {
+    [MASK, MATRIX, CONSTANT]
+        .into_iter()
+        .find(|op| op.name == name)
+}
 
 /// Finds the operation from candle's message.
 pub(super) fn by_message(text: &str) -> Option<KnownOperation> {
@@ -258,8 +267,6 @@ fn gathered(x: &Tensor, result: &Tensor, targets: &Tensor) -> Option<Result<Tens
 }
 
 fn same(a: &Tensor, b: &Tensor) -> bool {
-    let equal = || -> Result<bool> {
-        Ok(a.flatten_all()?.to_vec1::<f64>()? == b.detach().flatten_all()?.to_vec1::<f64>()?)
-    };
+    let equal = || -> Result<bool> { Ok(flat::values(a)? == flat::values(b)?) };
     a.dims() == b.dims() && a.dtype() == b.dtype() && equal().unwrap_or(false)
 }

@@ -13,18 +13,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use candle_core::{DType, Device, Result as Candle, Tensor, Var};
-use hindcast_model::objective::{Mode, Objective, Pass};
+use hindcast_model::objective::{Batch, Mode, Objective, Pass};
 use hindcast_model::ops::second_order;
 
-use super::differences::{DISTANCES, Noise, moved};
+use super::differences::{Noise, moved};
+use super::evaluate::Evaluator;
 use super::fault::Fault;
 use super::known;
 use super::point::{CheckPoint, names};
+use super::precision::Precision;
 use crate::engine::flat;
 use crate::error::{Doing, Result, without_backtrace};
 
-/// Relative error from which a sum over intermediate results fails.
-const FAILS: f64 = 1e-4;
 /// Second derivatives below this, of results of size 1, prove nothing.
 const MOVED: f64 = 1e-8;
 /// Independent random directions; a result that is right along all of them is right.
@@ -42,30 +42,32 @@ struct Graph {
 struct Search<'a> {
     objective: &'a dyn Objective,
     point: &'a CheckPoint<'a>,
+    batch: &'a Batch,
+    precision: &'static Precision,
     mode: Mode,
 }
 
+impl<'a> Search<'a> {
+    fn new(evaluator: &'a Evaluator<'_>, mode: Mode) -> Self {
+        Search {
+            objective: evaluator.objective,
+            point: evaluator.point,
+            batch: evaluator.batch(),
+            precision: evaluator.precision,
+            mode,
+        }
+    }
+}
+
 /// The first result whose gradient is wrong.
-pub(super) fn first(
-    objective: &dyn Objective,
-    point: &CheckPoint<'_>,
-    mode: Mode,
-) -> Result<Option<Fault>> {
-    let search = Search {
-        objective,
-        point,
-        mode,
-    };
+pub(super) fn first(evaluator: &Evaluator<'_>, mode: Mode) -> Result<Option<Fault>> {
+    let search = Search::new(evaluator, mode);
     second_order::with_big_stack(|| search.first()).doing(looking)
 }
 
 /// The first result whose Hessian-vector product is wrong.
-pub(super) fn second(objective: &dyn Objective, point: &CheckPoint<'_>) -> Result<Option<Fault>> {
-    let search = Search {
-        objective,
-        point,
-        mode: Mode::Train,
-    };
+pub(super) fn second(evaluator: &Evaluator<'_>) -> Result<Option<Fault>> {
+    let search = Search::new(evaluator, Mode::Train);
     second_order::with_big_stack(|| search.second()).doing(looking)
 }
 
@@ -91,7 +93,8 @@ struct Curvatures {
 impl Curvatures {
     /// The slope of the sum over these results along the inner direction, as a differentiable function.
     fn slope(&self, graph: &Graph, included: &[bool]) -> Candle<Tensor> {
-        let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        let dtype = graph.losses.dtype();
+        let mut sum = Tensor::zeros((), dtype, &Device::Cpu)?;
         for i in indices(included) {
             // The square gives linear operations a second derivative, too.
             let n = &graph.nodes[i];
@@ -99,7 +102,7 @@ impl Curvatures {
             sum = sum.add(&curved.mul(&self.covectors[i])?.sum_all()?)?;
         }
         let grads = sum.backward()?;
-        let mut total = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+        let mut total = Tensor::zeros((), dtype, &Device::Cpu)?;
         for (p, v) in graph.parameters.iter().zip(&self.inner) {
             if let Some(g) = grads.get(p) {
                 total = total.add(&g.mul(v)?.sum_all()?)?;
@@ -120,7 +123,7 @@ enum Verdict {
 impl Search<'_> {
     fn graph(&self, parameters: &[f64]) -> Candle<Graph> {
         let defs = self.objective.parameters();
-        let parameters = flat::tensors(parameters, defs, 1.0, DType::F64, &Device::Cpu)?
+        let parameters = flat::tensors(parameters, defs, 1.0, self.precision.dtype, &Device::Cpu)?
             .iter()
             .map(Var::from_tensor)
             .collect::<Candle<Vec<_>>>()?;
@@ -128,21 +131,21 @@ impl Search<'_> {
             self.point.buffers,
             self.objective.buffers(),
             1.0,
-            DType::F64,
+            self.precision.dtype,
             &Device::Cpu,
         )?;
         let inputs: Vec<Tensor> = parameters.iter().map(|v| v.as_tensor().clone()).collect();
         let losses = self.objective.losses(&Pass {
             parameters: &inputs,
             buffers: &buffers,
-            batch: self.point.batch,
+            batch: self.batch,
             mode: self.mode,
             draws: self.point.draws,
         })?;
         let sorted = losses.per_example.sorted_nodes();
         let nodes = sorted.into_iter().rev();
         let nodes = nodes
-            .filter(|t| !t.is_variable() && t.dtype() == DType::F64)
+            .filter(|t| !t.is_variable() && t.dtype() == self.precision.dtype)
             .cloned()
             .collect();
         Ok(Graph {
@@ -172,15 +175,16 @@ impl Search<'_> {
                 usable,
             } = &probes[probe];
             caught(|| {
-                let mut sum = Tensor::zeros((), DType::F64, &Device::Cpu)?;
+                let mut sum = Tensor::zeros((), self.precision.dtype, &Device::Cpu)?;
                 let mut due = 0.0;
                 for i in indices(included).filter(|&i| usable[i]) {
                     sum = sum.add(&base.nodes[i].mul(&covectors[i])?.sum_all()?)?;
                     due += 1.0;
                 }
                 let slope = along(&sum, &base.parameters, directions)?;
-                // A NaN is wrong, too.
-                let right = (slope - due).abs() <= FAILS;
+                // The differences' errors add up at random. A NaN is wrong, too.
+                let right = (slope - due).abs()
+                    <= self.precision.fails * due.max(1.0).powf(self.precision.growth);
                 Ok(if right && due == 0.0 {
                     Verdict::Blind
                 } else if right {
@@ -200,11 +204,11 @@ impl Search<'_> {
         let mut covectors = base
             .nodes
             .iter()
-            .map(|n| Tensor::from_vec(noise.vector(n.elem_count(), 1.0), n.dims(), &Device::Cpu))
+            .map(|n| self.tensor(noise.vector(n.elem_count(), 1.0), n.dims()))
             .collect::<Candle<Vec<_>>>()?;
         // At two step sizes: if the slopes differ, there is a kink in between, and the result is left out.
         let mut slopes = Vec::new();
-        for h in &DISTANCES[..2] {
+        for h in &self.precision.of_results {
             let plus = self.graph(&moved(theta, &v, *h))?;
             let minus = self.graph(&moved(theta, &v, -*h))?;
             if plus.nodes.len() != base.nodes.len() || minus.nodes.len() != base.nodes.len() {
@@ -221,7 +225,8 @@ impl Search<'_> {
         for (i, c) in covectors.iter_mut().enumerate() {
             let (a, b) = (slopes[0][i], slopes[1][i]);
             let size = scalar(&base.nodes[i].detach().sqr()?.sum_all()?)?.sqrt();
-            let good = (a - b).abs() <= 1e-5 * a.abs() && a.abs() > 1e-7 * size.max(1e-9);
+            let good = (a - b).abs() <= self.precision.smooth * a.abs()
+                && a.abs() > self.precision.steep * size.max(1e-9);
             *c = c.affine(if good { 1.0 / a } else { 0.0 }, 0.0)?;
             usable.push(good);
         }
@@ -251,7 +256,7 @@ impl Search<'_> {
         for n in &base.nodes {
             let size = scalar(&n.detach().sqr()?.sum_all()?)?.sqrt().max(1e-9);
             let c = noise.vector(n.elem_count(), 1.0 / size);
-            covectors.push(Tensor::from_vec(c, n.dims(), &Device::Cpu)?);
+            covectors.push(self.tensor(c, n.dims())?);
         }
         Ok(Curvatures {
             inner,
@@ -269,7 +274,7 @@ impl Search<'_> {
             &base.parameters,
             &probe.outer,
         )?;
-        for h in DISTANCES {
+        for &h in self.precision.of_gradients {
             let plus = self.graph(&moved(self.point.parameters, &probe.w, h))?;
             let minus = self.graph(&moved(self.point.parameters, &probe.w, -h))?;
             if plus.nodes.len() != base.nodes.len() || minus.nodes.len() != base.nodes.len() {
@@ -279,7 +284,7 @@ impl Search<'_> {
             let minus = scalar(&probe.slope(&minus, included)?)?;
             let found = (plus - minus) / (2.0 * h);
             let size = exact.abs().max(found.abs()).max(1e-9);
-            if (exact - found).abs() <= FAILS * size {
+            if (exact - found).abs() <= self.precision.fails * size {
                 return Ok(if exact.abs() > MOVED {
                     Verdict::Right
                 } else {
@@ -321,7 +326,7 @@ impl Search<'_> {
                     Some(text) => (wrong, problem) = (middle, text),
                 }
             }
-            let at = wrong - 1;
+            let at = self.earliest(wrong - 1, &skipped, |alone| fails(test(alone, 0)).is_some());
             let healed = (at + 1..n.min(at + 1 + NEAR)).find(|&later| {
                 let alone: Vec<bool> = (0..n).map(|i| i == later).collect();
                 follows(&base.nodes[later], &base.nodes[at])
@@ -341,6 +346,17 @@ impl Search<'_> {
                 }
             }
         }
+    }
+
+    /// The first result shortly before `at` that fails alone. Only in float32, where the errors of many results hide one.
+    fn earliest(&self, at: usize, skipped: &[bool], fails: impl Fn(&[bool]) -> bool) -> usize {
+        if self.precision.growth == 0.0 {
+            return at;
+        }
+        (at.saturating_sub(2 * NEAR)..at)
+            .filter(|&i| !skipped[i])
+            .find(|&i| fails(&(0..skipped.len()).map(|j| j == i).collect::<Vec<_>>()))
+            .unwrap_or(at)
     }
 
     /// The fault of a model whose losses lead to no parameter.
@@ -410,7 +426,7 @@ impl Search<'_> {
             .partition::<Vec<_>, _>(|(_, p)| inside.iter().any(|n| n.id() == p.id()));
         let only_names = |list: Vec<(String, &Var)>| list.into_iter().map(|(n, _)| n).collect();
         let mut candidates = earlier.to_vec();
-        candidates.push(self.point.batch.inputs.clone());
+        candidates.push(self.batch.inputs.clone());
         candidates.extend(base.parameters.iter().map(|p| p.as_tensor().clone()));
         let unreached = self.unreached(base, result, |graph| {
             let same = graph.nodes.len() == base.nodes.len();
@@ -419,7 +435,7 @@ impl Search<'_> {
         let known = problem
             .as_deref()
             .and_then(known::by_message)
-            .or_else(|| known::by_values(result, &candidates, &self.point.batch.targets))
+            .or_else(|| known::by_values(result, &candidates, &self.batch.targets))
             .or_else(|| (!unreached.is_empty()).then_some(known::CUT))
             .or_else(|| alone.then(|| known::by_reuse(earlier)).flatten());
         Ok(Fault {
@@ -437,13 +453,13 @@ impl Search<'_> {
 
     /// Splits a flat vector into tensors of the parameters' shapes.
     fn split(&self, v: &[f64]) -> Candle<Vec<Tensor>> {
-        flat::tensors(
-            v,
-            self.objective.parameters(),
-            1.0,
-            DType::F64,
-            &Device::Cpu,
-        )
+        let defs = self.objective.parameters();
+        flat::tensors(v, defs, 1.0, self.precision.dtype, &Device::Cpu)
+    }
+
+    /// A tensor in the float type of the check.
+    fn tensor(&self, values: Vec<f64>, shape: &[usize]) -> Candle<Tensor> {
+        Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.precision.dtype)
     }
 }
 
@@ -473,7 +489,7 @@ fn follows(later: &Tensor, earlier: &Tensor) -> bool {
 }
 
 fn scalar(t: &Tensor) -> Candle<f64> {
-    t.to_scalar::<f64>()
+    t.to_dtype(DType::F64)?.to_scalar::<f64>()
 }
 
 /// Runs a test. A panic counts as wrong, because candle panics if an operation's backward pass leaves out an argument.

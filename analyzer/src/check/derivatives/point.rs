@@ -1,6 +1,11 @@
 //! The point at which an objective is checked.
 
+use candle_core::{DType, Device};
 use hindcast_model::objective::{Batch, Draws, TensorDef};
+
+use super::report::CheckOptions;
+use crate::error::{Missing, Result};
+use crate::run::recorded::RecordedRun;
 
 /// The point at which an objective is checked.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +18,46 @@ pub struct CheckPoint<'a> {
     pub batch: &'a Batch,
     /// Key of the random draws.
     pub draws: Draws,
+}
+
+/// The end of a recorded run, with examples of its last recorded batch.
+pub(super) struct End {
+    parameters: Vec<f64>,
+    buffers: Vec<f64>,
+    batch: Batch,
+    draws: Draws,
+}
+
+impl End {
+    /// The end of `run`, with as many examples as `options` allow for its model, in this float type on the CPU.
+    pub(super) fn of(run: &RecordedRun<'_>, options: &CheckOptions, dtype: DType) -> Result<Self> {
+        let end = run.source().end()?;
+        let last = run
+            .source()
+            .ranges()?
+            .last()
+            .map(|range| range.end - 1)
+            .ok_or(Missing::Steps)?;
+        let meta = run.source().metas(last..last + 1)?.pop();
+        let indices: Vec<u64> = meta.map(|m| m.indices).unwrap_or_default();
+        let examples = options.examples_for(end.parameters.len());
+        let indices = &indices[..indices.len().min(examples)];
+        Ok(End {
+            batch: run.train_batch(indices, last, dtype, &Device::Cpu)?,
+            parameters: end.parameters,
+            buffers: end.buffers,
+            draws: run.draws(last),
+        })
+    }
+
+    pub(super) fn point(&self) -> CheckPoint<'_> {
+        CheckPoint {
+            parameters: &self.parameters,
+            buffers: &self.buffers,
+            batch: &self.batch,
+            draws: self.draws,
+        }
+    }
 }
 
 /// Names of the tensors, in order.

@@ -1,7 +1,9 @@
 //! Checks before an analysis: an own model's derivatives, and whether the recorded steps can be recomputed.
 
+mod kept;
+
 use std::ops::Range;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
@@ -10,21 +12,57 @@ use crate::clean::{field, say};
 use crate::commands::memory;
 use crate::commands::memory::Limit;
 use crate::words::duration;
+use hindcast_analyzer::check::{CheckOptions, CheckPlan};
 use hindcast_analyzer::run::BatchSizes;
 use hindcast_analyzer::run::training_step;
-use hindcast_analyzer::{RecordedRun, RuleCheckOptions, rule_check};
+use hindcast_analyzer::{RecordedRun, RuleCheckOptions, check_run, rule_check};
 
-/// Checks an own model's derivatives before an analysis uses them.
+/// Checks an own model's derivatives before an analysis uses them, or reuses the result of an earlier check of the same
+/// model on the same run.
 pub(crate) fn derivatives(run: &RecordedRun<'_>, quiet: bool) -> anyhow::Result<()> {
+    if !run.check_due() {
+        return Ok(());
+    }
     let begun = Instant::now();
-    match run.check().context("checking the model's derivatives")? {
-        None => {}
-        Some(report) if !report.passed() => bail!("{report}"),
-        Some(_) if quiet => {}
-        Some(report) => say!("{report}; {}", duration(begun.elapsed())),
+    let options = CheckOptions::default();
+    let place = kept::place(run, &options);
+    if let Some(report) = place.as_deref().and_then(kept::read) {
+        if !quiet {
+            say!(
+                "{}; checked before, and run and model are the same; {}",
+                field(report),
+                duration(begun.elapsed())
+            );
+        }
+        return Ok(());
+    }
+    let mut announce = |plan: CheckPlan| {
+        if !quiet && plan.time >= WORTH_SAYING {
+            say!(
+                "checking the model's derivatives in {} on {} examples: about {}",
+                plan.precision,
+                plan.examples,
+                duration(plan.time)
+            );
+        }
+    };
+    let report =
+        check_run(run, &options, &mut announce).context("checking the model's derivatives")?;
+    if !report.passed() {
+        bail!("{report}");
+    }
+    let report = report.to_string();
+    if let Some(place) = place {
+        kept::write(&place, &report);
+    }
+    if !quiet {
+        say!("{report}; {}", duration(begun.elapsed()));
     }
     Ok(())
 }
+
+/// A check that takes less time is not announced.
+const WORTH_SAYING: Duration = Duration::from_secs(1);
 
 /// Recomputes a few steps of `window`. Refuses a run whose steps don't follow from the recorded rule, batches and data.
 /// Returns the notes that the results must carry if the analysis continues.

@@ -2,18 +2,19 @@
 //! training.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Embedding, Linear, Module, Optimizer, SGD, VarBuilder, VarMap, embedding, linear};
-use hindcast_analyzer::check::{CheckOptions, check_run};
+use hindcast_analyzer::check::{CheckOptions, check_run, signature};
 use hindcast_analyzer::run::RecordedEnd;
 use hindcast_analyzer::sweep::{
     SessionOptions, SweepCheckpoint, SweepIdentity, begin, loss_terms, resume,
 };
 use hindcast_analyzer::{
-    AnalysisError, AutodiffEngine, Query, RecordedRun, ReplayCheckOptions, Session, SweepOptions,
-    SweepState, replay_check, sweep,
+    AnalysisError, AutodiffEngine, OwnModelParts, Query, RecordedRun, ReplayCheckOptions, Session,
+    SweepOptions, SweepState, replay_check, sweep,
 };
 use hindcast_format::{MemStorage, Trace};
 use hindcast_model::data::{DataSet, from_tensors};
@@ -177,7 +178,7 @@ fn a_run_of_sequences_is_checked_and_replayed() {
         let trace = Trace::open_storage(Arc::clone(&storage) as _).unwrap();
         let data = data();
         let run = RecordedRun::from_trace(&trace, objective, data.as_ref(), None).unwrap();
-        let report = check_run(&run, &CheckOptions::default()).unwrap();
+        let report = check_run(&run, &CheckOptions::default(), &mut |_| {}).unwrap();
         assert!(report.passed(), "{report}");
         let options = ReplayCheckOptions {
             samples: 0,
@@ -188,6 +189,43 @@ fn a_run_of_sequences_is_checked_and_replayed() {
         assert!(report.bit_identical(), "{dtype:?}: {:?}", report.worst());
     }
 }
+
+#[test]
+fn a_changed_model_or_run_has_another_signature() {
+    let signed = |storage: &Arc<MemStorage>, model: OwnModel| {
+        let trace = Trace::open_storage(Arc::clone(storage) as _).unwrap();
+        let parts = OwnModelParts {
+            objective: Arc::new(model),
+            data: data(),
+            rule: None,
+            check: true,
+        };
+        let run = RecordedRun::open_own(trace, Path::new("a run in memory"), parts).unwrap();
+        signature(&run, &CheckOptions::default()).unwrap().unwrap()
+    };
+    let recorded = |dtype| {
+        let storage = Arc::new(MemStorage::new());
+        train(dtype, None, Some(&storage));
+        storage
+    };
+    let storage = recorded(DType::F32);
+    let model = || OwnModel::new(Net::new, Net::forward, loss).unwrap();
+    let first = signed(&storage, model());
+    assert_eq!(first, signed(&storage, model()));
+    assert_ne!(first, signed(&recorded(DType::F64), model()), "another run");
+    // The same values with another derivative, and the same derivatives with another constant.
+    let cut = |logits: &Tensor, targets: &Tensor| {
+        let half = (logits * 0.5)?;
+        loss(&(&half + half.detach())?, targets)
+    };
+    let shifted = |logits: &Tensor, targets: &Tensor| loss(logits, targets)? + 1.0;
+    for (name, loss) in [("detach", cut as Loss), ("shifted", shifted)] {
+        let other = OwnModel::new(Net::new, Net::forward, loss).unwrap();
+        assert_ne!(first, signed(&storage, other), "{name}");
+    }
+}
+
+type Loss = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 #[test]
 fn scores_of_sequences_equal_the_differences_of_repeated_training() {

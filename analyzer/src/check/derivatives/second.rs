@@ -1,0 +1,176 @@
+//! The derivatives that a sweep needs: products with per-example gradients and with the Hessian, and the buffers'
+//! adjoints.
+
+use hindcast_model::objective::Mode;
+use hindcast_model::vectors::dot;
+
+use super::differences::{Limits, Noise, Quantity, agreements, moved};
+use super::directions::{Part, balanced, natural, parts};
+use super::evaluate::Evaluator;
+use super::report::Rows;
+use crate::engine::{Products, StepGradient};
+use crate::error::Result;
+
+/// Compares the engine's products with differences of the gradient, in `directions` random directions.
+pub(super) fn second(
+    evaluator: &mut Evaluator<'_>,
+    gradient: &StepGradient,
+    directions: usize,
+    noise: &mut Noise,
+    rows: &mut Rows,
+) -> Result<()> {
+    let point = *evaluator.point;
+    let mut parts = parts(evaluator.objective);
+    parts.truncate(evaluator.objective.parameters().len());
+    let mut check = Second {
+        limits: rows.limits(evaluator.precision),
+        evaluator,
+        gradient,
+        parts: &parts,
+        rows,
+    };
+    for k in 0..directions.max(1) {
+        let s = if k == 0 {
+            natural(noise, point.parameters, &parts)
+        } else {
+            let slope = check.evaluator.precision.slope * gradient.loss.abs();
+            let g = &gradient.parameters;
+            balanced(noise, point.parameters, g, &parts, slope)
+        };
+        // ρ = 0 gives the Hessian alone, which is compared tensor by tensor.
+        let rho = noise.vector(point.buffers.len(), 1.0);
+        let zero = vec![0.0; rho.len()];
+        let got = if rho.is_empty() {
+            check.evaluator.products(&[&s], &[zero])
+        } else {
+            check.evaluator.products(&[&s, &s], &[zero, rho.clone()])
+        };
+        let got = match got {
+            Ok(got) => got,
+            Err(e) => {
+                check.rows.problem("second derivatives".to_owned(), &e);
+                return Ok(());
+            }
+        };
+        check.along_itself(&got, &s, k)?;
+        if !rho.is_empty() {
+            let w = natural(noise, point.parameters, &parts);
+            let wr = natural(noise, point.buffers, &[whole(point.buffers)]);
+            check.across(&got, &s, &rho, (&w, &wr), k)?;
+        }
+    }
+    Ok(())
+}
+
+/// All values as one part.
+fn whole(values: &[f64]) -> Part {
+    Part {
+        name: String::new(),
+        range: 0..values.len(),
+    }
+}
+
+struct Second<'a, 'b> {
+    evaluator: &'a mut Evaluator<'b>,
+    gradient: &'a StepGradient,
+    parts: &'a [Part],
+    limits: Limits,
+    rows: &'a mut Rows,
+}
+
+impl Second<'_, '_> {
+    /// `H s` and `<s, g_j>` are the slopes of the gradient and of the losses along s.
+    fn along_itself(&mut self, got: &Products, s: &[f64], k: usize) -> Result<()> {
+        let largest = |x: &[f64]| x.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+        let p = s.len();
+        // Rounding of the gradient is that of its largest terms, which may cancel in a tensor: the key biases of softmax
+        // attention have no gradient.
+        let scale = largest(&self.gradient.parameters);
+        let mut quantities: Vec<Quantity<'_>> = self
+            .parts
+            .iter()
+            .map(|part| Quantity {
+                exact: &got.hessian[0][part.range.clone()],
+                of: part.range.clone(),
+                scale,
+                size: 0.0,
+            })
+            .collect();
+        quantities.push(Quantity {
+            exact: &got.products[0],
+            of: p..p + got.products[0].len(),
+            scale: largest(&self.gradient.per_example),
+            size: 0.0,
+        });
+        let point = *self.evaluator.point;
+        let distances = self.evaluator.precision.of_gradients;
+        let mut errors = agreements(&quantities, self.limits, distances, |h| {
+            let at = moved(point.parameters, s, h);
+            let mut g = self.evaluator.gradient(&at, point.buffers, Mode::Train)?;
+            g.parameters.append(&mut g.per_example);
+            Ok(g.parameters)
+        })?;
+        let examples = errors.pop().unwrap_or(f64::INFINITY);
+        let direction = k + 1;
+        self.rows.row(
+            format!("gradients of single examples, direction {direction}"),
+            examples,
+        );
+        let wrong = |error: &f64| error.is_nan() || *error > self.limits.tolerance;
+        if !errors.iter().any(wrong) {
+            let worst = errors.iter().copied().fold(0.0, f64::max);
+            self.rows
+                .row(format!("Hessian-vector product {direction}"), worst);
+        }
+        for (part, error) in self.parts.iter().zip(errors).filter(|(_, e)| wrong(e)) {
+            let what = format!("Hessian-vector product {direction} in {}", part.name);
+            self.rows.row(what, error);
+        }
+        Ok(())
+    }
+
+    /// The engine computed the derivatives of `<s, ∇f> + <ρ, r_out>` in θ and r. They are compared along w in θ, and along
+    /// another direction in r.
+    fn across(
+        &mut self,
+        got: &Products,
+        s: &[f64],
+        rho: &[f64],
+        (w, wr): (&[f64], &[f64]),
+        k: usize,
+    ) -> Result<()> {
+        let point = *self.evaluator.point;
+        let scale = s.iter().zip(w).map(|(a, b)| (a * b).abs()).sum();
+        let distances = self.evaluator.precision.of_gradients;
+        let still = (vec![0.0; w.len()], vec![0.0; wr.len()]);
+        let both = [
+            (
+                "statistics and Hessian",
+                dot(&got.hessian[1], w),
+                (w, &still.1[..]),
+            ),
+            (
+                "adjoint of the buffers",
+                dot(&got.buffer_adjoints[1], wr),
+                (&still.0[..], wr),
+            ),
+        ];
+        for (what, exact, (w, wr)) in both {
+            let exact = [exact];
+            let quantity = Quantity {
+                exact: &exact,
+                of: 0..1,
+                scale,
+                size: 0.0,
+            };
+            let errors = agreements(&[quantity], self.limits, distances, |h| {
+                let theta = moved(point.parameters, w, h);
+                let r = moved(point.buffers, wr, h);
+                let g = self.evaluator.gradient(&theta, &r, Mode::Train)?;
+                Ok(vec![dot(&g.parameters, s) + dot(&g.buffers_after, rho)])
+            })?;
+            self.rows.row(format!("{what} {}", k + 1), errors[0]);
+        }
+        Ok(())
+    }
+}
