@@ -1,6 +1,6 @@
 //! The view that an analysis has of a model: per-example losses as a function of parameters and buffers.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 
 /// Name and shape of a parameter or buffer. The format's `TensorSpec` also has its role, element type and parameter
 /// group.
@@ -108,6 +108,16 @@ pub struct Losses {
     pub buffers: Vec<Tensor>,
     /// (B, ...) outputs of the model, from which error rates are computed.
     pub outputs: Tensor,
+    /// The constants of the gradient, in the order in which the pass made them: a later one may depend on an earlier one.
+    pub stopped: Vec<Stopped>,
+}
+
+/// A tensor that the gradient of a training pass treats as a constant.
+pub struct Stopped {
+    /// The constant, which the losses depend on.
+    pub constant: Var,
+    /// The tensor whose values it has, with its graph.
+    pub of: Tensor,
 }
 
 /// A model with its loss. It is twice differentiable in its parameters.

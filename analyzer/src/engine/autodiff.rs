@@ -1,11 +1,12 @@
 //! The double backward pass: first and second derivatives of a step's loss, on the calling thread.
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass};
+use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass, TensorDef};
+use hindcast_model::vectors::add_scaled;
 
 use super::{
     ForwardPass, Products, StepGradient, StepInput, check_adjoints, check_factors, check_step,
-    flat, square,
+    flat, square, stop,
 };
 use crate::error::{AnalysisError, Doing, Result, Unsupported};
 
@@ -193,6 +194,7 @@ impl Context<'_> {
             terms: Vec::new(),
             hessian: vec![vec![0.0; input.parameters.len()]; directions.len()],
             buffer_adjoints: buffer_adjoints.to_vec(),
+            stopped: false,
         };
         let mut end = input.examples();
         for (k, (batch, before)) in input.micro_batches.iter().zip(&starts).enumerate().rev() {
@@ -201,6 +203,7 @@ impl Context<'_> {
             let pass =
                 self.forward(&parameters, before, batch, weights, input.mode, input.draws)?;
             self.buffers_differentiable(&pass)?;
+            out.stopped |= !pass.losses.stopped.is_empty();
             let loss = pass.batch_loss(k == 0)?;
             let grads = backward(&loss)?;
             for (q, s) in directions.iter().enumerate() {
@@ -270,10 +273,18 @@ impl Context<'_> {
         })()
         .doing(|| "multiplying the gradient with a direction".to_owned())?;
         let second = backward(&scalar)?;
-        let read = |vars: &[Var], defs| {
+        let through = stop::through(&second, &pass.losses.stopped)
+            .doing(|| "differentiating through a stop-gradient".to_owned())?;
+        let read = |vars: &[Var], defs: &[TensorDef]| {
             let mut out = Vec::with_capacity(flat::count(defs));
             for (var, def) in vars.iter().zip(defs) {
+                let start = out.len();
                 flat::append(&mut out, second.get(var), def, 1.0 / scale)?;
+                for store in &through {
+                    if let Some(t) = store.get(var) {
+                        add_scaled(&mut out[start..], 1.0 / scale, &flat::values(t)?);
+                    }
+                }
             }
             candle_core::Result::Ok(out)
         };

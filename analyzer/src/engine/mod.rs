@@ -9,6 +9,7 @@
 mod autodiff;
 pub(crate) mod flat;
 mod kernel;
+mod stop;
 mod worker;
 
 pub use flat::variables;
@@ -82,6 +83,9 @@ pub struct Products {
     pub hessian: Vec<Vec<f64>>,
     /// Adjoint of the buffers before the pass, Q × b.
     pub buffer_adjoints: Vec<Vec<f64>>,
+    /// Whether the loss has stop-gradients. Then `hessian` is `Jᵀ s` for the Jacobian J of the step's gradient, which isn't
+    /// symmetric.
+    pub stopped: bool,
 }
 
 /// Result of one backward pass.

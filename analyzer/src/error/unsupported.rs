@@ -147,6 +147,11 @@ pub enum Unsupported {
         /// Why it has no adjoint.
         why: &'static str,
     },
+    /// Forward estimates need the Jacobian of a step's gradient, and an engine computes its transpose.
+    #[error(
+        "accumulative and forward estimates are not defined for a loss with stop-gradients, because the derivative of its gradient isn't symmetric. The sweep and counterfactual runs work"
+    )]
+    ForwardThroughStop,
     /// Forward estimates are defined for plain SGD only.
     #[error(
         "accumulative and forward estimates are only defined for SGD without momentum and clipping; this run was trained by {rule}: {why}. The sweep and counterfactual runs work for every rule"

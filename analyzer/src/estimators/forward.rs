@@ -280,6 +280,9 @@ impl ForwardWalk<'_, '_> {
         let products = self
             .engine
             .products(&input, &slices(&directions), &no_buffers)?;
+        if products.stopped {
+            return Err(Unsupported::ForwardThroughStop.into());
+        }
         for ((&at, mut change), curved) in some.iter().zip(directions).zip(products.hessian) {
             self.moved(settings, |range, rate, decay| {
                 for (d, h) in change[range.clone()].iter_mut().zip(&curved[range]) {

@@ -86,6 +86,7 @@ impl Objective for TinyNet {
             shared,
             buffers: vec![after],
             outputs,
+            stopped: Vec::new(),
         })
     }
 }

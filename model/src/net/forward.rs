@@ -36,6 +36,7 @@ impl Objective for Net {
             shared,
             buffers,
             outputs,
+            stopped: Vec::new(),
         })
     }
 

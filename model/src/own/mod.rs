@@ -51,6 +51,11 @@
 //! A forward pass that draws numbers must draw the same ones in a replay. [`Dropout`] and [`randn_like`] do, if the training
 //! loop runs the forward pass inside [`with_draws`]. [`seeded`] draws initial weights from a seed.
 //!
+//! # Stop-gradients
+//!
+//! A loss whose gradient treats a part of it as a constant (the target of Q-learning, an averaged teacher) says so with
+//! [`stop_gradient`], in training and in the model. A bare `detach()` can't be followed by a sweep, and is refused.
+//!
 //! # Operations
 //!
 //! Some operations of candle have wrong or missing first or second derivatives. The layers here have candle_nn's names,
@@ -70,6 +75,7 @@ pub mod ops;
 mod pool;
 pub mod rotary_emb;
 mod seeded;
+mod stop;
 mod upsample;
 mod value;
 
@@ -84,6 +90,7 @@ pub use index::{gather, scatter_add};
 pub use norm::{LayerNorm, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
 pub use pool::{avg_pool2d, avg_pool2d_with_stride, max_pool2d, max_pool2d_with_stride};
 pub use seeded::seeded;
+pub use stop::{stop_gradient, with_constants};
 pub use upsample::{
     upsample_bilinear2d, upsample_bilinear2d_with_scale, upsample_nearest1d, upsample_nearest2d,
 };
@@ -96,6 +103,7 @@ use candle_nn::VarBuilder;
 use crate::objective::{Losses, Mode, Objective, Pass, TensorDef};
 use backend::{Collect, Given};
 use buffer::Scope;
+use stop::Stops;
 
 type Forward = Box<dyn Fn(VarBuilder<'static>, &Pass<'_>) -> Result<Tensor> + Send + Sync>;
 type RowLosses = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
@@ -218,6 +226,7 @@ impl Objective for OwnModel {
             .map_or(inputs.dtype(), Tensor::dtype);
         // Layers get copies of the buffers. The scope maps each copy to its tensor in the graph.
         let scope = Scope::enter(pass.buffers)?;
+        let stops = Stops::enter(pass.mode);
         let tensors = self
             .parameters
             .iter()
@@ -247,6 +256,7 @@ impl Objective for OwnModel {
             shared,
             buffers,
             outputs,
+            stopped: stops.leave(),
         })
     }
 

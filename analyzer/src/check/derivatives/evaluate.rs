@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use hindcast_model::objective::{Batch, Mode, Objective, Pass};
+use hindcast_model::own::with_constants;
 
 use super::point::CheckPoint;
 use super::precision::Precision;
@@ -20,6 +21,8 @@ pub(super) struct Evaluator<'a> {
     engine: AutodiffEngine,
     batch: Batch,
     weights: Vec<f64>,
+    /// Values of the constants of a training step's gradient at the point, in order.
+    constants: Vec<Tensor>,
 }
 
 /// The values of a forward pass.
@@ -28,6 +31,8 @@ pub(super) struct Values {
     pub loss: f64,
     /// ℓ_j.
     pub per_example: Vec<f64>,
+    /// Values of the constants of the gradient.
+    pub constants: Vec<Tensor>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -45,7 +50,19 @@ impl<'a> Evaluator<'a> {
             engine,
             batch: batch_in(point.batch, precision)?,
             weights: vec![1.0 / examples as f64; examples],
+            constants: Vec::new(),
         })
+    }
+
+    /// Holds the constants of a training step's gradient at these values in all later passes without a graph: of that
+    /// function of θ, the step's gradient is the gradient.
+    pub(super) fn hold(&mut self, constants: Vec<Tensor>) {
+        self.constants = constants;
+    }
+
+    /// The held constants. Empty if the loss has no stop-gradients.
+    pub(super) fn constants(&self) -> &[Tensor] {
+        &self.constants
     }
 
     /// The batch, in the float type of the check.
@@ -58,7 +75,13 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// The model fails, or its losses are of another float type.
     pub(super) fn values(&self, theta: &[f64], r: &[f64], mode: Mode) -> Result<Values> {
-        caught("running the model", || self.values_uncaught(theta, r, mode))
+        caught("running the model", || {
+            if self.constants.is_empty() {
+                self.values_uncaught(theta, r, mode)
+            } else {
+                with_constants(&self.constants, || self.values_uncaught(theta, r, mode))
+            }
+        })
     }
 
     fn values_uncaught(&self, theta: &[f64], r: &[f64], mode: Mode) -> Result<Values> {
@@ -94,6 +117,11 @@ impl<'a> Evaluator<'a> {
         Ok(Values {
             loss: weighted.sum::<f64>() + shared,
             per_example,
+            constants: losses
+                .stopped
+                .iter()
+                .map(|stop| stop.constant.as_detached_tensor())
+                .collect(),
         })
     }
 

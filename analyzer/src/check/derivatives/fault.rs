@@ -68,8 +68,8 @@ impl fmt::Display for Fault {
                 "\nlook there for an operation whose derivative in candle is wrong, a custom operation whose `bwd` is wrong or computes with \
                  numbers instead of tensors, a detach(), candle's scatter or scatter_add, or values that were copied out of a tensor and into a new one.\ncure: \
                  hindcast_model::own has candle_nn's layers, own::gather and own::scatter_add, and hindcast_model::ops convolution, pooling, activations, normalisation and losses, that are right to the second \
-                 derivative. With a detach() in the loss (a target of Q-learning, an averaged teacher), a step doesn't follow the gradient of the loss: \
-                 compute the detached values before training, and give them to the model as data",
+                 derivative. A detach() in the loss (a target of Q-learning, an averaged teacher) becomes hindcast_model::own::stop_gradient, in training and in \
+                 the model: its values are the same, so recorded runs can be analysed",
             ),
         }
     }

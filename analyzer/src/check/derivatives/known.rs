@@ -74,7 +74,7 @@ const TRANSPOSED: KnownOperation = operation(
 pub(super) const CUT: KnownOperation = operation(
     "a cut in candle's graph",
     "an operation before it has no derivative: candle_nn's softmax_last_dim, rope, rope_i, sdpa, LayerNorm or RmsNorm, a detach(), or values that were copied out of a tensor and into a new one. Those parameters are not trained through it",
-    "use hindcast_model::own::ops::softmax_last_dim, own::rotary_emb::{rope, rope_i, rope_thd}, own::{LayerNorm, RmsNorm} instead of candle_nn's, and train again. If the values are meant to be constants (a frozen part, an averaged teacher, a target), compute them before training and give them to the model as data",
+    "use hindcast_model::own::ops::softmax_last_dim, own::rotary_emb::{rope, rope_i, rope_thd}, own::{LayerNorm, RmsNorm} instead of candle_nn's, and train again. Values that are meant to be constants of the gradient (an averaged teacher, a target) are marked with hindcast_model::own::stop_gradient instead of detach(), with which recorded runs can be analysed. The outputs of a frozen part can be computed before training and given to the model as data",
 );
 const CONSTANT_WHY: &str = "the check runs the model in float64, and this tensor is always f32: a mask, a table (rotary embedding, positions), a frozen base, a `to_dtype(DType::F32)`, or the constants in candle_nn's selu";
 const CONSTANT_CURE: &str = "convert it where it is used: `mask.to_dtype(x.dtype())?`; make constants in `vb.dtype()`; use hindcast_model::own::rotary_emb and own::ops::selu, which convert their constants. The f32 values of the run don't change";

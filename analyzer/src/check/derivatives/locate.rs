@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use candle_core::{DType, Device, Result as Candle, Tensor, Var};
 use hindcast_model::objective::{Batch, Mode, Objective, Pass};
 use hindcast_model::ops::second_order;
+use hindcast_model::own::with_constants;
 
 use super::differences::{Noise, moved};
 use super::evaluate::Evaluator;
@@ -44,6 +45,8 @@ struct Search<'a> {
     point: &'a CheckPoint<'a>,
     batch: &'a Batch,
     precision: &'static Precision,
+    /// Constants of the gradient, which stay the same in all passes.
+    constants: &'a [Tensor],
     mode: Mode,
 }
 
@@ -54,6 +57,7 @@ impl<'a> Search<'a> {
             point: evaluator.point,
             batch: evaluator.batch(),
             precision: evaluator.precision,
+            constants: evaluator.constants(),
             mode,
         }
     }
@@ -135,13 +139,18 @@ impl Search<'_> {
             &Device::Cpu,
         )?;
         let inputs: Vec<Tensor> = parameters.iter().map(|v| v.as_tensor().clone()).collect();
-        let losses = self.objective.losses(&Pass {
+        let pass = Pass {
             parameters: &inputs,
             buffers: &buffers,
             batch: self.batch,
             mode: self.mode,
             draws: self.point.draws,
-        })?;
+        };
+        let losses = if self.constants.is_empty() {
+            self.objective.losses(&pass)?
+        } else {
+            with_constants(self.constants, || self.objective.losses(&pass))?
+        };
         let sorted = losses.per_example.sorted_nodes();
         let nodes = sorted.into_iter().rev();
         let nodes = nodes

@@ -118,7 +118,7 @@ fn check_in(
     announce: &mut dyn FnMut(CheckPlan),
 ) -> Result<CheckReport> {
     let mut evaluator = Evaluator::new(objective, point, precision)?;
-    let pass = repeats(&evaluator)?;
+    let pass = repeats(&mut evaluator)?;
     let directions = options.directions.max(1);
     announce(CheckPlan {
         precision: precision.name,
@@ -168,18 +168,20 @@ fn passes(directions: usize) -> u32 {
 }
 
 /// Checks that a second forward pass gives the same losses. If not, no derivative is meaningful. Returns the time of a pass.
-fn repeats(evaluator: &Evaluator<'_>) -> Result<Duration> {
+fn repeats(evaluator: &mut Evaluator<'_>) -> Result<Duration> {
     let point = evaluator.point;
     let run = || {
         let begun = Instant::now();
         let values = evaluator.values(point.parameters, point.buffers, Mode::Train);
         values
-            .map(|values| (values.per_example, begun.elapsed()))
+            .map(|values| (values, begun.elapsed()))
             .map_err(messages::explained)
     };
     let ((first, _), (again, time)) = (run()?, run()?);
     let same = |a: &f64, b: &f64| a == b || (a.is_nan() && b.is_nan());
-    if first.iter().zip(&again).all(|(a, b)| same(a, b)) {
+    let both = first.per_example.iter().zip(&again.per_example);
+    if both.into_iter().all(|(a, b)| same(a, b)) {
+        evaluator.hold(first.constants);
         return Ok(time);
     }
     Err(Unsupported::RandomForwardPass.into())

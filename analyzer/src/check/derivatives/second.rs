@@ -2,10 +2,10 @@
 //! adjoints.
 
 use hindcast_model::objective::Mode;
-use hindcast_model::vectors::dot;
+use hindcast_model::vectors::{dot, norm};
 
 use super::differences::{Limits, Noise, Quantity, agreements, moved};
-use super::directions::{Part, balanced, natural, parts};
+use super::directions::{Part, balanced, natural, parts, slopes};
 use super::evaluate::Evaluator;
 use super::report::Rows;
 use crate::engine::{Products, StepGradient};
@@ -52,11 +52,14 @@ pub(super) fn second(
                 return Ok(());
             }
         };
-        check.along_itself(&got, &s, k)?;
-        if !rho.is_empty() {
-            let w = natural(noise, point.parameters, &parts);
-            let wr = natural(noise, point.buffers, &[whole(point.buffers)]);
-            check.across(&got, &s, &rho, (&w, &wr), k)?;
+        if got.stopped {
+            check.examples(&got, &s, k)?;
+        } else {
+            check.along_itself(&got, &s, k)?;
+        }
+        // The Jacobian of a gradient with constants isn't symmetric, so its product with s isn't a difference along s.
+        if got.stopped || !rho.is_empty() {
+            check.across(&got, &s, &rho, noise, k)?;
         }
     }
     Ok(())
@@ -129,39 +132,69 @@ impl Second<'_, '_> {
         Ok(())
     }
 
-    /// The engine computed the derivatives of `<s, ∇f> + <ρ, r_out>` in θ and r. They are compared along w in θ, and along
-    /// another direction in r.
+    /// `<s, g_j>` are the slopes of the losses along s if the constants of the gradient are held.
+    fn examples(&mut self, got: &Products, s: &[f64], k: usize) -> Result<()> {
+        let largest = |x: &[f64]| x.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+        let quantity = Quantity {
+            exact: &got.products[0],
+            of: 0..got.products[0].len(),
+            scale: largest(&self.gradient.per_example),
+            size: 0.0,
+        };
+        let point = *self.evaluator.point;
+        let distances = self.evaluator.precision.of_losses;
+        let errors = agreements(&[quantity], self.limits, distances, |h| {
+            let at = moved(point.parameters, s, h);
+            let values = self.evaluator.values(&at, point.buffers, Mode::Train)?;
+            Ok(values.per_example)
+        })?;
+        self.rows.row(
+            format!("gradients of single examples, direction {}", k + 1),
+            errors[0],
+        );
+        Ok(())
+    }
+
+    /// The engine computed the derivatives of `<s, g> + <ρ, r_out>` in θ and r, where g is the step's gradient. They are
+    /// compared along another direction in θ, and along one in r.
     fn across(
         &mut self,
         got: &Products,
         s: &[f64],
         rho: &[f64],
-        (w, wr): (&[f64], &[f64]),
+        noise: &mut Noise,
         k: usize,
     ) -> Result<()> {
         let point = *self.evaluator.point;
-        let scale = s.iter().zip(w).map(|(a, b)| (a * b).abs()).sum();
-        let distances = self.evaluator.precision.of_gradients;
+        let (hessian, adjoint) = match got.hessian.len() {
+            1 => (&got.hessian[0], &got.buffer_adjoints[0]),
+            _ => (&got.hessian[1], &got.buffer_adjoints[1]),
+        };
+        let terms = s.iter().zip(&self.gradient.parameters);
+        let scale = terms.map(|(s, g)| (s * g).abs()).sum();
+        let floor = self.evaluator.precision.slope * scale;
+        let w = balanced(noise, point.parameters, hessian, self.parts, floor);
+        let wr = natural(noise, point.buffers, &[whole(point.buffers)]);
+        let of_parts = slopes(hessian, &w, self.parts);
         let still = (vec![0.0; w.len()], vec![0.0; wr.len()]);
-        let both = [
-            (
-                "statistics and Hessian",
-                dot(&got.hessian[1], w),
-                (w, &still.1[..]),
-            ),
-            (
-                "adjoint of the buffers",
-                dot(&got.buffer_adjoints[1], wr),
-                (&still.0[..], wr),
-            ),
-        ];
-        for (what, exact, (w, wr)) in both {
+        let what = if got.stopped {
+            "Jacobian of the gradient"
+        } else {
+            "statistics and Hessian"
+        };
+        let mut both = vec![(what, of_parts.iter().sum(), norm(&of_parts), (&w, &still.1))];
+        if !wr.is_empty() {
+            let slope = dot(adjoint, &wr);
+            both.push(("adjoint of the buffers", slope, 0.0, (&still.0, &wr)));
+        }
+        let distances = self.evaluator.precision.of_gradients;
+        for (what, exact, size, (w, wr)) in both {
             let exact = [exact];
             let quantity = Quantity {
                 exact: &exact,
                 of: 0..1,
                 scale,
-                size: 0.0,
+                size,
             };
             let errors = agreements(&[quantity], self.limits, distances, |h| {
                 let theta = moved(point.parameters, w, h);

@@ -304,6 +304,7 @@ impl<T: Number> Modes<T> {
             terms: Vec::new(),
             hessian: vec![vec![0.0; input.parameters.len()]; directions.len()],
             buffer_adjoints: buffer_adjoints.to_vec(),
+            stopped: false,
         };
         if directions.is_empty() {
             return Ok(out);

@@ -5,6 +5,7 @@ mod exact;
 mod layers;
 mod refused;
 mod rounding;
+mod stops;
 mod tokens;
 
 use candle_core::{DType, Device, Tensor};

@@ -301,7 +301,11 @@ const REFUSED: &[(&str, Between, &[&str])] = &[
     (
         "detach of everything",
         |net, x, _| net.narrow(x)?.detach().broadcast_mul(&net.weight),
-        &["a cut in candle's graph", "first.bias", "as data"],
+        &[
+            "a cut in candle's graph",
+            "first.bias",
+            "own::stop_gradient",
+        ],
     ),
     (
         "detach of a part",
@@ -309,7 +313,7 @@ const REFUSED: &[(&str, Between, &[&str])] = &[
             let h = net.narrow(x)?;
             &h * h.detach()
         },
-        &["a detach()", "as data"],
+        &["a detach()", "own::stop_gradient"],
     ),
     (
         "Linear of a transposed batch",
