@@ -142,7 +142,8 @@ impl Evaluator<'_> {
 
 /// Number of rows that are assigned a wrong class. The predicted class is the one with the largest output, or, for one
 /// output, 1 if the output is positive and 0 otherwise. `outputs` are (rows, outputs) or (rows). Returns `None` if the
-/// targets aren't classes.
+/// targets aren't classes, or if a row's class isn't one that the outputs can express: then they are no scores of classes,
+/// such as the losses of an autoencoder whose examples have labels.
 ///
 /// # Errors
 /// [`TrainError::Tensor`] if candle fails.
@@ -150,14 +151,43 @@ pub fn errors(outputs: &Tensor, batch: &Batch) -> Result<Option<u64>, TrainError
     if batch.targets.dtype() != DType::U32 {
         return Ok(None);
     }
-    let predicted = match outputs.dims() {
-        [_, 1] => outputs.squeeze(1)?.gt(0f64)?.to_dtype(DType::U32)?,
-        [_] => outputs.gt(0f64)?.to_dtype(DType::U32)?,
-        [_, _] => outputs.argmax(D::Minus1)?,
+    let (predicted, classes) = match outputs.dims() {
+        [_, 1] => (outputs.squeeze(1)?.gt(0f64)?.to_dtype(DType::U32)?, 2),
+        [_] => (outputs.gt(0f64)?.to_dtype(DType::U32)?, 2),
+        [_, outputs_per_row] => (outputs.argmax(D::Minus1)?, *outputs_per_row),
         _ => return Ok(None),
     };
     let predicted = predicted.to_vec1::<u32>()?;
     let truth = batch.targets.flatten_all()?.to_vec1::<u32>()?;
+    if truth.iter().any(|&class| class as usize >= classes) {
+        return Ok(None);
+    }
     let wrong = predicted.iter().zip(&truth).filter(|(p, t)| p != t);
     Ok(Some(wrong.count() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(outputs: &Tensor, classes: &[u32]) -> Option<u64> {
+        let batch = Batch {
+            indices: (0..classes.len() as u64).collect(),
+            inputs: outputs.clone(),
+            targets: Tensor::new(classes, &Device::Cpu).unwrap(),
+        };
+        errors(outputs, &batch).unwrap()
+    }
+
+    #[test]
+    fn errors_are_counted_only_if_the_outputs_can_express_the_classes() {
+        let one = Tensor::new(&[0.5f32, -1.0, 2.0], &Device::Cpu).unwrap();
+        assert_eq!(count(&one, &[1, 1, 0]), Some(2));
+        assert_eq!(count(&one.unsqueeze(1).unwrap(), &[1, 0, 1]), Some(0));
+        // Losses of examples with three labels.
+        assert_eq!(count(&one, &[1, 0, 2]), None);
+        let two = Tensor::new(&[[0.5f32, 1.0], [3.0, 1.0]], &Device::Cpu).unwrap();
+        assert_eq!(count(&two, &[1, 1]), Some(1));
+        assert_eq!(count(&two, &[1, 2]), None);
+    }
 }
