@@ -119,6 +119,16 @@ impl From<SweepState> for Estimate {
     }
 }
 
+/// The sensitivities that weigh scores. A step's scores are weighed by the sensitivity after it, so the one before the window's
+/// first step weighs none. It can be huge without effect: Adam divides by the root of a second moment that is zero there if a
+/// gradient is, as that of a LoRA factor whose partner begins at zero.
+fn used(growth: &[(u64, f64)]) -> &[(u64, f64)] {
+    match growth {
+        [used @ .., _] if !used.is_empty() => used,
+        all => all,
+    }
+}
+
 impl Estimate {
     /// A query's score of each training example; `None` if the example has no score.
     pub fn scores(&self, query: usize) -> impl Iterator<Item = Option<f64>> {
@@ -148,7 +158,7 @@ impl Estimate {
             name: q.name.clone(),
             value: q.value,
             digest: origin.files.get(&q.name).cloned(),
-            growth: (!q.growth.is_empty()).then(|| AdjointGrowth::of(&q.growth)),
+            growth: (!q.growth.is_empty()).then(|| AdjointGrowth::of(used(&q.growth))),
         });
         ScoreTable {
             rows: rows.collect(),
@@ -233,4 +243,17 @@ pub(super) fn occurrences(run: &RecordedRun<'_>, ranges: &[Range<u64>]) -> Resul
         })?;
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::used;
+
+    #[test]
+    fn the_sensitivity_before_the_first_step_weighs_no_score() {
+        assert_eq!(used(&[(2, 1.0), (1, 2.0), (0, 1e9)]), [(2, 1.0), (1, 2.0)]);
+        assert_eq!(used(&[(1, 1.0), (0, 1e9)]), [(1, 1.0)]);
+        assert_eq!(used(&[(0, 1.0)]), [(0, 1.0)]);
+        assert!(used(&[]).is_empty());
+    }
 }

@@ -111,8 +111,8 @@ pub struct QueryMetadata {
 /// Norm of a query's sensitivity u during the backward sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdjointGrowth {
-    /// `(t, ‖u_t‖)`, newest first, from the end of training to the start of the window. The first is the norm of the
-    /// query's gradient. In a long sweep, some steps are left out. `None` for a norm that isn't finite.
+    /// `(t, ‖u_t‖)`, newest first, from the end of training to the state after the window's first step. The first is the
+    /// norm of the query's gradient. In a long sweep, some steps are left out. `None` for a norm that isn't finite.
     pub norms: Vec<(u64, Option<f64>)>,
 }
 

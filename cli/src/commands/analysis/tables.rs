@@ -238,7 +238,7 @@ pub(super) fn growth(out: &mut dyn Write, growth: &AdjointGrowth) -> io::Result<
     )
 }
 
-/// Norm of the adjoint at the end of training and at the beginning of the window. NaN stands for an unknown norm.
+/// Norm of the adjoint at the end of training and after the window's first step. NaN stands for an unknown norm.
 pub(super) fn norms(growth: &AdjointGrowth) -> (f64, f64) {
     let norm = |at: Option<&(u64, Option<f64>)>| at.and_then(|at| at.1).unwrap_or(f64::NAN);
     (norm(growth.norms.first()), norm(growth.norms.last()))
