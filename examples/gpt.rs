@@ -4,6 +4,7 @@
 //! cargo run --release --bin gpt -- train runs/gpt                            # kill it and start it again: it ends with the same bits
 //! cargo run --release --bin gpt -- verify runs/gpt --replay --steps 0        # every recorded step is a training step of this model
 //! cargo run --release --bin gpt -- influence runs/gpt --out scores.csv       # which sequences harm the validation loss?
+//! cargo run --release --bin gpt -- influence runs/gpt --tokens tokens.csv    # and which of their characters?
 //! cargo run --release --bin gpt -- counterfactual runs/gpt --top 5 scores.csv    # is that so? Retrain without the worst five
 //! ```
 //!
@@ -22,7 +23,7 @@ use candle_nn::{
 use clap::{Args, Parser};
 use hindcast::OwnProgram;
 use hindcast_format::RunInfo;
-use hindcast_model::data::{DataSet, from_tensors};
+use hindcast_model::data::{DataSet, Sequences, Vocabulary};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 // candle's fused layer norm and softmax have no derivative.
@@ -31,8 +32,7 @@ use hindcast_model::random::{Purpose, Stream};
 use hindcast_recorder::{AdamW, Recorder}; // candle_nn's AdamW, with moments that survive a kill
 
 const SEED: u64 = 7;
-/// `a` to `z`, the space and the full stop.
-const VOCABULARY: usize = 28;
+const CHARACTERS: &str = "abcdefghijklmnopqrstuvwxyz .";
 
 /// The sizes of a model and its data.
 #[derive(Args, Clone, Copy)]
@@ -152,14 +152,14 @@ impl Gpt {
             mean: 0.0,
             stdev: 0.02,
         };
-        let tokens = vb.get_with_hints((VOCABULARY, width), "tokens", small)?;
+        let tokens = vb.get_with_hints((CHARACTERS.len(), width), "tokens", small)?;
         let blocks = (0..layers).map(|i| Block::new(width, heads, vb.pp(format!("block{i}"))));
         Ok(Self {
             tokens: Embedding::new(tokens, width),
             positions: vb.get_with_hints((context, width), "positions", small)?,
             blocks: blocks.collect::<Result<_>>()?,
             norm: layer_norm(width, 1e-5, vb.pp("norm"))?,
-            out: linear_no_bias(width, VOCABULARY, vb.pp("out"))?,
+            out: linear_no_bias(width, CHARACTERS.len(), vb.pp("out"))?,
         })
     }
 
@@ -176,13 +176,13 @@ impl Gpt {
     }
 }
 
-/// The loss of each sequence, (B,). Training minimises their mean.
-fn loss(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    ops::sequence_cross_entropy(logits, targets, None)
+/// The loss of each sequence in terms of its characters, (B, T): the terms of a sequence add up to its loss.
+fn terms(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    ops::token_cross_entropy(logits, targets, None)
 }
 
 /// A text of `length` characters: sentences such as `the old fox sees a red bird near the river.`
-fn text(part: u32, length: usize) -> Vec<u8> {
+fn text(part: u32, length: usize) -> String {
     const ARTICLES: &[&str] = &["the", "a", "this", "every", "my"];
     const ADJECTIVES: &[&str] = &[
         "old", "red", "small", "quiet", "happy", "green", "wild", "lazy",
@@ -207,19 +207,20 @@ fn text(part: u32, length: usize) -> Vec<u8> {
         text += &format!("{who} {} {whom} {}. ", word(VERBS), word(PLACES));
     }
     text.truncate(length);
-    text.into_bytes()
+    text
+}
+
+fn vocabulary() -> Vocabulary {
+    Vocabulary::chars(CHARACTERS.chars())
 }
 
 /// Consecutive sequences of `context` characters of a text, and for each character the next one. Of the training sequences,
 /// every tenth is garbled: its characters are in random order.
-fn sequences(part: u32, context: usize, count: usize) -> Result<(Tensor, Tensor)> {
+fn sequences(part: u32, context: usize, count: usize) -> anyhow::Result<(Tensor, Tensor)> {
     let text = text(part, context * count + 1);
-    let id = |c: &u8| match c {
-        b' ' => 26,
-        b'.' => 27,
-        letter => u32::from(letter - b'a'),
-    };
-    let ids: Vec<u32> = text.iter().map(id).collect();
+    let ids = vocabulary()
+        .ids(&text)
+        .context("a character of the text isn't in the vocabulary")?;
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for i in 0..count {
         let mut ids = ids[i * context..=(i + 1) * context].to_vec();
@@ -237,7 +238,8 @@ fn sequences(part: u32, context: usize, count: usize) -> Result<(Tensor, Tensor)
 fn examples(sizes: Sizes) -> anyhow::Result<Box<dyn DataSet>> {
     let (x, y) = sequences(0, sizes.context, sizes.sequences)?;
     let (vx, vy) = sequences(1, sizes.context, 64)?;
-    Ok(from_tensors((&x, &y), Some((&vx, &vy)), None, &[], None)?)
+    let data = Sequences::new((&x, &y)).validation((&vx, &vy));
+    Ok(data.vocabulary(vocabulary()).build()?)
 }
 
 /// Record a training
@@ -299,7 +301,7 @@ fn train(args: &Train) -> anyhow::Result<()> {
         let batch = data.batch(Split::Train, indices, None, DType::F32, &Device::Cpu)?;
 
         let logits = net.forward(&batch.inputs, true)?;
-        let loss = loss(&logits, &batch.targets)?.mean_all()?;
+        let loss = terms(&logits, &batch.targets)?.sum(1)?.mean_all()?;
         adam.set_learning_rate(rate(step, steps, args.rate)); // recorded with the step
         run.batch(epoch, indices)?;
         adam.backward_step(&loss)?;
@@ -311,7 +313,7 @@ fn train(args: &Train) -> anyhow::Result<()> {
 /// The model and the data of a recorded run.
 fn open(run: &RunInfo, _: Option<&Path>) -> anyhow::Result<(OwnModel, Box<dyn DataSet>)> {
     let sizes = Sizes::of(run)?;
-    let model = OwnModel::new(move |vb| Gpt::new(sizes, vb), Gpt::forward, loss)?;
+    let model = OwnModel::new(move |vb| Gpt::new(sizes, vb), Gpt::forward, terms)?;
     Ok((model, examples(sizes)?))
 }
 

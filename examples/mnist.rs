@@ -27,7 +27,6 @@ use hindcast_recorder::{AdamW, Recorder}; // candle_nn's AdamW, with moments tha
 
 const SEED: u64 = 7;
 const BATCH: usize = 32;
-const LEARNING_RATE: f64 = 2e-3;
 
 struct Net {
     conv1: Conv2d,
@@ -67,7 +66,7 @@ fn examples(folder: Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> {
     });
     (spec.train, spec.validation, spec.test) = (Some(640), Some(256), Some(0));
     spec.flipped = Some(0.1); // the labels that an analysis should find
-    (spec.mean, spec.sd) = (vec![0.5], vec![0.5]);
+    (spec.mean, spec.sd) = (vec![0.13], vec![0.31]);
     Ok(load(&spec, None, folder, SEED)?)
 }
 
@@ -81,8 +80,11 @@ struct Train {
     #[arg(long)]
     data: Option<PathBuf>,
     /// Number of passes over the examples
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 8)]
     epochs: u64,
+    /// Learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    rate: f64,
 }
 
 fn train(args: &Train) -> anyhow::Result<()> {
@@ -96,7 +98,7 @@ fn train(args: &Train) -> anyhow::Result<()> {
         .fingerprint(data.fingerprint())
         .segment_steps(20) // a kill costs at most this many steps
         .create_or_resume(&variables)?;
-    let mut adam = run.wrap(AdamW::new_lr(variables.all_vars(), LEARNING_RATE)?);
+    let mut adam = run.wrap(AdamW::new_lr(variables.all_vars(), args.rate)?);
 
     let per_epoch = data.len(Split::Train) / BATCH as u64;
     for step in start.step..args.epochs * per_epoch {

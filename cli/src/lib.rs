@@ -23,6 +23,8 @@ pub use program::main;
 mod guide {
     #[doc = include_str!("../../docs/guide/record.md")]
     mod record {}
+    #[doc = include_str!("../../docs/guide/your-program.md")]
+    mod your_program {}
     #[doc = include_str!("../../docs/guide/keep.md")]
     mod keep {}
     #[doc = include_str!("../../docs/guide/own-model.md")]

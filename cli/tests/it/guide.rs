@@ -231,6 +231,7 @@ macro_rules! chapters {
 chapters! {
     first_ten_minutes "first-ten-minutes.md",
     record "record.md",
+    your_program "your-program.md",
     keep "keep.md",
     move_the_trace "move.md",
     ask "ask.md",

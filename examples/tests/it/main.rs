@@ -4,5 +4,9 @@
 mod program;
 mod story;
 
+mod dqn;
 mod gpt;
+mod groups;
+mod lora;
 mod mnist;
+mod vae;
