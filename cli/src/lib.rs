@@ -15,7 +15,7 @@ mod report;
 mod verdict;
 mod words;
 
-pub use own::{OwnProgram, run_with};
+pub use own::{OwnProgram, run_with, run_with_rows};
 pub use program::main;
 
 /// Compiles the guide's Rust programs. Its commands are run by `tests/it/guide.rs`.

@@ -22,15 +22,26 @@ pub struct OwnProgram(OwnSource);
 
 impl OwnProgram {
     /// A program for the runs of `objective`. `data` loads the examples from the folder given by `--data`, if any. They must
-    /// be the training's examples in the same order, because the training loop recorded their indices.
+    /// be the training's examples in the same order, because the training loop recorded their indices. For a run that stores
+    /// its training examples, `data` is asked for validation and test examples, unless the run stores these, too.
     pub fn new(
         objective: impl Objective + 'static,
         data: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync + 'static,
     ) -> Self {
         let objective: Arc<dyn Objective> = Arc::new(objective);
+        let data = Arc::new(data);
         Self(OwnSource::new(move |_, folder| {
-            Ok((Arc::clone(&objective), data(folder)?))
+            let (data, folder) = (Arc::clone(&data), folder.map(Path::to_owned));
+            let load = move || data(folder.as_deref());
+            Ok((Arc::clone(&objective), Some(Box::new(load))))
         }))
+    }
+
+    /// A program for the runs of `objective` that store their examples, because the training loop announced its batches with
+    /// the recorder's `batch_of`. [`run_with_rows`] is the short form.
+    pub fn with_rows(objective: impl Objective + 'static) -> Self {
+        let objective: Arc<dyn Objective> = Arc::new(objective);
+        Self(OwnSource::new(move |_, _| Ok((Arc::clone(&objective), None))))
     }
 
     /// A program for runs of models that differ in their configuration, such as width and depth. `open` makes the model of a
@@ -66,7 +77,7 @@ impl OwnProgram {
         Self(OwnSource::new(move |info, folder| {
             let (objective, data) = open(info, folder)?;
             let objective: Arc<dyn Objective> = Arc::new(objective);
-            Ok((objective, data))
+            Ok((objective, Some(Box::new(move || Ok(data)))))
         }))
     }
 
@@ -131,4 +142,25 @@ pub fn run_with(
     data: impl Fn(Option<&Path>) -> anyhow::Result<Box<dyn DataSet>> + Send + Sync + 'static,
 ) -> ExitCode {
     OwnProgram::new(objective, data).run()
+}
+
+/// As [`run_with`], for runs that store their examples, because the training loop announced its batches with the recorder's
+/// `batch_of`. The validation examples are those that it gave to `validation_of`.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// # use candle_nn::{Linear, Module, linear};
+/// # use hindcast::run_with_rows;
+/// # use hindcast_model::{ops, own::OwnModel};
+/// fn main() -> ExitCode {
+///     let model = OwnModel::new(
+///         |vb| linear(784, 10, vb),
+///         |net: &Linear, x, _train| net.forward(x),
+///         ops::cross_entropy,
+///     );
+///     run_with_rows(model.expect("the model builds"))
+/// }
+/// ```
+pub fn run_with_rows(objective: impl Objective + 'static) -> ExitCode {
+    OwnProgram::with_rows(objective).run()
 }

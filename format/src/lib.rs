@@ -57,6 +57,7 @@ mod manifest;
 mod memory;
 mod process;
 mod recover;
+mod rows;
 mod segment;
 mod segmenter;
 mod state;
@@ -77,6 +78,10 @@ pub use manifest::{Fork, MANIFEST, Manifest, SegmentRecord, Status};
 pub use memory::Work;
 pub use meta::{BatchWeights, Extension, GroupHyper, StepMeta};
 pub use recover::{Loss, LossKind, RecoverReport, recover, recover_storage, recover_within};
+pub use rows::{
+    MAX_RECORD_BYTES, MAX_ROW_BYTES, ROWS, RowGroup, RowIndex, RowLayout, RowRecord, RowSplit,
+    RowTensor, RowType, Rows, SplitRows,
+};
 pub use segment::is_segment_name;
 pub use segmenter::{Placement, SegmentPolicy, Segmenter};
 pub use state::{KeyState, State, elements_f64};

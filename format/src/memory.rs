@@ -121,6 +121,14 @@ pub(crate) fn metadata(storage: &dyn Storage, length: u64) -> Result<(), FormatE
     multiple(storage, "a step's metadata", length, METADATA)
 }
 
+/// Checked before rows of batches are decompressed. `bytes` are those of all rows in memory.
+pub(crate) fn rows(limit: Option<u64>, bytes: u64) -> Result<(), FormatError> {
+    within(limit, FIXED.saturating_add(bytes), || {
+        let what = format!("loading {bytes} bytes of recorded rows");
+        ("the rows of the run".to_owned(), what)
+    })
+}
+
 /// Checked before a piece of an unmapped segment is read. `limit` is the storage's [`memory`](Storage::memory).
 pub(crate) fn piece(path: &str, limit: Option<u64>, length: u64) -> Result<(), FormatError> {
     let needs = FIXED.saturating_add(FRAME.saturating_mul(length));

@@ -60,7 +60,8 @@ pub struct StepMeta {
     pub trained: Vec<bool>,
     /// Other values that the user wants to keep.
     pub scalars: Vec<(String, f64)>,
-    /// Records for later versions.
+    /// Other records: those for later versions, and while a step is written, its [rows](crate::ROWS). Readers of steps leave the rows
+    /// out; [`Trace::rows`](crate::Trace::rows) reads them.
     pub extensions: Vec<Extension>,
 }
 

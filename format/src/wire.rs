@@ -4,7 +4,8 @@
 //! [`Written`] borrows the metadata that is encoded. [`Stored`] owns the metadata that is decoded. Both have the same bytes.
 
 use bincode::Options;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::FormatError;
 use crate::meta::{BatchWeights, Extension, GroupHyper, StepMeta};
@@ -50,7 +51,7 @@ struct Stored {
     optimizer_step: u64,
     trained: StoredTrained,
     scalars: Vec<(String, f64)>,
-    extensions: Vec<(u32, Vec<u8>)>,
+    extensions: Vec<(u32, Raw)>,
     /// BLAKE3 of the state that was not stored; gaps only.
     digest: Option<[u8; 32]>,
 }
@@ -120,9 +121,46 @@ fn as_pairs<S: Serializer>(groups: &[GroupHyper], to: S) -> Result<S::Ok, S::Err
 /// The extension records, with the one that marks a weighted sum first.
 fn as_records<S: Serializer>(meta: &StepMeta, to: S) -> Result<S::Ok, S::Error> {
     let is_sum = matches!(meta.weights, BatchWeights::SumOfEach(_));
-    let mark: Option<(u32, &[u8])> = is_sum.then_some((SUM_OF_EACH, &[]));
-    let own = meta.extensions.iter().map(|e| (e.id, e.bytes.as_slice()));
+    let mark = is_sum.then_some((SUM_OF_EACH, Borrowed(&[])));
+    let own = meta
+        .extensions
+        .iter()
+        .map(|e| (e.id, Borrowed(e.bytes.as_slice())));
     to.collect_seq(mark.into_iter().chain(own))
+}
+
+/// The bytes of an extension record, which are read at once. Their form is that of `Vec<u8>`.
+struct Raw(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Raw, E> {
+                Ok(Raw(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Raw, E> {
+                Ok(Raw(bytes))
+            }
+        }
+        from.deserialize_byte_buf(Bytes)
+    }
+}
+
+/// The borrowed form of [`Raw`].
+struct Borrowed<'a>(&'a [u8]);
+
+impl Serialize for Borrowed<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(self.0)
+    }
 }
 
 fn options() -> impl Options {
@@ -184,7 +222,7 @@ pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 3
         && stored
             .extensions
             .first()
-            .is_some_and(|(id, bytes)| *id == SUM_OF_EACH && bytes.is_empty());
+            .is_some_and(|(id, bytes)| *id == SUM_OF_EACH && bytes.0.is_empty());
     if summed {
         stored.extensions.remove(0);
     }
@@ -222,7 +260,7 @@ pub(crate) fn decode(step: u64, bytes: &[u8]) -> Result<(StepMeta, Option<[u8; 3
         extensions: stored
             .extensions
             .into_iter()
-            .map(|(id, bytes)| Extension { id, bytes })
+            .map(|(id, Raw(bytes))| Extension { id, bytes })
             .collect(),
     };
     Ok((meta, stored.digest))

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hindcast_format::{FormatError, MemStorage, Steps, Storage, Trace, verify_storage};
+use hindcast_format::{FormatError, MemStorage, RowSplit, Steps, Storage, Trace, verify_storage};
 
 use crate::golden::Files;
 
@@ -24,6 +24,9 @@ pub fn exercise(files: &Files) {
         trace.final_state(),
         trace.sizes(),
         trace.covers(0..9),
+        trace.has_rows(),
+        trace.row_index(0..u64::MAX),
+        trace.rows(&RowSplit::ALL),
     );
     let forward = walk(trace.forward(0..u64::MAX));
     let backward = walk(trace.reverse(0..u64::MAX));

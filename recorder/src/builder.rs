@@ -13,6 +13,7 @@ use crate::names::Named;
 use crate::options::Options;
 use crate::policy::{LossValues, OnError, WhenFull};
 use crate::recorder::Recorder;
+use crate::rows::StoreRows;
 use crate::start::create;
 use crate::step::OptimizerState;
 use crate::update_rule::UpdateRule;
@@ -69,6 +70,13 @@ impl Builder {
     /// Whether wrapped optimizers record the loss. By default they do where reading it costs nothing.
     pub fn loss_values(mut self, policy: LossValues) -> Self {
         self.options.loss_values = policy;
+        self
+    }
+
+    /// Whether the run stores the rows of batches that are announced with
+    /// [`batch_of`](crate::Recorder::batch_of). By default it does, up to 4 GiB of distinct rows.
+    pub fn store_rows(mut self, rows: StoreRows) -> Self {
+        self.options.store_rows = rows;
         self
     }
 

@@ -67,12 +67,14 @@ impl Capture {
         self.last.take()
     }
 
-    /// Takes the snapshot of a step. Returns it with the number of the queue's bytes that it holds.
+    /// Takes the snapshot of a step, whose metadata gets `rows.0` bytes of rows, and `rows.1` more if it opens a segment.
+    /// Returns it with the number of the queue's bytes that it holds.
     pub(crate) fn take(
         &mut self,
         shared: &Shared,
         tensors: &Tensors,
         meta: &StepMeta,
+        rows: (u64, u64),
         optimizer: Option<&dyn OptimizerState>,
     ) -> Result<(Captured, u64), RecorderError> {
         let at = shared.at(meta.step);
@@ -84,7 +86,7 @@ impl Capture {
         } else {
             0
         };
-        let small = meta_bytes(meta);
+        let small = meta_bytes(meta) + rows.0 + if cut && !thinned { rows.1 } else { 0 };
         let full = small + (tensors.layout.frame_bytes() + key_bytes) as u64;
         let has_room = self.make_room(shared, meta.step, full)?;
         let placement = Placement {

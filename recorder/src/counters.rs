@@ -23,6 +23,9 @@ pub(crate) struct Counters {
     pub(crate) encoding_ns: AtomicU64,
     pub(crate) writing_ns: AtomicU64,
     pub(crate) non_finite_steps: AtomicU64,
+    rows: AtomicU64,
+    row_bytes: AtomicU64,
+    row_uses: AtomicU64,
     non_finite: Mutex<Option<NonFinite>>,
     not_updated: Mutex<BTreeSet<String>>,
     without_gradient: Mutex<Vec<String>>,
@@ -41,6 +44,17 @@ pub(crate) fn add_time(counter: &AtomicU64, time: Duration) {
 }
 
 impl Counters {
+    /// Notes the number of distinct rows, their bytes, and the number of their uses so far.
+    pub(crate) fn rows(&self, distinct: u64, bytes: u64, uses: u64) {
+        for (counter, total) in [
+            (&self.rows, distinct),
+            (&self.row_bytes, bytes),
+            (&self.row_uses, uses),
+        ] {
+            counter.store(total, Ordering::Relaxed);
+        }
+    }
+
     /// Notes a step with values that are not finite. Encoders report in any order; the earliest step is kept.
     pub(crate) fn not_finite(&self, found: NonFinite) {
         add(&self.non_finite_steps, 1);
@@ -132,6 +146,9 @@ impl Counters {
             dropped_segments: get(&self.dropped_segments),
             raw_bytes: get(&self.raw_bytes),
             stored_bytes: get(&self.stored_bytes),
+            rows: get(&self.rows),
+            row_bytes: get(&self.row_bytes),
+            row_uses: get(&self.row_uses),
             stalls: get(&self.stalls),
             stalled: Duration::from_nanos(get(&self.stalled_ns)),
             encoding: Duration::from_nanos(get(&self.encoding_ns)),

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hindcast_format::{Encoder, FormatError, RunInfo, State};
+use hindcast_format::{Encoder, Extension, FormatError, RunInfo, State};
 
 use crate::counters::{add, add_time};
 use crate::finite::first_not_finite;
@@ -104,10 +104,14 @@ fn finish(shared: &Shared, encoding: &mut Encoding, end: FinalState) -> Product 
 
 fn encode(shared: &Shared, encoder: &mut Encoder, job: Job) -> Result<Frames, FormatError> {
     let Job {
-        meta,
+        mut meta,
         captured,
+        rows,
         held,
     } = job;
+    for record in &rows {
+        meta.extensions.push(Extension::of_rows(record)?);
+    }
     let pool = &shared.pool;
     if let Some(bytes) = pool.frame() {
         encoder.recycle_bytes(bytes);

@@ -14,6 +14,7 @@ use crate::keep::Keep;
 use crate::names::{Bound, Named, bind, from_map, is_running_statistic};
 use crate::policy::{LossValues, OnError, WhenFull};
 use crate::retention::steps_per_segment;
+use crate::rows::{RowBook, StoreRows};
 use crate::stated_rule::{Origin, StatedRule, rules_agree};
 use crate::step::OptimizerState;
 
@@ -35,6 +36,7 @@ pub(crate) struct Options {
     pub(crate) when_full: WhenFull,
     pub(crate) on_error: OnError,
     pub(crate) loss_values: LossValues,
+    pub(crate) store_rows: StoreRows,
     pub(crate) queue_bytes: Option<u64>,
     pub(crate) encoders: usize,
     pub(crate) weight_decay: Option<f64>,
@@ -70,6 +72,7 @@ impl Options {
             when_full: WhenFull::default(),
             on_error: OnError::default(),
             loss_values: LossValues::default(),
+            store_rows: StoreRows::default(),
             queue_bytes: None,
             encoders: 1,
             weight_decay: None,
@@ -139,6 +142,15 @@ impl Options {
 
     pub(crate) fn kept(&self) -> Keep {
         self.keep.unwrap_or_default()
+    }
+
+    /// A book without rows.
+    pub(crate) fn rows(&self) -> RowBook {
+        let ring = matches!(
+            self.kept(),
+            Keep::LastEpoch | Keep::LastSteps(_) | Keep::Budget(_)
+        );
+        RowBook::new(self.store_rows, ring)
     }
 
     /// Adopts the settings that a recorded run keeps for its lifetime. Fails if these options ask for others.

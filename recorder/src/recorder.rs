@@ -7,6 +7,7 @@ use std::time::Duration;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use candle_nn::Optimizer;
+use hindcast_format::RowSplit;
 use hindcast_format::layout::Layout;
 
 use crate::describe::Describe;
@@ -14,6 +15,7 @@ use crate::error::RecorderError;
 use crate::estimate::Estimate;
 use crate::handle::Handle;
 use crate::known::Describing;
+use crate::row_tensors::{RowBatch, block};
 use crate::signal::Signal;
 use crate::statistics::Statistics;
 use crate::step::{BatchInfo, OptimizerState, StepInfo};
@@ -90,6 +92,73 @@ impl Recorder {
     /// As [`batch`](Self::batch). Also if weights or micro-batches don't fit the indices.
     pub fn batch_with(&self, batch: BatchInfo<'_>) -> Result<(), RecorderError> {
         self.handle.lock().announce(&batch)
+    }
+
+    /// Announces the batch of the next step by its tensors, for loaders that give no indices: candle_datasets' `Batcher`,
+    /// random windows over a text, generated data, a replay memory. Give all tensors on which the loss of an example
+    /// depends, usually inputs and targets; the first axis of each counts the examples. Returns the examples' indices.
+    ///
+    /// Each row is identified by a digest of its bytes, and its index is the order of its first appearance in the run. By
+    /// default the run stores each distinct row once ([`StoreRows`](crate::StoreRows)), so an analysis needs no data.
+    /// Equal rows are one example. A run uses either this call or [`batch`](Self::batch).
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use candle_nn::{Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss::mse};
+    /// # use hindcast_recorder::Recorder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("run");
+    /// # let variables = VarMap::new();
+    /// # let model = linear(3, 1, VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu))?;
+    /// let run = Recorder::builder(&path).create(&variables)?;
+    /// # let held_x = Tensor::randn(0f32, 1., (4, 3), &Device::Cpu)?;
+    /// # let held_y = held_x.sum_keepdim(1)?;
+    /// run.validation_of(&[&held_x, &held_y])?; // what the analysis will ask about
+    /// # let mut sgd = run.wrap(SGD::new(variables.all_vars(), 0.1)?);
+    /// for _ in 0..4 {
+    ///     let x = Tensor::randn(0f32, 1., (8, 3), &Device::Cpu)?;
+    ///     let y = x.sum_keepdim(1)?;
+    ///     run.batch_of(0, &[&x, &y])?;
+    ///     sgd.backward_step(&mse(&model.forward(&x)?, &y)?)?;
+    /// }
+    /// assert_eq!(run.finish()?.statistics.rows, 32);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch). Also if the tensors don't fit together, or the distinct rows exceed their limit.
+    pub fn batch_of(&self, epoch: u64, tensors: &[&Tensor]) -> Result<Vec<u64>, RecorderError> {
+        self.batch_of_with(&RowBatch::new(epoch, tensors))
+    }
+
+    /// Announces the batch of the next step by its tensors, with everything that [`RowBatch`] can say. Returns the
+    /// examples' indices.
+    ///
+    /// # Errors
+    /// As [`batch_of`](Self::batch_of).
+    pub fn batch_of_with(&self, batch: &RowBatch<'_>) -> Result<Vec<u64>, RecorderError> {
+        self.handle.lock().announce_rows(batch.info, batch.blocks())
+    }
+
+    /// Stores validation examples with the run, as [`batch_of`](Self::batch_of) stores training examples. An analysis of
+    /// the run then needs no data. Call it before the first step, with the same tensors when a run is resumed.
+    ///
+    /// # Errors
+    /// The tensors don't fit together, there are too many rows, or the run already has other validation rows.
+    pub fn validation_of(&self, tensors: &[&Tensor]) -> Result<(), RecorderError> {
+        let rows = block(tensors);
+        self.handle.lock().hold_out(RowSplit::Validation, rows)
+    }
+
+    /// Stores test examples with the run. Otherwise like [`validation_of`](Self::validation_of).
+    ///
+    /// # Errors
+    /// As [`validation_of`](Self::validation_of).
+    pub fn test_of(&self, tensors: &[&Tensor]) -> Result<(), RecorderError> {
+        let rows = block(tensors);
+        self.handle.lock().hold_out(RowSplit::Test, rows)
     }
 
     /// Withdraws the announced batch. For loops that leave out a step, for example because its loss is not finite.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 use hindcast_format::layout::{Layout, Role, TensorSpec};
-use hindcast_format::{Checkpoint, FormatError, RunWriter, Status, Trace};
+use hindcast_format::{Checkpoint, FormatError, RowSplit, RunWriter, Status, Trace};
 
 use crate::builder::Builder;
 use crate::error::RecorderError;
 use crate::names::{Bound, Named, TensorSource};
+use crate::options::Options;
 use crate::recorder::Recorder;
 use crate::reopen::{LostBefore, epochs, retention};
+use crate::rows::RowBook;
 use crate::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
 use crate::start::{Position, start};
 
@@ -96,6 +98,7 @@ impl Builder {
         } else {
             counters(&trace, step, bound.layout.parameters().len()).map_err(open)?
         };
+        let rows = known_rows(&options, &trace, step).map_err(open)?;
         drop(trace);
         let (writer, point) =
             RunWriter::resume(Arc::clone(&options.storage), step, options.durability)
@@ -124,6 +127,7 @@ impl Builder {
             buffers: before.buffers,
             optimizer: resumed.optimizer_state.clone(),
             counters,
+            rows,
             lost,
             created: false,
         };
@@ -188,6 +192,23 @@ impl Builder {
             ))),
         }
     }
+}
+
+/// The rows that the steps before `step` have used.
+fn known_rows(options: &Options, trace: &Trace, step: u64) -> Result<RowBook, FormatError> {
+    let mut rows = options.rows();
+    match trace.has_rows() {
+        Ok(true) => {
+            rows.resume(trace.row_index(0..step)?);
+            let held_out = [RowSplit::Validation, RowSplit::Test];
+            rows.resume_held_out(&trace.rows_before(step, &held_out)?);
+        }
+        // Without a readable step, the first new batch decides.
+        Err(error) if !error.is_damage() => return Err(error),
+        Ok(false) if !trace.span().is_empty() => rows.identified(false),
+        Ok(false) | Err(_) => {}
+    }
+    Ok(rows)
 }
 
 /// How many steps are searched for the last update of each parameter. Optimizers that take turns do so within fewer.

@@ -18,6 +18,7 @@ use crate::policy::OnError;
 use crate::recorder::Recorder;
 use crate::reopen::{LostBefore, Reopening};
 use crate::retention::Retention;
+use crate::rows::RowBook;
 use crate::shared::Shared;
 use crate::snapshot::Copier;
 use crate::stated_rule::StatedRule;
@@ -35,6 +36,8 @@ pub(crate) struct Position {
     pub(crate) optimizer: Option<BTreeMap<String, Tensor>>,
     /// The counter of the optimizer of each parameter before the step, where the trace tells it.
     pub(crate) counters: Vec<Option<u64>>,
+    /// The rows that the run knows.
+    pub(crate) rows: RowBook,
     /// Steps that the run lost before it was resumed.
     pub(crate) lost: Option<LostBefore>,
     /// Whether the run is new.
@@ -55,6 +58,7 @@ pub(crate) fn create(options: Options, variables: Vec<Named>) -> Result<Recorder
         buffers: None,
         optimizer: None,
         counters: Vec::new(),
+        rows: options.rows(),
         lost: None,
         created: true,
     };
@@ -161,6 +165,7 @@ pub(crate) fn start(
             optimizer: at.optimizer,
             counters: at.counters,
         },
+        at.rows,
     );
     Ok(Recorder::start(steps, threads))
 }

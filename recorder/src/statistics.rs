@@ -38,6 +38,12 @@ pub struct Statistics {
     pub raw_bytes: u64,
     /// Bytes written, including those of dropped segments.
     pub stored_bytes: u64,
+    /// Distinct rows of the batches that [`batch_of`](crate::Recorder::batch_of) announced.
+    pub rows: u64,
+    /// Bytes of these rows before compression.
+    pub row_bytes: u64,
+    /// Number of rows of all these batches in this recording.
+    pub row_uses: u64,
     /// Number of times that the training thread waited for room in the queue.
     pub stalls: u64,
     /// Total time that it waited.
@@ -81,6 +87,15 @@ impl fmt::Display for Statistics {
         )?;
         if let Some(ratio) = self.ratio() {
             write!(f, " ({ratio:.3} of raw)")?;
+        }
+        if self.rows > 0 {
+            write!(
+                f,
+                ", {} distinct rows of {} in {} uses",
+                self.rows,
+                Bytes(self.row_bytes),
+                self.row_uses
+            )?;
         }
         for (count, what) in [
             (self.skipped, "skipped because the queue was full"),

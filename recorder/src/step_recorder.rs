@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
-use hindcast_format::Chunking;
 use hindcast_format::layout::Layout;
-use hindcast_format::meta::StepMeta;
+use hindcast_format::{Chunking, RowSplit};
 
 use crate::capture::Capture;
 use crate::choices::Choices;
@@ -16,7 +15,9 @@ use crate::describe::StateVariable;
 use crate::error::{AtStep, RecorderError};
 use crate::estimate::{Basis, Estimate};
 use crate::metadata::Completion;
+use crate::pending::{Batches, Pending};
 use crate::reopen::Retry;
+use crate::rows::{RowBlock, RowBook};
 use crate::shared::Shared;
 use crate::stated_rule::{Origin, StatedRule};
 use crate::step::{BatchInfo, OptimizerState, StepInfo, Trained};
@@ -54,7 +55,8 @@ pub(crate) struct StepRecorder {
     /// The optimizer's counter before the next step.
     next_update: u64,
     /// The batch announced for the next step.
-    pending: Option<StepMeta>,
+    pending: Option<Pending>,
+    batches: Batches,
     /// A captured step that waits for its optimizer's update.
     prepared: Option<Job>,
     /// When failed storage is tried again.
@@ -71,7 +73,9 @@ impl StepRecorder {
         capture: Capture,
         basis: Basis,
         begin: Begin,
+        rows: RowBook,
     ) -> Self {
+        let batches = Batches::new(rows, choices.examples);
         Self {
             shared,
             choices,
@@ -85,6 +89,7 @@ impl StepRecorder {
             next_update: begin.update,
             begin,
             pending: None,
+            batches,
             prepared: None,
             retry: None,
             stopped: None,
@@ -230,44 +235,70 @@ impl StepRecorder {
 
     /// Takes the batch of the next step.
     pub(crate) fn announce(&mut self, batch: &BatchInfo<'_>) -> Result<(), RecorderError> {
-        self.ready()?;
-        if let Some(waiting) = &self.pending {
-            return Err(self.batch_pending(waiting));
-        }
-        let meta = self.describe(batch)?;
-        self.pending = Some(meta);
+        self.expect_no_batch()?;
+        self.pending = Some(self.describe(batch)?);
         Ok(())
     }
 
-    fn batch_pending(&self, waiting: &StepMeta) -> RecorderError {
+    /// Takes the batch of the next step, whose rows identify its examples. Returns their indices.
+    pub(crate) fn announce_rows(
+        &mut self,
+        batch: BatchInfo<'_>,
+        blocks: Result<Vec<RowBlock>, String>,
+    ) -> Result<Vec<u64>, RecorderError> {
+        self.expect_no_batch()?;
+        let pool = &self.shared.pool;
+        let taken = blocks.and_then(|blocks| self.batches.by_rows(batch, blocks, pool));
+        let pending = taken.map_err(|why| self.at().wrong(why))?;
+        let (distinct, bytes, uses) = self.batches.book().totals();
+        self.shared.counters.rows(distinct, bytes, uses);
+        Ok(self.pending.insert(pending).meta.indices.clone())
+    }
+
+    /// Takes rows that are not trained on.
+    pub(crate) fn hold_out(
+        &mut self,
+        split: RowSplit,
+        block: Result<RowBlock, String>,
+    ) -> Result<(), RecorderError> {
+        self.ready()?;
+        let taken = block.and_then(|block| self.batches.hold_out(split, block));
+        taken.map_err(|why| self.at().wrong(why))
+    }
+
+    fn expect_no_batch(&self) -> Result<(), RecorderError> {
+        self.ready()?;
+        match &self.pending {
+            Some(waiting) => Err(self.batch_pending(waiting)),
+            None => Ok(()),
+        }
+    }
+
+    fn batch_pending(&self, waiting: &Pending) -> RecorderError {
         RecorderError::BatchPending {
             run: self.shared.run.clone(),
             step: self.next_step,
-            announced: waiting.indices.len(),
+            announced: waiting.meta.indices.len(),
         }
     }
 
     /// Drops the announced batch.
     pub(crate) fn withdraw(&mut self) {
-        if let Some(meta) = self.pending.take() {
-            self.shared.pool.give_back_meta(meta);
+        if let Some(pending) = self.pending.take() {
+            self.batches.withdraw(pending, &self.shared.pool);
         }
     }
 
-    /// Metadata that holds what the batch says.
-    fn describe(&self, batch: &BatchInfo<'_>) -> Result<StepMeta, RecorderError> {
-        batch
-            .check(self.choices.examples)
-            .map_err(|why| self.at().wrong(why))?;
-        let mut meta = self.shared.pool.meta();
-        batch.write(&mut meta);
-        Ok(meta)
+    /// A batch whose indices the loop gives.
+    fn describe(&self, batch: &BatchInfo<'_>) -> Result<Pending, RecorderError> {
+        let pending = self.batches.by_indices(batch, &self.shared.pool);
+        pending.map_err(|why| self.at().wrong(why))
     }
 
-    /// The metadata of the next step, from the batch in `info` or the announced one.
-    fn meta(&mut self, info: &StepInfo<'_>) -> Result<StepMeta, RecorderError> {
+    /// The batch of the next step: that in `info`, or the announced one.
+    fn batch(&mut self, info: &StepInfo<'_>) -> Result<Pending, RecorderError> {
         match (&info.batch, self.pending.take()) {
-            (None, Some(meta)) => Ok(meta),
+            (None, Some(pending)) => Ok(pending),
             (Some(batch), None) => self.describe(batch),
             (None, None) => Err(RecorderError::NoBatch {
                 run: self.shared.run.clone(),
@@ -304,20 +335,24 @@ impl StepRecorder {
         let last = self.capture.last();
         self.own_updates
             .check(&self.shared, &self.tensors, last, self.next_step)?;
-        let mut meta = self.meta(info)?;
+        let mut pending = self.batch(info)?;
         if !recording {
-            self.shared.pool.give_back_meta(meta);
+            self.shared.pool.give_back_meta(pending.meta);
+            self.batches.book().forget_stored();
             self.pass_over()?;
             self.step_done(info.optimizer_step.unwrap_or(self.next_update));
             return Ok(());
         }
         self.retry = None;
-        match self.complete_and_capture(&mut meta, info, loss) {
+        match self.complete_and_capture(&mut pending, info, loss) {
             Ok((captured, held)) => {
-                let update = meta.optimizer_step;
+                let update = pending.meta.optimizer_step;
+                let opens = matches!(captured, Captured::Keyframe { .. });
+                let rows = pending.records(self.batches.book(), opens);
                 self.prepared = Some(Job {
-                    meta,
+                    meta: pending.meta,
                     captured,
+                    rows,
                     held,
                 });
                 self.step_done(update);
@@ -329,7 +364,7 @@ impl StepRecorder {
                 }
                 // The announced batch stays, so that the call can be repeated.
                 if info.batch.is_none() {
-                    self.pending = Some(meta);
+                    self.pending = Some(pending);
                 }
                 Err(error)
             }
@@ -339,10 +374,12 @@ impl StepRecorder {
     /// Completes the metadata and takes the snapshot. Returns it with the number of the queue's bytes that it holds.
     fn complete_and_capture(
         &mut self,
-        meta: &mut StepMeta,
+        pending: &mut Pending,
         info: &StepInfo<'_>,
         loss: Option<&Tensor>,
     ) -> Result<(Captured, u64), RecorderError> {
+        let rows = pending.row_bytes(self.batches.book());
+        let meta = &mut pending.meta;
         let (shared, tensors) = (&self.shared, &self.tensors);
         let at = shared.at(self.next_step);
         let completion = Completion {
@@ -358,7 +395,8 @@ impl StepRecorder {
                 .expect(tensors, meta, gradients)
                 .map_err(|error| at.candle("reading the gradients", error))?;
         }
-        self.capture.take(shared, tensors, meta, info.optimizer)
+        self.capture
+            .take(shared, tensors, meta, rows, info.optimizer)
     }
 
     /// Compares the parameters with their recorded values after the optimizer's update, then queues the step. `unseen`

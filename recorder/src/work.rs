@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hindcast_format::meta::StepMeta;
-use hindcast_format::{EncodedFrame, KeyState, State};
+use hindcast_format::{EncodedFrame, KeyState, RowRecord, State};
 
 use crate::error::RecorderError;
 use crate::signal::Signal;
@@ -12,6 +12,8 @@ use crate::signal::Signal;
 pub(crate) struct Job {
     pub(crate) meta: StepMeta,
     pub(crate) captured: Captured,
+    /// The rows that the step's metadata gets when it is encoded.
+    pub(crate) rows: Vec<RowRecord>,
     /// Bytes that it holds of the queue's budget.
     pub(crate) held: u64,
 }

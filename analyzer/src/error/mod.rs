@@ -58,6 +58,12 @@ pub enum AnalysisError {
         /// What to do about it.
         hint: String,
     },
+    /// The examples can't be read from the run, although its loop announced batches by their tensors.
+    #[error("the run identifies its examples by their rows, and {why}")]
+    Rows {
+        /// Why not.
+        why: String,
+    },
     /// The trace doesn't contain something that the analysis needs.
     #[error(transparent)]
     Missing(#[from] Missing),

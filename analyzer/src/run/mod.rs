@@ -6,6 +6,7 @@ pub(crate) mod floats;
 pub(crate) mod in_memory;
 pub(crate) mod memory;
 pub(crate) mod recorded;
+pub(crate) mod recorded_rows;
 pub(crate) mod rows;
 pub(crate) mod source;
 pub(crate) mod trace;
@@ -19,6 +20,7 @@ pub use memory::{
     MemoryFit, MemoryNeed, RetrainingCost, step_bytes, training_step, values_per_example,
 };
 pub use recorded::RecordedRun;
+pub use recorded_rows::RecordedRows;
 pub use rows::{ROWS_NOTE, row_digests};
 pub use source::{
     RecordedEnd, RecordedKey, RecordedStep, StepSource, StepWalk, micro_batches_of, weights_of,

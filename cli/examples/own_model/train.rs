@@ -22,15 +22,19 @@ const EPOCHS: u64 = 5;
 const BATCH: usize = 32;
 const LEARNING_RATE: f64 = 0.02;
 
-/// `own_model train RUN [--data DIR]`
+/// `own_model train RUN [--data DIR] [--rows]`
 pub fn command(words: &[OsString]) -> ExitCode {
+    let (words, rows) = match words {
+        [words @ .., last] if last == "--rows" => (words, true),
+        words => (words, false),
+    };
     let result = match words {
-        [run] => train(Path::new(run), None),
+        [run] => train(Path::new(run), None, rows),
         [run, flag, folder] if flag == "--data" => {
-            train(Path::new(run), Some(PathBuf::from(folder)))
+            train(Path::new(run), Some(PathBuf::from(folder)), rows)
         }
         _ => {
-            eprintln!("usage: own_model train RUN [--data DIR]");
+            eprintln!("usage: own_model train RUN [--data DIR] [--rows]");
             return ExitCode::from(2);
         }
     };
@@ -43,8 +47,9 @@ pub fn command(words: &[OsString]) -> ExitCode {
     }
 }
 
-/// Trains, or resumes where an earlier process was killed.
-fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
+/// Trains, or resumes where an earlier process was killed. With `rows`, the run identifies the examples by the batches' tensors, as
+/// for a loader that gives no indices, and stores them.
+fn train(path: &Path, folder: Option<PathBuf>, rows: bool) -> anyhow::Result<()> {
     if let Ok(trace) = Trace::open(path)
         && trace.status() == Status::Finished
     {
@@ -61,16 +66,23 @@ fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
     initialise(&variables)?;
 
     let mut builder = Recorder::builder(path);
-    for (key, text) in row_digests(data.as_ref()) {
-        builder = builder.note(key, text); // so that an analysis with other data can name the rows that differ
+    if !rows {
+        for (key, text) in row_digests(data.as_ref()) {
+            builder = builder.note(key, text); // so that an analysis with other data can name the rows that differ
+        }
+        builder = builder.fingerprint(data.fingerprint());
     }
     let (run, at) = builder
         .seed(SEED)
         .objective("own_model")
-        .fingerprint(data.fingerprint())
         .create_or_resume(&variables)?;
     if at.end > 0 {
         println!("{} resumes at step {}", path.display(), at.step);
+    }
+    if rows {
+        let all: Vec<u64> = (0..data.len(Split::Validation)).collect();
+        let held = data.batch(Split::Validation, &all, None, DType::F32, &Device::Cpu)?;
+        run.validation_of(&[&held.inputs, &held.targets])?;
     }
     let mut sgd = run.wrap(SGD::new(variables.all_vars(), LEARNING_RATE)?);
     let per_epoch = data.len(Split::Train) / BATCH as u64;
@@ -81,7 +93,11 @@ fn train(path: &Path, folder: Option<PathBuf>) -> anyhow::Result<()> {
         let batch = data.batch(Split::Train, &indices, None, DType::F32, &Device::Cpu)?;
         let logits = net.forward(&batch.inputs, true)?;
         let loss = ops::cross_entropy(&logits, &batch.targets)?.mean_all()?;
-        run.batch(epoch, &indices)?;
+        if rows {
+            run.batch_of(epoch, &[&batch.inputs, &batch.targets])?;
+        } else {
+            run.batch(epoch, &indices)?;
+        }
         sgd.backward_step(&loss)?;
     }
     println!("{}", run.finish()?);

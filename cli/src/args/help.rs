@@ -146,7 +146,8 @@ Exit code 1: a proven bound is exceeded. --json prints an object with
 pub(crate) const EXPORT_JSON: &str = "\
 --json prints an object with
   index                  the file steps.jsonl, with one line per step
-  steps {start, end}, files, bytes";
+  steps {start, end}, files, bytes
+A run that stores its examples (batch_of) also gets rows-SPLIT-N.safetensors and rows.jsonl, with one line per row.";
 
 pub(crate) const VERIFY_JSON: &str = "\
 --json prints an object with
@@ -162,6 +163,7 @@ pub(crate) const INFO_JSON: &str = "\
   stored_bytes, raw_bytes, ratio, parameters, head_digest
   damage                 descriptions of what is damaged; empty if nothing is
   steps_ok               number of readable steps of a damaged run
+  rows                   {distinct, stored, raw_bytes, validation, test}, only if the run identifies its examples by rows
   info, segments, manifest   as stored in the run's files";
 
 pub(crate) const REPORT: &str = "\

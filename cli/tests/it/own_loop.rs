@@ -4,7 +4,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use example::net::Net;
+use hindcast::OwnProgram;
 use hindcast_format::{Status, Trace};
+use hindcast_model::{ops, own::OwnModel};
+
+mod rows;
 
 #[path = "../../examples/own_model/main.rs"]
 #[allow(dead_code, reason = "its `main` is for `cargo run --example`")]
@@ -12,6 +17,9 @@ mod example;
 
 /// The variable with the command line for the process that runs the example.
 const WORDS: &str = "HINDCAST_OWN_MODEL_WORDS";
+
+/// The variable that makes the process a program without a data loader.
+const WITHOUT_DATA: &str = "HINDCAST_OWN_MODEL_WITHOUT_DATA";
 
 /// Not a test: the process of the example, which the tests below start and kill.
 #[test]
@@ -21,7 +29,13 @@ fn process() {
         return;
     };
     let words = std::iter::once("own_model").chain(words.split('\n'));
-    let code = example::run(words.map(Into::into).collect());
+    let words: Vec<_> = words.map(Into::into).collect();
+    let code = if std::env::var_os(WITHOUT_DATA).is_some() {
+        let model = OwnModel::new(Net::new, Net::forward, ops::cross_entropy).unwrap();
+        OwnProgram::with_rows(model).run_args(words)
+    } else {
+        example::run(words)
+    };
     // An `ExitCode` can't be converted to a number; the example only returns these two.
     let fine = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
     std::process::exit(i32::from(!fine));
@@ -36,6 +50,12 @@ fn command(dir: &Path, words: &[&str]) -> Command {
         .env("XDG_CACHE_HOME", dir.join("cache"))
         .current_dir(dir);
     command
+}
+
+/// What a program without a data loader says.
+fn without_data(dir: &Path, words: &[&str]) -> Output {
+    let mut command = command(dir, words);
+    command.env(WITHOUT_DATA, "1").output().unwrap()
 }
 
 /// A shell script that runs the example, for the pages of the guide.

@@ -124,6 +124,12 @@ pub fn recover_storage(
     };
     let tally = write.close(end, origin::counters(&trace, &losses))?;
     let report = checked_again(target, &tally, &mut tick)?;
+    let mut remarks = remarks(&arranged, &checked);
+    let rows = report
+        .findings
+        .iter()
+        .filter(|f| f.kind == FindingKind::Rows);
+    remarks.extend(rows.map(|f| f.text.clone()));
     Ok(RecoverReport {
         original: source.location(),
         recovered: target.location(),
@@ -136,7 +142,7 @@ pub fn recover_storage(
         segments: report.segments,
         bytes: report.bytes,
         losses,
-        remarks: remarks(&arranged, &checked),
+        remarks,
     })
 }
 

@@ -88,13 +88,14 @@ impl Tally {
     /// Reads an intact run. Any damage is an error.
     pub fn read(trace: &Trace, gaps: &[u64], tick: &mut dyn FnMut()) -> Result<Tally, FormatError> {
         let mut count = Count::default();
-        let mut steps = trace.forward(0..u64::MAX);
+        let mut steps = trace.forward(0..u64::MAX).with_rows();
         while let Some(step) = steps.next()? {
             count.step(step.meta, step.state, step.key)?;
             tick();
         }
         for &step in gaps {
-            count.gap(&trace.meta(step)?, trace.gap_digest(step)?.as_ref())?;
+            let (meta, digest) = trace.meta_and_digest(step)?;
+            count.gap(&meta, digest.as_ref())?;
         }
         if let (Some((state, key)), Some(step)) = (trace.final_state()?, trace.final_step()) {
             count.end(step, &state, &key);

@@ -167,8 +167,20 @@ impl Trace {
         }
     }
 
-    /// A frame's metadata and, for a gap, the digest of its state.
+    /// A frame's metadata without its rows and, for a gap, the digest of its state.
     pub(super) fn meta_of(
+        &self,
+        segment: &Segment,
+        entry: &FrameEntry,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(StepMeta, Option<[u8; 32]>), FormatError> {
+        let (mut meta, digest) = self.whole_meta_of(segment, entry, scratch)?;
+        crate::rows::strip(&mut meta);
+        Ok((meta, digest))
+    }
+
+    /// As [`meta_of`](Self::meta_of), with the records of rows.
+    pub(super) fn whole_meta_of(
         &self,
         segment: &Segment,
         entry: &FrameEntry,

@@ -10,6 +10,7 @@ mod overview;
 mod part;
 mod read;
 mod readable;
+mod rows;
 mod steps;
 mod unlisted;
 mod walk;

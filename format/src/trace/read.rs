@@ -51,7 +51,9 @@ impl Trace {
     /// # Errors
     /// [`FormatError::NotRecorded`] or damaged metadata.
     pub fn meta(&self, step: u64) -> Result<StepMeta, FormatError> {
-        self.meta_and_digest(step).map(|(meta, _)| meta)
+        let (mut meta, _) = self.meta_and_digest(step)?;
+        crate::rows::strip(&mut meta);
+        Ok(meta)
     }
 
     /// The digest that a gap stores in place of its state.
@@ -62,8 +64,11 @@ impl Trace {
         self.meta_and_digest(step).map(|(_, digest)| digest)
     }
 
-    /// A step's metadata and, for a gap, the digest of its state.
-    fn meta_and_digest(&self, step: u64) -> Result<(StepMeta, Option<[u8; 32]>), FormatError> {
+    /// A step's metadata with its records of rows and, for a gap, the digest of its state.
+    pub(crate) fn meta_and_digest(
+        &self,
+        step: u64,
+    ) -> Result<(StepMeta, Option<[u8; 32]>), FormatError> {
         let part = self
             .step_parts()
             .find(|p| p.range.contains(&step))
@@ -74,7 +79,7 @@ impl Trace {
             .iter()
             .find(|e| e.kind.has_meta() && e.step == step)
             .ok_or_else(|| self.lost_or_missing(part, &segment, step))?;
-        self.meta_of(&segment, entry, &mut Vec::new())
+        self.whole_meta_of(&segment, entry, &mut Vec::new())
     }
 
     /// The metadata of all steps in `range`, gaps included, oldest first.

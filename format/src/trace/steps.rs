@@ -40,6 +40,8 @@ pub struct Steps<'a> {
     range: Range<u64>,
     reverse: bool,
     tolerant: bool,
+    /// Whether the metadata includes the records of rows.
+    whole: bool,
     walker: Option<Walker<'a>>,
     /// The place of the current step.
     place: Option<Place>,
@@ -56,6 +58,7 @@ impl<'a> Steps<'a> {
             range,
             reverse,
             tolerant: false,
+            whole: false,
             walker: None,
             place: None,
             meta: None,
@@ -69,6 +72,12 @@ impl<'a> Steps<'a> {
     /// from either end is skipped. [`damage`](Steps::damage) lists all damage that was found.
     pub fn tolerant(mut self) -> Steps<'a> {
         self.tolerant = true;
+        self
+    }
+
+    /// Includes the records of rows in the metadata of each step.
+    pub(crate) fn with_rows(mut self) -> Steps<'a> {
+        self.whole = true;
         self
     }
 
@@ -154,7 +163,13 @@ impl<'a> Steps<'a> {
         }
         let segment = walker.segment(place.0)?;
         if let Some(entry) = segment.entries.get(place.1) {
-            self.meta = Some(self.trace.meta_of(&segment, entry, &mut self.scratch)?.0);
+            let (trace, scratch) = (self.trace, &mut self.scratch);
+            let (meta, _) = if self.whole {
+                trace.whole_meta_of(&segment, entry, scratch)?
+            } else {
+                trace.meta_of(&segment, entry, scratch)?
+            };
+            self.meta = Some(meta);
         }
         Ok(())
     }

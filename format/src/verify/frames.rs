@@ -61,8 +61,9 @@ impl Checker<'_> {
             let storage = self.trace.storage().as_ref();
             crate::memory::metadata(storage, u64::from(frame.header.meta_length))?;
             let damage = self.decoder.check(&frame);
-            for e in &damage {
-                decoding.hurt = true;
+            let rows = rows_of(&frame, &damage, storage.memory());
+            for e in damage.iter().chain(&rows) {
+                decoding.hurt |= rows.is_none();
                 let e = match e {
                     FormatError::Corrupt(c) => FormatError::Corrupt(c.clone()),
                     other => FormatError::corrupt(other.to_string(), "", ""),
@@ -205,6 +206,17 @@ fn listed_frame<'a>(
         format!("step {}", entry.step),
         "a different one",
     ))
+}
+
+/// Damage in the rows that a step's metadata holds. `damage` is what was found in the frame before.
+fn rows_of(frame: &Frame<'_>, damage: &[FormatError], memory: Option<u64>) -> Option<FormatError> {
+    if !damage.is_empty() || !frame.header.kind.has_meta() {
+        return None;
+    }
+    let step = frame.header.step;
+    let (meta, _) = crate::wire::decode(step, frame.meta_bytes().ok()?).ok()?;
+    let checked = crate::rows::check(&meta, memory);
+    checked.err().map(|e| e.at_step(step))
 }
 
 fn note_gaps(part: &Part, first: u64, report: &mut VerifyReport) {

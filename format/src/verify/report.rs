@@ -53,6 +53,8 @@ pub enum FindingKind {
     Gap,
     /// Segments were removed on purpose.
     Dropped,
+    /// Rows of batches are damaged or missing.
+    Rows,
 }
 
 /// One thing that verification found.
@@ -193,6 +195,7 @@ pub(super) fn finding_kind(error: &FormatError, otherwise: FindingKind) -> Findi
             FindingKind::Tensors
         }
         FormatError::Corrupt(c) if c.what.starts_with("metadata") => FindingKind::Metadata,
+        FormatError::Corrupt(c) if c.what.starts_with("rows") => FindingKind::Rows,
         FormatError::Corrupt(c) if c.what.starts_with("frame") => FindingKind::Frame,
         FormatError::Corrupt(c) if c.file.starts_with("seg-") => FindingKind::Segment,
         _ => otherwise,

@@ -125,10 +125,37 @@ fn verify_once(
             text,
         );
     }
+    missing_rows(&trace, &mut report)?;
     if let Some(problem) = trace.problem_of_the_end() {
         report.add(FindingKind::FinalState, problem);
     }
     Ok((report, outrun && trace.status() == Status::Open))
+}
+
+/// Notes rows that steps use and that the trace doesn't hold.
+fn missing_rows(trace: &Trace, report: &mut VerifyReport) -> Result<(), FormatError> {
+    let index = match trace.row_index(0..u64::MAX) {
+        Ok(index) => index,
+        // Damage has been reported, and a ring may have dropped a segment since the run was opened.
+        Err(e) if e.is_damage() || matches!(e, FormatError::NotRecorded { .. }) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let Some(first) = index.first_missing else {
+        return Ok(());
+    };
+    // Damage that took rows with it is reported as such. A recovered run is whole without them.
+    let why = if index.stored.is_empty() {
+        "only their digests are recorded"
+    } else {
+        "the steps that stored them are lost"
+    };
+    let text = format!(
+        "{} rows that the steps use are not in the trace, the first with index {first}: {why}",
+        index.missing
+    );
+    let kind = FindingKind::Rows;
+    report.note(kind, Severity::Note, MANIFEST, None, None, text);
+    Ok(())
 }
 
 /// What a problem that was met on opening the run is about; `None` if the check of its segment reports it.

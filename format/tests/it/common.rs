@@ -269,9 +269,18 @@ pub fn info(layout: &Layout) -> RunInfo {
 
 pub fn record(storage: Arc<dyn Storage>, plan: &Plan) -> Result<Truth, FormatError> {
     let mut truth = truth(plan);
-    let writer = RunWriter::create(storage, info(&plan.layout), plan.durability)?;
-    truth.manifest = record_from(writer, plan, &truth, 0, |_, _| {})?;
+    truth.manifest = record_truth(storage, plan, &truth)?;
     Ok(truth)
+}
+
+/// Records these steps and states.
+pub fn record_truth(
+    storage: Arc<dyn Storage>,
+    plan: &Plan,
+    truth: &Truth,
+) -> Result<Option<Manifest>, FormatError> {
+    let writer = RunWriter::create(storage, info(&plan.layout), plan.durability)?;
+    record_from(writer, plan, truth, 0, |_, _| {})
 }
 
 pub fn recorded(plan: &Plan) -> (MemStorage, Truth) {

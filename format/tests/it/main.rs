@@ -22,3 +22,4 @@ mod recover_while_writing;
 mod resume;
 mod ring;
 mod round_trip;
+mod rows;

@@ -9,6 +9,7 @@ mod kinds;
 mod loops;
 mod policies;
 mod resume;
+mod rows;
 mod rules;
 mod together;
 mod train_on;

@@ -1,6 +1,6 @@
 //! `hindcast export`: write steps as safetensors files, for other tools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
     let bar = progress::bar(range.end - range.start, "exporting", "steps");
     let tensors = trace.layout().tensors().to_vec();
     let (mut files, mut bytes) = (0_u64, 0);
+    let mut used = BTreeSet::new();
     let mut steps = trace.forward(range.clone());
     while let Some(step) = steps.next()? {
         let file = format!("step-{:09}.safetensors", step.meta.step);
@@ -54,11 +55,13 @@ pub(crate) fn run(args: &Export) -> anyhow::Result<Outcome> {
         files += 1;
         bytes += fs::metadata(&path).map_or(0, |m| m.len());
         serde_json::to_writer(&mut index, &describe(step.meta, &file))?;
+        used.extend(&step.meta.indices);
         writeln!(index)?;
         bar.inc(1);
     }
     index.flush()?;
     drop(bar);
+    super::rows::export(&trace, &used, &args.out)?;
     // A reader that ends early returns an error. This is a last check before the success message.
     ensure!(
         files == range.end - range.start,

@@ -9,6 +9,7 @@ use hindcast_format::{
 };
 use serde::Serialize;
 
+use super::rows::RowCounts;
 use crate::args::Info;
 use crate::clean;
 use crate::clean::field;
@@ -41,6 +42,9 @@ struct Report<'a> {
     /// Parameter tensors that no step trained.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     never_trained: Vec<String>,
+    /// The rows of batches that were announced by their tensors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<RowCounts>,
     info: &'a RunInfo,
     segments: Vec<SegmentSize>,
     manifest: Option<&'a Manifest>,
@@ -122,6 +126,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         parameters: contents.parameters,
         head_digest: contents.head,
         never_trained: never_trained(&trace),
+        rows: RowCounts::of(&trace),
         info: trace.info(),
         segments: trace.sizes(),
         manifest: trace.manifest(),
@@ -186,7 +191,10 @@ fn print(
         // The task contains the rule.
         (_, Some(_)) => {}
     }
-    data(out, &info.data)?;
+    match &report.rows {
+        Some(rows) => writeln!(out, "  data        {}", rows.words())?,
+        None => data(out, &info.data)?,
+    }
     if let Some(manifest) = report.manifest {
         history(out, manifest, report.steps)?;
     }

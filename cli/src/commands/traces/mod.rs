@@ -4,5 +4,6 @@ pub(crate) mod checkpoint;
 pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod recover;
+mod rows;
 mod tensors;
 pub(crate) mod verify;

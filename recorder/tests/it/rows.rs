@@ -1,0 +1,366 @@
+//! Batches that are announced by their tensors: their rows identify the examples, and the run stores them.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use hindcast_format::{MemStorage, RowSplit, Trace};
+use hindcast_recorder::{Keep, Recorder, RecorderError, RowBatch, StoreRows};
+
+use crate::common::*;
+
+/// Rows of the loader, by their number: three inputs and a label.
+fn batch(rows: &[u64]) -> (Tensor, Tensor) {
+    let x: Vec<f32> = rows
+        .iter()
+        .flat_map(|row| (0..3).map(move |i| (row * 10 + i) as f32))
+        .collect();
+    let y: Vec<u32> = rows.iter().map(|row| (row % 4) as u32).collect();
+    let cpu = &Device::Cpu;
+    (
+        Tensor::from_vec(x, (rows.len(), 3), cpu).unwrap(),
+        Tensor::from_vec(y, rows.len(), cpu).unwrap(),
+    )
+}
+
+/// The bytes of a row, written by hand.
+fn row_bytes(row: u64) -> Vec<u8> {
+    let x = (0..3).flat_map(|i| ((row * 10 + i) as f32).to_le_bytes());
+    x.chain(((row % 4) as u32).to_le_bytes()).collect()
+}
+
+/// The rows that a step uses. They don't come in the order of their numbers, and some of them only in some epochs.
+fn rows_of(step: u64) -> Vec<u64> {
+    (0..BATCH).map(|i| (step * 5 + i * 3) % 17 + 100).collect()
+}
+
+/// Takes steps whose batches are announced by their tensors.
+fn steps(run: &Recorder, net: &Linear, range: std::ops::Range<u64>) -> Result<(), RecorderError> {
+    let mut sgd = sgd(run, net);
+    for step in range {
+        let (x, y) = batch(&rows_of(step));
+        run.batch_of(step / 6, &[&x, &y])?;
+        sgd.backward_step(&net.loss(&indices(step)).unwrap())?;
+    }
+    Ok(())
+}
+
+/// The rows that each step of a trace uses, from what the trace stores.
+fn used(trace: &Trace) -> Vec<Vec<Vec<u8>>> {
+    let rows = trace.rows(&[RowSplit::Train]).unwrap();
+    assert!(rows.damage().is_empty());
+    let train = rows.split(RowSplit::Train);
+    let content = |index: &u64| {
+        let (group, at) = train.place(*index).expect("the row is stored");
+        let group = &train.groups()[group];
+        assert_eq!(group.indices[at], *index);
+        let length = group.layout.bytes();
+        group.bytes[at * length..(at + 1) * length].to_vec()
+    };
+    let metas = trace.metas(0..u64::MAX).map(Result::unwrap);
+    metas
+        .map(|meta| meta.indices.iter().map(content).collect())
+        .collect()
+}
+
+fn expected(range: std::ops::Range<u64>) -> Vec<Vec<Vec<u8>>> {
+    let of = |step| rows_of(step).into_iter().map(row_bytes).collect();
+    range.map(of).collect()
+}
+
+fn indices_of(trace: &Trace) -> Vec<Vec<u64>> {
+    let metas = trace.metas(0..u64::MAX).map(Result::unwrap);
+    metas.map(|meta| meta.indices).collect()
+}
+
+fn whole(storage: &Arc<MemStorage>) -> Trace {
+    let trace = open(storage);
+    let report = trace.verify().unwrap();
+    let rows = |f: &&hindcast_format::Finding| f.kind == hindcast_format::FindingKind::Rows;
+    assert!(report.is_ok(), "{:?}", report.findings);
+    assert_eq!(report.findings.iter().find(rows), None);
+    trace
+}
+
+#[test]
+fn every_distinct_row_is_stored_once_and_numbered_by_its_first_appearance() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.segment_steps(4).create(&net.map).unwrap();
+    steps(&run, &net, 0..20).unwrap();
+    let summary = run.finish().unwrap();
+    let (rows, bytes) = (summary.statistics.rows, summary.statistics.row_bytes);
+    assert_eq!(
+        (rows, bytes, summary.statistics.row_uses),
+        (17, 17 * 16, 80)
+    );
+    assert!(
+        summary.to_string().contains("17 distinct rows"),
+        "{summary}"
+    );
+    let trace = whole(&storage);
+    assert_eq!(used(&trace), expected(0..20));
+    // The order of first appearance, found here.
+    let mut seen = Vec::new();
+    for (step, indices) in (0..20).zip(indices_of(&trace)) {
+        for (row, index) in rows_of(step).into_iter().zip(indices) {
+            let at = seen.iter().position(|other| *other == row);
+            let at = at.unwrap_or_else(|| {
+                seen.push(row);
+                seen.len() - 1
+            });
+            assert_eq!(index, at as u64);
+        }
+    }
+    // One digest, hashed here: the layout as in docs/format.md, then the row.
+    let mut bytes = Vec::new();
+    for word in [2u32, 3, 1] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(3u64.to_le_bytes());
+    for word in [1u32, 0] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(row_bytes(seen[0]));
+    let rows = trace.rows(&[RowSplit::Train]).unwrap();
+    let digest = rows.split(RowSplit::Train).groups()[0].digests[0];
+    assert_eq!(digest, *blake3::hash(&bytes).as_bytes());
+}
+
+#[test]
+fn a_resumed_run_has_the_same_indices_and_rows() {
+    let run_whole = {
+        let (storage, builder) = in_memory();
+        let net = Linear::new();
+        let run = builder.create(&net.map).unwrap();
+        steps(&run, &net, 0..20).unwrap();
+        run.finish().unwrap();
+        indices_of(&open(&storage))
+    };
+    for at in [0, 1, 3, 4, 7, 10] {
+        let (storage, builder) = in_memory();
+        let net = Linear::new();
+        let run = builder.segment_steps(4).create(&net.map).unwrap();
+        steps(&run, &net, 0..11).unwrap();
+        drop(run);
+        let net = Linear::new();
+        let (run, _) = on(&storage)
+            .segment_steps(4)
+            .restore_variables()
+            .resume(&net.map, at)
+            .unwrap();
+        steps(&run, &net, at..20).unwrap();
+        run.finish().unwrap();
+        let trace = whole(&storage);
+        assert_eq!(indices_of(&trace), run_whole, "resumed at {at}");
+        assert_eq!(used(&trace), expected(0..20), "resumed at {at}");
+    }
+}
+
+#[test]
+fn a_ring_keeps_the_rows_of_its_steps_and_held_out_rows() {
+    for (keep, resumed) in [
+        (Keep::LastEpoch, None),
+        (Keep::LastSteps(8), None),
+        (Keep::LastEpoch, Some(18)),
+        (Keep::LastSteps(8), Some(20)),
+    ] {
+        let (storage, builder) = in_memory();
+        let net = Linear::new();
+        let (x, y) = batch(&[1, 2, 3]);
+        let run = builder
+            .keep(keep)
+            .segment_steps(4)
+            .create(&net.map)
+            .unwrap();
+        run.validation_of(&[&x, &y]).unwrap();
+        // A run without its final state resumes at its last step.
+        steps(&run, &net, 0..resumed.map_or(30, |at| at + 1)).unwrap();
+        let run = match resumed {
+            None => run,
+            Some(at) => {
+                drop(run);
+                let (run, _) = on(&storage)
+                    .segment_steps(4)
+                    .restore_variables()
+                    .resume(&net.map, at)
+                    .unwrap();
+                steps(&run, &net, at..30).unwrap();
+                run
+            }
+        };
+        run.finish().unwrap();
+        let trace = whole(&storage);
+        let span = trace.span();
+        assert!(span.start > 0, "{keep}: steps were dropped");
+        assert_eq!(
+            used(&trace),
+            expected(span),
+            "{keep}, resumed at {resumed:?}"
+        );
+        let rows = trace.rows(&[RowSplit::Validation]).unwrap();
+        let [group] = rows.split(RowSplit::Validation).groups() else {
+            panic!("one group of validation rows");
+        };
+        let by_hand: Vec<u8> = [1, 2, 3].into_iter().flat_map(row_bytes).collect();
+        assert_eq!(
+            (&group.bytes, &group.indices[..]),
+            (&by_hand, &[0, 1, 2][..])
+        );
+    }
+}
+
+#[test]
+fn rows_that_only_lost_steps_stored_are_stored_again() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder
+        .on_error(hindcast_recorder::OnError::TrainOn)
+        .segment_steps(4)
+        .create(&net.map)
+        .unwrap();
+    steps(&run, &net, 0..3).unwrap();
+    run.flush().unwrap();
+    storage.fail_nth(storage.calls(), true, std::io::ErrorKind::StorageFull);
+    for step in 3..7 {
+        // Each step is lost before the next.
+        steps(&run, &net, step..step + 1).unwrap();
+        let _ = run.flush();
+    }
+    storage.fail_nth(u64::MAX, false, std::io::ErrorKind::Other);
+    // A second after the failure, storage is tried again.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    steps(&run, &net, 7..9).unwrap();
+    let _ = run.flush();
+    steps(&run, &net, 9..20).unwrap();
+    let summary = run.finish().unwrap();
+    assert!(summary.statistics.lost > 0, "{summary}");
+    let trace = open(&storage);
+    let kept: Vec<u64> = trace
+        .metas(0..u64::MAX)
+        .map(|meta| meta.unwrap().step)
+        .collect();
+    let rows = kept.iter().flat_map(|&step| expected(step..step + 1));
+    assert_eq!(used(&trace), rows.collect::<Vec<_>>());
+}
+
+#[test]
+fn micro_batches_of_other_shapes_are_rows_of_their_own_layout() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder.create(&net.map).unwrap();
+    let mut sgd = sgd(&run, &net);
+    let long = Tensor::arange(0u32, 10, &Device::Cpu)
+        .unwrap()
+        .reshape((2, 5))
+        .unwrap();
+    let short = Tensor::arange(0u32, 9, &Device::Cpu)
+        .unwrap()
+        .reshape((3, 3))
+        .unwrap();
+    let weights = [0.25; 5];
+    let two = RowBatch::new(0, &[&long])
+        .and(&[&short])
+        .clip_norm(2.0)
+        .weights(&weights);
+    assert_eq!(run.batch_of_with(&two).unwrap(), [0, 1, 2, 3, 4]);
+    sgd.backward_step(&net.loss(&indices(0)).unwrap()).unwrap();
+    run.finish().unwrap();
+    let trace = whole(&storage);
+    let meta = trace.meta(0).unwrap();
+    assert_eq!(
+        (meta.micro_batches, meta.clip_norm),
+        (vec![2, 3], Some(2.0))
+    );
+    let rows = trace.rows(&[RowSplit::Train]).unwrap();
+    let shapes = rows.split(RowSplit::Train).groups().iter();
+    let shapes: Vec<_> = shapes
+        .map(|g| g.layout.tensors()[0].shape.clone())
+        .collect();
+    assert_eq!(shapes, [vec![5], vec![3]]);
+    assert!(
+        meta.extensions.is_empty(),
+        "readers of steps don't get the rows"
+    );
+}
+
+#[test]
+fn each_mistake_has_its_message_and_records_nothing() {
+    let net = Linear::new();
+    let (x, y) = batch(&[1, 2]);
+    let refused =
+        |run: &Recorder, tensors: &[&Tensor]| run.batch_of(0, tensors).unwrap_err().to_string();
+    let (_, builder) = in_memory();
+    let run = builder
+        .store_rows(StoreRows::Within(40))
+        .create(&net.map)
+        .unwrap();
+    let mut wrapped = sgd(&run, &net);
+    assert!(refused(&run, &[&x, &y.narrow(0, 0, 1).unwrap()]).contains("first axes"));
+    assert_eq!(run.batch_of(0, &[&x, &y]).unwrap(), [0, 1]);
+    let again = refused(&run, &[&x, &y]);
+    assert!(again.contains("already has a batch of 2"), "{again}");
+    wrapped
+        .backward_step(&net.loss(&indices(0)).unwrap())
+        .unwrap();
+    let mixed = run.batch(0, &[3]).unwrap_err().to_string();
+    assert!(mixed.contains("numbers its examples in one way"), "{mixed}");
+    let (x, y) = batch(&[3, 4]);
+    let many = refused(&run, &[&x, &y]);
+    assert!(many.contains("more than the limit of 40 B"), "{many}");
+    assert!(many.contains("Data that never repeats"), "{many}");
+    // A skipped batch gives its indices back.
+    let (x, y) = batch(&[3]);
+    let (two, _) = (batch(&[1]), ());
+    assert_eq!(run.batch_of(0, &[&two.0, &two.1]).unwrap(), [0]);
+    run.skip_batch();
+    assert!(refused(&run, &[&x, &y]).contains("3 distinct rows"));
+    // After indices, no rows.
+    let (_, builder) = in_memory();
+    let run = builder.create(&net.map).unwrap();
+    run.batch(0, &[0]).unwrap();
+    sgd(&run, &net)
+        .backward_step(&net.loss(&[0]).unwrap())
+        .unwrap();
+    assert!(refused(&run, &[&x, &y]).contains("in one way"));
+    // A fingerprint numbers the examples already.
+    let (_, builder) = in_memory();
+    let splits = [("train".to_owned(), 12, [7; 32])];
+    let run = builder.fingerprint(splits).create(&net.map).unwrap();
+    assert!(refused(&run, &[&x, &y]).contains("leave out Builder::fingerprint"));
+    let odd = x.to_dtype(DType::F64).unwrap();
+    let (_, builder) = in_memory();
+    let run = builder
+        .store_rows(StoreRows::Never)
+        .create(&net.map)
+        .unwrap();
+    assert!(
+        run.validation_of(&[&odd])
+            .unwrap_err()
+            .to_string()
+            .contains("StoreRows::Never")
+    );
+}
+
+#[test]
+fn digests_alone_say_which_rows_a_step_used() {
+    let (storage, builder) = in_memory();
+    let net = Linear::new();
+    let run = builder
+        .store_rows(StoreRows::Never)
+        .create(&net.map)
+        .unwrap();
+    steps(&run, &net, 0..8).unwrap();
+    run.finish().unwrap();
+    let trace = open(&storage);
+    let report = trace.verify().unwrap();
+    assert!(report.is_ok());
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|f| f.text.contains("only their digests"))
+    );
+    let index = trace.row_index(0..u64::MAX).unwrap();
+    assert_eq!((index.by_rows, index.stored.len()), (Some(true), 0));
+    assert_eq!(index.indices.len() as u64, index.next);
+}
