@@ -41,7 +41,9 @@ impl OwnProgram {
     /// the recorder's `batch_of`. [`run_with_rows`] is the short form.
     pub fn with_rows(objective: impl Objective + 'static) -> Self {
         let objective: Arc<dyn Objective> = Arc::new(objective);
-        Self(OwnSource::new(move |_, _| Ok((Arc::clone(&objective), None))))
+        Self(OwnSource::new(move |_, _| {
+            Ok((Arc::clone(&objective), None))
+        }))
     }
 
     /// A program for runs of models that differ in their configuration, such as width and depth. `open` makes the model of a

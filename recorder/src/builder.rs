@@ -3,22 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_nn::VarMap;
 use hindcast_format::{DataIdentity, Durability, FsStorage, SplitFingerprint, Storage};
 
-use crate::error::RecorderError;
-use crate::estimate::Estimate;
 use crate::keep::Keep;
-use crate::names::Named;
 use crate::options::Options;
 use crate::policy::{LossValues, OnError, WhenFull};
-use crate::recorder::Recorder;
 use crate::rows::StoreRows;
-use crate::start::create;
-use crate::step::OptimizerState;
 use crate::update_rule::UpdateRule;
 
-/// Chooses what a run records and how. [`create`](Self::create) opens the run.
+/// Chooses what a run records and how. With candle, [`create`](Self::create) opens the run; without it,
+/// [`create_of`](Self::create_of) does.
 ///
 /// Every choice has a default: all steps are kept, a full queue makes training wait, a storage failure ends the
 /// recording with an error, and each finished segment is synced.
@@ -27,22 +21,20 @@ pub struct Builder {
     pub(crate) options: Options,
 }
 
-impl Recorder {
+impl Builder {
     /// A builder for a run in the folder `path`.
-    pub fn builder(path: impl AsRef<Path>) -> Builder {
+    pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
-        Self::builder_on(Arc::new(FsStorage::new(path)), path.display().to_string())
+        Self::on(Arc::new(FsStorage::new(path)), path.display().to_string())
     }
 
     /// A builder for a run in any storage. Messages call the run `name`.
-    pub fn builder_on(storage: Arc<dyn Storage>, name: impl Into<String>) -> Builder {
-        Builder {
+    pub fn on(storage: Arc<dyn Storage>, name: impl Into<String>) -> Self {
+        Self {
             options: Options::new(storage, name.into()),
         }
     }
-}
 
-impl Builder {
     /// Which steps to keep on disk. All by default.
     pub fn keep(mut self, keep: Keep) -> Self {
         self.options.keep = Some(keep);
@@ -199,14 +191,6 @@ impl Builder {
         self
     }
 
-    /// The optimizer whose state is recorded with every keyframe. The names, shapes and types of its tensors are read
-    /// now. Their values come with each step, through [`Recorder::wrap_with_state`] or
-    /// [`StepInfo::optimizer`](crate::StepInfo::optimizer).
-    pub fn optimizer_state(mut self, optimizer: &dyn OptimizerState) -> Self {
-        self.options.optimizer_state = Some(optimizer.tensors());
-        self
-    }
-
     /// The number of steps of the run, and of one epoch. Only the [estimate](Recorder::estimate) uses them.
     pub fn expected_steps(mut self, steps: u64, steps_per_epoch: u64) -> Self {
         self.options.steps = Some(steps);
@@ -233,33 +217,5 @@ impl Builder {
     pub fn restart_optimizer(mut self) -> Self {
         self.options.restart_optimizer = true;
         self
-    }
-
-    /// Estimates how much disk space and memory the run would take, without creating it.
-    ///
-    /// # Errors
-    /// The variables and options don't fit together. The error says why.
-    pub fn estimate(&self, variables: &VarMap) -> Result<Estimate, RecorderError> {
-        let bound = self.options.bind(self.options.name_all(variables))?;
-        Ok(Estimate::new(&self.options.basis(&bound.layout)))
-    }
-
-    /// Creates a run that records the variables of a map, in the order of their names.
-    ///
-    /// # Errors
-    /// The storage already contains a run, it fails, or the variables and options don't fit together. The error says
-    /// why.
-    pub fn create(self, variables: &VarMap) -> Result<Recorder, RecorderError> {
-        let named = self.options.name_all(variables);
-        self.create_from(named)
-    }
-
-    /// Creates a run that records the given variables, each with its role and group. [`buffers`](Self::buffers),
-    /// [`exclude`](Self::exclude) and [`groups`](Self::groups) don't apply.
-    ///
-    /// # Errors
-    /// As [`create`](Self::create).
-    pub fn create_from(self, variables: Vec<Named>) -> Result<Recorder, RecorderError> {
-        create(self.options, variables)
     }
 }

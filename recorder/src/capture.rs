@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hindcast_format::layout::Layout;
 use hindcast_format::meta::StepMeta;
 use hindcast_format::{KeyState, Segmenter};
 
@@ -10,8 +11,7 @@ use crate::error::{AtStep, RecorderError};
 use crate::keep::Keep;
 use crate::policy::WhenFull;
 use crate::shared::Shared;
-use crate::step::OptimizerState;
-use crate::tensors::Tensors;
+use crate::values::Values;
 use crate::work::{Base, Captured};
 
 /// Bytes by which the metadata of steps without tensors may exceed the queue's limit. Beyond that, training waits for
@@ -72,29 +72,29 @@ impl Capture {
     pub(crate) fn take(
         &mut self,
         shared: &Shared,
-        tensors: &Tensors,
+        layout: &Layout,
         meta: &StepMeta,
         rows: (u64, u64),
-        optimizer: Option<&dyn OptimizerState>,
+        values: &dyn Values,
     ) -> Result<(Captured, u64), RecorderError> {
         let at = shared.at(meta.step);
         let cut = self.segmenter.place(meta).cut || self.last.is_none();
         let thinned = self.last.is_some()
             && matches!(self.keep, Keep::EveryNth(n) if !meta.step.is_multiple_of(n));
         let key_bytes = if cut && !thinned {
-            tensors.layout.key_bytes()
+            layout.key_bytes()
         } else {
             0
         };
         let small = meta_bytes(meta) + rows.0 + if cut && !thinned { rows.1 } else { 0 };
-        let full = small + (tensors.layout.frame_bytes() + key_bytes) as u64;
+        let full = small + (layout.frame_bytes() + key_bytes) as u64;
         let has_room = self.make_room(shared, meta.step, full)?;
         let placement = Placement {
             cut,
             thinned,
             has_room,
         };
-        let captured = self.capture(shared, tensors, at, placement, optimizer);
+        let captured = self.capture(shared, at, placement, values);
         if cut && !matches!(captured, Ok(Captured::Keyframe { .. })) {
             // Only a step with tensors can open a segment, so the next one does.
             self.segmenter.cut_next();
@@ -118,10 +118,9 @@ impl Capture {
     fn capture(
         &mut self,
         shared: &Shared,
-        tensors: &Tensors,
         at: AtStep<'_>,
         placement: Placement,
-        optimizer: Option<&dyn OptimizerState>,
+        values: &dyn Values,
     ) -> Result<Captured, RecorderError> {
         let Placement {
             cut,
@@ -129,12 +128,9 @@ impl Capture {
             has_room,
         } = placement;
         let mut state = shared.pool.state();
-        tensors
-            .copier
-            .copy(state.bytes_mut())
-            .map_err(|error| at.candle("copying the variables", error))?;
+        values.state("copying the variables", at, state.bytes_mut())?;
         let key = if cut && has_room && !thinned {
-            let key = self.key(shared, tensors, optimizer);
+            let key = self.key(shared, values);
             Some(key.map_err(|why| at.wrong(why))?)
         } else {
             None
@@ -165,15 +161,10 @@ impl Capture {
     }
 
     /// The buffers before the step's forward pass, and the optimizer's state before the step.
-    fn key(
-        &self,
-        shared: &Shared,
-        tensors: &Tensors,
-        optimizer: Option<&dyn OptimizerState>,
-    ) -> Result<KeyState, String> {
+    fn key(&self, shared: &Shared, values: &dyn Values) -> Result<KeyState, String> {
         let mut key = shared.pool.key();
         key.buffers_before_mut().copy_from_slice(&self.buffers);
-        tensors.copy_optimizer(optimizer, &mut key)?;
+        values.optimizer(&mut key)?;
         Ok(key)
     }
 
@@ -215,16 +206,13 @@ impl Capture {
     pub(crate) fn pass_over(
         &mut self,
         shared: &Shared,
-        tensors: &Tensors,
+        values: &dyn Values,
         at: AtStep<'_>,
     ) -> Result<(), RecorderError> {
         if !self.buffers.is_empty() {
             // That segment's keyframe needs the buffers before its step.
             let mut state = shared.pool.state();
-            tensors
-                .copier
-                .copy(state.bytes_mut())
-                .map_err(|error| at.candle("copying the variables", error))?;
+            values.state("copying the variables", at, state.bytes_mut())?;
             self.buffers.clear();
             self.buffers.extend_from_slice(state.buffers());
             shared.pool.give_back_state(state);

@@ -101,6 +101,7 @@ pub enum RecorderError {
     },
 
     /// Copying a tensor, computing the gradients or updating the variables failed.
+    #[cfg(feature = "candle")]
     #[error("step {step} of {run}: {what}: {source}")]
     Candle {
         /// The run's path.
@@ -207,6 +208,7 @@ impl AtStep<'_> {
     }
 
     /// candle failed while doing `what`.
+    #[cfg(feature = "candle")]
     pub(crate) fn candle(self, what: &str, error: candle_core::Error) -> RecorderError {
         RecorderError::Candle {
             run: self.run.to_owned(),
@@ -246,6 +248,7 @@ impl AtStep<'_> {
 }
 
 /// Lets `?` work in loops whose functions return candle's `Result`.
+#[cfg(feature = "candle")]
 impl From<RecorderError> for candle_core::Error {
     fn from(error: RecorderError) -> Self {
         candle_core::Error::msg(error)

@@ -53,75 +53,70 @@
 //! [resumed](Builder::resume).
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "candle"),
+    allow(dead_code, reason = "only candle's loops use some of the common parts")
+)]
 
-mod adamw;
-mod adopt;
+mod batch;
 mod budget;
 mod builder;
 mod capture;
-mod checkpoint;
 mod choices;
 mod counters;
-mod describe;
 mod description;
 mod encode;
+mod entry;
 mod error;
 mod estimate;
 mod finite;
-mod handle;
 mod keep;
-mod known;
 mod metadata;
-mod names;
 mod options;
-mod part;
 mod pending;
 mod policy;
 mod pool;
 mod queue;
-mod recorder;
+mod recording;
 mod reopen;
-mod resume;
 mod retention;
-mod row_tensors;
 mod rows;
 mod shared;
 mod signal;
-mod snapshot;
+mod slice_recorder;
+mod slices;
 mod start;
 mod stated_rule;
 mod statistics;
-mod step;
-mod step_recorder;
-mod tensors;
-mod together;
+mod threads;
 mod update_rule;
-mod updates;
-mod watch;
+mod values;
 mod work;
-mod wrap;
 mod write;
 
-pub use adamw::AdamW;
+/// The recorder of candle's loops, on top of the modules above.
+#[cfg(feature = "candle")]
+mod candle;
+
+pub use batch::BatchInfo;
 pub use builder::Builder;
-pub use checkpoint::{LoadInto, Loaded};
-pub use describe::{Describe, StateVariable};
+#[cfg(feature = "candle")]
+pub use candle::{
+    AdamW, Describe, LoadInto, Loaded, Named, OptimizerState, Recorded, Recorder, Resumed,
+    RowBatch, StateVariable, StepInfo, WrappedOptimizer,
+};
 pub use error::RecorderError;
 pub use estimate::Estimate;
 pub use keep::Keep;
-pub use names::Named;
 pub use policy::{LossValues, OnError, WhenFull};
-pub use recorder::{Recorder, Summary};
-pub use resume::Resumed;
-pub use row_tensors::RowBatch;
 pub use rows::StoreRows;
+pub use slice_recorder::{ResumedSlices, SliceRecorder};
+pub use slices::{RowSlice, Slice, SliceStep, StateBytes};
 pub use statistics::{NonFinite, Statistics};
-pub use step::{BatchInfo, OptimizerState, StepInfo};
-pub use together::WrappedOptimizer;
+pub use threads::Summary;
 pub use update_rule::{Adagrad, Adam, Lamb, Lion, Muon, RmsProp, Sgd, SgdMomentum, UpdateRule};
-pub use wrap::Recorded;
 
 // Types of the format that the interface of the recorder uses.
-pub use hindcast_format::layout::Role;
+pub use hindcast_format::layout::{DType, Role};
 pub use hindcast_format::meta::GroupHyper;
-pub use hindcast_format::{DataIdentity, Durability, SplitFingerprint};
+pub use hindcast_format::{DataIdentity, Durability, RowType, SplitFingerprint};

@@ -1,18 +1,34 @@
 //! Completes the metadata of a step.
 
-use candle_core::{Device, Storage, Tensor};
+use hindcast_format::layout::Layout;
 use hindcast_format::meta::{GroupHyper, StepMeta};
 
 use crate::choices::Choices;
 use crate::error::{AtStep, RecorderError};
-use crate::policy::LossValues;
-use crate::step::{StepHyper, StepInfo, Trained};
-use crate::tensors::Tensors;
+
+/// What the loop says about a step, besides its batch and its tensors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) hyper: StepHyper<'a>,
+    /// The optimizer's counter before the step, if the loop gives it.
+    pub(crate) optimizer_step: Option<u64>,
+}
+
+/// A step's learning rate and weight decay: one pair for all parameter groups, or one pair per group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StepHyper<'a> {
+    One {
+        learning_rate: f64,
+        /// `None` takes the decay of the builder or the rule.
+        weight_decay: Option<f64>,
+    },
+    Each(&'a [GroupHyper]),
+}
 
 /// What the metadata of the next step is completed from.
 pub(crate) struct Completion<'a> {
     pub(crate) choices: &'a Choices,
-    pub(crate) tensors: &'a Tensors,
+    pub(crate) layout: &'a Layout,
     pub(crate) at: AtStep<'a>,
     /// The optimizer's counter before the step, if the loop doesn't give it.
     pub(crate) update: u64,
@@ -23,24 +39,17 @@ impl Completion<'_> {
     pub(crate) fn complete(
         &self,
         meta: &mut StepMeta,
-        info: &StepInfo<'_>,
-        loss: Option<&Tensor>,
+        said: &Said<'_>,
     ) -> Result<(), RecorderError> {
         meta.step = self.at.step;
-        self.hyper(meta, info.hyper)
-            .and_then(|()| self.trained(meta, info.trained))
+        self.hyper(meta, said.hyper)
             .map_err(|why| self.at.wrong(why))?;
-        meta.optimizer_step = info.optimizer_step.unwrap_or(self.update);
-        meta.loss = info.loss;
-        if let (None, Some(loss)) = (meta.loss, loss) {
-            meta.loss = loss_value(loss, self.choices.loss_values)
-                .map_err(|error| self.at.candle("reading the loss", error))?;
-        }
+        meta.optimizer_step = said.optimizer_step.unwrap_or(self.update);
         Ok(())
     }
 
     fn hyper(&self, meta: &mut StepMeta, hyper: StepHyper<'_>) -> Result<(), String> {
-        let groups = self.tensors.layout.groups();
+        let groups = self.layout.groups();
         meta.groups.clear();
         match hyper {
             StepHyper::One {
@@ -72,58 +81,20 @@ impl Completion<'_> {
         self.choices.rule.check_decays(&meta.groups)?;
         self.choices.rule.check_clipping(meta.clip_norm)
     }
-
-    fn trained(&self, meta: &mut StepMeta, trained: Trained<'_>) -> Result<(), String> {
-        let parameters = &self.tensors.parameters;
-        meta.trained.clear();
-        match trained {
-            Trained::All => meta.trained.resize(parameters.len(), true),
-            Trained::Gradients(gradients) | Trained::Watched(gradients) => {
-                let flags = parameters.iter().map(|var| gradients.get(var).is_some());
-                meta.trained.extend(flags);
-            }
-            Trained::Updated(gradients, updated) => meta.trained.extend(
-                parameters
-                    .iter()
-                    .map(|var| updated.contains(&var.id()) && gradients.get(var).is_some()),
-            ),
-            Trained::Flags(flags) if flags.len() == parameters.len() => {
-                meta.trained.extend_from_slice(flags)
-            }
-            Trained::Flags(flags) => {
-                return Err(format!(
-                    "expected flags of {} parameters, got {}",
-                    parameters.len(),
-                    flags.len()
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
-fn loss_value(loss: &Tensor, wanted: LossValues) -> candle_core::Result<Option<f64>> {
-    let wanted = match wanted {
-        LossValues::Never => false,
-        LossValues::OnCpu => matches!(loss.device(), Device::Cpu),
-        LossValues::Always => true,
-    };
-    if !wanted || loss.elem_count() != 1 {
-        return Ok(None);
+/// Sets the flags of the trained parameters. The error text says that their number is wrong.
+pub(crate) fn set_trained(
+    meta: &mut StepMeta,
+    flags: &[bool],
+    parameters: usize,
+) -> Result<(), String> {
+    if flags.len() != parameters {
+        return Err(format!(
+            "expected flags of {parameters} parameters, got {}",
+            flags.len()
+        ));
     }
-    {
-        // The usual case, without the tensors that a conversion would allocate.
-        let (storage, layout) = loss.storage_and_layout();
-        if let Storage::Cpu(candle_core::CpuStorage::F32(values)) = &*storage {
-            return Ok(values
-                .get(layout.start_offset())
-                .map(|value| f64::from(*value)));
-        }
-    }
-    loss.detach()
-        .flatten_all()?
-        .get(0)?
-        .to_dtype(candle_core::DType::F64)?
-        .to_scalar()
-        .map(Some)
+    meta.trained.extend_from_slice(flags);
+    Ok(())
 }

@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::Tensor;
-use candle_nn::VarMap;
-use hindcast_format::layout::{Layout, Role};
+use hindcast_format::layout::Layout;
 use hindcast_format::{DataIdentity, Durability, RunInfo, SegmentPolicy, Storage};
 
 use crate::error::RecorderError;
 use crate::estimate::Basis;
 use crate::keep::Keep;
-use crate::names::{Bound, Named, bind, from_map, is_running_statistic};
 use crate::policy::{LossValues, OnError, WhenFull};
 use crate::retention::steps_per_segment;
 use crate::rows::{RowBook, StoreRows};
 use crate::stated_rule::{Origin, StatedRule, rules_agree};
-use crate::step::OptimizerState;
 
 /// Smallest default limit of the queue, in bytes.
 const QUEUE_BYTES: u64 = 64 << 20;
@@ -56,7 +52,8 @@ pub(crate) struct Options {
     pub(crate) buffers: Vec<Test>,
     pub(crate) exclude: Vec<Test>,
     pub(crate) groups: Option<GroupOf>,
-    pub(crate) optimizer_state: Option<candle_core::Result<Vec<(String, Tensor)>>>,
+    #[cfg(feature = "candle")]
+    pub(crate) optimizer_state: Option<candle_core::Result<Vec<(String, candle_core::Tensor)>>>,
     pub(crate) steps: Option<u64>,
     pub(crate) steps_per_epoch: Option<u64>,
     pub(crate) segment_steps: Option<u32>,
@@ -89,6 +86,7 @@ impl Options {
             buffers: Vec::new(),
             exclude: Vec::new(),
             groups: None,
+            #[cfg(feature = "candle")]
             optimizer_state: None,
             steps: None,
             steps_per_epoch: None,
@@ -96,29 +94,8 @@ impl Options {
         }
     }
 
-    /// The variables of a map with their roles and groups, without the excluded ones.
-    pub(crate) fn name_all(&self, variables: &VarMap) -> Vec<Named> {
-        let role = |name: &str| {
-            if is_running_statistic(name) || self.buffers.iter().any(|test| test(name)) {
-                Role::Buffer
-            } else {
-                Role::Parameter
-            }
-        };
-        let group = |name: &str| {
-            if role(name) == Role::Parameter {
-                self.groups.as_ref().map_or(0, |of| of(name))
-            } else {
-                0
-            }
-        };
-        let mut named = from_map(variables, role, group);
-        named.retain(|named| !self.exclude.iter().any(|test| test(&named.name)));
-        named
-    }
-
-    /// The layout of these variables and of the optimizer's state.
-    pub(crate) fn bind(&self, variables: Vec<Named>) -> Result<Bound, RecorderError> {
+    /// Checks the options that don't depend on the tensors.
+    pub(crate) fn check(&self) -> Result<(), RecorderError> {
         self.kept().check()?;
         if self.encoders == 0 || self.encoders > MAX_ENCODERS {
             return Err(self.setup(format!(
@@ -126,18 +103,7 @@ impl Options {
                 self.encoders
             )));
         }
-        let state = match &self.optimizer_state {
-            None => None,
-            Some(Ok(tensors)) => Some(move || Ok(tensors.clone())),
-            Some(Err(error)) => {
-                return Err(self.setup(format!("the optimizer's state could not be read: {error}")));
-            }
-        };
-        bind(
-            variables,
-            state.as_ref().map(|state| state as &dyn OptimizerState),
-        )
-        .map_err(|why| self.setup(why))
+        Ok(())
     }
 
     pub(crate) fn kept(&self) -> Keep {
@@ -217,8 +183,8 @@ impl Options {
         }
     }
 
-    pub(crate) fn info(&self, bound: &Bound) -> RunInfo {
-        let mut info = RunInfo::new(bound.layout.clone(), self.seed.unwrap_or(0));
+    pub(crate) fn info(&self, layout: &Layout) -> RunInfo {
+        let mut info = RunInfo::new(layout.clone(), self.seed.unwrap_or(0));
         info.writer = concat!("hindcast-recorder ", env!("CARGO_PKG_VERSION")).to_owned();
         info.rule = self.rule.clone();
         info.task = self.task.clone();

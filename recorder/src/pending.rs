@@ -3,9 +3,9 @@
 use hindcast_format::meta::StepMeta;
 use hindcast_format::{RowRecord, RowSplit};
 
+use crate::batch::BatchInfo;
 use crate::pool::Pool;
 use crate::rows::{BatchRows, RowBlock, RowBook};
-use crate::step::BatchInfo;
 
 /// An announced batch, as metadata and as rows if these identify its examples.
 pub(crate) struct Pending {

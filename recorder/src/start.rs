@@ -1,41 +1,34 @@
 //! Creates a run and starts its threads.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::{Builder as Thread, JoinHandle};
 
-use candle_core::Tensor;
-use hindcast_format::{RunWriter, Segmenter, State};
+use hindcast_format::layout::Layout;
+use hindcast_format::{RunWriter, Segmenter};
 
 use crate::capture::Capture;
 use crate::choices::Choices;
 use crate::description::Description;
 use crate::encode::Encoding;
 use crate::error::RecorderError;
-use crate::names::{Bound, Named};
 use crate::options::Options;
 use crate::policy::OnError;
-use crate::recorder::Recorder;
+use crate::recording::Recording;
 use crate::reopen::{LostBefore, Reopening};
 use crate::retention::Retention;
 use crate::rows::RowBook;
 use crate::shared::Shared;
-use crate::snapshot::Copier;
 use crate::stated_rule::StatedRule;
-use crate::step_recorder::{Begin, StepRecorder};
-use crate::tensors::Tensors;
+use crate::threads::Threads;
 use crate::write::Output;
 
 /// Where the recording of a run starts.
 pub(crate) struct Position {
     pub(crate) step: u64,
+    /// The optimizer's counter before the step.
     pub(crate) update: u64,
-    /// The buffers before the step's forward pass. `None` takes the values that the variables hold.
-    pub(crate) buffers: Option<Vec<u8>>,
-    /// The recorded state of the optimizer before the step, by name.
-    pub(crate) optimizer: Option<BTreeMap<String, Tensor>>,
-    /// The counter of the optimizer of each parameter before the step, where the trace tells it.
-    pub(crate) counters: Vec<Option<u64>>,
+    /// The buffers before the step's forward pass.
+    pub(crate) buffers: Vec<u8>,
     /// The rows that the run knows.
     pub(crate) rows: RowBook,
     /// Steps that the run lost before it was resumed.
@@ -44,25 +37,26 @@ pub(crate) struct Position {
     pub(crate) created: bool,
 }
 
-/// Creates a run that records these variables.
-pub(crate) fn create(options: Options, variables: Vec<Named>) -> Result<Recorder, RecorderError> {
-    let bound = options.bind(variables)?;
+/// Creates a run with this layout. `buffers` are those before its first step.
+pub(crate) fn create(
+    options: &Options,
+    layout: Layout,
+    buffers: Vec<u8>,
+) -> Result<(Recording, Threads), RecorderError> {
     let rule = options.stated_rule()?;
-    let info = options.info(&bound);
+    let info = options.info(&layout);
     let writer = RunWriter::create(Arc::clone(&options.storage), info, options.durability)
         .map_err(|error| RecorderError::open(&options.name, 0, error))?;
     let retention = Retention::new(options.kept());
     let at = Position {
         step: 0,
         update: 0,
-        buffers: None,
-        optimizer: None,
-        counters: Vec::new(),
+        buffers,
         rows: options.rows(),
         lost: None,
         created: true,
     };
-    let started = start(&options, bound, rule, writer, retention, at);
+    let started = start(options, layout, rule, writer, retention, at);
     if started.is_err() {
         // If the folder can't be removed, it reads as a run without steps.
         let _ = RunWriter::discard_empty(&options.storage);
@@ -73,34 +67,12 @@ pub(crate) fn create(options: Options, variables: Vec<Named>) -> Result<Recorder
 /// Starts the threads of a run that was opened for writing. `rule` is the result of [`Options::stated_rule`].
 pub(crate) fn start(
     options: &Options,
-    bound: Bound,
+    layout: Layout,
     rule: StatedRule,
     mut writer: RunWriter,
     retention: Retention,
     at: Position,
-) -> Result<Recorder, RecorderError> {
-    let Bound {
-        layout,
-        parameters,
-        buffers,
-        optimizer,
-    } = bound;
-    let copier = Copier::new(
-        parameters
-            .iter()
-            .chain(&buffers)
-            .map(|var| var.as_tensor().clone()),
-    );
-    let before = match at.buffers {
-        Some(buffers) => buffers,
-        None => {
-            let mut state = State::zeros(&layout);
-            copier.copy(state.bytes_mut()).map_err(|error| {
-                options.setup(format!("the variables could not be copied: {error}"))
-            })?;
-            state.buffers().to_vec()
-        }
-    };
+) -> Result<(Recording, Threads), RecorderError> {
     let frame_bytes = layout.frame_bytes() as u64;
     let open = |error| RecorderError::open(&options.name, at.step, error);
     let info = Arc::new(writer.info().map_err(open)?.clone());
@@ -142,32 +114,18 @@ pub(crate) fn start(
         examples: options.examples(),
     };
     let basis = options.basis(&layout);
-    let tensors = Tensors {
-        layout,
-        parameters,
-        copier,
-        optimizer,
-        told: BTreeMap::new(),
-        claims: 0,
-        claimed: BTreeSet::new(),
-    };
     let segmenter = Segmenter::new(options.segments(frame_bytes));
-    let capture = Capture::new(options.kept(), options.when_full, segmenter, before);
-    let steps = StepRecorder::new(
-        shared,
+    let capture = Capture::new(options.kept(), options.when_full, segmenter, at.buffers);
+    let recording = Recording::new(
+        Arc::clone(&shared),
         choices,
-        tensors,
+        layout,
         capture,
         basis,
-        Begin {
-            step: at.step,
-            update: at.update,
-            optimizer: at.optimizer,
-            counters: at.counters,
-        },
         at.rows,
+        (at.step, at.update),
     );
-    Ok(Recorder::start(steps, threads))
+    Ok((recording, Threads::new(threads, shared)))
 }
 
 fn spawn(

@@ -3,9 +3,23 @@
 //! The rule is TOML text that other crates interpret. The recorder reads only the keys that can also be given
 //! elsewhere, so that no trace contains contradicting settings for a step.
 
-use candle_nn::ParamsAdamW;
 use hindcast_format::meta::GroupHyper;
 use toml::{Table, Value};
+
+/// The settings of candle's `AdamW` that a program may leave out. Tests compare them with candle's.
+struct Usual {
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    weight_decay: f64,
+}
+
+const ADAMW: Usual = Usual {
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+    weight_decay: 0.01,
+};
 
 /// The keys of an update rule that concern the recorder.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +109,7 @@ impl StatedRule {
     /// The weight decay of a step for which the loop gives none.
     pub(crate) fn default_decay(&self) -> f64 {
         self.weight_decay().unwrap_or_else(|| match self.kind() {
-            Some("adamw") => ParamsAdamW::default().weight_decay,
+            Some("adamw") => ADAMW.weight_decay,
             _ => 0.0,
         })
     }
@@ -223,14 +237,13 @@ fn difference(stated: &Table, told: &Table, ignored: &[&str]) -> Option<Differen
 
 /// The value of a setting that a rule leaves out, where the recorder knows it.
 fn default_of(kind: &str, key: &str) -> Option<Value> {
-    let usual = ParamsAdamW::default();
     let number = match (kind, key) {
         ("sgd", "nesterov") => return Some(Value::from(false)),
         ("sgd", "momentum" | "dampening" | "weight_decay") | ("adam", "weight_decay") => 0.0,
-        ("adam" | "adamw", "beta1") => usual.beta1,
-        ("adam" | "adamw", "beta2") => usual.beta2,
-        ("adam" | "adamw", "eps") => usual.eps,
-        ("adamw", "weight_decay") => usual.weight_decay,
+        ("adam" | "adamw", "beta1") => ADAMW.beta1,
+        ("adam" | "adamw", "beta2") => ADAMW.beta2,
+        ("adam" | "adamw", "eps") => ADAMW.eps,
+        ("adamw", "weight_decay") => ADAMW.weight_decay,
         _ => return None,
     };
     Some(Value::from(number))

@@ -11,6 +11,7 @@ mod policies;
 mod resume;
 mod rows;
 mod rules;
+mod slices;
 mod together;
 mod train_on;
 mod updates;

@@ -9,11 +9,11 @@ use hindcast_format::layout::{Layout, Role, TensorSpec};
 use hindcast_format::meta::StepMeta;
 use hindcast_format::{KeyState, State};
 
-use crate::describe::StateVariable;
-use crate::names::{TensorSource, copy_optimizer, spec};
-use crate::snapshot::Copier;
-use crate::step::OptimizerState;
-use crate::watch::{has_changed, must_change};
+use super::describe::StateVariable;
+use super::names::{TensorSource, copy_optimizer, spec};
+use super::snapshot::Copier;
+use super::step::OptimizerState;
+use super::watch::{has_changed, must_change};
 
 /// The tensors that a run records.
 pub(crate) struct Tensors {

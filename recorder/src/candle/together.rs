@@ -6,11 +6,11 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
 use hindcast_format::meta::GroupHyper;
 
+use super::handle::Handle;
+use super::part::{Facts, Part};
+use super::step::{StepInfo, Trained};
+use super::tensors::Tensors;
 use crate::error::RecorderError;
-use crate::handle::Handle;
-use crate::part::{Facts, Part};
-use crate::step::{StepInfo, Trained};
-use crate::tensors::Tensors;
 
 /// A wrapped optimizer of any type, for [`Recorder::backward_step`](crate::Recorder::backward_step). Every
 /// [`Recorded`](crate::Recorded) is one; no other type can be.

@@ -1,22 +1,20 @@
 //! Continues a run that was cut off.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 use hindcast_format::layout::{Layout, Role, TensorSpec};
-use hindcast_format::{Checkpoint, FormatError, RowSplit, RunWriter, Status, Trace};
+use hindcast_format::{Checkpoint, FormatError, Trace};
 
+use super::create::{buffers, tensors};
+use super::names::{Bound, Named, TensorSource};
+use super::recorder::Recorder;
+use super::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
+use super::step_recorder::{Begin, StepRecorder};
 use crate::builder::Builder;
+use crate::entry::{Newest, Opened, newest, same_layout};
 use crate::error::RecorderError;
-use crate::names::{Bound, Named, TensorSource};
-use crate::options::Options;
-use crate::recorder::Recorder;
-use crate::reopen::{LostBefore, epochs, retention};
-use crate::rows::RowBook;
-use crate::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
-use crate::start::{Position, start};
 
 /// What the trace holds about the step at which a run is resumed.
 #[derive(Debug, Clone)]
@@ -66,21 +64,12 @@ impl Builder {
         step: u64,
     ) -> Result<(Recorder, Resumed), RecorderError> {
         let mut options = self.options;
-        let name = options.name.clone();
-        let open = |error| RecorderError::open(&name, step, error);
         let mut bound = options.bind(variables)?;
-        let trace = Trace::open_storage(Arc::clone(&options.storage)).map_err(open)?;
-        options.agree_with(trace.info())?;
-        let rule = options.stated_rule()?;
-        expect_state(&mut bound, trace.layout()).map_err(|why| options.setup(why))?;
-        same_layout(trace.layout(), &bound.layout).map_err(|why| options.setup(why))?;
-        let before = trace.before(step).map_err(open)?;
-        let end = trace.span().end;
-        if step > end {
-            return Err(options.setup(format!(
-                "its trace ends after {end} steps, so it cannot continue at step {step}: resume at step {end} or before"
-            )));
-        }
+        let opened = Opened::of(&mut options, step)?;
+        let recorded = opened.trace.layout();
+        expect_state(&mut bound, recorded).map_err(|why| options.setup(why))?;
+        same_layout(recorded, &bound.layout).map_err(|why| options.setup(why))?;
+        let before = opened.before(&options)?;
         if options.restore {
             restore(&bound, &before)
                 .map_err(|why| options.setup(format!("step {step} cannot be restored: {why}")))?;
@@ -89,21 +78,14 @@ impl Builder {
                 options.setup(format!("it cannot continue at step {step}: {why}"))
             })?;
         }
-        let epochs = epochs(&trace);
-        let lost = trace
-            .manifest()
-            .and_then(|manifest| LostBefore::read(&manifest.counters, step));
         let counters = if options.restart_optimizer {
             Vec::new()
         } else {
-            counters(&trace, step, bound.layout.parameters().len()).map_err(open)?
+            let parameters = bound.layout.parameters().len();
+            counters(&opened.trace, step, parameters)
+                .map_err(|error| RecorderError::open(&options.name, step, error))?
         };
-        let rows = known_rows(&options, &trace, step).map_err(open)?;
-        drop(trace);
-        let (writer, point) =
-            RunWriter::resume(Arc::clone(&options.storage), step, options.durability)
-                .map_err(open)?;
-        let retention = retention(options.kept(), &epochs, &writer).map_err(open)?;
+        let entry = opened.enter(&options)?;
         let optimizer_state = optimizer_tensors(&before, &bound.layout)
             .map_err(|error| options.setup(format!("the optimizer's recorded state: {error}")))?;
         // At step 0 and after a restart, the state is zero.
@@ -118,23 +100,24 @@ impl Builder {
             step,
             epoch: before.epoch,
             optimizer_step: update,
-            end: point.end,
+            end: entry.end,
             optimizer_state,
         };
-        let at = Position {
+        let tensors = tensors(bound);
+        let buffers = match before.buffers {
+            Some(recorded) => recorded,
+            None => buffers(&options, &tensors)?,
+        };
+        let layout = tensors.layout.clone();
+        let (recording, threads) = entry.start(&options, layout, buffers, (step, update))?;
+        let begin = Begin {
             step,
             update,
-            buffers: before.buffers,
             optimizer: resumed.optimizer_state.clone(),
             counters,
-            rows,
-            lost,
-            created: false,
         };
-        Ok((
-            start(&options, bound, rule, writer, retention, at)?,
-            resumed,
-        ))
+        let steps = StepRecorder::new(recording, tensors, begin);
+        Ok((Recorder::start(steps, threads), resumed))
     }
 
     /// Creates the run, or continues the existing one from the newest step that its trace can restore. This is the call
@@ -157,11 +140,8 @@ impl Builder {
         self,
         variables: &VarMap,
     ) -> Result<(Recorder, Resumed), RecorderError> {
-        let options = &self.options;
-        let failed = |error| RecorderError::open(&options.name, 0, error);
-        let trace = match Trace::open_storage(Arc::clone(&options.storage)) {
-            Ok(trace) => trace,
-            Err(FormatError::NotARun { .. }) => {
+        match newest(&self.options)? {
+            None => {
                 let run = self.create(variables)?;
                 let resumed = Resumed {
                     step: 0,
@@ -170,45 +150,13 @@ impl Builder {
                     end: 0,
                     optimizer_state: None,
                 };
-                return Ok((run, resumed));
+                Ok((run, resumed))
             }
-            Err(error) => return Err(failed(error)),
-        };
-        if let (Status::Finished, Some(end)) = (trace.status(), trace.final_step()) {
-            return Err(options.setup(format!(
-                "it is finished, after {end} steps; to continue training anyway, call resume(variables, {end})"
-            )));
-        }
-        let newest = trace.newest_checkpoint().map_err(failed)?;
-        let held = trace.span().end;
-        drop(trace);
-        match newest {
-            Some(step) => self.restore_variables().resume(variables, step),
             // Killed before its first step was written. The variables hold their initial values.
-            None if held == 0 => self.resume(variables, 0),
-            None => Err(options.setup(format!(
-                "it has steps up to {}, but none of them can be restored: load your own checkpoint and call resume",
-                held - 1
-            ))),
+            Some(Newest::Initial) => self.resume(variables, 0),
+            Some(Newest::Step(step)) => self.restore_variables().resume(variables, step),
         }
     }
-}
-
-/// The rows that the steps before `step` have used.
-fn known_rows(options: &Options, trace: &Trace, step: u64) -> Result<RowBook, FormatError> {
-    let mut rows = options.rows();
-    match trace.has_rows() {
-        Ok(true) => {
-            rows.resume(trace.row_index(0..step)?);
-            let held_out = [RowSplit::Validation, RowSplit::Test];
-            rows.resume_held_out(&trace.rows_before(step, &held_out)?);
-        }
-        // Without a readable step, the first new batch decides.
-        Err(error) if !error.is_damage() => return Err(error),
-        Ok(false) if !trace.span().is_empty() => rows.identified(false),
-        Ok(false) | Err(_) => {}
-    }
-    Ok(rows)
 }
 
 /// How many steps are searched for the last update of each parameter. Optimizers that take turns do so within fewer.
@@ -283,34 +231,6 @@ fn expect_state(bound: &mut Bound, recorded: &Layout) -> Result<(), String> {
     }
     bound.layout = Layout::new(specs).map_err(|error| error.to_string())?;
     Ok(())
-}
-
-fn same_layout(recorded: &Layout, given: &Layout) -> Result<(), String> {
-    let describe = |spec: &TensorSpec| {
-        format!(
-            "{:?} ({:?}, {} of shape {:?}, group {})",
-            spec.name, spec.role, spec.dtype, spec.shape, spec.group
-        )
-    };
-    let (old, new) = (recorded.tensors(), given.tensors());
-    if let Some((old, new)) = old.iter().zip(new).find(|(old, new)| old != new) {
-        return Err(format!(
-            "its tensors differ: the trace has {}, the variables have {}",
-            describe(old),
-            describe(new)
-        ));
-    }
-    match (old.get(new.len()), new.get(old.len())) {
-        (Some(missing), _) => Err(format!(
-            "the trace has {}, which the variables lack",
-            describe(missing)
-        )),
-        (_, Some(extra)) => Err(format!(
-            "the variables have {}, which the trace lacks",
-            describe(extra)
-        )),
-        (None, None) => Ok(()),
-    }
 }
 
 /// The variables of a section with their recorded bytes.

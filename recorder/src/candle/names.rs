@@ -6,8 +6,8 @@ use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 use hindcast_format::layout::{Layout, Role, TensorSpec};
 
-use crate::snapshot::{byte_len, copy_tensor, format_dtype};
-use crate::step::OptimizerState;
+use super::snapshot::{byte_len, copy_tensor, format_dtype};
+use super::step::OptimizerState;
 
 /// A variable with its name, its role and its parameter group.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! Makes the state of a wrapped optimizer part of the run, and restores it in a run that was resumed.
 
-use crate::describe::{Describe, StateVariable};
+use super::describe::{Describe, StateVariable};
+use super::step_recorder::StepRecorder;
 use crate::stated_rule::StatedRule;
-use crate::step_recorder::StepRecorder;
 
 /// Returns the optimizer's counter before its next step. The error text says why the run can't continue with this
 /// optimizer and what to do. `optimizer` is its type.

@@ -1,54 +1,36 @@
 //! Records steps on the training thread: checks a step, copies its tensors, and queues it.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
-use candle_core::{Tensor, TensorId, Var};
 use hindcast_format::layout::Layout;
+use hindcast_format::meta::StepMeta;
 use hindcast_format::{Chunking, RowSplit};
 
+use crate::batch::BatchInfo;
 use crate::capture::Capture;
 use crate::choices::Choices;
 use crate::counters::add;
-use crate::describe::StateVariable;
 use crate::error::{AtStep, RecorderError};
 use crate::estimate::{Basis, Estimate};
-use crate::metadata::Completion;
+use crate::metadata::{Completion, Said};
 use crate::pending::{Batches, Pending};
 use crate::reopen::Retry;
 use crate::rows::{RowBlock, RowBook};
 use crate::shared::Shared;
 use crate::stated_rule::{Origin, StatedRule};
-use crate::step::{BatchInfo, OptimizerState, StepInfo, Trained};
-use crate::tensors::Tensors;
 use crate::update_rule::UpdateRule;
-use crate::updates::{OwnUpdates, WithoutGradient, compare};
-use crate::work::{Captured, FinalState, Job, Work};
+use crate::values::Values;
+use crate::work::{Base, Captured, FinalState, Job, Work};
 
-/// Where a recording begins.
-pub(crate) struct Begin {
-    pub(crate) step: u64,
-    /// The optimizer's counter before the step.
-    pub(crate) update: u64,
-    /// The recorded state of the optimizer before the step, by name.
-    pub(crate) optimizer: Option<BTreeMap<String, Tensor>>,
-    /// The counter of the optimizer of each parameter before the step, where the trace tells it.
-    pub(crate) counters: Vec<Option<u64>>,
-}
-
-/// The training thread's side of a run.
-pub(crate) struct StepRecorder {
+/// The training thread's side of a run, whatever computes the steps.
+pub(crate) struct Recording {
     shared: Arc<Shared>,
     choices: Choices,
-    tensors: Tensors,
+    layout: Layout,
+    batches: Batches,
     capture: Capture,
-    own_updates: OwnUpdates,
-    without_gradient: WithoutGradient,
     /// What the expected size of the run is computed from.
     basis: Basis,
-    /// Where this recording begins.
-    begin: Begin,
     /// Number of the next piece of work.
     number: u64,
     next_step: u64,
@@ -56,7 +38,6 @@ pub(crate) struct StepRecorder {
     next_update: u64,
     /// The batch announced for the next step.
     pending: Option<Pending>,
-    batches: Batches,
     /// A captured step that waits for its optimizer's update.
     prepared: Option<Job>,
     /// When failed storage is tried again.
@@ -65,31 +46,32 @@ pub(crate) struct StepRecorder {
     stopped: Option<RecorderError>,
 }
 
-impl StepRecorder {
+/// Completes the metadata of a step with what only the training library knows.
+pub(crate) type Fill<'a> =
+    dyn FnMut(&mut StepMeta, &Shared, AtStep<'_>) -> Result<(), RecorderError> + 'a;
+
+impl Recording {
     pub(crate) fn new(
         shared: Arc<Shared>,
         choices: Choices,
-        tensors: Tensors,
+        layout: Layout,
         capture: Capture,
         basis: Basis,
-        begin: Begin,
         rows: RowBook,
+        (step, update): (u64, u64),
     ) -> Self {
         let batches = Batches::new(rows, choices.examples);
         Self {
             shared,
             choices,
-            tensors,
+            layout,
+            batches,
             capture,
-            own_updates: OwnUpdates::default(),
-            without_gradient: WithoutGradient::default(),
             basis,
             number: 0,
-            next_step: begin.step,
-            next_update: begin.update,
-            begin,
+            next_step: step,
+            next_update: update,
             pending: None,
-            batches,
             prepared: None,
             retry: None,
             stopped: None,
@@ -109,25 +91,11 @@ impl StepRecorder {
     }
 
     pub(crate) fn layout(&self) -> &Layout {
-        &self.tensors.layout
+        &self.layout
     }
 
     pub(crate) fn estimate(&self) -> Estimate {
         Estimate::new(&self.basis)
-    }
-
-    /// Where this recording begins, as long as it has no step.
-    pub(crate) fn at_beginning(&self) -> Option<&Begin> {
-        (self.next_step == self.begin.step).then_some(&self.begin)
-    }
-
-    /// The counter of an optimizer of these variables at the beginning of this recording.
-    pub(crate) fn counter_of(&self, held: &[Var]) -> u64 {
-        let counters = self.begin.counters.iter().zip(&self.tensors.parameters);
-        let own = counters.filter(|(_, var)| held.iter().any(|held| held.id() == var.id()));
-        own.filter_map(|(counter, _)| *counter)
-            .max()
-            .unwrap_or(self.begin.update)
     }
 
     /// The optimizer's counter before the next step.
@@ -135,39 +103,25 @@ impl StepRecorder {
         self.next_update
     }
 
-    pub(crate) fn tensors_mut(&mut self) -> &mut Tensors {
-        &mut self.tensors
+    pub(crate) fn next_step(&self) -> u64 {
+        self.next_step
     }
 
-    pub(crate) fn tensors(&self) -> &Tensors {
-        &self.tensors
+    /// The state recorded last.
+    pub(crate) fn last(&self) -> Option<&Base> {
+        self.capture.last()
     }
 
-    /// Adds the state of a wrapped optimizer to what the run records. Returns false if the run's layout is fixed, or is
-    /// that of a state of the user's own choice.
-    pub(crate) fn add_state(&mut self, state: &[StateVariable]) -> Result<bool, String> {
-        if self.shared.description.is_fixed() || !self.tensors.add_state(state)? {
-            return Ok(false);
-        }
-        self.describe_layout();
-        Ok(true)
+    /// The step that waits for its optimizer's update.
+    pub(crate) fn prepared(&mut self) -> Option<&mut Job> {
+        self.prepared.as_mut()
     }
 
-    /// Gives the variables of a wrapped optimizer a parameter group of their own, so that its rate and decay can differ
-    /// from those of others in the same step. Nothing happens if the layout is fixed or the builder named groups.
-    pub(crate) fn claim_group(&mut self, held: &HashSet<TensorId>) -> Result<(), String> {
-        let named = self.tensors.claims <= 1 && self.tensors.layout.groups() > 1;
-        if !self.shared.description.is_fixed() && !named && self.tensors.claim(held)? {
-            self.describe_layout();
-        }
-        Ok(())
-    }
-
-    /// Puts the changed layout into the run's description.
-    fn describe_layout(&mut self) {
-        let layout = self.tensors.layout.clone();
+    /// Puts a changed layout into the run's description, which no segment repeats yet.
+    pub(crate) fn set_layout(&mut self, layout: Layout) {
         self.basis.keyframe_extra = layout.key_bytes() as u64;
         self.shared.pool.set_layout(layout.clone());
+        self.layout = layout.clone();
         self.shared.description.change(|info| {
             info.chunks = Chunking::for_layout(&layout);
             info.layout = layout;
@@ -191,38 +145,18 @@ impl StepRecorder {
         Ok(())
     }
 
-    pub(crate) fn next_step(&self) -> u64 {
-        self.next_step
-    }
-
-    /// Number of parameter groups.
-    pub(crate) fn groups(&self) -> usize {
-        self.tensors.layout.groups()
-    }
-
-    /// Number of parameters.
-    pub(crate) fn parameters(&self) -> usize {
-        self.tensors.parameters.len()
-    }
-
     /// Makes the errors of the next step.
     pub(crate) fn at(&self) -> AtStep<'_> {
         self.shared.at(self.next_step)
     }
 
-    /// The optimizer failed in a step that is already recorded. The variables may be partly updated, so no step may
-    /// follow.
-    pub(crate) fn update_failed(&mut self, error: candle_core::Error) -> RecorderError {
-        let error = self
-            .shared
-            .at(self.next_step.saturating_sub(1))
-            .candle("the optimizer's step failed, and the run ends here", error);
+    /// Nothing more is recorded, because of this error.
+    pub(crate) fn stop(&mut self, error: &RecorderError) {
         self.stopped.get_or_insert_with(|| error.clone());
-        error
     }
 
     /// Whether steps can be recorded now. `Ok(false)` means that training continues unrecorded.
-    fn ready(&self) -> Result<bool, RecorderError> {
+    pub(crate) fn ready(&self) -> Result<bool, RecorderError> {
         if let Some(stopped) = &self.stopped {
             return Err(stopped.clone());
         }
@@ -295,9 +229,9 @@ impl StepRecorder {
         pending.map_err(|why| self.at().wrong(why))
     }
 
-    /// The batch of the next step: that in `info`, or the announced one.
-    fn batch(&mut self, info: &StepInfo<'_>) -> Result<Pending, RecorderError> {
-        match (&info.batch, self.pending.take()) {
+    /// The batch of the next step: `given` with the step, or the announced one.
+    fn batch(&mut self, given: Option<&BatchInfo<'_>>) -> Result<Pending, RecorderError> {
+        match (given, self.pending.take()) {
             (None, Some(pending)) => Ok(pending),
             (Some(batch), None) => self.describe(batch),
             (None, None) => Err(RecorderError::NoBatch {
@@ -312,39 +246,27 @@ impl StepRecorder {
         }
     }
 
-    /// Records the next step: the variables as they are now, and what the loop says about the step.
-    pub(crate) fn record(
-        &mut self,
-        info: &StepInfo<'_>,
-        loss: Option<&Tensor>,
-    ) -> Result<(), RecorderError> {
-        self.prepare(info, loss)?;
-        self.hand_over();
-        Ok(())
-    }
-
-    /// Captures the next step and keeps it back until its update is done. [`settle`](Self::settle) or
-    /// [`hand_over`](Self::hand_over) queues it.
+    /// Captures the next step and keeps it back until its update is done. [`hand_over`](Self::hand_over) queues it.
+    /// `batch` is given with the step, unless it was announced.
     pub(crate) fn prepare(
         &mut self,
-        info: &StepInfo<'_>,
-        loss: Option<&Tensor>,
+        batch: Option<&BatchInfo<'_>>,
+        said: &Said<'_>,
+        fill: &mut Fill<'_>,
+        values: &dyn Values,
     ) -> Result<(), RecorderError> {
         self.hand_over();
         let recording = self.ready()?;
-        let last = self.capture.last();
-        self.own_updates
-            .check(&self.shared, &self.tensors, last, self.next_step)?;
-        let mut pending = self.batch(info)?;
+        let mut pending = self.batch(batch)?;
         if !recording {
             self.shared.pool.give_back_meta(pending.meta);
             self.batches.book().forget_stored();
-            self.pass_over()?;
-            self.step_done(info.optimizer_step.unwrap_or(self.next_update));
+            self.pass_over(values)?;
+            self.step_done(said.optimizer_step.unwrap_or(self.next_update));
             return Ok(());
         }
         self.retry = None;
-        match self.complete_and_capture(&mut pending, info, loss) {
+        match self.complete_and_capture(&mut pending, said, fill, values) {
             Ok((captured, held)) => {
                 let update = pending.meta.optimizer_step;
                 let opens = matches!(captured, Captured::Keyframe { .. });
@@ -360,10 +282,10 @@ impl StepRecorder {
             }
             Err(error) => {
                 if let RecorderError::QueueFull { .. } = error {
-                    self.stopped.get_or_insert_with(|| error.clone());
+                    self.stop(&error);
                 }
                 // The announced batch stays, so that the call can be repeated.
-                if info.batch.is_none() {
+                if batch.is_none() {
                     self.pending = Some(pending);
                 }
                 Err(error)
@@ -375,44 +297,24 @@ impl StepRecorder {
     fn complete_and_capture(
         &mut self,
         pending: &mut Pending,
-        info: &StepInfo<'_>,
-        loss: Option<&Tensor>,
+        said: &Said<'_>,
+        fill: &mut Fill<'_>,
+        values: &dyn Values,
     ) -> Result<(Captured, u64), RecorderError> {
         let rows = pending.row_bytes(self.batches.book());
         let meta = &mut pending.meta;
-        let (shared, tensors) = (&self.shared, &self.tensors);
+        let shared = &self.shared;
         let at = shared.at(self.next_step);
         let completion = Completion {
             choices: &self.choices,
-            tensors,
+            layout: &self.layout,
             at,
             update: self.next_update,
         };
-        completion.complete(meta, info, loss)?;
-        self.without_gradient.see(shared, tensors, info.trained);
-        if let Trained::Gradients(gradients) = info.trained {
-            self.own_updates
-                .expect(tensors, meta, gradients)
-                .map_err(|error| at.candle("reading the gradients", error))?;
-        }
-        self.capture
-            .take(shared, tensors, meta, rows, info.optimizer)
-    }
-
-    /// Compares the parameters with their recorded values after the optimizer's update, then queues the step. `unseen`
-    /// holds the parameters that have not been seen to change.
-    pub(crate) fn settle(
-        &mut self,
-        gradients: &GradStore,
-        unseen: &mut Vec<usize>,
-    ) -> Result<(), RecorderError> {
-        let Some(mut job) = self.prepared.take() else {
-            return Ok(());
-        };
-        let compared = compare(&self.shared, &self.tensors, &mut job, gradients, unseen);
-        self.prepared = Some(job);
-        self.hand_over();
-        compared.map_err(|error| self.at().candle("comparing the updated variables", error))
+        completion.complete(meta, said)?;
+        meta.trained.clear();
+        fill(meta, shared, at)?;
+        self.capture.take(shared, &self.layout, meta, rows, values)
     }
 
     /// Queues the captured step.
@@ -424,9 +326,9 @@ impl StepRecorder {
     }
 
     /// Counts a step that can't be recorded. Queues another attempt on the storage if one is due.
-    fn pass_over(&mut self) -> Result<(), RecorderError> {
+    fn pass_over(&mut self, values: &dyn Values) -> Result<(), RecorderError> {
         let at = self.shared.at(self.next_step);
-        self.capture.pass_over(&self.shared, &self.tensors, at)?;
+        self.capture.pass_over(&self.shared, values, at)?;
         self.shared.counters.step_lost(self.next_step);
         if self.retry.get_or_insert_with(Retry::new).due() {
             self.send(Work::Retry);
@@ -452,25 +354,16 @@ impl StepRecorder {
     }
 
     /// Queues the final state and closes the queue.
-    pub(crate) fn finish(
-        &mut self,
-        optimizer: Option<&dyn OptimizerState>,
-    ) -> Result<(), RecorderError> {
+    pub(crate) fn finish(&mut self, values: &dyn Values) -> Result<(), RecorderError> {
         if let Some(stopped) = &self.stopped {
             return Err(stopped.clone());
         }
         let (mut state, mut key) = (self.shared.pool.state(), self.shared.pool.key());
-        self.tensors
-            .copier
-            .copy(state.bytes_mut())
-            .map_err(|error| self.at().candle("copying the final variables", error))?;
+        values.state("copying the final variables", self.at(), state.bytes_mut())?;
         key.buffers_before_mut().copy_from_slice(state.buffers());
-        self.tensors
-            .copy_optimizer(optimizer, &mut key)
-            .map_err(|why| {
-                self.at()
-                    .wrong(format!("{why} (finish_with(&optimizer) ends such a run)"))
-            })?;
+        values
+            .optimizer(&mut key)
+            .map_err(|why| self.at().wrong(why))?;
         let before = self.capture.take_last();
         self.shared.description.fix();
         self.close(Work::Finish(Box::new(FinalState {
@@ -501,9 +394,15 @@ impl StepRecorder {
     }
 }
 
-impl Drop for StepRecorder {
+impl Drop for Recording {
     fn drop(&mut self) {
         // Nothing holds the run any longer. Threads that still wait for work must end.
         self.shared.work.close();
+    }
+}
+
+impl AsMut<Recording> for Recording {
+    fn as_mut(&mut self) -> &mut Recording {
+        self
     }
 }

@@ -8,14 +8,15 @@ use candle_core::{Tensor, TensorId, Var};
 use candle_nn::{Optimizer, SGD};
 use hindcast_format::meta::GroupHyper;
 
-use crate::adopt::adopt;
-use crate::describe::Describe;
+use super::adopt::adopt;
+use super::describe::Describe;
+use super::handle::Handle;
+use super::known::{Describing, name_of};
+use super::part::{Facts, Part};
+use super::step::{OptimizerState, StepInfo, Trained};
+use super::together::WrappedOptimizer;
 use crate::error::RecorderError;
-use crate::handle::Handle;
-use crate::known::{Describing, name_of};
-use crate::part::{Facts, Part};
-use crate::step::{OptimizerState, StepHyper, StepInfo, Trained};
-use crate::together::WrappedOptimizer;
+use crate::metadata::StepHyper;
 use crate::update_rule::UpdateRule;
 
 type HyperFn<O> = Box<dyn Fn(&O, &mut [GroupHyper]) + Send>;

@@ -4,8 +4,8 @@ use std::any::Any;
 
 use candle_nn::{AdamW as CandleAdamW, Optimizer, SGD};
 
-use crate::adamw::AdamW;
-use crate::describe::{Describe, StateVariable};
+use super::adamw::AdamW;
+use super::describe::{Describe, StateVariable};
 use crate::update_rule::UpdateRule;
 
 impl Describe for SGD {

@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use crate::snapshot::{byte_len, copy_tensor};
+use super::snapshot::{byte_len, copy_tensor};
 
 /// Whether the variable's bits differ from these.
 pub(crate) fn has_changed(var: &Var, before: &[u8]) -> candle_core::Result<bool> {

@@ -3,8 +3,8 @@
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use hindcast_format::{RowLayout, RowTensor, RowType};
 
+use crate::batch::{BatchInfo, Weights};
 use crate::rows::RowBlock;
-use crate::step::{BatchInfo, Weights};
 
 /// A batch whose examples are identified by their rows, with everything that [`BatchInfo`] can say.
 ///

@@ -6,9 +6,9 @@ use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
 use hindcast_format::{Checkpoint, FormatError, Layout, Role, Trace};
 
+use super::resume::optimizer_tensors;
+use super::snapshot::{format_dtype, tensor_from_bytes};
 use crate::error::RecorderError;
-use crate::resume::optimizer_tensors;
-use crate::snapshot::{format_dtype, tensor_from_bytes};
 
 /// What [`LoadInto::load_into`] returns besides the values that it sets.
 #[derive(Debug, Clone)]

@@ -1,31 +1,24 @@
 //! [`Recorder`], the user's handle on a run that is being recorded.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
-
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use candle_nn::Optimizer;
 use hindcast_format::RowSplit;
 use hindcast_format::layout::Layout;
 
-use crate::describe::Describe;
+use super::describe::Describe;
+use super::handle::Handle;
+use super::known::Describing;
+use super::row_tensors::{RowBatch, block};
+use super::step::{OptimizerState, StepInfo};
+use super::step_recorder::StepRecorder;
+use super::together::{WrappedOptimizer, step_together};
+use super::wrap::Recorded;
+use crate::batch::BatchInfo;
 use crate::error::RecorderError;
 use crate::estimate::Estimate;
-use crate::handle::Handle;
-use crate::known::Describing;
-use crate::row_tensors::{RowBatch, block};
-use crate::signal::Signal;
 use crate::statistics::Statistics;
-use crate::step::{BatchInfo, OptimizerState, StepInfo};
-use crate::step_recorder::StepRecorder;
-use crate::together::{WrappedOptimizer, step_together};
-use crate::work::{Flush, Work};
-use crate::wrap::Recorded;
-
-/// How long a dropped run waits for storage that does nothing.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::threads::{Summary, Threads};
 
 /// A run being recorded.
 ///
@@ -34,44 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[must_use = "a recorder that is dropped seals its run as unfinished"]
 pub struct Recorder {
     handle: Handle,
-    threads: Vec<JoinHandle<()>>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Summary {
-    /// Path or name of the run.
-    pub run: String,
-    /// The trace's head digest. Keep it elsewhere to prove later that the trace was not altered. `None` if the run
-    /// could not be finished.
-    pub head: Option<[u8; 32]>,
-    /// Steps of the run, including those before a resume.
-    pub steps: u64,
-    /// Whether the trace states an update rule. Without one, the analysing program must give it.
-    pub states_rule: bool,
-    /// What recording did and cost.
-    pub statistics: Statistics,
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.run, self.statistics)?;
-        if !self.states_rule {
-            write!(
-                f,
-                "; no update rule is stated, so the program that analyses the run must give it"
-            )?;
-        }
-        match &self.head {
-            Some(head) => write!(f, "; head {}", hindcast_format::hex(head)),
-            None => write!(f, "; unfinished"),
-        }
-    }
+    threads: Threads,
 }
 
 impl Recorder {
-    pub(crate) fn start(steps: StepRecorder, threads: Vec<JoinHandle<()>>) -> Self {
+    pub(crate) fn start(steps: StepRecorder, threads: Threads) -> Self {
         Self {
             handle: Handle::new(steps),
             threads,
@@ -320,19 +280,7 @@ impl Recorder {
     }
 
     fn wait_for(&self, sync: bool) -> Result<(), RecorderError> {
-        let shared = self.handle.shared();
-        let done = Arc::new(Signal::default());
-        self.handle.lock().send(Work::Flush(Flush {
-            done: Arc::clone(&done),
-            sync,
-        }));
-        shared.hurry();
-        done.wait();
-        shared.relax();
-        match shared.failure() {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
+        self.threads.wait_for(self.handle.steps(), sync)
     }
 
     /// Counts and times of the recording so far.
@@ -359,61 +307,15 @@ impl Recorder {
     }
 
     fn end(mut self, optimizer: Option<&dyn OptimizerState>) -> Result<Summary, RecorderError> {
-        let shared = self.handle.shared();
         let sent = self.handle.lock().finish(optimizer);
-        let failure = match sent {
-            Ok(()) => {
-                shared.over.wait();
-                self.join();
-                None
-            }
-            Err(error) => {
-                self.abandon();
-                Some(error)
-            }
-        };
-        let failure = failure.or_else(|| shared.failure());
-        let steps = self.handle.lock();
-        match failure {
-            Some(error) if !steps.choices().trains_on(&error) => Err(error),
-            _ => Ok(Summary {
-                run: shared.run.clone(),
-                head: shared.head(),
-                steps: steps.next_step(),
-                states_rule: steps.choices().rule.is_stated(),
-                statistics: shared.statistics(),
-            }),
-        }
-    }
-
-    /// Seals the run as unfinished. Waits for that, unless storage does nothing for [`PATIENCE`].
-    fn abandon(&mut self) {
-        let shared = self.handle.shared();
-        self.handle.lock().abandon();
-        if shared.wait_while_moving(PATIENCE) {
-            self.join();
-        } else {
-            // Storage doesn't answer. The threads are left to wait for it, so that the user's program doesn't.
-            shared.fail(RecorderError::Stuck {
-                run: shared.run.clone(),
-                seconds: PATIENCE.as_secs(),
-            });
-            self.threads.clear();
-        }
-    }
-
-    fn join(&mut self) {
-        for thread in self.threads.drain(..) {
-            // Panics of the threads have been caught and reported.
-            let _ = thread.join();
-        }
+        self.threads.end(self.handle.steps(), sent)
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
-            self.abandon();
+        if self.threads.are_running() {
+            self.threads.abandon(self.handle.steps());
         }
     }
 }

@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Optimizer, ParamsAdamW};
 
-use crate::describe::{Describe, StateVariable};
+use super::describe::{Describe, StateVariable};
 use crate::update_rule::UpdateRule;
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019): candle_nn's `AdamW`, bit for bit, with moments that a

@@ -6,10 +6,10 @@ use candle_core::backprop::GradStore;
 use hindcast_format::State;
 use hindcast_format::meta::StepMeta;
 
+use super::step::Trained;
+use super::tensors::Tensors;
 use crate::error::RecorderError;
 use crate::shared::Shared;
-use crate::step::Trained;
-use crate::tensors::Tensors;
 use crate::work::{Base, Captured, Job};
 
 /// Compares the parameters with their recorded values after a wrapped optimizer's update. A parameter that kept its

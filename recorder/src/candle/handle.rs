@@ -1,9 +1,10 @@
 //! The recorder and the wrapped optimizers share the training thread's side of a run.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::step_recorder::StepRecorder;
 use crate::shared::Shared;
-use crate::step_recorder::StepRecorder;
+use crate::threads::lock;
 
 /// A shared handle on the training thread's side of a run.
 #[derive(Clone)]
@@ -14,9 +15,12 @@ impl Handle {
         Self(Arc::new(Mutex::new(steps)))
     }
 
+    pub(crate) fn steps(&self) -> &Mutex<StepRecorder> {
+        &self.0
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, StepRecorder> {
-        // A panic under the lock leaves at worst an announced batch behind.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// A number that no other run of the process has.

@@ -1,0 +1,112 @@
+//! Creates a run that records candle variables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_nn::VarMap;
+use hindcast_format::{State, Storage};
+
+use super::names::{Bound, Named};
+use super::recorder::Recorder;
+use super::snapshot::Copier;
+use super::step::OptimizerState;
+use super::step_recorder::{Begin, StepRecorder};
+use super::tensors::Tensors;
+use crate::builder::Builder;
+use crate::error::RecorderError;
+use crate::estimate::Estimate;
+use crate::options::Options;
+use crate::start::create;
+
+impl Recorder {
+    /// A builder for a run in the folder `path`.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path)
+    }
+
+    /// A builder for a run in any storage. Messages call the run `name`.
+    pub fn builder_on(storage: Arc<dyn Storage>, name: impl Into<String>) -> Builder {
+        Builder::on(storage, name)
+    }
+}
+
+impl Builder {
+    /// The optimizer whose state is recorded with every keyframe. The names, shapes and types of its tensors are read
+    /// now. Their values come with each step, through [`Recorder::wrap_with_state`] or
+    /// [`StepInfo::optimizer`](crate::StepInfo::optimizer).
+    pub fn optimizer_state(mut self, optimizer: &dyn OptimizerState) -> Self {
+        self.options.optimizer_state = Some(optimizer.tensors());
+        self
+    }
+
+    /// Estimates how much disk space and memory the run would take, without creating it.
+    ///
+    /// # Errors
+    /// The variables and options don't fit together. The error says why.
+    pub fn estimate(&self, variables: &VarMap) -> Result<Estimate, RecorderError> {
+        let bound = self.options.bind(self.options.name_all(variables))?;
+        Ok(Estimate::new(&self.options.basis(&bound.layout)))
+    }
+
+    /// Creates a run that records the variables of a map, in the order of their names.
+    ///
+    /// # Errors
+    /// The storage already contains a run, it fails, or the variables and options don't fit together. The error says
+    /// why.
+    pub fn create(self, variables: &VarMap) -> Result<Recorder, RecorderError> {
+        let named = self.options.name_all(variables);
+        self.create_from(named)
+    }
+
+    /// Creates a run that records the given variables, each with its role and group. [`buffers`](Self::buffers),
+    /// [`exclude`](Self::exclude) and [`groups`](Self::groups) don't apply.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_from(self, variables: Vec<Named>) -> Result<Recorder, RecorderError> {
+        let bound = self.options.bind(variables)?;
+        let tensors = tensors(bound);
+        let buffers = buffers(&self.options, &tensors)?;
+        let (recording, threads) = create(&self.options, tensors.layout.clone(), buffers)?;
+        let begin = Begin {
+            step: 0,
+            update: 0,
+            optimizer: None,
+            counters: Vec::new(),
+        };
+        let steps = StepRecorder::new(recording, tensors, begin);
+        Ok(Recorder::start(steps, threads))
+    }
+}
+
+/// The tensors of these variables on the training thread.
+pub(crate) fn tensors(bound: Bound) -> Tensors {
+    let Bound {
+        layout,
+        parameters,
+        buffers,
+        optimizer,
+    } = bound;
+    let state = parameters.iter().chain(&buffers);
+    let copier = Copier::new(state.map(|var| var.as_tensor().clone()));
+    Tensors {
+        layout,
+        parameters,
+        copier,
+        optimizer,
+        told: BTreeMap::new(),
+        claims: 0,
+        claimed: BTreeSet::new(),
+    }
+}
+
+/// The buffers that the variables hold.
+pub(crate) fn buffers(options: &Options, tensors: &Tensors) -> Result<Vec<u8>, RecorderError> {
+    let mut state = State::zeros(&tensors.layout);
+    tensors
+        .copier
+        .copy(state.bytes_mut())
+        .map_err(|error| options.setup(format!("the variables could not be copied: {error}")))?;
+    Ok(state.buffers().to_vec())
+}
