@@ -16,6 +16,7 @@ use hindcast_model::update::UpdateRule;
 use crate::check::{CheckOptions, CheckReport, check_data};
 use crate::counterfactual::Arithmetic;
 use crate::error::NoKernels;
+use crate::run::frozen::check_frozen;
 use crate::run::recorded::{Held, Opened};
 use crate::run::source::StepSource;
 use crate::run::trace::of_trace_parts;
@@ -70,7 +71,7 @@ impl RecordedRun<'static> {
     /// Opens a run of the own model that `model` describes.
     ///
     /// # Errors
-    /// If the trace contains a task, or the data in `model` differs from the recorded data. Also as
+    /// If the trace contains a task, or the data or a frozen tensor in `model` differs from the recorded one. Also as
     /// [`RecordedRun::new`].
     pub fn open_own(trace: Trace, run: &Path, model: OwnModelParts) -> Result<Self> {
         if trace.info().task.is_some() {
@@ -78,6 +79,7 @@ impl RecordedRun<'static> {
                 run: run.to_owned(),
             });
         }
+        check_frozen(&trace, model.objective.as_ref(), run)?;
         check_identity(&trace, model.data.as_ref(), run)?;
         let opened = Opened {
             unchecked: Arc::new(AtomicBool::new(model.check)),

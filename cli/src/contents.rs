@@ -1,6 +1,6 @@
 //! Reads what a run contains from its trace, for `info` and for the report.
 
-use hindcast_format::{DataIdentity, RunInfo, Status, Trace, hex};
+use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Status, Trace, hex};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
 
@@ -108,11 +108,29 @@ pub(crate) fn training_examples(info: &RunInfo) -> Option<u64> {
     }
 }
 
-/// The user's notes. Leaves out the digests of the data's rows, which are stored as notes, too.
+/// The tensors that the run uses as constants, in a few words. `None` if there are none.
+pub(crate) fn frozen(info: &RunInfo) -> Option<String> {
+    let tensors: Vec<FrozenTensor> = FrozenTensor::of_notes(&info.notes)
+        .into_iter()
+        .flatten()
+        .collect();
+    let values: usize = tensors
+        .iter()
+        .map(|tensor| tensor.shape.iter().product::<usize>())
+        .sum();
+    (!tensors.is_empty()).then(|| {
+        format!(
+            "{values} values in {} tensors, of which the run has the digests",
+            tensors.len()
+        )
+    })
+}
+
+/// The user's notes. Leaves out the digests of the data's rows and of frozen tensors, which are stored as notes, too.
 pub(crate) fn notes(info: &RunInfo) -> impl Iterator<Item = (&String, &String)> {
     info.notes
         .iter()
-        .filter(|(key, _)| !key.starts_with(ROWS_NOTE))
+        .filter(|(key, _)| !key.starts_with(ROWS_NOTE) && !FrozenTensor::is_note(key))
 }
 
 /// The status of a recording in words.

@@ -126,6 +126,11 @@ pub trait Objective: Send + Sync {
     fn parameters(&self) -> &[TensorDef];
     /// Buffers in the order of the trace's layout, which is by name.
     fn buffers(&self) -> &[TensorDef];
+    /// Tensors of the model that are not trained, by name. An analysis compares them with the digests of the run's frozen
+    /// tensors.
+    fn frozen(&self) -> &[(String, Tensor)] {
+        &[]
+    }
     /// Runs the model on a batch.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hindcast_format::{DataIdentity, Durability, FsStorage, SplitFingerprint, Storage};
+use hindcast_format::{
+    DataIdentity, Durability, FrozenTensor, FsStorage, RowType, SplitFingerprint, Storage,
+};
 
 use crate::keep::Keep;
 use crate::options::Options;
@@ -182,6 +184,28 @@ impl Builder {
     /// Variables whose names pass this test are not recorded.
     pub fn exclude(mut self, leave_out: impl Fn(&str) -> bool + 'static) -> Self {
         self.options.exclude.push(Box::new(leave_out));
+        self
+    }
+
+    /// Variables whose names pass this test are frozen: part of the model, and not trained. They aren't recorded with the
+    /// steps, only once by their digests, so that a run that trains a head or an adapter is small. An analysis gets their
+    /// values from elsewhere, such as the file of the base model, and compares the digests. Recording fails if a frozen
+    /// variable changes, or if a wrapped optimizer holds one.
+    pub fn frozen(mut self, is_frozen: impl Fn(&str) -> bool + 'static) -> Self {
+        self.options.frozen.push(Box::new(is_frozen));
+        self
+    }
+
+    /// A frozen tensor given as bytes; see [`frozen`](Self::frozen). The bytes are row-major and little-endian.
+    pub fn frozen_bytes(
+        mut self,
+        name: impl Into<String>,
+        dtype: RowType,
+        shape: &[usize],
+        bytes: &[u8],
+    ) -> Self {
+        let tensor = FrozenTensor::of(name, dtype, shape, bytes);
+        self.options.frozen_tensors.push(tensor);
         self
     }
 

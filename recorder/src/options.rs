@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hindcast_format::layout::Layout;
-use hindcast_format::{DataIdentity, Durability, RunInfo, SegmentPolicy, Storage};
+use hindcast_format::{DataIdentity, Durability, FrozenTensor, RunInfo, SegmentPolicy, Storage};
 
 use crate::error::RecorderError;
 use crate::estimate::Basis;
@@ -51,6 +51,10 @@ pub(crate) struct Options {
     pub(crate) notes: BTreeMap<String, String>,
     pub(crate) buffers: Vec<Test>,
     pub(crate) exclude: Vec<Test>,
+    /// Names of variables that are frozen.
+    pub(crate) frozen: Vec<Test>,
+    /// Frozen tensors whose digests are recorded.
+    pub(crate) frozen_tensors: Vec<FrozenTensor>,
     pub(crate) groups: Option<GroupOf>,
     #[cfg(feature = "candle")]
     pub(crate) optimizer_state: Option<candle_core::Result<Vec<(String, candle_core::Tensor)>>>,
@@ -85,6 +89,8 @@ impl Options {
             notes: BTreeMap::new(),
             buffers: Vec::new(),
             exclude: Vec::new(),
+            frozen: Vec::new(),
+            frozen_tensors: Vec::new(),
             groups: None,
             #[cfg(feature = "candle")]
             optimizer_state: None,
@@ -154,12 +160,35 @@ impl Options {
         if self.data != DataIdentity::None && self.data != info.data {
             return differs("data", &info.data, &self.data);
         }
+        self.check_frozen(info)?;
         self.keep = Some(keep);
         self.data = info.data.clone();
         if self.rule.is_none() && self.task.is_none() {
             self.rule_origin = Origin::Trace;
         }
         (self.rule, self.task) = (info.rule.clone(), info.task.clone());
+        Ok(())
+    }
+
+    /// Compares the frozen tensors with those of the run that is resumed.
+    fn check_frozen(&self, info: &RunInfo) -> Result<(), RecorderError> {
+        let recorded = FrozenTensor::of_notes(&info.notes);
+        for tensor in recorded.into_iter().flatten() {
+            let name = &tensor.name;
+            match self.frozen_tensors.iter().find(|own| own.name == *name) {
+                Some(own) if *own == tensor => {}
+                Some(_) => {
+                    return Err(self.setup(format!(
+                        "the frozen tensor {name:?} differs from the one with which the run was started: load the same base"
+                    )));
+                }
+                None => {
+                    return Err(self.setup(format!(
+                        "the run was started with the frozen tensor {name:?}, and the builder names none: call frozen or frozen_tensors as when it was created"
+                    )));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -192,6 +221,8 @@ impl Options {
         info.keep = self.kept().to_string();
         info.objective = self.objective.clone();
         info.notes = self.notes.clone();
+        info.notes
+            .extend(self.frozen_tensors.iter().map(FrozenTensor::note));
         info
     }
 

@@ -58,6 +58,14 @@ pub enum AnalysisError {
         /// What to do about it.
         hint: String,
     },
+    /// The model's frozen tensors are not those with which the run was trained.
+    #[error("{}: {why}", run.display())]
+    Frozen {
+        /// The run.
+        run: PathBuf,
+        /// Which tensor differs, and how.
+        why: String,
+    },
     /// The examples can't be read from the run, although its loop announced batches by their tensors.
     #[error("the run identifies its examples by their rows, and {why}")]
     Rows {

@@ -3,6 +3,7 @@
 pub(crate) mod anchor;
 pub(crate) mod batch_sizes;
 pub(crate) mod floats;
+pub(crate) mod frozen;
 pub(crate) mod in_memory;
 pub(crate) mod memory;
 pub(crate) mod recorded;

@@ -262,12 +262,23 @@ impl<'a> RecordedRun<'a> {
 }
 
 fn same(what: &str, recorded: &[TensorSpec], model: &[TensorDef]) -> Result<()> {
+    let known = |m: &TensorDef| recorded.iter().any(|r| r.name == m.name);
+    let unknown = model.iter().find(|m| !known(m));
+    let part = recorded
+        .iter()
+        .all(|r| model.iter().any(|m| m.name == r.name));
     let mismatch = |expected: String, got: String| {
         AnalysisError::Mismatch {
         what: format!("{what} of the model"),
         expected,
         got,
-        hint: "the run was recorded with another model: give the Task or the objective that trained it".to_owned(),
+        hint: match unknown {
+            Some(m) if part => format!(
+                "the run records only a part of this model's {what}s: if `{}` was frozen, give its value with OwnModel::frozen",
+                m.name
+            ),
+            _ => "the run was recorded with another model: give the Task or the objective that trained it".to_owned(),
+        },
     }
     };
     for (r, m) in recorded.iter().zip(model) {

@@ -70,6 +70,11 @@ impl RowType {
         }
     }
 
+    /// The type of this name.
+    pub fn of_name(name: &str) -> Option<RowType> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
     fn of_code(code: u32) -> Option<RowType> {
         Self::ALL.get(usize::try_from(code).ok()?).copied()
     }

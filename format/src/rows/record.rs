@@ -250,7 +250,9 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_in_every_coding() {
-        let noise: Vec<[u8; 4]> = (0..9u8).map(|i| [i * 29, i * i * 7, !i, i ^ 90]).collect();
+        let noise: Vec<[u8; 4]> = (0..9u8)
+            .map(|i| [i * 29, i.wrapping_mul(i * 7), !i, i ^ 90])
+            .collect();
         for (record, coding) in [
             (record(&[[7; 4]; 40], true), Coding::Zstd),
             (record(&noise, true), Coding::Raw),
@@ -274,18 +276,24 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_of_a_row_or_a_digest_is_found() {
+    fn no_changed_byte_gives_other_rows() {
         for rows in [vec![[7; 4]; 40], vec![[1, 2, 3, 4], [250, 17, 99, 3]]] {
             let bytes = record(&rows, true).encode().unwrap();
-            // Everything after the split's code: no change of it can go unnoticed, except in `next`.
-            let header = 4 + 4 + (8 + 8) + 8;
-            for at in (1..bytes.len()).filter(|at| !(header..header + 8).contains(at)) {
+            // `next` and the indices are part of no digest; the metadata's checksum covers them.
+            let next = 4 + 4 + (8 + 8 + 8);
+            let unchecked = |at: usize| {
+                (next..next + 8).contains(&at)
+                    || (next + 16..next + 16 + 8 * rows.len()).contains(&at)
+            };
+            for at in (1..bytes.len()).filter(|at| !unchecked(*at)) {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1;
-                let read = Stored::parse(&changed).and_then(|read| read.rows().map(drop));
-                // An index is part of no digest; the metadata's checksum covers it.
-                let index = (header + 16..header + 16 + 8 * rows.len()).contains(&at);
-                assert!(read.is_err() || index, "byte {at}");
+                let read = Stored::parse(&changed)
+                    .and_then(|record| record.rows().map(|rows| rows.into_owned()));
+                // Two zstd frames can have the same content.
+                if let Ok(read) = read {
+                    assert_eq!(read, rows.as_flattened(), "byte {at}");
+                }
             }
         }
     }
@@ -293,7 +301,7 @@ mod tests {
     #[test]
     fn hostile_counts_allocate_nothing() {
         let mut bytes = record(&[[7; 4]; 40], true).encode().unwrap();
-        let count = 4 + 4 + (8 + 8) + 8 + 8;
+        let count = 4 + 4 + (8 + 8 + 8) + 8;
         bytes[count..count + 8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(Stored::parse(&bytes).is_err());
     }

@@ -66,6 +66,7 @@
 mod backend;
 mod batch_norm;
 mod buffer;
+mod constants;
 mod conv;
 mod draws;
 mod index;
@@ -103,6 +104,7 @@ use candle_nn::VarBuilder;
 use crate::objective::{Losses, Mode, Objective, Pass, TensorDef};
 use backend::{Collect, Given};
 use buffer::Scope;
+use constants::Constants;
 use stop::Stops;
 
 type Forward = Box<dyn Fn(VarBuilder<'static>, &Pass<'_>) -> Result<Tensor> + Send + Sync>;
@@ -117,6 +119,9 @@ pub struct OwnModel {
     run: Forward,
     loss: RowLosses,
     penalty: Option<Penalty>,
+    /// Tensors that are not trained.
+    frozen: Vec<(String, Tensor)>,
+    constants: Constants,
 }
 
 impl OwnModel {
@@ -178,6 +183,8 @@ impl OwnModel {
             run: Box::new(move |vb, pass| forward(&build(vb)?, pass)),
             loss: Box::new(loss),
             penalty: None,
+            frozen: Vec::new(),
+            constants: Constants::default(),
         }
         .buffers_where(|_| false))
     }
@@ -191,6 +198,48 @@ impl OwnModel {
                 || def.name.ends_with("running_var")
                 || is_buffer(&def.name)
         });
+        self.without_frozen()
+    }
+
+    /// Gives the values of tensors that are not trained, such as the base under an adapter or a head. They are constants of
+    /// the analysis: the run doesn't record them, and they have no derivative. An analysis compares them with the digests
+    /// that the recorder's `frozen` or `frozen_tensors` recorded, and refuses others.
+    ///
+    /// A tensor that the model requests from its `VarBuilder` gets this value, in the type and on the device of the pass. A
+    /// name that the model doesn't request is only compared, for models that hold such a tensor themselves.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::{Linear, Module, VarBuilder, linear};
+    /// use hindcast_model::{objective::Objective, ops, own::OwnModel};
+    ///
+    /// # let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+    /// // Usually candle_core::safetensors::load("base.safetensors", &Device::Cpu)?
+    /// let base = HashMap::from([("base.weight".to_owned(), zeros(&[8, 4])?), ("base.bias".to_owned(), zeros(&[8])?)]);
+    /// let model = OwnModel::new(
+    ///     |vb: VarBuilder<'static>| Ok((linear(4, 8, vb.pp("base"))?, linear(8, 3, vb.pp("head"))?)),
+    ///     |(base, head): &(Linear, Linear), x, _train| head.forward(&base.forward(x)?.relu()?),
+    ///     ops::cross_entropy,
+    /// )?
+    /// .frozen(base);
+    /// assert_eq!(model.parameters().len(), 2);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn frozen(mut self, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Self {
+        for (name, tensor) in tensors {
+            self.frozen.retain(|(other, _)| *other != name);
+            self.frozen.push((name, tensor.detach()));
+        }
+        self.frozen.sort_by(|a, b| a.0.cmp(&b.0));
+        self.without_frozen()
+    }
+
+    fn without_frozen(mut self) -> Self {
+        let frozen = |def: &TensorDef| self.frozen.iter().any(|(name, _)| *name == def.name);
+        self.parameters.retain(|def| !frozen(def));
+        self.buffers.retain(|def| !frozen(def));
         self
     }
 
@@ -216,6 +265,10 @@ impl Objective for OwnModel {
         &self.buffers
     }
 
+    fn frozen(&self) -> &[(String, Tensor)] {
+        &self.frozen
+    }
+
     fn losses(&self, pass: &Pass<'_>) -> Result<Losses> {
         named("parameter", &self.parameters, pass.parameters)?;
         named("buffer", &self.buffers, pass.buffers)?;
@@ -233,6 +286,7 @@ impl Objective for OwnModel {
             .zip(pass.parameters)
             .chain(self.buffers.iter().zip(scope.handed_out()))
             .map(|(def, tensor)| (def.name.clone(), tensor.clone()))
+            .chain(self.constants.at(&self.frozen, dtype, inputs.device())?)
             .collect();
         let vb = VarBuilder::from_backend(
             Box::new(Given::new(tensors)),

@@ -26,7 +26,10 @@ impl Options {
             }
         };
         let mut named = from_map(variables, role, group);
-        named.retain(|named| !self.exclude.iter().any(|test| test(&named.name)));
+        named.retain(|named| {
+            let mut tests = self.exclude.iter().chain(&self.frozen);
+            !tests.any(|test| test(&named.name))
+        });
         named
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
-use hindcast_format::{Checkpoint, FormatError, Layout, Role, Trace};
+use hindcast_format::{Checkpoint, FormatError, FrozenTensor, Layout, Role, Trace};
 
 use super::resume::optimizer_tensors;
 use super::snapshot::{format_dtype, tensor_from_bytes};
@@ -53,8 +53,8 @@ pub struct Loaded {
 /// # }
 /// ```
 pub trait LoadInto {
-    /// Sets the variables to the parameters and buffers of the same names before step `step`. On an error no variable
-    /// has changed.
+    /// Sets the variables to the parameters and buffers of the same names before step `step`. Variables that were frozen
+    /// keep their values. On an error no variable has changed.
     ///
     /// # Errors
     /// The step isn't kept (the error names the kept steps), the variables have other names, shapes or types, or the
@@ -80,7 +80,9 @@ impl LoadInto for Trace {
         })?;
         let layout = self.layout();
         // Everything that can fail comes before the first variable is set.
-        let values = matched(&checkpoint, layout, variables).map_err(load)?;
+        let frozen = FrozenTensor::of_notes(&self.info().notes);
+        let frozen: Vec<_> = frozen.into_iter().flatten().map(|t| t.name).collect();
+        let values = matched(&checkpoint, layout, &frozen, variables).map_err(load)?;
         let loaded = Loaded {
             step,
             epoch: checkpoint.epoch,
@@ -100,6 +102,7 @@ impl LoadInto for Trace {
 fn matched(
     checkpoint: &Checkpoint,
     layout: &Layout,
+    frozen: &[String],
     variables: &VarMap,
 ) -> Result<Vec<(String, Var, Tensor)>, String> {
     let tensors = checkpoint.tensors(layout).unwrap_or_default();
@@ -107,7 +110,10 @@ fn matched(
         .data()
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let known = |name: &str| tensors.iter().any(|(spec, _)| spec.name == name);
+    let known = |name: &str| {
+        tensors.iter().any(|(spec, _)| spec.name == name)
+            || frozen.iter().any(|frozen| frozen == name)
+    };
     if let Some(extra) = vars.keys().filter(|name| !known(name)).min() {
         return Err(format!(
             "the variables have {extra:?}, which the trace doesn't hold"

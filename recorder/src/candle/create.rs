@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_nn::VarMap;
 use hindcast_format::{State, Storage};
 
+use super::frozen::Frozen;
 use super::names::{Bound, Named};
 use super::recorder::Recorder;
 use super::snapshot::Copier;
@@ -54,9 +55,10 @@ impl Builder {
     /// # Errors
     /// The storage already contains a run, it fails, or the variables and options don't fit together. The error says
     /// why.
-    pub fn create(self, variables: &VarMap) -> Result<Recorder, RecorderError> {
+    pub fn create(mut self, variables: &VarMap) -> Result<Recorder, RecorderError> {
         let named = self.options.name_all(variables);
-        self.create_from(named)
+        let frozen = Frozen::of_map(&mut self.options, variables)?;
+        self.create_with(named, frozen)
     }
 
     /// Creates a run that records the given variables, each with its role and group. [`buffers`](Self::buffers),
@@ -65,6 +67,10 @@ impl Builder {
     /// # Errors
     /// As [`create`](Self::create).
     pub fn create_from(self, variables: Vec<Named>) -> Result<Recorder, RecorderError> {
+        self.create_with(variables, Frozen::default())
+    }
+
+    fn create_with(self, variables: Vec<Named>, frozen: Frozen) -> Result<Recorder, RecorderError> {
         let bound = self.options.bind(variables)?;
         let tensors = tensors(bound);
         let buffers = buffers(&self.options, &tensors)?;
@@ -75,7 +81,7 @@ impl Builder {
             optimizer: None,
             counters: Vec::new(),
         };
-        let steps = StepRecorder::new(recording, tensors, begin);
+        let steps = StepRecorder::new(recording, tensors, frozen, begin);
         Ok(Recorder::start(steps, threads))
     }
 }

@@ -6,6 +6,7 @@ mod bound;
 mod checkpoint;
 mod create;
 mod describe;
+mod frozen;
 mod handle;
 mod known;
 mod loss;

@@ -8,6 +8,7 @@ use hindcast_format::layout::{Layout, Role, TensorSpec};
 use hindcast_format::{Checkpoint, FormatError, Trace};
 
 use super::create::{buffers, tensors};
+use super::frozen::Frozen;
 use super::names::{Bound, Named, TensorSource};
 use super::recorder::Recorder;
 use super::snapshot::{byte_len, copy_tensor, tensor_from_bytes};
@@ -51,7 +52,9 @@ impl Builder {
         step: u64,
     ) -> Result<(Recorder, Resumed), RecorderError> {
         let named = self.options.name_all(variables);
-        self.resume_from(named, step)
+        let mut builder = self;
+        let frozen = Frozen::of_map(&mut builder.options, variables)?;
+        builder.resume_with(named, frozen, step)
     }
 
     /// [`resume`](Self::resume) with variables that are named one by one.
@@ -61,6 +64,15 @@ impl Builder {
     pub fn resume_from(
         self,
         variables: Vec<Named>,
+        step: u64,
+    ) -> Result<(Recorder, Resumed), RecorderError> {
+        self.resume_with(variables, Frozen::default(), step)
+    }
+
+    fn resume_with(
+        self,
+        variables: Vec<Named>,
+        frozen: Frozen,
         step: u64,
     ) -> Result<(Recorder, Resumed), RecorderError> {
         let mut options = self.options;
@@ -116,7 +128,7 @@ impl Builder {
             optimizer: resumed.optimizer_state.clone(),
             counters,
         };
-        let steps = StepRecorder::new(recording, tensors, begin);
+        let steps = StepRecorder::new(recording, tensors, frozen, begin);
         Ok((Recorder::start(steps, threads), resumed))
     }
 

@@ -150,6 +150,23 @@ fn row_type(dtype: DType) -> Option<RowType> {
     })
 }
 
+/// A tensor's elements, row-major and little-endian, with their type. The error text says why they can't be read.
+pub(crate) fn bytes_of(tensor: &Tensor) -> Result<(RowType, Vec<u8>), String> {
+    let dtype = row_type(tensor.dtype())
+        .ok_or_else(|| format!("its type {:?} has no digest", tensor.dtype()))?;
+    let length = tensor.elem_count() * dtype.size();
+    let mut bytes = vec![0; length];
+    if length > 0 {
+        let whole = Place {
+            offset: 0,
+            row: length,
+            part: length,
+        };
+        copy(tensor, whole, &mut bytes).map_err(|error| error.to_string())?;
+    }
+    Ok((dtype, bytes))
+}
+
 /// Where the slices of a tensor go: `part` bytes at `offset` in every row of `row` bytes.
 #[derive(Clone, Copy)]
 struct Place {

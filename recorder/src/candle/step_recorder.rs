@@ -9,6 +9,7 @@ use hindcast_format::KeyState;
 use hindcast_format::meta::StepMeta;
 
 use super::describe::StateVariable;
+use super::frozen::Frozen;
 use super::loss::loss_value;
 use super::step::{OptimizerState, StepInfo, Trained};
 use super::tensors::Tensors;
@@ -35,6 +36,7 @@ pub(crate) struct StepRecorder {
     tensors: Tensors,
     own_updates: OwnUpdates,
     without_gradient: WithoutGradient,
+    frozen: Frozen,
     /// Where this recording begins.
     begin: Begin,
 }
@@ -86,12 +88,18 @@ impl Values for Present<'_> {
 }
 
 impl StepRecorder {
-    pub(crate) fn new(recording: Recording, tensors: Tensors, begin: Begin) -> Self {
+    pub(crate) fn new(
+        recording: Recording,
+        tensors: Tensors,
+        frozen: Frozen,
+        begin: Begin,
+    ) -> Self {
         Self {
             recording,
             tensors,
             own_updates: OwnUpdates::default(),
             without_gradient: WithoutGradient::default(),
+            frozen,
             begin,
         }
     }
@@ -131,6 +139,11 @@ impl StepRecorder {
     /// Gives the variables of a wrapped optimizer a parameter group of their own, so that its rate and decay can differ
     /// from those of others in the same step. Nothing happens if the layout is fixed or the builder named groups.
     pub(crate) fn claim_group(&mut self, held: &HashSet<TensorId>) -> Result<(), String> {
+        if let Some(name) = self.frozen.held(held) {
+            return Err(format!(
+                "the optimizer holds {name:?}, which is frozen: create it without that variable, or leave the variable out of the test of Builder::frozen"
+            ));
+        }
         let named = self.tensors.claims <= 1 && self.tensors.layout.groups() > 1;
         if !self.shared().description.is_fixed() && !named && self.tensors.claim(held)? {
             self.recording.set_layout(self.tensors.layout.clone());
@@ -185,13 +198,18 @@ impl StepRecorder {
             tensors,
             own_updates,
             without_gradient,
-            ..
+            frozen,
+            begin,
         } = self;
         let (shared, next) = (
             std::sync::Arc::clone(recording.shared()),
             recording.next_step(),
         );
         own_updates.check(&shared, tensors, recording.last(), next)?;
+        if next == begin.step + 1 {
+            // An optimizer that doesn't tell what it holds may have updated a frozen variable.
+            frozen.check().map_err(|why| recording.at().wrong(why))?;
+        }
         let said = Said {
             hyper: info.hyper,
             optimizer_step: info.optimizer_step,
@@ -245,6 +263,9 @@ impl StepRecorder {
         &mut self,
         optimizer: Option<&dyn OptimizerState>,
     ) -> Result<(), RecorderError> {
+        if let Err(why) = self.frozen.check() {
+            return Err(self.at().wrong(why));
+        }
         let present = Present {
             tensors: &self.tensors,
             optimizer,

@@ -4,6 +4,7 @@ mod adamw;
 mod common;
 mod ends;
 mod example;
+mod frozen;
 mod keeps;
 mod kinds;
 mod loops;

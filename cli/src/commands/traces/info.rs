@@ -17,7 +17,7 @@ use crate::commands::context::open_trace_within;
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, context};
 use crate::contents::{
-    Contents, NO_HEAD, about_never_trained, in_a_line, never_trained, notes, status,
+    Contents, NO_HEAD, about_never_trained, frozen, in_a_line, never_trained, notes, status,
 };
 use crate::words::{self, counted};
 
@@ -178,6 +178,9 @@ fn print(
     writeln!(out, "  kept        {}", field(&info.keep))?;
     steps(out, report, epochs_known)?;
     size(out, report, trace)?;
+    if let Some(text) = frozen(info) {
+        writeln!(out, "  frozen      {text}")?;
+    }
     let tensors = trace.layout().parameters().len();
     if let Some(text) = about_never_trained(&report.never_trained, tensors) {
         writeln!(out, "  untrained   {}", field(&text))?;
