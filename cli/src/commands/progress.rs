@@ -1,7 +1,7 @@
 //! Progress bars on standard error, if it is a terminal.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clean::say;
@@ -81,17 +81,18 @@ impl Bar {
 
 /// Prints an estimate of a long remaining time once, as soon as possible. It also appears in logs, which have no bar.
 pub struct Estimate {
-    begun: Instant,
     first: u64,
+    /// The position after this process's first step, and when. What is prepared before that step doesn't count.
+    start: OnceLock<(u64, Instant)>,
     told: AtomicBool,
 }
 
 impl Estimate {
-    /// Starts the clock. `first` is the number of steps that were done before.
+    /// `first` is the number of steps that were done before.
     pub fn from(first: u64) -> Self {
         Estimate {
-            begun: Instant::now(),
             first,
+            start: OnceLock::new(),
             told: AtomicBool::new(false),
         }
     }
@@ -105,28 +106,45 @@ impl Estimate {
 
     /// Prints the estimate when it is due. Call this after every step, from any thread.
     pub fn after(&self, done: u64, total: u64, bar: &Bar) {
-        // The estimate is printed after this many steps and this much time, if the remaining time is long.
-        const STEPS: u64 = 5;
-        const TIME: Duration = Duration::from_secs(2);
-        const LONG: Duration = Duration::from_secs(10);
-        let (steps, time) = (done.saturating_sub(self.first), self.begun.elapsed());
-        if steps < STEPS || time < TIME || self.told.swap(true, Ordering::Relaxed) {
+        if done <= self.first {
             return;
         }
-        let (a_step, more) = (
-            time / u32::try_from(steps).unwrap_or(u32::MAX),
-            total.saturating_sub(done),
-        );
-        let whole = Duration::try_from_secs_f64(a_step.as_secs_f64() * more as f64)
-            .unwrap_or(Duration::MAX);
-        if whole >= LONG {
-            bar.say(&format!(
-                "time: about {} for {more} more steps, {:.1} ms each",
-                about(whole),
-                1e3 * a_step.as_secs_f64()
-            ));
+        let (first, begun) = *self.start.get_or_init(|| {
+            bar.begin_at(done);
+            (done, Instant::now())
+        });
+        let Some(a_step) = time_of_a_step(done.saturating_sub(first), begun.elapsed()) else {
+            return;
+        };
+        let more = total.saturating_sub(done);
+        if !self.told.swap(true, Ordering::Relaxed)
+            && let Some(line) = remaining(a_step, more)
+        {
+            bar.say(&line);
         }
     }
+}
+
+/// The mean time of these steps, once they are enough for an estimate.
+fn time_of_a_step(steps: u64, time: Duration) -> Option<Duration> {
+    const STEPS: u64 = 5;
+    const TIME: Duration = Duration::from_secs(2);
+    let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+    (u64::from(steps) >= STEPS && time >= TIME).then(|| time / steps)
+}
+
+/// The line about the remaining time, if it is long.
+fn remaining(a_step: Duration, more: u64) -> Option<String> {
+    const LONG: Duration = Duration::from_secs(10);
+    let whole =
+        Duration::try_from_secs_f64(a_step.as_secs_f64() * more as f64).unwrap_or(Duration::MAX);
+    (whole >= LONG).then(|| {
+        format!(
+            "time: about {} for {more} more steps, {:.1} ms each",
+            about(whole),
+            1e3 * a_step.as_secs_f64()
+        )
+    })
 }
 
 /// The length of a bar whose total is unknown. A bar of length 0 would be drawn full.
@@ -191,6 +209,31 @@ mod tests {
         assert!(
             "retraining [] ".len() + 12 + longest.len() < 80,
             "{longest}"
+        );
+    }
+    #[test]
+    fn what_is_prepared_before_the_first_step_is_not_in_the_estimate() {
+        let bar = bar(100, "sweeping", "steps");
+        let estimate = Estimate::from(10);
+        // Preparation: no step is done.
+        estimate.after(10, 100, &bar);
+        assert!(estimate.start.get().is_none());
+        estimate.after(11, 100, &bar);
+        assert_eq!(estimate.start.get().unwrap().0, 11);
+        assert_eq!(bar.start.lock().unwrap().0, 11);
+        assert!(!estimate.told.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn only_a_long_time_is_announced_and_only_after_some_steps() {
+        let seconds = Duration::from_secs;
+        assert_eq!(time_of_a_step(4, seconds(40)), None);
+        assert_eq!(time_of_a_step(5, seconds(1)), None);
+        assert_eq!(time_of_a_step(5, seconds(10)), Some(seconds(2)));
+        assert_eq!(remaining(seconds(2), 4), None);
+        assert_eq!(
+            remaining(seconds(2), 100).unwrap(),
+            "time: about 3 min 20 s for 100 more steps, 2000.0 ms each"
         );
     }
 }
