@@ -215,7 +215,7 @@ impl Builder {
         self
     }
 
-    /// The number of steps of the run, and of one epoch. Only the [estimate](Recorder::estimate) uses them.
+    /// The number of steps of the run, and of one epoch. Only the [estimate](crate::Estimate) uses them.
     pub fn expected_steps(mut self, steps: u64, steps_per_epoch: u64) -> Self {
         self.options.steps = Some(steps);
         self.options.steps_per_epoch = Some(steps_per_epoch);

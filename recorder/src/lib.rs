@@ -33,6 +33,9 @@
 //! # }
 //! ```
 //!
+//! Programs that don't train with candle give their tensors as bytes to a [`SliceRecorder`]. With `default-features = false`,
+//! the crate builds without candle.
+//!
 //! # What is recorded when
 //!
 //! The frame of step *t* holds θ_t, the parameters *before* the step. Buffers (BatchNorm's running statistics) are
