@@ -134,7 +134,11 @@ fn verify_once(
 
 /// Notes rows that steps use and that the trace doesn't hold.
 fn missing_rows(trace: &Trace, report: &mut VerifyReport) -> Result<(), FormatError> {
-    let index = match trace.row_index(0..u64::MAX) {
+    let index = match trace.has_rows() {
+        Ok(false) => return Ok(()),
+        found => found.and_then(|_| trace.row_index(0..u64::MAX)),
+    };
+    let index = match index {
         Ok(index) => index,
         // Damage has been reported, and a ring may have dropped a segment since the run was opened.
         Err(e) if e.is_damage() || matches!(e, FormatError::NotRecorded { .. }) => return Ok(()),
