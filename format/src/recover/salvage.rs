@@ -86,7 +86,7 @@ impl<'a> Salvage<'a> {
     ) -> Result<(End, Vec<Loss>), FormatError> {
         let known = std::mem::take(&mut self.census.known);
         let mut ahead = known.iter().peekable();
-        let mut steps = self.trace.forward(0..u64::MAX).tolerant();
+        let mut steps = self.trace.forward(0..u64::MAX).with_rows().tolerant();
         while let Some(step) = steps.next()? {
             while let Some(passed) = ahead.next_if(|k| k.step < step.meta.step) {
                 self.without_tensors(passed, keep)?;
