@@ -1,11 +1,16 @@
 //! The newest recorded optimizer state at or before a step.
 
+use hindcast_format::meta::StepMeta;
+
 use crate::error::{AnalysisError, Missing, Result};
 use crate::run::recorded::RecordedRun;
 
 /// Returns the newest step at or before `step` whose optimizer state is known, and that state (f64, flat).
 ///
-/// The state is known at a keyframe that contains it. It is also known at the optimizer's first step.
+/// The state is known at a keyframe that contains it. Without such a keyframe, it is known at the first step of the run
+/// if the optimizer counts from 0 there. It is also known at a later step with the counter 0, but only for the tensors
+/// that this step trains: the others may belong to an optimizer that takes turns with this one. So all tensors that the
+/// following steps train must be among them.
 pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<f64>)> {
     let source = run.source();
     let initial: Vec<f64> = run.rule().initial_state(run.blocks().values());
@@ -20,9 +25,28 @@ pub(crate) fn known_state(run: &RecordedRun<'_>, step: u64) -> Result<(u64, Vec<
         .ok_or(Missing::Step { step: at })?;
     match first.key {
         Some(key) if key.optimizer.len() == initial.len() => Ok((at, key.optimizer)),
-        _ if first.meta.optimizer_step == 0 => Ok((at, initial)),
+        _ if first.meta.optimizer_step == 0 && begins_all(run, &first.meta)? => Ok((at, initial)),
         _ => Err(AnalysisError::Missing(unknown_state(run, at)?)),
     }
+}
+
+/// Whether all tensors that are trained without a gap after the step `first` begin with it.
+fn begins_all(run: &RecordedRun<'_>, first: &StepMeta) -> Result<bool> {
+    if first.step == 0 || first.trained.iter().all(|trained| *trained) {
+        return Ok(true);
+    }
+    let source = run.source();
+    let ranges = source.ranges()?;
+    let Some(range) = ranges.into_iter().find(|r| r.contains(&first.step)) else {
+        return Ok(true);
+    };
+    let mut all = true;
+    source.each_meta(first.step + 1..range.end, &mut |later| {
+        let mut pairs = later.trained.iter().zip(&first.trained);
+        all &= !pairs.any(|(later, first)| *later && !*first);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 /// The newest step at or before `step` at which the trace can contain the optimizer's state.

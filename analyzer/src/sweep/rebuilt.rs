@@ -134,6 +134,9 @@ impl<'scope, 'env> StateWalk<'scope, 'env> {
 
     /// The next step, with its gradient and the optimizer's state before it. `state` is that state; the call advances it
     /// past the step. The step has no batches, because those of a whole block would stay in memory.
+    ///
+    /// In a step that an optimizer counts as its first, the update rule and its derivatives start from the initial state
+    /// themselves, for the trained tensors only. Other tensors may belong to another optimizer, which keeps its state.
     fn next(
         &mut self,
         engine: &mut dyn ReplayEngine,
@@ -143,10 +146,6 @@ impl<'scope, 'env> StateWalk<'scope, 'env> {
         let Some(mut step) = self.steps.next(waited)? else {
             return Ok(None);
         };
-        if step.meta.optimizer_step == 0 {
-            let initial = self.run.rule().initial_state(self.run.blocks().values());
-            state.copy_from_slice(&initial);
-        }
         step.gradient = engine.gradient(&step.input())?.parameters;
         step.batches = Vec::new();
         step.state = state.to_vec();

@@ -67,9 +67,9 @@ fn a_run_that_was_trained_otherwise_is_not_reproduced() {
             },
         ),
         (
-            "moments that began anew",
+            "moments that restarted",
             Recipe {
-                anew: Some(20),
+                restart_every: Some(20),
                 ..honest.clone()
             },
         ),

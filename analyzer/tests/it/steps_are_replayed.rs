@@ -181,16 +181,16 @@ fn an_optimizer_that_counts_from_zero_again_begins_with_moments_of_zero() {
         "the optimizer went on"
     );
     let recipe = Recipe {
-        anew: Some(5),
+        restart_every: Some(5),
         ..recipe
     };
-    let anew = train(&recipe, &TinyNet::new(0.0), None);
-    let report = check(&recipe, &anew, 0);
+    let restarted = train(&recipe, &TinyNet::new(0.0), None);
+    let report = check(&recipe, &restarted, 0);
     assert!(
         report.bit_identical() && report.steps.len() == 10,
         "{report:#?}"
     );
-    let mut wrong = anew;
+    let mut wrong = restarted;
     for (t, step) in (0..).zip(&mut wrong.steps) {
         step.meta.optimizer_step = t;
     }

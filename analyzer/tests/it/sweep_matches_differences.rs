@@ -279,6 +279,110 @@ fn every_kind_of_run_agrees() {
     }
 }
 
+/// The first turn of the second optimizer must leave the first optimizer's moments alone, wherever it comes: inside a
+/// segment, at a keyframe, or without recorded state.
+#[test]
+fn runs_of_optimizers_in_turns_agree() {
+    let adam = |kind: &str| {
+        UpdateRule::from_toml(&format!(
+            "kind = \"{kind}\"\nbeta2 = 0.95\neps = 1e-3\nweight_decay = 0.1"
+        ))
+        .unwrap()
+    };
+    for (rule, rate) in [
+        (sgd("momentum = 0.9\nweight_decay = 0.01"), 0.2),
+        (sgd("momentum = 0.8\ndampening = 0.3"), 0.3),
+        (adam("adamw"), 0.1),
+        (adam("adam"), 0.1),
+    ] {
+        let kind = rule.describe();
+        for first in [5, 8] {
+            for keep_state in [true, false] {
+                let recipe = Recipe {
+                    steps: 14,
+                    turns: Some(first),
+                    keep_state,
+                    ..Recipe::new(rule.clone(), rate)
+                };
+                let name = format!("{kind}: turns from {first}, state {keep_state}");
+                agrees(&name, &recipe, Window::All);
+                agrees(&name, &recipe, Window::Steps(6..11));
+            }
+        }
+        // The first optimizer has done updates before the run.
+        let recipe = Recipe {
+            steps: 12,
+            warm: 5,
+            turns: Some(5),
+            ..Recipe::new(rule.clone(), rate)
+        };
+        agrees(&format!("{kind}: turns, warm start"), &recipe, Window::All);
+    }
+}
+
+#[test]
+fn runs_of_an_optimizer_that_restarts_agree() {
+    for rule in [
+        sgd("momentum = 0.9\nweight_decay = 0.01"),
+        UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3").unwrap(),
+    ] {
+        for keep_state in [true, false] {
+            let recipe = Recipe {
+                restart_every: Some(3),
+                keep_state,
+                ..Recipe::new(rule.clone(), 0.2)
+            };
+            let name = format!("{}: restarts, state {keep_state}", rule.describe());
+            agrees(&name, &recipe, Window::All);
+        }
+    }
+}
+
+/// After a gap, the counter 0 tells the state of the tensors that the step trains, and of no others.
+#[test]
+fn a_range_that_begins_with_one_optimizers_first_turn_has_an_unknown_state() {
+    let rule = UpdateRule::from_toml("kind = \"adamw\"\nbeta2 = 0.95\neps = 1e-3").unwrap();
+    let net = TinyNet::new(0.0);
+    let attempt = |recipe: &Recipe, window: Range<u64>| {
+        let mut recorded = train(recipe, &net, None);
+        recorded.steps.retain(|s| s.meta.step >= window.start);
+        let run = RecordedRun::new(&recorded, net.clone(), &TinyData, rule.clone(), 7).unwrap();
+        let mut engine = engine(&net);
+        let queries = [Query::default()
+            .gradient(&recorded, &mut engine, &TinyData)
+            .unwrap()];
+        let options = SweepOptions::new(window);
+        let mut see = |_: &SweepState| ControlFlow::Continue(());
+        sweep(&run, &mut engine, &queries, &options, &mut see)
+    };
+    let turns = Recipe {
+        turns: Some(4),
+        keep_state: false,
+        ..Recipe::new(rule.clone(), 0.1)
+    };
+    let error = attempt(&turns, 4..10).unwrap_err().to_string();
+    assert!(
+        error.contains("state") && error.contains("step 4"),
+        "{error}"
+    );
+    // With recorded state, the keyframe has both optimizers' moments.
+    let recorded = Recipe {
+        keep_state: true,
+        ..turns
+    };
+    attempt(&recorded, 4..10).unwrap();
+    // A restart of the only optimizer begins all tensors that are trained.
+    let restart = Recipe {
+        restart_every: Some(4),
+        keep_state: false,
+        ..Recipe::new(rule.clone(), 0.1)
+    };
+    let scores = attempt(&restart, 4..10).unwrap();
+    let truth = differences(&restart, &net, &Query::default(), &scores.at, &(4..10));
+    let error = relative_error(&scores.queries[0].influence, &truth);
+    assert!(error < 1e-6, "{error:e}");
+}
+
 #[test]
 fn a_resumed_sweep_has_the_bits_of_an_uninterrupted_one() {
     let recipe = Recipe::new(UpdateRule::adamw(), 0.1);

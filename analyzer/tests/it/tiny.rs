@@ -164,7 +164,10 @@ pub struct Recipe {
     /// A parameter tensor that the optimizer doesn't hold, whatever the recorded flags say.
     pub frozen: Option<usize>,
     /// A new optimizer takes over every this many steps.
-    pub anew: Option<u64>,
+    pub restart_every: Option<u64>,
+    /// From this step on, every third step belongs to a second optimizer, which holds the last tensor. The first optimizer
+    /// takes the other steps and never trains that tensor.
+    pub turns: Option<u64>,
     /// After each step, parameters are limited to this size.
     pub clamp: Option<f64>,
     /// A second optimizer with this multiple of the rate updates the tensor, too.
@@ -185,7 +188,8 @@ impl Recipe {
             warm: 0,
             keep_state: true,
             frozen: None,
-            anew: None,
+            restart_every: None,
+            turns: None,
             clamp: None,
             second: None,
         }
@@ -217,12 +221,27 @@ impl Recipe {
             micro_batches: self.micro.clone(),
             loss: None,
             clip_norm: self.clip_odd.filter(|_| t % 2 == 1),
-            optimizer_step: self.anew.map_or(self.warm + t, |every| t % every),
-            trained: vec![false, true, t != 2],
+            optimizer_step: match self.turns {
+                None => self.restart_every.map_or(self.warm + t, |every| t % every),
+                Some(first) if is_turn_of_second(first, t) => (t - first) / 3,
+                Some(first) => self.warm + t - (t + 3).saturating_sub(first + 1) / 3,
+            },
+            trained: match self.turns {
+                None => vec![false, true, t != 2],
+                Some(first) => {
+                    let second = is_turn_of_second(first, t);
+                    vec![false, !second, second]
+                }
+            },
             scalars: Vec::new(),
             extensions: Vec::new(),
         }
     }
+}
+
+/// Whether step t is the second optimizer's, whose first turn is step `first`.
+fn is_turn_of_second(first: u64, t: u64) -> bool {
+    t >= first && (t - first).is_multiple_of(3)
 }
 
 /// A factor for an example in every batch that contains it, within a range of steps.
@@ -312,7 +331,7 @@ pub fn train_with(recipe: &Recipe, net: &Arc<TinyNet>, change: &Change<'_>) -> M
     };
     for t in 0..recipe.steps {
         let meta = recipe.meta(t);
-        if recipe.anew.is_some() && meta.optimizer_step == 0 {
+        if recipe.restart_every.is_some() && meta.optimizer_step == 0 {
             state.optimizer.fill(0.0);
         }
         let mut weights = weights_of(&meta).unwrap();
