@@ -29,6 +29,8 @@ struct Shared {
 struct Fail {
     at: u64,
     for_good: bool,
+    /// Whether a failing replacement has taken place.
+    replaces: bool,
     kind: io::ErrorKind,
 }
 
@@ -86,6 +88,17 @@ impl MemStorage {
         self.lock().fail = Some(Fail {
             at: nth,
             for_good,
+            replaces: false,
+            kind,
+        });
+    }
+
+    /// As [`fail_nth`](MemStorage::fail_nth), for a disk on which a replaced file is in place, and the sync of its folder fails.
+    pub fn fail_after_replacing(&self, nth: u64, for_good: bool, kind: io::ErrorKind) {
+        self.lock().fail = Some(Fail {
+            at: nth,
+            for_good,
+            replaces: true,
             kind,
         });
     }
@@ -153,6 +166,10 @@ impl MemStorage {
             ) => {
                 bytes.truncate(bytes.len() / 2);
                 inner.run(Op::Write { name, at, bytes });
+                return Err(io::Error::new(fail.kind, "injected failure"));
+            }
+            (Some(fail), op @ Op::Replace { .. }) if fail.replaces => {
+                inner.run(op);
                 return Err(io::Error::new(fail.kind, "injected failure"));
             }
             (Some(fail), _) => return Err(io::Error::new(fail.kind, "injected failure")),

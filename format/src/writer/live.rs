@@ -45,6 +45,9 @@ pub(super) struct Uncut {
     pub manifest: Manifest,
     /// The copy of the segment that contains the cut. This manifest doesn't list it.
     pub copy: Option<String>,
+    /// Whether the new manifest may be on disk: it was replaced, or the replacement failed at an unknown point. It lists the
+    /// copy.
+    pub maybe_cut: bool,
 }
 
 /// Claims the run, because it may have one writer only.
@@ -278,14 +281,16 @@ impl Live {
         trimmed.map_err(self.io(&name, "sealing", self.last))
     }
 
-    /// Publishes the manifest of a run that ends here. A resumed run in which nothing was recorded stays as it was before.
+    /// Publishes the manifest of a run that ends here. A resumed run in which nothing was recorded stays as it was before, and
+    /// gets no counters. So does one whose cut failed: its folder has the files of before and those of the cut, and either
+    /// manifest.
     pub fn close(
         &mut self,
         status: Status,
         counters: BTreeMap<String, u64>,
     ) -> Result<Manifest, FormatError> {
         if let Some(uncut) = self.uncut.take() {
-            if let Some(copy) = &uncut.copy {
+            if let Some(copy) = uncut.copy.as_ref().filter(|_| !uncut.maybe_cut) {
                 let removed = self.storage.remove(copy);
                 removed.map_err(self.io(copy, "removing", self.last))?;
             }
@@ -304,6 +309,9 @@ impl Live {
             self.sync_all()?;
         }
         let bytes = self.manifest.to_bytes()?;
+        if let Some(uncut) = &mut self.uncut {
+            uncut.maybe_cut = true;
+        }
         self.storage.replace(MANIFEST, &bytes).map_err(self.io(
             MANIFEST,
             "replacing",

@@ -108,6 +108,7 @@ impl RunWriter {
             live.uncut = Some(Box::new(Uncut {
                 manifest: old,
                 copy,
+                maybe_cut: false,
             }));
         } else {
             live.publish()?;

@@ -258,7 +258,7 @@ impl RunWriter {
     }
 
     /// Closes a run as unfinished after a storage failure. All complete frames are sealed, an incomplete one is removed, and the manifest
-    /// gets the counters. On a full disk, a [reserve](RunWriter::hold_reserve) provides the space for that. A writer that has not failed is
+    /// gets the counters, unless the run was resumed and its cut hasn't taken effect. On a full disk, a [reserve](RunWriter::hold_reserve) provides the space for that. A writer that has not failed is
     /// closed as by [`abandon`](RunWriter::abandon).
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use hindcast_format::{Crash, Durability, FormatError, MemStorage, RunWriter, Status, Trace};
+use hindcast_format::{
+    Crash, Durability, FormatError, MemStorage, RunWriter, Severity, Status, Trace,
+};
 
 use crate::common::*;
 
@@ -186,6 +188,45 @@ fn a_failing_disk_while_resuming_destroys_nothing() {
             break;
         }
     }
+}
+
+/// On a real disk, the new manifest may be in place although its replacement failed, because the sync of the folder did.
+#[test]
+fn a_cut_whose_folder_cannot_be_synced_keeps_every_file_that_either_manifest_lists() {
+    let plan = Plan {
+        end: End::Abandon,
+        ..Plan::new(40)
+    };
+    let truth = truth(&plan);
+    let mut failed = 0;
+    for for_good in [false, true] {
+        for nth in 0..12 {
+            let storage = MemStorage::new();
+            record(Arc::new(storage.clone()), &plan).unwrap();
+            storage.fail_after_replacing(storage.calls() + nth, for_good, io::ErrorKind::Other);
+            let Ok((mut writer, _)) =
+                RunWriter::resume(Arc::new(storage.clone()), 21, Durability::Seals)
+            else {
+                continue;
+            };
+            if writer.open_segment(21).is_ok() {
+                continue;
+            }
+            failed += 1;
+            // A recorder whose training continues closes the run.
+            let _ = writer.close_after_failure(Default::default());
+            let trace = open(&storage).unwrap();
+            let steps = check_forward(&trace, &truth).len();
+            assert!(steps == 40 || steps == 21, "call {nth}: {steps} steps");
+            let findings = trace.verify().unwrap().findings;
+            let damage: Vec<_> = findings
+                .iter()
+                .filter(|f| f.severity == Severity::Error)
+                .collect();
+            assert!(damage.is_empty(), "call {nth}: {damage:?}");
+        }
+    }
+    assert!(failed > 0);
 }
 
 /// A program that fails before its first step, again and again, must not eat the run from its end.
