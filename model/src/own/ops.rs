@@ -53,7 +53,8 @@ pub fn selu(x: &Tensor, alpha: f32, gamma: f32) -> Result<Tensor> {
     let positive = x.gt(0f64)?;
     let constant = |value: f32| Tensor::full(value, x.dims(), x.device())?.to_dtype(x.dtype());
     let alpha = constant(alpha)?;
-    let negative = x.exp()?.mul(&alpha)?.sub(&alpha)?;
+    // A large x has an infinite exp(x), and the branch that isn't taken would make the gradient 0 · ∞.
+    let negative = x.minimum(0f64)?.exp()?.mul(&alpha)?.sub(&alpha)?;
     positive.where_cond(x, &negative)?.mul(&constant(gamma)?)
 }
 

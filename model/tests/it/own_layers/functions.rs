@@ -23,6 +23,17 @@ fn softmax_and_selu() {
             own::ops::selu(&t[0], 1.67, 1.05)
         });
     }
+    // Where exp(x) is infinite, the gradient is that of the other branch.
+    let x = Var::new(&[-1f32, 3.0, 100.0], &Device::Cpu).unwrap();
+    let y = own::ops::selu(&x, 1.67, 1.05).unwrap();
+    let candles = candle_nn::ops::selu(&x, 1.67, 1.05).unwrap();
+    same_bits("selu of large values", &y, &candles);
+    let gradients = y.sum_all().unwrap().backward().unwrap();
+    let gradient = gradients.get(&x).unwrap().to_vec1::<f32>().unwrap();
+    let expected = [1.05 * 1.67 * (-1f32).exp(), 1.05, 1.05];
+    for (got, expected) in gradient.iter().zip(expected) {
+        assert!((got - expected).abs() < 1e-6, "{gradient:?}");
+    }
     // A causal mask, as attention has it.
     let minus = Tensor::new(&[[0f64, f64::NEG_INFINITY], [0.0, 0.0]], &Device::Cpu).unwrap();
     derivatives("masked softmax", &[f64s(1, &[3, 2, 2])], |t| {
