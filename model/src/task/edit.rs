@@ -21,7 +21,8 @@ impl Task {
     /// Sets several keys, as `--set train.epochs=1` does. A path names tables by key and list entries by number, as in
     /// `model.layers.0.out`. A value is parsed as TOML. A value that isn't TOML is taken as plain text, so that
     /// `schedule.kind=cosine` needs no quotes. If a table's `kind` or `source` changes, the keys that only the old kind
-    /// has are removed.
+    /// has are removed, and so are those that hold the old kind's default: the new kind has its own. Keys that the same call
+    /// sets stay.
     ///
     /// The Task is validated after all keys are set. If an error is returned, the Task is unchanged.
     ///
@@ -34,10 +35,21 @@ impl Task {
         let mut result = Ok(self.clone());
         for (path, text) in assignments {
             let keys: Vec<&str> = path.split('.').collect();
+            let of_old_kind = defaults(&tree, &keys, assignments);
             place(&mut tree, &keys, read(text)).map_err(|problem| TaskError::Set {
                 path: (*path).to_string(),
                 problem,
             })?;
+            for key in of_old_kind {
+                let mut without = tree.clone();
+                remove(&mut without, &keys, &key);
+                let parsed = Task::deserialize_value(without.clone());
+                // The new kind may have no default.
+                let required = format!("missing field `{key}`");
+                if !parsed.is_err_and(|problem| problem.contains(&required)) {
+                    tree = without;
+                }
+            }
             result = parse(&mut tree, &keys, assignments);
             if matches!(&result, Err(problem) if problem.contains("expected a string")) {
                 // The key takes a text, and the text looks like a number, as a class name can.
@@ -142,6 +154,46 @@ fn entry<'a>(list: &'a mut [Value], key: &str) -> Result<&'a mut Value, String> 
         .ok_or_else(|| format!("expected a number below {len} in a list, got {key:?}"))
 }
 
+/// The keys that hold the default of their table's kind, if `keys` is the path of a kind. Keys that are set stay.
+fn defaults(tree: &Table, keys: &[&str], assignments: &[(&str, &str)]) -> Vec<String> {
+    let Some((tag, parents)) = keys.split_last().filter(|(tag, _)| TAGS.contains(tag)) else {
+        return Vec::new();
+    };
+    let Ok(task) = Task::deserialize_value(tree.clone()) else {
+        return Vec::new();
+    };
+    let mut probe = tree.clone();
+    let names: Vec<String> = match parent(&mut probe, parents) {
+        Ok(Parent::Table(table)) => table.keys().cloned().collect(),
+        _ => return Vec::new(),
+    };
+    let is_default = |name: &String| {
+        let mut without = tree.clone();
+        remove(&mut without, keys, name);
+        Task::deserialize_value(without).is_ok_and(|same| same == task)
+    };
+    names
+        .into_iter()
+        .filter(|name| name != tag && !is_set(parents, name, assignments) && is_default(name))
+        .collect()
+}
+
+/// Removes a key of the table that has the kind with the path `keys`.
+fn remove(tree: &mut Table, keys: &[&str], name: &str) {
+    if let Some((_, parents)) = keys.split_last()
+        && let Ok(Parent::Table(table)) = parent(tree, parents)
+    {
+        table.remove(name);
+    }
+}
+
+/// Whether one of the assignments sets this key of a table.
+fn is_set(parents: &[&str], name: &str, assignments: &[(&str, &str)]) -> bool {
+    let path = parents.iter().copied().chain([name]);
+    let path = path.collect::<Vec<_>>().join(".");
+    assignments.iter().any(|(set, _)| *set == path)
+}
+
 /// Parses the tree. If a tag was just changed, keys that the new kind doesn't have are removed first.
 fn parse(tree: &mut Table, keys: &[&str], assignments: &[(&str, &str)]) -> Result<Task, String> {
     let (tag, parents) = match keys.split_last() {
@@ -155,11 +207,7 @@ fn parse(tree: &mut Table, keys: &[&str], assignments: &[(&str, &str)]) -> Resul
         };
         let stale = suggest::unknown(&problem)
             .map(|(name, _)| name)
-            .filter(|name| {
-                let path = parents.iter().copied().chain([name.as_str()]);
-                let path = path.collect::<Vec<_>>().join(".");
-                tag && assignments.iter().all(|(set, _)| *set != path)
-            });
+            .filter(|name| tag && !is_set(parents, name, assignments));
         let dropped = match (stale, parent(tree, parents)) {
             (Some(name), Ok(Parent::Table(table))) => table.remove(&name).is_some(),
             _ => false,

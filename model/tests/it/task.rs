@@ -333,6 +333,58 @@ fn changing_a_kind_removes_the_keys_of_the_old_kind() {
     );
 }
 
+/// The old kind's defaults are no choices of the task.
+#[test]
+fn a_new_kind_has_its_own_defaults() {
+    let rule = |text: &str| UpdateRule::from_toml(text).unwrap();
+    for kind in [
+        "muon", "adamw", "adam", "rmsprop", "adagrad", "lamb", "lion",
+    ] {
+        let mut task = Task::builtin("digits").unwrap();
+        task.set("optimizer.kind", kind).unwrap();
+        assert_eq!(task.optimizer, rule(&format!("kind = '{kind}'")));
+    }
+    let UpdateRule::Muon {
+        momentum: 0.95,
+        nesterov: true,
+        ..
+    } = rule("kind = 'muon'")
+    else {
+        panic!("the documented defaults");
+    };
+    // What the task or the same call says stays.
+    let mut task = Task::builtin("digits").unwrap();
+    let said = [
+        ("optimizer.momentum", "0.9"),
+        ("optimizer.weight_decay", "5e-4"),
+    ];
+    task.set_all(&said).unwrap();
+    task.set("optimizer.kind", "muon").unwrap();
+    let expected = "kind = 'muon'\nmomentum = 0.9\nweight_decay = 5e-4";
+    assert_eq!(task.optimizer, rule(expected));
+    for order in [[0, 1, 2], [2, 0, 1]] {
+        let mut task = Task::builtin("digits").unwrap();
+        let said = [
+            ("optimizer.momentum", "0"),
+            ("optimizer.nesterov", "false"),
+            ("optimizer.kind", "muon"),
+        ];
+        task.set_all(&order.map(|i| said[i])).unwrap();
+        let expected = "kind = 'muon'\nmomentum = 0\nnesterov = false";
+        assert_eq!(task.optimizer, rule(expected));
+    }
+    // A kind that is set to itself changes nothing, and neither does a key without a default.
+    for (name, path) in [("digits", "optimizer.kind"), ("digits", "data.source")] {
+        let before = Task::builtin(name).unwrap();
+        let mut task = before.clone();
+        let text = toml::Table::try_from(&task).unwrap();
+        let (table, key) = path.split_once('.').unwrap();
+        let kind = text[table][key].as_str().unwrap().to_owned();
+        task.set(path, &kind).unwrap();
+        assert_eq!(task, before, "{path}");
+    }
+}
+
 #[test]
 fn a_key_that_cannot_be_set_is_named_with_similar_keys() {
     let mut task = Task::builtin("digits").unwrap();
