@@ -15,6 +15,8 @@ const A: f64 = 3.4445;
 const B: f64 = -4.7750;
 const C: f64 = 2.0315;
 const STEPS: usize = 5;
+/// Largest singular value of `O(U)`. The iteration maps [0, 1.21] into itself, and the rest is for rounding.
+pub(super) const LONGEST: f64 = 1.25;
 /// Smallest norm by which U is divided.
 const LEAST_NORM: f64 = 1e-7;
 
@@ -96,8 +98,8 @@ fn values<T: Real>(x: &Tensor) -> Result<Vec<T>> {
     x.flatten_all()?.to_vec1::<T>()
 }
 
-/// Factor of the learning rate for a matrix with so many rows and values.
-fn shape_factor(rows: usize, len: usize) -> f64 {
+/// Factor of the learning rate for a matrix, from the number of its rows and that of its values.
+pub(super) fn shape_factor(rows: usize, len: usize) -> f64 {
     let columns = len / rows.max(1);
     (rows as f64 / columns.max(1) as f64).max(1.0).sqrt()
 }
