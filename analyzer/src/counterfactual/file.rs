@@ -44,7 +44,7 @@ pub struct RemovalResults {
     pub removal: Removal,
     /// The denominator of the remaining examples.
     pub denominators: Denominators,
-    /// Estimator of the predictions, named as in a table's metadata.
+    /// Estimator of the predictions, named as in a table's metadata. Empty if nothing predicts the changes.
     pub predicted_by: String,
     /// The query's value with all examples.
     pub value_with_everyone: f64,
@@ -74,8 +74,8 @@ pub struct RemovalResult {
     /// How the examples were chosen, in words, if `influence` chose them to check its table; else empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub chosen_as: String,
-    /// Change of the query that the scores predict.
-    pub predicted_change: f64,
+    /// Change of the query that the scores predict. `None` if nothing predicts it: the run's update rule has no adjoint.
+    pub predicted_change: Option<f64>,
     /// Change of the query that was measured.
     pub real_change: f64,
     /// The query's value without them.
@@ -234,7 +234,7 @@ mod tests {
                     },
                 ],
                 chosen_as: "worst 1 %".to_owned(),
-                predicted_change: -1e-300,
+                predicted_change: Some(-1e-300),
                 real_change: 2.5,
                 value_without: 2.8,
                 losses: vec![SplitLoss {

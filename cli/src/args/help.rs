@@ -191,13 +191,14 @@ pub(crate) const COUNTERFACTUAL: &str = "\
 --json prints an object with
   query, at, window {start, end}, without the query, the model that it is asked about, the steps, and the number of examples left out (with --scan, the largest)
   value_with_everyone, value_without, real_change, predicted_change, predicted_from
-                         the query after retraining with all examples, and without those left out; the difference; the prediction and its source.
+                         the query after retraining with all examples, and without those left out; the difference; the prediction and its source,
+                         both null if the update rule has no adjoint (Lion), as the predicted_change of every set is then.
                          With --each and --scan, value_without, real_change and predicted_change are null; `sets` has them
   notes                  reasons to doubt these numbers; empty if there are none
   first_order_change     <u, parameters without the examples minus parameters with them>: the part of the real change that is first order in the
                          real change of the parameters; the rest is due to the query's curvature; null with --each and --scan
   trust                  {one_at_a_time, together}, each {verdict, reasons}: how far these retrainings confirm the prediction;
-                         verdict is confirmed, not-checked, careful or doubtful
+                         verdict is confirmed, not-checked, careful or doubtful; null without predictions
   sets                   a list of {without, places, predicted_change, real_change, value_without, losses, at_end}, one per retraining;
                          places is a list of {row, file}, one per example of `without`;
                          at_end {queries, losses} after the last step, if the query is asked about an average

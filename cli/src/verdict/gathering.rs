@@ -106,10 +106,12 @@ impl Subject {
                 let (removal, denominators) = (results.removal, results.denominators);
                 seen.insert((removal.to_string(), denominators.to_string(), without))
             })
-            .map(|(_, set)| SetChange {
-                examples: set.without.len(),
-                predicted: set.predicted_change,
-                real: set.real_change,
+            .filter_map(|(_, set)| {
+                Some(SetChange {
+                    examples: set.without.len(),
+                    predicted: set.predicted_change?,
+                    real: set.real_change,
+                })
             })
             .collect();
         // The retrainings of `influence --refine` come without their control, and have no losses of it.
@@ -142,7 +144,7 @@ pub(crate) fn refined(table: &ScoreTable) -> Vec<RemovalResults> {
                     file: row.file.clone(),
                 }],
                 chosen_as: String::new(),
-                predicted_change: row.influence.get(q).copied().flatten()?,
+                predicted_change: Some(row.influence.get(q).copied().flatten()?),
                 real_change,
                 value_without: value + real_change,
                 losses: Vec::new(),
@@ -206,7 +208,7 @@ pub(crate) mod tests {
                 places: Vec::new(),
                 without,
                 chosen_as: String::new(),
-                predicted_change,
+                predicted_change: Some(predicted_change),
                 real_change,
                 value_without: 0.25 + real_change,
                 losses: Vec::new(),

@@ -96,32 +96,41 @@ pub(crate) fn run(args: &Counterfactual, models: &Models) -> anyhow::Result<Outc
         ..Settings::default()
     };
     let prediction = Prediction::of(table, &asked_at, &options, &sets, &settings)?;
-    let results = results(&report, &prediction, &run, &options)?;
+    if prediction.is_none() {
+        notes.extend(no_prediction(&run));
+    }
+    let results = results(&report, prediction.as_ref(), &run, &options)?;
     let first_order = match kind {
         Kinds::One => Some(first_order_change(&run, asked.engine, &query, &report)?),
         Kinds::Each | Kinds::Scan => None,
     };
+    let method = prediction
+        .as_ref()
+        .map_or("", |prediction| &prediction.table.metadata.method);
     let file = file(
         &run,
         (0, &query),
         &options,
         &report,
-        (&prediction.table.metadata.method, &results, &notes),
+        (method, &results, &notes),
     )?;
     if let Some(path) = &args.out {
         file.write(path)?;
     }
-    let subject = Subject::of(&prediction.table, prediction.column);
+    let verdict = prediction.as_ref().map(|prediction| {
+        let subject = Subject::of(&prediction.table, prediction.column);
+        Verdict::of(&subject, std::slice::from_ref(&file))
+    });
     let found = Found {
         query: query.to_string(),
         loss: matches!(query, Query::Loss { .. }),
         report: &report,
         results,
         first_order,
-        source: prediction.source,
+        source: prediction.as_ref().map(|prediction| prediction.source),
         notes,
         kind,
-        verdict: Verdict::of(&subject, &[file]),
+        verdict,
         written: args.out.as_deref(),
     };
     let mut out = clean::stdout();
@@ -177,10 +186,19 @@ fn options(
     })
 }
 
+/// Why nothing predicts the changes of this run.
+fn no_prediction(run: &RecordedRun<'_>) -> Option<String> {
+    let why = run.rule().no_adjoint()?;
+    Some(format!(
+        "nothing predicts these changes: the run was trained with {}: {why}. The methods that work with it only rank",
+        run.rule().describe()
+    ))
+}
+
 /// The predicted and the real change of each set.
 fn results(
     report: &CounterfactualReport,
-    prediction: &Prediction,
+    prediction: Option<&Prediction>,
     run: &RecordedRun<'_>,
     options: &CounterfactualOptions,
 ) -> anyhow::Result<Vec<RemovalResult>> {
@@ -189,7 +207,8 @@ fn results(
             without: outcome.without.clone(),
             places: places(run.data(), &outcome.without),
             chosen_as: String::new(),
-            predicted_change: prediction.change(&outcome.without, options.denominators),
+            predicted_change: prediction
+                .map(|prediction| prediction.change(&outcome.without, options.denominators)),
             real_change: report
                 .change(set, 0)
                 .context("the retraining gave no value")?,

@@ -106,7 +106,7 @@ struct PrintedQuery<'a> {
 struct PrintedSet<'a> {
     chosen_as: &'a str,
     without: &'a [u64],
-    predicted_change: f64,
+    predicted_change: Option<f64>,
     real_change: f64,
 }
 
@@ -179,7 +179,7 @@ fn results(
         without: set.without.clone(),
         places: places(run.data(), &set.without),
         chosen_as: set.chosen_as.clone(),
-        predicted_change: set.without.iter().filter_map(|i| scores.get(i)).sum(),
+        predicted_change: Some(set.without.iter().filter_map(|i| scores.get(i)).sum()),
         real_change: report.change(at, q).unwrap_or(f64::NAN),
         value_without: outcome.queries.get(q).copied().unwrap_or(f64::NAN),
         losses: outcome.losses.clone(),
@@ -287,7 +287,7 @@ impl Checked {
                 "{:<wide$} {:>8} {:>+12.4e} {:>+12.4e}",
                 field(&set.chosen_as),
                 set.without.len(),
-                set.predicted_change,
+                set.predicted_change.unwrap_or(f64::NAN),
                 set.real_change
             )?;
         }

@@ -229,7 +229,10 @@ fn scan(sets: &[RemovalResult]) -> Result<Markup> {
             .map(|set| (set.without.len() as f64, change(set)));
         points.filter(|(_, change)| change.is_finite()).collect()
     };
-    let (predicted, real) = (of(|set| set.predicted_change), of(|set| set.real_change));
+    let (predicted, real) = (
+        of(|set| set.predicted_change.unwrap_or(f64::NAN)),
+        of(|set| set.real_change),
+    );
     let x = Axis::decades(
         "examples left out together",
         sets.iter().map(|set| set.without.len() as f64),
@@ -274,7 +277,7 @@ fn scan(sets: &[RemovalResult]) -> Result<Markup> {
 fn scatter(sets: &[RemovalResult]) -> Result<Markup> {
     let points: Vec<(f64, f64)> = sets
         .iter()
-        .map(|set| (set.predicted_change, set.real_change))
+        .map(|set| (set.predicted_change.unwrap_or(f64::NAN), set.real_change))
         .filter(|(p, r)| p.is_finite() && r.is_finite())
         .collect();
     let x = Axis::around("predicted change", points.iter().map(|p| p.0).chain([0.0]));

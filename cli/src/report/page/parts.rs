@@ -292,7 +292,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
             p.quiet { "There are no retrainings yet. " code { "counterfactual --each --top 20 SCORES --out removed.json" } " computes some, and " code { "report --removed removed.json" } " shows them here. " code { "counterfactual --scan 10,30,100 SCORES --out removed.json" } " leaves out many examples together." }
         }
         @for (name, results, plot) in &parts {
-            h3 { (results.query) ", " (method_name(&results.predicted_by)) }
+            h3 { (results.query) ", " @if results.predicted_by.is_empty() { "not predicted" } @else { (method_name(&results.predicted_by)) } }
             p {
                 "Examples were left out of steps " (results.window.start) " to " (results.window.end) " (" (results.removal) " removal, " (results.denominators) " denominators), and the model was retrained on the recorded batches. Changes are measured " (at_model(results.point())) ". From " code { (name) } "."
                 @if !page.shown.iter().any(|s| s.subject.fits(results)) {
@@ -313,7 +313,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
                             @for set in results.sets.iter().take(MOST_SETS) { tr {
                                 th scope="row" { @match set.without.as_slice() { [one] => { "#" (one) }, many => { (grouped(many.len() as u64)) " examples" } }
                                     @if set.without.len() > 1 && !set.chosen_as.is_empty() { " (" (set.chosen_as) ")" } }
-                                td.n { (signed(set.predicted_change)) } td.n { (signed(set.real_change)) } td.n { (ratio(set)) }
+                                td.n { (set.predicted_change.map_or(String::new(), signed)) } td.n { (signed(set.real_change)) } td.n { (ratio(set)) }
                                 @for loss in &set.losses { td.n { (format!("{:.4}", loss.loss)) } }
                             } }
                         }
@@ -327,7 +327,7 @@ pub(super) fn retraining(page: &Page) -> Result<Markup> {
 
 /// The real change divided by the predicted one; empty if nothing was predicted.
 fn ratio(set: &RemovalResult) -> String {
-    match set.real_change / set.predicted_change {
+    match set.real_change / set.predicted_change.unwrap_or(f64::NAN) {
         ratio if ratio.is_finite() => minus(&format!("{ratio:.2}")),
         _ => String::new(),
     }

@@ -53,7 +53,14 @@ fn every_rule_is_recorded_replayed_scored_and_retrained() {
         ),
         ("muon", &["optimizer.kind=muon"], "0.01"),
     ];
-    for (name, settings, rate) in rules {
+    // The settings that are left out have the documented defaults of the new kind.
+    let described = [
+        "kind = \"rmsprop\"\nalpha = 0.99",
+        "initial_accumulator_value = 0.01",
+        "kind = \"lamb\"\nbeta1 = 0.9",
+        "kind = \"muon\"\nmomentum = 0.95\nnesterov = true",
+    ];
+    for ((name, settings, rate), rule) in rules.into_iter().zip(described) {
         let recorded = record(dir, name, settings, rate);
         assert_eq!(code(&recorded), 0, "{name}: {}", stderr(&recorded));
         assert!(!stderr(&recorded).contains("scores by a sweep"), "{name}");
@@ -62,6 +69,10 @@ fn every_rule_is_recorded_replayed_scored_and_retrained() {
             replayed.contains("10 of 10 sampled steps give the next recorded state, bit for bit"),
             "{name}: {replayed}"
         );
+        let info = fine(dir, &["info", name, "--json"]);
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+        let task = info["info"]["task"].as_str().unwrap();
+        assert!(task.contains(rule), "{rule}: {task}");
         let table = format!("{name}.csv");
         fine(dir, &["influence", name, "--out", &table]);
         let words = ["counterfactual", name, "--without", "without.txt"];
@@ -99,8 +110,52 @@ fn lion_is_named_at_the_start_and_everything_but_a_sweep_works() {
     assert!(!dir.join("scores.csv").exists());
     fine(dir, &["influence", "run", "--method", "tracin"]);
     let retrained = fine(dir, &["counterfactual", "run", "--without", "without.txt"]);
-    assert!(retrained.contains("which only ranks"), "{retrained}");
-    assert!(retrained.contains("real"), "{retrained}");
+    // A ranking is no prediction: it gets no size, no direction and no verdict.
+    assert!(
+        retrained.contains("nothing predicts these changes"),
+        "{retrained}"
+    );
+    for absent in ["predicted (by", "as predicted", "was predicted", "trust"] {
+        assert!(!retrained.contains(absent), "{absent}: {retrained}");
+    }
+    let each = [
+        "counterfactual",
+        "run",
+        "--without",
+        "without.txt",
+        "--each",
+    ];
+    let listed = fine(dir, &each);
+    assert!(listed.contains("real"), "{listed}");
+    assert!(
+        !listed.contains("Kendall") && !listed.contains("trust"),
+        "{listed}"
+    );
+    let words = ["--json", "--out", "removed.json"];
+    let json = fine(dir, &[&each[..], &words].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["predicted_from"].is_null() && json["trust"].is_null());
+    for set in json["sets"].as_array().unwrap() {
+        assert!(set["predicted_change"].is_null() && set["real_change"].is_number());
+    }
+    // A table that ranks is no prediction either, and the report shows the real changes.
+    fine(
+        dir,
+        &[
+            "influence",
+            "run",
+            "--method",
+            "tracin",
+            "--out",
+            "ranks.csv",
+        ],
+    );
+    let top = fine(dir, &["counterfactual", "run", "--top", "3", "ranks.csv"]);
+    assert!(top.contains("nothing predicts these changes"), "{top}");
+    let words = ["--removed", "removed.json", "--out", "report.html"];
+    fine(dir, &[&["report", "run", "ranks.csv"][..], &words].concat());
+    let page = std::fs::read_to_string(dir.join("report.html")).unwrap();
+    assert!(page.contains("not predicted"));
 }
 
 #[test]

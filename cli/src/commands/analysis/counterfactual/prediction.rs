@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use candle_core::{DType, Device};
 
-use crate::commands::analysis::answering::{Settings, answer, sweep};
+use crate::commands::analysis::answering::{Settings, sweep};
 use crate::words::at_model;
-use hindcast_analyzer::estimators::choose;
 use hindcast_analyzer::scores::QueryMetadata;
 use hindcast_analyzer::{
     CounterfactualOptions, Denominators, Query, QueryPoint, RecordedRun, Removal, ScoreRow,
@@ -26,14 +25,18 @@ pub(super) struct Prediction {
 
 impl Prediction {
     /// Predicts from `table`, if it is about this run, window and query and has scores for all sets. Otherwise sweeps the
-    /// window with `settings`. If the update rule has no adjoint, a method that only ranks takes the place of the sweep.
+    /// window with `settings`. `None` if the update rule has no adjoint: the methods that work with it only rank, and a
+    /// ranking is no predicted change.
     pub fn of(
         table: Option<ScoreTable>,
         asked_at: &AskedAt<'_>,
         options: &CounterfactualOptions,
         sets: &[Vec<u64>],
         settings: &Settings<'_>,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Option<Self>> {
+        if asked_at.run.rule().no_adjoint().is_some() {
+            return Ok(None);
+        }
         let covered = |table: &ScoreTable, column| {
             let covered = |set: &Vec<u64>| covers(table, column, set, options.denominators);
             sets.iter().all(covered)
@@ -43,27 +46,19 @@ impl Prediction {
                 fitting_query(&table, &asked_at.run.head(), &options.window, asked_at)
             && covered(&table, column)
         {
-            return Ok(Prediction {
+            return Ok(Some(Prediction {
                 table,
                 column,
                 source: "the table",
-            });
+            }));
         }
         let queries = std::slice::from_ref(asked_at.query);
         let window = Window::Steps(options.window.clone());
-        if asked_at.run.rule().no_adjoint().is_some() {
-            let ranking = choose("tracin-steps", &[])?;
-            return Ok(Prediction {
-                table: answer(asked_at.run, queries, &window, settings, &ranking)?.table,
-                column: 0,
-                source: "tracin-steps, which only ranks: the update rule has no adjoint for a sweep",
-            });
-        }
-        Ok(Prediction {
+        Ok(Some(Prediction {
             table: sweep(asked_at.run, queries, &window, settings)?,
             column: 0,
             source: "a sweep of this window",
-        })
+        }))
     }
 
     /// The predicted change of the query without a set.

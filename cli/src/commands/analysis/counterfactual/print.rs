@@ -47,14 +47,14 @@ pub(super) struct Found<'a> {
     pub results: Vec<RemovalResult>,
     /// The part of the real change that is first order in the real change of the parameters; only for one set.
     pub first_order: Option<f64>,
-    /// The source of the prediction: a table or a sweep.
-    pub source: &'static str,
+    /// The source of the prediction: a table or a sweep. `None` if nothing predicts the changes.
+    pub source: Option<&'static str>,
     /// Reasons to doubt these numbers.
     pub notes: Vec<String>,
     /// How the sets were chosen.
     pub kind: Kinds,
-    /// How far the predictions can be trusted, by these retrainings alone.
-    pub verdict: Verdict,
+    /// How far the predictions can be trusted, by these retrainings alone. `None` if there are none.
+    pub verdict: Option<Verdict>,
     /// The file with the results.
     pub written: Option<&'a Path>,
 }
@@ -87,8 +87,8 @@ struct Report<'a> {
     real_change: Option<f64>,
     predicted_change: Option<f64>,
     first_order_change: Option<f64>,
-    predicted_from: &'a str,
-    trust: Printed,
+    predicted_from: Option<&'a str>,
+    trust: Option<Printed>,
     notes: &'a [String],
     sets: &'a [RemovalResult],
     scan: Option<Vec<ScanRow<'a>>>,
@@ -113,10 +113,10 @@ pub(super) fn json(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
         value_with_everyone: found.value_with_everyone(),
         value_without: only.map(|r| r.value_without),
         real_change: only.map(|r| r.real_change),
-        predicted_change: only.map(|r| r.predicted_change),
+        predicted_change: only.and_then(|r| r.predicted_change),
         first_order_change: found.first_order,
         predicted_from: found.source,
-        trust: found.verdict.printed(),
+        trust: found.verdict.as_ref().map(Verdict::printed),
         notes: &found.notes,
         sets: &found.results,
         scan: (found.kind == Kinds::Scan).then(|| found.results.iter().map(scan::row).collect()),
@@ -141,7 +141,9 @@ pub(super) fn text(out: &mut dyn Write, found: &Found<'_>) -> anyhow::Result<()>
     for note in &found.notes {
         writeln!(out, "  {note}")?;
     }
-    found.verdict.print(out)?;
+    if let Some(verdict) = &found.verdict {
+        verdict.print(out)?;
+    }
     if let Some(path) = found.written {
         writeln!(out, "{}", field(path.display()))?;
     }
@@ -175,11 +177,14 @@ fn print(
         "  {query} {}: {with:.6} with all examples, {without:.6} without",
         at_model(&report.at)
     )?;
-    writeln!(
-        out,
-        "  change: {:+.4e} predicted (by {source}), {:+.4e} real",
-        result.predicted_change, result.real_change
-    )?;
+    match (result.predicted_change, source) {
+        (Some(predicted), Some(source)) => writeln!(
+            out,
+            "  change: {predicted:+.4e} predicted (by {source}), {:+.4e} real",
+            result.real_change
+        )?,
+        _ => writeln!(out, "  change: {:+.4e} real", result.real_change)?,
+    }
     let (better, moved) = direction(found.loss, result.predicted_change, result.real_change);
     writeln!(out, "  {better}{query} {moved}")?;
     if let Some(first_order) = found.first_order {
@@ -200,7 +205,7 @@ fn print(
 
 /// What a real change does to the query: whether that is better or worse, for a loss, and its direction next to the predicted
 /// one.
-fn direction(loss: bool, predicted: f64, real: f64) -> (&'static str, String) {
+fn direction(loss: bool, predicted: Option<f64>, real: f64) -> (&'static str, String) {
     let verb = |change: f64| match change {
         c if c > 0.0 => "rises",
         c if c < 0.0 => "falls",
@@ -212,10 +217,11 @@ fn direction(loss: bool, predicted: f64, real: f64) -> (&'static str, String) {
         _ => "",
     };
     let expected = match predicted {
-        p if verb(p) == verb(real) => ", as predicted",
-        p if p > 0.0 => ", where a rise was predicted",
-        p if p < 0.0 => ", where a fall was predicted",
-        _ => ", where no change was predicted",
+        None => "",
+        Some(p) if verb(p) == verb(real) => ", as predicted",
+        Some(p) if p > 0.0 => ", where a rise was predicted",
+        Some(p) if p < 0.0 => ", where a fall was predicted",
+        Some(_) => ", where no change was predicted",
     };
     let moved = format!("{} without these examples{expected}", verb(real));
     (better, moved)
@@ -261,7 +267,7 @@ fn print_each(
     report: &CounterfactualReport,
     query: &str,
     results: &[RemovalResult],
-    source: &str,
+    source: Option<&str>,
 ) -> anyhow::Result<()> {
     writeln!(
         out,
@@ -278,26 +284,33 @@ fn print_each(
         .flat_map(|r| &r.places)
         .map(|p| field(&p.file).width());
     let wide = files.max().unwrap_or(0).max("file".len());
-    writeln!(
-        out,
-        "{:>8} {:>8} {:<wide$} {:>12} {:>12}",
-        "index", "row", "file", "predicted", "real"
-    )?;
+    write!(out, "{:>8} {:>8} {:<wide$}", "index", "row", "file")?;
+    if source.is_some() {
+        write!(out, " {:>12}", "predicted")?;
+    }
+    writeln!(out, " {:>12}", "real")?;
     for result in results {
         let index = result.without.first().copied().unwrap_or_default();
         let (row, file) = result.places.first().map_or((String::new(), ""), |p| {
             (p.row.to_string(), p.file.as_str())
         });
-        writeln!(
-            out,
-            "{index:>8} {row:>8} {:<wide$} {:>+12.4e} {:>+12.4e}",
-            field(file),
-            result.predicted_change,
-            result.real_change
-        )?;
+        write!(out, "{index:>8} {row:>8} {:<wide$}", field(file))?;
+        if let Some(predicted) = result.predicted_change {
+            write!(out, " {predicted:>+12.4e}")?;
+        }
+        writeln!(out, " {:>+12.4e}", result.real_change)?;
     }
+    if let Some(source) = source {
+        agreement(out, results, source)?;
+    }
+    reproduced(out, report)
+}
+
+/// Prints the agreement of predictions with real changes.
+fn agreement(out: &mut dyn Write, results: &[RemovalResult], source: &str) -> anyhow::Result<()> {
     let of = |f: fn(&RemovalResult) -> f64| results.iter().map(f).collect::<Vec<f64>>();
-    let (predicted, real) = (of(|r| r.predicted_change), of(|r| r.real_change));
+    let predicted = of(|r| r.predicted_change.unwrap_or(f64::NAN));
+    let real = of(|r| r.real_change);
     match kendall_tau(&predicted, &real) {
         Ok(tau) if tau.is_finite() => writeln!(
             out,
@@ -305,7 +318,7 @@ fn print_each(
         )?,
         _ => writeln!(out, "  (too few examples for Kendall's tau)")?,
     }
-    reproduced(out, report)
+    Ok(())
 }
 
 /// Prints how close the replay with all examples came to the recorded parameters.
@@ -389,7 +402,7 @@ mod tests {
                 "rises without these examples, where a fall was predicted",
             ),
         ] {
-            let (better, moved) = direction(loss, predicted, real);
+            let (better, moved) = direction(loss, Some(predicted), real);
             assert_eq!(format!("{better}{moved}"), said);
         }
     }

@@ -12,10 +12,10 @@ use hindcast_analyzer::counterfactual::{RemovalResult, SplitLoss};
 #[derive(Debug, Serialize)]
 pub(super) struct ScanRow<'a> {
     examples: usize,
-    predicted_change: f64,
+    predicted_change: Option<f64>,
     real_change: f64,
-    /// The real change divided by the predicted one; `null` if nothing was predicted.
-    ratio: f64,
+    /// The real change divided by the predicted one. `null` without a prediction, or if it is 0.
+    ratio: Option<f64>,
     losses: &'a [SplitLoss],
 }
 
@@ -24,7 +24,10 @@ pub(super) fn row(result: &RemovalResult) -> ScanRow<'_> {
         examples: result.without.len(),
         predicted_change: result.predicted_change,
         real_change: result.real_change,
-        ratio: result.real_change / result.predicted_change,
+        ratio: result
+            .predicted_change
+            .map(|predicted| result.real_change / predicted)
+            .filter(|ratio| ratio.is_finite()),
         losses: &result.losses,
     }
 }
@@ -35,16 +38,17 @@ pub(super) fn print(
     report: &CounterfactualReport,
     results: &[RemovalResult],
     (query, loss): (&str, bool),
-    source: &str,
+    source: Option<&str>,
 ) -> anyhow::Result<()> {
     writeln!(
         out,
-        "without the K most harmful examples in steps {}..{} ({} removal, {} denominators); change of {query} {}, predicted by {source}:",
+        "without the K most harmful examples in steps {}..{} ({} removal, {} denominators); change of {query} {}{}:",
         report.window.start,
         report.window.end,
         report.removal,
         report.denominators,
-        at_model(&report.at)
+        at_model(&report.at),
+        source.map_or(String::new(), |source| format!(", predicted by {source}"))
     )?;
     write!(
         out,
@@ -63,14 +67,13 @@ pub(super) fn print(
     writeln!(out)?;
     for result in results {
         let row = row(result);
-        let ratio = match row.ratio {
-            r if r.is_finite() => format!("{r:.2}"),
-            _ => String::new(),
-        };
+        let text = |value: Option<f64>, text: fn(f64) -> String| value.map_or(String::new(), text);
+        let predicted = text(row.predicted_change, |p| format!("{p:+.4e}"));
+        let ratio = text(row.ratio, |r| format!("{r:.2}"));
         write!(
             out,
-            "{:>8} {:>+12.4e} {:>+12.4e} {ratio:>7}",
-            row.examples, row.predicted_change, row.real_change
+            "{:>8} {predicted:>12} {:>+12.4e} {ratio:>7}",
+            row.examples, row.real_change
         )?;
         losses(out, &result.losses)?;
         writeln!(
@@ -137,7 +140,7 @@ mod tests {
             without: (0..size).collect(),
             places: Vec::new(),
             chosen_as: String::new(),
-            predicted_change: -0.01 * size as f64,
+            predicted_change: Some(-0.01 * size as f64),
             real_change,
             value_without: 0.5 + real_change,
             losses: Vec::new(),
@@ -170,9 +173,9 @@ mod tests {
     fn a_ratio_is_the_real_change_divided_by_the_predicted_one() {
         let results = results(&[(10, -0.05)]);
         let row = row(&results[0]);
-        assert_eq!((row.examples, row.ratio), (10, 0.5));
+        assert_eq!((row.examples, row.ratio), (10, Some(0.5)));
         let none = RemovalResult {
-            predicted_change: 0.0,
+            predicted_change: Some(0.0),
             ..results[0].clone()
         };
         let json = serde_json::to_value(super::row(&none)).unwrap();
