@@ -155,7 +155,9 @@ pub(crate) const VERIFY_JSON: &str = "\
   segments, steps, steps_ok, gaps, bytes, head_digest
   findings, more         a list of {kind, severity, file, segment, step, tensors, text}, and the number of findings beyond the list; severity is note, warning or error
   head_matches           only with --head
-  replay                 only with --replay: {tolerance, steps: [{step, comparison, loss, trained_differs, passed}], note}";
+  replay                 only with --replay: {tolerance, update_tolerance, median_tolerance, steps: [{step, comparison, loss, update_error, update_tensor,
+                         by_rounding, cause, trained_differs, passed}], note}
+  never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none";
 
 pub(crate) const INFO_JSON: &str = "\
 --json prints an object with
@@ -163,6 +165,7 @@ pub(crate) const INFO_JSON: &str = "\
   stored_bytes, raw_bytes, ratio, parameters, head_digest
   damage                 descriptions of what is damaged; empty if nothing is
   steps_ok               number of readable steps of a damaged run
+  never_trained          names of the parameter tensors that no step of the trace trained; absent if there are none
   rows                   {distinct, stored, raw_bytes, validation, test}, only if the run identifies its examples by rows
   info, segments, manifest   as stored in the run's files";
 
@@ -184,6 +187,7 @@ The page is one file that loads nothing from the network: open it from disk, mai
                          and that of the view is the worse of the two; growth is the factor by which the adjoint's norm grew";
 
 pub(crate) const COUNTERFACTUAL: &str = "\
+Exit code 1: retraining with all examples doesn't reproduce the recorded run (NOT REPRODUCED), unless --unverified is given.
 --scan 10,30,100 SCORES retrains without the 10, the 30 and the 100 most harmful examples of the table, side by side on all cores. It prints the predicted and the real change, their ratio, and the losses and errors of the validation and test splits for each number, so that you see where to stop. The line `lowest` names the number at which a loss is lowest.
 --top K SCORES refuses a table that doesn't belong to the run: its metadata names another run (unless --other-run is given), it has no rows, an example occurs twice or isn't in the data, or its labels, rows or files differ from the data. A table without the file SCORES.meta.json next to it is accepted with a warning, because nothing says which run it belongs to. A table of another window is accepted, and both windows are printed. --scan does the same. The examples are ranked by the table's column for --query, or by its only column; a table with several columns and none for --query is refused.
 --without FILE has one example index per line; empty lines and lines that begin with # are skipped. An example that is listed twice is left out once, with a warning.
