@@ -50,36 +50,68 @@ fn task_name(info: &RunInfo) -> String {
         .unwrap_or_else(|| "none was recorded (an own loop)".to_owned())
 }
 
-/// Names of the parameters that no recorded step trained, in the layout's order. Reads metadata until every parameter has
-/// been trained, which is usually the first step. Empty if the run has no step. Stops at damage.
-pub(crate) fn never_trained(trace: &Trace) -> Vec<String> {
+/// Parameters that no step of a trace trained.
+#[derive(Debug, Default)]
+pub(crate) struct NeverTrained {
+    /// Their names, in the layout's order.
+    pub names: Vec<String>,
+    /// Number of steps whose metadata the trace has.
+    steps: u64,
+    /// Whether these are all steps of the run so far.
+    whole: bool,
+}
+
+/// The parameters that no step in the trace trained. Reads metadata until every parameter has been trained, which is usually
+/// the first step. Empty if the run has no step. Stops at damage.
+pub(crate) fn never_trained(trace: &Trace) -> NeverTrained {
     let parameters = trace.layout().parameters();
     let mut left: Vec<usize> = (0..parameters.len()).collect();
-    let mut steps = trace.metas(0..u64::MAX);
-    let mut any = false;
-    while !left.is_empty()
-        && let Ok(Some(meta)) = steps.next()
-    {
-        any = true;
+    let mut metas = trace.metas(0..u64::MAX);
+    let (mut steps, mut next) = (0, 0);
+    let mut whole = false;
+    while !left.is_empty() {
+        let meta = match metas.next() {
+            Ok(Some(meta)) => meta,
+            Ok(None) => {
+                whole = next == steps;
+                break;
+            }
+            Err(_) => break,
+        };
+        (steps, next) = (steps + 1, meta.step + 1);
         left.retain(|at| meta.trained.get(*at) != Some(&true));
     }
-    left.retain(|_| any);
+    left.retain(|_| steps > 0);
     let names = left.into_iter().filter_map(|at| parameters.get(at));
-    names.map(|spec| spec.name.clone()).collect()
+    NeverTrained {
+        names: names.map(|spec| spec.name.clone()).collect(),
+        steps,
+        whole,
+    }
 }
 
 /// Says which of the run's parameters were never trained, and what may be the cause. `None` if there are none.
-pub(crate) fn about_never_trained(names: &[String], parameters: usize) -> Option<String> {
+pub(crate) fn about_never_trained(found: &NeverTrained, parameters: usize) -> Option<String> {
     /// Number of names in the sentence.
     const NAMED: usize = 3;
+    let names = &found.names;
     let first: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
     let more = match names.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let were = if names.len() == 1 { "was" } else { "were" };
+    let when = if found.whole {
+        "no step".to_owned()
+    } else {
+        format!(
+            "none of the {} steps that the run holds, but may have been in others",
+            found.steps
+        )
+    };
     (!names.is_empty()).then(|| {
         format!(
-            "{} of the {parameters} parameter tensors were trained in no step ({}{more}): the optimizer doesn't hold them, or they never had a gradient. If \
+            "{} of the {parameters} parameter tensors {were} trained in {when} ({}{more}): the optimizer doesn't hold them, or they never had a gradient. If \
              they should have had one: candle_nn's LayerNorm, RmsNorm, softmax_last_dim and rope cut the graph, and hindcast_model::own has layers with the \
              same names that don't",
             names.len(),

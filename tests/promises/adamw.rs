@@ -15,7 +15,7 @@ use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
 use hindcast_model::ops;
 use hindcast_model::own::OwnModel;
-use hindcast_recorder::{AdamW, Builder, Recorded, Recorder};
+use hindcast_recorder::{AdamW, Builder, Keep, Recorded, Recorder};
 
 use crate::common::{Tested, fine};
 
@@ -163,7 +163,7 @@ fn a_run_that_was_interrupted_ten_times_ends_with_the_bits_of_an_uninterrupted_o
 
 /// The trace says where moments began at zero again, and a replay follows it.
 #[test]
-fn a_replay_follows_an_optimizer_that_began_anew() -> Tested {
+fn a_replay_follows_an_optimizer_that_restarted() -> Tested {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("run");
     train(&path, |b| b, candles, (7, false))?;
@@ -263,6 +263,32 @@ fn tensors_that_no_step_trained_are_named_with_the_cure() -> Tested {
         info.contains("rule        kind = \"adamw\", beta1 = 0.9"),
         "{info}"
     );
+
+    // A tensor that was trained in steps that the run no longer holds.
+    let folder = dir.path().join("kept");
+    let builder = Recorder::builder(&folder).segment_steps(2);
+    let run = builder.keep(Keep::LastSteps(4)).create(&variables)?;
+    let adamw = |var: &candle_core::Var| AdamW::new_lr(vec![var.clone()], 0.01);
+    let data = variables.data().lock().expect("no thread panicked").clone();
+    let mut early = run.wrap(adamw(&data["last.bias"])?);
+    let mut late = run.wrap(adamw(&data["last.weight"])?);
+    for step in 0..20 {
+        let logits = last.forward(&norm.forward(&first.forward(&batch.inputs)?)?)?;
+        let loss = ops::cross_entropy(&logits, &batch.targets)?.mean_all()?;
+        run.batch(0, &[0, 1, 2])?;
+        if step < 2 {
+            early.backward_step(&loss)?;
+        } else {
+            late.backward_step(&loss)?;
+        }
+    }
+    run.finish()?;
+    let text = fine(dir.path(), &["info", "kept"]);
+    assert!(
+        text.contains("5 of the 6 parameter tensors were trained in none of the"),
+        "{text}"
+    );
+    assert!(!text.contains("trained in no step"), "{text}");
 
     train(&dir.path().join("whole"), |b| b, ours, (3, true))?;
     for verb in ["info", "verify"] {

@@ -42,6 +42,9 @@ struct Report<'a> {
     /// Parameter tensors that no step trained.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     never_trained: Vec<String>,
+    /// What is said about them.
+    #[serde(skip)]
+    untrained: Option<String>,
     /// The rows of batches that were announced by their tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     rows: Option<RowCounts>,
@@ -108,6 +111,8 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
     } else {
         Some(trace.readable(0..u64::MAX)?.steps)
     };
+    let untrained = never_trained(&trace);
+    let about_untrained = about_never_trained(&untrained, trace.layout().parameters().len());
     let report = Report {
         run: args.run.display().to_string(),
         status: trace.status(),
@@ -125,7 +130,8 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<Outcome> {
         ratio: contents.ratio(),
         parameters: contents.parameters,
         head_digest: contents.head,
-        never_trained: never_trained(&trace),
+        never_trained: untrained.names,
+        untrained: about_untrained,
         rows: RowCounts::of(&trace),
         info: trace.info(),
         segments: trace.sizes(),
@@ -181,9 +187,8 @@ fn print(
     if let Some(text) = frozen(info) {
         writeln!(out, "  frozen      {text}")?;
     }
-    let tensors = trace.layout().parameters().len();
-    if let Some(text) = about_never_trained(&report.never_trained, tensors) {
-        writeln!(out, "  untrained   {}", field(&text))?;
+    if let Some(text) = &report.untrained {
+        writeln!(out, "  untrained   {}", field(text))?;
     }
     match (&info.rule, &info.task) {
         (Some(rule), None) => writeln!(out, "  rule        {}", field(in_a_line(rule)))?,

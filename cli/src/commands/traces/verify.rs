@@ -61,9 +61,9 @@ pub(crate) fn run(args: &Verify, models: &Models) -> anyhow::Result<Outcome> {
         Default::default()
     } else {
         let trace = context::open_trace_within(&args.run, memory)?;
-        let names = never_trained(&trace);
-        let text = about_never_trained(&names, trace.layout().parameters().len());
-        (names, text)
+        let found = never_trained(&trace);
+        let text = about_never_trained(&found, trace.layout().parameters().len());
+        (found.names, text)
     };
     let report = Report {
         trace,
