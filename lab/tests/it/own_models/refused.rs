@@ -158,7 +158,7 @@ const REFUSED: &[(&str, Between, &[&str])] = &[
         &["a cut in candle's graph", "own::ops::softmax_last_dim"],
     ),
     (
-        "softmax_last_dim beside other uses",
+        "softmax_last_dim next to other uses",
         |net, x, _| {
             let h = net.narrow(x)?;
             candle_nn::ops::softmax_last_dim(&h)?.broadcast_mul(&net.weight)
@@ -202,7 +202,7 @@ const REFUSED: &[(&str, Between, &[&str])] = &[
             let h = net.narrow(x)?;
             h.gather(&picked(&h)?.narrow(1, 0, 1)?.contiguous()?, 1)
         },
-        &["gather", "own::gather"],
+        &["it is gather", "own::gather"],
     ),
     (
         "scatter_add",
@@ -210,7 +210,8 @@ const REFUSED: &[(&str, Between, &[&str])] = &[
             let h = net.narrow(x)?;
             h.sqr()?.scatter_add(&picked(&h)?, &h, 1)
         },
-        &["own::scatter_add"],
+        // The check finds the operation without recognising it, and lists what to look for.
+        &["look there for", "scatter_add", "own::scatter_add"],
     ),
     (
         "conv1d",
@@ -313,7 +314,7 @@ const REFUSED: &[(&str, Between, &[&str])] = &[
             let h = net.narrow(x)?;
             &h * h.detach()
         },
-        &["a detach()", "own::stop_gradient"],
+        &["look there for", "a detach()", "own::stop_gradient"],
     ),
     (
         "Linear of a transposed batch",
