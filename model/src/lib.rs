@@ -15,7 +15,7 @@
 //! | [`own`] | a user's own candle model as an objective |
 //! | [`ops`] | layers on candle tensors with correct first and second derivatives |
 //! | [`batches`], [`schedule`] | the examples of each step, their weights and the learning rate |
-//! | [`update`] | SGD, Adam, AdamW, RMSprop, Adagrad, LAMB, Lion and Muon: the step, and its exact backward pass |
+//! | [`update`] | SGD, Adam, AdamW, RMSprop, Adagrad, LAMB, Lion and Muon: the step, and its exact backward pass (Lion has none) |
 //! | [`train`] | gradients on flat vectors, a training step, the training loop |
 //! | [`vectors`] | dot products, norms and sums of float64 vectors |
 //! | [`random`] | random numbers as a function of seed, step, example and purpose |

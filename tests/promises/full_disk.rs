@@ -56,7 +56,7 @@ struct Left {
     /// The steps before the failure.
     held: u64,
     /// Whether the storage took later steps when it was tried again.
-    went_on: bool,
+    continued: bool,
     reported: Reported,
 }
 
@@ -80,7 +80,7 @@ fn check(
     let ranges = trace.ranges()?;
     let recorded: u64 = ranges.iter().map(|range| range.end - range.start).sum();
     let held = ranges.first().cloned().unwrap_or_default();
-    let went_on = ranges.len() > 1;
+    let continued = ranges.len() > 1;
     if plan.train_on {
         // The run is closed and the lost steps are counted, although the disk is still full.
         ensure!(trace.status() != Status::Open, "{:?}", trace.status());
@@ -88,10 +88,10 @@ fn check(
             lost.start == held.end && recorded + count == plan.steps,
             "the manifest counts {count} steps of {lost:?} as lost; recorded: {ranges:?}"
         );
-        ensure!(went_on || lost.end == plan.steps, "{lost:?}, {ranges:?}");
+        ensure!(continued || lost.end == plan.steps, "{lost:?}, {ranges:?}");
     } else {
         ensure!(trace.status() == Status::Open, "{:?}", trace.status());
-        ensure!(lost.is_empty() && !went_on, "{lost:?}, {ranges:?}");
+        ensure!(lost.is_empty() && !continued, "{lost:?}, {ranges:?}");
     }
     compare_without(&trace, truth, lost.clone())?;
     undamaged(&trace.verify()?)?;
@@ -131,7 +131,7 @@ fn check(
     }
     Ok(Left {
         held: held.end,
-        went_on,
+        continued,
         reported,
     })
 }
@@ -165,7 +165,7 @@ fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
     let truth = Truth::new(HIDDEN, STEPS)?;
     // The first limit allows no window of reserved blocks. The second allows one and no more.
     for kilobytes in [300, 1100] {
-        let (mut most, mut went_on) = (0, 0);
+        let (mut most, mut continued) = (0, 0);
         for plan in plans(Path::new("")) {
             let folder = tempfile::tempdir()?;
             let plan = Plan {
@@ -188,10 +188,10 @@ fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
             ensure!(bytes <= kilobytes * 1024, "{bytes} bytes, {}", context());
             ensure!(held > 5 && held < STEPS, "{held} steps, {}", context());
             most = held.max(most);
-            if left.went_on {
+            if left.continued {
                 // The limit is one per file. One second after the failure the storage is tried again, and a new file takes
                 // the next steps. Training on a slow machine takes that long. Such a run has reached its end.
-                went_on += 1;
+                continued += 1;
                 continue;
             }
             // Without the limit, the run continues.
@@ -205,7 +205,7 @@ fn a_file_that_may_not_grow_ends_the_recording_and_not_the_process() -> Tested {
             check_resumed(&plan.run, &truth).with_context(context)?;
         }
         println!(
-            "at most {kilobytes} kB per file: up to {most} steps held, {went_on} runs went on in a new file"
+            "at most {kilobytes} kB per file: up to {most} steps held, {continued} runs continued in a new file"
         );
     }
     Ok(())
@@ -314,7 +314,7 @@ fn a_full_disk_ends_the_recording_and_not_the_process() -> Tested {
             .with_context(|| context(&found.output))?;
             let (held, reported) = (left.held, left.reported);
             ensure!(
-                !left.went_on,
+                !left.continued,
                 "a full disk took steps: {}",
                 context(&found.output)
             );

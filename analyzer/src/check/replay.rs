@@ -153,7 +153,7 @@ pub fn replay_check(
     let (update_tolerance, median_tolerance) = tolerances(run);
     let mut steps = Vec::with_capacity(total);
     for mut stretch in stretches {
-        // A step whose buffers are missing is left out, and the walk goes on after it.
+        // A step whose buffers are missing is left out, and the walk continues after it.
         while let Some(&first) = stretch.chosen.front() {
             let range = stretch.range.clone();
             let mut see = |step: &Recomputed<'_>| {

@@ -11,7 +11,7 @@ use crate::objective::TensorDef;
 pub struct GroupHyper {
     /// Learning rate η.
     pub learning_rate: f64,
-    /// The optimizer's own decay λ: coupled (SGD, Adam) or decoupled (AdamW), as the rule says.
+    /// The optimizer's own decay λ. [`UpdateRule::couples_decay`] says whether it is added to the gradient.
     pub weight_decay: f64,
 }
 

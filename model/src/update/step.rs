@@ -84,7 +84,7 @@ impl UpdateRule {
             };
             let theta = (&mut parameters[range.clone()], &gradient[range.clone()]);
             if settings.optimizer_step == 0 {
-                // In the middle of a run, the counter 0 says that the optimizer began anew. Other tensors may belong to
+                // In the middle of a run, the counter 0 says that an optimizer restarted. Other tensors may belong to
                 // an optimizer that takes turns with this one.
                 for slot in state.chunks_mut(p.max(1)) {
                     slot[range.clone()].fill(T::of(self.initial_value()));

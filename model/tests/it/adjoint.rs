@@ -28,7 +28,7 @@ struct Run {
     twice: bool,
     /// Whether the first tensor has more rows than columns.
     tall: bool,
-    /// The step at which the optimizer begins anew, with a state of zero and a counter of 0.
+    /// The step at which the optimizer restarts, with a state of zero and a counter of 0.
     restart: usize,
 }
 
@@ -322,9 +322,9 @@ fn a_window_that_starts_in_the_middle_keeps_the_optimizers_step_counter() {
     }
 }
 
-/// The counter 0 in the middle of a run means that the optimizer began anew.
+/// The counter 0 in the middle of a run means that the optimizer restarted.
 #[test]
-fn an_optimizer_that_begins_anew_forgets_its_state() {
+fn an_optimizer_that_restarts_forgets_its_state() {
     for (name, rule, scale) in RULES {
         let mut run = Run::of(rule, scale);
         run.restart = 8;

@@ -51,7 +51,8 @@ impl fmt::Display for Fault {
         if let Some((first, more)) = self.unreached.split_first() {
             write!(f, "; its values depend on {first}")?;
             if !more.is_empty() {
-                write!(f, " and {} other tensors", more.len())?;
+                let tensors = if more.len() == 1 { "tensor" } else { "tensors" };
+                write!(f, " and {} other {tensors}", more.len())?;
             }
             f.write_str(", and its gradient doesn't")?;
         }

@@ -154,7 +154,7 @@ fn another_rule_is_not_reproduced() {
 }
 
 #[test]
-fn moments_that_began_anew_are_found_where_they_did() {
+fn moments_that_restarted_are_found_where_they_did() {
     let report = replayed(&train(Some(25)), None);
     let failed: Vec<u64> = report
         .steps
