@@ -1,5 +1,6 @@
 //! Reads what a run contains from its trace, for `info` and for the report.
 
+use hindcast_format::layout::DType;
 use hindcast_format::{DataIdentity, FrozenTensor, RunInfo, Status, Trace, hex};
 use hindcast_model::objective::Split;
 use hindcast_model::task::Task;
@@ -116,6 +117,16 @@ pub(crate) fn about_never_trained(found: &NeverTrained, parameters: usize) -> Op
              same names that don't",
             names.len(),
             first.join(", ")
+        )
+    })
+}
+
+/// Says what is computed in which type for a run whose parameters were recorded in half precision. `None` for other runs.
+pub(crate) fn about_half(trace: &Trace) -> Option<String> {
+    let dtype = trace.layout().parameters().first()?.dtype;
+    matches!(dtype, DType::Bf16 | DType::F16).then(|| {
+        format!(
+            "{dtype}: steps are replayed and retrained in {dtype}; sweeps differentiate them in float32 at the recorded parameters, as if the updates weren't rounded"
         )
     })
 }

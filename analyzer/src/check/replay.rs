@@ -13,6 +13,7 @@ mod sample;
 use candle_core::{DType, Device};
 use hindcast_format::DataIdentity;
 use hindcast_model::data::{DataSet, SplitFingerprint, differences};
+use hindcast_model::real::{Real as _, bf16, f16};
 use serde::Serialize;
 
 use super::rule::{Cause, Compared, Recomputed, median, tolerances, walk};
@@ -33,12 +34,16 @@ pub struct ReplayCheckOptions {
 }
 
 impl ReplayCheckOptions {
-    /// 16 steps, and the tolerance of the run's own float type: 1e-4 in f32, 1e-10 in f64.
+    /// 16 steps, and the tolerance of the run's own float type: 1e-4 in f32, 1e-10 in f64, and sixteen units in the last place of
+    /// a tensor's largest element in f16 (2⁻⁶) and bf16 (2⁻³), whose gradients round so much that a small bias may differ by as
+    /// much.
     pub fn new(run: &RecordedRun<'_>) -> Self {
         ReplayCheckOptions {
             samples: 16,
-            tolerance: match run.dtype() {
+            tolerance: match run.trained_dtype() {
                 DType::F64 => 1e-10,
+                DType::F16 => 16.0 * f16::SPACING,
+                DType::BF16 => 16.0 * bf16::SPACING,
                 _ => 1e-4,
             },
             device: Device::Cpu,
@@ -164,8 +169,10 @@ pub fn replay_check(
                 }
                 Ok(())
             };
-            let walked = match run.dtype() {
+            let walked = match run.trained_dtype() {
                 DType::F64 => walk::<f64>(run, range, &options.device, &mut see),
+                DType::F16 => walk::<f16>(run, range, &options.device, &mut see),
+                DType::BF16 => walk::<bf16>(run, range, &options.device, &mut see),
                 _ => walk::<f32>(run, range, &options.device, &mut see),
             };
             match walked {

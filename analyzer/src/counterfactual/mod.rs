@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use candle_core::DType;
 use hindcast_model::ops::second_order::STACK_BYTES;
-use hindcast_model::real::Real;
+use hindcast_model::real::{Real, bf16, f16};
 
 use crate::error::{AnalysisError, Result};
 use crate::measures::compare::Comparison;
@@ -45,8 +45,10 @@ pub fn counterfactuals(
     sets: &[Vec<u64>],
     progress: &ReplayProgress<'_>,
 ) -> Result<CounterfactualReport> {
-    match run.dtype() {
+    match run.trained_dtype() {
         DType::F64 => typed::<f64>(run, options, queries, sets, progress),
+        DType::F16 => typed::<f16>(run, options, queries, sets, progress),
+        DType::BF16 => typed::<bf16>(run, options, queries, sets, progress),
         _ => typed::<f32>(run, options, queries, sets, progress),
     }
 }

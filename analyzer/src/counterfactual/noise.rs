@@ -1,6 +1,5 @@
 //! Noise in the starting state, to measure how far a retrained model depends on rounding.
 
-use candle_core::DType;
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_model::real::Real;
 
@@ -10,14 +9,10 @@ const START_NOISE: u32 = 1 << 31;
 /// Multiplies every parameter by `1 + ε r`, where ε is the spacing of the run's floats at 1, and r is uniform in [−1,
 /// 1), drawn from `seed` for run number `at` (0 is the run with all examples).
 pub(super) fn move_start<T: Real>(parameters: &mut [T], seed: u64, at: usize) {
-    let spacing = match T::DTYPE {
-        DType::F64 => f64::EPSILON,
-        _ => f64::from(f32::EPSILON),
-    };
     let mut stream = Stream::of_example(seed, at as u64, Purpose::Other(START_NOISE, 0));
     for value in parameters {
         let wide = value.wide();
-        *value = T::of(wide + wide * spacing * stream.uniform_in(-1.0, 1.0));
+        *value = T::of(wide + wide * T::SPACING * stream.uniform_in(-1.0, 1.0));
     }
 }
 

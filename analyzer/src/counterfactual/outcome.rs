@@ -128,26 +128,28 @@ impl Evaluated<'_> {
                 value,
             }));
         }
-        let end = self.values(trainer, state)?;
+        let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect::<Vec<f64>>();
+        let (parameters, buffers) = (wide(&state.parameters), wide(&state.buffers));
+        let evaluated = |parameters: &[f64], buffers: &[f64]| ModelState::<T::Evaluated> {
+            parameters: narrow(parameters),
+            buffers: narrow(buffers),
+            optimizer: Vec::new(),
+        };
+        let end = self.values(trainer, &evaluated(&parameters, &buffers))?;
         let (at_point, at_end) = match &average {
             None => (end, None),
             Some(average) => {
-                let average = ModelState {
-                    parameters: narrow::<T>(&average.parameters),
-                    buffers: narrow(&average.buffers),
-                    optimizer: Vec::new(),
-                };
+                let average = evaluated(&average.parameters, &average.buffers);
                 (self.values(trainer, &average)?, Some(end))
             }
         };
-        let wide = |x: &[T]| x.iter().map(|x| x.wide()).collect();
         Ok(Outcome {
             without: without.to_vec(),
             queries: at_point.queries,
             losses: at_point.losses,
             at_end,
-            parameters: wide(&state.parameters),
-            buffers: wide(&state.buffers),
+            parameters,
+            buffers,
             average,
         })
     }

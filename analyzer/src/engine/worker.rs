@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use candle_core::{DType, Device, Tensor, Var};
 use hindcast_model::objective::{Batch, Draws, Mode, Objective};
 use hindcast_model::ops::second_order;
+use hindcast_model::own::without_rounding;
 
 use super::autodiff::Context;
 use super::{ForwardPass, Products, ReplayEngine, StepGradient, StepInput, flat, slices};
@@ -78,7 +79,8 @@ impl AutodiffEngine {
         let thread = std::thread::Builder::new()
             .name("hindcast-engine".to_owned())
             .stack_size(second_order::STACK_BYTES)
-            .spawn(move || serve(&inbox, objective.as_ref(), dtype, &on))
+            // Derivatives are those of the unrounded function.
+            .spawn(move || without_rounding(|| serve(&inbox, objective.as_ref(), dtype, &on)))
             .map_err(|e| AnalysisError::Threads {
                 what: "the replay engine's thread",
                 problem: e.to_string(),

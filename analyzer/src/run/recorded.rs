@@ -175,7 +175,17 @@ impl<'a> RecordedRun<'a> {
         &self.blocks
     }
 
-    /// Element type in which the run is recomputed: float64 if it was trained in float64, else float32.
+    /// Element type of the recorded parameters, in which the training updated them. Steps are replayed in it.
+    pub fn trained_dtype(&self) -> DType {
+        match self.source.parameters().first().map(|spec| spec.dtype) {
+            Some(StoredType::F64) => DType::F64,
+            Some(StoredType::F16) => DType::F16,
+            Some(StoredType::Bf16) => DType::BF16,
+            Some(StoredType::F32) | None => DType::F32,
+        }
+    }
+
+    /// Element type in which a sweep and queries compute by default: float64 if the run was trained in float64, else float32.
     pub fn dtype(&self) -> DType {
         match self.source.parameters().first().map(|spec| spec.dtype) {
             Some(StoredType::F64) => DType::F64,

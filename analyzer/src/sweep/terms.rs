@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use hindcast_model::objective::{Mode, Pass};
+use hindcast_model::own::without_rounding;
 
 use super::{ReplayStep, SweepState};
 use crate::engine::flat;
@@ -21,13 +22,14 @@ pub fn loss_terms(run: &RecordedRun<'_>) -> Result<Option<usize>> {
     let batch = run.train_batch(&[0], end.step, dtype, &device)?;
     let losses = (|| {
         let of = |values: &[f64], defs| flat::tensors(values, defs, 1.0, dtype, &device);
-        objective.losses(&Pass {
+        let pass = Pass {
             parameters: &of(&end.parameters, objective.parameters())?,
             buffers: &of(&end.buffers, objective.buffers())?,
             batch: &batch,
             mode: Mode::Evaluate,
             draws: run.draws(end.step),
-        })
+        };
+        without_rounding(|| objective.losses(&pass))
     })();
     let losses = losses.doing(|| "running the model on an example".to_owned())?;
     let terms = losses.terms.as_ref().map(Tensor::dims);

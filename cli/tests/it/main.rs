@@ -6,6 +6,8 @@ mod experiments;
 #[cfg(all(feature = "record", unix))]
 mod guide;
 #[cfg(feature = "record")]
+mod half;
+#[cfg(feature = "record")]
 mod own_loop;
 #[cfg(feature = "record")]
 mod report;

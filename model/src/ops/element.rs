@@ -155,6 +155,21 @@ pub(crate) fn same_kind(op: &str, first: &Tensor, others: &[(&str, &Tensor)]) ->
             format!("expected f32 or f64 tensors, got {:?}", first.dtype()),
         ));
     }
+    same_type(op, first, others)
+}
+
+/// As [`same_kind`], for operations of candle's, which run in every float type.
+pub(crate) fn same_float(op: &str, first: &Tensor, others: &[(&str, &Tensor)]) -> Result<()> {
+    if !first.dtype().is_float() {
+        return Err(error(
+            op,
+            format!("expected float tensors, got {:?}", first.dtype()),
+        ));
+    }
+    same_type(op, first, others)
+}
+
+fn same_type(op: &str, first: &Tensor, others: &[(&str, &Tensor)]) -> Result<()> {
     for (name, tensor) in others {
         if tensor.dtype() != first.dtype() {
             return Err(error(

@@ -3,15 +3,15 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::activation::softplus;
-use super::element::{error, same_kind};
+use super::element::{error, same_float};
 
 /// x − ln Σ e^x over the last dimension.
 ///
 /// # Errors
-/// If `x` is a scalar, or its type isn't f32 or f64.
+/// If `x` is a scalar, or its type isn't a float type.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "log_softmax";
-    same_kind(OP, x, &[])?;
+    same_float(OP, x, &[])?;
     if x.rank() == 0 {
         return Err(error(OP, "expected at least one dimension, got a scalar"));
     }
@@ -98,7 +98,7 @@ pub fn mean_squared_error(predictions: &Tensor, targets: &Tensor) -> Result<Tens
 
 /// Targets in the shape of the predictions. (B,) and (B, 1) count as equal.
 fn like(op: &str, predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    same_kind(op, predictions, &[("targets", targets)])?;
+    same_float(op, predictions, &[("targets", targets)])?;
     let (p, t) = (predictions.dims(), targets.dims());
     let one_each = |d: &[usize]| d.len() <= 2 && d.get(1).is_none_or(|&k| k == 1);
     let column = p.first() == t.first() && one_each(p) && one_each(t);

@@ -66,6 +66,7 @@
 mod backend;
 mod batch_norm;
 mod buffer;
+mod cast;
 mod constants;
 mod conv;
 mod draws;
@@ -83,6 +84,7 @@ mod value;
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use buffer::Buffer;
 pub use candle_nn::{Conv1dConfig, ConvTranspose1dConfig, LayerNormConfig};
+pub use cast::{cast, rounded, without_rounding};
 pub use conv::{
     Conv1d, ConvTranspose1d, conv_transpose1d, conv_transpose1d_no_bias, conv1d, conv1d_no_bias,
 };
@@ -101,7 +103,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::objective::{Losses, Mode, Objective, Pass, TensorDef};
+use crate::objective::{Batch, Losses, Mode, Objective, Pass, TensorDef};
 use backend::{Collect, Given};
 use buffer::Scope;
 use constants::Constants;
@@ -122,6 +124,8 @@ pub struct OwnModel {
     /// Tensors that are not trained.
     frozen: Vec<(String, Tensor)>,
     constants: Constants,
+    /// The type that training rounds the parameters and the inputs to.
+    rounded: Option<DType>,
 }
 
 impl OwnModel {
@@ -185,6 +189,7 @@ impl OwnModel {
             penalty: None,
             frozen: Vec::new(),
             constants: Constants::default(),
+            rounded: None,
         }
         .buffers_where(|_| false))
     }
@@ -243,6 +248,42 @@ impl OwnModel {
         self
     }
 
+    /// Says that training rounded the float32 parameters and the inputs to this type, bf16 or f16, before each forward pass, as
+    /// with [`rounded`]. A replay of recorded steps and a retraining do the same. Derivatives, and the values of queries, are
+    /// computed without this rounding. Use [`cast`] for casts in the forward pass and the loss.
+    ///
+    /// A model with buffers is refused in its first pass.
+    #[must_use]
+    pub fn rounded_to(mut self, dtype: DType) -> Self {
+        self.rounded = Some(dtype);
+        self
+    }
+
+    /// The pass's inputs and parameters as the model gets them.
+    fn given(&self, pass: &Pass<'_>) -> Result<(Batch, Vec<Tensor>)> {
+        let (batch, parameters) = (pass.batch.clone(), pass.parameters.to_vec());
+        let Some(dtype) = self.rounded.filter(|_| cast::rounds()) else {
+            return Ok((batch, parameters));
+        };
+        if !self.buffers.is_empty() {
+            candle_core::bail!(
+                "rounded_to: models with buffers ({}, …) are not supported: keep running statistics out of the model, or train in \
+                 one type",
+                self.buffers[0].name
+            );
+        }
+        let inputs = if batch.inputs.dtype().is_float() {
+            batch.inputs.to_dtype(dtype)?
+        } else {
+            batch.inputs.clone()
+        };
+        let parameters = parameters.iter().map(|t| t.to_dtype(dtype));
+        Ok((
+            Batch { inputs, ..batch },
+            parameters.collect::<Result<_>>()?,
+        ))
+    }
+
     /// Sets a penalty, such as an L2 penalty: a scalar function of the parameters by name, which training adds once to the
     /// batch loss, independently of the examples' weights. Weight decay of the optimizer is not a penalty in this sense,
     /// because it is recorded with each step.
@@ -272,18 +313,16 @@ impl Objective for OwnModel {
     fn losses(&self, pass: &Pass<'_>) -> Result<Losses> {
         named("parameter", &self.parameters, pass.parameters)?;
         named("buffer", &self.buffers, pass.buffers)?;
-        let inputs = &pass.batch.inputs;
-        let dtype = pass
-            .parameters
-            .first()
-            .map_or(inputs.dtype(), Tensor::dtype);
+        let (batch, parameters) = self.given(pass)?;
+        let inputs = &batch.inputs;
+        let dtype = parameters.first().map_or(inputs.dtype(), Tensor::dtype);
         // Layers get copies of the buffers. The scope maps each copy to its tensor in the graph.
         let scope = Scope::enter(pass.buffers)?;
         let stops = Stops::enter(pass.mode);
         let tensors = self
             .parameters
             .iter()
-            .zip(pass.parameters)
+            .zip(&parameters)
             .chain(self.buffers.iter().zip(scope.handed_out()))
             .map(|(def, tensor)| (def.name.clone(), tensor.clone()))
             .chain(self.constants.at(&self.frozen, dtype, inputs.device())?)
@@ -293,7 +332,16 @@ impl Objective for OwnModel {
             dtype,
             inputs.device().clone(),
         );
-        let outputs = with_draws(pass.draws, &pass.batch.indices, || (self.run)(vb, pass))?;
+        let outputs = with_draws(pass.draws, &batch.indices, || {
+            (self.run)(
+                vb,
+                &Pass {
+                    parameters: &parameters,
+                    batch: &batch,
+                    ..*pass
+                },
+            )
+        })?;
         let buffers = scope.leave()?;
         let loss = (self.loss)(&outputs, &pass.batch.targets)?;
         let (per_example, terms) = match loss.rank() {

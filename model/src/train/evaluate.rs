@@ -7,6 +7,7 @@ use super::flat::tensors;
 use super::gradient::append_f64;
 use crate::data::DataSet;
 use crate::objective::{Batch, Draws, Mode, Objective, Pass, Split};
+use crate::own::without_rounding;
 use crate::real::Real;
 
 /// Number of rows that are evaluated at once. It limits memory and changes no value, because evaluation treats each row
@@ -125,15 +126,17 @@ impl Evaluator<'_> {
             let batch = self
                 .data
                 .batch(self.split, indices, None, T::DTYPE, self.device)?;
-            let result = objective.losses(&Pass {
+            // A model is judged by its function, without the rounding of mixed-precision training.
+            let pass = Pass {
                 parameters: &parameters,
                 buffers: &buffers,
                 batch: &batch,
                 mode: Mode::Evaluate,
                 draws: Draws { seed: 0, step: 0 },
-            })?;
+            };
+            let result = without_rounding(|| objective.losses(&pass))?;
             let mut losses = Vec::with_capacity(indices.len());
-            append_f64::<T>(&result.per_example, &mut losses)?;
+            append_f64(&result.per_example, &mut losses)?;
             visit(&losses, &result.outputs, &batch)?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The gradient of a batch loss.
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 
 use super::error::{TrainError, check_length};
 use super::flat::{append, tensors};
@@ -76,15 +76,16 @@ pub(super) fn part<T: Real>(
         draws,
     })?;
     let mut per_example = Vec::with_capacity(weights.len());
-    append_f64::<T>(&losses.per_example, &mut per_example)?;
+    append_f64(&losses.per_example, &mut per_example)?;
     check_length("losses of the batch", weights.len(), per_example.len())?;
     let mut loss = dot(&per_example, weights);
-    let narrow = weights.iter().map(|&w| T::of(w)).collect::<Vec<_>>();
-    let narrow = Tensor::from_vec(narrow, weights.len(), device)?;
+    // In mixed precision, the losses may have another type than the parameters.
+    let narrow = Tensor::from_slice(weights, weights.len(), device)?;
+    let narrow = narrow.to_dtype(losses.per_example.dtype())?;
     let mut total = losses.per_example.mul(&narrow)?.sum_all()?;
     if let Some(penalty) = losses.shared.as_ref().filter(|_| shared) {
         let mut value = Vec::with_capacity(1);
-        append_f64::<T>(penalty, &mut value)?;
+        append_f64(penalty, &mut value)?;
         loss += value.iter().sum::<f64>();
         total = total.add(penalty)?;
     }
@@ -145,7 +146,7 @@ fn empty<T: Real>(
     };
     if let Some(penalty) = penalty {
         let mut value = Vec::with_capacity(1);
-        append_f64::<T>(&penalty, &mut value)?;
+        append_f64(&penalty, &mut value)?;
         result.loss = value.iter().sum();
         (result.gradient, _) = backward(&penalty, inputs, objective, parameters.len())?;
     }
@@ -153,13 +154,8 @@ fn empty<T: Real>(
 }
 
 /// Appends a tensor's values as float64.
-pub(super) fn append_f64<T: Real>(tensor: &Tensor, to: &mut Vec<f64>) -> Result<(), TrainError> {
-    let def = crate::objective::TensorDef {
-        name: String::new(),
-        shape: tensor.dims().to_vec(),
-    };
-    let mut values: Vec<T> = Vec::with_capacity(tensor.elem_count());
-    append(&[Some(tensor)], &[def], &mut values)?;
-    to.extend(values.into_iter().map(Real::wide));
+pub(super) fn append_f64(tensor: &Tensor, to: &mut Vec<f64>) -> Result<(), TrainError> {
+    let values = tensor.to_dtype(DType::F64)?.flatten_all()?;
+    to.extend(values.to_vec1::<f64>()?);
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::settings::{Blocks, Settings};
 use super::step::StepPoint;
 use crate::real::Real;
 use errors::Errors;
-use part::{Part, epsilon};
+use part::Part;
 
 /// δ in units of the last place of the gradient's largest element. A sum over a batch rounds its terms, which may be
 /// much larger than the sum. The largest element of the whole gradient measures the size of such terms.
@@ -89,7 +89,7 @@ impl Rounding {
         // Both results of a step are rounded, too.
         for (bound, x) in bounds.iter_mut().zip(before.parameters) {
             if *bound > 0.0 {
-                *bound += 4.0 * epsilon::<T>() * (x.wide().abs() + *bound);
+                *bound += 4.0 * T::SPACING * (x.wide().abs() + *bound);
             }
         }
         Ok(bounds)
@@ -144,5 +144,5 @@ fn error_of<T: Real>(
         threshold => Clip::of(Clip::norm(parts()), threshold),
     };
     let scale = clip.map_or(1.0, |c| c.scale);
-    Ok((PLACES * epsilon::<T>() * largest * scale, scale))
+    Ok((PLACES * T::SPACING * largest * scale, scale))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use hindcast_model::objective::{Batch, Mode, Objective, Pass};
-use hindcast_model::own::with_constants;
+use hindcast_model::own::{with_constants, without_rounding};
 
 use super::point::CheckPoint;
 use super::precision::Precision;
@@ -91,13 +91,14 @@ impl<'a> Evaluator<'a> {
         let losses = on_device(theta, self.objective.parameters())
             .and_then(|parameters| {
                 let buffers = on_device(r, self.objective.buffers())?;
-                self.objective.losses(&Pass {
+                let pass = Pass {
                     parameters: &parameters,
                     buffers: &buffers,
                     batch: &self.batch,
                     mode,
                     draws: self.point.draws,
-                })
+                };
+                without_rounding(|| self.objective.losses(&pass))
             })
             .doing(running)?;
         if losses.per_example.dtype() != dtype {

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use candle_core::{DType, Device, Result as Candle, Tensor, Var};
 use hindcast_model::objective::{Batch, Mode, Objective, Pass};
 use hindcast_model::ops::second_order;
-use hindcast_model::own::with_constants;
+use hindcast_model::own::{with_constants, without_rounding};
 
 use super::differences::{Noise, moved};
 use super::evaluate::Evaluator;
@@ -147,9 +147,11 @@ impl Search<'_> {
             draws: self.point.draws,
         };
         let losses = if self.constants.is_empty() {
-            self.objective.losses(&pass)?
+            without_rounding(|| self.objective.losses(&pass))?
         } else {
-            with_constants(self.constants, || self.objective.losses(&pass))?
+            with_constants(self.constants, || {
+                without_rounding(|| self.objective.losses(&pass))
+            })?
         };
         let sorted = losses.per_example.sorted_nodes();
         let nodes = sorted.into_iter().rev();

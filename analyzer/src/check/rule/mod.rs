@@ -17,6 +17,7 @@ mod walk;
 
 use candle_core::DType;
 use hindcast_format::layout::DType as Stored;
+use hindcast_model::real::{bf16, f16};
 
 pub use cause::Cause;
 pub(crate) use measure::Compared;
@@ -45,8 +46,10 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
             steps.push(step.check(run));
             Ok(())
         };
-        match run.dtype() {
+        match run.trained_dtype() {
             DType::F64 => walk::<f64>(run, stretch, &options.device, &mut see)?,
+            DType::F16 => walk::<f16>(run, stretch, &options.device, &mut see)?,
+            DType::BF16 => walk::<bf16>(run, stretch, &options.device, &mut see)?,
             _ => walk::<f32>(run, stretch, &options.device, &mut see)?,
         }
     }
@@ -66,7 +69,7 @@ pub fn rule_check(run: &RecordedRun<'_>, options: &RuleCheckOptions) -> Result<R
 /// Largest error of a step and largest median error that pass, by the type that the run was trained in.
 ///
 /// A float32 gradient of a deep net differs by 1e-6 to 1e-5 of its norm between two processors. The gradients of a bf16
-/// or f16 run were rounded to 8 or 11 bits, and are computed in float32 here.
+/// or f16 run are rounded to 8 or 11 bits at each operation, so that two processors may differ by much more.
 pub(crate) fn tolerances(run: &RecordedRun<'_>) -> (f64, f64) {
     let stored = run.source().parameters().first().map(|spec| spec.dtype);
     match stored.unwrap_or(Stored::F32) {

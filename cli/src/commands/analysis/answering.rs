@@ -11,6 +11,7 @@ use crate::commands::context::device;
 use crate::commands::interrupt::{Interrupts, told};
 use crate::commands::memory::{self, Limit};
 use crate::commands::progress::{self, Bar};
+use crate::contents::about_half;
 use crate::words::bytes;
 use hindcast_analyzer::estimators::{Answer, Chosen, Planned, Question, choose, plan};
 use hindcast_analyzer::sweep::{Observer, Saving, Stage, SweepCheckpoint};
@@ -106,6 +107,10 @@ pub(crate) fn answer(
     let mut answer = answer.map_err(|e| watch.explain(e.into()))?;
     drop(watch);
     let notes = &mut answer.table.metadata.notes;
+    if chosen.method.sweeps {
+        let half = run.trace().and_then(about_half);
+        notes.extend(half.map(|text| format!("the run was trained in {text}")));
+    }
     if !settings.quiet {
         for note in notes.iter() {
             say!("{}: {note}", chosen.method.name);

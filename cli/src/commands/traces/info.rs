@@ -17,7 +17,8 @@ use crate::commands::context::open_trace_within;
 use crate::commands::memory::Limit;
 use crate::commands::{Outcome, context};
 use crate::contents::{
-    Contents, NO_HEAD, about_never_trained, frozen, in_a_line, never_trained, notes, status,
+    Contents, NO_HEAD, about_half, about_never_trained, frozen, in_a_line, never_trained, notes,
+    status,
 };
 use crate::words::{self, counted};
 
@@ -186,6 +187,9 @@ fn print(
     size(out, report, trace)?;
     if let Some(text) = frozen(info) {
         writeln!(out, "  frozen      {text}")?;
+    }
+    if let Some(text) = about_half(trace) {
+        writeln!(out, "  type        {text}")?;
     }
     if let Some(text) = &report.untrained {
         writeln!(out, "  untrained   {}", field(text))?;

@@ -2,6 +2,7 @@
 
 mod checked;
 mod exact;
+mod half;
 mod layers;
 mod refused;
 mod rounding;

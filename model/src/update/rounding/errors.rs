@@ -1,6 +1,6 @@
 //! The errors of an optimizer's state, and the bounds of each rule's step.
 
-use super::part::{Part, SHARE, epsilon, longest, notable, spread};
+use super::part::{Part, SHARE, longest, notable, spread};
 use crate::real::Real;
 use crate::update::moments::{adagrad_factor, bias_corrections};
 use crate::update::muon::{LONGEST, shape_factor};
@@ -125,7 +125,7 @@ impl Errors {
             let (root, off) = if centered {
                 // Both terms of the difference are averages of 1/(1−α) steps, each rounded.
                 let (square, mean) = (part.state(slot, i), part.state(0, i));
-                let error = 4.0 * epsilon::<T>() * square / (1.0 - alpha);
+                let error = 4.0 * T::SPACING * square / (1.0 - alpha);
                 let difference = (square - mean * mean).max(0.0);
                 let root = difference.sqrt();
                 let less = root - (difference - error).max(0.0).sqrt();

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use candle_core::DType;
-
 use crate::real::Real;
 use crate::update::moments::bias_corrections;
 use crate::update::settings::GroupHyper;
@@ -81,15 +79,6 @@ pub(super) fn spread((m, off): (f64, f64), (root, root_off): (f64, f64), eps: f6
     // A root of 0 can only grow.
     let nearest = (m - off).max(0.0) / (root + root_off + eps);
     (step, (farthest - step).max(step - nearest))
-}
-
-/// Distance from 1 to the next number of the type.
-pub(super) fn epsilon<T: Real>() -> f64 {
-    if T::DTYPE == DType::F64 {
-        f64::EPSILON
-    } else {
-        f64::from(f32::EPSILON)
-    }
 }
 
 /// Largest possible `|m̂|/√n̂` after `done + 1` steps, by the inequality of Cauchy and Schwarz: the root of the sum of
