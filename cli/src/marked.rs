@@ -13,6 +13,17 @@ pub(crate) struct Piece {
     pub strength: i8,
 }
 
+impl Piece {
+    /// A text without scores.
+    pub fn plain(text: String) -> Self {
+        Piece {
+            text,
+            influence: 0.0,
+            strength: 0,
+        }
+    }
+}
+
 /// The number of strengths above 0.
 pub(crate) const STRENGTHS: i8 = 3;
 

@@ -131,6 +131,11 @@ fn example(
         Some(image) => example.picture = Some(picture(&image)?),
         None => example.values = values(data, row.index)?,
     }
+    // The label of a sequence with target tokens is its text already.
+    if data.tokens(Split::Train, row.index).is_none() {
+        let text = data.text(Split::Train, row.index).into_iter();
+        example.pieces = text.map(Piece::plain).collect();
+    }
     Ok(example)
 }
 

@@ -10,6 +10,9 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hindcast_model::data::DataSpec;
+use hindcast_model::task::ModelSpec;
+
 use crate::own_loop;
 
 /// Programs that a line may run. Any other is probably a mistake.
@@ -133,6 +136,15 @@ fn not_compared(shown: &str) -> bool {
     first == "…" || first.chars().all(|c| c.is_ascii_digit())
 }
 
+/// The tables of a task on a page must be valid.
+fn task(page: &str) {
+    let page: toml::Table = page.parse().unwrap();
+    let data: DataSpec = page["data"].clone().try_into().unwrap();
+    data.validate().unwrap();
+    let model: ModelSpec = page["model"].clone().try_into().unwrap();
+    assert!(!model.layers.is_empty());
+}
+
 /// Entries of `Cargo.toml` on a page must have this workspace's versions and name existing crates.
 fn dependencies(page: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -185,7 +197,12 @@ fn run_chapter(name: &str) {
             }
             "rust,no_run" => continue, // a doctest
             "toml" => {
-                dependencies(&block.lines.join("\n"));
+                let text = block.lines.join("\n");
+                if text.contains("[dependencies]") {
+                    dependencies(&text);
+                } else {
+                    task(&text);
+                }
                 continue;
             }
             other => panic!(

@@ -27,6 +27,12 @@ pub fn load(
     let augment = augment.copied().unwrap_or_default();
     let parts = sources::read(spec, dir, seed)?;
     augment.validate(&parts.train.shape)?;
+    if spec.source == Source::Text && !augment.is_none() {
+        return Err(DataError::spec(
+            "augment",
+            "windows of text aren't images, so they can't be augmented",
+        ));
+    }
 
     let SourceRows {
         train,
@@ -34,6 +40,7 @@ pub fn load(
         test,
         names,
         features,
+        alphabet,
         mut notes,
     } = parts;
     let mut files = file_starts([Some(&train), validation.as_ref(), test.as_ref()]);
@@ -92,6 +99,7 @@ pub fn load(
         splits,
         names,
         features,
+        alphabet,
         scale,
         augment,
         target,

@@ -24,6 +24,8 @@ pub(super) struct Examples {
     pub(super) names: Vec<String>,
     /// Names of the features. Empty if they have none.
     pub(super) features: Vec<String>,
+    /// The characters of a text, by the channel of the input. Empty for other data.
+    pub(super) alphabet: Vec<char>,
     pub(super) scale: Scale,
     pub(super) augment: AugmentSpec,
     pub(super) target: Target,

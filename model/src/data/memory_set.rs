@@ -1,11 +1,11 @@
 //! The loaded examples as a data set: batches, labels, origins, images and digests.
 
-use super::DataError;
 use super::augment::Window;
 use super::fingerprint::{Digest, Leaves, RawInput, RawLabel};
 use super::memory::Examples;
 use super::set::{DataSet, Image};
 use super::store::Labels;
+use super::{DataError, windows};
 use crate::objective::{Batch, Draws, Split};
 use crate::random::occurrences;
 use candle_core::{DType, Device, Tensor};
@@ -144,6 +144,9 @@ impl DataSet for Examples {
         let &[channels @ (1 | 3), height, width] = self.rows.shape.as_slice() else {
             return None;
         };
+        if !self.alphabet.is_empty() {
+            return None;
+        }
         let row = self.row(split, index)?;
         let bytes: Vec<u8> = match self.input(row) {
             RawInput::U8(v) => v.to_vec(),
@@ -177,6 +180,16 @@ impl DataSet for Examples {
             name: split.name().to_string(),
             leaves,
         })
+    }
+
+    fn text(&self, split: Split, index: u64) -> Option<String> {
+        let row = self.row(split, index)?;
+        match self.input(row) {
+            RawInput::U8(input) if !self.alphabet.is_empty() => {
+                Some(windows::text(input, &self.alphabet))
+            }
+            _ => None,
+        }
     }
 
     fn feature_names(&self) -> &[String] {

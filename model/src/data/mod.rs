@@ -47,6 +47,7 @@ mod texts;
 mod tokens;
 mod validate;
 mod vocabulary;
+mod windows;
 
 pub use augment::AugmentSpec;
 pub use documents::{DocumentsSpec, Strip};
@@ -63,3 +64,4 @@ pub use set::{DataSet, Image};
 pub use spec::{AxisOrder, ClassRef, DataSpec, Files, Pair, Pick, Pool, Source, Target};
 pub(crate) use texts::listed;
 pub use vocabulary::Vocabulary;
+pub use windows::TextSpec;

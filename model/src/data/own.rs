@@ -80,6 +80,7 @@ pub fn from_tensors(
         splits: rows.ranges.clone().map(Iterator::collect),
         names,
         features: Vec::new(),
+        alphabet: Vec::new(),
         scale: Scale::identity(rows.all.shape.iter().product()),
         augment,
         target,

@@ -1,7 +1,7 @@
 //! Scaling of decoded values to the model's inputs: `(x / divide_by − mean) / sd`, then standardisation, in f64.
 
 use super::DataError;
-use super::spec::DataSpec;
+use super::spec::{DataSpec, Source};
 use super::store::Values;
 use candle_core::WithDType;
 
@@ -50,7 +50,12 @@ impl Scale {
         };
         let bytes = matches!(values, Values::U8(_));
         let mut scale = Self {
-            divide_by: spec.divide_by.unwrap_or(if bytes { 255.0 } else { 1.0 }),
+            divide_by: spec.divide_by.unwrap_or(match spec.source {
+                // 1 stands for a character.
+                Source::Text => 1.0,
+                _ if bytes => 255.0,
+                _ => 1.0,
+            }),
             mean: spread(&spec.mean, 0.0),
             sd: spread(&spec.sd, 1.0),
             per_channel: if count == 1 {

@@ -29,7 +29,8 @@ pub struct Sequences<'a> {
 
 impl<'a> Sequences<'a> {
     /// The training sequences: inputs (N, T) of type u32 or i64, and targets of the same N examples: (N,) classes, (N, T)
-    /// tokens, or (N, k) floats.
+    /// tokens, or (N, k) floats. Inputs (N, C, T) hold the ids in their first channel and other integers per token in the
+    /// others, such as an attention mask or the number of a segment.
     pub fn new(train: Pairs<'a>) -> Self {
         Self {
             parts: [Some(train), None, None],

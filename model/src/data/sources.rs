@@ -2,7 +2,9 @@
 
 use super::spec::{DataSpec, Files, Pair, Pool, Source};
 use super::store::{Rows, SourceRows};
-use super::{DataError, array, cifar10, digits, documents, files, idx, npy, table, tensors};
+use super::{
+    DataError, array, cifar10, digits, documents, files, idx, npy, table, tensors, windows,
+};
 use crate::objective::Split;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -59,6 +61,13 @@ pub(super) fn read(
             let label = spec.label.as_deref().unwrap_or_default();
             documents::read(&how, label, &train, &validation, &test)
         }
+        Source::Text => {
+            let [train, validation, test] = paths(spec, &folder)?;
+            let how = spec.text.as_ref().ok_or_else(|| {
+                DataError::spec("text", "expected a table with the length of a window")
+            })?;
+            windows::read(how, &train, &validation, &test)
+        }
         Source::Csv | Source::Digits => {
             let [train, validation, test] = paths(spec, &folder)?;
             table::read(spec, &train, &validation, &test)
@@ -76,6 +85,7 @@ fn read_digits(spec: &DataSpec, seed: u64) -> Result<SourceRows, DataError> {
         test: Some(draw(spec.test, Split::Test)?),
         names: Some((0..10).map(|d| d.to_string()).collect()),
         features: Vec::new(),
+        alphabet: Vec::new(),
         notes: Vec::new(),
     })
 }
@@ -131,6 +141,7 @@ fn pairs(
         test,
         names: None,
         features: Vec::new(),
+        alphabet: Vec::new(),
         notes: Vec::new(),
     })
 }
@@ -164,6 +175,7 @@ fn lists(
         test: part(&test)?,
         names: None,
         features: Vec::new(),
+        alphabet: Vec::new(),
         notes: Vec::new(),
     })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::documents::DocumentsSpec;
+use super::windows::TextSpec;
 
 /// The source of the examples: `data.source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub enum Source {
     Npy,
     /// Safetensors files with a tensor of inputs and a tensor of labels.
     Safetensors,
+    /// Plain text, cut into windows of characters, each with the next character as its class.
+    Text,
     /// Generated images of digits. They need no file, and it is known which labels are wrong.
     Digits,
 }
@@ -36,6 +39,7 @@ impl Source {
             Self::Documents => "documents",
             Self::Npy => "npy",
             Self::Safetensors => "safetensors",
+            Self::Text => "text",
             Self::Digits => "digits",
         }
     }
@@ -128,12 +132,12 @@ pub enum Target {
 ///
 /// ```toml
 /// [data]
-/// source = "idx"            # idx | cifar10 | csv | documents | npy | safetensors | digits
+/// source = "idx"            # idx | cifar10 | csv | documents | npy | safetensors | text | digits
 ///
 /// # Files, relative to the data folder. A file may also be compressed, with the extension .gz or .xz. The names of
 /// # MNIST's and CIFAR-10's files are built in.
 /// train_files = { inputs = "train-images-idx3-ubyte", labels = "train-labels-idx1-ubyte" }   # idx, npy
-/// # train_files = ["a.csv", "b.csv"]        # csv, documents, safetensors, cifar10: one or several names
+/// # train_files = ["a.csv", "b.csv"]        # csv, documents, text, safetensors, cifar10: one or several names
 /// # validation_files, test_files            # separate files for validation and test, in the same form
 /// # inputs = "images"; labels = "targets"   # safetensors: names of the tensors (default "inputs" and "labels")
 /// # layout = "nhwc"                         # npy, safetensors, idx: the channels are the last axis in the file
@@ -146,6 +150,7 @@ pub enum Target {
 /// # log1p = ["income"]                      # csv: columns of numbers x of which log(1 + x) is the input
 /// # merge = { sex = { "0" = ["?", "n/a"] } }   # csv: texts of a column that count as another text
 /// # documents = { text = "text" }           # documents: see DocumentsSpec; `label` is the name of the labels' field
+/// # text = { length = 8 }                   # text: see TextSpec
 ///
 /// # The splits.
 /// skip = 5000               # number of rows at the beginning of the training files that are left out
@@ -161,7 +166,7 @@ pub enum Target {
 /// flipped = 0.08            # share of training labels that are made wrong on purpose (default 0; for digits 0.08)
 ///
 /// # Inputs of the model: (x / divide_by − mean) / sd.
-/// divide_by = 255.0         # default: 255 for bytes, 1 for other types
+/// divide_by = 255.0         # default: 255 for bytes, 1 for other types and for text
 /// mean = [0.5]              # one number for all channels, or one per channel
 /// sd = [0.5]
 /// standardise = true        # then subtract each feature's mean over the train split and divide by its standard deviation
@@ -224,6 +229,9 @@ pub struct DataSpec {
     /// How documents are turned into numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<DocumentsSpec>,
+    /// How a text is cut into windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextSpec>,
     /// Number of rows at the beginning of the training files that are left out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub skip: u64,
@@ -295,6 +303,7 @@ impl DataSpec {
             log1p: Vec::new(),
             merge: BTreeMap::new(),
             documents: None,
+            text: None,
             skip: 0,
             classes: Vec::new(),
             class_names: Vec::new(),

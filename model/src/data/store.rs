@@ -179,6 +179,8 @@ pub(super) struct SourceRows {
     pub(super) names: Option<Vec<String>>,
     /// Names of the features. Empty if they have none.
     pub(super) features: Vec<String>,
+    /// The characters of a text, by the channel of the input. Empty for other sources.
+    pub(super) alphabet: Vec<char>,
     /// Notes about the files for users, one per line.
     pub(super) notes: Vec<String>,
 }
@@ -211,6 +213,7 @@ impl SourceRows {
             test,
             names,
             features,
+            alphabet: Vec::new(),
             notes: Vec::new(),
         })
     }

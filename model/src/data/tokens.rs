@@ -309,7 +309,12 @@ impl DataSet for Tokens {
     fn text(&self, split: Split, index: u64) -> Option<String> {
         let vocabulary = self.vocabulary.as_ref()?;
         let (part, row) = self.row(split, index)?;
-        let ids = part.inputs.get(row).ok()?.flatten_all().ok()?;
+        let mut ids = part.inputs.get(row).ok()?;
+        if ids.rank() > 1 {
+            // The ids come first; after them may be a mask.
+            ids = ids.get(0).ok()?;
+        }
+        let ids = ids.flatten_all().ok()?;
         let ids: Vec<i64> = ids.to_dtype(DType::I64).ok()?.to_vec1().ok()?;
         Some(vocabulary.text(&ids))
     }

@@ -24,7 +24,7 @@ impl DataSpec {
 
     /// Checks that the source has every key that is set.
     fn validate_keys(&self) -> Result<(), DataError> {
-        use Source::{Cifar10, Csv, Documents, Idx, Npy, Safetensors};
+        use Source::{Cifar10, Csv, Documents, Idx, Npy, Safetensors, Text};
         let only = |key: &str, set: bool, sources: &[Source]| {
             if set && !sources.contains(&self.source) {
                 let names: Vec<_> = sources.iter().map(|s| s.name()).collect();
@@ -39,7 +39,7 @@ impl DataSpec {
             }
             Ok(())
         };
-        let files = [Idx, Cifar10, Csv, Documents, Npy, Safetensors];
+        let files = [Idx, Cifar10, Csv, Documents, Npy, Safetensors, Text];
         only("train_files", self.train_files.is_some(), &files)?;
         only("validation_files", self.validation_files.is_some(), &files)?;
         only("test_files", self.test_files.is_some(), &files)?;
@@ -55,6 +55,7 @@ impl DataSpec {
         only("log1p", !self.log1p.is_empty(), &[Csv])?;
         only("merge", !self.merge.is_empty(), &[Csv])?;
         only("documents", self.documents.is_some(), &[Documents])?;
+        only("text", self.text.is_some(), &[Text])?;
         only("skip", self.skip > 0, &files)?;
         only("pool", self.pool != Pool::Separate, &files)?;
         only("pick", self.pick != Pick::Random, &files)?;
@@ -63,8 +64,9 @@ impl DataSpec {
 
     /// Checks that the keys that the source needs are set.
     fn validate_source(&self) -> Result<(), DataError> {
-        use Source::{Csv, Documents, Npy, Safetensors};
-        if matches!(self.source, Csv | Documents | Npy | Safetensors) && self.train_files.is_none()
+        use Source::{Csv, Documents, Npy, Safetensors, Text};
+        if matches!(self.source, Csv | Documents | Npy | Safetensors | Text)
+            && self.train_files.is_none()
         {
             return Err(DataError::spec(
                 "train_files",
@@ -82,6 +84,12 @@ impl DataSpec {
                 DataError::spec("label", "name the field of a document that holds its label")
             })?;
             self.documents.clone().unwrap_or_default().validate(label)?;
+        }
+        if self.source == Text {
+            let text = self.text.as_ref().ok_or_else(|| {
+                DataError::spec("text", "say how long a window is: text = { length = 8 }")
+            })?;
+            text.validate()?;
         }
         Ok(())
     }

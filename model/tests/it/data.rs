@@ -7,6 +7,7 @@ mod formats;
 mod real;
 mod splits;
 mod table;
+mod text;
 mod values;
 
 use hindcast_model::data::{DataError, DataSet, DataSpec, load};

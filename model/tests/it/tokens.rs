@@ -253,3 +253,35 @@ fn sequences_with_a_vocabulary_are_shown_as_text() {
         .to_string();
     assert!(named.contains("tokens or values"), "{named}");
 }
+
+#[test]
+fn a_mask_travels_with_the_ids() {
+    let (x, mask) = (ids(&[[0, 1, 2], [1, 0, 0]]), ids(&[[1, 1, 1], [1, 0, 0]]));
+    let inputs = Tensor::stack(&[&x, &mask], 1).unwrap();
+    let classes = Tensor::new(&[1u32, 0], &Device::Cpu).unwrap();
+    let data = Sequences::new((&inputs, &classes)).vocabulary(Vocabulary::chars("abc".chars()));
+    let data = data.classes(&["no", "yes"]).build().unwrap();
+    assert_eq!(data.shape(), [2, 3]);
+    assert_eq!(data.text(Split::Train, 0).as_deref(), Some("abc"));
+    assert_eq!(data.label(Split::Train, 0), "yes");
+    let batch = data
+        .batch(Split::Train, &[1, 0], None, DType::F64, &Device::Cpu)
+        .unwrap();
+    let channel = |c: usize| {
+        batch
+            .inputs
+            .get_on_dim(1, c)
+            .unwrap()
+            .to_vec2::<u32>()
+            .unwrap()
+    };
+    assert_eq!(channel(0), [[1, 0, 0], [0, 1, 2]]);
+    assert_eq!(channel(1), [[1, 0, 0], [1, 1, 1]]);
+    // A changed mask is another example.
+    let other = Tensor::stack(&[&x, &x], 1).unwrap();
+    let other = Sequences::new((&other, &classes))
+        .classes(&["no", "yes"])
+        .build()
+        .unwrap();
+    assert_ne!(data.leaf(Split::Train, 0), other.leaf(Split::Train, 0));
+}

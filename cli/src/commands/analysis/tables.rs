@@ -98,6 +98,16 @@ pub(crate) fn rows(
     query: usize,
 ) -> io::Result<()> {
     let named = rows.iter().any(|row| row.name.is_some());
+    // The label of a sequence with target tokens is its text already.
+    let text = |index| match data.tokens(Split::Train, index) {
+        Some(_) => None,
+        None => data.text(Split::Train, index),
+    };
+    let texts: Vec<Option<String>> = if named {
+        Vec::new()
+    } else {
+        rows.iter().map(|row| text(row.index)).collect()
+    };
     let wide = file_width(rows.iter().copied());
     write!(
         out,
@@ -107,8 +117,13 @@ pub(crate) fn rows(
     if rows.iter().any(|row| !row.spread.is_empty()) {
         write!(out, "{}", spread_heads(None))?;
     }
-    writeln!(out, "{}", if named { "  name" } else { "" })?;
-    for row in rows {
+    let last = match (named, texts.iter().any(Option::is_some)) {
+        (true, _) => "  name",
+        (false, true) => "  text",
+        (false, false) => "",
+    };
+    writeln!(out, "{last}")?;
+    for (at, row) in rows.iter().enumerate() {
         let influence = row.influence.get(query).copied().flatten();
         let influence = influence.map_or_else(String::new, |v| format!("{v:+.4e}"));
         let note = match data.planted(Split::Train, row.index) {
@@ -116,9 +131,11 @@ pub(crate) fn rows(
             Some(false) => "  label right".to_owned(),
             None => String::new(),
         };
+        let text = texts.get(at).and_then(Option::as_deref);
         let name = row
             .name
             .as_deref()
+            .or(text)
             .map_or_else(String::new, |name| format!("  {}", short(name)));
         let spread = row.spread.get(query).map_or_else(String::new, spread);
         writeln!(

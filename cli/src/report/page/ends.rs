@@ -109,7 +109,11 @@ fn rows(examples: &[Example], label: &str) -> Markup {
     let known = examples.iter().any(|e| e.really.is_some());
     let filed = examples.iter().any(|e| !e.file.is_empty());
     let spread = examples.iter().any(|e| e.spread.is_some());
-    let marked = examples.iter().any(|e| !e.pieces.is_empty());
+    let texts = examples.iter().any(|e| !e.pieces.is_empty());
+    let marked = examples
+        .iter()
+        .flat_map(|e| &e.pieces)
+        .any(|p| p.strength != 0);
     scrolling(
         label,
         html! {
@@ -124,7 +128,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                     @if spread { th.n scope="col" { "sd" } th.n scope="col" { "t" } }
                     @if named { th scope="col" { "Name" } }
                     @if valued { th scope="col" { "Values in the model's input" } }
-                    @if marked { th scope="col" { "Text, with the influence of its tokens" } }
+                    @if texts { th scope="col" { @if marked { "Text, with the influence of its tokens" } @else { "Text" } } }
                 } }
                 tbody { @for e in examples { tr {
                     th.n scope="row" { (e.index) } td.n { (e.row) }
@@ -144,7 +148,7 @@ fn rows(examples: &[Example], label: &str) -> Markup {
                             bdi { (name) " " } span style="white-space:nowrap" { (minus(&format!("{value:.3}"))) }
                         }
                     } }
-                    @if marked { td.tokens { (pieces(&e.pieces)) } }
+                    @if texts { td.tokens { (pieces(&e.pieces)) } }
                 } } }
             }
         },

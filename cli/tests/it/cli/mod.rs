@@ -54,6 +54,8 @@ mod streams;
 mod tables;
 mod terminal;
 #[cfg(feature = "record")]
+mod text;
+#[cfg(feature = "record")]
 mod theory;
 #[cfg(feature = "record")]
 mod unverified;
