@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The target network's parameters are buffers: the forward pass changes them and not the optimizer, as it does running
-//! statistics. So the step's gradient doesn't flow through the target, as it should be, and the analysis follows how an
-//! example changes later targets. An agent collected the memory at random before the training, so the transitions don't
+//! statistics. The step's gradient doesn't flow through the target, and the analysis follows how an example changes later
+//! targets. An agent collected the memory at random before the training, so the transitions don't
 //! depend on the network.
 
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ use clap::Parser;
 use hindcast::run_with;
 use hindcast_model::data::{DataSet, from_tensors};
 use hindcast_model::objective::Split;
-use hindcast_model::own::{Buffer, OwnModel, seeded};
+use hindcast_model::own::{Buffer, OwnModel, seeded, stop_gradient};
 use hindcast_model::random::{Purpose, Stream};
 use hindcast_recorder::{AdamW, Recorder}; // candle_nn's AdamW, with moments that survive a kill
 
@@ -88,7 +88,8 @@ impl Dqn {
         let (reward, goes_on) = (part(54, 1)?, part(55, 1)?);
         let target: Vec<Tensor> = self.target.iter().map(Buffer::value).collect();
         let best = values(&target, &next)?.max_keepdim(1)?;
-        let wanted = (reward + (goes_on * best)?.affine(DISCOUNT, 0.0)?)?;
+        // `detach()`, which a replay can follow.
+        let wanted = stop_gradient(&(reward + (goes_on * best)?.affine(DISCOUNT, 0.0)?)?)?;
         let value = (values(&self.network, &state)? * action)?.sum_keepdim(1)?;
         if train {
             for (buffer, (before, now)) in self.target.iter().zip(target.iter().zip(&self.network))

@@ -72,11 +72,23 @@ pub fn told(program: Program, dir: &Path) -> Story {
     let all = format!("replayed: {0} of {0} sampled steps", program.steps);
     assert!(said.contains(&all), "{said}");
 
-    let said = program.fine(dir, &["influence", "run", "--out", "scores.csv"]);
+    ranked(program, dir, "all")
+}
+
+/// Ranks the examples of `dir/run` by their use in a window of steps, and retrains without the worst five.
+pub fn ranked(program: Program, dir: &Path, window: &str) -> Story {
+    let window = ["--window", window];
+    let words = [&["influence", "run", "--out", "scores.csv"], &window[..]].concat();
+    let said = program.fine(dir, &words);
     println!("{said}");
     assert!(said.contains("derivatives of the model agree"), "{said}");
     let table = std::fs::read_to_string(dir.join("scores.csv")).unwrap();
-    let said = program.fine(dir, &["counterfactual", "run", "--top", "5", "scores.csv"]);
+    let words = [
+        &["counterfactual", "run", "--top", "5", "scores.csv"],
+        &window[..],
+    ]
+    .concat();
+    let said = program.fine(dir, &words);
     println!("{said}");
     let (predicted, real) = changes(&said);
     Story {
