@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Threads};
 use crate::commands::context::Models;
 #[cfg(feature = "record")]
 use crate::commands::lab;
@@ -22,8 +22,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
-    if computes(&cli.command) {
-        threads::start()?;
+    if let Some(asked) = computes(&cli.command) {
+        threads::start(asked)?;
     }
     match cli.command {
         #[cfg(feature = "record")]
@@ -55,21 +55,21 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Whether a verb loads data or computes with a model, and so needs the thread pool. `bench` starts its own, with the
-/// number of threads that its option gives.
-fn computes(command: &Command) -> bool {
+/// The threads of a verb that loads data or computes with a model, and so needs the thread pool. `bench` starts its own, with
+/// the number of threads that its option gives.
+fn computes(command: &Command) -> Option<Threads> {
     match command {
         #[cfg(feature = "record")]
-        Command::Demo(_) | Command::Record(_) | Command::Exactness(_) => true,
+        Command::Demo(_) | Command::Record(_) | Command::Exactness(_) => Some(Threads::default()),
         #[cfg(feature = "record")]
-        Command::Experiment(_) => true,
-        Command::Verify(args) => args.replay,
-        Command::Influence(_)
-        | Command::Counterfactual(_)
-        | Command::Bounds(_)
-        | Command::Dynamics(_)
-        | Command::Spikes(_)
-        | Command::Report(_) => true,
-        _ => false,
+        Command::Experiment(_) => Some(Threads::default()),
+        Command::Verify(args) => args.replay.then_some(args.threads),
+        Command::Influence(args) => Some(args.threads),
+        Command::Counterfactual(args) => Some(args.threads),
+        Command::Bounds(args) => Some(args.threads),
+        Command::Dynamics(args) => Some(args.replay.threads),
+        Command::Spikes(args) => Some(args.replay.threads),
+        Command::Report(_) => Some(Threads::default()),
+        _ => None,
     }
 }

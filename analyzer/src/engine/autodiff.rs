@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use hindcast_model::objective::{Batch, Draws, Losses, Mode, Objective, Pass, TensorDef};
-use hindcast_model::vectors::add_scaled;
+use hindcast_model::ops::second_order;
 
 use super::{
     ForwardPass, Products, StepGradient, StepInput, check_adjoints, check_factors, check_step,
@@ -59,21 +59,16 @@ impl Context<'_> {
                 input.draws,
             )?;
             let loss = pass.batch_loss(k == 0)?;
-            let grads = backward(&loss)?;
+            let grads = last_backward(&loss)?;
             (|| {
                 out.loss += loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-                let mut here = Vec::with_capacity(out.parameters.len());
-                for (var, def) in pass.parameters.iter().zip(self.objective.parameters()) {
-                    flat::append(&mut here, grads.get(var), def, 1.0)?;
-                }
-                for (sum, x) in out.parameters.iter_mut().zip(here) {
-                    *sum += x;
-                }
+                let of = |k: usize| grads.get(&pass.parameters[k]);
+                flat::add(&mut out.parameters, self.objective.parameters(), of, 1.0)?;
                 // Only evaluation reads the running statistics, and there no micro-batch updates them. So all
                 // micro-batches read the same statistics, and the derivative is the sum over micro-batches.
                 let mut adjoint = Vec::with_capacity(before.len());
                 for (var, def) in pass.buffers.iter().zip(self.objective.buffers()) {
-                    flat::append(&mut adjoint, grads.get(var), def, 1.0)?;
+                    flat::append(&mut adjoint, grads.get(var), def)?;
                 }
                 if several && !out.buffers.is_empty() {
                     for (sum, x) in out.buffers.iter_mut().zip(adjoint) {
@@ -122,11 +117,11 @@ impl Context<'_> {
         self.each_pass(input, |pass| {
             for j in 0..pass.losses.per_example.elem_count() {
                 let own = pass.losses.per_example.get(j);
-                let grads = backward(&own.doing(|| "choosing a loss".to_owned())?)?;
+                let grads = last_backward(&own.doing(|| "choosing a loss".to_owned())?)?;
                 let mut gradient = Vec::with_capacity(input.parameters.len());
                 (|| {
                     for (var, def) in pass.parameters.iter().zip(defs) {
-                        flat::append(&mut gradient, grads.get(var), def, 1.0)?;
+                        flat::append(&mut gradient, grads.get(var), def)?;
                     }
                     candle_core::Result::Ok(())
                 })()
@@ -208,7 +203,8 @@ impl Context<'_> {
             let grads = backward(&loss)?;
             for (q, s) in directions.iter().enumerate() {
                 let rho = std::mem::take(&mut out.buffer_adjoints[q]);
-                let (products, hessian, rho) = self.one_direction(&pass, &grads, s, &rho)?;
+                let hessian = &mut out.hessian[q];
+                let (products, rho) = self.one_direction(&pass, &grads, (s, &rho), hessian)?;
                 match pass.terms() {
                     None => out.products[q][start..end].copy_from_slice(&products),
                     Some(terms) => {
@@ -219,9 +215,6 @@ impl Context<'_> {
                             out.terms[q][j] = terms.to_vec();
                         }
                     }
-                }
-                for (sum, x) in out.hessian[q].iter_mut().zip(hessian) {
-                    *sum += x;
                 }
                 out.buffer_adjoints[q] = rho;
             }
@@ -247,14 +240,15 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Derivatives of `<s, ∇f> + <ρ, r_out>` with respect to the weights, the parameters and the buffers, in this order.
+    /// Derivatives of `<s, ∇f> + <ρ, r_out>` with respect to the weights and the buffers. Adds that with respect to the
+    /// parameters to `hessian`.
     fn one_direction(
         &self,
         pass: &Graph,
         grads: &GradStore,
-        s: &[f64],
-        rho: &[f64],
-    ) -> Result<(Vec<f64>, Vec<f64>, Vec<f64>)> {
+        (s, rho): (&[f64], &[f64]),
+        hessian: &mut [f64],
+    ) -> Result<(Vec<f64>, Vec<f64>)> {
         let scale = flat::power_of_two_scale(&[s, rho]);
         let (parameters, buffers) = (self.objective.parameters(), self.objective.buffers());
         let scalar = (|| {
@@ -272,32 +266,24 @@ impl Context<'_> {
             candle_core::Result::Ok(sum)
         })()
         .doing(|| "multiplying the gradient with a direction".to_owned())?;
-        let second = backward(&scalar)?;
+        let second = last_backward(&scalar)?;
         let through = stop::through(&second, &pass.losses.stopped)
             .doing(|| "differentiating through a stop-gradient".to_owned())?;
-        let read = |vars: &[Var], defs: &[TensorDef]| {
-            let mut out = Vec::with_capacity(flat::count(defs));
-            for (var, def) in vars.iter().zip(defs) {
-                let start = out.len();
-                flat::append(&mut out, second.get(var), def, 1.0 / scale)?;
-                for store in &through {
-                    if let Some(t) = store.get(var) {
-                        add_scaled(&mut out[start..], 1.0 / scale, &flat::values(t)?);
-                    }
-                }
+        let add = |to: &mut [f64], vars: &[Var], defs: &[TensorDef]| {
+            for store in std::iter::once(&second).chain(&through) {
+                flat::add(to, defs, |k| store.get(&vars[k]), 1.0 / scale)?;
             }
-            candle_core::Result::Ok(out)
+            candle_core::Result::Ok(())
         };
         (|| {
             let products = match second.get(&pass.weights) {
                 Some(t) => flat::values(t)?.iter().map(|x| x / scale).collect(),
                 None => vec![0.0; pass.weights.elem_count()],
             };
-            Ok((
-                products,
-                read(&pass.parameters, parameters)?,
-                read(&pass.buffers, buffers)?,
-            ))
+            add(hessian, &pass.parameters, parameters)?;
+            let mut before = vec![0.0; rho.len()];
+            add(&mut before, &pass.buffers, buffers)?;
+            Ok((products, before))
         })()
         .doing(|| "reading a Hessian-vector product back".to_owned())
     }
@@ -435,6 +421,12 @@ impl Graph {
     }
 }
 
+/// A backward pass whose gradients can be differentiated again.
 fn backward(scalar: &Tensor) -> Result<GradStore> {
     scalar.backward().doing(|| "differentiating".to_owned())
+}
+
+/// A backward pass whose gradients can't, which needs less memory.
+fn last_backward(scalar: &Tensor) -> Result<GradStore> {
+    second_order::last_backward(scalar).doing(|| "differentiating".to_owned())
 }

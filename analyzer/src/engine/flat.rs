@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Device, Tensor, Var, WithDType};
+use candle_core::{DType, Device, Storage, Tensor, Var, WithDType};
 use hindcast_model::objective::TensorDef;
 
 use crate::error::{AnalysisError, Doing, Result};
@@ -32,18 +32,18 @@ pub(crate) fn check(what: &str, len: usize, defs: &[TensorDef]) -> Result<()> {
     })
 }
 
-/// Makes one tensor per definition. `take` returns the values at a range of the flat vector.
-fn cut<T: WithDType>(
+/// Makes one tensor or variable per definition with `make`. `take` returns the values at a range of the flat vector.
+fn cut<T: WithDType, V>(
     defs: &[TensorDef],
-    device: &Device,
     take: impl Fn(Range<usize>) -> Vec<T>,
-) -> candle_core::Result<Vec<Tensor>> {
+    make: impl Fn(Vec<T>, &[usize]) -> candle_core::Result<V>,
+) -> candle_core::Result<Vec<V>> {
     let mut start = 0;
     defs.iter()
         .map(|def| {
             let range = start..start + elements(def);
             start = range.end;
-            Tensor::from_vec(take(range), def.shape.as_slice(), device)
+            make(take(range), &def.shape)
         })
         .collect()
 }
@@ -58,10 +58,16 @@ pub(crate) fn tensors(
 ) -> candle_core::Result<Vec<Tensor>> {
     let scaled = |range: Range<usize>| flat[range].iter().map(|x| x * scale);
     match dtype {
-        DType::F64 => cut(defs, device, |range| scaled(range).collect::<Vec<f64>>()),
-        _ => cut(defs, device, |range| {
-            scaled(range).map(|x| x as f32).collect::<Vec<f32>>()
-        }),
+        DType::F64 => cut(
+            defs,
+            |range| scaled(range).collect(),
+            |x: Vec<f64>, shape| Tensor::from_vec(x, shape, device),
+        ),
+        _ => cut(
+            defs,
+            |range| scaled(range).map(|x| x as f32).collect(),
+            |x: Vec<f32>, shape| Tensor::from_vec(x, shape, device),
+        ),
     }
 }
 
@@ -80,32 +86,76 @@ pub fn variables<'a>(
 ) -> Result<Vec<Var>> {
     let flat = flat.into();
     match dtype {
-        DType::F64 => cut(defs, device, |range| flat.range(range).to_vec::<f64>()),
-        _ => cut(defs, device, |range| flat.range(range).to_vec::<f32>()),
+        DType::F64 => cut(
+            defs,
+            |range| flat.range(range).to_vec(),
+            |x: Vec<f64>, shape| Var::from_vec(x, shape, device),
+        ),
+        _ => cut(
+            defs,
+            |range| flat.range(range).to_vec(),
+            |x: Vec<f32>, shape| Var::from_vec(x, shape, device),
+        ),
     }
-    .and_then(|ts| ts.iter().map(Var::from_tensor).collect())
     .doing(|| "putting the recorded tensors on the device".to_owned())
 }
 
 /// A tensor's elements in float64, row-major.
 pub(crate) fn values(tensor: &Tensor) -> candle_core::Result<Vec<f64>> {
-    tensor
-        .detach()
-        .to_dtype(DType::F64)?
-        .flatten_all()?
-        .to_vec1()
+    read(tensor, |values| values.to_vec())
 }
 
-/// Appends a tensor's elements times `scale`, or zeros if there is no tensor.
+/// Calls `see` with a tensor's elements, row-major. They are not copied if they lie in this order in the CPU's memory.
+fn read<R>(tensor: &Tensor, see: impl FnOnce(FloatSlice<'_>) -> R) -> candle_core::Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    if let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+        match tensor.dtype() {
+            DType::F32 => return Ok(see(FloatSlice::F32(&storage.as_slice()?[start..end]))),
+            DType::F64 => return Ok(see(FloatSlice::F64(&storage.as_slice()?[start..end]))),
+            _ => {}
+        }
+    }
+    drop(storage);
+    let wide = tensor.detach().to_dtype(DType::F64)?.flatten_all()?;
+    Ok(see(FloatSlice::F64(&wide.to_vec1()?)))
+}
+
+/// Appends a tensor's elements, or zeros if there is no tensor.
 pub(crate) fn append(
     out: &mut Vec<f64>,
     tensor: Option<&Tensor>,
     def: &TensorDef,
-    scale: f64,
 ) -> candle_core::Result<()> {
     match tensor {
         None => out.resize(out.len() + elements(def), 0.0),
-        Some(t) => out.extend(values(t)?.iter().map(|x| x * scale)),
+        Some(t) => read(t, |values| match values {
+            FloatSlice::F32(x) => out.extend(x.iter().map(|&x| f64::from(x))),
+            FloatSlice::F64(x) => out.extend_from_slice(x),
+        })?,
+    }
+    Ok(())
+}
+
+/// Adds `scale` times the tensors that `of` returns for the definitions to the flat vector `to`. Where there is no tensor,
+/// nothing is added.
+pub(crate) fn add<'a>(
+    to: &mut [f64],
+    defs: &[TensorDef],
+    of: impl Fn(usize) -> Option<&'a Tensor>,
+    scale: f64,
+) -> candle_core::Result<()> {
+    let mut rest = to;
+    for (k, def) in defs.iter().enumerate() {
+        let (here, after) = rest.split_at_mut(elements(def));
+        rest = after;
+        let Some(tensor) = of(k) else {
+            continue;
+        };
+        let here = here.iter_mut();
+        read(tensor, |values| match values {
+            FloatSlice::F32(x) => here.zip(x).for_each(|(to, &x)| *to += f64::from(x) * scale),
+            FloatSlice::F64(x) => here.zip(x).for_each(|(to, &x)| *to += x * scale),
+        })?;
     }
     Ok(())
 }
@@ -140,9 +190,23 @@ mod tests {
         let cut = tensors(&flat, &defs, 1.0, DType::F64, &Device::Cpu).unwrap();
         let mut glued = Vec::new();
         for (t, d) in cut.iter().zip(&defs) {
-            append(&mut glued, Some(t), d, 1.0).unwrap();
+            append(&mut glued, Some(t), d).unwrap();
         }
         assert_eq!(glued, flat);
+        let mut sum = vec![1.0; 7];
+        add(&mut sum, &defs, |k| (k != 1).then(|| &cut[k]), 7.0).unwrap();
+        assert_eq!(sum, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1.0]);
+        // In memory, the rows of a transposed tensor lie in another order.
+        let turned = cut[0].t().unwrap();
+        let across: Vec<f64> = [0, 3, 1, 4, 2, 5].map(|i| flat[i]).into();
+        assert_eq!(values(&turned).unwrap(), across);
+        assert_eq!(
+            values(&turned.to_dtype(DType::F32).unwrap()).unwrap(),
+            across
+                .iter()
+                .map(|&x| f64::from(x as f32))
+                .collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, backprop::GradStore};
 use hindcast_model::objective::Stopped;
+use hindcast_model::ops::second_order::last_backward;
 
 /// Continues a backward pass at the constants of a step's gradient: each constant's adjoint goes on to the tensor that it is a
 /// copy of. Returns the gradients of these passes, which are added to those of `second`.
@@ -25,7 +26,7 @@ pub(super) fn through(second: &GradStore, stopped: &[Stopped]) -> Result<Vec<Gra
             }
         }
         if let Some(adjoint) = adjoint {
-            stores.push(stop.of.mul(&adjoint)?.sum_all()?.backward()?);
+            stores.push(last_backward(&stop.of.mul(&adjoint)?.sum_all()?)?);
         }
     }
     Ok(stores)

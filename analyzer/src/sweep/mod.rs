@@ -11,6 +11,8 @@ mod checkpoint;
 mod cost;
 mod engine;
 mod feed;
+mod gradients;
+mod graph;
 mod observer;
 mod propagation;
 mod rebuilt;

@@ -3,8 +3,8 @@
 //! A keyframe contains Adam's moments. Between keyframes they are recomputed from the gradients at the recorded
 //! parameters. They can't be computed backwards: dividing by β a few hundred times magnifies rounding errors until the
 //! result is useless. So a segment of L steps is walked forward twice. The first walk keeps the state at every √L-th
-//! step. The second goes block by block, newest block first, and keeps every step of one block. This costs two gradients
-//! per step and memory for 2√L steps.
+//! step. The second goes block by block, newest block first, and keeps every step of one block. This costs memory for 2√L
+//! steps and two gradients per step, or one for the newest steps, whose gradients are kept ([`Gradients`]).
 
 use std::ops::Range;
 use std::thread::Scope;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::ahead::{Ahead, Reading};
 use super::feed::Feed;
+use super::gradients::Gradients;
 use super::step::ReplayStep;
 use crate::engine::ReplayEngine;
 use crate::error::{AnalysisError, Missing, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Rebuilt<'scope, 'env> {
     newest: u64,
     /// First step of each block of the segment with the state before it, ascending.
     starts: Vec<(u64, Vec<f64>)>,
+    /// Gradients of the segment's first walk.
+    gradients: Gradients,
     /// The steps of the current block that haven't been fed, ascending.
     block: Vec<ReplayStep>,
 }
@@ -44,6 +47,7 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
             oldest: range.start,
             newest: range.end,
             starts: Vec::new(),
+            gradients: Gradients::new(),
             block: Vec::new(),
         })
     }
@@ -56,11 +60,14 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
         // The second walk computes the last block's states, so the first walk stops at that block.
         let last = start + (length - 1) / block * block;
         self.starts = vec![(start, state.clone())];
+        self.gradients = Gradients::new();
         if last == start {
             return Ok(());
         }
         let mut walk = StateWalk::new(self.scope, self.run, start..last, engine)?;
-        while let Some(step) = walk.next(engine, &mut state, waited)? {
+        let mut gradients = Gradients::new();
+        while let Some(step) = walk.next(engine, &mut state, (waited, &mut gradients))? {
+            self.gradients.keep(&step);
             let next = step.meta.step + 1;
             if (next - start).is_multiple_of(block) {
                 self.starts.push((next, state.clone()));
@@ -75,7 +82,9 @@ impl<'scope, 'env> Rebuilt<'scope, 'env> {
             return Ok(());
         };
         let mut walk = StateWalk::new(self.scope, self.run, start..self.newest, engine)?;
-        while let Some(step) = walk.next(engine, &mut state, waited)? {
+        while let Some(mut step) = walk.next(engine, &mut state, (waited, &mut self.gradients))? {
+            // Those of a whole block would stay in memory.
+            step.batches = Vec::new();
             if step.meta.step >= self.oldest {
                 self.block.push(step);
             }
@@ -133,7 +142,7 @@ impl<'scope, 'env> StateWalk<'scope, 'env> {
     }
 
     /// The next step, with its gradient and the optimizer's state before it. `state` is that state; the call advances it
-    /// past the step. The step has no batches, because those of a whole block would stay in memory.
+    /// past the step. A gradient that is kept isn't computed.
     ///
     /// In a step that an optimizer counts as its first, the update rule and its derivatives start from the initial state
     /// themselves, for the trained tensors only. Other tensors may belong to another optimizer, which keeps its state.
@@ -141,13 +150,15 @@ impl<'scope, 'env> StateWalk<'scope, 'env> {
         &mut self,
         engine: &mut dyn ReplayEngine,
         state: &mut [f64],
-        waited: &mut Duration,
+        (waited, gradients): (&mut Duration, &mut Gradients),
     ) -> Result<Option<ReplayStep>> {
         let Some(mut step) = self.steps.next(waited)? else {
             return Ok(None);
         };
-        step.gradient = engine.gradient(&step.input())?.parameters;
-        step.batches = Vec::new();
+        step.gradient = match gradients.take(step.meta.step) {
+            Some(gradient) => gradient,
+            None => engine.gradient(&step.input())?.parameters,
+        };
         step.state = state.to_vec();
         // Only `state` is used: the next step's parameters are recorded.
         let mut moved = step.parameters.to_vec::<f64>();

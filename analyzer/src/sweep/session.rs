@@ -11,7 +11,8 @@
 use std::ops::ControlFlow;
 
 use super::checkpoint::{SweepCheckpoint, SweepIdentity};
-use super::cost::SweepCost;
+use super::cost::{BYTES_PER_FORWARD_BYTE, SweepCost};
+use super::graph::forward_bytes;
 use super::observer::{Observer, Stage};
 use super::propagation::Propagation;
 use super::saving::{Keeper, Saving};
@@ -102,14 +103,20 @@ impl<'a> Session<'a> {
             resumed = saving.earlier(&this)?;
             identity = Some(this);
         }
-        let cost = SweepCost::of(
+        let mut cost = SweepCost::of(
             run,
             &options.sweep,
             queries.len(),
             engine.dtype().size_in_bytes(),
             run.net().map(|net| values_per_example(net)),
-        )?
-        .with_passes(|examples, queries| engine.pass_bytes(examples, queries));
+        )?;
+        // A model that can't be run is reported by its first step.
+        if run.net().is_none()
+            && let Ok(bytes) = forward_bytes(run, engine.dtype())
+        {
+            cost = cost.with_bytes_per_example(BYTES_PER_FORWARD_BYTE * bytes);
+        }
+        let cost = cost.with_passes(|examples, queries| engine.pass_bytes(examples, queries));
         let at_once = match options.memory {
             Some(limit) => cost.queries_within(limit),
             None => cost.queries,

@@ -21,6 +21,9 @@ use hindcast_model::ops;
 use hindcast_model::own::{self, LayerNorm, OwnModel};
 use hindcast_recorder::{AdamW, Recorder};
 
+#[global_allocator]
+static ALLOCATOR: hindcast::Allocator = hindcast::Allocator;
+
 /// Characters per sequence.
 const TOKENS: usize = 64;
 const VOCABULARY: usize = 96;

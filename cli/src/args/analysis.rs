@@ -8,6 +8,7 @@ use hindcast_analyzer::QueryPoint;
 use hindcast_analyzer::sweep::Saving;
 
 use super::replay::{Engine, Precision};
+use super::threads::Threads;
 
 /// `hindcast influence`
 #[derive(Debug, Args)]
@@ -94,6 +95,9 @@ pub struct Influence {
     /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+    /// On how many threads the verb computes.
+    #[command(flatten)]
+    pub threads: Threads,
 }
 
 /// Options of the check that recorded steps follow from the recorded rule, batches and data.
@@ -234,6 +238,9 @@ pub struct Counterfactual {
     /// For scripts: print a summary as JSON (--help lists its fields)
     #[arg(long)]
     pub json: bool,
+    /// On how many threads the verb computes.
+    #[command(flatten)]
+    pub threads: Threads,
 }
 
 /// What leaving an example out means.
@@ -283,6 +290,9 @@ pub struct Bounds {
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// On how many threads the verb computes.
+    #[command(flatten)]
+    pub threads: Threads,
 }
 
 /// `hindcast report`

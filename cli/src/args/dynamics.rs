@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::analysis::CheckArgs;
 use super::replay::{Engine, Precision};
+use super::threads::Threads;
 
 /// `hindcast dynamics`
 #[derive(Debug, Args)]
@@ -81,4 +82,7 @@ pub struct ReplayArgs {
     /// Options of the check of recorded steps, which runs first.
     #[command(flatten)]
     pub check: CheckArgs,
+    /// On how many threads the verb computes.
+    #[command(flatten)]
+    pub threads: Threads,
 }

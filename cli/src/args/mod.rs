@@ -11,6 +11,7 @@ mod machine;
 mod recording;
 mod replay;
 mod task;
+mod threads;
 mod traces;
 
 pub use analysis::{
@@ -26,6 +27,7 @@ pub use machine::{Bench, Exactness};
 pub use recording::{Demo, OnErrorPolicy, Record, WhenFullPolicy};
 pub use replay::Precision;
 pub use task::{TaskCommand, TaskVerb};
+pub use threads::Threads;
 pub use traces::{Checkpoint, Export, Info, Recover, Verify};
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use clap::Args;
 use hindcast_analyzer::QueryPoint;
 
 use super::help;
+use super::threads::Threads;
 
 /// `hindcast info`
 #[derive(Debug, Args)]
@@ -44,6 +45,9 @@ pub struct Verify {
     /// Limit on the memory for reading the run, for example 8GB [default: the memory available now]; a run that may need more is refused
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// On how many threads the verb computes.
+    #[command(flatten)]
+    pub threads: Threads,
 }
 
 /// `hindcast export`

@@ -11,7 +11,7 @@ use super::{Outcome, answered, exit, threads};
 use crate::args::help;
 use crate::args::{
     Checkpoint, Counterfactual, Dynamics, Export, Influence, Info, Recover, Report, Scores, Spikes,
-    Verify,
+    Threads, Verify,
 };
 use crate::commands::analysis::{counterfactual, dynamics, influence, report, scores, spikes};
 use crate::commands::traces::{checkpoint, export, info, recover, verify};
@@ -91,16 +91,16 @@ fn run(own: Own, mut model: OwnSource) -> anyhow::Result<Outcome> {
     model.check &= !own.skip_check;
     let models = Models::Own(model);
     let computes = match &own.verb {
-        Verb::Verify(args) => args.replay,
-        Verb::Influence(_)
-        | Verb::Dynamics(_)
-        | Verb::Spikes(_)
-        | Verb::Counterfactual(_)
-        | Verb::Report(_) => true,
-        _ => false,
+        Verb::Verify(args) => args.replay.then_some(args.threads),
+        Verb::Influence(args) => Some(args.threads),
+        Verb::Dynamics(args) => Some(args.replay.threads),
+        Verb::Spikes(args) => Some(args.replay.threads),
+        Verb::Counterfactual(args) => Some(args.threads),
+        Verb::Report(_) => Some(Threads::default()),
+        _ => None,
     };
-    if computes {
-        threads::start()?;
+    if let Some(asked) = computes {
+        threads::start_beside_others(asked)?;
     }
     match own.verb {
         Verb::Info(args) => info::run(&args),

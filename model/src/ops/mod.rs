@@ -19,6 +19,7 @@ mod conv;
 mod convolve;
 mod derivatives;
 mod element;
+mod environment;
 mod geometry;
 mod linear;
 mod loss;
@@ -32,6 +33,7 @@ mod pool;
 mod products;
 pub mod second_order;
 mod sequence;
+pub mod threads;
 
 pub use activation::{gelu, relu, sigmoid, softplus, tanh};
 pub use block::{conv2d_relu, conv2d_relu_max_pool2d};

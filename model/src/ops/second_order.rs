@@ -5,10 +5,19 @@
 //! `backward` through detached gradients doesn't fail. It returns zeros or no gradient. A program that needs second
 //! derivatives therefore calls [`enable`] at the beginning of `main` and computes inside [`with_big_stack`]. [`probe`]
 //! checks that second derivatives work on a thread.
+//!
+//! Gradients that aren't detached keep the whole backward pass in memory. A pass whose gradients aren't differentiated
+//! again is therefore run by [`last_backward`], on a thread that read the variable before it was set.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Error, Result, Tensor, Var};
 
 use super::element::error;
+use super::environment;
 
 /// The environment variable that candle reads.
 const SWITCH: &str = "CANDLE_GRAD_DO_NOT_DETACH";
@@ -25,11 +34,8 @@ pub fn enable() {
         if std::env::var(SWITCH).is_ok_and(|v| !v.is_empty() && v != "0") {
             return;
         }
-        // SAFETY: changing the environment races only with code that reads it without the standard library's lock:
-        // C functions on another thread (time zones, host names, a GPU driver that starts up). Callers promise, by the
-        // documentation above, to call this before they start such threads; nothing that this crate links
-        // into a CPU build reads the environment from C, and `Once` keeps two calls from writing at the same time.
-        unsafe { std::env::set_var(SWITCH, "1") }
+        start_detaching();
+        environment::set(SWITCH, "1");
     });
 }
 
@@ -84,6 +90,83 @@ pub fn with_big_stack<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T
     })
 }
 
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Gives work to the threads on which candle detaches gradients. Unset if there are none.
+static DETACHING: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+
+/// Largest number of backward passes at the same time that don't keep their gradients' graphs.
+const DETACHING_THREADS: usize = 4;
+
+/// Starts the threads of [`last_backward`], which read the variable now. If the system allows no threads, there are fewer.
+fn start_detaching() {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let (sender, receiver) = channel::<Job>();
+    let receiver = Arc::new(Mutex::new(receiver));
+    let (ready, readies) = channel();
+    for _ in 0..threads.min(DETACHING_THREADS) {
+        let (jobs, ready) = (Arc::clone(&receiver), ready.clone());
+        let started = std::thread::Builder::new()
+            .name("backward".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let read = || Var::new(1f64, &Device::Cpu)?.sqr()?.backward().map(|_| ());
+                if read().is_ok() && ready.send(()).is_ok() {
+                    drop(ready);
+                    work(&jobs);
+                }
+            });
+        if started.is_err() {
+            break;
+        }
+    }
+    drop(ready);
+    if readies.iter().count() > 0 {
+        // Nobody else sets it: this runs once.
+        let _ = DETACHING.set(Mutex::new(sender));
+    }
+}
+
+fn work(jobs: &Mutex<Receiver<Job>>) {
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    while let Ok(job) = next() {
+        job();
+    }
+}
+
+/// As [`Tensor::backward`], for gradients that aren't differentiated again: each is freed when it has been used.
+/// The values are the same.
+///
+/// # Errors
+/// As [`Tensor::backward`]. A panic in it is propagated to the caller.
+pub fn last_backward(scalar: &Tensor) -> Result<GradStore> {
+    let sender = DETACHING.get().map(|sender| {
+        sender
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    });
+    let Some(sender) = sender else {
+        return scalar.backward();
+    };
+    let (reply, answer) = channel();
+    let work = scalar.clone();
+    let job: Job = Box::new(move || {
+        let result = catch_unwind(AssertUnwindSafe(|| work.backward()));
+        drop(work);
+        // The caller waits for it.
+        let _ = reply.send(result);
+    });
+    if sender.send(job).is_err() {
+        return scalar.backward();
+    }
+    match answer.recv() {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => scalar.backward(),
+    }
+}
+
 /// Gradient of a scalar with respect to `x`, as a tensor that can be differentiated again. It is zero if the scalar doesn't
 /// depend on `x`.
 pub fn gradient(scalar: &Tensor, x: &Tensor) -> Result<Tensor> {
@@ -103,6 +186,25 @@ mod tests {
     #[test]
     fn a_fresh_thread_differentiates_twice() {
         with_big_stack(|| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn the_last_backward_pass_has_the_same_values_without_a_graph() {
+        with_big_stack(|| {
+            let x = Var::new(&[0.3f64, -2.0], &Device::Cpu)?;
+            let y = x.as_tensor().tanh()?.sqr()?.sum_all()?;
+            let (kept, freed) = (y.backward()?, last_backward(&y)?);
+            let value = |store: &GradStore| store.get(&x).unwrap().detach().to_vec1::<f64>();
+            assert_eq!(value(&kept)?, value(&freed)?);
+            let again = |store: &GradStore| {
+                let slope = store.get(&x).unwrap().sum_all()?;
+                Ok::<_, Error>(slope.track_op() && slope.backward()?.get(&x).is_some())
+            };
+            assert!(again(&kept)?);
+            assert!(DETACHING.get().is_some());
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]

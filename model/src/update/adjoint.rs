@@ -113,7 +113,9 @@ impl UpdateRule {
         let local = if self.reverse_needs_state() {
             at.check(self, blocks)?;
             let scale = clip.as_ref().map_or(1.0, |(c, _)| c.scale);
-            gradient.iter_mut().for_each(|g| *g *= scale);
+            if clip.is_some() {
+                gradient.iter_mut().for_each(|g| *g *= scale);
+            }
             Local::new(self, &active_blocks, done, at, gradient)
         } else {
             Local::without_state(done)
@@ -136,6 +138,7 @@ impl Linearized {
     pub fn direction(&self, adjoint: &Adjoint) -> Result<Direction, UpdateError> {
         self.check(adjoint)?;
         let mut s = vec![0.0; self.values];
+        let slots: Vec<&[f64]> = adjoint.state.chunks(self.values.max(1)).collect();
         for (k, (range, hyper)) in self.active.iter().enumerate() {
             if self.is_plain() {
                 let u = &adjoint.u[range.clone()];
@@ -146,7 +149,7 @@ impl Linearized {
             }
             let whole = self.local.whole(k, (range, hyper), &adjoint.u)?;
             for (within, i) in range.clone().enumerate() {
-                let after = self.after(adjoint, i);
+                let after = (adjoint.u[i], state_of(&slots, i));
                 let at = (i, within);
                 s[i] = self.local.element(&self.rule, &whole, hyper, at, after).s;
             }
@@ -176,27 +179,29 @@ impl Linearized {
         self.check(adjoint)?;
         check("H s", self.values, hessian_product.len())?;
         check("the direction", self.values, direction.clipped.len())?;
+        let Adjoint { u: all, state } = adjoint;
+        let mut slots: Vec<&mut [f64]> = state.chunks_mut(self.values.max(1)).collect();
         for (k, (range, hyper)) in self.active.iter().enumerate() {
             if self.is_plain() {
                 let s = &direction.clipped[range.clone()];
-                for (u, s) in adjoint.u[range.clone()].iter_mut().zip(s) {
+                for (u, s) in all[range.clone()].iter_mut().zip(s) {
                     *u += hyper.weight_decay * s;
                 }
                 continue;
             }
-            let whole = self.local.whole(k, (range, hyper), &adjoint.u)?;
+            let whole = self.local.whole(k, (range, hyper), all)?;
             for (within, i) in range.clone().enumerate() {
-                let after = self.after(adjoint, i);
+                let after = (all[i], state_of(&slots, i));
                 let at = (i, within);
                 let Element { u, state, .. } =
                     self.local.element(&self.rule, &whole, hyper, at, after);
-                adjoint.u[i] = u;
-                for (slot, value) in adjoint.state.chunks_mut(self.values.max(1)).zip(state) {
+                all[i] = u;
+                for (slot, value) in slots.iter_mut().zip(state) {
                     slot[i] = value;
                 }
             }
         }
-        for (u, h) in adjoint.u.iter_mut().zip(hessian_product) {
+        for (u, h) in all.iter_mut().zip(hessian_product) {
             *u += h;
         }
         Ok(())
@@ -208,16 +213,6 @@ impl Linearized {
         matches!(self.rule, UpdateRule::Sgd { momentum: 0.0, .. })
     }
 
-    /// The derivatives after the step with respect to parameter `i` and its state.
-    fn after(&self, adjoint: &Adjoint, i: usize) -> (f64, [f64; 3]) {
-        let mut state = [0.0; 3];
-        let slots = adjoint.state.chunks(self.values.max(1));
-        for (to, slot) in state.iter_mut().zip(slots) {
-            *to = slot[i];
-        }
-        (adjoint.u[i], state)
-    }
-
     fn check(&self, adjoint: &Adjoint) -> Result<(), UpdateError> {
         check("the adjoint u", self.values, adjoint.u.len())?;
         check(
@@ -226,4 +221,13 @@ impl Linearized {
             adjoint.state.len(),
         )
     }
+}
+
+/// The derivatives with respect to the state of parameter `i`, from those of each quantity of the state.
+fn state_of<S: AsRef<[f64]>>(slots: &[S], i: usize) -> [f64; 3] {
+    let mut state = [0.0; 3];
+    for (to, slot) in state.iter_mut().zip(slots) {
+        *to = slot.as_ref()[i];
+    }
+    state
 }

@@ -104,12 +104,14 @@ impl Local {
             | UpdateRule::Muon {
                 beta1, beta2, eps, ..
             } => {
-                local.moments((beta1, beta2, eps), active, &state);
+                local.moments((beta1, beta2, eps), active, &state, None);
             }
             UpdateRule::Lamb {
                 beta1, beta2, eps, ..
             } => {
-                local.direction = local.moments((beta1, beta2, eps), active, &state);
+                let mut direction = vec![0.0; p];
+                local.moments((beta1, beta2, eps), active, &state, Some(&mut direction));
+                local.direction = direction;
                 local.theta = at.parameters.iter().map(|x| x.wide()).collect();
             }
             UpdateRule::RmsProp {
@@ -150,16 +152,16 @@ impl Local {
         }
     }
 
-    /// Sets d and s for a direction `m̂/(√n̂+ε)`, and returns the direction.
+    /// Sets d and s for a direction `m̂/(√n̂+ε)`, and the direction itself if it is needed.
     fn moments(
         &mut self,
         (beta1, beta2, eps): (f64, f64, f64),
         active: &[(&Block, GroupHyper)],
-        state: &dyn Fn(usize, usize) -> f64,
-    ) -> Vec<f64> {
+        state: &impl Fn(usize, usize) -> f64,
+        mut direction: Option<&mut [f64]>,
+    ) {
         let p = self.values;
         (self.d, self.s) = (vec![0.0; p], vec![0.0; p]);
-        let mut direction = vec![0.0; p];
         let (scale1, scale2) = bias_corrections(beta1, beta2, self.done);
         for i in active.iter().flat_map(|(b, _)| b.range.clone()) {
             let g = self.seen[i];
@@ -172,9 +174,10 @@ impl Local {
             if root > 0.0 {
                 self.s[i] = m * inverse * inverse / (2.0 * root) * scale2;
             }
-            direction[i] = m * inverse;
+            if let Some(direction) = direction.as_deref_mut() {
+                direction[i] = m * inverse;
+            }
         }
-        direction
     }
 
     /// Sets d and s for a direction `g/(√c+ε)`. `square` computes c from an element and its gradient, and sets ḡ.
