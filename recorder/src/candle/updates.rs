@@ -44,32 +44,51 @@ pub(crate) fn compare(
     Ok(())
 }
 
-/// Finds the parameters that have no gradient in any step.
+/// Finds the parameters that have no gradient in any step of the optimizer that holds them.
 #[derive(Default)]
 pub(crate) struct WithoutGradient {
-    /// Their positions. `None` before the first step.
-    left: Option<Vec<usize>>,
+    /// The parameters that had none so far. `None` before the first step.
+    left: Option<Vec<Missed>>,
+}
+
+/// A parameter without a gradient.
+struct Missed {
+    parameter: usize,
+    /// Whether an optimizer that holds it has taken a step. Until then it isn't missed.
+    held: bool,
 }
 
 impl WithoutGradient {
-    /// Looks at the gradients of a step. A parameter that the optimizer is known not to hold isn't missed.
+    /// Looks at the gradients of a step. A step says nothing about parameters that its optimizer is known not to hold:
+    /// they may belong to an optimizer whose turn comes later, or to none.
     pub(crate) fn see(&mut self, shared: &Shared, tensors: &Tensors, trained: Trained<'_>) {
-        let first = self.left.is_none();
-        let all = || (0..tensors.parameters.len()).collect();
+        let all = || {
+            let missed = |parameter| Missed {
+                parameter,
+                held: false,
+            };
+            (0..tensors.parameters.len()).map(missed).collect()
+        };
+        let mut changed = false;
         let left = self.left.get_or_insert_with(all);
-        let before = left.len();
-        left.retain(|&at| match (trained, tensors.parameters.get(at)) {
-            (Trained::Gradients(gradients) | Trained::Watched(gradients), Some(var)) => {
-                gradients.get(var).is_none()
-            }
-            (Trained::Updated(gradients, held), Some(var)) => {
-                gradients.get(var).is_none() && held.contains(&var.id())
-            }
-            // The loop says which parameters it trains.
-            _ => false,
+        left.retain_mut(|missed| {
+            let (held, has_gradient) = match (trained, tensors.parameters.get(missed.parameter)) {
+                (Trained::Gradients(gradients) | Trained::Watched(gradients), Some(var)) => {
+                    (true, gradients.get(var).is_some())
+                }
+                (Trained::Updated(gradients, held), Some(var)) => {
+                    (held.contains(&var.id()), gradients.get(var).is_some())
+                }
+                // The loop says which parameters it trains.
+                _ => (true, true),
+            };
+            changed |= held && (has_gradient || !missed.held);
+            missed.held |= held;
+            !(held && has_gradient)
         });
-        if first || left.len() != before {
-            let names = left.iter().map(|at| tensors.name(*at).to_owned());
+        if changed {
+            let missed = left.iter().filter(|missed| missed.held);
+            let names = missed.map(|missed| tensors.name(missed.parameter).to_owned());
             shared.counters.without_gradient(names.collect());
         }
     }
