@@ -84,6 +84,7 @@ mod recording;
 mod reopen;
 mod retention;
 mod rows;
+mod rule_facts;
 mod shared;
 mod signal;
 mod slice_recorder;

@@ -6,20 +6,7 @@
 use hindcast_format::meta::GroupHyper;
 use toml::{Table, Value};
 
-/// The settings of candle's `AdamW` that a program may leave out. Tests compare them with candle's.
-struct Usual {
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-    weight_decay: f64,
-}
-
-const ADAMW: Usual = Usual {
-    beta1: 0.9,
-    beta2: 0.999,
-    eps: 1e-8,
-    weight_decay: 0.01,
-};
+use crate::rule_facts::{default_of, number, number_of, slots};
 
 /// The keys of an update rule that concern the recorder.
 #[derive(Debug, Clone, Default)]
@@ -97,10 +84,6 @@ impl StatedRule {
         self.get(key).and_then(number)
     }
 
-    fn kind(&self) -> Option<&str> {
-        self.get("kind")?.as_str()
-    }
-
     /// The weight decay that the rule states.
     pub(crate) fn weight_decay(&self) -> Option<f64> {
         self.number("weight_decay")
@@ -108,10 +91,9 @@ impl StatedRule {
 
     /// The weight decay of a step for which the loop gives none.
     pub(crate) fn default_decay(&self) -> f64 {
-        self.weight_decay().unwrap_or_else(|| match self.kind() {
-            Some("adamw") => ADAMW.weight_decay,
-            _ => 0.0,
-        })
+        let table = self.table.as_ref();
+        let usual = || number_of(table?, "weight_decay");
+        self.weight_decay().or_else(usual).unwrap_or(0.0)
     }
 
     /// Compares the weight decays of a step's groups with the rule. Some groups may differ from the rule, but not all
@@ -153,7 +135,16 @@ impl StatedRule {
 
     /// Whether a step depends on the steps before it: in every rule but SGD without momentum.
     pub(crate) fn has_state(&self) -> bool {
-        self.kind() != Some("sgd") || self.number("momentum").is_some_and(|mu| mu != 0.0)
+        let slots = self.table.as_ref().and_then(slots);
+        slots.is_none_or(|slots| !slots.is_empty())
+    }
+
+    /// Every value of the optimizer's state before its first step. Zero, except for Adagrad.
+    pub(crate) fn initial_state(&self) -> f64 {
+        let table = self.table.as_ref();
+        table
+            .and_then(|table| number_of(table, "initial_accumulator_value"))
+            .unwrap_or(0.0)
     }
 
     /// Who stated it.
@@ -235,20 +226,6 @@ fn difference(stated: &Table, told: &Table, ignored: &[&str]) -> Option<Differen
     None
 }
 
-/// The value of a setting that a rule leaves out, where the recorder knows it.
-fn default_of(kind: &str, key: &str) -> Option<Value> {
-    let number = match (kind, key) {
-        ("sgd", "nesterov") => return Some(Value::from(false)),
-        ("sgd", "momentum" | "dampening" | "weight_decay") | ("adam", "weight_decay") => 0.0,
-        ("adam" | "adamw", "beta1") => ADAMW.beta1,
-        ("adam" | "adamw", "beta2") => ADAMW.beta2,
-        ("adam" | "adamw", "eps") => ADAMW.eps,
-        ("adamw", "weight_decay") => ADAMW.weight_decay,
-        _ => return None,
-    };
-    Some(Value::from(number))
-}
-
 /// Whether two texts state the same rule. A text that is not TOML agrees only with itself.
 pub(crate) fn rules_agree(a: &str, b: &str) -> bool {
     match (a.parse::<Table>(), b.parse::<Table>()) {
@@ -266,12 +243,6 @@ fn disagreement<'a>(a: &'a Table, b: &'a Table) -> Option<(&'a str, &'a Value, &
 
 fn same_value(a: &Value, b: &Value) -> bool {
     a == b || number(a).zip(number(b)).is_some_and(|(a, b)| a == b)
-}
-
-fn number(value: &Value) -> Option<f64> {
-    value
-        .as_float()
-        .or_else(|| value.as_integer().map(|number| number as f64))
 }
 
 #[cfg(test)]
@@ -368,6 +339,33 @@ mod tests {
                 .check_told(&adamw.parse().unwrap(), "AdamW")
                 .is_ok()
         );
+        // Every rule's defaults are known.
+        for (stated, told) in [
+            (
+                "kind = \"rmsprop\"",
+                "alpha = 0.99\neps = 1e-8\nmomentum = 0\ncentered = false",
+            ),
+            (
+                "kind = \"adagrad\"",
+                "lr_decay = 0\neps = 1e-10\ninitial_accumulator_value = 0",
+            ),
+            (
+                "kind = \"lamb\"",
+                "beta1 = 0.9\nbeta2 = 0.999\neps = 1e-6\nweight_decay = 0",
+            ),
+            ("kind = \"lion\"", "beta1 = 0.9\nbeta2 = 0.99"),
+            (
+                "kind = \"muon\"",
+                "momentum = 0.95\nnesterov = true\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8",
+            ),
+        ] {
+            assert_eq!(check(stated, &format!("{stated}\n{told}")), Ok(()));
+            assert!(rules_agree(stated, &format!("{stated}\n{told}")));
+            let (first, rest) = told.split_once('=').unwrap();
+            let rest = rest.split_once('\n').unwrap().1;
+            let other = format!("{stated}\n{first} = 0.25\n{rest}");
+            assert!(check(stated, &other).is_err(), "{other}");
+        }
         // A setting whose default isn't known must be given in one place.
         assert!(check("kind = \"other\"", "kind = \"other\"\nalpha = 0.9").is_err());
     }
