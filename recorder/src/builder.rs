@@ -235,9 +235,10 @@ impl Builder {
         self
     }
 
-    /// When resuming, the optimizer begins anew: with a state of zero, and counting its updates from 0. The trace says so
-    /// with the counter of that step, and an analysis follows it. Without this call, an optimizer whose state the trace
-    /// doesn't have is refused.
+    /// When resuming, the optimizer restarts: with its initial state, and counting its updates from 0. The trace says so
+    /// with the counter of that step, and an analysis follows it. Without this call, an optimizer that describes itself and
+    /// whose state the trace doesn't have is refused. One that doesn't describe itself isn't: the recorder doesn't see its
+    /// state, and takes its counter from the trace. The program must restore both.
     pub fn restart_optimizer(mut self) -> Self {
         self.options.restart_optimizer = true;
         self

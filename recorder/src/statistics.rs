@@ -125,8 +125,8 @@ impl fmt::Display for Statistics {
         if let Some(names) = first_of(&self.without_gradient) {
             write!(
                 f,
-                ", {names} never had a gradient and kept the initial values (candle_nn's LayerNorm, RmsNorm, softmax_last_dim and rope cut the graph, and \
-                 hindcast_model::own has layers with the same names that don't)"
+                ", {names} never had a gradient and kept the initial values (the graph may be cut before them; hindcast_model::own has layers in place of those of \
+                 candle_nn that cut it)"
             )?;
         }
         if self.stalls > 0 {

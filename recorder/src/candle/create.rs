@@ -72,7 +72,7 @@ impl Builder {
 
     fn create_with(self, variables: Vec<Named>, frozen: Frozen) -> Result<Recorder, RecorderError> {
         let bound = self.options.bind(variables)?;
-        let tensors = tensors(bound);
+        let tensors = tensors(&self.options, bound);
         let buffers = buffers(&self.options, &tensors)?;
         let (recording, threads) = create(&self.options, tensors.layout.clone(), buffers)?;
         let begin = Begin {
@@ -87,7 +87,7 @@ impl Builder {
 }
 
 /// The tensors of these variables on the training thread.
-pub(crate) fn tensors(bound: Bound) -> Tensors {
+pub(crate) fn tensors(options: &Options, bound: Bound) -> Tensors {
     let Bound {
         layout,
         parameters,
@@ -100,6 +100,7 @@ pub(crate) fn tensors(bound: Bound) -> Tensors {
         layout,
         parameters,
         copier,
+        chosen: options.optimizer_state.is_some(),
         optimizer,
         told: BTreeMap::new(),
         claims: 0,

@@ -44,7 +44,8 @@ pub trait Describe {
     ///
     /// They must be the variables that the optimizer's step reads and sets. Every keyframe then contains their values,
     /// and when a run is resumed, [`Recorder::wrap`](crate::Recorder::wrap) restores them. Without them, a resumed run
-    /// can't continue exactly. It is read once, when the optimizer is wrapped.
+    /// can't continue exactly. All optimizers of a run must tell their state, or none. It is read when the optimizer is
+    /// wrapped, and again after [`Recorded::optimizer_mut`](crate::Recorded::optimizer_mut).
     fn state(&self) -> Option<Vec<StateVariable>> {
         None
     }
@@ -54,7 +55,9 @@ pub trait Describe {
         None
     }
 
-    /// Sets the number of updates, after the [`state`](Self::state) of a resumed run was restored.
+    /// Sets the number of updates, after the [`state`](Self::state) of a resumed run was restored. An optimizer with
+    /// [`state`](Self::state) and [`updates`](Self::updates) must implement it: a resumed run is refused if `updates`
+    /// returns another number afterwards.
     fn set_updates(&mut self, _updates: u64) {}
 }
 
@@ -67,9 +70,17 @@ pub struct StateVariable {
 }
 
 impl StateVariable {
-    /// The variable `var` of the parameter `parameter`. `slot` says what it is, in the words of the update rule:
-    /// `momentum` for SGD with momentum, `moment1` and `moment2` for Adam's moments. In the trace, the tensor's name is
-    /// the slot, a dot and the parameter's name.
+    /// The variable `var` of the parameter `parameter`. In the trace, the tensor's name is the slot, a dot and the
+    /// parameter's name. `slot` says what the variable is. An optimizer must tell all slots of its rule, and no others:
+    ///
+    /// | rule | slots |
+    /// |---|---|
+    /// | SGD with momentum | `momentum`, the velocity b |
+    /// | Adam, AdamW, LAMB | `moment1` and `moment2` without bias correction |
+    /// | RMSprop | `square`; with momentum also `momentum`, if centred also `mean` |
+    /// | Adagrad | `sum`, the sum of squares |
+    /// | Lion | `momentum` |
+    /// | Muon | vectors: `moment1` and `moment2` of AdamW; matrices: `moment1`, which is the momentum |
     pub fn new(slot: impl Into<String>, parameter: &Var, var: &Var) -> Self {
         Self {
             slot: slot.into(),

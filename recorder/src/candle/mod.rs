@@ -20,6 +20,7 @@ mod step;
 mod step_recorder;
 mod tensors;
 mod together;
+mod turns;
 mod updates;
 mod watch;
 mod wrap;

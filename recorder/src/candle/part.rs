@@ -16,6 +16,9 @@ pub trait Part {
     /// What it says about its next step.
     fn facts(&mut self) -> Result<Facts, RecorderError>;
 
+    /// Becomes part of the run before a step that fits, if it isn't yet.
+    fn take_part(&mut self) -> Result<(), RecorderError>;
+
     /// Takes the step, which has been recorded.
     fn update(&mut self, gradients: &GradStore) -> candle_core::Result<()>;
 }

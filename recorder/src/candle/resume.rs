@@ -30,7 +30,8 @@ pub struct Resumed {
     /// One more than the last step that the trace held before it was cut back.
     pub end: u64,
     /// The optimizer's tensors before that step by name, on the CPU. The trace has them at keyframes and at the end of
-    /// a run.
+    /// a run. At step 0 and after [`restart_optimizer`](Builder::restart_optimizer), they have the initial values of the
+    /// run's rule.
     pub optimizer_state: Option<BTreeMap<String, Tensor>>,
 }
 
@@ -100,12 +101,14 @@ impl Builder {
         let entry = opened.enter(&options)?;
         let optimizer_state = optimizer_tensors(&before, &bound.layout)
             .map_err(|error| options.setup(format!("the optimizer's recorded state: {error}")))?;
-        // At step 0 and after a restart, the state is zero.
+        // At step 0 and after a restart, the optimizer begins with its initial state.
         let restart = options.restart_optimizer;
+        let initial = options.stated_rule()?.initial_state();
         let optimizer_state = match optimizer_state {
             Some(state) if !restart => Some(state),
             None if !restart && before.optimizer_step > 0 => None,
-            _ => zeros(&bound.layout).map_err(|error| options.setup(error.to_string()))?,
+            _ => initial_state(&bound.layout, initial)
+                .map_err(|error| options.setup(error.to_string()))?,
         };
         let update = if restart { 0 } else { before.optimizer_step };
         let resumed = Resumed {
@@ -115,7 +118,7 @@ impl Builder {
             end: entry.end,
             optimizer_state,
         };
-        let tensors = tensors(bound);
+        let tensors = tensors(&options, bound);
         let buffers = match before.buffers {
             Some(recorded) => recorded,
             None => buffers(&options, &tensors)?,
@@ -207,20 +210,23 @@ fn counters(trace: &Trace, step: u64, parameters: usize) -> Result<Vec<Option<u6
     Ok(counters)
 }
 
-/// An optimizer state of zeros. `None` if the layout has none.
-fn zeros(layout: &Layout) -> candle_core::Result<Option<BTreeMap<String, Tensor>>> {
+/// An optimizer state with this value in every place. `None` if the layout has none.
+fn initial_state(
+    layout: &Layout,
+    value: f64,
+) -> candle_core::Result<Option<BTreeMap<String, Tensor>>> {
     let specs = layout.optimizer_state();
     if specs.is_empty() {
         return Ok(None);
     }
-    let zero = |spec: &TensorSpec| {
+    let initial = |spec: &TensorSpec| {
         let bytes = vec![0; spec.bytes()];
-        let tensor = tensor_from_bytes(&bytes, spec.dtype, &spec.shape)?;
-        Ok((spec.name.clone(), tensor))
+        let zeros = tensor_from_bytes(&bytes, spec.dtype, &spec.shape)?;
+        Ok((spec.name.clone(), (zeros + value)?))
     };
     specs
         .iter()
-        .map(zero)
+        .map(initial)
         .collect::<candle_core::Result<_>>()
         .map(Some)
 }

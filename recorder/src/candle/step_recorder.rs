@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::{Deref, DerefMut};
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, TensorId, Var};
+use candle_core::{Tensor, TensorId};
 use hindcast_format::KeyState;
 use hindcast_format::meta::StepMeta;
 
@@ -13,6 +13,7 @@ use super::frozen::Frozen;
 use super::loss::loss_value;
 use super::step::{OptimizerState, StepInfo, Trained};
 use super::tensors::Tensors;
+use super::turns::Turns;
 use super::updates::{OwnUpdates, WithoutGradient, compare};
 use crate::error::{AtStep, RecorderError};
 use crate::metadata::{Said, set_trained};
@@ -37,6 +38,8 @@ pub(crate) struct StepRecorder {
     own_updates: OwnUpdates,
     without_gradient: WithoutGradient,
     frozen: Frozen,
+    /// Which optimizer trains each parameter.
+    turns: Turns,
     /// Where this recording begins.
     begin: Begin,
 }
@@ -94,28 +97,40 @@ impl StepRecorder {
         frozen: Frozen,
         begin: Begin,
     ) -> Self {
+        let turns = Turns::new(tensors.parameters.len(), &begin.counters);
         Self {
             recording,
             tensors,
             own_updates: OwnUpdates::default(),
             without_gradient: WithoutGradient::default(),
             frozen,
+            turns,
             begin,
         }
     }
 
-    /// Where this recording begins, as long as it has no step.
-    pub(crate) fn at_beginning(&self) -> Option<&Begin> {
-        (self.next_step() == self.begin.step).then_some(&self.begin)
+    /// Where this recording begins.
+    pub(crate) fn begin(&self) -> &Begin {
+        &self.begin
     }
 
-    /// The counter of an optimizer of these variables at the beginning of this recording.
-    pub(crate) fn counter_of(&self, held: &[Var]) -> u64 {
-        let counters = self.begin.counters.iter().zip(&self.tensors.parameters);
-        let own = counters.filter(|(_, var)| held.iter().any(|held| held.id() == var.id()));
-        own.filter_map(|(counter, _)| *counter)
-            .max()
-            .unwrap_or(self.begin.update)
+    /// Whether this recording has no step yet.
+    pub(crate) fn at_beginning(&self) -> bool {
+        self.next_step() == self.begin.step
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    pub(crate) fn turns_mut(&mut self) -> &mut Turns {
+        &mut self.turns
+    }
+
+    /// The positions of the recorded parameters among these variables.
+    pub(crate) fn positions(&self, held: impl IntoIterator<Item = TensorId>) -> Vec<usize> {
+        let positions = held.into_iter().map(|id| self.tensors.position(id));
+        positions.flatten().collect()
     }
 
     pub(crate) fn tensors_mut(&mut self) -> &mut Tensors {
@@ -126,14 +141,18 @@ impl StepRecorder {
         &self.tensors
     }
 
-    /// Adds the state of a wrapped optimizer to what the run records. Returns false if the run's layout is fixed, or is
-    /// that of a state of the user's own choice.
-    pub(crate) fn add_state(&mut self, state: &[StateVariable]) -> Result<bool, String> {
-        if self.shared().description.is_fixed() || !self.tensors.add_state(state)? {
-            return Ok(false);
+    /// Whether the run's description can't change any more.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.shared().description.is_fixed()
+    }
+
+    /// Adds the state of a wrapped optimizer to what the run records. Nothing happens if the run's layout is that of a
+    /// state of the user's own choice.
+    pub(crate) fn add_state(&mut self, state: &[StateVariable]) -> Result<(), String> {
+        if self.tensors.add_state(state)? {
+            self.recording.set_layout(self.tensors.layout.clone());
         }
-        self.recording.set_layout(self.tensors.layout.clone());
-        Ok(true)
+        Ok(())
     }
 
     /// Gives the variables of a wrapped optimizer a parameter group of their own, so that its rate and decay can differ
@@ -185,20 +204,21 @@ impl StepRecorder {
     }
 
     /// Captures the next step and keeps it back until its update is done. [`settle`](Self::settle) or
-    /// [`hand_over`](Recording::hand_over) queues it.
+    /// [`hand_over`](Self::hand_over) queues it.
     pub(crate) fn prepare(
         &mut self,
         info: &StepInfo<'_>,
         loss: Option<&Tensor>,
     ) -> Result<(), RecorderError> {
         self.hand_over();
-        self.ready()?;
+        let recorded = self.ready()?;
         let Self {
             recording,
             tensors,
             own_updates,
             without_gradient,
             frozen,
+            turns,
             begin,
         } = self;
         let (shared, next) = (
@@ -210,6 +230,7 @@ impl StepRecorder {
             // An optimizer that doesn't tell what it holds may have updated a frozen variable.
             frozen.check().map_err(|why| recording.at().wrong(why))?;
         }
+        let next_update = recording.next_update();
         let said = Said {
             hyper: info.hyper,
             optimizer_step: info.optimizer_step,
@@ -239,7 +260,25 @@ impl StepRecorder {
                 Ok(())
             },
             &present,
-        )
+        )?;
+        if !recorded {
+            // Training continues without a trace, and the optimizer's counter with it.
+            let mut meta = shared.pool.meta();
+            meta.trained.clear();
+            let flags = trained(tensors, &mut meta, info.trained);
+            flags.map_err(|why| shared.at(next).wrong(why))?;
+            turns.take(&meta.trained, info.optimizer_step.unwrap_or(next_update));
+            shared.pool.give_back_meta(meta);
+        }
+        Ok(())
+    }
+
+    /// Queues the captured step. Its update is known now.
+    pub(crate) fn hand_over(&mut self) {
+        if let Some(job) = self.recording.prepared() {
+            self.turns.take(&job.meta.trained, job.meta.optimizer_step);
+        }
+        self.recording.hand_over();
     }
 
     /// Compares the parameters with their recorded values after the optimizer's update, then queues the step. `unseen`

@@ -22,6 +22,8 @@ pub(crate) struct Tensors {
     pub(crate) parameters: Vec<Var>,
     /// Copies parameters and buffers.
     pub(crate) copier: Copier,
+    /// Whether the program chose the optimizer's state, with [`Builder::optimizer_state`](crate::Builder::optimizer_state).
+    pub(crate) chosen: bool,
     /// Where the values of the optimizer's state come from, in the layout's order.
     pub(crate) optimizer: Vec<TensorSource>,
     /// The part of the optimizer's state that wrapped optimizers told before the first step, by name.
@@ -38,11 +40,58 @@ impl Tensors {
         spec.map_or("", |spec| spec.name.as_str())
     }
 
+    /// The position of the parameter with this identity.
+    pub(crate) fn position(&self, id: TensorId) -> Option<usize> {
+        self.parameters.iter().position(|var| var.id() == id)
+    }
+
     /// The name of a variable of an optimizer's state. `None` if its parameter isn't recorded.
     fn state_name(&self, state: &StateVariable) -> Option<String> {
-        let id = state.parameter.id();
-        let parameter = self.parameters.iter().position(|var| var.id() == id)?;
+        let parameter = self.position(state.parameter.id())?;
         Some(format!("{}.{}", state.slot, self.name(parameter)))
+    }
+
+    /// Where the layout has a variable of an optimizer's state. The error text says what differs.
+    fn slot_of(&self, state: &StateVariable) -> Result<Option<usize>, String> {
+        let Some(name) = self.state_name(state) else {
+            return Ok(None);
+        };
+        let specs = self.layout.optimizer_state();
+        let Some(at) = specs.iter().position(|spec| spec.name == name) else {
+            return Ok(None);
+        };
+        let given = spec(&name, &state.var, Role::OptimizerState, 0)?;
+        match specs.get(at) {
+            Some(recorded) if !same_tensor(recorded, &given) => Err(format!(
+                "the optimizer's {name:?} is {} of shape {:?}, but the run records {} of shape {:?}",
+                given.dtype, given.shape, recorded.dtype, recorded.shape
+            )),
+            _ => Ok(Some(at)),
+        }
+    }
+
+    /// Whether the layout has all variables of an optimizer's state. Those of parameters that aren't recorded don't count.
+    pub(crate) fn has_state(&self, state: &[StateVariable]) -> Result<bool, String> {
+        for state in state {
+            if self.state_name(state).is_some() && self.slot_of(state)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The variables of an optimizer's state that the recorded state isn't copied from.
+    pub(crate) fn unbound(&self, state: &[StateVariable]) -> Result<Vec<StateVariable>, String> {
+        let mut found = Vec::new();
+        for state in state {
+            let at = self.slot_of(state)?;
+            match at.and_then(|at| self.optimizer.get(at)) {
+                Some(TensorSource::Var(var)) if var.id() == state.var.id() => {}
+                _ if self.state_name(state).is_none() => {}
+                _ => found.push(state.clone()),
+            }
+        }
+        Ok(found)
     }
 
     /// Adds the state that a wrapped optimizer tells to the layout. A slot has a tensor for every parameter, as an
@@ -85,53 +134,30 @@ impl Tensors {
         Ok(true)
     }
 
-    /// Takes the values of the recorded state from the variables of a wrapped optimizer. Returns false and changes
-    /// nothing if the layout lacks one of them.
-    pub(crate) fn bind_state(&mut self, state: &[StateVariable]) -> Result<bool, String> {
-        let mut found = Vec::with_capacity(state.len());
+    /// Takes the values of the recorded state from these variables, where the layout has them.
+    pub(crate) fn bind_state(&mut self, state: &[StateVariable]) -> Result<(), String> {
         for state in state {
-            let Some(name) = self.state_name(state) else {
-                continue;
-            };
-            let specs = self.layout.optimizer_state();
-            let Some(at) = specs.iter().position(|spec| spec.name == name) else {
-                return Ok(false);
-            };
-            let given = spec(&name, &state.var, Role::OptimizerState, 0)?;
-            if let Some(recorded) = specs.get(at)
-                && !same_tensor(recorded, &given)
-            {
-                return Err(format!(
-                    "the optimizer's {name:?} is {} of shape {:?}, but the run records {} of shape {:?}",
-                    given.dtype, given.shape, recorded.dtype, recorded.shape
-                ));
-            }
-            found.push((at, state.var.clone()));
-        }
-        for (at, var) in found {
-            if let Some(source) = self.optimizer.get_mut(at) {
-                *source = TensorSource::Var(var);
+            let at = self.slot_of(state)?;
+            if let Some(source) = at.and_then(|at| self.optimizer.get_mut(at)) {
+                *source = TensorSource::Var(state.var.clone());
             }
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Sets the variables of an optimizer's state to recorded values. Returns false if one is missing.
+    /// Sets the variables of an optimizer's state to recorded values, where the trace has them.
     pub(crate) fn restore_state(
         &self,
         state: &[StateVariable],
         values: &BTreeMap<String, Tensor>,
-    ) -> candle_core::Result<bool> {
+    ) -> candle_core::Result<()> {
         for state in state {
-            let Some(name) = self.state_name(state) else {
-                continue;
-            };
-            let Some(value) = values.get(&name) else {
-                return Ok(false);
-            };
-            state.var.set(&value.to_device(state.var.device())?)?;
+            let name = self.state_name(state);
+            if let Some(value) = name.and_then(|name| values.get(&name)) {
+                state.var.set(&value.to_device(state.var.device())?)?;
+            }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Gives the recorded values to the state that no wrapped optimizer holds, in a run that is resumed.

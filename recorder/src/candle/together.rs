@@ -32,11 +32,17 @@ pub(crate) fn step_together(
         }
         facts.push(optimizer.facts()?);
     }
-    {
-        let mut steps = run.lock();
+    let joint = {
+        let steps = run.lock();
         let stateful = steps.choices().rule.has_state();
         let joint = Joint::of(&facts, steps.tensors(), stateful);
-        let joint = joint.map_err(|why| steps.at().wrong(why))?;
+        joint.map_err(|why| steps.at().wrong(why))?
+    };
+    for optimizer in optimizers.iter_mut() {
+        optimizer.take_part()?;
+    }
+    {
+        let mut steps = run.lock();
         let mut info = StepInfo::announced(0.0)
             .groups(&joint.groups)
             .optimizer_step(joint.updates);
@@ -67,14 +73,18 @@ impl Joint {
         let Some(first) = facts.first() else {
             return Err("no optimizer was given: list those that take this step".to_owned());
         };
-        if let Some(other) = facts
-            .iter()
-            .find(|other| stateful && other.updates != first.updates)
-        {
+        let differ = |other: &Facts| stateful && other.updates != first.updates;
+        if let Some(at) = facts.iter().position(differ) {
+            let listed = |at: usize, facts: &Facts| {
+                let plural = if facts.updates == 1 { "" } else { "s" };
+                let (place, name, updates) = (at + 1, facts.name, facts.updates);
+                format!("optimizer {place} of the list ({name}) has done {updates} update{plural}")
+            };
+            let other = facts.get(at).map(|other| listed(at, other));
             return Err(format!(
-                "the optimizer {} has done {} updates and {} has done {}: a step has one counter, so optimizers with moments must take all of their steps \
-                 together, or none",
-                first.name, first.updates, other.name, other.updates
+                "{} and {}: a step has one counter, so optimizers with moments must take all of their steps together, or none",
+                listed(0, first),
+                other.unwrap_or_default()
             ));
         }
         let mut updated = HashSet::new();

@@ -8,7 +8,7 @@ use candle_core::{Tensor, TensorId, Var};
 use candle_nn::{Optimizer, SGD};
 use hindcast_format::meta::GroupHyper;
 
-use super::adopt::adopt;
+use super::adopt::{Adoption, Wrapped};
 use super::describe::Describe;
 use super::handle::Handle;
 use super::known::{Describing, name_of};
@@ -34,8 +34,14 @@ pub struct Recorded<O> {
     optimizer: O,
     run: Handle,
     describe: Describing<O>,
-    /// The optimizer's counter before its next step, unless it tells its own.
-    updates: u64,
+    /// Its number in the run.
+    number: u64,
+    /// The optimizer's counter before its next step, unless it tells its own. `None` until the optimizer is adopted.
+    updates: Option<u64>,
+    /// The run's counter when the optimizer was wrapped.
+    at_wrap: u64,
+    /// Whether the program may have replaced the optimizer since it was adopted.
+    replaced: bool,
     /// Why the optimizer can't take part in the run.
     refused: Option<String>,
     hyper: Option<HyperFn<O>>,
@@ -69,22 +75,21 @@ impl<O: Optimizer + 'static> Recorded<O> {
         describe: Describing<O>,
         state: Option<StateFn<O>>,
     ) -> Self {
-        let (mut optimizer, held) = held_by_sgd(optimizer);
-        let adopted = match describe.of_mut(&mut optimizer) {
-            Some(described) => adopt(&mut run.lock(), described, name_of::<O>()),
-            None => Ok(run.lock().next_update()),
-        };
-        let (updates, refused) = match adopted {
-            Ok(updates) => (updates, None),
-            Err(why) => (0, Some(why)),
+        let (optimizer, held) = held_by_sgd(optimizer);
+        let (number, at_wrap) = {
+            let mut steps = run.lock();
+            (steps.turns_mut().new_optimizer(), steps.next_update())
         };
         let mut recorded = Self {
             ask: held.is_none(),
             optimizer,
             run,
             describe,
-            updates,
-            refused,
+            number,
+            updates: None,
+            at_wrap,
+            replaced: false,
+            refused: None,
             hyper: None,
             state,
             groups: Vec::new(),
@@ -94,6 +99,11 @@ impl<O: Optimizer + 'static> Recorded<O> {
             checked: None,
         };
         recorded.ask();
+        // Before the first step, the run's layout can get the optimizer's state. The optimizer's next step repeats an error.
+        if recorded.describe.of(&recorded.optimizer).is_some() && recorded.run.lock().at_beginning()
+        {
+            let _ = recorded.adopt();
+        }
         recorded.claim();
         recorded
     }
@@ -109,6 +119,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
         self.updated = Some(variables.into_iter().map(|var| var.id()).collect());
         self.ask = false;
         self.listed = true;
+        self.run.lock().turns_mut().release(self.number);
         self.claim();
         self
     }
@@ -148,6 +159,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
     ) -> Result<(), RecorderError> {
         let Checked { decay, .. } = self.check()?;
         self.ask();
+        self.take_part()?;
         let learning_rate = self.optimizer.learning_rate();
         let updates = self.counter();
         if self.hyper.is_some() {
@@ -169,7 +181,7 @@ impl<O: Optimizer + 'static> Recorded<O> {
             info = info.optimizer(state(&self.optimizer));
         }
         self.run.lock().prepare(&info, loss)?;
-        self.updates = updates + 1;
+        self.updates = Some(updates + 1);
         let unseen = match &self.updated {
             Some(_) => None,
             None => Some(
@@ -209,13 +221,54 @@ impl<O: Optimizer + 'static> Recorded<O> {
         }
     }
 
+    /// How the optimizer becomes part of the run. `None` if it is, or if it doesn't describe itself.
+    fn plan(&self) -> Result<Option<Adoption>, String> {
+        let run = self.run.lock();
+        let described = self.describe.of(&self.optimizer);
+        let Some(described) = described.filter(|_| !run.turns().is_adopted(self.number)) else {
+            return Ok(None);
+        };
+        let held = self.updated.as_ref();
+        let wrapped = Wrapped {
+            number: self.number,
+            name: name_of::<O>(),
+            held: held.map(|held| run.positions(held.iter().copied())),
+            count: self.updates,
+            replaced: self.replaced,
+        };
+        Adoption::plan(&run, described, &wrapped).map(Some)
+    }
+
+    /// Makes the optimizer part of the run, if it isn't yet.
+    fn adopt(&mut self) -> Result<(), String> {
+        let Some(plan) = self.plan()? else {
+            return Ok(());
+        };
+        let count = plan.count;
+        if let Some(described) = self.describe.of_mut(&mut self.optimizer) {
+            plan.apply(&mut self.run.lock(), described, self.number)?;
+        }
+        (self.updates, self.replaced) = (Some(count), false);
+        Ok(())
+    }
+
+    fn take_part(&mut self) -> Result<(), RecorderError> {
+        self.adopt().map_err(|why| self.run.lock().at().wrong(why))
+    }
+
     /// The counter before the next step.
     fn counter(&self) -> u64 {
         let told = self
             .describe
             .of(&self.optimizer)
             .and_then(Describe::updates);
-        told.unwrap_or(self.updates)
+        told.or(self.updates).unwrap_or_else(|| {
+            let run = self.run.lock();
+            let held = self.updated.as_ref();
+            let held = held.map(|held| run.positions(held.iter().copied()));
+            let counted = held.and_then(|held| run.turns().counter_of(&held));
+            counted.unwrap_or(self.at_wrap)
+        })
     }
 
     /// Reads the learning rate and the decay of each parameter group. `decay` is the one that the optimizer told.
@@ -275,7 +328,9 @@ impl<O: Optimizer + 'static> Recorded<O> {
     /// Mutable access to the wrapped optimizer. Changes that it makes to variables outside of a recorded step are not
     /// in the trace.
     pub fn optimizer_mut(&mut self) -> &mut O {
-        // Afterwards it may hold other variables.
+        // Afterwards it may be another optimizer, or hold other variables.
+        self.replaced = true;
+        self.run.lock().turns_mut().release(self.number);
         if !self.listed {
             (self.updated, self.unseen, self.ask) = (None, None, true);
         }
@@ -348,17 +403,23 @@ impl<O: Optimizer + 'static> Part for Recorded<O> {
     fn facts(&mut self) -> Result<Facts, RecorderError> {
         let Checked { decay, .. } = self.check()?;
         self.ask();
+        let plan = self.plan();
+        let plan = plan.map_err(|why| self.run.lock().at().wrong(why))?;
         self.read_groups(decay);
         Ok(Facts {
             name: name_of::<O>(),
             groups: self.groups.clone(),
-            updates: self.counter(),
+            updates: plan.map_or_else(|| self.counter(), |plan| plan.count),
             held: self.updated.clone(),
         })
     }
 
+    fn take_part(&mut self) -> Result<(), RecorderError> {
+        Recorded::take_part(self)
+    }
+
     fn update(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
-        self.updates = self.counter() + 1;
+        self.updates = Some(self.counter() + 1);
         self.optimizer.step(gradients)
     }
 }

@@ -186,7 +186,7 @@ fn starts_that_record_nothing_take_nothing_away() {
 }
 
 #[test]
-fn candles_adamw_is_refused_in_a_resumed_run_unless_it_begins_anew() {
+fn candles_adamw_is_refused_in_a_resumed_run_unless_it_restarts() {
     let storage = Arc::new(MemStorage::new());
     let (_, run, _) = program(&storage, as_it_is, candles, 9).unwrap();
     drop(run);

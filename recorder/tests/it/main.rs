@@ -13,6 +13,7 @@ mod resume;
 mod rows;
 mod rules;
 mod slices;
+mod takeovers;
 mod together;
 mod train_on;
 mod updates;

@@ -171,19 +171,27 @@ fn what_a_step_of_several_optimizers_cannot_say_is_refused_with_the_cure() {
         run.backward_step(&loss(), &mut []),
         &["no optimizer was given"],
     );
-    let mut first = adamw(&run, &net.w, usual());
-    let candles = CandleAdamW::new(vec![net.b.clone()], usual()).unwrap();
-    let mut other = run.wrap(candles);
+    let candles = |var: &Var| {
+        let candles = CandleAdamW::new(vec![var.clone()], usual()).unwrap();
+        run.wrap(candles)
+    };
+    let (mut listed, mut other) = (candles(&net.w).updates([&net.w]), candles(&net.b));
     refused(
-        run.backward_step(&loss(), &mut [&mut first, &mut other]),
+        run.backward_step(&loss(), &mut [&mut listed, &mut other]),
         &[
             "doesn't tell which variables it holds",
             "hindcast_recorder::AdamW",
             "updates(..)",
         ],
     );
-    // The batch stays announced, so that the step can be taken with valid values.
+    let mut first = adamw(&run, &net.w, usual());
     let mut other = other.updates([&net.b]);
+    refused(
+        run.backward_step(&loss(), &mut [&mut first, &mut other]),
+        &["keeps its state to itself"],
+    );
+    // The batch stays announced, so that the step can be taken with valid values.
+    let mut other = adamw(&run, &net.b, usual());
     run.backward_step(&loss(), &mut [&mut first, &mut other])
         .unwrap();
 
@@ -191,7 +199,9 @@ fn what_a_step_of_several_optimizers_cannot_say_is_refused_with_the_cure() {
     run.batch(0, &[1, 2]).unwrap();
     refused(
         run.backward_step(&loss(), &mut [&mut first, &mut again]),
-        &["has done 1 updates and AdamW has done 0"],
+        &[
+            "optimizer 1 of the list (AdamW) has done 1 update and optimizer 2 of the list (AdamW) has done 0 updates",
+        ],
     );
     let elsewhere = start();
     let mut far = adamw(&elsewhere, &net.b, usual());

@@ -343,10 +343,14 @@ fn settings_that_contradict_each_other_are_refused() {
         "weight_decay = 0.1",
     );
     refused(&StepInfo::new(batch.clip_norm(2.0), RATE), "clip_norm = 1");
+    let wrapped = [0.2, 0.1].map(|decay| run.wrap(adamw(&net, decay)));
     run.step(&StepInfo::new(batch.clip_norm(1.0), RATE))
         .unwrap();
-    for (optimizer, what) in [(0.2, "AdamW says weight_decay = 0.2"), (0.1, "")] {
-        let done = steps(&run, run.wrap(adamw(&net, optimizer)), &net, 1);
+    for (optimizer, what) in wrapped
+        .into_iter()
+        .zip(["AdamW says weight_decay = 0.2", ""])
+    {
+        let done = steps(&run, optimizer, &net, 1);
         match what {
             "" => done.unwrap(),
             what => {
